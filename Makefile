@@ -1,0 +1,51 @@
+# Everything runs in virtual environments made here, so the machine's own Python stays untouched.
+
+# Any of these will do if it is Python 3.11 or later; `make demo PYTHON=/path/to/python` names another.
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell \
+	$(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+
+DEMO := .venv
+TEST := .venv-test
+DEV := .venv-dev
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check clean python
+
+help:
+	@echo "make demo   score distorted photographs with all metrics (environment: $(DEMO))"
+	@echo "make test   run the whole test suite with coverage        (environment: $(TEST))"
+	@echo "make check  format, lint, types, import rules             (environment: $(DEV))"
+	@echo "make clean  remove the environments and everything built"
+
+demo: $(DEMO)/installed
+	$(DEMO)/bin/python examples/compare_photographs.py
+
+test: $(TEST)/installed
+	$(TEST)/bin/python -m pytest --cov --cov-report=term-missing --cov-fail-under=95
+
+check: $(DEV)/installed
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/mypy
+	$(DEV)/bin/python -m pytest -q tests/test_import_arrows.py
+
+clean:
+	rm -rf $(DEMO) $(TEST) $(DEV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(DEMO)/installed: EXTRA :=
+$(TEST)/installed: EXTRA := [test]
+$(DEV)/installed: EXTRA := [dev]
+
+# The stamp is written last: an interrupted installation starts again from nothing.
+$(DEMO)/installed $(TEST)/installed $(DEV)/installed: pyproject.toml | python
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --editable '.$(EXTRA)'
+	@touch $@
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "imsim needs Python 3.11 or later; '$(PYTHON)' is not one." >&2; \
+		echo "Install it, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 1; }

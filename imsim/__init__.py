@@ -1,0 +1,69 @@
+"""Image similarity: thirteen metrics, one API, masks and batches."""
+
+from imsim._version import __version__
+from imsim.comparison import Comparison, compare
+from imsim.errors import (
+    DataRangeError,
+    DTypeError,
+    EmptyMaskWarning,
+    ImsimError,
+    MaskError,
+    MaskTypeError,
+    OptionError,
+    ShapeError,
+)
+from imsim.masks import finite_mask
+from imsim.metrics.fsim import fsim, fsim_map
+from imsim.metrics.gmsd import gmsd, gmsd_map
+from imsim.metrics.imed import imed, imed_map
+from imsim.metrics.issm import ISSMComponents, issm, issm_components
+from imsim.metrics.psnr import psnr
+from imsim.metrics.rmse import rmse
+from imsim.metrics.sam import sam, sam_map
+from imsim.metrics.se import se, se_map
+from imsim.metrics.sh import sh
+from imsim.metrics.sre import sre
+from imsim.metrics.ssim import ssim, ssim_map
+from imsim.metrics.uiq import uiq, uiq_map
+from imsim.metrics.zncc import zncc, zncc_map
+from imsim.registry import METRICS, Metric
+
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "DTypeError",
+    "DataRangeError",
+    "EmptyMaskWarning",
+    "ISSMComponents",
+    "ImsimError",
+    "MaskError",
+    "MaskTypeError",
+    "Metric",
+    "OptionError",
+    "ShapeError",
+    "__version__",
+    "compare",
+    "finite_mask",
+    "fsim",
+    "fsim_map",
+    "gmsd",
+    "gmsd_map",
+    "imed",
+    "imed_map",
+    "issm",
+    "issm_components",
+    "psnr",
+    "rmse",
+    "sam",
+    "sam_map",
+    "se",
+    "se_map",
+    "sh",
+    "sre",
+    "ssim",
+    "ssim_map",
+    "uiq",
+    "uiq_map",
+    "zncc",
+    "zncc_map",
+]

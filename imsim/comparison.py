@@ -1,0 +1,136 @@
+"""Every metric at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from imsim import engine
+from imsim.errors import ImsimError, OptionError
+from imsim.registry import METRICS
+from imsim.typing import ImageLike, MaskLike
+from imsim.validation import check_choice
+
+
+class Comparison(Mapping[str, Any]):
+    """Scores by the name of the metric; prints as a table.
+
+    Attributes
+    ----------
+    skipped : dict of str
+        The metrics that could not run on this input, with the reason.
+    """
+
+    def __init__(self, scores: dict[str, Any], skipped: dict[str, str]) -> None:
+        self._scores = scores
+        self.skipped = skipped
+
+    def __getitem__(self, name: str) -> Any:
+        return self._scores[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scores)
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def __repr__(self) -> str:
+        return f"Comparison({self._scores!r}, skipped={self.skipped!r})"
+
+    def __str__(self) -> str:
+        """Return a table, a line per metric; of a batch the mean, least and largest score."""
+        batch = any(np.ndim(score) for score in self.values())
+        columns = ("mean", "min", "max") if batch else ("score",)
+        lines = [f"{'metric':8}" + "".join(f"{c:>14}" for c in columns) + "  unit  better"]
+        for name, score in self.items():
+            numbers = _summary(np.asarray(score)) if batch else [float(score)]
+            facts = METRICS[name]
+            better = "higher" if facts.higher_is_better else "lower"
+            lines.append(
+                f"{name:8}" + "".join(f"{v:14.6g}" for v in numbers) + f"  {facts.unit:4}  {better}"
+            )
+        lines += [f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items()]
+        return "\n".join(lines)
+
+
+def _summary(scores: Any) -> list[float]:
+    if not scores.size:
+        return [np.nan] * 3
+    with np.errstate(invalid="ignore"):  # the mean of inf and -inf
+        return [float(scores.mean()), float(scores.min()), float(scores.max())]
+
+
+def compare(
+    a: ImageLike,
+    b: ImageLike,
+    metrics: Iterable[str] | None = None,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+) -> Comparison:
+    """Score two images by every metric.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    metrics : iterable of str, optional
+        Names of metrics, see `imsim.METRICS`; by default all of them.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
+        for every other dtype, the metrics that depend on it are skipped without it.
+    channel_axis : int, optional
+        The axis that holds channels.
+
+    Returns
+    -------
+    Comparison
+        A mapping from name to score that prints as a table. Metrics that cannot run on this
+        input are left out, and named with the reason in its ``skipped``.
+
+    Raises
+    ------
+    OptionError
+        If a name in `metrics` is not that of a metric.
+    ShapeError, DTypeError, MaskError, DataRangeError
+        If the input is wrong for every metric.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves a metric nothing to score; its score is NaN.
+
+    Examples
+    --------
+    >>> import imsim
+    >>> print(imsim.compare([[1.0, 2.0]], [[1.0, 4.0]], ["rmse", "psnr", "sre"]))
+    metric           score  unit  better
+    rmse           1.41421  I     lower
+    sre           0.511525  dB    higher
+    psnr      skipped: psnr depends on data_range, which has no default for float64: ...
+    """
+    if isinstance(metrics, str):
+        raise OptionError(f"metrics={metrics!r}; expected a list of names, e.g. [{metrics!r}]")
+    names = list(METRICS) if metrics is None else list(metrics)
+    for name in names:
+        check_choice("metrics", name, tuple(METRICS))
+    arguments: dict[str, Any] = {
+        "mask": mask,
+        "data_range": data_range,
+        "channel_axis": channel_axis,
+    }
+    engine.prepare("compare", a, b, **arguments)
+    scores, skipped = {}, {}
+    for name in names:
+        try:
+            scores[name] = METRICS[name].function(a, b, **arguments)
+        except ImsimError as error:
+            skipped[name] = str(error)
+    return Comparison(scores, skipped)

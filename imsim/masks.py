@@ -1,0 +1,102 @@
+"""The home of masks: True = use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import device, is_numpy_array
+
+from imsim.errors import MaskError, MaskTypeError
+from imsim.typing import Array, ImageLike, MaskLike
+from imsim.validation import Images, as_array, check_images
+
+
+def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
+    """Return the mask as booleans of shape (*batch, 1, height, width)."""
+    if mask is None:
+        return None
+    xp = images.xp
+    array = as_array("mask", mask)
+    if is_numpy_array(array) and not is_numpy_array(images.x):
+        array = xp.asarray(array, device=device(images.x))
+    array = _as_boolean(array, xp)
+    shape = tuple(array.shape)
+    if shape[-2:] != images.frame:
+        raise MaskError(
+            f"mask has shape {shape}, the images are {images.frame[0]}x{images.frame[1]} pixels; "
+            "expected (height, width), or batch axes before these (no channel axis)"
+        )
+    try:
+        np.broadcast_shapes(shape[:-2], images.batch_shape)
+    except ValueError as error:
+        raise MaskError(
+            f"mask has shape {shape}, the batch has shape {images.batch_shape}; "
+            "their batch axes do not broadcast"
+        ) from error
+    return array[..., None, :, :]
+
+
+def _as_boolean(array: Array, xp: Any) -> Array:
+    """Cast the integers 0 and 1; refuse everything else that is not boolean."""
+    remedy = "pass booleans, True = use, e.g. mask=(labels > 0)"
+    if array.dtype == xp.bool:
+        return array
+    if (
+        array.dtype.kind not in "iu"
+        if is_numpy_array(array)
+        else (not xp.isdtype(array.dtype, "integral"))
+    ):
+        raise MaskTypeError(f"mask has dtype {array.dtype}; {remedy}")
+    boolean = array == 1
+    if not bool(xp.all(boolean | (array == 0))):
+        raise MaskTypeError(f"mask holds integers other than 0 and 1; {remedy}")
+    return boolean
+
+
+def finite_mask(a: ImageLike, b: ImageLike, *, channel_axis: int | None = None) -> Array:
+    """Build the mask of the pixels that are finite in both images.
+
+    Metrics propagate NaN and infinities; this mask leaves them out.
+
+    Parameters
+    ----------
+    a, b : array_like, shape (..., height, width)
+        Images or batches of images, whose leading axes broadcast.
+    channel_axis : int, optional
+        The axis that holds channels; a pixel is finite if it is so in every channel.
+
+    Returns
+    -------
+    array of bool, shape (..., height, width)
+        True where both images are finite.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If the images do not fit together or are not real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np, imsim
+    >>> a = np.ones((2, 2)); b = np.array([[1.0, np.nan], [3.0, 1.0]])
+    >>> float(imsim.se(a, b, mask=imsim.finite_mask(a, b)))
+    4.0
+    """
+    images = check_images(
+        a,
+        b,
+        data_range=None,
+        channel_axis=channel_axis,
+        metric="finite_mask",
+        needs_data_range=False,
+    )
+    xp = images.xp
+    return xp.all(is_finite(images.x, xp) & is_finite(images.y, xp), axis=-3)
+
+
+def is_finite(image: Array, xp: Any) -> Array:
+    """Like `isfinite`, for integers and booleans too."""
+    if xp.isdtype(image.dtype, "real floating"):
+        return xp.isfinite(image)
+    return xp.ones(image.shape, dtype=xp.bool, device=device(image))

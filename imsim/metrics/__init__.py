@@ -1,0 +1,1 @@
+"""One file per metric; file name = function name = registry key."""

@@ -1,0 +1,272 @@
+"""Feature similarity (FSIM)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from array_api_compat import array_namespace
+
+from imsim import engine
+from imsim.errors import ShapeError
+from imsim.portable.arrays import as_image, count, keep, mean, total
+from imsim.portable.coarse import automatic_factor, block_mean
+from imsim.portable.gradients import SCHARR, eroded, gradient_magnitude
+from imsim.portable.pair import Local, Pair, Scores
+from imsim.portable.phase_congruency import phase_congruency
+from imsim.portable.similarity import similarity
+from imsim.registry import metric
+from imsim.typing import Array, ImageLike, MaskLike, Score
+
+T1 = 0.85
+"""Constant of the phase congruency similarity."""
+T2 = 160.0
+"""Constant of the gradient similarity, for pixel values from 0 to 255."""
+T3 = T4 = 200.0
+"""Constants of the chromatic similarities, for pixel values from 0 to 255."""
+LAMBDA = 0.03
+"""Exponent of the chromatic similarity."""
+
+YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+"""Luminance Y and chrominances I, Q as weights of red, green and blue."""
+
+
+class Features(NamedTuple):
+    """What FSIM needs to know about one image."""
+
+    congruency: Array
+    gradient: Array
+    chrominance: tuple[Array, ...]
+    """I and Q, or nothing."""
+    valid: Array | None
+    """Where the features need no pixel outside the mask."""
+
+
+def features(image: Array, pair: Pair, chromatic: bool) -> Features:
+    """Phase congruency, gradient and chrominance on a grid of about 256 pixels a side."""
+    image = image * (255 / pair.data_range)
+    planes = [weighted(image, w) for w in YIQ] if chromatic else [image]
+    factor = automatic_factor(*image.shape[-2:])
+    cells = [block_mean(p, pair.mask, factor, border="zero") for p in planes]
+    valid = cells[0][1]
+    luminance, *chrominance = (filled(c, valid) for c, _ in cells)
+    return Features(
+        phase_congruency(luminance, valid),
+        gradient_magnitude(luminance, SCHARR),
+        tuple(chrominance),
+        eroded(valid),
+    )
+
+
+def weighted(image: Array, weights: tuple[float, ...]) -> Array:
+    """Weighted sum of the channels, keeping their axis."""
+    terms = [w * image[..., c : c + 1, :, :] for c, w in enumerate(weights)]
+    return terms[0] + terms[1] + terms[2]
+
+
+def filled(cells: Array, valid: Array | None) -> Array:
+    """Put the mean of the valid cells in the others, before transforms that see the whole."""
+    if valid is None:
+        return cells
+    centre = as_image(mean(cells, valid), cells)
+    return array_namespace(cells).where(valid, cells, centre)
+
+
+def feature_similarity(pair: Pair, chromatic: bool) -> tuple[Local, Array]:
+    """S_PC S_G (S_I S_Q)^lambda, and the weight PC_m = max(PC_x, PC_y)."""
+    xp = pair.xp
+    if chromatic and (not pair.has_channels or pair.x.shape[-3] != 3):
+        raise ShapeError(
+            "chromatic=True needs three channels, red, green and blue, named by channel_axis; "
+            f"got {pair.x.shape[-3] if pair.has_channels else 'no channel_axis'}"
+        )
+    x, y = features(pair.x, pair, chromatic), features(pair.y, pair, chromatic)
+    values = similarity(x.congruency, y.congruency, T1) * similarity(x.gradient, y.gradient, T2)
+    if chromatic:
+        product = math.prod(
+            similarity(p, q, t)
+            for p, q, t in zip(x.chrominance, y.chrominance, (T3, T4), strict=True)
+        )
+        # The real part of a complex power: a negative product turns by lambda pi.
+        power = xp.abs(product) ** LAMBDA
+        values = values * xp.where(product < 0, math.cos(LAMBDA * math.pi) * power, power)
+    step = automatic_factor(*pair.x.shape[-2:])
+    return Local(values, x.valid, step=step), xp.maximum(x.congruency, y.congruency)
+
+
+def pooled_similarity(pair: Pair, chromatic: bool) -> Scores:
+    """Mean of the similarity weighted by PC_m; 1 if neither image has any feature."""
+    local, weight = feature_similarity(pair, chromatic)
+    weights = total(weight, local.valid)
+    fsim = total(local.values * weight, local.valid) / weights
+    return Scores(keep(weights != 0, fsim, 1.0), count(weight, local.valid))
+
+
+def similarity_map(pair: Pair, chromatic: bool) -> Local:
+    """The similarity without its weight."""
+    return feature_similarity(pair, chromatic)[0]
+
+
+def fsim_map(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    chromatic: bool = False,
+) -> Array:
+    """Feature similarity per pixel: phase congruency similarity times gradient similarity.
+
+    `fsim` is the mean of this map weighted by the larger of the two phase congruencies.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
+        every other dtype needs it.
+    channel_axis : int, optional
+        The axis that holds channels; the maps of the channels are averaged.
+    chromatic : bool
+        Multiply by the chromatic similarity; needs three channels, red, green and blue.
+
+    Returns
+    -------
+    array, shape (..., height, width)
+        Similarity per pixel, from 0 to 1; each cell of the coarser grid has one value.
+        NaN where nothing was scored. float32 if both images are, else float64.
+
+    Raises
+    ------
+    ShapeError
+        If the images do not fit together.
+    DTypeError, MaskError, DataRangeError, OptionError
+        If an image is not made of real numbers, the mask is not boolean or does not fit,
+        `data_range` is missing or not positive,
+        or an option has no meaning.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves nothing to score; the score is NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, imsim
+    >>> x = np.eye(16)
+    >>> print(imsim.fsim_map(x, x, data_range=1).min())
+    1.0
+    """
+    return engine.score_map(
+        "fsim_map",
+        similarity_map,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        needs_data_range=True,
+        chromatic=chromatic,
+    )
+
+
+@metric(
+    title="Feature similarity",
+    higher_is_better=True,
+    best=1.0,
+    bounds=(0.0, 1.0),
+    needs_data_range=True,
+    references=("Zhang et al. 2011, doi:10.1109/TIP.2011.2109730",),
+    map_function=fsim_map,
+)
+def fsim(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    chromatic: bool = False,
+) -> Score:
+    r"""Feature similarity, as its authors' ``FeatureSIM.m`` computes it.
+
+    .. math::
+        \mathrm{FSIM} = \frac{\sum_p S_{PC}(p) \, S_G(p) \, PC_m(p)}{\sum_p PC_m(p)}
+
+    with the similarities :math:`S = (2 u v + T) / (u^2 + v^2 + T)` of the phase congruencies
+    (T1 = 0.85) and of the Scharr gradients (T2 = 160 for pixel values to 255) of the two images,
+    weighted by the larger phase congruency. The images are first averaged over blocks of
+    F = max(1, round(min(height, width) / 256)) pixels a side. Two images without any feature
+    score 1.
+
+    With a mask, block means take the pixels inside it, and a cell counts as inside if half of
+    its pixels do. Cells outside take the mean of those inside before the Fourier transform,
+    noise is estimated inside only, and cells next to the outside are not scored.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
+        every other dtype needs it.
+    channel_axis : int, optional
+        The axis that holds channels; the scores of the channels are averaged.
+    chromatic : bool
+        Compute FSIMc on red, green and blue channels: the luminance Y of YIQ instead of an
+        average over channels, times the similarity of the chrominances I and Q to the power 0.03.
+
+    Returns
+    -------
+    float64 or array of float64
+        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
+        lies inside the mask.
+
+    Raises
+    ------
+    ShapeError
+        If the images do not fit together.
+    DTypeError, MaskError, DataRangeError, OptionError
+        If an image is not made of real numbers, the mask is not boolean or does not fit,
+        `data_range` is missing or not positive,
+        or an option has no meaning.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves nothing to score; the score is NaN.
+
+    References
+    ----------
+    Zhang, L., Zhang, L., Mou, X., Zhang, D.: FSIM: a feature similarity index for image quality
+    assessment. IEEE Transactions on Image Processing 20(8), 2378-2386 (2011).
+    doi:10.1109/TIP.2011.2109730
+
+    Examples
+    --------
+    >>> import numpy as np, imsim
+    >>> x = np.eye(32)
+    >>> print(imsim.fsim(x, x, data_range=1), round(imsim.fsim(x, x.T[::-1], data_range=1), 4))
+    1.0 0.4889
+    """
+    return engine.score(
+        "fsim",
+        pooled_similarity,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        needs_data_range=True,
+        chromatic=chromatic,
+    )

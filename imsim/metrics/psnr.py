@@ -1,0 +1,95 @@
+"""Peak signal-to-noise ratio (PSNR)."""
+
+from __future__ import annotations
+
+from imsim import engine
+from imsim.portable.differences import mean_squared_error
+from imsim.portable.pair import Pair, Scores
+from imsim.registry import metric
+from imsim.typing import ImageLike, MaskLike, Score
+
+
+def peak_signal_to_noise_ratio(pair: Pair) -> Scores:
+    """10 log10(L^2 / MSE)."""
+    mse, n = mean_squared_error(pair)
+    return Scores(10 * pair.xp.log10(pair.data_range**2 / mse), n)
+
+
+@metric(
+    title="Peak signal-to-noise ratio",
+    higher_is_better=True,
+    best=float("inf"),
+    bounds=(float("-inf"), float("inf")),
+    needs_data_range=True,
+    unit="dB",
+    references=("Elementary; cf. Huynh-Thu and Ghanbari 2008, doi:10.1049/el:20080522",),
+)
+def psnr(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+) -> Score:
+    r"""Peak signal-to-noise ratio, in decibels.
+
+    .. math:: \mathrm{PSNR}(x, y) = 10 \log_{10} \frac{L^2}{\mathrm{MSE}(x, y)}
+
+    with the data range L, and the mean squared error over the scored pixels and channels of
+    one image. Identical images score +inf.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
+        every other dtype needs it.
+    channel_axis : int, optional
+        The axis that holds channels; the score pools over it.
+
+    Returns
+    -------
+    float64 or array of float64
+        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
+        lies inside the mask. Decibels.
+
+    Raises
+    ------
+    ShapeError
+        If the images do not fit together.
+    DTypeError, MaskError, DataRangeError
+        If an image is not made of real numbers, the mask is not boolean or does not fit,
+        `data_range` is missing or not positive.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves nothing to score; the score is NaN.
+
+    References
+    ----------
+    Huynh-Thu, Q., Ghanbari, M.: Scope of validity of PSNR in image/video quality assessment.
+    Electronics Letters 44(13), 800-801 (2008). doi:10.1049/el:20080522
+
+    Examples
+    --------
+    >>> import imsim
+    >>> print(round(imsim.psnr([[0.0, 1.0]], [[0.0, 0.9]], data_range=1), 3))
+    23.01
+    """
+    return engine.score(
+        "psnr",
+        peak_signal_to_noise_ratio,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        needs_data_range=True,
+    )

@@ -1,0 +1,102 @@
+"""Root mean squared error (RMSE)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from imsim import engine
+from imsim.portable.differences import mean_squared_error
+from imsim.portable.pair import Pair, Scores
+from imsim.registry import metric
+from imsim.typing import ImageLike, MaskLike, Score
+from imsim.validation import check_choice
+
+
+def root_mean_squared_error(pair: Pair, normalize: str | None) -> Scores:
+    """sqrt(mean((x - y)^2)), divided by L on request."""
+    mse, n = mean_squared_error(pair)
+    rmse = pair.xp.sqrt(mse)
+    return Scores(rmse / pair.data_range if normalize == "range" else rmse, n)
+
+
+@metric(
+    title="Root mean squared error",
+    higher_is_better=False,
+    best=0.0,
+    bounds=(0.0, float("inf")),
+    unit="I",
+    references=("Root of the mean squared difference; elementary",),
+)
+def rmse(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    normalize: Literal["range"] | None = None,
+) -> Score:
+    r"""Root mean squared error.
+
+    .. math:: \mathrm{RMSE}(x, y) = \sqrt{\tfrac{1}{n} \sum_p (x_p - y_p)^2}
+
+    over the n scored pixels and channels of one image, in the unit of the pixel values.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Largest possible minus smallest possible value; used with ``normalize="range"`` only,
+        where dtypes other than uint8 and bool need it.
+    channel_axis : int, optional
+        The axis that holds channels; the score pools over it.
+    normalize : {None, "range"}
+        ``"range"`` divides by `data_range`.
+
+    Returns
+    -------
+    float64 or array of float64
+        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
+        lies inside the mask.
+
+    Raises
+    ------
+    ShapeError
+        If the images do not fit together.
+    DTypeError, MaskError, DataRangeError, OptionError
+        If an image is not made of real numbers, the mask is not boolean or does not fit,
+        `data_range` is not positive,
+        or an option has no meaning.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves nothing to score; the score is NaN.
+
+    References
+    ----------
+    Elementary; there is no defining paper (and no DOI).
+
+    Examples
+    --------
+    >>> import imsim
+    >>> print(imsim.rmse([[1, 2], [3, 4]], [[1, 2], [3, 8]]))
+    2.0
+    """
+    check_choice("normalize", normalize, (None, "range"))
+    return engine.score(
+        "rmse",
+        root_mean_squared_error,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        needs_data_range=normalize == "range",
+        normalize=normalize,
+    )

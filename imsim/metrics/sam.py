@@ -1,0 +1,233 @@
+"""Spectral angle mapper (SAM)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from imsim import engine
+from imsim.errors import OptionError
+from imsim.portable.arrays import both, count, keep, over_channels, total, widen
+from imsim.portable.pair import Local, Pair, Scores
+from imsim.registry import metric
+from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.validation import CHANNEL_HINT, check_choice
+
+
+def angle(pair: Pair, difference: Array, addition: Array) -> Array:
+    """Angle between unit vectors u, v from |u - v| and |u + v|; exact also where it is small."""
+    return 2 * pair.xp.atan2(difference, addition)
+
+
+def image_angle(pair: Pair, degrees: bool) -> Scores:
+    """Angle between the two images, each as one vector; pi / 2 if only one of them is 0."""
+    xp = pair.xp
+    x, y = widen(pair.x), widen(pair.y)
+
+    def norm(v: Array) -> Array:
+        return xp.sqrt(over_channels(total(v * v, pair.mask)))
+
+    norm_x, norm_y = norm(x)[..., None, None], norm(y)[..., None, None]
+    u, v = x / norm_x, y / norm_y
+    theta = angle(pair, norm(u - v), norm(u + v))
+    zero_x, zero_y = norm_x[..., 0, 0] == 0, norm_y[..., 0, 0] == 0
+    theta = keep(~(zero_x | zero_y), theta, math.pi / 2)
+    theta = keep(~(zero_x & zero_y), theta, 0.0)
+    return Scores(theta * (180 / math.pi) if degrees else theta, count(x, pair.mask))
+
+
+def spectral_angle(pair: Pair, degrees: bool) -> Local:
+    """Angle between the channel vectors of each pixel; black pixels have none."""
+    xp = pair.xp
+    x, y = widen(pair.x), widen(pair.y)
+
+    def norm(v: Array) -> Array:
+        return xp.sqrt(xp.sum(v * v, axis=-3, keepdims=True))
+
+    norm_x, norm_y = norm(x), norm(y)
+    u, v = x / norm_x, y / norm_y
+    theta = angle(pair, norm(u - v), norm(u + v))
+    coloured = (norm_x != 0) & (norm_y != 0)
+    return Local(theta * (180 / math.pi) if degrees else theta, both(pair.mask, coloured))
+
+
+def mean_spectral_angle(pair: Pair, degrees: bool) -> Scores:
+    """Mean angle; 0 if no pixel has one and the images are identical."""
+    local = spectral_angle(pair, degrees)
+    theta = total(local.values, local.valid)
+    n = count(local.values, local.valid)
+    same = over_channels(total(pair.xp.abs(pair.x - pair.y), pair.mask)) == 0
+    nonempty = count(pair.x, pair.mask) > 0
+    n = keep(~((n == 0) & same & nonempty), n, 1.0)
+    return Scores(theta / n, n)
+
+
+def check_mode(mode: str | None, channel_axis: int | None) -> str:
+    """Return the mode: by default spectral if there are channels."""
+    check_choice("mode", mode, (None, "image", "spectral"))
+    if mode is None:
+        return "image" if channel_axis is None else "spectral"
+    if mode == "spectral" and channel_axis is None:
+        raise OptionError(
+            f"mode='spectral' compares the channels of each pixel; {CHANNEL_HINT}, "
+            "or use mode='image'"
+        )
+    return mode
+
+
+def sam_map(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    degrees: bool = False,
+) -> Array:
+    """Spectral angle of each pixel; needs `channel_axis`, since a grey image has only one angle.
+
+    The mean of the map over the scored pixels is ``sam(..., mode="spectral")``.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Not used by this metric.
+    channel_axis : int, optional
+        The axis that holds channels; required; these are the components of the vectors.
+    degrees : bool
+        Degrees instead of radians.
+
+    Returns
+    -------
+    array, shape (..., height, width)
+        Angle per pixel; a pixel that is 0 in all channels of an image has none.
+        NaN where nothing was scored. float32 if both images are, else float64.
+
+    Raises
+    ------
+    ShapeError
+        If the images do not fit together.
+    DTypeError, MaskError, DataRangeError, OptionError
+        If an image is not made of real numbers, the mask is not boolean or does not fit,
+        `data_range` is not positive,
+        or an option has no meaning.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves nothing to score; the score is NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, imsim
+    >>> red, yellow = np.array([[[9, 0, 0]]]), np.array([[[5, 5, 0]]])
+    >>> print(imsim.sam_map(red, yellow, channel_axis=-1, degrees=True).round(6))
+    [[45.]]
+    """
+    check_mode("spectral", channel_axis)
+    return engine.score_map(
+        "sam_map",
+        spectral_angle,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        degrees=degrees,
+    )
+
+
+@metric(
+    title="Spectral angle mapper",
+    higher_is_better=False,
+    best=0.0,
+    bounds=(0.0, math.pi),
+    unit="rad",
+    references=("Kruse et al. 1993, doi:10.1016/0034-4257(93)90013-N",),
+    map_function=sam_map,
+)
+def sam(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    mode: Literal["image", "spectral"] | None = None,
+    degrees: bool = False,
+) -> Score:
+    r"""Spectral angle mapper: the angle between two vectors, whatever their lengths.
+
+    .. math:: \mathrm{SAM}(x, y) = \arccos \frac{\langle x, y \rangle}{\|x\| \|y\|}
+
+    With `channel_axis`, the vectors are the channels of one pixel, and the angles are averaged
+    over the pixels that are not 0 in all channels of either image. Without, each image is one
+    vector. The angle is computed as 2 atan2(\|u - v\|, \|u + v\|) of the unit vectors u and v,
+    since the arc cosine loses half the digits of a small angle.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Not used by this metric.
+    channel_axis : int, optional
+        The axis that holds channels; these are the components of the vectors.
+    mode : {None, "image", "spectral"}
+        ``"spectral"`` (the default with `channel_axis`) averages the angles of the pixels,
+        ``"image"`` (the default without) takes all pixels and channels as one vector.
+    degrees : bool
+        Degrees instead of radians.
+
+    Returns
+    -------
+    float64 or array of float64
+        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
+        lies inside the mask. Radians, or degrees.
+
+    Raises
+    ------
+    ShapeError
+        If the images do not fit together.
+    DTypeError, MaskError, DataRangeError, OptionError
+        If an image is not made of real numbers, the mask is not boolean or does not fit,
+        `data_range` is not positive,
+        or an option has no meaning.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves nothing to score; the score is NaN.
+
+    References
+    ----------
+    Kruse, F. A., et al.: The spectral image processing system (SIPS): interactive visualization
+    and analysis of imaging spectrometer data. Remote Sensing of Environment 44, 145-163 (1993).
+    doi:10.1016/0034-4257(93)90013-N
+
+    Examples
+    --------
+    >>> import imsim
+    >>> print(round(imsim.sam([[1.0, 0.0]], [[1.0, 1.0]], degrees=True), 6))
+    45.0
+    """
+    return engine.score(
+        "sam",
+        mean_spectral_angle if check_mode(mode, channel_axis) == "spectral" else image_angle,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        degrees=degrees,
+    )

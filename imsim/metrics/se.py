@@ -1,0 +1,179 @@
+"""Squared error (SE)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from imsim import engine
+from imsim.portable.arrays import over_channels, total
+from imsim.portable.differences import mean_squared_error, squared_difference
+from imsim.portable.pair import Local, Pair, Scores
+from imsim.registry import metric
+from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.validation import check_choice
+
+
+def squared_error(pair: Pair, reduction: str) -> Scores:
+    """Sum, or mean, of the squared differences over the scored pixels and channels."""
+    mse, n = mean_squared_error(pair)
+    if reduction == "mean":
+        return Scores(mse, n)
+    return Scores(over_channels(total(squared_difference(pair), pair.mask)), n)
+
+
+def squared_error_map(pair: Pair, reduction: str) -> Local:
+    """Squared difference per pixel, summed (or averaged) over channels."""
+    squares = squared_difference(pair)
+    if reduction == "mean":
+        return Local(squares, pair.mask)
+    return Local(pair.xp.sum(squares, axis=-3, keepdims=True), pair.mask)
+
+
+def se_map(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    reduction: Literal["sum", "mean"] = "sum",
+) -> Array:
+    """Squared error per pixel.
+
+    The sum of the map over the scored pixels is the squared error; see `se`.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Not used by this metric.
+    channel_axis : int, optional
+        The axis that holds channels; the map sums (or averages) over it.
+    reduction : {"sum", "mean"}
+        Whether channels are summed or averaged.
+
+    Returns
+    -------
+    array, shape (..., height, width)
+        Squared error per pixel, in squared units of intensity.
+        NaN where nothing was scored. float32 if both images are, else float64.
+
+    Raises
+    ------
+    ShapeError
+        If the images do not fit together.
+    DTypeError, MaskError, DataRangeError, OptionError
+        If an image is not made of real numbers, the mask is not boolean or does not fit,
+        `data_range` is not positive,
+        or an option has no meaning.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves nothing to score; the score is NaN.
+
+    Examples
+    --------
+    >>> import imsim
+    >>> imsim.se_map([[1.0, 2.0]], [[1.0, 5.0]])
+    array([[0., 9.]])
+    """
+    check_choice("reduction", reduction, ("sum", "mean"))
+    return engine.score_map(
+        "se_map",
+        squared_error_map,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        reduction=reduction,
+    )
+
+
+@metric(
+    title="Squared error",
+    higher_is_better=False,
+    best=0.0,
+    bounds=(0.0, float("inf")),
+    unit="I^2",
+    references=("Sum of squared differences; elementary",),
+    map_function=se_map,
+)
+def se(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    reduction: Literal["sum", "mean"] = "sum",
+) -> Score:
+    r"""Squared error: the **sum** of squared differences.
+
+    .. math:: \mathrm{SE}(x, y) = \sum_p (x_p - y_p)^2
+
+    over the scored pixels and channels. The sum grows with the number of pixels scored, and
+    so with the size of the mask; ``reduction="mean"`` gives the mean squared error (MSE).
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Not used by this metric.
+    channel_axis : int, optional
+        The axis that holds channels; the score pools over it.
+    reduction : {"sum", "mean"}
+        Sum of the squared differences, or their mean (MSE).
+
+    Returns
+    -------
+    float64 or array of float64
+        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
+        lies inside the mask. Squared units of intensity.
+
+    Raises
+    ------
+    ShapeError
+        If the images do not fit together.
+    DTypeError, MaskError, DataRangeError, OptionError
+        If an image is not made of real numbers, the mask is not boolean or does not fit,
+        `data_range` is not positive,
+        or an option has no meaning.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves nothing to score; the score is NaN.
+
+    References
+    ----------
+    Elementary; there is no defining paper (and no DOI).
+
+    Examples
+    --------
+    >>> import imsim
+    >>> print(imsim.se([[1, 2], [3, 4]], [[1, 2], [3, 7]]))
+    9.0
+    """
+    check_choice("reduction", reduction, ("sum", "mean"))
+    return engine.score(
+        "se",
+        squared_error,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        reduction=reduction,
+    )

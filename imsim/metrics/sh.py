@@ -1,0 +1,248 @@
+"""Similarity hash (SH)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imsim import engine
+from imsim.portable.arrays import count, minimum, spread, total
+from imsim.portable.pair import Pair, Scores
+from imsim.registry import metric
+from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.validation import check_choice, check_integer, check_size
+
+Bits = NDArray[np.bool_]
+OVERSAMPLING = 4
+"""Cells per side of the finer grid of the wavelet and perceptual hashes, by bit of the hash."""
+TIE = 1e-12
+"""Differences below this part of the image's spread are rounding, and count as none."""
+
+
+@functools.lru_cache(maxsize=64)
+def area_weights(cells: int, pixels: int) -> NDArray[np.float64]:
+    """Overlap of each cell with each pixel of a line, in pixels; shape (cells, pixels)."""
+    edges = np.arange(cells + 1) * (pixels / cells)
+    left, right = edges[:-1, None], edges[1:, None]
+    pixel = np.arange(pixels)
+    overlap: NDArray[np.float64] = np.minimum(right, pixel + 1) - np.maximum(left, pixel)
+    return overlap.clip(min=0.0)
+
+
+def cell_means(image: Array, mask: Array | None, rows: int, columns: int) -> tuple[Array, Bits]:
+    """Mean of the pixels of each cell inside the mask, and which cells have any."""
+    height, width = image.shape
+    down, across = area_weights(rows, height), area_weights(columns, width)
+    area = (height / rows) * (width / columns)
+    sums = down @ image @ across.T
+    if mask is None:
+        return sums / area, np.ones(sums.shape, dtype=bool)
+    covered = down @ mask.astype(np.float64) @ across.T
+    covered = np.where(np.isclose(covered, area, rtol=1e-9, atol=0), area, covered)
+    some = covered > 1e-9 * area
+    return np.where(some, sums / np.where(some, covered, 1.0), 0.0), some
+
+
+def filled_cells(image: Array, mask: Array | None, size: int) -> tuple[Array, Bits]:
+    """Cell means of a square grid; empty cells take the mean of the others."""
+    cells, some = cell_means(image, mask, size, size)
+    return np.where(some, cells, cells[some].mean() if some.any() else 0.0), some
+
+
+def above_median(values: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
+    """One bit per value; all of them count unless the image is empty."""
+    return values > np.median(values) + tie, np.full(values.shape, some.any())
+
+
+def wavelet_bits(image: Array, mask: Array | None, size: int, tie: float) -> tuple[Bits, Bits]:
+    """Haar approximation coefficients above their median."""
+    import pywt  # slow to import
+
+    cells, some = filled_cells(image, mask, OVERSAMPLING * size)
+    level = int(math.log2(OVERSAMPLING))
+    return above_median(pywt.wavedec2(cells, "haar", level=level)[0], some, tie)
+
+
+def perceptual_bits(image: Array, mask: Array | None, size: int, tie: float) -> tuple[Bits, Bits]:
+    """Coefficients of the lowest frequencies of the cosine transform above their median."""
+    from scipy.fft import dctn  # slow to import
+
+    cells, some = filled_cells(image, mask, OVERSAMPLING * size)
+    return above_median(dctn(cells)[:size, :size], some, tie)
+
+
+def difference_bits(image: Array, mask: Array | None, size: int, tie: float) -> tuple[Bits, Bits]:
+    """Cells brighter than their left neighbour."""
+    cells, some = cell_means(image, mask, size, size + 1)
+    return cells[:, 1:] > cells[:, :-1] + tie, some[:, 1:] & some[:, :-1]
+
+
+def average_bits(image: Array, mask: Array | None, size: int, tie: float) -> tuple[Bits, Bits]:
+    """Cells brighter than the mean cell."""
+    cells, some = cell_means(image, mask, size, size)
+    return cells > (cells[some].mean() if some.any() else 0.0) + tie, some
+
+
+SIGNATURES: dict[str, Callable[[Array, Array | None, int, float], tuple[Bits, Bits]]] = {
+    "wavelet": wavelet_bits,
+    "perceptual": perceptual_bits,
+    "difference": difference_bits,
+    "average": average_bits,
+}
+
+
+def signatures(images: Array, mask: Array | None, hash: str, hash_size: int) -> tuple[Bits, Bits]:
+    """Signature of each image, and which of its bits exist inside the mask."""
+    images = images.astype(np.float64)
+    # Seen from its minimum, a constant image is exactly 0, and an offset leaves no trace.
+    images = images - minimum(images, mask)[..., None, None]
+    ties = TIE * spread(images, mask)
+    inside = None if mask is None else np.broadcast_to(mask, images.shape)
+    bits = np.zeros((*images.shape[:-2], hash_size, hash_size), dtype=bool)
+    valid = np.zeros_like(bits)
+    for index in np.ndindex(images.shape[:-2]):
+        here = None if inside is None else inside[index]
+        image = images[index] if here is None else np.where(here, images[index], 0.0)
+        bits[index], valid[index] = SIGNATURES[hash](image, here, hash_size, ties[index])
+    return bits, valid
+
+
+def census_distance(pair: Pair) -> tuple[Array, Array]:
+    """Differing and all bits of the codes 'is this neighbour brighter than the pixel?'."""
+    check_size("sh with hash='census'", pair.x, 3)
+    height, width = pair.x.shape[-2:]
+
+    def neighbour(v: Array, dy: int, dx: int) -> Array:
+        return v[..., 1 + dy : height - 1 + dy, 1 + dx : width - 1 + dx]
+
+    differing, bits = np.zeros(1), np.zeros(1)
+    for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
+        x, y = (neighbour(v, dy, dx) > neighbour(v, 0, 0) for v in (pair.x, pair.y))
+        valid = (
+            pair.mask
+            if pair.mask is None
+            else (neighbour(pair.mask, dy, dx) & neighbour(pair.mask, 0, 0))
+        )
+        differing = differing + total((x ^ y).astype(np.float64), valid)
+        bits = bits + count(x, valid)
+    return differing, bits
+
+
+def hash_distance(pair: Pair, hash: str, hash_size: int) -> Scores:
+    """Part of the bits that exist in both signatures and differ."""
+    if hash == "census":
+        differing, bits = census_distance(pair)
+        return Scores(differing / bits, bits)
+    x, valid_x = signatures(pair.x, pair.mask, hash, hash_size)
+    y, valid_y = signatures(pair.y, pair.mask, hash, hash_size)
+    valid = valid_x & valid_y
+    bits = total(valid.astype(np.float64))
+    return Scores(total(((x ^ y) & valid).astype(np.float64)) / bits, bits)
+
+
+@metric(
+    title="Similarity hash",
+    higher_is_better=False,
+    best=0.0,
+    bounds=(0.0, 1.0),
+    references=("No defining paper; census: Zabih and Woodfill 1994, doi:10.1007/BFb0028345",),
+    numpy_only=True,
+)
+def sh(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    hash: Literal["wavelet", "perceptual", "difference", "average", "census"] = "wavelet",
+    hash_size: int = 8,
+) -> Score:
+    r"""Similarity hash: the part of the bits in which two binary signatures differ.
+
+    "SH" has no defining paper; this is a reading of it. The score is the Hamming distance of
+    two signatures, divided by their length,
+
+    .. math:: \mathrm{SH}(x, y) = \tfrac{1}{n} \sum_{i=1}^{n} h_i(x) \oplus h_i(y)
+
+    from 0 (same signature) to 1, in steps of 1 / n. The signatures compare mean values of
+    cells, exact to the fraction of a pixel, or neighbouring pixels:
+
+    - ``"wavelet"``: coarsest Haar coefficients above their median;
+    - ``"perceptual"``: lowest frequencies of the cosine transform above their median;
+    - ``"difference"``: cells brighter than the cell to their left;
+    - ``"average"``: cells brighter than the mean cell;
+    - ``"census"``: for every pixel, which of its 8 neighbours are brighter than itself.
+
+    With a mask, cell means take the pixels inside. Bits of the last three count where all
+    they compare has pixels inside; of the first two, empty cells take the mean of the others.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Not used by this metric.
+    channel_axis : int, optional
+        The axis that holds channels; the scores of the channels are averaged.
+    hash : {"wavelet", "perceptual", "difference", "average", "census"}
+        Kind of signature.
+    hash_size : int
+        Bits per side of the signature, which has ``hash_size**2`` bits; at least 2. Census
+        codes do not use it.
+
+    Returns
+    -------
+    float64 or array of float64
+        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
+        lies inside the mask.
+
+    Raises
+    ------
+    ShapeError
+        If the images do not fit together, or are too small.
+    DTypeError, MaskError, DataRangeError, OptionError
+        If an image is not made of real numbers, the mask is not boolean or does not fit,
+        `data_range` is not positive,
+        or an option has no meaning.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves nothing to score; the score is NaN.
+
+    References
+    ----------
+    Zabih, R., Woodfill, J.: Non-parametric local transforms for computing visual correspondence.
+    ECCV 1994, 151-158 (census). doi:10.1007/BFb0028345
+
+    Examples
+    --------
+    >>> import numpy as np, imsim
+    >>> ramp = np.arange(64.0).reshape(8, 8)
+    >>> print(imsim.sh(ramp, ramp + 3), imsim.sh(ramp, -ramp))
+    0.0 1.0
+    """
+    check_choice("hash", hash, (*SIGNATURES, "census"))
+    check_integer("hash_size", hash_size, 2)
+    return engine.score(
+        "sh",
+        hash_distance,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        numpy_only=True,
+        hash=hash,
+        hash_size=hash_size,
+    )

@@ -1,0 +1,288 @@
+"""Structural similarity (SSIM)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from imsim import engine
+from imsim.portable.arrays import both, widen
+from imsim.portable.coarse import automatic_factor, block_mean
+from imsim.portable.pair import Local, Pair, Scores, average
+from imsim.portable.similarity import zero_rules
+from imsim.portable.windows import (
+    Window,
+    gaussian,
+    is_flat,
+    local_covariance,
+    local_moments,
+    support,
+    uniform,
+)
+from imsim.registry import metric
+from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.validation import check_choice, check_fraction, check_integer, check_number, check_size
+
+
+def structural_similarity(
+    pair: Pair,
+    window: Window,
+    K1: float,
+    K2: float,
+    sample_covariance: bool,
+    downsample: bool,
+    min_coverage: float,
+) -> Local:
+    """(2 mu_x mu_y + C1)(2 cov + C2) / ((mu_x^2 + mu_y^2 + C1)(var_x + var_y + C2))."""
+    factor = automatic_factor(*pair.x.shape[-2:]) if downsample else 1
+    x, mask = block_mean(pair.x, pair.mask, factor, border="symmetric")
+    y, _ = block_mean(pair.y, pair.mask, factor, border="symmetric")
+    check_size("ssim", x, window.size)
+
+    # Window sums cancel in the variance, far from the offset; float32 would lose it there.
+    x, y = widen(x), widen(y)
+    seen = support(mask, window, x, min_coverage)
+    p = local_moments(x, mask, window, seen.weight)
+    q = local_moments(y, mask, window, seen.weight)
+    covariance = local_covariance(p, q, window, seen.weight)
+    variances = p.variance + q.variance
+    scored = seen.scored
+    if sample_covariance:
+        unbiased = seen.pixels / (seen.pixels - 1)
+        covariance, variances = covariance * unbiased, variances * unbiased
+        scored = both(scored, None if mask is None else seen.pixels > 1)
+
+    c1, c2 = (K1 * pair.data_range) ** 2, (K2 * pair.data_range) ** 2
+    brightness = p.mean * p.mean + q.mean * q.mean + c1
+    luminance = (2 * p.mean * q.mean + c1) / brightness
+    values = luminance * ((2 * covariance + c2) / (variances + c2))
+    if K1 == 0 or K2 == 0:
+        flat = (is_flat(p, window) & is_flat(q, window)) if K2 == 0 else variances + c2 == 0
+        values = zero_rules(values, luminance, flat, brightness == 0)
+    return Local(values, scored, margin=factor * (window.size // 2), step=factor)
+
+
+def mean_structural_similarity(pair: Pair, **options: Any) -> Scores:
+    """Mean over all window positions."""
+    return average(structural_similarity(pair, **options))
+
+
+def check_options(
+    window: str,
+    window_size: int | None,
+    sigma: float,
+    K1: float,
+    K2: float,
+    min_coverage: float,
+) -> Window:
+    """Check the options and make the window."""
+    check_choice("window", window, ("gaussian", "uniform"))
+    if window_size is None:
+        window_size = 11 if window == "gaussian" else 7
+    check_integer("window_size", window_size, 2)
+    check_number("sigma", sigma, 0.0, open_interval=True)
+    check_number("K1", K1, 0.0)
+    check_number("K2", K2, 0.0)
+    check_fraction("min_coverage", min_coverage)
+    return gaussian(window_size, sigma) if window == "gaussian" else uniform(window_size)
+
+
+def ssim_map(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    window: Literal["gaussian", "uniform"] = "gaussian",
+    window_size: int | None = None,
+    sigma: float = 1.5,
+    K1: float = 0.01,
+    K2: float = 0.03,
+    sample_covariance: bool = False,
+    downsample: bool = False,
+    min_coverage: float = 0.0,
+) -> Array:
+    """Structural similarity of the window around each pixel.
+
+    The mean of the map over the scored pixels is `ssim`, with the same options.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
+        every other dtype needs it.
+    channel_axis : int, optional
+        The axis that holds channels; the maps of the channels are averaged.
+    window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
+        As for `ssim`.
+
+    Returns
+    -------
+    array, shape (..., height, width)
+        Similarity per pixel; a window outside the frame is not scored.
+        NaN where nothing was scored. float32 if both images are, else float64.
+
+    Raises
+    ------
+    ShapeError
+        If the images do not fit together, or are too small.
+    DTypeError, MaskError, DataRangeError, OptionError
+        If an image is not made of real numbers, the mask is not boolean or does not fit,
+        `data_range` is missing or not positive,
+        or an option has no meaning.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves nothing to score; the score is NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, imsim
+    >>> x = np.eye(16)
+    >>> local = imsim.ssim_map(x, x, data_range=1)
+    >>> print(local.shape, np.nanmin(local), int(np.isfinite(local).sum()))
+    (16, 16) 1.0 36
+    """
+    return engine.score_map(
+        "ssim_map",
+        structural_similarity,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        needs_data_range=True,
+        window=check_options(window, window_size, sigma, K1, K2, min_coverage),
+        K1=K1,
+        K2=K2,
+        sample_covariance=sample_covariance,
+        downsample=downsample,
+        min_coverage=min_coverage,
+    )
+
+
+@metric(
+    title="Structural similarity",
+    higher_is_better=True,
+    best=1.0,
+    bounds=(-1.0, 1.0),
+    needs_data_range=True,
+    references=("Wang et al. 2004, doi:10.1109/TIP.2003.819861",),
+    map_function=ssim_map,
+)
+def ssim(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    window: Literal["gaussian", "uniform"] = "gaussian",
+    window_size: int | None = None,
+    sigma: float = 1.5,
+    K1: float = 0.01,
+    K2: float = 0.03,
+    sample_covariance: bool = False,
+    downsample: bool = False,
+    min_coverage: float = 0.0,
+) -> Score:
+    r"""Structural similarity (SSIM), as its authors' ``ssim_index.m`` computes it.
+
+    .. math::
+        \mathrm{SSIM} = \frac{(2 \mu_x \mu_y + C_1)(2 \sigma_{xy} + C_2)}
+        {(\mu_x^2 + \mu_y^2 + C_1)(\sigma_x^2 + \sigma_y^2 + C_2)},
+        \quad C_i = (K_i L)^2
+
+    with the mean, variance and covariance in the window around a pixel, averaged over all
+    positions where the window fits into the frame. With a mask, the moments are those of the
+    pixels of the window inside the mask, and a position counts if its centre lies inside.
+
+    The constants assume pixel values that are not negative. For the values that ``ssim.m`` of
+    2009 gives, set ``downsample=True``; for scikit-image's default, ``window="uniform",
+    sample_covariance=True``.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
+        every other dtype needs it.
+    channel_axis : int, optional
+        The axis that holds channels; the scores of the channels are averaged.
+    window : {"gaussian", "uniform"}
+        Weights of the window.
+    window_size : int, optional
+        Side of the window in pixels; by default 11 for Gaussian, 7 for uniform weights.
+    sigma : float
+        Standard deviation of the Gaussian weights, in pixels.
+    K1, K2 : float
+        The constants of the formula, relative to the data range.
+    sample_covariance : bool
+        Divide moments by the number of pixels of the window less 1.
+    downsample : bool
+        First average over blocks of F = max(1, round(min(height, width) / 256)) pixels a side.
+    min_coverage : float
+        Least part of a window's weights, from 0 to 1, that must lie inside the mask; 1 scores
+        only windows that lie inside entirely.
+
+    Returns
+    -------
+    float64 or array of float64
+        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
+        lies inside the mask.
+
+    Raises
+    ------
+    ShapeError
+        If the images do not fit together, or are too small.
+    DTypeError, MaskError, DataRangeError, OptionError
+        If an image is not made of real numbers, the mask is not boolean or does not fit,
+        `data_range` is missing or not positive,
+        or an option has no meaning.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves nothing to score; the score is NaN.
+
+    References
+    ----------
+    Wang, Z., Bovik, A. C., Sheikh, H. R., Simoncelli, E. P.: Image quality assessment: from
+    error visibility to structural similarity. IEEE Transactions on Image Processing 13(4),
+    600-612 (2004). doi:10.1109/TIP.2003.819861
+
+    Examples
+    --------
+    >>> import numpy as np, imsim
+    >>> x = np.tile(np.arange(0, 160, 10, dtype=np.uint8), (16, 1))
+    >>> print(imsim.ssim(x, x), round(imsim.ssim(x, x + 20), 4))
+    1.0 0.9691
+    """
+    return engine.score(
+        "ssim",
+        mean_structural_similarity,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        needs_data_range=True,
+        window=check_options(window, window_size, sigma, K1, K2, min_coverage),
+        K1=K1,
+        K2=K2,
+        sample_covariance=sample_covariance,
+        downsample=downsample,
+        min_coverage=min_coverage,
+    )

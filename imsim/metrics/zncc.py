@@ -1,0 +1,227 @@
+"""Zero-mean normalised cross-correlation (ZNCC)."""
+
+from __future__ import annotations
+
+from array_api_compat import array_namespace
+
+from imsim import engine
+from imsim.portable.arrays import as_image, both, count, keep, mean, spread, total, widen
+from imsim.portable.pair import Local, Pair, Scores, average
+from imsim.portable.windows import is_flat, local_covariance, local_moments, support, uniform
+from imsim.registry import metric
+from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.validation import check_fraction, check_integer, check_size
+
+
+def correlation(
+    covariance: Array, variance_x: Array, variance_y: Array, flat_x: Array, flat_y: Array
+) -> Array:
+    """Cov / sqrt(var_x var_y); 1 where both images are constant, 0 where one of them is."""
+    xp = array_namespace(covariance)
+    r = covariance / xp.sqrt(variance_x * variance_y)
+    r = xp.clip(r, -1.0, 1.0)
+    r = keep(~(flat_x | flat_y), r, 0.0)
+    return keep(~(flat_x & flat_y), r, 1.0)
+
+
+def global_correlation(pair: Pair) -> Scores:
+    """Pearson's correlation of the scored pixels."""
+    x, y = widen(pair.x), widen(pair.y)
+    dx = keep(pair.mask, x - as_image(mean(x, pair.mask), x))
+    dy = keep(pair.mask, y - as_image(mean(y, pair.mask), y))
+    r = correlation(
+        total(dx * dy),
+        total(dx * dx),
+        total(dy * dy),
+        spread(x, pair.mask) == 0,
+        spread(y, pair.mask) == 0,
+    )
+    return Scores(r, count(x, pair.mask))
+
+
+def local_correlation(pair: Pair, window_size: int, min_coverage: float) -> Local:
+    """Pearson's correlation within each square window."""
+    check_size("zncc", pair.x, window_size)
+    window = uniform(window_size)
+    x, y = widen(pair.x), widen(pair.y)
+    seen = support(pair.mask, window, x, min_coverage)
+    p = local_moments(x, pair.mask, window, seen.weight)
+    q = local_moments(y, pair.mask, window, seen.weight)
+    covariance = local_covariance(p, q, window, seen.weight)
+    r = correlation(covariance, p.variance, q.variance, is_flat(p, window), is_flat(q, window))
+    enough = None if pair.mask is None else seen.pixels > 1
+    return Local(r, both(seen.scored, enough), margin=window_size // 2)
+
+
+def correlation_score(pair: Pair, window_size: int | None, min_coverage: float) -> Scores:
+    """Correlation of the whole images, or the mean over all windows."""
+    if window_size is None:
+        return global_correlation(pair)
+    return average(local_correlation(pair, window_size, min_coverage))
+
+
+def zncc_map(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    window_size: int = 9,
+    min_coverage: float = 0.0,
+) -> Array:
+    """Zero-mean normalised cross-correlation within the window around each pixel.
+
+    The mean of the map over the scored pixels is ``zncc(..., window_size=window_size)``.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Not used by this metric.
+    channel_axis : int, optional
+        The axis that holds channels; the maps of the channels are averaged.
+    window_size : int
+        Side of the square window, in pixels; at least 2.
+    min_coverage : float
+        Least part of a window, from 0 to 1, that must lie inside the mask; 1 scores only
+        windows that lie inside entirely.
+
+    Returns
+    -------
+    array, shape (..., height, width)
+        Correlation per pixel, from -1 to 1; a window outside the frame is not scored.
+        NaN where nothing was scored. float32 if both images are, else float64.
+
+    Raises
+    ------
+    ShapeError
+        If the images do not fit together, or are too small.
+    DTypeError, MaskError, DataRangeError, OptionError
+        If an image is not made of real numbers, the mask is not boolean or does not fit,
+        `data_range` is not positive,
+        or an option has no meaning.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves nothing to score; the score is NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, imsim
+    >>> ramp = np.arange(9.0).reshape(3, 3)
+    >>> print(imsim.zncc_map(ramp, 5 - 2 * ramp, window_size=3))
+    [[nan nan nan]
+     [nan -1. nan]
+     [nan nan nan]]
+    """
+    check_integer("window_size", window_size, 2)
+    check_fraction("min_coverage", min_coverage)
+    return engine.score_map(
+        "zncc_map",
+        local_correlation,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        window_size=window_size,
+        min_coverage=min_coverage,
+    )
+
+
+@metric(
+    title="Zero-mean normalised cross-correlation",
+    higher_is_better=True,
+    best=1.0,
+    bounds=(-1.0, 1.0),
+    references=("Lewis 1995, Fast template matching, Vision Interface 95, 120-123",),
+    map_function=zncc_map,
+)
+def zncc(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    window_size: int | None = None,
+    min_coverage: float = 0.0,
+) -> Score:
+    r"""Zero-mean normalised cross-correlation: Pearson's r of the pixel values.
+
+    .. math::
+        \mathrm{ZNCC}(x, y) = \frac{\sum_p (x_p - \mu_x)(y_p - \mu_y)}
+        {\sqrt{\sum_p (x_p - \mu_x)^2 \sum_p (y_p - \mu_y)^2}}
+
+    Separate positive affine changes of brightness leave it unchanged. Two constant images
+    score 1, a constant one and another 0. With `window_size`, the same is computed within
+    each window and averaged.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., height, width)
+        Reference image, or a batch of them.
+    b : array_like, shape (..., height, width)
+        Test image, or a batch of them. Leading axes are batch axes and broadcast.
+    mask : array_like of bool, shape (..., height, width), optional
+        True = use. Pixels outside influence no bit of the result.
+    data_range : float, optional
+        Not used by this metric.
+    channel_axis : int, optional
+        The axis that holds channels; the scores of the channels are averaged.
+    window_size : int, optional
+        Side of the square window, in pixels; by default the whole image is one window.
+    min_coverage : float
+        With `window_size`: least part of a window, from 0 to 1, that must lie inside the mask.
+
+    Returns
+    -------
+    float64 or array of float64
+        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
+        lies inside the mask.
+
+    Raises
+    ------
+    ShapeError
+        If the images do not fit together, or are too small.
+    DTypeError, MaskError, DataRangeError, OptionError
+        If an image is not made of real numbers, the mask is not boolean or does not fit,
+        `data_range` is not positive,
+        or an option has no meaning.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask leaves nothing to score; the score is NaN.
+
+    References
+    ----------
+    Lewis, J. P.: Fast template matching. Vision Interface 95, 120-123 (1995); no DOI.
+
+    Examples
+    --------
+    >>> import imsim
+    >>> print(imsim.zncc([[1.0, 2.0, 3.0]], [[7.0, 5.0, 3.0]]))
+    -1.0
+    """
+    check_fraction("min_coverage", min_coverage)
+    if window_size is not None:
+        check_integer("window_size", window_size, 2)
+    return engine.score(
+        "zncc",
+        correlation_score,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        window_size=window_size,
+        min_coverage=min_coverage,
+    )

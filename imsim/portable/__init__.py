@@ -1,0 +1,1 @@
+"""Mathematics that several metrics share, written once against the array-API standard."""

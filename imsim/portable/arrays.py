@@ -1,0 +1,132 @@
+"""Small array helpers: namespaces, selection by mask, sums in float64."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+from array_api_compat import array_namespace, device, is_numpy_namespace
+
+from imsim.typing import Array
+
+
+@functools.lru_cache(maxsize=64)
+def widest_float(xp: ModuleType) -> Any:
+    """Return float64, or float32 for a namespace without it (JAX unless x64 is enabled)."""
+    if is_numpy_namespace(xp):
+        return xp.float64
+    dtypes = xp.__array_namespace_info__().dtypes(kind="real floating")
+    return dtypes.get("float64", xp.float32)
+
+
+def widen(values: Array) -> Array:
+    """Convert to the widest float, for sums that cancel."""
+    xp = array_namespace(values)
+    return xp.astype(values, widest_float(xp), copy=False)
+
+
+def constant(value: Any, like: Array) -> Array:
+    """Return `value` as an array of the namespace, dtype and device of `like`."""
+    return array_namespace(like).asarray(value, dtype=like.dtype, device=device(like))
+
+
+def keep(valid: Array | None, values: Array, fill: float = 0.0) -> Array:
+    """Return `values` where `valid`, else `fill`; never a product, since NaN * 0 is NaN."""
+    if valid is None:
+        return values
+    return array_namespace(values).where(valid, values, constant(fill, values))
+
+
+def both(p: Array | None, q: Array | None) -> Array | None:
+    """Logical and of two validity maps, where None means valid everywhere."""
+    if p is None or q is None:
+        return q if p is None else p
+    return p & q
+
+
+def total(values: Array, valid: Array | None = None) -> Array:
+    """Sum over the last two axes, in float64.
+
+    The image is flattened first, so that the order of summation, and with it the last bit,
+    does not depend on the batch around it.
+    """
+    xp = array_namespace(values)
+    flat = xp.reshape(widen(keep(valid, values)), (*values.shape[:-2], -1))
+    return xp.sum(flat, axis=-1)
+
+
+def count(values: Array, valid: Array | None) -> Array:
+    """Return the number of valid positions in the last two axes, as float64."""
+    xp = array_namespace(values)
+    if valid is None:
+        size = float(math.prod(values.shape[-2:]))
+        return xp.full((1,), size, dtype=widest_float(xp), device=device(values))
+    return total(xp.astype(valid, widest_float(xp)))
+
+
+def mean(values: Array, valid: Array | None = None) -> Array:
+    """Mean over the valid positions of the last two axes; NaN where there are none."""
+    return total(values, valid) / count(values, valid)
+
+
+def over_channels(per_channel: Array) -> Array:
+    """Sum per-channel totals into one, keeping the channel axis."""
+    return array_namespace(per_channel).sum(per_channel, axis=-1, keepdims=True)
+
+
+def as_image(scalars: Array, like: Array) -> Array:
+    """Give per-image scalars two trailing axes and the dtype of `like`, to meet images."""
+    xp = array_namespace(scalars)
+    return xp.astype(scalars[..., None, None], like.dtype, copy=False)
+
+
+def minimum(values: Array, valid: Array | None) -> Array:
+    """Smallest valid value of each image; 0 where there is none."""
+    xp = array_namespace(values)
+    low = xp.min(keep(valid, values, math.inf), axis=(-2, -1))
+    return xp.where(low == math.inf, xp.zeros_like(low), low)
+
+
+def spread(values: Array, valid: Array | None) -> Array:
+    """Largest minus smallest valid value of each image; exactly 0 for a constant one."""
+    return -minimum(-values, valid) - minimum(values, valid)
+
+
+def offset(values: Array, valid: Array | None) -> Array:
+    """Return a number close to the mean of each image, to subtract before taking moments.
+
+    Moments of values far from zero lose digits to cancellation. The mean of the finite
+    valid values is rounded to 16 significant bits (Veltkamp's splitting), so that integers
+    minus the offset, their products and the sums of these stay exact in float64.
+    """
+    xp = array_namespace(values)
+    centre = mean(values, both(valid, xp.isfinite(values)))
+    centre = xp.where(xp.isfinite(centre), centre, xp.zeros_like(centre))
+    scaled = centre * (2.0**37 + 1)
+    return as_image(scaled - (scaled - centre), values)
+
+
+def pad(values: Array, before: int, after: int, axis: int, fill: float = 0.0) -> Array:
+    """Extend one axis by a constant."""
+    xp = array_namespace(values)
+    blocks = []
+    for length in (before, after):
+        shape = list(values.shape)
+        shape[axis] = length
+        blocks.append(xp.full(tuple(shape), fill, dtype=values.dtype, device=device(values)))
+    return xp.concat([blocks[0], values, blocks[1]], axis=axis)
+
+
+def shifted(values: Array, start: int, length: int, axis: int, step: int = 1) -> Array:
+    """Return the slice of `length` positions from `start` on, along one of the last two axes."""
+    part = slice(start, start + length, step)
+    return values[..., part, :] if axis == -2 else values[..., part]
+
+
+def weighted_sum(terms: Iterable[Array]) -> Array:
+    """Add arrays from left to right."""
+    return functools.reduce(operator.add, terms)

@@ -1,0 +1,67 @@
+"""Coarser grids: means over blocks of pixels, as MATLAB code takes them."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from array_api_compat import array_namespace
+
+from imsim.portable.arrays import keep, pad, shifted, weighted_sum
+from imsim.typing import Array
+
+
+def automatic_factor(height: int, width: int) -> int:
+    """max(1, round(min(height, width) / 256)), with MATLAB's rounding of halves, upwards."""
+    return max(1, math.floor(min(height, width) / 256 + 0.5))
+
+
+def block_mean(
+    image: Array,
+    mask: Array | None,
+    factor: int,
+    *,
+    border: Literal["zero", "symmetric"],
+    min_coverage: float = 0.5,
+) -> tuple[Array, Array | None]:
+    """Mean over factor x factor pixels at every factor-th pixel, and where it is valid.
+
+    The block of the cell at pixel i begins at i - (factor - 1) // 2, as that of conv2(..., 'same')
+    does. Beyond the frame there are zeros, which darken the border, or its mirror image. A cell
+    takes the mean of those of its pixels that lie inside the mask, and is valid if they make up
+    at least `min_coverage` of its pixels inside the frame.
+    """
+    if factor == 1:
+        return image, mask
+    sums = _block_sum(image, factor, border)
+    if mask is None:
+        return sums / factor**2, None
+    xp = array_namespace(image)
+    inside = xp.astype(mask, image.dtype)
+    pixels = _block_sum(inside, factor, border)
+    of_frame = _block_sum(xp.ones_like(inside), factor, border)
+    some = pixels > 0
+    weight = keep(some, factor**2 * (pixels / of_frame), 1.0)
+    return sums / weight, some & (pixels >= min_coverage * of_frame)
+
+
+def _block_sum(values: Array, factor: int, border: str) -> Array:
+    before = (factor - 1) // 2
+    for axis in (-2, -1):
+        length = values.shape[axis]
+        cells = -(-length // factor)
+        after = max(0, (cells - 1) * factor - before + factor - length)
+        values = _extend(values, before, after, axis, border)
+        span = (cells - 1) * factor + 1
+        values = weighted_sum(shifted(values, k, span, axis, factor) for k in range(factor))
+    return values
+
+
+def _extend(values: Array, before: int, after: int, axis: int, border: str) -> Array:
+    if border == "zero":
+        return pad(values, before, after, axis)
+    xp = array_namespace(values)
+    length = values.shape[axis]
+    head = xp.flip(shifted(values, 0, before, axis), axis=axis)
+    tail = xp.flip(shifted(values, length - after, after, axis), axis=axis)
+    return xp.concat([head, values, tail], axis=axis)

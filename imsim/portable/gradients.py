@@ -1,0 +1,37 @@
+"""Gradient magnitudes by 3x3 operators, with zeros beyond the frame."""
+
+from __future__ import annotations
+
+from array_api_compat import array_namespace
+
+from imsim.portable.arrays import pad, shifted
+from imsim.portable.windows import correlate
+from imsim.typing import Array
+
+PREWITT = (1 / 3, 1 / 3, 1 / 3)
+SCHARR = (3 / 16, 10 / 16, 3 / 16)
+
+
+def gradient_magnitude(image: Array, smoothing: tuple[float, ...]) -> Array:
+    """sqrt(gx^2 + gy^2); each component is a difference across, smoothed along the edge."""
+    xp = array_namespace(image)
+    framed = pad(pad(image, 1, 1, -2), 1, 1, -1)
+    height, width = image.shape[-2:]
+    across = shifted(framed, 2, width, -1) - shifted(framed, 0, width, -1)
+    down = shifted(framed, 2, height, -2) - shifted(framed, 0, height, -2)
+    gx = correlate(across, smoothing, -2)
+    gy = correlate(down, smoothing, -1)
+    return xp.sqrt(gx * gx + gy * gy)
+
+
+def eroded(valid: Array | None) -> Array | None:
+    """Where all 3x3 neighbours are valid; beyond the frame everything is."""
+    if valid is None:
+        return None
+    xp = array_namespace(valid)
+    for axis in (-2, -1):
+        length = valid.shape[axis]
+        edge = xp.ones_like(shifted(valid, 0, 1, axis))
+        framed = xp.concat([edge, valid, edge], axis=axis)
+        valid = valid & shifted(framed, 0, length, axis) & shifted(framed, 2, length, axis)
+    return valid

@@ -1,0 +1,70 @@
+"""What a formula receives and returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import NamedTuple
+
+from array_api_compat import array_namespace
+
+from imsim.portable.arrays import as_image, count, keep, mean, total, widen
+from imsim.typing import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two images in canonical form.
+
+    Leading axes are batch axes; those of `x`, `y` and `mask` broadcast against each other, so
+    that what depends on one image only is computed once for it. Pixels outside the mask are 0.
+    """
+
+    xp: ModuleType
+    """The array namespace."""
+    x: Array
+    """Reference, shape (*batch, channels, height, width), float32 or float64."""
+    y: Array
+    """Test image, likewise."""
+    mask: Array | None
+    """True = use, shape (*batch, 1, height, width); None: every pixel."""
+    data_range: float
+    """Largest possible minus smallest possible value; NaN where not known and not needed."""
+    has_channels: bool
+    """Whether the channel axis was named by the user, or has just been added."""
+
+
+class Scores(NamedTuple):
+    """Scores of a batch, one per channel or one for all of them."""
+
+    values: Array
+    """Shape (*batch, channels) or (*batch, 1); the engine averages over the last axis."""
+    scored: Array
+    """How many positions each score stands on, broadcastable to `values`; 0 makes it NaN."""
+
+
+class Local(NamedTuple):
+    """A metric's values on its own grid of positions."""
+
+    values: Array
+    """Shape (*batch, channels or 1, rows, columns)."""
+    valid: Array | None
+    """Where `values` count; None: everywhere."""
+    margin: int = 0
+    """Row and column of the pixel that the first position belongs to."""
+    step: int = 1
+    """Pixels from one position to the next."""
+
+
+def average(local: Local) -> Scores:
+    """Mean of the local values over the valid positions."""
+    return Scores(mean(local.values, local.valid), count(local.values, local.valid))
+
+
+def deviation(local: Local) -> Scores:
+    """Standard deviation, with n - 1, over the valid positions; of one position there is none."""
+    mu = as_image(mean(local.values, local.valid), widen(local.values))
+    residual = keep(local.valid, widen(local.values) - mu)
+    n = count(local.values, local.valid)
+    xp = array_namespace(residual)
+    return Scores(xp.sqrt(total(residual * residual) / (n - 1)), keep(n > 1, n))

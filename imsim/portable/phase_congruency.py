@@ -1,0 +1,167 @@
+"""Phase congruency through log-Gabor filters, as FSIM's authors compute it.
+
+It is Kovesi's phasecong2 with one ratio over all orientations and no weighting by frequency
+spread: Kovesi, P.: Image features from phase congruency. Videre 1(3), 1-26 (1999).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from imsim.portable.arrays import as_image, constant, keep, minimum, widen
+from imsim.typing import Array
+
+SCALES = 4
+ORIENTATIONS = 4
+MIN_WAVELENGTH = 6
+WAVELENGTH_FACTOR = 2
+SIGMA_ON_F = 0.55
+"""Bandwidth of the log-Gabor filters: the ratio of the Gaussian's sigma to the centre frequency."""
+THETA_SIGMA = math.pi / ORIENTATIONS / 1.2
+"""Standard deviation of the angular Gaussian, in radians."""
+LOWPASS_CUTOFF = 0.45
+LOWPASS_ORDER = 15
+NOISE_DEVIATIONS = 2.0
+"""k: standard deviations above the mean noise energy that count as noise."""
+NOISE_SCALE = 1.7
+"""Empirical rescaling of the noise threshold."""
+EPSILON = 1e-4
+
+
+class FilterBank(NamedTuple):
+    """Log-Gabor filters of one frame size; a filter is a radial times an angular part."""
+
+    radial: NDArray[np.float64]
+    """Shape (scales, height, width)."""
+    angular: NDArray[np.float64]
+    """Shape (orientations, height, width)."""
+    finest_power: tuple[float, ...]
+    """Sum of the squares of the filter of the finest scale, by orientation."""
+    sum_squares: tuple[float, ...]
+    """Sum over scales and pixels of the squared filters in space, by orientation."""
+    sum_products: tuple[float, ...]
+    """Sum over pairs of scales, and pixels, of their products in space, by orientation."""
+
+
+def _frequencies(n: int) -> NDArray[np.float64]:
+    """Grid of frequencies, zero first; an odd number of samples is divided by n - 1."""
+    grid = np.arange(-(n // 2), n - n // 2) / (n if n % 2 == 0 else max(n - 1, 1))
+    return np.fft.ifftshift(grid)
+
+
+@functools.lru_cache(maxsize=8)
+def filter_bank(height: int, width: int) -> FilterBank:
+    """Make the filters, in the order of frequencies of an FFT, and their noise constants."""
+    fy, fx = _frequencies(height)[:, None], _frequencies(width)[None, :]
+    radius = np.sqrt(fx**2 + fy**2)
+    theta = np.arctan2(-fy, fx)
+    radius[0, 0] = 1  # only to take its logarithm
+
+    lowpass = 1 / (1 + (radius / LOWPASS_CUTOFF) ** (2 * LOWPASS_ORDER))
+    centres = [1 / (MIN_WAVELENGTH * WAVELENGTH_FACTOR**s) for s in range(SCALES)]
+    radial = np.stack(
+        [np.exp(-(np.log(radius / f) ** 2) / (2 * math.log(SIGMA_ON_F) ** 2)) for f in centres]
+    )
+    radial *= lowpass
+    radial[:, 0, 0] = 0
+
+    angles = [o * math.pi / ORIENTATIONS for o in range(ORIENTATIONS)]
+    distance = [
+        np.arctan2(
+            np.sin(theta) * math.cos(t) - np.cos(theta) * math.sin(t),
+            np.cos(theta) * math.cos(t) + np.sin(theta) * math.sin(t),
+        )
+        for t in angles
+    ]
+    angular = np.exp(-(np.stack(distance) ** 2) / (2 * THETA_SIGMA**2))
+
+    # The real part in space of a real filter is the transform of its even part. By Parseval's
+    # theorem, sums of products over pixels are sums over frequencies, without a transform.
+    finest, squares, products = [], [], []
+    for spread in angular:
+        filters = radial * spread
+        mirrored = np.roll(filters[:, ::-1, ::-1], (1, 1), axis=(1, 2))
+        even = ((filters + mirrored) / 2).reshape(SCALES, -1)
+        gram = even @ even.T
+        finest.append(float((filters[0] ** 2).sum()))
+        squares.append(float(np.trace(gram)))
+        products.append(float(np.triu(gram, 1).sum()))
+    radial.flags.writeable = angular.flags.writeable = False
+    return FilterBank(radial, angular, tuple(finest), tuple(squares), tuple(products))
+
+
+def median(values: Array, valid: Array | None) -> Array:
+    """Median of the valid values of each image: the mean of the middle two if n is even."""
+    xp = array_namespace(values)
+    shape = (*values.shape[:-2], -1)
+    ordered = xp.sort(xp.reshape(keep(valid, values, math.inf), shape), axis=-1)
+    last = ordered.shape[-1] - 1
+    if valid is None:
+        return (ordered[..., last // 2] + ordered[..., last - last // 2]) / 2
+    rank = xp.arange(last + 1)
+    n = xp.sum(xp.astype(xp.reshape(valid, (*valid.shape[:-2], -1)), rank.dtype), axis=-1)
+    zero = xp.zeros_like(ordered)
+    lower = xp.sum(xp.where(rank == ((n - 1) // 2)[..., None], ordered, zero), axis=-1)
+    upper = xp.sum(xp.where(rank == (n // 2)[..., None], ordered, zero), axis=-1)
+    return (lower + upper) / 2
+
+
+class Noise(NamedTuple):
+    """The noise model of one orientation; arrays of the batch shape."""
+
+    median_energy: Array
+    """Median squared amplitude of the finest scale."""
+    power: Array
+    """Noise power at that scale, from the median of a Rayleigh distribution."""
+    threshold: Array
+    """Energy that noise alone is expected to reach."""
+
+
+def noise_threshold(finest: Array, valid: Array | None, bank: FilterBank, o: int) -> Noise:
+    """Estimate the energy of noise from the squared amplitude at the finest scale."""
+    xp = array_namespace(finest)
+    median_energy = widen(median(finest, valid))
+    power = -median_energy / math.log(0.5) / bank.finest_power[o]
+    energy = power * (2 * bank.sum_squares[o] + 4 * bank.sum_products[o])
+    tau = xp.sqrt(energy / 2)
+    mean = tau * math.sqrt(math.pi / 2)
+    deviation = xp.sqrt((2 - math.pi / 2) * tau**2)
+    return Noise(median_energy, power, (mean + NOISE_DEVIATIONS * deviation) / NOISE_SCALE)
+
+
+def phase_congruency(image: Array, valid: Array | None) -> Array:
+    """Phase congruency of each pixel, from 0 (none) to 1; 0 throughout a constant image.
+
+    Where the image is not `valid` it should have been filled; noise is estimated elsewhere.
+    """
+    xp = array_namespace(image)
+    bank = filter_bank(*image.shape[-2:])
+    radial = constant(bank.radial, image)
+    # No filter passes the mean; taking out the minimum makes a constant image exactly 0.
+    spectrum = xp.fft.fftn(image - minimum(image, valid)[..., None, None], axes=(-2, -1))
+
+    energy_all = amplitude_all = xp.zeros_like(image)
+    for o in range(ORIENTATIONS):
+        angular = constant(bank.angular[o], image)
+        filters = [radial[s, ...] * angular for s in range(SCALES)]
+        responses = [xp.fft.ifftn(spectrum * f, axes=(-2, -1)) for f in filters]
+        even = [xp.real(r) for r in responses]
+        odd = [xp.imag(r) for r in responses]
+        powers = [e * e + d * d for e, d in zip(even, odd, strict=True)]
+        sum_even, sum_odd = sum(even), sum(odd)
+        length = xp.sqrt(sum_even * sum_even + sum_odd * sum_odd) + EPSILON
+        mean_even, mean_odd = sum_even / length, sum_odd / length
+        energy = xp.zeros_like(image)
+        for e, d in zip(even, odd, strict=True):
+            energy = energy + (e * mean_even + d * mean_odd) - xp.abs(e * mean_odd - d * mean_even)
+        threshold = noise_threshold(powers[0], valid, bank, o).threshold
+        energy = energy - as_image(threshold, image)
+        energy_all = energy_all + keep(~(energy < 0), energy)
+        amplitude_all = amplitude_all + sum(xp.sqrt(p) for p in powers)
+    return keep(amplitude_all != 0, energy_all / amplitude_all)

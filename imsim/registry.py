@@ -1,0 +1,130 @@
+"""What is known about each metric, and the decorator that records it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Facts about one metric.
+
+    Attributes
+    ----------
+    name : str
+        The registry key, which is also the name of the function and of its file.
+    title : str
+        The name in words.
+    function : callable
+        ``function(a, b, *, mask, data_range, channel_axis, ...)`` returns the score.
+    map_function : callable or None
+        The same arguments; returns the score per pixel, where the metric has such a map.
+    higher_is_better : bool
+        True when a larger score means more alike.
+    best : float
+        The score of an image with itself; NaN where that depends on the image.
+    bounds : tuple of float
+        The closed interval of possible scores for finite input.
+    symmetric : bool
+        True when exchanging the two images leaves the score unchanged.
+    needs_data_range : bool
+        True when the score depends on `data_range`.
+    unit : str
+        The unit of the score; empty for a pure number, "I" for the unit of the pixel values.
+    references : tuple of str
+        Where the metric was defined, with DOI where one exists.
+    experimental : bool
+        True when the source of the formula could not be verified; the score may change.
+    numpy_only : bool
+        True when the metric takes NumPy arrays only, not those of other array libraries.
+    """
+
+    name: str
+    title: str
+    function: Callable[..., Any]
+    map_function: Callable[..., Any] | None
+    higher_is_better: bool
+    best: float
+    bounds: tuple[float, float]
+    symmetric: bool
+    needs_data_range: bool
+    unit: str
+    references: tuple[str, ...]
+    experimental: bool
+    numpy_only: bool
+
+    def dissimilarity(self, score: Any) -> Any:
+        """Turn a score into a number that is larger the less alike the images are.
+
+        Distances stay as they are, scores with a finite best value s become 1 - s,
+        and decibels change their sign.
+
+        Parameters
+        ----------
+        score : float or array
+            What `function` or `map_function` returned.
+
+        Returns
+        -------
+        float or array
+            The same shape as `score`.
+
+        Examples
+        --------
+        >>> import imsim
+        >>> imsim.METRICS["ssim"].dissimilarity(0.75)
+        0.25
+        """
+        if not self.higher_is_better:
+            return score
+        return -score if math.isinf(self.best) else 1 - score
+
+
+_metrics: dict[str, Metric] = {}
+
+METRICS: Mapping[str, Metric] = MappingProxyType(_metrics)
+"""Read-only mapping from the name of a metric to its `Metric` record."""
+
+
+def metric(
+    *,
+    title: str,
+    higher_is_better: bool,
+    best: float,
+    bounds: tuple[float, float],
+    symmetric: bool = True,
+    needs_data_range: bool = False,
+    unit: str = "",
+    references: tuple[str, ...],
+    map_function: Callable[..., Any] | None = None,
+    experimental: bool = False,
+    numpy_only: bool = False,
+) -> Callable[[F], F]:
+    """Record the facts about a metric and return its function unchanged."""
+
+    def record(function: F) -> F:
+        name = function.__name__
+        _metrics[name] = Metric(
+            name=name,
+            title=title,
+            function=function,
+            map_function=map_function,
+            higher_is_better=higher_is_better,
+            best=best,
+            bounds=bounds,
+            symmetric=symmetric,
+            needs_data_range=needs_data_range,
+            unit=unit,
+            references=references,
+            experimental=experimental,
+            numpy_only=numpy_only,
+        )
+        return function
+
+    return record

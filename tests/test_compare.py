@@ -1,0 +1,134 @@
+"""compare(): every metric that can run, and the reasons of those that cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from sampling import blob_mask, textured_pair
+
+import imsim
+
+
+def _images(rng: np.random.Generator, **options: object) -> tuple[np.ndarray, np.ndarray]:
+    return textured_pair(rng, 32, 36, **options)  # type: ignore[arg-type]
+
+
+def test_all_metrics_with_their_own_values(rng: np.random.Generator) -> None:
+    a, b = (image.astype(np.uint8) for image in _images(rng))
+    result = imsim.compare(a, b)
+    assert isinstance(result, Mapping)
+    assert list(result) == list(imsim.METRICS)
+    assert len(result) == 13
+    assert result.skipped == {}
+    for name, score in result.items():
+        assert type(score) is np.float64
+        assert score == imsim.METRICS[name].function(a, b), name
+
+
+def test_mask_range_and_channels_reach_every_metric(rng: np.random.Generator) -> None:
+    a, b = _images(rng, colour=True, batch=(2,))
+    mask = blob_mask(rng, 32, 36)
+    options = {"mask": mask, "data_range": 300.0, "channel_axis": -1}
+    result = imsim.compare(a, b, **options)
+    assert result.skipped == {}
+    for name, score in result.items():
+        want = imsim.METRICS[name].function(a, b, **options)
+        assert score.shape == (2,)
+        np.testing.assert_array_equal(score, want, err_msg=name)
+
+
+def test_selection_keeps_its_order(rng: np.random.Generator) -> None:
+    a, b = _images(rng)
+    assert list(imsim.compare(a, b, ["zncc", "se"])) == ["zncc", "se"]
+    assert list(imsim.compare(a, b, ("uiq",))) == ["uiq"]
+    assert list(imsim.compare(a, b, [])) == []
+    assert list(imsim.compare(a, b, iter(["se", "rmse"]))) == ["se", "rmse"]
+
+
+def test_one_name_alone_is_refused(rng: np.random.Generator) -> None:
+    """A string is iterable; its letters must not be looked up one by one."""
+    with pytest.raises(imsim.OptionError, match=r"metrics='se'.*\['se'\]"):
+        imsim.compare(*_images(rng), "se")
+
+
+def test_metrics_without_a_data_range_are_named(rng: np.random.Generator) -> None:
+    a, b = _images(rng)
+    result = imsim.compare(a, b)
+    needing = {m.name for m in imsim.METRICS.values() if m.needs_data_range}
+    assert set(result.skipped) == needing
+    assert set(result) == set(imsim.METRICS) - needing
+    assert all("data_range" in reason for reason in result.skipped.values())
+
+
+def test_metrics_whose_window_does_not_fit_are_named() -> None:
+    a, b = np.random.default_rng(0).uniform(0, 255, (2, 9, 10))
+    result = imsim.compare(a, b, data_range=255)
+    assert {"ssim", "issm"} <= set(result.skipped)
+    assert "11x11" in result.skipped["ssim"]
+    assert {"se", "rmse", "psnr", "imed", "zncc", "uiq"} <= set(result)
+
+
+def test_skipped_metrics_keep_the_selection(rng: np.random.Generator) -> None:
+    a, b = _images(rng)
+    result = imsim.compare(a, b, ["ssim", "se"])
+    assert list(result) == ["se"]
+    assert list(result.skipped) == ["ssim"]
+
+
+@pytest.mark.parametrize("names", [["nonsense"], ["se", "SSIM"], [3], [None]])
+def test_unknown_names(names: list[object], rng: np.random.Generator) -> None:
+    a, b = _images(rng)
+    with pytest.raises(imsim.OptionError, match="metric"):
+        imsim.compare(a, b, names, data_range=255)  # type: ignore[arg-type]
+
+
+def test_input_that_no_metric_takes_is_an_error(rng: np.random.Generator) -> None:
+    a, b = _images(rng)
+    with pytest.raises(imsim.ShapeError, match="a has shape"):
+        imsim.compare(a, b[:-1], data_range=255)
+    with pytest.raises(imsim.MaskError, match="mask"):
+        imsim.compare(a, b, mask=np.ones((3, 3), dtype=bool), data_range=255)
+    with pytest.raises(imsim.MaskTypeError, match="mask"):
+        imsim.compare(a, b, mask=np.ones(a.shape), data_range=255)
+    with pytest.raises(imsim.DTypeError, match="a has dtype"):
+        imsim.compare(a * 1j, b, data_range=255)
+    with pytest.raises(imsim.DataRangeError, match="data_range"):
+        imsim.compare(a, b, data_range=-1)
+
+
+def test_read_only(rng: np.random.Generator) -> None:
+    result = imsim.compare(*_images(rng), ["se"])
+    with pytest.raises(TypeError):
+        result["se"] = 0.0  # type: ignore[index]
+    with pytest.raises(KeyError):
+        result["nonsense"]
+    assert "nonsense" not in result
+    assert result.get("nonsense") is None
+
+
+def test_prints_as_a_table(rng: np.random.Generator) -> None:
+    a, b = _images(rng)
+    result = imsim.compare(a, b)
+    lines = str(result).splitlines()
+    for name in imsim.METRICS:
+        assert any(name in line for line in lines), name
+    se_line = next(line for line in lines if line.split()[0] == "se")
+    assert f"{result['se']:.4g}"[:4] in se_line
+    assert len(set(lines)) == len(lines)
+
+
+def test_batch_prints_too(rng: np.random.Generator) -> None:
+    result = imsim.compare(*_images(rng, batch=(2, 3)), data_range=255)
+    assert result["ssim"].shape == (2, 3)
+    assert "ssim" in str(result)
+    assert "ssim" in repr(result)
+
+
+def test_empty_mask_warns(rng: np.random.Generator) -> None:
+    a, b = _images(rng)
+    with pytest.warns(imsim.EmptyMaskWarning):
+        result = imsim.compare(a, b, mask=np.zeros(a.shape, dtype=bool), data_range=255)
+    assert all(np.isnan(score) for score in result.values())
+    assert result.skipped == {}

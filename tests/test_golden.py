@@ -1,0 +1,151 @@
+"""The authors' values, plain, as integers, in float32, batched, and with named channels."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from golden_checks import UNDEFINED, Check, checks, golden_value
+from golden_data import BY_ID, PAIRS, Pair
+
+import imsim
+
+CASES = [(pair, check) for pair in PAIRS for check in checks(pair)]
+each_case = pytest.mark.parametrize(
+    ("pair", "check"), CASES, ids=[f"{pair.id}-{check.name}" for pair, check in CASES]
+)
+
+# Values that are not imsim's business, and why.
+NOT_HELD = {
+    r"corr2": "a peer with an error of 1.6e-11; zncc is the exact value",
+    r"piq_.*": "a peer that departs from the authors' code",
+    r"up42_.*": "a peer that departs from the authors' code",
+    r"sam_n_zero_pixels": "a count; the angles of the other pixels are held through it",
+}
+
+
+def test_all_pairs_are_there() -> None:
+    assert len(PAIRS) == 62
+    assert sum(pair.is_rgb for pair in PAIRS) == 7
+    for pair in PAIRS:
+        shape = (pair.height, pair.width, 3) if pair.is_rgb else (pair.height, pair.width)
+        assert [image.shape for image in pair.uint8] == [shape, shape]
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.id)
+def test_every_value_is_held_or_named_with_a_reason(pair: Pair) -> None:
+    held = {check.name for check in checks(pair)}
+    held |= {name for pair_id, name in UNDEFINED if pair_id == pair.id}
+    rest = [name for name in pair.values if name not in held]
+    assert [n for n in rest if not any(re.fullmatch(p, n) for p in NOT_HELD)] == []
+
+
+@pytest.mark.parametrize(("pair_id", "name"), sorted(UNDEFINED))
+def test_undefined_values_are_so_because_of_flat_windows(pair_id: str, name: str) -> None:
+    size = 11 if name.startswith("ssim") else int(name.removeprefix("uiq_b").split("@")[0])
+    images = BY_ID[pair_id].grey601 if "@grey601" in name else BY_ID[pair_id].float64
+    windows = [np.lib.stride_tricks.sliding_window_view(i, (size, size)) for i in images]
+    both_flat = np.all([w.max((-1, -2)) == w.min((-1, -2)) for w in windows], axis=0)
+    assert np.any(both_flat & (windows[0][..., 0, 0] != 0))
+
+
+@cache
+def _plain(pair_id: str, name: str) -> float:
+    pair = BY_ID[pair_id]
+    check = next(c for c in checks(pair) if c.name == name)
+    return float(check.call(*check.images(pair)))
+
+
+def _want(pair: Pair, check: Check) -> float:
+    golden = golden_value(pair, check.name)
+    assert golden is not None
+    return check.wanted(golden)
+
+
+@each_case
+def test_authors_value(pair: Pair, check: Check) -> None:
+    got, want = _plain(pair.id, check.name), _want(pair, check)
+    assert got == want or abs(got - want) <= check.tolerance(want)
+
+
+@pytest.mark.parametrize(
+    ("pair", "check"),
+    [(pair, check) for pair, check in CASES if check.float32 is not None],
+    ids=[f"{pair.id}-{check.name}" for pair, check in CASES if check.float32 is not None],
+)
+def test_authors_value_in_float32(pair: Pair, check: Check) -> None:
+    ref, dist = (np.asarray(image, dtype=np.float32) for image in check.images(pair))
+    got, want = float(check.call(ref, dist)), _want(pair, check)
+    scale = max(1.0, abs(want))  # absolute for scores near 1, relative for unbounded ones
+    assert got == want or abs(got - want) <= (check.float32 or 0) * scale
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.id)
+@pytest.mark.parametrize("name", list(imsim.METRICS))
+def test_uint8_needs_no_data_range_and_is_the_same(pair: Pair, name: str) -> None:
+    """uint8 pixels become the same float64 numbers, so every bit has to agree."""
+    options: dict[str, Any] = {"channel_axis": -1} if pair.is_rgb else {}
+    function = imsim.METRICS[name].function
+    if name in {"issm", "sh"} and pair.height * pair.width > 200 * 200:
+        pair = BY_ID["camera25__noise_lo"]  # no golden values for these: a small image will do
+        options = {}
+    np.testing.assert_array_equal(
+        function(*pair.uint8, **options), function(*pair.float64, data_range=255, **options)
+    )
+
+
+def _families(key: Callable[[Pair], Any]) -> list[list[Pair]]:
+    groups: dict[Any, list[Pair]] = defaultdict(list)
+    for pair in PAIRS:
+        groups[key(pair)].append(pair)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+SAME_SHAPE = _families(lambda pair: (pair.kind, pair.height, pair.width))
+SAME_REFERENCE = _families(lambda pair: pair.ref_file)
+
+
+def _common_checks(group: list[Pair]) -> list[Check]:
+    """Checks with a value for at least two pairs of the group."""
+    seen: dict[str, list[Check]] = defaultdict(list)
+    for pair in group:
+        for check in checks(pair):
+            if check.stackable:
+                seen[check.name].append(check)
+    return [found[0] for found in seen.values() if len(found) > 1]
+
+
+@pytest.mark.parametrize("group", SAME_SHAPE, ids=lambda group: group[0].id)
+def test_stack_of_pairs(group: list[Pair]) -> None:
+    for check in _common_checks(group):
+        members = [pair for pair in group if any(c.name == check.name for c in checks(pair))]
+        images = [check.images(pair) for pair in members]
+        got = check.call(np.stack([i[0] for i in images]), np.stack([i[1] for i in images]))
+        want = [_plain(pair.id, check.name) for pair in members]
+        np.testing.assert_array_equal(got, want, err_msg=check.name)
+
+
+@pytest.mark.parametrize("group", SAME_REFERENCE, ids=lambda group: group[0].id)
+def test_one_reference_against_many(group: list[Pair]) -> None:
+    for check in _common_checks(group):
+        members = [pair for pair in group if any(c.name == check.name for c in checks(pair))]
+        images = [check.images(pair) for pair in members]
+        got = check.call(images[0][0], np.stack([i[1] for i in images]))
+        want = [_plain(pair.id, check.name) for pair in members]
+        np.testing.assert_array_equal(got, want, err_msg=check.name)
+
+
+@pytest.mark.parametrize("pair", [p for p in PAIRS if p.is_rgb], ids=lambda pair: pair.id)
+@pytest.mark.parametrize("name", ["se", "rmse", "psnr", "imed", "ssim", "zncc", "gmsd", "uiq"])
+def test_channel_axis_anywhere(pair: Pair, name: str) -> None:
+    function = imsim.METRICS[name].function
+    want = function(*pair.uint8, channel_axis=-1)
+    first = [np.moveaxis(image, -1, 0) for image in pair.uint8]
+    assert function(*first, channel_axis=0) == want
+    stack = [np.stack([image, image]) for image in first]
+    np.testing.assert_array_equal(function(*stack, channel_axis=1), [want, want])

@@ -1,0 +1,168 @@
+"""Whatever form the pixels come in, the same values give the same bits, and are left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sampling import MAPS, SCORES, Variant, blob_mask, textured_pair
+
+import imsim
+
+each_variant = pytest.mark.parametrize("variant", [*SCORES, *MAPS], ids=lambda v: v.id)
+each_score = pytest.mark.parametrize("variant", SCORES, ids=lambda v: v.id)
+
+
+def _read_only(image: np.ndarray) -> np.ndarray:
+    image = image.copy()
+    image.setflags(write=False)
+    return image
+
+
+def _every_second(image: np.ndarray) -> np.ndarray:
+    big = np.full(tuple(2 * n for n in image.shape), -1.0, dtype=image.dtype)
+    view = big[tuple(slice(None, None, 2) for _ in image.shape)]
+    view[...] = image
+    return view
+
+
+def _reversed(image: np.ndarray) -> np.ndarray:
+    backwards = tuple(slice(None, None, -1) for _ in image.shape)
+    return image[backwards].copy()[backwards]
+
+
+def _transposed(image: np.ndarray) -> np.ndarray:
+    return image.swapaxes(0, 1).copy().swapaxes(0, 1)
+
+
+FORMS: dict[str, Callable[[np.ndarray], Any]] = {
+    "Fortran order": np.asfortranarray,
+    "every second element of a larger array": _every_second,
+    "negative strides": _reversed,
+    "transposed view": _transposed,
+    "read-only": _read_only,
+    "big-endian": lambda image: image.astype(image.dtype.newbyteorder(">")),
+    "unaligned": lambda image: np.frombuffer(
+        b"x" + image.tobytes(), dtype=image.dtype, offset=1
+    ).reshape(image.shape),
+    "nested lists": lambda image: image.tolist(),
+}
+
+
+@each_variant
+@pytest.mark.parametrize("form", FORMS)
+def test_same_values_same_bits(variant: Variant, form: str, rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, 24, 27, colour=variant.colour)
+    mask = blob_mask(rng, 24, 27)
+    make = FORMS[form]
+    np.testing.assert_array_equal(variant(make(a), make(b)), variant(a, b))
+    np.testing.assert_array_equal(
+        variant(make(a), make(b), mask=make(mask)), variant(a, b, mask=mask)
+    )
+
+
+@each_variant
+def test_broadcast_views(variant: Variant, rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, 24, 27, colour=variant.colour)
+    views = [np.broadcast_to(image, (2, *image.shape)) for image in (a, b)]
+    want = variant(a, b)
+    np.testing.assert_array_equal(variant(*views), [want, want])
+
+
+@each_variant
+def test_inputs_stay_as_they_are(variant: Variant, rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, 24, 27, colour=variant.colour)
+    a[0, 0] = np.nan
+    mask = blob_mask(rng, 24, 27)
+    mask[0, 0] = False
+    for dtype in (np.float64, np.float32):
+        arrays = [a.astype(dtype), b.astype(dtype), mask.copy()]
+        before = [array.copy() for array in arrays]
+        variant(arrays[0], arrays[1], mask=arrays[2])
+        for array, copy in zip(arrays, before, strict=True):
+            np.testing.assert_array_equal(array, copy)
+
+
+@each_variant
+def test_result_is_not_a_view_of_the_input(variant: Variant, rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, 24, 27, colour=variant.colour)
+    result = variant(a, b)
+    assert not np.may_share_memory(result, a)
+    assert not np.may_share_memory(result, b)
+
+
+@each_variant
+def test_pil_images(variant: Variant, rng: np.random.Generator) -> None:
+    a, b = (i.astype(np.uint8) for i in textured_pair(rng, 24, 27, colour=variant.colour))
+    got = variant(Image.fromarray(a), Image.fromarray(b))
+    np.testing.assert_array_equal(got, variant(a, b))
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "I;16", "1"])
+def test_pil_modes(mode: str, rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, 24, 27)
+    dtype = {"F": np.float32, "I": np.int32, "I;16": np.uint16, "1": bool}[mode]
+    x, y = ((i > 120 if mode == "1" else i).astype(dtype) for i in (a, b))
+    images = [Image.fromarray(i) for i in (x, y)]
+    assert [image.mode for image in images] == [mode, mode]
+    assert imsim.ssim(*images, data_range=255) == imsim.ssim(x, y, data_range=255)
+
+
+@each_variant
+@pytest.mark.parametrize(
+    "dtypes",
+    [(np.float64, np.float64), (np.float64, np.float32), (np.float32, np.uint8)],
+    ids=lambda pair: "-".join(np.dtype(d).name for d in pair),
+)
+def test_double_unless_both_are_narrow(
+    variant: Variant, dtypes: tuple[type, type], rng: np.random.Generator
+) -> None:
+    images = textured_pair(rng, 24, 27, colour=variant.colour)
+    x, y = (np.floor(i).astype(d) for i, d in zip(images, dtypes, strict=True))
+    got = variant(x, y)
+    np.testing.assert_array_equal(got, variant(x.astype(np.float64), y.astype(np.float64)))
+    assert got.dtype == np.float64
+
+
+@each_variant
+def test_half_becomes_single(variant: Variant, rng: np.random.Generator) -> None:
+    x, y = (i.astype(np.float16) for i in textured_pair(rng, 24, 27, colour=variant.colour))
+    single = [i.astype(np.float32) for i in (x, y)]
+    want = variant(*single)
+    np.testing.assert_array_equal(variant(x, y), want)
+    np.testing.assert_array_equal(variant(x, single[1]), want)
+
+
+@each_variant
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.int8, np.uint16, np.int16, np.int32, np.uint32, np.int64, np.uint64]
+)
+def test_integers_never_wrap(variant: Variant, dtype: type, rng: np.random.Generator) -> None:
+    limits = np.iinfo(dtype)
+    low, high = max(limits.min, -(2**52)), min(limits.max, 2**52)
+    shape = variant.shape(24, 27)
+    x, y = (rng.choice([low, high, 0, 1], size=shape).astype(dtype) for _ in range(2))
+    L = float(high - low)
+    want = variant(x.astype(np.float64), y.astype(np.float64), data_range=L)
+    np.testing.assert_array_equal(variant(x, y, data_range=L), want)
+
+
+@each_variant
+def test_boolean_images(variant: Variant, rng: np.random.Generator) -> None:
+    x, y = (i > 120 for i in textured_pair(rng, 24, 27, colour=variant.colour))
+    want = variant(x.astype(np.float64), y.astype(np.float64), data_range=1)
+    np.testing.assert_array_equal(variant(x, y, data_range=None), want)
+
+
+@each_score
+def test_integer_types_agree_with_single_precision(
+    variant: Variant, rng: np.random.Generator
+) -> None:
+    """The same numbers in float32 arithmetic: 24 bits, and a score that adds them up."""
+    x, y = (np.floor(i) for i in textured_pair(rng, 24, 27, colour=variant.colour))
+    want = variant(x.astype(np.uint16), y.astype(np.uint8))
+    got = variant(x.astype(np.float32), y.astype(np.float32))
+    assert abs(got - want) <= 1e-5 * max(1.0, abs(want))

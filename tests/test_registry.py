@@ -1,0 +1,147 @@
+"""The records of METRICS: complete, read-only, and true."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sampling import MAP_NAMES, textured_pair
+
+import imsim
+
+NAMES = (
+    "se",
+    "rmse",
+    "psnr",
+    "imed",
+    "ssim",
+    "zncc",
+    "gmsd",
+    "fsim",
+    "issm",
+    "sre",
+    "sam",
+    "uiq",
+    "sh",
+)
+METRICS = list(imsim.METRICS.values())
+each_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+DOI = re.compile(r"10\.\d{4,9}/\S+")
+
+# Published with a DOI; the others are older than DOIs, or nobody's invention.
+WITH_DOI = {"imed", "ssim", "gmsd", "fsim", "issm", "sre", "sam", "uiq"}
+LOWER_IS_BETTER = {"se", "rmse", "imed", "gmsd", "sam", "sh"}
+NEEDS_DATA_RANGE = {"psnr", "ssim", "gmsd", "fsim", "issm"}
+
+
+def test_the_thirteen() -> None:
+    assert set(imsim.METRICS) == set(NAMES)
+    assert len(imsim.METRICS) == 13
+
+
+def test_one_file_per_metric() -> None:
+    folder = Path(imsim.__file__).parent / "metrics"
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert files == set(imsim.METRICS)
+
+
+@each_metric
+def test_one_name_for_key_function_and_file(metric: imsim.Metric) -> None:
+    assert imsim.METRICS[metric.name] is metric
+    assert metric.function.__name__ == metric.name
+    assert metric.function.__module__ == f"imsim.metrics.{metric.name}"
+    assert getattr(imsim, metric.name) is metric.function
+    assert metric.name in imsim.__all__
+
+
+@each_metric
+def test_map_function(metric: imsim.Metric) -> None:
+    name = f"{metric.name}_map"
+    if metric.name in MAP_NAMES:
+        assert metric.map_function is getattr(imsim, name)
+        assert metric.map_function.__name__ == name
+        assert metric.map_function.__module__ == metric.function.__module__
+        assert name in imsim.__all__
+    else:
+        assert metric.map_function is None
+        assert not hasattr(imsim, name)
+
+
+@each_metric
+def test_fields(metric: imsim.Metric) -> None:
+    assert metric.title
+    assert isinstance(metric.unit, str)
+    low, high = metric.bounds
+    assert low < high
+    assert metric.higher_is_better == (metric.name not in LOWER_IS_BETTER)
+    assert metric.needs_data_range == (metric.name in NEEDS_DATA_RANGE)
+    assert metric.symmetric == (metric.name != "sre")
+    assert metric.experimental == (metric.name == "issm")
+    assert metric.numpy_only == (metric.name in {"issm", "sh"})
+    if metric.name == "issm":
+        assert math.isnan(metric.best)
+    else:
+        assert metric.best == (high if metric.higher_is_better else low)
+
+
+@each_metric
+def test_references(metric: imsim.Metric) -> None:
+    assert isinstance(metric.references, tuple)
+    assert metric.references
+    assert all(isinstance(r, str) and r.strip() for r in metric.references)
+    found = DOI.findall(" ".join(metric.references))
+    assert found or metric.name not in WITH_DOI
+    # The docstring names the same sources.
+    doc = metric.function.__doc__
+    assert doc is not None
+    assert all(doi.rstrip(".,;)") in doc for doi in found)
+
+
+def test_mapping_is_read_only() -> None:
+    with pytest.raises(TypeError):
+        imsim.METRICS["mine"] = imsim.METRICS["se"]  # type: ignore[index]
+    with pytest.raises(TypeError):
+        del imsim.METRICS["se"]  # type: ignore[attr-defined]
+    with pytest.raises(KeyError):
+        imsim.METRICS["nonsense"]
+
+
+@each_metric
+def test_record_is_read_only(metric: imsim.Metric) -> None:
+    for name in [f.name for f in dataclasses.fields(metric)]:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(metric, name, None)
+
+
+@each_metric
+def test_dissimilarity_orders_alike(metric: imsim.Metric) -> None:
+    """A better score never has the larger dissimilarity, and arrays go through elementwise."""
+    low, high = (max(min(v, 100.0), -100.0) for v in metric.bounds)
+    scores = np.linspace(low, high, 11)
+    values = metric.dissimilarity(scores)
+    assert isinstance(values, np.ndarray)
+    steps = np.diff(values)
+    assert np.all(steps < 0 if metric.higher_is_better else steps > 0)
+    np.testing.assert_array_equal([metric.dissimilarity(s) for s in scores], values)
+    assert math.isnan(metric.dissimilarity(math.nan))
+
+
+@each_metric
+def test_dissimilarity_of_the_best_score(metric: imsim.Metric) -> None:
+    want = {"psnr": -math.inf, "sre": -math.inf}.get(metric.name, 0.0)
+    if not math.isnan(metric.best):
+        assert metric.dissimilarity(metric.best) == want
+
+
+@each_metric
+def test_more_noise_is_more_dissimilar(metric: imsim.Metric, rng: np.random.Generator) -> None:
+    if metric.name in {"issm", "sh"}:
+        return  # noise raises the joint entropy, and hashes forget it: no such order is promised
+    a, _ = textured_pair(rng, 40, 44)
+    z = rng.standard_normal(a.shape)
+    little, much = (metric.function(a, a + s * z, data_range=255) for s in (4, 40))
+    assert metric.dissimilarity(much) > metric.dissimilarity(little)
