@@ -7,22 +7,24 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 DEMO := .venv
 TEST := .venv-test
 DEV := .venv-dev
+BENCH_ENV := .venv-bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean python
+.PHONY: help demo test check bench clean python
 
 help:
 	@echo "make demo   score distorted photographs with all metrics (environment: $(DEMO))"
 	@echo "make test   run the whole test suite with coverage        (environment: $(TEST))"
 	@echo "make check  format, lint, types, import rules             (environment: $(DEV))"
+	@echo "make bench  measure imsim against other libraries, 15 min (environment: $(BENCH_ENV))"
 	@echo "make clean  remove the environments and everything built"
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/python examples/compare_photographs.py
 
 test: $(TEST)/installed
-	$(TEST)/bin/python -m pytest --cov --cov-report=term-missing --cov-fail-under=95
+	$(TEST)/bin/python -m pytest -n auto --cov --cov-report=term-missing --cov-fail-under=95
 
 check: $(DEV)/installed
 	$(DEV)/bin/ruff format --check .
@@ -30,8 +32,14 @@ check: $(DEV)/installed
 	$(DEV)/bin/mypy
 	$(DEV)/bin/python -m pytest -q tests/test_import_arrows.py
 
+# BENCH="--quick" takes few rounds and writes nothing outside build/.
+bench: $(BENCH_ENV)/installed
+	-$(MAKE) --no-print-directory $(BENCH_ENV)-ism/installed
+	$(BENCH_ENV)/bin/python -m pytest -q benchmarks/test_agreement.py
+	$(BENCH_ENV)/bin/python -m benchmarks.report $(BENCH)
+
 clean:
-	rm -rf $(DEMO) $(TEST) $(DEV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(DEMO) $(TEST) $(DEV) $(BENCH_ENV) $(BENCH_ENV)-ism build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEMO)/installed: EXTRA :=
@@ -43,6 +51,22 @@ $(DEMO)/installed $(TEST)/installed $(DEV)/installed: pyproject.toml | python
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --editable '.$(EXTRA)'
+	@touch $@
+
+$(BENCH_ENV)/installed: pyproject.toml benchmarks/requirements.txt | python
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --editable . -r benchmarks/requirements.txt
+	$(@D)/bin/python -m pip install --quiet --no-deps piq==0.8.0
+	@touch $@
+
+# A peer that needs NumPy 1 and Python 3.11; without it the rest is measured all the same.
+ISM_PYTHON ?= python3.11
+$(BENCH_ENV)-ism/installed: benchmarks/requirements-ism.txt
+	rm -rf $(@D)
+	$(ISM_PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet -r benchmarks/requirements-ism.txt
+	$(@D)/bin/python -m pip install --quiet --no-deps image-similarity-measures==0.3.6 phasepack==1.5
 	@touch $@
 
 python:

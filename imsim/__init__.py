@@ -2,6 +2,7 @@
 
 from imsim._version import __version__
 from imsim.comparison import Comparison, compare
+from imsim.engine import set_engine
 from imsim.errors import (
     DataRangeError,
     DTypeError,
@@ -27,6 +28,7 @@ from imsim.metrics.ssim import ssim, ssim_map
 from imsim.metrics.uiq import uiq, uiq_map
 from imsim.metrics.zncc import zncc, zncc_map
 from imsim.registry import METRICS, Metric
+from imsim.workers import get_workers, set_workers, workers
 
 __all__ = [
     "METRICS",
@@ -46,6 +48,7 @@ __all__ = [
     "finite_mask",
     "fsim",
     "fsim_map",
+    "get_workers",
     "gmsd",
     "gmsd_map",
     "imed",
@@ -58,12 +61,15 @@ __all__ = [
     "sam_map",
     "se",
     "se_map",
+    "set_engine",
+    "set_workers",
     "sh",
     "sre",
     "ssim",
     "ssim_map",
     "uiq",
     "uiq_map",
+    "workers",
     "zncc",
     "zncc_map",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from imsim._images import ImageFileError, Picture, read_mask, read_picture
+from imsim._images import ImageFileError, Picture, as_mask, read_picture
 from imsim._version import __version__
 from imsim.comparison import Comparison, compare
 from imsim.errors import ImsimError
@@ -27,21 +28,25 @@ FACTS = ("name", "title", "better", "range", "needs data range", "unit")
 COMPARE_HELP = """\
 Score each TEST against REF with every metric, or with those named by --metrics.
 
-Files: PNG, JPEG and TIFF with 8 or 16 bits, grey or with channels. REF, TEST and the mask must
-have the same size; nothing is aligned, resized or converted.
+Files with one image, grey or with channels: JPEG; PNG of at most 8 bits, or 16 if grey; TIFF of
+1 bit, of integers of 8 bits or more, or of floats. REF, TEST and the mask must have the same size;
+nothing is aligned or resized. What is ignored or converted (alpha, a palette) is said in a note.
 
 JSON: an object with "reference", "mask", "data_range" and "results", a list with "test",
 "scores" and "skipped" (metric: reason) for each TEST. JSON has no infinity and no NaN: such
 scores are the strings "Infinity", "-Infinity" and "NaN".
 
-Exit status: 0 if every TEST was scored, 2 if a file or an option could not be used.
+Exit status: 0 if every TEST was scored by every metric that --metrics names, or by at least one
+without --metrics; 2 otherwise, and if a file or an option could not be used or the output not be
+written; 1 if the reader of the output went away.
 """
 
 
 class Result(NamedTuple):
     """What there is to say about one test image."""
 
-    test: Picture
+    path: str
+    description: str
     scores: Comparison
 
 
@@ -56,23 +61,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 on success, 2 if a file or an option could not be used, 1 if the reader of the output
-        went away.
+        0 on success, 1 if the reader of the output went away, 2 after any error.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # The name of a file need not be text in the encoding of the terminal.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        status = _run(arguments)
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        _say(f"warning: {message}")
+    return status
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            arguments.run(arguments)
-        for message in dict.fromkeys(str(warning.message) for warning in caught):
-            _say(f"warning: {message}")
-        sys.stdout.flush()
+        for text in arguments.run(arguments):
+            _write(text)
     except ImsimError as error:
         _say(f"error: {error}")
         return 2
     except BrokenPipeError:
-        # Python flushes standard output once more at exit; give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
 
@@ -146,12 +157,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(arguments: argparse.Namespace) -> None:
+def _list(arguments: argparse.Namespace) -> Iterator[str]:
     if arguments.json:
-        print(json.dumps([_record(metric) for metric in METRICS.values()], indent=2))
-        return
-    rows = [facts(metric) for metric in METRICS.values()]
-    _print_table([FACTS, *([row[column] for column in FACTS] for row in rows)])
+        yield json.dumps([_record(metric) for metric in METRICS.values()], indent=2)
+    else:
+        rows = [facts(metric) for metric in METRICS.values()]
+        yield _table([FACTS, *([row[column] for column in FACTS] for row in rows)])
 
 
 def _record(metric: Metric) -> dict[str, Any]:
@@ -170,28 +181,42 @@ def _record(metric: Metric) -> dict[str, Any]:
     }
 
 
-def _compare(arguments: argparse.Namespace) -> None:
-    results = _results(arguments)
-    if not arguments.json:
-        for number, result in enumerate(results):
-            if number:
-                print()
-            print(f"{result.test.path}: {result.test}\n{result.scores}")
-        return
+def _compare(arguments: argparse.Namespace) -> Iterator[str]:
+    results: list[Result] = []
+    for result in _results(arguments):
+        if not arguments.json:
+            gap = "\n" if results else ""
+            yield f"{gap}{result.path}: {result.description}\n{result.scores}"
+        results.append(result)
+    if arguments.json:
+        yield _report(arguments, results)
+    if arguments.metrics is None:
+        missing = [f"{r.path}: every metric was skipped" for r in results if not r.scores]
+    else:
+        missing = [
+            f"{result.path}: {name} was skipped: {reason}"
+            for result in results
+            for name, reason in result.scores.skipped.items()
+        ]
+    if missing:
+        raise ImsimError("; ".join(missing))
+
+
+def _report(arguments: argparse.Namespace, results: Sequence[Result]) -> str:
     report = {
         "reference": arguments.reference,
         "mask": arguments.mask,
         "data_range": arguments.data_range,
         "results": [
             {
-                "test": result.test.path,
+                "test": result.path,
                 "scores": {name: _json_number(float(s)) for name, s in result.scores.items()},
                 "skipped": result.scores.skipped,
             }
             for result in results
         ],
     }
-    print(json.dumps(report, indent=2))
+    return json.dumps(report, indent=2)
 
 
 def _results(arguments: argparse.Namespace) -> Iterator[Result]:
@@ -212,7 +237,8 @@ def _results(arguments: argparse.Namespace) -> Iterator[Result]:
             data_range=arguments.data_range,
             channel_axis=reference.channel_axis,
         )
-        yield Result(test, Comparison(dict(scores), _reasons(scores.skipped, arguments, test)))
+        skipped = _reasons(scores.skipped, arguments, test)
+        yield Result(path, str(test), Comparison(dict(scores), skipped))
 
 
 def _reasons(
@@ -235,7 +261,7 @@ def _read(path: str) -> Picture:
 
 
 def _read_fitting_mask(path: str, reference: Picture) -> np.ndarray[Any, Any]:
-    mask = read_mask(path)
+    mask = as_mask(_read(path))
     if mask.shape != reference.pixels.shape[:2]:
         height, width = mask.shape
         raise ImageFileError(
@@ -259,12 +285,11 @@ def _check_alike(reference: Picture, test: Picture) -> None:
     raise ImageFileError(f"{test.path}: is {test}, but {reference.path} is {reference}; {remedy}")
 
 
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns; the first row holds their heads."""
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Set rows in columns; the first row holds their heads."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    aligned = ([c.ljust(width) for c, width in zip(row, widths, strict=True)] for row in rows)
+    return "\n".join("  ".join(cells).rstrip() for cells in aligned)
 
 
 def _json_number(value: float) -> float | str:
@@ -274,5 +299,20 @@ def _json_number(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
+def _write(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # Python flushes standard output once more at exit; give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise ImsimError(f"standard output cannot be written: {error.strerror}") from error
+
+
 def _say(message: str) -> None:
     print(f"imsim: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

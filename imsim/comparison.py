@@ -48,6 +48,8 @@ class Comparison(Mapping[str, Any]):
             numbers = _summary(np.asarray(score)) if batch else [float(score)]
             facts = METRICS[name]
             better = "higher" if facts.higher_is_better else "lower"
+            missing = np.count_nonzero(np.isnan(score)) if batch else 0
+            better += f"  ({missing} of {np.size(score)} NaN)" if missing else ""
             lines.append(
                 f"{name:8}" + "".join(f"{v:14.6g}" for v in numbers) + f"  {facts.unit:4}  {better}"
             )
@@ -56,6 +58,7 @@ class Comparison(Mapping[str, Any]):
 
 
 def _summary(scores: Any) -> list[float]:
+    scores = scores[~np.isnan(scores)]
     if not scores.size:
         return [np.nan] * 3
     with np.errstate(invalid="ignore"):  # the mean of inf and -inf
@@ -116,8 +119,8 @@ def compare(
     sre           0.511525  dB    higher
     psnr      skipped: psnr depends on data_range, which has no default for float64: ...
     """
-    if isinstance(metrics, str):
-        raise OptionError(f"metrics={metrics!r}; expected a list of names, e.g. [{metrics!r}]")
+    if isinstance(metrics, str) or not (metrics is None or isinstance(metrics, Iterable)):
+        raise OptionError(f"metrics={metrics!r}; expected a list of names, e.g. ['ssim', 'fsim']")
     names = list(METRICS) if metrics is None else list(metrics)
     for name in names:
         check_choice("metrics", name, tuple(METRICS))
@@ -126,7 +129,7 @@ def compare(
         "data_range": data_range,
         "channel_axis": channel_axis,
     }
-    engine.prepare("compare", a, b, **arguments)
+    engine.check(a, b, **arguments)
     scores, skipped = {}, {}
     for name in names:
         try:

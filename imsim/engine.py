@@ -4,95 +4,117 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from array_api_compat import array_namespace, is_numpy_array, is_numpy_namespace
+from array_api_compat import is_numpy_array
 
-from imsim.errors import DTypeError, EmptyMaskWarning
-from imsim.masks import check_mask
-from imsim.portable.arrays import keep, pad
+from imsim import kernels
+from imsim.errors import DTypeError, EmptyMaskWarning, OptionError
+from imsim.masks import check_mask, is_finite
+from imsim.portable.arrays import array_namespace, keep, pad
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import Images, check_images
+from imsim.validation import Images, broadcast, check_choice, check_images
+
+_engine = "auto"
+
+
+def set_engine(engine: Literal["auto", "portable", "fast"]) -> None:
+    """Choose which engine computes; for tests and debugging.
+
+    Parameters
+    ----------
+    engine : {"auto", "portable", "fast"}
+        ``"portable"`` is the mathematics on the array-API standard, for every array library.
+        ``"fast"`` are compiled kernels for NumPy arrays, and an error where there is none.
+        ``"auto"``, the default, takes a kernel where there is one.
+
+    Raises
+    ------
+    OptionError
+        If there is no such engine.
+
+    Examples
+    --------
+    >>> import imsim
+    >>> imsim.set_engine("portable")
+    >>> imsim.se([[1, 2]], [[1, 4]])
+    np.float64(4.0)
+    >>> imsim.set_engine("auto")
+    """
+    global _engine
+    check_choice("engine", engine, ("auto", "portable", "fast"))
+    _engine = engine
 
 
 def score(
-    metric: str,
-    formula: Callable[..., Scores],
-    a: ImageLike,
-    b: ImageLike,
-    *,
-    mask: MaskLike | None,
-    data_range: float | None,
-    channel_axis: int | None,
-    needs_data_range: bool = False,
-    numpy_only: bool = False,
-    **options: Any,
+    metric: str, formula: Callable[..., Scores], a: ImageLike, b: ImageLike, **arguments: Any
 ) -> Score:
-    """Score two images, or batches of images, by a formula."""
-    pair, batch = prepare(
-        metric,
-        a,
-        b,
-        mask=mask,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        needs_data_range=needs_data_range,
-        numpy_only=numpy_only,
-    )
-    xp = pair.xp
-    with np.errstate(all="ignore"):
-        values, scored = formula(pair, **options)
-        values = xp.broadcast_to(values, (*batch, values.shape[-1]))
-        some = xp.broadcast_to(scored > 0, values.shape)
-        values = xp.mean(keep(some, values, np.nan), axis=-1)
-        values = keep(xp.broadcast_to(_all_finite(pair), batch), values, np.nan)
-    _warn_if_empty(metric, xp.all(some, axis=-1))
-    return values[()] if is_numpy_namespace(xp) else values
+    """Score two images, or batches of images.
+
+    The arguments are those of `_evaluate`.
+    """
+    result, images, valid, by_kernel = _evaluate(metric, formula, a, b, **arguments)
+    values, scored = result
+    # Kernels turn NaN and infinities in the images into scores that are not finite either.
+    if by_kernel and np.isfinite(values).all() and (scored > 0).all():
+        return _shaped(_channel_mean(values, images), images, valid)
+    return _shaped(_with_nan(metric, result, images, valid), images, valid)
 
 
 def score_map(
-    metric: str,
-    formula: Callable[..., Local],
-    a: ImageLike,
-    b: ImageLike,
-    *,
-    mask: MaskLike | None,
-    data_range: float | None,
-    channel_axis: int | None,
-    needs_data_range: bool = False,
-    **options: Any,
+    metric: str, formula: Callable[..., Local], a: ImageLike, b: ImageLike, **arguments: Any
 ) -> Array:
-    """Compute a formula's local values and lay them out on the grid of the input."""
-    pair, batch = prepare(
-        metric,
-        a,
-        b,
-        mask=mask,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        needs_data_range=needs_data_range,
-    )
-    xp = pair.xp
-    frame = pair.x.shape[-2:]
-    with np.errstate(all="ignore"):
-        local = formula(pair, **options)
-        values = keep(local.valid, local.values, np.nan)
-        scored = None if local.valid is None else xp.any(local.valid, axis=(-1, -2, -3))
-        values = xp.astype(xp.mean(values, axis=-3), pair.x.dtype, copy=False)
+    """Compute local values, and lay them out on the grid of the input.
+
+    The arguments are those of `_evaluate`.
+    """
+    local, images, valid, _ = _evaluate(metric, formula, a, b, **arguments)
+    xp, frame = images.xp, images.frame
+    values = keep(local.valid, local.values, np.nan)
+    values = xp.astype(xp.mean(values, axis=-3), images.dtype, copy=False)
     for axis in (-2, -1):
         values = xp.repeat(values, local.step, axis=axis) if local.step > 1 else values
         missing = frame[axis] - local.margin - values.shape[axis]
         values = pad(values, local.margin, max(missing, 0), axis, np.nan)
         values = values[..., : frame[0], :] if axis == -2 else values[..., : frame[1]]
-    if scored is not None:
-        _warn_if_empty(metric, scored)
-    return xp.asarray(xp.broadcast_to(values, (*batch, *frame)), copy=True)
+    if local.valid is not None:
+        _warn_if_empty(metric, xp.any(local.valid, axis=(-1, -2, -3)), stacklevel=4)
+    return xp.asarray(xp.broadcast_to(values, (*_batch(images, valid), *frame)), copy=True)
 
 
-def prepare(
+def score_parts(
     metric: str,
+    formula: Callable[..., tuple[Scores, ...]],
+    a: ImageLike,
+    b: ImageLike,
+    **arguments: Any,
+) -> list[Score]:
+    """Return several scores that a formula gives at once.
+
+    The arguments are those of `_evaluate`.
+    """
+    parts, images, valid, _ = _evaluate(metric, formula, a, b, **arguments)
+    return [_shaped(_with_nan(metric, part, images, valid), images, valid) for part in parts]
+
+
+def check(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None,
+    data_range: float | None,
+    channel_axis: int | None,
+) -> None:
+    """Refuse input that is wrong for every metric."""
+    images = check_images(a, b, data_range=data_range, channel_axis=channel_axis)
+    check_mask(mask, images)
+
+
+def _evaluate(
+    metric: str,
+    formula: Callable[..., Any],
     a: ImageLike,
     b: ImageLike,
     *,
@@ -101,20 +123,38 @@ def prepare(
     channel_axis: int | None,
     needs_data_range: bool = False,
     numpy_only: bool = False,
-) -> tuple[Pair, tuple[int, ...]]:
-    """Check the input; convert it to floats, with zeros outside the mask."""
+    **options: Any,
+) -> tuple[Any, Images, Array | None, bool]:
+    """Check the input, then dispatch to the kernel of the metric or to its formula."""
     images = check_images(
         a,
         b,
         data_range=data_range,
         channel_axis=channel_axis,
-        metric=metric,
-        needs_data_range=needs_data_range,
+        needed_by=metric if needs_data_range else None,
     )
-    if numpy_only and not is_numpy_array(images.x):
-        raise DTypeError(f"{metric} takes NumPy arrays only; convert a and b with numpy.asarray")
     valid = check_mask(mask, images)
-    pair = Pair(
+    is_numpy = is_numpy_array(images.x)
+    if numpy_only and not is_numpy:
+        raise DTypeError(f"{metric} takes NumPy arrays only; convert a and b with numpy.asarray")
+    with np.errstate(all="ignore"):
+        result = None
+        if _engine != "portable" and is_numpy:
+            result = kernels.run(metric, images, valid, options)
+        if result is None and _engine == "fast":
+            raise OptionError(
+                f"engine='fast' has no kernel for {metric} on this input and with these options; "
+                "set_engine('auto') computes it by the formula"
+            )
+        by_kernel = result is not None
+        if not by_kernel:
+            result = formula(_prepared(images, valid), **options)
+    return result, images, valid, by_kernel
+
+
+def _prepared(images: Images, valid: Array | None) -> Pair:
+    """Convert to floats, with zeros outside the mask."""
+    return Pair(
         xp=images.xp,
         x=keep(valid, _as_float(images.x, images)),
         y=keep(valid, _as_float(images.y, images)),
@@ -122,8 +162,36 @@ def prepare(
         data_range=images.data_range,
         has_channels=images.has_channels,
     )
+
+
+def _with_nan(metric: str, result: Scores, images: Images, valid: Array | None) -> Array:
+    """Average over channels; NaN where nothing was scored, or something was not finite."""
+    xp = images.xp
+    values, scored = result
+    some = xp.broadcast_to(scored > 0, values.shape)
+    with np.errstate(all="ignore"):
+        scores = _channel_mean(keep(some, values, np.nan), images)
+        finite = _all_finite(images, valid)
+    _warn_if_empty(metric, xp.all(some, axis=-1), stacklevel=5)
+    return keep(finite, scores, np.nan)
+
+
+def _channel_mean(values: Array, images: Images) -> Array:
+    return values[..., 0] if values.shape[-1] == 1 else images.xp.mean(values, axis=-1)
+
+
+def _shaped(scores: Array, images: Images, valid: Array | None) -> Score:
+    """Give scores the shape of the batch; NumPy arrays without axes become scalars."""
+    batch = _batch(images, valid)
+    if scores.shape != batch:
+        scores = images.xp.asarray(images.xp.broadcast_to(scores, batch), copy=True)
+    return scores[()] if is_numpy_array(scores) else scores
+
+
+def _batch(images: Images, valid: Array | None) -> tuple[int, ...]:
+    """Return the shape of the result."""
     mask_batch = () if valid is None else valid.shape[:-3]
-    return pair, np.broadcast_shapes(images.batch_shape, mask_batch)
+    return broadcast(images.batch_shape, mask_batch)
 
 
 def _as_float(image: Array, images: Images) -> Array:
@@ -133,14 +201,14 @@ def _as_float(image: Array, images: Images) -> Array:
     return images.xp.astype(image, images.dtype, copy=False)
 
 
-def _all_finite(pair: Pair) -> Array:
+def _all_finite(images: Images, valid: Array | None) -> Array:
     """Whether both images are finite wherever the mask allows."""
-    xp = pair.xp
-    x, y = (xp.all(xp.isfinite(v), axis=(-3, -2, -1)) for v in (pair.x, pair.y))
-    return x & y
+    xp = images.xp
+    finite = is_finite(images.x, xp) & is_finite(images.y, xp)
+    return xp.all(finite if valid is None else finite | ~valid, axis=(-3, -2, -1))
 
 
-def _warn_if_empty(metric: str, scored: Array) -> None:
+def _warn_if_empty(metric: str, scored: Array, stacklevel: int) -> None:
     """Warn when some element of the batch had nothing to score; tracers cannot tell."""
     try:
         complete = bool(array_namespace(scored).all(scored))
@@ -148,8 +216,8 @@ def _warn_if_empty(metric: str, scored: Array) -> None:
         return
     if not complete:
         warnings.warn(
-            f"{metric}: nothing inside the mask could be scored, the score is NaN; "
+            f"{metric}: of some image no position could be scored, which is NaN in the result; "
             "widen the mask, or leave such images out",
             EmptyMaskWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )

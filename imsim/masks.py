@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from array_api_compat import device, is_numpy_array
 
 from imsim.errors import MaskError, MaskTypeError
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import Images, as_array, check_images
+from imsim.validation import Images, as_array, broadcast, check_images
 
 
 def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
@@ -22,13 +21,13 @@ def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
         array = xp.asarray(array, device=device(images.x))
     array = _as_boolean(array, xp)
     shape = tuple(array.shape)
-    if shape[-2:] != images.frame:
+    if shape[-2:] != images.frame or 0 in shape:
         raise MaskError(
             f"mask has shape {shape}, the images are {images.frame[0]}x{images.frame[1]} pixels; "
             "expected (height, width), or batch axes before these (no channel axis)"
         )
     try:
-        np.broadcast_shapes(shape[:-2], images.batch_shape)
+        broadcast(shape[:-2], images.batch_shape)
     except ValueError as error:
         raise MaskError(
             f"mask has shape {shape}, the batch has shape {images.batch_shape}; "
@@ -83,14 +82,7 @@ def finite_mask(a: ImageLike, b: ImageLike, *, channel_axis: int | None = None) 
     >>> float(imsim.se(a, b, mask=imsim.finite_mask(a, b)))
     4.0
     """
-    images = check_images(
-        a,
-        b,
-        data_range=None,
-        channel_axis=channel_axis,
-        metric="finite_mask",
-        needs_data_range=False,
-    )
+    images = check_images(a, b, data_range=None, channel_axis=channel_axis)
     xp = images.xp
     return xp.all(is_finite(images.x, xp) & is_finite(images.y, xp), axis=-3)
 

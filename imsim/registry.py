@@ -62,8 +62,8 @@ class Metric:
     def dissimilarity(self, score: Any) -> Any:
         """Turn a score into a number that is larger the less alike the images are.
 
-        Distances stay as they are, scores with a finite best value s become 1 - s,
-        and decibels change their sign.
+        Distances stay as they are, decibels change their sign, and other similarities s
+        become 1 - s.
 
         Parameters
         ----------
@@ -125,6 +125,9 @@ def metric(
             experimental=experimental,
             numpy_only=numpy_only,
         )
+        in_order = sorted(_metrics.items())  # whatever the order of imports
+        _metrics.clear()
+        _metrics.update(in_order)
         return function
 
     return record

@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Collection
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_array_api_obj, is_numpy_array
+from array_api_compat import device, is_array_api_obj, is_numpy_array
 
 from imsim.errors import DataRangeError, DTypeError, OptionError, ShapeError
-from imsim.portable.arrays import widest_float
+from imsim.portable.arrays import array_namespace, widest_float
 from imsim.typing import Array, ImageLike
 
+SMALLEST, LARGEST = 1e-100, 1e100
+"""Bounds of numbers whose squares are formed."""
+LONGEST_SIDE = 4096
+"""Largest side of a window, a block or a hash."""
 CHANNEL_HINT = "if one axis holds channels, name it, e.g. channel_axis=-1"
 
 
-@dataclass(frozen=True, slots=True)
-class Images:
+class Images(NamedTuple):
     """Two checked images, not yet copied or converted."""
 
     xp: ModuleType
@@ -39,7 +41,7 @@ class Images:
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """The broadcast shape of the batch axes of the two images."""
-        return np.broadcast_shapes(self.x.shape[:-3], self.y.shape[:-3])
+        return broadcast(self.x.shape[:-3], self.y.shape[:-3])
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -72,10 +74,12 @@ def as_array(name: str, value: ImageLike) -> Array:
 
 def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
     """Bring all to the one array namespace that is not NumPy's, if there is one."""
+    if all(type(value) is np.ndarray for value in values.values()):
+        return np, list(values.values())
     arrays = {name: as_array(name, value) for name, value in values.items()}
     foreign = [v for v in arrays.values() if not is_numpy_array(v)]
     if not foreign:
-        return array_namespace(next(iter(arrays.values()))), list(arrays.values())
+        return np, list(arrays.values())
     try:
         xp = array_namespace(*foreign)
     except TypeError as error:
@@ -116,21 +120,24 @@ def canonical(name: str, array: Array, channel_axis: int | None, xp: ModuleType)
             f"channel_axis={channel_axis} does not exist in {name} of shape {shape}; "
             f"expected {-len(shape)} to {len(shape) - 1}"
         )
-    if 0 in array.shape[-3:]:
+    if 0 in shape:
         raise ShapeError(f"{name} has shape {shape}, which holds no pixels; pass a non-empty image")
     return array
 
 
 def arithmetic(x: Array, y: Array, xp: ModuleType) -> Any:
     """float32 if both are float32 or narrower floats, else the widest float there is."""
-    narrow = all(
-        xp.isdtype(v.dtype, "real floating") and xp.finfo(v.dtype).bits <= 32 for v in (x, y)
-    )
-    return xp.float32 if narrow else widest_float(xp)
+    return xp.float32 if _is_narrow(x, xp) and _is_narrow(y, xp) else widest_float(xp)
+
+
+def _is_narrow(array: Array, xp: ModuleType) -> bool:
+    if is_numpy_array(array):
+        return bool(array.dtype.kind == "f" and array.dtype.itemsize <= 4)
+    return bool(xp.isdtype(array.dtype, "real floating") and xp.finfo(array.dtype).bits <= 32)
 
 
 def check_data_range(
-    value: Any, dtypes: Collection[Any], metric: str, *, needed: bool, xp: ModuleType
+    value: Any, dtypes: Collection[Any], needed_by: str | None, xp: ModuleType
 ) -> float:
     """Return the data range; by default 255 for uint8 and 1 for bool, never from pixel values."""
     if value is None:
@@ -138,20 +145,25 @@ def check_data_range(
             return 255.0
         if all(dtype == xp.bool for dtype in dtypes):
             return 1.0
-        if not needed:
+        if needed_by is None:
             return math.nan
         kinds = " and ".join(sorted({str(dtype) for dtype in dtypes}))
         raise DataRangeError(
-            f"{metric} depends on data_range, which has no default for {kinds}: pass data_range = "
-            "largest possible minus smallest possible value (4095 for a 12-bit detector, "
-            "1 for floats in [0, 1])"
+            f"{needed_by} depends on data_range, which has no default for {kinds}: pass "
+            "the largest possible minus the smallest possible value, "
+            "e.g. data_range=4095 for a 12-bit detector, data_range=1 for floats in [0, 1]"
         )
-    if getattr(value, "ndim", None) == 0:
+    if type(value) is not float and getattr(value, "ndim", None) == 0:
         value = value.item()
+    number: Any = value
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        number = float(value)
+        if SMALLEST <= number <= LARGEST:
+            return float(number)
         if 0 < number < math.inf:
-            return number
+            raise DataRangeError(
+                f"data_range={value!r}; expected {SMALLEST:g} to {LARGEST:g}, beyond which its "
+                "square is lost: rescale the images and the range"
+            )
     raise DataRangeError(f"data_range={value!r}; expected one positive finite number")
 
 
@@ -161,37 +173,47 @@ def check_images(
     *,
     data_range: float | None,
     channel_axis: int | None,
-    metric: str,
-    needs_data_range: bool,
+    needed_by: str | None = None,
 ) -> Images:
     """Check two images and view them in canonical order."""
     if channel_axis is not None:
         check_integer("channel_axis", channel_axis)
     xp, (x, y) = on_common_namespace(a=a, b=b)
-    for name, array in (("a", x), ("b", y)):
-        check_real(name, array, xp)
+    check_real("a", x, xp)
+    check_real("b", y, xp)
     if channel_axis is not None and channel_axis >= 0 and len(x.shape) != len(y.shape):
         raise ShapeError(
             f"channel_axis={channel_axis} names different axes of a {tuple(x.shape)} and "
             f"b {tuple(y.shape)}; count it from the end, as a negative number"
         )
-    given = f"a has shape {tuple(x.shape)}, b has shape {tuple(y.shape)}"
-    dtypes = (x.dtype, y.dtype)
-    x, y = (canonical(name, v, channel_axis, xp) for name, v in (("a", x), ("b", y)))
-    if x.shape[-3:] != y.shape[-3:]:
-        raise ShapeError(f"{given}; height, width and channels must agree: crop or resample one")
-    try:
-        np.broadcast_shapes(x.shape[:-3], y.shape[:-3])
-    except ValueError as error:
-        raise ShapeError(f"{given}; their batch axes do not broadcast") from error
-    return Images(
+    images = Images(
         xp=xp,
-        x=x,
-        y=y,
+        x=canonical("a", x, channel_axis, xp),
+        y=canonical("b", y, channel_axis, xp),
         dtype=arithmetic(x, y, xp),
-        data_range=check_data_range(data_range, dtypes, metric, needed=needs_data_range, xp=xp),
+        data_range=check_data_range(data_range, (x.dtype, y.dtype), needed_by, xp),
         has_channels=channel_axis is not None,
     )
+    problem = None
+    if images.x.shape[-3:] != images.y.shape[-3:]:
+        problem = "height, width and channels must agree: crop or resample one"
+    else:
+        try:
+            images.batch_shape  # noqa: B018
+        except ValueError:
+            problem = "their batch axes do not broadcast: make them equal, or 1"
+    if problem:
+        given = f"a has shape {tuple(x.shape)}, b has shape {tuple(y.shape)}"
+        raise ShapeError(f"{given}; {problem}")
+    return images
+
+
+def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """Broadcast shapes against each other; ValueError if they do not fit."""
+    longest = max(shapes, key=len)
+    if all(shape in (longest, ()) for shape in shapes):  # the common case, without NumPy's detour
+        return longest
+    return np.broadcast_shapes(*shapes)
 
 
 def check_size(metric: str, image: Array, least: int) -> None:
@@ -204,11 +226,17 @@ def check_size(metric: str, image: Array, least: int) -> None:
         )
 
 
-def check_choice(name: str, value: Any, allowed: Collection[Any]) -> None:
+def check_choice(name: str, value: Any, allowed: Collection[str | None]) -> None:
     """Refuse a value that is not among `allowed`."""
-    if isinstance(value, list | dict | set) or value not in allowed:
+    if not (value is None or isinstance(value, str)) or value not in allowed:
         choices = ", ".join(map(repr, allowed))
         raise OptionError(f"{name}={value!r}; expected one of {choices}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is not True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise OptionError(f"{name}={value!r}; expected True or False")
 
 
 def check_integer(name: str, value: Any, least: int | None = None) -> None:
@@ -219,16 +247,16 @@ def check_integer(name: str, value: Any, least: int | None = None) -> None:
         raise OptionError(f"{name}={value!r}; expected an integer{bound}")
 
 
-def check_number(name: str, value: Any, least: float, *, open_interval: bool = False) -> None:
-    """Refuse what is not a finite real number of at least, or of more than, `least`."""
+def check_side(name: str, value: Any) -> None:
+    """Refuse a number of pixels or cells a side that is below 2, or beyond all reason."""
+    check_integer(name, value, 2)
+    if value > LONGEST_SIDE:
+        raise OptionError(f"{name}={value!r}; expected at most {LONGEST_SIDE}")
+
+
+def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGEST) -> float:
+    """Return a real number as a float; refuse others, and those outside the bounds."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not least <= value < math.inf or (open_interval and value == least):
-        bound = "more than" if open_interval else "at least"
-        raise OptionError(f"{name}={value!r}; expected a finite number of {bound} {least:g}")
-
-
-def check_fraction(name: str, value: Any) -> None:
-    """Refuse what is not a number from 0 to 1."""
-    check_number(name, value, 0.0)
-    if value > 1:
-        raise OptionError(f"{name}={value!r}; expected a number from 0 to 1")
+    if not is_number or not least <= value <= most:
+        raise OptionError(f"{name}={value!r}; expected a number from {least:g} to {most:g}")
+    return float(value)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 
 from imsim.validation import check_integer
 
@@ -49,7 +49,7 @@ class _Pool:
 
 _pool = _Pool()
 _default: int | None = None
-_here: contextvars.ContextVar[int | None] = contextvars.ContextVar("imsim_workers", default=None)
+_here: ContextVar[int | None] = ContextVar("imsim_workers", default=None)
 
 
 def _forget_pool() -> None:
@@ -159,7 +159,8 @@ def parallel(task: Callable[[int], object], n: int, pixels: int) -> None:
             task(i)
 
     executor = _pool.executor(count - 1)
-    helpers = [executor.submit(drain) for _ in range(count - 1)]
+    # Each helper takes a copy of the caller's context, and with it NumPy's error handling.
+    helpers = [executor.submit(copy_context().run, drain) for _ in range(count - 1)]
     try:
         drain()
     finally:

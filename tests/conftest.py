@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+import imsim
 
 # No deadline: the first call of a compiled kernel takes seconds. Few, small examples: every
 # property runs over all metrics, and the whole suite has to stay a matter of minutes.
@@ -19,21 +20,23 @@ _COMMON = {
 settings.register_profile("default", **_COMMON)  # type: ignore[arg-type]
 # On a build machine the same examples every time: a red build is the fault of the change.
 settings.register_profile("ci", derandomize=True, **_COMMON)  # type: ignore[arg-type]
+# By hand, before a release: pytest --hypothesis-profile=thorough
+settings.register_profile("thorough", **{**_COMMON, "max_examples": 300})  # type: ignore[arg-type]
 settings.load_profile("ci" if os.environ.get("CI", "").lower() in {"1", "true"} else "default")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the whole suite run on the portable engine: `pytest tests --engine portable`."""
+    parser.addoption("--engine", choices=("auto", "portable"), default="auto")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine(request: pytest.FixtureRequest) -> None:
+    """Choose the engine once for all tests."""
+    imsim.set_engine(request.config.getoption("--engine"))
 
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator seeded with the test's own name: reproducible, and different for every test."""
     return np.random.default_rng(list(request.node.name.encode()))
-
-
-@pytest.fixture
-def pair(rng: np.random.Generator) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """Make a textured image and a distorted version of it, float64 in [0, 255]."""
-    from sampling import textured_pair
-
-    def make(height: int = 40, width: int = 44, **options: object) -> tuple[np.ndarray, np.ndarray]:
-        return textured_pair(rng, height, width, **options)  # type: ignore[arg-type]
-
-    return make

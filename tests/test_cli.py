@@ -4,39 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
+from image_files import DEEP, GREY, NOISY, RGB, refusal, save
 from PIL import Image
 
 import imsim
-from imsim._images import ImageFileError, read_mask, read_picture
 from imsim._version import __version__
 from imsim.cli import main
+from imsim.comparison import Comparison
 
-RNG = np.random.default_rng(7)
-GREY = RNG.integers(0, 256, (40, 48)).astype(np.uint8)
-NOISY = np.clip(GREY + RNG.normal(0, 9, GREY.shape), 0, 255).astype(np.uint8)
-RGB = RNG.integers(0, 256, (40, 48, 3)).astype(np.uint8)
-DEEP = RNG.integers(0, 65536, (40, 48)).astype(np.uint16)
 NEED_RANGE = {name for name, metric in imsim.METRICS.items() if metric.needs_data_range}
 
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def save(name, pixels, **options):
-    if name.endswith(".tif"):
-        tifffile.imwrite(name, pixels, **options)
-    else:
-        Image.fromarray(pixels).save(name, **options)
-    return name
 
 
 def compare_json(capsys, *arguments):
@@ -46,16 +34,6 @@ def compare_json(capsys, *arguments):
 
 def scores_of(capsys, *arguments):
     return compare_json(capsys, *arguments)["results"][0]["scores"]
-
-
-def refusal(capsys, *arguments):
-    """Run a command that must fail, and return its message."""
-    assert main(["compare", *arguments]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("imsim: error: ")
-    assert "Traceback" not in err
-    return err
 
 
 class TestList:
@@ -162,58 +140,31 @@ class TestCompare:
         assert (report["reference"], report["mask"], report["data_range"]) == ("a.png", None, 255.0)
         assert report["results"][0]["test"] == "a.png"
 
+    def test_a_metric_asked_for_by_name_must_be_scored(self, capsys):
+        a, b = save("a.png", DEEP), save("b.png", DEEP ^ 1)
+        assert main(["compare", "--json", a, b, "--metrics", "se,ssim"]) == 2
+        out, err = capsys.readouterr()
+        (result,) = json.loads(out)["results"]
+        assert set(result["scores"]) == {"se"}
+        assert err.startswith("imsim: error: b.png: ssim was skipped: needs --data-range")
+        dot = save("dot.png", GREY[:1, :1])
+        assert main(["compare", dot, dot, "--metrics", "ssim"]) == 2
+        assert "dot.png: ssim was skipped: a and b are 1x1" in capsys.readouterr().err
+        assert main(["compare", dot, dot]) == 0
 
-class TestFiles:
-    """What is read, and how."""
+    def test_something_must_be_scored(self, capsys, monkeypatch):
+        nothing = Comparison({}, dict.fromkeys(imsim.METRICS, "a reason"))
+        monkeypatch.setattr("imsim.cli.compare", lambda *args, **options: nothing)
+        a = save("a.png", GREY)
+        assert main(["compare", a, a]) == 2
+        assert "a.png: every metric was skipped" in capsys.readouterr().err
 
-    def test_jpeg_and_grey_formats(self):
-        save("a.jpg", GREY, quality=95)
-        assert read_picture("a.jpg").pixels.shape == GREY.shape
-        for name, pixels in (
-            ("g.png", GREY),
-            ("d.png", DEEP),
-            ("d.tif", DEEP),
-            ("b.png", GREY > 99),
-        ):
-            found = read_picture(save(name, pixels)).pixels
-            assert found.dtype == pixels.dtype
-            np.testing.assert_array_equal(found, pixels)
-
-    def test_format_is_recognised_by_content(self):
-        tifffile.imwrite("really_tiff.png", GREY)
-        np.testing.assert_array_equal(read_picture("really_tiff.png").pixels, GREY)
-
-    @pytest.mark.parametrize("bands", [2, 5])
-    @pytest.mark.parametrize("planar", ["contig", "separate"])
-    def test_multi_band_tiff(self, bands, planar):
-        pixels = RNG.integers(0, 4096, (40, 48, bands)).astype(np.uint16)
-        stored = pixels if planar == "contig" else np.moveaxis(pixels, -1, 0)
-        save("m.tif", stored, photometric="minisblack", planarconfig=planar)
-        picture = read_picture("m.tif")
-        np.testing.assert_array_equal(picture.pixels, pixels)
-        assert picture.channel_axis == -1
-        assert str(picture) == f"48 x 40 pixels, 16-bit, {bands} channels"
-
-    def test_palette_becomes_rgb(self):
-        colours = np.repeat(GREY[..., None] // 64 * 64, 3, axis=-1)
-        Image.fromarray(colours).quantize(8).save("p.png")
-        np.testing.assert_array_equal(read_picture("p.png").pixels, colours)
-        assert read_picture("p.png").notes == ()
-
-    @pytest.mark.parametrize("name", ["rgba.png", "rgba.tif", "la.png", "la.tif", "p.png"])
-    def test_alpha_is_left_aside_with_a_word(self, capsys, name):
-        alpha = np.full((*GREY.shape, 1), 200, np.uint8)
-        if name == "p.png":
-            colours = np.repeat(GREY[..., None] // 64 * 64, 3, axis=-1)
-            Image.fromarray(colours).quantize(8).save(name, transparency=0)
-        else:
-            colours = GREY[..., None] if name.startswith("la") else RGB
-            tiff = {"photometric": "minisblack" if name.startswith("la") else "rgb"}
-            options = tiff | {"extrasamples": ["unassalpha"]} if name.endswith(".tif") else {}
-            save(name, np.concatenate([colours, alpha], axis=-1), **options)
-        np.testing.assert_array_equal(read_picture(name).pixels, colours.squeeze())
-        assert main(["compare", name, name, "--metrics", "se"]) == 0
-        assert f"imsim: note: {name}: its alpha channel" in capsys.readouterr().err
+    def test_notes_about_the_mask_are_printed(self, capsys):
+        a = save("a.png", GREY)
+        levels = np.where(GREY > 99, 255, 0).astype(np.uint8)
+        Image.fromarray(np.stack([levels, levels], axis=-1)).save("mask.png")
+        assert main(["compare", a, a, "--mask", "mask.png", "--metrics", "se"]) == 0
+        assert "imsim: note: mask.png: its alpha channel" in capsys.readouterr().err
 
 
 class TestRefusals:
@@ -226,20 +177,6 @@ class TestRefusals:
         )
         assert "nowhere.png" in refusal(capsys, "nowhere.png", "a.png")
         assert "nowhere.png" in refusal(capsys, "a.png", "a.png", "--mask", "nowhere.png")
-
-    def test_directory(self, capsys, tmp_path):
-        assert str(tmp_path) in refusal(capsys, str(tmp_path), "a.png")
-
-    def test_not_an_image(self, capsys, tmp_path):
-        (tmp_path / "notes.png").write_text("not an image")
-        assert "notes.png: not a PNG, JPEG or TIFF file" in refusal(capsys, "notes.png", "a.png")
-
-    @pytest.mark.parametrize("name", ["cut.png", "cut.jpg", "cut.tif", "tag.tif"])
-    def test_damaged(self, capsys, tmp_path, name):
-        file = tmp_path / save(name, GREY)
-        length = 100 if name == "tag.tif" else file.stat().st_size // 2
-        file.write_bytes(file.read_bytes()[:length])
-        assert f"{name}: damaged" in refusal(capsys, name, name)
 
     def test_other_size(self, capsys):
         message = refusal(capsys, save("a.png", GREY), save("b.png", GREY[:-1]))
@@ -255,35 +192,6 @@ class TestRefusals:
     def test_8_bit_against_16_bit(self, capsys):
         message = refusal(capsys, save("a.png", GREY), save("b.png", DEEP))
         assert "same number of bits" in message
-
-    def test_16_bit_colour_png(self, capsys, tmp_path):
-        file = tmp_path / save("a.png", RGB)
-        content = bytearray(file.read_bytes())
-        content[24] = 16  # the bit depth in the header; the decoder never gets to see it
-        file.write_bytes(content)
-        assert "save it as TIFF" in refusal(capsys, "a.png", "a.png")
-
-    def test_several_pages(self, capsys):
-        save("stack.tif", np.stack([GREY, GREY]), photometric="minisblack")
-        assert "several images" in refusal(capsys, "stack.tif", "stack.tif")
-        frames = [Image.fromarray(GREY), Image.fromarray(NOISY)]
-        frames[0].save("film.png", save_all=True, append_images=frames[1:])
-        assert "holds 2 images" in refusal(capsys, "film.png", "film.png")
-
-    def test_unusual_colours(self, capsys):
-        Image.fromarray(RGB).convert("CMYK").save("cmyk.jpg")
-        assert "CMYK" in refusal(capsys, "cmyk.jpg", "cmyk.jpg")
-        save("white.tif", GREY, photometric="miniswhite")
-        assert "MINISWHITE" in refusal(capsys, "white.tif", "white.tif")
-        save("volume.tif", np.zeros((16, 32, 32), np.uint8), volumetric=True, tile=(16, 16, 16))
-        assert "axes" in refusal(capsys, "volume.tif", "volume.tif")
-
-    def test_compression_that_needs_a_package(self, capsys, monkeypatch):
-        Image.fromarray(GREY).save("lzw.tif", compression="tiff_lzw")
-        monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", _WithoutLzw())
-        message = refusal(capsys, "lzw.tif", "lzw.tif")
-        assert "LZW" in message
-        assert "imagecodecs" in message
 
     def test_masks(self, capsys):
         save("a.png", GREY)
@@ -309,18 +217,6 @@ class TestRefusals:
         assert end.value.code == 2
         assert "usage: imsim" in capsys.readouterr().err
 
-    def test_the_readers_raise_imsim_errors(self):
-        assert issubclass(ImageFileError, imsim.ImsimError)
-        with pytest.raises(ImageFileError):
-            read_mask("nowhere.png")
-
-
-class _WithoutLzw:
-    """Stands for tifffile's table of decoders on a machine without imagecodecs."""
-
-    def __getitem__(self, key):
-        raise KeyError(f"{key} requires the 'imagecodecs' package")
-
 
 def test_version(capsys):
     with pytest.raises(SystemExit) as end:
@@ -337,22 +233,50 @@ def test_help_explains_json_and_exit_status(capsys):
     assert "Exit status" in out
 
 
-def test_installed_command_writes_ascii_and_survives_a_closed_pipe():
-    """A console of any encoding shows the list; `imsim list | head` ends without a traceback."""
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from imsim.cli import main; sys.exit(main())",
-        "list",
-    ]
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+def command(*arguments, module="imsim", **options):
+    """Run the command in a process of its own."""
     home = Path(imsim.__file__).parents[1]
-    whole = subprocess.run(
-        command, capture_output=True, check=True, text=True, env=environment, cwd=home
-    )
-    assert whole.stdout.splitlines()[0].startswith("name")
+    path = os.pathsep.join([str(home), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "ascii:strict"}
+    call = [sys.executable, "-m", module, *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, env=environment, cwd=home) as process:
+    return subprocess.Popen(call, **(pipes | options), env=environment)
+
+
+@pytest.mark.parametrize("module", ["imsim", "imsim.cli"])
+def test_command_of_the_interpreter(module):
+    """It writes ASCII for the list, whatever the console."""
+    out, err = (process := command("list", module=module)).communicate()
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("name")
+
+
+def test_closed_pipe_ends_without_a_traceback():
+    with command("list") as process:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is full")
+def test_full_disk():
+    with open("/dev/full", "w") as full, command("list", stdout=full) as process:
+        message = process.stderr.read()
+    assert message == "imsim: error: standard output cannot be written: No space left on device\n"
+    assert process.returncode == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names of files are text")
+def test_names_that_the_console_cannot_show():
+    name = save(os.fsdecode(b"caf\xe9.png"), GREY)
+    out, err = (process := command("compare", name, name, "--metrics", "se")).communicate()
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith(r"caf\udce9.png: 48 x 40 pixels")
+
+
+def test_module_runs_in_process(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["imsim", "list"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("imsim", run_name="__main__")
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("name")

@@ -147,7 +147,8 @@ def test_integers_never_wrap(variant: Variant, dtype: type, rng: np.random.Gener
     x, y = (rng.choice([low, high, 0, 1], size=shape).astype(dtype) for _ in range(2))
     L = float(high - low)
     want = variant(x.astype(np.float64), y.astype(np.float64), data_range=L)
-    np.testing.assert_array_equal(variant(x, y, data_range=L), want)
+    # Compiled for each dtype, a kernel may fuse and order its operations in another way.
+    np.testing.assert_allclose(variant(x, y, data_range=L), want, rtol=1e-12, atol=1e-12)
 
 
 @each_variant

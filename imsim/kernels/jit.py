@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import numba
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 """Freedom to fuse and reorder, never to assume that NaN and infinities do not occur."""
 
 
-def kernel(function: F) -> F:
+def kernel(function: Callable[..., Any]) -> Any:
     """Compile on first use, for each combination of dtypes; release the GIL; cache on disk."""
     return _compile(function, nogil=True)
 
 
-def inline(function: F) -> F:
+def exact(function: Callable[..., Any]) -> Any:
+    """Compile a part of a kernel whose operations must happen just as they are written."""
+    return _compile(function, nogil=True, fastmath=False)
+
+
+def inline(function: Callable[..., Any]) -> Any:
     """Compile a scalar formula into the kernels that call it."""
-    return _compile(function, inline="always")
+    return numba.njit(function, inline="always", fastmath=FAST_MATH, error_model="numpy")
 
 
-def _compile(function: F, **options: Any) -> F:
+@functools.cache
+def _digest() -> str:
+    """Digest of the package's source."""
+    digest = hashlib.blake2s(digest_size=6)
+    for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
+    # Numba's cache on disk knows a kernel by its name, and its age by its own file; but what it
+    # inlines and the constants in it come from other files, so that these must be in the name.
+    function.__qualname__ += f"_{_digest()}"
+    options = {"fastmath": FAST_MATH, "error_model": "numpy", **options}
     try:
-        return numba.njit(function, cache=True, fastmath=FAST_MATH, error_model="numpy", **options)
+        return numba.njit(function, cache=True, **options)
     except RuntimeError:  # nowhere to write a cache: compile in every process
-        return numba.njit(function, fastmath=FAST_MATH, error_model="numpy", **options)
+        return numba.njit(function, **options)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from array_api_compat import array_namespace
-
 from imsim import engine
 from imsim.errors import ShapeError
-from imsim.portable.arrays import as_image, count, keep, mean, total
+from imsim.portable.arrays import array_namespace, count, keep, total
 from imsim.portable.coarse import automatic_factor, block_mean
+from imsim.portable.fill import filled
 from imsim.portable.gradients import SCHARR, eroded, gradient_magnitude
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.phase_congruency import phase_congruency
 from imsim.portable.similarity import similarity
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.validation import check_flag
 
 T1 = 0.85
 """Constant of the phase congruency similarity."""
@@ -64,12 +64,13 @@ def weighted(image: Array, weights: tuple[float, ...]) -> Array:
     return terms[0] + terms[1] + terms[2]
 
 
-def filled(cells: Array, valid: Array | None) -> Array:
-    """Put the mean of the valid cells in the others, before transforms that see the whole."""
-    if valid is None:
-        return cells
-    centre = as_image(mean(cells, valid), cells)
-    return array_namespace(cells).where(valid, cells, centre)
+def chromatic_similarity(p: tuple[Array, ...], q: tuple[Array, ...]) -> Array:
+    """(S_I S_Q)^lambda."""
+    product = math.prod(similarity(*planes) for planes in zip(p, q, (T3, T4), strict=True))
+    # The real part of a complex power: a negative product turns by lambda pi.
+    xp = array_namespace(product)
+    power = xp.abs(product) ** LAMBDA
+    return xp.where(product < 0, math.cos(LAMBDA * math.pi) * power, power)
 
 
 def feature_similarity(pair: Pair, chromatic: bool) -> tuple[Local, Array]:
@@ -83,13 +84,7 @@ def feature_similarity(pair: Pair, chromatic: bool) -> tuple[Local, Array]:
     x, y = features(pair.x, pair, chromatic), features(pair.y, pair, chromatic)
     values = similarity(x.congruency, y.congruency, T1) * similarity(x.gradient, y.gradient, T2)
     if chromatic:
-        product = math.prod(
-            similarity(p, q, t)
-            for p, q, t in zip(x.chrominance, y.chrominance, (T3, T4), strict=True)
-        )
-        # The real part of a complex power: a negative product turns by lambda pi.
-        power = xp.abs(product) ** LAMBDA
-        values = values * xp.where(product < 0, math.cos(LAMBDA * math.pi) * power, power)
+        values = values * chromatic_similarity(x.chrominance, y.chrominance)
     step = automatic_factor(*pair.x.shape[-2:])
     return Local(values, x.valid, step=step), xp.maximum(x.congruency, y.congruency)
 
@@ -154,7 +149,7 @@ def fsim_map(
     Warns
     -----
     EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------
@@ -163,6 +158,7 @@ def fsim_map(
     >>> print(imsim.fsim_map(x, x, data_range=1).min())
     1.0
     """
+    check_flag("chromatic", chromatic)
     return engine.score_map(
         "fsim_map",
         similarity_map,
@@ -206,8 +202,8 @@ def fsim(
     score 1.
 
     With a mask, block means take the pixels inside it, and a cell counts as inside if half of
-    its pixels do. Cells outside take the mean of those inside before the Fourier transform,
-    noise is estimated inside only, and cells next to the outside are not scored.
+    its pixels do. Cells outside are filled from those nearest inside before the Fourier
+    transform, noise is estimated inside only, and cells next to the outside are not scored.
 
     Parameters
     ----------
@@ -259,6 +255,7 @@ def fsim(
     >>> print(imsim.fsim(x, x, data_range=1), round(imsim.fsim(x, x.T[::-1], data_range=1), 4))
     1.0 0.4889
     """
+    check_flag("chromatic", chromatic)
     return engine.score(
         "fsim",
         pooled_similarity,

@@ -74,7 +74,7 @@ def gmsd_map(
     Warns
     -----
     EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------

@@ -6,12 +6,12 @@ import math
 from typing import Literal
 
 from imsim import engine
-from imsim.portable.arrays import count, over_channels, pad, total
+from imsim.portable.arrays import channel_sum, count, pad, total
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.windows import correlate
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import check_choice, check_number
+from imsim.validation import SMALLEST, check_choice, check_number
 
 REACH = 9
 """Standard deviations at which the Gaussian ends: exp(-9^2 / 2) is below float64's resolution."""
@@ -40,7 +40,7 @@ def image_euclidean_distance(pair: Pair, sigma: float, normalize: str | None) ->
     xp = pair.xp
     local = contributions(pair, sigma)
     n = count(local.values, pair.mask)
-    squared = over_channels(total(local.values))
+    squared = channel_sum(total(local.values))
     # G is positive definite, yet for a large sigma its smallest eigenvalues are below rounding.
     squared = xp.where(squared < 0, xp.zeros_like(squared), squared)
     if normalize == "rms":
@@ -100,7 +100,7 @@ def imed_map(
     Warns
     -----
     EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def imed_map(
     >>> print(imsim.imed_map([[1.0]], [[3.0]]).round(6))
     [[0.63662]]
     """
-    check_number("sigma", sigma, 0.0, open_interval=True)
+    sigma = check_number("sigma", sigma, SMALLEST)
     return engine.score_map(
         "imed_map",
         contribution_map,
@@ -200,7 +200,7 @@ def imed(
     >>> print(round(imsim.imed([[0.0, 1.0]], [[0.0, 0.0]]), 6))
     0.398942
     """
-    check_number("sigma", sigma, 0.0, open_interval=True)
+    sigma = check_number("sigma", sigma, SMALLEST)
     check_choice("normalize", normalize, (None, "rms"))
     return engine.score(
         "imed",

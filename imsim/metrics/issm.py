@@ -19,10 +19,14 @@ from imsim.validation import check_number
 A, B, C = 0.3, 0.5, 0.7
 E = 0.01
 BINS = 256
+LARGEST_SIGMA = 1000.0
+"""Smoothing beyond all images, in pixels."""
+SSIM = check_options("gaussian", None, 1.5, 0.01, 0.03, False, False, 0.0)
+"""Options of the structural similarity: its defaults."""
 
 
 class ISSMComponents(NamedTuple):
-    """What ISSM is made of; each of the batch shape, with channels on a last axis if named."""
+    """What ISSM is made of; each a float64 scalar, or an array of the batch shape."""
 
     entropy: Array
     """Shannon entropy of the joint histogram, in bits."""
@@ -41,35 +45,44 @@ def combine(parts: ISSMComponents) -> Array:
 def joint_entropy(pair: Pair) -> Array:
     """Entropy of the normalised joint histogram of 256 x 256 bins over [0, L]."""
     x, y = (
-        np.clip((v * (BINS / pair.data_range)).astype(np.int64), 0, BINS - 1)
+        np.fmin(np.fmax(v * (BINS / pair.data_range), 0), BINS - 1).astype(np.int64)
         for v in (pair.x, pair.y)
     )
     codes = x * BINS + y
     inside = np.broadcast_to(True if pair.mask is None else pair.mask, codes.shape)
     entropy = np.empty(codes.shape[:-2])
     for index in np.ndindex(entropy.shape):
-        counts = np.bincount(codes[index][inside[index]])
-        h = counts[counts > 0] / counts.sum()
-        entropy[index] = -np.sum(h * np.log2(h))
+        entropy[index] = shannon_entropy(np.bincount(codes[index][inside[index]]))
     return entropy
 
 
-def canny_edges(
-    images: Array, mask: Array | None, low_threshold: float, high_threshold: float, sigma: float
-) -> NDArray[np.bool_]:
-    """Canny edge map of each image; smoothing and gradients see no pixel outside the mask."""
-    from skimage.feature import canny  # slow to import
+def shannon_entropy(counts: NDArray[np.int64]) -> float:
+    """-sum h log2 h of a histogram, in bits; added in an order that knows no first image."""
+    h = np.sort(counts[counts > 0]) / counts.sum()
+    return float(-np.sum(h * np.log2(h)))
 
-    inside = np.broadcast_to(True if mask is None else mask, images.shape)
-    edges = np.empty(images.shape, dtype=bool)
-    for index in np.ndindex(images.shape[:-2]):
-        edges[index] = canny(  # type: ignore[no-untyped-call]
-            images[index],
-            sigma=sigma,
-            low_threshold=low_threshold,
-            high_threshold=high_threshold,
-            mask=inside[index],
-        )
+
+def edge_map(
+    image: Array, mask: Array | None, data_range: float, canny: dict[str, float]
+) -> NDArray[np.bool_]:
+    """Canny edges of one image; smoothing and gradients see no pixel outside the mask."""
+    from skimage import feature  # slow to import
+
+    scaled = image.astype(np.float64) / data_range
+    return feature.canny(scaled, mask=mask, **canny)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def edge_maps(
+    images: Array, mask: Array | None, data_range: float, canny: dict[str, float]
+) -> NDArray[np.bool_]:
+    """Canny edges of each image inside each mask."""
+    shape = images.shape if mask is None else np.broadcast_shapes(images.shape, mask.shape)
+    images = np.broadcast_to(images, shape)
+    inside = None if mask is None else np.broadcast_to(mask, shape)
+    edges = np.empty(shape, dtype=bool)
+    for index in np.ndindex(shape[:-2]):
+        here = None if inside is None else inside[index]
+        edges[index] = edge_map(images[index], here, data_range, canny)
     return edges
 
 
@@ -85,20 +98,18 @@ def edge_correlation(p: Array, q: Array, valid: Array | None) -> Array:
 
 def components(pair: Pair, canny: dict[str, float]) -> tuple[ISSMComponents, Array]:
     """The components per channel, and how many positions the scarcer of them stands on."""
-    window = check_options("gaussian", None, 1.5, 0.01, 0.03, 0.0)
-    structural, windows = average(
-        structural_similarity(
-            pair, window, 0.01, 0.03, sample_covariance=False, downsample=False, min_coverage=0.0
-        )
-    )
-    x, y = (
-        canny_edges(v.astype(np.float64) / pair.data_range, pair.mask, **canny)
-        for v in (pair.x, pair.y)
-    )
+    structural, windows = average(structural_similarity(pair, **SSIM))
+    x, y = (edge_maps(v, pair.mask, pair.data_range, canny) for v in (pair.x, pair.y))
     valid = eroded(pair.mask)
     r = edge_correlation(x, y, valid)
     parts = ISSMComponents(joint_entropy(pair), r, structural)
     return parts, np.minimum(windows, count(x, valid))
+
+
+def component_scores(pair: Pair, canny: dict[str, float]) -> tuple[Scores, ...]:
+    """Each component as a score of its own."""
+    parts, scored = components(pair, canny)
+    return tuple(Scores(part, scored) for part in parts)
 
 
 def information_similarity(pair: Pair, canny: dict[str, float]) -> Scores:
@@ -109,13 +120,11 @@ def information_similarity(pair: Pair, canny: dict[str, float]) -> Scores:
 
 def canny_options(sigma: float, low_threshold: float, high_threshold: float) -> dict[str, float]:
     """Check the options of the edge detector."""
-    check_number("sigma", sigma, 0.0)
-    check_number("low_threshold", low_threshold, 0.0)
-    check_number("high_threshold", high_threshold, low_threshold)
+    low = check_number("low_threshold", low_threshold)
     return {
-        "sigma": sigma,
-        "low_threshold": low_threshold,
-        "high_threshold": high_threshold,
+        "sigma": check_number("sigma", sigma, most=LARGEST_SIGMA),
+        "low_threshold": low,
+        "high_threshold": check_number("high_threshold", high_threshold, low),
     }
 
 
@@ -144,7 +153,7 @@ def issm_components(
         Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
         every other dtype needs it.
     channel_axis : int, optional
-        The axis that holds channels; the parts are returned for each channel, on their last axis.
+        The axis that holds channels; the parts of the channels are averaged.
     sigma, low_threshold, high_threshold : float
         As for `issm`.
 
@@ -174,9 +183,9 @@ def issm_components(
     >>> [round(float(part), 6) for part in imsim.issm_components(x, x)]
     [1.0, 1.0, 1.0]
     """
-    canny = canny_options(sigma, low_threshold, high_threshold)
-    pair, _ = engine.prepare(
-        "issm",
+    parts = engine.score_parts(
+        "issm_components",
+        component_scores,
         a,
         b,
         mask=mask,
@@ -184,9 +193,9 @@ def issm_components(
         channel_axis=channel_axis,
         needs_data_range=True,
         numpy_only=True,
+        canny=canny_options(sigma, low_threshold, high_threshold),
     )
-    parts, _ = components(pair, canny)
-    return parts if pair.has_channels else ISSMComponents(*(p[..., 0] for p in parts))
+    return ISSMComponents(*parts)
 
 
 @metric(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imsim import engine
-from imsim.portable.differences import mean_squared_error
+from imsim.portable.differences import decibels, mean_squared_error
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import metric
 from imsim.typing import ImageLike, MaskLike, Score
@@ -12,7 +12,7 @@ from imsim.typing import ImageLike, MaskLike, Score
 def peak_signal_to_noise_ratio(pair: Pair) -> Scores:
     """10 log10(L^2 / MSE)."""
     mse, n = mean_squared_error(pair)
-    return Scores(10 * pair.xp.log10(pair.data_range**2 / mse), n)
+    return Scores(decibels(pair.data_range**2, mse, pair.xp), n)
 
 
 @metric(

@@ -7,16 +7,16 @@ from typing import Literal
 
 from imsim import engine
 from imsim.errors import OptionError
-from imsim.portable.arrays import both, count, keep, over_channels, total, widen
+from imsim.portable.arrays import array_namespace, both, channel_sum, count, keep, total, widen
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import CHANNEL_HINT, check_choice
+from imsim.validation import CHANNEL_HINT, check_choice, check_flag
 
 
-def angle(pair: Pair, difference: Array, addition: Array) -> Array:
+def angle(difference: Array, addition: Array) -> Array:
     """Angle between unit vectors u, v from |u - v| and |u + v|; exact also where it is small."""
-    return 2 * pair.xp.atan2(difference, addition)
+    return 2 * array_namespace(difference).atan2(difference, addition)
 
 
 def image_angle(pair: Pair, degrees: bool) -> Scores:
@@ -25,11 +25,11 @@ def image_angle(pair: Pair, degrees: bool) -> Scores:
     x, y = widen(pair.x), widen(pair.y)
 
     def norm(v: Array) -> Array:
-        return xp.sqrt(over_channels(total(v * v, pair.mask)))
+        return xp.sqrt(channel_sum(total(v * v, pair.mask)))
 
     norm_x, norm_y = norm(x)[..., None, None], norm(y)[..., None, None]
     u, v = x / norm_x, y / norm_y
-    theta = angle(pair, norm(u - v), norm(u + v))
+    theta = angle(norm(u - v), norm(u + v))
     zero_x, zero_y = norm_x[..., 0, 0] == 0, norm_y[..., 0, 0] == 0
     theta = keep(~(zero_x | zero_y), theta, math.pi / 2)
     theta = keep(~(zero_x & zero_y), theta, 0.0)
@@ -46,7 +46,7 @@ def spectral_angle(pair: Pair, degrees: bool) -> Local:
 
     norm_x, norm_y = norm(x), norm(y)
     u, v = x / norm_x, y / norm_y
-    theta = angle(pair, norm(u - v), norm(u + v))
+    theta = angle(norm(u - v), norm(u + v))
     coloured = (norm_x != 0) & (norm_y != 0)
     return Local(theta * (180 / math.pi) if degrees else theta, both(pair.mask, coloured))
 
@@ -56,10 +56,15 @@ def mean_spectral_angle(pair: Pair, degrees: bool) -> Scores:
     local = spectral_angle(pair, degrees)
     theta = total(local.values, local.valid)
     n = count(local.values, local.valid)
-    same = over_channels(total(pair.xp.abs(pair.x - pair.y), pair.mask)) == 0
+    same = channel_sum(total(pair.xp.abs(pair.x - pair.y), pair.mask)) == 0
     nonempty = count(pair.x, pair.mask) > 0
     n = keep(~((n == 0) & same & nonempty), n, 1.0)
     return Scores(theta / n, n)
+
+
+def mean_angle(pair: Pair, mode: str, degrees: bool) -> Scores:
+    """Angle between the images, or mean of the angles of the pixels."""
+    return image_angle(pair, degrees) if mode == "image" else mean_spectral_angle(pair, degrees)
 
 
 def check_mode(mode: str | None, channel_axis: int | None) -> str:
@@ -121,7 +126,7 @@ def sam_map(
     Warns
     -----
     EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------
@@ -131,6 +136,7 @@ def sam_map(
     [[45.]]
     """
     check_mode("spectral", channel_axis)
+    check_flag("degrees", degrees)
     return engine.score_map(
         "sam_map",
         spectral_angle,
@@ -221,13 +227,15 @@ def sam(
     >>> print(round(imsim.sam([[1.0, 0.0]], [[1.0, 1.0]], degrees=True), 6))
     45.0
     """
+    check_flag("degrees", degrees)
     return engine.score(
         "sam",
-        mean_spectral_angle if check_mode(mode, channel_axis) == "spectral" else image_angle,
+        mean_angle,
         a,
         b,
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        mode=check_mode(mode, channel_axis),
         degrees=degrees,
     )

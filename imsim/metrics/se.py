@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from imsim import engine
-from imsim.portable.arrays import over_channels, total
+from imsim.portable.arrays import channel_sum, total
 from imsim.portable.differences import mean_squared_error, squared_difference
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.registry import metric
@@ -18,7 +18,7 @@ def squared_error(pair: Pair, reduction: str) -> Scores:
     mse, n = mean_squared_error(pair)
     if reduction == "mean":
         return Scores(mse, n)
-    return Scores(over_channels(total(squared_difference(pair), pair.mask)), n)
+    return Scores(channel_sum(total(squared_difference(pair), pair.mask)), n)
 
 
 def squared_error_map(pair: Pair, reduction: str) -> Local:
@@ -75,7 +75,7 @@ def se_map(
     Warns
     -----
     EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------

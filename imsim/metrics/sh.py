@@ -15,13 +15,13 @@ from imsim.portable.arrays import count, minimum, spread, total
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import check_choice, check_integer, check_size
+from imsim.validation import check_choice, check_side, check_size
 
 Bits = NDArray[np.bool_]
 OVERSAMPLING = 4
 """Cells per side of the finer grid of the wavelet and perceptual hashes, by bit of the hash."""
-TIE = 1e-12
-"""Differences below this part of the image's spread are rounding, and count as none."""
+TIE = 1e-6
+"""Differences below this part of the image's spread count as none: float32 may round so much."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -38,20 +38,22 @@ def cell_means(image: Array, mask: Array | None, rows: int, columns: int) -> tup
     """Mean of the pixels of each cell inside the mask, and which cells have any."""
     height, width = image.shape
     down, across = area_weights(rows, height), area_weights(columns, width)
-    area = (height / rows) * (width / columns)
-    sums = down @ image @ across.T
-    if mask is None:
+    covered = None if mask is None else down @ mask.astype(np.float64) @ across.T
+    return means(down @ image @ across.T, covered, (height / rows) * (width / columns))
+
+
+def means(sums: Array, covered: Array | None, area: float) -> tuple[Array, Bits]:
+    """Divide the sum over each cell by the area that is covered, None if all of it is."""
+    if covered is None:
         return sums / area, np.ones(sums.shape, dtype=bool)
-    covered = down @ mask.astype(np.float64) @ across.T
     covered = np.where(np.isclose(covered, area, rtol=1e-9, atol=0), area, covered)
     some = covered > 1e-9 * area
     return np.where(some, sums / np.where(some, covered, 1.0), 0.0), some
 
 
-def filled_cells(image: Array, mask: Array | None, size: int) -> tuple[Array, Bits]:
-    """Cell means of a square grid; empty cells take the mean of the others."""
-    cells, some = cell_means(image, mask, size, size)
-    return np.where(some, cells, cells[some].mean() if some.any() else 0.0), some
+def without_gaps(cells: Array, some: Bits) -> Array:
+    """Give empty cells the mean of the others."""
+    return np.where(some, cells, cells[some].mean() if some.any() else 0.0)
 
 
 def above_median(values: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
@@ -59,41 +61,47 @@ def above_median(values: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
     return values > np.median(values) + tie, np.full(values.shape, some.any())
 
 
-def wavelet_bits(image: Array, mask: Array | None, size: int, tie: float) -> tuple[Bits, Bits]:
+def wavelet_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
     """Haar approximation coefficients above their median."""
     import pywt  # slow to import
 
-    cells, some = filled_cells(image, mask, OVERSAMPLING * size)
     level = int(math.log2(OVERSAMPLING))
-    return above_median(pywt.wavedec2(cells, "haar", level=level)[0], some, tie)
+    return above_median(pywt.wavedec2(without_gaps(cells, some), "haar", level=level)[0], some, tie)
 
 
-def perceptual_bits(image: Array, mask: Array | None, size: int, tie: float) -> tuple[Bits, Bits]:
+def perceptual_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
     """Coefficients of the lowest frequencies of the cosine transform above their median."""
     from scipy.fft import dctn  # slow to import
 
-    cells, some = filled_cells(image, mask, OVERSAMPLING * size)
-    return above_median(dctn(cells)[:size, :size], some, tie)
+    size = len(cells) // OVERSAMPLING
+    # Scaled so that rounding of cells shows in a coefficient as large as in a cell.
+    coefficients = dctn(without_gaps(cells, some)) / (4 * len(cells))
+    return above_median(coefficients[:size, :size], some, tie)
 
 
-def difference_bits(image: Array, mask: Array | None, size: int, tie: float) -> tuple[Bits, Bits]:
+def difference_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
     """Cells brighter than their left neighbour."""
-    cells, some = cell_means(image, mask, size, size + 1)
     return cells[:, 1:] > cells[:, :-1] + tie, some[:, 1:] & some[:, :-1]
 
 
-def average_bits(image: Array, mask: Array | None, size: int, tie: float) -> tuple[Bits, Bits]:
+def average_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
     """Cells brighter than the mean cell."""
-    cells, some = cell_means(image, mask, size, size)
     return cells > (cells[some].mean() if some.any() else 0.0) + tie, some
 
 
-SIGNATURES: dict[str, Callable[[Array, Array | None, int, float], tuple[Bits, Bits]]] = {
+SIGNATURES: dict[str, Callable[[Array, Bits, float], tuple[Bits, Bits]]] = {
     "wavelet": wavelet_bits,
     "perceptual": perceptual_bits,
     "difference": difference_bits,
     "average": average_bits,
 }
+
+
+def grid(hash: str, hash_size: int) -> tuple[int, int]:
+    """Rows and columns of the cells that a signature compares."""
+    if hash in ("wavelet", "perceptual"):
+        return OVERSAMPLING * hash_size, OVERSAMPLING * hash_size
+    return hash_size, hash_size + (hash == "difference")
 
 
 def signatures(images: Array, mask: Array | None, hash: str, hash_size: int) -> tuple[Bits, Bits]:
@@ -108,7 +116,8 @@ def signatures(images: Array, mask: Array | None, hash: str, hash_size: int) -> 
     for index in np.ndindex(images.shape[:-2]):
         here = None if inside is None else inside[index]
         image = images[index] if here is None else np.where(here, images[index], 0.0)
-        bits[index], valid[index] = SIGNATURES[hash](image, here, hash_size, ties[index])
+        cells, some = cell_means(image, here, *grid(hash, hash_size))
+        bits[index], valid[index] = SIGNATURES[hash](cells, some, ties[index])
     return bits, valid
 
 
@@ -233,7 +242,7 @@ def sh(
     0.0 1.0
     """
     check_choice("hash", hash, (*SIGNATURES, "census"))
-    check_integer("hash_size", hash_size, 2)
+    check_side("hash_size", hash_size)
     return engine.score(
         "sh",
         hash_distance,

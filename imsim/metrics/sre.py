@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from imsim import engine
 from imsim.portable.arrays import count, mean
-from imsim.portable.differences import squared_difference
+from imsim.portable.differences import reconstruction_decibels, squared_difference
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import metric
 from imsim.typing import ImageLike, MaskLike, Score
 
 
 def signal_to_reconstruction_error(pair: Pair) -> Scores:
-    """10 log10(mean(x)^2 / MSE), per channel; identical channels are +inf even when black."""
-    xp = pair.xp
+    """10 log10(mean(x)^2 / MSE), per channel."""
     squares = squared_difference(pair)
     mse = mean(squares, pair.mask)
-    ratio = mean(pair.x, pair.mask) ** 2 / mse
-    ratio = xp.where(mse == 0, xp.full_like(ratio, xp.inf), ratio)
-    return Scores(10 * xp.log10(ratio), count(squares, pair.mask))
+    ratio = reconstruction_decibels(mean(pair.x, pair.mask), mse, pair.xp)
+    return Scores(ratio, count(squares, pair.mask))
 
 
 @metric(

@@ -8,19 +8,30 @@ from imsim import engine
 from imsim.portable.arrays import both, widen
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.pair import Local, Pair, Scores, average
-from imsim.portable.similarity import zero_rules
 from imsim.portable.windows import (
     Window,
     gaussian,
+    is_dark,
     is_flat,
     local_covariance,
     local_moments,
     support,
     uniform,
+    zero_rules,
 )
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import check_choice, check_fraction, check_integer, check_number, check_size
+from imsim.validation import (
+    SMALLEST,
+    check_choice,
+    check_flag,
+    check_number,
+    check_side,
+    check_size,
+)
+
+LARGEST_CONSTANT = 1e6
+"""Of K1 and K2, whose squares meet that of the data range."""
 
 
 def structural_similarity(
@@ -52,12 +63,13 @@ def structural_similarity(
         scored = both(scored, None if mask is None else seen.pixels > 1)
 
     c1, c2 = (K1 * pair.data_range) ** 2, (K2 * pair.data_range) ** 2
-    brightness = p.mean * p.mean + q.mean * q.mean + c1
-    luminance = (2 * p.mean * q.mean + c1) / brightness
+    mu_x, mu_y = p.mean, q.mean
+    luminance = (2 * mu_x * mu_y + c1) / (mu_x * mu_x + mu_y * mu_y + c1)
     values = luminance * ((2 * covariance + c2) / (variances + c2))
     if K1 == 0 or K2 == 0:
-        flat = (is_flat(p, window) & is_flat(q, window)) if K2 == 0 else variances + c2 == 0
-        values = zero_rules(values, luminance, flat, brightness == 0)
+        flat = is_flat(p, window) & is_flat(q, window) & (c2 == 0)
+        dark = is_dark(p, window) & is_dark(q, window) & (c1 == 0)
+        values = zero_rules(values, luminance, flat, dark)
     return Local(values, scored, margin=factor * (window.size // 2), step=factor)
 
 
@@ -72,18 +84,26 @@ def check_options(
     sigma: float,
     K1: float,
     K2: float,
+    sample_covariance: bool,
+    downsample: bool,
     min_coverage: float,
-) -> Window:
-    """Check the options and make the window."""
+) -> dict[str, Any]:
+    """Check the options, and make the window."""
     check_choice("window", window, ("gaussian", "uniform"))
     if window_size is None:
         window_size = 11 if window == "gaussian" else 7
-    check_integer("window_size", window_size, 2)
-    check_number("sigma", sigma, 0.0, open_interval=True)
-    check_number("K1", K1, 0.0)
-    check_number("K2", K2, 0.0)
-    check_fraction("min_coverage", min_coverage)
-    return gaussian(window_size, sigma) if window == "gaussian" else uniform(window_size)
+    check_side("window_size", window_size)
+    sigma = check_number("sigma", sigma, SMALLEST)
+    check_flag("sample_covariance", sample_covariance)
+    check_flag("downsample", downsample)
+    return {
+        "window": gaussian(window_size, sigma) if window == "gaussian" else uniform(window_size),
+        "K1": check_number("K1", K1, most=LARGEST_CONSTANT),
+        "K2": check_number("K2", K2, most=LARGEST_CONSTANT),
+        "sample_covariance": bool(sample_covariance),
+        "downsample": bool(downsample),
+        "min_coverage": check_number("min_coverage", min_coverage, 0.0, 1.0),
+    }
 
 
 def ssim_map(
@@ -140,7 +160,7 @@ def ssim_map(
     Warns
     -----
     EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------
@@ -159,12 +179,9 @@ def ssim_map(
         data_range=data_range,
         channel_axis=channel_axis,
         needs_data_range=True,
-        window=check_options(window, window_size, sigma, K1, K2, min_coverage),
-        K1=K1,
-        K2=K2,
-        sample_covariance=sample_covariance,
-        downsample=downsample,
-        min_coverage=min_coverage,
+        **check_options(
+            window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
+        ),
     )
 
 
@@ -279,10 +296,7 @@ def ssim(
         data_range=data_range,
         channel_axis=channel_axis,
         needs_data_range=True,
-        window=check_options(window, window_size, sigma, K1, K2, min_coverage),
-        K1=K1,
-        K2=K2,
-        sample_covariance=sample_covariance,
-        downsample=downsample,
-        min_coverage=min_coverage,
+        **check_options(
+            window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
+        ),
     )

@@ -5,11 +5,18 @@ from __future__ import annotations
 from imsim import engine
 from imsim.portable.arrays import widen
 from imsim.portable.pair import Local, Pair, Scores, average
-from imsim.portable.similarity import zero_rules
-from imsim.portable.windows import is_flat, local_covariance, local_moments, support, uniform
+from imsim.portable.windows import (
+    is_dark,
+    is_flat,
+    local_covariance,
+    local_moments,
+    support,
+    uniform,
+    zero_rules,
+)
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import check_integer, check_size
+from imsim.validation import check_side, check_size
 
 
 def quality(pair: Pair, block_size: int) -> Local:
@@ -23,11 +30,12 @@ def quality(pair: Pair, block_size: int) -> Local:
     q = local_moments(y, pair.mask, block, seen.weight)
     covariance = local_covariance(p, q, block, seen.weight)
 
-    brightness = p.mean * p.mean + q.mean * q.mean
-    luminance = 2 * p.mean * q.mean / brightness
+    mu_x, mu_y = p.mean, q.mean
+    luminance = 2 * mu_x * mu_y / (mu_x * mu_x + mu_y * mu_y)
     values = luminance * (2 * covariance / (p.variance + q.variance))
     flat = is_flat(p, block) & is_flat(q, block)
-    values = zero_rules(values, luminance, flat, brightness == 0)
+    dark = is_dark(p, block) & is_dark(q, block)
+    values = zero_rules(values, luminance, flat, dark)
     return Local(values, seen.scored, margin=block_size // 2)
 
 
@@ -83,7 +91,7 @@ def uiq_map(
     Warns
     -----
     EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------
@@ -94,7 +102,7 @@ def uiq_map(
      [nan  1. nan]
      [nan nan nan]]
     """
-    check_integer("block_size", block_size, 2)
+    check_side("block_size", block_size)
     return engine.score_map(
         "uiq_map",
         quality,
@@ -182,7 +190,7 @@ def uiq(
     >>> print(imsim.uiq(flat, 2 * flat))
     0.8
     """
-    check_integer("block_size", block_size, 2)
+    check_side("block_size", block_size)
     return engine.score(
         "uiq",
         mean_quality,

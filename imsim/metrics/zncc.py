@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
 from imsim import engine
-from imsim.portable.arrays import as_image, both, count, keep, mean, spread, total, widen
+from imsim.portable.arrays import array_namespace, as_image, count, keep, mean, spread, total, widen
 from imsim.portable.pair import Local, Pair, Scores, average
 from imsim.portable.windows import is_flat, local_covariance, local_moments, support, uniform
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import check_fraction, check_integer, check_size
+from imsim.validation import LARGEST, SMALLEST, check_number, check_side, check_size
 
 
 def correlation(
@@ -18,7 +16,13 @@ def correlation(
 ) -> Array:
     """Cov / sqrt(var_x var_y); 1 where both images are constant, 0 where one of them is."""
     xp = array_namespace(covariance)
-    r = covariance / xp.sqrt(variance_x * variance_y)
+    product = variance_x * variance_y
+    # The root of the product is exact for equal images, but overflows for very large ones.
+    r = xp.where(
+        (product > SMALLEST) & (product < LARGEST),
+        covariance / xp.sqrt(product),
+        covariance / xp.sqrt(variance_x) / xp.sqrt(variance_y),
+    )
     r = xp.clip(r, -1.0, 1.0)
     r = keep(~(flat_x | flat_y), r, 0.0)
     return keep(~(flat_x & flat_y), r, 1.0)
@@ -49,8 +53,7 @@ def local_correlation(pair: Pair, window_size: int, min_coverage: float) -> Loca
     q = local_moments(y, pair.mask, window, seen.weight)
     covariance = local_covariance(p, q, window, seen.weight)
     r = correlation(covariance, p.variance, q.variance, is_flat(p, window), is_flat(q, window))
-    enough = None if pair.mask is None else seen.pixels > 1
-    return Local(r, both(seen.scored, enough), margin=window_size // 2)
+    return Local(r, seen.scored, margin=window_size // 2)
 
 
 def correlation_score(pair: Pair, window_size: int | None, min_coverage: float) -> Scores:
@@ -110,7 +113,7 @@ def zncc_map(
     Warns
     -----
     EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------
@@ -121,8 +124,8 @@ def zncc_map(
      [nan -1. nan]
      [nan nan nan]]
     """
-    check_integer("window_size", window_size, 2)
-    check_fraction("min_coverage", min_coverage)
+    check_side("window_size", window_size)
+    min_coverage = check_number("min_coverage", min_coverage, 0.0, 1.0)
     return engine.score_map(
         "zncc_map",
         local_correlation,
@@ -211,9 +214,9 @@ def zncc(
     >>> print(imsim.zncc([[1.0, 2.0, 3.0]], [[7.0, 5.0, 3.0]]))
     -1.0
     """
-    check_fraction("min_coverage", min_coverage)
+    min_coverage = check_number("min_coverage", min_coverage, 0.0, 1.0)
     if window_size is not None:
-        check_integer("window_size", window_size, 2)
+        check_side("window_size", window_size)
     return engine.score(
         "zncc",
         correlation_score,

@@ -9,16 +9,26 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from array_api_compat import array_namespace, device, is_numpy_namespace
+import array_api_compat
+import numpy as np
+from array_api_compat import device, is_numpy_array
 
 from imsim.typing import Array
+
+
+def array_namespace(*arrays: Array) -> ModuleType:
+    """Return the array-API namespace; NumPy's own, which needs no compatibility layer."""
+    if all(is_numpy_array(array) for array in arrays):
+        return np
+    namespace: ModuleType = array_api_compat.array_namespace(*arrays)
+    return namespace
 
 
 @functools.lru_cache(maxsize=64)
 def widest_float(xp: ModuleType) -> Any:
     """Return float64, or float32 for a namespace without it (JAX unless x64 is enabled)."""
-    if is_numpy_namespace(xp):
-        return xp.float64
+    if xp is np:
+        return np.float64
     dtypes = xp.__array_namespace_info__().dtypes(kind="real floating")
     return dtypes.get("float64", xp.float32)
 
@@ -27,6 +37,12 @@ def widen(values: Array) -> Array:
     """Convert to the widest float, for sums that cancel."""
     xp = array_namespace(values)
     return xp.astype(values, widest_float(xp), copy=False)
+
+
+def complex_dtype(values: Array) -> Any:
+    """Return the complex dtype of the same precision."""
+    xp = array_namespace(values)
+    return xp.complex64 if values.dtype == xp.float32 else xp.complex128
 
 
 def constant(value: Any, like: Array) -> Array:
@@ -73,7 +89,7 @@ def mean(values: Array, valid: Array | None = None) -> Array:
     return total(values, valid) / count(values, valid)
 
 
-def over_channels(per_channel: Array) -> Array:
+def channel_sum(per_channel: Array) -> Array:
     """Sum per-channel totals into one, keeping the channel axis."""
     return array_namespace(per_channel).sum(per_channel, axis=-1, keepdims=True)
 
@@ -106,7 +122,7 @@ def offset(values: Array, valid: Array | None) -> Array:
     xp = array_namespace(values)
     centre = mean(values, both(valid, xp.isfinite(values)))
     centre = xp.where(xp.isfinite(centre), centre, xp.zeros_like(centre))
-    scaled = centre * (2.0**37 + 1)
+    scaled = centre * (2.0**-15 / float(xp.finfo(centre.dtype).eps) + 1)
     return as_image(scaled - (scaled - centre), values)
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from array_api_compat import array_namespace
-
-from imsim.portable.arrays import keep, pad, shifted, weighted_sum
+from imsim.portable.arrays import array_namespace, keep, pad, shifted, weighted_sum
 from imsim.typing import Array
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from imsim.portable.arrays import count, over_channels, total
+from types import ModuleType
+
+from imsim.portable.arrays import channel_sum, count, total
 from imsim.portable.pair import Pair, Scores
 from imsim.typing import Array
 
@@ -18,4 +20,14 @@ def mean_squared_error(pair: Pair) -> Scores:
     squares = squared_difference(pair)
     n = count(squares, pair.mask)
     channels = squares.shape[-3]
-    return Scores(over_channels(total(squares, pair.mask)) / (n * channels), n)
+    return Scores(channel_sum(total(squares, pair.mask)) / (n * channels), n)
+
+
+def decibels(signal: Array | float, mse: Array, xp: ModuleType) -> Array:
+    """10 log10(signal / MSE)."""
+    return 10 * xp.log10(signal / mse)
+
+
+def reconstruction_decibels(mean: Array, mse: Array, xp: ModuleType) -> Array:
+    """10 log10(mean^2 / MSE); identical images are +inf even when black."""
+    return decibels(xp.where(mse == 0, xp.ones_like(mse), mean**2), mse, xp)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
-from imsim.portable.arrays import pad, shifted
+from imsim.portable.arrays import array_namespace, pad, shifted
 from imsim.portable.windows import correlate
 from imsim.typing import Array
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import NamedTuple
 
-from array_api_compat import array_namespace
-
-from imsim.portable.arrays import as_image, count, keep, mean, total, widen
+from imsim.portable.arrays import array_namespace, as_image, count, keep, mean, total, widen
 from imsim.typing import Array
 
 

@@ -11,10 +11,17 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from imsim.portable.arrays import as_image, constant, keep, minimum, widen
+from imsim.portable.arrays import (
+    array_namespace,
+    as_image,
+    complex_dtype,
+    constant,
+    keep,
+    minimum,
+    widen,
+)
 from imsim.typing import Array
 
 SCALES = 4
@@ -92,7 +99,6 @@ def filter_bank(height: int, width: int) -> FilterBank:
         finest.append(float((filters[0] ** 2).sum()))
         squares.append(float(np.trace(gram)))
         products.append(float(np.triu(gram, 1).sum()))
-    radial.flags.writeable = angular.flags.writeable = False
     return FilterBank(radial, angular, tuple(finest), tuple(squares), tuple(products))
 
 
@@ -123,16 +129,25 @@ class Noise(NamedTuple):
     """Energy that noise alone is expected to reach."""
 
 
-def noise_threshold(finest: Array, valid: Array | None, bank: FilterBank, o: int) -> Noise:
-    """Estimate the energy of noise from the squared amplitude at the finest scale."""
-    xp = array_namespace(finest)
-    median_energy = widen(median(finest, valid))
+def noise_model(median_energy: Array, bank: FilterBank, o: int) -> Noise:
+    """Estimate the energy of noise from that median."""
+    xp = array_namespace(median_energy)
     power = -median_energy / math.log(0.5) / bank.finest_power[o]
     energy = power * (2 * bank.sum_squares[o] + 4 * bank.sum_products[o])
     tau = xp.sqrt(energy / 2)
     mean = tau * math.sqrt(math.pi / 2)
     deviation = xp.sqrt((2 - math.pi / 2) * tau**2)
     return Noise(median_energy, power, (mean + NOISE_DEVIATIONS * deviation) / NOISE_SCALE)
+
+
+def noise_threshold(finest: Array, valid: Array | None, bank: FilterBank, o: int) -> Noise:
+    """Estimate the energy of noise from the squared amplitude at the finest scale."""
+    return noise_model(widen(median(finest, valid)), bank, o)
+
+
+def add_energy(energy: Array, even: Array, odd: Array, mean_even: Array, mean_odd: Array) -> Array:
+    """Add the part of a response in the mean phase, less that at right angles to it."""
+    return energy + (even * mean_even + odd * mean_odd) - abs(even * mean_odd - odd * mean_even)
 
 
 def phase_congruency(image: Array, valid: Array | None) -> Array:
@@ -144,7 +159,8 @@ def phase_congruency(image: Array, valid: Array | None) -> Array:
     bank = filter_bank(*image.shape[-2:])
     radial = constant(bank.radial, image)
     # No filter passes the mean; taking out the minimum makes a constant image exactly 0.
-    spectrum = xp.fft.fftn(image - minimum(image, valid)[..., None, None], axes=(-2, -1))
+    centred = image - minimum(image, valid)[..., None, None]
+    spectrum = xp.fft.fftn(xp.astype(centred, complex_dtype(image)), axes=(-2, -1))
 
     energy_all = amplitude_all = xp.zeros_like(image)
     for o in range(ORIENTATIONS):
@@ -159,7 +175,7 @@ def phase_congruency(image: Array, valid: Array | None) -> Array:
         mean_even, mean_odd = sum_even / length, sum_odd / length
         energy = xp.zeros_like(image)
         for e, d in zip(even, odd, strict=True):
-            energy = energy + (e * mean_even + d * mean_odd) - xp.abs(e * mean_odd - d * mean_even)
+            energy = add_energy(energy, e, d, mean_even, mean_odd)
         threshold = noise_threshold(powers[0], valid, bank, o).threshold
         energy = energy - as_image(threshold, image)
         energy_all = energy_all + keep(~(energy < 0), energy)

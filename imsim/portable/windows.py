@@ -6,9 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from array_api_compat import array_namespace
-
-from imsim.portable.arrays import keep, offset, shifted, weighted_sum
+from imsim.portable.arrays import array_namespace, keep, offset, shifted, weighted_sum
 from imsim.typing import Array
 
 
@@ -126,6 +124,25 @@ def local_covariance(p: Moments, q: Moments, window: Window, weight: Array | flo
 
 def is_flat(moments: Moments, window: Window) -> Array:
     """Whether the window does not vary, beyond what rounding leaves of a zero variance."""
-    xp = array_namespace(moments.variance)
-    rounding = 2 * window.size * xp.finfo(moments.variance.dtype).eps
-    return moments.variance <= rounding * moments.power
+    return moments.variance <= _rounding(moments, window) * moments.power
+
+
+def is_dark(moments: Moments, window: Window) -> Array:
+    """Whether the mean is zero, beyond what rounding leaves of it when the offset comes back."""
+    xp = array_namespace(moments.mean)
+    return xp.abs(moments.mean) <= _rounding(moments, window) * xp.abs(moments.centred_mean)
+
+
+def _rounding(moments: Moments, window: Window) -> float:
+    """Bound the relative error of a window sum, of 2 size - 1 additions."""
+    dtype = moments.variance.dtype
+    return 2 * window.size * float(array_namespace(moments.variance).finfo(dtype).eps)
+
+
+def zero_rules(quality: Array, luminance: Array, flat: Array, dark: Array) -> Array:
+    """Replace 0 / 0 in a quality index as its authors do.
+
+    Where both windows are flat only the luminance term is left; where both means are 0, 1.
+    """
+    xp = array_namespace(quality)
+    return xp.where(dark, xp.ones_like(quality), xp.where(flat, luminance, quality))

@@ -1,0 +1,165 @@
+"""Squared differences of pixels, and their sums: SE, RMSE, PSNR, SRE."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imsim.kernels.blocks import BLOCK, count, floats, scratch
+from imsim.kernels.jit import kernel
+from imsim.kernels.planes import Planes
+from imsim.portable.differences import decibels, reconstruction_decibels
+from imsim.portable.pair import Local, Scores
+from imsim.typing import Array
+from imsim.validation import Images
+from imsim.workers import parallel
+
+BYTES = 1 << 15
+"""Pixels whose squared differences, of bytes, surely add up to less than 2^31."""
+EASE = 16
+"""One pixel in a memory-bound pass costs this little, see `Planes.runs`."""
+
+
+def se(images: Images, mask: Array | None, reduction: str) -> Scores:
+    """Sum, or mean, of the squared differences over the scored pixels and channels."""
+    squares, n = _pooled(images, mask)
+    if reduction == "mean":
+        squares = squares / (n * images.x.shape[-3])
+    return Scores(squares, n)
+
+
+def rmse(images: Images, mask: Array | None, normalize: str | None) -> Scores:
+    """sqrt(mean((x - y)^2)), divided by L on request."""
+    mse, n = se(images, mask, "mean")
+    root = np.sqrt(mse)
+    return Scores(root / images.data_range if normalize == "range" else root, n)
+
+
+def psnr(images: Images, mask: Array | None) -> Scores:
+    """10 log10(L^2 / MSE)."""
+    mse, n = se(images, mask, "mean")
+    return Scores(decibels(images.data_range**2, mse, np), n)
+
+
+def sre(images: Images, mask: Array | None) -> Scores:
+    """10 log10(mean(x)^2 / MSE), per channel."""
+    squares, n, total = _sums(images, mask, with_total=True)
+    return Scores(reconstruction_decibels(total / n, squares / n, np), n)
+
+
+def se_map(images: Images, mask: Array | None, reduction: str) -> Local:
+    """Squared difference per pixel, summed (or averaged) over channels."""
+    planes = Planes(images, None, in_order=False)
+    *batch, channels = planes.shape
+    squares = np.empty((planes.count // channels, *planes.frame), images.dtype)
+
+    def task(i: int) -> None:
+        for channel in range(channels):
+            x, y, _ = planes[i * channels + channel]
+            _add_squares(x, y, squares[i], channel > 0)
+        if reduction == "mean":
+            squares[i] /= channels
+
+    parallel(task, len(squares), squares.size)
+    return Local(squares.reshape(*batch, 1, *planes.frame), mask)
+
+
+def _pooled(images: Images, mask: Array | None) -> tuple[Array, Array]:
+    """Sum of the squared differences over pixels and channels, and the number of pixels."""
+    squares, n, _ = _sums(images, mask, with_total=False)
+    if squares.shape[-1] > 1:
+        squares, n = squares.sum(axis=-1, keepdims=True), n[..., :1]
+    return squares, n
+
+
+def _sums(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Array, Array, Array]:
+    """Sum of the squared differences, number of pixels, and sum of x; per plane."""
+    planes = Planes(images, mask, in_order=False)
+    kernel = _squares_of_bytes if images.x.dtype == images.y.dtype == np.uint8 else _squares
+    runs = planes.runs(kernel, 3, True if with_total else None, ease=EASE)
+    sums = runs[0]
+    for run in runs[1:]:
+        sums = sums + run
+    return sums[..., 0], sums[..., 1], sums[..., 2]
+
+
+@kernel
+def _squares(x, y, mask, out, with_total):  # type: ignore[no-untyped-def]
+    room = scratch(x)
+    for start in range(0, x.size, BLOCK):
+        p = floats(x[start : start + BLOCK], room[0])
+        q = floats(y[start : start + BLOCK], room[1])
+        n = p.size
+        if mask is not None:
+            inside = mask[start : start + BLOCK]
+            n = count(inside)
+        # A full block takes the way of a block without a mask, which adds in the same order.
+        if mask is None or n == p.size:
+            squares, total = _block_sums(p, q, with_total)
+        else:
+            squares, total = _block_sums_inside(p, q, inside, with_total)
+        out[0] += squares
+        out[1] += n
+        out[2] += total
+
+
+@kernel
+def _block_sums(p, q, with_total):  # type: ignore[no-untyped-def]
+    squares, total = 0.0, 0.0
+    for i in range(p.size):
+        d = np.float64(p[i] - q[i])
+        squares += d * d
+        if with_total is not None:
+            total += np.float64(p[i])
+    return squares, total
+
+
+@kernel
+def _block_sums_inside(p, q, inside, with_total):  # type: ignore[no-untyped-def]
+    squares, total = 0.0, 0.0
+    zero = p.dtype.type(0)
+    for i in range(p.size):
+        # One selection between values already computed, not a branch: this LLVM vectorises.
+        v, d = (p[i], p[i] - q[i]) if inside[i] != 0 else (zero, zero)
+        d = np.float64(d)
+        squares += d * d
+        if with_total is not None:
+            total += np.float64(v)
+    return squares, total
+
+
+@kernel
+def _squares_of_bytes(x, y, mask, out, with_total):  # type: ignore[no-untyped-def]
+    """Sum in int32, in which the CPU multiplies and adds many bytes at a time, without error."""
+    for start in range(0, x.size, BYTES):
+        p, q = x[start : start + BYTES], y[start : start + BYTES]
+        squares, total, n = np.int32(0), np.int32(0), np.int32(p.size)
+        if mask is None:
+            for i in range(p.size):
+                d = np.int32(p[i]) - np.int32(q[i])
+                squares = np.int32(squares + np.int32(d * d))
+                if with_total is not None:
+                    total = np.int32(total + np.int32(p[i]))
+        else:
+            inside = mask[start : start + BYTES]
+            n = np.int32(0)
+            for i in range(p.size):
+                use = np.int32(inside[i] & np.uint8(1))
+                every_bit = np.uint8(0) - np.uint8(use)
+                v = np.int32(np.uint8(p[i] & every_bit))
+                d = v - np.int32(np.uint8(q[i] & every_bit))
+                squares = np.int32(squares + np.int32(d * d))
+                if with_total is not None:
+                    total = np.int32(total + v)
+                n = np.int32(n + np.int32(use * use))
+        out[0] += squares
+        out[1] += n
+        out[2] += total
+
+
+@kernel
+def _add_squares(x, y, out, further):  # type: ignore[no-untyped-def]
+    real = out.dtype.type
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            d = real(x[i, j]) - real(y[i, j])
+            out[i, j] = out[i, j] + d * d if further else d * d

@@ -1,0 +1,231 @@
+"""FSIM: phase congruency of each image once, then one pass over both for the similarity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.fft
+
+from imsim.kernels.cells import block_means, fill_cells
+from imsim.kernels.jit import exact, inline
+from imsim.kernels.phase_congruency import Workspace, orientation, ratio
+from imsim.kernels.planes import Planes
+from imsim.kernels.sharing import owners
+from imsim.metrics.fsim import T1, T2, YIQ, chromatic_similarity, weighted
+from imsim.portable import similarity as formulas
+from imsim.portable.coarse import automatic_factor
+from imsim.portable.gradients import SCHARR, eroded
+from imsim.portable.pair import Local, Scores
+from imsim.portable.phase_congruency import ORIENTATIONS
+from imsim.typing import Array
+from imsim.validation import Images
+from imsim.workers import get_workers, parallel
+
+PASSES = 16
+"""Transforms of an image: how much more work a pixel is than a threshold in pixels expects."""
+SIDE, DIAGONAL = SCHARR[1], SCHARR[0]
+
+_similarity = inline(formulas.similarity)
+Run = Callable[[Callable[[int], object], int, int], None]
+
+
+class Features(NamedTuple):
+    """What FSIM needs to know about one image."""
+
+    luminance: Array
+    """Cells of the coarser grid within a frame of zeros."""
+    congruency: Array
+    chrominance: tuple[Array, ...]
+    """I and Q, or nothing."""
+    valid: Array | None
+    """Cells inside the mask; None: all."""
+
+
+def fsim(images: Images, mask: Array | None, chromatic: bool) -> Scores | None:
+    """Mean of the similarity, weighted by the larger phase congruency."""
+    if chromatic and images.x.shape[-3] != 3:
+        return None  # the formula says what is wrong
+    work = _Work(images, mask, chromatic)
+    sums = np.empty((work.count, 3))
+
+    def task(i: int, x: Features, y: Features) -> None:
+        _, sums[i] = similarity(x, y)
+
+    work.run(task)
+    weighted_sums, weights, scored = (sums[:, k].reshape(work.shape) for k in range(3))
+    return Scores(np.where(weights != 0, weighted_sums / weights, 1.0), scored)
+
+
+def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | None:
+    """Compute the similarity of each cell."""
+    if chromatic and images.x.shape[-3] != 3:
+        return None
+    work = _Work(images, mask, chromatic)
+    values = np.empty((work.count, *work.cells), dtype=images.dtype)
+    valid = None if mask is None else np.ones(values.shape, dtype=bool)
+
+    def task(i: int, x: Features, y: Features) -> None:
+        values[i], _ = similarity(x, y)
+        if valid is not None:
+            valid[i] = True if x.valid is None else eroded(x.valid)
+
+    work.run(task)
+    shape = (*work.shape, *work.cells)
+    step = work.factor
+    return Local(values.reshape(shape), None if valid is None else valid.reshape(shape), step=step)
+
+
+def similarity(x: Features, y: Features) -> tuple[Array, Array]:
+    """Similarity of each cell; and its weighted sum, the sum of weights, and the count."""
+    values = np.empty_like(x.congruency)
+    columns = np.zeros((2, values.shape[1]))
+    chroma = chromatic_similarity(x.chrominance, y.chrominance) if x.chrominance else None
+    valid = eroded(x.valid)
+    _pool(x.luminance, y.luminance, x.congruency, y.congruency, chroma, valid, values, columns)
+    n = values.size if valid is None else np.count_nonzero(valid)
+    return values, np.array([*columns.sum(axis=1), n])
+
+
+@exact  # so that equal images score 1 to the last bit, and y and x what x and y do
+def _pool(x, y, pc_x, pc_y, chroma, valid, values, columns):  # type: ignore[no-untyped-def]
+    """Write the similarity, and add up column by column, in an order that vector units can keep."""
+    height, width = values.shape
+    for i in range(height):
+        for j in range(width):
+            p, q = np.float64(pc_x[i, j]), np.float64(pc_y[i, j])
+            s = _similarity(p, q, T1)
+            s *= _similarity(_gradient(x, i, j), _gradient(y, i, j), T2)
+            if chroma is not None:
+                s *= chroma[i, j]
+            values[i, j] = s
+            if valid is None or valid[i, j]:
+                weight = max(p, q)
+                columns[0, j] += s * weight
+                columns[1, j] += weight
+
+
+@inline
+def _gradient(v, i, j):  # type: ignore[no-untyped-def]
+    """Scharr's gradient at cell (i, j), which is (i + 1, j + 1) within the frame."""
+    gx = SIDE * (v[i + 1, j + 2] - v[i + 1, j])
+    gx += DIAGONAL * ((v[i, j + 2] - v[i, j]) + (v[i + 2, j + 2] - v[i + 2, j]))
+    gy = SIDE * (v[i + 2, j + 1] - v[i, j + 1])
+    gy += DIAGONAL * ((v[i + 2, j] - v[i, j]) + (v[i + 2, j + 2] - v[i, j + 2]))
+    return np.sqrt(np.float64(gx * gx + gy * gy))
+
+
+class _Work:
+    """The pairs of a batch, and the features of the images that several pairs share."""
+
+    def __init__(self, images: Images, mask: Array | None, chromatic: bool) -> None:
+        self._batch = Planes(images, mask)
+        self._chromatic = chromatic
+        self._scale = 255 / images.data_range
+        self.dtype = np.dtype(images.dtype)
+        self.factor = automatic_factor(*images.frame)
+        rows, columns = (-(-length // self.factor) for length in images.frame)
+        self.cells = (rows, columns)
+        channels = 1 if chromatic else images.x.shape[-3]
+        self.shape = (*self._batch.shape[:-1], channels)
+        self.count = math.prod(self.shape)
+        self._pixels = PASSES * math.prod(self.cells)
+        self._workspaces: list[Workspace] = []
+        self._owners = owners(images, mask, self.shape)
+
+    def run(self, task: Callable[[int, Features, Features], None]) -> None:
+        """Call a task for every pair, with the features of its images."""
+        kept = [self._shared(side) for side in (0, 1)]
+
+        def pair(i: int, run: Run) -> None:
+            new = iter(self._features([(side, i) for side in (0, 1) if not kept[side]], run))
+            x, y = (
+                kept[side][self._owners[side][i]] if kept[side] else next(new) for side in (0, 1)
+            )
+            task(i, x, y)
+
+        self._spread(pair, self.count)
+
+    def _shared(self, side: int) -> list[Features]:
+        """Features of images that take part in several pairs; nothing if each is in one."""
+        images, pairs = np.unique(self._owners[side], return_index=True)
+        if images.size == self.count:
+            return []
+        features: dict[int, Features] = {}
+
+        def image(k: int, run: Run) -> None:
+            (features[k],) = self._features([(side, int(pairs[k]))], run)
+
+        self._spread(image, images.size)
+        return [features[k] for k in range(images.size)]
+
+    def _spread(self, task: Callable[[int, Run], None], n: int) -> None:
+        """Share tasks among threads or, if they are too few for that, the work within each."""
+        if n < get_workers():
+            for i in range(n):
+                task(i, parallel)
+        else:
+            parallel(lambda i: task(i, _serial), n, n * self._pixels)
+
+    def _features(self, wanted: list[tuple[int, int]], run: Run) -> list[Features]:
+        """Compute the features of the images on the given sides of the given pairs."""
+        n = len(wanted)
+        features: list[Any] = [None] * n
+        spectra: list[Any] = [None] * n
+        energies, amplitudes = np.empty((2, n, ORIENTATIONS, *self.cells), dtype=self.dtype)
+        noise = np.empty((n, ORIENTATIONS))
+
+        def start(k: int) -> None:
+            (luminance, *chrominance), valid = self._planes(*wanted[k])
+            lowest = np.min(luminance, where=True if valid is None else valid, initial=math.inf)
+            # No filter passes the mean; taking out the minimum makes a constant image exactly 0.
+            spectra[k] = scipy.fft.fft2(luminance - lowest if lowest < math.inf else luminance)
+            framed = np.zeros((self.cells[0] + 2, self.cells[1] + 2), dtype=self.dtype)
+            framed[1:-1, 1:-1] = luminance
+            features[k] = Features(framed, luminance, tuple(chrominance), valid)
+
+        def turn(index: int) -> None:
+            k, o = divmod(index, ORIENTATIONS)
+            try:
+                space = self._workspaces.pop()
+            except IndexError:
+                space = Workspace(*self.cells, self.dtype)
+            valid = features[k].valid
+            noise[k, o] = orientation(spectra[k], valid, o, space, energies[k, o], amplitudes[k, o])
+            self._workspaces.append(space)
+
+        run(start, n, n * self._pixels)
+        run(turn, n * ORIENTATIONS, n * self._pixels)
+        congruencies = map(ratio, energies, amplitudes, noise)
+        return [f._replace(congruency=c) for f, c in zip(features, congruencies, strict=True)]
+
+    def _image(self, side: int, i: int) -> Array:
+        plane = self._batch[i]
+        return plane.y if side else plane.x
+
+    def _planes(self, side: int, i: int) -> tuple[list[Array], Array | None]:
+        """Luminance, or Y, I and Q, on the coarser grid; and where it lies inside the mask."""
+        scale = self.dtype.type(self._scale)
+        mask = self._batch[3 * i if self._chromatic else i].mask
+        if mask is not None and mask.all():
+            mask = None
+        if self._chromatic:
+            rgb = scale * np.stack([self._image(side, 3 * i + c) for c in range(3)]).astype(
+                self.dtype
+            )
+            planes, scale = [weighted(rgb, w)[0] for w in YIQ], self.dtype.type(1)
+        else:
+            planes = [self._image(side, i)]
+        cells = [block_means(p, mask, self.factor, scale) for p in planes]
+        valid = cells[0][1]
+        if valid is not None:
+            for plane, _ in cells:
+                fill_cells(plane, valid)
+        return [plane for plane, _ in cells], valid
+
+
+def _serial(task: Callable[[int], object], n: int, pixels: int) -> None:
+    for i in range(n):
+        task(i)

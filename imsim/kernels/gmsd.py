@@ -1,0 +1,210 @@
+"""Gradient magnitude similarity in one pass over rows of cells of 2x2 pixels: GMSD."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from imsim.kernels.jit import exact, inline, kernel
+from imsim.kernels.planes import Planes
+from imsim.metrics.gmsd import C
+from imsim.portable import similarity as formulas
+from imsim.portable.pair import Local, Scores
+from imsim.typing import Array
+from imsim.validation import Images, check_size
+from imsim.workers import parallel
+
+ROWS = 64
+"""Rows of cells in a strip."""
+GAIN = 4 * 3
+"""The kernel leaves out to divide by 4, in the mean of a cell, and by 3, in Prewitt's operator."""
+
+SUMS = 4
+"""Number of cells, their mean, squares about it; and 0, or NaN if a pixel inside is not finite."""
+
+_similarity = inline(formulas.similarity)
+
+
+def gmsd(images: Images, mask: Array | None) -> Scores:
+    """Standard deviation, with n - 1, of the gradient similarity."""
+    planes, constant, cells = _prepare(images, mask)
+    strips = planes.strips(_strip, SUMS, constant, None, None, positions=cells[0], rows=ROWS)
+    scores = np.empty((2, *planes.shape))
+    _deviations(strips.reshape(len(strips), -1, SUMS), scores.reshape(2, -1))
+    return Scores(scores[0], scores[1])
+
+
+def gmsd_map(images: Images, mask: Array | None) -> Local:
+    """Gradient similarity of each cell."""
+    planes, constant, cells = _prepare(images, mask)
+    values = np.empty((planes.count, *cells), images.dtype)
+    valid = np.empty(values.shape, np.bool_)
+    strips = -(-cells[0] // ROWS)
+
+    def task(i: int) -> None:
+        plane, strip = divmod(i, strips)
+        start = strip * ROWS
+        stop = min(start + ROWS, cells[0])
+        sums = np.zeros(SUMS)
+        _strip(*planes[plane], start, stop, sums, constant, values[plane], valid[plane])
+
+    parallel(task, planes.count * strips, planes.count * math.prod(planes.frame))
+    shape = (*planes.shape, *cells)
+    found = None if mask is None else valid.reshape(shape)
+    return Local(values.reshape(shape), found, step=2)
+
+
+def _prepare(images: Images, mask: Array | None) -> tuple[Planes, np.floating, tuple[int, int]]:
+    """Return the planes, the constant of the formula, and the number of cells."""
+    if max(images.frame) < 3:
+        check_size("gmsd", images.x, 3)
+    height, width = images.frame
+    constant = np.dtype(images.dtype).type(C * (GAIN * images.data_range) ** 2)
+    return Planes(images, mask), constant, (-(-height // 2), -(-width // 2))
+
+
+@kernel
+def _strip(x, y, mask, start, stop, out, constant, values, valid):  # type: ignore[no-untyped-def]
+    """Moments of the similarity in rows of cells, or the similarity itself; 3 rows at a time."""
+    rows, columns = (x.shape[0] + 1) // 2, (x.shape[1] + 1) // 2
+    real = type(constant)
+    cells = np.zeros((2, 3, columns + 2), real)  # the last rows of both images, in a frame of 0
+    inside = np.ones((3, columns + 2), np.uint8)
+    line, line_inside = np.zeros(2 * columns, real), np.ones(2 * columns, np.uint8)
+    found, scored = np.empty(columns, real), np.ones(columns, np.uint8)
+    for r in range(start - 1, stop + 1):
+        p, q, use = cells[0, r % 3], cells[1, r % 3], inside[r % 3]
+        if 0 <= r < rows:
+            _cell_row(x, mask, r, line, p)
+            _cell_row(y, mask, r, line, q)
+            if mask is not None:
+                _inside_row(mask, r, line_inside, use)
+                out[3] += _zero_unless_nan(p) + _zero_unless_nan(q)
+        else:
+            p[:], q[:], use[:] = 0, 0, 1
+        if r <= start:
+            continue
+        up, here, down = (r - 2) % 3, (r - 1) % 3, r % 3
+        _similarity_row(
+            cells[0, up], cells[0, here], cells[0, down],
+            cells[1, up], cells[1, here], cells[1, down],
+            constant, found,
+        )  # fmt: skip
+        if mask is not None:
+            _eroded_row(inside[0], inside[1], inside[2], scored)
+        if values is None:
+            _add_row(found, scored, out)
+        else:
+            values[r - 1] = found
+            valid[r - 1] = scored
+
+
+@kernel
+def _pixel(image, mask, i, j, real):  # type: ignore[no-untyped-def]
+    if mask is None:
+        return real(image[i, j])
+    v = real(image[i, j])
+    return v if mask[i, j] else real(0)
+
+
+@kernel
+def _cell_row(image, mask, r, line, cells):  # type: ignore[no-untyped-def]
+    """Sum the 2x2 pixels of each cell; 0 beyond the frame."""
+    real = cells.dtype.type
+    for j in range(image.shape[1]):
+        line[j] = _pixel(image, mask, 2 * r, j, real)
+    if 2 * r + 1 < image.shape[0]:
+        for j in range(image.shape[1]):
+            line[j] += _pixel(image, mask, 2 * r + 1, j, real)
+    for j in range(cells.size - 2):
+        cells[j + 1] = line[2 * j] + line[2 * j + 1]
+
+
+@kernel
+def _inside_row(mask, r, line, inside):  # type: ignore[no-untyped-def]
+    """Find the cells all of whose pixels within the frame lie inside the mask."""
+    below = min(2 * r + 1, mask.shape[0] - 1)
+    for j in range(mask.shape[1]):
+        line[j] = mask[2 * r, j] & mask[below, j]
+    for j in range(inside.size - 2):
+        inside[j + 1] = line[2 * j] & line[2 * j + 1]
+
+
+@kernel
+def _eroded_row(up, here, down, scored):  # type: ignore[no-untyped-def]
+    """Find the cells whose neighbours are all valid; beyond the frame everything is."""
+    for j in range(scored.size):
+        left = up[j] & here[j] & down[j]
+        centre = up[j + 1] & here[j + 1] & down[j + 1]
+        right = up[j + 2] & here[j + 2] & down[j + 2]
+        scored[j] = left & centre & right
+
+
+@exact  # without fused multiplication: 1 where both are equal, the same when they are swapped
+def _similarity_row(a, b, c, d, e, f, constant, found):  # type: ignore[no-untyped-def]
+    """Similarity of the gradients in the middle of three rows a, b, c and d, e, f."""
+    for j in range(found.size):
+        found[j] = _similarity(_gradient(a, b, c, j), _gradient(d, e, f, j), constant)
+
+
+@inline
+def _gradient(up, here, down, j):  # type: ignore[no-untyped-def]
+    k, m = j + 1, j + 2
+    gx = (up[m] - up[j]) + (here[m] - here[j]) + (down[m] - down[j])
+    gy = (down[j] - up[j]) + (down[k] - up[k]) + (down[m] - up[m])
+    return math.sqrt(gx * gx + gy * gy)
+
+
+@kernel
+def _zero_unless_nan(row):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for j in range(row.size):
+        total += np.float64(row[j]) * 0.0
+    return total
+
+
+@kernel
+def _add_row(found, scored, out):  # type: ignore[no-untyped-def]
+    """Add the moments of a row, taken about its own mean."""
+    n, total = 0, 0.0
+    for j in range(found.size):
+        total += found[j] if scored[j] else 0.0
+        n += scored[j]
+    if n == 0:
+        return
+    mean = total / n
+    squares, rest = 0.0, 0.0
+    for j in range(found.size):
+        d = np.float64(found[j]) - mean
+        d = d if scored[j] else np.float64(0)
+        squares += d * d
+        rest += d
+    squares -= rest * rest / n
+    _merge(out, n, mean + rest / n, 0.0 if squares < 0 else squares)
+
+
+@exact
+def _merge(out, n, mean, squares):  # type: ignore[no-untyped-def]
+    """Add the moments of further cells; equal cells have a deviation of exactly 0."""
+    if n == 0:
+        return
+    weight = n / (out[0] + n)
+    d = mean - out[1]
+    out[2] += squares + d * d * out[0] * weight
+    out[1] = out[1] + d * weight if out[0] > 0 else mean
+    out[0] += n
+
+
+@exact
+def _deviations(strips, scores):  # type: ignore[no-untyped-def]
+    """Deviation and number of cells; a single cell has no deviation."""
+    for plane in range(strips.shape[1]):
+        total = np.zeros(4)
+        for strip in range(strips.shape[0]):
+            n, mean, squares, rest = strips[strip, plane]
+            _merge(total, n, mean, squares)
+            total[3] += rest
+        n = total[0]
+        scores[0, plane] = math.sqrt(total[2] / (n - 1)) + total[3]
+        scores[1, plane] = n if n > 1 else 0

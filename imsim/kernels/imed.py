@@ -1,0 +1,175 @@
+"""Image Euclidean distance: a quadratic form in the difference of the images, tile by tile."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from imsim.kernels.blocks import count
+from imsim.kernels.jit import kernel
+from imsim.kernels.planes import Planes
+from imsim.portable.pair import Local, Scores
+from imsim.typing import Array
+from imsim.validation import Images
+from imsim.workers import parallel
+
+TILE = 256
+"""Columns of a tile, at most: the rows that a Gaussian joins stay in the first-level cache."""
+HEIGHT = 32
+"""Rows of a tile, at least."""
+ROWS = 128
+"""Rows of a strip, at least."""
+STEP = 3
+"""Taps that a pass over a row takes at once."""
+REACH = {np.dtype(np.float32): 6.0, np.dtype(np.float64): 9.0}
+"""Standard deviations at which the Gaussian ends: beyond, it is below the dtype's resolution."""
+
+
+def imed(images: Images, mask: Array | None, sigma: float, normalize: str | None) -> Scores:
+    """sqrt(d' G d), pooled over channels."""
+    planes = Planes(images, mask)
+    taps = _taps(images, sigma)
+    rows = max(ROWS, 2 * len(taps))
+    sums = planes.strip_sums(_quadratic_form, 2, taps, rows=rows)
+    squared, n = sums[..., 0].sum(axis=-1, keepdims=True), sums[..., :1, 1]
+    # G is positive definite, yet for a large sigma its smallest eigenvalues are below rounding.
+    squared = np.where(squared < 0, 0.0, squared)
+    if normalize == "rms":
+        squared = squared / (n * planes.shape[-1])
+    return Scores(np.sqrt(squared), n)
+
+
+def imed_map(images: Images, mask: Array | None, sigma: float) -> Local:
+    """Contribution of each pixel, summed over channels."""
+    planes = Planes(images, mask)
+    taps = _taps(images, sigma)
+    *batch, channels = planes.shape
+    height = planes.frame[0]
+    rows = max(ROWS, 2 * len(taps))
+    strips = -(-height // rows)
+    found = np.zeros((planes.count // channels, *planes.frame), images.dtype)
+
+    def task(i: int) -> None:
+        image, strip = divmod(i, strips)
+        start = strip * rows
+        stop = min(start + rows, height)
+        for channel in range(channels):
+            plane = planes[image * channels + channel]
+            _add_contributions(*plane, start, stop, taps, found[image])
+
+    parallel(task, len(found) * strips, found.size)
+    return Local(found.reshape(*batch, 1, *planes.frame), mask)
+
+
+def _taps(images: Images, sigma: float) -> Array:
+    """Half of the Gaussian, from its centre on, filled up by zeros to whole steps."""
+    radius = min(math.ceil(REACH[np.dtype(images.dtype)] * sigma), max(images.frame) - 1)
+    taps = np.zeros(1 + -(-radius // STEP) * STEP)
+    k = np.arange(radius + 1)
+    taps[: radius + 1] = np.exp(-(k**2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
+    return taps.astype(images.dtype)
+
+
+@kernel
+def _quadratic_form(x, y, mask, start, stop, out, taps):  # type: ignore[no-untyped-def]
+    """D' G d of a strip, and the number of its pixels.
+
+    G is symmetric: each row, blurred along itself, is joined with the rows below it only, and
+    all but its product with itself counts twice.
+    """
+    radius, width = taps.size - 1, _width(x.shape[1])
+    height = max(HEIGHT, radius)
+    tile = np.empty((height + radius, width + 2 * radius), taps.dtype)
+    flat = tile.reshape(-1)
+    blurred, ahead = np.empty(width, taps.dtype), np.empty(width, taps.dtype)
+    half = taps[0] * taps.dtype.type(0.5)
+    for top in range(start, stop, height):
+        for left in range(0, x.shape[1], width):
+            _load(x, y, mask, top, left, radius, tile)
+            for i in range(min(height, stop - top)):
+                origin = i * tile.shape[1] + radius
+                row = flat[origin : origin + width]
+                _blur(flat, origin, 1, taps, blurred)
+                for j in range(width):
+                    ahead[j] = half * row[j]
+                for k in range(1, radius + 1, STEP):
+                    p = flat[origin + k * tile.shape[1] :]
+                    q = flat[origin + (k + 1) * tile.shape[1] :]
+                    r = flat[origin + (k + 2) * tile.shape[1] :]
+                    s, t, u = taps[k], taps[k + 1], taps[k + 2]
+                    for j in range(width):
+                        ahead[j] += s * p[j] + t * q[j] + u * r[j]
+                out[0] += 2 * _dot(blurred, ahead)
+    for i in range(start, stop):
+        out[1] += x.shape[1] if mask is None else count(mask[i].view(np.uint8))
+
+
+@kernel
+def _add_contributions(x, y, mask, start, stop, taps, found):  # type: ignore[no-untyped-def]
+    """Add d (g * d) for the pixels of a strip."""
+    radius, width = taps.size - 1, _width(x.shape[1])
+    rows = stop - start
+    tile = np.empty((rows + 2 * radius, width + 2 * radius), taps.dtype)
+    flat = tile.reshape(-1)
+    along = np.empty((rows + 2 * radius) * width, taps.dtype)
+    blurred = np.empty(width, taps.dtype)
+    for left in range(0, x.shape[1], width):
+        _load(x, y, mask, start - radius, left, radius, tile)
+        for i in range(rows + 2 * radius):
+            _blur(flat, i * tile.shape[1] + radius, 1, taps, along[i * width : (i + 1) * width])
+        for i in range(rows):
+            _blur(along, (i + radius) * width, width, taps, blurred)
+            for j in range(min(width, x.shape[1] - left)):
+                found[start + i, left + j] += tile[i + radius, j + radius] * blurred[j]
+
+
+@kernel
+def _width(columns):  # type: ignore[no-untyped-def]
+    """Return the width of the tiles that share out the columns evenly."""
+    tiles = -(-columns // TILE)
+    return -(-columns // tiles)
+
+
+@kernel
+def _load(x, y, mask, top, left, radius, tile):  # type: ignore[no-untyped-def]
+    """Fill a tile with x - y, and with 0 outside the mask and beyond the frame."""
+    real = tile.dtype.type
+    first, last = max(left - radius, 0), min(left + tile.shape[1] - radius, x.shape[1])
+    shift = first - (left - radius)
+    for i in range(tile.shape[0]):
+        tile[i] = 0
+        if 0 <= top + i < x.shape[0]:
+            p, q = x[top + i, first:last], y[top + i, first:last]
+            row = tile[i, shift:]
+            if mask is None:
+                for j in range(p.size):
+                    row[j] = real(p[j]) - real(q[j])
+            else:
+                inside = mask[top + i, first:last]
+                for j in range(p.size):
+                    d = real(p[j]) - real(q[j])
+                    row[j] = d if inside[j] else real(0)
+
+
+@kernel
+def _blur(values, origin, stride, taps, out):  # type: ignore[no-untyped-def]
+    """Correlate values from `origin` on with a symmetric filter, across a stride."""
+    centre = values[origin : origin + out.size]
+    for j in range(out.size):
+        out[j] = taps[0] * centre[j]
+    for k in range(1, taps.size, STEP):
+        a, b = values[origin - k * stride :], values[origin + k * stride :]
+        c, d = values[origin - (k + 1) * stride :], values[origin + (k + 1) * stride :]
+        e, f = values[origin - (k + 2) * stride :], values[origin + (k + 2) * stride :]
+        s, t, u = taps[k], taps[k + 1], taps[k + 2]
+        for j in range(out.size):
+            out[j] += s * (a[j] + b[j]) + t * (c[j] + d[j]) + u * (e[j] + f[j])
+
+
+@kernel
+def _dot(p, q):  # type: ignore[no-untyped-def]
+    total = p.dtype.type(0)
+    for j in range(p.size):
+        total += p[j] * q[j]
+    return np.float64(total)

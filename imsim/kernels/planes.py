@@ -1,0 +1,149 @@
+"""From batches of images to planes, strips and runs of rows, the units that kernels work on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imsim.typing import Array
+from imsim.validation import Images, broadcast
+from imsim.workers import parallel
+
+RUN = 1 << 16
+"""Pixels of a run: long enough to make the call of a kernel cheap, short enough to share out."""
+
+
+class Plane(NamedTuple):
+    """One channel of one pair of images, in C order."""
+
+    x: Array
+    """Reference, (height, width), in the dtype of the input."""
+    y: Array
+    """Test image, likewise."""
+    mask: Array | None
+    """True = use, (height, width)."""
+
+
+class Planes:
+    """The planes of a batch, in the order of the broadcast batch and channel axes."""
+
+    def __init__(self, images: Images, mask: Array | None, *, in_order: bool = True) -> None:
+        """Copy planes that do not lie in C order, unless `in_order` is False."""
+        x, y = _readable(images.x, images), _readable(images.y, images)
+        batch = x.shape[:-3] if x.shape == y.shape else images.batch_shape
+        if mask is not None:
+            batch = broadcast(batch, mask.shape[:-3])
+        self.shape = (*batch, x.shape[-3])
+        """Batch shape and number of channels."""
+        self.count = math.prod(self.shape)
+        self.frame: tuple[int, int] = x.shape[-2:]
+        self._x = self._view(x, in_order)
+        self._y = self._view(y, in_order)
+        self._mask = None if mask is None else self._view(mask, in_order)
+
+    def _view(self, image: Array, in_order: bool) -> Array:
+        """Give an image the full batch shape; read-only, as Numba compiles anew for what is not."""
+        if in_order and not image[(0,) * (image.ndim - 2)].flags.c_contiguous:
+            image = np.ascontiguousarray(image)
+        if image.shape[:-2] != self.shape:
+            return np.broadcast_to(image, (*self.shape, *self.frame))
+        view: Array = image.view()
+        view.flags.writeable = False
+        return view
+
+    def __getitem__(self, i: int) -> Plane:
+        """Return the i-th plane."""
+        index = (0,) * len(self.shape) if self.count == 1 else np.unravel_index(i, self.shape)
+        mask = None if self._mask is None else self._mask[index]
+        return Plane(self._x[index], self._y[index], mask)
+
+    def strip_sums(
+        self,
+        kernel: Callable[..., None],
+        width: int,
+        *constants: Any,
+        positions: int | None = None,
+        rows: int = 128,
+    ) -> Array:
+        """Sum what `kernel` finds in the strips of each plane.
+
+        ``kernel(x, y, mask, start, stop, out, *constants)`` writes `width` sums over the
+        positions in rows start to stop into ``out``. `positions` is the number of rows of
+        positions, by default that of the frame. The strips do not depend on the number of
+        workers and are added in order, so that neither do the sums; shape (*shape, width).
+        """
+        found = self.strips(kernel, width, *constants, positions=positions, rows=rows)
+        sums = found[0]
+        for strip in found[1:]:
+            sums = sums + strip
+        return sums
+
+    def strips(
+        self,
+        kernel: Callable[..., None],
+        width: int,
+        *constants: Any,
+        positions: int | None = None,
+        rows: int = 128,
+    ) -> Array:
+        """Return what `strip_sums` adds up, shape (strips, *shape, width)."""
+        height = self.frame[0] if positions is None else positions
+        strips = -(-height // rows)
+        found = np.zeros((strips, self.count, width))
+
+        def task(i: int) -> None:
+            plane, strip = divmod(i, strips)
+            start = strip * rows
+            stop = min(start + rows, height)
+            kernel(*self[plane], start, stop, found[strip, plane], *constants)
+
+        parallel(task, self.count * strips, self.count * math.prod(self.frame))
+        return found.reshape(strips, *self.shape, width)
+
+    def runs(
+        self, kernel: Callable[..., None], width: int, *constants: Any, ease: int = 1
+    ) -> Array:
+        """Return what `kernel` finds in runs of pixels, whose places in the frame do not matter.
+
+        ``kernel(x, y, mask, out, *constants)`` gets flat arrays, see `flat_rows`, and writes
+        `width` numbers into ``out``; shape (runs, *shape, width). The runs depend on the frame
+        only. Of pixels that cost little a run has `ease` times as many.
+        """
+        height, length = self.frame
+        rows = max(1, ease * RUN // length)
+        runs = -(-height // rows)
+        found = np.zeros((runs, self.count, width))
+
+        def task(i: int) -> None:
+            plane, run = divmod(i, runs)
+            start, stop = run * rows, (run + 1) * rows
+            flat = (flat_rows(v, start, stop) for v in self[plane])
+            kernel(*flat, found[run, plane], *constants)
+
+        parallel(task, self.count * runs, self.count * height * length // ease)
+        return found.reshape(runs, *self.shape, width)
+
+
+def _readable(image: Array, images: Images) -> Array:
+    """Return an image in a dtype that kernels read; converted only if they do not, or differ."""
+    dtype = image.dtype
+    if images.x.dtype != images.y.dtype or not dtype.isnative or dtype.itemsize > 8:
+        return image.astype(images.dtype)
+    if dtype == np.float16:
+        return image.astype(np.float32)
+    if not image.flags.aligned:
+        return image.copy()
+    # True need not be 1: NumPy arrays made of PIL's bilevel images, or masks, hold 255.
+    return image.view(np.uint8) & np.uint8(1) if dtype == np.bool_ else image
+
+
+def flat_rows(values: Array | None, start: int, stop: int) -> Array | None:
+    """Return some rows of a plane as one C-ordered axis, read-only; a mask as bytes, odd = use."""
+    if values is None:
+        return None
+    flat: Array = np.ascontiguousarray(values[start:stop]).reshape(-1)
+    flat.flags.writeable = False
+    return flat.view(np.uint8) if flat.dtype == np.bool_ else flat

@@ -1,0 +1,71 @@
+"""Exact medians without sorting."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from imsim.kernels.jit import kernel
+from imsim.typing import Array
+
+BUCKETS = 2048
+
+
+def median(values: Array) -> np.float64:
+    """Median of numbers that are not negative; the mean of the middle two if n is even.
+
+    The values are overwritten. NaN counts as larger than any number; the median of nothing
+    is NaN.
+    """
+    if values.size == 0:
+        return np.float64(math.nan)
+    # The bits of floats that are not negative, read as integers, have the order of the floats.
+    bits = values.view(np.int32 if values.dtype == np.float32 else np.int64)
+    middle = np.array(_middle(bits), dtype=bits.dtype).view(values.dtype)
+    return (np.float64(middle[0]) + np.float64(middle[1])) / 2
+
+
+@kernel
+def _middle(bits):  # type: ignore[no-untyped-def]
+    """Select the middle two of some integers, in place.
+
+    Counts in buckets of equal width show in which bucket the middle lies; what lies in it is
+    looked at again with narrower buckets.
+    """
+    n = bits.size
+    lower, upper = (n - 1) // 2, n // 2
+    positive = np.iinfo(bits.dtype).max
+    for i in range(n):
+        bits[i] &= positive  # even a NaN has no sign now
+    counts = np.empty(BUCKETS, dtype=np.int64)
+    while True:
+        least, most = bits[0], bits[0]
+        for i in range(1, n):
+            least, most = min(least, bits[i]), max(most, bits[i])
+        if least == most:
+            return least, least
+        shift = 0
+        while (most - least) >> shift >= BUCKETS:
+            shift += 1
+        counts[:] = 0
+        for i in range(n):
+            counts[(bits[i] - least) >> shift] += 1
+        bucket, before = 0, 0
+        while before + counts[bucket] <= lower:
+            before += counts[bucket]
+            bucket += 1
+        if upper >= before + counts[bucket]:  # the middle two lie in different buckets
+            below, above = least, most
+            for i in range(n):
+                if (bits[i] - least) >> shift <= bucket:
+                    below = max(below, bits[i])
+                else:
+                    above = min(above, bits[i])
+            return below, above
+        kept = 0
+        for i in range(n):
+            if (bits[i] - least) >> shift == bucket:
+                bits[kept] = bits[i]
+                kept += 1
+        lower, upper, n = lower - before, upper - before, kept

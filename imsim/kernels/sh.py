@@ -1,0 +1,160 @@
+"""Similarity hash: cell means in one pass over the pixels, and the census of neighbours."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from imsim.kernels.jit import kernel
+from imsim.kernels.planes import Planes
+from imsim.kernels.sharing import distinct, owners
+from imsim.metrics.sh import SIGNATURES, TIE, Bits, grid, means
+from imsim.portable.pair import Scores
+from imsim.typing import Array
+from imsim.validation import Images
+from imsim.workers import parallel
+
+EASE = 8
+"""How much less work a pixel is than a threshold in pixels expects."""
+
+
+def sh(images: Images, mask: Array | None, hash: str, hash_size: int) -> Scores | None:
+    """Part of the bits of two signatures that differ."""
+    planes = Planes(images, mask)
+    if hash == "census":
+        return None if min(images.frame) < 3 else _census(planes)
+    sides = owners(images, mask, planes.shape)
+    firsts = distinct(sides)
+    found: dict[tuple[int, int], tuple[Bits, Bits, float]] = {}
+
+    def sign(k: int) -> None:
+        side, image, i = firsts[k]
+        plane = planes[i]
+        pixels = plane.y if side else plane.x
+        found[side, image] = signature(pixels, plane.mask, hash, hash_size)
+
+    parallel(sign, len(firsts), len(firsts) * math.prod(planes.frame) // EASE)
+    scores, scored = np.empty((2, planes.count))
+    for i in range(planes.count):
+        (x, valid_x, spread_x), (y, valid_y, spread_y) = (
+            found[side, int(own[i])] for side, own in enumerate(sides)
+        )
+        valid = valid_x & valid_y
+        scored[i] = n = np.count_nonzero(valid)
+        differing = np.count_nonzero((x ^ y) & valid)
+        # The spread of what is not finite is not finite either.
+        scores[i] = differing / n + 0 * (spread_x + spread_y) if n else math.nan
+    return Scores(scores.reshape(planes.shape), scored.reshape(planes.shape))
+
+
+def signature(
+    image: Array, mask: Array | None, hash: str, hash_size: int
+) -> tuple[Bits, Bits, float]:
+    """Signature, which of its bits exist inside the mask, and the spread of the pixel values."""
+    if mask is not None and mask.all():
+        mask = None
+    low, high = extremes(image, mask)
+    shape = grid(hash, hash_size)
+    sums = np.empty(shape)
+    covered = None if mask is None else np.empty(shape)
+    # Sums of bytes are exact in few bits, which makes them fast.
+    least = np.int32(low) if image.dtype == np.uint8 else np.float64(low)
+    line = np.empty(image.shape[1], dtype=least.dtype)
+    _cell_sums(image, mask, least, line, sums, covered)
+    (height, width), (rows, columns) = image.shape, shape
+    cells, some = means(sums, covered, (height / rows) * (width / columns))
+    return *SIGNATURES[hash](cells, some, TIE * (high - low)), high - low
+
+
+def extremes(image: Array, mask: Array | None) -> tuple[float, float]:
+    """Smallest and largest value inside the mask; what is not finite shows in one of them."""
+    if mask is None:
+        return float(image.min()), float(image.max())
+    low, high = _extremes(image, mask)
+    return low, high
+
+
+def _census(planes: Planes) -> Scores:
+    """Compare the codes 'is this neighbour brighter than the pixel?' of all pixels."""
+    positions = planes.frame[0] - 2
+    sums = planes.strip_sums(_differing_codes, 2, positions=positions)
+    rest = np.zeros(planes.shape)
+    for i in range(planes.count):
+        x, y, mask = planes[i]
+        for image in (x, y):
+            if image.dtype.kind == "f":
+                low, high = extremes(image, mask)
+                rest.flat[i] += 0 * (high - low)
+    return Scores(sums[..., 0] / sums[..., 1] + rest, sums[..., 1])
+
+
+@kernel
+def _extremes(image, mask):  # type: ignore[no-untyped-def]
+    low, high, rest = np.inf, -np.inf, 0.0
+    for i in range(image.shape[0]):
+        for j in range(image.shape[1]):
+            if mask[i, j]:
+                low, high = min(low, image[i, j]), max(high, image[i, j])
+                rest += image[i, j] * 0.0  # NaN if the pixel is not finite
+    return (low + rest, high + rest) if low <= high or rest != 0 else (0.0, 0.0)
+
+
+@kernel
+def _cell_sums(image, mask, low, line, sums, covered):  # type: ignore[no-untyped-def]
+    """Sums of the pixels, seen from their minimum, and of the mask over a grid of cells.
+
+    A pixel counts with the part of it that lies in the cell.
+    """
+    height, width = image.shape
+    rows, columns = sums.shape
+    down, across = height / rows, width / columns
+    parts, inside = np.empty(width), np.empty(width)
+    for r in range(rows):
+        top, bottom = r * down, (r + 1) * down
+        line[:] = 0
+        parts[:] = 0
+        inside[:] = 0
+        for i in range(int(top), min(int(np.ceil(bottom)), height)):
+            weight = min(bottom, i + 1.0) - max(top, np.float64(i))
+            if mask is not None:
+                for j in range(width):
+                    if mask[i, j]:
+                        parts[j] += weight * (image[i, j] - low)
+                        inside[j] += weight
+            elif weight == 1:
+                for j in range(width):
+                    line[j] += image[i, j] - low
+            else:
+                for j in range(width):
+                    parts[j] += weight * (image[i, j] - low)
+        for j in range(width):
+            parts[j] += line[j]
+        for c in range(columns):
+            left, right = c * across, (c + 1) * across
+            total, area = 0.0, 0.0
+            for j in range(int(left), min(int(np.ceil(right)), width)):
+                weight = min(right, j + 1.0) - max(left, np.float64(j))
+                total += weight * parts[j]
+                area += weight * inside[j]
+            sums[r, c] = total
+            if covered is not None:
+                covered[r, c] = area
+
+
+@kernel
+def _differing_codes(x, y, mask, start, stop, out):  # type: ignore[no-untyped-def]
+    """Count the differing bits and all bits of rows of positions."""
+    differing, bits = 0, 0
+    for i in range(start + 1, stop + 1):
+        for dy in range(-1, 2):
+            for dx in range(-1, 2):
+                if dy == 0 and dx == 0:
+                    continue
+                for j in range(1, x.shape[1] - 1):
+                    if mask is None or (mask[i, j] and mask[i + dy, j + dx]):
+                        brighter_x = x[i + dy, j + dx] > x[i, j]
+                        brighter_y = y[i + dy, j + dx] > y[i, j]
+                        differing += brighter_x != brighter_y
+                        bits += 1
+    out[0], out[1] = differing, bits

@@ -1,0 +1,201 @@
+"""Moments in the window around every pixel, tile by tile: the parts that kernels are made of.
+
+A strip of rows is cut into tiles of columns so narrow that all that belongs to one stays in the
+first-level cache: two rows of pixels, and the last rows of the horizontally filtered planes. A
+loop over the columns of a tile runs over all of them, needed or not, which vectorises best.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from imsim.kernels.jit import exact, kernel
+
+TILE = 512
+"""Bytes in a row of a tile: short enough for the cache, long enough for a loop."""
+UNROLLED = 15
+"""Taps up to which the compiler unrolls a loop over them, and then vectorises along the row."""
+
+
+@kernel
+def aligned(rows, length, like):  # type: ignore[no-untyped-def]
+    """Return zeros in the dtype of `like`, whose rows begin with a cache line if that fits."""
+    line = 64 // like.itemsize
+    buffer = np.zeros(rows * length + line, like.dtype)
+    skipped = -(buffer.ctypes.data // like.itemsize) % line
+    return buffer[skipped : skipped + rows * length].reshape(rows, length)
+
+
+@kernel
+def local_offset(image, mask, left, right):  # type: ignore[no-untyped-def]
+    """Return a number close to the mean of a tile, to subtract before taking moments.
+
+    As in `imsim.portable.arrays.offset` it has 16 significant bits, so that integers minus the
+    offset, their products and the sums of these stay exact in float64.
+    """
+    # Some pixels of each row will do, in any dtype the same, unless that leaves none, or one that
+    # is not finite. It also calls all rows into the cache, before the filters need them.
+    for careful in (False, True):
+        step = 1 if careful else 32
+        total, count = 0.0, 0
+        for i in range(image.shape[0]):
+            pixels = image[i, left:right]
+            if mask is None and not careful:
+                for j in range(0, pixels.size, step):
+                    total += pixels[j]
+                    count += 1
+            else:
+                for j in range(0, pixels.size, step):
+                    inside = mask is None or mask[i, left + j]
+                    if inside and (not careful or np.isfinite(pixels[j])):
+                        total += pixels[j]
+                        count += 1
+        if count > 0 and np.isfinite(total):
+            fraction, exponent = math.frexp(total / count)
+            return math.ldexp(np.rint(math.ldexp(fraction, 16)), exponent - 16)
+    return 0.0
+
+
+# Rows are sliced before the loops over them: then no index can be negative, as far as the compiler
+# knows, which it would have to allow for at every pixel.
+
+
+@exact
+def load(image, mask, i, left, right, offset, scale, row):  # type: ignore[no-untyped-def]
+    """Copy pixels of row i, centred and scaled; 0 outside the mask."""
+    pixels = image[i, left:right]
+    if mask is None:
+        for j in range(pixels.size):
+            row[j] = (row.dtype.type(pixels[j]) - offset) * scale
+    else:
+        inside = mask[i, left:right]
+        nothing = row.dtype.type(0)
+        for j in range(pixels.size):
+            value = (row.dtype.type(pixels[j]) - offset) * scale
+            row[j] = value if inside[j] else nothing
+
+
+@exact
+def load_mask(mask, i, left, right, row):  # type: ignore[no-untyped-def]
+    """Copy pixels of row i of a mask, as ones and zeros."""
+    inside = mask[i, left:right]
+    for j in range(inside.size):
+        row[j] = inside[j]
+
+
+@kernel
+def filter_row(row, taps, ring, slot, plane):  # type: ignore[no-untyped-def]
+    """Weighted sums along a row, into one plane of a slot of a ring buffer."""
+    if len(taps) <= UNROLLED:
+        for j in range(ring.shape[2]):
+            total = row.dtype.type(0)
+            for k in range(len(taps)):
+                total += taps[k] * row[j + k]
+            ring[slot, plane, j] = total
+    else:
+        ring[slot, plane] = 0
+        for k in range(len(taps)):
+            for j in range(ring.shape[2]):
+                ring[slot, plane, j] += taps[k] * row[j + k]
+
+
+@kernel
+def filter_products(p, q, taps, ring, slot, plane):  # type: ignore[no-untyped-def]
+    """Weighted sums of p q along a row."""
+    if len(taps) <= UNROLLED:
+        for j in range(ring.shape[2]):
+            total = p.dtype.type(0)
+            for k in range(len(taps)):
+                total += taps[k] * p[j + k] * q[j + k]
+            ring[slot, plane, j] = total
+    else:
+        ring[slot, plane] = 0
+        for k in range(len(taps)):
+            for j in range(ring.shape[2]):
+                ring[slot, plane, j] += taps[k] * p[j + k] * q[j + k]
+
+
+@kernel
+def filter_moments(p, taps, ring, slot, plane, power):  # type: ignore[no-untyped-def]
+    """Weighted sums of p, into one plane, and of p^2, into another one."""
+    if len(taps) <= UNROLLED:
+        for j in range(ring.shape[2]):
+            total = p.dtype.type(0)
+            square = total
+            for k in range(len(taps)):
+                weighted = taps[k] * p[j + k]
+                total += weighted
+                square += weighted * p[j + k]
+            ring[slot, plane, j] = total
+            ring[slot, power, j] = square
+    else:
+        filter_row(p, taps, ring, slot, plane)
+        filter_products(p, p, taps, ring, slot, power)
+
+
+@kernel
+def filter_rows(slots, oldest, taps, sums):  # type: ignore[no-untyped-def]
+    """Weighted sums of the slots of a ring buffer, the planes of a slot as one row."""
+    size = len(taps)
+    if size <= UNROLLED:
+        for j in range(sums.size):
+            total = sums.dtype.type(0)
+            for k in range(size):
+                slot = oldest + k
+                slot = slot - size if slot >= size else slot
+                total += taps[k] * slots[slot, j]
+            sums[j] = total
+    else:
+        sums[:] = 0
+        for k in range(size):
+            slot = oldest + k
+            slot = slot - size if slot >= size else slot
+            for j in range(sums.size):
+                sums[j] += taps[k] * slots[slot, j]
+
+
+@kernel
+def not_finite(row, count):  # type: ignore[no-untyped-def]
+    """Return NaN if a row holds NaN or an infinity, else 0."""
+    total = 0.0
+    for j in range(count):
+        total += row[j]
+    return total * 0.0
+
+
+@kernel
+def find_scored(weights, pixels, least, mask, i, left, count, size, scored):  # type: ignore[no-untyped-def]
+    """Find which positions of row i are scored; see `imsim.portable.windows.support`."""
+    half = size // 2
+    for j in range(count):
+        scored[j] = weights[j] >= least and (pixels is None or pixels[j] > 1)
+    if size % 2:
+        centre = mask[i + half, left + half :]
+        for j in range(count):
+            scored[j] &= centre[j]
+
+
+@kernel
+def add_row(found, scored, count, totals):  # type: ignore[no-untyped-def]
+    """Add the scored values of a row to the totals of the columns; return their number."""
+    if scored is None:
+        for j in range(found.size):
+            totals[j] += found[j]
+        return count
+    number = 0
+    for j in range(count):
+        totals[j] += found[j] if scored[j] else 0.0
+        number += scored[j]
+    return number
+
+
+@kernel
+def add_totals(totals, count, out):  # type: ignore[no-untyped-def]
+    """Add the totals of the columns of a tile to the sum, and set them back to 0."""
+    total = 0.0
+    for j in range(count):
+        total += totals[j]
+    out[0] += total
+    totals[:] = 0

@@ -1,0 +1,54 @@
+"""Values for cells outside the mask, before a transform that sees the whole frame."""
+
+from __future__ import annotations
+
+from array_api_compat import device
+
+from imsim.portable.arrays import array_namespace, keep, pad, widen
+from imsim.typing import Array
+
+
+def filled(cells: Array, valid: Array | None) -> Array:
+    """Give each invalid cell the mean of the valid ones in the smallest window that has any.
+
+    The windows around a cell reach 1, 2, 4, 8 ... cells to each side. The fill continues the
+    image without an edge at the border of the mask, whose echo the transform would carry
+    inside, and turns with the image.
+    """
+    if valid is None:
+        return cells
+    xp = array_namespace(cells)
+    inside = widen(keep(valid, cells))
+    sums = _integral(inside)
+    counts = _integral(xp.astype(valid, inside.dtype))
+    fill = xp.zeros_like(inside)
+    missing = ~valid
+    reach = 1
+    while True:
+        n = _window(counts, reach)
+        found = missing & (n > 0)
+        fill = xp.where(found, _window(sums, reach) / keep(n > 0, n, 1.0), fill)
+        missing = missing & ~found
+        if reach >= max(cells.shape[-2:]):
+            return xp.where(valid, cells, xp.astype(fill, cells.dtype))
+        reach *= 2
+
+
+def _integral(values: Array) -> Array:
+    """Sums of all that lies above and to the left, with a first row and column of zeros."""
+    xp = array_namespace(values)
+    for axis in (-2, -1):
+        values = pad(xp.cumulative_sum(values, axis=axis), 1, 0, axis)
+    return values
+
+
+def _window(integral: Array, reach: int) -> Array:
+    """Sum of the square window around each cell, as far as it lies inside the frame."""
+    xp = array_namespace(integral)
+    for axis in (-2, -1):
+        n = integral.shape[axis] - 1
+        here = xp.arange(n, device=device(integral))
+        last = xp.clip(here + (reach + 1), max=n)
+        first = xp.clip(here - reach, min=0)
+        integral = xp.take(integral, last, axis=axis) - xp.take(integral, first, axis=axis)
+    return integral

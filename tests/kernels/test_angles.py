@@ -1,0 +1,103 @@
+"""The kernels of SAM against their formulas."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from agreement import (
+    DTYPES,
+    FRAMES,
+    check_agreement,
+    check_layouts,
+    check_outside,
+    check_workers,
+    masks,
+    pair,
+    tolerance,
+)
+
+import imsim
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("mode", ["image", "spectral"])
+def test_engines_agree(rng: Any, mode: str, dtype: Any, frame: tuple[int, int]) -> None:
+    # Both engines compute in float64, whatever the dtype.
+    close = tolerance(np.float64, 16, 3 * frame[0] * frame[1])
+    x, y = pair(rng, (2, *frame, 3), dtype)
+    if frame != (1, 1):
+        x[0, 0, 0] = 0
+    for mask in masks(rng, frame):
+        for degrees in (False, True):
+            atol = close * (180 / math.pi if degrees else 1)
+            options = {"channel_axis": -1, "degrees": degrees}
+            if mode == "image" or frame != (1, 1):
+                check_agreement(imsim.sam, (x, y), 0, atol, mask=mask, mode=mode, **options)
+            single = tolerance(dtype, 2, 1) * (180 if degrees else math.pi)
+            check_agreement(imsim.sam_map, (x, y), 0, single, mask=mask, **options)
+
+
+@pytest.mark.parametrize("gain", [1, -1, 2, 0.125, 1 / 3, 7.7])
+def test_parallel_images(rng: Any, gain: float) -> None:
+    x = rng.uniform(0, 255, (70, 80))
+    x[:40] *= 1e-6  # dark blocks before bright ones
+    want = 0.0 if gain > 0 else math.pi
+    for mask in masks(rng, (70, 80)):
+        angle = imsim.sam(x, gain * x, mask=mask)
+        assert angle == pytest.approx(want, abs=1e-15)
+        assert angle == imsim.sam(gain * x, x, mask=mask)
+        if gain in (1, 2, 0.125):
+            assert angle == 0
+
+
+def test_small_angles(rng: Any) -> None:
+    x = rng.uniform(0, 255, (70, 80))
+    for size in (1e-3, 1e-6, 1e-9):
+        y = 3 * x + size * rng.normal(0, 1, x.shape)
+        want, _ = np.linalg.lstsq(x.reshape(-1, 1), y.ravel(), rcond=None)[1::2]
+        exact = math.asin(math.sqrt(want[0]) / np.linalg.norm(y))
+        # What rounding makes of 3 x and of y is an angle of its own.
+        assert imsim.sam(x, y) == pytest.approx(exact, rel=1e-9, abs=1e-15)
+
+
+def test_black(rng: Any) -> None:
+    x = rng.uniform(1, 255, (20, 30))
+    black = np.zeros_like(x)
+    broken = np.full_like(x, np.nan)
+    for mask in masks(rng, x.shape):
+        assert imsim.sam(black, black, mask=mask) == 0
+        assert imsim.sam(x, black, mask=mask) == imsim.sam(black, x, mask=mask) == math.pi / 2
+        assert np.isnan(imsim.sam(black, broken, mask=mask))
+    half = np.where(np.arange(30) < 15, x, 0)
+    assert imsim.sam(half, x - half) == math.pi / 2
+
+
+def test_swapped_images_of_equal_energy(rng: Any) -> None:
+    """Nothing but the order of the pixels says which image comes first."""
+    x = rng.integers(0, 256, (60, 70)).astype(np.float64)
+    y = rng.permuted(x.ravel()).reshape(x.shape)
+    for p, q in ((x, y), (x, x[::-1]), (x, x.T.reshape(x.shape))):
+        assert imsim.sam(p, q) == imsim.sam(q, p)
+
+
+def test_layouts(rng: Any) -> None:
+    images = pair(rng, (3, 20, 26, 3), np.float32)
+    check_layouts(imsim.sam, images, mode="image")
+    check_layouts(imsim.sam, images, mode="spectral")
+
+
+def test_outside(rng: Any) -> None:
+    check_outside(imsim.sam, pair(rng, (2, 40, 90), np.float32))
+    spectra = pair(rng, (2, 3, 40, 90), np.float32)
+    check_outside(imsim.sam, spectra, channel_axis=1)
+
+
+def test_workers(rng: Any) -> None:
+    images = pair(rng, (2, 600, 700), np.float32)
+    check_workers(imsim.sam, images)
+    check_workers(imsim.sam, images, channel_axis=0)
+    check_workers(imsim.sam_map, images, channel_axis=0)

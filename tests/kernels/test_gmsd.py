@@ -1,0 +1,83 @@
+"""The kernels of GMSD against their formulas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from agreement import (
+    DTYPES,
+    check_agreement,
+    check_layouts,
+    check_outside,
+    check_workers,
+    masks,
+    pair,
+    tolerance,
+)
+
+import imsim
+
+RANGE = {"data_range": 255}
+# One or two cells, odd numbers of pixels, several strips.
+FRAMES = ((1, 3), (3, 3), (4, 7), (33, 38), (270, 35))
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+def test_engines_agree(rng: Any, dtype: Any, frame: tuple[int, int]) -> None:
+    images = pair(rng, (2, *frame), dtype)
+    close = tolerance(dtype, 32, frame[0] * frame[1])
+    for mask in masks(rng, frame):
+        if mask is not None and not mask.all() and min(frame) < 9:
+            continue  # too small for a region that leaves two cells
+        check_agreement(imsim.gmsd, images, 0, close, mask=mask, **RANGE)
+        check_agreement(imsim.gmsd_map, images, 0, close, mask=mask, **RANGE)
+
+
+def test_channels(rng: Any) -> None:
+    images = pair(rng, (2, 30, 31, 3), np.float64)
+    for mask in masks(rng, (30, 31)):
+        for function in (imsim.gmsd, imsim.gmsd_map):
+            check_agreement(function, images, 0, 1e-13, mask=mask, channel_axis=-1, **RANGE)
+
+
+def test_even_loss_of_contrast() -> None:
+    """A deviation far below the mean of what deviates."""
+    x = np.add.outer(np.arange(300.0), np.arange(290.0)) * 0.4
+    x[::2, ::2] += 1e-5
+    for k in (0.9, 0.3):
+        check_agreement(imsim.gmsd, (x, k * x), 0, 1e-14, **RANGE)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+def test_exact(rng: Any, dtype: Any) -> None:
+    x, y = pair(rng, (60, 70), dtype)
+    for mask in masks(rng, (60, 70)):
+        assert imsim.gmsd(x, x, mask=mask, **RANGE) == 0
+        assert imsim.gmsd(x, y, mask=mask, **RANGE) == imsim.gmsd(y, x, mask=mask, **RANGE)
+
+
+def test_one_cell_has_no_deviation(rng: Any) -> None:
+    x, y = pair(rng, (20, 20), np.float64)
+    mask = np.zeros((20, 20), bool)
+    mask[4:10, 4:10] = True  # 3x3 cells, of which the middle one counts
+    with pytest.warns(imsim.EmptyMaskWarning):
+        assert np.isnan(imsim.gmsd(x, y, mask=mask, **RANGE))
+    assert np.isfinite(imsim.gmsd_map(x, y, mask=mask, **RANGE)).sum() == 4
+
+
+def test_layouts(rng: Any) -> None:
+    check_layouts(imsim.gmsd, pair(rng, (3, 20, 26, 3), np.float32), **RANGE)
+    check_layouts(imsim.gmsd_map, pair(rng, (3, 20, 26, 3), np.uint8), **RANGE)
+
+
+def test_outside(rng: Any) -> None:
+    check_outside(imsim.gmsd, pair(rng, (2, 40, 90), np.float32), **RANGE)
+
+
+def test_workers(rng: Any) -> None:
+    images = pair(rng, (2, 300, 301), np.float32)
+    check_workers(imsim.gmsd, images, **RANGE)
+    check_workers(imsim.gmsd_map, images, **RANGE)

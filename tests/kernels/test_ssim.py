@@ -1,0 +1,145 @@
+"""The kernel of SSIM against its formula."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from agreement import (
+    DTYPES,
+    check_agreement,
+    check_layouts,
+    check_outside,
+    check_workers,
+    engines,
+    masks,
+    pair,
+    region,
+)
+
+import imsim
+
+FRAMES = ((11, 11), (12, 85), (141, 150))
+
+
+def close(dtype: Any, size: int = 11, K2: float = 0.03) -> float:
+    """Bound the error of a local value.
+
+    The squares of centred pixels, at most (L / 2)^2, go through 2 size additions, whose roundings
+    add up as a random walk; they count against C2 = (K2 L)^2.
+    """
+    arithmetic = np.float32 if dtype == np.float32 else np.float64
+    return float(math.sqrt(2 * size) * np.finfo(arithmetic).eps * 0.25 / K2**2)
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+def test_engines_agree(rng: Any, dtype: Any, frame: tuple[int, int]) -> None:
+    images = pair(rng, (2, *frame), dtype)
+    for mask in masks(rng, frame):
+        options = {"data_range": 255, "mask": mask}
+        atol = close(dtype)
+        check_agreement(imsim.ssim_map, images, 0, atol, **options)
+        positions = (frame[0] - 10) * (frame[1] - 10)
+        check_agreement(imsim.ssim, images, 0, 8 * atol / math.sqrt(positions), **options)
+
+
+OPTIONS = (
+    {"sample_covariance": True},
+    {"min_coverage": 0.7},
+    {"window_size": 4, "sigma": 0.9, "min_coverage": 0.6},
+    {"window_size": 25, "sigma": 4.0},
+    {"window": "uniform"},
+    {"window": "uniform", "window_size": 8, "sample_covariance": True},
+    {"window": "uniform", "window_size": 21},
+    {"K1": 1e-3, "K2": 0.05},
+)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32], ids=lambda d: d.__name__)
+def test_options(rng: Any, dtype: Any, options: dict[str, Any]) -> None:
+    images = pair(rng, (50, 71), dtype)
+    atol = close(dtype, options.get("window_size", 11))
+    for mask in (None, region(rng, (50, 71))):
+        for function in (imsim.ssim, imsim.ssim_map):
+            check_agreement(function, images, 0, atol, data_range=255, mask=mask, **options)
+
+
+def test_downsampling(rng: Any) -> None:
+    images = pair(rng, (400, 385), np.uint8)
+    for mask in (None, region(rng, (400, 385))):
+        for function in (imsim.ssim, imsim.ssim_map):
+            check_agreement(
+                function, images, 0, close(np.uint8), data_range=255, mask=mask, downsample=True
+            )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+def test_identical_and_symmetric(rng: Any, dtype: Any) -> None:
+    x, y = pair(rng, (60, 140), dtype)
+    assert imsim.ssim(x, x, data_range=255) == 1
+    assert imsim.ssim(x, y, data_range=255) == imsim.ssim(y, x, data_range=255)
+
+
+def test_a_mask_that_is_full_in_one_strip(rng: Any) -> None:
+    x, y = pair(rng, (300, 50), np.float32)
+    mask = np.ones((300, 50), dtype=bool)
+    mask[250:, 10:20] = False
+    check_agreement(imsim.ssim_map, (x, y), 0, close(np.float32), data_range=255, mask=mask)
+    check_agreement(imsim.ssim, (x, y), 0, close(np.float32), data_range=255, mask=mask)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e3, 1e5])
+def test_float32_far_from_zero(rng: Any, mean: float) -> None:
+    x = np.asarray(mean + rng.normal(0, 0.1, (60, 60)), np.float32)
+    y = np.asarray(x + rng.normal(0, 0.05, x.shape), np.float32)
+    # The luminance term needs the means to the full, and float32 has them relative to their size.
+    check_agreement(imsim.ssim, (x, y), 0, 2e-6, data_range=1)
+
+
+@pytest.mark.parametrize("data_range", [1e-25, 1e25, 1e-35])
+def test_float32_in_any_unit(rng: Any, data_range: float) -> None:
+    images = pair(rng, (30, 30), np.float64)
+    x, y = (np.asarray(v / 255 * data_range, np.float32) for v in images)
+    check_agreement(imsim.ssim, (x, y), 0, 2e-6, data_range=data_range)
+
+
+def test_float32_that_overflows_is_computed_in_float64(rng: Any) -> None:
+    x, y = pair(rng, (30, 30), np.float32)
+    check_agreement(imsim.ssim, (x * 1e25, y * 1e25), 1e-6, 0, data_range=1)
+    check_agreement(imsim.ssim_map, (x * 1e25, y * 1e25), 1e-6, 1e-6, data_range=1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+def test_what_is_not_finite_stays_in_its_windows(rng: Any, dtype: Any) -> None:
+    x, y = pair(rng, (60, 160), dtype)
+    x[20, 30], x[3, 100], y[40, 140] = np.nan, np.inf, -np.inf
+    mask = region(rng, x.shape)
+    for m in (None, mask):
+        check_agreement(imsim.ssim_map, (x, y), 0, close(dtype), data_range=255, mask=m)
+        assert np.isnan(imsim.ssim(x, y, data_range=255, mask=m))
+
+
+def test_without_constants_it_is_left_to_the_formula(rng: Any) -> None:
+    images = pair(rng, (20, 20), np.uint8)
+    for options in ({"K1": 0.0}, {"K2": 0.0}):
+        with pytest.raises(imsim.OptionError, match="no kernel"):
+            engines(imsim.ssim, *images, data_range=255, **options)
+
+
+def test_layouts(rng: Any) -> None:
+    for function in (imsim.ssim, imsim.ssim_map):
+        check_layouts(function, pair(rng, (3, 30, 80, 3), np.float32), data_range=255)
+
+
+def test_outside(rng: Any) -> None:
+    for dtype in (np.float32, np.float64):
+        check_outside(imsim.ssim, pair(rng, (40, 45), dtype), data_range=255)
+
+
+def test_workers(rng: Any) -> None:
+    for function in (imsim.ssim, imsim.ssim_map):
+        check_workers(function, pair(rng, (400, 330), np.float32), data_range=255)

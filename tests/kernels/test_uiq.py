@@ -1,0 +1,93 @@
+"""The kernel of UIQ against its formula."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from agreement import (
+    DTYPES,
+    check_agreement,
+    check_layouts,
+    check_outside,
+    check_workers,
+    masks,
+    pair,
+    region,
+)
+
+import imsim
+
+FRAMES = ((8, 8), (9, 85), (141, 150))
+
+
+def close(size: int) -> float:
+    """Bound the error of a local value, of float64 sums over windows that vary.
+
+    Each of the four sums takes 2 size additions, and their differences are about as large as they.
+    """
+    return float(4 * 2 * size * np.finfo(np.float64).eps * 4)
+
+
+def map_close(size: int, dtype: Any) -> float:
+    """Maps of float32 images are rounded to float32."""
+    return close(size) if dtype != np.float32 else float(np.finfo(np.float32).eps)
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+def test_engines_agree(rng: Any, dtype: Any, frame: tuple[int, int]) -> None:
+    images = pair(rng, (2, *frame), dtype)
+    for mask in masks(rng, frame):
+        check_agreement(imsim.uiq, images, 0, close(8), mask=mask)
+        check_agreement(imsim.uiq_map, images, 0, map_close(8, dtype), mask=mask)
+
+
+@pytest.mark.parametrize("size", [2, 5, 16])
+def test_block_sizes(rng: Any, size: int) -> None:
+    images = pair(rng, (50, 71), np.uint8)
+    # The 4 pixels of the smallest block may vary little against their distance from the offset.
+    atol = 1e4 * close(size) if size == 2 else close(size)
+    for mask in (None, region(rng, (50, 71))):
+        for function in (imsim.uiq, imsim.uiq_map):
+            check_agreement(function, images, 0, atol, mask=mask, block_size=size)
+
+
+@pytest.mark.parametrize("levels", [(0, 50, 255), (0.0, 0.1, 0.7)], ids=["integers", "fractions"])
+@pytest.mark.parametrize("size", [7, 8])
+def test_flat_blocks(rng: Any, levels: tuple[float, ...], size: int) -> None:
+    """Large tiles of equal pixels: blocks that are flat in both images, in one, or black."""
+    x, y = (np.kron(rng.choice(levels, (5, 9)), np.ones((16, 16))) for _ in range(2))
+    for mask in (None, region(rng, x.shape)):
+        for function in (imsim.uiq, imsim.uiq_map):
+            check_agreement(function, (x, y), 0, 1e-12, mask=mask, block_size=size)
+            check_agreement(function, (x, x), 0, 1e-12, mask=mask, block_size=size)
+
+
+def test_identical_and_symmetric(rng: Any) -> None:
+    x, y = pair(rng, (60, 140), np.float64)
+    assert imsim.uiq(x, x) == 1
+    assert imsim.uiq(x, y) == imsim.uiq(y, x)
+
+
+def test_what_is_not_finite_stays_in_its_blocks(rng: Any) -> None:
+    x, y = pair(rng, (60, 160), np.float32)
+    x[20, 30], x[3, 100], y[40, 140] = np.nan, np.inf, -np.inf
+    for m in (None, region(rng, x.shape)):
+        check_agreement(imsim.uiq_map, (x, y), 0, map_close(8, np.float32), mask=m)
+        assert np.isnan(imsim.uiq(x, y, mask=m))
+
+
+def test_layouts(rng: Any) -> None:
+    for function in (imsim.uiq, imsim.uiq_map):
+        check_layouts(function, pair(rng, (3, 30, 80, 3), np.uint8))
+
+
+def test_outside(rng: Any) -> None:
+    check_outside(imsim.uiq, pair(rng, (40, 45), np.float32))
+
+
+def test_workers(rng: Any) -> None:
+    for function in (imsim.uiq, imsim.uiq_map):
+        check_workers(function, pair(rng, (400, 330), np.uint8))

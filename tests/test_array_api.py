@@ -1,0 +1,133 @@
+"""The portable mathematics on other array libraries: the standard's strict one, torch, JAX."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+from sampling import MAPS, SCORES, Variant, blob_mask, textured_pair
+
+import imsim
+
+PORTABLE = [v for v in (*SCORES, *MAPS) if not imsim.METRICS[v.metric].numpy_only]
+NUMPY_ONLY = [v for v in SCORES if imsim.METRICS[v.metric].numpy_only]
+each_portable = pytest.mark.parametrize("variant", PORTABLE, ids=lambda v: v.id)
+# The same operations on another library's loops: some sums associate differently.
+CLOSE = {"float64": 1e-12, "float32": 2e-5}
+
+
+def compare(got: Any, want: Any, xp: ModuleType, dtype: str) -> None:
+    assert type(got) is type(xp.asarray(0.0))
+    assert tuple(got.shape) == np.shape(want)
+    got = np.asarray(got)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+    scale = np.maximum(1, np.abs(np.where(np.isfinite(want), want, 1)))
+    np.testing.assert_allclose(got / scale, want / scale, rtol=0, atol=CLOSE[dtype])
+
+
+@each_portable
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+def test_strict_equals_numpy(
+    variant: Variant, dtype: str, masked: bool, rng: np.random.Generator
+) -> None:
+    a, b = textured_pair(rng, 24, 27, colour=variant.colour, batch=(2,))
+    a, b = a.astype(dtype), b.astype(dtype)
+    mask = np.stack([blob_mask(rng, 24, 27), blob_mask(rng, 24, 27, 0.4)]) if masked else None
+    xp = array_api_strict
+    got = variant(xp.asarray(a), xp.asarray(b), mask=None if mask is None else xp.asarray(mask))
+    compare(got, variant(a, b, mask=mask), xp, dtype)
+    expected = xp.float64 if not variant.is_map else getattr(xp, dtype)
+    assert got.dtype == expected
+
+
+@each_portable
+def test_single_pair_of_strict_arrays(variant: Variant, rng: np.random.Generator) -> None:
+    xp = array_api_strict
+    a, b = (image.astype(np.uint8) for image in textured_pair(rng, 24, 27, colour=variant.colour))
+    got = variant(xp.asarray(a), xp.asarray(b), data_range=None)
+    compare(got, variant(a, b, data_range=None), xp, "float64")
+
+
+@each_portable
+def test_pixels_outside_influence_no_bit_of_strict_arrays(
+    variant: Variant, rng: np.random.Generator
+) -> None:
+    xp = array_api_strict
+    a, b = textured_pair(rng, 24, 27, colour=variant.colour)
+    mask = blob_mask(rng, 24, 27)
+    spoilt = [np.where(mask[..., None] if variant.colour else mask, i, np.nan) for i in (a, b)]
+    results = [
+        np.asarray(variant(*(xp.asarray(i) for i in images), mask=xp.asarray(mask)))
+        for images in ((a, b), spoilt)
+    ]
+    np.testing.assert_array_equal(results[0], results[1])
+
+
+@pytest.mark.parametrize("variant", NUMPY_ONLY, ids=lambda v: v.id)
+def test_numpy_only_says_so(variant: Variant) -> None:
+    image = array_api_strict.ones(variant.shape(24, 27))
+    with pytest.raises(imsim.DTypeError, match=rf"{variant.metric} .*NumPy.*numpy.asarray"):
+        variant(image, image)
+
+
+def test_compare_of_strict_arrays(rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, 24, 27)
+    result = imsim.compare(array_api_strict.asarray(a), array_api_strict.asarray(b), data_range=255)
+    assert set(result.skipped) == {m.name for m in imsim.METRICS.values() if m.numpy_only}
+    want = imsim.compare(a, b, data_range=255)
+    for name, score in result.items():
+        compare(score, want[name], array_api_strict, "float64")
+    assert "ssim" in str(result)
+
+
+def test_finite_mask_of_strict_arrays() -> None:
+    xp = array_api_strict
+    mask = imsim.finite_mask(xp.asarray([[1.0, np.nan]]), xp.asarray([[np.inf, 1.0]]))
+    assert type(mask) is type(xp.asarray(True))
+    assert not np.asarray(mask).any()
+
+
+def test_strict_with_numpy_gives_strict(rng: np.random.Generator) -> None:
+    xp = array_api_strict
+    a, b = textured_pair(rng, 24, 27)
+    for images in ((xp.asarray(a), b), (a, xp.asarray(b))):
+        compare(imsim.rmse(*images), imsim.rmse(a, b), xp, "float64")
+    mask = blob_mask(rng, 24, 27)
+    got = imsim.rmse(xp.asarray(a), xp.asarray(b), mask=mask)
+    compare(got, imsim.rmse(a, b, mask=mask), xp, "float64")
+
+
+def test_empty_mask_of_strict_arrays() -> None:
+    xp = array_api_strict
+    image = xp.ones((24, 27))
+    with pytest.warns(imsim.EmptyMaskWarning):
+        score = imsim.rmse(image, image, mask=xp.zeros((24, 27), dtype=xp.bool))
+    assert np.isnan(float(score))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_strict_arrays(dtype: str) -> None:
+    image = array_api_strict.ones((24, 27), dtype=getattr(array_api_strict, dtype))
+    with pytest.raises(imsim.DTypeError, match="a has dtype"):
+        imsim.rmse(image, image)
+
+
+@pytest.mark.parametrize("name", ["torch", "jax.numpy"])
+def test_other_libraries(name: str, rng: np.random.Generator) -> None:
+    """Optional: runs where the library is installed, which the test environment does not ask."""
+    pytest.importorskip(
+        name.split(".")[0], reason=f"{name} is an optional array library; it is not installed"
+    )
+    xp = importlib.import_module(name)
+    for variant in PORTABLE:
+        a, b = (
+            image.astype(np.float32) for image in textured_pair(rng, 24, 27, colour=variant.colour)
+        )
+        mask = blob_mask(rng, 24, 27)
+        got = variant(xp.asarray(a), xp.asarray(b), mask=xp.asarray(mask))
+        compare(got, variant(a, b, mask=mask), xp, "float32")

@@ -1,0 +1,51 @@
+"""Choosing the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import imsim
+from imsim.kernels import MODULES
+
+
+@pytest.fixture(autouse=True)
+def _restored(request: pytest.FixtureRequest) -> Iterator[None]:
+    from imsim import engine
+
+    before = engine._engine
+    yield
+    engine._engine = before
+
+
+def test_unknown_engine() -> None:
+    with pytest.raises(imsim.OptionError, match=r"engine='gpu'.*'auto', 'portable', 'fast'"):
+        imsim.set_engine("gpu")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(set(imsim.METRICS) & set(MODULES)))
+def test_kernel_and_formula_agree(name: str) -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.uniform(0, 255, (2, 32, 34))
+    imsim.set_engine("fast")
+    fast = imsim.METRICS[name].function(x, y, data_range=255)
+    imsim.set_engine("portable")
+    assert fast == pytest.approx(imsim.METRICS[name].function(x, y, data_range=255), rel=1e-12)
+
+
+def test_fast_engine_says_where_there_is_no_kernel() -> None:
+    xp = pytest.importorskip("array_api_strict", reason="a test dependency; see the extra 'test'")
+    image = xp.ones((16, 16))
+    imsim.set_engine("fast")
+    with pytest.raises(imsim.OptionError, match=r"no kernel for se.*set_engine\('auto'\)"):
+        imsim.se(image, image)
+
+
+def test_numpy_only_metrics_refuse_other_arrays() -> None:
+    xp = pytest.importorskip("array_api_strict", reason="a test dependency; see the extra 'test'")
+    image = xp.ones((16, 16))
+    for name in ("issm", "sh"):
+        with pytest.raises(imsim.DTypeError, match=rf"{name} takes NumPy arrays only.*asarray"):
+            imsim.METRICS[name].function(image, image, data_range=1)

@@ -1,0 +1,221 @@
+"""Which image files are read, how, and which are refused."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from image_files import COLOURS, DEEP, GREY, NOISY, RGB, RNG, refusal, save
+from PIL import Image
+
+import imsim
+from imsim._images import ImageFileError, as_mask, read_picture
+from imsim.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+class TestFiles:
+    """What is read, and how."""
+
+    def test_jpeg_and_grey_formats(self):
+        save("a.jpg", GREY, quality=95)
+        assert read_picture("a.jpg").pixels.shape == GREY.shape
+        for name, pixels in (
+            ("g.png", GREY),
+            ("d.png", DEEP),
+            ("d.tif", DEEP),
+            ("b.png", GREY > 99),
+        ):
+            found = read_picture(save(name, pixels)).pixels
+            assert found.dtype == pixels.dtype
+            np.testing.assert_array_equal(found, pixels)
+
+    def test_format_is_recognised_by_content(self):
+        tifffile.imwrite("really_tiff.png", GREY)
+        np.testing.assert_array_equal(read_picture("really_tiff.png").pixels, GREY)
+
+    @pytest.mark.parametrize("bands", [2, 5])
+    @pytest.mark.parametrize("planar", ["contig", "separate"])
+    def test_multi_band_tiff(self, bands, planar):
+        pixels = RNG.integers(0, 4096, (40, 48, bands)).astype(np.uint16)
+        stored = pixels if planar == "contig" else np.moveaxis(pixels, -1, 0)
+        save("m.tif", stored, photometric="minisblack", planarconfig=planar)
+        picture = read_picture("m.tif")
+        np.testing.assert_array_equal(picture.pixels, pixels)
+        assert picture.channel_axis == -1
+        assert str(picture) == f"48 x 40 pixels, 16-bit, {bands} channels"
+
+    def test_palette_becomes_rgb(self):
+        Image.fromarray(COLOURS).quantize(8).save("p.png")
+        np.testing.assert_array_equal(read_picture("p.png").pixels, COLOURS)
+        assert read_picture("p.png").notes == ("its palette is converted to RGB",)
+
+    @pytest.mark.parametrize("name", ["rgba.png", "rgba.tif", "la.png", "la.tif", "p.png"])
+    def test_alpha_is_left_aside_with_a_word(self, capsys, name):
+        alpha = np.full((*GREY.shape, 1), 200, np.uint8)
+        if name == "p.png":
+            colours = COLOURS
+            Image.fromarray(colours).quantize(8).save(name, transparency=0)
+        else:
+            colours = GREY[..., None] if name.startswith("la") else RGB
+            tiff = {"photometric": "minisblack" if name.startswith("la") else "rgb"}
+            options = tiff | {"extrasamples": ["unassalpha"]} if name.endswith(".tif") else {}
+            save(name, np.concatenate([colours, alpha], axis=-1), **options)
+        np.testing.assert_array_equal(read_picture(name).pixels, colours.squeeze())
+        assert main(["compare", name, name, "--metrics", "se"]) == 0
+        assert f"imsim: note: {name}: its alpha channel" in capsys.readouterr().err
+
+    def test_grey_levels_of_few_bits(self, tmp_path):
+        file = tmp_path / save("bits.png", GREY[:8, :8] > 99)
+        content = bytearray(file.read_bytes())
+        content[24] = 4  # in the header: a nibble per pixel, and too few of them
+        header = bytes(content[12:29])
+        content[29:33] = zlib.crc32(header).to_bytes(4, "big")
+        rows = b"".join(b"\0" + bytes([0x01, 0x2F, 0x80, 0x00]) for _ in range(8))
+        content[33:] = b""
+        for kind, body in ((b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+            content += len(body).to_bytes(4, "big") + kind + body
+            content += zlib.crc32(kind + body).to_bytes(4, "big")
+        file.write_bytes(content)
+        picture = read_picture("bits.png")
+        assert picture.pixels[0].tolist() == [0, 17, 34, 255, 136, 0, 0, 0]
+        assert picture.notes == ("its 4-bit grey levels are scaled to 8 bits",)
+
+    @pytest.mark.parametrize("name", ["turned.jpg", "turned.png", "turned.tif"])
+    def test_orientation_is_ignored_with_a_word(self, name):
+        exif = Image.Exif()
+        exif[274] = 6
+        if name.endswith(".tif"):
+            save(name, GREY, extratags=[(274, "H", 1, 6, True)])
+        else:
+            save(name, GREY, exif=exif)
+        picture = read_picture(name)
+        assert picture.pixels.shape == GREY.shape
+        assert [note[:24] for note in picture.notes] == ["its orientation tag (6: "]
+
+    def test_bilevel_tiff(self):
+        """Whoever wrote it, True is white."""
+        pixels = GREY > 99
+        save("array.tif", pixels)
+        Image.fromarray(pixels).save("white.tif", tiffinfo={262: 0})
+        Image.fromarray(pixels).save("black.tif")
+        notes = []
+        for name in ("array.tif", "white.tif", "black.tif"):
+            picture = read_picture(name)
+            np.testing.assert_array_equal(picture.pixels, pixels)
+            assert picture.pixels.dtype == bool
+            notes.append(picture.notes)
+        assert "written by tifffile" in notes[0][0]
+        assert "inverted" in notes[1][0]
+        assert notes[2] == ()
+
+    @pytest.mark.parametrize("pixels", [GREY, RGB], ids=["grey", "rgb"])
+    @pytest.mark.parametrize("predictor", [1, 2])
+    def test_lzw_without_imagecodecs(self, monkeypatch, pixels, predictor):
+        tags = {"compression": "tiff_lzw", "tiffinfo": {317: predictor}}
+        Image.fromarray(pixels).save("lzw.tif", **tags)
+        monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", _WithoutLzw())
+        picture = read_picture("lzw.tif")
+        np.testing.assert_array_equal(picture.pixels, pixels)
+        assert picture.notes == ()
+
+    @pytest.mark.parametrize("dtype", ["int16", "uint32", "float32", "float64"])
+    def test_other_types_of_tiff(self, capsys, dtype):
+        pixels = DEEP.astype(dtype)
+        a = save("a.tif", pixels)
+        np.testing.assert_array_equal(read_picture(a).pixels, pixels)
+        assert main(["compare", a, a, "--data-range", "65535"]) == 0
+        assert "skipped" not in capsys.readouterr().out
+
+    def test_what_the_tiff_reader_logs_is_a_note(self, capsys, tmp_path):
+        file = tmp_path / save("odd.tif", GREY, extratags=[(65000, "H", 1, 7, True)])
+        tag = (65000).to_bytes(2, "little")
+        file.write_bytes(file.read_bytes().replace(tag + b"\3\0", tag + b"\x63\0"))
+        (note,) = read_picture("odd.tif").notes
+        assert note.startswith("the TIFF reader warns: ")
+        assert "invalid data type 99" in note
+        assert capsys.readouterr().err == ""
+
+
+class TestRefusals:
+    """Exit status 2, and one message that names the file and the remedy."""
+
+    def test_directory(self, capsys, tmp_path):
+        assert str(tmp_path) in refusal(capsys, str(tmp_path), "a.png")
+
+    def test_not_an_image(self, capsys, tmp_path):
+        (tmp_path / "notes.png").write_text("not an image")
+        assert "notes.png: not a PNG, JPEG or TIFF file" in refusal(capsys, "notes.png", "a.png")
+
+    @pytest.mark.parametrize("name", ["cut.png", "cut.jpg", "cut.tif", "tag.tif"])
+    def test_damaged(self, capsys, tmp_path, name):
+        file = tmp_path / save(name, GREY)
+        length = 100 if name == "tag.tif" else file.stat().st_size // 2
+        file.write_bytes(file.read_bytes()[:length])
+        assert f"{name}: damaged" in refusal(capsys, name, name)
+
+    def test_16_bit_colour_png(self, capsys, tmp_path):
+        file = tmp_path / save("a.png", RGB)
+        content = bytearray(file.read_bytes())
+        content[24] = 16  # the bit depth in the header; the decoder never gets to see it
+        file.write_bytes(content)
+        assert "save it as TIFF" in refusal(capsys, "a.png", "a.png")
+
+    def test_several_pages(self, capsys):
+        save("stack.tif", np.stack([GREY, GREY]), photometric="minisblack")
+        assert "several images" in refusal(capsys, "stack.tif", "stack.tif")
+        frames = [Image.fromarray(GREY), Image.fromarray(NOISY)]
+        frames[0].save("film.png", save_all=True, append_images=frames[1:])
+        assert "holds 2 images" in refusal(capsys, "film.png", "film.png")
+
+    def test_unusual_colours(self, capsys):
+        Image.fromarray(RGB).convert("CMYK").save("cmyk.jpg")
+        assert "CMYK" in refusal(capsys, "cmyk.jpg", "cmyk.jpg")
+        save("white.tif", GREY, photometric="miniswhite")
+        assert "MINISWHITE" in refusal(capsys, "white.tif", "white.tif")
+        save("volume.tif", np.zeros((16, 32, 32), np.uint8), volumetric=True, tile=(16, 16, 16))
+        assert "axes" in refusal(capsys, "volume.tif", "volume.tif")
+
+    def test_compression_that_needs_a_package(self, capsys, monkeypatch):
+        Image.fromarray(DEEP).save("lzw.tif", compression="tiff_lzw")
+        monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", _WithoutLzw())
+        message = refusal(capsys, "lzw.tif", "lzw.tif")
+        assert "LZW" in message
+        assert "imagecodecs" in message
+
+    def test_the_readers_raise_imsim_errors(self):
+        assert issubclass(ImageFileError, imsim.ImsimError)
+        with pytest.raises(ImageFileError):
+            as_mask(read_picture("nowhere.png"))
+
+    def test_lzw_that_pillow_would_turn(self, capsys, monkeypatch):
+        Image.fromarray(GREY).save("lzw.tif", compression="tiff_lzw", tiffinfo={274: 6})
+        monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", _WithoutLzw())
+        assert "imagecodecs" in refusal(capsys, "lzw.tif", "lzw.tif")
+
+    def test_4_bit_tiff(self, capsys):
+        save("bits.tif", GREY // 16)
+        with tifffile.TiffFile("bits.tif", mode="r+b") as tiff:
+            tiff.pages[0].tags["BitsPerSample"].overwrite(4)
+        assert "scale them to 8 bits" in refusal(capsys, "bits.tif", "bits.tif")
+
+    def test_complex_numbers(self, capsys):
+        save("c.tif", GREY * 1j)
+        message = refusal(capsys, "c.tif", "c.tif")
+        assert "c.tif: its pixels are complex numbers (complex128); save" in message
+
+    def test_names_that_no_file_can_have(self, capsys):
+        assert "cannot be read: embedded null" in refusal(capsys, "a\0b.png", "a.png")
+
+
+class _WithoutLzw:
+    """Stands for tifffile's table of decoders on a machine without imagecodecs."""
+
+    def __getitem__(self, key):
+        raise KeyError(f"{key} requires the 'imagecodecs' package")

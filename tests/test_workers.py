@@ -1,0 +1,168 @@
+"""The number of threads changes no bit; calls from many threads and after a fork are safe."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextvars
+import itertools
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import imsim
+from imsim.workers import SMALL, parallel
+
+NAMES = ["fsim", "gmsd", "imed", "psnr", "sam", "sre", "ssim", "uiq", "zncc"]
+
+
+def images() -> tuple[np.ndarray, np.ndarray]:
+    """Large enough for the pool to be used."""
+    rng = np.random.default_rng(7)
+    x = rng.uniform(0, 255, (300, 310))
+    return x, np.clip(x + rng.normal(0, 9, x.shape), 0, 255)
+
+
+def scores() -> list[float]:
+    x, y = images()
+    return [float(imsim.METRICS[name].function(x, y, data_range=255)) for name in NAMES]
+
+
+def scores_in_child(workers: int) -> list[float]:
+    imsim.set_workers(workers)
+    return scores()
+
+
+def run_python(code: str, **environment: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout.strip()
+
+
+@pytest.mark.parametrize("name", [*imsim.METRICS])
+def test_result_does_not_depend_on_workers(name: str) -> None:
+    x, y = images()
+    x, y = np.stack([x, y, x]), np.stack([y, y, x + 1])
+    results = []
+    for n in (1, 2, 3, 7):
+        with imsim.workers(n):
+            results.append(imsim.METRICS[name].function(x, y, data_range=256))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_calls_from_many_threads() -> None:
+    expected = scores()
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        for future in [pool.submit(scores) for _ in range(12)]:
+            assert future.result() == expected
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize(
+    "method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()]
+)
+def test_after_a_process_is_started(method: str) -> None:
+    with imsim.workers(3):
+        expected = scores()  # the pool of this process has been used
+    context = multiprocessing.get_context(method)
+    with context.Pool(2) as pool:
+        assert pool.map_async(scores_in_child, [1, 3]).get(timeout=120) == [expected] * 2
+
+
+def test_every_task_runs_once_in_several_threads() -> None:
+    done = np.zeros(100, dtype=int)
+    threads = set()
+    meeting = threading.Barrier(3)
+
+    def task(i: int) -> None:
+        if i < 3:
+            meeting.wait(30)  # passes only if three threads take part
+        done[i] += 1
+        threads.add(threading.get_ident())
+
+    with imsim.workers(3):
+        parallel(task, 100, SMALL)
+    np.testing.assert_array_equal(done, 1)
+    assert len(threads) == 3
+
+
+def test_small_work_stays_in_the_thread_of_the_caller() -> None:
+    threads = set()
+    with imsim.workers(4):
+        parallel(lambda i: threads.add(threading.get_ident()), 10, SMALL - 1)
+    assert threads == {threading.get_ident()}
+
+
+def test_error_in_a_task_reaches_the_caller() -> None:
+    def task(i: int) -> None:
+        if i == 5:
+            raise ZeroDivisionError
+
+    for n in (1, 3):
+        with imsim.workers(n), pytest.raises(ZeroDivisionError):
+            parallel(task, 50, SMALL)
+
+
+def test_set_workers_and_workers() -> None:
+    before = imsim.get_workers()
+    try:
+        imsim.set_workers(5)
+        with imsim.workers(2):
+            assert imsim.get_workers() == 2
+            with imsim.workers(3):
+                assert imsim.get_workers() == 3
+            assert imsim.get_workers() == 2
+            # A new thread starts outside the block.
+            assert contextvars.Context().run(imsim.get_workers) == 5
+        assert imsim.get_workers() == 5
+    finally:
+        imsim.set_workers(before)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, "2", None, True])
+def test_bad_number_of_workers(n: object) -> None:
+    with pytest.raises(imsim.OptionError, match=r"n=.*integer of at least 1"):
+        imsim.set_workers(n)  # type: ignore[arg-type]
+    with pytest.raises(imsim.OptionError, match=r"n=.*integer of at least 1"), imsim.workers(n):  # type: ignore[arg-type]
+        pass
+
+
+def test_environment_variable() -> None:
+    code = "import imsim; print(imsim.get_workers())"
+    assert run_python(code, IMSIM_WORKERS="3") == "3"
+    assert int(run_python(code, IMSIM_WORKERS="")) >= 1
+    for bad in ("0", "many"):
+        refused = (
+            "import imsim\ntry: imsim.get_workers()\n"
+            "except imsim.OptionError as error: print(error)"
+        )
+        assert "IMSIM_WORKERS" in run_python(refused, IMSIM_WORKERS=bad)
+
+
+def test_compiled_without_a_place_for_the_cache() -> None:
+    """Where Numba can write nowhere, kernels are compiled anew, not refused."""
+    code = (
+        "import numpy as np, imsim\n"
+        "from numba.core import caching\n"
+        "caching.CacheImpl._locator_classes = []\n"
+        "print(imsim.se(np.ones((4, 4), np.float32), np.zeros((4, 4), np.float32)))"
+    )
+    assert run_python(code) == "16.0"
+
+
+def test_pool_grows() -> None:
+    counter = itertools.count()
+    for n in (2, 4):
+        with imsim.workers(n):
+            parallel(lambda i: next(counter), 20, SMALL)
+    assert next(counter) == 40
