@@ -30,7 +30,7 @@ from imsim.validation import (
     check_size,
 )
 
-LARGEST_CONSTANT = 1e6
+LARGEST_CONSTANT = 1e50
 """Of K1 and K2, whose squares meet that of the data range."""
 
 
