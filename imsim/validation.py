@@ -199,7 +199,7 @@ def check_images(
         problem = "height, width and channels must agree: crop or resample one"
     else:
         try:
-            images.batch_shape  # noqa: B018
+            broadcast(images.x.shape[:-3], images.y.shape[:-3])
         except ValueError:
             problem = "their batch axes do not broadcast: make them equal, or 1"
     if problem:

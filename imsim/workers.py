@@ -25,8 +25,9 @@ def _available() -> int:
     try:
         number = int(given)
     except ValueError:
-        number = given  # type: ignore[assignment]
-    check_integer("IMSIM_WORKERS", number, 1)
+        number = 0  # refused below, with what was given
+    if number < 1:
+        check_integer("IMSIM_WORKERS", given, 1)
     return number
 
 

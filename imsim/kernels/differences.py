@@ -6,7 +6,7 @@ import numpy as np
 
 from imsim.kernels.blocks import BLOCK, count, floats, scratch
 from imsim.kernels.jit import kernel
-from imsim.kernels.planes import Planes
+from imsim.kernels.planes import Planes, added
 from imsim.portable.differences import decibels, reconstruction_decibels
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
@@ -76,9 +76,7 @@ def _sums(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Arra
     planes = Planes(images, mask, in_order=False)
     kernel = _squares_of_bytes if images.x.dtype == images.y.dtype == np.uint8 else _squares
     runs = planes.runs(kernel, 3, True if with_total else None, ease=EASE)
-    sums = runs[0]
-    for run in runs[1:]:
-        sums = sums + run
+    sums = added(runs)
     return sums[..., 0], sums[..., 1], sums[..., 2]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -76,10 +77,7 @@ class Planes:
         workers and are added in order, so that neither do the sums; shape (*shape, width).
         """
         found = self.strips(kernel, width, *constants, positions=positions, rows=rows)
-        sums = found[0]
-        for strip in found[1:]:
-            sums = sums + strip
-        return sums
+        return added(found)
 
     def strips(
         self,
@@ -125,6 +123,11 @@ class Planes:
 
         parallel(task, self.count * runs, self.count * height * length // ease)
         return found.reshape(runs, *self.shape, width)
+
+
+def added(parts: Array) -> Array:
+    """Add up the parts along the first axis, one by one: the sum does not hang on other axes."""
+    return functools.reduce(np.add, parts)
 
 
 def _readable(image: Array, images: Images) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from imsim.kernels.planes import Planes
+from imsim.kernels.planes import Planes, added
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import Window
 from imsim.typing import Array
@@ -117,8 +117,5 @@ class Positions:
             kernel(x, y, mask, found[strip, k], *maps, *constants)
 
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
-        sums = found[0]
-        for strip in found[1:]:
-            sums = sums + strip
-        sums = sums.reshape(*planes.shape, 2)
+        sums = added(found).reshape(*planes.shape, 2)
         return Scores(sums[..., 0] / sums[..., 1], sums[..., 1])

@@ -8,7 +8,7 @@ import numpy as np
 
 from imsim.kernels.blocks import BLOCK
 from imsim.kernels.jit import inline, kernel
-from imsim.kernels.planes import RUN, Planes, flat_rows
+from imsim.kernels.planes import RUN, Planes, added, flat_rows
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import Images
@@ -73,10 +73,7 @@ class _Spectra:
             _spectral_angles(x, y, mask, unit, *maps, found[run, :, element])
 
         parallel(task, self.count * runs, self.count * height * width)
-        sums = found[0]
-        for run in found[1:]:
-            sums = sums + run
-        return sums.reshape(4, *self.batch, 1)
+        return added(found).reshape(4, *self.batch, 1)
 
     def _stack(self, element: int, part: slice) -> tuple[Array, Array, Array | None]:
         """Return rows of all channels, shape (channels, pixels), and of the mask."""
