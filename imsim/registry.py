@@ -43,6 +43,11 @@ class Metric:
         True when the source of the formula could not be verified; the score may change.
     numpy_only : bool
         True when the metric takes NumPy arrays only, not those of other array libraries.
+    map_higher_is_better : bool
+        The direction of the map's values; that of the score, except for `gmsd`, whose map holds
+        the similarities that the score is the deviation of.
+    map_bounds : tuple of float
+        The closed interval of the map's values for finite input.
     """
 
     name: str
@@ -58,6 +63,8 @@ class Metric:
     references: tuple[str, ...]
     experimental: bool
     numpy_only: bool
+    map_higher_is_better: bool
+    map_bounds: tuple[float, float]
 
     def dissimilarity(self, score: Any) -> Any:
         """Turn a score into a number that is larger the less alike the images are.
@@ -68,7 +75,7 @@ class Metric:
         Parameters
         ----------
         score : float or array
-            What `function` or `map_function` returned.
+            What `function` returned; for the values of a map see `map_dissimilarity`.
 
         Returns
         -------
@@ -84,6 +91,29 @@ class Metric:
         if not self.higher_is_better:
             return score
         return -score if math.isinf(self.best) else 1 - score
+
+    def map_dissimilarity(self, values: Any) -> Any:
+        """Turn the values of a map into numbers that are larger the less alike the images are.
+
+        Distances stay as they are, and similarities s become 1 - s.
+
+        Parameters
+        ----------
+        values : float or array
+            What `map_function` returned.
+
+        Returns
+        -------
+        float or array
+            The same shape as `values`.
+
+        Examples
+        --------
+        >>> import imsim
+        >>> imsim.METRICS["gmsd"].map_dissimilarity(0.75)
+        0.25
+        """
+        return 1 - values if self.map_higher_is_better else values
 
 
 _metrics: dict[str, Metric] = {}
@@ -105,8 +135,13 @@ def metric(
     map_function: Callable[..., Any] | None = None,
     experimental: bool = False,
     numpy_only: bool = False,
+    map_higher_is_better: bool | None = None,
+    map_bounds: tuple[float, float] | None = None,
 ) -> Callable[[F], F]:
-    """Record the facts about a metric and return its function unchanged."""
+    """Record the facts about a metric and return its function unchanged.
+
+    The facts about the map are those of the score, unless given.
+    """
 
     def record(function: F) -> F:
         name = function.__name__
@@ -124,6 +159,10 @@ def metric(
             references=references,
             experimental=experimental,
             numpy_only=numpy_only,
+            map_higher_is_better=(
+                higher_is_better if map_higher_is_better is None else map_higher_is_better
+            ),
+            map_bounds=bounds if map_bounds is None else map_bounds,
         )
         in_order = sorted(_metrics.items())  # whatever the order of imports
         _metrics.clear()

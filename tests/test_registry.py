@@ -145,3 +145,22 @@ def test_more_noise_is_more_dissimilar(metric: imsim.Metric, rng: np.random.Gene
     z = rng.standard_normal(a.shape)
     little, much = (metric.function(a, a + s * z, data_range=255) for s in (4, 40))
     assert metric.dissimilarity(much) > metric.dissimilarity(little)
+
+
+MAPS = [metric for metric in METRICS if metric.map_function]
+
+
+@pytest.mark.parametrize("metric", MAPS, ids=lambda metric: metric.name)
+def test_facts_about_the_map(metric: imsim.Metric, rng: np.random.Generator) -> None:
+    """Values within the bounds, and larger where the images are less alike."""
+    a, _ = textured_pair(rng, 40, 44)
+    b = a + 2 * rng.standard_normal(a.shape)
+    b[10:20, 10:20] += 60 * rng.standard_normal((10, 10))
+    channels = -1 if metric.name == "sam" else None
+    pair = [np.stack([i, i[::-1], i.T[:40, :40].repeat(2, 1)[:, :44]], -1) for i in (a, b)]
+    images = pair if channels else (a, b)
+    values = metric.map_function(*images, data_range=255, channel_axis=channels)
+    low, high = metric.map_bounds
+    assert np.all((values >= low - 1e-12) & (values <= high + 1e-12) | np.isnan(values))
+    found = metric.map_dissimilarity(values)
+    assert np.nanmean(found[10:20, 10:20]) > 2 * np.nanmean(found[25:35, 25:35])

@@ -103,6 +103,8 @@ def gmsd_map(
     needs_data_range=True,
     references=("Xue et al. 2014, doi:10.1109/TIP.2013.2293423",),
     map_function=gmsd_map,
+    map_higher_is_better=True,
+    map_bounds=(0.0, 1.0),
 )
 def gmsd(
     a: ImageLike,

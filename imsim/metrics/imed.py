@@ -129,6 +129,7 @@ def imed_map(
     unit="I",
     references=("Wang, Zhang and Feng 2005, doi:10.1109/TPAMI.2005.165",),
     map_function=imed_map,
+    map_bounds=(float("-inf"), float("inf")),
 )
 def imed(
     a: ImageLike,
