@@ -146,8 +146,8 @@ def parallel(task: Callable[[int], object], n: int, pixels: int) -> None:
     Tasks must write their results to places of their own: the order is not defined. The
     caller's thread works too, so that nothing waits for a pool that is busy elsewhere.
     """
-    count = min(get_workers(), n)
-    if count == 1 or pixels < SMALL:
+    count = 1 if pixels < SMALL else min(get_workers(), n)
+    if count == 1:
         for i in range(n):
             task(i)
         return
