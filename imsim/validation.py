@@ -196,6 +196,8 @@ def check_images(
         data_range=check_data_range(data_range, (x.dtype, y.dtype), needed_by, xp),
         has_channels=channel_axis is not None,
     )
+    if images.x.shape == images.y.shape:
+        return images
     problem = None
     if images.x.shape[-3:] != images.y.shape[-3:]:
         problem = "height, width and channels must agree: crop or resample one"

@@ -53,7 +53,7 @@ class Planes:
         if image.shape[:-2] != self.shape:
             return np.broadcast_to(image, (*self.shape, *self.frame))
         view: Array = image.view()
-        view.flags.writeable = False
+        view.setflags(write=False)
         return view
 
     def __getitem__(self, i: int) -> Plane:
@@ -69,7 +69,8 @@ class Planes:
             np.ascontiguousarray(v[index][:, rows]).reshape(self.shape[-1], -1)
             for v in (self._x, self._y)
         )
-        x.flags.writeable = y.flags.writeable = False
+        x.setflags(write=False)
+        y.setflags(write=False)
         mask = None if self._mask is None else self._mask[(*index, 0)]
         return x, y, flat_rows(mask, rows.start, rows.stop)
 
@@ -166,5 +167,5 @@ def flat_rows(values: Array | None, start: int, stop: int) -> Array | None:
     if values is None:
         return None
     flat: Array = np.asarray(values[start:stop]).ravel()
-    flat.flags.writeable = False
+    flat.setflags(write=False)
     return flat.view(np.uint8) if flat.dtype.kind == "b" else flat
