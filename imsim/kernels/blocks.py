@@ -55,7 +55,7 @@ def _floats(values: Any, room: Any) -> Any:
 @kernel
 def count(inside):  # type: ignore[no-untyped-def]
     """Count the pixels inside a mask of bytes."""
-    total = 0
+    total = np.int64(0)
     for start in range(0, inside.size, BLOCK):
         block = inside[start : start + BLOCK]
         n = np.uint16(0)  # the CPU adds many numbers of 16 bits at a time
