@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-from array_api_compat import is_numpy_array
 
 from imsim import kernels
 from imsim.errors import DTypeError, EmptyMaskWarning, OptionError
@@ -58,7 +58,7 @@ def score(
     result, images, valid, by_kernel = _evaluate(metric, formula, a, b, **arguments)
     values, scored = result
     # Kernels turn NaN and infinities in the images into scores that are not finite either.
-    if by_kernel and np.isfinite(values).all() and (scored > 0).all():
+    if by_kernel and _is_sound(values, scored):
         return _shaped(_channel_mean(values, images), images, valid)
     return _shaped(_with_nan(metric, result, images, valid), images, valid)
 
@@ -134,7 +134,7 @@ def _evaluate(
         needed_by=metric if needs_data_range else None,
     )
     valid = check_mask(mask, images)
-    is_numpy = is_numpy_array(images.x)
+    is_numpy = images.xp is np
     if numpy_only and not is_numpy:
         raise DTypeError(f"{metric} takes NumPy arrays only; convert a and b with numpy.asarray")
     with np.errstate(all="ignore"):
@@ -150,6 +150,13 @@ def _evaluate(
         if not by_kernel:
             result = formula(_prepared(images, valid), **options)
     return result, images, valid, by_kernel
+
+
+def _is_sound(values: Array, scored: Array) -> bool:
+    """Whether all scores of a kernel are finite and stand on something."""
+    if values.size == 1:  # one pair: without NumPy's detour
+        return math.isfinite(values.item()) and scored.item() > 0
+    return bool(np.isfinite(values).all() and (scored > 0).all())
 
 
 def _prepared(images: Images, valid: Array | None) -> Pair:
@@ -185,18 +192,17 @@ def _shaped(scores: Array, images: Images, valid: Array | None) -> Score:
     batch = _batch(images, valid)
     if scores.shape != batch:
         scores = images.xp.asarray(images.xp.broadcast_to(scores, batch), copy=True)
-    return scores[()] if is_numpy_array(scores) else scores
+    return scores[()] if images.xp is np else scores
 
 
 def _batch(images: Images, valid: Array | None) -> tuple[int, ...]:
     """Return the shape of the result."""
-    mask_batch = () if valid is None else valid.shape[:-3]
-    return broadcast(images.batch_shape, mask_batch)
+    return images.batch_shape if valid is None else broadcast(images.batch_shape, valid.shape[:-3])
 
 
 def _as_float(image: Array, images: Images) -> Array:
     """Convert to the arithmetic; NumPy arrays to C order, on which the order of sums depends."""
-    if is_numpy_array(image):
+    if images.xp is np:
         return np.ascontiguousarray(image, dtype=images.dtype)
     return images.xp.astype(image, images.dtype, copy=False)
 

@@ -93,7 +93,7 @@ def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
 
 def check_real(name: str, array: Array, xp: ModuleType) -> None:
     """Refuse what is not a real number: complex, object, string, time, records."""
-    if is_numpy_array(array):
+    if xp is np:
         known = array.dtype.kind in "buif"
     else:
         known = xp.isdtype(array.dtype, ("bool", "integral", "real floating"))
@@ -114,7 +114,9 @@ def canonical(name: str, array: Array, channel_axis: int | None, xp: ModuleType)
     if channel_axis is None:
         array = array[..., None, :, :]
     elif -len(shape) <= channel_axis < len(shape):
-        array = xp.moveaxis(array, channel_axis, -3)
+        order = list(range(len(shape)))
+        order.insert(-2, order.pop(channel_axis))
+        array = xp.permute_dims(array, tuple(order))
     else:
         raise ShapeError(
             f"channel_axis={channel_axis} does not exist in {name} of shape {shape}; "
@@ -131,7 +133,7 @@ def arithmetic(x: Array, y: Array, xp: ModuleType) -> Any:
 
 
 def _is_narrow(array: Array, xp: ModuleType) -> bool:
-    if is_numpy_array(array):
+    if xp is np:
         return bool(array.dtype.kind == "f" and array.dtype.itemsize <= 4)
     return bool(xp.isdtype(array.dtype, "real floating") and xp.finfo(array.dtype).bits <= 32)
 
@@ -194,6 +196,8 @@ def check_images(
         data_range=check_data_range(data_range, (x.dtype, y.dtype), needed_by, xp),
         has_channels=channel_axis is not None,
     )
+    if images.x.shape == images.y.shape:
+        return images
     problem = None
     if images.x.shape[-3:] != images.y.shape[-3:]:
         problem = "height, width and channels must agree: crop or resample one"
@@ -210,9 +214,8 @@ def check_images(
 
 def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """Broadcast shapes against each other; ValueError if they do not fit."""
-    longest = max(shapes, key=len)
-    if all(shape in (longest, ()) for shape in shapes):  # the common case, without NumPy's detour
-        return longest
+    if shapes.count(shapes[0]) == len(shapes):  # the common case, without NumPy's detour
+        return shapes[0]
     return np.broadcast_shapes(*shapes)
 
 

@@ -6,14 +6,17 @@ import contextlib
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
+from queue import SimpleQueue
 
 from imsim.validation import check_integer
 
 SMALL = 1 << 16
 """Pixels below which handing work to another thread costs more than it saves."""
+PATIENCE = 50
+"""Looks whether another thread has ended, a microsecond each, before going to sleep until then."""
 
 
 def _available() -> int:
@@ -31,21 +34,66 @@ def _available() -> int:
     return number
 
 
+class _Help:
+    """A share of some work, done by a thread of the pool, or by nobody if none comes in time.
+
+    What `concurrent.futures` makes of it costs as much as a kernel on a small image.
+    """
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work = work
+        self._context = copy_context()  # of the caller, and with it NumPy's error handling
+        self._begun, self._ended = threading.Lock(), threading.Lock()
+        self._ended.acquire()
+        self._error: BaseException | None = None
+
+    def give(self) -> None:
+        """Do the work, unless the caller has done without."""
+        if self._begun.acquire(blocking=False):
+            try:
+                self._context.run(self._work)
+            except BaseException as error:  # raised again in the caller's thread
+                self._error = error
+            finally:
+                self._ended.release()
+
+    def finish(self) -> None:
+        """Do without the help, or wait for its end if it has begun."""
+        if self._begun.acquire(blocking=False):
+            return
+        for _ in range(PATIENCE):
+            if self._ended.acquire(blocking=False):
+                break
+            time.sleep(0)
+        else:
+            self._ended.acquire()
+        if self._error is not None:
+            raise self._error
+
+
 class _Pool:
-    """A thread pool that is made when first needed, grows, and is left behind by a fork."""
+    """Threads that start when first needed, wait for work, and are left behind by a fork."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
+        self._wanted: SimpleQueue[_Help] = SimpleQueue()
         self._size = 0
 
-    def executor(self, size: int) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._executor is None or self._size < size:
-                # A smaller pool that others still use finishes what it was given, then ends.
-                self._executor = ThreadPoolExecutor(size, thread_name_prefix="imsim")
-                self._size = size
-            return self._executor
+    def ask(self, work: Callable[[], object], size: int) -> list[_Help]:
+        """Offer some work to `size` threads."""
+        if self._size < size:
+            with self._lock:
+                while self._size < size:
+                    threading.Thread(target=self._serve, name="imsim", daemon=True).start()
+                    self._size += 1
+        helps = [_Help(work) for _ in range(size)]
+        for one in helps:
+            self._wanted.put(one)
+        return helps
+
+    def _serve(self) -> None:
+        while True:
+            self._wanted.get().give()
 
 
 _pool = _Pool()
@@ -146,8 +194,8 @@ def parallel(task: Callable[[int], object], n: int, pixels: int) -> None:
     Tasks must write their results to places of their own: the order is not defined. The
     caller's thread works too, so that nothing waits for a pool that is busy elsewhere.
     """
-    count = min(get_workers(), n)
-    if count == 1 or pixels < SMALL:
+    count = 1 if pixels < SMALL else min(get_workers(), n)
+    if count == 1:
         for i in range(n):
             task(i)
         return
@@ -159,12 +207,9 @@ def parallel(task: Callable[[int], object], n: int, pixels: int) -> None:
                 return
             task(i)
 
-    executor = _pool.executor(count - 1)
-    # Each helper takes a copy of the caller's context, and with it NumPy's error handling.
-    helpers = [executor.submit(copy_context().run, drain) for _ in range(count - 1)]
+    helps = _pool.ask(drain, count - 1)
     try:
         drain()
     finally:
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
+        for one in helps:
+            one.finish()

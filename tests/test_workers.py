@@ -113,6 +113,30 @@ def test_error_in_a_task_reaches_the_caller() -> None:
             parallel(task, 50, SMALL)
 
 
+def test_error_in_another_thread_reaches_the_caller() -> None:
+    caller, meeting = threading.get_ident(), threading.Barrier(2)
+
+    def task(i: int) -> None:
+        meeting.wait(30)
+        if threading.get_ident() != caller:
+            raise ZeroDivisionError
+
+    with imsim.workers(2), pytest.raises(ZeroDivisionError):
+        parallel(task, 2, SMALL)
+
+
+def test_threads_have_the_context_of_the_caller() -> None:
+    found, meeting = set(), threading.Barrier(2)
+
+    def task(i: int) -> None:
+        meeting.wait(30)
+        found.add((np.geterr()["divide"], imsim.get_workers()))
+
+    with imsim.workers(2), np.errstate(divide="call"):
+        parallel(task, 2, SMALL)
+    assert found == {("call", 2)}
+
+
 def test_set_workers_and_workers() -> None:
     before = imsim.get_workers()
     try:

@@ -15,8 +15,8 @@ from imsim.workers import parallel
 
 BYTES = 1 << 15
 """Pixels whose squared differences, of bytes, surely add up to less than 2^31."""
-EASE = 16
-"""One pixel in a memory-bound pass costs this little, see `Planes.runs`."""
+EASE, EASE_OF_BYTES = 16, 32
+"""So many pixels in a memory-bound pass cost as much as one elsewhere, see `Planes.runs`."""
 
 
 def se(images: Images, mask: Array | None, reduction: str) -> Scores:
@@ -74,8 +74,9 @@ def _pooled(images: Images, mask: Array | None) -> tuple[Array, Array]:
 def _sums(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Array, Array, Array]:
     """Sum of the squared differences, number of pixels, and sum of x; per plane."""
     planes = Planes(images, mask, in_order=False)
-    kernel = _squares_of_bytes if images.x.dtype == images.y.dtype == np.uint8 else _squares
-    runs = planes.runs(kernel, 3, True if with_total else None, ease=EASE)
+    are_bytes = images.x.dtype == images.y.dtype == np.uint8
+    kernel, ease = (_squares_of_bytes, EASE_OF_BYTES) if are_bytes else (_squares, EASE)
+    runs = planes.runs(kernel, 3, True if with_total else None, ease=ease)
     sums = added(runs)
     return sums[..., 0], sums[..., 1], sums[..., 2]
 
@@ -90,6 +91,8 @@ def _squares(x, y, mask, out, with_total):  # type: ignore[no-untyped-def]
         if mask is not None:
             inside = mask[start : start + BLOCK]
             n = count(inside)
+            if n == 0:
+                continue
         # A full block takes the way of a block without a mask, which adds in the same order.
         if mask is None or n == p.size:
             squares, total = _block_sums(p, q, with_total)

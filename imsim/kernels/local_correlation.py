@@ -10,10 +10,8 @@ import numpy as np
 from imsim.kernels.jit import kernel
 from imsim.kernels.positions import Positions, exact_taps, least_weight
 from imsim.kernels.windows import (
-    TILE,
     add_row,
     add_totals,
-    aligned,
     filter_moments,
     filter_products,
     filter_row,
@@ -23,6 +21,7 @@ from imsim.kernels.windows import (
     load_mask,
     local_offset,
     not_finite,
+    workspace,
 )
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import uniform
@@ -62,16 +61,10 @@ def correlation_strip(x, y, mask, out, values, valid, taps, constants):  # type:
     size = len(taps)
     full = float(size**2)
     least, rounding = constants
-    tile = TILE // constants.itemsize
-    rows = aligned(3, tile + size - 1, constants)
-    p, q, inside = rows[0], rows[1], rows[2]
     planes = 5 if mask is None else 6
-    slots = aligned(size, planes * tile, constants)
-    ring = slots.reshape(size, planes, tile)
-    flat_sums = aligned(1, planes * tile, constants)[0]
-    sums = flat_sums.reshape(planes, tile)
-    pixels = sums[planes - 1]
-    found = aligned(1, tile, constants)[0]
+    rows, ring, slots, sums, flat_sums, found = workspace(size, planes, constants)
+    p, q, inside, pixels = rows[0], rows[1], rows[2], sums[planes - 1]
+    tile = found.size
     scored = np.ones(tile, np.bool_)
     totals = np.zeros(tile)
 

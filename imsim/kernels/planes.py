@@ -41,6 +41,7 @@ class Planes:
         """Batch shape and number of channels."""
         self.count = math.prod(self.shape)
         self.frame: tuple[int, int] = x.shape[-2:]
+        self._first = (0,) * len(self.shape)
         self._x = self._view(x, in_order)
         self._y = self._view(y, in_order)
         self._mask = None if mask is None else self._view(mask, in_order)
@@ -52,14 +53,26 @@ class Planes:
         if image.shape[:-2] != self.shape:
             return np.broadcast_to(image, (*self.shape, *self.frame))
         view: Array = image.view()
-        view.flags.writeable = False
+        view.setflags(write=False)
         return view
 
     def __getitem__(self, i: int) -> Plane:
         """Return the i-th plane."""
-        index = (0,) * len(self.shape) if self.count == 1 else np.unravel_index(i, self.shape)
+        index = self._first if self.count == 1 else np.unravel_index(i, self.shape)
         mask = None if self._mask is None else self._mask[index]
         return Plane(self._x[index], self._y[index], mask)
+
+    def spectra(self, i: int, rows: slice) -> tuple[Array, Array, Array | None]:
+        """Return rows of all channels of the i-th pair, (channels, pixels), and of their mask."""
+        index = np.unravel_index(i, self.shape[:-1])
+        x, y = (
+            np.ascontiguousarray(v[index][:, rows]).reshape(self.shape[-1], -1)
+            for v in (self._x, self._y)
+        )
+        x.setflags(write=False)
+        y.setflags(write=False)
+        mask = None if self._mask is None else self._mask[(*index, 0)]
+        return x, y, flat_rows(mask, rows.start, rows.stop)
 
     def strip_sums(
         self,
@@ -118,7 +131,12 @@ class Planes:
         def task(i: int) -> None:
             plane, run = divmod(i, runs)
             start, stop = run * rows, (run + 1) * rows
-            flat = (flat_rows(v, start, stop) for v in self[plane])
+            x, y, mask = self[plane]
+            flat = (
+                flat_rows(x, start, stop),
+                flat_rows(y, start, stop),
+                flat_rows(mask, start, stop),
+            )
             kernel(*flat, found[run, plane], *constants)
 
         parallel(task, self.count * runs, self.count * height * length // ease)
@@ -127,7 +145,8 @@ class Planes:
 
 def added(parts: Array) -> Array:
     """Add up the parts along the first axis, one by one: the sum does not hang on other axes."""
-    return functools.reduce(np.add, parts)
+    total: Array = parts[0] if len(parts) == 1 else functools.reduce(np.add, parts)
+    return total
 
 
 def _readable(image: Array, images: Images) -> Array:
@@ -135,18 +154,18 @@ def _readable(image: Array, images: Images) -> Array:
     dtype = image.dtype
     if images.x.dtype != images.y.dtype or not dtype.isnative or dtype.itemsize > 8:
         return image.astype(images.dtype)
-    if dtype == np.float16:
+    if dtype.kind == "f" and dtype.itemsize == 2:
         return image.astype(np.float32)
     if not image.flags.aligned:
         return image.copy()
     # True need not be 1: NumPy arrays made of PIL's bilevel images, or masks, hold 255.
-    return image.view(np.uint8) & np.uint8(1) if dtype == np.bool_ else image
+    return image.view(np.uint8) & np.uint8(1) if dtype.kind == "b" else image
 
 
 def flat_rows(values: Array | None, start: int, stop: int) -> Array | None:
     """Return some rows of a plane as one C-ordered axis, read-only; a mask as bytes, odd = use."""
     if values is None:
         return None
-    flat: Array = np.ascontiguousarray(values[start:stop]).reshape(-1)
-    flat.flags.writeable = False
-    return flat.view(np.uint8) if flat.dtype == np.bool_ else flat
+    flat: Array = np.asarray(values[start:stop]).ravel()
+    flat.setflags(write=False)
+    return flat.view(np.uint8) if flat.dtype.kind == "b" else flat

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import parallel
 
-EASE = 8
+EASE = 32
 """How much less work a pixel is than a threshold in pixels expects."""
 
 
@@ -26,15 +27,19 @@ def sh(images: Images, mask: Array | None, hash: str, hash_size: int) -> Scores 
         return None if min(images.frame) < 3 else _census(planes)
     sides = owners(images, mask, planes.shape)
     firsts = distinct(sides)
-    found: dict[tuple[int, int], tuple[Bits, Bits, float]] = {}
+    reduced: list[Any] = [None] * len(firsts)
 
-    def sign(k: int) -> None:
-        side, image, i = firsts[k]
+    def reduce(k: int) -> None:
+        side, _, i = firsts[k]
         plane = planes[i]
-        pixels = plane.y if side else plane.x
-        found[side, image] = signature(pixels, plane.mask, hash, hash_size)
+        reduced[k] = cell_means(plane.y if side else plane.x, plane.mask, *grid(hash, hash_size))
 
-    parallel(sign, len(firsts), len(firsts) * math.prod(planes.frame) // EASE)
+    parallel(reduce, len(firsts), len(firsts) * math.prod(planes.frame) // EASE)
+    # Few numbers are left, which Python works on in one thread at a time.
+    found: dict[tuple[int, int], tuple[Bits, Bits, float]] = {
+        (side, image): (*SIGNATURES[hash](cells, some, TIE * spread), spread)
+        for (side, image, _), (cells, some, spread) in zip(firsts, reduced, strict=True)
+    }
     scores, scored = np.empty((2, planes.count))
     for i in range(planes.count):
         (x, valid_x, spread_x), (y, valid_y, spread_y) = (
@@ -48,23 +53,21 @@ def sh(images: Images, mask: Array | None, hash: str, hash_size: int) -> Scores 
     return Scores(scores.reshape(planes.shape), scored.reshape(planes.shape))
 
 
-def signature(
-    image: Array, mask: Array | None, hash: str, hash_size: int
-) -> tuple[Bits, Bits, float]:
-    """Signature, which of its bits exist inside the mask, and the spread of the pixel values."""
+def cell_means(
+    image: Array, mask: Array | None, rows: int, columns: int
+) -> tuple[Array, Bits, float]:
+    """Mean of each cell inside the mask, which cells have any, and the spread of the pixels."""
     if mask is not None and mask.all():
         mask = None
     low, high = extremes(image, mask)
-    shape = grid(hash, hash_size)
-    sums = np.empty(shape)
-    covered = None if mask is None else np.empty(shape)
+    sums = np.empty((rows, columns))
+    covered = None if mask is None else np.empty((rows, columns))
     # Sums of bytes are exact in few bits, which makes them fast.
     least = np.int32(low) if image.dtype == np.uint8 else np.float64(low)
     line = np.empty(image.shape[1], dtype=least.dtype)
     _cell_sums(image, mask, least, line, sums, covered)
-    (height, width), (rows, columns) = image.shape, shape
-    cells, some = means(sums, covered, (height / rows) * (width / columns))
-    return *SIGNATURES[hash](cells, some, TIE * (high - low)), high - low
+    height, width = image.shape
+    return *means(sums, covered, (height / rows) * (width / columns)), high - low
 
 
 def extremes(image: Array, mask: Array | None) -> tuple[float, float]:

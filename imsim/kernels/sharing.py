@@ -29,8 +29,8 @@ def owners(
 
 def distinct(sides: tuple[NDArray[np.intp], ...]) -> list[tuple[int, int, int]]:
     """List side, number and first pair of every image."""
-    return [
-        (side, int(image), int(pair))
-        for side, own in enumerate(sides)
-        for image, pair in zip(*np.unique(own, return_index=True), strict=True)
-    ]
+    firsts: dict[tuple[int, int], int] = {}
+    for side, own in enumerate(sides):
+        for pair, image in enumerate(own.tolist()):
+            firsts.setdefault((side, image), pair)
+    return [(side, image, pair) for (side, image), pair in firsts.items()]

@@ -8,7 +8,7 @@ import numpy as np
 
 from imsim.kernels.blocks import BLOCK
 from imsim.kernels.jit import inline, kernel
-from imsim.kernels.planes import RUN, Planes, added, flat_rows
+from imsim.kernels.planes import RUN, Planes, added
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import Images
@@ -46,7 +46,8 @@ def mean_angle(images: Images, mask: Array | None, unit: float) -> Scores:
     """Mean angle; 0 if no pixel has one and the images are identical."""
     spectra = _Spectra(images, mask)
     theta, n, difference, pixels = spectra.sums(unit)
-    n = np.where((n == 0) & (difference == 0) & (pixels > 0), 1.0, n)
+    if not n.all():
+        n = np.where((n == 0) & (difference == 0) & (pixels > 0), 1.0, n)
     return Scores(theta / n, n)
 
 
@@ -55,7 +56,7 @@ class _Spectra:
 
     def __init__(self, images: Images, mask: Array | None) -> None:
         self._planes = Planes(images, mask, in_order=False)
-        *self.batch, self._channels = self._planes.shape
+        self.batch = self._planes.shape[:-1]
         self.count = math.prod(self.batch)
 
     def sums(self, unit: float, theta: Array | None = None, coloured: Array | None = None) -> Array:
@@ -68,20 +69,12 @@ class _Spectra:
         def task(i: int) -> None:
             element, run = divmod(i, runs)
             part = slice(run * rows, (run + 1) * rows)
-            x, y, mask = self._stack(element, part)
+            x, y, mask = self._planes.spectra(element, part)
             maps = [m if m is None else m[element, part].reshape(-1) for m in (theta, coloured)]
             _spectral_angles(x, y, mask, unit, *maps, found[run, :, element])
 
         parallel(task, self.count * runs, self.count * height * width)
         return added(found).reshape(4, *self.batch, 1)
-
-    def _stack(self, element: int, part: slice) -> tuple[Array, Array, Array | None]:
-        """Return rows of all channels, shape (channels, pixels), and of the mask."""
-        first = element * self._channels
-        planes = [self._planes[first + c] for c in range(self._channels)]
-        x = np.stack([plane.x[part].reshape(-1) for plane in planes])
-        y = np.stack([plane.y[part].reshape(-1) for plane in planes])
-        return x, y, flat_rows(planes[0].mask, part.start, part.stop)
 
 
 @kernel
@@ -93,7 +86,7 @@ def _spectral_angles(x, y, mask, unit, theta, coloured, out):  # type: ignore[no
     for start in range(0, pixels, BLOCK):
         size = min(BLOCK, pixels - start)
         xx, yy, minus, plus = room[0, :size], room[1, :size], room[2, :size], room[3, :size]
-        room[:] = 0
+        room[:, :size] = 0
         for channel in range(channels):
             p, q = x[channel, start : start + size], y[channel, start : start + size]
             for i in range(size):

@@ -19,7 +19,6 @@ import numpy as np
 from imsim.kernels.jit import exact, kernel
 from imsim.kernels.positions import Positions, exact_taps, is_uniform, least_weight
 from imsim.kernels.windows import (
-    TILE,
     add_row,
     add_totals,
     aligned,
@@ -30,6 +29,7 @@ from imsim.kernels.windows import (
     load_mask,
     local_offset,
     not_finite,
+    workspace,
 )
 from imsim.portable.arrays import keep
 from imsim.portable.coarse import automatic_factor, block_mean
@@ -95,24 +95,18 @@ def quality_strip(x, y, mask, out, values, valid, taps, ones, constants, roundin
     part of the local power are 0, and quotients of zeros follow UIQ's rules.
     """
     size = len(taps)
-    tile = TILE // constants.itemsize
     scale, c1, c2, least = constants
     is_uniform = taps[0] == 1
     full = constants.dtype.type(size**2 if is_uniform else 1)
     if ones is not None and mask is None:
         c2 *= constants.dtype.type((size**2 - 1) / size**2)
-    rows = aligned(3, tile + size - 1, constants)
-    u, d, inside = rows[0], rows[1], rows[2]
     planes = 4 if mask is None else 5
-    slots = aligned(size, planes * tile, constants)
-    ring = slots.reshape(size, planes, tile)
-    flat_sums = aligned(1, planes * tile, constants)[0]
-    sums = flat_sums.reshape(planes, tile)
-    weights = sums[planes - 1]
+    rows, ring, slots, sums, flat_sums, found = workspace(size, planes, constants)
+    u, d, inside, weights = rows[0], rows[1], rows[2], sums[planes - 1]
+    tile = found.size
     count_slots = aligned(size, tile, constants)
     count_ring = count_slots.reshape(size, 1, tile)
     counts = aligned(1, tile, constants)[0]
-    found = aligned(1, tile, constants)[0]
     scored = np.ones(tile, np.bool_)
     totals = np.zeros(tile)
 

@@ -29,6 +29,22 @@ def aligned(rows, length, like):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def workspace(size, planes, like):  # type: ignore[no-untyped-def]
+    """Return what windows of `size` pixels a side need in a tile, in the dtype of `like`.
+
+    Three rows of pixels; a ring buffer of the last rows, filtered, with so many planes in each of
+    its slots, once as (slots, planes, columns) and once with the planes of a slot as one row; their
+    sums, likewise; and a row of results.
+    """
+    tile = TILE // like.itemsize
+    rows = aligned(3, tile + size - 1, like)
+    slots = aligned(size, planes * tile, like)
+    flat_sums = aligned(1, planes * tile, like)[0]
+    sums, found = flat_sums.reshape(planes, tile), aligned(1, tile, like)[0]
+    return rows, slots.reshape(size, planes, tile), slots, sums, flat_sums, found
+
+
+@kernel
 def local_offset(image, mask, left, right):  # type: ignore[no-untyped-def]
     """Return a number close to the mean of a tile, to subtract before taking moments.
 

@@ -53,6 +53,8 @@ def means(sums: Array, covered: Array | None, area: float) -> tuple[Array, Bits]
 
 def without_gaps(cells: Array, some: Bits) -> Array:
     """Give empty cells the mean of the others."""
+    if some.all():
+        return cells
     return np.where(some, cells, cells[some].mean() if some.any() else 0.0)
 
 
@@ -69,14 +71,21 @@ def wavelet_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
     return above_median(pywt.wavedec2(without_gaps(cells, some), "haar", level=level)[0], some, tie)
 
 
+@functools.lru_cache(maxsize=8)
+def cosines(count: int, cells: int) -> NDArray[np.float64]:
+    """Rows of the cosine transform (type II) of a line of cells, from frequency 0 on."""
+    waves: NDArray[np.float64] = np.cos(
+        math.pi / cells * np.arange(count)[:, None] * (np.arange(cells) + 0.5)
+    )
+    return waves
+
+
 def perceptual_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
     """Coefficients of the lowest frequencies of the cosine transform above their median."""
-    from scipy.fft import dctn  # slow to import
-
-    size = len(cells) // OVERSAMPLING
+    waves = cosines(len(cells) // OVERSAMPLING, len(cells))
     # Scaled so that rounding of cells shows in a coefficient as large as in a cell.
-    coefficients = dctn(without_gaps(cells, some)) / (4 * len(cells))
-    return above_median(coefficients[:size, :size], some, tie)
+    coefficients = waves @ without_gaps(cells, some) @ waves.T / len(cells)
+    return above_median(coefficients, some, tie)
 
 
 def difference_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
