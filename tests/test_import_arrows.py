@@ -30,10 +30,13 @@ ALLOWED: dict[str, set[str]] = {
     "registry": LEAVES,
     # Of the engine, the check of input that is wrong for every metric.
     "comparison": {"registry", "engine", "validation"} | LEAVES,
-    "cli": {"", "_images", "_version", "anomaly", "comparison", "registry"} | LEAVES,
-    "_images": LEAVES,
+    "cli": {"", "cli", "_images", "_version", "anomaly", "comparison", "pages", "registry"}
+    | LEAVES,
+    "_images": {"_images"} | LEAVES,
+    # Colour maps and self-contained HTML pages, which command and workflow share.
+    "pages": {"", "pages"} | LEAVES,
     "__main__": {"cli"},
-    "anomaly": {"", "anomaly"},
+    "anomaly": {"", "anomaly", "pages"},
 }
 # A metric that is made of another one; no other metric imports one.
 MADE_OF = {"issm": {"imsim.metrics.ssim"}}
@@ -54,11 +57,12 @@ HOMES = {
     "cupy": set(),
     "array_api_strict": set(),
     "pytest": set(),
-    "PIL": {"_images", "anomaly"},
-    "tifffile": {"_images", "anomaly"},
+    "PIL": {"_images", "pages"},
+    "tifffile": {"_images"},
     "pywt": {"metrics", "portable"},
     "skimage": {"metrics", "portable"},
     "argparse": {"cli"},
+    "tqdm": {"cli", "anomaly"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

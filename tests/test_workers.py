@@ -67,16 +67,24 @@ def test_calls_from_many_threads() -> None:
             assert future.result() == expected
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def same_in_children(method: str) -> bool:
+    """Whether processes started after the pool was used compute what this one does."""
+    with imsim.workers(3):
+        expected = scores()
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        return pool.map_async(scores_in_child, [1, 3]).get(timeout=120) == [expected] * 2
+
+
 @pytest.mark.parametrize(
     "method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()]
 )
 def test_after_a_process_is_started(method: str) -> None:
-    with imsim.workers(3):
-        expected = scores()  # the pool of this process has been used
-    context = multiprocessing.get_context(method)
-    with context.Pool(2) as pool:
-        assert pool.map_async(scores_in_child, [1, 3]).get(timeout=120) == [expected] * 2
+    """In an interpreter of its own: where another test loaded JAX, a fork would make it warn."""
+    code = (
+        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+        f"import test_workers; print(test_workers.same_in_children({method!r}))"
+    )
+    assert run_python(code) == "True"
 
 
 def test_every_task_runs_once_in_several_threads() -> None:

@@ -181,13 +181,18 @@ class _Work:
             (luminance, *chrominance), valid = self._planes(*wanted[k])
             lowest = np.min(luminance, where=True if valid is None else valid, initial=math.inf)
             # No filter passes the mean; taking out the minimum makes a constant image exactly 0.
-            spectra[k] = scipy.fft.fft2(luminance - lowest if lowest < math.inf else luminance)
+            moved = luminance - lowest if lowest < math.inf else luminance
+            # Nothing to transform in a constant image, such as a model of no texture returns.
+            spectra[k] = scipy.fft.fft2(moved) if moved.any() else None
             framed = np.zeros((self.cells[0] + 2, self.cells[1] + 2), dtype=self.dtype)
             framed[1:-1, 1:-1] = luminance
             features[k] = Features(framed, luminance, tuple(chrominance), valid)
 
         def turn(index: int) -> None:
             k, o = divmod(index, ORIENTATIONS)
+            if spectra[k] is None:
+                energies[k, o], amplitudes[k, o], noise[k, o] = 0, 0, 0
+                return
             try:
                 space = self._workspaces.pop()
             except IndexError:

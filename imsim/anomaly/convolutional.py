@@ -1,0 +1,319 @@
+"""Small convolutional autoencoder, in JAX."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+import imsim
+from imsim.anomaly import training
+from imsim.anomaly.inputs import check_images
+from imsim.anomaly.network import autoencoder
+from imsim.anomaly.parameters import Parameterised
+from imsim.anomaly.principal import Floats
+from imsim.anomaly.storage import Stored
+
+_AT_ONCE = 16
+"""Images that are reconstructed in one call of the network."""
+
+
+class ConvAutoencoder(Parameterised, Stored):
+    r"""Reconstruct images by a small convolutional network that was trained on good ones.
+
+    The encoder halves the image once for each entry of `channels`, by convolutions of
+    :math:`4 \times 4` with stride 2; a convolution of :math:`1 \times 1` keeps `bottleneck`
+    numbers for each place. The decoder mirrors it with convolutions of :math:`3 \times 3` that
+    give the four pixels of each place twice as fine. Between them stand rectifiers. Being
+    convolutional throughout, it takes images of any size.
+
+    A network that only copies learns to copy foreign bodies too. This one is trained as a
+    denoising autoencoder [2]_: it sees good images with random ellipses in them, bright and dark,
+    thin and thick, sharp-edged and faint, and has to return the images without. No real defect is
+    needed. With ``corruption=0`` the size of the code, ``bottleneck / 4**len(channels)`` numbers
+    per pixel, is all that keeps foreign bodies out of the reconstruction.
+
+    Parameters
+    ----------
+    channels : sequence of int, optional
+        Features after each halving.
+    bottleneck : int, optional
+        Features of the code.
+    patch : int, optional
+        Side of the random patches to train on, a multiple of ``2**L``; None, or a side beyond the
+        images', trains on whole images.
+    corruption : float, optional
+        Probability, in [0, 1], of each of the synthetic foreign bodies, about two to a patch of
+        64 x 64, that are put into the training images for the network to take out again. 0 trains
+        a plain autoencoder.
+    loss : {"mse", "ssim"}, optional
+        Mean squared error, or 1 - `imsim.ssim`, inside the masks.
+    epochs : int, optional
+        The most passes over the training images; a pass takes as many patches as tile them.
+    batch_size : int, optional
+        Patches, or images, in each step of the optimiser, Adam [1]_.
+    learning_rate : float, optional
+        Its step.
+    validation : float, optional
+        Fraction of the images, in [0, 1), kept from training to tell when to stop. With 0, or a
+        single image, the loss on the training images tells.
+    patience : int, optional
+        Training ends when the validation loss has not fallen for so many epochs.
+    seed : int, optional
+        Of the first weights, the split, the order and the patches. The same seed gives the same
+        weights on the same machine.
+    progress : bool, optional
+        Whether to show a progress bar; None shows it on terminals only.
+
+    Attributes
+    ----------
+    network_ : equinox.Module
+        The network, with the weights of the best epoch.
+    offset_, scale_ : float
+        Mean and standard deviation of the training pixels inside their masks; every image is
+        normalised by these two, never by its own.
+    history_ : dict of str to list of float
+        ``"loss"`` and ``"validation_loss"`` of each epoch; the second is empty without validation.
+    best_epoch_ : int
+        Index into these of the epoch whose weights were kept.
+
+    Notes
+    -----
+    Pixels outside a mask, and what is added to a size that the strides do not divide, enter the
+    network as the mean, and neither count in the loss nor in the result.
+
+    JAX computes in float32 on the device that it finds. What it compiles is kept for each size of
+    image; batches are filled up to 1, 2, 4, 8 or 16 images.
+
+    References
+    ----------
+    .. [1] Kingma and Ba 2015, Adam: a method for stochastic optimization, 3rd International
+       Conference on Learning Representations, doi:10.48550/arXiv.1412.6980.
+    .. [2] Vincent, Larochelle, Bengio and Manzagol 2008, Extracting and composing robust features
+       with denoising autoencoders, 25th International Conference on Machine Learning, 1096-1103,
+       doi:10.1145/1390156.1390294.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly import ConvAutoencoder
+    >>> y, x = np.mgrid[:16, :16]
+    >>> waves = np.sin(x / 3 + y / 5 + np.arange(20)[:, None, None])
+    >>> model = ConvAutoencoder(channels=(8,), epochs=3).fit(waves)
+    >>> model.reconstruct(waves).shape
+    (20, 16, 16)
+    >>> model.history_["loss"][-1] < model.history_["loss"][0]
+    True
+    """
+
+    network_: eqx.nn.Sequential
+    offset_: float
+    scale_: float
+    history_: dict[str, list[float]]
+    best_epoch_: int
+
+    def __init__(
+        self,
+        channels: tuple[int, ...] = (16, 32),
+        bottleneck: int = 32,
+        patch: int | None = 64,
+        corruption: float = 0.5,
+        loss: str = "mse",
+        epochs: int = 30,
+        batch_size: int = 16,
+        learning_rate: float = 4e-3,
+        validation: float = 0.1,
+        patience: int = 6,
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> None:
+        self.channels = channels
+        self.bottleneck = bottleneck
+        self.patch = patch
+        self.corruption = corruption
+        self.loss = loss
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.validation = validation
+        self.patience = patience
+        self.seed = seed
+        self.progress = progress
+
+    def fit(self, images: Any, masks: Any = None) -> Self:
+        """Train a new network on good images.
+
+        Parameters
+        ----------
+        images : array_like, shape (n, height, width)
+            Any real dtype.
+        masks : array_like of bool, shape (n, height, width) or (height, width), optional
+            True = use; by default every pixel is used.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DTypeError, ShapeError, MaskError
+            If images or masks are not as said, or hold NaN or infinity inside; if no pixel is
+            inside; if SSIM's window of 11 x 11 pixels does not fit.
+        OptionError
+            If a parameter is none of those that are allowed.
+        ImsimError
+            If the training diverges.
+        """
+        plan = self._plan()
+        pixels, used = check_images(images, masks)
+        if used is None:
+            used = np.ones(pixels.shape, dtype=np.bool_)
+        if not used.any():
+            raise imsim.MaskError("masks are False everywhere; there is nothing to learn from")
+        least = min(pixels.shape[1:] if self.patch is None else (*pixels.shape[1:], self.patch))
+        if self.loss == "ssim" and least < 11:
+            raise imsim.ShapeError(
+                f"images or patches are {least} pixels wide or high, loss='ssim' needs 11: "
+                "use larger ones, or loss='mse'"
+            )
+        values = pixels[used]
+        self.offset_ = float(values.mean(dtype=np.float64))
+        self.scale_ = float(values.std(dtype=np.float64)) or 1.0
+        examples = training.Examples(self._normalised(pixels, used), self._padded(used))
+        rng = np.random.default_rng(self.seed)
+        order = rng.permutation(len(pixels))
+        wanted = max(1, round(self.validation * len(pixels))) if self.validation else 0
+        held_out, rest = np.split(order, [min(wanted, len(pixels) - 1)])
+        trained = training.train(
+            autoencoder(tuple(self.channels), self.bottleneck, jax.random.key(self.seed)),
+            examples.at(rest),
+            examples.at(held_out) if held_out.size else None,
+            plan,
+            rng,
+        )
+        self.network_ = trained.network
+        self.best_epoch_ = trained.best_epoch
+        self.history_ = {"loss": trained.losses, "validation_loss": trained.validation_losses}
+        return self
+
+    def reconstruct(self, images: Any, masks: Any = None) -> Floats:
+        """Return what the network makes of each image.
+
+        Parameters
+        ----------
+        images : array_like, shape (n, height, width)
+            Any real dtype and any size.
+        masks : array_like of bool, shape (n, height, width) or (height, width), optional
+            True = use; pixels outside have no influence.
+
+        Returns
+        -------
+        float32 array, shape (n, height, width)
+            0 outside the masks.
+
+        Raises
+        ------
+        DTypeError, ShapeError, MaskError
+            If images or masks are not as said, or hold NaN or infinity inside.
+        ImsimError
+            If the model is not fitted.
+        """
+        self._check_fitted()
+        pixels, used = check_images(images, masks)
+        normalised = self._normalised(pixels, used)
+        result = np.empty_like(pixels)
+        n, height, width = pixels.shape
+        for start in range(0, n, _AT_ONCE):
+            batch = normalised[start : start + _AT_ONCE]
+            filled = 1 << (len(batch) - 1).bit_length()  # few sizes, each compiled once
+            whole = np.pad(batch, [(0, filled - len(batch)), (0, 0), (0, 0)])
+            found = training.reconstruct(self.network_, whole)
+            result[start : start + len(batch)] = found[: len(batch), :height, :width]
+        result *= np.float32(self.scale_)
+        result += np.float32(self.offset_)
+        if used is not None:
+            result[~used] = 0
+        return result
+
+    def get_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what `from_state` needs: parameters, and what was fitted, as arrays."""
+        self._check_fitted()
+        weights = jax.tree.leaves(eqx.filter(self.network_, eqx.is_array))
+        arrays = {f"weights_{i}": np.asarray(array) for i, array in enumerate(weights)}
+        arrays |= {name: np.array(values) for name, values in self.history_.items()}
+        for name in ("offset", "scale", "best_epoch"):
+            arrays[name] = np.array(getattr(self, f"{name}_"))
+        return self.get_params(), arrays
+
+    @classmethod
+    def from_state(cls, parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        """Make a fitted model of what `get_state` returned."""
+        model = cls(**{**parameters, "channels": tuple(parameters["channels"])})
+        key = jax.random.key(0)  # for the shapes only
+        empty = eqx.filter_eval_shape(autoencoder, model.channels, model.bottleneck, key)
+        shapes, rest = eqx.partition(empty, lambda leaf: hasattr(leaf, "shape"))
+        leaves, tree = jax.tree.flatten(shapes)
+        weights = [jnp.asarray(arrays[f"weights_{i}"]) for i in range(len(leaves))]
+        if any(new.shape != old.shape for new, old in zip(weights, leaves, strict=True)):
+            raise imsim.ShapeError("the weights do not have the shapes of this network")
+        model.network_ = eqx.combine(jax.tree.unflatten(tree, weights), rest)
+        model.history_ = {name: arrays[name].tolist() for name in ("loss", "validation_loss")}
+        model.offset_, model.scale_ = float(arrays["offset"]), float(arrays["scale"])
+        model.best_epoch_ = int(arrays["best_epoch"])
+        return model
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "network_"):
+            raise imsim.ImsimError("this ConvAutoencoder is not fitted: call fit(good_images)")
+
+    def _padded(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Add zeros below and on the right, to a size that the strides divide."""
+        stride = 2 ** len(self.channels)
+        return np.pad(array, [(0, 0), *((0, -size % stride) for size in array.shape[1:])])
+
+    def _normalised(self, pixels: Floats, used: NDArray[np.bool_] | None) -> Floats:
+        values = (pixels - np.float32(self.offset_)) / np.float32(self.scale_)
+        if used is not None:
+            values[~used] = 0
+        return self._padded(values)
+
+    def _plan(self) -> training.Plan:
+        """Check the parameters."""
+        if self.progress not in (None, True, False):
+            raise imsim.OptionError(f"progress={self.progress!r}; expected True, False or None")
+        if self.loss not in training.LOSSES:
+            raise imsim.OptionError(f"loss={self.loss!r}; expected 'mse' or 'ssim'")
+        channels = self.channels
+        if not isinstance(channels, tuple | list) or not channels:
+            raise imsim.OptionError(
+                f"channels={channels!r}; expected a tuple of integers, e.g. (16, 32)"
+            )
+        wholes = {f"channels[{i}]": value for i, value in enumerate(channels)}
+        wholes |= {name: getattr(self, name) for name in ("bottleneck", "epochs", "batch_size")}
+        for name, value in {**wholes, "patience": self.patience}.items():
+            _check(name, value, numbers.Integral, 1, math.inf, "an integer of at least 1")
+        _check("seed", self.seed, numbers.Integral, 0, 2**32 - 1, "an integer in [0, 2**32)")
+        rate = self.learning_rate
+        _check("learning_rate", rate, numbers.Real, 1e-30, 1e30, "a positive number")
+        _check("validation", self.validation, numbers.Real, 0, 1 - 1e-9, "a fraction in [0, 1)")
+        _check("corruption", self.corruption, numbers.Real, 0, 1, "a probability in [0, 1]")
+        stride = 2 ** len(channels)
+        if self.patch is not None:
+            _check("patch", self.patch, numbers.Integral, stride, math.inf, "an integer, or None")
+            if self.patch % stride:
+                raise imsim.OptionError(
+                    f"patch={self.patch}; expected a multiple of {stride}, by which the "
+                    f"{len(channels)} halvings divide the image"
+                )
+        return training.Plan(*(getattr(self, name) for name in training.Plan._fields))
+
+
+def _check(name: str, value: Any, kind: Any, least: float, most: float, expected: str) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
+        raise imsim.OptionError(f"{name}={value!r}; expected {expected}")

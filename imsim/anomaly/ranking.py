@@ -1,0 +1,307 @@
+"""Which similarity measure tells good images from anomalous ones."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+import imsim
+from imsim.anomaly import scoring
+from imsim.anomaly.evaluation import Evaluation, evaluate
+from imsim.anomaly.inputs import check_masks
+from imsim.anomaly.separation import Separation, check_bootstrap, check_labels, separate
+
+__all__ = ["Evaluation", "Ranked", "Ranking", "evaluate", "rank_metrics"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked(Separation):
+    """One metric and aggregate, and how well it tells anomalous images from good ones."""
+
+    metric: str
+    """Name of the metric, see `imsim.METRICS`."""
+    aggregate: str
+    """How a score of the image came about, see `imsim.anomaly.scoring.AGGREGATES`."""
+    images_per_second: float
+    """Measured throughput of the comparison alone."""
+    scores: NDArray[np.float64]
+    """One for each image; larger = more anomalous, NaN = could not be scored."""
+
+    @property
+    def name(self) -> str:
+        """Metric and aggregate, such as "fsim worst"."""
+        return f"{self.metric} {self.aggregate}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers, without the scores and the curve, as JSON can hold them."""
+        return {
+            "metric": self.metric,
+            "aggregate": self.aggregate,
+            "auroc": self.auroc,
+            "auroc_low": self.interval[0],
+            "auroc_high": self.interval[1],
+            "accuracy": self.accuracy,
+            "balanced_accuracy": self.balanced_accuracy,
+            "threshold": self.threshold if math.isfinite(self.threshold) else None,
+            "detection_at_1_percent": self.detection_at_1_percent,
+            "images_per_second": self.images_per_second,
+            "unscored": list(self.unscored),
+        }
+
+
+class Ranking(Sequence[Ranked]):
+    """Metrics and aggregates in the order of their AUROC, best first; prints as a table.
+
+    Attributes
+    ----------
+    labels : bool array, shape (n,)
+        True = anomalous.
+    skipped : dict of str
+        The metrics and aggregates that could not run on this input, with the reason.
+    confidence : float
+        The confidence of the intervals.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[Ranked],
+        *,
+        labels: NDArray[np.bool_],
+        skipped: dict[str, str],
+        confidence: float,
+    ) -> None:
+        # The names settle ties, so that the order does not depend on anything else.
+        self._records = sorted(records, key=lambda r: (-r.auroc, -r.accuracy, r.name))
+        self.labels = labels
+        self.skipped = skipped
+        self.confidence = confidence
+
+    @overload
+    def __getitem__(self, index: int) -> Ranked: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Ranked]: ...
+    def __getitem__(self, index: int | slice) -> Ranked | list[Ranked]:
+        return self._records[index]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def best(self) -> Ranked:
+        """The record with the largest AUROC."""
+        return self._records[0]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return `Ranked.to_dict` of each record, best first."""
+        return [record.to_dict() for record in self]
+
+    def __repr__(self) -> str:
+        entries = ", ".join(f"{record.name} {record.auroc:.3f}" for record in self)
+        return f"Ranking([{entries}], skipped={self.skipped!r})"
+
+    def __str__(self) -> str:
+        """Return a table, a line per metric and aggregate."""
+        bad = int(self.labels.sum())
+        lines = [
+            f"{len(self.labels) - bad} good and {bad} anomalous images; {self.confidence:.0%} "
+            "intervals; accuracy at the best threshold;",
+            "found: the share of the anomalous images at 1% false alarms",
+            f"{'metric':8}{'score':8}{'AUROC':>7}  {'interval':14}{'accuracy':>10}{'balanced':>10}"
+            f"{'found':>9}{'images/s':>10}",
+        ]
+        for r in self:
+            interval = f"{r.interval[0]:.3f}-{r.interval[1]:.3f}"
+            lines.append(
+                f"{r.metric:8}{r.aggregate:8}{r.auroc:7.3f}  {interval:14}{r.accuracy:10.3f}"
+                f"{r.balanced_accuracy:10.3f}{r.detection_at_1_percent:9.3f}"
+                f"{r.images_per_second:10.0f}"
+                + (f"  ({len(r.unscored)} NaN)" if r.unscored else "")
+            )
+        for name, reason in self.skipped.items():
+            lines += textwrap.wrap(
+                f"{name:16}skipped: {reason}", width=100, subsequent_indent=" " * 16
+            )
+        return "\n".join(lines)
+
+
+def rank_metrics(
+    inputs: Any,
+    reconstructions: Any,
+    labels: Any,
+    *,
+    masks: Any = None,
+    data_range: float | None = None,
+    metrics: Iterable[str] | None = None,
+    aggregates: Iterable[str] | None = None,
+    window: int = scoring.WINDOW,
+    n_bootstrap: int = 1000,
+    confidence: float = 0.95,
+    random_state: int | None = 0,
+) -> Ranking:
+    """Find the similarity measure that tells good images from anomalous ones best.
+
+    Each measure compares every image with its reconstruction. How well the scores tell the two
+    kinds apart is said by the area under the ROC curve (AUROC) and its bootstrap interval.
+
+    Parameters
+    ----------
+    inputs : array_like, shape (n, height, width)
+        Images, as the model saw them, e.g. the ``inputs`` of `AnomalyDetector.reconstruct`.
+    reconstructions : array_like, shape (n, height, width)
+        What the model made of them.
+    labels : array_like, shape (n,)
+        1 or True = anomalous, 0 or False = good.
+    masks : array_like of bool, shape (n, height, width) or (height, width), optional
+        True = use. Pixels outside influence no score.
+    data_range : float, optional
+        Largest possible minus smallest possible pixel value; metrics that need it are skipped
+        without, except for uint8 and bool.
+    metrics : iterable of str, optional
+        Names of metrics, see `imsim.METRICS`; by default all of them.
+    aggregates : iterable of str, optional
+        Among `imsim.anomaly.scoring.AGGREGATES`; by default every one that the metric has.
+    window : int, optional
+        Side of the window of the aggregate "worst", in pixels.
+    n_bootstrap : int, optional
+        Number of draws with replacement, among the good and among the anomalous images. The same
+        draws serve every metric.
+    confidence : float, optional
+        Confidence of the percentile interval.
+    random_state : int or None, optional
+        Seed of the draws.
+
+    Returns
+    -------
+    Ranking
+        A sequence of `Ranked`, best first, that prints as a table. What cannot run on this input
+        is left out, and named with the reason in its ``skipped``. An image whose score is NaN,
+        because its mask leaves nothing to score or a pixel in it is NaN, is left out of the
+        numbers of that measure, counted in the table, and named in ``unscored`` of the record.
+
+    Raises
+    ------
+    ShapeError, DTypeError, MaskError
+        If images, reconstructions, masks and labels do not fit together.
+    OptionError
+        If a label is neither 0 nor 1, an option makes no sense, or no metric can run.
+
+    Notes
+    -----
+    Accuracy and balanced accuracy are those of the threshold that is best for these very images:
+    a threshold chosen beforehand reaches less. `evaluate` reports a detector's own. For the same
+    reason the AUROC of the best of many measures is a little too high: confirm the choice on
+    images that took no part in it. The interval says how much the AUROC varies with the images
+    drawn, not with the training of the model, and shrinks to one point where the two kinds are
+    perfectly apart.
+
+    References
+    ----------
+    Fawcett, T. (2006). An introduction to ROC analysis. Pattern Recognition Letters 27, 861-874.
+    https://doi.org/10.1016/j.patrec.2005.10.010
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly import rank_metrics
+    >>> images = np.random.default_rng(0).uniform(size=(40, 16, 16))
+    >>> labels = np.arange(40) >= 20
+    >>> images[labels, 4:8, 4:8] += 1
+    >>> ranking = rank_metrics(images, np.full_like(images, 0.5), labels, metrics=["se", "sh"])
+    >>> ranking.best.metric, ranking.best.auroc
+    ('se', 1.0)
+    """
+    check_bootstrap(n_bootstrap, confidence, random_state)
+    x, y = (
+        _images(name, value)
+        for name, value in (("inputs", inputs), ("reconstructions", reconstructions))
+    )
+    if x.shape != y.shape:
+        raise imsim.ShapeError(
+            f"inputs has shape {x.shape}, reconstructions has shape {y.shape}; expected the same"
+        )
+    used = None if masks is None else check_masks(masks, x.shape)
+    anomalous = check_labels(labels, len(x))
+    names = _names("metrics", metrics, tuple(imsim.METRICS))
+    wanted = _names("aggregates", aggregates, scoring.AGGREGATES)
+    scoring.check_window(window)
+    records, skipped = [], {}
+    for metric in names:
+        for aggregate in scoring.aggregates(metric):
+            if aggregate not in wanted:
+                continue
+            how = {"data_range": data_range, "aggregate": aggregate, "window": window}
+            try:
+                scores, speed = _timed(metric, x, y, used, **how)
+                separation = separate(
+                    scores,
+                    anomalous,
+                    n_bootstrap=n_bootstrap,
+                    confidence=confidence,
+                    random_state=random_state,
+                )
+            except imsim.ImsimError as error:
+                skipped[f"{metric} {aggregate}"] = str(error)
+                continue
+            records.append(
+                Ranked(
+                    **vars(separation),
+                    metric=metric,
+                    aggregate=aggregate,
+                    images_per_second=speed,
+                    scores=scores,
+                )
+            )
+    if not records:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        raise imsim.OptionError(
+            f"no metric could run on this input: {reasons or 'none has such an aggregate'}"
+        )
+    return Ranking(records, labels=anomalous, skipped=skipped, confidence=confidence)
+
+
+def _timed(
+    metric: str,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    masks: NDArray[np.bool_] | None,
+    **how: Any,
+) -> tuple[NDArray[np.float64], float]:
+    """Return the scores, and images per second once the kernels are compiled."""
+    first = None if masks is None else masks[:1]
+    scoring.anomaly_scores(metric, x[:1], y[:1], masks=first, **how)
+    began = time.perf_counter()
+    scores = scoring.anomaly_scores(metric, x, y, masks=masks, **how)
+    return scores, len(x) / (time.perf_counter() - began)
+
+
+def _images(name: str, value: Any) -> NDArray[Any]:
+    images = np.asarray(value)
+    if images.dtype.kind not in "buif":
+        raise imsim.DTypeError(
+            f"{name} has dtype {images.dtype}; expected booleans, integers or real floats"
+        )
+    if images.ndim != 3 or 0 in images.shape:
+        raise imsim.ShapeError(
+            f"{name} has shape {images.shape}; expected a non-empty (n, height, width)"
+        )
+    return images
+
+
+def _names(option: str, given: Iterable[str] | None, known: Sequence[str]) -> list[str]:
+    if given is None:
+        return list(known)
+    choices = ", ".join(map(repr, known))
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise imsim.OptionError(f"{option}={given!r}; expected a list of names, of {choices}")
+    names = list(dict.fromkeys(given))
+    for name in names:
+        if name not in known:
+            raise imsim.OptionError(f"{option} holds {name!r}; expected names of {choices}")
+    return names

@@ -1,0 +1,210 @@
+"""Contaminants and defects: what they are made of, their shapes, and where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from imsim.anomaly.simulate.physics import FIELD, Floats, Foreign
+
+Points = npt.NDArray[np.float64]
+# Path length in mm at positions (along, across) in mm relative to the body's own axes.
+Shape = Callable[[Points, Points], Points]
+
+
+def _chord(radius: Points | float, distance: Points) -> Points:
+    """Path length through a cylinder or sphere at a distance from its axis or centre."""
+    return 2 * np.sqrt(np.maximum(radius**2 - distance**2, 0))
+
+
+def _lobes(
+    generator: np.random.Generator, orders: list[int], spread: float
+) -> Callable[[Points], Points]:
+    """Outline in polar coordinates: 1 and harmonics with amplitudes of about spread / order."""
+    amplitudes = generator.normal(0, spread, len(orders)) / np.array(orders)
+    phases = generator.uniform(0, 2 * np.pi, len(orders))
+
+    def outline(angle: Points) -> Points:
+        radii: Points = 1 + np.cos(np.multiply.outer(angle, orders) + phases) @ amplitudes
+        return radii
+
+    return outline
+
+
+def _needle(scale: float, generator: np.random.Generator) -> Shape:
+    tilt = np.cos(generator.uniform(0, np.deg2rad(45)))
+    length, radius = 22.0 * scale * tilt, 0.4 * scale
+
+    def needle(along: Points, across: Points) -> Points:
+        return np.where(np.abs(along) < length / 2, _chord(radius, across) / tilt, 0)
+
+    return needle
+
+
+def _ball(scale: float, generator: np.random.Generator) -> Shape:
+    radius = 0.9 * scale
+    return lambda along, across: _chord(radius, np.hypot(along, across))
+
+
+def _shaving(scale: float, generator: np.random.Generator) -> Shape:
+    """A curled ribbon: an arc whose path length swings as it twists."""
+    bend = 4.0 * scale * generator.uniform(0.8, 1.3)
+    opening = generator.uniform(1.0, 2.4)
+    twist, phase = generator.uniform(2, 5), generator.uniform(0, 2 * np.pi)
+    width = 0.9 * scale
+
+    def shaving(along: Points, across: Points) -> Points:
+        angle = np.arctan2(across, along)
+        off = np.abs(np.hypot(along, across) - bend)
+        ribbon = (off < width / 2) & (np.abs(angle) < opening)
+        return np.where(ribbon, 0.4 * scale * (1 + 0.6 * np.cos(twist * angle + phase)), 0)
+
+    return shaving
+
+
+def _stone(scale: float, generator: np.random.Generator) -> Shape:
+    radius, flatness = 3.0 * scale, generator.uniform(0.6, 0.9)
+    outline = _lobes(generator, [2, 3, 4, 5, 6], 0.35)
+
+    def stone(along: Points, across: Points) -> Points:
+        reach = radius * np.clip(outline(np.arctan2(across, along)), 0.4, 1.7)
+        relative = np.hypot(along, across) / reach
+        return flatness * radius * _chord(1.0, np.minimum(relative, 1)) ** 0.7
+
+    return stone
+
+
+def _plate(corners: tuple[int, int], radius: float, thickness: float) -> Callable[..., Shape]:
+    """Flat piece with straight edges, with bevels: a shard."""
+
+    def make(scale: float, generator: np.random.Generator) -> Shape:
+        number = generator.integers(*corners, endpoint=True)
+        angles = (np.arange(number) + generator.uniform(-0.3, 0.3, number)) * 2 * np.pi / number
+        offsets = radius * scale * generator.uniform(0.55, 1.0, number)
+
+        def plate(along: Points, across: Points) -> Points:
+            inset = np.full(np.broadcast(along, across).shape, np.inf)
+            for angle, offset in zip(angles, offsets, strict=True):
+                np.minimum(
+                    inset, offset - along * np.cos(angle) - across * np.sin(angle), out=inset
+                )
+            # A triangle's far corners are cut off: no splinter leaves the box.
+            inset = np.minimum(inset, 1.5 * radius * scale - np.hypot(along, across))
+            path: Points = np.clip(2 * inset, 0, thickness * scale)
+            return path
+
+        return plate
+
+    return make
+
+
+def _bone(scale: float, generator: np.random.Generator) -> Shape:
+    """A splinter of a long bone: a shell around a light core, thicker at one end."""
+    length, radius = 13.0 * scale, 2.2 * scale
+    taper = generator.uniform(-0.5, 0.5)
+    core = generator.uniform(0.3, 0.6)
+
+    def bone(along: Points, across: Points) -> Points:
+        local = (
+            radius
+            * (1 + taper * along / length)
+            * np.sqrt(np.maximum(1 - (2 * along / length) ** 4, 0))
+        )
+        return _chord(local, across) - _chord(core * local, across)
+
+    return bone
+
+
+def _hollow_heart(scale: float, generator: np.random.Generator) -> Shape:
+    """A cavity with a few arms around the centre."""
+    radius, height = 8.0 * scale, 18.0 * scale
+    outline = _lobes(generator, [2, 3, 4, 5], 0.9)
+
+    def hollow(along: Points, across: Points) -> Points:
+        reach = radius * np.clip(outline(np.arctan2(across, along)), 0.25, 1.5)
+        return height * np.sqrt(np.maximum(1 - (np.hypot(along, across) / reach) ** 2, 0))
+
+    return hollow
+
+
+def _gap(scale: float, generator: np.random.Generator) -> Shape:
+    """A crack: a thin bent lens of air seen from its edge."""
+    length, width, depth = 24.0 * scale, 2.0 * scale, 16.0 * scale
+    bend = generator.uniform(-0.02, 0.02) / scale
+
+    def gap(along: Points, across: Points) -> Points:
+        opening = np.maximum(1 - (2 * along / length) ** 2, 0)
+        off = (across - bend * along**2) * (2 / width)
+        return depth * np.sqrt(np.maximum(opening**2 - off**2, 0))
+
+    return gap
+
+
+class Kind(NamedTuple):
+    """A kind of defect: its material, its shapes, and two lengths in mm at full size.
+
+    `reach` is the greatest distance of a part of it from its centre, `finest` its smallest
+    extent, which the subpixels have to resolve.
+    """
+
+    material: str
+    make: Callable[[float, np.random.Generator], Shape]
+    reach: float
+    finest: float
+
+
+DEFECTS = {
+    "needle": Kind("steel", _needle, 11.2, 0.8),
+    "ball": Kind("steel", _ball, 1.2, 1.8),
+    "shaving": Kind("steel", _shaving, 5.8, 0.9),
+    "stone": Kind("stone", _stone, 5.5, 3.0),
+    "glass": Kind("glass", _plate((3, 5), 4.0, 4.0), 6.0, 2.0),
+    "bone": Kind("bone", _bone, 7.0, 2.0),
+    "pvc": Kind("pvc", _plate((4, 4), 5.0, 5.0), 7.5, 3.0),
+    "hollow_heart": Kind("air", _hollow_heart, 12.0, 4.0),
+    "gap": Kind("air", _gap, 12.5, 2.0),
+}
+
+
+def place(
+    kind: str, scale: float, thickness: Floats, generator: np.random.Generator
+) -> tuple[Foreign, npt.NDArray[np.bool_]]:
+    """Put a defect into an item; return it with its mask: every pixel that it touches.
+
+    It lies at random where it would fit in at full size, so that the place does not depend on
+    `scale`; a hollow heart in the middle; what fits nowhere, as near to the middle as can be.
+    """
+    size = thickness.shape[0]
+    pixel = FIELD / size
+    defect = DEFECTS[kind]
+    depth = ndimage.distance_transform_edt(np.pad(thickness > 0, 1))[1:-1, 1:-1] * pixel
+    deepest = depth.max()
+    needed = 0.8 * deepest if kind == "hollow_heart" else min(defect.reach + 2, 0.95 * deepest)
+    candidates = np.argwhere(depth >= needed)
+    row, column = candidates[int(generator.random() * len(candidates))]
+    # Within its pixel, too, it lies anywhere.
+    centre = np.array([row, column]) + generator.random(2)
+    turn = generator.uniform(0, 2 * np.pi)
+    shape = defect.make(scale, generator)
+
+    half = int(np.ceil(defect.reach * scale / pixel)) + 1
+    box = (
+        slice(max(row - half, 0), min(row + half + 1, size)),
+        slice(max(column - half, 0), min(column + half + 1, size)),
+    )
+    times = max(2, int(np.ceil(4 * pixel / (defect.finest * scale))))
+    y, x = (
+        ((np.arange(s.start * times, s.stop * times) + 0.5) / times - c) * pixel
+        for s, c in zip(box, centre, strict=True)
+    )
+    along = x[None, :] * np.cos(turn) + y[:, None] * np.sin(turn)
+    across = y[:, None] * np.cos(turn) - x[None, :] * np.sin(turn)
+    path: Floats = shape(along, across).astype(np.float32)
+    mask = np.zeros((size, size), bool)
+    rows, columns = (s.stop - s.start for s in box)
+    mask[box] = path.reshape(rows, times, columns, times).max(axis=(1, 3)) > 0
+    return Foreign(defect.material, box, path), mask

@@ -1,0 +1,284 @@
+"""From path lengths to raw counts: tube, scatter, blur, photon noise, detector."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import fft, ndimage
+
+from imsim import OptionError
+from imsim.anomaly.simulate.attenuation import ENERGIES, attenuation
+
+FIELD = 112.0  # mm: width and height of the imaged field in the plane of the item
+OPEN_COUNTS = 45_000.0  # mean counts of the open beam above the dark level, of 65 535
+FRAMES = 64  # frames averaged into the flat and the dark field
+SCATTER_REACH = 14.0  # mm: standard deviation of the scatter kernel
+LOWEST = 12.0  # keV: what the tube's window and the belt let through
+
+Floats = npt.NDArray[np.float32]
+
+
+def _check(owner: object, **limits: tuple[float, float]) -> None:
+    for name, (low, high) in limits.items():
+        value = getattr(owner, name)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, Real)
+            or not low <= float(value) <= high
+        ):
+            raise OptionError(f"{name}={value!r}: give a number from {low:g} to {high:g}")
+
+
+@dataclass(frozen=True)
+class Beam:
+    r"""X-ray tube and scatter.
+
+    The photon spectrum is Kramers' :math:`N(E) \propto U / E - 1` from 12 keV on, behind aluminium
+    and without the characteristic lines of the anode. Its bins are weighted with their energy, as
+    an energy-integrating detector does, so that beam hardening emerges from the sum
+    :math:`\sum_k w_k \exp(-\mu(E_k)\, t)`.
+
+    Parameters
+    ----------
+    kvp : float
+        Tube voltage in kV, 20 to 150.
+    filtration : float
+        Aluminium filter in mm, 0 to 50.
+    bins : int
+        Energy bins, 1 to 200; 1 is a monoenergetic beam at the mean energy of the spectrum.
+    scatter : float
+        Strength of the scatter, 0 to 2: added to the primary transmission :math:`P` is this times
+        :math:`-P \ln P` (what interacts on the way and still gets out), blurred by a Gaussian of
+        14 mm.
+
+    Raises
+    ------
+    OptionError
+        For values outside these ranges.
+
+    References
+    ----------
+    H. A. Kramers, On the theory of X-ray absorption and of the continuous X-ray spectrum,
+    Philosophical Magazine 46 (1923) 836-871, https://doi.org/10.1080/14786442308565244.
+
+    Examples
+    --------
+    >>> from imsim.anomaly import simulate
+    >>> energies, shares = simulate.Beam(kvp=60, bins=4).spectrum()
+    >>> energies.round(1), shares.round(2)
+    (array([21.4, 30.2, 41.3, 51.9]), array([0.11, 0.45, 0.34, 0.1 ]))
+    """
+
+    kvp: float = 70.0
+    filtration: float = 3.0
+    bins: int = 16
+    scatter: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check(self, kvp=(20, ENERGIES[-1]), filtration=(0, 50), bins=(1, 200), scatter=(0, 2))
+        if not isinstance(self.bins, int):
+            raise OptionError(f"bins={self.bins!r}: give a whole number of energy bins")
+
+    def spectrum(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the mean energies of the bins in keV and their shares of the photons."""
+        return _spectrum(self)
+
+
+@functools.lru_cache(maxsize=16)
+def _spectrum(beam: Beam) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    edges = np.linspace(LOWEST, beam.kvp, 40 * beam.bins + 1)
+    fine = (edges[1:] + edges[:-1]) / 2
+    photons = (beam.kvp / fine - 1) * np.exp(-attenuation("aluminium", fine) * beam.filtration)
+    photons = photons.reshape(beam.bins, -1)
+    shares = photons.sum(axis=1)
+    energies = (photons * fine.reshape(beam.bins, -1)).sum(axis=1) / shares
+    return energies, shares / shares.sum()
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Energy-integrating detector of 16 bits.
+
+    Parameters
+    ----------
+    photons : float
+        Detected photons per pixel in the open beam, 1 to 1e9.
+    blur : float
+        Focal spot and detector together: standard deviation of the blur in mm, 0 to 10.
+    gain_spread : float
+        Relative standard deviation of the pixels' gains, and again from column to column, 0 to
+        0.05.
+    shading : float
+        Relative fall of the open beam from the first row to the last, 0 to 0.2.
+    dark_level : float
+        Mean dark signal in counts, 0 to 5000; its pattern has a standard deviation of 5 %.
+    read_noise : float
+        Standard deviation in counts, 0 to 1000; the open beam has 45 000.
+
+    Raises
+    ------
+    OptionError
+        For values outside these ranges.
+
+    Examples
+    --------
+    >>> from imsim.anomaly import simulate
+    >>> dim = simulate.Detector(photons=5000)
+    >>> simulate.potatoes(1, detector=dim).images.shape
+    (1, 128, 128)
+    """
+
+    photons: float = 30_000.0
+    blur: float = 0.45
+    gain_spread: float = 0.02
+    shading: float = 0.1
+    dark_level: float = 400.0
+    read_noise: float = 8.0
+
+    def __post_init__(self) -> None:
+        _check(self, photons=(1, 1e9), blur=(0, 10), gain_spread=(0, 0.05), shading=(0, 0.2))
+        _check(self, dark_level=(0, 5000), read_noise=(0, 1000))
+
+
+class Fields(NamedTuple):
+    """What one detector is in truth, and its measured flat and dark field."""
+
+    gain: Floats
+    offset: Floats
+    flat: Floats
+    dark: Floats
+
+
+class Foreign(NamedTuple):
+    """A foreign body or a void: its path length in mm on the subpixels of a box of pixels."""
+
+    material: str
+    box: tuple[slice, slice]
+    thickness: Floats
+
+
+class Exposure(NamedTuple):
+    """Noise-free signals as fractions of the open beam, without and with the foreign body.
+
+    `quantum`: variance of the clean signal over its mean, times the photons of the open beam.
+    """
+
+    clean: Floats
+    signal: Floats
+    quantum: Floats
+
+
+def expose(
+    thickness: Floats, material: str, foreign: Foreign | None, beam: Beam, detector: Detector
+) -> Exposure:
+    """Shine through path lengths in mm, and through a foreign body that displaces the item.
+
+    The scatter is that of the clean item, so that the two signals differ only within the blur's
+    reach of the foreign body: what a small body changes in the scatter is far below the noise.
+    """
+    energies, shares = beam.spectrum()
+    open_beam = shares @ energies
+    mu = attenuation(material, energies).astype(np.float32)
+    weights = (shares * energies / open_beam).astype(np.float32)
+    through = np.exp(-mu[:, None, None] * thickness)
+    # einsum rather than matrix products: threads of a BLAS cost more than they give at this size.
+    primary, second_moment = np.einsum(
+        "wk,kij->wij", np.stack([weights, weights * energies.astype(np.float32)]), through
+    )
+    quantum = second_moment / primary / np.float32(open_beam)
+    clean = _blur(primary, detector.blur) + beam.scatter * _scatter(primary)
+    if foreign is None:
+        return Exposure(clean, clean, quantum)
+    change = np.zeros_like(primary)
+    rows, columns = change[foreign.box].shape
+    times = foreign.thickness.shape[0] // rows
+    local = thickness[foreign.box].repeat(times, axis=0).repeat(times, axis=1)
+    extra = attenuation(foreign.material, energies).astype(np.float32)[:, None, None]
+    extra = extra * foreign.thickness - mu[:, None, None] * np.minimum(foreign.thickness, local)
+    factor = (np.exp(-extra) - 1).reshape(-1, rows, times, columns, times)
+    lost = through[(slice(None), *foreign.box)] * factor.mean(axis=(2, 4))
+    change[foreign.box] = np.einsum("k,kij->ij", weights, lost)
+    return Exposure(clean, clean + _blur(change, detector.blur), quantum)
+
+
+def _blur(image: Floats, deviation: float) -> Floats:
+    """Blur by a Gaussian of `deviation` in mm, cut off at four of them."""
+    sigma = deviation / FIELD * image.shape[0]
+    blurred: Floats = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=4.0)
+    return blurred
+
+
+def _scatter(primary: Floats) -> Floats:
+    """Blur what interacts and gets out; beyond the border the field goes on as its mirror image."""
+    spectrum = fft.dctn(-primary * np.log(primary), norm="ortho")
+    frequency = np.arange(primary.shape[0]) * (np.pi * SCATTER_REACH / FIELD)
+    kernel = np.exp(-0.5 * frequency**2).astype(np.float32)
+    scattered: Floats = fft.idctn(spectrum * kernel[:, None] * kernel, norm="ortho")
+    return scattered
+
+
+def make_fields(
+    beam: Beam, detector: Detector, size: int, generator: np.random.Generator
+) -> Fields:
+    """Draw a detector's gain and dark pattern, and measure its flat and its dark field."""
+    shape = (size, size)
+    gain = 1 + detector.shading * np.linspace(0.5, -0.5, size)[:, None]
+    gain = gain * (1 + detector.gain_spread * generator.standard_normal(shape))
+    gain = gain * (1 + detector.gain_spread * generator.standard_normal((1, size)))
+    gain = np.clip(gain, 0.65, 1.35)  # the open beam never saturates
+    offset = detector.dark_level * (1 + 0.05 * generator.standard_normal(shape))
+    offset = np.maximum(offset, 0)
+    energies, shares = beam.spectrum()
+    photons = FRAMES * detector.photons * (shares @ energies) ** 2 / (shares @ energies**2)
+    frame = OPEN_COUNTS * gain * (generator.poisson(photons, shape) / photons)
+    noise = detector.read_noise / np.sqrt(FRAMES) * generator.standard_normal((2, *shape))
+    return Fields(
+        gain.astype(np.float32),
+        offset.astype(np.float32),
+        (offset + frame + noise[0]).astype(np.float32),
+        (offset + noise[1]).astype(np.float32),
+    )
+
+
+def count(
+    exposure: Exposure,
+    fields: Fields,
+    detector: Detector,
+    noise: np.random.Generator,
+    rest: np.random.Generator,
+) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
+    r"""Raw counts of an exposure and of its clean twin, with one noise realisation for both.
+
+    The compound Poisson signal of an energy-integrating detector is drawn as a scaled Poisson
+    number with the same mean and variance. The photons of the twin are those of the clean item;
+    a foreign body that absorbs takes each of them away with its probability (thinning), and
+    a void adds the missing ones, so that both are exactly Poisson and equal wherever the
+    expected signals are equal.
+    """
+    scale = np.float32(detector.photons) / exposure.quantum
+    clean = noise.poisson(exposure.clean * scale)
+    ratio = exposure.signal / exposure.clean
+    photons = clean.copy()
+    darker, lighter = ratio < 1, ratio > 1
+    photons[darker] = rest.binomial(clean[darker], np.maximum(ratio[darker], 0))
+    photons[lighter] += rest.poisson(((exposure.signal - exposure.clean) * scale)[lighter])
+    base = fields.offset + detector.read_noise * noise.standard_normal(clean.shape)
+    gain = OPEN_COUNTS * fields.gain / scale
+
+    def digitise(number: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+        return np.clip(np.rint(gain * number + base), 0, 65_535).astype(np.uint16)
+
+    return digitise(photons), digitise(clean)
+
+
+def contrast_to_noise(exposure: Exposure, fields: Fields, detector: Detector) -> float:
+    """Greatest contrast of a pixel, in standard deviations of its noise in the clean twin."""
+    photons = exposure.clean * exposure.quantum / detector.photons
+    read = detector.read_noise / (OPEN_COUNTS * fields.gain)
+    ratio = np.abs(exposure.signal - exposure.clean) / np.sqrt(photons + read**2)
+    return float(ratio.max())

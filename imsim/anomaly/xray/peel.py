@@ -1,0 +1,311 @@
+"""The virtual peel: texture and foreign bodies without the rim and the thickness of the item."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+import imsim
+from imsim.anomaly.parameters import Parameterised
+from imsim.anomaly.storage import Stored
+from imsim.anomaly.xray.beam import SMALLEST, as_stack, logarithm
+from imsim.anomaly.xray.filters import Doubles, Floats, autocovariance, eroded, matched, smoothed
+from imsim.anomaly.xray.segmentation import (
+    KINDS,
+    border,
+    find_items,
+    find_kind,
+    report,
+)
+from imsim.anomaly.xray.strength import deviation, strength
+
+_CLIP = 3.0
+"""Standard deviations of good texture beyond which a pixel does not pull the trend."""
+_TOGETHER = 64
+"""Images peeled at a time, which bounds the memory."""
+
+
+class Peeled(NamedTuple):
+    """Peeled images."""
+
+    images: Floats
+    """Texture in standard deviations of good texture, (n, height, width); 0 outside the mask."""
+    masks: NDArray[np.bool_]
+    """The interior, (n, height, width); empty for an image that cannot be used."""
+
+
+class _Texture(NamedTuple):
+    texture: Floats
+    trend: Floats
+    masks: NDArray[np.bool_]
+    problems: dict[int, str]
+
+
+class VirtualPeel(Parameterised, Stored):
+    r"""Peel items: keep the interior, take the smooth thickness trend out, equalise the noise.
+
+    1. Absorbance A from the pixel values; the frame's border is the open beam.
+    2. The item, as `segment` finds it, and its interior: `width` pixels away from its rim.
+    3. The trend: the mean of A over the item, weighted by a Gaussian of `trend` pixels, then once
+       more for what it left over. Beyond three standard deviations of good texture the second
+       round follows no further, so that a foreign body does not bend its surroundings.
+    4. Division by :math:`\sigma(A)`, the strength of good texture behind that much absorbance:
+       fewer photons and thicker material make it stronger.
+    5. A matched filter for a small body within such texture: what good texture is full of is
+       damped, and noise finer than the body is smoothed out.
+
+    The scale :math:`\sigma` and the filter are learned once from all good images; an image is
+    scaled by nothing of its own, so that nothing in it, metal least of all, can change how it is
+    shown. The result is in standard deviations of good images.
+
+    Parameters
+    ----------
+    width : int
+        Width of the peel in pixels: at the rim, thickness changes too steeply to be a trend.
+    trend : float
+        Standard deviation of the Gaussian in pixels; larger bodies than about twice that are
+        taken for thickness.
+    body : float
+        Standard deviation in pixels of the Gaussian body that the filter is matched to; bodies of
+        half to twice that pass nearly as well. 0 for no filter.
+    kind : {None, "transmission", "counts", "absorbance"}
+        What pixel values mean: transmission with the open beam at 1, counts proportional to it
+        (raw or 8-bit images with a bright background), or absorbance (the item is brighter). None
+        learns it from the good images as a whole, and refuses if they leave a doubt.
+    touching, several : bool
+        Whether to take images whose item touches the frame, and those with several items.
+    on_error : {"empty", "raise"}
+        What to do with an image that cannot be used: give it an empty mask and say so in a
+        `UnusableImageWarning`, or raise.
+
+    Attributes
+    ----------
+    kind_ : str
+        What pixel values mean.
+    levels_, sigmas_ : float32 array, shape (12,)
+        :math:`\sigma` at these levels of absorbance; linear between them, constant beyond.
+    spread_ : float
+        Standard deviation of the texture of good images, in units of absorbance.
+    autocovariance_ : float64 array, shape (16,)
+        Of good texture after step 4, by distance in pixels.
+    gain_ : float
+        What the filtered texture of good images is divided by.
+
+    References
+    ----------
+    Turin 1960, An introduction to matched filters, IRE Transactions on Information Theory 6,
+    311-329, doi:10.1109/TIT.1960.1057571.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly import xray
+    >>> y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    >>> noise = np.random.default_rng(0).normal(0, 0.01, (4, 64, 64))
+    >>> images = np.exp(-np.sqrt(np.maximum(0.6 - x**2 - y**2, 0))) + noise
+    >>> images[3, 32, 30:35] -= 0.2
+    >>> peeled = xray.VirtualPeel().fit(images[:3]).transform(images)
+    >>> bool(peeled.images[3].max() > 2 * peeled.images[2].max())
+    True
+    """
+
+    data_range = 120.0
+    """The metrics' data range for peeled images: with it, the constant in FSIM's similarity of
+    gradients is a few times the gradient that good texture, of standard deviation 1, has."""
+
+    kind_: str
+    levels_: Floats
+    sigmas_: Floats
+    spread_: float
+    autocovariance_: Doubles
+    gain_: float
+
+    def __init__(
+        self,
+        width: int = 6,
+        trend: float = 6.0,
+        body: float = 1.75,
+        kind: Literal["transmission", "counts", "absorbance"] | None = None,
+        touching: bool = True,
+        several: bool = True,
+        on_error: Literal["empty", "raise"] = "empty",
+    ) -> None:
+        self.width = width
+        self.trend = trend
+        self.body = body
+        self.kind = kind
+        self.touching = touching
+        self.several = several
+        self.on_error = on_error
+
+    def fit(self, images: Any) -> Self:
+        """Learn the scale from good images.
+
+        Parameters
+        ----------
+        images : array_like, shape (n, height, width)
+            Any real dtype. Images that cannot be used are left out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DTypeError, ShapeError
+            If the images are no real numbers of shape (n, height, width).
+        OptionError
+            If a parameter has no meaning, or the images leave a doubt about their kind.
+        ImsimError
+            If no image can be used, or the texture is constant.
+        """
+        self._check_parameters()
+        frames = as_stack("images", images)
+        self.kind_ = self.kind or find_kind(frames)
+        self.spread_ = np.inf  # the first trend follows everything
+        parts = [self._texture(part) for part in _parts(frames)]
+        report(_numbered(p.problems for p in parts), len(frames), self.on_error)
+        raw = np.concatenate([p.texture[p.masks] for p in parts])
+        if not raw.size:
+            raise imsim.ImsimError(
+                "no image has an interior to learn from: is width too large for the items?"
+            )
+        self.spread_ = max(deviation(raw), float(np.finfo(np.float32).tiny))
+        parts = [self._texture(part) for part in _parts(frames)]
+        texture = np.concatenate([p.texture[p.masks] for p in parts])
+        trend = np.concatenate([p.trend[p.masks] for p in parts])
+        self.levels_, self.sigmas_ = strength(texture, trend)
+        if self.body:
+            masks = [p.masks for p in parts]
+            equal = [self._equalised(p) for p in parts]
+            self.autocovariance_ = autocovariance(equal, masks)
+            filtered = [matched(t, self.autocovariance_, self.body) for t in equal]
+            inside = np.concatenate([t[m] for t, m in zip(filtered, masks, strict=True)])
+            self.gain_ = max(deviation(inside), float(np.finfo(np.float32).tiny))
+        return self
+
+    def transform(self, images: Any) -> Peeled:
+        """Peel images.
+
+        Parameters
+        ----------
+        images : array_like, shape (n, height, width)
+            Of the kind of those the scale was learned from. Each is peeled by itself.
+
+        Returns
+        -------
+        Peeled
+            The texture in standard deviations of good texture, and where it counts.
+
+        Raises
+        ------
+        DTypeError, ShapeError
+            If the images are no real numbers of shape (n, height, width).
+        ImsimError
+            If nothing was fitted, or, with ``on_error="raise"``, an image cannot be used.
+
+        Warns
+        -----
+        UnusableImageWarning
+            If images cannot be used; it names them and the reason. Their masks are empty.
+        """
+        self._check_fitted()
+        frames = as_stack("images", images)
+        result = np.zeros(frames.shape, dtype=np.float32)
+        masks = np.zeros(frames.shape, dtype=np.bool_)
+        problems = []
+        for k, part in enumerate(_parts(frames)):
+            found = self._texture(part)
+            here = slice(k * _TOGETHER, k * _TOGETHER + len(part))
+            inside = masks[here] = found.masks
+            texture = self._equalised(found)
+            if self.body:
+                texture = matched(texture, self.autocovariance_, self.body) / self.gain_
+            result[here] = np.where(inside, texture, 0)
+            problems.append(found.problems)
+        report(_numbered(problems), len(frames), self.on_error)
+        return Peeled(result, masks)
+
+    def get_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what `from_state` needs: parameters and the kind, and the scale as arrays."""
+        self._check_fitted()
+        arrays = {"levels": self.levels_, "sigmas": self.sigmas_, "spread": np.array(self.spread_)}
+        if self.body:
+            arrays |= {"autocovariance": self.autocovariance_, "gain": np.array(self.gain_)}
+        return {"parameters": self.get_params(), "kind": self.kind_}, arrays
+
+    @classmethod
+    def from_state(cls, parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        """Make a fitted peel of what `get_state` returned."""
+        peel = cls(**parameters["parameters"])
+        peel.kind_ = parameters["kind"]
+        peel.levels_, peel.sigmas_ = arrays["levels"], arrays["sigmas"]
+        peel.spread_ = float(arrays["spread"])
+        if peel.body:
+            peel.autocovariance_, peel.gain_ = arrays["autocovariance"], float(arrays["gain"])
+        return peel
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "sigmas_"):
+            raise imsim.ImsimError("this VirtualPeel is not fitted: call fit(good_images) first")
+
+    def _equalised(self, found: _Texture) -> Floats:
+        """Return the texture over the strength that good texture has there, 0 outside."""
+        result = np.zeros(found.texture.shape, dtype=np.float32)
+        sigma = np.interp(found.trend[found.masks], self.levels_, self.sigmas_)
+        result[found.masks] = found.texture[found.masks] / sigma
+        return result
+
+    def _texture(self, frames: NDArray[Any]) -> _Texture:
+        """Return the rest of the absorbance without its trend, the trend, and the interiors."""
+        absorbed = self._absorbance(frames)
+        items, problems = find_items(absorbed, touching=self.touching, several=self.several)
+        masks = eroded(items, self.width)
+        for i in np.flatnonzero(~masks.any(axis=(1, 2))):
+            problems.setdefault(
+                int(i), f"shows an item of which a peel of {self.width} pixels leaves nothing"
+            )
+        inside = items.astype(np.float32)
+        absorbed[~items] = 0
+        weight = np.maximum(smoothed(inside, self.trend), 1e-6)
+        trend: Any = smoothed(absorbed, self.trend) / weight
+        most = _CLIP * self.spread_
+        trend += smoothed(np.clip(absorbed - trend, -most, most) * inside, self.trend) / weight
+        return _Texture((absorbed - trend) * inside, trend, masks, problems)
+
+    def _absorbance(self, frames: NDArray[Any]) -> Floats:
+        """Return absorbance relative to the frame's border; NaN where that has no meaning."""
+        values = frames.astype(np.float32)
+        around: Any = np.median(border(values), axis=1)[:, None, None]
+        if self.kind_ == "absorbance":
+            result: Floats = values - around
+            return result
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            share: Any = values / np.where(around > 0, around, np.float32(np.nan))
+        return logarithm(share, SMALLEST)
+
+    def _check_parameters(self) -> None:
+        is_integer = isinstance(self.width, numbers.Integral) and not isinstance(self.width, bool)
+        if not is_integer or self.width < 0:
+            raise imsim.OptionError(f"width={self.width!r}; expected an integer of at least 0")
+        for name, value, least in (("trend", self.trend, 0.5), ("body", self.body, 0)):
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not is_number or not least <= value <= 1000:
+                raise imsim.OptionError(f"{name}={value!r}; expected a number from {least} to 1000")
+        if self.kind is not None and self.kind not in KINDS:
+            raise imsim.OptionError(f"kind={self.kind!r}; expected None or one of {KINDS}")
+        if self.on_error not in ("empty", "raise"):
+            raise imsim.OptionError(f"on_error={self.on_error!r}; expected 'empty' or 'raise'")
+
+
+def _parts(frames: NDArray[Any]) -> list[NDArray[Any]]:
+    return [frames[k : k + _TOGETHER] for k in range(0, len(frames), _TOGETHER)]
+
+
+def _numbered(parts: Iterable[dict[int, str]]) -> dict[int, str]:
+    """Number the problems of the parts by the images' places in the whole."""
+    return {k * _TOGETHER + i: reason for k, part in enumerate(parts) for i, reason in part.items()}

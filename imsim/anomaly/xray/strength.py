@@ -1,0 +1,54 @@
+"""How strong the texture of good images is, by how much the item absorbs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import imsim
+
+_ROBUST = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
+_LEVELS = 12
+"""Classes of absorbance for which the strength is learned."""
+
+Floats = NDArray[np.float32]
+
+
+def deviation(values: NDArray[Any]) -> float:
+    """Return a robust standard deviation about zero."""
+    return float(_ROBUST * np.median(np.abs(values))) if values.size else 0.0
+
+
+def strength(texture: Floats, trend: Floats) -> tuple[Floats, Floats]:
+    """Return levels of absorbance, and the standard deviation of the texture at each of them.
+
+    Parameters
+    ----------
+    texture, trend : float32 array, shape (pixels,)
+        Absorbance without its trend, and the trend, of the pixels of good images.
+
+    Returns
+    -------
+    levels, sigmas : float32 array, shape (12,), or fewer where levels coincide
+
+    Raises
+    ------
+    ImsimError
+        If the texture is constant.
+    """
+    edges = np.quantile(trend, np.linspace(0, 1, _LEVELS + 1))
+    which = np.clip(np.searchsorted(edges, trend, side="right") - 1, 0, _LEVELS - 1)
+    classes = [which == k for k in range(_LEVELS) if (which == k).any()]
+    sigmas = np.array([deviation(texture[c]) for c in classes])
+    if not sigmas.max() > 0:
+        raise imsim.ImsimError(
+            "the good images have no texture and no noise at all, so that there is no scale: "
+            "pass images as they were taken"
+        )
+    # A class without noise, such as an opaque one, must not blow up what others call small.
+    sigmas = np.maximum(sigmas, 0.1 * np.median(sigmas[sigmas > 0]))
+    levels = np.array([np.median(trend[c]) for c in classes], dtype=np.float32)
+    return levels, sigmas.astype(np.float32)

@@ -1,0 +1,218 @@
+"""Colours of pictures: values on a fixed scale, never on that of the picture itself."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from imsim import METRICS, ImsimError, OptionError, ShapeError
+from imsim.typing import Array
+
+Colours = Literal["viridis", "grey", "difference"]
+
+MISSING = (150, 150, 150)
+"""The neutral grey of NaN: red, green, blue."""
+
+# Equally spaced anchors. Viridis by N. Smith and S. van der Walt (2015), released under CC0: even
+# steps of value are even steps of lightness, also for most of the colour-blind and in print.
+# The difference runs from blue over near-white to brown, with both arms of one lightness.
+_ANCHORS: dict[Colours, str] = {
+    "viridis": "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1f9f88 27ad81 "
+    "3dbc74 5cc863 81d34d aadc32 d5e21a fde725",
+    "grey": "000000 ffffff",
+    "difference": "10407f 4f86c6 f4f4f4 cf7a3c 7a3703",
+}
+_STEPS = 1024  # the differences between neighbouring steps are below one level of a channel
+
+
+def _table(anchors: str) -> Array:
+    colours = np.array([list(bytes.fromhex(anchor)) for anchor in anchors.split()], dtype=float)
+    where = np.linspace(0, len(colours) - 1, _STEPS)
+    channels = [np.interp(where, np.arange(len(colours)), channel) for channel in colours.T]
+    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+
+
+_TABLES = {name: _table(anchors) for name, anchors in _ANCHORS.items()}
+
+
+class Scale(NamedTuple):
+    """How values become colours.
+
+    Attributes
+    ----------
+    low, high : float
+        The values with the first and the last colour; what lies beyond gets these too.
+        `low` may be the larger one.
+    root : bool
+        Colours follow the square root of the distance from 0 (with its sign), which shows small
+        errors next to large ones.
+    colours : {"viridis", "grey", "difference"}
+        The colours in their order.
+
+    Examples
+    --------
+    >>> from imsim.pages import Scale
+    >>> Scale(1.0, -1.0).colours_of([[1.0, -1.0]]).tolist()  # the best score is dark
+    [[[68, 1, 84], [253, 231, 37]]]
+    """
+
+    low: float
+    high: float
+    root: bool = False
+    colours: Colours = "viridis"
+
+    def colours_of(self, values: Array) -> Array:
+        """Give every value its colour.
+
+        Parameters
+        ----------
+        values : array_like, shape (height, width)
+            Numbers; NaN becomes neutral grey.
+
+        Returns
+        -------
+        numpy.ndarray of uint8, shape (height, width, 3)
+            Red, green and blue.
+        """
+        values = np.asarray(values, dtype=np.float64)
+        low, high = (self.low, self.high) if not self.root else _root((self.low, self.high))
+        place = ((_root(values) if self.root else values) - low) / (high - low)
+        nothing = np.isnan(place)
+        steps = np.clip(np.where(nothing, 0, place), 0, 1) * (_STEPS - 1)
+        picture = _TABLES[self.colours][np.rint(steps).astype(np.intp)]
+        picture[nothing] = MISSING
+        return picture
+
+    def value_at(self, place: float) -> float:
+        """Return the value with the colour at `place`, from 0 (first) to 1 (last)."""
+        if not self.root:
+            return self.low + place * (self.high - self.low)
+        low, high = _root((self.low, self.high))
+        root = low + place * (high - low)
+        return math.copysign(root * root, root)
+
+
+def _root(values: Any) -> Any:
+    return np.copysign(np.sqrt(np.abs(values)), values)
+
+
+def colour_map(values: Array, low: float, high: float) -> Array:
+    """Show numbers as the colours of viridis, on a scale of your choice.
+
+    Parameters
+    ----------
+    values : array_like, shape (height, width)
+        Numbers; NaN becomes neutral grey, values beyond the scale get the colour of its end.
+    low, high : float
+        The values that are darkest and brightest. `low` may be the larger one, as for a
+        similarity where bright is to mean "differs".
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (height, width, 3)
+        Red, green and blue.
+
+    Raises
+    ------
+    ShapeError
+        If `values` is not one picture.
+    OptionError
+        If `low` and `high` are equal, or not finite.
+
+    Examples
+    --------
+    >>> from imsim.pages import colour_map
+    >>> colour_map([[0.0, 1.0, float("nan")]], 0.0, 1.0).tolist()
+    [[[68, 1, 84], [253, 231, 37], [150, 150, 150]]]
+    """
+    values = np.asarray(values)
+    if values.ndim != 2:
+        raise ShapeError(
+            f"values has shape {values.shape}; expected one picture, (height, width): "
+            "pass the pictures of a batch one by one"
+        )
+    if not (math.isfinite(low) and math.isfinite(high) and low != high):
+        raise OptionError(f"low={low!r}, high={high!r}; expected two different finite numbers")
+    return Scale(float(low), float(high)).colours_of(values)
+
+
+def map_scale(name: str, data_range: float) -> Scale:
+    """Choose the fixed scale of a metric's map: dark where alike, bright where different.
+
+    It follows from the bounds of the values, never from the map at hand, so that the pictures of
+    different pairs compare. Squared errors, which have no bound of their own, end at
+    the square of `data_range`, and their colours follow the square root.
+
+    Parameters
+    ----------
+    name : str
+        A metric with a map, see `imsim.METRICS`.
+    data_range : float
+        Largest possible minus smallest possible value of the images.
+
+    Returns
+    -------
+    Scale
+        Its ``colours_of(local)`` makes the picture.
+
+    Raises
+    ------
+    OptionError
+        If there is no metric of that name, or it has no map.
+
+    Examples
+    --------
+    >>> from imsim.pages import map_scale
+    >>> map_scale("ssim", 255)
+    Scale(low=1.0, high=-1.0, root=False, colours='viridis')
+    """
+    with_map = [metric.name for metric in METRICS.values() if metric.map_function]
+    if name not in with_map:
+        raise OptionError(f"name={name!r}; expected a metric with a map: {', '.join(with_map)}")
+    metric = METRICS[name]
+    if name == "gmsd":  # the map is the similarity whose deviation is the score
+        return Scale(1.0, 0.0)
+    worst = metric.bounds[0] if metric.higher_is_better else metric.bounds[1]
+    if math.isinf(worst):
+        return Scale(metric.best, float(data_range) ** 2, root=True)
+    return Scale(metric.best, worst)
+
+
+def png(pixels: Array) -> bytes:
+    """Encode a picture as PNG.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray of uint8, shape (height, width) or (height, width, 3)
+        Grey, or red, green and blue.
+
+    Returns
+    -------
+    bytes
+        The content of a PNG file.
+
+    Raises
+    ------
+    ImsimError
+        If `pixels` is of another dtype or shape.
+
+    Examples
+    --------
+    >>> from imsim.pages import colour_map, png
+    >>> png(colour_map([[0.0, 1.0]], 0.0, 1.0))[1:4]
+    b'PNG'
+    """
+    from PIL import Image
+
+    pixels = np.ascontiguousarray(pixels)
+    if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)) or pixels.ndim < 2:
+        raise ImsimError(
+            f"pixels has dtype {pixels.dtype} and shape {pixels.shape}; expected uint8 of shape "
+            "(height, width) or (height, width, 3), as colour_map returns"
+        )
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG")
+    return content.getvalue()

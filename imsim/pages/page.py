@@ -1,0 +1,164 @@
+"""Self-contained HTML pages: one file that asks nothing of any network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from importlib import resources
+
+from imsim.pages.colour import png
+from imsim.typing import Array
+
+_WITHOUT_END = {"br", "img", "input", "meta"}
+
+
+class Html(str):
+    """Text that is HTML already. Any other text is escaped where it enters a page."""
+
+    __slots__ = ()
+
+
+def tag(name: str, /, *children: object, **attributes: object) -> Html:
+    """Write an element.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"p"``.
+    *children : object
+        The content. Whatever is not `Html` becomes text, escaped.
+    **attributes : object
+        True writes the bare name; False and None leave the attribute out. A trailing underscore
+        of a name is dropped, others become hyphens.
+
+    Returns
+    -------
+    Html
+        The element.
+
+    Examples
+    --------
+    >>> from imsim.pages import tag
+    >>> print(tag("p", "1 < 2", tag("br"), class_="note"))
+    <p class="note">1 &lt; 2<br></p>
+    """
+    start = name
+    for key, value in attributes.items():
+        if value is None or value is False:
+            continue
+        start += " " + key.rstrip("_").replace("_", "-")
+        start += "" if value is True else f'="{html.escape(str(value))}"'
+    content = "".join(_inside(child) for child in children)
+    return Html(f"<{start}>" if name in _WITHOUT_END else f"<{start}>{content}</{name}>")
+
+
+def picture(pixels: Array | bytes, alt: str, **attributes: object) -> Html:
+    """Write a picture that is part of the page.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray of uint8, shape (height, width) or (height, width, 3), or bytes
+        The pixels, or the content of a PNG file.
+    alt : str
+        What the picture shows, in words.
+    **attributes : object
+        As for `tag`.
+
+    Returns
+    -------
+    Html
+        An ``img`` element.
+    """
+    content = pixels if isinstance(pixels, bytes) else png(pixels)
+    source = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+    return tag("img", src=source, alt=alt, **attributes)
+
+
+def table(head: list[object], rows: list[list[object]], caption: str = "") -> Html:
+    """Write a table that scrolls on its own where it is wider than the window.
+
+    Parameters
+    ----------
+    head : list of object
+        The titles of the columns.
+    rows : list of list of object
+        The cells; numbers, written as text, are the caller's to format.
+    caption : str
+        A title; none if empty.
+
+    Returns
+    -------
+    Html
+        The first cell of each row is its heading.
+    """
+    titles = [tag("th", title, scope="col") for title in head]
+    lines = [
+        tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:]))
+        for row in rows
+    ]
+    inside = tag(
+        "table",
+        tag("caption", caption) if caption else "",
+        tag("thead", tag("tr", *titles)),
+        tag("tbody", *lines),
+    )
+    return tag("div", inside, class_="wide", tabindex=0, role="region", aria_label=caption or None)
+
+
+def asset(name: str) -> str:
+    """Return the text of a file that lies beside this one."""
+    return resources.files("imsim.pages").joinpath(name).read_text(encoding="utf-8")
+
+
+def page(title: str, *body: object, script: str = "") -> str:
+    """Write a whole page.
+
+    Its content security policy forbids every request and any script but the given one, so that
+    not even a name of a file that found a way around the escaping could do harm.
+
+    Parameters
+    ----------
+    title : str
+        The title of the window.
+    *body : object
+        The content, as for `tag`.
+    script : str
+        JavaScript to run once the content is there.
+
+    Returns
+    -------
+    str
+        The HTML, to be saved as UTF-8.
+
+    Examples
+    --------
+    >>> from imsim.pages import page, tag
+    >>> page("Scores", tag("h1", "Scores"))[:15]
+    '<!doctype html>'
+    """
+    style = asset("page.css")
+    policy = (
+        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+        f"style-src {_digest(style)}; script-src {_digest(script)}"
+    )
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", Html(style)),
+    )
+    end = tag("script", Html(script)) if script else ""
+    content = tag("body", tag("main", *body), end)
+    return f"<!doctype html>\n{tag('html', head, content, lang='en')}\n"
+
+
+def _inside(child: object) -> str:
+    return child if isinstance(child, Html) else html.escape(str(child))
+
+
+def _digest(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

@@ -1,0 +1,318 @@
+"""The convolutional autoencoder: seeded training, masks without influence, safe storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+import imsim
+
+pytest.importorskip("equinox", reason="the convolutional model is optional")
+pytest.importorskip("optax", reason="the convolutional model is optional")
+
+import equinox as eqx
+import jax
+
+from imsim.anomaly import ConvAutoencoder, corruption, training
+from imsim.anomaly.network import autoencoder
+
+# Small and of few shapes: what takes time is compiling.
+TINY: dict[str, Any] = {
+    "channels": (8,),
+    "bottleneck": 4,
+    "epochs": 4,
+    "patch": 16,
+    "learning_rate": 0.01,
+}
+NEVER = 1e-12
+"""A probability at which nothing happens, but the shapes are those of others."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiler() -> Iterator[None]:
+    """Compiling takes longer than these tiny networks could ever save by it."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def textures(n: int = 24, side: int = 32, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=(n, side, side))
+    return np.stack([gaussian_filter(image, 2) for image in noise]).astype(np.float32)
+
+
+def disc(side: int = 32, radius: float = 11) -> np.ndarray:
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    return np.hypot(y, x) < radius
+
+
+def weights(model: ConvAutoencoder) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(model.network_) if hasattr(leaf, "shape")]
+
+
+@pytest.fixture(scope="module")
+def model() -> ConvAutoencoder:
+    return ConvAutoencoder(**TINY).fit(textures() * 3 + 50)
+
+
+def test_same_seed_same_weights(model: ConvAutoencoder) -> None:
+    same = ConvAutoencoder(**TINY).fit(textures() * 3 + 50)
+    other = ConvAutoencoder(**TINY, seed=1).fit(textures() * 3 + 50)
+    assert all(np.array_equal(a, b) for a, b in zip(weights(model), weights(same), strict=True))
+    assert same.history_ == model.history_
+    assert not np.array_equal(weights(model)[0], weights(other)[0])
+
+
+def test_error_falls_with_capacity() -> None:
+    noise = np.random.default_rng(0).normal(size=(24, 32, 32))  # each pixel has its own number
+    errors = []
+    for bottleneck in (1, 4):  # for four pixels
+        options = {**TINY, "bottleneck": bottleneck, "epochs": 15}
+        model = ConvAutoencoder(**options, corruption=NEVER).fit(noise)
+        errors.append(np.mean((model.reconstruct(noise) - noise) ** 2))
+    assert errors[1] < 0.8 * errors[0]
+
+
+@pytest.mark.parametrize("loss", ["mse", "ssim"])
+def test_each_loss_falls(loss: str) -> None:
+    images, inside = textures(), disc()
+    masks = np.stack([inside] * 24)
+    masks[5] = False  # an image without a pixel to learn from does no harm
+    model = ConvAutoencoder(**TINY, loss=loss).fit(images, masks)
+    for name in ("loss", "validation_loss"):
+        values = model.history_[name]
+        assert len(values) == 4
+        assert np.isfinite(values).all()
+        assert values[-1] < 0.9 * values[0]
+
+
+def test_losses_by_their_definitions() -> None:
+    images, masks = textures(4), np.stack([disc(radius=r) for r in (5, 9, 14, 30)])
+    images[~masks] = 0
+    bodies = np.zeros((4, 0, 6), dtype=np.float32)
+
+    def half(image: Any) -> Any:
+        return image / 2
+
+    mse = training._evaluate(half, images, masks, bodies, "mse")
+    assert float(mse) == pytest.approx(np.mean((images[masks] / 2) ** 2), rel=1e-5)  # float32 sums
+    want = (
+        1
+        - imsim.ssim(images.astype(np.float64) + 4, images / 2 + 4, mask=masks, data_range=8).mean()
+    )
+    # Images without a place for the window, empty ones among them, count nothing.
+    masks = np.concatenate([masks, np.zeros((2, 32, 32), dtype=bool)])
+    masks[4, 0] = True
+    images = np.concatenate([images, images[:2]])
+    bodies = np.zeros((6, 0, 6), dtype=np.float32)
+    got = float(training._evaluate(half, images, masks, bodies, "ssim"))
+    assert got == pytest.approx(want, abs=1e-5)  # float32 moments about 4
+
+
+def test_bodies_in_training() -> None:
+    rng = np.random.default_rng(0)
+    bodies = corruption.draw(rng, (50, 64, 64), 12.8, 0.5)
+    assert bodies.shape == (50, 2, 6)
+    assert 0.3 < (bodies[..., 5] != 0).mean() < 0.7
+    assert (bodies[..., 2] >= bodies[..., 3]).all()
+    one = np.array([[[20, 30, 8, 4, 0, 3]]], dtype=np.float32)  # longer axis along the row
+    image = np.asarray(corruption.render(one, 64, 64))[0]
+    inside = image > 1.5
+    assert inside.sum() == pytest.approx(np.pi * 8 * 4, rel=0.1)
+    assert inside[20, 23:38].all()
+    assert not inside[20, :22].any()
+    assert not inside[:16].any()
+    assert image[20, 30] == pytest.approx(3, abs=0.01)
+    assert abs(image[50]).max() < 1e-6
+    assert corruption.draw(rng, (3, 8, 8), 2, 0).shape == (3, 0, 6)
+    assert not np.asarray(corruption.render(np.zeros((3, 0, 6)), 8, 8)).any()
+
+
+def test_training_with_bodies_keeps_them_out_of_the_reconstruction() -> None:
+    good = textures(48)
+    bad = textures(10, seed=1)
+    defects = disc(radius=3)
+    bad[:, defects] += 5 * good.std()
+    left = []
+    for probability in (NEVER, 0.8):
+        model = ConvAutoencoder(**{**TINY, "epochs": 25}, corruption=probability).fit(good)
+        left.append(float((bad - model.reconstruct(bad))[:, defects].mean() / good.std()))
+    assert left[1] > left[0] + 1  # of 5
+
+
+@pytest.mark.parametrize("outside", [np.nan, np.inf, 1e30])
+def test_pixels_outside_change_no_bit(outside: float) -> None:
+    images, masks = textures(), np.broadcast_to(disc(), (24, 32, 32))
+    first = ConvAutoencoder(**TINY).fit(np.where(masks, images, 0), masks)
+    second = ConvAutoencoder(**TINY).fit(np.where(masks, images, outside), masks)
+    want = first.reconstruct(np.where(masks, images, 5), masks)
+    got = second.reconstruct(np.where(masks, images, outside), masks)
+    np.testing.assert_array_equal(got, want)
+    assert not got[~masks].any()
+    assert got[masks].all()
+
+
+def test_mask_true_everywhere_is_no_mask(model: ConvAutoencoder) -> None:
+    images = textures() * 3 + 50
+    everywhere = np.ones((32, 32), dtype=bool)
+    twin = ConvAutoencoder(**TINY).fit(images, everywhere)
+    np.testing.assert_array_equal(twin.reconstruct(images, everywhere), model.reconstruct(images))
+
+
+def test_one_fixed_scale(model: ConvAutoencoder) -> None:
+    """Learned from the training images: 150 is three spreads off, not the middle of its image."""
+    assert model.offset_ == pytest.approx(50, abs=1)
+    assert model.scale_ == pytest.approx(float((3 * textures()).std()), rel=1e-4)
+    flat = np.full((1, 32, 32), 50.0)
+    assert abs(model.reconstruct(flat + model.scale_) - model.reconstruct(flat)).max() > 0.1
+
+
+@pytest.mark.parametrize("shape", [(31, 33), (1, 1)])
+def test_any_size(model: ConvAutoencoder, shape: tuple[int, int]) -> None:
+    images = np.full((3, *shape), 50, dtype=np.uint8)
+    found = model.reconstruct(images)
+    assert found.shape == images.shape
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, model.reconstruct(images.astype(np.float64)))
+
+
+def test_batches(model: ConvAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images do not influence each other, and few sizes of batch are compiled."""
+    images = textures(21) * 3 + 50
+    sizes = []
+    apply = training.reconstruct
+
+    def spy(network: Any, batch: np.ndarray) -> np.ndarray:
+        sizes.append(len(batch))
+        return apply(network, batch)
+
+    monkeypatch.setattr(training, "reconstruct", spy)
+    found = model.reconstruct(images)
+    assert sizes == [16, 8]
+    one = model.reconstruct(images[:1])
+    # Float32 sums may be split otherwise for another size of batch.
+    np.testing.assert_allclose(one[0], found[0], rtol=1e-5)
+
+
+def test_early_stopping_restores_the_best() -> None:
+    images = textures(8)
+    options = {**TINY, "epochs": 60, "patience": 3, "learning_rate": 0.1}
+    model = ConvAutoencoder(**options, validation=0.5).fit(images)
+    losses = model.history_["validation_loss"]
+    assert len(losses) == model.best_epoch_ + 4 < 60
+    assert min(losses) == losses[model.best_epoch_]
+    options["epochs"] = model.best_epoch_ + 1  # the same training, ended at the best epoch
+    short = ConvAutoencoder(**options, validation=0.5).fit(images)
+    assert all(np.array_equal(a, b) for a, b in zip(weights(model), weights(short), strict=True))
+
+
+def test_without_validation_images() -> None:
+    for images, validation in ((textures(4), 0), (textures(1, side=64), 0.1)):
+        model = ConvAutoencoder(**TINY, validation=validation).fit(images)
+        assert len(model.history_["loss"]) == 4
+        assert model.history_["validation_loss"] == []
+        assert model.best_epoch_ == int(np.argmin(model.history_["loss"]))
+
+
+def test_images_no_larger_than_a_patch_are_used_whole() -> None:
+    small = textures(side=16)
+    whole = ConvAutoencoder(**{**TINY, "patch": None}).fit(small)
+    large = ConvAutoencoder(**{**TINY, "patch": 64}).fit(small)
+    np.testing.assert_array_equal(whole.reconstruct(small), large.reconstruct(small))
+
+
+def test_constant_images() -> None:
+    model = ConvAutoencoder(**TINY).fit(np.full((24, 32, 32), 7))
+    assert model.scale_ == 1
+    assert np.isfinite(model.reconstruct(np.full((1, 32, 32), 7))).all()
+
+
+def test_saved_equals_loaded(model: ConvAutoencoder, tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    model.save(path)
+    twin = ConvAutoencoder.load(path)
+    assert repr(twin) == repr(model)
+    assert twin.get_params() == model.get_params()
+    assert (twin.history_, twin.best_epoch_) == (model.history_, model.best_epoch_)
+    images = textures(5) * 3 + 50
+    np.testing.assert_array_equal(
+        twin.reconstruct(images, disc()), model.reconstruct(images, disc())
+    )
+    parameters, arrays = model.get_state()
+    imsim.anomaly.storage.write(path, "ConvAutoencoder", {**parameters, "bottleneck": 3}, arrays)
+    with pytest.raises(imsim.OptionError, match=r"model\.npz cannot be loaded.*do not fit"):
+        ConvAutoencoder.load(path)
+
+
+def test_clone(model: ConvAutoencoder) -> None:
+    sklearn = pytest.importorskip("sklearn.base", reason="scikit-learn is optional")
+    twin = sklearn.clone(model)
+    assert twin.get_params() == model.get_params()
+    assert not hasattr(twin, "network_")
+
+
+def test_float32_where_others_chose_float64() -> None:
+    with jax.enable_x64(True):
+        network = eqx.filter_eval_shape(autoencoder, (1,), 1, jax.random.key(0))
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(network) if hasattr(leaf, "dtype")}
+    assert dtypes == {np.dtype(np.float32)}
+
+
+def test_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    for progress, shown in ((None, False), (False, False), (True, True)):
+        ConvAutoencoder(**TINY, progress=progress).fit(textures())
+        assert ("training: 100%" in capsys.readouterr().err) is shown
+
+
+def test_training_that_diverges() -> None:
+    with pytest.raises(imsim.ImsimError, match=r"diverged; lower learning_rate \(it is 1e\+25"):
+        ConvAutoencoder(**{**TINY, "learning_rate": 1e25}).fit(textures())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"channels": ()}, r"channels=\(\)"),
+        ({"channels": 8}, r"channels=8; expected a tuple"),
+        ({"channels": (8, 0)}, r"channels\[1\]=0; expected an integer of at least 1"),
+        ({"bottleneck": 1.5}, r"bottleneck=1\.5"),
+        ({"patch": 30, "channels": (8, 8)}, r"patch=30; expected a multiple of 4"),
+        ({"patch": 1}, r"patch=1"),
+        ({"corruption": 2}, r"corruption=2; expected a probability"),
+        ({"loss": "fsim"}, r"loss='fsim'; expected 'mse' or 'ssim'"),
+        ({"loss": ["mse"]}, r"loss=\['mse'\]"),
+        ({"epochs": 0}, r"epochs=0"),
+        ({"batch_size": True}, r"batch_size=True"),
+        ({"learning_rate": 0}, r"learning_rate=0; expected a positive number"),
+        ({"learning_rate": float("nan")}, r"learning_rate=nan"),
+        ({"validation": 1}, r"validation=1; expected a fraction"),
+        ({"patience": 0}, r"patience=0"),
+        ({"seed": -1}, r"seed=-1"),
+        ({"progress": "yes"}, r"progress='yes'"),
+    ],
+)
+def test_bad_parameters(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(imsim.OptionError, match=message):
+        ConvAutoencoder(**{**TINY, **parameters}).fit(textures(4))
+
+
+def test_bad_input(model: ConvAutoencoder, tmp_path: Path) -> None:
+    with pytest.raises(imsim.MaskError, match=r"images\[0\] holds NaN"):
+        ConvAutoencoder(**TINY).fit(textures(4) * np.nan)
+    with pytest.raises(imsim.MaskError, match=r"images\[0\] holds NaN"):
+        model.reconstruct(textures(4) * np.nan, disc())
+    with pytest.raises(imsim.MaskError, match="False everywhere"):
+        ConvAutoencoder(**TINY).fit(textures(4), disc() & False)
+    with pytest.raises(imsim.ShapeError, match=r"images has shape \(32, 32\)"):
+        model.reconstruct(textures(1)[0])
+    with pytest.raises(imsim.ShapeError, match=r"loss='ssim' needs 11"):
+        ConvAutoencoder(**{**TINY, "patch": 8}, loss="ssim").fit(textures(4))
+    for call in (lambda m: m.reconstruct(textures(1)), lambda m: m.save(tmp_path / "m.npz")):
+        with pytest.raises(imsim.ImsimError, match="not fitted: call fit"):
+            call(ConvAutoencoder())

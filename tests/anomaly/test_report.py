@@ -1,0 +1,225 @@
+"""The report of the workflow: its numbers, its figures, and that it is always written."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from headless import rendered
+from PIL import Image
+
+import imsim
+from imsim.anomaly import evaluate, figures, gallery, rank_metrics, scoring, write_report
+from imsim.pages import Scale
+
+GOOD, BAD = 24, 16
+FIGURES = {
+    "scores.png",
+    "roc.png",
+    "ranking.png",
+    "groups.png",
+    "gallery_hits.png",
+    "gallery_misses.png",
+    "gallery_false_alarms.png",
+}
+NASTY = "<script>alert(1)</script> $x_$ \udcff.png"
+
+
+class Detector:
+    """Scores by the worst squared error against flat images; found and missed are known."""
+
+    threshold_ = 0.0
+
+    def anomaly_score(self, images):
+        return scoring.anomaly_scores("se", images, np.full_like(images, 0.5), aggregate="worst")
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """Return an evaluation, a ranking, what was compared, and the kinds."""
+    rng = np.random.default_rng(5)
+    labels = np.arange(GOOD + BAD) >= GOOD
+    images = rng.uniform(0.45, 0.55, (len(labels), 24, 24))
+    sizes = np.where(labels, np.arange(len(labels)) % 2 + 1, 0)
+    kinds = np.where(sizes == 1, "faint", np.where(sizes == 2, "stone", "good"))
+    images[sizes == 2, 8:16, 8:16] = 1.0
+    masks = np.zeros(images.shape, dtype=bool)
+    masks[:, 3:21, 3:21] = True
+    detector = Detector()
+    good = np.sort(detector.anomaly_score(images[:GOOD]))
+    detector.threshold_ = float(good[-2:].mean())  # one false alarm
+    evaluation = evaluate(
+        detector, images, labels, kinds=kinds, sizes=sizes, n_bootstrap=20, random_state=0
+    )
+    compared = (images, np.full_like(images, 0.5), masks)
+    ranking = rank_metrics(
+        *compared[:2], labels, masks=masks, data_range=1.0, metrics=["se", "ssim"], n_bootstrap=20
+    )
+    return evaluation, ranking, compared, kinds
+
+
+@pytest.fixture(scope="module")
+def report(judged, tmp_path_factory):
+    """Return the page of a full report."""
+    evaluation, ranking, compared, kinds = judged
+    names = [f"{index:03}.png" for index in range(len(kinds))]
+    names[int(np.argmax(evaluation.scores))] = NASTY
+    return write_report(
+        tmp_path_factory.mktemp("out") / "deep" / "folder",
+        evaluation,
+        ranking,
+        compared,
+        images=compared[0],
+        metric="ssim",
+        data_range=1.0,
+        kinds=kinds,
+        names=names,
+        title="Line <3>",
+        gallery=3,
+    )
+
+
+def test_writes_every_figure_and_embeds_it(report):
+    assert {path.name for path in report.parent.iterdir()} == FIGURES | {"report.html"}
+    text = report.read_text(encoding="utf-8")
+    sources = re.findall(r'src="data:image/png;base64,(.*?)"', text)
+    embedded = {base64.b64decode(source) for source in sources}
+    assert embedded == {(report.parent / name).read_bytes() for name in FIGURES}
+    for name in FIGURES:
+        with Image.open(report.parent / name) as picture:
+            assert picture.format == "PNG"
+            assert np.asarray(picture.convert("L")).std() > 5, f"{name} is empty"
+
+
+def test_answers_first(report, judged):
+    evaluation, ranking, *_ = judged
+    text = report.read_text(encoding="utf-8")
+    hits, misses, alarms, passes = evaluation.confusion
+    assert (hits >= BAD // 2, misses > 0, alarms, passes) == (True, True, 1, GOOD - 1)
+    answer = text.index('<p class="answer">')
+    assert answer < text.index("<img")
+    sentence = text[answer : text.index("</p>", answer)]
+    assert f"found {hits} of {BAD} bad items ({hits / BAD:.1%})" in sentence
+    assert f"1 false alarm on {GOOD} good ones ({1 / GOOD:.1%})" in sentence
+    assert imsim.METRICS[ranking.best.metric].title in sentence
+    assert f"AUROC {ranking.best.auroc:.3f}" in sentence
+    assert f"the detector as a whole reaches {evaluation.auroc:.3f}." in sentence
+
+
+def test_has_the_numbers_of_every_measure_and_group(report, judged):
+    evaluation, ranking, *_ = judged
+    text = report.read_text(encoding="utf-8")
+    for record in ranking:
+        row = text[text.index(f"<span>{record.name}</span>") :].split("</tr>")[0]
+        for number in (
+            f"{record.auroc:.3f}",
+            f"{record.interval[0]:.3f}\u00a0to\u00a0{record.interval[1]:.3f}",
+            f"{record.accuracy:.1%}",
+            f"{record.detection_at_1_percent:.1%}",
+            f"{record.images_per_second:.0f}",
+        ):
+            assert f"<td>{number}</td>" in row
+    for group in (*evaluation.by_kind, *evaluation.by_size):
+        row = f'<th scope="row">{group.name}</th><td>{group.count}</td>'
+        assert f"{row}<td>{group.detection_rate:.1%}</td>" in text
+
+
+def test_text_is_escaped_and_nothing_comes_from_elsewhere(report):
+    text = report.read_text(encoding="utf-8")
+    assert "<h1>Line &lt;3&gt;</h1>" in text
+    assert "<script" not in text  # names stand in the pictures only
+    assert "http" not in re.sub('http-equiv|src="[^"]*"', "", text)
+
+
+def test_evaluation_alone(judged, tmp_path):
+    page = write_report(tmp_path, judged[0])
+    assert {path.name for path in tmp_path.glob("*.png")} == {"scores.png", "roc.png", "groups.png"}
+    assert f"AUROC {judged[0].auroc:.3f}" in page.read_text(encoding="utf-8")
+
+
+def test_a_figure_that_fails_does_not_take_the_page_with_it(judged, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("no ink <left>")
+
+    monkeypatch.setattr(figures, "roc_figure", fail)
+    with pytest.warns(RuntimeWarning, match="roc.png could not be drawn: no ink"):
+        page = write_report(tmp_path, judged[0], judged[1])
+    text = page.read_text(encoding="utf-8")
+    assert "roc.png could not be drawn: no ink &lt;left&gt;" in text
+    assert "All measures" in text
+
+
+def test_gallery_without_a_data_range_is_named_as_missing(judged, tmp_path):
+    with pytest.warns(RuntimeWarning, match="gallery_.*png could not be drawn: .*data_range"):
+        page = write_report(tmp_path, judged[0], None, judged[2], metric="se")
+    assert "pass that of the detector" in page.read_text(encoding="utf-8")
+
+
+def test_gallery_shows_hits_of_every_strength_and_the_closest_misses(judged):
+    evaluation = judged[0]
+    hits, misses, alarms = gallery.choose(evaluation, 3)
+    scores, labels, flagged = evaluation.scores, evaluation.labels, evaluation.flagged
+    assert (labels[hits] & flagged[hits]).all()
+    assert (labels[misses] & ~flagged[misses]).all()
+    assert (~labels[alarms] & flagged[alarms]).all()
+    assert scores[hits[0]] == scores[labels].max()
+    assert scores[hits[-1]] == scores[labels & flagged].min()
+    assert scores[misses[0]] == scores[labels & ~flagged].max()
+    assert [len(hits), len(misses), len(alarms)] == [3, min(3, evaluation.confusion.misses), 1]
+
+
+def test_all_pictures_of_a_gallery_share_one_scale(judged):
+    evaluation, _, compared, _ = judged
+    shown = gallery.Gallery(evaluation, compared, None, "psnr", 1.0, kinds=None, names=None)
+    first, second = shown.picture(0), shown.picture(GOOD + 1)
+    assert [panel[2] for panel in first.panels] == [panel[2] for panel in second.panels]
+    assert first.panels[-1][2] == Scale(1.0, 0.0)  # psnr has no map: that of fsim
+    outside = ~compared[2][0]
+    assert np.isnan(first.panels[0][1][outside]).all()
+
+
+def test_images_without_a_score_are_counted(judged, tmp_path):
+    images = judged[2][0].copy()
+    images[3] = np.nan
+    detector = Detector()
+    detector.threshold_ = judged[0].threshold
+    evaluation = evaluate(detector, images, judged[0].labels, n_bootstrap=20)
+    text = write_report(tmp_path, evaluation).read_text(encoding="utf-8")
+    assert "1 image could not be scored" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"gallery": 0}, imsim.OptionError, "gallery=0"),
+        ({"names": ["a"]}, imsim.ShapeError, "names has length 1"),
+        ({"kinds": ["a"]}, imsim.ShapeError, "kinds has length 1"),
+        ({"images": np.zeros((2, 24, 24))}, imsim.ShapeError, "images has length 2"),
+    ],
+)
+def test_bad_input(judged, tmp_path, options, error, words):
+    with pytest.raises(error, match=words):
+        write_report(tmp_path, judged[0], None, judged[2], data_range=1.0, **options)
+
+
+def test_a_folder_that_cannot_be_made(judged, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(imsim.ImsimError, match="choose another folder"):
+        write_report(tmp_path / "file" / "out", judged[0])
+
+
+def test_leaves_pyplot_alone():
+    package = Path(imsim.__file__).parent / "anomaly"
+    assert not [path for path in package.rglob("*.py") if "pyplot" in path.read_text("utf-8")]
+
+
+def test_opens_in_a_browser(report, tmp_path):
+    dom, console = rendered(report, tmp_path / "profile")
+    assert console == []
+    assert dom.count("<img") == len(FIGURES)
