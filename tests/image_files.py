@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,42 @@ COLOURS = np.repeat(GREY[..., None] // 64 * 64, 3, axis=-1)
 
 def save(name: str, pixels: np.ndarray, **options: Any) -> str:
     """Save an image in the current directory, and return its name."""
-    if name.endswith(".tif"):
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    if name.endswith(".npy"):
+        np.save(name, pixels, **options)
+    elif name.endswith(".tif"):
         tifffile.imwrite(name, pixels, **options)
     else:
         Image.fromarray(pixels).save(name, **options)
     return name
+
+
+def save_deep_png(name: str, pixels: np.ndarray) -> str:
+    """Save 16-bit colours as PNG, which Pillow cannot, each row by another of the five filters."""
+    height, width, channels = pixels.shape
+    rows = pixels.astype(">u2").view(np.uint8).reshape(height, -1).astype(int)
+    content, above = b"", np.zeros_like(rows[0])
+    for i, row in enumerate(rows):
+        left, corner = (np.concatenate([np.zeros(2 * channels, int), r]) for r in (row, above))
+        left, corner = left[: row.size], corner[: row.size]
+        filters = [0, left, above, (left + above) // 2, _paeth(left, above, corner)]
+        content += bytes([i % 5]) + ((row - filters[i % 5]) % 256).astype(np.uint8).tobytes()
+        above = row
+    colour = {2: 4, 3: 2, 4: 6}[channels]
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, colour, 0, 0, 0])
+    png = b"\x89PNG\r\n\x1a\n"
+    for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(content)), (b"IEND", b"")):
+        png += (
+            len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+        )
+    Path(name).write_bytes(png)
+    return name
+
+
+def _paeth(left: np.ndarray, above: np.ndarray, corner: np.ndarray) -> np.ndarray:
+    """Return the neighbour that is nearest to left + above - corner; ties go in this order."""
+    neighbours = np.stack([left, above, corner])
+    return np.choose(np.argmin(np.abs(neighbours - (left + above - corner)), axis=0), neighbours)
 
 
 def refusal(capsys: Any, *arguments: str) -> str:

@@ -1,0 +1,160 @@
+"""Opening a file of one or many images, whatever its format."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from imsim._images.arrays import open_npy, open_npz
+from imsim._images.pictures import ImageFileError, Pages, Picture
+from imsim._images.png_jpeg import open_png_or_jpeg
+from imsim._images.tiff import SIGNATURES, open_tiff
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz")
+"""Of the files that are taken from a folder; the format itself is told by the content."""
+
+_NPY_SIGNATURE = b"\x93NUMPY"
+_ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
+
+
+class ImageFile:
+    """An open file of one or many images; to be closed, or used in a ``with`` statement.
+
+    Several threads may read from it.
+
+    Parameters
+    ----------
+    path : str
+        The file; ``FILE.npz:NAME`` for one array of several.
+
+    Raises
+    ------
+    ImageFileError
+        If the file is missing, damaged or of another format.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        with _naming(path):
+            self._pages = _open(path)
+
+    def __len__(self) -> int:
+        return self._pages.number
+
+    def label(self, index: int) -> str:
+        """Name an image: the path, with the index if the file holds several."""
+        return self.path if len(self) == 1 else f"{self.path}[{index}]"
+
+    def read(self, index: int) -> Picture:
+        """Read one image.
+
+        Parameters
+        ----------
+        index : int
+            Counted from 0.
+
+        Returns
+        -------
+        Picture
+            Its pixels and what was left aside or converted.
+
+        Raises
+        ------
+        ImageFileError
+            If the image is damaged or cannot be scored as it is: CMYK, complex numbers, an
+            unusual TIFF layout.
+        """
+        label = self.label(index)
+        with self._lock, _naming(label):
+            return Picture(label, *self._pages.read(index))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._pages.close()
+
+    def __enter__(self) -> ImageFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_picture(path: str) -> Picture:
+    """Read a file that holds one image.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+
+    Returns
+    -------
+    Picture
+        Its pixels and what was left aside or converted.
+
+    Raises
+    ------
+    ImageFileError
+        As `ImageFile`, and if the file holds several images.
+    """
+    with ImageFile(path) as file:
+        if len(file) != 1:
+            raise ImageFileError(f"{path}: holds {len(file)} images; expected one")
+        return file.read(0)
+
+
+def same_file(one: str, other: str) -> bool:
+    """Tell whether two names, which need not exist, are those of one file."""
+    return os.path.realpath(_split(one)[0]) == os.path.realpath(_split(other)[0])
+
+
+def _open(path: str) -> Pages:
+    file, name = _split(path)
+    with open(file, "rb") as stream:
+        start = stream.read(8)
+    if start.startswith(SIGNATURES):
+        return open_tiff(file)
+    if start.startswith(_NPY_SIGNATURE):
+        return open_npy(file)
+    if start.startswith(_ZIP_SIGNATURES):
+        return open_npz(file, name)
+    return open_png_or_jpeg(file)
+
+
+def _split(path: str) -> tuple[str, str | None]:
+    """Split ``FILE.npz:NAME``, unless there is a file of that very name."""
+    file, colon, name = path.rpartition(":")
+    if colon and file.lower().endswith(".npz") and not os.path.exists(path):
+        return file, name
+    return path, None
+
+
+@contextmanager
+def _naming(label: str) -> Iterator[None]:
+    """Turn whatever a reader raises into an error that names the image."""
+    try:
+        yield
+    except ImageFileError as error:
+        raise ImageFileError(f"{label}: {error}") from error
+    except OSError as error:
+        # The decoders, too, raise it, without a number, when a file is damaged.
+        reason = f"cannot be read: {error.strerror}" if error.errno else _damaged(error)
+        raise ImageFileError(f"{label}: {reason}") from error
+    except Exception as error:
+        # ... and exceptions of a dozen other kinds.
+        null = "\0" in label  # no file can have such a name
+        reason = f"cannot be read: {error}" if null else _damaged(error)
+        raise ImageFileError(f"{label}: {reason}") from error
+
+
+def _damaged(error: Exception) -> str:
+    return f"damaged or not an image: {error}"

@@ -1,0 +1,85 @@
+"""`imsim anomaly report`: how good a detector is, and which measure suits it best."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+from collections.abc import Generator
+
+import numpy as np
+
+from imsim._images import ImageFileError
+from imsim.cli.anomaly.detectors import Correction, load, quiet, status
+from imsim.cli.anomaly.pictures import Array, Pictures, stacked
+from imsim.cli.outputs import check_folder
+
+
+def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
+    """Judge a detector on labelled images, write the report, and return the exit status."""
+    from imsim import anomaly
+
+    check_folder(arguments.output, [arguments.good, arguments.bad])
+    detector = load(anomaly.AnomalyDetector, arguments.model)
+    correction = Correction(arguments)
+    pictures = [Pictures([path]) for path in (arguments.good, arguments.bad)]
+    (good_names, good), (bad_names, bad) = map(stacked, pictures)
+    if good.shape[1:] != bad.shape[1:]:
+        raise ImageFileError(
+            f"{bad_names[0]} is of {bad.shape[2]} x {bad.shape[1]} pixels, but {good_names[0]} of "
+            f"{good.shape[2]} x {good.shape[1]}; they must have the same size"
+        )
+    images = np.concatenate([correction(good), correction(bad)])
+    labels = np.arange(len(images)) >= len(good)
+    names = good_names + bad_names
+    kinds = sizes = None
+    if arguments.labels:
+        kinds, sizes = _truth(arguments.labels, names, labels)
+    with quiet():  # the page names what has no score
+        evaluation = anomaly.evaluate(detector, images, labels, kinds=kinds, sizes=sizes)
+        reconstruction = detector.reconstruct(images)
+    ranking = anomaly.rank_metrics(
+        reconstruction.inputs,
+        reconstruction.reconstructions,
+        labels,
+        masks=reconstruction.masks,
+        data_range=detector.data_range_,
+    )
+    page = anomaly.write_report(
+        arguments.output,
+        evaluation,
+        ranking,
+        reconstruction,
+        images=images,
+        metric=detector.metric,
+        data_range=detector.data_range_,
+        kinds=kinds,
+        names=[os.path.basename(name) for name in names],
+    )
+    yield f"{evaluation}\n\n{ranking}\n\nReport: {page}"
+    return max(map(status, pictures))
+
+
+def _truth(path: str, names: list[str], labels: Array) -> tuple[list[str], list[float]]:
+    """Read the kind and the size of each anomaly from a file like that of the simulation."""
+    folder = os.path.dirname(path)
+    try:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = {
+                os.path.normpath(os.path.join(folder, row["file"])): (
+                    row["kind"],
+                    float(row["size"] or "nan"),
+                )
+                for row in csv.DictReader(file)
+            }
+    except OSError as error:
+        raise ImageFileError(f"{path}: cannot be read: {error.strerror}") from error
+    except (KeyError, ValueError, csv.Error) as error:
+        raise ImageFileError(
+            f"{path}: expected a CSV file with the columns file, kind and size"
+        ) from error
+    found = [rows.get(os.path.normpath(name), ("good", np.nan)) for name in names]
+    for name, (_, size), is_bad in zip(names, found, labels, strict=True):
+        if is_bad and np.isnan(size):
+            raise ImageFileError(f"{path}: has no kind and size of {name}")
+    return [kind for kind, _ in found], [size for _, size in found]

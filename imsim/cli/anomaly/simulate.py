@@ -1,0 +1,107 @@
+"""`imsim anomaly simulate`: X-ray images to train and try a detector on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imsim._images import write_png
+from imsim.cli.anomaly.pictures import Array
+from imsim.cli.outputs import check_folder, check_new_folder
+from imsim.cli.terminal import progress
+from imsim.cli.writers import Csv
+from imsim.errors import ImsimError
+
+if TYPE_CHECKING:
+    from imsim.anomaly.simulate import Samples
+
+OPEN_BEAM = 50_000
+"""The pixel value of transmission 1 in the 16-bit images."""
+
+
+def run(arguments: argparse.Namespace) -> Iterator[str]:
+    """Write good and bad images, and the ground truth."""
+    from imsim.anomaly import simulate as generator
+
+    folder = arguments.output
+    check_new_folder(folder)
+    options = {} if arguments.kinds is None else {"kinds": arguments.kinds.split(",")}
+    samples = generator.dataset(
+        arguments.item,
+        good=arguments.good,
+        bad=arguments.bad,
+        sizes=tuple(arguments.sizes),
+        size=arguments.size,
+        seed=arguments.seed,
+        **options,
+    )
+    check_folder(folder, [])
+    try:
+        names = _write_stacks(folder, samples) if arguments.npy else _write_images(folder, samples)
+        _write_labels(folder, names, samples)
+    except OSError as error:
+        raise ImsimError(f"{folder}: cannot be written: {error.strerror}") from error
+    yield (
+        f"{folder}: {arguments.good} good and {arguments.bad} bad images of {arguments.size} x "
+        f"{arguments.size} pixels"
+    )
+    yield f"Pixel value of the open beam: {1 if arguments.npy else OPEN_BEAM}"
+
+
+def _write_images(folder: str, samples: Samples) -> list[str]:
+    names = []
+    digits = len(str(len(samples)))
+    counts = {0: 0, 1: 0}
+    for place in ("good", "bad", "clean", "defect_masks"):
+        os.makedirs(os.path.join(folder, place))
+    with progress(len(samples), "image") as bar:
+        for i, label in enumerate(samples.labels.tolist()):
+            stem = f"{counts[label]:0{digits}}_{samples.kinds[i]}.png"
+            counts[label] += 1
+            names.append(f"{'bad' if label else 'good'}/{stem}")
+            write_png(os.path.join(folder, names[-1]), _deep(samples.images[i]))
+            if label:
+                write_png(os.path.join(folder, "clean", stem), _deep(samples.clean[i]))
+                mask = samples.defect_masks[i].astype(np.uint8) * np.uint8(255)
+                write_png(os.path.join(folder, "defect_masks", stem), mask)
+            if bar is not None:
+                bar.update()
+    return names
+
+
+def _deep(transmission: Array) -> Array:
+    pixels: Array = np.clip(np.rint(transmission * OPEN_BEAM), 0, 65535).astype(np.uint16)
+    return pixels
+
+
+def _write_stacks(folder: str, samples: Samples) -> list[str]:
+    bad = samples.labels == 1
+    for name, array in (
+        ("good", samples.images[~bad]),
+        ("bad", samples.images[bad]),
+        ("clean", samples.clean[bad]),
+        ("defect_masks", samples.defect_masks[bad]),
+    ):
+        if len(array):
+            np.save(os.path.join(folder, f"{name}.npy"), array, allow_pickle=False)
+    counts = np.where(bad, np.cumsum(bad), np.cumsum(~bad)) - 1
+    return [f"{'bad' if b else 'good'}.npy[{i}]" for b, i in zip(bad, counts, strict=True)]
+
+
+def _write_labels(folder: str, names: list[str], samples: Samples) -> None:
+    layout = Csv(["file", "label", "kind", "size", "cnr"])
+    with open(os.path.join(folder, "labels.csv"), "w", encoding="utf-8", newline="") as file:
+        file.write(layout.head())
+        for i, name in enumerate(names):
+            facts: dict[str, Any] = {
+                "file": name,
+                "label": int(samples.labels[i]),
+                "kind": str(samples.kinds[i]),
+            }
+            if samples.labels[i]:
+                facts |= {"size": float(samples.sizes[i]), "cnr": float(samples.cnr[i])}
+            file.write(layout.row(facts, first=False))

@@ -1,0 +1,182 @@
+"""`imsim compare`: from the arguments to scores on the terminal or in a file."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import imsim
+from imsim._images import ImageFile
+from imsim.cli.jobs import Failure, Job, Jobs
+from imsim.cli.limits import parse_limits, parse_metrics
+from imsim.cli.maps import scales
+from imsim.cli.messages import Report
+from imsim.cli.outputs import check_data_range, check_maps, check_output, output_format
+from imsim.cli.pairing import Pairing, pair_files
+from imsim.cli.scoring import Result, Settings, scored
+from imsim.cli.terminal import progress, shortened, width, write
+from imsim.cli.writers import Csv, Json, Record, Writer
+from imsim.comparison import Comparison
+from imsim.errors import ImsimError
+
+FEW = 3
+"""Files up to which each gets a table of its own."""
+NAME_WIDTH = 20
+"""Of the names in a table with a row per pair, at least."""
+
+
+def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
+    """Yield the text of tables, write rows of CSV and JSON on the way, and return the status."""
+    limits = parse_limits(arguments.fail_under)
+    metrics = parse_metrics(arguments.metrics, limits)
+    check_data_range(arguments.data_range)
+    output_format(arguments)
+    inputs = [arguments.reference, *arguments.tests, *([arguments.mask] if arguments.mask else [])]
+    found = pair_files(arguments.reference, arguments.tests, arguments.mask)
+    with Jobs(found) as jobs:
+        check_output(arguments.output, inputs, resume=arguments.resume)
+        check_maps(arguments.maps, inputs, found.pairs)
+        writer = _writer(arguments, metrics)
+        report = Report(metrics, limits, set(limits if arguments.metrics is None else metrics))
+        report.start(found, [file for file in (jobs.reference, jobs.mask) if file])
+        try:
+            yield from _rows(arguments, metrics, found, jobs, writer, report)
+        except KeyboardInterrupt:
+            rows = f"; {report.summary.pairs} rows are in {arguments.output}, --resume goes on"
+            raise KeyboardInterrupt(rows if arguments.output else "") from None
+        finally:
+            if writer is not None:
+                writer.close()
+    return report.end()
+
+
+def _writer(arguments: argparse.Namespace, metrics: list[str]) -> Writer[Result] | None:
+    layout: Csv | Json
+    match output_format(arguments):
+        case "csv":
+            layout = Csv(["reference", "test", *metrics])
+        case "json":
+            layout = Json(
+                reference=arguments.reference,
+                mask=arguments.mask,
+                data_range=arguments.data_range,
+                metrics=metrics,
+            )
+        case _:
+            return None
+
+    def parse(record: Record) -> Result:
+        names = record["reference"], record["test"], record["test"]
+        scores = record["scores"] if "scores" in record else {m: record[m] for m in metrics}
+        skipped = {name: "in an earlier run" for name in metrics if scores.get(name, "") == ""}
+        numbers = {name: float(score) for name, score in scores.items() if score != ""}
+        return Result(*names, numbers, record.get("skipped", skipped))
+
+    return Writer(layout, arguments.output, write, arguments.resume, parse)
+
+
+def _record(result: Result, *, nested: bool) -> Record:
+    names = {"reference": result.reference, "test": result.test}
+    if nested:
+        return names | {"scores": result.scores, "skipped": result.skipped}
+    return names | result.scores
+
+
+def _rows(
+    arguments: argparse.Namespace,
+    metrics: list[str],
+    found: Pairing,
+    jobs: Jobs,
+    writer: Writer[Result] | None,
+    report: Report,
+) -> Iterator[str]:
+    earlier = writer.earlier if writer else []
+    for row in earlier:
+        report.add(row)
+    done = {(row.reference, row.test) for row in earlier}
+    nested = output_format(arguments) == "json"
+    text = None if writer and not arguments.output else _Text(found, metrics)
+    rows = text is not None and not arguments.output
+    named = arguments.metrics is not None
+    settings = Settings(metrics, named, arguments.data_range, arguments.maps)
+    with progress(len(found.pairs), "pair", rows=rows) as bar:
+        work = _left(jobs.each(bar), done, bar)
+        for result in scored(work, settings, arguments.workers or imsim.get_workers()):
+            if isinstance(result, Failure):
+                report.fail(result.message)
+            else:
+                if writer is not None:
+                    writer.row(_record(result, nested=nested))
+                report.add(result)
+                if text is not None and (rows or not text.many):
+                    yield from text.of(result)
+            if bar is not None:
+                bar.update()
+    if text is not None and text.many:
+        yield from text.end(report, arguments)
+
+
+def _left(work: Iterator[Job | Failure], done: set[tuple[str, str]], bar: Any) -> Iterator[Any]:
+    """Leave out the pairs whose rows are there from an earlier run."""
+    for item in work:
+        if isinstance(item, Job) and (item.reference, item.test) in done:
+            item.close()
+            if bar is not None:
+                bar.update()
+        else:
+            yield item
+
+
+class _Text:
+    """Tables: one for each of a few files, else a row per pair, if that fits, and a summary."""
+
+    def __init__(self, found: Pairing, metrics: list[str]) -> None:
+        self.many = found.folders or len(found.pairs) > FEW or any(map(_is_stack, found.tests))
+        self.metrics = metrics
+        self.width = width()
+        room = self.width - 11 * len(metrics)
+        longest = max(len(pair.name) for pair in found.pairs) + len("[999]")
+        self.rows_fit = room >= NAME_WIDTH
+        self.name_width = min(room, max(longest, NAME_WIDTH))
+        self._gap = ""
+
+    def of(self, result: Result) -> Iterator[str]:
+        """Yield the table of a pair, or its row."""
+        if not self.many:
+            comparison = Comparison(dict(result.scores), result.skipped)
+            yield f"{self._gap}{result.test}: {result.description}\n{comparison}"
+        elif self.rows_fit:
+            if not self._gap:
+                heads = "".join(f"{name:>11}" for name in self.metrics)
+                yield f"{'':{self.name_width}}{heads}"
+            name = shortened(result.name, self.name_width)
+            scores = (result.scores.get(name) for name in self.metrics)
+            cells = ("-" if score is None else f"{score:.6g}" for score in scores)
+            yield f"{name:{self.name_width}}" + "".join(f"{cell:>11}" for cell in cells)
+        else:
+            return
+        self._gap = "\n"
+
+    def end(self, report: Report, arguments: argparse.Namespace) -> Iterator[str]:
+        """Yield the summary."""
+        summary = report.summary
+        yield f"{self._gap}{summary.pairs} pair{'' if summary.pairs == 1 else 's'} scored"
+        if summary.pairs:
+            yield summary.table(self.width)
+        if arguments.output:
+            yield f"A row per pair: {arguments.output}"
+        elif not self.rows_fit:
+            yield "A row per pair: -o FILE.csv, or fewer --metrics"
+        if arguments.maps:
+            text = f"Maps: {arguments.maps}; {scales(self.metrics, arguments.data_range)}"
+            yield textwrap.fill(text, self.width, subsequent_indent="  ", break_long_words=False)
+
+
+def _is_stack(path: str) -> bool:
+    try:
+        with ImageFile(path) as file:
+            return len(file) > 1
+    except ImsimError:
+        return False  # said when its turn comes

@@ -1,0 +1,76 @@
+"""What `imsim compare` says on standard error, and its exit status."""
+
+from __future__ import annotations
+
+from imsim.cli.jobs import Shared
+from imsim.cli.limits import beyond
+from imsim.cli.pairing import Pairing
+from imsim.cli.scoring import Result
+from imsim.cli.summary import Summary, Tally
+from imsim.cli.terminal import say
+
+
+class Report:
+    """Takes the results one by one, says what is wrong with them, and counts."""
+
+    NAMED = 3  # images that are named for each note; of the others, there is the number
+
+    def __init__(self, metrics: list[str], limits: dict[str, float], required: set[str]) -> None:
+        self.summary = Summary(metrics)
+        self.limits, self.required = limits, required
+        self.notes, self.skips = Tally(), Tally()
+        self.failures = self.beyond = self.unmatched = 0
+
+    def start(self, found: Pairing, shared: list[Shared]) -> None:
+        """Say what is wrong with the choice of files."""
+        for message in found.unmatched:
+            say(f"note: {message}")
+        self.unmatched = len(found.unmatched)
+        if found.left_aside:
+            number = len(found.left_aside)
+            say(f"note: files of other kinds left aside: {number}, e.g. {found.left_aside[0]}")
+        for file in shared:
+            for note in file.notes:
+                say(f"note: {file.file.path}: {note}")
+        for message in found.without_mask:
+            self.fail(message)
+
+    def fail(self, message: str) -> None:
+        """Count and name a file that cannot be scored."""
+        self.failures += 1
+        say(f"error: {message}")
+
+    def add(self, result: Result) -> None:
+        """Take a result."""
+        self.summary.add(result)
+        for name, note in dict.fromkeys(result.notes):
+            if self.notes.add(note, name) <= self.NAMED:
+                say(f"note: {name}: {note}")
+        for name, reason in result.skipped.items():
+            if name in self.required:
+                self.skips.add(f"{name} was skipped: {reason}", result.test)
+        if not result.scores:
+            self.skips.add("every metric was skipped", result.test)
+        failed = beyond(result.scores, self.limits)
+        if failed:
+            self.beyond += 1
+            say(f"fails: {result.test}: {', '.join(failed)}")
+
+    def end(self) -> int:
+        """Say how often things went wrong, and return the exit status."""
+        for message, (_, count) in self.notes.items():
+            if count > self.NAMED:
+                say(f"note: {count - self.NAMED} more images: {message}")
+        for message, (name, count) in self.skips.items():
+            more = f" (and {count - 1} more)" if count > 1 else ""
+            say(f"error: {name}: {message}{more}")
+        total = self.summary.pairs + self.failures
+        if self.failures and total > 1:
+            say(f"error: {self.failures} of {total} could not be scored; they are named above")
+        if self.beyond and total > 1:
+            say(f"{self.beyond} of {self.summary.pairs} pairs fail")
+        if self.limits and self.unmatched:
+            say(f"{self.unmatched} files have no partner, and count as failed")
+        if self.failures or self.skips:
+            return 2
+        return 1 if self.limits and (self.beyond or self.unmatched) else 0

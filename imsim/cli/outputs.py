@@ -1,0 +1,92 @@
+"""Checks of options before a long run, so that it does not fail at its end."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable
+
+from imsim._images import same_file
+from imsim.cli.pairing import FilePair
+from imsim.errors import DataRangeError, ImsimError, OptionError
+
+
+def check_data_range(value: float | None) -> None:
+    """Refuse once what the library would refuse for every pair."""
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise DataRangeError(
+            f"--data-range {value:g}: data_range must be a positive number, e.g. 65535"
+        )
+
+
+def output_format(arguments: argparse.Namespace) -> str | None:
+    """Return "csv" or "json", or None for tables."""
+    if arguments.csv:
+        return "csv"
+    if arguments.json:
+        return "json"
+    if arguments.output is None:
+        return None
+    ending = os.path.splitext(arguments.output)[1].lower()
+    if ending in (".csv", ".json"):
+        return "csv" if ending == ".csv" else "json"
+    raise OptionError(
+        f"--output {arguments.output}: add --csv or --json, or end it in .csv or .json"
+    )
+
+
+def check_output(file: str | None, inputs: Iterable[str], *, resume: bool = False) -> None:
+    """Refuse a file that cannot be written, or that is to be read."""
+    if file is None:
+        if resume:
+            raise OptionError("--resume: goes on with a file of results; name it with -o FILE")
+        return
+    _check_place(file)
+    if os.path.isdir(file):
+        raise OptionError(f"--output {file}: is a folder; name a file")
+    for path in inputs:
+        if same_file(file, path):
+            raise OptionError(f"--output {file}: is an image to be read; name another file")
+
+
+def check_new_folder(folder: str) -> None:
+    """Refuse a folder that holds something, or cannot be made."""
+    _check_place(folder)
+    if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+        raise OptionError(f"{folder}: is there and not empty; name a new folder")
+
+
+def check_folder(folder: str, inputs: Iterable[str]) -> None:
+    """Make a folder for pictures, elsewhere than where pictures are read."""
+    _check_place(folder)
+    inside = os.path.realpath(folder) + os.sep
+    for path in inputs:
+        if os.path.isdir(path) and inside.startswith(
+            os.path.realpath(path).rstrip(os.sep) + os.sep
+        ):
+            raise OptionError(f"{folder}: lies in {path}, which is read; name a folder elsewhere")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise ImsimError(f"{folder}: cannot be made: {error.strerror}") from error
+
+
+def check_maps(folder: str | None, inputs: Iterable[str], pairs: Iterable[FilePair]) -> None:
+    """Make the folder of maps, and refuse to write two maps to one file."""
+    if folder is None:
+        return
+    stem, count = Counter(pair.stem for pair in pairs).most_common(1)[0]
+    if count > 1:
+        raise OptionError(
+            f"--maps: {count} images are called {stem}, and their maps would replace each other; "
+            "compare them one after the other"
+        )
+    check_folder(folder, inputs)
+
+
+def _check_place(path: str) -> None:
+    parent = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(parent):
+        raise OptionError(f"{path}: there is no folder {parent}; make it first")

@@ -1,0 +1,53 @@
+"""`imsim report`: two images on one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from imsim._images import Picture, as_mask, read_picture
+from imsim.cli.jobs import check_alike, check_mask_size
+from imsim.cli.outputs import check_data_range, check_output
+from imsim.cli.terminal import say
+from imsim.errors import DataRangeError, ImsimError
+
+
+def run(arguments: argparse.Namespace) -> Iterator[str]:
+    """Write the page and yield where it is."""
+    from imsim.pages import pair_report
+
+    check_data_range(arguments.data_range)
+    paths = [arguments.reference, arguments.test, *([arguments.mask] if arguments.mask else [])]
+    check_output(arguments.output, paths)
+    reference, test, *masks = map(_read, paths)
+    check_alike(reference, test)
+    mask = None
+    if masks:
+        mask = as_mask(masks[0])
+        check_mask_size(mask, arguments.mask, reference)
+    if arguments.data_range is None and test.pixels.dtype not in ("uint8", "bool"):
+        raise DataRangeError(
+            f"{test.path}: is {test}; add --data-range "
+            "(65535 for full 16-bit images, 4095 for those of a 12-bit camera)"
+        )
+    html = pair_report(
+        reference.pixels,
+        test.pixels,
+        mask=mask,
+        data_range=arguments.data_range,
+        channel_axis=reference.channel_axis,
+        names=(reference.path, test.path),
+    )
+    try:
+        with open(arguments.output, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(html)
+    except OSError as error:
+        raise ImsimError(f"{arguments.output}: cannot be written: {error.strerror}") from error
+    yield f"Report: {arguments.output}"
+
+
+def _read(path: str) -> Picture:
+    picture = read_picture(path)
+    for note in picture.notes:
+        say(f"note: {path}: {note}")
+    return picture

@@ -1,0 +1,86 @@
+"""What a run over many pairs comes to: statistics, and what went wrong how often."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from imsim.cli.scoring import Result
+from imsim.cli.terminal import shortened
+from imsim.registry import METRICS
+
+
+class _Statistics:
+    """Mean, least, largest and worst of the scores of one metric, without keeping them."""
+
+    def __init__(self) -> None:
+        self.count = self.missing = 0
+        self.total = 0.0
+        self.low, self.high = math.inf, -math.inf
+        self.lowest = self.highest = ""
+
+    def add(self, score: float, name: str) -> None:
+        if math.isnan(score):
+            self.missing += 1
+            return
+        self.count += 1
+        self.total += score
+        # The first one is taken whatever its score, infinite ones too.
+        if score < self.low or not self.lowest:
+            self.low, self.lowest = score, name
+        if score > self.high or not self.highest:
+            self.high, self.highest = score, name
+
+
+class Summary:
+    """Takes the results one by one and holds what the whole run comes to.
+
+    Parameters
+    ----------
+    metrics : iterable of str
+        The metrics that are run.
+    """
+
+    def __init__(self, metrics: Iterable[str]) -> None:
+        self.pairs = 0
+        self._statistics = {name: _Statistics() for name in metrics}
+        self._skipped: dict[tuple[str, str], int] = {}
+
+    def add(self, result: Result) -> None:
+        """Take a result."""
+        self.pairs += 1
+        for name, score in result.scores.items():
+            self._statistics[name].add(score, result.name)
+        for skip in result.skipped.items():
+            self._skipped[skip] = self._skipped.get(skip, 0) + 1
+
+    def table(self, width: int) -> str:
+        """Return a line per metric, at most `width` wide but for the reasons for skipping."""
+        lines = [f"{'metric':8}{'mean':>12}{'min':>12}{'max':>12}  unit  worst"]
+        for name, found in self._statistics.items():
+            if not found.count and not found.missing:
+                continue
+            facts = METRICS[name]
+            mean = found.total / found.count if found.count else math.nan
+            low, high = (found.low, found.high) if found.count else (math.nan, math.nan)
+            worst = found.lowest if facts.higher_is_better else found.highest
+            if low == high:
+                worst = "all are equal" if found.count > 1 else worst
+            after = f"  ({found.missing} NaN)" if found.missing else ""
+            numbers = "".join(f"{value:12.6g}" for value in (mean, low, high))
+            start = f"{name:8}{numbers}  {facts.unit:4}  "
+            lines.append(start + shortened(worst, max(width - len(start + after), 9)) + after)
+        for (name, reason), count in self._skipped.items():
+            share = "" if count == self.pairs else f" for {count} of {self.pairs} pairs"
+            lines.append(f"{name:8}  skipped{share}: {reason}")
+        return "\n".join(lines)
+
+
+class Tally(dict[str, tuple[str, int]]):
+    """From a message to the first image it is about, and the number of images."""
+
+    def add(self, message: str, name: str) -> int:
+        """Count a message, and return how often it has come."""
+        first, count = self.get(message, (name, 0))
+        self[message] = first, count + 1
+        return count + 1

@@ -1,0 +1,276 @@
+"""`imsim anomaly`: simulate, train, score and report, on files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_files import save
+from PIL import Image
+
+from imsim import anomaly
+from imsim.anomaly import simulate
+from imsim.cli import main
+from imsim.cli.anomaly.simulate import OPEN_BEAM
+
+SAMPLES = simulate.dataset(good=24, bad=6, kinds="hollow_heart", sizes=1.0, size=64, seed=5)
+BAD = SAMPLES.labels == 1
+
+
+def deep(images):
+    return np.clip(np.rint(images * OPEN_BEAM), 0, 65535).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A detector in a file, trained by the command."""
+    folder = tmp_path_factory.mktemp("model")
+    np.save(folder / "good.npy", SAMPLES.images[~BAD])
+    assert main(["anomaly", "train", str(folder / "good.npy"), "-o", str(folder / "m.npz")]) == 0
+    return str(folder / "m.npz")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments):
+    return main(["anomaly", *arguments])
+
+
+def score(capsys, model, *arguments, status=0):
+    """Run `imsim anomaly score` and return its JSON and the lines of its messages."""
+    assert run("score", model, *arguments, "--json") == status
+    out, err = capsys.readouterr()
+    return json.loads(out), err.splitlines()
+
+
+class TestSimulate:
+    def test_images(self):
+        arguments = ["--good", "3", "--bad", "2", "--size", "64", "--kinds", "ball,gap"]
+        assert run("simulate", "-o", "sim", *arguments, "--seed", "7") == 0
+        samples = simulate.dataset(good=3, bad=2, size=64, kinds=["ball", "gap"], seed=7)
+        with open("sim/labels.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["label"] for row in rows] == ["0", "0", "0", "1", "1"]
+        assert [row["kind"] for row in rows] == samples.kinds.tolist()
+        assert [row["file"].split("/")[0] for row in rows] == ["good"] * 3 + ["bad"] * 2
+        for i, row in enumerate(rows):
+            with Image.open(f"sim/{row['file']}") as image:
+                np.testing.assert_array_equal(np.asarray(image), deep(samples.images[i]))
+        name = Path(rows[4]["file"]).name
+        with Image.open(f"sim/defect_masks/{name}") as image:
+            np.testing.assert_array_equal(np.asarray(image) == 255, samples.defect_masks[4])
+        with Image.open(f"sim/clean/{name}") as image:
+            np.testing.assert_array_equal(np.asarray(image), deep(samples.clean[4]))
+        assert float(rows[4]["cnr"]) == samples.cnr[4]
+
+    def test_stacks(self):
+        arguments = ["--good", "2", "--bad", "1", "--size", "64", "--item", "bar", "--npy"]
+        assert run("simulate", "-o", "sim", *arguments) == 0
+        samples = simulate.dataset("bar", good=2, bad=1, size=64)
+        np.testing.assert_array_equal(np.load("sim/good.npy"), samples.images[:2])
+        np.testing.assert_array_equal(np.load("sim/defect_masks.npy"), samples.defect_masks[2:])
+        rows = Path("sim/labels.csv").read_text().splitlines()
+        assert [row.split(",")[0] for row in rows[1:]] == [
+            "good.npy[0]",
+            "good.npy[1]",
+            "bad.npy[0]",
+        ]
+
+    def test_what_is_refused(self, capsys, tmp_path):
+        for arguments, words in (
+            (["-o", "nowhere/sim"], "there is no folder"),
+            (["-o", "sim", "--kinds", "worm"], "worm"),
+            (["-o", "sim", "--size", "3"], "size=3"),
+        ):
+            assert run("simulate", *arguments) == 2
+            assert words in capsys.readouterr().err
+        assert not (tmp_path / "sim").exists()
+        save("sim/mine.png", np.zeros((9, 9), np.uint8))
+        assert run("simulate", "-o", "sim") == 2
+        assert "not empty" in capsys.readouterr().err
+
+
+class TestTrain:
+    def test_the_detector_is_that_of_the_library(self, model):
+        found = anomaly.AnomalyDetector.load(model)
+        expected = anomaly.AnomalyDetector(random_state=0).fit(SAMPLES.images[~BAD])
+        assert found.threshold_ == expected.threshold_
+
+    def test_options(self, capsys):
+        save("good.npy", SAMPLES.images[~BAD])
+        options = ["--metric", "ssim", "--aggregate", "mean", "--false-alarm-rate", "0.2"]
+        assert run("train", "good.npy", "-o", "m.npz", *options) == 0
+        detector = anomaly.AnomalyDetector.load("m.npz")
+        assert (detector.metric, detector.aggregate, detector.false_alarm_rate) == (
+            "ssim",
+            "mean",
+            0.2,
+        )
+        assert f"above {detector.threshold_:.6g}" in capsys.readouterr().out
+
+    def test_images_as_they_are(self, capsys):
+        """8 and 16 bits mean the same."""
+        save("good.npy", np.rint(np.clip(SAMPLES.images[~BAD] / 1.3, 0, 1) * 255).astype(np.uint8))
+        assert run("train", "good.npy", "-o", "m.npz", "--preprocess", "none") == 0
+        assert anomaly.AnomalyDetector.load("m.npz").data_range == 1.0
+        save("deep.npy", np.load("good.npy").astype(np.uint16) * 257)
+        capsys.readouterr()
+        eight, _ = score(capsys, "m.npz", "good.npy")
+        sixteen, _ = score(capsys, "m.npz", "deep.npy")
+        pairs = zip(eight["results"], sixteen["results"], strict=True)
+        assert all(a["anomaly_score"] == b["anomaly_score"] for a, b in pairs)
+        arguments = ["deep.npy", "-o", "d.npz", "--preprocess", "none", "--data-range", "4095"]
+        assert run("train", *arguments) == 0
+        assert anomaly.AnomalyDetector.load("d.npz").data_range == 4095 / 65535
+
+    def test_bad_files_are_named_and_skipped(self, capsys, tmp_path):
+        for i, image in enumerate(deep(SAMPLES.images[~BAD])):
+            save(f"good/{i:02}.png", image)
+        (tmp_path / "good" / "03.png").write_bytes(b"damaged")
+        save("good/04.png", deep(SAMPLES.images[:1])[0, :50])
+        save("good/05.png", np.zeros((64, 64, 3), np.uint8))
+        save("good/06.png", np.full((64, 64), OPEN_BEAM, np.uint16))
+        assert run("train", "good", "-o", "m.npz") == 2
+        out, err = capsys.readouterr()
+        assert [f"good/0{i}.png" in line for i, line in enumerate(err.splitlines(), 3)] == (
+            [True] * 4 + [False]
+        )
+        assert "4 could not be used" in err
+        assert out.startswith("m.npz: trained on 20 images")
+        assert anomaly.AnomalyDetector.load("m.npz").threshold_ > 0
+
+    def test_what_is_refused(self, capsys):
+        save("good.npy", SAMPLES.images[~BAD])
+        for arguments, words in (
+            (["nowhere.png", "-o", "m.npz"], "nowhere.png"),
+            (["good.npy", "-o", "nowhere/m.npz"], "there is no folder"),
+            (["good.npy", "-o", "good.npy"], "is an image to be read"),
+            (["good.npy", "-o", "m.npz", "--metric", "lpips"], "lpips"),
+            (["good.npy", "-o", "m.npz", "--false-alarm-rate", "2"], "false_alarm_rate"),
+            (["good.npy", "-o", "m.npz", "--dark", "good.npy"], "give both"),
+        ):
+            assert run("train", *arguments) == 2
+            assert words in capsys.readouterr().err
+        assert not Path("m.npz").exists()
+
+
+class TestScore:
+    def test_scores_are_those_of_the_library(self, capsys, model):
+        save("s.npy", SAMPLES.images)
+        found, err = score(capsys, model, "s.npy")
+        detector = anomaly.AnomalyDetector.load(model)
+        expected = detector.anomaly_score(SAMPLES.images)
+        assert err == []
+        assert [r["anomaly_score"] for r in found["results"]] == pytest.approx(
+            expected.tolist(),
+            rel=1e-6,  # batches are of another size
+        )
+        verdicts = np.array([r["verdict"] for r in found["results"]])
+        np.testing.assert_array_equal(verdicts == "anomaly", detector.predict(SAMPLES.images) == -1)
+        assert found["threshold"] == detector.threshold_
+        assert (verdicts[BAD] == "anomaly").all()
+
+    def test_raw_counts(self, capsys, model):
+        save("s.npy", SAMPLES.images), save("c.npy", SAMPLES.counts)
+        save("flat.npy", SAMPLES.flat), save("dark.npy", SAMPLES.dark)
+        want, _ = score(capsys, model, "s.npy")
+        found, _ = score(capsys, model, "c.npy", "--flat", "flat.npy", "--dark", "dark.npy")
+        a, b = ([r["anomaly_score"] for r in results["results"]] for results in (want, found))
+        assert a == pytest.approx(b, rel=1e-3)  # two roundings of the same division, in float32
+
+    def test_table_and_status(self, capsys, model):
+        save("s.npy", SAMPLES.images[BAD])
+        assert run("score", model, "s.npy") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert lines[1].split()[0] == "s.npy[0]"
+        assert lines[-1].startswith("6 of 6 images are anomalies")
+        assert run("score", model, "s.npy", "--fail-on-anomaly") == 1
+
+    def test_bad_images_are_named_and_skipped(self, capsys, tmp_path, model):
+        images = deep(SAMPLES.images)
+        for i in range(6):
+            save(f"in/{i}.png", images[i])
+        (tmp_path / "in" / "1.png").write_bytes(b"damaged")
+        save("in/3.png", np.zeros((64, 64, 3), np.uint8))
+        save("in/4.png", np.full((64, 64), OPEN_BEAM, np.uint16))
+        found, err = score(capsys, model, "in", status=2)
+        assert [r["image"] for r in found["results"]] == ["in/0.png", "in/2.png", "in/5.png"]
+        assert [line.split(": ")[2] for line in err[:3]] == ["in/1.png", "in/3.png", "in/4.png"]
+        assert "convert it to grey" in err[1]
+        assert "shows no item" in err[2]
+        assert err[3:] == ["imsim: error: 3 could not be used; they are named above"]
+
+    def test_rows_in_a_file_and_resume(self, capsys, model):
+        for i, image in enumerate(deep(SAMPLES.images[BAD])):
+            save(f"in/{i}.png", image)
+        assert run("score", model, "in", "-o", "o.csv") == 0
+        assert "6 of 6 images are anomalies" in capsys.readouterr().out
+        whole = Path("o.csv").read_bytes()
+        assert whole.startswith(b"image,anomaly_score,verdict\nin/0.png,")
+        Path("o.csv").write_bytes(whole[: whole.index(b"in/3.png") + 4])
+        assert run("score", model, "in", "-o", "o.csv", "--resume") == 0
+        assert Path("o.csv").read_bytes().count(b"\n") == 7
+        assert "6 of 6 images are anomalies" in capsys.readouterr().out
+
+    def test_no_detector(self, capsys):
+        save("s.npy", SAMPLES.images)
+        np.savez("m.npz", a=1)
+        for name in ("nowhere.npz", "m.npz", "s.npy"):
+            assert run("score", name, "s.npy") == 2
+            assert capsys.readouterr().err.startswith(f"imsim: error: {name}")
+
+
+def test_report(capsys, model):
+    save("good.npy", SAMPLES.images[~BAD][:12])
+    for i, image in enumerate(deep(SAMPLES.images[BAD])):
+        save(f"bad/{i}.png", image)
+    rows = [f"bad/{i}.png,worm,{(i + 1) / 6}\n" for i in range(6)]
+    Path("labels.csv").write_text("file,kind,size\n" + "".join(rows))
+    assert run("report", model, "good.npy", "bad", "-o", "page", "--labels", "labels.csv") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "AUROC" in out
+    assert "worm" in out
+    assert out.splitlines()[-1] == f"Report: {Path('page') / 'report.html'}"
+    assert "worm" in Path("page/report.html").read_text(encoding="utf-8")
+
+
+def test_reports_that_cannot_be(capsys, model):
+    save("good.npy", SAMPLES.images[:2]), save("bad.npy", SAMPLES.images[BAD][:, :50])
+    Path("labels.csv").write_text("file,kind\n")
+    for arguments, words in (
+        (["good.npy", "bad.npy", "-o", "page"], "must have the same size"),
+        (["good.npy", "nowhere.npy", "-o", "page"], "nowhere.npy: no image that could be read"),
+        (["good.npy", "good.npy", "-o", "nowhere/page"], "there is no folder"),
+        (["good.npy", "good.npy", "-o", "page", "--labels", "no.csv"], "no.csv: cannot be read"),
+        (["good.npy", "good.npy", "-o", "page", "--labels", "labels.csv"], "has no kind and size"),
+    ):
+        assert run("report", model, *arguments) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_the_command_starts_without_the_workflow():
+    code = (
+        "import sys; from imsim.cli import main; main(['list']); "
+        "print({'imsim.anomaly', 'sklearn', 'jax', 'scipy.stats', 'matplotlib'} & {*sys.modules})"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "set()"
+
+
+def test_a_missing_extra_is_said(capsys, monkeypatch):
+    save("good.npy", SAMPLES.images[~BAD])
+    monkeypatch.delitem(anomaly.__dict__, "ConvAutoencoder", raising=False)
+    monkeypatch.setitem(sys.modules, "imsim.anomaly.convolutional", None)
+    monkeypatch.setitem(sys.modules, "jax", None)
+    assert run("train", "good.npy", "-o", "m.npz", "--model", "conv") == 2
+    assert "imsim: error: " in capsys.readouterr().err

@@ -1,0 +1,52 @@
+"""`imsim report`: one page about two images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_files import DEEP, GREY, NOISY, RGB, save
+
+from imsim.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def report(*arguments):
+    return main(["report", *arguments, "-o", "page.html"])
+
+
+def test_a_page_about_two_images(capsys):
+    mask = save("mask.png", np.tri(*GREY.shape, dtype=bool))
+    assert report(save("a.png", GREY), save("<b>.png", NOISY), "--mask", mask) == 0
+    assert capsys.readouterr() == ("Report: page.html\n", "")
+    html = Path("page.html").read_text(encoding="utf-8")
+    assert "a.png" in html
+    assert "&lt;b&gt;.png" in html
+    assert "<b>.png" not in html
+
+
+def test_colours_and_deep_images():
+    assert report(save("a.png", RGB), save("b.png", 255 - RGB)) == 0
+    deep = save("a.tif", DEEP)
+    assert report(deep, deep, "--data-range", "65535") == 0
+
+
+def test_what_is_refused(capsys):
+    a, deep = save("a.png", GREY), save("a.tif", DEEP)
+    small = save("small.png", GREY[:9, :9] > 99)
+    for arguments, words in (
+        ((a, "nowhere.png"), "nowhere.png: cannot be read"),
+        ((a, small), "crop or resample"),
+        ((a, a, "--mask", small), "the mask is 9 x 9 pixels"),
+        ((deep, deep), "a.tif: is 48 x 40 pixels, 16-bit, grey; add --data-range"),
+        ((a, a, "-o", "nowhere/page.html"), "there is no folder"),
+        ((a, a, "-o", a), "is an image to be read"),
+    ):
+        assert main(["report", "-o", "page.html", *arguments]) == 2
+        assert words in capsys.readouterr().err
+    assert not Path("page.html").exists()

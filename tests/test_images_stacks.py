@@ -1,0 +1,137 @@
+"""Files of many images, and colours of 16 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from image_files import DEEP, GREY, NOISY, RGB, RNG, save, save_deep_png
+from PIL import Image
+
+from imsim._images import ImageFile, ImageFileError, read_picture, same_file, write_png
+
+STACK = np.stack([GREY, NOISY, 255 - GREY])
+COLOUR_STACK = np.stack([RGB, 255 - RGB])
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def contents(path):
+    with ImageFile(path) as file:
+        return [file.read(index) for index in range(len(file))]
+
+
+@pytest.mark.parametrize("name", ["s.tif", "s.npy", "s.npz"])
+@pytest.mark.parametrize("stack", [STACK, COLOUR_STACK], ids=["grey", "colour"])
+def test_every_page_is_an_image(name, stack):
+    if name == "s.npz":
+        np.savez(name, anything=stack)
+    elif name == "s.tif":
+        save(name, stack, photometric="minisblack" if stack.ndim == 3 else "rgb")
+    else:
+        save(name, stack)
+    pictures = contents(name)
+    assert [picture.path for picture in pictures] == [f"{name}[{i}]" for i in range(len(stack))]
+    np.testing.assert_array_equal([picture.pixels for picture in pictures], stack)
+
+
+def test_one_image_has_no_index():
+    for pixels, want in (
+        (GREY, GREY),
+        (GREY[None], GREY),
+        (RGB[None], RGB),
+        (DEEP[None, ..., None], DEEP),
+    ):
+        (picture,) = contents(save("a.npy", pixels))
+        assert picture.path == "a.npy"
+        np.testing.assert_array_equal(picture.pixels, want)
+
+
+def test_an_array_of_several_is_named():
+    np.savez("two.npz", images=STACK, masks=STACK > 99)
+    with pytest.raises(
+        ImageFileError, match=r"two.npz: holds 2 arrays \(images, masks\); name one"
+    ):
+        ImageFile("two.npz")
+    assert contents("two.npz:masks")[1].pixels.dtype == bool
+    with pytest.raises(ImageFileError, match="holds no array 'labels'; it has images, masks"):
+        ImageFile("two.npz:labels")
+    assert same_file("two.npz:images", "two.npz")
+
+
+def test_an_array_file_is_not_read_as_a_whole(monkeypatch):
+    modes = []
+    load = np.load
+    monkeypatch.setattr(
+        np, "load", lambda *a, **options: modes.append(options["mmap_mode"]) or load(*a, **options)
+    )
+    pixels = contents(save("s.npy", STACK))[0].pixels
+    assert set(modes) == {"r"}
+    assert type(pixels) is np.ndarray
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((9, 9, 3)), "could be one image with channels or 9 images 3 pixels wide"),
+        (np.zeros((2, 3, 9, 9)), "channels must be the last axis"),
+        (np.zeros(9), r"its shape is \(9,\); expected"),
+        (np.zeros((0, 9, 9)), r"its shape is \(0, 9, 9\); expected"),
+        (np.zeros((2, 9, 9), complex), "of type complex128"),
+        (np.array([[{}]]), "Python objects, which are not loaded"),
+    ],
+)
+def test_arrays_that_are_no_images(array, words):
+    np.save("a.npy", array, allow_pickle=True)
+    np.savez("a.npz", a=array)
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(ImageFileError, match=f"^{name}: .*{words}"):
+            contents(name)
+
+
+@pytest.mark.parametrize("name", ["cut.npy", "cut.npz"])
+def test_damaged_arrays(name, tmp_path):
+    (np.save if name == "cut.npy" else np.savez)(name, STACK)
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(ImageFileError, match=f"^{name}: damaged"):
+        contents(name)
+
+
+def test_a_damaged_page_leaves_the_others(tmp_path):
+    save("s.tif", STACK, photometric="minisblack", compression="zlib", metadata=None)
+    file = tmp_path / "s.tif"
+    content = file.read_bytes()
+    with ImageFile("s.tif") as stack:
+        where = content.rindex(b"x\x9c") if b"x\x9c" in content else content.rindex(b"x\xda")
+        file.write_bytes(content[:where] + bytes(40) + content[where + 40 :])
+        np.testing.assert_array_equal(stack.read(0).pixels, GREY)
+        with pytest.raises(ImageFileError, match=r"^s.tif\[2\]: damaged"):
+            stack.read(2)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_16_bit_colour_png(channels):
+    pixels = RNG.integers(0, 65536, (12, 9, channels)).astype(np.uint16)
+    picture = read_picture(save_deep_png("deep.png", pixels))
+    want = {2: pixels[..., 0], 3: pixels, 4: pixels[..., :3]}[channels]
+    assert picture.pixels.dtype == np.uint16
+    np.testing.assert_array_equal(picture.pixels, want)
+    assert len(picture.notes) == (channels != 3)  # alpha is ignored
+
+
+def test_one_image_is_asked_for():
+    save("s.npy", STACK)
+    with pytest.raises(ImageFileError, match=r"s.npy: holds 3 images; expected one"):
+        read_picture("s.npy")
+
+
+def test_write_png(tmp_path):
+    for pixels in (GREY, DEEP, RGB, GREY > 99):
+        write_png(tmp_path / "w.png", pixels[::2])
+        with Image.open("w.png") as image:
+            np.testing.assert_array_equal(np.asarray(image), pixels[::2])
+    with pytest.raises(ImageFileError, match=r"nowhere/w.png: cannot be written: No such file"):
+        write_png("nowhere/w.png", GREY)
