@@ -7,21 +7,24 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 DEMO := .venv
 TEST := .venv-test
 DEV := .venv-dev
+DOCS := .venv-docs
 BENCH_ENV := .venv-bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean python
+.PHONY: help demo test check docs bench clean python
 
 help:
-	@echo "make demo   score distorted photographs with all metrics (environment: $(DEMO))"
+	@echo "make demo   all metrics on photographs, then the anomaly workflow  ($(DEMO))"
 	@echo "make test   run the whole test suite with coverage        (environment: $(TEST))"
 	@echo "make check  format, lint, types, import rules             (environment: $(DEV))"
+	@echo "make docs   build the documentation in build/docs         (environment: $(DOCS))"
 	@echo "make bench  measure imsim against other libraries, 15 min (environment: $(BENCH_ENV))"
 	@echo "make clean  remove the environments and everything built"
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/python examples/compare_photographs.py
+	$(DEMO)/bin/python examples/anomaly_detection.py -o build/anomaly_report
 
 test: $(TEST)/installed
 	$(TEST)/bin/python -m pytest -n auto --cov --cov-report=term-missing --cov-fail-under=95
@@ -32,22 +35,30 @@ check: $(DEV)/installed
 	$(DEV)/bin/mypy
 	$(DEV)/bin/python -m pytest -q tests/test_import_arrows.py
 
+# Warnings are errors, and so is a reference that leads nowhere (-n). Nothing is fetched.
+docs: $(DOCS)/installed
+	rm -rf docs/generated build/docs
+	$(DOCS)/bin/python -m sphinx -W --keep-going -n -q -d build/doctrees docs build/docs
+	@echo "open build/docs/index.html"
+
 # BENCH="--quick" takes few rounds and writes nothing outside build/.
 bench: $(BENCH_ENV)/installed
 	-$(MAKE) --no-print-directory $(BENCH_ENV)-ism/installed
-	$(BENCH_ENV)/bin/python -m pytest -q benchmarks/test_agreement.py
+	$(BENCH_ENV)/bin/python -m pytest -q benchmarks/test_agreement.py benchmarks/test_parity.py
+	-$(if $(BENCH),,$(BENCH_ENV)/bin/python -m benchmarks.parity)
 	$(BENCH_ENV)/bin/python -m benchmarks.report $(BENCH)
 
 clean:
-	rm -rf $(DEMO) $(TEST) $(DEV) $(BENCH_ENV) $(BENCH_ENV)-ism build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(DEMO) $(TEST) $(DEV) $(DOCS) $(BENCH_ENV) $(BENCH_ENV)-ism build dist docs/generated docs/auto_examples .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(DEMO)/installed: EXTRA :=
+$(DEMO)/installed: EXTRA := [anomaly]
 $(TEST)/installed: EXTRA := [test]
 $(DEV)/installed: EXTRA := [dev]
+$(DOCS)/installed: EXTRA := [docs]
 
 # The stamp is written last: an interrupted installation starts again from nothing.
-$(DEMO)/installed $(TEST)/installed $(DEV)/installed: pyproject.toml | python
+$(DEMO)/installed $(TEST)/installed $(DEV)/installed $(DOCS)/installed: pyproject.toml | python
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --editable '.$(EXTRA)'

@@ -1,0 +1,155 @@
+"""Links resolve, code on the pages runs, and the reference leaves no public name out."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import imsim
+from benchmarks.parity_calls import CALLS, VARIANTS
+from benchmarks.peers import WORKS
+from imsim.cli.parser import command_parser
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("tests/golden/*.md")])
+}
+FENCED = re.compile(r"^(`{3,}).*?^\1\s*$", flags=re.DOTALL | re.MULTILINE)
+MODULES = (
+    "imsim",
+    "imsim.anomaly",
+    "imsim.anomaly.simulate",
+    "imsim.anomaly.xray",
+)
+RESULTS = {
+    "imsim.Comparison": "imsim.compare",
+    "imsim.ISSMComponents": "imsim.issm_components",
+    "imsim.anomaly.Evaluation": "imsim.anomaly.evaluate",
+    "imsim.anomaly.Ranking": "imsim.anomaly.rank_metrics",
+    "imsim.anomaly.simulate.Samples": "imsim.anomaly.simulate.dataset",
+    "imsim.anomaly.xray.Peeled": "imsim.anomaly.xray.VirtualPeel",
+}
+"""Classes that nobody makes by hand, and the function whose example shows one."""
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of the headings, as the repository's web page and the site make them."""
+    heads = re.findall(r"^#+ (.*)$", FENCED.sub("", text), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def links(text: str) -> list[str]:
+    """Return the targets of links and images, without those in code, and of figures."""
+    prose = re.sub(r"`[^`\n]*`", "", FENCED.sub("", text))
+    figures = re.findall(r"^```\{(?:figure|include|literalinclude)\} (\S+)", text, re.MULTILINE)
+    return re.findall(r"\]\(([^)\s]+)\)", prose) + figures
+
+
+def made_by_the_build(path: str) -> bool:
+    """Whether `make docs` writes the file: a page of a metric, a figure of an example, a help."""
+    if match := re.fullmatch(r"generated/metrics/(\w+)(\.md)?", path):
+        return match[1] in {"index", *imsim.METRICS}
+    if match := re.fullmatch(r"auto_examples/images/sphx_glr_(\w+)_(\d{3})\.png", path):
+        script = ROOT / "examples" / f"{match[1]}.py"
+        return script.exists() and script.read_text(encoding="utf-8").count("plt.show()") >= int(
+            match[2]
+        )
+    return path.removesuffix(".md") in ("auto_examples/index", "generated/command_help")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_relative_links_and_anchors_resolve(page):
+    broken = []
+    for link in links(PAGES[page]):
+        path, _, anchor = link.partition("#")
+        if re.match(r"https?:|mailto:", link) or (
+            page.startswith("docs/") and made_by_the_build(path)
+        ):
+            continue
+        target = (ROOT / page).parent / path if path else ROOT / page
+        found = target.exists()
+        if found and anchor:
+            found = anchor in anchors(target.read_text(encoding="utf-8"))
+        if not found:
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_page_is_in_a_table_of_contents():
+    entries = {"index"}
+    for text in PAGES.values():
+        for block in re.findall(r"^```\{toctree\}\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            entries |= {line for line in block.splitlines() if line and not line.startswith(":")}
+    on_disk = {path.stem for path in DOCS.glob("*.md")}
+    assert on_disk - entries == set()
+    assert {e for e in entries - on_disk if not made_by_the_build(e)} == set()
+
+
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if "```python" in text])
+def test_python_on_the_page_runs_from_top_to_bottom(page):
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, page, "exec"), names)
+
+
+@pytest.mark.parametrize(
+    "line", sorted({line for t in PAGES.values() for line in re.findall(r"^imsim .*", t, re.M)})
+)
+def test_commands_on_the_pages_are_understood(line):
+    command_parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+def test_the_page_on_parity_has_every_call():
+    # Its numbers need the other libraries: `python -m benchmarks.parity` in `make bench`.
+    assert {(name, p.library) for name, work in WORKS.items() for p in work.peers} == set(CALLS)
+    calls = [*CALLS.values(), *(text for v in VARIANTS for text in (v.theirs, v.ours))]
+    assert [call for call in calls if f"`{call}`" not in PAGES["docs/parity.md"]] == []
+
+
+def public(module: str) -> dict[str, object]:
+    home = importlib.import_module(module)
+    return {f"{module}.{name}": getattr(home, name) for name in home.__all__}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_function_and_class_has_an_example(module):
+    # `pytest imsim` runs them all: --doctest-modules, warnings are errors.
+    names = public(module)
+    without = [
+        name
+        for name, value in names.items()
+        if (inspect.isfunction(value) or inspect.isclass(value))
+        and not (inspect.isclass(value) and issubclass(value, Exception))
+        and not has_example(names[RESULTS.get(name, name)])
+    ]
+    assert without == []
+
+
+def has_example(value: object) -> bool:
+    """Whether the docstring has an example, or of a class that of some public method."""
+    texts = [inspect.getdoc(value)]
+    if inspect.isclass(value):
+        texts += [inspect.getdoc(m) for name, m in vars(value).items() if not name.startswith("_")]
+    return any(">>> " in (text or "") for text in texts)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_reference_has_every_public_name(module):
+    text = PAGES["docs/api.md"]
+    section = text.split(".. currentmodule:: ")
+    listed = "".join(part for part in section[1:] if part.split()[0] == module)
+    names = {name.removeprefix(f"{module}.") for name in public(module)}
+    names -= {"__version__", "simulate", "xray"}
+    assert {
+        name
+        for name in names
+        if not re.search(rf"^(   |.. py:data:: ){name}$", listed, re.MULTILINE)
+    } == set()

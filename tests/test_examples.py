@@ -1,0 +1,98 @@
+"""The example scripts run as they are, and say what they promise."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import imsim
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPTS = {path.stem: path for path in sorted(EXAMPLES.glob("*.py"))}
+HEAVY = {"plot_choosing_a_metric", "plot_anomaly_in_brief"}
+"""More than five seconds; `make docs` runs them, and their errors are errors there."""
+PICTURES = sorted(name for name in SCRIPTS if name.startswith("plot_") and name not in HEAVY)
+
+
+def run(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPTS[name]), *arguments])
+    runpy.run_path(str(SCRIPTS[name]), run_name="__main__")
+
+
+def test_photographs_are_scored_by_every_metric(monkeypatch, capsys):
+    run("compare_photographs", monkeypatch)
+    out = capsys.readouterr().out
+    assert all(name in out for name in imsim.METRICS)
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_defects_of_drawn_boards_are_found(monkeypatch, capsys):
+    run("board_defects", monkeypatch)
+    heads, *rows = capsys.readouterr().out.splitlines()[1:]
+    column = heads.split().index("F1")
+    best = max(float(row.split()[column]) for row in rows)
+    assert best > 0.9  # boards without noise: some metric finds nearly every defect
+
+
+@pytest.fixture(scope="module")
+def good_and_bad(tmp_path_factory):
+    """A folder with good/ and bad/ textures, and the same images as a file."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(90, 130, (60, 24, 24), dtype=np.uint8)
+    images[45:, 8:13, 8:13] = 255
+    folder = tmp_path_factory.mktemp("images")
+    for i, image in enumerate(images):
+        path = folder / ("good" if i < 45 else "bad") / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    (folder / "good" / "notes.txt").write_text("not an image", encoding="utf-8")
+    labels = np.arange(60) >= 45
+    parts = {"train_images": images[:30], "train_labels": labels[:30]}
+    np.savez(folder / "all.npz", **parts, test_images=images[30:], test_labels=labels[30:])
+    return folder
+
+
+@pytest.mark.parametrize("source", [".", "all.npz"])
+def test_anomalies_in_own_images_are_found(source, good_and_bad, tmp_path, monkeypatch, capsys):
+    data = ["--data", str(good_and_bad / source), "-o", str(tmp_path)]
+    run("anomaly_detection", monkeypatch, *data)
+    out, errors = capsys.readouterr()
+    assert "AUROC 1.000" in out
+    assert "0 missed" in out
+    assert ("notes.txt: left out" in errors) == (source == ".")
+    assert str(tmp_path / "report.html") in out.splitlines()[-1]
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_example_with_figures(name, monkeypatch, capsys):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("Agg")
+    shown = []
+    monkeypatch.setattr(pyplot, "show", lambda: shown.append(pyplot.get_fignums()))
+    try:
+        run(name, monkeypatch)
+        assert shown, "it shows no figure"
+        assert "False" not in capsys.readouterr().out, "what it claims does not hold"
+        figures = [pyplot.figure(number) for number in pyplot.get_fignums()]
+        assert all(figure.axes for figure in figures)
+        for figure in figures:
+            figure.canvas.draw()  # which is where a bad label or colour would fail
+    finally:
+        pyplot.close("all")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_example_has_a_title_and_a_text_for_the_gallery(name):
+    source = SCRIPTS[name].read_text(encoding="utf-8")
+    title, rule, blank, text = source.removeprefix('"""\n').split("\n")[:4]
+    assert title
+    assert set(rule) == {"="}
+    assert len(rule) >= len(title)
+    assert blank == ""
+    assert text
