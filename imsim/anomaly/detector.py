@@ -15,7 +15,7 @@ import imsim
 from imsim.anomaly import parts, scoring
 from imsim.anomaly.inputs import check_images, check_masks
 from imsim.anomaly.threshold import FOLDS, check_folds, check_rate, deal, threshold_at
-from imsim.anomaly.unscorable import UnscorableImageWarning, warn_unscorable
+from imsim.anomaly.unscorable import UnscorableImageWarning, check_usable, warn_unscorable
 from imsim.anomaly.xray import UnusableImageWarning
 from imsim.anomaly.xray.beam import as_stack
 
@@ -138,7 +138,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         Parameters
         ----------
         good : array_like, shape (n, height, width)
-            At least two usable ones. Images that cannot be used are left out, with a warning.
+            At least three usable ones. Images that cannot be used are left out, with a warning.
         y : ignored
             Here for scikit-learn's sake.
         masks : array_like of bool, shape (n, height, width) or (height, width), optional
@@ -151,7 +151,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         Raises
         ------
         ImsimError
-            If a parameter, the images or the masks are not as said, or fewer than two images can
+            If a parameter, the images or the masks are not as said, or fewer than three can
             be used.
 
         Warns
@@ -159,6 +159,8 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         UnscorableImageWarning
             If images cannot be used; UserWarning if they are too few for the false-alarm rate.
         """
+        if np.ndim(y) > 1:
+            raise imsim.OptionError("y has several axes, but is not used: pass masks=... by name")
         aggregate = self._check_parameters()
         generator = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
         frames = as_stack("images", good)
@@ -174,12 +176,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
             self.data_range, self.preprocess_, frames.dtype, inputs, used
         )
         usable = np.ones(len(inputs), bool) if used is None else used.any(axis=(1, 2))
-        if usable.sum() < 2:
-            raise imsim.ImsimError(
-                f"{usable.sum()} of {len(inputs)} good images can be used; expected at least 2"
-            )
-        if not usable.all():
-            warn_unscorable(~usable, "are left out of the training")
+        check_usable(usable)
         inputs, used = inputs[usable], None if used is None else used[usable]
         seed = int(generator.integers(2**31))
         dealt = deal(
@@ -304,7 +301,9 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         return inputs, np.ones(inputs.shape, bool) if used is None else used
 
     def _new_model(self, inputs: Any, used: Any, index: Any, seed: int) -> Any:
-        return parts.fitted_model(self.model, self.preprocess_, inputs, used, index, seed)
+        return parts.fitted_model(
+            self.model, self.metric, self.preprocess_, inputs, used, index, seed
+        )
 
     def _compare(self, inputs: Any, reconstructions: Any, used: Any) -> NDArray[np.float64]:
         return scoring.anomaly_scores(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+import imsim
 from imsim.anomaly.groups import Group, groups_of, members_by_kind, members_by_size
 from imsim.anomaly.inputs import check_masks
 from imsim.anomaly.separation import Separation, check_bootstrap, check_labels, separate
@@ -206,6 +207,10 @@ def evaluate(
     >>> evaluation.auroc, evaluation.confusion.misses
     (1.0, 0)
     """
+    if not hasattr(detector, "anomaly_score"):
+        raise imsim.OptionError(
+            f"detector is of type {type(detector).__name__}; expected a fitted AnomalyDetector"
+        )
     check_bootstrap(n_bootstrap, confidence, random_state)
     frames = np.asarray(images)
     anomalous = check_labels(labels, len(frames))

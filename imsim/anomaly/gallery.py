@@ -55,6 +55,11 @@ class Gallery:
         kinds: Sequence[str] | None,
         names: Sequence[str] | None,
     ) -> None:
+        if len(reconstruction) != 3:
+            raise imsim.OptionError(
+                f"reconstruction has {len(reconstruction)} parts; expected inputs, "
+                "reconstructions and masks, which may be None"
+            )
         inputs, reconstructions, masks = reconstruction
         count = len(evaluation.labels)
         given = {
@@ -77,6 +82,13 @@ class Gallery:
         self.metric = metric if "worst" in scoring.aggregates(metric) else _INSTEAD
         default = 255.0 if self.inputs.dtype == np.uint8 else None
         self.data_range = default if data_range is None else data_range
+        scale = map_scale(self.metric, self.data_range or 1)
+        if self.data_range is None and (scale.root or imsim.METRICS[self.metric].needs_data_range):
+            raise imsim.DataRangeError(
+                f"data_range=None, but {self.metric} maps of {self.inputs.dtype} need it: "
+                "pass data_range=detector.data_range_"
+            )
+        self.map_scale = scale
         self.kinds, self.names = kinds, names
         used = self.inputs if self.masks is None else self.inputs[self.masks]
         self.scale = _scale(used)
@@ -94,16 +106,10 @@ class Gallery:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", imsim.EmptyMaskWarning)  # the caption says NaN
             local = map_function(image, made, mask=mask, data_range=self.data_range)
-        scale = map_scale(self.metric, self.data_range or 1)
-        if scale.root and self.data_range is None:
-            raise imsim.DataRangeError(
-                f"the scale of {self.metric} maps needs data_range for inputs of "
-                f"{image.dtype}: pass that of the detector"
-            )
         panels = [
             ("what the model sees", _inside(image, mask), self.scale),
             ("what it expects", _inside(made, mask), self.scale),
-            (f"{self.metric}: bright differs", local, scale),
+            (f"{self.metric}: bright differs", local, self.map_scale),
         ]
         if self.images is not None and self.image_scale is not None:
             panels.insert(0, ("image", self.images[index], self.image_scale))

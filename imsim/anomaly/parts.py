@@ -19,6 +19,10 @@ from imsim.anomaly.xray import VirtualPeel
 
 COMPONENTS = 8
 """Components of the default model of whole images."""
+NEED_STRUCTURE = {"uiq", "zncc"}
+"""Metrics that divide by the contrast of the reconstruction, of which a constant has none."""
+PATCH, PATCH_COMPONENTS = 8, 4
+"""Side and components of the patches that these metrics compare peeled images with."""
 
 _HOMES = {
     "MeanModel": "mean",
@@ -49,13 +53,28 @@ def is_fast(given: Any) -> bool:
 
 
 def fitted_model(
-    given: Any, preprocess: Any, inputs: Any, used: Any, index: NDArray[np.intp], seed: int
+    given: Any,
+    metric: str,
+    preprocess: Any,
+    inputs: Any,
+    used: Any,
+    index: NDArray[np.intp],
+    seed: int,
 ) -> Any:
     """Return a fresh model, fitted to some of the images."""
-    if given is None:
-        model: Any = PCAAutoencoder(COMPONENTS) if preprocess is None else MeanModel()
+    if given is not None:
+        if not (hasattr(given, "fit") and hasattr(given, "reconstruct")):
+            raise imsim.OptionError(
+                f"model={given!r}; expected None, or an object with fit and reconstruct, such as "
+                "PCAAutoencoder(components=8)"
+            )
+        model: Any = clone(given)
+    elif preprocess is None:
+        model = PCAAutoencoder(COMPONENTS)
+    elif metric in NEED_STRUCTURE:
+        model = PCAAutoencoder(PATCH_COMPONENTS, patch=PATCH)
     else:
-        model = clone(given)
+        model = MeanModel()
     if hasattr(model, "get_params"):
         for name in ("random_state", "seed"):
             if model.get_params().get(name, 0) is None:

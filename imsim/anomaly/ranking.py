@@ -161,8 +161,8 @@ def rank_metrics(
     masks : array_like of bool, shape (n, height, width) or (height, width), optional
         True = use. Pixels outside influence no score.
     data_range : float, optional
-        Largest possible minus smallest possible pixel value; metrics that need it are skipped
-        without, except for uint8 and bool.
+        Largest possible minus smallest possible pixel value, ``detector.data_range_`` for what a
+        detector compares; metrics that need it are skipped without, except for uint8 and bool.
     metrics : iterable of str, optional
         Names of metrics, see `imsim.METRICS`; by default all of them.
     aggregates : iterable of str, optional
@@ -248,6 +248,12 @@ def rank_metrics(
                 )
             except imsim.ImsimError as error:
                 skipped[f"{metric} {aggregate}"] = str(error)
+                continue
+            if np.ptp(scores[~np.isnan(scores)]) == 0:
+                skipped[f"{metric} {aggregate}"] = (
+                    "every image has the same score; with uiq and zncc, because the "
+                    "reconstructions have no contrast"
+                )
                 continue
             records.append(
                 Ranked(

@@ -53,7 +53,7 @@ def write_report(
     metric : str, optional
         The measure of the similarity maps; one without a map gives way to "fsim".
     data_range : float, optional
-        That of the inputs, for the scale of the maps; by default 255 for uint8.
+        That of the inputs, ``detector.data_range_``, for the maps; by default 255 for uint8.
     kinds : sequence of str, optional
         What is wrong with each image, for the captions.
     names : sequence of str, optional
@@ -101,6 +101,10 @@ def write_report(
     """
     if not isinstance(gallery, int) or isinstance(gallery, bool) or gallery < 1:
         raise imsim.OptionError(f"gallery={gallery!r}; expected an integer of at least 1")
+    if not isinstance(evaluation, Evaluation):
+        raise imsim.OptionError(
+            f"evaluation is of type {type(evaluation).__name__}; expected what evaluate returned"
+        )
     shown = None
     if reconstruction is not None:
         shown = Gallery(

@@ -47,7 +47,7 @@ def aggregates(metric: str) -> tuple[str, ...]:
     >>> scoring.aggregates("fsim"), scoring.aggregates("psnr")
     (('mean', 'worst'), ('mean',))
     """
-    if metric not in imsim.METRICS:
+    if not isinstance(metric, str) or metric not in imsim.METRICS:
         raise imsim.OptionError(f"metric={metric!r}; expected one of {', '.join(imsim.METRICS)}")
     has_map = imsim.METRICS[metric].map_function is not None and metric not in _NO_MAP
     return AGGREGATES if has_map else AGGREGATES[:1]

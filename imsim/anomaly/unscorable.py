@@ -7,18 +7,34 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
+import imsim
+
+FEWEST = 3
+"""Good images to learn from: one is held out, and two can differ."""
+
 
 class UnscorableImageWarning(UserWarning):
     """Some images have no score: nothing of them could be compared."""
 
 
-def warn_unscorable(where: NDArray[np.bool_], what: str) -> None:
+def warn_unscorable(where: NDArray[np.bool_], what: str, stacklevel: int = 3) -> None:
     """Warn the caller of the public method about the images that are marked."""
     found = np.flatnonzero(where)
     shown = ", ".join(map(str, found[:10])) + (", ..." if len(found) > 10 else "")
     warnings.warn(
         f"{len(found)} of {len(where)} images {what}: index {shown}; nothing of them could be "
-        "compared (an empty frame, a mask without room, or NaN)",
+        "compared: an empty frame, a mask without room, or NaN (repair dead pixels first)",
         UnscorableImageWarning,
-        stacklevel=3,
+        stacklevel=stacklevel,
     )
+
+
+def check_usable(usable: NDArray[np.bool_]) -> None:
+    """Warn of good images that cannot be used, and refuse if too few are left."""
+    if usable.sum() < FEWEST:
+        raise imsim.ImsimError(
+            f"{usable.sum()} of {len(usable)} good images can be used; expected at least {FEWEST}: "
+            "pass more images, or look at why these show nothing to compare"
+        )
+    if not usable.all():
+        warn_unscorable(~usable, "are left out of the training", stacklevel=4)

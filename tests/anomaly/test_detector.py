@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
 import imsim
-from imsim.anomaly import AnomalyDetector, PCAAutoencoder, scoring
+from imsim.anomaly import AnomalyDetector, PCAAutoencoder, scoring, simulate
 from imsim.anomaly.detector import UnscorableImageWarning
 from imsim.anomaly.threshold import threshold_at
 from imsim.anomaly.xray import VirtualPeel
@@ -231,3 +231,31 @@ def test_scikit_learns_conventions() -> None:
         results = check_estimator(detector, on_fail=None)
     assert results
     assert {r["check_name"] for r in results if r["status"] == "failed"} == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((np.ones((2, 8, 8)),), {"preprocess": None, "data_range": 1}, "2 of 2 good images"),
+        (([np.ones((8, 8)), np.ones((8, 9))],), {}, "images is no array"),
+        ((np.ones((3, 8, 8)), np.ones((3, 8, 8), bool)), {}, "masks=... by name"),
+        ((np.ones((3, 8, 8)),), {"metric": ["fsim"]}, "metric=.'fsim'."),
+        (
+            (np.random.default_rng(0).random((5, 16, 16)),),
+            {"model": "pca", "preprocess": None},
+            "model='pca'; expected None, or an object",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: Any, options: Any, message: str) -> None:
+    with pytest.raises(imsim.ImsimError, match=message):
+        AnomalyDetector(**options).fit(*arguments)
+
+
+@pytest.mark.parametrize("metric", ["zncc", "uiq"])
+def test_metrics_that_need_contrast_get_a_model_that_has_some(metric: str) -> None:
+    good = simulate.potatoes(12, size=96, seed=3).images
+    bad = simulate.potatoes(4, defects=("stone",), sizes=1.0, size=96, seed=4).images
+    detector = AnomalyDetector(metric=metric, false_alarm_rate=0.2, random_state=0).fit(good)
+    assert np.ptp(detector.held_out_scores_) > 0
+    assert np.isfinite(detector.anomaly_score(bad)).all()

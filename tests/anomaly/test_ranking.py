@@ -166,3 +166,14 @@ def test_bad_input(change: dict[str, Any], error: type[Exception], message: str)
     arguments = {"inputs": inputs, "reconstructions": reconstructions, "labels": LABELS, **change}
     with pytest.raises(error, match=message):
         rank_metrics(**arguments)
+
+
+def test_measures_that_cannot_tell_images_apart_are_skipped_with_the_reason():
+    """A constant reconstruction has no contrast, by which these measures divide."""
+    images = np.random.default_rng(0).random((12, 16, 16))
+    ranking = rank_metrics(
+        images, np.full_like(images, 0.5), np.arange(12) % 2, data_range=1, metrics=["se", "zncc"]
+    )
+    assert {r.metric for r in ranking} == {"se"}
+    assert set(ranking.skipped) == {"zncc mean", "zncc worst"}
+    assert "no contrast" in ranking.skipped["zncc mean"]

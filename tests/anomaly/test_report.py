@@ -155,10 +155,19 @@ def test_a_figure_that_fails_does_not_take_the_page_with_it(judged, tmp_path, mo
     assert "All measures" in text
 
 
-def test_gallery_without_a_data_range_is_named_as_missing(judged, tmp_path):
-    with pytest.warns(RuntimeWarning, match="gallery_.*png could not be drawn: .*data_range"):
-        page = write_report(tmp_path, judged[0], None, judged[2], metric="se")
-    assert "pass that of the detector" in page.read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": "se"}, "pass data_range=detector.data_range_"),
+        ({"reconstruction": (1, 2)}, "reconstruction has 2 parts"),
+        ({"evaluation": "no"}, "evaluation is of type str"),
+    ],
+)
+def test_wrong_arguments_are_named(judged, tmp_path, change, message):
+    given = {"evaluation": judged[0], "reconstruction": judged[2]} | change
+    with pytest.raises(imsim.ImsimError, match=message):
+        write_report(tmp_path / "new", **given)
+    assert not (tmp_path / "new").exists()
 
 
 def test_gallery_shows_hits_of_every_strength_and_the_closest_misses(judged):

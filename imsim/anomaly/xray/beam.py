@@ -130,7 +130,12 @@ def logarithm(transmission: NDArray[np.float32], smallest: float) -> NDArray[np.
 
 def as_real(name: str, value: Any) -> NDArray[Any]:
     """Return an array of real numbers."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise imsim.ShapeError(
+            f"{name} is no array: do all images have one size? {error}"
+        ) from None
     if array.dtype.kind not in "buif":
         raise imsim.DTypeError(
             f"{name} has dtype {array.dtype}; expected booleans, integers or real floats"
