@@ -53,11 +53,11 @@ detector's threshold, for the default detector.
 LIMITS = """
 ## What the numbers rest on
 
-The constants of the peel and of the default detector were set on throwaway generators and on
-images of the second generator with other seeds than those judged here, all with needles,
-shavings, stones, glass, bone and hollow hearts. The simulated potatoes took no part in that, and
-balls, PVC and gaps are kinds of defect that no constant was set with. The seeds judged here were
-used for nothing else.
+The constants of the peel and of the default detector were set on throwaway generators, on images
+of the second generator with other seeds than those judged here, and on one draw of a third, all
+with needles, shavings, stones, glass, bone and hollow hearts. The simulated potatoes took no part
+in that, and balls, PVC and gaps are kinds of defect that no constant was set with. The seeds judged
+here were used for nothing else.
 
 ## What limits them
 

@@ -132,7 +132,7 @@ class TestCompare:
         assert main(["compare", "--json", a, a, "--mask", black, "--metrics", "rmse"]) == 0
         out, err = capsys.readouterr()
         assert json.loads(out)["results"][0]["scores"]["rmse"] == "NaN"
-        assert err.startswith("imsim: warning: rmse: ")
+        assert err.startswith("imsim: note: black.png: this mask leaves out every pixel")
 
     def test_json_names_its_input(self, capsys):
         a = save("a.png", GREY)

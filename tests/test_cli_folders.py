@@ -91,7 +91,7 @@ class TestPairs:
     def test_nothing_to_compare(self, capsys, tmp_path):
         (tmp_path / "empty").mkdir()
         save("ref/a.png", GREY), save("test/b.png", GREY), save("a.png", GREY)
-        assert "empty: no image there" in run(capsys, "a.png", "empty", status=2)[1][0]
+        assert "empty: holds no image" in run(capsys, "a.png", "empty", status=2)[1][0]
         assert "no image has the name" in run(capsys, "ref", "test", status=2)[1][0]
         assert "there is no such folder" in run(capsys, "ref", "nowhere", status=2)[1][0]
         assert "a.png: is not a folder" in run(capsys, "ref", "a.png", status=2)[1][0]

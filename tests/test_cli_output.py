@@ -102,7 +102,8 @@ class TestFiles:
         capsys.readouterr()
         assert compare("--metrics", "rmse,ssim", "-o", name, "--resume") == 0
         assert Path(name).read_bytes() == whole
-        assert scored == [f"test/{i}.png" for i in range(3, COUNT)]
+        # The first again, to see that it is the same run.
+        assert scored == [f"test/{i}.png" for i in (0, *range(3, COUNT))]
         assert capsys.readouterr().out.startswith(f"{COUNT} pairs scored")
 
     def test_resume_from_nothing_and_from_everything(self, name):

@@ -108,6 +108,7 @@ def read_picture(path: str) -> Picture:
     """
     with ImageFile(path) as file:
         if len(file) != 1:
+            file.read(len(file) - 1)  # if the file is damaged, that is said
             raise ImageFileError(f"{path}: holds {len(file)} images; expected one")
         return file.read(0)
 

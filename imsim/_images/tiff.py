@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _ALPHA = (1, 2)  # values of the ExtraSamples tag: associated and unassociated alpha
+# Messages on the chain of pages, not on one of them, that tell of a loss.
+_BREAK = re.compile(r"<tifffile\.TiffPages[^>]*> ((?:invalid|corrupted) .*)", re.DOTALL)
 _ORIENTATION = 274  # the tag's number
 _messages: ContextVar[list[str] | None] = ContextVar("imsim_tiff_messages", default=None)
 
@@ -32,20 +35,26 @@ def open_tiff(path: str) -> Pages:
         except BaseException:
             tiff.close()
             raise
+    breaks = [match for match in map(_BREAK.match, opening) if match]
+    lost = {match[0] for match in breaks}
+    broken = breaks[0][1] if breaks else "" if count else "there is no page"
 
     def read(index: int) -> Contents:
+        if index == count:
+            raise ImageFileError(f"damaged: the file is cut off or broken here ({broken})")
         with _logged() as messages:
-            page = _plain_page(tiff, index)
+            page = _plain_page(tiff, index, whole=not broken)
             pixels = _decoded(page, path)
             if page.axes == "SYX":
                 pixels = np.moveaxis(pixels, 0, -1)
             pixels, notes = _without_alpha(pixels, page)
             pixels, more = _black_is_0(pixels, page)
             notes += more + orientation_note(_orientation(page))
-        said = dict.fromkeys((*opening, *messages))
+        said = dict.fromkeys(m for m in (*opening, *messages) if m not in lost)
         return pixels, notes + tuple(f"the TIFF reader warns: {message}" for message in said)
 
-    return Pages(count, read, tiff.close)
+    # Of the pages that are lost, none tells the number; one more stands for them.
+    return Pages(count + bool(broken), read, tiff.close)
 
 
 @contextmanager
@@ -68,13 +77,13 @@ def _collect(record: logging.LogRecord) -> bool:
     return False
 
 
-def _plain_page(tiff: TiffFile, index: int) -> TiffPage:
+def _plain_page(tiff: TiffFile, index: int, *, whole: bool) -> TiffPage:
     """Return a page that holds one plain image, and refuse any other."""
     from tifffile import PHOTOMETRIC, TiffPage
 
     page = tiff.pages[index]
     if not isinstance(page, TiffPage) or (
-        len(tiff.pages) == 1 and tiff.series[0].size != page.size
+        whole and len(tiff.pages) == 1 and tiff.series[0].size != page.size
     ):
         raise ImageFileError("holds several images in one page; save them as pages, or as .npy")
     if page.axes not in ("YX", "YXS", "SYX"):

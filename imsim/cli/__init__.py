@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from imsim.cli.listing import facts
 from imsim.cli.parser import command_parser as _parser
 from imsim.cli.terminal import say, write
-from imsim.errors import ImsimError
+from imsim.errors import EmptyMaskWarning, ImsimError
 
 __all__ = ["facts", "main"]
 
@@ -36,10 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     caught: dict[str, None] = {}
+    masked = getattr(arguments, "mask", None) is not None  # a note then names the mask
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         # Not recorded one by one: a long run may give the same one for each pair.
-        warnings.showwarning = lambda message, *_, **__: caught.setdefault(str(message))
+        warnings.showwarning = lambda message, kind, *_, **__: (
+            None if masked and kind is EmptyMaskWarning else caught.setdefault(str(message))
+        )
         status = _run(arguments)
     for message in caught:
         say(f"warning: {message}")

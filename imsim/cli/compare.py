@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import textwrap
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import imsim
@@ -17,9 +18,10 @@ from imsim.cli.outputs import check_data_range, check_maps, check_output, output
 from imsim.cli.pairing import Pairing, pair_files
 from imsim.cli.scoring import Result, Settings, scored
 from imsim.cli.terminal import progress, shortened, width, write
-from imsim.cli.writers import Csv, Json, Record, Writer
+from imsim.cli.writers import Csv, Json, Record, Writer, another_run, same_score
 from imsim.comparison import Comparison
 from imsim.errors import ImsimError
+from imsim.registry import METRICS
 
 FEW = 3
 """Files up to which each gets a table of its own."""
@@ -92,17 +94,19 @@ def _rows(
     writer: Writer[Result] | None,
     report: Report,
 ) -> Iterator[str]:
+    named = arguments.metrics is not None
+    settings = Settings(metrics, named, arguments.data_range, arguments.maps)
     earlier = writer.earlier if writer else []
+    if earlier:
+        _check_earlier(earlier, jobs, settings, arguments.output)
     for row in earlier:
         report.add(row)
     done = {(row.reference, row.test) for row in earlier}
     nested = output_format(arguments) == "json"
     text = None if writer and not arguments.output else _Text(found, metrics)
     rows = text is not None and not arguments.output
-    named = arguments.metrics is not None
-    settings = Settings(metrics, named, arguments.data_range, arguments.maps)
     with progress(len(found.pairs), "pair", rows=rows) as bar:
-        work = _left(jobs.each(bar), done, bar)
+        work = _left(jobs.each(bar), done, bar, _clashes(arguments.maps))
         for result in scored(work, settings, arguments.workers or imsim.get_workers()):
             if isinstance(result, Failure):
                 report.fail(result.message)
@@ -118,10 +122,59 @@ def _rows(
         yield from text.end(report, arguments)
 
 
-def _left(work: Iterator[Job | Failure], done: set[tuple[str, str]], bar: Any) -> Iterator[Any]:
-    """Leave out the pairs whose rows are there from an earlier run."""
+def _check_earlier(earlier: list[Result], jobs: Jobs, settings: Settings, file: str) -> None:
+    """Score a pair of an earlier run again, and refuse to go on if the result is another."""
+    rows = {(row.reference, row.test): row for row in earlier}
+    # A pair of equal images has the same scores whatever the options.
+    telling = {names: row for names, row in rows.items() if _tells(row)} or rows
+    for item in jobs.each():
+        row = telling.get((item.reference, item.test)) if isinstance(item, Job) else None
+        if row is not None:
+            (result,) = scored([item], settings._replace(maps=None), imsim.get_workers())
+            if (
+                isinstance(result, Failure)
+                or result.scores.keys() != row.scores.keys()
+                or not all(same_score(result.scores[m], row.scores[m]) for m in row.scores)
+            ):
+                raise ImsimError(another_run(file, row.test))
+            return
+        if isinstance(item, Job):
+            item.close()
+
+
+def _tells(row: Result) -> bool:
+    return any(math.isfinite(s) and s != METRICS[name].best for name, s in row.scores.items())
+
+
+def _clashes(folder: str | None) -> Callable[[Job], str | None]:
+    """Return a function that says which earlier image has the maps of a job, if there are maps."""
+    owners: dict[str, str] = {}
+    if folder is None:
+        return lambda _: None
+
+    def clash(job: Job) -> str | None:
+        owner = owners.setdefault(job.stem, job.test)
+        return None if owner == job.test else owner
+
+    return clash
+
+
+def _left(
+    work: Iterator[Job | Failure],
+    done: set[tuple[str, str]],
+    bar: Any,
+    clash: Callable[[Job], str | None],
+) -> Iterator[Any]:
+    """Leave out the pairs whose rows are there from an earlier run, or whose maps clash."""
     for item in work:
-        if isinstance(item, Job) and (item.reference, item.test) in done:
+        other = clash(item) if isinstance(item, Job) else None
+        if isinstance(item, Job) and other is not None:
+            item.close()
+            yield Failure(
+                f"{item.test}: its maps would be called {item.stem}, like those of {other}; "
+                "rename one of the files"
+            )
+        elif isinstance(item, Job) and (item.reference, item.test) in done:
             item.close()
             if bar is not None:
                 bar.update()

@@ -6,19 +6,17 @@ from imsim.cli.jobs import Shared
 from imsim.cli.limits import beyond
 from imsim.cli.pairing import Pairing
 from imsim.cli.scoring import Result
-from imsim.cli.summary import Summary, Tally
+from imsim.cli.summary import Notes, Summary, Tally
 from imsim.cli.terminal import say
 
 
 class Report:
     """Takes the results one by one, says what is wrong with them, and counts."""
 
-    NAMED = 3  # images that are named for each note; of the others, there is the number
-
     def __init__(self, metrics: list[str], limits: dict[str, float], required: set[str]) -> None:
         self.summary = Summary(metrics)
         self.limits, self.required = limits, required
-        self.notes, self.skips = Tally(), Tally()
+        self.notes, self.skips = Notes(), Tally()
         self.failures = self.beyond = self.unmatched = 0
 
     def start(self, found: Pairing, shared: list[Shared]) -> None:
@@ -44,8 +42,7 @@ class Report:
         """Take a result."""
         self.summary.add(result)
         for name, note in dict.fromkeys(result.notes):
-            if self.notes.add(note, name) <= self.NAMED:
-                say(f"note: {name}: {note}")
+            self.notes.add(note, name)
         for name, reason in result.skipped.items():
             if name in self.required:
                 self.skips.add(f"{name} was skipped: {reason}", result.test)
@@ -58,9 +55,7 @@ class Report:
 
     def end(self) -> int:
         """Say how often things went wrong, and return the exit status."""
-        for message, (_, count) in self.notes.items():
-            if count > self.NAMED:
-                say(f"note: {count - self.NAMED} more images: {message}")
+        self.notes.end()
         for message, (name, count) in self.skips.items():
             more = f" (and {count - 1} more)" if count > 1 else ""
             say(f"error: {name}: {message}{more}")

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 
-from imsim._images import same_file
+from imsim._images import EXTENSIONS, same_file
 from imsim.cli.pairing import FilePair
 from imsim.errors import DataRangeError, ImsimError, OptionError
 
@@ -23,15 +23,18 @@ def check_data_range(value: float | None) -> None:
 
 def output_format(arguments: argparse.Namespace) -> str | None:
     """Return "csv" or "json", or None for tables."""
-    if arguments.csv:
-        return "csv"
-    if arguments.json:
-        return "json"
+    asked = "csv" if arguments.csv else "json" if arguments.json else None
     if arguments.output is None:
-        return None
+        return asked
     ending = os.path.splitext(arguments.output)[1].lower()
-    if ending in (".csv", ".json"):
-        return "csv" if ending == ".csv" else "json"
+    ended = {".csv": "csv", ".json": "json"}.get(ending)
+    if asked and ended and asked != ended:
+        raise OptionError(
+            f"--output {arguments.output}: contradicts --{asked}; leave that out, or end the file "
+            f"in .{asked}"
+        )
+    if asked or ended:
+        return asked or ended
     raise OptionError(
         f"--output {arguments.output}: add --csv or --json, or end it in .csv or .json"
     )
@@ -49,6 +52,11 @@ def check_output(file: str | None, inputs: Iterable[str], *, resume: bool = Fals
     for path in inputs:
         if same_file(file, path):
             raise OptionError(f"--output {file}: is an image to be read; name another file")
+        if file.lower().endswith(EXTENSIONS) and os.path.isdir(path) and _lies_in(file, path):
+            raise OptionError(
+                f"--output {file}: lies in {path}, whose images are read, and is called like one "
+                f"({os.path.splitext(file)[1]}); name a file elsewhere"
+            )
 
 
 def check_new_folder(folder: str) -> None:
@@ -61,11 +69,8 @@ def check_new_folder(folder: str) -> None:
 def check_folder(folder: str, inputs: Iterable[str]) -> None:
     """Make a folder for pictures, elsewhere than where pictures are read."""
     _check_place(folder)
-    inside = os.path.realpath(folder) + os.sep
     for path in inputs:
-        if os.path.isdir(path) and inside.startswith(
-            os.path.realpath(path).rstrip(os.sep) + os.sep
-        ):
+        if os.path.isdir(path) and _lies_in(folder, path):
             raise OptionError(f"{folder}: lies in {path}, which is read; name a folder elsewhere")
     try:
         os.makedirs(folder, exist_ok=True)
@@ -84,6 +89,11 @@ def check_maps(folder: str | None, inputs: Iterable[str], pairs: Iterable[FilePa
             "compare them one after the other"
         )
     check_folder(folder, inputs)
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    inside, around = (os.path.realpath(p).rstrip(os.sep) + os.sep for p in (path, folder))
+    return inside.startswith(around)
 
 
 def _check_place(path: str) -> None:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from imsim._images import EXTENSIONS, ImageFileError
 
+NO_IMAGE = f"holds no image; these endings are looked for: {' '.join(EXTENSIONS)}"
+
 
 class FilePair(NamedTuple):
     """Two files to compare, each of one image or many."""
@@ -16,7 +18,7 @@ class FilePair(NamedTuple):
     test: str
     mask: str | None
     name: str
-    """Of the row on the terminal: the test file, within its folder if it comes from one."""
+    """Of the row on the terminal: the test file, within its folder if that is the only test."""
     stem: str
     """Of the maps: the name without its ending."""
 
@@ -110,7 +112,7 @@ def pair_files(reference: str, tests: Sequence[str], mask: str | None) -> Pairin
                     continue
                 own_mask = masks.path(match)
             stem = os.path.splitext(name)[0]
-            shown = name if folder else test
+            shown = name if folder and len(tests) == 1 else path
             found.pairs.append(FilePair(str(partner), path, own_mask, shown, stem))
         if references:
             found.unmatched.extend(
@@ -119,7 +121,7 @@ def pair_files(reference: str, tests: Sequence[str], mask: str | None) -> Pairin
                 if name not in used
             )
     if not found.pairs:
-        raise ImageFileError(_nothing(reference, tests, mask, found))
+        raise ImageFileError(_nothing(reference, references, tests, mask, found))
     return found
 
 
@@ -179,8 +181,16 @@ def _refuse(error: OSError) -> None:
     raise ImageFileError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
-def _nothing(reference: str, tests: Sequence[str], mask: str | None, found: Pairing) -> str:
+def _nothing(
+    reference: str,
+    references: Folder | None,
+    tests: Sequence[str],
+    mask: str | None,
+    found: Pairing,
+) -> str:
     where = ", ".join(tests)
+    if references is not None and not references.names:
+        return f"{reference}: {NO_IMAGE}"
     if found.without_mask:
         return f"{mask}: has no mask for any image of {where}; masks are matched by name"
     if found.unmatched:
@@ -188,4 +198,4 @@ def _nothing(reference: str, tests: Sequence[str], mask: str | None, found: Pair
             f"{where}: no image has the name of one in {reference}; "
             "files are matched by their names without the ending"
         )
-    return f"{where}: no image there; these endings are looked for: {' '.join(EXTENSIONS)}"
+    return f"{where}: {NO_IMAGE}"

@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Iterator
 
 from imsim._images import Picture, as_mask, read_picture
-from imsim.cli.jobs import check_alike, check_mask_size
+from imsim.cli.jobs import Mask, check_alike, check_mask_size
 from imsim.cli.outputs import check_data_range, check_output
+from imsim.cli.scoring import option_notes
 from imsim.cli.terminal import say
 from imsim.errors import DataRangeError, ImsimError
 
@@ -21,19 +22,20 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     check_output(arguments.output, paths)
     reference, test, *masks = map(_read, paths)
     check_alike(reference, test)
-    mask = None
-    if masks:
-        mask = as_mask(masks[0])
-        check_mask_size(mask, arguments.mask, reference)
+    mask = Mask(masks[0], as_mask(masks[0])) if masks else None
+    if mask:
+        check_mask_size(mask.pixels, arguments.mask, reference)
     if arguments.data_range is None and test.pixels.dtype not in ("uint8", "bool"):
         raise DataRangeError(
             f"{test.path}: is {test}; add --data-range "
             "(65535 for full 16-bit images, 4095 for those of a 12-bit camera)"
         )
+    for name, note in option_notes(reference, test, mask, arguments.data_range):
+        say(f"note: {name}: {note}")
     html = pair_report(
         reference.pixels,
         test.pixels,
-        mask=mask,
+        mask=mask and mask.pixels,
         data_range=arguments.data_range,
         channel_axis=reference.channel_axis,
         names=(reference.path, test.path),

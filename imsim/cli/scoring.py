@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import imsim
 from imsim._images import Picture
-from imsim.cli.jobs import Failure, Job
+from imsim.cli.jobs import Failure, Job, Mask
 from imsim.cli.maps import write_maps
 from imsim.comparison import compare
 from imsim.errors import ImsimError
@@ -100,6 +101,10 @@ def _score(job: Job, settings: Settings) -> Result:
     found = compare(reference.pixels, test.pixels, settings.metrics, **options)
     pictures = [reference, test, *([mask.picture] if mask else [])]
     notes = [(picture.path, note) for picture in pictures for note in picture.notes]
+    notes += option_notes(reference, test, mask, settings.data_range)
+    empty = [name for name, score in found.items() if math.isnan(score)]
+    if mask and empty and mask.pixels.any():
+        notes.append((test.path, f"NaN with the mask {mask.picture.path}: {', '.join(empty)}"))
     if settings.maps is not None:
         missing = write_maps(settings.maps, job.stem, reference, test, settings.metrics, options)
         if settings.named or not missing.keys() <= {"sam"}:  # which has none for grey images
@@ -113,6 +118,25 @@ def _score(job: Job, settings: Settings) -> Result:
         str(test),
         tuple(notes),
     )
+
+
+def option_notes(
+    reference: Picture, test: Picture, mask: Mask | None, data_range: float | None
+) -> list[tuple[str, str]]:
+    """Say of which image or mask the data range or the mask makes little sense."""
+    if mask and not mask.pixels.any():
+        return [(mask.picture.path, "this mask leaves out every pixel, so that the scores are NaN")]
+    if data_range is None:
+        return []
+    kind = test.pixels.dtype
+    bits = {"b": 1, "u": 8 * kind.itemsize}.get(kind.kind)
+    if bits and data_range > 2**bits - 1:
+        return [(test.path, f"--data-range {data_range:g} is beyond what {bits}-bit pixels hold")]
+    used = [p.pixels[mask.pixels] if mask else p.pixels for p in (reference, test)]
+    span = max(float(pixels.max()) for pixels in used) - min(float(pixels.min()) for pixels in used)
+    if span > data_range * (1 + 1e-6):  # more than the rounding of floats
+        return [(test.path, f"pixels span more than --data-range {data_range:g}")]
+    return []
 
 
 def _reasons(skipped: dict[str, str], settings: Settings, test: Picture) -> dict[str, str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from imsim.cli.scoring import Result
-from imsim.cli.terminal import shortened
+from imsim.cli.terminal import say, shortened
 from imsim.registry import METRICS
 
 
@@ -84,3 +84,25 @@ class Tally(dict[str, tuple[str, int]]):
         first, count = self.get(message, (name, 0))
         self[message] = first, count + 1
         return count + 1
+
+
+class Notes:
+    """Says notes on images; of one that comes often, only the number after the first few."""
+
+    NAMED = 3
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+
+    def add(self, note: str, name: str) -> None:
+        """Take a note on an image, and say it of the first few."""
+        if self._tally.get(note, ("", 0))[0] == name:
+            return  # on a file that takes part in many pairs
+        if self._tally.add(note, name) <= self.NAMED:
+            say(f"note: {name}: {note}")
+
+    def end(self) -> None:
+        """Say of how many more images each note holds."""
+        for note, (_, count) in self._tally.items():
+            if count > self.NAMED:
+                say(f"note: {count - self.NAMED} more images: {note}")

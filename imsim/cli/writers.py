@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Generic, TypeVar
@@ -100,6 +101,21 @@ def _plain(value: Any) -> Any:
     return json_number(value) if isinstance(value, float) else value
 
 
+def same_score(one: float, other: float) -> bool:
+    """Tell whether two scores of the same images differ by no more than rounding."""
+    both_nan = math.isnan(one) and math.isnan(other)
+    # Detectors calculate with float32, and batches of another size round differently.
+    return both_nan or math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-9)
+
+
+def another_run(file: str, image: str) -> str:
+    """Say that the rows of a file are not those that this run would write."""
+    return (
+        f"{file}: holds the results of another run (the row of {image} is now another); use "
+        "another -o, or leave out --resume"
+    )
+
+
 class Writer(Generic[Row]):
     """Writes rows to a file, or to standard output by a function that is given.
 
@@ -146,7 +162,7 @@ class Writer(Generic[Row]):
             if not (going_on and self._mended()):
                 self._put(layout.head())
         except BaseException:
-            self._stream.close()
+            self._shut()
             raise
         self._empty = not self.earlier
 
@@ -160,7 +176,11 @@ class Writer(Generic[Row]):
         try:
             self._put(self._layout.tail(self._empty))
         finally:
-            if self._stream is not None:
+            self._shut()
+
+    def _shut(self) -> None:
+        if self._stream is not None:
+            with self._naming():  # what a full disk did not take is tried once more
                 self._stream.close()
 
     def _put(self, text: str) -> None:

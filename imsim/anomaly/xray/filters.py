@@ -17,8 +17,8 @@ Doubles = NDArray[np.float64]
 
 LAGS = 16
 """Distances in pixels up to which the pixels of a texture are taken to hang together."""
-RIDGE = 0.5
-"""Share of the mean power of a texture that is added to its power at every frequency."""
+RIDGE = 5.0
+"""How many times the mean power of a texture is added to its power at every frequency."""
 
 
 def eroded(masks: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:

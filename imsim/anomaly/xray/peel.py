@@ -127,8 +127,8 @@ class VirtualPeel(Parameterised, Stored):
     def __init__(
         self,
         width: int = 6,
-        trend: float = 6.0,
-        body: float = 1.75,
+        trend: float = 5.0,
+        body: float = 1.25,
         kind: Literal["transmission", "counts", "absorbance"] | None = None,
         touching: bool = True,
         several: bool = True,

@@ -35,8 +35,9 @@ the good ones.
 
 {IMAGES}
 --csv: columns "image", "anomaly_score" and "verdict", which is "good" or
-"anomaly". --json: an object with "model", "metric", "threshold" and
-"results", a list of the same. Rows are written as soon as they are known.
+"anomaly". --json: an object with "model", "model_sha256", "metric",
+"threshold", "flat", "dark" and "results", a list of the same. Rows are
+written as soon as they are known.
 
 Exit status: 0 if every image was scored; 2 otherwise, and after any error;
 else 1 if there is an anomaly and --fail-on-anomaly is given, or the reader of
@@ -53,8 +54,9 @@ Exit status: 0; 2 after any error.
 
 
 RANGE = (
-    "with --preprocess none: largest possible minus smallest possible pixel value; by default 255 "
-    "for 8-bit images, and for others the range of all GOOD images together"
+    "with --preprocess none and without --flat only: largest possible minus smallest possible "
+    "pixel value; by default 255 for 8-bit images, and for others the range of all GOOD images "
+    "together"
 )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from imsim._images import ImageFile, ImageFileError, Picture
-from imsim.cli.pairing import Folder
+from imsim.cli.pairing import NO_IMAGE, Folder
+from imsim.cli.summary import Notes
 from imsim.cli.terminal import progress, say
 from imsim.errors import ImsimError
 
@@ -28,17 +29,22 @@ class Pictures:
     ----------
     failures : int
         How many files or images were skipped so far.
+    notes : Notes
+        What was left aside or converted while reading.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.paths = list(paths)
         self.failures = 0
+        self.notes = Notes()
         self.files: list[str] = []
         left_aside: list[str] = []
         for path in self.paths:
             if os.path.isdir(path):
                 folder = Folder(path, left_aside)
                 self.files += map(folder.path, folder.names)
+                if not folder.names:
+                    self.fail(f"{path}: {NO_IMAGE}")
             else:
                 self.files.append(path)
         if left_aside:
@@ -63,6 +69,21 @@ class Pictures:
                 if bar is not None:
                     bar.update()
 
+    def first(self, labels: Collection[str]) -> Picture | None:
+        """Return the first image that can be read and has one of these labels."""
+        files = {*labels, *(label.rpartition("[")[0] for label in labels)}
+        for path in self.files:
+            if path not in files:
+                continue
+            try:
+                with ImageFile(path) as file:
+                    for index in range(len(file)):
+                        if file.label(index) in labels:
+                            return file.read(index)
+            except ImsimError:
+                continue  # said when its turn comes
+        return None
+
     def _read(self, file: ImageFile, index: int) -> Iterator[Picture]:
         try:
             picture = file.read(index)
@@ -73,6 +94,8 @@ class Pictures:
         except ImsimError as error:
             self.fail(str(error))
         else:
+            for note in picture.notes:
+                self.notes.add(note, picture.path)
             yield picture
 
 

@@ -68,13 +68,15 @@ def _truth(path: str, names: list[str], labels: Array) -> tuple[list[str], list[
             rows = {
                 os.path.normpath(os.path.join(folder, row["file"])): (
                     row["kind"],
-                    float(row["size"] or "nan"),
+                    _size(row["size"], row["file"]),
                 )
                 for row in csv.DictReader(file)
             }
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be read: {error.strerror}") from error
-    except (KeyError, ValueError, csv.Error) as error:
+    except ImageFileError as error:
+        raise ImageFileError(f"{path}: {error}") from error
+    except (KeyError, TypeError, csv.Error) as error:
         raise ImageFileError(
             f"{path}: expected a CSV file with the columns file, kind and size"
         ) from error
@@ -83,3 +85,10 @@ def _truth(path: str, names: list[str], labels: Array) -> tuple[list[str], list[
         if is_bad and np.isnan(size):
             raise ImageFileError(f"{path}: has no kind and size of {name}")
     return [kind for kind, _ in found], [size for _, size in found]
+
+
+def _size(text: str, file: str) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError as error:
+        raise ImageFileError(f"the size of {file}, {text!r}, is not a number") from error

@@ -7,11 +7,11 @@ import math
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from imsim.cli.anomaly.detectors import Correction, load, quiet, reason, status
+from imsim.cli.anomaly.detectors import Correction, digest, field_files, load, quiet, reason, status
 from imsim.cli.anomaly.pictures import Array, Pictures, batches
 from imsim.cli.outputs import check_output, output_format
 from imsim.cli.terminal import say, shortened, width, write
-from imsim.cli.writers import Csv, Json, Record, Writer
+from imsim.cli.writers import Csv, Json, Record, Writer, another_run, same_score
 from imsim.errors import ImsimError
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     from imsim.anomaly import AnomalyDetector
 
     form = output_format(arguments)
-    check_output(arguments.output, [arguments.model, *arguments.images], resume=arguments.resume)
+    inputs = [arguments.model, *arguments.images, *field_files(arguments)]
+    check_output(arguments.output, inputs, resume=arguments.resume)
     detector = load(AnomalyDetector, arguments.model)
     correction = Correction(arguments)
     pictures = Pictures(arguments.images)
@@ -43,13 +44,19 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         layout = Csv(Score._fields)
     elif form == "json":
         layout = Json(
-            model=arguments.model, metric=detector.metric, threshold=float(detector.threshold_)
+            model=arguments.model,
+            model_sha256=digest(arguments.model),
+            metric=detector.metric,
+            threshold=float(detector.threshold_),
+            flat=arguments.flat,
+            dark=arguments.dark,
         )
     writer = None
     if layout is not None:
         writer = Writer(layout, arguments.output, write, arguments.resume, _parse)
     rows = _Rows(detector.threshold_, writer, arguments.output)
     try:
+        _check_earlier(rows, detector, correction, pictures)
         images = pictures.each(skip=rows.is_known)
         for labels, batch in batches(images, TOGETHER):
             for row in _scored(detector, correction, labels, batch, pictures):
@@ -76,10 +83,10 @@ class _Rows:
         earlier = writer.earlier if writer else []
         for row in earlier:
             self._count(row)
-        self._known = {row.image for row in earlier}
+        self.known = {row.image: row for row in earlier}
 
     def is_known(self, image: str) -> bool:
-        return image in self._known
+        return image in self.known
 
     def add(self, row: Score) -> Iterator[str]:
         """Write a row, or yield it for the terminal."""
@@ -110,6 +117,24 @@ class _Rows:
 
 def _parse(record: Record) -> Score:
     return Score(record["image"], float(record["anomaly_score"]), record["verdict"])
+
+
+def _check_earlier(
+    rows: _Rows, detector: AnomalyDetector, correction: Correction, pictures: Pictures
+) -> None:
+    """Score an image of an earlier run again, and refuse to go on if the result is another."""
+    picture = pictures.first(rows.known)
+    if picture is None:
+        return
+    try:
+        with quiet():
+            score = float(detector.anomaly_score(correction(picture.pixels[None]))[0])
+    except ImsimError:
+        score = math.nan
+    row = rows.known[picture.path]
+    same = (score > detector.threshold_) == (row.verdict == "anomaly")
+    if not (same and same_score(score, row.anomaly_score)):
+        raise ImsimError(another_run(str(rows.file), picture.path))
 
 
 def _scored(

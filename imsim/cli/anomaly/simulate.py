@@ -14,7 +14,7 @@ from imsim.cli.anomaly.pictures import Array
 from imsim.cli.outputs import check_folder, check_new_folder
 from imsim.cli.terminal import progress
 from imsim.cli.writers import Csv
-from imsim.errors import ImsimError
+from imsim.errors import ImsimError, OptionError
 
 if TYPE_CHECKING:
     from imsim.anomaly.simulate import Samples
@@ -29,6 +29,8 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
 
     folder = arguments.output
     check_new_folder(folder)
+    if arguments.good == arguments.bad == 0:
+        raise OptionError("--good 0 --bad 0: no image to make; ask for some")
     options = {} if arguments.kinds is None else {"kinds": arguments.kinds.split(",")}
     samples = generator.dataset(
         arguments.item,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imsim.cli.anomaly.detectors import Correction, quiet, reason, status
+from imsim.cli.anomaly.detectors import Correction, field_files, quiet, reason, status
 from imsim.cli.anomaly.pictures import Array, Pictures, stacked
 from imsim.cli.outputs import check_data_range, check_output
+from imsim.errors import ImsimError, OptionError
 
 if TYPE_CHECKING:
     from imsim.anomaly import AnomalyDetector
@@ -21,7 +22,11 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     from imsim import anomaly
 
     check_data_range(arguments.data_range)
-    check_output(arguments.output, arguments.good)
+    if arguments.data_range is not None and (arguments.preprocess != "none" or arguments.flat):
+        raise OptionError(
+            "--data-range: is of use with --preprocess none and without --flat only; leave it out"
+        )
+    check_output(arguments.output, [*arguments.good, *field_files(arguments)])
     peeled = arguments.preprocess == "xray"
     correction = Correction(arguments)
     detector = anomaly.AnomalyDetector(
@@ -42,7 +47,12 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     unusable = _unusable(detector, images)
     for i in unusable:
         pictures.fail(f"{labels[i]}: {reason(detector, images[i : i + 1])}")
-    detector.save(arguments.output)
+    try:
+        detector.save(arguments.output)
+    except OSError as error:
+        raise ImsimError(
+            f"{arguments.output}: cannot be written: {error.strerror or error}"
+        ) from error
     number, height, width = images.shape
     yield (
         f"{arguments.output}: trained on {number - len(unusable)} images of {width} x {height} "

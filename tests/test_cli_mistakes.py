@@ -1,0 +1,175 @@
+"""Mistakes of the caller and of the machine that would lose images, rows or time unseen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from image_files import DEEP, GREY, NOISY, save
+
+from imsim._images import ImageFileError, read_picture
+from imsim.cli import main
+
+FULL = Path("/dev/full")
+"""A file on a disk that is always full."""
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def compare(capsys, *arguments, status):
+    """Run `imsim compare` and return what it prints and the lines of its messages."""
+    assert main(["compare", *arguments]) == status
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return out, err.splitlines()
+
+
+@pytest.mark.parametrize("form", ["--csv", "--json"])
+def test_an_image_in_a_named_folder_is_not_replaced(capsys, form):
+    save("A/a.png", GREY), save("B/a.png", NOISY)
+    before = Path("B/a.png").read_bytes()
+    for name in ("B/a.png", "A/../B/a.png", "B/new.TIF"):
+        _, err = compare(capsys, "A", "B", "-o", name, form, status=2)
+        assert f"{name}: lies in B, whose images are read" in err[0]
+    assert Path("B/a.png").read_bytes() == before
+    compare(capsys, "A", "B", "-o", f"B/scores.{form[2:]}", "--metrics", "rmse", status=0)
+
+
+class TestCutStacks:
+    PAGES = np.stack([GREY, NOISY, 255 - GREY, GREY])
+
+    def cut(self, pages, *, series=False):
+        """Write pages and cut the file between two of them."""
+        if series:
+            save("s.tif", self.PAGES, photometric="minisblack")
+            with tifffile.TiffFile("s.tif") as file:
+                size = file.pages[1].dataoffsets[0] + GREY.size // 2
+        else:
+            with tifffile.TiffWriter("s.tif") as file:
+                for page in self.PAGES:
+                    file.write(page, photometric="minisblack", metadata=None, contiguous=False)
+            with tifffile.TiffFile("s.tif") as file:
+                size = file.pages[pages].offset
+        content = Path("s.tif").read_bytes()
+        Path("s.tif").write_bytes(content[:size])
+
+    def test_the_rest_is_scored_and_the_loss_counts(self, capsys):
+        self.cut(2)
+        save("a.png", GREY)
+        for name in ("a.png", "s.tif"):
+            out, err = compare(capsys, name, "s.tif", "--csv", "--metrics", "rmse", status=2)
+            assert out.count("s.tif[0],") + out.count("s.tif[1]") >= 2
+            assert err[0].startswith("imsim: error: s.tif[2]: damaged: the file is cut off")
+            assert err[1:] == ["imsim: error: 1 of 3 could not be scored; they are named above"]
+        with pytest.raises(ImageFileError, match="cut off"):
+            read_picture("s.tif")
+
+    def test_a_series(self, capsys):
+        self.cut(1, series=True)
+        save("a.png", GREY)
+        out, err = compare(capsys, "a.png", "s.tif", "--csv", "--metrics", "rmse", status=2)
+        assert out.splitlines()[1] == "a.png,s.tif[0],0.0"
+        assert "s.tif[1]: damaged: the file is cut off" in err[0]
+
+    def test_no_page_at_all(self, capsys):
+        """As a program leaves it that ends before the first page is written."""
+        Path("in").mkdir()
+        Path("in/s.tif").write_bytes(b"II*\0" + bytes(4))
+        save("a.png", GREY)
+        _, err = compare(capsys, "a.png", "in", status=2)
+        assert "in/s.tif: damaged: the file is cut off or broken here (there is no page)" in err[0]
+
+
+@pytest.mark.parametrize("name", ["o.csv", "o.json"])
+@pytest.mark.parametrize("change", ["mask", "range"])
+def test_resume_refuses_rows_of_other_options(capsys, name, change):
+    """The first pair, of equal images, has the same scores whatever the options."""
+    for i in range(4):
+        save(f"ref/{i}.png", DEEP), save(f"test/{i}.png", np.roll(DEEP, i, axis=1))
+    mask = np.tri(*DEEP.shape, dtype=bool)
+    call = ["ref", "test", "--metrics", "ssim", "-o", name, "--mask", save("m.png", mask)]
+    compare(capsys, *call, "--data-range", "65535", status=0)
+    whole = Path(name).read_bytes()
+    before = whole[: whole.index(b"ref/3.png")]
+    Path(name).write_bytes(before)
+    if change == "mask":
+        save("m.png", ~mask)
+    data_range = "65535" if change == "mask" else "80000"
+    _, err = compare(capsys, *call, "--data-range", data_range, "--resume", status=2)
+    if (name, change) == ("o.json", "range"):
+        assert "its first line differs" in err[-1]
+    else:
+        assert "(the row of test/1.png is now another); use another -o, or leave" in err[-1]
+    save("m.png", mask)
+    compare(capsys, *call, "--data-range", "65535", "--resume", status=0)
+    assert Path(name).read_bytes() == whole
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a disk that is full is elsewhere hard to come by")
+@pytest.mark.parametrize("form", ["--csv", "--json"])
+def test_a_full_disk(capsys, form):
+    save("a.png", GREY)
+    _, err = compare(capsys, "a.png", "a.png", "-o", str(FULL), form, status=2)
+    assert err == ["imsim: error: /dev/full: cannot be written: No space left on device"]
+
+
+def test_an_empty_mask_is_named_once(capsys):
+    for name in ("ref/0.png", "ref/1.png", "test/0.png", "test/1.png", "a.png"):
+        save(name, GREY)
+    mask = save("m.png", np.zeros_like(GREY))
+    want = ["imsim: note: m.png: this mask leaves out every pixel, so that the scores are NaN"]
+    assert compare(capsys, "ref", "test", "--mask", mask, status=0)[1] == want
+    assert main(["report", "a.png", "a.png", "--mask", mask, "-o", "page.html"]) == 0
+    assert capsys.readouterr().err.splitlines() == want
+
+
+def test_a_mask_that_is_too_small_for_some_metrics(capsys):
+    mask = np.zeros_like(GREY)
+    mask[0, 0] = 255
+    call = [save("a.png", GREY), save("b.png", NOISY), "--mask", save("m.png", mask)]
+    _, err = compare(capsys, *call, "--metrics", "rmse,ssim", status=0)
+    assert err == ["imsim: note: b.png: NaN with the mask m.png: ssim"]
+
+
+def test_maps_do_not_replace_each_other(capsys):
+    save("a.png", GREY), save("in/s_0.png", NOISY), save("in/s.npy", np.stack([NOISY, GREY]))
+    call = ["a.png", "in", "--maps", "maps", "--csv", "--metrics", "ssim"]
+    out, err = compare(capsys, *call, status=2)
+    assert out.count("\n") == 3
+    assert len(list(Path("maps").iterdir())) == 2
+    assert err[0] == (
+        "imsim: error: in/s_0.png: its maps would be called s_0, like those of in/s.npy[0]; "
+        "rename one of the files"
+    )
+    assert compare(capsys, "a.png", "in", "--metrics", "ssim", status=0)[1] == []
+
+
+def test_data_ranges_that_do_not_fit(capsys):
+    save("ref/a.png", GREY), save("test/a.png", NOISY)
+    save("ref/b.tif", DEEP), save("test/b.tif", DEEP)
+    call = ["ref", "test", "--metrics", "ssim", "--data-range"]
+    assert compare(capsys, *call, "65535", status=0)[1] == [
+        "imsim: note: test/a.png: --data-range 65535 is beyond what 8-bit pixels hold"
+    ]
+    assert compare(capsys, *call, "255", status=0)[1] == [
+        "imsim: note: test/b.tif: pixels span more than --data-range 255"
+    ]
+
+
+def test_contradictions_and_empty_folders(capsys):
+    save("B/a.png", GREY), Path("empty").mkdir()
+    _, err = compare(capsys, "B", "B", "-o", "out.csv", "--json", status=2)
+    assert "--output out.csv: contradicts --json" in err[0]
+    for call in (("empty", "B"), ("B/a.png", "empty")):
+        assert "empty: holds no image" in compare(capsys, *call, status=2)[1][0]
+
+
+def test_rows_of_several_folders_name_them(capsys):
+    save("a.png", GREY), save("A/i.png", GREY), save("B/i.png", NOISY)
+    out, _ = compare(capsys, "a.png", "A", "B", "--metrics", "rmse", status=0)
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["A/i.png", "B/i.png"]
