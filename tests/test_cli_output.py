@@ -226,10 +226,18 @@ class TestOptions:
 def test_ctrl_c(tmp_path):
     """A person's Ctrl-C ends a long run with a message, and the rows stay."""
     np.save(tmp_path / "s.npy", np.zeros((100_000, 40, 48), np.uint8))
-    call = [sys.executable, "-m", "imsim", "compare", "ref/0.png", "s.npy", "-o", "o.csv"]
+    # A test run in the background of a shell ignores the signal, and so would its children.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from imsim.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["compare", "ref/0.png", "s.npy", "-o", "o.csv", "--metrics", "se"]
     environment = {**os.environ, "PYTHONPATH": str(Path(imsim.__file__).parents[1])}
     with subprocess.Popen(
-        [*call, "--metrics", "se"], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, *arguments],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
