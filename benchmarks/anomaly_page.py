@@ -73,8 +73,8 @@ here were used for nothing else.
 - **Averaging.** With the default model a body of twenty pixels vanishes in the mean of thousands,
   and the worst window of the same map finds it. The convolutional model, which rebuilds some of
   the good texture, does about as well with the mean.
-- **Measures that go by local contrast or correlation** (SSIM, ZNCC, UIQ) say next to nothing with
-  the default model, whose reconstruction is flat; with the convolutional model they work.
+- **ZNCC and UIQ** divide by the contrast of the reconstruction, and tell nothing apart with the
+  default model, whose reconstruction is flat; with the convolutional model they work.
 """
 SPEED = """
 ## Speed

@@ -13,11 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 import imsim
 from imsim.anomaly import parts, scoring
-from imsim.anomaly.inputs import check_images, check_masks
+from imsim.anomaly.inputs import as_stack, check_images, check_masks
 from imsim.anomaly.threshold import FOLDS, check_folds, check_rate, deal, threshold_at
 from imsim.anomaly.unscorable import UnscorableImageWarning, check_usable, warn_unscorable
 from imsim.anomaly.xray import UnusableImageWarning
-from imsim.anomaly.xray.beam import as_stack
 
 _TOGETHER = 64
 """Images scored at a time, which bounds the memory."""

@@ -10,6 +10,32 @@ from numpy.typing import NDArray
 import imsim
 
 
+def as_real(name: str, value: Any) -> NDArray[Any]:
+    """Return an array of real numbers."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise imsim.ShapeError(
+            f"{name} is no array: do all images have one size? {error}"
+        ) from None
+    if array.dtype.kind not in "buif":
+        raise imsim.DTypeError(
+            f"{name} has dtype {array.dtype}; expected booleans, integers or real floats"
+        )
+    return array
+
+
+def as_stack(name: str, value: Any) -> NDArray[Any]:
+    """Return real images of shape (n, height, width)."""
+    array = as_real(name, value)
+    if array.ndim != 3 or 0 in array.shape:
+        raise imsim.ShapeError(
+            f"{name} has shape {array.shape}; expected a non-empty (n, height, width): "
+            "for one image pass image[None], for colour images one channel"
+        )
+    return array
+
+
 def check_images(
     images: Any, masks: Any = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
@@ -38,16 +64,7 @@ def check_images(
     MaskError
         If the masks do not fit, or a pixel inside them is NaN or infinite, as float32.
     """
-    pixels = np.asarray(images)
-    if pixels.dtype.kind not in "buif":
-        raise imsim.DTypeError(
-            f"images has dtype {pixels.dtype}; expected booleans, integers or real floats"
-        )
-    if pixels.ndim != 3 or 0 in pixels.shape:
-        raise imsim.ShapeError(
-            f"images has shape {pixels.shape}; expected a non-empty (n, height, width): "
-            "for one image pass image[None], for colour images one channel at a time"
-        )
+    pixels = as_stack("images", images)
     used = None if masks is None else check_masks(masks, pixels.shape)
     with np.errstate(over="ignore", invalid="ignore"):  # what became infinite is refused below
         values = pixels.astype(np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from typing import Any, Self
 
 import numpy as np
@@ -96,55 +95,19 @@ def find_data_range(given: Any, preprocess: Any, dtype: Any, inputs: Any, used: 
     return float(np.ptp(pixels)) or 1.0
 
 
-class Saved:
+class Saved(storage.Stored):
     """Saving and loading of a detector."""
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the fitted detector as one .npz file without pickles.
-
-        Parameters
-        ----------
-        path : path
-            The file, under exactly this name; its folder must exist.
-
-        Raises
-        ------
-        OptionError
-            If the model or the preprocess is not one of `imsim.anomaly`, or a parameter is
-            nothing that JSON can hold.
-        """
+    def get_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what `from_state` needs; model and preprocess must be of `imsim.anomaly`."""
         check_is_fitted(self, "threshold_")
-        storage.write(path, type(self).__name__, *detector_state(self))
+        return detector_state(self)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Load what `save` has written; it gives the same results to the last bit.
-
-        Parameters
-        ----------
-        path : path
-            The file.
-
-        Returns
-        -------
-        AnomalyDetector
-            Fitted.
-
-        Raises
-        ------
-        OptionError
-            If the file is damaged, or holds something else.
-        OSError
-            If it does not exist or cannot be read.
-        """
-        parameters, arrays = storage.read(path, cls.__name__)
-        try:
-            detector = cls()
-            restore(detector, parameters, arrays)
-        except (KeyError, TypeError, ValueError) as error:
-            raise imsim.OptionError(
-                f"{os.fspath(path)} cannot be loaded: its contents do not fit together ({error!r})"
-            ) from error
+    def from_state(cls, parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        """Make a fitted detector of what `get_state` returned."""
+        detector = cls()
+        restore(detector, parameters, arrays)
         return detector
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import imsim
 from imsim.anomaly import scoring
 from imsim.anomaly.evaluation import Evaluation, evaluate
-from imsim.anomaly.inputs import check_masks
+from imsim.anomaly.inputs import as_stack, check_masks
 from imsim.anomaly.separation import Separation, check_bootstrap, check_labels, separate
 
 __all__ = ["Evaluation", "Ranked", "Ranking", "evaluate", "rank_metrics"]
@@ -219,7 +219,7 @@ def rank_metrics(
     """
     check_bootstrap(n_bootstrap, confidence, random_state)
     x, y = (
-        _images(name, value)
+        as_stack(name, value)
         for name, value in (("inputs", inputs), ("reconstructions", reconstructions))
     )
     if x.shape != y.shape:
@@ -285,19 +285,6 @@ def _timed(
     began = time.perf_counter()
     scores = scoring.anomaly_scores(metric, x, y, masks=masks, **how)
     return scores, len(x) / (time.perf_counter() - began)
-
-
-def _images(name: str, value: Any) -> NDArray[Any]:
-    images = np.asarray(value)
-    if images.dtype.kind not in "buif":
-        raise imsim.DTypeError(
-            f"{name} has dtype {images.dtype}; expected booleans, integers or real floats"
-        )
-    if images.ndim != 3 or 0 in images.shape:
-        raise imsim.ShapeError(
-            f"{name} has shape {images.shape}; expected a non-empty (n, height, width)"
-        )
-    return images
 
 
 def _names(option: str, given: Iterable[str] | None, known: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
+from imsim.anomaly.inputs import as_real
 
 SMALLEST = 1e-4
 """Transmission below which a pixel counts as opaque: less than noise and scatter let through."""
@@ -126,32 +127,6 @@ def logarithm(transmission: NDArray[np.float32], smallest: float) -> NDArray[np.
     """Absorbance of what has been checked."""
     result: NDArray[np.float32] = -np.log(np.maximum(transmission, np.float32(smallest)))
     return result
-
-
-def as_real(name: str, value: Any) -> NDArray[Any]:
-    """Return an array of real numbers."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise imsim.ShapeError(
-            f"{name} is no array: do all images have one size? {error}"
-        ) from None
-    if array.dtype.kind not in "buif":
-        raise imsim.DTypeError(
-            f"{name} has dtype {array.dtype}; expected booleans, integers or real floats"
-        )
-    return array
-
-
-def as_stack(name: str, value: Any) -> NDArray[Any]:
-    """Return real images of shape (n, height, width)."""
-    array = as_real(name, value)
-    if array.ndim != 3 or 0 in array.shape:
-        raise imsim.ShapeError(
-            f"{name} has shape {array.shape}; expected a non-empty (n, height, width): "
-            "for one image pass image[None], for colour images one channel"
-        )
-    return array
 
 
 def check_finite(name: str, array: NDArray[Any]) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
+from imsim.anomaly.inputs import as_stack
 from imsim.anomaly.parameters import Parameterised
 from imsim.anomaly.storage import Stored
-from imsim.anomaly.xray.beam import SMALLEST, as_stack, logarithm
+from imsim.anomaly.xray.beam import SMALLEST, logarithm
 from imsim.anomaly.xray.filters import Doubles, Floats, autocovariance, eroded, matched, smoothed
 from imsim.anomaly.xray.segmentation import (
     KINDS,

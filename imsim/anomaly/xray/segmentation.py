@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly.xray.beam import as_stack
+from imsim.anomaly.inputs import as_stack
 
 KINDS = ("transmission", "counts", "absorbance")
 """What pixel values may mean."""
