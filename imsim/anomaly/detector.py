@@ -13,12 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 
 import imsim
 from imsim.anomaly import parts, scoring
+from imsim.anomaly.batches import TOGETHER, divided
 from imsim.anomaly.inputs import as_stack, check_images, check_masks
 from imsim.anomaly.threshold import FOLDS, check_folds, check_rate, deal, threshold_at
 from imsim.anomaly.unscorable import UnscorableImageWarning, check_usable, warn_unscorable
 from imsim.anomaly.xray import UnusableImageWarning
 
-_TOGETHER = 64
+_TOGETHER = 4 * TOGETHER
 """Images scored at a time, which bounds the memory."""
 
 
@@ -223,8 +224,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         frames = as_stack("images", images)
         used = None if masks is None else check_masks(masks, frames.shape)
         scores = np.empty(len(frames))
-        for start in range(0, len(frames), _TOGETHER):
-            part = slice(start, start + _TOGETHER)
+        for part in divided(len(frames), _TOGETHER):
             inside = None if used is None else used[part]
             scores[part] = self._compare(*self.reconstruct(frames[part], inside))
         if np.isnan(scores).any():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
+from imsim.anomaly.batches import divided
 from imsim.anomaly.inputs import check_images
 from imsim.anomaly.parameters import Parameterised
 from imsim.anomaly.patches import cut, join, window
@@ -18,8 +19,6 @@ from imsim.anomaly.storage import Stored
 
 _NEGLIGIBLE = 1e-10
 """Variance, relative to the largest, below which a component is rounding noise."""
-_TOGETHER = 32
-"""Images whose patches are learned from in one matrix product."""
 
 
 class PCAAutoencoder(Parameterised, Stored):
@@ -278,9 +277,9 @@ class PCAAutoencoder(Parameterised, Stored):
     def _complete_patches(self, pixels: Floats, used: NDArray[np.bool_] | None) -> Iterator[Floats]:
         """Yield, for some images at a time, the patches that lie in their masks entirely."""
         everywhere = np.ones(pixels.shape[1:], dtype=np.bool_)
-        for start in range(0, len(pixels), _TOGETHER):
+        for part in divided(len(pixels)):
             some = []
-            for i, image in enumerate(pixels[start : start + _TOGETHER], start):
+            for i, image in enumerate(pixels[part], part.start):
                 seen = cut(everywhere if used is None else used[i], *self._geometry())
                 some.append(cut(image, *self._geometry())[seen.all(axis=1)])
             yield np.concatenate(some)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import numbers
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
+from imsim.anomaly.batches import in_threads
 from imsim.anomaly.inputs import check_masks
 
 AGGREGATES = ("mean", "worst")
@@ -20,8 +23,6 @@ WINDOW = 3
 
 _NO_MAP = {"sam"}
 """Metrics whose map needs channels, which the workflow's images have not."""
-_TOGETHER = 64
-"""Images scored at a time, which bounds the memory."""
 
 
 def aggregates(metric: str) -> tuple[str, ...]:
@@ -125,21 +126,22 @@ def anomaly_scores(
             "expected the same non-empty (n, height, width) for both"
         )
     used = None if masks is None else check_masks(masks, x.shape)
-    result = np.full(len(x), np.nan)
-    for start in range(0, len(x), _TOGETHER):
-        part = slice(start, start + _TOGETHER)
-        inside = None if used is None else used[part]
+    facts = imsim.METRICS[metric]
+
+    def scores(part: slice) -> NDArray[np.float64]:
+        p, q, inside = x[part], y[part], None if used is None else used[part]
         if aggregate == "mean":
-            score = _call(imsim.METRICS[metric].function, x[part], y[part], inside, data_range)
-            result[part] = imsim.METRICS[metric].dissimilarity(score)
+            score = np.asarray(facts.function(p, q, mask=inside, data_range=data_range))
+            result = np.array(facts.dissimilarity(score), dtype=np.float64)
         else:
-            values = dissimilarity_map(
-                metric, x[part], y[part], masks=inside, data_range=data_range
-            )
-            result[part] = worst_window(values, window)
-    finite = np.isfinite(x) & np.isfinite(y)
-    result[~(finite if used is None else finite | ~used).all(axis=(1, 2))] = np.nan
-    return result
+            values = _map(metric, p, q, inside, data_range)
+            result = worst_window(values, window)
+        finite = np.isfinite(p) & np.isfinite(q)
+        result[~(finite if inside is None else finite | ~inside).all(axis=(1, 2))] = np.nan
+        return result
+
+    with _quiet():
+        return np.concatenate(in_threads(scores, len(x)))
 
 
 def dissimilarity_map(
@@ -180,9 +182,8 @@ def dissimilarity_map(
         raise imsim.OptionError(
             f"{metric} has no map of grey images: use one of {', '.join(with_map)}"
         )
-    facts = imsim.METRICS[metric]
-    values = _call(facts.map_function, inputs, reconstructions, masks, data_range)
-    return np.asarray(facts.map_dissimilarity(values))
+    with _quiet():
+        return _map(metric, inputs, reconstructions, masks, data_range)
 
 
 def worst_window(values: NDArray[Any], window: int) -> NDArray[np.float64]:
@@ -227,8 +228,15 @@ def check_window(window: Any) -> None:
         raise imsim.OptionError(f"window={window!r}; expected an integer of at least 1")
 
 
-def _call(function: Any, x: Any, y: Any, masks: Any, data_range: float | None) -> NDArray[Any]:
-    """Call a metric; an empty mask is no event among many images, its NaN says it."""
-    with warnings.catch_warnings():
+def _map(metric: str, x: Any, y: Any, masks: Any, data_range: float | None) -> NDArray[Any]:
+    facts = imsim.METRICS[metric]
+    function: Any = facts.map_function
+    return np.asarray(facts.map_dissimilarity(function(x, y, mask=masks, data_range=data_range)))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Say nothing of empty masks: among many images they are no event, and NaN says it."""
+    with warnings.catch_warnings():  # of all threads at once, so not within one of several
         warnings.simplefilter("ignore", imsim.EmptyMaskWarning)
-        return np.asarray(function(x, y, mask=masks, data_range=data_range))
+        yield

@@ -15,7 +15,7 @@ from imsim.workers import parallel
 
 BYTES = 1 << 15
 """Pixels whose squared differences, of bytes, surely add up to less than 2^31."""
-EASE, EASE_OF_BYTES = 16, 32
+EASE, EASE_OF_BYTES = 16, 96
 """So many pixels in a memory-bound pass cost as much as one elsewhere, see `Planes.runs`."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
+from imsim.anomaly.batches import in_threads
 from imsim.anomaly.inputs import as_stack
 from imsim.anomaly.parameters import Parameterised
 from imsim.anomaly.storage import Stored
@@ -26,8 +27,6 @@ from imsim.anomaly.xray.strength import deviation, strength
 
 _CLIP = 3.0
 """Standard deviations of good texture beyond which a pixel does not pull the trend."""
-_TOGETHER = 64
-"""Images peeled at a time, which bounds the memory."""
 
 
 class Peeled(NamedTuple):
@@ -40,10 +39,14 @@ class Peeled(NamedTuple):
 
 
 class _Texture(NamedTuple):
+    """What is left of the absorbance of some frames without its trend."""
+
     texture: Floats
     trend: Floats
     masks: NDArray[np.bool_]
+    """The interiors."""
     problems: dict[int, str]
+    """Why frames cannot be used, by their index among all."""
 
 
 class VirtualPeel(Parameterised, Stored):
@@ -168,21 +171,21 @@ class VirtualPeel(Parameterised, Stored):
         frames = as_stack("images", images)
         self.kind_ = self.kind or find_kind(frames)
         self.spread_ = np.inf  # the first trend follows everything
-        parts = [self._texture(part) for part in _parts(frames)]
-        report(_numbered(p.problems for p in parts), len(frames), self.on_error)
-        raw = np.concatenate([p.texture[p.masks] for p in parts])
+        found = self._textures(frames)
+        report(_merged(p.problems for p in found), len(frames), self.on_error)
+        raw = np.concatenate([p.texture[p.masks] for p in found])
         if not raw.size:
             raise imsim.ImsimError(
                 "no image has an interior to learn from: is width too large for the items?"
             )
         self.spread_ = max(deviation(raw), float(np.finfo(np.float32).tiny))
-        parts = [self._texture(part) for part in _parts(frames)]
-        texture = np.concatenate([p.texture[p.masks] for p in parts])
-        trend = np.concatenate([p.trend[p.masks] for p in parts])
+        found = self._textures(frames)
+        texture = np.concatenate([p.texture[p.masks] for p in found])
+        trend = np.concatenate([p.trend[p.masks] for p in found])
         self.levels_, self.sigmas_ = strength(texture, trend)
         if self.body:
-            masks = [p.masks for p in parts]
-            equal = [self._equalised(p) for p in parts]
+            masks = [p.masks for p in found]
+            equal = [self._equalised(p) for p in found]
             self.autocovariance_ = autocovariance(equal, masks)
             filtered = [matched(t, self.autocovariance_, self.body) for t in equal]
             inside = np.concatenate([t[m] for t, m in zip(filtered, masks, strict=True)])
@@ -218,17 +221,17 @@ class VirtualPeel(Parameterised, Stored):
         frames = as_stack("images", images)
         result = np.zeros(frames.shape, dtype=np.float32)
         masks = np.zeros(frames.shape, dtype=np.bool_)
-        problems = []
-        for k, part in enumerate(_parts(frames)):
-            found = self._texture(part)
-            here = slice(k * _TOGETHER, k * _TOGETHER + len(part))
-            inside = masks[here] = found.masks
+
+        def peel(part: slice) -> dict[int, str]:
+            found = self._texture(frames, part)
+            inside = masks[part] = found.masks
             texture = self._equalised(found)
             if self.body:
                 texture = matched(texture, self.autocovariance_, self.body) / self.gain_
-            result[here] = np.where(inside, texture, 0)
-            problems.append(found.problems)
-        report(_numbered(problems), len(frames), self.on_error)
+            result[part] = np.where(inside, texture, 0)
+            return found.problems
+
+        report(_merged(in_threads(peel, len(frames))), len(frames), self.on_error)
         return Peeled(result, masks)
 
     def get_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -261,9 +264,11 @@ class VirtualPeel(Parameterised, Stored):
         result[found.masks] = found.texture[found.masks] / sigma
         return result
 
-    def _texture(self, frames: NDArray[Any]) -> _Texture:
-        """Return the rest of the absorbance without its trend, the trend, and the interiors."""
-        absorbed = self._absorbance(frames)
+    def _textures(self, frames: NDArray[Any]) -> list[_Texture]:
+        return in_threads(lambda part: self._texture(frames, part), len(frames))
+
+    def _texture(self, frames: NDArray[Any], part: slice) -> _Texture:
+        absorbed = self._absorbance(frames[part])
         items, problems = find_items(absorbed, touching=self.touching, several=self.several)
         masks = eroded(items, self.width)
         for i in np.flatnonzero(~masks.any(axis=(1, 2))):
@@ -276,7 +281,8 @@ class VirtualPeel(Parameterised, Stored):
         trend: Any = smoothed(absorbed, self.trend) / weight
         most = _CLIP * self.spread_
         trend += smoothed(np.clip(absorbed - trend, -most, most) * inside, self.trend) / weight
-        return _Texture((absorbed - trend) * inside, trend, masks, problems)
+        numbered = {part.start + i: reason for i, reason in problems.items()}
+        return _Texture((absorbed - trend) * inside, trend, masks, numbered)
 
     def _absorbance(self, frames: NDArray[Any]) -> Floats:
         """Return absorbance relative to the frame's border; NaN where that has no meaning."""
@@ -303,10 +309,5 @@ class VirtualPeel(Parameterised, Stored):
             raise imsim.OptionError(f"on_error={self.on_error!r}; expected 'empty' or 'raise'")
 
 
-def _parts(frames: NDArray[Any]) -> list[NDArray[Any]]:
-    return [frames[k : k + _TOGETHER] for k in range(0, len(frames), _TOGETHER)]
-
-
-def _numbered(parts: Iterable[dict[int, str]]) -> dict[int, str]:
-    """Number the problems of the parts by the images' places in the whole."""
-    return {k * _TOGETHER + i: reason for k, part in enumerate(parts) for i, reason in part.items()}
+def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:
+    return {i: reason for part in problems for i, reason in part.items()}

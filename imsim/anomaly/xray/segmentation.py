@@ -187,7 +187,7 @@ def _halfway(smooth: NDArray[np.float32]) -> NDArray[np.float64]:
     for _ in range(_ROUNDS):
         above = flat > threshold[:, None].astype(np.float32)
         count = above.sum(axis=1)
-        part = np.einsum("ij,ij->i", flat, above, dtype=np.float64)
+        part = (flat * above).sum(axis=1, dtype=np.float64)
         high = part / np.maximum(count, 1)
         low = (total - part) / np.maximum(pixels - count, 1)
         threshold = (high + low) / 2

@@ -1,0 +1,83 @@
+"""Stacks of images in parts and threads."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import imsim
+from imsim.anomaly import scoring, xray
+from imsim.anomaly.batches import TOGETHER, divided, in_threads
+
+
+@pytest.mark.parametrize("n", [1, TOGETHER, TOGETHER + 1, 5 * TOGETHER - 1])
+def test_parts_are_even_and_complete(n):
+    parts = divided(n)
+    assert [i for part in parts for i in range(n)[part]] == list(range(n))
+    sizes = {part.stop - part.start for part in parts}
+    assert max(sizes) <= TOGETHER
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_threads_share_the_parts_each_with_one_worker_and_the_callers_context():
+    both_there = threading.Barrier(2, timeout=30)
+
+    def found(part):
+        both_there.wait()  # breaks unless two threads are at it at once
+        return part, threading.get_ident(), imsim.get_workers(), np.geterr()["divide"]
+
+    with imsim.workers(2), np.errstate(divide="raise"):
+        parts, threads, workers, divide = zip(*in_threads(found, TOGETHER + 1), strict=True)
+    assert list(parts) == divided(TOGETHER + 1)
+    assert len(set(threads)) == 2
+    assert set(workers) == {1}
+    assert set(divide) == {"raise"}
+
+
+def test_one_part_stays_in_the_callers_thread_with_all_workers():
+    with imsim.workers(2):
+        [(thread, workers)] = in_threads(lambda _: (threading.get_ident(), imsim.get_workers()), 3)
+    assert thread == threading.get_ident()
+    assert workers == 2
+
+
+def test_errors_reach_the_caller():
+    def fail(part):
+        raise imsim.ShapeError(f"from {part.start}")
+
+    with imsim.workers(2), pytest.raises(imsim.ShapeError, match="from 0"):
+        in_threads(fail, 2 * TOGETHER)
+
+
+def test_peel_and_scores_do_not_depend_on_threads_or_company():
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:40j, -1:1:40j]
+    thickness = np.sqrt(np.maximum(0.6 - x**2 - y**2, 0))
+    images = np.exp(-thickness) * (1 + rng.normal(0, 0.01, (TOGETHER + 8, 40, 40)))
+
+    def peeled_and_scored(some):
+        peeled = peel.transform(some)
+        scores = scoring.anomaly_scores(
+            "fsim",
+            peeled.images,
+            np.zeros_like(peeled.images),
+            masks=peeled.masks,
+            data_range=peel.data_range,
+            aggregate="worst",
+        )
+        return *peeled, scores
+
+    with imsim.workers(1):
+        peel = xray.VirtualPeel().fit(images)
+        alone = peeled_and_scored(images)
+        single = peeled_and_scored(images[-1:])
+    with imsim.workers(2):
+        again = xray.VirtualPeel().fit(images)
+        shared = peeled_and_scored(images)
+    np.testing.assert_array_equal(again.autocovariance_, peel.autocovariance_)
+    np.testing.assert_array_equal(again.sigmas_, peel.sigmas_)
+    for a, b, one in zip(alone, shared, single, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a[-1:], one)
