@@ -17,7 +17,7 @@ from imsim.anomaly import training
 from imsim.anomaly.inputs import check_images
 from imsim.anomaly.network import autoencoder
 from imsim.anomaly.parameters import Parameterised
-from imsim.anomaly.principal import Floats
+from imsim.anomaly.products import Floats
 from imsim.anomaly.storage import Stored
 
 _AT_ONCE = 16

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imsim.anomaly.principal import Floats
+from imsim.anomaly.products import Floats
 
 _AREA = 2048
 """Pixels for each body: two in a patch of 64 x 64."""

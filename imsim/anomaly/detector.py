@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 import imsim
-from imsim.anomaly import parts, scoring
+from imsim.anomaly import combined, parts, scoring
 from imsim.anomaly.batches import TOGETHER, divided
 from imsim.anomaly.inputs import as_stack, check_images, check_masks
 from imsim.anomaly.threshold import FOLDS, check_folds, check_rate, deal, threshold_at
@@ -52,17 +52,18 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
     ----------
     model : object, optional
         Anything with ``fit(images, masks)`` and ``reconstruct(images, masks)``, such as
-        `PCAAutoencoder` and `ConvAutoencoder`. By default ``PCAAutoencoder(8)`` of whole images
-        without a preprocess; after one, which has taken out what can be predicted, the mean of
-        good texture (`imsim.anomaly.mean.MeanModel`).
+        `PCAAutoencoder` and `ConvAutoencoder`. By default ``PCAAutoencoder(60)`` of whole
+        images without a preprocess; after one, which has taken out what can be predicted, the
+        mean of good texture (`imsim.anomaly.mean.MeanModel`).
     preprocess : {"xray", None} or object, optional
         ``"xray"`` is `imsim.anomaly.xray.VirtualPeel`; None compares aligned images as they are;
         or any object with ``fit(images)`` and ``transform(images)`` that returns images and masks.
     metric : str
         A name in `imsim.METRICS`.
-    aggregate : {None, "mean", "worst"}
-        See `imsim.anomaly.scoring`. By default the worst window after a preprocess where the
-        metric has a map, the mean otherwise.
+    aggregate : {None, "mean", "worst", "both"}
+        See `imsim.anomaly.scoring`. ``"both"`` takes the larger of the two, each in standard
+        deviations from the mean of good images. By default, where the metric has a map, the worst
+        window after a preprocess and both without; the mean where it has none.
     window : int, optional
         Side of the worst window in pixels.
     false_alarm_rate : float
@@ -90,6 +91,8 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         What the metric gets.
     aggregate_ : str
         What is done with the metric.
+    scales_ : float64 array, shape (2, 1) or (2, 2)
+        Mean and standard deviation of what ``"both"`` compares; 0 and 1 otherwise.
     held_out_scores_ : float64 array, shape (n,)
         Anomaly scores of the usable good images by models that have not seen them; NaN for those
         that were not held out.
@@ -182,15 +185,18 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         dealt = deal(
             len(inputs), self.folds or (FOLDS if parts.is_fast(self.model) else 1), generator
         )
-        scores = np.full(len(inputs), np.nan)
         everything = np.arange(len(inputs))
+        found = []
         for held_out in dealt:
             model = self._new_model(inputs, used, np.setdiff1d(everything, held_out), seed)
             x, inside = inputs[held_out], None if used is None else used[held_out]
-            scores[held_out] = self._compare(x, model.reconstruct(x, inside), inside)
+            found.append(self._compare(x, model.reconstruct(x, inside), inside))
         if len(dealt) > 1:
             model = self._new_model(inputs, used, everything, seed)
-        self.model_, self.held_out_scores_ = model, scores
+        columns = np.concatenate(found)
+        self.model_, self.scales_ = model, combined.scales(columns)
+        scores = self.held_out_scores_ = np.full(len(inputs), np.nan)
+        scores[np.concatenate(dealt)] = combined.largest(columns, self.scales_)
         valid = scores[~np.isnan(scores)]
         if not valid.size:
             raise imsim.ImsimError(
@@ -226,7 +232,8 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         scores = np.empty(len(frames))
         for part in divided(len(frames), _TOGETHER):
             inside = None if used is None else used[part]
-            scores[part] = self._compare(*self.reconstruct(frames[part], inside))
+            compared = self._compare(*self.reconstruct(frames[part], inside))
+            scores[part] = combined.largest(compared, self.scales_)
         if np.isnan(scores).any():
             warn_unscorable(np.isnan(scores), "have no score")
         return scores
@@ -274,17 +281,11 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
 
     def _check_parameters(self) -> str:
         """Check what `fit` needs; return the aggregate."""
-        has = scoring.aggregates(self.metric)
+        aggregate = combined.choose(self.aggregate, self.metric, self.preprocess is not None)
         check_rate(self.false_alarm_rate)
         scoring.check_window(self.window)
         check_folds(self.folds)
-        if self.aggregate is None:
-            return "mean" if self.preprocess is None else has[-1]
-        if self.aggregate not in has:
-            raise imsim.OptionError(
-                f"aggregate={self.aggregate!r}; {self.metric} has {', '.join(map(repr, has))}"
-            )
-        return self.aggregate
+        return aggregate
 
     def _prepare(self, frames: NDArray[Any], masks: Any) -> tuple[Any, Any]:
         """Return preprocessed images and their masks."""
@@ -305,12 +306,5 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         )
 
     def _compare(self, inputs: Any, reconstructions: Any, used: Any) -> NDArray[np.float64]:
-        return scoring.anomaly_scores(
-            self.metric,
-            inputs,
-            reconstructions,
-            masks=used,
-            data_range=self.data_range_,
-            aggregate=self.aggregate_,
-            window=self.window,
-        )
+        how = {"masks": used, "data_range": self.data_range_, "window": self.window}
+        return combined.every_score(self.metric, self.aggregate_, inputs, reconstructions, **how)

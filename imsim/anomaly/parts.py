@@ -16,8 +16,8 @@ from imsim.anomaly.mean import MeanModel
 from imsim.anomaly.pca import PCAAutoencoder
 from imsim.anomaly.xray import VirtualPeel
 
-COMPONENTS = 8
-"""Components of the default model of whole images."""
+COMPONENTS = 60
+"""Components of the default model of whole images, see docs/decisions.md."""
 NEED_STRUCTURE = {"uiq", "zncc"}
 """Metrics that divide by the contrast of the reconstruction, of which a constant has none."""
 PATCH, PATCH_COMPONENTS = 8, 4
@@ -115,7 +115,7 @@ def detector_state(detector: Any) -> tuple[dict[str, Any], dict[str, NDArray[Any
     """Return parameters and arrays of a fitted detector and of its parts."""
     own = detector.get_params(deep=False)
     parameters: dict[str, Any] = {"fitted": {k: getattr(detector, k) for k in _FITTED}, "parts": {}}
-    arrays = {"held_out_scores": detector.held_out_scores_}
+    arrays = {"held_out_scores": detector.held_out_scores_, "scales": detector.scales_}
     for name in ("model", "preprocess"):
         part = getattr(detector, f"{name}_")
         if part is None:
@@ -153,7 +153,7 @@ def restore(detector: Any, parameters: dict[str, Any], arrays: dict[str, NDArray
     for name in _FITTED:
         setattr(detector, name, parameters["fitted"][name])
     detector.offset_ = -detector.threshold_
-    detector.held_out_scores_ = arrays["held_out_scores"]
+    detector.held_out_scores_, detector.scales_ = arrays["held_out_scores"], arrays["scales"]
 
 
 def _class(name: str) -> Any:

@@ -14,7 +14,8 @@ from imsim.anomaly.batches import divided
 from imsim.anomaly.inputs import check_images
 from imsim.anomaly.parameters import Parameterised
 from imsim.anomaly.patches import cut, join, window
-from imsim.anomaly.principal import Floats, of_few, of_many, project
+from imsim.anomaly.principal import of_few, of_many, project
+from imsim.anomaly.products import Floats
 from imsim.anomaly.storage import Stored
 
 _NEGLIGIBLE = 1e-10
@@ -71,8 +72,8 @@ class PCAAutoencoder(Parameterised, Stored):
     where :math:`M` leaves the outside out. They tend to the least squares fit of the pixels
     inside and stop short of fitting the noise of a few. All steps leave a complete one alone.
 
-    The result is deterministic. With patches, each image is reconstructed by itself, so that a
-    batch equals its images one by one to the last bit.
+    The result is deterministic. Each image is reconstructed by itself, so that a batch equals its
+    images one by one to the last bit.
 
     References
     ----------
@@ -185,9 +186,11 @@ class PCAAutoencoder(Parameterised, Stored):
         pixels, used = check_images(images, masks)
         self._check_size(pixels, self.shape_)
         if self.patch is None:
-            flat = pixels.reshape(len(pixels), -1)
-            inside = None if used is None else used.reshape(flat.shape)
-            result = project(flat, inside, self.mean_, self.components_).reshape(pixels.shape)
+            vectors = pixels.reshape(len(pixels), 1, -1)
+            seen = [None] * len(pixels) if used is None else used.reshape(vectors.shape)
+            pairs = zip(vectors, seen, strict=True)
+            flat = [project(*pair, self.mean_, self.components_) for pair in pairs]
+            result = np.concatenate(flat).reshape(pixels.shape)
         else:
             inside = np.broadcast_to(np.True_, pixels.shape) if used is None else used
             result = np.stack(

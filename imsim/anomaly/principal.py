@@ -9,15 +9,12 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from imsim.anomaly.products import Floats, product
+
 Doubles = NDArray[np.float64]
 
 STEPS = 4
 """Steps towards the least squares fit of what is seen of a vector."""
-_ALONE = 1 << 18
-"""Multiplications up to which OpenBLAS works in one thread (its interface/gemm.c)."""
-_FEW_ROWS = 16
-"""Rows below which a product is not worth cutting."""
 
 
 class Principal(NamedTuple):
@@ -75,30 +72,14 @@ def project(vectors: Floats, seen: NDArray[np.bool_] | None, mean: Floats, axes:
     centred = vectors - mean
     if seen is not None:
         centred[~seen] = 0
-    coefficients = _product(centred, axes.T)
+    coefficients = product(centred, axes.T)
     if seen is not None and (some := np.flatnonzero(~seen.all(axis=1))).size:
         wanted, visible, found = centred[some], seen[some], coefficients[some]
         for _ in range(STEPS):
-            missing = np.where(visible, wanted - _product(found, axes), np.float32(0))
-            found += _product(missing, axes.T)
+            missing = np.where(visible, wanted - product(found, axes), np.float32(0))
+            found += product(missing, axes.T)
         coefficients[some] = found
-    return _product(coefficients, axes) + mean
-
-
-def _product(a: Floats, b: Floats) -> Floats:
-    """Matrix product, in the caller's thread where that is faster.
-
-    The threads of a BLAS library meet after each product. For the patches of one image that
-    costs as much as it saves, and far more where the processors are busy, so those products are
-    formed in pieces that are too small for OpenBLAS to share out.
-    """
-    result = np.empty((len(a), b.shape[1]), dtype=np.float32)
-    rows = _ALONE // max(b.size, 1)
-    if rows < _FEW_ROWS:
-        rows = len(a)
-    for start in range(0, len(a), rows):
-        np.matmul(a[start : start + rows], b, out=result[start : start + rows])
-    return result
+    return product(coefficients, axes) + mean
 
 
 def _principal(mean: Doubles, symmetric: Doubles) -> Principal:

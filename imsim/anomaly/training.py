@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import imsim
 from imsim.anomaly import corruption
-from imsim.anomaly.principal import Floats
+from imsim.anomaly.products import Floats
 
 LOSSES = ("mse", "ssim")
 DATA_RANGE = 8.0

@@ -169,9 +169,10 @@ def test_fully_masked_image_among_others() -> None:
         assert result[3].any()
 
 
-def test_batch_equals_loop() -> None:
+@both
+def test_batch_equals_loop(kind: dict[str, int]) -> None:
     images, masks = textures(5), np.stack([disc(radius=5 + i) for i in range(5)])
-    model = PCAAutoencoder(6, patch=8).fit(images)
+    model = PCAAutoencoder(6, **kind).fit(images)
     batch = model.reconstruct(images, masks)
     for i in range(5):
         one = model.reconstruct(images[i : i + 1], masks[i])

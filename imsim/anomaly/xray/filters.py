@@ -11,16 +11,14 @@ import scipy.fft
 from numpy.typing import NDArray
 
 import imsim
+from imsim.anomaly.products import Floats, product
 
-Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 LAGS = 16
 """Distances in pixels up to which the pixels of a texture are taken to hang together."""
 RIDGE = 5.0
 """How many times the mean power of a texture is added to its power at every frequency."""
-_ROWS = 16
-"""Rows of an image in one product of matrices."""
 
 
 def eroded(masks: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
@@ -51,18 +49,10 @@ def smoothed(images: Floats, sigma: float) -> Floats:
     """Convolve with a Gaussian, zeros beyond the frame.
 
     A product with a matrix along each axis: for wide Gaussians several times faster than a
-    convolution. Few rows at a time: products so small BLAS computes in the caller's thread, while
-    its own threads would wait for those that peel other images.
+    convolution.
     """
-    height, width = images.shape[1:]
-    rows, columns = (_gaussian(length, float(sigma)) for length in (height, width))
-    across, down = np.empty_like(images), np.empty_like(images)
-    few = [slice(start, start + _ROWS) for start in range(0, height, _ROWS)]
-    for some in few:
-        np.matmul(images[:, some], columns, out=across[:, some])
-    for some in few:
-        np.matmul(rows[some], across, out=down[:, some])
-    return down
+    rows, columns = (_gaussian(length, float(sigma)) for length in images.shape[1:])
+    return product(rows, product(images, columns))
 
 
 def autocovariance(textures: Iterable[Floats], masks: Iterable[NDArray[np.bool_]]) -> Doubles:

@@ -13,9 +13,10 @@ import imsim
 from imsim.anomaly.batches import in_threads
 from imsim.anomaly.inputs import as_stack
 from imsim.anomaly.parameters import Parameterised
+from imsim.anomaly.products import Floats
 from imsim.anomaly.storage import Stored
 from imsim.anomaly.xray.beam import SMALLEST, logarithm
-from imsim.anomaly.xray.filters import Doubles, Floats, autocovariance, eroded, matched, smoothed
+from imsim.anomaly.xray.filters import Doubles, autocovariance, eroded, matched, smoothed
 from imsim.anomaly.xray.segmentation import (
     KINDS,
     border,

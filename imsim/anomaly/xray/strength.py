@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
+from imsim.anomaly.products import Floats
 
 _ROBUST = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 _LEVELS = 12
 """Classes of absorbance for which the strength is learned."""
-
-Floats = NDArray[np.float32]
 
 
 def deviation(values: NDArray[Any]) -> float:

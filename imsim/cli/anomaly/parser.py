@@ -116,9 +116,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--metric", default="fsim", metavar="m", help="a name from `imsim list`; by default fsim")
     add(
         "--aggregate",
-        choices=("mean", "worst"),
-        help="the mean over the image or its worst window; by default the worst window, where "
-        "the metric has a map, of peeled images, and the mean of others",
+        choices=("mean", "worst", "both"),
+        help="the mean over the image, its worst window, or the more unusual of both; by default, "
+        "where the metric has a map, the worst window of peeled images, and both of others",
     )
     add(
         "--preprocess",

@@ -1,0 +1,99 @@
+"""The detector's score out of mean and worst window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import imsim
+from imsim.anomaly import AnomalyDetector, combined
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "metric", "has_preprocess", "chosen"),
+    [
+        (None, "fsim", True, "worst"),
+        (None, "fsim", False, "both"),
+        (None, "psnr", True, "mean"),
+        (None, "psnr", False, "mean"),
+        ("mean", "fsim", True, "mean"),
+        ("both", "fsim", True, "both"),
+    ],
+)
+def test_default(aggregate: Any, metric: str, has_preprocess: bool, chosen: str) -> None:
+    assert combined.choose(aggregate, metric, has_preprocess) == chosen
+
+
+@pytest.mark.parametrize(("aggregate", "metric"), [("both", "psnr"), ("median", "fsim")])
+def test_what_the_metric_has_not_is_refused(aggregate: str, metric: str) -> None:
+    with pytest.raises(imsim.OptionError, match=f"aggregate='{aggregate}'; {metric} has 'mean'"):
+        combined.choose(aggregate, metric, False)
+
+
+def test_columns_are_compared_in_their_own_scale() -> None:
+    good = np.array([[1.0, 100.0], [3.0, 300.0]])
+    scale = combined.scales(good)
+    np.testing.assert_array_equal(scale, [[2, 200], [1, 100]])
+    scores = combined.largest(np.array([[2.0, 500.0], [7.0, 0.0], [np.nan, 0.0]]), scale)
+    np.testing.assert_array_equal(scores, [3, 5, np.nan])
+
+
+@pytest.mark.parametrize("scores", [[[np.nan, 1.0]], [[4.0, 1.0], [4.0, 1.0]], [[5.0], [9.0]]])
+def test_scales_that_cannot_be_learned_are_none(scores: Any) -> None:
+    assert (combined.scales(np.array(scores))[1] == 1).all()
+
+
+def test_one_column_stays_what_it_is() -> None:
+    scores = np.array([[0.1], [0.3]])
+    np.testing.assert_array_equal(combined.largest(scores, combined.scales(scores)), scores[:, 0])
+
+
+def parts(count: int, seed: int) -> Any:
+    """The same part each time, under a light that varies, with noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:48, :48]
+    part = 100 + 40 * (np.hypot(y - 24, x - 24) < 15) + 20 * ((x // 8) % 2)
+    light = (
+        rng.uniform(0.9, 1.1, (count, 1, 1)) + rng.normal(0, 0.03, (count, 1, 1)) * (x - 24) / 24
+    )
+    return np.clip(part * light + rng.normal(0, 3, (count, 48, 48)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def detector() -> AnomalyDetector:
+    return AnomalyDetector(preprocess=None, random_state=0).fit(parts(80, 0))
+
+
+def spotted(images: Any) -> Any:
+    images = images.copy()
+    images[:, 20:24, 30:34] = images[:, 20:24, 30:34] // 2
+    return images
+
+
+def blurred_all_over(images: Any) -> Any:
+    """Neighbouring pixels averaged: nowhere much, everywhere a little."""
+    return ((images.astype(int) + np.roll(images, 1, 2)) // 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("spoil", [spotted, blurred_all_over])
+def test_default_finds_small_defects_and_faults_all_over(
+    detector: AnomalyDetector, spoil: Any
+) -> None:
+    good = parts(40, 1)
+    scores = detector.anomaly_score(np.concatenate([good, spoil(parts(40, 2))]))
+    labels = np.repeat([0, 1], 40)
+    assert roc_auc_score(labels, scores) > 0.95
+    # A rate of 5 % learned from 80 images: of 40 more than 8 has a probability below 1e-3.
+    assert (scores[:40] > detector.threshold_).sum() <= 8
+
+
+def test_both_is_saved_and_loaded(detector: AnomalyDetector, tmp_path: Any) -> None:
+    images = spotted(parts(3, 3))
+    path = tmp_path / "detector.npz"
+    detector.save(path)
+    again = AnomalyDetector.load(path)
+    assert again.aggregate_ == "both"
+    np.testing.assert_array_equal(again.anomaly_score(images), detector.anomaly_score(images))
