@@ -1,8 +1,9 @@
 """How well and how fast the anomaly workflow decides: ``python -m benchmarks.anomaly [--quick]``.
 
-Images of two generators are judged: the package's own potatoes, and those of
-`benchmarks.held_out`. The numbers go to ``benchmarks/results/anomaly.json``, and the tables made
-from them to ``docs/anomaly_results.md``; a quick run writes to ``build/benchmarks`` only.
+Images of three generators are judged: the package's own potatoes and chocolate bars, and those of
+`benchmarks.held_out`; with ``--pneumonia pneumoniamnist.npz`` also chest radiographs. The numbers
+go to ``benchmarks/results/anomaly.json``, and the tables made from them to
+``docs/anomaly_results.md``; a quick run writes to ``build/benchmarks`` only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,7 @@ from imsim.anomaly import (
 )
 
 Images = NDArray[np.float32]
-BATCH = 256
+BATCH, ROUNDS = 256, 7
 SIZE_EDGES = (0.5, 0.625, 0.75, 0.875, 1.001)
 
 
@@ -42,11 +44,11 @@ SIZE_EDGES = (0.5, 0.625, 0.75, 0.875, 1.001)
 class Data:
     """Good images to learn from, and labelled ones to judge by."""
 
-    train: Images
-    images: Images
+    train: NDArray[Any]
+    images: NDArray[Any]
     labels: NDArray[np.int64]
-    kinds: NDArray[np.str_]
-    sizes: NDArray[np.float64]
+    kinds: NDArray[np.str_] | None = None
+    sizes: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,17 @@ FULL = Amount(train=350, good=198, bad=198, seeds=(11, 12), draws=1000)
 QUICK = Amount(train=60, good=36, bad=36, seeds=(11,), draws=100)
 
 
-def simulated(amount: Amount, seed: int) -> Data:
+def potatoes(amount: Amount, seed: int) -> Data:
     """Potatoes of `imsim.anomaly.simulate`, with every kind of defect."""
     train = simulate.potatoes(amount.train, seed=1000 + seed)
     test = simulate.dataset("potato", good=amount.good, bad=amount.bad, seed=2000 + seed)
+    return Data(train.images, test.images, test.labels, test.kinds, test.sizes)
+
+
+def bars(amount: Amount, seed: int) -> Data:
+    """Chocolate bars, which come out of one mould and lie in one place."""
+    train = simulate.bars(amount.train, seed=1000 + seed)
+    test = simulate.dataset("bar", good=amount.good, bad=amount.bad, seed=2000 + seed)
     return Data(train.images, test.images, test.labels, test.kinds, test.sizes)
 
 
@@ -85,10 +94,11 @@ def unseen(amount: Amount, seed: int) -> Data:
     )
 
 
-GENERATORS: dict[str, Callable[[Amount, int], Data]] = {
-    "simulated potatoes": simulated,
-    "held-out generator": unseen,
-}
+def radiographs(path: Path) -> Data:
+    """PneumoniaMNIST: chest radiographs of children, learned from those without a finding."""
+    with np.load(path, allow_pickle=False) as file:
+        normal = file["train_labels"].ravel() == 0
+        return Data(file["train_images"][normal], file["test_images"], file["test_labels"].ravel())
 
 
 def whole_image() -> AnomalyDetector:
@@ -126,14 +136,43 @@ FILTER = "high-pass filter, tuned by hand"
 DEFAULT = "peeled, mean of good texture (the default)"
 LINEAR = "peeled, PCA of patches"
 CONVOLUTIONAL = "peeled, convolutional"
+PLAIN = "as they are (the default without a preprocess)"
+PLAIN_SSIM = "as they are, SSIM"
 METHODS: dict[str, Callable[[], Any]] = {
     WHOLE: whole_image,
     FILTER: HighPass,
     DEFAULT: AnomalyDetector,
     LINEAR: lambda: AnomalyDetector(model=PCAAutoencoder(components=4, patch=16)),
     CONVOLUTIONAL: lambda: AnomalyDetector(model=ConvAutoencoder(progress=False)),
+    PLAIN: lambda: AnomalyDetector(preprocess=None),
+    PLAIN_SSIM: lambda: AnomalyDetector(preprocess=None, metric="ssim"),
 }
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Which images are judged by which methods."""
+
+    make: Callable[[Amount, int], Data]
+    methods: tuple[str, ...]
+    ranked: tuple[str, ...]
+    """Those whose inputs and reconstructions every metric compares."""
+    timed: tuple[str, ...]
+    detailed: str | None = None
+    """The one whose finds are told by kind and size of defect."""
+
+
+EVERY = (WHOLE, FILTER, DEFAULT, LINEAR, CONVOLUTIONAL)
 RANKED = (WHOLE, DEFAULT, CONVOLUTIONAL)
+TIMED = (DEFAULT, CONVOLUTIONAL)
+TRIALS = {
+    "simulated potatoes": Trial(potatoes, EVERY, RANKED, TIMED, DEFAULT),
+    "held-out generator": Trial(unseen, EVERY, RANKED, TIMED, DEFAULT),
+    "simulated chocolate bars": Trial(
+        bars, (WHOLE, DEFAULT, PLAIN, PLAIN_SSIM), (PLAIN,), (PLAIN,), PLAIN
+    ),
+}
+RADIOGRAPHS = "chest radiographs"
 
 
 def judge(name: str, data: Data, draws: int) -> tuple[Any, NDArray[np.float64], dict[str, Any]]:
@@ -167,6 +206,8 @@ def kinds_by_size(scores: NDArray[np.float64], data: Data) -> dict[str, list[flo
     """AUROC of each kind at each class of size, against all good images."""
     scored = ~np.isnan(scores)
     good = scored & (data.labels == 0)
+    assert data.kinds is not None
+    assert data.sizes is not None
     table = {}
     for kind in sorted(set(data.kinds[data.labels == 1])):
         row: list[float | None] = []
@@ -179,12 +220,12 @@ def kinds_by_size(scores: NDArray[np.float64], data: Data) -> dict[str, list[flo
     return table
 
 
-def throughput(detector: AnomalyDetector, images: Images, rounds: int) -> dict[str, float]:
+def throughput(detector: AnomalyDetector, images: NDArray[Any]) -> dict[str, float]:
     """Images per second of the whole detector, from pixels to scores, in one batch."""
     batch = images[np.arange(BATCH) % len(images)]
     detector.anomaly_score(batch)
     seconds = []
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         began = time.perf_counter()
         detector.anomaly_score(batch)
         seconds.append(time.perf_counter() - began)
@@ -196,7 +237,7 @@ def throughput(detector: AnomalyDetector, images: Images, rounds: int) -> dict[s
     }
 
 
-def measure(quick: bool) -> dict[str, Any]:
+def measure(quick: bool, pneumonia: Path | None = None) -> dict[str, Any]:
     amount = QUICK if quick else FULL
     result: dict[str, Any] = {
         "quick": quick,
@@ -209,33 +250,46 @@ def measure(quick: bool) -> dict[str, Any]:
         "size_edges": SIZE_EDGES,
         "generators": {},
     }
-    for name, make in GENERATORS.items():
+    for name, trial in TRIALS.items():
         say(name)
-        part: dict[str, Any] = {"methods": {method: [] for method in METHODS}}
-        for seed in amount.seeds:
-            data = make(amount, seed)
-            first = seed == amount.seeds[0]
-            for method in METHODS:
-                if method == CONVOLUTIONAL and not first:
-                    continue  # training it takes minutes
-                detector, scores, found = judge(method, data, amount.draws)
-                part["methods"][method].append(found)
-                if first and method in RANKED:
-                    part.setdefault("ranking", {})[method] = ranked(detector, data, amount.draws)
-                if method == DEFAULT:
-                    part.setdefault("kinds_by_size", []).append(kinds_by_size(scores, data))
-                if first and method in (DEFAULT, CONVOLUTIONAL):
-                    rates = throughput(detector, data.images, 2 if quick else 5)
-                    part.setdefault("images_per_second", {})[method] = rates
-        result["generators"][name] = part
+        result["generators"][name] = tried(trial, amount, amount.seeds)
+    if pneumonia is not None:
+        say(RADIOGRAPHS)
+        trial = Trial(lambda *_: radiographs(pneumonia), (PLAIN, PLAIN_SSIM), (PLAIN,), ())
+        result["generators"][RADIOGRAPHS] = tried(trial, amount, amount.seeds[:1])
     return result
+
+
+def tried(trial: Trial, amount: Amount, seeds: tuple[int, ...]) -> dict[str, Any]:
+    """Judge all methods of a trial on images of every seed."""
+    part: dict[str, Any] = {"methods": {method: [] for method in trial.methods}}
+    part |= {"detailed": trial.detailed, "ranking": {}, "kinds_by_size": []}
+    part["images_per_second"] = {}
+    for seed in seeds:
+        data = trial.make(amount, seed)
+        first = seed == seeds[0]
+        for method in trial.methods:
+            if method == CONVOLUTIONAL and not first:
+                continue  # training it takes minutes
+            detector, scores, found = judge(method, data, amount.draws)
+            part["methods"][method].append(found)
+            if first and method in trial.ranked:
+                part["ranking"][method] = ranked(detector, data, amount.draws)
+            if method == trial.detailed:
+                part["kinds_by_size"].append(kinds_by_size(scores, data))
+            if first and method in trial.timed:
+                part["images_per_second"][method] = throughput(detector, data.images)
+    return part
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.anomaly", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few images; writes to build/ only")
+    parser.add_argument(
+        "--pneumonia", metavar="FILE", type=Path, help="PneumoniaMNIST 28x28, pneumoniamnist.npz"
+    )
     given = parser.parse_args(arguments)
-    result = measure(given.quick)
+    result = measure(given.quick, given.pneumonia)
     numbers, page = anomaly_page.NUMBERS, anomaly_page.PAGE
     if given.quick:
         numbers = ROOT / "build" / "benchmarks" / "anomaly.json"

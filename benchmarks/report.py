@@ -14,6 +14,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -173,8 +174,21 @@ def measure_dtypes(metric: str, budget: float) -> dict[str, Any]:
     return {"work": metric, **{d: spread(measured.ratio(d, "float32")) for d in others}}
 
 
+def rest(most: float = 180) -> None:
+    """Wait, for `most` seconds at the longest, until the machine has finished other work.
+
+    Installing the environment and the tests before leave a load of their own behind.
+    """
+    end = time.monotonic() + most
+    while os.getloadavg()[0] > render.BUSY_LOAD * imsim.get_workers() and time.monotonic() < end:
+        time.sleep(5)
+
+
 def measure(quick: bool) -> dict[str, Any]:
     budget = 0.05 if quick else 0.6
+    if not quick:
+        say("Waiting for the machine to come to rest")
+        rest()
     result: dict[str, Any] = {
         "quick": quick,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
