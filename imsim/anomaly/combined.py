@@ -12,6 +12,8 @@ from imsim.anomaly import scoring
 
 BOTH = "both"
 """The aggregate that takes the more anomalous of mean and worst window."""
+QUARTILES = 1.349
+"""Distance of the quartiles of a normal distribution, in standard deviations."""
 
 
 def choose(aggregate: Any, metric: str, has_preprocess: bool) -> str:
@@ -24,11 +26,11 @@ def choose(aggregate: Any, metric: str, has_preprocess: bool) -> str:
     has = (*has, BOTH) if len(has) > 1 else has
     if aggregate is None:
         return "worst" if has_preprocess and "worst" in has else has[-1]
-    if aggregate not in has:
+    if not isinstance(aggregate, str) or aggregate not in has:
         raise imsim.OptionError(
             f"aggregate={aggregate!r}; {metric} has {', '.join(map(repr, has))}"
         )
-    return str(aggregate)
+    return aggregate
 
 
 def every_score(
@@ -44,18 +46,23 @@ def every_score(
 
 
 def scales(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return mean and standard deviation of the columns, shape (2, columns); 0 and 1 of a single.
+    """Return median and standard deviation of each column, shape (2, columns).
 
-    The columns of good images are thus made alike; a single one stays what it is.
+    The deviation is that of a normal distribution with the same quartiles, so that an odd image
+    among the good ones counts little. A single column, with nothing to be compared with, stays
+    what it is: 0 and 1.
     """
-    valid = scores[~np.isnan(scores).any(axis=1)]
-    if scores.shape[1] == 1 or not len(valid):
-        return np.stack([np.zeros(scores.shape[1]), np.ones(scores.shape[1])])
-    spread = valid.std(axis=0)
-    return np.stack([valid.mean(axis=0), np.where(spread > 0, spread, 1)])
+    found = np.stack([np.zeros(scores.shape[1]), np.ones(scores.shape[1])])
+    if scores.shape[1] > 1:
+        for k, column in enumerate(scores.T):
+            valid = column[~np.isnan(column)]
+            if valid.size:
+                low, found[0, k], high = np.quantile(valid, (0.25, 0.5, 0.75))
+                found[1, k] = (high - low) / QUARTILES or 1
+    return found
 
 
 def largest(scores: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the largest column of each image, each in its own scale; NaN if one is NaN."""
-    result: NDArray[np.float64] = ((scores - scale[0]) / scale[1]).max(axis=1)
+    """Return the largest column of each image, each in its own scale; NaN if all are NaN."""
+    result: NDArray[np.float64] = np.fmax.reduce((scores - scale[0]) / scale[1], axis=1)
     return result

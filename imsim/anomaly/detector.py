@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -15,9 +14,9 @@ import imsim
 from imsim.anomaly import combined, parts, scoring
 from imsim.anomaly.batches import TOGETHER, divided
 from imsim.anomaly.inputs import as_stack, check_images, check_masks
+from imsim.anomaly.quiet import quiet
 from imsim.anomaly.threshold import FOLDS, check_folds, check_rate, deal, threshold_at
 from imsim.anomaly.unscorable import UnscorableImageWarning, check_usable, warn_unscorable
-from imsim.anomaly.xray import UnusableImageWarning
 
 _TOGETHER = 4 * TOGETHER
 """Images scored at a time, which bounds the memory."""
@@ -52,9 +51,10 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
     ----------
     model : object, optional
         Anything with ``fit(images, masks)`` and ``reconstruct(images, masks)``, such as
-        `PCAAutoencoder` and `ConvAutoencoder`. By default ``PCAAutoencoder(60)`` of whole
-        images without a preprocess; after one, which has taken out what can be predicted, the
-        mean of good texture (`imsim.anomaly.mean.MeanModel`).
+        `PCAAutoencoder` and `ConvAutoencoder`. By default ``PCAAutoencoder(60)`` of whole images
+        without a preprocess (fewer components where images have few pixels); after one, which
+        has taken out what can be predicted, the mean of good texture
+        (`imsim.anomaly.mean.MeanModel`).
     preprocess : {"xray", None} or object, optional
         ``"xray"`` is `imsim.anomaly.xray.VirtualPeel`; None compares aligned images as they are;
         or any object with ``fit(images)`` and ``transform(images)`` that returns images and masks.
@@ -62,8 +62,9 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         A name in `imsim.METRICS`.
     aggregate : {None, "mean", "worst", "both"}
         See `imsim.anomaly.scoring`. ``"both"`` takes the larger of the two, each in standard
-        deviations from the mean of good images. By default, where the metric has a map, the worst
-        window after a preprocess and both without; the mean where it has none.
+        deviations above the median of held-out good images, by robust estimates. By default, where
+        the metric has a map, the worst window after a preprocess and both without; the mean where
+        it has none.
     window : int, optional
         Side of the worst window in pixels.
     false_alarm_rate : float
@@ -92,7 +93,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
     aggregate_ : str
         What is done with the metric.
     scales_ : float64 array, shape (2, 1) or (2, 2)
-        Mean and standard deviation of what ``"both"`` compares; 0 and 1 otherwise.
+        Median and standard deviation of what ``"both"`` compares; 0 and 1 otherwise.
     held_out_scores_ : float64 array, shape (n,)
         Anomaly scores of the usable good images by models that have not seen them; NaN for those
         that were not held out.
@@ -171,8 +172,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         self.aggregate_ = aggregate
         self.preprocess_ = parts.new_preprocess(self.preprocess)
         if self.preprocess_ is not None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UnusableImageWarning)  # one warning below
+            with quiet():  # one warning below
                 self.preprocess_.fit(frames)
         inputs, used = self._prepare(frames, masks)
         self.data_range_ = parts.find_data_range(
@@ -251,7 +251,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
 
         What could not be inspected is not passed.
         """
-        return np.where(self.decision_function(images, masks) >= 0, 1, -1)
+        return np.where(self.anomaly_score(images, masks) <= self.threshold_, 1, -1)
 
     def anomaly_map(self, images: Any, masks: Any = None) -> NDArray[np.float64]:
         """Return the metric's map, larger = more anomalous, NaN where nothing was compared.
@@ -291,9 +291,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         """Return preprocessed images and their masks."""
         if self.preprocess_ is None:
             return check_images(frames, masks)
-        with warnings.catch_warnings():
-            # One warning says it of all images, with their indices in the whole batch.
-            warnings.simplefilter("ignore", UnusableImageWarning)
+        with quiet():  # one warning says it of all images, with their indices in the whole batch
             images, inside = self.preprocess_.transform(frames)
         if masks is not None:
             inside = inside & check_masks(masks, frames.shape)

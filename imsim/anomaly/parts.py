@@ -65,11 +65,12 @@ def fitted_model(
         if not (hasattr(given, "fit") and hasattr(given, "reconstruct")):
             raise imsim.OptionError(
                 f"model={given!r}; expected None, or an object with fit and reconstruct, such as "
-                "PCAAutoencoder(components=8)"
+                "PCAAutoencoder(components=60)"
             )
         model: Any = clone(given)
     elif preprocess is None:
-        model = PCAAutoencoder(COMPONENTS)
+        # With as many components as pixels everything would be reproduced, and nothing found.
+        model = PCAAutoencoder(max(1, min(COMPONENTS, inputs[0].size // 8)))
     elif metric in NEED_STRUCTURE:
         model = PCAAutoencoder(PATCH_COMPONENTS, patch=PATCH)
     else:

@@ -275,7 +275,7 @@ def _ranking_table(ranking: Ranking) -> list[Html]:
         "AUROC",
         "interval",
         "accuracy",
-        "found at 1 % false alarms",
+        "found at 1% false alarms",
         "images/s",
     ]
     note = (
@@ -298,7 +298,7 @@ def _details(evaluation: Evaluation) -> list[Html]:
         ["threshold of the detector", f"{evaluation.threshold:.6g}"],
         ["accuracy at this threshold", f"{evaluation.accuracy:.1%}"],
         ["accuracy at the best threshold for these images", f"{best.accuracy:.1%}"],
-        ["found at 1 % false alarms", f"{best.detection_at_1_percent:.1%}"],
+        ["found at 1% false alarms", f"{best.detection_at_1_percent:.1%}"],
         ["AUROC", _interval(evaluation.auroc, evaluation.interval)],
         ["images per second, preprocessing included", f"{evaluation.images_per_second:.0f}"],
     ]

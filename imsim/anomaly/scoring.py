@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import numbers
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +12,7 @@ from scipy import ndimage
 import imsim
 from imsim.anomaly.batches import in_threads
 from imsim.anomaly.inputs import check_masks
+from imsim.anomaly.quiet import quiet
 
 AGGREGATES = ("mean", "worst")
 """`"mean"` is the metric itself; `"worst"` the most dissimilar window of its map."""
@@ -140,7 +138,7 @@ def anomaly_scores(
         result[~(finite if inside is None else finite | ~inside).all(axis=(1, 2))] = np.nan
         return result
 
-    with _quiet():
+    with quiet():
         return np.concatenate(in_threads(scores, len(x)))
 
 
@@ -182,7 +180,7 @@ def dissimilarity_map(
         raise imsim.OptionError(
             f"{metric} has no map of grey images: use one of {', '.join(with_map)}"
         )
-    with _quiet():
+    with quiet():
         return _map(metric, inputs, reconstructions, masks, data_range)
 
 
@@ -232,11 +230,3 @@ def _map(metric: str, x: Any, y: Any, masks: Any, data_range: float | None) -> N
     facts = imsim.METRICS[metric]
     function: Any = facts.map_function
     return np.asarray(facts.map_dissimilarity(function(x, y, mask=masks, data_range=data_range)))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Say nothing of empty masks: among many images they are no event, and NaN says it."""
-    with warnings.catch_warnings():  # of all threads at once, so not within one of several
-        warnings.simplefilter("ignore", imsim.EmptyMaskWarning)
-        yield

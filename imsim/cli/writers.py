@@ -104,7 +104,7 @@ def _plain(value: Any) -> Any:
 def same_score(one: float, other: float) -> bool:
     """Tell whether two scores of the same images differ by no more than rounding."""
     both_nan = math.isnan(one) and math.isnan(other)
-    # Detectors calculate with float32, and batches of another size round differently.
+    # Models may calculate with float32, and batches of another size round differently.
     return both_nan or math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-9)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -43,12 +45,47 @@ def test_one_part_stays_in_the_callers_thread_with_all_workers():
     assert workers == 2
 
 
-def test_errors_reach_the_caller():
-    def fail(part):
-        raise imsim.ShapeError(f"from {part.start}")
+@pytest.mark.parametrize("error", [imsim.ShapeError, KeyboardInterrupt])
+def test_errors_reach_the_caller_and_no_further_part_is_begun(error):
+    begun = []
 
-    with imsim.workers(2), pytest.raises(imsim.ShapeError, match="from 0"):
-        in_threads(fail, 2 * TOGETHER)
+    def fail(part):
+        begun.append(part)
+        raise error("here")
+
+    with imsim.workers(2), pytest.raises(error, match="here"):
+        in_threads(fail, 20 * TOGETHER)
+    assert len(begun) <= 2
+
+
+def test_without_threads_the_caller_does_it_all(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with imsim.workers(2):
+        assert in_threads(lambda part: part, 3 * TOGETHER) == divided(3 * TOGETHER)
+
+
+def test_many_threads_leave_the_filters_of_warnings_as_they_were():
+    images = np.random.default_rng(0).random((4, 16, 16))
+    before = list(warnings.filters)
+    others = [
+        threading.Thread(
+            target=lambda: [scoring.anomaly_scores("se", images, images) for _ in range(20)]
+        )
+        for _ in range(4)
+    ]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for one in others:
+            one.start()
+        for one in others:
+            one.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert list(warnings.filters) == before
 
 
 def test_peel_and_scores_do_not_depend_on_threads_or_company():

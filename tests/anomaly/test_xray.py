@@ -246,3 +246,17 @@ def test_saved_is_loaded(peel: xray.VirtualPeel, tmp_path: Any) -> None:
     images = shots(2, seed=5)
     np.testing.assert_array_equal(again.transform(images).images, peel.transform(images).images)
     assert again.get_params() == peel.get_params()
+
+
+def test_absorbance_beyond_measure_is_one_unusable_frame() -> None:
+    y, x = np.mgrid[-1:1:32j, -1:1:32j]
+    noise = np.random.default_rng(0).normal(0, 0.01, (6, 32, 32))
+    frames = (np.maximum(0.6 - x**2 - y**2, 0) + noise).astype(np.float32)
+    peel = xray.VirtualPeel(width=2, kind="absorbance").fit(frames)
+    frames[1, 16, 16] = np.inf
+    frames[2] = -np.inf
+    frames[3, 16, 16] = 3e38
+    frames[4] *= np.float32(1e36)
+    with pytest.warns(xray.UnusableImageWarning, match="4 of 6 images"):
+        peeled = peel.transform(frames)
+    np.testing.assert_array_equal(peeled.masks.any(axis=(1, 2)), [1, 0, 0, 0, 0, 1])

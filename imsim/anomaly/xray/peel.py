@@ -30,6 +30,10 @@ _CLIP = 3.0
 """Standard deviations of good texture beyond which a pixel does not pull the trend."""
 
 
+_LARGEST = 1e12
+"""Absorbance beyond which there is none: products of such numbers overflow."""
+
+
 class Peeled(NamedTuple):
     """Peeled images."""
 
@@ -290,8 +294,9 @@ class VirtualPeel(Parameterised, Stored):
         values = frames.astype(np.float32)
         around: Any = np.median(border(values), axis=1)[:, None, None]
         if self.kind_ == "absorbance":
-            result: Floats = values - around
-            return result
+            with np.errstate(invalid="ignore", over="ignore"):
+                result: Floats = values - around
+            return np.where(np.abs(result) < _LARGEST, result, np.float32(np.nan))
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             share: Any = values / np.where(around > 0, around, np.float32(np.nan))
         return logarithm(share, SMALLEST)
