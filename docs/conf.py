@@ -54,8 +54,8 @@ nitpick_ignore_regex = [
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    # The others are shown without being run: they need files, or make text only.
-    "filename_pattern": r"plot_.*\.py$",
+    # The others make no figure; the head of the gallery links them.
+    "ignore_pattern": r"^(?!plot_).*\.py$",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "show_memory": False,

@@ -10,8 +10,8 @@ write a report::
     python examples/anomaly_detection.py --data FOLDER     # with good/ and bad/ in it
     python examples/anomaly_detection.py --data FILE.npz   # train_images, train_labels, test_...
 
-Without ``--data`` the images are simulated, so that the truth is known. Real images are compared
-as they are; ``--peel`` treats them as X-ray images of one item each. Labels are 0 for good images.
+Without ``--data`` the images are simulated, so that the truth is known. Images of your own are
+compared as they are; X-ray images of one item each need ``--peel``. Labels are 0 for good images.
 """
 
 import argparse
@@ -109,7 +109,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="a folder with good/ and bad/, or a .npz file")
-    parser.add_argument("--peel", action="store_true", help="real images: peel them as well")
+    parser.add_argument(
+        "--peel", action="store_true", help="needed with X-ray images of one item each"
+    )
     parser.add_argument("--conv", action="store_true", help="use the convolutional autoencoder")
     parser.add_argument("-o", type=Path, default=Path("anomaly_report"), help="for the report")
     arguments = parser.parse_args()

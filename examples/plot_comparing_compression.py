@@ -68,7 +68,7 @@ axes[0, 0].legend()
 plt.show()
 
 # %%
-# Where does the damage lie? The GMSD map of the smallest JPEG: dark where gradients were lost.
+# Where does the damage lie? The GMSD map of the smallest JPEG: bright where gradients were lost.
 
 smallest = decoded["JPEG"][0]
 values = imsim.gmsd_map(photo, smallest, channel_axis=-1)
@@ -77,7 +77,7 @@ axes[0].imshow(photo)
 axes[0].set_title("original", fontsize=10)
 axes[1].imshow(smallest)
 axes[1].set_title(f"JPEG, {bits['JPEG'][0]:.2f} bits per pixel", fontsize=10)
-shown = axes[2].imshow(values, cmap="cividis", vmin=0, vmax=1)
+shown = axes[2].imshow(values, cmap="viridis_r", vmin=0, vmax=1)
 axes[2].set_title("gmsd_map", fontsize=10)
 figure.colorbar(shown, ax=axes[2], label="gradient magnitude similarity")
 for axis in axes:

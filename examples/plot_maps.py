@@ -39,8 +39,8 @@ for axis, title, image in zip(axes, ("reference", "test"), (reference, test), st
 plt.show()
 
 # %%
-# All maps have the shape of the images. Similarities are shown from 0 to 1, distances from 0, with
-# their unit. Yellow is alike, dark is different; grey was not scored: windows that do not fit into
+# All maps have the shape of the images. Similarities are shown from 1 to 0, distances from 0, with
+# their unit. Dark is alike, yellow is different; grey was not scored: windows that do not fit into
 # the frame have no value.
 
 figure, axes = plt.subplots(2, 4, figsize=(11, 5.6), layout="constrained")
@@ -48,7 +48,7 @@ with_map = [metric for metric in imsim.METRICS.values() if metric.map_function]
 for axis, metric in zip(axes.flat, with_map, strict=True):
     values = metric.map_function(reference, test, channel_axis=-1)
     similarity = metric.map_higher_is_better
-    colours = plt.get_cmap("cividis" if similarity else "cividis_r").with_extremes(bad="0.6")
+    colours = plt.get_cmap("viridis_r" if similarity else "viridis").with_extremes(bad="0.6")
     high = 1 if similarity else np.nanpercentile(values, 99.5)
     shown = axis.imshow(values, cmap=colours, vmin=0, vmax=high)
     unit = {"se": "grey levels²", "imed": "grey levels²", "sam": "rad"}.get(metric.name)

@@ -78,7 +78,7 @@ for column, (title, (a, b)) in zip(axes.T, PAIRS.items(), strict=True):
     inside = imsim.ssim_map(a, b, mask=part, data_range=255)
     column[0].imshow(np.hstack([a[:, :128], b[:, 128:]]), cmap="gray", vmin=0, vmax=255)
     column[0].set_title(title, fontsize=10)
-    shown = column[1].imshow(inside, cmap="cividis", vmin=0, vmax=1)
+    shown = column[1].imshow(inside, cmap="viridis_r", vmin=0, vmax=1)
     leaked = column[2].imshow(whole - inside, cmap="RdBu", vmin=-0.5, vmax=0.5)
 for axis in axes.flat:
     axis.set_xticks([])

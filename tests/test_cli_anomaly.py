@@ -116,6 +116,17 @@ class TestTrain:
         )
         assert f"above {detector.threshold_:.6g}" in capsys.readouterr().out
 
+    @pytest.mark.parametrize(
+        ("preprocess", "components", "patch"), [("xray", 4, 16), ("none", 60, None)]
+    )
+    def test_a_linear_model_by_name(self, preprocess, components, patch):
+        save("good.npy", simulate.potatoes(8, seed=1).images)
+        options = ["--model", "pca", "--preprocess", preprocess, "--metric", "gmsd"]
+        assert run("train", "good.npy", "-o", "m.npz", *options) == 0
+        model = anomaly.AnomalyDetector.load("m.npz").model_
+        assert isinstance(model, anomaly.PCAAutoencoder)
+        assert (model.components, model.patch) == (components, patch)
+
     def test_images_as_they_are(self, capsys):
         """8 and 16 bits mean the same."""
         save("good.npy", np.rint(np.clip(SAMPLES.images[~BAD] / 1.3, 0, 1) * 255).astype(np.uint8))
@@ -156,6 +167,7 @@ class TestTrain:
             (["good.npy", "-o", "m.npz", "--metric", "lpips"], "lpips"),
             (["good.npy", "-o", "m.npz", "--false-alarm-rate", "2"], "false_alarm_rate"),
             (["good.npy", "-o", "m.npz", "--dark", "good.npy"], "give both"),
+            (["good.npy", "-o", "m.npz", "--model", "pca"], "larger images, or another --model"),
         ):
             assert run("train", *arguments) == 2
             assert words in capsys.readouterr().err

@@ -12,6 +12,7 @@ from PIL import Image
 
 import imsim
 from imsim.cli import main
+from imsim.comparison import Comparison
 
 MASK = np.zeros(GREY.shape, bool)
 MASK[8:30, 8:40] = True
@@ -73,6 +74,9 @@ class TestPairs:
         # As a check, the run does not pass.
         _, err = run(capsys, "ref", "test", "--fail-under", "rmse=0", status=1)
         assert err[-1] == "imsim: 2 files have no partner, and count as failed"
+        (tmp_path / "ref" / "gone.png").unlink()
+        _, err = run(capsys, "ref", "test", "--fail-under", "rmse=0", status=1)
+        assert err[-1] == "imsim: 1 file has no partner, and counts as failed"
 
     def test_same_ending_goes_first_and_two_partners_are_refused(self, capsys):
         for name in ("ref/a.png", "ref/a.tif", "test/a.tif"):
@@ -119,6 +123,13 @@ class TestStacks:
         results, _ = run(capsys, name, other, "--metrics", "rmse")
         assert pairs(results)[2] == (f"{name}[2]", "o.npy[2]")
         assert scores(results) == imsim.rmse(self.STACK, self.STACK[::-1]).tolist()
+
+    def test_one_image_of_a_stack(self, capsys):
+        save("s.npy", self.STACK)
+        results, _ = run(capsys, "s.npy[0]", "s.npy[1]", "s.npy", "--metrics", "rmse")
+        names = ["s.npy[1]", "s.npy[0]", "s.npy[1]", "s.npy[2]"]
+        assert pairs(results) == [("s.npy[0]", name) for name in names]
+        assert scores(results)[:2] == [imsim.rmse(GREY, NOISY), 0]
 
     def test_numbers_must_agree(self, capsys):
         save("three.npy", self.STACK), save("two.npy", self.STACK[:2]), save("a.png", GREY)
@@ -216,6 +227,20 @@ class TestTables:
         assert lines[6] == "4 pairs scored"
         assert [line.split()[0] for line in lines[7:]] == ["metric", "rmse", "ssim"]
         assert "0.png" in lines[8]  # the worst
+
+    def test_columns_keep_apart(self, capsys):
+        """The longest numbers of six digits: small negative ones."""
+        tiny = {"zncc": -0.000687169, "ssim": -1.23457e-05, "se": 123456789.0}
+        found = Comparison(dict(tiny), {})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("imsim.cli.scoring.compare", lambda *args, **options: found)
+            assert main(["compare", "a.png", "test", "--metrics", ",".join(tiny)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 80
+        for line in lines[1:5]:
+            assert line.split("  ")[-3:] == ["-0.000687169", "-1.23457e-05", " 1.23457e+08"]
+        for line, value in zip(lines[-3:], tiny.values(), strict=True):
+            assert line.split()[1:4] == [f"{value:.6g}"] * 3
 
     def test_many_metrics_have_a_summary_only(self, capsys):
         assert main(["compare", "a.png", "test"]) == 0

@@ -259,4 +259,15 @@ def test_progress_bar_on_a_terminal_only(capfd, monkeypatch):
     assert compare("--metrics", "rmse", "-o", "o.csv") == 2
     err = capfd.readouterr().err
     assert f"{COUNT}/{COUNT}" in err or f"/{COUNT} [" in err
+    assert "compiled" not in err
     assert "imsim: error: test/2.png" in err
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_wait_is_explained_on_a_terminal_only(capfd, monkeypatch, terminal):
+    monkeypatch.setattr("imsim.cli.terminal.WAIT", 0.01)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    score = scoring.compare
+    monkeypatch.setattr(scoring, "compare", lambda *a, **o: time.sleep(0.3) or score(*a, **o))
+    assert main(["compare", "ref/0.png", "test/0.png", "--metrics", "rmse"]) == 0
+    assert ("a metric is compiled when it is first used" in capfd.readouterr().err) == terminal

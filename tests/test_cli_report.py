@@ -36,12 +36,20 @@ def test_colours_and_deep_images():
     assert report(deep, deep, "--data-range", "65535") == 0
 
 
+def test_images_of_stacks():
+    stack = save("s.npy", np.stack([GREY, NOISY]))
+    assert report(f"{stack}[0]", f"{stack}[1]") == 0
+    assert "s.npy[1] against s.npy[0]" in Path("page.html").read_text(encoding="utf-8")
+
+
 def test_what_is_refused(capsys):
     a, deep = save("a.png", GREY), save("a.tif", DEEP)
     small = save("small.png", GREY[:9, :9] > 99)
     for arguments, words in (
         ((a, "nowhere.png"), "nowhere.png: cannot be read"),
         ((a, small), "crop or resample"),
+        ((a, "."), ".: is a folder; report takes two images, and `imsim compare` takes folders"),
+        ((save("s.npy", np.stack([GREY, NOISY])), a), "name one of them: 's.npy[0]' to 's.npy[1]'"),
         ((a, a, "--mask", small), "the mask is 9 x 9 pixels"),
         ((deep, deep), "a.tif: is 48 x 40 pixels, 16-bit, grey; add --data-range"),
         ((a, a, "-o", "nowhere/page.html"), "there is no folder"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from image_files import DEEP, GREY, NOISY, RGB, RNG, save, save_deep_png
@@ -124,8 +126,25 @@ def test_16_bit_colour_png(channels):
 
 def test_one_image_is_asked_for():
     save("s.npy", STACK)
-    with pytest.raises(ImageFileError, match=r"s.npy: holds 3 images; expected one"):
+    with pytest.raises(ImageFileError, match=r"s.npy: holds 3 images; .*'s.npy\[0\]' to"):
         read_picture("s.npy")
+
+
+def test_one_image_of_several_by_its_index():
+    save("s.npy", STACK), save("s.tif", STACK, photometric="minisblack")
+    np.savez("s.npz", one=STACK, other=GREY)
+    for name in ("s.npy", "s.tif", "s.npz:one"):
+        with ImageFile(f"{name}[1]") as file:
+            assert (len(file), file.label(0)) == (1, f"{name}[1]")
+        np.testing.assert_array_equal(read_picture(f"{name}[1]").pixels, STACK[1])
+        with pytest.raises(ImageFileError, match=rf"{name}\[3\]: there is no such image; .* 3,"):
+            read_picture(f"{name}[3]")
+    assert same_file("s.npz:one[1]", "./s.npz")
+    save("a[1].png", GREY)  # a file of that very name
+    np.testing.assert_array_equal(read_picture("a[1].png").pixels, GREY)
+    np.save("s[1]", STACK[0])
+    Path("s[1].npy").rename("s.npy[1]")
+    np.testing.assert_array_equal(read_picture("s.npy[1]").pixels, STACK[0])
 
 
 def test_write_png(tmp_path):

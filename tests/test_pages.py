@@ -165,6 +165,9 @@ class TestPairReport:
         assert "The mask uses 1536 of 1920 pixels (80.0%)" in report
         assert f"by at most {255 - int(reference[11, 7])}." in report
         assert "Striped pixels are masked" in report
+        assert "Scores of the pixels that the mask uses" in report
+        assert "Scores of all pixels" in pages.pair_report(reference, test)
+        assert report.count("square-root scale") == 3  # difference, imed, se
         assert "Not available for these images: the map of sam." in report
 
     def test_embeds_the_true_numbers(self, report, images):
@@ -215,10 +218,22 @@ class TestPairReport:
         assert "picture-sam" in text
         assert "the mean of the 4 channels" in pages.pair_report(a, b, channel_axis=-1)
 
+    @pytest.mark.parametrize("level", [0, 128, 255])
+    def test_masked_pixels_are_striped_whatever_their_brightness(self, level):
+        flat = np.full((48, 40), level, np.uint8)
+        of_pair = layers.Pair(flat[..., None], flat[..., None], np.tri(48, 40, dtype=bool), None)
+        shown = layers.image_layer(of_pair, "test", "", flat[..., None]).pixels
+        kept, masked = shown[of_pair.mask], shown[~of_pair.mask]
+        assert (kept == level).all()
+        assert int(masked.max()) - int(masked.min()) > 100
+
     def test_wide_types_keep_their_values(self, images):
         deep = images[0].astype(np.uint16) * 257
-        data = data_of(pages.pair_report(deep, deep + 1, data_range=65535))
+        text = pages.pair_report(deep, deep + 1, data_range=65535)
+        data = data_of(text)
         assert data["layers"][1]["dtype"] == "uint16"
+        for label in ("0 alike", "1.07e9", "different 4.29e9", "65535"):
+            assert f"<span>{label}</span>" in text  # short enough to stand next to each other
         fine = images[0] / 300 - 0.3
         text = pages.pair_report(fine, fine, data_range=1)
         assert (array_of(data_of(text)["layers"][0], fine.shape) == fine).all()
@@ -261,6 +276,9 @@ class TestPairReport:
         assert 'data-ready="yes"' in dom
         (found,) = re.findall(r'data-log="(.*?)"', dom)
         steps = json.loads(html.unescape(found))
+        tops = [step.pop("top") for step in steps]
+        assert max(tops) - min(tops) < 1  # no value, nor none, moves the pictures
+        del steps[-2:]  # where the values were taken away, and made long
         linked, held, hovered, right, down, zoomed, masked, worst = steps
         before, after = int(reference[11, 7]), 255
         assert linked["place"] == "7, 11 (held)"
@@ -289,6 +307,7 @@ HANDS = """
   const frame = document.querySelector(".frame");
   const note = () => {
     const entry = { zoomed: String(document.documentElement.classList.contains("zoomed")) };
+    entry.top = [...document.querySelectorAll(".frame")].pop().getBoundingClientRect().top;
     for (const e of document.querySelectorAll("dd")) entry[e.dataset.value] = e.textContent;
     log.push(entry);
   };
@@ -310,6 +329,10 @@ HANDS = """
   document.querySelector("a").click();
   setTimeout(() => {
     note();
+    for (const text of ["", "123.456789012345"]) {
+      for (const e of document.querySelectorAll("[data-value]")) e.textContent = text;
+      note();
+    }
     document.documentElement.dataset.log = JSON.stringify(log);
   }, 50);
 })();

@@ -106,7 +106,11 @@ def page(metric: imsim.Metric) -> str:
     if name == "issm":
         functions.append("issm_components")
     directives = "\n".join(f".. autofunction:: imsim.{f}\n" for f in functions)
-    shown = "the scores, and below them the map" if metric.map_function else "the scores"
+    shown = (
+        "the scores, and below them the map, dark where alike"
+        if metric.map_function
+        else "the scores"
+    )
     return f"""\
 # {name}: {metric.title}
 

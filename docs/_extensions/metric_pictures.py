@@ -78,10 +78,13 @@ def draw(name: str, path: Path) -> None:
 def draw_maps(
     figure: Figure, axes: NDArray[np.object_], metric: imsim.Metric, maps: NDArray[np.float64]
 ) -> None:
-    """Similarities from 0 to 1, distances from 0 to the 99.5th percentile; grey: not scored."""
+    """Similarities from 1 to 0, distances from 0 to the 99.5th percentile; grey: not scored.
+
+    Dark is alike, as in the pictures of the command.
+    """
     similarity = metric.map_higher_is_better
     high = 1.0 if similarity else float(np.nanpercentile(maps, 99.5))
-    colours = mpl.colormaps["cividis" if similarity else "cividis_r"].with_extremes(bad="0.6")
+    colours = mpl.colormaps["viridis_r" if similarity else "viridis"].with_extremes(bad="0.6")
     for axis, values in zip(axes.flat, maps, strict=True):
         shown = axis.imshow(values, cmap=colours, vmin=0, vmax=high, interpolation="nearest")
     extend = ("min" if metric.map_bounds[0] < 0 else "neither") if similarity else "max"

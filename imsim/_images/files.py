@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz")
 
 _NPY_SIGNATURE = b"\x93NUMPY"
 _ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
+_INDEXED = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
 
 
 class ImageFile:
@@ -28,12 +30,13 @@ class ImageFile:
     Parameters
     ----------
     path : str
-        The file; ``FILE.npz:NAME`` for one array of several.
+        The file; ``FILE.npz:NAME`` for one array of several, ``FILE[i]`` for one image of several,
+        counted from 0.
 
     Raises
     ------
     ImageFileError
-        If the file is missing, damaged or of another format.
+        If the file is missing, damaged or of another format, or holds no image i.
     """
 
     def __init__(self, path: str) -> None:
@@ -94,7 +97,7 @@ def read_picture(path: str) -> Picture:
     Parameters
     ----------
     path : str
-        The file.
+        The file, as `ImageFile` takes it.
 
     Returns
     -------
@@ -109,16 +112,34 @@ def read_picture(path: str) -> Picture:
     with ImageFile(path) as file:
         if len(file) != 1:
             file.read(len(file) - 1)  # if the file is damaged, that is said
-            raise ImageFileError(f"{path}: holds {len(file)} images; expected one")
+            raise ImageFileError(
+                f"{path}: holds {len(file)} images; name one of them: '{path}[0]' to "
+                f"'{path}[{len(file) - 1}]'"
+            )
         return file.read(0)
 
 
 def same_file(one: str, other: str) -> bool:
     """Tell whether two names, which need not exist, are those of one file."""
-    return os.path.realpath(_split(one)[0]) == os.path.realpath(_split(other)[0])
+    return os.path.realpath(_file(one)) == os.path.realpath(_file(other))
+
+
+def _file(path: str) -> str:
+    return _split(_without_index(path)[0])[0]
 
 
 def _open(path: str) -> Pages:
+    file, index = _without_index(path)
+    pages = _open_all(file)
+    if index is None:
+        return pages
+    if index >= pages.number:
+        pages.close()
+        raise ImageFileError(f"there is no such image; {file} holds {pages.number}, counted from 0")
+    return Pages(1, lambda _: pages.read(index), pages.close)
+
+
+def _open_all(path: str) -> Pages:
     file, name = _split(path)
     with open(file, "rb") as stream:
         start = stream.read(8)
@@ -129,6 +150,14 @@ def _open(path: str) -> Pages:
     if start.startswith(_ZIP_SIGNATURES):
         return open_npz(file, name)
     return open_png_or_jpeg(file)
+
+
+def _without_index(path: str) -> tuple[str, int | None]:
+    """Split ``FILE[i]``, unless there is a file of that very name."""
+    match = _INDEXED.fullmatch(path)
+    if match is None or os.path.exists(path):
+        return path, None
+    return match[1], int(match[2])
 
 
 def _split(path: str) -> tuple[str, str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import textwrap
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import imsim
@@ -17,7 +17,8 @@ from imsim.cli.messages import Report
 from imsim.cli.outputs import check_data_range, check_maps, check_output, output_format
 from imsim.cli.pairing import Pairing, pair_files
 from imsim.cli.scoring import Result, Settings, scored
-from imsim.cli.terminal import progress, shortened, width, write
+from imsim.cli.summary import by_reason
+from imsim.cli.terminal import patience, progress, shortened, width, write
 from imsim.cli.writers import Csv, Json, Record, Writer, another_run, same_score
 from imsim.comparison import Comparison
 from imsim.errors import ImsimError
@@ -27,6 +28,8 @@ FEW = 3
 """Files up to which each gets a table of its own."""
 NAME_WIDTH = 20
 """Of the names in a table with a row per pair, at least."""
+SCORE_WIDTH = 12
+"""Of a score of six digits, at most; two spaces come before it."""
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
@@ -105,9 +108,10 @@ def _rows(
     nested = output_format(arguments) == "json"
     text = None if writer and not arguments.output else _Text(found, metrics)
     rows = text is not None and not arguments.output
-    with progress(len(found.pairs), "pair", rows=rows) as bar:
+    with progress(len(found.pairs), "pair", rows=rows) as bar, patience() as done_waiting:
         work = _left(jobs.each(bar), done, bar, _clashes(arguments.maps))
         for result in scored(work, settings, arguments.workers or imsim.get_workers()):
+            done_waiting()
             if isinstance(result, Failure):
                 report.fail(result.message)
             else:
@@ -189,7 +193,7 @@ class _Text:
         self.many = found.folders or len(found.pairs) > FEW or any(map(_is_stack, found.tests))
         self.metrics = metrics
         self.width = width()
-        room = self.width - 11 * len(metrics)
+        room = self.width - (2 + SCORE_WIDTH) * len(metrics)
         longest = max(len(pair.name) for pair in found.pairs) + len("[999]")
         self.rows_fit = room >= NAME_WIDTH
         self.name_width = min(room, max(longest, NAME_WIDTH))
@@ -198,19 +202,24 @@ class _Text:
     def of(self, result: Result) -> Iterator[str]:
         """Yield the table of a pair, or its row."""
         if not self.many:
-            comparison = Comparison(dict(result.scores), result.skipped)
+            comparison = Comparison(dict(result.scores), {})
             yield f"{self._gap}{result.test}: {result.description}\n{comparison}"
+            for names, reason in by_reason(result.skipped):
+                yield f"skipped: {names}: {reason}"
         elif self.rows_fit:
             if not self._gap:
-                heads = "".join(f"{name:>11}" for name in self.metrics)
-                yield f"{'':{self.name_width}}{heads}"
+                yield self._row("", self.metrics)
             name = shortened(result.name, self.name_width)
             scores = (result.scores.get(name) for name in self.metrics)
             cells = ("-" if score is None else f"{score:.6g}" for score in scores)
-            yield f"{name:{self.name_width}}" + "".join(f"{cell:>11}" for cell in cells)
+            yield self._row(name, cells)
         else:
             return
         self._gap = "\n"
+
+    def _row(self, name: str, cells: Iterable[str]) -> str:
+        numbers = "".join(f"  {cell:>{SCORE_WIDTH}}" for cell in cells)
+        return f"{name:{self.name_width}}{numbers}"
 
     def end(self, report: Report, arguments: argparse.Namespace) -> Iterator[str]:
         """Yield the summary."""

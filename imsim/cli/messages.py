@@ -6,7 +6,7 @@ from imsim.cli.jobs import Shared
 from imsim.cli.limits import beyond
 from imsim.cli.pairing import Pairing
 from imsim.cli.scoring import Result
-from imsim.cli.summary import Notes, Summary, Tally
+from imsim.cli.summary import Notes, Summary, Tally, by_reason
 from imsim.cli.terminal import say
 
 
@@ -43,9 +43,10 @@ class Report:
         self.summary.add(result)
         for name, note in dict.fromkeys(result.notes):
             self.notes.add(note, name)
-        for name, reason in result.skipped.items():
-            if name in self.required:
-                self.skips.add(f"{name} was skipped: {reason}", result.test)
+        required = {m: reason for m, reason in result.skipped.items() if m in self.required}
+        for names, reason in by_reason(required):
+            verb = "were" if "," in names else "was"
+            self.skips.add(f"{names} {verb} skipped: {reason}", result.test)
         if not result.scores:
             self.skips.add("every metric was skipped", result.test)
         failed = beyond(result.scores, self.limits)
@@ -65,7 +66,9 @@ class Report:
         if self.beyond and total > 1:
             say(f"{self.beyond} of {self.summary.pairs} pairs fail")
         if self.limits and self.unmatched:
-            say(f"{self.unmatched} files have no partner, and count as failed")
+            files = "1 file has" if self.unmatched == 1 else f"{self.unmatched} files have"
+            counted = "counts" if self.unmatched == 1 else "count"
+            say(f"{files} no partner, and {counted} as failed")
         if self.failures or self.skips:
             return 2
         return 1 if self.limits and (self.beyond or self.unmatched) else 0

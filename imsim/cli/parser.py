@@ -21,9 +21,9 @@ JPEG; PNG; TIFF of 1 bit, of integers of 8 bits or more, or of floats; .npy;
 .npz (one array, or FILE.npz:NAME). A TIFF of several pages, and an array of
 shape (images, height, width) or (images, height, width, channels), is a
 stack: image i is compared with image i of REF, or with the only one. FILE[i]
-names it, counted from 0. REF, TEST and the mask must have the same size;
-nothing is aligned or resized. What is ignored or converted (alpha, a palette)
-is said in a note.
+names it, counted from 0, in results and in REF and TEST. REF, TEST and the
+mask must have the same size; nothing is aligned or resized. What is ignored
+or converted (alpha, a palette) is said in a note.
 
 Results: a table for each of up to three files; of more, a row per pair if the
 metrics fit into the width, and for each metric the mean, the range and the
@@ -44,6 +44,11 @@ output went away; 130 if interrupted.
 RANGE_HELP = (
     "largest possible minus smallest possible pixel value; 255 for 8-bit images, which need not "
     "say so; 65535 for full 16-bit images, 4095 for those of a 12-bit camera"
+)
+
+MASK_HELP = (
+    "grey image of two values: 0 leaves a pixel out, and 255, 65535 or 1 has it scored; any other "
+    "is refused"
 )
 
 
@@ -84,9 +89,9 @@ def command_parser() -> argparse.ArgumentParser:
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("reference", metavar="REF", help="the reference image")
+    add("reference", metavar="REF", help="the reference image; FILE[i], from 0, of a stack")
     add("test", metavar="TEST", help="the image to compare with it")
-    add("--mask", metavar="M", help="grey image; only pixels where it is not 0 are scored")
+    add("--mask", metavar="M", help=MASK_HELP)
     add("--data-range", metavar="L", type=float, help=RANGE_HELP)
     add("-o", "--output", metavar="FILE", required=True, help="the page, such as report.html")
 
@@ -98,8 +103,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     add(
         "--mask",
         metavar="M",
-        help="grey image; only pixels where it is not 0 are scored. A stack holds a mask for "
-        "each image; in a folder, the mask of an image has its name",
+        help=f"{MASK_HELP}. A stack holds a mask for each image; in a folder, the mask of an image "
+        "has its name",
     )
     add("--metrics", metavar="a,b", help="names from `imsim list`, separated by commas")
     add(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 
 from imsim._images import Picture, as_mask, read_picture
 from imsim.cli.jobs import Mask, check_alike, check_mask_size
 from imsim.cli.outputs import check_data_range, check_output
 from imsim.cli.scoring import option_notes
-from imsim.cli.terminal import say
-from imsim.errors import DataRangeError, ImsimError
+from imsim.cli.terminal import patience, say
+from imsim.errors import DataRangeError, ImsimError, OptionError
 
 
 def run(arguments: argparse.Namespace) -> Iterator[str]:
@@ -19,6 +20,11 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
 
     check_data_range(arguments.data_range)
     paths = [arguments.reference, arguments.test, *([arguments.mask] if arguments.mask else [])]
+    for path in paths:
+        if os.path.isdir(path):
+            raise OptionError(
+                f"{path}: is a folder; report takes two images, and `imsim compare` takes folders"
+            )
     check_output(arguments.output, paths)
     reference, test, *masks = map(_read, paths)
     check_alike(reference, test)
@@ -32,14 +38,15 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
         )
     for name, note in option_notes(reference, test, mask, arguments.data_range):
         say(f"note: {name}: {note}")
-    html = pair_report(
-        reference.pixels,
-        test.pixels,
-        mask=mask and mask.pixels,
-        data_range=arguments.data_range,
-        channel_axis=reference.channel_axis,
-        names=(reference.path, test.path),
-    )
+    with patience():
+        html = pair_report(
+            reference.pixels,
+            test.pixels,
+            mask=mask and mask.pixels,
+            data_range=arguments.data_range,
+            channel_axis=reference.channel_axis,
+            names=(reference.path, test.path),
+        )
     try:
         with open(arguments.output, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(html)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from imsim.cli.scoring import Result
 from imsim.cli.terminal import say, shortened
@@ -45,18 +45,19 @@ class Summary:
         self.pairs = 0
         self._statistics = {name: _Statistics() for name in metrics}
         self._skipped: dict[tuple[str, str], int] = {}
+        """Metrics and the reason for skipping them, and of how many pairs."""
 
     def add(self, result: Result) -> None:
         """Take a result."""
         self.pairs += 1
         for name, score in result.scores.items():
             self._statistics[name].add(score, result.name)
-        for skip in result.skipped.items():
+        for skip in by_reason(result.skipped):
             self._skipped[skip] = self._skipped.get(skip, 0) + 1
 
     def table(self, width: int) -> str:
         """Return a line per metric, at most `width` wide but for the reasons for skipping."""
-        lines = [f"{'metric':8}{'mean':>12}{'min':>12}{'max':>12}  unit  worst"]
+        lines = [f"{'metric':8}{'mean':>14}{'min':>14}{'max':>14}  unit  worst"]
         for name, found in self._statistics.items():
             if not found.count and not found.missing:
                 continue
@@ -67,13 +68,21 @@ class Summary:
             if low == high:
                 worst = "all are equal" if found.count > 1 else worst
             after = f"  ({found.missing} NaN)" if found.missing else ""
-            numbers = "".join(f"{value:12.6g}" for value in (mean, low, high))
+            numbers = "".join(f"  {value:>12.6g}" for value in (mean, low, high))
             start = f"{name:8}{numbers}  {facts.unit:4}  "
             lines.append(start + shortened(worst, max(width - len(start + after), 9)) + after)
-        for (name, reason), count in self._skipped.items():
+        for (names, reason), count in self._skipped.items():
             share = "" if count == self.pairs else f" for {count} of {self.pairs} pairs"
-            lines.append(f"{name:8}  skipped{share}: {reason}")
+            lines.append(f"skipped{share}: {names}: {reason}")
         return "\n".join(lines)
+
+
+def by_reason(skipped: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return each reason once, after the metrics that were skipped for it."""
+    names: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        names.setdefault(reason, []).append(name)
+    return [(", ".join(those), reason) for reason, those in names.items()]
 
 
 class Tally(dict[str, tuple[str, int]]):

@@ -6,12 +6,15 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from imsim.errors import ImsimError
 
+WAIT = 2.0
+"""Seconds without a result after which a reason is given."""
 _bars: list[Any] = []  # the progress bar on display, if there is one
 
 
@@ -49,6 +52,22 @@ def progress(total: int, unit: str, *, rows: bool = False) -> Iterator[Any]:
             yield bar
         finally:
             _bars.remove(bar)
+
+
+@contextmanager
+def patience() -> Iterator[Callable[[], None]]:
+    """Say on a terminal what takes so long, unless the yielded function is called in time."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    text = "note: a metric is compiled when it is first used; all thirteen take half a minute, once"
+    timer = threading.Timer(WAIT, say, [text])
+    timer.daemon = True  # an interrupted command does not wait for it
+    timer.start()
+    try:
+        yield timer.cancel
+    finally:
+        timer.cancel()
 
 
 def width() -> int:

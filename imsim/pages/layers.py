@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from imsim import METRICS, DataRangeError, EmptyMaskWarning, ImsimError, ShapeError
-from imsim.pages.colour import MISSING, Scale, map_scale
+from imsim.pages.colour import Scale, map_scale
 from imsim.typing import Array, ImageLike
 
 PICTURE_PIXELS = 2**20
@@ -88,12 +88,12 @@ def _thin(values: Array, step: int) -> Array:
 
 
 def _hatched(pair: Pair, pixels: Array) -> Array:
-    """Grey stripes over what the mask leaves out."""
+    """Dark and bright stripes over what the mask leaves out, which shows faintly."""
     step = pair.picture_step
     rows, columns = np.indices(pixels.shape[:2])
     width = max(1, min(pixels.shape[:2]) // 100)
     stripes = (rows + columns) // width % 4 < 2
-    masked = np.where(stripes[..., None], np.array(MISSING), pixels // 2 + 32)
+    masked = pixels // 3 + np.where(stripes[..., None], 150, 20)
     result: Array = np.where(_thin(pair.mask, step)[..., None], pixels, masked).astype(np.uint8)
     return result
 

@@ -106,7 +106,7 @@ def pair_report(
         _readout(pair, layers),
         tag("div", *(_figure(pair, layer) for layer in layers), class_="pictures"),
         tag("h2", "Scores"),
-        _score_table(scores),
+        _score_table(scores, masked=not pair.mask.all()),
         tag("h2", "How to read the pictures"),
         *_notes(pair, layers),
         tag("script", Html(embedded(pair, layers)), type="application/json", id="data"),
@@ -127,14 +127,14 @@ def _figure(pair: Pair, layer: Layer) -> Html:
         aria_label=f"{layer.title}; {keys}",
     )
     steps = np.array([[layer.scale.value_at(place) for place in np.linspace(0, 1, 256)]])
-    labels = [f"{layer.scale.value_at(place):.5g}".replace("-", "−") for place in (0, 0.5, 1)]
+    labels = [_short(layer.scale.value_at(place)) for place in (0, 0.5, 1)]
     if layer.ends is not None:
         labels[0] += f" {layer.ends[0]}"
         labels[2] = f"{layer.ends[1]} {labels[2]}"
-    link: object = ""
+    below: list[object] = [tag("span", "square-root scale")] if layer.scale.root else []
     if layer.worst is not None:
         row, column = layer.worst
-        link = tag("a", "largest difference", href=f"#{column},{row}")
+        below.append(tag("a", "largest difference", href=f"#{column},{row}"))
     return tag(
         "figure",
         tag("h3", tag("span", layer.title), tag("span", class_="value", data_value=layer.name)),
@@ -147,7 +147,7 @@ def _figure(pair: Pair, layer: Layer) -> Html:
                 tag("div", *(tag("span", label) for label in labels)),
                 class_="bar",
             ),
-            link,
+            tag("div", *below, class_="below"),
         ),
         id=f"picture-{layer.name}",
     )
@@ -155,8 +155,12 @@ def _figure(pair: Pair, layer: Layer) -> Html:
 
 def _readout(pair: Pair, layers: list[Layer]) -> Html:
     entries = [("x, y", "place"), *((layer.name, layer.name) for layer in layers)]
+    # Fixed places, so that no value, however long, moves the pictures under the pointer.
+    pixel = "longer" if pair.channels > 1 or pair.reference.dtype.itemsize > 2 else None
+    room = {"place": "long", "reference": pixel, "test": pixel, "difference": pixel}
     values = [
-        tag("div", tag("dt", label), tag("dd", "–", data_value=value)) for label, value in entries
+        tag("div", tag("dt", label), tag("dd", "–", data_value=value), class_=room.get(value))
+        for label, value in entries
     ]
     buttons = [
         tag("button", sign, type="button", data_zoom=action, aria_label=words)
@@ -197,7 +201,7 @@ def _summary(pair: Pair) -> list[Html]:
     return [tag("p", answer, class_="answer"), tag("p", facts, class_="note")]
 
 
-def _score_table(scores: Any) -> Html:
+def _score_table(scores: Any, *, masked: bool) -> Html:
     rows: list[list[object]] = []
     for name, metric in METRICS.items():
         title = metric.title + (" (experimental)" if metric.experimental else "")
@@ -213,13 +217,21 @@ def _score_table(scores: Any) -> Html:
         cell = Html("".join(about))
         rows.append([name, score, better, best, _interval(metric.bounds), cell])
     head: list[object] = ["metric", "score", "better", "best", "range", "what it sees"]
-    return table(head, rows, "Scores of all pixels, save those that are masked")
+    caption = "Scores of the pixels that the mask uses" if masked else "Scores of all pixels"
+    return tag("div", table(head, rows, caption), class_="scores")
 
 
 def _number(value: float) -> str:
     if math.isnan(value):
         return "NaN"
     return f"{value:.6g}".replace("inf", "∞").replace("-", "−")
+
+
+def _short(value: float) -> str:
+    """Write a number for the end of a scale, where there is little room."""
+    digits = 5 if abs(value) < 1e5 else 3
+    mantissa, e, exponent = f"{value:.{digits}g}".replace("-", "−").partition("e+")
+    return f"{mantissa}e{int(exponent)}" if e else mantissa
 
 
 def _interval(bounds: tuple[float, float]) -> str:

@@ -75,6 +75,10 @@ REMEDIES = (
     ),
     (r", or use patches, e\.g\. patch=\d+", ", or train a detector on images of this size"),
     (
+        r"pass more images, larger masks, or a smaller patch",
+        "use more or larger images, or another --model or --metric",
+    ),
+    (
         r": is width too large for the items\?",
         "; use larger images, or --preprocess none in training",
     ),

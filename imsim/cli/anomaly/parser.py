@@ -109,9 +109,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", metavar="MODEL", required=True, help="the detector, such as model.npz")
     add(
         "--model",
-        default="pca",
         choices=("pca", "conv"),
-        help="the autoencoder: linear (pca, the default) or convolutional (conv)",
+        help="what reconstructs: a linear (pca: of patches of peeled images, else of whole images) "
+        "or a convolutional autoencoder (conv). By default, peeled images are compared with the "
+        "mean of good texture (for uiq and zncc, which need contrast: with pca), others with pca",
     )
     add("--metric", default="fsim", metavar="m", help="a name from `imsim list`; by default fsim")
     add(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     peeled = arguments.preprocess == "xray"
     correction = Correction(arguments)
     detector = anomaly.AnomalyDetector(
-        model=anomaly.ConvAutoencoder(seed=arguments.seed) if arguments.model == "conv" else None,
+        model=_model(arguments.model, peeled, arguments.seed),
         preprocess="xray" if peeled else None,
         metric=arguments.metric,
         aggregate=arguments.aggregate,
@@ -60,6 +60,16 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     )
     yield f"An image is an anomaly if its score is above {detector.threshold_:.6g}"
     return status(pictures)
+
+
+def _model(name: str | None, peeled: bool, seed: int) -> Any:
+    """Return the model of that name; None leaves it to the detector."""
+    from imsim import anomaly
+
+    if name == "conv":
+        return anomaly.ConvAutoencoder(seed=seed)
+    # Of whole images, PCA is what the detector takes itself.
+    return anomaly.PCAAutoencoder(components=4, patch=16) if name == "pca" and peeled else None
 
 
 def _unusable(detector: AnomalyDetector, images: Array) -> list[int]:
