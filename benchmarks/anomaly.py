@@ -138,6 +138,7 @@ LINEAR = "peeled, PCA of patches"
 CONVOLUTIONAL = "peeled, convolutional"
 PLAIN = "as they are (the default without a preprocess)"
 PLAIN_SSIM = "as they are, SSIM"
+FEW_SSIM = "as they are, mean of SSIM, 8 components"
 METHODS: dict[str, Callable[[], Any]] = {
     WHOLE: whole_image,
     FILTER: HighPass,
@@ -146,6 +147,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     CONVOLUTIONAL: lambda: AnomalyDetector(model=ConvAutoencoder(progress=False)),
     PLAIN: lambda: AnomalyDetector(preprocess=None),
     PLAIN_SSIM: lambda: AnomalyDetector(preprocess=None, metric="ssim"),
+    FEW_SSIM: lambda: AnomalyDetector(PCAAutoencoder(8), None, "ssim", aggregate="mean"),
 }
 
 
@@ -255,7 +257,9 @@ def measure(quick: bool, pneumonia: Path | None = None) -> dict[str, Any]:
         result["generators"][name] = tried(trial, amount, amount.seeds)
     if pneumonia is not None:
         say(RADIOGRAPHS)
-        trial = Trial(lambda *_: radiographs(pneumonia), (PLAIN, PLAIN_SSIM), (PLAIN,), ())
+        trial = Trial(
+            lambda *_: radiographs(pneumonia), (PLAIN, PLAIN_SSIM, FEW_SSIM), (PLAIN,), ()
+        )
         result["generators"][RADIOGRAPHS] = tried(trial, amount, amount.seeds[:1])
     return result
 
