@@ -75,8 +75,8 @@ here were used for nothing else.
 - **Comparing whole images** fails because outlines and orientation of good items differ by more
   than a defect does; the peel takes that away.
 - **Images as they are** need parts that lie in the same place to within a pixel or so. On the bars
-  a pixelwise metric at the worst place does best, as nothing there deforms. Pneumonia shows all over
-  a radiograph, and as a change of structure rather than of brightness: metrics of structure,
+  a pixelwise metric at the worst place does best, as nothing there deforms. Pneumonia shows all
+  over a radiograph, and as a change of structure rather than of brightness: metrics of structure,
   averaged (ISSM, UIQ, SSIM), see it, pixelwise ones and FSIM hardly do. No metric is the best on
   both; that is what `rank_metrics` is for.
 - **Averaging.** With the default model a body of twenty pixels vanishes in the mean of thousands,

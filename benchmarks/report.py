@@ -185,10 +185,10 @@ def rest(most: float = 180) -> None:
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    budget = 0.05 if quick else 0.6
     if not quick:
         say("Waiting for the machine to come to rest")
         rest()
+    budget = 0.05 if quick else 0.6
     result: dict[str, Any] = {
         "quick": quick,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
