@@ -26,7 +26,8 @@ def in_threads(function: Callable[[slice], T], n: int) -> list[T]:
     """Call a function for each part of `n` images, and return the results in order.
 
     It runs in as many threads as `imsim.get_workers` says, the caller's among them, which share
-    the workers evenly. After an error, or Ctrl-C, no further part is begun.
+    the workers evenly. After an error, or Ctrl-C, no further part is begun. (The pool that the
+    metrics share is not public, and this package is built on what is.)
     """
     slices = divided(n)
     count = min(imsim.get_workers(), len(slices))

@@ -52,7 +52,7 @@ def scales(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     among the good ones counts little. A single column, with nothing to be compared with, stays
     what it is: 0 and 1.
     """
-    found = np.stack([np.zeros(scores.shape[1]), np.ones(scores.shape[1])])
+    found = np.repeat([[0.0], [1.0]], scores.shape[1], axis=1)
     if scores.shape[1] > 1:
         for k, column in enumerate(scores.T):
             valid = column[~np.isnan(column)]

@@ -46,6 +46,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
     The threshold comes from good images that were held out. Its rank among their scores is chosen
     so that a fresh good image is above it with a probability of at most `false_alarm_rate`; with
     fewer than ``1 / false_alarm_rate - 1`` no threshold can promise that, and a warning says so.
+    With ``aggregate="both"`` it is about that probability, as the same images give the scales.
 
     Parameters
     ----------
