@@ -56,21 +56,6 @@ class TestFiles:
         np.testing.assert_array_equal(read_picture("p.png").pixels, COLOURS)
         assert read_picture("p.png").notes == ("its palette is converted to RGB",)
 
-    @pytest.mark.parametrize("name", ["rgba.png", "rgba.tif", "la.png", "la.tif", "p.png"])
-    def test_alpha_is_left_aside_with_a_word(self, capsys, name):
-        alpha = np.full((*GREY.shape, 1), 200, np.uint8)
-        if name == "p.png":
-            colours = COLOURS
-            Image.fromarray(colours).quantize(8).save(name, transparency=0)
-        else:
-            colours = GREY[..., None] if name.startswith("la") else RGB
-            tiff = {"photometric": "minisblack" if name.startswith("la") else "rgb"}
-            options = tiff | {"extrasamples": ["unassalpha"]} if name.endswith(".tif") else {}
-            save(name, np.concatenate([colours, alpha], axis=-1), **options)
-        np.testing.assert_array_equal(read_picture(name).pixels, colours.squeeze())
-        assert main(["compare", name, name, "--metrics", "se"]) == 0
-        assert f"imsim: note: {name}: its alpha channel" in capsys.readouterr().err
-
     def test_grey_levels_of_few_bits(self, tmp_path):
         file = tmp_path / save("bits.png", GREY[:8, :8] > 99)
         content = bytearray(file.read_bytes())

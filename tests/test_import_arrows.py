@@ -58,6 +58,7 @@ HOMES = {
     "array_api_strict": set(),
     "pytest": set(),
     "PIL": {"_images", "pages"},
+    "simplejpeg": {"_images"},
     "tifffile": {"_images"},
     "pywt": {"metrics", "portable"},
     "skimage": {"metrics", "portable"},

@@ -1,20 +1,26 @@
 """Image files for the command line: PNG, JPEG, TIFF with one or many pages, `.npy` and `.npz`.
 
 What is left aside or converted on the way from the file to the pixels is said in a note.
-Colour profiles and gamma are not applied.
+Whatever is missing, inconsistent or doubtful about the pixels is damage, and an error; metadata
+that do not describe the pixels stop nothing. Colour profiles and gamma are not applied.
 """
 
 from imsim._images.files import EXTENSIONS, ImageFile, read_picture, same_file
-from imsim._images.pictures import ImageFileError, Picture, as_mask
-from imsim._images.png_jpeg import write_png
+from imsim._images.pictures import ImageFileError, Picture, as_mask, widened
+from imsim._images.png import write_png
+from imsim._images.reading import Reading
+from imsim._images.source import is_regular
 
 __all__ = [
     "EXTENSIONS",
     "ImageFile",
     "ImageFileError",
     "Picture",
+    "Reading",
     "as_mask",
+    "is_regular",
     "read_picture",
     "same_file",
+    "widened",
     "write_png",
 ]

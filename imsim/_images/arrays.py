@@ -1,78 +1,187 @@
-"""NumPy's own files: the first axis counts the images."""
+"""NumPy's own files, and what the axes of an array mean, in these and in TIFF alike."""
 
 from __future__ import annotations
 
+import math
+import os
 import zipfile
-from typing import Any
+from collections.abc import Callable
+from typing import IO, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from imsim._images.pictures import Contents, ImageFileError, Pages
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
+from imsim._images.reading import Reading
+from imsim._images.source import Source
+
+NPY_SIGNATURE = b"\x93NUMPY"
+ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def open_npy(path: str) -> Pages:
-    """Map a file into memory, anew for each image: what was read does not stay there."""
+class Axes(NamedTuple):
+    """Where the channels of an array are; the other axes but the last two count images."""
 
-    def images() -> np.ndarray[Any, Any]:
-        return _images(_without_pickle(np.load, path, mmap_mode="r", allow_pickle=False))
+    shape: tuple[int, ...]
+    channel: int | None
 
-    return Pages(len(images()), lambda index: _copy(images(), index), lambda: None)
+    @property
+    def image(self) -> tuple[int, ...]:
+        """The shape of one image, with the channels last."""
+        rest = self._without_channels()
+        tail = (self.shape[self.channel],) if self.channel is not None else ()
+        return (*rest[-2:], *tail)
 
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """The lengths of the axes that count images."""
+        return self._without_channels()[:-2]
 
-def open_npz(path: str, name: str | None) -> Pages:
-    """Open the array of that name, or the only one of the file."""
-    with open(path, "rb") as stream:
-        try:
-            archive = np.load(stream, allow_pickle=False)
-        except zipfile.BadZipFile as error:
-            raise ImageFileError(f"damaged or not an .npz file: {error}") from error
-        names = ", ".join(archive.files)
-        if name is None and len(archive.files) != 1:
-            count = len(archive.files)
-            raise ImageFileError(f"holds {count} arrays ({names}); name one: FILE:NAME")
-        if name is not None and name not in archive.files:
-            raise ImageFileError(f"holds no array {name!r}; it has {names}")
-        images = _images(_without_pickle(archive.__getitem__, name or archive.files[0]))
-    return Pages(len(images), lambda index: _copy(images, index), lambda: None)
+    def _without_channels(self) -> tuple[int, ...]:
+        return tuple(n for axis, n in enumerate(self.shape) if axis != self.channel)
 
+    def __len__(self) -> int:
+        return math.prod(self.leading)
 
-def _without_pickle(load: Any, *arguments: Any, **options: Any) -> np.ndarray[Any, Any]:
-    try:
-        array: np.ndarray[Any, Any] = load(*arguments, **options)
-    except ValueError as error:
-        if "object" not in str(error).lower():
-            raise
-        raise ImageFileError(
-            "holds Python objects, which are not loaded, since that can run code; "
-            "save an array of numbers"
-        ) from error
-    return array
+    def take(self, array: Array, index: int) -> Array:
+        """Return one image as a view, its channels last."""
+        if self.channel is not None:
+            array = np.moveaxis(array, self.channel, -1)
+        image: Array = array[np.unravel_index(index, self.leading)] if self.leading else array
+        return image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
 
 
-def _images(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the array with an axis of images in front, and refuse what has none."""
-    shape = array.shape
-    if array.dtype.kind not in "biuf":
-        raise ImageFileError(f"its values are of type {array.dtype}, not real numbers")
-    if array.ndim not in (2, 3, 4) or 0 in shape:
+def axes_of(shape: tuple[int, ...], reading: Reading) -> Axes:
+    """Tell what the axes of an array mean that does not name them.
+
+    Raises
+    ------
+    ImageFileError
+        If that is not certain, or there are no images.
+    """
+    if 0 in shape or len(shape) < 2:
         raise ImageFileError(
             f"its shape is {shape}; expected (height, width), (images, height, width) or "
             "(images, height, width, channels)"
         )
-    if array.ndim == 3 and shape[-1] <= 4:
+    axis = reading.channel_axis
+    if axis is not None and len(shape) > 2:
+        if not -len(shape) <= axis < len(shape):
+            raise ImageFileError(
+                f"its shape is {shape}, which has no axis {axis} for --channel-axis"
+            )
+        return Axes(shape, axis % len(shape))
+    if len(shape) > 4:
+        raise ImageFileError(
+            f"its shape is {shape}; expected (height, width), (images, height, width) or "
+            "(images, height, width, channels). Name its axis of channels: --channel-axis -1"
+        )
+    if len(shape) == 3 and shape[-1] <= 4:
         raise ImageFileError(
             f"its shape is {shape}, which could be one image with channels or {shape[0]} images "
-            f"{shape[2]} pixels wide; save it as (images, height, width, channels)"
+            f"{shape[2]} pixels wide; name its axis of channels (--channel-axis -1), or save it "
+            "as (images, height, width, channels)"
         )
-    if array.ndim == 4 and shape[1] <= 4 < shape[-1]:
+    if len(shape) == 4 and shape[-1] > 4 and shape[-1] >= shape[1]:
         raise ImageFileError(
-            f"its shape is {shape}; channels must be the last axis: "
-            "(images, height, width, channels)"
+            f"its shape is {shape}, which would be {shape[-1]} channels; channels must be the last "
+            "axis: (images, height, width, channels), or be named: --channel-axis 1"
         )
-    if array.ndim == 4 and shape[-1] == 1:
-        array = array[..., 0]
-    return array[None] if array.ndim == 2 else array
+    return Axes(shape, 3 if len(shape) == 4 else None)
 
 
-def _copy(images: np.ndarray[Any, Any], index: int) -> Contents:
-    return np.array(images[index], subok=False), ()
+class _Header(NamedTuple):
+    """What an array file says of its array, and where that begins."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+    def array(self, content: bytes, offset: int = 0) -> Array:
+        """Interpret bytes as the array."""
+        flat = np.frombuffer(content, self.dtype, math.prod(self.shape), offset)
+        return flat.reshape(self.shape, order="F" if self.fortran else "C")
+
+
+def open_npy(source: Source, reading: Reading) -> Pages:
+    """Map a file into memory, anew for each image: what was read does not stay there."""
+    with source.open() as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        header = _header(stream, size)
+    axes = axes_of(header.shape, reading)
+
+    def read(index: int) -> Contents:
+        height, width, *channels = axes.image
+        reading.check_size((height, width), header.dtype.itemsize, *channels)
+        array: Array = (
+            np.load(source.path, mmap_mode="r", allow_pickle=False)
+            if source.content is None
+            else header.array(source.content, header.offset)
+        )
+        return _copy(axes.take(array, index))
+
+    return Pages(len(axes), read)
+
+
+def open_npz(source: Source, name: str | None, reading: Reading) -> Pages:
+    """Open the array of that name, or the only one of the file, which is read as a whole."""
+    with source.open() as stream, _archive(stream) as archive:
+        members = {
+            info.filename.removesuffix(".npy"): info
+            for info in archive.infolist()
+            if info.filename.endswith(".npy")
+        }
+        names = ", ".join(members)
+        if name is None and len(members) != 1:
+            raise ImageFileError(f"holds {len(members)} arrays ({names}); name one: FILE:NAME")
+        if name is not None and name not in members:
+            raise ImageFileError(f"holds no array {name!r}; it has {names}")
+        info = members[next(iter(members)) if name is None else name]
+        with archive.open(info) as member:
+            header = _header(member, info.file_size)
+            axes = axes_of(header.shape, reading)
+            height, width, *channels = axes.image
+            shape = (len(axes), height, width) if len(axes) > 1 else (height, width)
+            reading.check_size(shape, header.dtype.itemsize, *channels)
+            content = member.read()  # to its end, where the checksum is compared
+    array = header.array(content)
+    return Pages(len(axes), lambda index: _copy(axes.take(array, index)))
+
+
+def _archive(stream: BinaryIO) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(stream)
+    except zipfile.BadZipFile as error:
+        raise ImageFileError(f"damaged or not an .npz file: {error}") from error
+
+
+def _header(stream: IO[bytes], size: int) -> _Header:
+    """Read what comes before the array, and compare it with the length of the file."""
+    readers: dict[tuple[int, int], Callable[..., tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    version = np.lib.format.read_magic(stream)
+    if version not in readers:
+        raise ImageFileError(f"its format has version {version}; save it with numpy.save")
+    shape, fortran, dtype = readers[version](stream)
+    if dtype.hasobject:
+        raise ImageFileError(
+            "holds Python objects, which are not loaded, since that can run code; "
+            "save an array of numbers"
+        )
+    if dtype.kind not in "biuf":
+        raise ImageFileError(f"its values are of type {dtype}, not real numbers")
+    offset = stream.tell()
+    wanted = math.prod(shape) * dtype.itemsize
+    if size - offset != wanted:
+        raise ImageFileError(
+            f"damaged: an array of shape {shape} and type {dtype} takes {wanted} bytes; "
+            f"{size - offset} are there"
+        )
+    return _Header(shape, fortran, dtype, offset)
+
+
+def _copy(image: Array) -> Contents:
+    return Contents(native(np.array(image, subok=False, order="C")))

@@ -8,16 +8,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from imsim._images.arrays import open_npy, open_npz
+from imsim._images.arrays import NPY_SIGNATURE, ZIP_SIGNATURES, open_npy, open_npz
+from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
+from imsim._images.jpeg import open_jpeg
 from imsim._images.pictures import ImageFileError, Pages, Picture
-from imsim._images.png_jpeg import open_png_or_jpeg
-from imsim._images.tiff import SIGNATURES, open_tiff
+from imsim._images.png import SIGNATURE as PNG_SIGNATURE
+from imsim._images.png import open_png
+from imsim._images.reading import Reading
+from imsim._images.source import find
+from imsim._images.tiff import SIGNATURES as TIFF_SIGNATURES
+from imsim._images.tiff import open_tiff
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz")
 """Of the files that are taken from a folder; the format itself is told by the content."""
 
-_NPY_SIGNATURE = b"\x93NUMPY"
-_ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
+_KNOWN = (PNG_SIGNATURE, JPEG_SIGNATURE, *TIFF_SIGNATURES, NPY_SIGNATURE, *ZIP_SIGNATURES)
 _INDEXED = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
 
 
@@ -30,7 +35,9 @@ class ImageFile:
     ----------
     path : str
         The file; ``FILE.npz:NAME`` for one array of several, ``FILE[i]`` for one image of several,
-        counted from 0.
+        counted from 0; ``-`` for the standard input. A pipe is read once.
+    reading : Reading, optional
+        The same one for all files of a run: it keeps what came out of pipes.
 
     Raises
     ------
@@ -38,11 +45,12 @@ class ImageFile:
         If the file is missing, damaged or of another format, or holds no image i.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, reading: Reading | None = None) -> None:
         self.path = path
+        self._reading = reading or Reading()
         self._lock = threading.Lock()
         with _naming(path):
-            self._pages = _open(path)
+            self._pages = _open(path, self._reading)
 
     def __len__(self) -> int:
         return self._pages.number
@@ -62,13 +70,13 @@ class ImageFile:
         Returns
         -------
         Picture
-            Its pixels and what was left aside or converted.
+            Its pixels, what was left aside or converted, and where there are data.
 
         Raises
         ------
         ImageFileError
-            If the image is damaged or cannot be scored as it is: CMYK, complex numbers, an
-            unusual TIFF layout.
+            If the image is damaged, too large, or cannot be scored as it is: CMYK, complex
+            numbers, an unusual TIFF layout.
         """
         label = self.label(index)
         with self._lock, _naming(label):
@@ -85,13 +93,15 @@ class ImageFile:
         self.close()
 
 
-def read_picture(path: str) -> Picture:
+def read_picture(path: str, reading: Reading | None = None) -> Picture:
     """Read a file that holds one image.
 
     Parameters
     ----------
     path : str
         The file, as `ImageFile` takes it.
+    reading : Reading, optional
+        How it is to be read.
 
     Returns
     -------
@@ -103,7 +113,7 @@ def read_picture(path: str) -> Picture:
     ImageFileError
         As `ImageFile`, and if the file holds several images.
     """
-    with ImageFile(path) as file:
+    with ImageFile(path, reading) as file:
         if len(file) != 1:
             file.read(len(file) - 1)  # if the file is damaged, that is said
             raise ImageFileError(
@@ -114,36 +124,49 @@ def read_picture(path: str) -> Picture:
 
 
 def same_file(one: str, other: str) -> bool:
-    """Tell whether two names, which need not exist, are those of one file."""
-    return os.path.realpath(_file(one)) == os.path.realpath(_file(other))
+    """Tell whether two names, which need not exist, are those of one file.
+
+    Links, hard ones too, are names of the file that they lead to.
+    """
+    first, second = _file(one), _file(other)
+    try:
+        return os.path.samefile(first, second)
+    except (OSError, ValueError):  # one of them does not exist, or no file can have that name
+        return os.path.realpath(first) == os.path.realpath(second)
 
 
 def _file(path: str) -> str:
     return _split(_without_index(path)[0])[0]
 
 
-def _open(path: str) -> Pages:
+def _open(path: str, reading: Reading) -> Pages:
     file, index = _without_index(path)
-    pages = _open_all(file)
+    pages = _open_all(file, reading)
     if index is None:
         return pages
-    if index >= pages.number:
+    number = pages.number + pages.further
+    if index >= number:
         pages.close()
-        raise ImageFileError(f"there is no such image; {file} holds {pages.number}, counted from 0")
+        raise ImageFileError(f"there is no such image; {file} holds {number}, counted from 0")
     return Pages(1, lambda _: pages.read(index), pages.close)
 
 
-def _open_all(path: str) -> Pages:
+def _open_all(path: str, reading: Reading) -> Pages:
     file, name = _split(path)
-    with open(file, "rb") as stream:
+    source = find(file, reading, _KNOWN)
+    with source.open() as stream:
         start = stream.read(8)
-    if start.startswith(SIGNATURES):
-        return open_tiff(file)
-    if start.startswith(_NPY_SIGNATURE):
-        return open_npy(file)
-    if start.startswith(_ZIP_SIGNATURES):
-        return open_npz(file, name)
-    return open_png_or_jpeg(file)
+    if start.startswith(TIFF_SIGNATURES):
+        return open_tiff(source, reading)
+    if start.startswith(NPY_SIGNATURE):
+        return open_npy(source, reading)
+    if start.startswith(ZIP_SIGNATURES):
+        return open_npz(source, name, reading)
+    if start.startswith(PNG_SIGNATURE):
+        return open_png(source, reading)
+    if start.startswith(JPEG_SIGNATURE):
+        return open_jpeg(source, reading)
+    raise ImageFileError("not a PNG, JPEG, TIFF, .npy or .npz file")
 
 
 def _without_index(path: str) -> tuple[str, int | None]:
@@ -169,6 +192,8 @@ def _naming(label: str) -> Iterator[None]:
         yield
     except ImageFileError as error:
         raise ImageFileError(f"{label}: {error}") from error
+    except MemoryError as error:
+        raise ImageFileError(f"{label}: too large for the memory of this machine") from error
     except OSError as error:
         # The decoders, too, raise it, without a number, when a file is damaged.
         reason = f"cannot be read: {error.strerror}" if error.errno else _damaged(error)

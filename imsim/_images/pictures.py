@@ -9,14 +9,21 @@ import numpy as np
 
 from imsim.errors import ImsimError
 
-_KINDS = {"b": "1-bit", "u": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}
+Array = np.ndarray[Any, Any]
 
-Contents = tuple[np.ndarray[Any, Any], tuple[str, ...]]
-"""Pixels and notes."""
+_KINDS = {"b": "1-bit", "u": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}
 
 
 class ImageFileError(ImsimError):
     """An image file that cannot be read, or holds something that imsim does not score."""
+
+
+class Contents(NamedTuple):
+    """What a reader returns about one image."""
+
+    pixels: Array
+    notes: tuple[str, ...] = ()
+    valid: Array | None = None
 
 
 class Pages(NamedTuple):
@@ -24,7 +31,9 @@ class Pages(NamedTuple):
 
     number: int
     read: Callable[[int], Contents]
-    close: Callable[[], None]
+    close: Callable[[], None] = lambda: None
+    further: int = 0
+    """Pictures after these, which are read only if they are asked for by their index."""
 
 
 class Picture(NamedTuple):
@@ -32,10 +41,13 @@ class Picture(NamedTuple):
 
     path: str
     """The file as the caller named it, with the index of the image if there are several."""
-    pixels: np.ndarray[Any, Any]
+    pixels: Array
     """Shape (height, width) or (height, width, channels), in the file's own type."""
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     """What was left aside or converted while reading."""
+    valid: Array | None = None
+    """Shape (height, width), False where the file declares that there are no data; None if
+    there are data everywhere."""
 
     @property
     def channel_axis(self) -> int | None:
@@ -52,8 +64,8 @@ class Picture(NamedTuple):
         )
 
 
-def as_mask(picture: Picture) -> np.ndarray[Any, Any]:
-    """Take a picture as a mask: grey, with 0 and one other value, which means "use".
+def as_mask(picture: Picture) -> Array:
+    """Take a picture as a mask: black, which means "leave out", and one other value or colour.
 
     Parameters
     ----------
@@ -63,32 +75,70 @@ def as_mask(picture: Picture) -> np.ndarray[Any, Any]:
     Returns
     -------
     numpy.ndarray of bool
-        True where the pixel is not 0.
+        True where the pixel is not 0, and the file declares data.
 
     Raises
     ------
     ImageFileError
-        If the picture has channels, or holds more than 0 and one of 1, 255, 65535.
+        If the picture holds more than 0 and one other value.
     """
-    path, pixels, _ = picture
-    if pixels.ndim != 2:
+    pixels = picture.pixels
+    samples = pixels if pixels.ndim == 3 else pixels[..., None]
+    mask: Array = (samples != 0).any(axis=-1)
+    used = samples[mask]
+    if (used != used[:1]).any():  # NaN, too, differs from itself
         raise ImageFileError(
-            f"{path}: a mask must be grey; this one has {pixels.shape[-1]} channels"
+            f"{picture.path}: a mask must hold 0 (leave out) and one other value or colour (use); "
+            f"this one has values from {pixels.min()} to {pixels.max()}. Threshold it first"
         )
-    values = np.unique(pixels)
-    used = values[values != 0]
-    if used.size > 1 or (used.size == 1 and used[0] not in (1, 255, 65535)):
-        raise ImageFileError(
-            f"{path}: a mask must hold 0 (leave out) and 255, 65535 or 1 (use) and no other value; "
-            f"this one has values from {values[0]} to {values[-1]}. Threshold it first"
-        )
-    mask: np.ndarray[Any, Any] = pixels != 0
-    return mask
+    return mask if picture.valid is None else mask & picture.valid
 
 
-def orientation_note(orientation: int) -> tuple[str, ...]:
-    """Say that an orientation tag is not obeyed."""
-    if orientation == 1:
+def widened(one: Picture, other: Picture) -> tuple[Picture, Picture]:
+    """Bring two pictures to one type where that loses nothing, and note it.
+
+    Pixels of 1 bit become 8-bit ones, grey becomes RGB, and floats take the wider type.
+    Integers of different depth are left as they are: 255 of 255 and 255 of 65535 are not the
+    same grey.
+
+    Parameters
+    ----------
+    one, other : Picture
+        In either order.
+
+    Returns
+    -------
+    tuple of Picture
+        The same two, as they are if nothing brings them together without a loss.
+    """
+    return _like(one, other), _like(other, one)
+
+
+def _like(picture: Picture, other: Picture) -> Picture:
+    pixels, notes = picture.pixels, list(picture.notes)
+    kind, wanted = pixels.dtype, other.pixels.dtype
+    if kind.kind == "b" and wanted == np.uint8:
+        pixels = pixels * np.uint8(255)
+        notes.append("its 1-bit pixels are widened to 8 bits, to compare it with the other image")
+    elif kind.kind == wanted.kind == "f" and kind.itemsize < wanted.itemsize:
+        pixels = pixels.astype(wanted)
+        notes.append(f"its floats are widened to {wanted}, to compare it with the other image")
+    if pixels.ndim == 2 and other.pixels.shape == (*pixels.shape, 3):
+        pixels = np.repeat(pixels[..., None], 3, axis=-1)
+        notes.append("its grey is widened to RGB, to compare it with the other image")
+    if pixels is picture.pixels:
+        return picture
+    return picture._replace(pixels=pixels, notes=tuple(notes))
+
+
+def native(pixels: Array) -> Array:
+    """Return pixels in the machine's own byte order, which is all that byte order ever means."""
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def orientation_note(orientation: object) -> tuple[str, ...]:
+    """Say that an orientation tag is not obeyed; there are no orientations but 1 to 8."""
+    if orientation not in range(2, 9):
         return ()
     return (
         f"its orientation tag ({orientation}: to be turned or mirrored) is ignored; "

@@ -1,60 +1,73 @@
-"""TIFF, by tifffile; each page is an image."""
+"""TIFF, by tifffile; each page is an image, unless the file describes its axes otherwise."""
 
 from __future__ import annotations
 
 import logging
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from imsim._images.pictures import Contents, ImageFileError, Pages, orientation_note
+from imsim._images.arrays import Axes, axes_of
+from imsim._images.pictures import Contents, ImageFileError, Pages, native
+from imsim._images.reading import Reading
+from imsim._images.source import Source
+from imsim._images.tiff_chain import SIGNATURES, Link, walk
+from imsim._images.tiff_pages import finished, read_page
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_ALPHA = (1, 2)  # values of the ExtraSamples tag: associated and unassociated alpha
+__all__ = ["SIGNATURES", "open_tiff"]
+
 # Messages on the chain of pages, not on one of them, that tell of a loss.
 _BREAK = re.compile(r"<tifffile\.TiffPages[^>]*> ((?:invalid|corrupted) .*)", re.DOTALL)
-_ORIENTATION = 274  # the tag's number
+_TAG = re.compile(r"<tifffile\.TiffTag (\d+)")
+# Of the tags that the reader may find odd, those that say what the pixels are.
+_DESCRIPTIVE = {*range(254, 260), 262, 266, 270, 273, *range(277, 280), 284, 317, 320}
+_DESCRIPTIVE |= {*range(322, 326), 330, 338, 339, 347, *range(512, 533), 32997, 32998}
+# Kinds of files whose descriptions, which tifffile reads, name the axes; or give the shape.
+_DESCRIBED = ("ome", "imagej", "lsm", "stk", "fluoview", "mmstack", "ndtiff", "nih", "shaped")
 _messages: ContextVar[list[str] | None] = ContextVar("imsim_tiff_messages", default=None)
 
+Image = Callable[[], Contents]
 
-def open_tiff(path: str) -> Pages:
+
+def open_tiff(source: Source, reading: Reading) -> Pages:
     """Open a file of one page or more; a page is read when it is asked for."""
     from tifffile import TiffFile
 
+    with source.open() as stream:
+        links = walk(stream)
     with _logged() as opening:
-        tiff = TiffFile(path)
+        # Planes in other files are not looked for.
+        name = source.path if source.content is None else source.open()
+        tiff = TiffFile(name, _multifile=False)
         try:
             count = len(tiff.pages)
+            breaks = [match for match in map(_BREAK.match, opening) if match]
+            broken = breaks[0][1] if breaks else "" if count else "there is no page"
+            links = (links + [Link()] * count)[:count]
+            images, aside = _images(tiff, links, source, reading, whole=not broken)
         except BaseException:
             tiff.close()
             raise
-    breaks = [match for match in map(_BREAK.match, opening) if match]
     lost = {match[0] for match in breaks}
-    broken = breaks[0][1] if breaks else "" if count else "there is no page"
 
     def read(index: int) -> Contents:
-        if index == count:
+        if index == len(images):
             raise ImageFileError(f"damaged: the file is cut off or broken here ({broken})")
         with _logged() as messages:
-            page = _plain_page(tiff, index, whole=not broken)
-            pixels = _decoded(page, path)
-            if page.axes == "SYX":
-                pixels = np.moveaxis(pixels, 0, -1)
-            pixels, notes = _without_alpha(pixels, page)
-            pixels, more = _black_is_0(pixels, page)
-            notes += more + orientation_note(_orientation(page))
-        said = dict.fromkeys(m for m in (*opening, *messages) if m not in lost)
-        return pixels, notes + tuple(f"the TIFF reader warns: {message}" for message in said)
+            found = images[index]()
+        said = _harmless(m for m in (*opening, *messages) if m not in lost)
+        return found._replace(notes=(*aside, *found.notes, *said))
 
     # Of the pages that are lost, none tells the number; one more stands for them.
-    return Pages(count + bool(broken), read, tiff.close)
+    return Pages(len(images) + bool(broken), read, tiff.close)
 
 
 @contextmanager
@@ -77,90 +90,147 @@ def _collect(record: logging.LogRecord) -> bool:
     return False
 
 
-def _plain_page(tiff: TiffFile, index: int, *, whole: bool) -> TiffPage:
-    """Return a page that holds one plain image, and refuse any other."""
-    from tifffile import PHOTOMETRIC, TiffPage
+def _harmless(messages: Iterator[str]) -> list[str]:
+    """Return as notes what the reader says of tags that do not describe the pixels."""
+    notes: dict[str, None] = {}
+    for message in messages:
+        if "GDAL_NODATA" in message:  # a value that no pixel of this type can have
+            continue
+        tag = _TAG.search(message)
+        if tag is None or int(tag[1]) in _DESCRIPTIVE:
+            raise ImageFileError(f"damaged: the TIFF reader warns: {message}")
+        notes[f"the TIFF reader warns: {message}"] = None
+    return list(notes)
 
-    page = tiff.pages[index]
-    if not isinstance(page, TiffPage) or (
-        whole and len(tiff.pages) == 1 and tiff.series[0].size != page.size
-    ):
+
+def _images(
+    tiff: TiffFile, links: Sequence[Link], source: Source, reading: Reading, *, whole: bool
+) -> tuple[list[Image], tuple[str, ...]]:
+    """Return the images of a file, and a note on what is none."""
+    described = whole and any(getattr(tiff, f"is_{kind}") for kind in _DESCRIBED)
+    plain = [index for index, link in enumerate(links) if not link.aside]
+    if links and not plain:
+        if any(link.subimages for link in links):
+            raise ImageFileError(
+                "holds reduced images, thumbnails or masks only; its image is in a sub-directory "
+                "(SubIFD), as those of raw camera files. Save it as a page"
+            )
+        plain = [*range(len(links))]
+        aside: tuple[str, ...] = ("declares to be a reduced image or a mask; it is taken as it is",)
+    else:
+        aside = _left_aside(links)
+    if described:
+        images: list[Image] = []
+        for series in tiff.series:
+            first = series.keyframe
+            if len(plain) == len(links) or not (first.is_reduced or first.is_mask):
+                images += _of_series(tiff, series, source, reading)
+        return images, aside
+
+    if reading.channel_axis is not None and len(plain) > 1 and _page(tiff, plain[0]).axes == "YX":
+        axes = axes_of((len(plain), *_page(tiff, plain[0]).shape), reading)
+        read = _reader(axes, lambda i, n: read_page(_page(tiff, plain[i]), source, reading, n))
+        return [lambda i=i: read(i) for i in range(len(axes))], aside  # type: ignore[misc]
+    return [lambda i=i: read_page(_page(tiff, i), source, reading) for i in plain], aside  # type: ignore[misc]
+
+
+def _page(tiff: TiffFile, index: int) -> TiffPage:
+    """Return a page with all its own tags, which tifffile spares itself in a series."""
+    return cast("TiffPage", tiff.pages.get(index, aspage=True))
+
+
+def _left_aside(links: Sequence[Link]) -> tuple[str, ...]:
+    reduced = sum(link.reduced for link in links)
+    masks = sum(link.aside and not link.reduced for link in links)
+    below = sum(link.subimages for link in links)
+    parts = [
+        f"{number} {what}"
+        for number, what in (
+            (reduced, "reduced images"),
+            (masks, "masks"),
+            (below, "images in sub-directories"),
+        )
+        if number
+    ]
+    return (f"left aside of its pages: {', '.join(parts)}",) if parts else ()
+
+
+def _of_series(
+    tiff: TiffFile, series: TiffPageSeries, source: Source, reading: Reading
+) -> list[Image]:
+    """Return the images of a part of a file that describes its axes."""
+    first, shape, names = series.keyframe, tuple(series.shape), series.axes
+    within = len(first.axes)
+    if names[-within:] != first.axes:
+        raise ImageFileError(f"its axes are {names}, those of a page {first.axes}; save as pages")
+    leading = names[:-within]
+    if first.axes == "YX" and leading and not leading.strip("Q"):
+        axes = axes_of(shape, reading)  # only the shape is described, as in an array file
+    elif first.axes == "YX" and "C" in leading:
+        axes = Axes(shape, leading.index("C"))
+    else:
+        axes = Axes((*shape[:-within], first.imagelength, first.imagewidth), None)
+    planes = math.prod(shape[:-within])
+    together = len(series.pages) < planes
+
+    def plane(index: int, number: int) -> Contents:
+        if together:
+            return _plane(tiff, series, index, reading, number)
+        page = series.pages[index]
+        if page is None:
+            raise ImageFileError(f"damaged: plane {index} of its description is not in the file")
+        return read_page(_page(tiff, page.index), source, reading, number)
+
+    read = _reader(axes, plane)
+    return [lambda i=i: read(i) for i in range(len(axes))]  # type: ignore[misc]
+
+
+def _plane(
+    tiff: TiffFile, series: TiffPageSeries, index: int, reading: Reading, number: int
+) -> Contents:
+    """Read a plane where one page stands for many, one behind the other."""
+    page = series.keyframe
+    if series.dataoffset is None or page.dtype is None:
         raise ImageFileError("holds several images in one page; save them as pages, or as .npy")
-    if page.axes not in ("YX", "YXS", "SYX"):
-        raise ImageFileError(f"its axes are {page.axes}, not those of one image (YX, YXS or SYX)")
-    bilevel = page.bitspersample == 1 and page.photometric == PHOTOMETRIC.MINISWHITE
-    if page.photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB) and not bilevel:
-        raise ImageFileError(
-            f"its pixels are stored as {PHOTOMETRIC(page.photometric).name}; "
-            "save it as grey (0 is black) or RGB"
-        )
-    if 1 < page.bitspersample < 8:
-        raise ImageFileError(f"its pixels have {page.bitspersample} bits; scale them to 8 bits")
-    if page.dtype is not None and page.dtype.kind == "c":
-        raise ImageFileError(
-            f"its pixels are complex numbers ({page.dtype}); save their magnitude or real part"
-        )
-    return page
+    height, width = page.imagelength, page.imagewidth
+    reading.check_size((height, width), page.dtype.itemsize, number * page.size // height // width)
+    handle = tiff.filehandle
+    handle.seek(series.dataoffset + index * page.nbytes)
+    content = handle.read(page.nbytes)
+    if len(content) < page.nbytes:
+        raise ImageFileError(f"damaged: the file is cut off in plane {index}")
+    stored = np.frombuffer(content, page.dtype.newbyteorder(tiff.byteorder)).reshape(page.shape)
+    pixels = native(stored)
+    return finished(np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels, page, reading)
 
 
-def _decoded(page: TiffPage, path: str) -> np.ndarray[Any, Any]:
-    from PIL import Image
-    from tifffile import COMPRESSION
+def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int], Contents]:
+    """Return what reads image i, given what reads plane i of a number of planes."""
+    ahead = len(axes.shape) - 2  # axes that count planes
+    grid = np.arange(math.prod(axes.shape[:ahead])).reshape(axes.shape[:ahead])
+    channel = axes.channel
+    if channel is None:
+        rows, place = grid.reshape(-1, 1), 0
+    elif channel < ahead:
+        rows, place = np.moveaxis(grid, channel, -1).reshape(-1, axes.shape[channel]), 0
+    else:  # each plane holds the channels of one row of the image
+        rows, place = grid.reshape(-1, axes.shape[ahead - 1]), channel - ahead + 1
 
-    try:
-        return page.asarray()
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        if _pillow_is_faithful(page):
-            with Image.open(path, formats=("TIFF",)) as image:
-                image.seek(page.index)
-                return np.asarray(image)
-        compression = COMPRESSION(page.compression).name
-        raise ImageFileError(
-            f"its compression ({compression}) needs the package imagecodecs; install that "
-            "(pip install imagecodecs), or save the file with deflate or without compression"
-        ) from error
+    def read(index: int) -> Contents:
+        numbers = rows[index].tolist()
+        found = [plane(number, len(numbers)) for number in numbers]
+        if channel is None:
+            return found[0]
+        if any(part.pixels.shape != found[0].pixels.shape for part in found):
+            raise ImageFileError("its planes are of different size, so that they are no channels")
+        notes = tuple(dict.fromkeys(note for part in found for note in part.notes))
+        pixels = np.moveaxis(np.stack([part.pixels for part in found]), place, -1)
+        valid = None
+        if any(part.valid is not None for part in found):
+            whole = np.ones(found[0].pixels.shape, bool)
+            masks = np.stack([whole if part.valid is None else part.valid for part in found])
+            valid = np.asarray(masks.all(axis=place))
+        pixels = pixels[..., 0] if pixels.shape[-1] == 1 else np.ascontiguousarray(pixels)
+        return Contents(pixels, notes, valid)
 
-
-def _pillow_is_faithful(page: TiffPage) -> bool:
-    """Tell whether Pillow, too, gives the pixels of a page as they are stored."""
-    from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
-
-    samples = 3 if page.photometric == PHOTOMETRIC.RGB else 1
-    return (
-        page.compression in (COMPRESSION.LZW, COMPRESSION.PACKBITS)
-        and page.dtype == np.uint8
-        and page.bitspersample == 8
-        and page.samplesperpixel == samples
-        and page.planarconfig == PLANARCONFIG.CONTIG
-        and _orientation(page) == 1  # Pillow would turn the image
-    )
-
-
-def _orientation(page: TiffPage) -> int:
-    tag = page.tags.get(_ORIENTATION)
-    return 1 if tag is None else int(tag.value)
-
-
-def _black_is_0(pixels: np.ndarray[Any, Any], page: TiffPage) -> Contents:
-    """Invert pixels stored with 0 as white, as tifffile does not."""
-    from tifffile import PHOTOMETRIC
-
-    if page.photometric != PHOTOMETRIC.MINISWHITE:
-        return pixels, ()
-    # tifffile labels every boolean array so, but writes True as 1 all the same.
-    if page.is_shaped or page.software.startswith("tifffile"):
-        return pixels, ("a boolean array written by tifffile; 1 is taken as True (white)",)
-    return ~pixels, ("stored with 0 as white; inverted, so that white is True",)
-
-
-def _without_alpha(pixels: np.ndarray[Any, Any], page: TiffPage) -> Contents:
-    if pixels.ndim == 2:
-        return pixels, ()
-    colours = pixels.shape[-1] - len(page.extrasamples)
-    bands = [*range(colours)]
-    bands += [colours + i for i, kind in enumerate(page.extrasamples) if kind not in _ALPHA]
-    notes = () if len(bands) == pixels.shape[-1] else ("its alpha channel is ignored",)
-    pixels = pixels[..., bands]
-    return (pixels[..., 0] if len(bands) == 1 else pixels), notes
+    return read

@@ -52,9 +52,9 @@ class Correction:
             raise OptionError("--dark: is of use with --flat only; give both")
         self._fields = []
         for path in field_files(arguments):
-            _, pixels, notes = read_picture(path)
-            self._fields.append(pixels)
-            for note in notes:
+            field = read_picture(path)
+            self._fields.append(field.pixels)
+            for note in field.notes:
                 say(f"note: {path}: {note}")
 
     def __call__(self, images: Array) -> Array:

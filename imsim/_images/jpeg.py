@@ -1,0 +1,96 @@
+"""JPEG, by libjpeg-turbo; what its decoder warns of is damage.
+
+Pillow, too, decodes with libjpeg, but keeps its warnings to itself.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, orientation_note
+from imsim._images.reading import Reading
+from imsim._images.source import Source
+
+SIGNATURE = b"\xff\xd8\xff"
+_ORIENTATION = 274  # the tag's number in EXIF
+_PICTURES = 0xB002  # the tag that lists the pictures of one file (MPO)
+
+
+class _Metadata(NamedTuple):
+    """What Pillow reads beside the pixels."""
+
+    orientation: object
+    offsets: list[int]
+    """Of the pictures in the file, the first at 0."""
+    notes: tuple[str, ...]
+
+
+def open_jpeg(source: Source, reading: Reading) -> Pages:
+    """Open a file of one image; cameras put more behind it (MPO), to be asked for by index."""
+    further = len(_metadata(source.read()).offsets) - 1
+    return Pages(1, lambda index: _read(source.read(), index, reading), further=further)
+
+
+def _read(content: bytes, index: int, reading: Reading) -> Contents:
+    orientation, offsets, notes = _metadata(content)
+    if len(offsets) > 1 and index == 0:
+        notes += (f"the first of its {len(offsets)} pictures is taken; FILE[i] names another",)
+    ends = [*offsets[1:], len(content)]
+    pixels = decoded(content[offsets[index] : ends[index]], reading)
+    if index:
+        orientation = _metadata(content[offsets[index] :]).orientation
+    return Contents(pixels, notes + orientation_note(orientation))
+
+
+def decoded(content: bytes, reading: Reading) -> Array:
+    """Decode a JPEG stream, and refuse it if the decoder only as much as warns."""
+    import simplejpeg
+
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        if colours not in ("Gray", "YCbCr", "RGB"):
+            raise ImageFileError(f"its colours are {colours}; save it as grey or RGB")
+        grey = colours == "Gray"
+        reading.check_size((height, width), 1, 1 if grey else 3)
+        pixels: Array = simplejpeg.decode_jpeg(content, "GRAY" if grey else "RGB")
+    except ImageFileError:
+        raise
+    except ValueError as error:
+        reason = str(error)
+        if "nsupported" in reason or "subsampling" in reason or "recision" in reason:
+            raise ImageFileError(f"a JPEG that is not read ({reason}); save it as PNG") from error
+        raise ImageFileError(f"damaged: {reason}") from error
+    return pixels[..., 0] if grey else np.asarray(pixels)
+
+
+def check_stream(content: bytes) -> None:
+    """Refuse a part of a TIFF file, compressed as JPEG, of which the decoder warns."""
+    import simplejpeg
+
+    colours = simplejpeg.decode_jpeg_header(content)[2]
+    try:
+        simplejpeg.decode_jpeg(content, "GRAY" if colours == "Gray" else "RGB")
+    except ValueError as error:
+        raise ImageFileError(f"damaged: {error}") from error
+
+
+def _metadata(content: bytes) -> _Metadata:
+    from PIL.JpegImagePlugin import jpeg_factory
+
+    offsets = [0]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a list of pictures that is malformed
+            with jpeg_factory(io.BytesIO(content)) as image:
+                if hasattr(image, "mpinfo"):
+                    base = image.info["mpoffset"]
+                    listed = image.mpinfo[_PICTURES][1:]
+                    offsets += [base + picture["DataOffset"] for picture in listed]
+                    offsets = [place for place in offsets if place < len(content)]
+                return _Metadata(image.getexif().get(_ORIENTATION, 1), offsets, ())
+    except Exception:  # metadata must not stop pixels; what else is damaged, the decoder says
+        return _Metadata(1, [0], ("its metadata are damaged and left aside",))

@@ -1,0 +1,298 @@
+"""PNG: the chunks are checked here, as Pillow does not, and decoded by Pillow."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from imsim._images.alpha import composite
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, orientation_note
+from imsim._images.reading import Reading
+from imsim._images.source import Source
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
+_DEPTHS = {
+    _GREY: (1, 2, 4, 8, 16),
+    _RGB: (8, 16),
+    _PALETTE: (1, 2, 4, 8),
+    _GREY_ALPHA: (8, 16),
+    _RGBA: (8, 16),
+}
+_SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
+# Of the seven passes of an interlaced image: first column and row, and steps between them.
+_PASSES = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
+_PIECE = 2**20
+_ORIENTATION = 274  # the tag's number in EXIF
+
+
+class _Header(NamedTuple):
+    """What the first chunk says."""
+
+    width: int
+    height: int
+    depth: int
+    colour: int
+    interlaced: bool
+
+    @property
+    def bits(self) -> int:
+        """Of one pixel."""
+        return self.depth * _SAMPLES[self.colour]
+
+    def length(self) -> int:
+        """Return how many bytes the rows have, each with the number of its filter."""
+        passes = _PASSES if self.interlaced else ((0, 0, 1, 1),)
+        total = 0
+        for column, row, across, down in passes:
+            width = max(0, -(-(self.width - column) // across))
+            height = max(0, -(-(self.height - row) // down))
+            total += height * (1 + -(-width * self.bits // 8)) if width else 0
+        return total
+
+
+def open_png(source: Source, reading: Reading) -> Pages:
+    """Open a file of one image, which is read when it is asked for."""
+    return Pages(1, lambda _: _read(source.read(), reading))
+
+
+def _read(content: bytes, reading: Reading) -> Contents:
+    chunks, notes = _chunks(content)
+    header = _header(chunks)
+    _check_order(chunks)
+    found = dict(chunks)
+    if b"acTL" in found and (frames := int.from_bytes(found[b"acTL"][:4], "big")) > 1:
+        raise ImageFileError(f"holds {frames} images; save the one to be scored by itself")
+    itemsize = 2 if header.depth == 16 else 1
+    reading.check_size(
+        (header.height, header.width),
+        itemsize,
+        4 if header.colour == _PALETTE else _SAMPLES[header.colour],
+    )
+    _check_data(header, (body for kind, body in chunks if kind == b"IDAT"))
+    # Without metadata, which may be damaged or beyond Pillow's limits.
+    plain = SIGNATURE + b"".join(
+        _chunk(kind, body) for kind, body in chunks if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+    )
+    samples = _deep_samples(plain, header.colour) if itemsize == 2 else _bytes(plain)
+    pixels, more, _ = _coloured(samples, header, found, reading)
+    orientation, doubts = _orientation(found.get(b"eXIf"))
+    return Contents(pixels, (*notes, *more, *doubts, *orientation_note(orientation)))
+
+
+def _chunks(content: bytes) -> tuple[list[tuple[bytes, memoryview]], list[str]]:
+    """Split a file into chunks, and check those that make the pixels."""
+    view = memoryview(content)
+    chunks: list[tuple[bytes, memoryview]] = []
+    notes: dict[str, None] = {}
+    position = len(SIGNATURE)
+    while not chunks or chunks[-1][0] != b"IEND":
+        if position == len(content):
+            raise ImageFileError("damaged: it is cut off; its last chunk (IEND) is missing")
+        length, kind = (
+            int.from_bytes(view[position : position + 4], "big"),
+            bytes(view[position + 4 : position + 8]),
+        )
+        end = position + 12 + length
+        if len(kind) == 4 and not kind.isalpha():
+            raise ImageFileError(f"damaged: there is no chunk at byte {position}")
+        if end > len(content):
+            raise ImageFileError(f"damaged: it is cut off in the chunk at byte {position}")
+        body, check = view[position + 8 : end - 4], int.from_bytes(view[end - 4 : end], "big")
+        name = kind.decode("ascii")
+        critical = name[0].isupper()
+        if critical and kind not in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+            raise ImageFileError(f"its chunk {name}, which it says is critical, is not known")
+        if zlib.crc32(body, zlib.crc32(kind)) == check:
+            chunks.append((kind, body))
+        elif critical or kind == b"tRNS":  # which holds the transparency
+            raise ImageFileError(f"damaged: its chunk {name} at byte {position} has a wrong CRC")
+        else:
+            notes[f"its metadata ({name}) are damaged and left aside"] = None
+        position = end
+    if position < len(content):
+        notes[f"{len(content) - position} bytes after its end are left aside"] = None
+    return chunks, list(notes)
+
+
+def _header(chunks: list[tuple[bytes, memoryview]]) -> _Header:
+    kind, body = chunks[0]
+    if kind != b"IHDR" or len(body) != 13:
+        raise ImageFileError("damaged: it does not begin with a header (IHDR) of 13 bytes")
+    width, height = (int.from_bytes(body[i : i + 4], "big") for i in (0, 4))
+    depth, colour, compression, filters, interlace = body[8:]
+    if (
+        not (0 < width < 2**31 and 0 < height < 2**31)
+        or depth not in _DEPTHS.get(colour, ())
+        or (compression, filters) != (0, 0)
+        or interlace > 1
+    ):
+        raise ImageFileError(
+            f"damaged: no PNG has the header {bytes(body).hex(' ')} (width {width}, "
+            f"height {height}, {depth} bits, colour type {colour})"
+        )
+    return _Header(width, height, depth, colour, bool(interlace))
+
+
+def _check_order(chunks: list[tuple[bytes, memoryview]]) -> None:
+    kinds = [kind for kind, _ in chunks]
+    for kind in (b"IHDR", b"PLTE", b"tRNS"):
+        if kinds.count(kind) > 1:
+            raise ImageFileError(f"damaged: it has {kinds.count(kind)} chunks {kind.decode()}")
+    data = [i for i, kind in enumerate(kinds) if kind == b"IDAT"]
+    if not data or data != [*range(data[0], data[-1] + 1)]:
+        raise ImageFileError("damaged: its image data (IDAT) are missing or not together")
+    before = kinds[: data[0]]
+    order = [kind for kind in before if kind in (b"PLTE", b"tRNS")]
+    if order == [b"tRNS", b"PLTE"] or {b"PLTE", b"tRNS"} & {*kinds[data[0] :]}:
+        raise ImageFileError("damaged: its palette or transparency stands in the wrong place")
+
+
+def _check_data(header: _Header, pieces: Iterable[memoryview]) -> None:
+    """Inflate the image data for their length and checksum; little of it is kept at a time.
+
+    Pillow is content with rows that are missing, if the stream ends well.
+    """
+    wanted, found = header.length(), 0
+    stream = zlib.decompressobj()
+    rest = b""
+    for piece in pieces:
+        todo: bytes | memoryview = piece
+        while len(todo) and not stream.eof:
+            try:
+                found += len(stream.decompress(todo, _PIECE))
+            except zlib.error as error:
+                raise ImageFileError(f"damaged: its image data do not inflate: {error}") from error
+            if found > wanted:
+                raise ImageFileError(f"damaged: it holds more than the {wanted} bytes of its rows")
+            todo = stream.unconsumed_tail
+        rest = stream.unused_data or (bytes(todo[:1]) if len(todo) else rest)
+    while not stream.eof and (more := stream.decompress(stream.unconsumed_tail, _PIECE)):
+        found += len(more)
+    if found != wanted:
+        raise ImageFileError(f"damaged: it holds {found} of the {wanted} bytes of its rows")
+    if not stream.eof:
+        raise ImageFileError("damaged: its image data are cut off before their checksum")
+    if rest:
+        raise ImageFileError("damaged: more data follow the end of its image data")
+
+
+def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:
+    check = zlib.crc32(body, zlib.crc32(kind))
+    return b"".join((len(body).to_bytes(4, "big"), kind, body, check.to_bytes(4, "big")))
+
+
+def _bytes(content: bytes, raw_mode: str | None = None) -> Array:
+    from PIL.PngImagePlugin import PngImageFile
+
+    # Not by Image.open, whose limit on pixels is not ours.
+    with PngImageFile(io.BytesIO(content)) as image:
+        if raw_mode is not None:
+            image.tile = [tile._replace(args=raw_mode) for tile in image.tile]
+        return np.asarray(image)
+
+
+def _deep_samples(content: bytes, colour: int) -> Array:
+    """Read samples of 16 bits; of colours Pillow keeps one byte: once the high, once the low."""
+    if colour == _GREY:
+        return _bytes(content)
+    if colour == _GREY_ALPHA:
+        # Four bytes a pixel: to Pillow the same as 8-bit RGBA.
+        pixels = _bytes(content, "RGBA")
+        high, low = pixels[..., ::2], pixels[..., 1::2]
+    else:
+        mode = "RGBA" if colour == _RGBA else "RGB"
+        high, low = (_bytes(content, f"{mode};16{order}") for order in "BL")
+    return high.astype(np.uint16) << 8 | low
+
+
+def _coloured(
+    samples: Array, header: _Header, found: dict[bytes, memoryview], reading: Reading
+) -> Contents:
+    """Return colours without palette and alpha."""
+    notes: tuple[str, ...] = ()
+    colours, alpha, keyed = samples, None, found.get(b"tRNS")
+    if header.colour in (_GREY_ALPHA, _RGBA):
+        if keyed is not None:
+            raise ImageFileError("damaged: it has an alpha channel and a transparent colour")
+        colours, alpha = samples[..., :-1], samples[..., -1]
+        colours = colours[..., 0] if header.colour == _GREY_ALPHA else colours
+    elif header.colour == _PALETTE:
+        palette = np.frombuffer(found.get(b"PLTE", b""), np.uint8)
+        if not 0 < palette.size <= 3 * 2**header.depth or palette.size % 3:
+            raise ImageFileError(f"damaged: its palette has {palette.size} bytes")
+        if samples.max() >= palette.size // 3:
+            raise ImageFileError(
+                f"damaged: its pixels ask for colour {samples.max()} of a palette of "
+                f"{palette.size // 3}, counted from 0"
+            )
+        colours = palette.reshape(-1, 3)[samples]
+        notes = ("its palette is converted to RGB",)
+        if keyed is not None:
+            table = np.full(256, 255, np.uint8)
+            if len(keyed) > palette.size // 3:
+                raise ImageFileError("damaged: its transparency has more entries than its palette")
+            table[: len(keyed)] = keyed
+            alpha = table[samples]
+    elif keyed is not None:
+        alpha = _keyed(samples, header, keyed)
+    if header.colour == _GREY and header.depth in (2, 4):
+        notes = (f"its {header.depth}-bit grey levels are scaled to 8 bits",)
+    if alpha is None:
+        return Contents(colours, notes)
+    pixels, more, _ = composite(colours, alpha, reading)
+    return Contents(pixels, notes + more)
+
+
+def _keyed(samples: Array, header: _Header, keyed: memoryview) -> Array:
+    """Return True where a pixel has not the colour that stands for "transparent"."""
+    if len(keyed) != 2 * _SAMPLES[header.colour]:
+        raise ImageFileError(f"damaged: its transparent colour has {len(keyed)} bytes")
+    key = np.frombuffer(keyed, ">u2").astype(np.int64)
+    if header.depth < 8:
+        key = key * (255 // (2**header.depth - 1)) if header.depth > 1 else key
+    return np.asarray((samples != key).any(axis=-1) if samples.ndim == 3 else samples != key[0])
+
+
+def _orientation(exif: memoryview | None) -> tuple[object, tuple[str, ...]]:
+    from PIL import Image
+
+    if exif is None:
+        return 1, ()
+    try:
+        tags = Image.Exif()
+        tags.load(bytes(exif))
+        return tags.get(_ORIENTATION, 1), ()
+    except Exception:  # metadata must not stop pixels
+        return 1, ("its metadata (eXIf) are damaged and left aside",)
+
+
+def write_png(path: str | Path, pixels: Array) -> None:
+    """Write an image as PNG.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, which is replaced if it exists.
+    pixels : numpy.ndarray, shape (height, width) or (height, width, 3)
+        Grey of dtype bool, uint8 or uint16, or colours of dtype uint8.
+
+    Raises
+    ------
+    ImageFileError
+        If the file cannot be written.
+    """
+    from PIL import Image
+
+    try:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(path, format="PNG")
+    except OSError as error:
+        raise ImageFileError(f"{path}: cannot be written: {error.strerror or error}") from error

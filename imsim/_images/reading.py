@@ -1,0 +1,126 @@
+"""How files are to be read: what the caller decides, and how large an image may be."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from imsim._images.pictures import ImageFileError
+from imsim.errors import OptionError
+
+_SHARE = 8
+"""Of the machine's memory, one image may take this part: there are two of them, and the metrics
+need several times the memory of both."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the caller decides about reading; one for all files of a run.
+
+    Parameters
+    ----------
+    background : str, default "white"
+        The colour behind transparent parts, by name or as ``#rrggbb``.
+    max_pixels : int, optional
+        How many pixels an image may have. By default the limit is in bytes: an eighth of the
+        machine's memory.
+    channel_axis : int, optional
+        The axis of an array that counts channels, in an array file, or in a TIFF file that does
+        not name its axes.
+
+    Raises
+    ------
+    OptionError
+        If there is no such colour, or the limit is not positive.
+    """
+
+    background: str = "white"
+    max_pixels: int | None = None
+    channel_axis: int | None = None
+    _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _ = self.rgb
+        if self.max_pixels is not None and self.max_pixels < 1:
+            raise OptionError(f"max_pixels is {self.max_pixels}; expected a positive number")
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """The background in red, green and blue of 0 to 255."""
+        return _rgb(self.background)
+
+    def check_size(self, shape: Sequence[int], itemsize: float, channels: int = 1) -> None:
+        """Refuse an image that would not fit, before it is decoded.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Of the pixels, without channels: (height, width), or with images in front where all
+            of them are decoded at once.
+        itemsize : float
+            Bytes of one sample.
+        channels : int
+            Samples of a pixel.
+
+        Raises
+        ------
+        ImageFileError
+            If there is no pixel, or there are too many.
+        """
+        pixels = math.prod(shape)
+        if pixels * channels <= 0:
+            raise ImageFileError(f"damaged: it holds no pixel; its shape is {tuple(shape)}")
+        size = " x ".join(map(str, reversed(shape)))
+        if self.max_pixels is not None:
+            if pixels > self.max_pixels:
+                raise ImageFileError(
+                    f"its {size} = {pixels} pixels are more than the {self.max_pixels} of "
+                    f"--max-pixels; crop it, or allow --max-pixels {pixels}"
+                )
+        elif pixels * channels * itemsize > memory_limit():
+            raise ImageFileError(
+                f"its {size} = {pixels} pixels take {_gibibytes(pixels * channels * itemsize)}, "
+                f"more than the {_gibibytes(memory_limit())} that an image may take on this "
+                f"machine; crop it, or allow it with --max-pixels {pixels}"
+            )
+
+
+def memory_limit() -> float:
+    """Return how many bytes the pixels of an image may take where no limit is given."""
+    return _memory() / _SHARE
+
+
+@cache
+def _memory() -> float:
+    """Return the memory of this machine, or of the container that this process runs in."""
+    try:
+        found = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # Windows, which has no such call
+        found = 16 * 2.0**30
+    with suppress(OSError, ValueError):  # no container, or one without a limit
+        found = min(found, float(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return found
+
+
+@cache
+def _rgb(colour: str) -> tuple[int, int, int]:
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getcolor(colour, "RGB")  # type: ignore[misc]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise OptionError(
+            f"background {colour!r} is no colour; expected a name, as white, or #rrggbb"
+        ) from error
+    return red, green, blue
+
+
+def _gibibytes(size: float) -> str:
+    return f"{size / 2**30:.3g} GiB" if size >= 2**28 else f"{size / 2**20:.3g} MiB"

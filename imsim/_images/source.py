@@ -1,0 +1,85 @@
+"""Where the bytes of a file come from: from the disk, or once from a pipe."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from imsim._images.pictures import ImageFileError
+from imsim._images.reading import Reading, memory_limit
+
+STDIN = "-"
+_CHUNK = 2**24
+
+
+def is_regular(path: str) -> bool:
+    """Tell whether a path leads to an ordinary file: no pipe, no device, no folder.
+
+    What is found in a folder is opened only if it is; a pipe or device is read where it is named.
+    """
+    return os.path.isfile(path)
+
+
+class Source(NamedTuple):
+    """The bytes of a file, which can be read again and again."""
+
+    path: str
+    content: bytes | None
+    """What came out of a pipe; None for a file on the disk."""
+
+    def open(self) -> BinaryIO:
+        """Return a stream of one's own."""
+        return open(self.path, "rb") if self.content is None else io.BytesIO(self.content)
+
+    def read(self) -> bytes:
+        """Return all bytes."""
+        return Path(self.path).read_bytes() if self.content is None else self.content
+
+
+def find(path: str, reading: Reading, known: tuple[bytes, ...]) -> Source:
+    """Return the file of that name; a pipe is read here, once for each `Reading`.
+
+    Parameters
+    ----------
+    path : str
+        ``-`` is the standard input, unless there is a file of that name.
+    reading : Reading
+        Keeps what came out of pipes.
+    known : tuple of bytes
+        How a file may begin; a pipe or device that begins otherwise is not read to its end.
+
+    Raises
+    ------
+    ImageFileError
+        If a pipe holds nothing, no image, or too much.
+    OSError
+        If there is no such file.
+    """
+    standard = path == STDIN and not os.path.exists(path)
+    found = os.fstat(sys.stdin.fileno()) if standard else os.stat(path)
+    if not standard and (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        return Source(path, None)
+    place = (found.st_dev, found.st_ino)
+    with reading._lock:
+        if place not in reading._pipes:
+            stream = sys.stdin.fileno() if standard else path
+            with open(stream, "rb", closefd=not standard) as pipe:
+                reading._pipes[place] = _drained(pipe, known)
+        return Source(path, reading._pipes[place])
+
+
+def _drained(pipe: BinaryIO, known: tuple[bytes, ...]) -> bytes:
+    content = bytearray(pipe.read(8))
+    if not content:
+        raise ImageFileError("is empty, or was read before")
+    if not content.startswith(known):
+        return bytes(content)  # the readers say what it is not
+    while chunk := pipe.read(_CHUNK):
+        content += chunk
+        if len(content) > memory_limit():
+            raise ImageFileError(f"gives more than {len(content)} bytes; save it to a file first")
+    return bytes(content)

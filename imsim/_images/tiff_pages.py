@@ -1,0 +1,236 @@
+"""One page of a TIFF file: whether it is whole, its pixels, and what they mean."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imsim._images.alpha import composite
+from imsim._images.jpeg import check_stream
+from imsim._images.pictures import Array, Contents, ImageFileError, native, orientation_note
+from imsim._images.reading import Reading
+from imsim._images.source import Source
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
+
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
+_ORIENTATION, _NO_DATA = 274, 42113  # numbers of tags
+_WHOLE_BITS = (1, 8, 16, 32, 64)
+_WANTING = re.compile(r"<?(\w+)\.(\w+).*imagecodecs", re.DOTALL)
+
+
+def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
+    """Read a page; `planes` of that size make up the image."""
+    _check_kind(page)
+    reading.check_size(
+        (page.imagelength, page.imagewidth), page.bitspersample / 8, _samples(page) * planes
+    )
+    _check_whole(page)
+    pixels = native(_decoded(page, source))
+    return finished(np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels, page, reading)
+
+
+def finished(pixels: Array, page: TiffPage, reading: Reading) -> Contents:
+    """Apply to pixels as they are stored what the tags of their page say."""
+    valid, notes = _valid(pixels, page)
+    for step in (_without_palette, _black_is_0):
+        pixels, more, _ = step(pixels, page)
+        notes += more
+    pixels, more, _ = _without_alpha(pixels, page, reading)
+    return Contents(pixels, notes + more + orientation_note(page.tags.valueof(_ORIENTATION)), valid)
+
+
+def _samples(page: TiffPage) -> int:
+    return math.prod(page.shaped) // max(1, page.imagelength * page.imagewidth)
+
+
+def _check_kind(page: TiffPage) -> None:
+    """Refuse a page that holds no plain image."""
+    from tifffile import COMPRESSION, PHOTOMETRIC
+
+    if 0 in page.shape:
+        raise ImageFileError(f"damaged: it holds no pixel; its shape is {page.shape}")
+    if page.axes not in ("YX", "YXS", "SYX"):
+        raise ImageFileError(f"its axes are {page.axes}, not those of one image (YX, YXS or SYX)")
+    plain = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)
+    bilevel = page.bitspersample == 1 and page.photometric == PHOTOMETRIC.MINISWHITE
+    # The reader of JPEG in TIFF returns RGB.
+    decoded = page.photometric == PHOTOMETRIC.YCBCR and page.compression == COMPRESSION.JPEG
+    if not (plain or bilevel or decoded):
+        name = getattr(page.photometric, "name", page.photometric)
+        raise ImageFileError(
+            f"its pixels are stored as {name}; save it as grey (0 is black) or RGB"
+        )
+    bits = page.bitspersample
+    if not isinstance(bits, int) or page.dtype is None:
+        raise ImageFileError(
+            f"its pixels have {bits} bits (sample format {int(page.sampleformat)}), which are "
+            "not read; save it with 8, 16 or 32"
+        )
+    if 1 < bits < 8:
+        raise ImageFileError(f"its pixels have {bits} bits; scale them to 8 bits")
+    if page.dtype.kind == "c":
+        raise ImageFileError(
+            f"its pixels are complex numbers ({page.dtype}); save their magnitude or real part"
+        )
+
+
+def _check_whole(page: TiffPage) -> None:
+    """Refuse a page of which strips or tiles are missing, which the reader fills with zeros."""
+    from tifffile import COMPRESSION
+
+    wanted = math.prod(page.chunked)
+    kind = "tiles" if page.is_tiled else "strips"
+    offsets, counts = (
+        np.array(tag[:wanted], np.float64) for tag in (page.dataoffsets, page.databytecounts)
+    )
+    if min(len(offsets), len(counts)) < wanted:
+        raise ImageFileError(
+            f"damaged: {min(len(offsets), len(counts))} of its {wanted} {kind} are there"
+        )
+    missing = (offsets == 0) | (counts == 0)
+    if missing.any() and not (_NO_DATA in page.tags and _no_data(page) is not None):
+        raise ImageFileError(f"damaged: {missing.sum()} of its {wanted} {kind} are empty")
+    if (offsets + counts > page.parent.filehandle.size).any():
+        raise ImageFileError(f"damaged: {kind} reach beyond the end of the file")
+    if page.is_contiguous and counts.sum() < page.nbytes:
+        raise ImageFileError(
+            f"damaged: its {kind} hold {counts.sum():.0f} of the {page.nbytes} bytes of its pixels"
+        )
+    if page.compression == COMPRESSION.JPEG:
+        tables = page.jpegtables
+        for content, _ in page.parent.filehandle.read_segments(
+            page.dataoffsets, page.databytecounts, flat=True
+        ):
+            if isinstance(content, bytes):
+                check_stream(tables[:-2] + content[2:] if tables else content)
+
+
+def _decoded(page: TiffPage, source: Source) -> Array:
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    try:
+        return page.asarray()
+    except (ValueError, NotImplementedError) as error:
+        if "imagecodecs" not in str(error) and page.bitspersample in _WHOLE_BITS:
+            raise
+        if _pillow_is_faithful(page):
+            with source.open() as stream, TiffImageFile(stream) as image:
+                image.seek(page.index)
+                return np.asarray(image)
+        wanting = _WANTING.search(str(error))
+        what = (
+            f"its {wanting[1].lower()} ({wanting[2]})"
+            if wanting
+            else f"its packing of {page.bitspersample} bits"
+        )
+        raise ImageFileError(
+            f"{what} needs the package imagecodecs: pip install 'imsim[codecs]'; or save the file "
+            "without it"
+        ) from error
+
+
+def _pillow_is_faithful(page: TiffPage) -> bool:
+    """Tell whether Pillow, too, gives the pixels of a page as they are stored."""
+    from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
+
+    samples = 3 if page.photometric == PHOTOMETRIC.RGB else 1
+    return (
+        page.compression in (COMPRESSION.LZW, COMPRESSION.PACKBITS)
+        and page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.MINISBLACK)
+        and page.dtype == np.uint8
+        and page.bitspersample == 8
+        and page.samplesperpixel == samples
+        and page.planarconfig == PLANARCONFIG.CONTIG
+        and page.tags.valueof(_ORIENTATION, 1) == 1  # Pillow would turn the image
+    )
+
+
+def _no_data(page: TiffPage) -> float | int | None:
+    """Return the value that stands for "no data", or None if no pixel of this type has it."""
+    text = str(page.tags.valueof(_NO_DATA, "")).strip("\0 ").replace(",", ".")
+    dtype = page.dtype
+    try:
+        value: float | int = int(text)
+    except ValueError:
+        try:
+            value = float(text)
+        except ValueError:
+            return None
+    if dtype is None or dtype.kind == "f":
+        return float(value)
+    if not math.isfinite(value) or value != int(value):
+        return None
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return int(value) if low <= value <= high else None
+
+
+def _valid(pixels: Array, page: TiffPage) -> tuple[Array | None, tuple[str, ...]]:
+    """Tell where a page has data in every band, by the tag that GDAL writes."""
+    value = _no_data(page) if _NO_DATA in page.tags else None
+    if value is None:
+        return None, ()
+    with np.errstate(over="ignore"):
+        empty = np.isnan(pixels) if math.isnan(value) else pixels == pixels.dtype.type(value)
+    if empty.ndim == 3:
+        empty = empty.any(axis=-1)
+    if not empty.any():
+        return None, ()
+    note = (
+        f"no data (GDAL_NODATA {value:g}) at {np.count_nonzero(empty)} of {empty.size} pixels, "
+        "which are masked"
+    )
+    return ~empty, (note,)
+
+
+def _without_palette(pixels: Array, page: TiffPage) -> Contents:
+    from tifffile import PHOTOMETRIC
+
+    if page.photometric != PHOTOMETRIC.PALETTE:
+        return Contents(pixels)
+    palette = page.colormap
+    if palette is None or pixels.ndim != 2 or pixels.dtype.kind != "u":
+        raise ImageFileError("damaged: it has no palette for its pixels")
+    if pixels.max() >= palette.shape[-1]:
+        raise ImageFileError(
+            f"damaged: its pixels ask for colour {pixels.max()} of a palette of {palette.shape[-1]}"
+        )
+    # Colours of 8 bits are stored as 257 times or 256 times their values.
+    eight = not (palette % 257).any() or not (palette % 256).any()
+    colours = np.ascontiguousarray(palette.T)
+    colours = (colours >> 8).astype(np.uint8) if eight else native(colours)
+    return Contents(colours[pixels], ("its palette is converted to RGB",))
+
+
+def _black_is_0(pixels: Array, page: TiffPage) -> Contents:
+    """Invert pixels stored with 0 as white, as tifffile does not."""
+    from tifffile import PHOTOMETRIC
+
+    if page.photometric != PHOTOMETRIC.MINISWHITE:
+        return Contents(pixels)
+    # tifffile labels every boolean array so, but writes True as 1 all the same.
+    if page.is_shaped or page.software.startswith("tifffile"):
+        return Contents(
+            pixels, ("a boolean array written by tifffile; 1 is taken as True (white)",)
+        )
+    return Contents(~pixels, ("stored with 0 as white; inverted, so that white is True",))
+
+
+def _without_alpha(pixels: Array, page: TiffPage, reading: Reading) -> Contents:
+    kinds = tuple(int(kind) for kind in page.extrasamples)
+    alphas = [i for i, kind in enumerate(kinds) if kind in (_ASSOCIATED, _UNASSOCIATED)]
+    if pixels.ndim == 2 or not alphas:
+        return Contents(pixels)
+    first = pixels.shape[-1] - len(kinds)
+    bands = [band for band in range(pixels.shape[-1]) if band - first not in alphas]
+    if len(alphas) > 1:
+        raise ImageFileError(f"has {len(alphas)} alpha channels; save it with one")
+    if not bands:
+        raise ImageFileError("holds nothing but alpha; save it as grey")
+    colours = pixels[..., bands[0]] if len(bands) == 1 else pixels[..., bands]
+    associated = kinds[alphas[0]] == _ASSOCIATED
+    return composite(colours, pixels[..., first + alphas[0]], reading, premultiplied=associated)
