@@ -46,13 +46,28 @@ def save_deep_png(name: str, pixels: np.ndarray) -> str:
         above = row
     colour = {2: 4, 3: 2, 4: 6}[channels]
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, colour, 0, 0, 0])
-    png = b"\x89PNG\r\n\x1a\n"
-    for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(content)), (b"IEND", b"")):
-        png += (
-            len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
-        )
-    Path(name).write_bytes(png)
+    data = zlib.compress(content)
+    Path(name).write_bytes(png_of((b"IHDR", header), (b"IDAT", data), (b"IEND", b"")))
     return name
+
+
+def png_of(*chunks: tuple[bytes, bytes]) -> bytes:
+    """Return the content of a PNG file of these chunks, with their checksums."""
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, body in chunks:
+        check = zlib.crc32(kind + body).to_bytes(4, "big")
+        content += len(body).to_bytes(4, "big") + kind + body + check
+    return content
+
+
+def png_chunks(content: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the chunks of a PNG file."""
+    chunks, place = [], 8
+    while place < len(content):
+        end = place + 8 + int.from_bytes(content[place : place + 4], "big")
+        chunks.append((content[place + 4 : place + 8], content[place + 8 : end]))
+        place = end + 4
+    return chunks
 
 
 def _paeth(left: np.ndarray, above: np.ndarray, corner: np.ndarray) -> np.ndarray:

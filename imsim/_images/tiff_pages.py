@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
 _ORIENTATION, _NO_DATA = 274, 42113  # numbers of tags
-_WHOLE_BITS = (1, 8, 16, 32, 64)
-_WANTING = re.compile(r"<?(\w+)\.(\w+).*imagecodecs", re.DOTALL)
 
 
 def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
@@ -52,7 +49,7 @@ def _check_kind(page: TiffPage) -> None:
     """Refuse a page that holds no plain image."""
     from tifffile import COMPRESSION, PHOTOMETRIC
 
-    if 0 in page.shape:
+    if 0 in page.shape or page.samplesperpixel < 1:
         raise ImageFileError(f"damaged: it holds no pixel; its shape is {page.shape}")
     if page.axes not in ("YX", "YXS", "SYX"):
         raise ImageFileError(f"its axes are {page.axes}, not those of one image (YX, YXS or SYX)")
@@ -115,23 +112,28 @@ def _decoded(page: TiffPage, source: Source) -> Array:
 
     try:
         return page.asarray()
-    except (ValueError, NotImplementedError) as error:
-        if "imagecodecs" not in str(error) and page.bitspersample in _WHOLE_BITS:
+    except (ValueError, NotImplementedError, ImportError) as error:
+        if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
             raise
         if _pillow_is_faithful(page):
             with source.open() as stream, TiffImageFile(stream) as image:
                 image.seek(page.index)
                 return np.asarray(image)
-        wanting = _WANTING.search(str(error))
-        what = (
-            f"its {wanting[1].lower()} ({wanting[2]})"
-            if wanting
-            else f"its packing of {page.bitspersample} bits"
-        )
         raise ImageFileError(
-            f"{what} needs the package imagecodecs: pip install 'imsim[codecs]'; or save the file "
-            "without it"
+            f"{_wanting(page, error)} needs the package imagecodecs: "
+            "pip install 'imsim[codecs]'; or save the file without it"
         ) from error
+
+
+def _wanting(page: TiffPage, error: Exception) -> str:
+    """Say what it is that tifffile cannot undo alone."""
+    from tifffile import COMPRESSION, PREDICTOR
+
+    if "PREDICTOR" in str(error):
+        return f"its predictor ({PREDICTOR(page.predictor).name})"
+    if page.compression != COMPRESSION.NONE:
+        return f"its compression ({COMPRESSION(page.compression).name})"
+    return f"its packing of {page.bitspersample} bits a sample"
 
 
 def _pillow_is_faithful(page: TiffPage) -> bool:

@@ -1,0 +1,336 @@
+"""Damaged files: what is not all there, or doubtful, is an error that says so; no pixel is made up.
+
+Damage to metadata stops nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from image_files import COLOURS, DEEP, GREY, RGB, png_chunks, png_of, save, save_deep_png
+from PIL import Image
+
+from imsim._images import ImageFile, ImageFileError, read_picture
+
+STACK = np.stack([GREY, 255 - GREY, GREY // 2])
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(content: bytes, words: str, name: str = "x") -> None:
+    Path(name).write_bytes(content)
+    with pytest.raises(ImageFileError, match=f"^{name}.*damaged.*{words}"), ImageFile(name) as file:
+        for index in range(len(file)):
+            file.read(index)
+
+
+def grey_png(rows: bytes, **header: int) -> bytes:
+    """Return a PNG file of 48 x 40 pixels with these rows, each with its filter."""
+    kinds = {"width": 48, "height": 40, "depth": 8, "colour": 0, "interlace": 0} | header
+    body = struct.pack(
+        ">IIBBBBB",
+        *(kinds[key] for key in ("width", "height", "depth", "colour")),
+        0,
+        0,
+        kinds["interlace"],
+    )
+    return png_of((b"IHDR", body), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+
+
+ROWS = b"".join(b"\0" + row.tobytes() for row in GREY)
+
+
+class TestPng:
+    def test_the_right_one_is_read(self):
+        Path("x").write_bytes(grey_png(ROWS))
+        np.testing.assert_array_equal(read_picture("x").pixels, GREY)
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (grey_png(ROWS[: len(ROWS) // 2]), "holds 980 of the 1960 bytes"),
+            (grey_png(ROWS[:-1]), "holds 1959 of the 1960 bytes"),
+            (grey_png(ROWS + b"\0"), "more than the 1960 bytes"),
+            (grey_png(b""), "holds 0 of the 1960"),
+            (grey_png(b"\7" + ROWS[1:]), ""),  # there is no such filter
+            (grey_png(ROWS, depth=3), "no PNG has the header"),
+            (grey_png(ROWS, width=0), "no PNG has the header"),
+            (grey_png(ROWS, interlace=1), "bytes of its rows"),
+            (grey_png(ROWS)[:-12], "IEND. is missing"),
+            (grey_png(ROWS)[:-20], "cut off"),
+        ],
+    )
+    def test_rows_and_header(self, content, words):
+        refused(content, words)
+
+    @pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"IEND", b"PLTE", b"tRNS"])
+    def test_checksums(self, kind):
+        Image.fromarray(COLOURS).quantize(8).save("x.png", transparency=0)
+        content = bytearray(Path("x.png").read_bytes())
+        where = content.index(kind)
+        content[where + 4 + int.from_bytes(content[where - 4 : where], "big")] ^= 1
+        refused(bytes(content), f"{kind.decode()} at byte .* wrong CRC")
+
+    def test_the_stream(self):
+        header, *_ = png_chunks(grey_png(ROWS))
+        stream = zlib.compress(ROWS)
+        for body, words in (
+            (stream[:-1], "before their checksum|cut off"),
+            (stream[:-1] + bytes([stream[-1] ^ 1]), "do not inflate"),
+            (stream + b"more", "more data follow"),
+            (stream[: len(stream) // 2], "of the 1960 bytes"),
+            (b"no stream", "do not inflate"),
+        ):
+            refused(png_of(header, (b"IDAT", body), (b"IEND", b"")), words)
+        apart = [(b"IDAT", stream[:100]), (b"tEXt", b"a\0b"), (b"IDAT", stream[100:])]
+        refused(png_of(header, *apart, (b"IEND", b"")), "not together")
+        refused(png_of(header, (b"IEND", b"")), "missing")
+        refused(png_of((b"tEXt", b"a\0b"), header, (b"IEND", b"")), "does not begin with")
+
+    def test_palettes(self):
+        pixels = np.zeros((4, 4), np.uint8)
+        pixels[0, 0] = 9
+        rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+        header = (b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 3, 0, 0, 0))
+        data = [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+        refused(png_of(header, (b"PLTE", bytes(27)), *data), "colour 9 of a palette of 9")
+        refused(png_of(header, (b"PLTE", bytes(28)), *data), "palette has 28 bytes")
+        refused(png_of(header, *data), "palette has 0 bytes")
+        refused(png_of(header, (b"PLTE", bytes(30)), (b"tRNS", bytes(11)), *data), "more entries")
+        refused(png_of(header, (b"tRNS", bytes(3)), (b"PLTE", bytes(30)), *data), "wrong place")
+
+    def test_interlaced_images_and_all_depths_are_whole(self):
+        for depth in (1, 2, 4, 8, 16):
+            for size in ((1, 1), (3, 2), (9, 13)):
+                width, height = size
+                bits, rows = depth * width, b""
+                for column, row, across, down in (
+                    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+                    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+                ):
+                    across, down = len(range(column, width, across)), len(range(row, height, down))
+                    rows += (b"\0" + bytes(-(-across * depth // 8))) * (down if across else 0)
+                header = {"width": width, "height": height, "depth": depth}
+                Path("x").write_bytes(grey_png(rows, interlace=1, **header))
+                assert read_picture("x").pixels.shape == (height, width)
+                plain = (b"\0" + bytes(-(-bits // 8))) * height
+                Path("x").write_bytes(grey_png(plain, **header))
+                assert read_picture("x").pixels.shape == (height, width)
+                refused(grey_png(plain[:-1], **header), "of the")
+
+    def test_metadata_stop_nothing(self):
+        header, data, end = png_chunks(grey_png(ROWS))
+        text = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3_000_000)))
+        many = [(b"tEXt", b"Comment\0" + b"x" * 600_000)] * 3
+        bad = [(b"eXIf", b"no EXIF"), (b"iCCP", b"x\0\0no profile"), (b"zTXt", b"a\0\0no stream")]
+        bad += [(b"pHYs", b"short"), (b"gAMA", b""), (b"caNb", b"made up"), (b"tIME", bytes(99))]
+        for extra in ([text], many, *([one] for one in bad)):
+            Path("x").write_bytes(png_of(header, *extra, data, end))
+            np.testing.assert_array_equal(read_picture("x").pixels, GREY)
+        broken = bytearray(png_of(header, many[0], data, end))
+        broken[60] ^= 1
+        Path("x").write_bytes(broken)
+        assert read_picture("x").notes == ("its metadata (tEXt) are damaged and left aside",)
+        Path("x").write_bytes(grey_png(ROWS) + b"more")
+        assert read_picture("x").notes == ("4 bytes after its end are left aside",)
+
+    def test_16_bit_colours(self):
+        content = Path(save_deep_png("x.png", np.stack([DEEP] * 3, -1))).read_bytes()
+        header, _, end = png_chunks(content)
+        refused(png_of(header, (b"IDAT", zlib.compress(bytes(1000))), end), "1000 of the")
+
+
+def jpeg(pixels: np.ndarray = RGB, **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=90, **options)
+    return stream.getvalue()
+
+
+class TestJpeg:
+    @pytest.mark.parametrize("pixels", [GREY, RGB], ids=["grey", "rgb"])
+    @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+    def test_the_right_one_is_that_of_pillow(self, pixels, options):
+        content = jpeg(pixels, **options)
+        Path("x").write_bytes(content)
+        with Image.open("x") as image:
+            np.testing.assert_array_equal(read_picture("x").pixels, np.asarray(image))
+        for end in (len(content) // 2, -2, -1):
+            refused(content[:end], "Premature end")
+        middle = len(content) // 2
+        refused(content[:middle] + b"\xff\xd9", "")
+        refused(content[:-2] + bytes(20) + content[-2:], "extraneous bytes")
+
+    def test_bytes_overwritten_in_a_scan(self):
+        content = jpeg(restart_marker_blocks=1)
+        middle = len(content) * 3 // 4
+        refused(content[:middle] + b"\xaa" * 40 + content[middle + 40 :], "Corrupt JPEG data")
+
+    def test_metadata_stop_nothing(self):
+        content = jpeg()
+        for marker, body in ((0xE1, b"Exif\0\0no TIFF"), (0xE2, b"MPF\0II*\0junk"), (0xED, b"8B")):
+            segment = bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+            Path("x").write_bytes(content[:2] + segment + content[2:] + b"after the end")
+            assert read_picture("x").pixels.shape == RGB.shape
+
+
+def patched(name: str, tag: str, value: int, item: int = 0) -> bytes:
+    """Return a TIFF file with one item of a tag of its first page overwritten."""
+    with tifffile.TiffFile(name) as tiff:
+        found = tiff.pages[0].tags[tag]
+        order, kind = tiff.byteorder, {3: "H", 4: "I"}[int(found.dtype)]
+    content = bytearray(Path(name).read_bytes())
+    struct.pack_into(order + kind, content, found.valueoffset + item * struct.calcsize(kind), value)
+    return bytes(content)
+
+
+TILES = {"tile": (16, 16)}
+
+
+class TestTiff:
+    @pytest.mark.parametrize("layout", [{"rowsperstrip": 10}, TILES], ids=["strips", "tiles"])
+    @pytest.mark.parametrize("codec", [None, "zlib", "lzw", "zstd", "packbits", "jpeg", "lzma"])
+    def test_missing_and_short_data(self, layout, codec):
+        save("a.tif", GREY, compression=codec, **layout)
+        assert read_picture("a.tif").pixels.shape == GREY.shape
+        kind = "Tile" if "tile" in layout else "Strip"
+        with tifffile.TiffFile("a.tif") as tiff:
+            (page,) = tiff.pages
+            counts, places = page.databytecounts, page.dataoffsets
+        for item in (0, 1, len(counts) - 1):
+            refused(patched("a.tif", f"{kind}ByteCounts", 0, item), "1 of its .* are empty")
+            refused(patched("a.tif", f"{kind}Offsets", 0, item), "1 of its .* are empty")
+            refused(patched("a.tif", f"{kind}ByteCounts", counts[item] // 4, item), "")
+        refused(patched("a.tif", f"{kind}Offsets", 2**30, 1), "beyond the end")
+        if codec in ("zlib", "lzma"):  # which have checksums
+            content = bytearray(Path("a.tif").read_bytes())
+            content[places[1] + counts[1] // 2] ^= 8
+            refused(bytes(content), "")
+
+    def test_fewer_strips_than_rows(self):
+        save("a.tif", GREY, rowsperstrip=10)
+        refused(patched("a.tif", "ImageLength", 80), "")
+        save("b.tif", GREY, **TILES)
+        refused(patched("b.tif", "ImageLength", 80), "of its 15 tiles|tiles are there")
+        save("c.tif", GREY)
+        refused(patched("c.tif", "StripByteCounts", GREY.size - 48), "hold .* of the .* bytes")
+
+    def test_sparse_files_of_gdal(self):
+        """A tile that is not stored holds no data, if the file says what stands for that."""
+        save("a.tif", GREY | 1, extratags=[(42113, "s", 0, "0", True)], **TILES)
+        content = patched("a.tif", "TileByteCounts", 0, 1)
+        Path("b.tif").write_bytes(content)
+        picture = read_picture("b.tif")
+        want = np.ones(GREY.shape, bool)
+        want[:16, 16:32] = False
+        np.testing.assert_array_equal(picture.valid, want)
+
+    def test_jpeg_inside(self):
+        save("a.tif", RGB, photometric="rgb", compression="jpeg", rowsperstrip=16)
+        content = bytearray(Path("a.tif").read_bytes())
+        with tifffile.TiffFile("a.tif") as tiff:
+            where = tiff.pages[0].dataoffsets[1] + tiff.pages[0].databytecounts[1] - 2
+        assert content[where : where + 2] == b"\xff\xd9"
+        content[where : where + 2] = b"\0\0"
+        refused(bytes(content), "")
+
+    @pytest.mark.parametrize(
+        ("tag", "value"),
+        [("ImageWidth", 0), ("ImageLength", 0), ("SamplesPerPixel", 0), ("BitsPerSample", 0)]
+        + [("BitsPerSample", 65535), ("SamplesPerPixel", 65535), ("ImageWidth", 65535)]
+        + [("Compression", 60000), ("PhotometricInterpretation", 999), ("RowsPerStrip", 0)],
+    )
+    @pytest.mark.parametrize("pixels", [GREY, RGB], ids=["grey", "rgb"])
+    def test_absurd_tags(self, pixels, tag, value):
+        """Each is an error of the file, whatever the reader makes of it."""
+        save("a.tif", pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack")
+        Path("x").write_bytes(patched("a.tif", tag, value))
+        with pytest.raises(ImageFileError, match="^x"), ImageFile("x") as file:
+            for index in range(len(file)):
+                file.read(index)
+
+    @pytest.mark.parametrize("big", [False, True])
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize("pages", [1, 3, 100, 130])
+    def test_chains_that_run_in_a_circle(self, big, order, pages):
+        tiny = np.zeros((pages, 1, 1), np.uint8)
+        with tifffile.TiffWriter("a.tif", bigtiff=big, byteorder=order) as tiff:
+            for image in tiny:
+                tiff.write(image, metadata=None)
+        with tifffile.TiffFile("a.tif") as tiff:
+            first, last = tiff.pages[0], tiff.pages[-1]
+            head, size, each = (8, 8, 20) if big else (2, 4, 12)
+            where, back = last.offset + head + each * len(last.tags), first.offset
+        content = bytearray(Path("a.tif").read_bytes())
+        content[where : where + size] = back.to_bytes(size, "little" if order == "<" else "big")
+        refused(bytes(content), "circle")
+
+    def test_tags_that_say_nothing_of_the_pixels(self):
+        save("a.tif", GREY, extratags=[(65000, "H", 1, 7, True)])
+        content = Path("a.tif").read_bytes()
+        tag = struct.pack("<HH", 65000, 3)
+        Path("b.tif").write_bytes(content.replace(tag, struct.pack("<HH", 65000, 99)))
+        assert "invalid data type 99" in read_picture("b.tif").notes[0]
+        tag = struct.pack("<HH", 258, 3)
+        refused(content.replace(tag, struct.pack("<HH", 258, 99)), "BitsPerSample|258")
+
+
+class TestArrays:
+    @pytest.mark.parametrize("array", [STACK, STACK.astype(">f4"), np.asfortranarray(GREY)])
+    def test_length(self, array):
+        np.save("a.npy", array)
+        content = Path("a.npy").read_bytes()
+        for wrong in (content[:-1], content + b"\0", content[: len(content) // 2], content[:60]):
+            refused(wrong, "")
+        refused(content.replace(b"'shape': (", b"'shape': ,"), "")
+        refused(content.replace(b"'descr'", b"'descs'"), "")
+        refused(content.replace(b"48)", b"47)"), "bytes")
+
+    def test_members_of_archives(self):
+        for save_as in (np.savez, np.savez_compressed):
+            save_as("a.npz", images=STACK)
+            content = bytearray(Path("a.npz").read_bytes())
+            with zipfile.ZipFile("a.npz") as archive:
+                (info,) = archive.infolist()
+            content[info.header_offset + 60 + info.compress_size // 2] ^= 1
+            refused(bytes(content), "")
+            refused(bytes(content[: len(content) // 2]), "")
+        with zipfile.ZipFile("b.npz", "w") as archive:
+            stream = io.BytesIO()
+            np.save(stream, STACK)
+            archive.writestr("images.npy", stream.getvalue() + b"more")
+        refused(Path("b.npz").read_bytes(), "5764 are there")
+
+
+def test_any_byte_of_any_file(tmp_path):
+    """Whatever is overwritten: an error of the file, or pixels; nothing else is raised."""
+    random = np.random.default_rng(5)
+    np.save("a.npy", STACK)
+    np.savez_compressed("b.npz", a=GREY)
+    names = ["a.npy", "b.npz", save("c.png", RGB), save("d.png", DEEP), save("e.jpg", RGB)]
+    for i, options in enumerate(({}, {"compression": "zlib"}, TILES, {"imagej": True}, {"ome": 1})):
+        names.append(save(f"{i}.tif", STACK, photometric="minisblack", **options))
+    for name in names:
+        content = Path(name).read_bytes()
+        for _ in range(12):
+            wrong = bytearray(content)
+            start = random.integers(len(content) if random.random() < 0.5 else 200)
+            size = random.choice([1, 2, 8])
+            wrong[start : start + size] = random.bytes(size)
+            Path("x").write_bytes(wrong)
+            try:
+                with ImageFile("x") as file:
+                    for index in range(len(file)):
+                        picture = file.read(index)
+                        assert picture.pixels.size
+            except ImageFileError as error:
+                assert str(error).startswith("x")
