@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from imsim._images import ImageFile, Picture, Reading
 from imsim.cli import main
 
 RNG = np.random.default_rng(7)
@@ -49,6 +50,12 @@ def save_deep_png(name: str, pixels: np.ndarray) -> str:
     data = zlib.compress(content)
     Path(name).write_bytes(png_of((b"IHDR", header), (b"IDAT", data), (b"IEND", b"")))
     return name
+
+
+def contents(path: str, reading: Reading | None = None) -> list[Picture]:
+    """Read all images of a file."""
+    with ImageFile(path, reading) as file:
+        return [file.read(index) for index in range(len(file))]
 
 
 def png_of(*chunks: tuple[bytes, bytes]) -> bytes:

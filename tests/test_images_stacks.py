@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import DEEP, GREY, NOISY, RGB, RNG, save, save_deep_png
+from image_files import DEEP, GREY, NOISY, RGB, RNG, contents, save, save_deep_png
 from PIL import Image
 
 from imsim._images import ImageFile, ImageFileError, read_picture, same_file, write_png
@@ -18,11 +18,6 @@ COLOUR_STACK = np.stack([RGB, 255 - RGB])
 @pytest.fixture(autouse=True)
 def _in_an_empty_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def contents(path):
-    with ImageFile(path) as file:
-        return [file.read(index) for index in range(len(file))]
 
 
 @pytest.mark.parametrize("name", ["s.tif", "s.npy", "s.npz"])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
 _ORIENTATION, _NO_DATA = 274, 42113  # numbers of tags
+_JPEGS = (6, 7, 33007, 34892)  # values of the Compression tag
 
 
 def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
@@ -54,7 +55,10 @@ def _check_kind(page: TiffPage) -> None:
     if page.axes not in ("YX", "YXS", "SYX"):
         raise ImageFileError(f"its axes are {page.axes}, not those of one image (YX, YXS or SYX)")
     plain = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)
-    bilevel = page.bitspersample == 1 and page.photometric == PHOTOMETRIC.MINISWHITE
+    bilevel = page.bitspersample == 1 and page.photometric in (
+        PHOTOMETRIC.MINISWHITE,
+        PHOTOMETRIC.MASK,
+    )
     # The reader of JPEG in TIFF returns RGB.
     decoded = page.photometric == PHOTOMETRIC.YCBCR and page.compression == COMPRESSION.JPEG
     if not (plain or bilevel or decoded):
@@ -78,8 +82,6 @@ def _check_kind(page: TiffPage) -> None:
 
 def _check_whole(page: TiffPage) -> None:
     """Refuse a page of which strips or tiles are missing, which the reader fills with zeros."""
-    from tifffile import COMPRESSION
-
     wanted = math.prod(page.chunked)
     kind = "tiles" if page.is_tiled else "strips"
     offsets, counts = (
@@ -98,7 +100,7 @@ def _check_whole(page: TiffPage) -> None:
         raise ImageFileError(
             f"damaged: its {kind} hold {counts.sum():.0f} of the {page.nbytes} bytes of its pixels"
         )
-    if page.compression == COMPRESSION.JPEG:
+    if page.compression in _JPEGS:
         tables = page.jpegtables
         for content, _ in page.parent.filehandle.read_segments(
             page.dataoffsets, page.databytecounts, flat=True

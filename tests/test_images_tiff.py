@@ -1,0 +1,344 @@
+"""What a TIFF file says of its pages: copies, masks, axes, palettes, and where data are."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from image_files import DEEP, GREY, RGB, RNG, contents, save
+from PIL import Image
+
+from imsim._images import ImageFile, ImageFileError, Reading, read_picture
+
+FLOATS = RNG.random((6, 8)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def pixels_of(path, reading=None):
+    return [picture.pixels for picture in contents(path, reading)]
+
+
+class TestPagesLeftAside:
+    @pytest.mark.parametrize("big", [False, True])
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_overviews_and_masks(self, big, order):
+        """As in a cloud-optimised GeoTIFF: they are no images, and that is said."""
+        with tifffile.TiffWriter("a.tif", bigtiff=big, byteorder=order) as tiff:
+            for pixels, kind in ((GREY, 0), (GREY[::2, ::2], 1), (GREY > 0, 4), (255 - GREY, 2)):
+                tiff.write(pixels, subfiletype=kind, metadata=None, photometric="minisblack")
+        first, second = contents("a.tif")
+        np.testing.assert_array_equal(first.pixels, GREY)
+        np.testing.assert_array_equal(second.pixels, 255 - GREY)
+        note = ("left aside of its pages: 1 reduced images, 1 masks",)
+        assert first.notes == second.notes == note
+        assert second.path == "a.tif[1]"
+
+    def test_the_old_tag(self):
+        with tifffile.TiffWriter("a.tif") as tiff:
+            tiff.write(GREY, metadata=None)
+            tiff.write(GREY[::4, ::4], metadata=None, extratags=[(255, "H", 1, 2, True)])
+        (picture,) = contents("a.tif")
+        assert picture.pixels.shape == GREY.shape
+        assert picture.notes == ("left aside of its pages: 1 reduced images",)
+
+    def test_images_in_sub_directories(self):
+        for name, options in (("a.tif", {"metadata": None}), ("b.ome.tif", {})):
+            with tifffile.TiffWriter(name) as tiff:
+                tiff.write(GREY, subifds=2, **options)
+                tiff.write(GREY[::2, ::2], subfiletype=1)
+                tiff.write(GREY[::4, ::4], subfiletype=1)
+            (picture,) = contents(name)
+            np.testing.assert_array_equal(picture.pixels, GREY)
+            assert picture.notes == ("left aside of its pages: 2 images in sub-directories",)
+
+    def test_files_of_nothing_else(self):
+        save("mask.tif", GREY > 9, subfiletype=4, metadata=None)
+        (picture,) = contents("mask.tif")
+        assert picture.notes[0].startswith("declares to be a reduced image or a mask")
+        with tifffile.TiffWriter("raw.tif") as tiff:
+            tiff.write(GREY[::4, ::4], subfiletype=1, subifds=1, metadata=None)
+            tiff.write(GREY, metadata=None)
+        with pytest.raises(ImageFileError, match=r"raw.tif: .* its image is in a sub-directory"):
+            ImageFile("raw.tif")
+
+
+class TestNoData:
+    @pytest.mark.parametrize(
+        ("pixels", "value", "text"),
+        [
+            (FLOATS, -9999, "-9999"),
+            (FLOATS, np.nan, "nan"),
+            (FLOATS, np.float32(-3.4028234663852886e38), "-3.4028234663852886e+38"),
+            (FLOATS, np.float32(-3.4028234663852886e38), "-3.4028235e+38"),
+            (FLOATS, -np.inf, "-inf"),
+            (FLOATS.astype("f8"), -9999.5, "-9999,5"),
+            (DEEP[:6, :8] | 1, 0, "0"),
+            (DEEP[:6, :8] // 2, 65535, "65535.0"),
+            ((DEEP[:6, :8] // 4).astype("i2"), -32768, "-32768 "),
+        ],
+    )
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_the_value_that_the_file_declares(self, pixels, value, text, order):
+        pixels = pixels.copy()
+        pixels[:2, 3:] = value
+        save("a.tif", pixels, extratags=[(42113, "s", 0, text, True)], byteorder=order)
+        picture = read_picture("a.tif")
+        np.testing.assert_array_equal(picture.pixels, pixels)
+        want = np.ones(pixels.shape, bool)
+        want[:2, 3:] = False
+        np.testing.assert_array_equal(picture.valid, want)
+        (note,) = picture.notes
+        assert note.endswith("at 10 of 48 pixels, which are masked")
+
+    @pytest.mark.parametrize("text", ["-9999", "nan", "1e99", "none", "0.5", "256"])
+    def test_values_that_no_pixel_has(self, text):
+        save("a.tif", GREY, extratags=[(42113, "s", 0, text, True)])
+        picture = read_picture("a.tif")
+        assert picture.valid is None
+        assert picture.notes == ()
+
+    @pytest.mark.parametrize("planar", ["contig", "separate"])
+    def test_a_pixel_has_data_if_every_band_has(self, planar):
+        bands = RNG.random((6, 8, 5))
+        bands[1, 2, 3] = bands[4, 4] = -1
+        stored = bands if planar == "contig" else np.moveaxis(bands, -1, 0)
+        save(
+            "a.tif",
+            stored,
+            photometric="minisblack",
+            planarconfig=planar,
+            extratags=[(42113, "s", 0, "-1", True)],
+        )
+        gone = np.argwhere(~read_picture("a.tif").valid).tolist()
+        assert gone == [[1, 2], [4, 4]]
+
+    def test_each_page_has_its_own(self):
+        with tifffile.TiffWriter("a.tif") as tiff:
+            for value in ("3", "4", None):
+                tags = [] if value is None else [(42113, "s", 0, value, True)]
+                tiff.write(
+                    np.arange(12, dtype=np.int32).reshape(3, 4), extratags=tags, metadata=None
+                )
+        three, four, none = (picture.valid for picture in contents("a.tif"))
+        assert np.flatnonzero(~three).tolist() == [3]
+        assert np.flatnonzero(~four).tolist() == [4]
+        assert none is None
+
+
+HYPERSTACK = RNG.integers(0, 999, (2, 3, 4, 6, 8)).astype(np.uint16)  # T, Z, C, Y, X
+
+
+class TestAxes:
+    """The file's own description says which axis counts channels; the others count images."""
+
+    @pytest.mark.parametrize("axes", ["TZCYX", "TCZYX", "CTZYX", "CYX", "ZYX", "TCYX", "YX"])
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize("codec", [None, "zlib"])
+    def test_ome(self, axes, order, codec):
+        lengths = dict(zip("TZCYX", HYPERSTACK.shape, strict=True))
+        pixels = HYPERSTACK.reshape(-1)[: np.prod([lengths[a] for a in axes])]
+        pixels = pixels.reshape([lengths[a] for a in axes])
+        save(
+            "a.ome.tif",
+            pixels,
+            metadata={"axes": axes},
+            byteorder=order,
+            compression=codec,
+            photometric="minisblack",
+        )
+        want = np.moveaxis(pixels, axes.index("C"), -1) if "C" in axes else pixels
+        want = want.reshape(-1, *want.shape[-3 if "C" in axes else -2 :])
+        found = contents("a.ome.tif")
+        np.testing.assert_array_equal([picture.pixels for picture in found], want)
+        assert found[0].notes == ()
+
+    @pytest.mark.parametrize("pages", ["all", "first"])
+    @pytest.mark.parametrize("axes", ["TZCYX", "CYX", "TYX", "ZCYX"])
+    def test_imagej(self, axes, pages):
+        """Files beyond 4 GiB have one page only, with all planes behind it."""
+        lengths = dict(zip("TZCYX", HYPERSTACK.shape, strict=True))
+        pixels = HYPERSTACK.reshape(-1)[: np.prod([lengths[a] for a in axes])]
+        pixels = pixels.reshape([lengths[a] for a in axes])
+        save("a.tif", pixels, imagej=True, metadata={"axes": axes})
+        if pages == "first":
+            with tifffile.TiffFile("a.tif", mode="r+b") as tiff:
+                tiff.filehandle.seek(tiff.pages[0].offset + 2 + 12 * len(tiff.pages[0].tags))
+                tiff.filehandle.write(bytes(4))
+        want = np.moveaxis(pixels, axes.index("C"), -1) if "C" in axes else pixels
+        want = want.reshape(-1, *want.shape[-3 if "C" in axes else -2 :])
+        found = contents("a.tif")
+        np.testing.assert_array_equal([picture.pixels for picture in found], want)
+        if pages == "first":
+            with tifffile.TiffFile("a.tif") as tiff:
+                end = tiff.pages[0].dataoffsets[0] + pixels.nbytes - 2
+            Path("b.tif").write_bytes(Path("a.tif").read_bytes()[:end])
+            with pytest.raises(ImageFileError, match="damaged"):
+                contents("b.tif")
+
+    def test_imagej_colours(self):
+        stack = np.stack([RGB, 255 - RGB])
+        save("a.tif", stack, imagej=True)
+        np.testing.assert_array_equal(pixels_of("a.tif"), stack)
+
+    def test_several_images_of_ome(self):
+        with tifffile.TiffWriter("a.ome.tif") as tiff:
+            tiff.write(HYPERSTACK[0], metadata={"axes": "ZCYX"}, photometric="minisblack")
+            tiff.write(GREY, photometric="minisblack")
+        found = pixels_of("a.ome.tif")
+        assert [p.shape for p in found] == [(6, 8, 4)] * 3 + [GREY.shape]
+
+    def test_planes_in_another_file(self):
+        save("a.ome.tif", HYPERSTACK[0, 0], metadata={"axes": "CYX"}, photometric="minisblack")
+        content = Path("a.ome.tif").read_bytes()
+        Path("b.ome.tif").write_bytes(content.replace(b'SizeC="4"', b'SizeC="5"'))
+        with pytest.raises(ImageFileError, match="damaged"):
+            contents("b.ome.tif")
+
+
+ARRAYS = [
+    HYPERSTACK[0, 0],
+    HYPERSTACK[0, 0, 0],
+    HYPERSTACK[:, 0],
+    HYPERSTACK,
+    HYPERSTACK[:, :, 0],
+    RNG.random((9, 9, 3)),
+    RNG.random((2, 9, 12, 5)),
+    RNG.random((12, 9, 16)),
+]
+
+
+@pytest.mark.parametrize("channel_axis", [None, 0, 1, 2, -1, -3])
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: "x".join(map(str, array.shape)))
+def test_the_same_array_means_the_same(array, channel_axis):
+    """In an array file, an archive, and a TIFF file that tifffile makes of it."""
+    reading = Reading(channel_axis=channel_axis)
+    np.savez("c.npz", array)
+    options = {"photometric": "minisblack", "planarconfig": None}
+    names = [save("a.npy", array), save("b.tif", array, **options), "c.npz"]
+    names.append(save("d.tif", array, compression="zlib", **options))
+    if array.ndim == 3:
+        with tifffile.TiffWriter("e.tif") as tiff:
+            for page in array:
+                tiff.write(page, photometric="minisblack", metadata=None)
+        if channel_axis is not None:  # else each page is an image
+            names.append("e.tif")
+    answers = []
+    for name in names:
+        try:
+            answers.append(pixels_of(name, reading))
+        except ImageFileError as error:
+            answers.append(str(error).removeprefix(name))
+    for answer in answers[1:]:
+        if isinstance(answers[0], str):
+            assert answer == answers[0]
+        else:
+            np.testing.assert_array_equal(answer, answers[0])
+    if channel_axis is None or not -array.ndim <= channel_axis < array.ndim or array.ndim == 2:
+        return
+    want = np.moveaxis(array, channel_axis, -1)
+    np.testing.assert_array_equal(answers[0], want.reshape(-1, *want.shape[-3:]))
+
+
+def test_axes_that_are_not_certain():
+    for shape, words in (
+        ((9, 9, 3), "name its axis of channels"),
+        ((2, 10, 12, 12), "would be 12 channels"),
+        ((2, 2, 2, 6, 8), "Name its axis of channels"),
+    ):
+        save("a.npy", np.zeros(shape))
+        with pytest.raises(ImageFileError, match=words):
+            ImageFile("a.npy")
+    with pytest.raises(ImageFileError, match="has no axis 5 for --channel-axis"):
+        ImageFile("a.npy", Reading(channel_axis=5))
+    save("b.npy", np.zeros((6, 8)))  # has no channels
+    assert read_picture("b.npy", Reading(channel_axis=0)).pixels.shape == (6, 8)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "uint32", "float32", "float64", "float16"])
+def test_byte_order_never_matters(dtype):
+    pixels = (DEEP // 2).astype(dtype)
+    for order in "<>":
+        array = pixels.astype(pixels.dtype.newbyteorder(order))
+        np.savez("c.npz", array)
+        names = [save("a.npy", array), "c.npz"]
+        names += [save("a.tif", pixels, byteorder=order)]
+        predictor = 2 if pixels.dtype.kind in "iu" else 3
+        options = {"compression": "zlib", "predictor": predictor}
+        names += [save("z.tif", pixels, byteorder=order, **options)]
+        for name in names:
+            found = read_picture(name).pixels
+            assert found.dtype == pixels.dtype
+            assert found.dtype.isnative
+            np.testing.assert_array_equal(found, pixels)
+
+
+class TestPalettes:
+    def test_palette_becomes_rgb(self):
+        index = GREY // 32
+        colours = RNG.integers(0, 256, (3, 256)).astype(np.uint16)
+        for scale in (257, 256):
+            save("a.tif", index, photometric="palette", colormap=colours * scale)
+            picture = read_picture("a.tif")
+            assert picture.pixels.dtype == np.uint8
+            np.testing.assert_array_equal(picture.pixels, colours.T[index])
+            assert picture.notes == ("its palette is converted to RGB",)
+        colours = RNG.integers(0, 65536, (3, 256)).astype(np.uint16)
+        save("a.tif", index, photometric="palette", colormap=colours)
+        np.testing.assert_array_equal(read_picture("a.tif").pixels, colours.T[index])
+
+    def test_the_palette_of_pillow(self):
+        image = Image.fromarray(np.repeat(GREY[..., None] // 64 * 64, 3, axis=-1)).quantize(8)
+        image.save("a.tif")
+        np.testing.assert_array_equal(
+            read_picture("a.tif").pixels, np.asarray(image.convert("RGB"))
+        )
+
+
+def test_packed_samples(monkeypatch):
+    from tifffile import _imagecodecs
+
+    save("a.tif", DEEP // 16, bitspersample=12)
+    np.testing.assert_array_equal(read_picture("a.tif").pixels, DEEP // 16)
+    monkeypatch.setattr(tifffile.tifffile, "imagecodecs", _imagecodecs)  # the package is not there
+    with pytest.raises(ImageFileError, match=r"its packing of 12 bits .* imsim\[codecs\]"):
+        read_picture("a.tif")
+
+
+@pytest.mark.parametrize("value", [0, 9, 77])
+def test_orientations_that_do_not_exist(value):
+    save("a.tif", GREY, extratags=[(274, "H", 1, value, True)])
+    assert "to be turned" not in " ".join(read_picture("a.tif").notes)
+    exif = Image.Exif()
+    exif[274] = value
+    for name in ("a.png", "a.jpg"):
+        assert read_picture(save(name, GREY, exif=exif)).notes == ()
+
+
+def test_predictors_are_named(monkeypatch):
+    save("a.tif", FLOATS, compression="zlib", predictor=3)
+    np.testing.assert_array_equal(read_picture("a.tif").pixels, FLOATS)
+
+    class Without:
+        def __getitem__(self, key):
+            raise KeyError(f"{key!r} requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TIFF, "UNPREDICTORS", Without())
+    with pytest.raises(ImageFileError, match=r"its predictor \(FLOATINGPOINT\) needs the package"):
+        read_picture("a.tif")
+
+
+def test_tags_of_the_wrong_type():
+    """A tag that says nothing of the pixels does no harm, whatever is in it."""
+    save("a.tif", GREY, extratags=[(42112, "s", 0, "<GDALMetadata>", True)])
+    content = Path("a.tif").read_bytes()
+    Path("b.tif").write_bytes(
+        content.replace(struct.pack("<HH", 42112, 2), struct.pack("<HH", 42112, 77))
+    )
+    np.testing.assert_array_equal(read_picture("b.tif").pixels, GREY)
