@@ -87,7 +87,7 @@ def _metadata(content: bytes) -> _Metadata:
             warnings.simplefilter("ignore")  # of a list of pictures that is malformed
             with jpeg_factory(io.BytesIO(content)) as image:
                 if hasattr(image, "mpinfo"):
-                    base = image.info["mpoffset"]
+                    base = content.index(b"MPF\0") + 4  # from which their places count
                     listed = image.mpinfo[_PICTURES][1:]
                     offsets += [base + picture["DataOffset"] for picture in listed]
                     offsets = [place for place in offsets if place < len(content)]

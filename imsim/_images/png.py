@@ -30,7 +30,7 @@ _PASSES = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
-_PIECE = 2**20
+_PIECE = 2**16
 _ORIENTATION = 274  # the tag's number in EXIF
 
 
@@ -162,27 +162,33 @@ def _check_data(header: _Header, pieces: Iterable[memoryview]) -> None:
     Pillow is content with rows that are missing, if the stream ends well.
     """
     wanted, found = header.length(), 0
-    stream = zlib.decompressobj()
-    rest = b""
+    stream, rest = zlib.decompressobj(), False
     for piece in pieces:
-        todo: bytes | memoryview = piece
-        while len(todo) and not stream.eof:
-            try:
-                found += len(stream.decompress(todo, _PIECE))
-            except zlib.error as error:
-                raise ImageFileError(f"damaged: its image data do not inflate: {error}") from error
-            if found > wanted:
-                raise ImageFileError(f"damaged: it holds more than the {wanted} bytes of its rows")
-            todo = stream.unconsumed_tail
-        rest = stream.unused_data or (bytes(todo[:1]) if len(todo) else rest)
-    while not stream.eof and (more := stream.decompress(stream.unconsumed_tail, _PIECE)):
-        found += len(more)
+        for start in range(0, len(piece), _PIECE):  # what is not used yet is copied each time
+            todo: bytes | memoryview = piece[start : start + _PIECE]
+            rest = rest or stream.eof
+            while len(todo) and not stream.eof:
+                found += _inflated(stream, todo)
+                if found > wanted:
+                    raise ImageFileError(
+                        f"damaged: it holds more than the {wanted} bytes of its rows"
+                    )
+                todo = stream.unconsumed_tail
+    while not stream.eof and (more := _inflated(stream, stream.unconsumed_tail)):
+        found += more
     if found != wanted:
         raise ImageFileError(f"damaged: it holds {found} of the {wanted} bytes of its rows")
     if not stream.eof:
         raise ImageFileError("damaged: its image data are cut off before their checksum")
-    if rest:
+    if rest or stream.unused_data:
         raise ImageFileError("damaged: more data follow the end of its image data")
+
+
+def _inflated(stream: zlib._Decompress, data: bytes | memoryview) -> int:
+    try:
+        return len(stream.decompress(data, 16 * _PIECE))
+    except zlib.error as error:
+        raise ImageFileError(f"damaged: its image data do not inflate: {error}") from error
 
 
 def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:
@@ -197,7 +203,9 @@ def _bytes(content: bytes, raw_mode: str | None = None) -> Array:
     with PngImageFile(io.BytesIO(content)) as image:
         if raw_mode is not None:
             image.tile = [tile._replace(args=raw_mode) for tile in image.tile]
-        return np.asarray(image)
+        pixels = np.asarray(image)
+    # Pillow's True is 255 in memory, which is not that of NumPy.
+    return pixels.view(np.uint8) != 0 if pixels.dtype == bool else pixels
 
 
 def _deep_samples(content: bytes, colour: int) -> Array:
