@@ -177,10 +177,8 @@ class TestRefusals:
         monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", _WithoutLzw())
         assert "imagecodecs" in refusal(capsys, "lzw.tif", "lzw.tif")
 
-    def test_4_bit_tiff(self, capsys):
-        save("bits.tif", GREY // 16)
-        with tifffile.TiffFile("bits.tif", mode="r+b") as tiff:
-            tiff.pages[0].tags["BitsPerSample"].overwrite(4)
+    def test_6_bit_tiff(self, capsys):
+        save("bits.tif", GREY // 4, bitspersample=6)
         assert "scale them to 8 bits" in refusal(capsys, "bits.tif", "bits.tif")
 
     def test_complex_numbers(self, capsys):

@@ -18,7 +18,7 @@ import tifffile
 from image_files import COLOURS, DEEP, GREY, RGB, contents, png_chunks, png_of, save, save_deep_png
 from PIL import Image
 
-from imsim._images import ImageFileError, read_picture
+from imsim._images import ImageFileError, read_picture, tiff_pages
 
 STACK = np.stack([GREY, 255 - GREY, GREY // 2])
 
@@ -233,6 +233,30 @@ class TestTiff:
         want = np.ones(GREY.shape, bool)
         want[:16, 16:32] = False
         np.testing.assert_array_equal(picture.valid, want)
+
+    @pytest.mark.parametrize("layout", [{}, {"predictor": 2}, TILES])
+    @pytest.mark.parametrize("cut", [1, 2, 3, 5, 9])
+    def test_lzw_that_is_cut(self, cut, layout):
+        """Its decoder makes up the last code."""
+        save("a.tif", GREY, compression="lzw", rowsperstrip=10, **layout)
+        assert read_picture("a.tif").pixels.shape == GREY.shape
+        kind = "Tile" if layout is TILES else "Strip"
+        with tifffile.TiffFile("a.tif") as tiff:
+            counts = tiff.pages[0].databytecounts
+        refused(patched("a.tif", f"{kind}ByteCounts", counts[1] - cut, 1), "end code")
+
+    @pytest.mark.parametrize("codec", ["zlib", "lzma", "lzw", "packbits"])
+    @pytest.mark.parametrize("alone", [False, True])
+    def test_strips_that_inflate_without_a_bound(self, codec, alone, monkeypatch):
+        if alone:
+            from tifffile import _imagecodecs
+
+            monkeypatch.setattr(tiff_pages, "find_spec", lambda name: None)
+            monkeypatch.setattr(tifffile.tifffile, "imagecodecs", _imagecodecs)
+        save("a.tif", np.zeros((400, 400), np.uint8), compression=codec)
+        content = bytearray(patched("a.tif", "RowsPerStrip", 4))
+        Path("b.tif").write_bytes(content)
+        refused(patched("b.tif", "ImageLength", 4), "")
 
     def test_jpeg_inside(self):
         save("a.tif", RGB, photometric="rgb", compression="jpeg", rowsperstrip=16)

@@ -58,6 +58,14 @@ class TestPagesLeftAside:
             np.testing.assert_array_equal(picture.pixels, GREY)
             assert picture.notes == ("left aside of its pages: 2 images in sub-directories",)
 
+    def test_copies_of_what_tifffile_describes(self):
+        stack = np.stack([GREY, 255 - GREY, GREY])
+        with tifffile.TiffWriter("a.tif") as tiff:
+            tiff.write(stack, photometric="minisblack")
+            for step in (2, 4):
+                tiff.write(GREY[::step, ::step], subfiletype=1, metadata=None)
+        np.testing.assert_array_equal(pixels_of("a.tif"), stack)
+
     def test_files_of_nothing_else(self):
         save("mask.tif", GREY > 9, subfiletype=4, metadata=None)
         (picture,) = contents("mask.tif")
@@ -299,6 +307,14 @@ class TestPalettes:
         np.testing.assert_array_equal(
             read_picture("a.tif").pixels, np.asarray(image.convert("RGB"))
         )
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_levels_of_few_bits(bits):
+    save("a.tif", GREY >> (8 - bits), bitspersample=bits)
+    picture = read_picture("a.tif")
+    np.testing.assert_array_equal(picture.pixels, (GREY >> (8 - bits)) * (255 // (2**bits - 1)))
+    assert picture.notes == (f"its {bits}-bit grey levels are scaled to 8 bits",)
 
 
 def test_packed_samples(monkeypatch):

@@ -156,6 +156,8 @@ def _open_all(path: str, reading: Reading) -> Pages:
     source = find(file, reading, _KNOWN)
     with source.open() as stream:
         start = stream.read(8)
+    if not start:
+        raise ImageFileError("is empty")
     if start.startswith(TIFF_SIGNATURES):
         return open_tiff(source, reading)
     if start.startswith(NPY_SIGNATURE):

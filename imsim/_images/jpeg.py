@@ -67,11 +67,16 @@ def decoded(content: bytes, reading: Reading) -> Array:
     return pixels[..., 0] if grey else np.asarray(pixels)
 
 
-def check_stream(content: bytes) -> None:
-    """Refuse a part of a TIFF file, compressed as JPEG, of which the decoder warns."""
+def check_stream(content: bytes, most: int) -> None:
+    """Refuse a part of a TIFF file, compressed as JPEG, of which the decoder warns.
+
+    It may have as many samples as `most`.
+    """
     import simplejpeg
 
-    colours = simplejpeg.decode_jpeg_header(content)[2]
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+    if height * width > most:
+        raise ImageFileError(f"damaged: it holds a JPEG stream of {width} x {height} pixels")
     try:
         simplejpeg.decode_jpeg(content, "GRAY" if colours == "Gray" else "RGB")
     except ValueError as error:

@@ -52,7 +52,7 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
             breaks = [match for match in map(_BREAK.match, opening) if match]
             broken = breaks[0][1] if breaks else "" if count else "there is no page"
             links = (links + [Link()] * count)[:count]
-            images, aside = _images(tiff, links, source, reading, whole=not broken)
+            images, aside = _images(tiff, links, source, reading, opening, whole=not broken)
         except BaseException:
             tiff.close()
             raise
@@ -104,7 +104,13 @@ def _harmless(messages: Iterator[str]) -> list[str]:
 
 
 def _images(
-    tiff: TiffFile, links: Sequence[Link], source: Source, reading: Reading, *, whole: bool
+    tiff: TiffFile,
+    links: Sequence[Link],
+    source: Source,
+    reading: Reading,
+    opening: list[str],
+    *,
+    whole: bool,
 ) -> tuple[list[Image], tuple[str, ...]]:
     """Return the images of a file, and a note on what is none."""
     described = whole and any(getattr(tiff, f"is_{kind}") for kind in _DESCRIBED)
@@ -121,6 +127,8 @@ def _images(
         aside = _left_aside(links)
     if described:
         images: list[Image] = []
+        if aside and _is_all_there(tiff):
+            opening[:] = [message for message in opening if "shaped series" not in message]
         for series in tiff.series:
             first = series.keyframe
             if len(plain) == len(links) or not (first.is_reduced or first.is_mask):
@@ -132,6 +140,15 @@ def _images(
         read = _reader(axes, lambda i, n: read_page(_page(tiff, plain[i]), source, reading, n))
         return [lambda i=i: read(i) for i in range(len(axes))], aside  # type: ignore[misc]
     return [lambda i=i: read_page(_page(tiff, i), source, reading) for i in plain], aside  # type: ignore[misc]
+
+
+def _is_all_there(tiff: TiffFile) -> bool:
+    """Tell whether the pages make up the shape in the description of tifffile.
+
+    It doubts that if other pages follow.
+    """
+    shapes = [data.get("shape") for data in tiff.shaped_metadata or ()]
+    return [list(series.shape) for series in tiff.series[: len(shapes)]] == shapes
 
 
 def _page(tiff: TiffFile, index: int) -> TiffPage:
@@ -161,10 +178,12 @@ def _of_series(
     """Return the images of a part of a file that describes its axes."""
     first, shape, names = series.keyframe, tuple(series.shape), series.axes
     within = len(first.axes)
+    if 0 in shape:
+        raise ImageFileError(f"damaged: it holds no pixel; its shape is {shape}")
     if names[-within:] != first.axes:
         raise ImageFileError(f"its axes are {names}, those of a page {first.axes}; save as pages")
     leading = names[:-within]
-    if first.axes == "YX" and leading and not leading.strip("Q"):
+    if first.axes == "YX" and leading and not leading.strip("QI"):
         axes = axes_of(shape, reading)  # only the shape is described, as in an array file
     elif first.axes == "YX" and "C" in leading:
         axes = Axes(shape, leading.index("C"))

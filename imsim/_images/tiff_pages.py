@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import math
-from typing import TYPE_CHECKING
+import zlib
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,15 +22,20 @@ if TYPE_CHECKING:
 
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
 _ORIENTATION, _NO_DATA = 274, 42113  # numbers of tags
-_JPEGS = (6, 7, 33007, 34892)  # values of the Compression tag
+# Values of the Compression tag. tifffile alone inflates without a bound; imagecodecs has one.
+_LZW, _JPEGS = 5, (6, 7, 33007, 34892)
+_INFLATORS: dict[int, Callable[[], Any]] = {
+    8: zlib.decompressobj,
+    32946: zlib.decompressobj,
+    34925: lzma.LZMADecompressor,
+}
 
 
 def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
     """Read a page; `planes` of that size make up the image."""
-    _check_kind(page)
-    reading.check_size(
-        (page.imagelength, page.imagewidth), page.bitspersample / 8, _samples(page) * planes
-    )
+    itemsize = _check_kind(page).itemsize
+    samples = math.prod(page.shaped) // page.imagelength // page.imagewidth
+    reading.check_size((page.imagelength, page.imagewidth), itemsize, samples * planes)
     _check_whole(page)
     pixels = native(_decoded(page, source))
     return finished(np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels, page, reading)
@@ -35,19 +44,15 @@ def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1)
 def finished(pixels: Array, page: TiffPage, reading: Reading) -> Contents:
     """Apply to pixels as they are stored what the tags of their page say."""
     valid, notes = _valid(pixels, page)
-    for step in (_without_palette, _black_is_0):
+    for step in (_without_palette, _of_8_bits, _black_is_0):
         pixels, more, _ = step(pixels, page)
         notes += more
     pixels, more, _ = _without_alpha(pixels, page, reading)
     return Contents(pixels, notes + more + orientation_note(page.tags.valueof(_ORIENTATION)), valid)
 
 
-def _samples(page: TiffPage) -> int:
-    return math.prod(page.shaped) // max(1, page.imagelength * page.imagewidth)
-
-
-def _check_kind(page: TiffPage) -> None:
-    """Refuse a page that holds no plain image."""
+def _check_kind(page: TiffPage) -> np.dtype[Any]:
+    """Refuse a page that holds no plain image, and return the type of its samples."""
     from tifffile import COMPRESSION, PHOTOMETRIC
 
     if 0 in page.shape or page.samplesperpixel < 1:
@@ -72,12 +77,13 @@ def _check_kind(page: TiffPage) -> None:
             f"its pixels have {bits} bits (sample format {int(page.sampleformat)}), which are "
             "not read; save it with 8, 16 or 32"
         )
-    if 1 < bits < 8:
+    if 1 < bits < 8 and bits not in (2, 4):
         raise ImageFileError(f"its pixels have {bits} bits; scale them to 8 bits")
     if page.dtype.kind == "c":
         raise ImageFileError(
             f"its pixels are complex numbers ({page.dtype}); save their magnitude or real part"
         )
+    return page.dtype
 
 
 def _check_whole(page: TiffPage) -> None:
@@ -100,13 +106,32 @@ def _check_whole(page: TiffPage) -> None:
         raise ImageFileError(
             f"damaged: its {kind} hold {counts.sum():.0f} of the {page.nbytes} bytes of its pixels"
         )
-    if page.compression in _JPEGS:
-        tables = page.jpegtables
-        for content, _ in page.parent.filehandle.read_segments(
-            page.dataoffsets, page.databytecounts, flat=True
-        ):
-            if isinstance(content, bytes):
-                check_stream(tables[:-2] + content[2:] if tables else content)
+    if page.compression in (*_JPEGS, _LZW) or (
+        page.compression in _INFLATORS and find_spec("imagecodecs") is None
+    ):
+        _check_streams(page)
+
+
+def _check_streams(page: TiffPage) -> None:
+    """Refuse a page whose decoders would pass over damage, or inflate without a bound."""
+    tables = page.jpegtables
+    pixels, itemsize = math.prod(page.chunks), page.dtype.itemsize if page.dtype else 1
+    for content, _ in page.parent.filehandle.read_segments(
+        page.dataoffsets, page.databytecounts, flat=True
+    ):
+        if not isinstance(content, bytes):
+            continue
+        if page.compression in _JPEGS:
+            check_stream(tables[:-2] + content[2:] if tables else content, pixels)
+        elif page.compression in _INFLATORS:
+            inflator = _INFLATORS[page.compression]()
+            if len(inflator.decompress(content, pixels * itemsize + 1)) > pixels * itemsize:
+                raise ImageFileError("damaged: its strips or tiles inflate to more than they hold")
+        elif content[:1] != b"\0":  # of the old kind, with its bits in the other order
+            # Zero bits may follow the last code, which is 257.
+            tail = int.from_bytes(content.rstrip(b"\0")[-3:], "big")
+            if not tail or tail // (tail & -tail) % 512 != 257:
+                raise ImageFileError("damaged: its LZW data are cut off before their end code")
 
 
 def _decoded(page: TiffPage, source: Source) -> Array:
@@ -208,6 +233,17 @@ def _without_palette(pixels: Array, page: TiffPage) -> Contents:
     colours = np.ascontiguousarray(palette.T)
     colours = (colours >> 8).astype(np.uint8) if eight else native(colours)
     return Contents(colours[pixels], ("its palette is converted to RGB",))
+
+
+def _of_8_bits(pixels: Array, page: TiffPage) -> Contents:
+    from tifffile import PHOTOMETRIC
+
+    if page.bitspersample not in (2, 4) or page.photometric == PHOTOMETRIC.PALETTE:
+        return Contents(pixels)
+    scale = np.uint8(255 // (2**page.bitspersample - 1))
+    return Contents(
+        pixels * scale, (f"its {page.bitspersample}-bit grey levels are scaled to 8 bits",)
+    )
 
 
 def _black_is_0(pixels: Array, page: TiffPage) -> Contents:
