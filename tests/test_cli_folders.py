@@ -198,7 +198,7 @@ def test_notes_that_repeat_are_counted(capsys):
     save("a.png", RGB)
     _, err = run(capsys, "a.png", "test", "--metrics", "rmse")
     assert [line.split(": ")[2] for line in err[:3]] == ["test/0.png", "test/1.png", "test/2.png"]
-    assert err[3:] == ["imsim: note: 2 more images: its alpha channel (transparency) is ignored"]
+    assert err[3:] == ["imsim: note: 2 more images: its transparent parts are laid over white"]
 
 
 def test_skipped_metrics_are_counted(capsys):

@@ -144,6 +144,17 @@ def test_what_is_no_mask(pixels):
         as_mask(Picture("m", pixels))
 
 
+@pytest.mark.parametrize("name", ["m.png", "m.tif"])
+def test_transparent_masks(name):
+    """Whether what is not there is to be used, nobody can know."""
+    grey = np.stack([MASK * np.uint8(255), MASK * np.uint8(255)], axis=-1)
+    options = {"extrasamples": ["unassalpha"], "planarconfig": "contig"} if name == "m.tif" else {}
+    picture = read_picture(save(name, grey, **options))
+    assert picture.transparent
+    with pytest.raises(ImageFileError, match=rf"{name}: is transparent in parts, which a mask"):
+        as_mask(picture)
+
+
 def test_a_mask_without_data_leaves_out():
     valid = np.ones(MASK.shape, bool)
     valid[5, 7] = False

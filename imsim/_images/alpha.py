@@ -69,7 +69,8 @@ def composite(
             pixels[rows] = _integers(colours[rows], cover, behind, premultiplied)
         else:
             pixels[rows] = _floats(colours[rows], cover, behind, premultiplied)
-    return Contents(pixels, (f"its transparent parts are laid over {reading.background}",))
+    note = f"its transparent parts are laid over {reading.background}"
+    return Contents(pixels, (note,), transparent=True)
 
 
 def _full(dtype: np.dtype[Any]) -> int:

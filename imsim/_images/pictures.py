@@ -24,6 +24,7 @@ class Contents(NamedTuple):
     pixels: Array
     notes: tuple[str, ...] = ()
     valid: Array | None = None
+    transparent: bool = False
 
 
 class Pages(NamedTuple):
@@ -48,6 +49,8 @@ class Picture(NamedTuple):
     valid: Array | None = None
     """Shape (height, width), False where the file declares that there are no data; None if
     there are data everywhere."""
+    transparent: bool = False
+    """Whether parts of it are transparent, so that they show the background."""
 
     @property
     def channel_axis(self) -> int | None:
@@ -80,8 +83,13 @@ def as_mask(picture: Picture) -> Array:
     Raises
     ------
     ImageFileError
-        If the picture holds more than 0 and one other value.
+        If the picture holds more than 0 and one other value, or is transparent.
     """
+    if picture.transparent:
+        raise ImageFileError(
+            f"{picture.path}: is transparent in parts, which a mask must not be: whether they are "
+            "to be used is not certain. Save it without alpha"
+        )
     pixels = picture.pixels
     samples = pixels if pixels.ndim == 3 else pixels[..., None]
     mask: Array = (samples != 0).any(axis=-1)

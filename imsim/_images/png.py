@@ -83,9 +83,10 @@ def _read(content: bytes, reading: Reading) -> Contents:
         _chunk(kind, body) for kind, body in chunks if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND")
     )
     samples = _deep_samples(plain, header.colour) if itemsize == 2 else _bytes(plain)
-    pixels, more, _ = _coloured(samples, header, found, reading)
+    image = _coloured(samples, header, found, reading)
     orientation, doubts = _orientation(found.get(b"eXIf"))
-    return Contents(pixels, (*notes, *more, *doubts, *orientation_note(orientation)))
+    notes += [*image.notes, *doubts, *orientation_note(orientation)]
+    return image._replace(notes=tuple(notes))
 
 
 def _chunks(content: bytes) -> tuple[list[tuple[bytes, memoryview]], list[str]]:
@@ -256,8 +257,8 @@ def _coloured(
         notes = (f"its {header.depth}-bit grey levels are scaled to 8 bits",)
     if alpha is None:
         return Contents(colours, notes)
-    pixels, more, _ = composite(colours, alpha, reading)
-    return Contents(pixels, notes + more)
+    image = composite(colours, alpha, reading)
+    return image._replace(notes=notes + image.notes)
 
 
 def _keyed(samples: Array, header: _Header, keyed: memoryview) -> Array:

@@ -45,10 +45,11 @@ def finished(pixels: Array, page: TiffPage, reading: Reading) -> Contents:
     """Apply to pixels as they are stored what the tags of their page say."""
     valid, notes = _valid(pixels, page)
     for step in (_without_palette, _of_8_bits, _black_is_0):
-        pixels, more, _ = step(pixels, page)
+        pixels, more, *_ = step(pixels, page)
         notes += more
-    pixels, more, _ = _without_alpha(pixels, page, reading)
-    return Contents(pixels, notes + more + orientation_note(page.tags.valueof(_ORIENTATION)), valid)
+    image = _without_alpha(pixels, page, reading)
+    notes += image.notes + orientation_note(page.tags.valueof(_ORIENTATION))
+    return image._replace(notes=notes, valid=valid)
 
 
 def _check_kind(page: TiffPage) -> np.dtype[Any]:
