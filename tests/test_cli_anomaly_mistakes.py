@@ -67,7 +67,7 @@ def test_notes_are_said(capsys):
     for i in range(5):
         save(f"in/{i}.png", np.dstack([GOOD[i], GOOD[i]]))
     err = errors(capsys, "score", "m.npz", "in", status=0)
-    note = "its alpha channel (transparency) is ignored"
+    note = "its transparent parts are laid over white"
     assert err == [f"imsim: note: in/{i}.png: {note}" for i in range(3)] + [
         f"imsim: note: 2 more images: {note}"
     ]

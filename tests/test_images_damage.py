@@ -219,6 +219,8 @@ class TestTiff:
     def test_fewer_strips_than_rows(self):
         save("a.tif", GREY, rowsperstrip=10)
         refused(patched("a.tif", "ImageLength", 80), "")
+        save("w.tif", GREY)
+        refused(patched("w.tif", "ImageWidth", 24), "hold up to 1920 bytes, their pixels 960")
         save("b.tif", GREY, **TILES)
         refused(patched("b.tif", "ImageLength", 80), "of its 15 tiles|tiles are there")
         save("c.tif", GREY)
@@ -306,7 +308,7 @@ class TestTiff:
         Path("b.tif").write_bytes(content.replace(tag, struct.pack("<HH", 65000, 99)))
         assert "invalid data type 99" in read_picture("b.tif").notes[0]
         tag = struct.pack("<HH", 258, 3)
-        refused(content.replace(tag, struct.pack("<HH", 258, 99)), "BitsPerSample|258")
+        refused(content.replace(tag, struct.pack("<HH", 258, 99)), "BitsPerSample|258|strips")
 
 
 class TestArrays:

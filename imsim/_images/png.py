@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -277,9 +278,11 @@ def _orientation(exif: memoryview | None) -> tuple[object, tuple[str, ...]]:
     if exif is None:
         return 1, ()
     try:
-        tags = Image.Exif()
-        tags.load(bytes(exif))
-        return tags.get(_ORIENTATION, 1), ()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            tags = Image.Exif()
+            tags.load(bytes(exif))
+            return tags.get(_ORIENTATION, 1), ()
     except Exception:  # metadata must not stop pixels
         return 1, ("its metadata (eXIf) are damaged and left aside",)
 

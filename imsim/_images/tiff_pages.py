@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
 _ORIENTATION, _NO_DATA = 274, 42113  # numbers of tags
 # Values of the Compression tag. tifffile alone inflates without a bound; imagecodecs has one.
-_LZW, _JPEGS = 5, (6, 7, 33007, 34892)
+_NONE, _LZW, _JPEGS = 1, 5, (6, 7, 33007, 34892)
+_PADDING = 3  # bytes behind a strip, so that the next one begins at a multiple of 4
 _INFLATORS: dict[int, Callable[[], Any]] = {
     8: zlib.decompressobj,
     32946: zlib.decompressobj,
@@ -106,6 +107,11 @@ def _check_whole(page: TiffPage) -> None:
     if page.is_contiguous and counts.sum() < page.nbytes:
         raise ImageFileError(
             f"damaged: its {kind} hold {counts.sum():.0f} of the {page.nbytes} bytes of its pixels"
+        )
+    each = math.prod(page.chunks) * page.bitspersample // 8
+    if page.compression == _NONE and (counts > each + _PADDING).any():
+        raise ImageFileError(
+            f"damaged: its {kind} hold up to {counts.max():.0f} bytes, their pixels {each}"
         )
     if page.compression in (*_JPEGS, _LZW) or (
         page.compression in _INFLATORS and find_spec("imagecodecs") is None
