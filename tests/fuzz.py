@@ -25,7 +25,18 @@ from sampling import MAPS, SCORES, Variant, blob_mask
 import imsim
 from imsim.errors import ImsimError
 
-DTYPES = ("bool", "uint8", "int16", "uint16", "int64", "float16", "float32", "float64", ">f4", ">u2")
+DTYPES = (
+    "bool",
+    "uint8",
+    "int16",
+    "uint16",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    ">f4",
+    ">u2",
+)
 SHAPES = ((1, 1), (1, 9), (7, 2), (8, 8), (11, 12), (17, 16), (24, 31), (33, 20), (40, 40))
 # More than one strip of rows, tile of columns or run of pixels.
 LARGE = ((300, 40), (24, 700), (150, 170))

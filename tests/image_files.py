@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,25 @@ def save_deep_png(name: str, pixels: np.ndarray) -> str:
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, colour, 0, 0, 0])
     data = zlib.compress(content)
     Path(name).write_bytes(png_of((b"IHDR", header), (b"IDAT", data), (b"IEND", b"")))
+    return name
+
+
+def patched(name: str, tag: str, value: int, item: int = 0) -> bytes:
+    """Return a TIFF file with one item of a tag of its first page overwritten."""
+    with tifffile.TiffFile(name) as tiff:
+        found = tiff.pages[0].tags[tag]
+        order, kind = tiff.byteorder, {3: "H", 4: "I"}[int(found.dtype)]
+    content = bytearray(Path(name).read_bytes())
+    struct.pack_into(order + kind, content, found.valueoffset + item * struct.calcsize(kind), value)
+    return bytes(content)
+
+
+def save_packed(name: str, samples: np.ndarray, bits: int) -> str:
+    """Save grey samples of few bits as TIFF, one behind the other."""
+    each = (samples[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    save(name, np.packbits(each.reshape(len(samples), -1).astype(np.uint8), axis=-1), metadata=None)
+    Path(name).write_bytes(patched(name, "ImageWidth", samples.shape[1]))
+    Path(name).write_bytes(patched(name, "BitsPerSample", bits))
     return name
 
 

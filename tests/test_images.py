@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from image_files import COLOURS, DEEP, GREY, NOISY, RGB, RNG, refusal, save
+from image_files import COLOURS, DEEP, GREY, NOISY, RGB, RNG, refusal, save, save_packed
 from PIL import Image
 
 import imsim
@@ -178,7 +178,7 @@ class TestRefusals:
         assert "imagecodecs" in refusal(capsys, "lzw.tif", "lzw.tif")
 
     def test_6_bit_tiff(self, capsys):
-        save("bits.tif", GREY // 4, bitspersample=6)
+        save_packed("bits.tif", GREY // 4, 6)
         assert "scale them to 8 bits" in refusal(capsys, "bits.tif", "bits.tif")
 
     def test_complex_numbers(self, capsys):

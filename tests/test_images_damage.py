@@ -15,7 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from image_files import COLOURS, DEEP, GREY, RGB, contents, png_chunks, png_of, save, save_deep_png
+from image_files import (
+    COLOURS,
+    DEEP,
+    GREY,
+    RGB,
+    contents,
+    patched,
+    png_chunks,
+    png_of,
+    save,
+    save_deep_png,
+)
 from PIL import Image
 
 from imsim._images import ImageFileError, read_picture, tiff_pages
@@ -181,16 +192,15 @@ class TestJpeg:
             segment = bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
             Path("x").write_bytes(content[:2] + segment + content[2:] + b"after the end")
             assert read_picture("x").pixels.shape == RGB.shape
-
-
-def patched(name: str, tag: str, value: int, item: int = 0) -> bytes:
-    """Return a TIFF file with one item of a tag of its first page overwritten."""
-    with tifffile.TiffFile(name) as tiff:
-        found = tiff.pages[0].tags[tag]
-        order, kind = tiff.byteorder, {3: "H", 4: "I"}[int(found.dtype)]
-    content = bytearray(Path(name).read_bytes())
-    struct.pack_into(order + kind, content, found.valueoffset + item * struct.calcsize(kind), value)
-    return bytes(content)
+        comment = b"\xff\xfe\0\4ab"
+        Path("x").write_bytes(content[:2] + comment + b"longer than said" + content[2:])
+        picture = read_picture("x")
+        assert picture.notes == ("its metadata are damaged and left aside",)
+        with Image.open(io.BytesIO(content)) as image:
+            np.testing.assert_array_equal(picture.pixels, np.asarray(image))
+        table = content.index(b"\xff\xdb")  # which is no metadata
+        end = table + 2 + int.from_bytes(content[table + 2 : table + 4], "big")
+        refused(content[:end] + bytes(9) + content[end:], "extraneous bytes")
 
 
 TILES = {"tile": (16, 16)}

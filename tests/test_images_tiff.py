@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from image_files import DEEP, GREY, RGB, RNG, contents, save
+from image_files import DEEP, GREY, RGB, RNG, contents, save, save_packed
 from PIL import Image
 
 from imsim._images import ImageFile, ImageFileError, Reading, read_picture
@@ -311,7 +311,7 @@ class TestPalettes:
 
 @pytest.mark.parametrize("bits", [2, 4])
 def test_grey_levels_of_few_bits(bits):
-    save("a.tif", GREY >> (8 - bits), bitspersample=bits)
+    save_packed("a.tif", GREY >> (8 - bits), bits)
     picture = read_picture("a.tif")
     np.testing.assert_array_equal(picture.pixels, (GREY >> (8 - bits)) * (255 // (2**bits - 1)))
     assert picture.notes == (f"its {bits}-bit grey levels are scaled to 8 bits",)
@@ -320,7 +320,7 @@ def test_grey_levels_of_few_bits(bits):
 def test_packed_samples(monkeypatch):
     from tifffile import _imagecodecs
 
-    save("a.tif", DEEP // 16, bitspersample=12)
+    save_packed("a.tif", DEEP // 16, 12)
     np.testing.assert_array_equal(read_picture("a.tif").pixels, DEEP // 16)
     monkeypatch.setattr(tifffile.tifffile, "imagecodecs", _imagecodecs)  # the package is not there
     with pytest.raises(ImageFileError, match=r"its packing of 12 bits .*imsim\[codecs\]"):

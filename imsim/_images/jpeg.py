@@ -17,6 +17,10 @@ from imsim._images.source import Source
 
 SIGNATURE = b"\xff\xd8\xff"
 _ORIENTATION = 274  # the tag's number in EXIF
+_ASIDE = {*range(0xE0, 0xF0), 0xFE}  # markers of segments for applications, and of comments
+_COLOURS = (0xE0, 0xEE)  # of which these two tell the decoder what the colours are
+_BEGIN = {*range(0xD0, 0xDB)}  # markers without a length, and the begin of a scan
+_DAMAGED_METADATA = "its metadata are damaged and left aside"
 _PICTURES = 0xB002  # the tag that lists the pictures of one file (MPO)
 
 
@@ -40,13 +44,39 @@ def _read(content: bytes, index: int, reading: Reading) -> Contents:
     if len(offsets) > 1 and index == 0:
         notes += (f"the first of its {len(offsets)} pictures is taken; FILE[i] names another",)
     ends = [*offsets[1:], len(content)]
-    pixels = decoded(content[offsets[index] : ends[index]], reading)
     if index:
         orientation = _metadata(content[offsets[index] :]).orientation
-    return Contents(pixels, notes + orientation_note(orientation))
+    plain, strays = _without_metadata(content[offsets[index] : ends[index]])
+    if strays and _DAMAGED_METADATA not in notes:
+        notes += (_DAMAGED_METADATA,)
+    return Contents(_decoded(plain, reading), notes + orientation_note(orientation))
 
 
-def decoded(content: bytes, reading: Reading) -> Array:
+def _without_metadata(content: bytes) -> tuple[bytes, int]:
+    """Leave out the segments that do not describe the pixels, and count strays behind them.
+
+    The decoder warns of stray bytes. Behind metadata of a wrong length they do no harm.
+    """
+    parts, place, strays, aside = [content[:2]], 2, 0, False
+    while place + 4 <= len(content):
+        marker = content[place + 1]
+        if content[place] != 0xFF or marker in (0, 0xFF):
+            if not aside:
+                break
+            strays += 1
+            place += 1
+            continue
+        end = place + 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+        if marker in _BEGIN or end > len(content):
+            break
+        aside = marker in _ASIDE
+        if marker not in _ASIDE or marker in _COLOURS:
+            parts.append(content[place:end])
+        place = end
+    return b"".join((*parts, content[place:])), strays
+
+
+def _decoded(content: bytes, reading: Reading) -> Array:
     """Decode a JPEG stream, and refuse it if the decoder only as much as warns."""
     import simplejpeg
 
@@ -98,4 +128,4 @@ def _metadata(content: bytes) -> _Metadata:
                     offsets = [place for place in offsets if place < len(content)]
                 return _Metadata(image.getexif().get(_ORIENTATION, 1), offsets, ())
     except Exception:  # metadata must not stop pixels; what else is damaged, the decoder says
-        return _Metadata(1, [0], ("its metadata are damaged and left aside",))
+        return _Metadata(1, [0], (_DAMAGED_METADATA,))
