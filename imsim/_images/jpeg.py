@@ -125,7 +125,10 @@ def _metadata(content: bytes) -> _Metadata:
                     base = content.index(b"MPF\0") + 4  # from which their places count
                     listed = image.mpinfo[_PICTURES][1:]
                     offsets += [base + picture["DataOffset"] for picture in listed]
-                    offsets = [place for place in offsets if place < len(content)]
+                    if offsets != sorted(set(offsets)) or not all(
+                        content.startswith(SIGNATURE, place) for place in offsets
+                    ):
+                        raise ValueError("a list of pictures that are not there")
                 return _Metadata(image.getexif().get(_ORIENTATION, 1), offsets, ())
     except Exception:  # metadata must not stop pixels; what else is damaged, the decoder says
         return _Metadata(1, [0], (_DAMAGED_METADATA,))
