@@ -196,6 +196,8 @@ def _naming(label: str) -> Iterator[None]:
         raise ImageFileError(f"{label}: {error}") from error
     except MemoryError as error:
         raise ImageFileError(f"{label}: too large for the memory of this machine") from error
+    except ZeroDivisionError as error:
+        raise ImageFileError(f"{label}: damaged: a size or count in it is 0") from error
     except OSError as error:
         # The decoders, too, raise it, without a number, when a file is damaged.
         reason = f"cannot be read: {error.strerror}" if error.errno else _damaged(error)
