@@ -309,6 +309,21 @@ class TestPalettes:
         )
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 12])
+@pytest.mark.parametrize("width", [1, 3, 13])
+def test_rows_that_end_within_a_byte(bits, width):
+    pixels = DEEP[:, :width] >> (16 - bits)
+    scale = {2: 85, 4: 17}.get(bits, 1)
+    found = read_picture(save_packed("a.tif", pixels, bits)).pixels
+    np.testing.assert_array_equal(found, pixels * scale)
+    colours = np.stack([pixels > pixels.mean()] * 2)
+    save("b.tif", colours, photometric="minisblack", planarconfig="separate")
+    np.testing.assert_array_equal(read_picture("b.tif").pixels, np.moveaxis(colours, 0, -1))
+    save("c.tif", np.moveaxis(colours, 0, -1), photometric="minisblack", planarconfig="contig")
+    with pytest.raises(ImageFileError, match=r"c.tif: its bands are packed in 1 bits each"):
+        read_picture("c.tif")
+
+
 @pytest.mark.parametrize("bits", [2, 4])
 def test_grey_levels_of_few_bits(bits):
     save_packed("a.tif", GREY >> (8 - bits), bits)

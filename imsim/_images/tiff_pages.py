@@ -55,7 +55,7 @@ def finished(pixels: Array, page: TiffPage, reading: Reading) -> Contents:
 
 def _check_kind(page: TiffPage) -> np.dtype[Any]:
     """Refuse a page that holds no plain image, and return the type of its samples."""
-    from tifffile import COMPRESSION, PHOTOMETRIC
+    from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
 
     if 0 in page.shape or page.samplesperpixel < 1:
         raise ImageFileError(f"damaged: it holds no pixel; its shape is {page.shape}")
@@ -81,6 +81,9 @@ def _check_kind(page: TiffPage) -> np.dtype[Any]:
         )
     if 1 < bits < 8 and bits not in (2, 4):
         raise ImageFileError(f"its pixels have {bits} bits; scale them to 8 bits")
+    if bits % 8 and page.samplesperpixel > 1 and page.planarconfig == PLANARCONFIG.CONTIG:
+        # Writers do not agree on where a row of such pixels ends.
+        raise ImageFileError(f"its bands are packed in {bits} bits each; save it with 8 or 16")
     if page.dtype.kind == "c":
         raise ImageFileError(
             f"its pixels are complex numbers ({page.dtype}); save their magnitude or real part"
@@ -108,7 +111,10 @@ def _check_whole(page: TiffPage) -> None:
         raise ImageFileError(
             f"damaged: its {kind} hold {counts.sum():.0f} of the {page.nbytes} bytes of its pixels"
         )
-    each = math.prod(page.chunks) * page.bitspersample // 8
+    row = page.tilewidth if page.is_tiled else page.imagewidth
+    row *= page.samplesperpixel if page.planarconfig == 1 else 1
+    # A row begins with a byte of its own.
+    each = math.prod(page.chunks) // row * -(-row * page.bitspersample // 8)
     if page.compression == _NONE and (counts > each + _PADDING).any():
         raise ImageFileError(
             f"damaged: its {kind} hold up to {counts.max():.0f} bytes, their pixels {each}"
