@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 # Nothing here may look for updates, or leave anything behind.
 OPTIONS = [
@@ -27,16 +37,106 @@ OPTIONS = [
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
-def rendered(page: Path, profile: Path, fragment: str = "") -> tuple[str, list[str]]:
-    """Open a page from disk; return its elements after the script ran, and the console's lines."""
+def _program() -> str:
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None or sys.platform != "linux":
         pytest.skip("no Chromium to open the page with")
+    return program
+
+
+def rendered(page: Path, profile: Path, fragment: str = "") -> tuple[str, list[str]]:
+    """Open a page from disk; return its elements after the script ran, and the console's lines."""
     done = subprocess.run(
-        [program, *OPTIONS, f"--user-data-dir={profile}", "--dump-dom", page.as_uri() + fragment],
+        [
+            _program(),
+            *OPTIONS,
+            f"--user-data-dir={profile}",
+            "--dump-dom",
+            page.as_uri() + fragment,
+        ],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
     return done.stdout, re.findall(r".*:CONSOLE.*", done.stderr)
+
+
+@contextmanager
+def browser(width: int = 1400, height: int = 1000) -> Iterator[Browser]:
+    """Start a browser with hands; skip the test where there is none."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = _program()
+    for option in (*OPTIONS[:-1], f"--window-size={width},{height}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    path = shutil.which("chromedriver")
+    if path is None:
+        pytest.skip("no chromedriver to move the pointer with")
+    # With both paths given, Selenium looks for nothing on the network.
+    driver = webdriver.Chrome(options, Service(executable_path=path))
+    try:
+        yield Browser(driver)
+    finally:
+        driver.quit()
+
+
+class Browser:
+    """What a reader does with a page of two images."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def open(self, page: Path, fragment: str = "") -> None:
+        """Open a page from disk, and wait until its numbers are there."""
+        self.driver.get("about:blank")
+        self.driver.get(page.as_uri() + fragment)
+        ready = "return document.documentElement.dataset.ready"
+        WebDriverWait(self.driver, 30).until(lambda driver: driver.execute_script(ready))
+
+    def point(self, layer: str, u: float, v: float) -> dict[str, str]:
+        """Move the pointer to a place of a picture, in shares of its size; read the values."""
+        frame = self.driver.find_element(By.CSS_SELECTOR, f"#picture-{layer} .frame")
+        box = self.driver.execute_script(
+            "arguments[0].scrollIntoView({ block: 'center' });"
+            "const b = arguments[0].getBoundingClientRect();"
+            "return [b.left, b.top, b.width, b.height]",
+            frame,
+        )
+        left, top, width, height = box
+        actions = webdriver.ActionChains(self.driver, duration=0)
+        actions.w3c_actions.pointer_action.move_to_location(
+            int(left + u * width), int(top + v * height)
+        )
+        actions.perform()
+        return self.values()
+
+    def follow(self, layer: str) -> dict[str, str]:
+        """Click on "largest difference" below a picture; read the values."""
+        link = self.driver.find_element(By.CSS_SELECTOR, f"#picture-{layer} .below a")
+        self.driver.execute_script("arguments[0].click()", link)
+        WebDriverWait(self.driver, 5).until(lambda _: "(held)" in self.values()["place"])
+        return self.values()
+
+    def values(self) -> dict[str, str]:
+        """Return what the readout says."""
+        values: dict[str, str] = self.driver.execute_script(
+            "return Object.fromEntries([...document.querySelectorAll('dd')]"
+            ".map((e) => [e.dataset.value, e.textContent]))"
+        )
+        return values
+
+    def shown(self, layer: str) -> np.ndarray:
+        """Return the pixels of a picture as the screen shows them: rows of red, green, blue."""
+        frame = self.driver.find_element(By.CSS_SELECTOR, f"#picture-{layer} .frame")
+        self.driver.execute_script("arguments[0].scrollIntoView({ block: 'center' })", frame)
+        return np.asarray(Image.open(io.BytesIO(frame.screenshot_as_png)).convert("RGB"))
+
+    def press(self, key: str) -> dict[str, str]:
+        """Press a key on the first picture; read the values."""
+        self.driver.find_element(By.CSS_SELECTOR, ".frame").send_keys(key)
+        return self.values()
+
+    def problems(self) -> list[str]:
+        """Return what the browser complained about."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]

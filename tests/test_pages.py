@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import io
 import json
 import re
+import zlib
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from headless import rendered
 from PIL import Image
 
 import imsim
 from imsim import pages
-from imsim.pages import layers, pair
+from imsim.pages import blocks, colour, content, layers, numbers
 
 NASTY = '<script>alert("1")</script> & \'</title>.png'
 
@@ -61,9 +60,39 @@ def data_of(text):
     return json.loads(content)
 
 
-def array_of(layer, shape):
-    kind = np.dtype(layer["dtype"]).newbyteorder("<")
-    return np.frombuffer(base64.b64decode(layer["values"]), kind).reshape(shape)
+def unpacked(text, dtype, shape, like=None):
+    """Undo `numbers.packed` by another way than the page's script."""
+    dtype = np.dtype(dtype).newbyteorder("<")
+    size = min(dtype.itemsize, 4)
+    stride = dtype.itemsize // size
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    planes = planes.reshape(shape[2] * stride, size, *shape[:2])
+    words = np.moveaxis(planes, (0, 1), (2, 3)).copy().view(f"<u{size}")[..., 0]
+    if like is not None:
+        words += np.ascontiguousarray(like.astype(dtype)).view(words.dtype).reshape(words.shape)
+    else:
+        words = np.cumsum(words, axis=1, dtype=words.dtype)
+        words = words.reshape(*shape, stride).cumsum(axis=2, dtype=words.dtype)
+    return np.ascontiguousarray(words).reshape(*shape[:2], -1).view(dtype)
+
+
+def images_of(text):
+    """Return both images as the page holds them."""
+    data = data_of(text)
+    pixels, side = data["pixels"], data["pixels"]["side"]
+    shape = (*blocks.shape(data["height"], data["width"], (side, side)), data["channels"])
+    reference = unpacked(pixels["reference"], pixels["dtype"], shape)
+    return reference, unpacked(pixels["test"], pixels["dtype"], shape, reference)
+
+
+def maps_of(text):
+    data = data_of(text)
+    side = data["maps"]["side"]
+    shape = (*blocks.shape(data["height"], data["width"], (side, side)), 1)
+    return {
+        name: unpacked(values, np.float32, shape)[..., 0]
+        for name, values in data["maps"]["values"].items()
+    }
 
 
 class TestColours:
@@ -105,6 +134,16 @@ class TestColours:
             assert np.nanmin(local) >= ends[0] - 1e-9
             assert np.nanmax(local) <= ends[1] + 1e-9
         assert scale.colours_of(local)[scored].mean() > scale.colours_of(alike)[scored].mean()
+
+    @pytest.mark.parametrize("colours", [1, 256, 257])
+    def test_small_png_holds_the_pixels(self, colours):
+        levels = np.arange(32 * 33) % colours * 65_521
+        pixels = np.stack([levels >> 16, levels >> 8, levels], axis=-1).astype(np.uint8)
+        pixels = pixels.reshape(32, 33, 3)
+        content = colour.small_png(pixels)
+        with Image.open(io.BytesIO(content)) as picture:
+            assert picture.mode == ("P" if colours <= 256 else "RGB")
+            assert (np.asarray(picture.convert("RGB")) == pixels).all()
 
     def test_png_holds_the_pixels(self):
         pixels = pages.colour_map(np.random.default_rng(0).uniform(size=(5, 7)), 0, 1)
@@ -172,19 +211,19 @@ class TestPairReport:
 
     def test_embeds_the_true_numbers(self, report, images):
         reference, test, mask = images
-        data = data_of(report)
-        shape = (data["rows"], data["columns"])
-        first, second, *maps = data["layers"]
-        assert (array_of(first, shape) == reference).all()
-        assert (array_of(second, shape) == test).all()
-        bits = np.frombuffer(base64.b64decode(data["mask"]), np.uint8)
-        assert (np.unpackbits(bits, bitorder="little")[: mask.size] == mask.ravel()).all()
-        assert [layer["name"] for layer in maps] == [
+        first, second = images_of(report)
+        assert (first[..., 0] == reference).all()
+        assert (second[..., 0] == test).all()
+        bits = zlib.decompress(base64.b64decode(data_of(report)["pixels"]["mask"]))
+        bits = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+        assert (bits[: mask.size] == mask.ravel()).all()
+        maps = maps_of(report)
+        assert list(maps) == [
             m.name for m in imsim.METRICS.values() if m.map_function and m.name != "sam"
         ]
-        for layer in maps:
-            local = imsim.METRICS[layer["name"]].map_function(reference, test, mask=mask)
-            np.testing.assert_array_equal(array_of(layer, shape), local.astype(np.float32))
+        for name, values in maps.items():
+            local = imsim.METRICS[name].map_function(reference, test, mask=mask)
+            np.testing.assert_array_equal(values, local.astype(np.float32))
 
     def test_links_to_the_largest_difference(self, report):
         links = [a["href"] for a in Elements(report).all("a")]
@@ -198,23 +237,40 @@ class TestPairReport:
         table = re.compile(r"<tbody>.*</tbody>")
         assert table.findall(one) == table.findall(two)
 
-    def test_large_images_are_thinned_out_and_say_so(self, images, monkeypatch):
+    def test_pages_too_large_keep_the_pixels_that_differ_most(self, images, monkeypatch):
         reference, test, _ = images
-        monkeypatch.setattr(layers, "NUMBER_PIXELS", 500)
-        monkeypatch.setattr(layers, "PICTURE_PIXELS", 1000)
+        whole = maps_of(pages.pair_report(reference, test))
+        monkeypatch.setattr(content, "FEW_PIXELS", 500)
+        monkeypatch.setattr(content, "FRAME_BYTES", 0)
+        monkeypatch.setattr(content, "MAP_BYTES", 8_000)
+        monkeypatch.setattr(content, "MOST_BYTES", 90_000)
         text = pages.pair_report(reference, test)
         data = data_of(text)
-        assert (data["step"], data["rows"], data["columns"]) == (2, 24, 20)
-        assert (array_of(data["layers"][1], (24, 20)) == test[::2, ::2]).all()
-        assert "Values are those of one pixel in 2 in both directions" in text
-        assert "Pictures are those of one pixel in 2" in text
+        side = data["pixels"]["side"]
+        assert side > 1
+        first, second = images_of(text)
+        shape = first.shape[:2]
+        place = unpacked(data["pixels"]["place"], np.uint32, (*shape, 1))[..., 0].astype(int)
+        rows, columns = (i * side for i in np.indices(shape))
+        rows, columns = rows + place // side, columns + place % side
+        assert (first[..., 0] == reference[rows, columns]).all()
+        assert (second[..., 0] == test[rows, columns]).all()
+        assert abs(second[11 // side, 7 // side].astype(int) - first[11 // side, 7 // side]) == (
+            255 - int(reference[11, 7])
+        )
+        assert f"one pixel of each {side} × {side}" in text
+        side = data["maps"]["side"]
+        assert f"block of {side} × {side} pixels, with four digits" in text
+        for name, values in maps_of(text).items():
+            far = imsim.METRICS[name].map_dissimilarity(whole[name])
+            worst = whole[name][blocks.worst(far, (side, side))]
+            np.testing.assert_allclose(values, worst, rtol=2.0**-12)  # half of the last bit kept
 
     def test_colour_and_other_numbers_of_channels(self, images):
         reference, test, _ = images
         a, b = (np.stack([x, x // 2, 255 - x, x], axis=-1) for x in (reference, test))
         text = pages.pair_report(a[..., :3], b[..., :3], channel_axis=-1)
-        data = data_of(text)
-        assert (array_of(data["layers"][0], (48, 40, 3)) == a[..., :3]).all()
+        assert (images_of(text)[0] == a[..., :3]).all()
         assert "picture-sam" in text
         assert "the mean of the 4 channels" in pages.pair_report(a, b, channel_axis=-1)
 
@@ -222,7 +278,7 @@ class TestPairReport:
     def test_masked_pixels_are_striped_whatever_their_brightness(self, level):
         flat = np.full((48, 40), level, np.uint8)
         of_pair = layers.Pair(flat[..., None], flat[..., None], np.tri(48, 40, dtype=bool), None)
-        shown = layers.image_layer(of_pair, "test", "", flat[..., None]).pixels
+        shown = layers.image_layer(of_pair, "test", "", flat[..., None]).draw((1, 1))
         kept, masked = shown[of_pair.mask], shown[~of_pair.mask]
         assert (kept == level).all()
         assert int(masked.max()) - int(masked.min()) > 100
@@ -230,24 +286,58 @@ class TestPairReport:
     def test_wide_types_keep_their_values(self, images):
         deep = images[0].astype(np.uint16) * 257
         text = pages.pair_report(deep, deep + 1, data_range=65535)
-        data = data_of(text)
-        assert data["layers"][1]["dtype"] == "uint16"
+        assert data_of(text)["pixels"]["dtype"] == "uint16"
         for label in ("0 alike", "1.07e9", "different 4.29e9", "65535"):
             assert f"<span>{label}</span>" in text  # short enough to stand next to each other
         fine = images[0] / 300 - 0.3
         text = pages.pair_report(fine, fine, data_range=1)
-        assert (array_of(data_of(text)["layers"][0], fine.shape) == fine).all()
+        assert (images_of(text)[0][..., 0] == fine).all()
         assert "The images are equal at every pixel" in text
-        assert ">−0.5<" in text  # the scale of signed values is symmetric
+        assert "largest difference" not in text
 
-    def test_nan_and_an_empty_mask(self, images):
+    def test_nan_and_infinity_are_drawn_and_counted(self, images):
         fine = images[0] / 255
         hurt = fine.copy()
-        hurt[3, 3] = np.nan
-        assert "<td>NaN</td>" in pages.pair_report(fine, hurt, data_range=1)
-        nothing = np.zeros(fine.shape, dtype=bool)
+        hurt[3, 3], hurt[4, 4] = np.nan, np.inf
+        text = pages.pair_report(fine, hurt, data_range=1)
+        assert "<td>NaN</td>" in text
+        assert "Of the test, 2 pixels are NaN or infinite, shown in magenta." in text
+        assert "differ at 2 of 1920 pixels" in text
+        assert 'href="#3,3"' in text
+        of_pair = layers.Pair(fine[..., None], hurt[..., None], None, 1)
+        for layer in (
+            layers.image_layer(of_pair, "test", "", hurt[..., None]),
+            layers.difference_layer(of_pair),
+        ):
+            for step in ((1, 1), (7, 9)):  # one such pixel marks its block
+                magenta = (layer.draw(step) == colour.BROKEN).all(axis=-1)
+                assert set(zip(*np.nonzero(magenta), strict=True)) == {
+                    (3 // step[0], 3 // step[1]),
+                    (4 // step[0], 4 // step[1]),
+                }
+
+    def test_masks_that_leave_nothing_or_little(self, images):
+        reference, test, _ = images
+        nothing = np.zeros(reference.shape, dtype=bool)
         with pytest.warns(imsim.EmptyMaskWarning):
-            assert "(0.0%)" in pages.pair_report(fine, fine, mask=nothing, data_range=1)
+            text = pages.pair_report(reference, test, mask=nothing)
+        assert "There is nothing inside the mask" in text
+        assert "0 of 1920 pixels (0%)" in text
+        assert "equal" not in text[text.index("<body>") : text.index('<div class="readout">')]
+        assert "largest difference" not in text
+        few = nothing.copy()
+        few[:20, 20:] = True
+        text = pages.pair_report(reference, test, mask=few)
+        assert "The images are equal at every pixel that the mask uses." in text
+        assert "equal at every pixel." in pages.pair_report(test, test)
+
+    def test_notes_and_names_stand_on_the_page(self, images):
+        names = ("caf\udcc3\udca9.png", "\x1b[1m\n\udcff.png")
+        notes = ["a.png: composited on white", "<b>: no data masked"]
+        text = pages.pair_report(*images[:2], names=names, notes=notes)
+        text.encode("utf-8")
+        assert "<h1>\\x1b[1m\\n\\xff.png against café.png</h1>" in text
+        assert "<li>a.png: composited on white</li><li>&lt;b&gt;: no data masked</li>" in text
 
     @pytest.mark.parametrize(
         ("shape", "dtype", "options", "error", "words"),
@@ -263,77 +353,105 @@ class TestPairReport:
         with pytest.raises(error, match=re.escape(words)):
             pages.pair_report(image, image, **options)
 
-    def test_works_in_a_browser(self, images, tmp_path, monkeypatch):
-        """The address points to a spot; then hands move over the page."""
-        script = pages.asset("pair.js") + HANDS
-        monkeypatch.setattr(pair, "asset", lambda name: script)
-        reference, test, mask = images
-        path = tmp_path / "report.html"
-        text = pages.pair_report(reference, test, mask=mask, names=("good.png", NASTY))
-        path.write_text(text, encoding="utf-8")
-        dom, console = rendered(path, tmp_path / "profile", "#7,11")
-        assert console == []
-        assert 'data-ready="yes"' in dom
-        (found,) = re.findall(r'data-log="(.*?)"', dom)
-        steps = json.loads(html.unescape(found))
-        tops = [step.pop("top") for step in steps]
-        assert max(tops) - min(tops) < 1  # no value, nor none, moves the pictures
-        del steps[-2:]  # where the values were taken away, and made long
-        linked, held, hovered, right, down, zoomed, masked, worst = steps
-        before, after = int(reference[11, 7]), 255
-        assert linked["place"] == "7, 11 (held)"
-        assert linked["reference"] == str(before)
-        assert linked["test"] == str(after)
-        assert linked["difference"] == f"+{after - before}"
-        assert float(linked["se"]) == (after - before) ** 2
-        local = imsim.ssim_map(reference, test, mask=mask)[11, 7]
-        assert float(linked["ssim"]) == pytest.approx(local, rel=1e-4)  # five digits are shown
-        assert held == linked  # moving on does not let go of a held spot
-        assert hovered["place"] == "20, 36"
-        assert hovered["reference"] == str(reference[36, 20])
-        assert hovered["test"] == str(test[36, 20])
-        assert right["place"] == "21, 36"
-        assert down["place"] == "21, 46"
-        assert zoomed["place"] == "21, 46"
-        assert zoomed["zoomed"] == "true"
-        assert masked["place"] == "36, 5 (masked)"
-        assert masked["ssim"] == "masked"
-        assert worst["place"] == "7, 11 (held)"
 
+class TestSizes:
+    """What is true at every size, without a browser."""
 
-HANDS = """
-(() => {
-  const log = [];
-  const frame = document.querySelector(".frame");
-  const note = () => {
-    const entry = { zoomed: String(document.documentElement.classList.contains("zoomed")) };
-    entry.top = [...document.querySelectorAll(".frame")].pop().getBoundingClientRect().top;
-    for (const e of document.querySelectorAll("dd")) entry[e.dataset.value] = e.textContent;
-    log.push(entry);
-  };
-  const move = (x, y) => {
-    const box = frame.getBoundingClientRect();
-    const clientX = box.left + ((x + 0.5) / 40) * box.width;
-    const clientY = box.top + ((y + 0.5) / 48) * box.height;
-    frame.dispatchEvent(new PointerEvent("pointermove", { clientX, clientY, bubbles: true }));
-  };
-  const key = (key, shiftKey = false) =>
-    frame.dispatchEvent(new KeyboardEvent("keydown", { key, shiftKey, bubbles: true }));
-  note();
-  move(20, 36); note();
-  key("Escape"); move(20, 36); note();
-  key("ArrowRight"); note();
-  key("ArrowDown", true); note();
-  key("+"); note();
-  key("0"); move(36, 5); note();
-  document.querySelector("a").click();
-  setTimeout(() => {
-    note();
-    for (const text of ["", "123.456789012345"]) {
-      for (const e of document.querySelectorAll("[data-value]")) e.textContent = text;
-      note();
-    }
-    document.documentElement.dataset.log = JSON.stringify(log);
-  }, 50);
-})();
-"""
+    @pytest.mark.parametrize("shape", [(1, 1), (7, 5), (30, 23)])
+    @pytest.mark.parametrize("step", [(1, 1), (2, 3), (8, 4), (40, 40)])
+    def test_blocks(self, shape, step, rng):
+        far = rng.normal(size=shape)
+        far[rng.random(shape) < 0.3] = np.nan
+        image = rng.normal(size=(*shape, 2))
+        mask = rng.random(shape) < 0.4
+        row, column = blocks.worst(far, step)
+        mean, inside = blocks.mean(image, mask, step), blocks.inside(mask, step)
+        assert row.shape == blocks.shape(*shape, step)
+        for i, j in np.ndindex(row.shape):
+            here = tuple(slice(k * s, (k + 1) * s) for k, s in zip((i, j), step, strict=True))
+            known = far[here][~np.isnan(far[here])]
+            worst = known.max() if known.size else np.nan
+            np.testing.assert_equal(far[row[i, j], column[i, j]], worst)
+            used = mask[here] if mask[here].any() else np.ones_like(mask[here])
+            np.testing.assert_allclose(mean[i, j], image[here][used].mean(axis=0))
+            assert inside[i, j] == mask[here].any()
+
+    @pytest.mark.parametrize(
+        "dtype", ["bool", "uint8", "int16", "uint32", "int64", "float16", "float32", "float64"]
+    )
+    @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 4, 3)])
+    def test_packed_numbers_come_back(self, dtype, shape, rng):
+        a, b = rng.integers(0, 2**63, (2, *shape), dtype=np.uint64)
+        a, b = (
+            x.astype(dtype) if dtype[0] != "f" else rng.normal(size=shape).astype(dtype)
+            for x in (a, b)
+        )
+        a, b = numbers.plain(a, b), numbers.plain(b, a)
+        found = unpacked(numbers.packed(a), a.dtype, shape)
+        assert (found == a).all()
+        assert (unpacked(numbers.packed(b, a), b.dtype, shape, a) == b).all()
+
+    def test_a_line_one_pixel_wide_is_in_every_picture(self):
+        reference = np.full((216, 384, 3), 200, np.uint8)
+        test = reference.copy()
+        test[40:180, 201] = (255, 0, 0)
+        options = {"mask": None, "data_range": None, "channel_axis": -1}
+        of_pair = layers.Pair(reference, test, None, None)
+        maps = layers.map_layers(of_pair, reference, test, options)
+        assert {"se", "imed", "sam", "ssim"} <= {layer.name for layer in maps}
+        for layer in (layers.difference_layer(of_pair), *maps):
+            if layer.worst is None:
+                continue  # grey of the same brightness is all that it sees
+            shown = layer.draw((4, 4)).astype(int)
+            contrast = np.abs(shown[12:43] - shown[0, 0]).max(axis=-1)
+            assert (contrast[:, 50] > 60).all(), layer.name
+
+    @pytest.mark.parametrize(
+        ("pixels", "data_range", "low", "high", "what"),
+        [
+            (np.uint8([3, 9]), None, 0, 255, "the data range"),
+            (np.uint8([3, 200]), 100, 0, 255, "the data range"),
+            (np.uint16([3, 4000]), 4095, 0, 4095, "the data range"),
+            (np.uint16([3, 5000]), 4095, 3, 5000, "the smallest"),
+            (np.int16([-1024, 0, 3071]), 4095, -1024, 3071, "the smallest"),
+            (np.float32([-0.1, np.nan, np.inf, 1.2]), 1, -0.1, 1.2, "the smallest"),
+            (np.float32([-9999, -9999, -9999, 0.1, 0.2, 0.3, 0.4]), 1, 0.1, 0.4, "that holds most"),
+            (np.float32([-2, -2]), 1, -2, -1, "the smallest"),
+            (np.float32([np.nan, np.nan]), 1, 0, 1, "the data range"),
+        ],
+    )
+    def test_images_are_scaled_to_what_they_hold(self, pixels, data_range, low, high, what):
+        image = pixels.reshape(1, -1, 1)
+        of_pair = layers.Pair(image, image, None, data_range)
+        assert of_pair.scale[:2] == pytest.approx((low, high))
+        assert what in of_pair.scaled_to
+
+    def test_what_lies_beyond_the_scale_is_said(self):
+        test = np.full((16, 16), 0.25)
+        test[:4], test[4:7] = -9999, np.linspace(0, 1, 48).reshape(3, 16)
+        text = pages.pair_report(np.full((16, 16), 0.5), test, data_range=1)
+        assert "Both images are shown from 0 to 1: the data range that holds most pixels." in text
+        assert "Of the test, 64 values lie below this scale (25.0%) and are black." in text
+        assert "64 differences are larger than the data range" in text
+        assert "Of the reference" not in text
+
+    def test_full_hd_takes_at_most_8_mb(self):
+        rng = np.random.default_rng(0)
+        a, b = rng.integers(0, 256, (2, 1080, 1920, 3), dtype=np.uint8)  # nothing to compress
+        of_pair = layers.Pair(a, b, None, None)
+        local = rng.random((1080, 1920))
+        scale = pages.Scale(0, 1)
+        noise = layers.Map(local, local)
+        found = content.content_of(
+            of_pair,
+            [
+                layers.image_layer(of_pair, "reference", "", a),
+                layers.image_layer(of_pair, "test", "", b),
+                layers.difference_layer(of_pair),
+                *(layers.map_layer(of_pair, f"{i}", "", noise, scale) for i in range(9)),
+            ],
+        )
+        pictures = [*found.overviews, *(found.details or [])]
+        size = len(found.data) + sum(numbers.text_size(len(picture)) for picture in pictures)
+        assert size + content.FRAME_BYTES <= 8_000_000
+        assert found.pixel_side <= 3

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Iterator
 
-from imsim._images import Picture, as_mask, read_picture
+from imsim._images import as_mask, read_picture
 from imsim.cli.jobs import Mask, check_alike, check_mask_size
 from imsim.cli.outputs import check_data_range, check_output
 from imsim.cli.scoring import option_notes
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
                 f"{path}: is a folder; report takes two images, and `imsim compare` takes folders"
             )
     check_output(arguments.output, paths)
-    reference, test, *masks = map(_read, paths)
+    reference, test, *masks = map(read_picture, paths)
     check_alike(reference, test)
     mask = Mask(masks[0], as_mask(masks[0])) if masks else None
     if mask:
@@ -36,8 +36,13 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
             f"{test.path}: is {test}; add --data-range "
             "(65535 for full 16-bit images, 4095 for those of a 12-bit camera)"
         )
+    notes = [
+        f"{picture.path}: {note}" for picture in (reference, test, *masks) for note in picture.notes
+    ]
     for name, note in option_notes(reference, test, mask, arguments.data_range):
-        say(f"note: {name}: {note}")
+        notes.append(f"{name}: {note}")
+    for note in notes:
+        say(f"note: {note}")
     with patience():
         html = pair_report(
             reference.pixels,
@@ -46,17 +51,11 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
             data_range=arguments.data_range,
             channel_axis=reference.channel_axis,
             names=(reference.path, test.path),
+            notes=notes,
         )
     try:
-        with open(arguments.output, "w", encoding="utf-8", errors="backslashreplace") as file:
+        with open(arguments.output, "w", encoding="utf-8") as file:
             file.write(html)
     except OSError as error:
         raise ImsimError(f"{arguments.output}: cannot be written: {error.strerror}") from error
     yield f"Report: {arguments.output}"
-
-
-def _read(path: str) -> Picture:
-    picture = read_picture(path)
-    for note in picture.notes:
-        say(f"note: {path}: {note}")
-    return picture

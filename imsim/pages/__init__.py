@@ -4,6 +4,7 @@ from imsim.pages.colour import Scale, colour_map, map_scale, png
 from imsim.pages.meanings import MEANINGS
 from imsim.pages.page import Html, asset, page, picture, table, tag
 from imsim.pages.pair import pair_report
+from imsim.pages.text import readable, share
 
 __all__ = [
     "MEANINGS",
@@ -16,6 +17,8 @@ __all__ = [
     "pair_report",
     "picture",
     "png",
+    "readable",
+    "share",
     "table",
     "tag",
 ]

@@ -15,6 +15,8 @@ Colours = Literal["viridis", "grey", "difference"]
 
 MISSING = (150, 150, 150)
 """The neutral grey of NaN: red, green, blue."""
+BROKEN = (214, 0, 147)
+"""The magenta of pixels of an image that are not finite."""
 
 # Equally spaced anchors. Viridis by N. Smith and S. van der Walt (2015), released under CC0: even
 # steps of value are even steps of lightness, also for most of the colour-blind and in print.
@@ -25,17 +27,19 @@ _ANCHORS: dict[Colours, str] = {
     "grey": "000000 ffffff",
     "difference": "10407f 4f86c6 f4f4f4 cf7a3c 7a3703",
 }
-_STEPS = 1024  # the differences between neighbouring steps are below one level of a channel
+# With the grey of NaN, a picture has few enough colours for a palette; grey has all its levels.
+_STEPS: dict[Colours, int] = {"viridis": 255, "grey": 256, "difference": 255}
 
 
-def _table(anchors: str) -> Array:
-    colours = np.array([list(bytes.fromhex(anchor)) for anchor in anchors.split()], dtype=float)
-    where = np.linspace(0, len(colours) - 1, _STEPS)
+def _table(name: Colours) -> Array:
+    anchors = _ANCHORS[name].split()
+    colours = np.array([list(bytes.fromhex(anchor)) for anchor in anchors], dtype=float)
+    where = np.linspace(0, len(colours) - 1, _STEPS[name])
     channels = [np.interp(where, np.arange(len(colours)), channel) for channel in colours.T]
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-_TABLES = {name: _table(anchors) for name, anchors in _ANCHORS.items()}
+_TABLES = {name: _table(name) for name in _ANCHORS}
 
 
 class Scale(NamedTuple):
@@ -81,8 +85,9 @@ class Scale(NamedTuple):
         low, high = (self.low, self.high) if not self.root else _root((self.low, self.high))
         place = ((_root(values) if self.root else values) - low) / (high - low)
         nothing = np.isnan(place)
-        steps = np.clip(np.where(nothing, 0, place), 0, 1) * (_STEPS - 1)
-        picture = _TABLES[self.colours][np.rint(steps).astype(np.intp)]
+        table = _TABLES[self.colours]
+        steps = np.clip(np.where(nothing, 0, place), 0, 1) * (len(table) - 1)
+        picture: Array = table[np.rint(steps).astype(np.intp)]
         picture[nothing] = MISSING
         return picture
 
@@ -173,12 +178,13 @@ def map_scale(name: str, data_range: float) -> Scale:
     if name not in with_map:
         raise OptionError(f"name={name!r}; expected a metric with a map: {', '.join(with_map)}")
     metric = METRICS[name]
-    if name == "gmsd":  # the map is the similarity whose deviation is the score
-        return Scale(1.0, 0.0)
-    worst = metric.bounds[0] if metric.higher_is_better else metric.bounds[1]
-    if math.isinf(worst):
-        return Scale(metric.best, float(data_range) ** 2, root=True)
-    return Scale(metric.best, worst)
+    alike, different = metric.map_bounds
+    if metric.map_higher_is_better:
+        alike, different = different, alike
+    alike = alike if math.isfinite(alike) else 0.0
+    if math.isinf(different):
+        return Scale(alike, float(data_range) ** 2, root=True)
+    return Scale(alike, different)
 
 
 def png(pixels: Array) -> bytes:
@@ -215,4 +221,24 @@ def png(pixels: Array) -> bytes:
         )
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, format="PNG")
+    return content.getvalue()
+
+
+def small_png(pixels: Array) -> bytes:
+    """Encode colours as PNG, with a palette if there are at most 256 of them."""
+    from PIL import Image
+
+    levels = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    found = np.zeros(1 << 24, dtype=bool)  # faster than sorting the pixels
+    found[levels] = True
+    colours = np.flatnonzero(found)
+    if len(colours) > 256:
+        return png(pixels)
+    index = np.zeros(1 << 24, dtype=np.uint8)
+    index[colours] = np.arange(len(colours))
+    picture = Image.fromarray(index[levels])
+    palette = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1)
+    picture.putpalette(palette.astype(np.uint8).tobytes())
+    content = io.BytesIO()
+    picture.save(content, format="PNG", optimize=False)
     return content.getvalue()

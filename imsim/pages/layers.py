@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from imsim import METRICS, DataRangeError, EmptyMaskWarning, ImsimError, ShapeError
-from imsim.pages.colour import Scale, map_scale
+from imsim.pages import blocks
+from imsim.pages.blocks import Step
+from imsim.pages.colour import BROKEN, Scale, map_scale
+from imsim.pages.meanings import MAP_TITLES
 from imsim.typing import Array, ImageLike
 
-PICTURE_PIXELS = 2**20
-"""Pictures of more pixels show every k-th one in both directions."""
-NUMBER_PIXELS = 2**19
-"""Numbers under the pointer are embedded for every k-th pixel in both directions beyond this."""
-_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+FAR = 16
+"""Pixels that span more data ranges than this would hide each other on one scale."""
 
 
 class Pair:
@@ -37,18 +36,63 @@ class Pair:
         defaults = {"uint8": 255.0, "bool": 1.0}
         if data_range is None and (len(both) > 1 or not both <= defaults.keys()):
             raise DataRangeError(
-                f"the report shows images on a fixed scale, which has no default for "
+                f"the report shows differences on a fixed scale, which has no default for "
                 f"{' and '.join(sorted(both))}: pass the largest possible minus the smallest "
                 "possible value as data_range, e.g. 4095 for a 12-bit detector"
             )
         self.data_range = float(defaults[both.pop()] if data_range is None else data_range)
-        with np.errstate(invalid="ignore", over="ignore"):
-            self.difference = test.astype(np.float64) - reference.astype(np.float64)
-        finite = [x[np.isfinite(x)].min(initial=0) for x in (reference, test)]
-        low = 0.0 if min(finite) >= 0 else -self.data_range / 2
-        self.scale = Scale(low, low + self.data_range, colours="grey")
-        self.picture_step = _step(self.height * self.width, PICTURE_PIXELS)
-        self.number_step = _step(self.height * self.width, NUMBER_PIXELS)
+        self.difference = _difference(reference, test)
+        self.differ = (reference != test).any(axis=-1)
+        # Of a pixel that is not finite in one image only, nothing is known but that it differs.
+        distance = np.where(np.isnan(self.difference), np.inf, np.abs(self.difference))
+        self.distance: Array = np.where(reference != test, distance, 0).max(axis=-1)
+        self.scale, self.scaled_to = image_scale(self)
+
+
+def _difference(reference: Array, test: Array) -> Array:
+    """Return test less reference as float64, which does not take equal what differs."""
+    if np.result_type(reference, test).kind in "iu" and max(reference.itemsize, test.itemsize) > 4:
+        # The wrapped difference of unsigned numbers, taken the right way round, is exact.
+        a, b = (image.astype(np.uint64) for image in (reference, test))
+        up = test > reference
+        return np.where(up, 1.0, -1.0) * np.where(up, b - a, a - b).astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference: Array = test.astype(np.float64) - reference.astype(np.float64)
+    return difference
+
+
+def image_scale(pair: Pair) -> tuple[Scale, str]:
+    """Choose the scale of both images, and say what it is.
+
+    The data range where the pixels lie within it from 0 on, so that reports compare; else what
+    the pixels inside the mask span. Where some lie so far away that the others would not be told
+    apart, such as -9999 for no data, the stretch of one data range that holds the most.
+    """
+    used = np.concatenate([image[pair.mask].ravel() for image in (pair.reference, pair.test)])
+    used = used[np.isfinite(used)]
+    nominal = 255.0 if pair.test.dtype == np.uint8 else pair.data_range
+    low, high = (float(used.min()), float(used.max())) if used.size else (0.0, nominal)
+    if low >= 0 and high <= nominal:
+        low, high, what = 0.0, nominal, "the data range"
+    elif high - low <= FAR * pair.data_range:
+        what = "the smallest and the largest pixel of both"
+    else:
+        ordered = np.sort(used.astype(np.float64)[:: 1 + used.size // 2**20])
+        ends = np.searchsorted(ordered, ordered + pair.data_range, side="right")
+        first = int((ends - np.arange(ordered.size)).argmax())
+        low, high = float(ordered[first]), float(ordered[ends[first] - 1])
+        what = "the data range that holds most pixels"
+    if low == high:
+        high = low + pair.data_range
+    return Scale(low, high, colours="grey"), what
+
+
+class Map(NamedTuple):
+    """The map of a metric, shape (height, width)."""
+
+    values: Array
+    dissimilarity: Array
+    """Larger where the map says less alike, and NaN where it says nothing."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +101,14 @@ class Layer:
 
     name: str
     title: str
-    pixels: Array
-    """What is seen: uint8, shape (height, width, 3), thinned out."""
-    numbers: Array | None
-    """At every pixel; None for the difference, which follows from the images."""
+    draw: Callable[[Step], Array]
+    """Draws one colour per block: uint8, shape (rows, columns, 3)."""
     scale: Scale
     ends: tuple[str, str] | None
     """What the ends of the scale mean."""
     worst: tuple[int, int] | None = None
     """Row and column of the largest difference."""
-
-
-def _step(pixels: int, most: int) -> int:
-    return max(1, math.ceil(math.sqrt(pixels / most)))
+    map: Map | None = None
 
 
 def pixels_of(name: str, image: ImageLike, channel_axis: int | None) -> Array:
@@ -83,43 +122,58 @@ def pixels_of(name: str, image: ImageLike, channel_axis: int | None) -> Array:
     return pixels[..., None] if channel_axis is None else np.moveaxis(pixels, channel_axis, -1)
 
 
-def _thin(values: Array, step: int) -> Array:
-    return values[::step, ::step]
-
-
-def _hatched(pair: Pair, pixels: Array) -> Array:
+def _hatched(pair: Pair, pixels: Array, step: Step) -> Array:
     """Dark and bright stripes over what the mask leaves out, which shows faintly."""
-    step = pair.picture_step
+    if pair.mask.all():
+        return pixels
     rows, columns = np.indices(pixels.shape[:2])
     width = max(1, min(pixels.shape[:2]) // 100)
     stripes = (rows + columns) // width % 4 < 2
     masked = pixels // 3 + np.where(stripes[..., None], 150, 20)
-    result: Array = np.where(_thin(pair.mask, step)[..., None], pixels, masked).astype(np.uint8)
+    used = blocks.inside(pair.mask, step)[..., None]
+    result: Array = np.where(used, pixels, masked).astype(np.uint8)
     return result
 
 
 def image_layer(pair: Pair, name: str, title: str, image: Array) -> Layer:
     """Show an image; three channels are red, green and blue."""
-    shown = _thin(image, pair.picture_step).astype(np.float64)
-    if pair.channels == 3:
-        channels = [pair.scale.colours_of(shown[..., i])[..., 0] for i in range(3)]
-        pixels = np.stack(channels, axis=-1)
-    else:
-        pixels = pair.scale.colours_of(shown.mean(axis=-1))
-    return Layer(name, title, _hatched(pair, pixels), image, pair.scale, None)
+
+    def draw(step: Step) -> Array:
+        shown = blocks.mean(image, pair.mask, step)
+        broken = ~np.isfinite(shown).all(axis=-1)
+        if pair.channels != 3:
+            shown = shown.mean(axis=-1, keepdims=True)
+        channels = [pair.scale.colours_of(shown[..., i])[..., 0] for i in range(shown.shape[-1])]
+        pixels = np.stack(channels if pair.channels == 3 else channels * 3, axis=-1)
+        pixels[broken] = BROKEN
+        return _hatched(pair, pixels, step)
+
+    return Layer(name, title, draw, pair.scale, None)
 
 
 def difference_layer(pair: Pair) -> Layer:
     """Show test less reference, of the channel that differs most."""
     scale = Scale(-pair.data_range, pair.data_range, root=True, colours="difference")
-    largest = np.abs(np.nan_to_num(pair.difference, posinf=np.inf, neginf=-np.inf))
+    largest = np.where(np.isnan(pair.difference), np.inf, np.abs(pair.difference))
     channel = largest.argmax(axis=-1)[..., None]
     signed = np.take_along_axis(pair.difference, channel, axis=-1)[..., 0]
-    pixels = _hatched(pair, scale.colours_of(_thin(signed, pair.picture_step)))
-    where = np.where(pair.mask, largest.max(axis=-1), 0)
+    signed = np.where(pair.distance > 0, signed, 0)  # equal infinities do not differ
+
+    def draw(step: Step) -> Array:
+        shown = signed[differing(pair, step)]
+        pixels = scale.colours_of(shown)
+        pixels[~np.isfinite(shown)] = BROKEN
+        return _hatched(pair, pixels, step)
+
+    where = np.where(pair.mask, pair.distance, 0)
     worst = _place(where) if where.any() else None
     title = "difference (test - reference)"
-    return Layer("difference", title, pixels, None, scale, ("darker", "brighter"), worst)
+    return Layer("difference", title, draw, scale, ("darker", "brighter"), worst)
+
+
+def differing(pair: Pair, step: Step) -> tuple[Array, Array]:
+    """Find the pixel of each block that differs most, inside the mask if any of it is."""
+    return blocks.worst(np.where(pair.mask, pair.distance, -1), step)
 
 
 def map_layers(pair: Pair, reference: Any, test: Any, options: dict[str, Any]) -> list[Layer]:
@@ -134,14 +188,24 @@ def map_layers(pair: Pair, reference: Any, test: Any, options: dict[str, Any]) -
                 local = np.asarray(metric.map_function(reference, test, **options))
         except ImsimError:  # the table of scores gives the reason, save for that of `sam`
             continue
+        title = f"{name}: {MAP_TITLES.get(name, metric.title)}"
+        far = np.asarray(metric.map_dissimilarity(local), dtype=np.float64)
         scale = map_scale(name, pair.data_range)
-        pixels = scale.colours_of(_thin(local, pair.picture_step))
-        far = np.nan_to_num(np.where(np.isnan(local), scale.low, local) - scale.low)
-        far = far if scale.high > scale.low else -far
-        worst = _place(far) if far.max() > 0 else None
-        title = f"{name}: {'Gradient similarity' if name == 'gmsd' else metric.title}"
-        layers.append(Layer(name, title, pixels, local, scale, ("alike", "different"), worst))
+        layers.append(map_layer(pair, name, title, Map(local, far), scale))
     return layers
+
+
+def map_layer(pair: Pair, name: str, title: str, values: Map, scale: Scale) -> Layer:
+    """Show a map."""
+
+    def draw(step: Step) -> Array:
+        shown = values.values[blocks.worst(values.dissimilarity, step)]
+        return _hatched(pair, scale.colours_of(shown), step)
+
+    known = np.where(np.isnan(values.dissimilarity), -np.inf, values.dissimilarity)
+    differ = known.max() > 0 and (pair.differ & pair.mask).any()
+    worst = _place(known) if differ else None
+    return Layer(name, title, draw, scale, ("alike", "different"), worst, values)
 
 
 def _place(values: Array) -> tuple[int, int]:
@@ -149,40 +213,11 @@ def _place(values: Array) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def embedded(pair: Pair, layers: list[Layer]) -> str:
-    """Return the numbers as JSON, arrays in base64 of little-endian bytes."""
-    step = pair.number_step
-    kept = _thin(pair.mask, step)
-    content = {
-        "width": pair.width,
-        "height": pair.height,
-        "channels": pair.channels,
-        "step": step,
-        "rows": kept.shape[0],
-        "columns": kept.shape[1],
-        "mask": _base64(np.packbits(kept, bitorder="little")),
-        "layers": [
-            _numbers(layer, step, maps=index > 1)
-            for index, layer in enumerate(layer for layer in layers if layer.numbers is not None)
-        ],
-    }
-    return json.dumps(content).replace("<", "\\u003c")
+def overview_step(height: int, width: int) -> Step:
+    """Choose the blocks of the picture that is seen first.
 
-
-def _numbers(layer: Layer, step: int, *, maps: bool) -> dict[str, str]:
-    values = _thin(np.asarray(layer.numbers), step)
-    if maps or values.dtype.name == "float16":
-        values = values.astype(np.float32)
-    elif values.dtype.kind == "b":
-        values = values.astype(np.uint8)
-    elif values.dtype.name not in _TYPES:
-        values = values.astype(np.float64)
-    return {
-        "name": layer.name,
-        "dtype": values.dtype.name,
-        "values": _base64(values.astype(values.dtype.newbyteorder("<"))),
-    }
-
-
-def _base64(values: Array) -> str:
-    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
+    It has about as many pixels as the screen gives it: a browser that makes a picture smaller
+    averages, which would hide a line one pixel wide.
+    """
+    side = math.ceil(math.sqrt(height * width / 2**17))
+    return max(side, math.ceil(height / 700)), max(side, math.ceil(width / 1400))

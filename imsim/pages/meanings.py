@@ -27,3 +27,5 @@ MEANINGS = {
     "contrast of the whole image.",
 }
 """Name of the metric -> what it sees."""
+MAP_TITLES = {"gmsd": "Gradient similarity"}
+"""Name of the metric -> what its map holds, where that is not the score of each place."""

@@ -8,6 +8,7 @@ import html
 from importlib import resources
 
 from imsim.pages.colour import png
+from imsim.pages.text import readable
 from imsim.typing import Array
 
 _WITHOUT_END = {"br", "img", "input", "meta"}
@@ -48,7 +49,7 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
         if value is None or value is False:
             continue
         start += " " + key.rstrip("_").replace("_", "-")
-        start += "" if value is True else f'="{html.escape(str(value))}"'
+        start += "" if value is True else f'="{_escaped(value)}"'
     content = "".join(_inside(child) for child in children)
     return Html(f"<{start}>" if name in _WITHOUT_END else f"<{start}>{content}</{name}>")
 
@@ -156,7 +157,11 @@ def page(title: str, *body: object, script: str = "") -> str:
 
 
 def _inside(child: object) -> str:
-    return child if isinstance(child, Html) else html.escape(str(child))
+    return child if isinstance(child, Html) else _escaped(child)
+
+
+def _escaped(value: object) -> str:
+    return html.escape(readable(str(value)))
 
 
 def _digest(text: str) -> str:

@@ -1,51 +1,137 @@
 "use strict";
 // Linked pictures: one spot, marked on all of them, with the numbers of every layer there.
-(() => {
+(async () => {
   const root = document.documentElement;
   const data = JSON.parse(document.getElementById("data").textContent);
-  const arrays = {
-    uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array,
-    uint32: Uint32Array, int32: Int32Array, float32: Float32Array, float64: Float64Array,
-  };
-  for (const layer of data.layers) {
-    const bytes = Uint8Array.from(atob(layer.values), (c) => c.charCodeAt(0));
-    layer.numbers = new arrays[layer.dtype](bytes.buffer);
-    delete layer.values;
-  }
-  const [reference, test] = data.layers;
-  const mask = Uint8Array.from(atob(data.mask), (c) => c.charCodeAt(0));
+  const { width, height, channels } = data;
   const frames = [...document.querySelectorAll(".frame")];
-  const images = frames.map((frame) => frame.querySelector("img"));
+  const images = [...document.querySelectorAll(".frame img")];
   const spots = frames.map((frame) => frame.querySelector(".spot"));
-  const { width, height, step, columns, rows, channels } = data;
   const state = { x: 0, y: 0, shown: false, pinned: false, zoom: 1, left: 0, top: 0 };
-
+  const most = Math.max(64, width / 8, height / 8);
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+  // The way back from numbers.packed.
+  const arrays = {
+    uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array,
+    int32: Int32Array, uint64: BigUint64Array, int64: BigInt64Array, float32: Float32Array, float64: Float64Array,
+  };
+  async function inflated(text) {
+    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  }
+  async function unpacked(text, type, samples, columns, like) {
+    const bytes = await inflated(text);
+    const size = Math.min(type.BYTES_PER_ELEMENT, 4);
+    const stride = type.BYTES_PER_ELEMENT / size;
+    const row = samples * stride;
+    const words = new { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array }[size](bytes.length / size);
+    let next = 0;
+    for (let word = 0; word < row; word++) {
+      for (let byte = 0; byte < size; byte++) {
+        for (let i = word; i < words.length; i += row) words[i] |= bytes[next++] << (8 * byte);
+      }
+    }
+    if (like) {
+      const others = new words.constructor(like.buffer);
+      for (let i = 0; i < words.length; i++) words[i] += others[i];
+    } else {
+      for (let i = row; i < words.length; i++) {
+        if (i % (row * columns) >= row) words[i] += words[i - row];
+      }
+      for (let i = 0; i < words.length; i++) {
+        if (i % row >= stride) words[i] += words[i - stride];
+      }
+    }
+    return new type(words.buffer);
+  }
+
+  const { side } = data.pixels;
+  const columns = Math.ceil(width / side);
+  const rows = Math.ceil(height / side);
+  const type = arrays[data.pixels.dtype];
+  async function both(from, columns) {
+    const reference = await unpacked(from.reference, type, channels, columns);
+    return { reference, test: await unpacked(from.test, type, channels, columns, reference) };
+  }
+  const kept = await both(data.pixels, columns);
+  const mask = await inflated(data.pixels.mask);
+  const place = data.pixels.place && (await unpacked(data.pixels.place, Uint32Array, 1, columns));
+  const at = data.pixels.links ? data.pixels.links.at : [];
+  const linked = at.length ? await both(data.pixels.links, at.length) : null;
+  const mapSide = data.maps.side;
+  const mapColumns = Math.ceil(width / mapSide);
+  const maps = {};
+  for (const [name, values] of Object.entries(data.maps.values)) {
+    maps[name] = await unpacked(values, Float32Array, 1, mapColumns);
+  }
+
   const used = (cell) => (mask[cell >> 3] >> (cell & 7)) & 1;
+  const cellOf = (x, y) => Math.floor(y / side) * columns + Math.floor(x / side);
+  const pixel = (image, cell) => Array.from(image.subarray(cell * channels, (cell + 1) * channels));
 
   // The shortest decimal that tells the number from its neighbours of the same type.
   function text(value, digits) {
+    if (typeof value === "bigint") return String(value);
     if (Number.isNaN(value)) return "NaN";
     if (!Number.isFinite(value)) return value > 0 ? "∞" : "-∞";
     return String(Number(value.toPrecision(digits)));
   }
-  const digitsOf = (layer) => ({ float32: 7, float64: 15 })[layer.dtype] || 17;
-  const pixel = (layer, cell) =>
-    Array.from(layer.numbers.subarray(cell * channels, (cell + 1) * channels));
+  const digits = { float32: 7, float64: 15 }[data.pixels.dtype] || 17;
 
-  function values(cell) {
-    const a = pixel(reference, cell);
-    const b = pixel(test, cell);
-    const digits = Math.min(digitsOf(reference), digitsOf(test));
+  // How much a kept pixel differs; what cannot be subtracted differs most.
+  function distance(cell) {
+    if (!used(cell)) return -1;
+    let largest = 0;
+    for (let i = cell * channels; i < (cell + 1) * channels; i++) {
+      const [a, b] = [kept.reference[i], kept.test[i]];
+      if (a === b) continue;
+      const d = Math.abs(Number(b - a));
+      largest = Math.max(largest, Number.isNaN(d) ? Infinity : d);
+    }
+    return largest;
+  }
+
+  // Of the columns and rows of blocks that the pointer covers, the one that differs most.
+  function pick(x, y, w, h) {
+    let best = [Math.floor(x), Math.floor(y)];
+    if (w <= 1 && h <= 1) return best;
+    const ends = (from, size, number) =>
+      [from - size / 2, from + size].map((v) => clamp(Math.floor(v / side), 0, number - 1));
+    const [left, right] = ends(x, w, columns);
+    const [top, bottom] = ends(y, h, rows);
+    let largest = 0;
+    for (let j = top; j <= bottom; j++) {
+      for (let i = left; i <= right; i++) {
+        const d = distance(j * columns + i);
+        if (d > largest) [largest, best] = [d, [i * side, j * side]];
+      }
+    }
+    return best;
+  }
+
+  const block = (x, y, side) =>
+    [[x, width], [y, height]]
+      .map(([v, end]) => [v - (v % side), Math.min(v - (v % side) + side, end) - 1])
+      .map(([from, to]) => (from === to ? from : `${from} to ${to}`)).join(", ");
+
+  function values(x, y, link) {
+    const cell = cellOf(x, y);
+    const from = link < 0 ? kept : linked;
+    const a = pixel(from.reference, link < 0 ? cell : link);
+    const b = pixel(from.test, link < 0 ? cell : link);
     const found = {
-      reference: a.map((v) => text(v, digitsOf(reference))).join(", "),
-      test: b.map((v) => text(v, digitsOf(test))).join(", "),
-      difference: b.map((v, i) => (v > a[i] ? "+" : "") + text(v - a[i], digits)).join(", "),
+      reference: a.map((v) => text(v, digits)).join(", "),
+      test: b.map((v) => text(v, digits)).join(", "),
+      difference: b.map((v, i) => (v > a[i] ? "+" : "") + text(v === a[i] ? v - v || 0 : v - a[i], digits)).join(", "),
+      pixels: link < 0 ? block(x, y, side) : "–",
+      maps: block(x, y, mapSide),
     };
-    for (const layer of data.layers.slice(2)) {
-      const value = layer.numbers[cell];
+    for (const name of Object.keys(maps)) {
+      const value = maps[name][Math.floor(y / mapSide) * mapColumns + Math.floor(x / mapSide)];
       const missing = used(cell) ? "not scored" : "masked";
-      found[layer.name] = Number.isNaN(value) ? missing : text(value, 5);
+      found[name] = Number.isNaN(value) ? missing : text(value, mapSide > 1 ? 4 : 5);
     }
     return found;
   }
@@ -57,8 +143,7 @@
       image.style.transform = `translate(${-left * zoom * 100}%, ${-top * zoom * 100}%) scale(${zoom})`;
     }
     if (!state.shown) return;
-    const u = Math.min((state.x + 0.5) * step, width) / width;
-    const v = Math.min((state.y + 0.5) * step, height) / height;
+    const [u, v] = ofSpot();
     for (const spot of spots) {
       spot.style.left = `${(u - left) * zoom * 100}%`;
       spot.style.top = `${(v - top) * zoom * 100}%`;
@@ -66,18 +151,22 @@
   }
 
   function show(x, y) {
-    state.x = clamp(Math.floor(x), 0, columns - 1);
-    state.y = clamp(Math.floor(y), 0, rows - 1);
-    state.shown = true;
+    x = clamp(Math.floor(x), 0, width - 1);
+    y = clamp(Math.floor(y), 0, height - 1);
+    const link = at.findIndex(([i, j]) => i === x && j === y);
+    if (place && link < 0) {
+      const within = place[cellOf(x, y)];
+      x += (within % side) - (x % side);
+      y += Math.floor(within / side) - (y % side);
+    }
+    Object.assign(state, { x, y, shown: true });
     root.classList.add("spotted");
-    const cell = state.y * columns + state.x;
-    const found = values(cell);
-    const place = `${state.x * step}, ${state.y * step}`;
-    found.place = place + (used(cell) ? "" : " (masked)") + (state.pinned ? " (held)" : "");
+    const found = values(x, y, link);
+    found.place = `${x}, ${y}` + (used(cellOf(x, y)) ? "" : " (masked)") + (state.pinned ? " (held)" : "");
     for (const element of document.querySelectorAll("[data-value]")) {
       element.textContent = found[element.dataset.value];
     }
-    root.dataset.spot = place;
+    root.dataset.spot = `${x}, ${y}`;
     draw();
   }
 
@@ -87,7 +176,7 @@
   }
 
   function look(zoom, u, v) {
-    state.zoom = clamp(zoom, 1, 64);
+    state.zoom = clamp(zoom, 1, most);
     const room = 1 - 1 / state.zoom;
     state.left = clamp(u - 0.5 / state.zoom, 0, room);
     state.top = clamp(v - 0.5 / state.zoom, 0, room);
@@ -95,7 +184,7 @@
   }
 
   const middle = () => [state.left + 0.5 / state.zoom, state.top + 0.5 / state.zoom];
-  const ofSpot = () => [((state.x + 0.5) * step) / width, ((state.y + 0.5) * step) / height];
+  const ofSpot = () => [(state.x + 0.5) / width, (state.y + 0.5) / height];
   const actions = {
     in: () => look(state.zoom * 2, ...(state.shown ? ofSpot() : middle())),
     out: () => look(state.zoom / 2, ...middle()),
@@ -107,7 +196,7 @@
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (arrows[event.key]) {
-      const [dx, dy] = arrows[event.key].map((d) => d * (event.shiftKey ? 10 : 1));
+      const [dx, dy] = arrows[event.key].map((d) => d * side * (event.shiftKey ? 10 : 1));
       show(state.x + (state.shown ? dx : 0), state.y + (state.shown ? dy : 0));
       const [u, v] = ofSpot();
       const inside = (w, start) => w >= start && w <= start + 1 / state.zoom;
@@ -127,9 +216,10 @@
   let drag = null;
   function under(event) {
     const box = event.currentTarget.getBoundingClientRect();
-    const u = state.left + (event.clientX - box.left) / box.width / state.zoom;
-    const v = state.top + (event.clientY - box.top) / box.height / state.zoom;
-    return [(u * width) / step, (v * height) / step];
+    const [w, h] = [width / box.width / state.zoom, height / box.height / state.zoom];
+    const x = state.left * width + (event.clientX - box.left) * w;
+    const y = state.top * height + (event.clientY - box.top) * h;
+    return pick(x, y, w, h);
   }
   function onMove(event) {
     if (drag && state.zoom > 1) {
@@ -150,10 +240,9 @@
     const dragged = drag && drag.moved;
     drag = null;
     if (dragged) return;
-    const [x, y] = under(event).map(Math.floor);
-    const same = state.pinned && x === state.x && y === state.y;
-    show(x, y);
-    pin(!same);
+    const before = `${state.x}, ${state.y}`;
+    show(...under(event));
+    pin(!(state.pinned && before === `${state.x}, ${state.y}`));
   }
 
   for (const frame of frames) {
@@ -171,7 +260,7 @@
   function fromAddress() {
     const found = /^#(\d+),(\d+)$/.exec(location.hash);
     if (!found) return;
-    show(Number(found[1]) / step, Number(found[2]) / step);
+    show(Number(found[1]), Number(found[2]));
     pin(true);
   }
   for (const link of document.querySelectorAll("a[href^='#']")) {
@@ -179,4 +268,6 @@
   }
   fromAddress();
   root.dataset.ready = "yes";
-})();
+})().catch((error) => {
+  document.querySelector(".hint").textContent = `The values cannot be shown in this browser: ${error.message}`;
+});

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from imsim import METRICS, compare
+from imsim.pages.content import Content, content_of
 from imsim.pages.layers import (
     Layer,
     Pair,
     difference_layer,
-    embedded,
     image_layer,
     map_layers,
     pixels_of,
 )
 from imsim.pages.meanings import MEANINGS
+from imsim.pages.notes import THIN, notes_on
 from imsim.pages.page import Html, asset, page, picture, table, tag
+from imsim.pages.text import number, share, short
 from imsim.typing import ImageLike, MaskLike
 
 
@@ -30,12 +33,14 @@ def pair_report(
     data_range: float | None = None,
     channel_axis: int | None = None,
     names: tuple[str, str] = ("reference", "test"),
+    notes: Sequence[str] = (),
 ) -> str:
     """Show where two images differ, and by how much, on one self-contained HTML page.
 
-    Both images, their difference and every map stand side by side, on scales that do not depend
-    on the pixels. Pointing at a pixel shows its position and the values of all pictures there;
-    below, every score with what it means.
+    Both images, their difference and every map stand side by side. Pointing at a pixel shows its
+    position and the values of all pictures there; below, every score with what it means. The
+    scales of the difference and the maps follow from the data range and the bounds of the metric.
+    That of the images is the data range where they lie within it from 0 on, else what they span.
 
     Parameters
     ----------
@@ -51,13 +56,17 @@ def pair_report(
         channels by their mean.
     names : tuple of str
         What to call the images, such as the names of their files; any text is safe.
+    notes : sequence of str
+        What the reader must know of the images, such as what was done to them on the way here.
 
     Returns
     -------
     str
-        HTML, to be saved as UTF-8. It needs no network. The pixel values are embedded in their
-        own type, those of the maps as float32; images of more than 2**19 pixels are thinned out
-        to every k-th pixel, and the page says so. The scores are always those of all pixels.
+        HTML, to be saved as UTF-8. It needs no network, and takes at most 8 MB. Pixels and the
+        float32 values of maps are embedded as they are where there is room. Else they are those
+        of blocks, and the page says which: images show the mean of a block, the difference and
+        the maps its worst value; the readout gives the true values of the pixel that differs most.
+        The scores are always those of all pixels.
 
     Raises
     ------
@@ -99,35 +108,46 @@ def pair_report(
         difference_layer(pair),
         *map_layers(pair, reference, test, options),
     ]
+    content = content_of(pair, layers)
+    title = f"{names[1]} against {names[0]}"
+    details: Sequence[bytes | None] = content.details or [None] * len(layers)
+    figures = [
+        _figure(pair, layer, overview, detail)
+        for layer, overview, detail in zip(layers, content.overviews, details, strict=True)
+    ]
+    flat = pair.width > THIN * pair.height
     return page(
-        f"{names[1]} against {names[0]}",
-        tag("h1", f"{names[1]} against {names[0]}"),
+        title,
+        tag("h1", title),
         *_summary(pair),
-        _readout(pair, layers),
-        tag("div", *(_figure(pair, layer) for layer in layers), class_="pictures"),
+        tag("ul", *(tag("li", note) for note in notes), class_="notes") if notes else "",
+        _readout(pair, layers, content),
+        tag("div", *figures, class_="pictures flat" if flat else "pictures"),
         tag("h2", "Scores"),
         _score_table(scores, masked=not pair.mask.all()),
         tag("h2", "How to read the pictures"),
-        *_notes(pair, layers),
-        tag("script", Html(embedded(pair, layers)), type="application/json", id="data"),
+        *(tag("p", note, class_="note") for note in notes_on(pair, layers, content)),
+        tag("script", Html(content.data), type="application/json", id="data"),
         script=asset("pair.js"),
     )
 
 
-def _figure(pair: Pair, layer: Layer) -> Html:
-    small = "frame small" if max(pair.width, pair.height) <= 256 else "frame"
+def _figure(pair: Pair, layer: Layer, overview: bytes, detail: bytes | None) -> Html:
+    kind = "frame small" if max(pair.width, pair.height) <= 256 else "frame"
+    kind += " tall" if pair.height > THIN * pair.width else ""
     keys = "arrow keys move the spot, Enter holds it, plus and minus zoom"
     frame = tag(
         "div",
-        picture(layer.pixels, layer.title, draggable="false"),
+        picture(overview, layer.title, draggable="false"),
+        picture(detail, "", draggable="false", class_="detail") if detail else "",
         tag("span", class_="spot"),
-        class_=small,
+        class_=kind,
         tabindex=0,
         role="group",
         aria_label=f"{layer.title}; {keys}",
     )
     steps = np.array([[layer.scale.value_at(place) for place in np.linspace(0, 1, 256)]])
-    labels = [_short(layer.scale.value_at(place)) for place in (0, 0.5, 1)]
+    labels = [short(layer.scale.value_at(place)) for place in (0, 0.5, 1)]
     if layer.ends is not None:
         labels[0] += f" {layer.ends[0]}"
         labels[2] = f"{layer.ends[1]} {labels[2]}"
@@ -153,11 +173,17 @@ def _figure(pair: Pair, layer: Layer) -> Html:
     )
 
 
-def _readout(pair: Pair, layers: list[Layer]) -> Html:
-    entries = [("x, y", "place"), *((layer.name, layer.name) for layer in layers)]
+def _readout(pair: Pair, layers: list[Layer], content: Content) -> Html:
+    entries = [("x, y", "place")]
+    if content.pixel_side > 1:
+        entries.append(("which differs most in", "pixels"))
+    entries += [(layer.name, layer.name) for layer in layers]
+    if content.map_side > 1 and len(layers) > 3:
+        entries.append(("maps: the worst of", "maps"))
     # Fixed places, so that no value, however long, moves the pictures under the pointer.
     pixel = "longer" if pair.channels > 1 or pair.reference.dtype.itemsize > 2 else None
     room = {"place": "long", "reference": pixel, "test": pixel, "difference": pixel}
+    room |= {"pixels": "longer", "maps": "longer"}
     values = [
         tag("div", tag("dt", label), tag("dd", "–", data_value=value), class_=room.get(value))
         for label, value in entries
@@ -177,7 +203,7 @@ def _readout(pair: Pair, layers: list[Layer]) -> Html:
 
 def _summary(pair: Pair) -> list[Html]:
     used = int(pair.mask.sum())
-    differ = int(np.count_nonzero((pair.difference != 0).any(axis=-1) & pair.mask))
+    differ = int(np.count_nonzero(pair.differ & pair.mask))
     kind = pair.reference.dtype.name
     if pair.test.dtype != pair.reference.dtype:
         kind += f" and {pair.test.dtype.name}"
@@ -185,18 +211,20 @@ def _summary(pair: Pair) -> list[Html]:
     facts = f"{pair.width} × {pair.height} pixels, {kind}, {channels}, data range " + (
         f"{pair.data_range:g}. "
     )
-    if used < pair.mask.size:
-        facts += f"The mask uses {used} of {pair.mask.size} pixels ({used / pair.mask.size:.1%}). "
-    if pair.number_step > 1:
-        facts += f"Values are shown for one pixel in {pair.number_step} in both directions."
-    if not differ:
-        answer = "The images are equal at every pixel" + (" that the mask uses." if used else ".")
+    masked = used < pair.mask.size
+    if masked:
+        facts += f"The mask uses {used} of {pair.mask.size} pixels ({share(used, pair.mask.size)})."
+    if not used:
+        answer = "There is nothing inside the mask: no pixel was compared."
+    elif not differ:
+        answer = "The images are equal at every pixel" + (" that the mask uses." if masked else ".")
     else:
-        with np.errstate(invalid="ignore"):
-            largest = np.nanmax(np.abs(pair.difference[pair.mask]), initial=0.0)
+        largest = pair.difference[pair.mask]
+        largest = np.abs(largest[~np.isnan(largest)]).max(initial=0.0)
         answer = (
-            f"The images differ at {differ} of {used} pixels ({differ / used:.1%}), "
-            f"by at most {largest:.6g}."
+            f"The images differ at {differ} of {used} pixels "
+            + ("that the mask uses " if masked else "")
+            + f"({share(differ, used)}), by at most {number(float(largest))}."
         )
     return [tag("p", answer, class_="answer"), tag("p", facts, class_="note")]
 
@@ -205,15 +233,15 @@ def _score_table(scores: Any, *, masked: bool) -> Html:
     rows: list[list[object]] = []
     for name, metric in METRICS.items():
         title = metric.title + (" (experimental)" if metric.experimental else "")
-        about = [tag("span", title), tag("span", MEANINGS[name], class_="note")]
+        about = [tag("span", title), tag("span", MEANINGS.get(name, ""), class_="note")]
         score: object = "skipped"
         if name in scores:
             unit = f" {metric.unit}" if metric.unit not in ("", "I", "I^2") else ""
-            score = _number(float(scores[name])) + unit
+            score = number(float(scores[name])) + unit
         else:
             about.append(tag("span", scores.skipped[name], class_="note"))
         better = "higher" if metric.higher_is_better else "lower"
-        best = "depends" if math.isnan(metric.best) else _number(metric.best)
+        best = "depends" if math.isnan(metric.best) else number(metric.best)
         cell = Html("".join(about))
         rows.append([name, score, better, best, _interval(metric.bounds), cell])
     head: list[object] = ["metric", "score", "better", "best", "range", "what it sees"]
@@ -221,54 +249,5 @@ def _score_table(scores: Any, *, masked: bool) -> Html:
     return tag("div", table(head, rows, caption), class_="scores")
 
 
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    return f"{value:.6g}".replace("inf", "∞").replace("-", "−")
-
-
-def _short(value: float) -> str:
-    """Write a number for the end of a scale, where there is little room."""
-    digits = 5 if abs(value) < 1e5 else 3
-    mantissa, e, exponent = f"{value:.{digits}g}".replace("-", "−").partition("e+")
-    return f"{mantissa}e{int(exponent)}" if e else mantissa
-
-
 def _interval(bounds: tuple[float, float]) -> str:
-    low, high = (f"{value:.4g}".replace("inf", "∞").replace("-", "−") for value in bounds)
-    return f"{low} to {high}"
-
-
-def _notes(pair: Pair, layers: list[Layer]) -> list[Html]:
-    low, high = pair.scale.low, pair.scale.high
-    notes = [
-        "Every scale is fixed by the data range and the bounds of the metric, not by the pixels, "
-        "so that reports compare. The colours of the difference, se and imed follow the square "
-        "root, which shows small errors too. Grey in a map: not scored.",
-        "A map has the scores of the window, block or pixel at each place. The one of gmsd is the "
-        "gradient similarity, whose standard deviation is the score; the one of zncc takes "
-        "windows of 9 x 9 pixels.",
-    ]
-    outside = sum(
-        int(np.count_nonzero((image < low) | (image > high)))
-        for image in (pair.reference, pair.test)
-    )
-    if outside:
-        notes.append(f"{outside} values lie beyond the scale of {low:g} to {high:g} of the images.")
-    if not pair.mask.all():
-        notes.append("Striped pixels are masked: they influence no score.")
-    if pair.channels not in (1, 3):
-        notes.append(f"The pictures show the mean of the {pair.channels} channels.")
-    if pair.channels > 1:
-        notes.append("The difference shows the channel that differs most.")
-    for step, what in ((pair.picture_step, "Pictures"), (pair.number_step, "Values")):
-        if step > 1:
-            notes.append(
-                f"{what} are those of one pixel in {step} in both directions, to keep the page "
-                "small; the scores take all pixels."
-            )
-    missing = [name for name, metric in METRICS.items() if metric.map_function]
-    missing = [name for name in missing if name not in {layer.name for layer in layers}]
-    if missing:
-        notes.append(f"Not available for these images: the map of {', '.join(missing)}.")
-    return [tag("p", note, class_="note") for note in notes]
+    return f"{number(bounds[0], 4)} to {number(bounds[1], 4)}"

@@ -1,0 +1,90 @@
+"""Large pictures made small, so that no defect of a single pixel is lost."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from imsim.typing import Array
+
+Step = tuple[int, int]
+"""The rows and columns of a block; those at the lower and right edge may be smaller."""
+
+
+def shape(height: int, width: int, step: Step) -> tuple[int, int]:
+    """Return how many rows and columns of blocks there are."""
+    return math.ceil(height / step[0]), math.ceil(width / step[1])
+
+
+def worst(dissimilarity: Array, step: Step) -> tuple[Array, Array]:
+    """Find the least alike pixel of each block.
+
+    Parameters
+    ----------
+    dissimilarity : numpy.ndarray of float, shape (height, width)
+        Larger where less alike; NaN loses against every number.
+    step : tuple of int
+        The size of a block.
+
+    Returns
+    -------
+    tuple of numpy.ndarray of int, shape (rows, columns)
+        Rows and columns of the pixels, to index an image with; the first of equal ones.
+    """
+    height, width = dissimilarity.shape
+    rows, columns = shape(height, width, step)
+    padded = np.full((rows * step[0], columns * step[1]), -np.inf)
+    padded[:height, :width] = np.where(np.isnan(dissimilarity), -np.inf, dissimilarity)
+    blocks = padded.reshape(rows, step[0], columns, step[1]).swapaxes(1, 2)
+    within = blocks.reshape(rows, columns, -1).argmax(axis=-1)
+    row = np.arange(rows)[:, None] * step[0] + within // step[1]
+    column = np.arange(columns) * step[1] + within % step[1]
+    return row, column
+
+
+def total(values: Array, step: Step) -> Array:
+    """Add the values of each block, along the first two axes."""
+    for axis in (0, 1):
+        if step[axis] > 1:
+            starts = np.arange(0, values.shape[axis], step[axis])
+            values = np.add.reduceat(values, starts, axis=axis)
+    return values
+
+
+def mean(image: Array, mask: Array, step: Step) -> Array:
+    """Average each block: its pixels inside the mask, or all where it has none of these.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, shape (height, width, channels)
+        The values.
+    mask : numpy.ndarray of bool, shape (height, width)
+        True = use.
+    step : tuple of int
+        The size of a block.
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (rows, columns, channels)
+        The means.
+    """
+    values = image.astype(np.float64)
+    if step == (1, 1):
+        return values
+    used = mask | ~_spread(inside(mask, step), mask.shape, step)
+    values[~used] = 0
+    with np.errstate(invalid="ignore", over="ignore"):
+        means: Array = total(values, step) / total(used.astype(np.float64), step)[..., None]
+    return means
+
+
+def inside(mask: Array, step: Step) -> Array:
+    """Tell of each block whether any of its pixels is True."""
+    return total(mask.astype(np.intp), step) > 0
+
+
+def _spread(blocks: Array, size: tuple[int, ...], step: Step) -> Array:
+    """Give every pixel the value of its block."""
+    spread: Array = blocks.repeat(step[0], axis=0).repeat(step[1], axis=1)[: size[0], : size[1]]
+    return spread

@@ -1,0 +1,132 @@
+"""What a page holds of a pair of images: as much as keeps it small enough to be passed on."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from imsim.pages import blocks, numbers
+from imsim.pages.colour import small_png
+from imsim.pages.layers import Layer, Pair, differing, overview_step
+from imsim.typing import Array
+
+MOST_BYTES = 8_000_000
+"""The size of a page with all that is on it."""
+FRAME_BYTES = 150_000
+"""Of that, for text, style and script."""
+MAP_BYTES = 1_200_000
+"""Of that, at least, for the values of maps and for the pictures to zoom into."""
+FEW_PIXELS = 2**24
+"""Of larger images, no attempt is made to keep more pixels than these."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """Pictures and numbers of all layers."""
+
+    overviews: list[bytes]
+    """One PNG per layer."""
+    details: list[bytes] | None
+    """The same, finer, to zoom into; None if `overviews` have every pixel."""
+    detail_side: int
+    """The side of the blocks of `details`."""
+    pixel_side: int
+    """The side of the blocks that keep one pixel of the images."""
+    map_side: int
+    """The side of the blocks that keep one value of each map."""
+    data: str
+    """The numbers as JSON."""
+
+
+def content_of(pair: Pair, layers: list[Layer]) -> Content:
+    """Choose the finest blocks that keep the page within its size."""
+    first = overview_step(pair.height, pair.width)
+    overviews = [small_png(layer.draw(first)) for layer in layers]
+    seen = sum(numbers.text_size(len(png)) for png in overviews)
+    room = MOST_BYTES - FRAME_BYTES - seen
+    whole = max(pair.height, pair.width)
+    few = math.ceil(math.sqrt(pair.height * pair.width / FEW_PIXELS))
+    pixel_side, pixels = numbers.finest(
+        lambda side: _pixels(pair, layers, side), room - MAP_BYTES, few, whole
+    )
+    room -= len(json.dumps(pixels))
+    budget = room * 2 // 5
+    map_side, maps = numbers.finest(lambda side: _maps(layers, side, budget), budget, few, whole)
+    room -= len(json.dumps(maps))
+    coarse = max(first)
+    hopeful = min(max(1, int(coarse * math.sqrt(seen / max(room, 1))) - 1), coarse)
+    detail_side, details = numbers.finest(
+        lambda side: _details(layers, side, room), room, hopeful, coarse
+    )
+    data = {
+        "width": pair.width,
+        "height": pair.height,
+        "channels": pair.channels,
+        "pixels": pixels,
+        "maps": maps,
+    }
+    return Content(
+        overviews,
+        details if detail_side < coarse else None,
+        detail_side,
+        pixel_side,
+        map_side,
+        json.dumps(data).replace("<", "\\u003c"),
+    )
+
+
+def _details(layers: list[Layer], side: int, room: int) -> tuple[list[bytes] | None, int]:
+    pictures: list[bytes] = []
+    size = 0
+    for layer in layers:
+        pictures.append(small_png(layer.draw((side, side))))
+        size += numbers.text_size(len(pictures[-1]))
+        if size > room:
+            return None, size
+    return pictures, size
+
+
+def _pixels(pair: Pair, layers: list[Layer], side: int) -> tuple[dict[str, Any] | None, int]:
+    """Keep of each block the pixel that differs most."""
+    step = (side, side)
+    reference = numbers.plain(pair.reference, pair.test)
+    test = numbers.plain(pair.test, pair.reference)
+    content: dict[str, Any] = {"side": side, "dtype": reference.dtype.name}
+    if side > 1:
+        row, column = differing(pair, step)
+        place = row % side * side + column % side
+        content["place"] = numbers.packed(place.astype(np.uint32)[..., None])
+        at = sorted({layer.worst for layer in layers if layer.worst is not None})
+        rows, columns = (np.array([place[i] for place in at], dtype=int)[None] for i in (0, 1))
+        content["links"] = {
+            "at": [[x, y] for y, x in at],
+            **_both(reference[rows, columns], test[rows, columns]),
+        }
+        reference, test = reference[row, column], test[row, column]
+    used = blocks.inside(pair.mask, step)
+    content["mask"] = numbers.deflated(np.packbits(used, bitorder="little"))
+    content.update(_both(reference, test))
+    return content, len(json.dumps(content))
+
+
+def _both(reference: Array, test: Array) -> dict[str, str]:
+    return {"reference": numbers.packed(reference), "test": numbers.packed(test, reference)}
+
+
+def _maps(layers: list[Layer], side: int, budget: int) -> tuple[dict[str, Any] | None, int]:
+    """Keep of each block the value that is least alike."""
+    step = (side, side)
+    maps = {layer.name: layer.map for layer in layers if layer.map is not None}
+    values: dict[str, str] = {}
+    size = 0
+    for name, (local, dissimilarity) in maps.items():
+        kept = local[blocks.worst(dissimilarity, step)].astype(np.float32)
+        values[name] = numbers.packed((kept if side == 1 else numbers.rounded(kept))[..., None])
+        size += len(values[name])
+        if size > budget and len(values) < len(maps):
+            return None, size * len(maps) // len(values)  # as if the others were alike
+    return {"side": side, "values": values}, size

@@ -1,0 +1,89 @@
+"""What a reader of the report must know of its pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imsim import METRICS
+from imsim.pages.content import Content
+from imsim.pages.layers import Layer, Pair
+from imsim.pages.text import number, share
+
+THIN = 4
+"""An image is thin if one side is so many times the other; it gets more of the screen."""
+
+
+def notes_on(pair: Pair, layers: list[Layer], content: Content) -> list[str]:
+    """Say how the pictures are to be read, and what they cannot show."""
+    low, high = number(pair.scale.low), number(pair.scale.high)
+    notes = [
+        f"Both images are shown from {low} to {high}: {pair.scaled_to}. {_beyond(pair)}",
+        "The scales of the difference and the maps are fixed by the data range and the bounds of "
+        "the metric, not by the pixels, so that reports compare. The colours of the difference, se "
+        "and imed follow the square root, which shows small errors too. Grey in a map: not scored.",
+        "A map has the scores of the window, block or pixel at each place. The one of gmsd is the "
+        "gradient similarity, whose standard deviation is the score; the one of zncc takes "
+        "windows of 9 x 9 pixels.",
+    ]
+    if not pair.mask.all():
+        notes.append("Striped pixels are masked: they influence no score.")
+    if pair.channels not in (1, 3):
+        notes.append(f"The pictures show the mean of the {pair.channels} channels.")
+    if pair.channels > 1:
+        notes.append("The difference shows the channel that differs most.")
+    notes += _sizes(pair, content)
+    missing = [name for name, metric in METRICS.items() if metric.map_function]
+    missing = [name for name in missing if name not in {layer.name for layer in layers}]
+    if missing:
+        notes.append(f"Not available for these images: the map of {', '.join(missing)}.")
+    return notes
+
+
+def _beyond(pair: Pair) -> str:
+    """Say how many values inside the mask have no colour of their own."""
+    said = []
+    for which, image in (("reference", pair.reference), ("test", pair.test)):
+        values = image[pair.mask]
+        finite = np.isfinite(values)
+        broken = int(np.count_nonzero(~finite.all(axis=-1)))
+        below = int(np.count_nonzero(finite & (values < pair.scale.low)))
+        above = int(np.count_nonzero(finite & (values > pair.scale.high)))
+        for count, what in (
+            (below, f"lie below this scale ({share(below, values.size)}) and are black"),
+            (above, f"lie above it ({share(above, values.size)}) and are white"),
+        ):
+            if count:
+                said.append(f"Of the {which}, {count} values {what}.")
+        if broken:
+            said.append(f"Of the {which}, {broken} pixels are NaN or infinite, shown in magenta.")
+    differences = np.abs(pair.difference[pair.mask])
+    beyond = int(np.count_nonzero(differences[np.isfinite(differences)] > pair.data_range))
+    if beyond:
+        said.append(f"{beyond} differences are larger than the data range, the end of their scale.")
+    return " ".join(said)
+
+
+def _sizes(pair: Pair, content: Content) -> list[str]:
+    """Say what is not shown pixel by pixel."""
+    notes = []
+    if content.details is not None:
+        side = content.detail_side
+        zoomed = "every pixel" if side == 1 else f"blocks of {side} × {side} pixels"
+        notes.append(
+            "The pictures are smaller than the images: these show the mean of each block of pixels "
+            f"there, the difference and the maps its worst value. Zoomed in, they show {zoomed}. "
+            "Where several pixels lie under the pointer, the spot is on the one that differs most."
+        )
+    if content.pixel_side > 1:
+        notes.append(
+            f"To keep the page small, it holds one pixel of each {content.pixel_side} × "
+            f"{content.pixel_side}, the one that differs most, with its true place and values."
+        )
+    if content.map_side > 1:
+        notes.append(
+            "To keep the page small, the values of maps are the worst of each block of "
+            f"{content.map_side} × {content.map_side} pixels, with four digits."
+        )
+    if max(pair.height, pair.width) > THIN * min(pair.height, pair.width):
+        notes.append("The images are thin; their pictures may be stretched across.")
+    return notes

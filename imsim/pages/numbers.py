@@ -1,0 +1,110 @@
+"""The numbers under the pointer, packed for a page."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from imsim.typing import Array
+
+Content = TypeVar("Content")
+NUMBER_BITS = 12
+"""Bits of the mantissa that are kept of values of blocks; the page shows four digits of them."""
+
+
+def text_size(content: int) -> int:
+    """Return how many characters of base64 so many bytes take."""
+    return (content + 2) // 3 * 4
+
+
+def plain(image: Array, other: Array) -> Array:
+    """Return an image in the type that it shares with the other one, and JavaScript has."""
+    dtype = np.result_type(image, other)
+    if dtype.kind == "b":
+        dtype = np.dtype(np.uint8)
+    elif dtype.kind == "f":
+        dtype = np.dtype(np.float32 if dtype.itemsize <= 4 else np.float64)
+    return image.astype(dtype)
+
+
+def rounded(values: Array) -> Array:
+    """Keep the leading bits of float32, which compress better."""
+    last = np.uint32(1 << (23 - NUMBER_BITS))
+    words = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    up = np.where(np.isfinite(values), last >> 1, np.uint32(0))  # an infinity must not become NaN
+    result: Array = ((words + up) & ~(last - np.uint32(1))).view(np.float32)
+    return result
+
+
+def packed(image: Array, like: Array | None = None) -> str:
+    """Pack an image without loss: `pair.js` has the way back.
+
+    Numbers are seen as unsigned words. They are stored as what they exceed those of the image
+    `like` by or, without one, the words of the channel before, and of the pixel to the left. Bytes
+    of equal weight stand together, which compresses well.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, shape (rows, columns, channels)
+        Of a type that `plain` returns.
+    like : numpy.ndarray, optional
+        An image of the same shape and type.
+
+    Returns
+    -------
+    str
+        Deflated, in base64.
+    """
+    words = _words(image)
+    if like is not None:
+        left = words - _words(like)
+    else:
+        stride = words.shape[-1] // image.shape[-1]
+        left = words.copy()
+        left[..., stride:] -= words[..., :-stride]
+        left[:, 1:] -= left[:, :-1].copy()
+    planes = np.moveaxis(left, -1, 0)[..., None].view(np.uint8)
+    return deflated(np.moveaxis(planes, -1, 1))
+
+
+def deflated(values: Array) -> str:
+    """Return bytes in base64 of their zlib stream."""
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(values).tobytes())).decode("ascii")
+
+
+def _words(image: Array) -> Array:
+    little = np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("<"))
+    words: Array = little.view(f"<u{min(image.dtype.itemsize, 4)}")
+    return words
+
+
+def finest(
+    make: Callable[[int], tuple[Content | None, int]], budget: int, first: int, last: int
+) -> tuple[int, Content | None]:
+    """Find the smallest blocks whose content fits.
+
+    Parameters
+    ----------
+    make : callable
+        Takes the side of a block; returns the content and its size. It may stop early, and return
+        None, once the size is beyond the budget.
+    budget : int
+        The largest size.
+    first, last : int
+        The range of sides to try.
+
+    Returns
+    -------
+    tuple
+        The side, and the content; that of the last side if none fits.
+    """
+    side = first
+    while True:
+        content, size = make(side)
+        if size <= budget or side >= last:
+            return side, content
+        side = min(max(side + 1, int(side * (size / max(budget, 1)) ** 0.5)), last)

@@ -1,0 +1,83 @@
+"""Numbers, shares and names as text that says neither less nor more than is so."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+
+def readable(text: str) -> str:
+    r"""Write what cannot be seen, or not be saved as UTF-8, as escapes.
+
+    Parameters
+    ----------
+    text : str
+        Such as the name of a file. Bytes that the file system's encoding could not decode, which
+        Python keeps as surrogates, are read as UTF-8 where they are that.
+
+    Returns
+    -------
+    str
+        Without characters that only control others.
+
+    Examples
+    --------
+    >>> from imsim.pages import readable
+    >>> print(readable("caf\udcc3\udca9 \x1b.png"))
+    café \x1b.png
+    """
+    if text.isprintable():
+        return text
+    try:
+        content = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        content = text.encode("utf-8", "backslashreplace")
+    return "".join(
+        c.encode("unicode_escape").decode("ascii") if _unseen(c) else c
+        for c in content.decode("utf-8", "backslashreplace")
+    )
+
+
+def _unseen(character: str) -> bool:
+    """Tell whether it controls the text, such as its direction or its lines."""
+    category = unicodedata.category(character)
+    return category[0] == "C" or category in ("Zl", "Zp")
+
+
+def share(part: int, whole: int) -> str:
+    """Write a share in per cent; only none of it is 0%, and only all of it is 100%.
+
+    Parameters
+    ----------
+    part, whole : int
+        Counts; `part` is at most `whole`.
+
+    Returns
+    -------
+    str
+        With one decimal; beyond that, that it is less or more.
+
+    Examples
+    --------
+    >>> from imsim.pages import share
+    >>> share(1, 2_000_000), share(119_974, 120_000), share(1, 3), share(7, 7)
+    ('<0.1%', '>99.9%', '33.3%', '100%')
+    """
+    if part == whole or not part:
+        return "100%" if part else "0%"
+    if part / whole < 0.001:
+        return "<0.1%"
+    return ">99.9%" if part / whole > 0.999 else f"{part / whole:.1%}"
+
+
+def number(value: float, digits: int = 6) -> str:
+    """Write a number with so many significant digits."""
+    if math.isnan(value):
+        return "NaN"
+    return f"{value:.{digits}g}".replace("inf", "∞").replace("-", "−")
+
+
+def short(value: float) -> str:
+    """Write a number for the end of a scale, where there is little room."""
+    mantissa, e, exponent = number(value, 5 if abs(value) < 1e5 else 3).partition("e+")
+    return f"{mantissa}e{int(exponent)}" if e else mantissa
