@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from image_files import DEEP, GREY, NOISY, RGB, save
+from PIL import Image
 
 from imsim.cli import main
 
@@ -40,6 +42,37 @@ def test_images_of_stacks():
     stack = save("s.npy", np.stack([GREY, NOISY]))
     assert report(f"{stack}[0]", f"{stack}[1]") == 0
     assert "s.npy[1] against s.npy[0]" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_notes_stand_on_the_page(capsys):
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned
+    turned = save("turned.jpg", GREY, exif=exif)
+    nothing = save("mask.png", np.zeros(GREY.shape, bool))
+    assert report(turned, turned, "--mask", nothing) == 0
+    html = Path("page.html").read_text(encoding="utf-8")
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == 2
+    for note in notes:
+        assert f"<li>{note.removeprefix('imsim: note: ')}</li>" in html
+    assert "its orientation tag" in html
+    assert "There is nothing inside the mask" in html
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("caf\udcc3\udca9.png", "caf\u00e9.png"),  # as Python has it in the C locale
+        ("\udcff\x1b\n.png", r"\xff\x1b\n.png"),
+    ],
+)
+def test_names_of_any_bytes_make_a_valid_page(name, shown):
+    save("a.png", GREY)
+    Path(name).write_bytes(Path("a.png").read_bytes())
+    assert report("a.png", name) == 0
+    page = Path("page.html").read_bytes().decode("utf-8")
+    assert f"<h1>{shown} against a.png</h1>" in page
 
 
 def test_what_is_refused(capsys):

@@ -410,12 +410,13 @@ class TestSizes:
         ("pixels", "data_range", "low", "high", "what"),
         [
             (np.uint8([3, 9]), None, 0, 255, "the data range"),
-            (np.uint8([3, 200]), 100, 0, 255, "the data range"),
+            (np.uint8([3, 200]), 100, 0, 255, "8 bits"),
             (np.uint16([3, 4000]), 4095, 0, 4095, "the data range"),
             (np.uint16([3, 5000]), 4095, 3, 5000, "the smallest"),
             (np.int16([-1024, 0, 3071]), 4095, -1024, 3071, "the smallest"),
             (np.float32([-0.1, np.nan, np.inf, 1.2]), 1, -0.1, 1.2, "the smallest"),
-            (np.float32([-9999, -9999, -9999, 0.1, 0.2, 0.3, 0.4]), 1, 0.1, 0.4, "that holds most"),
+            (np.float32([-9999, -9999, -9999, 0.1, 0.2, 0.3, 0.4]), 1, 0, 1, "the data range"),
+            (np.float32([9e9, 9e9, -0.1, 0.2, 0.3]), 1, -0.1, 0.3, "that holds most"),
             (np.float32([-2, -2]), 1, -2, -1, "the smallest"),
             (np.float32([np.nan, np.nan]), 1, 0, 1, "the data range"),
         ],
@@ -430,9 +431,11 @@ class TestSizes:
         test = np.full((16, 16), 0.25)
         test[:4], test[4:7] = -9999, np.linspace(0, 1, 48).reshape(3, 16)
         text = pages.pair_report(np.full((16, 16), 0.5), test, data_range=1)
-        assert "Both images are shown from 0 to 1: the data range that holds most pixels." in text
+        assert "Both images are shown from 0 to 1: the data range." in text
         assert "Of the test, 64 values lie below this scale (25.0%) and are black." in text
         assert "64 differences are larger than the data range" in text
+        assert "64 values of se lie beyond the end of their scale." in text
+        assert "The pixels span 10000, which is more." in text
         assert "Of the reference" not in text
 
     def test_full_hd_takes_at_most_8_mb(self):

@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     ]
     for name, note in option_notes(reference, test, mask, arguments.data_range):
         notes.append(f"{name}: {note}")
+    notes = list(dict.fromkeys(notes))  # the same image may be given twice
     for note in notes:
         say(f"note: {note}")
     with patience():

@@ -72,19 +72,24 @@ def image_scale(pair: Pair) -> tuple[Scale, str]:
     used = used[np.isfinite(used)]
     nominal = 255.0 if pair.test.dtype == np.uint8 else pair.data_range
     low, high = (float(used.min()), float(used.max())) if used.size else (0.0, nominal)
+    what = "the smallest and the largest pixel of both"
+    if high - low > FAR * pair.data_range:
+        low, high = _fullest(used, pair.data_range)
+        what = "the stretch of one data range that holds most pixels"
     if low >= 0 and high <= nominal:
-        low, high, what = 0.0, nominal, "the data range"
-    elif high - low <= FAR * pair.data_range:
-        what = "the smallest and the largest pixel of both"
-    else:
-        ordered = np.sort(used.astype(np.float64)[:: 1 + used.size // 2**20])
-        ends = np.searchsorted(ordered, ordered + pair.data_range, side="right")
-        first = int((ends - np.arange(ordered.size)).argmax())
-        low, high = float(ordered[first]), float(ordered[ends[first] - 1])
-        what = "the data range that holds most pixels"
+        low, high = 0.0, nominal
+        what = "the data range" if nominal == pair.data_range else "the range of 8 bits"
     if low == high:
         high = low + pair.data_range
     return Scale(low, high, colours="grey"), what
+
+
+def _fullest(values: Array, length: float) -> tuple[float, float]:
+    """Return the ends of the stretch of this length that holds most values."""
+    ordered = np.sort(values.astype(np.float64)[:: 1 + values.size // 2**20])
+    ends = np.searchsorted(ordered, ordered + length, side="right")
+    first = int((ends - np.arange(ordered.size)).argmax())
+    return float(ordered[first]), float(ordered[ends[first] - 1])
 
 
 class Map(NamedTuple):

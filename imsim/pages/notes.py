@@ -17,7 +17,7 @@ def notes_on(pair: Pair, layers: list[Layer], content: Content) -> list[str]:
     """Say how the pictures are to be read, and what they cannot show."""
     low, high = number(pair.scale.low), number(pair.scale.high)
     notes = [
-        f"Both images are shown from {low} to {high}: {pair.scaled_to}. {_beyond(pair)}",
+        f"Both images are shown from {low} to {high}: {pair.scaled_to}. {_beyond(pair, layers)}",
         "The scales of the difference and the maps are fixed by the data range and the bounds of "
         "the metric, not by the pixels, so that reports compare. The colours of the difference, se "
         "and imed follow the square root, which shows small errors too. Grey in a map: not scored.",
@@ -39,7 +39,7 @@ def notes_on(pair: Pair, layers: list[Layer], content: Content) -> list[str]:
     return notes
 
 
-def _beyond(pair: Pair) -> str:
+def _beyond(pair: Pair, layers: list[Layer]) -> str:
     """Say how many values inside the mask have no colour of their own."""
     said = []
     for which, image in (("reference", pair.reference), ("test", pair.test)):
@@ -60,6 +60,11 @@ def _beyond(pair: Pair) -> str:
     beyond = int(np.count_nonzero(differences[np.isfinite(differences)] > pair.data_range))
     if beyond:
         said.append(f"{beyond} differences are larger than the data range, the end of their scale.")
+    for layer in layers:
+        if layer.map is not None and layer.scale.root:
+            beyond = int(np.count_nonzero(layer.map.values > layer.scale.high))
+            if beyond:
+                said.append(f"{beyond} values of {layer.name} lie beyond the end of their scale.")
     return " ".join(said)
 
 

@@ -211,6 +211,11 @@ def _summary(pair: Pair) -> list[Html]:
     facts = f"{pair.width} × {pair.height} pixels, {kind}, {channels}, data range " + (
         f"{pair.data_range:g}. "
     )
+    values = np.concatenate([image[pair.mask].ravel() for image in (pair.reference, pair.test)])
+    values = values[np.isfinite(values)]
+    span = float(values.max()) - float(values.min()) if values.size else 0.0
+    if span > pair.data_range * (1 + 1e-6):  # more than the rounding of floats
+        facts += f"The pixels span {number(span)}, which is more. "
     masked = used < pair.mask.size
     if masked:
         facts += f"The mask uses {used} of {pair.mask.size} pixels ({share(used, pair.mask.size)})."
