@@ -168,23 +168,27 @@ def test_images_of_any_shape_can_be_used(shape, reader, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "value", "change"),
-    [("int64", -(2**60) - 1, "+2"), ("float32", 0.1, "+0.7"), ("int16", -9, "+2")],
+    ("dtype", "before", "after", "change"),
+    [
+        ("int64", -(2**60) - 1, -(2**60) + 1, "+2"),
+        ("int16", -9, -11, "-2"),
+        ("float32", 0.1, 0.8, "+0.7"),
+        ("float32", 16777214, 16777216, "+2"),
+        ("float64", 0.1, 0.30000000000000004, "+0.2"),
+    ],
 )
-def test_numbers_of_any_type_are_read(dtype, value, change, reader, tmp_path, monkeypatch):
+def test_numbers_of_any_type_are_read(dtype, before, after, change, reader, tmp_path, monkeypatch):
     """Without scores and maps, whose kernels need not be compiled for this."""
     scores = imsim.compare(np.eye(3, dtype=np.uint8), np.eye(3, dtype=np.uint8))
     monkeypatch.setattr(pair, "compare", lambda *_, **__: scores)
     monkeypatch.setattr(pair, "map_layers", lambda *_: [])
     reference = np.arange(12).reshape(3, 4).astype(dtype) - np.array(5, dtype)
     test = reference.copy()
-    reference[1, 2] = value
-    test[1, 2] = value + 2 if dtype[0] == "i" else 0.8
+    reference[1, 2], test[1, 2] = before, after
     path = tmp_path / "report.html"
     path.write_text(pages.pair_report(reference, test, data_range=9), encoding="utf-8")
     reader.open(path)
     found = reader.follow("difference")
-    assert found["reference"] == str(value)
-    assert found["test"] == (str(value + 2) if dtype[0] == "i" else "0.8")
+    assert (found["reference"], found["test"]) == (str(before), str(after))
     assert found["difference"] == change
     assert reader.press(Keys.ARROW_RIGHT)["reference"] == "2"

@@ -6,7 +6,7 @@ import numpy as np
 
 from imsim import METRICS
 from imsim.pages.content import Content
-from imsim.pages.layers import Layer, Pair
+from imsim.pages.layers import Layer, Pair, overview_step
 from imsim.pages.text import number, share
 
 THIN = 4
@@ -71,13 +71,14 @@ def _beyond(pair: Pair, layers: list[Layer]) -> str:
 def _sizes(pair: Pair, content: Content) -> list[str]:
     """Say what is not shown pixel by pixel."""
     notes = []
-    if content.details is not None:
+    rows, columns = overview_step(pair.height, pair.width)
+    if rows * columns > 1:
         side = content.detail_side
-        zoomed = "every pixel" if side == 1 else f"blocks of {side} × {side} pixels"
+        finer = "every pixel" if side == 1 else f"blocks of {side} × {side} pixels"
         notes.append(
-            "The pictures are smaller than the images: these show the mean of each block of pixels "
-            f"there, the difference and the maps its worst value. Zoomed in, they show {zoomed}. "
-            "Where several pixels lie under the pointer, the spot is on the one that differs most."
+            f"The pictures show blocks of {columns} × {rows} pixels, the images by their mean, the "
+            "difference and the maps by their worst value"
+            + (f"; zoomed in, {finer}." if content.details is not None else ".")
         )
     if content.pixel_side > 1:
         notes.append(

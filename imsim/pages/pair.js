@@ -71,14 +71,25 @@
   const cellOf = (x, y) => Math.floor(y / side) * columns + Math.floor(x / side);
   const pixel = (image, cell) => Array.from(image.subarray(cell * channels, (cell + 1) * channels));
 
-  // The shortest decimal that tells the number from its neighbours of the same type.
-  function text(value, digits) {
-    if (typeof value === "bigint") return String(value);
-    if (Number.isNaN(value)) return "NaN";
-    if (!Number.isFinite(value)) return value > 0 ? "∞" : "-∞";
-    return String(Number(value.toPrecision(digits)));
+  // The shortest decimal that tells a pixel from its neighbours of the same type.
+  const single = data.pixels.dtype === "float32";
+  const double = data.pixels.dtype === "float64";
+  function exact(value) {
+    for (let digits = 6; single && digits < 9; digits++) {
+      if (Math.fround(Number(value.toPrecision(digits))) === value) return text(value, digits);
+    }
+    return text(value, single ? 9 : 17);
   }
-  const digits = { float32: 7, float64: 15 }[data.pixels.dtype] || 17;
+  function text(value, digits) {
+    if (Number.isNaN(value)) return "NaN";
+    if (value === Infinity || value === -Infinity) return value > 0 ? "∞" : "-∞";
+    return String(digits < 17 ? Number(value.toPrecision(digits)) : value);
+  }
+  function change(from, to) {
+    if (from === to) return "0";
+    const value = single ? exact(Math.fround(to - from)) : text(to - from, double ? 15 : 17);
+    return (to > from ? "+" : "") + value;
+  }
 
   // How much a kept pixel differs; what cannot be subtracted differs most.
   function distance(cell) {
@@ -122,9 +133,9 @@
     const a = pixel(from.reference, link < 0 ? cell : link);
     const b = pixel(from.test, link < 0 ? cell : link);
     const found = {
-      reference: a.map((v) => text(v, digits)).join(", "),
-      test: b.map((v) => text(v, digits)).join(", "),
-      difference: b.map((v, i) => (v > a[i] ? "+" : "") + text(v === a[i] ? v - v || 0 : v - a[i], digits)).join(", "),
+      reference: a.map(exact).join(", "),
+      test: b.map(exact).join(", "),
+      difference: b.map((v, i) => change(a[i], v)).join(", "),
       pixels: link < 0 ? block(x, y, side) : "–",
       maps: block(x, y, mapSide),
     };

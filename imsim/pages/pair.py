@@ -196,7 +196,10 @@ def _readout(pair: Pair, layers: list[Layer], content: Content) -> Html:
             ("whole", "whole", "show the whole pictures"),
         )
     ]
-    hint = "Point at a pixel, or tap it; a click holds the spot. Arrow keys move it, + and − zoom."
+    hint = (
+        "Point at a pixel, or tap it; of several under the pointer, the one that differs most "
+        "counts. A click holds the spot. Arrow keys move it, + and − zoom."
+    )
     line = tag("p", tag("span", *buttons, class_="controls"), tag("span", hint, class_="note hint"))
     return tag("div", line, tag("dl", *values, aria_live="polite"), class_="readout")
 
