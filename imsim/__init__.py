@@ -1,5 +1,6 @@
 """Image similarity: thirteen metrics, one API, masks and batches."""
 
+from imsim import _interrupt  # noqa: F401 - first, since the others take time to import
 from imsim._version import __version__
 from imsim.comparison import Comparison, compare
 from imsim.engine import set_engine

@@ -16,7 +16,17 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "typing": set(),
     "_version": set(),
-    "__init__": {"_version", "comparison", "engine", "masks", "metrics", "registry", "workers"}
+    "_interrupt": set(),
+    "__init__": {
+        "_interrupt",
+        "_version",
+        "comparison",
+        "engine",
+        "masks",
+        "metrics",
+        "registry",
+        "workers",
+    }
     | LEAVES,
     # A metric checks its own options where it declares them.
     "metrics": {"registry", "engine", "portable", "validation"} | LEAVES,
@@ -30,7 +40,17 @@ ALLOWED: dict[str, set[str]] = {
     "registry": LEAVES,
     # Of the engine, the check of input that is wrong for every metric.
     "comparison": {"registry", "engine", "validation"} | LEAVES,
-    "cli": {"", "cli", "_images", "_version", "anomaly", "comparison", "pages", "registry"}
+    "cli": {
+        "",
+        "_interrupt",
+        "cli",
+        "_images",
+        "_version",
+        "anomaly",
+        "comparison",
+        "pages",
+        "registry",
+    }
     | LEAVES,
     "_images": {"_images"} | LEAVES,
     # Colour maps and self-contained HTML pages, which command and workflow share.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
+import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+from imsim import _interrupt
 from imsim.cli.listing import facts
 from imsim.cli.parser import command_parser as _parser
-from imsim.cli.terminal import say, write
+from imsim.cli.terminal import flush, say, unforeseen, write
 from imsim.errors import EmptyMaskWarning, ImsimError
 
 __all__ = ["facts", "main"]
@@ -27,14 +31,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 on success; 1 if a score is beyond its limit, or the reader of the output went away;
-        2 after any error; 130 if interrupted.
+        0 on success; 1 if a score is beyond its limit; 2 after any error, also if the output
+        cannot be written or its reader went away; 130 if interrupted.
     """
-    for stream in (sys.stdout, sys.stderr):
-        # The name of a file need not be text in the encoding of the terminal.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    arguments = _parser().parse_args(argv)
+    try:
+        with _interruptible():
+            return _guarded(lambda: _command(argv))
+    except KeyboardInterrupt:  # in the instant before anything could take it
+        return _interrupt.INTERRUPTED
+
+
+def _command(argv: Sequence[str] | None) -> int:
+    _make_streams_safe()
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as end:  # help, or wrong usage
+        status = int(end.code or 0)
+        raise SystemExit(_guarded(lambda: flush(status))) from None
     caught: dict[str, None] = {}
     masked = getattr(arguments, "mask", None) is not None  # a note then names the mask
     with warnings.catch_warnings():
@@ -43,10 +56,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = lambda message, kind, *_, **__: (
             None if masked and kind is EmptyMaskWarning else caught.setdefault(str(message))
         )
-        status = _run(arguments)
+        status = _guarded(lambda: _run(arguments))
     for message in caught:
         say(f"warning: {message}")
     return status
+
+
+def _guarded(run: Callable[[], int]) -> int:
+    """Return the status of what is run, whatever happens to it."""
+    try:
+        return run()
+    except BrokenPipeError:
+        return 2
+    except KeyboardInterrupt as end:
+        say(f"interrupted{end}")
+        return _interrupt.INTERRUPTED
+    except (ImsimError, ImportError) as error:
+        say(f"error: {error}")
+    except Exception as error:
+        # Not Python's own status for this, 1, which is that of scores beyond a limit.
+        say(f"error: imsim itself failed, please report this: {unforeseen(error)}")
+    return 2
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt, where it ended the process since its start."""
+    if signal.getsignal(signal.SIGINT) is not _interrupt.leave:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, _interrupt.leave)
+
+
+def _make_streams_safe() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # The name of a file need not be text in the encoding of the terminal.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    # A file must not get the number of a stream that was closed: messages would go into it.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -59,13 +113,5 @@ def _run(arguments: argparse.Namespace) -> int:
             except StopIteration as end:
                 return int(end.value or 0)
             write(text)
-    except (ImsimError, ImportError) as error:
-        say(f"error: {error}")
-        return 2
-    except BrokenPipeError:
-        return 1
-    except KeyboardInterrupt as end:
-        say(f"interrupted{end}")
-        return 130
     finally:
         output.close()  # whatever file is being written is ended properly

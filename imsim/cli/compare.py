@@ -10,15 +10,15 @@ from typing import Any
 
 import imsim
 from imsim._images import ImageFile
-from imsim.cli.jobs import Failure, Job, Jobs
+from imsim.cli.jobs import Job, Jobs
 from imsim.cli.limits import parse_limits, parse_metrics
 from imsim.cli.maps import scales
 from imsim.cli.messages import Report
 from imsim.cli.outputs import check_data_range, check_maps, check_output, output_format
-from imsim.cli.pairing import Pairing, pair_files
+from imsim.cli.pairing import Failure, Pairing, pair_files
 from imsim.cli.scoring import Result, Settings, scored
 from imsim.cli.summary import by_reason
-from imsim.cli.terminal import patience, progress, shortened, width, write
+from imsim.cli.terminal import patience, progress, shortened, shown, width, write
 from imsim.cli.writers import Csv, Json, Record, Writer, another_run, same_score
 from imsim.comparison import Comparison
 from imsim.errors import ImsimError
@@ -113,7 +113,7 @@ def _rows(
         for result in scored(work, settings, arguments.workers or imsim.get_workers()):
             done_waiting()
             if isinstance(result, Failure):
-                report.fail(result.message)
+                report.fail(result)
             else:
                 if writer is not None:
                     writer.row(_record(result, nested=nested))
@@ -176,7 +176,9 @@ def _left(
             item.close()
             yield Failure(
                 f"{item.test}: its maps would be called {item.stem}, like those of {other}; "
-                "rename one of the files"
+                "rename one of the files",
+                item.reference,
+                item.test,
             )
         elif isinstance(item, Job) and (item.reference, item.test) in done:
             item.close()
@@ -194,7 +196,7 @@ class _Text:
         self.metrics = metrics
         self.width = width()
         room = self.width - (2 + SCORE_WIDTH) * len(metrics)
-        longest = max(len(pair.name) for pair in found.pairs) + len("[999]")
+        longest = max((len(shown(pair.name)) for pair in found.pairs), default=0) + len("[999]")
         self.rows_fit = room >= NAME_WIDTH
         self.name_width = min(room, max(longest, NAME_WIDTH))
         self._gap = ""
@@ -203,7 +205,7 @@ class _Text:
         """Yield the table of a pair, or its row."""
         if not self.many:
             comparison = Comparison(dict(result.scores), {})
-            yield f"{self._gap}{result.test}: {result.description}\n{comparison}"
+            yield f"{self._gap}{shown(result.test)}: {result.description}\n{comparison}"
             for names, reason in by_reason(result.skipped):
                 yield f"skipped: {names}: {reason}"
         elif self.rows_fit:
@@ -228,11 +230,11 @@ class _Text:
         if summary.pairs:
             yield summary.table(self.width)
         if arguments.output:
-            yield f"A row per pair: {arguments.output}"
+            yield f"A row per pair: {shown(arguments.output)}"
         elif not self.rows_fit:
             yield "A row per pair: -o FILE.csv, or fewer --metrics"
         if arguments.maps:
-            text = f"Maps: {arguments.maps}; {scales(self.metrics, arguments.data_range)}"
+            text = f"Maps: {shown(arguments.maps)}; {scales(self.metrics, arguments.data_range)}"
             yield textwrap.fill(text, self.width, subsequent_indent="  ", break_long_words=False)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from imsim._images import ImageFile, ImageFileError, Picture, as_mask
-from imsim.cli.pairing import FilePair, Pairing
+from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.errors import ImsimError
 
 Array = np.ndarray[Any, Any]
@@ -31,12 +31,6 @@ class Job(NamedTuple):
     stem: str
     read: Callable[[], tuple[Picture, Picture, Mask | None]]
     close: Callable[[], None]
-
-
-class Failure(NamedTuple):
-    """A pair that could not be scored."""
-
-    message: str
 
 
 class Shared:
@@ -115,7 +109,7 @@ class Jobs:
                 _check_counts(test, reference, mask)
             except ImsimError as error:
                 self._close(own)
-                yield Failure(str(error))
+                yield Failure(str(error), pair.reference, pair.test)
                 continue
             if bar is not None:
                 bar.total += len(test) - 1

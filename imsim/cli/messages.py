@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imsim.cli.jobs import Shared
 from imsim.cli.limits import beyond
-from imsim.cli.pairing import Pairing
+from imsim.cli.pairing import Failure, Pairing
 from imsim.cli.scoring import Result
 from imsim.cli.summary import Notes, Summary, Tally, by_reason
 from imsim.cli.terminal import say
@@ -17,7 +17,7 @@ class Report:
         self.summary = Summary(metrics)
         self.limits, self.required = limits, required
         self.notes, self.skips = Notes(), Tally()
-        self.failures = self.beyond = self.unmatched = 0
+        self.failures = self.beyond = self.unmatched = self.odd = 0
 
     def start(self, found: Pairing, shared: list[Shared]) -> None:
         """Say what is wrong with the choice of files."""
@@ -30,13 +30,17 @@ class Report:
         for file in shared:
             for note in file.notes:
                 say(f"note: {file.file.path}: {note}")
-        for message in found.without_mask:
-            self.fail(message)
+        if found.odd:
+            number = len(found.odd)
+            say(f"note: no files but pipes or devices, left aside: {number}, e.g. {found.odd[0]}")
+        self.odd = len(found.odd)
+        for failure in found.failed:
+            self.fail(failure)
 
-    def fail(self, message: str) -> None:
-        """Count and name a file that cannot be scored."""
+    def fail(self, failure: Failure) -> None:
+        """Count and name what cannot be scored."""
         self.failures += 1
-        say(f"error: {message}")
+        say(f"error: {failure.message}")
 
     def add(self, result: Result) -> None:
         """Take a result."""
@@ -69,6 +73,8 @@ class Report:
             files = "1 file has" if self.unmatched == 1 else f"{self.unmatched} files have"
             counted = "counts" if self.unmatched == 1 else "count"
             say(f"{files} no partner, and {counted} as failed")
-        if self.failures or self.skips:
+        if self.limits and self.odd:
+            say("error: what was left aside as a pipe or device was not compared")
+        if self.failures or self.skips or (self.limits and self.odd):
             return 2
         return 1 if self.limits and (self.beyond or self.unmatched) else 0

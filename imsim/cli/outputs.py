@@ -82,8 +82,9 @@ def check_maps(folder: str | None, inputs: Iterable[str], pairs: Iterable[FilePa
     """Make the folder of maps, and refuse to write two maps to one file."""
     if folder is None:
         return
-    stem, count = Counter(pair.stem for pair in pairs).most_common(1)[0]
-    if count > 1:
+    for stem, count in Counter(pair.stem for pair in pairs).most_common(1):
+        if count == 1:
+            break
         raise OptionError(
             f"--maps: {count} images are called {stem}, and their maps would replace each other; "
             "compare them one after the other"

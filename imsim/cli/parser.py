@@ -16,6 +16,7 @@ Files and folders:
   TEST is a folder          REF against every image in it and in its folders
   REF and TEST are folders  files of the same path, endings aside, are
                             compared; those without a partner are named
+Links are followed. Pipes and devices in folders are left aside and named.
 
 JPEG; PNG; TIFF of 1 bit, of integers of 8 bits or more, or of floats; .npy;
 .npz (one array, or FILE.npz:NAME). A TIFF of several pages, and an array of
@@ -36,9 +37,9 @@ Rows are written as soon as they are known.
 
 Exit status: 0 if every pair was scored by every metric that --metrics names,
 or by at least one without --metrics; 2 otherwise: a damaged file is named,
-counted and skipped; 2 also if an option could not be used or the output not
-be written; else 1 if a score is beyond its --fail-under or the reader of the
-output went away; 130 if interrupted.
+counted and skipped; 2 also if an option could not be used, the output not be
+written, or its reader went away; else 1 if a score is beyond its --fail-under
+or a file has no partner there; 130 if interrupted.
 """
 
 RANGE_HELP = (

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import imsim
 from imsim._images import Picture
-from imsim.cli.jobs import Failure, Job, Mask
+from imsim.cli.jobs import Job, Mask
 from imsim.cli.maps import write_maps
+from imsim.cli.pairing import Failure
+from imsim.cli.terminal import unforeseen
 from imsim.comparison import compare
 from imsim.errors import ImsimError
 from imsim.registry import METRICS
@@ -86,9 +88,12 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
     try:
         return _score(item, settings)
     except ImsimError as error:
-        return Failure(str(error))
+        return Failure(str(error), item.reference, item.test)
     except MemoryError:
-        return Failure(f"{item.test}: too large for the memory of this machine")
+        reason = "too large for the memory of this machine"
+    except Exception as error:  # whatever it is, the pairs after this one are scored
+        reason = f"could not be scored: {unforeseen(error)}"
+    return Failure(f"{item.test}: {reason}", item.reference, item.test)
 
 
 def _score(job: Job, settings: Settings) -> Result:

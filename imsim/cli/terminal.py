@@ -7,8 +7,10 @@ import os
 import shutil
 import sys
 import threading
+import traceback
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from imsim.errors import ImsimError
@@ -20,28 +22,97 @@ _bars: list[Any] = []  # the progress bar on display, if there is one
 
 def write(text: str) -> None:
     """Print to standard output; raise BrokenPipeError if its reader went away."""
+    if sys.stdout is None:  # it was closed before the command began
+        raise ImsimError("standard output cannot be written: it is closed")
+    _print(text)
+
+
+def _print(text: str, end: str = "\n") -> None:
     try:
-        print(text, flush=True)
+        print(text, end=end, flush=True)
     except OSError as error:
-        # Python flushes standard output once more at exit; give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise
         raise ImsimError(f"standard output cannot be written: {error.strerror}") from error
 
 
+def flush(status: int) -> int:
+    """Write what the parser of arguments has left in the buffer, and return the status.
+
+    Raises
+    ------
+    ImsimError
+        If it cannot be written.
+    BrokenPipeError
+        If its reader went away.
+    """
+    if sys.stdout is not None:
+        _print("", end="")
+    return status
+
+
 def say(message: str) -> None:
-    """Print a message to standard error, above the progress bar if there is one."""
-    if _bars:
-        _bars[0].write(f"imsim: {message}", file=sys.stderr)
-    else:
-        print(f"imsim: {message}", file=sys.stderr)
+    """Print a message to standard error, above the progress bar if there is one.
+
+    If nobody can read it, that changes nothing: the exit status says what happened.
+    """
+    if sys.stderr is None:
+        return
+    line = f"imsim: {shown(message)}"
+    try:
+        if _bars:
+            _bars[0].write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+    except OSError:
+        _abandon(sys.stderr)
+
+
+def _abandon(stream: Any) -> None:
+    """Give a stream somewhere to go: Python flushes it once more at the end of the process."""
+    with suppress(OSError):  # it has no number where a caller put another in its place
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def shown(text: str) -> str:
+    """Return a name as a terminal may show it: on one line, and with nothing that acts on it.
+
+    Control characters, and those that turn the direction of writing, are shown as escapes. Bytes
+    that are no text in the encoding of the system are shown as UTF-8 if they are that.
+    """
+    try:
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a half of a character, which only Windows has in names
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    if text.isprintable():
+        return text
+    return "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    category = unicodedata.category(character)
+    if category[0] != "C" and category not in ("Zl", "Zp"):
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def unforeseen(error: BaseException) -> str:
+    """Describe an error that imsim does not foresee, and where it arose."""
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({os.path.basename(frame.filename)}:{frame.lineno})" for frame in place)
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def on_terminal(stream: Any) -> bool:
+    """Tell whether somebody looks at a stream, which may be closed."""
+    return stream is not None and stream.isatty()
 
 
 @contextmanager
 def progress(total: int, unit: str, *, rows: bool = False) -> Iterator[Any]:
     """Show a progress bar on a terminal, unless `rows` are printed there, and yield it or None."""
-    if total < 2 or not sys.stderr.isatty() or (rows and sys.stdout.isatty()):
+    if total < 2 or not on_terminal(sys.stderr) or (rows and on_terminal(sys.stdout)):
         yield None
         return
     from tqdm import tqdm
@@ -57,7 +128,7 @@ def progress(total: int, unit: str, *, rows: bool = False) -> Iterator[Any]:
 @contextmanager
 def patience() -> Iterator[Callable[[], None]]:
     """Say on a terminal what takes so long, unless the yielded function is called in time."""
-    if not sys.stderr.isatty():
+    if not on_terminal(sys.stderr):
         yield lambda: None
         return
     text = "note: a metric is compiled when it is first used; all thirteen take half a minute, once"
@@ -72,7 +143,7 @@ def patience() -> Iterator[Callable[[], None]]:
 
 def width() -> int:
     """Return the width of the terminal, or 80."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
+    return shutil.get_terminal_size().columns if on_terminal(sys.stdout) else 80
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -83,7 +154,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """Take out the middle of a text that is too long; its ends tell more."""
+    """Take out the middle of a name that is too long to be shown; its ends tell more."""
+    text = shown(text)
     if len(text) <= length:
         return text
     tail = (length - 3) * 2 // 3

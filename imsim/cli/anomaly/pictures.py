@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from imsim._images import ImageFile, ImageFileError, Picture
-from imsim.cli.pairing import NO_IMAGE, Folder
+from imsim.cli.folders import NO_IMAGE, Folder
 from imsim.cli.summary import Notes
 from imsim.cli.terminal import progress, say
 from imsim.errors import ImsimError
@@ -43,6 +43,10 @@ class Pictures:
             if os.path.isdir(path):
                 folder = Folder(path, left_aside)
                 self.files += map(folder.path, folder.names)
+                for message in folder.unread:
+                    self.fail(message)
+                for odd in folder.odd:
+                    self.fail(f"{odd}: is no file but a pipe or a device")
                 if not folder.names:
                     self.fail(f"{path}: {NO_IMAGE}")
             else:

@@ -1,0 +1,46 @@
+"""Ctrl-C while the command starts and ends: it stops at once, without a traceback.
+
+Python imports this package, which takes some tenths of a second, before any line of the command
+runs. So the package itself sees to it, but only in a process that was started as the command.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+INTERRUPTED = 130
+"""The exit status, that of a shell for this signal."""
+_PROGRAMS = {"imsim", "imsim.exe", "imsim-script.py"}
+
+
+def leave(*_: Any) -> None:
+    """End the process; nothing is under way yet, or any more."""
+    try:
+        os.write(2, b"imsim: interrupted\n")
+    finally:
+        os._exit(INTERRUPTED)
+
+
+def watch() -> None:
+    """Let Ctrl-C end the process quietly, if it was started as the command."""
+    if (
+        _is_command()
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):
+        signal.signal(signal.SIGINT, leave)
+
+
+def _is_command() -> bool:
+    program = sys.argv[0] if sys.argv else ""
+    if program == "-m":  # while Python looks for the module
+        following = sys.orig_argv[sys.orig_argv.index("-m") + 1 :] if "-m" in sys.orig_argv else []
+        return bool(following) and following[0] in ("imsim", "imsim.cli")
+    return os.path.basename(program) in _PROGRAMS
+
+
+watch()

@@ -1,0 +1,130 @@
+"""The exit status of the command, whatever becomes of its streams and of its start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_files import GREY, NOISY, save
+
+import imsim
+from imsim.cli import main
+from imsim.cli.terminal import shown
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="closes streams by a shell")
+HOME = str(Path(imsim.__file__).parents[1])
+GATE = "--metrics rmse --fail-under rmse=0"
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", HOME)
+    save("a.png", GREY), save("b.png", NOISY)
+
+
+def shell(line):
+    """Run a line in which IMSIM is the command, and return its status and what it printed."""
+    line = line.replace("IMSIM", f"{sys.executable} -m imsim")
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (f"IMSIM compare a.png a.png {GATE} 2>&-", 0),
+        (f"IMSIM compare a.png a.png {GATE} >&-", 2),
+        (f"IMSIM compare a.png a.png {GATE} >&- 2>&-", 2),
+        (f"IMSIM compare a.png b.png {GATE} 2>&-", 1),
+        (f"IMSIM compare a.png b.png {GATE} 2>/dev/full", 1),
+        (f"IMSIM compare a.png a.png {GATE} >/dev/full", 2),
+        ("IMSIM compare a.png nowhere.png 2>/dev/full", 2),
+        ("IMSIM compare a.png nowhere.png 2>&-", 2),
+        ("IMSIM compare 2>/dev/full", 2),
+        ("IMSIM compare 2>&-", 2),
+        ("IMSIM compare --help >/dev/full", 2),
+        ("IMSIM report a.png b.png -o page.html >&- 2>&-", 2),
+    ],
+)
+def test_statuses_hold_whatever_the_streams(line, status):
+    done = shell(line)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "Exception" not in done.stderr + done.stdout
+
+
+def test_messages_do_not_go_into_a_file_that_took_the_number_of_a_closed_stream():
+    assert shell("IMSIM compare a.png nowhere.png a.png --metrics se -o o.csv 2>&- >&-").returncode
+    assert Path("o.csv").read_text().startswith("reference,test,se")
+    assert "imsim:" not in Path("o.csv").read_text()
+
+
+def test_a_reader_that_went_away():
+    np.save("s.npy", np.repeat(GREY[None], 3000, axis=0))
+    line = f"IMSIM compare a.png s.npy --csv {GATE} | head -1 >&2; exit ${{PIPESTATUS[0]}}"
+    done = shell(line)
+    assert (done.returncode, done.stderr[:10]) == (2, "reference,")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.15, 0.4])
+def test_ctrl_c_while_it_starts(delay):
+    """From the first line of the package on; before that, it is Python that is interrupted."""
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    Path("sitecustomize.py").write_text(program)  # a child of the background ignores it
+    environment = {**os.environ, "PYTHONPATH": f"{os.getcwd()}:{HOME}"}
+    command = [sys.executable, "-v", "-m", "imsim", "compare", "a.png", "b.png"]
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        for line in process.stderr:
+            if "import 'imsim._interrupt'" in line:
+                break
+        time.sleep(0.05 + delay)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    assert "imsim: interrupted" in rest
+
+
+def test_a_fault_of_the_program_is_not_a_score_beyond_its_limit(capsys, monkeypatch):
+    monkeypatch.setattr("imsim.cli.compare.pair_files", lambda *_: 1 / 0)
+    assert main(["compare", "a.png", "a.png"]) == 2
+    assert "ZeroDivisionError: division by zero (test_cli_streams.py:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("line\nbreak", r"line\nbreak"),
+        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("\x9b31m", r"\x9b31m"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),
+        ("\u2066\u200f\ufeff\u2028", r"\u2066\u200f\ufeff\u2028"),
+        ("café 日本 🙂", "café 日本 🙂"),
+        ("caf\udcc3\udca9", "café"),  # as Python has it in the C locale
+        ("caf\udce9", r"caf\xe9"),
+    ],
+)
+def test_names_are_shown_on_one_line_and_do_nothing(name, text):
+    assert shown(name) == text
+
+
+def test_names_are_shown_harmless_and_kept_exactly(capsys):
+    name = "e\x1b[31mvil\n\u202e.png"
+    save(f"in/{name}", GREY), save(f"in/b{name}", GREY[1:])
+    assert main(["compare", "a.png", "in", "--metrics", "rmse"]) == 2
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert "\u202e" not in out + err
+    assert r"e\x1b[31mvil\n\u202e.png" in out
+    assert r"be\x1b[31mvil\n\u202e.png" in err
+    assert main(["compare", "a.png", "in", "--metrics", "rmse", "--csv"]) == 2
+    assert f'a.png,"in/{name}",0.0' in capsys.readouterr().out

@@ -1,0 +1,137 @@
+"""The walk over folders: links, loops, pipes, and names that fit more than once or not quite."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from image_files import GREY, NOISY, save
+
+from imsim.cli import main
+from imsim.cli.folders import Folder
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="links, pipes and odd names")
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(capsys, *arguments, status=0):
+    """Run `imsim compare` and return pairs and the lines of its messages."""
+    assert main(["compare", "--json", "--metrics", "rmse", *arguments]) == status
+    out, err = capsys.readouterr()
+    results = json.loads(out)["results"] if out else []
+    return [(result["reference"], result["test"]) for result in results], err.splitlines()
+
+
+def test_linked_folders_and_files_are_compared(capsys):
+    for side, image in (("ref", GREY), ("test", NOISY)):
+        save(f"{side}/a.png", GREY), save(f"store/{side}/deep/b.png", image)
+        save(f"store/{side}.png", image)
+        os.symlink(f"../store/{side}", f"{side}/linked")
+        os.symlink(f"../store/{side}", f"{side}/linked_too")
+        os.symlink(f"../store/{side}.png", f"{side}/c.png")
+    found, err = run(capsys, "ref", "test", "--fail-under", "rmse=0", status=1)
+    names = ["a.png", "c.png", "linked/deep/b.png", "linked_too/deep/b.png"]
+    assert found == [(f"ref/{name}", f"test/{name}") for name in names]
+    assert [line.split(":")[1] for line in err[:3]] == [" fails"] * 3
+
+
+def test_links_in_a_circle_end(capsys):
+    save("ref/a.png", GREY), save("test/a.png", GREY), save("test/x/b.png", GREY)
+    save("test/y/c.png", GREY)
+    for target, link in (("..", "test/up"), (".", "test/here"), ("../y", "test/x/y")):
+        os.symlink(target, link)
+    os.symlink("../x", "test/y/x")
+    os.symlink("self", "ref/self")
+    assert Folder("test", []).names[:2] == ["a.png", "up/ref/a.png"]
+    inside = [name for name in Folder("test", []).names if not name.startswith("up")]
+    assert inside == ["a.png", "x/b.png", "x/y/c.png", "y/c.png", "y/x/b.png"]
+    _, err = run(capsys, "ref/a.png", "ref", status=2)
+    assert err[0] == "imsim: error: ref/self: is a link that leads nowhere"
+
+
+def test_pipes_and_devices_in_folders_are_not_opened(capsys):
+    for side in ("ref", "test"):
+        save(f"{side}/a.png", GREY)
+        os.mkfifo(f"{side}/p.png")
+        os.symlink("/dev/zero", f"{side}/z.tif")
+    found, err = run(capsys, "ref", "test")
+    assert found == [("ref/a.png", "test/a.png")]
+    assert err == ["imsim: note: no files but pipes or devices, left aside: 4, e.g. ref/p.png"]
+    _, err = run(capsys, "ref", "test", "--fail-under", "rmse=0", status=2)
+    assert "was not compared" in err[-1]
+    save("ref2/p.png", GREY), save("ref2/a.png", GREY)
+    _, err = run(capsys, "ref2", "test", "--fail-under", "rmse=0", status=2)
+    assert "ref2/p.png: has no partner in test" in err[0]
+
+
+def test_an_ambiguous_name_ends_only_that_name(capsys):
+    for name in ("ref/a.png", "ref/a.tif", "test/a.jpg", "ref/b.png", "test/b.png"):
+        save(name, GREY)
+    found, err = run(capsys, "ref", "test", status=2)
+    assert found == [("ref/b.png", "test/b.png")]
+    assert err == [
+        "imsim: error: test/a.jpg: has more than one partner in ref: a.png, a.tif; "
+        "keep one of them",
+        "imsim: error: 1 of 2 could not be scored; they are named above",
+    ]
+    save("masks/b.tif", GREY > 9), save("masks/b.npy", GREY > 9)
+    found, err = run(capsys, "ref/b.png", "test", "--mask", "masks", status=2)
+    assert (found, len(err)) == ([], 3)
+    assert "test/b.png: has more than one mask in masks: b.npy, b.tif" in err[1]
+
+
+def test_two_ways_of_writing_an_accent(capsys):
+    save(f"ref/{NFC}.png", GREY), save(f"test/{NFD}.png", GREY)
+    save(f"ref/{NFC}/1.png", GREY), save(f"test/{NFD}/1.tif", GREY)
+    found, err = run(capsys, "ref", "test", "--fail-under", "rmse=0")
+    assert (len(found), err) == (2, [])
+    save(f"test/{NFC}.png", NOISY)  # the same characters go first
+    found, _ = run(capsys, "test", "ref")
+    assert (f"test/{NFC}.png", f"ref/{NFC}.png") in found
+    save(f"test2/{NFD}.tif", GREY)
+    assert run(capsys, "ref", "test2")[0] == [(f"ref/{NFC}.png", f"test2/{NFD}.tif")]
+
+
+def test_a_folder_that_cannot_be_read(capsys, monkeypatch):
+    save("test/a.png", GREY), save("test/locked/b.png", GREY)
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found, err = run(capsys, "test/a.png", "test", status=2)
+    assert found == [("test/a.png", "test/a.png")]
+    assert err[0] == "imsim: error: test/locked: cannot be read: Permission denied"
+    assert "locked: cannot be read" in run(capsys, "test/a.png", "test/locked", status=2)[1][0]
+
+
+def test_any_failure_is_that_of_its_pair(capsys, monkeypatch):
+    for name in ("ref/a.png", "ref/b.png", "ref/c.png"):
+        save(name, GREY)
+    from imsim.cli import scoring
+
+    compare = scoring.compare
+    errors = iter([RecursionError("deep"), MemoryError()])
+
+    def fail(*args, **options):
+        for error in errors:
+            raise error
+        return compare(*args, **options)
+
+    monkeypatch.setattr(scoring, "compare", fail)
+    found, err = run(capsys, "ref", "ref", status=2)
+    assert found == [("ref/c.png", "ref/c.png")]
+    assert "ref/a.png: could not be scored: RecursionError: deep (test_cli_walk.py:" in err[0]
+    assert "ref/b.png: too large for the memory" in err[1]
+    assert Path("ref/a.png").exists()
