@@ -189,9 +189,10 @@ class TestRefusals:
         assert "48 x 39" in message
         assert "48 x 40" in message
 
-    def test_grey_against_colour(self, capsys):
-        message = refusal(capsys, save("a.png", GREY), save("b.png", RGB))
-        assert "3 channels" in message
+    def test_grey_against_other_numbers_of_channels(self, capsys):
+        save("a.npy", GREY), save("b.npy", RGB[..., :2])
+        message = refusal(capsys, "a.npy", "b.npy", "--channel-axis", "-1")
+        assert "2 channels" in message
         assert "grey" in message
 
     def test_8_bit_against_16_bit(self, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ class TestCutStacks:
         self.cut(1, series=True)
         save("a.png", GREY)
         out, err = compare(capsys, "a.png", "s.tif", "--csv", "--metrics", "rmse", status=2)
-        assert out.splitlines()[1] == "a.png,s.tif[0],0.0"
+        assert out.splitlines()[1] == "a.png,s.tif[0],0.0,scored,"
         assert "s.tif[1]: damaged: the file is cut off" in err[0]
 
     def test_no_page_at_all(self, capsys):
@@ -140,7 +141,8 @@ def test_maps_do_not_replace_each_other(capsys):
     save("a.png", GREY), save("in/s_0.png", NOISY), save("in/s.npy", np.stack([NOISY, GREY]))
     call = ["a.png", "in", "--maps", "maps", "--csv", "--metrics", "ssim"]
     out, err = compare(capsys, *call, status=2)
-    assert out.count("\n") == 3
+    assert out.count(",scored,") == 2
+    assert out.splitlines()[3].startswith("a.png,in/s_0.png,,failed,")
     assert len(list(Path("maps").iterdir())) == 2
     assert err[0] == (
         "imsim: error: in/s_0.png: its maps would be called s_0, like those of in/s.npy[0]; "
@@ -153,12 +155,38 @@ def test_data_ranges_that_do_not_fit(capsys):
     save("ref/a.png", GREY), save("test/a.png", NOISY)
     save("ref/b.tif", DEEP), save("test/b.tif", DEEP)
     call = ["ref", "test", "--metrics", "ssim", "--data-range"]
-    assert compare(capsys, *call, "65535", status=0)[1] == [
-        "imsim: note: test/a.png: --data-range 65535 is beyond what 8-bit pixels hold"
+    _, err = compare(capsys, *call, "65535", "--fail-under", "ssim=0", status=2)
+    assert err[0] == (
+        "imsim: error: test/a.png: --data-range 65535 is beyond what 8-bit pixels hold (255); "
+        "for files of several types, give one of each: --data-range uint8=255,..."
+    )
+    _, err = compare(capsys, *call, "255", status=0)
+    low, high = DEEP.min(), DEEP.max()
+    assert err == [
+        f"imsim: note: test/b.tif: pixels span more than --data-range 255, from {low} to {high}; "
+        "that is beyond it by more than the range itself: is it in another unit?"
     ]
-    assert compare(capsys, *call, "255", status=0)[1] == [
-        "imsim: note: test/b.tif: pixels span more than --data-range 255"
-    ]
+    assert compare(capsys, *call, "uint8=255,uint16=65535", status=0)[1] == []
+    assert compare(capsys, *call, "65535,uint8=255", status=0)[1] == []
+    for text, words in (
+        ("uint8=256", "--data-range uint8=256 is beyond what 8-bit pixels hold"),
+        ("bool=2", "is beyond what 1-bit pixels hold (1)"),
+        ("int16=65536", "is beyond what 16-bit pixels hold (65535)"),
+        ("8bit=255", "there is no type '8bit' of pixels; expected one of bool, uint8"),
+        ("uint8=", "must be a positive number"),
+        ("nan", "--data-range nan: data_range must be a positive number"),
+    ):
+        assert words in compare(capsys, *call, text, status=2)[1][0]
+
+
+def test_floats_take_any_data_range_and_a_mistake_of_units_is_noted(capsys):
+    metres = save("a.npy", GREY.astype(np.float32) / 255)
+    millimetres = save("b.npy", np.float32(1000) * GREY / 255)
+    call = [metres, millimetres, "--metrics", "psnr", "--json", "--data-range"]
+    out, err = compare(capsys, *call, "1", status=0)
+    assert "b.npy: pixels span more than --data-range 1, from 0 to 1000; that is" in err[0]
+    assert json.loads(out)["results"][0]["notes"] == [err[0].removeprefix("imsim: note: ")]
+    assert compare(capsys, *call, "1e6", status=0)[1] == []
 
 
 def test_contradictions_and_empty_folders(capsys):

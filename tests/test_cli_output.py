@@ -44,23 +44,26 @@ class TestCsv:
     def test_a_row_per_pair(self, capsys):
         assert compare("--csv", "--metrics", "rmse,ssim") == 0
         rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-        assert list(rows[0]) == ["reference", "test", "rmse", "ssim"]
+        assert list(rows[0]) == ["reference", "test", "rmse", "ssim", "status", "notes"]
         assert [row["test"] for row in rows] == [f"test/{i}.png" for i in range(COUNT)]
         assert float(rows[0]["ssim"]) == imsim.ssim(GREY, NOISY)
 
     def test_skipped_infinite_and_nan(self, capsys):
         a = save("a.tif", DEEP)
         assert main(["compare", a, a, "--csv", "--metrics", "ssim,sre"]) == 2
-        assert capsys.readouterr().out.splitlines()[1] == "a.tif,a.tif,,inf"
+        assert capsys.readouterr().out.splitlines()[1] == "a.tif,a.tif,,inf,scored,"
         black = save("black.png", np.zeros_like(GREY))
         assert main(["compare", black, black, "--csv", "--mask", black, "--metrics", "se"]) == 0
-        assert capsys.readouterr().out.splitlines()[1] == "black.png,black.png,nan"
+        assert capsys.readouterr().out.splitlines()[1] == (
+            'black.png,black.png,nan,scored,"black.png: this mask leaves out every pixel, '
+            'so that the scores are NaN"'
+        )
 
     def test_names_survive(self, capsys):
         name = save('odd, "n"\r\n.png', GREY)
         assert main(["compare", name, name, "--metrics", "se", "-o", "o.csv"]) == 0
         with open("o.csv", newline="") as file:
-            assert list(csv.reader(file))[1] == [name, name, "0.0"]
+            assert list(csv.reader(file))[1] == [name, name, "0.0", "scored", ""]
         assert main(["compare", name, name, "--metrics", "se", "-o", "o.csv", "--resume"]) == 0
         assert Path("o.csv").read_bytes().count(b"0.0") == 1
 
@@ -180,7 +183,7 @@ class TestOptions:
     def test_fail_under_runs_its_metric_and_can_be_repeated(self, capsys):
         limits = ["--fail-under", "ssim=0", "--fail-under", "rmse=0"]
         assert compare("--metrics", "se", "--csv", *limits) == 1
-        assert capsys.readouterr().out.startswith("reference,test,se,ssim,rmse\n")
+        assert capsys.readouterr().out.startswith("reference,test,se,ssim,rmse,status,notes\n")
 
     def test_fail_under_and_scores_that_are_missing(self, capsys):
         black = save("black.png", np.zeros_like(GREY))

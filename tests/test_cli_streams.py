@@ -15,7 +15,7 @@ from image_files import GREY, NOISY, save
 
 import imsim
 from imsim.cli import main
-from imsim.cli.terminal import shown
+from imsim.pages import readable
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="closes streams by a shell")
 HOME = str(Path(imsim.__file__).parents[1])
@@ -114,7 +114,7 @@ def test_a_fault_of_the_program_is_not_a_score_beyond_its_limit(capsys, monkeypa
     ],
 )
 def test_names_are_shown_on_one_line_and_do_nothing(name, text):
-    assert shown(name) == text
+    assert readable(name) == text
 
 
 def test_names_are_shown_harmless_and_kept_exactly(capsys):

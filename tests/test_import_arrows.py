@@ -50,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
         "comparison",
         "pages",
         "registry",
+        "validation",  # the hint that names an argument where the command has an option
     }
     | LEAVES,
     "_images": {"_images"} | LEAVES,

@@ -49,12 +49,12 @@ def _command(argv: Sequence[str] | None) -> int:
         status = int(end.code or 0)
         raise SystemExit(_guarded(lambda: flush(status))) from None
     caught: dict[str, None] = {}
-    masked = getattr(arguments, "mask", None) is not None  # a note then names the mask
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        # Not recorded one by one: a long run may give the same one for each pair.
+        # Not recorded one by one: a long run may give the same one for each pair. Where nothing
+        # could be scored, a note names the images.
         warnings.showwarning = lambda message, kind, *_, **__: (
-            None if masked and kind is EmptyMaskWarning else caught.setdefault(str(message))
+            None if kind is EmptyMaskWarning else caught.setdefault(str(message))
         )
         status = _guarded(lambda: _run(arguments))
     for message in caught:

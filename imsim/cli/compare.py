@@ -9,19 +9,21 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import imsim
-from imsim._images import ImageFile
+from imsim._images import ImageFile, Reading
 from imsim.cli.jobs import Job, Jobs
 from imsim.cli.limits import parse_limits, parse_metrics
 from imsim.cli.maps import scales
 from imsim.cli.messages import Report
-from imsim.cli.outputs import check_data_range, check_maps, check_output, output_format
+from imsim.cli.outputs import check_maps, check_output, output_format
 from imsim.cli.pairing import Failure, Pairing, pair_files
+from imsim.cli.reading import DataRanges, Ignored, reading_of
 from imsim.cli.scoring import Result, Settings, scored
 from imsim.cli.summary import by_reason
-from imsim.cli.terminal import patience, progress, shortened, shown, width, write
-from imsim.cli.writers import Csv, Json, Record, Writer, another_run, same_score
+from imsim.cli.terminal import patience, progress, shortened, width, write_exactly
+from imsim.cli.writers import SCORED, Csv, Json, Record, Writer, another_run, same_score
 from imsim.comparison import Comparison
 from imsim.errors import ImsimError
+from imsim.pages import readable
 from imsim.registry import METRICS
 
 FEW = 3
@@ -36,69 +38,80 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Yield the text of tables, write rows of CSV and JSON on the way, and return the status."""
     limits = parse_limits(arguments.fail_under)
     metrics = parse_metrics(arguments.metrics, limits)
-    check_data_range(arguments.data_range)
+    settings = Settings(
+        metrics,
+        arguments.metrics is not None,
+        DataRanges(arguments.data_range),
+        Ignored.of(arguments),
+        arguments.maps,
+    )
     output_format(arguments)
-    inputs = [arguments.reference, *arguments.tests, *([arguments.mask] if arguments.mask else [])]
     found = pair_files(arguments.reference, arguments.tests, arguments.mask)
-    with Jobs(found) as jobs:
-        check_output(arguments.output, inputs, resume=arguments.resume)
-        check_maps(arguments.maps, inputs, found.pairs)
-        writer = _writer(arguments, metrics)
+    reading = reading_of(arguments)
+    with Jobs(found, reading) as jobs:
+        images = (path for pair in found.pairs for path in pair[:3] if path)
+        check_output(arguments.output, found.inputs, images=images, resume=arguments.resume)
+        check_maps(arguments.maps, found.inputs, found.pairs)
+        writer = _writer(arguments, metrics, settings.data_ranges)
         report = Report(metrics, limits, set(limits if arguments.metrics is None else metrics))
         report.start(found, [file for file in (jobs.reference, jobs.mask) if file])
         try:
-            yield from _rows(arguments, metrics, found, jobs, writer, report)
+            yield from _rows(arguments, settings, found, jobs, writer, report, reading)
         except KeyboardInterrupt:
             rows = f"; {report.summary.pairs} rows are in {arguments.output}, --resume goes on"
             raise KeyboardInterrupt(rows if arguments.output else "") from None
         finally:
             if writer is not None:
-                writer.close()
+                writer.close(failed=report.failures, unmatched=report.unmatched)
     return report.end()
 
 
-def _writer(arguments: argparse.Namespace, metrics: list[str]) -> Writer[Result] | None:
+def _writer(
+    arguments: argparse.Namespace, metrics: list[str], data_ranges: DataRanges
+) -> Writer[Result] | None:
     layout: Csv | Json
     match output_format(arguments):
         case "csv":
-            layout = Csv(["reference", "test", *metrics])
+            layout = Csv(["reference", "test", *metrics, "status", "notes"])
         case "json":
             layout = Json(
                 reference=arguments.reference,
                 mask=arguments.mask,
-                data_range=arguments.data_range,
+                data_range=data_ranges.plain,
                 metrics=metrics,
             )
         case _:
             return None
 
     def parse(record: Record) -> Result:
+        if record.get("status", SCORED) != SCORED:
+            raise ValueError("a pair that was not scored: it is tried again")
         names = record["reference"], record["test"], record["test"]
         scores = record["scores"] if "scores" in record else {m: record[m] for m in metrics}
         skipped = {name: "in an earlier run" for name in metrics if scores.get(name, "") == ""}
         numbers = {name: float(score) for name, score in scores.items() if score != ""}
         return Result(*names, numbers, record.get("skipped", skipped))
 
-    return Writer(layout, arguments.output, write, arguments.resume, parse)
+    return Writer(layout, arguments.output, write_exactly, arguments.resume, parse)
 
 
 def _record(result: Result, *, nested: bool) -> Record:
     names = {"reference": result.reference, "test": result.test}
+    notes = [f"{name}: {note}" for name, note in result.notes]
     if nested:
-        return names | {"scores": result.scores, "skipped": result.skipped}
-    return names | result.scores
+        return names | {"scores": result.scores, "skipped": result.skipped, "notes": notes}
+    return names | result.scores | {"status": SCORED, "notes": "; ".join(notes)}
 
 
 def _rows(
     arguments: argparse.Namespace,
-    metrics: list[str],
+    settings: Settings,
     found: Pairing,
     jobs: Jobs,
     writer: Writer[Result] | None,
     report: Report,
+    reading: Reading,
 ) -> Iterator[str]:
-    named = arguments.metrics is not None
-    settings = Settings(metrics, named, arguments.data_range, arguments.maps)
     earlier = writer.earlier if writer else []
     if earlier:
         _check_earlier(earlier, jobs, settings, arguments.output)
@@ -106,7 +119,7 @@ def _rows(
         report.add(row)
     done = {(row.reference, row.test) for row in earlier}
     nested = output_format(arguments) == "json"
-    text = None if writer and not arguments.output else _Text(found, metrics)
+    text = None if writer and not arguments.output else _Text(found, settings.metrics, reading)
     rows = text is not None and not arguments.output
     with progress(len(found.pairs), "pair", rows=rows) as bar, patience() as done_waiting:
         work = _left(jobs.each(bar), done, bar, _clashes(arguments.maps))
@@ -123,7 +136,7 @@ def _rows(
             if bar is not None:
                 bar.update()
     if text is not None and text.many:
-        yield from text.end(report, arguments)
+        yield from text.end(report, arguments, settings.data_ranges)
 
 
 def _check_earlier(earlier: list[Result], jobs: Jobs, settings: Settings, file: str) -> None:
@@ -191,12 +204,13 @@ def _left(
 class _Text:
     """Tables: one for each of a few files, else a row per pair, if that fits, and a summary."""
 
-    def __init__(self, found: Pairing, metrics: list[str]) -> None:
-        self.many = found.folders or len(found.pairs) > FEW or any(map(_is_stack, found.tests))
+    def __init__(self, found: Pairing, metrics: list[str], reading: Reading) -> None:
+        stacks = (_is_stack(path, reading) for path in found.tests)
+        self.many = found.folders or len(found.pairs) > FEW or any(stacks)
         self.metrics = metrics
         self.width = width()
         room = self.width - (2 + SCORE_WIDTH) * len(metrics)
-        longest = max((len(shown(pair.name)) for pair in found.pairs), default=0) + len("[999]")
+        longest = max((len(readable(pair.name)) for pair in found.pairs), default=0) + len("[999]")
         self.rows_fit = room >= NAME_WIDTH
         self.name_width = min(room, max(longest, NAME_WIDTH))
         self._gap = ""
@@ -205,7 +219,7 @@ class _Text:
         """Yield the table of a pair, or its row."""
         if not self.many:
             comparison = Comparison(dict(result.scores), {})
-            yield f"{self._gap}{shown(result.test)}: {result.description}\n{comparison}"
+            yield f"{self._gap}{readable(result.test)}: {result.description}\n{comparison}"
             for names, reason in by_reason(result.skipped):
                 yield f"skipped: {names}: {reason}"
         elif self.rows_fit:
@@ -223,24 +237,26 @@ class _Text:
         numbers = "".join(f"  {cell:>{SCORE_WIDTH}}" for cell in cells)
         return f"{name:{self.name_width}}{numbers}"
 
-    def end(self, report: Report, arguments: argparse.Namespace) -> Iterator[str]:
+    def end(
+        self, report: Report, arguments: argparse.Namespace, data_ranges: DataRanges
+    ) -> Iterator[str]:
         """Yield the summary."""
         summary = report.summary
         yield f"{self._gap}{summary.pairs} pair{'' if summary.pairs == 1 else 's'} scored"
         if summary.pairs:
             yield summary.table(self.width)
         if arguments.output:
-            yield f"A row per pair: {shown(arguments.output)}"
+            yield f"A row per pair: {readable(arguments.output)}"
         elif not self.rows_fit:
             yield "A row per pair: -o FILE.csv, or fewer --metrics"
         if arguments.maps:
-            text = f"Maps: {shown(arguments.maps)}; {scales(self.metrics, arguments.data_range)}"
+            text = f"Maps: {readable(arguments.maps)}; {scales(self.metrics, data_ranges.one)}"
             yield textwrap.fill(text, self.width, subsequent_indent="  ", break_long_words=False)
 
 
-def _is_stack(path: str) -> bool:
+def _is_stack(path: str, reading: Reading) -> bool:
     try:
-        with ImageFile(path) as file:
+        with ImageFile(path, reading) as file:
             return len(file) > 1
     except ImsimError:
         return False  # said when its turn comes

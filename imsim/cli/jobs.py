@@ -7,12 +7,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from imsim._images import ImageFile, ImageFileError, Picture, as_mask
+from imsim._images import ImageFile, ImageFileError, Picture, Reading, as_mask, widened
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.errors import ImsimError
 
 Array = np.ndarray[Any, Any]
 S = TypeVar("S", bound="Shared")
+ORIENTATION = "orientation tag"
+"""What the note on an image that is to be turned says."""
 
 
 class Mask(NamedTuple):
@@ -36,15 +38,17 @@ class Job(NamedTuple):
 class Shared:
     """A file that takes part in many pairs; if it holds one image, that is read once."""
 
-    def __init__(self, path: str) -> None:
-        self.file = ImageFile(path)
+    def __init__(self, path: str, reading: Reading) -> None:
+        self.file = ImageFile(path, reading)
         self.picture = None
-        self.notes: tuple[str, ...] = ()
         if len(self.file) == 1:
             with self.file:
-                picture = self.file.read(0)
-            self.notes = picture.notes
-            self.picture = picture._replace(notes=())  # said once, not for every pair
+                self.picture = self.file.read(0)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is said once, not for every pair."""
+        return self.picture.notes if self.picture else ()
 
     def read(self, index: int) -> Picture:
         """Read an image, or return the only one."""
@@ -54,8 +58,8 @@ class Shared:
 class SharedMask(Shared):
     """A mask, or a stack of masks, for many pairs."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, reading: Reading) -> None:
+        super().__init__(path, reading)
         self.mask = None if self.picture is None else _as_mask(self.picture)
 
 
@@ -66,6 +70,8 @@ class Jobs:
     ----------
     found : Pairing
         The files.
+    reading : Reading
+        How they are read.
 
     Raises
     ------
@@ -73,8 +79,9 @@ class Jobs:
         If a file that every pair needs cannot be read.
     """
 
-    def __init__(self, found: Pairing) -> None:
+    def __init__(self, found: Pairing, reading: Reading) -> None:
         self._pairs = found.pairs
+        self._reading = reading
         self._open: set[ImageFile] = set()
         self.reference = self._shared(Shared, found.reference)
         self.mask = self._shared(SharedMask, found.mask)
@@ -82,7 +89,7 @@ class Jobs:
     def _shared(self, kind: type[S], path: str | None) -> S | None:
         if path is None:
             return None
-        shared = kind(path)
+        shared = kind(path, self._reading)
         self._open.add(shared.file)
         return shared
 
@@ -116,7 +123,7 @@ class Jobs:
             yield from _jobs_of(pair, test, reference, mask, lambda own=own: self._close(own))  # type: ignore[misc]
 
     def _opened(self, path: str, own: list[ImageFile]) -> ImageFile:
-        own.append(file := ImageFile(path))
+        own.append(file := ImageFile(path, self._reading))
         self._open.add(file)
         return file
 
@@ -134,9 +141,7 @@ def _jobs_of(
     close: Callable[[], None],
 ) -> Iterator[Job]:
     def read(index: int) -> tuple[Picture, Picture, Mask | None]:
-        first = reference.read(_index(reference, index))
-        second = test.read(index)
-        check_alike(first, second)
+        first, second = alike(reference.read(_index(reference, index)), test.read(index))
         return first, second, None if mask is None else _mask(mask, index, first)
 
     digits = len(str(len(test) - 1))
@@ -191,15 +196,34 @@ def check_mask_size(mask: Array, path: str, reference: Picture) -> None:
         )
 
 
-def check_alike(reference: Picture, test: Picture) -> None:
-    """Refuse what would otherwise be a misleading score, or a message about array shapes."""
+def alike(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
+    """Widen one picture to the type of the other where that loses nothing.
+
+    Raises
+    ------
+    ImageFileError
+        If they still differ in size or type, instead of a misleading score.
+    """
+    reference, test = widened(reference, test)
     a, b = reference.pixels, test.pixels
     if a.shape == b.shape and a.dtype == b.dtype:
-        return
+        return reference, test
     if a.shape[:2] != b.shape[:2]:
-        remedy = "crop or resample one of them"
+        remedy = "crop or resample one of them" + _turned(reference, test)
     elif a.shape != b.shape:
         remedy = "convert one of them, so that both are grey or both have the same channels"
     else:
         remedy = "save both with the same number of bits"
     raise ImageFileError(f"{test.path}: is {test}, but {reference.path} is {reference}; {remedy}")
+
+
+def _turned(*pictures: Picture) -> str:
+    """Say which of two pictures of other sizes may lie on its side."""
+    (height, width), size = (picture.pixels.shape[:2] for picture in pictures)
+    paths = [p.path for p in pictures if any(ORIENTATION in note for note in p.notes)]
+    if (width, height) != size or not paths:
+        return ""
+    return (
+        f". Height and width are exchanged: the cause is likely the orientation tag of "
+        f"{' and '.join(paths)}, which is not obeyed; turn the pixels themselves"
+    )

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from imsim._images import ImageFileError, Picture, write_png
+from imsim.cli.outputs import replacing
+from imsim.cli.terminal import in_options
 from imsim.errors import ImsimError
 from imsim.registry import METRICS
 
@@ -41,9 +43,10 @@ def write_maps(
         try:
             values = function(reference.pixels, test.pixels, **options)
         except ImsimError as error:
-            missing[metric] = str(error)
+            missing[metric] = in_options(str(error))
             continue
-        write_png(f"{path}.{metric}.png", scale.colours_of(values))
+        with replacing(f"{path}.{metric}.png") as file:
+            write_png(file, scale.colours_of(values))
     return missing
 
 

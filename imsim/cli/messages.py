@@ -17,18 +17,22 @@ class Report:
         self.summary = Summary(metrics)
         self.limits, self.required = limits, required
         self.notes, self.skips = Notes(), Tally()
-        self.failures = self.beyond = self.unmatched = self.odd = 0
+        self.failures: list[Failure] = []
+        self.unmatched: list[Failure] = []
+        self.beyond = self.odd = 0
+        self._said: set[tuple[str, str]] = set()
 
     def start(self, found: Pairing, shared: list[Shared]) -> None:
         """Say what is wrong with the choice of files."""
-        for message in found.unmatched:
-            say(f"note: {message}")
-        self.unmatched = len(found.unmatched)
+        for failure in found.unmatched:
+            say(f"note: {failure.message}")
+        self.unmatched = list(found.unmatched)
         if found.left_aside:
             number = len(found.left_aside)
             say(f"note: files of other kinds left aside: {number}, e.g. {found.left_aside[0]}")
         for file in shared:
             for note in file.notes:
+                self._said.add((file.file.path, note))
                 say(f"note: {file.file.path}: {note}")
         if found.odd:
             number = len(found.odd)
@@ -39,14 +43,15 @@ class Report:
 
     def fail(self, failure: Failure) -> None:
         """Count and name what cannot be scored."""
-        self.failures += 1
+        self.failures.append(failure)
         say(f"error: {failure.message}")
 
     def add(self, result: Result) -> None:
         """Take a result."""
         self.summary.add(result)
-        for name, note in dict.fromkeys(result.notes):
-            self.notes.add(note, name)
+        for name, note in result.notes:
+            if (name, note) not in self._said:
+                self.notes.add(note, name)
         required = {m: reason for m, reason in result.skipped.items() if m in self.required}
         for names, reason in by_reason(required):
             verb = "were" if "," in names else "was"
@@ -64,17 +69,18 @@ class Report:
         for message, (name, count) in self.skips.items():
             more = f" (and {count - 1} more)" if count > 1 else ""
             say(f"error: {name}: {message}{more}")
-        total = self.summary.pairs + self.failures
-        if self.failures and total > 1:
-            say(f"error: {self.failures} of {total} could not be scored; they are named above")
+        failures, unmatched = len(self.failures), len(self.unmatched)
+        total = self.summary.pairs + failures
+        if failures and total > 1:
+            say(f"error: {failures} of {total} could not be scored; they are named above")
         if self.beyond and total > 1:
             say(f"{self.beyond} of {self.summary.pairs} pairs fail")
-        if self.limits and self.unmatched:
-            files = "1 file has" if self.unmatched == 1 else f"{self.unmatched} files have"
-            counted = "counts" if self.unmatched == 1 else "count"
+        if self.limits and unmatched:
+            files = "1 file has" if unmatched == 1 else f"{unmatched} files have"
+            counted = "counts" if unmatched == 1 else "count"
             say(f"{files} no partner, and {counted} as failed")
         if self.limits and self.odd:
             say("error: what was left aside as a pipe or device was not compared")
-        if self.failures or self.skips or (self.limits and self.odd):
+        if failures or self.skips or (self.limits and self.odd):
             return 2
-        return 1 if self.limits and (self.beyond or self.unmatched) else 0
+        return 1 if self.limits and (self.beyond or unmatched) else 0

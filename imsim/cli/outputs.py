@@ -5,24 +5,33 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import secrets
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from imsim._images import EXTENSIONS, same_file
 from imsim.cli.pairing import FilePair
 from imsim.errors import DataRangeError, ImsimError, OptionError
 
 
-def check_data_range(value: float | None) -> None:
+def check_data_range(value: float | None, text: str | None = None) -> None:
     """Refuse once what the library would refuse for every pair."""
     if value is not None and not (math.isfinite(value) and value > 0):
+        text = f"{value:g}" if text is None else text
         raise DataRangeError(
-            f"--data-range {value:g}: data_range must be a positive number, e.g. 65535"
+            f"--data-range {text}: data_range must be a positive number, e.g. 65535"
         )
 
 
 def output_format(arguments: argparse.Namespace) -> str | None:
-    """Return "csv" or "json", or None for tables."""
+    """Return "csv" or "json", or None for tables.
+
+    The standard output, ``-``, is what gets the rows if no file is named; it is CSV by default.
+    """
+    if arguments.output == "-":
+        arguments.output = None
+        arguments.csv = not arguments.json
     asked = "csv" if arguments.csv else "json" if arguments.json else None
     if arguments.output is None:
         return asked
@@ -40,8 +49,22 @@ def output_format(arguments: argparse.Namespace) -> str | None:
     )
 
 
-def check_output(file: str | None, inputs: Iterable[str], *, resume: bool = False) -> None:
-    """Refuse a file that cannot be written, or that is to be read."""
+def check_output(
+    file: str | None, inputs: Iterable[str], *, images: Iterable[str] = (), resume: bool = False
+) -> None:
+    """Refuse a file that cannot be written, or that is to be read.
+
+    Parameters
+    ----------
+    file : str, optional
+        The file; none is the standard output.
+    inputs : iterable of str
+        The files and folders that are read.
+    images : iterable of str
+        The images in these folders.
+    resume : bool
+        Whether the file is to be gone on with.
+    """
     if file is None:
         if resume:
             raise OptionError("--resume: goes on with a file of results; name it with -o FILE")
@@ -57,6 +80,9 @@ def check_output(file: str | None, inputs: Iterable[str], *, resume: bool = Fals
                 f"--output {file}: lies in {path}, whose images are read, and is called like one "
                 f"({os.path.splitext(file)[1]}); name a file elsewhere"
             )
+    for path in images if os.path.exists(file) else ():
+        if same_file(file, path):  # by a link of either kind
+            raise OptionError(f"--output {file}: is the image {path}; name another file")
 
 
 def check_new_folder(folder: str) -> None:
@@ -90,6 +116,27 @@ def check_maps(folder: str | None, inputs: Iterable[str], pairs: Iterable[FilePa
             "compare them one after the other"
         )
     check_folder(folder, inputs)
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Yield the name of a new file, which takes the place of `path` once it is written.
+
+    So no link, whoever made it, leads to another file that is written over, and what a full disk
+    did not take leaves no half of a file.
+    """
+    new = f"{path}.{secrets.token_hex(4)}.part"
+    try:
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield new
+        os.replace(new, path)
+    except OSError as error:
+        raise ImsimError(f"{path}: cannot be written: {error.strerror}") from error
+    except ImsimError as error:
+        raise ImsimError(str(error).replace(new, path)) from error
+    finally:
+        with suppress(OSError):
+            os.remove(new)
 
 
 def _lies_in(path: str, folder: str) -> bool:

@@ -42,8 +42,8 @@ class Pairing(NamedTuple):
     """The test files that were named themselves."""
     folders: bool
     """Whether any folder was named."""
-    unmatched: list[str]
-    """What is wrong with each file that has no partner."""
+    unmatched: list[Failure]
+    """The files that have no partner."""
     failed: list[Failure]
     """The pairs whose files are not certain, or missing, and folders that cannot be read."""
     left_aside: list[str]
@@ -111,7 +111,9 @@ def pair_files(reference: str, tests: Sequence[str], mask: str | None) -> Pairin
             partners = references.partners(name) if references else [reference]
             used.update(partners)
             if not partners:
-                found.unmatched.append(f"{path}: has no partner in {reference}")
+                found.unmatched.append(
+                    Failure(f"{path}: has no partner in {reference}", None, path)
+                )
                 continue
             partner = references.path(partners[0]) if references else reference
             own_masks = masks.partners(name) if masks else [mask]
@@ -130,10 +132,9 @@ def pair_files(reference: str, tests: Sequence[str], mask: str | None) -> Pairin
             one = partner if len(partners) == 1 else None
             found.failed.append(Failure(f"{path}: {why}", one, path))
         if references:
+            left = [references.path(name) for name in references.names if name not in used]
             found.unmatched.extend(
-                f"{references.path(name)}: has no partner in {test}"
-                for name in references.names
-                if name not in used
+                Failure(f"{path}: has no partner in {test}", path, None) for path in left
             )
     if not (found.pairs or found.failed):
         raise ImageFileError(_nothing(reference, references, tests, found))

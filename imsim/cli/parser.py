@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
+from typing import Any, NoReturn
 
 from imsim._version import __version__
 from imsim.cli import compare, listing, report
 from imsim.cli.anomaly.parser import add_anomaly
+from imsim.cli.reading import add_reading, count
+from imsim.pages import readable
 
 COMPARE_HELP = """\
 Score each TEST against REF with every metric, or with those of --metrics.
@@ -23,17 +27,21 @@ JPEG; PNG; TIFF of 1 bit, of integers of 8 bits or more, or of floats; .npy;
 shape (images, height, width) or (images, height, width, channels), is a
 stack: image i is compared with image i of REF, or with the only one. FILE[i]
 names it, counted from 0, in results and in REF and TEST. REF, TEST and the
-mask must have the same size; nothing is aligned or resized. What is ignored
-or converted (alpha, a palette) is said in a note.
+mask must have the same size; nothing is aligned or resized. What is done to an
+image on the way (composited, widened, no data left out) is said in a note, on
+the terminal, in CSV and in JSON. - is the standard input.
 
 Results: a table for each of up to three files; of more, a row per pair if the
 metrics fit into the width, and for each metric the mean, the range and the
-worst image. --csv: columns "reference", "test" and one per metric, empty
-where that was skipped. --json: an object with "reference", "mask",
-"data_range", "metrics" and "results", a list with "reference", "test",
-"scores" and "skipped" (metric: reason) for each pair. JSON has no infinity
-and no NaN: such scores are the strings "Infinity", "-Infinity" and "NaN".
-Rows are written as soon as they are known.
+worst image. --csv: columns "reference", "test", one per metric, empty where
+that was skipped, "status" and "notes". --json: an object with "reference",
+"mask", "data_range", "metrics" and "results", a list with "reference", "test",
+"scores", "skipped" (metric: reason) and "notes" for each pair; "failed" lists
+the pairs that could not be scored, and "unmatched" the files without a partner,
+with the reason. CSV has these as its last rows, of the status "failed" or "no
+partner". JSON has no infinity and no NaN: such scores are the strings
+"Infinity", "-Infinity" and "NaN". Both are UTF-8, with the names as they are,
+and rows are written as soon as they are known.
 
 Exit status: 0 if every pair was scored by every metric that --metrics names,
 or by at least one without --metrics; 2 otherwise: a damaged file is named,
@@ -42,20 +50,22 @@ written, or its reader went away; else 1 if a score is beyond its --fail-under
 or a file has no partner there; 130 if interrupted.
 """
 
-RANGE_HELP = (
-    "largest possible minus smallest possible pixel value; 255 for 8-bit images, which need not "
-    "say so; 65535 for full 16-bit images, 4095 for those of a 12-bit camera"
-)
 
-MASK_HELP = (
-    "grey image of two values: 0 leaves a pixel out, and 255, 65535 or 1 has it scored; any other "
-    "is refused"
-)
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints may quote any name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # Before Python 3.14, a number with an exponent, such as a no-data value, is no number.
+        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|-inf", re.I)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(readable(message))
 
 
 def command_parser() -> argparse.ArgumentParser:
     """Return the parser; the arguments it finds have a function `run`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="imsim", description="How alike are two images? Thirteen measures, whole or masked."
     )
     parser.add_argument("--version", action="version", version=f"imsim {__version__}")
@@ -92,28 +102,25 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("reference", metavar="REF", help="the reference image; FILE[i], from 0, of a stack")
     add("test", metavar="TEST", help="the image to compare with it")
-    add("--mask", metavar="M", help=MASK_HELP)
-    add("--data-range", metavar="L", type=float, help=RANGE_HELP)
-    add("-o", "--output", metavar="FILE", required=True, help="the page, such as report.html")
+    add_reading(parser)
+    add(
+        "-o",
+        "--output",
+        metavar="FILE",
+        required=True,
+        help="the page, such as report.html; - is the standard output",
+    )
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("reference", metavar="REF", help="the reference: a file or a folder")
     add("tests", metavar="TEST", nargs="+", help="what to score: a file or a folder")
-    add(
-        "--mask",
-        metavar="M",
-        help=f"{MASK_HELP}. A stack holds a mask for each image; in a folder, the mask of an image "
-        "has its name",
+    add_reading(
+        parser,
+        ". A stack holds a mask for each image; in a folder, the mask of an image has its name",
     )
     add("--metrics", metavar="a,b", help="names from `imsim list`, separated by commas")
-    add(
-        "--data-range",
-        metavar="L",
-        type=float,
-        help=RANGE_HELP,
-    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="write JSON instead of tables")
     form.add_argument("--csv", action="store_true", help="write CSV instead of tables")
@@ -122,7 +129,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         help="write the rows to FILE (.csv, .json), which is replaced if it exists, and print "
-        "the summary",
+        "the summary; - is the standard output, as CSV unless --json is given",
     )
     add(
         "--resume",
@@ -144,11 +151,4 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         help="end with status 1 if a score of metric m is worse than x (above it where lower is "
         "better: gmsd=0.1), or a file has no partner; can be repeated",
     )
-    add("--workers", metavar="N", type=_count, help="threads to use; by default one per CPU")
-
-
-def _count(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return number
+    add("--workers", metavar="N", type=count, help="threads to use; by default one per CPU")

@@ -5,58 +5,74 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 from imsim._images import as_mask, read_picture
-from imsim.cli.jobs import Mask, check_alike, check_mask_size
-from imsim.cli.outputs import check_data_range, check_output
+from imsim.cli.jobs import Mask, alike, check_mask_size
+from imsim.cli.outputs import check_output
+from imsim.cli.reading import NEEDS_RANGE, DataRanges, Ignored, reading_of
 from imsim.cli.scoring import option_notes
 from imsim.cli.terminal import patience, say
 from imsim.errors import DataRangeError, ImsimError, OptionError
+from imsim.pages import pair_report, readable
 
 
 def run(arguments: argparse.Namespace) -> Iterator[str]:
-    """Write the page and yield where it is."""
-    from imsim.pages import pair_report
-
-    check_data_range(arguments.data_range)
+    """Write the page and yield where it is, or yield the page itself."""
+    data_ranges, reading = DataRanges(arguments.data_range), reading_of(arguments)
     paths = [arguments.reference, arguments.test, *([arguments.mask] if arguments.mask else [])]
     for path in paths:
         if os.path.isdir(path):
             raise OptionError(
                 f"{path}: is a folder; report takes two images, and `imsim compare` takes folders"
             )
-    check_output(arguments.output, paths)
-    reference, test, *masks = map(read_picture, paths)
-    check_alike(reference, test)
+    printed = arguments.output == "-"
+    check_output(None if printed else arguments.output, paths)
+    first, second, *masks = (read_picture(path, reading) for path in paths)
+    reference, test = alike(first, second)
     mask = Mask(masks[0], as_mask(masks[0])) if masks else None
     if mask:
         check_mask_size(mask.pixels, arguments.mask, reference)
-    if arguments.data_range is None and test.pixels.dtype not in ("uint8", "bool"):
-        raise DataRangeError(
-            f"{test.path}: is {test}; add --data-range "
-            "(65535 for full 16-bit images, 4095 for those of a 12-bit camera)"
-        )
-    notes = [
-        f"{picture.path}: {note}" for picture in (reference, test, *masks) for note in picture.notes
-    ]
-    for name, note in option_notes(reference, test, mask, arguments.data_range):
-        notes.append(f"{name}: {note}")
-    notes = list(dict.fromkeys(notes))  # the same image may be given twice
+    if data_ranges.missing(test):
+        raise DataRangeError(f"{test.path}: is {test}; add {NEEDS_RANGE}")
+    data_range = data_ranges.of(test)
+    used, said = Ignored.of(arguments).used(reference, test, mask and mask.pixels)
+    said = [(p.path, note) for p in (reference, test, *masks) for note in p.notes] + said
+    said += option_notes(reference, test, mask, used, data_range)
+    notes = [f"{name}: {note}" for name, note in dict.fromkeys(said)]
     for note in notes:
         say(f"note: {note}")
     with patience():
         html = pair_report(
             reference.pixels,
             test.pixels,
-            mask=mask and mask.pixels,
-            data_range=arguments.data_range,
+            mask=used,
+            data_range=data_range,
             channel_axis=reference.channel_axis,
             names=(reference.path, test.path),
             notes=notes,
         )
+    if printed:
+        yield html
+        return
     try:
-        with open(arguments.output, "w", encoding="utf-8") as file:
-            file.write(html)
+        _save(arguments.output, html)
     except OSError as error:
         raise ImsimError(f"{arguments.output}: cannot be written: {error.strerror}") from error
-    yield f"Report: {arguments.output}"
+    yield f"Report: {readable(arguments.output)}"
+
+
+def _save(path: str, html: str) -> None:
+    """Write a page, and leave no part of one."""
+    try:
+        _write(path, html)
+    except OSError:
+        if os.path.isfile(path):  # not a device
+            with suppress(OSError):
+                os.remove(path)
+        raise
+
+
+def _write(path: str, html: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(html)

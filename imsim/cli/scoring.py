@@ -14,7 +14,8 @@ from imsim._images import Picture
 from imsim.cli.jobs import Job, Mask
 from imsim.cli.maps import write_maps
 from imsim.cli.pairing import Failure
-from imsim.cli.terminal import unforeseen
+from imsim.cli.reading import NEEDS_RANGE, Array, DataRanges, Ignored
+from imsim.cli.terminal import in_options, unforeseen
 from imsim.comparison import compare
 from imsim.errors import ImsimError
 from imsim.registry import METRICS
@@ -26,7 +27,8 @@ class Settings(NamedTuple):
     metrics: list[str]
     named: bool
     """Whether the metrics were asked for by name; else all of them run."""
-    data_range: float | None
+    data_ranges: DataRanges
+    ignored: Ignored
     maps: str | None
 
 
@@ -88,7 +90,7 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
     try:
         return _score(item, settings)
     except ImsimError as error:
-        return Failure(str(error), item.reference, item.test)
+        return Failure(in_options(str(error)), item.reference, item.test)
     except MemoryError:
         reason = "too large for the memory of this machine"
     except Exception as error:  # whatever it is, the pairs after this one are scored
@@ -98,18 +100,22 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
 
 def _score(job: Job, settings: Settings) -> Result:
     reference, test, mask = job.read()
+    data_range = settings.data_ranges.of(test)
+    used, notes = settings.ignored.used(reference, test, mask and mask.pixels)
     options: dict[str, Any] = {
-        "mask": mask and mask.pixels,
-        "data_range": settings.data_range,
+        "mask": used,
+        "data_range": data_range,
         "channel_axis": reference.channel_axis,
     }
     found = compare(reference.pixels, test.pixels, settings.metrics, **options)
     pictures = [reference, test, *([mask.picture] if mask else [])]
-    notes = [(picture.path, note) for picture in pictures for note in picture.notes]
-    notes += option_notes(reference, test, mask, settings.data_range)
+    notes = [(picture.path, note) for picture in pictures for note in picture.notes] + notes
+    notes += option_notes(reference, test, mask, used, data_range)
     empty = [name for name, score in found.items() if math.isnan(score)]
-    if mask and empty and mask.pixels.any():
-        notes.append((test.path, f"NaN with the mask {mask.picture.path}: {', '.join(empty)}"))
+    if empty and (used is None or used.any()):
+        where = "over all pixels" if used is None else "over the pixels that are left"
+        where = f"with the mask {mask.picture.path}" if mask else where
+        notes.append((test.path, f"NaN {where}: {', '.join(empty)}"))
     if settings.maps is not None:
         missing = write_maps(settings.maps, job.stem, reference, test, settings.metrics, options)
         if settings.named or not missing.keys() <= {"sam"}:  # which has none for grey images
@@ -121,34 +127,41 @@ def _score(job: Job, settings: Settings) -> Result:
         {name: float(score) for name, score in found.items()},
         _reasons(found.skipped, settings, test),
         str(test),
-        tuple(notes),
+        tuple(dict.fromkeys(notes)),
     )
 
 
 def option_notes(
-    reference: Picture, test: Picture, mask: Mask | None, data_range: float | None
+    reference: Picture,
+    test: Picture,
+    mask: Mask | None,
+    used: Array | None,
+    data_range: float | None,
 ) -> list[tuple[str, str]]:
     """Say of which image or mask the data range or the mask makes little sense."""
     if mask and not mask.pixels.any():
         return [(mask.picture.path, "this mask leaves out every pixel, so that the scores are NaN")]
+    if used is not None and not used.any():
+        return [(test.path, "every pixel is left out, so that the scores are NaN")]
     if data_range is None:
         return []
-    kind = test.pixels.dtype
-    bits = {"b": 1, "u": 8 * kind.itemsize}.get(kind.kind)
-    if bits and data_range > 2**bits - 1:
-        return [(test.path, f"--data-range {data_range:g} is beyond what {bits}-bit pixels hold")]
-    used = [p.pixels[mask.pixels] if mask else p.pixels for p in (reference, test)]
-    span = max(float(pixels.max()) for pixels in used) - min(float(pixels.min()) for pixels in used)
-    if span > data_range * (1 + 1e-6):  # more than the rounding of floats
-        return [(test.path, f"pixels span more than --data-range {data_range:g}")]
-    return []
+    pixels = [p.pixels if used is None else p.pixels[used] for p in (reference, test)]
+    low, high = (min(float(p.min()) for p in pixels), max(float(p.max()) for p in pixels))
+    # By less than the rounding of floats, or from NaN to NaN, is not beyond.
+    if not high - low > data_range * (1 + 1e-6):
+        return []
+    said = f"pixels span more than --data-range {data_range:g}, from {low:.6g} to {high:.6g}"
+    if high - low > 2 * data_range:
+        said += "; that is beyond it by more than the range itself: is it in another unit?"
+    return [(test.path, said)]
 
 
 def _reasons(skipped: dict[str, str], settings: Settings, test: Picture) -> dict[str, str]:
     """Say which option is missing where the library names the argument of its functions."""
-    has_range = settings.data_range is not None or test.pixels.dtype in ("uint8", "bool")
-    option = "needs --data-range (65535 for full 16-bit images, 4095 for those of a 12-bit camera)"
+    missing = settings.data_ranges.missing(test)
     return {
-        name: reason if has_range or not METRICS[name].needs_data_range else option
+        name: f"needs {NEEDS_RANGE}"
+        if missing and METRICS[name].needs_data_range
+        else in_options(reason)
         for name, reason in skipped.items()
     }

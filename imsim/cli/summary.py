@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 from imsim.cli.scoring import Result
 from imsim.cli.terminal import say, shortened
 from imsim.registry import METRICS
+
+_NUMBER = re.compile(r"[0-9.]+(e[-+]?[0-9]+)?")
+"""Notes that differ in numbers only are notes of one kind."""
 
 
 class _Statistics:
@@ -102,16 +106,21 @@ class Notes:
 
     def __init__(self) -> None:
         self._tally = Tally()
+        self._kinds: dict[str, set[str]] = {}
 
     def add(self, note: str, name: str) -> None:
         """Take a note on an image, and say it of the first few."""
-        if self._tally.get(note, ("", 0))[0] == name:
+        kind = _NUMBER.sub("0", note)
+        if self._tally.get(kind, ("", 0))[0] == name:
             return  # on a file that takes part in many pairs
-        if self._tally.add(note, name) <= self.NAMED:
+        if self._tally.add(kind, name) <= self.NAMED:
             say(f"note: {name}: {note}")
+        elif len(texts := self._kinds.setdefault(kind, set())) < 2:
+            texts.add(note)
 
     def end(self) -> None:
         """Say of how many more images each note holds."""
-        for note, (_, count) in self._tally.items():
-            if count > self.NAMED:
-                say(f"note: {count - self.NAMED} more images: {note}")
+        for kind, texts in self._kinds.items():
+            more = self._tally[kind][1] - self.NAMED
+            like = "" if len(texts) == 1 else "likewise, such as: "
+            say(f"note: {more} more images: {like}{min(texts)}")

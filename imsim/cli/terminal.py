@@ -8,12 +8,13 @@ import shutil
 import sys
 import threading
 import traceback
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from imsim.errors import ImsimError
+from imsim.pages import readable
+from imsim.validation import CHANNEL_HINT
 
 WAIT = 2.0
 """Seconds without a result after which a reason is given."""
@@ -31,10 +32,29 @@ def _print(text: str, end: str = "\n") -> None:
     try:
         print(text, end=end, flush=True)
     except OSError as error:
-        _abandon(sys.stdout)
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise ImsimError(f"standard output cannot be written: {error.strerror}") from error
+        raise _abandoned(error) from error
+
+
+def _abandoned(error: OSError) -> Exception:
+    """Let go of the standard output, and return what is to be raised."""
+    _abandon(sys.stdout)
+    if isinstance(error, BrokenPipeError):
+        return BrokenPipeError()
+    return ImsimError(f"standard output cannot be written: {error.strerror}")
+
+
+def write_exactly(text: str) -> None:
+    """Print rows for another program: UTF-8 whatever the terminal, and names as they are."""
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        write(text)
+        return
+    try:
+        sys.stdout.flush()
+        buffer.write(f"{text}\n".encode("utf-8", "surrogateescape"))
+        buffer.flush()
+    except OSError as error:
+        raise _abandoned(error) from error
 
 
 def flush(status: int) -> int:
@@ -59,7 +79,7 @@ def say(message: str) -> None:
     """
     if sys.stderr is None:
         return
-    line = f"imsim: {shown(message)}"
+    line = f"imsim: {readable(message)}"
     try:
         if _bars:
             _bars[0].write(line, file=sys.stderr)
@@ -75,26 +95,9 @@ def _abandon(stream: Any) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def shown(text: str) -> str:
-    """Return a name as a terminal may show it: on one line, and with nothing that acts on it.
-
-    Control characters, and those that turn the direction of writing, are shown as escapes. Bytes
-    that are no text in the encoding of the system are shown as UTF-8 if they are that.
-    """
-    try:
-        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # a half of a character, which only Windows has in names
-        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    if text.isprintable():
-        return text
-    return "".join(map(_shown, text))
-
-
-def _shown(character: str) -> str:
-    category = unicodedata.category(character)
-    if category[0] != "C" and category not in ("Zl", "Zp"):
-        return character
-    return character.encode("unicode_escape").decode("ascii")
+def in_options(message: str) -> str:
+    """Name options of the command where the library names arguments of its functions."""
+    return message.replace(CHANNEL_HINT, "if an axis holds channels, name it: --channel-axis -1")
 
 
 def unforeseen(error: BaseException) -> str:
@@ -155,7 +158,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def shortened(text: str, length: int) -> str:
     """Take out the middle of a name that is too long to be shown; its ends tell more."""
-    text = shown(text)
+    text = readable(text)
     if len(text) <= length:
         return text
     tail = (length - 3) * 2 // 3

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 from imsim.cli.terminal import json_number
 from imsim.errors import ImsimError
@@ -16,6 +16,25 @@ from imsim.errors import ImsimError
 Row = TypeVar("Row")
 Record = Mapping[str, Any]
 """A row by the names of its columns."""
+SCORED = "scored"
+_STATUSES = {"failed": "failed", "unmatched": "no partner"}
+"""What CSV says of a row, by the name of the list in JSON."""
+
+
+class Other(Protocol):
+    """What was to be scored and was not."""
+
+    @property
+    def message(self) -> str:
+        """Why."""
+
+    @property
+    def reference(self) -> str | None:
+        """Its image, if that is certain."""
+
+    @property
+    def test(self) -> str | None:
+        """Its image, if that is certain."""
 
 
 class Csv:
@@ -33,9 +52,17 @@ class Csv:
         cells = (record.get(column) for column in self.columns)
         return self._line("" if cell is None else str(cell) for cell in cells)
 
-    def tail(self, empty: bool) -> str:
-        """Return what follows the rows."""
-        return ""
+    def tail(self, empty: bool, other: Mapping[str, Iterable[Other]]) -> str:
+        """Return what follows the rows: those of what has no scores."""
+        return "".join(
+            self.row(
+                {"reference": item.reference, "test": item.test}
+                | {"status": _STATUSES[kind], "notes": item.message},
+                False,
+            )
+            for kind, items in other.items()
+            for item in items
+        )
 
     def rows(self, lines: Iterator[str]) -> Iterator[Record]:
         """Read the rows below the head, up to one that was torn off."""
@@ -81,9 +108,17 @@ class Json:
         """Return a row."""
         return ("" if first else ",\n") + json.dumps(_plain(record))
 
-    def tail(self, empty: bool) -> str:
-        """Return what follows the rows."""
-        return "]}\n" if empty else "\n]}\n"
+    def tail(self, empty: bool, other: Mapping[str, Iterable[Other]]) -> str:
+        """Return what follows the rows: lists of what has no scores."""
+        lists = {
+            kind: [
+                {"reference": item.reference, "test": item.test, "reason": item.message}
+                for item in items
+            ]
+            for kind, items in other.items()
+        }
+        after = f", {json.dumps(lists)[1:-1]}" if lists else ""
+        return ("]" if empty else "\n]") + after + "}\n"
 
     def rows(self, lines: Iterator[str]) -> Iterator[Record]:
         """Read the rows below the head, up to one that was torn off."""
@@ -171,10 +206,10 @@ class Writer(Generic[Row]):
         self._put(self._layout.row(record, self._empty))
         self._empty = False
 
-    def close(self) -> None:
-        """Write what follows the rows."""
+    def close(self, **other: Iterable[Other]) -> None:
+        """Write what follows the rows: what has no scores, by its kind."""
         try:
-            self._put(self._layout.tail(self._empty))
+            self._put(self._layout.tail(self._empty, other))
         finally:
             self._shut()
 
