@@ -2,22 +2,21 @@
 
 Python imports this package, which takes some tenths of a second, before any line of the command
 runs. So the package itself sees to it, but only in a process that was started as the command.
+What is imported here, before anything else, is there already when Python starts.
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` without its enumerations
 import os
-import signal
 import sys
-import threading
-from typing import Any
 
 INTERRUPTED = 130
 """The exit status, that of a shell for this signal."""
 _PROGRAMS = {"imsim", "imsim.exe", "imsim-script.py"}
 
 
-def leave(*_: Any) -> None:
+def leave(*_: object) -> None:
     """End the process; nothing is under way yet, or any more."""
     try:
         os.write(2, b"imsim: interrupted\n")
@@ -27,12 +26,11 @@ def leave(*_: Any) -> None:
 
 def watch() -> None:
     """Let Ctrl-C end the process quietly, if it was started as the command."""
-    if (
-        _is_command()
-        and threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ):
-        signal.signal(signal.SIGINT, leave)
+    if _is_command() and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        try:  # noqa: SIM105 - contextlib takes time to import
+            _signal.signal(_signal.SIGINT, leave)
+        except ValueError:
+            pass  # another thread than the main one imports this
 
 
 def _is_command() -> bool:

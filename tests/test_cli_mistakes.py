@@ -187,6 +187,10 @@ def test_floats_take_any_data_range_and_a_mistake_of_units_is_noted(capsys):
     assert "b.npy: pixels span more than --data-range 1, from 0 to 1000; that is" in err[0]
     assert json.loads(out)["results"][0]["notes"] == [err[0].removeprefix("imsim: note: ")]
     assert compare(capsys, *call, "1e6", status=0)[1] == []
+    holes = np.load("b.npy")
+    holes[0, :2] = np.nan, np.inf  # which hide nothing
+    np.save("b.npy", holes)
+    assert "from 0 to 1000; that is" in compare(capsys, *call, "1", status=0)[1][0]
 
 
 def test_contradictions_and_empty_folders(capsys):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -128,3 +129,40 @@ def test_names_are_shown_harmless_and_kept_exactly(capsys):
     assert r"be\x1b[31mvil\n\u202e.png" in err
     assert main(["compare", "a.png", "in", "--metrics", "rmse", "--csv"]) == 2
     assert f'a.png,"in/{name}",0.0' in capsys.readouterr().out
+
+
+def test_complaints_about_usage_quote_names_harmlessly(capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", "a.png", "a.png", "--colour\x1b[31m\n"])
+    err = capsys.readouterr().err
+    assert r"--colour\x1b[31m\n" in err
+    assert "\x1b" not in err
+
+
+def test_names_in_the_c_locale():
+    save("café.png", GREY)
+    line = "LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 IMSIM"
+    assert shell(f"{line} compare a.png caf* --metrics se --csv").stdout.splitlines()[1] == (
+        "a.png,café.png,0.0,scored,"
+    )
+    assert shell(f"{line} report a.png caf* -o page.html").returncode == 0
+    html = Path("page.html").read_text(encoding="utf-8")
+    assert "café.png" in html
+    assert "udcc3" not in html
+
+
+def test_ctrl_c_does_not_wait_for_what_is_under_way(capsys, monkeypatch):
+    np.save("s.npy", np.repeat(GREY[None], 9, axis=0))
+    end = threading.Event()
+
+    def slow(job, settings):
+        if job.test == "s.npy[0]":
+            raise KeyboardInterrupt
+        end.wait(60)
+
+    monkeypatch.setattr("imsim.cli.scoring._score", slow)
+    begun = time.monotonic()
+    assert main(["compare", "a.png", "s.npy", "--metrics", "se", "--workers", "2"]) == 130
+    assert time.monotonic() - begun < 30  # less than the other image would take
+    end.set()
+    assert "interrupted" in capsys.readouterr().err

@@ -36,9 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         with _interruptible():
-            return _guarded(lambda: _command(argv))
-    except KeyboardInterrupt:  # in the instant before anything could take it
-        return _interrupt.INTERRUPTED
+            status = _guarded(lambda: _command(argv))
+    except KeyboardInterrupt:  # in the instant before anything could take it, or once more
+        status = _interrupt.INTERRUPTED
+    if status == _interrupt.INTERRUPTED and _is_process():
+        os._exit(status)  # Python would wait for threads, each until the end of what it does
+    return status
 
 
 def _command(argv: Sequence[str] | None) -> int:
@@ -79,10 +82,15 @@ def _guarded(run: Callable[[], int]) -> int:
     return 2
 
 
+def _is_process() -> bool:
+    """Tell whether the process is there for the command alone."""
+    return signal.getsignal(signal.SIGINT) is _interrupt.leave
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Let Ctrl-C raise KeyboardInterrupt, where it ended the process since its start."""
-    if signal.getsignal(signal.SIGINT) is not _interrupt.leave:
+    if not _is_process():
         yield
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)

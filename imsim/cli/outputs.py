@@ -140,8 +140,13 @@ def replacing(path: str) -> Iterator[str]:
 
 
 def _lies_in(path: str, folder: str) -> bool:
-    inside, around = (os.path.realpath(p).rstrip(os.sep) + os.sep for p in (path, folder))
-    return inside.startswith(around)
+    """Tell whether a place, which need not exist, is in a folder, by whatever names."""
+    place, above = os.path.realpath(path), ""
+    while place != above:
+        if os.path.exists(place) and os.path.samefile(place, folder):
+            return True
+        place, above = os.path.dirname(place), place
+    return False
 
 
 def _check_place(path: str) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import imsim
 from imsim._images import Picture
 from imsim.cli.jobs import Job, Mask
@@ -57,19 +59,20 @@ def scored(
             for item in itertools.chain(few, work):
                 yield _closed(item, _attempt(item, settings))
         return
-    with ThreadPoolExecutor(threads) as pool:
-        under_way: deque[tuple[Job | Failure, Future[Result | Failure]]] = deque()
-        try:
-            for item in itertools.chain(few, work):
-                under_way.append((item, pool.submit(_alone, item, settings)))
-                if len(under_way) >= 2 * threads:
-                    job, future = under_way.popleft()
-                    yield _closed(job, future.result())
-            while under_way:
+    pool = ThreadPoolExecutor(threads)
+    under_way: deque[tuple[Job | Failure, Future[Result | Failure]]] = deque()
+    try:
+        for item in itertools.chain(few, work):
+            under_way.append((item, pool.submit(_alone, item, settings)))
+            if len(under_way) >= 2 * threads:
                 job, future = under_way.popleft()
                 yield _closed(job, future.result())
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while under_way:
+            job, future = under_way.popleft()
+            yield _closed(job, future.result())
+    finally:
+        # Somebody may wait for the end after Ctrl-C: not for what is under way.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _closed(item: Job | Failure, result: Result | Failure) -> Result | Failure:
@@ -145,15 +148,22 @@ def option_notes(
         return [(test.path, "every pixel is left out, so that the scores are NaN")]
     if data_range is None:
         return []
-    pixels = [p.pixels if used is None else p.pixels[used] for p in (reference, test)]
-    low, high = (min(float(p.min()) for p in pixels), max(float(p.max()) for p in pixels))
-    # By less than the rounding of floats, or from NaN to NaN, is not beyond.
-    if not high - low > data_range * (1 + 1e-6):
+    ends = [_ends(picture.pixels, used) for picture in (reference, test)]
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    if high - low <= data_range * (1 + 1e-6):  # the rounding of floats
         return []
     said = f"pixels span more than --data-range {data_range:g}, from {low:.6g} to {high:.6g}"
     if high - low > 2 * data_range:
         said += "; that is beyond it by more than the range itself: is it in another unit?"
     return [(test.path, said)]
+
+
+def _ends(pixels: Array, used: Array | None) -> tuple[float, float]:
+    """Return the least and the largest finite value."""
+    values = pixels if used is None else pixels[used]
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    return (float(values.min()), float(values.max())) if values.size else (math.inf, -math.inf)
 
 
 def _reasons(skipped: dict[str, str], settings: Settings, test: Picture) -> dict[str, str]:
