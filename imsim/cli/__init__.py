@@ -15,9 +15,12 @@ from imsim import _interrupt
 from imsim.cli.listing import facts
 from imsim.cli.parser import command_parser as _parser
 from imsim.cli.terminal import flush, say, unforeseen, write
-from imsim.errors import EmptyMaskWarning, ImsimError
+from imsim.errors import ImsimError
 
 __all__ = ["facts", "main"]
+
+_NOTED = {"EmptyMaskWarning", "DataRangeWarning"}
+"""Warnings of the library that the command replaces by notes, which name the images."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,10 +57,9 @@ def _command(argv: Sequence[str] | None) -> int:
     caught: dict[str, None] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        # Not recorded one by one: a long run may give the same one for each pair. Where nothing
-        # could be scored, a note names the images.
+        # Not recorded one by one: a long run may give the same one for each pair.
         warnings.showwarning = lambda message, kind, *_, **__: (
-            None if kind is EmptyMaskWarning else caught.setdefault(str(message))
+            None if kind.__name__ in _NOTED else caught.setdefault(str(message))
         )
         status = _guarded(lambda: _run(arguments))
     for message in caught:
