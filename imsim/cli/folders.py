@@ -36,8 +36,8 @@ class Folder:
     odd : list of str
         What is called like an image and is none: a pipe, a device. It is not opened, since
         reading it might never end.
-    unread : list of str
-        What is wrong with each sub-folder that cannot be read.
+    unread : list of tuple of str
+        Each sub-folder that cannot be read, and why.
 
     Raises
     ------
@@ -50,7 +50,7 @@ class Folder:
         self.names: list[str] = []
         self.linked: list[str] = []
         self.odd: list[str] = []
-        self.unread: list[str] = []
+        self.unread: list[tuple[str, str]] = []
         self._left_aside = left_aside
         try:
             self._walk(root, "", frozenset())
@@ -75,7 +75,7 @@ class Folder:
                 if os.path.exists(entry.path):
                     self._left_aside.append(entry.path)
                 else:  # it may have been one to a folder of images
-                    self.unread.append(f"{entry.path}: is a link that leads nowhere")
+                    self.unread.append((entry.path, "is a link that leads nowhere"))
             elif is_regular(entry.path) or not os.path.exists(entry.path):
                 self.names.append(name)  # a link to nothing is an image that cannot be read
             else:
@@ -89,7 +89,7 @@ class Folder:
                 self.linked.append(entry.path)
             self._walk(entry.path, name, above)
         except OSError as error:
-            self.unread.append(f"{entry.path}: cannot be read: {error.strerror}")
+            self.unread.append((entry.path, f"cannot be read: {error.strerror}"))
 
     def path(self, name: str) -> str:
         """Return the whole path of a file."""

@@ -144,7 +144,7 @@ def pair_files(reference: str, tests: Sequence[str], mask: str | None) -> Pairin
 def _folder(path: str, found: Pairing) -> Folder:
     folder = Folder(path, found.left_aside)
     found.odd.extend(folder.odd)
-    found.failed.extend(map(Failure, folder.unread))
+    found.failed.extend(Failure(f"{place}: {reason}") for place, reason in folder.unread)
     found.inputs.extend(folder.linked)
     return folder
 

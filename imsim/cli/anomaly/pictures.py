@@ -43,8 +43,8 @@ class Pictures:
             if os.path.isdir(path):
                 folder = Folder(path, left_aside)
                 self.files += map(folder.path, folder.names)
-                for message in folder.unread:
-                    self.fail(message)
+                for place, reason in folder.unread:
+                    self.fail(f"{place}: {reason}")
                 for odd in folder.odd:
                     self.fail(f"{odd}: is no file but a pipe or a device")
                 if not folder.names:
