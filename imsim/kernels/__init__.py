@@ -50,7 +50,7 @@ def run(metric: str, images: Images, mask: Array | None, options: dict[str, Any]
 @cache
 def _find(metric: str) -> Callable[..., Any] | None:
     module = MODULES.get(metric)
-    if module is None:
+    if module is None or not import_module("imsim.kernels.jit").IS_ENABLED:
         return None
     function: Callable[..., Any] = getattr(import_module(f"imsim.kernels.{module}"), metric)
     return function

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import config
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 """Freedom to fuse and reorder, never to assume that NaN and infinities do not occur."""
+CHECKSUM = 32
+"""Bytes of the checksum that a file of compiled code begins with."""
+IS_ENABLED = not config.DISABLE_JIT
+"""Whether Numba compiles; as the plain Python that they are written in, kernels take for ever."""
 _PACKAGE = Path(__file__).parent.parent
 
 
@@ -67,8 +75,65 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
     # Numba's cache on disk knows a kernel by its name, and its age by its own file; but what it
     # inlines and the constants in it come from other files, so that these must be in the name.
     function.__qualname__ += f"_{_digest(function.__module__)}"
-    options = {"fastmath": FAST_MATH, "error_model": "numpy", **options}
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError:  # nowhere to write a cache: compile in every process
-        return numba.njit(function, **options)
+    dispatcher = numba.njit(function, **{"fastmath": FAST_MATH, "error_model": "numpy", **options})
+    with contextlib.suppress(Exception):  # nowhere to write: compile in every process
+        dispatcher._cache = _Cache(function)
+    return dispatcher
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Numba's cache on disk, which may fail in any way, and never stops a computation by it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        locator = self._impl.locator
+        self._cache_file = _Entries(
+            locator.get_cache_path(), self._impl.filename_base, locator.get_source_stamp()
+        )
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Load compiled code; None, so that it is compiled, for whatever reason it cannot."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Save compiled code, if that is possible."""
+        with contextlib.suppress(Exception):
+            super().save_overload(sig, data)
+
+
+class _Entries(IndexDataCacheFile):  # type: ignore[misc]
+    """A file for the compiled code of each signature, and no index.
+
+    Numba's index loses a signature, or gives it the code of another, where two processes compile
+    at once; and once damaged it stays so. Here each file proves by a checksum that it is whole,
+    up to date and of its signature, and is written in one piece or not at all.
+    """
+
+    def load(self, key: Any) -> Any:
+        """Return what was saved; None if there is nothing, or not all of it."""
+        path, salt = self._entry(key)
+        content = path.read_bytes()
+        saved = content[CHECKSUM:]
+        return pickle.loads(saved) if content == _signed(saved, salt) else None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Write beside the file that is there, and then take its place."""
+        path, salt = self._entry(key)
+        with self._open_for_write(str(path)) as file:
+            file.write(_signed(self._dump(data), salt))
+
+    def _entry(self, key: Any) -> tuple[Path, bytes]:
+        """Return the file of a signature, and what must be as it was for it to count."""
+        signature = repr(key).encode()
+        number = int.from_bytes(hashlib.blake2s(signature, digest_size=8).digest())
+        return (
+            Path(self._data_path(self._data_name(number))),
+            repr((self._version, self._source_stamp)).encode() + signature,
+        )
+
+
+def _signed(content: bytes, salt: bytes) -> bytes:
+    return hashlib.blake2s(salt + content, digest_size=CHECKSUM).digest() + content

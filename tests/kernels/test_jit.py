@@ -1,0 +1,156 @@
+"""The cache of compiled kernels: it may fail in any way, and never stops a computation."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from numba.core import caching
+
+KERNEL = """
+from imsim.kernels.jit import kernel
+
+@kernel
+def double(x):
+    return x + x
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with a tiny kernel, whose cache lies in a folder beside it."""
+    path = tmp_path / "tiny.py"
+    path.write_text(KERNEL)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    return path
+
+
+def loaded(path: Path) -> Any:
+    """Import the kernel anew, as another process would."""
+    spec = importlib.util.spec_from_file_location("tiny", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.double
+
+
+def is_cached(path: Path, argument: Any = 21) -> bool:
+    """Whether the kernel is loaded from the cache; its result is right in any case."""
+    kernel = loaded(path)
+    assert kernel(argument) == 2 * argument
+    return bool(kernel.stats.cache_hits)
+
+
+def entries(path: Path) -> list[Path]:
+    return sorted(path.parent.glob("cache/*/*"))
+
+
+def test_compiled_once_for_each_signature(module: Path) -> None:
+    assert [is_cached(module, x) for x in (21, 2.5, 21, 2.5)] == [False, False, True, True]
+    assert len(entries(module)) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:10],
+        lambda content: content[: len(content) // 2],
+        lambda content: content + b"\0",
+        lambda content: b"\x80\x04garbage." * 100,
+        lambda content: content[:-100] + bytes(100),
+    ],
+    ids=["empty", "start", "half", "longer", "garbage", "zeros at the end"],
+)
+def test_a_damaged_file_is_made_anew(module: Path, damage: Any) -> None:
+    is_cached(module)
+    for path in entries(module):
+        path.write_bytes(damage(path.read_bytes()))
+    assert not is_cached(module)
+    assert is_cached(module)
+
+
+def test_the_file_of_another_signature_is_not_taken(module: Path) -> None:
+    is_cached(module, 21)
+    (first,) = entries(module)
+    is_cached(module, 2.5)
+    (second,) = set(entries(module)) - {first}
+    second.write_bytes(first.read_bytes())
+    assert not is_cached(module, 2.5)
+
+
+def test_a_folder_in_place_of_the_file(module: Path) -> None:
+    is_cached(module)
+    (path,) = entries(module)
+    path.unlink()
+    path.mkdir()
+    assert not is_cached(module)
+    assert not is_cached(module)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_nothing_can_be_saved(module: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    kernel = loaded(module)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_open_for_write", refuse)
+    assert kernel(21) == 42
+    assert kernel(2.5) == 5
+
+
+def test_a_read_only_installation_caches_for_the_user(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numba looks for the next place where it may write."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(caching.InTreeCacheLocator, "from_function", classmethod(lambda *_: None))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(module.parent / "home"))
+    assert not is_cached(module)
+    assert is_cached(module)
+    assert list(module.parent.glob("home/numba/*/*"))
+
+
+def test_no_place_at_all(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    assert not is_cached(module)
+
+
+def run(code: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_compile_at_once(module: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(module.parent)!r}); from tiny import double\n"
+    calls = [f"{code}print(double({x}), sum(double.stats.cache_hits.values()))" for x in (21, 2.5)]
+    folder = str(module.parent / "cache")
+    for hits in (0, 1):
+        processes = [run(call, NUMBA_CACHE_DIR=folder) for call in calls]
+        found = [process.communicate(timeout=120)[0].strip() for process in processes]
+        assert found == [f"42 {hits}", f"5.0 {hits}"]
+
+
+def test_without_compilation_formulas_compute() -> None:
+    code = (
+        "import numpy as np, imsim; x = np.arange(256.0).reshape(16, 16)\n"
+        "print([float(m.function(x, x.T, data_range=255)) for m in imsim.METRICS.values()])"
+    )
+    process = run(code, NUMBA_DISABLE_JIT="1")
+    found = process.communicate(timeout=120)[0]
+    assert process.returncode == 0
+    assert np.isfinite([float(word) for word in found.strip("[]\n").split(",")]).all()
