@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import os
@@ -57,18 +58,17 @@ class _Help:
             finally:
                 self._ended.release()
 
-    def finish(self) -> None:
-        """Do without the help, or wait for its end if it has begun."""
+    def finish(self) -> BaseException | None:
+        """Do without the help, or wait for its end if it has begun; return what it raised."""
         if self._begun.acquire(blocking=False):
-            return
+            return None
         for _ in range(PATIENCE):
             if self._ended.acquire(blocking=False):
                 break
             time.sleep(0)
         else:
             self._ended.acquire()
-        if self._error is not None:
-            raise self._error
+        return self._error
 
 
 class _Pool:
@@ -76,27 +76,44 @@ class _Pool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wanted: SimpleQueue[_Help] = SimpleQueue()
-        self._size = 0
+        self._wanted: SimpleQueue[_Help | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self.is_closed = False
 
     def ask(self, work: Callable[[], object], size: int) -> list[_Help]:
-        """Offer some work to `size` threads."""
-        if self._size < size:
-            with self._lock:
-                while self._size < size:
-                    threading.Thread(target=self._serve, name="imsim", daemon=True).start()
-                    self._size += 1
-        helps = [_Help(work) for _ in range(size)]
+        """Offer some work to `size` threads, or to fewer if there are no more to be had."""
+        if len(self._threads) < size:
+            with self._lock, contextlib.suppress(RuntimeError):  # too many, or the end is near
+                while len(self._threads) < size and not self.is_closed:
+                    thread = threading.Thread(target=self._serve, name="imsim", daemon=True)
+                    thread.start()
+                    self._threads.append(thread)
+        helps = [_Help(work) for _ in self._threads[:size]]
         for one in helps:
             self._wanted.put(one)
         return helps
 
     def _serve(self) -> None:
-        while True:
-            self._wanted.get().give()
+        while help := self._wanted.get():
+            help.give()
+
+    def close(self) -> None:
+        """Let the threads end what they are at, and wait for that.
+
+        A thread that comes back from compiled code when there is no interpreter any more aborts
+        the process.
+        """
+        self.is_closed = True
+        for _ in self._threads:
+            self._wanted.put(None)
+        for thread in self._threads:
+            while thread.is_alive():
+                with contextlib.suppress(KeyboardInterrupt):
+                    thread.join()
 
 
 _pool = _Pool()
+atexit.register(lambda: _pool.close())
 _default: int | None = None
 _here: ContextVar[int | None] = ContextVar("imsim_workers", default=None)
 
@@ -199,17 +216,34 @@ def parallel(task: Callable[[int], object], n: int, pixels: int) -> None:
         for i in range(n):
             task(i)
         return
-    indices = itertools.count()  # next() on it is atomic
+    pool, indices = _pool, itertools.count()  # next() on it is atomic
+    is_stopped = False
 
-    def drain() -> None:
-        for i in indices:
-            if i >= n:
-                return
+    def help() -> None:
+        while not pool.is_closed and one_more():
+            pass
+
+    def one_more() -> bool:
+        nonlocal is_stopped
+        i = next(indices)
+        if i >= n or is_stopped:
+            return False
+        try:
             task(i)
+        except BaseException:  # an interrupt, too, ends the work of all threads
+            is_stopped = True
+            raise
+        return True
 
-    helps = _pool.ask(drain, count - 1)
+    helps: list[_Help] = []
     try:
-        drain()
+        helps = pool.ask(help, count - 1)
+        while one_more():
+            pass
+    except BaseException:
+        is_stopped = True
+        raise
     finally:
-        for one in helps:
-            one.finish()
+        errors = [one.finish() for one in helps]
+    for error in filter(None, errors):
+        raise error

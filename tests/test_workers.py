@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -131,6 +132,75 @@ def test_error_in_another_thread_reaches_the_caller() -> None:
 
     with imsim.workers(2), pytest.raises(ZeroDivisionError):
         parallel(task, 2, SMALL)
+
+
+def test_an_error_ends_the_work_of_all_threads() -> None:
+    caller, meeting, done = threading.get_ident(), threading.Barrier(3), []
+
+    def task(i: int) -> None:
+        if i < 3:
+            meeting.wait(30)
+            if threading.get_ident() == caller:
+                raise KeyboardInterrupt
+        time.sleep(0.01)
+        done.append(i)
+
+    with imsim.workers(3), pytest.raises(KeyboardInterrupt):
+        parallel(task, 1000, SMALL)
+    assert len(done) < 100
+
+
+def test_an_error_waits_until_all_threads_have_ended() -> None:
+    """Nothing writes into an array that its owner has got back."""
+    caller, meeting, ended = threading.get_ident(), threading.Barrier(4), []
+
+    def task(i: int) -> None:
+        if meeting.wait(30) == 0 and threading.get_ident() != caller:
+            raise ZeroDivisionError
+        time.sleep(0.05)
+        ended.append(i)
+        if threading.get_ident() == caller:
+            raise ZeroDivisionError
+
+    with imsim.workers(4), pytest.raises(ZeroDivisionError):
+        parallel(task, 4, SMALL)
+    assert len(ended) >= 3
+
+
+def test_the_interpreter_ends_while_a_thread_computes() -> None:
+    """A second interrupt leaves the first one's wait; the process must not abort for that."""
+    code = (
+        "import signal, threading, numpy as np, scipy.fft\n"
+        "from imsim.workers import SMALL, parallel, set_workers\n"
+        "set_workers(2)\n"
+        "x, meeting = np.ones((512, 512)), threading.Barrier(2)\n"
+        "def interrupt(*_): raise KeyboardInterrupt\n"
+        "signal.signal(signal.SIGALRM, interrupt)\n"
+        "def task(i):\n"
+        "    meeting.wait(30)\n"
+        "    if threading.current_thread() is threading.main_thread():\n"
+        "        signal.setitimer(signal.ITIMER_REAL, 0.05)\n"
+        "        raise KeyboardInterrupt\n"
+        "    for _ in range(100): scipy.fft.fft2(x)\n"
+        "    print('ended')\n"
+        "try: parallel(task, 2, SMALL)\n"
+        "except KeyboardInterrupt: print('interrupted', flush=True)\n"
+    )
+    assert run_python(code).split() == ["interrupted", "ended"]
+
+
+def test_without_another_thread_the_caller_works_alone() -> None:
+    code = (
+        "import threading\n"
+        "from imsim.workers import SMALL, parallel, set_workers\n"
+        'def start(self): raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = start\n"
+        "set_workers(3)\n"
+        "done = []\n"
+        "parallel(done.append, 5, SMALL)\n"
+        "print(done)\n"
+    )
+    assert run_python(code) == "[0, 1, 2, 3, 4]"
 
 
 def test_threads_have_the_context_of_the_caller() -> None:
