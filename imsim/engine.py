@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from imsim import kernels
 from imsim.errors import DTypeError, EmptyMaskWarning, OptionError
-from imsim.masks import check_mask, is_finite
+from imsim.finite import cleaned, finite_pixels, is_witnessed, reading
+from imsim.masks import check_mask
 from imsim.portable.arrays import array_namespace, keep, pad
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import Images, broadcast, check_choice, check_images
 
 _engine = "auto"
+
+
+class _Found(NamedTuple):
+    """What a kernel or a formula found, and in which pixels."""
+
+    result: Any
+    """Scores, several of them, or local values."""
+    images: Images
+    valid: Array | None
+    """The mask, (*batch, 1, height, width)."""
+    finite: Array | None
+    """The pixels that are finite or outside the mask, likewise; None: all of them."""
 
 
 def set_engine(engine: Literal["auto", "portable", "fast"]) -> None:
@@ -55,12 +67,8 @@ def score(
 
     The arguments are those of `_evaluate`.
     """
-    result, images, valid, by_kernel = _evaluate(metric, formula, a, b, **arguments)
-    values, scored = result
-    # Kernels turn NaN and infinities in the images into scores that are not finite either.
-    if by_kernel and _is_sound(values, scored):
-        return _shaped(_channel_mean(values, images), images, valid)
-    return _shaped(_with_nan(metric, result, images, valid), images, valid)
+    found = _evaluate(metric, formula, a, b, **arguments)
+    return _score(metric, found.result, found)
 
 
 def score_map(
@@ -70,9 +78,12 @@ def score_map(
 
     The arguments are those of `_evaluate`.
     """
-    local, images, valid, _ = _evaluate(metric, formula, a, b, **arguments)
-    xp, frame = images.xp, images.frame
+    found = _evaluate(metric, formula, a, b, **arguments)
+    local: Local = found.result
+    images, valid, xp, frame = found.images, found.valid, found.images.xp, found.images.frame
     values = keep(local.valid, local.values, np.nan)
+    if found.finite is not None:
+        values = keep(~reading(~found.finite, local), values, np.nan)
     values = xp.astype(xp.mean(values, axis=-3), images.dtype, copy=False)
     for axis in (-2, -1):
         values = xp.repeat(values, local.step, axis=axis) if local.step > 1 else values
@@ -95,8 +106,8 @@ def score_parts(
 
     The arguments are those of `_evaluate`.
     """
-    parts, images, valid, _ = _evaluate(metric, formula, a, b, **arguments)
-    return [_shaped(_with_nan(metric, part, images, valid), images, valid) for part in parts]
+    found = _evaluate(metric, formula, a, b, **arguments)
+    return [_score(metric, part, found) for part in found.result]
 
 
 def check(
@@ -124,7 +135,7 @@ def _evaluate(
     needs_data_range: bool = False,
     numpy_only: bool = False,
     **options: Any,
-) -> tuple[Any, Images, Array | None, bool]:
+) -> _Found:
     """Check the input, then dispatch to the kernel of the metric or to its formula."""
     images = check_images(
         a,
@@ -146,21 +157,27 @@ def _evaluate(
                 f"engine='fast' has no kernel for {metric} on this input and with these options; "
                 "set_engine('auto') computes it by the formula"
             )
-        by_kernel = result is not None
-        if not by_kernel:
-            result = formula(_prepared(images, valid), **options)
-    return result, images, valid, by_kernel
+        if result is None:
+            finite = finite_pixels(images, valid)
+            return _Found(
+                formula(_prepared(images, valid, finite), **options), images, valid, finite
+            )
+        if is_witnessed(result):
+            return _Found(result, images, valid, None)
+        finite = finite_pixels(images, valid)
+        if finite is not None:
+            # Other images, and positions that do not read these pixels, are to be what they are
+            # without them; a kernel may carry them further.
+            result = kernels.run(metric, cleaned(images), valid, options)
+        return _Found(result, images, valid, finite)
 
 
-def _is_sound(values: Array, scored: Array) -> bool:
-    """Whether all scores of a kernel are finite and stand on something."""
-    if values.size == 1:  # one pair: without NumPy's detour
-        return math.isfinite(values.item()) and scored.item() > 0
-    return bool(np.isfinite(values).all() and (scored > 0).all())
-
-
-def _prepared(images: Images, valid: Array | None) -> Pair:
-    """Convert to floats, with zeros outside the mask."""
+def _prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
+    """Convert to floats, with zeros outside the mask and in place of what is not finite."""
+    if finite is not None:
+        images = cleaned(images)
+    if images.xp is np and valid is not None:
+        valid = np.ascontiguousarray(valid)  # on its order, too, depends that of sums
     return Pair(
         xp=images.xp,
         x=keep(valid, _as_float(images.x, images)),
@@ -171,16 +188,26 @@ def _prepared(images: Images, valid: Array | None) -> Pair:
     )
 
 
-def _with_nan(metric: str, result: Scores, images: Images, valid: Array | None) -> Array:
+def _score(metric: str, result: Scores, found: _Found) -> Score:
     """Average over channels; NaN where nothing was scored, or something was not finite."""
-    xp = images.xp
-    values, scored = result
-    some = xp.broadcast_to(scored > 0, values.shape)
+    xp = found.images.xp
+    values, scored, _ = result
+    if not (found.finite is None and _all_scored(scored)):
+        some = xp.broadcast_to(scored > 0, values.shape)
+        values = keep(some, values, np.nan)
+        _warn_if_empty(metric, xp.all(some, axis=-1), stacklevel=5)
     with np.errstate(all="ignore"):
-        scores = _channel_mean(keep(some, values, np.nan), images)
-        finite = _all_finite(images, valid)
-    _warn_if_empty(metric, xp.all(some, axis=-1), stacklevel=5)
-    return keep(finite, scores, np.nan)
+        values = _channel_mean(values, found.images)
+    if found.finite is not None:
+        values = keep(xp.all(found.finite, axis=(-3, -2, -1)), values, np.nan)
+    return _shaped(values, found.images, found.valid)
+
+
+def _all_scored(scored: Array) -> bool:
+    """Whether the scores of NumPy arrays stand on something."""
+    if scored.size == 1:  # one pair: without NumPy's detour
+        return bool(scored.item() > 0)
+    return bool((scored > 0).all())
 
 
 def _channel_mean(values: Array, images: Images) -> Array:
@@ -205,13 +232,6 @@ def _as_float(image: Array, images: Images) -> Array:
     if images.xp is np:
         return np.ascontiguousarray(image, dtype=images.dtype)
     return images.xp.astype(image, images.dtype, copy=False)
-
-
-def _all_finite(images: Images, valid: Array | None) -> Array:
-    """Whether both images are finite wherever the mask allows."""
-    xp = images.xp
-    finite = is_finite(images.x, xp) & is_finite(images.y, xp)
-    return xp.all(finite if valid is None else finite | ~valid, axis=(-3, -2, -1))
 
 
 def _warn_if_empty(metric: str, scored: Array, stacklevel: int) -> None:

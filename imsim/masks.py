@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from array_api_compat import device, is_numpy_array
 
 from imsim.errors import MaskError, MaskTypeError
+from imsim.finite import is_finite
+from imsim.inputs import as_array, check_real, to_namespace, to_numpy
+from imsim.portable.arrays import array_namespace
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import Images, as_array, broadcast, check_images
+from imsim.validation import Images, broadcast, check_images
 
 
 def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
@@ -16,10 +20,7 @@ def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
     if mask is None:
         return None
     xp = images.xp
-    array = as_array("mask", mask)
-    if is_numpy_array(array) and not is_numpy_array(images.x):
-        array = xp.asarray(array, device=device(images.x))
-    array = _as_boolean(array, xp)
+    array = _as_boolean(_beside(images.x, as_array("mask", mask), xp), xp)
     shape = tuple(array.shape)
     if shape[-2:] != images.frame or 0 in shape:
         raise MaskError(
@@ -36,6 +37,18 @@ def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
     return array[..., None, :, :]
 
 
+def _beside(image: Array, mask: Array, xp: Any) -> Array:
+    """Bring a mask to the array library of the images; between devices nothing is moved."""
+    own = array_namespace(mask)
+    if own is not xp:
+        check_real("mask", mask)
+        mask = mask if own is np else to_numpy("mask", mask)
+        return mask if xp is np else to_namespace("mask", mask, xp, device(image))
+    if xp is not np and device(mask) != device(image):
+        raise MaskError(f"mask is on {device(mask)}, the images are on {device(image)}; move one")
+    return mask
+
+
 def _as_boolean(array: Array, xp: Any) -> Array:
     """Cast the integers 0 and 1; refuse everything else that is not boolean."""
     remedy = "pass booleans, True = use, e.g. mask=(labels > 0)"
@@ -48,7 +61,13 @@ def _as_boolean(array: Array, xp: Any) -> Array:
     ):
         raise MaskTypeError(f"mask has dtype {array.dtype}; {remedy}")
     boolean = array == 1
-    if not bool(xp.all(boolean | (array == 0))):
+    try:
+        is_binary = bool(xp.all(boolean | (array == 0)))
+    except TypeError as error:
+        raise MaskTypeError(
+            f"mask has dtype {array.dtype}, and is only traced; {remedy}"
+        ) from error
+    if not is_binary:
         raise MaskTypeError(f"mask holds integers other than 0 and 1; {remedy}")
     return boolean
 
@@ -85,10 +104,3 @@ def finite_mask(a: ImageLike, b: ImageLike, *, channel_axis: int | None = None) 
     images = check_images(a, b, data_range=None, channel_axis=channel_axis)
     xp = images.xp
     return xp.all(is_finite(images.x, xp) & is_finite(images.y, xp), axis=-3)
-
-
-def is_finite(image: Array, xp: Any) -> Array:
-    """Like `isfinite`, for integers and booleans too."""
-    if xp.isdtype(image.dtype, "real floating"):
-        return xp.isfinite(image)
-    return xp.ones(image.shape, dtype=xp.bool, device=device(image))

@@ -9,10 +9,10 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import device, is_array_api_obj, is_numpy_array
 
-from imsim.errors import DataRangeError, DTypeError, OptionError, ShapeError
-from imsim.portable.arrays import array_namespace, widest_float
+from imsim.errors import DataRangeError, OptionError, ShapeError
+from imsim.inputs import on_common_namespace
+from imsim.portable.arrays import widest_float
 from imsim.typing import Array, ImageLike
 
 SMALLEST, LARGEST = 1e-100, 1e100
@@ -50,60 +50,6 @@ class Images(NamedTuple):
         return height, width
 
 
-def as_array(name: str, value: ImageLike) -> Array:
-    """Return an array-API array as it is, anything else as a NumPy array."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise DTypeError(
-            f"{name} is a numpy.ma.MaskedArray, whose mask means 'leave out'; "
-            f"pass {name}.data, and mask=~numpy.ma.getmaskarray({name})"
-        )
-    if getattr(value, "mode", None) in ("P", "PA"):
-        raise DTypeError(
-            f"{name} is a palette image, whose pixels are indices and not intensities; "
-            f"pass {name}.convert('L') or {name}.convert('RGB')"
-        )
-    if is_array_api_obj(value):
-        return value
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise ShapeError(
-            f"{name} is not a rectangular array ({error}); every row must have the same length"
-        ) from error
-
-
-def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
-    """Bring all to the one array namespace that is not NumPy's, if there is one."""
-    if all(type(value) is np.ndarray for value in values.values()):
-        return np, list(values.values())
-    arrays = {name: as_array(name, value) for name, value in values.items()}
-    foreign = [v for v in arrays.values() if not is_numpy_array(v)]
-    if not foreign:
-        return np, list(arrays.values())
-    try:
-        xp = array_namespace(*foreign)
-    except TypeError as error:
-        raise DTypeError(
-            f"{' and '.join(arrays)} come from different array libraries; "
-            "convert them to the same one"
-        ) from error
-    where = device(foreign[0])
-    return xp, [xp.asarray(v, device=where) if is_numpy_array(v) else v for v in arrays.values()]
-
-
-def check_real(name: str, array: Array, xp: ModuleType) -> None:
-    """Refuse what is not a real number: complex, object, string, time, records."""
-    if xp is np:
-        known = array.dtype.kind in "buif"
-    else:
-        known = xp.isdtype(array.dtype, ("bool", "integral", "real floating"))
-    if not known:
-        raise DTypeError(
-            f"{name} has dtype {array.dtype}; expected booleans, integers or real floats: "
-            "convert it, or take the part you want to compare (.real, abs())"
-        )
-
-
 def canonical(name: str, array: Array, channel_axis: int | None, xp: ModuleType) -> Array:
     """View an image as (*batch, channels, height, width)."""
     needed = 2 if channel_axis is None else 3
@@ -132,6 +78,14 @@ def arithmetic(x: Array, y: Array, xp: ModuleType) -> Any:
     return xp.float32 if _is_narrow(x, xp) and _is_narrow(y, xp) else widest_float(xp)
 
 
+def _at_most_double(array: Array) -> Array:
+    """Convert floats wider than float64, of which some then are infinite."""
+    if array.dtype.kind != "f" or array.dtype.itemsize <= 8:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(np.float64)
+
+
 def _is_narrow(array: Array, xp: ModuleType) -> bool:
     if xp is np:
         return bool(array.dtype.kind == "f" and array.dtype.itemsize <= 4)
@@ -156,7 +110,13 @@ def check_data_range(
             "e.g. data_range=4095 for a 12-bit detector, data_range=1 for floats in [0, 1]"
         )
     if type(value) is not float and getattr(value, "ndim", None) == 0:
-        value = value.item()
+        try:
+            value = value.item()
+        except TypeError as error:
+            raise DataRangeError(
+                "data_range is only traced and has no value yet; pass a Python number, "
+                "which the compiled function then holds"
+            ) from error
     number: Any = value
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         if SMALLEST <= number <= LARGEST:
@@ -181,8 +141,8 @@ def check_images(
     if channel_axis is not None:
         check_integer("channel_axis", channel_axis)
     xp, (x, y) = on_common_namespace(a=a, b=b)
-    check_real("a", x, xp)
-    check_real("b", y, xp)
+    if xp is np:
+        x, y = _at_most_double(x), _at_most_double(y)
     if channel_axis is not None and channel_axis >= 0 and len(x.shape) != len(y.shape):
         raise ShapeError(
             f"channel_axis={channel_axis} names different axes of a {tuple(x.shape)} and "

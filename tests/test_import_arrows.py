@@ -33,9 +33,11 @@ ALLOWED: dict[str, set[str]] = {
     "portable": {"portable"} | LEAVES,
     # Of the validation, the record of the checked images.
     "kernels": {"kernels", "portable", "validation", "workers"} | LEAVES,
-    "engine": {"validation", "masks", "kernels", "portable"} | LEAVES,
-    "masks": {"validation", "portable"} | LEAVES,
-    "validation": {"portable"} | LEAVES,
+    "engine": {"finite", "validation", "masks", "kernels", "portable"} | LEAVES,
+    "masks": {"finite", "inputs", "validation", "portable"} | LEAVES,
+    "finite": {"validation", "portable"} | LEAVES,
+    "validation": {"inputs", "portable"} | LEAVES,
+    "inputs": {"portable"} | LEAVES,
     "workers": {"validation"} | LEAVES,
     "registry": LEAVES,
     # Of the engine, the check of input that is wrong for every metric.

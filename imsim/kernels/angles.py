@@ -32,9 +32,9 @@ def _image_angle(images: Images, mask: Array | None, unit: float) -> Scores:
     planes = Planes(images, mask, in_order=False)
     runs = planes.runs(_gram, GRAM + 1, ease=4)
     *batch, channels = planes.shape
-    scores = np.empty((2, *batch, 1))
-    _angles(runs.reshape(len(runs), -1, channels, GRAM + 1), scores.reshape(2, -1))
-    return Scores(scores[0] * unit, scores[1])
+    scores = np.empty((3, *batch, 1))
+    _angles(runs.reshape(len(runs), -1, channels, GRAM + 1), scores.reshape(3, -1))
+    return Scores(scores[0] * unit, scores[1], witness=scores[2])
 
 
 @kernel
@@ -156,3 +156,4 @@ def _angles(runs, scores):  # type: ignore[no-untyped-def]
             theta = 0.0 if xx == yy else math.pi / 2
         scores[0, image] = theta
         scores[1, image] = n
+        scores[2, image] = xx + yy

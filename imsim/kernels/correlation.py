@@ -29,7 +29,7 @@ def zncc(
     runs = planes.runs(_moments, MOMENTS, ease=4)
     scores = np.empty((2, *planes.shape))
     _correlations(runs.reshape(len(runs), -1, MOMENTS), scores.reshape(2, -1))
-    return Scores(scores[0], scores[1])
+    return Scores(scores[0], scores[1], witness=scores[0])
 
 
 @kernel

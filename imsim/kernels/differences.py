@@ -25,26 +25,26 @@ def se(images: Images, mask: Array | None, reduction: str) -> Scores:
     squares, n = _pooled(images, mask)
     if reduction == "mean":
         squares = squares / (n * images.x.shape[-3])
-    return Scores(squares, n)
+    return Scores(squares, n, witness=squares)
 
 
 def rmse(images: Images, mask: Array | None, normalize: str | None) -> Scores:
     """sqrt(mean((x - y)^2)), divided by L on request."""
-    mse, n = se(images, mask, "mean")
+    mse, n, witness = se(images, mask, "mean")
     root = np.sqrt(mse)
-    return Scores(root / images.data_range if normalize == "range" else root, n)
+    return Scores(root / images.data_range if normalize == "range" else root, n, witness)
 
 
 def psnr(images: Images, mask: Array | None) -> Scores:
     """10 log10(L^2 / MSE)."""
-    mse, n = se(images, mask, "mean")
-    return Scores(decibels(images.data_range**2, mse, np), n)
+    mse, n, witness = se(images, mask, "mean")
+    return Scores(decibels(images.data_range**2, mse, np), n, witness)
 
 
 def sre(images: Images, mask: Array | None) -> Scores:
     """10 log10(mean(x)^2 / MSE), per channel."""
     squares, n, total = _sums(images, mask, with_total=True)
-    return Scores(reconstruction_decibels(total / n, squares / n, np), n)
+    return Scores(reconstruction_decibels(total / n, squares / n, np), n, witness=squares)
 
 
 def se_map(images: Images, mask: Array | None, reduction: str) -> Local:
@@ -61,7 +61,7 @@ def se_map(images: Images, mask: Array | None, reduction: str) -> Local:
             squares[i] /= channels
 
     parallel(task, len(squares), squares.size)
-    return Local(squares.reshape(*batch, 1, *planes.frame), mask)
+    return Local(squares.reshape(*batch, 1, *planes.frame), mask, reach=(0, 0))
 
 
 def _pooled(images: Images, mask: Array | None) -> tuple[Array, Array]:

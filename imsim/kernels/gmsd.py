@@ -8,7 +8,7 @@ import numpy as np
 
 from imsim.kernels.jit import exact, inline, kernel
 from imsim.kernels.planes import Planes
-from imsim.metrics.gmsd import C
+from imsim.metrics.gmsd import REACH, C
 from imsim.portable import similarity as formulas
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
@@ -32,7 +32,7 @@ def gmsd(images: Images, mask: Array | None) -> Scores:
     strips = planes.strips(_strip, SUMS, constant, None, None, positions=cells[0], rows=ROWS)
     scores = np.empty((2, *planes.shape))
     _deviations(strips.reshape(len(strips), -1, SUMS), scores.reshape(2, -1))
-    return Scores(scores[0], scores[1])
+    return Scores(scores[0], scores[1], witness=scores[0])
 
 
 def gmsd_map(images: Images, mask: Array | None) -> Local:
@@ -52,7 +52,7 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
     parallel(task, planes.count * strips, planes.count * math.prod(planes.frame))
     shape = (*planes.shape, *cells)
     found = None if mask is None else valid.reshape(shape)
-    return Local(values.reshape(shape), found, step=2)
+    return Local(values.reshape(shape), found, step=2, reach=REACH)
 
 
 def _prepare(images: Images, mask: Array | None) -> tuple[Planes, np.floating, tuple[int, int]]:

@@ -9,6 +9,7 @@ import numpy as np
 from imsim.kernels.blocks import count
 from imsim.kernels.jit import kernel
 from imsim.kernels.planes import Planes
+from imsim.metrics.imed import reach
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import Images
@@ -32,12 +33,12 @@ def imed(images: Images, mask: Array | None, sigma: float, normalize: str | None
     taps = _taps(images, sigma)
     rows = max(ROWS, 2 * len(taps))
     sums = planes.strip_sums(_quadratic_form, 2, taps, rows=rows)
-    squared, n = sums[..., 0].sum(axis=-1, keepdims=True), sums[..., :1, 1]
+    form, n = sums[..., 0].sum(axis=-1, keepdims=True), sums[..., :1, 1]
     # G is positive definite, yet for a large sigma its smallest eigenvalues are below rounding.
-    squared = np.where(squared < 0, 0.0, squared)
+    squared = np.where(form < 0, 0.0, form)
     if normalize == "rms":
         squared = squared / (n * planes.shape[-1])
-    return Scores(np.sqrt(squared), n)
+    return Scores(np.sqrt(squared), n, witness=form)
 
 
 def imed_map(images: Images, mask: Array | None, sigma: float) -> Local:
@@ -59,7 +60,8 @@ def imed_map(images: Images, mask: Array | None, sigma: float) -> Local:
             _add_contributions(*plane, start, stop, taps, found[image])
 
     parallel(task, len(found) * strips, found.size)
-    return Local(found.reshape(*batch, 1, *planes.frame), mask)
+    radius = reach(sigma, images.x)
+    return Local(found.reshape(*batch, 1, *planes.frame), mask, reach=(radius, radius))
 
 
 def _taps(images: Images, sigma: float) -> Array:

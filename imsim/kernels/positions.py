@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from imsim.kernels.planes import Planes, added
-from imsim.portable.pair import Local, Scores
+from imsim.portable.pair import Local, Scores, window_reach
 from imsim.portable.windows import Window
 from imsim.typing import Array
 from imsim.validation import Images
@@ -88,6 +88,8 @@ class Positions:
             valid.reshape(shape) if self._is_masked else None,
             margin=step * (self._size // 2),
             step=step,
+            reach=window_reach(self._size, step),
+            witness=scores.witness,
         )
         return scores, local
 
@@ -118,4 +120,4 @@ class Positions:
 
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
         sums = added(found).reshape(*planes.shape, 2)
-        return Scores(sums[..., 0] / sums[..., 1], sums[..., 1])
+        return Scores(sums[..., 0] / sums[..., 1], sums[..., 1], witness=sums[..., 0])

@@ -50,7 +50,8 @@ def sh(images: Images, mask: Array | None, hash: str, hash_size: int) -> Scores 
         differing = np.count_nonzero((x ^ y) & valid)
         # The spread of what is not finite is not finite either.
         scores[i] = differing / n + 0 * (spread_x + spread_y) if n else math.nan
-    return Scores(scores.reshape(planes.shape), scored.reshape(planes.shape))
+    scores = scores.reshape(planes.shape)
+    return Scores(scores, scored.reshape(planes.shape), witness=scores)
 
 
 def cell_means(
@@ -89,7 +90,7 @@ def _census(planes: Planes) -> Scores:
             if image.dtype.kind == "f":
                 low, high = extremes(image, mask)
                 rest.flat[i] += 0 * (high - low)
-    return Scores(sums[..., 0] / sums[..., 1] + rest, sums[..., 1])
+    return Scores(sums[..., 0] / sums[..., 1] + rest, sums[..., 1], witness=rest)
 
 
 @kernel

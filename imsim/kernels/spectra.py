@@ -39,16 +39,16 @@ def sam_map(images: Images, mask: Array | None, degrees: bool) -> Local:
     coloured = np.empty(theta.shape, np.bool_)
     spectra.sums(180 / math.pi if degrees else 1.0, theta, coloured)
     shape = (*spectra.batch, 1, *images.frame)
-    return Local(theta.reshape(shape), coloured.reshape(shape))
+    return Local(theta.reshape(shape), coloured.reshape(shape), reach=(0, 0))
 
 
 def mean_angle(images: Images, mask: Array | None, unit: float) -> Scores:
     """Mean angle; 0 if no pixel has one and the images are identical."""
     spectra = _Spectra(images, mask)
-    theta, n, difference, pixels = spectra.sums(unit)
+    theta, n, difference, pixels, witness = spectra.sums(unit)
     if not n.all():
         n = np.where((n == 0) & (difference == 0) & (pixels > 0), 1.0, n)
-    return Scores(theta / n, n)
+    return Scores(theta / n, n, witness)
 
 
 class _Spectra:
@@ -60,11 +60,14 @@ class _Spectra:
         self.count = math.prod(self.batch)
 
     def sums(self, unit: float, theta: Array | None = None, coloured: Array | None = None) -> Array:
-        """Sum angles, count them, sum absolute differences, and count pixels; (4, *batch, 1)."""
+        """Sum angles, count them, sum absolute differences, count pixels, and add up 0 times them.
+
+        The shape is (5, *batch, 1).
+        """
         height, width = self._planes.frame
         rows = max(1, RUN // width)
         runs = -(-height // rows)
-        found = np.zeros((runs, 4, self.count))
+        found = np.zeros((runs, 5, self.count))
 
         def task(i: int) -> None:
             element, run = divmod(i, runs)
@@ -74,7 +77,7 @@ class _Spectra:
             _spectral_angles(x, y, mask, unit, *maps, found[run, :, element])
 
         parallel(task, self.count * runs, self.count * height * width)
-        return added(found).reshape(4, *self.batch, 1)
+        return added(found).reshape(5, *self.batch, 1)
 
 
 @kernel
@@ -93,6 +96,11 @@ def _spectral_angles(x, y, mask, unit, theta, coloured, out):  # type: ignore[no
                 u, v = np.float64(p[i]), np.float64(q[i])
                 xx[i] += u * u
                 yy[i] += v * v
+        rest = 0.0
+        for i in range(size):
+            use = mask is None or mask[start + i] != 0
+            rest += (xx[i] + yy[i]) * 0.0 if use else 0.0
+        out[4] += rest
         for i in range(size):
             xx[i], yy[i] = 1 / math.sqrt(xx[i]), 1 / math.sqrt(yy[i])
         for channel in range(channels):

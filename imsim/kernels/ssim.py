@@ -199,8 +199,11 @@ def _structural_similarity(
             None,
         )
         if with_map:
-            return positions.local(quality_strip, *constants, step=factor)
-        return positions.scores(quality_strip, *constants), None
+            scores, local = positions.local(quality_strip, *constants, step=factor)
+            return scores, local if factor == 1 else local._replace(witness=None)
+        scores = positions.scores(quality_strip, *constants)
+        # A coarser grid may leave out the last pixels, which then nobody has looked at.
+        return scores if factor == 1 else scores._replace(witness=None), None
 
     if images.dtype == np.float32 and _suits_float32(images.data_range, window, K1, K2):
         found = run(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from imsim import engine
 from imsim.portable.coarse import block_mean
 from imsim.portable.gradients import PREWITT, eroded, gradient_magnitude
-from imsim.portable.pair import Local, Pair, Scores, deviation
+from imsim.portable.pair import Local, Pair, Scores, deviation, window_reach
 from imsim.portable.similarity import similarity
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
@@ -13,6 +13,8 @@ from imsim.validation import check_size
 
 C = 170 / 255**2
 """The constant of the formula, relative to the square of the data range."""
+REACH = window_reach(3, step=2)
+"""A gradient needs the cells of 2x2 pixels around its own."""
 
 
 def gradient_similarity(pair: Pair) -> Local:
@@ -22,7 +24,8 @@ def gradient_similarity(pair: Pair) -> Local:
     x, valid = block_mean(pair.x, pair.mask, 2, border="zero", min_coverage=1.0)
     y, _ = block_mean(pair.y, pair.mask, 2, border="zero", min_coverage=1.0)
     m_x, m_y = gradient_magnitude(x, PREWITT), gradient_magnitude(y, PREWITT)
-    return Local(similarity(m_x, m_y, C * pair.data_range**2), eroded(valid), step=2)
+    values = similarity(m_x, m_y, C * pair.data_range**2)
+    return Local(values, eroded(valid), step=2, reach=REACH)
 
 
 def gradient_similarity_deviation(pair: Pair) -> Scores:

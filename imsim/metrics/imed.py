@@ -29,10 +29,17 @@ def gaussian_blur(values: Array, sigma: float) -> Array:
     return values
 
 
+def reach(sigma: float, image: Array) -> int:
+    """Pixels from the middle of the Gaussian to its end."""
+    height, width = image.shape[-2:]
+    return min(math.ceil(REACH * sigma), max(int(height), int(width)) - 1)
+
+
 def contributions(pair: Pair, sigma: float) -> Local:
     """D (g * d) per pixel, whose sum is the squared distance d' G d; d = 0 outside the mask."""
     difference = pair.x - pair.y
-    return Local(difference * gaussian_blur(difference, sigma), pair.mask)
+    radius = reach(sigma, pair.x)
+    return Local(difference * gaussian_blur(difference, sigma), pair.mask, reach=(radius, radius))
 
 
 def image_euclidean_distance(pair: Pair, sigma: float, normalize: str | None) -> Scores:

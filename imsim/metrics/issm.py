@@ -98,7 +98,7 @@ def edge_correlation(p: Array, q: Array, valid: Array | None) -> Array:
 
 def components(pair: Pair, canny: dict[str, float]) -> tuple[ISSMComponents, Array]:
     """The components per channel, and how many positions the scarcer of them stands on."""
-    structural, windows = average(structural_similarity(pair, **SSIM))
+    structural, windows, _ = average(structural_similarity(pair, **SSIM))
     x, y = (edge_maps(v, pair.mask, pair.data_range, canny) for v in (pair.x, pair.y))
     valid = eroded(pair.mask)
     r = edge_correlation(x, y, valid)

@@ -48,7 +48,8 @@ def spectral_angle(pair: Pair, degrees: bool) -> Local:
     u, v = x / norm_x, y / norm_y
     theta = angle(norm(u - v), norm(u + v))
     coloured = (norm_x != 0) & (norm_y != 0)
-    return Local(theta * (180 / math.pi) if degrees else theta, both(pair.mask, coloured))
+    theta = theta * (180 / math.pi) if degrees else theta
+    return Local(theta, both(pair.mask, coloured), reach=(0, 0))
 
 
 def mean_spectral_angle(pair: Pair, degrees: bool) -> Scores:

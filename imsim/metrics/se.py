@@ -25,8 +25,8 @@ def squared_error_map(pair: Pair, reduction: str) -> Local:
     """Squared difference per pixel, summed (or averaged) over channels."""
     squares = squared_difference(pair)
     if reduction == "mean":
-        return Local(squares, pair.mask)
-    return Local(pair.xp.sum(squares, axis=-3, keepdims=True), pair.mask)
+        return Local(squares, pair.mask, reach=(0, 0))
+    return Local(pair.xp.sum(squares, axis=-3, keepdims=True), pair.mask, reach=(0, 0))
 
 
 def se_map(

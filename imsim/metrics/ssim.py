@@ -7,7 +7,7 @@ from typing import Any, Literal
 from imsim import engine
 from imsim.portable.arrays import both, widen
 from imsim.portable.coarse import automatic_factor, block_mean
-from imsim.portable.pair import Local, Pair, Scores, average
+from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.windows import (
     Window,
     gaussian,
@@ -70,7 +70,13 @@ def structural_similarity(
         flat = is_flat(p, window) & is_flat(q, window) & (c2 == 0)
         dark = is_dark(p, window) & is_dark(q, window) & (c1 == 0)
         values = zero_rules(values, luminance, flat, dark)
-    return Local(values, scored, margin=factor * (window.size // 2), step=factor)
+    return Local(
+        values,
+        scored,
+        margin=factor * (window.size // 2),
+        step=factor,
+        reach=window_reach(window.size, factor),
+    )
 
 
 def mean_structural_similarity(pair: Pair, **options: Any) -> Scores:

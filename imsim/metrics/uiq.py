@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imsim import engine
 from imsim.portable.arrays import widen
-from imsim.portable.pair import Local, Pair, Scores, average
+from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.windows import (
     is_dark,
     is_flat,
@@ -36,7 +36,7 @@ def quality(pair: Pair, block_size: int) -> Local:
     flat = is_flat(p, block) & is_flat(q, block)
     dark = is_dark(p, block) & is_dark(q, block)
     values = zero_rules(values, luminance, flat, dark)
-    return Local(values, seen.scored, margin=block_size // 2)
+    return Local(values, seen.scored, margin=block_size // 2, reach=window_reach(block_size))
 
 
 def mean_quality(pair: Pair, block_size: int) -> Scores:

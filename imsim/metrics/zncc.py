@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imsim import engine
 from imsim.portable.arrays import array_namespace, as_image, count, keep, mean, spread, total, widen
-from imsim.portable.pair import Local, Pair, Scores, average
+from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.windows import is_flat, local_covariance, local_moments, support, uniform
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
@@ -53,7 +53,7 @@ def local_correlation(pair: Pair, window_size: int, min_coverage: float) -> Loca
     q = local_moments(y, pair.mask, window, seen.weight)
     covariance = local_covariance(p, q, window, seen.weight)
     r = correlation(covariance, p.variance, q.variance, is_flat(p, window), is_flat(q, window))
-    return Local(r, seen.scored, margin=window_size // 2)
+    return Local(r, seen.scored, margin=window_size // 2, reach=window_reach(window_size))
 
 
 def correlation_score(pair: Pair, window_size: int | None, min_coverage: float) -> Scores:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from imsim.portable.arrays import channel_sum, count, total
-from imsim.portable.pair import Pair, Scores
+from imsim.portable.pair import Pair
 from imsim.typing import Array
 
 
@@ -15,12 +15,12 @@ def squared_difference(pair: Pair) -> Array:
     return difference * difference
 
 
-def mean_squared_error(pair: Pair) -> Scores:
-    """Mean of (x - y)^2 over the scored pixels and all channels."""
+def mean_squared_error(pair: Pair) -> tuple[Array, Array]:
+    """Mean of (x - y)^2 over the scored pixels and all channels, and their number."""
     squares = squared_difference(pair)
     n = count(squares, pair.mask)
     channels = squares.shape[-3]
-    return Scores(channel_sum(total(squares, pair.mask)) / (n * channels), n)
+    return channel_sum(total(squares, pair.mask)) / (n * channels), n
 
 
 def decibels(signal: Array | float, mse: Array, xp: ModuleType) -> Array:

@@ -39,6 +39,9 @@ class Scores(NamedTuple):
     """Shape (*batch, channels) or (*batch, 1); the engine averages over the last axis."""
     scored: Array
     """How many positions each score stands on, broadcastable to `values`; 0 makes it NaN."""
+    witness: Array | None = None
+    """Numbers that are all finite only if every pixel inside the mask is, as sums over all pixels
+    are; None: the engine has to look at the pixels. They spare a fast kernel a second pass."""
 
 
 class Local(NamedTuple):
@@ -52,6 +55,17 @@ class Local(NamedTuple):
     """Row and column of the pixel that the first position belongs to."""
     step: int = 1
     """Pixels from one position to the next."""
+    reach: tuple[int, int] | None = None
+    """Pixels before and after its own that a position reads in each direction, so that what is not
+    finite there makes it NaN; None: the whole image."""
+    witness: Array | None = None
+    """See `Scores`."""
+
+
+def window_reach(size: int, step: int = 1) -> tuple[int, int]:
+    """Pixels that a window reads before and after its centre, in blocks of `step` pixels a side."""
+    first, last = (step - 1) // 2, step // 2
+    return size // 2 * step + first, (size - 1 - size // 2) * step + last
 
 
 def average(local: Local) -> Scores:

@@ -1,0 +1,80 @@
+"""What is not finite inside the mask never scores: the one home of that rule.
+
+A score is NaN if any pixel that counts is NaN or infinite, a position of a map if it reads one. No
+kernel and no formula has to see to it: they get zeros instead, and the engine writes the NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from array_api_compat import device
+
+from imsim.portable.arrays import array_namespace, keep
+from imsim.portable.pair import Local, Scores
+from imsim.typing import Array
+from imsim.validation import Images
+
+
+def is_finite(image: Array, xp: Any) -> Array:
+    """Like `isfinite`, for integers and booleans too."""
+    if xp.isdtype(image.dtype, "real floating"):
+        return xp.isfinite(image)
+    return xp.ones(image.shape, dtype=xp.bool, device=device(image))
+
+
+def finite_pixels(images: Images, valid: Array | None) -> Array | None:
+    """Find the pixels, (*batch, 1, height, width), that are finite in both images.
+
+    Those outside the mask count as finite. None: all are.
+    """
+    xp = images.xp
+    if xp is np and all(_is_clean(image) for image in (images.x, images.y)):
+        return None
+    finite = xp.all(is_finite(images.x, xp) & is_finite(images.y, xp), axis=-3, keepdims=True)
+    return finite if valid is None else finite | ~valid
+
+
+def _is_clean(image: Array) -> bool:
+    """Whether all pixels of a NumPy array are finite; without a copy of the image."""
+    if image.dtype.kind != "f":
+        return True
+    return math.isfinite(image.min()) and math.isfinite(image.max())
+
+
+def is_witnessed(result: Scores | Local | tuple[Scores, ...]) -> bool:
+    """Whether a kernel has seen that all pixels are finite."""
+    witness = getattr(result, "witness", None)
+    if witness is None:
+        return False
+    if witness.size == 1:  # one pair: without NumPy's detour
+        return math.isfinite(witness.item())
+    return bool(np.isfinite(witness).all())
+
+
+def cleaned(images: Images) -> Images:
+    """Put zeros in place of what is not finite."""
+    x, y = (keep(is_finite(image, images.xp), image) for image in (images.x, images.y))
+    return images._replace(x=x, y=y)
+
+
+def reading(pixels: Array, local: Local) -> Array:
+    """Find the positions of a map, (*batch, 1, rows, columns), that read one of some pixels."""
+    xp = array_namespace(pixels)
+    if local.reach is None:
+        return xp.any(pixels, axis=(-2, -1), keepdims=True)
+    before, after = local.reach
+    for axis in (-2, -1):
+        length = pixels.shape[axis]
+        own = local.margin + local.step * np.arange(local.values.shape[axis])
+        ends = np.minimum(own + after + 1, length), np.maximum(own - before, 0)
+        counts = xp.cumulative_sum(
+            xp.astype(pixels, xp.int32), axis=axis, dtype=xp.int32, include_initial=True
+        )
+        until, since = (
+            xp.take(counts, xp.asarray(end, device=device(pixels)), axis=axis) for end in ends
+        )
+        pixels = until > since
+    return pixels

@@ -1,0 +1,198 @@
+"""From what users pass to arrays; what would lose its meaning on the way is refused by name."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from array_api_compat import device, is_array_api_obj, is_numpy_array
+
+from imsim.errors import DTypeError, ImsimError, ShapeError
+from imsim.portable.arrays import array_namespace
+from imsim.typing import Array, ImageLike
+
+MOST_AXES = 32
+"""Of an array; beyond, the array libraries differ in what they can do."""
+PLAIN_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "RGB")
+"""Of PIL images whose pixels are intensities."""
+
+
+def as_array(name: str, value: ImageLike) -> Array:
+    """Return an array-API array as it is, anything else as a NumPy array."""
+    if type(value) is not np.ndarray:
+        problem = _loss_of_meaning(name, value)
+        if problem:
+            raise DTypeError(f"{name} is {problem}")
+        if isinstance(value, np.ndarray) or not is_array_api_obj(value):
+            value = _read(name, value)  # of subclasses, too, the bare array
+    if len(value.shape) > MOST_AXES:
+        raise ShapeError(f"{name} has {len(value.shape)} axes; expected at most {MOST_AXES}")
+    return value
+
+
+def _read(name: str, value: Any) -> Array:
+    """Convert lists, PIL images and whatever else says how it becomes an array."""
+    try:
+        return np.asarray(value)
+    except MemoryError:
+        raise
+    except ValueError as error:
+        raise ShapeError(
+            f"{name} is not a rectangular array ({error}); every row must have the same length"
+        ) from error
+    except TypeError as error:
+        raise DTypeError(
+            f"{name} is a {_kind(value)}, which is no array ({error}); pass an array of numbers"
+        ) from error
+    except Exception as error:  # a truncated file that PIL reads only now, for one
+        raise ImsimError(
+            f"{name} cannot be read: {_kind(value)} raises {type(error).__name__} ({error})"
+        ) from error
+
+
+def _kind(value: Any) -> str:
+    kind = type(value)
+    module = kind.__module__.split(".")[0]
+    return kind.__name__ if module == "builtins" else f"{module}.{kind.__name__}"
+
+
+def _loss_of_meaning(name: str, value: Any) -> str | None:
+    """Say what about a container its bare numbers would lose, and the remedy; None if nothing."""
+
+    def has(attribute: str) -> Any:
+        """Return an attribute that is there and says something, else None."""
+        try:
+            return getattr(value, attribute, None)
+        except Exception:  # a property that needs what this object lacks
+            return None
+
+    kind = f"a {_kind(value)}"
+    if isinstance(value, np.ma.MaskedArray):
+        return (
+            "a numpy.ma.MaskedArray, whose mask means 'leave out'; "
+            f"pass {name}.data, and mask=~numpy.ma.getmaskarray({name})"
+        )
+    if has("mode") is not None and has("getbands") is not None:
+        return _loss_of_colour(name, value)
+    if has("todense") is not None or str(has("layout")).startswith("torch.sparse"):
+        remedy = "to_dense" if has("to_dense") is not None else "todense"
+        return f"{kind}, a sparse array; pass {name}.{remedy}()"
+    if isinstance(has("dims"), tuple):
+        return (
+            f"{kind}, whose axes have names, {_words(value.dims)}, and need not be in order; "
+            f"transpose it to (..., height, width) and pass its {name}.values"
+        )
+    names = has("names")
+    if isinstance(names, tuple) and any(isinstance(axis, str) for axis in names):
+        return f"{kind}, whose axes have names, {_words(names)}; pass {name}.rename(None)"
+    if has("columns") is not None and has("dtypes") is not None:
+        return f"{kind}, whose rows and columns have labels; pass {name}.to_numpy()"
+    if not (has("mask") is None or callable(value.mask)):
+        return f"{kind} with a mask of its own; pass its bare numbers, and mask=, True = use"
+    for attribute in ("unit", "units"):
+        unit = has(attribute)
+        if unit is not None and not callable(unit):
+            parts = [f"{name}.{p}" for p in ("value", "magnitude") if has(p) is not None]
+            return (
+                f"{kind} in units of {str(unit) or 'one'}, which would be lost; convert both to "
+                f"one unit and pass bare numbers, {[*parts, f'numpy.asarray({name})'][0]}"
+            )
+    for attribute in ("fill_value", "nodata"):
+        fill = has(attribute)
+        if fill is not None and not callable(fill) and not _is_zero(fill):
+            return (
+                f"{kind} whose {attribute}, {fill}, marks what is no data; pass its bare numbers, "
+                f"e.g. {name}.data, and mask= of the pixels that are"
+            )
+    return None
+
+
+def _loss_of_colour(name: str, image: Any) -> str | None:
+    """Say why the pixels of a PIL image are no intensities."""
+    mode, rgb = image.mode, f"{name}.convert('RGB')"
+    if mode in ("P", "PA"):
+        return (
+            "a palette image, whose pixels are indices and not intensities; "
+            f"pass {name}.convert('L') or {rgb}"
+        )
+    if mode in ("RGBA", "LA", "RGBa", "La") or getattr(image, "has_transparency_data", False):
+        return (
+            f"a PIL image with transparency (mode {mode}), and alpha is no colour; lay it on a "
+            f"background, e.g. with PIL.Image.alpha_composite, or drop alpha: pass {rgb}"
+        )
+    if mode not in PLAIN_MODES:
+        return f"a PIL image of mode {mode}, whose channels are no intensities; pass {rgb}"
+    return None
+
+
+def _words(names: Any) -> str:
+    return "(" + ", ".join(map(str, names)) + ")"
+
+
+def _is_zero(value: Any) -> bool:
+    """Whether a fill value is the default of stores such as Zarr."""
+    try:
+        return bool(value == 0)
+    except Exception:
+        return False
+
+
+def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
+    """Bring all to the one array namespace that is not NumPy's, if there is one."""
+    arrays = {name: as_array(name, value) for name, value in values.items()}
+    for name, array in arrays.items():
+        check_real(name, array)
+    foreign = {name: v for name, v in arrays.items() if not is_numpy_array(v)}
+    if not foreign:
+        return np, list(arrays.values())
+    both = " and ".join(arrays)
+    try:
+        xp = array_namespace(*foreign.values())
+    except TypeError as error:
+        raise DTypeError(
+            f"{both} come from different array libraries; convert them to the same one"
+        ) from error
+    where = [device(v) for v in foreign.values()]
+    if any(one != where[0] for one in where):
+        raise DTypeError(f"{both} are on different devices, {_words(where)}; move one")
+    return xp, [
+        to_namespace(name, v, xp, where[0]) if is_numpy_array(v) else v
+        for name, v in arrays.items()
+    ]
+
+
+def to_namespace(name: str, array: Array, xp: ModuleType, where: Any) -> Array:
+    """Convert a NumPy array of any layout and byte order."""
+    plain = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+    try:
+        return xp.asarray(plain, device=where)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DTypeError(
+            f"{name} has dtype {array.dtype}, which {xp.__name__} does not take: convert it"
+        ) from error
+
+
+def to_numpy(name: str, array: Array) -> Array:
+    """Convert an array of another library that lies in the memory of the host."""
+    try:
+        return np.asarray(array)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DTypeError(
+            f"{name} is a {_kind(array)}, unlike the images, and does not convert ({error}); "
+            "convert it to the library of the images"
+        ) from error
+
+
+def check_real(name: str, array: Array) -> None:
+    """Refuse what is not a real number: complex, object, string, time, records."""
+    if is_numpy_array(array):
+        known = array.dtype.kind in "buif"
+    else:
+        kinds = ("bool", "integral", "real floating")
+        known = array_namespace(array).isdtype(array.dtype, kinds)
+    if not known:
+        raise DTypeError(
+            f"{name} has dtype {array.dtype}; expected booleans, integers or real floats: "
+            "convert it, or take the part you want to compare (.real, abs())"
+        )

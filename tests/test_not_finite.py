@@ -1,0 +1,244 @@
+"""What is not finite inside the mask never scores: NaN for that image, and nothing else changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import array_api_strict
+import numpy as np
+import pytest
+from sampling import DEFAULTS, MAPS, SCORES, Variant, textured_pair
+
+import imsim
+
+VALUES = (np.nan, np.inf, -np.inf)
+FRAME = (25, 27)  # odd: the last row and column belong to incomplete cells of coarser grids
+MASK = np.zeros(FRAME, dtype=bool)
+MASK[2:20, 3:22] = True
+MASK[9:11, 9:11] = False
+each_score = pytest.mark.parametrize("variant", SCORES, ids=lambda v: v.id)
+each_map = pytest.mark.parametrize("variant", MAPS, ids=lambda v: v.id)
+
+
+@pytest.fixture(params=["auto", "portable"])
+def each_engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    from imsim import engine
+
+    before = engine._engine
+    imsim.set_engine(request.param)
+    yield request.param
+    engine._engine = before
+
+
+def whole(i: int, j: int) -> Callable[[np.ndarray, np.ndarray, float], None]:
+    def spoil(a: np.ndarray, b: np.ndarray, value: float) -> None:
+        a[i, j] = value
+
+    return spoil
+
+
+def in_the_second_image(a: np.ndarray, b: np.ndarray, value: float) -> None:
+    b[12, 12] = value
+
+
+def in_both(a: np.ndarray, b: np.ndarray, value: float) -> None:
+    a[12, 12] = b[12, 12] = value
+
+
+def of_opposite_signs(a: np.ndarray, b: np.ndarray, value: float) -> None:
+    a[12, 12], b[12, 12] = value, -value
+
+
+def next_to_a_constant(a: np.ndarray, b: np.ndarray, value: float) -> None:
+    a[5, 5] = value
+    b[...] = 1
+
+
+def next_to_black(a: np.ndarray, b: np.ndarray, value: float) -> None:
+    a[5, 5] = value
+    b[...] = 0
+
+
+def in_a_constant(a: np.ndarray, b: np.ndarray, value: float) -> None:
+    a[...] = b[...] = 1
+    a[5, 5] = value
+
+
+def next_to_a_zero_vector(a: np.ndarray, b: np.ndarray, value: float) -> None:
+    a[5, 5] = value
+    b[5, 5] = 0
+
+
+def everywhere(a: np.ndarray, b: np.ndarray, value: float) -> None:
+    a[...] = value
+
+
+def in_one_channel(a: np.ndarray, b: np.ndarray, value: float) -> None:
+    a.reshape(*FRAME, -1)[5, 5, -1] = value
+
+
+INSIDE = {
+    "inside": whole(12, 13),
+    "beside the edge of the mask": whole(2, 3),
+    "beside a hole of the mask": whole(8, 10),
+    "second image": in_the_second_image,
+    "both images": in_both,
+    "opposite signs": of_opposite_signs,
+    "flat partner": next_to_a_constant,
+    "black partner": next_to_black,
+    "constant": in_a_constant,
+    "zero vector": next_to_a_zero_vector,
+    "everywhere": everywhere,
+    "one channel": in_one_channel,
+}
+BORDERS = {
+    "corner": whole(0, 0),
+    "last corner": whole(-1, -1),
+    "last row": whole(-1, 12),
+    "last column": whole(12, -1),
+    "first row": whole(0, 12),
+}
+
+
+def spoilt(
+    a: np.ndarray, b: np.ndarray, mask: np.ndarray | None, values: tuple[float, ...] = VALUES
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Each kind of place with each value."""
+    for name, spoil in ({**INSIDE, **BORDERS} if mask is None else INSIDE).items():
+        for value in values:
+            x, y = a.copy(), b.copy()
+            spoil(x, y, value)
+            yield f"{value} {name}", x, y
+
+
+@each_score
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.filterwarnings("ignore::imsim.EmptyMaskWarning")  # black images have no angle
+def test_score_is_nan(
+    variant: Variant, mask: np.ndarray | None, dtype: str, rng: np.random.Generator
+) -> None:
+    """One by one: a look at the pixels for one image of a batch would find those of others."""
+    a, b = (i.astype(dtype) for i in textured_pair(rng, *FRAME, colour=variant.colour))
+    for name, x, y in spoilt(a, b, mask, VALUES if dtype == "float64" else VALUES[:1]):
+        assert np.isnan(variant(x, y, mask=mask)), name
+
+
+@each_score
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.filterwarnings("ignore::imsim.EmptyMaskWarning")
+def test_others_of_the_batch_keep_theirs(
+    variant: Variant,
+    mask: np.ndarray | None,
+    dtype: str,
+    each_engine: str,
+    rng: np.random.Generator,
+) -> None:
+    a, b = (i.astype(dtype) for i in textured_pair(rng, *FRAME, colour=variant.colour))
+    pairs = [(x, y) for _, x, y in spoilt(a, b, mask, (np.nan, np.inf))]
+    batch = variant(*map(np.stack, zip((a, b), *pairs, (a, b), strict=True)), mask=mask)
+    assert np.isnan(batch[1:-1]).all()
+    assert batch[0] == batch[-1] == variant(a, b, mask=mask)
+
+
+def reach(variant: Variant) -> int:
+    """How many positions along an axis may read one pixel, at most."""
+    defaults = {"ssim": 11, "zncc": 9, "uiq": 8, "gmsd": 6, "se": 1, "sam": 1, "imed": 19}
+    if "sigma" in variant.options:
+        return int(18 * variant.options["sigma"]) + 1
+    side = variant.options.get("window_size", variant.options.get("block_size"))
+    return side or defaults.get(variant.metric, 1000)
+
+
+@each_map
+@pytest.mark.filterwarnings("ignore::imsim.EmptyMaskWarning")
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+def test_map_is_nan_where_it_reads_them(
+    variant: Variant, mask: np.ndarray | None, each_engine: str, rng: np.random.Generator
+) -> None:
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour)
+    unspoilt = variant(a, b, mask=mask)
+    for name, x, y in spoilt(a, b, mask, VALUES[: 3 if each_engine == "auto" else 1]):
+        # With two numbers instead, positions that read the pixel differ.
+        zeros, numbers = (
+            variant(*(np.where(np.isfinite(i), i, number) for i in (x, y)), mask=mask)
+            for number in (0.0, 99.0)
+        )
+        got = variant(x, y, mask=mask)
+        assert np.isnan(got[zeros != numbers]).all(), name
+        kept = ~np.isnan(got)
+        np.testing.assert_array_equal(got[kept], zeros[kept], err_msg=name)
+        if "everywhere" in name:
+            assert not kept.any()
+        else:
+            more = ~kept & ~np.isnan(zeros)
+            assert more.any() or name.endswith("zero vector"), name
+            for axis in (0, 1):
+                assert np.ptp(np.nonzero(more.any(axis))[0], initial=0) < reach(variant), name
+        batch = variant(np.stack([a, x]), np.stack([b, y]), mask=mask)
+        np.testing.assert_array_equal(batch, [unspoilt, got], err_msg=name)
+
+
+@pytest.mark.parametrize("variant", DEFAULTS, ids=lambda v: v.id)
+def test_in_a_later_part_of_a_large_frame(variant: Variant) -> None:
+    """Kernels cut frames into runs and strips; the witness of each has to reach the engine."""
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(0, 255, (2, 570, 500))
+    mask = np.ones(a.shape, dtype=bool)
+    mask[:560] = False
+    a[-1, -1] = np.nan
+    assert np.isnan(variant(a, b))
+    assert np.isnan(variant(a, b, mask=mask))
+    a[-1, -1], b[0, 0], mask[-1, -1] = 0, np.inf, False
+    assert np.isnan(variant(a, b))
+    assert np.isfinite(variant(a, b, mask=mask))
+
+
+def test_overflow_is_not_taken_for_infinity() -> None:
+    x, y = np.full((2, 16, 16), 1e200)
+    y[0, 0] = -1e200
+    assert imsim.se(x, y) == np.inf
+    got = imsim.se_map(x, y)
+    assert got[0, 0] == np.inf
+    assert np.count_nonzero(got) == 1
+
+
+def test_wider_floats_that_become_infinite() -> None:
+    x = np.ones((16, 16), np.longdouble)
+    if np.finfo(np.longdouble).max <= np.finfo(np.float64).max:
+        pytest.skip("long double is float64 on this machine")
+    x[0, 0] = np.finfo(np.longdouble).max
+    assert np.isnan(imsim.rmse(x, x))
+    assert np.isnan(imsim.fsim(x, np.ones((16, 16)), data_range=1))
+
+
+PORTABLE = [v for v in (*DEFAULTS, *MAPS) if not imsim.METRICS[v.metric].numpy_only]
+
+
+@pytest.mark.parametrize("variant", PORTABLE, ids=lambda v: v.id)
+def test_in_strict_arrays(variant: Variant, rng: np.random.Generator) -> None:
+    xp = array_api_strict
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour)
+    for name in ("flat partner", "zero vector", "both images"):
+        x, y = a.copy(), b.copy()
+        INSIDE[name](x, y, np.inf)
+        for mask in (None, MASK):
+            want = variant(x, y, mask=mask)
+            got = variant(*map(xp.asarray, (x, y)), mask=None if mask is None else xp.asarray(mask))
+            np.testing.assert_array_equal(np.isnan(np.asarray(got)), np.isnan(want))
+
+
+@pytest.mark.parametrize("name", ["se", "sam", "ssim", "zncc_map", "uiq_map"])
+def test_in_traced_arrays(name: str, rng: np.random.Generator) -> None:
+    jax = pytest.importorskip("jax", reason="an optional array library; see the extra 'anomaly'")
+    a, b = textured_pair(rng, *FRAME)
+    b[...], a[5, 5] = 1, np.nan
+    function = getattr(imsim, name)
+    options = {"data_range": 255.0} if name == "ssim" else {}
+    want = function(a, b, **options)
+    got = jax.jit(lambda x, y: function(x, y, **options))(
+        jax.numpy.asarray(a), jax.numpy.asarray(b)
+    )
+    np.testing.assert_array_equal(np.isnan(np.asarray(got)), np.isnan(want))
+    assert np.isnan(want).any()
