@@ -21,7 +21,7 @@ each_map = pytest.mark.parametrize("variant", MAPS, ids=lambda v: v.id)
 
 
 @pytest.fixture(params=["auto", "portable"])
-def each_engine(request: pytest.FixtureRequest) -> Iterator[str]:
+def engines(request: pytest.FixtureRequest) -> Iterator[str]:
     from imsim import engine
 
     before = engine._engine
@@ -132,7 +132,7 @@ def test_others_of_the_batch_keep_theirs(
     variant: Variant,
     mask: np.ndarray | None,
     dtype: str,
-    each_engine: str,
+    engines: str,
     rng: np.random.Generator,
 ) -> None:
     a, b = (i.astype(dtype) for i in textured_pair(rng, *FRAME, colour=variant.colour))
@@ -155,11 +155,11 @@ def reach(variant: Variant) -> int:
 @pytest.mark.filterwarnings("ignore::imsim.EmptyMaskWarning")
 @pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
 def test_map_is_nan_where_it_reads_them(
-    variant: Variant, mask: np.ndarray | None, each_engine: str, rng: np.random.Generator
+    variant: Variant, mask: np.ndarray | None, engines: str, rng: np.random.Generator
 ) -> None:
     a, b = textured_pair(rng, *FRAME, colour=variant.colour)
     unspoilt = variant(a, b, mask=mask)
-    for name, x, y in spoilt(a, b, mask, VALUES[: 3 if each_engine == "auto" else 1]):
+    for name, x, y in spoilt(a, b, mask, VALUES[: 3 if engines == "auto" else 1]):
         # With two numbers instead, positions that read the pixel differ.
         zeros, numbers = (
             variant(*(np.where(np.isfinite(i), i, number) for i in (x, y)), mask=mask)
