@@ -5,7 +5,9 @@ from imsim._version import __version__
 from imsim.comparison import Comparison, compare
 from imsim.engine import set_engine
 from imsim.errors import (
+    ChannelAxisWarning,
     DataRangeError,
+    DataRangeWarning,
     DTypeError,
     EmptyMaskWarning,
     ImsimError,
@@ -33,9 +35,11 @@ from imsim.workers import get_workers, set_workers, workers
 
 __all__ = [
     "METRICS",
+    "ChannelAxisWarning",
     "Comparison",
     "DTypeError",
     "DataRangeError",
+    "DataRangeWarning",
     "EmptyMaskWarning",
     "ISSMComponents",
     "ImsimError",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from imsim import engine
-from imsim.errors import ImsimError, OptionError
+from imsim.errors import DataRangeWarning, ImsimError, OptionError, warn
+from imsim.finite import value_span
 from imsim.registry import METRICS
-from imsim.typing import ImageLike, MaskLike
-from imsim.validation import check_choice
+from imsim.typing import Array, ImageLike, MaskLike
+from imsim.validation import Images, check_choice
 
 
 class Comparison(Mapping[str, Any]):
@@ -109,6 +111,10 @@ def compare(
     -----
     EmptyMaskWarning
         If the mask leaves a metric nothing to score; its score is NaN.
+    DataRangeWarning
+        If the values lie beyond the data range by more than the range itself.
+    ChannelAxisWarning
+        If the last of three or more axes has a length of 3 or 4, and `channel_axis` is not given.
 
     Examples
     --------
@@ -129,11 +135,40 @@ def compare(
         "data_range": data_range,
         "channel_axis": channel_axis,
     }
-    engine.check(a, b, **arguments)
+    images, valid = engine.check(a, b, **arguments)
+    if any(METRICS[name].needs_data_range for name in names):
+        problem = range_problem(images, valid)
+        if problem:
+            warn(problem, DataRangeWarning)
     scores, skipped = {}, {}
-    for name in names:
-        try:
-            scores[name] = METRICS[name].function(a, b, **arguments)
-        except ImsimError as error:
-            skipped[name] = str(error)
+    with engine.without_warning_of_width():
+        for name in names:
+            try:
+                scores[name] = METRICS[name].function(a, b, **arguments)
+            except ImsimError as error:
+                skipped[name] = str(error)
+    if scores and engine.has_doubtful_width(images):
+        engine.warn_of_width(images)
     return Comparison(scores, skipped)
+
+
+def range_problem(images: Images, valid: Array | None) -> str | None:
+    """Say how far the values lie beyond the data range, if by more than the range itself.
+
+    By less they overshoot, as what comes out of a resampling or a network does; by more, the range
+    is in another unit.
+    """
+    if math.isnan(images.data_range):
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            span = value_span(images, valid)
+    except TypeError:  # an array that is only traced has no values yet
+        return None
+    if span <= 2 * images.data_range:
+        return None
+    return (
+        f"the values of a and b inside the mask span {span:.4g}, which is "
+        f"{span / images.data_range:.4g} times data_range={images.data_range:g}; "
+        "pass the range in the unit of the images, or clip them to it"
+    )

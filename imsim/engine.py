@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from imsim import kernels
-from imsim.errors import DTypeError, EmptyMaskWarning, OptionError
+from imsim.errors import ChannelAxisWarning, DTypeError, EmptyMaskWarning, OptionError, warn
 from imsim.finite import cleaned, finite_pixels, is_witnessed, reading
 from imsim.masks import check_mask
 from imsim.portable.arrays import array_namespace, keep, pad
@@ -18,6 +19,7 @@ from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import Images, broadcast, check_choice, check_images
 
 _engine = "auto"
+_is_silent: ContextVar[bool] = ContextVar("imsim_is_silent", default=False)
 
 
 class _Found(NamedTuple):
@@ -91,7 +93,7 @@ def score_map(
         values = pad(values, local.margin, max(missing, 0), axis, np.nan)
         values = values[..., : frame[0], :] if axis == -2 else values[..., : frame[1]]
     if local.valid is not None:
-        _warn_if_empty(metric, xp.any(local.valid, axis=(-1, -2, -3)), stacklevel=4)
+        _warn_if_empty(metric, xp.any(local.valid, axis=(-1, -2, -3)))
     return xp.asarray(xp.broadcast_to(values, (*_batch(images, valid), *frame)), copy=True)
 
 
@@ -117,10 +119,10 @@ def check(
     mask: MaskLike | None,
     data_range: float | None,
     channel_axis: int | None,
-) -> None:
-    """Refuse input that is wrong for every metric."""
+) -> tuple[Images, Array | None]:
+    """Refuse input that is wrong for every metric; return the images and the mask as checked."""
     images = check_images(a, b, data_range=data_range, channel_axis=channel_axis)
-    check_mask(mask, images)
+    return images, check_mask(mask, images)
 
 
 def _evaluate(
@@ -157,19 +159,19 @@ def _evaluate(
                 f"engine='fast' has no kernel for {metric} on this input and with these options; "
                 "set_engine('auto') computes it by the formula"
             )
+        finite = None
         if result is None:
             finite = finite_pixels(images, valid)
-            return _Found(
-                formula(_prepared(images, valid, finite), **options), images, valid, finite
-            )
-        if is_witnessed(result):
-            return _Found(result, images, valid, None)
-        finite = finite_pixels(images, valid)
-        if finite is not None:
-            # Other images, and positions that do not read these pixels, are to be what they are
-            # without them; a kernel may carry them further.
-            result = kernels.run(metric, cleaned(images), valid, options)
-        return _Found(result, images, valid, finite)
+            result = formula(_prepared(images, valid, finite), **options)
+        elif not is_witnessed(result):
+            finite = finite_pixels(images, valid)
+            if finite is not None:
+                # Other images, and positions that do not read these pixels, are to be what they
+                # are without them; a kernel may carry them further.
+                result = kernels.run(metric, cleaned(images), valid, options)
+    if has_doubtful_width(images):
+        warn_of_width(images)
+    return _Found(result, images, valid, finite)
 
 
 def _prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
@@ -195,7 +197,7 @@ def _score(metric: str, result: Scores, found: _Found) -> Score:
     if not (found.finite is None and _all_scored(scored)):
         some = xp.broadcast_to(scored > 0, values.shape)
         values = keep(some, values, np.nan)
-        _warn_if_empty(metric, xp.all(some, axis=-1), stacklevel=5)
+        _warn_if_empty(metric, xp.all(some, axis=-1))
     with np.errstate(all="ignore"):
         values = _channel_mean(values, found.images)
     if found.finite is not None:
@@ -234,16 +236,42 @@ def _as_float(image: Array, images: Images) -> Array:
     return images.xp.astype(image, images.dtype, copy=False)
 
 
-def _warn_if_empty(metric: str, scored: Array, stacklevel: int) -> None:
+def has_doubtful_width(images: Images) -> bool:
+    """Whether what was taken for the width of a batch of images looks like a channel axis."""
+    height, width = images.frame
+    is_batch = images.x.ndim + images.y.ndim > 6
+    return is_batch and not images.has_channels and width in (3, 4) and height > width
+
+
+def warn_of_width(images: Images) -> None:
+    """Name the argument that says where the channels are; `compare` does so once for all."""
+    if not _is_silent.get():
+        warn(
+            f"the last axis, of {images.frame[1]}, was taken for the width of images in a batch; "
+            "if it holds channels, name it: channel_axis=-1",
+            ChannelAxisWarning,
+        )
+
+
+@contextlib.contextmanager
+def without_warning_of_width() -> Iterator[None]:
+    """Leave out in this thread or task what has been said."""
+    token = _is_silent.set(True)
+    try:
+        yield
+    finally:
+        _is_silent.reset(token)
+
+
+def _warn_if_empty(metric: str, scored: Array) -> None:
     """Warn when some element of the batch had nothing to score; tracers cannot tell."""
     try:
         complete = bool(array_namespace(scored).all(scored))
     except TypeError:  # an array that is only traced has no values yet
         return
     if not complete:
-        warnings.warn(
+        warn(
             f"{metric}: of some image no position could be scored, which is NaN in the result; "
             "widen the mask, or leave such images out",
             EmptyMaskWarning,
-            stacklevel=stacklevel,
         )

@@ -1,5 +1,10 @@
 """Exceptions and warnings; each message says what was given, what was expected and what to do."""
 
+from __future__ import annotations
+
+import sys
+import warnings
+
 
 class ImsimError(ValueError):
     """Base class of every error that imsim raises about its input."""
@@ -31,3 +36,19 @@ class OptionError(ImsimError):
 
 class EmptyMaskWarning(UserWarning):
     """Nothing inside the mask could be scored; the score is NaN."""
+
+
+class ChannelAxisWarning(UserWarning):
+    """A last axis of 3 or 4 was taken for the width of the images; it may hold channels."""
+
+
+class DataRangeWarning(UserWarning):
+    """The values lie beyond the data range by more than the range itself."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line outside the package that made the call, however deep this one lies."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] == "imsim":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -44,6 +44,25 @@ def _is_clean(image: Array) -> bool:
     return math.isfinite(image.min()) and math.isfinite(image.max())
 
 
+def value_span(images: Images, valid: Array | None) -> float:
+    """Largest minus smallest finite value inside the mask, of both images; 0 of nothing."""
+    xp = images.xp
+    lows, highs = [], []
+    for image in (images.x, images.y):
+        # Not every library finds the smallest of every type of integer.
+        image = image if xp is np else xp.astype(image, images.dtype, copy=False)
+        low, high = float(xp.min(image)), float(xp.max(image))
+        if valid is not None or not (math.isfinite(low) and math.isfinite(high)):
+            finite = is_finite(image, xp)
+            values = xp.astype(image, images.dtype, copy=False)
+            used = finite if valid is None else finite & valid
+            low = float(xp.min(keep(used, values, math.inf)))
+            high = float(xp.max(keep(used, values, -math.inf)))
+        lows.append(low)
+        highs.append(high)
+    return max(max(highs) - min(lows), 0.0)
+
+
 def is_witnessed(result: Scores | Local | tuple[Scores, ...]) -> bool:
     """Whether a kernel has seen that all pixels are finite."""
     witness = getattr(result, "witness", None)

@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "workers": {"validation"} | LEAVES,
     "registry": LEAVES,
     # Of the engine, the check of input that is wrong for every metric.
-    "comparison": {"registry", "engine", "validation"} | LEAVES,
+    "comparison": {"registry", "engine", "finite", "validation"} | LEAVES,
     "cli": {
         "",
         "_interrupt",
