@@ -267,7 +267,7 @@ def _warn_if_empty(metric: str, scored: Array) -> None:
     """Warn when some element of the batch had nothing to score; tracers cannot tell."""
     try:
         complete = bool(array_namespace(scored).all(scored))
-    except TypeError:  # an array that is only traced has no values yet
+    except (TypeError, RuntimeError):  # an array that is only traced has no values yet
         return
     if not complete:
         warn(

@@ -26,8 +26,12 @@ def as_array(name: str, value: ImageLike) -> Array:
             raise DTypeError(f"{name} is {problem}")
         if isinstance(value, np.ndarray) or not is_array_api_obj(value):
             value = _read(name, value)  # of subclasses, too, the bare array
-    if len(value.shape) > MOST_AXES:
-        raise ShapeError(f"{name} has {len(value.shape)} axes; expected at most {MOST_AXES}")
+    try:
+        axes = len(value.shape)
+    except Exception as error:  # torch's nested tensors are ragged
+        raise ShapeError(f"{name} is a {_kind(value)} without a shape ({error})") from error
+    if axes > MOST_AXES:
+        raise ShapeError(f"{name} has {axes} axes; expected at most {MOST_AXES}")
     return value
 
 

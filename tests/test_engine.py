@@ -35,6 +35,18 @@ def test_kernel_and_formula_agree(name: str) -> None:
     assert fast == pytest.approx(imsim.METRICS[name].function(x, y, data_range=255), rel=1e-12)
 
 
+@pytest.mark.parametrize("name", sorted(imsim.METRICS))
+def test_formula_does_not_depend_on_the_layout_of_the_mask(name: str) -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.uniform(0, 255, (2, 3, 32, 34))
+    mask = rng.random((3, 32, 34)) < 0.9
+    imsim.set_engine("portable")
+    want = imsim.METRICS[name].function(x, y, mask=mask, data_range=255)
+    for other in (np.asfortranarray(mask), mask[..., ::-1].copy()[..., ::-1]):
+        got = imsim.METRICS[name].function(x, y, mask=other, data_range=255)
+        np.testing.assert_array_equal(got, want)
+
+
 def test_fast_engine_says_where_there_is_no_kernel() -> None:
     xp = pytest.importorskip("array_api_strict", reason="a test dependency; see the extra 'test'")
     image = xp.ones((16, 16))

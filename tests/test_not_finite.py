@@ -166,16 +166,18 @@ def test_map_is_nan_where_it_reads_them(
             for number in (0.0, 99.0)
         )
         got = variant(x, y, mask=mask)
-        assert np.isnan(got[zeros != numbers]).all(), name
+        read = ~np.isclose(zeros, numbers, rtol=1e-9, atol=1e-9)  # more than rounding
+        assert np.isnan(got[read]).all(), name
         kept = ~np.isnan(got)
         np.testing.assert_array_equal(got[kept], zeros[kept], err_msg=name)
         if "everywhere" in name:
             assert not kept.any()
         else:
-            more = ~kept & ~np.isnan(zeros)
-            assert more.any() or name.endswith("zero vector"), name
-            for axis in (0, 1):
-                assert np.ptp(np.nonzero(more.any(axis))[0], initial=0) < reach(variant), name
+            more = ~kept & ~np.isnan(numbers)
+            # A black pixel may have no value, nor a cell that lies in part outside the mask.
+            assert more.any() or name.endswith(("zero vector", "black partner", "the mask")), name
+            for places in np.nonzero(more):
+                assert places.size == 0 or np.ptp(places) < reach(variant), name
         batch = variant(np.stack([a, x]), np.stack([b, y]), mask=mask)
         np.testing.assert_array_equal(batch, [unspoilt, got], err_msg=name)
 
