@@ -198,8 +198,7 @@ def _score(metric: str, result: Scores, found: _Found) -> Score:
         some = xp.broadcast_to(scored > 0, values.shape)
         values = keep(some, values, np.nan)
         _warn_if_empty(metric, xp.all(some, axis=-1))
-    with np.errstate(all="ignore"):
-        values = _channel_mean(values, found.images)
+    values = _channel_mean(values, found.images)
     if found.finite is not None:
         values = keep(xp.all(found.finite, axis=(-3, -2, -1)), values, np.nan)
     return _shaped(values, found.images, found.valid)
@@ -213,7 +212,10 @@ def _all_scored(scored: Array) -> bool:
 
 
 def _channel_mean(values: Array, images: Images) -> Array:
-    return values[..., 0] if values.shape[-1] == 1 else images.xp.mean(values, axis=-1)
+    if values.shape[-1] == 1:
+        return values[..., 0]
+    with np.errstate(all="ignore"):
+        return images.xp.mean(values, axis=-1)
 
 
 def _shaped(scores: Array, images: Images, valid: Array | None) -> Score:
@@ -238,9 +240,10 @@ def _as_float(image: Array, images: Images) -> Array:
 
 def has_doubtful_width(images: Images) -> bool:
     """Whether what was taken for the width of a batch of images looks like a channel axis."""
+    if images.has_channels or images.x.ndim + images.y.ndim == 6:
+        return False
     height, width = images.frame
-    is_batch = images.x.ndim + images.y.ndim > 6
-    return is_batch and not images.has_channels and width in (3, 4) and height > width
+    return width in (3, 4) and height > width
 
 
 def warn_of_width(images: Images) -> None:

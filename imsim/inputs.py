@@ -142,8 +142,15 @@ def _is_zero(value: Any) -> bool:
         return False
 
 
+def _is_simple(value: Any) -> bool:
+    """Whether a value is what most are, which the other checks would let pass."""
+    return type(value) is np.ndarray and value.dtype.kind in "buif" and value.ndim <= MOST_AXES
+
+
 def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
     """Bring all to the one array namespace that is not NumPy's, if there is one."""
+    if all(_is_simple(value) for value in values.values()):
+        return np, list(values.values())
     arrays = {name: as_array(name, value) for name, value in values.items()}
     for name, array in arrays.items():
         check_real(name, array)

@@ -141,7 +141,7 @@ def check_images(
     if channel_axis is not None:
         check_integer("channel_axis", channel_axis)
     xp, (x, y) = on_common_namespace(a=a, b=b)
-    if xp is np:
+    if xp is np and max(x.dtype.itemsize, y.dtype.itemsize) > 8:
         x, y = _at_most_double(x), _at_most_double(y)
     if channel_axis is not None and channel_axis >= 0 and len(x.shape) != len(y.shape):
         raise ShapeError(
