@@ -15,11 +15,11 @@ from imsim import _interrupt
 from imsim.cli.listing import facts
 from imsim.cli.parser import command_parser as _parser
 from imsim.cli.terminal import flush, say, unforeseen, write
-from imsim.errors import ImsimError
+from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError
 
 __all__ = ["facts", "main"]
 
-_NOTED = {"EmptyMaskWarning", "DataRangeWarning"}
+_NOTED = (EmptyMaskWarning, DataRangeWarning)
 """Warnings of the library that the command replaces by notes, which name the images."""
 
 
@@ -59,7 +59,7 @@ def _command(argv: Sequence[str] | None) -> int:
         warnings.simplefilter("always")
         # Not recorded one by one: a long run may give the same one for each pair.
         warnings.showwarning = lambda message, kind, *_, **__: (
-            None if kind.__name__ in _NOTED else caught.setdefault(str(message))
+            None if issubclass(kind, _NOTED) else caught.setdefault(str(message))
         )
         status = _guarded(lambda: _run(arguments))
     for message in caught:
