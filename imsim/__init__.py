@@ -2,6 +2,7 @@
 
 from imsim import _interrupt  # noqa: F401 - first, since the others take time to import
 from imsim._version import __version__
+from imsim.caches import clear_caches
 from imsim.comparison import Comparison, compare
 from imsim.engine import set_engine
 from imsim.errors import (
@@ -49,6 +50,7 @@ __all__ = [
     "OptionError",
     "ShapeError",
     "__version__",
+    "clear_caches",
     "compare",
     "finite_mask",
     "fsim",

@@ -17,9 +17,11 @@ ALLOWED: dict[str, set[str]] = {
     "typing": set(),
     "_version": set(),
     "_interrupt": set(),
+    "caches": set(),
     "__init__": {
         "_interrupt",
         "_version",
+        "caches",
         "comparison",
         "engine",
         "masks",
@@ -29,10 +31,10 @@ ALLOWED: dict[str, set[str]] = {
     }
     | LEAVES,
     # A metric checks its own options where it declares them.
-    "metrics": {"registry", "engine", "portable", "validation"} | LEAVES,
-    "portable": {"portable"} | LEAVES,
+    "metrics": {"registry", "engine", "portable", "validation", "caches"} | LEAVES,
+    "portable": {"portable", "caches"} | LEAVES,
     # Of the validation, the record of the checked images.
-    "kernels": {"kernels", "portable", "validation", "workers"} | LEAVES,
+    "kernels": {"kernels", "portable", "validation", "workers", "caches"} | LEAVES,
     "engine": {"finite", "validation", "masks", "kernels", "portable"} | LEAVES,
     "masks": {"finite", "inputs", "validation", "portable"} | LEAVES,
     "finite": {"validation", "portable"} | LEAVES,

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.fft
 
 from imsim.kernels.cells import block_means, fill_cells
 from imsim.kernels.jit import exact, inline
-from imsim.kernels.phase_congruency import Workspace, orientation, ratio
+from imsim.kernels.phase_congruency import Run, Transforms, phase_congruency
 from imsim.kernels.planes import Planes
 from imsim.kernels.sharing import owners
 from imsim.metrics.fsim import T1, T2, YIQ, chromatic_similarity, weighted
@@ -19,24 +18,24 @@ from imsim.portable import similarity as formulas
 from imsim.portable.coarse import automatic_factor
 from imsim.portable.gradients import SCHARR, eroded
 from imsim.portable.pair import Local, Scores
-from imsim.portable.phase_congruency import ORIENTATIONS
 from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import get_workers, parallel
 
 PASSES = 16
 """Transforms of an image: how much more work a pixel is than a threshold in pixels expects."""
+LARGE = 1 << 16
+"""Cells above which threads work on one image together: the transforms of one take much memory."""
 SIDE, DIAGONAL = SCHARR[1], SCHARR[0]
 
 _similarity = inline(formulas.similarity)
-Run = Callable[[Callable[[int], object], int, int], None]
 
 
 class Features(NamedTuple):
     """What FSIM needs to know about one image."""
 
     luminance: Array
-    """Cells of the coarser grid within a frame of zeros."""
+    """Cells of the coarser grid within a frame of zeros, in float64."""
     congruency: Array
     chrominance: tuple[Array, ...]
     """I and Q, or nothing."""
@@ -52,7 +51,7 @@ def fsim(images: Images, mask: Array | None, chromatic: bool) -> Scores | None:
     sums = np.empty((work.count, 3))
 
     def task(i: int, x: Features, y: Features) -> None:
-        _, sums[i] = similarity(x, y)
+        _, sums[i] = similarity(x, y, images.dtype)
 
     work.run(task)
     weighted_sums, weights, scored = (sums[:, k].reshape(work.shape) for k in range(3))
@@ -68,7 +67,7 @@ def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | Non
     valid = None if mask is None else np.ones(values.shape, dtype=bool)
 
     def task(i: int, x: Features, y: Features) -> None:
-        values[i], _ = similarity(x, y)
+        values[i], _ = similarity(x, y, images.dtype)
         if valid is not None:
             valid[i] = True if x.valid is None else eroded(x.valid)
 
@@ -78,9 +77,9 @@ def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | Non
     return Local(values.reshape(shape), None if valid is None else valid.reshape(shape), step=step)
 
 
-def similarity(x: Features, y: Features) -> tuple[Array, Array]:
+def similarity(x: Features, y: Features, dtype: Any) -> tuple[Array, Array]:
     """Similarity of each cell; and its weighted sum, the sum of weights, and the count."""
-    values = np.empty_like(x.congruency)
+    values = np.empty(x.congruency.shape, dtype=dtype)
     columns = np.zeros((2, values.shape[1]))
     chroma = chromatic_similarity(x.chrominance, y.chrominance) if x.chrominance else None
     valid = eroded(x.valid)
@@ -102,7 +101,7 @@ def _pool(x, y, pc_x, pc_y, chroma, valid, values, columns):  # type: ignore[no-
                 s *= chroma[i, j]
             values[i, j] = s
             if valid is None or valid[i, j]:
-                weight = max(p, q)
+                weight = p if p > q or p != p else q  # their maximum would drop NaN
                 columns[0, j] += s * weight
                 columns[1, j] += weight
 
@@ -123,7 +122,7 @@ class _Work:
     def __init__(self, images: Images, mask: Array | None, chromatic: bool) -> None:
         self._batch = Planes(images, mask)
         self._chromatic = chromatic
-        self._scale = 255 / images.data_range
+        self._scale = np.float64(255 / images.data_range)
         self.dtype = np.dtype(images.dtype)
         self.factor = automatic_factor(*images.frame)
         rows, columns = (-(-length // self.factor) for length in images.frame)
@@ -132,7 +131,7 @@ class _Work:
         self.shape = (*self._batch.shape[:-1], channels)
         self.count = math.prod(self.shape)
         self._pixels = PASSES * math.prod(self.cells)
-        self._workspaces: list[Workspace] = []
+        self._transforms: dict[np.dtype[Any], list[Transforms]] = {}
         self._owners = owners(images, mask, self.shape)
 
     def run(self, task: Callable[[int, Features, Features], None]) -> None:
@@ -140,11 +139,14 @@ class _Work:
         kept = [self._shared(side) for side in (0, 1)]
 
         def pair(i: int, run: Run) -> None:
-            new = iter(self._features([(side, i) for side in (0, 1) if not kept[side]], run))
-            x, y = (
-                kept[side][self._owners[side][i]] if kept[side] else next(new) for side in (0, 1)
-            )
-            task(i, x, y)
+            found: list[Any] = [kept[side] and kept[side][self._owners[side][i]] for side in (0, 1)]
+            missing = [side for side in (0, 1) if not kept[side]]
+
+            def image(k: int, run: Run) -> None:
+                found[missing[k]] = self._features(missing[k], i, run)
+
+            self._spread(image, len(missing), run)
+            task(i, *found)
 
         self._spread(pair, self.count)
 
@@ -153,76 +155,71 @@ class _Work:
         images, pairs = np.unique(self._owners[side], return_index=True)
         if images.size == self.count:
             return []
-        features: dict[int, Features] = {}
+        features: list[Any] = [None] * images.size
 
         def image(k: int, run: Run) -> None:
-            (features[k],) = self._features([(side, int(pairs[k]))], run)
+            features[k] = self._features(side, int(pairs[k]), run)
 
         self._spread(image, images.size)
-        return [features[k] for k in range(images.size)]
+        return features
 
-    def _spread(self, task: Callable[[int, Run], None], n: int) -> None:
-        """Share tasks among threads or, if they are too few for that, the work within each."""
-        if n < get_workers():
-            for i in range(n):
-                task(i, parallel)
-        else:
+    def _spread(self, task: Callable[[int, Run], None], n: int, run: Run = parallel) -> None:
+        """Share tasks among threads, if `run` does; the work within each, if they are too few.
+
+        Each of them holds transforms of an image; of large images, only one at a time.
+        """
+        if run is parallel and n >= get_workers() and math.prod(self.cells) <= LARGE:
             parallel(lambda i: task(i, _serial), n, n * self._pixels)
+        else:
+            for i in range(n):
+                task(i, run)
 
-    def _features(self, wanted: list[tuple[int, int]], run: Run) -> list[Features]:
-        """Compute the features of the images on the given sides of the given pairs."""
-        n = len(wanted)
-        features: list[Any] = [None] * n
-        spectra: list[Any] = [None] * n
-        energies, amplitudes = np.empty((2, n, ORIENTATIONS, *self.cells), dtype=self.dtype)
-        noise = np.empty((n, ORIENTATIONS))
+    def _features(self, side: int, i: int, run: Run) -> Features:
+        """Compute the features of one image of the i-th pair."""
+        (luminance, *chrominance), valid = self._planes(side, i)
+        framed = np.zeros((self.cells[0] + 2, self.cells[1] + 2))
+        framed[1:-1, 1:-1] = luminance
+        del luminance
+        congruency = self._congruency(framed[1:-1, 1:-1], valid, run)
+        return Features(framed, congruency, tuple(chrominance), valid)
 
-        def start(k: int) -> None:
-            (luminance, *chrominance), valid = self._planes(*wanted[k])
-            lowest = np.min(luminance, where=True if valid is None else valid, initial=math.inf)
-            # No filter passes the mean; taking out the minimum makes a constant image exactly 0.
-            moved = luminance - lowest if lowest < math.inf else luminance
-            # Nothing to transform in a constant image, such as a model of no texture returns.
-            spectra[k] = scipy.fft.fft2(moved) if moved.any() else None
-            framed = np.zeros((self.cells[0] + 2, self.cells[1] + 2), dtype=self.dtype)
-            framed[1:-1, 1:-1] = luminance
-            features[k] = Features(framed, luminance, tuple(chrominance), valid)
+    def _congruency(self, cells: Array, valid: Array | None, run: Run) -> Array:
+        """Phase congruency in the dtype of the images, computed in float64 where that is needed."""
+        found = self._transformed(cells, valid, self.dtype, run)
+        if found is None:
+            found = self._transformed(cells, valid, np.dtype(np.float64), run)
+        return np.asarray(found, dtype=self.dtype)
 
-        def turn(index: int) -> None:
-            k, o = divmod(index, ORIENTATIONS)
-            if spectra[k] is None:
-                energies[k, o], amplitudes[k, o], noise[k, o] = 0, 0, 0
-                return
-            try:
-                space = self._workspaces.pop()
-            except IndexError:
-                space = Workspace(*self.cells, self.dtype)
-            valid = features[k].valid
-            noise[k, o] = orientation(spectra[k], valid, o, space, energies[k, o], amplitudes[k, o])
-            self._workspaces.append(space)
-
-        run(start, n, n * self._pixels)
-        run(turn, n * ORIENTATIONS, n * self._pixels)
-        congruencies = map(ratio, energies, amplitudes, noise)
-        return [f._replace(congruency=c) for f, c in zip(features, congruencies, strict=True)]
+    def _transformed(
+        self, cells: Array, valid: Array | None, dtype: np.dtype[Any], run: Run
+    ) -> Array | None:
+        waiting = self._transforms.setdefault(dtype, [])
+        try:
+            transforms = waiting.pop()
+        except IndexError:
+            transforms = Transforms(*self.cells, dtype)
+        found = phase_congruency(cells, valid, transforms, run)
+        if math.prod(self.cells) <= LARGE:
+            waiting.append(transforms)
+        return found
 
     def _image(self, side: int, i: int) -> Array:
         plane = self._batch[i]
         return plane.y if side else plane.x
 
     def _planes(self, side: int, i: int) -> tuple[list[Array], Array | None]:
-        """Luminance, or Y, I and Q, on the coarser grid; and where it lies inside the mask."""
-        scale = self.dtype.type(self._scale)
+        """Luminance, or Y, I and Q, on the coarser grid; and where it lies inside the mask.
+
+        They are in float64: differences of cells far from 0 must keep their digits.
+        """
         mask = self._batch[3 * i if self._chromatic else i].mask
         if mask is not None and mask.all():
             mask = None
         if self._chromatic:
-            rgb = scale * np.stack([self._image(side, 3 * i + c) for c in range(3)]).astype(
-                self.dtype
-            )
-            planes, scale = [weighted(rgb, w)[0] for w in YIQ], self.dtype.type(1)
+            rgb = self._scale * np.stack([self._image(side, 3 * i + c) for c in range(3)])
+            planes, scale = [weighted(rgb, w)[0] for w in YIQ], np.float64(1)
         else:
-            planes = [self._image(side, i)]
+            planes, scale = [self._image(side, i)], self._scale
         cells = [block_means(p, mask, self.factor, scale) for p in planes]
         valid = cells[0][1]
         if valid is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imsim import engine
+from imsim.caches import kept
 from imsim.portable.arrays import count, minimum, spread, total
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import metric
@@ -24,7 +24,7 @@ TIE = 1e-6
 """Differences below this part of the image's spread count as none: float32 may round so much."""
 
 
-@functools.lru_cache(maxsize=64)
+@kept
 def area_weights(cells: int, pixels: int) -> NDArray[np.float64]:
     """Overlap of each cell with each pixel of a line, in pixels; shape (cells, pixels)."""
     edges = np.arange(cells + 1) * (pixels / cells)
@@ -71,7 +71,7 @@ def wavelet_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
     return above_median(pywt.wavedec2(without_gaps(cells, some), "haar", level=level)[0], some, tie)
 
 
-@functools.lru_cache(maxsize=8)
+@kept
 def cosines(count: int, cells: int) -> NDArray[np.float64]:
     """Rows of the cosine transform (type II) of a line of cells, from frequency 0 on."""
     waves: NDArray[np.float64] = np.cos(

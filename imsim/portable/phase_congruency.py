@@ -6,13 +6,13 @@ spread: Kovesi, P.: Image features from phase congruency. Videre 1(3), 1-26 (199
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imsim.caches import kept
 from imsim.portable.arrays import (
     array_namespace,
     as_image,
@@ -56,27 +56,36 @@ class FilterBank(NamedTuple):
     """Sum over pairs of scales, and pixels, of their products in space, by orientation."""
 
 
+def samples(n: int) -> int:
+    """Return what n frequencies are divided by: an odd number of them by n - 1."""
+    return n if n % 2 == 0 else max(n - 1, 1)
+
+
 def _frequencies(n: int) -> NDArray[np.float64]:
-    """Grid of frequencies, zero first; an odd number of samples is divided by n - 1."""
-    grid = np.arange(-(n // 2), n - n // 2) / (n if n % 2 == 0 else max(n - 1, 1))
-    return np.fft.ifftshift(grid)
+    """Grid of frequencies, zero first."""
+    return np.fft.ifftshift(np.arange(-(n // 2), n - n // 2) / samples(n))
 
 
-@functools.lru_cache(maxsize=8)
+def log_gabor(radius: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Radial part of the filter of each scale; the frequency in the corner is 0, and not passed."""
+    radius[0, 0] = 1  # only to take its logarithm
+    lowpass = 1 / (1 + (radius / LOWPASS_CUTOFF) ** (2 * LOWPASS_ORDER))
+    parts = []
+    for s in range(SCALES):
+        centre = 1 / (MIN_WAVELENGTH * WAVELENGTH_FACTOR**s)
+        part = np.exp(-(np.log(radius / centre) ** 2) / (2 * math.log(SIGMA_ON_F) ** 2)) * lowpass
+        part[0, 0] = 0
+        parts.append(part)
+    return parts
+
+
+@kept
 def filter_bank(height: int, width: int) -> FilterBank:
     """Make the filters, in the order of frequencies of an FFT, and their noise constants."""
     fy, fx = _frequencies(height)[:, None], _frequencies(width)[None, :]
     radius = np.sqrt(fx**2 + fy**2)
     theta = np.arctan2(-fy, fx)
-    radius[0, 0] = 1  # only to take its logarithm
-
-    lowpass = 1 / (1 + (radius / LOWPASS_CUTOFF) ** (2 * LOWPASS_ORDER))
-    centres = [1 / (MIN_WAVELENGTH * WAVELENGTH_FACTOR**s) for s in range(SCALES)]
-    radial = np.stack(
-        [np.exp(-(np.log(radius / f) ** 2) / (2 * math.log(SIGMA_ON_F) ** 2)) for f in centres]
-    )
-    radial *= lowpass
-    radial[:, 0, 0] = 0
+    radial = np.stack(log_gabor(radius))
 
     angles = [o * math.pi / ORIENTATIONS for o in range(ORIENTATIONS)]
     distance = [
@@ -129,11 +138,13 @@ class Noise(NamedTuple):
     """Energy that noise alone is expected to reach."""
 
 
-def noise_model(median_energy: Array, bank: FilterBank, o: int) -> Noise:
-    """Estimate the energy of noise from that median."""
+def noise_model(
+    median_energy: Array, finest_power: float, sum_squares: float, sum_products: float
+) -> Noise:
+    """Estimate the energy of noise from that median, and from the sums of a `FilterBank`."""
     xp = array_namespace(median_energy)
-    power = -median_energy / math.log(0.5) / bank.finest_power[o]
-    energy = power * (2 * bank.sum_squares[o] + 4 * bank.sum_products[o])
+    power = -median_energy / math.log(0.5) / finest_power
+    energy = power * (2 * sum_squares + 4 * sum_products)
     tau = xp.sqrt(energy / 2)
     mean = tau * math.sqrt(math.pi / 2)
     deviation = xp.sqrt((2 - math.pi / 2) * tau**2)
@@ -142,7 +153,8 @@ def noise_model(median_energy: Array, bank: FilterBank, o: int) -> Noise:
 
 def noise_threshold(finest: Array, valid: Array | None, bank: FilterBank, o: int) -> Noise:
     """Estimate the energy of noise from the squared amplitude at the finest scale."""
-    return noise_model(widen(median(finest, valid)), bank, o)
+    sums = bank.finest_power[o], bank.sum_squares[o], bank.sum_products[o]
+    return noise_model(widen(median(finest, valid)), *sums)
 
 
 def add_energy(energy: Array, even: Array, odd: Array, mean_even: Array, mean_odd: Array) -> Array:

@@ -11,8 +11,9 @@ import pytest
 import scipy.fft
 
 import imsim
-from imsim.kernels.phase_congruency import filters
+from imsim.kernels.filters import DISTANCES, filters
 from imsim.kernels.selection import median
+from imsim.portable.phase_congruency import filter_bank, noise_model
 
 DTYPES = (np.uint8, np.uint16, np.float32, np.float64)
 # Cells of one and of four pixels, of odd numbers of pixels, and images of one row or less.
@@ -129,13 +130,13 @@ def test_an_image_in_many_pairs_is_transformed_once(
 ) -> None:
     x, y = pair(rng, (4, 32, 32), np.float64)
     shapes = []
-    forward = scipy.fft.fft2
+    forward = scipy.fft.rfft
 
-    def counted(image: Any) -> Any:
+    def counted(image: Any, **options: Any) -> Any:
         shapes.append(image.shape)
-        return forward(image)
+        return forward(image, **options)
 
-    monkeypatch.setattr(scipy.fft, "fft2", counted)
+    monkeypatch.setattr(scipy.fft, "rfft", counted)
     imsim.fsim(x[0], y, data_range=255)
     assert len(shapes) == 5
     imsim.fsim(x, y, data_range=255)
@@ -168,11 +169,21 @@ def test_transforms_go_through_the_backend_of_scipy(rng: Any) -> None:
     assert got == pytest.approx(want, abs=tolerance(np.float64, (96, 96)))
 
 
-def test_filters_are_kept_in_a_bounded_cache() -> None:
-    filters.cache_clear()
-    assert filters(20, 20, np.dtype(np.float32)) is filters(20, 20, np.dtype(np.float32))
-    assert filters(20, 20, np.dtype(np.float32)).radial.dtype == np.float32
-    assert filters.cache_info().maxsize is not None
+@pytest.mark.parametrize("frame", [(6, 8), (7, 9), (8, 5), (1, 4)], ids=str)
+def test_a_quarter_of_the_filters_is_enough(frame: tuple[int, int]) -> None:
+    """The filters of the kernel, unfolded, are those of the formula, and so are their sums."""
+    height, width = frame
+    bank, quarter = filter_bank(height, width), filters(height, width, np.dtype(np.float64))
+    rows, columns = np.indices(frame)
+    row, column = np.minimum(rows, height - rows), np.minimum(columns, width - columns)
+    signs = (2 * rows >= height).astype(int), (2 * columns >= width).astype(int)
+    for o in range(4):
+        spread = quarter.angular[DISTANCES[o][signs], row, column]
+        got = quarter.radial[:, row, column] * spread
+        np.testing.assert_allclose(got, bank.radial * bank.angular[o], rtol=0, atol=1e-15)
+        sums = bank.finest_power[o], bank.sum_squares[o], bank.sum_products[o]
+        want = noise_model(np.float64(1), *sums).threshold
+        assert quarter.thresholds[o] == pytest.approx(want, rel=1e-13)
 
 
 def test_many_threads_at_once(rng: Any) -> None:

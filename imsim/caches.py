@@ -1,0 +1,101 @@
+"""What the library keeps between calls: arrays that depend on sizes and options only."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
+LIMIT = 64 << 20
+"""Bytes that all kept results together may take: filter banks of dozens of ordinary sizes."""
+
+
+class Cache:
+    """Results under keys, of at most `limit` bytes together; what was not used longest goes first.
+
+    A result that alone is larger than the limit is never kept.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        """Bytes of the arrays kept."""
+        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return what is kept under a key, or make it; two threads may make it at once."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][0]
+        result = make()
+        size = array_bytes(result)
+        with self._lock:
+            if key in self._kept:  # made by another thread meanwhile: all take the same
+                return self._kept[key][0]
+            if size <= self.limit:
+                self._kept[key] = result, size
+                self.size += size
+            while self.size > self.limit:
+                self.size -= self._kept.popitem(last=False)[1][1]
+        return result
+
+    def clear(self) -> None:
+        """Keep nothing any longer."""
+        with self._lock:
+            self._kept.clear()
+            self.size = 0
+
+    def renew_lock(self) -> None:
+        """Forget a thread that held the lock, and was left behind by a fork."""
+        self._lock = threading.Lock()
+
+
+def array_bytes(value: Any) -> int:
+    """Bytes of an array, or of all arrays in a tuple."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    return sum(map(array_bytes, value)) if isinstance(value, tuple) else 0
+
+
+CACHE = Cache(LIMIT)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=CACHE.renew_lock)
+
+
+def kept(function: Callable[P, R]) -> Callable[P, R]:
+    """Keep the results of a function of hashable arguments among those of the whole library.
+
+    The results are arrays, or tuples of arrays, which nobody may change.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        key = (function, args, tuple(sorted(kwargs.items())))
+        result: R = CACHE.get(key, lambda: function(*args, **kwargs))
+        return result
+
+    return wrapper
+
+
+def clear_caches() -> None:
+    """Release the arrays that the library keeps for further calls.
+
+    These are filters and weights that depend on the size of the images and on options, such as
+    the filter bank of `fsim`; never images or anything made of them. They take at most 64 MiB
+    together. The next call that needs them makes them anew.
+
+    Examples
+    --------
+    >>> import imsim
+    >>> imsim.clear_caches()
+    """
+    CACHE.clear()

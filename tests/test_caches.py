@@ -1,0 +1,88 @@
+"""What the library keeps between calls, in bytes, and how it lets go of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+import imsim
+from imsim import caches
+from imsim.caches import CACHE, Cache, array_bytes, kept
+
+
+def test_what_was_not_used_longest_goes_first() -> None:
+    cache = Cache(3000)
+    made: list[str] = []
+
+    def get(key: str, size: int = 1000) -> np.ndarray:
+        def make() -> np.ndarray:
+            made.append(key)
+            return np.zeros(size, dtype=np.uint8)
+
+        return cache.get(key, make)
+
+    for key in ("a", "b", "c", "a", "d"):
+        get(key)
+    assert made == ["a", "b", "c", "d"]
+    get("a")
+    get("b")  # had to go for d
+    assert made == ["a", "b", "c", "d", "b"]
+    assert cache.size == 3000
+    assert get("large", 3001).size == 3001
+    assert cache.size == 3000
+    cache.clear()
+    assert cache.size == 0
+
+
+def test_bytes_are_counted_in_tuples_of_arrays_and_numbers() -> None:
+    assert array_bytes((np.zeros(3), 1.0, (np.zeros(2, np.float32), (1, 2)))) == 32
+
+
+def test_threads_get_one_and_the_same_result() -> None:
+    gate = threading.Barrier(4)
+
+    @kept
+    def slow(n: int) -> np.ndarray:
+        gate.wait()  # all four make it
+        return np.arange(n)
+
+    found: list[np.ndarray] = []
+    threads = [threading.Thread(target=lambda: found.append(slow(5))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(one is found[0] for one in found)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+def test_a_fork_may_happen_while_another_thread_holds_the_lock() -> None:
+    with CACHE._lock:
+        child = os.fork()
+        if child == 0:
+            imsim.clear_caches()
+            os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_many_sizes_stay_within_the_limit_and_can_be_released(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    imsim.clear_caches()
+    monkeypatch.setattr(CACHE, "limit", 1 << 20)
+    for width in (90, 100, 110, 120, 300):
+        for engine in ("auto", "portable"):
+            imsim.set_engine(engine)  # type: ignore[arg-type]
+            x = np.eye(40, width)
+            try:
+                assert imsim.fsim(x, x, data_range=1) == 1
+                assert imsim.sh(x, x) == 0
+            finally:
+                imsim.set_engine("auto")
+            assert 0 < CACHE.size <= 1 << 20
+    imsim.clear_caches()
+    assert CACHE.size == 0
+    assert caches.LIMIT <= 64 << 20
