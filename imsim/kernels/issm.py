@@ -7,12 +7,13 @@ import math
 import numpy as np
 
 from imsim import kernels
+from imsim.kernels.canny import find_strengths, link
+from imsim.kernels.canny import strips as canny_strips
 from imsim.kernels.jit import inline, kernel
 from imsim.kernels.planes import Plane, Planes
 from imsim.kernels.sharing import distinct, owners
 from imsim.metrics import issm as formula
 from imsim.metrics.issm import BINS, ISSMComponents
-from imsim.portable.arrays import keep
 from imsim.portable.gradients import eroded
 from imsim.portable.pair import Scores
 from imsim.typing import Array
@@ -44,51 +45,103 @@ def _components(
     if structural is None:
         return None
     planes = Planes(images, mask)
-    scale = np.dtype(images.dtype).type(BINS / images.data_range)
     entropy, correlation, scored = np.empty((3, planes.count))
-    edges: dict[tuple[int, int], Array] = {}
     sides = owners(images, mask, planes.shape)
     firsts = distinct(sides)
+    strips = canny_strips(*planes.frame, canny["sigma"])
+    strengths = [np.empty(planes.frame, dtype=np.uint8) for _ in firsts]
 
-    def find_edges(k: int) -> None:
-        side, image, i = firsts[k]
-        plane = planes[i]
-        v = keep(plane.mask, (plane.y if side else plane.x).astype(images.dtype))
+    def find_strengths_of_strip(i: int) -> None:
+        k, strip = divmod(i, len(strips))
+        side, _, first = firsts[k]
+        plane = planes[first]
         inside = None if plane.mask is None or plane.mask.all() else plane.mask
-        edges[side, image] = formula.edge_map(v, inside, images.data_range, canny)
+        image = plane.y if side else plane.x
+        options = {"data_range": images.data_range, **canny}
+        find_strengths(image, inside, strips[strip], strengths[k], **options)
+
+    pixels = PASSES * planes.count * math.prod(planes.frame)
+    parallel(find_strengths_of_strip, len(firsts) * len(strips), pixels)
+    edges: dict[tuple[int, int], Array] = {}
+
+    def link_edges(k: int) -> None:
+        edges[firsts[k][:2]] = link(strengths[k])
 
     def compare(i: int) -> None:
         p, q = (edges[side, int(own[i])] for side, own in enumerate(sides))
         valid = eroded(planes[i].mask)
-        correlation[i] = formula.edge_correlation(p, q, valid).item()
-        scored[i] = p.size if valid is None else np.count_nonzero(valid)
-        entropy[i] = formula.shannon_entropy(joint_histogram(planes[i], scale))
+        counts = np.zeros(4)
+        _count_edges(p, q, valid, counts)
+        scored[i] = counts[0]
+        correlation[i] = formula.correlation_of_counts(*counts).item()
+        entropy[i] = joint_entropy(planes[i], images)
 
-    pixels = PASSES * planes.count * math.prod(planes.frame)
-    parallel(find_edges, len(firsts), pixels)
+    parallel(link_edges, len(firsts), pixels)
     parallel(compare, planes.count, pixels)
     shape = planes.shape
     parts = ISSMComponents(entropy.reshape(shape), correlation.reshape(shape), structural.values)
     return parts, np.minimum(structural.scored, scored.reshape(shape))
 
 
-def joint_histogram(plane: Plane, scale: np.floating) -> Array:
-    """Count pairs of pixels in BINS x BINS bins over the data range."""
+@kernel
+def _count_edges(p, q, valid, counts):  # type: ignore[no-untyped-def]
+    """Count the valid pixels, those in p, those in q, and those in both."""
+    n, n_p, n_q, n_both = 0, 0, 0, 0
+    for i in range(p.shape[0]):
+        for j in range(p.shape[1]):
+            if valid is None or valid[i, j]:
+                n += 1
+                n_p += p[i, j]
+                n_q += q[i, j]
+                n_both += p[i, j] and q[i, j]
+    counts[0], counts[1], counts[2], counts[3] = n, n_p, n_q, n_both
+
+
+def joint_entropy(plane: Plane, images: Images) -> float:
+    """Entropy of the joint histogram; pairs within the data range are counted, others sorted."""
     counts = np.zeros((BINS, BINS), dtype=np.int64)
-    _joint_histogram(*plane, scale, counts)
-    return counts
+    scale = np.float64(BINS / images.data_range)
+    top = formula.upper_end(images.dtype, images.data_range)
+    outside = _count_pairs(*plane, scale, top, counts)
+    if outside == 0:
+        return formula.shannon_entropy(counts)
+    x, y = np.empty((2, outside))
+    _other_pairs(*plane, scale, top, x, y)
+    others = formula.pair_counts(x, y)
+    if others.size == 0:  # not finite
+        return math.nan
+    return formula.shannon_entropy(np.concatenate([counts[counts > 0], others]))
 
 
 @kernel
-def _joint_histogram(x, y, mask, scale, counts):  # type: ignore[no-untyped-def]
+def _count_pairs(x, y, mask, scale, top, counts):  # type: ignore[no-untyped-def]
+    """Count pairs of bins in the data range; return how many pixels have another one."""
+    outside = 0
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             if mask is None or mask[i, j]:
-                counts[_bin(x[i, j] * scale), _bin(y[i, j] * scale)] += 1
+                p, q = _bin(x[i, j], scale, top), _bin(y[i, j], scale, top)
+                if 0 <= p < BINS and 0 <= q < BINS:
+                    counts[int(p), int(q)] += 1
+                else:
+                    outside += 1
+    return outside
+
+
+@kernel
+def _other_pairs(x, y, mask, scale, top, bins_x, bins_y):  # type: ignore[no-untyped-def]
+    n = 0
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            if mask is None or mask[i, j]:
+                p, q = _bin(x[i, j], scale, top), _bin(y[i, j], scale, top)
+                if not (0 <= p < BINS and 0 <= q < BINS):
+                    bins_x[n], bins_y[n] = p, q
+                    n += 1
 
 
 @inline
-def _bin(position):  # type: ignore[no-untyped-def]
-    if not position >= 0:  # NaN has no bin; the structural similarity takes care of it
-        return 0
-    return int(position) if position < BINS else BINS - 1
+def _bin(value, scale, top):  # type: ignore[no-untyped-def]
+    """Number of a bin, as `imsim.metrics.issm.bins` counts them."""
+    found = np.floor(np.float64(value) * scale)
+    return BINS - 1.0 if found == BINS and value <= top else found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from imsim.validation import check_number
 A, B, C = 0.3, 0.5, 0.7
 E = 0.01
 BINS = 256
+"""From 0 to L."""
+EXACT = 2.0**53
+"""All whole numbers up to it are float64 numbers."""
 LARGEST_SIGMA = 1000.0
 """Smoothing beyond all images, in pixels."""
 SSIM = check_options("gaussian", None, 1.5, 0.01, 0.03, False, False, 0.0)
@@ -43,21 +47,51 @@ def combine(parts: ISSMComponents) -> Array:
 
 
 def joint_entropy(pair: Pair) -> Array:
-    """Entropy of the normalised joint histogram of 256 x 256 bins over [0, L]."""
-    x, y = (
-        np.fmin(np.fmax(v * (BINS / pair.data_range), 0), BINS - 1).astype(np.int64)
-        for v in (pair.x, pair.y)
-    )
-    codes = x * BINS + y
-    inside = np.broadcast_to(True if pair.mask is None else pair.mask, codes.shape)
-    entropy = np.empty(codes.shape[:-2])
+    """Entropy of the normalised joint histogram of bins of L / 256, in both images."""
+    x, y = (bins(v, pair.data_range) for v in (pair.x, pair.y))
+    shape = np.broadcast_shapes(x.shape, y.shape, () if pair.mask is None else pair.mask.shape)
+    x, y = np.broadcast_to(x, shape), np.broadcast_to(y, shape)
+    inside = np.broadcast_to(True if pair.mask is None else pair.mask, shape)
+    entropy = np.empty(shape[:-2])
     for index in np.ndindex(entropy.shape):
-        entropy[index] = shannon_entropy(np.bincount(codes[index][inside[index]]))
+        here = inside[index]
+        entropy[index] = shannon_entropy(pair_counts(x[index][here], y[index][here]))
     return entropy
+
+
+def bins(values: Array, data_range: float) -> NDArray[np.float64]:
+    """Number of the bin of each value: 0 to 255 from 0 to L, and on below 0 and above L.
+
+    L itself belongs to bin 255.
+    """
+    found: NDArray[np.float64] = np.floor(values.astype(np.float64) * (BINS / data_range))
+    found[(found == BINS) & (values <= upper_end(values.dtype, data_range))] = BINS - 1
+    return found
+
+
+def upper_end(dtype: Any, data_range: float) -> float:
+    """L as values of a dtype can have it: 0.1 in float32 is larger than 0.1."""
+    return max(data_range, float(np.dtype(dtype).type(data_range)))
+
+
+def pair_counts(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How often each pair of bins occurs; memory grows with the pixels, not with the bins."""
+    if x.size == 0 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return np.zeros(0, dtype=np.int64)
+    low, across = y.min(), y.max() - y.min() + 1
+    if (x.max() - x.min() + 1) * across < EXACT:
+        pairs = (x - x.min()) * across + (y - low)
+        pairs.sort()
+    else:  # no number has room for both
+        pairs = np.sort(x + 1j * y)
+    ends = np.append(np.flatnonzero(pairs[1:] != pairs[:-1]), pairs.size - 1)
+    return np.diff(ends, prepend=-1)
 
 
 def shannon_entropy(counts: NDArray[np.int64]) -> float:
     """-sum h log2 h of a histogram, in bits; added in an order that knows no first image."""
+    if counts.size == 0:
+        return math.nan
     h = np.sort(counts[counts > 0]) / counts.sum()
     return float(-np.sum(h * np.log2(h)))
 
@@ -87,12 +121,16 @@ def edge_maps(
 
 
 def edge_correlation(p: Array, q: Array, valid: Array | None) -> Array:
-    """Correlation of two edge maps, exactly from counts; if both are empty 1, if one is 0."""
-    n = count(p, valid)
+    """Correlation of two edge maps."""
     n_p, n_q, n_both = (total(v.astype(float), valid) for v in (p, q, p & q))
+    return correlation_of_counts(count(p, valid), n_p, n_q, n_both)
+
+
+def correlation_of_counts(n: Array, n_p: Array, n_q: Array, n_both: Array) -> Array:
+    """Correlation of two sets of pixels, of n; if both are empty 1, if one is 0."""
     variances = n_p * (n - n_p) * n_q * (n - n_q)
     r = (n * n_both - n_p * n_q) / np.sqrt(variances)
-    same = total((p ^ q).astype(float), valid) == 0
+    same = (n_p == n_both) & (n_q == n_both)
     return np.where(variances > 0, r, same.astype(float))
 
 
@@ -225,8 +263,9 @@ def issm(
         \mathrm{ISSM} = \frac{R H (A + B) + e}{A R H + B H + C S + e}
 
     with A = 0.3, B = 0.5, C = 0.7, e = 0.01, the Shannon entropy H of the joint histogram
-    (256 bins from 0 to L, normalised), the correlation R of the Canny edge maps of the images
-    divided by L, and their structural similarity S.
+    (normalised; 256 bins from 0 to L, L included, and bins of the same width below 0 and above L,
+    so that a shift by whole bins changes nothing), the correlation R of the Canny edge maps of
+    the images divided by L, and their structural similarity S.
 
     The formula follows second-hand sources; the text of the paper could not be consulted, and
     the score may change. It is *not* 1 for identical images, but depends on their content,

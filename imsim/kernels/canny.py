@@ -1,0 +1,182 @@
+"""Canny edges strip by strip, the same as scikit-image's, in a byte per pixel.
+
+What hangs on a neighbourhood, which is everything up to the thresholds, is computed for strips of
+rows with their surroundings, in float64. What remains is a byte per pixel: no edge, a weak one or
+a strong one. Hysteresis works on these.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from imsim.caches import kept
+from imsim.kernels.jit import exact, kernel
+from imsim.typing import Array
+
+TRUNCATE = 4.0
+"""Standard deviations from the centre of the Gaussian to its end."""
+STRIP = 1 << 18
+"""Pixels of a strip, unless its surroundings are larger."""
+WEAK, STRONG, LINKED = 1, 2, 3
+
+
+def strips(height: int, width: int, sigma: float) -> list[tuple[int, int]]:
+    """First row and end of each strip; they depend on the frame and on sigma only."""
+    rows = max(STRIP // width, 4 * (reach(sigma) + 2))
+    return [(start, min(start + rows, height)) for start in range(0, height, rows)]
+
+
+def reach(sigma: float) -> int:
+    """Pixels from the centre of the Gaussian to its end."""
+    return int(TRUNCATE * sigma + 0.5)
+
+
+def find_strengths(
+    image: Array,
+    mask: Array | None,
+    rows: tuple[int, int],
+    out: Array,
+    *,
+    data_range: float,
+    sigma: float,
+    low_threshold: float,
+    high_threshold: float,
+) -> None:
+    """Write for each pixel in some rows whether it is an edge, weak or strong, or 0."""
+    start, stop = rows
+    height, width = image.shape
+    first, end = max(start - 2, 0), min(stop + 2, height)  # rows of the smoothed image
+    top, bottom = max(first - reach(sigma), 0), min(end + reach(sigma), height)
+    inside = None if mask is None else mask[top:bottom]
+    values = image[top:bottom].astype(np.float64)
+    values /= data_range
+    if inside is not None:
+        values[~inside] = 0
+    wanted = slice(first - top, end - top)
+    smoothed = _smooth(values, sigma)[wanted]
+    del values
+    if inside is None:
+        row, column = (_like_rows(n, sigma) for n in (height, width))
+        weight = _whole_weight(min(height, 2 * reach(sigma) + 1), width, sigma)
+        smoothed /= weight[row[first:end]][:, column]
+    else:
+        smoothed /= _smooth(inside.astype(np.float64), sigma)[wanted] + np.finfo(np.float64).eps
+    # Single precision, as scikit-image has it; without a threshold, no more than any gradient.
+    low = float(np.float32(low_threshold)) if low_threshold > 0 else float(np.float32(1e-14))
+    _thin(np.ascontiguousarray(smoothed), first, mask, start, stop, low, high_threshold, out)
+
+
+def _smooth(values: Array, sigma: float) -> Array:
+    """Gaussian with zeros beyond the frame."""
+    result: Array = ndimage.gaussian_filter(values, sigma, mode="constant", truncate=TRUNCATE)
+    return result
+
+
+@kept
+def _whole_weight(height: int, width: int, sigma: float) -> Array:
+    """Weight of the pixels within the frame, of a frame that need not be larger than needed."""
+    ones = np.ones((height, min(width, 2 * reach(sigma) + 1)))
+    return _smooth(ones, sigma) + np.finfo(np.float64).eps
+
+
+def _like_rows(n: int, sigma: float) -> Array:
+    """For each row of a frame, the row of a small one that is as far from top and bottom."""
+    r = reach(sigma)
+    rows = np.arange(n)
+    return rows if n <= 2 * r + 1 else np.minimum(rows, r) + np.maximum(rows - (n - 1 - r), 0)
+
+
+@exact
+def _thin(smoothed, first, mask, start, stop, low, high, out):  # type: ignore[no-untyped-def]
+    """Gradients by Sobel; of them those along their direction as large as their neighbours."""
+    height, width = out.shape
+    top, bottom = max(start - 1, 0), min(stop + 1, height)
+    magnitude = np.empty((bottom - top, width))
+    down, right = np.empty_like(magnitude), np.empty_like(magnitude)
+    across = np.empty(width)
+    for i in range(top, bottom):
+        above, here = smoothed[max(i - 1, 0) - first], smoothed[i - first]
+        below = smoothed[min(i + 1, height - 1) - first]
+        for j in range(width):
+            across[j] = below[j] - above[j]
+        k = i - top
+        for j in range(width):
+            left, far = max(j - 1, 0), min(j + 1, width - 1)
+            down[k, j] = 2 * across[j] + (across[left] + across[far])
+        for j in range(width):
+            left, far = max(j - 1, 0), min(j + 1, width - 1)
+            # First the difference, as SciPy has it: rounding decides ties of neighbours.
+            middle = here[far] - here[left]
+            right[k, j] = 2 * middle + ((above[far] - above[left]) + (below[far] - below[left]))
+            magnitude[k, j] = np.sqrt(down[k, j] * down[k, j] + right[k, j] * right[k, j])
+    for i in range(start, stop):
+        for j in range(width):
+            out[i, j] = 0
+        if i == 0 or i == height - 1:
+            continue
+        k = i - top
+        for j in range(1, width - 1):
+            m = magnitude[k, j]
+            if not m >= low:
+                continue
+            if mask is not None and not _surrounded(mask, i, j):
+                continue
+            v, h = down[k, j], right[k, j]
+            side = 1 if (v > 0) == (h > 0) else -1
+            v, h = abs(v), abs(h)
+            # The neighbours towards and against the gradient, between an axis and a diagonal.
+            if v > h or (side < 0 and v == h):
+                w = h / v
+                ahead, beyond = magnitude[k + 1, j], magnitude[k + 1, j + side]
+                behind, before = magnitude[k - 1, j], magnitude[k - 1, j - side]
+            else:
+                w = v / h
+                ahead, beyond = magnitude[k, j + 1], magnitude[k + side, j + 1]
+                behind, before = magnitude[k, j - 1], magnitude[k - side, j - 1]
+            if beyond * w + ahead * (1 - w) <= m and before * w + behind * (1 - w) <= m:
+                out[i, j] = STRONG if m >= high else WEAK
+
+
+@exact
+def _surrounded(mask, i, j):  # type: ignore[no-untyped-def]
+    """Whether a pixel and its eight neighbours lie inside the mask."""
+    for k in range(i - 1, i + 2):
+        for h in range(j - 1, j + 2):
+            if not mask[k, h]:
+                return False
+    return True
+
+
+def link(strengths: Array) -> Array:
+    """Edges that are strong, or connected with strong ones; in place of their strengths."""
+    _link(strengths)
+    return strengths.view(np.bool_)
+
+
+@kernel
+def _link(strengths):  # type: ignore[no-untyped-def]
+    height, width = strengths.shape
+    waiting = np.empty(1024, dtype=np.int64)
+    for p in range(height * width):
+        if strengths[p // width, p % width] != STRONG:
+            continue
+        strengths[p // width, p % width] = LINKED
+        waiting[0] = p
+        n = 1
+        while n > 0:
+            n -= 1
+            i, j = waiting[n] // width, waiting[n] % width
+            for k in range(max(i - 1, 0), min(i + 2, height)):
+                for h in range(max(j - 1, 0), min(j + 2, width)):
+                    if strengths[k, h] == WEAK or strengths[k, h] == STRONG:
+                        strengths[k, h] = LINKED
+                        if n == waiting.size:
+                            more = np.empty(2 * n, dtype=np.int64)
+                            more[:n] = waiting
+                            waiting = more
+                        waiting[n] = k * width + h
+                        n += 1
+    for i in range(height):
+        for j in range(width):
+            strengths[i, j] = strengths[i, j] == LINKED
