@@ -51,11 +51,11 @@ def fsim(images: Images, mask: Array | None, chromatic: bool) -> Scores | None:
     sums = np.empty((work.count, 3))
 
     def task(i: int, x: Features, y: Features) -> None:
-        _, sums[i] = similarity(x, y, images.dtype)
+        _, sums[i] = similarity(x, y, work.scale, images.dtype)
 
     work.run(task)
     weighted_sums, weights, scored = (sums[:, k].reshape(work.shape) for k in range(3))
-    return Scores(np.where(weights != 0, weighted_sums / weights, 1.0), scored)
+    return Scores(np.where(weights != 0, np.minimum(weighted_sums / weights, 1), 1.0), scored)
 
 
 def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | None:
@@ -67,7 +67,7 @@ def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | Non
     valid = None if mask is None else np.ones(values.shape, dtype=bool)
 
     def task(i: int, x: Features, y: Features) -> None:
-        values[i], _ = similarity(x, y, images.dtype)
+        values[i], _ = similarity(x, y, work.scale, images.dtype)
         if valid is not None:
             valid[i] = True if x.valid is None else eroded(x.valid)
 
@@ -77,28 +77,31 @@ def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | Non
     return Local(values.reshape(shape), None if valid is None else valid.reshape(shape), step=step)
 
 
-def similarity(x: Features, y: Features, dtype: Any) -> tuple[Array, Array]:
+def similarity(x: Features, y: Features, scale: float, dtype: Any) -> tuple[Array, Array]:
     """Similarity of each cell; and its weighted sum, the sum of weights, and the count."""
     values = np.empty(x.congruency.shape, dtype=dtype)
     columns = np.zeros((2, values.shape[1]))
     chroma = chromatic_similarity(x.chrominance, y.chrominance) if x.chrominance else None
     valid = eroded(x.valid)
-    _pool(x.luminance, y.luminance, x.congruency, y.congruency, chroma, valid, values, columns)
+    planes = x.luminance, y.luminance, x.congruency, y.congruency, chroma, valid
+    _pool(*planes, scale, values, columns)
     n = values.size if valid is None else np.count_nonzero(valid)
     return values, np.array([*columns.sum(axis=1), n])
 
 
 @exact  # so that equal images score 1 to the last bit, and y and x what x and y do
-def _pool(x, y, pc_x, pc_y, chroma, valid, values, columns):  # type: ignore[no-untyped-def]
+def _pool(x, y, pc_x, pc_y, chroma, valid, scale, values, columns):  # type: ignore[no-untyped-def]
     """Write the similarity, and add up column by column, in an order that vector units can keep."""
     height, width = values.shape
     for i in range(height):
         for j in range(width):
             p, q = np.float64(pc_x[i, j]), np.float64(pc_y[i, j])
             s = _similarity(p, q, T1)
-            s *= _similarity(_gradient(x, i, j), _gradient(y, i, j), T2)
+            s *= _similarity(scale * _gradient(x, i, j), scale * _gradient(y, i, j), T2)
             if chroma is not None:
                 s *= chroma[i, j]
+            if s > 1:
+                s = 1.0  # which rounding may exceed
             values[i, j] = s
             if valid is None or valid[i, j]:
                 weight = p if p > q or p != p else q  # their maximum would drop NaN
@@ -122,7 +125,7 @@ class _Work:
     def __init__(self, images: Images, mask: Array | None, chromatic: bool) -> None:
         self._batch = Planes(images, mask)
         self._chromatic = chromatic
-        self._scale = np.float64(255 / images.data_range)
+        self.scale = np.float64(255 / images.data_range)
         self.dtype = np.dtype(images.dtype)
         self.factor = automatic_factor(*images.frame)
         rows, columns = (-(-length // self.factor) for length in images.frame)
@@ -181,7 +184,7 @@ class _Work:
         framed[1:-1, 1:-1] = luminance
         del luminance
         congruency = self._congruency(framed[1:-1, 1:-1], valid, run)
-        return Features(framed, congruency, tuple(chrominance), valid)
+        return Features(framed, congruency, tuple(self.scale * c for c in chrominance), valid)
 
     def _congruency(self, cells: Array, valid: Array | None, run: Run) -> Array:
         """Phase congruency in the dtype of the images, computed in float64 where that is needed."""
@@ -198,7 +201,7 @@ class _Work:
             transforms = waiting.pop()
         except IndexError:
             transforms = Transforms(*self.cells, dtype)
-        found = phase_congruency(cells, valid, transforms, run)
+        found = phase_congruency(cells, valid, self.scale, transforms, run)
         if math.prod(self.cells) <= LARGE:
             waiting.append(transforms)
         return found
@@ -216,11 +219,11 @@ class _Work:
         if mask is not None and mask.all():
             mask = None
         if self._chromatic:
-            rgb = self._scale * np.stack([self._image(side, 3 * i + c) for c in range(3)])
-            planes, scale = [weighted(rgb, w)[0] for w in YIQ], np.float64(1)
+            rgb = np.stack([self._image(side, 3 * i + c).astype(np.float64) for c in range(3)])
+            planes = [weighted(rgb, w)[0] for w in YIQ]
         else:
-            planes, scale = [self._image(side, i)], self._scale
-        cells = [block_means(p, mask, self.factor, scale) for p in planes]
+            planes = [self._image(side, i)]
+        cells = [block_means(p, mask, self.factor, np.float64(1)) for p in planes]
         valid = cells[0][1]
         if valid is not None:
             for plane, _ in cells:

@@ -26,7 +26,7 @@ TOGETHER = 1 << 22
 """Bytes of responses that are transformed in one call: more take longer, fewer more calls."""
 LEAST_COLUMNS = 16
 """Columns that are transformed together, however long they are: two cache lines of a row."""
-NOISE_FLOOR = 1e-3
+NOISE_FLOOR = 5e-4
 """Energy of noise, as a part of the spread of an image, above which float32 suffices.
 
 Transforms in float32 add an error of about 1e-7 of the spread to every response. Where the
@@ -55,11 +55,11 @@ class Transforms:
         self._rows = max(1, TOGETHER // (number * width))
         self._columns = max(LEAST_COLUMNS, TOGETHER // (number * height))
 
-    def forward(self, cells: Array, lowest: float, run: Run) -> None:
-        """Transform an image, less a number; the mean is taken, not the sum."""
+    def forward(self, cells: Array, lowest: float, scale: float, run: Run) -> None:
+        """Transform an image, less a number and scaled; the mean is taken, not the sum."""
 
         def rows(part: slice) -> None:
-            moved = (cells[part] - lowest).astype(self.dtype)
+            moved = ((cells[part] - lowest) * scale).astype(self.dtype, copy=False)
             self.spectrum[part] = scipy.fft.rfft(moved, norm="forward")
 
         def columns(part: slice) -> None:
@@ -111,9 +111,9 @@ def in_place(transform: Callable[..., Array], values: Array, **options: Any) -> 
 
 
 def phase_congruency(
-    cells: Array, valid: Array | None, transforms: Transforms, run: Run
+    cells: Array, valid: Array | None, scale: float, transforms: Transforms, run: Run
 ) -> Array | None:
-    """Phase congruency of an image; None if the float32 of the transforms does not suffice."""
+    """Phase congruency of an image, scaled; None if the float32 of the transforms is too little."""
     dtype = transforms.dtype
     congruency = np.zeros(cells.shape, dtype=dtype)
     inside = {} if valid is None else {"where": valid}
@@ -122,7 +122,7 @@ def phase_congruency(
     if lowest == highest and np.isfinite(cells).all():
         return congruency  # nothing to transform, such as a model of no texture returns
     # No filter passes the mean; without the minimum, float32 holds more of the contrast.
-    transforms.forward(cells, lowest if lowest < math.inf else 0.0, run)
+    transforms.forward(cells, lowest if lowest < math.inf else 0.0, scale, run)
     amplitude = np.zeros_like(congruency)
     parts = transforms.parts
     for o in range(ORIENTATIONS):
@@ -130,7 +130,7 @@ def phase_congruency(
         powers = parts[1].reshape(-1)
         n = _gather(powers, parts.shape[2], *cells.shape, valid)
         noise = transforms.bank.thresholds[o] * math.sqrt(median(powers[:n]))
-        if dtype == np.float32 and not noise >= NOISE_FLOOR * (highest - lowest):
+        if dtype == np.float32 and not noise >= NOISE_FLOOR * scale * (highest - lowest):
             return None
         _add_above(parts[0], dtype.type(noise), congruency)
     _divide(congruency, amplitude)

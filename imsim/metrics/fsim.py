@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from imsim import engine
 from imsim.errors import ShapeError
-from imsim.portable.arrays import array_namespace, count, keep, total
+from imsim.portable.arrays import array_namespace, count, keep, total, widen
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.fill import filled
 from imsim.portable.gradients import SCHARR, eroded, gradient_magnitude
@@ -44,16 +44,19 @@ class Features(NamedTuple):
 
 def features(image: Array, pair: Pair, chromatic: bool) -> Features:
     """Phase congruency, gradient and chrominance on a grid of about 256 pixels a side."""
-    image = image * (255 / pair.data_range)
+    # In float32 a distant part, or rounding where nothing varies, would spoil the transform; and
+    # scaled before they are subtracted from one another, pixels far from 0 would lose digits.
+    image = widen(image)
+    scale = 255 / pair.data_range
     planes = [weighted(image, w) for w in YIQ] if chromatic else [image]
     factor = automatic_factor(*image.shape[-2:])
     cells = [block_mean(p, pair.mask, factor, border="zero") for p in planes]
     valid = cells[0][1]
     luminance, *chrominance = (filled(c, valid) for c, _ in cells)
     return Features(
-        phase_congruency(luminance, valid),
-        gradient_magnitude(luminance, SCHARR),
-        tuple(chrominance),
+        phase_congruency(luminance, valid, scale),
+        gradient_magnitude(luminance, SCHARR) * scale,
+        tuple(scale * c for c in chrominance),
         eroded(valid),
     )
 
@@ -85,6 +88,7 @@ def feature_similarity(pair: Pair, chromatic: bool) -> tuple[Local, Array]:
     values = similarity(x.congruency, y.congruency, T1) * similarity(x.gradient, y.gradient, T2)
     if chromatic:
         values = values * chromatic_similarity(x.chrominance, y.chrominance)
+    values = at_most_one(values)  # which rounding may exceed
     step = automatic_factor(*pair.x.shape[-2:])
     return Local(values, x.valid, step=step), xp.maximum(x.congruency, y.congruency)
 
@@ -94,7 +98,12 @@ def pooled_similarity(pair: Pair, chromatic: bool) -> Scores:
     local, weight = feature_similarity(pair, chromatic)
     weights = total(weight, local.valid)
     fsim = total(local.values * weight, local.valid) / weights
-    return Scores(keep(weights != 0, fsim, 1.0), count(weight, local.valid))
+    return Scores(at_most_one(keep(weights != 0, fsim, 1.0)), count(weight, local.valid))
+
+
+def at_most_one(values: Array) -> Array:
+    """Replace what is larger than 1, never NaN."""
+    return keep(~(values > 1), values, 1.0)
 
 
 def similarity_map(pair: Pair, chromatic: bool) -> Local:

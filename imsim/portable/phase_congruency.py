@@ -162,16 +162,17 @@ def add_energy(energy: Array, even: Array, odd: Array, mean_even: Array, mean_od
     return energy + (even * mean_even + odd * mean_odd) - abs(even * mean_odd - odd * mean_even)
 
 
-def phase_congruency(image: Array, valid: Array | None) -> Array:
+def phase_congruency(image: Array, valid: Array | None, scale: float = 1.0) -> Array:
     """Phase congruency of each pixel, from 0 (none) to 1; 0 throughout a constant image.
 
+    It is that of `scale` times the image, which is to range to 255.
     Where the image is not `valid` it should have been filled; noise is estimated elsewhere.
     """
     xp = array_namespace(image)
     bank = filter_bank(*image.shape[-2:])
     radial = constant(bank.radial, image)
     # No filter passes the mean; taking out the minimum makes a constant image exactly 0.
-    centred = image - minimum(image, valid)[..., None, None]
+    centred = scale * (image - minimum(image, valid)[..., None, None])
     spectrum = xp.fft.fftn(xp.astype(centred, complex_dtype(image)), axes=(-2, -1))
 
     energy_all = amplitude_all = xp.zeros_like(image)
