@@ -79,7 +79,7 @@ def pair_counts(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.in
     if x.size == 0 or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return np.zeros(0, dtype=np.int64)
     low, across = y.min(), y.max() - y.min() + 1
-    if (x.max() - x.min() + 1) * across < EXACT:
+    if across < EXACT and x.max() - x.min() + 1 < EXACT / across:
         pairs = (x - x.min()) * across + (y - low)
         pairs.sort()
     else:  # no number has room for both

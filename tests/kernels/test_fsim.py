@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import threading
+import tracemalloc
 from typing import Any
 
+import exact_fsim
 import numpy as np
 import pytest
 import scipy.fft
+from distant import KINDS, distant_pair, distant_pairs
+from hypothesis import given
 
 import imsim
+from imsim.kernels import fsim, phase_congruency
 from imsim.kernels.filters import DISTANCES, filters
 from imsim.kernels.selection import median
 from imsim.portable.phase_congruency import filter_bank, noise_model
+from imsim.validation import check_images
 
 DTYPES = (np.uint8, np.uint16, np.float32, np.float64)
 # Cells of one and of four pixels, of odd numbers of pixels, and images of one row or less.
@@ -196,6 +202,89 @@ def test_many_threads_at_once(rng: Any) -> None:
     for thread in threads:
         thread.join()
     assert found == [want] * 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_distant_parts_are_exact_in_every_precision(rng: Any, kind: str) -> None:
+    """Against the definition in extended precision.
+
+    float64 transforms err by eps times the logarithm of the size, next to contrasts that are
+    1e-6 of the values. The bounds of float32 are those that all metrics are held to.
+    """
+    for distance in (1e2, 1e4, 1e6):
+        x, y = distant_pair(kind, rng, (21, 26), distance=distance)
+        for dtype, atol, atol_of_map in ((np.float64, 1e-11, 1e-11), (np.float32, 2e-6, 2e-5)):
+            a, b = x.astype(dtype), y.astype(dtype)
+            want, want_map = exact_fsim.fsim(a, b, 2.0)
+            for got in engines(imsim.fsim, a, b, data_range=2.0):
+                assert abs(got - want) <= atol
+                assert got <= 1
+            for got in engines(imsim.fsim_map, a, b, data_range=2.0):
+                np.testing.assert_allclose(got, want_map, rtol=0, atol=atol_of_map)
+                assert got.min() >= 0
+                assert got.max() <= 1
+
+
+@given(distant_pairs(dtypes=(np.float32,)))
+def test_float32_follows_float64_whatever_the_pixels(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = pair
+    wide = x.astype(np.float64), y.astype(np.float64)
+    assert abs(imsim.fsim(x, y, data_range=2) - imsim.fsim(*wide, data_range=2)) <= 2e-6
+    np.testing.assert_allclose(
+        imsim.fsim_map(x, y, data_range=2), imsim.fsim_map(*wide, data_range=2), rtol=0, atol=2e-5
+    )
+
+
+def test_frames_of_several_blocks(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of rows and columns, and masks that empty whole ones, for every worker count."""
+    monkeypatch.setattr(phase_congruency, "TOGETHER", 1 << 16)
+    monkeypatch.setattr(fsim, "LARGE", 1 << 10)
+    for frame in ((61, 130), (330, 20)):
+        x, y = pair(rng, frame, np.float64)
+        x[:, : frame[1] // 2] = 0  # black bands
+        mask = np.zeros(frame, dtype=bool)
+        mask[: frame[0] // 4] = mask[-frame[0] // 4 :] = True
+        for m in (None, mask):
+            want, got = engines(imsim.fsim_map, x, y, mask=m)
+            np.testing.assert_allclose(got, want, rtol=0, atol=tolerance(np.float64, frame))
+            scores = []
+            for workers in (1, 3):
+                with imsim.workers(workers):
+                    scores.append(imsim.fsim(x, y, mask=m, data_range=255))
+            assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("options", [{}, {"channel_axis": -1, "chromatic": True}], ids=str)
+def test_the_kernel_itself_keeps_what_is_not_finite(options: Any, bad: float) -> None:
+    """Also against a constant partner, without the engine's check behind it."""
+    shape = (24, 24, 3) if options else (24, 24)
+    x, y = np.full(shape, 7.0), np.random.default_rng(0).random(shape)
+    y[5, 6] = bad
+    for a, b in ((x, y), (y, x)):
+        images = check_images(a, b, data_range=1, channel_axis=options.get("channel_axis"))
+        with np.errstate(all="ignore"):
+            scores = fsim.fsim(images, None, chromatic=bool(options))
+        assert scores is not None
+        assert np.isnan(scores.values).all()
+
+
+@pytest.mark.parametrize("function", [imsim.fsim, imsim.issm])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_memory_of_strips(rng: Any, function: Any, dtype: Any) -> None:
+    """At most 12 times the two images, counted in the dtype of the arithmetic."""
+    arithmetic = np.result_type(dtype, np.float32 if dtype == np.float32 else np.float64)
+    for frame in ((300, 1500), (2500, 130)):
+        x = rng.normal(128, 20, frame).clip(0, 255).astype(dtype)
+        imsim.clear_caches()
+        tracemalloc.start()
+        try:
+            with imsim.workers(2):
+                function(x, x[::-1], data_range=255)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak <= 12 * 2 * x.size * arithmetic.itemsize
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

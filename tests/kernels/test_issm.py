@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from distant import KINDS, distant_pair
+from skimage.feature import canny as reference
 
 import imsim
+from imsim.kernels import canny
+from imsim.metrics import issm as formula
 
 
 def engines(function: Any, *args: Any, **options: Any) -> tuple[Any, Any]:
@@ -66,3 +70,70 @@ def test_mask_workers_and_what_is_not_finite(rng: Any) -> None:
                 got = imsim.issm(damaged, y, mask=mask, data_range=255)
                 assert got.tolist() == want
                 assert np.isnan(imsim.issm(damaged, y, data_range=255)).all()
+
+
+def plateaus(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Blocks of equal pixels, whose gradients are as large as their neighbours': ties."""
+    blocks = rng.random((1 + shape[0] // 9, 1 + shape[1] // 9))
+    return np.kron(blocks, np.ones((9, 9)))[: shape[0], : shape[1]]
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.3, 0.0])
+def test_edges_are_those_of_scikit_image(
+    rng: Any, sigma: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, in frames of several strips, of one, and of less; masks empty whole strips."""
+    monkeypatch.setattr(canny, "STRIP", 1)
+    for shape in ((150, 31), (7, 90), (1, 5), (3, 3), (97, 97)):
+        empty = rng.random(shape) < 0.97
+        empty[shape[0] // 3 : shape[0] // 2 + 1] = False
+        winding = np.cumsum(rng.normal(0, 0.2, shape), axis=1)
+        for image in (rng.random(shape), plateaus(rng, shape), winding, rng.random(shape) < 0.3):
+            for mask in (None, empty):
+                for low, high in ((0.1, 0.2), (0.0, 0.1), (0.05, 0.05)):
+                    options = {"sigma": sigma, "low_threshold": low, "high_threshold": high}
+                    want = reference(np.asarray(image, float) / 0.7, mask=mask, **options)
+                    got = np.empty(shape, dtype=np.uint8)
+                    for rows in canny.strips(*shape, sigma):
+                        canny.find_strengths(image, mask, rows, got, data_range=0.7, **options)
+                    np.testing.assert_array_equal(canny.link(got), want)
+
+
+def test_entropy_of_values_beyond_the_range() -> None:
+    """Bins go on below 0 and above L: adding a whole number of them changes nothing."""
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(0, 1, (2, 40, 40)) - 2**-40  # no pixel at L, which belongs to bin 255
+    want = imsim.issm_components(x, y, data_range=1).entropy
+    assert want > 5
+    for moved in (-0.5, -1, 3 / 256, 0.5, 40, -1000):
+        for got in engines(imsim.issm_components, x + moved, y, data_range=1):
+            assert got.entropy == want
+    for got in engines(imsim.issm_components, 255 * x - 100, 255 * y + 100, data_range=255):
+        assert got.entropy == pytest.approx(want, abs=0.1)
+    mask = rng.random((40, 40)) < 0.5
+    want = imsim.issm_components(x, y, data_range=1, mask=mask).entropy
+    for got in engines(imsim.issm_components, x - 2, y - 2, data_range=1, mask=mask):
+        assert got.entropy == want
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_engines_agree_on_distant_parts(rng: Any, kind: str) -> None:
+    x, y = distant_pair(kind, rng, (30, 34), distance=1e6)
+    for dtype in (np.float32, np.float64):
+        want, got = engines(
+            imsim.issm_components, x.astype(dtype), y.astype(dtype), data_range=0.01
+        )
+        assert got.entropy == want.entropy
+        assert got.edge_correlation == want.edge_correlation
+
+
+def test_bins_are_counted_without_room_for_all_that_lie_between() -> None:
+    x = np.array([0.0, 1e300, -1e300, 1e300, 5.0])
+    y = np.array([2.0, 7.0, 7.0, 7.0, 1e9])
+    assert sorted(formula.pair_counts(x, y)) == [1, 1, 1, 2]
+    assert sorted(formula.pair_counts(x % 3, y % 3)) == sorted(
+        np.unique(np.stack([x % 3, y % 3]), axis=1, return_counts=True)[1]
+    )
+    bins = formula.bins(np.array([-0.1, 0, 0.5, 1, 1.001]), 1.0)
+    assert bins.tolist() == [-26, 0, 128, 255, 256]
+    assert formula.bins(np.array([0.1], np.float32), 0.1).tolist() == [255]
