@@ -68,7 +68,8 @@ MADE_OF = {"issm": {"imsim.metrics.ssim"}}
 # The portable mathematics knows no NumPy, save where filters are made once on the host, and in
 # the metrics whose records say that they take NumPy arrays only.
 NUMPY_HOMES = {"portable/phase_congruency.py", "metrics/issm.py", "metrics/sh.py"} | {
-    "portable/arrays.py"  # NumPy as one namespace among others, by its own name
+    "portable/joint_histogram.py",  # of ISSM
+    "portable/arrays.py",  # NumPy as one namespace among others, by its own name
 }
 # Packages that cost an import or need a home of their own, and the modules that may name them.
 HOMES = {

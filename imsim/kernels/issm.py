@@ -13,8 +13,10 @@ from imsim.kernels.jit import inline, kernel
 from imsim.kernels.planes import Plane, Planes
 from imsim.kernels.sharing import distinct, owners
 from imsim.metrics import issm as formula
-from imsim.metrics.issm import BINS, ISSMComponents
+from imsim.metrics.issm import ISSMComponents
+from imsim.portable import joint_histogram as histogram
 from imsim.portable.gradients import eroded
+from imsim.portable.joint_histogram import BINS
 from imsim.portable.pair import Scores
 from imsim.typing import Array
 from imsim.validation import Images
@@ -101,16 +103,16 @@ def joint_entropy(plane: Plane, images: Images) -> float:
     """Entropy of the joint histogram; pairs within the data range are counted, others sorted."""
     counts = np.zeros((BINS, BINS), dtype=np.int64)
     scale = np.float64(BINS / images.data_range)
-    top = formula.upper_end(images.dtype, images.data_range)
+    top = histogram.upper_end(images.dtype, images.data_range)
     outside = _count_pairs(*plane, scale, top, counts)
     if outside == 0:
-        return formula.shannon_entropy(counts)
+        return histogram.shannon_entropy(counts)
     x, y = np.empty((2, outside))
     _other_pairs(*plane, scale, top, x, y)
-    others = formula.pair_counts(x, y)
+    others = histogram.pair_counts(x, y)
     if others.size == 0:  # not finite
         return math.nan
-    return formula.shannon_entropy(np.concatenate([counts[counts > 0], others]))
+    return histogram.shannon_entropy(np.concatenate([counts[counts > 0], others]))
 
 
 @kernel
@@ -142,6 +144,6 @@ def _other_pairs(x, y, mask, scale, top, bins_x, bins_y):  # type: ignore[no-unt
 
 @inline
 def _bin(value, scale, top):  # type: ignore[no-untyped-def]
-    """Number of a bin, as `imsim.metrics.issm.bins` counts them."""
+    """Number of a bin, as `imsim.portable.joint_histogram.bins` counts them."""
     found = np.floor(np.float64(value) * scale)
     return BINS - 1.0 if found == BINS and value <= top else found

@@ -1,4 +1,4 @@
-"""The kernels of ISSM against its formula."""
+"""The kernels of ISSM against its histogram."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skimage.feature import canny as reference
 
 import imsim
 from imsim.kernels import canny
-from imsim.metrics import issm as formula
+from imsim.portable import joint_histogram as histogram
 
 
 def engines(function: Any, *args: Any, **options: Any) -> tuple[Any, Any]:
@@ -130,10 +130,10 @@ def test_engines_agree_on_distant_parts(rng: Any, kind: str) -> None:
 def test_bins_are_counted_without_room_for_all_that_lie_between() -> None:
     x = np.array([0.0, 1e300, -1e300, 1e300, 5.0])
     y = np.array([2.0, 7.0, 7.0, 7.0, 1e9])
-    assert sorted(formula.pair_counts(x, y)) == [1, 1, 1, 2]
-    assert sorted(formula.pair_counts(x % 3, y % 3)) == sorted(
+    assert sorted(histogram.pair_counts(x, y)) == [1, 1, 1, 2]
+    assert sorted(histogram.pair_counts(x % 3, y % 3)) == sorted(
         np.unique(np.stack([x % 3, y % 3]), axis=1, return_counts=True)[1]
     )
-    bins = formula.bins(np.array([-0.1, 0, 0.5, 1, 1.001]), 1.0)
+    bins = histogram.bins(np.array([-0.1, 0, 0.5, 1, 1.001]), 1.0)
     assert bins.tolist() == [-26, 0, 128, 255, 256]
-    assert formula.bins(np.array([0.1], np.float32), 0.1).tolist() == [255]
+    assert histogram.bins(np.array([0.1], np.float32), 0.1).tolist() == [255]
