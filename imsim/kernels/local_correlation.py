@@ -7,9 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from imsim.kernels.jit import kernel
-from imsim.kernels.positions import Positions, exact_taps, least_weight
+from imsim.kernels.jit import inline, kernel
+from imsim.kernels.moments import (
+    SUM_X,
+    SUM_XX,
+    SUM_XY,
+    SUM_Y,
+    SUM_YY,
+    WEIGHT,
+    find_moments,
+    is_doubtful,
+    moments_workspace,
+)
+from imsim.kernels.positions import Positions, limits, taps_of
 from imsim.kernels.windows import (
+    TILE,
     add_row,
     add_totals,
     filter_moments,
@@ -24,49 +36,74 @@ from imsim.kernels.windows import (
     workspace,
 )
 from imsim.portable.pair import Local, Scores
-from imsim.portable.windows import uniform
+from imsim.portable.windows import least_weight, uniform
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images, check_size
 
 
+@inline
+def _correlation(covariance, variance_x, variance_y):  # type: ignore[no-untyped-def]
+    """See `imsim.metrics.zncc.correlation`; a window is flat if its variance is 0."""
+    product = variance_x * variance_y
+    if SMALLEST < product < LARGEST:
+        r = covariance / math.sqrt(product)
+    else:  # exactly 1 for equal images as well; but the product may overflow, or vanish
+        larger, smaller = max(variance_x, variance_y), min(variance_x, variance_y)
+        r = covariance / larger / math.sqrt(smaller / larger)
+    r = 1.0 if r > 1 else (-1.0 if r < -1 else r)
+    if variance_x <= 0 or variance_y <= 0:
+        # 1 if both are flat, else 0, but NaN if the other image is not finite here.
+        r = 1.0 if variance_x <= 0 and variance_y <= 0 else 0.0 * (variance_x + variance_y)
+    return r
+
+
 @kernel
-def _correlation_row(sums, pixels, full, rounding, found):  # type: ignore[no-untyped-def]
-    """Correlation at a row of positions, from sums of x, y, x^2, y^2 and x y.
+def _correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-untyped-def]
+    """Correlation at a row of positions, from sums of x, y, x^2, y^2 and x y; NaN if doubtful.
 
     Variances and covariance are left multiplied by the square of the number of pixels.
     """
+    if limits is not None:
+        share = limits[0]
     for j in range(found.size):
         n = full if pixels is None else pixels[j]
         covariance = n * sums[4, j] - sums[0, j] * sums[1, j]
-        variance_x = n * sums[2, j] - sums[0, j] * sums[0, j]
-        variance_y = n * sums[3, j] - sums[1, j] * sums[1, j]
-        # As differences, which are NaN and not 0 where both sides are infinite.
-        flat_x = variance_x - rounding * n * sums[2, j] <= 0
-        flat_y = variance_y - rounding * n * sums[3, j] <= 0
-        product = variance_x * variance_y
-        if SMALLEST < product < LARGEST:
-            r = covariance / math.sqrt(product)
-        else:  # the root of the product is exact for equal images, but overflows
-            r = covariance / math.sqrt(variance_x) / math.sqrt(variance_y)
-        r = 1.0 if r > 1 else (-1.0 if r < -1 else r)
-        if flat_x or flat_y:
-            # 1 if both are flat, else 0, but NaN if the other image is not finite here.
-            r = 1.0 if flat_x and flat_y else 0.0 * (variance_x + variance_y)
+        power_x, power_y = n * sums[2, j], n * sums[3, j]
+        variance_x = power_x - sums[0, j] * sums[0, j]
+        variance_y = power_y - sums[1, j] * sums[1, j]
+        r = _correlation(covariance, variance_x, variance_y)
+        if limits is not None:
+            sound = (share * power_x < variance_x) & (share * power_y < variance_y)
+            r = r if sound else np.nan
         found[j] = r
 
 
 @kernel
-def correlation_strip(x, y, mask, out, values, valid, taps, constants):  # type: ignore[no-untyped-def]
+def _correlation_again(sums, scored, count, found):  # type: ignore[no-untyped-def]
+    """Correlation at the doubtful ones among a row of positions, from their own moments."""
+    for j in range(count):
+        if np.isnan(found[j]) and scored[j]:
+            n = sums[WEIGHT, j]
+            sum_x, sum_y = sums[SUM_X, j], sums[SUM_Y, j]
+            found[j] = _correlation(
+                n * sums[SUM_XY, j] - sum_x * sum_y,
+                n * sums[SUM_XX, j] - sum_x * sum_x,
+                n * sums[SUM_YY, j] - sum_y * sum_y,
+            )
+
+
+@kernel
+def correlation_strip(x, y, mask, out, values, valid, taps, precise, order, limits, least):  # type: ignore[no-untyped-def]
     """Correlation at all positions of a strip."""
     size = len(taps)
     full = float(size**2)
-    least, rounding = constants
+    totals = np.zeros(TILE // 8)
+    tile = totals.size
     planes = 5 if mask is None else 6
-    rows, ring, slots, sums, flat_sums, found = workspace(size, planes, constants)
+    rows, ring, slots, sums, flat_sums, found = workspace(size, planes, totals)
     p, q, inside, pixels = rows[0], rows[1], rows[2], sums[planes - 1]
-    tile = found.size
     scored = np.ones(tile, np.bool_)
-    totals = np.zeros(tile)
+    moments = moments_workspace(1, 0)
 
     columns = x.shape[1] - size + 1
     for left in range(0, columns, tile):
@@ -74,6 +111,7 @@ def correlation_strip(x, y, mask, out, values, valid, taps, constants):  # type:
         right = left + count + size - 1
         offset_x = local_offset(x, mask, left, right)
         offset_y = local_offset(y, mask, left, right)
+        known = 0
         for i in range(x.shape[0]):
             slot, oldest, row = i % size, (i + 1) % size, i - size + 1
             load(x, mask, i, left, right, offset_x, 1.0, p)
@@ -82,18 +120,26 @@ def correlation_strip(x, y, mask, out, values, valid, taps, constants):  # type:
             filter_moments(q, taps, ring, slot, 1, 3)
             filter_products(p, q, taps, ring, slot, 4)
             if mask is not None:
-                out[0] += not_finite(p, right - left) + not_finite(q, right - left)
+                out[0] += not_finite(p, x, mask, i, left, right)
+                out[0] += not_finite(q, y, mask, i, left, right)
                 load_mask(mask, i, left, right, inside)
                 filter_row(inside, taps, ring, slot, 5)
             if row < 0:
                 continue
             filter_rows(slots, oldest, taps, flat_sums)
             if mask is None:
-                _correlation_row(sums, None, full, rounding, found)
+                _correlation_row(sums, None, full, limits, found)
+            else:
+                _correlation_row(sums, pixels, full, limits, found)
+                find_scored(pixels, None, least, 0, mask, row, left, count, size, scored)
+            if limits is not None and is_doubtful(found, mask, scored, count):
+                if moments[2].size == 0:
+                    moments = moments_workspace(size, tile)
+                known = find_moments(x, y, mask, row, left, count, precise, order, known, moments)
+                _correlation_again(moments[2], scored, count, found)
+            if mask is None:
                 out[1] += add_row(found, None, count, totals)
             else:
-                _correlation_row(sums, pixels, full, rounding, found)
-                find_scored(pixels, None, least, mask, row, left, count, size, scored)
                 out[1] += add_row(found, scored, count, totals)
             if values.size > 0:
                 values[row, left : left + count] = found[:count]
@@ -106,8 +152,7 @@ def zncc_map(images: Images, mask: Array | None, *, window_size: int, min_covera
     """Correlation in every window."""
     check_size("zncc", images.x, window_size)
     positions = Positions(images, mask, window_size)
-    constants = _constants(window_size, min_coverage)
-    _, local = positions.local(correlation_strip, *constants)
+    _, local = positions.local(correlation_strip, *_constants(images, window_size, min_coverage))
     return local
 
 
@@ -117,12 +162,11 @@ def mean_local_correlation(
     """Mean of the correlation over all windows."""
     check_size("zncc", images.x, window_size)
     positions = Positions(images, mask, window_size)
-    return positions.scores(correlation_strip, *_constants(window_size, min_coverage))
+    return positions.scores(correlation_strip, *_constants(images, window_size, min_coverage))
 
 
-def _constants(window_size: int, min_coverage: float) -> tuple[Any, ...]:
+def _constants(images: Images, window_size: int, min_coverage: float) -> tuple[Any, ...]:
     # Without a constant that steadies the quotient, float32 would not do.
     window = uniform(window_size)
-    taps = exact_taps(window, np.float64)
-    rounding = 2 * window_size * float(np.finfo(np.float64).eps)
-    return taps, np.array([least_weight(window, min_coverage), rounding])
+    least = least_weight(window, min_coverage, float(np.finfo(np.float64).eps))
+    return *taps_of(window), limits(images, window, np.float64), least

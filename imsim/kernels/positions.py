@@ -5,52 +5,67 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from imsim.kernels.planes import Planes, added
+from imsim.kernels.windows import UNROLLED
 from imsim.portable.pair import Local, Scores, window_reach
-from imsim.portable.windows import Window
+from imsim.portable.windows import Window, by_weight, representable
 from imsim.typing import Array
-from imsim.validation import Images
+from imsim.validation import SMALLEST, Images
 from imsim.workers import parallel
 
 STRIP = 128
 """Rows of positions in a strip, which a thread works through at a time."""
 
 
-@functools.lru_cache(maxsize=32)
-def exact_taps(window: Window, dtype: Any) -> tuple[Any, ...]:
-    """Round taps to multiples of half the dtype's epsilon that add up to 1; ones stay ones.
+class Taps(NamedTuple):
+    """The taps of a window, in the forms that kernels take."""
 
-    The weights of the pixels inside a mask are then added up without rounding, and a full window
-    weighs exactly 1.
+    fast: Any
+    """In the dtype of the arithmetic; see `imsim.kernels.windows.UNROLLED`."""
+    precise: Array
+    """In float64."""
+    order: Array
+    """From the lightest to the heaviest."""
+
+
+@functools.lru_cache(maxsize=64)
+def taps_of(window: Window, dtype: Any = np.float64) -> Taps:
+    """Return the taps of a window."""
+    fast = np.array(representable(window, float(np.finfo(dtype).eps)).taps, dtype)
+    precise = representable(window, float(np.finfo(np.float64).eps)).taps
+    return Taps(
+        tuple(fast) if window.size in UNROLLED else fast,
+        np.array(precise),
+        np.array(by_weight(precise)),
+    )
+
+
+def limits(
+    images: Images, window: Window, dtype: Any, c1: float = 0.0, c2: float = 0.0
+) -> Array | None:
+    """Return what makes a window doubtful, so that it is computed again; None if nothing can.
+
+    A variance that is smaller than a share of the mean square about the offset has lost digits to
+    rounding that tell, and so has a squared mean. In float64 these shares are the first two limits,
+    the third is the smallest product of both that is taken. In float32 it is the share of the power
+    of the sum of two images, as far as they differ; that of their difference; the share of the
+    former that is never to be exceeded; and that of means, as far as they differ.
     """
-    if is_uniform(window):
-        return (dtype(1),) * window.size
-    unit = float(np.finfo(dtype).eps) / 2
-    taps = [round(tap / unit) for tap in window.taps]
-    # What is missing goes to the tap, or to the two, in the middle: the window stays symmetric.
-    middle = sorted({(window.size - 1) // 2, window.size // 2})
-    rest = round(1 / unit) - sum(taps)
-    for k in middle:
-        taps[k] += rest // len(middle)
-    return tuple(dtype(tap * unit) for tap in taps)
-
-
-def is_uniform(window: Window) -> bool:
-    """Whether all weights are 1."""
-    return all(tap == 1 for tap in window.taps)
-
-
-def least_weight(window: Window, min_coverage: float) -> float:
-    """Return the weight inside the mask from which on a window may be scored.
-
-    See `imsim.portable.windows.support`.
-    """
-    full = window.size**2 if is_uniform(window) else 1
-    return full * (min_coverage if window.size % 2 else max(min_coverage, 0.5))
+    if dtype == np.float32:
+        return np.array([2.0**-4, 2.0**-4, 2.0**-10, 2.0**-6], dtype)
+    share = 2.0**-28 if images.dtype == np.float32 else 2.0**-13
+    share_of_mean = 16 * share**2
+    kind = images.x.dtype
+    if kind == images.y.dtype and kind.kind in "iub" and kind.itemsize <= 2:
+        power = 4.0 ** (8 * kind.itemsize + 1)  # of the sum and the difference of two pixels
+        is_exact = window.is_uniform and power * window.size**4 <= 2.0**53
+        if is_exact or (share * power < c2 and share_of_mean * power < c1):
+            return None
+    return np.array([share, share_of_mean, SMALLEST])
 
 
 class Positions:

@@ -5,8 +5,10 @@ Instead of x and y it filters their sum u = x + y and their difference d = x - y
     4 mu_x mu_y = mu_u^2 - mu_d^2            2 (mu_x^2 + mu_y^2) = mu_u^2 + mu_d^2
     4 cov = var_u - var_d                    2 (var_x + var_y) = var_u + var_d
 
-which is one plane less than x, y, x^2, y^2 and x y. And float32 suffices for SSIM: what rounding
-does to var_u, numerator and denominator share, and var_d is small where the images are similar.
+which is one plane less than x, y, x^2, y^2 and x y. And float32 mostly suffices for SSIM: what
+rounding does to var_u, numerator and denominator share, and var_d is small where the images are
+similar. Where it does not suffice, or float64 does not, the moments are taken about pixels of the
+window itself.
 """
 
 from __future__ import annotations
@@ -16,8 +18,21 @@ from typing import Any
 
 import numpy as np
 
-from imsim.kernels.jit import exact, kernel
-from imsim.kernels.positions import Positions, exact_taps, is_uniform, least_weight
+from imsim.kernels.jit import exact, inline, kernel
+from imsim.kernels.moments import (
+    PIXEL_X,
+    PIXEL_Y,
+    SUM_X,
+    SUM_XX,
+    SUM_XY,
+    SUM_Y,
+    SUM_YY,
+    WEIGHT,
+    find_moments,
+    is_doubtful,
+    moments_workspace,
+)
+from imsim.kernels.positions import Positions, limits, taps_of
 from imsim.kernels.windows import (
     add_row,
     add_totals,
@@ -34,7 +49,7 @@ from imsim.kernels.windows import (
 from imsim.portable.arrays import keep
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.pair import Local, Scores
-from imsim.portable.windows import Window
+from imsim.portable.windows import Window, least_weight, uniform
 from imsim.typing import Array
 from imsim.validation import Images, check_size
 
@@ -59,46 +74,112 @@ def _load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d): 
             d[j] = p - q if inside[j] else nothing
 
 
-@kernel
-def _quality_row(sums, weights, pixels, full, shift, c1, c2, rounding, found):  # type: ignore[no-untyped-def]
-    """Quality at a row of positions, from weighted sums of u, d, u^2 and d^2.
+@inline
+def _terms(u, d, centred, variance_u, variance_d, square, c1, c2, rounding):  # type: ignore[no-untyped-def]
+    """Numerators and denominators of quality, from the means of x + y and x - y and variances.
 
+    `centred` is the sum of squared means about the offset, c1 and c2 are multiplied by `square`.
     Means are left multiplied by the weight of the window, variances by its square.
     """
-    for j in range(found.size):
-        weight = full if weights is None else weights[j]
-        u = sums[0, j] + weight * shift[0]
-        d = sums[1, j] + weight * shift[1]
-        variance_u = weight * sums[2, j] - sums[0, j] * sums[0, j]
-        variance_d = weight * sums[3, j] - sums[1, j] * sums[1, j]
-        product, brightness = u * u - d * d, u * u + d * d
-        covariance, variances = variance_u - variance_d, variance_u + variance_d
-        if rounding is not None:  # the rules of `imsim.portable.windows.zero_rules` for 0 / 0
-            # As differences, which are NaN and not 0 where both sides are infinite.
-            centred = sums[0, j] * sums[0, j] + sums[1, j] * sums[1, j]
-            power = weight * (sums[2, j] + sums[3, j])
-            dark = brightness - rounding * rounding * centred <= 0
-            flat = dark or variances - rounding * power <= 0
-            product, brightness = (full, full) if dark else (product, brightness)
-            covariance, variances = (full, full) if flat else (covariance, variances)
-        square = weight * weight
-        unbiased = square if pixels is None else square * ((pixels[j] - 1) / pixels[j])
-        luminance = (product + c1 * square) / (brightness + c1 * square)
-        found[j] = luminance * ((covariance + c2 * unbiased) / (variances + c2 * unbiased))
+    product, brightness = u * u - d * d, u * u + d * d
+    covariance, variances = variance_u - variance_d, variance_u + variance_d
+    if rounding is not None:  # the rules of `imsim.portable.windows.zero_rules` for 0 / 0
+        # As a difference, which is NaN and not 0 where both sides are infinite.
+        dark = brightness - rounding * rounding * centred <= 0
+        flat = dark or variances <= 0
+        product, brightness = (square, square) if dark else (product, brightness)
+        covariance, variances = (square, square) if flat else (covariance, variances)
+    return product + c1, brightness + c1, covariance + c2, variances + c2
 
 
 @kernel
-def quality_strip(x, y, mask, out, values, valid, taps, ones, constants, rounding):  # type: ignore[no-untyped-def]
+def _quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found):  # type: ignore[no-untyped-def]
+    """Quality at a row of positions, from weighted sums of u, d, u^2 and d^2; NaN if doubtful."""
+    one, nil, nothing = found.dtype.type(1), found.dtype.type(0), found.dtype.type(np.nan)
+    if limits is not None:
+        share, share_d, few = limits[0], limits[1], limits[2]
+    for j in range(found.size):
+        weight = full if weights is None else weights[j]
+        square = weight * weight
+        constant = c2 * square if unbiased is None else c2 * square * unbiased[j]
+        sum_u, sum_d = sums[0, j], sums[1, j]
+        u, d = sum_u + weight * shift[0], sum_d + weight * shift[1]
+        centred = sum_u * sum_u + sum_d * sum_d
+        power_u, power_d = weight * sums[2, j], weight * sums[3, j]
+        variance_u, variance_d = power_u - sum_u * sum_u, power_d - sum_d * sum_d
+        product, brightness, covariance, variances = _terms(
+            u, d, centred, variance_u, variance_d, square, c1 * square, constant, rounding
+        )
+        scale = brightness * variances
+        quality = product * covariance / scale
+        quality = one if quality > one else (-one if quality < -one else quality)
+        if limits is not None:
+            # Not a number where the product overflows, which is not sound.
+            variances = variance_u + variance_d + constant + nil * scale
+            if found.itemsize == 4:
+                # What rounding takes from u^2 counts as the images differ.
+                sound = few * power_u + share_d * power_d < variances
+                sound &= share * power_u * abs(variance_d) < variances * variances
+                bright = u * u + d * d + c1 * square
+                sound &= limits[3] * (power_u + power_d) * (d * d) < bright * bright
+            else:
+                sound = share * (power_u + power_d) < variances
+                sound &= share_d * centred < u * u + d * d + c1 * square
+                sound &= scale > few
+            quality = quality if sound else nothing
+        found[j] = quality
+
+
+@kernel
+def _quality_again(sums, scored, unbiased, count, c1, c2, rounding, found):  # type: ignore[no-untyped-def]
+    """Quality at the doubtful ones among a row of positions, from their own moments."""
+    for j in range(count):
+        if np.isnan(found[j]) and scored[j]:
+            weight, square = sums[WEIGHT, j], sums[WEIGHT, j] ** 2
+            sum_u, sum_d = sums[SUM_X, j] + sums[SUM_Y, j], sums[SUM_X, j] - sums[SUM_Y, j]
+            powers, product = sums[SUM_XX, j] + sums[SUM_YY, j], sums[SUM_XY, j]
+            product, brightness, covariance, variances = _terms(
+                sum_u + weight * (sums[PIXEL_X, j] + sums[PIXEL_Y, j]),
+                sum_d + weight * (sums[PIXEL_X, j] - sums[PIXEL_Y, j]),
+                sum_u * sum_u + sum_d * sum_d,
+                weight * (powers + 2 * product) - sum_u * sum_u,
+                weight * (powers - 2 * product) - sum_d * sum_d,
+                square,
+                c1 * square,
+                c2 * square * unbiased[j],
+                rounding,
+            )
+            quality = (product / brightness) * (covariance / variances)
+            found[j] = 1.0 if quality > 1 else (-1.0 if quality < -1 else quality)
+
+
+@kernel
+def quality_strip(  # type: ignore[no-untyped-def]
+    x,
+    y,
+    mask,
+    out,
+    values,
+    valid,
+    taps,
+    precise,
+    order,
+    limits,
+    ones,
+    is_sample,
+    constants,
+    rounding,
+):
     """Quality at all positions of a strip.
 
-    `ones` are taps that count pixels, for sample moments. With `rounding`, variances of that
-    part of the local power are 0, and quotients of zeros follow UIQ's rules.
+    `ones` are taps that count pixels, for sample moments or where all have to be inside the mask.
+    With `rounding` quotients of zeros follow UIQ's rules, and means of that part of what they are
+    the sum of are 0.
     """
     size = len(taps)
-    scale, c1, c2, least = constants
-    is_uniform = taps[0] == 1
-    full = constants.dtype.type(size**2 if is_uniform else 1)
-    if ones is not None and mask is None:
+    scale, c1, c2, least, fewest = constants
+    full = constants.dtype.type(size**2 if taps[0] == 1 else 1)
+    if is_sample and mask is None:
         c2 *= constants.dtype.type((size**2 - 1) / size**2)
     planes = 4 if mask is None else 5
     rows, ring, slots, sums, flat_sums, found = workspace(size, planes, constants)
@@ -106,9 +187,12 @@ def quality_strip(x, y, mask, out, values, valid, taps, ones, constants, roundin
     tile = found.size
     count_slots = aligned(size, tile, constants)
     count_ring = count_slots.reshape(size, 1, tile)
-    counts = aligned(1, tile, constants)[0]
+    counts, unbiased = aligned(2, tile, constants)
+    unbiased[:] = 1
     scored = np.ones(tile, np.bool_)
     totals = np.zeros(tile)
+    moments = moments_workspace(1, 0)
+    unit = np.float64(scale) ** 2
 
     columns = x.shape[1] - size + 1
     for left in range(0, columns, tile):
@@ -119,13 +203,15 @@ def quality_strip(x, y, mask, out, values, valid, taps, ones, constants, roundin
             constants.dtype.type(local_offset(y, mask, left, right)),
         )
         shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
+        known = 0
         for i in range(x.shape[0]):
             slot, oldest, row = i % size, (i + 1) % size, i - size + 1
             _load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d)
             filter_moments(u, taps, ring, slot, 0, 2)
             filter_moments(d, taps, ring, slot, 1, 3)
             if mask is not None:
-                out[0] += not_finite(u, right - left)
+                out[0] += not_finite(u, x, mask, i, left, right)
+                out[0] += not_finite(d, y, mask, i, left, right)
                 load_mask(mask, i, left, right, inside)
                 filter_row(inside, taps, ring, slot, 4)
                 if ones is not None:
@@ -134,16 +220,31 @@ def quality_strip(x, y, mask, out, values, valid, taps, ones, constants, roundin
                 continue
             filter_rows(slots, oldest, taps, flat_sums)
             if mask is None:
-                _quality_row(sums, None, None, full, shift, c1, c2, rounding, found)
-                out[1] += add_row(found, None, count, totals)
+                _quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
             else:
                 if ones is None:
-                    _quality_row(sums, weights, None, full, shift, c1, c2, rounding, found)
-                    find_scored(weights, None, least, mask, row, left, count, size, scored)
+                    _quality_row(sums, weights, None, full, shift, c1, c2, limits, rounding, found)
+                    find_scored(weights, None, least, fewest, mask, row, left, count, size, scored)
                 else:
                     filter_rows(count_slots, oldest, ones, counts)
-                    _quality_row(sums, weights, counts, full, shift, c1, c2, rounding, found)
-                    find_scored(weights, counts, least, mask, row, left, count, size, scored)
+                    if is_sample:
+                        unbiased[:] = (counts - constants.dtype.type(1)) / counts
+                    _quality_row(
+                        sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found
+                    )
+                    find_scored(
+                        weights, counts, least, fewest, mask, row, left, count, size, scored
+                    )
+            if limits is not None and is_doubtful(found, mask, scored, count):
+                if moments[2].size == 0:
+                    moments = moments_workspace(size, tile)
+                known = find_moments(x, y, mask, row, left, count, precise, order, known, moments)
+                _quality_again(
+                    moments[2], scored, unbiased, count, c1 / unit, c2 / unit, rounding, found
+                )
+            if mask is None:
+                out[1] += add_row(found, None, count, totals)
+            else:
                 out[1] += add_row(found, scored, count, totals)
             if values.size > 0:
                 values[row, left : left + count] = found[:count]
@@ -180,39 +281,48 @@ def _structural_similarity(
         return None
     factor = automatic_factor(*images.frame) if downsample else 1
     if factor > 1:
-        x, y = (keep(mask, v.astype(images.dtype)) for v in (images.x, images.y))
+        x, y = (keep(mask, v.astype(np.float64)) for v in (images.x, images.y))
         x, cells = block_mean(x, mask, factor, border="symmetric")
         y, _ = block_mean(y, mask, factor, border="symmetric")
         images, mask = images._replace(x=x, y=y), cells
     check_size("ssim", images.x, window.size)
+    is_narrow = images.dtype == np.float32 and images.x.dtype != np.float64
+    narrow = is_narrow and _suits_float32(images, mask, window, K1, K2, min_coverage)
+    dtype: Any = np.float32 if narrow else np.float64
+    # A power of two close to the data range brings pixels to the order of 1, exactly.
+    scale = 2.0 ** -math.frexp(images.data_range)[1]
+    c1, c2 = (2 * (K * images.data_range * scale) ** 2 for K in (K1, K2))
+    least = least_weight(window, min_coverage, float(np.finfo(dtype).eps))
+    is_whole = mask is not None and min_coverage == 1
+    ones = None
+    if sample_covariance or is_whole:
+        ones = taps_of(uniform(window.size), dtype).fast
+    fewest = window.size**2 if is_whole else 2
+    constants = (
+        *taps_of(window, dtype),
+        limits(images, window, dtype, c1 / scale**2, c2 / scale**2),
+        ones,
+        sample_covariance,
+        np.array([scale, c1, c2, least, fewest], dtype),
+        None,
+    )
     positions = Positions(images, mask, window.size)
-
-    def run(dtype: Any) -> tuple[Scores, Local | None]:
-        # A power of two close to the data range brings float32 to the order of 1, exactly.
-        scale = 1.0 if dtype is np.float64 else 2.0 ** -math.frexp(images.data_range)[1]
-        c1, c2 = (2 * (K * images.data_range * scale) ** 2 for K in (K1, K2))
-        least = least_weight(window, min_coverage)
-        constants = (
-            exact_taps(window, dtype),
-            (dtype(1),) * window.size if sample_covariance else None,
-            np.array([scale, c1, c2, least], dtype),
-            None,
-        )
-        if with_map:
-            scores, local = positions.local(quality_strip, *constants, step=factor)
-            return scores, local if factor == 1 else local._replace(witness=None)
-        scores = positions.scores(quality_strip, *constants)
-        # A coarser grid may leave out the last pixels, which then nobody has looked at.
-        return scores if factor == 1 else scores._replace(witness=None), None
-
-    if images.dtype == np.float32 and _suits_float32(images.data_range, window, K1, K2):
-        found = run(np.float32)
-        if np.isfinite(found[0].values).all():
-            return found
-        # Either the images are not finite, or float32 has overflowed.
-    return run(np.float64)
+    if with_map:
+        scores, local = positions.local(quality_strip, *constants, step=factor)
+        return scores, local if factor == 1 else local._replace(witness=None)
+    scores = positions.scores(quality_strip, *constants)
+    # A coarser grid may leave out the last pixels, which then nobody has looked at.
+    return scores if factor == 1 else scores._replace(witness=None), None
 
 
-def _suits_float32(data_range: float, window: Window, K1: float, K2: float) -> bool:
-    """Whether the constants are large against what rounding leaves of means and variances."""
-    return K1 >= 0.005 and K2 >= 0.02 and 1e-30 < data_range < 1e30 and not is_uniform(window)
+def _suits_float32(
+    images: Images, mask: Array | None, window: Window, K1: float, K2: float, min_coverage: float
+) -> bool:
+    """Whether the constants are large against what rounding leaves of means and variances.
+
+    And whether no sum of weights, which float32 would round, decides what is scored.
+    """
+    if mask is not None and (window.size % 2 == 0 or 0 < min_coverage < 1):
+        return False
+    suits = K1 >= 0.005 and K2 >= 0.02 and 1e-30 < images.data_range < 1e30
+    return suits and not window.is_uniform

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from imsim.kernels.positions import Positions, exact_taps, least_weight
+from imsim.kernels.positions import Positions, limits, taps_of
 from imsim.kernels.ssim import quality_strip
 from imsim.portable.pair import Local, Scores
-from imsim.portable.windows import uniform
+from imsim.portable.windows import least_weight, uniform
 from imsim.typing import Array
 from imsim.validation import Images, check_size
 
@@ -18,20 +18,22 @@ def uiq(images: Images, mask: Array | None, *, block_size: int) -> Scores:
     """Mean quality over all blocks."""
     check_size("uiq", images.x, block_size)
     positions = Positions(images, mask, block_size)
-    return positions.scores(quality_strip, *_constants(block_size))
+    return positions.scores(quality_strip, *_constants(images, block_size))
 
 
 def uiq_map(images: Images, mask: Array | None, *, block_size: int) -> Local:
     """Quality of every block."""
     check_size("uiq", images.x, block_size)
     positions = Positions(images, mask, block_size)
-    _, local = positions.local(quality_strip, *_constants(block_size))
+    _, local = positions.local(quality_strip, *_constants(images, block_size))
     return local
 
 
-def _constants(block_size: int) -> tuple[Any, ...]:
+def _constants(images: Images, block_size: int) -> tuple[Any, ...]:
     # No constant steadies the quotients: in float32, rounding would decide the flat blocks.
     block = uniform(block_size)
-    taps = exact_taps(block, np.float64)
-    rounding = 2 * block_size * float(np.finfo(np.float64).eps)
-    return taps, None, np.array([1, 0, 0, least_weight(block, 0.0)]), rounding
+    epsilon = float(np.finfo(np.float64).eps)
+    least = least_weight(block, 0.0, epsilon)
+    constants = np.array([1, 0, 0, least, 0])
+    share = limits(images, block, np.float64)
+    return *taps_of(block), share, None, False, constants, 2 * block_size * epsilon

@@ -15,8 +15,12 @@ from imsim.kernels.jit import exact, kernel
 
 TILE = 512
 """Bytes in a row of a tile: short enough for the cache, long enough for a loop."""
-UNROLLED = 15
-"""Taps up to which the compiler unrolls a loop over them, and then vectorises along the row."""
+UNROLLED = (7, 8, 9, 11)
+"""Sides of windows, the usual ones, whose taps are a tuple.
+
+The compiler unrolls the loops over a tuple, and then vectorises along the row; but it does so anew
+for each length. The taps of all other windows are an array.
+"""
 
 
 @kernel
@@ -48,8 +52,8 @@ def workspace(size, planes, like):  # type: ignore[no-untyped-def]
 def local_offset(image, mask, left, right):  # type: ignore[no-untyped-def]
     """Return a number close to the mean of a tile, to subtract before taking moments.
 
-    As in `imsim.portable.arrays.offset` it has 16 significant bits, so that integers minus the
-    offset, their products and the sums of these stay exact in float64.
+    It has 16 significant bits, and is whole for integers, so that these minus the offset, their
+    products and the sums of these stay exact in float64.
     """
     # Some pixels of each row will do, in any dtype the same, unless that leaves none, or one that
     # is not finite. It also calls all rows into the cache, before the filters need them.
@@ -70,7 +74,8 @@ def local_offset(image, mask, left, right):  # type: ignore[no-untyped-def]
                         count += 1
         if count > 0 and np.isfinite(total):
             fraction, exponent = math.frexp(total / count)
-            return math.ldexp(np.rint(math.ldexp(fraction, 16)), exponent - 16)
+            near = math.ldexp(np.rint(math.ldexp(fraction, 16)), exponent - 16)
+            return near if image.dtype.type(0.5) > 0 else np.rint(near)
     return 0.0
 
 
@@ -104,7 +109,7 @@ def load_mask(mask, i, left, right, row):  # type: ignore[no-untyped-def]
 @kernel
 def filter_row(row, taps, ring, slot, plane):  # type: ignore[no-untyped-def]
     """Weighted sums along a row, into one plane of a slot of a ring buffer."""
-    if len(taps) <= UNROLLED:
+    if isinstance(taps, tuple):
         for j in range(ring.shape[2]):
             total = row.dtype.type(0)
             for k in range(len(taps)):
@@ -120,7 +125,7 @@ def filter_row(row, taps, ring, slot, plane):  # type: ignore[no-untyped-def]
 @kernel
 def filter_products(p, q, taps, ring, slot, plane):  # type: ignore[no-untyped-def]
     """Weighted sums of p q along a row."""
-    if len(taps) <= UNROLLED:
+    if isinstance(taps, tuple):
         for j in range(ring.shape[2]):
             total = p.dtype.type(0)
             for k in range(len(taps)):
@@ -136,7 +141,7 @@ def filter_products(p, q, taps, ring, slot, plane):  # type: ignore[no-untyped-d
 @kernel
 def filter_moments(p, taps, ring, slot, plane, power):  # type: ignore[no-untyped-def]
     """Weighted sums of p, into one plane, and of p^2, into another one."""
-    if len(taps) <= UNROLLED:
+    if isinstance(taps, tuple):
         for j in range(ring.shape[2]):
             total = p.dtype.type(0)
             square = total
@@ -155,7 +160,7 @@ def filter_moments(p, taps, ring, slot, plane, power):  # type: ignore[no-untype
 def filter_rows(slots, oldest, taps, sums):  # type: ignore[no-untyped-def]
     """Weighted sums of the slots of a ring buffer, the planes of a slot as one row."""
     size = len(taps)
-    if size <= UNROLLED:
+    if isinstance(taps, tuple):
         for j in range(sums.size):
             total = sums.dtype.type(0)
             for k in range(size):
@@ -173,20 +178,29 @@ def filter_rows(slots, oldest, taps, sums):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def not_finite(row, count):  # type: ignore[no-untyped-def]
-    """Return NaN if a row holds NaN or an infinity, else 0."""
+def not_finite(row, image, mask, i, left, right):  # type: ignore[no-untyped-def]
+    """Return NaN if a row of an image holds NaN or an infinity inside the mask, else 0.
+
+    `row` is what was loaded of it; in float32, what is finite may have become infinite there.
+    """
     total = 0.0
-    for j in range(count):
+    for j in range(right - left):
         total += row[j]
-    return total * 0.0
+    if np.isfinite(total):
+        return 0.0
+    total = 0.0
+    for j in range(left, right):
+        if mask[i, j]:
+            total += 0.0 * image[i, j]
+    return total
 
 
 @kernel
-def find_scored(weights, pixels, least, mask, i, left, count, size, scored):  # type: ignore[no-untyped-def]
+def find_scored(weights, pixels, least, fewest, mask, i, left, count, size, scored):  # type: ignore[no-untyped-def]
     """Find which positions of row i are scored; see `imsim.portable.windows.support`."""
     half = size // 2
     for j in range(count):
-        scored[j] = weights[j] >= least and (pixels is None or pixels[j] > 1)
+        scored[j] = weights[j] >= least and (pixels is None or pixels[j] >= fewest)
     if size % 2:
         centre = mask[i + half, left + half :]
         for j in range(count):

@@ -15,6 +15,7 @@ from imsim.portable.windows import (
     is_flat,
     local_covariance,
     local_moments,
+    representable,
     support,
     uniform,
     zero_rules,
@@ -45,16 +46,15 @@ def structural_similarity(
 ) -> Local:
     """(2 mu_x mu_y + C1)(2 cov + C2) / ((mu_x^2 + mu_y^2 + C1)(var_x + var_y + C2))."""
     factor = automatic_factor(*pair.x.shape[-2:]) if downsample else 1
-    x, mask = block_mean(pair.x, pair.mask, factor, border="symmetric")
-    y, _ = block_mean(pair.y, pair.mask, factor, border="symmetric")
+    # Means of blocks and of windows that are far from zero have digits that float32 has not.
+    x, mask = block_mean(widen(pair.x), pair.mask, factor, border="symmetric")
+    y, _ = block_mean(widen(pair.y), pair.mask, factor, border="symmetric")
     check_size("ssim", x, window.size)
 
-    # Window sums cancel in the variance, far from the offset; float32 would lose it there.
-    x, y = widen(x), widen(y)
+    window = representable(window, float(pair.xp.finfo(x.dtype).eps))
     seen = support(mask, window, x, min_coverage)
-    p = local_moments(x, mask, window, seen.weight)
-    q = local_moments(y, mask, window, seen.weight)
-    covariance = local_covariance(p, q, window, seen.weight)
+    p, q = local_moments(x, window, seen), local_moments(y, window, seen)
+    covariance = local_covariance(p, q, window, seen)
     variances = p.variance + q.variance
     scored = seen.scored
     if sample_covariance:
@@ -67,11 +67,11 @@ def structural_similarity(
     luminance = (2 * mu_x * mu_y + c1) / (mu_x * mu_x + mu_y * mu_y + c1)
     values = luminance * ((2 * covariance + c2) / (variances + c2))
     if K1 == 0 or K2 == 0:
-        flat = is_flat(p, window) & is_flat(q, window) & (c2 == 0)
+        flat = is_flat(p) & is_flat(q) & (c2 == 0)
         dark = is_dark(p, window) & is_dark(q, window) & (c1 == 0)
         values = zero_rules(values, luminance, flat, dark)
     return Local(
-        values,
+        pair.xp.clip(values, -1.0, 1.0),
         scored,
         margin=factor * (window.size // 2),
         step=factor,

@@ -26,16 +26,15 @@ def quality(pair: Pair, block_size: int) -> Local:
     # No constant steadies these quotients: in float32, rounding would decide the flat blocks.
     x, y = widen(pair.x), widen(pair.y)
     seen = support(pair.mask, block, x, min_coverage=0.0)
-    p = local_moments(x, pair.mask, block, seen.weight)
-    q = local_moments(y, pair.mask, block, seen.weight)
-    covariance = local_covariance(p, q, block, seen.weight)
+    p, q = local_moments(x, block, seen), local_moments(y, block, seen)
+    covariance = local_covariance(p, q, block, seen)
 
     mu_x, mu_y = p.mean, q.mean
     luminance = 2 * mu_x * mu_y / (mu_x * mu_x + mu_y * mu_y)
     values = luminance * (2 * covariance / (p.variance + q.variance))
-    flat = is_flat(p, block) & is_flat(q, block)
+    flat = is_flat(p) & is_flat(q)
     dark = is_dark(p, block) & is_dark(q, block)
-    values = zero_rules(values, luminance, flat, dark)
+    values = pair.xp.clip(zero_rules(values, luminance, flat, dark), -1.0, 1.0)
     return Local(values, seen.scored, margin=block_size // 2, reach=window_reach(block_size))
 
 

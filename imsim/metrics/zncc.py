@@ -17,14 +17,16 @@ def correlation(
     """Cov / sqrt(var_x var_y); 1 where both images are constant, 0 where one of them is."""
     xp = array_namespace(covariance)
     product = variance_x * variance_y
-    # The root of the product is exact for equal images, but overflows for very large ones.
+    larger = xp.maximum(variance_x, variance_y)
+    smaller = xp.minimum(variance_x, variance_y)
+    # Either way it is exactly 1 for equal images; but the product may overflow, or vanish.
     r = xp.where(
         (product > SMALLEST) & (product < LARGEST),
         covariance / xp.sqrt(product),
-        covariance / xp.sqrt(variance_x) / xp.sqrt(variance_y),
+        covariance / larger / xp.sqrt(smaller / larger),
     )
-    r = xp.clip(r, -1.0, 1.0)
-    r = keep(~(flat_x | flat_y), r, 0.0)
+    # Of a flat image and one that is not finite the correlation is NaN.
+    r = xp.where(flat_x | flat_y, 0.0 * (variance_x + variance_y), xp.clip(r, -1.0, 1.0))
     return keep(~(flat_x & flat_y), r, 1.0)
 
 
@@ -49,10 +51,9 @@ def local_correlation(pair: Pair, window_size: int, min_coverage: float) -> Loca
     window = uniform(window_size)
     x, y = widen(pair.x), widen(pair.y)
     seen = support(pair.mask, window, x, min_coverage)
-    p = local_moments(x, pair.mask, window, seen.weight)
-    q = local_moments(y, pair.mask, window, seen.weight)
-    covariance = local_covariance(p, q, window, seen.weight)
-    r = correlation(covariance, p.variance, q.variance, is_flat(p, window), is_flat(q, window))
+    p, q = local_moments(x, window, seen), local_moments(y, window, seen)
+    covariance = local_covariance(p, q, window, seen)
+    r = correlation(covariance, p.variance, q.variance, is_flat(p), is_flat(q))
     return Local(r, seen.scored, margin=window_size // 2, reach=window_reach(window_size))
 
 

@@ -1,0 +1,213 @@
+"""Windowed metrics of images with distant parts, against slow exact sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import exact_windows as exact
+import numpy as np
+import pytest
+from distant import KINDS, distant_pair, distant_pairs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import imsim
+
+CASES: dict[str, dict[str, Any]] = {
+    "ssim": {"data_range": 2.0},
+    "uiq": {},
+    "zncc": {"window_size": 9},
+}
+"""The metrics with local windows, whose windows have the usual sizes."""
+OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("ssim", {"data_range": 2.0, "window": "uniform", "sample_covariance": True}),
+    ("ssim", {"data_range": 2.0, "window_size": 6, "sigma": 0.9}),
+    ("ssim", {"data_range": 2.0, "K1": 0.0, "K2": 0.0}),
+    ("uiq", {"block_size": 3}),
+    ("zncc", {"window_size": 4, "min_coverage": 0.6}),
+)
+
+
+@pytest.fixture(params=["portable", "auto"])
+def engine(request: Any) -> Any:
+    imsim.set_engine(request.param)
+    yield request.param
+    imsim.set_engine("auto")
+
+
+def check(
+    name: str,
+    images: tuple[np.ndarray, np.ndarray],
+    mask: np.ndarray | None = None,
+    **options: Any,
+) -> None:
+    """Score and map are near the exact ones, and within the bounds of the metric."""
+    x, y = images
+    with np.errstate(all="ignore"):
+        local = getattr(exact, f"{name}_map")(x, y, mask=mask, **options)
+    want = exact.on_frame(local, x.shape)
+    got = getattr(imsim, f"{name}_map")(x, y, mask=mask, **options)
+    score = getattr(imsim, name)(x, y, mask=mask, **options)
+    # The contract of the library; a map of float32 images has about 7 digits.
+    map_bound, bound = (2e-5, 2e-6) if x.dtype == np.float32 else (1e-11, 1e-11)
+    np.testing.assert_allclose(got, want.astype(np.float64), rtol=0, atol=map_bound)
+    np.testing.assert_allclose(score, float(np.nanmean(want)), rtol=0, atol=bound)
+    low, high = imsim.METRICS[name].bounds
+    assert np.nanmin(got) >= low
+    assert np.nanmax(got) <= high
+    assert low <= score <= high
+
+
+def region(shape: tuple[int, int]) -> np.ndarray:
+    """Make a mask of scattered pixels with a part that is whole."""
+    mask = np.random.default_rng(1).random(shape) < 0.8
+    mask[: shape[0] // 2, : shape[1] // 2] = True
+    return mask
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+def test_distant_parts(engine: str, dtype: Any, name: str, kind: str) -> None:
+    for distance in (1e2, 1e4, 1e6):
+        rng = np.random.default_rng(int(distance))
+        images = distant_pair(kind, rng, (26, 80), distance=distance, dtype=dtype)
+        for mask in (None, region((26, 80))):
+            check(name, images, mask, **CASES[name])
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIONS, ids=str)
+def test_options(engine: str, name: str, options: dict[str, Any]) -> None:
+    for kind in ("cliff", "constant part", "hounsfield"):
+        images = distant_pair(kind, np.random.default_rng(3), (26, 80))
+        for mask in (None, region((26, 80))):
+            if options.get("K1") == 0:
+                # Without constants it is UIQ, whose quotients of zeros follow rules of their own.
+                x, y = images
+                uiq = imsim.uiq(x, y, mask=mask)
+                ssim = imsim.ssim(x, y, mask=mask, window="uniform", window_size=8, **options)
+                np.testing.assert_allclose(ssim, uiq, rtol=0, atol=1e-11)
+            else:
+                check(name, images, mask, **options)
+
+
+@settings(max_examples=15, deadline=None)
+@given(distant_pairs(16, 40, (np.float32, np.float64)), st.sampled_from(sorted(CASES)))
+def test_any_distant_pair(images: tuple[np.ndarray, np.ndarray], name: str) -> None:
+    check(name, images, **CASES[name])
+
+
+def test_integers_of_every_width(engine: str) -> None:
+    x, y = distant_pair("plateaus", np.random.default_rng(0), (30, 80), distance=1000)
+    for dtype in (np.uint8, np.int16, np.int64):
+        scale = 100 if dtype == np.uint8 else 1e4
+        p, q = (np.clip(v * scale, 0, np.iinfo(dtype).max).astype(dtype) for v in (x, y))
+        for name in ("uiq", "zncc"):
+            check(name, (p, q), **CASES[name])
+
+
+def test_a_scene_without_data_in_one_part(engine: str) -> None:
+    rng = np.random.default_rng(0)
+    p = rng.normal(0.2, 0.03, (64, 120))
+    q = p + rng.normal(0, 0.01, p.shape)
+    for value in (-9999, 1000):
+        p[:, 80:] = q[:, 80:] = value
+        check("ssim", (p.astype("f4"), q.astype("f4")), data_range=1)
+
+
+def test_a_bright_half_does_not_hide_the_dark_one(engine: str) -> None:
+    a, b = np.random.default_rng(0).normal(0, 1e-3, (2, 64, 64))
+    a[:, 32:] += 65535
+    b[:, 32:] += 65535
+    check("zncc", (a, b), window_size=9)
+    assert abs(np.nanmean(imsim.zncc_map(a, b)[:, :28])) < 0.1
+
+
+def test_bands_that_are_constant_in_both_images(engine: str) -> None:
+    """In float32 all windows of such a band have the same error, which no mean reduces."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 60, 150))
+    for levels in ((0.0, 0.0), (0.0, 0.3), (1.0, 0.98), (0.9, 0.1)):
+        x[:, 10:140], y[:, 10:140] = levels
+        check("ssim", (x.astype("f4"), y.astype("f4")), data_range=1)
+
+
+def test_only_what_overflows_is_repeated_in_float64() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 4, 20, 30), np.float32)
+    mask = np.ones((4, 20, 30), bool)
+    x[1] *= np.float32(1e30)
+    x[2, 3, 4] = np.nan
+    mask[3] = False
+    for function in (imsim.ssim, imsim.ssim_map):
+        for m in (None, mask):
+            with pytest.warns(imsim.EmptyMaskWarning) if m is not None else np.errstate():
+                got = function(x, y, mask=m, data_range=1)
+            for k in range(3 if m is not None else 4):
+                alone = function(x[k], y[k], mask=None if m is None else m[k], data_range=1)
+                np.testing.assert_array_equal(got[k], alone)
+
+
+def test_large_windows_take_no_new_kernel() -> None:
+    from imsim.kernels.ssim import quality_strip
+
+    x, y = np.random.default_rng(0).random((2, 1030, 1027))
+    imsim.uiq(x[:40, :40], y[:40, :40], block_size=5)
+    compiled = len(quality_strip.signatures)
+    for size in (13, 27):
+        imsim.uiq(x[:40, :40], y[:40, :40], block_size=size)
+    got = imsim.uiq_map(x, y, block_size=1024)[512, 512]
+    p, q = x[:1024, :1024], y[:1024, :1024]
+    moments = np.cov(p.ravel(), q.ravel(), bias=True)
+    mean = p.mean(), q.mean()
+    want = 4 * moments[0, 1] * mean[0] * mean[1]
+    want /= (moments[0, 0] + moments[1, 1]) * (mean[0] ** 2 + mean[1] ** 2)
+    assert abs(got - want) < 1e-11
+    assert len(quality_strip.signatures) == compiled
+
+
+def test_identity_is_exact_in_any_unit(engine: str) -> None:
+    x = np.random.default_rng(0).random((40, 40))
+    for unit in (1e-60, 1e-30, 1.0, 1e25, 1e60):
+        assert imsim.zncc(x * unit, x * unit, window_size=9) == 1
+        y = x[::-1] * unit
+        assert imsim.zncc(x, y, window_size=9) == imsim.zncc(y, x, window_size=9)
+
+
+def test_half_a_window_of_even_size_is_scored(engine: str) -> None:
+    x = np.random.default_rng(0).random((20, 20))
+    masks = [np.zeros((20, 20), bool) for _ in range(3)]
+    masks[0][:, 10:] = True
+    masks[1][np.add.outer(np.arange(20), np.arange(20)) % 2 == 0] = True
+    masks[2][10:] = True
+    for mask in masks:
+        for size in (4, 6, 8):
+            for dtype in (np.float32, np.float64):
+                got = imsim.ssim_map(
+                    x.astype(dtype), x.astype(dtype), mask=mask, data_range=1, window_size=size
+                )
+                want = exact.ssim_map(x, x, mask=mask, data_range=1, window_size=size)
+                want = exact.on_frame(want, x.shape)
+                np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+
+
+def test_full_coverage_is_of_pixels_that_weigh_nothing_too(engine: str) -> None:
+    x, y = np.random.default_rng(0).random((2, 24, 24))
+    mask = np.ones((24, 24), bool)
+    mask[12, 12] = False
+    for dtype in (np.float32, np.float64):
+        for size in (8, 11):
+            got = imsim.ssim_map(
+                x.astype(dtype),
+                y.astype(dtype),
+                mask=mask,
+                data_range=1,
+                window_size=size,
+                sigma=0.4,
+                min_coverage=1,
+            )
+            whole = exact.on_frame(
+                exact.ssim_map(x, y, mask=mask, data_range=1, window_size=size, min_coverage=1),
+                x.shape,
+            )
+            np.testing.assert_array_equal(np.isnan(got), np.isnan(whole))
