@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,19 +141,34 @@ def test_spectral_sam(seed: int, gain: float) -> None:
     assert imsim.sam(light * x, gain * y, channel_axis=-1) == pytest.approx(got.mean(), rel=1e-10)
 
 
-def test_spectral_sam_leaves_out_black_pixels() -> None:
+@pytest.mark.parametrize("engine", ["portable", "auto"])
+def test_spectral_sam_of_black_pixels(engine: Any) -> None:
+    """Black in one image is orthogonal, black in both is left out."""
     rng = np.random.default_rng(3)
     x, y = rng.uniform(1, 255, (2, 8, 9, 3))
     keep = np.ones((8, 9), dtype=bool)
     x[2, 3], y[5, 6] = 0, 0
-    keep[2, 3] = keep[5, 6] = False
-    want = imsim.sam(x, y, channel_axis=-1, mask=keep)
-    assert imsim.sam(x, y, channel_axis=-1) == want
-    np.testing.assert_array_equal(np.isnan(imsim.sam_map(x, y, channel_axis=-1)), ~keep)
+    x[4, 4], y[4, 4] = 0, 0
+    keep[2, 3] = keep[5, 6] = keep[4, 4] = False
     black = np.zeros((8, 9, 3))
-    assert imsim.sam(black, black, channel_axis=-1) == 0
-    with pytest.warns(imsim.EmptyMaskWarning):
-        assert np.isnan(imsim.sam(black, y, channel_axis=-1))
+    imsim.set_engine(engine)
+    try:
+        want = (imsim.sam(x, y, channel_axis=-1, mask=keep) * 69 + math.pi) / 71
+        assert imsim.sam(x, y, channel_axis=-1) == pytest.approx(want, rel=1e-14)
+        angles = imsim.sam_map(x, y, channel_axis=-1, degrees=True)
+        assert angles[2, 3] == angles[5, 6] == 90
+        assert np.isnan(angles[4, 4])
+        assert np.isfinite(angles).sum() == 71
+        assert imsim.sam(black, black, channel_axis=-1) == 0
+        assert imsim.sam(black, y, channel_axis=-1) == pytest.approx(math.pi / 2, rel=1e-15)
+        assert imsim.sam(y, black, channel_axis=-1, mask=~keep) == pytest.approx(math.pi / 2)
+        for bad in (math.nan, math.inf, -math.inf):
+            y[4, 4, 1] = bad
+            assert np.isnan(imsim.sam(x, y, channel_axis=-1))
+            assert np.isnan(imsim.sam_map(x, y, channel_axis=-1)[4, 4])
+            assert np.isnan(imsim.sam(y, black, channel_axis=-1))
+    finally:
+        imsim.set_engine("auto")
 
 
 @given(textured_pairs(), gains, st.floats(-1000, 1000), SEEDS)

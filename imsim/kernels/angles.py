@@ -17,7 +17,8 @@ from imsim.validation import Images
 GRAM = 4
 """Sums of x^2, y^2 and x y, and the square of the sine: that part of y^2 which x does not explain.
 
-From the first three alone, the sine of a small angle would be lost to cancellation.
+From the first three alone, the sine of a small angle would be lost to cancellation. Where x or y
+is 0 throughout, x explains nothing of y, and the square is 1.
 """
 
 
@@ -130,7 +131,7 @@ def _merge(total, part):  # type: ignore[no-untyped-def]
     by_y = total[1] > total[0] or (total[1] == total[0] and part[1] > part[0])
     a, b = (1, 0) if by_y else (0, 1)
     aa, bb = total[a] + part[a], total[b] + part[b]
-    rest = 0.0 if bb == 0 else (total[3] * total[b] + part[3] * part[b]) / bb
+    rest = 1.0 if bb == 0 else (total[3] * total[b] + part[3] * part[b]) / bb
     if total[a] != 0 and part[a] != 0 and bb != 0:
         turn = total[2] / total[a] - part[2] / part[a]
         rest += turn * turn * total[a] * (part[a] / aa) / bb

@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from imsim.kernels.blocks import BLOCK
-from imsim.kernels.jit import inline, kernel
+from imsim.kernels.jit import exact, inline, kernel
 from imsim.kernels.planes import RUN, Planes, added
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
-from imsim.validation import Images
+from imsim.validation import LARGEST, SMALLEST, Images
 from imsim.workers import parallel
 
 TAN_22_5 = math.sqrt(2) - 1
@@ -33,7 +33,7 @@ up to tan(22.5 deg)^2, it errs by less than 7e-18 of the arctangent."""
 
 
 def sam_map(images: Images, mask: Array | None, degrees: bool) -> Local:
-    """Angle of each pixel; black pixels have none."""
+    """Angle of each pixel; those black in both images have none."""
     spectra = _Spectra(images, mask)
     theta = np.empty((spectra.count, *images.frame), images.dtype)
     coloured = np.empty(theta.shape, np.bool_)
@@ -43,12 +43,12 @@ def sam_map(images: Images, mask: Array | None, degrees: bool) -> Local:
 
 
 def mean_angle(images: Images, mask: Array | None, unit: float) -> Scores:
-    """Mean angle; 0 if no pixel has one and the images are identical."""
-    spectra = _Spectra(images, mask)
-    theta, n, difference, pixels, witness = spectra.sums(unit)
+    """Mean angle; 0 if all pixels are black in both images."""
+    theta, n, pixels = _Spectra(images, mask).sums(unit)
     if not n.all():
-        n = np.where((n == 0) & (difference == 0) & (pixels > 0), 1.0, n)
-    return Scores(theta / n, n, witness)
+        n = np.where((n == 0) & (pixels > 0), 1.0, n)
+    # A pixel that is not finite has an angle, which is NaN.
+    return Scores(np.minimum(theta / n, math.pi * unit), n, witness=theta)
 
 
 class _Spectra:
@@ -60,14 +60,11 @@ class _Spectra:
         self.count = math.prod(self.batch)
 
     def sums(self, unit: float, theta: Array | None = None, coloured: Array | None = None) -> Array:
-        """Sum angles, count them, sum absolute differences, count pixels, and add up 0 times them.
-
-        The shape is (5, *batch, 1).
-        """
+        """Sum angles, count them, and count pixels; (3, *batch, 1)."""
         height, width = self._planes.frame
         rows = max(1, RUN // width)
         runs = -(-height // rows)
-        found = np.zeros((runs, 5, self.count))
+        found = np.zeros((runs, 3, self.count))
 
         def task(i: int) -> None:
             element, run = divmod(i, runs)
@@ -77,7 +74,7 @@ class _Spectra:
             _spectral_angles(x, y, mask, unit, *maps, found[run, :, element])
 
         parallel(task, self.count * runs, self.count * height * width)
-        return added(found).reshape(5, *self.batch, 1)
+        return added(found).reshape(3, *self.batch, 1)
 
 
 @kernel
@@ -86,6 +83,7 @@ def _spectral_angles(x, y, mask, unit, theta, coloured, out):  # type: ignore[no
     channels, pixels = x.shape
     room = np.empty((4, BLOCK))
     has_angle = np.empty(BLOCK, np.bool_)
+    most = math.pi * unit
     for start in range(0, pixels, BLOCK):
         size = min(BLOCK, pixels - start)
         xx, yy, minus, plus = room[0, :size], room[1, :size], room[2, :size], room[3, :size]
@@ -96,22 +94,26 @@ def _spectral_angles(x, y, mask, unit, theta, coloured, out):  # type: ignore[no
                 u, v = np.float64(p[i]), np.float64(q[i])
                 xx[i] += u * u
                 yy[i] += v * v
-        rest = 0.0
-        for i in range(size):
-            use = mask is None or mask[start + i] != 0
-            rest += (xx[i] + yy[i]) * 0.0 if use else 0.0
-        out[4] += rest
+        odd = 0
         for i in range(size):
             xx[i], yy[i] = 1 / math.sqrt(xx[i]), 1 / math.sqrt(yy[i])
+            odd += not (SMALLEST < xx[i] < LARGEST and SMALLEST < yy[i] < LARGEST)
         for channel in range(channels):
             p, q = x[channel, start : start + size], y[channel, start : start + size]
             for i in range(size):
                 u, v = np.float64(p[i]) * xx[i], np.float64(q[i]) * yy[i]
                 minus[i] += (u - v) * (u - v)
                 plus[i] += (u + v) * (u + v)
+        has_angle[:size] = True
         for i in range(size):
-            minus[i] = 2 * unit * _arctangent(math.sqrt(minus[i]), math.sqrt(plus[i]))
-            has_angle[i] = xx[i] != np.inf and yy[i] != np.inf
+            angle = 2 * unit * _arctangent(math.sqrt(minus[i]), math.sqrt(plus[i]))
+            minus[i] = most if angle > most else angle
+        if odd > 0:
+            for i in range(size):
+                if not (SMALLEST < xx[i] < LARGEST and SMALLEST < yy[i] < LARGEST):
+                    angle = _odd_angle(x[:, start + i], y[:, start + i])
+                    has_angle[i] = angle >= 0 or math.isnan(angle)
+                    minus[i] = unit * angle
         n = size
         if mask is not None:
             n = 0
@@ -119,17 +121,41 @@ def _spectral_angles(x, y, mask, unit, theta, coloured, out):  # type: ignore[no
                 use = mask[start + i] != 0
                 n += use
                 has_angle[i] &= use
-        out[3] += n
+        out[2] += n
         _add_angles(minus, has_angle, out)
-        if out[1] == 0:  # a difference matters only if no pixel has an angle
-            for channel in range(channels):
-                for i in range(size):
-                    if mask is None or mask[start + i]:
-                        p, q = x[channel, start + i], y[channel, start + i]
-                        out[2] += abs(np.float64(p) - np.float64(q))
         if theta is not None:
             theta[start : start + size] = minus
             coloured[start : start + size] = has_angle[:size]
+
+
+@exact
+def _odd_angle(p, q):  # type: ignore[no-untyped-def]
+    """Angle where a vector is 0, so long or so short that its square is lost; -1 if both are 0."""
+    longest_p, longest_q = _longest(p), _longest(q)
+    if longest_p == 0 and longest_q == 0:
+        return -1.0
+    if longest_p == 0 or longest_q == 0:
+        return math.pi / 2 + 0 * (longest_p + longest_q)  # NaN if the other is not finite
+    xx, yy, minus, plus = 0.0, 0.0, 0.0, 0.0
+    for i in range(p.size):
+        xx += (p[i] / longest_p) ** 2
+        yy += (q[i] / longest_q) ** 2
+    xx, yy = math.sqrt(xx), math.sqrt(yy)
+    for i in range(p.size):
+        u, v = p[i] / longest_p / xx, q[i] / longest_q / yy
+        minus += (u - v) ** 2
+        plus += (u + v) ** 2
+    return 2 * math.atan2(math.sqrt(minus), math.sqrt(plus))
+
+
+@exact
+def _longest(values):  # type: ignore[no-untyped-def]
+    """Largest magnitude; NaN if one is not finite."""
+    most, rest = 0.0, 0.0
+    for value in values:
+        most = max(most, abs(np.float64(value)))
+        rest += 0 * np.float64(value)
+    return most + rest
 
 
 @kernel

@@ -37,7 +37,7 @@ def image_angle(pair: Pair, degrees: bool) -> Scores:
 
 
 def spectral_angle(pair: Pair, degrees: bool) -> Local:
-    """Angle between the channel vectors of each pixel; black pixels have none."""
+    """Angle between the channel vectors of each pixel; pi / 2 if only one of them is 0."""
     xp = pair.xp
     x, y = widen(pair.x), widen(pair.y)
 
@@ -47,19 +47,19 @@ def spectral_angle(pair: Pair, degrees: bool) -> Local:
     norm_x, norm_y = norm(x), norm(y)
     u, v = x / norm_x, y / norm_y
     theta = angle(norm(u - v), norm(u + v))
-    coloured = (norm_x != 0) & (norm_y != 0)
+    zero_x, zero_y = norm_x == 0, norm_y == 0
+    one_zero = (zero_x & xp.isfinite(norm_y)) | (zero_y & xp.isfinite(norm_x))
+    theta = keep(~one_zero, theta, math.pi / 2)
     theta = theta * (180 / math.pi) if degrees else theta
-    return Local(theta, both(pair.mask, coloured), reach=(0, 0))
+    return Local(theta, both(pair.mask, ~(zero_x & zero_y)), reach=(0, 0))
 
 
 def mean_spectral_angle(pair: Pair, degrees: bool) -> Scores:
-    """Mean angle; 0 if no pixel has one and the images are identical."""
+    """Mean angle; 0 if all pixels are black in both images."""
     local = spectral_angle(pair, degrees)
     theta = total(local.values, local.valid)
     n = count(local.values, local.valid)
-    same = channel_sum(total(pair.xp.abs(pair.x - pair.y), pair.mask)) == 0
-    nonempty = count(pair.x, pair.mask) > 0
-    n = keep(~((n == 0) & same & nonempty), n, 1.0)
+    n = keep((n > 0) | (count(pair.x, pair.mask) == 0), n, 1.0)
     return Scores(theta / n, n)
 
 
@@ -112,7 +112,8 @@ def sam_map(
     Returns
     -------
     array, shape (..., height, width)
-        Angle per pixel; a pixel that is 0 in all channels of an image has none.
+        Angle per pixel. A pixel that is 0 in all channels of both images has none; of one image
+        only, pi / 2.
         NaN where nothing was scored. float32 if both images are, else float64.
 
     Raises
@@ -174,8 +175,9 @@ def sam(
     .. math:: \mathrm{SAM}(x, y) = \arccos \frac{\langle x, y \rangle}{\|x\| \|y\|}
 
     With `channel_axis`, the vectors are the channels of one pixel, and the angles are averaged
-    over the pixels that are not 0 in all channels of either image. Without, each image is one
-    vector. The angle is computed as 2 atan2(\|u - v\|, \|u + v\|) of the unit vectors u and v,
+    over the pixels. Without, each image is one vector. A vector of zeros is at pi / 2 from any
+    other; pixels that are 0 in all channels of both images are left out, and two black images
+    score 0. The angle is computed as 2 atan2(\|u - v\|, \|u + v\|) of the unit vectors u and v,
     since the arc cosine loses half the digits of a small angle.
 
     Parameters
