@@ -14,6 +14,7 @@ from imsim.errors import ChannelAxisWarning, DTypeError, EmptyMaskWarning, Optio
 from imsim.finite import cleaned, finite_pixels, is_witnessed, reading
 from imsim.masks import check_mask
 from imsim.portable.arrays import array_namespace, keep, pad
+from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import Images, broadcast, check_choice, check_images
@@ -136,6 +137,7 @@ def _evaluate(
     channel_axis: int | None,
     needs_data_range: bool = False,
     numpy_only: bool = False,
+    of_differences: bool = False,
     **options: Any,
 ) -> _Found:
     """Check the input, then dispatch to the kernel of the metric or to its formula."""
@@ -148,6 +150,11 @@ def _evaluate(
     )
     valid = check_mask(mask, images)
     is_numpy = images.xp is np
+    # A kernel of differences subtracts integers before it rounds them, if they are of one kind.
+    same = is_numpy and _engine != "portable" and images.x.dtype == images.y.dtype
+    if of_differences and not same:
+        images = _subtracted(images)
+    options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
     if numpy_only and not is_numpy:
         raise DTypeError(f"{metric} takes NumPy arrays only; convert a and b with numpy.asarray")
     with np.errstate(all="ignore"):
@@ -172,6 +179,15 @@ def _evaluate(
     if has_doubtful_width(images):
         warn_of_width(images)
     return _Found(result, images, valid, finite)
+
+
+def _subtracted(images: Images) -> Images:
+    """Replace integers that no float holds by their difference, and zeros."""
+    x, y, dtype = images.x, images.y, images.dtype
+    if not (long_integers(x, dtype) or long_integers(y, dtype)):
+        return images
+    zeros = images.xp.zeros_like(y, dtype=dtype)
+    return images._replace(x=exact_difference(x, y, dtype), y=zeros)
 
 
 def _prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:

@@ -219,6 +219,8 @@ def check_side(name: str, value: Any) -> None:
 
 def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGEST) -> float:
     """Return a real number as a float; refuse others, and those outside the bounds."""
+    if isinstance(value, np.generic):  # a narrow one overflows where the bounds are made like it
+        value = value.item()
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not least <= value <= most:
         raise OptionError(f"{name}={value!r}; expected a number from {least:g} to {most:g}")

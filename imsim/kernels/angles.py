@@ -8,6 +8,7 @@ import numpy as np
 
 from imsim.kernels.blocks import BLOCK, count, floats, scratch
 from imsim.kernels.jit import exact, kernel
+from imsim.kernels.magnitudes import are_odd, each_scaled, elements
 from imsim.kernels.planes import Planes
 from imsim.kernels.spectra import mean_angle
 from imsim.portable.pair import Scores
@@ -30,12 +31,22 @@ def sam(images: Images, mask: Array | None, mode: str, degrees: bool) -> Scores:
 
 def _image_angle(images: Images, mask: Array | None, unit: float) -> Scores:
     """Angle between the two images, each as one vector."""
+    theta, n, xx, yy = _whole(images, mask)
+    odd = are_odd(xx, images) | are_odd(yy, images)
+    if odd.any():
+        for index, element, valid in elements(odd, images, mask):
+            theta[index] = _whole(each_scaled(element), valid)[0]
+    return Scores(theta * unit, n, witness=xx + yy)
+
+
+def _whole(images: Images, mask: Array | None) -> Array:
+    """Angle, number of pixels, and sums of squares."""
     planes = Planes(images, mask, in_order=False)
     runs = planes.runs(_gram, GRAM + 1, ease=4)
     *batch, channels = planes.shape
-    scores = np.empty((3, *batch, 1))
-    _angles(runs.reshape(len(runs), -1, channels, GRAM + 1), scores.reshape(3, -1))
-    return Scores(scores[0] * unit, scores[1], witness=scores[2])
+    scores = np.empty((4, *batch, 1))
+    _angles(runs.reshape(len(runs), -1, channels, GRAM + 1), scores.reshape(4, -1))
+    return scores
 
 
 @kernel
@@ -157,4 +168,4 @@ def _angles(runs, scores):  # type: ignore[no-untyped-def]
             theta = 0.0 if xx == yy else math.pi / 2
         scores[0, image] = theta
         scores[1, image] = n
-        scores[2, image] = xx + yy
+        scores[2, image], scores[3, image] = xx, yy

@@ -10,13 +10,15 @@ import numpy as np
 from imsim.kernels.blocks import BLOCK, count, floats, scratch
 from imsim.kernels.jit import exact, kernel
 from imsim.kernels.local_correlation import mean_local_correlation
+from imsim.kernels.magnitudes import are_odd, each_scaled, elements
 from imsim.kernels.planes import Planes
 from imsim.portable.pair import Scores
 from imsim.typing import Array
-from imsim.validation import LARGEST, SMALLEST, Images
+from imsim.validation import Images
 
-MOMENTS = 6
-"""Pixels, mean of x, mean of y, and the sums of squares and products about these means."""
+MOMENTS = 8
+"""Pixels, means of x and y, and the sums of squares and products about these means; and the
+values of x and y from which the means are counted, so that they keep their digits far from 0."""
 
 
 def zncc(
@@ -25,11 +27,21 @@ def zncc(
     """Correlation of the whole images, or its mean over windows."""
     if window_size is not None:
         return mean_local_correlation(images, mask, window_size, min_coverage)
+    r, n, xx, yy = _whole(images, mask)
+    odd = (are_odd(xx, images) | are_odd(yy, images)).any(axis=-1)
+    if odd.any():
+        for index, element, valid in elements(odd, images, mask):
+            r[index] = _whole(each_scaled(element), valid)[0]
+    return Scores(r, n, witness=xx + yy)
+
+
+def _whole(images: Images, mask: Array | None) -> Array:
+    """Correlation, number of pixels, and sums of squares about the means."""
     planes = Planes(images, mask, in_order=False)
     runs = planes.runs(_moments, MOMENTS, ease=4)
-    scores = np.empty((2, *planes.shape))
-    _correlations(runs.reshape(len(runs), -1, MOMENTS), scores.reshape(2, -1))
-    return Scores(scores[0], scores[1], witness=scores[0])
+    scores = np.empty((4, *planes.shape))
+    _correlations(runs.reshape(len(runs), -1, MOMENTS), scores.reshape(4, -1))
+    return scores
 
 
 @kernel
@@ -56,9 +68,9 @@ def _moments(x, y, mask, out):  # type: ignore[no-untyped-def]
         if out[0] == 0:  # with a pixel as its centre, a constant image has moments of 0
             centre_x, centre_y = np.float64(p[first]), np.float64(q[first])
             _block_moments(p, q, inside, n, centre_x, centre_y, block)
-            centre_x, centre_y = block[1], block[2]
+            centre_x, centre_y = block[6] + block[1], block[7] + block[2]
         _block_moments(p, q, inside, n, centre_x, centre_y, block)
-        centre_x, centre_y = block[1], block[2]
+        centre_x, centre_y = block[6] + block[1], block[7] + block[2]
         _merge(out, block)
 
 
@@ -70,8 +82,8 @@ def _block_moments(p, q, inside, n, centre_x, centre_y, out):  # type: ignore[no
     else:
         dx, dy, xx, yy, xy = _centred_sums_inside(p, q, inside, centre_x, centre_y)
     out[0] = n
-    out[1] = centre_x + dx / n
-    out[2] = centre_y + dy / n
+    out[1], out[2] = dx / n, dy / n
+    out[6], out[7] = centre_x, centre_y
     xx -= dx * dx / n
     yy -= dy * dy / n
     out[3] = 0.0 if xx < 0 else xx
@@ -115,13 +127,17 @@ def _merge(total, part):  # type: ignore[no-untyped-def]
     """Add the moments of further pixels; of equal constants to the last bit."""
     if part[0] == 0:
         return
+    if total[0] == 0:
+        total[:] = part
+        return
     n = total[0] + part[0]
     weight = part[0] / n
-    dx, dy = part[1] - total[1], part[2] - total[2]
+    dx = (part[6] - total[6]) + (part[1] - total[1])
+    dy = (part[7] - total[7]) + (part[2] - total[2])
     between = total[0] * weight
     total[0] = n
-    total[1] = total[1] + dx * weight if between > 0 else part[1]
-    total[2] = total[2] + dy * weight if between > 0 else part[2]
+    total[1] += dx * weight
+    total[2] += dy * weight
     total[3] += part[3] + dx * dx * between
     total[4] += part[4] + dy * dy * between
     total[5] += part[5] + dx * dy * between
@@ -135,14 +151,15 @@ def _correlations(runs, scores):  # type: ignore[no-untyped-def]
         total[:] = 0
         for run in range(runs.shape[0]):
             _merge(total, runs[run, plane])
-        xx, yy, xy = total[3:]
-        product = xx * yy
-        if SMALLEST < product < LARGEST:
-            r = xy / math.sqrt(product)
-        else:  # the root of the product is exact for equal images, but overflows
-            r = xy / math.sqrt(xx) / math.sqrt(yy)
+        xx, yy, xy = total[3:6]
+        # Powers of two, exact, keep the product from the ends of float64; its root is exact for
+        # equal images, where the product of two roots is not.
+        a, b = math.frexp(xx)[1] // 2, math.frexp(yy)[1] // 2
+        product = math.ldexp(xx, -2 * a) * math.ldexp(yy, -2 * b)
+        r = math.ldexp(math.ldexp(xy, -a), -b) / math.sqrt(product)
         r = -1.0 if r < -1 else 1.0 if r > 1 else r
         if (xx == 0 or yy == 0) and not math.isnan(xx + yy):
             r = 1.0 if xx == yy else 0.0
         scores[0, plane] = r
         scores[1, plane] = total[0]
+        scores[2, plane], scores[3, plane] = xx, yy

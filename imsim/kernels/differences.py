@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.blocks import BLOCK, count, floats, scratch
+from imsim.kernels.blocks import BLOCK, apart, count, difference, floats, scratch
 from imsim.kernels.jit import kernel
+from imsim.kernels.magnitudes import are_odd, difference_scaled, elements
+from imsim.kernels.magnitudes import unit as unit_of
 from imsim.kernels.planes import Planes, added
 from imsim.portable.differences import decibels, reconstruction_decibels
 from imsim.portable.pair import Local, Scores
@@ -22,29 +24,42 @@ threads were no faster than one at 4 million pixels of bytes, and nearly twice a
 
 def se(images: Images, mask: Array | None, reduction: str) -> Scores:
     """Sum, or mean, of the squared differences over the scored pixels and channels."""
-    squares, n = _pooled(images, mask)
+    squares, n, unit = _pooled(images, mask)
     if reduction == "mean":
         squares = squares / (n * images.x.shape[-3])
-    return Scores(squares, n, witness=squares)
+    return Scores(squares * unit * unit, n, witness=squares)
 
 
 def rmse(images: Images, mask: Array | None, normalize: str | None) -> Scores:
     """sqrt(mean((x - y)^2)), divided by L on request."""
-    mse, n, witness = se(images, mask, "mean")
-    root = np.sqrt(mse)
-    return Scores(root / images.data_range if normalize == "range" else root, n, witness)
+    squares, n, unit = _pooled(images, mask)
+    root = np.sqrt(squares / (n * images.x.shape[-3])) * unit
+    return Scores(root / images.data_range if normalize == "range" else root, n, witness=squares)
 
 
 def psnr(images: Images, mask: Array | None) -> Scores:
     """10 log10(L^2 / MSE)."""
-    mse, n, witness = se(images, mask, "mean")
-    return Scores(decibels(images.data_range**2, mse, np), n, witness)
+    squares, n, unit = _pooled(images, mask)
+    ratio = decibels(images.data_range**2, squares / (n * images.x.shape[-3]), np)
+    return Scores(ratio - 20 * np.log10(unit), n, witness=squares)
 
 
 def sre(images: Images, mask: Array | None) -> Scores:
     """10 log10(mean(x)^2 / MSE), per channel."""
     squares, n, total = _sums(images, mask, with_total=True)
-    return Scores(reconstruction_decibels(total / n, squares / n, np), n, witness=squares)
+    witness = squares + abs(total)
+    ratio = reconstruction_decibels(total / n, squares / n, np)
+    odd = (are_odd(squares, images) | are_odd(total * total, images)).any(axis=-1)
+    if odd.any():
+        for index, element, valid in elements(odd, images, mask, equal=False):
+            common = max(unit_of(element.x), unit_of(element.y))
+            scaled = element._replace(x=element.x / common)
+            difference, unit = difference_scaled(element)
+            _, _, total = _sums(scaled, valid, with_total=True)
+            squares, number, _ = _sums(difference, valid, with_total=False)
+            value = reconstruction_decibels(total / number, squares / number, np)
+            ratio[index] = value + np.where(squares > 0, 20 * np.log10(common / unit), 0)
+    return Scores(ratio, n, witness)
 
 
 def se_map(images: Images, mask: Array | None, reduction: str) -> Local:
@@ -64,12 +79,19 @@ def se_map(images: Images, mask: Array | None, reduction: str) -> Local:
     return Local(squares.reshape(*batch, 1, *planes.frame), mask, reach=(0, 0))
 
 
-def _pooled(images: Images, mask: Array | None) -> tuple[Array, Array]:
-    """Sum of the squared differences over pixels and channels, and the number of pixels."""
+def _pooled(images: Images, mask: Array | None) -> tuple[Array, Array, Array]:
+    """Sum of the squared differences over pixels and channels, number of pixels, unit of x - y."""
     squares, n, _ = _sums(images, mask, with_total=False)
     if squares.shape[-1] > 1:
         squares, n = squares.sum(axis=-1, keepdims=True), n[..., :1]
-    return squares, n
+    units = np.ones(())
+    odd = are_odd(squares, images)
+    if odd.any():
+        units = np.ones(squares.shape)
+        for index, element, valid in elements(odd, images, mask, equal=False):
+            difference, units[index] = difference_scaled(element)
+            squares[index] = _sums(difference, valid, with_total=False)[0].sum()
+    return squares, n, units
 
 
 def _sums(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Array, Array, Array]:
@@ -86,8 +108,11 @@ def _sums(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Arra
 def _squares(x, y, mask, out, with_total):  # type: ignore[no-untyped-def]
     room = scratch(x)
     for start in range(0, x.size, BLOCK):
-        p = floats(x[start : start + BLOCK], room[0])
-        q = floats(y[start : start + BLOCK], room[1])
+        x_block, y_block = x[start : start + BLOCK], y[start : start + BLOCK]
+        if with_total is None:
+            p, q = apart(x_block, y_block, room)
+        else:
+            p, q = floats(x_block, room[0]), floats(y_block, room[1])
         n = p.size
         if mask is not None:
             inside = mask[start : start + BLOCK]
@@ -163,5 +188,5 @@ def _add_squares(x, y, out, further):  # type: ignore[no-untyped-def]
     real = out.dtype.type
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
-            d = real(x[i, j]) - real(y[i, j])
+            d = difference(x[i, j], y[i, j], real)
             out[i, j] = out[i, j] + d * d if further else d * d

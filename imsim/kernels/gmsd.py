@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
+from imsim.kernels.far_gradients import far_gradients, pixel
 from imsim.kernels.jit import exact, inline, kernel
 from imsim.kernels.planes import Planes
 from imsim.metrics.gmsd import REACH, C
 from imsim.portable import similarity as formulas
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
-from imsim.validation import Images, check_size
+from imsim.validation import LARGEST, Images, check_size
 from imsim.workers import parallel
 
 ROWS = 64
@@ -20,16 +22,22 @@ ROWS = 64
 GAIN = 4 * 3
 """The kernel leaves out to divide by 4, in the mean of a cell, and by 3, in Prewitt's operator."""
 
-SUMS = 4
-"""Number of cells, their mean, squares about it; and 0, or NaN if a pixel inside is not finite."""
+SUMS = 5
+"""Number of cells, their mean, squares about it; 0, or NaN if a pixel inside is not finite; and
+the largest magnitude of a cell."""
+FAR = 16
+"""Data ranges up to which cells, sums of four pixels, may be formed before differences:
+what rounding makes of a difference is then less than 3e-6 of the constant's root in float32."""
+SINGLE = 1e12
+"""Largest data range, and inverse of the smallest, whose square float32 holds."""
 
 _similarity = inline(formulas.similarity)
 
 
 def gmsd(images: Images, mask: Array | None) -> Scores:
     """Standard deviation, with n - 1, of the gradient similarity."""
-    planes, constant, cells = _prepare(images, mask)
-    strips = planes.strips(_strip, SUMS, constant, None, None, positions=cells[0], rows=ROWS)
+    planes, constants, cells = _prepare(images, mask)
+    strips = planes.strips(_strip, SUMS, *constants, None, None, positions=cells[0], rows=ROWS)
     scores = np.empty((2, *planes.shape))
     _deviations(strips.reshape(len(strips), -1, SUMS), scores.reshape(2, -1))
     return Scores(scores[0], scores[1], witness=scores[0])
@@ -37,7 +45,7 @@ def gmsd(images: Images, mask: Array | None) -> Scores:
 
 def gmsd_map(images: Images, mask: Array | None) -> Local:
     """Gradient similarity of each cell."""
-    planes, constant, cells = _prepare(images, mask)
+    planes, (span, near), cells = _prepare(images, mask)
     values = np.empty((planes.count, *cells), images.dtype)
     valid = np.empty(values.shape, np.bool_)
     strips = -(-cells[0] // ROWS)
@@ -46,8 +54,9 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
         plane, strip = divmod(i, strips)
         start = strip * ROWS
         stop = min(start + ROWS, cells[0])
+        x, y, inside = planes[plane]
         sums = np.zeros(SUMS)
-        _strip(*planes[plane], start, stop, sums, constant, values[plane], valid[plane])
+        _strip(x, y, inside, start, stop, sums, span, near, values[plane], valid[plane])
 
     parallel(task, planes.count * strips, planes.count * math.prod(planes.frame))
     shape = (*planes.shape, *cells)
@@ -55,21 +64,54 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
     return Local(values.reshape(shape), found, step=2, reach=REACH)
 
 
-def _prepare(images: Images, mask: Array | None) -> tuple[Planes, np.floating, tuple[int, int]]:
-    """Return the planes, the constant of the formula, and the number of cells."""
+def _prepare(images: Images, mask: Array | None) -> tuple[Planes, Any, tuple[int, int]]:
+    """Return the planes, the constants of `_strip`, and the number of cells."""
     if max(images.frame) < 3:
         check_size("gmsd", images.x, 3)
+    span = images.data_range
+    near = None
+    if images.dtype == np.float64 or 1 / SINGLE < span < SINGLE:
+        near = np.dtype(images.dtype).type(C * (GAIN * span) ** 2)
     height, width = images.frame
-    constant = np.dtype(images.dtype).type(C * (GAIN * images.data_range) ** 2)
-    return Planes(images, mask), constant, (-(-height // 2), -(-width // 2))
+    return Planes(images, mask), (span, near), (-(-height // 2), -(-width // 2))
+
+
+def _strip(
+    x: Array,
+    y: Array,
+    mask: Array | None,
+    start: int,
+    stop: int,
+    out: Array,
+    span: float,
+    near: np.floating | None,
+    values: Array | None,
+    valid: Array | None,
+) -> None:
+    """Moments of the similarity in rows of cells, or the similarity itself.
+
+    The constant of the formula, `near`, is None where its dtype does not hold it.
+    """
+    if near is not None:
+        # The last rows of cells of both images, in a frame of 0.
+        cells = np.zeros((2, 3, (x.shape[1] + 1) // 2 + 2), near.dtype)
+        bits = cells.view(np.int32) if cells.itemsize == 4 else None
+        _near_strip(x, y, mask, start, stop, out, near, cells, bits, values, valid)
+        if out[4] <= FAR * span:  # not so if it is NaN
+            return
+    scale = 1.0
+    if not out[4] < LARGEST:
+        scale = 2.0 ** -math.frexp(min(out[4], LARGEST**3))[1]
+    far = np.float64(max(C * (GAIN * span * scale) ** 2, np.finfo(np.float64).tiny))
+    out[:] = 0
+    _far_strip(x, y, mask, start, stop, out, far, scale, values, valid)
 
 
 @kernel
-def _strip(x, y, mask, start, stop, out, constant, values, valid):  # type: ignore[no-untyped-def]
-    """Moments of the similarity in rows of cells, or the similarity itself; 3 rows at a time."""
+def _near_strip(x, y, mask, start, stop, out, constant, cells, bits, values, valid):  # type: ignore[no-untyped-def]
+    """Go through rows of cells, 3 at a time."""
     rows, columns = (x.shape[0] + 1) // 2, (x.shape[1] + 1) // 2
-    real = type(constant)
-    cells = np.zeros((2, 3, columns + 2), real)  # the last rows of both images, in a frame of 0
+    real = cells.dtype.type
     inside = np.ones((3, columns + 2), np.uint8)
     line, line_inside = np.zeros(2 * columns, real), np.ones(2 * columns, np.uint8)
     found, scored = np.empty(columns, real), np.ones(columns, np.uint8)
@@ -78,6 +120,11 @@ def _strip(x, y, mask, start, stop, out, constant, values, valid):  # type: igno
         if 0 <= r < rows:
             _cell_row(x, mask, r, line, p)
             _cell_row(y, mask, r, line, q)
+            if bits is None:  # in float64 ten times as much is no harm
+                size = max(_mean(p), _mean(q))
+            else:
+                size = max(_largest(p, bits[0, r % 3]), _largest(q, bits[1, r % 3]))
+            out[4] = size if size > out[4] else out[4]
             if mask is not None:
                 _inside_row(mask, r, line_inside, use)
                 out[3] += _zero_unless_nan(p) + _zero_unless_nan(q)
@@ -100,12 +147,34 @@ def _strip(x, y, mask, start, stop, out, constant, values, valid):  # type: igno
             valid[r - 1] = scored
 
 
-@kernel
-def _pixel(image, mask, i, j, real):  # type: ignore[no-untyped-def]
-    if mask is None:
-        return real(image[i, j])
-    v = real(image[i, j])
-    return v if mask[i, j] else real(0)
+@exact
+def _far_strip(x, y, mask, start, stop, out, constant, scale, values, valid):  # type: ignore[no-untyped-def]
+    """Go through rows of cells of pixels far from 0, which are subtracted before they are added."""
+    columns = (x.shape[1] + 1) // 2
+    lines = np.zeros((6, 2 * columns + 4))  # the pixels of three rows of cells, in a frame of 0
+    line_inside, inside = np.ones(2 * columns, np.uint8), np.ones((3, columns + 2), np.uint8)
+    p, q = np.empty(columns), np.empty(columns)
+    found, scored = np.empty(columns), np.ones(columns, np.uint8)
+    for r in range(start, stop):
+        far_gradients(x, mask, r, scale, lines, p)
+        out[3] += _zero_unless_nan(lines[2]) + _zero_unless_nan(lines[3])
+        far_gradients(y, mask, r, scale, lines, q)
+        out[3] += _zero_unless_nan(lines[2]) + _zero_unless_nan(lines[3])
+        for j in range(columns):
+            s = _similarity(p[j], q[j], constant)
+            found[j] = 1.0 if s > 1 else s
+        if mask is not None:
+            for k in range(3):
+                if 0 <= 2 * (r + k - 1) < x.shape[0]:
+                    _inside_row(mask, r + k - 1, line_inside, inside[k])
+                else:
+                    inside[k] = 1
+            _eroded_row(inside[0], inside[1], inside[2], scored)
+        if values is None:
+            _add_row(found, scored, out)
+        else:
+            values[r] = found
+            valid[r] = scored
 
 
 @kernel
@@ -113,12 +182,39 @@ def _cell_row(image, mask, r, line, cells):  # type: ignore[no-untyped-def]
     """Sum the 2x2 pixels of each cell; 0 beyond the frame."""
     real = cells.dtype.type
     for j in range(image.shape[1]):
-        line[j] = _pixel(image, mask, 2 * r, j, real)
+        line[j] = pixel(image, mask, 2 * r, j, real)
     if 2 * r + 1 < image.shape[0]:
         for j in range(image.shape[1]):
-            line[j] += _pixel(image, mask, 2 * r + 1, j, real)
+            line[j] += pixel(image, mask, 2 * r + 1, j, real)
     for j in range(cells.size - 2):
         cells[j + 1] = line[2 * j] + line[2 * j + 1]
+
+
+@kernel
+def _largest(cells, bits):  # type: ignore[no-untyped-def]
+    """Largest magnitude in a row of cells, which begins with a 0; overwritten, and then restored.
+
+    The bits of floats without their sign, as integers, have the order of the floats; and unlike
+    floats, of which one may be NaN, the CPU compares many of them at a time.
+    """
+    whole = bits.dtype.type
+    positive, most = whole(np.iinfo(bits.dtype).max), whole(0)
+    for j in range(bits.size):
+        size = whole(bits[j] & positive)
+        most = size if size > most else most
+    bits[0] = most
+    largest = np.float64(cells[0])
+    bits[0] = 0
+    return largest
+
+
+@kernel
+def _mean(cells):  # type: ignore[no-untyped-def]
+    """Mean magnitude in a row of cells in a frame of 0."""
+    total = 0.0
+    for j in range(cells.size):
+        total += abs(cells[j])
+    return total / (cells.size - 2)
 
 
 @kernel
@@ -144,8 +240,10 @@ def _eroded_row(up, here, down, scored):  # type: ignore[no-untyped-def]
 @exact  # without fused multiplication: 1 where both are equal, the same when they are swapped
 def _similarity_row(a, b, c, d, e, f, constant, found):  # type: ignore[no-untyped-def]
     """Similarity of the gradients in the middle of three rows a, b, c and d, e, f."""
+    one = found.dtype.type(1)
     for j in range(found.size):
-        found[j] = _similarity(_gradient(a, b, c, j), _gradient(d, e, f, j), constant)
+        s = _similarity(_gradient(a, b, c, j), _gradient(d, e, f, j), constant)
+        found[j] = one if s > one else s
 
 
 @inline
@@ -202,7 +300,7 @@ def _deviations(strips, scores):  # type: ignore[no-untyped-def]
     for plane in range(strips.shape[1]):
         total = np.zeros(4)
         for strip in range(strips.shape[0]):
-            n, mean, squares, rest = strips[strip, plane]
+            n, mean, squares, rest, _ = strips[strip, plane]
             _merge(total, n, mean, squares)
             total[3] += rest
         n = total[0]

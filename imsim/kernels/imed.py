@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from imsim.kernels.blocks import count
+from imsim.kernels.blocks import count, difference
 from imsim.kernels.jit import kernel
+from imsim.kernels.magnitudes import are_odd, difference_scaled, elements
 from imsim.kernels.planes import Planes
 from imsim.metrics.imed import reach
 from imsim.portable.pair import Local, Scores
@@ -21,6 +22,10 @@ HEIGHT = 32
 """Rows of a tile, at least."""
 ROWS = 128
 """Rows of a strip, at least."""
+CANCELLED = 0.02
+"""Part of the squares below which a quadratic form is computed in float64."""
+SMALL = 1e-20
+"""Sum of squares below which float32 loses some."""
 STEP = 3
 """Taps that a pass over a row takes at once."""
 REACH = {np.dtype(np.float32): 6.0, np.dtype(np.float64): 9.0}
@@ -29,16 +34,31 @@ REACH = {np.dtype(np.float32): 6.0, np.dtype(np.float64): 9.0}
 
 def imed(images: Images, mask: Array | None, sigma: float, normalize: str | None) -> Scores:
     """sqrt(d' G d), pooled over channels."""
+    squared, n, energy = _forms(images, mask, sigma)
+    units = np.ones(squared.shape)
+    odd = are_odd(squared, images)
+    if images.dtype == np.float32:
+        # What rounding makes of the form is a part of the squares, which nearly cancel here.
+        odd |= ~((squared > CANCELLED * energy) & (squared > SMALL))
+    if odd.any():
+        for index, element, valid in elements(odd, images, mask, equal=False):
+            difference, units[index] = difference_scaled(element)
+            squared[index] = _forms(difference, valid, sigma)[0]
+    if normalize == "rms":
+        squared = squared / (n * images.x.shape[-3])
+    return Scores(np.sqrt(squared) * units, n, witness=energy)
+
+
+def _forms(images: Images, mask: Array | None, sigma: float) -> tuple[Array, Array, Array]:
+    """Quadratic forms pooled over channels, numbers of pixels, and sums of squares."""
     planes = Planes(images, mask)
     taps = _taps(images, sigma)
     rows = max(ROWS, 2 * len(taps))
-    sums = planes.strip_sums(_quadratic_form, 2, taps, rows=rows)
-    form, n = sums[..., 0].sum(axis=-1, keepdims=True), sums[..., :1, 1]
+    sums = planes.strip_sums(_quadratic_form, 3, taps, rows=rows)
+    squared, n = sums[..., 0].sum(axis=-1, keepdims=True), sums[..., :1, 1]
     # G is positive definite, yet for a large sigma its smallest eigenvalues are below rounding.
-    squared = np.where(form < 0, 0.0, form)
-    if normalize == "rms":
-        squared = squared / (n * planes.shape[-1])
-    return Scores(np.sqrt(squared), n, witness=form)
+    squared = np.where(squared < 0, 0.0, squared)
+    return squared, n, sums[..., 2].sum(axis=-1, keepdims=True)
 
 
 def imed_map(images: Images, mask: Array | None, sigma: float) -> Local:
@@ -103,6 +123,7 @@ def _quadratic_form(x, y, mask, start, stop, out, taps):  # type: ignore[no-unty
                     for j in range(width):
                         ahead[j] += s * p[j] + t * q[j] + u * r[j]
                 out[0] += 2 * _dot(blurred, ahead)
+                out[2] += _dot(row, row)
     for i in range(start, stop):
         out[1] += x.shape[1] if mask is None else count(mask[i].view(np.uint8))
 
@@ -146,11 +167,11 @@ def _load(x, y, mask, top, left, radius, tile):  # type: ignore[no-untyped-def]
             row = tile[i, shift:]
             if mask is None:
                 for j in range(p.size):
-                    row[j] = real(p[j]) - real(q[j])
+                    row[j] = difference(p[j], q[j], real)
             else:
                 inside = mask[top + i, first:last]
                 for j in range(p.size):
-                    d = real(p[j]) - real(q[j])
+                    d = difference(p[j], q[j], real)
                     row[j] = d if inside[j] else real(0)
 
 

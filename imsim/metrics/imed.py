@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 from imsim import engine
-from imsim.portable.arrays import channel_sum, count, pad, total
+from imsim.portable.arrays import channel_sum, count, pad, total, widen
+from imsim.portable.magnitude import magnitude
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.windows import correlate
 from imsim.registry import metric
@@ -37,7 +39,7 @@ def reach(sigma: float, image: Array) -> int:
 
 def contributions(pair: Pair, sigma: float) -> Local:
     """D (g * d) per pixel, whose sum is the squared distance d' G d; d = 0 outside the mask."""
-    difference = pair.x - pair.y
+    difference = widen(pair.x) - widen(pair.y)
     radius = reach(sigma, pair.x)
     return Local(difference * gaussian_blur(difference, sigma), pair.mask, reach=(radius, radius))
 
@@ -45,14 +47,19 @@ def contributions(pair: Pair, sigma: float) -> Local:
 def image_euclidean_distance(pair: Pair, sigma: float, normalize: str | None) -> Scores:
     """sqrt(d' G d), pooled over channels."""
     xp = pair.xp
-    local = contributions(pair, sigma)
+    x, y = widen(pair.x), widen(pair.y)
+    common = magnitude(x, y)
+    difference = x / common - y / common
+    unit = magnitude(difference)
+    difference = difference / unit
+    local = contributions(replace(pair, x=difference, y=xp.zeros_like(difference)), sigma)
     n = count(local.values, pair.mask)
     squared = channel_sum(total(local.values))
     # G is positive definite, yet for a large sigma its smallest eigenvalues are below rounding.
     squared = xp.where(squared < 0, xp.zeros_like(squared), squared)
     if normalize == "rms":
         squared = squared / (n * local.values.shape[-3])
-    return Scores(xp.sqrt(squared), n)
+    return Scores(xp.sqrt(squared) * (common * unit)[..., 0, 0], n)
 
 
 def contribution_map(pair: Pair, sigma: float) -> Local:
@@ -124,6 +131,7 @@ def imed_map(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        of_differences=True,
         sigma=sigma,
     )
 
@@ -218,6 +226,7 @@ def imed(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        of_differences=True,
         sigma=sigma,
         normalize=normalize,
     )

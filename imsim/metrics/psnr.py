@@ -11,8 +11,9 @@ from imsim.typing import ImageLike, MaskLike, Score
 
 def peak_signal_to_noise_ratio(pair: Pair) -> Scores:
     """10 log10(L^2 / MSE)."""
-    mse, n = mean_squared_error(pair)
-    return Scores(decibels(pair.data_range**2, mse, pair.xp), n)
+    mse, n, unit = mean_squared_error(pair)
+    ratio = decibels(pair.data_range**2, mse, pair.xp)
+    return Scores(ratio - 20 * pair.xp.log10(unit), n)
 
 
 @metric(
@@ -91,5 +92,6 @@ def psnr(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        of_differences=True,
         needs_data_range=True,
     )

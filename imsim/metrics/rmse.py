@@ -14,8 +14,8 @@ from imsim.validation import check_choice
 
 def root_mean_squared_error(pair: Pair, normalize: str | None) -> Scores:
     """sqrt(mean((x - y)^2)), divided by L on request."""
-    mse, n = mean_squared_error(pair)
-    rmse = pair.xp.sqrt(mse)
+    mse, n, unit = mean_squared_error(pair)
+    rmse = pair.xp.sqrt(mse) * unit
     return Scores(rmse / pair.data_range if normalize == "range" else rmse, n)
 
 
@@ -97,6 +97,7 @@ def rmse(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        of_differences=True,
         needs_data_range=normalize == "range",
         normalize=normalize,
     )

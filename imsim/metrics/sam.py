@@ -8,6 +8,7 @@ from typing import Literal
 from imsim import engine
 from imsim.errors import OptionError
 from imsim.portable.arrays import array_namespace, both, channel_sum, count, keep, total, widen
+from imsim.portable.magnitude import magnitude
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
@@ -23,6 +24,7 @@ def image_angle(pair: Pair, degrees: bool) -> Scores:
     """Angle between the two images, each as one vector; pi / 2 if only one of them is 0."""
     xp = pair.xp
     x, y = widen(pair.x), widen(pair.y)
+    x, y = x / magnitude(x), y / magnitude(y)
 
     def norm(v: Array) -> Array:
         return xp.sqrt(channel_sum(total(v * v, pair.mask)))
@@ -39,7 +41,7 @@ def image_angle(pair: Pair, degrees: bool) -> Scores:
 def spectral_angle(pair: Pair, degrees: bool) -> Local:
     """Angle between the channel vectors of each pixel; pi / 2 if only one of them is 0."""
     xp = pair.xp
-    x, y = widen(pair.x), widen(pair.y)
+    x, y = (v / magnitude(v, axis=-3) for v in (widen(pair.x), widen(pair.y)))
 
     def norm(v: Array) -> Array:
         return xp.sqrt(xp.sum(v * v, axis=-3, keepdims=True))

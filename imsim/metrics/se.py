@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from imsim import engine
-from imsim.portable.arrays import channel_sum, total
-from imsim.portable.differences import mean_squared_error, squared_difference
+from imsim.portable.arrays import channel_sum, count, total, widen
+from imsim.portable.differences import squared_difference
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
@@ -15,15 +15,18 @@ from imsim.validation import check_choice
 
 def squared_error(pair: Pair, reduction: str) -> Scores:
     """Sum, or mean, of the squared differences over the scored pixels and channels."""
-    mse, n = mean_squared_error(pair)
+    squares, unit = squared_difference(pair)
+    n = count(squares, pair.mask)
+    found = channel_sum(total(squares, pair.mask))
     if reduction == "mean":
-        return Scores(mse, n)
-    return Scores(channel_sum(total(squared_difference(pair), pair.mask)), n)
+        found = found / (n * squares.shape[-3])
+    return Scores(found * unit * unit, n)
 
 
 def squared_error_map(pair: Pair, reduction: str) -> Local:
     """Squared difference per pixel, summed (or averaged) over channels."""
-    squares = squared_difference(pair)
+    difference = widen(pair.x) - widen(pair.y)
+    squares = difference * difference
     if reduction == "mean":
         return Local(squares, pair.mask, reach=(0, 0))
     return Local(pair.xp.sum(squares, axis=-3, keepdims=True), pair.mask, reach=(0, 0))
@@ -92,6 +95,7 @@ def se_map(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        of_differences=True,
         reduction=reduction,
     )
 
@@ -175,5 +179,6 @@ def se(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        of_differences=True,
         reduction=reduction,
     )

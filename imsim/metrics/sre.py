@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from imsim import engine
-from imsim.portable.arrays import count, mean
+from imsim.portable.arrays import count, keep, mean, widen
 from imsim.portable.differences import reconstruction_decibels, squared_difference
+from imsim.portable.magnitude import magnitude
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import metric
 from imsim.typing import ImageLike, MaskLike, Score
@@ -12,10 +13,13 @@ from imsim.typing import ImageLike, MaskLike, Score
 
 def signal_to_reconstruction_error(pair: Pair) -> Scores:
     """10 log10(mean(x)^2 / MSE), per channel."""
-    squares = squared_difference(pair)
+    squares, unit = squared_difference(pair)
     mse = mean(squares, pair.mask)
-    ratio = reconstruction_decibels(mean(pair.x, pair.mask), mse, pair.xp)
-    return Scores(ratio, count(squares, pair.mask))
+    x = widen(pair.x)
+    unit_x = magnitude(x)
+    ratio = reconstruction_decibels(mean(x / unit_x, pair.mask), mse, pair.xp)
+    units = 20 * pair.xp.log10(unit_x[..., 0, 0] / unit)
+    return Scores(ratio + keep(mse > 0, units, 0.0), count(squares, pair.mask))
 
 
 @metric(
@@ -41,7 +45,9 @@ def sre(
 
     with the mean :math:`\mu_x` of the reference `a`: the peak of the PSNR gives way to the
     mean brightness. Identical images score +inf, also when both are black; a reference of
-    mean 0 with any other image scores -inf. It is the one metric that is not symmetric.
+    mean 0 with any other image scores -inf. The mean of channels of which one is identical and
+    another has the mean 0 is NaN: infinity less infinity has no value. It is
+    the one metric that is not symmetric.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from imsim import engine
 from imsim.portable.arrays import array_namespace, as_image, count, keep, mean, spread, total, widen
+from imsim.portable.magnitude import magnitude
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.windows import is_flat, local_covariance, local_moments, support, uniform
 from imsim.registry import metric
@@ -33,8 +34,11 @@ def correlation(
 def global_correlation(pair: Pair) -> Scores:
     """Pearson's correlation of the scored pixels."""
     x, y = widen(pair.x), widen(pair.y)
+    unit_x, unit_y = magnitude(x), magnitude(y)  # so that no sum overflows
+    x, y = x / unit_x, y / unit_y
     dx = keep(pair.mask, x - as_image(mean(x, pair.mask), x))
     dy = keep(pair.mask, y - as_image(mean(y, pair.mask), y))
+    dx, dy = dx / magnitude(dx), dy / magnitude(dy)
     r = correlation(
         total(dx * dy),
         total(dx * dx),

@@ -2,25 +2,69 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
+from typing import Any, NamedTuple
 
-from imsim.portable.arrays import channel_sum, count, total
+from imsim.portable.arrays import array_namespace, channel_sum, constant, count, total, widen
+from imsim.portable.magnitude import magnitude
 from imsim.portable.pair import Pair
 from imsim.typing import Array
 
 
-def squared_difference(pair: Pair) -> Array:
+def long_integers(image: Array, dtype: Any) -> bool:
+    """Whether an image holds integers of more digits than the arithmetic has."""
+    xp = array_namespace(image)
+    if not xp.isdtype(image.dtype, "integral"):
+        return False
+    return bool(xp.iinfo(image.dtype).bits > _digits(dtype, xp))
+
+
+def exact_difference(x: Array, y: Array, dtype: Any) -> Array:
+    """Return x - y, rounded once, also where no float holds the integers x and y themselves."""
+
+    def parts(image: Array) -> tuple[Array, Array | float]:
+        xp = array_namespace(image)
+        if not long_integers(image, dtype):
+            return xp.astype(image, dtype), 0.0
+        spare = xp.iinfo(image.dtype).bits - _digits(dtype, xp)
+        low = xp.bitwise_and(image, constant(2**spare - 1, image))
+        return xp.astype(image - low, dtype), xp.astype(low, dtype)
+
+    (high_x, low_x), (high_y, low_y) = parts(x), parts(y)
+    return (high_x - high_y) + (low_x - low_y)
+
+
+def _digits(dtype: Any, xp: ModuleType) -> int:
+    """Binary digits of a float."""
+    return 1 - round(math.log2(xp.finfo(dtype).eps))
+
+
+class Squares(NamedTuple):
+    """Squared differences, in a unit in which they are numbers."""
+
+    values: Array
+    """(x - y)^2 / unit^2 for every pixel and channel."""
+    unit: Array
+    """A power of two, 1 for ordinary images; shape (*batch, 1)."""
+
+
+def squared_difference(pair: Pair) -> Squares:
     """(x - y)^2 for every pixel and channel."""
-    difference = pair.x - pair.y
-    return difference * difference
+    x, y = widen(pair.x), widen(pair.y)
+    common = magnitude(x, y)
+    difference = x / common - y / common
+    unit = magnitude(difference)
+    difference = difference / unit
+    return Squares(difference * difference, (common * unit)[..., 0, 0])
 
 
-def mean_squared_error(pair: Pair) -> tuple[Array, Array]:
-    """Mean of (x - y)^2 over the scored pixels and all channels, and their number."""
-    squares = squared_difference(pair)
+def mean_squared_error(pair: Pair) -> tuple[Array, Array, Array]:
+    """Mean of (x - y)^2 over the scored pixels and all channels; their number; and the unit."""
+    squares, unit = squared_difference(pair)
     n = count(squares, pair.mask)
     channels = squares.shape[-3]
-    return channel_sum(total(squares, pair.mask)) / (n * channels), n
+    return channel_sum(total(squares, pair.mask)) / (n * channels), n, unit
 
 
 def decibels(signal: Array | float, mse: Array, xp: ModuleType) -> Array:

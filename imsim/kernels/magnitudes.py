@@ -1,0 +1,64 @@
+"""Images so bright or so dark that sums of their squares leave float64: scaled, one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from imsim.typing import Array
+from imsim.validation import LARGEST, SMALLEST, Images, broadcast
+
+
+def are_odd(sums: Array, images: Images) -> Array:
+    """Whether sums of squares may have lost something to an overflow or underflow."""
+    if images.dtype == np.float32:  # whose squares are far from the ends of float64
+        return ~np.isfinite(sums)
+    return ~((sums > SMALLEST**2) & (sums < LARGEST**2))
+
+
+def elements(
+    odd: Array, images: Images, mask: Array | None, *, equal: bool = True
+) -> Iterator[tuple[tuple[int, ...], Images, Array | None]]:
+    """Yield the place of the odd elements of a batch, their images in float64, and their masks.
+
+    Leave out those that are not finite; and those that are `equal`, on request.
+    """
+    if images.x.dtype.kind != "f" and images.y.dtype.kind != "f":
+        return
+    batch = broadcast(images.batch_shape, () if mask is None else mask.shape[:-3])
+
+    def pick(image: Array, index: tuple[int, ...]) -> Array:
+        return np.asarray(np.broadcast_to(image, (*batch, *image.shape[-3:]))[index])
+
+    for place in np.argwhere(odd.reshape(batch)):
+        index = tuple(place.tolist())
+        valid = None if mask is None else pick(mask, index)
+        x, y = pick(images.x, index), pick(images.y, index)
+        if not equal and np.array_equal(x, y):
+            continue
+        x, y = (v.astype(np.float64) for v in (x, y))
+        if valid is not None:
+            x, y = np.where(valid, x, 0), np.where(valid, y, 0)
+        if np.isfinite(x).all() and np.isfinite(y).all():
+            yield index, images._replace(x=x, y=y, dtype=np.float64), valid
+
+
+def each_scaled(images: Images) -> Images:
+    """Bring each image to magnitudes below 1."""
+    return images._replace(x=images.x / unit(images.x), y=images.y / unit(images.y))
+
+
+def difference_scaled(images: Images) -> tuple[Images, float]:
+    """Replace images by their difference, in a unit that is returned, and zeros."""
+    common = max(unit(images.x), unit(images.y))
+    d = images.x / common - images.y / common
+    own = unit(d)
+    return images._replace(x=d / own, y=np.zeros_like(d)), common * own
+
+
+def unit(image: Array) -> float:
+    """Power of two near the largest magnitude; 1 if all are 0."""
+    largest = float(abs(image).max())
+    return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest > 0 else 1.0

@@ -1,0 +1,124 @@
+"""Pixelwise metrics against sums without rounding: distant parts, extreme magnitudes, equal images.
+
+What float64 makes of them is a few roundings, of which a sum averages; float32 images are as they
+are, and what is computed in float32 from their differences is within 2e-6, in maps 2e-5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import exact_pixelwise as exact
+import numpy as np
+import pytest
+from distant import KINDS, distant_pair
+
+import imsim
+
+NAMES = ("se", "rmse", "psnr", "sre", "imed", "zncc", "sam", "gmsd")
+BOUNDED = ("zncc", "sam", "gmsd")
+SCORE = {np.float32: 2e-6, np.float64: 1e-11}
+MAP = {np.float32: 2e-5, np.float64: 1e-11}
+
+
+@pytest.fixture(params=["auto", "portable"], autouse=True)
+def each_engine(request: pytest.FixtureRequest) -> Any:
+    """Compute by kernels and by formulas."""
+    imsim.set_engine(request.param)
+    yield
+    imsim.set_engine("auto")
+
+
+def check_scores(x: np.ndarray, y: np.ndarray, data_range: float) -> None:
+    """Compare all scores with what they are."""
+    close = SCORE[x.dtype.type]
+    ranged = ("psnr", "gmsd")
+    for name in NAMES:
+        function = exact.angle if name == "sam" else getattr(exact, name)
+        want = float_of(function(x, y, data_range) if name in ranged else function(x, y))
+        got = getattr(imsim, name)(x, y, data_range=data_range)
+        if name in BOUNDED:
+            assert got == pytest.approx(want, rel=0, abs=close), name
+            low, high = imsim.METRICS[name].bounds
+            assert low <= got <= high
+        else:
+            # Below the least normal number float64 has fewer digits.
+            assert got == pytest.approx(want, rel=close, abs=1e-300), name
+
+
+def float_of(value: Any) -> float:
+    return value if isinstance(value, float) else exact.real(value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("kind", KINDS)
+def test_distant_parts(rng: Any, kind: str, dtype: Any) -> None:
+    for distance in (1e2, 1e6):
+        x, y = distant_pair(kind, rng, (11, 14), distance=distance, dtype=dtype)
+        check_scores(x, y, 2.0)
+        close = MAP[dtype]
+        cells = np.kron(exact.gmsd_map(x, y, 2.0), np.ones((2, 2)))[:11]
+        got = imsim.gmsd_map(x, y, data_range=2.0)
+        np.testing.assert_allclose(got, cells, rtol=0, atol=close)
+        assert got.max() <= 1
+        form, size = (v.astype(float) for v in exact.imed_map(x, y))
+        # Where neighbours make up for a pixel, the sum of magnitudes is what rounding knows. In
+        # float32 the Gaussian ends at 6 sigma, where it is 2e-8 of what it is in the middle.
+        tail = 2e-8 * abs(form).max() if dtype == np.float32 else 0
+        assert (abs(imsim.imed_map(x, y) - form) <= close * size + tail).all()
+        spectra = [np.stack([v, v[::-1], v[:, ::-1]]) for v in (x, y)]
+        want = exact.angles(*(np.moveaxis(v, 0, -1) for v in spectra))
+        got = imsim.sam_map(*spectra, channel_axis=0)
+        np.testing.assert_allclose(got, want, rtol=0, atol=close)
+        score = imsim.sam(*spectra, channel_axis=0)
+        assert score == pytest.approx(np.nanmean(want), abs=SCORE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+def test_extreme_magnitudes(rng: Any, dtype: Any) -> None:
+    powers = (
+        (-310, -200, -160, -60, 60, 150, 200, 300) if dtype == np.float64 else (-40, -20, 20, 37)
+    )
+    for power in powers:
+        x, y = (rng.normal(1, 1, (2, 9, 10)) * 10.0**power).astype(dtype)
+        check_scores(x, x + y, 1.0)
+        close = MAP[dtype]
+        spectra = [np.stack([v, v[::-1]], -1) for v in (x, y)]
+        angles = imsim.sam_map(*spectra, channel_axis=-1)
+        np.testing.assert_allclose(angles, exact.angles(*spectra), rtol=0, atol=close)
+        for p, q in ((x, x), (y, y)):
+            assert imsim.zncc(p, q) == 1
+            assert imsim.rmse(p, q) == imsim.sam(p, q) == imsim.gmsd(p, q, data_range=1) == 0
+            assert imsim.sre(p, q) == np.inf
+        assert imsim.zncc(x, y) == imsim.zncc(y, x)
+        batch = np.stack([x, np.ones_like(x), x]), np.stack([y, np.ones_like(x), x])
+        for name in NAMES:
+            function = imsim.METRICS[name].function
+            each = [function(*pair, data_range=1.0) for pair in zip(*batch, strict=True)]
+            np.testing.assert_array_equal(function(*batch, data_range=1.0), each)
+
+
+def test_one_pixel_decides(rng: Any) -> None:
+    """A mask keeps what is huge outside from deciding the scale."""
+    x, y = rng.normal(1, 1, (2, 9, 10)) * 1e-170
+    mask = np.ones(x.shape, bool)
+    mask[3, 4] = False
+    p, q = np.where(mask, x, 1e200), np.where(mask, y, np.nan)
+    for name in NAMES:
+        function = imsim.METRICS[name].function
+        assert function(p, q, mask=mask, data_range=1) == function(x, y, mask=mask, data_range=1)
+
+
+def test_alternating_differences(rng: Any) -> None:
+    """Their squares nearly cancel in the quadratic form of IMED, of which float32 sees little."""
+    x = np.zeros((16, 18))
+    y = (np.indices(x.shape).sum(axis=0) % 2 * 2 - 1) * rng.uniform(0.99, 1.01, x.shape)
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    assert imsim.imed(x, y) == pytest.approx(exact.imed(x, y), rel=2e-6)
+
+
+def test_trend_far_from_zero(rng: Any) -> None:
+    """Means of blocks keep the digits of their differences."""
+    t = np.linspace(0, 1, 20_000).reshape(40, -1)
+    x, y = (1e6 + f + rng.normal(0, 0.2, t.shape) for f in (t, t**2))
+    assert imsim.zncc(x, y) == pytest.approx(exact.zncc(x, y), abs=1e-13)
