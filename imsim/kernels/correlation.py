@@ -28,8 +28,9 @@ def zncc(
     if window_size is not None:
         return mean_local_correlation(images, mask, window_size, min_coverage)
     r, n, xx, yy = _whole(images, mask)
-    odd = (are_odd(xx, images) | are_odd(yy, images)).any(axis=-1)
+    odd = are_odd(xx, images) | are_odd(yy, images)
     if odd.any():
+        odd = odd.any(axis=-1)
         for index, element, valid in elements(odd, images, mask):
             r[index] = _whole(each_scaled(element), valid)[0]
     return Scores(r, n, witness=xx + yy)

@@ -49,8 +49,9 @@ def sre(images: Images, mask: Array | None) -> Scores:
     squares, n, total = _sums(images, mask, with_total=True)
     witness = squares + abs(total)
     ratio = reconstruction_decibels(total / n, squares / n, np)
-    odd = (are_odd(squares, images) | are_odd(total * total, images)).any(axis=-1)
+    odd = are_odd(squares, images) | are_odd(total * total, images)
     if odd.any():
+        odd = odd.any(axis=-1)
         for index, element, valid in elements(odd, images, mask, equal=False):
             common = max(unit_of(element.x), unit_of(element.y))
             scaled = element._replace(x=element.x / common)

@@ -39,7 +39,7 @@ def imed(images: Images, mask: Array | None, sigma: float, normalize: str | None
     odd = are_odd(squared, images)
     if images.dtype == np.float32:
         # What rounding makes of the form is a part of the squares, which nearly cancel here.
-        odd |= ~((squared > CANCELLED * energy) & (squared > SMALL))
+        odd = odd | ~((squared > CANCELLED * energy) & (squared > SMALL))
     if odd.any():
         for index, element, valid in elements(odd, images, mask, equal=False):
             difference, units[index] = difference_scaled(element)

@@ -10,9 +10,16 @@ import numpy as np
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images, broadcast
 
+_NONE = np.zeros((), np.bool_)
+
 
 def are_odd(sums: Array, images: Images) -> Array:
     """Whether sums of squares may have lost something to an overflow or underflow."""
+    if sums.size == 1:  # one pair: without NumPy's detour
+        total = sums.item()
+        least = 0.0 if images.dtype == np.float32 else SMALLEST**2
+        if least < total < LARGEST**2:
+            return _NONE
     if images.dtype == np.float32:  # whose squares are far from the ends of float64
         return ~np.isfinite(sums)
     return ~((sums > SMALLEST**2) & (sums < LARGEST**2))
