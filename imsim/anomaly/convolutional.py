@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from typing import Any, Self
 
 import equinox as eqx
@@ -18,8 +16,13 @@ from imsim.anomaly.inputs import check_images
 from imsim.anomaly.network import autoencoder
 from imsim.anomaly.parameters import Parameterised
 from imsim.anomaly.products import Floats
-from imsim.anomaly.storage import Stored
+from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.validation import check_choice, check_flag, check_integer, check_number
 
+_MOST_HALVINGS = 12
+"""More halvings leave nothing of an image of 4096 pixels a side."""
+_LARGEST = 2**32 - 1
+"""Of all integers that JAX takes."""
 _AT_ONCE = 16
 """Images that are reconstructed in one call of the network."""
 
@@ -61,7 +64,7 @@ class ConvAutoencoder(Parameterised, Stored):
     learning_rate : float, optional
         Its step.
     validation : float, optional
-        Fraction of the images, in [0, 1), kept from training to tell when to stop. With 0, or a
+        Fraction of the images, 0 to 0.99, kept from training to tell when to stop. With 0, or a
         single image, the loss on the training images tells.
     patience : int, optional
         Training ends when the validation loss has not fallen for so many epochs.
@@ -241,31 +244,38 @@ class ConvAutoencoder(Parameterised, Stored):
             result[~used] = 0
         return result
 
-    def get_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def get_state(self) -> State:
         """Return what `from_state` needs: parameters, and what was fitted, as arrays."""
         self._check_fitted()
         weights = jax.tree.leaves(eqx.filter(self.network_, eqx.is_array))
         arrays = {f"weights_{i}": np.asarray(array) for i, array in enumerate(weights)}
-        arrays |= {name: np.array(values) for name, values in self.history_.items()}
+        arrays |= {name: np.array(values, np.float64) for name, values in self.history_.items()}
         for name in ("offset", "scale", "best_epoch"):
             arrays[name] = np.array(getattr(self, f"{name}_"))
         return self.get_params(), arrays
 
     @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted model of what `get_state` returned."""
         model = cls(**{**parameters, "channels": tuple(parameters["channels"])})
+        model._plan()
         key = jax.random.key(0)  # for the shapes only
         empty = eqx.filter_eval_shape(autoencoder, model.channels, model.bottleneck, key)
         shapes, rest = eqx.partition(empty, lambda leaf: hasattr(leaf, "shape"))
         leaves, tree = jax.tree.flatten(shapes)
-        weights = [jnp.asarray(arrays[f"weights_{i}"]) for i in range(len(leaves))]
-        if any(new.shape != old.shape for new, old in zip(weights, leaves, strict=True)):
-            raise imsim.ShapeError("the weights do not have the shapes of this network")
+        weights = [
+            jnp.asarray(arrays.take(f"weights_{i}", np.float32, *leaf.shape))
+            for i, leaf in enumerate(leaves)
+        ]
         model.network_ = eqx.combine(jax.tree.unflatten(tree, weights), rest)
-        model.history_ = {name: arrays[name].tolist() for name in ("loss", "validation_loss")}
-        model.offset_, model.scale_ = float(arrays["offset"]), float(arrays["scale"])
-        model.best_epoch_ = int(arrays["best_epoch"])
+        model.history_ = {
+            name: arrays.take(name, np.float64, None, finite=False).tolist()
+            for name in ("loss", "validation_loss")
+        }
+        model.offset_, model.scale_ = arrays.number("offset"), arrays.number("scale")
+        model.best_epoch_ = arrays.number("best_epoch", np.int64)
+        if not (model.scale_ > 0 and 0 <= model.best_epoch_ < len(model.history_["loss"])):
+            raise imsim.OptionError("scale or best_epoch is none that a training has")
         return model
 
     def _check_fitted(self) -> None:
@@ -285,35 +295,32 @@ class ConvAutoencoder(Parameterised, Stored):
 
     def _plan(self) -> training.Plan:
         """Check the parameters."""
-        if self.progress not in (None, True, False):
-            raise imsim.OptionError(f"progress={self.progress!r}; expected True, False or None")
-        if self.loss not in training.LOSSES:
-            raise imsim.OptionError(f"loss={self.loss!r}; expected 'mse' or 'ssim'")
+        if self.progress is not None:
+            check_flag("progress", self.progress)
+        check_choice("loss", self.loss, training.LOSSES)
         channels = self.channels
-        if not isinstance(channels, tuple | list) or not channels:
+        if not isinstance(channels, tuple | list) or not 1 <= len(channels) <= _MOST_HALVINGS:
             raise imsim.OptionError(
-                f"channels={channels!r}; expected a tuple of integers, e.g. (16, 32)"
+                f"channels={channels!r}; expected a tuple of 1 to {_MOST_HALVINGS} integers, "
+                "e.g. (16, 32)"
             )
         wholes = {f"channels[{i}]": value for i, value in enumerate(channels)}
-        wholes |= {name: getattr(self, name) for name in ("bottleneck", "epochs", "batch_size")}
-        for name, value in {**wholes, "patience": self.patience}.items():
-            _check(name, value, numbers.Integral, 1, math.inf, "an integer of at least 1")
-        _check("seed", self.seed, numbers.Integral, 0, 2**32 - 1, "an integer in [0, 2**32)")
-        rate = self.learning_rate
-        _check("learning_rate", rate, numbers.Real, 1e-30, 1e30, "a positive number")
-        _check("validation", self.validation, numbers.Real, 0, 1 - 1e-9, "a fraction in [0, 1)")
-        _check("corruption", self.corruption, numbers.Real, 0, 1, "a probability in [0, 1]")
+        for name in ("bottleneck", "epochs", "batch_size", "patience"):
+            wholes[name] = getattr(self, name)
+        for name, value in wholes.items():
+            check_integer(name, value, 1)
+            check_number(name, value, 1, _LARGEST)
+        check_integer("seed", self.seed, 0)
+        check_number("seed", self.seed, 0, _LARGEST)
+        check_number("learning_rate", self.learning_rate, 1e-30, 1e30)
+        check_number("validation", self.validation, 0, 0.99)
+        check_number("corruption", self.corruption, 0, 1)
         stride = 2 ** len(channels)
         if self.patch is not None:
-            _check("patch", self.patch, numbers.Integral, stride, math.inf, "an integer, or None")
+            check_integer("patch", self.patch, stride)
             if self.patch % stride:
                 raise imsim.OptionError(
                     f"patch={self.patch}; expected a multiple of {stride}, by which the "
                     f"{len(channels)} halvings divide the image"
                 )
         return training.Plan(*(getattr(self, name) for name in training.Plan._fields))
-
-
-def _check(name: str, value: Any, kind: Any, least: float, most: float, expected: str) -> None:
-    if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
-        raise imsim.OptionError(f"{name}={value!r}; expected {expected}")

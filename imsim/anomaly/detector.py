@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -13,10 +14,18 @@ from sklearn.utils.validation import check_is_fitted
 import imsim
 from imsim.anomaly import combined, parts, scoring
 from imsim.anomaly.batches import TOGETHER, divided
-from imsim.anomaly.inputs import as_stack, check_images, check_masks
+from imsim.anomaly.inputs import (
+    NOT_FINITE,
+    as_stack,
+    check_images,
+    check_masks,
+    depth,
+    filled,
+)
 from imsim.anomaly.quiet import quiet
-from imsim.anomaly.threshold import FOLDS, check_folds, check_rate, deal, threshold_at
+from imsim.anomaly.threshold import FOLDS, check_rate, deal, threshold_at
 from imsim.anomaly.unscorable import UnscorableImageWarning, check_usable, warn_unscorable
+from imsim.validation import check_data_range, check_integer
 
 _TOGETHER = 4 * TOGETHER
 """Images scored at a time, which bounds the memory."""
@@ -98,8 +107,13 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
     held_out_scores_ : float64 array, shape (n,)
         Anomaly scores of the usable good images by models that have not seen them; NaN for those
         that were not held out.
+    shape_, depth_ : (int, int) and str
+        Height and width of the images learned from, and what their numbers are: the name of the
+        dtype, or "float" whatever the precision. Other images are refused.
     n_features_in_ : int
         Pixels of an image.
+    left_out_ : dict of int to str
+        Why good images were left out of the training, by their indices.
 
     Examples
     --------
@@ -156,31 +170,36 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         Raises
         ------
         ImsimError
-            If a parameter, the images or the masks are not as said, or fewer than three can
-            be used.
+            If a parameter, the images or the masks are not as said, fewer than three can be used,
+            the threshold would be infinite, or, with ``preprocess="xray"``, most images do not look
+            like X-ray images of single items.
 
         Warns
         -----
         UnscorableImageWarning
-            If images cannot be used; UserWarning if they are too few for the false-alarm rate.
+            If images cannot be used; UserWarning if they are too few for the false-alarm rate, or
+            a `VirtualPeel` that was passed as `preprocess` finds hardly any single items.
         """
-        if np.ndim(y) > 1:
+        if getattr(y, "ndim", 0) > 1:
             raise imsim.OptionError("y has several axes, but is not used: pass masks=... by name")
-        aggregate = self._check_parameters()
-        generator = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
+        self.aggregate_ = self._check_parameters()
+        generator = np.random.default_rng(_random_state(self.random_state).randint(2**31))
         frames = as_stack("images", good)
-        self.n_features_in_ = int(np.prod(frames.shape[1:]))
-        self.aggregate_ = aggregate
+        given = None if masks is None else check_masks(masks, frames.shape)
+        self.shape_, self.depth_ = frames.shape[1:], depth(frames)
+        self.n_features_in_ = int(np.prod(self.shape_))
         self.preprocess_ = parts.new_preprocess(self.preprocess)
         if self.preprocess_ is not None:
             with quiet():  # one warning below
-                self.preprocess_.fit(frames)
-        inputs, used = self._prepare(frames, masks)
+                self.preprocess_.fit(filled(frames, given))
+            parts.check_single_items(self.preprocess, self.preprocess_, filled(frames, given))
+        inputs, used = self._prepare(frames, given)
         self.data_range_ = parts.find_data_range(
             self.data_range, self.preprocess_, frames.dtype, inputs, used
         )
         usable = np.ones(len(inputs), bool) if used is None else used.any(axis=(1, 2))
-        check_usable(usable)
+        self.left_out_ = self._reasons(frames, given, ~usable)
+        check_usable(usable, self.left_out_)
         inputs, used = inputs[usable], None if used is None else used[usable]
         seed = int(generator.integers(2**31))
         dealt = deal(
@@ -204,6 +223,11 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
                 f"{self.metric} gives no score for any good image: are the masks too small?"
             )
         self.threshold_ = threshold_at(valid, self.false_alarm_rate)
+        if not np.isfinite(self.threshold_):
+            raise imsim.ImsimError(
+                f"{self.metric} gives good images infinite scores, to which there is no threshold: "
+                "the model reproduces them exactly; take another metric, or images with noise"
+            )
         self.offset_ = -self.threshold_
         return self
 
@@ -227,17 +251,24 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         UnscorableImageWarning
             If there are such images; it names them.
         """
-        check_is_fitted(self, "threshold_")
-        frames = as_stack("images", images)
-        used = None if masks is None else check_masks(masks, frames.shape)
+        frames, used = self._check_images(images, masks)
         scores = np.empty(len(frames))
         for part in divided(len(frames), _TOGETHER):
             inside = None if used is None else used[part]
             compared = self._compare(*self.reconstruct(frames[part], inside))
             scores[part] = combined.largest(compared, self.scales_)
         if np.isnan(scores).any():
-            warn_unscorable(np.isnan(scores), "have no score")
+            missing = np.isnan(scores)
+            warn_unscorable(missing, "have no score", self._reasons(frames, used, missing))
         return scores
+
+    def problems(self, images: Any, masks: Any = None) -> dict[int, str]:
+        """Return why images have no score, by their indices; nothing of the others."""
+        frames, used = self._check_images(images, masks)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnscorableImageWarning)
+            missing = np.isnan(self.anomaly_score(frames, used))
+        return self._reasons(frames, used, missing)
 
     def score_samples(self, images: Any, masks: Any = None) -> NDArray[np.float64]:
         """Return ``-anomaly_score(images, masks)``, scikit-learn's orientation."""
@@ -269,8 +300,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
 
     def reconstruct(self, images: Any, masks: Any = None) -> Reconstruction:
         """Return what the metric compares: preprocessed images, reconstructions and masks."""
-        check_is_fitted(self, "threshold_")
-        inputs, used = self._prepare(as_stack("images", images), masks)
+        inputs, used = self._prepare(*self._check_images(images, masks))
         return Reconstruction(inputs, self.model_.reconstruct(inputs, used), used)
 
     def __sklearn_tags__(self) -> Any:
@@ -284,20 +314,53 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         """Check what `fit` needs; return the aggregate."""
         aggregate = combined.choose(self.aggregate, self.metric, self.preprocess is not None)
         check_rate(self.false_alarm_rate)
-        scoring.check_window(self.window)
-        check_folds(self.folds)
+        check_integer("window", self.window, 1)
+        if self.folds is not None:
+            check_integer("folds", self.folds, 1)
+        if self.data_range is not None:
+            check_data_range(self.data_range, (), None, np)
+        parts.check_parts(self.model, self.preprocess)
         return aggregate
 
-    def _prepare(self, frames: NDArray[Any], masks: Any) -> tuple[Any, Any]:
-        """Return preprocessed images and their masks."""
+    def _check_images(self, images: Any, masks: Any) -> tuple[NDArray[Any], Any]:
+        """Return images like those learned from, and their masks or None."""
+        check_is_fitted(self, "threshold_")
+        frames = as_stack("images", images)
+        if frames.shape[1:] != self.shape_:
+            raise imsim.ShapeError(
+                "images are {1} x {0} pixels, those learned from {3} x {2}: resize them, or fit a "
+                "detector to images of this size".format(*frames.shape[1:], *self.shape_)
+            )
+        if depth(frames) != self.depth_:
+            raise imsim.DTypeError(
+                f"images are of type {depth(frames)}, those learned from {self.depth_}, and may "
+                "mean something else: convert them, or fit a detector to images of this type"
+            )
+        return frames, None if masks is None else check_masks(masks, frames.shape)
+
+    def _prepare(self, frames: NDArray[Any], used: Any) -> tuple[Any, Any]:
+        """Return preprocessed images and their masks, empty for an image that cannot be used."""
         if self.preprocess_ is None:
-            return check_images(frames, masks)
+            return check_images(frames, used, leave_out=True)
         with quiet():  # one warning says it of all images, with their indices in the whole batch
-            images, inside = self.preprocess_.transform(frames)
-        if masks is not None:
-            inside = inside & check_masks(masks, frames.shape)
-        inputs, used = check_images(images, inside)
-        return inputs, np.ones(inputs.shape, bool) if used is None else used
+            images, inside = self.preprocess_.transform(filled(frames, used))
+        inputs, inside = check_images(
+            images, inside if used is None else inside & used, leave_out=True
+        )
+        return inputs, np.ones(inputs.shape, bool) if inside is None else inside
+
+    def _reasons(self, frames: NDArray[Any], used: Any, where: NDArray[np.bool_]) -> dict[int, str]:
+        """Return why the marked images cannot be compared, by their indices."""
+        found: dict[int, str] = {}
+        for i in np.flatnonzero(where).tolist():
+            image, inside = frames[i : i + 1], None if used is None else used[i : i + 1]
+            known: dict[int, str] = {}
+            if hasattr(self.preprocess_, "problems"):
+                known = self.preprocess_.problems(filled(image, inside))
+            _, left = check_images(image, inside, leave_out=True)
+            unsound = left is not None and not left.any() and (inside is None or inside.any())
+            found[i] = known.get(0) or (NOT_FINITE if unsound else "leaves nothing to compare")
+        return found
 
     def _new_model(self, inputs: Any, used: Any, index: Any, seed: int) -> Any:
         return parts.fitted_model(
@@ -307,3 +370,14 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
     def _compare(self, inputs: Any, reconstructions: Any, used: Any) -> NDArray[np.float64]:
         how = {"masks": used, "data_range": self.data_range_, "window": self.window}
         return combined.every_score(self.metric, self.aggregate_, inputs, reconstructions, **how)
+
+
+def _random_state(given: Any) -> Any:
+    try:
+        if not isinstance(given, bool | np.bool_):
+            return check_random_state(given)
+    except ValueError:
+        pass
+    raise imsim.OptionError(
+        f"random_state={given!r}; expected None, an integer from 0 to 2**32 - 1, or a RandomState"
+    )

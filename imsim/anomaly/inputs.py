@@ -6,18 +6,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 import imsim
+from imsim.validation import as_array
+
+NOT_FINITE = "holds NaN or infinity: repair these pixels, or leave the image out"
 
 
 def as_real(name: str, value: Any) -> NDArray[Any]:
     """Return an array of real numbers."""
     try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise imsim.ShapeError(
-            f"{name} is no array: do all images have one size? {error}"
-        ) from None
+        array = np.asarray(as_array(name, value))
+    except imsim.ImsimError:
+        raise
+    except Exception as error:  # of another library that does not hand its values out
+        raise imsim.DTypeError(f"{name} does not become a NumPy array: {error}") from error
     if array.dtype.kind not in "buif":
         raise imsim.DTypeError(
             f"{name} has dtype {array.dtype}; expected booleans, integers or real floats"
@@ -37,7 +41,7 @@ def as_stack(name: str, value: Any) -> NDArray[Any]:
 
 
 def check_images(
-    images: Any, masks: Any = None
+    images: Any, masks: Any = None, *, leave_out: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
     """Return images as float32, 0 outside their masks, and masks as booleans or None.
 
@@ -47,6 +51,8 @@ def check_images(
         Any real dtype; finite inside the masks.
     masks : array_like of bool, shape (n, height, width) or (height, width), optional
         True = use; by default every pixel is used.
+    leave_out : bool
+        Whether an image that is not finite inside its mask gets an empty one, or is refused.
 
     Returns
     -------
@@ -73,8 +79,13 @@ def check_images(
             values[~used] = 0
         else:
             used = None
-    if not np.isfinite(values).all():
-        index = int(np.argmin(np.isfinite(values).all(axis=(1, 2))))
+    sound = np.isfinite(values).all(axis=(1, 2))
+    if not sound.all():
+        if leave_out:
+            used = np.ones(values.shape, np.bool_) if used is None else used.copy()
+            used[~sound] = values[~sound] = 0
+            return values, used
+        index = int(np.argmin(sound))
         where = "" if masks is None else " inside its mask"
         raise imsim.MaskError(
             f"images[{index}] holds NaN or infinity, or a number too large for float32,{where}: "
@@ -83,9 +94,36 @@ def check_images(
     return values, used
 
 
+def depth(images: NDArray[Any]) -> str:
+    """Return what the numbers of images are: the name of the dtype, or "float"."""
+    return "float" if images.dtype.kind == "f" else images.dtype.name
+
+
+def filled(images: NDArray[Any], masks: NDArray[np.bool_] | None) -> NDArray[Any]:
+    """Give what is not finite outside the masks the value of the nearest finite pixel."""
+    if masks is None or images.dtype.kind != "f":
+        return images
+    unsound = ~(np.isfinite(images) | masks)
+    result = images.copy() if unsound.any() else images
+    for i in np.flatnonzero(unsound.any(axis=(1, 2))):
+        result[i] = images[i][nearest(unsound[i])]
+    return result
+
+
+def nearest(odd: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return row and column of the nearest pixel that is not odd, for every pixel."""
+    rows, columns = ndimage.distance_transform_edt(odd, return_distances=False, return_indices=True)
+    return rows, columns
+
+
 def check_masks(masks: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return masks of the shape (n, height, width) of the images; see `check_images`."""
-    used = np.asarray(masks)
+    try:
+        used = np.asarray(as_array("masks", masks))
+    except imsim.ImsimError:
+        raise
+    except Exception as error:
+        raise imsim.MaskTypeError(f"masks do not become a NumPy array: {error}") from error
     if used.dtype != np.bool_:
         if used.dtype.kind not in "iu" or not np.isin(used, (0, 1)).all():
             raise imsim.MaskTypeError(

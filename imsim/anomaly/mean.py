@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import imsim
 from imsim.anomaly.inputs import check_images
 from imsim.anomaly.parameters import Parameterised
-from imsim.anomaly.storage import Stored
+from imsim.anomaly.storage import Arrays, State, Stored
 
 
 class MeanModel(Parameterised, Stored):
@@ -84,13 +84,13 @@ class MeanModel(Parameterised, Stored):
             result[~used] = 0
         return result
 
-    def get_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def get_state(self) -> State:
         """Return what `from_state` needs."""
         return {}, {"mean": np.array(self.mean_)}
 
     @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted model of what `get_state` returned."""
         model = cls(**parameters)
-        model.mean_ = float(arrays["mean"])
+        model.mean_ = arrays.number("mean")
         return model

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import warnings
+from collections import Counter
 from typing import Any, Self
 
 import numpy as np
@@ -11,10 +13,11 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 import imsim
-from imsim.anomaly import storage
+from imsim.anomaly import combined, storage
 from imsim.anomaly.mean import MeanModel
 from imsim.anomaly.pca import PCAAutoencoder
-from imsim.anomaly.xray import VirtualPeel
+from imsim.anomaly.xray import UnusableImageWarning, VirtualPeel
+from imsim.validation import LARGEST, check_choice, check_data_range, check_integer, check_number
 
 COMPONENTS = 60
 """Components of the default model of whole images, see docs/decisions.md."""
@@ -30,20 +33,54 @@ _HOMES = {
     "VirtualPeel": "xray",
 }
 """Module of each class that can be saved."""
-_FITTED = ("threshold_", "data_range_", "n_features_in_", "aggregate_")
+_FITTED = ("threshold_", "data_range_", "aggregate_", "shape_", "depth_")
+
+
+def check_parts(model: Any, preprocess: Any) -> None:
+    """Refuse what is neither a part nor the name of one."""
+    for name, given, method, names, example in (
+        ("model", model, "reconstruct", (), "PCAAutoencoder(components=60)"),
+        ("preprocess", preprocess, "transform", ("xray",), "VirtualPeel(width=4)"),
+    ):
+        if given is None or (isinstance(given, str) and given in names):
+            continue
+        methods = ("fit", method, "get_params")
+        if isinstance(given, type) or not all(hasattr(given, m) for m in methods):
+            known = ", ".join(map(repr, (*names, None)))
+            raise imsim.OptionError(
+                f"{name}={given!r}; expected {known}, or an object with {', '.join(methods)}, "
+                f"such as {example}"
+            )
 
 
 def new_preprocess(given: Any) -> Any:
     """Return an unfitted preprocess, or None."""
     if given is None:
         return None
+    return VirtualPeel() if isinstance(given, str) else clone(given)
+
+
+def check_single_items(given: Any, preprocess: Any, frames: NDArray[Any]) -> None:
+    """Refuse a peel, or warn of one that was made on purpose, if most images have no single item.
+
+    Of many images a hundred tell.
+    """
+    if not isinstance(preprocess, VirtualPeel):
+        return
+    some = frames[:: -(-len(frames) // 100)]
+    doubts = preprocess.doubts(some)
+    if len(doubts) <= len(some) / 2:
+        return
+    reason = Counter(doubts.values()).most_common(1)[0][0]
+    message = (
+        f"most of the good images do not look like X-ray images of single items with the open beam "
+        f"around them, as the peel needs them ({len(doubts)} of {len(some)}; the commonest reason: "
+        f"one {reason}): for other images pass preprocess=None, on the command line --preprocess "
+        "none; for X-ray images take a larger frame, or pass preprocess=VirtualPeel()"
+    )
     if isinstance(given, str):
-        if given != "xray":
-            raise imsim.OptionError(
-                f"preprocess={given!r}; expected 'xray', None, or an object with fit and transform"
-            )
-        return VirtualPeel()
-    return clone(given)
+        raise imsim.ImsimError(message)
+    warnings.warn(message, UnusableImageWarning, stacklevel=3)
 
 
 def is_fast(given: Any) -> bool:
@@ -62,11 +99,6 @@ def fitted_model(
 ) -> Any:
     """Return a fresh model, fitted to some of the images."""
     if given is not None:
-        if not (hasattr(given, "fit") and hasattr(given, "reconstruct")):
-            raise imsim.OptionError(
-                f"model={given!r}; expected None, or an object with fit and reconstruct, such as "
-                "PCAAutoencoder(components=60)"
-            )
         model: Any = clone(given)
     elif preprocess is None:
         # With as many components as pixels everything would be reproduced, and nothing found.
@@ -99,20 +131,20 @@ def find_data_range(given: Any, preprocess: Any, dtype: Any, inputs: Any, used: 
 class Saved(storage.Stored):
     """Saving and loading of a detector."""
 
-    def get_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def get_state(self) -> storage.State:
         """Return what `from_state` needs; model and preprocess must be of `imsim.anomaly`."""
         check_is_fitted(self, "threshold_")
         return detector_state(self)
 
     @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, parameters: dict[str, Any], arrays: storage.Arrays) -> Self:
         """Make a fitted detector of what `get_state` returned."""
         detector = cls()
         restore(detector, parameters, arrays)
         return detector
 
 
-def detector_state(detector: Any) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def detector_state(detector: Any) -> storage.State:
     """Return parameters and arrays of a fitted detector and of its parts."""
     own = detector.get_params(deep=False)
     parameters: dict[str, Any] = {"fitted": {k: getattr(detector, k) for k in _FITTED}, "parts": {}}
@@ -138,24 +170,44 @@ def detector_state(detector: Any) -> tuple[dict[str, Any], dict[str, NDArray[Any
     return parameters | {"parameters": own}, arrays
 
 
-def restore(detector: Any, parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+def restore(detector: Any, parameters: dict[str, Any], arrays: storage.Arrays) -> None:
     """Give an unfitted detector what `detector_state` returned."""
-    own = dict(parameters["parameters"])
+    own, fitted, stored = (dict(parameters.pop(key)) for key in ("parameters", "fitted", "parts"))
+    if parameters or own.keys() != detector.get_params(deep=False).keys():
+        raise imsim.OptionError("its parameters are not those of a detector")
     for name in ("model", "preprocess"):
         if isinstance(own[name], dict):
             own[name] = _class(own[name]["kind"])(**own[name]["parameters"])
-        stored = parameters["parts"].get(name)
         part = None
-        if stored is not None:
-            mine = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith(f"{name}/")}
-            part = _class(stored["kind"]).from_state(stored["state"], mine)
+        if name == "model" or own[name] is not None:
+            state = stored.pop(name)
+            part = _class(state["kind"]).from_state(state["state"], arrays.under(f"{name}/"))
         setattr(detector, f"{name}_", part)
     detector.set_params(**own)
-    for name in _FITTED:
-        setattr(detector, name, parameters["fitted"][name])
+    fitted["shape_"] = tuple(fitted["shape_"])
+    if stored or fitted.keys() != set(_FITTED):
+        raise imsim.OptionError("it holds other things than a detector learns")
+    for name, value in fitted.items():
+        setattr(detector, name, value)
+    check_number("threshold_", detector.threshold_, -LARGEST)
+    check_data_range(detector.data_range_, (), None, np)
+    check_choice("aggregate_", detector.aggregate_, (detector._check_parameters(),))
+    for side in detector.shape_:
+        check_integer("shape_", side, 1)
+    if len(detector.shape_) != 2 or not isinstance(detector.depth_, str):
+        raise imsim.OptionError(
+            f"shape_={detector.shape_}, depth_={detector.depth_!r} make no sense"
+        )
+    columns = 2 if detector.aggregate_ == combined.BOTH else 1
+    detector.scales_ = arrays.take("scales", np.float64, 2, columns)
+    detector.held_out_scores_ = arrays.take("held_out_scores", np.float64, None, finite=False)
+    if (detector.scales_[1] <= 0).any() or detector.threshold_ not in detector.held_out_scores_:
+        raise imsim.OptionError("its threshold does not come from its scores of good images")
     detector.offset_ = -detector.threshold_
-    detector.held_out_scores_, detector.scales_ = arrays["held_out_scores"], arrays["scales"]
+    detector.n_features_in_ = int(np.prod(detector.shape_))
 
 
 def _class(name: str) -> Any:
+    if name not in _HOMES:
+        raise imsim.OptionError(f"there is no {name!r} among {', '.join(_HOMES)}")
     return getattr(importlib.import_module(f"imsim.anomaly.{_HOMES[name]}"), name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -16,7 +15,8 @@ from imsim.anomaly.parameters import Parameterised
 from imsim.anomaly.patches import cut, join, window
 from imsim.anomaly.principal import of_few, of_many, project
 from imsim.anomaly.products import Floats
-from imsim.anomaly.storage import Stored
+from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.validation import check_integer, check_number
 
 _NEGLIGIBLE = 1e-10
 """Variance, relative to the largest, below which a component is rounding noise."""
@@ -200,7 +200,7 @@ class PCAAutoencoder(Parameterised, Stored):
             result[~used] = 0
         return result
 
-    def get_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def get_state(self) -> State:
         """Return what `from_state` needs: parameters, and what was fitted, as arrays."""
         self._check_fitted()
         arrays = {
@@ -213,15 +213,20 @@ class PCAAutoencoder(Parameterised, Stored):
         return self.get_params(), arrays
 
     @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted model of what `get_state` returned."""
         model = cls(**parameters)
-        model.components_ = arrays["components"]
-        model.mean_ = arrays["mean"]
-        model.explained_variance_ = arrays["explained_variance"]
-        model.total_variance_ = float(arrays["total_variance"])
-        height, width = arrays["shape"].tolist()
+        model._check_parameters()
+        height, width = arrays.take("shape", np.int64, 2).tolist()
         model.shape_ = (height, width)
+        side = model.patch
+        if min(model.shape_) < 1 or (side is not None and model.shape_ != (side, side)):
+            raise imsim.OptionError(f"a shape of {model.shape_} does not go with {model!r}")
+        model.explained_variance_ = arrays.take("explained_variance", np.float32, None)
+        kept = len(model.explained_variance_)
+        model.components_ = arrays.take("components", np.float32, kept, height * width)
+        model.mean_ = arrays.take("mean", np.float32, height * width)
+        model.total_variance_ = arrays.number("total_variance")
         return model
 
     def _check_fitted(self) -> None:
@@ -229,17 +234,15 @@ class PCAAutoencoder(Parameterised, Stored):
             raise imsim.ImsimError("this PCAAutoencoder is not fitted: call fit(good_images) first")
 
     def _check_parameters(self) -> None:
-        number = self.components
-        is_number = isinstance(number, numbers.Real) and not isinstance(number, bool)
-        if not is_number or not (0 < number < 1 or (number >= 1 and float(number).is_integer())):
+        number = check_number("components", self.components)
+        if not (0 < number < 1 or (number >= 1 and number.is_integer())):
             raise imsim.OptionError(
-                f"components={number!r}; expected an integer of at least 1, "
+                f"components={self.components!r}; expected an integer of at least 1, "
                 "or the fraction of the variance to explain, in (0, 1)"
             )
         for name, value in (("patch", self.patch), ("stride", self.stride)):
-            is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-            if value is not None and not (is_integer and value >= 1):
-                raise imsim.OptionError(f"{name}={value!r}; expected an integer of at least 1")
+            if value is not None:
+                check_integer(name, value, 1)
         if self.patch is None:
             if self.stride is not None:
                 raise imsim.OptionError(
@@ -254,8 +257,8 @@ class PCAAutoencoder(Parameterised, Stored):
             )
         if number >= side**2:
             raise imsim.OptionError(
-                f"components={number!r} reproduce all {side}x{side} pixels of a patch, defects "
-                "too: use fewer, or larger patches"
+                f"components={self.components!r} reproduce all {side}x{side} pixels of a patch, "
+                "defects too: use fewer, or larger patches"
             )
 
     def _geometry(self) -> tuple[int, int]:

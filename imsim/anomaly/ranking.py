@@ -17,6 +17,7 @@ from imsim.anomaly import scoring
 from imsim.anomaly.evaluation import Evaluation, evaluate
 from imsim.anomaly.inputs import as_stack, check_masks
 from imsim.anomaly.separation import Separation, check_bootstrap, check_labels, separate
+from imsim.validation import check_integer
 
 __all__ = ["Evaluation", "Ranked", "Ranking", "evaluate", "rank_metrics"]
 
@@ -230,7 +231,7 @@ def rank_metrics(
     anomalous = check_labels(labels, len(x))
     names = _names("metrics", metrics, tuple(imsim.METRICS))
     wanted = _names("aggregates", aggregates, scoring.AGGREGATES)
-    scoring.check_window(window)
+    check_integer("window", window, 1)
     records, skipped = [], {}
     for metric in names:
         for aggregate in scoring.aggregates(metric):

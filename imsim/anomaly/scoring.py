@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import imsim
 from imsim.anomaly.batches import in_threads
 from imsim.anomaly.inputs import check_masks
 from imsim.anomaly.quiet import quiet
+from imsim.validation import check_integer
 
 AGGREGATES = ("mean", "worst")
 """`"mean"` is the metric itself; `"worst"` the most dissimilar window of its map."""
@@ -116,7 +116,7 @@ def anomaly_scores(
     if aggregate not in aggregates(metric):
         has = ", ".join(map(repr, aggregates(metric)))
         raise imsim.OptionError(f"aggregate={aggregate!r}; {metric} has {has}")
-    check_window(window)
+    check_integer("window", window, 1)
     x, y = np.asarray(inputs), np.asarray(reconstructions)
     if x.ndim != 3 or x.shape != y.shape or 0 in x.shape:
         raise imsim.ShapeError(
@@ -199,7 +199,7 @@ def worst_window(values: NDArray[Any], window: int) -> NDArray[np.float64]:
     float64 array, shape (n,)
         NaN for a map without any value.
     """
-    check_window(window)
+    check_integer("window", window, 1)
     height, width = values.shape[1:]
     size = (1, min(window, height), min(window, width))
     scored = ~np.isnan(values)
@@ -217,13 +217,6 @@ def worst_window(values: NDArray[Any], window: int) -> NDArray[np.float64]:
     means = window_mean(np.where(scored, values, 0)) / np.where(enough, share, 1)
     worst = np.where(enough, means, -np.inf).max(axis=(1, 2))
     return np.where(enough.any(axis=(1, 2)), worst, np.nan)
-
-
-def check_window(window: Any) -> None:
-    """Refuse what is no side of a window."""
-    is_integer = isinstance(window, numbers.Integral) and not isinstance(window, bool)
-    if not is_integer or window < 1:
-        raise imsim.OptionError(f"window={window!r}; expected an integer of at least 1")
 
 
 def _map(metric: str, x: Any, y: Any, masks: Any, data_range: float | None) -> NDArray[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
+from imsim.validation import check_number
 
 FOLDS = 5
 """Parts of the good images of which each in turn is held out to learn the threshold."""
@@ -17,8 +17,7 @@ FOLDS = 5
 
 def check_rate(rate: Any) -> None:
     """Refuse what is no rate between 0 and 1."""
-    is_number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
-    if not is_number or not 0 < rate < 1:
+    if check_number("false_alarm_rate", rate, 0, 1) in (0, 1):
         raise imsim.OptionError(f"false_alarm_rate={rate!r}; expected a number between 0 and 1")
 
 
@@ -57,13 +56,6 @@ def threshold_at(scores: NDArray[np.float64], rate: float) -> float:
         )
     rank = int(np.ceil((n + 1) * (1 - rate) - 1e-9))
     return float(ordered[min(rank, n) - 1])
-
-
-def check_folds(count: Any) -> None:
-    """Refuse what is neither None nor a number of folds."""
-    is_integer = isinstance(count, numbers.Integral) and not isinstance(count, bool)
-    if count is not None and not (is_integer and count >= 1):
-        raise imsim.OptionError(f"folds={count!r}; expected None or an integer of at least 1")
 
 
 def deal(n: int, count: int, generator: np.random.Generator) -> list[NDArray[np.intp]]:

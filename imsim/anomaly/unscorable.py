@@ -17,24 +17,27 @@ class UnscorableImageWarning(UserWarning):
     """Some images have no score: nothing of them could be compared."""
 
 
-def warn_unscorable(where: NDArray[np.bool_], what: str, stacklevel: int = 3) -> None:
+def warn_unscorable(
+    where: NDArray[np.bool_], what: str, reasons: dict[int, str], stacklevel: int = 3
+) -> None:
     """Warn the caller of the public method about the images that are marked."""
     found = np.flatnonzero(where)
     shown = ", ".join(map(str, found[:10])) + (", ..." if len(found) > 10 else "")
     warnings.warn(
-        f"{len(found)} of {len(where)} images {what}: index {shown}; nothing of them could be "
-        "compared: an empty frame, a mask without room, or NaN (repair dead pixels first)",
+        f"{len(found)} of {len(where)} images {what}: index {shown}; images[{found[0]}] "
+        f"{reasons[int(found[0])]}",
         UnscorableImageWarning,
         stacklevel=stacklevel,
     )
 
 
-def check_usable(usable: NDArray[np.bool_]) -> None:
+def check_usable(usable: NDArray[np.bool_], reasons: dict[int, str]) -> None:
     """Warn of good images that cannot be used, and refuse if too few are left."""
     if usable.sum() < FEWEST:
+        why = "".join(f"; images[{i}] {reason}" for i, reason in [*reasons.items()][:1])
         raise imsim.ImsimError(
             f"{usable.sum()} of {len(usable)} good images can be used; expected at least {FEWEST}: "
-            "pass more images, or look at why these show nothing to compare"
+            f"pass more images{why}"
         )
     if not usable.all():
-        warn_unscorable(~usable, "are left out of the training", stacklevel=4)
+        warn_unscorable(~usable, "are left out of the training", reasons, stacklevel=4)

@@ -237,7 +237,7 @@ def test_scikit_learns_conventions() -> None:
     ("arguments", "options", "message"),
     [
         ((np.ones((2, 8, 8)),), {"preprocess": None, "data_range": 1}, "2 of 2 good images"),
-        (([np.ones((8, 8)), np.ones((8, 9))],), {}, "images is no array"),
+        (([np.ones((8, 8)), np.ones((8, 9))],), {}, "images is not a rectangular array"),
         ((np.ones((3, 8, 8)), np.ones((3, 8, 8), bool)), {}, "masks=... by name"),
         ((np.ones((3, 8, 8)),), {"metric": ["fsim"]}, "metric=.'fsim'."),
         (

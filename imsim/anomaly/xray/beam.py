@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 import imsim
-from imsim.anomaly.inputs import as_real
+from imsim.anomaly.inputs import NOT_FINITE, as_real, nearest
+from imsim.validation import check_number
 
 SMALLEST = 1e-4
 """Transmission below which a pixel counts as opaque: less than noise and scatter let through."""
@@ -74,9 +74,7 @@ def correct(counts: Any, flat: Any, dark: Any = None) -> NDArray[np.float32]:
         )
     transmission = ((raw - black) / np.where(dead, 1, response)).astype(np.float32)
     if dead.any():
-        rows, columns = ndimage.distance_transform_edt(
-            dead, return_distances=False, return_indices=True
-        )
+        rows, columns = nearest(dead)
         transmission = transmission[..., rows, columns]
     return transmission
 
@@ -116,7 +114,7 @@ def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> NDArray[np.f
     >>> xray.absorbance([[1.0, 0.5, 0.0, -0.1]], smallest=0.001).round(3)
     array([[-0.   ,  0.693,  6.908,  6.908]], dtype=float32)
     """
-    if isinstance(smallest, bool) or not 0 < smallest < 1:
+    if check_number("smallest", smallest, 0, 1) in (0, 1):
         raise imsim.OptionError(f"smallest={smallest!r}; expected a number between 0 and 1")
     values = as_real("transmission", transmission)
     check_finite("transmission", values)
@@ -135,6 +133,4 @@ def check_finite(name: str, array: NDArray[Any]) -> None:
     if not finite.all():
         index = np.argwhere(~finite)[0]
         where = f"[{', '.join(map(str, index[:-2]))}]" if array.ndim > 2 else ""
-        raise imsim.ImsimError(
-            f"{name}{where} holds NaN or infinity: repair these pixels, or leave the image out"
-        )
+        raise imsim.ImsimError(f"{name}{where} {NOT_FINITE}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, Self
 
@@ -14,17 +13,19 @@ from imsim.anomaly.batches import in_threads
 from imsim.anomaly.inputs import as_stack
 from imsim.anomaly.parameters import Parameterised
 from imsim.anomaly.products import Floats
-from imsim.anomaly.storage import Stored
+from imsim.anomaly.storage import Arrays, State, Stored
 from imsim.anomaly.xray.beam import SMALLEST, logarithm
-from imsim.anomaly.xray.filters import Doubles, autocovariance, eroded, matched, smoothed
+from imsim.anomaly.xray.filters import LAGS, Doubles, autocovariance, eroded, matched, smoothed
 from imsim.anomaly.xray.segmentation import (
     KINDS,
     border,
+    find_doubts,
     find_items,
     find_kind,
     report,
 )
 from imsim.anomaly.xray.strength import deviation, strength
+from imsim.validation import check_choice, check_flag, check_integer, check_number
 
 _CLIP = 3.0
 """Standard deviations of good texture beyond which a pixel does not pull the trend."""
@@ -181,7 +182,9 @@ class VirtualPeel(Parameterised, Stored):
         raw = np.concatenate([p.texture[p.masks] for p in found])
         if not raw.size:
             raise imsim.ImsimError(
-                "no image has an interior to learn from: is width too large for the items?"
+                "no image has an interior to learn from: is width too large for the items? For "
+                "images of other things than X-rayed items take no peel: preprocess=None of a "
+                "detector, --preprocess none of the command"
             )
         self.spread_ = max(deviation(raw), float(np.finfo(np.float32).tiny))
         found = self._textures(frames)
@@ -239,7 +242,47 @@ class VirtualPeel(Parameterised, Stored):
         report(_merged(in_threads(peel, len(frames))), len(frames), self.on_error)
         return Peeled(result, masks)
 
-    def get_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def problems(self, images: Any) -> dict[int, str]:
+        """Return why images cannot be used, by their indices; nothing of the others.
+
+        Parameters
+        ----------
+        images : array_like, shape (n, height, width)
+            As for `transform`, which leaves these images an empty mask.
+
+        Returns
+        -------
+        dict of int to str
+        """
+        self._check_fitted()
+        return _merged(p.problems for p in self._textures(as_stack("images", images)))
+
+    def doubts(self, images: Any) -> dict[int, str]:
+        """Return why images hardly are X-ray images of single items, by their indices.
+
+        Around a single item lies the open beam, which is even. An image without an item is
+        doubtful, too.
+
+        Parameters
+        ----------
+        images : array_like, shape (n, height, width)
+            As for `transform`.
+
+        Returns
+        -------
+        dict of int to str
+        """
+        self._check_fitted()
+        frames = as_stack("images", images)
+
+        def doubt(part: slice) -> dict[int, str]:
+            absorbed = self._absorbance(frames[part])
+            items, _ = find_items(absorbed, touching=True, several=True)
+            return {part.start + i: reason for i, reason in find_doubts(absorbed, items).items()}
+
+        return _merged(in_threads(doubt, len(frames)))
+
+    def get_state(self) -> State:
         """Return what `from_state` needs: parameters and the kind, and the scale as arrays."""
         self._check_fitted()
         arrays = {"levels": self.levels_, "sigmas": self.sigmas_, "spread": np.array(self.spread_)}
@@ -248,14 +291,22 @@ class VirtualPeel(Parameterised, Stored):
         return {"parameters": self.get_params(), "kind": self.kind_}, arrays
 
     @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted peel of what `get_state` returned."""
         peel = cls(**parameters["parameters"])
+        peel._check_parameters()
         peel.kind_ = parameters["kind"]
-        peel.levels_, peel.sigmas_ = arrays["levels"], arrays["sigmas"]
-        peel.spread_ = float(arrays["spread"])
+        check_choice("kind", peel.kind_, KINDS if peel.kind is None else (peel.kind,))
+        peel.levels_ = arrays.take("levels", np.float32, None)
+        peel.sigmas_ = arrays.take("sigmas", np.float32, len(peel.levels_))
+        peel.spread_ = arrays.number("spread")
+        positive = [peel.spread_, *peel.sigmas_]
         if peel.body:
-            peel.autocovariance_, peel.gain_ = arrays["autocovariance"], float(arrays["gain"])
+            peel.autocovariance_ = arrays.take("autocovariance", np.float64, LAGS)
+            peel.gain_ = arrays.number("gain")
+            positive += [peel.gain_, peel.autocovariance_[0]]
+        if not positive[1:] or min(positive) <= 0 or (np.diff(peel.levels_) < 0).any():
+            raise imsim.OptionError("the scale of the peel is none that good images have")
         return peel
 
     def _check_fitted(self) -> None:
@@ -276,10 +327,16 @@ class VirtualPeel(Parameterised, Stored):
         absorbed = self._absorbance(frames[part])
         items, problems = find_items(absorbed, touching=self.touching, several=self.several)
         masks = eroded(items, self.width)
-        for i in np.flatnonzero(~masks.any(axis=(1, 2))):
+        for i in np.flatnonzero(~masks.any(axis=(1, 2))).tolist():
             problems.setdefault(
-                int(i), f"shows an item of which a peel of {self.width} pixels leaves nothing"
+                i, f"shows an item of which a peel of {self.width} pixels leaves nothing"
             )
+            if np.isfinite(frames[part.start + i]).all() and not np.isfinite(absorbed[i]).all():
+                problems[i] = (
+                    f"holds absorbances beyond {_LARGEST:g}"
+                    if self.kind_ == "absorbance"
+                    else "is black along its border, where the open beam should be"
+                )
         inside = items.astype(np.float32)
         absorbed[~items] = 0
         weight = np.maximum(smoothed(inside, self.trend), 1e-6)
@@ -291,7 +348,8 @@ class VirtualPeel(Parameterised, Stored):
 
     def _absorbance(self, frames: NDArray[Any]) -> Floats:
         """Return absorbance relative to the frame's border; NaN where that has no meaning."""
-        values = frames.astype(np.float32)
+        with np.errstate(over="ignore"):  # what became infinite has no absorbance
+            values = frames.astype(np.float32)
         around: Any = np.median(border(values), axis=1)[:, None, None]
         if self.kind_ == "absorbance":
             with np.errstate(invalid="ignore", over="ignore"):
@@ -302,17 +360,13 @@ class VirtualPeel(Parameterised, Stored):
         return logarithm(share, SMALLEST)
 
     def _check_parameters(self) -> None:
-        is_integer = isinstance(self.width, numbers.Integral) and not isinstance(self.width, bool)
-        if not is_integer or self.width < 0:
-            raise imsim.OptionError(f"width={self.width!r}; expected an integer of at least 0")
-        for name, value, least in (("trend", self.trend, 0.5), ("body", self.body, 0)):
-            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if not is_number or not least <= value <= 1000:
-                raise imsim.OptionError(f"{name}={value!r}; expected a number from {least} to 1000")
-        if self.kind is not None and self.kind not in KINDS:
-            raise imsim.OptionError(f"kind={self.kind!r}; expected None or one of {KINDS}")
-        if self.on_error not in ("empty", "raise"):
-            raise imsim.OptionError(f"on_error={self.on_error!r}; expected 'empty' or 'raise'")
+        check_integer("width", self.width, 0)
+        check_number("trend", self.trend, 0.5, 1000)
+        check_number("body", self.body, 0, 1000)
+        check_choice("kind", self.kind, (None, *KINDS))
+        check_flag("touching", self.touching)
+        check_flag("several", self.several)
+        check_choice("on_error", self.on_error, ("empty", "raise"))
 
 
 def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly.inputs import as_stack
+from imsim.anomaly.inputs import NOT_FINITE, as_stack
+from imsim.validation import check_choice, check_flag
 
 KINDS = ("transmission", "counts", "absorbance")
 """What pixel values may mean."""
@@ -22,6 +23,10 @@ _CONTRAST = 5.0
 """Smallest contrast of an item, in standard deviations of the background."""
 _SMALLEST = 0.004
 """Smallest item, as a share of the frame; below it is dirt."""
+_LARGEST = 0.75
+"""Largest item, as a share of the frame; beyond it the frame shows little else."""
+_UNEVEN = 0.25
+"""Largest difference between parts of the open beam, in contrasts of the item: more is texture."""
 _SECOND = 0.1
 """Smallest second item, as a share of the largest; below it is a crumb."""
 
@@ -86,9 +91,11 @@ def segment(
     >>> bool(mask[10:20, 8:24].all()), bool(mask[:8].any())
     (True, False)
     """
-    if on_error not in ("raise", "empty"):
-        raise imsim.OptionError(f"on_error={on_error!r}; expected 'raise' or 'empty'")
-    frames = as_stack("absorbance", absorbance).astype(np.float32)
+    check_flag("touching", touching)
+    check_flag("several", several)
+    check_choice("on_error", on_error, ("raise", "empty"))
+    with np.errstate(over="ignore"):  # what became infinite is named
+        frames = as_stack("absorbance", absorbance).astype(np.float32)
     masks, problems = find_items(frames, touching=touching, several=several)
     if problems and on_error == "raise":
         index, reason = next(iter(problems.items()))
@@ -121,7 +128,9 @@ def find_kind(frames: NDArray[Any]) -> str:
     if not max(darker, brighter) > 2 * min(darker, brighter):
         raise imsim.OptionError(
             "it is unclear whether items are darker or brighter than their background: pass "
-            f"kind, one of {KINDS}, and images with background around the items"
+            f"kind, one of {KINDS}, and images with background around the items; or, for images "
+            "of other things than X-rayed items, take no peel: preprocess=None of a detector, "
+            "--preprocess none of the command"
         )
     if brighter > darker:
         return "absorbance"
@@ -167,7 +176,7 @@ def find_items(
     problems: dict[int, str] = {}
     for i, frame in enumerate(smooth):
         if not finite[i]:
-            problems[i] = "holds NaN or infinity: repair these pixels, or leave the image out"
+            problems[i] = NOT_FINITE
             continue
         if not contrast[i] > _CONTRAST * noise[i]:
             problems[i] = "shows no item that stands out from the background: is the frame empty?"
@@ -176,6 +185,40 @@ def find_items(
         if problem:
             problems[i] = problem
     return masks, problems
+
+
+def find_doubts(absorbed: NDArray[np.float32], items: NDArray[np.bool_]) -> dict[int, str]:
+    """Return index -> reason for the finite frames that hardly show a single item.
+
+    The open beam around an item is told by the border's eighths, half a side each: the median of
+    what does not belong to the item, which noise hardly moves.
+    """
+    frames, n = np.where(items, np.float32(np.nan), absorbed), len(absorbed)
+    eighths = [
+        half.reshape(n, -1)
+        for side in (
+            frames[:, :_FRAME],
+            frames[:, -_FRAME:],
+            frames[:, :, :_FRAME].transpose(0, 2, 1),
+            frames[:, :, -_FRAME:].transpose(0, 2, 1),
+        )
+        for half in np.array_split(side, 2, axis=2)
+    ]
+    doubts: dict[int, str] = {}
+    for i, (frame, item) in enumerate(zip(absorbed, items, strict=True)):
+        if not np.isfinite(frame).all():
+            continue
+        if not item.any():
+            doubts[i] = "shows no item"
+            continue
+        beam = [np.median(part[i][free]) for part in eighths if (free := ~np.isnan(part[i])).any()]
+        if item[0].any() or item[-1].any() or item[:, 0].any() or item[:, -1].any() or not beam:
+            doubts[i] = "shows something that touches the frame"
+        elif item.mean() > _LARGEST:
+            doubts[i] = f"shows something that fills {item.mean():.0%} of the frame"
+        elif np.ptp(beam) > _UNEVEN * (np.median(frame[item]) - np.median(beam)):
+            doubts[i] = "has no even background around what it shows"
+    return doubts
 
 
 def _halfway(smooth: NDArray[np.float32]) -> NDArray[np.float64]:
