@@ -44,6 +44,16 @@ def run(*arguments):
     return main(["anomaly", *arguments])
 
 
+@pytest.fixture(scope="module")
+def deep_model(tmp_path_factory):
+    """One of 16-bit files."""
+    folder = tmp_path_factory.mktemp("deep")
+    np.save(folder / "good.npy", deep(SAMPLES.images[~BAD]))
+    call = ["anomaly", "train", str(folder / "good.npy"), "-o", str(folder / "m.npz")]
+    assert main([*call, "--metric", "rmse"]) == 0
+    return str(folder / "m.npz")
+
+
 def score(capsys, model, *arguments, status=0):
     """Run `imsim anomaly score` and return its JSON and the lines of its messages."""
     assert run("score", model, *arguments, "--json") == status
@@ -128,19 +138,24 @@ class TestTrain:
         assert (model.components, model.patch) == (components, patch)
 
     def test_images_as_they_are(self, capsys):
-        """8 and 16 bits mean the same."""
+        """The model is that of the pixel values in the files."""
         save("good.npy", np.rint(np.clip(SAMPLES.images[~BAD] / 1.3, 0, 1) * 255).astype(np.uint8))
-        assert run("train", "good.npy", "-o", "m.npz", "--preprocess", "none") == 0
-        assert anomaly.AnomalyDetector.load("m.npz").data_range == 1.0
         save("deep.npy", np.load("good.npy").astype(np.uint16) * 257)
-        capsys.readouterr()
-        eight, _ = score(capsys, "m.npz", "good.npy")
-        sixteen, _ = score(capsys, "m.npz", "deep.npy")
-        pairs = zip(eight["results"], sixteen["results"], strict=True)
-        assert all(a["anomaly_score"] == b["anomaly_score"] for a, b in pairs)
-        arguments = ["deep.npy", "-o", "d.npz", "--preprocess", "none", "--data-range", "4095"]
-        assert run("train", *arguments) == 0
-        assert anomaly.AnomalyDetector.load("d.npz").data_range == 4095 / 65535
+        for name, more, data_range, depth in (
+            ("good.npy", [], 255, "uint8"),
+            ("deep.npy", [], np.ptp(np.load("deep.npy")), "uint16"),
+            ("deep.npy", ["--data-range", "4095"], 4095, "uint16"),
+        ):
+            plain = ["--preprocess", "none", "--metric", "rmse"]
+            assert run("train", name, "-o", "m.npz", *plain, *more) == 0
+            detector = anomaly.AnomalyDetector.load("m.npz")
+            assert (detector.data_range_, detector.depth_) == (data_range, depth)
+            assert detector.shape_ == (64, 64)
+            capsys.readouterr()
+            found, _ = score(capsys, "m.npz", name)
+            assert [r["anomaly_score"] for r in found["results"]] == pytest.approx(
+                detector.anomaly_score(np.load(name)).tolist(), rel=1e-6
+            )
 
     def test_bad_files_are_named_and_skipped(self, capsys, tmp_path):
         for i, image in enumerate(deep(SAMPLES.images[~BAD])):
@@ -167,7 +182,7 @@ class TestTrain:
             (["good.npy", "-o", "m.npz", "--metric", "lpips"], "lpips"),
             (["good.npy", "-o", "m.npz", "--false-alarm-rate", "2"], "false_alarm_rate"),
             (["good.npy", "-o", "m.npz", "--dark", "good.npy"], "give both"),
-            (["good.npy", "-o", "m.npz", "--model", "pca"], "larger images, or another --model"),
+            (["good.npy", "-o", "m.npz", "--model", "pca"], "larger masks, or a smaller patch"),
         ):
             assert run("train", *arguments) == 2
             assert words in capsys.readouterr().err
@@ -207,28 +222,97 @@ class TestScore:
         assert lines[-1].startswith("6 of 6 images are anomalies")
         assert run("score", model, "s.npy", "--fail-on-anomaly") == 1
 
-    def test_bad_images_are_named_and_skipped(self, capsys, tmp_path, model):
+    @pytest.mark.parametrize("form", ["csv", "json", "table"])
+    def test_what_is_not_inspected_has_its_row_and_is_rejected(
+        self, capsys, tmp_path, deep_model, form
+    ):
         images = deep(SAMPLES.images)
-        for i in range(6):
+        for i in range(9):
             save(f"in/{i}.png", images[i])
         (tmp_path / "in" / "1.png").write_bytes(b"damaged")
-        save("in/3.png", np.zeros((64, 64, 3), np.uint8))
-        save("in/4.png", np.full((64, 64), OPEN_BEAM, np.uint16))
-        found, err = score(capsys, model, "in", status=2)
-        assert [r["image"] for r in found["results"]] == ["in/0.png", "in/2.png", "in/5.png"]
-        assert [line.split(": ")[2] for line in err[:3]] == ["in/1.png", "in/3.png", "in/4.png"]
-        assert "convert it to grey" in err[1]
-        assert "shows no item" in err[2]
-        assert err[3:] == ["imsim: error: 3 could not be used; they are named above"]
+        save("in/2.png", np.zeros((64, 64, 3), np.uint8))
+        save("in/3.png", np.full((64, 64), OPEN_BEAM, np.uint16))
+        save("in/4.png", np.zeros((64, 64), np.uint16))
+        save("in/5.png", images[0, :50])
+        save("in/6.png", np.zeros((64, 64), np.uint8))
+        words = {
+            1: "not",
+            2: "has 3 channels; convert it to grey",
+            3: "shows no item",
+            4: "is black along its border",
+            5: "images are 64 x 50 pixels, those learned from 64 x 64",
+            6: "images are of type uint8, those learned from uint16",
+        }
+        form_option = [] if form == "table" else [f"--{form}"]
+        call = ["score", deep_model, "in", "nowhere.png", *form_option, "--fail-on-anomaly"]
+        assert run(*call) == 2
+        out, err = capsys.readouterr()
+        lines = err.splitlines()
+        assert lines[-1] == "imsim: error: 7 could not be inspected, and count as rejected"
+        assert lines[-2].startswith("imsim: error: nowhere.png: cannot be read: No such file")
+        for line, (i, reason) in zip(lines, words.items(), strict=False):
+            assert line.startswith(f"imsim: error: in/{i}.png: ")
+            assert reason in line
+            assert "NaN" not in line
+        if form == "table":
+            assert "in/4.png" in out
+            assert out.count("not inspected") == 7
+            assert "7 could not be inspected: 7 rejected" in out
+            return
+        rows = json.loads(out)["results"] if form == "json" else [*csv.DictReader(out.splitlines())]
+        assert [r["image"] for r in rows] == [f"in/{i}.png" for i in range(9)] + ["nowhere.png"]
+        for i, row in enumerate(rows):
+            if i in words or i == 9:
+                assert row["verdict"] == "not inspected"
+                assert row["anomaly_score"] in (None, "")
+                assert words.get(i, "cannot be read") in row["reason"]
+            else:
+                assert row["verdict"] == "good"
+                assert row["reason"] in (None, "")
+
+    def test_resume_does_not_forget_what_was_not_inspected(self, capsys, tmp_path, model):
+        save("in/0.npy", SAMPLES.images[0])
+        (tmp_path / "in" / "1.png").write_bytes(b"damaged")
+        for name in ("o.csv", "o.json"):
+            assert run("score", model, "in", "-o", name) == 2
+            save("in/2.npy", SAMPLES.images[2])
+            capsys.readouterr()
+            assert run("score", model, "in", "-o", name, "--resume") == 2
+            out, err = capsys.readouterr()
+            assert "1 could not be inspected: 1 rejected" in out
+            assert err == "imsim: error: 1 could not be inspected, and counts as rejected\n"
+            assert Path(name).read_bytes().count(b"in/") == 3
+            Path("in/2.npy").unlink()
+
+    def test_one_image_that_fails_is_that_images_failure(self, capsys, model, monkeypatch):
+        """Whatever it raises, in reading or in scoring."""
+        save("s.npy", SAMPLES.images[:5])
+        score_all = anomaly.AnomalyDetector.anomaly_score
+        odd = SAMPLES.images[3, 0, 0]
+
+        for error in (MemoryError(), RuntimeError("odd"), IndexError()):
+
+            def fails(self, images, masks=None, error=error):
+                if (images[:, 0, 0] == odd).any():
+                    raise error
+                return score_all(self, images, masks)
+
+            monkeypatch.setattr(anomaly.AnomalyDetector, "anomaly_score", fails)
+            found, err = score(capsys, model, "s.npy", status=2)
+            verdicts = [r["verdict"] for r in found["results"]]
+            assert verdicts == ["good"] * 3 + ["not inspected", "good"]
+            assert f"s.npy[3]: cannot be scored: {error!r}" in err[0]
 
     def test_rows_in_a_file_and_resume(self, capsys, model):
-        for i, image in enumerate(deep(SAMPLES.images[BAD])):
-            save(f"in/{i}.png", image)
+        for i, image in enumerate(SAMPLES.images[BAD]):
+            save(f"in/{i}.npy", image)
         assert run("score", model, "in", "-o", "o.csv") == 0
         assert "6 of 6 images are anomalies" in capsys.readouterr().out
         whole = Path("o.csv").read_bytes()
-        assert whole.startswith(b"image,anomaly_score,verdict\nin/0.png,")
-        Path("o.csv").write_bytes(whole[: whole.index(b"in/3.png") + 4])
+        assert whole.startswith(
+            b"image,anomaly_score,verdict,reason,threshold,model_sha256\nin/0.npy,"
+        )
+        Path("o.csv").write_bytes(whole[: whole.index(b"in/3.npy") + 4])
         assert run("score", model, "in", "-o", "o.csv", "--resume") == 0
         assert Path("o.csv").read_bytes().count(b"\n") == 7
         assert "6 of 6 images are anomalies" in capsys.readouterr().out
@@ -243,9 +327,9 @@ class TestScore:
 
 def test_report(capsys, model):
     save("good.npy", SAMPLES.images[~BAD][:12])
-    for i, image in enumerate(deep(SAMPLES.images[BAD])):
-        save(f"bad/{i}.png", image)
-    rows = [f"bad/{i}.png,worm,{(i + 1) / 6}\n" for i in range(6)]
+    for i, image in enumerate(SAMPLES.images[BAD]):
+        save(f"bad/{i}.npy", image)
+    rows = [f"bad/{i}.npy,worm,{(i + 1) / 6}\n" for i in range(6)]
     Path("labels.csv").write_text("file,kind,size\n" + "".join(rows))
     assert run("report", model, "good.npy", "bad", "-o", "page", "--labels", "labels.csv") == 0
     out, err = capsys.readouterr()
@@ -257,14 +341,18 @@ def test_report(capsys, model):
 
 
 def test_reports_that_cannot_be(capsys, model):
-    save("good.npy", SAMPLES.images[:2]), save("bad.npy", SAMPLES.images[BAD][:, :50])
+    save("good.npy", SAMPLES.images[:2]), save("small.npy", SAMPLES.images[BAD][:, :50])
+    save("bad.npy", SAMPLES.images[BAD]), save("deep.npy", deep(SAMPLES.images[BAD]))
+    save("smaller.npy", SAMPLES.images[:2, :50])
     Path("labels.csv").write_text("file,kind\n")
     for arguments, words in (
-        (["good.npy", "bad.npy", "-o", "page"], "must have the same size"),
+        (["good.npy", "small.npy", "-o", "page"], "must have the same size and type"),
+        (["good.npy", "deep.npy", "-o", "page"], "must have the same size and type"),
+        (["smaller.npy", "small.npy", "-o", "page"], "smaller.npy, small.npy: images are 64 x 50"),
         (["good.npy", "nowhere.npy", "-o", "page"], "nowhere.npy: no image that could be read"),
-        (["good.npy", "good.npy", "-o", "nowhere/page"], "there is no folder"),
-        (["good.npy", "good.npy", "-o", "page", "--labels", "no.csv"], "no.csv: cannot be read"),
-        (["good.npy", "good.npy", "-o", "page", "--labels", "labels.csv"], "has no kind and size"),
+        (["good.npy", "bad.npy", "-o", "nowhere/page"], "there is no folder"),
+        (["good.npy", "bad.npy", "-o", "page", "--labels", "no.csv"], "no.csv: cannot be read"),
+        (["good.npy", "bad.npy", "-o", "page", "--labels", "labels.csv"], "has no kind and size"),
     ):
         assert run("report", model, *arguments) == 2
         assert words in capsys.readouterr().err

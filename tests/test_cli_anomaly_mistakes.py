@@ -10,8 +10,9 @@ import pytest
 import tifffile
 from image_files import save
 
+from imsim.anomaly import AnomalyDetector
 from imsim.cli import main
-from imsim.cli.anomaly import detectors
+from imsim.cli.anomaly.pictures import Pictures, refuse_shared
 
 RNG = np.random.default_rng(3)
 WAVES = np.sin(np.mgrid[:32, :32][1] / 3 + RNG.random((24, 1, 1)))
@@ -59,7 +60,10 @@ def test_a_cut_stack_counts_as_damaged(capsys):
     Path("s.tif").write_bytes(Path("s.tif").read_bytes()[:size])
     assert run("score", "m.npz", "s.tif", "--json") == 2
     out, err = capsys.readouterr()
-    assert [row["image"] for row in json.loads(out)["results"]] == ["s.tif[0]", "s.tif[1]"]
+    rows = json.loads(out)["results"]
+    assert [row["verdict"] for row in rows][:3] == ["good", "good", "not inspected"]
+    assert rows[2]["image"] == "s.tif[2]"
+    assert "damaged" in rows[2]["reason"]
     assert "s.tif[2]: damaged: the file is cut off" in err
 
 
@@ -71,7 +75,8 @@ def test_notes_are_said(capsys):
     assert err == [f"imsim: note: in/{i}.png: {note}" for i in range(3)] + [
         f"imsim: note: 2 more images: {note}"
     ]
-    err = errors(capsys, "score", "m.npz", "good.npy", "--flat", "in/0.png", status=0)
+    assert run("train", "good.npy", "-o", "f.npz", *PLAIN, "--flat", "in/0.png") == 0
+    err = errors(capsys, "score", "f.npz", "good.npy", "--flat", "in/0.png", status=0)
     assert err == [f"imsim: note: in/0.png: {note}"]
 
 
@@ -90,9 +95,12 @@ def test_resume_refuses_rows_of_another_detector(capsys, name, change):
         save("other.npy", GOOD[:12])
         assert run("train", "other.npy", "-o", "m.npz", *PLAIN) == 0
     err = errors(capsys, *call, *more, "--resume")
-    reason = "its first line differs" if name == "o.json" else "(the row of in/0.png is now another"
     assert f"{name}: holds the results of another run" in err[0]
-    assert reason in err[0]
+    if name == "o.json":
+        assert "its first line differs" in err[0]
+    else:
+        reason = "(of another model" if change == "model" else "(the row of in/0.png is now another"
+        assert reason in err[0]
     if change == "model":
         Path("m.npz").write_bytes(model)
     assert run(*call, "--resume") == 0
@@ -124,15 +132,112 @@ def test_options_that_would_do_nothing(capsys):
     assert not Path("sim").exists()
 
 
-def test_remedies_are_those_of_the_command(capsys):
-    """The patterns fit what the library says now."""
-    noise = save("noise.npy", RNG.normal(100, 20, (6, 32, 32)).astype(np.float32))
-    (err,) = errors(capsys, "train", noise, "-o", "x.npz")
-    assert "use --preprocess none in training, or images with background" in err
-    err = errors(capsys, "score", "m.npz", save("small.npy", GOOD[:1, :20]))
-    assert "resize them, or train a detector on images of this size" in err[0]
-    source = Path(detectors.__file__).parents[2] / "anomaly" / "xray" / "peel.py"
-    assert ": is width too large for the items?" in source.read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["o.csv", "o.json"])
+@pytest.mark.parametrize("change", ["model", "threshold"])
+def test_resume_refuses_a_log_of_another_model_by_name(capsys, name, change):
+    """Although its scores are the same."""
+    save("in/0.png", GOOD[0])
+    call = ("score", "m.npz", "in", "-o", name)
+    assert run(*call) == 0
+    text = Path(name).read_text()
+    detector = AnomalyDetector.load("m.npz")
+    if change == "threshold":
+        assert repr(detector.threshold_) in text
+        text = text.replace(repr(detector.threshold_), repr(detector.threshold_ + 1))
+    else:
+        detector.set_params(random_state=5).save("m.npz")
+    Path(name).write_text(text)
+    save("in/1.png", GOOD[1])
+    before = Path(name).read_bytes()
+    err = errors(capsys, *call, "--resume")
+    assert f"{name}: holds the results of another run" in err[0]
+    assert "in/1.png" not in Path(name).read_text()
+    assert name == "o.json" or Path(name).read_bytes() == before
+
+
+def test_a_log_without_names_is_refused(capsys):
+    save("in/0.png", GOOD[0])
+    Path("o.csv").write_text("image,anomaly_score,verdict\nin/0.png,1.0,good\n")
+    err = errors(capsys, "score", "m.npz", "in", "-o", "o.csv", "--resume")
+    assert "holds the results of another run (its first line differs)" in err[0]
+    assert "another file" in err[0]
+
+
+def photographs(count):
+    """A scene without any background, in other light each time."""
+    rng = np.random.default_rng(7)
+    scene = 60 + 120 * (np.hypot(*(np.mgrid[:64, :64] - 30)) < 18)
+    scene[40:] = 90
+    scene[:, :20] += np.arange(64)[:, None]
+    return np.stack(
+        [scene * rng.uniform(0.9, 1.1) + rng.normal(0, 3, scene.shape) for _ in range(count)]
+    )
+
+
+def filling(count):
+    """Something that fills the frame but for its corners."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    inside = np.abs(y) + np.abs(x) < 60
+    return 40 + 100 * inside + np.random.default_rng(0).normal(0, 3, (count, 64, 64))
+
+
+def touching(count):
+    """A piece that lies half outside the frame."""
+    y, x = np.mgrid[:64, :64]
+    inside = np.hypot(y - 32, x) < 20
+    return 200 - 100 * inside + np.random.default_rng(0).normal(0, 3, (count, 64, 64))
+
+
+def noise(count):
+    return np.random.default_rng(0).normal(100, 20, (count, 64, 64))
+
+
+@pytest.mark.parametrize("make", [photographs, filling, touching, noise])
+def test_the_peel_refuses_images_that_are_no_x_rays(capsys, make):
+    name = save("photos.npy", np.clip(np.rint(make(8)), 0, 255).astype(np.uint8))
+    err = errors(capsys, "train", name, "-o", "x.npz", "--metric", "rmse")
+    assert "--preprocess none" in err[-1]
+    assert not Path("x.npz").exists()
+    assert run("train", name, "-o", "x.npz", *PLAIN) == 0
+
+
+def test_the_same_files_as_good_and_bad_are_refused(capsys):
+    for i in range(3):
+        save(f"good/{i}.png", GOOD[i])
+        save(f"good/more/{i}.png", GOOD[i])
+        save(f"bad/{i}.png", GOOD[i + 4])
+    Path("link").symlink_to("good")
+    Path("one").mkdir()
+    Path("one/0.png").symlink_to(Path("good/0.png").absolute())
+    Path("two").mkdir()
+    Path("two/x.png").hardlink_to("good/more/1.png")
+    for good, bad in (
+        ("good", "good"),
+        ("good", "./good/../good"),
+        ("good", "link"),
+        ("link", "good/more"),
+        ("good/more", "good"),
+        ("good", "one"),
+        ("good", "two"),
+        ("good.npy", "good.npy[3]"),
+        ("good.npy[3]", "good.npy[3]"),
+    ):
+        err = errors(capsys, "report", "m.npz", good, bad, "-o", "page")
+        assert "is among the bad images, but also among the good ones" in err[0], (good, bad)
+    assert not Path("page").exists()
+    np.savez("both.npz", a=GOOD[:3], ab=GOOD[3:])
+    for good, bad in (("both.npz:a", "both.npz:ab"), ("good.npy[1]", "good.npy[11]")):
+        refuse_shared(Pictures([good]), Pictures([bad]))
+
+
+def test_files_that_are_there_twice_are_learned_from_once(capsys):
+    for i in range(12):
+        save(f"good/in/{i:02}.png", GOOD[i])
+    capsys.readouterr()
+    assert run("train", "good", "good/in", "good/in/03.png", "-o", "x.npz", *PLAIN) == 0
+    out, err = capsys.readouterr()
+    assert "trained on 12 images" in out
+    assert "files that are there twice, taken once: 13, e.g. good/in/00.png" in err
 
 
 def test_empty_folders_and_wrong_labels(capsys):
@@ -140,6 +245,7 @@ def test_empty_folders_and_wrong_labels(capsys):
     err = errors(capsys, "score", "m.npz", "empty", "good.npy")
     assert err[0].startswith("imsim: error: empty: holds no image; these endings")
     Path("labels.csv").write_text("file,kind,size\ngood.npy[0],worm,big\n")
-    call = ("report", "m.npz", "good.npy", "good.npy", "-o", "page", "--labels", "labels.csv")
+    bad = save("bad.npy", GOOD[:2])
+    call = ("report", "m.npz", "good.npy", bad, "-o", "page", "--labels", "labels.csv")
     err = errors(capsys, *call)
     assert err == ["imsim: error: labels.csv: the size of good.npy[0], 'big', is not a number"]

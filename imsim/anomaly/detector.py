@@ -198,7 +198,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
             self.data_range, self.preprocess_, frames.dtype, inputs, used
         )
         usable = np.ones(len(inputs), bool) if used is None else used.any(axis=(1, 2))
-        self.left_out_ = self._reasons(frames, given, ~usable)
+        self.left_out_ = self._reasons(frames, given, np.flatnonzero(~usable))
         check_usable(usable, self.left_out_)
         inputs, used = inputs[usable], None if used is None else used[usable]
         seed = int(generator.integers(2**31))
@@ -259,7 +259,8 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
             scores[part] = combined.largest(compared, self.scales_)
         if np.isnan(scores).any():
             missing = np.isnan(scores)
-            warn_unscorable(missing, "have no score", self._reasons(frames, used, missing))
+            first = self._reasons(frames, used, np.flatnonzero(missing)[:1])
+            warn_unscorable(missing, "have no score", first)
         return scores
 
     def problems(self, images: Any, masks: Any = None) -> dict[int, str]:
@@ -267,7 +268,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         frames, used = self._check_images(images, masks)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnscorableImageWarning)
-            missing = np.isnan(self.anomaly_score(frames, used))
+            missing = np.flatnonzero(np.isnan(self.anomaly_score(frames, used)))
         return self._reasons(frames, used, missing)
 
     def score_samples(self, images: Any, masks: Any = None) -> NDArray[np.float64]:
@@ -349,10 +350,10 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         )
         return inputs, np.ones(inputs.shape, bool) if inside is None else inside
 
-    def _reasons(self, frames: NDArray[Any], used: Any, where: NDArray[np.bool_]) -> dict[int, str]:
-        """Return why the marked images cannot be compared, by their indices."""
+    def _reasons(self, frames: NDArray[Any], used: Any, which: NDArray[np.intp]) -> dict[int, str]:
+        """Return why some images cannot be compared, by their indices."""
         found: dict[int, str] = {}
-        for i in np.flatnonzero(where).tolist():
+        for i in which.tolist():
             image, inside = frames[i : i + 1], None if used is None else used[i : i + 1]
             known: dict[int, str] = {}
             if hasattr(self.preprocess_, "problems"):

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from imsim._images import ImageFileError, read_picture
 from imsim.cli.anomaly.pictures import Array, Pictures
 from imsim.cli.terminal import say
-from imsim.errors import ImsimError, OptionError
+from imsim.errors import OptionError
 
 if TYPE_CHECKING:
     from imsim.anomaly import AnomalyDetector
@@ -41,11 +38,7 @@ def field_files(arguments: argparse.Namespace) -> list[str]:
 
 
 class Correction:
-    """Makes of the pixels of a file what a detector takes.
-
-    With a flat field, counts become transmission. Without, integers become fractions of their
-    largest possible value, so that files of 8 and 16 bits compare.
-    """
+    """Makes transmission of raw counts, with a flat field; other pixels stay as they are."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         if arguments.dark and not arguments.flat:
@@ -61,59 +54,19 @@ class Correction:
         """Return images for a detector."""
         from imsim.anomaly import xray
 
-        if self._fields:
-            return xray.correct(images, *self._fields)
-        if images.dtype.kind not in "ui":
-            return images
-        return (images / np.iinfo(images.dtype).max).astype(np.float32)
-
-
-REMEDIES = (
-    (
-        r"pass kind, one of .*?, and images",
-        "use --preprocess none in training, or images",
-    ),
-    (r", or use patches, e\.g\. patch=\d+", ", or train a detector on images of this size"),
-    (
-        r"pass more images, larger masks, or a smaller patch",
-        "use more or larger images, or another --model or --metric",
-    ),
-    (
-        r": is width too large for the items\?",
-        "; use larger images, or --preprocess none in training",
-    ),
-)
-"""What the library advises, and what a user of the command can do instead."""
+        return xray.correct(images, *self._fields) if self._fields else images
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out warnings that number unusable images, which are named, and say other remedies."""
+    """Leave out warnings that number unusable images, which are named."""
     from imsim.anomaly.detector import UnscorableImageWarning
     from imsim.anomaly.xray import UnusableImageWarning
 
     with warnings.catch_warnings():
         for kind in (UnscorableImageWarning, UnusableImageWarning):
             warnings.simplefilter("ignore", kind)
-        try:
-            yield
-        except ImsimError as error:
-            message = str(error)
-            for advice, remedy in REMEDIES:
-                message = re.sub(advice, remedy, message)
-            raise ImsimError(message) from error
-
-
-def reason(detector: AnomalyDetector, image: Array) -> str:
-    """Say why an image has no score."""
-    from imsim.anomaly.xray import UnusableImageWarning
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        if detector.preprocess_ is not None:
-            detector.preprocess_.transform(image)
-    said = [str(w.message) for w in caught if issubclass(w.category, UnusableImageWarning)]
-    return said[0].rpartition("images[0] ")[2] if said else "nothing in it can be compared"
+        yield
 
 
 def status(pictures: Pictures) -> int:

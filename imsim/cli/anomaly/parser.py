@@ -9,9 +9,10 @@ from imsim.cli.anomaly import report, score, simulate, train
 
 IMAGES = """\
 Images are grey: PNG, JPEG, TIFF (each page), .npy or .npz of shape (images,
-height, width), and folders of these. A file that cannot be read, or an image
-unlike the others, is named, counted and skipped; the exit status is then 2.
-"""
+height, width), and folders of these."""
+SKIPPED = """\
+A file that cannot be read, or an image unlike the others, is named, counted
+and skipped; the exit status is then 2."""
 SIMULATE = f"""\
 Write simulated X-ray images to train and try a detector on.
 
@@ -27,21 +28,33 @@ TRAIN = f"""\
 Train a detector on GOOD images only, and save it.
 
 {IMAGES}
+{SKIPPED} A file that is there twice, through links or nested folders, is taken
+once. --preprocess xray refuses images most of which do not look like X-ray
+images of single items with the open beam around them.
+
 Exit status: 0; 2 after any error.
 """
 SCORE = f"""\
 Score IMAGES with a detector: the larger the score, the less an image is like
 the good ones.
 
-{IMAGES}
---csv: columns "image", "anomaly_score" and "verdict", which is "good" or
-"anomaly". --json: an object with "model", "model_sha256", "metric",
-"threshold", "flat", "dark" and "results", a list of the same. Rows are
-written as soon as they are known.
+{IMAGES} They must
+have the size and the type of those learned from. An image of which this is not
+so, or that cannot be read, or shows nothing to compare, is named and has its
+row: it is not inspected, and so rejected like an anomaly.
 
-Exit status: 0 if every image was scored; 2 otherwise, and after any error;
-else 1 if there is an anomaly and --fail-on-anomaly is given, or the reader of
-the output went away; 130 if interrupted.
+--csv: columns "image", "anomaly_score", "verdict", which is "good", "anomaly"
+or "not inspected", "reason", why it was not, and the "threshold" and the
+"model_sha256" of the detector. --json: an object with "model", "model_sha256",
+"metric", "threshold", "flat", "dark" and "results", a list with the first four
+of each image. Rows are written as soon as they are known. --resume keeps them,
+those not inspected too, and refuses a file of another model or threshold, or
+one that does not name them.
+
+Exit status: 0 if every image was inspected; 2 if one was not, and after any
+error; else 1 if there is an anomaly and --fail-on-anomaly is given, or the
+reader of the output went away; 130 if interrupted. With --fail-on-anomaly, 0
+alone passes.
 """
 REPORT = f"""\
 Judge a detector on GOOD and BAD images, which took no part in its training,
@@ -49,6 +62,8 @@ and write a page with the result: what it found and missed, and which
 similarity measure tells good from bad best.
 
 {IMAGES}
+{SKIPPED} A file that is among the good and the bad ones is refused.
+
 Exit status: 0; 2 after any error.
 """
 

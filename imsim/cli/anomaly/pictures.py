@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,13 @@ from imsim.cli.terminal import progress, say
 from imsim.errors import ImsimError
 
 Array = np.ndarray[Any, Any]
+
+
+class Failure(NamedTuple):
+    """A file or an image that cannot be used."""
+
+    path: str
+    reason: str
 
 
 class Pictures:
@@ -48,59 +55,117 @@ class Pictures:
                 for odd in folder.odd:
                     self.fail(f"{odd}: is no file but a pipe or a device")
                 if not folder.names:
-                    self.fail(f"{path}: {NO_IMAGE}")
+                    self.fail(Failure(path, NO_IMAGE))
             else:
                 self.files.append(path)
         if left_aside:
             say(f"note: files of other kinds left aside: {len(left_aside)}, e.g. {left_aside[0]}")
 
-    def fail(self, message: str) -> None:
+    def fail(self, failure: Failure) -> None:
         """Name and count what cannot be used."""
         self.failures += 1
-        say(f"error: {message}")
+        say(f"error: {failure.path}: {failure.reason}")
 
-    def each(self, skip: Callable[[str], bool] = lambda label: False) -> Iterator[Picture]:
-        """Yield image after image, but for those whose labels are to be skipped."""
+    def take_once(self) -> None:
+        """Leave aside files that are there under two names, through links or nested folders."""
+        first: dict[object, str] = {}
+        twice = []
+        for path in self.files:
+            file = _identity(path)
+            if file in first:
+                twice.append(path)
+            first.setdefault(file, path)
+        self.files = list(first.values())
+        if twice:
+            say(f"note: files that are there twice, taken once: {len(twice)}, e.g. {twice[0]}")
+
+    def each(
+        self, skip: Callable[[str], bool] = lambda label: False
+    ) -> Iterator[Picture | Failure]:
+        """Yield image after image, or why there is none, but for labels that are to be skipped."""
         with progress(len(self.files), "file") as bar:
             for path in self.files:
-                try:
-                    with ImageFile(path) as file:
-                        for index in range(len(file)):
-                            if not skip(file.label(index)):
-                                yield from self._read(file, index)
-                except ImsimError as error:
-                    self.fail(str(error))
+                if not skip(path):
+                    yield from self._each_of(path, skip)
                 if bar is not None:
                     bar.update()
+
+    def _each_of(self, path: str, skip: Callable[[str], bool]) -> Iterator[Picture | Failure]:
+        try:
+            file = ImageFile(path)
+        except Exception as error:  # whatever is wrong with one file does not end the run
+            yield _failure(path, error)
+            return
+        with file:
+            for index in range(len(file)):
+                if skip(label := file.label(index)):
+                    continue
+                try:
+                    picture = _grey(file.read(index))
+                except Exception as error:
+                    yield _failure(label, error)
+                    continue
+                for note in picture.notes:
+                    self.notes.add(note, label)
+                yield picture
 
     def first(self, labels: Collection[str]) -> Picture | None:
         """Return the first image that can be read and has one of these labels."""
         files = {*labels, *(label.rpartition("[")[0] for label in labels)}
         for path in self.files:
-            if path not in files:
-                continue
-            try:
-                with ImageFile(path) as file:
-                    for index in range(len(file)):
-                        if file.label(index) in labels:
-                            return file.read(index)
-            except ImsimError:
-                continue  # said when its turn comes
+            if path in files:
+                for picture in self._each_of(path, lambda label: label not in labels):
+                    if isinstance(picture, Picture):
+                        return picture
         return None
 
-    def _read(self, file: ImageFile, index: int) -> Iterator[Picture]:
-        try:
-            picture = file.read(index)
-            if picture.pixels.ndim != 2:
+
+def _grey(picture: Picture) -> Picture:
+    """Refuse what a detector cannot inspect as a whole."""
+    if picture.pixels.ndim != 2:
+        raise ImageFileError(
+            f"{picture.path}: has {picture.pixels.shape[-1]} channels; convert it to grey"
+        )
+    valid = getattr(picture, "valid", None)
+    if valid is not None and not valid.all():
+        raise ImageFileError(
+            f"{picture.path}: holds no data at {np.count_nonzero(~valid)} of {valid.size} pixels"
+        )
+    return picture
+
+
+def _failure(label: str, error: Exception) -> Failure:
+    text = str(error) if isinstance(error, ImsimError) else f"cannot be read: {error!r}"
+    return Failure(label, text.removeprefix(f"{label}: "))
+
+
+def refuse_shared(good: Pictures, bad: Pictures) -> None:
+    """Refuse files that are among the good ones and among the bad ones, by whatever names."""
+    known: dict[object, list[tuple[str, str]]] = {}
+    for path in good.files:
+        file, chosen = _identity(path)
+        known.setdefault(file, []).append((chosen, path))
+    for path in bad.files:
+        file, chosen = _identity(path)
+        for other, name in known.get(file, []):
+            short, long = sorted((chosen, other), key=len)
+            if long.startswith(short) and (not short or long[len(short) :][:1] in ("", "[")):
                 raise ImageFileError(
-                    f"{picture.path}: has {picture.pixels.shape[-1]} channels; convert it to grey"
+                    f"{path}: is among the bad images, but also among the good ones"
+                    + ("" if name == path else f", as {name}")
                 )
-        except ImsimError as error:
-            self.fail(str(error))
-        else:
-            for note in picture.notes:
-                self.notes.add(note, picture.path)
-            yield picture
+
+
+def _identity(path: str) -> tuple[object, str]:
+    """Return what tells a file from others, and what of it is chosen: ``[i]``, ``:NAME``."""
+    file = path
+    while not os.path.exists(file) and (end := max(file.rfind("["), file.rfind(":"))) > 0:
+        file = file[:end]
+    try:
+        found = os.stat(file)
+    except (OSError, ValueError):
+        return path, ""
+    return (found.st_dev, found.st_ino), path[len(file) :]
 
 
 def stacked(pictures: Pictures) -> tuple[list[str], Array]:
@@ -121,29 +186,37 @@ def stacked(pictures: Pictures) -> tuple[list[str], Array]:
     labels, images = [], []
     first: Picture | None = None
     for picture in pictures.each():
+        if isinstance(picture, Failure):
+            pictures.fail(picture)
+            continue
         first = first or picture
         if alike(picture, first):
             labels.append(picture.path)
             images.append(picture.pixels)
         else:
-            pictures.fail(
-                f"{picture.path}: is {picture}, but {first.path} is {first}; they must be alike"
-            )
+            reason = f"is {picture}, but {first.path} is {first}; they must be alike"
+            pictures.fail(Failure(picture.path, reason))
     if first is None:
         raise ImageFileError(f"{', '.join(pictures.paths)}: no image that could be read")
     return labels, np.stack(images)
 
 
-def batches(pictures: Iterable[Picture], size: int) -> Iterator[tuple[list[str], Array]]:
-    """Yield labels and images of neighbours that fit into one array, at most `size` at a time."""
+def batches(pictures: Iterable[Picture | Failure], size: int) -> Iterator[list[Picture] | Failure]:
+    """Yield neighbours that fit into one array, at most `size` at a time; failures alone."""
     waiting: list[Picture] = []
     for picture in pictures:
+        if isinstance(picture, Failure):
+            if waiting:
+                yield waiting
+            waiting = []
+            yield picture
+            continue
         if waiting and (len(waiting) == size or not alike(picture, waiting[0])):
-            yield [p.path for p in waiting], np.stack([p.pixels for p in waiting])
+            yield waiting
             waiting = []
         waiting.append(picture)
     if waiting:
-        yield [p.path for p in waiting], np.stack([p.pixels for p in waiting])
+        yield waiting
 
 
 def alike(one: Picture, other: Picture) -> bool:

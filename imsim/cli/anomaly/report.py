@@ -11,23 +11,26 @@ import numpy as np
 
 from imsim._images import ImageFileError
 from imsim.cli.anomaly.detectors import Correction, load, quiet, status
-from imsim.cli.anomaly.pictures import Array, Pictures, stacked
+from imsim.cli.anomaly.pictures import Array, Pictures, refuse_shared, stacked
 from imsim.cli.outputs import check_folder
+from imsim.errors import ImsimError
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Judge a detector on labelled images, write the report, and return the exit status."""
     from imsim import anomaly
 
+    pictures = [Pictures([path]) for path in (arguments.good, arguments.bad)]
+    refuse_shared(*pictures)
     check_folder(arguments.output, [arguments.good, arguments.bad])
     detector = load(anomaly.AnomalyDetector, arguments.model)
     correction = Correction(arguments)
-    pictures = [Pictures([path]) for path in (arguments.good, arguments.bad)]
     (good_names, good), (bad_names, bad) = map(stacked, pictures)
-    if good.shape[1:] != bad.shape[1:]:
+    if good.shape[1:] != bad.shape[1:] or good.dtype != bad.dtype:
         raise ImageFileError(
-            f"{bad_names[0]} is of {bad.shape[2]} x {bad.shape[1]} pixels, but {good_names[0]} of "
-            f"{good.shape[2]} x {good.shape[1]}; they must have the same size"
+            f"{bad_names[0]} is of {bad.shape[2]} x {bad.shape[1]} pixels ({bad.dtype}), but "
+            f"{good_names[0]} of {good.shape[2]} x {good.shape[1]} ({good.dtype}); they must have "
+            "the same size and type"
         )
     images = np.concatenate([correction(good), correction(bad)])
     labels = np.arange(len(images)) >= len(good)
@@ -35,9 +38,12 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     kinds = sizes = None
     if arguments.labels:
         kinds, sizes = _truth(arguments.labels, names, labels)
-    with quiet():  # the page names what has no score
-        evaluation = anomaly.evaluate(detector, images, labels, kinds=kinds, sizes=sizes)
-        reconstruction = detector.reconstruct(images)
+    try:
+        with quiet():  # the page names what has no score
+            evaluation = anomaly.evaluate(detector, images, labels, kinds=kinds, sizes=sizes)
+            reconstruction = detector.reconstruct(images)
+    except ImsimError as error:
+        raise ImsimError(f"{arguments.good}, {arguments.bad}: {error}") from error
     ranking = anomaly.rank_metrics(
         reconstruction.inputs,
         reconstruction.reconstructions,

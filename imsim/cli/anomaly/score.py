@@ -7,8 +7,11 @@ import math
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from imsim.cli.anomaly.detectors import Correction, digest, field_files, load, quiet, reason, status
-from imsim.cli.anomaly.pictures import Array, Pictures, batches
+import numpy as np
+
+from imsim._images import Picture
+from imsim.cli.anomaly.detectors import Correction, digest, field_files, load, quiet
+from imsim.cli.anomaly.pictures import Failure, Pictures, batches
 from imsim.cli.outputs import check_output, output_format
 from imsim.cli.terminal import say, shortened, width, write
 from imsim.cli.writers import Csv, Json, Record, Writer, another_run, same_score
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 TOGETHER = 64
 """Images that are scored at a time."""
+GOOD, ANOMALY, NOT_INSPECTED = "good", "anomaly", "not inspected"
+"""The verdicts; what is not inspected is rejected, like an anomaly."""
 
 
 class Score(NamedTuple):
@@ -26,7 +31,17 @@ class Score(NamedTuple):
 
     image: str
     anomaly_score: float
+    """NaN if it was not inspected."""
     verdict: str
+    reason: str | None = None
+    """Why it was not inspected."""
+
+
+class Judge(NamedTuple):
+    """Which detector decides; rows of another one do not belong to a file of its rows."""
+
+    threshold: float
+    model_sha256: str
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
@@ -37,29 +52,47 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     inputs = [arguments.model, *arguments.images, *field_files(arguments)]
     check_output(arguments.output, inputs, resume=arguments.resume)
     detector = load(AnomalyDetector, arguments.model)
+    judge = Judge(float(detector.threshold_), digest(arguments.model))
     correction = Correction(arguments)
     pictures = Pictures(arguments.images)
     layout: Csv | Json | None = None
     if form == "csv":
-        layout = Csv(Score._fields)
+        layout = Csv(Score._fields + Judge._fields)
     elif form == "json":
         layout = Json(
             model=arguments.model,
-            model_sha256=digest(arguments.model),
+            model_sha256=judge.model_sha256,
             metric=detector.metric,
-            threshold=float(detector.threshold_),
+            threshold=judge.threshold,
             flat=arguments.flat,
             dark=arguments.dark,
         )
+    judges: set[Judge] = set()
+
+    def parse(record: Record) -> Score:
+        if form == "csv":
+            judges.add(Judge(float(record["threshold"]), record["model_sha256"]))
+        value = record["anomaly_score"]
+        if record["verdict"] not in (GOOD, ANOMALY, NOT_INSPECTED):
+            raise ValueError("no verdict")
+        score = math.nan if value in ("", None) else float(value)
+        return Score(record["image"], score, record["verdict"], record["reason"] or None)
+
     writer = None
     if layout is not None:
-        writer = Writer(layout, arguments.output, write, arguments.resume, _parse)
-    rows = _Rows(detector.threshold_, writer, arguments.output)
+        writer = Writer(layout, arguments.output, write, arguments.resume, parse)
+    rows = _Rows(judge, writer, arguments.output, judge._asdict() if form == "csv" else {})
     try:
+        if judges - {judge}:
+            raise ImsimError(
+                f"{arguments.output}: holds the results of another run (of another model or "
+                "threshold); use another -o, or leave out --resume"
+            )
         _check_earlier(rows, detector, correction, pictures)
-        images = pictures.each(skip=rows.is_known)
-        for labels, batch in batches(images, TOGETHER):
-            for row in _scored(detector, correction, labels, batch, pictures):
+        for batch in batches(pictures.each(skip=rows.is_known), TOGETHER):
+            for row in _scored(detector, correction, batch):
+                if row.reason is not None:
+                    pictures.fail(Failure(row.image, row.reason))
                 yield from rows.add(row)
     except KeyboardInterrupt:
         text = f"; {rows.count} rows are in {arguments.output}, --resume goes on"
@@ -68,18 +101,28 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         if writer is not None:
             writer.close()
     yield from rows.end()
-    if not rows.count:
+    pictures.notes.end()
+    if rows.rejected:
+        say(
+            f"error: {rows.rejected} could not be inspected, and "
+            f"{'counts' if rows.rejected == 1 else 'count'} as rejected"
+        )
+    if rows.count == rows.rejected:
         say("error: no image was scored")
         return 2
-    return status(pictures) or int(arguments.fail_on_anomaly and rows.anomalies > 0)
+    if rows.rejected or pictures.failures:
+        return 2
+    return int(arguments.fail_on_anomaly and rows.anomalies > 0)
 
 
 class _Rows:
     """Takes the scores one by one, writes and counts them."""
 
-    def __init__(self, threshold: float, writer: Writer[Score] | None, file: str | None) -> None:
-        self.threshold, self.writer, self.file = threshold, writer, file
-        self.count = self.anomalies = 0
+    def __init__(
+        self, judge: Judge, writer: Writer[Score] | None, file: str | None, more: Record
+    ) -> None:
+        self.judge, self.writer, self.file, self.more = judge, writer, file, more
+        self.count = self.anomalies = self.rejected = 0
         earlier = writer.earlier if writer else []
         for row in earlier:
             self._count(row)
@@ -91,72 +134,76 @@ class _Rows:
     def add(self, row: Score) -> Iterator[str]:
         """Write a row, or yield it for the terminal."""
         if self.writer is not None:
-            self.writer.row(row._asdict())
+            empty = {"anomaly_score": None} if math.isnan(row.anomaly_score) else {}
+            self.writer.row({**row._asdict(), **empty, **self.more})
         else:
-            space = width() - 26
+            space = width() - 30
             if not self.count:
                 yield f"{'':{space}}{'score':>12}  verdict"
-            yield f"{shortened(row.image, space):{space}}{row.anomaly_score:12.6g}  {row.verdict}"
+            score = "" if math.isnan(row.anomaly_score) else f"{row.anomaly_score:.6g}"
+            yield f"{shortened(row.image, space):{space}}{score:>12}  {row.verdict}"
         self._count(row)
 
     def _count(self, row: Score) -> None:
         self.count += 1
-        self.anomalies += row.verdict == "anomaly"
+        self.anomalies += row.verdict == ANOMALY
+        self.rejected += row.verdict == NOT_INSPECTED
 
     def end(self) -> Iterator[str]:
         """Yield a summary, unless rows go to standard output in a format of their own."""
         if self.writer is None or self.file:
             gap = "" if self.writer else "\n"
+            missing = ""
+            if self.rejected:
+                missing = (
+                    f", {self.rejected} could not be inspected: "
+                    f"{self.anomalies + self.rejected} rejected"
+                )
             yield (
-                f"{gap}{self.anomalies} of {self.count} images are anomalies "
-                f"(threshold {self.threshold:.6g})"
+                f"{gap}{self.anomalies} of {self.count} images are anomalies{missing} "
+                f"(threshold {self.judge.threshold:.6g})"
             )
         if self.file:
             yield f"A row per image: {self.file}"
-
-
-def _parse(record: Record) -> Score:
-    return Score(record["image"], float(record["anomaly_score"]), record["verdict"])
 
 
 def _check_earlier(
     rows: _Rows, detector: AnomalyDetector, correction: Correction, pictures: Pictures
 ) -> None:
     """Score an image of an earlier run again, and refuse to go on if the result is another."""
-    picture = pictures.first(rows.known)
+    picture = pictures.first(
+        {name for name, row in rows.known.items() if row.verdict != NOT_INSPECTED}
+    )
     if picture is None:
         return
-    try:
-        with quiet():
-            score = float(detector.anomaly_score(correction(picture.pixels[None]))[0])
-    except ImsimError:
-        score = math.nan
+    (found,) = _scored(detector, correction, [picture])
     row = rows.known[picture.path]
-    same = (score > detector.threshold_) == (row.verdict == "anomaly")
-    if not (same and same_score(score, row.anomaly_score)):
+    if found.verdict != row.verdict or not same_score(found.anomaly_score, row.anomaly_score):
         raise ImsimError(another_run(str(rows.file), picture.path))
 
 
 def _scored(
-    detector: AnomalyDetector,
-    correction: Correction,
-    labels: list[str],
-    images: Array,
-    pictures: Pictures,
+    detector: AnomalyDetector, correction: Correction, batch: list[Picture] | Failure
 ) -> Iterator[Score]:
-    """Score a batch; if it is refused, one by one, so that only the culprits are left out."""
-    try:
-        with quiet():
-            found = detector.anomaly_score(correction(images))
-    except ImsimError as error:
-        if len(labels) == 1:
-            pictures.fail(f"{labels[0]}: {error}")
-            return
-        for i, label in enumerate(labels):
-            yield from _scored(detector, correction, [label], images[i : i + 1], pictures)
+    """Score a batch; if that fails, one by one, so that only the culprits have no score."""
+    if isinstance(batch, Failure):
+        yield Score(batch.path, math.nan, NOT_INSPECTED, batch.reason)
         return
-    for i, (label, value) in enumerate(zip(labels, found.tolist(), strict=True)):
-        if math.isnan(value):
-            pictures.fail(f"{label}: {reason(detector, correction(images[i : i + 1]))}")
-        else:
-            yield Score(label, value, "anomaly" if value > detector.threshold_ else "good")
+    try:
+        images = correction(np.stack([picture.pixels for picture in batch]))
+        with quiet():
+            scores = detector.anomaly_score(images)
+            missing = np.flatnonzero(np.isnan(scores)).tolist()
+            reasons = detector.problems(images[missing]) if missing else {}
+    except Exception as error:  # of whatever kind: it does not end the run
+        if len(batch) > 1:
+            for picture in batch:
+                yield from _scored(detector, correction, [picture])
+            return
+        reason = str(error) if isinstance(error, ImsimError) else f"cannot be scored: {error!r}"
+        yield Score(batch[0].path, math.nan, NOT_INSPECTED, reason)
+        return
+    why = {i: reasons.get(k, "has no score") for k, i in enumerate(missing)}
+    for i, (picture, score) in enumerate(zip(batch, scores.tolist(), strict=True)):
+        verdict = ANOMALY if score > detector.threshold_ else GOOD
+        yield Score(picture.path, score, NOT_INSPECTED if i in why else verdict, why.get(i))

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from imsim.cli.anomaly.detectors import Correction, field_files, quiet, reason, status
-from imsim.cli.anomaly.pictures import Array, Pictures, stacked
+from imsim.cli.anomaly.detectors import Correction, field_files, quiet, status
+from imsim.cli.anomaly.pictures import Failure, Pictures, stacked
 from imsim.cli.outputs import check_data_range, check_output
 from imsim.errors import ImsimError, OptionError
-
-if TYPE_CHECKING:
-    from imsim.anomaly import AnomalyDetector
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
@@ -35,29 +30,27 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         metric=arguments.metric,
         aggregate=arguments.aggregate,
         false_alarm_rate=arguments.false_alarm_rate,
+        # That of transmission is 1; without one, the detector knows it, or learns it.
+        data_range=1.0 if arguments.flat and not peeled else arguments.data_range,
         random_state=arguments.seed,
     )
     pictures = Pictures(arguments.good)
+    pictures.take_once()  # what is held out must not be learned from under another name
     labels, images = stacked(pictures)
-    if not peeled:
-        detector.set_params(data_range=_data_range(arguments, images))
     images = correction(images)
     with quiet():
         detector.fit(images)
-    unusable = _unusable(detector, images)
-    for i in unusable:
-        pictures.fail(f"{labels[i]}: {reason(detector, images[i : i + 1])}")
+    for i, reason in detector.left_out_.items():
+        pictures.fail(Failure(labels[i], reason))
     try:
         detector.save(arguments.output)
     except OSError as error:
         raise ImsimError(
             f"{arguments.output}: cannot be written: {error.strerror or error}"
         ) from error
-    number, height, width = images.shape
-    yield (
-        f"{arguments.output}: trained on {number - len(unusable)} images of {width} x {height} "
-        "pixels"
-    )
+    height, width = detector.shape_
+    number = len(images) - len(detector.left_out_)
+    yield f"{arguments.output}: trained on {number} images of {width} x {height} pixels"
     yield f"An image is an anomaly if its score is above {detector.threshold_:.6g}"
     return status(pictures)
 
@@ -70,25 +63,3 @@ def _model(name: str | None, peeled: bool, seed: int) -> Any:
         return anomaly.ConvAutoencoder(seed=seed)
     # Of whole images, PCA is what the detector takes itself.
     return anomaly.PCAAutoencoder(components=4, patch=16) if name == "pca" and peeled else None
-
-
-def _unusable(detector: AnomalyDetector, images: Array) -> list[int]:
-    """Return the indices of the images that the training left out."""
-    if len(detector.held_out_scores_) == len(images):
-        return []
-    with quiet():
-        scores = detector.anomaly_score(images)
-    return [int(i) for i in np.flatnonzero(np.isnan(scores))]
-
-
-def _data_range(arguments: argparse.Namespace, images: Array) -> float | None:
-    """Return the data range of what `Correction` makes of images that are not peeled.
-
-    None leaves it to the detector, which takes the range of all good images together.
-    """
-    if arguments.flat:
-        return 1.0
-    largest = float(np.iinfo(images.dtype).max) if images.dtype.kind in "ui" else 1.0
-    if arguments.data_range is not None:
-        return float(arguments.data_range) / largest
-    return 1.0 if images.dtype == np.uint8 else None
