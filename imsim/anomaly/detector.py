@@ -177,8 +177,10 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         Warns
         -----
         UnscorableImageWarning
-            If images cannot be used; UserWarning if they are too few for the false-alarm rate, or
-            a `VirtualPeel` that was passed as `preprocess` finds hardly any single items.
+            If images cannot be used; UserWarning if they are too few for the false-alarm rate.
+        UnlikelyItemWarning
+            If most images do not look like X-ray images of single items, but a `VirtualPeel` was
+            passed, or only their patterns speak against it.
         """
         if getattr(y, "ndim", 0) > 1:
             raise imsim.OptionError("y has several axes, but is not used: pass masks=... by name")
@@ -194,12 +196,12 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
                 self.preprocess_.fit(filled(frames, given))
             parts.check_single_items(self.preprocess, self.preprocess_, filled(frames, given))
         inputs, used = self._prepare(frames, given)
-        self.data_range_ = parts.find_data_range(
-            self.data_range, self.preprocess_, frames.dtype, inputs, used
-        )
         usable = np.ones(len(inputs), bool) if used is None else used.any(axis=(1, 2))
         self.left_out_ = self._reasons(frames, given, np.flatnonzero(~usable))
         check_usable(usable, self.left_out_)
+        self.data_range_ = parts.find_data_range(
+            self.data_range, self.preprocess_, frames.dtype, inputs, used
+        )
         inputs, used = inputs[usable], None if used is None else used[usable]
         seed = int(generator.integers(2**31))
         dealt = deal(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly.groups import Group, groups_of, members_by_kind, members_by_size
-from imsim.anomaly.inputs import check_masks
+from imsim.anomaly.inputs import as_stack, check_masks
 from imsim.anomaly.separation import Separation, check_bootstrap, check_labels, separate
 
 
@@ -212,7 +212,7 @@ def evaluate(
             f"detector is of type {type(detector).__name__}; expected a fitted AnomalyDetector"
         )
     check_bootstrap(n_bootstrap, confidence, random_state)
-    frames = np.asarray(images)
+    frames = as_stack("images", images)
     anomalous = check_labels(labels, len(frames))
     of_kind = {} if kinds is None else members_by_kind(kinds, anomalous)
     of_size = {} if sizes is None else members_by_size(sizes, anomalous)

@@ -55,10 +55,10 @@ class Gallery:
         kinds: Sequence[str] | None,
         names: Sequence[str] | None,
     ) -> None:
-        if len(reconstruction) != 3:
+        if not isinstance(reconstruction, tuple | list) or len(reconstruction) != 3:
             raise imsim.OptionError(
-                f"reconstruction has {len(reconstruction)} parts; expected inputs, "
-                "reconstructions and masks, which may be None"
+                f"reconstruction is of type {type(reconstruction).__name__}; expected three parts: "
+                "inputs, reconstructions and masks, which may be None"
             )
         inputs, reconstructions, masks = reconstruction
         count = len(evaluation.labels)
@@ -70,9 +70,10 @@ class Gallery:
             "names": names,
         }
         for name, values in given.items():
-            if values is not None and len(values) != count:
+            length = len(values) if hasattr(values, "__len__") else 0
+            if values is not None and length != count:
                 raise imsim.ShapeError(
-                    f"{name} has length {len(values)}; expected one for each of the {count} "
+                    f"{name} has length {length}; expected one for each of the {count} "
                     "evaluated images"
                 )
         self.evaluation = evaluation

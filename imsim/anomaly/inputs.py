@@ -37,6 +37,11 @@ def as_stack(name: str, value: Any) -> NDArray[Any]:
             f"{name} has shape {array.shape}; expected a non-empty (n, height, width): "
             "for one image pass image[None], for colour images one channel"
         )
+    if array.shape[2] in (3, 4) and min(array.shape[:2]) > array.shape[2]:
+        raise imsim.ShapeError(
+            f"{name} has shape {array.shape}, which looks like one colour image of (height, width, "
+            "channels); expected grey ones, (n, height, width): pass one channel, or its mean"
+        )
     return array
 
 

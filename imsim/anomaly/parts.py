@@ -16,7 +16,8 @@ import imsim
 from imsim.anomaly import combined, storage
 from imsim.anomaly.mean import MeanModel
 from imsim.anomaly.pca import PCAAutoencoder
-from imsim.anomaly.xray import UnusableImageWarning, VirtualPeel
+from imsim.anomaly.xray import VirtualPeel
+from imsim.anomaly.xray.segmentation import VARIED, UnlikelyItemWarning
 from imsim.validation import LARGEST, check_choice, check_data_range, check_integer, check_number
 
 COMPONENTS = 60
@@ -61,9 +62,9 @@ def new_preprocess(given: Any) -> Any:
 
 
 def check_single_items(given: Any, preprocess: Any, frames: NDArray[Any]) -> None:
-    """Refuse a peel, or warn of one that was made on purpose, if most images have no single item.
+    """Refuse the peel of images most of which hardly show single items; a hundred of them tell.
 
-    Of many images a hundred tell.
+    Only warn where the peel was made on purpose, or where nothing but the pattern speaks against.
     """
     if not isinstance(preprocess, VirtualPeel):
         return
@@ -71,16 +72,17 @@ def check_single_items(given: Any, preprocess: Any, frames: NDArray[Any]) -> Non
     doubts = preprocess.doubts(some)
     if len(doubts) <= len(some) / 2:
         return
-    reason = Counter(doubts.values()).most_common(1)[0][0]
+    reasons = Counter(doubts.values())
+    reason = reasons.most_common(1)[0][0]
     message = (
         f"most of the good images do not look like X-ray images of single items with the open beam "
         f"around them, as the peel needs them ({len(doubts)} of {len(some)}; the commonest reason: "
         f"one {reason}): for other images pass preprocess=None, on the command line --preprocess "
         "none; for X-ray images take a larger frame, or pass preprocess=VirtualPeel()"
     )
-    if isinstance(given, str):
+    if isinstance(given, str) and len(doubts) - reasons[VARIED] > len(some) / 2:
         raise imsim.ImsimError(message)
-    warnings.warn(message, UnusableImageWarning, stacklevel=3)
+    warnings.warn(message, UnlikelyItemWarning, stacklevel=3)
 
 
 def is_fast(given: Any) -> bool:

@@ -292,10 +292,10 @@ def _names(option: str, given: Iterable[str] | None, known: Sequence[str]) -> li
     if given is None:
         return list(known)
     choices = ", ".join(map(repr, known))
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    if isinstance(given, str) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
         raise imsim.OptionError(f"{option}={given!r}; expected a list of names, of {choices}")
-    names = list(dict.fromkeys(given))
+    names = list(given)
     for name in names:
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise imsim.OptionError(f"{option} holds {name!r}; expected names of {choices}")
-    return names
+    return list(dict.fromkeys(names))

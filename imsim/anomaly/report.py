@@ -105,6 +105,10 @@ def write_report(
         raise imsim.OptionError(
             f"evaluation is of type {type(evaluation).__name__}; expected what evaluate returned"
         )
+    if ranking is not None and not isinstance(ranking, Ranking):
+        raise imsim.OptionError(
+            f"ranking is of type {type(ranking).__name__}; expected what rank_metrics returned"
+        )
     shown = None
     if reconstruction is not None:
         shown = Gallery(

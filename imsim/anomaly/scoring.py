@@ -10,7 +10,7 @@ from scipy import ndimage
 
 import imsim
 from imsim.anomaly.batches import in_threads
-from imsim.anomaly.inputs import check_masks
+from imsim.anomaly.inputs import as_real, check_masks
 from imsim.anomaly.quiet import quiet
 from imsim.validation import check_integer
 
@@ -113,11 +113,11 @@ def anomaly_scores(
     >>> scoring.anomaly_scores("se", x, np.zeros_like(x), aggregate="worst", window=4)
     array([0.  , 0.25])
     """
-    if aggregate not in aggregates(metric):
+    if not isinstance(aggregate, str) or aggregate not in aggregates(metric):
         has = ", ".join(map(repr, aggregates(metric)))
         raise imsim.OptionError(f"aggregate={aggregate!r}; {metric} has {has}")
     check_integer("window", window, 1)
-    x, y = np.asarray(inputs), np.asarray(reconstructions)
+    x, y = as_real("inputs", inputs), as_real("reconstructions", reconstructions)
     if x.ndim != 3 or x.shape != y.shape or 0 in x.shape:
         raise imsim.ShapeError(
             f"inputs have shape {x.shape}, reconstructions {y.shape}; "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,9 +11,12 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 import imsim
+from imsim.validation import check_integer, check_number
 
 FALSE_ALARM_LIMIT = 0.01
 """The rate of false alarms at which detection is reported."""
+MOST_DRAWS = 1_000_000
+"""More draws of the bootstrap change nothing that is shown."""
 RESAMPLED_AT_ONCE = 2**21
 """How many weights of resampled images are held in memory."""
 
@@ -105,20 +107,12 @@ def check_labels(labels: Any, count: int) -> NDArray[np.bool_]:
 
 def check_bootstrap(n_bootstrap: Any, confidence: Any, random_state: Any) -> None:
     """Refuse settings of the bootstrap that make no sense."""
-    if not _is_integer(n_bootstrap) or n_bootstrap < 1:
-        raise imsim.OptionError(f"n_bootstrap={n_bootstrap!r}; expected an integer of at least 1")
-    real = isinstance(confidence, numbers.Real) and not isinstance(confidence, bool)
-    if not real or not 0 < confidence < 1:
+    check_integer("n_bootstrap", n_bootstrap, 1)
+    check_number("n_bootstrap", n_bootstrap, 1, MOST_DRAWS)
+    if check_number("confidence", confidence, 0, 1) in (0, 1):
         raise imsim.OptionError(f"confidence={confidence!r}; expected a number between 0 and 1")
-    if random_state is not None and (not _is_integer(random_state) or random_state < 0):
-        raise imsim.OptionError(
-            f"random_state={random_state!r}; expected an integer of at least 0, or None for a "
-            "different draw each time"
-        )
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if random_state is not None:
+        check_integer("random_state", random_state, 0)
 
 
 def area_under_roc(scores: NDArray[np.float64], anomalous: NDArray[np.bool_]) -> float:

@@ -249,7 +249,7 @@ def test_no_samples_at_all() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"count": -1}, "count=-1: give a whole number of at least 0"),
+        ({"count": -1}, "count=-1: give a whole number from 0"),
         ({"count": 2.0}, r"count=2\.0: give a whole number"),
         ({"count": True}, "count=True: give a whole number"),
         ({"size": 63}, "size=63: give a whole number from 64 to 512"),
@@ -278,7 +278,7 @@ def test_bad_options(options: dict[str, object], message: str) -> None:
     ("options", "message"),
     [
         ({"item": "carrot"}, "item='carrot': choose one of potato, bar"),
-        ({"good": -1}, "good=-1: give a whole number of at least 0"),
+        ({"good": -1}, "good=-1: give a whole number from 0"),
         ({"bad": "2"}, "bad='2': give a whole number"),
         ({"kinds": ()}, r"kinds=\(\): name one or more of needle"),
     ],

@@ -16,6 +16,7 @@ from imsim.anomaly.xray import correct
 
 KINDS = tuple(defects.DEFECTS)
 SIZES = (64, 512)  # pixels: the least and the greatest image
+MOST = 1_000_000  # images; more do not fit into any memory
 
 
 class Item(NamedTuple):
@@ -177,7 +178,7 @@ def dataset(
     """
     if not isinstance(item, str) or item not in ITEMS:
         raise OptionError(f"item={item!r}: choose one of {', '.join(ITEMS)}")
-    good, bad = _whole("good", good), _whole("bad", bad)
+    good, bad = _whole("good", good, 0, MOST), _whole("bad", bad, 0, MOST)
     names = _kinds("kinds", kinds)
     return _simulate(ITEMS[item], good, bad, names, sizes, size, seed, beam, detector)
 
@@ -192,7 +193,7 @@ def _one_label(
     beam: Beam | None,
     detector: Detector | None,
 ) -> Samples:
-    count = _whole("count", count)
+    count = _whole("count", count, 0, MOST)
     good, bad = (count, 0) if kinds is None else (0, count)
     names = KINDS if kinds is None else _kinds("defects", kinds)
     return _simulate(ITEMS[item], good, bad, names, sizes, size, seed, beam, detector)
@@ -280,7 +281,7 @@ def _interval(sizes: float | tuple[float, float]) -> tuple[float, float]:
     """Return the limits of the defects' sizes; one number stands for both."""
     try:
         low, high = np.broadcast_to(np.asarray(sizes, dtype=np.float64), (2,))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         low = high = np.nan
     if not 0.1 <= low <= high <= 1:
         raise OptionError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from scipy import fft, ndimage
 
 from imsim import OptionError
 from imsim.anomaly.simulate.attenuation import ENERGIES, attenuation
+from imsim.validation import LARGEST, check_number
 
 FIELD = 112.0  # mm: width and height of the imaged field in the plane of the item
 OPEN_COUNTS = 45_000.0  # mean counts of the open beam above the dark level, of 65 535
@@ -25,13 +25,7 @@ Floats = npt.NDArray[np.float32]
 
 def _check(owner: object, **limits: tuple[float, float]) -> None:
     for name, (low, high) in limits.items():
-        value = getattr(owner, name)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, Real)
-            or not low <= float(value) <= high
-        ):
-            raise OptionError(f"{name}={value!r}: give a number from {low:g} to {high:g}")
+        check_number(name, getattr(owner, name), low, min(float(high), LARGEST))
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,15 @@ smooth thickness away, so that texture and foreign bodies remain.
 
 from imsim.anomaly.xray.beam import absorbance, correct
 from imsim.anomaly.xray.peel import Peeled, VirtualPeel
-from imsim.anomaly.xray.segmentation import UnusableImageWarning, segment
+from imsim.anomaly.xray.segmentation import (
+    UnlikelyItemWarning,
+    UnusableImageWarning,
+    segment,
+)
 
 __all__ = [
     "Peeled",
+    "UnlikelyItemWarning",
     "UnusableImageWarning",
     "VirtualPeel",
     "absorbance",

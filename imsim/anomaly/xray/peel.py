@@ -18,13 +18,14 @@ from imsim.anomaly.xray.beam import SMALLEST, logarithm
 from imsim.anomaly.xray.filters import LAGS, Doubles, autocovariance, eroded, matched, smoothed
 from imsim.anomaly.xray.segmentation import (
     KINDS,
+    VARIED,
     border,
     find_doubts,
     find_items,
     find_kind,
     report,
 )
-from imsim.anomaly.xray.strength import deviation, strength
+from imsim.anomaly.xray.strength import deviation, is_varied, strength
 from imsim.validation import check_choice, check_flag, check_integer, check_number
 
 _CLIP = 3.0
@@ -260,8 +261,8 @@ class VirtualPeel(Parameterised, Stored):
     def doubts(self, images: Any) -> dict[int, str]:
         """Return why images hardly are X-ray images of single items, by their indices.
 
-        Around a single item lies the open beam, which is even. An image without an item is
-        doubtful, too.
+        Around a single item lies the open beam, which is even, and within it absorbance varies
+        little but for noise. An image without an item is doubtful, too.
 
         Parameters
         ----------
@@ -278,7 +279,12 @@ class VirtualPeel(Parameterised, Stored):
         def doubt(part: slice) -> dict[int, str]:
             absorbed = self._absorbance(frames[part])
             items, _ = find_items(absorbed, touching=True, several=True)
-            return {part.start + i: reason for i, reason in find_doubts(absorbed, items).items()}
+            found = find_doubts(absorbed, items)
+            texture, trend, masks, _ = self._texture(frames, part)
+            for i, mask in enumerate(masks):
+                if mask.any() and is_varied(texture[i][mask], trend[i][mask]):
+                    found.setdefault(i, VARIED)
+            return {part.start + i: reason for i, reason in found.items()}
 
         return _merged(in_threads(doubt, len(frames)))
 
@@ -361,6 +367,7 @@ class VirtualPeel(Parameterised, Stored):
 
     def _check_parameters(self) -> None:
         check_integer("width", self.width, 0)
+        check_number("width", self.width, 0, 1000)
         check_number("trend", self.trend, 0.5, 1000)
         check_number("body", self.body, 0, 1000)
         check_choice("kind", self.kind, (None, *KINDS))

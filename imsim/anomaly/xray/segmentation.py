@@ -31,6 +31,13 @@ _SECOND = 0.1
 """Smallest second item, as a share of the largest; below it is a crumb."""
 
 
+VARIED = "shows something whose brightness varies like that of a photograph"
+
+
+class UnlikelyItemWarning(UserWarning):
+    """Good images that are to be peeled do not look like X-ray images of single items."""
+
+
 class UnusableImageWarning(UserWarning):
     """Some images show no item that could be peeled; they have empty masks."""
 

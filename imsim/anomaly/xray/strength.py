@@ -12,6 +12,9 @@ from imsim.anomaly.products import Floats
 
 _ROBUST = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
+_VARIED, _HEAVY = 1 / 3, 2.0
+"""Deviation that a tenth of the pixels exceed, over the absorbance of the item and over the robust
+standard deviation (1.64 in noise): beyond both it is a pattern, as photographs have."""
 _LEVELS = 12
 """Classes of absorbance for which the strength is learned."""
 
@@ -19,6 +22,12 @@ _LEVELS = 12
 def deviation(values: NDArray[Any]) -> float:
     """Return a robust standard deviation about zero."""
     return float(_ROBUST * np.median(np.abs(values))) if values.size else 0.0
+
+
+def is_varied(texture: Floats, trend: Floats) -> bool:
+    """Tell whether absorbance varies within an item like brightness within a photograph."""
+    most = float(np.quantile(np.abs(texture), 0.9))
+    return most > _VARIED * float(np.median(trend)) and most > _HEAVY * deviation(texture)
 
 
 def strength(texture: Floats, trend: Floats) -> tuple[Floats, Floats]:
