@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -249,3 +250,30 @@ def test_empty_folders_and_wrong_labels(capsys):
     call = ("report", "m.npz", "good.npy", bad, "-o", "page", "--labels", "labels.csv")
     err = errors(capsys, *call)
     assert err == ["imsim: error: labels.csv: the size of good.npy[0], 'big', is not a number"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_links_are_followed_and_pipes_are_not_opened(capsys):
+    save("in/0.png", GOOD[0])
+    save("elsewhere/1.png", GOOD[1])
+    Path("in/linked").symlink_to(Path("elsewhere").absolute())
+    Path("elsewhere/back").symlink_to(Path("in").absolute())
+    os.mkfifo("in/pipe.png")
+    capsys.readouterr()
+    assert run("score", "m.npz", "in", "--json") == 2
+    rows = {row["image"]: row for row in json.loads(capsys.readouterr().out)["results"]}
+    assert rows.keys() == {"in/0.png", "in/linked/1.png", "in/pipe.png"}
+    assert rows["in/pipe.png"]["verdict"] == "not inspected"
+    assert "pipe" in rows["in/pipe.png"]["reason"]
+
+
+def test_pixels_without_data_are_not_inspected(capsys):
+    pixels = GOOD[0].copy()
+    pixels[3, 4] = 7
+    tag = (42113, "s", 0, "7", True)  # GDAL's, for the value without data
+    save("odd.tif", pixels, extratags=[tag], photometric="minisblack")
+    capsys.readouterr()
+    assert run("score", "m.npz", "odd.tif", "--json") == 2
+    (row,) = json.loads(capsys.readouterr().out)["results"]
+    assert row["verdict"] == "not inspected"
+    assert "holds no data at" in row["reason"]

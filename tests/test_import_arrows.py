@@ -61,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     # Colour maps and self-contained HTML pages, which command and workflow share.
     "pages": {"", "pages"} | LEAVES,
     "__main__": {"cli"},
-    "anomaly": {"", "anomaly", "pages", "validation"},
+    "anomaly": {"", "anomaly", "inputs", "pages", "validation"},
 }
 # A metric that is made of another one; no other metric imports one.
 MADE_OF = {"issm": {"imsim.metrics.ssim"}}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.validation import as_array
+from imsim.inputs import as_array
 
 NOT_FINITE = "holds NaN or infinity: repair these pixels, or leave the image out"
 

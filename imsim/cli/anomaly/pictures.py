@@ -45,17 +45,16 @@ class Pictures:
         self.failures = 0
         self.notes = Notes()
         self.files: list[str] = []
+        self._odd: list[Failure] = []
         left_aside: list[str] = []
         for path in self.paths:
             if os.path.isdir(path):
                 folder = Folder(path, left_aside)
                 self.files += map(folder.path, folder.names)
-                for place, reason in folder.unread:
-                    self.fail(f"{place}: {reason}")
-                for odd in folder.odd:
-                    self.fail(f"{odd}: is no file but a pipe or a device")
+                self._odd += [Failure(*unread) for unread in folder.unread]
+                self._odd += [Failure(o, "is no file but a pipe or a device") for o in folder.odd]
                 if not folder.names:
-                    self.fail(Failure(path, NO_IMAGE))
+                    self._odd.append(Failure(path, NO_IMAGE))
             else:
                 self.files.append(path)
         if left_aside:
@@ -83,6 +82,7 @@ class Pictures:
         self, skip: Callable[[str], bool] = lambda label: False
     ) -> Iterator[Picture | Failure]:
         """Yield image after image, or why there is none, but for labels that are to be skipped."""
+        yield from (failure for failure in self._odd if not skip(failure.path))
         with progress(len(self.files), "file") as bar:
             for path in self.files:
                 if not skip(path):
@@ -126,7 +126,7 @@ def _grey(picture: Picture) -> Picture:
         raise ImageFileError(
             f"{picture.path}: has {picture.pixels.shape[-1]} channels; convert it to grey"
         )
-    valid = getattr(picture, "valid", None)
+    valid = picture.valid
     if valid is not None and not valid.all():
         raise ImageFileError(
             f"{picture.path}: holds no data at {np.count_nonzero(~valid)} of {valid.size} pixels"
