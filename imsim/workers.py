@@ -96,6 +96,7 @@ class _Pool:
     def _serve(self) -> None:
         while help := self._wanted.get():
             help.give()
+            del help  # a thread that waits must not hold the arrays of its last work
 
     def close(self) -> None:
         """Let the threads end what they are at, and wait for that.

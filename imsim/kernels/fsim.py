@@ -55,7 +55,9 @@ def fsim(images: Images, mask: Array | None, chromatic: bool) -> Scores | None:
 
     work.run(task)
     weighted_sums, weights, scored = (sums[:, k].reshape(work.shape) for k in range(3))
-    return Scores(np.where(weights != 0, np.minimum(weighted_sums / weights, 1), 1.0), scored)
+    scores = np.where(weights != 0, np.minimum(weighted_sums / weights, 1), 1.0)
+    # A transform carries what is not finite to every cell.
+    return Scores(scores, scored, witness=weighted_sums)
 
 
 def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | None:
