@@ -88,14 +88,17 @@ def test_authors_value_in_float32(pair: Pair, check: Check) -> None:
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.id)
 @pytest.mark.parametrize("name", list(imsim.METRICS))
 def test_uint8_needs_no_data_range_and_is_the_same(pair: Pair, name: str) -> None:
-    """uint8 pixels become the same float64 numbers, so every bit has to agree."""
+    """uint8 pixels become the same float64 numbers; a kernel for each dtype may order its sums."""
     options: dict[str, Any] = {"channel_axis": -1} if pair.is_rgb else {}
     function = imsim.METRICS[name].function
     if name in {"issm", "sh"} and pair.height * pair.width > 200 * 200:
         pair = BY_ID["camera25__noise_lo"]  # no golden values for these: a small image will do
         options = {}
-    np.testing.assert_array_equal(
-        function(*pair.uint8, **options), function(*pair.float64, data_range=255, **options)
+    np.testing.assert_allclose(
+        function(*pair.uint8, **options),
+        function(*pair.float64, data_range=255, **options),
+        rtol=32 * np.finfo(np.float64).eps,
+        atol=1e-15,
     )
 
 

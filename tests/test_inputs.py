@@ -155,7 +155,8 @@ def test_integers_never_wrap(variant: Variant, dtype: type, rng: np.random.Gener
 def test_boolean_images(variant: Variant, rng: np.random.Generator) -> None:
     x, y = (i > 120 for i in textured_pair(rng, 24, 27, colour=variant.colour))
     want = variant(x.astype(np.float64), y.astype(np.float64), data_range=1)
-    np.testing.assert_array_equal(variant(x, y, data_range=None), want)
+    # Compiled for each dtype, a kernel may fuse and order its operations in another way.
+    np.testing.assert_allclose(variant(x, y, data_range=None), want, rtol=1e-13, atol=1e-13)
 
 
 @each_score

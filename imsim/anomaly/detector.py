@@ -225,7 +225,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
                 f"{self.metric} gives no score for any good image: are the masks too small?"
             )
         self.threshold_ = threshold_at(valid, self.false_alarm_rate)
-        if not np.isfinite(self.threshold_):
+        if not self.threshold_ < np.inf:
             raise imsim.ImsimError(
                 f"{self.metric} gives good images infinite scores, to which there is no threshold: "
                 "the model reproduces them exactly; take another metric, or images with noise"

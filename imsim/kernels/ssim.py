@@ -287,7 +287,7 @@ def _structural_similarity(
         images, mask = images._replace(x=x, y=y), cells
     check_size("ssim", images.x, window.size)
     is_narrow = images.dtype == np.float32 and images.x.dtype != np.float64
-    narrow = is_narrow and _suits_float32(images, mask, window, K1, K2, min_coverage)
+    narrow = is_narrow and _suits_float32(images.data_range, window, K1, K2, min_coverage)
     dtype: Any = np.float32 if narrow else np.float64
     # A power of two close to the data range brings pixels to the order of 1, exactly.
     scale = 2.0 ** -math.frexp(images.data_range)[1]
@@ -316,13 +316,14 @@ def _structural_similarity(
 
 
 def _suits_float32(
-    images: Images, mask: Array | None, window: Window, K1: float, K2: float, min_coverage: float
+    data_range: float, window: Window, K1: float, K2: float, min_coverage: float
 ) -> bool:
     """Whether the constants are large against what rounding leaves of means and variances.
 
-    And whether no sum of weights, which float32 would round, decides what is scored.
+    And whether no sum of weights, which float32 would round, decides what a mask leaves to be
+    scored. A mask that leaves everything changes no bit, so that its being there must not matter.
     """
-    if mask is not None and (window.size % 2 == 0 or 0 < min_coverage < 1):
+    if window.size % 2 == 0 or 0 < min_coverage < 1:
         return False
-    suits = K1 >= 0.005 and K2 >= 0.02 and 1e-30 < images.data_range < 1e30
+    suits = K1 >= 0.005 and K2 >= 0.02 and 1e-30 < data_range < 1e30
     return suits and not window.is_uniform

@@ -186,13 +186,18 @@ def not_finite(row, image, mask, i, left, right):  # type: ignore[no-untyped-def
     total = 0.0
     for j in range(right - left):
         total += row[j]
-    if np.isfinite(total):
+    # Freedom to reorder lets the compiler take x - x for 0, and with it `isfinite` for true.
+    if not np.isnan(total * 0.0):
         return 0.0
-    total = 0.0
+    return _nan_if_lost(image, mask, i, left, right)
+
+
+@exact
+def _nan_if_lost(image, mask, i, left, right):  # type: ignore[no-untyped-def]
     for j in range(left, right):
-        if mask[i, j]:
-            total += 0.0 * image[i, j]
-    return total
+        if mask[i, j] and not np.isfinite(image[i, j]):
+            return np.nan
+    return 0.0
 
 
 @kernel

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from imsim import METRICS, compare
+from imsim import METRICS, DataRangeWarning, compare
 from imsim.pages.content import Content, content_of
 from imsim.pages.layers import (
     Layer,
@@ -95,7 +96,9 @@ def pair_report(
         "data_range": data_range,
         "channel_axis": channel_axis,
     }
-    scores = compare(reference, test, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataRangeWarning)  # the page says it
+        scores = compare(reference, test, **options)
     pair = Pair(
         pixels_of("reference", reference, channel_axis),
         pixels_of("test", test, channel_axis),

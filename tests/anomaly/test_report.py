@@ -159,7 +159,7 @@ def test_a_figure_that_fails_does_not_take_the_page_with_it(judged, tmp_path, mo
     ("change", "message"),
     [
         ({"metric": "se"}, "pass data_range=detector.data_range_"),
-        ({"reconstruction": (1, 2)}, "reconstruction has 2 parts"),
+        ({"reconstruction": (1, 2)}, "expected three parts"),
         ({"evaluation": "no"}, "evaluation is of type str"),
     ],
 )

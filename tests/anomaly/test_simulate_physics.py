@@ -233,5 +233,5 @@ def test_no_defect_leaves_its_reach(kind: str) -> None:
 )
 def test_physics_out_of_range(make: type, options: dict[str, object]) -> None:
     (name,) = options
-    with pytest.raises(imsim.OptionError, match=f"{name}=.*: give a"):
+    with pytest.raises(imsim.OptionError, match=f"{name}="):
         make(**options)

@@ -11,7 +11,7 @@ import numpy as np
 import imsim
 
 DTYPES = (np.uint8, np.uint16, np.float32, np.float64)
-FRAMES = ((1, 1), (1, 7), (5, 3), (33, 38), (70, 301))
+FRAMES = ((1, 1), (1, 7), (5, 2), (33, 38), (70, 301))
 
 Function = Callable[..., Any]
 Images = tuple[np.ndarray, np.ndarray]
