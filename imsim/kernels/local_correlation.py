@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from imsim.kernels.jit import inline, kernel
+from imsim.kernels.jit import exact, inline, kernel
 from imsim.kernels.moments import (
     SUM_X,
     SUM_XX,
@@ -57,7 +57,7 @@ def _correlation(covariance, variance_x, variance_y):  # type: ignore[no-untyped
     return r
 
 
-@kernel
+@exact  # covariance and variances of equal images are to be equal
 def _correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-untyped-def]
     """Correlation at a row of positions, from sums of x, y, x^2, y^2 and x y; NaN if doubtful.
 
@@ -78,7 +78,7 @@ def _correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-unty
         found[j] = r
 
 
-@kernel
+@exact
 def _correlation_again(sums, scored, count, found):  # type: ignore[no-untyped-def]
     """Correlation at the doubtful ones among a row of positions, from their own moments."""
     for j in range(count):
