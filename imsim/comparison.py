@@ -10,7 +10,7 @@ import numpy as np
 
 from imsim import engine
 from imsim.errors import DataRangeWarning, ImsimError, OptionError, warn
-from imsim.finite import value_span
+from imsim.finite import in_another_unit, value_ends
 from imsim.registry import METRICS
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import Images, check_choice
@@ -153,20 +153,17 @@ def compare(
 
 
 def range_problem(images: Images, valid: Array | None) -> str | None:
-    """Say how far the values lie beyond the data range, if by more than the range itself.
-
-    By less they overshoot, as what comes out of a resampling or a network does; by more, the range
-    is in another unit.
-    """
+    """Say how far the values lie beyond the data range, if they seem to be in another unit."""
     if math.isnan(images.data_range):
         return None
     try:
         with np.errstate(all="ignore"):
-            span = value_span(images, valid)
+            low, high = value_ends(images.x, images.y, valid)
     except TypeError:  # an array that is only traced has no values yet
         return None
-    if span <= 2 * images.data_range:
+    if not in_another_unit(low, high, images.data_range):
         return None
+    span = high - low
     return (
         f"the values of a and b inside the mask span {span:.4g}, which is "
         f"{span / images.data_range:.4g} times data_range={images.data_range:g}; "

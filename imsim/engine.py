@@ -87,7 +87,8 @@ def score_map(
     values = keep(local.valid, local.values, np.nan)
     if found.finite is not None:
         values = keep(~reading(~found.finite, local), values, np.nan)
-    values = xp.astype(xp.mean(values, axis=-3), images.dtype, copy=False)
+    with np.errstate(all="ignore"):  # what float32 does not hold is infinite in its maps
+        values = xp.astype(xp.mean(values, axis=-3), images.dtype, copy=False)
     for axis in (-2, -1):
         values = xp.repeat(values, local.step, axis=axis) if local.step > 1 else values
         missing = frame[axis] - local.margin - values.shape[axis]
@@ -150,9 +151,7 @@ def _evaluate(
     )
     valid = check_mask(mask, images)
     is_numpy = images.xp is np
-    # A kernel of differences subtracts integers before it rounds them, if they are of one kind.
-    same = is_numpy and _engine != "portable" and images.x.dtype == images.y.dtype
-    if of_differences and not same:
+    if of_differences:
         images = _subtracted(images)
     options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
     if numpy_only and not is_numpy:
@@ -184,6 +183,8 @@ def _evaluate(
 def _subtracted(images: Images) -> Images:
     """Replace integers that no float holds by their difference, and zeros."""
     x, y, dtype = images.x, images.y, images.dtype
+    if images.xp is np and not any(v.dtype.kind in "iu" and v.dtype.itemsize > 4 for v in (x, y)):
+        return images  # without the detour below
     if not (long_integers(x, dtype) or long_integers(y, dtype)):
         return images
     zeros = images.xp.zeros_like(y, dtype=dtype)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import device
 
-from imsim.portable.arrays import array_namespace, keep
+from imsim.portable.arrays import array_namespace, keep, widest_float
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import Images
@@ -44,23 +44,34 @@ def _is_clean(image: Array) -> bool:
     return math.isfinite(image.min()) and math.isfinite(image.max())
 
 
-def value_span(images: Images, valid: Array | None) -> float:
-    """Largest minus smallest finite value inside the mask, of both images; 0 of nothing."""
-    xp = images.xp
+def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
+    """Least and largest finite value of two images inside a mask, which broadcasts with them.
+
+    Of nothing they are infinity and minus infinity.
+    """
+    xp = array_namespace(x)
     lows, highs = [], []
-    for image in (images.x, images.y):
+    for image in (x, y):
         # Not every library finds the smallest of every type of integer.
-        image = image if xp is np else xp.astype(image, images.dtype, copy=False)
+        image = image if xp is np else xp.astype(image, widest_float(xp), copy=False)
         low, high = float(xp.min(image)), float(xp.max(image))
         if valid is not None or not (math.isfinite(low) and math.isfinite(high)):
             finite = is_finite(image, xp)
-            values = xp.astype(image, images.dtype, copy=False)
             used = finite if valid is None else finite & valid
+            values = xp.astype(image, widest_float(xp), copy=False)
             low = float(xp.min(keep(used, values, math.inf)))
             high = float(xp.max(keep(used, values, -math.inf)))
         lows.append(low)
         highs.append(high)
-    return max(max(highs) - min(lows), 0.0)
+    return min(lows), max(highs)
+
+
+def in_another_unit(low: float, high: float, data_range: float) -> bool:
+    """Whether values lie beyond the data range by more than the range itself.
+
+    By less they overshoot, as what comes out of a resampling or a network does.
+    """
+    return high - low > 2 * data_range
 
 
 def is_witnessed(result: Scores | Local | tuple[Scores, ...]) -> bool:

@@ -202,19 +202,19 @@ def check_flag(name: str, value: Any) -> None:
         raise OptionError(f"{name}={value!r}; expected True or False")
 
 
-def check_integer(name: str, value: Any, least: int | None = None) -> None:
-    """Refuse what is not an integer, or smaller than `least`."""
+def check_integer(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:
+    """Refuse what is not an integer, or smaller than `least`, or larger than `most`."""
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_integer or (least is not None and value < least):
         bound = "" if least is None else f" of at least {least}"
         raise OptionError(f"{name}={value!r}; expected an integer{bound}")
+    if most is not None and value > most:
+        raise OptionError(f"{name}={value!r}; expected at most {most}")
 
 
 def check_side(name: str, value: Any) -> None:
     """Refuse a number of pixels or cells a side that is below 2, or beyond all reason."""
-    check_integer(name, value, 2)
-    if value > LONGEST_SIDE:
-        raise OptionError(f"{name}={value!r}; expected at most {LONGEST_SIDE}")
+    check_integer(name, value, 2, LONGEST_SIDE)
 
 
 def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGEST) -> float:
@@ -225,3 +225,10 @@ def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGES
     if not is_number or not least <= value <= most:
         raise OptionError(f"{name}={value!r}; expected a number from {least:g} to {most:g}")
     return float(value)
+
+
+def check_between(name: str, value: Any, low: float = 0.0, high: float = 1.0) -> None:
+    """Refuse what is not a number between two others, and these."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not low < value < high:
+        raise OptionError(f"{name}={value!r}; expected a number between {low:g} and {high:g}")

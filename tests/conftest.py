@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,3 +41,9 @@ def engine(request: pytest.FixtureRequest) -> None:
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator seeded with the test's own name: reproducible, and different for every test."""
     return np.random.default_rng(list(request.node.name.encode()))
+
+
+@pytest.fixture
+def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty directory, as a user with files of short names would."""
+    monkeypatch.chdir(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import subprocess
 import sys
@@ -97,3 +99,16 @@ def test_many_sizes_stay_within_the_limit_and_can_be_released(
     imsim.clear_caches()
     assert CACHE.size == 0
     assert caches.LIMIT <= 64 << 20
+
+
+def test_no_other_cache_holds_arrays() -> None:
+    """`clear_caches` would not reach it."""
+    x = np.eye(40)
+    imsim.compare(x, x, data_range=1)
+    for cached in gc.get_objects():
+        if not isinstance(cached, functools._lru_cache_wrapper):
+            continue
+        if (cached.__module__ or "").startswith("imsim."):
+            returned = str(cached.__wrapped__.__annotations__["return"])
+            assert "Array" not in returned
+            assert "Floats" not in returned

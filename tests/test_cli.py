@@ -22,9 +22,7 @@ from imsim.comparison import Comparison
 NEED_RANGE = {name for name, metric in imsim.METRICS.items() if metric.needs_data_range}
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def compare_json(capsys, *arguments):

@@ -35,9 +35,7 @@ def model(tmp_path_factory):
     return str(folder / "m.npz")
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def run(*arguments):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import numpy as np
 import pytest
+from command import compared
 from image_files import DEEP, GREY, NOISY, RGB, save
 from PIL import Image
 
@@ -18,16 +18,13 @@ MASK = np.zeros(GREY.shape, bool)
 MASK[8:30, 8:40] = True
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def run(capsys, *arguments, status=0):
     """Run `imsim compare` and return the results of its JSON, and the lines of its messages."""
-    assert main(["compare", "--json", *arguments]) == status
-    out, err = capsys.readouterr()
-    return json.loads(out)["results"] if out else None, err.splitlines()
+    found, said = compared(capsys, *arguments, status=status)
+    return found and found["results"], said
 
 
 def pairs(results):

@@ -17,9 +17,7 @@ FULL = Path("/dev/full")
 """A file on a disk that is always full."""
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def compare(capsys, *arguments, status):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import compared
 from image_files import DEEP, GREY, NOISY, RGB, save
 from PIL import Image
 
@@ -22,21 +23,12 @@ FULL = Path("/dev/full")
 SCENE = np.random.default_rng(1).random((40, 48)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def run(capsys, *arguments, status=0):
-    """Run `imsim compare` and return its JSON and the lines of its messages."""
-    assert main(["compare", "--json", *arguments]) == status
-    out, err = capsys.readouterr()
-    return json.loads(out), err.splitlines()
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def rmse(capsys, *arguments):
     """Return the only score and the notes on it."""
-    found, err = run(capsys, *arguments, "--metrics", "rmse")
+    found, err = compared(capsys, *arguments, "--metrics", "rmse")
     (result,) = found["results"]
     assert [f"imsim: note: {note}" for note in result["notes"]] == err
     return result["scores"]["rmse"], result["notes"]
@@ -90,11 +82,11 @@ class TestPixelsLeftOut:
 
     def test_all_of_them(self, capsys):
         a = save("a.npy", np.full((20, 20), np.nan))
-        found, err = run(capsys, a, a, "--ignore-nan", "--metrics", "rmse,zncc")
+        found, err = compared(capsys, a, a, "--ignore-nan", "--metrics", "rmse,zncc")
         assert found["results"][0]["scores"] == {"rmse": "NaN", "zncc": "NaN"}
         assert err[-1] == "imsim: note: a.npy: every pixel is left out, so that the scores are NaN"
         gate = ["--fail-under", "rmse=9", "--metrics", "rmse"]
-        assert "rmse is NaN" in run(capsys, a, a, "--ignore-nan", *gate, status=1)[1][-1]
+        assert "rmse is NaN" in compared(capsys, a, a, "--ignore-nan", *gate, status=1)[1][-1]
 
 
 class TestReading:
@@ -104,7 +96,7 @@ class TestReading:
             pixels[place] = [0, 0, 0, 255]
             save(name, pixels)
         gate = ["--metrics", "ssim", "--fail-under", "ssim=0.99"]
-        found, err = run(capsys, "a.png", "b.png", *gate, status=1)
+        found, err = compared(capsys, "a.png", "b.png", *gate, status=1)
         assert "laid over white" in err[0]
         assert len(found["results"][0]["notes"]) == 2
         assert rmse(capsys, "a.png", "b.png", "--background", "black")[0] == 0
@@ -146,13 +138,13 @@ class TestReading:
         exif = Image.Exif()
         exif[274] = 6
         Image.fromarray(GREY.T).save("tagged.jpg", exif=exif, quality=100)
-        _, err = run(capsys, "a.png", "tagged.jpg", "turned.png", status=2)
+        _, err = compared(capsys, "a.png", "tagged.jpg", "turned.png", status=2)
         assert "cause is likely the orientation tag of tagged.jpg, which is not obeyed" in err[0]
         assert "tag" not in err[1]
 
     def test_reasons_name_options_of_the_command(self, capsys):
         a = save("a.png", GREY[:4, :4])
-        found, _ = run(capsys, a, a)
+        found, _ = compared(capsys, a, a)
         reason = found["results"][0]["skipped"]["ssim"]
         assert "--channel-axis" in reason
         assert "channel_axis" not in reason

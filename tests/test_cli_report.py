@@ -12,10 +12,7 @@ from PIL import Image
 
 from imsim.cli import main
 
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def report(*arguments):

@@ -24,8 +24,7 @@ GATE = "--metrics rmse --fail-under rmse=0"
 
 
 @pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def _two_images(empty_directory, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", HOME)
     save("a.png", GREY), save("b.png", NOISY)
 

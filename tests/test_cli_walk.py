@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
+from command import compared
 from image_files import GREY, NOISY, save
 
-from imsim.cli import main
 from imsim.cli.folders import Folder
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="links, pipes and odd names")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="links, pipes and odd names"),
+    pytest.mark.usefixtures("empty_directory"),
+]
 NFC, NFD = "caf\u00e9", "cafe\u0301"
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def run(capsys, *arguments, status=0):
     """Run `imsim compare` and return pairs and the lines of its messages."""
-    assert main(["compare", "--json", "--metrics", "rmse", *arguments]) == status
-    out, err = capsys.readouterr()
-    results = json.loads(out)["results"] if out else []
-    return [(result["reference"], result["test"]) for result in results], err.splitlines()
+    found, said = compared(capsys, "--metrics", "rmse", *arguments, status=status)
+    results = found["results"] if found else []
+    return [(result["reference"], result["test"]) for result in results], said
 
 
 def test_linked_folders_and_files_are_compared(capsys):

@@ -10,6 +10,7 @@ import pytest
 from distant import KINDS, distant_pair, distant_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sampling import MAPS, SCORES, Variant
 
 import imsim
 
@@ -211,3 +212,50 @@ def test_full_coverage_is_of_pixels_that_weigh_nothing_too(engine: str) -> None:
                 x.shape,
             )
             np.testing.assert_array_equal(np.isnan(got), np.isnan(whole))
+
+
+SIZES = (1e-310, 1e-200, 1e-120, 1e-90, 1e90, 1e120, 1e200, 1e300)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "variant",
+    [v for v in (*SCORES, *MAPS) if v.metric in ("ssim", "uiq", "zncc")],
+    ids=lambda v: ("map of " if v.is_map else "") + v.id,
+)
+def test_extreme_magnitudes(variant: Variant, size: float, engine: Any, rng: Any) -> None:
+    """In another unit an image is the same; far above the data range SSIM is without constants."""
+    shape = variant.shape(24, 26)
+    x = rng.normal(1, 1, shape) * 2.0 ** round(np.log2(size))
+    y = x + rng.normal(0, 0.3, shape) * 2.0 ** round(np.log2(size))
+    unit = 2.0 ** round(np.log2(size))
+    options: dict[str, Any] = {}
+    if variant.metric == "ssim":
+        options = {"K1": 0.0, "K2": 0.0} if size > 1 else {"data_range": 1.0}
+    got = variant(x, y, **({"data_range": 1.0} if variant.metric == "ssim" else {}))
+    want = variant(x / unit, y / unit, **options) if size > 1 or not options else np.ones_like(got)
+    # Multiples of the smallest float have few digits.
+    close = 1e-3 if size < 1e-300 else 1e-11
+    np.testing.assert_allclose(got, np.where(np.isnan(got), np.nan, want), rtol=0, atol=close)
+    assert variant.is_map or np.isfinite(got)
+    equal = variant(x, x)
+    np.testing.assert_array_equal(equal, np.where(np.isnan(equal), np.nan, 1.0))
+    batch = variant(np.stack([x, x, x * 0 + 1]), np.stack([y, x, x * 0 + 1]), data_range=1.0)
+    np.testing.assert_array_equal(batch[0], variant(x, y, data_range=1.0))
+
+
+@pytest.mark.parametrize("variant", MAPS, ids=lambda v: v.id)
+@pytest.mark.parametrize("least", [np.finfo(np.float32).min, np.finfo(np.float64).min], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+def test_the_least_float_spoils_only_what_reads_it(
+    variant: Variant, least: float, dtype: Any, engine: Any, rng: Any
+) -> None:
+    """As it stands where a file has no data; FSIM transforms the whole frame."""
+    if variant.metric == "fsim" or least < np.finfo(dtype).min:
+        return
+    x, y = (rng.normal(100, 50, variant.shape(30, 52)).astype(dtype) for _ in "xy")
+    want = variant(x, y)[:, 32:]
+    x[:, :4] = least
+    got = variant(x, y)[:, 32:]
+    np.testing.assert_allclose(got, want, rtol=4e-5 if dtype == np.float32 else 1e-11, atol=1e-6)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))

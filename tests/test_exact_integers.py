@@ -8,23 +8,12 @@ from typing import Any
 import array_api_strict
 import numpy as np
 import pytest
+from engines import by_both
 
 import imsim
 
 BIG = 2**60
 OF_DIFFERENCES = ("se", "rmse", "psnr", "imed")
-
-
-def both(function: Any, *args: Any, **options: Any) -> list[Any]:
-    """Compute by the kernel and by the formula."""
-    found = []
-    for engine in ("auto", "portable"):
-        imsim.set_engine(engine)  # type: ignore[arg-type]
-        try:
-            found.append(function(*args, **options))
-        finally:
-            imsim.set_engine("auto")
-    return found
 
 
 @pytest.mark.parametrize(
@@ -40,30 +29,30 @@ def test_large_integers(rng: Any, dtype: Any, other: Any) -> None:
             metric = imsim.METRICS[name]
             call = {"data_range": 255}
             want = metric.function(d.astype(float), np.zeros(d.shape), **call)
-            for got in both(metric.function, a, b, **call):
+            for got in by_both(metric.function, a, b, **call):
                 assert got == pytest.approx(want, rel=1e-14), name
             if metric.map_function is None:
                 continue
             want = metric.map_function(d.astype(float), np.zeros(d.shape), **call)
-            for got in both(metric.map_function, a, b, **call):
+            for got in by_both(metric.map_function, a, b, **call):
                 np.testing.assert_allclose(got, want, rtol=1e-13, err_msg=name)
         strict = [array_api_strict.asarray(v) for v in (a, b)]
         assert float(imsim.se(*strict)) == (d**2).sum()
 
 
 def test_ends_of_integers() -> None:
-    assert both(imsim.se, [[BIG + 1]], [[BIG]]) == [1, 1]
+    assert by_both(imsim.se, [[BIG + 1]], [[BIG]]) == (1, 1)
     low, high = np.iinfo(np.int64).min, np.iinfo(np.int64).max
     ends = {np.int64: (low, high), np.uint64: (0, 2**64 - 1)}
     for dtype, (least, most) in ends.items():
         x = np.array([[least, most, most]], dtype)
         y = np.array([[most, least, most - 3]], dtype)
         want = 2 * float(most - least) ** 2 + 9
-        assert both(imsim.se, x, y) == [want, want]
-        assert both(imsim.se, x[:, 2:], y[:, 2:]) == [9, 9]
+        assert by_both(imsim.se, x, y) == (want, want)
+        assert by_both(imsim.se, x[:, 2:], y[:, 2:]) == (9, 9)
     signed = np.array([[-1, high, BIG + 1]])
     unsigned = np.array([[2**64 - 1, high, BIG]], np.uint64)
-    for got in both(imsim.se_map, signed, unsigned):
+    for got in by_both(imsim.se_map, signed, unsigned):
         np.testing.assert_array_equal(got, [[2.0**128, 0, 1]])
 
 

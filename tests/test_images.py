@@ -14,10 +14,7 @@ import imsim
 from imsim._images import ImageFileError, as_mask, read_picture
 from imsim.cli import main
 
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 class TestFiles:

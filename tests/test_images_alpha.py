@@ -18,9 +18,7 @@ from imsim.errors import OptionError
 SHAPE = (5, 7)
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def image(dtype: str, channels: int) -> np.ndarray:

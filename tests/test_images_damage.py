@@ -34,9 +34,7 @@ from imsim._images import ImageFileError, read_picture, tiff_pages
 STACK = np.stack([GREY, 255 - GREY, GREY // 2])
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def refused(content: bytes, words: str, name: str = "x") -> None:

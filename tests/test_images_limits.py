@@ -30,9 +30,7 @@ from imsim._images import reading as reading_module
 HUGE = 60_000
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def huge_png() -> bytes:

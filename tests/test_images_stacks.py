@@ -15,9 +15,7 @@ STACK = np.stack([GREY, NOISY, 255 - GREY])
 COLOUR_STACK = np.stack([RGB, 255 - RGB])
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 @pytest.mark.parametrize("name", ["s.tif", "s.npy", "s.npz"])

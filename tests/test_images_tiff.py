@@ -16,9 +16,7 @@ from imsim._images import ImageFile, ImageFileError, Reading, read_picture
 FLOATS = RNG.random((6, 8)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def pixels_of(path, reading=None):

@@ -23,9 +23,7 @@ from imsim._images import (
 WHITE = GREY > 99
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def forms_of_grey() -> list[str]:

@@ -52,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
         "_version",
         "anomaly",
         "comparison",
+        "finite",  # what the pixels span
         "pages",
         "registry",
         "validation",  # the hint that names an argument where the command has an option
@@ -59,9 +60,9 @@ ALLOWED: dict[str, set[str]] = {
     | LEAVES,
     "_images": {"_images"} | LEAVES,
     # Colour maps and self-contained HTML pages, which command and workflow share.
-    "pages": {"", "pages"} | LEAVES,
+    "pages": {"", "finite", "pages"} | LEAVES,
     "__main__": {"cli"},
-    "anomaly": {"", "anomaly", "inputs", "pages", "validation"},
+    "anomaly": {"", "anomaly", "caches", "inputs", "pages", "validation"},
 }
 # A metric that is made of another one; no other metric imports one.
 MADE_OF = {"issm": {"imsim.metrics.ssim"}}

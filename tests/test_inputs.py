@@ -65,6 +65,15 @@ def test_same_values_same_bits(variant: Variant, form: str, rng: np.random.Gener
 
 
 @each_variant
+@pytest.mark.parametrize("dtype", ["u2", "i4", "i8", "f2", "f4"])
+def test_byte_order(variant: Variant, dtype: str, rng: np.random.Generator) -> None:
+    a, b = (v.astype(dtype) for v in textured_pair(rng, 24, 27, colour=variant.colour))
+    swapped = np.dtype(dtype).newbyteorder(">")
+    np.testing.assert_array_equal(variant(a.astype(swapped), b.astype(swapped)), variant(a, b))
+    np.testing.assert_array_equal(variant(a, b.astype(swapped)), variant(a, b))
+
+
+@each_variant
 def test_broadcast_views(variant: Variant, rng: np.random.Generator) -> None:
     a, b = textured_pair(rng, 24, 27, colour=variant.colour)
     views = [np.broadcast_to(image, (2, *image.shape)) for image in (a, b)]

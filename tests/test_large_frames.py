@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engines import by_both
 
 import imsim
 from imsim.errors import ImsimError
@@ -59,18 +60,6 @@ def middle(frame: tuple[int, int]) -> np.ndarray:
     return mask.reshape(frame) if frame[0] > 10 else mask.reshape(frame[::-1]).T
 
 
-def both(function: Any, *args: Any, **options: Any) -> tuple[Any, Any]:
-    """Compute by the formula and by the kernel."""
-    found = []
-    for engine in ("portable", "auto"):
-        imsim.set_engine(engine)  # type: ignore[arg-type]
-        try:
-            found.append(function(*args, **options))
-        finally:
-            imsim.set_engine("auto")
-    return found[0], found[1]
-
-
 @pytest.mark.parametrize(
     ("edit", "frame"),
     [(black, frame) for frame in FRAMES]
@@ -94,7 +83,7 @@ def test_engines_agree(rng: Any, frame: tuple[int, int], edit: Any) -> None:
                 for mask in (None, middle(frame)):
                     call = {"data_range": 255, "channel_axis": -1, "mask": mask, **options}
                     try:
-                        want, got = both(function, x, y, **call)
+                        want, got = by_both(function, x, y, **call)
                     except ImsimError:
                         assert min(frame) <= 3  # too small for a window
                         continue

@@ -5,7 +5,14 @@ Whatever is missing, inconsistent or doubtful about the pixels is damage, and an
 that do not describe the pixels stop nothing. Colour profiles and gamma are not applied.
 """
 
-from imsim._images.files import EXTENSIONS, ImageFile, read_picture, same_file
+from imsim._images.files import (
+    EXTENSIONS,
+    ImageFile,
+    file_of,
+    read_picture,
+    same_file,
+    without_index,
+)
 from imsim._images.pictures import ImageFileError, Picture, as_mask, widened
 from imsim._images.png import write_png
 from imsim._images.reading import Reading
@@ -18,9 +25,11 @@ __all__ = [
     "Picture",
     "Reading",
     "as_mask",
+    "file_of",
     "is_regular",
     "read_picture",
     "same_file",
     "widened",
+    "without_index",
     "write_png",
 ]

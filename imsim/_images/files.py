@@ -128,19 +128,20 @@ def same_file(one: str, other: str) -> bool:
 
     Links, hard ones too, are names of the file that they lead to.
     """
-    first, second = _file(one), _file(other)
+    first, second = file_of(one), file_of(other)
     try:
         return os.path.samefile(first, second)
     except (OSError, ValueError):  # one of them does not exist, or no file can have that name
         return os.path.realpath(first) == os.path.realpath(second)
 
 
-def _file(path: str) -> str:
-    return _split(_without_index(path)[0])[0]
+def file_of(path: str) -> str:
+    """Return the file of a name that may choose an array or an image in it."""
+    return _split(without_index(path)[0])[0]
 
 
 def _open(path: str, reading: Reading) -> Pages:
-    file, index = _without_index(path)
+    file, index = without_index(path)
     pages = _open_all(file, reading)
     if index is None:
         return pages
@@ -171,7 +172,7 @@ def _open_all(path: str, reading: Reading) -> Pages:
     raise ImageFileError("not a PNG, JPEG, TIFF, .npy or .npz file")
 
 
-def _without_index(path: str) -> tuple[str, int | None]:
+def without_index(path: str) -> tuple[str, int | None]:
     """Split ``FILE[i]``, unless there is a file of that very name."""
     match = _INDEXED.fullmatch(path)
     if match is None or os.path.exists(path):

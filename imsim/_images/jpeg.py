@@ -11,12 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages, orientation_note
+from imsim._images.pictures import (
+    ORIENTATION,
+    Array,
+    Contents,
+    ImageFileError,
+    Pages,
+    oriented,
+)
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 
 SIGNATURE = b"\xff\xd8\xff"
-_ORIENTATION = 274  # the tag's number in EXIF
 _ASIDE = {*range(0xE0, 0xF0), 0xFE}  # markers of segments for applications, and of comments
 _COLOURS = (0xE0, 0xEE)  # of which these two tell the decoder what the colours are
 _BEGIN = {*range(0xD0, 0xDB)}  # markers without a length, and the begin of a scan
@@ -35,12 +41,16 @@ class _Metadata(NamedTuple):
 
 def open_jpeg(source: Source, reading: Reading) -> Pages:
     """Open a file of one image; cameras put more behind it (MPO), to be asked for by index."""
-    further = len(_metadata(source.read()).offsets) - 1
-    return Pages(1, lambda index: _read(source.read(), index, reading), further=further)
+    metadata = _metadata(source.read())
+    return Pages(
+        1,
+        lambda index: _read(source.read(), index, metadata, reading),
+        further=len(metadata.offsets) - 1,
+    )
 
 
-def _read(content: bytes, index: int, reading: Reading) -> Contents:
-    orientation, offsets, notes = _metadata(content)
+def _read(content: bytes, index: int, metadata: _Metadata, reading: Reading) -> Contents:
+    orientation, offsets, notes = metadata
     if len(offsets) > 1 and index == 0:
         notes += (f"the first of its {len(offsets)} pictures is taken; FILE[i] names another",)
     ends = [*offsets[1:], len(content)]
@@ -49,7 +59,7 @@ def _read(content: bytes, index: int, reading: Reading) -> Contents:
     plain, strays = _without_metadata(content[offsets[index] : ends[index]])
     if strays and _DAMAGED_METADATA not in notes:
         notes += (_DAMAGED_METADATA,)
-    return Contents(_decoded(plain, reading), notes + orientation_note(orientation))
+    return oriented(Contents(_decoded(plain, reading), notes), orientation)
 
 
 def _without_metadata(content: bytes) -> tuple[bytes, int]:
@@ -129,6 +139,6 @@ def _metadata(content: bytes) -> _Metadata:
                         content.startswith(SIGNATURE, place) for place in offsets
                     ):
                         raise ValueError("a list of pictures that are not there")
-                return _Metadata(image.getexif().get(_ORIENTATION, 1), offsets, ())
+                return _Metadata(image.getexif().get(ORIENTATION, 1), offsets, ())
     except Exception:  # metadata must not stop pixels; what else is damaged, the decoder says
         return _Metadata(1, [0], (_DAMAGED_METADATA,))

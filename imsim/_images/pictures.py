@@ -11,6 +11,8 @@ from imsim.errors import ImsimError
 
 Array = np.ndarray[Any, Any]
 
+ORIENTATION = 274
+"""The number of the tag, in EXIF and in TIFF."""
 _KINDS = {"b": "1-bit", "u": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}
 
 
@@ -25,6 +27,7 @@ class Contents(NamedTuple):
     notes: tuple[str, ...] = ()
     valid: Array | None = None
     transparent: bool = False
+    turned: bool = False
 
 
 class Pages(NamedTuple):
@@ -51,6 +54,8 @@ class Picture(NamedTuple):
     there are data everywhere."""
     transparent: bool = False
     """Whether parts of it are transparent, so that they show the background."""
+    turned: bool = False
+    """Whether a tag, which is not obeyed, says that it is to be turned or mirrored."""
 
     @property
     def channel_axis(self) -> int | None:
@@ -144,11 +149,12 @@ def native(pixels: Array) -> Array:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
-def orientation_note(orientation: object) -> tuple[str, ...]:
-    """Say that an orientation tag is not obeyed; there are no orientations but 1 to 8."""
+def oriented(image: Contents, orientation: object) -> Contents:
+    """Note that an orientation tag is not obeyed; there are no orientations but 1 to 8."""
     if orientation not in range(2, 9):
-        return ()
-    return (
+        return image
+    note = (
         f"its orientation tag ({orientation}: to be turned or mirrored) is ignored; "
-        "the pixels are taken as they are stored",
+        "the pixels are taken as they are stored"
     )
+    return image._replace(notes=(*image.notes, note), turned=True)

@@ -12,7 +12,14 @@ from typing import NamedTuple
 import numpy as np
 
 from imsim._images.alpha import composite
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages, orientation_note
+from imsim._images.pictures import (
+    ORIENTATION,
+    Array,
+    Contents,
+    ImageFileError,
+    Pages,
+    oriented,
+)
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 
@@ -32,7 +39,6 @@ _PASSES = (
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
 _PIECE = 2**16
-_ORIENTATION = 274  # the tag's number in EXIF
 
 
 class _Header(NamedTuple):
@@ -86,8 +92,7 @@ def _read(content: bytes, reading: Reading) -> Contents:
     samples = _deep_samples(plain, header.colour) if itemsize == 2 else _bytes(plain)
     image = _coloured(samples, header, found, reading)
     orientation, doubts = _orientation(found.get(b"eXIf"))
-    notes += [*image.notes, *doubts, *orientation_note(orientation)]
-    return image._replace(notes=tuple(notes))
+    return oriented(image._replace(notes=(*notes, *image.notes, *doubts)), orientation)
 
 
 def _chunks(content: bytes) -> tuple[list[tuple[bytes, memoryview]], list[str]]:
@@ -282,7 +287,7 @@ def _orientation(exif: memoryview | None) -> tuple[object, tuple[str, ...]]:
             warnings.simplefilter("error")
             tags = Image.Exif()
             tags.load(bytes(exif))
-            return tags.get(_ORIENTATION, 1), ()
+            return tags.get(ORIENTATION, 1), ()
     except Exception:  # metadata must not stop pixels
         return 1, ("its metadata (eXIf) are damaged and left aside",)
 

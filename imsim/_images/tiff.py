@@ -250,6 +250,12 @@ def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int]
             masks = np.stack([whole if part.valid is None else part.valid for part in found])
             valid = np.asarray(masks.all(axis=place))
         pixels = pixels[..., 0] if pixels.shape[-1] == 1 else np.ascontiguousarray(pixels)
-        return Contents(pixels, notes, valid, any(part.transparent for part in found))
+        return Contents(
+            pixels,
+            notes,
+            valid,
+            transparent=any(part.transparent for part in found),
+            turned=any(part.turned for part in found),
+        )
 
     return read

@@ -13,7 +13,14 @@ import numpy as np
 
 from imsim._images.alpha import composite
 from imsim._images.jpeg import check_stream
-from imsim._images.pictures import Array, Contents, ImageFileError, native, orientation_note
+from imsim._images.pictures import (
+    ORIENTATION,
+    Array,
+    Contents,
+    ImageFileError,
+    native,
+    oriented,
+)
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
     from tifffile import TiffPage
 
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
-_ORIENTATION, _NO_DATA = 274, 42113  # numbers of tags
+_NO_DATA = 42113  # the number of GDAL's tag
 # Values of the Compression tag. tifffile alone inflates without a bound; imagecodecs has one.
 _NONE, _LZW, _JPEGS = 1, 5, (6, 7, 33007, 34892)
 _PADDING = 3  # bytes behind a strip, so that the next one begins at a multiple of 4
@@ -49,8 +56,8 @@ def finished(pixels: Array, page: TiffPage, reading: Reading) -> Contents:
         pixels, more, *_ = step(pixels, page)
         notes += more
     image = _without_alpha(pixels, page, reading)
-    notes += image.notes + orientation_note(page.tags.valueof(_ORIENTATION))
-    return image._replace(notes=notes, valid=valid)
+    image = image._replace(notes=notes + image.notes, valid=valid)
+    return oriented(image, page.tags.valueof(ORIENTATION))
 
 
 def _check_kind(page: TiffPage) -> np.dtype[Any]:
@@ -188,7 +195,7 @@ def _pillow_is_faithful(page: TiffPage) -> bool:
         and page.bitspersample == 8
         and page.samplesperpixel == samples
         and page.planarconfig == PLANARCONFIG.CONTIG
-        and page.tags.valueof(_ORIENTATION, 1) == 1  # Pillow would turn the image
+        and page.tags.valueof(ORIENTATION, 1) == 1  # Pillow would turn the image
     )
 
 

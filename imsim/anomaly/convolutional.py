@@ -308,10 +308,8 @@ class ConvAutoencoder(Parameterised, Stored):
         for name in ("bottleneck", "epochs", "batch_size", "patience"):
             wholes[name] = getattr(self, name)
         for name, value in wholes.items():
-            check_integer(name, value, 1)
-            check_number(name, value, 1, _LARGEST)
-        check_integer("seed", self.seed, 0)
-        check_number("seed", self.seed, 0, _LARGEST)
+            check_integer(name, value, 1, _LARGEST)
+        check_integer("seed", self.seed, 0, _LARGEST)
         check_number("learning_rate", self.learning_rate, 1e-30, 1e30)
         check_number("validation", self.validation, 0, 0.99)
         check_number("corruption", self.corruption, 0, 1)

@@ -23,9 +23,9 @@ from imsim.anomaly.inputs import (
     filled,
 )
 from imsim.anomaly.quiet import quiet
-from imsim.anomaly.threshold import FOLDS, check_rate, deal, threshold_at
+from imsim.anomaly.threshold import FOLDS, deal, threshold_at
 from imsim.anomaly.unscorable import UnscorableImageWarning, check_usable, warn_unscorable
-from imsim.validation import check_data_range, check_integer
+from imsim.validation import check_between, check_data_range, check_integer
 
 _TOGETHER = 4 * TOGETHER
 """Images scored at a time, which bounds the memory."""
@@ -316,7 +316,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
     def _check_parameters(self) -> str:
         """Check what `fit` needs; return the aggregate."""
         aggregate = combined.choose(self.aggregate, self.metric, self.preprocess is not None)
-        check_rate(self.false_alarm_rate)
+        check_between("false_alarm_rate", self.false_alarm_rate)
         check_integer("window", self.window, 1)
         if self.folds is not None:
             check_integer("folds", self.folds, 1)

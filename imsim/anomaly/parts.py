@@ -18,7 +18,7 @@ from imsim.anomaly.mean import MeanModel
 from imsim.anomaly.pca import PCAAutoencoder
 from imsim.anomaly.xray import VirtualPeel
 from imsim.anomaly.xray.segmentation import VARIED, UnlikelyItemWarning
-from imsim.validation import LARGEST, check_choice, check_data_range, check_integer, check_number
+from imsim.validation import check_choice, check_data_range, check_integer
 
 COMPONENTS = 60
 """Components of the default model of whole images, see docs/decisions.md."""
@@ -34,7 +34,7 @@ _HOMES = {
     "VirtualPeel": "xray",
 }
 """Module of each class that can be saved."""
-_FITTED = ("threshold_", "data_range_", "aggregate_", "shape_", "depth_")
+_FITTED = ("data_range_", "aggregate_", "shape_", "depth_")
 
 
 def check_parts(model: Any, preprocess: Any) -> None:
@@ -150,7 +150,12 @@ def detector_state(detector: Any) -> storage.State:
     """Return parameters and arrays of a fitted detector and of its parts."""
     own = detector.get_params(deep=False)
     parameters: dict[str, Any] = {"fitted": {k: getattr(detector, k) for k in _FITTED}, "parts": {}}
-    arrays = {"held_out_scores": detector.held_out_scores_, "scales": detector.scales_}
+    arrays = {
+        # A threshold may be infinite, which JSON cannot hold.
+        "threshold": np.array(detector.threshold_),
+        "held_out_scores": detector.held_out_scores_,
+        "scales": detector.scales_,
+    }
     for name in ("model", "preprocess"):
         part = getattr(detector, f"{name}_")
         if part is None:
@@ -191,7 +196,7 @@ def restore(detector: Any, parameters: dict[str, Any], arrays: storage.Arrays) -
         raise imsim.OptionError("it holds other things than a detector learns")
     for name, value in fitted.items():
         setattr(detector, name, value)
-    check_number("threshold_", detector.threshold_, -LARGEST)
+    detector.threshold_ = arrays.take("threshold", np.float64, finite=False).item()
     check_data_range(detector.data_range_, (), None, np)
     check_choice("aggregate_", detector.aggregate_, (detector._check_parameters(),))
     for side in detector.shape_:
@@ -203,7 +208,7 @@ def restore(detector: Any, parameters: dict[str, Any], arrays: storage.Arrays) -
     columns = 2 if detector.aggregate_ == combined.BOTH else 1
     detector.scales_ = arrays.take("scales", np.float64, 2, columns)
     detector.held_out_scores_ = arrays.take("held_out_scores", np.float64, None, finite=False)
-    if (detector.scales_[1] <= 0).any() or detector.threshold_ not in detector.held_out_scores_:
+    if not (detector.scales_[1] > 0).all() or detector.threshold_ not in detector.held_out_scores_:
         raise imsim.OptionError("its threshold does not come from its scores of good images")
     detector.offset_ = -detector.threshold_
     detector.n_features_in_ = int(np.prod(detector.shape_))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 import imsim
-from imsim.validation import check_integer, check_number
+from imsim.validation import check_between, check_integer
 
 FALSE_ALARM_LIMIT = 0.01
 """The rate of false alarms at which detection is reported."""
@@ -107,10 +107,8 @@ def check_labels(labels: Any, count: int) -> NDArray[np.bool_]:
 
 def check_bootstrap(n_bootstrap: Any, confidence: Any, random_state: Any) -> None:
     """Refuse settings of the bootstrap that make no sense."""
-    check_integer("n_bootstrap", n_bootstrap, 1)
-    check_number("n_bootstrap", n_bootstrap, 1, MOST_DRAWS)
-    if check_number("confidence", confidence, 0, 1) in (0, 1):
-        raise imsim.OptionError(f"confidence={confidence!r}; expected a number between 0 and 1")
+    check_integer("n_bootstrap", n_bootstrap, 1, MOST_DRAWS)
+    check_between("confidence", confidence)
     if random_state is not None:
         check_integer("random_state", random_state, 0)
 

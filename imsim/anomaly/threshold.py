@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import imsim
-from imsim.validation import check_number
-
 FOLDS = 5
 """Parts of the good images of which each in turn is held out to learn the threshold."""
-
-
-def check_rate(rate: Any) -> None:
-    """Refuse what is no rate between 0 and 1."""
-    if check_number("false_alarm_rate", rate, 0, 1) in (0, 1):
-        raise imsim.OptionError(f"false_alarm_rate={rate!r}; expected a number between 0 and 1")
 
 
 def threshold_at(scores: NDArray[np.float64], rate: float) -> float:

@@ -13,8 +13,6 @@ from imsim.errors import ImsimError
 
 Array = np.ndarray[Any, Any]
 S = TypeVar("S", bound="Shared")
-ORIENTATION = "orientation tag"
-"""What the note on an image that is to be turned says."""
 
 
 class Mask(NamedTuple):
@@ -220,7 +218,7 @@ def alike(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
 def _turned(*pictures: Picture) -> str:
     """Say which of two pictures of other sizes may lie on its side."""
     (height, width), size = (picture.pixels.shape[:2] for picture in pictures)
-    paths = [p.path for p in pictures if any(ORIENTATION in note for note in p.notes)]
+    paths = [picture.path for picture in pictures if picture.turned]
     if (width, height) != size or not paths:
         return ""
     return (

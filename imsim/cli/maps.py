@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from imsim._images import ImageFileError, Picture, write_png
+from imsim._images import ImageFileError, Picture
 from imsim.cli.outputs import replacing
 from imsim.cli.terminal import in_options
 from imsim.errors import ImsimError
@@ -26,7 +27,7 @@ def write_maps(
     The picture of the stem ``sub/a`` is ``sub/a.ssim.png``. The scale follows from the bounds of
     the map and the data range, never from the map at hand.
     """
-    from imsim.pages import map_scale
+    from imsim.pages import map_scale, png
 
     data_range = options["data_range"] or {"uint8": 255.0, "bool": 1.0}.get(test.pixels.dtype.name)
     missing = {}
@@ -46,7 +47,7 @@ def write_maps(
             missing[metric] = in_options(str(error))
             continue
         with replacing(f"{path}.{metric}.png") as file:
-            write_png(file, scale.colours_of(values))
+            Path(file).write_bytes(png(scale.colours_of(values)))
     return missing
 
 

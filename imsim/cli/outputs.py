@@ -132,8 +132,6 @@ def replacing(path: str) -> Iterator[str]:
         os.replace(new, path)
     except OSError as error:
         raise ImsimError(f"{path}: cannot be written: {error.strerror}") from error
-    except ImsimError as error:
-        raise ImsimError(str(error).replace(new, path)) from error
     finally:
         with suppress(OSError):
             os.remove(new)

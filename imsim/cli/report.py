@@ -65,14 +65,10 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
 def _save(path: str, html: str) -> None:
     """Write a page, and leave no part of one."""
     try:
-        _write(path, html)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(html)
     except OSError:
         if os.path.isfile(path):  # not a device
             with suppress(OSError):
                 os.remove(path)
         raise
-
-
-def _write(path: str, html: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(html)

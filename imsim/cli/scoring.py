@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import imsim
 from imsim._images import Picture
 from imsim.cli.jobs import Job, Mask
@@ -20,6 +18,7 @@ from imsim.cli.reading import NEEDS_RANGE, Array, DataRanges, Ignored
 from imsim.cli.terminal import in_options, unforeseen
 from imsim.comparison import compare
 from imsim.errors import ImsimError
+from imsim.finite import in_another_unit, value_ends
 from imsim.registry import METRICS
 
 
@@ -148,22 +147,14 @@ def option_notes(
         return [(test.path, "every pixel is left out, so that the scores are NaN")]
     if data_range is None:
         return []
-    ends = [_ends(picture.pixels, used) for picture in (reference, test)]
-    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    inside = used if used is None or test.pixels.ndim == 2 else used[..., None]
+    low, high = value_ends(reference.pixels, test.pixels, inside)
     if high - low <= data_range * (1 + 1e-6):  # the rounding of floats
         return []
     said = f"pixels span more than --data-range {data_range:g}, from {low:.6g} to {high:.6g}"
-    if high - low > 2 * data_range:
+    if in_another_unit(low, high, data_range):
         said += "; that is beyond it by more than the range itself: is it in another unit?"
     return [(test.path, said)]
-
-
-def _ends(pixels: Array, used: Array | None) -> tuple[float, float]:
-    """Return the least and the largest finite value."""
-    values = pixels if used is None else pixels[used]
-    if values.dtype.kind == "f":
-        values = values[np.isfinite(values)]
-    return (float(values.min()), float(values.max())) if values.size else (math.inf, -math.inf)
 
 
 def _reasons(skipped: dict[str, str], settings: Settings, test: Picture) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.jit import kernel
+from imsim.kernels.jit import exact, kernel
 from imsim.typing import Array
 
 
@@ -66,20 +66,25 @@ def _block_means(image, mask, factor, scale, cells, valid):  # type: ignore[no-u
                 valid[r, c] = n > 0 and inside >= 0.5
 
 
-@kernel
+@exact
 def fill_cells(cells, valid):  # type: ignore[no-untyped-def]
     """Fill the invalid cells as `imsim.portable.fill.filled` does; but let NaN stay NaN."""
     rows, columns = cells.shape
+    low = np.inf
+    for i in range(rows):
+        for j in range(columns):
+            if valid[i, j] and cells[i, j] < low:
+                low = cells[i, j]
     sums = np.zeros((rows + 1, columns + 1))
     counts = np.zeros((rows + 1, columns + 1), dtype=np.int64)
+    column_sums, column_counts = np.zeros(columns), np.zeros(columns, dtype=np.int64)
     for i in range(rows):
-        row_sum, row_count = 0.0, 0
         for j in range(columns):
             if valid[i, j]:
-                row_sum += cells[i, j]
-                row_count += 1
-            sums[i + 1, j + 1] = sums[i, j + 1] + row_sum
-            counts[i + 1, j + 1] = counts[i, j + 1] + row_count
+                column_sums[j] += cells[i, j] - low
+                column_counts[j] += 1
+            sums[i + 1, j + 1] = sums[i + 1, j] + column_sums[j]
+            counts[i + 1, j + 1] = counts[i + 1, j] + column_counts[j]
     for i in range(rows):
         for j in range(columns):
             if valid[i, j] or not np.isfinite(cells[i, j]):
@@ -93,4 +98,4 @@ def fill_cells(cells, valid):  # type: ignore[no-untyped-def]
                 total = sums[bottom, right] - sums[top, right]
                 total -= sums[bottom, left] - sums[top, left]
                 reach *= 2
-            cells[i, j] = total / n if n > 0 else 0.0
+            cells[i, j] = low + total / n if n > 0 else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.blocks import BLOCK, apart, count, difference, floats, scratch
+from imsim.kernels.blocks import BLOCK, count, floats, scratch
 from imsim.kernels.jit import kernel
 from imsim.kernels.magnitudes import are_odd, difference_scaled, elements
 from imsim.kernels.magnitudes import unit as unit_of
@@ -109,11 +109,8 @@ def _sums(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Arra
 def _squares(x, y, mask, out, with_total):  # type: ignore[no-untyped-def]
     room = scratch(x)
     for start in range(0, x.size, BLOCK):
-        x_block, y_block = x[start : start + BLOCK], y[start : start + BLOCK]
-        if with_total is None:
-            p, q = apart(x_block, y_block, room)
-        else:
-            p, q = floats(x_block, room[0]), floats(y_block, room[1])
+        p = floats(x[start : start + BLOCK], room[0])
+        q = floats(y[start : start + BLOCK], room[1])
         n = p.size
         if mask is not None:
             inside = mask[start : start + BLOCK]
@@ -189,5 +186,5 @@ def _add_squares(x, y, out, further):  # type: ignore[no-untyped-def]
     real = out.dtype.type
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
-            d = difference(x[i, j], y[i, j], real)
+            d = real(x[i, j]) - real(y[i, j])
             out[i, j] = out[i, j] + d * d if further else d * d

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from imsim.kernels.far_gradients import far_gradients, pixel
 from imsim.kernels.jit import exact, inline, kernel
 from imsim.kernels.planes import Planes
 from imsim.metrics.gmsd import REACH, C
@@ -24,10 +23,12 @@ GAIN = 4 * 3
 
 SUMS = 5
 """Number of cells, their mean, squares about it; 0, or NaN if a pixel inside is not finite; and
-the largest magnitude of a cell."""
+the largest magnitude of half a cell, twice. (Pixels of opposite sign may cancel in a whole one.)"""
 FAR = 16
 """Data ranges up to which cells, sums of four pixels, may be formed before differences:
 what rounding makes of a difference is then less than 3e-6 of the constant's root in float32."""
+HUGE = 2.0**-600
+"""What brings gradients whose squares overflow to where those are numbers."""
 SINGLE = 1e12
 """Largest data range, and inverse of the smallest, whose square float32 holds."""
 
@@ -93,37 +94,33 @@ def _strip(
     The constant of the formula, `near`, is None where its dtype does not hold it.
     """
     if near is not None:
-        # The last rows of cells of both images, in a frame of 0.
-        cells = np.zeros((2, 3, (x.shape[1] + 1) // 2 + 2), near.dtype)
-        bits = cells.view(np.int32) if cells.itemsize == 4 else None
-        _near_strip(x, y, mask, start, stop, out, near, cells, bits, values, valid)
+        line = np.zeros(2 * ((x.shape[1] + 1) // 2) + 1, near.dtype)
+        bits = line.view(np.int32) if line.itemsize == 4 else None
+        _near_strip(x, y, mask, start, stop, out, near, line, bits, values, valid)
         if out[4] <= FAR * span:  # not so if it is NaN
             return
-    scale = 1.0
-    if not out[4] < LARGEST:
-        scale = 2.0 ** -math.frexp(min(out[4], LARGEST**3))[1]
-    far = np.float64(max(C * (GAIN * span * scale) ** 2, np.finfo(np.float64).tiny))
+    is_huge = x.dtype == np.float64 and not out[4] < LARGEST
     out[:] = 0
-    _far_strip(x, y, mask, start, stop, out, far, scale, values, valid)
+    _far_strip(x, y, mask, start, stop, out, GAIN * span, is_huge, values, valid)
 
 
 @kernel
-def _near_strip(x, y, mask, start, stop, out, constant, cells, bits, values, valid):  # type: ignore[no-untyped-def]
-    """Go through rows of cells, 3 at a time."""
+def _near_strip(x, y, mask, start, stop, out, constant, line, bits, values, valid):  # type: ignore[no-untyped-def]
+    """Go through rows of cells, 3 at a time; `line` is room for a row of half cells and a 0."""
     rows, columns = (x.shape[0] + 1) // 2, (x.shape[1] + 1) // 2
-    real = cells.dtype.type
+    real = line.dtype.type
+    cells = np.zeros((2, 3, columns + 2), real)  # the last rows of both images, in a frame of 0
     inside = np.ones((3, columns + 2), np.uint8)
-    line, line_inside = np.zeros(2 * columns, real), np.ones(2 * columns, np.uint8)
+    line_inside = np.ones(2 * columns, np.uint8)
     found, scored = np.empty(columns, real), np.ones(columns, np.uint8)
     for r in range(start - 1, stop + 1):
         p, q, use = cells[0, r % 3], cells[1, r % 3], inside[r % 3]
         if 0 <= r < rows:
-            _cell_row(x, mask, r, line, p)
-            _cell_row(y, mask, r, line, q)
-            if bits is None:  # in float64 ten times as much is no harm
-                size = max(_mean(p), _mean(q))
-            else:
-                size = max(_largest(p, bits[0, r % 3]), _largest(q, bits[1, r % 3]))
+            _cell_row(x, mask, r, line[:-1], p)
+            size_x = 2 * _size(line, bits)
+            _cell_row(y, mask, r, line[:-1], q)
+            size_y = 2 * _size(line, bits)
+            size = max(size_x, size_y)
             out[4] = size if size > out[4] else out[4]
             if mask is not None:
                 _inside_row(mask, r, line_inside, use)
@@ -148,21 +145,28 @@ def _near_strip(x, y, mask, start, stop, out, constant, cells, bits, values, val
 
 
 @exact
-def _far_strip(x, y, mask, start, stop, out, constant, scale, values, valid):  # type: ignore[no-untyped-def]
-    """Go through rows of cells of pixels far from 0, which are subtracted before they are added."""
+def _far_strip(x, y, mask, start, stop, out, span, is_huge, values, valid):  # type: ignore[no-untyped-def]
+    """Go through rows of cells of pixels far from 0, which are subtracted before they are added.
+
+    Where there are huge ones, and squares of gradients overflow, the gradients are scaled.
+    """
     columns = (x.shape[1] + 1) // 2
     lines = np.zeros((6, 2 * columns + 4))  # the pixels of three rows of cells, in a frame of 0
     line_inside, inside = np.ones(2 * columns, np.uint8), np.ones((3, columns + 2), np.uint8)
     p, q = np.empty(columns), np.empty(columns)
     found, scored = np.empty(columns), np.ones(columns, np.uint8)
     for r in range(start, stop):
-        far_gradients(x, mask, r, scale, lines, p)
-        out[3] += _zero_unless_nan(lines[2]) + _zero_unless_nan(lines[3])
-        far_gradients(y, mask, r, scale, lines, q)
-        out[3] += _zero_unless_nan(lines[2]) + _zero_unless_nan(lines[3])
-        for j in range(columns):
-            s = _similarity(p[j], q[j], constant)
-            found[j] = 1.0 if s > 1 else s
+        for scale in (1.0, HUGE):
+            if scale < 1 and not is_huge:
+                break
+            _far_gradients(x, mask, r, scale, lines, p)
+            out[3] += _zero_unless_nan(lines[2]) + _zero_unless_nan(lines[3])
+            _far_gradients(y, mask, r, scale, lines, q)
+            out[3] += _zero_unless_nan(lines[2]) + _zero_unless_nan(lines[3])
+            for j in range(columns):
+                if scale == 1 or not np.isfinite(found[j]):
+                    s = _similarity(p[j], q[j], C * (span * scale) ** 2)
+                    found[j] = 1.0 if s > 1 else s
         if mask is not None:
             for k in range(3):
                 if 0 <= 2 * (r + k - 1) < x.shape[0]:
@@ -177,44 +181,70 @@ def _far_strip(x, y, mask, start, stop, out, constant, scale, values, valid):  #
             valid[r] = scored
 
 
+@exact
+def _far_gradients(image, mask, r, scale, lines, found):  # type: ignore[no-untyped-def]
+    """Gradients in a row of cells, as sums of differences of pixels two cells apart."""
+    for k in range(6):
+        i = 2 * r - 2 + k
+        if 0 <= i < image.shape[0]:
+            for j in range(image.shape[1]):
+                lines[k, j + 2] = scale * _pixel(image, mask, i, j, np.float64)
+        else:
+            lines[k] = 0
+    for j in range(found.size):
+        gx, gy = 0.0, 0.0
+        for k in range(6):
+            row = lines[k, 2 * j : 2 * j + 6]
+            gx += (row[4] - row[0]) + (row[5] - row[1])
+            column = lines[:, 2 * j + k]
+            gy += (column[4] - column[0]) + (column[5] - column[1])
+        found[j] = math.sqrt(gx * gx + gy * gy)
+
+
+@kernel
+def _pixel(image, mask, i, j, real):  # type: ignore[no-untyped-def]
+    """Return a pixel, 0 outside the mask."""
+    if mask is None:
+        return real(image[i, j])
+    v = real(image[i, j])
+    return v if mask[i, j] else real(0)
+
+
 @kernel
 def _cell_row(image, mask, r, line, cells):  # type: ignore[no-untyped-def]
     """Sum the 2x2 pixels of each cell; 0 beyond the frame."""
     real = cells.dtype.type
     for j in range(image.shape[1]):
-        line[j] = pixel(image, mask, 2 * r, j, real)
+        line[j] = _pixel(image, mask, 2 * r, j, real)
     if 2 * r + 1 < image.shape[0]:
         for j in range(image.shape[1]):
-            line[j] += pixel(image, mask, 2 * r + 1, j, real)
+            line[j] += _pixel(image, mask, 2 * r + 1, j, real)
     for j in range(cells.size - 2):
         cells[j + 1] = line[2 * j] + line[2 * j + 1]
 
 
 @kernel
-def _largest(cells, bits):  # type: ignore[no-untyped-def]
-    """Largest magnitude in a row of cells, which begins with a 0; overwritten, and then restored.
+def _size(line, bits):  # type: ignore[no-untyped-def]
+    """Largest magnitude in a row of float32, which ends with a 0; the mean of one of float64.
 
-    The bits of floats without their sign, as integers, have the order of the floats; and unlike
-    floats, of which one may be NaN, the CPU compares many of them at a time.
+    In float64 ten times as much is no harm. The bits of floats without their sign, as integers,
+    have the order of the floats; and unlike floats, of which one may be NaN, the CPU compares many
+    of them at a time.
     """
+    if bits is None:
+        total = 0.0
+        for j in range(line.size):
+            total += abs(line[j])
+        return total / (line.size - 1)
     whole = bits.dtype.type
     positive, most = whole(np.iinfo(bits.dtype).max), whole(0)
     for j in range(bits.size):
         size = whole(bits[j] & positive)
         most = size if size > most else most
-    bits[0] = most
-    largest = np.float64(cells[0])
-    bits[0] = 0
+    bits[-1] = most
+    largest = np.float64(line[-1])
+    bits[-1] = 0
     return largest
-
-
-@kernel
-def _mean(cells):  # type: ignore[no-untyped-def]
-    """Mean magnitude in a row of cells in a frame of 0."""
-    total = 0.0
-    for j in range(cells.size):
-        total += abs(cells[j])
-    return total / (cells.size - 2)
 
 
 @kernel

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from imsim.kernels.blocks import count, difference
+from imsim.kernels.blocks import count
 from imsim.kernels.jit import kernel
 from imsim.kernels.magnitudes import are_odd, difference_scaled, elements
 from imsim.kernels.planes import Planes
@@ -62,7 +62,8 @@ def _forms(images: Images, mask: Array | None, sigma: float) -> tuple[Array, Arr
 
 
 def imed_map(images: Images, mask: Array | None, sigma: float) -> Local:
-    """Contribution of each pixel, summed over channels."""
+    """Contribution of each pixel, summed over channels; in float32 neighbours would cancel."""
+    images = images._replace(dtype=np.float64)
     planes = Planes(images, mask)
     taps = _taps(images, sigma)
     *batch, channels = planes.shape
@@ -167,11 +168,11 @@ def _load(x, y, mask, top, left, radius, tile):  # type: ignore[no-untyped-def]
             row = tile[i, shift:]
             if mask is None:
                 for j in range(p.size):
-                    row[j] = difference(p[j], q[j], real)
+                    row[j] = real(p[j]) - real(q[j])
             else:
                 inside = mask[top + i, first:last]
                 for j in range(p.size):
-                    d = difference(p[j], q[j], real)
+                    d = real(p[j]) - real(q[j])
                     row[j] = d if inside[j] else real(0)
 
 

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ CHECKSUM = 32
 IS_ENABLED = not config.DISABLE_JIT
 """Whether Numba compiles; as the plain Python that they are written in, kernels take for ever."""
 _PACKAGE = Path(__file__).parent.parent
+_HOMES = {"kernels", "metrics", "portable", "validation"}
+"""Of code that is compiled, and of the constants in it."""
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -41,34 +43,50 @@ def inline(function: Callable[..., Any]) -> Any:
 
 @functools.cache
 def _digest(module: str) -> str:
-    """Digest of the code that the kernels of a module are made of, its imports included.
-
-    Comments and docstrings do not count: no kernel depends on them.
-    """
-    sources: dict[str, str] = {}
+    """Digest of the code that the kernels of a module are made of, its imports included."""
+    codes: dict[str, str] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path = _PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py")
-        if name in sources or not path.is_file():
-            continue
-        tree = ast.parse(path.read_bytes())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            _drop_docstring(node)
-        sources[name] = ast.unparse(tree)
+        if name not in codes and (found := _code(name)):
+            codes[name], imports = found
+            waiting += imports
     digest = hashlib.blake2s(digest_size=6)
-    for name in sorted(sources):
-        digest.update(f"{name}\0{sources[name]}\0".encode())
+    for name in sorted(codes):
+        digest.update(f"{name}\0{codes[name]}\0".encode())
     return digest.hexdigest()
 
 
-def _drop_docstring(node: ast.AST) -> None:
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-        first = node.body[0] if node.body else None
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-            node.body = node.body[1:] or [ast.Pass()]
+@functools.cache
+def _code(module: str) -> tuple[str, list[str]] | None:
+    """Return the lines of code of a module, and what it may import; None if no kernel needs it.
+
+    Lines of comments and docstrings do not count: no kernel depends on them.
+    """
+    package, *place = module.split(".")
+    path = _PACKAGE.joinpath(*place).with_suffix(".py")
+    if package != "imsim" or not _HOMES & {*place[:1]} or not path.is_file():
+        return None
+    source = path.read_text(encoding="utf-8")
+    body, lines = ast.parse(source).body, source.splitlines()
+    for text in _lone_strings(body):
+        for number in range(text.lineno - 1, text.end_lineno or text.lineno):
+            lines[number] = ""
+    imports: list[str] = []
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    code = (line for line in lines if line and not line.lstrip().startswith("#"))
+    return "\n".join(code), imports
+
+
+def _lone_strings(body: list[ast.stmt]) -> Iterator[ast.Constant]:
+    """Find docstrings, those of constants too."""
+    for node in body:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield node.value
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield from _lone_strings(node.body)
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -14,9 +15,11 @@ from imsim.kernels.moments import (
     SUM_XY,
     SUM_Y,
     SUM_YY,
+    TINY,
     WEIGHT,
     find_moments,
     is_doubtful,
+    is_lost,
     moments_workspace,
 )
 from imsim.kernels.positions import Positions, limits, taps_of
@@ -35,6 +38,7 @@ from imsim.kernels.windows import (
     not_finite,
     workspace,
 )
+from imsim.metrics.zncc import local_correlation
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import least_weight, uniform
 from imsim.typing import Array
@@ -74,6 +78,7 @@ def _correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-unty
         r = _correlation(covariance, variance_x, variance_y)
         if limits is not None:
             sound = (share * power_x < variance_x) & (share * power_y < variance_y)
+            sound &= (variance_x > TINY) & (variance_y > TINY)
             r = r if sound else np.nan
         found[j] = r
 
@@ -84,6 +89,8 @@ def _correlation_again(sums, scored, count, found):  # type: ignore[no-untyped-d
     for j in range(count):
         if np.isnan(found[j]) and scored[j]:
             n = sums[WEIGHT, j]
+            if is_lost(sums[SUM_X, j], sums[SUM_XX, j]) or is_lost(sums[SUM_Y, j], sums[SUM_YY, j]):
+                continue
             sum_x, sum_y = sums[SUM_X, j], sums[SUM_Y, j]
             found[j] = _correlation(
                 n * sums[SUM_XY, j] - sum_x * sum_y,
@@ -150,9 +157,8 @@ def correlation_strip(x, y, mask, out, values, valid, taps, precise, order, limi
 
 def zncc_map(images: Images, mask: Array | None, *, window_size: int, min_coverage: float) -> Local:
     """Correlation in every window."""
-    check_size("zncc", images.x, window_size)
-    positions = Positions(images, mask, window_size)
-    _, local = positions.local(correlation_strip, *_constants(images, window_size, min_coverage))
+    positions, constants = _prepare(images, mask, window_size, min_coverage)
+    _, local = positions.local(correlation_strip, *constants)
     return local
 
 
@@ -160,13 +166,19 @@ def mean_local_correlation(
     images: Images, mask: Array | None, window_size: int, min_coverage: float
 ) -> Scores:
     """Mean of the correlation over all windows."""
+    positions, constants = _prepare(images, mask, window_size, min_coverage)
+    return positions.scores(correlation_strip, *constants)
+
+
+def _prepare(
+    images: Images, mask: Array | None, window_size: int, min_coverage: float
+) -> tuple[Positions, tuple[Any, ...]]:
     check_size("zncc", images.x, window_size)
-    positions = Positions(images, mask, window_size)
-    return positions.scores(correlation_strip, *_constants(images, window_size, min_coverage))
-
-
-def _constants(images: Images, window_size: int, min_coverage: float) -> tuple[Any, ...]:
+    formula = functools.partial(
+        local_correlation, window_size=window_size, min_coverage=min_coverage
+    )
+    positions = Positions(images, mask, window_size, formula)
     # Without a constant that steadies the quotient, float32 would not do.
     window = uniform(window_size)
     least = least_weight(window, min_coverage, float(np.finfo(np.float64).eps))
-    return *taps_of(window), limits(images, window, np.float64), least
+    return positions, (*taps_of(window), limits(images, window, np.float64), least)

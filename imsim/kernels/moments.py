@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.jit import exact, kernel
+from imsim.kernels.jit import exact, inline, kernel
 from imsim.kernels.windows import load, load_mask
+from imsim.validation import SMALLEST
 
 SUM_X, SUM_Y, SUM_XX, SUM_YY, SUM_XY, WEIGHT, PIXEL_X, PIXEL_Y = range(8)
 """The planes: weighted sums of what pixels differ from the window's own pixel, and that pixel."""
 PLANES = 8
+TINY = SMALLEST**2
+"""Sums of squares below have lost digits, or vanished."""
 
 
 @kernel
@@ -28,6 +31,12 @@ def is_doubtful(found, mask, scored, count):  # type: ignore[no-untyped-def]
         for j in range(count):
             total += found[j] if scored[j] else found.dtype.type(0)
     return np.isnan(total)
+
+
+@inline
+def is_lost(total, squares):  # type: ignore[no-untyped-def]
+    """Whether a sum of squares is too small for float64, and not 0 because nothing varies."""
+    return squares < TINY and (squares > 0 or total != 0)
 
 
 @kernel

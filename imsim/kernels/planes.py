@@ -151,9 +151,11 @@ def added(parts: Array) -> Array:
 
 def _readable(image: Array, images: Images) -> Array:
     """Return an image in a dtype that kernels read; converted only if they do not, or differ."""
-    dtype = image.dtype
-    if images.x.dtype != images.y.dtype or not dtype.isnative or dtype.itemsize > 8:
+    dtype = image.dtype.newbyteorder("=")
+    if images.x.dtype.newbyteorder("=") != images.y.dtype.newbyteorder("=") or dtype.itemsize > 8:
         return image.astype(images.dtype)
+    if not image.dtype.isnative:  # the same kernel, and so the same bits, in either byte order
+        image = image.astype(dtype)
     if dtype.kind == "f" and dtype.itemsize == 2:
         return image.astype(np.float32)
     if not image.flags.aligned:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim.caches import kept
+from imsim.kernels.magnitudes import elements
 from imsim.kernels.planes import Planes, added
 from imsim.kernels.windows import UNROLLED
-from imsim.portable.pair import Local, Scores, window_reach
+from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.windows import Window, by_weight, representable
 from imsim.typing import Array
 from imsim.validation import SMALLEST, Images
@@ -32,7 +33,7 @@ class Taps(NamedTuple):
     """From the lightest to the heaviest."""
 
 
-@functools.lru_cache(maxsize=64)
+@kept
 def taps_of(window: Window, dtype: Any = np.float64) -> Taps:
     """Return the taps of a window."""
     fast = np.array(representable(window, float(np.finfo(dtype).eps)).taps, dtype)
@@ -74,10 +75,15 @@ class Positions:
     They are handed out in strips: ``kernel(x, y, mask, out, values, valid, *constants)`` gets
     the rows of pixels that a strip needs. It adds to ``out`` the sum of its values over the
     scored positions and their number, and writes the values, and whether they are valid, into
-    arrays of the size of the strip, unless these are empty.
+    arrays of the size of the strip, unless these are empty. Squares that leave float64 are NaN;
+    the few images that have them are left to the metric's `formula`.
     """
 
-    def __init__(self, images: Images, mask: Array | None, size: int) -> None:
+    def __init__(
+        self, images: Images, mask: Array | None, size: int, formula: Callable[[Pair], Local]
+    ) -> None:
+        self._images, self._mask = images, mask
+        self._formula = formula
         self._planes = Planes(images, mask)
         self._size = size
         self._dtype = images.dtype
@@ -135,4 +141,18 @@ class Positions:
 
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
         sums = added(found).reshape(*planes.shape, 2)
-        return Scores(sums[..., 0] / sums[..., 1], sums[..., 1], witness=sums[..., 0])
+        means = sums[..., 0] / sums[..., 1]
+        odd = ~np.isfinite(sums[..., 0])
+        if odd.any():
+            self._by_formula(odd.any(axis=-1), means, values)
+        return Scores(means, sums[..., 1], witness=sums[..., 0])
+
+    def _by_formula(self, odd: Array, means: Array, values: Array) -> None:
+        """Compute the odd images of a batch again; not those that are not finite."""
+        maps = values.reshape(*means.shape, *self._frame) if len(values) else None
+        for index, images, mask in elements(odd, self._images, self._mask):
+            pair = Pair(np, images.x, images.y, mask, images.data_range, images.has_channels)
+            local = self._formula(pair)
+            means[index] = average(local).values
+            if maps is not None:
+                maps[index] = local.values

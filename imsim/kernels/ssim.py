@@ -13,6 +13,7 @@ window itself.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -30,6 +31,7 @@ from imsim.kernels.moments import (
     WEIGHT,
     find_moments,
     is_doubtful,
+    is_lost,
     moments_workspace,
 )
 from imsim.kernels.positions import Positions, limits, taps_of
@@ -46,6 +48,7 @@ from imsim.kernels.windows import (
     not_finite,
     workspace,
 )
+from imsim.metrics.ssim import structural_similarity
 from imsim.portable.arrays import keep
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.pair import Local, Scores
@@ -130,11 +133,18 @@ def _quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding,
         found[j] = quality
 
 
-@kernel
+@exact  # free to reorder, the compiler multiplies the quotients' parts, which may leave float64
 def _quality_again(sums, scored, unbiased, count, c1, c2, rounding, found):  # type: ignore[no-untyped-def]
     """Quality at the doubtful ones among a row of positions, from their own moments."""
     for j in range(count):
         if np.isnan(found[j]) and scored[j]:
+            if rounding is not None and (
+                is_lost(sums[SUM_X, j], sums[SUM_XX, j])
+                or is_lost(sums[SUM_Y, j], sums[SUM_YY, j])
+                or is_lost(sums[PIXEL_X, j], sums[PIXEL_X, j] ** 2)
+                or is_lost(sums[PIXEL_Y, j], sums[PIXEL_Y, j] ** 2)
+            ):
+                continue
             weight, square = sums[WEIGHT, j], sums[WEIGHT, j] ** 2
             sum_u, sum_d = sums[SUM_X, j] + sums[SUM_Y, j], sums[SUM_X, j] - sums[SUM_Y, j]
             powers, product = sums[SUM_XX, j] + sums[SUM_YY, j], sums[SUM_XY, j]
@@ -286,8 +296,8 @@ def _structural_similarity(
         y, _ = block_mean(y, mask, factor, border="symmetric")
         images, mask = images._replace(x=x, y=y), cells
     check_size("ssim", images.x, window.size)
-    is_narrow = images.dtype == np.float32 and images.x.dtype != np.float64
-    narrow = is_narrow and _suits_float32(images.data_range, window, K1, K2, min_coverage)
+    narrow = images.dtype == np.float32 and factor == 1  # means of cells are float64
+    narrow = narrow and _suits_float32(images.data_range, window, K1, K2, min_coverage)
     dtype: Any = np.float32 if narrow else np.float64
     # A power of two close to the data range brings pixels to the order of 1, exactly.
     scale = 2.0 ** -math.frexp(images.data_range)[1]
@@ -306,7 +316,16 @@ def _structural_similarity(
         np.array([scale, c1, c2, least, fewest], dtype),
         None,
     )
-    positions = Positions(images, mask, window.size)
+    formula = functools.partial(
+        structural_similarity,
+        window=window,
+        K1=K1,
+        K2=K2,
+        sample_covariance=sample_covariance,
+        downsample=False,
+        min_coverage=min_coverage,
+    )
+    positions = Positions(images, mask, window.size, formula)
     if with_map:
         scores, local = positions.local(quality_strip, *constants, step=factor)
         return scores, local if factor == 1 else local._replace(witness=None)

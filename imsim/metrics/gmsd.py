@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from imsim import engine
 from imsim.portable.arrays import keep, widen
 from imsim.portable.coarse import block_mean
 from imsim.portable.gradients import PREWITT, cell_gradient, eroded
-from imsim.portable.magnitude import magnitude
+from imsim.portable.magnitude import SQUARES, in_units, magnitude
 from imsim.portable.pair import Local, Pair, Scores, deviation, window_reach
 from imsim.portable.similarity import similarity
 from imsim.registry import metric
@@ -24,16 +26,15 @@ def gradient_similarity(pair: Pair) -> Local:
     if max(pair.x.shape[-2:]) < 3:  # a single cell has no deviation
         check_size("gmsd", pair.x, 3)
     _, valid = block_mean(pair.x, pair.mask, 2, border="zero", min_coverage=1.0)
-    xp = pair.xp
     x, y = widen(pair.x), widen(pair.y)
-    unit = magnitude(x, y)
-    unit = xp.maximum(unit, xp.ones_like(unit))  # the constant swallows what is too small
-    span = pair.data_range / unit
-    constant = xp.maximum(
-        C * span**2, xp.full_like(unit, float(xp.finfo(unit.dtype).smallest_normal))
-    )
-    m_x, m_y = cell_gradient(x / unit, PREWITT), cell_gradient(y / unit, PREWITT)
-    quality = similarity(m_x, m_y, constant)
+
+    def values(unit: Any, _: Any) -> Array:
+        m_x, m_y = cell_gradient(x / unit, PREWITT), cell_gradient(y / unit, PREWITT)
+        return similarity(m_x, m_y, C * (pair.data_range / unit) ** 2)
+
+    unit = magnitude(x, y, root=SQUARES)
+    unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # the constant swallows what is small
+    quality = in_units(values, unit, unit)
     # Rounding may lift it above 1 where the gradients are nearly the same.
     return Local(keep(~(quality > 1), quality, 1.0), eroded(valid), step=2, reach=REACH)
 

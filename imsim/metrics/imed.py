@@ -8,7 +8,7 @@ from typing import Literal
 
 from imsim import engine
 from imsim.portable.arrays import channel_sum, count, pad, total, widen
-from imsim.portable.magnitude import magnitude
+from imsim.portable.differences import scaled_difference
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.windows import correlate
 from imsim.registry import metric
@@ -47,11 +47,7 @@ def contributions(pair: Pair, sigma: float) -> Local:
 def image_euclidean_distance(pair: Pair, sigma: float, normalize: str | None) -> Scores:
     """sqrt(d' G d), pooled over channels."""
     xp = pair.xp
-    x, y = widen(pair.x), widen(pair.y)
-    common = magnitude(x, y)
-    difference = x / common - y / common
-    unit = magnitude(difference)
-    difference = difference / unit
+    difference, unit = scaled_difference(pair)
     local = contributions(replace(pair, x=difference, y=xp.zeros_like(difference)), sigma)
     n = count(local.values, pair.mask)
     squared = channel_sum(total(local.values))
@@ -59,7 +55,7 @@ def image_euclidean_distance(pair: Pair, sigma: float, normalize: str | None) ->
     squared = xp.where(squared < 0, xp.zeros_like(squared), squared)
     if normalize == "rms":
         squared = squared / (n * local.values.shape[-3])
-    return Scores(xp.sqrt(squared) * (common * unit)[..., 0, 0], n)
+    return Scores(xp.sqrt(squared) * unit, n)
 
 
 def contribution_map(pair: Pair, sigma: float) -> Local:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from imsim import engine
 from imsim.portable.arrays import both, widen
 from imsim.portable.coarse import automatic_factor, block_mean
+from imsim.portable.magnitude import SQUARES, in_units, magnitude
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.windows import (
     Window,
@@ -53,25 +54,32 @@ def structural_similarity(
 
     window = representable(window, float(pair.xp.finfo(x.dtype).eps))
     seen = support(mask, window, x, min_coverage)
-    p, q = local_moments(x, window, seen), local_moments(y, window, seen)
-    covariance = local_covariance(p, q, window, seen)
-    variances = p.variance + q.variance
     scored = seen.scored
     if sample_covariance:
-        unbiased = seen.pixels / (seen.pixels - 1)
-        covariance, variances = covariance * unbiased, variances * unbiased
         scored = both(scored, None if mask is None else seen.pixels > 1)
 
-    c1, c2 = (K1 * pair.data_range) ** 2, (K2 * pair.data_range) ** 2
-    mu_x, mu_y = p.mean, q.mean
-    luminance = (2 * mu_x * mu_y + c1) / (mu_x * mu_x + mu_y * mu_y + c1)
-    values = luminance * ((2 * covariance + c2) / (variances + c2))
-    if K1 == 0 or K2 == 0:
-        flat = is_flat(p) & is_flat(q) & (c2 == 0)
-        dark = is_dark(p, window) & is_dark(q, window) & (c1 == 0)
-        values = zero_rules(values, luminance, flat, dark)
+    def values(unit: Any, _: Any) -> Array:
+        p, q = local_moments(x / unit, window, seen), local_moments(y / unit, window, seen)
+        covariance = local_covariance(p, q, window, seen)
+        variances = p.variance + q.variance
+        if sample_covariance:
+            unbiased = seen.pixels / (seen.pixels - 1)
+            covariance, variances = covariance * unbiased, variances * unbiased
+
+        c1, c2 = ((K * (pair.data_range / unit)) ** 2 for K in (K1, K2))
+        mu_x, mu_y = p.mean, q.mean
+        luminance = (2 * mu_x * mu_y + c1) / (mu_x * mu_x + mu_y * mu_y + c1)
+        similarity = luminance * ((2 * covariance + c2) / (variances + c2))
+        if K1 == 0 or K2 == 0 or not isinstance(unit, float):  # in which constants may vanish
+            flat = is_flat(p) & is_flat(q) & (c2 == 0)
+            dark = is_dark(p, window) & is_dark(q, window) & (c1 == 0)
+            similarity = zero_rules(similarity, luminance, flat, dark)
+        return similarity
+
+    unit = magnitude(x, y, root=SQUARES)
+    unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # the constants swallow what is small
     return Local(
-        pair.xp.clip(values, -1.0, 1.0),
+        pair.xp.clip(in_units(values, unit, unit), -1.0, 1.0),
         scored,
         margin=factor * (window.size // 2),
         step=factor,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from imsim import engine
 from imsim.portable.arrays import widen
+from imsim.portable.magnitude import SQUARES, in_units, magnitude
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.windows import (
     is_dark,
@@ -26,16 +29,20 @@ def quality(pair: Pair, block_size: int) -> Local:
     # No constant steadies these quotients: in float32, rounding would decide the flat blocks.
     x, y = widen(pair.x), widen(pair.y)
     seen = support(pair.mask, block, x, min_coverage=0.0)
-    p, q = local_moments(x, block, seen), local_moments(y, block, seen)
-    covariance = local_covariance(p, q, block, seen)
 
-    mu_x, mu_y = p.mean, q.mean
-    luminance = 2 * mu_x * mu_y / (mu_x * mu_x + mu_y * mu_y)
-    values = luminance * (2 * covariance / (p.variance + q.variance))
-    flat = is_flat(p) & is_flat(q)
-    dark = is_dark(p, block) & is_dark(q, block)
-    values = pair.xp.clip(zero_rules(values, luminance, flat, dark), -1.0, 1.0)
-    return Local(values, seen.scored, margin=block_size // 2, reach=window_reach(block_size))
+    def values(unit: Any, _: Any) -> Array:
+        p, q = local_moments(x / unit, block, seen), local_moments(y / unit, block, seen)
+        covariance = local_covariance(p, q, block, seen)
+        mu_x, mu_y = p.mean, q.mean
+        luminance = 2 * mu_x * mu_y / (mu_x * mu_x + mu_y * mu_y)
+        quality = luminance * (2 * covariance / (p.variance + q.variance))
+        flat = is_flat(p) & is_flat(q)
+        dark = is_dark(p, block) & is_dark(q, block)
+        return zero_rules(quality, luminance, flat, dark)
+
+    unit = magnitude(x, y, root=SQUARES)
+    found = pair.xp.clip(in_units(values, unit, unit), -1.0, 1.0)
+    return Local(found, seen.scored, margin=block_size // 2, reach=window_reach(block_size))
 
 
 def mean_quality(pair: Pair, block_size: int) -> Scores:

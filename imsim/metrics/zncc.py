@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from imsim import engine
 from imsim.portable.arrays import array_namespace, as_image, count, keep, mean, spread, total, widen
-from imsim.portable.magnitude import magnitude
+from imsim.portable.magnitude import SQUARES, in_units, magnitude
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.windows import is_flat, local_covariance, local_moments, support, uniform
 from imsim.registry import metric
@@ -55,9 +57,13 @@ def local_correlation(pair: Pair, window_size: int, min_coverage: float) -> Loca
     window = uniform(window_size)
     x, y = widen(pair.x), widen(pair.y)
     seen = support(pair.mask, window, x, min_coverage)
-    p, q = local_moments(x, window, seen), local_moments(y, window, seen)
-    covariance = local_covariance(p, q, window, seen)
-    r = correlation(covariance, p.variance, q.variance, is_flat(p), is_flat(q))
+
+    def values(unit_x: Any, unit_y: Any) -> Array:
+        p, q = local_moments(x / unit_x, window, seen), local_moments(y / unit_y, window, seen)
+        covariance = local_covariance(p, q, window, seen)
+        return correlation(covariance, p.variance, q.variance, is_flat(p), is_flat(q))
+
+    r = in_units(values, magnitude(x, root=SQUARES), magnitude(y, root=SQUARES))
     return Local(r, seen.scored, margin=window_size // 2, reach=window_reach(window_size))
 
 

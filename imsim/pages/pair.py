@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from imsim import METRICS, DataRangeWarning, compare
+from imsim.finite import value_ends
 from imsim.pages.content import Content, content_of
 from imsim.pages.layers import (
     Layer,
@@ -217,9 +218,8 @@ def _summary(pair: Pair) -> list[Html]:
     facts = f"{pair.width} × {pair.height} pixels, {kind}, {channels}, data range " + (
         f"{pair.data_range:g}. "
     )
-    values = np.concatenate([image[pair.mask].ravel() for image in (pair.reference, pair.test)])
-    values = values[np.isfinite(values)]
-    span = float(values.max()) - float(values.min()) if values.size else 0.0
+    low, high = value_ends(pair.reference, pair.test, pair.mask[..., None])
+    span = high - low
     if span > pair.data_range * (1 + 1e-6):  # more than the rounding of floats
         facts += f"The pixels span {number(span)}, which is more. "
     masked = used < pair.mask.size

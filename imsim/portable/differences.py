@@ -49,14 +49,19 @@ class Squares(NamedTuple):
     """A power of two, 1 for ordinary images; shape (*batch, 1)."""
 
 
-def squared_difference(pair: Pair) -> Squares:
-    """(x - y)^2 for every pixel and channel."""
+def scaled_difference(pair: Pair) -> tuple[Array, Array]:
+    """(x - y) / unit, whose square is a number, and that unit; see `Squares`."""
     x, y = widen(pair.x), widen(pair.y)
     common = magnitude(x, y)
     difference = x / common - y / common
     unit = magnitude(difference)
-    difference = difference / unit
-    return Squares(difference * difference, (common * unit)[..., 0, 0])
+    return difference / unit, (common * unit)[..., 0, 0]
+
+
+def squared_difference(pair: Pair) -> Squares:
+    """(x - y)^2 for every pixel and channel."""
+    difference, unit = scaled_difference(pair)
+    return Squares(difference * difference, unit)
 
 
 def mean_squared_error(pair: Pair) -> tuple[Array, Array, Array]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from array_api_compat import device
 
 from imsim.portable.arrays import array_namespace, keep, pad, widen
@@ -18,7 +20,11 @@ def filled(cells: Array, valid: Array | None) -> Array:
     if valid is None:
         return cells
     xp = array_namespace(cells)
-    inside = widen(keep(valid, cells))
+    # Sums of cells far from 0 would lose the digits in which these differ.
+    values = widen(keep(valid, cells))
+    low = xp.min(keep(valid, values, math.inf), axis=(-2, -1), keepdims=True)
+    low = keep(xp.isfinite(low), low)
+    inside = keep(valid, values - low)
     sums = _integral(inside)
     counts = _integral(xp.astype(valid, inside.dtype))
     fill = xp.zeros_like(inside)
@@ -27,7 +33,7 @@ def filled(cells: Array, valid: Array | None) -> Array:
     while True:
         n = _window(counts, reach)
         found = missing & (n > 0)
-        fill = xp.where(found, _window(sums, reach) / keep(n > 0, n, 1.0), fill)
+        fill = xp.where(found, low + _window(sums, reach) / keep(n > 0, n, 1.0), fill)
         missing = missing & ~found
         if reach >= max(cells.shape[-2:]):
             return xp.where(valid, cells, xp.astype(fill, cells.dtype))

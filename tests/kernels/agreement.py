@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from engines import by_engine
 
 import imsim
 
@@ -26,14 +27,10 @@ def tolerance(dtype: Any, operations: int, pixels: int) -> float:
 
 def engines(function: Function, *args: Any, **options: Any) -> tuple[Any, Any]:
     """Return the results of the formula and of the kernel."""
-    found = []
-    for engine in ("portable", "fast"):
-        imsim.set_engine(engine)  # type: ignore[arg-type]
-        try:
-            found.append(function(*args, **options))
-        finally:
-            imsim.set_engine("auto")
-    return found[0], found[1]
+    return (
+        by_engine("portable", function, *args, **options),
+        by_engine("fast", function, *args, **options),
+    )
 
 
 def pair(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Images:

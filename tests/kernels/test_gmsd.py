@@ -81,3 +81,18 @@ def test_workers(rng: Any) -> None:
     images = pair(rng, (2, 300, 301), np.float32)
     check_workers(imsim.gmsd, images, **RANGE)
     check_workers(imsim.gmsd_map, images, **RANGE)
+
+
+@pytest.mark.parametrize("shape", [(1, -1), (-1, 1)], ids=["columns", "rows"])
+def test_pixels_that_cancel_in_each_cell(rng: Any, shape: tuple[int, int]) -> None:
+    """Stripes far from 0, whose cells are near it: no digit may be lost before they cancel."""
+    stripes = np.where(np.arange(32) % 2, 1e5, -1e5).reshape(shape)
+    x = (rng.normal(0, 1, (32, 32)) + stripes).astype(np.float32)
+    y = (x + rng.normal(0, 0.3, x.shape)).astype(np.float32)
+    wide = x.astype(np.float64), y.astype(np.float64)
+    assert imsim.gmsd(x, y, data_range=10) == pytest.approx(
+        imsim.gmsd(*wide, data_range=10), abs=2e-6
+    )
+    np.testing.assert_allclose(
+        imsim.gmsd_map(x, y, data_range=10), imsim.gmsd_map(*wide, data_range=10), atol=2e-5
+    )

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from numba.core import caching
 
+from imsim.kernels import jit
+
 KERNEL = """
 from imsim.kernels.jit import kernel
 
@@ -154,3 +156,26 @@ def test_without_compilation_formulas_compute() -> None:
     found = process.communicate(timeout=120)[0]
     assert process.returncode == 0
     assert np.isfinite([float(word) for word in found.strip("[]\n").split(",")]).all()
+
+
+def test_code_names_a_kernel_and_its_words_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edited docstring throws no compiled code away; edited code does, imported code too."""
+    monkeypatch.setattr(jit, "_PACKAGE", tmp_path)
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "portable").mkdir()
+    kernel, portable = tmp_path / "kernels/one.py", tmp_path / "portable/two.py"
+    digests = []
+    for word, number in (("first", 1), ("second", 1), ("second", 2)):
+        kernel.write_text(
+            f'"""The {word}."""\nfrom imsim.portable.two import N\n\n# {word}\n'
+            f'def f(x):\n    """Say {word}."""\n    return x + N\n'
+        )
+        portable.write_text(f'N = {number}\n"""A {word} number."""\n')
+        jit._code.cache_clear()
+        jit._digest.cache_clear()
+        digests.append(jit._digest("imsim.kernels.one"))
+    jit._code.cache_clear()
+    jit._digest.cache_clear()
+    assert digests[0] == digests[1] != digests[2]

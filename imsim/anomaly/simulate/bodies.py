@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
 from imsim.anomaly.simulate.physics import FIELD, Floats
+from imsim.caches import kept
 
 MODES = 96  # cosines of the texture along each axis: the finest has a period of 2.3 mm
 SEGMENTS = (5, 3)  # of a bar, along and across
 
 
-@functools.lru_cache(maxsize=8)
+@kept
 def grid(size: int) -> tuple[Floats, Floats]:
     """Return the positions of the pixels' centres in mm, y as a column and x as a row."""
     axis: Floats = (((np.arange(size) + 0.5) / size - 0.5) * FIELD).astype(np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from scipy import fft, ndimage
 
 from imsim import OptionError
 from imsim.anomaly.simulate.attenuation import ENERGIES, attenuation
+from imsim.caches import kept
 from imsim.validation import LARGEST, check_number
 
 FIELD = 112.0  # mm: width and height of the imaged field in the plane of the item
@@ -83,7 +83,7 @@ class Beam:
         return _spectrum(self)
 
 
-@functools.lru_cache(maxsize=16)
+@kept
 def _spectrum(beam: Beam) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     edges = np.linspace(LOWEST, beam.kvp, 40 * beam.bins + 1)
     fine = (edges[1:] + edges[:-1]) / 2

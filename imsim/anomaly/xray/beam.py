@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly.inputs import NOT_FINITE, as_real, nearest
-from imsim.validation import check_number
+from imsim.validation import check_between
 
 SMALLEST = 1e-4
 """Transmission below which a pixel counts as opaque: less than noise and scatter let through."""
@@ -114,8 +114,7 @@ def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> NDArray[np.f
     >>> xray.absorbance([[1.0, 0.5, 0.0, -0.1]], smallest=0.001).round(3)
     array([[-0.   ,  0.693,  6.908,  6.908]], dtype=float32)
     """
-    if check_number("smallest", smallest, 0, 1) in (0, 1):
-        raise imsim.OptionError(f"smallest={smallest!r}; expected a number between 0 and 1")
+    check_between("smallest", smallest)
     values = as_real("transmission", transmission)
     check_finite("transmission", values)
     return logarithm(values.astype(np.float32), smallest)

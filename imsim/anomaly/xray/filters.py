@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly.products import Floats, product
+from imsim.caches import kept
 
 Doubles = NDArray[np.float64]
 
@@ -128,7 +128,7 @@ def _distance(shape: tuple[int, int]) -> Doubles:
     return result
 
 
-@functools.lru_cache(maxsize=16)
+@kept
 def _gaussian(n: int, sigma: float) -> Floats:
     """Return the symmetric matrix whose rows are Gaussians around the diagonal."""
     distance = np.arange(n)[:, None] - np.arange(n)

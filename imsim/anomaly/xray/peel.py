@@ -366,8 +366,7 @@ class VirtualPeel(Parameterised, Stored):
         return logarithm(share, SMALLEST)
 
     def _check_parameters(self) -> None:
-        check_integer("width", self.width, 0)
-        check_number("width", self.width, 0, 1000)
+        check_integer("width", self.width, 0, 1000)
         check_number("trend", self.trend, 0.5, 1000)
         check_number("body", self.body, 0, 1000)
         check_choice("kind", self.kind, (None, *KINDS))

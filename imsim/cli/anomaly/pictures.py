@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import ImageFile, ImageFileError, Picture
+from imsim._images import ImageFile, ImageFileError, Picture, Reading, file_of, without_index
 from imsim.cli.folders import NO_IMAGE, Folder
 from imsim.cli.summary import Notes
 from imsim.cli.terminal import progress, say
@@ -44,6 +44,7 @@ class Pictures:
         self.paths = list(paths)
         self.failures = 0
         self.notes = Notes()
+        self._reading = Reading()  # one for all, which keeps what came out of pipes
         self.files: list[str] = []
         self._odd: list[Failure] = []
         left_aside: list[str] = []
@@ -92,7 +93,7 @@ class Pictures:
 
     def _each_of(self, path: str, skip: Callable[[str], bool]) -> Iterator[Picture | Failure]:
         try:
-            file = ImageFile(path)
+            file = ImageFile(path, self._reading)
         except Exception as error:  # whatever is wrong with one file does not end the run
             yield _failure(path, error)
             return
@@ -111,7 +112,7 @@ class Pictures:
 
     def first(self, labels: Collection[str]) -> Picture | None:
         """Return the first image that can be read and has one of these labels."""
-        files = {*labels, *(label.rpartition("[")[0] for label in labels)}
+        files = {*labels, *(without_index(label)[0] for label in labels)}
         for path in self.files:
             if path in files:
                 for picture in self._each_of(path, lambda label: label not in labels):
@@ -158,9 +159,7 @@ def refuse_shared(good: Pictures, bad: Pictures) -> None:
 
 def _identity(path: str) -> tuple[object, str]:
     """Return what tells a file from others, and what of it is chosen: ``[i]``, ``:NAME``."""
-    file = path
-    while not os.path.exists(file) and (end := max(file.rfind("["), file.rfind(":"))) > 0:
-        file = file[:end]
+    file = file_of(path)
     try:
         found = os.stat(file)
     except (OSError, ValueError):

@@ -1,0 +1,22 @@
+"""Both engines side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import imsim
+
+
+def by_both(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, Any]:
+    """Return the results of the formula and, where there is one, of the kernel."""
+    return by_engine("portable", function, *args, **options), function(*args, **options)
+
+
+def by_engine(engine: Any, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Return the result of one engine."""
+    imsim.set_engine(engine)
+    try:
+        return function(*args, **options)
+    finally:
+        imsim.set_engine("auto")
