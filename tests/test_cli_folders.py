@@ -208,7 +208,7 @@ def test_skipped_metrics_are_counted(capsys):
 
 class TestTables:
     @pytest.fixture(autouse=True)
-    def _files(self):
+    def _files(self, empty_directory):
         save("a.png", GREY)
         for i in range(4):
             save(f"test/{'long' * 15}{i}.png", GREY if i else NOISY)

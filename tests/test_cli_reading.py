@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -264,10 +265,15 @@ class TestOutputs:
         assert "/dev/full: cannot be written: No space left" in capsys.readouterr().err
         assert FULL.exists()
 
-        def full(path, html):
-            Path(path).write_text(html[:100])
-            raise OSError(28, "No space left on device")
+        class Full(io.TextIOWrapper):
+            def write(self, text):
+                super().write(text[:100])
+                raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("imsim.cli.report._write", full)
+        monkeypatch.setattr(
+            "imsim.cli.report.open",
+            lambda path, *_, **__: Full(open(path, "wb")),  # noqa: SIM115
+            raising=False,
+        )
         assert main(["report", a, a, "-o", "page.html"]) == 2
         assert not Path("page.html").exists()

@@ -163,7 +163,8 @@ def test_members(model: Path, tmp_path: Path) -> None:
         assert refused(path) or what == "held_out_scores.npy is longer", what
     for name, content in found.items():
         changed = array(content).copy()
-        changed.reshape(-1)[0] += 1  # of the right type and shape
+        with np.errstate(over="ignore"):  # bytes of 255
+            changed.reshape(-1)[0] += 1  # of the right type and shape
         put(path, found | {name: packed(changed)})
         assert refused(path), name
 
