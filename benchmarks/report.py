@@ -26,7 +26,6 @@ from benchmarks.images import DTYPES
 from benchmarks.libraries import looped
 from benchmarks.peers import WORKS
 from benchmarks.timing import Measured, Spread, interleave
-from imsim import kernels
 
 ROOT = Path(__file__).parent.parent
 SIZES = (128, 256, 512, 1024, 2048)
@@ -195,7 +194,7 @@ def measure(quick: bool) -> dict[str, Any]:
         "machine": machine(),
         "versions": versions(),
         "commit": commit(),
-        "kernels": sorted(kernels.MODULES),
+        "kernels": sorted(m.name for m in imsim.METRICS.values() if m.kernel),
         "threads": equal_footing(),
         "load": {"before": [round(v, 2) for v in os.getloadavg()]},
     }

@@ -3,7 +3,7 @@ Anomaly detection, end to end
 =============================
 
 Learn from good X-ray images of potatoes only, peel them virtually, reconstruct them, compare
-input with output, decide; then ask which of the thirteen measures would have decided best, and
+input with output, decide; then ask which of the measures would have decided best, and
 write a report::
 
     python examples/anomaly_detection.py

@@ -2,7 +2,7 @@
 What each metric sees
 =====================
 
-Thirteen metrics, fifteen distortions, one scale. Scores of different metrics cannot be compared:
+All metrics, fifteen distortions, one scale. Scores of different metrics cannot be compared:
 one has decibels, another lies between 0 and 1. So each score is turned into the amount of white
 noise that the same metric finds equally bad. "8" means: for this metric, the distortion is as bad
 as noise with a standard deviation of 8 grey levels.

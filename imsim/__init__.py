@@ -1,4 +1,4 @@
-"""Image similarity: thirteen metrics, one API, masks and batches."""
+"""Image similarity: many metrics, one API, masks and batches."""
 
 from imsim import _interrupt  # noqa: F401 - first, since the others take time to import
 from imsim._version import __version__

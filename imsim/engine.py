@@ -16,8 +16,9 @@ from imsim.masks import check_mask
 from imsim.portable.arrays import array_namespace, keep, pad
 from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Pair, Scores
+from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import Images, broadcast, check_choice, check_images
+from imsim.validation import Images, broadcast, check_choice, check_frame, check_images
 
 _engine = "auto"
 _is_silent: ContextVar[bool] = ContextVar("imsim_is_silent", default=False)
@@ -68,9 +69,10 @@ def score(
 ) -> Score:
     """Score two images, or batches of images.
 
-    The arguments are those of `_evaluate`.
+    The facts about the metric stand in its record; the arguments are those of `_evaluate`.
     """
-    found = _evaluate(metric, formula, a, b, **arguments)
+    facts = METRICS[metric]
+    found = _evaluate(facts, formula, facts.kernel, facts.least_side, a, b, **arguments)
     return _score(metric, found.result, found)
 
 
@@ -81,7 +83,8 @@ def score_map(
 
     The arguments are those of `_evaluate`.
     """
-    found = _evaluate(metric, formula, a, b, **arguments)
+    facts = METRICS[metric]
+    found = _evaluate(facts, formula, facts.map_kernel, facts.map_least_side, a, b, **arguments)
     local: Local = found.result
     images, valid, xp, frame = found.images, found.valid, found.images.xp, found.images.frame
     values = keep(local.valid, local.values, np.nan)
@@ -102,15 +105,17 @@ def score_map(
 def score_parts(
     metric: str,
     formula: Callable[..., tuple[Scores, ...]],
+    kernel: KernelLoader,
     a: ImageLike,
     b: ImageLike,
     **arguments: Any,
 ) -> list[Score]:
-    """Return several scores that a formula gives at once.
+    """Return several scores that a formula, and a kernel, give at once.
 
     The arguments are those of `_evaluate`.
     """
-    found = _evaluate(metric, formula, a, b, **arguments)
+    facts = METRICS[metric]
+    found = _evaluate(facts, formula, kernel, facts.least_side, a, b, **arguments)
     return [_score(metric, part, found) for part in found.result]
 
 
@@ -128,56 +133,91 @@ def check(
 
 
 def _evaluate(
-    metric: str,
+    facts: Metric,
     formula: Callable[..., Any],
+    load_kernel: KernelLoader | None,
+    usual_side: int,
     a: ImageLike,
     b: ImageLike,
     *,
     mask: MaskLike | None,
     data_range: float | None,
     channel_axis: int | None,
-    needs_data_range: bool = False,
-    numpy_only: bool = False,
-    of_differences: bool = False,
+    needs_data_range: bool | None = None,
+    least_side: int | Callable[[int, int], int] | None = None,
     **options: Any,
 ) -> _Found:
-    """Check the input, then dispatch to the kernel of the metric or to its formula."""
+    """Check the input, then dispatch to the kernel of the metric or to its formula.
+
+    Options may decide whether the data range is needed, and how many pixels a side are, if that
+    depends on the frame as a function of its height and width; else the record says it.
+    """
+    needed = facts.needs_data_range if needs_data_range is None else needs_data_range
     images = check_images(
         a,
         b,
         data_range=data_range,
         channel_axis=channel_axis,
-        needed_by=metric if needs_data_range else None,
+        needed_by=facts.name if needed else None,
     )
     valid = check_mask(mask, images)
+    side = usual_side if least_side is None else least_side
+    side = side if isinstance(side, int) else side(*images.frame)
+    check_frame(facts.name, images.frame, side, facts.least_longer_side)
     is_numpy = images.xp is np
-    if of_differences:
+    if facts.of_differences:
         images = _subtracted(images)
     options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
-    if numpy_only and not is_numpy:
-        raise DTypeError(f"{metric} takes NumPy arrays only; convert a and b with numpy.asarray")
+    if facts.numpy_only and not is_numpy:
+        raise DTypeError(
+            f"{facts.name} takes NumPy arrays only; convert a and b with numpy.asarray"
+        )
     with np.errstate(all="ignore"):
-        result = None
-        if _engine != "portable" and is_numpy:
-            result = kernels.run(metric, images, valid, options)
+        kernel = result = finite = None
+        if _engine != "portable" and is_numpy and load_kernel is not None:
+            kernel = kernels.loaded(load_kernel)
+        if kernel is not None:
+            result = kernel(images, valid, **options)
         if result is None and _engine == "fast":
             raise OptionError(
-                f"engine='fast' has no kernel for {metric} on this input and with these options; "
-                "set_engine('auto') computes it by the formula"
+                f"engine='fast' has no kernel for {facts.name} on this input and with these "
+                "options; set_engine('auto') computes it by the formula"
             )
-        finite = None
         if result is None:
             finite = finite_pixels(images, valid)
             result = formula(_prepared(images, valid, finite), **options)
-        elif not is_witnessed(result):
+        elif kernel is not None and not is_witnessed(result):
             finite = finite_pixels(images, valid)
             if finite is not None:
                 # Other images, and positions that do not read these pixels, are to be what they
                 # are without them; a kernel may carry them further.
-                result = kernels.run(metric, cleaned(images), valid, options)
+                images = cleaned(images)
+                result = kernel(images, valid, **options)
+            _compute_what_is_left(result, formula, images, valid, options)
     if has_doubtful_width(images):
         warn_of_width(images)
     return _Found(result, images, valid, finite)
+
+
+def _compute_what_is_left(
+    result: Scores | Local | tuple[Scores, ...],
+    formula: Callable[..., Any],
+    images: Images,
+    valid: Array | None,
+    options: dict[str, Any],
+) -> None:
+    """Compute by the formula the elements of a batch that a kernel leaves to it."""
+    parts: tuple[Any, ...] = result if type(result) is tuple else (result,)
+    left = parts[0].left
+    for place in [] if left is None else np.argwhere(left):
+        index = tuple(place)
+        x, y, mask = (
+            v if v is None else np.broadcast_to(v, (*left.shape, *v.shape[-3:]))[index]
+            for v in (images.x, images.y, valid)
+        )
+        found = formula(_prepared(images._replace(x=x, y=y), mask, None), **options)
+        for part, again in zip(parts, found if type(found) is tuple else (found,), strict=True):
+            part.values[index] = again.values
 
 
 def _subtracted(images: Images) -> Images:
@@ -210,7 +250,7 @@ def _prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair
 def _score(metric: str, result: Scores, found: _Found) -> Score:
     """Average over channels; NaN where nothing was scored, or something was not finite."""
     xp = found.images.xp
-    values, scored, _ = result
+    values, scored = result.values, result.scored
     if not (found.finite is None and _all_scored(scored)):
         some = xp.broadcast_to(scored > 0, values.shape)
         values = keep(some, values, np.nan)

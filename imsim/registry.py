@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
+KernelLoader = Callable[[], Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,22 @@ class Metric:
         the similarities that the score is the deviation of.
     map_bounds : tuple of float
         The closed interval of the map's values for finite input.
+    map_title : str
+        What the map holds, in words.
+    map_needs_channels : bool
+        True when there is a map only of images whose channels are named.
+    sees : str
+        What the metric sees and what it misses, in a sentence or two for those who meet it first.
+    needs_contrast : bool
+        True when both images must vary for the score to tell something.
+    of_differences : bool
+        True when the score depends on the difference of the images only.
+    least_side, map_least_side : int
+        Pixels that each side of an image needs, by default options.
+    least_longer_side : int
+        Pixels that the longer side needs.
+    kernel, map_kernel : callable or None
+        Returns the compiled implementation for NumPy arrays, which it imports.
     """
 
     name: str
@@ -65,6 +82,16 @@ class Metric:
     numpy_only: bool
     map_higher_is_better: bool
     map_bounds: tuple[float, float]
+    map_title: str
+    map_needs_channels: bool
+    sees: str
+    needs_contrast: bool
+    of_differences: bool
+    least_side: int
+    map_least_side: int
+    least_longer_side: int
+    kernel: KernelLoader | None
+    map_kernel: KernelLoader | None
 
     def dissimilarity(self, score: Any) -> Any:
         """Turn a score into a number that is larger the less alike the images are.
@@ -115,6 +142,37 @@ class Metric:
         """
         return 1 - values if self.map_higher_is_better else values
 
+    def describe(self) -> dict[str, str]:
+        """Describe the metric in words, as `imsim list` and the documentation show it.
+
+        Returns
+        -------
+        dict of str
+            Its name, title, better direction, range, whether it needs the data range, and unit.
+
+        Examples
+        --------
+        >>> import imsim
+        >>> imsim.METRICS["psnr"].describe()["unit"]
+        'dB'
+        """
+        return {
+            "name": self.name,
+            "title": self.title + (" (experimental)" if self.experimental else ""),
+            "better": "higher" if self.higher_is_better else "lower",
+            "range": self.interval(),
+            "needs data range": "yes" if self.needs_data_range else "no",
+            "unit": self.unit or "-",
+        }
+
+    def interval(self) -> str:
+        """Write the bounds; an infinite one is closed where some pair of images reaches it."""
+        low, high = self.bounds
+        left = "(" if math.isinf(low) else "["
+        right = ")" if math.isinf(high) and self.best != high else "]"
+        names = {math.pi: "pi", math.pi / 2: "pi/2"}
+        return f"{left}{names.get(low, f'{low:.4g}')}, {names.get(high, f'{high:.4g}')}{right}"
+
 
 _metrics: dict[str, Metric] = {}
 
@@ -137,10 +195,20 @@ def metric(
     numpy_only: bool = False,
     map_higher_is_better: bool | None = None,
     map_bounds: tuple[float, float] | None = None,
+    map_title: str | None = None,
+    map_needs_channels: bool = False,
+    sees: str = "",
+    needs_contrast: bool = False,
+    of_differences: bool = False,
+    least_side: int = 1,
+    map_least_side: int | None = None,
+    least_longer_side: int = 1,
+    kernel: KernelLoader | None = None,
+    map_kernel: KernelLoader | None = None,
 ) -> Callable[[F], F]:
     """Record the facts about a metric and return its function unchanged.
 
-    The facts about the map are those of the score, unless given.
+    The facts about the map are those of the score, unless given. See `Metric`.
     """
 
     def record(function: F) -> F:
@@ -163,6 +231,16 @@ def metric(
                 higher_is_better if map_higher_is_better is None else map_higher_is_better
             ),
             map_bounds=bounds if map_bounds is None else map_bounds,
+            map_title=title if map_title is None else map_title,
+            map_needs_channels=map_needs_channels,
+            sees=sees,
+            needs_contrast=needs_contrast,
+            of_differences=of_differences,
+            least_side=least_side,
+            map_least_side=least_side if map_least_side is None else map_least_side,
+            least_longer_side=least_longer_side,
+            kernel=kernel,
+            map_kernel=map_kernel,
         )
         in_order = sorted(_metrics.items())  # whatever the order of imports
         _metrics.clear()

@@ -179,12 +179,12 @@ def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     return np.broadcast_shapes(*shapes)
 
 
-def check_size(metric: str, image: Array, least: int) -> None:
-    """Refuse an image on which a window of `least` pixels a side does not fit."""
-    height, width = image.shape[-2:]
-    if min(height, width) < least:
+def check_frame(metric: str, frame: tuple[int, int], side: int, longer_side: int) -> None:
+    """Refuse images that have fewer pixels on each side, or on the longer one, than needed."""
+    if min(frame) < side or max(frame) < longer_side:
+        needed = f"at least {side}x{max(side, longer_side)}"
         raise ShapeError(
-            f"a and b are {height}x{width} pixels, {metric} needs at least {least}x{least}: "
+            f"a and b are {frame[0]}x{frame[1]} pixels, {metric} needs {needed}: "
             f"pass larger images or a smaller window; {CHANNEL_HINT}"
         )
 

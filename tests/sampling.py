@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,6 @@ from scipy.ndimage import gaussian_filter
 import imsim
 
 HASHES = ("wavelet", "perceptual", "difference", "average", "census")
-MAP_NAMES = ("se", "imed", "ssim", "zncc", "gmsd", "fsim", "sam", "uiq")
 
 
 @dataclass(frozen=True)
@@ -45,62 +44,66 @@ class Variant:
         return (height, width, 3) if self.colour else (height, width)
 
 
-SCORES = (
-    Variant("se"),
-    Variant("se", {"reduction": "mean"}),
-    Variant("se", colour=True),
-    Variant("rmse"),
-    Variant("rmse", {"normalize": "range"}),
-    Variant("psnr"),
-    Variant("psnr", colour=True),
-    Variant("imed"),
-    Variant("imed", {"sigma": 2.0, "normalize": "rms"}),
-    Variant("imed", colour=True),
-    Variant("ssim"),
-    Variant("ssim", {"window": "uniform", "sample_covariance": True}),
-    Variant("ssim", {"window": "uniform", "window_size": 8}),
-    Variant("ssim", {"min_coverage": 0.75}),
-    Variant("ssim", {"downsample": True}),
-    Variant("ssim", colour=True),
-    Variant("zncc"),
-    Variant("zncc", {"window_size": 7}),
-    Variant("zncc", colour=True),
-    Variant("gmsd"),
-    Variant("gmsd", colour=True),
-    Variant("fsim"),
-    Variant("fsim", colour=True),
-    Variant("fsim", {"chromatic": True}, colour=True),
-    Variant("issm"),
-    Variant("issm", colour=True),
-    Variant("sre"),
-    Variant("sre", colour=True),
-    Variant("sam"),
-    Variant("sam", {"degrees": True}),
-    Variant("sam", colour=True),
-    Variant("sam", {"mode": "image"}, colour=True),
-    Variant("uiq"),
-    Variant("uiq", {"block_size": 5}),
-    Variant("uiq", colour=True),
-    *(Variant("sh", {"hash": kind}) for kind in HASHES),
-    Variant("sh", {"hash_size": 6}),
-    Variant("sh", colour=True),
-)
+OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
+    "se": ({"reduction": "mean"},),
+    "rmse": ({"normalize": "range"},),
+    "imed": ({"sigma": 2.0, "normalize": "rms"},),
+    "ssim": (
+        {"window": "uniform", "sample_covariance": True},
+        {"window": "uniform", "window_size": 8},
+        {"min_coverage": 0.75},
+        {"downsample": True},
+    ),
+    "zncc": ({"window_size": 7},),
+    "sam": ({"degrees": True},),
+    "uiq": ({"block_size": 5},),
+    "sh": (*({"hash": kind} for kind in HASHES), {"hash_size": 6}),
+}
+"""Calls of a metric besides the one by default."""
+COLOUR_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
+    "fsim": ({"chromatic": True},),
+    "sam": ({"mode": "image"},),
+}
+MAP_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
+    "ssim": ({"window": "uniform", "window_size": 8},),
+    "uiq": ({"block_size": 5},),
+}
+MAP_COLOUR_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
+    "imed": ({"sigma": 2.0},),
+    "zncc": ({"window_size": 7},),
+    "fsim": ({"chromatic": True},),
+}
 
-MAPS = (
-    *(Variant(name, is_map=True) for name in MAP_NAMES if name != "sam"),
-    Variant("se", is_map=True, colour=True),
-    Variant("imed", {"sigma": 2.0}, is_map=True, colour=True),
-    Variant("ssim", {"window": "uniform", "window_size": 8}, is_map=True),
-    Variant("ssim", is_map=True, colour=True),
-    Variant("zncc", {"window_size": 7}, is_map=True, colour=True),
-    Variant("gmsd", is_map=True, colour=True),
-    Variant("fsim", {"chromatic": True}, is_map=True, colour=True),
-    Variant("sam", is_map=True, colour=True),
-    Variant("uiq", {"block_size": 5}, is_map=True),
-    Variant("uiq", is_map=True, colour=True),
-)
 
+def _variants() -> Iterator[Variant]:
+    """Call every metric and every map: by default, on colour, and with options."""
+    for name, metric in imsim.METRICS.items():
+        yield Variant(name)
+        yield from (Variant(name, options) for options in OPTIONS.get(name, ()))
+        for options in ({}, *COLOUR_OPTIONS.get(name, ())):
+            yield Variant(name, options, colour=True)
+        if metric.map_function is None:
+            continue
+        if not metric.map_needs_channels:
+            yield Variant(name, is_map=True)
+            yield from (Variant(name, options, True) for options in MAP_OPTIONS.get(name, ()))
+        for options in ({}, *MAP_COLOUR_OPTIONS.get(name, ())):
+            yield Variant(name, options, is_map=True, colour=True)
+
+
+SCORES = tuple(variant for variant in _variants() if not variant.is_map)
+MAPS = tuple(variant for variant in _variants() if variant.is_map)
 DEFAULTS = tuple(v for v in SCORES if not v.options and not v.colour)
+
+_LEAST = max(max(m.least_side, m.map_least_side) for m in imsim.METRICS.values())
+
+
+def frame(height: int, width: int) -> tuple[int, int]:
+    """Height and width of images that are large enough for every metric and every map."""
+    return max(height, _LEAST), max(width, _LEAST)
+
+
+FRAME = frame(24, 27)
 
 # Metrics whose masked and unmasked score depends on each pixel's own place only.
 PIXELWISE = ("se", "rmse", "psnr", "sre", "zncc", "sam")

@@ -9,7 +9,7 @@ from typing import Any
 import array_api_strict
 import numpy as np
 import pytest
-from sampling import MAPS, SCORES, Variant, blob_mask, textured_pair
+from sampling import FRAME, MAPS, SCORES, Variant, blob_mask, textured_pair
 
 import imsim
 
@@ -35,9 +35,9 @@ def compare(got: Any, want: Any, xp: ModuleType, dtype: str) -> None:
 def test_strict_equals_numpy(
     variant: Variant, dtype: str, masked: bool, rng: np.random.Generator
 ) -> None:
-    a, b = textured_pair(rng, 24, 27, colour=variant.colour, batch=(2,))
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour, batch=(2,))
     a, b = a.astype(dtype), b.astype(dtype)
-    mask = np.stack([blob_mask(rng, 24, 27), blob_mask(rng, 24, 27, 0.4)]) if masked else None
+    mask = np.stack([blob_mask(rng, *FRAME), blob_mask(rng, *FRAME, 0.4)]) if masked else None
     xp = array_api_strict
     got = variant(xp.asarray(a), xp.asarray(b), mask=None if mask is None else xp.asarray(mask))
     compare(got, variant(a, b, mask=mask), xp, dtype)
@@ -48,7 +48,7 @@ def test_strict_equals_numpy(
 @each_portable
 def test_single_pair_of_strict_arrays(variant: Variant, rng: np.random.Generator) -> None:
     xp = array_api_strict
-    a, b = (image.astype(np.uint8) for image in textured_pair(rng, 24, 27, colour=variant.colour))
+    a, b = (image.astype(np.uint8) for image in textured_pair(rng, *FRAME, colour=variant.colour))
     got = variant(xp.asarray(a), xp.asarray(b), data_range=None)
     compare(got, variant(a, b, data_range=None), xp, "float64")
 
@@ -58,8 +58,8 @@ def test_pixels_outside_influence_no_bit_of_strict_arrays(
     variant: Variant, rng: np.random.Generator
 ) -> None:
     xp = array_api_strict
-    a, b = textured_pair(rng, 24, 27, colour=variant.colour)
-    mask = blob_mask(rng, 24, 27)
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour)
+    mask = blob_mask(rng, *FRAME)
     spoilt = [np.where(mask[..., None] if variant.colour else mask, i, np.nan) for i in (a, b)]
     results = [
         np.asarray(variant(*(xp.asarray(i) for i in images), mask=xp.asarray(mask)))
@@ -70,13 +70,13 @@ def test_pixels_outside_influence_no_bit_of_strict_arrays(
 
 @pytest.mark.parametrize("variant", NUMPY_ONLY, ids=lambda v: v.id)
 def test_numpy_only_says_so(variant: Variant) -> None:
-    image = array_api_strict.ones(variant.shape(24, 27))
+    image = array_api_strict.ones(variant.shape(*FRAME))
     with pytest.raises(imsim.DTypeError, match=rf"{variant.metric} .*NumPy.*numpy.asarray"):
         variant(image, image)
 
 
 def test_compare_of_strict_arrays(rng: np.random.Generator) -> None:
-    a, b = textured_pair(rng, 24, 27)
+    a, b = textured_pair(rng, *FRAME)
     result = imsim.compare(array_api_strict.asarray(a), array_api_strict.asarray(b), data_range=255)
     assert set(result.skipped) == {m.name for m in imsim.METRICS.values() if m.numpy_only}
     want = imsim.compare(a, b, data_range=255)
@@ -94,10 +94,10 @@ def test_finite_mask_of_strict_arrays() -> None:
 
 def test_strict_with_numpy_gives_strict(rng: np.random.Generator) -> None:
     xp = array_api_strict
-    a, b = textured_pair(rng, 24, 27)
+    a, b = textured_pair(rng, *FRAME)
     for images in ((xp.asarray(a), b), (a, xp.asarray(b))):
         compare(imsim.rmse(*images), imsim.rmse(a, b), xp, "float64")
-    mask = blob_mask(rng, 24, 27)
+    mask = blob_mask(rng, *FRAME)
     got = imsim.rmse(xp.asarray(a), xp.asarray(b), mask=mask)
     compare(got, imsim.rmse(a, b, mask=mask), xp, "float64")
 
@@ -126,8 +126,8 @@ def test_other_libraries(name: str, rng: np.random.Generator) -> None:
     xp = importlib.import_module(name)
     for variant in PORTABLE:
         a, b = (
-            image.astype(np.float32) for image in textured_pair(rng, 24, 27, colour=variant.colour)
+            image.astype(np.float32) for image in textured_pair(rng, *FRAME, colour=variant.colour)
         )
-        mask = blob_mask(rng, 24, 27)
+        mask = blob_mask(rng, *FRAME)
         got = variant(xp.asarray(a), xp.asarray(b), mask=xp.asarray(mask))
         compare(got, variant(a, b, mask=mask), xp, "float32")

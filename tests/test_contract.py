@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sampling import MAPS, SCORES, Variant, textured_pair
+from sampling import (
+    COLOUR_OPTIONS,
+    FRAME,
+    MAP_COLOUR_OPTIONS,
+    MAP_OPTIONS,
+    MAPS,
+    OPTIONS,
+    SCORES,
+    Variant,
+    textured_pair,
+)
 
 import imsim
 
@@ -97,6 +107,11 @@ def test_error_classes() -> None:
     assert issubclass(imsim.EmptyMaskWarning, Warning)
 
 
+def test_options_are_those_of_metrics() -> None:
+    for options in (OPTIONS, COLOUR_OPTIONS, MAP_OPTIONS, MAP_COLOUR_OPTIONS):
+        assert options.keys() <= imsim.METRICS.keys()
+
+
 def test_import_is_light() -> None:
     code = (
         "import sys, imsim\n"
@@ -109,7 +124,7 @@ def test_import_is_light() -> None:
 
 @each_score
 def test_score_of_a_single_pair(variant: Variant, rng: np.random.Generator) -> None:
-    a, b = textured_pair(rng, 24, 27, colour=variant.colour)
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour)
     for dtype in (np.float64, np.float32, np.uint8):
         score = variant(a.astype(dtype), b.astype(dtype))
         assert type(score) is np.float64
@@ -118,7 +133,7 @@ def test_score_of_a_single_pair(variant: Variant, rng: np.random.Generator) -> N
 
 @each_score
 def test_score_of_a_batch(variant: Variant, rng: np.random.Generator) -> None:
-    a, b = textured_pair(rng, 24, 27, colour=variant.colour, batch=(2, 3))
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour, batch=(2, 3))
     scores = variant(a, b)
     assert isinstance(scores, np.ndarray)
     assert scores.shape == (2, 3)
@@ -131,19 +146,19 @@ def test_score_of_a_batch(variant: Variant, rng: np.random.Generator) -> None:
 @each_map
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.uint8])
 def test_map(variant: Variant, dtype: type, rng: np.random.Generator) -> None:
-    a, b = (i.astype(dtype) for i in textured_pair(rng, 25, 27, colour=variant.colour, batch=(2,)))
+    a, b = (i.astype(dtype) for i in textured_pair(rng, *FRAME, colour=variant.colour, batch=(2,)))
     local = variant(a, b)
     assert isinstance(local, np.ndarray)
-    assert local.shape == (2, 25, 27)
+    assert local.shape == (2, *FRAME)
     assert local.dtype == (np.float64 if dtype in {np.float64, np.uint8} else np.float32)
     assert local.flags.writeable
     assert np.isfinite(local[:, 12, 13]).all()
-    assert variant(a[0], b[0]).shape == (25, 27)
+    assert variant(a[0], b[0]).shape == FRAME
 
 
 @each_variant
 def test_batch_is_a_loop(variant: Variant, rng: np.random.Generator) -> None:
-    a, b = textured_pair(rng, 24, 27, colour=variant.colour, batch=(2, 3))
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour, batch=(2, 3))
     want = [[variant(a[i, j], b[i, j]) for j in range(3)] for i in range(2)]
     np.testing.assert_array_equal(variant(a, b), want)
     np.testing.assert_array_equal(variant(a[:, ::-1], b[:, ::-1]), np.asarray(want)[:, ::-1])
@@ -151,7 +166,7 @@ def test_batch_is_a_loop(variant: Variant, rng: np.random.Generator) -> None:
 
 @each_variant
 def test_leading_axes_broadcast(variant: Variant, rng: np.random.Generator) -> None:
-    a, b = textured_pair(rng, 24, 27, colour=variant.colour, batch=(2, 3))
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour, batch=(2, 3))
     one_against_many = [[variant(a[0, 0], b[i, j]) for j in range(3)] for i in range(2)]
     np.testing.assert_array_equal(variant(a[0, 0], b), one_against_many)
     many_against_one = [variant(a[0, j], b[0, 0]) for j in range(3)]
@@ -163,7 +178,7 @@ def test_leading_axes_broadcast(variant: Variant, rng: np.random.Generator) -> N
 @each_score
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_not_finite_in_gives_nan(variant: Variant, bad: float, rng: np.random.Generator) -> None:
-    a, b = textured_pair(rng, 24, 27, colour=variant.colour, batch=(2,))
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour, batch=(2,))
     place = (1, 9, 11, 1) if variant.colour else (1, 9, 11)
     want = variant(a[0], b[0])
     for spoilt in ((True, False), (False, True), (True, True)):
@@ -173,7 +188,7 @@ def test_not_finite_in_gives_nan(variant: Variant, bad: float, rng: np.random.Ge
         score = variant(x, y)
         assert score[0] == want
         assert np.isnan(score[1])
-        assert np.isnan(variant(x[1], y[1], mask=np.ones((24, 27), dtype=bool)))
+        assert np.isnan(variant(x[1], y[1], mask=np.ones(FRAME, dtype=bool)))
 
 
 @each_map
@@ -182,7 +197,7 @@ def test_not_finite_shows_in_the_map(
     variant: Variant, bad: float, rng: np.random.Generator
 ) -> None:
     """At the pixel or beside it: a gradient at a pixel is made of its neighbours alone."""
-    a, b = textured_pair(rng, 24, 27, colour=variant.colour)
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour)
     a[10, 12] = bad
     assert not np.all(np.isfinite(variant(a, b)[8:13, 10:15]))
 
@@ -191,7 +206,7 @@ def test_not_finite_shows_in_the_map(
 def test_data_range_matters_where_the_record_says_so(
     metric: imsim.Metric, rng: np.random.Generator
 ) -> None:
-    a, b = textured_pair(rng, 32, 32)
+    a, b = textured_pair(rng, *FRAME)
     scores = [metric.function(a, b, data_range=v) for v in (255, 300.5)]
     assert (scores[0] != scores[1]) == metric.needs_data_range
     if not metric.needs_data_range:
@@ -202,7 +217,7 @@ def test_data_range_matters_where_the_record_says_so(
 @pytest.mark.parametrize("name", [m.name for m in imsim.METRICS.values() if m.needs_data_range])
 def test_data_range_defaults(name: str, rng: np.random.Generator) -> None:
     function = imsim.METRICS[name].function
-    a, b = (image.astype(np.uint8) for image in textured_pair(rng, 32, 32))
+    a, b = (image.astype(np.uint8) for image in textured_pair(rng, *FRAME))
     assert function(a, b) == function(a, b, data_range=255)
     assert function(a, b) != function(a, b, data_range=a.max() - a.min())
     p, q = a > 120, b > 120
@@ -215,7 +230,7 @@ def test_data_range_defaults(name: str, rng: np.random.Generator) -> None:
 def test_channel_axis_anywhere(variant: Variant, rng: np.random.Generator) -> None:
     if not variant.colour:
         variant = Variant(variant.metric, variant.options, variant.is_map, colour=True)
-    a, b = textured_pair(rng, 24, 27, colour=True, batch=(2,))
+    a, b = textured_pair(rng, *FRAME, colour=True, batch=(2,))
     want = variant(a, b)
     for axis in range(-4, 4):
         moved = [np.moveaxis(image, -1, axis) for image in (a, b)]
@@ -228,9 +243,9 @@ def test_without_a_name_an_axis_is_no_channel(variant: Variant, rng: np.random.G
     """A leading axis of length 3 is a batch of three images unless channel_axis names it."""
     if variant.colour:
         variant = Variant(variant.metric, is_map=variant.is_map)
-    if variant.metric == "sam" and variant.is_map:
+    if variant.is_map and imsim.METRICS[variant.metric].map_needs_channels:
         with pytest.raises(imsim.OptionError, match="channel_axis"):
-            imsim.sam_map(np.ones((3, 24, 27)), np.ones((3, 24, 27)))
+            variant(np.ones((3, *FRAME)), np.ones((3, *FRAME)))
         return
-    a, b = textured_pair(rng, 24, 27, batch=(3,))
+    a, b = textured_pair(rng, *FRAME, batch=(3,))
     assert variant(a, b).shape[0] == 3

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from sampling import MAPS, SCORES, Variant, blob_mask, textured_pair
+from sampling import FRAME, MAPS, SCORES, Variant, blob_mask, textured_pair
 
 import imsim
 
@@ -55,8 +55,8 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
 @each_variant
 @pytest.mark.parametrize("form", FORMS)
 def test_same_values_same_bits(variant: Variant, form: str, rng: np.random.Generator) -> None:
-    a, b = textured_pair(rng, 24, 27, colour=variant.colour)
-    mask = blob_mask(rng, 24, 27)
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour)
+    mask = blob_mask(rng, *FRAME)
     make = FORMS[form]
     np.testing.assert_array_equal(variant(make(a), make(b)), variant(a, b))
     np.testing.assert_array_equal(
@@ -67,7 +67,7 @@ def test_same_values_same_bits(variant: Variant, form: str, rng: np.random.Gener
 @each_variant
 @pytest.mark.parametrize("dtype", ["u2", "i4", "i8", "f2", "f4"])
 def test_byte_order(variant: Variant, dtype: str, rng: np.random.Generator) -> None:
-    a, b = (v.astype(dtype) for v in textured_pair(rng, 24, 27, colour=variant.colour))
+    a, b = (v.astype(dtype) for v in textured_pair(rng, *FRAME, colour=variant.colour))
     swapped = np.dtype(dtype).newbyteorder(">")
     np.testing.assert_array_equal(variant(a.astype(swapped), b.astype(swapped)), variant(a, b))
     np.testing.assert_array_equal(variant(a, b.astype(swapped)), variant(a, b))
@@ -75,7 +75,7 @@ def test_byte_order(variant: Variant, dtype: str, rng: np.random.Generator) -> N
 
 @each_variant
 def test_broadcast_views(variant: Variant, rng: np.random.Generator) -> None:
-    a, b = textured_pair(rng, 24, 27, colour=variant.colour)
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour)
     views = [np.broadcast_to(image, (2, *image.shape)) for image in (a, b)]
     want = variant(a, b)
     np.testing.assert_array_equal(variant(*views), [want, want])
@@ -83,9 +83,9 @@ def test_broadcast_views(variant: Variant, rng: np.random.Generator) -> None:
 
 @each_variant
 def test_inputs_stay_as_they_are(variant: Variant, rng: np.random.Generator) -> None:
-    a, b = textured_pair(rng, 24, 27, colour=variant.colour)
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour)
     a[0, 0] = np.nan
-    mask = blob_mask(rng, 24, 27)
+    mask = blob_mask(rng, *FRAME)
     mask[0, 0] = False
     for dtype in (np.float64, np.float32):
         arrays = [a.astype(dtype), b.astype(dtype), mask.copy()]
@@ -97,7 +97,7 @@ def test_inputs_stay_as_they_are(variant: Variant, rng: np.random.Generator) -> 
 
 @each_variant
 def test_result_is_not_a_view_of_the_input(variant: Variant, rng: np.random.Generator) -> None:
-    a, b = textured_pair(rng, 24, 27, colour=variant.colour)
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour)
     result = variant(a, b)
     assert not np.may_share_memory(result, a)
     assert not np.may_share_memory(result, b)
@@ -105,14 +105,14 @@ def test_result_is_not_a_view_of_the_input(variant: Variant, rng: np.random.Gene
 
 @each_variant
 def test_pil_images(variant: Variant, rng: np.random.Generator) -> None:
-    a, b = (i.astype(np.uint8) for i in textured_pair(rng, 24, 27, colour=variant.colour))
+    a, b = (i.astype(np.uint8) for i in textured_pair(rng, *FRAME, colour=variant.colour))
     got = variant(Image.fromarray(a), Image.fromarray(b))
     np.testing.assert_array_equal(got, variant(a, b))
 
 
 @pytest.mark.parametrize("mode", ["F", "I", "I;16", "1"])
 def test_pil_modes(mode: str, rng: np.random.Generator) -> None:
-    a, b = textured_pair(rng, 24, 27)
+    a, b = textured_pair(rng, *FRAME)
     dtype = {"F": np.float32, "I": np.int32, "I;16": np.uint16, "1": bool}[mode]
     x, y = ((i > 120 if mode == "1" else i).astype(dtype) for i in (a, b))
     images = [Image.fromarray(i) for i in (x, y)]
@@ -129,7 +129,7 @@ def test_pil_modes(mode: str, rng: np.random.Generator) -> None:
 def test_double_unless_both_are_narrow(
     variant: Variant, dtypes: tuple[type, type], rng: np.random.Generator
 ) -> None:
-    images = textured_pair(rng, 24, 27, colour=variant.colour)
+    images = textured_pair(rng, *FRAME, colour=variant.colour)
     x, y = (np.floor(i).astype(d) for i, d in zip(images, dtypes, strict=True))
     got = variant(x, y)
     np.testing.assert_array_equal(got, variant(x.astype(np.float64), y.astype(np.float64)))
@@ -138,7 +138,7 @@ def test_double_unless_both_are_narrow(
 
 @each_variant
 def test_half_becomes_single(variant: Variant, rng: np.random.Generator) -> None:
-    x, y = (i.astype(np.float16) for i in textured_pair(rng, 24, 27, colour=variant.colour))
+    x, y = (i.astype(np.float16) for i in textured_pair(rng, *FRAME, colour=variant.colour))
     single = [i.astype(np.float32) for i in (x, y)]
     want = variant(*single)
     np.testing.assert_array_equal(variant(x, y), want)
@@ -152,7 +152,7 @@ def test_half_becomes_single(variant: Variant, rng: np.random.Generator) -> None
 def test_integers_never_wrap(variant: Variant, dtype: type, rng: np.random.Generator) -> None:
     limits = np.iinfo(dtype)
     low, high = max(limits.min, -(2**52)), min(limits.max, 2**52)
-    shape = variant.shape(24, 27)
+    shape = variant.shape(*FRAME)
     x, y = (rng.choice([low, high, 0, 1], size=shape).astype(dtype) for _ in range(2))
     L = float(high - low)
     want = variant(x.astype(np.float64), y.astype(np.float64), data_range=L)
@@ -162,7 +162,7 @@ def test_integers_never_wrap(variant: Variant, dtype: type, rng: np.random.Gener
 
 @each_variant
 def test_boolean_images(variant: Variant, rng: np.random.Generator) -> None:
-    x, y = (i > 120 for i in textured_pair(rng, 24, 27, colour=variant.colour))
+    x, y = (i > 120 for i in textured_pair(rng, *FRAME, colour=variant.colour))
     want = variant(x.astype(np.float64), y.astype(np.float64), data_range=1)
     # Compiled for each dtype, a kernel may fuse and order its operations in another way.
     np.testing.assert_allclose(variant(x, y, data_range=None), want, rtol=1e-13, atol=1e-13)
@@ -173,7 +173,7 @@ def test_integer_types_agree_with_single_precision(
     variant: Variant, rng: np.random.Generator
 ) -> None:
     """The same numbers in float32 arithmetic: 24 bits, and a score that adds them up."""
-    x, y = (np.floor(i) for i in textured_pair(rng, 24, 27, colour=variant.colour))
+    x, y = (np.floor(i) for i in textured_pair(rng, *FRAME, colour=variant.colour))
     want = variant(x.astype(np.uint16), y.astype(np.uint8))
     got = variant(x.astype(np.float32), y.astype(np.float32))
     assert abs(got - want) <= 1e-5 * max(1.0, abs(want))

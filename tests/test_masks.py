@@ -12,6 +12,7 @@ from sampling import (
     SCORES,
     Variant,
     blob_mask,
+    frame,
     noise_like,
     outside_replaced,
     spread_mask,
@@ -23,7 +24,7 @@ import imsim
 each_variant = pytest.mark.parametrize("variant", [*SCORES, *MAPS], ids=lambda v: v.id)
 each_score = pytest.mark.parametrize("variant", SCORES, ids=lambda v: v.id)
 each_map = pytest.mark.parametrize("variant", MAPS, ids=lambda v: v.id)
-HEIGHT, WIDTH = 33, 38
+HEIGHT, WIDTH = frame(33, 38)
 WHOLE = np.ones((HEIGHT, WIDTH), dtype=bool)
 
 

@@ -6,21 +6,19 @@ import re
 from pathlib import Path
 
 import imsim
-from imsim.cli import facts
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- metrics: begin -->", "<!-- metrics: end -->"
-COLUMNS = ("name", "title", "better", "range", "needs data range", "unit")
 
 
 def table() -> str:
-    heads = [column.replace("data range", "`data_range`") for column in COLUMNS]
-    rows = [[*heads, "map", "reference"], ["---"] * (len(heads) + 2)]
+    heads = [*imsim.METRICS["ssim"].describe(), "map", "reference"]
+    heads = [head.replace("data range", "`data_range`") for head in heads]
+    rows = [heads, ["---"] * len(heads)]
     for metric in imsim.METRICS.values():
-        words = facts(metric)
         has_map = "yes" if metric.map_function else "no"
         references = "; ".join(with_link(reference) for reference in metric.references)
-        name, *others = (words[column] for column in COLUMNS)
+        name, *others = metric.describe().values()
         rows.append([f"`{name}`", *others, has_map, references])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

@@ -17,7 +17,6 @@ from skimage import data
 from sphinx.application import Sphinx
 
 import imsim
-from imsim.cli import facts
 
 Image = NDArray[np.float64]
 Changed = tuple[Image, Image, float]
@@ -41,7 +40,7 @@ def shuffled(image: Image) -> Image:
     return np.random.default_rng(6).permutation(image.ravel()).reshape(image.shape)
 
 
-CHOOSING = "{doc}`/choosing` puts all thirteen next to each other."
+CHOOSING = "{doc}`/choosing` puts all metrics next to each other."
 EXPERIMENTAL = "**Experimental:** its formula could not be checked against its paper."
 
 CHANGES: dict[str, Callable[[Image, Image], Changed]] = {
@@ -82,7 +81,7 @@ def with_links(reference: str) -> str:
 
 
 def fact_table(metric: imsim.Metric) -> str:
-    words = facts(metric)
+    words = metric.describe()
     unit = (
         words["unit"].replace("I", "I (the unit of the pixel values)").replace(")^2", ", squared)")
     )
@@ -145,11 +144,11 @@ def index() -> str:
     rows = [
         (
             f"[{m.name}]({m.name}.md)",
-            facts(m)["title"],
-            facts(m)["better"],
-            facts(m)["range"],
-            facts(m)["needs data range"],
-            facts(m)["unit"],
+            m.describe()["title"],
+            m.describe()["better"],
+            m.describe()["range"],
+            m.describe()["needs data range"],
+            m.describe()["unit"],
             "yes" if m.map_function else "no",
         )
         for m in imsim.METRICS.values()

@@ -22,10 +22,8 @@ from imsim.validation import check_choice, check_data_range, check_integer
 
 COMPONENTS = 60
 """Components of the default model of whole images, see docs/decisions.md."""
-NEED_STRUCTURE = {"uiq", "zncc"}
-"""Metrics that divide by the contrast of the reconstruction, of which a constant has none."""
 PATCH, PATCH_COMPONENTS = 8, 4
-"""Side and components of the patches that these metrics compare peeled images with."""
+"""Of the patches that reconstruct peeled images for metrics that need contrast."""
 
 _HOMES = {
     "MeanModel": "mean",
@@ -105,7 +103,7 @@ def fitted_model(
     elif preprocess is None:
         # With as many components as pixels everything would be reproduced, and nothing found.
         model = PCAAutoencoder(max(1, min(COMPONENTS, inputs[0].size // 8)))
-    elif metric in NEED_STRUCTURE:
+    elif imsim.METRICS[metric].needs_contrast:
         model = PCAAutoencoder(PATCH_COMPONENTS, patch=PATCH)
     else:
         model = MeanModel()

@@ -15,7 +15,7 @@ from imsim.anomaly import figures
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.gallery import Gallery, choose
 from imsim.anomaly.ranking import Ranking
-from imsim.pages import MEANINGS, Html, page, picture, table, tag
+from imsim.pages import Html, page, picture, table, tag
 
 PAGE = "report.html"
 DPI = 140
@@ -263,7 +263,9 @@ def _galleries(writer: _Writer, evaluation: Evaluation, gallery: Gallery, most: 
 def _ranking_table(ranking: Ranking) -> list[Html]:
     rows: list[list[object]] = []
     for record in ranking:
-        name = Html(tag("span", record.name) + tag("span", MEANINGS[record.metric], class_="note"))
+        name = Html(
+            tag("span", record.name) + tag("span", imsim.METRICS[record.metric].sees, class_="note")
+        )
         rows.append(
             [
                 name,

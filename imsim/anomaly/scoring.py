@@ -19,9 +19,6 @@ AGGREGATES = ("mean", "worst")
 WINDOW = 3
 """Default side of the window of `"worst"`, in pixels."""
 
-_NO_MAP = {"sam"}
-"""Metrics whose map needs channels, which the workflow's images have not."""
-
 
 def aggregates(metric: str) -> tuple[str, ...]:
     """Return the aggregates of a metric: ``("mean",)``, or ``("mean", "worst")`` with a map.
@@ -48,7 +45,9 @@ def aggregates(metric: str) -> tuple[str, ...]:
     """
     if not isinstance(metric, str) or metric not in imsim.METRICS:
         raise imsim.OptionError(f"metric={metric!r}; expected one of {', '.join(imsim.METRICS)}")
-    has_map = imsim.METRICS[metric].map_function is not None and metric not in _NO_MAP
+    facts = imsim.METRICS[metric]
+    # The images of the workflow have no channels.
+    has_map = facts.map_function is not None and not facts.map_needs_channels
     return AGGREGATES if has_map else AGGREGATES[:1]
 
 

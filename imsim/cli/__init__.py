@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from imsim import _interrupt
-from imsim.cli.listing import facts
 from imsim.cli.parser import command_parser as _parser
 from imsim.cli.terminal import flush, say, unforeseen, write
 from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError
 
-__all__ = ["facts", "main"]
+__all__ = ["main"]
 
 _NOTED = (EmptyMaskWarning, DataRangeWarning)
 """Warnings of the library that the command replaces by notes, which name the images."""

@@ -66,7 +66,7 @@ class _Parser(argparse.ArgumentParser):
 def command_parser() -> argparse.ArgumentParser:
     """Return the parser; the arguments it finds have a function `run`."""
     parser = _Parser(
-        prog="imsim", description="How alike are two images? Thirteen measures, whole or masked."
+        prog="imsim", description="How alike are two images? By many measures, whole or masked."
     )
     parser.add_argument("--version", action="version", version=f"imsim {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -120,8 +120,13 @@ def _score(job: Job, settings: Settings) -> Result:
         notes.append((test.path, f"NaN {where}: {', '.join(empty)}"))
     if settings.maps is not None:
         missing = write_maps(settings.maps, job.stem, reference, test, settings.metrics, options)
-        if settings.named or not missing.keys() <= {"sam"}:  # which has none for grey images
-            notes += [(job.test, f"no map of {name}: {why}") for name, why in missing.items()]
+        # That some have none without channels is worth a note only to those who asked for them.
+        grey = reference.channel_axis is None
+        notes += [
+            (job.test, f"no map of {name}: {why}")
+            for name, why in missing.items()
+            if settings.named or not (grey and METRICS[name].map_needs_channels)
+        ]
     return Result(
         job.reference,
         job.test,

@@ -134,7 +134,7 @@ def patience() -> Iterator[Callable[[], None]]:
     if not on_terminal(sys.stderr):
         yield lambda: None
         return
-    text = "note: a metric is compiled when it is first used; all thirteen take half a minute, once"
+    text = "note: a metric is compiled when it is first used; all of them take half a minute, once"
     timer = threading.Timer(WAIT, say, [text])
     timer.daemon = True  # an interrupted command does not wait for it
     timer.start()

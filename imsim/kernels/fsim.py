@@ -8,16 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.kernels.cells import block_means, fill_cells
-from imsim.kernels.jit import exact, inline
-from imsim.kernels.phase_congruency import Run, Transforms, phase_congruency
-from imsim.kernels.planes import Planes
-from imsim.kernels.sharing import owners
-from imsim.metrics.fsim import T1, T2, YIQ, chromatic_similarity, weighted
+from imsim.kernels.common.coarse import block_means, fill_cells
+from imsim.kernels.common.jit import exact, inline
+from imsim.kernels.common.phase_congruency import Run, Transforms, phase_congruency
+from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.shared_images import owners
 from imsim.portable import similarity as formulas
+from imsim.portable.chrominance import YIQ, chromatic_similarity, weighted
 from imsim.portable.coarse import automatic_factor
 from imsim.portable.gradients import SCHARR, eroded
 from imsim.portable.pair import Local, Scores
+from imsim.portable.similarity import T1, T2
 from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import get_workers, parallel

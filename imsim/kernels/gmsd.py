@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from imsim.kernels.jit import exact, inline, kernel
-from imsim.kernels.planes import Planes
-from imsim.metrics.gmsd import REACH, C
+from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.planes import Planes
 from imsim.portable import similarity as formulas
+from imsim.portable.gradients import CELL_REACH
 from imsim.portable.pair import Local, Scores
+from imsim.portable.similarity import C
 from imsim.typing import Array
-from imsim.validation import LARGEST, Images, check_size
+from imsim.validation import LARGEST, Images
 from imsim.workers import parallel
 
 ROWS = 64
@@ -62,13 +63,11 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
     parallel(task, planes.count * strips, planes.count * math.prod(planes.frame))
     shape = (*planes.shape, *cells)
     found = None if mask is None else valid.reshape(shape)
-    return Local(values.reshape(shape), found, step=2, reach=REACH)
+    return Local(values.reshape(shape), found, step=2, reach=CELL_REACH)
 
 
 def _prepare(images: Images, mask: Array | None) -> tuple[Planes, Any, tuple[int, int]]:
     """Return the planes, the constants of `_strip`, and the number of cells."""
-    if max(images.frame) < 3:
-        check_size("gmsd", images.x, 3)
     span = images.data_range
     near = None
     if images.dtype == np.float64 or 1 / SINGLE < span < SINGLE:

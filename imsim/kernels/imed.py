@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from imsim.kernels.blocks import count
-from imsim.kernels.jit import kernel
-from imsim.kernels.magnitudes import are_odd, difference_scaled, elements
-from imsim.kernels.planes import Planes
-from imsim.metrics.imed import reach
+from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.magnitudes import are_odd, difference_scaled, elements
+from imsim.kernels.common.pixel_blocks import count
+from imsim.kernels.common.planes import Planes
 from imsim.portable.pair import Local, Scores
+from imsim.portable.windows import gaussian_reach
 from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import parallel
@@ -81,7 +81,7 @@ def imed_map(images: Images, mask: Array | None, sigma: float) -> Local:
             _add_contributions(*plane, start, stop, taps, found[image])
 
     parallel(task, len(found) * strips, found.size)
-    radius = reach(sigma, images.x)
+    radius = gaussian_reach(sigma, images.x)
     return Local(found.reshape(*batch, 1, *planes.frame), mask, reach=(radius, radius))
 
 

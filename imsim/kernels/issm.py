@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from imsim import kernels
-from imsim.kernels.canny import find_strengths, link
-from imsim.kernels.canny import strips as canny_strips
-from imsim.kernels.jit import inline, kernel
-from imsim.kernels.planes import Plane, Planes
-from imsim.kernels.sharing import distinct, owners
-from imsim.metrics import issm as formula
-from imsim.metrics.issm import ISSMComponents
+from imsim.kernels.common.canny import find_strengths, link
+from imsim.kernels.common.canny import strips as canny_strips
+from imsim.kernels.common.jit import inline, kernel
+from imsim.kernels.common.planes import Plane, Planes
+from imsim.kernels.common.shared_images import distinct, owners
+from imsim.kernels.ssim import ssim
 from imsim.portable import joint_histogram as histogram
+from imsim.portable.edges import correlation_of_counts
 from imsim.portable.gradients import eroded
 from imsim.portable.joint_histogram import BINS
 from imsim.portable.pair import Scores
@@ -26,26 +26,11 @@ PASSES = 64
 """How much more work a pixel is for Canny than a threshold in pixels expects."""
 
 
-def issm(images: Images, mask: Array | None, canny: dict[str, float]) -> Scores | None:
-    """ISSM per channel."""
-    found = _components(images, mask, canny)
-    return None if found is None else Scores(formula.combine(found[0]), found[1])
-
-
 def issm_components(
-    images: Images, mask: Array | None, canny: dict[str, float]
-) -> tuple[Scores, ...] | None:
-    """Compute entropy, edge correlation and structural similarity."""
-    found = _components(images, mask, canny)
-    return None if found is None else tuple(Scores(part, found[1]) for part in found[0])
-
-
-def _components(
-    images: Images, mask: Array | None, canny: dict[str, float]
-) -> tuple[ISSMComponents, Array] | None:
-    structural = kernels.run("ssim", images, mask, formula.SSIM)
-    if structural is None:
-        return None
+    images: Images, mask: Array | None, canny: dict[str, float], ssim_options: dict[str, Any]
+) -> tuple[Scores, ...]:
+    """Entropy, edge correlation and structural similarity per channel."""
+    structural: Any = ssim(images, mask, **ssim_options)
     planes = Planes(images, mask)
     entropy, correlation, scored = np.empty((3, planes.count))
     sides = owners(images, mask, planes.shape)
@@ -75,14 +60,14 @@ def _components(
         counts = np.zeros(4)
         _count_edges(p, q, valid, counts)
         scored[i] = counts[0]
-        correlation[i] = formula.correlation_of_counts(*counts).item()
+        correlation[i] = correlation_of_counts(*counts).item()
         entropy[i] = joint_entropy(planes[i], images)
 
     parallel(link_edges, len(firsts), pixels)
     parallel(compare, planes.count, pixels)
-    shape = planes.shape
-    parts = ISSMComponents(entropy.reshape(shape), correlation.reshape(shape), structural.values)
-    return parts, np.minimum(structural.scored, scored.reshape(shape))
+    parts = (entropy.reshape(planes.shape), correlation.reshape(planes.shape), structural.values)
+    scored = np.minimum(structural.scored, scored.reshape(planes.shape))
+    return tuple(Scores(part, scored, left=structural.left) for part in parts)
 
 
 @kernel

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from imsim.kernels.jit import kernel
-from imsim.kernels.planes import Planes
-from imsim.kernels.sharing import distinct, owners
-from imsim.metrics.sh import SIGNATURES, TIE, Bits, grid, means
+from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.shared_images import distinct, owners
+from imsim.portable.hashes import SIGNATURES, TIE, Bits, grid, means
 from imsim.portable.pair import Scores
 from imsim.typing import Array
 from imsim.validation import Images
@@ -24,7 +24,7 @@ def sh(images: Images, mask: Array | None, hash: str, hash_size: int) -> Scores 
     """Part of the bits of two signatures that differ."""
     planes = Planes(images, mask)
     if hash == "census":
-        return None if min(images.frame) < 3 else _census(planes)
+        return _census(planes)
     sides = owners(images, mask, planes.shape)
     firsts = distinct(sides)
     reduced: list[Any] = [None] * len(firsts)

@@ -13,14 +13,13 @@ window itself.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 import numpy as np
 
-from imsim.kernels.jit import exact, inline, kernel
-from imsim.kernels.moments import (
+from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.window_moments import (
     PIXEL_X,
     PIXEL_Y,
     SUM_X,
@@ -34,8 +33,8 @@ from imsim.kernels.moments import (
     is_lost,
     moments_workspace,
 )
-from imsim.kernels.positions import Positions, limits, taps_of
-from imsim.kernels.windows import (
+from imsim.kernels.common.window_strips import Positions, limits, taps_of
+from imsim.kernels.common.window_sums import (
     add_row,
     add_totals,
     aligned,
@@ -48,13 +47,12 @@ from imsim.kernels.windows import (
     not_finite,
     workspace,
 )
-from imsim.metrics.ssim import structural_similarity
 from imsim.portable.arrays import keep
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import Window, least_weight, uniform
 from imsim.typing import Array
-from imsim.validation import Images, check_size
+from imsim.validation import Images
 
 
 @exact
@@ -295,7 +293,6 @@ def _structural_similarity(
         x, cells = block_mean(x, mask, factor, border="symmetric")
         y, _ = block_mean(y, mask, factor, border="symmetric")
         images, mask = images._replace(x=x, y=y), cells
-    check_size("ssim", images.x, window.size)
     narrow = images.dtype == np.float32 and factor == 1  # means of cells are float64
     narrow = narrow and _suits_float32(images.data_range, window, K1, K2, min_coverage)
     dtype: Any = np.float32 if narrow else np.float64
@@ -316,16 +313,7 @@ def _structural_similarity(
         np.array([scale, c1, c2, least, fewest], dtype),
         None,
     )
-    formula = functools.partial(
-        structural_similarity,
-        window=window,
-        K1=K1,
-        K2=K2,
-        sample_covariance=sample_covariance,
-        downsample=False,
-        min_coverage=min_coverage,
-    )
-    positions = Positions(images, mask, window.size, formula)
+    positions = Positions(images, mask, window.size)
     if with_map:
         scores, local = positions.local(quality_strip, *constants, step=factor)
         return scores, local if factor == 1 else local._replace(witness=None)

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
-from imsim.kernels.positions import Positions, limits, taps_of
+from imsim.kernels.common.window_strips import Positions, limits, taps_of
 from imsim.kernels.ssim import quality_strip
-from imsim.metrics.uiq import quality
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import least_weight, uniform
 from imsim.typing import Array
-from imsim.validation import Images, check_size
+from imsim.validation import Images
 
 
 def uiq(images: Images, mask: Array | None, *, block_size: int) -> Scores:
     """Mean quality over all blocks."""
-    check_size("uiq", images.x, block_size)
-    positions = Positions(
-        images, mask, block_size, functools.partial(quality, block_size=block_size)
-    )
+    positions = Positions(images, mask, block_size)
     return positions.scores(quality_strip, *_constants(images, block_size))
 
 
 def uiq_map(images: Images, mask: Array | None, *, block_size: int) -> Local:
     """Quality of every block."""
-    check_size("uiq", images.x, block_size)
-    positions = Positions(
-        images, mask, block_size, functools.partial(quality, block_size=block_size)
-    )
+    positions = Positions(images, mask, block_size)
     _, local = positions.local(quality_strip, *_constants(images, block_size))
     return local
 

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from imsim import engine
 from imsim.errors import ShapeError
-from imsim.portable.arrays import array_namespace, count, keep, total, widen
+from imsim.portable.arrays import count, keep, total, widen
+from imsim.portable.chrominance import YIQ, chromatic_similarity, weighted
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.fill import filled
 from imsim.portable.gradients import SCHARR, eroded, gradient_magnitude
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.phase_congruency import phase_congruency
-from imsim.portable.similarity import similarity
+from imsim.portable.similarity import T1, T2, similarity
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import check_flag
-
-T1 = 0.85
-"""Constant of the phase congruency similarity."""
-T2 = 160.0
-"""Constant of the gradient similarity, for pixel values from 0 to 255."""
-T3 = T4 = 200.0
-"""Constants of the chromatic similarities, for pixel values from 0 to 255."""
-LAMBDA = 0.03
-"""Exponent of the chromatic similarity."""
-
-YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
-"""Luminance Y and chrominances I, Q as weights of red, green and blue."""
 
 
 class Features(NamedTuple):
@@ -59,21 +47,6 @@ def features(image: Array, pair: Pair, chromatic: bool) -> Features:
         tuple(scale * c for c in chrominance),
         eroded(valid),
     )
-
-
-def weighted(image: Array, weights: tuple[float, ...]) -> Array:
-    """Weighted sum of the channels, keeping their axis."""
-    terms = [w * image[..., c : c + 1, :, :] for c, w in enumerate(weights)]
-    return terms[0] + terms[1] + terms[2]
-
-
-def chromatic_similarity(p: tuple[Array, ...], q: tuple[Array, ...]) -> Array:
-    """(S_I S_Q)^lambda."""
-    product = math.prod(similarity(*planes) for planes in zip(p, q, (T3, T4), strict=True))
-    # The real part of a complex power: a negative product turns by lambda pi.
-    xp = array_namespace(product)
-    power = xp.abs(product) ** LAMBDA
-    return xp.where(product < 0, math.cos(LAMBDA * math.pi) * power, power)
 
 
 def feature_similarity(pair: Pair, chromatic: bool) -> tuple[Local, Array]:
@@ -169,16 +142,27 @@ def fsim_map(
     """
     check_flag("chromatic", chromatic)
     return engine.score_map(
-        "fsim_map",
+        "fsim",
         similarity_map,
         a,
         b,
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        needs_data_range=True,
         chromatic=chromatic,
     )
+
+
+def _kernel() -> Any:
+    from imsim.kernels.fsim import fsim  # slow to import, as Numba is
+
+    return fsim
+
+
+def _map_kernel() -> Any:
+    from imsim.kernels.fsim import fsim_map
+
+    return fsim_map
 
 
 @metric(
@@ -189,6 +173,10 @@ def fsim_map(
     needs_data_range=True,
     references=("Zhang et al. 2011, doi:10.1109/TIP.2011.2109730",),
     map_function=fsim_map,
+    sees="Are edges, lines and corners kept? Weighs each place by how much structure it shows, "
+    "as the eye does.",
+    kernel=_kernel,
+    map_kernel=_map_kernel,
 )
 def fsim(
     a: ImageLike,
@@ -273,6 +261,5 @@ def fsim(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        needs_data_range=True,
         chromatic=chromatic,
     )

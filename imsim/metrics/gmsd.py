@@ -7,24 +7,16 @@ from typing import Any
 from imsim import engine
 from imsim.portable.arrays import keep, widen
 from imsim.portable.coarse import block_mean
-from imsim.portable.gradients import PREWITT, cell_gradient, eroded
+from imsim.portable.gradients import CELL_REACH, PREWITT, cell_gradient, eroded
 from imsim.portable.magnitude import SQUARES, in_units, magnitude
-from imsim.portable.pair import Local, Pair, Scores, deviation, window_reach
-from imsim.portable.similarity import similarity
+from imsim.portable.pair import Local, Pair, Scores, deviation
+from imsim.portable.similarity import C, similarity
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import check_size
-
-C = 170 / 255**2
-"""The constant of the formula, relative to the square of the data range."""
-REACH = window_reach(3, step=2)
-"""A gradient needs the cells of 2x2 pixels around its own."""
 
 
 def gradient_similarity(pair: Pair) -> Local:
     """(2 m_x m_y + c) / (m_x^2 + m_y^2 + c), with Prewitt gradients of 2x2 means."""
-    if max(pair.x.shape[-2:]) < 3:  # a single cell has no deviation
-        check_size("gmsd", pair.x, 3)
     _, valid = block_mean(pair.x, pair.mask, 2, border="zero", min_coverage=1.0)
     x, y = widen(pair.x), widen(pair.y)
 
@@ -36,7 +28,7 @@ def gradient_similarity(pair: Pair) -> Local:
     unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # the constant swallows what is small
     quality = in_units(values, unit, unit)
     # Rounding may lift it above 1 where the gradients are nearly the same.
-    return Local(keep(~(quality > 1), quality, 1.0), eroded(valid), step=2, reach=REACH)
+    return Local(keep(~(quality > 1), quality, 1.0), eroded(valid), step=2, reach=CELL_REACH)
 
 
 def gradient_similarity_deviation(pair: Pair) -> Scores:
@@ -98,15 +90,26 @@ def gmsd_map(
     1.0
     """
     return engine.score_map(
-        "gmsd_map",
+        "gmsd",
         gradient_similarity,
         a,
         b,
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        needs_data_range=True,
     )
+
+
+def _kernel() -> Any:
+    from imsim.kernels.gmsd import gmsd  # slow to import, as Numba is
+
+    return gmsd
+
+
+def _map_kernel() -> Any:
+    from imsim.kernels.gmsd import gmsd_map
+
+    return gmsd_map
 
 
 @metric(
@@ -119,6 +122,12 @@ def gmsd_map(
     map_function=gmsd_map,
     map_higher_is_better=True,
     map_bounds=(0.0, 1.0),
+    sees="How unevenly are edges lost? An even loss of contrast over the whole image passes "
+    "nearly unnoticed.",
+    map_title="Gradient similarity",
+    least_longer_side=3,  # a single cell of 2x2 pixels has no deviation
+    kernel=_kernel,
+    map_kernel=_map_kernel,
 )
 def gmsd(
     a: ImageLike,
@@ -193,5 +202,4 @@ def gmsd(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        needs_data_range=True,
     )

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from imsim import engine
 from imsim.portable.arrays import channel_sum, count, pad, total, widen
 from imsim.portable.differences import scaled_difference
 from imsim.portable.pair import Local, Pair, Scores
-from imsim.portable.windows import correlate
+from imsim.portable.windows import GAUSSIAN_REACH, correlate, gaussian_reach
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import SMALLEST, check_choice, check_number
-
-REACH = 9
-"""Standard deviations at which the Gaussian ends: exp(-9^2 / 2) is below float64's resolution."""
 
 
 def gaussian_blur(values: Array, sigma: float) -> Array:
     """Convolve with g(k) = exp(-k^2 / 2 sigma^2) / (sqrt(2 pi) sigma) by axis; 0 outside."""
     for axis in (-2, -1):
-        radius = min(math.ceil(REACH * sigma), values.shape[axis] - 1)
+        radius = min(math.ceil(GAUSSIAN_REACH * sigma), values.shape[axis] - 1)
         taps = tuple(
             math.exp(-(k**2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
             for k in range(-radius, radius + 1)
@@ -31,16 +28,10 @@ def gaussian_blur(values: Array, sigma: float) -> Array:
     return values
 
 
-def reach(sigma: float, image: Array) -> int:
-    """Pixels from the middle of the Gaussian to its end."""
-    height, width = image.shape[-2:]
-    return min(math.ceil(REACH * sigma), max(int(height), int(width)) - 1)
-
-
 def contributions(pair: Pair, sigma: float) -> Local:
     """D (g * d) per pixel, whose sum is the squared distance d' G d; d = 0 outside the mask."""
     difference = widen(pair.x) - widen(pair.y)
-    radius = reach(sigma, pair.x)
+    radius = gaussian_reach(sigma, pair.x)
     return Local(difference * gaussian_blur(difference, sigma), pair.mask, reach=(radius, radius))
 
 
@@ -120,16 +111,27 @@ def imed_map(
     """
     sigma = check_number("sigma", sigma, SMALLEST)
     return engine.score_map(
-        "imed_map",
+        "imed",
         contribution_map,
         a,
         b,
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        of_differences=True,
         sigma=sigma,
     )
+
+
+def _kernel() -> Any:
+    from imsim.kernels.imed import imed  # slow to import, as Numba is
+
+    return imed
+
+
+def _map_kernel() -> Any:
+    from imsim.kernels.imed import imed_map
+
+    return imed_map
 
 
 @metric(
@@ -141,6 +143,11 @@ def imed_map(
     references=("Wang, Zhang and Feng 2005, doi:10.1109/TPAMI.2005.165",),
     map_function=imed_map,
     map_bounds=(float("-inf"), float("inf")),
+    sees="Like the squared error, but forgives a shift by a pixel, since neighbours share the "
+    "difference.",
+    of_differences=True,
+    kernel=_kernel,
+    map_kernel=_map_kernel,
 )
 def imed(
     a: ImageLike,
@@ -222,7 +229,6 @@ def imed(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        of_differences=True,
         sigma=sigma,
         normalize=normalize,
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imsim import engine
 from imsim.metrics.ssim import check_options, structural_similarity
-from imsim.portable.arrays import count, total
+from imsim.portable.arrays import count
+from imsim.portable.edges import edge_correlation, edge_maps
 from imsim.portable.gradients import eroded
 from imsim.portable.joint_histogram import bins, pair_counts, shannon_entropy
 from imsim.portable.pair import Pair, Scores, average
@@ -55,47 +56,9 @@ def joint_entropy(pair: Pair) -> Array:
     return entropy
 
 
-def edge_map(
-    image: Array, mask: Array | None, data_range: float, canny: dict[str, float]
-) -> NDArray[np.bool_]:
-    """Canny edges of one image; smoothing and gradients see no pixel outside the mask."""
-    from skimage import feature  # slow to import
-
-    scaled = image.astype(np.float64) / data_range
-    return feature.canny(scaled, mask=mask, **canny)  # type: ignore[no-any-return,no-untyped-call]
-
-
-def edge_maps(
-    images: Array, mask: Array | None, data_range: float, canny: dict[str, float]
-) -> NDArray[np.bool_]:
-    """Canny edges of each image inside each mask."""
-    shape = images.shape if mask is None else np.broadcast_shapes(images.shape, mask.shape)
-    images = np.broadcast_to(images, shape)
-    inside = None if mask is None else np.broadcast_to(mask, shape)
-    edges = np.empty(shape, dtype=bool)
-    for index in np.ndindex(shape[:-2]):
-        here = None if inside is None else inside[index]
-        edges[index] = edge_map(images[index], here, data_range, canny)
-    return edges
-
-
-def edge_correlation(p: Array, q: Array, valid: Array | None) -> Array:
-    """Correlation of two edge maps."""
-    n_p, n_q, n_both = (total(v.astype(float), valid) for v in (p, q, p & q))
-    return correlation_of_counts(count(p, valid), n_p, n_q, n_both)
-
-
-def correlation_of_counts(n: Array, n_p: Array, n_q: Array, n_both: Array) -> Array:
-    """Correlation of two sets of pixels, of n; if both are empty 1, if one is 0."""
-    variances = n_p * (n - n_p) * n_q * (n - n_q)
-    r = (n * n_both - n_p * n_q) / np.sqrt(variances)
-    same = (n_p == n_both) & (n_q == n_both)
-    return np.where(variances > 0, r, same.astype(float))
-
-
 def components(pair: Pair, canny: dict[str, float]) -> tuple[ISSMComponents, Array]:
     """The components per channel, and how many positions the scarcer of them stands on."""
-    structural, windows, _ = average(structural_similarity(pair, **SSIM))
+    structural, windows, *_ = average(structural_similarity(pair, **SSIM))
     x, y = (edge_maps(v, pair.mask, pair.data_range, canny) for v in (pair.x, pair.y))
     valid = eroded(pair.mask)
     r = edge_correlation(x, y, valid)
@@ -123,6 +86,23 @@ def canny_options(sigma: float, low_threshold: float, high_threshold: float) -> 
         "low_threshold": low,
         "high_threshold": check_number("high_threshold", high_threshold, low),
     }
+
+
+def _components_kernel() -> Any:
+    from imsim.kernels.issm import issm_components  # slow to import, as Numba is
+
+    return functools.partial(issm_components, ssim_options=SSIM)
+
+
+def _kernel() -> Any:
+    components_of = _components_kernel()
+
+    def issm(*args: Any, **options: Any) -> Scores:
+        parts = components_of(*args, **options)
+        values = combine(ISSMComponents(*(part.values for part in parts)))
+        return Scores(values, parts[0].scored, left=parts[0].left)
+
+    return issm
 
 
 def issm_components(
@@ -181,15 +161,14 @@ def issm_components(
     [1.0, 1.0, 1.0]
     """
     parts = engine.score_parts(
-        "issm_components",
+        "issm",
         component_scores,
+        _components_kernel,
         a,
         b,
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        needs_data_range=True,
-        numpy_only=True,
         canny=canny_options(sigma, low_threshold, high_threshold),
     )
     return ISSMComponents(*parts)
@@ -204,6 +183,10 @@ def issm_components(
     references=("Aljanabi et al. 2019, doi:10.1080/22797254.2019.1628617",),
     experimental=True,
     numpy_only=True,
+    sees="Mixes shared information, edges and structure. Experimental: identical images do not "
+    "score 1, and noise can raise it.",
+    least_side=11,
+    kernel=_kernel,
 )
 def issm(
     a: ImageLike,
@@ -290,7 +273,5 @@ def issm(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        needs_data_range=True,
-        numpy_only=True,
         canny=canny_options(sigma, low_threshold, high_threshold),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from imsim import engine
 from imsim.portable.differences import decibels, mean_squared_error
 from imsim.portable.pair import Pair, Scores
@@ -16,6 +18,12 @@ def peak_signal_to_noise_ratio(pair: Pair) -> Scores:
     return Scores(ratio - 20 * pair.xp.log10(unit), n)
 
 
+def _kernel() -> Any:
+    from imsim.kernels.se import psnr  # slow to import, as Numba is
+
+    return psnr
+
+
 @metric(
     title="Peak signal-to-noise ratio",
     higher_is_better=True,
@@ -24,6 +32,10 @@ def peak_signal_to_noise_ratio(pair: Pair) -> Scores:
     needs_data_range=True,
     unit="dB",
     references=("Elementary; cf. Huynh-Thu and Ghanbari 2008, doi:10.1049/el:20080522",),
+    sees="The mean squared error against the full range, in decibels. Blind to where and how "
+    "the images differ.",
+    of_differences=True,
+    kernel=_kernel,
 )
 def psnr(
     a: ImageLike,
@@ -92,6 +104,4 @@ def psnr(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        of_differences=True,
-        needs_data_range=True,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from imsim import engine
 from imsim.portable.differences import mean_squared_error
@@ -19,6 +19,12 @@ def root_mean_squared_error(pair: Pair, normalize: str | None) -> Scores:
     return Scores(rmse / pair.data_range if normalize == "range" else rmse, n)
 
 
+def _kernel() -> Any:
+    from imsim.kernels.se import rmse  # slow to import, as Numba is
+
+    return rmse
+
+
 @metric(
     title="Root mean squared error",
     higher_is_better=False,
@@ -26,6 +32,9 @@ def root_mean_squared_error(pair: Pair, normalize: str | None) -> Scores:
     bounds=(0.0, float("inf")),
     unit="I",
     references=("Root of the mean squared difference; elementary",),
+    sees="The typical difference of a pixel, in the unit of the pixel values.",
+    of_differences=True,
+    kernel=_kernel,
 )
 def rmse(
     a: ImageLike,
@@ -97,7 +106,6 @@ def rmse(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        of_differences=True,
         needs_data_range=normalize == "range",
         normalize=normalize,
     )

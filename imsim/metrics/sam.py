@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from imsim import engine
 from imsim.errors import OptionError
@@ -142,7 +142,7 @@ def sam_map(
     check_mode("spectral", channel_axis)
     check_flag("degrees", degrees)
     return engine.score_map(
-        "sam_map",
+        "sam",
         spectral_angle,
         a,
         b,
@@ -153,6 +153,18 @@ def sam_map(
     )
 
 
+def _kernel() -> Any:
+    from imsim.kernels.sam import sam  # slow to import, as Numba is
+
+    return sam
+
+
+def _map_kernel() -> Any:
+    from imsim.kernels.sam import sam_map
+
+    return sam_map
+
+
 @metric(
     title="Spectral angle mapper",
     higher_is_better=False,
@@ -161,6 +173,11 @@ def sam_map(
     unit="rad",
     references=("Kruse et al. 1993, doi:10.1016/0034-4257(93)90013-N",),
     map_function=sam_map,
+    sees="Does colour, or the pattern as a whole, point the same way? Blind to a change of "
+    "brightness by a factor.",
+    map_needs_channels=True,
+    kernel=_kernel,
+    map_kernel=_map_kernel,
 )
 def sam(
     a: ImageLike,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from imsim import engine
 from imsim.portable.arrays import channel_sum, count, total, widen
@@ -88,16 +88,27 @@ def se_map(
     """
     check_choice("reduction", reduction, ("sum", "mean"))
     return engine.score_map(
-        "se_map",
+        "se",
         squared_error_map,
         a,
         b,
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        of_differences=True,
         reduction=reduction,
     )
+
+
+def _kernel() -> Any:
+    from imsim.kernels.se import se  # slow to import, as Numba is
+
+    return se
+
+
+def _map_kernel() -> Any:
+    from imsim.kernels.se import se_map
+
+    return se_map
 
 
 @metric(
@@ -108,6 +119,11 @@ def se_map(
     unit="I^2",
     references=("Sum of squared differences; elementary",),
     map_function=se_map,
+    sees="The sum of all squared differences. Grows with the number of pixels; large "
+    "differences count most.",
+    of_differences=True,
+    kernel=_kernel,
+    map_kernel=_map_kernel,
 )
 def se(
     a: ImageLike,
@@ -179,6 +195,5 @@ def se(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        of_differences=True,
         reduction=reduction,
     )

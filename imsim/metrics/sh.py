@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +10,11 @@ from numpy.typing import NDArray
 from imsim import engine
 from imsim.caches import kept
 from imsim.portable.arrays import count, minimum, spread, total
+from imsim.portable.hashes import SIGNATURES, TIE, Bits, grid, means
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import check_choice, check_side, check_size
-
-Bits = NDArray[np.bool_]
-OVERSAMPLING = 4
-"""Cells per side of the finer grid of the wavelet and perceptual hashes, by bit of the hash."""
-TIE = 1e-6
-"""Differences below this part of the image's spread count as none: float32 may round so much."""
+from imsim.validation import check_choice, check_side
 
 
 @kept
@@ -40,77 +33,6 @@ def cell_means(image: Array, mask: Array | None, rows: int, columns: int) -> tup
     down, across = area_weights(rows, height), area_weights(columns, width)
     covered = None if mask is None else down @ mask.astype(np.float64) @ across.T
     return means(down @ image @ across.T, covered, (height / rows) * (width / columns))
-
-
-def means(sums: Array, covered: Array | None, area: float) -> tuple[Array, Bits]:
-    """Divide the sum over each cell by the area that is covered, None if all of it is."""
-    if covered is None:
-        return sums / area, np.ones(sums.shape, dtype=bool)
-    covered = np.where(np.isclose(covered, area, rtol=1e-9, atol=0), area, covered)
-    some = covered > 1e-9 * area
-    return np.where(some, sums / np.where(some, covered, 1.0), 0.0), some
-
-
-def without_gaps(cells: Array, some: Bits) -> Array:
-    """Give empty cells the mean of the others."""
-    if some.all():
-        return cells
-    return np.where(some, cells, cells[some].mean() if some.any() else 0.0)
-
-
-def above_median(values: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
-    """One bit per value; all of them count unless the image is empty."""
-    return values > np.median(values) + tie, np.full(values.shape, some.any())
-
-
-def wavelet_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
-    """Haar approximation coefficients above their median."""
-    import pywt  # slow to import
-
-    level = int(math.log2(OVERSAMPLING))
-    return above_median(pywt.wavedec2(without_gaps(cells, some), "haar", level=level)[0], some, tie)
-
-
-@kept
-def cosines(count: int, cells: int) -> NDArray[np.float64]:
-    """Rows of the cosine transform (type II) of a line of cells, from frequency 0 on."""
-    waves: NDArray[np.float64] = np.cos(
-        math.pi / cells * np.arange(count)[:, None] * (np.arange(cells) + 0.5)
-    )
-    return waves
-
-
-def perceptual_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
-    """Coefficients of the lowest frequencies of the cosine transform above their median."""
-    waves = cosines(len(cells) // OVERSAMPLING, len(cells))
-    # Scaled so that rounding of cells shows in a coefficient as large as in a cell.
-    coefficients = waves @ without_gaps(cells, some) @ waves.T / len(cells)
-    return above_median(coefficients, some, tie)
-
-
-def difference_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
-    """Cells brighter than their left neighbour."""
-    return cells[:, 1:] > cells[:, :-1] + tie, some[:, 1:] & some[:, :-1]
-
-
-def average_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
-    """Cells brighter than the mean cell."""
-    return cells > (cells[some].mean() if some.any() else 0.0) + tie, some
-
-
-SIGNATURES: dict[str, Callable[[Array, Bits, float], tuple[Bits, Bits]]] = {
-    "wavelet": wavelet_bits,
-    "perceptual": perceptual_bits,
-    "difference": difference_bits,
-    "average": average_bits,
-}
-
-
-def grid(hash: str, hash_size: int) -> tuple[int, int]:
-    """Rows and columns of the cells that a signature compares."""
-    if hash in ("wavelet", "perceptual"):
-        return OVERSAMPLING * hash_size, OVERSAMPLING * hash_size
-    return hash_size, hash_size + (hash == "difference")
 
 
 def signatures(images: Array, mask: Array | None, hash: str, hash_size: int) -> tuple[Bits, Bits]:
@@ -132,7 +54,6 @@ def signatures(images: Array, mask: Array | None, hash: str, hash_size: int) -> 
 
 def census_distance(pair: Pair) -> tuple[Array, Array]:
     """Differing and all bits of the codes 'is this neighbour brighter than the pixel?'."""
-    check_size("sh with hash='census'", pair.x, 3)
     height, width = pair.x.shape[-2:]
 
     def neighbour(v: Array, dy: int, dx: int) -> Array:
@@ -163,6 +84,12 @@ def hash_distance(pair: Pair, hash: str, hash_size: int) -> Scores:
     return Scores(total(((x ^ y) & valid).astype(np.float64)) / bits, bits)
 
 
+def _kernel() -> Any:
+    from imsim.kernels.sh import sh  # slow to import, as Numba is
+
+    return sh
+
+
 @metric(
     title="Similarity hash",
     higher_is_better=False,
@@ -170,6 +97,9 @@ def hash_distance(pair: Pair, hash: str, hash_size: int) -> Scores:
     bounds=(0.0, 1.0),
     references=("No defining paper; census: Zabih and Woodfill 1994, doi:10.1007/BFb0028345",),
     numpy_only=True,
+    sees="In what part of a short fingerprint do the images differ? Finds copies; blind to "
+    "small defects.",
+    kernel=_kernel,
 )
 def sh(
     a: ImageLike,
@@ -260,7 +190,7 @@ def sh(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        numpy_only=True,
+        least_side=3 if hash == "census" else 1,  # the neighbours of a pixel
         hash=hash,
         hash_size=hash_size,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from imsim import engine
 from imsim.portable.arrays import count, keep, mean, widen
 from imsim.portable.differences import reconstruction_decibels, squared_difference
@@ -22,6 +24,12 @@ def signal_to_reconstruction_error(pair: Pair) -> Scores:
     return Scores(ratio + keep(mse > 0, units, 0.0), count(squares, pair.mask))
 
 
+def _kernel() -> Any:
+    from imsim.kernels.se import sre  # slow to import, as Numba is
+
+    return sre
+
+
 @metric(
     title="Signal to reconstruction error ratio",
     higher_is_better=True,
@@ -30,6 +38,8 @@ def signal_to_reconstruction_error(pair: Pair) -> Scores:
     symmetric=False,
     unit="dB",
     references=("Lanaras et al. 2018, doi:10.1016/j.isprsjprs.2018.09.018",),
+    sees="The error against the mean brightness of the reference, in decibels.",
+    kernel=_kernel,
 )
 def sre(
     a: ImageLike,

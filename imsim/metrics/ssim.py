@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from imsim import engine
@@ -29,7 +30,6 @@ from imsim.validation import (
     check_flag,
     check_number,
     check_side,
-    check_size,
 )
 
 LARGEST_CONSTANT = 1e50
@@ -50,8 +50,6 @@ def structural_similarity(
     # Means of blocks and of windows that are far from zero have digits that float32 has not.
     x, mask = block_mean(widen(pair.x), pair.mask, factor, border="symmetric")
     y, _ = block_mean(widen(pair.y), pair.mask, factor, border="symmetric")
-    check_size("ssim", x, window.size)
-
     window = representable(window, float(pair.xp.finfo(x.dtype).eps))
     seen = support(mask, window, x, min_coverage)
     scored = seen.scored
@@ -120,6 +118,14 @@ def check_options(
     }
 
 
+def _least_side(options: dict[str, Any]) -> int | Callable[[int, int], int]:
+    """Pixels a side that a window needs, on a coarser grid if there is one."""
+    size: int = options["window"].size
+    if not options["downsample"]:
+        return size
+    return lambda height, width: (size - 1) * automatic_factor(height, width) + 1
+
+
 def ssim_map(
     a: ImageLike,
     b: ImageLike,
@@ -184,19 +190,32 @@ def ssim_map(
     >>> print(local.shape, np.nanmin(local), int(np.isfinite(local).sum()))
     (16, 16) 1.0 36
     """
+    checked = check_options(
+        window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
+    )
     return engine.score_map(
-        "ssim_map",
+        "ssim",
         structural_similarity,
         a,
         b,
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        needs_data_range=True,
-        **check_options(
-            window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
-        ),
+        least_side=_least_side(checked),
+        **checked,
     )
+
+
+def _kernel() -> Any:
+    from imsim.kernels.ssim import ssim  # slow to import, as Numba is
+
+    return ssim
+
+
+def _map_kernel() -> Any:
+    from imsim.kernels.ssim import ssim_map
+
+    return ssim_map
 
 
 @metric(
@@ -207,6 +226,10 @@ def ssim_map(
     needs_data_range=True,
     references=("Wang et al. 2004, doi:10.1109/TIP.2003.819861",),
     map_function=ssim_map,
+    sees="Do brightness, contrast and pattern agree around each pixel?",
+    least_side=11,
+    kernel=_kernel,
+    map_kernel=_map_kernel,
 )
 def ssim(
     a: ImageLike,
@@ -301,6 +324,9 @@ def ssim(
     >>> print(imsim.ssim(x, x), round(imsim.ssim(x, x + 20), 4))
     1.0 0.9691
     """
+    checked = check_options(
+        window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
+    )
     return engine.score(
         "ssim",
         mean_structural_similarity,
@@ -309,8 +335,6 @@ def ssim(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        needs_data_range=True,
-        **check_options(
-            window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
-        ),
+        least_side=_least_side(checked),
+        **checked,
     )

@@ -19,12 +19,11 @@ from imsim.portable.windows import (
 )
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import check_side, check_size
+from imsim.validation import check_side
 
 
 def quality(pair: Pair, block_size: int) -> Local:
     """4 cov mu_x mu_y / ((var_x + var_y)(mu_x^2 + mu_y^2)) in every block."""
-    check_size("uiq", pair.x, block_size)
     block = uniform(block_size)
     # No constant steadies these quotients: in float32, rounding would decide the flat blocks.
     x, y = widen(pair.x), widen(pair.y)
@@ -110,15 +109,28 @@ def uiq_map(
     """
     check_side("block_size", block_size)
     return engine.score_map(
-        "uiq_map",
+        "uiq",
         quality,
         a,
         b,
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        least_side=block_size,
         block_size=block_size,
     )
+
+
+def _kernel() -> Any:
+    from imsim.kernels.uiq import uiq  # slow to import, as Numba is
+
+    return uiq
+
+
+def _map_kernel() -> Any:
+    from imsim.kernels.uiq import uiq_map
+
+    return uiq_map
 
 
 @metric(
@@ -128,6 +140,11 @@ def uiq_map(
     bounds=(-1.0, 1.0),
     references=("Wang and Bovik 2002, doi:10.1109/97.995823",),
     map_function=uiq_map,
+    sees="As SSIM without its constants: strict, and nervous where the images are flat.",
+    needs_contrast=True,
+    least_side=8,
+    kernel=_kernel,
+    map_kernel=_map_kernel,
 )
 def uiq(
     a: ImageLike,
@@ -205,5 +222,6 @@ def uiq(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        least_side=block_size,
         block_size=block_size,
     )

@@ -11,7 +11,7 @@ from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.windows import is_flat, local_covariance, local_moments, support, uniform
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import LARGEST, SMALLEST, check_number, check_side, check_size
+from imsim.validation import LARGEST, SMALLEST, check_number, check_side
 
 
 def correlation(
@@ -53,7 +53,6 @@ def global_correlation(pair: Pair) -> Scores:
 
 def local_correlation(pair: Pair, window_size: int, min_coverage: float) -> Local:
     """Pearson's correlation within each square window."""
-    check_size("zncc", pair.x, window_size)
     window = uniform(window_size)
     x, y = widen(pair.x), widen(pair.y)
     seen = support(pair.mask, window, x, min_coverage)
@@ -138,16 +137,29 @@ def zncc_map(
     check_side("window_size", window_size)
     min_coverage = check_number("min_coverage", min_coverage, 0.0, 1.0)
     return engine.score_map(
-        "zncc_map",
+        "zncc",
         local_correlation,
         a,
         b,
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        least_side=window_size,
         window_size=window_size,
         min_coverage=min_coverage,
     )
+
+
+def _kernel() -> Any:
+    from imsim.kernels.zncc import zncc  # slow to import, as Numba is
+
+    return zncc
+
+
+def _map_kernel() -> Any:
+    from imsim.kernels.zncc import zncc_map
+
+    return zncc_map
 
 
 @metric(
@@ -157,6 +169,12 @@ def zncc_map(
     bounds=(-1.0, 1.0),
     references=("Lewis 1995, Fast template matching, Vision Interface 95, 120-123",),
     map_function=zncc_map,
+    sees="Do bright and dark fall on the same places? Blind to a change of brightness or "
+    "contrast of the whole image.",
+    needs_contrast=True,
+    map_least_side=9,
+    kernel=_kernel,
+    map_kernel=_map_kernel,
 )
 def zncc(
     a: ImageLike,
@@ -236,6 +254,7 @@ def zncc(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        least_side=1 if window_size is None else window_size,
         window_size=window_size,
         min_coverage=min_coverage,
     )

@@ -1,13 +1,11 @@
 """Colour maps and self-contained HTML pages, which the command and the workflow share."""
 
 from imsim.pages.colour import Scale, colour_map, map_scale, png
-from imsim.pages.meanings import MEANINGS
 from imsim.pages.page import Html, asset, page, picture, table, tag
 from imsim.pages.pair import pair_report
 from imsim.pages.text import readable, share
 
 __all__ = [
-    "MEANINGS",
     "Html",
     "Scale",
     "asset",

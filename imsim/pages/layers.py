@@ -14,7 +14,6 @@ from imsim import METRICS, DataRangeError, EmptyMaskWarning, ImsimError, ShapeEr
 from imsim.pages import blocks
 from imsim.pages.blocks import Step
 from imsim.pages.colour import BROKEN, Scale, map_scale
-from imsim.pages.meanings import MAP_TITLES
 from imsim.typing import Array, ImageLike
 
 FAR = 16
@@ -193,7 +192,7 @@ def map_layers(pair: Pair, reference: Any, test: Any, options: dict[str, Any]) -
                 local = np.asarray(metric.map_function(reference, test, **options))
         except ImsimError:  # the table of scores gives the reason, save for that of `sam`
             continue
-        title = f"{name}: {MAP_TITLES.get(name, metric.title)}"
+        title = f"{name}: {metric.map_title}"
         far = np.asarray(metric.map_dissimilarity(local), dtype=np.float64)
         scale = map_scale(name, pair.data_range)
         layers.append(map_layer(pair, name, title, Map(local, far), scale))

@@ -20,7 +20,6 @@ from imsim.pages.layers import (
     map_layers,
     pixels_of,
 )
-from imsim.pages.meanings import MEANINGS
 from imsim.pages.notes import THIN, notes_on
 from imsim.pages.page import Html, asset, page, picture, table, tag
 from imsim.pages.text import number, share, short
@@ -244,7 +243,7 @@ def _score_table(scores: Any, *, masked: bool) -> Html:
     rows: list[list[object]] = []
     for name, metric in METRICS.items():
         title = metric.title + (" (experimental)" if metric.experimental else "")
-        about = [tag("span", title), tag("span", MEANINGS.get(name, ""), class_="note")]
+        about = [tag("span", title), tag("span", metric.sees, class_="note")]
         score: object = "skipped"
         if name in scores:
             unit = f" {metric.unit}" if metric.unit not in ("", "I", "I^2") else ""

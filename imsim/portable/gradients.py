@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from imsim.portable.arrays import array_namespace, pad, shifted
 from imsim.portable.coarse import block_mean
+from imsim.portable.pair import window_reach
 from imsim.portable.windows import correlate
 from imsim.typing import Array
 
 PREWITT = (1 / 3, 1 / 3, 1 / 3)
+CELL_REACH = window_reach(3, step=2)
+"""Of a gradient of cells of 2x2 pixels."""
 SCHARR = (3 / 16, 10 / 16, 3 / 16)
 
 

@@ -42,6 +42,8 @@ class Scores(NamedTuple):
     witness: Array | None = None
     """Numbers that are all finite only if every pixel inside the mask is, as sums over all pixels
     are; None: the engine has to look at the pixels. They spare a fast kernel a second pass."""
+    left: Array | None = None
+    """Which elements of the batch a kernel leaves to the formula; None: none."""
 
 
 class Local(NamedTuple):
@@ -59,6 +61,8 @@ class Local(NamedTuple):
     """Pixels before and after its own that a position reads in each direction, so that what is not
     finite there makes it NaN; None: the whole image."""
     witness: Array | None = None
+    """See `Scores`."""
+    left: Array | None = None
     """See `Scores`."""
 
 

@@ -66,6 +66,16 @@ def representable(window: Window, epsilon: float) -> Window:
     return Window(tuple(tap * unit for tap in taps))
 
 
+GAUSSIAN_REACH = 9
+"""Standard deviations at which a Gaussian ends: exp(-9^2 / 2) is below float64's resolution."""
+
+
+def gaussian_reach(sigma: float, image: Array) -> int:
+    """Pixels from the middle of the Gaussian to its end."""
+    height, width = image.shape[-2:]
+    return min(math.ceil(GAUSSIAN_REACH * sigma), max(int(height), int(width)) - 1)
+
+
 def correlate(values: Array, taps: tuple[float, ...], axis: int) -> Array:
     """Correlate with `taps` along axis -1 or -2, where they fit ('valid')."""
     return weighted_sum(

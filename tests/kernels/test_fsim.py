@@ -16,8 +16,8 @@ from hypothesis import given
 
 import imsim
 from imsim.kernels import fsim, phase_congruency
-from imsim.kernels.filters import DISTANCES, filters
-from imsim.kernels.selection import median
+from imsim.kernels.common.log_gabor import DISTANCES, filters
+from imsim.kernels.common.median import median
 from imsim.portable.phase_congruency import filter_bank, noise_model
 from imsim.validation import check_images
 

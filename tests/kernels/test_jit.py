@@ -18,7 +18,7 @@ from numba.core import caching
 from imsim.kernels import jit
 
 KERNEL = """
-from imsim.kernels.jit import kernel
+from imsim.kernels.common.jit import kernel
 
 @kernel
 def double(x):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.blocks import BLOCK, count, floats, scratch
-from imsim.kernels.jit import kernel
-from imsim.kernels.magnitudes import are_odd, difference_scaled, elements
-from imsim.kernels.magnitudes import unit as unit_of
-from imsim.kernels.planes import Planes, added
+from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.magnitudes import are_odd, difference_scaled, elements
+from imsim.kernels.common.magnitudes import unit as unit_of
+from imsim.kernels.common.pixel_blocks import BLOCK, count, floats, scratch
+from imsim.kernels.common.planes import Planes, added
 from imsim.portable.differences import decibels, reconstruction_decibels
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array

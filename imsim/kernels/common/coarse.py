@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.jit import exact, kernel
+from imsim.kernels.common.jit import exact, kernel
 from imsim.typing import Array
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from imsim.caches import kept
-from imsim.kernels.jit import exact, kernel
+from imsim.kernels.common.jit import exact, kernel
 from imsim.typing import Array
 
 TRUNCATE = 4.0

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from imsim.kernels.jit import kernel
+from imsim.kernels.common.jit import kernel
 from imsim.typing import Array
 
 BUCKETS = 2048

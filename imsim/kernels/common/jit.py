@@ -21,8 +21,8 @@ CHECKSUM = 32
 """Bytes of the checksum that a file of compiled code begins with."""
 IS_ENABLED = not config.DISABLE_JIT
 """Whether Numba compiles; as the plain Python that they are written in, kernels take for ever."""
-_PACKAGE = Path(__file__).parent.parent
-_HOMES = {"kernels", "metrics", "portable", "validation"}
+_PACKAGE = Path(__file__).parents[2]
+_HOMES = {"kernels", "portable", "validation"}
 """Of code that is compiled, and of the constants in it."""
 
 

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.caches import kept
-from imsim.kernels.magnitudes import elements
-from imsim.kernels.planes import Planes, added
-from imsim.kernels.windows import UNROLLED
-from imsim.portable.pair import Local, Pair, Scores, average, window_reach
+from imsim.kernels.common.planes import Planes, added
+from imsim.kernels.common.window_sums import UNROLLED
+from imsim.portable.pair import Local, Scores, window_reach
 from imsim.portable.windows import Window, by_weight, representable
 from imsim.typing import Array
 from imsim.validation import SMALLEST, Images
@@ -26,7 +25,7 @@ class Taps(NamedTuple):
     """The taps of a window, in the forms that kernels take."""
 
     fast: Any
-    """In the dtype of the arithmetic; see `imsim.kernels.windows.UNROLLED`."""
+    """In the dtype of the arithmetic; see `imsim.kernels.common.window_sums.UNROLLED`."""
     precise: Array
     """In float64."""
     order: Array
@@ -76,14 +75,10 @@ class Positions:
     the rows of pixels that a strip needs. It adds to ``out`` the sum of its values over the
     scored positions and their number, and writes the values, and whether they are valid, into
     arrays of the size of the strip, unless these are empty. Squares that leave float64 are NaN;
-    the few images that have them are left to the metric's `formula`.
+    the few images that have them are left to the formula.
     """
 
-    def __init__(
-        self, images: Images, mask: Array | None, size: int, formula: Callable[[Pair], Local]
-    ) -> None:
-        self._images, self._mask = images, mask
-        self._formula = formula
+    def __init__(self, images: Images, mask: Array | None, size: int) -> None:
         self._planes = Planes(images, mask)
         self._size = size
         self._dtype = images.dtype
@@ -111,6 +106,7 @@ class Positions:
             step=step,
             reach=window_reach(self._size, step),
             witness=scores.witness,
+            left=scores.left,
         )
         return scores, local
 
@@ -141,18 +137,6 @@ class Positions:
 
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
         sums = added(found).reshape(*planes.shape, 2)
-        means = sums[..., 0] / sums[..., 1]
         odd = ~np.isfinite(sums[..., 0])
-        if odd.any():
-            self._by_formula(odd.any(axis=-1), means, values)
-        return Scores(means, sums[..., 1], witness=sums[..., 0])
-
-    def _by_formula(self, odd: Array, means: Array, values: Array) -> None:
-        """Compute the odd images of a batch again; not those that are not finite."""
-        maps = values.reshape(*means.shape, *self._frame) if len(values) else None
-        for index, images, mask in elements(odd, self._images, self._mask):
-            pair = Pair(np, images.x, images.y, mask, images.data_range, images.has_channels)
-            local = self._formula(pair)
-            means[index] = average(local).values
-            if maps is not None:
-                maps[index] = local.values
+        left = odd.any(axis=-1) if odd.any() else None
+        return Scores(sums[..., 0] / sums[..., 1], sums[..., 1], sums[..., 0], left)

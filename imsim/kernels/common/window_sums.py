@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from imsim.kernels.jit import exact, kernel
+from imsim.kernels.common.jit import exact, kernel
 
 TILE = 512
 """Bytes in a row of a tile: short enough for the cache, long enough for a loop."""

@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from imsim.kernels.jit import kernel
+from imsim.kernels.common.jit import kernel
 from imsim.typing import Array
 
 BLOCK = 1 << 11

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.jit import exact, inline, kernel
-from imsim.kernels.windows import load, load_mask
+from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.window_sums import load, load_mask
 from imsim.validation import SMALLEST
 
 SUM_X, SUM_Y, SUM_XX, SUM_YY, SUM_XY, WEIGHT, PIXEL_X, PIXEL_Y = range(8)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.caches import kept
-from imsim.kernels.jit import kernel
+from imsim.kernels.common.jit import kernel
 from imsim.portable import phase_congruency as portable
 from imsim.portable.phase_congruency import ORIENTATIONS, SCALES, THETA_SIGMA
 from imsim.typing import Array

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
-from imsim.kernels.filters import DISTANCES, filters
-from imsim.kernels.jit import inline, kernel
-from imsim.kernels.selection import median
+from imsim.kernels.common.jit import inline, kernel
+from imsim.kernels.common.log_gabor import DISTANCES, filters
+from imsim.kernels.common.median import median
 from imsim.portable import phase_congruency as portable
 from imsim.portable.phase_congruency import EPSILON, ORIENTATIONS, SCALES
 from imsim.typing import Array

@@ -1,0 +1,31 @@
+"""Luminance and chrominance of colour images, as FSIM compares them."""
+
+from __future__ import annotations
+
+import math
+
+from imsim.portable.arrays import array_namespace
+from imsim.portable.similarity import similarity
+from imsim.typing import Array
+
+YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+"""Luminance Y and chrominances I, Q as weights of red, green and blue."""
+T3 = T4 = 200.0
+"""Constants of the chromatic similarities, for pixel values from 0 to 255."""
+LAMBDA = 0.03
+"""Exponent of the chromatic similarity."""
+
+
+def weighted(image: Array, weights: tuple[float, ...]) -> Array:
+    """Weighted sum of the channels, keeping their axis."""
+    terms = [w * image[..., c : c + 1, :, :] for c, w in enumerate(weights)]
+    return terms[0] + terms[1] + terms[2]
+
+
+def chromatic_similarity(p: tuple[Array, ...], q: tuple[Array, ...]) -> Array:
+    """(S_I S_Q)^lambda."""
+    product = math.prod(similarity(*planes) for planes in zip(p, q, (T3, T4), strict=True))
+    # The real part of a complex power: a negative product turns by lambda pi.
+    xp = array_namespace(product)
+    power = xp.abs(product) ** LAMBDA
+    return xp.where(product < 0, math.cos(LAMBDA * math.pi) * power, power)
