@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import scipy.fft
 from distant import KINDS, distant_pair, distant_pairs
+from engines import by_both
 from hypothesis import given
 
 import imsim
-from imsim.kernels import fsim, phase_congruency
+from imsim.kernels import fsim
+from imsim.kernels.common import phase_congruency
 from imsim.kernels.common.log_gabor import DISTANCES, filters
 from imsim.kernels.common.median import median
 from imsim.portable.phase_congruency import filter_bank, noise_model
@@ -311,3 +313,13 @@ def test_median_of_nan() -> None:
     assert median(values) == 3
     assert math.isnan(median(np.full(3, -math.nan, dtype=np.float32)))
     assert math.isnan(median(np.empty(0)))
+
+
+@pytest.mark.parametrize("size", [1e12, 1e18, 1e20, 1e30, 1e36])
+def test_squares_that_leave_single_precision(rng: Any, size: float) -> None:
+    """Far above the data range: the responses are transformed in float64."""
+    x = rng.normal(size=(40, 44))
+    y = x + 0.3 * rng.normal(size=x.shape)
+    x, y = ((v * size).astype(np.float32) for v in (x, y))
+    want, got = by_both(imsim.fsim_map, x, y, data_range=1.0)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)

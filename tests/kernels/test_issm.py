@@ -11,7 +11,7 @@ from distant import KINDS, distant_pair
 from skimage.feature import canny as reference
 
 import imsim
-from imsim.kernels import canny
+from imsim.kernels.common import canny
 from imsim.portable import joint_histogram as histogram
 
 

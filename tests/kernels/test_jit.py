@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numba.core import caching
 
-from imsim.kernels import jit
+from imsim.kernels.common import jit
 
 KERNEL = """
 from imsim.kernels.common.jit import kernel

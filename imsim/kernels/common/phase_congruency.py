@@ -33,6 +33,9 @@ Transforms in float32 add an error of about 1e-7 of the spread to every response
 responses are smaller than the noise of the image, it stays without effect.
 """
 
+LARGEST_SPREAD = 1e12
+"""Of an image, scaled, above which squares of responses or of their sums may leave float32."""
+
 Run = Callable[[Callable[[int], object], int, int], None]
 """Calls a task for 0 to n - 1, given how many pixels the work amounts to."""
 
@@ -121,6 +124,8 @@ def phase_congruency(
     highest = np.max(cells, initial=-math.inf, **inside)
     if lowest == highest and np.isfinite(cells).all():
         return congruency  # nothing to transform, such as a model of no texture returns
+    if dtype == np.float32 and scale * (highest - lowest) > LARGEST_SPREAD:
+        return None
     # No filter passes the mean; without the minimum, float32 holds more of the contrast.
     transforms.forward(cells, lowest if lowest < math.inf else 0.0, scale, run)
     amplitude = np.zeros_like(congruency)
