@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sampling import frame
 
 import imsim
 
 NAMES = list(imsim.METRICS)
 NEED_RANGE = [m.name for m in imsim.METRICS.values() if m.needs_data_range]
 each_name = pytest.mark.parametrize("name", NAMES)
-IMAGE = np.arange(32.0 * 32).reshape(32, 32) % 251
-MASK = np.ones((32, 32), dtype=bool)
+SIDE, _ = frame(32, 32)
+IMAGE = np.arange(float(SIDE) * SIDE).reshape(SIDE, SIDE) % 251
+MASK = np.ones((SIDE, SIDE), dtype=bool)
 
 
 def call(name: str, a: Any = IMAGE, b: Any = IMAGE, **options: Any) -> Any:
@@ -22,7 +24,7 @@ def call(name: str, a: Any = IMAGE, b: Any = IMAGE, **options: Any) -> Any:
 
 
 @each_name
-@pytest.mark.parametrize("shape", [(32, 31), (31, 32), (1, 32), (3, 16, 32)])
+@pytest.mark.parametrize("shape", [(SIDE, SIDE - 1), (SIDE - 1, SIDE), (1, SIDE), (3, 16, SIDE)])
 def test_unequal_shapes(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(imsim.ShapeError, match=r"a has shape .*b has shape .*(crop|resample)"):
         call(name, IMAGE, np.zeros(shape))
@@ -31,21 +33,21 @@ def test_unequal_shapes(name: str, shape: tuple[int, ...]) -> None:
 @each_name
 def test_batches_that_do_not_broadcast(name: str) -> None:
     with pytest.raises(imsim.ShapeError, match=r"a has shape .*b has shape .*batch.*broadcast"):
-        call(name, np.zeros((2, 32, 32)), np.zeros((3, 32, 32)))
+        call(name, np.zeros((2, SIDE, SIDE)), np.zeros((3, SIDE, SIDE)))
 
 
 @each_name
-@pytest.mark.parametrize("shape", [(32, 31), (32,), (), (32, 32, 3), (32, 32, 1)])
+@pytest.mark.parametrize("shape", [(SIDE, SIDE - 1), (SIDE,), (), (SIDE, SIDE, 3), (SIDE, SIDE, 1)])
 def test_mask_of_another_shape(name: str, shape: tuple[int, ...]) -> None:
-    with pytest.raises(imsim.MaskError, match=r"mask has shape .*32x32.*\(height, width\)"):
+    with pytest.raises(imsim.MaskError, match=rf"mask has shape .*{SIDE}x{SIDE}.*height"):
         call(name, mask=np.ones(shape, dtype=bool))
 
 
 @each_name
 def test_mask_batch_that_does_not_broadcast(name: str) -> None:
-    stack = np.zeros((2, 32, 32))
+    stack = np.zeros((2, SIDE, SIDE))
     with pytest.raises(imsim.MaskError, match=r"mask has shape .*batch.*broadcast"):
-        call(name, stack, stack, mask=np.ones((3, 32, 32), dtype=bool))
+        call(name, stack, stack, mask=np.ones((3, SIDE, SIDE), dtype=bool))
 
 
 @each_name
@@ -70,7 +72,7 @@ def test_mask_that_is_not_boolean(name: str, mask: np.ndarray) -> None:
 
 @each_name
 def test_mask_of_zeros_and_ones_is_fine(name: str) -> None:
-    mask = np.zeros((32, 32), dtype=np.uint8)
+    mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
     mask[4:28, 4:28] = 1
     assert call(name, IMAGE, IMAGE.T, mask=mask) == call(name, IMAGE, IMAGE.T, mask=mask == 1)
 
@@ -139,14 +141,16 @@ def test_image_smaller_than_the_window(name: str, least: int, options: dict[str,
 
 
 @each_name
-@pytest.mark.parametrize("shape", [(0, 32), (32, 0), (0, 0), (4, 0, 32), (0, 32, 32)])
+@pytest.mark.parametrize("shape", [(0, SIDE), (SIDE, 0), (0, 0), (4, 0, SIDE), (0, SIDE, SIDE)])
 def test_empty_array(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(imsim.ShapeError, match=r"a has shape .*no pixels.*pass"):
         call(name, np.zeros(shape), np.zeros(shape))
 
 
 @each_name
-@pytest.mark.parametrize("image", [1.0, np.float64(1), np.zeros(()), np.zeros(32), [1.0, 2.0], []])
+@pytest.mark.parametrize(
+    "image", [1.0, np.float64(1), np.zeros(()), np.zeros(SIDE), [1.0, 2.0], []]
+)
 def test_too_few_axes(name: str, image: Any) -> None:
     with pytest.raises(imsim.ShapeError, match=r"a has shape .*(height, width)"):
         call(name, image, image)
@@ -154,7 +158,7 @@ def test_too_few_axes(name: str, image: Any) -> None:
 
 @each_name
 def test_two_axes_are_too_few_with_channels(name: str) -> None:
-    with pytest.raises(imsim.ShapeError, match=r"a has shape \(32, 32\).*channels"):
+    with pytest.raises(imsim.ShapeError, match=rf"a has shape \({SIDE}, {SIDE}\).*channels"):
         call(name, channel_axis=0)
 
 
@@ -169,7 +173,7 @@ def test_two_axes_are_too_few_with_channels(name: str) -> None:
         IMAGE.astype(bytes),
         IMAGE.astype("datetime64[s]"),
         IMAGE.astype("timedelta64[s]"),
-        np.zeros((32, 32), dtype=[("red", "u1"), ("green", "u1")]),
+        np.zeros((SIDE, SIDE), dtype=[("red", "u1"), ("green", "u1")]),
     ],
     ids=lambda image: image.dtype.str,
 )
@@ -206,7 +210,7 @@ def test_palette_image(name: str) -> None:
 @each_name
 @pytest.mark.parametrize("axis", [3, -4, 10])
 def test_channel_axis_out_of_range(name: str, axis: int) -> None:
-    image = np.zeros((32, 32, 3))
+    image = np.zeros((SIDE, SIDE, 3))
     with pytest.raises(imsim.ShapeError, match=rf"channel_axis={axis} .*expected -3 to 2"):
         call(name, image, image, channel_axis=axis)
 
@@ -214,21 +218,21 @@ def test_channel_axis_out_of_range(name: str, axis: int) -> None:
 @each_name
 @pytest.mark.parametrize("axis", [1.0, "last", (0,), True], ids=repr)
 def test_channel_axis_that_is_no_integer(name: str, axis: Any) -> None:
-    image = np.zeros((32, 32, 3))
+    image = np.zeros((SIDE, SIDE, 3))
     with pytest.raises(imsim.ImsimError, match=r"channel_axis=.*integer"):
         call(name, image, image, channel_axis=axis)
 
 
 @each_name
 def test_channel_axis_that_names_different_axes(name: str) -> None:
-    stack = np.zeros((2, 3, 32, 32))
+    stack = np.zeros((2, 3, SIDE, SIDE))
     with pytest.raises(imsim.ShapeError, match=r"channel_axis=1 .*negative"):
         call(name, stack, stack[0], channel_axis=1)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_chromatic_needs_three_channels(channels: int) -> None:
-    image = np.zeros((32, 32, channels))
+    image = np.zeros((SIDE, SIDE, channels))
     with pytest.raises(imsim.ShapeError, match=r"chromatic.*three channels"):
         imsim.fsim(image, image, data_range=255, channel_axis=-1, chromatic=True)
     with pytest.raises(imsim.ImsimError, match=r"chromatic.*channel_axis"):

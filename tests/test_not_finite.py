@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 import array_api_strict
 import numpy as np
 import pytest
-from sampling import DEFAULTS, MAPS, SCORES, Variant, textured_pair
+from sampling import DEFAULTS, MAPS, SCORES, Variant, frame, textured_pair
 
 import imsim
 
 VALUES = (np.nan, np.inf, -np.inf)
-FRAME = (25, 27)  # odd: the last row and column belong to incomplete cells of coarser grids
+# Odd: the last row and column belong to incomplete cells of coarser grids.
+FRAME = tuple(side + 1 - side % 2 for side in frame(25, 27))
 MASK = np.zeros(FRAME, dtype=bool)
 MASK[2:20, 3:22] = True
 MASK[9:11, 9:11] = False

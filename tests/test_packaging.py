@@ -20,8 +20,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def test_readme_table_is_current():
-    tool = runpy.run_path(str(ROOT / "tools" / "readme_table.py"))
-    assert tool["with_table"](README) == README, "run: python tools/readme_table.py"
+    tool = runpy.run_path(str(ROOT / "docs" / "readme_table.py"))
+    assert tool["with_table"](README) == README, "run: python docs/readme_table.py"
 
 
 def test_readme_example_runs_and_does_what_its_comments_say(capsys):

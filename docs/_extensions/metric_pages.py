@@ -5,18 +5,21 @@ The pages are written to docs/generated/metrics, which git ignores.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from metric_pictures import draw
 from numpy.typing import NDArray
 from skimage import data
-from sphinx.application import Sphinx
 
 import imsim
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 Image = NDArray[np.float64]
 Changed = tuple[Image, Image, float]
@@ -99,12 +102,29 @@ def fact_table(metric: imsim.Metric) -> str:
     return table(("fact", "value"), rows)
 
 
+def functions_of(metric: imsim.Metric) -> list[str]:
+    """The public functions in the file of a metric, itself first."""
+    names = (n for n in imsim.__all__ if inspect.isfunction(getattr(imsim, n)))
+    home = metric.function.__module__
+    return sorted((n for n in names if getattr(imsim, n).__module__ == home), key=len)
+
+
+def summary() -> str:
+    """The list of all of them, for the reference."""
+    names = "\n".join(f"   {name}" for m in imsim.METRICS.values() for name in functions_of(m))
+    return f"""\
+```{{eval-rst}}
+.. autosummary::
+   :nosignatures:
+
+{names}
+```
+"""
+
+
 def page(metric: imsim.Metric) -> str:
     name = metric.name
-    functions = [name, *([f"{name}_map"] if metric.map_function else [])]
-    if name == "issm":
-        functions.append("issm_components")
-    directives = "\n".join(f".. autofunction:: imsim.{f}\n" for f in functions)
+    directives = "\n".join(f".. autofunction:: imsim.{f}\n" for f in functions_of(metric))
     shown = (
         "the scores, and below them the map, dark where alike"
         if metric.map_function
@@ -175,9 +195,10 @@ pixel values.
 def write_pages(app: Sphinx) -> None:
     folder = Path(app.srcdir) / "generated" / "metrics"
     folder.mkdir(parents=True, exist_ok=True)
-    pages = {m.name: page(m) for m in imsim.METRICS.values()} | {"index": index()}
+    pages = {f"{m.name}.md": page(m) for m in imsim.METRICS.values()}
+    pages |= {"index.md": index(), "functions.txt": summary()}
     for name, text in pages.items():
-        path = folder / f"{name}.md"
+        path = folder / name
         # Unchanged pages keep their date, so that Sphinx does not read them again.
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Write the metric table of README.md from the registry: `python tools/readme_table.py`."""
+"""Write the metric table of README.md from the registry: `python docs/readme_table.py`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,127 @@
+"""A metric that no file of the package knows, registered as one of its own would be.
+
+Loaded by ``pytest -p new_metric``, before the tests read `METRICS`. It needs images larger than
+any other metric does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import imsim
+from imsim import engine
+from imsim.portable.arrays import widen
+from imsim.portable.pair import Local, Pair, Scores, average
+from imsim.registry import metric
+
+
+def absolute_error(pair: Pair) -> Local:
+    """|x - y| per pixel."""
+    return Local(pair.xp.abs(widen(pair.x) - widen(pair.y)), pair.mask, reach=(0, 0))
+
+
+def mean_absolute_error(pair: Pair) -> Scores:
+    """Mean over the scored pixels."""
+    return average(absolute_error(pair))
+
+
+def mae_map(
+    a: Any,
+    b: Any,
+    *,
+    mask: Any = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+) -> Any:
+    """Absolute difference per pixel.
+
+    Parameters
+    ----------
+    a, b, mask, data_range, channel_axis
+        As for `mae`.
+
+    Returns
+    -------
+    array
+
+    Raises
+    ------
+    ImsimError
+        As for `mae`.
+
+    Examples
+    --------
+    >>> 1
+    1
+    """
+    return engine.score_map(
+        "mae",
+        absolute_error,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+    )
+
+
+@metric(
+    title="Mean absolute error",
+    higher_is_better=False,
+    best=0.0,
+    bounds=(0.0, float("inf")),
+    unit="I",
+    references=("Elementary",),
+    sees="How far are pixels apart on average?",
+    of_differences=True,
+    least_side=41,
+    map_function=mae_map,
+)
+def mae(
+    a: Any,
+    b: Any,
+    *,
+    mask: Any = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+) -> Any:
+    """Mean absolute error.
+
+    Parameters
+    ----------
+    a, b : array_like, shape (..., height, width)
+        Images.
+    mask, data_range, channel_axis
+        As everywhere.
+
+    Returns
+    -------
+    float64 or array of float64
+
+    Raises
+    ------
+    ImsimError
+        As everywhere.
+
+    References
+    ----------
+    Elementary.
+
+    Examples
+    --------
+    >>> 1
+    1
+    """
+    return engine.score(
+        "mae",
+        mean_absolute_error,
+        a,
+        b,
+        mask=mask,
+        data_range=data_range,
+        channel_axis=channel_axis,
+    )
+
+
+imsim.mae, imsim.mae_map = mae, mae_map  # type: ignore[attr-defined]
+imsim.__all__ += ["mae", "mae_map"]
