@@ -92,17 +92,21 @@ def _is_narrow(array: Array, xp: ModuleType) -> bool:
     return bool(xp.isdtype(array.dtype, "real floating") and xp.finfo(array.dtype).bits <= 32)
 
 
+def usual_data_range(dtypes: Collection[Any], xp: ModuleType = np) -> float | None:
+    """Return the data range of images of these dtypes; None where nobody can know it."""
+    if all(dtype == xp.uint8 for dtype in dtypes):
+        return 255.0
+    return 1.0 if all(dtype == xp.bool for dtype in dtypes) else None
+
+
 def check_data_range(
     value: Any, dtypes: Collection[Any], needed_by: str | None, xp: ModuleType
 ) -> float:
-    """Return the data range; by default 255 for uint8 and 1 for bool, never from pixel values."""
+    """Return the data range; by default the usual one, never from pixel values."""
     if value is None:
-        if all(dtype == xp.uint8 for dtype in dtypes):
-            return 255.0
-        if all(dtype == xp.bool for dtype in dtypes):
-            return 1.0
-        if needed_by is None:
-            return math.nan
+        usual = usual_data_range(dtypes, xp)
+        if usual is not None or needed_by is None:
+            return math.nan if usual is None else usual
         kinds = " and ".join(sorted({str(dtype) for dtype in dtypes}))
         raise DataRangeError(
             f"{needed_by} depends on data_range, which has no default for {kinds}: pass "

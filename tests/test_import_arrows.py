@@ -60,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     | LEAVES,
     "_images": {"_images"} | LEAVES,
     # Colour maps and self-contained HTML pages, which command and workflow share.
-    "pages": {"", "finite", "pages"} | LEAVES,
+    "pages": {"", "finite", "pages", "validation"} | LEAVES,
     "__main__": {"cli"},
     "anomaly": {"", "anomaly", "caches", "inputs", "pages", "validation"},
 }

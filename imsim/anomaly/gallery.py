@@ -16,6 +16,7 @@ from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.figures import Picture, gallery_figure
 from imsim.anomaly.inputs import check_masks
 from imsim.pages import Scale, map_scale
+from imsim.validation import usual_data_range
 
 _INSTEAD = "fsim"
 """Whose maps are shown where the metric has none."""
@@ -81,7 +82,7 @@ class Gallery:
         self.masks = None if masks is None else check_masks(masks, self.inputs.shape)
         self.images = None if images is None else np.asarray(images)
         self.metric = metric if "worst" in scoring.aggregates(metric) else _INSTEAD
-        default = 255.0 if self.inputs.dtype == np.uint8 else None
+        default = usual_data_range([self.inputs.dtype])
         self.data_range = default if data_range is None else data_range
         scale = map_scale(self.metric, self.data_range or 1)
         if self.data_range is None and (scale.root or imsim.METRICS[self.metric].needs_data_range):

@@ -18,7 +18,7 @@ from imsim.anomaly.mean import MeanModel
 from imsim.anomaly.pca import PCAAutoencoder
 from imsim.anomaly.xray import VirtualPeel
 from imsim.anomaly.xray.segmentation import VARIED, UnlikelyItemWarning
-from imsim.validation import check_choice, check_data_range, check_integer
+from imsim.validation import check_choice, check_data_range, check_integer, usual_data_range
 
 COMPONENTS = 60
 """Components of the default model of whole images, see docs/decisions.md."""
@@ -119,7 +119,7 @@ def find_data_range(given: Any, preprocess: Any, dtype: Any, inputs: Any, used: 
     if given is not None:
         return float(given)
     if preprocess is None:
-        known = {"u1": 255.0, "b1": 1.0}.get(np.dtype(dtype).str[1:])
+        known = usual_data_range([np.dtype(dtype)])
     else:
         known = getattr(preprocess, "data_range", None)
     if known is not None:

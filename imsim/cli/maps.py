@@ -12,6 +12,7 @@ from imsim.cli.outputs import replacing
 from imsim.cli.terminal import in_options
 from imsim.errors import ImsimError
 from imsim.registry import METRICS
+from imsim.validation import usual_data_range
 
 
 def write_maps(
@@ -29,7 +30,7 @@ def write_maps(
     """
     from imsim.pages import map_scale, png
 
-    data_range = options["data_range"] or {"uint8": 255.0, "bool": 1.0}.get(test.pixels.dtype.name)
+    data_range = options["data_range"] or usual_data_range([test.pixels.dtype])
     missing = {}
     path = os.path.join(folder, stem)
     _make_folder(os.path.dirname(path))

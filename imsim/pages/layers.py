@@ -15,6 +15,7 @@ from imsim.pages import blocks
 from imsim.pages.blocks import Step
 from imsim.pages.colour import BROKEN, Scale, map_scale
 from imsim.typing import Array, ImageLike
+from imsim.validation import usual_data_range
 
 FAR = 16
 """Pixels that span more data ranges than this would hide each other on one scale."""
@@ -31,15 +32,16 @@ class Pair:
             self.mask = np.asarray(mask).astype(bool)
             if self.mask.ndim != 2:
                 raise ShapeError(f"mask has shape {self.mask.shape}; expected (height, width)")
-        both = {reference.dtype.name, test.dtype.name}
-        defaults = {"uint8": 255.0, "bool": 1.0}
-        if data_range is None and (len(both) > 1 or not both <= defaults.keys()):
+        dtypes = {reference.dtype, test.dtype}
+        known = usual_data_range(dtypes) if data_range is None else data_range
+        if known is None:
+            kinds = " and ".join(sorted(dtype.name for dtype in dtypes))
             raise DataRangeError(
                 f"the report shows differences on a fixed scale, which has no default for "
-                f"{' and '.join(sorted(both))}: pass the largest possible minus the smallest "
+                f"{kinds}: pass the largest possible minus the smallest "
                 "possible value as data_range, e.g. 4095 for a 12-bit detector"
             )
-        self.data_range = float(defaults[both.pop()] if data_range is None else data_range)
+        self.data_range = float(known)
         self.difference = _difference(reference, test)
         self.differ = (reference != test).any(axis=-1)
         # Of a pixel that is not finite in one image only, nothing is known but that it differs.
@@ -69,7 +71,7 @@ def image_scale(pair: Pair) -> tuple[Scale, str]:
     """
     used = np.concatenate([image[pair.mask].ravel() for image in (pair.reference, pair.test)])
     used = used[np.isfinite(used)]
-    nominal = 255.0 if pair.test.dtype == np.uint8 else pair.data_range
+    nominal = usual_data_range([pair.test.dtype]) or pair.data_range
     low, high = (float(used.min()), float(used.max())) if used.size else (0.0, nominal)
     what = "the smallest and the largest pixel of both"
     if high - low > FAR * pair.data_range:
