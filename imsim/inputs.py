@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import ModuleType
 from typing import Any
 
@@ -18,12 +19,14 @@ PLAIN_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "RGB")
 """Of PIL images whose pixels are intensities."""
 
 
+_BARE = {int, float, bool, np.ndarray}
+"""Types that hold bare numbers."""
+
+
 def as_array(name: str, value: ImageLike) -> Array:
     """Return an array-API array as it is, anything else as a NumPy array."""
     if type(value) is not np.ndarray:
-        problem = _loss_of_meaning(name, value)
-        if problem:
-            raise DTypeError(f"{name} is {problem}")
+        _check_meaning(name, value)
         if isinstance(value, np.ndarray) or not is_array_api_obj(value):
             value = _read(name, value)  # of subclasses, too, the bare array
     try:
@@ -33,6 +36,23 @@ def as_array(name: str, value: ImageLike) -> Array:
     if axes > MOST_AXES:
         raise ShapeError(f"{name} has {axes} axes; expected at most {MOST_AXES}")
     return value
+
+
+def _check_meaning(name: str, value: Any, depth: int = 0) -> None:
+    """Refuse a container, or a list of them, that says more than its bare numbers."""
+    if isinstance(value, list | tuple):
+        for i, part in enumerate(value if depth < MOST_AXES else ()):
+            if type(part) not in _BARE:
+                _check_meaning(f"{name}[{i}]", part, depth + 1)
+        return
+    problem = _loss_of_meaning(name, value)
+    if problem is None and hasattr(value, "__array__") and not is_array_api_obj(value):
+        with contextlib.suppress(Exception):  # to be named where the object is read
+            array = np.asanyarray(value)
+            if isinstance(array, np.ma.MaskedArray):
+                problem = f"a {_kind(value)}, which becomes {_loss_of_meaning(name, array)}"
+    if problem:
+        raise DTypeError(f"{name} is {problem}")
 
 
 def _read(name: str, value: Any) -> Array:

@@ -131,3 +131,16 @@ def test_other_libraries(name: str, rng: np.random.Generator) -> None:
         mask = blob_mask(rng, *FRAME)
         got = variant(xp.asarray(a), xp.asarray(b), mask=xp.asarray(mask))
         compare(got, variant(a, b, mask=mask), xp, "float32")
+
+
+def test_far_from_zero_in_single_precision(rng: np.random.Generator) -> None:
+    """Strict arrays and those of JAX by default have float32 only."""
+    xp = pytest.importorskip("jax.numpy", reason="JAX is an optional array library")
+    x = 0.1 * rng.random((32, 32))
+    x, y = ((v + 1e6).astype(np.float32) for v in (x, x + 0.03 * rng.random(x.shape)))
+    for mask in (None, rng.random(x.shape) < 0.5):
+        want = imsim.zncc(x.astype(np.float64), y.astype(np.float64), mask=mask)
+        got = imsim.zncc(
+            xp.asarray(x), xp.asarray(y), mask=None if mask is None else xp.asarray(mask)
+        )
+        assert float(got) == pytest.approx(want, abs=2e-6)

@@ -296,3 +296,25 @@ def test_values_beyond_the_data_range() -> None:
     imsim.compare(x * 2 - 500, y * 2 - 500, names, data_range=256, mask=mask)  # an overshoot
     imsim.compare(x, y, ["se", "zncc"], data_range=1)  # which do not depend on it
     imsim.compare(x, y, ["se"])
+
+
+@pytest.mark.parametrize("kind", ["masked", "rows", "PIL", "units", "nested", "turns out masked"])
+def test_containers_in_a_list(kind: str) -> None:
+    """A list of images is a batch; what each of them would lose counts as it does alone."""
+    masked = np.ma.masked_greater(IMAGE, IMAGE.mean())
+
+    class TurnsOut:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return masked
+
+    value: Any = {
+        "masked": [masked, masked],
+        "rows": list(masked),
+        "PIL": (Image.new("RGBA", (16, 16)),),
+        "units": [IMAGE, Wrapper(units="mm")],
+        "nested": [[masked]],
+        "turns out masked": TurnsOut(),
+    }[kind]
+    with pytest.raises(imsim.DTypeError, match=r"^[ab](\[\d\])* is "):
+        imsim.rmse(value, value)
+    assert imsim.rmse([IMAGE, IMAGE], [IMAGE, IMAGE]).shape == (2,)

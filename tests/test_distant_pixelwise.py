@@ -122,3 +122,17 @@ def test_trend_far_from_zero(rng: Any) -> None:
     t = np.linspace(0, 1, 20_000).reshape(40, -1)
     x, y = (1e6 + f + rng.normal(0, 0.2, t.shape) for f in (t, t**2))
     assert imsim.zncc(x, y) == pytest.approx(exact.zncc(x, y), abs=1e-13)
+
+
+def test_decibels_where_only_one_image_is_huge() -> None:
+    least = np.finfo(np.float64).min
+    assert imsim.sre([[1.0, 2.0]], [[1.0, 2e200]]) == pytest.approx(-3999.4884747755)
+    assert imsim.sre([[1e-170, 2e-170]], [[1.0, 2.0]]) == pytest.approx(-3400.4575749056)
+    bright, dark = np.full((2, 8, 8), [[[1.7e308]], [[-1.7e308]]])
+    assert imsim.psnr(bright, dark, data_range=1) == pytest.approx(-6170.62957834)
+    x = np.linspace(0, 1, 64).reshape(8, 8)
+    p, q = np.where(x < 0.2, least, x), np.where(x < 0.2, least, x + 0.1)
+    shared = np.mean(p == q)  # pixels without data in both, which do not differ
+    assert imsim.rmse(p, q) == pytest.approx(0.1 * np.sqrt(1 - shared))
+    level = 20 * (np.log10(shared) + np.log10(-least)) + 20 - 10 * np.log10(1 - shared)
+    assert imsim.sre(p, q) == pytest.approx(level)

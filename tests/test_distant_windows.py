@@ -259,3 +259,19 @@ def test_the_least_float_spoils_only_what_reads_it(
     got = variant(x, y)[:, 32:]
     np.testing.assert_allclose(got, want, rtol=4e-5 if dtype == np.float32 else 1e-11, atol=1e-6)
     np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.8, 1.0, 1.2])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+def test_narrow_gaussians_see_far_pixels(sigma: float, dtype: Any, engine: Any, rng: Any) -> None:
+    """A tap below the resolution of a float counts where the pixel under it is large."""
+    for height in (1e2, 1e4, 1e38 if dtype == np.float64 else 1e6):
+        x = rng.random((24, 27))
+        y = x + 0.1 * rng.normal(size=x.shape)
+        x[12, 13], y[12, 13] = height, height / 2
+        check("ssim", (x.astype(dtype), y.astype(dtype)), data_range=1.0, sigma=sigma)
+
+
+def test_flat_images_far_from_each_other(engine: Any) -> None:
+    x, y = (np.full((16, 16), v, np.float32) for v in (11253.084, 11175.919))
+    check("ssim", (x, y), data_range=1.0)

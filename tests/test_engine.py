@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from engines import by_both
 
 import imsim
 
@@ -60,3 +61,20 @@ def test_numpy_only_metrics_refuse_other_arrays() -> None:
     for name in ("issm", "sh"):
         with pytest.raises(imsim.DTypeError, match=rf"{name} takes NumPy arrays only.*asarray"):
             imsim.METRICS[name].function(image, image, data_range=1)
+
+
+@pytest.mark.parametrize("name", imsim.METRICS)
+def test_every_order_of_magnitude(name: str, rng: np.random.Generator) -> None:
+    """The engines agree from the smallest to the largest squares of squares, and beyond."""
+    function = imsim.METRICS[name].function
+    x = rng.random((14, 17))
+    for y in (x + 0.2 * rng.normal(size=x.shape), rng.random(x.shape)):
+        for power in range(-300, 306, 15):
+            size = 10.0**power
+            if name in {"se"} and abs(power) > 150:
+                continue  # beyond float64
+            want, got = by_both(function, x * size, y * size, data_range=1.0)
+            # Logarithms and angles have a size of their own; what has units is relative.
+            close = 1e-10 * (0.0 if imsim.METRICS[name].unit.startswith("I") else 1.0)
+            np.testing.assert_allclose(got, want, rtol=1e-10, atol=close, err_msg=str(power))
+            assert np.isfinite(got)

@@ -245,3 +245,16 @@ def test_in_traced_arrays(name: str, rng: np.random.Generator) -> None:
     )
     np.testing.assert_array_equal(np.isnan(np.asarray(got)), np.isnan(want))
     assert np.isnan(want).any()
+
+
+@pytest.mark.parametrize("variant", SCORES, ids=lambda v: v.id)
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinity_in_the_only_window(variant: Variant, value: float) -> None:
+    """No bound, no maximum drops it, whatever the pixels beside it."""
+    metric = imsim.METRICS[variant.metric]
+    side = max(metric.least_side, variant.options.get("window_size") or 3, 3)
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        a, b = (rng.random(variant.shape(side, side)) for _ in "ab")
+        (a, b)[seed % 2][0, 0] = value
+        assert np.isnan(variant(a, b, data_range=1.0))

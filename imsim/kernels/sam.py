@@ -101,28 +101,28 @@ def _products_inside(p, q, inside, u, v):  # type: ignore[no-untyped-def]
     return xx, yy, xy
 
 
-@kernel
+@exact  # free to reorder, the compiler squares a square, which may leave float64
 def _fit(p, q, xx, yy, xy, out):  # type: ignore[no-untyped-def]
     """Fit the weaker vector by the stronger one, and square what remains."""
     out[0], out[1], out[2], out[3] = xx, yy, xy, 1.0
     if xx == 0 or yy == 0:
         return
-    if _comes_first(xx, yy, p, q):
-        out[3] = _unexplained(p, q, xy / xx, xx) / yy
-    else:
-        out[3] = _unexplained(q, p, xy / yy, yy) / xx
+    by_x = _comes_first(xx, yy, p, q)
+    pp, qq = (xx, yy) if by_x else (yy, xx)
+    ee, pe = _unexplained(p, q, xy / pp) if by_x else _unexplained(q, p, xy / pp)
+    out[3] = max(ee - pe * (pe / pp), 0.0) / qq
 
 
 @kernel
-def _unexplained(p, q, slope, pp):  # type: ignore[no-untyped-def]
-    """Sum of the squares of q - slope p, and what a better slope would leave of it."""
+def _unexplained(p, q, slope):  # type: ignore[no-untyped-def]
+    """Sum of the squares of q - slope p, and of its products with p, which say a better slope."""
     ee, pe = 0.0, 0.0
     for i in range(p.size):
         u = np.float64(p[i])
         e = np.float64(q[i]) - slope * u
         ee += e * e
         pe += u * e
-    return max(ee - pe * (pe / pp), 0.0)
+    return ee, pe
 
 
 @kernel

@@ -53,13 +53,14 @@ def sre(images: Images, mask: Array | None) -> Scores:
     if odd.any():
         odd = odd.any(axis=-1)
         for index, element, valid in elements(odd, images, mask, equal=False):
-            common = max(unit_of(element.x), unit_of(element.y))
-            scaled = element._replace(x=element.x / common)
+            unit_x = unit_of(element.x)
+            scaled = element._replace(x=element.x / unit_x)
             difference, unit = difference_scaled(element)
             _, _, total = _sums(scaled, valid, with_total=True)
             squares, number, _ = _sums(difference, valid, with_total=False)
             value = reconstruction_decibels(total / number, squares / number, np)
-            ratio[index] = value + np.where(squares > 0, 20 * np.log10(common / unit), 0)
+            units = 20 * (np.log10(unit_x) - np.log10(unit))
+            ratio[index] = value + np.where(squares > 0, units, 0)
     return Scores(ratio, n, witness)
 
 

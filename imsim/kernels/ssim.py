@@ -54,6 +54,9 @@ from imsim.portable.windows import Window, least_weight, uniform
 from imsim.typing import Array
 from imsim.validation import Images
 
+LEAST_TAP = 2.0**-11
+"""Weight of a pixel on one axis from which on float32 has digits enough for the taps."""
+
 
 @exact
 def _load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d):  # type: ignore[no-untyped-def]
@@ -201,14 +204,15 @@ def quality_strip(  # type: ignore[no-untyped-def]
     totals = np.zeros(tile)
     moments = moments_workspace(1, 0)
     unit = np.float64(scale) ** 2
+    digits = 24 if constants.itemsize == 4 else 16
 
     columns = x.shape[1] - size + 1
     for left in range(0, columns, tile):
         count = min(tile, columns - left)
         right = left + count + size - 1
         offsets = (
-            constants.dtype.type(local_offset(x, mask, left, right)),
-            constants.dtype.type(local_offset(y, mask, left, right)),
+            constants.dtype.type(local_offset(x, mask, left, right, digits)),
+            constants.dtype.type(local_offset(y, mask, left, right, digits)),
         )
         shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
         known = 0
@@ -333,4 +337,6 @@ def _suits_float32(
     if window.size % 2 == 0 or 0 < min_coverage < 1:
         return False
     suits = K1 >= 0.005 and K2 >= 0.02 and 1e-30 < data_range < 1e30
+    # A pixel far outside the data range shows even where its weight is less than float32 resolves.
+    suits = suits and min(window.taps) > LEAST_TAP
     return suits and not window.is_uniform

@@ -206,9 +206,9 @@ def _correlation(covariance, variance_x, variance_y):  # type: ignore[no-untyped
         r = covariance / larger / math.sqrt(smaller / larger)
     r = 1.0 if r > 1 else (-1.0 if r < -1 else r)
     if variance_x <= 0 or variance_y <= 0:
-        # 1 if both are flat, else 0, but NaN if the other image is not finite here.
-        r = 1.0 if variance_x <= 0 and variance_y <= 0 else 0.0 * (variance_x + variance_y)
-    return r
+        r = 1.0 if variance_x <= 0 and variance_y <= 0 else 0.0
+    # NaN if a variance is not finite; a maximum, and the bounds of r, drop it.
+    return r + 0.0 * (variance_x + variance_y)
 
 
 @exact  # covariance and variances of equal images are to be equal
@@ -266,8 +266,8 @@ def correlation_strip(x, y, mask, out, values, valid, taps, precise, order, limi
     for left in range(0, columns, tile):
         count = min(tile, columns - left)
         right = left + count + size - 1
-        offset_x = local_offset(x, mask, left, right)
-        offset_y = local_offset(y, mask, left, right)
+        offset_x = local_offset(x, mask, left, right, 16)
+        offset_y = local_offset(y, mask, left, right, 16)
         known = 0
         for i in range(x.shape[0]):
             slot, oldest, row = i % size, (i + 1) % size, i - size + 1

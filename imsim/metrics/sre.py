@@ -20,7 +20,7 @@ def signal_to_reconstruction_error(pair: Pair) -> Scores:
     x = widen(pair.x)
     unit_x = magnitude(x)
     ratio = reconstruction_decibels(mean(x / unit_x, pair.mask), mse, pair.xp)
-    units = 20 * pair.xp.log10(unit_x[..., 0, 0] / unit)
+    units = 20 * (pair.xp.log10(unit_x[..., 0, 0]) - pair.xp.log10(unit))
     return Scores(ratio + keep(mse > 0, units, 0.0), count(squares, pair.mask))
 
 

@@ -50,8 +50,8 @@ def structural_similarity(
     # Means of blocks and of windows that are far from zero have digits that float32 has not.
     x, mask = block_mean(widen(pair.x), pair.mask, factor, border="symmetric")
     y, _ = block_mean(widen(pair.y), pair.mask, factor, border="symmetric")
-    window = representable(window, float(pair.xp.finfo(x.dtype).eps))
-    seen = support(mask, window, x, min_coverage)
+    exact = representable(window, float(pair.xp.finfo(x.dtype).eps))
+    seen = support(mask, exact, x, min_coverage)
     scored = seen.scored
     if sample_covariance:
         scored = both(scored, None if mask is None else seen.pixels > 1)

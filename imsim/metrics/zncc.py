@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from imsim import engine
-from imsim.portable.arrays import array_namespace, as_image, count, keep, mean, spread, total, widen
+from imsim.portable.arrays import (
+    array_namespace,
+    as_image,
+    count,
+    keep,
+    mean,
+    minimum,
+    spread,
+    total,
+    widen,
+)
 from imsim.portable.magnitude import SQUARES, in_units, magnitude
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.windows import is_flat, local_covariance, local_moments, support, uniform
@@ -36,8 +46,9 @@ def correlation(
 def global_correlation(pair: Pair) -> Scores:
     """Pearson's correlation of the scored pixels."""
     x, y = widen(pair.x), widen(pair.y)
-    unit_x, unit_y = magnitude(x), magnitude(y)  # so that no sum overflows
-    x, y = x / unit_x, y / unit_y
+    x, y = x / magnitude(x), y / magnitude(y)  # so that no sum overflows
+    # Far from 0, the mean has fewer digits than the differences of the pixels.
+    x, y = (v - as_image(minimum(v, pair.mask), v) for v in (x, y))
     dx = keep(pair.mask, x - as_image(mean(x, pair.mask), x))
     dy = keep(pair.mask, y - as_image(mean(y, pair.mask), y))
     dx, dy = dx / magnitude(dx), dy / magnitude(dy)

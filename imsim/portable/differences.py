@@ -52,8 +52,11 @@ class Squares(NamedTuple):
 def scaled_difference(pair: Pair) -> tuple[Array, Array]:
     """(x - y) / unit, whose square is a number, and that unit; see `Squares`."""
     x, y = widen(pair.x), widen(pair.y)
-    common = magnitude(x, y)
-    difference = x / common - y / common
+    difference = x - y
+    xp = pair.xp
+    is_beyond = xp.any(~xp.isfinite(difference), axis=(-3, -2, -1), keepdims=True)
+    difference = xp.where(is_beyond, x / 2 - y / 2, difference)
+    common = xp.where(is_beyond, 2 * xp.ones_like(difference[..., :1, :1, :1]), 1.0)
     unit = magnitude(difference)
     return difference / unit, (common * unit)[..., 0, 0]
 

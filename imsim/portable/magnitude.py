@@ -32,8 +32,8 @@ def magnitude(
     ordinary = (largest == 0) | ((largest > 1 / near) & (largest < near))
     one = xp.ones_like(largest)
     exponent = xp.floor(xp.log2(xp.where(ordinary | ~xp.isfinite(largest), one, largest)))
-    # The logarithm of the largest float is rounded up, to what no float is a power for.
-    exponent = xp.clip(exponent, max=math.frexp(float(xp.finfo(one.dtype).max))[1] - 1)
+    # The logarithm of the largest float is rounded up; and the double of a unit is a number.
+    exponent = xp.clip(exponent, max=math.frexp(float(xp.finfo(one.dtype).max))[1] - 2)
     return xp.where(ordinary, one, (2 * one) ** exponent)
 
 

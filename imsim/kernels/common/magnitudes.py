@@ -59,13 +59,16 @@ def each_scaled(images: Images) -> Images:
 
 def difference_scaled(images: Images) -> tuple[Images, float]:
     """Replace images by their difference, in a unit that is returned, and zeros."""
-    common = max(unit(images.x), unit(images.y))
-    d = images.x / common - images.y / common
+    common = 1.0
+    d = images.x - images.y
+    if not np.isfinite(d).all():
+        common = 2.0
+        d = images.x / common - images.y / common
     own = unit(d)
     return images._replace(x=d / own, y=np.zeros_like(d)), common * own
 
 
 def unit(image: Array) -> float:
-    """Power of two near the largest magnitude; 1 if all are 0."""
+    """Power of two near the largest magnitude, whose double is a number; 1 if all are 0."""
     largest = float(abs(image).max())
-    return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest > 0 else 1.0
+    return math.ldexp(1.0, min(math.frexp(largest)[1] - 1, 1022)) if largest > 0 else 1.0

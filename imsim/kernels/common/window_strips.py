@@ -35,12 +35,14 @@ class Taps(NamedTuple):
 @kept
 def taps_of(window: Window, dtype: Any = np.float64) -> Taps:
     """Return the taps of a window."""
-    fast = np.array(representable(window, float(np.finfo(dtype).eps)).taps, dtype)
-    precise = representable(window, float(np.finfo(np.float64).eps)).taps
+    if dtype == np.float32:
+        fast = np.array(representable(window, float(np.finfo(dtype).eps)).taps, dtype)
+    else:
+        fast = np.array(window.taps)
     return Taps(
         tuple(fast) if window.size in UNROLLED else fast,
-        np.array(precise),
-        np.array(by_weight(precise)),
+        np.array(window.taps),
+        np.array(by_weight(window.taps)),
     )
 
 

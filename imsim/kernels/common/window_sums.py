@@ -49,11 +49,12 @@ def workspace(size, planes, like):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def local_offset(image, mask, left, right):  # type: ignore[no-untyped-def]
+def local_offset(image, mask, left, right, digits):  # type: ignore[no-untyped-def]
     """Return a number close to the mean of a tile, to subtract before taking moments.
 
-    It has 16 significant bits, and is whole for integers, so that these minus the offset, their
-    products and the sums of these stay exact in float64.
+    It has so many binary digits, and is whole for integers. With 16 of them integers minus the
+    offset, their products and the sums of these stay exact in float64. With 24, all that float32
+    has, nothing is left of a constant tile, whose squares would be rounded.
     """
     # Some pixels of each row will do, in any dtype the same, unless that leaves none, or one that
     # is not finite. It also calls all rows into the cache, before the filters need them.
@@ -74,7 +75,7 @@ def local_offset(image, mask, left, right):  # type: ignore[no-untyped-def]
                         count += 1
         if count > 0 and np.isfinite(total):
             fraction, exponent = math.frexp(total / count)
-            near = math.ldexp(np.rint(math.ldexp(fraction, 16)), exponent - 16)
+            near = math.ldexp(np.rint(math.ldexp(fraction, digits)), exponent - digits)
             return near if image.dtype.type(0.5) > 0 else np.rint(near)
     return 0.0
 
