@@ -1,4 +1,30 @@
-"""Image similarity: many metrics, one API, masks and batches."""
+"""Image similarity: many metrics, one API, masks and batches.
+
+Every metric is ``f(a, b, *, mask=None, data_range=None, channel_axis=None, ...)`` with options of
+its own, and returns a score. ``f_map``, where there is one, takes the same and returns a value per
+pixel. `METRICS` holds the facts about each metric.
+
+a, b : array_like, shape (..., height, width)
+    Reference and test image. Leading axes are batch axes, and broadcast against each other.
+mask : array_like of bool, shape (..., height, width), optional
+    True = use. Pixels outside influence no bit of the result.
+data_range : float, optional
+    Largest possible minus smallest possible pixel value, never found from the pixels. By default
+    255 for uint8 and 1 for bool; for other dtypes the metrics whose score depends on it need it.
+channel_axis : int, optional
+    The axis that holds channels. Their scores, or maps, are averaged unless the metric says
+    otherwise. Without it there are no channels.
+
+A score is a float64 for one pair, an array of the batch shape for a batch. It is NaN if NaN or an
+infinity lies inside the mask, and, with an `EmptyMaskWarning`, if the mask leaves nothing to score.
+A map has the shape of the batch and of the images, and is NaN where nothing was scored; it is
+float32 if both images are, else float64.
+
+All errors are of the class `ImsimError`: `ShapeError` if images do not fit together or are too
+small, `DTypeError` if they are not made of real numbers, `MaskError` if the mask is not boolean or
+does not fit, `DataRangeError` if `data_range` is missing or not positive, `OptionError` if an
+option has no meaning.
+"""
 
 from imsim import _interrupt  # noqa: F401 - first, since the others take time to import
 from imsim._version import __version__

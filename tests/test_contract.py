@@ -69,7 +69,8 @@ def test_docstring(function: Callable[..., Any]) -> None:
     assert doc is not None
     summary = doc.split("\n\n")[0]
     assert summary.endswith(".")
-    for title in ("Parameters", "Returns", "Raises", "Examples"):
+    own = [] if function.__name__.endswith("_map") else ["Raises"]  # a map raises what they do
+    for title in ("Parameters", "Returns", *own, "Examples"):
         assert _section(doc, title).strip()
     assert ">>> " in _section(doc, "Examples")
     names = re.findall(r"^(\w[\w, ]*)(?: :.*)?$", _section(doc, "Parameters"), re.M)

@@ -99,17 +99,8 @@ def fsim_map(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
-        every other dtype needs it.
-    channel_axis : int, optional
-        The axis that holds channels; the maps of the channels are averaged.
+    a, b, mask, data_range, channel_axis
+        As for `fsim`.
     chromatic : bool
         Multiply by the chromatic similarity; needs three channels, red, green and blue.
 
@@ -117,21 +108,6 @@ def fsim_map(
     -------
     array, shape (..., height, width)
         Similarity per pixel, from 0 to 1; each cell of the coarser grid has one value.
-        NaN where nothing was scored. float32 if both images are, else float64.
-
-    Raises
-    ------
-    ShapeError
-        If the images do not fit together.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is missing or not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------
@@ -204,17 +180,8 @@ def fsim(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
-        every other dtype needs it.
-    channel_axis : int, optional
-        The axis that holds channels; the scores of the channels are averaged.
+    a, b, mask, data_range, channel_axis
+        As for every metric, see ``help(imsim)``.
     chromatic : bool
         Compute FSIMc on red, green and blue channels: the luminance Y of YIQ instead of an
         average over channels, times the similarity of the chrominances I and Q to the power 0.03.
@@ -222,22 +189,12 @@ def fsim(
     Returns
     -------
     float64 or array of float64
-        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
-        lies inside the mask.
+        One per pair of images.
 
     Raises
     ------
-    ShapeError
-        If the images do not fit together.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is missing or not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+    ImsimError
+        One of the errors in ``help(imsim)``.
 
     References
     ----------

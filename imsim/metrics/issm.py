@@ -120,15 +120,8 @@ def issm_components(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
-        every other dtype needs it.
+    a, b, mask, data_range
+        As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the parts of the channels are averaged.
     sigma, low_threshold, high_threshold : float
@@ -141,17 +134,8 @@ def issm_components(
 
     Raises
     ------
-    ShapeError
-        If the images do not fit together, or are too small.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is missing or not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+    ImsimError
+        One of the errors in ``help(imsim)``.
 
     Examples
     --------
@@ -216,17 +200,8 @@ def issm(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
-        every other dtype needs it.
-    channel_axis : int, optional
-        The axis that holds channels; the scores of the channels are averaged.
+    a, b, mask, data_range, channel_axis
+        As for every metric, see ``help(imsim)``.
     sigma : float
         Standard deviation of the Gaussian that smooths before Canny's gradients, in pixels.
     low_threshold, high_threshold : float
@@ -235,22 +210,12 @@ def issm(
     Returns
     -------
     float64 or array of float64
-        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
-        lies inside the mask.
+        One per pair of images.
 
     Raises
     ------
-    ShapeError
-        If the images do not fit together, or are too small.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is missing or not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+    ImsimError
+        One of the errors in ``help(imsim)``.
 
     References
     ----------

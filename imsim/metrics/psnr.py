@@ -54,36 +54,20 @@ def psnr(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
-        every other dtype needs it.
+    a, b, mask, data_range
+        As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the score pools over it.
 
     Returns
     -------
     float64 or array of float64
-        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
-        lies inside the mask. Decibels.
+        Decibels. One per pair of images.
 
     Raises
     ------
-    ShapeError
-        If the images do not fit together.
-    DTypeError, MaskError, DataRangeError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is missing or not positive.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+    ImsimError
+        One of the errors in ``help(imsim)``.
 
     References
     ----------

@@ -53,12 +53,8 @@ def rmse(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
+    a, b, mask
+        As for every metric, see ``help(imsim)``.
     data_range : float, optional
         Largest possible minus smallest possible value; used with ``normalize="range"`` only,
         where dtypes other than uint8 and bool need it.
@@ -70,22 +66,12 @@ def rmse(
     Returns
     -------
     float64 or array of float64
-        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
-        lies inside the mask.
+        One per pair of images.
 
     Raises
     ------
-    ShapeError
-        If the images do not fit together.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+    ImsimError
+        One of the errors in ``help(imsim)``.
 
     References
     ----------

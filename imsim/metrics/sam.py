@@ -98,14 +98,8 @@ def sam_map(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Not used by this metric.
+    a, b, mask, data_range
+        As for `sam`.
     channel_axis : int, optional
         The axis that holds channels; required; these are the components of the vectors.
     degrees : bool
@@ -116,21 +110,6 @@ def sam_map(
     array, shape (..., height, width)
         Angle per pixel. A pixel that is 0 in all channels of both images has none; of one image
         only, pi / 2.
-        NaN where nothing was scored. float32 if both images are, else float64.
-
-    Raises
-    ------
-    ShapeError
-        If the images do not fit together.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------
@@ -201,14 +180,8 @@ def sam(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Not used by this metric.
+    a, b, mask, data_range
+        As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; these are the components of the vectors.
     mode : {None, "image", "spectral"}
@@ -220,22 +193,12 @@ def sam(
     Returns
     -------
     float64 or array of float64
-        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
-        lies inside the mask. Radians, or degrees.
+        Radians, or degrees. One per pair of images.
 
     Raises
     ------
-    ShapeError
-        If the images do not fit together.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+    ImsimError
+        One of the errors in ``help(imsim)``.
 
     References
     ----------

@@ -47,14 +47,8 @@ def se_map(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Not used by this metric.
+    a, b, mask, data_range
+        As for `se`.
     channel_axis : int, optional
         The axis that holds channels; the map sums (or averages) over it.
     reduction : {"sum", "mean"}
@@ -64,21 +58,6 @@ def se_map(
     -------
     array, shape (..., height, width)
         Squared error per pixel, in squared units of intensity.
-        NaN where nothing was scored. float32 if both images are, else float64.
-
-    Raises
-    ------
-    ShapeError
-        If the images do not fit together.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------
@@ -143,14 +122,8 @@ def se(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Not used by this metric.
+    a, b, mask, data_range
+        As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the score pools over it.
     reduction : {"sum", "mean"}
@@ -159,22 +132,12 @@ def se(
     Returns
     -------
     float64 or array of float64
-        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
-        lies inside the mask. Squared units of intensity.
+        Squared units of intensity. One per pair of images.
 
     Raises
     ------
-    ShapeError
-        If the images do not fit together.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+    ImsimError
+        One of the errors in ``help(imsim)``.
 
     References
     ----------

@@ -75,21 +75,12 @@ def sre(
     Returns
     -------
     float64 or array of float64
-        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
-        lies inside the mask. Decibels.
+        Decibels. One per pair of images.
 
     Raises
     ------
-    ShapeError
-        If the images do not fit together.
-    DTypeError, MaskError, DataRangeError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is not positive.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+    ImsimError
+        One of the errors in ``help(imsim)``.
 
     References
     ----------

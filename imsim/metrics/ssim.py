@@ -148,17 +148,8 @@ def ssim_map(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
-        every other dtype needs it.
-    channel_axis : int, optional
-        The axis that holds channels; the maps of the channels are averaged.
+    a, b, mask, data_range, channel_axis
+        As for `ssim`.
     window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
         As for `ssim`.
 
@@ -166,21 +157,6 @@ def ssim_map(
     -------
     array, shape (..., height, width)
         Similarity per pixel; a window outside the frame is not scored.
-        NaN where nothing was scored. float32 if both images are, else float64.
-
-    Raises
-    ------
-    ShapeError
-        If the images do not fit together, or are too small.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is missing or not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------
@@ -264,17 +240,8 @@ def ssim(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
-        every other dtype needs it.
-    channel_axis : int, optional
-        The axis that holds channels; the scores of the channels are averaged.
+    a, b, mask, data_range, channel_axis
+        As for every metric, see ``help(imsim)``.
     window : {"gaussian", "uniform"}
         Weights of the window.
     window_size : int, optional
@@ -294,22 +261,12 @@ def ssim(
     Returns
     -------
     float64 or array of float64
-        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
-        lies inside the mask.
+        One per pair of images.
 
     Raises
     ------
-    ShapeError
-        If the images do not fit together, or are too small.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is missing or not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+    ImsimError
+        One of the errors in ``help(imsim)``.
 
     References
     ----------

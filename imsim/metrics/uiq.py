@@ -65,16 +65,8 @@ def uiq_map(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Not used by this metric.
-    channel_axis : int, optional
-        The axis that holds channels; the maps of the channels are averaged.
+    a, b, mask, data_range, channel_axis
+        As for `uiq`.
     block_size : int
         Side of the block, in pixels; at least 2.
 
@@ -82,21 +74,6 @@ def uiq_map(
     -------
     array, shape (..., height, width)
         Quality per pixel; a block outside the frame is not scored.
-        NaN where nothing was scored. float32 if both images are, else float64.
-
-    Raises
-    ------
-    ShapeError
-        If the images do not fit together, or are too small.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------
@@ -168,38 +145,20 @@ def uiq(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Not used by this metric.
-    channel_axis : int, optional
-        The axis that holds channels; the scores of the channels are averaged.
+    a, b, mask, data_range, channel_axis
+        As for every metric, see ``help(imsim)``.
     block_size : int
         Side of the block, in pixels; at least 2.
 
     Returns
     -------
     float64 or array of float64
-        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
-        lies inside the mask.
+        One per pair of images.
 
     Raises
     ------
-    ShapeError
-        If the images do not fit together, or are too small.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+    ImsimError
+        One of the errors in ``help(imsim)``.
 
     References
     ----------

@@ -100,16 +100,8 @@ def zncc_map(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Not used by this metric.
-    channel_axis : int, optional
-        The axis that holds channels; the maps of the channels are averaged.
+    a, b, mask, data_range, channel_axis
+        As for `zncc`.
     window_size : int
         Side of the square window, in pixels; at least 2.
     min_coverage : float
@@ -120,21 +112,6 @@ def zncc_map(
     -------
     array, shape (..., height, width)
         Correlation per pixel, from -1 to 1; a window outside the frame is not scored.
-        NaN where nothing was scored. float32 if both images are, else float64.
-
-    Raises
-    ------
-    ShapeError
-        If the images do not fit together, or are too small.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the map is NaN.
 
     Examples
     --------
@@ -209,16 +186,8 @@ def zncc(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    data_range : float, optional
-        Not used by this metric.
-    channel_axis : int, optional
-        The axis that holds channels; the scores of the channels are averaged.
+    a, b, mask, data_range, channel_axis
+        As for every metric, see ``help(imsim)``.
     window_size : int, optional
         Side of the square window, in pixels; by default the whole image is one window.
     min_coverage : float
@@ -227,22 +196,12 @@ def zncc(
     Returns
     -------
     float64 or array of float64
-        A scalar for one pair, an array of the batch shape for a batch; NaN if NaN or an infinity
-        lies inside the mask.
+        One per pair of images.
 
     Raises
     ------
-    ShapeError
-        If the images do not fit together, or are too small.
-    DTypeError, MaskError, DataRangeError, OptionError
-        If an image is not made of real numbers, the mask is not boolean or does not fit,
-        `data_range` is not positive,
-        or an option has no meaning.
-
-    Warns
-    -----
-    EmptyMaskWarning
-        If the mask leaves nothing to score; the score is NaN.
+    ImsimError
+        One of the errors in ``help(imsim)``.
 
     References
     ----------
