@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from imsim import engine
-from imsim.errors import DataRangeWarning, ImsimError, OptionError, warn
+from imsim.errors import (
+    ChannelAxisWarning,
+    DataRangeWarning,
+    ImsimError,
+    OptionError,
+    silent,
+    warn,
+)
 from imsim.finite import in_another_unit, value_ends
 from imsim.registry import METRICS
 from imsim.typing import Array, ImageLike, MaskLike
@@ -141,7 +148,7 @@ def compare(
         if problem:
             warn(problem, DataRangeWarning)
     scores, skipped = {}, {}
-    with engine.without_warning_of_width():
+    with silent(ChannelAxisWarning):
         for name in names:
             try:
                 scores[name] = METRICS[name].function(a, b, **arguments)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +19,6 @@ from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import Images, broadcast, check_choice, check_frame, check_images
 
 _engine = "auto"
-_is_silent: ContextVar[bool] = ContextVar("imsim_is_silent", default=False)
 
 
 class _Found(NamedTuple):
@@ -305,22 +302,11 @@ def has_doubtful_width(images: Images) -> bool:
 
 def warn_of_width(images: Images) -> None:
     """Name the argument that says where the channels are; `compare` does so once for all."""
-    if not _is_silent.get():
-        warn(
-            f"the last axis, of {images.frame[1]}, was taken for the width of images in a batch; "
-            "if it holds channels, name it: channel_axis=-1",
-            ChannelAxisWarning,
-        )
-
-
-@contextlib.contextmanager
-def without_warning_of_width() -> Iterator[None]:
-    """Leave out in this thread or task what has been said."""
-    token = _is_silent.set(True)
-    try:
-        yield
-    finally:
-        _is_silent.reset(token)
+    warn(
+        f"the last axis, of {images.frame[1]}, was taken for the width of images in a batch; "
+        "if it holds channels, name it: channel_axis=-1",
+        ChannelAxisWarning,
+    )
 
 
 def _warn_if_empty(metric: str, scored: Array) -> None:

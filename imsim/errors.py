@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+_silent: ContextVar[tuple[type[Warning], ...]] = ContextVar("imsim_silent", default=())
 
 
 class ImsimError(ValueError):
@@ -48,7 +53,22 @@ class DataRangeWarning(UserWarning):
 
 def warn(message: str, category: type[Warning]) -> None:
     """Warn at the line outside the package that made the call, however deep this one lies."""
+    if issubclass(category, _silent.get()):
+        return
     level, frame = 1, sys._getframe()
     while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] == "imsim":
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+@contextlib.contextmanager
+def silent(*categories: type[Warning]) -> Iterator[None]:
+    """Leave out in this thread or task, and in the threads that help it, what is said otherwise.
+
+    The filters of `warnings` belong to the whole process, so that threads cannot change them.
+    """
+    token = _silent.set((*_silent.get(), *categories))
+    try:
+        yield
+    finally:
+        _silent.reset(token)

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, copy_context
 from queue import SimpleQueue
+from typing import TypeVar
 
 from imsim.validation import check_integer
 
+T = TypeVar("T")
 SMALL = 1 << 16
 """Pixels below which handing work to another thread costs more than it saves."""
 PATIENCE = 50
@@ -248,3 +250,26 @@ def parallel(task: Callable[[int], object], n: int, pixels: int) -> None:
         errors = [one.finish() for one in helps]
     for error in filter(None, errors):
         raise error
+
+
+def divided(n: int, most: int) -> list[slice]:
+    """Divide `n` things evenly into parts of at most `most`; the same for any number of threads."""
+    count = -(-n // most)
+    return [slice(n * k // count, n * (k + 1) // count) for k in range(count)]
+
+
+def in_parts(function: Callable[[slice], T], n: int, most: int) -> list[T]:
+    """Call a function for each of the `divided` parts of `n` things; return the results in order.
+
+    The threads that take part share the workers evenly.
+    """
+    parts = divided(n, most)
+    share = get_workers() // min(get_workers(), len(parts))
+    results: dict[int, T] = {}
+
+    def task(i: int) -> None:
+        with workers(share):
+            results[i] = function(parts[i])
+
+    parallel(task, len(parts), SMALL)
+    return [results[i] for i in range(len(parts))]

@@ -31,8 +31,11 @@ def model(tmp_path_factory):
     """A detector in a file, trained by the command."""
     folder = tmp_path_factory.mktemp("model")
     np.save(folder / "good.npy", SAMPLES.images[~BAD])
-    assert main(["anomaly", "train", str(folder / "good.npy"), "-o", str(folder / "m.npz")]) == 0
-    return str(folder / "m.npz")
+    assert (
+        main(["anomaly", "train", str(folder / "good.npy"), "-o", str(folder / "m.safetensors")])
+        == 0
+    )
+    return str(folder / "m.safetensors")
 
 
 pytestmark = pytest.mark.usefixtures("empty_directory")
@@ -47,9 +50,9 @@ def deep_model(tmp_path_factory):
     """One of 16-bit files."""
     folder = tmp_path_factory.mktemp("deep")
     np.save(folder / "good.npy", deep(SAMPLES.images[~BAD]))
-    call = ["anomaly", "train", str(folder / "good.npy"), "-o", str(folder / "m.npz")]
+    call = ["anomaly", "train", str(folder / "good.npy"), "-o", str(folder / "m.safetensors")]
     assert main([*call, "--metric", "rmse"]) == 0
-    return str(folder / "m.npz")
+    return str(folder / "m.safetensors")
 
 
 def score(capsys, model, *arguments, status=0):
@@ -115,8 +118,8 @@ class TestTrain:
     def test_options(self, capsys):
         save("good.npy", SAMPLES.images[~BAD])
         options = ["--metric", "ssim", "--aggregate", "mean", "--false-alarm-rate", "0.2"]
-        assert run("train", "good.npy", "-o", "m.npz", *options) == 0
-        detector = anomaly.AnomalyDetector.load("m.npz")
+        assert run("train", "good.npy", "-o", "m.safetensors", *options) == 0
+        detector = anomaly.AnomalyDetector.load("m.safetensors")
         assert (detector.metric, detector.aggregate, detector.false_alarm_rate) == (
             "ssim",
             "mean",
@@ -130,8 +133,8 @@ class TestTrain:
     def test_a_linear_model_by_name(self, preprocess, components, patch):
         save("good.npy", simulate.potatoes(8, seed=1).images)
         options = ["--model", "pca", "--preprocess", preprocess, "--metric", "gmsd"]
-        assert run("train", "good.npy", "-o", "m.npz", *options) == 0
-        model = anomaly.AnomalyDetector.load("m.npz").model_
+        assert run("train", "good.npy", "-o", "m.safetensors", *options) == 0
+        model = anomaly.AnomalyDetector.load("m.safetensors").model_
         assert isinstance(model, anomaly.PCAAutoencoder)
         assert (model.components, model.patch) == (components, patch)
 
@@ -145,12 +148,12 @@ class TestTrain:
             ("deep.npy", ["--data-range", "4095"], 4095, "uint16"),
         ):
             plain = ["--preprocess", "none", "--metric", "rmse"]
-            assert run("train", name, "-o", "m.npz", *plain, *more) == 0
-            detector = anomaly.AnomalyDetector.load("m.npz")
+            assert run("train", name, "-o", "m.safetensors", *plain, *more) == 0
+            detector = anomaly.AnomalyDetector.load("m.safetensors")
             assert (detector.data_range_, detector.depth_) == (data_range, depth)
             assert detector.shape_ == (64, 64)
             capsys.readouterr()
-            found, _ = score(capsys, "m.npz", name)
+            found, _ = score(capsys, "m.safetensors", name)
             assert [r["anomaly_score"] for r in found["results"]] == pytest.approx(
                 detector.anomaly_score(np.load(name)).tolist(), rel=1e-6
             )
@@ -162,29 +165,32 @@ class TestTrain:
         save("good/04.png", deep(SAMPLES.images[:1])[0, :50])
         save("good/05.png", np.zeros((64, 64, 3), np.uint8))
         save("good/06.png", np.full((64, 64), OPEN_BEAM, np.uint16))
-        assert run("train", "good", "-o", "m.npz") == 2
+        assert run("train", "good", "-o", "m.safetensors") == 2
         out, err = capsys.readouterr()
         assert [f"good/0{i}.png" in line for i, line in enumerate(err.splitlines(), 3)] == (
             [True] * 4 + [False]
         )
         assert "4 could not be used" in err
-        assert out.startswith("m.npz: trained on 20 images")
-        assert anomaly.AnomalyDetector.load("m.npz").threshold_ > 0
+        assert out.startswith("m.safetensors: trained on 20 images")
+        assert anomaly.AnomalyDetector.load("m.safetensors").threshold_ > 0
 
     def test_what_is_refused(self, capsys):
         save("good.npy", SAMPLES.images[~BAD])
         for arguments, words in (
-            (["nowhere.png", "-o", "m.npz"], "nowhere.png"),
-            (["good.npy", "-o", "nowhere/m.npz"], "there is no folder"),
+            (["nowhere.png", "-o", "m.safetensors"], "nowhere.png"),
+            (["good.npy", "-o", "nowhere/m.safetensors"], "there is no folder"),
             (["good.npy", "-o", "good.npy"], "is an image to be read"),
-            (["good.npy", "-o", "m.npz", "--metric", "lpips"], "lpips"),
-            (["good.npy", "-o", "m.npz", "--false-alarm-rate", "2"], "false_alarm_rate"),
-            (["good.npy", "-o", "m.npz", "--dark", "good.npy"], "give both"),
-            (["good.npy", "-o", "m.npz", "--model", "pca"], "larger masks, or a smaller patch"),
+            (["good.npy", "-o", "m.safetensors", "--metric", "lpips"], "lpips"),
+            (["good.npy", "-o", "m.safetensors", "--false-alarm-rate", "2"], "false_alarm_rate"),
+            (["good.npy", "-o", "m.safetensors", "--dark", "good.npy"], "give both"),
+            (
+                ["good.npy", "-o", "m.safetensors", "--model", "pca"],
+                "larger masks, or a smaller patch",
+            ),
         ):
             assert run("train", *arguments) == 2
             assert words in capsys.readouterr().err
-        assert not Path("m.npz").exists()
+        assert not Path("m.safetensors").exists()
 
 
 class TestScore:
@@ -317,8 +323,8 @@ class TestScore:
 
     def test_no_detector(self, capsys):
         save("s.npy", SAMPLES.images)
-        np.savez("m.npz", a=1)
-        for name in ("nowhere.npz", "m.npz", "s.npy"):
+        np.savez("a.npz", a=1)
+        for name in ("nowhere.npz", "a.npz", "s.npy"):
             assert run("score", name, "s.npy") == 2
             assert capsys.readouterr().err.startswith(f"imsim: error: {name}")
 
@@ -370,5 +376,5 @@ def test_a_missing_extra_is_said(capsys, monkeypatch):
     monkeypatch.delitem(anomaly.__dict__, "ConvAutoencoder", raising=False)
     monkeypatch.setitem(sys.modules, "imsim.anomaly.convolutional", None)
     monkeypatch.setitem(sys.modules, "jax", None)
-    assert run("train", "good.npy", "-o", "m.npz", "--model", "conv") == 2
+    assert run("train", "good.npy", "-o", "m.safetensors", "--model", "conv") == 2
     assert "imsim: error: " in capsys.readouterr().err

@@ -27,7 +27,7 @@ PLAIN = ("--preprocess", "none", "--metric", "rmse")
 def _in_a_directory_with_a_detector(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save("good.npy", GOOD)
-    assert run("train", "good.npy", "-o", "m.npz", *PLAIN) == 0
+    assert run("train", "good.npy", "-o", "m.safetensors", *PLAIN) == 0
 
 
 def run(*arguments):
@@ -44,10 +44,10 @@ def errors(capsys, *arguments, status=2):
 def test_an_image_in_a_named_folder_is_not_replaced(capsys):
     save("good/000.png", GOOD[0])
     before = Path("good/000.png").read_bytes()
-    for call in (("train", "good"), ("score", "m.npz", "good", "--csv")):
+    for call in (("train", "good"), ("score", "m.safetensors", "good", "--csv")):
         assert "lies in good, whose" in errors(capsys, *call, "-o", "good/000.png")[0]
     flat = ("--flat", save("flat.png", GOOD[0]))
-    for call in (("train", "good"), ("score", "m.npz", "good", "--csv")):
+    for call in (("train", "good"), ("score", "m.safetensors", "good", "--csv")):
         assert "is an image to be read" in errors(capsys, *call, *flat, "-o", "flat.png")[0]
     assert Path("good/000.png").read_bytes() == Path("flat.png").read_bytes() == before
 
@@ -59,7 +59,7 @@ def test_a_cut_stack_counts_as_damaged(capsys):
     with tifffile.TiffFile("s.tif") as file:
         size = file.pages[2].offset
     Path("s.tif").write_bytes(Path("s.tif").read_bytes()[:size])
-    assert run("score", "m.npz", "s.tif", "--json") == 2
+    assert run("score", "m.safetensors", "s.tif", "--json") == 2
     out, err = capsys.readouterr()
     rows = json.loads(out)["results"]
     assert [row["verdict"] for row in rows][:3] == ["good", "good", "not inspected"]
@@ -71,13 +71,13 @@ def test_a_cut_stack_counts_as_damaged(capsys):
 def test_notes_are_said(capsys):
     for i in range(5):
         save(f"in/{i}.png", np.dstack([GOOD[i], GOOD[i]]))
-    err = errors(capsys, "score", "m.npz", "in", status=0)
+    err = errors(capsys, "score", "m.safetensors", "in", status=0)
     note = "its transparent parts are laid over white"
     assert err == [f"imsim: note: in/{i}.png: {note}" for i in range(3)] + [
         f"imsim: note: 2 more images: {note}"
     ]
-    assert run("train", "good.npy", "-o", "f.npz", *PLAIN, "--flat", "in/0.png") == 0
-    err = errors(capsys, "score", "f.npz", "good.npy", "--flat", "in/0.png", status=0)
+    assert run("train", "good.npy", "-o", "f.safetensors", *PLAIN, "--flat", "in/0.png") == 0
+    err = errors(capsys, "score", "f.safetensors", "good.npy", "--flat", "in/0.png", status=0)
     assert err == [f"imsim: note: in/0.png: {note}"]
 
 
@@ -86,15 +86,15 @@ def test_notes_are_said(capsys):
 def test_resume_refuses_rows_of_another_detector(capsys, name, change):
     for i in range(4):
         save(f"in/{i}.png", GOOD[i])
-    call = ("score", "m.npz", "in", "-o", name)
+    call = ("score", "m.safetensors", "in", "-o", name)
     assert run(*call) == 0
     whole = Path(name).read_bytes()
     Path(name).write_bytes(whole[: whole.index(b"in/2.png")])
     more = ("--flat", save("flat.png", np.full((32, 32), 200, np.uint8)))
     if change == "model":
-        model, more = Path("m.npz").read_bytes(), ()
+        model, more = Path("m.safetensors").read_bytes(), ()
         save("other.npy", GOOD[:12])
-        assert run("train", "other.npy", "-o", "m.npz", *PLAIN) == 0
+        assert run("train", "other.npy", "-o", "m.safetensors", *PLAIN) == 0
     err = errors(capsys, *call, *more, "--resume")
     assert f"{name}: holds the results of another run" in err[0]
     if name == "o.json":
@@ -103,30 +103,30 @@ def test_resume_refuses_rows_of_another_detector(capsys, name, change):
         reason = "(of another model" if change == "model" else "(the row of in/0.png is now another"
         assert reason in err[0]
     if change == "model":
-        Path("m.npz").write_bytes(model)
+        Path("m.safetensors").write_bytes(model)
     assert run(*call, "--resume") == 0
     assert Path(name).read_bytes().count(b"in/") == 4
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="a disk that is full is elsewhere hard to come by")
 def test_a_full_disk(capsys, monkeypatch):
-    err = errors(capsys, "score", "m.npz", "good.npy", "--csv", "-o", str(FULL))
+    err = errors(capsys, "score", "m.safetensors", "good.npy", "--csv", "-o", str(FULL))
     assert err == ["imsim: error: /dev/full: cannot be written: No space left on device"]
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("imsim.anomaly.AnomalyDetector.save", full)
-    err = errors(capsys, "train", "good.npy", "-o", "new.npz", *PLAIN)
-    assert err == ["imsim: error: new.npz: cannot be written: No space left on device"]
+    err = errors(capsys, "train", "good.npy", "-o", "new.safetensors", *PLAIN)
+    assert err == ["imsim: error: new.safetensors: cannot be written: No space left on device"]
 
 
 def test_options_that_would_do_nothing(capsys):
     flat = ("--flat", save("flat.png", GOOD[0]))
     for more in ((), (*PLAIN, *flat)):
-        err = errors(capsys, "train", "good.npy", "-o", "x.npz", "--data-range", "5", *more)
+        err = errors(capsys, "train", "good.npy", "-o", "x.safetensors", "--data-range", "5", *more)
         assert "--data-range: is of use with --preprocess none and without --flat" in err[0]
-    err = errors(capsys, "score", "m.npz", "good.npy", "-o", "o.csv", "--json")
+    err = errors(capsys, "score", "m.safetensors", "good.npy", "-o", "o.csv", "--json")
     assert "--output o.csv: contradicts --json" in err[0]
     err = errors(capsys, "simulate", "-o", "sim", "--good", "0", "--bad", "0")
     assert "--good 0 --bad 0: no image to make" in err[0]
@@ -138,15 +138,15 @@ def test_options_that_would_do_nothing(capsys):
 def test_resume_refuses_a_log_of_another_model_by_name(capsys, name, change):
     """Although its scores are the same."""
     save("in/0.png", GOOD[0])
-    call = ("score", "m.npz", "in", "-o", name)
+    call = ("score", "m.safetensors", "in", "-o", name)
     assert run(*call) == 0
     text = Path(name).read_text()
-    detector = AnomalyDetector.load("m.npz")
+    detector = AnomalyDetector.load("m.safetensors")
     if change == "threshold":
         assert repr(detector.threshold_) in text
         text = text.replace(repr(detector.threshold_), repr(detector.threshold_ + 1))
     else:
-        detector.set_params(random_state=5).save("m.npz")
+        detector.set_params(random_state=5).save("m.safetensors")
     Path(name).write_text(text)
     save("in/1.png", GOOD[1])
     before = Path(name).read_bytes()
@@ -159,7 +159,7 @@ def test_resume_refuses_a_log_of_another_model_by_name(capsys, name, change):
 def test_a_log_without_names_is_refused(capsys):
     save("in/0.png", GOOD[0])
     Path("o.csv").write_text("image,anomaly_score,verdict\nin/0.png,1.0,good\n")
-    err = errors(capsys, "score", "m.npz", "in", "-o", "o.csv", "--resume")
+    err = errors(capsys, "score", "m.safetensors", "in", "-o", "o.csv", "--resume")
     assert "holds the results of another run (its first line differs)" in err[0]
     assert "another file" in err[0]
 
@@ -196,10 +196,10 @@ def noise(count):
 @pytest.mark.parametrize("make", [photographs, filling, touching, noise])
 def test_the_peel_refuses_images_that_are_no_x_rays(capsys, make):
     name = save("photos.npy", np.clip(np.rint(make(8)), 0, 255).astype(np.uint8))
-    err = errors(capsys, "train", name, "-o", "x.npz", "--metric", "rmse")
+    err = errors(capsys, "train", name, "-o", "x.safetensors", "--metric", "rmse")
     assert "--preprocess none" in err[-1]
-    assert not Path("x.npz").exists()
-    assert run("train", name, "-o", "x.npz", *PLAIN) == 0
+    assert not Path("x.safetensors").exists()
+    assert run("train", name, "-o", "x.safetensors", *PLAIN) == 0
 
 
 def test_the_same_files_as_good_and_bad_are_refused(capsys):
@@ -223,7 +223,7 @@ def test_the_same_files_as_good_and_bad_are_refused(capsys):
         ("good.npy", "good.npy[3]"),
         ("good.npy[3]", "good.npy[3]"),
     ):
-        err = errors(capsys, "report", "m.npz", good, bad, "-o", "page")
+        err = errors(capsys, "report", "m.safetensors", good, bad, "-o", "page")
         assert "is among the bad images, but also among the good ones" in err[0], (good, bad)
     assert not Path("page").exists()
     np.savez("both.npz", a=GOOD[:3], ab=GOOD[3:])
@@ -235,7 +235,7 @@ def test_files_that_are_there_twice_are_learned_from_once(capsys):
     for i in range(12):
         save(f"good/in/{i:02}.png", GOOD[i])
     capsys.readouterr()
-    assert run("train", "good", "good/in", "good/in/03.png", "-o", "x.npz", *PLAIN) == 0
+    assert run("train", "good", "good/in", "good/in/03.png", "-o", "x.safetensors", *PLAIN) == 0
     out, err = capsys.readouterr()
     assert "trained on 12 images" in out
     assert "files that are there twice, taken once: 13, e.g. good/in/00.png" in err
@@ -243,11 +243,11 @@ def test_files_that_are_there_twice_are_learned_from_once(capsys):
 
 def test_empty_folders_and_wrong_labels(capsys):
     Path("empty").mkdir()
-    err = errors(capsys, "score", "m.npz", "empty", "good.npy")
+    err = errors(capsys, "score", "m.safetensors", "empty", "good.npy")
     assert err[0].startswith("imsim: error: empty: holds no image; these endings")
     Path("labels.csv").write_text("file,kind,size\ngood.npy[0],worm,big\n")
     bad = save("bad.npy", GOOD[:2])
-    call = ("report", "m.npz", "good.npy", bad, "-o", "page", "--labels", "labels.csv")
+    call = ("report", "m.safetensors", "good.npy", bad, "-o", "page", "--labels", "labels.csv")
     err = errors(capsys, *call)
     assert err == ["imsim: error: labels.csv: the size of good.npy[0], 'big', is not a number"]
 
@@ -260,7 +260,7 @@ def test_links_are_followed_and_pipes_are_not_opened(capsys):
     Path("elsewhere/back").symlink_to(Path("in").absolute())
     os.mkfifo("in/pipe.png")
     capsys.readouterr()
-    assert run("score", "m.npz", "in", "--json") == 2
+    assert run("score", "m.safetensors", "in", "--json") == 2
     rows = {row["image"]: row for row in json.loads(capsys.readouterr().out)["results"]}
     assert rows.keys() == {"in/0.png", "in/linked/1.png", "in/pipe.png"}
     assert rows["in/pipe.png"]["verdict"] == "not inspected"
@@ -273,7 +273,7 @@ def test_pixels_without_data_are_not_inspected(capsys):
     tag = (42113, "s", 0, "7", True)  # GDAL's, for the value without data
     save("odd.tif", pixels, extratags=[tag], photometric="minisblack")
     capsys.readouterr()
-    assert run("score", "m.npz", "odd.tif", "--json") == 2
+    assert run("score", "m.safetensors", "odd.tif", "--json") == 2
     (row,) = json.loads(capsys.readouterr().out)["results"]
     assert row["verdict"] == "not inspected"
     assert "holds no data at" in row["reason"]

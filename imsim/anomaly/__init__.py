@@ -4,6 +4,14 @@ A model learns to reconstruct good images only; a similarity measure compares ea
 reconstruction; a threshold decides. `imsim.anomaly.xray` peels X-ray images of food first, and
 `imsim.anomaly.simulate` makes such images. What needs more than the core dependencies of `imsim`
 is loaded when it is first asked for, and says what to install.
+
+What every method takes, unless it says otherwise:
+
+images : array_like, shape (n, height, width)
+    Grey images of any real dtype. Others raise `ShapeError` or `DTypeError`, NaN and infinity
+    inside the masks `MaskError`.
+masks : array_like of bool, shape (n, height, width) or (height, width), optional
+    True = use; by default every pixel is used. Pixels outside have no influence.
 """
 
 from __future__ import annotations
@@ -12,12 +20,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from imsim.anomaly import simulate, xray
-from imsim.anomaly.pca import PCAAutoencoder
 
 if TYPE_CHECKING:
     from imsim.anomaly.convolutional import ConvAutoencoder
     from imsim.anomaly.detector import AnomalyDetector
-    from imsim.anomaly.ranking import Evaluation, Ranking, evaluate, rank_metrics
+    from imsim.anomaly.evaluation import Evaluation, evaluate
+    from imsim.anomaly.pca import PCAAutoencoder
+    from imsim.anomaly.ranking import Ranking, rank_metrics
     from imsim.anomaly.report import write_report
 
 __all__ = [
@@ -36,29 +45,35 @@ __all__ = [
 _HOMES = {
     "AnomalyDetector": "detector",
     "ConvAutoencoder": "convolutional",
-    "Evaluation": "ranking",
+    "Evaluation": "evaluation",
+    "PCAAutoencoder": "pca",
     "Ranking": "ranking",
-    "evaluate": "ranking",
+    "evaluate": "evaluation",
     "rank_metrics": "ranking",
     "write_report": "report",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def loaded(package: dict[str, Any], name: str, homes: dict[str, str]) -> Any:
+    """Load a name of a package from its module; where something is missing, say what to install."""
+    where = package["__name__"]
+    if name not in homes:
+        raise AttributeError(f"module {where!r} has no attribute {name!r}")
     try:
-        module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+        module = importlib.import_module(f"{where}.{homes[name]}")
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "imsim":
             raise
         raise ImportError(
-            f"imsim.anomaly.{name} needs the package {error.name!r}, which is not installed: "
+            f"{where}.{name} needs the package {error.name!r}, which is not installed: "
             "pip install 'imsim[anomaly]'"
         ) from error
-    value = getattr(module, name)
-    globals()[name] = value
+    package[name] = value = getattr(module, name)
     return value
+
+
+def __getattr__(name: str) -> Any:
+    return loaded(globals(), name, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -1,21 +1,24 @@
-"""Small convolutional autoencoder, in JAX."""
+"""Small convolutional autoencoder, in JAX.
+
+Longer than 450 lines: network, training and synthetic bodies make sense together only.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 import imsim
-from imsim.anomaly import training
-from imsim.anomaly.inputs import check_images
-from imsim.anomaly.network import autoencoder
-from imsim.anomaly.parameters import Parameterised
-from imsim.anomaly.products import Floats
+from imsim.anomaly.stacks import Booleans, Floats, check_images
 from imsim.anomaly.storage import Arrays, State, Stored
 from imsim.validation import check_choice, check_flag, check_integer, check_number
 
@@ -25,9 +28,21 @@ _LARGEST = 2**32 - 1
 """Of all integers that JAX takes."""
 _AT_ONCE = 16
 """Images that are reconstructed in one call of the network."""
+LOSSES = ("mse", "ssim")
+DATA_RANGE = 8.0
+"""Of images divided by their standard deviation, for SSIM: four of them either way."""
+_WINDOW = 11
+"""Side of the window of SSIM."""
+_AREA = 2048
+"""Pixels for each body: two in a patch of 64 x 64."""
+_THINNEST = 0.7
+"""Least semi-axis of a body in pixels."""
+_CONTRAST = 0.7, 12.0
+"""Range of the contrast, in standard deviations of the training pixels."""
 
 
-class ConvAutoencoder(Parameterised, Stored):
+@dataclass(eq=False, repr=False)
+class ConvAutoencoder(Stored):
     r"""Reconstruct images by a small convolutional network that was trained on good ones.
 
     The encoder halves the image once for each entry of `channels`, by convolutions of
@@ -44,10 +59,8 @@ class ConvAutoencoder(Parameterised, Stored):
 
     Parameters
     ----------
-    channels : sequence of int, optional
-        Features after each halving.
-    bottleneck : int, optional
-        Features of the code.
+    channels, bottleneck : sequence of int and int
+        Features after each halving, and of the code.
     patch : int, optional
         Side of the random patches to train on, a multiple of ``2**L``; None, or a side beyond the
         images', trains on whole images.
@@ -59,10 +72,8 @@ class ConvAutoencoder(Parameterised, Stored):
         Mean squared error, or 1 - `imsim.ssim`, inside the masks.
     epochs : int, optional
         The most passes over the training images; a pass takes as many patches as tile them.
-    batch_size : int, optional
-        Patches, or images, in each step of the optimiser, Adam [1]_.
-    learning_rate : float, optional
-        Its step.
+    batch_size, learning_rate : int and float, optional
+        Patches, or images, in each step of the optimiser, Adam [1]_, and its step.
     validation : float, optional
         Fraction of the images, 0 to 0.99, kept from training to tell when to stop. With 0, or a
         single image, the loss on the training images tells.
@@ -89,10 +100,8 @@ class ConvAutoencoder(Parameterised, Stored):
     Notes
     -----
     Pixels outside a mask, and what is added to a size that the strides do not divide, enter the
-    network as the mean, and neither count in the loss nor in the result.
-
-    JAX computes in float32 on the device that it finds. What it compiles is kept for each size of
-    image; batches are filled up to 1, 2, 4, 8 or 16 images.
+    network as the mean, and neither count in the loss nor in the result. JAX computes in float32
+    on the device that it finds.
 
     References
     ----------
@@ -115,65 +124,34 @@ class ConvAutoencoder(Parameterised, Stored):
     True
     """
 
-    network_: eqx.nn.Sequential
-    offset_: float
-    scale_: float
-    history_: dict[str, list[float]]
-    best_epoch_: int
+    _LEARNED = ("network",)
 
-    def __init__(
-        self,
-        channels: tuple[int, ...] = (16, 32),
-        bottleneck: int = 32,
-        patch: int | None = 64,
-        corruption: float = 0.5,
-        loss: str = "mse",
-        epochs: int = 30,
-        batch_size: int = 16,
-        learning_rate: float = 4e-3,
-        validation: float = 0.1,
-        patience: int = 6,
-        seed: int = 0,
-        progress: bool | None = None,
-    ) -> None:
-        self.channels = channels
-        self.bottleneck = bottleneck
-        self.patch = patch
-        self.corruption = corruption
-        self.loss = loss
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.validation = validation
-        self.patience = patience
-        self.seed = seed
-        self.progress = progress
+    channels: tuple[int, ...] = (16, 32)
+    bottleneck: int = 32
+    patch: int | None = 64
+    corruption: float = 0.5
+    loss: str = "mse"
+    epochs: int = 30
+    batch_size: int = 16
+    learning_rate: float = 4e-3
+    validation: float = 0.1
+    patience: int = 6
+    seed: int = 0
+    progress: bool | None = None
 
     def fit(self, images: Any, masks: Any = None) -> Self:
         """Train a new network on good images.
 
-        Parameters
-        ----------
-        images : array_like, shape (n, height, width)
-            Any real dtype.
-        masks : array_like of bool, shape (n, height, width) or (height, width), optional
-            True = use; by default every pixel is used.
-
-        Returns
-        -------
-        self
-
         Raises
         ------
-        DTypeError, ShapeError, MaskError
-            If images or masks are not as said, or hold NaN or infinity inside; if no pixel is
-            inside; if SSIM's window of 11 x 11 pixels does not fit.
+        MaskError, ShapeError
+            If no pixel is inside; if SSIM's window of 11 x 11 pixels does not fit.
         OptionError
             If a parameter is none of those that are allowed.
         ImsimError
             If the training diverges.
         """
-        plan = self._plan()
+        self._check_parameters()
         pixels, used = check_images(images, masks)
         if used is None:
             used = np.ones(pixels.shape, dtype=np.bool_)
@@ -188,16 +166,16 @@ class ConvAutoencoder(Parameterised, Stored):
         values = pixels[used]
         self.offset_ = float(values.mean(dtype=np.float64))
         self.scale_ = float(values.std(dtype=np.float64)) or 1.0
-        examples = training.Examples(self._normalised(pixels, used), self._padded(used))
+        examples = Examples(self._normalised(pixels, used), self._padded(used))
         rng = np.random.default_rng(self.seed)
         order = rng.permutation(len(pixels))
         wanted = max(1, round(self.validation * len(pixels))) if self.validation else 0
         held_out, rest = np.split(order, [min(wanted, len(pixels) - 1)])
-        trained = training.train(
+        trained = train(
             autoencoder(tuple(self.channels), self.bottleneck, jax.random.key(self.seed)),
             examples.at(rest),
             examples.at(held_out) if held_out.size else None,
-            plan,
+            self,
             rng,
         )
         self.network_ = trained.network
@@ -206,27 +184,7 @@ class ConvAutoencoder(Parameterised, Stored):
         return self
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
-        """Return what the network makes of each image.
-
-        Parameters
-        ----------
-        images : array_like, shape (n, height, width)
-            Any real dtype and any size.
-        masks : array_like of bool, shape (n, height, width) or (height, width), optional
-            True = use; pixels outside have no influence.
-
-        Returns
-        -------
-        float32 array, shape (n, height, width)
-            0 outside the masks.
-
-        Raises
-        ------
-        DTypeError, ShapeError, MaskError
-            If images or masks are not as said, or hold NaN or infinity inside.
-        ImsimError
-            If the model is not fitted.
-        """
+        """Return what the network makes of each image, of any size; 0 outside the masks."""
         self._check_fitted()
         pixels, used = check_images(images, masks)
         normalised = self._normalised(pixels, used)
@@ -236,7 +194,7 @@ class ConvAutoencoder(Parameterised, Stored):
             batch = normalised[start : start + _AT_ONCE]
             filled = 1 << (len(batch) - 1).bit_length()  # few sizes, each compiled once
             whole = np.pad(batch, [(0, filled - len(batch)), (0, 0), (0, 0)])
-            found = training.reconstruct(self.network_, whole)
+            found = _reconstruct(self.network_, whole)
             result[start : start + len(batch)] = found[: len(batch), :height, :width]
         result *= np.float32(self.scale_)
         result += np.float32(self.offset_)
@@ -258,7 +216,7 @@ class ConvAutoencoder(Parameterised, Stored):
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted model of what `get_state` returned."""
         model = cls(**{**parameters, "channels": tuple(parameters["channels"])})
-        model._plan()
+        model._check_parameters()
         key = jax.random.key(0)  # for the shapes only
         empty = eqx.filter_eval_shape(autoencoder, model.channels, model.bottleneck, key)
         shapes, rest = eqx.partition(empty, lambda leaf: hasattr(leaf, "shape"))
@@ -278,26 +236,21 @@ class ConvAutoencoder(Parameterised, Stored):
             raise imsim.OptionError("scale or best_epoch is none that a training has")
         return model
 
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "network_"):
-            raise imsim.ImsimError("this ConvAutoencoder is not fitted: call fit(good_images)")
-
     def _padded(self, array: NDArray[Any]) -> NDArray[Any]:
         """Add zeros below and on the right, to a size that the strides divide."""
         stride = 2 ** len(self.channels)
         return np.pad(array, [(0, 0), *((0, -size % stride) for size in array.shape[1:])])
 
-    def _normalised(self, pixels: Floats, used: NDArray[np.bool_] | None) -> Floats:
+    def _normalised(self, pixels: Floats, used: Booleans | None) -> Floats:
         values = (pixels - np.float32(self.offset_)) / np.float32(self.scale_)
         if used is not None:
             values[~used] = 0
         return self._padded(values)
 
-    def _plan(self) -> training.Plan:
-        """Check the parameters."""
+    def _check_parameters(self) -> None:
         if self.progress is not None:
             check_flag("progress", self.progress)
-        check_choice("loss", self.loss, training.LOSSES)
+        check_choice("loss", self.loss, LOSSES)
         channels = self.channels
         if not isinstance(channels, tuple | list) or not 1 <= len(channels) <= _MOST_HALVINGS:
             raise imsim.OptionError(
@@ -321,4 +274,227 @@ class ConvAutoencoder(Parameterised, Stored):
                     f"patch={self.patch}; expected a multiple of {stride}, by which the "
                     f"{len(channels)} halvings divide the image"
                 )
-        return training.Plan(*(getattr(self, name) for name in training.Plan._fields))
+
+
+class Examples(NamedTuple):
+    """Images to learn from or to validate with; equal shapes (n, height, width)."""
+
+    images: Floats
+    """On a scale of about one, 0 outside the masks."""
+    masks: Booleans
+
+    def at(self, indices: NDArray[np.intp]) -> Examples:
+        """Return those at the given indices."""
+        return Examples(self.images[indices], self.masks[indices])
+
+
+class Trained(NamedTuple):
+    """The network at its best, and how it came to it."""
+
+    network: Any
+    best_epoch: int
+    losses: list[float]
+    validation_losses: list[float]
+
+
+def train(
+    network: Any,
+    examples: Examples,
+    validation: Examples | None,
+    plan: ConvAutoencoder,
+    rng: np.random.Generator,
+) -> Trained:
+    """Minimise the loss with Adam until it no longer falls; return the network at its best."""
+    rate = jnp.asarray(plan.learning_rate, dtype=jnp.float32)
+    state = optax.adam(rate).init(eqx.filter(network, eqx.is_inexact_array))
+    sides = examples.images.shape[1:]
+    longest = min(sides if plan.patch is None else (*sides, plan.patch)) / 5
+    trials = []
+    if validation is not None:  # the same bodies in every epoch, so that the losses compare
+        for batch in _batches(validation, plan.batch_size, None):
+            bodies = draw(rng, batch.images.shape, longest, plan.corruption)
+            trials.append((*batch, bodies, plan.loss))
+    weights = [masks.any(axis=(1, 2)).sum() for _, masks, _, _ in trials]
+    result = Trained(network, -1, [], [])
+    best = np.inf
+    # None shows the bar on terminals only.
+    hidden = None if plan.progress is None else not plan.progress
+    with tqdm(range(plan.epochs), desc="training", unit="epoch", disable=hidden) as bar:
+        for epoch in bar:
+            losses = []
+            for batch in _batches(_crops(examples, plan.patch, rng), plan.batch_size, rng):
+                bodies = draw(rng, batch.images.shape, longest, plan.corruption)
+                network, state, loss = _step(network, state, *batch, bodies, plan.loss, rate)
+                losses.append(loss)
+            result.losses.append(float(np.mean(losses)))
+            watched = result.losses[-1]
+            if trials and any(weights):
+                values = [float(_evaluate(network, *trial)) for trial in trials]
+                watched = float(np.average(values, weights=weights))
+                result.validation_losses.append(watched)
+            bar.set_postfix(loss=f"{watched:.4g}", refresh=False)
+            if watched < best:
+                best = watched
+                result = result._replace(network=network, best_epoch=epoch)
+            elif epoch - result.best_epoch >= plan.patience:
+                break
+    if result.best_epoch < 0:
+        raise imsim.ImsimError(
+            "the loss was never a number: the training diverged; lower learning_rate "
+            f"(it is {plan.learning_rate})"
+        )
+    return result
+
+
+def _reconstruct(network: Any, images: Floats) -> Floats:
+    """Apply a network to images of shape (n, height, width)."""
+    return np.asarray(_apply(network, images))
+
+
+@eqx.filter_jit
+def _apply(network: Any, images: Any) -> Any:
+    return jax.vmap(network)(images[:, None])[:, 0]
+
+
+def _loss(network: Any, images: Any, masks: Any, bodies: Any, kind: str) -> Any:
+    """Mean over the pixels inside the masks (mse), or over the images (1 - ssim).
+
+    The network sees the images with the bodies, and is to return those without.
+    """
+    added = render(bodies, *images.shape[1:])
+    result = _apply(network, images + jnp.where(masks, added, 0))
+    if kind == "mse":
+        errors = jnp.where(masks, (result - images) ** 2, 0)
+        return errors.sum() / jnp.maximum(masks.sum(), 1)
+    # SSIM scores where its window fits into the frame; images without such a place count nothing.
+    margin = _WINDOW // 2
+    usable = masks[:, margin:-margin, margin:-margin].any(axis=(1, 2))
+    scores = imsim.ssim(
+        images + DATA_RANGE / 2,  # its constants want values that are not negative
+        result + DATA_RANGE / 2,
+        mask=masks | ~usable[:, None, None],
+        data_range=DATA_RANGE,
+    )
+    return jnp.where(usable, 1 - scores, 0).sum() / jnp.maximum(usable.sum(), 1)
+
+
+_evaluate: Any = eqx.filter_jit(_loss)
+_loss_and_gradient: Any = eqx.filter_value_and_grad(_loss)
+
+
+@eqx.filter_jit
+def _step(
+    network: Any, state: Any, images: Any, masks: Any, bodies: Any, kind: str, rate: Any
+) -> tuple[Any, Any, Any]:
+    loss, gradient = _loss_and_gradient(network, images, masks, bodies, kind)
+    updates, state = optax.adam(rate).update(gradient, state)
+    return eqx.apply_updates(network, updates), state, loss
+
+
+def _crops(examples: Examples, patch: int | None, rng: np.random.Generator) -> Examples:
+    """Cut patches around pixels inside the masks, as many as would tile the images."""
+    images, masks = examples
+    n, height, width = images.shape
+    if patch is None or (patch >= height and patch >= width):
+        return examples
+    sides = min(patch, height), min(patch, width)
+    owners = np.repeat(np.arange(n), -(-height * width // (sides[0] * sides[1])))
+    crops = np.empty((len(owners), *sides), dtype=np.float32)
+    inside = np.empty(crops.shape, dtype=np.bool_)
+    for k, i in enumerate(owners):
+        centres = np.flatnonzero(masks[i])
+        centre = divmod(int(rng.choice(centres)) if centres.size else 0, width)
+        top, left = (
+            min(max(place - side // 2, 0), whole - side)
+            for place, side, whole in zip(centre, sides, (height, width), strict=True)
+        )
+        here = (i, slice(top, top + sides[0]), slice(left, left + sides[1]))
+        crops[k], inside[k] = images[here], masks[here]
+    return Examples(crops, inside)
+
+
+def _batches(examples: Examples, size: int, rng: np.random.Generator | None) -> Iterator[Examples]:
+    """Yield batches of one size, shuffled by `rng`; the last is filled up with empty masks."""
+    images, masks = examples
+    n = len(images)
+    order = np.arange(n) if rng is None else rng.permutation(n)
+    for start in range(0, n, size):
+        chosen = order[start : start + size]
+        filling = [(0, min(size, n) - len(chosen)), (0, 0), (0, 0)]
+        yield Examples(np.pad(images[chosen], filling), np.pad(masks[chosen], filling))
+
+
+@eqx.filter_jit  # compiled once, where the layers would compile their random numbers one by one
+def autoencoder(channels: tuple[int, ...], bottleneck: int, key: jax.Array) -> eqx.nn.Sequential:
+    """Return a network from images (1, height, width) to the same, with random weights.
+
+    Height and width must be multiples of 2 ** len(channels). What each layer does is said in
+    `imsim.anomaly.ConvAutoencoder`.
+    """
+    keys = iter(jax.random.split(key, 2 * len(channels) + 2))
+    rectifier = eqx.nn.Lambda(jax.nn.relu)
+
+    def convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> eqx.nn.Conv2d:
+        padding = (side - stride + 1) // 2
+        return eqx.nn.Conv2d(
+            inputs, outputs, side, stride, padding, dtype=jnp.float32, key=next(keys)
+        )
+
+    layers: list[Any] = []
+    width = 1
+    for features in channels:
+        layers += [convolution(width, features, 4, stride=2), rectifier]
+        width = features
+    layers += [convolution(width, bottleneck, 1), convolution(bottleneck, width, 1), rectifier]
+    for features in (*reversed(channels[:-1]), 1):
+        layers += [convolution(width, 4 * features, 3), eqx.nn.Lambda(_twice_as_fine), rectifier]
+        width = features
+    return eqx.nn.Sequential(layers[:-1])  # pixel values may be negative: no rectifier last
+
+
+def _twice_as_fine(features: jax.Array) -> jax.Array:
+    """Lay four channels out as the 2 x 2 pixels of one place, after Shi et al. 2016.
+
+    doi:10.1109/CVPR.2016.207
+    """
+    channels, height, width = features.shape
+    parts = features.reshape(channels // 4, 2, 2, height, width)
+    return parts.transpose(0, 3, 1, 4, 2).reshape(channels // 4, 2 * height, 2 * width)
+
+
+def draw(
+    rng: np.random.Generator, shape: tuple[int, ...], longest: float, probability: float
+) -> Floats:
+    """Draw ellipses for images of shape (n, height, width), of shape (n, bodies, 6).
+
+    A body is row, column, longer and shorter semi-axis, angle, and contrast; this is 0 where there
+    is none. Both semi-axes and the contrast are drawn evenly over their logarithms: the axes from
+    0.7 pixels to `longest`, the contrast from 0.7 to 12, of either sign.
+    """
+    n, height, width = shape
+    count = -(-height * width // _AREA) if probability else 0
+    size = n, count
+    axes = np.exp(rng.uniform(np.log(_THINNEST), np.log(max(longest, 1.0)), (*size, 2)))
+    low, high = np.log(_CONTRAST)
+    contrast = np.exp(rng.uniform(low, high, size)) * rng.choice([-1.0, 1.0], size)
+    bodies = [
+        rng.uniform(0, height, size),
+        rng.uniform(0, width, size),
+        axes.max(axis=-1),
+        axes.min(axis=-1),
+        rng.uniform(0, np.pi, size),
+        contrast * (rng.uniform(size=size) < probability),
+    ]
+    return np.stack(bodies, axis=-1).astype(np.float32)
+
+
+def render(bodies: Any, height: int, width: int) -> Any:
+    """Return the sum of the bodies of each image, shape (n, height, width), on JAX's device."""
+    row, column, longer, shorter, angle, contrast = jnp.moveaxis(bodies, -1, 0)[..., None, None]
+    y = jnp.arange(height, dtype=jnp.float32)[:, None] - row
+    x = jnp.arange(width, dtype=jnp.float32) - column
+    along = (x * jnp.cos(angle) + y * jnp.sin(angle)) / longer
+    across = (y * jnp.cos(angle) - x * jnp.sin(angle)) / shorter
+    # Near enough the distance from the edge, in pixels; the edge is about two pixels soft.
+    distance = (jnp.hypot(along, across) - 1) * shorter
+    return (contrast * jax.nn.sigmoid(-2 * distance)).sum(axis=1)

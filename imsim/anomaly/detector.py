@@ -1,61 +1,96 @@
-"""The anomaly detector: preprocess, reconstruct, compare, decide."""
+"""The anomaly detector: preprocess, reconstruct, compare, decide.
+
+Longer than 450 lines: it is one class, in scikit-learn's manner.
+"""
 
 from __future__ import annotations
 
-import warnings
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import OutlierMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 import imsim
-from imsim.anomaly import combined, parts, scoring
-from imsim.anomaly.batches import TOGETHER, divided
-from imsim.anomaly.inputs import (
+from imsim.anomaly import scoring
+from imsim.anomaly.pca import MeanModel, PCAAutoencoder
+from imsim.anomaly.stacks import (
     NOT_FINITE,
+    TOGETHER,
+    Booleans,
+    Doubles,
+    Floats,
     as_stack,
     check_images,
     check_masks,
-    depth,
     filled,
+    listed,
 )
-from imsim.anomaly.quiet import quiet
-from imsim.anomaly.threshold import FOLDS, deal, threshold_at
-from imsim.anomaly.unscorable import UnscorableImageWarning, check_usable, warn_unscorable
-from imsim.validation import check_between, check_data_range, check_integer
+from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.xray.frames import VARIED, UnlikelyItemWarning, UnusableImageWarning
+from imsim.anomaly.xray.peel import VirtualPeel
+from imsim.errors import silent, warn
+from imsim.validation import (
+    check_between,
+    check_choice,
+    check_data_range,
+    check_integer,
+    usual_data_range,
+)
+from imsim.workers import divided
 
-_TOGETHER = 4 * TOGETHER
-"""Images scored at a time, which bounds the memory."""
+__all__ = ["AnomalyDetector", "Inspection", "Reconstruction", "UnscorableImageWarning"]
+
+COMPONENTS = 60
+"""Components of the default model of whole images, see docs/decisions.md."""
+PATCH, PATCH_COMPONENTS = 8, 4
+"""Of the patches that reconstruct peeled images for metrics that need contrast."""
+FEWEST = 3
+"""Good images to learn from: one is held out, and two can differ."""
+NOTHING = "leaves nothing to compare"
+_FITTED = ("data_range_", "aggregate_", "shape_", "depth_")
+
+
+class UnscorableImageWarning(UserWarning):
+    """Some images have no score: nothing of them could be compared."""
 
 
 class Reconstruction(NamedTuple):
     """What the metric compares."""
 
-    inputs: NDArray[np.float32]
+    inputs: Floats
     """Preprocessed images, (n, height, width)."""
-    reconstructions: NDArray[np.float32]
+    reconstructions: Floats
     """What the model made of them, likewise."""
-    masks: NDArray[np.bool_] | None
+    masks: Booleans | None
     """Where they are compared; None: everywhere."""
 
 
-__all__ = ["AnomalyDetector", "Reconstruction", "UnscorableImageWarning"]
+class Inspection(NamedTuple):
+    """Scores of images, and why some have none."""
+
+    scores: Doubles
+    """Larger = more anomalous; NaN for an image of which nothing could be compared."""
+    problems: dict[int, str]
+    """The reasons, by the indices of these images."""
 
 
-class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore[misc]
+@dataclass(eq=False, repr=False)
+class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     """Tell anomalous images from good ones, having seen good ones only.
 
     An image is preprocessed, a model that knows only good images reconstructs it, a metric says
     how unlike the two are, and a threshold decides. It follows scikit-learn's conventions for
-    outlier detectors, on images of shape (n, height, width).
+    outlier detectors, on images of shape (n, height, width),.
 
     The threshold comes from good images that were held out. Its rank among their scores is chosen
     so that a fresh good image is above it with a probability of at most `false_alarm_rate`; with
     fewer than ``1 / false_alarm_rate - 1`` no threshold can promise that, and a warning says so.
-    With ``aggregate="both"`` it is about that probability, as the same images give the scales.
+    With ``aggregate="both"`` the probability is approximate: the same images also set the scales.
 
     Parameters
     ----------
@@ -64,10 +99,11 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         `PCAAutoencoder` and `ConvAutoencoder`. By default ``PCAAutoencoder(60)`` of whole images
         without a preprocess (fewer components where images have few pixels); after one, which
         has taken out what can be predicted, the mean of good texture
-        (`imsim.anomaly.mean.MeanModel`).
+        (`imsim.anomaly.pca.MeanModel`).
     preprocess : {"xray", None} or object, optional
         ``"xray"`` is `imsim.anomaly.xray.VirtualPeel`; None compares aligned images as they are;
-        or any object with ``fit(images)`` and ``transform(images)`` that returns images and masks.
+        or any object with ``fit(images)`` and ``transform(images)`` that returns images and masks,
+        and may add a dictionary: why images cannot be used, by their indices.
     metric : str
         A name in `imsim.METRICS`.
     aggregate : {None, "mean", "worst", "both"}
@@ -129,43 +165,21 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
     array([-1, -1])
     """
 
-    def __init__(
-        self,
-        model: Any = None,
-        preprocess: Any = "xray",
-        metric: str = "fsim",
-        aggregate: str | None = None,
-        window: int = scoring.WINDOW,
-        false_alarm_rate: float = 0.05,
-        folds: int | None = None,
-        data_range: float | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.model = model
-        self.preprocess = preprocess
-        self.metric = metric
-        self.aggregate = aggregate
-        self.window = window
-        self.false_alarm_rate = false_alarm_rate
-        self.folds = folds
-        self.data_range = data_range
-        self.random_state = random_state
+    model: Any = None
+    preprocess: Any = "xray"
+    metric: str = "fsim"
+    aggregate: str | None = None
+    window: int = scoring.WINDOW
+    false_alarm_rate: float = 0.05
+    folds: int | None = None
+    data_range: float | None = None
+    random_state: Any = None
 
     def fit(self, good: Any, y: Any = None, masks: Any = None) -> Self:
-        """Learn from good images.
+        """Learn from good images, of which at least three must be usable; the others are left out.
 
-        Parameters
-        ----------
-        good : array_like, shape (n, height, width)
-            At least three usable ones. Images that cannot be used are left out, with a warning.
-        y : ignored
-            Here for scikit-learn's sake.
-        masks : array_like of bool, shape (n, height, width) or (height, width), optional
-            True = use; a preprocess makes masks of its own, of which these leave their part.
-
-        Returns
-        -------
-        self
+        `y` is here for scikit-learn's sake. A preprocess makes masks of its own, of which the given
+        ones leave their part.
 
         Raises
         ------
@@ -188,43 +202,38 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         generator = np.random.default_rng(_random_state(self.random_state).randint(2**31))
         frames = as_stack("images", good)
         given = None if masks is None else check_masks(masks, frames.shape)
-        self.shape_, self.depth_ = frames.shape[1:], depth(frames)
+        self.shape_, self.depth_ = frames.shape[1:], _depth(frames)
         self.n_features_in_ = int(np.prod(self.shape_))
-        self.preprocess_ = parts.new_preprocess(self.preprocess)
-        if self.preprocess_ is not None:
-            with quiet():  # one warning below
-                self.preprocess_.fit(filled(frames, given))
-            parts.check_single_items(self.preprocess, self.preprocess_, filled(frames, given))
-        inputs, used = self._prepare(frames, given)
-        usable = np.ones(len(inputs), bool) if used is None else used.any(axis=(1, 2))
-        self.left_out_ = self._reasons(frames, given, np.flatnonzero(~usable))
-        check_usable(usable, self.left_out_)
-        self.data_range_ = parts.find_data_range(
-            self.data_range, self.preprocess_, frames.dtype, inputs, used
-        )
+        self._fit_preprocess(filled(frames, given))
+        inputs, used, problems = self._prepare(frames, given)
+        usable: Any = np.ones(len(inputs), bool) if used is None else used.any(axis=(1, 2))
+        self.left_out_ = _reasons(frames, given, ~usable, problems)
+        _check_usable(usable, self.left_out_)
+        self.data_range_ = self._find_data_range(frames.dtype, inputs, used)
         inputs, used = inputs[usable], None if used is None else used[usable]
         seed = int(generator.integers(2**31))
-        dealt = deal(
-            len(inputs), self.folds or (FOLDS if parts.is_fast(self.model) else 1), generator
+        is_fast = self.model is None or isinstance(self.model, PCAAutoencoder | MeanModel)
+        dealt = scoring.deal_folds(
+            len(inputs), self.folds or (scoring.FOLDS if is_fast else 1), generator
         )
         everything = np.arange(len(inputs))
         found = []
         for held_out in dealt:
-            model = self._new_model(inputs, used, np.setdiff1d(everything, held_out), seed)
-            x, inside = inputs[held_out], None if used is None else used[held_out]
-            found.append(self._compare(x, model.reconstruct(x, inside), inside))
+            self._fit_model(inputs, used, np.setdiff1d(everything, held_out), seed)
+            inside = None if used is None else used[held_out]
+            found.append(self._compare(inputs[held_out], inside))
         if len(dealt) > 1:
-            model = self._new_model(inputs, used, everything, seed)
+            self._fit_model(inputs, used, everything, seed)
         columns = np.concatenate(found)
-        self.model_, self.scales_ = model, combined.scales(columns)
+        self.scales_ = scoring.scales(columns)
         scores = self.held_out_scores_ = np.full(len(inputs), np.nan)
-        scores[np.concatenate(dealt)] = combined.largest(columns, self.scales_)
+        scores[np.concatenate(dealt)] = scoring.most_anomalous(columns, self.scales_)
         valid = scores[~np.isnan(scores)]
         if not valid.size:
             raise imsim.ImsimError(
                 f"{self.metric} gives no score for any good image: are the masks too small?"
             )
-        self.threshold_ = threshold_at(valid, self.false_alarm_rate)
+        self.threshold_ = scoring.threshold_at(valid, self.false_alarm_rate)
         if not self.threshold_ < np.inf:
             raise imsim.ImsimError(
                 f"{self.metric} gives good images infinite scores, to which there is no threshold: "
@@ -233,51 +242,40 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         self.offset_ = -self.threshold_
         return self
 
-    def anomaly_score(self, images: Any, masks: Any = None) -> NDArray[np.float64]:
-        """Return how anomalous images are; larger = more.
-
-        Parameters
-        ----------
-        images : array_like, shape (n, height, width)
-            As in `fit`.
-        masks : array_like of bool, shape (n, height, width) or (height, width), optional
-            True = use.
-
-        Returns
-        -------
-        float64 array, shape (n,)
-            NaN for an image of which nothing could be compared, such as an empty frame.
-
-        Warns
-        -----
-        UnscorableImageWarning
-            If there are such images; it names them.
-        """
+    def inspect(self, images: Any, masks: Any = None) -> Inspection:
+        """Return scores as `anomaly_score` does, and instead of a warning the reasons of NaN."""
         frames, used = self._check_images(images, masks)
-        scores = np.empty(len(frames))
-        for part in divided(len(frames), _TOGETHER):
-            inside = None if used is None else used[part]
-            compared = self._compare(*self.reconstruct(frames[part], inside))
-            scores[part] = combined.largest(compared, self.scales_)
-        if np.isnan(scores).any():
-            missing = np.isnan(scores)
-            first = self._reasons(frames, used, np.flatnonzero(missing)[:1])
-            warn_unscorable(missing, "have no score", first)
+        scores, reasons = np.empty(len(frames)), {}
+        for part in divided(len(frames), 4 * TOGETHER):  # which bounds the memory
+            some, given = frames[part], None if used is None else used[part]
+            inputs, inside, problems = self._prepare(some, given)
+            found = scoring.most_anomalous(self._compare(inputs, inside), self.scales_)
+            for i, reason in _reasons(some, given, np.isnan(found), problems).items():
+                reasons[part.start + i] = reason
+            scores[part] = found
+        return Inspection(scores, reasons)
+
+    def anomaly_score(self, images: Any, masks: Any = None) -> Doubles:
+        """Return how anomalous images are, float64 of shape (n,); larger = more.
+
+        It is NaN for an image of which nothing could be compared, such as an empty frame; an
+        `UnscorableImageWarning` names these.
+        """
+        scores, problems = self.inspect(images, masks)
+        if problems:
+            message = f"{len(problems)} of {len(scores)} images have no score: {listed(problems)}"
+            warn(message, UnscorableImageWarning)
         return scores
 
     def problems(self, images: Any, masks: Any = None) -> dict[int, str]:
         """Return why images have no score, by their indices; nothing of the others."""
-        frames, used = self._check_images(images, masks)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UnscorableImageWarning)
-            missing = np.flatnonzero(np.isnan(self.anomaly_score(frames, used)))
-        return self._reasons(frames, used, missing)
+        return self.inspect(images, masks).problems
 
-    def score_samples(self, images: Any, masks: Any = None) -> NDArray[np.float64]:
+    def score_samples(self, images: Any, masks: Any = None) -> Doubles:
         """Return ``-anomaly_score(images, masks)``, scikit-learn's orientation."""
         return -self.anomaly_score(images, masks)
 
-    def decision_function(self, images: Any, masks: Any = None) -> NDArray[np.float64]:
+    def decision_function(self, images: Any, masks: Any = None) -> Doubles:
         """Return ``threshold_ - anomaly_score(images, masks)``: negative for anomalies."""
         return self.score_samples(images, masks) - self.offset_
 
@@ -288,7 +286,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
         """
         return np.where(self.anomaly_score(images, masks) <= self.threshold_, 1, -1)
 
-    def anomaly_map(self, images: Any, masks: Any = None) -> NDArray[np.float64]:
+    def anomaly_map(self, images: Any, masks: Any = None) -> Doubles:
         """Return the metric's map, larger = more anomalous, NaN where nothing was compared.
 
         Raises
@@ -303,7 +301,7 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
 
     def reconstruct(self, images: Any, masks: Any = None) -> Reconstruction:
         """Return what the metric compares: preprocessed images, reconstructions and masks."""
-        inputs, used = self._prepare(*self._check_images(images, masks))
+        inputs, used, _ = self._prepare(*self._check_images(images, masks))
         return Reconstruction(inputs, self.model_.reconstruct(inputs, used), used)
 
     def __sklearn_tags__(self) -> Any:
@@ -315,17 +313,20 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
 
     def _check_parameters(self) -> str:
         """Check what `fit` needs; return the aggregate."""
-        aggregate = combined.choose(self.aggregate, self.metric, self.preprocess is not None)
+        aggregate = scoring.choose_aggregate(
+            self.aggregate, self.metric, self.preprocess is not None
+        )
         check_between("false_alarm_rate", self.false_alarm_rate)
         check_integer("window", self.window, 1)
         if self.folds is not None:
             check_integer("folds", self.folds, 1)
         if self.data_range is not None:
             check_data_range(self.data_range, (), None, np)
-        parts.check_parts(self.model, self.preprocess)
+        _check_part("model", self.model, "reconstruct", (None,), "PCAAutoencoder(components=60)")
+        _check_part("preprocess", self.preprocess, "transform", ("xray", None), "VirtualPeel()")
         return aggregate
 
-    def _check_images(self, images: Any, masks: Any) -> tuple[NDArray[Any], Any]:
+    def _check_images(self, images: Any, masks: Any) -> tuple[NDArray[Any], Booleans | None]:
         """Return images like those learned from, and their masks or None."""
         check_is_fitted(self, "threshold_")
         frames = as_stack("images", images)
@@ -334,45 +335,220 @@ class AnomalyDetector(parts.Saved, OutlierMixin, BaseEstimator):  # type: ignore
                 "images are {1} x {0} pixels, those learned from {3} x {2}: resize them, or fit a "
                 "detector to images of this size".format(*frames.shape[1:], *self.shape_)
             )
-        if depth(frames) != self.depth_:
+        if _depth(frames) != self.depth_:
             raise imsim.DTypeError(
-                f"images are of type {depth(frames)}, those learned from {self.depth_}, and may "
+                f"images are of type {_depth(frames)}, those learned from {self.depth_}, and may "
                 "mean something else: convert them, or fit a detector to images of this type"
             )
         return frames, None if masks is None else check_masks(masks, frames.shape)
 
-    def _prepare(self, frames: NDArray[Any], used: Any) -> tuple[Any, Any]:
-        """Return preprocessed images and their masks, empty for an image that cannot be used."""
+    def _fit_preprocess(self, frames: NDArray[Any]) -> None:
+        """Fit a fresh preprocess; refuse the peel of images that hardly show single items.
+
+        A hundred of them tell. Only warn where the peel was made on purpose, or where nothing but
+        the pattern speaks against.
+        """
+        given = VirtualPeel() if isinstance(self.preprocess, str) else self.preprocess
+        self.preprocess_ = None if given is None else clone(given)
         if self.preprocess_ is None:
-            return check_images(frames, used, leave_out=True)
-        with quiet():  # one warning says it of all images, with their indices in the whole batch
-            images, inside = self.preprocess_.transform(filled(frames, used))
+            return
+        with silent(imsim.EmptyMaskWarning, UnusableImageWarning):  # `fit` warns of all
+            self.preprocess_.fit(frames)
+        if not isinstance(self.preprocess_, VirtualPeel):
+            return
+        some = frames[:: -(-len(frames) // 100)]
+        doubts = self.preprocess_.doubts(some)
+        if len(doubts) <= len(some) / 2:
+            return
+        reasons = Counter(doubts.values())
+        reason = reasons.most_common(1)[0][0]
+        message = (
+            "most of the good images do not look like X-ray images of single items with the open "
+            f"beam around them, as the peel needs them ({len(doubts)} of {len(some)}; the "
+            f"commonest reason: one {reason}): for other images pass preprocess=None, on the "
+            "command line --preprocess none; for X-ray images take a larger frame, or pass "
+            "preprocess=VirtualPeel()"
+        )
+        if isinstance(self.preprocess, str) and len(doubts) - reasons[VARIED] > len(some) / 2:
+            raise imsim.ImsimError(message)
+        warn(message, UnlikelyItemWarning)
+
+    def _prepare(
+        self, frames: NDArray[Any], used: Booleans | None
+    ) -> tuple[Floats, Booleans | None, dict[int, str]]:
+        """Return preprocessed images, their masks, and the problems that the preprocess names.
+
+        The mask of an image that cannot be used is empty.
+        """
+        if self.preprocess_ is None:
+            return *check_images(frames, used, leave_out=True), {}
+        with silent(imsim.EmptyMaskWarning, UnusableImageWarning):
+            images, inside, *problems = self.preprocess_.transform(filled(frames, used))
         inputs, inside = check_images(
             images, inside if used is None else inside & used, leave_out=True
         )
-        return inputs, np.ones(inputs.shape, bool) if inside is None else inside
+        inside = np.ones(inputs.shape, bool) if inside is None else inside
+        return inputs, inside, problems[0] if problems else {}
 
-    def _reasons(self, frames: NDArray[Any], used: Any, which: NDArray[np.intp]) -> dict[int, str]:
-        """Return why some images cannot be compared, by their indices."""
-        found: dict[int, str] = {}
-        for i in which.tolist():
-            image, inside = frames[i : i + 1], None if used is None else used[i : i + 1]
-            known: dict[int, str] = {}
-            if hasattr(self.preprocess_, "problems"):
-                known = self.preprocess_.problems(filled(image, inside))
-            _, left = check_images(image, inside, leave_out=True)
-            unsound = left is not None and not left.any() and (inside is None or inside.any())
-            found[i] = known.get(0) or (NOT_FINITE if unsound else "leaves nothing to compare")
-        return found
+    def _find_data_range(self, dtype: Any, inputs: Floats, used: Booleans | None) -> float:
+        """Return the range that is given, or known from preprocess or dtype, or that of images."""
+        if self.data_range is not None:
+            return float(self.data_range)
+        if self.preprocess_ is None:
+            known = usual_data_range([dtype])
+        else:
+            known = getattr(self.preprocess_, "data_range", None)
+        if known is not None:
+            return float(known)
+        return float(np.ptp(inputs if used is None else inputs[used])) or 1.0
 
-    def _new_model(self, inputs: Any, used: Any, index: Any, seed: int) -> Any:
-        return parts.fitted_model(
-            self.model, self.metric, self.preprocess_, inputs, used, index, seed
-        )
+    def _fit_model(self, inputs: Floats, used: Booleans | None, index: Any, seed: int) -> None:
+        """Fit a fresh model to some of the images."""
+        if self.model is not None:
+            model: Any = clone(self.model)
+        elif self.preprocess_ is None:
+            # With as many components as pixels everything would be reproduced, and nothing found.
+            model = PCAAutoencoder(max(1, min(COMPONENTS, inputs[0].size // 8)))
+        elif imsim.METRICS[self.metric].needs_contrast:
+            model = PCAAutoencoder(PATCH_COMPONENTS, patch=PATCH)
+        else:
+            model = MeanModel()
+        for name in ("random_state", "seed"):
+            if model.get_params().get(name, 0) is None:
+                model.set_params(**{name: seed})
+        self.model_ = model.fit(inputs[index], None if used is None else used[index])
 
-    def _compare(self, inputs: Any, reconstructions: Any, used: Any) -> NDArray[np.float64]:
+    def _compare(self, inputs: Floats, used: Booleans | None) -> Doubles:
+        """Return a column of scores for each aggregate."""
+        made = self.model_.reconstruct(inputs, used)
         how = {"masks": used, "data_range": self.data_range_, "window": self.window}
-        return combined.every_score(self.metric, self.aggregate_, inputs, reconstructions, **how)
+        return scoring.every_score(self.metric, self.aggregate_, inputs, made, **how)
+
+    def get_state(self) -> State:
+        """Return what `from_state` needs; model and preprocess must be of `imsim.anomaly`."""
+        check_is_fitted(self, "threshold_")
+        own = self.get_params(deep=False)
+        stored: dict[str, Any] = {}
+        arrays = {  # a threshold may be infinite, which JSON cannot hold
+            "threshold": np.array(self.threshold_),
+            "held_out_scores": self.held_out_scores_,
+            "scales": self.scales_,
+        }
+        for name in ("model", "preprocess"):
+            part = getattr(self, f"{name}_")
+            if part is None:
+                continue
+            kind = type(part).__name__
+            if kind not in _KINDS or type(part) is not _class_of(kind):
+                raise imsim.OptionError(
+                    f"{name}={part!r} cannot be saved; expected one of {', '.join(_KINDS)}: "
+                    "save it by its own means"
+                )
+            # What was given, None or "xray", says it all; an object is made of its parameters.
+            if own[name] is not None and not isinstance(own[name], str):
+                own[name] = {"kind": kind, "parameters": own[name].get_params()}
+            state, found = part.get_state()
+            stored[name] = {"kind": kind, "state": state}
+            arrays |= {f"{name}/{key}": value for key, value in found.items()}
+        if not isinstance(own["random_state"], int | np.integer):
+            own["random_state"] = None  # a generator has moved on; what it gave is in the model
+        fitted = {name: getattr(self, name) for name in _FITTED}
+        return {"fitted": fitted, "parts": stored, "parameters": own}, arrays
+
+    @classmethod
+    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
+        """Make a fitted detector of what `get_state` returned."""
+        self = cls()
+        own, fitted, stored = (dict(parameters.pop(k)) for k in ("parameters", "fitted", "parts"))
+        if parameters or own.keys() != self.get_params(deep=False).keys():
+            raise imsim.OptionError("its parameters are not those of a detector")
+        for name in ("model", "preprocess"):
+            if isinstance(own[name], dict):
+                own[name] = _class_of(own[name]["kind"])(**own[name]["parameters"])
+            part = None
+            if name == "model" or own[name] is not None:
+                state = stored.pop(name)
+                part = _class_of(state["kind"]).from_state(state["state"], arrays.under(f"{name}/"))
+            setattr(self, f"{name}_", part)
+        self.set_params(**own)
+        fitted["shape_"] = tuple(fitted["shape_"])
+        if stored or fitted.keys() != set(_FITTED):
+            raise imsim.OptionError("it holds other things than a detector learns")
+        for name, value in fitted.items():
+            setattr(self, name, value)
+        check_data_range(self.data_range_, (), None, np)
+        check_choice("aggregate_", self.aggregate_, (self._check_parameters(),))
+        for side in self.shape_:
+            check_integer("shape_", side, 1)
+        if len(self.shape_) != 2 or not isinstance(self.depth_, str):
+            raise imsim.OptionError(f"shape_={self.shape_}, depth_={self.depth_!r} make no sense")
+        self.threshold_ = arrays.take("threshold", np.float64, finite=False).item()
+        columns = 2 if self.aggregate_ == scoring.BOTH else 1
+        self.scales_ = arrays.take("scales", np.float64, 2, columns)
+        self.held_out_scores_ = arrays.take("held_out_scores", np.float64, None, finite=False)
+        if not (self.scales_[1] > 0).all() or self.threshold_ not in self.held_out_scores_:
+            raise imsim.OptionError("its threshold does not come from its scores of good images")
+        self.offset_ = -self.threshold_
+        self.n_features_in_ = int(np.prod(self.shape_))
+        return self
+
+
+_KINDS = ("MeanModel", "PCAAutoencoder", "ConvAutoencoder", "VirtualPeel")
+"""Classes of the parts that can be saved."""
+
+
+def _class_of(kind: str) -> Any:
+    if kind == "ConvAutoencoder":  # needs JAX
+        from imsim.anomaly.convolutional import ConvAutoencoder
+
+        return ConvAutoencoder
+    for known in (MeanModel, PCAAutoencoder, VirtualPeel):
+        if kind == known.__name__:
+            return known
+    raise imsim.OptionError(f"there is no {kind!r} among {', '.join(_KINDS)}")
+
+
+def _depth(images: NDArray[Any]) -> str:
+    """Return what the numbers of images are: the name of the dtype, or "float"."""
+    return "float" if images.dtype.kind == "f" else images.dtype.name
+
+
+def _reasons(
+    frames: NDArray[Any], used: Booleans | None, which: Booleans, problems: dict[int, str]
+) -> dict[int, str]:
+    """Return why the marked images cannot be compared, by their indices."""
+    found = {}
+    for i in np.flatnonzero(which).tolist():
+        with np.errstate(over="ignore"):
+            sound = np.isfinite(frames[i].astype(np.float32))
+        unsound = not (sound if used is None else sound | ~used[i]).all()
+        found[i] = problems.get(i) or (NOT_FINITE if unsound else NOTHING)
+    return found
+
+
+def _check_usable(usable: Booleans, problems: dict[int, str]) -> None:
+    """Warn of good images that cannot be used, and refuse if too few are left."""
+    if usable.sum() < FEWEST:
+        why = "".join(f"; images[{i}] {reason}" for i, reason in [*problems.items()][:1])
+        raise imsim.ImsimError(
+            f"{usable.sum()} of {len(usable)} good images can be used; expected at least {FEWEST}: "
+            f"pass more images{why}"
+        )
+    if problems:
+        message = f"{len(problems)} of {len(usable)} images are left out of the training"
+        warn(f"{message}: {listed(problems)}", UnscorableImageWarning)
+
+
+def _check_part(name: str, given: Any, method: str, names: tuple[Any, ...], example: str) -> None:
+    """Refuse what is neither a part nor the name of one."""
+    if given is None or (isinstance(given, str) and given in names):
+        return
+    methods = ("fit", method, "get_params")
+    if isinstance(given, type) or not all(hasattr(given, m) for m in methods):
+        raise imsim.OptionError(
+            f"{name}={given!r}; expected {', '.join(map(repr, names))}, or an object with "
+            f"{', '.join(methods)}, such as {example}"
+        )
 
 
 def _random_state(given: Any) -> Any:

@@ -1,54 +1,115 @@
-"""How good the decisions of a detector are."""
+"""How good the scores and the decisions of a detector are."""
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 import imsim
-from imsim.anomaly.groups import Group, groups_of, members_by_kind, members_by_size
-from imsim.anomaly.inputs import as_stack, check_masks
-from imsim.anomaly.separation import Separation, check_bootstrap, check_labels, separate
+from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_masks
+from imsim.validation import check_between, check_integer
+
+FALSE_ALARM_LIMIT = 0.01
+"""The rate of false alarms at which detection is reported."""
+MOST_DRAWS = 1_000_000
+"""More draws of the bootstrap change nothing that is shown."""
+RESAMPLED_AT_ONCE = 2**21
+"""How many weights of resampled images are held in memory."""
+MOST_SIZES = 6
+"""Up to so many different sizes have a row each; more are put into `SIZE_CLASSES` classes."""
+SIZE_CLASSES = 4
+
+
+class ROC(NamedTuple):
+    """The receiver operating characteristic, from "nothing is flagged" to "everything is".
+
+    An image is flagged if its score is at least the threshold.
+    """
+
+    false_alarm_rates: Doubles
+    """The share of the good images that are flagged, ascending from 0 to 1."""
+    detection_rates: Doubles
+    thresholds: Doubles
+    """Descending; the first is infinite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Separation:
+    """How well one score tells anomalous images from good ones.
+
+    Images without a score (NaN) are left out of every number here and named in `unscored`.
+    """
+
+    auroc: float
+    """The probability that an anomalous image scores higher than a good one; ties count half."""
+    interval: tuple[float, float]
+    """Bootstrap interval of `auroc`."""
+    accuracy: float
+    """The largest accuracy that any threshold reaches on these very images, thus optimistic."""
+    balanced_accuracy: float
+    """The largest mean of detection rate and 1 - false-alarm rate, optimistic likewise."""
+    threshold: float
+    """The threshold of `accuracy`."""
+    detection_at_1_percent: float
+    """The largest detection rate of a threshold with a false-alarm rate of at most 1 %.
+
+    With fewer than 100 good images that means no false alarm at all.
+    """
+    roc: ROC
+    unscored: tuple[int, ...]
+    """The indices of the images whose score is NaN."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The anomalous images of one kind or size, against all good images."""
+
+    name: str
+    count: int
+    auroc: float
+    """NaN if no image of the group has a score."""
+    detection_rate: float
+    """The share that the detector flagged."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON can hold them."""
+        auroc = None if math.isnan(self.auroc) else self.auroc
+        return asdict(self) | {"auroc": auroc}
 
 
 class Confusion(NamedTuple):
-    """Counts of decisions."""
+    """Counts of decisions: anomalous images flagged and passed, good ones flagged and passed."""
 
     hits: int
-    """Anomalous images that were flagged."""
     misses: int
-    """Anomalous images that passed."""
     false_alarms: int
-    """Good images that were flagged."""
     correct_passes: int
-    """Good images that passed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """The decisions of a detector on labelled images; prints as a text."""
 
-    labels: NDArray[np.bool_]
+    labels: Booleans
     """True = anomalous."""
-    scores: NDArray[np.float64]
+    scores: Doubles
     """One for each image; larger = more anomalous, NaN = could not be scored."""
-    flagged: NDArray[np.bool_]
-    """What the detector takes for anomalous at its own threshold."""
+    flagged: Booleans
+    """What the detector takes for anomalous at its own `threshold`."""
     threshold: float
-    """The detector's own."""
     separation: Separation
     """What the scores could do at other thresholds, with the ROC curve."""
     confidence: float
-    """The confidence of the interval."""
     by_kind: tuple[Group, ...]
-    """A group for each kind of anomaly, if kinds were given."""
     by_size: tuple[Group, ...]
-    """A group for each size or class of sizes, ascending, if sizes were given."""
+    """A group for each kind, and for each size or class of sizes, if these were given."""
     images_per_second: float
     """Measured throughput of the whole detector."""
 
@@ -70,11 +131,8 @@ class Evaluation:
     @property
     def confusion(self) -> Confusion:
         """How many decisions of each sort there are; all images take part."""
-        counts = [
-            int(np.count_nonzero((self.labels == label) & (self.flagged == flag)))
-            for label, flag in ((True, True), (True, False), (False, True), (False, False))
-        ]
-        return Confusion(*counts)
+        pairs = ((True, True), (True, False), (False, True), (False, False))
+        return Confusion(*(int(((self.labels == a) & (self.flagged == b)).sum()) for a, b in pairs))
 
     @property
     def accuracy(self) -> float:
@@ -129,10 +187,8 @@ class Evaluation:
         if self.unscored:
             first = ", ".join(map(str, self.unscored[:10]))
             more = ", ..." if len(self.unscored) > 10 else ""
-            lines.append(
-                f"{len(self.unscored)} images without a score, flagged and not in the AUROC: "
-                f"{first}{more}"
-            )
+            lines.append(f"{len(self.unscored)} images without a score, flagged and not in the "
+                         f"AUROC: {first}{more}")  # fmt: skip
         for title, groups in (("kind", self.by_kind), ("size", self.by_size)):
             if groups:
                 lines += ["", f"{title:20}{'images':>7}{'AUROC':>8}{'found':>8}"]
@@ -158,41 +214,31 @@ def evaluate(
     Parameters
     ----------
     detector : AnomalyDetector
-        Fitted: its ``anomaly_score(images)`` and ``threshold_`` are used. What it warns of, such as
-        images that cannot be used, is passed on.
+        Fitted: its ``anomaly_score(images)`` and ``threshold_`` are used.
     images : array_like, shape (n, height, width)
         Images that took no part in the training.
     labels : array_like, shape (n,)
         1 or True = anomalous, 0 or False = good; both must occur.
     masks : array_like of bool, shape (n, height, width) or (height, width), optional
         True = use; handed to the detector.
-    kinds : array_like of str, shape (n,), optional
-        The kind of anomaly in each image; those of good images are not looked at.
-    sizes : array_like of float, shape (n,), optional
-        The size of the anomaly; those of good images are not looked at. More than six different
-        ones are put into four classes of equal width.
-    n_bootstrap : int, optional
-        Number of draws with replacement, among the good and among the anomalous images.
-    confidence : float, optional
-        Confidence of the percentile interval of the AUROC.
-    random_state : int or None, optional
-        Seed of the draws.
+    kinds, sizes : array_like of str and of float, shape (n,), optional
+        Kind and size of the anomaly in each image; those of good images are not looked at. More
+        than six different sizes are put into four classes of equal width.
+    n_bootstrap, confidence, random_state : int, float, and int or None
+        Number of draws with replacement, among the good and among the anomalous images,
+        confidence of the percentile interval of the AUROC, and seed of the draws.
 
     Returns
     -------
     Evaluation
-        Decisions at the detector's own threshold, the AUROC with its interval, and tables of
-        kinds and sizes; it prints as text. An image whose score is NaN, because nothing in it
-        could be scored, counts as flagged, is left out of the AUROC, and is named in
-        ``unscored``.
+        It prints as text. An image whose score is NaN counts as flagged, is left out of the AUROC,
+        and is named in ``unscored``.
 
     Raises
     ------
-    ShapeError, MaskError
-        If there is not one label, kind, size or mask for each image.
-    OptionError
-        If a label is neither 0 nor 1, only one of them occurs, no good or no anomalous image has
-        a score, an anomalous image has no finite size, or an option makes no sense.
+    ShapeError, MaskError, OptionError
+        If there is not one label, kind, size or mask for each image, a label is neither 0 nor 1,
+        only one of them occurs or has scores, or an option makes no sense.
 
     Examples
     --------
@@ -208,18 +254,16 @@ def evaluate(
     (1.0, 0)
     """
     if not hasattr(detector, "anomaly_score"):
-        raise imsim.OptionError(
-            f"detector is of type {type(detector).__name__}; expected a fitted AnomalyDetector"
-        )
+        kind = type(detector).__name__
+        raise imsim.OptionError(f"detector is of type {kind}; expected a fitted AnomalyDetector")
     check_bootstrap(n_bootstrap, confidence, random_state)
     frames = as_stack("images", images)
     anomalous = check_labels(labels, len(frames))
     of_kind = {} if kinds is None else members_by_kind(kinds, anomalous)
     of_size = {} if sizes is None else members_by_size(sizes, anomalous)
     used = {} if masks is None else {"masks": check_masks(masks, frames.shape)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what they say is said again below
-        first = {name: value[:1] for name, value in used.items()}
+    first = {name: value[:1] for name, value in used.items()}
+    with warnings.catch_warnings(action="ignore"):  # all is said again below
         detector.anomaly_score(frames[:1], **first)  # what is compiled now is not timed
     began = time.perf_counter()
     scores = np.asarray(detector.anomaly_score(frames, **used), dtype=np.float64)
@@ -231,15 +275,176 @@ def evaluate(
         scores=scores,
         flagged=flagged,
         threshold=threshold,
-        separation=separate(
-            scores,
-            anomalous,
-            n_bootstrap=n_bootstrap,
-            confidence=confidence,
-            random_state=random_state,
-        ),
+        separation=separate(scores, anomalous, n_bootstrap, confidence, random_state),
         confidence=confidence,
         by_kind=groups_of(of_kind, scores, anomalous, flagged),
         by_size=groups_of(of_size, scores, anomalous, flagged),
         images_per_second=len(frames) / seconds,
     )
+
+
+def check_labels(labels: Any, count: int) -> Booleans:
+    """Return labels, one for each image, as booleans; both must occur."""
+    given = _one_each("labels", labels, count)
+    if not (known := given.dtype.kind in "buif") or not np.isin(given, (0, 1)).all():
+        odd = sorted({str(v) for v in given.ravel().tolist() if not known or v not in (0, 1)})
+        raise imsim.OptionError(
+            f"labels holds {', '.join(odd[:5])}; expected 1 = anomalous and 0 = good: of what "
+            "predict returns, -1 = anomalous and +1 = good, make labels == -1"
+        )
+    anomalous = given.astype(np.bool_)
+    if anomalous.all() or not anomalous.any():
+        only = "anomalous" if anomalous.all() else "good"
+        raise imsim.OptionError(
+            f"labels says that all {count} images are {only}; both kinds are needed to tell apart"
+        )
+    return anomalous
+
+
+def check_bootstrap(n_bootstrap: Any, confidence: Any, random_state: Any) -> None:
+    """Refuse settings of the bootstrap that make no sense."""
+    check_integer("n_bootstrap", n_bootstrap, 1, MOST_DRAWS)
+    check_between("confidence", confidence)
+    if random_state is not None:
+        check_integer("random_state", random_state, 0)
+
+
+def area_under_roc(scores: Doubles, anomalous: Booleans) -> float:
+    r"""The area under the ROC curve, from ranks (Mann and Whitney).
+
+    .. math:: A = \frac{R - n_1 (n_1 + 1) / 2}{n_0 n_1}
+
+    with the sum R of the ranks of the n_1 anomalous scores among all, ties at their mean rank;
+    infinite scores are ranked like any other.
+    """
+    bad, ranks = int(anomalous.sum()), float(rankdata(scores)[anomalous].sum())
+    return (ranks - bad * (bad + 1) / 2) / (bad * (len(scores) - bad))
+
+
+def separate(
+    scores: Doubles,
+    anomalous: Booleans,
+    n_bootstrap: int,
+    confidence: float,
+    random_state: int | None,
+) -> Separation:
+    """Measure how well scores tell anomalous images from good ones, leaving out NaN."""
+    scored = ~np.isnan(scores)
+    values, bad = scores[scored], anomalous[scored]
+    if bad.all() or not bad.any():
+        missing = "anomalous" if not bad.any() else "good"
+        raise imsim.OptionError(
+            f"no {missing} image has a score: all are NaN, as where a mask leaves nothing to "
+            "score or a pixel is NaN"
+        )
+    roc = _curve(values, bad)
+    false_alarms, detections = roc.false_alarm_rates, roc.detection_rates
+    good_share = np.mean(~bad)
+    accuracy = (1 - good_share) * detections + good_share * (1 - false_alarms)
+    best = int(np.argmax(accuracy))
+    return Separation(
+        auroc=area_under_roc(values, bad),
+        interval=_interval(values, bad, n_bootstrap, confidence, random_state),
+        accuracy=float(accuracy[best]),
+        balanced_accuracy=float(np.max(detections + 1 - false_alarms) / 2),
+        threshold=float(roc.thresholds[best]),
+        detection_at_1_percent=float(detections[false_alarms <= FALSE_ALARM_LIMIT].max()),
+        roc=roc,
+        unscored=tuple(np.flatnonzero(~scored).tolist()),
+    )
+
+
+def _curve(scores: Doubles, anomalous: Booleans) -> ROC:
+    # Not sklearn.metrics.roc_curve, which refuses the infinite scores of perfect reconstructions.
+    levels, which = np.unique(-scores, return_inverse=True)
+    flagged = [
+        np.concatenate(([0], np.cumsum(np.bincount(which[kind], minlength=len(levels)))))
+        for kind in (~anomalous, anomalous)
+    ]
+    return ROC(
+        false_alarm_rates=flagged[0] / flagged[0][-1],
+        detection_rates=flagged[1] / flagged[1][-1],
+        thresholds=np.concatenate(([math.inf], -levels)),
+    )
+
+
+def _interval(
+    scores: Doubles,
+    anomalous: Booleans,
+    n_bootstrap: int,
+    confidence: float,
+    random_state: int | None,
+) -> tuple[float, float]:
+    """Percentiles of the AUROC over draws with replacement, within the good and the anomalous.
+
+    A draw is a weight for each image: how often it was drawn.
+    """
+    rng = np.random.default_rng(random_state)
+    order = np.argsort(scores)
+    ordered = scores[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    counts = {kind: int((anomalous == kind).sum()) for kind in (False, True)}
+    areas: list[Doubles] = []
+    step = max(1, RESAMPLED_AT_ONCE // len(scores))
+    for first in range(0, n_bootstrap, step):
+        draws = min(step, n_bootstrap - first)
+        at_level = {}
+        for kind, count in counts.items():
+            weights = np.zeros((draws, len(scores)))
+            weights[:, anomalous == kind] = rng.multinomial(count, np.full(count, 1 / count), draws)
+            at_level[kind] = np.add.reduceat(weights[:, order], starts, axis=1)
+        below = np.cumsum(at_level[False], axis=1) - at_level[False] / 2  # ties count half
+        areas.append((at_level[True] * below).sum(axis=1) / (counts[False] * counts[True]))
+    low, high = np.quantile(np.concatenate(areas), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+Members = dict[str, Booleans]
+"""Name of a group -> which of all images belong to it; good ones do not count."""
+
+
+def members_by_kind(kinds: Any, anomalous: Booleans) -> Members:
+    """Sort images by the kind of their anomaly."""
+    given = _one_each("kinds", kinds, len(anomalous))
+    return {str(kind): given == kind for kind in np.unique(given[anomalous])}
+
+
+def members_by_size(sizes: Any, anomalous: Booleans) -> Members:
+    """Sort images by the size of their anomaly: each size, or classes of equal width."""
+    given = _one_each("sizes", sizes, len(anomalous))
+    if given.dtype.kind not in "buif" or not np.isfinite(given[anomalous]).all():
+        raise imsim.OptionError(
+            f"sizes (of dtype {given.dtype}) must be finite numbers where labels is 1"
+        )
+    found = np.unique(given[anomalous])
+    if len(found) <= MOST_SIZES:
+        return {f"{size:g}": given == size for size in found}
+    edges = np.linspace(found[0], found[-1], SIZE_CLASSES + 1)
+    which = np.digitize(given, edges[1:-1])
+    classes = {f"{edges[i]:.3g} to {edges[i + 1]:.3g}": which == i for i in range(SIZE_CLASSES)}
+    return {name: member for name, member in classes.items() if (member & anomalous).any()}
+
+
+def _one_each(name: str, values: Any, count: int) -> NDArray[Any]:
+    given = np.asarray(values)
+    if given.shape != (count,):
+        raise imsim.ShapeError(
+            f"{name} has shape {given.shape}; expected one for each image, ({count},)"
+        )
+    return given
+
+
+def groups_of(
+    members: Members, scores: Doubles, anomalous: Booleans, flagged: Booleans
+) -> tuple[Group, ...]:
+    """Judge each group of anomalous images against all good images."""
+    groups = []
+    for name, member in members.items():
+        of_group = anomalous & member
+        scored = (of_group | ~anomalous) & ~np.isnan(scores)
+        bad = anomalous[scored]
+        both = bad.any() and not bad.all()
+        auroc = area_under_roc(scores[scored], bad) if both else math.nan
+        count, rate = int(of_group.sum()), float(np.mean(flagged[of_group]))
+        groups.append(Group(name, count, auroc, rate))
+    return tuple(groups)

@@ -18,7 +18,7 @@ GOOD, BAD, OTHER = "#2f6db3", "#c8641b", "#9aa4ae"
 """Blue and orange, which the colour-blind tell apart too, and grey for the rest."""
 
 
-class Picture(NamedTuple):
+class GalleryRow(NamedTuple):
     """One image of a gallery."""
 
     caption: str
@@ -152,26 +152,24 @@ def groups_figure(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def gallery_figure(pictures: Sequence[Picture]) -> Figure:
+def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
     """Draw a row for each image: what it is, what the model made of it, where they differ."""
-    columns = len(pictures[0].panels)
-    size = (2.1 * columns, 2.35 * len(pictures) + 0.2)
+    columns = len(rows[0].panels)
+    size = (2.1 * columns, 2.35 * len(rows) + 0.2)
     figure = Figure(figsize=size, layout="constrained")
-    all_axes = figure.subplots(len(pictures), columns, squeeze=False)
-    firsts = [place == 0 for place in range(len(pictures))]
-    for first, row, picture in zip(firsts, all_axes, pictures, strict=True):
-        mask = picture.mask
-        outlined = mask is not None and mask.any() and not mask.all()
-        for place, (title, values, scale) in enumerate(picture.panels):
-            axes = row[place]
+    all_axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, row in zip(all_axes, rows, strict=True):
+        outlined = row.mask is not None and row.mask.any() and not row.mask.all()
+        for place, (title, values, scale) in enumerate(row.panels):
+            axes = line[place]
             axes.imshow(scale.colours_of(values), interpolation="nearest")
             axes.set_axis_off()
-            if first:
+            if row is rows[0]:
                 axes.set_title(title, fontsize=9, pad=18)
             if outlined and place < columns - 1:
-                axes.contour(mask, levels=[0.5], colors="#35c4e8", linewidths=0.8)
-        caption = row[0].annotate(
-            textwrap.shorten(picture.caption, 34 * columns, placeholder="…"),
+                axes.contour(row.mask, levels=[0.5], colors="#35c4e8", linewidths=0.8)
+        caption = line[0].annotate(
+            textwrap.shorten(row.caption, 34 * columns, placeholder="…"),
             (0, 1),
             (0, 4),
             xycoords="axes fraction",

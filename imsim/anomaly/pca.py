@@ -1,28 +1,31 @@
-"""Linear autoencoder: principal components of whole images or of overlapping patches."""
+"""Linear autoencoders: principal components of images or of patches, and the mean alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Self
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
+import scipy.linalg
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly.batches import divided
-from imsim.anomaly.inputs import check_images
-from imsim.anomaly.parameters import Parameterised
-from imsim.anomaly.patches import cut, join, window
-from imsim.anomaly.principal import of_few, of_many, project
-from imsim.anomaly.products import Floats
-from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.stacks import TOGETHER, Booleans, Doubles, Floats, check_images, product
+from imsim.anomaly.storage import Arrays, Stored
 from imsim.validation import check_integer, check_number
+from imsim.workers import divided
 
+STEPS = 4
+"""Steps towards the least squares fit of what is seen of a vector."""
 _NEGLIGIBLE = 1e-10
 """Variance, relative to the largest, below which a component is rounding noise."""
+_Scalar = TypeVar("_Scalar", np.float32, np.bool_)
 
 
-class PCAAutoencoder(Parameterised, Stored):
+@dataclass(eq=False, repr=False)
+class PCAAutoencoder(Stored):
     r"""Reconstruct images from the principal components of good ones.
 
     With :math:`\mu` the mean and the columns of :math:`W` the leading eigenvectors of the
@@ -70,7 +73,8 @@ class PCAAutoencoder(Parameterised, Stored):
     (or image) start at zero and take four steps
     :math:`c \leftarrow c + W^T M (x - \mu - W c)`,
     where :math:`M` leaves the outside out. They tend to the least squares fit of the pixels
-    inside and stop short of fitting the noise of a few. All steps leave a complete one alone.
+    inside and stop short of fitting the noise of a few. The first step already gives a
+    complete patch its final coefficients.
 
     The result is deterministic. Each image is reconstructed by itself, so that a batch equals its
     images one by one to the last bit.
@@ -96,40 +100,16 @@ class PCAAutoencoder(Parameterised, Stored):
     True
     """
 
-    components_: Floats
-    mean_: Floats
-    explained_variance_: Floats
-    total_variance_: float
-    shape_: tuple[int, int]
+    _LEARNED = ("components", "mean", "explained_variance", "total_variance", "shape")
 
-    def __init__(
-        self, components: float = 16, patch: int | None = None, stride: int | None = None
-    ) -> None:
-        self.components = components
-        self.patch = patch
-        self.stride = stride
+    components: float = 16
+    patch: int | None = None
+    stride: int | None = None
 
     def fit(self, images: Any, masks: Any = None) -> Self:
-        """Learn mean and components from good images.
+        """Learn mean and components from good images, at least two of them, or two patches.
 
-        Parameters
-        ----------
-        images : array_like, shape (n, height, width)
-            Any real dtype, at least two images, or two patches.
-        masks : array_like of bool, shape (n, height, width) or (height, width), optional
-            True = use; by default every pixel is used.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        DTypeError, ShapeError, MaskError
-            If images or masks are not as said, or hold NaN or infinity inside; if there is no
-            place for two patches inside the masks.
-        OptionError
-            If a parameter is none of those that are allowed.
+        `OptionError` refuses parameters that are none of those allowed.
         """
         self._check_parameters()
         pixels, used = check_images(images, masks)
@@ -137,10 +117,10 @@ class PCAAutoencoder(Parameterised, Stored):
         if self.patch is None:
             count, self.shape_ = len(pixels), pixels.shape[1:]
             inside = None if used is None else used.reshape(count, -1)
-            found = of_few(pixels.reshape(count, -1), inside) if count > 1 else None
+            found = _of_few(pixels.reshape(count, -1), inside) if count > 1 else None
         else:
             self.shape_ = (self.patch, self.patch)
-            found, count = of_many(self._complete_patches(pixels, used), self.patch**2)
+            found, count = _of_many(self._complete_patches(pixels, used), self.patch**2)
         if found is None or count < 2:
             raise imsim.MaskError(
                 f"there are {count} complete images or patches to learn from; expected at least 2: "
@@ -161,26 +141,9 @@ class PCAAutoencoder(Parameterised, Stored):
         return self
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
-        """Return what the components make of each image.
+        """Return what the components make of each image, float32 of the shape of the images.
 
-        Parameters
-        ----------
-        images : array_like, shape (n, height, width)
-            Any real dtype; with whole images, of the size of the training images.
-        masks : array_like of bool, shape (n, height, width) or (height, width), optional
-            True = use; pixels outside have no influence.
-
-        Returns
-        -------
-        float32 array, shape (n, height, width)
-            0 outside the masks.
-
-        Raises
-        ------
-        DTypeError, ShapeError, MaskError
-            If images or masks are not as said, or hold NaN or infinity inside.
-        ImsimError
-            If the model is not fitted.
+        Whole images must have the size of the training images. The result is 0 outside the masks.
         """
         self._check_fitted()
         pixels, used = check_images(images, masks)
@@ -189,7 +152,7 @@ class PCAAutoencoder(Parameterised, Stored):
             vectors = pixels.reshape(len(pixels), 1, -1)
             seen = [None] * len(pixels) if used is None else used.reshape(vectors.shape)
             pairs = zip(vectors, seen, strict=True)
-            flat = [project(*pair, self.mean_, self.components_) for pair in pairs]
+            flat = [_project(*pair, self.mean_, self.components_) for pair in pairs]
             result = np.concatenate(flat).reshape(pixels.shape)
         else:
             inside = np.broadcast_to(np.True_, pixels.shape) if used is None else used
@@ -199,18 +162,6 @@ class PCAAutoencoder(Parameterised, Stored):
         if used is not None:
             result[~used] = 0
         return result
-
-    def get_state(self) -> State:
-        """Return what `from_state` needs: parameters, and what was fitted, as arrays."""
-        self._check_fitted()
-        arrays = {
-            "components": self.components_,
-            "mean": self.mean_,
-            "explained_variance": self.explained_variance_,
-            "total_variance": np.array(self.total_variance_),
-            "shape": np.array(self.shape_),
-        }
-        return self.get_params(), arrays
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
@@ -228,10 +179,6 @@ class PCAAutoencoder(Parameterised, Stored):
         model.mean_ = arrays.take("mean", np.float32, height * width)
         model.total_variance_ = arrays.number("total_variance")
         return model
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "components_"):
-            raise imsim.ImsimError("this PCAAutoencoder is not fitted: call fit(good_images) first")
 
     def _check_parameters(self) -> None:
         number = check_number("components", self.components)
@@ -280,25 +227,181 @@ class PCAAutoencoder(Parameterised, Stored):
                 f"{wanted[0]}x{wanted[1]}: resize them, or use patches, e.g. patch=16"
             )
 
-    def _complete_patches(self, pixels: Floats, used: NDArray[np.bool_] | None) -> Iterator[Floats]:
+    def _complete_patches(self, pixels: Floats, used: Booleans | None) -> Iterator[Floats]:
         """Yield, for some images at a time, the patches that lie in their masks entirely."""
         everywhere = np.ones(pixels.shape[1:], dtype=np.bool_)
-        for part in divided(len(pixels)):
+        for part in divided(len(pixels), TOGETHER):
             some = []
             for i, image in enumerate(pixels[part], part.start):
                 seen = cut(everywhere if used is None else used[i], *self._geometry())
                 some.append(cut(image, *self._geometry())[seen.all(axis=1)])
             yield np.concatenate(some)
 
-    def _overlapping(self, image: Floats, inside: NDArray[np.bool_]) -> Floats:
+    def _overlapping(self, image: Floats, inside: Booleans) -> Floats:
         """Reconstruct the patches of one image, and average them where they overlap."""
         side, stride = self._geometry()
         seen = cut(inside, side, stride)
         shares = seen.mean(axis=1, dtype=np.float32)
-        weights = shares[:, None] * window(side)
+        weights = shares[:, None] * _window(side)
         some = shares > 0
         weighted = np.zeros_like(weights)
         vectors = cut(image, side, stride)[some]
-        weighted[some] = weights[some] * project(vectors, seen[some], self.mean_, self.components_)
+        weighted[some] = weights[some] * _project(vectors, seen[some], self.mean_, self.components_)
         result, total = (join(p, inside.shape, side, stride) for p in (weighted, weights))
         return np.divide(result, total, out=np.zeros_like(image), where=inside)
+
+
+class MeanModel(Stored):
+    """Reconstruct every image as the mean of all good pixels.
+
+    It is the linear autoencoder of no components and of patches of one pixel, and fits what a
+    peel leaves: texture without fixed places, whose predictable part the peel has taken out
+    already. A model with components would reconstruct part of a foreign body as well.
+
+    Attributes
+    ----------
+    mean_ : float
+        The mean of the pixels inside the masks of good images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly.pca import MeanModel
+    >>> print(MeanModel().fit(np.array([[[1.0, 2.0]]])).reconstruct(np.array([[[7.0, 8.0]]])))
+    [[[1.5 1.5]]]
+    """
+
+    _LEARNED = ("mean",)
+
+    def fit(self, images: Any, masks: Any = None) -> Self:
+        """Learn the mean from good images."""
+        pixels, used = check_images(images, masks)
+        inside = pixels if used is None else pixels[used]
+        if not inside.size:
+            raise imsim.MaskError("the masks leave no pixel to learn from: pass larger masks")
+        self.mean_ = float(inside.mean(dtype=np.float64))
+        return self
+
+    def reconstruct(self, images: Any, masks: Any = None) -> Floats:
+        """Return the mean for every pixel, and 0 outside the masks."""
+        self._check_fitted()
+        pixels, used = check_images(images, masks)
+        result = np.full(pixels.shape, self.mean_, dtype=np.float32)
+        if used is not None:
+            result[~used] = 0
+        return result
+
+    @classmethod
+    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
+        """Make a fitted model of what `get_state` returned."""
+        model = cls(**parameters)
+        model.mean_ = arrays.number("mean")
+        return model
+
+
+class _Principal(NamedTuple):
+    """All principal components of some vectors."""
+
+    mean: Doubles
+    """Shape (length,)."""
+    variances: Doubles
+    """Falling, none negative."""
+    axes: Doubles
+    """Unit vectors as rows, shape (len(variances), length)."""
+
+
+def _of_few(vectors: Floats, seen: Booleans | None) -> _Principal:
+    """Principal components of fewer vectors than, or about as many as, their length.
+
+    Each entry's mean is that of the vectors in which it is seen; unseen ones, which are 0, count
+    as this mean.
+    """
+    if seen is None:
+        mean = vectors.mean(axis=0, dtype=np.float64)
+        centred = vectors - mean
+    else:
+        mean = vectors.sum(axis=0, dtype=np.float64) / np.maximum(seen.sum(axis=0), 1)
+        centred = np.where(seen, vectors - mean, 0.0)
+    n, length = centred.shape
+    if n >= length:
+        return _of_symmetric(mean, centred.T @ centred / (n - 1))
+    # The matrix of inner products has the same eigenvalues, and is the smaller one.
+    _, variances, combinations = _of_symmetric(mean, centred @ centred.T / (n - 1))
+    lengths = np.sqrt((n - 1) * variances)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        axes = np.where(lengths[:, None] > 0, combinations @ centred / lengths[:, None], 0)
+    return _Principal(mean, variances, axes)
+
+
+def _of_many(batches: Iterable[Floats], length: int) -> tuple[_Principal, int]:
+    """_Principal components of many short vectors, and how many there were."""
+    count, shift = 0, np.zeros(length)
+    total, products = np.zeros(length), np.zeros((length, length))
+    for batch in batches:
+        if not count and len(batch):
+            shift = batch.mean(axis=0, dtype=np.float64)  # a large offset would cost precision
+        moved = batch - shift
+        count += len(batch)
+        total += moved.sum(axis=0)
+        products += moved.T @ moved
+    mean = total / max(count, 1)
+    covariance = (products - count * np.outer(mean, mean)) / max(count - 1, 1)
+    return _of_symmetric(shift + mean, covariance), count
+
+
+def _project(vectors: Floats, seen: Booleans | None, mean: Floats, axes: Floats) -> Floats:
+    """Reconstruct vectors (rows) from what is seen of them."""
+    centred = vectors - mean
+    if seen is not None:
+        centred[~seen] = 0
+    coefficients = product(centred, axes.T)
+    if seen is not None and (some := np.flatnonzero(~seen.all(axis=1))).size:
+        wanted, visible, found = centred[some], seen[some], coefficients[some]
+        for _ in range(STEPS):
+            missing = np.where(visible, wanted - product(found, axes), np.float32(0))
+            found += product(missing, axes.T)
+        coefficients[some] = found
+    return product(coefficients, axes) + mean
+
+
+def _of_symmetric(mean: Doubles, symmetric: Doubles) -> _Principal:
+    values, vectors = scipy.linalg.eigh(symmetric)
+    return _Principal(mean, np.maximum(values[::-1], 0), vectors.T[::-1])
+
+
+def _places(size: int, side: int, stride: int) -> int:
+    """Return how many patches along an axis cover it; the last may reach beyond its end."""
+    return -(-(size - side) // stride) + 1
+
+
+def cut(image: NDArray[_Scalar], side: int, stride: int) -> NDArray[_Scalar]:
+    """Return the patches of an image (height, width) as rows, shape (patches, side * side).
+
+    Where the last patches reach beyond the image they hold 0 (False in a mask).
+    """
+    beyond = [(0, side + (_places(n, side, stride) - 1) * stride - n) for n in image.shape]
+    if any(after for _, after in beyond):
+        image = np.pad(image, beyond)
+    windows = sliding_window_view(image, (side, side))[::stride, ::stride]
+    return windows.reshape(-1, side * side)
+
+
+def join(patches: Floats, shape: tuple[int, int], side: int, stride: int) -> Floats:
+    """Return the sum of patches, put where `cut` took them from an image of this shape."""
+    rows, columns = (_places(n, side, stride) for n in shape)
+    parts = side // stride
+    # The image as blocks of stride x stride pixels: part (i, j) of all patches is added at once.
+    cells = patches.reshape(rows, columns, parts, stride, parts, stride)
+    total = np.zeros((rows + parts - 1, stride, columns + parts - 1, stride), dtype=np.float32)
+    for i in range(parts):
+        for j in range(parts):
+            total[i : i + rows, :, j : j + columns] += cells[:, :, i, :, j].transpose(0, 2, 1, 3)
+    height, width = shape
+    full = total.reshape((rows + parts - 1) * stride, (columns + parts - 1) * stride)
+    return full[:height, :width]
+
+
+def _window(side: int) -> Floats:
+    """Return a smooth weight for each pixel of a patch, largest in its middle, never 0."""
+    profile = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
+    return np.outer(profile, profile).astype(np.float32).ravel()

@@ -14,12 +14,9 @@ from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly import scoring
-from imsim.anomaly.evaluation import Evaluation, evaluate
-from imsim.anomaly.inputs import as_stack, check_masks
-from imsim.anomaly.separation import Separation, check_bootstrap, check_labels, separate
+from imsim.anomaly.evaluation import Separation, check_bootstrap, check_labels, separate
+from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_masks
 from imsim.validation import check_integer
-
-__all__ = ["Evaluation", "Ranked", "Ranking", "evaluate", "rank_metrics"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +29,7 @@ class Ranked(Separation):
     """How a score of the image came about, see `imsim.anomaly.scoring.AGGREGATES`."""
     images_per_second: float
     """Measured throughput of the comparison alone."""
-    scores: NDArray[np.float64]
+    scores: Doubles
     """One for each image; larger = more anomalous, NaN = could not be scored."""
 
     @property
@@ -74,7 +71,7 @@ class Ranking(Sequence[Ranked]):
         self,
         records: Iterable[Ranked],
         *,
-        labels: NDArray[np.bool_],
+        labels: Booleans,
         skipped: dict[str, str],
         confidence: float,
     ) -> None:
@@ -157,10 +154,8 @@ def rank_metrics(
         Images, as the model saw them, e.g. the ``inputs`` of `AnomalyDetector.reconstruct`.
     reconstructions : array_like, shape (n, height, width)
         What the model made of them.
-    labels : array_like, shape (n,)
-        1 or True = anomalous, 0 or False = good.
-    masks : array_like of bool, shape (n, height, width) or (height, width), optional
-        True = use. Pixels outside influence no score.
+    labels, masks, n_bootstrap, confidence, random_state
+        As for `evaluate`; the same draws serve every metric.
     data_range : float, optional
         Largest possible minus smallest possible pixel value, ``detector.data_range_`` for what a
         detector compares; metrics that need it are skipped without, except for uint8 and bool.
@@ -170,13 +165,6 @@ def rank_metrics(
         Among `imsim.anomaly.scoring.AGGREGATES`; by default every one that the metric has.
     window : int, optional
         Side of the window of the aggregate "worst", in pixels.
-    n_bootstrap : int, optional
-        Number of draws with replacement, among the good and among the anomalous images. The same
-        draws serve every metric.
-    confidence : float, optional
-        Confidence of the percentile interval.
-    random_state : int or None, optional
-        Seed of the draws.
 
     Returns
     -------
@@ -240,13 +228,7 @@ def rank_metrics(
             how = {"data_range": data_range, "aggregate": aggregate, "window": window}
             try:
                 scores, speed = _timed(metric, x, y, used, **how)
-                separation = separate(
-                    scores,
-                    anomalous,
-                    n_bootstrap=n_bootstrap,
-                    confidence=confidence,
-                    random_state=random_state,
-                )
+                separation = separate(scores, anomalous, n_bootstrap, confidence, random_state)
             except imsim.ImsimError as error:
                 skipped[f"{metric} {aggregate}"] = str(error)
                 continue
@@ -256,15 +238,8 @@ def rank_metrics(
                     "reconstructions have no contrast"
                 )
                 continue
-            records.append(
-                Ranked(
-                    **vars(separation),
-                    metric=metric,
-                    aggregate=aggregate,
-                    images_per_second=speed,
-                    scores=scores,
-                )
-            )
+            records.append(Ranked(**vars(separation), metric=metric, aggregate=aggregate,
+                                  images_per_second=speed, scores=scores))  # fmt: skip
     if not records:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise imsim.OptionError(
@@ -277,9 +252,9 @@ def _timed(
     metric: str,
     x: NDArray[Any],
     y: NDArray[Any],
-    masks: NDArray[np.bool_] | None,
+    masks: Booleans | None,
     **how: Any,
-) -> tuple[NDArray[np.float64], float]:
+) -> tuple[Doubles, float]:
     """Return the scores, and images per second once the kernels are compiled."""
     first = None if masks is None else masks[:1]
     scoring.anomaly_scores(metric, x[:1], y[:1], masks=first, **how)

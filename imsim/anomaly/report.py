@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import resources
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly import figures
+from imsim.anomaly import figures, scoring
 from imsim.anomaly.evaluation import Evaluation
-from imsim.anomaly.gallery import Gallery, choose
 from imsim.anomaly.ranking import Ranking
-from imsim.pages import Html, page, picture, table, tag
+from imsim.anomaly.stacks import Booleans, check_masks
+from imsim.errors import silent
+from imsim.pages import Html, Scale, map_scale, page, picture, readable, tag
+from imsim.validation import check_integer, usual_data_range
 
 PAGE = "report.html"
 DPI = 140
+_FALLBACK_METRIC = "fsim"
+"""Whose maps are shown where the metric has none."""
 
 
 def write_report(
@@ -54,10 +64,8 @@ def write_report(
         The measure of the similarity maps; one without a map gives way to "fsim".
     data_range : float, optional
         That of the inputs, ``detector.data_range_``, for the maps; by default 255 for uint8.
-    kinds : sequence of str, optional
-        What is wrong with each image, for the captions.
-    names : sequence of str, optional
-        The name of each image, for the captions; any text is safe.
+    kinds, names : sequence of str, optional
+        What is wrong with each image, and its name, for the captions; any text is safe.
     title : str, optional
         The title of the page.
     gallery : int, optional
@@ -99,8 +107,7 @@ def write_report(
     ...     write_report(folder, evaluation, ranking).name
     'report.html'
     """
-    if not isinstance(gallery, int) or isinstance(gallery, bool) or gallery < 1:
-        raise imsim.OptionError(f"gallery={gallery!r}; expected an integer of at least 1")
+    check_integer("gallery", gallery, 1)
     if not isinstance(evaluation, Evaluation):
         raise imsim.OptionError(
             f"evaluation is of type {type(evaluation).__name__}; expected what evaluate returned"
@@ -115,50 +122,146 @@ def write_report(
             evaluation, reconstruction, images, metric, data_range, kinds=kinds, names=names
         )
     writer = _Writer(Path(folder))
-    parts: list[object] = [tag("h1", title), *_answer(evaluation, ranking)]
-    parts += [
-        tag("h2", "How good and bad images score"),
-        writer.figure("scores", _SCORES, figures.scores_figure, evaluation),
-    ]
-    if shown is not None:
-        parts += _galleries(writer, evaluation, shown, gallery)
-    if evaluation.by_kind or evaluation.by_size:
-        parts += [
-            tag("h2", "What is found, and what is not"),
-            writer.figure("groups", _GROUPS, figures.groups_figure, evaluation),
-        ]
-    parts += [
-        tag("h2", "Other thresholds" if ranking is None else "Other thresholds and measures"),
-        writer.figure("roc", _ROC, figures.roc_figure, evaluation, ranking),
-    ]
+    draws: dict[str, Callable[..., Figure]] = {
+        "scores": partial(figures.scores_figure, evaluation),
+        "groups": partial(figures.groups_figure, evaluation),
+        "roc": partial(figures.roc_figure, evaluation, ranking),
+    }
     if ranking is not None:
-        parts += [
-            writer.figure("ranking", _RANKING, figures.ranking_figure, ranking),
-            tag("h2", "All measures"),
-            *_ranking_table(ranking),
+        draws["ranking"] = partial(figures.ranking_figure, ranking)
+    if shown is not None:
+        draws |= {f"gallery_{name}": shown.figure for name in ("hits", "misses", "false_alarms")}
+    text = _template().render(
+        title=title,
+        evaluation=evaluation,
+        ranking=ranking,
+        shown=shown_images(evaluation, gallery) if shown else {},
+        figure=lambda name, caption, *which: writer.figure(name, caption, draws[name], *which),
+        metrics=imsim.METRICS,
+    )
+    return writer.page(page(title, Html(text)))
+
+
+def _template() -> Template:
+    """Return the page, into which any text may be put: it is escaped, and made readable."""
+    source = resources.files("imsim.anomaly").joinpath("report.html").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True,
+        finalize=lambda value: value if hasattr(value, "__html__") else readable(str(value)),
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.from_string(source)
+
+
+def shown_images(evaluation: Evaluation, most: int) -> dict[str, NDArray[np.intp]]:
+    """Return the indices of the hits, misses and false alarms to show.
+
+    Hits are spread from the clearest to the closest call; of the others, those that score highest.
+    """
+    labels, flagged = evaluation.labels, evaluation.flagged
+    order = np.argsort(-np.nan_to_num(evaluation.scores, nan=np.inf), kind="stable")
+    hits, misses, alarms = (
+        order[wanted[order]] for wanted in (labels & flagged, labels & ~flagged, ~labels & flagged)
+    )
+    spread = np.linspace(0, len(hits) - 1, min(most, len(hits))).astype(np.intp)
+    return {"hits": hits[spread], "misses": misses[:most], "false_alarms": alarms[:most]}
+
+
+class Gallery:
+    """The evaluated images with what the detector made of them; arguments as `write_report`."""
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        reconstruction: tuple[Any, Any, Any],
+        images: Any,
+        metric: str,
+        data_range: float | None,
+        *,
+        kinds: Sequence[str] | None,
+        names: Sequence[str] | None,
+    ) -> None:
+        if not isinstance(reconstruction, tuple | list) or len(reconstruction) != 3:
+            raise imsim.OptionError(
+                f"reconstruction is of type {type(reconstruction).__name__}; expected three parts: "
+                "inputs, reconstructions and masks, which may be None"
+            )
+        inputs, reconstructions, masks = reconstruction
+        count = len(evaluation.labels)
+        given = {
+            "inputs": inputs,
+            "reconstructions": reconstructions,
+            "images": images,
+            "kinds": kinds,
+            "names": names,
+        }
+        for name, values in given.items():
+            length = len(values) if hasattr(values, "__len__") else 0
+            if values is not None and length != count:
+                raise imsim.ShapeError(
+                    f"{name} has length {length}; expected one for each of the {count} "
+                    "evaluated images"
+                )
+        self.evaluation = evaluation
+        self.inputs, self.reconstructions = np.asarray(inputs), np.asarray(reconstructions)
+        self.masks = None if masks is None else check_masks(masks, self.inputs.shape)
+        self.images = None if images is None else np.asarray(images)
+        self.metric = metric if "worst" in scoring.aggregates(metric) else _FALLBACK_METRIC
+        default = usual_data_range([self.inputs.dtype])
+        self.data_range = default if data_range is None else data_range
+        scale = map_scale(self.metric, self.data_range or 1)
+        if self.data_range is None and (scale.root or imsim.METRICS[self.metric].needs_data_range):
+            raise imsim.DataRangeError(
+                f"data_range=None, but {self.metric} maps of {self.inputs.dtype} need it: "
+                "pass data_range=detector.data_range_"
+            )
+        self.map_scale = scale
+        self.kinds, self.names = kinds, names
+        used = self.inputs if self.masks is None else self.inputs[self.masks]
+        self.scale = _scale(used)
+        self.image_scale = None if self.images is None else _scale(self.images)
+
+    def figure(self, chosen: Sequence[int] | NDArray[np.intp]) -> Figure:
+        """Draw the images of these indices, a row each."""
+        return figures.gallery_figure([self.row(int(index)) for index in chosen])
+
+    def row(self, index: int) -> figures.GalleryRow:
+        """Return input, reconstruction and similarity map of one image, with its caption."""
+        mask = None if self.masks is None else self.masks[index]
+        map_function: Any = imsim.METRICS[self.metric].map_function
+        image, made = self.inputs[index], self.reconstructions[index]
+        with silent(imsim.EmptyMaskWarning):  # the caption says NaN
+            local = map_function(image, made, mask=mask, data_range=self.data_range)
+        panels = [
+            ("what the model sees", _inside(image, mask), self.scale),
+            ("what it expects", _inside(made, mask), self.scale),
+            (f"{self.metric}: bright differs", local, self.map_scale),
         ]
-    parts += [tag("h2", "Details"), *_details(evaluation)]
-    return writer.page(page(title, *parts))
+        if self.images is not None and self.image_scale is not None:
+            panels.insert(0, ("image", self.images[index], self.image_scale))
+        evaluation = self.evaluation
+        words = [f"image {index}" if self.names is None else str(self.names[index])]
+        if self.kinds is not None and evaluation.labels[index]:
+            words.append(str(self.kinds[index]))
+        words.append(f"score {evaluation.scores[index]:.4g}")
+        # The name of a file need not be text that can be drawn.
+        caption = ", ".join(words).encode("utf-8", "backslashreplace").decode("utf-8")
+        return figures.GalleryRow(caption, tuple(panels), mask)
 
 
-_SCORES = (
-    "Each image has one score. What lies right of the dashed threshold is flagged: bad images "
-    "left of it are missed, good images right of it are false alarms."
-)
-_GROUPS = "The share of the bad images that the detector flagged, by what is wrong with them."
-_ROC = (
-    "What every threshold would find, against the false alarms it would raise; of each measure "
-    "the better way to take one number from its map. The further up and left, the better."
-)
-_RANKING = (
-    "AUROC: how often a bad image scores higher than a good one. 1 is perfect, 0.5 is chance. "
-    "Where intervals overlap much, these images do not tell which measure is better."
-)
-_GALLERIES = (
-    ("hits", "Found", "Bad images that were flagged, from the clearest to the closest call."),
-    ("misses", "Missed", "Bad images that passed, the closest call first."),
-    ("false_alarms", "False alarms", "Good images that were flagged, the worst first."),
-)
+def _inside(image: NDArray[Any], mask: Booleans | None) -> NDArray[Any]:
+    return image if mask is None else np.where(mask, image, np.nan)
+
+
+def _scale(values: NDArray[Any]) -> Scale:
+    """One scale for all images together: from the least to the largest value, less 0.1 % a side."""
+    values = values[np.isfinite(values)]
+    low, high = (
+        (float(end) for end in np.quantile(values, (0.001, 0.999))) if values.size else (0.0, 1.0)
+    )
+    return Scale(low, high if high > low else low + 1, colours="grey")
 
 
 class _Writer:
@@ -173,7 +276,7 @@ class _Writer:
 
     def figure(
         self, name: str, caption: str, draw: Callable[..., Figure], *arguments: object
-    ) -> Html:
+    ) -> Markup:
         path = self.folder / f"{name}.png"
         try:
             with warnings.catch_warnings():
@@ -185,9 +288,9 @@ class _Writer:
         except Exception as error:  # hours of computing lie behind: write what there is
             reason = f"{path.name} could not be drawn: {error}"
             warnings.warn(reason, RuntimeWarning, stacklevel=3)
-            return tag("p", reason, class_="note")
+            return Markup(tag("p", reason, class_="note"))
         image = picture(content, caption)
-        return tag("figure", image, tag("figcaption", caption), class_="plot", id=name)
+        return Markup(tag("figure", image, tag("figcaption", caption), class_="plot", id=name))
 
     def page(self, text: str) -> Path:
         path = self.folder / PAGE
@@ -202,121 +305,3 @@ def _unwritable(path: Path, error: OSError) -> imsim.ImsimError:
     return imsim.ImsimError(
         f"{path}: cannot be written ({error.strerror}); choose another folder for the report"
     )
-
-
-def _answer(evaluation: Evaluation, ranking: Ranking | None) -> list[Html]:
-    hits, misses, alarms, passes = evaluation.confusion
-    found = (
-        f"The detector found {hits} of {hits + misses} bad items "
-        f"({evaluation.detection_rate:.1%}), with {_count(alarms, 'false alarm')} on "
-        f"{alarms + passes} good ones ({evaluation.false_alarm_rate:.1%})."
-    )
-    if ranking is None:
-        best = (
-            f"A bad item scores higher than a good one in {evaluation.auroc:.1%} of all pairs "
-            f"(AUROC {_interval(evaluation.auroc, evaluation.interval)})."
-        )
-    else:
-        top = ranking.best
-        best = (
-            f"Of {len({record.metric for record in ranking})} similarity measures, "
-            f"{imsim.METRICS[top.metric].title} ({top.metric}, {_way(top.aggregate)}) tells good "
-            f"from bad best: AUROC {_interval(top.auroc, top.interval)}; the detector as a whole "
-            f"reaches {evaluation.auroc:.3f}."
-        )
-    answer = [tag("p", f"{found} {best}", class_="answer")]
-    if evaluation.unscored:
-        answer.append(
-            tag(
-                "p",
-                f"{_count(len(evaluation.unscored), 'image')} could not be scored; what has no "
-                "score is flagged, for somebody to look at.",
-            )
-        )
-    return answer
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" + ("" if number == 1 else "s")
-
-
-def _interval(auroc: float, interval: tuple[float, float]) -> str:
-    return f"{auroc:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-
-
-def _way(aggregate: str) -> str:
-    return {"mean": "over the whole item", "worst": "at the worst place"}[aggregate]
-
-
-def _galleries(writer: _Writer, evaluation: Evaluation, gallery: Gallery, most: int) -> list[Html]:
-    parts: list[Html] = []
-    for (name, heading, caption), chosen in zip(_GALLERIES, choose(evaluation, most), strict=True):
-        parts.append(tag("h2", heading))
-        if not len(chosen):
-            parts.append(tag("p", "None."))
-            continue
-        caption += " The outline is where images and reconstructions were compared."
-        parts.append(writer.figure(f"gallery_{name}", caption, gallery.figure, chosen))
-    return parts
-
-
-def _ranking_table(ranking: Ranking) -> list[Html]:
-    rows: list[list[object]] = []
-    for record in ranking:
-        name = Html(
-            tag("span", record.name) + tag("span", imsim.METRICS[record.metric].sees, class_="note")
-        )
-        rows.append(
-            [
-                name,
-                f"{record.auroc:.3f}",
-                "{:.3f}\u00a0to\u00a0{:.3f}".format(*record.interval),  # on one line
-                f"{record.accuracy:.1%}",
-                f"{record.detection_at_1_percent:.1%}",
-                f"{record.images_per_second:.0f}",
-            ]
-        )
-    head: list[object] = [
-        "measure",
-        "AUROC",
-        "interval",
-        "accuracy",
-        "found at 1% false alarms",
-        "images/s",
-    ]
-    note = (
-        "Mean: the score of the whole compared area; worst: the most different window of the map. "
-        "Accuracy is that of the threshold that is best for these very images, so a little too "
-        "high, as is the AUROC of the best of many measures. Images per second: the comparison "
-        "alone. The intervals hold with a confidence of "
-        f"{ranking.confidence:.0%}."
-    )
-    skipped = [
-        tag("p", f"{name} was left out: {reason}", class_="note")
-        for name, reason in ranking.skipped.items()
-    ]
-    return [table(head, rows), tag("p", note, class_="note"), *skipped]
-
-
-def _details(evaluation: Evaluation) -> list[Html]:
-    best = evaluation.separation
-    rows: list[list[object]] = [
-        ["threshold of the detector", f"{evaluation.threshold:.6g}"],
-        ["accuracy at this threshold", f"{evaluation.accuracy:.1%}"],
-        ["accuracy at the best threshold for these images", f"{best.accuracy:.1%}"],
-        ["found at 1% false alarms", f"{best.detection_at_1_percent:.1%}"],
-        ["AUROC", _interval(evaluation.auroc, evaluation.interval)],
-        ["images per second, preprocessing included", f"{evaluation.images_per_second:.0f}"],
-    ]
-    parts = [table(["the detector", ""], rows)]
-    for title, groups in (("kind", evaluation.by_kind), ("size", evaluation.by_size)):
-        if groups:
-            lines: list[list[object]] = [
-                [g.name, g.count, f"{g.detection_rate:.1%}", f"{g.auroc:.3f}"] for g in groups
-            ]
-            parts.append(table([f"{title} of defect", "images", "found", "AUROC"], lines))
-    note = (
-        "All numbers are those of the evaluated images; the learning saw none of these. The AUROC "
-        "of a kind or size is that against all good images."
-    )
-    return [*parts, tag("p", note, class_="note")]

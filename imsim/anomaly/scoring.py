@@ -1,4 +1,4 @@
-"""From a metric to one anomaly score per image: over the whole mask, or in its worst window."""
+"""From a metric to an anomaly score of each image, and from scores to a threshold."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly.batches import in_threads
-from imsim.anomaly.inputs import as_real, check_masks
-from imsim.anomaly.quiet import quiet
+from imsim.anomaly.stacks import TOGETHER, Doubles, as_real, check_masks
+from imsim.errors import silent, warn
 from imsim.validation import check_integer
+from imsim.workers import in_parts
 
 AGGREGATES = ("mean", "worst")
 """`"mean"` is the metric itself; `"worst"` the most dissimilar window of its map."""
+BOTH = "both"
+"""The aggregate of a detector that takes the more anomalous of mean and worst window."""
 WINDOW = 3
 """Default side of the window of `"worst"`, in pixels."""
+QUARTILES = 1.349
+"""Distance of the quartiles of a normal distribution, in standard deviations."""
+
+FOLDS = 5
+"""Parts of the good images of which each in turn is held out to learn the threshold."""
 
 
 def aggregates(metric: str) -> tuple[str, ...]:
     """Return the aggregates of a metric: ``("mean",)``, or ``("mean", "worst")`` with a map.
-
-    Parameters
-    ----------
-    metric : str
-        A name in `imsim.METRICS`.
-
-    Returns
-    -------
-    tuple of str
 
     Raises
     ------
@@ -60,7 +58,7 @@ def anomaly_scores(
     data_range: float | None = None,
     aggregate: str = "mean",
     window: int = WINDOW,
-) -> NDArray[np.float64]:
+) -> Doubles:
     r"""Return how unlike each input and its reconstruction are.
 
     With ``aggregate="mean"``, the metric's own score as a dissimilarity
@@ -69,8 +67,8 @@ def anomaly_scores(
     .. math:: \max_w \frac{\sum_{p \in w} d(p)}{|w|}
 
     over the windows w of the map's dissimilarity d, of which only scored pixels count: a small
-    body that vanishes in a mean does not vanish here. A window takes part if at least half of it
-    was scored, or, where the mask is too small for that, as much as of any other.
+    body that vanishes in a mean does not vanish here. A window counts if at least half of its
+    pixels were scored. Where no window reaches half, those with the most scored pixels count.
 
     Parameters
     ----------
@@ -125,7 +123,7 @@ def anomaly_scores(
     used = None if masks is None else check_masks(masks, x.shape)
     facts = imsim.METRICS[metric]
 
-    def scores(part: slice) -> NDArray[np.float64]:
+    def scores(part: slice) -> Doubles:
         p, q, inside = x[part], y[part], None if used is None else used[part]
         if aggregate == "mean":
             score = np.asarray(facts.function(p, q, mask=inside, data_range=data_range))
@@ -137,8 +135,8 @@ def anomaly_scores(
         result[~(finite if inside is None else finite | ~inside).all(axis=(1, 2))] = np.nan
         return result
 
-    with quiet():
-        return np.concatenate(in_threads(scores, len(x)))
+    with silent(imsim.EmptyMaskWarning):  # NaN says it
+        return np.concatenate(in_parts(scores, len(x), TOGETHER))
 
 
 def dissimilarity_map(
@@ -151,16 +149,7 @@ def dissimilarity_map(
 ) -> NDArray[Any]:
     """Return the metric's map, larger = more anomalous, NaN where nothing was scored.
 
-    Parameters
-    ----------
-    metric : str
-        A metric with a map, see `aggregates`.
-    inputs, reconstructions, masks, data_range
-        As for `anomaly_scores`.
-
-    Returns
-    -------
-    float array, shape (n, height, width)
+    Arguments as for `anomaly_scores`; a float array of shape (n, height, width).
 
     Raises
     ------
@@ -179,34 +168,18 @@ def dissimilarity_map(
         raise imsim.OptionError(
             f"{metric} has no map of grey images: use one of {', '.join(with_map)}"
         )
-    with quiet():
+    with silent(imsim.EmptyMaskWarning):  # NaN says it
         return _map(metric, inputs, reconstructions, masks, data_range)
 
 
-def worst_window(values: NDArray[Any], window: int) -> NDArray[np.float64]:
-    """Return the largest mean of each map over a window; see `anomaly_scores`.
-
-    Parameters
-    ----------
-    values : float array, shape (n, height, width)
-        Maps; NaN where nothing was scored.
-    window : int
-        Side of the window in pixels.
-
-    Returns
-    -------
-    float64 array, shape (n,)
-        NaN for a map without any value.
-    """
-    check_integer("window", window, 1)
+def worst_window(values: NDArray[Any], window: int) -> Doubles:
+    """Return the largest mean of each map over a window; NaN of a map without any value."""
     height, width = values.shape[1:]
     size = (1, min(window, height), min(window, width))
     scored = ~np.isnan(values)
 
-    def window_mean(array: NDArray[Any]) -> NDArray[np.float64]:
-        mean: NDArray[np.float64] = ndimage.uniform_filter(
-            array, size, output=np.float64, mode="constant"
-        )
+    def window_mean(array: NDArray[Any]) -> Doubles:
+        mean: Doubles = ndimage.uniform_filter(array, size, output=np.float64, mode="constant")
         return mean
 
     share = window_mean(scored.astype(np.float32))
@@ -222,3 +195,87 @@ def _map(metric: str, x: Any, y: Any, masks: Any, data_range: float | None) -> N
     facts = imsim.METRICS[metric]
     function: Any = facts.map_function
     return np.asarray(facts.map_dissimilarity(function(x, y, mask=masks, data_range=data_range)))
+
+
+def choose_aggregate(aggregate: Any, metric: str, has_preprocess: bool) -> str:
+    """Return the given aggregate if the metric has it; by default what suits most images.
+
+    After a preprocess a body is small and its surroundings say nothing. Images as they are may
+    be anomalous in one place or all over.
+    """
+    has = aggregates(metric)
+    has = (*has, BOTH) if len(has) > 1 else has
+    if aggregate is None:
+        return "worst" if has_preprocess and "worst" in has else has[-1]
+    if not isinstance(aggregate, str) or aggregate not in has:
+        raise imsim.OptionError(
+            f"aggregate={aggregate!r}; {metric} has {', '.join(map(repr, has))}"
+        )
+    return aggregate
+
+
+def every_score(
+    metric: str, aggregate: str, inputs: Any, reconstructions: Any, **how: Any
+) -> Doubles:
+    """Return a column of `anomaly_scores` for each aggregate that is taken together."""
+    names = AGGREGATES if aggregate == BOTH else (aggregate,)
+    columns = [
+        anomaly_scores(metric, inputs, reconstructions, aggregate=name, **how) for name in names
+    ]
+    return np.stack(columns, axis=1)
+
+
+def scales(scores: Doubles) -> Doubles:
+    """Return median and standard deviation of each column, shape (2, columns).
+
+    The deviation is that of a normal distribution with the same quartiles, so that an odd image
+    among the good ones counts little. A single column, with nothing to be compared with, stays
+    what it is: 0 and 1.
+    """
+    found = np.repeat([[0.0], [1.0]], scores.shape[1], axis=1)
+    if scores.shape[1] > 1:
+        for k, column in enumerate(scores.T):
+            valid = column[~np.isnan(column)]
+            if valid.size:
+                low, found[0, k], high = np.quantile(valid, (0.25, 0.5, 0.75))
+                found[1, k] = (high - low) / QUARTILES or 1
+    return found
+
+
+def most_anomalous(scores: Doubles, scale: Doubles) -> Doubles:
+    """Return the largest column of each image, each in its own scale; NaN if all are NaN."""
+    result: Doubles = np.fmax.reduce((scores - scale[0]) / scale[1], axis=1)
+    return result
+
+
+def threshold_at(scores: Doubles, rate: float) -> float:
+    r"""Return the threshold that a fresh good image exceeds with a probability of `rate` at most.
+
+    Of n exchangeable scores and a fresh one, the fresh one is above the k-th smallest of the n
+    with a probability of (n + 1 - k) / (n + 1) at most. The threshold is the smallest of the n
+    that keeps the rate, or, where n is too small for that, the largest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly.scoring import threshold_at
+    >>> threshold_at(np.arange(1.0, 100.0), 0.05)
+    95.0
+    """
+    ordered = np.sort(scores)
+    n = len(ordered)
+    if (n + 1) * rate < 1:
+        warn(
+            f"{n} held-out good images cannot hold a false-alarm rate of {rate:g}: the threshold "
+            f"is their largest score, with a rate of about {1 / (n + 1):.2g}",
+            UserWarning,
+        )
+    rank = int(np.ceil((n + 1) * (1 - rate) - 1e-9))
+    return float(ordered[min(rank, n) - 1])
+
+
+def deal_folds(n: int, count: int, generator: np.random.Generator) -> list[NDArray[np.intp]]:
+    """Deal the indices below n at random into folds to hold out; of one fold, only a fifth."""
+    parts = min(FOLDS if count == 1 else count, n)
+    dealt = [np.sort(part) for part in np.array_split(generator.permutation(n), parts)]
+    return dealt[:1] if count == 1 else dealt

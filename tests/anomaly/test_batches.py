@@ -11,12 +11,13 @@ import pytest
 
 import imsim
 from imsim.anomaly import scoring, xray
-from imsim.anomaly.batches import TOGETHER, divided, in_threads
+from imsim.anomaly.stacks import TOGETHER
+from imsim.workers import _Pool, divided, in_parts
 
 
 @pytest.mark.parametrize("n", [1, TOGETHER, TOGETHER + 1, 5 * TOGETHER - 1])
 def test_parts_are_even_and_complete(n):
-    parts = divided(n)
+    parts = divided(n, TOGETHER)
     assert [i for part in parts for i in range(n)[part]] == list(range(n))
     sizes = {part.stop - part.start for part in parts}
     assert max(sizes) <= TOGETHER
@@ -31,8 +32,8 @@ def test_threads_share_the_parts_each_with_one_worker_and_the_callers_context():
         return part, threading.get_ident(), imsim.get_workers(), np.geterr()["divide"]
 
     with imsim.workers(2), np.errstate(divide="raise"):
-        parts, threads, workers, divide = zip(*in_threads(found, TOGETHER + 1), strict=True)
-    assert list(parts) == divided(TOGETHER + 1)
+        parts, threads, workers, divide = zip(*in_parts(found, TOGETHER + 1, TOGETHER), strict=True)
+    assert list(parts) == divided(TOGETHER + 1, TOGETHER)
     assert len(set(threads)) == 2
     assert set(workers) == {1}
     assert set(divide) == {"raise"}
@@ -40,7 +41,7 @@ def test_threads_share_the_parts_each_with_one_worker_and_the_callers_context():
 
 def test_one_part_stays_in_the_callers_thread_with_all_workers():
     with imsim.workers(2):
-        [(thread, workers)] = in_threads(lambda _: (threading.get_ident(), imsim.get_workers()), 3)
+        [(thread, workers)] = in_parts(lambda _: (threading.get_ident(), imsim.get_workers()), 3, 3)
     assert thread == threading.get_ident()
     assert workers == 2
 
@@ -54,7 +55,7 @@ def test_errors_reach_the_caller_and_no_further_part_is_begun(error):
         raise error("here")
 
     with imsim.workers(2), pytest.raises(error, match="here"):
-        in_threads(fail, 20 * TOGETHER)
+        in_parts(fail, 20 * TOGETHER, TOGETHER)
     assert len(begun) <= 2
 
 
@@ -63,8 +64,9 @@ def test_without_threads_the_caller_does_it_all(monkeypatch):
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(sys.modules[_Pool.__module__], "_pool", _Pool())
     with imsim.workers(2):
-        assert in_threads(lambda part: part, 3 * TOGETHER) == divided(3 * TOGETHER)
+        assert in_parts(lambda part: part, 60, 20) == divided(60, 20)
 
 
 def test_many_threads_leave_the_filters_of_warnings_as_they_were():
@@ -104,7 +106,7 @@ def test_peel_and_scores_do_not_depend_on_threads_or_company():
             data_range=peel.data_range,
             aggregate="worst",
         )
-        return *peeled, scores
+        return peeled.images, peeled.masks, scores
 
     with imsim.workers(1):
         peel = xray.VirtualPeel().fit(images)

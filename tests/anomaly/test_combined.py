@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import imsim
-from imsim.anomaly import AnomalyDetector, combined
+from imsim.anomaly import AnomalyDetector, scoring
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from imsim.anomaly import AnomalyDetector, combined
     ],
 )
 def test_default(aggregate: Any, metric: str, has_preprocess: bool, chosen: str) -> None:
-    assert combined.choose(aggregate, metric, has_preprocess) == chosen
+    assert scoring.choose_aggregate(aggregate, metric, has_preprocess) == chosen
 
 
 @pytest.mark.parametrize(
@@ -32,28 +32,32 @@ def test_default(aggregate: Any, metric: str, has_preprocess: bool, chosen: str)
 )
 def test_what_the_metric_has_not_is_refused(aggregate: Any, metric: str) -> None:
     with pytest.raises(imsim.OptionError, match=f"aggregate={aggregate!r}; {metric} has 'mean'"):
-        combined.choose(aggregate, metric, False)
+        scoring.choose_aggregate(aggregate, metric, False)
 
 
 def test_columns_are_compared_in_their_own_scale() -> None:
     good = np.random.default_rng(0).normal((2, 200), (1, 100), (4000, 2))
     good[0] = 1e9, np.nan  # one odd image among the good ones counts little
-    scale = combined.scales(good)
+    scale = scoring.scales(good)
     # Medians and quartiles of 4000 numbers: standard errors of 0.02 and 0.03 deviations.
     np.testing.assert_allclose(scale, [[2, 200], [1, 100]], rtol=0.1)
     scale = np.array([[2.0, 200.0], [1.0, 100.0]])
     scores = [[2.0, 500.0], [7.0, 0.0], [np.nan, 300.0], [np.nan, np.nan]]
-    np.testing.assert_array_equal(combined.largest(np.array(scores), scale), [3, 5, 1, np.nan])
+    np.testing.assert_array_equal(
+        scoring.most_anomalous(np.array(scores), scale), [3, 5, 1, np.nan]
+    )
 
 
 @pytest.mark.parametrize("scores", [[[np.nan, 1.0]] * 2, [[4.0, 1.0], [4.0, 1.0]], [[5.0], [9.0]]])
 def test_scales_that_cannot_be_learned_are_none(scores: Any) -> None:
-    assert (combined.scales(np.array(scores))[1] == 1).all()
+    assert (scoring.scales(np.array(scores))[1] == 1).all()
 
 
 def test_one_column_stays_what_it_is() -> None:
     scores = np.array([[0.1], [0.3]])
-    np.testing.assert_array_equal(combined.largest(scores, combined.scales(scores)), scores[:, 0])
+    np.testing.assert_array_equal(
+        scoring.most_anomalous(scores, scoring.scales(scores)), scores[:, 0]
+    )
 
 
 def parts(count: int, seed: int) -> Any:
@@ -97,7 +101,7 @@ def test_default_finds_small_defects_and_faults_all_over(
 
 def test_both_is_saved_and_loaded(detector: AnomalyDetector, tmp_path: Any) -> None:
     images = spotted(parts(3, 3))
-    path = tmp_path / "detector.npz"
+    path = tmp_path / "detector.safetensors"
     detector.save(path)
     again = AnomalyDetector.load(path)
     assert again.aggregate_ == "both"

@@ -18,8 +18,8 @@ pytest.importorskip("optax", reason="the convolutional model is optional")
 import equinox as eqx
 import jax
 
-from imsim.anomaly import ConvAutoencoder, corruption, training
-from imsim.anomaly.network import autoencoder
+from imsim.anomaly import ConvAutoencoder, convolutional
+from imsim.anomaly.convolutional import autoencoder
 
 # Small and of few shapes: what takes time is compiling.
 TINY: dict[str, Any] = {
@@ -99,7 +99,7 @@ def test_losses_by_their_definitions() -> None:
     def half(image: Any) -> Any:
         return image / 2
 
-    mse = training._evaluate(half, images, masks, bodies, "mse")
+    mse = convolutional._evaluate(half, images, masks, bodies, "mse")
     assert float(mse) == pytest.approx(np.mean((images[masks] / 2) ** 2), rel=1e-5)  # float32 sums
     want = (
         1
@@ -110,18 +110,18 @@ def test_losses_by_their_definitions() -> None:
     masks[4, 0] = True
     images = np.concatenate([images, images[:2]])
     bodies = np.zeros((6, 0, 6), dtype=np.float32)
-    got = float(training._evaluate(half, images, masks, bodies, "ssim"))
+    got = float(convolutional._evaluate(half, images, masks, bodies, "ssim"))
     assert got == pytest.approx(want, abs=1e-5)  # float32 moments about 4
 
 
 def test_bodies_in_training() -> None:
     rng = np.random.default_rng(0)
-    bodies = corruption.draw(rng, (50, 64, 64), 12.8, 0.5)
+    bodies = convolutional.draw(rng, (50, 64, 64), 12.8, 0.5)
     assert bodies.shape == (50, 2, 6)
     assert 0.3 < (bodies[..., 5] != 0).mean() < 0.7
     assert (bodies[..., 2] >= bodies[..., 3]).all()
     one = np.array([[[20, 30, 8, 4, 0, 3]]], dtype=np.float32)  # longer axis along the row
-    image = np.asarray(corruption.render(one, 64, 64))[0]
+    image = np.asarray(convolutional.render(one, 64, 64))[0]
     inside = image > 1.5
     assert inside.sum() == pytest.approx(np.pi * 8 * 4, rel=0.1)
     assert inside[20, 23:38].all()
@@ -129,8 +129,8 @@ def test_bodies_in_training() -> None:
     assert not inside[:16].any()
     assert image[20, 30] == pytest.approx(3, abs=0.01)
     assert abs(image[50]).max() < 1e-6
-    assert corruption.draw(rng, (3, 8, 8), 2, 0).shape == (3, 0, 6)
-    assert not np.asarray(corruption.render(np.zeros((3, 0, 6)), 8, 8)).any()
+    assert convolutional.draw(rng, (3, 8, 8), 2, 0).shape == (3, 0, 6)
+    assert not np.asarray(convolutional.render(np.zeros((3, 0, 6)), 8, 8)).any()
 
 
 def test_training_with_bodies_keeps_them_out_of_the_reconstruction() -> None:
@@ -186,13 +186,13 @@ def test_batches(model: ConvAutoencoder, monkeypatch: pytest.MonkeyPatch) -> Non
     """Images do not influence each other, and few sizes of batch are compiled."""
     images = textures(21) * 3 + 50
     sizes = []
-    apply = training.reconstruct
+    apply = convolutional._reconstruct
 
     def spy(network: Any, batch: np.ndarray) -> np.ndarray:
         sizes.append(len(batch))
         return apply(network, batch)
 
-    monkeypatch.setattr(training, "reconstruct", spy)
+    monkeypatch.setattr(convolutional, "_reconstruct", spy)
     found = model.reconstruct(images)
     assert sizes == [16, 8]
     one = model.reconstruct(images[:1])
@@ -234,7 +234,7 @@ def test_constant_images() -> None:
 
 
 def test_saved_equals_loaded(model: ConvAutoencoder, tmp_path: Path) -> None:
-    path = tmp_path / "model.npz"
+    path = tmp_path / "model.safetensors"
     model.save(path)
     twin = ConvAutoencoder.load(path)
     assert repr(twin) == repr(model)
@@ -246,7 +246,9 @@ def test_saved_equals_loaded(model: ConvAutoencoder, tmp_path: Path) -> None:
     )
     parameters, arrays = model.get_state()
     imsim.anomaly.storage.write(path, "ConvAutoencoder", {**parameters, "bottleneck": 3}, arrays)
-    with pytest.raises(imsim.OptionError, match=r"model\.npz cannot be loaded: weights_2 has"):
+    with pytest.raises(
+        imsim.OptionError, match=r"model\.safetensors cannot be loaded: weights_2 has"
+    ):
         ConvAutoencoder.load(path)
 
 
@@ -313,6 +315,9 @@ def test_bad_input(model: ConvAutoencoder, tmp_path: Path) -> None:
         model.reconstruct(textures(1)[0])
     with pytest.raises(imsim.ShapeError, match=r"loss='ssim' needs 11"):
         ConvAutoencoder(**{**TINY, "patch": 8}, loss="ssim").fit(textures(4))
-    for call in (lambda m: m.reconstruct(textures(1)), lambda m: m.save(tmp_path / "m.npz")):
+    for call in (
+        lambda m: m.reconstruct(textures(1)),
+        lambda m: m.save(tmp_path / "m.safetensors"),
+    ):
         with pytest.raises(imsim.ImsimError, match="not fitted: call fit"):
             call(ConvAutoencoder())

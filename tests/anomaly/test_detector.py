@@ -15,7 +15,6 @@ from sklearn.utils.estimator_checks import check_estimator
 import imsim
 from imsim.anomaly import AnomalyDetector, PCAAutoencoder, scoring, simulate
 from imsim.anomaly.detector import UnscorableImageWarning
-from imsim.anomaly.threshold import threshold_at
 from imsim.anomaly.xray import VirtualPeel
 
 SIZE = 48
@@ -96,10 +95,10 @@ def test_the_threshold_keeps_its_rate_on_fresh_images(whole: AnomalyDetector) ->
 
 def test_threshold_is_the_rank_that_exchangeability_asks_for() -> None:
     scores = np.random.default_rng(0).permutation(np.arange(1.0, 100.0))
-    assert threshold_at(scores, 0.05) == 95
-    assert threshold_at(scores, 0.01) == 99
+    assert scoring.threshold_at(scores, 0.05) == 95
+    assert scoring.threshold_at(scores, 0.01) == 99
     with pytest.warns(UserWarning, match="99 held-out good images cannot hold"):
-        assert threshold_at(scores, 0.005) == 99
+        assert scoring.threshold_at(scores, 0.005) == 99
 
 
 @pytest.mark.parametrize("metric", imsim.METRICS)
@@ -159,8 +158,8 @@ def test_the_same_seed_gives_the_same_threshold() -> None:
 def test_saved_is_loaded(model: Any, tmp_path: Any) -> None:
     detector = AnomalyDetector(model, VirtualPeel(width=5), metric="ssim", random_state=1)
     detector.fit(items(20, 0))
-    detector.save(tmp_path / "detector.npz")
-    again = AnomalyDetector.load(tmp_path / "detector.npz")
+    detector.save(tmp_path / "detector.safetensors")
+    again = AnomalyDetector.load(tmp_path / "detector.safetensors")
     images = items(3, 1)
     np.testing.assert_array_equal(again.anomaly_score(images), detector.anomaly_score(images))
     np.testing.assert_array_equal(again.predict(images), detector.predict(images))
@@ -185,7 +184,7 @@ def test_other_parts_are_taken_but_not_saved(tmp_path: Any) -> None:
     detector = AnomalyDetector(PCAAutoencoder(2), Doubled(), random_state=0).fit(waves(25, 0))
     np.testing.assert_allclose(detector.reconstruct(waves(2, 1)).inputs, 2 * waves(2, 1), rtol=1e-6)
     with pytest.raises(imsim.OptionError, match="cannot be saved"):
-        detector.save(tmp_path / "x.npz")
+        detector.save(tmp_path / "x.safetensors")
 
 
 def test_one_fold_holds_a_fifth_out() -> None:

@@ -11,8 +11,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import imsim
-from imsim.anomaly import PCAAutoencoder, principal
-from imsim.anomaly.patches import cut, join
+from imsim.anomaly import PCAAutoencoder, pca
+from imsim.anomaly.pca import cut, join
 
 BOTH: list[dict[str, int | None]] = [{"patch": None}, {"patch": 8}]
 both = pytest.mark.parametrize("kind", BOTH, ids=["whole", "patches"])
@@ -151,8 +151,8 @@ def test_incomplete_vectors_are_reconstructed_from_what_is_seen(
     model = PCAAutoencoder(0.95, **kind).fit(good)
     inside = disc(radius=9)
     errors = [(model.reconstruct(new) - new)[:, inside].std()]
-    for steps in (principal.STEPS, 0):
-        monkeypatch.setattr(principal, "STEPS", steps)
+    for steps in (pca.STEPS, 0):
+        monkeypatch.setattr(pca, "STEPS", steps)
         errors.append((model.reconstruct(new, inside) - new)[:, inside].std())
     whole, seen, one_projection = errors
     assert seen < 2 * whole
@@ -206,8 +206,8 @@ def test_dtypes(kind: dict[str, int], dtype: object) -> None:
 def test_saved_equals_loaded(kind: dict[str, int], tmp_path: Path) -> None:
     images, masks = textures(8), disc()
     model = PCAAutoencoder(4, **kind).fit(images, masks)
-    model.save(tmp_path / "model.npz")
-    twin = PCAAutoencoder.load(tmp_path / "model.npz")
+    model.save(tmp_path / "model.safetensors")
+    twin = PCAAutoencoder.load(tmp_path / "model.safetensors")
     assert repr(twin) == repr(model)
     assert (twin.shape_, twin.total_variance_) == (model.shape_, model.total_variance_)
     np.testing.assert_array_equal(twin.explained_variance_, model.explained_variance_)
@@ -302,11 +302,11 @@ def test_not_fitted(tmp_path: Path) -> None:
     with pytest.raises(imsim.ImsimError, match=r"not fitted: call fit"):
         PCAAutoencoder().reconstruct(textures(1))
     with pytest.raises(imsim.ImsimError, match=r"not fitted: call fit"):
-        PCAAutoencoder().save(tmp_path / "model.npz")
+        PCAAutoencoder().save(tmp_path / "model.safetensors")
 
 
-def test_works_without_optional_packages() -> None:
-    """And the convolutional model says what to install."""
+def test_what_works_without_optional_packages() -> None:
+    """And the others say what to install."""
     code = """
 import sys
 class Blocked:
@@ -316,15 +316,22 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 import numpy as np
 from imsim import anomaly
-images = np.random.default_rng(0).normal(size=(9, 16, 16))
-print(anomaly.PCAAutoencoder(2, patch=8).fit(images).reconstruct(images).shape)
-try:
-    anomaly.ConvAutoencoder
-except ImportError as error:
-    print(error)
+bad = anomaly.simulate.potatoes(4, defects="stone", size=64)
+items = anomaly.xray.segment(anomaly.xray.absorbance(bad.images))
+print(len(anomaly.rank_metrics(bad.images, bad.clean, [0, 1, 0, 1], masks=items, metrics=["se"])))
+for place, name in [(anomaly, n) for n in anomaly.__all__] + [(anomaly.xray, "VirtualPeel")]:
+    try:
+        getattr(place, name)
+    except ImportError as error:
+        print(error)
 """
-    shape, message = subprocess.run(
+    count, *messages = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     ).stdout.splitlines()
-    assert shape == "(9, 16, 16)"
-    assert "pip install 'imsim[anomaly]'" in message
+    assert count == "2"
+    missing = {message.split()[0].removeprefix("imsim.anomaly.") for message in messages}
+    assert missing == {
+        *("AnomalyDetector", "ConvAutoencoder", "PCAAutoencoder", "write_report"),
+        "xray.VirtualPeel",
+    }
+    assert all("pip install 'imsim[anomaly]'" in message for message in messages)

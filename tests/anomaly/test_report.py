@@ -15,7 +15,8 @@ from headless import rendered
 from PIL import Image
 
 import imsim
-from imsim.anomaly import evaluate, figures, gallery, rank_metrics, scoring, write_report
+from imsim.anomaly import evaluate, figures, rank_metrics, scoring, write_report
+from imsim.anomaly import report as pages
 from imsim.pages import Scale
 
 GOOD, BAD = 24, 16
@@ -119,7 +120,7 @@ def test_has_the_numbers_of_every_measure_and_group(report, judged):
         row = text[text.index(f"<span>{record.name}</span>") :].split("</tr>")[0]
         for number in (
             f"{record.auroc:.3f}",
-            f"{record.interval[0]:.3f}\u00a0to\u00a0{record.interval[1]:.3f}",
+            f"{record.interval[0]:.3f}&nbsp;to&nbsp;{record.interval[1]:.3f}",
             f"{record.accuracy:.1%}",
             f"{record.detection_at_1_percent:.1%}",
             f"{record.images_per_second:.0f}",
@@ -172,7 +173,7 @@ def test_wrong_arguments_are_named(judged, tmp_path, change, message):
 
 def test_gallery_shows_hits_of_every_strength_and_the_closest_misses(judged):
     evaluation = judged[0]
-    hits, misses, alarms = gallery.choose(evaluation, 3)
+    hits, misses, alarms = pages.shown_images(evaluation, 3).values()
     scores, labels, flagged = evaluation.scores, evaluation.labels, evaluation.flagged
     assert (labels[hits] & flagged[hits]).all()
     assert (labels[misses] & ~flagged[misses]).all()
@@ -185,8 +186,8 @@ def test_gallery_shows_hits_of_every_strength_and_the_closest_misses(judged):
 
 def test_all_pictures_of_a_gallery_share_one_scale(judged):
     evaluation, _, compared, _ = judged
-    shown = gallery.Gallery(evaluation, compared, None, "psnr", 1.0, kinds=None, names=None)
-    first, second = shown.picture(0), shown.picture(GOOD + 1)
+    shown = pages.Gallery(evaluation, compared, None, "psnr", 1.0, kinds=None, names=None)
+    first, second = shown.row(0), shown.row(GOOD + 1)
     assert [panel[2] for panel in first.panels] == [panel[2] for panel in second.panels]
     assert first.panels[-1][2] == Scale(1.0, 0.0)  # psnr has no map: that of fsim
     outside = ~compared[2][0]

@@ -7,12 +7,14 @@ import pytest
 
 import imsim
 from imsim.anomaly.simulate import Beam, Detector
-from imsim.anomaly.simulate.attenuation import ENERGIES, MATERIALS, attenuation
-from imsim.anomaly.simulate.defects import DEFECTS
+from imsim.anomaly.simulate.items import DEFECTS
 from imsim.anomaly.simulate.physics import (
+    ENERGIES,
+    MATERIALS,
     OPEN_COUNTS,
     Exposure,
     Fields,
+    attenuation,
     count,
     expose,
     make_fields,

@@ -8,8 +8,7 @@ and photon noise follow, then the detector's gains, dark signal and read noise. 
 what is hard about such images; they do not replace those of a real line.
 """
 
-from imsim.anomaly.simulate.generate import KINDS, bars, dataset, potatoes
+from imsim.anomaly.simulate.generate import KINDS, Samples, bars, dataset, potatoes
 from imsim.anomaly.simulate.physics import Beam, Detector
-from imsim.anomaly.simulate.samples import Samples
 
 __all__ = ["KINDS", "Beam", "Detector", "Samples", "bars", "dataset", "potatoes"]

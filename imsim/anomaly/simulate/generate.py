@@ -2,31 +2,86 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from imsim import OptionError
-from imsim.anomaly.simulate import bodies, defects, physics
-from imsim.anomaly.simulate.physics import Beam, Detector, Floats
-from imsim.anomaly.simulate.samples import Samples
+from imsim.anomaly.simulate import items, physics
+from imsim.anomaly.simulate.physics import Beam, Detector
 from imsim.anomaly.xray import correct
+from imsim.validation import check_choice, check_integer
 
-KINDS = tuple(defects.DEFECTS)
+KINDS = tuple(items.DEFECTS)
 SIZES = (64, 512)  # pixels: the least and the greatest image
 MOST = 1_000_000  # images; more do not fit into any memory
+SHARED = ("flat", "dark")  # one for all samples
 
 
-class Item(NamedTuple):
-    """A product: the path lengths through one of it, and what it is made of."""
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Simulated images with their ground truth; the first axis counts the samples.
 
-    make: Callable[[int, np.random.Generator, np.random.Generator], Floats]
-    material: str
+    `len(samples)` is their number, and `samples[index]` picks some of them: a boolean mask over the
+    samples, a slice, integers, or one integer, which gives `Samples` of length 1. The flat and the
+    dark field stay with them.
+
+    Attributes
+    ----------
+    counts : numpy.ndarray of uint16, shape (n, height, width)
+        Raw detector counts.
+    flat, dark : numpy.ndarray of float32, shape (height, width)
+        Measured open beam and dark signal, each the average of 64 frames.
+    images : numpy.ndarray of float32, shape (n, height, width)
+        Transmission: the counts after flat and dark correction; 1 is the open beam.
+    labels : numpy.ndarray of int64, shape (n,)
+        0 good, 1 bad.
+    kinds : numpy.ndarray of str, shape (n,)
+        `"good"` or one of `KINDS`.
+    sizes : numpy.ndarray of float64, shape (n,)
+        Size of the defect, as a fraction of the greatest of its kind; 0 for good samples.
+    defect_masks : numpy.ndarray of bool, shape (n, height, width)
+        Every pixel that the sharp projection of the defect touches; the blur of the beam spreads
+        the defect a little beyond. Empty for good samples.
+    interiors : numpy.ndarray of bool, shape (n, height, width)
+        Silhouette of the whole item in sharp projection, whether there is a defect or not. A peeled
+        mask is an erosion of it.
+    clean : numpy.ndarray of float32, shape (n, height, width)
+        Transmission of the clean twin: the same item and the same noise without the defect. It
+        equals `images` bit by bit outside the blur's reach of the defect.
+    cnr : numpy.ndarray of float64, shape (n,)
+        Contrast-to-noise ratio: the noise-free difference between sample and twin, without its
+        sign, over the standard deviation of the noise, in the pixel where it is greatest. The
+        texture of the item does not count as noise. NaN for good samples.
+    """
+
+    counts: npt.NDArray[np.uint16]
+    flat: npt.NDArray[np.float32]
+    dark: npt.NDArray[np.float32]
+    images: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    kinds: npt.NDArray[np.str_]
+    sizes: npt.NDArray[np.float64]
+    defect_masks: npt.NDArray[np.bool_]
+    interiors: npt.NDArray[np.bool_]
+    clean: npt.NDArray[np.float32]
+    cnr: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> Samples:
+        if not isinstance(index, slice):
+            index = np.atleast_1d(np.asarray(index))
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Samples(**{k: v if k in SHARED else v[index] for k, v in arrays.items()})
 
 
-ITEMS = {"potato": Item(bodies.potato, "potato"), "bar": Item(bodies.bar, "chocolate")}
+ITEMS = {"potato": (items.potato, "potato"), "bar": (items.bar, "chocolate")}
+"""What makes the path lengths through an item, and what it is made of."""
 
 
 def potatoes(
@@ -74,11 +129,6 @@ def potatoes(
     OptionError
         For a count, size, seed, kind or size of defect out of its range.
 
-    See Also
-    --------
-    bars : The same for chocolate bars.
-    dataset : Good and bad samples together.
-
     Examples
     --------
     >>> from imsim.anomaly import simulate
@@ -109,16 +159,6 @@ def bars(
     Parameters
     ----------
     count, defects, sizes, size, seed, beam, detector
-        As for `potatoes`.
-
-    Returns
-    -------
-    Samples
-        Images with ground truth.
-
-    Raises
-    ------
-    OptionError
         As for `potatoes`.
 
     Examples
@@ -157,16 +197,6 @@ def dataset(
     sizes, size, seed, beam, detector
         As for `potatoes`.
 
-    Returns
-    -------
-    Samples
-        Images with ground truth.
-
-    Raises
-    ------
-    OptionError
-        For an unknown item, and as for `potatoes`.
-
     Examples
     --------
     >>> from imsim.anomaly import simulate
@@ -176,31 +206,22 @@ def dataset(
     >>> len(data[data.labels == 0])
     3
     """
-    if not isinstance(item, str) or item not in ITEMS:
-        raise OptionError(f"item={item!r}: choose one of {', '.join(ITEMS)}")
-    good, bad = _whole("good", good, 0, MOST), _whole("bad", bad, 0, MOST)
+    check_choice("item", item, (*ITEMS,))
+    check_integer("good", good, 0, MOST)
+    check_integer("bad", bad, 0, MOST)
     names = _kinds("kinds", kinds)
-    return _simulate(ITEMS[item], good, bad, names, sizes, size, seed, beam, detector)
+    return _simulate(item, good, bad, names, sizes, size, seed, beam, detector)
 
 
-def _one_label(
-    item: str,
-    count: int,
-    kinds: str | Sequence[str] | None,
-    sizes: float | tuple[float, float],
-    size: int,
-    seed: int,
-    beam: Beam | None,
-    detector: Detector | None,
-) -> Samples:
-    count = _whole("count", count, 0, MOST)
-    good, bad = (count, 0) if kinds is None else (0, count)
-    names = KINDS if kinds is None else _kinds("defects", kinds)
-    return _simulate(ITEMS[item], good, bad, names, sizes, size, seed, beam, detector)
+def _one_label(item: str, count: int, kinds: Any, *options: Any) -> Samples:
+    check_integer("count", count, 0, MOST)
+    if kinds is None:
+        return _simulate(item, count, 0, KINDS, *options)
+    return _simulate(item, 0, count, _kinds("defects", kinds), *options)
 
 
 def _simulate(
-    item: Item,
+    item: str,
     good: int,
     bad: int,
     kinds: Sequence[str],
@@ -210,13 +231,16 @@ def _simulate(
     beam: Beam | None,
     detector: Detector | None,
 ) -> Samples:
+    make, material = ITEMS[item]
     beam = Beam() if beam is None else beam
     detector = Detector() if detector is None else detector
     if not isinstance(beam, Beam) or not isinstance(detector, Detector):
         raise OptionError(
             f"beam={beam!r}, detector={detector!r}: give simulate.Beam(...), simulate.Detector(...)"
         )
-    size, seed = _whole("size", size, *SIZES), _whole("seed", seed)
+    check_integer("size", size, *SIZES)
+    check_integer("seed", seed, 0)
+    good, bad, size, seed = int(good), int(bad), int(size), int(seed)
     low, high = _interval(sizes)
     truth = physics.make_fields(beam, detector, size, _generator(seed, 0))
     n = good + bad
@@ -237,13 +261,13 @@ def _simulate(
     for i in range(n):
         key = (1, i) if i < good else (2, i - good)
         outside, inside, noise, rest = (_generator(seed, *key, part) for part in range(4))
-        thickness = item.make(size, outside, inside)
+        thickness = make(size, outside, inside)
         foreign = None
         if i >= good:
             result.sizes[i] = rest.uniform(low, high)
-            foreign, mask = defects.place(result.kinds[i], result.sizes[i], thickness, rest)
+            foreign, mask = items.place(result.kinds[i], result.sizes[i], thickness, rest)
             result.defect_masks[i] = mask
-        exposure = physics.expose(thickness, item.material, foreign, beam, detector)
+        exposure = physics.expose(thickness, material, foreign, beam, detector)
         if foreign is not None:
             result.cnr[i] = physics.contrast_to_noise(exposure, truth, detector)
         counts, twin = physics.count(exposure, truth, detector, noise, rest)
@@ -255,19 +279,6 @@ def _simulate(
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-
-
-def _whole(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool | np.bool_):
-        raise OptionError(f"{name}={value!r}: give a whole number")
-    if number < least or (most is not None and number > most):
-        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise OptionError(f"{name}={value!r}: give a whole number {limits}")
-    return number
 
 
 def _kinds(name: str, kinds: str | Sequence[str]) -> list[str]:

@@ -5,13 +5,20 @@ ray, `segment` finds the item, and `VirtualPeel` does all of this and takes the 
 smooth thickness away, so that texture and foreign bodies remain.
 """
 
-from imsim.anomaly.xray.beam import absorbance, correct
-from imsim.anomaly.xray.peel import Peeled, VirtualPeel
-from imsim.anomaly.xray.segmentation import (
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from imsim.anomaly.xray.frames import (
     UnlikelyItemWarning,
     UnusableImageWarning,
+    absorbance,
+    correct,
     segment,
 )
+
+if TYPE_CHECKING:
+    from imsim.anomaly.xray.peel import Peeled, VirtualPeel
 
 __all__ = [
     "Peeled",
@@ -22,3 +29,10 @@ __all__ = [
     "correct",
     "segment",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the peel, which needs scikit-learn, when it is asked for."""
+    from imsim.anomaly import loaded
+
+    return loaded(globals(), name, {"Peeled": "peel", "VirtualPeel": "peel"})

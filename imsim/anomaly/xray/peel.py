@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly.batches import in_threads
-from imsim.anomaly.inputs import as_stack
-from imsim.anomaly.parameters import Parameterised
-from imsim.anomaly.products import Floats
+from imsim.anomaly.stacks import TOGETHER, Booleans, Doubles, Floats, as_stack, product
 from imsim.anomaly.storage import Arrays, State, Stored
-from imsim.anomaly.xray.beam import SMALLEST, logarithm
-from imsim.anomaly.xray.filters import LAGS, Doubles, autocovariance, eroded, matched, smoothed
-from imsim.anomaly.xray.segmentation import (
+from imsim.anomaly.xray.frames import (
     KINDS,
+    SMALLEST,
     VARIED,
     border,
+    eroded,
     find_doubts,
     find_items,
     find_kind,
+    logarithm,
     report,
 )
-from imsim.anomaly.xray.strength import deviation, is_varied, strength
+from imsim.caches import kept
 from imsim.validation import check_choice, check_flag, check_integer, check_number
+from imsim.workers import get_workers, in_parts
 
 _CLIP = 3.0
 """Standard deviations of good texture beyond which a pixel does not pull the trend."""
-
-
 _LARGEST = 1e12
 """Absorbance beyond which there is none: products of such numbers overflow."""
+LAGS = 16
+"""Distances in pixels up to which the pixels of a texture are taken to hang together."""
+RIDGE = 5.0
+"""How many times the mean power of a texture is added to its power at every frequency."""
+_ROBUST = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
+_VARIED, _HEAVY = 1 / 3, 2.0
+"""Deviation that a tenth of the pixels exceed, over the item's absorbance and over the robust
+standard deviation (1.64 in noise): beyond both it is a pattern, as photographs have."""
+_LEVELS = 12
+"""Classes of absorbance for which the strength is learned."""
 
 
 class Peeled(NamedTuple):
@@ -41,8 +51,10 @@ class Peeled(NamedTuple):
 
     images: Floats
     """Texture in standard deviations of good texture, (n, height, width); 0 outside the mask."""
-    masks: NDArray[np.bool_]
+    masks: Booleans
     """The interior, (n, height, width); empty for an image that cannot be used."""
+    problems: dict[int, str]
+    """Why images cannot be used, by their indices."""
 
 
 class _Texture(NamedTuple):
@@ -50,13 +62,14 @@ class _Texture(NamedTuple):
 
     texture: Floats
     trend: Floats
-    masks: NDArray[np.bool_]
+    masks: Booleans
     """The interiors."""
     problems: dict[int, str]
     """Why frames cannot be used, by their index among all."""
 
 
-class VirtualPeel(Parameterised, Stored):
+@dataclass(eq=False, repr=False)
+class VirtualPeel(Stored):
     r"""Peel items: keep the interior, take the smooth thickness trend out, equalise the noise.
 
     1. Absorbance A from the pixel values; the frame's border is the open beam.
@@ -128,47 +141,21 @@ class VirtualPeel(Parameterised, Stored):
     """The metrics' data range for peeled images: with it, the constant in FSIM's similarity of
     gradients is a few times the gradient that good texture, of standard deviation 1, has."""
 
-    kind_: str
-    levels_: Floats
-    sigmas_: Floats
-    spread_: float
-    autocovariance_: Doubles
-    gain_: float
+    _LEARNED = ("sigmas", "levels", "spread")
 
-    def __init__(
-        self,
-        width: int = 6,
-        trend: float = 5.0,
-        body: float = 1.25,
-        kind: Literal["transmission", "counts", "absorbance"] | None = None,
-        touching: bool = True,
-        several: bool = True,
-        on_error: Literal["empty", "raise"] = "empty",
-    ) -> None:
-        self.width = width
-        self.trend = trend
-        self.body = body
-        self.kind = kind
-        self.touching = touching
-        self.several = several
-        self.on_error = on_error
+    width: int = 6
+    trend: float = 5.0
+    body: float = 1.25
+    kind: Literal["transmission", "counts", "absorbance"] | None = None
+    touching: bool = True
+    several: bool = True
+    on_error: Literal["empty", "raise"] = "empty"
 
     def fit(self, images: Any) -> Self:
-        """Learn the scale from good images.
-
-        Parameters
-        ----------
-        images : array_like, shape (n, height, width)
-            Any real dtype. Images that cannot be used are left out.
-
-        Returns
-        -------
-        self
+        """Learn the scale from good images; those that cannot be used are left out.
 
         Raises
         ------
-        DTypeError, ShapeError
-            If the images are no real numbers of shape (n, height, width).
         OptionError
             If a parameter has no meaning, or the images leave a doubt about their kind.
         ImsimError
@@ -187,44 +174,32 @@ class VirtualPeel(Parameterised, Stored):
                 "images of other things than X-rayed items take no peel: preprocess=None of a "
                 "detector, --preprocess none of the command"
             )
-        self.spread_ = max(deviation(raw), float(np.finfo(np.float32).tiny))
+        self.spread_ = max(_deviation(raw), float(np.finfo(np.float32).tiny))
         found = self._textures(frames)
         texture = np.concatenate([p.texture[p.masks] for p in found])
         trend = np.concatenate([p.trend[p.masks] for p in found])
-        self.levels_, self.sigmas_ = strength(texture, trend)
+        self.levels_, self.sigmas_ = _strength(texture, trend)
         if self.body:
             masks = [p.masks for p in found]
             equal = [self._equalised(p) for p in found]
-            self.autocovariance_ = autocovariance(equal, masks)
-            filtered = [matched(t, self.autocovariance_, self.body) for t in equal]
+            self.autocovariance_ = _autocovariance(equal, masks)
+            filtered = [_matched(t, self.autocovariance_, self.body) for t in equal]
             inside = np.concatenate([t[m] for t, m in zip(filtered, masks, strict=True)])
-            self.gain_ = max(deviation(inside), float(np.finfo(np.float32).tiny))
+            self.gain_ = max(_deviation(inside), float(np.finfo(np.float32).tiny))
         return self
 
     def transform(self, images: Any) -> Peeled:
-        """Peel images.
-
-        Parameters
-        ----------
-        images : array_like, shape (n, height, width)
-            Of the kind of those the scale was learned from. Each is peeled by itself.
-
-        Returns
-        -------
-        Peeled
-            The texture in standard deviations of good texture, and where it counts.
+        """Peel images, each by itself.
 
         Raises
         ------
-        DTypeError, ShapeError
-            If the images are no real numbers of shape (n, height, width).
         ImsimError
             If nothing was fitted, or, with ``on_error="raise"``, an image cannot be used.
 
         Warns
         -----
         UnusableImageWarning
-            If images cannot be used; it names them and the reason. Their masks are empty.
+            If images cannot be used; their masks are empty, and the result has the reasons.
         """
         self._check_fitted()
         frames = as_stack("images", images)
@@ -236,42 +211,23 @@ class VirtualPeel(Parameterised, Stored):
             inside = masks[part] = found.masks
             texture = self._equalised(found)
             if self.body:
-                texture = matched(texture, self.autocovariance_, self.body) / self.gain_
+                texture = _matched(texture, self.autocovariance_, self.body) / self.gain_
             result[part] = np.where(inside, texture, 0)
             return found.problems
 
-        report(_merged(in_threads(peel, len(frames))), len(frames), self.on_error)
-        return Peeled(result, masks)
+        problems = _merged(in_parts(peel, len(frames), TOGETHER))
+        report(problems, len(frames), self.on_error)
+        return Peeled(result, masks, problems)
 
     def problems(self, images: Any) -> dict[int, str]:
-        """Return why images cannot be used, by their indices; nothing of the others.
-
-        Parameters
-        ----------
-        images : array_like, shape (n, height, width)
-            As for `transform`, which leaves these images an empty mask.
-
-        Returns
-        -------
-        dict of int to str
-        """
+        """Return why images cannot be used, by their indices; nothing of the others."""
         self._check_fitted()
         return _merged(p.problems for p in self._textures(as_stack("images", images)))
 
     def doubts(self, images: Any) -> dict[int, str]:
         """Return why images hardly are X-ray images of single items, by their indices.
 
-        Around a single item lies the open beam, which is even, and within it absorbance varies
-        little but for noise. An image without an item is doubtful, too.
-
-        Parameters
-        ----------
-        images : array_like, shape (n, height, width)
-            As for `transform`.
-
-        Returns
-        -------
-        dict of int to str
+        Around such an item the open beam is even, and within it absorbance varies little.
         """
         self._check_fitted()
         frames = as_stack("images", images)
@@ -282,19 +238,18 @@ class VirtualPeel(Parameterised, Stored):
             found = find_doubts(absorbed, items)
             texture, trend, masks, _ = self._texture(frames, part)
             for i, mask in enumerate(masks):
-                if mask.any() and is_varied(texture[i][mask], trend[i][mask]):
+                if mask.any() and _is_varied(texture[i][mask], trend[i][mask]):
                     found.setdefault(i, VARIED)
             return {part.start + i: reason for i, reason in found.items()}
 
-        return _merged(in_threads(doubt, len(frames)))
+        return _merged(in_parts(doubt, len(frames), TOGETHER))
 
     def get_state(self) -> State:
         """Return what `from_state` needs: parameters and the kind, and the scale as arrays."""
-        self._check_fitted()
-        arrays = {"levels": self.levels_, "sigmas": self.sigmas_, "spread": np.array(self.spread_)}
+        parameters, arrays = super().get_state()
         if self.body:
             arrays |= {"autocovariance": self.autocovariance_, "gain": np.array(self.gain_)}
-        return {"parameters": self.get_params(), "kind": self.kind_}, arrays
+        return {"parameters": parameters, "kind": self.kind_}, arrays
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
@@ -315,10 +270,6 @@ class VirtualPeel(Parameterised, Stored):
             raise imsim.OptionError("the scale of the peel is none that good images have")
         return peel
 
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "sigmas_"):
-            raise imsim.ImsimError("this VirtualPeel is not fitted: call fit(good_images) first")
-
     def _equalised(self, found: _Texture) -> Floats:
         """Return the texture over the strength that good texture has there, 0 outside."""
         result = np.zeros(found.texture.shape, dtype=np.float32)
@@ -327,7 +278,7 @@ class VirtualPeel(Parameterised, Stored):
         return result
 
     def _textures(self, frames: NDArray[Any]) -> list[_Texture]:
-        return in_threads(lambda part: self._texture(frames, part), len(frames))
+        return in_parts(lambda part: self._texture(frames, part), len(frames), TOGETHER)
 
     def _texture(self, frames: NDArray[Any], part: slice) -> _Texture:
         absorbed = self._absorbance(frames[part])
@@ -377,3 +328,105 @@ class VirtualPeel(Parameterised, Stored):
 
 def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:
     return {i: reason for part in problems for i, reason in part.items()}
+
+
+def smoothed(images: Floats, sigma: float) -> Floats:
+    """Convolve with a Gaussian, zeros beyond the frame; faster than a wide convolution."""
+    rows, columns = (_gaussian(length, float(sigma)) for length in images.shape[1:])
+    return product(rows, product(images, columns))
+
+
+def _autocovariance(textures: Iterable[Floats], masks: Iterable[Booleans]) -> Doubles:
+    """Return the mean product of pixels inside the masks, by their distance in whole pixels."""
+    products, pairs = np.zeros(LAGS), np.zeros(LAGS)
+    for texture, mask in zip(textures, masks, strict=True):
+        shape = _padded_size(texture.shape[1:])
+        distances = np.rint(_distance(shape)).astype(int).ravel()
+        near = distances < LAGS
+        for values, total in ((texture, products), (mask.astype(np.float32), pairs)):
+            power = np.abs(_transform(values, shape)) ** 2
+            sums = scipy.fft.irfft2(power.sum(axis=0, dtype=np.float64), shape).ravel()
+            total += np.bincount(distances[near], sums[near], LAGS)
+    return products / np.maximum(pairs, 1)
+
+
+def _matched(textures: Floats, covariance: Doubles, body: float) -> Floats:
+    r"""Filter for a Gaussian body within texture of the given autocovariance.
+
+    The spectrum of the body, of `body` pixels, over the power spectrum N of the texture:
+
+    .. math:: H(f) = \frac{\exp(-2 \pi^2 s^2 f^2)}{N(f) + \lambda \bar N}
+
+    where :math:`\lambda` keeps away from the gaps of a spectrum that is known from few images.
+    The filter is tapered to `LAGS` pixels, so that metal does not ring through the image.
+    """
+    shape = _padded_size(textures.shape[1:])
+    distance = _distance(shape)
+    taper = 0.5 * (1 + np.cos(np.pi * np.minimum(distance / LAGS, 1)))
+    near = np.interp(distance, np.arange(LAGS), covariance) * taper
+    power = np.maximum(scipy.fft.rfft2(near).real, 0)
+    y, x = scipy.fft.fftfreq(shape[0])[:, None], scipy.fft.rfftfreq(shape[1])
+    spectrum = np.exp(-2 * (np.pi * body) ** 2 * (y**2 + x**2))
+    transfer = spectrum / (power + RIDGE * covariance[0])  # the mean of N is the variance
+    transfer = scipy.fft.rfft2(scipy.fft.irfft2(transfer, shape) * taper).real
+    spectra = _transform(textures, shape)
+    spectra *= transfer.astype(np.float32)
+    found = scipy.fft.irfft2(spectra, shape, overwrite_x=True, workers=get_workers())
+    height, width = textures.shape[1:]
+    result: Floats = found[:, :height, :width]
+    return result
+
+
+def _transform(images: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    result: NDArray[Any] = scipy.fft.rfft2(images, shape, workers=get_workers())
+    return result
+
+
+def _padded_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return a size that keeps `LAGS` pixels between an image and its periodic continuation."""
+    height, width = (int(scipy.fft.next_fast_len(length + LAGS, real=True)) for length in shape)
+    return height, width
+
+
+def _distance(shape: tuple[int, int]) -> Doubles:
+    """Return the distance of each lag of a circular correlation from zero, in pixels."""
+    y, x = (np.minimum(np.arange(n), n - np.arange(n)) for n in shape)
+    result: Doubles = np.hypot(y[:, None], x)
+    return result
+
+
+@kept
+def _gaussian(n: int, sigma: float) -> Floats:
+    """Return the symmetric matrix whose rows are Gaussians around the diagonal."""
+    distance = np.arange(n)[:, None] - np.arange(n)
+    weights = np.exp(-0.5 * (distance / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+    result: Floats = weights.astype(np.float32)
+    return result
+
+
+def _deviation(values: NDArray[Any]) -> float:
+    """Return a robust standard deviation about zero."""
+    return float(_ROBUST * np.median(np.abs(values))) if values.size else 0.0
+
+
+def _is_varied(texture: Floats, trend: Floats) -> bool:
+    """Tell whether absorbance varies within an item like brightness within a photograph."""
+    most = float(np.quantile(np.abs(texture), 0.9))
+    return most > _VARIED * float(np.median(trend)) and most > _HEAVY * _deviation(texture)
+
+
+def _strength(texture: Floats, trend: Floats) -> tuple[Floats, Floats]:
+    """Return levels of absorbance, and the standard deviation of the texture at each of them."""
+    edges = np.quantile(trend, np.linspace(0, 1, _LEVELS + 1))
+    which = np.clip(np.searchsorted(edges, trend, side="right") - 1, 0, _LEVELS - 1)
+    classes = [which == k for k in range(_LEVELS) if (which == k).any()]
+    sigmas = np.array([_deviation(texture[c]) for c in classes])
+    if not sigmas.max() > 0:
+        raise imsim.ImsimError(
+            "the good images have no texture and no noise at all, so that there is no scale: "
+            "pass images as they were taken"
+        )
+    # A class without noise, such as an opaque one, must not blow up what others call small.
+    sigmas = np.maximum(sigmas, 0.1 * np.median(sigmas[sigmas > 0]))
+    levels = np.array([np.median(trend[c]) for c in classes], dtype=np.float32)
+    return levels, sigmas.astype(np.float32)

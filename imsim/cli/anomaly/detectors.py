@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from imsim._images import ImageFileError, read_picture
@@ -55,18 +52,6 @@ class Correction:
         from imsim.anomaly import xray
 
         return xray.correct(images, *self._fields) if self._fields else images
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Leave out warnings that number unusable images, which are named."""
-    from imsim.anomaly.detector import UnscorableImageWarning
-    from imsim.anomaly.xray import UnusableImageWarning
-
-    with warnings.catch_warnings():
-        for kind in (UnscorableImageWarning, UnusableImageWarning):
-            warnings.simplefilter("ignore", kind)
-        yield
 
 
 def status(pictures: Pictures) -> int:

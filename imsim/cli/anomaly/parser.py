@@ -121,7 +121,13 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("good", metavar="GOOD", nargs="+", help="files or folders of good images")
-    add("-o", "--output", metavar="MODEL", required=True, help="the detector, such as model.npz")
+    add(
+        "-o",
+        "--output",
+        metavar="MODEL",
+        required=True,
+        help="the detector, such as model.safetensors",
+    )
     add(
         "--model",
         choices=("pca", "conv"),

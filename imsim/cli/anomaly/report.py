@@ -10,15 +10,16 @@ from collections.abc import Generator
 import numpy as np
 
 from imsim._images import ImageFileError
-from imsim.cli.anomaly.detectors import Correction, load, quiet, status
+from imsim.cli.anomaly.detectors import Correction, load, status
 from imsim.cli.anomaly.pictures import Array, Pictures, refuse_shared, stacked
 from imsim.cli.outputs import check_folder
-from imsim.errors import ImsimError
+from imsim.errors import ImsimError, silent
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Judge a detector on labelled images, write the report, and return the exit status."""
     from imsim import anomaly
+    from imsim.anomaly.detector import UnscorableImageWarning
 
     pictures = [Pictures([path]) for path in (arguments.good, arguments.bad)]
     refuse_shared(*pictures)
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     if arguments.labels:
         kinds, sizes = _truth(arguments.labels, names, labels)
     try:
-        with quiet():  # the page names what has no score
+        with silent(UnscorableImageWarning):  # the page names what has no score
             evaluation = anomaly.evaluate(detector, images, labels, kinds=kinds, sizes=sizes)
             reconstruction = detector.reconstruct(images)
     except ImsimError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from imsim._images import Picture
-from imsim.cli.anomaly.detectors import Correction, digest, field_files, load, quiet
+from imsim.cli.anomaly.detectors import Correction, digest, field_files, load
 from imsim.cli.anomaly.pictures import Failure, Pictures, batches
 from imsim.cli.outputs import check_output, output_format
 from imsim.cli.terminal import say, shortened, width, write
@@ -191,10 +191,7 @@ def _scored(
         return
     try:
         images = correction(np.stack([picture.pixels for picture in batch]))
-        with quiet():
-            scores = detector.anomaly_score(images)
-            missing = np.flatnonzero(np.isnan(scores)).tolist()
-            reasons = detector.problems(images[missing]) if missing else {}
+        scores, why = detector.inspect(images)
     except Exception as error:  # of whatever kind: it does not end the run
         if len(batch) > 1:
             for picture in batch:
@@ -203,7 +200,6 @@ def _scored(
         reason = str(error) if isinstance(error, ImsimError) else f"cannot be scored: {error!r}"
         yield Score(batch[0].path, math.nan, NOT_INSPECTED, reason)
         return
-    why = {i: reasons.get(k, "has no score") for k, i in enumerate(missing)}
     for i, (picture, score) in enumerate(zip(batch, scores.tolist(), strict=True)):
         verdict = ANOMALY if score > detector.threshold_ else GOOD
         yield Score(picture.path, score, NOT_INSPECTED if i in why else verdict, why.get(i))

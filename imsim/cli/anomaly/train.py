@@ -6,15 +6,16 @@ import argparse
 from collections.abc import Generator
 from typing import Any
 
-from imsim.cli.anomaly.detectors import Correction, field_files, quiet, status
+from imsim.cli.anomaly.detectors import Correction, field_files, status
 from imsim.cli.anomaly.pictures import Failure, Pictures, stacked
 from imsim.cli.outputs import check_data_range, check_output
-from imsim.errors import ImsimError, OptionError
+from imsim.errors import ImsimError, OptionError, silent
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Train a detector on good images, save it, and return the exit status."""
     from imsim import anomaly
+    from imsim.anomaly.detector import UnscorableImageWarning
 
     check_data_range(arguments.data_range)
     if arguments.data_range is not None and (arguments.preprocess != "none" or arguments.flat):
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     pictures.take_once()  # what is held out must not be learned from under another name
     labels, images = stacked(pictures)
     images = correction(images)
-    with quiet():
+    with silent(UnscorableImageWarning):  # each is named below
         detector.fit(images)
     for i, reason in detector.left_out_.items():
         pictures.fail(Failure(labels[i], reason))

@@ -1,8 +1,7 @@
-"""Finding the item in the frame."""
+"""Frames: from raw counts to transmission and absorbance, and the item in them."""
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -10,15 +9,20 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly.inputs import NOT_FINITE, as_stack
-from imsim.validation import check_choice, check_flag
+from imsim.anomaly.stacks import NOT_FINITE, Booleans, Floats, as_real, as_stack, listed, nearest
+from imsim.errors import warn
+from imsim.validation import check_between, check_choice, check_flag
 
+SMALLEST = 1e-4
+"""Transmission below which a pixel counts as opaque: less than noise and scatter let through."""
+_MOST_DEAD = 0.05
+"""Share of dead pixels beyond which flat and dark field cannot belong together."""
 KINDS = ("transmission", "counts", "absorbance")
 """What pixel values may mean."""
 _FRAME = 3
 """Width in pixels of the strip along the frame that shows the open beam."""
 _ROUNDS = 12
-"""Rounds of the iteration for the threshold; it converges within a few."""
+"""Iterations of the search for the threshold, which converges within a few."""
 _CONTRAST = 5.0
 """Smallest contrast of an item, in standard deviations of the background."""
 _SMALLEST = 0.004
@@ -29,8 +33,6 @@ _UNEVEN = 0.25
 """Largest difference between parts of the open beam, in contrasts of the item: more is texture."""
 _SECOND = 0.1
 """Smallest second item, as a share of the largest; below it is a crumb."""
-
-
 VARIED = "shows something whose brightness varies like that of a photograph"
 
 
@@ -42,13 +44,131 @@ class UnusableImageWarning(UserWarning):
     """Some images show no item that could be peeled; they have empty masks."""
 
 
+def correct(counts: Any, flat: Any, dark: Any = None) -> Floats:
+    r"""Turn raw counts into transmission by the flat and the dark field.
+
+    .. math:: T = \frac{\text{counts} - \text{dark}}{\text{flat} - \text{dark}}
+
+    A pixel without response, whose flat field does not exceed its dark field, takes the value of
+    the nearest pixel that has one.
+
+    Parameters
+    ----------
+    counts : array_like, shape (..., height, width)
+        Raw images; any real dtype.
+    flat : array_like, shape (height, width)
+        Image of the open beam.
+    dark : array_like, shape (height, width), optional
+        Image without beam; 0 by default.
+
+    Returns
+    -------
+    float32 array, shape (..., height, width)
+        About 1 in the open beam. Noise may bring it below 0 or above 1; nothing is clipped.
+
+    Raises
+    ------
+    ShapeError
+        If the fields are not of the images' height and width.
+    DTypeError
+        If one of the three is not made of real numbers.
+    ImsimError
+        If there are NaN or infinities, or more than 5 % of the pixels have no response.
+
+    Examples
+    --------
+    >>> from imsim.anomaly import xray
+    >>> xray.correct([[110, 60]], flat=[[210, 210]], dark=[[10, 10]])
+    array([[0.5 , 0.25]], dtype=float32)
+    """
+    raw, bright = as_real("counts", counts), as_real("flat", flat)
+    black = np.zeros(bright.shape) if dark is None else as_real("dark", dark)
+    for name, field in (("flat", bright), ("dark", black)):
+        if raw.ndim < 2 or field.shape != raw.shape[-2:]:
+            raise imsim.ShapeError(
+                f"{name} has shape {field.shape}, counts {raw.shape}; "
+                "expected (height, width) and (..., height, width)"
+            )
+        check_finite(name, field)
+    check_finite("counts", raw)
+    black = black.astype(np.float64)
+    response = bright - black
+    dead = response <= 0
+    if dead.mean() > _MOST_DEAD:
+        raise imsim.ImsimError(
+            f"flat is not above dark in {dead.mean():.0%} of the pixels: "
+            "were the two fields swapped, or taken with other settings?"
+        )
+    transmission = ((raw - black) / np.where(dead, 1, response)).astype(np.float32)
+    if dead.any():
+        rows, columns = nearest(dead)
+        transmission = transmission[..., rows, columns]
+    return transmission
+
+
+def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> Floats:
+    r"""Turn transmission into absorbance by the law of Beer and Lambert.
+
+    .. math:: A = -\ln \max(T, T_{\min})
+
+    For a narrow spectrum it is the attenuation coefficient times the thickness, and so adds up
+    along the ray.
+
+    Parameters
+    ----------
+    transmission : array_like, shape (..., height, width)
+        1 in the open beam; any real dtype.
+    smallest : float, optional
+        :math:`T_{\min}`: smaller values, zero and below among them, count as this one.
+
+    Returns
+    -------
+    float32 array, shape (..., height, width)
+        0 in the open beam, larger the more is absorbed, at most :math:`-\ln T_{\min}`.
+
+    Raises
+    ------
+    DTypeError
+        If the transmission is not made of real numbers.
+    OptionError
+        If `smallest` is not between 0 and 1.
+    ImsimError
+        If there are NaN or infinities.
+
+    Examples
+    --------
+    >>> from imsim.anomaly import xray
+    >>> xray.absorbance([[1.0, 0.5, 0.0, -0.1]], smallest=0.001).round(3)
+    array([[-0.   ,  0.693,  6.908,  6.908]], dtype=float32)
+    """
+    check_between("smallest", smallest)
+    values = as_real("transmission", transmission)
+    check_finite("transmission", values)
+    return logarithm(values.astype(np.float32), smallest)
+
+
+def logarithm(transmission: Floats, smallest: float) -> Floats:
+    """Absorbance of what has been checked."""
+    result: Floats = -np.log(np.maximum(transmission, np.float32(smallest)))
+    return result
+
+
+def check_finite(name: str, array: NDArray[Any]) -> None:
+    """Refuse NaN and infinity, naming the first image that has them."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        index = np.argwhere(~finite)[0]
+        where = f"[{', '.join(map(str, index[:-2]))}]" if array.ndim > 2 else ""
+        raise imsim.ImsimError(f"{name}{where} {NOT_FINITE}")
+
+
 def segment(
     absorbance: Any,
     *,
     touching: bool = False,
     several: bool = False,
     on_error: Literal["raise", "empty"] = "raise",
-) -> NDArray[np.bool_]:
+) -> Booleans:
     """Find the item in each frame: what absorbs clearly more than the background around it.
 
     The frame's border tells the background. A threshold half-way between background and item
@@ -146,24 +266,17 @@ def find_kind(frames: NDArray[Any]) -> str:
 
 
 def report(problems: dict[int, str], total: int, on_error: str) -> None:
-    """Raise for images that cannot be used, or warn the caller of the public method."""
+    """Raise for images that cannot be used, or warn."""
     if not problems:
         return
-    index, reason = min(problems.items())
     if on_error == "raise":
+        index, reason = min(problems.items())
         raise imsim.ImsimError(f"images[{index}] {reason}")
-    shown = ", ".join(map(str, sorted(problems)[:10])) + (", ..." if len(problems) > 10 else "")
-    warnings.warn(
-        f"{len(problems)} of {total} images cannot be used, index {shown}; "
-        f"images[{index}] {reason}",
-        UnusableImageWarning,
-        stacklevel=3,
-    )
+    message = f"{len(problems)} of {total} images cannot be used, {listed(problems)}"
+    warn(message, UnusableImageWarning)
 
 
-def find_items(
-    frames: NDArray[np.float32], *, touching: bool, several: bool
-) -> tuple[NDArray[np.bool_], dict[int, str]]:
+def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Booleans, dict[int, str]]:
     """Return item masks, and index -> reason for the frames that have none."""
     height, width = frames.shape[1:]
     if min(height, width) < 2 * _FRAME + 2:
@@ -194,7 +307,7 @@ def find_items(
     return masks, problems
 
 
-def find_doubts(absorbed: NDArray[np.float32], items: NDArray[np.bool_]) -> dict[int, str]:
+def find_doubts(absorbed: Floats, items: Booleans) -> dict[int, str]:
     """Return index -> reason for the finite frames that hardly show a single item.
 
     The open beam around an item is told by the border's eighths, half a side each: the median of
@@ -228,7 +341,7 @@ def find_doubts(absorbed: NDArray[np.float32], items: NDArray[np.bool_]) -> dict
     return doubts
 
 
-def _halfway(smooth: NDArray[np.float32]) -> NDArray[np.float64]:
+def _halfway(smooth: Floats) -> NDArray[np.float64]:
     """Return the threshold half-way between the means of what lies below and above it."""
     flat = smooth.reshape(len(smooth), -1)
     total, pixels = flat.sum(axis=1, dtype=np.float64), flat.shape[1]
@@ -244,9 +357,7 @@ def _halfway(smooth: NDArray[np.float32]) -> NDArray[np.float64]:
     return threshold
 
 
-def _item(
-    above: NDArray[np.bool_], touching: bool, several: bool
-) -> tuple[NDArray[np.bool_], str | None]:
+def _item(above: Booleans, touching: bool, several: bool) -> tuple[Booleans, str | None]:
     """Return the item among the pixels above the threshold, or an empty mask and the reason."""
     labels, found = ndimage.label(above)
     areas = np.bincount(labels.ravel(), minlength=found + 1)
@@ -269,7 +380,7 @@ def _item(
     return item, None
 
 
-def _without_holes(item: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _without_holes(item: Booleans) -> Booleans:
     """Fill what no path through the background joins with the frame.
 
     Several times as fast as `scipy.ndimage.binary_fill_holes`, which dilates step by step.
@@ -279,5 +390,28 @@ def _without_holes(item: NDArray[np.bool_]) -> NDArray[np.bool_]:
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         is_outside[edge] = True
     is_outside[0] = False
-    filled: NDArray[np.bool_] = ~is_outside[labels]
+    filled: Booleans = ~is_outside[labels]
     return filled
+
+
+def eroded(masks: Booleans, width: int) -> Booleans:
+    """Return what lies at least `width` pixels inside: erosion by an octagon.
+
+    Two crosses to a square make it as wide in the diagonals, to a few per cent.
+    """
+    result = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
+    for step in range(width):
+        inner = result[:, 1:-1, 1:-1].copy()
+        for rows, columns in ((0, 1), (2, 1), (1, 0), (1, 2)):
+            inner &= _shifted(result, rows, columns)
+        if step % 2:
+            for rows, columns in ((0, 0), (0, 2), (2, 0), (2, 2)):
+                inner &= _shifted(result, rows, columns)
+        result[:, 1:-1, 1:-1] = inner
+    interior: Booleans = result[:, 1:-1, 1:-1]
+    return interior
+
+
+def _shifted(padded: Booleans, rows: int, columns: int) -> Booleans:
+    height, width = padded.shape[1:]
+    return padded[:, rows : height - 2 + rows, columns : width - 2 + columns]

@@ -1,0 +1,147 @@
+"""Stacks of images, as the models of the workflow take them: checks, masks, products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from imsim.errors import DTypeError, ImsimError, MaskError, MaskTypeError, ShapeError
+from imsim.inputs import as_array, check_real
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
+
+TOGETHER = 32
+"""Most images that are worked on at a time: at 128x128 pixels, 2 MB of float32."""
+NOT_FINITE = "holds NaN or infinity: repair these pixels, or leave the image out"
+_ALONE = 1 << 18
+"""Multiplications up to which OpenBLAS works in one thread (its interface/gemm.c)."""
+_FEW_ROWS = 4
+"""Rows below which a product is not worth cutting: BLAS computes blocks of a few rows at a time."""
+
+
+def _as_numpy(name: str, value: Any, refusal: type[ImsimError] = DTypeError) -> NDArray[Any]:
+    try:
+        return np.asarray(as_array(name, value))
+    except ImsimError:
+        raise
+    except Exception as error:  # of another library that does not hand its values out
+        raise refusal(f"{name} does not become a NumPy array: {error}") from error
+
+
+def as_real(name: str, value: Any) -> NDArray[Any]:
+    """Return an array of real numbers."""
+    array = _as_numpy(name, value)
+    check_real(name, array)
+    return array
+
+
+def as_stack(name: str, value: Any) -> NDArray[Any]:
+    """Return real images of shape (n, height, width)."""
+    array = as_real(name, value)
+    if array.ndim != 3 or 0 in array.shape:
+        raise ShapeError(
+            f"{name} has shape {array.shape}; expected a non-empty (n, height, width): "
+            "for one image pass image[None], for colour images one channel"
+        )
+    if array.shape[2] in (3, 4) and min(array.shape[:2]) > array.shape[2]:
+        raise ShapeError(
+            f"{name} has shape {array.shape}, which looks like one colour image of (height, width, "
+            "channels); expected grey ones, (n, height, width): pass one channel, or its mean"
+        )
+    return array
+
+
+def check_masks(masks: Any, shape: tuple[int, ...]) -> Booleans:
+    """Return masks as booleans of the shape (n, height, width) of the images."""
+    used = _as_numpy("masks", masks, MaskTypeError)
+    if used.dtype != np.bool_:
+        if used.dtype.kind not in "iu" or not np.isin(used, (0, 1)).all():
+            raise MaskTypeError(
+                f"masks has dtype {used.dtype}; expected booleans, True = use: pass e.g. masks > 0"
+            )
+        used = used.astype(np.bool_)
+    if used.shape not in (tuple(shape), tuple(shape[1:])):
+        raise MaskError(
+            f"masks has shape {used.shape}; expected {tuple(shape)} like the images, "
+            f"or {tuple(shape[1:])} for all of them"
+        )
+    return np.broadcast_to(used, shape)
+
+
+def check_images(
+    images: Any, masks: Any = None, *, leave_out: bool = False
+) -> tuple[Floats, Booleans | None]:
+    """Return images as float32, 0 outside their masks, and masks, None if all pixels are used.
+
+    An image that is not finite inside its mask is refused, or, with `leave_out`, gets an empty one.
+    """
+    pixels = as_stack("images", images)
+    used = None if masks is None else check_masks(masks, pixels.shape)
+    with np.errstate(over="ignore", invalid="ignore"):  # what became infinite is refused below
+        values = pixels.astype(np.float32)
+    if used is not None:
+        if not used.all():
+            values[~used] = 0
+        else:
+            used = None
+    sound = np.isfinite(values).all(axis=(1, 2))
+    if not sound.all():
+        if leave_out:
+            used = np.ones(values.shape, np.bool_) if used is None else used.copy()
+            used[~sound] = values[~sound] = 0
+            return values, used
+        index = int(np.argmin(sound))
+        where = "" if masks is None else " inside its mask"
+        raise MaskError(
+            f"images[{index}] holds NaN or infinity, or a number too large for float32,{where}: "
+            "leave such pixels out, e.g. masks=numpy.isfinite(images)"
+        )
+    return values, used
+
+
+def filled(images: NDArray[Any], masks: Booleans | None) -> NDArray[Any]:
+    """Give what is not finite outside the masks the value of the nearest finite pixel."""
+    if masks is None or images.dtype.kind != "f":
+        return images
+    unsound = ~(np.isfinite(images) | masks)
+    result = images.copy() if unsound.any() else images
+    for i in np.flatnonzero(unsound.any(axis=(1, 2))):
+        result[i] = images[i][nearest(unsound[i])]
+    return result
+
+
+def listed(problems: dict[int, str]) -> str:
+    """Name the images that have problems, and say what that of the first one is."""
+    first, reason = min(problems.items())
+    shown = ", ".join(map(str, sorted(problems)[:10])) + (", ..." if len(problems) > 10 else "")
+    return f"index {shown}; images[{first}] {reason}"
+
+
+def nearest(odd: Booleans) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return row and column of the nearest pixel that is not odd, for every pixel."""
+    rows, columns = ndimage.distance_transform_edt(odd, return_distances=False, return_indices=True)
+    return rows, columns
+
+
+def product(a: Floats, b: Floats) -> Floats:
+    """Matrix product over the last two axes, in the caller's thread where that is faster.
+
+    The threads of a BLAS library meet after each product, which costs more than it saves where
+    other threads have other images. So rows are taken in pieces that OpenBLAS does not share out.
+    (The limits of threadpoolctl hold for the whole process, so that threads cannot set them.)
+    """
+    leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    result = np.empty((*leading, a.shape[-2], b.shape[-1]), dtype=np.float32)
+    rows = _ALONE // max(b.shape[-2] * b.shape[-1], 1)
+    if rows < _FEW_ROWS:
+        rows = max(a.shape[-2], 1)
+    for start in range(0, a.shape[-2], rows):
+        some = slice(start, start + rows)
+        with np.errstate(under="ignore"):  # the tails of a Gaussian
+            np.matmul(a[..., some, :], b, out=result[..., some, :])
+    return result
