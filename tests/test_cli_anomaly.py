@@ -291,7 +291,7 @@ class TestScore:
     def test_one_image_that_fails_is_that_images_failure(self, capsys, model, monkeypatch):
         """Whatever it raises, in reading or in scoring."""
         save("s.npy", SAMPLES.images[:5])
-        score_all = anomaly.AnomalyDetector.anomaly_score
+        inspect_all = anomaly.AnomalyDetector.inspect
         odd = SAMPLES.images[3, 0, 0]
 
         for error in (MemoryError(), RuntimeError("odd"), IndexError()):
@@ -299,9 +299,9 @@ class TestScore:
             def fails(self, images, masks=None, error=error):
                 if (images[:, 0, 0] == odd).any():
                     raise error
-                return score_all(self, images, masks)
+                return inspect_all(self, images, masks)
 
-            monkeypatch.setattr(anomaly.AnomalyDetector, "anomaly_score", fails)
+            monkeypatch.setattr(anomaly.AnomalyDetector, "inspect", fails)
             found, err = score(capsys, model, "s.npy", status=2)
             verdicts = [r["verdict"] for r in found["results"]]
             assert verdicts == ["good"] * 3 + ["not inspected", "good"]

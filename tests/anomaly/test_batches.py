@@ -12,6 +12,7 @@ import pytest
 import imsim
 from imsim.anomaly import scoring, xray
 from imsim.anomaly.stacks import TOGETHER
+from imsim.errors import silent
 from imsim.workers import _Pool, divided, in_parts
 
 
@@ -120,3 +121,26 @@ def test_peel_and_scores_do_not_depend_on_threads_or_company():
     for a, b, one in zip(alone, shared, single, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a[-1:], one)
+
+
+def test_silence_reaches_the_threads_that_help_and_no_others():
+    images, nowhere = np.ones((2 * TOGETHER, 8, 8)), np.zeros((8, 8), bool)
+
+    def score(part):
+        return imsim.se(images[part], images[part], mask=nowhere)
+
+    with imsim.workers(2), silent(imsim.EmptyMaskWarning):
+        in_parts(score, len(images), TOGETHER)
+        other = threading.Thread(target=lambda: heard.append(warned()))
+        heard: list[bool] = []
+        other.start()
+        other.join()
+    assert heard == [True]
+    assert warned()
+
+
+def warned():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        imsim.se(np.ones((8, 8)), np.ones((8, 8)), mask=np.zeros((8, 8), bool))
+    return bool(caught)

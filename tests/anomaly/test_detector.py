@@ -139,12 +139,20 @@ def test_a_bad_frame_does_not_end_a_run(peeling: AnomalyDetector) -> None:
     with pytest.warns(UnscorableImageWarning, match=r"2 of 4 images have no score: index 1, 2"):
         scores = peeling.anomaly_score(images)
     assert np.isnan(scores).tolist() == [False, True, True, False]
+    found, problems = peeling.inspect(images)  # says it without a warning
+    np.testing.assert_array_equal(found, scores)
+    assert problems == peeling.problems(images)
+    assert "no item" in problems[1]
+    assert "NaN" in problems[2]
     with pytest.warns(UnscorableImageWarning):
         assert peeling.predict(images)[1:3].tolist() == [-1, -1]
     good = items(30, 0)
     good[7] = 1
     with pytest.warns(UnscorableImageWarning, match="1 of 30 images are left out of the training"):
-        assert len(AnomalyDetector().fit(good).held_out_scores_) == 29
+        detector = AnomalyDetector().fit(good)
+    assert len(detector.held_out_scores_) == 29
+    assert detector.left_out_.keys() == {7}
+    assert "no item" in detector.left_out_[7]
 
 
 def test_the_same_seed_gives_the_same_threshold() -> None:

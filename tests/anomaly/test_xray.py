@@ -207,9 +207,12 @@ def test_bad_frames_do_not_end_a_run(peel: xray.VirtualPeel) -> None:
     images = shots(3)
     images[1] = np.nan
     with pytest.warns(xray.UnusableImageWarning, match=r"1 of 3 images .* index 1; images\[1\]"):
-        masks = peel.transform(images).masks
+        _, masks, problems = peel.transform(images)
     assert masks.any(axis=(1, 2)).tolist() == [True, False, True]
     strict = xray.VirtualPeel(on_error="raise")
+    assert problems.keys() == {1}
+    assert "NaN" in problems[1]
+    assert peel.problems(images) == problems
     with pytest.raises(imsim.ImsimError, match=r"images\[1\] holds NaN"):
         strict.fit(images)
 
