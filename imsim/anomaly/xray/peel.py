@@ -331,7 +331,7 @@ def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:
 
 
 def smoothed(images: Floats, sigma: float) -> Floats:
-    """Convolve with a Gaussian, zeros beyond the frame; faster than a wide convolution."""
+    """Convolve with a Gaussian, zeros beyond the frame: a product of matrices along each axis."""
     rows, columns = (_gaussian(length, float(sigma)) for length in images.shape[1:])
     return product(rows, product(images, columns))
 
