@@ -93,11 +93,9 @@ def anomaly_scores(
 
     Raises
     ------
-    OptionError
-        If there is no such metric or aggregate, the metric has no map to take the worst window
-        of, or the window is no integer of at least 1.
-    ShapeError, DTypeError, MaskError, DataRangeError
-        If the images, masks or data range do not suit the metric.
+    ImsimError
+        If there is no such metric or aggregate, or the images, masks or data range do not suit the
+        metric.
 
     Examples
     --------
@@ -110,9 +108,7 @@ def anomaly_scores(
     >>> scoring.anomaly_scores("se", x, np.zeros_like(x), aggregate="worst", window=4)
     array([0.  , 0.25])
     """
-    if not isinstance(aggregate, str) or aggregate not in aggregates(metric):
-        has = ", ".join(map(repr, aggregates(metric)))
-        raise imsim.OptionError(f"aggregate={aggregate!r}; {metric} has {has}")
+    _check_aggregate(aggregate, metric, aggregates(metric))
     check_integer("window", window, 1)
     x, y = as_real("inputs", inputs), as_real("reconstructions", reconstructions)
     if x.ndim != 3 or x.shape != y.shape or 0 in x.shape:
@@ -197,7 +193,7 @@ def _map(metric: str, x: Any, y: Any, masks: Any, data_range: float | None) -> N
     return np.asarray(facts.map_dissimilarity(function(x, y, mask=masks, data_range=data_range)))
 
 
-def choose_aggregate(aggregate: Any, metric: str, has_preprocess: bool) -> str:
+def choose_aggregate(aggregate: str | None, metric: str, has_preprocess: bool) -> str:
     """Return the given aggregate if the metric has it; by default what suits most images.
 
     After a preprocess a body is small and its surroundings say nothing. Images as they are may
@@ -207,11 +203,15 @@ def choose_aggregate(aggregate: Any, metric: str, has_preprocess: bool) -> str:
     has = (*has, BOTH) if len(has) > 1 else has
     if aggregate is None:
         return "worst" if has_preprocess and "worst" in has else has[-1]
+    _check_aggregate(aggregate, metric, has)
+    return aggregate
+
+
+def _check_aggregate(aggregate: Any, metric: str, has: tuple[str, ...]) -> None:
     if not isinstance(aggregate, str) or aggregate not in has:
         raise imsim.OptionError(
             f"aggregate={aggregate!r}; {metric} has {', '.join(map(repr, has))}"
         )
-    return aggregate
 
 
 def every_score(

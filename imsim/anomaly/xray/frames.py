@@ -68,12 +68,9 @@ def correct(counts: Any, flat: Any, dark: Any = None) -> Floats:
 
     Raises
     ------
-    ShapeError
-        If the fields are not of the images' height and width.
-    DTypeError
-        If one of the three is not made of real numbers.
     ImsimError
-        If there are NaN or infinities, or more than 5 % of the pixels have no response.
+        If the fields are not of the images' height and width, there are NaN or infinities, or more
+        than 5 % of the pixels have no response.
 
     Examples
     --------
@@ -128,12 +125,8 @@ def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> Floats:
 
     Raises
     ------
-    DTypeError
-        If the transmission is not made of real numbers.
-    OptionError
-        If `smallest` is not between 0 and 1.
     ImsimError
-        If there are NaN or infinities.
+        If there are NaN or infinities, or `smallest` is not between 0 and 1.
 
     Examples
     --------
@@ -196,12 +189,9 @@ def segment(
 
     Raises
     ------
-    OptionError
-        If an option has no meaning.
-    ShapeError, DTypeError
-        If the images are no real numbers of shape (n, height, width), or below 8x8 pixels.
     ImsimError
-        If a frame has no usable item; the message names the first one and says why.
+        If images are below 8x8 pixels, or a frame has no usable item: the message names the first
+        one and says why.
 
     References
     ----------
