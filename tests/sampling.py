@@ -94,6 +94,13 @@ def _variants() -> Iterator[Variant]:
 SCORES = tuple(variant for variant in _variants() if not variant.is_map)
 MAPS = tuple(variant for variant in _variants() if variant.is_map)
 DEFAULTS = tuple(v for v in SCORES if not v.options and not v.colour)
+PLAIN = tuple(
+    v
+    for v in (*SCORES, *MAPS)
+    if not v.options and (not v.colour or imsim.METRICS[v.metric].map_needs_channels)
+)
+"""Every metric and map by default, on grey images where it takes them; on spectra as well where a
+metric is about these. Enough for what happens to images before they reach a metric."""
 
 _LEAST = max(max(m.least_side, m.map_least_side) for m in imsim.METRICS.values())
 

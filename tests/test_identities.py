@@ -79,7 +79,7 @@ def test_x6_imed_of_a_narrow_kernel_is_se(seed: int, side: int) -> None:
         assert se == pytest.approx(imsim.se(a, b, mask=m), rel=CLOSE)
 
 
-@given(seeds, st.integers(4, 20))
+@given(seeds, st.sampled_from((4, 5, 8, 13, 20)))  # few sizes: some have a kernel of their own
 def test_x7_one_window(seed: int, side: int) -> None:
     a, b, _ = make(seed, 24, 24)
     a, b = a[:side, :side], b[:side, :side]
