@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from sampling import MAPS, PIXELWISE, SCORES, Variant, texture
+from sampling import MAPS, PIXELWISE, SCORES, Variant, blob_mask, texture, textured_pair
 from scipy.stats import spearmanr
 from strategies import SEEDS, image, images, pairs, region, textured_pairs
 
@@ -276,3 +276,21 @@ def test_single_precision_with_a_large_offset(variant: Variant) -> None:
     want = score(variant, x.astype(np.float64), y.astype(np.float64), data_range=8192)
     got = score(variant, x, y, data_range=8192)
     assert got == pytest.approx(want, rel=1e-4, abs=1e-5)
+
+
+# A masked score does not depend on how much background is in the crop.
+@pytest.mark.parametrize(
+    "name", ["se", "rmse", "psnr", "imed", "ssim", "zncc", "gmsd", "issm", "sre", "sam", "uiq"]
+)
+@given(SEEDS, st.integers(6, 12).map(lambda n: 2 * n))
+def test_cropping_the_background(name: str, seed: int, margin: int) -> None:
+    """Even margins keep GMSD's 2x2 cells; FSIM's filters depend on the size of the frame."""
+    rng = np.random.default_rng(seed)
+    x, y = textured_pair(rng, 80, 84)
+    mask = np.zeros(x.shape, dtype=bool)
+    mask[26:54, 26:58] = blob_mask(rng, 28, 32, 0.8)
+    crop = np.s_[26 - margin : 54 + margin, 26 - margin : 58 + margin]
+    function = imsim.METRICS[name].function
+    want = function(x, y, mask=mask, data_range=255)
+    got = function(x[crop], y[crop], mask=mask[crop], data_range=255)
+    assert got == pytest.approx(want, rel=1e-11, abs=1e-11)
