@@ -147,8 +147,9 @@ def _invariant(variant: Variant, turn: str) -> bool:
         kind = variant.options.get("hash", "wavelet")
         # The cosine transform's odd coefficients change sign; "left neighbour" has a direction.
         return kind != "perceptual" and not (kind == "difference" and turn == "transpose")
-    # Its frequency grid is not symmetric; ISSM's edge detector breaks ties by direction.
-    return variant.metric not in {"fsim", "issm"}
+    # Its frequency grid is not symmetric. (ISSM's edge detector breaks ties by direction, but
+    # textures have none.)
+    return variant.metric != "fsim"
 
 
 TURNS = {"up": np.flipud, "left": np.fliplr, "transpose": np.transpose}
@@ -162,8 +163,9 @@ def test_g7_flips_and_transpose(
     x, y = pair
     mask = region(seed, x)
     for name, turn in TURNS.items():
-        close = 1e-10 if _invariant(variant, name) else 0.02
-        if variant.metric == "sh" and close > 1e-3:
+        # Even sizes have the frequency -1/2, not 1/2: in 400 pairs FSIM moved by 1.2e-5 at most.
+        close = 1e-10 if _invariant(variant, name) else 1e-4
+        if variant.metric == "sh" and not _invariant(variant, name):
             continue
         got = score(variant, turn(x), turn(y))
         assert got == pytest.approx(score(variant, x, y), rel=1e-10, abs=close), name
