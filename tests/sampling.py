@@ -54,12 +54,13 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
         {"min_coverage": 0.75},
         {"downsample": True},
     ),
-    "zncc": ({"window_size": 7},),
+    "zncc": ({"window_size": 9},),
     "sam": ({"degrees": True},),
     "uiq": ({"block_size": 5},),
     "sh": (*({"hash": kind} for kind in HASHES), {"hash_size": 6}),
 }
-"""Calls of a metric besides the one by default."""
+"""Calls of a metric besides the one by default. Each usual size of a window is a kernel of its
+own, and all others have one together: so there are few sizes here."""
 COLOUR_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "fsim": ({"chromatic": True},),
     "sam": ({"mode": "image"},),
@@ -70,7 +71,7 @@ MAP_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 MAP_COLOUR_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "imed": ({"sigma": 2.0},),
-    "zncc": ({"window_size": 7},),
+    "zncc": ({"min_coverage": 0.75},),
     "fsim": ({"chromatic": True},),
 }
 
