@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,27 @@ settings.load_profile("ci" if os.environ.get("CI", "").lower() in {"1", "true"} 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the whole suite run on the portable engine: `pytest tests --engine portable`."""
     parser.addoption("--engine", choices=("auto", "portable"), default="auto")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile the kernels before several workers do so, each for itself, in a run of the whole."""
+    config = session.config
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    # Workers themselves have no number of processes.
+    if not (is_whole and config.getoption("numprocesses", None)):
+        return
+    if config.getoption("--engine") == "portable":
+        return
+    import compilation
+
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    terminal.write_line(
+        f"compiling all kernels for {', '.join(compilation.DTYPES)}, with masks and without, "
+        "unless imsim/kernels/**/__pycache__ has them ..."
+    )
+    start = time.monotonic()
+    compilation.compile_kernels()
+    terminal.write_line(f"kernels ready after {time.monotonic() - start:.0f} s")
 
 
 @pytest.fixture(scope="session", autouse=True)

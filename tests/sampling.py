@@ -54,12 +54,13 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
         {"min_coverage": 0.75},
         {"downsample": True},
     ),
-    "zncc": ({"window_size": 7},),
+    "zncc": ({"window_size": 9},),
     "sam": ({"degrees": True},),
     "uiq": ({"block_size": 5},),
     "sh": (*({"hash": kind} for kind in HASHES), {"hash_size": 6}),
 }
-"""Calls of a metric besides the one by default."""
+"""Calls of a metric besides the one by default. Each usual size of a window is a kernel of its
+own, and all others have one together: so there are few sizes here."""
 COLOUR_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "fsim": ({"chromatic": True},),
     "sam": ({"mode": "image"},),
@@ -70,7 +71,7 @@ MAP_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 MAP_COLOUR_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "imed": ({"sigma": 2.0},),
-    "zncc": ({"window_size": 7},),
+    "zncc": ({"min_coverage": 0.75},),
     "fsim": ({"chromatic": True},),
 }
 
@@ -94,6 +95,13 @@ def _variants() -> Iterator[Variant]:
 SCORES = tuple(variant for variant in _variants() if not variant.is_map)
 MAPS = tuple(variant for variant in _variants() if variant.is_map)
 DEFAULTS = tuple(v for v in SCORES if not v.options and not v.colour)
+PLAIN = tuple(
+    v
+    for v in (*SCORES, *MAPS)
+    if not v.options and (not v.colour or imsim.METRICS[v.metric].map_needs_channels)
+)
+"""Every metric and map by default, on grey images where it takes them; on spectra as well where a
+metric is about these. Enough for what happens to images before they reach a metric."""
 
 _LEAST = max(max(m.least_side, m.map_least_side) for m in imsim.METRICS.values())
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from sampling import blob_mask, texture
+from sampling import blob_mask, texture, textured_pair
 
 KINDS = ("texture", "noise", "integers", "ramp", "binary", "constant", "zero", "spike", "offset")
 SEEDS = st.integers(0, 2**32 - 1)
@@ -74,3 +74,10 @@ def region(seed: int, like: np.ndarray) -> np.ndarray:
     """Make a mask that covers at least 30 % of the frame."""
     rng = np.random.default_rng(seed)
     return blob_mask(rng, *like.shape[:2], coverage=float(rng.uniform(0.3, 0.95)))
+
+
+def masked_pair(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Make a textured image, a noisy version of it, and a mask."""
+    rng = np.random.default_rng(seed)
+    a, b = textured_pair(rng, height, width, noise=float(rng.uniform(0.5, 40)))
+    return a, b, blob_mask(rng, height, width, float(rng.uniform(0.3, 0.95)))

@@ -9,7 +9,7 @@ from typing import Any
 import array_api_strict
 import numpy as np
 import pytest
-from sampling import FRAME, MAPS, SCORES, Variant, blob_mask, textured_pair
+from sampling import FRAME, MAPS, PLAIN, SCORES, Variant, blob_mask, textured_pair
 
 import imsim
 
@@ -118,13 +118,20 @@ def test_complex_strict_arrays(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["torch", "jax.numpy"])
-def test_other_libraries(name: str, rng: np.random.Generator) -> None:
-    """Optional: runs where the library is installed, which the test environment does not ask."""
+def test_other_libraries(
+    name: str, rng: np.random.Generator, request: pytest.FixtureRequest
+) -> None:
+    """Optional: runs where the library is installed, which the test environment does not ask.
+
+    JAX compiles every operation anew for each shape: options other than those by default are for
+    `pytest --hypothesis-profile=thorough`.
+    """
+    is_thorough = request.config.getoption("--hypothesis-profile") == "thorough"
     pytest.importorskip(
         name.split(".")[0], reason=f"{name} is an optional array library; it is not installed"
     )
     xp = importlib.import_module(name)
-    for variant in PORTABLE:
+    for variant in PORTABLE if is_thorough else [v for v in PORTABLE if v in PLAIN]:
         a, b = (
             image.astype(np.float32) for image in textured_pair(rng, *FRAME, colour=variant.colour)
         )

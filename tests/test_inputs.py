@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from sampling import FRAME, MAPS, SCORES, Variant, blob_mask, textured_pair
+from sampling import FRAME, MAPS, PLAIN, SCORES, Variant, blob_mask, textured_pair
 
 import imsim
 
 each_variant = pytest.mark.parametrize("variant", [*SCORES, *MAPS], ids=lambda v: v.id)
+each_plain = pytest.mark.parametrize("variant", PLAIN, ids=lambda v: v.id)
 each_score = pytest.mark.parametrize("variant", SCORES, ids=lambda v: v.id)
 
 
@@ -52,7 +53,7 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
 }
 
 
-@each_variant
+@each_plain
 @pytest.mark.parametrize("form", FORMS)
 def test_same_values_same_bits(variant: Variant, form: str, rng: np.random.Generator) -> None:
     a, b = textured_pair(rng, *FRAME, colour=variant.colour)
@@ -64,7 +65,7 @@ def test_same_values_same_bits(variant: Variant, form: str, rng: np.random.Gener
     )
 
 
-@each_variant
+@each_plain
 @pytest.mark.parametrize("dtype", ["u2", "i4", "i8", "f2", "f4"])
 def test_byte_order(variant: Variant, dtype: str, rng: np.random.Generator) -> None:
     a, b = (v.astype(dtype) for v in textured_pair(rng, *FRAME, colour=variant.colour))
@@ -136,7 +137,7 @@ def test_double_unless_both_are_narrow(
     assert got.dtype == np.float64
 
 
-@each_variant
+@each_plain
 def test_half_becomes_single(variant: Variant, rng: np.random.Generator) -> None:
     x, y = (i.astype(np.float16) for i in textured_pair(rng, *FRAME, colour=variant.colour))
     single = [i.astype(np.float32) for i in (x, y)]
@@ -145,19 +146,33 @@ def test_half_becomes_single(variant: Variant, rng: np.random.Generator) -> None
     np.testing.assert_array_equal(variant(x, single[1]), want)
 
 
-@each_variant
-@pytest.mark.parametrize(
-    "dtype", [np.uint8, np.int8, np.uint16, np.int16, np.int32, np.uint32, np.int64, np.uint64]
-)
-def test_integers_never_wrap(variant: Variant, dtype: type, rng: np.random.Generator) -> None:
+def extreme_integers(
+    rng: np.random.Generator, shape: tuple[int, ...], dtype: type
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Images of the smallest and largest numbers, or those that float64 holds, and the range."""
     limits = np.iinfo(dtype)
     low, high = max(limits.min, -(2**52)), min(limits.max, 2**52)
-    shape = variant.shape(*FRAME)
     x, y = (rng.choice([low, high, 0, 1], size=shape).astype(dtype) for _ in range(2))
-    L = float(high - low)
+    return x, y, float(high - low)
+
+
+@each_variant
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_integers_never_wrap(variant: Variant, dtype: type, rng: np.random.Generator) -> None:
+    x, y, L = extreme_integers(rng, variant.shape(*FRAME), dtype)
     want = variant(x.astype(np.float64), y.astype(np.float64), data_range=L)
     # Compiled for each dtype, a kernel may fuse and order its operations in another way.
     np.testing.assert_allclose(variant(x, y, data_range=L), want, rtol=1e-12, atol=1e-12)
+
+
+@each_plain
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.uint32, np.int64, np.uint64])
+def test_other_integers_become_double(
+    variant: Variant, dtype: type, rng: np.random.Generator
+) -> None:
+    x, y, L = extreme_integers(rng, variant.shape(*FRAME), dtype)
+    want = variant(x.astype(np.float64), y.astype(np.float64), data_range=L)
+    np.testing.assert_array_equal(variant(x, y, data_range=L), want)
 
 
 @each_variant

@@ -24,6 +24,11 @@ def test_one_file_per_metric() -> None:
     assert files == set(imsim.METRICS)
 
 
+def test_one_test_file_per_metric() -> None:
+    files = (Path(__file__).parent / "metrics").glob("test_*.py")
+    assert {path.stem.removeprefix("test_") for path in files} == set(imsim.METRICS)
+
+
 @each_metric
 def test_one_name_for_key_function_and_file(metric: imsim.Metric) -> None:
     assert imsim.METRICS[metric.name] is metric

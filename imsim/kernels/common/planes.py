@@ -150,10 +150,17 @@ def added(parts: Array) -> Array:
 
 
 def _readable(image: Array, images: Images) -> Array:
-    """Return an image in a dtype that kernels read; converted only if they do not, or differ."""
+    """Return an image in a dtype that kernels read; converted only if they do not, or differ.
+
+    Of integers these are uint8 and uint16. A conversion of these, which most images are, would
+    take as long as the fastest kernels. All others become float64, in which they are computed
+    anyway: a kernel more takes seconds to compile, and a conversion milliseconds.
+    """
     dtype = image.dtype.newbyteorder("=")
-    if images.x.dtype.newbyteorder("=") != images.y.dtype.newbyteorder("=") or dtype.itemsize > 8:
-        return image.astype(images.dtype)
+    differ = images.x.dtype.newbyteorder("=") != images.y.dtype.newbyteorder("=")
+    is_other_integer = dtype.kind in "iu" and dtype not in (np.uint8, np.uint16)
+    if differ or is_other_integer or dtype.itemsize > 8:
+        return image.astype(images.dtype, order="C")
     if not image.dtype.isnative:  # the same kernel, and so the same bits, in either byte order
         image = image.astype(dtype)
     if dtype.kind == "f" and dtype.itemsize == 2:

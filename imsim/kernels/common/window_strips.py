@@ -62,7 +62,7 @@ def limits(
     share = 2.0**-28 if images.dtype == np.float32 else 2.0**-13
     share_of_mean = 16 * share**2
     kind = images.x.dtype
-    if kind == images.y.dtype and kind.kind in "iub" and kind.itemsize <= 2:
+    if kind == images.y.dtype and kind.kind in "ub" and kind.itemsize <= 2:
         power = 4.0 ** (8 * kind.itemsize + 1)  # of the sum and the difference of two pixels
         is_exact = window.is_uniform and power * window.size**4 <= 2.0**53
         if is_exact or (share * power < c2 and share_of_mean * power < c1):

@@ -1,4 +1,4 @@
-"""The kernel of UIQ against its formula."""
+"""UIQ: its kernel against its formula, and its properties."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from agreement import (
     pair,
     region,
 )
+from hypothesis import given
+from strategies import images
 
 import imsim
 
@@ -91,3 +93,11 @@ def test_outside(rng: Any) -> None:
 def test_workers(rng: Any) -> None:
     for function in (imsim.uiq, imsim.uiq_map):
         check_workers(function, pair(rng, (400, 330), np.uint8))
+
+
+@given(images())
+def test_uiq_of_scaled_images(x: np.ndarray) -> None:
+    y = 0.5 * x
+    # Q = 2c/(1+c^2) squared for y = c x; blocks that are black, or flat, lack one factor or both.
+    q = 2 * 0.5 / 1.25
+    assert q**2 - 1e-9 <= imsim.uiq(x, y) <= 1 + 1e-12

@@ -1,7 +1,8 @@
-"""The kernels of GMSD against their formulas."""
+"""GMSD: its kernel against its formula, and its properties."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,14 @@ from agreement import (
     pair,
     tolerance,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import pairs, textured_pairs
 
 import imsim
+
+levels = st.integers(0, 255)
+
 
 RANGE = {"data_range": 255}
 # One or two cells, odd numbers of pixels, several strips.
@@ -96,3 +103,33 @@ def test_pixels_that_cancel_in_each_cell(rng: Any, shape: tuple[int, int]) -> No
     np.testing.assert_allclose(
         imsim.gmsd_map(x, y, data_range=10), imsim.gmsd_map(*wide, data_range=10), atol=2e-5
     )
+
+
+@given(textured_pairs(), st.floats(-100, 100), st.floats(-100, 100))
+def test_gmsd_does_not_see_offsets_inside(
+    pair: tuple[np.ndarray, np.ndarray], p: float, q: float
+) -> None:
+    x, y = pair
+    inside = np.s_[2 : x.shape[0] // 2 * 2 - 2, 2 : x.shape[1] // 2 * 2 - 2]
+    want = imsim.gmsd_map(x, y, data_range=255)[inside]
+    got = imsim.gmsd_map(x + p, y + q, data_range=255)[inside]
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-11)
+
+
+@given(pairs(), levels)
+def test_gmsd_limits(pair: tuple[np.ndarray, np.ndarray], level: int) -> None:
+    x, y = pair
+    assert imsim.gmsd(x, y, data_range=1e12) == pytest.approx(0, abs=1e-12)
+    n = imsim.gmsd_map(x, y, data_range=255)[::2, ::2].size
+    # Values in (0, 1] deviate by at most 1/2, times sqrt(n / (n - 1)).
+    assert 0 <= imsim.gmsd(x, y, data_range=255) <= 0.5 * math.sqrt(n / (n - 1))
+    assert imsim.gmsd(0 * x + level, 0 * x + level, data_range=255) == 0
+
+
+@given(textured_pairs())
+def test_gmsd_constant_scales_with_the_square_of_the_range(
+    pair: tuple[np.ndarray, np.ndarray],
+) -> None:
+    x, y = pair
+    want = imsim.gmsd(x, y, data_range=255)
+    assert imsim.gmsd(x / 255, y / 255, data_range=1) == pytest.approx(want, abs=1e-12)

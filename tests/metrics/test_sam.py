@@ -1,4 +1,4 @@
-"""The kernels of SAM against their formulas."""
+"""SAM: its kernels against its formulas, and its properties."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ from agreement import (
     pair,
     tolerance,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import SEEDS, image, images
 
 import imsim
+
+gains = st.floats(0.01, 100)
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=str)
@@ -101,3 +106,79 @@ def test_workers(rng: Any) -> None:
     check_workers(imsim.sam, images)
     check_workers(imsim.sam, images, channel_axis=0)
     check_workers(imsim.sam_map, images, channel_axis=0)
+
+
+@given(images(), images(), st.floats(0.1, 10))
+def test_sam_of_scaled_images(x: np.ndarray, y: np.ndarray, gain: float) -> None:
+    if x.any():
+        # The computed gain * x is parallel to x up to half an ulp in each pixel.
+        assert imsim.sam(x, gain * x) == pytest.approx(0, abs=1e-15)
+        assert imsim.sam(x, -gain * x) == pytest.approx(math.pi, abs=1e-15)
+        assert imsim.sam(x, 2 * x) == 0
+    rows, cols = (min(n) for n in zip(x.shape, y.shape, strict=True))
+    x, y = x[:rows, :cols], y[:rows, :cols]
+    if x.any() and y.any():
+        angle = imsim.sam(x, y)
+        assert imsim.sam(gain * x, y) == pytest.approx(angle, abs=1e-14)
+        assert imsim.sam(x, y / gain) == pytest.approx(angle, abs=1e-14)
+        assert imsim.sam(x, y, degrees=True) == pytest.approx(math.degrees(angle), rel=1e-14)
+
+
+def test_sam_of_zero_images() -> None:
+    zero, x = np.zeros((4, 4)), np.ones((4, 4))
+    assert imsim.sam(zero, zero) == 0
+    assert imsim.sam(zero, x) == pytest.approx(math.pi / 2, rel=1e-15)
+
+
+def test_sam_sees_small_angles() -> None:
+    """Arccos would lose everything below 1e-8 rad."""
+    x = image("texture", 1, 16, 16)
+    y = x.copy()
+    y[3, 3] += 1e-9 * np.linalg.norm(x)
+    parallel = x[3, 3] / np.linalg.norm(x)
+    want = 1e-9 * math.sqrt(1 - parallel**2)
+    assert imsim.sam(x, y) == pytest.approx(want, rel=1e-5)
+
+
+@given(SEEDS, gains)
+def test_spectral_sam(seed: int, gain: float) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(1, 255, (2, 12, 13, 4))
+    cosine = (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+    want = np.arccos(cosine)
+    got = imsim.sam_map(x, y, channel_axis=-1)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-7)  # the oracle's arccos
+    assert imsim.sam(x, y, channel_axis=-1) == pytest.approx(got.mean(), rel=1e-12)
+    # Each pixel may have a brightness of its own.
+    light = rng.uniform(0.1, 10, (12, 13, 1))
+    assert imsim.sam(light * x, gain * y, channel_axis=-1) == pytest.approx(got.mean(), rel=1e-10)
+
+
+@pytest.mark.parametrize("engine", ["portable", "auto"])
+def test_spectral_sam_of_black_pixels(engine: Any) -> None:
+    """Black in one image is orthogonal, black in both is left out."""
+    rng = np.random.default_rng(3)
+    x, y = rng.uniform(1, 255, (2, 8, 9, 3))
+    keep = np.ones((8, 9), dtype=bool)
+    x[2, 3], y[5, 6] = 0, 0
+    x[4, 4], y[4, 4] = 0, 0
+    keep[2, 3] = keep[5, 6] = keep[4, 4] = False
+    black = np.zeros((8, 9, 3))
+    imsim.set_engine(engine)
+    try:
+        want = (imsim.sam(x, y, channel_axis=-1, mask=keep) * 69 + math.pi) / 71
+        assert imsim.sam(x, y, channel_axis=-1) == pytest.approx(want, rel=1e-14)
+        angles = imsim.sam_map(x, y, channel_axis=-1, degrees=True)
+        assert angles[2, 3] == angles[5, 6] == 90
+        assert np.isnan(angles[4, 4])
+        assert np.isfinite(angles).sum() == 71
+        assert imsim.sam(black, black, channel_axis=-1) == 0
+        assert imsim.sam(black, y, channel_axis=-1) == pytest.approx(math.pi / 2, rel=1e-15)
+        assert imsim.sam(y, black, channel_axis=-1, mask=~keep) == pytest.approx(math.pi / 2)
+        for bad in (math.nan, math.inf, -math.inf):
+            y[4, 4, 1] = bad
+            assert np.isnan(imsim.sam(x, y, channel_axis=-1))
+            assert np.isnan(imsim.sam_map(x, y, channel_axis=-1)[4, 4])
+            assert np.isnan(imsim.sam(y, black, channel_axis=-1))
+    finally:
+        imsim.set_engine("auto")

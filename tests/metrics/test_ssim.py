@@ -1,4 +1,4 @@
-"""The kernel of SSIM against its formula."""
+"""SSIM: its kernel against its formula, and its properties."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from agreement import (
     pair,
     region,
 )
+from hypothesis import example, given
+from hypothesis import strategies as st
+from strategies import textured_pairs
 
 import imsim
 
+levels = st.integers(0, 255)
 FRAMES = ((11, 11), (12, 85), (141, 150))
 
 
@@ -143,3 +147,60 @@ def test_outside(rng: Any) -> None:
 def test_workers(rng: Any) -> None:
     for function in (imsim.ssim, imsim.ssim_map):
         check_workers(function, pair(rng, (400, 330), np.float32), data_range=255)
+
+
+def ssim(x: np.ndarray, y: np.ndarray, **options: object) -> float:
+    return float(imsim.ssim(x, y, **{"data_range": 255, **options}))  # type: ignore[arg-type]
+
+
+@given(levels, levels)
+@example(0, 0)
+@example(0, 255)
+def test_constant_images(p: int, q: int) -> None:
+    x, y = np.full((12, 13), float(p)), np.full((12, 13), float(q))
+    c1 = 2.55**2
+    luminance = (2 * p * q + c1) / (p**2 + q**2 + c1)
+    assert ssim(x, y) == pytest.approx(luminance, abs=1e-12)
+    assert ssim(x, y, window="uniform") == pytest.approx(luminance, abs=1e-12)
+    unsteady = 1.0 if p == q == 0 else 2 * p * q / (p**2 + q**2)
+    assert imsim.uiq(x, y) == pytest.approx(unsteady, abs=1e-12)
+    without = ssim(x, y, K1=0.0, K2=0.0)
+    assert without == pytest.approx(unsteady, abs=1e-12)
+
+
+def test_black_windows_without_constants() -> None:
+    """Both means are 0: the authors' code gives 1, however far from 0 the rest of the image is."""
+    x = np.zeros((24, 48))
+    x[:, 36:] = 200 + np.arange(12)
+    y = x.copy()
+    y[:, 36:] += np.arange(24)[:, None]
+    for options in ({"window": "gaussian"}, {"window": "uniform"}):
+        local = imsim.ssim_map(x, y, data_range=255, K1=0.0, K2=0.0, **options)
+        np.testing.assert_array_equal(local[8:16, 8:28], 1.0)
+    np.testing.assert_array_equal(imsim.uiq_map(x, y)[8:16, 8:28], 1.0)
+
+
+@given(textured_pairs())
+def test_ssim_is_one_only_for_equal_images(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = pair
+    assert ssim(x, x) == 1
+    assert ssim(x, y) < 1
+    local = imsim.ssim_map(x, np.where(np.arange(x.shape[1]) < 5, y, x), data_range=255)
+    # Moments about the mean of each whole image: equal windows differ by rounding.
+    np.testing.assert_allclose(local[5:-5, 10:-5], 1.0, rtol=0, atol=1e-14)
+
+
+@given(textured_pairs(), st.floats(1, 60))
+def test_offset_lowers_the_luminance_term_only(
+    pair: tuple[np.ndarray, np.ndarray], offset: float
+) -> None:
+    x, y = pair
+    # With K1 huge the luminance term is 1, and an offset leaves no trace.
+    assert ssim(x, y + offset, K1=1e8) == pytest.approx(ssim(x, y, K1=1e8), abs=1e-9)
+    assert ssim(x, x + offset) < 1
+    assert ssim(x, y, data_range=1e9) == pytest.approx(1, abs=1e-9)
+
+
+@given(textured_pairs(low=32))
+def test_small_images_are_not_downsampled(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    assert ssim(*pair, downsample=True) == ssim(*pair)

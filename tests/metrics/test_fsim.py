@@ -1,4 +1,4 @@
-"""FSIM's kernels against its formula, and what they promise besides."""
+"""FSIM: its kernel against its formula, and what both promise."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ import threading
 import tracemalloc
 from typing import Any
 
+import agreement
 import exact_fsim
 import numpy as np
 import pytest
 import scipy.fft
+from agreement import DTYPES, pair
 from distant import KINDS, distant_pair, distant_pairs
 from engines import by_both
 from hypothesis import given
+from hypothesis import strategies as st
+from sampling import texture, textured_pair
+from strategies import SEEDS, masked_pair, pairs, textured_pairs
 
 import imsim
 from imsim.kernels import fsim
 from imsim.kernels.common import phase_congruency
-from imsim.kernels.common.log_gabor import DISTANCES, filters
-from imsim.kernels.common.median import median
-from imsim.portable.phase_congruency import filter_bank, noise_model
 from imsim.validation import check_images
 
-DTYPES = (np.uint8, np.uint16, np.float32, np.float64)
+sides = st.integers(16, 40)
+levels = st.integers(0, 255)
 # Cells of one and of four pixels, of odd numbers of pixels, and images of one row or less.
 FRAMES = ((64, 64), (33, 47), (1, 5), (2, 2), (400, 385))
 
@@ -34,11 +37,6 @@ def tolerance(dtype: Any, frame: tuple[int, int]) -> float:
     return 100 * float(np.finfo(arithmetic).eps) * (1 + math.log2(frame[0] * frame[1]))
 
 
-def pair(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
-    x = rng.uniform(0, 250, shape)
-    return x.astype(dtype), np.clip(x + rng.normal(0, 20, shape), 0, 255).astype(dtype)
-
-
 def blob(shape: tuple[int, int]) -> np.ndarray:
     mask = np.zeros(shape, dtype=bool)
     mask[shape[0] // 4 :, : shape[1] * 3 // 4 + 1] = True
@@ -47,14 +45,7 @@ def blob(shape: tuple[int, int]) -> np.ndarray:
 
 def engines(function: Any, *args: Any, **options: Any) -> tuple[Any, Any]:
     """Results of the formula and of the kernel."""
-    found = []
-    for engine in ("portable", "fast"):
-        imsim.set_engine(engine)  # type: ignore[arg-type]
-        try:
-            found.append(function(*args, **{"data_range": 255, **options}))
-        finally:
-            imsim.set_engine("auto")
-    return found[0], found[1]
+    return agreement.engines(function, *args, **{"data_range": 255, **options})
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=str)
@@ -177,23 +168,6 @@ def test_transforms_go_through_the_backend_of_scipy(rng: Any) -> None:
     assert got == pytest.approx(want, abs=tolerance(np.float64, (96, 96)))
 
 
-@pytest.mark.parametrize("frame", [(6, 8), (7, 9), (8, 5), (1, 4)], ids=str)
-def test_a_quarter_of_the_filters_is_enough(frame: tuple[int, int]) -> None:
-    """The filters of the kernel, unfolded, are those of the formula, and so are their sums."""
-    height, width = frame
-    bank, quarter = filter_bank(height, width), filters(height, width, np.dtype(np.float64))
-    rows, columns = np.indices(frame)
-    row, column = np.minimum(rows, height - rows), np.minimum(columns, width - columns)
-    signs = (2 * rows >= height).astype(int), (2 * columns >= width).astype(int)
-    for o in range(4):
-        spread = quarter.angular[DISTANCES[o][signs], row, column]
-        got = quarter.radial[:, row, column] * spread
-        np.testing.assert_allclose(got, bank.radial * bank.angular[o], rtol=0, atol=1e-15)
-        sums = bank.finest_power[o], bank.sum_squares[o], bank.sum_products[o]
-        want = noise_model(np.float64(1), *sums).threshold
-        assert quarter.thresholds[o] == pytest.approx(want, rel=1e-13)
-
-
 def test_many_threads_at_once(rng: Any) -> None:
     x, y = pair(rng, (80, 80), np.uint8)
     want = imsim.fsim(x, y)
@@ -289,32 +263,6 @@ def test_memory_of_strips(rng: Any, function: Any, dtype: Any) -> None:
         assert peak <= 12 * 2 * x.size * arithmetic.itemsize
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 999, 5000])
-def test_median_by_selection(rng: Any, n: int, dtype: Any) -> None:
-    halves = np.r_[np.zeros(n // 2), np.full(n - n // 2, 1e30)]
-    some_infinite = np.where(rng.random(n) < 0.2, math.inf, 1.5)
-    for values in (
-        rng.random(n),
-        rng.exponential(1, n) ** 9,
-        np.zeros(n),
-        halves,
-        rng.integers(0, 3, n),
-        some_infinite,
-    ):
-        values = values.astype(dtype)
-        ordered = np.sort(values).astype(np.float64)
-        assert median(values) == (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-
-
-def test_median_of_nan() -> None:
-    """NaN of either sign is the largest; the median of nothing is NaN."""
-    values = np.array([3.0, -math.nan, 1.0, math.nan, 2.0])
-    assert median(values) == 3
-    assert math.isnan(median(np.full(3, -math.nan, dtype=np.float32)))
-    assert math.isnan(median(np.empty(0)))
-
-
 @pytest.mark.parametrize("size", [1e12, 1e18, 1e20, 1e30, 1e36])
 def test_squares_that_leave_single_precision(rng: Any, size: float) -> None:
     """Far above the data range: the responses are transformed in float64."""
@@ -323,3 +271,63 @@ def test_squares_that_leave_single_precision(rng: Any, size: float) -> None:
     x, y = ((v * size).astype(np.float32) for v in (x, y))
     want, got = by_both(imsim.fsim_map, x, y, data_range=1.0)
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
+@given(pairs(), levels)
+def test_fsim_range_and_flat_pairs(pair: tuple[np.ndarray, np.ndarray], level: int) -> None:
+    x, y = pair
+    assert 0 < imsim.fsim(x, y, data_range=255) <= 1
+    flat = np.full(x.shape, float(level))
+    assert imsim.fsim(flat, flat, data_range=255) == 1
+    assert imsim.fsim(flat, 0 * flat + 100, data_range=255) == 1
+    assert imsim.fsim(flat + 1 / 3, flat + 2 / 3, data_range=255) == 1
+
+
+@given(textured_pairs(), st.floats(-100, 100))
+def test_fsim_map_does_not_see_an_offset_inside(
+    pair: tuple[np.ndarray, np.ndarray], offset: float
+) -> None:
+    x, y = pair
+    inside = np.s_[1:-1, 1:-1]
+    want = imsim.fsim_map(x, y, data_range=255)[inside]
+    got = imsim.fsim_map(x + offset, y + offset, data_range=255)[inside]
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("least", "factor"), [(383, 1), (384, 2), (385, 2), (639, 2), (640, 3), (641, 3)]
+)
+def test_downsampling_switches_where_matlab_rounds(least: int, factor: int) -> None:
+    x, y = textured_pair(np.random.default_rng(least), least, least + 3)
+    for local in (
+        imsim.fsim_map(x, y, data_range=255),
+        imsim.ssim_map(x, y, data_range=255, downsample=True),
+    ):
+        steps = np.flatnonzero(np.diff(local[least // 2, 60:120]) != 0)
+        assert set(np.diff(steps)) == {factor}
+
+
+def test_masked_fsim_is_near_the_truth() -> None:
+    """A disc on garbage scores about what the same pixels score within the full texture."""
+    rng = np.random.default_rng(12)
+    x = texture(rng, (128, 128))
+    y = x + 10 * rng.standard_normal(x.shape)
+    rows, cols = np.indices(x.shape) - 64
+    disc = rows**2 + cols**2 < 40**2
+    truth = np.mean(imsim.fsim_map(x, y, data_range=255)[disc])
+    local = imsim.fsim_map(
+        np.where(disc, x, np.nan), np.where(disc, y, np.inf), data_range=255, mask=disc
+    )
+    assert np.nanmean(local) == pytest.approx(truth, abs=0.01)
+    whole = imsim.fsim(x, y, data_range=255)
+    assert imsim.fsim(x, y, data_range=255, mask=disc) == pytest.approx(whole, abs=0.01)
+
+
+@given(SEEDS, sides)
+def test_x8_chromatic_fsim_of_grey(seed: int, side: int) -> None:
+    a, b, mask = masked_pair(seed, side, side + 3)
+    rgb = [np.repeat(image[..., None], 3, axis=-1) for image in (a, b)]
+    for m in (None, mask):
+        got = imsim.fsim(*rgb, mask=m, data_range=255, channel_axis=-1, chromatic=True)
+        # The weights of I and Q sum to 0, those of Y to 1, up to rounding.
+        assert got == pytest.approx(imsim.fsim(a, b, mask=m, data_range=255), abs=1e-10)

@@ -1,7 +1,8 @@
-"""The kernels of SE, RMSE, PSNR and SRE against their formulas."""
+"""SE, and the kernels that RMSE, PSNR and SRE share with it, against their formulas."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,13 @@ from agreement import (
     pair,
     tolerance,
 )
+from hypothesis import example, given
 from PIL import Image
+from strategies import SEEDS, image
 
 import imsim
 
+EXTREME = np.where(image("binary", 5, 18, 20) > 0, 65535, 0).astype(np.uint16)
 SCORES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (imsim.se, {}),
     (imsim.se, {"reduction": "mean"}),
@@ -101,3 +105,18 @@ def test_bilevel_images_of_pil() -> None:
             assert function(a, b, data_range=255, mask=mask) == want
     want = imsim.sam(*colour, channel_axis=-1, mask=plain)
     assert imsim.sam(*colour, channel_axis=-1, mask=odd) == want
+
+
+@given(SEEDS)
+@example(0)
+def test_extreme_uint16(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    y = rng.choice(np.array([0, 65535], dtype=np.uint16), EXTREME.shape)
+    n = np.count_nonzero(y != EXTREME)
+    assert imsim.se(EXTREME, y) == n * 65535**2
+    want = 65535 * math.sqrt(n / EXTREME.size)
+    assert imsim.rmse(EXTREME, y) == pytest.approx(want, rel=1e-15)
+    assert imsim.psnr(EXTREME, y, data_range=65535) == pytest.approx(
+        -10 * math.log10(n / EXTREME.size), rel=1e-12
+    )
+    assert imsim.se(EXTREME, 65535 - EXTREME) == EXTREME.size * 65535**2
