@@ -173,6 +173,8 @@ def test_data_ranges_that_do_not_fit(capsys):
         ("8bit=255", "there is no type '8bit' of pixels; expected one of bool, uint8"),
         ("uint8=", "must be a positive number"),
         ("nan", "--data-range nan: data_range must be a positive number"),
+        ("uint8=255,uint8=100", "uint8 comes twice; give one for each type"),
+        ("255,uint8=99,100", "the number without a type comes twice"),
     ):
         assert words in compare(capsys, *call, text, status=2)[1][0]
 

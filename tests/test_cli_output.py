@@ -204,10 +204,11 @@ class TestOptions:
             ("ssim=nan", "expected a metric and a number"),
             ("ssim=95", "never outside -1 to 1"),
             ("lpips=1", "there is no metric 'lpips'"),
+            ("rmse=1", "rmse has a limit already, 9; give one"),
         ],
     )
     def test_limits_that_make_no_sense(self, capsys, limit, word):
-        assert word in refused(capsys, "--fail-under", limit)
+        assert word in refused(capsys, "--fail-under", "rmse=9", "--fail-under", limit)
 
     @pytest.mark.parametrize("number", ["0", "-1", "two", "1.5"])
     def test_workers(self, capsys, number):

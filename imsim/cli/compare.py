@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     with Jobs(found, reading) as jobs:
         images = (path for pair in found.pairs for path in pair[:3] if path)
         check_output(arguments.output, found.inputs, images=images, resume=arguments.resume)
-        check_maps(arguments.maps, found.inputs, found.pairs)
+        check_maps(arguments.maps, found.inputs, found.pairs, metrics)
         writer = _writer(arguments, metrics, settings.data_ranges)
         report = Report(metrics, limits, set(limits if arguments.metrics is None else metrics))
         report.start(found, [file for file in (jobs.reference, jobs.mask) if file])

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     if data_ranges.missing(test):
         raise DataRangeError(f"{test.path}: is {test}; add {NEEDS_RANGE}")
     data_range = data_ranges.of(test)
-    used, said = Ignored.of(arguments).used(reference, test, mask and mask.pixels)
+    used, said = Ignored.of(arguments).used(first, second, mask and mask.pixels)
     said = [(p.path, note) for p in (reference, test, *masks) for note in p.notes] + said
     said += option_notes(reference, test, mask, used, data_range)
     notes = [f"{name}: {note}" for name, note in dict.fromkeys(said)]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import imsim
 from imsim._images import Picture
-from imsim.cli.jobs import Job, Mask
+from imsim.cli.jobs import Job, Mask, alike
 from imsim.cli.maps import write_maps
 from imsim.cli.pairing import Failure
 from imsim.cli.reading import NEEDS_RANGE, Array, DataRanges, Ignored
@@ -101,9 +101,10 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
 
 
 def _score(job: Job, settings: Settings) -> Result:
-    reference, test, mask = job.read()
+    first, second, mask = job.read()
+    reference, test = alike(first, second)
     data_range = settings.data_ranges.of(test)
-    used, notes = settings.ignored.used(reference, test, mask and mask.pixels)
+    used, notes = settings.ignored.used(first, second, mask and mask.pixels)
     options: dict[str, Any] = {
         "mask": used,
         "data_range": data_range,
