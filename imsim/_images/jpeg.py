@@ -107,16 +107,32 @@ def _decoded(content: bytes, reading: Reading) -> Array:
     return pixels[..., 0] if grey else np.asarray(pixels)
 
 
-def check_stream(content: bytes, most: int) -> None:
-    """Refuse a part of a TIFF file, compressed as JPEG, of which the decoder warns.
+def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: int) -> None:
+    """Refuse a strip or tile of a TIFF file, compressed as JPEG, that is damaged.
 
-    It may have as many samples as `most`.
+    Parameters
+    ----------
+    content : bytes
+        The stream, with its tables.
+    heights : tuple of int
+        Those that are allowed.
+    width, samples : int
+        What the page says of it.
+
+    Raises
+    ------
+    ImageFileError
+        If it has another size or number of samples, or the decoder warns.
     """
     import simplejpeg
 
-    height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-    if height * width > most:
-        raise ImageFileError(f"damaged: it holds a JPEG stream of {width} x {height} pixels")
+    height, across, colours, _ = simplejpeg.decode_jpeg_header(content)
+    found = {"Gray": 1, "CMYK": 4, "YCCK": 4}.get(colours, 3)
+    if height not in heights or (across, found) != (width, samples):
+        raise ImageFileError(
+            f"damaged: it holds a JPEG stream of {across} x {height} pixels of {found} samples; "
+            f"expected {width} x {heights[0]} of {samples}"
+        )
     try:
         simplejpeg.decode_jpeg(content, "GRAY" if colours == "Gray" else "RGB")
     except ValueError as error:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import lzma
 import math
-import zlib
-from collections.abc import Callable
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imsim._images.alpha import composite
-from imsim._images.jpeg import check_stream
 from imsim._images.pictures import (
     ORIENTATION,
     Array,
@@ -23,20 +18,13 @@ from imsim._images.pictures import (
 )
 from imsim._images.reading import Reading
 from imsim._images.source import Source
+from imsim._images.tiff_codecs import check_chunks
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
 _NO_DATA = 42113  # the number of GDAL's tag
-# Values of the Compression tag. tifffile alone inflates without a bound; imagecodecs has one.
-_NONE, _LZW, _JPEGS = 1, 5, (6, 7, 33007, 34892)
-_PADDING = 3  # bytes behind a strip, so that the next one begins at a multiple of 4
-_INFLATORS: dict[int, Callable[[], Any]] = {
-    8: zlib.decompressobj,
-    32946: zlib.decompressobj,
-    34925: lzma.LZMADecompressor,
-}
 
 
 def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
@@ -118,40 +106,7 @@ def _check_whole(page: TiffPage) -> None:
         raise ImageFileError(
             f"damaged: its {kind} hold {counts.sum():.0f} of the {page.nbytes} bytes of its pixels"
         )
-    row = page.tilewidth if page.is_tiled else page.imagewidth
-    row *= page.samplesperpixel if page.planarconfig == 1 else 1
-    # A row begins with a byte of its own.
-    each = math.prod(page.chunks) // row * -(-row * page.bitspersample // 8)
-    if page.compression == _NONE and (counts > each + _PADDING).any():
-        raise ImageFileError(
-            f"damaged: its {kind} hold up to {counts.max():.0f} bytes, their pixels {each}"
-        )
-    if page.compression in (*_JPEGS, _LZW) or (
-        page.compression in _INFLATORS and find_spec("imagecodecs") is None
-    ):
-        _check_streams(page)
-
-
-def _check_streams(page: TiffPage) -> None:
-    """Refuse a page whose decoders would pass over damage, or inflate without a bound."""
-    tables = page.jpegtables
-    pixels, itemsize = math.prod(page.chunks), page.dtype.itemsize if page.dtype else 1
-    for content, _ in page.parent.filehandle.read_segments(
-        page.dataoffsets, page.databytecounts, flat=True
-    ):
-        if not isinstance(content, bytes):
-            continue
-        if page.compression in _JPEGS:
-            check_stream(tables[:-2] + content[2:] if tables else content, pixels)
-        elif page.compression in _INFLATORS:
-            inflator = _INFLATORS[page.compression]()
-            if len(inflator.decompress(content, pixels * itemsize + 1)) > pixels * itemsize:
-                raise ImageFileError("damaged: its strips or tiles inflate to more than they hold")
-        elif content[:1] != b"\0":  # of the old kind, with its bits in the other order
-            # Zero bits may follow the last code, which is 257.
-            tail = int.from_bytes(content.rstrip(b"\0")[-3:], "big")
-            if not tail or tail // (tail & -tail) % 512 != 257:
-                raise ImageFileError("damaged: its LZW data are cut off before their end code")
+    check_chunks(page, counts)
 
 
 def _decoded(page: TiffPage, source: Source) -> Array:

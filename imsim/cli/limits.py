@@ -19,7 +19,7 @@ def parse_metrics(text: str | None, limits: Iterable[str]) -> list[str]:
 
 def parse_limits(texts: Iterable[str]) -> dict[str, float]:
     """Read ``metric=score`` of each option."""
-    limits = {}
+    limits: dict[str, float] = {}
     for text in texts:
         name, equals, number = text.partition("=")
         option = f"--fail-under {text}"
