@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import struct
 import zipfile
 import zlib
@@ -178,6 +179,19 @@ class TestJpeg:
         middle = len(content) // 2
         refused(content[:middle] + b"\xff\xd9", "")
         refused(content[:-2] + bytes(20) + content[-2:], "extraneous bytes")
+
+    @pytest.mark.parametrize("pixels", [GREY, RGB], ids=["grey", "rgb"])
+    def test_scans_that_are_missing(self, pixels):
+        """The decoder does not warn where the stream ends well after an earlier scan."""
+        content = jpeg(pixels, progressive=True)
+        scans = [found.start() for found in re.finditer(b"\xff\xda", content)]
+        assert len(scans) > 4
+        for start in scans[1:]:
+            refused(content[:start] + b"\xff\xd9", "its last scans are missing")
+        start, end = scans[2:4]  # of one in the middle
+        refused(content[:start] + content[end:], "")
+        Image.fromarray(pixels).save("x", "TIFF", compression="jpeg")
+        assert read_picture("x").pixels.shape == pixels.shape
 
     def test_bytes_overwritten_in_a_scan(self):
         content = jpeg(restart_marker_blocks=1)
