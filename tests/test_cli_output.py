@@ -56,7 +56,7 @@ class TestCsv:
         assert main(["compare", black, black, "--csv", "--mask", black, "--metrics", "se"]) == 0
         assert capsys.readouterr().out.splitlines()[1] == (
             'black.png,black.png,nan,scored,"black.png: this mask leaves out every pixel, '
-            'so that the scores are NaN"'
+            'so that the scores are NaN","{""mask"": ""black.png""}"'
         )
 
     def test_names_survive(self, capsys):

@@ -7,9 +7,9 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -80,14 +80,19 @@ def check_chunks(page: TiffPage, counts: np.ndarray[Any, Any]) -> None:
     if check is None:
         return
     down = 1 if page.is_tiled else -(-page.imagelength // chunk.rows)
-    for content, index in page.parent.filehandle.read_segments(
+    segments = page.parent.filehandle.read_segments(
         page.dataoffsets, page.databytecounts, flat=True
-    ):
-        if isinstance(content, bytes):  # not left out, as a strip without data may be
-            rows = chunk.rows
-            if not page.is_tiled:
-                rows = min(rows, page.imagelength - index % down * rows)
+    )
+    for content, index in cast("Iterator[tuple[bytes | None, int]]", segments):
+        if content is None:  # as a strip without data may be
+            continue
+        rows = chunk.rows
+        if not page.is_tiled:
+            rows = min(rows, page.imagelength - index % down * rows)
+        try:
             check(content, rows)
+        except (ImportError, NotImplementedError):
+            return  # what is wanting is said when the page is decoded
 
 
 def _chunk(page: TiffPage) -> _Chunk:
@@ -205,10 +210,11 @@ def _check_fax(
     """
     import imagecodecs
 
+    if not hasattr(imagecodecs, "ccittfax4_decode"):  # an old release
+        return
     if mirrored:
-        content = imagecodecs.bitorder_decode(content)
+        content = bytes(imagecodecs.bitorder_decode(content))
     rows, width = shape
-    size: dict[str, int] = {"height": rows + 2, "width": width}
     plain = content.rstrip(b"\0")
     head, tail = plain[:-_LONGEST_END], _bits(plain[-_LONGEST_END:]).rstrip("0")
     white = (width * _WHITE_PIXEL)[: -len(_NO_BLACK)]  # the last white pixel ends the row
@@ -217,19 +223,21 @@ def _check_fax(
             raise ImageFileError("damaged: its fax data are cut off before their end code")
         pixels = [width * (_HORIZONTAL + pixel) for pixel in (_WHITE_PIXEL, _BLACK_PIXEL)]
         longer = tail[:-24] + "".join(pixels) + 2 * _END_OF_LINE
-        decoded = [imagecodecs.ccittfax4_decode(head + _bytes(longer), **size)]
+        decoded = [imagecodecs.ccittfax4_decode(head + _bytes(longer), rows + 2, width)]
     elif codec == _FAX_3:
         one_dimensional = "1" if options & 1 else ""
         line = _ZEROS + "1" + one_dimensional
         ended = re.sub(f"(0{{11,}}1{one_dimensional})+$", "", tail)
         longer = ended + line + white + line + width * _BLACK_PIXEL
         decoded = [
-            imagecodecs.ccittfax3_decode(head + _bytes(longer), **size, t4options=options | 4)
+            imagecodecs.ccittfax3_decode(
+                head + _bytes(longer), rows + 2, width, t4options=options | 4
+            )
         ]
     else:  # zeros may be the end of the last row, which ends with its byte, or follow it
-        longer = _bytes(white) + _bytes(width * _BLACK_PIXEL)
+        both = _bytes(white) + _bytes(width * _BLACK_PIXEL)
         decoded = [
-            imagecodecs.ccittrle_decode(data + longer, **size)
+            imagecodecs.ccittrle_decode(data + both, rows + 2, width)
             for data in (content, plain, plain + b"\0")
         ]
     if not any(not image[rows].any() and image[rows + 1].all() for image in decoded):

@@ -100,6 +100,29 @@ def reading_of(arguments: argparse.Namespace) -> Reading:
     )
 
 
+def score_options(
+    arguments: argparse.Namespace, data_ranges: DataRanges, reading: Reading
+) -> dict[str, Any]:
+    """Return the options that decide scores, as JSON holds them: two runs mix only if they agree.
+
+    The names of the images and the metrics are in the rows.
+    """
+    return {
+        "mask": arguments.mask,
+        "data_range": data_ranges.plain,
+        "ignore_value": sorted(set(arguments.ignore_value), key=str),
+        "ignore_nan": arguments.ignore_nan,
+        "background": "#{:02x}{:02x}{:02x}".format(*reading.rgb),
+        "channel_axis": reading.channel_axis,
+    }
+
+
+def changed_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those that are not what they are by default."""
+    defaults = {"ignore_value": [], "ignore_nan": False, "background": "#ffffff"}
+    return {name: value for name, value in options.items() if value != defaults.get(name)}
+
+
 class DataRanges:
     """What `--data-range` says: one number for all images, or one for each type of pixels.
 
