@@ -15,6 +15,7 @@ from imsim._images.pictures import (
     ImageFileError,
     native,
     oriented,
+    where_equal,
 )
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -98,7 +99,7 @@ def _check_whole(page: TiffPage) -> None:
             f"damaged: {min(len(offsets), len(counts))} of its {wanted} {kind} are there"
         )
     missing = (offsets == 0) | (counts == 0)
-    if missing.any() and not (_NO_DATA in page.tags and _no_data(page) is not None):
+    if missing.any() and _no_data(page) is None:
         raise ImageFileError(f"damaged: {missing.sum()} of its {wanted} {kind} are empty")
     if (offsets + counts > page.parent.filehandle.size).any():
         raise ImageFileError(f"damaged: {kind} reach beyond the end of the file")
@@ -154,34 +155,38 @@ def _pillow_is_faithful(page: TiffPage) -> bool:
     )
 
 
+def _no_data_text(page: TiffPage) -> str:
+    return str(page.tags.valueof(_NO_DATA, "")).strip("\0 ")
+
+
 def _no_data(page: TiffPage) -> float | int | None:
     """Return the value that stands for "no data", or None if no pixel of this type has it."""
-    text = str(page.tags.valueof(_NO_DATA, "")).strip("\0 ").replace(",", ".")
-    dtype = page.dtype
+    text, dtype = _no_data_text(page).replace(",", "."), page.dtype
     try:
-        value: float | int = int(text)
+        value = float(text)
     except ValueError:
-        try:
-            value = float(text)
-        except ValueError:
-            return None
+        return None
     if dtype is None or dtype.kind == "f":
-        return float(value)
+        with np.errstate(over="ignore"):
+            rounded = value if dtype is None else dtype.type(value)
+        return value if np.isfinite(rounded) or "inf" in text.lower() or value != value else None
     if not math.isfinite(value) or value != int(value):
         return None
+    whole = int(text) if text.lstrip("+-").isdecimal() else int(value)  # of 64 bits is no float
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return int(value) if low <= value <= high else None
+    return whole if low <= whole <= high else None
 
 
 def _valid(pixels: Array, page: TiffPage) -> tuple[Array | None, tuple[str, ...]]:
-    """Tell where a page has data in every band, by the tag that GDAL writes."""
-    value = _no_data(page) if _NO_DATA in page.tags else None
-    if value is None:
+    """Tell where a page has data in every band but alpha, by the tag that GDAL writes."""
+    if _NO_DATA not in page.tags:
         return None, ()
-    with np.errstate(over="ignore"):
-        empty = np.isnan(pixels) if math.isnan(value) else pixels == pixels.dtype.type(value)
-    if empty.ndim == 3:
-        empty = empty.any(axis=-1)
+    value = _no_data(page)
+    if value is None:
+        text = f"{_no_data_text(page)!r} (GDAL_NODATA)"
+        return None, (f"no pixel of {pixels.dtype} can be {text}; no data are masked",)
+    bands = np.delete(pixels, _alphas(page), axis=-1) if pixels.ndim == 3 else pixels[..., None]
+    empty = where_equal(bands, value).any(axis=-1)
     if not empty.any():
         return None, ()
     note = (
@@ -189,6 +194,16 @@ def _valid(pixels: Array, page: TiffPage) -> tuple[Array | None, tuple[str, ...]
         "which are masked"
     )
     return ~empty, (note,)
+
+
+def _alphas(page: TiffPage) -> list[int]:
+    """Return which of the bands of a page, side by side, are alpha channels."""
+    first = page.samplesperpixel - len(page.extrasamples)
+    return [
+        first + i
+        for i, kind in enumerate(page.extrasamples)
+        if int(kind) in (_ASSOCIATED, _UNASSOCIATED)
+    ]
 
 
 def _without_palette(pixels: Array, page: TiffPage) -> Contents:
@@ -236,16 +251,14 @@ def _black_is_0(pixels: Array, page: TiffPage) -> Contents:
 
 
 def _without_alpha(pixels: Array, page: TiffPage, reading: Reading) -> Contents:
-    kinds = tuple(int(kind) for kind in page.extrasamples)
-    alphas = [i for i, kind in enumerate(kinds) if kind in (_ASSOCIATED, _UNASSOCIATED)]
+    alphas = _alphas(page)
     if pixels.ndim == 2 or not alphas:
         return Contents(pixels)
-    first = pixels.shape[-1] - len(kinds)
-    bands = [band for band in range(pixels.shape[-1]) if band - first not in alphas]
+    bands = [band for band in range(pixels.shape[-1]) if band not in alphas]
     if len(alphas) > 1:
         raise ImageFileError(f"has {len(alphas)} alpha channels; save it with one")
     if not bands:
         raise ImageFileError("holds nothing but alpha; save it as grey")
     colours = pixels[..., bands[0]] if len(bands) == 1 else pixels[..., bands]
-    associated = kinds[alphas[0]] == _ASSOCIATED
-    return composite(colours, pixels[..., first + alphas[0]], reading, premultiplied=associated)
+    associated = int(page.extrasamples[alphas[0] - pixels.shape[-1]]) == _ASSOCIATED
+    return composite(colours, pixels[..., alphas[0]], reading, premultiplied=associated)
