@@ -109,7 +109,8 @@ def _check_of(page: TiffPage, chunk: _Chunk) -> Callable[[bytes, int], None] | N
     if codec in _JPEGS:
         return lambda content, rows: _check_jpeg(content, rows, chunk, page.jpegtables)
     if codec in _INFLATORS:
-        # The decoder of deflate in imagecodecs knows itself when there are too many bytes.
+        # imagecodecs refuses deflate data that hold more bytes than the pixels; without it,
+        # tifffile inflates them with zlib, and without a bound.
         if codec in _DEFLATE and find_spec("imagecodecs") is not None:
             return None
         return lambda content, _: _check_inflated(content, chunk, _INFLATORS[codec]())

@@ -1,4 +1,4 @@
-"""One page of a TIFF file: whether it is whole, its pixels, and what they mean."""
+"""One page of a TIFF file: whether all of it is there, its pixels, and what they mean."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1)
     itemsize = _check_kind(page).itemsize
     samples = math.prod(page.shaped) // page.imagelength // page.imagewidth
     reading.check_size((page.imagelength, page.imagewidth), itemsize, samples * planes)
-    _check_whole(page)
+    _check_complete(page)
     pixels = native(_decoded(page, source))
     return finished(np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels, page, reading)
 
@@ -87,8 +87,8 @@ def _check_kind(page: TiffPage) -> np.dtype[Any]:
     return page.dtype
 
 
-def _check_whole(page: TiffPage) -> None:
-    """Refuse a page of which strips or tiles are missing, which the reader fills with zeros."""
+def _check_complete(page: TiffPage) -> None:
+    """Refuse a page of which strips or tiles are missing; the reader would fill them with zeros."""
     wanted = math.prod(page.chunked)
     kind = "tiles" if page.is_tiled else "strips"
     offsets, counts = (
@@ -186,7 +186,7 @@ def _valid(pixels: Array, page: TiffPage) -> tuple[Array | None, tuple[str, ...]
         text = f"{_no_data_text(page)!r} (GDAL_NODATA)"
         return None, (f"no pixel of {pixels.dtype} can be {text}; no data are masked",)
     bands = np.delete(pixels, _alphas(page), axis=-1) if pixels.ndim == 3 else pixels[..., None]
-    empty = where_equal(bands, value).any(axis=-1)
+    empty = np.asarray(where_equal(bands, value).any(axis=-1))
     if not empty.any():
         return None, ()
     note = (
