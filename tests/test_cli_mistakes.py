@@ -116,6 +116,7 @@ def test_resume_refuses_rows_of_other_options(capsys, name, change):
     [
         (["--data-range", "uint16=65535"], [["--data-range", "uint16=60000"], []]),
         (["--ignore-value", "7"], [["--ignore-value", "8"], ["--ignore-nan"], []]),
+        (["--ignore-value", "inf"], [["--ignore-value", "nan"]]),
         (["--background", "black"], [["--background", "#010000"], []]),
         (["--mask", "m.png"], [["--mask", "n.png"], []]),
         (["--channel-axis", "0"], [["--channel-axis", "-1"], []]),
@@ -140,6 +141,8 @@ def test_resume_does_not_mix_options_that_touch_no_earlier_row(capsys, name, opt
     options = [same.get(option, option) for option in options]  # the same by another name
     compare(capsys, *call, *options, "--resume", "--workers", "1", status=0)
     assert Path(name).read_bytes() == whole
+    if name == "o.json":
+        json.loads(whole, parse_constant=pytest.fail)  # JSON has no infinity
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="a disk that is full is elsewhere hard to come by")

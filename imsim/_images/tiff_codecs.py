@@ -132,7 +132,10 @@ def _check_of(page: TiffPage, chunk: _Chunk) -> Callable[[bytes, int], None] | N
 def _check_jpeg(content: bytes, rows: int, chunk: _Chunk, tables: bytes | None) -> None:
     whole = tables[:-2] + content[2:] if tables else content
     if chunk.dtype != np.uint8:
-        raise ImageFileError(f"damaged: it says that its JPEG streams hold {chunk.dtype}")
+        raise ImageFileError(
+            f"its JPEG streams hold {chunk.dtype}; only those of 8 bits are read. Save it with "
+            "another compression"
+        )
     check_stream(whole, (rows, chunk.rows), chunk.width, chunk.samples)
 
 

@@ -149,6 +149,8 @@ def _plain(value: Any) -> Any:
     """Replace the numbers that JSON does not have."""
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     return json_number(value) if isinstance(value, float) else value
 
 
