@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,24 @@ def test_strips_that_hold_more_than_their_pixels(codec, rows):
     assert read_picture("a.tif").pixels.shape == GREY.shape
     Path("b.tif").write_bytes(patched("a.tif", "ImageLength", rows))
     refused(patched("b.tif", "RowsPerStrip", rows), "")
+
+
+@pytest.mark.parametrize("codec", ["lzw", "zlib", "lzma", "packbits"])
+def test_bytes_with_their_bits_in_the_other_order(codec):
+    save("a.tif", GREY, compression=codec, rowsperstrip=len(GREY))
+    with tifffile.TiffFile("a.tif") as tiff:
+        start = tiff.pages[0].dataoffsets[0]
+        end = start + tiff.pages[0].databytecounts[0]
+    save("b.tif", GREY, compression=codec, extratags=[(65000, "H", 1, 2, True)])
+    fill_order, unknown = (struct.pack("<HHI", tag, 3, 1) for tag in (266, 65000))
+    content = bytearray(Path("b.tif").read_bytes().replace(unknown, fill_order))
+    with tifffile.TiffFile("b.tif") as tiff:
+        place = tiff.pages[0].dataoffsets[0]
+    data = np.frombuffer(Path("a.tif").read_bytes()[start:end], np.uint8)
+    mirrored = np.packbits(np.unpackbits(data, bitorder="little"), bitorder="big")
+    content[place : place + len(data)] = mirrored.tobytes()
+    Path("c.tif").write_bytes(content)
+    np.testing.assert_array_equal(read_picture("c.tif").pixels, GREY)
 
 
 @pytest.mark.parametrize("codec", PICTURES)

@@ -36,6 +36,7 @@ _INFLATORS: dict[int, Callable[[], Any]] = {
     **dict.fromkeys(_DEFLATE, zlib.decompressobj),
     _LZMA: lzma.LZMADecompressor,
 }
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _PADDING = 3  # bytes behind a strip, so that the next one begins at a multiple of 4
 # The number of a tag: its bit 1 is two-dimensional coding, its bit 4 zeros before an end of line.
 _T4_OPTIONS = 292
@@ -86,6 +87,8 @@ def check_chunks(page: TiffPage, counts: np.ndarray[Any, Any]) -> None:
     for content, index in cast("Iterator[tuple[bytes | None, int]]", segments):
         if content is None:  # as a strip without data may be
             continue
+        if page.fillorder == 2 and page.compression not in (*_JPEGS, *_PICTURES):
+            content = content.translate(_MIRRORED)
         rows = chunk.rows
         if not page.is_tiled:
             rows = min(rows, page.imagelength - index % down * rows)
@@ -122,10 +125,7 @@ def _check_of(page: TiffPage, chunk: _Chunk) -> Callable[[bytes, int], None] | N
         return lambda content, rows: _check_picture(content, rows, chunk, codec)
     if codec in (_FAX_RLE, _FAX_3, _FAX_4):
         options = int(page.tags.valueof(_T4_OPTIONS, 0))
-        mirrored = page.fillorder == 2
-        return lambda content, rows: _check_fax(
-            content, (rows, chunk.width), codec, options, mirrored=mirrored
-        )
+        return lambda content, rows: _check_fax(content, rows, chunk.width, codec, options)
     return None
 
 
@@ -205,9 +205,7 @@ _ZEROS = "0" * 24  # may come before an end of line
 _LONGEST_END = 32  # bytes that six ends of lines take at most, each filled up to a byte
 
 
-def _check_fax(
-    content: bytes, shape: tuple[int, int], codec: int, options: int, *, mirrored: bool
-) -> None:
+def _check_fax(content: bytes, rows: int, width: int, codec: int, options: int) -> None:
     """Add a white and a black row to fax data, and see whether they come out behind the others.
 
     The decoder stops without a word where it finds no code, and leaves the rest white.
@@ -216,9 +214,6 @@ def _check_fax(
 
     if not hasattr(imagecodecs, "ccittfax4_decode"):  # an old release
         return
-    if mirrored:
-        content = bytes(imagecodecs.bitorder_decode(content))
-    rows, width = shape
     plain = content.rstrip(b"\0")
     head, tail = plain[:-_LONGEST_END], _bits(plain[-_LONGEST_END:]).rstrip("0")
     white = (width * _WHITE_PIXEL)[: -len(_NO_BLACK)]  # the last white pixel ends the row
