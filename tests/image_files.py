@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tifffile
 from PIL import Image
 
-from imsim._images import ImageFile, Picture, Reading
+from imsim._images import ImageFile, ImageFileError, Picture, Reading
 from imsim.cli import main
 
 RNG = np.random.default_rng(7)
@@ -33,6 +34,13 @@ def save(name: str, pixels: np.ndarray, **options: Any) -> str:
     else:
         Image.fromarray(pixels).save(name, **options)
     return name
+
+
+def refused(content: bytes, words: str, name: str = "x") -> None:
+    """Write a file, and see that it is refused as damaged, by name and in these words."""
+    Path(name).write_bytes(content)
+    with pytest.raises(ImageFileError, match=f"^{name}.*damaged.*{words}"):
+        contents(name)
 
 
 def save_deep_png(name: str, pixels: np.ndarray) -> str:

@@ -275,6 +275,12 @@ class TestMaps:
         save("a.png", GREY)
         assert run(capsys, "a.png", "a.png", "--maps", "maps")[1] == []
 
+    def test_metrics_of_which_none_has_a_map(self, capsys):
+        call = [save("a.png", GREY), "a.png", "--maps", "maps", "--metrics"]
+        _, err = run(capsys, *call, "rmse,psnr", status=2)
+        assert "no metric of --metrics has a map; add one of fsim, gmsd, imed" in err[0]
+        assert run(capsys, *call, "rmse,se")[1] == []
+
     def test_places_that_will_not_do(self, capsys):
         save("ref/a.png", GREY), save("test/a.png", GREY), save("file.png", GREY)
         for place, word in (

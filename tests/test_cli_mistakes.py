@@ -100,13 +100,49 @@ def test_resume_refuses_rows_of_other_options(capsys, name, change):
         save("m.png", ~mask)
     data_range = "65535" if change == "mask" else "80000"
     _, err = compare(capsys, *call, "--data-range", data_range, "--resume", status=2)
-    if (name, change) == ("o.json", "range"):
-        assert "its first line differs" in err[-1]
+    if change == "range":
+        assert ("its first line differs" in err[-1]) == (name == "o.json")
+        assert "give the same options, or another file" in err[-1]
     else:
         assert "(the row of test/1.png is now another); use another -o, or leave" in err[-1]
     save("m.png", mask)
     compare(capsys, *call, "--data-range", "65535", "--resume", status=0)
     assert Path(name).read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["o.csv", "o.json"])
+@pytest.mark.parametrize(
+    ("options", "others"),
+    [
+        (["--data-range", "uint16=65535"], [["--data-range", "uint16=60000"], []]),
+        (["--ignore-value", "7"], [["--ignore-value", "8"], ["--ignore-nan"], []]),
+        (["--ignore-value", "inf"], [["--ignore-value", "nan"]]),
+        (["--background", "black"], [["--background", "#010000"], []]),
+        (["--mask", "m.png"], [["--mask", "n.png"], []]),
+        (["--channel-axis", "0"], [["--channel-axis", "-1"], []]),
+        ([], [["--background", "black"], ["--ignore-nan"], ["--mask", "m.png"]]),
+    ],
+)
+def test_resume_does_not_mix_options_that_touch_no_earlier_row(capsys, name, options, others):
+    for i in range(3):
+        save(f"ref/{i}.png", GREY), save(f"test/{i}.png", NOISY)
+    save("m.png", np.ones_like(GREY)), save("n.png", np.ones_like(GREY))
+    call = ["ref", "test", "--metrics", "rmse", "-o", name]
+    compare(capsys, *call, *options, status=0)
+    whole = Path(name).read_bytes()
+    Path(name).write_bytes(whole[: whole.index(b"ref/2.png")])
+    for other in others:
+        before = Path(name).read_bytes()
+        _, err = compare(capsys, *call, *other, "--resume", status=2)
+        assert f"{name}: holds the results of another run" in err[-1]
+        assert "give the same options, or another file" in err[-1]
+        assert Path(name).read_bytes() == before
+    same = {"black": "#000"}
+    options = [same.get(option, option) for option in options]  # the same by another name
+    compare(capsys, *call, *options, "--resume", "--workers", "1", status=0)
+    assert Path(name).read_bytes() == whole
+    if name == "o.json":
+        json.loads(whole, parse_constant=pytest.fail)  # JSON has no infinity
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="a disk that is full is elsewhere hard to come by")
@@ -173,6 +209,8 @@ def test_data_ranges_that_do_not_fit(capsys):
         ("8bit=255", "there is no type '8bit' of pixels; expected one of bool, uint8"),
         ("uint8=", "must be a positive number"),
         ("nan", "--data-range nan: data_range must be a positive number"),
+        ("uint8=255,uint8=100", "uint8 comes twice; give one for each type"),
+        ("255,uint8=99,100", "the number without a type comes twice"),
     ):
         assert words in compare(capsys, *call, text, status=2)[1][0]
 

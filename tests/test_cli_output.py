@@ -56,7 +56,7 @@ class TestCsv:
         assert main(["compare", black, black, "--csv", "--mask", black, "--metrics", "se"]) == 0
         assert capsys.readouterr().out.splitlines()[1] == (
             'black.png,black.png,nan,scored,"black.png: this mask leaves out every pixel, '
-            'so that the scores are NaN"'
+            'so that the scores are NaN","{""mask"": ""black.png""}"'
         )
 
     def test_names_survive(self, capsys):
@@ -204,10 +204,11 @@ class TestOptions:
             ("ssim=nan", "expected a metric and a number"),
             ("ssim=95", "never outside -1 to 1"),
             ("lpips=1", "there is no metric 'lpips'"),
+            ("rmse=1", "rmse has a limit already, 9; give one"),
         ],
     )
     def test_limits_that_make_no_sense(self, capsys, limit, word):
-        assert word in refused(capsys, "--fail-under", limit)
+        assert word in refused(capsys, "--fail-under", "rmse=9", "--fail-under", limit)
 
     @pytest.mark.parametrize("number", ["0", "-1", "two", "1.5"])
     def test_workers(self, capsys, number):

@@ -21,6 +21,7 @@ import imsim
 from imsim.cli import main
 
 FULL = Path("/dev/full")
+FLOATS = [("f4", "f8"), ("f8", "f4"), ("f2", "f8"), ("f2", "f4")]
 SCENE = np.random.default_rng(1).random((40, 48)).astype(np.float32)
 
 
@@ -65,6 +66,39 @@ class TestPixelsLeftOut:
         assert len(notes) == 2
         for value in ("0.5", "300", "1e30", "inf", "nan", "-1"):  # which no such pixel has
             assert rmse(capsys, "a.png", "b.png", "--ignore-value", value)[1] == []
+
+    @pytest.mark.parametrize(
+        ("value", "kinds"),
+        [
+            *((value, pair) for value in ("-999.9", "0.1", "1e-50") for pair in FLOATS),
+            *(("-3.4028235e38", pair) for pair in FLOATS[:2]),
+        ],
+    )
+    def test_a_value_is_rounded_to_the_type_of_each_file(self, capsys, value, kinds):
+        """Files of two types are compared as the wider one, in which it is another number."""
+        images = [np.ones((9, 9), kind) for kind in kinds]
+        for image in images:
+            image[2, 3:5] = float(value)
+        a, b = (save(f"{i}.npy", image) for i, image in enumerate(images))
+        score, notes = rmse(capsys, a, b, "--ignore-value", value)
+        assert score == 0
+        assert sum("2 of 81 pixels (2.5%) are left out" in note for note in notes) == 2
+
+    def test_a_value_beyond_the_type_is_not_infinity(self, capsys):
+        a, b = np.zeros((9, 9), np.float16), np.zeros((9, 9), np.float16)
+        a[0, 0] = np.inf
+        call = [save("a.npy", a), save("b.npy", b), "--ignore-value"]
+        assert rmse(capsys, *call, "1e30")[0] == "NaN"
+        assert rmse(capsys, *call, "inf")[0] == 0
+        for value in ("1e400", "1" + "0" * 400):
+            with pytest.raises(SystemExit):
+                main(["compare", *call, value])
+
+    def test_values_of_1_bit_images_are_those_of_the_file(self, capsys):
+        bits = GREY > 99
+        save("a.png", bits), save("b.png", np.where(bits, 255, 9).astype(np.uint8))
+        score, notes = rmse(capsys, "a.png", "b.png", "--ignore-value", "1")
+        assert (score, len(notes)) == (9, 2)
 
     def test_that_the_file_declares(self, capsys):
         a, b = DEEP.copy(), DEEP[::-1].copy()

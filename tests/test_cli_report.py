@@ -56,6 +56,46 @@ def test_notes_stand_on_the_page(capsys):
     assert "There is nothing inside the mask" in html
 
 
+def test_why_scores_are_nan_stands_on_the_page_and_in_the_terminal(capsys):
+    image = np.random.default_rng(1).random((40, 48))
+    broken = image.copy()
+    broken[3, 4:7], broken[30, 9] = np.nan, np.inf
+    whole, save_nan = save("a.npy", image), save("b.npy", broken)
+    mask = np.zeros(image.shape, bool)
+    mask[0, 0] = True
+    for test, option, said, shown in (
+        (
+            save_nan,
+            [],
+            ["b.npy: NaN over all pixels: ", "b.npy: 4 of its pixels are NaN or infinite"],
+            ["4 of them a value is NaN or infinite.", "4 of the pixels that count are NaN"],
+        ),
+        (
+            save("c.npy", image + 0.5),
+            ["--mask", save("m.png", mask)],
+            ["c.npy: NaN with the mask m.png: "],
+            [", by at most 0.5.<", "since nothing is left for these metrics to score"],
+        ),
+        (
+            save("d.npy", np.full_like(image, np.nan)),
+            [],
+            ["d.npy: NaN over all pixels: ", "d.npy: 1920 of its pixels are NaN or infinite"],
+            ["(100%). At 1920 of them a value is NaN"],
+        ),
+    ):
+        assert report(whole, test, "--data-range", "1", *option) == 0
+        html = Path("page.html").read_text(encoding="utf-8")
+        err = capsys.readouterr().err.splitlines()
+        assert len(err) == len(said)
+        for line, words in zip(err, said, strict=True):
+            assert line.startswith(f"imsim: note: {words}")
+            assert line.removeprefix("imsim: note: ") in html
+        assert "gmsd" in err[0]
+        for words in shown:
+            assert words in html
+        assert "by at most 0." not in html.replace("by at most 0.5", "")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
 @pytest.mark.parametrize(
     ("name", "shown"),

@@ -68,6 +68,41 @@ def test_pipes_and_devices_in_folders_are_not_opened(capsys):
     assert "ref2/p.png: has no partner in test" in err[0]
 
 
+def test_a_gate_does_not_pass_over_images_that_are_not_read(capsys):
+    gate = ["--fail-under", "rmse=10"]
+    for side in ("ref", "test"):
+        save(f"{side}/a.png", GREY), Path(f"{side}/readme.txt").write_text("")
+    for call in (("ref", "test"), ("ref/a.png", "test"), ("test/a.png", "ref", "test")):
+        _, err = run(capsys, *call, *gate)
+        assert all(line.startswith("imsim: note: files of other kinds") for line in err)
+    for name in ("b.BMP", "c.webp", "sub/d.gif", "e.jfif"):
+        save(f"test/{name[:-4]}.png", NOISY)
+        os.rename(f"test/{name[:-4]}.png", f"test/{name}")
+        found, err = run(capsys, "ref", "test")
+        assert len(found) == 1
+        assert err == [f"imsim: note: files of other kinds left aside: 3, e.g. test/{name}"]
+        _, err = run(capsys, "ref", "test", *gate, status=2)
+        assert err[-1] == (
+            "imsim: error: images of formats that are not read were not compared: 1, e.g. "
+            f"test/{name}; save them as PNG, or move them elsewhere"
+        )
+        assert run(capsys, "ref/a.png", "test", *gate, status=2)[1][-1] == err[-1]
+        os.remove(f"test/{name}")
+
+
+@pytest.mark.parametrize("inside", [None, "readme.txt", "b.bmp", ".hidden.png"])
+def test_a_folder_without_images_is_an_error_among_several(capsys, inside):
+    save("a.png", GREY), save("ref/a.png", GREY), save("test/a.png", GREY), Path("empty").mkdir()
+    if inside:
+        Path("empty", inside).write_bytes(b"")
+    for call in (("a.png", "test/a.png", "empty"), ("a.png", "empty", "test")):
+        found, err = run(capsys, *call, "--fail-under", "rmse=10", status=2)
+        assert found == [("a.png", "test/a.png")]
+        assert any(line.startswith("imsim: error: empty: holds no image") for line in err)
+    _, err = run(capsys, "ref", "test", "empty", status=2)
+    assert any(line.startswith("imsim: error: empty: holds no image") for line in err)
+
+
 def test_an_ambiguous_name_ends_only_that_name(capsys):
     for name in ("ref/a.png", "ref/a.tif", "test/a.jpg", "ref/b.png", "test/b.png"):
         save(name, GREY)

@@ -11,7 +11,7 @@ from image_files import COLOURS, DEEP, GREY, NOISY, RGB, RNG, refusal, save, sav
 from PIL import Image
 
 import imsim
-from imsim._images import ImageFileError, as_mask, read_picture
+from imsim._images import ImageFile, ImageFileError, as_mask, read_picture
 from imsim.cli import main
 
 pytestmark = pytest.mark.usefixtures("empty_directory")
@@ -123,6 +123,15 @@ class TestFiles:
         assert note.startswith("the TIFF reader warns: ")
         assert "invalid data type 99" in note
         assert capsys.readouterr().err == ""
+
+
+def test_a_closed_file_is_not_read(recwarn):
+    """As by the threads that are left when the reader of a pipe goes away."""
+    file = ImageFile(save("a.tif", GREY))
+    file.close()
+    with pytest.raises(ImageFileError, match=r"a.tif: is closed"):
+        file.read(0)
+    assert not recwarn
 
 
 class TestRefusals:

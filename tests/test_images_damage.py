@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import struct
 import zipfile
 import zlib
@@ -24,23 +25,18 @@ from image_files import (
     patched,
     png_chunks,
     png_of,
+    refused,
     save,
     save_deep_png,
 )
 from PIL import Image
 
-from imsim._images import ImageFileError, read_picture, tiff_pages
+from imsim._images import ImageFileError, read_picture, tiff_codecs
 
 STACK = np.stack([GREY, 255 - GREY, GREY // 2])
 
 
 pytestmark = pytest.mark.usefixtures("empty_directory")
-
-
-def refused(content: bytes, words: str, name: str = "x") -> None:
-    Path(name).write_bytes(content)
-    with pytest.raises(ImageFileError, match=f"^{name}.*damaged.*{words}"):
-        contents(name)
 
 
 def grey_png(rows: bytes, **header: int) -> bytes:
@@ -179,6 +175,19 @@ class TestJpeg:
         refused(content[:middle] + b"\xff\xd9", "")
         refused(content[:-2] + bytes(20) + content[-2:], "extraneous bytes")
 
+    @pytest.mark.parametrize("pixels", [GREY, RGB], ids=["grey", "rgb"])
+    def test_scans_that_are_missing(self, pixels):
+        """The decoder does not warn where the stream ends well after an earlier scan."""
+        content = jpeg(pixels, progressive=True)
+        scans = [found.start() for found in re.finditer(b"\xff\xda", content)]
+        assert len(scans) > 4
+        for start in scans[1:]:
+            refused(content[:start] + b"\xff\xd9", "its last scans are missing")
+        start, end = scans[2:4]  # of one in the middle
+        refused(content[:start] + content[end:], "")
+        Image.fromarray(pixels).save("x", "TIFF", compression="jpeg")
+        assert read_picture("x").pixels.shape == pixels.shape
+
     def test_bytes_overwritten_in_a_scan(self):
         content = jpeg(restart_marker_blocks=1)
         middle = len(content) * 3 // 4
@@ -261,7 +270,7 @@ class TestTiff:
         if alone:
             from tifffile import _imagecodecs
 
-            monkeypatch.setattr(tiff_pages, "find_spec", lambda name: None)
+            monkeypatch.setattr(tiff_codecs, "find_spec", lambda name: None)
             monkeypatch.setattr(tifffile.tifffile, "imagecodecs", _imagecodecs)
         save("a.tif", np.zeros((400, 400), np.uint8), compression=codec)
         content = bytearray(patched("a.tif", "RowsPerStrip", 4))

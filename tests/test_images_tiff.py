@@ -103,12 +103,39 @@ class TestNoData:
         (note,) = picture.notes
         assert note.endswith("at 10 of 48 pixels, which are masked")
 
-    @pytest.mark.parametrize("text", ["-9999", "nan", "1e99", "none", "0.5", "256"])
-    def test_values_that_no_pixel_has(self, text):
-        save("a.tif", GREY, extratags=[(42113, "s", 0, text, True)])
-        picture = read_picture("a.tif")
-        assert picture.valid is None
-        assert picture.notes == ()
+    @pytest.mark.parametrize(
+        "text", ["-9999", "nan", "1e99", "none", "0.5", "256", "abc", "-1.#IND", "", "1" * 400]
+    )
+    def test_values_that_no_pixel_can_have(self, text):
+        for pixels in (GREY, FLOATS.astype(np.float16) if "e99" in text else DEEP):
+            if pixels is DEEP and text == "256":
+                continue
+            save("a.tif", pixels, extratags=[(42113, "s", 0, text, True)])
+            picture = read_picture("a.tif")
+            assert picture.valid is None
+            assert picture.notes == (
+                f"no pixel of {pixels.dtype} can be {text!r} (GDAL_NODATA); no data are masked",
+            )
+
+    def test_integers_of_64_bits_are_exact(self):
+        pixels = np.array([[2**60, 2**60 + 1], [2**60 + 2, 0]])
+        save("a.tif", pixels, extratags=[(42113, "s", 0, str(2**60 + 1), True)])
+        assert read_picture("a.tif").valid.tolist() == [[True, False], [True, True]]
+
+    @pytest.mark.parametrize("planar", ["contig", "separate"])
+    @pytest.mark.parametrize("kind", ["unassalpha", "assocalpha"])
+    def test_alpha_is_no_band_of_data(self, planar, kind):
+        colours = np.dstack([RGB // 2, np.full(GREY.shape, 255, np.uint8)])
+        colours[3, 4, 1] = 255
+        save(
+            "a.tif",
+            colours if planar == "contig" else np.moveaxis(colours, -1, 0),
+            photometric="rgb",
+            planarconfig=planar,
+            extrasamples=[kind],
+            extratags=[(42113, "s", 0, "255", True)],
+        )
+        assert np.argwhere(~read_picture("a.tif").valid).tolist() == [[3, 4]]
 
     @pytest.mark.parametrize("planar", ["contig", "separate"])
     def test_a_pixel_has_data_if_every_band_has(self, planar):

@@ -7,19 +7,21 @@ that do not describe the pixels stop nothing. Colour profiles and gamma are not 
 
 from imsim._images.files import (
     EXTENSIONS,
+    OTHER_EXTENSIONS,
     ImageFile,
     file_of,
     read_picture,
     same_file,
     without_index,
 )
-from imsim._images.pictures import ImageFileError, Picture, as_mask, widened
+from imsim._images.pictures import ImageFileError, Picture, as_mask, where_equal, widened
 from imsim._images.png import write_png
 from imsim._images.reading import Reading
 from imsim._images.source import is_regular
 
 __all__ = [
     "EXTENSIONS",
+    "OTHER_EXTENSIONS",
     "ImageFile",
     "ImageFileError",
     "Picture",
@@ -29,6 +31,7 @@ __all__ = [
     "is_regular",
     "read_picture",
     "same_file",
+    "where_equal",
     "widened",
     "without_index",
     "write_png",

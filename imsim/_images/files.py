@@ -22,6 +22,14 @@ from imsim._images.tiff import open_tiff
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz")
 """Of the files that are taken from a folder; the format itself is told by the content."""
 
+OTHER_EXTENSIONS = (
+    *(".apng", ".avif", ".bmp", ".cr2", ".dcm", ".dds", ".dib", ".dng", ".exr"),
+    *(".fits", ".gif", ".hdr", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2"),
+    *(".jpe", ".jxl", ".jxr", ".nef", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm"),
+    *(".psd", ".svg", ".tga", ".wdp", ".webp"),
+)
+"""Of images that are not taken from a folder: most are of formats that are not read."""
+
 _KNOWN = (PNG_SIGNATURE, JPEG_SIGNATURE, *TIFF_SIGNATURES, NPY_SIGNATURE, *ZIP_SIGNATURES)
 _INDEXED = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
 
@@ -49,6 +57,7 @@ class ImageFile:
         self.path = path
         self._reading = reading or Reading()
         self._lock = threading.Lock()
+        self._closed = False
         with _naming(path):
             self._pages = _open(path, self._reading)
 
@@ -80,11 +89,15 @@ class ImageFile:
         """
         label = self.label(index)
         with self._lock, _naming(label):
+            if self._closed:
+                raise ImageFileError("is closed; nothing more is read from it")
             return Picture(label, *self._pages.read(index))
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._pages.close()
+        """Let go of the file, once no thread reads from it."""
+        with self._lock:
+            self._closed = True
+            self._pages.close()
 
     def __enter__(self) -> ImageFile:
         return self

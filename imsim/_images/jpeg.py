@@ -6,6 +6,7 @@ Pillow, too, decodes with libjpeg, but keeps its warnings to itself.
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from typing import NamedTuple
 
@@ -23,9 +24,14 @@ from imsim._images.reading import Reading
 from imsim._images.source import Source
 
 SIGNATURE = b"\xff\xd8\xff"
-_ASIDE = {*range(0xE0, 0xF0), 0xFE}  # markers of segments for applications, and of comments
+_METADATA = {*range(0xE0, 0xF0), 0xFE}  # markers of segments for applications, and of comments
 _COLOURS = (0xE0, 0xEE)  # of which these two tell the decoder what the colours are
 _BEGIN = {*range(0xD0, 0xDB)}  # markers without a length, and the begin of a scan
+# A marker with a length: not 0, which keeps 0xFF in data apart from markers, nor a restart.
+_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
+_FRAMES = (0xC0, 0xC1, 0xC2)  # markers of the header: baseline, extended, progressive
+_SCAN, _END = 0xDA, 0xD9
+_COEFFICIENTS = 64  # of a block
 _DAMAGED_METADATA = "its metadata are damaged and left aside"
 _PICTURES = 0xB002  # the tag that lists the pictures of one file (MPO)
 
@@ -56,34 +62,42 @@ def _read(content: bytes, index: int, metadata: _Metadata, reading: Reading) -> 
     ends = [*offsets[1:], len(content)]
     if index:
         orientation = _metadata(content[offsets[index] :]).orientation
-    plain, strays = _without_metadata(content[offsets[index] : ends[index]])
-    if strays and _DAMAGED_METADATA not in notes:
+    plain, has_strays = _without_metadata(content[offsets[index] : ends[index]])
+    if has_strays and _DAMAGED_METADATA not in notes:
         notes += (_DAMAGED_METADATA,)
     return oriented(Contents(_decoded(plain, reading), notes), orientation)
 
 
-def _without_metadata(content: bytes) -> tuple[bytes, int]:
-    """Leave out the segments that do not describe the pixels, and count strays behind them.
+def _without_metadata(content: bytes) -> tuple[bytes, bool]:
+    """Leave out the segments that do not describe the pixels, with the stray bytes behind them.
 
-    The decoder warns of stray bytes. Behind metadata of a wrong length they do no harm.
+    The decoder warns of every stray byte. Those behind metadata of a wrong length do no harm;
+    those behind any other segment are left for the decoder to warn of.
+
+    Returns
+    -------
+    bytes
+        The rest.
+    bool
+        Whether there were stray bytes behind metadata.
     """
-    parts, place, strays, aside = [content[:2]], 2, 0, False
+    parts, place, has_strays, after_metadata = [content[:2]], 2, False, False
     while place + 4 <= len(content):
         marker = content[place + 1]
         if content[place] != 0xFF or marker in (0, 0xFF):
-            if not aside:
+            if not after_metadata:
                 break
-            strays += 1
+            has_strays = True
             place += 1
             continue
         end = place + 2 + int.from_bytes(content[place + 2 : place + 4], "big")
         if marker in _BEGIN or end > len(content):
             break
-        aside = marker in _ASIDE
-        if marker not in _ASIDE or marker in _COLOURS:
+        after_metadata = marker in _METADATA
+        if not after_metadata or marker in _COLOURS:
             parts.append(content[place:end])
         place = end
-    return b"".join((*parts, content[place:])), strays
+    return b"".join((*parts, content[place:])), has_strays
 
 
 def _decoded(content: bytes, reading: Reading) -> Array:
@@ -97,6 +111,7 @@ def _decoded(content: bytes, reading: Reading) -> Array:
         grey = colours == "Gray"
         reading.check_size((height, width), 1, 1 if grey else 3)
         pixels: Array = simplejpeg.decode_jpeg(content, "GRAY" if grey else "RGB")
+        _check_scans(content)
     except ImageFileError:
         raise
     except ValueError as error:
@@ -107,20 +122,59 @@ def _decoded(content: bytes, reading: Reading) -> Array:
     return pixels[..., 0] if grey else np.asarray(pixels)
 
 
-def check_stream(content: bytes, most: int) -> None:
-    """Refuse a part of a TIFF file, compressed as JPEG, of which the decoder warns.
+def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: int) -> None:
+    """Refuse a strip or tile of a TIFF file, compressed as JPEG, that is damaged.
 
-    It may have as many samples as `most`.
+    Parameters
+    ----------
+    content : bytes
+        The stream, with its tables.
+    heights : tuple of int
+        Those that are allowed.
+    width, samples : int
+        What the page says of it.
+
+    Raises
+    ------
+    ImageFileError
+        If it has another size or number of samples, or the decoder warns.
     """
     import simplejpeg
 
-    height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-    if height * width > most:
-        raise ImageFileError(f"damaged: it holds a JPEG stream of {width} x {height} pixels")
+    height, across, colours, _ = simplejpeg.decode_jpeg_header(content)
+    found = {"Gray": 1, "CMYK": 4, "YCCK": 4}.get(colours, 3)
+    if height not in heights or (across, found) != (width, samples):
+        raise ImageFileError(
+            f"damaged: it holds a JPEG stream of {across} x {height} pixels of {found} samples; "
+            f"expected {width} x {heights[0]} of {samples}"
+        )
     try:
         simplejpeg.decode_jpeg(content, "GRAY" if colours == "Gray" else "RGB")
     except ValueError as error:
         raise ImageFileError(f"damaged: {error}") from error
+    _check_scans(content)
+
+
+def _check_scans(content: bytes) -> None:
+    """Refuse a stream that lacks a scan; the decoder takes for 0 what no scan gives."""
+    missing_bits: dict[int, list[int]] = {}  # of each coefficient, by the number of its component
+    place = 2
+    while (found := _MARKER.search(content, place)) and found[1][0] != _END:
+        marker, place = found[1][0], found.start() + 2
+        size = int.from_bytes(content[place : place + 2], "big")
+        body = content[place + 2 : place + size]
+        if marker in _FRAMES:
+            missing_bits = {body[6 + 3 * i]: [16] * _COEFFICIENTS for i in range(body[5])}
+        elif marker == _SCAN and missing_bits:
+            count = body[0]
+            first, last, approximation = body[1 + 2 * count : 4 + 2 * count]
+            for component in body[1 : 1 + 2 * count : 2]:
+                missing_bits[component][first : last + 1] = [approximation & 15] * (
+                    last + 1 - first
+                )
+        place += size
+    if any(any(bits) for bits in missing_bits.values()):
+        raise ImageFileError("damaged: its last scans are missing")
 
 
 def _metadata(content: bytes) -> _Metadata:

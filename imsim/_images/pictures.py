@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -142,6 +143,34 @@ def _like(picture: Picture, other: Picture) -> Picture:
     if pixels is picture.pixels:
         return picture
     return picture._replace(pixels=pixels, notes=tuple(notes))
+
+
+def where_equal(pixels: Array, value: float | int) -> Array:
+    """Tell where samples have a value, which is rounded to their type first.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        As the file has them: -999.9 as float32 is another number than as float64.
+    value : float or int
+        NaN finds NaN. A finite value beyond the type finds nothing, not infinity.
+
+    Returns
+    -------
+    numpy.ndarray of bool
+        Of the shape of `pixels`.
+    """
+    kind = pixels.dtype
+    if kind.kind != "f":
+        whole = math.isfinite(value) and value == int(value)
+        return np.asarray(pixels == int(value)) if whole else np.zeros(pixels.shape, bool)
+    if math.isnan(value):
+        return np.isnan(pixels)
+    with np.errstate(over="ignore"):
+        rounded = kind.type(value)
+    if math.isfinite(value) and not np.isfinite(rounded):
+        return np.zeros(pixels.shape, bool)
+    return np.asarray(pixels == rounded)
 
 
 def native(pixels: Array) -> Array:

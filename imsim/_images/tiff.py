@@ -52,7 +52,7 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
             breaks = [match for match in map(_BREAK.match, opening) if match]
             broken = breaks[0][1] if breaks else "" if count else "there is no page"
             links = (links + [Link()] * count)[:count]
-            images, aside = _images(tiff, links, source, reading, opening, whole=not broken)
+            images, aside = _images(tiff, links, source, reading, opening, unbroken=not broken)
         except BaseException:
             tiff.close()
             raise
@@ -66,7 +66,8 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
         said = _harmless(m for m in (*opening, *messages) if m not in lost)
         return found._replace(notes=(*aside, *found.notes, *said))
 
-    # Of the pages that are lost, none tells the number; one more stands for them.
+    # Behind a break in the chain, nobody knows how many pages there were. One image, which cannot
+    # be read, stands for all of them.
     return Pages(len(images) + bool(broken), read, tiff.close)
 
 
@@ -110,10 +111,13 @@ def _images(
     reading: Reading,
     opening: list[str],
     *,
-    whole: bool,
+    unbroken: bool,
 ) -> tuple[list[Image], tuple[str, ...]]:
-    """Return the images of a file, and a note on what is none."""
-    described = whole and any(getattr(tiff, f"is_{kind}") for kind in _DESCRIBED)
+    """Return the images of a file, and notes on pages that are no images of their own.
+
+    A description of axes counts only if the chain of pages is `unbroken`.
+    """
+    described = unbroken and any(getattr(tiff, f"is_{kind}") for kind in _DESCRIBED)
     plain = [index for index, link in enumerate(links) if not link.aside]
     if links and not plain:
         if any(link.subimages for link in links):
@@ -177,23 +181,23 @@ def _of_series(
 ) -> list[Image]:
     """Return the images of a part of a file that describes its axes."""
     first, shape, names = series.keyframe, tuple(series.shape), series.axes
-    within = len(first.axes)
+    page_axes = len(first.axes)
     if 0 in shape:
         raise ImageFileError(f"damaged: it holds no pixel; its shape is {shape}")
-    if names[-within:] != first.axes:
+    if names[-page_axes:] != first.axes:
         raise ImageFileError(f"its axes are {names}, those of a page {first.axes}; save as pages")
-    leading = names[:-within]
+    leading = names[:-page_axes]
     if first.axes == "YX" and leading and not leading.strip("QI"):
         axes = axes_of(shape, reading)  # only the shape is described, as in an array file
     elif first.axes == "YX" and "C" in leading:
         axes = Axes(shape, leading.index("C"))
     else:
-        axes = Axes((*shape[:-within], first.imagelength, first.imagewidth), None)
-    planes = math.prod(shape[:-within])
-    together = len(series.pages) < planes
+        axes = Axes((*shape[:-page_axes], first.imagelength, first.imagewidth), None)
+    planes = math.prod(shape[:-page_axes])
+    one_page_has_all = len(series.pages) < planes
 
     def plane(index: int, number: int) -> Contents:
-        if together:
+        if one_page_has_all:
             return _plane(tiff, series, index, reading, number)
         page = series.pages[index]
         if page is None:
@@ -207,7 +211,7 @@ def _of_series(
 def _plane(
     tiff: TiffFile, series: TiffPageSeries, index: int, reading: Reading, number: int
 ) -> Contents:
-    """Read a plane where one page stands for many, one behind the other."""
+    """Read a plane of a page that has many planes, one behind the other."""
     page = series.keyframe
     if series.dataoffset is None or page.dtype is None:
         raise ImageFileError("holds several images in one page; save them as pages, or as .npy")
@@ -224,31 +228,39 @@ def _plane(
 
 
 def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int], Contents]:
-    """Return what reads image i, given what reads plane i of a number of planes."""
-    ahead = len(axes.shape) - 2  # axes that count planes
-    grid = np.arange(math.prod(axes.shape[:ahead])).reshape(axes.shape[:ahead])
+    """Return a function that reads image i, from one that reads plane i.
+
+    A plane is what the last two axes of the file hold. The second argument of `plane` is the
+    number of planes that make up an image, all of which will be in memory at once.
+    """
+    counting = axes.shape[:-2]  # the axes that count planes
+    numbers_of_planes = np.arange(math.prod(counting)).reshape(counting)
     channel = axes.channel
+    # `planes_of` has a row for each image. Its planes are stacked along a new first axis, and
+    # `channel_axis` is where the stack has the channels.
     if channel is None:
-        rows, place = grid.reshape(-1, 1), 0
-    elif channel < ahead:
-        rows, place = np.moveaxis(grid, channel, -1).reshape(-1, axes.shape[channel]), 0
+        planes_of, channel_axis = numbers_of_planes.reshape(-1, 1), 0
+    elif channel < len(counting):  # each plane is a channel
+        last = np.moveaxis(numbers_of_planes, channel, -1)
+        planes_of, channel_axis = last.reshape(-1, counting[channel]), 0
     else:  # each plane holds the channels of one row of the image
-        rows, place = grid.reshape(-1, axes.shape[ahead - 1]), channel - ahead + 1
+        planes_of = numbers_of_planes.reshape(-1, counting[-1])
+        channel_axis = channel - len(counting) + 1
 
     def read(index: int) -> Contents:
-        numbers = rows[index].tolist()
+        numbers = planes_of[index].tolist()
         found = [plane(number, len(numbers)) for number in numbers]
         if channel is None:
             return found[0]
         if any(part.pixels.shape != found[0].pixels.shape for part in found):
             raise ImageFileError("its planes are of different size, so that they are no channels")
         notes = tuple(dict.fromkeys(note for part in found for note in part.notes))
-        pixels = np.moveaxis(np.stack([part.pixels for part in found]), place, -1)
+        pixels = np.moveaxis(np.stack([part.pixels for part in found]), channel_axis, -1)
         valid = None
         if any(part.valid is not None for part in found):
-            whole = np.ones(found[0].pixels.shape, bool)
-            masks = np.stack([whole if part.valid is None else part.valid for part in found])
-            valid = np.asarray(masks.all(axis=place))
+            everywhere = np.ones(found[0].pixels.shape, bool)
+            masks = [everywhere if part.valid is None else part.valid for part in found]
+            valid = np.asarray(np.stack(masks).all(axis=channel_axis))
         pixels = pixels[..., 0] if pixels.shape[-1] == 1 else np.ascontiguousarray(pixels)
         return Contents(
             pixels,

@@ -44,8 +44,8 @@ def walk(stream: BinaryIO) -> list[Link]:
     big = struct.unpack(f"{order}H", stream.read(2))[0] == 43
     if big:
         stream.seek(4, 1)
-    number = struct.Struct(f"{order}{'Q' if big else 'H'}")
-    place = struct.Struct(f"{order}{'Q' if big else 'I'}")
+    count_format = struct.Struct(f"{order}{'Q' if big else 'H'}")
+    offset_format = struct.Struct(f"{order}{'Q' if big else 'I'}")
     entry = np.dtype(
         [
             ("code", f"{order}u2"),
@@ -56,7 +56,7 @@ def walk(stream: BinaryIO) -> list[Link]:
     )
     links: list[Link] = []
     seen: set[int] = set()
-    while offset := _unpack(place, stream):
+    while offset := _unpack(offset_format, stream):
         if offset in seen:
             raise ImageFileError(
                 f"damaged: its chain of pages runs in a circle: page {len(links)} is at byte "
@@ -64,7 +64,7 @@ def walk(stream: BinaryIO) -> list[Link]:
             )
         seen.add(offset)
         stream.seek(offset)
-        tags = _unpack(number, stream)
+        tags = _unpack(count_format, stream)
         if not 0 < tags <= _MOST_TAGS:
             break
         content = stream.read(tags * entry.itemsize)

@@ -1,18 +1,13 @@
-"""One page of a TIFF file: whether it is whole, its pixels, and what they mean."""
+"""One page of a TIFF file: whether all of it is there, its pixels, and what they mean."""
 
 from __future__ import annotations
 
-import lzma
 import math
-import zlib
-from collections.abc import Callable
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imsim._images.alpha import composite
-from imsim._images.jpeg import check_stream
 from imsim._images.pictures import (
     ORIENTATION,
     Array,
@@ -20,23 +15,17 @@ from imsim._images.pictures import (
     ImageFileError,
     native,
     oriented,
+    where_equal,
 )
 from imsim._images.reading import Reading
 from imsim._images.source import Source
+from imsim._images.tiff_codecs import check_chunks
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
 _NO_DATA = 42113  # the number of GDAL's tag
-# Values of the Compression tag. tifffile alone inflates without a bound; imagecodecs has one.
-_NONE, _LZW, _JPEGS = 1, 5, (6, 7, 33007, 34892)
-_PADDING = 3  # bytes behind a strip, so that the next one begins at a multiple of 4
-_INFLATORS: dict[int, Callable[[], Any]] = {
-    8: zlib.decompressobj,
-    32946: zlib.decompressobj,
-    34925: lzma.LZMADecompressor,
-}
 
 
 def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
@@ -44,7 +33,7 @@ def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1)
     itemsize = _check_kind(page).itemsize
     samples = math.prod(page.shaped) // page.imagelength // page.imagewidth
     reading.check_size((page.imagelength, page.imagewidth), itemsize, samples * planes)
-    _check_whole(page)
+    _check_complete(page)
     pixels = native(_decoded(page, source))
     return finished(np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels, page, reading)
 
@@ -98,8 +87,8 @@ def _check_kind(page: TiffPage) -> np.dtype[Any]:
     return page.dtype
 
 
-def _check_whole(page: TiffPage) -> None:
-    """Refuse a page of which strips or tiles are missing, which the reader fills with zeros."""
+def _check_complete(page: TiffPage) -> None:
+    """Refuse a page of which strips or tiles are missing; the reader would fill them with zeros."""
     wanted = math.prod(page.chunked)
     kind = "tiles" if page.is_tiled else "strips"
     offsets, counts = (
@@ -110,7 +99,7 @@ def _check_whole(page: TiffPage) -> None:
             f"damaged: {min(len(offsets), len(counts))} of its {wanted} {kind} are there"
         )
     missing = (offsets == 0) | (counts == 0)
-    if missing.any() and not (_NO_DATA in page.tags and _no_data(page) is not None):
+    if missing.any() and _no_data(page) is None:
         raise ImageFileError(f"damaged: {missing.sum()} of its {wanted} {kind} are empty")
     if (offsets + counts > page.parent.filehandle.size).any():
         raise ImageFileError(f"damaged: {kind} reach beyond the end of the file")
@@ -118,40 +107,7 @@ def _check_whole(page: TiffPage) -> None:
         raise ImageFileError(
             f"damaged: its {kind} hold {counts.sum():.0f} of the {page.nbytes} bytes of its pixels"
         )
-    row = page.tilewidth if page.is_tiled else page.imagewidth
-    row *= page.samplesperpixel if page.planarconfig == 1 else 1
-    # A row begins with a byte of its own.
-    each = math.prod(page.chunks) // row * -(-row * page.bitspersample // 8)
-    if page.compression == _NONE and (counts > each + _PADDING).any():
-        raise ImageFileError(
-            f"damaged: its {kind} hold up to {counts.max():.0f} bytes, their pixels {each}"
-        )
-    if page.compression in (*_JPEGS, _LZW) or (
-        page.compression in _INFLATORS and find_spec("imagecodecs") is None
-    ):
-        _check_streams(page)
-
-
-def _check_streams(page: TiffPage) -> None:
-    """Refuse a page whose decoders would pass over damage, or inflate without a bound."""
-    tables = page.jpegtables
-    pixels, itemsize = math.prod(page.chunks), page.dtype.itemsize if page.dtype else 1
-    for content, _ in page.parent.filehandle.read_segments(
-        page.dataoffsets, page.databytecounts, flat=True
-    ):
-        if not isinstance(content, bytes):
-            continue
-        if page.compression in _JPEGS:
-            check_stream(tables[:-2] + content[2:] if tables else content, pixels)
-        elif page.compression in _INFLATORS:
-            inflator = _INFLATORS[page.compression]()
-            if len(inflator.decompress(content, pixels * itemsize + 1)) > pixels * itemsize:
-                raise ImageFileError("damaged: its strips or tiles inflate to more than they hold")
-        elif content[:1] != b"\0":  # of the old kind, with its bits in the other order
-            # Zero bits may follow the last code, which is 257.
-            tail = int.from_bytes(content.rstrip(b"\0")[-3:], "big")
-            if not tail or tail // (tail & -tail) % 512 != 257:
-                raise ImageFileError("damaged: its LZW data are cut off before their end code")
+    check_chunks(page, counts)
 
 
 def _decoded(page: TiffPage, source: Source) -> Array:
@@ -199,34 +155,38 @@ def _pillow_is_faithful(page: TiffPage) -> bool:
     )
 
 
+def _no_data_text(page: TiffPage) -> str:
+    return str(page.tags.valueof(_NO_DATA, "")).strip("\0 ")
+
+
 def _no_data(page: TiffPage) -> float | int | None:
     """Return the value that stands for "no data", or None if no pixel of this type has it."""
-    text = str(page.tags.valueof(_NO_DATA, "")).strip("\0 ").replace(",", ".")
-    dtype = page.dtype
+    text, dtype = _no_data_text(page).replace(",", "."), page.dtype
     try:
-        value: float | int = int(text)
+        value = float(text)
     except ValueError:
-        try:
-            value = float(text)
-        except ValueError:
-            return None
+        return None
     if dtype is None or dtype.kind == "f":
-        return float(value)
+        with np.errstate(over="ignore"):
+            rounded = value if dtype is None else dtype.type(value)
+        return value if np.isfinite(rounded) or "inf" in text.lower() or value != value else None
     if not math.isfinite(value) or value != int(value):
         return None
+    whole = int(text) if text.lstrip("+-").isdecimal() else int(value)  # of 64 bits is no float
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return int(value) if low <= value <= high else None
+    return whole if low <= whole <= high else None
 
 
 def _valid(pixels: Array, page: TiffPage) -> tuple[Array | None, tuple[str, ...]]:
-    """Tell where a page has data in every band, by the tag that GDAL writes."""
-    value = _no_data(page) if _NO_DATA in page.tags else None
-    if value is None:
+    """Tell where a page has data in every band but alpha, by the tag that GDAL writes."""
+    if _NO_DATA not in page.tags:
         return None, ()
-    with np.errstate(over="ignore"):
-        empty = np.isnan(pixels) if math.isnan(value) else pixels == pixels.dtype.type(value)
-    if empty.ndim == 3:
-        empty = empty.any(axis=-1)
+    value = _no_data(page)
+    if value is None:
+        text = f"{_no_data_text(page)!r} (GDAL_NODATA)"
+        return None, (f"no pixel of {pixels.dtype} can be {text}; no data are masked",)
+    bands = np.delete(pixels, _alphas(page), axis=-1) if pixels.ndim == 3 else pixels[..., None]
+    empty = np.asarray(where_equal(bands, value).any(axis=-1))
     if not empty.any():
         return None, ()
     note = (
@@ -234,6 +194,16 @@ def _valid(pixels: Array, page: TiffPage) -> tuple[Array | None, tuple[str, ...]
         "which are masked"
     )
     return ~empty, (note,)
+
+
+def _alphas(page: TiffPage) -> list[int]:
+    """Return which of the bands of a page, side by side, are alpha channels."""
+    first = page.samplesperpixel - len(page.extrasamples)
+    return [
+        first + i
+        for i, kind in enumerate(page.extrasamples)
+        if int(kind) in (_ASSOCIATED, _UNASSOCIATED)
+    ]
 
 
 def _without_palette(pixels: Array, page: TiffPage) -> Contents:
@@ -281,16 +251,14 @@ def _black_is_0(pixels: Array, page: TiffPage) -> Contents:
 
 
 def _without_alpha(pixels: Array, page: TiffPage, reading: Reading) -> Contents:
-    kinds = tuple(int(kind) for kind in page.extrasamples)
-    alphas = [i for i, kind in enumerate(kinds) if kind in (_ASSOCIATED, _UNASSOCIATED)]
+    alphas = _alphas(page)
     if pixels.ndim == 2 or not alphas:
         return Contents(pixels)
-    first = pixels.shape[-1] - len(kinds)
-    bands = [band for band in range(pixels.shape[-1]) if band - first not in alphas]
+    bands = [band for band in range(pixels.shape[-1]) if band not in alphas]
     if len(alphas) > 1:
         raise ImageFileError(f"has {len(alphas)} alpha channels; save it with one")
     if not bands:
         raise ImageFileError("holds nothing but alpha; save it as grey")
     colours = pixels[..., bands[0]] if len(bands) == 1 else pixels[..., bands]
-    associated = kinds[alphas[0]] == _ASSOCIATED
-    return composite(colours, pixels[..., first + alphas[0]], reading, premultiplied=associated)
+    associated = int(page.extrasamples[alphas[0] - pixels.shape[-1]]) == _ASSOCIATED
+    return composite(colours, pixels[..., alphas[0]], reading, premultiplied=associated)

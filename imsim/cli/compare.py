@@ -16,7 +16,13 @@ from imsim.cli.maps import scales
 from imsim.cli.messages import Report
 from imsim.cli.outputs import check_maps, check_output, output_format
 from imsim.cli.pairing import Failure, Pairing, pair_files
-from imsim.cli.reading import DataRanges, Ignored, reading_of
+from imsim.cli.reading import (
+    DataRanges,
+    Ignored,
+    changed_options,
+    reading_of,
+    score_options,
+)
 from imsim.cli.scoring import Result, Settings, scored
 from imsim.cli.summary import by_reason
 from imsim.cli.terminal import patience, progress, shortened, width, write_exactly
@@ -51,8 +57,10 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     with Jobs(found, reading) as jobs:
         images = (path for pair in found.pairs for path in pair[:3] if path)
         check_output(arguments.output, found.inputs, images=images, resume=arguments.resume)
-        check_maps(arguments.maps, found.inputs, found.pairs)
-        writer = _writer(arguments, metrics, settings.data_ranges)
+        check_maps(arguments.maps, found.inputs, found.pairs, metrics)
+        writer = _writer(
+            arguments, metrics, score_options(arguments, settings.data_ranges, reading)
+        )
         report = Report(metrics, limits, set(limits if arguments.metrics is None else metrics))
         report.start(found, [file for file in (jobs.reference, jobs.mask) if file])
         try:
@@ -67,19 +75,16 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
 
 def _writer(
-    arguments: argparse.Namespace, metrics: list[str], data_ranges: DataRanges
+    arguments: argparse.Namespace, metrics: list[str], options: Record
 ) -> Writer[Result] | None:
     layout: Csv | Json
     match output_format(arguments):
         case "csv":
-            layout = Csv(["reference", "test", *metrics, "status", "notes"])
-        case "json":
-            layout = Json(
-                reference=arguments.reference,
-                mask=arguments.mask,
-                data_range=data_ranges.plain,
-                metrics=metrics,
+            layout = Csv(
+                ["reference", "test", *metrics, "status", "notes"], changed_options(options)
             )
+        case "json":
+            layout = Json(reference=arguments.reference, **options, metrics=metrics)
         case _:
             return None
 

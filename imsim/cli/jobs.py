@@ -30,6 +30,7 @@ class Job(NamedTuple):
     name: str
     stem: str
     read: Callable[[], tuple[Picture, Picture, Mask | None]]
+    """Reads reference, test and mask as the files have them."""
     close: Callable[[], None]
 
 
@@ -139,7 +140,7 @@ def _jobs_of(
     close: Callable[[], None],
 ) -> Iterator[Job]:
     def read(index: int) -> tuple[Picture, Picture, Mask | None]:
-        first, second = alike(reference.read(_index(reference, index)), test.read(index))
+        first, second = reference.read(_index(reference, index)), test.read(index)
         return first, second, None if mask is None else _mask(mask, index, first)
 
     digits = len(str(len(test) - 1))

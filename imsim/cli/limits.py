@@ -19,7 +19,7 @@ def parse_metrics(text: str | None, limits: Iterable[str]) -> list[str]:
 
 def parse_limits(texts: Iterable[str]) -> dict[str, float]:
     """Read ``metric=score`` of each option."""
-    limits = {}
+    limits: dict[str, float] = {}
     for text in texts:
         name, equals, number = text.partition("=")
         option = f"--fail-under {text}"
@@ -34,6 +34,8 @@ def parse_limits(texts: Iterable[str]) -> dict[str, float]:
         low, high = METRICS[name].bounds
         if not low <= limit <= high:
             raise OptionError(f"{option}: {name} is never outside {low:.4g} to {high:.4g}")
+        if name in limits:
+            raise OptionError(f"{option}: {name} has a limit already, {limits[name]:g}; give one")
         limits[name] = limit
     return limits
 

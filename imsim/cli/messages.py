@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imsim._images import OTHER_EXTENSIONS
 from imsim.cli.jobs import Shared
 from imsim.cli.limits import beyond
 from imsim.cli.pairing import Failure, Pairing
@@ -19,6 +20,8 @@ class Report:
         self.notes, self.skips = Notes(), Tally()
         self.failures: list[Failure] = []
         self.unmatched: list[Failure] = []
+        self.images_aside: list[str] = []
+        """Of the files that are left aside, those that are images by their endings."""
         self.beyond = self.odd = 0
         self._said: set[tuple[str, str]] = set()
 
@@ -27,9 +30,12 @@ class Report:
         for failure in found.unmatched:
             say(f"note: {failure.message}")
         self.unmatched = list(found.unmatched)
+        self.images_aside = [
+            path for path in found.left_aside if path.lower().endswith(OTHER_EXTENSIONS)
+        ]
         if found.left_aside:
-            number = len(found.left_aside)
-            say(f"note: files of other kinds left aside: {number}, e.g. {found.left_aside[0]}")
+            number, example = len(found.left_aside), (self.images_aside or found.left_aside)[0]
+            say(f"note: files of other kinds left aside: {number}, e.g. {example}")
         for file in shared:
             for note in file.notes:
                 self._said.add((file.file.path, note))
@@ -81,6 +87,12 @@ class Report:
             say(f"{files} no partner, and {counted} as failed")
         if self.limits and self.odd:
             say("error: what was left aside as a pipe or device was not compared")
-        if failures or self.skips or (self.limits and self.odd):
+        if self.limits and self.images_aside:
+            count = len(self.images_aside)
+            say(
+                f"error: images of formats that are not read were not compared: {count}, e.g. "
+                f"{self.images_aside[0]}; save them as PNG, or move them elsewhere"
+            )
+        if failures or self.skips or (self.limits and (self.odd or self.images_aside)):
             return 2
         return 1 if self.limits and (self.beyond or unmatched) else 0

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from imsim._images import EXTENSIONS, same_file
 from imsim.cli.pairing import FilePair
 from imsim.errors import DataRangeError, ImsimError, OptionError
+from imsim.registry import METRICS
 
 
 def check_data_range(value: float | None, text: str | None = None) -> None:
@@ -104,10 +105,18 @@ def check_folder(folder: str, inputs: Iterable[str]) -> None:
         raise ImsimError(f"{folder}: cannot be made: {error.strerror}") from error
 
 
-def check_maps(folder: str | None, inputs: Iterable[str], pairs: Iterable[FilePair]) -> None:
-    """Make the folder of maps, and refuse to write two maps to one file."""
+def check_maps(
+    folder: str | None, inputs: Iterable[str], pairs: Iterable[FilePair], metrics: Iterable[str]
+) -> None:
+    """Make the folder of maps; refuse to write two maps to one file, or none at all."""
     if folder is None:
         return
+    if all(METRICS[name].map_function is None for name in metrics):
+        known = ", ".join(name for name, metric in METRICS.items() if metric.map_function)
+        raise OptionError(
+            f"--maps {folder}: no metric of --metrics has a map; add one of {known}, or leave out "
+            "--maps"
+        )
     for stem, count in Counter(pair.stem for pair in pairs).most_common(1):
         if count == 1:
             break

@@ -47,7 +47,7 @@ class Pairing(NamedTuple):
     failed: list[Failure]
     """The pairs whose files are not certain, or missing, and folders that cannot be read."""
     left_aside: list[str]
-    """Files in the folders that are not images, by their endings."""
+    """Files in the folders that are not read, by their endings."""
     odd: list[str]
     """Pipes and devices in the folders that are called like images."""
     inputs: list[str]
@@ -103,8 +103,11 @@ def pair_files(reference: str, tests: Sequence[str], mask: str | None) -> Pairin
             f"{file}: is not a folder, but the reference {reference} is; give two folders, "
             "or a reference file"
         )
+    empty: list[Failure] = []
     for test in tests:
         folder = None if test in found.tests else _folder(test, found)
+        if folder and not folder.names:
+            empty.append(Failure(f"{test}: {NO_IMAGE}", None, test))
         used: set[str] = set()
         for name in folder.names if folder else [os.path.basename(test)]:
             path = folder.path(name) if folder else test
@@ -138,6 +141,7 @@ def pair_files(reference: str, tests: Sequence[str], mask: str | None) -> Pairin
             )
     if not (found.pairs or found.failed):
         raise ImageFileError(_nothing(reference, references, tests, found))
+    found.failed.extend(empty)
     return found
 
 

@@ -34,8 +34,10 @@ the terminal, in CSV and in JSON. - is the standard input.
 Results: a table for each of up to three files; of more, a row per pair if the
 metrics fit into the width, and for each metric the mean, the range and the
 worst image. --csv: columns "reference", "test", one per metric, empty where
-that was skipped, "status" and "notes". --json: an object with "reference",
-"mask", "data_range", "metrics" and "results", a list with "reference", "test",
+that was skipped, "status", "notes", and "options" (as JSON) if options that
+decide scores are given. --json: an object with "reference", these options
+("mask", "data_range", "ignore_value", "ignore_nan", "background",
+"channel_axis"), "metrics" and "results", a list with "reference", "test",
 "scores", "skipped" (metric: reason) and "notes" for each pair; "failed" lists
 the pairs that could not be scored, and "unmatched" the files without a partner,
 with the reason. CSV has these as its last rows, of the status "failed" or "no
@@ -134,7 +136,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     add(
         "--resume",
         action="store_true",
-        help="keep the rows that FILE has of an interrupted run, and add those that are missing",
+        help="keep the rows that FILE has of an interrupted run, and add those that are missing; "
+        "options that decide scores must be the same",
     )
     add(
         "--maps",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import Picture, Reading
+from imsim._images import Picture, Reading, where_equal
 from imsim.cli.outputs import check_data_range
 from imsim.errors import DataRangeError, OptionError
 from imsim.pages import share
@@ -80,11 +80,15 @@ def count(text: str) -> int:
 
 
 def _number(text: str) -> float:
-    # An int where it is one: 2**60 + 1 is no float.
+    # An int where it is one: 2**60 + 1 is no float. No pixel has more than 64 bits.
     try:
-        return int(text)
+        value = int(text)
     except ValueError:
-        return float(text)
+        number = float(text)
+        if math.isinf(number) and "inf" not in text.lower():
+            raise  # beyond every type, and not the infinity that it would become
+        return number
+    return value if abs(value) < 2**64 else _number(f"{text}.0")
 
 
 def reading_of(arguments: argparse.Namespace) -> Reading:
@@ -94,6 +98,29 @@ def reading_of(arguments: argparse.Namespace) -> Reading:
         max_pixels=arguments.max_pixels,
         channel_axis=arguments.channel_axis,
     )
+
+
+def score_options(
+    arguments: argparse.Namespace, data_ranges: DataRanges, reading: Reading
+) -> dict[str, Any]:
+    """Return the options that decide scores, as JSON holds them: two runs mix only if they agree.
+
+    The names of the images and the metrics are in the rows.
+    """
+    return {
+        "mask": arguments.mask,
+        "data_range": data_ranges.plain,
+        "ignore_value": sorted(set(arguments.ignore_value), key=str),
+        "ignore_nan": arguments.ignore_nan,
+        "background": "#{:02x}{:02x}{:02x}".format(*reading.rgb),
+        "channel_axis": reading.channel_axis,
+    }
+
+
+def changed_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those that are not what they are by default."""
+    defaults = {"ignore_value": [], "ignore_nan": False, "background": "#ffffff"}
+    return {name: value for name, value in options.items() if value != defaults.get(name)}
 
 
 class DataRanges:
@@ -125,7 +152,13 @@ class DataRanges:
                     f"--data-range {part}: there is no type {kind!r} of pixels; expected one of "
                     f"{', '.join(_TYPES)}"
                 )
-            self._of[kind if equals else None] = value
+            key = kind if equals else None
+            if key in self._of:
+                raise OptionError(
+                    f"--data-range {text}: {key or 'the number without a type'} comes twice; "
+                    "give one for each type"
+                )
+            self._of[key] = value
             if equals and value > _capacity(np.dtype(kind)):
                 raise DataRangeError(f"--data-range {part} {_beyond(np.dtype(kind))}")
 
@@ -196,7 +229,7 @@ class Ignored(NamedTuple):
         """Return the pixels to score, None for all, and notes on what is left out.
 
         A pixel is left out if it is in either image: whatever one image does not show, the other
-        cannot be compared with.
+        cannot be compared with. Both are as the files have them, not widened to one type.
         """
         notes = []
         for picture in (reference, test):
@@ -214,12 +247,5 @@ class Ignored(NamedTuple):
 
 def _at(pixels: Array, value: float) -> Array:
     """Tell which pixels have a value in any channel."""
-    if math.isnan(value):
-        found = np.isnan(pixels) if pixels.dtype.kind == "f" else np.zeros(pixels.shape, bool)
-    elif pixels.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            found = pixels == pixels.dtype.type(value)  # -3.4e38 is written in various ways
-    else:
-        whole = math.isfinite(value) and value == int(value)
-        found = pixels == int(value) if whole else np.zeros(pixels.shape, bool)
+    found = where_equal(pixels, value)
     return np.asarray(found.any(axis=-1) if pixels.ndim == 3 else found)

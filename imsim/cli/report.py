@@ -6,13 +6,15 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 from imsim._images import as_mask, read_picture
 from imsim.cli.jobs import Mask, alike, check_mask_size
 from imsim.cli.outputs import check_output
 from imsim.cli.reading import NEEDS_RANGE, DataRanges, Ignored, reading_of
-from imsim.cli.scoring import option_notes
+from imsim.cli.scoring import nan_notes, option_notes
 from imsim.cli.terminal import patience, say
+from imsim.comparison import compare
 from imsim.errors import DataRangeError, ImsimError, OptionError
 from imsim.pages import pair_report, readable
 
@@ -36,9 +38,17 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     if data_ranges.missing(test):
         raise DataRangeError(f"{test.path}: is {test}; add {NEEDS_RANGE}")
     data_range = data_ranges.of(test)
-    used, said = Ignored.of(arguments).used(reference, test, mask and mask.pixels)
+    used, said = Ignored.of(arguments).used(first, second, mask and mask.pixels)
     said = [(p.path, note) for p in (reference, test, *masks) for note in p.notes] + said
     said += option_notes(reference, test, mask, used, data_range)
+    options: dict[str, Any] = {
+        "mask": used,
+        "data_range": data_range,
+        "channel_axis": reference.channel_axis,
+    }
+    with patience():
+        scores = compare(reference.pixels, test.pixels, **options)
+    said += nan_notes(scores, reference, test, mask, used)
     notes = [f"{name}: {note}" for name, note in dict.fromkeys(said)]
     for note in notes:
         say(f"note: {note}")
@@ -46,9 +56,8 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
         html = pair_report(
             reference.pixels,
             test.pixels,
-            mask=used,
-            data_range=data_range,
-            channel_axis=reference.channel_axis,
+            **options,
+            scores=scores,
             names=(reference.path, test.path),
             notes=notes,
         )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import imsim
 from imsim._images import Picture
-from imsim.cli.jobs import Job, Mask
+from imsim.cli.jobs import Job, Mask, alike
 from imsim.cli.maps import write_maps
 from imsim.cli.pairing import Failure
 from imsim.cli.reading import NEEDS_RANGE, Array, DataRanges, Ignored
@@ -101,9 +103,10 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
 
 
 def _score(job: Job, settings: Settings) -> Result:
-    reference, test, mask = job.read()
+    first, second, mask = job.read()
+    reference, test = alike(first, second)
     data_range = settings.data_ranges.of(test)
-    used, notes = settings.ignored.used(reference, test, mask and mask.pixels)
+    used, notes = settings.ignored.used(first, second, mask and mask.pixels)
     options: dict[str, Any] = {
         "mask": used,
         "data_range": data_range,
@@ -113,11 +116,7 @@ def _score(job: Job, settings: Settings) -> Result:
     pictures = [reference, test, *([mask.picture] if mask else [])]
     notes = [(picture.path, note) for picture in pictures for note in picture.notes] + notes
     notes += option_notes(reference, test, mask, used, data_range)
-    empty = [name for name, score in found.items() if math.isnan(score)]
-    if empty and (used is None or used.any()):
-        where = "over all pixels" if used is None else "over the pixels that are left"
-        where = f"with the mask {mask.picture.path}" if mask else where
-        notes.append((test.path, f"NaN {where}: {', '.join(empty)}"))
+    notes += nan_notes(found, reference, test, mask, used)
     if settings.maps is not None:
         missing = write_maps(settings.maps, job.stem, reference, test, settings.metrics, options)
         # That some have none without channels is worth a note only to those who asked for them.
@@ -160,6 +159,30 @@ def option_notes(
     if in_another_unit(low, high, data_range):
         said += "; that is beyond it by more than the range itself: is it in another unit?"
     return [(test.path, said)]
+
+
+def nan_notes(
+    scores: Mapping[str, Any],
+    reference: Picture,
+    test: Picture,
+    mask: Mask | None,
+    used: Array | None,
+) -> list[tuple[str, str]]:
+    """Say which scores are NaN although pixels are left, and of which image that is due to."""
+    names = [name for name, score in scores.items() if math.isnan(score)]
+    if not names or (used is not None and not used.any()):  # of which `option_notes` tells
+        return []
+    where = "over all pixels" if used is None else "over the pixels that are left"
+    where = f"with the mask {mask.picture.path}" if mask else where
+    notes = [(test.path, f"NaN {where}: {', '.join(names)}")]
+    for picture in (reference, test):
+        finite = np.isfinite(picture.pixels)
+        broken = ~(finite if finite.ndim == 2 else finite.all(axis=-1))
+        count = int(np.count_nonzero(broken if used is None else broken & used))
+        if count:
+            said = f"{count} of its pixels are NaN or infinite, so that the scores are NaN"
+            notes.append((picture.path, f"{said}; --ignore-nan leaves out NaN"))
+    return notes
 
 
 def _reasons(skipped: dict[str, str], settings: Settings, test: Picture) -> dict[str, str]:

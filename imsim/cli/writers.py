@@ -38,10 +38,22 @@ class Other(Protocol):
 
 
 class Csv:
-    """A line of cells per row; a cell is empty where the record has nothing, or None."""
+    """A line of cells per row; a cell is empty where the record has nothing, or None.
 
-    def __init__(self, columns: Iterable[str]) -> None:
+    Parameters
+    ----------
+    columns : iterable of str
+        Their names.
+    options : mapping, optional
+        What decides the values of every row. The last column, ``options``, has it as JSON; there
+        is no such column if there are none.
+    """
+
+    def __init__(self, columns: Iterable[str], options: Record | None = None) -> None:
         self.columns = list(columns)
+        self.options = json.dumps(_plain(options)) if options else ""
+        if options:
+            self.columns.append("options")
 
     def head(self) -> str:
         """Return what precedes the rows."""
@@ -49,6 +61,7 @@ class Csv:
 
     def row(self, record: Record, first: bool) -> str:
         """Return a row."""
+        record = {**record, "options": self.options}
         cells = (record.get(column) for column in self.columns)
         return self._line("" if cell is None else str(cell) for cell in cells)
 
@@ -97,6 +110,9 @@ class Csv:
 class Json:
     """One object; its ``results`` hold a line per row, so that a torn file can be mended."""
 
+    options = ""
+    """Of the rows: there are none, since the first line of the file has them."""
+
     def __init__(self, **facts: Any) -> None:
         self.facts = facts
 
@@ -133,6 +149,8 @@ def _plain(value: Any) -> Any:
     """Replace the numbers that JSON does not have."""
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     return json_number(value) if isinstance(value, float) else value
 
 
@@ -148,6 +166,13 @@ def another_run(file: str, image: str) -> str:
     return (
         f"{file}: holds the results of another run (the row of {image} is now another); use "
         "another -o, or leave out --resume"
+    )
+
+
+def _other_options(file: str, difference: str) -> str:
+    return (
+        f"{file}: holds the results of another run ({difference}), so that --resume cannot go on "
+        "with it; give the same options, or another file"
     )
 
 
@@ -252,12 +277,11 @@ class Writer(Generic[Row]):
                 stream.seek(0)
                 stream.truncate()
                 return False
-            raise ImsimError(
-                f"{self._name}: holds the results of another run (its first line differs), so "
-                "that --resume cannot go on with it; give the same options, or another file"
-            )
+            raise ImsimError(_other_options(self._name, "its first line differs"))
         good = end
         for record in self._layout.rows(text):
+            if record.get("options", "") != self._layout.options:
+                raise ImsimError(_other_options(self._name, f"the options {record['options']}"))
             try:
                 self.earlier.append(self._parse(record))
             except (ValueError, KeyError, TypeError, AttributeError):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from imsim import METRICS, DataRangeWarning, compare
+from imsim.comparison import Comparison
 from imsim.finite import value_ends
 from imsim.pages.content import Content, content_of
 from imsim.pages.layers import (
@@ -23,7 +24,7 @@ from imsim.pages.layers import (
 from imsim.pages.notes import THIN, notes_on
 from imsim.pages.page import Html, asset, page, picture, table, tag
 from imsim.pages.text import number, share, short
-from imsim.typing import ImageLike, MaskLike
+from imsim.typing import Array, ImageLike, MaskLike
 
 
 def pair_report(
@@ -33,6 +34,7 @@ def pair_report(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    scores: Comparison | None = None,
     names: tuple[str, str] = ("reference", "test"),
     notes: Sequence[str] = (),
 ) -> str:
@@ -55,6 +57,8 @@ def pair_report(
     channel_axis : int, optional
         The axis that holds channels; three are shown as red, green and blue, other numbers of
         channels by their mean.
+    scores : imsim.comparison.Comparison, optional
+        Those of `imsim.compare` with the same arguments, if they are known already.
     names : tuple of str
         What to call the images, such as the names of their files; any text is safe.
     notes : sequence of str
@@ -96,9 +100,10 @@ def pair_report(
         "data_range": data_range,
         "channel_axis": channel_axis,
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataRangeWarning)  # the page says it
-        scores = compare(reference, test, **options)
+    if scores is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataRangeWarning)  # the page says it
+            scores = compare(reference, test, **options)
     pair = Pair(
         pixels_of("reference", reference, channel_axis),
         pixels_of("test", test, channel_axis),
@@ -123,6 +128,7 @@ def pair_report(
         title,
         tag("h1", title),
         *_summary(pair),
+        _why_nan(pair, scores),
         tag("ul", *(tag("li", note) for note in notes), class_="notes") if notes else "",
         _readout(pair, layers, content),
         tag("div", *figures, class_="pictures flat" if flat else "pictures"),
@@ -229,14 +235,36 @@ def _summary(pair: Pair) -> list[Html]:
     elif not differ:
         answer = "The images are equal at every pixel" + (" that the mask uses." if masked else ".")
     else:
-        largest = pair.difference[pair.mask]
-        largest = np.abs(largest[~np.isnan(largest)]).max(initial=0.0)
+        broken = _broken(pair)
+        largest = pair.distance[pair.mask & ~broken].max(initial=0.0)
+        unknown = int(np.count_nonzero(broken & pair.differ & pair.mask))
         answer = (
             f"The images differ at {differ} of {used} pixels "
             + ("that the mask uses " if masked else "")
-            + f"({share(differ, used)}), by at most {number(float(largest))}."
+            + f"({share(differ, used)})"
+            + (f", by at most {number(float(largest))}." if unknown < differ else ".")
+            + (f" At {unknown} of them a value is NaN or infinite." if unknown else "")
         )
     return [tag("p", answer, class_="answer"), tag("p", facts, class_="note")]
+
+
+def _broken(pair: Pair) -> Array:
+    """Tell which pixels are NaN or infinite in either image."""
+    return ~(np.isfinite(pair.reference) & np.isfinite(pair.test)).all(axis=-1)
+
+
+def _why_nan(pair: Pair, scores: Comparison) -> Html:
+    """Say which scores are NaN, and why; of a mask that is empty, the answer tells."""
+    names = [name for name, score in scores.items() if math.isnan(score)]
+    if not names or not pair.mask.any():
+        return Html()
+    broken = int(np.count_nonzero(_broken(pair) & pair.mask))
+    why = (
+        f"{broken} of the pixels that count are NaN or infinite; a mask leaves them out"
+        if broken
+        else "nothing is left for these metrics to score"
+    )
+    return tag("p", f"NaN: {', '.join(names)}, since {why}.", class_="answer")
 
 
 def _score_table(scores: Any, *, masked: bool) -> Html:

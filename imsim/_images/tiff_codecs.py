@@ -1,0 +1,253 @@
+"""What is in the strips and tiles of a TIFF page: damage that their decoders pass over."""
+
+from __future__ import annotations
+
+import lzma
+import math
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+
+from imsim._images.jpeg import check_stream
+from imsim._images.pictures import ImageFileError
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
+
+# Values of the Compression tag.
+_NONE, _FAX_RLE, _FAX_3, _FAX_4, _LZW = 1, 2, 3, 4, 5
+_JPEGS = (6, 7, 33007, 34892)
+_JPEG_XR = (22610, 34934)
+_PICTURES = (
+    *(33003, 33004, 33005, 34712),  # JPEG 2000
+    *_JPEG_XR,
+    34887,  # LERC
+    *(34927, 50001),  # WebP
+    34933,  # PNG
+    *(50002, 52546),  # JPEG XL
+)
+_DEFLATE, _LZMA = (8, 32946), 34925
+_INFLATORS: dict[int, Callable[[], Any]] = {
+    **dict.fromkeys(_DEFLATE, zlib.decompressobj),
+    _LZMA: lzma.LZMADecompressor,
+}
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_PADDING = 3  # bytes behind a strip, so that the next one begins at a multiple of 4
+# The number of a tag: its bit 1 is two-dimensional coding, its bit 4 zeros before an end of line.
+_T4_OPTIONS = 292
+
+
+class _Chunk(NamedTuple):
+    """What the page says of each of its strips or tiles; the last strip may be lower."""
+
+    rows: int
+    width: int
+    samples: int
+    dtype: np.dtype[Any]
+    nbytes: int
+    """Of the samples, with each row at a byte of its own."""
+
+    def __str__(self) -> str:
+        return f"{self.width} x {self.rows} pixels of {self.samples} samples ({self.dtype})"
+
+
+def check_chunks(page: TiffPage, counts: np.ndarray[Any, Any]) -> None:
+    """Refuse a page whose strips or tiles are damaged or hold something else than it says.
+
+    Parameters
+    ----------
+    page : tifffile.TiffPage
+        All its strips or tiles are there.
+    counts : numpy.ndarray
+        How many bytes each of them takes.
+
+    Raises
+    ------
+    ImageFileError
+        Where the decoder would make up pixels, or leave some out, without a word.
+    """
+    chunk = _chunk(page)
+    kind = "tiles" if page.is_tiled else "strips"
+    if page.compression == _NONE and (counts > chunk.nbytes + _PADDING).any():
+        raise ImageFileError(
+            f"damaged: its {kind} hold up to {counts.max():.0f} bytes, their pixels {chunk.nbytes}"
+        )
+    check = _check_of(page, chunk)
+    if check is None:
+        return
+    down = 1 if page.is_tiled else -(-page.imagelength // chunk.rows)
+    segments = page.parent.filehandle.read_segments(
+        page.dataoffsets, page.databytecounts, flat=True
+    )
+    for content, index in cast("Iterator[tuple[bytes | None, int]]", segments):
+        if content is None:  # as a strip without data may be
+            continue
+        if page.fillorder == 2 and page.compression not in (*_JPEGS, *_PICTURES):
+            content = content.translate(_MIRRORED)
+        rows = chunk.rows
+        if not page.is_tiled:
+            rows = min(rows, page.imagelength - index % down * rows)
+        try:
+            check(content, rows)
+        except (ImportError, NotImplementedError):
+            return  # what is wanting is said when the page is decoded
+
+
+def _chunk(page: TiffPage) -> _Chunk:
+    width = page.tilewidth if page.is_tiled else page.imagewidth
+    samples = page.samplesperpixel if page.planarconfig == 1 else 1
+    rows = math.prod(page.chunks) // (width * samples)
+    row_bytes = -(-width * samples * page.bitspersample // 8)
+    return _Chunk(rows, width, samples, np.dtype(page.dtype).newbyteorder("="), rows * row_bytes)
+
+
+def _check_of(page: TiffPage, chunk: _Chunk) -> Callable[[bytes, int], None] | None:
+    """Return what checks a strip or tile of so many rows, or None if its decoder knows."""
+    codec = page.compression
+    if codec in _JPEGS:
+        return lambda content, rows: _check_jpeg(content, rows, chunk, page.jpegtables)
+    if codec in _INFLATORS:
+        # imagecodecs refuses deflate data that hold more bytes than the pixels; without it,
+        # tifffile inflates them with zlib, and without a bound.
+        if codec in _DEFLATE and find_spec("imagecodecs") is not None:
+            return None
+        return lambda content, _: _check_inflated(content, chunk, _INFLATORS[codec]())
+    if codec == _LZW:
+        return lambda content, _: _check_lzw(content, chunk)
+    if find_spec("imagecodecs") is None:
+        return None  # nor can anything else be decoded
+    if codec in _PICTURES:
+        return lambda content, rows: _check_picture(content, rows, chunk, codec)
+    if codec in (_FAX_RLE, _FAX_3, _FAX_4):
+        options = int(page.tags.valueof(_T4_OPTIONS, 0))
+        return lambda content, rows: _check_fax(content, rows, chunk.width, codec, options)
+    return None
+
+
+def _check_jpeg(content: bytes, rows: int, chunk: _Chunk, tables: bytes | None) -> None:
+    whole = tables[:-2] + content[2:] if tables else content
+    if chunk.dtype != np.uint8:
+        raise ImageFileError(
+            f"its JPEG streams hold {chunk.dtype}; only those of 8 bits are read. Save it with "
+            "another compression"
+        )
+    check_stream(whole, (rows, chunk.rows), chunk.width, chunk.samples)
+
+
+def _check_inflated(content: bytes, chunk: _Chunk, inflator: Any) -> None:
+    _check_size(len(inflator.decompress(content, chunk.nbytes + 1)), chunk)
+
+
+def _check_size(found: int, chunk: _Chunk) -> None:
+    if found > chunk.nbytes:
+        raise ImageFileError(
+            f"damaged: its strips or tiles hold more than the {chunk.nbytes} bytes of their pixels"
+        )
+
+
+def _check_lzw(content: bytes, chunk: _Chunk) -> None:
+    """Look for the end code, 257; the decoder would make up the last code before it."""
+    if content[:1] == b"\0":  # of the old kind, with its bits in the other order
+        return
+    if not _bits(content[-8:]).rstrip("0").endswith(f"{257:b}"):  # zeros may follow it
+        raise ImageFileError("damaged: its LZW data are cut off before their end code")
+    if find_spec("imagecodecs") is not None:
+        import imagecodecs
+
+        _check_size(len(imagecodecs.lzw_decode(content, out=chunk.nbytes + 1)), chunk)
+
+
+def _check_picture(content: bytes, rows: int, chunk: _Chunk, codec: int) -> None:
+    """Compare the picture in a strip or tile with what the page says of it."""
+    from tifffile import TIFF
+
+    if codec in _JPEG_XR:
+        _check_jpeg_xr(content)
+    decoded = TIFF.DECOMPRESSORS[codec](content)
+    height, width, samples = decoded.shape if decoded.ndim == 3 else (*decoded.shape, 1)
+    found = _Chunk(height, width, samples, decoded.dtype.newbyteorder("="), chunk.nbytes)
+    if found not in (chunk, chunk._replace(rows=rows)):
+        raise ImageFileError(
+            f"damaged: a strip or tile holds {found}; expected {chunk._replace(rows=rows)}"
+        )
+
+
+def _check_jpeg_xr(content: bytes) -> None:
+    """Refuse a JPEG XR file that ends before its data; its decoder makes up the rest."""
+    if not content.startswith(b"II\xbc"):
+        return
+    (directory,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, directory)
+    values = {
+        tag: value
+        for tag, _, _, value in struct.iter_unpack(
+            "<HHII", content[directory + 2 : directory + 2 + 12 * entries]
+        )
+    }
+    image, alpha = (values.get(at, 0) + values.get(at + 1, 0) for at in (0xBCC0, 0xBCC2))
+    # For the length of the alpha, the common library writes where it ends.
+    if image > len(content) or min(alpha, values.get(0xBCC3, 0)) > len(content):
+        raise ImageFileError("damaged: a JPEG XR stream is cut off")
+
+
+# Fax codes, as text of 0 and 1.
+_END_OF_LINE = "000000000001"
+_NO_BLACK = "0000110111"
+_WHITE_PIXEL = "000111" + _NO_BLACK  # a run of one white pixel, and one of no black pixel
+_BLACK_PIXEL = "00110101" + "010"  # a run of no white pixel, and one of one black pixel
+_HORIZONTAL = "001"  # comes before each two runs in group 4
+_ZEROS = "0" * 24  # may come before an end of line
+_LONGEST_END = 32  # bytes that six ends of lines take at most, each filled up to a byte
+
+
+def _check_fax(content: bytes, rows: int, width: int, codec: int, options: int) -> None:
+    """Add a white and a black row to fax data, and see whether they come out behind the others.
+
+    The decoder stops without a word where it finds no code, and leaves the rest white.
+    """
+    import imagecodecs
+
+    if not hasattr(imagecodecs, "ccittfax4_decode"):  # an old release
+        return
+    plain = content.rstrip(b"\0")
+    head, tail = plain[:-_LONGEST_END], _bits(plain[-_LONGEST_END:]).rstrip("0")
+    white = (width * _WHITE_PIXEL)[: -len(_NO_BLACK)]  # the last white pixel ends the row
+    if codec == _FAX_4:
+        if not tail.endswith(2 * _END_OF_LINE):
+            raise ImageFileError("damaged: its fax data are cut off before their end code")
+        pixels = [width * (_HORIZONTAL + pixel) for pixel in (_WHITE_PIXEL, _BLACK_PIXEL)]
+        longer = tail[:-24] + "".join(pixels) + 2 * _END_OF_LINE
+        decoded = [imagecodecs.ccittfax4_decode(head + _bytes(longer), rows + 2, width)]
+    elif codec == _FAX_3:
+        one_dimensional = "1" if options & 1 else ""
+        line = _ZEROS + "1" + one_dimensional
+        ended = re.sub(f"(0{{11,}}1{one_dimensional})+$", "", tail)
+        longer = ended + line + white + line + width * _BLACK_PIXEL
+        decoded = [
+            imagecodecs.ccittfax3_decode(
+                head + _bytes(longer), rows + 2, width, t4options=options | 4
+            )
+        ]
+    else:  # zeros may be the end of the last row, which ends with its byte, or follow it
+        both = _bytes(white) + _bytes(width * _BLACK_PIXEL)
+        decoded = [
+            imagecodecs.ccittrle_decode(data + both, rows + 2, width)
+            for data in (content, plain, plain + b"\0")
+        ]
+    if not any(not image[rows].any() and image[rows + 1].all() for image in decoded):
+        raise ImageFileError(f"damaged: its fax data do not make up {rows} rows")
+
+
+def _bits(content: bytes) -> str:
+    return "".join(f"{byte:08b}" for byte in content)
+
+
+def _bytes(bits: str) -> bytes:
+    """Return bits as bytes, the last of which is filled up with zeros."""
+    size = -(-len(bits) // 8)
+    return int(bits.ljust(8 * size, "0"), 2).to_bytes(size)
