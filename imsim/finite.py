@@ -1,7 +1,9 @@
 """What is not finite inside the mask never scores: the one home of that rule.
 
-A score is NaN if any pixel that counts is NaN or infinite, a position of a map if it reads one. No
-kernel and no formula has to see to it: they get zeros instead, and the engine writes the NaN.
+A score is NaN if any pixel that counts is NaN or infinite, a position of a map if it reads one. The
+engine writes this NaN; formulas get zeros in place of such pixels. A kernel runs on the pixels as
+they are, and returns a sum over all of them, its witness, which is NaN or infinite if one pixel is.
+Only then the engine looks for these pixels, and runs the kernel once more, on zeros instead.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def _terms(u, d, centred, variance_u, variance_d, square, c1, c2, rounding):  # 
     product, brightness = u * u - d * d, u * u + d * d
     covariance, variances = variance_u - variance_d, variance_u + variance_d
     if rounding is not None:  # the rules of `imsim.portable.windows.zero_rules` for 0 / 0
-        # As a difference, which is NaN and not 0 where both sides are infinite.
+        # Infinity minus infinity is NaN, which is not dark; a comparison of both would be true.
         dark = brightness - rounding * rounding * centred <= 0
         flat = dark or variances <= 0
         product, brightness = (square, square) if dark else (product, brightness)
@@ -184,8 +184,8 @@ def quality_strip(  # type: ignore[no-untyped-def]
     """Quality at all positions of a strip.
 
     `ones` are taps that count pixels, for sample moments or where all have to be inside the mask.
-    With `rounding` quotients of zeros follow UIQ's rules, and means of that part of what they are
-    the sum of are 0.
+    `rounding`, if not None, asks for UIQ's rules for 0 / 0. A mean counts as 0 if it is smaller than
+    this part of the numbers that were added up to it.
     """
     size = len(taps)
     scale, c1, c2, least, fewest = constants

@@ -11,8 +11,8 @@ from imsim.portable.arrays import array_namespace
 from imsim.typing import Array
 
 PRODUCTS, SQUARES = 16, 3
-"""Roots of the largest float that are ordinary where products of sums of squares are formed, and
-where only squares are."""
+"""Pixels count as ordinary up to the 16th root of the largest float where products of sums of
+squares are formed, and up to its third root where only squares are."""
 
 
 def magnitude(
@@ -40,9 +40,10 @@ def magnitude(
 def in_units(values: Callable[[Any, Any], Array], unit_x: Array, unit_y: Array) -> Array:
     """Compute local values in units in which the squares of what they read are numbers.
 
-    ``values(unit_x, unit_y)`` are those of images divided by powers of two; not finite where that
-    does not suffice. The unit of one part of an image may not suit another. Of images that are
-    only traced the units are not known, and are taken for 1.
+    ``values(unit_x, unit_y)`` divides the images by powers of two. It is called with 1, and where
+    the result is not finite with the given units. Most positions keep 1, since in the unit of a
+    huge pixel the squares of ordinary pixels would vanish. Arrays that are only traced tell no
+    units; there 1 serves everywhere.
     """
     found = values(1.0, 1.0)
     xp = array_namespace(unit_x)
