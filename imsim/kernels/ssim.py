@@ -184,8 +184,8 @@ def quality_strip(  # type: ignore[no-untyped-def]
     """Quality at all positions of a strip.
 
     `ones` are taps that count pixels, for sample moments or where all have to be inside the mask.
-    `rounding`, if not None, asks for UIQ's rules for 0 / 0. A mean counts as 0 if it is smaller than
-    this part of the numbers that were added up to it.
+    `rounding`, if not None, asks for UIQ's rules for 0 / 0. A mean counts as 0 if it is smaller
+    than this part of the numbers that were added up to it.
     """
     size = len(taps)
     scale, c1, c2, least, fewest = constants
