@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from imsim import METRICS, DataRangeWarning, compare
-from imsim.comparison import Comparison
+from imsim import METRICS, Comparison, DataRangeWarning, compare
 from imsim.finite import value_ends
 from imsim.pages.content import Content, content_of
 from imsim.pages.layers import (
