@@ -27,6 +27,10 @@ settings.register_profile("thorough", **{**_COMMON, "max_examples": 300})  # typ
 settings.load_profile("ci" if os.environ.get("CI", "").lower() in {"1", "true"} else "default")
 
 
+collect_ignore = ["new_metric.py"]
+"""Registers a metric when it is imported, which is to happen in processes of their own only."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the whole suite run on the portable engine: `pytest tests --engine portable`."""
     parser.addoption("--engine", choices=("auto", "portable"), default="auto")
