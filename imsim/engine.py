@@ -159,7 +159,7 @@ def _evaluate(
     )
     valid = check_mask(mask, images)
     side = usual_side if least_side is None else least_side
-    side = side if isinstance(side, int) else side(*images.frame)
+    side = int(side(*images.frame) if callable(side) else side)
     check_frame(facts.name, images.frame, side, facts.least_longer_side)
     is_numpy = images.xp is np
     if facts.of_differences:
