@@ -38,7 +38,10 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"
 autodoc_default_options = {
     # Made by scikit-learn for its metadata routing, which nothing here takes part in.
-    "exclude-members": "set_fit_request, set_predict_request, set_decision_function_request",
+    "exclude-members": ", ".join(
+        f"set_{method}_request"
+        for method in ("fit", "predict", "decision_function", "transform", "reconstruct")
+    ),
 }
 autosummary_generate = True
 numpydoc_show_class_members = False
@@ -47,7 +50,9 @@ nitpick_ignore_regex = [
     # Base classes and results of the standard library; its pages are not at hand offline.
     (r"py:.*", r"(ValueError|TypeError|UserWarning|ImportError|Warning|Mapping)"),
     # Arguments and fields that are called like something else.
-    (r"py:obj", r"metrics|function|map_function"),
+    (r"py:obj", r"metrics|function|map_function|get_state"),
+    # Parameters of classes whose signature is made of their fields.
+    (r"py:obj", r"bottleneck|channels|data_range|false_alarm_rate|patch|trend|width"),
     (r"py:.*", r"(collections|typing|numpy|np|jax|equinox|pathlib|sklearn)\..*"),
 ]
 

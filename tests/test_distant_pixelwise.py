@@ -136,3 +136,10 @@ def test_decibels_where_only_one_image_is_huge() -> None:
     assert imsim.rmse(p, q) == pytest.approx(0.1 * np.sqrt(1 - shared))
     level = 20 * (np.log10(shared) + np.log10(-least)) + 20 - 10 * np.log10(1 - shared)
     assert imsim.sre(p, q) == pytest.approx(level)
+
+
+def test_channels_of_unlike_magnitudes(rng: Any) -> None:
+    x = rng.random((8, 9, 3)) + 1
+    y, sizes = x + 0.1 * rng.random(x.shape), np.array([1e-200, 1.0, 1e200])
+    want = imsim.sre(x, y, channel_axis=-1)
+    assert imsim.sre(x * sizes, y * sizes, channel_axis=-1) == pytest.approx(want, abs=1e-9)

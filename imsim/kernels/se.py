@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from imsim.kernels.common.jit import kernel
@@ -53,15 +55,20 @@ def sre(images: Images, mask: Array | None) -> Scores:
     if odd.any():
         odd = odd.any(axis=-1)
         for index, element, valid in elements(odd, images, mask, equal=False):
-            unit_x = unit_of(element.x)
-            scaled = element._replace(x=element.x / unit_x)
-            difference, unit = difference_scaled(element)
-            _, _, total = _sums(scaled, valid, with_total=True)
-            squares, number, _ = _sums(difference, valid, with_total=False)
-            value = reconstruction_decibels(total / number, squares / number, np)
-            units = 20 * (np.log10(unit_x) - np.log10(unit))
-            ratio[index] = value + np.where(squares > 0, units, 0)
+            channels = zip(element.x[:, None], element.y[:, None], strict=True)
+            ratio[index] = [_scaled_sre(element._replace(x=x, y=y), valid) for x, y in channels]
     return Scores(ratio, n, witness)
+
+
+def _scaled_sre(channel: Images, valid: Array | None) -> float:
+    """SRE of one channel, from sums in units of its mean and of the difference."""
+    unit_x = unit_of(channel.x)
+    difference, unit = difference_scaled(channel)
+    _, _, total = _sums(channel._replace(x=channel.x / unit_x), valid, with_total=True)
+    squares, number, _ = _sums(difference, valid, with_total=False)
+    value = reconstruction_decibels(total / number, squares / number, np).item()
+    units = 20 * (math.log10(unit_x) - math.log10(unit))
+    return float(value + units if squares.item() > 0 else value)
 
 
 def se_map(images: Images, mask: Array | None, reduction: str) -> Local:

@@ -6,7 +6,7 @@ from typing import Any
 
 from imsim import engine
 from imsim.portable.arrays import count, keep, mean, widen
-from imsim.portable.differences import reconstruction_decibels, squared_difference
+from imsim.portable.differences import CHANNEL, reconstruction_decibels, squared_difference
 from imsim.portable.magnitude import magnitude
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import metric
@@ -15,10 +15,10 @@ from imsim.typing import ImageLike, MaskLike, Score
 
 def signal_to_reconstruction_error(pair: Pair) -> Scores:
     """10 log10(mean(x)^2 / MSE), per channel."""
-    squares, unit = squared_difference(pair)
+    squares, unit = squared_difference(pair, CHANNEL)
     mse = mean(squares, pair.mask)
     x = widen(pair.x)
-    unit_x = magnitude(x)
+    unit_x = magnitude(x, axis=CHANNEL)
     ratio = reconstruction_decibels(mean(x / unit_x, pair.mask), mse, pair.xp)
     units = 20 * (pair.xp.log10(unit_x[..., 0, 0]) - pair.xp.log10(unit))
     return Scores(ratio + keep(mse > 0, units, 0.0), count(squares, pair.mask))

@@ -46,24 +46,28 @@ class Squares(NamedTuple):
     values: Array
     """(x - y)^2 / unit^2 for every pixel and channel."""
     unit: Array
-    """A power of two, 1 for ordinary images; shape (*batch, 1)."""
+    """A power of two, 1 for ordinary images; shape (*batch, 1), or (*batch, channels)."""
 
 
-def scaled_difference(pair: Pair) -> tuple[Array, Array]:
+IMAGE, CHANNEL = (-3, -2, -1), (-2, -1)
+"""Axes over which a unit is shared."""
+
+
+def scaled_difference(pair: Pair, axis: tuple[int, ...] = IMAGE) -> tuple[Array, Array]:
     """(x - y) / unit, whose square is a number, and that unit; see `Squares`."""
     x, y = widen(pair.x), widen(pair.y)
     difference = x - y
     xp = pair.xp
-    is_beyond = xp.any(~xp.isfinite(difference), axis=(-3, -2, -1), keepdims=True)
+    is_beyond = xp.any(~xp.isfinite(difference), axis=axis, keepdims=True)
     difference = xp.where(is_beyond, x / 2 - y / 2, difference)
-    common = xp.where(is_beyond, 2 * xp.ones_like(difference[..., :1, :1, :1]), 1.0)
-    unit = magnitude(difference)
+    unit = magnitude(difference, axis=axis)
+    common = xp.where(is_beyond, 2 * xp.ones_like(unit), 1.0)
     return difference / unit, (common * unit)[..., 0, 0]
 
 
-def squared_difference(pair: Pair) -> Squares:
+def squared_difference(pair: Pair, axis: tuple[int, ...] = IMAGE) -> Squares:
     """(x - y)^2 for every pixel and channel."""
-    difference, unit = scaled_difference(pair)
+    difference, unit = scaled_difference(pair, axis)
     return Squares(difference * difference, unit)
 
 
