@@ -75,7 +75,8 @@ def sre(
     Returns
     -------
     float64 or array of float64
-        Decibels. One per pair of images.
+        Decibels. One per pair of images. The mean over channels of which one is reconstructed
+        exactly and another one is black, plus and minus infinity, is NaN.
 
     Raises
     ------
