@@ -16,7 +16,7 @@ from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import Images, broadcast, check_choice, check_frame, check_images
+from imsim.validation import Images, broadcast, check_choice, check_frame, check_images, element
 
 _engine = "auto"
 
@@ -209,7 +209,7 @@ def _compute_what_is_left(
     for place in [] if left is None else np.argwhere(left):
         index = tuple(place)
         x, y, mask = (
-            v if v is None else np.broadcast_to(v, (*left.shape, *v.shape[-3:]))[index]
+            None if v is None else element(v, left.shape, index)
             for v in (images.x, images.y, valid)
         )
         found = formula(_prepared(images._replace(x=x, y=y), mask, None), **options)

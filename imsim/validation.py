@@ -176,6 +176,11 @@ def check_images(
     return images
 
 
+def element(array: Array, batch: tuple[int, ...], index: tuple[int, ...]) -> Array:
+    """Return the image, or the mask, (channels, height, width), at a place in a batch of NumPy."""
+    return np.asarray(np.broadcast_to(array, (*batch, *array.shape[-3:]))[index])
+
+
 def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """Broadcast shapes against each other; ValueError if they do not fit."""
     if shapes.count(shapes[0]) == len(shapes):  # the common case, without NumPy's detour

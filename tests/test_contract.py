@@ -108,6 +108,22 @@ def test_error_classes() -> None:
     assert issubclass(imsim.EmptyMaskWarning, Warning)
 
 
+@pytest.mark.parametrize("metric", imsim.METRICS.values(), ids=lambda m: m.name)
+def test_least_side(metric: imsim.Metric, rng: np.random.Generator) -> None:
+    """As many pixels a side as the record says are enough, and fewer are refused."""
+    sides = {metric.function: metric.least_side}
+    if metric.map_function and not metric.map_needs_channels:
+        sides[metric.map_function] = metric.map_least_side
+    for function, side in sides.items():
+        longer = max(side, metric.least_longer_side)
+        x = rng.random((side, longer))
+        assert np.shape(function(x, x, data_range=1)) in {(), x.shape}
+        for small in (x[: side - 1], x[:, : longer - 1]):
+            if small.size:
+                with pytest.raises(imsim.ShapeError, match=f"{metric.name} needs at least"):
+                    function(small, small, data_range=1)
+
+
 def test_options_are_those_of_metrics() -> None:
     for options in (OPTIONS, COLOUR_OPTIONS, MAP_OPTIONS, MAP_COLOUR_OPTIONS):
         assert options.keys() <= imsim.METRICS.keys()

@@ -158,7 +158,7 @@ class ConvAutoencoder(Stored):
         if not used.any():
             raise imsim.MaskError("masks are False everywhere; there is nothing to learn from")
         least = min(pixels.shape[1:] if self.patch is None else (*pixels.shape[1:], self.patch))
-        if self.loss == "ssim" and least < 11:
+        if self.loss == "ssim" and least < imsim.METRICS["ssim"].least_side:
             raise imsim.ShapeError(
                 f"images or patches are {least} pixels wide or high, loss='ssim' needs 11: "
                 "use larger ones, or loss='mse'"

@@ -85,7 +85,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     An image is preprocessed, a model that knows only good images reconstructs it, a metric says
     how unlike the two are, and a threshold decides. It follows scikit-learn's conventions for
-    outlier detectors, on images of shape (n, height, width),.
+    outlier detectors, on images of shape (n, height, width).
 
     The threshold comes from good images that were held out. Its rank among their scores is chosen
     so that a fresh good image is above it with a probability of at most `false_alarm_rate`; with

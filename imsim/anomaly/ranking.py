@@ -233,8 +233,9 @@ def rank_metrics(
                 skipped[f"{metric} {aggregate}"] = str(error)
                 continue
             if np.ptp(scores[~np.isnan(scores)]) == 0:
+                contrast = [m.name for m in imsim.METRICS.values() if m.needs_contrast]
                 skipped[f"{metric} {aggregate}"] = (
-                    "every image has the same score; with uiq and zncc, because the "
+                    f"every image has the same score; with {' and '.join(contrast)}, because the "
                     "reconstructions have no contrast"
                 )
                 continue

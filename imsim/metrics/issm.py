@@ -169,7 +169,7 @@ def issm_components(
     numpy_only=True,
     sees="Mixes shared information, edges and structure. Experimental: identical images do not "
     "score 1, and noise can raise it.",
-    least_side=11,
+    least_side=SSIM["window"].size,
     kernel=_kernel,
 )
 def issm(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim import METRICS, DataRangeError, EmptyMaskWarning, ImsimError, ShapeError
+from imsim.errors import silent
 from imsim.pages import blocks
 from imsim.pages.blocks import Step
 from imsim.pages.colour import BROKEN, Scale, map_scale
@@ -189,8 +189,7 @@ def map_layers(pair: Pair, reference: Any, test: Any, options: dict[str, Any]) -
         if metric.map_function is None:
             continue
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", EmptyMaskWarning)  # the scores have said so
+            with silent(EmptyMaskWarning):  # the scores have said so
                 local = np.asarray(metric.map_function(reference, test, **options))
         except ImsimError:  # the table of scores gives the reason, save for that of `sam`
             continue

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from imsim import METRICS, Comparison, DataRangeWarning, compare
+from imsim.errors import silent
 from imsim.finite import value_ends
 from imsim.pages.content import Content, content_of
 from imsim.pages.layers import (
@@ -100,8 +100,7 @@ def pair_report(
         "channel_axis": channel_axis,
     }
     if scores is None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DataRangeWarning)  # the page says it
+        with silent(DataRangeWarning):  # the page says it
             scores = compare(reference, test, **options)
     pair = Pair(
         pixels_of("reference", reference, channel_axis),

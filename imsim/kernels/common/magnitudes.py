@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from imsim.typing import Array
-from imsim.validation import LARGEST, SMALLEST, Images, broadcast
+from imsim.validation import LARGEST, SMALLEST, Images, broadcast, element
 
 _NONE = np.zeros((), np.bool_)
 
@@ -35,14 +35,10 @@ def elements(
     if images.x.dtype.kind != "f" and images.y.dtype.kind != "f":
         return
     batch = broadcast(images.batch_shape, () if mask is None else mask.shape[:-3])
-
-    def pick(image: Array, index: tuple[int, ...]) -> Array:
-        return np.asarray(np.broadcast_to(image, (*batch, *image.shape[-3:]))[index])
-
     for place in np.argwhere(odd.reshape(batch)):
         index = tuple(place.tolist())
-        valid = None if mask is None else pick(mask, index)
-        x, y = pick(images.x, index), pick(images.y, index)
+        valid = None if mask is None else element(mask, batch, index)
+        x, y = element(images.x, batch, index), element(images.y, batch, index)
         if not equal and np.array_equal(x, y):
             continue
         x, y = (v.astype(np.float64) for v in (x, y))
