@@ -79,8 +79,8 @@ def kept(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        key = (function, args, tuple(sorted(kwargs.items())))
-        result: R = CACHE.get(key, lambda: function(*args, **kwargs))
+        names = tuple(sorted(kwargs.items())) if kwargs else ()
+        result: R = CACHE.get((function, args, names), functools.partial(function, *args, **kwargs))
         return result
 
     return wrapper

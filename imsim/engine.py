@@ -159,12 +159,16 @@ def _evaluate(
     )
     valid = check_mask(mask, images)
     side = usual_side if least_side is None else least_side
-    side = int(side(*images.frame) if callable(side) else side)
-    check_frame(facts.name, images.frame, side, facts.least_longer_side)
+    frame = images.frame
+    if callable(side):
+        side = side(*frame)
+    check_frame(facts.name, frame, side, facts.least_longer_side)
     is_numpy = images.xp is np
     if facts.of_differences:
         images = _subtracted(images)
-    options = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
+    for key, value in options.items():
+        if isinstance(value, np.generic):
+            options[key] = value.item()
     if facts.numpy_only and not is_numpy:
         raise DTypeError(
             f"{facts.name} takes NumPy arrays only; convert a and b with numpy.asarray"
@@ -220,7 +224,9 @@ def _compute_what_is_left(
 def _subtracted(images: Images) -> Images:
     """Replace integers that no float holds by their difference, and zeros."""
     x, y, dtype = images.x, images.y, images.dtype
-    if images.xp is np and not any(v.dtype.kind in "iu" and v.dtype.itemsize > 4 for v in (x, y)):
+    if images.xp is np and (
+        x.dtype.kind == y.dtype.kind == "f" or max(x.dtype.itemsize, y.dtype.itemsize) <= 4
+    ):
         return images  # without the detour below
     if not (long_integers(x, dtype) or long_integers(y, dtype)):
         return images

@@ -169,7 +169,7 @@ def _is_simple(value: Any) -> bool:
 
 def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
     """Bring all to the one array namespace that is not NumPy's, if there is one."""
-    if all(_is_simple(value) for value in values.values()):
+    if all(map(_is_simple, values.values())):
         return np, list(values.values())
     arrays = {name: as_array(name, value) for name, value in values.items()}
     for name, array in arrays.items():

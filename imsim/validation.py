@@ -94,9 +94,12 @@ def _is_narrow(array: Array, xp: ModuleType) -> bool:
 
 def usual_data_range(dtypes: Collection[Any], xp: ModuleType = np) -> float | None:
     """Return the data range of images of these dtypes; None where nobody can know it."""
-    if all(dtype == xp.uint8 for dtype in dtypes):
-        return 255.0
-    return 1.0 if all(dtype == xp.bool for dtype in dtypes) else None
+    first = None
+    for dtype in dtypes:
+        if first is not None and dtype != first:
+            return None
+        first = dtype
+    return 255.0 if first == xp.uint8 else 1.0 if first == xp.bool else None
 
 
 def check_data_range(
@@ -190,10 +193,11 @@ def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def check_frame(metric: str, frame: tuple[int, int], side: int, longer_side: int) -> None:
     """Refuse images that have fewer pixels on each side, or on the longer one, than needed."""
-    if min(frame) < side or max(frame) < longer_side:
+    height, width = frame
+    if height < side or width < side or (height < longer_side and width < longer_side):
         needed = f"at least {side}x{max(side, longer_side)}"
         raise ShapeError(
-            f"a and b are {frame[0]}x{frame[1]} pixels, {metric} needs {needed}: "
+            f"a and b are {height}x{width} pixels, {metric} needs {needed}: "
             f"pass larger images or a smaller window; {CHANNEL_HINT}"
         )
 
@@ -213,7 +217,8 @@ def check_flag(name: str, value: Any) -> None:
 
 def check_integer(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:
     """Refuse what is not an integer, or smaller than `least`, or larger than `most`."""
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    is_plain = type(value) is int  # what most are: without the detour of abstract classes
+    is_integer = is_plain or (isinstance(value, numbers.Integral) and not isinstance(value, bool))
     if not is_integer or (least is not None and value < least):
         bound = "" if least is None else f" of at least {least}"
         raise OptionError(f"{name}={value!r}; expected an integer{bound}")
@@ -228,6 +233,8 @@ def check_side(name: str, value: Any) -> None:
 
 def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGEST) -> float:
     """Return a real number as a float; refuse others, and those outside the bounds."""
+    if type(value) is float and least <= value <= most:  # what most are
+        return value
     if isinstance(value, np.generic):  # a narrow one overflows where the bounds are made like it
         value = value.item()
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.pixel_blocks import count
 from imsim.kernels.common.planes import Planes
 from imsim.portable import similarity as formulas
 from imsim.portable.gradients import CELL_REACH
@@ -71,7 +72,7 @@ def _prepare(images: Images, mask: Array | None) -> tuple[Planes, Any, tuple[int
     span = images.data_range
     near = None
     if images.dtype == np.float64 or 1 / SINGLE < span < SINGLE:
-        near = np.dtype(images.dtype).type(C * (GAIN * span) ** 2)
+        near = images.dtype(C * (GAIN * span) ** 2)
     height, width = images.frame
     return Planes(images, mask), (span, near), (-(-height // 2), -(-width // 2))
 
@@ -116,9 +117,9 @@ def _near_strip(x, y, mask, start, stop, out, constant, line, bits, values, vali
         p, q, use = cells[0, r % 3], cells[1, r % 3], inside[r % 3]
         if 0 <= r < rows:
             _cell_row(x, mask, r, line[:-1], p)
-            size_x = 2 * _size(line, bits)
+            size_x = 2 * _size(x, line, bits)
             _cell_row(y, mask, r, line[:-1], q)
-            size_y = 2 * _size(line, bits)
+            size_y = 2 * _size(y, line, bits)
             size = max(size_x, size_y)
             out[4] = size if size > out[4] else out[4]
             if mask is not None:
@@ -137,7 +138,7 @@ def _near_strip(x, y, mask, start, stop, out, constant, line, bits, values, vali
         if mask is not None:
             _eroded_row(inside[0], inside[1], inside[2], scored)
         if values is None:
-            _add_row(found, scored, out)
+            _add_row(found, None if mask is None else scored, out)
         else:
             values[r - 1] = found
             valid[r - 1] = scored
@@ -174,7 +175,7 @@ def _far_strip(x, y, mask, start, stop, out, span, is_huge, values, valid):  # t
                     inside[k] = 1
             _eroded_row(inside[0], inside[1], inside[2], scored)
         if values is None:
-            _add_row(found, scored, out)
+            _add_row(found, None if mask is None else scored, out)
         else:
             values[r] = found
             valid[r] = scored
@@ -223,13 +224,15 @@ def _cell_row(image, mask, r, line, cells):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _size(line, bits):  # type: ignore[no-untyped-def]
+def _size(image, line, bits):  # type: ignore[no-untyped-def]
     """Largest magnitude in a row of float32, which ends with a 0; the mean of one of float64.
 
-    In float64 ten times as much is no harm. The bits of floats without their sign, as integers,
-    have the order of the floats; and unlike floats, of which one may be NaN, the CPU compares many
-    of them at a time.
+    In float64 ten times as much is no harm. Integers, whose sums are exact, need no size: it is 0.
+    The bits of floats without their sign, as integers, have the order of the floats; and unlike
+    floats, of which one may be NaN, the CPU compares many of them at a time.
     """
+    if image.dtype.type(0.5) == 0:
+        return 0.0
     if bits is None:
         total = 0.0
         for j in range(line.size):
@@ -294,21 +297,43 @@ def _zero_unless_nan(row):  # type: ignore[no-untyped-def]
 @kernel
 def _add_row(found, scored, out):  # type: ignore[no-untyped-def]
     """Add the moments of a row, taken about its own mean."""
-    n, total = 0, 0.0
-    for j in range(found.size):
-        total += found[j] if scored[j] else 0.0
-        n += scored[j]
+    n = found.size if scored is None else count(scored)
     if n == 0:
         return
+    # A full row takes the way of a row without a mask, which adds in the same order.
+    if scored is None or n == found.size:
+        mean, squares, rest = _row_moments(found, n)
+    else:
+        mean, squares, rest = _row_moments_inside(found, scored, n)
+    squares -= rest * rest / n
+    _merge(out, n, mean + rest / n, 0.0 if squares < 0 else squares)
+
+
+@kernel
+def _row_moments(found, n):  # type: ignore[no-untyped-def]
+    total, squares, rest = 0.0, 0.0, 0.0
+    for j in range(found.size):
+        total += np.float64(found[j])
     mean = total / n
-    squares, rest = 0.0, 0.0
+    for j in range(found.size):
+        d = np.float64(found[j]) - mean
+        squares += d * d
+        rest += d
+    return mean, squares, rest
+
+
+@kernel
+def _row_moments_inside(found, scored, n):  # type: ignore[no-untyped-def]
+    total, squares, rest = 0.0, 0.0, 0.0
+    for j in range(found.size):
+        total += np.float64(found[j]) if scored[j] else 0.0
+    mean = total / n
     for j in range(found.size):
         d = np.float64(found[j]) - mean
         d = d if scored[j] else np.float64(0)
         squares += d * d
         rest += d
-    squares -= rest * rest / n
-    _merge(out, n, mean + rest / n, 0.0 if squares < 0 else squares)
+    return mean, squares, rest
 
 
 @exact

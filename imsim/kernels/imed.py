@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
+from imsim.caches import kept
 from imsim.kernels.common.jit import kernel
-from imsim.kernels.common.magnitudes import are_odd, difference_scaled, elements
+from imsim.kernels.common.magnitudes import difference_scaled, elements, odd_ones
 from imsim.kernels.common.pixel_blocks import count
 from imsim.kernels.common.planes import Planes
 from imsim.portable.pair import Local, Scores
@@ -35,37 +37,42 @@ REACH = {np.dtype(np.float32): 6.0, np.dtype(np.float64): 9.0}
 def imed(images: Images, mask: Array | None, sigma: float, normalize: str | None) -> Scores:
     """sqrt(d' G d), pooled over channels."""
     squared, n, energy = _forms(images, mask, sigma)
-    units = np.ones(squared.shape)
-    odd = are_odd(squared, images)
+    units: Array | None = None
+    odd = odd_ones(images, squared)
     if images.dtype == np.float32:
         # What rounding makes of the form is a part of the squares, which nearly cancel here.
-        odd = odd | ~((squared > CANCELLED * energy) & (squared > SMALL))
-    if odd.any():
+        lost = ~(squared > np.maximum(CANCELLED * energy, SMALL))
+        odd = odd if not lost.any() else lost if odd is None else odd | lost
+    if odd is not None:
+        units = np.ones(squared.shape)
         for index, element, valid in elements(odd, images, mask, equal=False):
             difference, units[index] = difference_scaled(element)
             squared[index] = _forms(difference, valid, sigma)[0]
     if normalize == "rms":
         squared = squared / (n * images.x.shape[-3])
-    return Scores(np.sqrt(squared) * units, n, witness=energy)
+    root = np.sqrt(squared)
+    return Scores(root if units is None else root * units, n, witness=energy)
 
 
 def _forms(images: Images, mask: Array | None, sigma: float) -> tuple[Array, Array, Array]:
     """Quadratic forms pooled over channels, numbers of pixels, and sums of squares."""
     planes = Planes(images, mask)
-    taps = _taps(images, sigma)
+    taps = _taps_of(images, sigma)
     rows = max(ROWS, 2 * len(taps))
     sums = planes.strip_sums(_quadratic_form, 3, taps, rows=rows)
-    squared, n = sums[..., 0].sum(axis=-1, keepdims=True), sums[..., :1, 1]
+    squared, n, energy = sums[..., 0], sums[..., :1, 1], sums[..., 2]
+    if squared.shape[-1] > 1:
+        squared, energy = (v.sum(axis=-1, keepdims=True) for v in (squared, energy))
     # G is positive definite, yet for a large sigma its smallest eigenvalues are below rounding.
     squared = np.where(squared < 0, 0.0, squared)
-    return squared, n, sums[..., 2].sum(axis=-1, keepdims=True)
+    return squared, n, energy
 
 
 def imed_map(images: Images, mask: Array | None, sigma: float) -> Local:
     """Contribution of each pixel, summed over channels; in float32 neighbours would cancel."""
     images = images._replace(dtype=np.float64)
     planes = Planes(images, mask)
-    taps = _taps(images, sigma)
+    taps = _taps_of(images, sigma)
     *batch, channels = planes.shape
     height = planes.frame[0]
     rows = max(ROWS, 2 * len(taps))
@@ -85,13 +92,19 @@ def imed_map(images: Images, mask: Array | None, sigma: float) -> Local:
     return Local(found.reshape(*batch, 1, *planes.frame), mask, reach=(radius, radius))
 
 
-def _taps(images: Images, sigma: float) -> Array:
+def _taps_of(images: Images, sigma: float) -> Array:
+    """Return the taps for these images, as far as any two of their pixels are apart."""
+    reach = math.ceil(REACH[np.dtype(images.dtype)] * sigma)
+    return _taps(sigma, min(reach, max(images.frame) - 1), images.dtype)
+
+
+@kept
+def _taps(sigma: float, radius: int, dtype: Any) -> Array:
     """Half of the Gaussian, from its centre on, filled up by zeros to whole steps."""
-    radius = min(math.ceil(REACH[np.dtype(images.dtype)] * sigma), max(images.frame) - 1)
     taps = np.zeros(1 + -(-radius // STEP) * STEP)
     k = np.arange(radius + 1)
     taps[: radius + 1] = np.exp(-(k**2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
-    return taps.astype(images.dtype)
+    return taps.astype(dtype)
 
 
 @kernel

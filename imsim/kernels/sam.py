@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import exact, inline, kernel
-from imsim.kernels.common.magnitudes import are_odd, each_scaled, elements
+from imsim.kernels.common.magnitudes import each_scaled, elements, odd_ones
 from imsim.kernels.common.pixel_blocks import BLOCK, count, floats, scratch
 from imsim.kernels.common.planes import RUN, Planes, added
 from imsim.portable.pair import Local, Scores
@@ -32,8 +32,8 @@ def sam(images: Images, mask: Array | None, mode: str, degrees: bool) -> Scores:
 def _image_angle(images: Images, mask: Array | None, unit: float) -> Scores:
     """Angle between the two images, each as one vector."""
     theta, n, xx, yy = _whole(images, mask)
-    odd = are_odd(xx, images) | are_odd(yy, images)
-    if odd.any():
+    odd = odd_ones(images, xx, yy)
+    if odd is not None:
         for index, element, valid in elements(odd, images, mask):
             theta[index] = _whole(each_scaled(element), valid)[0]
     return Scores(theta * unit, n, witness=xx + yy)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import kernel
-from imsim.kernels.common.magnitudes import are_odd, difference_scaled, elements
+from imsim.kernels.common.magnitudes import difference_scaled, elements, odd_ones
 from imsim.kernels.common.magnitudes import unit as unit_of
 from imsim.kernels.common.pixel_blocks import BLOCK, count, floats, scratch
 from imsim.kernels.common.planes import Planes, added
@@ -27,15 +27,16 @@ threads were no faster than one at 4 million pixels of bytes, and nearly twice a
 def se(images: Images, mask: Array | None, reduction: str) -> Scores:
     """Sum, or mean, of the squared differences over the scored pixels and channels."""
     squares, n, unit = _pooled(images, mask)
-    if reduction == "mean":
-        squares = squares / (n * images.x.shape[-3])
-    return Scores(squares * unit * unit, n, witness=squares)
+    found = squares / (n * images.x.shape[-3]) if reduction == "mean" else squares
+    return Scores(found if unit is None else found * unit * unit, n, witness=squares)
 
 
 def rmse(images: Images, mask: Array | None, normalize: str | None) -> Scores:
     """sqrt(mean((x - y)^2)), divided by L on request."""
     squares, n, unit = _pooled(images, mask)
-    root = np.sqrt(squares / (n * images.x.shape[-3])) * unit
+    root = np.sqrt(squares / (n * images.x.shape[-3]))
+    if unit is not None:
+        root = root * unit
     return Scores(root / images.data_range if normalize == "range" else root, n, witness=squares)
 
 
@@ -43,7 +44,7 @@ def psnr(images: Images, mask: Array | None) -> Scores:
     """10 log10(L^2 / MSE)."""
     squares, n, unit = _pooled(images, mask)
     ratio = decibels(images.data_range**2, squares / (n * images.x.shape[-3]), np)
-    return Scores(ratio - 20 * np.log10(unit), n, witness=squares)
+    return Scores(ratio if unit is None else ratio - 20 * np.log10(unit), n, witness=squares)
 
 
 def sre(images: Images, mask: Array | None) -> Scores:
@@ -51,8 +52,8 @@ def sre(images: Images, mask: Array | None) -> Scores:
     squares, n, total = _sums(images, mask, with_total=True)
     witness = squares + abs(total)
     ratio = reconstruction_decibels(total / n, squares / n, np)
-    odd = are_odd(squares, images) | are_odd(total * total, images)
-    if odd.any():
+    odd = odd_ones(images, squares, total * total)
+    if odd is not None:
         odd = odd.any(axis=-1)
         for index, element, valid in elements(odd, images, mask, equal=False):
             channels = zip(element.x[:, None], element.y[:, None], strict=True)
@@ -88,18 +89,21 @@ def se_map(images: Images, mask: Array | None, reduction: str) -> Local:
     return Local(squares.reshape(*batch, 1, *planes.frame), mask, reach=(0, 0))
 
 
-def _pooled(images: Images, mask: Array | None) -> tuple[Array, Array, Array]:
-    """Sum of the squared differences over pixels and channels, number of pixels, unit of x - y."""
+def _pooled(images: Images, mask: Array | None) -> tuple[Array, Array, Array | None]:
+    """Sum of the squared differences over pixels and channels, number of pixels, unit of x - y.
+
+    None: the unit is 1 in all images.
+    """
     squares, n, _ = _sums(images, mask, with_total=False)
     if squares.shape[-1] > 1:
         squares, n = squares.sum(axis=-1, keepdims=True), n[..., :1]
-    units = np.ones(())
-    odd = are_odd(squares, images)
-    if odd.any():
-        units = np.ones(squares.shape)
-        for index, element, valid in elements(odd, images, mask, equal=False):
-            difference, units[index] = difference_scaled(element)
-            squares[index] = _sums(difference, valid, with_total=False)[0].sum()
+    odd = odd_ones(images, squares)
+    if odd is None:
+        return squares, n, None
+    units = np.ones(squares.shape)
+    for index, element, valid in elements(odd, images, mask, equal=False):
+        difference, units[index] = difference_scaled(element)
+        squares[index] = _sums(difference, valid, with_total=False)[0].sum()
     return squares, n, units
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from imsim.caches import kept
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
@@ -29,14 +30,11 @@ from imsim.kernels.common.window_moments import (
     SUM_YY,
     WEIGHT,
     find_moments,
-    is_doubtful,
     is_lost,
     moments_workspace,
 )
-from imsim.kernels.common.window_strips import Positions, limits, taps_of
+from imsim.kernels.common.window_strips import Pixels, Positions, limits, pixels_of, taps_of
 from imsim.kernels.common.window_sums import (
-    add_row,
-    add_totals,
     aligned,
     filter_moments,
     filter_row,
@@ -45,6 +43,7 @@ from imsim.kernels.common.window_sums import (
     load_mask,
     local_offset,
     not_finite,
+    row_total,
     workspace,
 )
 from imsim.portable.arrays import keep
@@ -54,6 +53,7 @@ from imsim.portable.windows import Window, least_weight, uniform
 from imsim.typing import Array
 from imsim.validation import Images
 
+EPSILON = float(np.finfo(np.float64).eps)
 LEAST_TAP = 2.0**-11
 """Weight of a pixel on one axis from which on float32 has digits enough for the taps."""
 
@@ -87,21 +87,25 @@ def _terms(u, d, centred, variance_u, variance_d, square, c1, c2, rounding):  # 
     """
     product, brightness = u * u - d * d, u * u + d * d
     covariance, variances = variance_u - variance_d, variance_u + variance_d
-    if rounding is not None:  # the rules of `imsim.portable.windows.zero_rules` for 0 / 0
-        # Infinity minus infinity is NaN, which is not dark; a comparison of both would be true.
-        dark = brightness - rounding * rounding * centred <= 0
-        flat = dark or variances <= 0
-        product, brightness = (square, square) if dark else (product, brightness)
-        covariance, variances = (square, square) if flat else (covariance, variances)
-    return product + c1, brightness + c1, covariance + c2, variances + c2
+    if rounding is None:
+        return product + c1, brightness + c1, covariance + c2, variances + c2
+    # Without constants, the rules of `imsim.portable.windows.zero_rules` for 0 / 0. Infinity minus
+    # infinity is NaN, which is not dark; a comparison of both would be true.
+    dark = brightness - rounding * rounding * centred <= 0
+    flat = dark or variances <= 0
+    product, brightness = (square, square) if dark else (product, brightness)
+    covariance, variances = (square, square) if flat else (covariance, variances)
+    return product, brightness, covariance, variances
 
 
 @kernel
 def _quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found):  # type: ignore[no-untyped-def]
     """Quality at a row of positions, from weighted sums of u, d, u^2 and d^2; NaN if doubtful."""
-    one, nil, nothing = found.dtype.type(1), found.dtype.type(0), found.dtype.type(np.nan)
-    if limits is not None:
-        share, share_d, few = limits[0], limits[1], limits[2]
+    one, nothing = found.dtype.type(1), found.dtype.type(np.nan)
+    beyond = found.dtype.type(np.inf)
+    is_narrow = found.dtype.type(1 + EPSILON) == one  # which the compiler knows, unlike its size
+    if limits is not None:  # read before the loop, which is not vectorised otherwise
+        share, share_d, few, share_of_mean = limits
     for j in range(found.size):
         weight = full if weights is None else weights[j]
         square = weight * weight
@@ -116,21 +120,20 @@ def _quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding,
         )
         scale = brightness * variances
         quality = product * covariance / scale
-        quality = one if quality > one else (-one if quality < -one else quality)
         if limits is not None:
-            # Not a number where the product overflows, which is not sound.
-            variances = variance_u + variance_d + constant + nil * scale
-            if found.itemsize == 4:
+            if rounding is not None:  # where 1 stands for 0 / 0
+                brightness, variances = u * u + d * d, variance_u + variance_d
+            if is_narrow:
                 # What rounding takes from u^2 counts as the images differ.
                 sound = few * power_u + share_d * power_d < variances
                 sound &= share * power_u * abs(variance_d) < variances * variances
-                bright = u * u + d * d + c1 * square
-                sound &= limits[3] * (power_u + power_d) * (d * d) < bright * bright
+                powers = share_of_mean * (power_u + power_d)
+                sound &= powers * (d * d) < brightness * brightness
             else:
                 sound = share * (power_u + power_d) < variances
-                sound &= share_d * centred < u * u + d * d + c1 * square
-                sound &= scale > few
-            quality = quality if sound else nothing
+                sound &= share_d * centred < brightness
+                sound &= few < scale
+            quality = quality if sound & (scale < beyond) else nothing
         found[j] = quality
 
 
@@ -160,8 +163,13 @@ def _quality_again(sums, scored, unbiased, count, c1, c2, rounding, found):  # t
                 c2 * square * unbiased[j],
                 rounding,
             )
-            quality = (product / brightness) * (covariance / variances)
-            found[j] = 1.0 if quality > 1 else (-1.0 if quality < -1 else quality)
+            found[j] = (product / brightness) * (covariance / variances)
+
+
+@inline
+def _within(value, bound):  # type: ignore[no-untyped-def]
+    """Take back what rounding has brought out of the bounds; NaN stays."""
+    return bound if value > bound else (-bound if value < -bound else value)
 
 
 @kernel
@@ -201,7 +209,6 @@ def quality_strip(  # type: ignore[no-untyped-def]
     counts, unbiased = aligned(2, tile, constants)
     unbiased[:] = 1
     scored = np.ones(tile, np.bool_)
-    totals = np.zeros(tile)
     moments = moments_workspace(1, 0)
     unit = np.float64(scale) ** 2
     digits = 24 if constants.itemsize == 4 else 16
@@ -247,22 +254,24 @@ def quality_strip(  # type: ignore[no-untyped-def]
                     find_scored(
                         weights, counts, least, fewest, mask, row, left, count, size, scored
                     )
-            if limits is not None and is_doubtful(found, mask, scored, count):
+            total, number = row_total(found, None if mask is None else scored, count)
+            if limits is not None and np.isnan(total):
                 if moments[2].size == 0:
                     moments = moments_workspace(size, tile)
                 known = find_moments(x, y, mask, row, left, count, precise, order, known, moments)
                 _quality_again(
                     moments[2], scored, unbiased, count, c1 / unit, c2 / unit, rounding, found
                 )
-            if mask is None:
-                out[1] += add_row(found, None, count, totals)
-            else:
-                out[1] += add_row(found, scored, count, totals)
+                total, number = row_total(found, None if mask is None else scored, count)
+            out[0] += total
+            out[1] += number
             if values.size > 0:
-                values[row, left : left + count] = found[:count]
+                one = found.dtype.type(1)
+                for j in range(count):
+                    values[row, left + j] = _within(found[j], one)
             if valid.size > 0:
                 valid[row, left : left + count] = scored[:count]
-        add_totals(totals, count, out)
+    out[0] = _within(out[0], out[1])
 
 
 def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
@@ -300,22 +309,16 @@ def _structural_similarity(
     narrow = images.dtype == np.float32 and factor == 1  # means of cells are float64
     narrow = narrow and _suits_float32(images.data_range, window, K1, K2, min_coverage)
     dtype: Any = np.float32 if narrow else np.float64
-    # A power of two close to the data range brings pixels to the order of 1, exactly.
-    scale = 2.0 ** -math.frexp(images.data_range)[1]
-    c1, c2 = (2 * (K * images.data_range * scale) ** 2 for K in (K1, K2))
-    least = least_weight(window, min_coverage, float(np.finfo(dtype).eps))
-    is_whole = mask is not None and min_coverage == 1
-    ones = None
-    if sample_covariance or is_whole:
-        ones = taps_of(uniform(window.size), dtype).fast
-    fewest = window.size**2 if is_whole else 2
-    constants = (
-        *taps_of(window, dtype),
-        limits(images, window, dtype, c1 / scale**2, c2 / scale**2),
-        ones,
+    constants = _constants(
+        pixels_of(images),
+        dtype,
+        images.data_range,
+        window,
+        K1,
+        K2,
         sample_covariance,
-        np.array([scale, c1, c2, least, fewest], dtype),
-        None,
+        min_coverage,
+        mask is not None and min_coverage == 1,
     )
     positions = Positions(images, mask, window.size)
     if with_map:
@@ -324,6 +327,36 @@ def _structural_similarity(
     scores = positions.scores(quality_strip, *constants)
     # A coarser grid may leave out the last pixels, which then nobody has looked at.
     return scores if factor == 1 else scores._replace(witness=None), None
+
+
+@kept
+def _constants(
+    pixels: Pixels,
+    dtype: Any,
+    data_range: float,
+    window: Window,
+    K1: float,
+    K2: float,
+    sample_covariance: bool,
+    min_coverage: float,
+    is_whole: bool,
+) -> tuple[Any, ...]:
+    """Return the constants of `quality_strip`; `is_whole`: only whole windows are scored."""
+    # A power of two close to the data range brings pixels to the order of 1, exactly.
+    scale = 2.0 ** -math.frexp(data_range)[1]
+    c1, c2 = (2 * (K * data_range * scale) ** 2 for K in (K1, K2))
+    least = least_weight(window, min_coverage, float(np.finfo(dtype).eps))
+    ones = None
+    if sample_covariance or is_whole:
+        ones = taps_of(uniform(window.size), dtype).fast
+    return (
+        *taps_of(window, dtype),
+        limits(pixels, window, dtype, c1 / scale**2, c2 / scale**2),
+        ones,
+        sample_covariance,
+        np.array([scale, c1, c2, least, window.size**2 if is_whole else 2], dtype),
+        None,
+    )
 
 
 def _suits_float32(

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from imsim.kernels.common.window_strips import Positions, limits, taps_of
+from imsim.caches import kept
+from imsim.kernels.common.window_strips import Pixels, Positions, limits, pixels_of, taps_of
 from imsim.kernels.ssim import quality_strip
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import least_weight, uniform
@@ -17,21 +18,22 @@ from imsim.validation import Images
 def uiq(images: Images, mask: Array | None, *, block_size: int) -> Scores:
     """Mean quality over all blocks."""
     positions = Positions(images, mask, block_size)
-    return positions.scores(quality_strip, *_constants(images, block_size))
+    return positions.scores(quality_strip, *_constants(pixels_of(images), block_size))
 
 
 def uiq_map(images: Images, mask: Array | None, *, block_size: int) -> Local:
     """Quality of every block."""
     positions = Positions(images, mask, block_size)
-    _, local = positions.local(quality_strip, *_constants(images, block_size))
+    _, local = positions.local(quality_strip, *_constants(pixels_of(images), block_size))
     return local
 
 
-def _constants(images: Images, block_size: int) -> tuple[Any, ...]:
+@kept
+def _constants(pixels: Pixels, block_size: int) -> tuple[Any, ...]:
     # No constant steadies the quotients: in float32, rounding would decide the flat blocks.
     block = uniform(block_size)
     epsilon = float(np.finfo(np.float64).eps)
     least = least_weight(block, 0.0, epsilon)
     constants = np.array([1, 0, 0, least, 0])
-    share = limits(images, block, np.float64)
+    share = limits(pixels, block, np.float64)
     return *taps_of(block), share, None, False, constants, 2 * block_size * epsilon

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from imsim.caches import kept
 from imsim.kernels.common.jit import exact, inline, kernel
-from imsim.kernels.common.magnitudes import are_odd, each_scaled, elements
+from imsim.kernels.common.magnitudes import each_scaled, elements, odd_ones
 from imsim.kernels.common.pixel_blocks import BLOCK, count, floats, scratch
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.window_moments import (
@@ -20,15 +21,12 @@ from imsim.kernels.common.window_moments import (
     TINY,
     WEIGHT,
     find_moments,
-    is_doubtful,
     is_lost,
     moments_workspace,
 )
-from imsim.kernels.common.window_strips import Positions, limits, taps_of
+from imsim.kernels.common.window_strips import Pixels, Positions, limits, pixels_of, taps_of
 from imsim.kernels.common.window_sums import (
     TILE,
-    add_row,
-    add_totals,
     filter_moments,
     filter_products,
     filter_row,
@@ -38,6 +36,7 @@ from imsim.kernels.common.window_sums import (
     load_mask,
     local_offset,
     not_finite,
+    row_total,
     workspace,
 )
 from imsim.portable.pair import Local, Scores
@@ -56,21 +55,21 @@ def zncc(
     """Correlation of the whole images, or its mean over windows."""
     if window_size is not None:
         return mean_local_correlation(images, mask, window_size, min_coverage)
-    r, n, xx, yy = _whole(images, mask)
-    odd = are_odd(xx, images) | are_odd(yy, images)
-    if odd.any():
+    r, n, xx, yy, witness = _whole(images, mask)
+    odd = odd_ones(images, xx, yy)
+    if odd is not None:
         odd = odd.any(axis=-1)
         for index, element, valid in elements(odd, images, mask):
             r[index] = _whole(each_scaled(element), valid)[0]
-    return Scores(r, n, witness=xx + yy)
+    return Scores(r, n, witness)
 
 
 def _whole(images: Images, mask: Array | None) -> Array:
-    """Correlation, number of pixels, and sums of squares about the means."""
+    """Correlation, number of pixels, sums of squares about the means, and the sum of these."""
     planes = Planes(images, mask, in_order=False)
     runs = planes.runs(_moments, MOMENTS, ease=4)
-    scores = np.empty((4, *planes.shape))
-    _correlations(runs.reshape(len(runs), -1, MOMENTS), scores.reshape(4, -1))
+    scores = np.empty((5, *planes.shape))
+    _correlations(runs.reshape(len(runs), -1, MOMENTS), scores.reshape(5, -1))
     return scores
 
 
@@ -175,7 +174,7 @@ def _merge(total, part):  # type: ignore[no-untyped-def]
 
 @exact
 def _correlations(runs, scores):  # type: ignore[no-untyped-def]
-    """Correlation and number of pixels, by the rules of `imsim.metrics.zncc.correlation`."""
+    """Correlation, by the rules of `imsim.metrics.zncc.correlation`, and the rest of `_whole`."""
     total = np.empty(MOMENTS)
     for plane in range(runs.shape[1]):
         total[:] = 0
@@ -192,7 +191,7 @@ def _correlations(runs, scores):  # type: ignore[no-untyped-def]
             r = 1.0 if xx == yy else 0.0
         scores[0, plane] = r
         scores[1, plane] = total[0]
-        scores[2, plane], scores[3, plane] = xx, yy
+        scores[2, plane], scores[3, plane], scores[4, plane] = xx, yy, xx + yy
 
 
 @inline
@@ -254,10 +253,9 @@ def correlation_strip(x, y, mask, out, values, valid, taps, precise, order, limi
     """Correlation at all positions of a strip."""
     size = len(taps)
     full = float(size**2)
-    totals = np.zeros(TILE // 8)
-    tile = totals.size
+    tile = TILE // 8
     planes = 5 if mask is None else 6
-    rows, ring, slots, sums, flat_sums, found = workspace(size, planes, totals)
+    rows, ring, slots, sums, flat_sums, found = workspace(size, planes, np.zeros(0))
     p, q, inside, pixels = rows[0], rows[1], rows[2], sums[planes - 1]
     scored = np.ones(tile, np.bool_)
     moments = moments_workspace(1, 0)
@@ -289,20 +287,19 @@ def correlation_strip(x, y, mask, out, values, valid, taps, precise, order, limi
             else:
                 _correlation_row(sums, pixels, full, limits, found)
                 find_scored(pixels, None, least, 0, mask, row, left, count, size, scored)
-            if limits is not None and is_doubtful(found, mask, scored, count):
+            total, number = row_total(found, None if mask is None else scored, count)
+            if limits is not None and np.isnan(total):
                 if moments[2].size == 0:
                     moments = moments_workspace(size, tile)
                 known = find_moments(x, y, mask, row, left, count, precise, order, known, moments)
                 _correlation_again(moments[2], scored, count, found)
-            if mask is None:
-                out[1] += add_row(found, None, count, totals)
-            else:
-                out[1] += add_row(found, scored, count, totals)
+                total, number = row_total(found, None if mask is None else scored, count)
+            out[0] += total
+            out[1] += number
             if values.size > 0:
                 values[row, left : left + count] = found[:count]
             if valid.size > 0:
                 valid[row, left : left + count] = scored[:count]
-        add_totals(totals, count, out)
 
 
 def zncc_map(images: Images, mask: Array | None, *, window_size: int, min_coverage: float) -> Local:
@@ -324,7 +321,12 @@ def _prepare(
     images: Images, mask: Array | None, window_size: int, min_coverage: float
 ) -> tuple[Positions, tuple[Any, ...]]:
     positions = Positions(images, mask, window_size)
+    return positions, _constants(pixels_of(images), window_size, min_coverage)
+
+
+@kept
+def _constants(pixels: Pixels, window_size: int, min_coverage: float) -> tuple[Any, ...]:
     # Without a constant that steadies the quotient, float32 would not do.
     window = uniform(window_size)
     least = least_weight(window, min_coverage, float(np.finfo(np.float64).eps))
-    return positions, (*taps_of(window), limits(images, window, np.float64), least)
+    return *taps_of(window), limits(pixels, window, np.float64), least

@@ -34,11 +34,13 @@ class Window:
         return all(tap == 1 for tap in self.taps)
 
 
+@functools.lru_cache(maxsize=64)
 def uniform(size: int) -> Window:
     """Return the window of equal weights; they are 1, so that sums of integers are exact."""
     return Window((1.0,) * size)
 
 
+@functools.lru_cache(maxsize=64)
 def gaussian(size: int, sigma: float) -> Window:
     """Return the square Gaussian window whose weights sum to 1."""
     centre = (size - 1) / 2

@@ -10,19 +10,21 @@ import numpy as np
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images, broadcast, element
 
-_NONE = np.zeros((), np.bool_)
 
+def odd_ones(images: Images, *sums: Array) -> Array | None:
+    """Find the sums of squares that may have lost something to an overflow or underflow.
 
-def are_odd(sums: Array, images: Images) -> Array:
-    """Whether sums of squares may have lost something to an overflow or underflow."""
-    if sums.size == 1:  # one pair: without NumPy's detour
-        total = sums.item()
-        least = 0.0 if images.dtype == np.float32 else SMALLEST**2
-        if least < total < LARGEST**2:
-            return _NONE
-    if images.dtype == np.float32:  # whose squares are far from the ends of float64
-        return ~np.isfinite(sums)
-    return ~((sums > SMALLEST**2) & (sums < LARGEST**2))
+    Of several sums it is enough that one has. None: none has.
+    """
+    is_narrow = images.dtype is np.float32  # whose squares are far from the ends of float64
+    if sums[0].size == 1:  # one pair: without NumPy's detour
+        least = 0.0 if is_narrow else SMALLEST**2
+        if all(least < one.item() < LARGEST**2 for one in sums):
+            return None
+    odd: Array = np.zeros(sums[0].shape, np.bool_)
+    for one in sums:
+        odd |= ~np.isfinite(one) if is_narrow else ~((one > SMALLEST**2) & (one < LARGEST**2))
+    return odd if odd.any() else None
 
 
 def elements(

@@ -13,6 +13,8 @@ from imsim.typing import Array
 from imsim.validation import Images, broadcast
 from imsim.workers import parallel
 
+USUAL = "dfBH"
+"""NumPy's characters of the dtypes that kernels read: float64, float32, uint8, uint16."""
 RUN = 1 << 16
 """Pixels of a run: long enough to make the call of a kernel cheap, short enough to share out."""
 
@@ -33,7 +35,7 @@ class Planes:
 
     def __init__(self, images: Images, mask: Array | None, *, in_order: bool = True) -> None:
         """Copy planes that do not lie in C order, unless `in_order` is False."""
-        x, y = _readable(images.x, images), _readable(images.y, images)
+        x, y = _readable(images)
         batch = x.shape[:-3] if x.shape == y.shape else images.batch_shape
         if mask is not None:
             batch = broadcast(batch, mask.shape[:-3])
@@ -47,20 +49,29 @@ class Planes:
         self._mask = None if mask is None else self._view(mask, in_order)
 
     def _view(self, image: Array, in_order: bool) -> Array:
-        """Give an image the full batch shape; read-only, as Numba compiles anew for what is not."""
-        if in_order and not image[(0,) * (image.ndim - 2)].flags.c_contiguous:
+        """Give an image the full batch shape."""
+        if in_order and not (image.flags.c_contiguous or self._plane(image).flags.c_contiguous):
             image = np.ascontiguousarray(image)
         if image.shape[:-2] != self.shape:
             return np.broadcast_to(image, (*self.shape, *self.frame))
-        view: Array = image.view()
-        view.setflags(write=False)
-        return view
+        return image
+
+    @staticmethod
+    def _plane(image: Array) -> Array:
+        """Return the first plane."""
+        return image[(0,) * (image.ndim - 2)]
 
     def __getitem__(self, i: int) -> Plane:
-        """Return the i-th plane."""
+        """Return the i-th plane; read-only, as Numba compiles anew for what is not."""
         index = self._first if self.count == 1 else np.unravel_index(i, self.shape)
-        mask = None if self._mask is None else self._mask[index]
-        return Plane(self._x[index], self._y[index], mask)
+        x, y = self._x[index], self._y[index]
+        x.setflags(write=False)
+        y.setflags(write=False)
+        if self._mask is None:
+            return Plane(x, y, None)
+        mask = self._mask[index]
+        mask.setflags(write=False)
+        return Plane(x, y, mask)
 
     def spectra(self, i: int, rows: slice) -> tuple[Array, Array, Array | None]:
         """Return rows of all channels of the i-th pair, (channels, pixels), and of their mask."""
@@ -72,7 +83,7 @@ class Planes:
         x.setflags(write=False)
         y.setflags(write=False)
         mask = None if self._mask is None else self._mask[(*index, 0)]
-        return x, y, flat_rows(mask, rows.start, rows.stop)
+        return x, y, None if mask is None else flat_rows(mask[rows])
 
     def strip_sums(
         self,
@@ -104,6 +115,9 @@ class Planes:
         height = self.frame[0] if positions is None else positions
         strips = -(-height // rows)
         found = np.zeros((strips, self.count, width))
+        if self.count == strips == 1:
+            kernel(*self[0], 0, height, found[0, 0], *constants)
+            return found.reshape(1, *self.shape, width)
 
         def task(i: int) -> None:
             plane, strip = divmod(i, strips)
@@ -128,16 +142,18 @@ class Planes:
         runs = -(-height // rows)
         found = np.zeros((runs, self.count, width))
 
+        if self.count == runs == 1:  # one small pair, as many are: without the detours below
+            inside = None if self._mask is None else flat_rows(self._mask)
+            kernel(flat_rows(self._x), flat_rows(self._y), inside, found[0, 0], *constants)
+            return found.reshape(1, *self.shape, width)
+
         def task(i: int) -> None:
             plane, run = divmod(i, runs)
             start, stop = run * rows, (run + 1) * rows
             x, y, mask = self[plane]
-            flat = (
-                flat_rows(x, start, stop),
-                flat_rows(y, start, stop),
-                flat_rows(mask, start, stop),
-            )
-            kernel(*flat, found[run, plane], *constants)
+            inside = None if mask is None else flat_rows(mask[start:stop])
+            p, q = flat_rows(x[start:stop]), flat_rows(y[start:stop])
+            kernel(p, q, inside, found[run, plane], *constants)
 
         parallel(task, self.count * runs, self.count * height * length // ease)
         return found.reshape(runs, *self.shape, width)
@@ -149,8 +165,18 @@ def added(parts: Array) -> Array:
     return total
 
 
-def _readable(image: Array, images: Images) -> Array:
-    """Return an image in a dtype that kernels read; converted only if they do not, or differ.
+def _readable(images: Images) -> tuple[Array, Array]:
+    """Return two images in dtypes that kernels read."""
+    x, y = images.x, images.y
+    dtype = x.dtype
+    is_usual = dtype == y.dtype and dtype.char in USUAL and dtype.isnative
+    if is_usual and x.flags.aligned and y.flags.aligned:
+        return x, y
+    return _converted(x, images), _converted(y, images)
+
+
+def _converted(image: Array, images: Images) -> Array:
+    """Convert an image to a dtype that kernels read, if it has another, or the two differ.
 
     Of integers these are uint8 and uint16. A conversion of these, which most images are, would
     take as long as the fastest kernels. All others become float64, in which they are computed
@@ -171,10 +197,8 @@ def _readable(image: Array, images: Images) -> Array:
     return image.view(np.uint8) & np.uint8(1) if dtype.kind == "b" else image
 
 
-def flat_rows(values: Array | None, start: int, stop: int) -> Array | None:
-    """Return some rows of a plane as one C-ordered axis, read-only; a mask as bytes, odd = use."""
-    if values is None:
-        return None
-    flat: Array = np.asarray(values[start:stop]).ravel()
+def flat_rows(rows: Array) -> Array:
+    """Return rows of a plane as one C-ordered axis, read-only; a mask as bytes, odd = use."""
+    flat: Array = rows.ravel()
     flat.setflags(write=False)
     return flat.view(np.uint8) if flat.dtype.kind == "b" else flat

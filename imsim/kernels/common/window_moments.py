@@ -20,19 +20,6 @@ TINY = SMALLEST**2
 """Sums of squares below have lost digits, or vanished."""
 
 
-@kernel
-def is_doubtful(found, mask, scored, count):  # type: ignore[no-untyped-def]
-    """Whether a row holds NaN at a scored position: the mark of what is to be computed again."""
-    total = found.dtype.type(0)
-    if mask is None:
-        for j in range(count):
-            total += found[j]
-    else:
-        for j in range(count):
-            total += found[j] if scored[j] else found.dtype.type(0)
-    return np.isnan(total)
-
-
 @inline
 def is_lost(total, squares):  # type: ignore[no-untyped-def]
     """Whether a sum of squares is too small for float64, and not 0 because nothing varies."""

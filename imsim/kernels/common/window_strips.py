@@ -46,8 +46,22 @@ def taps_of(window: Window, dtype: Any = np.float64) -> Taps:
     )
 
 
+class Pixels(NamedTuple):
+    """What the constants of a kernel depend on of the images."""
+
+    kinds: tuple[Any, Any]
+    """Dtypes of the two images."""
+    arithmetic: Any
+    """That of the metrics, see `Images.dtype`."""
+
+
+def pixels_of(images: Images) -> Pixels:
+    """Return it for two images."""
+    return Pixels((images.x.dtype, images.y.dtype), images.dtype)
+
+
 def limits(
-    images: Images, window: Window, dtype: Any, c1: float = 0.0, c2: float = 0.0
+    pixels: Pixels, window: Window, dtype: Any, c1: float = 0.0, c2: float = 0.0
 ) -> Array | None:
     """Return what makes a window doubtful, so that it is computed again; None if nothing can.
 
@@ -59,15 +73,15 @@ def limits(
     """
     if dtype == np.float32:
         return np.array([2.0**-4, 2.0**-4, 2.0**-10, 2.0**-6], dtype)
-    share = 2.0**-28 if images.dtype == np.float32 else 2.0**-13
+    share = 2.0**-28 if pixels.arithmetic == np.float32 else 2.0**-13
     share_of_mean = 16 * share**2
-    kind = images.x.dtype
-    if kind == images.y.dtype and kind.kind in "ub" and kind.itemsize <= 2:
+    kind, other = pixels.kinds
+    if kind == other and kind.kind in "ub" and kind.itemsize <= 2:
         power = 4.0 ** (8 * kind.itemsize + 1)  # of the sum and the difference of two pixels
         is_exact = window.is_uniform and power * window.size**4 <= 2.0**53
         if is_exact or (share * power < c2 and share_of_mean * power < c1):
             return None
-    return np.array([share, share_of_mean, SMALLEST])
+    return np.array([share, share_of_mean, SMALLEST, 0])
 
 
 class Positions:
@@ -139,6 +153,7 @@ class Positions:
 
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
         sums = added(found).reshape(*planes.shape, 2)
-        odd = ~np.isfinite(sums[..., 0])
+        totals, numbers = sums[..., 0], sums[..., 1]
+        odd = ~np.isfinite(totals)
         left = odd.any(axis=-1) if odd.any() else None
-        return Scores(sums[..., 0] / sums[..., 1], sums[..., 1], sums[..., 0], left)
+        return Scores(totals / numbers, numbers, totals, left)

@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.pixel_blocks import count as number_inside
 
 TILE = 512
 """Bytes in a row of a tile: short enough for the cache, long enough for a loop."""
@@ -82,6 +83,9 @@ def local_offset(image, mask, left, right, digits):  # type: ignore[no-untyped-d
 
 # Rows are sliced before the loops over them: then no index can be negative, as far as the compiler
 # knows, which it would have to allow for at every pixel.
+#
+# The taps, if a tuple, are symmetric: what two of them share is added first, which saves every
+# other multiplication.
 
 
 @exact
@@ -111,10 +115,13 @@ def load_mask(mask, i, left, right, row):  # type: ignore[no-untyped-def]
 def filter_row(row, taps, ring, slot, plane):  # type: ignore[no-untyped-def]
     """Weighted sums along a row, into one plane of a slot of a ring buffer."""
     if isinstance(taps, tuple):
+        half, last = len(taps) // 2, len(taps) - 1
         for j in range(ring.shape[2]):
             total = row.dtype.type(0)
-            for k in range(len(taps)):
-                total += taps[k] * row[j + k]
+            if last % 2 == 0:
+                total = taps[half] * row[j + half]
+            for k in range(half):
+                total += taps[k] * (row[j + k] + row[j + last - k])
             ring[slot, plane, j] = total
     else:
         ring[slot, plane] = 0
@@ -127,10 +134,14 @@ def filter_row(row, taps, ring, slot, plane):  # type: ignore[no-untyped-def]
 def filter_products(p, q, taps, ring, slot, plane):  # type: ignore[no-untyped-def]
     """Weighted sums of p q along a row."""
     if isinstance(taps, tuple):
+        half, last = len(taps) // 2, len(taps) - 1
         for j in range(ring.shape[2]):
             total = p.dtype.type(0)
-            for k in range(len(taps)):
-                total += taps[k] * p[j + k] * q[j + k]
+            if last % 2 == 0:
+                total = taps[half] * (p[j + half] * q[j + half])
+            for k in range(half):
+                far = j + last - k
+                total += taps[k] * (p[j + k] * q[j + k] + p[far] * q[far])
             ring[slot, plane, j] = total
     else:
         ring[slot, plane] = 0
@@ -143,13 +154,17 @@ def filter_products(p, q, taps, ring, slot, plane):  # type: ignore[no-untyped-d
 def filter_moments(p, taps, ring, slot, plane, power):  # type: ignore[no-untyped-def]
     """Weighted sums of p, into one plane, and of p^2, into another one."""
     if isinstance(taps, tuple):
+        half, last = len(taps) // 2, len(taps) - 1
         for j in range(ring.shape[2]):
             total = p.dtype.type(0)
             square = total
-            for k in range(len(taps)):
-                weighted = taps[k] * p[j + k]
-                total += weighted
-                square += weighted * p[j + k]
+            if last % 2 == 0:
+                total = taps[half] * p[j + half]
+                square = taps[half] * (p[j + half] * p[j + half])
+            for k in range(half):
+                near, far = p[j + k], p[j + last - k]
+                total += taps[k] * (near + far)
+                square += taps[k] * (near * near + far * far)
             ring[slot, plane, j] = total
             ring[slot, power, j] = square
     else:
@@ -157,23 +172,31 @@ def filter_moments(p, taps, ring, slot, plane, power):  # type: ignore[no-untype
         filter_products(p, p, taps, ring, slot, power)
 
 
+@inline
+def _slot(oldest, k, size):  # type: ignore[no-untyped-def]
+    """Place of the k-th row of a window in the ring buffer."""
+    return oldest + k - size if oldest + k >= size else oldest + k
+
+
 @kernel
 def filter_rows(slots, oldest, taps, sums):  # type: ignore[no-untyped-def]
     """Weighted sums of the slots of a ring buffer, the planes of a slot as one row."""
     size = len(taps)
     if isinstance(taps, tuple):
+        half, last = size // 2, size - 1
+        middle = slots[_slot(oldest, half, size)]
         for j in range(sums.size):
             total = sums.dtype.type(0)
-            for k in range(size):
-                slot = oldest + k
-                slot = slot - size if slot >= size else slot
-                total += taps[k] * slots[slot, j]
+            if last % 2 == 0:
+                total = taps[half] * middle[j]
+            for k in range(half):
+                near, far = _slot(oldest, k, size), _slot(oldest, last - k, size)
+                total += taps[k] * (slots[near, j] + slots[far, j])
             sums[j] = total
     else:
         sums[:] = 0
         for k in range(size):
-            slot = oldest + k
-            slot = slot - size if slot >= size else slot
+            slot = _slot(oldest, k, size)
             for j in range(sums.size):
                 sums[j] += taps[k] * slots[slot, j]
 
@@ -214,24 +237,20 @@ def find_scored(weights, pixels, least, fewest, mask, i, left, count, size, scor
 
 
 @kernel
-def add_row(found, scored, count, totals):  # type: ignore[no-untyped-def]
-    """Add the scored values of a row to the totals of the columns; return their number."""
-    if scored is None:
-        for j in range(found.size):
-            totals[j] += found[j]
-        return count
-    number = 0
-    for j in range(count):
-        totals[j] += found[j] if scored[j] else 0.0
-        number += scored[j]
-    return number
+def row_total(found, scored, count):  # type: ignore[no-untyped-def]
+    """Put 0 where a row is not scored; return the sum of the row, and the number of the scored.
 
-
-@kernel
-def add_totals(totals, count, out):  # type: ignore[no-untyped-def]
-    """Add the totals of the columns of a tile to the sum, and set them back to 0."""
-    total = 0.0
-    for j in range(count):
-        total += totals[j]
-    out[0] += total
-    totals[:] = 0
+    NaN is the mark of what is to be computed again; that of the sum says that there is some.
+    """
+    row, number = found[:count], count
+    nothing = found.dtype.type(0)
+    total = nothing
+    if scored is not None:
+        use = scored[:count]
+        number = number_inside(use.view(np.uint8))
+        if number < count:
+            for j in range(row.size):
+                row[j] = row[j] if use[j] else nothing
+    for j in range(row.size):
+        total += row[j]
+    return total, number
