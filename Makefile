@@ -41,12 +41,17 @@ docs: $(DOCS)/installed
 	$(DOCS)/bin/python -m sphinx -W --keep-going -n -q -d build/doctrees docs build/docs
 	@echo "open build/docs/index.html"
 
-# BENCH="--quick" takes few rounds and writes nothing outside build/.
+# BENCH="--quick" takes few rounds and writes nothing outside build/. SUITE="" runs the whole suite of
+# pytest-benchmark, which takes half an hour; by default it runs one size.
+SUITE ?= -k 512-batch1
 bench: $(BENCH_ENV)/installed
 	-$(MAKE) --no-print-directory $(BENCH_ENV)-ism/installed
 	$(BENCH_ENV)/bin/python -m pytest -q benchmarks/test_agreement.py benchmarks/test_parity.py
 	-$(if $(BENCH),,$(BENCH_ENV)/bin/python -m benchmarks.parity)
 	$(BENCH_ENV)/bin/python -m benchmarks.report $(BENCH)
+	mkdir -p build
+	$(BENCH_ENV)/bin/python -m pytest -q benchmarks/test_metrics.py $(SUITE) --benchmark-sort=name \
+		--benchmark-columns=min,median,iqr,rounds --benchmark-json=build/benchmark.json
 
 clean:
 	rm -rf $(DEMO) $(TEST) $(DEV) $(DOCS) $(BENCH_ENV) $(BENCH_ENV)-ism build dist docs/generated docs/auto_examples .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

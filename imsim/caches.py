@@ -17,6 +17,10 @@ LIMIT = 64 << 20
 """Bytes that all kept results together may take: filter banks of dozens of ordinary sizes."""
 
 
+ENTRY = 1 << 10
+"""Bytes that a kept result takes besides its arrays, about: its key, and the arrays' headers."""
+
+
 class Cache:
     """Results under keys, of at most `limit` bytes together; what was not used longest goes first.
 
@@ -26,7 +30,7 @@ class Cache:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.size = 0
-        """Bytes of the arrays kept."""
+        """Bytes that the kept results take."""
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -37,7 +41,7 @@ class Cache:
                 self._kept.move_to_end(key)
                 return self._kept[key][0]
         result = make()
-        size = array_bytes(result)
+        size = array_bytes(result) + ENTRY
         with self._lock:
             if key in self._kept:  # made by another thread meanwhile: all take the same
                 return self._kept[key][0]

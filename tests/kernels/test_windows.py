@@ -1,0 +1,54 @@
+"""Parts of the windowed kernels that others rely on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from imsim.kernels.common.window_strips import taps_of
+from imsim.kernels.common.window_sums import UNROLLED, filter_moments, filter_products, row_total
+from imsim.portable.windows import Window, gaussian, uniform
+
+WINDOWS = [
+    *(gaussian(size, sigma) for size in (*UNROLLED, 12) for sigma in (0.5, 1.5, 40.0)),
+    *(uniform(size) for size in (*UNROLLED, 5)),
+]
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_taps_are_symmetric(window: Window, dtype: type) -> None:
+    """The filters add the pixels of two equal taps before they multiply."""
+    for taps in taps_of(window, dtype)[:2]:
+        assert list(taps) == list(taps)[::-1]
+
+
+@pytest.mark.parametrize("window", [gaussian(11, 1.5), uniform(8), uniform(5)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_squares_of_a_row_are_its_products_with_itself(
+    window: Window, dtype: type, rng: np.random.Generator
+) -> None:
+    """To the bit in windows of equal weights: the correlation of equal images is then 1."""
+    taps = taps_of(window, dtype).fast
+    row = rng.normal(size=64 + window.size - 1).astype(dtype)
+    ring = np.zeros((1, 3, 64), dtype)
+    filter_moments(row, taps, ring, 0, 0, 1)
+    filter_products(row, row, taps, ring, 0, 2)
+    if window.is_uniform:
+        np.testing.assert_array_equal(ring[0, 1], ring[0, 2])
+    weights = np.array(taps, dtype=np.float64)
+    exact = row.astype(np.float64)
+    # A sum of 11 numbers of magnitude 3, or of their squares, is rounded 11 times.
+    for plane, values in ((0, exact), (1, exact**2), (2, exact**2)):
+        expected = np.correlate(values, weights, "valid")
+        np.testing.assert_allclose(ring[0, plane], expected, rtol=0, atol=100 * np.finfo(dtype).eps)
+
+
+def test_total_of_a_row_leaves_out_what_is_not_scored() -> None:
+    found = np.array([1.0, np.nan, 3.0, 4.0, np.nan])
+    scored = np.array([True, False, True, False, True])
+    assert row_total(found.copy(), scored, 4) == (4.0, 2)
+    assert row_total(found.copy(), np.ones(5, np.bool_), 1) == (1.0, 1)
+    total, number = row_total(found, None, 5)
+    assert np.isnan(total)
+    assert number == 5
