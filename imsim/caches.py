@@ -1,4 +1,4 @@
-"""What the library keeps between calls: arrays that depend on sizes and options only."""
+"""The cache of the library: arrays that depend on sizes and options only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 P = ParamSpec("P")
 R = TypeVar("R")
 LIMIT = 64 << 20
-"""Bytes that all kept results together may take: filter banks of dozens of ordinary sizes."""
+"""Most bytes of all kept results: filter banks of dozens of ordinary sizes fit."""
 
 
 ENTRY = 1 << 10
@@ -22,9 +22,9 @@ ENTRY = 1 << 10
 
 
 class Cache:
-    """Results under keys, of at most `limit` bytes together; what was not used longest goes first.
+    """Results under keys, of at most `limit` bytes in total; the least recently used goes first.
 
-    A result that alone is larger than the limit is never kept.
+    A single result larger than the limit is not kept.
     """
 
     def __init__(self, limit: int) -> None:
@@ -35,7 +35,7 @@ class Cache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return what is kept under a key, or make it; two threads may make it at once."""
+        """Return the result under a key, or make it; two threads may make the same result."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -43,7 +43,7 @@ class Cache:
         result = make()
         size = array_bytes(result) + ENTRY
         with self._lock:
-            if key in self._kept:  # made by another thread meanwhile: all take the same
+            if key in self._kept:  # another thread was faster: all callers share its result
                 return self._kept[key][0]
             if size <= self.limit:
                 self._kept[key] = result, size
@@ -53,13 +53,13 @@ class Cache:
         return result
 
     def clear(self) -> None:
-        """Keep nothing any longer."""
+        """Drop all results."""
         with self._lock:
             self._kept.clear()
             self.size = 0
 
     def renew_lock(self) -> None:
-        """Forget a thread that held the lock, and was left behind by a fork."""
+        """Replace the lock after a fork: a thread that held it does not exist in the child."""
         self._lock = threading.Lock()
 
 
@@ -78,7 +78,7 @@ if hasattr(os, "register_at_fork"):
 def kept(function: Callable[P, R]) -> Callable[P, R]:
     """Keep the results of a function of hashable arguments among those of the whole library.
 
-    The results are arrays, or tuples of arrays, which nobody may change.
+    The results are arrays, or tuples of arrays; callers must not change them.
     """
 
     @functools.wraps(function)
@@ -94,8 +94,8 @@ def clear_caches() -> None:
     """Release the arrays that the library keeps for further calls.
 
     These are filters and weights that depend on the size of the images and on options, such as
-    the filter bank of `fsim`; never images or anything made of them. They take at most 64 MiB
-    together. The next call that needs them makes them anew.
+    the filter bank of `fsim`. Images, and results computed from them, are never kept. The arrays
+    take at most 64 MiB in total. The next call that needs an array makes it again.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Every metric at once."""
+"""Scores of all metrics in one call."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Comparison(Mapping[str, Any]):
         return f"Comparison({self._scores!r}, skipped={self.skipped!r})"
 
     def __str__(self) -> str:
-        """Return a table, a line per metric; of a batch the mean, least and largest score."""
+        """Return a table with a line per metric: the score, or mean, min and max of a batch."""
         batch = any(np.ndim(score) for score in self.values())
         columns = ("mean", "min", "max") if batch else ("score",)
         lines = [f"{'metric':8}" + "".join(f"{c:>14}" for c in columns) + "  unit  better"]

@@ -1,4 +1,4 @@
-"""The only dispatcher: from checked input, through a metric's formula, to a score or a map."""
+"""The dispatcher: from checked input, through a kernel or a formula, to a score or a map."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from imsim import kernels
 from imsim.errors import ChannelAxisWarning, DTypeError, EmptyMaskWarning, OptionError, warn
-from imsim.finite import cleaned, finite_pixels, is_witnessed, reading
+from imsim.finite import cleaned, finite_pixels, is_witnessed, positions_reading
 from imsim.masks import check_mask
-from imsim.portable.arrays import array_namespace, keep, pad
+from imsim.portable.arrays import array_namespace, pad, where_valid
 from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.registry import METRICS, KernelLoader, Metric
@@ -22,7 +22,7 @@ _engine = "auto"
 
 
 class _Found(NamedTuple):
-    """What a kernel or a formula found, and in which pixels."""
+    """The result of a kernel or a formula, and the checked input."""
 
     result: Any
     """Scores, several of them, or local values."""
@@ -30,7 +30,7 @@ class _Found(NamedTuple):
     valid: Array | None
     """The mask, (*batch, 1, height, width)."""
     finite: Array | None
-    """The pixels that are finite or outside the mask, likewise; None: all of them."""
+    """True for pixels that are finite or outside the mask, of the same shape; None: all are."""
 
 
 def set_engine(engine: Literal["auto", "portable", "fast"]) -> None:
@@ -84,10 +84,10 @@ def score_map(
     found = _evaluate(facts, formula, facts.map_kernel, facts.map_least_side, a, b, **arguments)
     local: Local = found.result
     images, valid, xp, frame = found.images, found.valid, found.images.xp, found.images.frame
-    values = keep(local.valid, local.values, np.nan)
+    values = where_valid(local.valid, local.values, np.nan)
     if found.finite is not None:
-        values = keep(~reading(~found.finite, local), values, np.nan)
-    with np.errstate(all="ignore"):  # what float32 does not hold is infinite in its maps
+        values = where_valid(~positions_reading(~found.finite, local), values, np.nan)
+    with np.errstate(all="ignore"):  # values beyond float32 become infinite in its maps
         values = xp.astype(xp.mean(values, axis=-3), images.dtype, copy=False)
     for axis in (-2, -1):
         values = xp.repeat(values, local.step, axis=axis) if local.step > 1 else values
@@ -107,7 +107,7 @@ def score_parts(
     b: ImageLike,
     **arguments: Any,
 ) -> list[Score]:
-    """Return several scores that a formula, and a kernel, give at once.
+    """Return the several scores of one formula or kernel.
 
     The arguments are those of `_evaluate`.
     """
@@ -124,7 +124,7 @@ def check(
     data_range: float | None,
     channel_axis: int | None,
 ) -> tuple[Images, Array | None]:
-    """Refuse input that is wrong for every metric; return the images and the mask as checked."""
+    """Refuse input that is wrong for every metric; return the checked images and mask."""
     images = check_images(a, b, data_range=data_range, channel_axis=channel_axis)
     return images, check_mask(mask, images)
 
@@ -146,8 +146,8 @@ def _evaluate(
 ) -> _Found:
     """Check the input, then dispatch to the kernel of the metric or to its formula.
 
-    Options may decide whether the data range is needed, and how many pixels a side are, if that
-    depends on the frame as a function of its height and width; else the record says it.
+    The record says whether the metric needs the data range, and the least side of its images,
+    unless `needs_data_range` and `least_side` do. The latter may be a function of height and width.
     """
     needed = facts.needs_data_range if needs_data_range is None else needs_data_range
     images = check_images(
@@ -190,8 +190,8 @@ def _evaluate(
         elif kernel is not None and not is_witnessed(result):
             finite = finite_pixels(images, valid)
             if finite is not None:
-                # Other images, and positions that do not read these pixels, are to be what they
-                # are without them; a kernel may carry them further.
+                # A kernel may spread NaN to other images and to positions that do not read it.
+                # These must have the values that they have without it.
                 images = cleaned(images)
                 result = kernel(images, valid, **options)
             _compute_what_is_left(result, formula, images, valid, options)
@@ -227,7 +227,7 @@ def _subtracted(images: Images) -> Images:
     if images.xp is np and (
         x.dtype.kind == y.dtype.kind == "f" or max(x.dtype.itemsize, y.dtype.itemsize) <= 4
     ):
-        return images  # without the detour below
+        return images  # the usual case, without the checks below
     if not (long_integers(x, dtype) or long_integers(y, dtype)):
         return images
     zeros = images.xp.zeros_like(y, dtype=dtype)
@@ -235,15 +235,15 @@ def _subtracted(images: Images) -> Images:
 
 
 def _prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
-    """Convert to floats, with zeros outside the mask and in place of what is not finite."""
+    """Convert to floats, with zeros outside the mask and in place of NaN and infinities."""
     if finite is not None:
         images = cleaned(images)
     if images.xp is np and valid is not None:
-        valid = np.ascontiguousarray(valid)  # on its order, too, depends that of sums
+        valid = np.ascontiguousarray(valid)  # its memory order sets the order of sums
     return Pair(
         xp=images.xp,
-        x=keep(valid, _as_float(images.x, images)),
-        y=keep(valid, _as_float(images.y, images)),
+        x=where_valid(valid, _as_float(images.x, images)),
+        y=where_valid(valid, _as_float(images.y, images)),
         mask=valid,
         data_range=images.data_range,
         has_channels=images.has_channels,
@@ -251,22 +251,22 @@ def _prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair
 
 
 def _score(metric: str, result: Scores, found: _Found) -> Score:
-    """Average over channels; NaN where nothing was scored, or something was not finite."""
+    """Average over channels; NaN where no position was scored or a pixel is not finite."""
     xp = found.images.xp
     values, scored = result.values, result.scored
     if not (found.finite is None and _all_scored(scored)):
-        some = xp.broadcast_to(scored > 0, values.shape)
-        values = keep(some, values, np.nan)
-        _warn_if_empty(metric, xp.all(some, axis=-1))
+        is_scored = xp.broadcast_to(scored > 0, values.shape)
+        values = where_valid(is_scored, values, np.nan)
+        _warn_if_empty(metric, xp.all(is_scored, axis=-1))
     values = _channel_mean(values, found.images)
     if found.finite is not None:
-        values = keep(xp.all(found.finite, axis=(-3, -2, -1)), values, np.nan)
+        values = where_valid(xp.all(found.finite, axis=(-3, -2, -1)), values, np.nan)
     return _shaped(values, found.images, found.valid)
 
 
 def _all_scored(scored: Array) -> bool:
-    """Whether the scores of NumPy arrays stand on something."""
-    if scored.size == 1:  # one pair: without NumPy's detour
+    """Whether all scores, of NumPy arrays, average at least one position."""
+    if scored.size == 1:  # for one pair, Python's comparison is faster than NumPy's
         return bool(scored.item() > 0)
     return bool((scored > 0).all())
 
@@ -292,14 +292,14 @@ def _batch(images: Images, valid: Array | None) -> tuple[int, ...]:
 
 
 def _as_float(image: Array, images: Images) -> Array:
-    """Convert to the arithmetic; NumPy arrays to C order, on which the order of sums depends."""
+    """Convert to the dtype of the arithmetic; NumPy arrays to C order, which sets that of sums."""
     if images.xp is np:
         return np.ascontiguousarray(image, dtype=images.dtype)
     return images.xp.astype(image, images.dtype, copy=False)
 
 
 def has_doubtful_width(images: Images) -> bool:
-    """Whether what was taken for the width of a batch of images looks like a channel axis."""
+    """Whether the axis taken for the width of a batch looks like a channel axis."""
     if images.has_channels or images.x.ndim + images.y.ndim == 6:
         return False
     height, width = images.frame
@@ -307,7 +307,7 @@ def has_doubtful_width(images: Images) -> bool:
 
 
 def warn_of_width(images: Images) -> None:
-    """Name the argument that says where the channels are; `compare` does so once for all."""
+    """Warn of a width that looks like channels; `compare` does so once for all metrics."""
     warn(
         f"the last axis, of {images.frame[1]}, was taken for the width of images in a batch; "
         "if it holds channels, name it: channel_axis=-1",
@@ -316,7 +316,7 @@ def warn_of_width(images: Images) -> None:
 
 
 def _warn_if_empty(metric: str, scored: Array) -> None:
-    """Warn when some element of the batch had nothing to score; tracers cannot tell."""
+    """Warn if an element of the batch had nothing to score; a traced array gives no warning."""
     try:
         complete = bool(array_namespace(scored).all(scored))
     except (TypeError, RuntimeError):  # an array that is only traced has no values yet

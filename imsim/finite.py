@@ -1,20 +1,21 @@
-"""What is not finite inside the mask never scores: the one home of that rule.
+"""The rule of NaN and infinite pixels inside the mask: they have no score.
 
-A score is NaN if any pixel that counts is NaN or infinite, a position of a map if it reads one. The
-engine writes this NaN; formulas get zeros in place of such pixels. A kernel runs on the pixels as
-they are, and returns a sum over all of them, its witness, which is NaN or infinite if one pixel is.
-Only then the engine looks for these pixels, and runs the kernel once more, on zeros instead.
+A score is NaN if any pixel inside the mask is NaN or infinite, and a position of a map if it reads
+such a pixel. The engine writes this NaN, and gives formulas zeros in place of the pixels. A kernel
+runs on the pixels as they are. It returns its witness, a sum over all pixels, which is NaN or
+infinite if a pixel is. Then the engine finds these pixels, and runs the kernel again on zeros.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from array_api_compat import device
 
-from imsim.portable.arrays import array_namespace, keep, widest_float
+from imsim.portable.arrays import array_namespace, where_valid, widest_float
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import Images
@@ -30,7 +31,7 @@ def is_finite(image: Array, xp: Any) -> Array:
 def finite_pixels(images: Images, valid: Array | None) -> Array | None:
     """Find the pixels, (*batch, 1, height, width), that are finite in both images.
 
-    Those outside the mask count as finite. None: all are.
+    Pixels outside the mask count as finite. None: all pixels are finite.
     """
     xp = images.xp
     if xp is np and all(_is_clean(image) for image in (images.x, images.y)):
@@ -40,7 +41,7 @@ def finite_pixels(images: Images, valid: Array | None) -> Array | None:
 
 
 def _is_clean(image: Array) -> bool:
-    """Whether all pixels of a NumPy array are finite; without a copy of the image."""
+    """Whether all pixels of a NumPy array are finite, found without a copy of the image."""
     if image.dtype.kind != "f":
         return True
     return math.isfinite(image.min()) and math.isfinite(image.max())
@@ -49,51 +50,70 @@ def _is_clean(image: Array) -> bool:
 def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
     """Least and largest finite value of two images inside a mask, which broadcasts with them.
 
-    Of nothing they are infinity and minus infinity.
+    Without a finite value they are infinity and minus infinity.
     """
     xp = array_namespace(x)
     lows, highs = [], []
     for image in (x, y):
-        # Not every library finds the smallest of every type of integer.
+        # Not every library has a minimum of every integer dtype.
         image = image if xp is np else xp.astype(image, widest_float(xp), copy=False)
         low, high = float(xp.min(image)), float(xp.max(image))
         if valid is not None or not (math.isfinite(low) and math.isfinite(high)):
             finite = is_finite(image, xp)
             used = finite if valid is None else finite & valid
             values = xp.astype(image, widest_float(xp), copy=False)
-            low = float(xp.min(keep(used, values, math.inf)))
-            high = float(xp.max(keep(used, values, -math.inf)))
+            low = float(xp.min(where_valid(used, values, math.inf)))
+            high = float(xp.max(where_valid(used, values, -math.inf)))
         lows.append(low)
         highs.append(high)
     return min(lows), max(highs)
 
 
 def in_another_unit(low: float, high: float, data_range: float) -> bool:
-    """Whether values lie beyond the data range by more than the range itself.
+    """Whether values exceed the data range by more than the range itself.
 
-    By less they overshoot, as what comes out of a resampling or a network does.
+    Resampled images and outputs of networks overshoot the range by less.
     """
     return high - low > 2 * data_range
 
 
+def broken_pixels(*images: Array) -> Array:
+    """Find the pixels, (height, width), of NumPy images that are NaN or infinite in one of them.
+
+    Channels are last; a pixel is broken if any of its channels is.
+    """
+    broken = False
+    for image in images:
+        finite = np.isfinite(image)
+        broken = broken | ~(finite if finite.ndim == 2 else finite.all(axis=-1))
+    return broken
+
+
+def nan_scores(scores: Mapping[str, Any], used: Array | None) -> list[str]:
+    """Name the metrics whose score is NaN although the mask uses a pixel; None: it uses all."""
+    if used is not None and not used.any():
+        return []
+    return [name for name, score in scores.items() if math.isnan(score)]
+
+
 def is_witnessed(result: Scores | Local | tuple[Scores, ...]) -> bool:
-    """Whether a kernel has seen that all pixels are finite."""
+    """Whether the witness of a kernel proves that all pixels are finite."""
     witness = getattr(result, "witness", None)
     if witness is None:
         return False
-    if witness.size == 1:  # one pair: without NumPy's detour
+    if witness.size == 1:  # for one pair, Python's check is faster than NumPy's
         return math.isfinite(witness.item())
     return bool(np.isfinite(witness).all())
 
 
 def cleaned(images: Images) -> Images:
-    """Put zeros in place of what is not finite."""
-    x, y = (keep(is_finite(image, images.xp), image) for image in (images.x, images.y))
+    """Replace NaN and infinities by zeros."""
+    x, y = (where_valid(is_finite(image, images.xp), image) for image in (images.x, images.y))
     return images._replace(x=x, y=y)
 
 
-def reading(pixels: Array, local: Local) -> Array:
-    """Find the positions of a map, (*batch, 1, rows, columns), that read one of some pixels."""
+def positions_reading(pixels: Array, local: Local) -> Array:
+    """Find the positions of a map, (*batch, 1, rows, columns), that read any of some pixels."""
     xp = array_namespace(pixels)
     if local.reach is None:
         return xp.any(pixels, axis=(-2, -1), keepdims=True)

@@ -1,4 +1,4 @@
-"""What is known about each metric, and the decorator that records it."""
+"""The facts about each metric, and the decorator that records them."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Metric:
     map_title : str
         What the map holds, in words.
     map_needs_channels : bool
-        True when there is a map only of images whose channels are named.
+        True when only images with a channel axis have a map.
     sees : str
-        What the metric sees and what it misses, in a sentence or two for those who meet it first.
+        What the metric sees and what it misses, in one or two sentences for newcomers.
     needs_contrast : bool
-        True when both images must vary for the score to tell something.
+        True when the score says nothing about a constant image.
     of_differences : bool
         True when the score depends on the difference of the images only.
     least_side, map_least_side : int
@@ -166,7 +166,7 @@ class Metric:
         }
 
     def interval(self) -> str:
-        """Write the bounds; an infinite one is closed where some pair of images reaches it."""
+        """Write the bounds; an infinite bound that a pair of images can reach is closed."""
         low, high = self.bounds
         left = "(" if math.isinf(low) else "["
         right = ")" if math.isinf(high) and self.best != high else "]"
@@ -242,7 +242,7 @@ def metric(
             kernel=kernel,
             map_kernel=map_kernel,
         )
-        in_order = sorted(_metrics.items())  # whatever the order of imports
+        in_order = sorted(_metrics.items())  # independent of the order of imports
         _metrics.clear()
         _metrics.update(in_order)
         return function

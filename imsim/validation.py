@@ -1,4 +1,4 @@
-"""The home of input checks and of their messages."""
+"""Checks of input, and their messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imsim.portable.arrays import widest_float
 from imsim.typing import Array, ImageLike
 
 SMALLEST, LARGEST = 1e-100, 1e100
-"""Bounds of numbers whose squares are formed."""
+"""Bounds of numbers that are squared."""
 LONGEST_SIDE = 4096
 """Largest side of a window, a block or a hash."""
 CHANNEL_HINT = "if one axis holds channels, name it, e.g. channel_axis=-1"
@@ -34,7 +34,7 @@ class Images(NamedTuple):
     dtype: Any
     """Arithmetic of the metrics: float32 or float64."""
     data_range: float
-    """Largest possible minus smallest possible value; NaN where not known and not needed."""
+    """Largest possible minus smallest possible value; NaN if unknown and not needed."""
     has_channels: bool
     """Whether the user named a channel axis."""
 
@@ -50,7 +50,7 @@ class Images(NamedTuple):
         return height, width
 
 
-def canonical(name: str, array: Array, channel_axis: int | None, xp: ModuleType) -> Array:
+def in_canonical_order(name: str, array: Array, channel_axis: int | None, xp: ModuleType) -> Array:
     """View an image as (*batch, channels, height, width)."""
     needed = 2 if channel_axis is None else 3
     shape = tuple(array.shape)
@@ -73,13 +73,13 @@ def canonical(name: str, array: Array, channel_axis: int | None, xp: ModuleType)
     return array
 
 
-def arithmetic(x: Array, y: Array, xp: ModuleType) -> Any:
-    """float32 if both are float32 or narrower floats, else the widest float there is."""
+def arithmetic_dtype(x: Array, y: Array, xp: ModuleType) -> Any:
+    """Return float32 if both are float32 or narrower floats, else the widest float."""
     return xp.float32 if _is_narrow(x, xp) and _is_narrow(y, xp) else widest_float(xp)
 
 
 def _at_most_double(array: Array) -> Array:
-    """Convert floats wider than float64, of which some then are infinite."""
+    """Convert floats wider than float64; those beyond its range become infinite."""
     if array.dtype.kind != "f" or array.dtype.itemsize <= 8:
         return array
     with np.errstate(over="ignore"):
@@ -93,7 +93,7 @@ def _is_narrow(array: Array, xp: ModuleType) -> bool:
 
 
 def usual_data_range(dtypes: Collection[Any], xp: ModuleType = np) -> float | None:
-    """Return the data range of images of these dtypes; None where nobody can know it."""
+    """Return the data range that the dtypes imply; None if they imply none."""
     first = None
     for dtype in dtypes:
         if first is not None and dtype != first:
@@ -105,7 +105,7 @@ def usual_data_range(dtypes: Collection[Any], xp: ModuleType = np) -> float | No
 def check_data_range(
     value: Any, dtypes: Collection[Any], needed_by: str | None, xp: ModuleType
 ) -> float:
-    """Return the data range; by default the usual one, never from pixel values."""
+    """Return the data range; its default comes from the dtypes, never from pixel values."""
     if value is None:
         usual = usual_data_range(dtypes, xp)
         if usual is not None or needed_by is None:
@@ -157,9 +157,9 @@ def check_images(
         )
     images = Images(
         xp=xp,
-        x=canonical("a", x, channel_axis, xp),
-        y=canonical("b", y, channel_axis, xp),
-        dtype=arithmetic(x, y, xp),
+        x=in_canonical_order("a", x, channel_axis, xp),
+        y=in_canonical_order("b", y, channel_axis, xp),
+        dtype=arithmetic_dtype(x, y, xp),
         data_range=check_data_range(data_range, (x.dtype, y.dtype), needed_by, xp),
         has_channels=channel_axis is not None,
     )
@@ -186,7 +186,7 @@ def element(array: Array, batch: tuple[int, ...], index: tuple[int, ...]) -> Arr
 
 def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """Broadcast shapes against each other; ValueError if they do not fit."""
-    if shapes.count(shapes[0]) == len(shapes):  # the common case, without NumPy's detour
+    if shapes.count(shapes[0]) == len(shapes):  # the common case, faster than by NumPy
         return shapes[0]
     return np.broadcast_shapes(*shapes)
 
@@ -210,14 +210,14 @@ def check_choice(name: str, value: Any, allowed: Collection[str | None]) -> None
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Refuse what is not True or False."""
+    """Refuse a value other than True or False."""
     if not isinstance(value, bool | np.bool_):
         raise OptionError(f"{name}={value!r}; expected True or False")
 
 
 def check_integer(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:
-    """Refuse what is not an integer, or smaller than `least`, or larger than `most`."""
-    is_plain = type(value) is int  # what most are: without the detour of abstract classes
+    """Refuse a value that is no integer, or is outside `least` to `most`."""
+    is_plain = type(value) is int  # the common case, faster than a test of abstract classes
     is_integer = is_plain or (isinstance(value, numbers.Integral) and not isinstance(value, bool))
     if not is_integer or (least is not None and value < least):
         bound = "" if least is None else f" of at least {least}"
@@ -227,15 +227,15 @@ def check_integer(name: str, value: Any, least: int | None = None, most: int | N
 
 
 def check_side(name: str, value: Any) -> None:
-    """Refuse a number of pixels or cells a side that is below 2, or beyond all reason."""
+    """Refuse a number of pixels or cells a side that is below 2 or above `LONGEST_SIDE`."""
     check_integer(name, value, 2, LONGEST_SIDE)
 
 
 def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGEST) -> float:
-    """Return a real number as a float; refuse others, and those outside the bounds."""
-    if type(value) is float and least <= value <= most:  # what most are
+    """Return a real number as a float; refuse other values, and numbers outside the bounds."""
+    if type(value) is float and least <= value <= most:  # the common case
         return value
-    if isinstance(value, np.generic):  # a narrow one overflows where the bounds are made like it
+    if isinstance(value, np.generic):  # the bounds would overflow in a narrow dtype
         value = value.item()
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not least <= value <= most:
@@ -244,7 +244,7 @@ def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGES
 
 
 def check_between(name: str, value: Any, low: float = 0.0, high: float = 1.0) -> None:
-    """Refuse what is not a number between two others, and these."""
+    """Refuse a value that is no number strictly between `low` and `high`."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not low < value < high:
         raise OptionError(f"{name}={value!r}; expected a number between {low:g} and {high:g}")

@@ -1,4 +1,4 @@
-"""How many threads compute, and the one pool they live in."""
+"""The number of threads that compute, and the one pool of threads."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import TypeVar
 from imsim.validation import check_integer
 
 T = TypeVar("T")
-SMALL = 1 << 16
+SMALLEST_SHARED = 1 << 16
 """Pixels below which handing work to another thread costs more than it saves."""
-PATIENCE = 50
-"""Looks whether another thread has ended, a microsecond each, before going to sleep until then."""
+SPINS = 50
+"""Times that a waiting thread polls another one before it sleeps; a poll takes about 1 us."""
 
 
 def _available() -> int:
@@ -31,27 +31,27 @@ def _available() -> int:
     try:
         number = int(given)
     except ValueError:
-        number = 0  # refused below, with what was given
+        number = 0  # refused below; the message quotes the text
     if number < 1:
         check_integer("IMSIM_WORKERS", given, 1)
     return number
 
 
-class _Help:
-    """A share of some work, done by a thread of the pool, or by nobody if none comes in time.
+class _Share:
+    """A share of some work: a thread of the pool takes it, or the caller withdraws it.
 
-    What `concurrent.futures` makes of it costs as much as a kernel on a small image.
+    A future of `concurrent.futures` would cost as much time as a kernel on a small image.
     """
 
     def __init__(self, work: Callable[[], object]) -> None:
         self._work = work
-        self._context = copy_context()  # of the caller, and with it NumPy's error handling
+        self._context = copy_context()  # holds NumPy's error handling of the caller
         self._begun, self._ended = threading.Lock(), threading.Lock()
         self._ended.acquire()
         self._error: BaseException | None = None
 
-    def give(self) -> None:
-        """Do the work, unless the caller has done without."""
+    def run(self) -> None:
+        """Do the work, unless the caller has withdrawn it."""
         if self._begun.acquire(blocking=False):
             try:
                 self._context.run(self._work)
@@ -60,11 +60,11 @@ class _Help:
             finally:
                 self._ended.release()
 
-    def finish(self) -> BaseException | None:
-        """Do without the help, or wait for its end if it has begun; return what it raised."""
+    def withdraw(self) -> BaseException | None:
+        """Withdraw the work, or wait for its end if it has begun; return what it raised."""
         if self._begun.acquire(blocking=False):
             return None
-        for _ in range(PATIENCE):
+        for _ in range(SPINS):
             if self._ended.acquire(blocking=False):
                 break
             time.sleep(0)
@@ -74,37 +74,36 @@ class _Help:
 
 
 class _Pool:
-    """Threads that start when first needed, wait for work, and are left behind by a fork."""
+    """Threads that start on first use and then wait for work; a forked process starts new ones."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wanted: SimpleQueue[_Help | None] = SimpleQueue()
+        self._wanted: SimpleQueue[_Share | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self.is_closed = False
 
-    def ask(self, work: Callable[[], object], size: int) -> list[_Help]:
-        """Offer some work to `size` threads, or to fewer if there are no more to be had."""
+    def offer(self, work: Callable[[], object], size: int) -> list[_Share]:
+        """Offer some work to `size` threads, or to fewer if no more can be started."""
         if len(self._threads) < size:
-            with self._lock, contextlib.suppress(RuntimeError):  # too many, or the end is near
+            with self._lock, contextlib.suppress(RuntimeError):  # no more threads, or exiting
                 while len(self._threads) < size and not self.is_closed:
                     thread = threading.Thread(target=self._serve, name="imsim", daemon=True)
                     thread.start()
                     self._threads.append(thread)
-        helps = [_Help(work) for _ in self._threads[:size]]
-        for one in helps:
-            self._wanted.put(one)
-        return helps
+        shares = [_Share(work) for _ in self._threads[:size]]
+        for share in shares:
+            self._wanted.put(share)
+        return shares
 
     def _serve(self) -> None:
-        while help := self._wanted.get():
-            help.give()
-            del help  # a thread that waits must not hold the arrays of its last work
+        while share := self._wanted.get():
+            share.run()
+            del share  # a waiting thread must not hold the arrays of its last work
 
     def close(self) -> None:
-        """Let the threads end what they are at, and wait for that.
+        """Wait until all threads have ended their work.
 
-        A thread that comes back from compiled code when there is no interpreter any more aborts
-        the process.
+        A thread that returns from compiled code after the interpreter has gone aborts the process.
         """
         self.is_closed = True
         for _ in self._threads:
@@ -123,7 +122,7 @@ _here: ContextVar[int | None] = ContextVar("imsim_workers", default=None)
 
 def _forget_pool() -> None:
     global _pool
-    _pool = _Pool()  # the threads, and whoever held the lock, stayed in the parent
+    _pool = _Pool()  # threads do not survive a fork, and one of them may hold the lock
 
 
 if hasattr(os, "register_at_fork"):
@@ -152,8 +151,8 @@ def get_workers() -> int:
 def set_workers(n: int) -> None:
     """Set the number of threads that metrics may use, for the whole process.
 
-    Results do not depend on it. By default it is that of the environment variable
-    ``IMSIM_WORKERS``, else the number of CPUs this process may use.
+    Results do not depend on the number. The default is the environment variable
+    ``IMSIM_WORKERS``, or else the number of CPUs that this process may use.
 
     Parameters
     ----------
@@ -186,12 +185,7 @@ def workers(n: int) -> Iterator[None]:
     Parameters
     ----------
     n : int
-        At least 1, which computes everything in the caller's thread.
-
-    Raises
-    ------
-    OptionError
-        If `n` is not an integer of at least 1.
+        As for `set_workers`, which also says what is raised.
 
     Examples
     --------
@@ -209,12 +203,12 @@ def workers(n: int) -> Iterator[None]:
 
 
 def parallel(task: Callable[[int], object], n: int, pixels: int) -> None:
-    """Call ``task(i)`` for every i below `n`, in several threads if there are `pixels` enough.
+    """Call ``task(i)`` for every i below `n`, in several threads if there are enough `pixels`.
 
-    Tasks must write their results to places of their own: the order is not defined. The
-    caller's thread works too, so that nothing waits for a pool that is busy elsewhere.
+    The order of the calls is not defined: each task writes its results to a place of its own. The
+    caller's thread works too, so that a busy pool delays nothing.
     """
-    count = 1 if pixels < SMALL else min(get_workers(), n)
+    count = 1 if pixels < SMALLEST_SHARED else min(get_workers(), n)
     if count == 1:
         for i in range(n):
             task(i)
@@ -222,7 +216,7 @@ def parallel(task: Callable[[int], object], n: int, pixels: int) -> None:
     pool, indices = _pool, itertools.count()  # next() on it is atomic
     is_stopped = False
 
-    def help() -> None:
+    def work() -> None:
         while not pool.is_closed and one_more():
             pass
 
@@ -233,27 +227,27 @@ def parallel(task: Callable[[int], object], n: int, pixels: int) -> None:
             return False
         try:
             task(i)
-        except BaseException:  # an interrupt, too, ends the work of all threads
+        except BaseException:  # also an interrupt ends the work of all threads
             is_stopped = True
             raise
         return True
 
-    helps: list[_Help] = []
+    shares: list[_Share] = []
     try:
-        helps = pool.ask(help, count - 1)
+        shares = pool.offer(work, count - 1)
         while one_more():
             pass
     except BaseException:
         is_stopped = True
         raise
     finally:
-        errors = [one.finish() for one in helps]
+        errors = [share.withdraw() for share in shares]
     for error in filter(None, errors):
         raise error
 
 
 def divided(n: int, most: int) -> list[slice]:
-    """Divide `n` things evenly into parts of at most `most`; the same for any number of threads."""
+    """Divide `n` things evenly into parts of at most `most`, whatever the number of threads."""
     count = -(-n // most)
     return [slice(n * k // count, n * (k + 1) // count) for k in range(count)]
 
@@ -261,7 +255,7 @@ def divided(n: int, most: int) -> list[slice]:
 def in_parts(function: Callable[[slice], T], n: int, most: int) -> list[T]:
     """Call a function for each of the `divided` parts of `n` things; return the results in order.
 
-    The threads that take part share the workers evenly.
+    The parts that run at once share the workers evenly.
     """
     parts = divided(n, most)
     share = get_workers() // min(get_workers(), len(parts))
@@ -271,5 +265,5 @@ def in_parts(function: Callable[[slice], T], n: int, most: int) -> list[T]:
         with workers(share):
             results[i] = function(parts[i])
 
-    parallel(task, len(parts), SMALL)
+    parallel(task, len(parts), SMALLEST_SHARED)
     return [results[i] for i in range(len(parts))]

@@ -10,14 +10,16 @@ from typing import Any
 
 import imsim
 from imsim import engine
-from imsim.portable.arrays import widen
+from imsim.portable.arrays import to_widest_float
 from imsim.portable.pair import Local, Pair, Scores, average
 from imsim.registry import metric
 
 
 def absolute_error(pair: Pair) -> Local:
     """|x - y| per pixel."""
-    return Local(pair.xp.abs(widen(pair.x) - widen(pair.y)), pair.mask, reach=(0, 0))
+    return Local(
+        pair.xp.abs(to_widest_float(pair.x) - to_widest_float(pair.y)), pair.mask, reach=(0, 0)
+    )
 
 
 def mean_absolute_error(pair: Pair) -> Scores:

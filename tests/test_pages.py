@@ -205,7 +205,9 @@ class TestPairReport:
     @pytest.mark.parametrize("level", [0, 128, 255])
     def test_masked_pixels_are_striped_whatever_their_brightness(self, level):
         flat = np.full((48, 40), level, np.uint8)
-        of_pair = layers.Pair(flat[..., None], flat[..., None], np.tri(48, 40, dtype=bool), None)
+        of_pair = layers.ImagePair(
+            flat[..., None], flat[..., None], np.tri(48, 40, dtype=bool), None
+        )
         shown = layers.image_layer(of_pair, "test", "", flat[..., None]).draw((1, 1))
         kept, masked = shown[of_pair.mask], shown[~of_pair.mask]
         assert (kept == level).all()
@@ -232,7 +234,7 @@ class TestPairReport:
         assert "Of the test, 2 pixels are NaN or infinite, shown in magenta." in text
         assert "differ at 2 of 1920 pixels" in text
         assert 'href="#3,3"' in text
-        of_pair = layers.Pair(fine[..., None], hurt[..., None], None, 1)
+        of_pair = layers.ImagePair(fine[..., None], hurt[..., None], None, 1)
         for layer in (
             layers.image_layer(of_pair, "test", "", hurt[..., None]),
             layers.difference_layer(of_pair),
@@ -324,7 +326,7 @@ class TestSizes:
         test = reference.copy()
         test[40:180, 201] = (255, 0, 0)
         options = {"mask": None, "data_range": None, "channel_axis": -1}
-        of_pair = layers.Pair(reference, test, None, None)
+        of_pair = layers.ImagePair(reference, test, None, None)
         maps = layers.map_layers(of_pair, reference, test, options)
         assert {"se", "imed", "sam", "ssim"} <= {layer.name for layer in maps}
         for layer in (layers.difference_layer(of_pair), *maps):
@@ -351,7 +353,7 @@ class TestSizes:
     )
     def test_images_are_scaled_to_what_they_hold(self, pixels, data_range, low, high, what):
         image = pixels.reshape(1, -1, 1)
-        of_pair = layers.Pair(image, image, None, data_range)
+        of_pair = layers.ImagePair(image, image, None, data_range)
         assert of_pair.scale[:2] == pytest.approx((low, high))
         assert what in of_pair.scaled_to
 
@@ -369,7 +371,7 @@ class TestSizes:
     def test_full_hd_takes_at_most_8_mb(self):
         rng = np.random.default_rng(0)
         a, b = rng.integers(0, 256, (2, 1080, 1920, 3), dtype=np.uint8)  # nothing to compress
-        of_pair = layers.Pair(a, b, None, None)
+        of_pair = layers.ImagePair(a, b, None, None)
         local = rng.random((1080, 1920))
         scale = pages.Scale(0, 1)
         noise = layers.Map(local, local)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import imsim
-from imsim.workers import SMALL, parallel
+from imsim.workers import SMALLEST_SHARED, parallel
 
 NAMES = ["fsim", "gmsd", "imed", "psnr", "sam", "sre", "ssim", "uiq", "zncc"]
 
@@ -100,7 +100,7 @@ def test_every_task_runs_once_in_several_threads() -> None:
         threads.add(threading.get_ident())
 
     with imsim.workers(3):
-        parallel(task, 100, SMALL)
+        parallel(task, 100, SMALLEST_SHARED)
     np.testing.assert_array_equal(done, 1)
     assert len(threads) == 3
 
@@ -108,7 +108,7 @@ def test_every_task_runs_once_in_several_threads() -> None:
 def test_small_work_stays_in_the_thread_of_the_caller() -> None:
     threads = set()
     with imsim.workers(4):
-        parallel(lambda i: threads.add(threading.get_ident()), 10, SMALL - 1)
+        parallel(lambda i: threads.add(threading.get_ident()), 10, SMALLEST_SHARED - 1)
     assert threads == {threading.get_ident()}
 
 
@@ -119,7 +119,7 @@ def test_error_in_a_task_reaches_the_caller() -> None:
 
     for n in (1, 3):
         with imsim.workers(n), pytest.raises(ZeroDivisionError):
-            parallel(task, 50, SMALL)
+            parallel(task, 50, SMALLEST_SHARED)
 
 
 def test_error_in_another_thread_reaches_the_caller() -> None:
@@ -131,7 +131,7 @@ def test_error_in_another_thread_reaches_the_caller() -> None:
             raise ZeroDivisionError
 
     with imsim.workers(2), pytest.raises(ZeroDivisionError):
-        parallel(task, 2, SMALL)
+        parallel(task, 2, SMALLEST_SHARED)
 
 
 def test_an_error_ends_the_work_of_all_threads() -> None:
@@ -146,7 +146,7 @@ def test_an_error_ends_the_work_of_all_threads() -> None:
         done.append(i)
 
     with imsim.workers(3), pytest.raises(KeyboardInterrupt):
-        parallel(task, 1000, SMALL)
+        parallel(task, 1000, SMALLEST_SHARED)
     assert len(done) < 100
 
 
@@ -163,7 +163,7 @@ def test_an_error_waits_until_all_threads_have_ended() -> None:
             raise ZeroDivisionError
 
     with imsim.workers(4), pytest.raises(ZeroDivisionError):
-        parallel(task, 4, SMALL)
+        parallel(task, 4, SMALLEST_SHARED)
     assert len(ended) >= 3
 
 
@@ -171,7 +171,7 @@ def test_the_interpreter_ends_while_a_thread_computes() -> None:
     """A second interrupt leaves the first one's wait; the process must not abort for that."""
     code = (
         "import signal, threading, numpy as np, scipy.fft\n"
-        "from imsim.workers import SMALL, parallel, set_workers\n"
+        "from imsim.workers import SMALLEST_SHARED, parallel, set_workers\n"
         "set_workers(2)\n"
         "x, meeting = np.ones((512, 512)), threading.Barrier(2)\n"
         "def interrupt(*_): raise KeyboardInterrupt\n"
@@ -183,7 +183,7 @@ def test_the_interpreter_ends_while_a_thread_computes() -> None:
         "        raise KeyboardInterrupt\n"
         "    for _ in range(100): scipy.fft.fft2(x)\n"
         "    print('ended')\n"
-        "try: parallel(task, 2, SMALL)\n"
+        "try: parallel(task, 2, SMALLEST_SHARED)\n"
         "except KeyboardInterrupt: print('interrupted', flush=True)\n"
     )
     assert run_python(code).split() == ["interrupted", "ended"]
@@ -192,12 +192,12 @@ def test_the_interpreter_ends_while_a_thread_computes() -> None:
 def test_without_another_thread_the_caller_works_alone() -> None:
     code = (
         "import threading\n"
-        "from imsim.workers import SMALL, parallel, set_workers\n"
+        "from imsim.workers import SMALLEST_SHARED, parallel, set_workers\n"
         'def start(self): raise RuntimeError("can\'t start new thread")\n'
         "threading.Thread.start = start\n"
         "set_workers(3)\n"
         "done = []\n"
-        "parallel(done.append, 5, SMALL)\n"
+        "parallel(done.append, 5, SMALLEST_SHARED)\n"
         "print(done)\n"
     )
     assert run_python(code) == "[0, 1, 2, 3, 4]"
@@ -211,7 +211,7 @@ def test_threads_have_the_context_of_the_caller() -> None:
         found.add((np.geterr()["divide"], imsim.get_workers()))
 
     with imsim.workers(2), np.errstate(divide="call"):
-        parallel(task, 2, SMALL)
+        parallel(task, 2, SMALLEST_SHARED)
     assert found == {("call", 2)}
 
 
@@ -266,5 +266,5 @@ def test_pool_grows() -> None:
     counter = itertools.count()
     for n in (2, 4):
         with imsim.workers(n):
-            parallel(lambda i: next(counter), 20, SMALL)
+            parallel(lambda i: next(counter), 20, SMALLEST_SHARED)
     assert next(counter) == 40

@@ -1,8 +1,8 @@
 """Image files for the command line: PNG, JPEG, TIFF with one or many pages, `.npy` and `.npz`.
 
-What is left aside or converted on the way from the file to the pixels is said in a note.
-Whatever is missing, inconsistent or doubtful about the pixels is damage, and an error; metadata
-that do not describe the pixels stop nothing. Colour profiles and gamma are not applied.
+A note tells what was left aside or converted between the file and the pixels. Missing, inconsistent
+or doubtful pixels are damage, and an error. Damaged metadata that do not describe the pixels are no
+error. Colour profiles and gamma are not applied.
 """
 
 from imsim._images.files import (

@@ -1,4 +1,4 @@
-"""Transparency: what is seen is the colour over a background."""
+"""Transparency: colours are laid over a background."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from imsim._images.pictures import Array, Contents, ImageFileError
 from imsim._images.reading import Reading
 
-_ROWS = 256  # composited at a time, which bounds the memory for wide integers
+_ROWS = 256  # rows composited at a time, which bounds the memory for wide integers
 
 
 def composite(
@@ -32,7 +32,7 @@ def composite(
     -------
     Contents
         Pixels of the type of `colours`, rounded to the nearest; grey over a coloured background
-        becomes RGB. A note unless everything is opaque.
+        becomes RGB. There is a note unless every pixel is opaque.
 
     Raises
     ------

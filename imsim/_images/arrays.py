@@ -1,4 +1,4 @@
-"""NumPy's own files, and what the axes of an array mean, in these and in TIFF alike."""
+"""NumPy's own files, and the meaning of the axes of an array, also for TIFF."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 class Axes(NamedTuple):
-    """Where the channels of an array are; the other axes but the last two count images."""
+    """The axis of channels of an array; the others are images, height and width."""
 
     shape: tuple[int, ...]
     channel: int | None
@@ -51,12 +51,12 @@ class Axes(NamedTuple):
 
 
 def axes_of(shape: tuple[int, ...], reading: Reading) -> Axes:
-    """Tell what the axes of an array mean that does not name them.
+    """Tell the meaning of the axes of an array that does not name them.
 
     Raises
     ------
     ImageFileError
-        If that is not certain, or there are no images.
+        If the meaning is not certain, or there are no images.
     """
     if 0 in shape or len(shape) < 2:
         raise ImageFileError(
@@ -90,7 +90,7 @@ def axes_of(shape: tuple[int, ...], reading: Reading) -> Axes:
 
 
 class _Header(NamedTuple):
-    """What an array file says of its array, and where that begins."""
+    """The header of an array file, and where the array begins."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -104,7 +104,7 @@ class _Header(NamedTuple):
 
 
 def open_npy(source: Source, reading: Reading) -> Pages:
-    """Map a file into memory, anew for each image: what was read does not stay there."""
+    """Open a file, which is mapped into memory for each image and released after it."""
     with source.open() as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(0)
@@ -125,7 +125,7 @@ def open_npy(source: Source, reading: Reading) -> Pages:
 
 
 def open_npz(source: Source, name: str | None, reading: Reading) -> Pages:
-    """Open the array of that name, or the only one of the file, which is read as a whole."""
+    """Read a whole array: the one of that name, or the only one of the file."""
     with source.open() as stream, _archive(stream) as archive:
         members = {
             info.filename.removesuffix(".npy"): info
@@ -157,7 +157,7 @@ def _archive(stream: BinaryIO) -> zipfile.ZipFile:
 
 
 def _header(stream: IO[bytes], size: int) -> _Header:
-    """Read what comes before the array, and compare it with the length of the file."""
+    """Read the header of an array, and compare it with the length of the file."""
     readers: dict[tuple[int, int], Callable[..., tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,

@@ -20,7 +20,7 @@ from imsim._images.tiff import SIGNATURES as TIFF_SIGNATURES
 from imsim._images.tiff import open_tiff
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz")
-"""Of the files that are taken from a folder; the format itself is told by the content."""
+"""Extensions of files that are taken from a folder; the content tells the format."""
 
 OTHER_EXTENSIONS = (
     *(".apng", ".avif", ".bmp", ".cr2", ".dcm", ".dds", ".dib", ".dng", ".exr"),
@@ -28,7 +28,7 @@ OTHER_EXTENSIONS = (
     *(".jpe", ".jxl", ".jxr", ".nef", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm"),
     *(".psd", ".svg", ".tga", ".wdp", ".webp"),
 )
-"""Of images that are not taken from a folder: most are of formats that are not read."""
+"""Extensions of images that are not taken from a folder; most of their formats are not read."""
 
 _KNOWN = (PNG_SIGNATURE, JPEG_SIGNATURE, *TIFF_SIGNATURES, NPY_SIGNATURE, *ZIP_SIGNATURES)
 _INDEXED = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
@@ -45,7 +45,7 @@ class ImageFile:
         The file; ``FILE.npz:NAME`` for one array of several, ``FILE[i]`` for one image of several,
         counted from 0; ``-`` for the standard input. A pipe is read once.
     reading : Reading, optional
-        The same one for all files of a run: it keeps what came out of pipes.
+        One for all files of a run, since it keeps the content of pipes.
 
     Raises
     ------
@@ -79,7 +79,7 @@ class ImageFile:
         Returns
         -------
         Picture
-            Its pixels, what was left aside or converted, and where there are data.
+            Its pixels, notes on what was left aside or converted, and where it has data.
 
         Raises
         ------
@@ -128,7 +128,7 @@ def read_picture(path: str, reading: Reading | None = None) -> Picture:
     """
     with ImageFile(path, reading) as file:
         if len(file) != 1:
-            file.read(len(file) - 1)  # if the file is damaged, that is said
+            file.read(len(file) - 1)  # the error of a damaged file comes first
             raise ImageFileError(
                 f"{path}: holds {len(file)} images; name one of them: '{path}[0]' to "
                 f"'{path}[{len(file) - 1}]'"
@@ -137,9 +137,9 @@ def read_picture(path: str, reading: Reading | None = None) -> Picture:
 
 
 def same_file(one: str, other: str) -> bool:
-    """Tell whether two names, which need not exist, are those of one file.
+    """Tell whether two names, which need not exist, name one file.
 
-    Links, hard ones too, are names of the file that they lead to.
+    Symbolic and hard links name the file that they lead to.
     """
     first, second = file_of(one), file_of(other)
     try:
@@ -149,7 +149,7 @@ def same_file(one: str, other: str) -> bool:
 
 
 def file_of(path: str) -> str:
-    """Return the file of a name that may choose an array or an image in it."""
+    """Return the file in a name that may also choose an array or an image."""
     return _split(without_index(path)[0])[0]
 
 
@@ -203,7 +203,7 @@ def _split(path: str) -> tuple[str, str | None]:
 
 @contextmanager
 def _naming(label: str) -> Iterator[None]:
-    """Turn whatever a reader raises into an error that names the image."""
+    """Turn every exception of a reader into an error that names the image."""
     try:
         yield
     except ImageFileError as error:
@@ -213,11 +213,11 @@ def _naming(label: str) -> Iterator[None]:
     except ZeroDivisionError as error:
         raise ImageFileError(f"{label}: damaged: a size or count in it is 0") from error
     except OSError as error:
-        # The decoders, too, raise it, without a number, when a file is damaged.
+        # Decoders also raise OSError, without a number, for damaged files.
         reason = f"cannot be read: {error.strerror}" if error.errno else _damaged(error)
         raise ImageFileError(f"{label}: {reason}") from error
     except Exception as error:
-        # ... and exceptions of a dozen other kinds.
+        # Decoders also raise a dozen other exceptions.
         null = "\0" in label  # no file can have such a name
         reason = f"cannot be read: {error}" if null else _damaged(error)
         raise ImageFileError(f"{label}: {reason}") from error

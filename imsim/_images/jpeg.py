@@ -1,6 +1,6 @@
-"""JPEG, by libjpeg-turbo; what its decoder warns of is damage.
+"""JPEG, by libjpeg-turbo; a warning of its decoder means damage.
 
-Pillow, too, decodes with libjpeg, but keeps its warnings to itself.
+Pillow also decodes with libjpeg, but does not pass on its warnings.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from imsim._images.source import Source
 
 SIGNATURE = b"\xff\xd8\xff"
 _METADATA = {*range(0xE0, 0xF0), 0xFE}  # markers of segments for applications, and of comments
-_COLOURS = (0xE0, 0xEE)  # of which these two tell the decoder what the colours are
-_BEGIN = {*range(0xD0, 0xDB)}  # markers without a length, and the begin of a scan
-# A marker with a length: not 0, which keeps 0xFF in data apart from markers, nor a restart.
+_COLOURS = (0xE0, 0xEE)  # two of them tell the decoder the kind of colours
+_BEGIN = {*range(0xD0, 0xDB)}  # markers without a length, and the start of a scan
+# A marker with a length. Excluded are 0, which marks 0xFF as data, and restarts.
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 _FRAMES = (0xC0, 0xC1, 0xC2)  # markers of the header: baseline, extended, progressive
 _SCAN, _END = 0xDA, 0xD9
@@ -37,16 +37,16 @@ _PICTURES = 0xB002  # the tag that lists the pictures of one file (MPO)
 
 
 class _Metadata(NamedTuple):
-    """What Pillow reads beside the pixels."""
+    """Metadata that Pillow reads."""
 
     orientation: object
     offsets: list[int]
-    """Of the pictures in the file, the first at 0."""
+    """Offsets of the pictures in the file; the first is 0."""
     notes: tuple[str, ...]
 
 
 def open_jpeg(source: Source, reading: Reading) -> Pages:
-    """Open a file of one image; cameras put more behind it (MPO), to be asked for by index."""
+    """Open a file of one image; pictures that cameras append (MPO) are read by their index."""
     metadata = _metadata(source.read())
     return Pages(
         1,
@@ -71,8 +71,8 @@ def _read(content: bytes, index: int, metadata: _Metadata, reading: Reading) -> 
 def _without_metadata(content: bytes) -> tuple[bytes, bool]:
     """Leave out the segments that do not describe the pixels, with the stray bytes behind them.
 
-    The decoder warns of every stray byte. Those behind metadata of a wrong length do no harm;
-    those behind any other segment are left for the decoder to warn of.
+    The decoder warns of every stray byte. Bytes behind metadata of a wrong length are harmless, and
+    left out. Bytes behind any other segment stay, so that the decoder warns of them.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def _without_metadata(content: bytes) -> tuple[bytes, bool]:
 
 
 def _decoded(content: bytes, reading: Reading) -> Array:
-    """Decode a JPEG stream, and refuse it if the decoder only as much as warns."""
+    """Decode a JPEG stream; refuse it if the decoder warns."""
     import simplejpeg
 
     try:
@@ -130,9 +130,9 @@ def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: 
     content : bytes
         The stream, with its tables.
     heights : tuple of int
-        Those that are allowed.
+        Heights that are allowed.
     width, samples : int
-        What the page says of it.
+        Width and samples that the page declares.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: 
 
 
 def _check_scans(content: bytes) -> None:
-    """Refuse a stream that lacks a scan; the decoder takes for 0 what no scan gives."""
+    """Refuse a stream that lacks a scan, since the decoder takes missing coefficients for 0."""
     missing_bits: dict[int, list[int]] = {}  # of each coefficient, by the number of its component
     place = 2
     while (found := _MARKER.search(content, place)) and found[1][0] != _END:
@@ -183,10 +183,10 @@ def _metadata(content: bytes) -> _Metadata:
     offsets = [0]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a list of pictures that is malformed
+            warnings.simplefilter("ignore")  # of a malformed list of pictures
             with jpeg_factory(io.BytesIO(content)) as image:
                 if hasattr(image, "mpinfo"):
-                    base = content.index(b"MPF\0") + 4  # from which their places count
+                    base = content.index(b"MPF\0") + 4  # their offsets count from here
                     listed = image.mpinfo[_PICTURES][1:]
                     offsets += [base + picture["DataOffset"] for picture in listed]
                     if offsets != sorted(set(offsets)) or not all(
@@ -194,5 +194,5 @@ def _metadata(content: bytes) -> _Metadata:
                     ):
                         raise ValueError("a list of pictures that are not there")
                 return _Metadata(image.getexif().get(ORIENTATION, 1), offsets, ())
-    except Exception:  # metadata must not stop pixels; what else is damaged, the decoder says
+    except Exception:  # damaged metadata are no error; the decoder finds damaged pixels
         return _Metadata(1, [0], (_DAMAGED_METADATA,))

@@ -1,4 +1,4 @@
-"""What every reader returns: pixels with notes, or an error."""
+"""The result of every reader: pixels with notes, or an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imsim.errors import ImsimError
 Array = np.ndarray[Any, Any]
 
 ORIENTATION = 274
-"""The number of the tag, in EXIF and in TIFF."""
+"""The number of the orientation tag, in EXIF and in TIFF."""
 _KINDS = {"b": "1-bit", "u": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}
 
 
@@ -22,7 +22,7 @@ class ImageFileError(ImsimError):
 
 
 class Contents(NamedTuple):
-    """What a reader returns about one image."""
+    """The pixels of one image, with notes, before the image has a name."""
 
     pixels: Array
     notes: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class Pages(NamedTuple):
     read: Callable[[int], Contents]
     close: Callable[[], None] = lambda: None
     further: int = 0
-    """Pictures after these, which are read only if they are asked for by their index."""
+    """Number of pictures after these, which are read only by their index."""
 
 
 class Picture(NamedTuple):
@@ -51,12 +51,11 @@ class Picture(NamedTuple):
     notes: tuple[str, ...] = ()
     """What was left aside or converted while reading."""
     valid: Array | None = None
-    """Shape (height, width), False where the file declares that there are no data; None if
-    there are data everywhere."""
+    """Shape (height, width), False where the file declares "no data"; None: data everywhere."""
     transparent: bool = False
-    """Whether parts of it are transparent, so that they show the background."""
+    """Whether parts of the image are transparent and show the background."""
     turned: bool = False
-    """Whether a tag, which is not obeyed, says that it is to be turned or mirrored."""
+    """Whether a tag asks to turn or mirror the image; it is not obeyed."""
 
     @property
     def channel_axis(self) -> int | None:
@@ -79,7 +78,7 @@ def as_mask(picture: Picture) -> Array:
     Parameters
     ----------
     picture : Picture
-        What `ImageFile.read` returned.
+        A result of `ImageFile.read`.
 
     Returns
     -------
@@ -100,7 +99,7 @@ def as_mask(picture: Picture) -> Array:
     samples = pixels if pixels.ndim == 3 else pixels[..., None]
     mask: Array = (samples != 0).any(axis=-1)
     used = samples[mask]
-    if (used != used[:1]).any():  # NaN, too, differs from itself
+    if (used != used[:1]).any():  # NaN differs even from itself
         raise ImageFileError(
             f"{picture.path}: a mask must hold 0 (leave out) and one other value or colour (use); "
             f"this one has values from {pixels.min()} to {pixels.max()}. Threshold it first"
@@ -109,7 +108,7 @@ def as_mask(picture: Picture) -> Array:
 
 
 def widened(one: Picture, other: Picture) -> tuple[Picture, Picture]:
-    """Bring two pictures to one type where that loses nothing, and note it.
+    """Bring two pictures to one type where that loses nothing, with a note.
 
     Pixels of 1 bit become 8-bit ones, grey becomes RGB, and floats take the wider type.
     Integers of different depth are left as they are: 255 of 255 and 255 of 65535 are not the
@@ -123,7 +122,7 @@ def widened(one: Picture, other: Picture) -> tuple[Picture, Picture]:
     Returns
     -------
     tuple of Picture
-        The same two, as they are if nothing brings them together without a loss.
+        The two pictures; they are unchanged if every conversion would lose something.
     """
     return _like(one, other), _like(other, one)
 
@@ -151,7 +150,7 @@ def where_equal(pixels: Array, value: float | int) -> Array:
     Parameters
     ----------
     pixels : numpy.ndarray
-        As the file has them: -999.9 as float32 is another number than as float64.
+        In the type of the file: -999.9 is another number in float32 than in float64.
     value : float or int
         NaN finds NaN. A finite value beyond the type finds nothing, not infinity.
 
@@ -174,12 +173,12 @@ def where_equal(pixels: Array, value: float | int) -> Array:
 
 
 def native(pixels: Array) -> Array:
-    """Return pixels in the machine's own byte order, which is all that byte order ever means."""
+    """Return pixels in the byte order of this machine."""
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
 def oriented(image: Contents, orientation: object) -> Contents:
-    """Note that an orientation tag is not obeyed; there are no orientations but 1 to 8."""
+    """Note that an orientation tag from 2 to 8 is not obeyed; other values mean nothing."""
     if orientation not in range(2, 9):
         return image
     note = (

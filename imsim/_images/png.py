@@ -1,4 +1,4 @@
-"""PNG: the chunks are checked here, as Pillow does not, and decoded by Pillow."""
+"""PNG: the chunks are checked here, since Pillow does not, and decoded by Pillow."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DEPTHS = {
     _RGBA: (8, 16),
 }
 _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
-# Of the seven passes of an interlaced image: first column and row, and steps between them.
+# The seven passes of an interlaced image: first column and row, and steps between columns and rows.
 _PASSES = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
@@ -42,7 +42,7 @@ _PIECE = 2**16
 
 
 class _Header(NamedTuple):
-    """What the first chunk says."""
+    """The content of the first chunk."""
 
     width: int
     height: int
@@ -52,11 +52,11 @@ class _Header(NamedTuple):
 
     @property
     def bits(self) -> int:
-        """Of one pixel."""
+        """Bits of one pixel."""
         return self.depth * _SAMPLES[self.colour]
 
     def length(self) -> int:
-        """Return how many bytes the rows have, each with the number of its filter."""
+        """Return the bytes of all rows; each row begins with the number of its filter."""
         passes = _PASSES if self.interlaced else ((0, 0, 1, 1),)
         total = 0
         for column, row, across, down in passes:
@@ -67,7 +67,7 @@ class _Header(NamedTuple):
 
 
 def open_png(source: Source, reading: Reading) -> Pages:
-    """Open a file of one image, which is read when it is asked for."""
+    """Open a file of one image, which is read on demand."""
     return Pages(1, lambda _: _read(source.read(), reading))
 
 
@@ -85,7 +85,7 @@ def _read(content: bytes, reading: Reading) -> Contents:
         4 if header.colour == _PALETTE else _SAMPLES[header.colour],
     )
     _check_data(header, (body for kind, body in chunks if kind == b"IDAT"))
-    # Without metadata, which may be damaged or beyond Pillow's limits.
+    # Metadata are left out: they may be damaged, or exceed Pillow's limits.
     plain = SIGNATURE + b"".join(
         _chunk(kind, body) for kind, body in chunks if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND")
     )
@@ -96,7 +96,7 @@ def _read(content: bytes, reading: Reading) -> Contents:
 
 
 def _chunks(content: bytes) -> tuple[list[tuple[bytes, memoryview]], list[str]]:
-    """Split a file into chunks, and check those that make the pixels."""
+    """Split a file into chunks, and check those that hold the pixels."""
     view = memoryview(content)
     chunks: list[tuple[bytes, memoryview]] = []
     notes: dict[str, None] = {}
@@ -164,14 +164,16 @@ def _check_order(chunks: list[tuple[bytes, memoryview]]) -> None:
 
 
 def _check_data(header: _Header, pieces: Iterable[memoryview]) -> None:
-    """Inflate the image data for their length and checksum; little of it is kept at a time.
+    """Inflate the image data piece by piece, to check their length and checksum.
 
-    Pillow is content with rows that are missing, if the stream ends well.
+    Pillow accepts missing rows if the stream ends properly.
     """
     wanted, found = header.length(), 0
     stream, rest = zlib.decompressobj(), False
     for piece in pieces:
-        for start in range(0, len(piece), _PIECE):  # what is not used yet is copied each time
+        for start in range(
+            0, len(piece), _PIECE
+        ):  # zlib copies the unused rest of a piece each time
             todo: bytes | memoryview = piece[start : start + _PIECE]
             rest = rest or stream.eof
             while len(todo) and not stream.eof:
@@ -206,21 +208,21 @@ def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:
 def _bytes(content: bytes, raw_mode: str | None = None) -> Array:
     from PIL.PngImagePlugin import PngImageFile
 
-    # Not by Image.open, whose limit on pixels is not ours.
+    # Image.open has a limit of its own on pixels.
     with PngImageFile(io.BytesIO(content)) as image:
         if raw_mode is not None:
             image.tile = [tile._replace(args=raw_mode) for tile in image.tile]
         pixels = np.asarray(image)
-    # Pillow's True is 255 in memory, which is not that of NumPy.
+    # In memory, True is 255 for Pillow and 1 for NumPy.
     return pixels.view(np.uint8) != 0 if pixels.dtype == bool else pixels
 
 
 def _deep_samples(content: bytes, colour: int) -> Array:
-    """Read samples of 16 bits; of colours Pillow keeps one byte: once the high, once the low."""
+    """Read samples of 16 bits. Pillow reads one byte of a colour, so there are two passes."""
     if colour == _GREY:
         return _bytes(content)
     if colour == _GREY_ALPHA:
-        # Four bytes a pixel: to Pillow the same as 8-bit RGBA.
+        # Four bytes a pixel, which Pillow reads as 8-bit RGBA.
         pixels = _bytes(content, "RGBA")
         high, low = pixels[..., ::2], pixels[..., 1::2]
     else:
@@ -268,7 +270,7 @@ def _coloured(
 
 
 def _keyed(samples: Array, header: _Header, keyed: memoryview) -> Array:
-    """Return True where a pixel has not the colour that stands for "transparent"."""
+    """Return True where the colour of a pixel does not stand for "transparent"."""
     if len(keyed) != 2 * _SAMPLES[header.colour]:
         raise ImageFileError(f"damaged: its transparent colour has {len(keyed)} bytes")
     key = np.frombuffer(keyed, ">u2").astype(np.int64)
@@ -288,7 +290,7 @@ def _orientation(exif: memoryview | None) -> tuple[object, tuple[str, ...]]:
             tags = Image.Exif()
             tags.load(bytes(exif))
             return tags.get(ORIENTATION, 1), ()
-    except Exception:  # metadata must not stop pixels
+    except Exception:  # damaged metadata are no error
         return 1, ("its metadata (eXIf) are damaged and left aside",)
 
 

@@ -1,4 +1,4 @@
-"""How files are to be read: what the caller decides, and how large an image may be."""
+"""How files are read: choices of the caller, and the largest size of an image."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from imsim._images.pictures import ImageFileError
 from imsim.errors import OptionError
 
 _SHARE = 8
-"""Of the machine's memory, one image may take this part: there are two of them, and the metrics
-need several times the memory of both."""
+"""One image may take 1 / _SHARE of the memory of the machine: there are two images, and metrics
+need several times their memory."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the caller decides about reading; one for all files of a run.
+    """Choices of the caller, one object for all files of a run.
 
     Parameters
     ----------
     background : str, default "white"
         The colour behind transparent parts, by name or as ``#rrggbb``.
     max_pixels : int, optional
-        How many pixels an image may have. By default the limit is in bytes: an eighth of the
-        machine's memory.
+        Most pixels of an image. By default the limit is in bytes: an eighth of the memory of the
+        machine.
     channel_axis : int, optional
         The axis of an array that counts channels, in an array file, or in a TIFF file that does
         not name its axes.
@@ -57,13 +57,13 @@ class Reading:
         return _rgb(self.background)
 
     def check_size(self, shape: Sequence[int], itemsize: float, channels: int = 1) -> None:
-        """Refuse an image that would not fit, before it is decoded.
+        """Refuse an image that is too large, before it is decoded.
 
         Parameters
         ----------
         shape : sequence of int
-            Of the pixels, without channels: (height, width), or with images in front where all
-            of them are decoded at once.
+            Shape without channels: (height, width), or (images, height, width) for images that are
+            decoded at once.
         itemsize : float
             Bytes of one sample.
         channels : int
@@ -93,7 +93,7 @@ class Reading:
 
 
 def memory_limit() -> float:
-    """Return how many bytes the pixels of an image may take where no limit is given."""
+    """Return the most bytes of the pixels of an image where the caller gives no limit."""
     return _memory() / _SHARE
 
 

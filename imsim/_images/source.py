@@ -1,4 +1,4 @@
-"""Where the bytes of a file come from: from the disk, or once from a pipe."""
+"""The bytes of a file: from the disk, or read once from a pipe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHUNK = 2**24
 def is_regular(path: str) -> bool:
     """Tell whether a path leads to an ordinary file: no pipe, no device, no folder.
 
-    What is found in a folder is opened only if it is; a pipe or device is read where it is named.
+    In a folder, only ordinary files are opened; a pipe or device is read if the user names it.
     """
     return os.path.isfile(path)
 
@@ -29,10 +29,10 @@ class Source(NamedTuple):
 
     path: str
     content: bytes | None
-    """What came out of a pipe; None for a file on the disk."""
+    """The content of a pipe; None for a file on the disk."""
 
     def open(self) -> BinaryIO:
-        """Return a stream of one's own."""
+        """Return a new stream."""
         return open(self.path, "rb") if self.content is None else io.BytesIO(self.content)
 
     def read(self) -> bytes:
@@ -48,9 +48,9 @@ def find(path: str, reading: Reading, known: tuple[bytes, ...]) -> Source:
     path : str
         ``-`` is the standard input, unless there is a file of that name.
     reading : Reading
-        Keeps what came out of pipes.
+        Keeps the content of pipes.
     known : tuple of bytes
-        How a file may begin; a pipe or device that begins otherwise is not read to its end.
+        Beginnings of files; a pipe or device that begins otherwise is not read to its end.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _drained(pipe: BinaryIO, known: tuple[bytes, ...]) -> bytes:
     if not content:
         raise ImageFileError("is empty, or was read before")
     if not content.startswith(known):
-        return bytes(content)  # the readers say what it is not
+        return bytes(content)  # the readers raise the error
     while chunk := pipe.read(_CHUNK):
         content += chunk
         if len(content) > memory_limit():

@@ -1,4 +1,4 @@
-"""TIFF, by tifffile; each page is an image, unless the file describes its axes otherwise."""
+"""TIFF, by tifffile; each page is an image, unless the file describes other axes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["SIGNATURES", "open_tiff"]
 
-# Messages on the chain of pages, not on one of them, that tell of a loss.
+# Messages about the chain of pages that tell of lost pages.
 _BREAK = re.compile(r"<tifffile\.TiffPages[^>]*> ((?:invalid|corrupted) .*)", re.DOTALL)
 _TAG = re.compile(r"<tifffile\.TiffTag (\d+)")
-# Of the tags that the reader may find odd, those that say what the pixels are.
+# Tags that describe the pixels: a message of the reader about one of them means damage.
 _DESCRIPTIVE = {*range(254, 260), 262, 266, 270, 273, *range(277, 280), 284, 317, 320}
 _DESCRIPTIVE |= {*range(322, 326), 330, 338, 339, 347, *range(512, 533), 32997, 32998}
-# Kinds of files whose descriptions, which tifffile reads, name the axes; or give the shape.
+# Kinds of files with a description, read by tifffile, that names the axes or gives the shape.
 _DESCRIBED = ("ome", "imagej", "lsm", "stk", "fluoview", "mmstack", "ndtiff", "nih", "shaped")
 _messages: ContextVar[list[str] | None] = ContextVar("imsim_tiff_messages", default=None)
 
@@ -38,7 +38,7 @@ Image = Callable[[], Contents]
 
 
 def open_tiff(source: Source, reading: Reading) -> Pages:
-    """Open a file of one page or more; a page is read when it is asked for."""
+    """Open a file of one or more pages, which are read on demand."""
     from tifffile import TiffFile
 
     with source.open() as stream:
@@ -66,15 +66,15 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
         said = _harmless(m for m in (*opening, *messages) if m not in lost)
         return found._replace(notes=(*aside, *found.notes, *said))
 
-    # Behind a break in the chain, nobody knows how many pages there were. One image, which cannot
-    # be read, stands for all of them.
+    # The number of pages behind a break in the chain is unknown. One image that cannot be read
+    # stands for all of them.
     return Pages(len(images) + bool(broken), read, tiff.close)
 
 
 @contextmanager
 def _logged() -> Iterator[list[str]]:
-    """Collect what tifffile logs in this thread, which would otherwise appear on the terminal."""
-    logging.getLogger("tifffile").addFilter(_collect)  # no more than once
+    """Collect the log of tifffile in this thread, and keep it from the terminal."""
+    logging.getLogger("tifffile").addFilter(_collect)  # logging adds a filter only once
     messages: list[str] = []
     token = _messages.set(messages)
     try:
@@ -92,7 +92,7 @@ def _collect(record: logging.LogRecord) -> bool:
 
 
 def _harmless(messages: Iterator[str]) -> list[str]:
-    """Return as notes what the reader says of tags that do not describe the pixels."""
+    """Turn messages about tags that do not describe the pixels into notes; raise for others."""
     notes: dict[str, None] = {}
     for message in messages:
         if "GDAL_NODATA" in message:  # a value that no pixel of this type can have
@@ -115,7 +115,7 @@ def _images(
 ) -> tuple[list[Image], tuple[str, ...]]:
     """Return the images of a file, and notes on pages that are no images of their own.
 
-    A description of axes counts only if the chain of pages is `unbroken`.
+    A description of axes is used only if the chain of pages is `unbroken`.
     """
     described = unbroken and any(getattr(tiff, f"is_{kind}") for kind in _DESCRIBED)
     plain = [index for index, link in enumerate(links) if not link.aside]
@@ -149,14 +149,14 @@ def _images(
 def _is_all_there(tiff: TiffFile) -> bool:
     """Tell whether the pages make up the shape in the description of tifffile.
 
-    It doubts that if other pages follow.
+    tifffile itself doubts that if other pages follow.
     """
     shapes = [data.get("shape") for data in tiff.shaped_metadata or ()]
     return [list(series.shape) for series in tiff.series[: len(shapes)]] == shapes
 
 
 def _page(tiff: TiffFile, index: int) -> TiffPage:
-    """Return a page with all its own tags, which tifffile spares itself in a series."""
+    """Return a page with all its own tags; in a series, tifffile does not read them."""
     return cast("TiffPage", tiff.pages.get(index, aspage=True))
 
 

@@ -1,4 +1,4 @@
-"""The chain of pages of a TIFF file, walked before its reader walks it: it may run in a circle."""
+"""The chain of pages of a TIFF file, checked before tifffile reads it: it may be a circle."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from imsim._images.pictures import Array, ImageFileError
 SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _KIND, _OLD_KIND, _SUBIMAGES = 254, 255, 330  # NewSubfileType, SubfileType, SubIFDs
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
-_MOST_TAGS = 4096  # beyond which tifffile, too, takes a page for broken
+_MOST_TAGS = 4096  # a page with more tags is broken, also for tifffile
 
 
 class Link(NamedTuple):
-    """What a page declares to be."""
+    """The kind that a page declares, and the number of its sub-images."""
 
     kind: int = 0
     subimages: int = 0
 
     @property
     def reduced(self) -> bool:
-        """Whether it is a smaller copy of another page."""
+        """Whether the page is a smaller copy of another page."""
         return bool(self.kind & _REDUCED)
 
     @property
     def aside(self) -> bool:
-        """Whether it is no image of its own."""
+        """Whether the page is no image of its own."""
         return bool(self.kind & (_REDUCED | _MASK))
 
 
 def walk(stream: BinaryIO) -> list[Link]:
-    """Return what each page declares, up to the end of the chain or its break.
+    """Return the declaration of each page, up to the end of the chain or a break.
 
     Raises
     ------
     ImageFileError
-        If the chain comes back to a page.
+        If the chain returns to an earlier page.
     """
     order = "<" if stream.read(2) == b"II" else ">"
     big = struct.unpack(f"{order}H", stream.read(2))[0] == 43

@@ -1,4 +1,4 @@
-"""What is in the strips and tiles of a TIFF page: damage that their decoders pass over."""
+"""Checks of the strips and tiles of a TIFF page, for damage that their decoders ignore."""
 
 from __future__ import annotations
 
@@ -38,38 +38,38 @@ _INFLATORS: dict[int, Callable[[], Any]] = {
 }
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _PADDING = 3  # bytes behind a strip, so that the next one begins at a multiple of 4
-# The number of a tag: its bit 1 is two-dimensional coding, its bit 4 zeros before an end of line.
+# The number of a tag. Bit 1 means two-dimensional coding, bit 4 zeros before an end of line.
 _T4_OPTIONS = 292
 
 
 class _Chunk(NamedTuple):
-    """What the page says of each of its strips or tiles; the last strip may be lower."""
+    """The declared size and type of each strip or tile; the last strip may be lower."""
 
     rows: int
     width: int
     samples: int
     dtype: np.dtype[Any]
     nbytes: int
-    """Of the samples, with each row at a byte of its own."""
+    """Bytes of the samples; each row begins at a new byte."""
 
     def __str__(self) -> str:
         return f"{self.width} x {self.rows} pixels of {self.samples} samples ({self.dtype})"
 
 
 def check_chunks(page: TiffPage, counts: np.ndarray[Any, Any]) -> None:
-    """Refuse a page whose strips or tiles are damaged or hold something else than it says.
+    """Refuse a page whose strips or tiles are damaged, or differ from what it declares.
 
     Parameters
     ----------
     page : tifffile.TiffPage
         All its strips or tiles are there.
     counts : numpy.ndarray
-        How many bytes each of them takes.
+        Bytes of each of them.
 
     Raises
     ------
     ImageFileError
-        Where the decoder would make up pixels, or leave some out, without a word.
+        If the decoder would invent or omit pixels without an error.
     """
     chunk = _chunk(page)
     kind = "tiles" if page.is_tiled else "strips"
@@ -85,7 +85,7 @@ def check_chunks(page: TiffPage, counts: np.ndarray[Any, Any]) -> None:
         page.dataoffsets, page.databytecounts, flat=True
     )
     for content, index in cast("Iterator[tuple[bytes | None, int]]", segments):
-        if content is None:  # as a strip without data may be
+        if content is None:  # a strip without data
             continue
         if page.fillorder == 2 and page.compression not in (*_JPEGS, *_PICTURES):
             content = content.translate(_MIRRORED)
@@ -95,7 +95,7 @@ def check_chunks(page: TiffPage, counts: np.ndarray[Any, Any]) -> None:
         try:
             check(content, rows)
         except (ImportError, NotImplementedError):
-            return  # what is wanting is said when the page is decoded
+            return  # the decoder names the missing package
 
 
 def _chunk(page: TiffPage) -> _Chunk:
@@ -107,20 +107,20 @@ def _chunk(page: TiffPage) -> _Chunk:
 
 
 def _check_of(page: TiffPage, chunk: _Chunk) -> Callable[[bytes, int], None] | None:
-    """Return what checks a strip or tile of so many rows, or None if its decoder knows."""
+    """Return a check of the content and rows of a strip or tile; None if the decoder checks."""
     codec = page.compression
     if codec in _JPEGS:
         return lambda content, rows: _check_jpeg(content, rows, chunk, page.jpegtables)
     if codec in _INFLATORS:
-        # imagecodecs refuses deflate data that hold more bytes than the pixels; without it,
-        # tifffile inflates them with zlib, and without a bound.
+        # imagecodecs refuses deflate data that hold more bytes than the pixels. Without it,
+        # tifffile inflates them with zlib and has no limit.
         if codec in _DEFLATE and find_spec("imagecodecs") is not None:
             return None
         return lambda content, _: _check_inflated(content, chunk, _INFLATORS[codec]())
     if codec == _LZW:
         return lambda content, _: _check_lzw(content, chunk)
     if find_spec("imagecodecs") is None:
-        return None  # nor can anything else be decoded
+        return None  # no other codec can be decoded
     if codec in _PICTURES:
         return lambda content, rows: _check_picture(content, rows, chunk, codec)
     if codec in (_FAX_RLE, _FAX_3, _FAX_4):
@@ -151,8 +151,8 @@ def _check_size(found: int, chunk: _Chunk) -> None:
 
 
 def _check_lzw(content: bytes, chunk: _Chunk) -> None:
-    """Look for the end code, 257; the decoder would make up the last code before it."""
-    if content[:1] == b"\0":  # of the old kind, with its bits in the other order
+    """Refuse data without the end code, 257: the decoder would invent the last code."""
+    if content[:1] == b"\0":  # the old kind, with reversed bits
         return
     if not _bits(content[-8:]).rstrip("0").endswith(f"{257:b}"):  # zeros may follow it
         raise ImageFileError("damaged: its LZW data are cut off before their end code")
@@ -163,7 +163,7 @@ def _check_lzw(content: bytes, chunk: _Chunk) -> None:
 
 
 def _check_picture(content: bytes, rows: int, chunk: _Chunk, codec: int) -> None:
-    """Compare the picture in a strip or tile with what the page says of it."""
+    """Compare the picture in a strip or tile with the size and type that the page declares."""
     from tifffile import TIFF
 
     if codec in _JPEG_XR:
@@ -178,7 +178,7 @@ def _check_picture(content: bytes, rows: int, chunk: _Chunk, codec: int) -> None
 
 
 def _check_jpeg_xr(content: bytes) -> None:
-    """Refuse a JPEG XR file that ends before its data; its decoder makes up the rest."""
+    """Refuse a JPEG XR file that ends before its data do: its decoder invents the rest."""
     if not content.startswith(b"II\xbc"):
         return
     (directory,) = struct.unpack_from("<I", content, 4)
@@ -190,7 +190,7 @@ def _check_jpeg_xr(content: bytes) -> None:
         )
     }
     image, alpha = (values.get(at, 0) + values.get(at + 1, 0) for at in (0xBCC0, 0xBCC2))
-    # For the length of the alpha, the common library writes where it ends.
+    # As the length of the alpha, the common library writes its end.
     if image > len(content) or min(alpha, values.get(0xBCC3, 0)) > len(content):
         raise ImageFileError("damaged: a JPEG XR stream is cut off")
 
@@ -198,17 +198,17 @@ def _check_jpeg_xr(content: bytes) -> None:
 # Fax codes, as text of 0 and 1.
 _END_OF_LINE = "000000000001"
 _NO_BLACK = "0000110111"
-_WHITE_PIXEL = "000111" + _NO_BLACK  # a run of one white pixel, and one of no black pixel
-_BLACK_PIXEL = "00110101" + "010"  # a run of no white pixel, and one of one black pixel
-_HORIZONTAL = "001"  # comes before each two runs in group 4
+_WHITE_PIXEL = "000111" + _NO_BLACK  # runs of 1 white and 0 black pixels
+_BLACK_PIXEL = "00110101" + "010"  # runs of 0 white pixels and 1 black pixel
+_HORIZONTAL = "001"  # precedes each pair of runs in group 4
 _ZEROS = "0" * 24  # may come before an end of line
-_LONGEST_END = 32  # bytes that six ends of lines take at most, each filled up to a byte
+_LONGEST_END = 32  # most bytes of six ends of lines, each filled up to a byte
 
 
 def _check_fax(content: bytes, rows: int, width: int, codec: int, options: int) -> None:
-    """Add a white and a black row to fax data, and see whether they come out behind the others.
+    """Append a white and a black row to fax data, and check that they are decoded last.
 
-    The decoder stops without a word where it finds no code, and leaves the rest white.
+    Where it finds no code, the decoder stops without an error, and leaves the rest white.
     """
     import imagecodecs
 
@@ -233,7 +233,7 @@ def _check_fax(content: bytes, rows: int, width: int, codec: int, options: int) 
                 head + _bytes(longer), rows + 2, width, t4options=options | 4
             )
         ]
-    else:  # zeros may be the end of the last row, which ends with its byte, or follow it
+    else:  # zeros may end the last row, which ends with its byte, or follow it
         both = _bytes(white) + _bytes(width * _BLACK_PIXEL)
         decoded = [
             imagecodecs.ccittrle_decode(data + both, rows + 2, width)

@@ -1,4 +1,4 @@
-"""One page of a TIFF file: whether all of it is there, its pixels, and what they mean."""
+"""One page of a TIFF file: its completeness, its pixels, and their meaning."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1)
 
 
 def finished(pixels: Array, page: TiffPage, reading: Reading) -> Contents:
-    """Apply to pixels as they are stored what the tags of their page say."""
+    """Apply the tags of a page to its stored pixels."""
     valid, notes = _valid(pixels, page)
     for step in (_without_palette, _of_8_bits, _black_is_0):
         pixels, more, *_ = step(pixels, page)
@@ -50,7 +50,7 @@ def finished(pixels: Array, page: TiffPage, reading: Reading) -> Contents:
 
 
 def _check_kind(page: TiffPage) -> np.dtype[Any]:
-    """Refuse a page that holds no plain image, and return the type of its samples."""
+    """Return the type of the samples of a page; refuse a page that holds no plain image."""
     from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
 
     if 0 in page.shape or page.samplesperpixel < 1:
@@ -88,7 +88,7 @@ def _check_kind(page: TiffPage) -> np.dtype[Any]:
 
 
 def _check_complete(page: TiffPage) -> None:
-    """Refuse a page of which strips or tiles are missing; the reader would fill them with zeros."""
+    """Refuse a page without all strips or tiles: the reader would fill missing ones with zeros."""
     wanted = math.prod(page.chunked)
     kind = "tiles" if page.is_tiled else "strips"
     offsets, counts = (
@@ -129,7 +129,7 @@ def _decoded(page: TiffPage, source: Source) -> Array:
 
 
 def _wanting(page: TiffPage, error: Exception) -> str:
-    """Say what it is that tifffile cannot undo alone."""
+    """Name the feature that tifffile cannot decode alone."""
     from tifffile import COMPRESSION, PREDICTOR
 
     if "PREDICTOR" in str(error):
@@ -140,7 +140,7 @@ def _wanting(page: TiffPage, error: Exception) -> str:
 
 
 def _pillow_is_faithful(page: TiffPage) -> bool:
-    """Tell whether Pillow, too, gives the pixels of a page as they are stored."""
+    """Tell whether Pillow returns the pixels of a page as they are stored."""
     from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
 
     samples = 3 if page.photometric == PHOTOMETRIC.RGB else 1
@@ -172,13 +172,13 @@ def _no_data(page: TiffPage) -> float | int | None:
         return value if np.isfinite(rounded) or "inf" in text.lower() or value != value else None
     if not math.isfinite(value) or value != int(value):
         return None
-    whole = int(text) if text.lstrip("+-").isdecimal() else int(value)  # of 64 bits is no float
+    whole = int(text) if text.lstrip("+-").isdecimal() else int(value)  # 64 bits exceed a float
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     return whole if low <= whole <= high else None
 
 
 def _valid(pixels: Array, page: TiffPage) -> tuple[Array | None, tuple[str, ...]]:
-    """Tell where a page has data in every band but alpha, by the tag that GDAL writes."""
+    """Tell by GDAL's tag where a page has data, in every band but alpha."""
     if _NO_DATA not in page.tags:
         return None, ()
     value = _no_data(page)
@@ -197,7 +197,7 @@ def _valid(pixels: Array, page: TiffPage) -> tuple[Array | None, tuple[str, ...]
 
 
 def _alphas(page: TiffPage) -> list[int]:
-    """Return which of the bands of a page, side by side, are alpha channels."""
+    """Return the indices of the bands of a page that are alpha channels."""
     first = page.samplesperpixel - len(page.extrasamples)
     return [
         first + i
@@ -237,12 +237,12 @@ def _of_8_bits(pixels: Array, page: TiffPage) -> Contents:
 
 
 def _black_is_0(pixels: Array, page: TiffPage) -> Contents:
-    """Invert pixels stored with 0 as white, as tifffile does not."""
+    """Invert pixels stored with 0 as white; tifffile does not."""
     from tifffile import PHOTOMETRIC
 
     if page.photometric != PHOTOMETRIC.MINISWHITE:
         return Contents(pixels)
-    # tifffile labels every boolean array so, but writes True as 1 all the same.
+    # tifffile gives every boolean array this tag, but writes True as 1.
     if page.is_shaped or page.software.startswith("tifffile"):
         return Contents(
             pixels, ("a boolean array written by tifffile; 1 is taken as True (white)",)

@@ -25,9 +25,9 @@ from imsim.validation import check_choice, check_flag, check_integer, check_numb
 _MOST_HALVINGS = 12
 """More halvings leave nothing of an image of 4096 pixels a side."""
 _LARGEST = 2**32 - 1
-"""Of all integers that JAX takes."""
+"""Largest integer that JAX takes."""
 _AT_ONCE = 16
-"""Images that are reconstructed in one call of the network."""
+"""Images in one call of the network."""
 LOSSES = ("mse", "ssim")
 DATA_RANGE = 8.0
 """Of images divided by their standard deviation, for SSIM: four of them either way."""
@@ -184,7 +184,7 @@ class ConvAutoencoder(Stored):
         return self
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
-        """Return what the network makes of each image, of any size; 0 outside the masks."""
+        """Return the reconstruction of each image, of any size; 0 outside the masks."""
         self._check_fitted()
         pixels, used = check_images(images, masks)
         normalised = self._normalised(pixels, used)
@@ -237,7 +237,7 @@ class ConvAutoencoder(Stored):
         return model
 
     def _padded(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Add zeros below and on the right, to a size that the strides divide."""
+        """Pad with zeros below and on the right, to a multiple of the strides."""
         stride = 2 ** len(self.channels)
         return np.pad(array, [(0, 0), *((0, -size % stride) for size in array.shape[1:])])
 
@@ -280,7 +280,7 @@ class Examples(NamedTuple):
     """Images to learn from or to validate with; equal shapes (n, height, width)."""
 
     images: Floats
-    """On a scale of about one, 0 outside the masks."""
+    """Scaled to values of about 1; 0 outside the masks."""
     masks: Booleans
 
     def at(self, indices: NDArray[np.intp]) -> Examples:
@@ -289,7 +289,7 @@ class Examples(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The network at its best, and how it came to it."""
+    """The best network, and the history of its training."""
 
     network: Any
     best_epoch: int
@@ -304,7 +304,7 @@ def train(
     plan: ConvAutoencoder,
     rng: np.random.Generator,
 ) -> Trained:
-    """Minimise the loss with Adam until it no longer falls; return the network at its best."""
+    """Minimise the loss with Adam until it no longer falls; return the best network."""
     rate = jnp.asarray(plan.learning_rate, dtype=jnp.float32)
     state = optax.adam(rate).init(eqx.filter(network, eqx.is_inexact_array))
     sides = examples.images.shape[1:]
@@ -366,7 +366,7 @@ def _loss(network: Any, images: Any, masks: Any, bodies: Any, kind: str) -> Any:
     if kind == "mse":
         errors = jnp.where(masks, (result - images) ** 2, 0)
         return errors.sum() / jnp.maximum(masks.sum(), 1)
-    # SSIM scores where its window fits into the frame; images without such a place count nothing.
+    # SSIM scores the places where its window fits into the frame; images without one have weight 0.
     margin = _WINDOW // 2
     usable = masks[:, margin:-margin, margin:-margin].any(axis=(1, 2))
     scores = imsim.ssim(
@@ -392,7 +392,7 @@ def _step(
 
 
 def _crops(examples: Examples, patch: int | None, rng: np.random.Generator) -> Examples:
-    """Cut patches around pixels inside the masks, as many as would tile the images."""
+    """Cut patches around pixels inside the masks: the number that would tile the images."""
     images, masks = examples
     n, height, width = images.shape
     if patch is None or (patch >= height and patch >= width):
@@ -495,6 +495,6 @@ def render(bodies: Any, height: int, width: int) -> Any:
     x = jnp.arange(width, dtype=jnp.float32) - column
     along = (x * jnp.cos(angle) + y * jnp.sin(angle)) / longer
     across = (y * jnp.cos(angle) - x * jnp.sin(angle)) / shorter
-    # Near enough the distance from the edge, in pixels; the edge is about two pixels soft.
+    # Approximately the distance from the edge, in pixels; the edge is about two pixels wide.
     distance = (jnp.hypot(along, across) - 1) * shorter
     return (contrast * jax.nn.sigmoid(-2 * distance)).sum(axis=1)

@@ -19,8 +19,8 @@ import imsim
 from imsim.anomaly import scoring
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.stacks import (
+    BATCH_IMAGES,
     NOT_FINITE,
-    TOGETHER,
     Booleans,
     Doubles,
     Floats,
@@ -48,30 +48,30 @@ __all__ = ["AnomalyDetector", "Inspection", "Reconstruction", "UnscorableImageWa
 COMPONENTS = 60
 """Components of the default model of whole images, see docs/decisions.md."""
 PATCH, PATCH_COMPONENTS = 8, 4
-"""Of the patches that reconstruct peeled images for metrics that need contrast."""
-FEWEST = 3
-"""Good images to learn from: one is held out, and two can differ."""
-NOTHING = "leaves nothing to compare"
+"""Side in pixels and components of patches, for peeled images if the metric needs contrast."""
+LEAST_IMAGES = 3
+"""Least number of good images: one is held out, and two are left to learn from."""
+NOTHING_LEFT = "leaves nothing to compare"
 _FITTED = ("data_range_", "aggregate_", "shape_", "depth_")
 
 
 class UnscorableImageWarning(UserWarning):
-    """Some images have no score: nothing of them could be compared."""
+    """Some images have no score, since no part of them could be compared."""
 
 
 class Reconstruction(NamedTuple):
-    """What the metric compares."""
+    """The images that the metric compares."""
 
     inputs: Floats
     """Preprocessed images, (n, height, width)."""
     reconstructions: Floats
-    """What the model made of them, likewise."""
+    """The reconstructions by the model, of the same shape."""
     masks: Booleans | None
     """Where they are compared; None: everywhere."""
 
 
 class Inspection(NamedTuple):
-    """Scores of images, and why some have none."""
+    """Scores of images, and the reasons why some have none."""
 
     scores: Doubles
     """Larger = more anomalous; NaN for an image of which nothing could be compared."""
@@ -81,11 +81,11 @@ class Inspection(NamedTuple):
 
 @dataclass(eq=False, repr=False)
 class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
-    """Tell anomalous images from good ones, having seen good ones only.
+    """Tell anomalous images from good ones, having learned from good ones only.
 
-    An image is preprocessed, a model that knows only good images reconstructs it, a metric says
-    how unlike the two are, and a threshold decides. It follows scikit-learn's conventions for
-    outlier detectors, on images of shape (n, height, width).
+    An image is preprocessed, a model that knows only good images reconstructs it, a metric measures
+    how unlike the two are, and a threshold decides. The class follows scikit-learn's conventions
+    for outlier detectors, on images of shape (n, height, width).
 
     The threshold comes from good images that were held out. Its rank among their scores is chosen
     so that a fresh good image is above it with a probability of at most `false_alarm_rate`; with
@@ -97,31 +97,31 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     model : object, optional
         Anything with ``fit(images, masks)`` and ``reconstruct(images, masks)``, such as
         `PCAAutoencoder` and `ConvAutoencoder`. By default ``PCAAutoencoder(60)`` of whole images
-        without a preprocess (fewer components where images have few pixels); after one, which
-        has taken out what can be predicted, the mean of good texture
+        without a preprocess (fewer components where images have few pixels). After a preprocess,
+        which removes what can be predicted, the mean of good texture
         (`imsim.anomaly.pca.MeanModel`).
     preprocess : {"xray", None} or object, optional
-        ``"xray"`` is `imsim.anomaly.xray.VirtualPeel`; None compares aligned images as they are;
-        or any object with ``fit(images)`` and ``transform(images)`` that returns images and masks,
-        and may add a dictionary: why images cannot be used, by their indices.
+        ``"xray"`` is `imsim.anomaly.xray.VirtualPeel`; None compares aligned images as they are.
+        An object needs ``fit(images)`` and ``transform(images)``, which returns images and masks,
+        and may add a dictionary from the index of an image to why it cannot be used.
     metric : str
         A name in `imsim.METRICS`.
     aggregate : {None, "mean", "worst", "both"}
-        See `imsim.anomaly.scoring`. ``"both"`` takes the larger of the two, each in standard
-        deviations above the median of held-out good images, by robust estimates. By default, where
-        the metric has a map, the worst window after a preprocess and both without; the mean where
-        it has none.
+        See `imsim.anomaly.scoring`. ``"both"`` takes the larger of mean and worst window, each in
+        standard deviations above the median of held-out good images, by robust estimates. For a
+        metric with a map the default is ``"worst"`` after a preprocess and ``"both"`` without one;
+        for any other metric it is ``"mean"``.
     window : int, optional
         Side of the worst window in pixels.
     false_alarm_rate : float
         The share of good images that may be flagged, between 0 and 1.
     folds : int, optional
-        Into how many parts the good images are dealt; each in turn is scored by a model of the
-        others, and the final model learns from all. 1 trains once: a fifth is held out for good.
-        By default 5 for closed-form models, the default ones among them, and 1 for others.
+        Number of parts of the good images. Each part is scored by a model of the others, and the
+        final model learns from all. 1 trains once, and a fifth of the images is never learned from.
+        The default is 5 for closed-form models, such as the default ones, and 1 for others.
     data_range : float, optional
-        The metric's `data_range`. By default that of the preprocess, or, without one, 255 for
-        uint8, 1 for bool, and for others the range of all good images together.
+        The metric's `data_range`. The default is that of the preprocess; without a preprocess, 255
+        for uint8, 1 for bool, and else the range of the pixels of all good images.
     random_state : int, RandomState instance or None
         Seeds the folds, and the model if it has a parameter ``random_state`` or ``seed`` that is
         None.
@@ -133,19 +133,19 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     offset_ : float
         ``-threshold_``; ``decision_function = score_samples - offset_``.
     model_, preprocess_ : object
-        The fitted parts; `preprocess_` is None without.
+        The fitted parts; `preprocess_` is None without a preprocess.
     data_range_ : float
-        What the metric gets.
+        The data range passed to the metric.
     aggregate_ : str
-        What is done with the metric.
+        The aggregate that is used.
     scales_ : float64 array, shape (2, 1) or (2, 2)
-        Median and standard deviation of what ``"both"`` compares; 0 and 1 otherwise.
+        Median and standard deviation of mean and worst window for ``"both"``; 0 and 1 otherwise.
     held_out_scores_ : float64 array, shape (n,)
-        Anomaly scores of the usable good images by models that have not seen them; NaN for those
-        that were not held out.
+        Anomaly scores of the usable good images by models that did not learn from them; NaN for
+        images that were not held out.
     shape_, depth_ : (int, int) and str
-        Height and width of the images learned from, and what their numbers are: the name of the
-        dtype, or "float" whatever the precision. Other images are refused.
+        Height and width of the images learned from, and their type of number: the name of the
+        dtype, or "float" for any precision. Other images are refused.
     n_features_in_ : int
         Pixels of an image.
     left_out_ : dict of int to str
@@ -176,17 +176,17 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     random_state: Any = None
 
     def fit(self, good: Any, y: Any = None, masks: Any = None) -> Self:
-        """Learn from good images, of which at least three must be usable; the others are left out.
+        """Learn from good images, at least three of them usable; the others are left out.
 
-        `y` is here for scikit-learn's sake. A preprocess makes masks of its own, of which the given
-        ones leave their part.
+        scikit-learn passes `y`, which is not used. The masks of a preprocess are intersected with
+        the given ones.
 
         Raises
         ------
         ImsimError
-            If a parameter, the images or the masks are not as said, fewer than three can be used,
-            the threshold would be infinite, or, with ``preprocess="xray"``, most images do not look
-            like X-ray images of single items.
+            If a parameter, the images or the masks are not as described; if fewer than three
+            images can be used; if the threshold would be infinite; or if, with
+            ``preprocess="xray"``, most images do not look like X-ray images of single items.
 
         Warns
         -----
@@ -194,7 +194,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             If images cannot be used; UserWarning if they are too few for the false-alarm rate.
         UnlikelyItemWarning
             If most images do not look like X-ray images of single items, but a `VirtualPeel` was
-            passed, or only their patterns speak against it.
+            passed, or only their patterns are the reason.
         """
         if getattr(y, "ndim", 0) > 1:
             raise imsim.OptionError("y has several axes, but is not used: pass masks=... by name")
@@ -243,14 +243,14 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         return self
 
     def inspect(self, images: Any, masks: Any = None) -> Inspection:
-        """Return scores as `anomaly_score` does, and instead of a warning the reasons of NaN."""
+        """Return scores as `anomaly_score` does, with the reasons of NaN instead of a warning."""
         frames, used = self._check_images(images, masks)
         scores, reasons = np.empty(len(frames)), {}
-        for part in divided(len(frames), 4 * TOGETHER):  # which bounds the memory
-            some, given = frames[part], None if used is None else used[part]
-            inputs, inside, problems = self._prepare(some, given)
+        for part in divided(len(frames), 4 * BATCH_IMAGES):  # bounds the memory
+            batch, given = frames[part], None if used is None else used[part]
+            inputs, inside, problems = self._prepare(batch, given)
             found = scoring.most_anomalous(self._compare(inputs, inside), self.scales_)
-            for i, reason in _reasons(some, given, np.isnan(found), problems).items():
+            for i, reason in _reasons(batch, given, np.isnan(found), problems).items():
                 reasons[part.start + i] = reason
             scores[part] = found
         return Inspection(scores, reasons)
@@ -258,8 +258,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     def anomaly_score(self, images: Any, masks: Any = None) -> Doubles:
         """Return how anomalous images are, float64 of shape (n,); larger = more.
 
-        It is NaN for an image of which nothing could be compared, such as an empty frame; an
-        `UnscorableImageWarning` names these.
+        The score is NaN for an image of which no part could be compared, such as an empty frame;
+        an `UnscorableImageWarning` names these images.
         """
         scores, problems = self.inspect(images, masks)
         if problems:
@@ -268,7 +268,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         return scores
 
     def problems(self, images: Any, masks: Any = None) -> dict[int, str]:
-        """Return why images have no score, by their indices; nothing of the others."""
+        """Return the reasons why images have no score, by their indices."""
         return self.inspect(images, masks).problems
 
     def score_samples(self, images: Any, masks: Any = None) -> Doubles:
@@ -282,7 +282,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     def predict(self, images: Any, masks: Any = None) -> NDArray[np.int_]:
         """Return +1 for good images and -1 for anomalous ones, and for those without a score.
 
-        What could not be inspected is not passed.
+        An image that could not be inspected must not pass as good.
         """
         return np.where(self.anomaly_score(images, masks) <= self.threshold_, 1, -1)
 
@@ -345,40 +345,40 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     def _fit_preprocess(self, frames: NDArray[Any]) -> None:
         """Fit a fresh preprocess; refuse the peel of images that hardly show single items.
 
-        A hundred of them tell. Only warn where the peel was made on purpose, or where nothing but
-        the pattern speaks against.
+        About 100 images are looked at. If the caller passed a peel, or if patterns are the only
+        reason, there is a warning instead.
         """
         given = VirtualPeel() if isinstance(self.preprocess, str) else self.preprocess
         self.preprocess_ = None if given is None else clone(given)
         if self.preprocess_ is None:
             return
-        with silent(imsim.EmptyMaskWarning, UnusableImageWarning):  # `fit` warns of all
+        with silent(imsim.EmptyMaskWarning, UnusableImageWarning):  # `fit` warns of them together
             self.preprocess_.fit(frames)
         if not isinstance(self.preprocess_, VirtualPeel):
             return
-        some = frames[:: -(-len(frames) // 100)]
-        doubts = self.preprocess_.doubts(some)
-        if len(doubts) <= len(some) / 2:
+        sample = frames[:: -(-len(frames) // 100)]
+        doubts = self.preprocess_.doubts(sample)
+        if len(doubts) <= len(sample) / 2:
             return
         reasons = Counter(doubts.values())
         reason = reasons.most_common(1)[0][0]
         message = (
             "most of the good images do not look like X-ray images of single items with the open "
-            f"beam around them, as the peel needs them ({len(doubts)} of {len(some)}; the "
+            f"beam around them, as the peel needs them ({len(doubts)} of {len(sample)}; the "
             f"commonest reason: one {reason}): for other images pass preprocess=None, on the "
             "command line --preprocess none; for X-ray images take a larger frame, or pass "
             "preprocess=VirtualPeel()"
         )
-        if isinstance(self.preprocess, str) and len(doubts) - reasons[VARIED] > len(some) / 2:
+        if isinstance(self.preprocess, str) and len(doubts) - reasons[VARIED] > len(sample) / 2:
             raise imsim.ImsimError(message)
         warn(message, UnlikelyItemWarning)
 
     def _prepare(
         self, frames: NDArray[Any], used: Booleans | None
     ) -> tuple[Floats, Booleans | None, dict[int, str]]:
-        """Return preprocessed images, their masks, and the problems that the preprocess names.
+        """Return preprocessed images, their masks, and the problems named by the preprocess.
 
-        The mask of an image that cannot be used is empty.
+        An image that cannot be used has an empty mask.
         """
         if self.preprocess_ is None:
             return *check_images(frames, used, leave_out=True), {}
@@ -391,7 +391,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         return inputs, inside, problems[0] if problems else {}
 
     def _find_data_range(self, dtype: Any, inputs: Floats, used: Booleans | None) -> float:
-        """Return the range that is given, or known from preprocess or dtype, or that of images."""
+        """Return the given range, or that of preprocess or dtype, or that of the images."""
         if self.data_range is not None:
             return float(self.data_range)
         if self.preprocess_ is None:
@@ -407,7 +407,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         if self.model is not None:
             model: Any = clone(self.model)
         elif self.preprocess_ is None:
-            # With as many components as pixels everything would be reproduced, and nothing found.
+            # With as many components as pixels, the model would reproduce anomalies too.
             model = PCAAutoencoder(max(1, min(COMPONENTS, inputs[0].size // 8)))
         elif imsim.METRICS[self.metric].needs_contrast:
             model = PCAAutoencoder(PATCH_COMPONENTS, patch=PATCH)
@@ -429,7 +429,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         check_is_fitted(self, "threshold_")
         own = self.get_params(deep=False)
         stored: dict[str, Any] = {}
-        arrays = {  # a threshold may be infinite, which JSON cannot hold
+        arrays = {  # scores may be infinite or NaN, which JSON cannot hold
             "threshold": np.array(self.threshold_),
             "held_out_scores": self.held_out_scores_,
             "scales": self.scales_,
@@ -444,14 +444,14 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                     f"{name}={part!r} cannot be saved; expected one of {', '.join(_KINDS)}: "
                     "save it by its own means"
                 )
-            # What was given, None or "xray", says it all; an object is made of its parameters.
+            # None and "xray" are stored as they are, an object as its parameters.
             if own[name] is not None and not isinstance(own[name], str):
                 own[name] = {"kind": kind, "parameters": own[name].get_params()}
             state, found = part.get_state()
             stored[name] = {"kind": kind, "state": state}
             arrays |= {f"{name}/{key}": value for key, value in found.items()}
         if not isinstance(own["random_state"], int | np.integer):
-            own["random_state"] = None  # a generator has moved on; what it gave is in the model
+            own["random_state"] = None  # a generator has changed since; the model is fitted anyway
         fitted = {name: getattr(self, name) for name in _FITTED}
         return {"fitted": fitted, "parts": stored, "parameters": own}, arrays
 
@@ -509,7 +509,7 @@ def _class_of(kind: str) -> Any:
 
 
 def _depth(images: NDArray[Any]) -> str:
-    """Return what the numbers of images are: the name of the dtype, or "float"."""
+    """Return the type of number of images: the name of the dtype, or "float"."""
     return "float" if images.dtype.kind == "f" else images.dtype.name
 
 
@@ -522,17 +522,17 @@ def _reasons(
         with np.errstate(over="ignore"):
             sound = np.isfinite(frames[i].astype(np.float32))
         unsound = not (sound if used is None else sound | ~used[i]).all()
-        found[i] = problems.get(i) or (NOT_FINITE if unsound else NOTHING)
+        found[i] = problems.get(i) or (NOT_FINITE if unsound else NOTHING_LEFT)
     return found
 
 
 def _check_usable(usable: Booleans, problems: dict[int, str]) -> None:
-    """Warn of good images that cannot be used, and refuse if too few are left."""
-    if usable.sum() < FEWEST:
+    """Warn of good images that cannot be used; refuse if too few are left."""
+    if usable.sum() < LEAST_IMAGES:
         why = "".join(f"; images[{i}] {reason}" for i, reason in [*problems.items()][:1])
         raise imsim.ImsimError(
-            f"{usable.sum()} of {len(usable)} good images can be used; expected at least {FEWEST}: "
-            f"pass more images{why}"
+            f"{usable.sum()} of {len(usable)} good images can be used; expected at least "
+            f"{LEAST_IMAGES}: pass more images{why}"
         )
     if problems:
         message = f"{len(problems)} of {len(usable)} images are left out of the training"
@@ -540,7 +540,7 @@ def _check_usable(usable: Booleans, problems: dict[int, str]) -> None:
 
 
 def _check_part(name: str, given: Any, method: str, names: tuple[Any, ...], example: str) -> None:
-    """Refuse what is neither a part nor the name of one."""
+    """Refuse a value that is neither a part of a detector nor the name of one."""
     if given is None or (isinstance(given, str) and given in names):
         return
     methods = ("fit", method, "get_params")

@@ -1,4 +1,4 @@
-"""How good the scores and the decisions of a detector are."""
+"""Quality of the scores and decisions of a detector."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_masks
 from imsim.validation import check_between, check_integer
 
 FALSE_ALARM_LIMIT = 0.01
-"""The rate of false alarms at which detection is reported."""
+"""False-alarm rate at which the detection rate is reported."""
 MOST_DRAWS = 1_000_000
 """More draws of the bootstrap change nothing that is shown."""
 RESAMPLED_AT_ONCE = 2**21
-"""How many weights of resampled images are held in memory."""
+"""Most weights of resampled images in memory."""
 MOST_SIZES = 6
-"""Up to so many different sizes have a row each; more are put into `SIZE_CLASSES` classes."""
+"""Up to this number, each size has a row; more sizes are put into `SIZE_CLASSES` classes."""
 SIZE_CLASSES = 4
 
 
@@ -42,7 +42,7 @@ class ROC(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Separation:
-    """How well one score tells anomalous images from good ones.
+    """Measures of how well a score tells anomalous images from good ones.
 
     Images without a score (NaN) are left out of every number here and named in `unscored`.
     """
@@ -52,9 +52,9 @@ class Separation:
     interval: tuple[float, float]
     """Bootstrap interval of `auroc`."""
     accuracy: float
-    """The largest accuracy that any threshold reaches on these very images, thus optimistic."""
+    """The largest accuracy of any threshold on these images: an optimistic estimate."""
     balanced_accuracy: float
-    """The largest mean of detection rate and 1 - false-alarm rate, optimistic likewise."""
+    """The largest mean of detection rate and 1 - false-alarm rate: optimistic too."""
     threshold: float
     """The threshold of `accuracy`."""
     detection_at_1_percent: float
@@ -79,7 +79,7 @@ class Group:
     """The share that the detector flagged."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON can hold them."""
+        """Return the numbers, in types of JSON."""
         auroc = None if math.isnan(self.auroc) else self.auroc
         return asdict(self) | {"auroc": auroc}
 
@@ -102,10 +102,10 @@ class Evaluation:
     scores: Doubles
     """One for each image; larger = more anomalous, NaN = could not be scored."""
     flagged: Booleans
-    """What the detector takes for anomalous at its own `threshold`."""
+    """True for images that the detector flags at its own `threshold`."""
     threshold: float
     separation: Separation
-    """What the scores could do at other thresholds, with the ROC curve."""
+    """Quality of the scores at any threshold, with the ROC curve."""
     confidence: float
     by_kind: tuple[Group, ...]
     by_size: tuple[Group, ...]
@@ -130,7 +130,7 @@ class Evaluation:
 
     @property
     def confusion(self) -> Confusion:
-        """How many decisions of each sort there are; all images take part."""
+        """Number of decisions of each sort, over all images."""
         pairs = ((True, True), (True, False), (False, True), (False, False))
         return Confusion(*(int(((self.labels == a) & (self.flagged == b)).sum()) for a, b in pairs))
 
@@ -150,7 +150,7 @@ class Evaluation:
         return float(np.mean(self.flagged[~self.labels]))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers, without the scores and the curve, as JSON can hold them."""
+        """Return the numbers, without the scores and the curve, in types of JSON."""
         return {
             "auroc": self.auroc,
             "auroc_low": self.interval[0],
@@ -284,7 +284,7 @@ def evaluate(
 
 
 def check_labels(labels: Any, count: int) -> Booleans:
-    """Return labels, one for each image, as booleans; both must occur."""
+    """Return the labels of the images as booleans; both must occur."""
     given = _one_each("labels", labels, count)
     if not (known := given.dtype.kind in "buif") or not np.isin(given, (0, 1)).all():
         odd = sorted({str(v) for v in given.ravel().tolist() if not known or v not in (0, 1)})
@@ -355,7 +355,7 @@ def separate(
 
 
 def _curve(scores: Doubles, anomalous: Booleans) -> ROC:
-    # Not sklearn.metrics.roc_curve, which refuses the infinite scores of perfect reconstructions.
+    # sklearn.metrics.roc_curve refuses infinite scores, which perfect reconstructions have.
     levels, which = np.unique(-scores, return_inverse=True)
     flagged = [
         np.concatenate(([0], np.cumsum(np.bincount(which[kind], minlength=len(levels)))))
@@ -400,7 +400,7 @@ def _interval(
 
 
 Members = dict[str, Booleans]
-"""Name of a group -> which of all images belong to it; good ones do not count."""
+"""From the name of a group to a mask of its images; good images do not count."""
 
 
 def members_by_kind(kinds: Any, anomalous: Booleans) -> Members:

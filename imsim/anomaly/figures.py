@@ -15,7 +15,7 @@ from imsim.anomaly.ranking import Ranked, Ranking
 from imsim.pages import Scale
 
 GOOD, BAD, OTHER = "#2f6db3", "#c8641b", "#9aa4ae"
-"""Blue and orange, which the colour-blind tell apart too, and grey for the rest."""
+"""Blue and orange, which most colour-blind readers can tell apart, and grey."""
 
 
 class GalleryRow(NamedTuple):
@@ -33,7 +33,7 @@ def scores_figure(evaluation: Evaluation) -> Figure:
     figure, axes = _figure(7.5, 3.6)
     scored = np.isfinite(evaluation.scores)
     scores, labels = evaluation.scores[scored], evaluation.labels[scored]
-    # One far outlier must not squeeze all others into one bar: the last bar takes all beyond.
+    # The last bar takes all larger scores: one outlier must not squeeze the others into one bar.
     high = float(np.quantile(scores, 0.98))
     high = max(high, evaluation.threshold) + 0.05 * (high - float(scores.min()))
     low = min(float(scores.min()), evaluation.threshold)
@@ -74,7 +74,7 @@ def roc_figure(evaluation: Evaluation, ranking: Ranking | None) -> Figure:
             linewidth=2 if place == 0 else 1,
             label=f"{record.name} {record.auroc:.3f}",
         )
-    # The detector may do more than compare, so that its curve is not that of its measure.
+    # The detector may combine scores, so that its curve differs from that of its metric.
     curve = evaluation.separation.roc
     x, y = 100 * curve.false_alarm_rates, 100 * curve.detection_rates
     axes.step(
@@ -153,7 +153,7 @@ def groups_figure(evaluation: Evaluation) -> Figure:
 
 
 def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
-    """Draw a row for each image: what it is, what the model made of it, where they differ."""
+    """Draw a row for each image: input, reconstruction and similarity map."""
     columns = len(rows[0].panels)
     size = (2.1 * columns, 2.35 * len(rows) + 0.2)
     figure = Figure(figsize=size, layout="constrained")

@@ -12,13 +12,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly.stacks import TOGETHER, Booleans, Doubles, Floats, check_images, product
+from imsim.anomaly.stacks import BATCH_IMAGES, Booleans, Doubles, Floats, check_images, product
 from imsim.anomaly.storage import Arrays, Stored
 from imsim.validation import check_integer, check_number
 from imsim.workers import divided
 
 STEPS = 4
-"""Steps towards the least squares fit of what is seen of a vector."""
+"""Steps towards the least-squares fit to the known numbers of a vector."""
 _NEGLIGIBLE = 1e-10
 """Variance, relative to the largest, below which a component is rounding noise."""
 _Scalar = TypeVar("_Scalar", np.float32, np.bool_)
@@ -141,7 +141,7 @@ class PCAAutoencoder(Stored):
         return self
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
-        """Return what the components make of each image, float32 of the shape of the images.
+        """Return the reconstruction of each image, float32 of the shape of the images.
 
         Whole images must have the size of the training images. The result is 0 outside the masks.
         """
@@ -214,7 +214,7 @@ class PCAAutoencoder(Stored):
         return side, self.stride or (side // 2 if side % 2 == 0 else side)
 
     def _check_size(self, pixels: Floats, wanted: tuple[int, int] | None = None) -> None:
-        """Refuse images smaller than a patch, or whole ones of another size than `wanted`."""
+        """Refuse images smaller than a patch; without patches, of another size than `wanted`."""
         height, width = pixels.shape[1:]
         if self.patch is not None and min(height, width) < self.patch:
             raise imsim.ShapeError(
@@ -228,9 +228,9 @@ class PCAAutoencoder(Stored):
             )
 
     def _complete_patches(self, pixels: Floats, used: Booleans | None) -> Iterator[Floats]:
-        """Yield, for some images at a time, the patches that lie in their masks entirely."""
+        """Yield, batch by batch, the patches that lie entirely inside the masks."""
         everywhere = np.ones(pixels.shape[1:], dtype=np.bool_)
-        for part in divided(len(pixels), TOGETHER):
+        for part in divided(len(pixels), BATCH_IMAGES):
             some = []
             for i, image in enumerate(pixels[part], part.start):
                 seen = cut(everywhere if used is None else used[i], *self._geometry())
@@ -305,13 +305,13 @@ class _Principal(NamedTuple):
     mean: Doubles
     """Shape (length,)."""
     variances: Doubles
-    """Falling, none negative."""
+    """In descending order, none negative."""
     axes: Doubles
     """Unit vectors as rows, shape (len(variances), length)."""
 
 
 def _of_few(vectors: Floats, seen: Booleans | None) -> _Principal:
-    """Principal components of fewer vectors than, or about as many as, their length.
+    """Principal components of vectors that are not many more than their length.
 
     Each entry's mean is that of the vectors in which it is seen; unseen ones, which are 0, count
     as this mean.
@@ -325,7 +325,7 @@ def _of_few(vectors: Floats, seen: Booleans | None) -> _Principal:
     n, length = centred.shape
     if n >= length:
         return _of_symmetric(mean, centred.T @ centred / (n - 1))
-    # The matrix of inner products has the same eigenvalues, and is the smaller one.
+    # The matrix of inner products is smaller, and has the same eigenvalues.
     _, variances, combinations = _of_symmetric(mean, centred @ centred.T / (n - 1))
     lengths = np.sqrt((n - 1) * variances)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -334,7 +334,7 @@ def _of_few(vectors: Floats, seen: Booleans | None) -> _Principal:
 
 
 def _of_many(batches: Iterable[Floats], length: int) -> tuple[_Principal, int]:
-    """_Principal components of many short vectors, and how many there were."""
+    """Principal components of many short vectors, and their number."""
     count, shift = 0, np.zeros(length)
     total, products = np.zeros(length), np.zeros((length, length))
     for batch in batches:
@@ -350,7 +350,7 @@ def _of_many(batches: Iterable[Floats], length: int) -> tuple[_Principal, int]:
 
 
 def _project(vectors: Floats, seen: Booleans | None, mean: Floats, axes: Floats) -> Floats:
-    """Reconstruct vectors (rows) from what is seen of them."""
+    """Reconstruct vectors (rows) from their known numbers."""
     centred = vectors - mean
     if seen is not None:
         centred[~seen] = 0
@@ -370,7 +370,7 @@ def _of_symmetric(mean: Doubles, symmetric: Doubles) -> _Principal:
 
 
 def _places(size: int, side: int, stride: int) -> int:
-    """Return how many patches along an axis cover it; the last may reach beyond its end."""
+    """Return the number of patches that cover an axis; the last may reach beyond its end."""
     return -(-(size - side) // stride) + 1
 
 
@@ -387,10 +387,10 @@ def cut(image: NDArray[_Scalar], side: int, stride: int) -> NDArray[_Scalar]:
 
 
 def join(patches: Floats, shape: tuple[int, int], side: int, stride: int) -> Floats:
-    """Return the sum of patches, put where `cut` took them from an image of this shape."""
+    """Return the sum of patches at the places where `cut` took them from an image of this shape."""
     rows, columns = (_places(n, side, stride) for n in shape)
     parts = side // stride
-    # The image as blocks of stride x stride pixels: part (i, j) of all patches is added at once.
+    # In blocks of stride x stride pixels, part (i, j) of all patches is added at once.
     cells = patches.reshape(rows, columns, parts, stride, parts, stride)
     total = np.zeros((rows + parts - 1, stride, columns + parts - 1, stride), dtype=np.float32)
     for i in range(parts):

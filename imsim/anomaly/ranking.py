@@ -1,4 +1,4 @@
-"""Which similarity measure tells good images from anomalous ones."""
+"""Ranks metrics by how well they tell good images from anomalous ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Ranked(Separation):
     metric: str
     """Name of the metric, see `imsim.METRICS`."""
     aggregate: str
-    """How a score of the image came about, see `imsim.anomaly.scoring.AGGREGATES`."""
+    """How the image is scored, see `imsim.anomaly.scoring.AGGREGATES`."""
     images_per_second: float
     """Measured throughput of the comparison alone."""
     scores: Doubles
@@ -38,7 +38,7 @@ class Ranked(Separation):
         return f"{self.metric} {self.aggregate}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers, without the scores and the curve, as JSON can hold them."""
+        """Return the numbers, without the scores and the curve, in types of JSON."""
         return {
             "metric": self.metric,
             "aggregate": self.aggregate,
@@ -75,7 +75,7 @@ class Ranking(Sequence[Ranked]):
         skipped: dict[str, str],
         confidence: float,
     ) -> None:
-        # The names settle ties, so that the order does not depend on anything else.
+        # Ties are ordered by name.
         self._records = sorted(records, key=lambda r: (-r.auroc, -r.accuracy, r.name))
         self.labels = labels
         self.skipped = skipped
@@ -256,7 +256,7 @@ def _timed(
     masks: Booleans | None,
     **how: Any,
 ) -> tuple[Doubles, float]:
-    """Return the scores, and images per second once the kernels are compiled."""
+    """Return the scores, and the images per second with compiled kernels."""
     first = None if masks is None else masks[:1]
     scoring.anomaly_scores(metric, x[:1], y[:1], masks=first, **how)
     began = time.perf_counter()

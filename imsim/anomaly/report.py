@@ -1,4 +1,4 @@
-"""The report of the workflow: figures as PNG and one page that needs nothing else."""
+"""The report of the workflow: figures as PNG files and one self-contained page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from imsim.validation import check_integer, usual_data_range
 PAGE = "report.html"
 DPI = 140
 _FALLBACK_METRIC = "fsim"
-"""Whose maps are shown where the metric has none."""
+"""Metric whose maps are shown if that of the detector has none."""
 
 
 def write_report(
@@ -143,7 +143,7 @@ def write_report(
 
 
 def _template() -> Template:
-    """Return the page, into which any text may be put: it is escaped, and made readable."""
+    """Return the page; any text in it is escaped, and made readable."""
     source = resources.files("imsim.anomaly").joinpath("report.html").read_text(encoding="utf-8")
     environment = Environment(
         autoescape=True,
@@ -170,7 +170,7 @@ def shown_images(evaluation: Evaluation, most: int) -> dict[str, NDArray[np.intp
 
 
 class Gallery:
-    """The evaluated images with what the detector made of them; arguments as `write_report`."""
+    """The evaluated images and their results; arguments as for `write_report`."""
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class Gallery:
         if self.kinds is not None and evaluation.labels[index]:
             words.append(str(self.kinds[index]))
         words.append(f"score {evaluation.scores[index]:.4g}")
-        # The name of a file need not be text that can be drawn.
+        # The name of a file may hold characters that cannot be drawn.
         caption = ", ".join(words).encode("utf-8", "backslashreplace").decode("utf-8")
         return figures.GalleryRow(caption, tuple(panels), mask)
 
@@ -265,7 +265,7 @@ def _scale(values: NDArray[Any]) -> Scale:
 
 
 class _Writer:
-    """Writes the files of one report; a figure that fails does not take the page with it."""
+    """Writes the files of one report; the page is written even if a figure fails."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

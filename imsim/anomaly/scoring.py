@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly.stacks import TOGETHER, Doubles, as_real, check_masks
+from imsim.anomaly.stacks import BATCH_IMAGES, Doubles, as_real, check_masks
 from imsim.errors import silent, warn
 from imsim.validation import check_integer
 from imsim.workers import in_parts
@@ -24,7 +24,7 @@ QUARTILES = 1.349
 """Distance of the quartiles of a normal distribution, in standard deviations."""
 
 FOLDS = 5
-"""Parts of the good images of which each in turn is held out to learn the threshold."""
+"""Parts of the good images; each in turn is held out to learn the threshold."""
 
 
 def aggregates(metric: str) -> tuple[str, ...]:
@@ -131,8 +131,8 @@ def anomaly_scores(
         result[~(finite if inside is None else finite | ~inside).all(axis=(1, 2))] = np.nan
         return result
 
-    with silent(imsim.EmptyMaskWarning):  # NaN says it
-        return np.concatenate(in_parts(scores, len(x), TOGETHER))
+    with silent(imsim.EmptyMaskWarning):  # the score is NaN
+        return np.concatenate(in_parts(scores, len(x), BATCH_IMAGES))
 
 
 def dissimilarity_map(
@@ -164,7 +164,7 @@ def dissimilarity_map(
         raise imsim.OptionError(
             f"{metric} has no map of grey images: use one of {', '.join(with_map)}"
         )
-    with silent(imsim.EmptyMaskWarning):  # NaN says it
+    with silent(imsim.EmptyMaskWarning):  # the map is NaN
         return _map(metric, inputs, reconstructions, masks, data_range)
 
 
@@ -194,10 +194,10 @@ def _map(metric: str, x: Any, y: Any, masks: Any, data_range: float | None) -> N
 
 
 def choose_aggregate(aggregate: str | None, metric: str, has_preprocess: bool) -> str:
-    """Return the given aggregate if the metric has it; by default what suits most images.
+    """Return the given aggregate if the metric has it, or a default that suits most images.
 
-    After a preprocess a body is small and its surroundings say nothing. Images as they are may
-    be anomalous in one place or all over.
+    After a preprocess, a foreign body is a small region in plain surroundings: its worst window
+    tells most. Images as they are may be anomalous in one place or all over.
     """
     has = aggregates(metric)
     has = (*has, BOTH) if len(has) > 1 else has
@@ -217,7 +217,7 @@ def _check_aggregate(aggregate: Any, metric: str, has: tuple[str, ...]) -> None:
 def every_score(
     metric: str, aggregate: str, inputs: Any, reconstructions: Any, **how: Any
 ) -> Doubles:
-    """Return a column of `anomaly_scores` for each aggregate that is taken together."""
+    """Return a column of `anomaly_scores` for each aggregate that the detector combines."""
     names = AGGREGATES if aggregate == BOTH else (aggregate,)
     columns = [
         anomaly_scores(metric, inputs, reconstructions, aggregate=name, **how) for name in names
@@ -229,8 +229,7 @@ def scales(scores: Doubles) -> Doubles:
     """Return median and standard deviation of each column, shape (2, columns).
 
     The deviation is that of a normal distribution with the same quartiles, so that an odd image
-    among the good ones counts little. A single column, with nothing to be compared with, stays
-    what it is: 0 and 1.
+    among the good ones has little influence. A single column needs no scale: it gets 0 and 1.
     """
     found = np.repeat([[0.0], [1.0]], scores.shape[1], axis=1)
     if scores.shape[1] > 1:
@@ -253,7 +252,7 @@ def threshold_at(scores: Doubles, rate: float) -> float:
 
     Of n exchangeable scores and a fresh one, the fresh one is above the k-th smallest of the n
     with a probability of (n + 1 - k) / (n + 1) at most. The threshold is the smallest of the n
-    that keeps the rate, or, where n is too small for that, the largest.
+    scores that keeps the rate; where n is too small for that, it is the largest one.
 
     Examples
     --------
@@ -275,7 +274,7 @@ def threshold_at(scores: Doubles, rate: float) -> float:
 
 
 def deal_folds(n: int, count: int, generator: np.random.Generator) -> list[NDArray[np.intp]]:
-    """Deal the indices below n at random into folds to hold out; of one fold, only a fifth."""
+    """Deal the indices below n at random into folds to hold out; a single fold is a fifth."""
     parts = min(FOLDS if count == 1 else count, n)
     dealt = [np.sort(part) for part in np.array_split(generator.permutation(n), parts)]
     return dealt[:1] if count == 1 else dealt

@@ -1,4 +1,4 @@
-"""Stacks of images, as the models of the workflow take them: checks, masks, products."""
+"""Stacks of images, the input of the models: checks, masks and matrix products."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 
-TOGETHER = 32
-"""Most images that are worked on at a time: at 128x128 pixels, 2 MB of float32."""
+BATCH_IMAGES = 32
+"""Most images in one piece of work: at 128x128 pixels, 2 MB of float32."""
 NOT_FINITE = "holds NaN or infinity: repair these pixels, or leave the image out"
-_ALONE = 1 << 18
+_ONE_THREAD = 1 << 18
 """Multiplications up to which OpenBLAS works in one thread (its interface/gemm.c)."""
-_FEW_ROWS = 4
-"""Rows below which a product is not worth cutting: BLAS computes blocks of a few rows at a time."""
+_LEAST_ROWS = 4
+"""Least rows of a piece of a product: BLAS computes blocks of a few rows at a time."""
 
 
 def _as_numpy(name: str, value: Any, refusal: type[ImsimError] = DTypeError) -> NDArray[Any]:
@@ -29,7 +29,7 @@ def _as_numpy(name: str, value: Any, refusal: type[ImsimError] = DTypeError) -> 
         return np.asarray(as_array(name, value))
     except ImsimError:
         raise
-    except Exception as error:  # of another library that does not hand its values out
+    except Exception as error:  # a library that does not give its values to NumPy
         raise refusal(f"{name} does not become a NumPy array: {error}") from error
 
 
@@ -78,11 +78,11 @@ def check_images(
 ) -> tuple[Floats, Booleans | None]:
     """Return images as float32, 0 outside their masks, and masks, None if all pixels are used.
 
-    An image that is not finite inside its mask is refused, or, with `leave_out`, gets an empty one.
+    An image that is not finite inside its mask is refused; with `leave_out` it gets an empty mask.
     """
     pixels = as_stack("images", images)
     used = None if masks is None else check_masks(masks, pixels.shape)
-    with np.errstate(over="ignore", invalid="ignore"):  # what became infinite is refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond float32 are refused below
         values = pixels.astype(np.float32)
     if used is not None:
         if not used.all():
@@ -105,7 +105,7 @@ def check_images(
 
 
 def filled(images: NDArray[Any], masks: Booleans | None) -> NDArray[Any]:
-    """Give what is not finite outside the masks the value of the nearest finite pixel."""
+    """Replace NaN and infinities outside the masks by the value of the nearest finite pixel."""
     if masks is None or images.dtype.kind != "f":
         return images
     unsound = ~(np.isfinite(images) | masks)
@@ -116,14 +116,14 @@ def filled(images: NDArray[Any], masks: Booleans | None) -> NDArray[Any]:
 
 
 def listed(problems: dict[int, str]) -> str:
-    """Name the images that have problems, and say what that of the first one is."""
+    """List the images that have problems, with the problem of the first one."""
     first, reason = min(problems.items())
     shown = ", ".join(map(str, sorted(problems)[:10])) + (", ..." if len(problems) > 10 else "")
     return f"index {shown}; images[{first}] {reason}"
 
 
 def nearest(odd: Booleans) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return row and column of the nearest pixel that is not odd, for every pixel."""
+    """Return, for every pixel, row and column of the nearest pixel that is not odd."""
     rows, columns = ndimage.distance_transform_edt(odd, return_distances=False, return_indices=True)
     return rows, columns
 
@@ -131,17 +131,17 @@ def nearest(odd: Booleans) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def product(a: Floats, b: Floats) -> Floats:
     """Matrix product over the last two axes, in the caller's thread where that is faster.
 
-    The threads of a BLAS library meet after each product, which costs more than it saves where
-    other threads have other images. So rows are taken in pieces that OpenBLAS does not share out.
-    (The limits of threadpoolctl hold for the whole process, so that threads cannot set them.)
+    The threads of a BLAS library wait for each other after each product. That costs more than it
+    saves while other threads work on other images. So the rows are cut into pieces that OpenBLAS
+    computes in one thread. (A limit of threadpoolctl would hold for the whole process.)
     """
     leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     result = np.empty((*leading, a.shape[-2], b.shape[-1]), dtype=np.float32)
-    rows = _ALONE // max(b.shape[-2] * b.shape[-1], 1)
-    if rows < _FEW_ROWS:
+    rows = _ONE_THREAD // max(b.shape[-2] * b.shape[-1], 1)
+    if rows < _LEAST_ROWS:
         rows = max(a.shape[-2], 1)
     for start in range(0, a.shape[-2], rows):
-        some = slice(start, start + rows)
+        piece = slice(start, start + rows)
         with np.errstate(under="ignore"):  # the tails of a Gaussian
-            np.matmul(a[..., some, :], b, out=result[..., some, :])
+            np.matmul(a[..., piece, :], b, out=result[..., piece, :])
     return result

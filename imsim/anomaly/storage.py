@@ -1,4 +1,4 @@
-"""Saving what was fitted: one safetensors file, which is arrays and a JSON header, no pickle.
+"""Fitted objects as safetensors files: arrays and a JSON header, without pickles.
 
 A file may come from anybody. Of its arrays only those are used that a class asks for, after their
 type and shape were checked; a digest tells whether anything was changed.
@@ -34,7 +34,7 @@ class Stored(BaseEstimator):  # type: ignore[misc]
     """Parameters in scikit-learn's manner, and `save` and `load` of what was fitted."""
 
     _LEARNED: ClassVar[tuple[str, ...]] = ()
-    """What `fit` learns and a file holds; an underscore is added to the names of the attributes."""
+    """Names of learned arrays in a file; the attributes have an underscore at the end."""
 
     def get_state(self) -> State:
         """Return what `from_state` needs: parameters, and what was fitted, as arrays."""
@@ -43,7 +43,7 @@ class Stored(BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted object of what `get_state` returned; whatever does not fit is refused."""
+        """Make a fitted object from the result of `get_state`; refuse everything else."""
         raise NotImplementedError
 
     def _check_fitted(self) -> None:
@@ -69,7 +69,7 @@ class Stored(BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Load what `save` has written; it gives the same results, to the last bit.
+        """Load a file of `save`; the object gives the same results, to the last bit.
 
         Raises
         ------
@@ -102,13 +102,13 @@ class Arrays:
         self._left, self._prefix = arrays, prefix
 
     def under(self, prefix: str) -> Arrays:
-        """Return the arrays whose names begin with a prefix, under what follows it."""
+        """Return the arrays whose names begin with a prefix, named without it."""
         return Arrays(self._left, self._prefix + prefix)
 
     def take(
         self, name: str, dtype: DTypeLike, *shape: int | None, finite: bool = True
     ) -> NDArray[Any]:
-        """Return an array of this type and shape, in which None is any length; refuse another."""
+        """Return an array of this type and shape, in which None is any length; refuse others."""
         name = self._prefix + name
         if name not in self._left:
             raise imsim.OptionError(f"it has no {name}")
@@ -131,7 +131,7 @@ class Arrays:
         return self.take(name, dtype).item()
 
     def end(self) -> None:
-        """Refuse arrays that nobody took."""
+        """Refuse a file with further arrays."""
         if self._left:
             raise imsim.OptionError(f"it holds more than it should: {', '.join(self._left)}")
 
@@ -142,7 +142,7 @@ def write(
     parameters: Mapping[str, Any],
     arrays: Mapping[str, NDArray[Any]],
 ) -> None:
-    """Write what a class can read; an old file is replaced only once the new one is complete."""
+    """Write a file for a class; it replaces an old file only when it is complete."""
     header = {"format": FORMAT, "kind": kind, "imsim": imsim.__version__}
     try:
         text = json.dumps(

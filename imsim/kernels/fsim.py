@@ -1,4 +1,4 @@
-"""FSIM: phase congruency of each image once, then one pass over both for the similarity."""
+"""FSIM: the phase congruency of each image, then one pass over both for the similarity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imsim.kernels.common.coarse import block_means, fill_cells
 from imsim.kernels.common.jit import exact, inline
 from imsim.kernels.common.phase_congruency import Run, Transforms, phase_congruency
 from imsim.kernels.common.planes import Planes
-from imsim.kernels.common.shared_images import owners
+from imsim.kernels.common.shared_images import image_numbers
 from imsim.portable import similarity as formulas
 from imsim.portable.chrominance import YIQ, chromatic_similarity, weighted
 from imsim.portable.coarse import automatic_factor
@@ -23,17 +23,17 @@ from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import get_workers, parallel
 
-PASSES = 16
-"""Transforms of an image: how much more work a pixel is than a threshold in pixels expects."""
-LARGE = 1 << 16
-"""Cells above which threads work on one image together: the transforms of one take much memory."""
+COST = 16
+"""Work per cell, as a multiple of that per pixel for which `parallel` has its threshold."""
+LARGE_IMAGE = 1 << 16
+"""Cells above which all threads share one image, since transforms of an image take much memory."""
 SIDE, DIAGONAL = SCHARR[1], SCHARR[0]
 
 _similarity = inline(formulas.similarity)
 
 
-class Features(NamedTuple):
-    """What FSIM needs to know about one image."""
+class CellFeatures(NamedTuple):
+    """The features of one image, by cell."""
 
     luminance: Array
     """Cells of the coarser grid within a frame of zeros, in float64."""
@@ -41,7 +41,7 @@ class Features(NamedTuple):
     chrominance: tuple[Array, ...]
     """I and Q, or nothing."""
     valid: Array | None
-    """Cells inside the mask; None: all."""
+    """Cells inside the mask; None: all cells."""
 
 
 def fsim(images: Images, mask: Array | None, chromatic: bool) -> Scores | None:
@@ -51,13 +51,13 @@ def fsim(images: Images, mask: Array | None, chromatic: bool) -> Scores | None:
     work = _Work(images, mask, chromatic)
     sums = np.empty((work.count, 3))
 
-    def task(i: int, x: Features, y: Features) -> None:
+    def task(i: int, x: CellFeatures, y: CellFeatures) -> None:
         _, sums[i] = similarity(x, y, work.scale, images.dtype)
 
     work.run(task)
     weighted_sums, weights, scored = (sums[:, k].reshape(work.shape) for k in range(3))
     scores = np.where(weights != 0, np.minimum(weighted_sums / weights, 1), 1.0)
-    # A transform carries what is not finite to every cell.
+    # A transform spreads NaN and infinities to every cell.
     return Scores(scores, scored, witness=weighted_sums)
 
 
@@ -69,7 +69,7 @@ def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | Non
     values = np.empty((work.count, *work.cells), dtype=images.dtype)
     valid = None if mask is None else np.ones(values.shape, dtype=bool)
 
-    def task(i: int, x: Features, y: Features) -> None:
+    def task(i: int, x: CellFeatures, y: CellFeatures) -> None:
         values[i], _ = similarity(x, y, work.scale, images.dtype)
         if valid is not None:
             valid[i] = True if x.valid is None else eroded(x.valid)
@@ -80,8 +80,8 @@ def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | Non
     return Local(values.reshape(shape), None if valid is None else valid.reshape(shape), step=step)
 
 
-def similarity(x: Features, y: Features, scale: float, dtype: Any) -> tuple[Array, Array]:
-    """Similarity of each cell; and its weighted sum, the sum of weights, and the count."""
+def similarity(x: CellFeatures, y: CellFeatures, scale: float, dtype: Any) -> tuple[Array, Array]:
+    """Return the similarity of cells; and its weighted sum, the sum of weights, and the count."""
     values = np.empty(x.congruency.shape, dtype=dtype)
     columns = np.zeros((2, values.shape[1]))
     chroma = chromatic_similarity(x.chrominance, y.chrominance) if x.chrominance else None
@@ -92,9 +92,9 @@ def similarity(x: Features, y: Features, scale: float, dtype: Any) -> tuple[Arra
     return values, np.array([*columns.sum(axis=1), n])
 
 
-@exact  # so that equal images score 1 to the last bit, and y and x what x and y do
+@exact  # equal images score exactly 1, and swapped images score the same
 def _pool(x, y, pc_x, pc_y, chroma, valid, scale, values, columns):  # type: ignore[no-untyped-def]
-    """Write the similarity, and add up column by column, in an order that vector units can keep."""
+    """Write the similarity, and add it up by columns, an order that vectorises."""
     height, width = values.shape
     for i in range(height):
         for j in range(width):
@@ -104,10 +104,10 @@ def _pool(x, y, pc_x, pc_y, chroma, valid, scale, values, columns):  # type: ign
             if chroma is not None:
                 s *= chroma[i, j]
             if s > 1:
-                s = 1.0  # which rounding may exceed
+                s = 1.0  # rounding may exceed 1
             values[i, j] = s
             if valid is None or valid[i, j]:
-                weight = p if p > q or p != p else q  # their maximum would drop NaN
+                weight = p if p > q or p != p else q  # max() would drop NaN
                 columns[0, j] += s * weight
                 columns[1, j] += weight
 
@@ -123,7 +123,7 @@ def _gradient(v, i, j):  # type: ignore[no-untyped-def]
 
 
 class _Work:
-    """The pairs of a batch, and the features of the images that several pairs share."""
+    """The pairs of a batch; features of an image in several pairs are computed once."""
 
     def __init__(self, images: Images, mask: Array | None, chromatic: bool) -> None:
         self._batch = Planes(images, mask)
@@ -136,29 +136,31 @@ class _Work:
         channels = 1 if chromatic else images.x.shape[-3]
         self.shape = (*self._batch.shape[:-1], channels)
         self.count = math.prod(self.shape)
-        self._pixels = PASSES * math.prod(self.cells)
+        self._pixels = COST * math.prod(self.cells)
         self._transforms: dict[np.dtype[Any], list[Transforms]] = {}
-        self._owners = owners(images, mask, self.shape)
+        self._image_numbers = image_numbers(images, mask, self.shape)
 
-    def run(self, task: Callable[[int, Features, Features], None]) -> None:
+    def run(self, task: Callable[[int, CellFeatures, CellFeatures], None]) -> None:
         """Call a task for every pair, with the features of its images."""
         kept = [self._shared(side) for side in (0, 1)]
 
         def pair(i: int, run: Run) -> None:
-            found: list[Any] = [kept[side] and kept[side][self._owners[side][i]] for side in (0, 1)]
+            found: list[Any] = [
+                kept[side] and kept[side][self._image_numbers[side][i]] for side in (0, 1)
+            ]
             missing = [side for side in (0, 1) if not kept[side]]
 
             def image(k: int, run: Run) -> None:
                 found[missing[k]] = self._features(missing[k], i, run)
 
-            self._spread(image, len(missing), run)
+            self._share_out(image, len(missing), run)
             task(i, *found)
 
-        self._spread(pair, self.count)
+        self._share_out(pair, self.count)
 
-    def _shared(self, side: int) -> list[Features]:
-        """Features of images that take part in several pairs; nothing if each is in one."""
-        images, pairs = np.unique(self._owners[side], return_index=True)
+    def _shared(self, side: int) -> list[CellFeatures]:
+        """Features of the images if some take part in several pairs, else an empty list."""
+        images, pairs = np.unique(self._image_numbers[side], return_index=True)
         if images.size == self.count:
             return []
         features: list[Any] = [None] * images.size
@@ -166,31 +168,31 @@ class _Work:
         def image(k: int, run: Run) -> None:
             features[k] = self._features(side, int(pairs[k]), run)
 
-        self._spread(image, images.size)
+        self._share_out(image, images.size)
         return features
 
-    def _spread(self, task: Callable[[int, Run], None], n: int, run: Run = parallel) -> None:
-        """Share tasks among threads, if `run` does; the work within each, if they are too few.
+    def _share_out(self, task: Callable[[int, Run], None], n: int, run: Run = parallel) -> None:
+        """Share tasks among threads; where they are few or large, share the work within each task.
 
-        Each of them holds transforms of an image; of large images, only one at a time.
+        A task holds the transforms of an image, so large images are computed one at a time.
         """
-        if run is parallel and n >= get_workers() and math.prod(self.cells) <= LARGE:
+        if run is parallel and n >= get_workers() and math.prod(self.cells) <= LARGE_IMAGE:
             parallel(lambda i: task(i, _serial), n, n * self._pixels)
         else:
             for i in range(n):
                 task(i, run)
 
-    def _features(self, side: int, i: int, run: Run) -> Features:
+    def _features(self, side: int, i: int, run: Run) -> CellFeatures:
         """Compute the features of one image of the i-th pair."""
         (luminance, *chrominance), valid = self._planes(side, i)
         framed = np.zeros((self.cells[0] + 2, self.cells[1] + 2))
         framed[1:-1, 1:-1] = luminance
         del luminance
         congruency = self._congruency(framed[1:-1, 1:-1], valid, run)
-        return Features(framed, congruency, tuple(self.scale * c for c in chrominance), valid)
+        return CellFeatures(framed, congruency, tuple(self.scale * c for c in chrominance), valid)
 
     def _congruency(self, cells: Array, valid: Array | None, run: Run) -> Array:
-        """Phase congruency in the dtype of the images, computed in float64 where that is needed."""
+        """Phase congruency in the dtype of the images, computed in float64 where float32 fails."""
         found = self._transformed(cells, valid, self.dtype, run)
         if found is None:
             found = self._transformed(cells, valid, np.dtype(np.float64), run)
@@ -205,7 +207,7 @@ class _Work:
         except IndexError:
             transforms = Transforms(*self.cells, dtype)
         found = phase_congruency(cells, valid, self.scale, transforms, run)
-        if math.prod(self.cells) <= LARGE:
+        if math.prod(self.cells) <= LARGE_IMAGE:
             waiting.append(transforms)
         return found
 
@@ -214,9 +216,9 @@ class _Work:
         return plane.y if side else plane.x
 
     def _planes(self, side: int, i: int) -> tuple[list[Array], Array | None]:
-        """Luminance, or Y, I and Q, on the coarser grid; and where it lies inside the mask.
+        """Cells of the luminance, or of Y, I and Q; and which cells lie inside the mask.
 
-        They are in float64: differences of cells far from 0 must keep their digits.
+        The cells are float64: differences of cells far from 0 must keep their digits.
         """
         mask = self._batch[3 * i if self._chromatic else i].mask
         if mask is not None and mask.all():

@@ -1,4 +1,4 @@
-"""Gradient magnitude similarity in one pass over rows of cells of 2x2 pixels: GMSD."""
+"""GMSD in one pass over rows of cells of 2x2 pixels."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ from imsim.typing import Array
 from imsim.validation import LARGEST, Images
 from imsim.workers import parallel
 
-ROWS = 64
+STRIP_ROWS = 64
 """Rows of cells in a strip."""
 GAIN = 4 * 3
-"""The kernel leaves out to divide by 4, in the mean of a cell, and by 3, in Prewitt's operator."""
+"""Gradients of the kernel are larger by this factor: cells are sums of 4 pixels, not means, and
+Prewitt's operator does not divide by 3."""
 
-SUMS = 5
-"""Number of cells, their mean, squares about it; 0, or NaN if a pixel inside is not finite; and
-the largest magnitude of half a cell, twice. (Pixels of opposite sign may cancel in a whole one.)"""
-FAR = 16
-"""Data ranges up to which cells, sums of four pixels, may be formed before differences:
-what rounding makes of a difference is then less than 3e-6 of the constant's root in float32."""
-HUGE = 2.0**-600
-"""What brings gradients whose squares overflow to where those are numbers."""
-SINGLE = 1e12
-"""Largest data range, and inverse of the smallest, whose square float32 holds."""
+N_SUMS = 5
+"""Numbers of a strip: the number of cells; their mean; the sum of squares about it; 0, or NaN if a
+pixel inside is not finite; and twice the largest magnitude of half a cell. (In a whole cell, pixels
+of opposite sign may cancel.)"""
+FAR_RANGES = 16
+"""Largest magnitude, in data ranges, for which sums of four pixels are formed before differences.
+The rounding error of a difference is then below 3e-6 of the constant's root in float32."""
+HUGE_SCALE = 2.0**-600
+"""Factor that brings gradients whose squares overflow back into float64."""
+FLOAT32_RANGE = 1e12
+"""Largest data range, and inverse of the smallest one, whose square fits into float32."""
 
 _similarity = inline(formulas.similarity)
 
@@ -40,9 +42,11 @@ _similarity = inline(formulas.similarity)
 def gmsd(images: Images, mask: Array | None) -> Scores:
     """Standard deviation, with n - 1, of the gradient similarity."""
     planes, constants, cells = _prepare(images, mask)
-    strips = planes.strips(_strip, SUMS, *constants, None, None, positions=cells[0], rows=ROWS)
+    strips = planes.strips(
+        _strip, N_SUMS, *constants, None, None, positions=cells[0], rows=STRIP_ROWS
+    )
     scores = np.empty((2, *planes.shape))
-    _deviations(strips.reshape(len(strips), -1, SUMS), scores.reshape(2, -1))
+    _deviations(strips.reshape(len(strips), -1, N_SUMS), scores.reshape(2, -1))
     return Scores(scores[0], scores[1], witness=scores[0])
 
 
@@ -51,14 +55,14 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
     planes, (span, near), cells = _prepare(images, mask)
     values = np.empty((planes.count, *cells), images.dtype)
     valid = np.empty(values.shape, np.bool_)
-    strips = -(-cells[0] // ROWS)
+    strips = -(-cells[0] // STRIP_ROWS)
 
     def task(i: int) -> None:
         plane, strip = divmod(i, strips)
-        start = strip * ROWS
-        stop = min(start + ROWS, cells[0])
+        start = strip * STRIP_ROWS
+        stop = min(start + STRIP_ROWS, cells[0])
         x, y, inside = planes[plane]
-        sums = np.zeros(SUMS)
+        sums = np.zeros(N_SUMS)
         _strip(x, y, inside, start, stop, sums, span, near, values[plane], valid[plane])
 
     parallel(task, planes.count * strips, planes.count * math.prod(planes.frame))
@@ -71,7 +75,7 @@ def _prepare(images: Images, mask: Array | None) -> tuple[Planes, Any, tuple[int
     """Return the planes, the constants of `_strip`, and the number of cells."""
     span = images.data_range
     near = None
-    if images.dtype == np.float64 or 1 / SINGLE < span < SINGLE:
+    if images.dtype == np.float64 or 1 / FLOAT32_RANGE < span < FLOAT32_RANGE:
         near = images.dtype(C * (GAIN * span) ** 2)
     height, width = images.frame
     return Planes(images, mask), (span, near), (-(-height // 2), -(-width // 2))
@@ -91,13 +95,13 @@ def _strip(
 ) -> None:
     """Moments of the similarity in rows of cells, or the similarity itself.
 
-    The constant of the formula, `near`, is None where its dtype does not hold it.
+    `near` is the constant of the formula; None where its dtype does not hold it.
     """
     if near is not None:
         line = np.zeros(2 * ((x.shape[1] + 1) // 2) + 1, near.dtype)
         bits = line.view(np.int32) if line.itemsize == 4 else None
         _near_strip(x, y, mask, start, stop, out, near, line, bits, values, valid)
-        if out[4] <= FAR * span:  # not so if it is NaN
+        if out[4] <= FAR_RANGES * span:  # False for NaN
             return
     is_huge = x.dtype == np.float64 and not out[4] < LARGEST
     out[:] = 0
@@ -106,10 +110,10 @@ def _strip(
 
 @kernel
 def _near_strip(x, y, mask, start, stop, out, constant, line, bits, values, valid):  # type: ignore[no-untyped-def]
-    """Go through rows of cells, 3 at a time; `line` is room for a row of half cells and a 0."""
+    """Go through rows of cells, 3 at a time; `line` holds a row of half cells and a final 0."""
     rows, columns = (x.shape[0] + 1) // 2, (x.shape[1] + 1) // 2
     real = line.dtype.type
-    cells = np.zeros((2, 3, columns + 2), real)  # the last rows of both images, in a frame of 0
+    cells = np.zeros((2, 3, columns + 2), real)  # the last 3 rows of both images, framed by 0
     inside = np.ones((3, columns + 2), np.uint8)
     line_inside = np.ones(2 * columns, np.uint8)
     found, scored = np.empty(columns, real), np.ones(columns, np.uint8)
@@ -146,17 +150,17 @@ def _near_strip(x, y, mask, start, stop, out, constant, line, bits, values, vali
 
 @exact
 def _far_strip(x, y, mask, start, stop, out, span, is_huge, values, valid):  # type: ignore[no-untyped-def]
-    """Go through rows of cells of pixels far from 0, which are subtracted before they are added.
+    """Go through rows of cells; subtract pixels before they are added, since they are far from 0.
 
-    Where there are huge ones, and squares of gradients overflow, the gradients are scaled.
+    Where squares of gradients of huge pixels overflow, the gradients are scaled.
     """
     columns = (x.shape[1] + 1) // 2
-    lines = np.zeros((6, 2 * columns + 4))  # the pixels of three rows of cells, in a frame of 0
+    lines = np.zeros((6, 2 * columns + 4))  # the pixels of three rows of cells, framed by 0
     line_inside, inside = np.ones(2 * columns, np.uint8), np.ones((3, columns + 2), np.uint8)
     p, q = np.empty(columns), np.empty(columns)
     found, scored = np.empty(columns), np.ones(columns, np.uint8)
     for r in range(start, stop):
-        for scale in (1.0, HUGE):
+        for scale in (1.0, HUGE_SCALE):
             if scale < 1 and not is_huge:
                 break
             _far_gradients(x, mask, r, scale, lines, p)
@@ -183,7 +187,7 @@ def _far_strip(x, y, mask, start, stop, out, span, is_huge, values, valid):  # t
 
 @exact
 def _far_gradients(image, mask, r, scale, lines, found):  # type: ignore[no-untyped-def]
-    """Gradients in a row of cells, as sums of differences of pixels two cells apart."""
+    """Gradients in a row of cells: sums of differences of pixels two cells apart."""
     for k in range(6):
         i = 2 * r - 2 + k
         if 0 <= i < image.shape[0]:
@@ -225,11 +229,12 @@ def _cell_row(image, mask, r, line, cells):  # type: ignore[no-untyped-def]
 
 @kernel
 def _size(image, line, bits):  # type: ignore[no-untyped-def]
-    """Largest magnitude in a row of float32, which ends with a 0; the mean of one of float64.
+    """Largest magnitude in a row of float32 that ends with a 0; mean magnitude of a row of float64.
 
-    In float64 ten times as much is no harm. Integers, whose sums are exact, need no size: it is 0.
-    The bits of floats without their sign, as integers, have the order of the floats; and unlike
-    floats, of which one may be NaN, the CPU compares many of them at a time.
+    The mean is precise enough in float64, where a size ten times as large does no harm. Sums of
+    integers are exact, and their size is 0. Read as integers, the bits of floats without sign have
+    the order of the floats, and the CPU compares many integers at a time; NaN forbids that for
+    floats.
     """
     if image.dtype.type(0.5) == 0:
         return 0.0
@@ -251,7 +256,7 @@ def _size(image, line, bits):  # type: ignore[no-untyped-def]
 
 @kernel
 def _inside_row(mask, r, line, inside):  # type: ignore[no-untyped-def]
-    """Find the cells all of whose pixels within the frame lie inside the mask."""
+    """Find the cells whose pixels within the frame all lie inside the mask."""
     below = min(2 * r + 1, mask.shape[0] - 1)
     for j in range(mask.shape[1]):
         line[j] = mask[2 * r, j] & mask[below, j]
@@ -261,7 +266,7 @@ def _inside_row(mask, r, line, inside):  # type: ignore[no-untyped-def]
 
 @kernel
 def _eroded_row(up, here, down, scored):  # type: ignore[no-untyped-def]
-    """Find the cells whose neighbours are all valid; beyond the frame everything is."""
+    """Find the cells whose neighbours are all valid; cells beyond the frame are valid."""
     for j in range(scored.size):
         left = up[j] & here[j] & down[j]
         centre = up[j + 1] & here[j + 1] & down[j + 1]
@@ -269,7 +274,7 @@ def _eroded_row(up, here, down, scored):  # type: ignore[no-untyped-def]
         scored[j] = left & centre & right
 
 
-@exact  # without fused multiplication: 1 where both are equal, the same when they are swapped
+@exact  # fused multiplications would break symmetry, and the 1 of equal gradients
 def _similarity_row(a, b, c, d, e, f, constant, found):  # type: ignore[no-untyped-def]
     """Similarity of the gradients in the middle of three rows a, b, c and d, e, f."""
     one = found.dtype.type(1)
@@ -300,7 +305,7 @@ def _add_row(found, scored, out):  # type: ignore[no-untyped-def]
     n = found.size if scored is None else count(scored)
     if n == 0:
         return
-    # A full row takes the way of a row without a mask, which adds in the same order.
+    # A full row is added in the order of a row without a mask.
     if scored is None or n == found.size:
         mean, squares, rest = _row_moments(found, n)
     else:
@@ -338,7 +343,7 @@ def _row_moments_inside(found, scored, n):  # type: ignore[no-untyped-def]
 
 @exact
 def _merge(out, n, mean, squares):  # type: ignore[no-untyped-def]
-    """Add the moments of further cells; equal cells have a deviation of exactly 0."""
+    """Add the moments of further cells; the deviation of equal cells is exactly 0."""
     if n == 0:
         return
     weight = n / (out[0] + n)

@@ -1,4 +1,4 @@
-"""Image Euclidean distance: a quadratic form in the difference of the images, tile by tile."""
+"""IMED: a quadratic form in the difference of the images, computed tile by tile."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels.common.jit import kernel
-from imsim.kernels.common.magnitudes import difference_scaled, elements, odd_ones
 from imsim.kernels.common.pixel_blocks import count
 from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_difference
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import gaussian_reach
 from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import parallel
 
-TILE = 256
-"""Columns of a tile, at most: the rows that a Gaussian joins stay in the first-level cache."""
-HEIGHT = 32
-"""Rows of a tile, at least."""
-ROWS = 128
-"""Rows of a strip, at least."""
+TILE_COLUMNS = 256
+"""Most columns of a tile: the rows that a Gaussian joins stay in the first-level cache."""
+TILE_ROWS = 32
+"""Least rows of a tile."""
+STRIP_ROWS = 128
+"""Least rows of a strip."""
 CANCELLED = 0.02
-"""Part of the squares below which a quadratic form is computed in float64."""
-SMALL = 1e-20
-"""Sum of squares below which float32 loses some."""
-STEP = 3
-"""Taps that a pass over a row takes at once."""
-REACH = {np.dtype(np.float32): 6.0, np.dtype(np.float64): 9.0}
-"""Standard deviations at which the Gaussian ends: beyond, it is below the dtype's resolution."""
+"""Quadratic forms below this part of the sum of squares are computed in float64."""
+SMALLEST_SUM = 1e-20
+"""Below this sum of squares, float32 loses squares to underflow."""
+TAPS_AT_ONCE = 3
+"""Taps of one pass over a row."""
+CUTOFF = {np.dtype(np.float32): 6.0, np.dtype(np.float64): 9.0}
+"""Standard deviations at which the Gaussian ends; beyond, it is below the dtype's resolution."""
 
 
 def imed(images: Images, mask: Array | None, sigma: float, normalize: str | None) -> Scores:
     """sqrt(d' G d), pooled over channels."""
     squared, n, energy = _forms(images, mask, sigma)
     units: Array | None = None
-    odd = odd_ones(images, squared)
+    odd = find_lost_sums(images, squared)
     if images.dtype == np.float32:
-        # What rounding makes of the form is a part of the squares, which nearly cancel here.
-        lost = ~(squared > np.maximum(CANCELLED * energy, SMALL))
+        # The rounding error is relative to the squares, which nearly cancel in these forms.
+        lost = ~(squared > np.maximum(CANCELLED * energy, SMALLEST_SUM))
         odd = odd if not lost.any() else lost if odd is None else odd | lost
     if odd is not None:
         units = np.ones(squared.shape)
-        for index, element, valid in elements(odd, images, mask, equal=False):
-            difference, units[index] = difference_scaled(element)
+        for index, element, valid in lost_elements(odd, images, mask, equal=False):
+            difference, units[index] = scale_difference(element)
             squared[index] = _forms(difference, valid, sigma)[0]
     if normalize == "rms":
         squared = squared / (n * images.x.shape[-3])
@@ -58,7 +58,7 @@ def _forms(images: Images, mask: Array | None, sigma: float) -> tuple[Array, Arr
     """Quadratic forms pooled over channels, numbers of pixels, and sums of squares."""
     planes = Planes(images, mask)
     taps = _taps_of(images, sigma)
-    rows = max(ROWS, 2 * len(taps))
+    rows = max(STRIP_ROWS, 2 * len(taps))
     sums = planes.strip_sums(_quadratic_form, 3, taps, rows=rows)
     squared, n, energy = sums[..., 0], sums[..., :1, 1], sums[..., 2]
     if squared.shape[-1] > 1:
@@ -69,13 +69,13 @@ def _forms(images: Images, mask: Array | None, sigma: float) -> tuple[Array, Arr
 
 
 def imed_map(images: Images, mask: Array | None, sigma: float) -> Local:
-    """Contribution of each pixel, summed over channels; in float32 neighbours would cancel."""
+    """Contribution of each pixel, summed over channels, in float64: neighbours may cancel."""
     images = images._replace(dtype=np.float64)
     planes = Planes(images, mask)
     taps = _taps_of(images, sigma)
     *batch, channels = planes.shape
     height = planes.frame[0]
-    rows = max(ROWS, 2 * len(taps))
+    rows = max(STRIP_ROWS, 2 * len(taps))
     strips = -(-height // rows)
     found = np.zeros((planes.count // channels, *planes.frame), images.dtype)
 
@@ -93,15 +93,15 @@ def imed_map(images: Images, mask: Array | None, sigma: float) -> Local:
 
 
 def _taps_of(images: Images, sigma: float) -> Array:
-    """Return the taps for these images, as far as any two of their pixels are apart."""
-    reach = math.ceil(REACH[np.dtype(images.dtype)] * sigma)
+    """Return the taps, up to the largest distance of two pixels of these images."""
+    reach = math.ceil(CUTOFF[np.dtype(images.dtype)] * sigma)
     return _taps(sigma, min(reach, max(images.frame) - 1), images.dtype)
 
 
 @kept
 def _taps(sigma: float, radius: int, dtype: Any) -> Array:
-    """Half of the Gaussian, from its centre on, filled up by zeros to whole steps."""
-    taps = np.zeros(1 + -(-radius // STEP) * STEP)
+    """Half of the Gaussian from its centre on, filled with zeros to whole passes."""
+    taps = np.zeros(1 + -(-radius // TAPS_AT_ONCE) * TAPS_AT_ONCE)
     k = np.arange(radius + 1)
     taps[: radius + 1] = np.exp(-(k**2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
     return taps.astype(dtype)
@@ -111,11 +111,11 @@ def _taps(sigma: float, radius: int, dtype: Any) -> Array:
 def _quadratic_form(x, y, mask, start, stop, out, taps):  # type: ignore[no-untyped-def]
     """D' G d of a strip, and the number of its pixels.
 
-    G is symmetric: each row, blurred along itself, is joined with the rows below it only, and
-    all but its product with itself counts twice.
+    G is symmetric: each row is blurred along itself and multiplied with itself and with the rows
+    below it, whose products count twice.
     """
     radius, width = taps.size - 1, _width(x.shape[1])
-    height = max(HEIGHT, radius)
+    height = max(TILE_ROWS, radius)
     tile = np.empty((height + radius, width + 2 * radius), taps.dtype)
     flat = tile.reshape(-1)
     blurred, ahead = np.empty(width, taps.dtype), np.empty(width, taps.dtype)
@@ -129,7 +129,7 @@ def _quadratic_form(x, y, mask, start, stop, out, taps):  # type: ignore[no-unty
                 _blur(flat, origin, 1, taps, blurred)
                 for j in range(width):
                     ahead[j] = half * row[j]
-                for k in range(1, radius + 1, STEP):
+                for k in range(1, radius + 1, TAPS_AT_ONCE):
                     p = flat[origin + k * tile.shape[1] :]
                     q = flat[origin + (k + 1) * tile.shape[1] :]
                     r = flat[origin + (k + 2) * tile.shape[1] :]
@@ -164,7 +164,7 @@ def _add_contributions(x, y, mask, start, stop, taps, found):  # type: ignore[no
 @kernel
 def _width(columns):  # type: ignore[no-untyped-def]
     """Return the width of the tiles that share out the columns evenly."""
-    tiles = -(-columns // TILE)
+    tiles = -(-columns // TILE_COLUMNS)
     return -(-columns // tiles)
 
 
@@ -191,11 +191,11 @@ def _load(x, y, mask, top, left, radius, tile):  # type: ignore[no-untyped-def]
 
 @kernel
 def _blur(values, origin, stride, taps, out):  # type: ignore[no-untyped-def]
-    """Correlate values from `origin` on with a symmetric filter, across a stride."""
+    """Correlate values from `origin` on with a symmetric filter whose taps are `stride` apart."""
     centre = values[origin : origin + out.size]
     for j in range(out.size):
         out[j] = taps[0] * centre[j]
-    for k in range(1, taps.size, STEP):
+    for k in range(1, taps.size, TAPS_AT_ONCE):
         a, b = values[origin - k * stride :], values[origin + k * stride :]
         c, d = values[origin - (k + 1) * stride :], values[origin + (k + 1) * stride :]
         e, f = values[origin - (k + 2) * stride :], values[origin + (k + 2) * stride :]

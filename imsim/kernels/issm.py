@@ -1,4 +1,4 @@
-"""ISSM: edges, histogram and structural similarity side by side."""
+"""ISSM: edges, joint histogram and structural similarity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imsim.kernels.common.canny import find_strengths, link
 from imsim.kernels.common.canny import strips as canny_strips
 from imsim.kernels.common.jit import inline, kernel
 from imsim.kernels.common.planes import Plane, Planes
-from imsim.kernels.common.shared_images import distinct, owners
+from imsim.kernels.common.shared_images import distinct_images, image_numbers
 from imsim.kernels.ssim import ssim
 from imsim.portable import joint_histogram as histogram
 from imsim.portable.edges import correlation_of_counts
@@ -22,8 +22,8 @@ from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import parallel
 
-PASSES = 64
-"""How much more work a pixel is for Canny than a threshold in pixels expects."""
+COST = 64
+"""Work per pixel, as a multiple of that for which `parallel` has its threshold."""
 
 
 def issm_components(
@@ -33,8 +33,8 @@ def issm_components(
     structural: Any = ssim(images, mask, **ssim_options)
     planes = Planes(images, mask)
     entropy, correlation, scored = np.empty((3, planes.count))
-    sides = owners(images, mask, planes.shape)
-    firsts = distinct(sides)
+    sides = image_numbers(images, mask, planes.shape)
+    firsts = distinct_images(sides)
     strips = canny_strips(*planes.frame, canny["sigma"])
     strengths = [np.empty(planes.frame, dtype=np.uint8) for _ in firsts]
 
@@ -47,7 +47,7 @@ def issm_components(
         options = {"data_range": images.data_range, **canny}
         find_strengths(image, inside, strips[strip], strengths[k], **options)
 
-    pixels = PASSES * planes.count * math.prod(planes.frame)
+    pixels = COST * planes.count * math.prod(planes.frame)
     parallel(find_strengths_of_strip, len(firsts) * len(strips), pixels)
     edges: dict[tuple[int, int], Array] = {}
 
@@ -85,7 +85,7 @@ def _count_edges(p, q, valid, counts):  # type: ignore[no-untyped-def]
 
 
 def joint_entropy(plane: Plane, images: Images) -> float:
-    """Entropy of the joint histogram; pairs within the data range are counted, others sorted."""
+    """Entropy of the joint histogram; pairs outside the data range are sorted to count them."""
     counts = np.zeros((BINS, BINS), dtype=np.int64)
     scale = np.float64(BINS / images.data_range)
     top = histogram.upper_end(images.dtype, images.data_range)
@@ -102,7 +102,7 @@ def joint_entropy(plane: Plane, images: Images) -> float:
 
 @kernel
 def _count_pairs(x, y, mask, scale, top, counts):  # type: ignore[no-untyped-def]
-    """Count pairs of bins in the data range; return how many pixels have another one."""
+    """Count pairs of bins in the data range; return the number of pixels outside it."""
     outside = 0
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
@@ -129,6 +129,6 @@ def _other_pairs(x, y, mask, scale, top, bins_x, bins_y):  # type: ignore[no-unt
 
 @inline
 def _bin(value, scale, top):  # type: ignore[no-untyped-def]
-    """Number of a bin, as `imsim.portable.joint_histogram.bins` counts them."""
+    """Return the number of a bin; see `imsim.portable.joint_histogram.bins`."""
     found = np.floor(np.float64(value) * scale)
     return BINS - 1.0 if found == BINS and value <= top else found

@@ -1,4 +1,4 @@
-"""Spectral angle mapper: the angle between whole images, or between the spectra of pixels."""
+"""SAM: the angle between whole images, or between the spectra of pixels."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import exact, inline, kernel
-from imsim.kernels.common.magnitudes import each_scaled, elements, odd_ones
-from imsim.kernels.common.pixel_blocks import BLOCK, count, floats, scratch
-from imsim.kernels.common.planes import RUN, Planes, added
+from imsim.kernels.common.pixel_blocks import BLOCK, load_block, scratch
+from imsim.kernels.common.planes import RUN_PIXELS, Planes, sum_parts
+from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_images
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images
 from imsim.workers import parallel
 
-GRAM = 4
-"""Sums of x^2, y^2 and x y, and the square of the sine: that part of y^2 which x does not explain.
+N_GRAM = 4
+"""Numbers of a Gram matrix: sums of x^2, y^2 and x y, and the square of the sine of the angle.
 
-From the first three alone, the sine of a small angle would be lost to cancellation. Where x or y
-is 0 throughout, x explains nothing of y, and the square is 1.
+The square is the part of y^2 that a fit by x leaves. From the sums alone, cancellation would lose
+the sine of a small angle. Where x or y is 0 throughout, the square is 1.
 """
 
 
@@ -32,36 +32,31 @@ def sam(images: Images, mask: Array | None, mode: str, degrees: bool) -> Scores:
 def _image_angle(images: Images, mask: Array | None, unit: float) -> Scores:
     """Angle between the two images, each as one vector."""
     theta, n, xx, yy = _whole(images, mask)
-    odd = odd_ones(images, xx, yy)
+    odd = find_lost_sums(images, xx, yy)
     if odd is not None:
-        for index, element, valid in elements(odd, images, mask):
-            theta[index] = _whole(each_scaled(element), valid)[0]
+        for index, element, valid in lost_elements(odd, images, mask):
+            theta[index] = _whole(scale_images(element), valid)[0]
     return Scores(theta * unit, n, witness=xx + yy)
 
 
 def _whole(images: Images, mask: Array | None) -> Array:
     """Angle, number of pixels, and sums of squares."""
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(_gram, GRAM + 1, ease=4)
+    runs = planes.runs(_gram, N_GRAM + 1, cheapness=4)
     *batch, channels = planes.shape
     scores = np.empty((4, *batch, 1))
-    _angles(runs.reshape(len(runs), -1, channels, GRAM + 1), scores.reshape(4, -1))
+    _angles(runs.reshape(len(runs), -1, channels, N_GRAM + 1), scores.reshape(4, -1))
     return scores
 
 
 @kernel
 def _gram(x, y, mask, out):  # type: ignore[no-untyped-def]
-    """Gram matrix of a run, block by block, and the number of pixels."""
+    """Gram matrix of a run, merged from blocks, and the number of pixels."""
     room = scratch(x)
-    block = np.empty(GRAM)
+    block = np.empty(N_GRAM)
     out[3] = 1.0
     for start in range(0, x.size, BLOCK):
-        p = floats(x[start : start + BLOCK], room[0])
-        q = floats(y[start : start + BLOCK], room[1])
-        n = p.size
-        if mask is not None:
-            inside = mask[start : start + BLOCK]
-            n = count(inside)
+        p, q, inside, n = load_block(x, y, mask, start, room)
         if mask is None or n == p.size:
             xx, yy, xy = _products(p, q)
             _fit(p, q, xx, yy, xy, block)
@@ -87,7 +82,7 @@ def _products(p, q):  # type: ignore[no-untyped-def]
 
 @kernel
 def _products_inside(p, q, inside, u, v):  # type: ignore[no-untyped-def]
-    """Copy p and q to u and v, with 0 outside a mask of bytes, and sum their products."""
+    """Copy p and q to u and v, with 0 outside a mask of bytes; sum their products."""
     zero = u.dtype.type(0)
     xx, yy, xy = 0.0, 0.0, 0.0
     for i in range(p.size):
@@ -101,9 +96,9 @@ def _products_inside(p, q, inside, u, v):  # type: ignore[no-untyped-def]
     return xx, yy, xy
 
 
-@exact  # free to reorder, the compiler squares a square, which may leave float64
+@exact  # a compiler that may reorder squares a square, which may leave float64
 def _fit(p, q, xx, yy, xy, out):  # type: ignore[no-untyped-def]
-    """Fit the weaker vector by the stronger one, and square what remains."""
+    """Fit the shorter vector by the longer one, and square the residual."""
     out[0], out[1], out[2], out[3] = xx, yy, xy, 1.0
     if xx == 0 or yy == 0:
         return
@@ -115,7 +110,7 @@ def _fit(p, q, xx, yy, xy, out):  # type: ignore[no-untyped-def]
 
 @kernel
 def _unexplained(p, q, slope):  # type: ignore[no-untyped-def]
-    """Sum of the squares of q - slope p, and of its products with p, which say a better slope."""
+    """Sum the squares of q - slope p, and its products with p, which correct the slope."""
     ee, pe = 0.0, 0.0
     for i in range(p.size):
         u = np.float64(p[i])
@@ -127,7 +122,7 @@ def _unexplained(p, q, slope):  # type: ignore[no-untyped-def]
 
 @kernel
 def _comes_first(xx, yy, p, q):  # type: ignore[no-untyped-def]
-    """Decide which vector explains the other, in the same way when they are swapped."""
+    """Decide which vector fits the other one; swapped vectors give the same fit."""
     if xx != yy:
         return xx > yy
     for i in range(p.size):
@@ -138,7 +133,7 @@ def _comes_first(xx, yy, p, q):  # type: ignore[no-untyped-def]
 
 @exact
 def _merge(total, part):  # type: ignore[no-untyped-def]
-    """Add the Gram matrix of further pixels; that of multiples of a vector without an error."""
+    """Add the Gram matrix of further pixels; for multiples of one vector without an error."""
     by_y = total[1] > total[0] or (total[1] == total[0] and part[1] > part[0])
     a, b = (1, 0) if by_y else (0, 1)
     aa, bb = total[a] + part[a], total[b] + part[b]
@@ -154,7 +149,7 @@ def _merge(total, part):  # type: ignore[no-untyped-def]
 @exact
 def _angles(runs, scores):  # type: ignore[no-untyped-def]
     """Angle and number of pixels, by the rules of `imsim.metrics.sam.image_angle`."""
-    total = np.empty(GRAM)
+    total = np.empty(N_GRAM)
     for image in range(runs.shape[1]):
         total[:] = 0
         n = 0.0
@@ -185,12 +180,12 @@ ARCTAN = (
     0.1999999999999552,
     -0.3333333333333333,
 )
-"""(arctan(r) - r) / r^3 as a polynomial in r^2: interpolated at the Chebyshev nodes of the interval
-up to tan(22.5 deg)^2, it errs by less than 7e-18 of the arctangent."""
+"""(arctan(r) - r) / r^3 as a polynomial in r^2, interpolated at the Chebyshev nodes of the interval
+up to tan(22.5 deg)^2. The relative error of the arctangent is less than 7e-18."""
 
 
 def sam_map(images: Images, mask: Array | None, degrees: bool) -> Local:
-    """Angle of each pixel; those black in both images have none."""
+    """Angle of each pixel; a pixel that is black in both images has none."""
     spectra = _Spectra(images, mask)
     theta = np.empty((spectra.count, *images.frame), images.dtype)
     coloured = np.empty(theta.shape, np.bool_)
@@ -204,12 +199,12 @@ def mean_angle(images: Images, mask: Array | None, unit: float) -> Scores:
     theta, n, pixels = _Spectra(images, mask).sums(unit)
     if not n.all():
         n = np.where((n == 0) & (pixels > 0), 1.0, n)
-    # A pixel that is not finite has an angle, which is NaN.
+    # The angle of a pixel that is not finite is NaN.
     return Scores(np.minimum(theta / n, math.pi * unit), n, witness=theta)
 
 
 class _Spectra:
-    """The spectra of the pixels of a batch, which lie in memory one after the other, or not."""
+    """The spectra of the pixels of a batch, in any memory layout."""
 
     def __init__(self, images: Images, mask: Array | None) -> None:
         self._planes = Planes(images, mask, in_order=False)
@@ -217,9 +212,9 @@ class _Spectra:
         self.count = math.prod(self.batch)
 
     def sums(self, unit: float, theta: Array | None = None, coloured: Array | None = None) -> Array:
-        """Sum angles, count them, and count pixels; (3, *batch, 1)."""
+        """Return the sum of angles, their number and the number of pixels; (3, *batch, 1)."""
         height, width = self._planes.frame
-        rows = max(1, RUN // width)
+        rows = max(1, RUN_PIXELS // width)
         runs = -(-height // rows)
         found = np.zeros((runs, 3, self.count))
 
@@ -231,12 +226,12 @@ class _Spectra:
             _spectral_angles(x, y, mask, unit, *maps, found[run, :, element])
 
         parallel(task, self.count * runs, self.count * height * width)
-        return added(found).reshape(3, *self.batch, 1)
+        return sum_parts(found).reshape(3, *self.batch, 1)
 
 
 @kernel
 def _spectral_angles(x, y, mask, unit, theta, coloured, out):  # type: ignore[no-untyped-def]
-    """Angles of pixels from unit vectors u, v: 2 atan2(|u - v|, |u + v|), also where small."""
+    """Angles of pixels, 2 atan2(|u - v|, |u + v|) of unit vectors u, v: precise if small."""
     channels, pixels = x.shape
     room = np.empty((4, BLOCK))
     has_angle = np.empty(BLOCK, np.bool_)
@@ -287,7 +282,7 @@ def _spectral_angles(x, y, mask, unit, theta, coloured, out):  # type: ignore[no
 
 @exact
 def _odd_angle(p, q):  # type: ignore[no-untyped-def]
-    """Angle where a vector is 0, so long or so short that its square is lost; -1 if both are 0."""
+    """Angle where a vector is 0 or its square leaves float64; -1 if both vectors are 0."""
     longest_p, longest_q = _longest(p), _longest(q)
     if longest_p == 0 and longest_q == 0:
         return -1.0
@@ -327,9 +322,9 @@ def _add_angles(angles, has_angle, out):  # type: ignore[no-untyped-def]
 
 @inline
 def _arctangent(opposite, adjacent):  # type: ignore[no-untyped-def]
-    """Arctangent of a quotient of numbers >= 0, to an ulp.
+    """Arctangent of a quotient of numbers >= 0, with an error of at most 1 ulp.
 
-    Unlike that of the C library it takes eight numbers at a time.
+    It vectorises to eight numbers at a time; that of the C library does not.
     """
     steep = opposite > adjacent
     below, above = (adjacent, opposite) if steep else (opposite, adjacent)

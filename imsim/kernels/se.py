@@ -7,21 +7,25 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import kernel
-from imsim.kernels.common.magnitudes import difference_scaled, elements, odd_ones
-from imsim.kernels.common.magnitudes import unit as unit_of
-from imsim.kernels.common.pixel_blocks import BLOCK, count, floats, scratch
-from imsim.kernels.common.planes import Planes, added
+from imsim.kernels.common.pixel_blocks import BLOCK, load_block, scratch
+from imsim.kernels.common.planes import Planes, sum_parts
+from imsim.kernels.common.rescaling import (
+    find_lost_sums,
+    lost_elements,
+    scale_difference,
+    scaling_unit,
+)
 from imsim.portable.differences import decibels, reconstruction_decibels
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import parallel
 
-BYTES = 1 << 15
-"""Pixels whose squared differences, of bytes, surely add up to less than 2^31."""
-EASE, EASE_OF_BYTES = 16, 96
-"""So many pixels in a memory-bound pass cost as much as one elsewhere, see `Planes.runs`. Two
-threads were no faster than one at 4 million pixels of bytes, and nearly twice as fast at 8."""
+BYTE_BLOCK = 1 << 15
+"""Pixels of a block: their squared differences of bytes add up to less than 2^31."""
+CHEAPNESS, CHEAPNESS_OF_BYTES = 16, 96
+"""See `Planes.runs`. Two threads were no faster than one at 4 million pixels of bytes, and nearly
+twice as fast at 8 million."""
 
 
 def se(images: Images, mask: Array | None, reduction: str) -> Scores:
@@ -52,19 +56,19 @@ def sre(images: Images, mask: Array | None) -> Scores:
     squares, n, total = _sums(images, mask, with_total=True)
     witness = squares + abs(total)
     ratio = reconstruction_decibels(total / n, squares / n, np)
-    odd = odd_ones(images, squares, total * total)
+    odd = find_lost_sums(images, squares, total * total)
     if odd is not None:
         odd = odd.any(axis=-1)
-        for index, element, valid in elements(odd, images, mask, equal=False):
+        for index, element, valid in lost_elements(odd, images, mask, equal=False):
             channels = zip(element.x[:, None], element.y[:, None], strict=True)
             ratio[index] = [_scaled_sre(element._replace(x=x, y=y), valid) for x, y in channels]
     return Scores(ratio, n, witness)
 
 
 def _scaled_sre(channel: Images, valid: Array | None) -> float:
-    """SRE of one channel, from sums in units of its mean and of the difference."""
-    unit_x = unit_of(channel.x)
-    difference, unit = difference_scaled(channel)
+    """SRE of one channel, with x and the difference each scaled to a unit of its own."""
+    unit_x = scaling_unit(channel.x)
+    difference, unit = scale_difference(channel)
     _, _, total = _sums(channel._replace(x=channel.x / unit_x), valid, with_total=True)
     squares, number, _ = _sums(difference, valid, with_total=False)
     value = reconstruction_decibels(total / number, squares / number, np).item()
@@ -92,17 +96,17 @@ def se_map(images: Images, mask: Array | None, reduction: str) -> Local:
 def _pooled(images: Images, mask: Array | None) -> tuple[Array, Array, Array | None]:
     """Sum of the squared differences over pixels and channels, number of pixels, unit of x - y.
 
-    None: the unit is 1 in all images.
+    A unit of None stands for 1 in all images.
     """
     squares, n, _ = _sums(images, mask, with_total=False)
     if squares.shape[-1] > 1:
         squares, n = squares.sum(axis=-1, keepdims=True), n[..., :1]
-    odd = odd_ones(images, squares)
+    odd = find_lost_sums(images, squares)
     if odd is None:
         return squares, n, None
     units = np.ones(squares.shape)
-    for index, element, valid in elements(odd, images, mask, equal=False):
-        difference, units[index] = difference_scaled(element)
+    for index, element, valid in lost_elements(odd, images, mask, equal=False):
+        difference, units[index] = scale_difference(element)
         squares[index] = _sums(difference, valid, with_total=False)[0].sum()
     return squares, n, units
 
@@ -111,9 +115,11 @@ def _sums(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Arra
     """Sum of the squared differences, number of pixels, and sum of x; per plane."""
     planes = Planes(images, mask, in_order=False)
     are_bytes = images.x.dtype == images.y.dtype == np.uint8
-    kernel, ease = (_squares_of_bytes, EASE_OF_BYTES) if are_bytes else (_squares, EASE)
-    runs = planes.runs(kernel, 3, True if with_total else None, ease=ease)
-    sums = added(runs)
+    kernel, cheapness = (
+        (_squares_of_bytes, CHEAPNESS_OF_BYTES) if are_bytes else (_squares, CHEAPNESS)
+    )
+    runs = planes.runs(kernel, 3, True if with_total else None, cheapness=cheapness)
+    sums = sum_parts(runs)
     return sums[..., 0], sums[..., 1], sums[..., 2]
 
 
@@ -121,15 +127,10 @@ def _sums(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Arra
 def _squares(x, y, mask, out, with_total):  # type: ignore[no-untyped-def]
     room = scratch(x)
     for start in range(0, x.size, BLOCK):
-        p = floats(x[start : start + BLOCK], room[0])
-        q = floats(y[start : start + BLOCK], room[1])
-        n = p.size
-        if mask is not None:
-            inside = mask[start : start + BLOCK]
-            n = count(inside)
-            if n == 0:
-                continue
-        # A full block takes the way of a block without a mask, which adds in the same order.
+        p, q, inside, n = load_block(x, y, mask, start, room)
+        if n == 0:
+            continue
+        # A full block is added in the order of a block without a mask.
         if mask is None or n == p.size:
             squares, total = _block_sums(p, q, with_total)
         else:
@@ -155,7 +156,7 @@ def _block_sums_inside(p, q, inside, with_total):  # type: ignore[no-untyped-def
     squares, total = 0.0, 0.0
     zero = p.dtype.type(0)
     for i in range(p.size):
-        # One selection between values already computed, not a branch: this LLVM vectorises.
+        # LLVM vectorises a selection between two computed values, and no branch.
         v, d = (p[i], p[i] - q[i]) if inside[i] != 0 else (zero, zero)
         d = np.float64(d)
         squares += d * d
@@ -166,9 +167,9 @@ def _block_sums_inside(p, q, inside, with_total):  # type: ignore[no-untyped-def
 
 @kernel
 def _squares_of_bytes(x, y, mask, out, with_total):  # type: ignore[no-untyped-def]
-    """Sum in int32, in which the CPU multiplies and adds many bytes at a time, without error."""
-    for start in range(0, x.size, BYTES):
-        p, q = x[start : start + BYTES], y[start : start + BYTES]
+    """Sum bytes in int32: exact, and the CPU multiplies and adds many of them at a time."""
+    for start in range(0, x.size, BYTE_BLOCK):
+        p, q = x[start : start + BYTE_BLOCK], y[start : start + BYTE_BLOCK]
         squares, total, n = np.int32(0), np.int32(0), np.int32(p.size)
         if mask is None:
             for i in range(p.size):
@@ -177,7 +178,7 @@ def _squares_of_bytes(x, y, mask, out, with_total):  # type: ignore[no-untyped-d
                 if with_total is not None:
                     total = np.int32(total + np.int32(p[i]))
         else:
-            inside = mask[start : start + BYTES]
+            inside = mask[start : start + BYTE_BLOCK]
             n = np.int32(0)
             for i in range(p.size):
                 use = np.int32(inside[i] & np.uint8(1))

@@ -1,4 +1,4 @@
-"""Similarity hash: cell means in one pass over the pixels, and the census of neighbours."""
+"""SH: cell means in one pass over the pixels, and the census of neighbours."""
 
 from __future__ import annotations
 
@@ -9,36 +9,38 @@ import numpy as np
 
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.planes import Planes
-from imsim.kernels.common.shared_images import distinct, owners
-from imsim.portable.hashes import SIGNATURES, TIE, Bits, grid, means
+from imsim.kernels.common.shared_images import distinct_images, image_numbers
+from imsim.portable.hashes import SIGNATURES, TIE, Bits, area_means, grid_shape
 from imsim.portable.pair import Scores
 from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import parallel
 
-EASE = 32
-"""How much less work a pixel is than a threshold in pixels expects."""
+CHEAPNESS = 32
+"""Pixels that cost as much time as one for which `parallel` has its threshold."""
 
 
 def sh(images: Images, mask: Array | None, hash: str, hash_size: int) -> Scores | None:
-    """Part of the bits of two signatures that differ."""
+    """Part of the bits in which two signatures differ."""
     planes = Planes(images, mask)
     if hash == "census":
         return _census(planes)
-    sides = owners(images, mask, planes.shape)
-    firsts = distinct(sides)
+    sides = image_numbers(images, mask, planes.shape)
+    firsts = distinct_images(sides)
     reduced: list[Any] = [None] * len(firsts)
 
     def reduce(k: int) -> None:
         side, _, i = firsts[k]
         plane = planes[i]
-        reduced[k] = cell_means(plane.y if side else plane.x, plane.mask, *grid(hash, hash_size))
+        reduced[k] = cell_means(
+            plane.y if side else plane.x, plane.mask, *grid_shape(hash, hash_size)
+        )
 
-    parallel(reduce, len(firsts), len(firsts) * math.prod(planes.frame) // EASE)
-    # Few numbers are left, which Python works on in one thread at a time.
+    parallel(reduce, len(firsts), len(firsts) * math.prod(planes.frame) // CHEAPNESS)
+    # The cells are few, and one thread is enough.
     found: dict[tuple[int, int], tuple[Bits, Bits, float]] = {
-        (side, image): (*SIGNATURES[hash](cells, some, TIE * spread), spread)
-        for (side, image, _), (cells, some, spread) in zip(firsts, reduced, strict=True)
+        (side, image): (*SIGNATURES[hash](cells, has_pixels, TIE * spread), spread)
+        for (side, image, _), (cells, has_pixels, spread) in zip(firsts, reduced, strict=True)
     }
     scores, scored = np.empty((2, planes.count))
     for i in range(planes.count):
@@ -48,7 +50,7 @@ def sh(images: Images, mask: Array | None, hash: str, hash_size: int) -> Scores 
         valid = valid_x & valid_y
         scored[i] = n = np.count_nonzero(valid)
         differing = np.count_nonzero((x ^ y) & valid)
-        # The spread of what is not finite is not finite either.
+        # The spread of an image with NaN or infinities is not finite.
         scores[i] = differing / n + 0 * (spread_x + spread_y) if n else math.nan
     scores = scores.reshape(planes.shape)
     return Scores(scores, scored.reshape(planes.shape), witness=scores)
@@ -57,22 +59,22 @@ def sh(images: Images, mask: Array | None, hash: str, hash_size: int) -> Scores 
 def cell_means(
     image: Array, mask: Array | None, rows: int, columns: int
 ) -> tuple[Array, Bits, float]:
-    """Mean of each cell inside the mask, which cells have any, and the spread of the pixels."""
+    """Mean of each cell inside the mask, which cells have pixels, and the spread of the pixels."""
     if mask is not None and mask.all():
         mask = None
     low, high = extremes(image, mask)
     sums = np.empty((rows, columns))
     covered = None if mask is None else np.empty((rows, columns))
-    # Sums of bytes are exact in few bits, which makes them fast.
+    # Sums of bytes fit into int32, which is faster than float64.
     least = np.int32(low) if image.dtype == np.uint8 else np.float64(low)
     line = np.empty(image.shape[1], dtype=least.dtype)
     _cell_sums(image, mask, least, line, sums, covered)
     height, width = image.shape
-    return *means(sums, covered, (height / rows) * (width / columns)), high - low
+    return *area_means(sums, covered, (height / rows) * (width / columns)), high - low
 
 
 def extremes(image: Array, mask: Array | None) -> tuple[float, float]:
-    """Smallest and largest value inside the mask; what is not finite shows in one of them."""
+    """Smallest and largest value inside the mask; one is not finite if any pixel is not."""
     if mask is None:
         return float(image.min()), float(image.max())
     low, high = _extremes(image, mask)
@@ -80,7 +82,7 @@ def extremes(image: Array, mask: Array | None) -> tuple[float, float]:
 
 
 def _census(planes: Planes) -> Scores:
-    """Compare the codes 'is this neighbour brighter than the pixel?' of all pixels."""
+    """Compare the bits 'is this neighbour brighter than the pixel?' of all pixels."""
     positions = planes.frame[0] - 2
     sums = planes.strip_sums(_differing_codes, 2, positions=positions)
     rest = np.zeros(planes.shape)
@@ -106,9 +108,9 @@ def _extremes(image, mask):  # type: ignore[no-untyped-def]
 
 @kernel
 def _cell_sums(image, mask, low, line, sums, covered):  # type: ignore[no-untyped-def]
-    """Sums of the pixels, seen from their minimum, and of the mask over a grid of cells.
+    """Sum the pixels, less their minimum, and the mask over a grid of cells.
 
-    A pixel counts with the part of it that lies in the cell.
+    A pixel is weighted with the part of its area inside the cell.
     """
     height, width = image.shape
     rows, columns = sums.shape
@@ -148,7 +150,7 @@ def _cell_sums(image, mask, low, line, sums, covered):  # type: ignore[no-untype
 
 @kernel
 def _differing_codes(x, y, mask, start, stop, out):  # type: ignore[no-untyped-def]
-    """Count the differing bits and all bits of rows of positions."""
+    """Count the differing bits, and all bits, of rows of positions."""
     differing, bits = 0, 0
     for i in range(start + 1, stop + 1):
         for dy in range(-1, 2):

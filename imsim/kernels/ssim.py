@@ -1,14 +1,14 @@
 """Structural similarity in one pass, for SSIM and, without its constants, for UIQ.
 
-Instead of x and y it filters their sum u = x + y and their difference d = x - y, with
+The kernel filters the sum u = x + y and the difference d = x - y instead of x and y, with
 
     4 mu_x mu_y = mu_u^2 - mu_d^2            2 (mu_x^2 + mu_y^2) = mu_u^2 + mu_d^2
     4 cov = var_u - var_d                    2 (var_x + var_y) = var_u + var_d
 
-which is one plane less than x, y, x^2, y^2 and x y. And float32 mostly suffices for SSIM: what
-rounding does to var_u, numerator and denominator share, and var_d is small where the images are
-similar. Where it does not suffice, or float64 does not, the moments are taken about pixels of the
-window itself.
+which needs one plane less than x, y, x^2, y^2 and x y. Mostly, float32 is precise enough for SSIM:
+numerator and denominator share the rounding error of var_u, and var_d is small where the images are
+similar. Windows for which float32 or float64 is not enough are computed again, with moments about a
+pixel of the window.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from imsim.kernels.common.window_moments import (
     is_lost,
     moments_workspace,
 )
-from imsim.kernels.common.window_strips import Pixels, Positions, limits, pixels_of, taps_of
+from imsim.kernels.common.window_strips import PixelTypes, Positions, limits, pixel_types, taps_of
 from imsim.kernels.common.window_sums import (
     aligned,
+    clipped,
     filter_moments,
     filter_row,
     filter_rows,
@@ -45,8 +46,9 @@ from imsim.kernels.common.window_sums import (
     not_finite,
     row_total,
     workspace,
+    write_row,
 )
-from imsim.portable.arrays import keep
+from imsim.portable.arrays import where_valid
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import Window, least_weight, uniform
@@ -55,7 +57,7 @@ from imsim.validation import Images
 
 EPSILON = float(np.finfo(np.float64).eps)
 LEAST_TAP = 2.0**-11
-"""Weight of a pixel on one axis from which on float32 has digits enough for the taps."""
+"""Least tap for which float32 has enough digits."""
 
 
 @exact
@@ -80,17 +82,17 @@ def _load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d): 
 
 @inline
 def _terms(u, d, centred, variance_u, variance_d, square, c1, c2, rounding):  # type: ignore[no-untyped-def]
-    """Numerators and denominators of quality, from the means of x + y and x - y and variances.
+    """Numerators and denominators of quality, from means and variances of x + y and x - y.
 
-    `centred` is the sum of squared means about the offset, c1 and c2 are multiplied by `square`.
-    Means are left multiplied by the weight of the window, variances by its square.
+    `centred` is the sum of squared means about the offset. Means are multiplied by the weight of
+    the window, variances, c1 and c2 by its square.
     """
     product, brightness = u * u - d * d, u * u + d * d
     covariance, variances = variance_u - variance_d, variance_u + variance_d
     if rounding is None:
         return product + c1, brightness + c1, covariance + c2, variances + c2
-    # Without constants, the rules of `imsim.portable.windows.zero_rules` for 0 / 0. Infinity minus
-    # infinity is NaN, which is not dark; a comparison of both would be true.
+    # Without constants, 0 / 0 follows `imsim.portable.windows.zero_rules`. The difference is
+    # compared with 0, since infinity minus infinity is NaN, which must not count as dark.
     dark = brightness - rounding * rounding * centred <= 0
     flat = dark or variances <= 0
     product, brightness = (square, square) if dark else (product, brightness)
@@ -103,7 +105,7 @@ def _quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding,
     """Quality at a row of positions, from weighted sums of u, d, u^2 and d^2; NaN if doubtful."""
     one, nothing = found.dtype.type(1), found.dtype.type(np.nan)
     beyond = found.dtype.type(np.inf)
-    is_narrow = found.dtype.type(1 + EPSILON) == one  # which the compiler knows, unlike its size
+    is_narrow = found.dtype.type(1 + EPSILON) == one  # known to the compiler, unlike the size
     if limits is not None:  # read before the loop, which is not vectorised otherwise
         share, share_d, few, share_of_mean = limits
     for j in range(found.size):
@@ -121,10 +123,10 @@ def _quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding,
         scale = brightness * variances
         quality = product * covariance / scale
         if limits is not None:
-            if rounding is not None:  # where 1 stands for 0 / 0
+            if rounding is not None:  # undo the 1 that stands for 0 / 0
                 brightness, variances = u * u + d * d, variance_u + variance_d
             if is_narrow:
-                # What rounding takes from u^2 counts as the images differ.
+                # The rounding error of u^2 counts as far as the images differ.
                 sound = few * power_u + share_d * power_d < variances
                 sound &= share * power_u * abs(variance_d) < variances * variances
                 powers = share_of_mean * (power_u + power_d)
@@ -137,9 +139,9 @@ def _quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding,
         found[j] = quality
 
 
-@exact  # free to reorder, the compiler multiplies the quotients' parts, which may leave float64
+@exact  # a compiler that may reorder multiplies the denominators, which may leave float64
 def _quality_again(sums, scored, unbiased, count, c1, c2, rounding, found):  # type: ignore[no-untyped-def]
-    """Quality at the doubtful ones among a row of positions, from their own moments."""
+    """Compute the doubtful positions of a row again, from moments about their own pixels."""
     for j in range(count):
         if np.isnan(found[j]) and scored[j]:
             if rounding is not None and (
@@ -166,12 +168,6 @@ def _quality_again(sums, scored, unbiased, count, c1, c2, rounding, found):  # t
             found[j] = (product / brightness) * (covariance / variances)
 
 
-@inline
-def _within(value, bound):  # type: ignore[no-untyped-def]
-    """Take back what rounding has brought out of the bounds; NaN stays."""
-    return bound if value > bound else (-bound if value < -bound else value)
-
-
 @kernel
 def quality_strip(  # type: ignore[no-untyped-def]
     x,
@@ -191,9 +187,9 @@ def quality_strip(  # type: ignore[no-untyped-def]
 ):
     """Quality at all positions of a strip.
 
-    `ones` are taps that count pixels, for sample moments or where all have to be inside the mask.
-    `rounding`, if not None, asks for UIQ's rules for 0 / 0. A mean counts as 0 if it is smaller
-    than this part of the numbers that were added up to it.
+    `ones` are taps that count pixels, for sample moments or where all pixels have to lie inside
+    the mask. `rounding` asks for UIQ's rules for 0 / 0: a mean counts as 0 if it is smaller than
+    this part of its summands. None: the constants prevent 0 / 0.
     """
     size = len(taps)
     scale, c1, c2, least, fewest = constants
@@ -265,23 +261,18 @@ def quality_strip(  # type: ignore[no-untyped-def]
                 total, number = row_total(found, None if mask is None else scored, count)
             out[0] += total
             out[1] += number
-            if values.size > 0:
-                one = found.dtype.type(1)
-                for j in range(count):
-                    values[row, left + j] = _within(found[j], one)
-            if valid.size > 0:
-                valid[row, left : left + count] = scored[:count]
-    out[0] = _within(out[0], out[1])
+            write_row(found, scored, row, left, count, values, valid)
+    out[0] = clipped(out[0], out[1])
 
 
 def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
-    """Mean structural similarity; without both constants it is left to the formula."""
+    """Mean structural similarity; None, for the formula, if K1 or K2 is 0."""
     found = _structural_similarity(images, mask, with_map=False, **options)
     return None if found is None else found[0]
 
 
 def ssim_map(images: Images, mask: Array | None, **options: Any) -> Local | None:
-    """Structural similarity at every position; without both constants left to the formula."""
+    """Structural similarity at every position; None, for the formula, if K1 or K2 is 0."""
     found = _structural_similarity(images, mask, with_map=True, **options)
     return None if found is None else found[1]
 
@@ -302,7 +293,7 @@ def _structural_similarity(
         return None
     factor = automatic_factor(*images.frame) if downsample else 1
     if factor > 1:
-        x, y = (keep(mask, v.astype(np.float64)) for v in (images.x, images.y))
+        x, y = (where_valid(mask, v.astype(np.float64)) for v in (images.x, images.y))
         x, cells = block_mean(x, mask, factor, border="symmetric")
         y, _ = block_mean(y, mask, factor, border="symmetric")
         images, mask = images._replace(x=x, y=y), cells
@@ -310,7 +301,7 @@ def _structural_similarity(
     narrow = narrow and _suits_float32(images.data_range, window, K1, K2, min_coverage)
     dtype: Any = np.float32 if narrow else np.float64
     constants = _constants(
-        pixels_of(images),
+        pixel_types(images),
         dtype,
         images.data_range,
         window,
@@ -325,13 +316,13 @@ def _structural_similarity(
         scores, local = positions.local(quality_strip, *constants, step=factor)
         return scores, local if factor == 1 else local._replace(witness=None)
     scores = positions.scores(quality_strip, *constants)
-    # A coarser grid may leave out the last pixels, which then nobody has looked at.
+    # A coarser grid may leave out the last pixels: the sums do not witness that these are finite.
     return scores if factor == 1 else scores._replace(witness=None), None
 
 
 @kept
 def _constants(
-    pixels: Pixels,
+    pixels: PixelTypes,
     dtype: Any,
     data_range: float,
     window: Window,
@@ -341,8 +332,8 @@ def _constants(
     min_coverage: float,
     is_whole: bool,
 ) -> tuple[Any, ...]:
-    """Return the constants of `quality_strip`; `is_whole`: only whole windows are scored."""
-    # A power of two close to the data range brings pixels to the order of 1, exactly.
+    """Return the constants of `quality_strip`; `is_whole` scores only windows inside the mask."""
+    # Scaling by a power of two is exact, and brings pixels to the order of 1.
     scale = 2.0 ** -math.frexp(data_range)[1]
     c1, c2 = (2 * (K * data_range * scale) ** 2 for K in (K1, K2))
     least = least_weight(window, min_coverage, float(np.finfo(dtype).eps))
@@ -362,14 +353,14 @@ def _constants(
 def _suits_float32(
     data_range: float, window: Window, K1: float, K2: float, min_coverage: float
 ) -> bool:
-    """Whether the constants are large against what rounding leaves of means and variances.
+    """Whether the constants outweigh the rounding errors of means and variances in float32.
 
-    And whether no sum of weights, which float32 would round, decides what a mask leaves to be
-    scored. A mask that leaves everything changes no bit, so that its being there must not matter.
+    And whether no rounded sum of weights decides which positions a mask leaves to be scored. The
+    presence of a mask is not asked: a mask of True everywhere must not change a bit.
     """
     if window.size % 2 == 0 or 0 < min_coverage < 1:
         return False
     suits = K1 >= 0.005 and K2 >= 0.02 and 1e-30 < data_range < 1e30
-    # A pixel far outside the data range shows even where its weight is less than float32 resolves.
+    # A pixel far outside the data range matters even with a weight below the resolution of float32.
     suits = suits and min(window.taps) > LEAST_TAP
     return suits and not window.is_uniform

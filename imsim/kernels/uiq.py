@@ -1,4 +1,4 @@
-"""Universal image quality index: structural similarity without its constants."""
+"""UIQ: structural similarity without its constants."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from imsim.caches import kept
-from imsim.kernels.common.window_strips import Pixels, Positions, limits, pixels_of, taps_of
+from imsim.kernels.common.window_strips import PixelTypes, Positions, limits, pixel_types, taps_of
 from imsim.kernels.ssim import quality_strip
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import least_weight, uniform
@@ -18,19 +18,19 @@ from imsim.validation import Images
 def uiq(images: Images, mask: Array | None, *, block_size: int) -> Scores:
     """Mean quality over all blocks."""
     positions = Positions(images, mask, block_size)
-    return positions.scores(quality_strip, *_constants(pixels_of(images), block_size))
+    return positions.scores(quality_strip, *_constants(pixel_types(images), block_size))
 
 
 def uiq_map(images: Images, mask: Array | None, *, block_size: int) -> Local:
     """Quality of every block."""
     positions = Positions(images, mask, block_size)
-    _, local = positions.local(quality_strip, *_constants(pixels_of(images), block_size))
+    _, local = positions.local(quality_strip, *_constants(pixel_types(images), block_size))
     return local
 
 
 @kept
-def _constants(pixels: Pixels, block_size: int) -> tuple[Any, ...]:
-    # No constant steadies the quotients: in float32, rounding would decide the flat blocks.
+def _constants(pixels: PixelTypes, block_size: int) -> tuple[Any, ...]:
+    # Without constants in the quotients, rounding in float32 would decide the flat blocks.
     block = uniform(block_size)
     epsilon = float(np.finfo(np.float64).eps)
     least = least_weight(block, 0.0, epsilon)

@@ -1,4 +1,4 @@
-"""Pearson's correlation of whole images, and in every square window, in one pass each."""
+"""ZNCC: Pearson's correlation of whole images, and in every square window."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels.common.jit import exact, inline, kernel
-from imsim.kernels.common.magnitudes import each_scaled, elements, odd_ones
-from imsim.kernels.common.pixel_blocks import BLOCK, count, floats, scratch
+from imsim.kernels.common.pixel_blocks import BLOCK, load_block, scratch
 from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_images
 from imsim.kernels.common.window_moments import (
     SUM_X,
     SUM_XX,
@@ -24,7 +24,7 @@ from imsim.kernels.common.window_moments import (
     is_lost,
     moments_workspace,
 )
-from imsim.kernels.common.window_strips import Pixels, Positions, limits, pixels_of, taps_of
+from imsim.kernels.common.window_strips import PixelTypes, Positions, limits, pixel_types, taps_of
 from imsim.kernels.common.window_sums import (
     TILE,
     filter_moments,
@@ -38,15 +38,16 @@ from imsim.kernels.common.window_sums import (
     not_finite,
     row_total,
     workspace,
+    write_row,
 )
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import least_weight, uniform
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images
 
-MOMENTS = 8
-"""Pixels, means of x and y, and the sums of squares and products about these means; and the
-values of x and y from which the means are counted, so that they keep their digits far from 0."""
+N_MOMENTS = 8
+"""Numbers of a run: its pixels; means of x and y; sums of squares of x, of y, and of products,
+about these means; centres of x and y, from which the means are counted to keep their digits."""
 
 
 def zncc(
@@ -56,45 +57,42 @@ def zncc(
     if window_size is not None:
         return mean_local_correlation(images, mask, window_size, min_coverage)
     r, n, xx, yy, witness = _whole(images, mask)
-    odd = odd_ones(images, xx, yy)
+    odd = find_lost_sums(images, xx, yy)
     if odd is not None:
         odd = odd.any(axis=-1)
-        for index, element, valid in elements(odd, images, mask):
-            r[index] = _whole(each_scaled(element), valid)[0]
+        for index, element, valid in lost_elements(odd, images, mask):
+            r[index] = _whole(scale_images(element), valid)[0]
     return Scores(r, n, witness)
 
 
 def _whole(images: Images, mask: Array | None) -> Array:
-    """Correlation, number of pixels, sums of squares about the means, and the sum of these."""
+    """Correlation, number of pixels, the two sums of squares about the means, and their sum."""
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(_moments, MOMENTS, ease=4)
+    runs = planes.runs(_moments, N_MOMENTS, cheapness=4)
     scores = np.empty((5, *planes.shape))
-    _correlations(runs.reshape(len(runs), -1, MOMENTS), scores.reshape(5, -1))
+    _correlations(runs.reshape(len(runs), -1, N_MOMENTS), scores.reshape(5, -1))
     return scores
 
 
 @kernel
 def _moments(x, y, mask, out):  # type: ignore[no-untyped-def]
-    """Moments of a run, block by block, each about the means of the block before.
+    """Moments of a run; those of each block are taken about the means of the block before.
 
-    These are near enough: what rounding makes of their distance from the block's own mean is
-    of the size of what that distance adds to the variance of the run.
+    These are near enough: where they are far from the block's own mean, the distance itself makes
+    the variance of the run large against the rounding error.
     """
     room = scratch(x)
-    block = np.empty(MOMENTS)
+    block = np.empty(N_MOMENTS)
     centre_x, centre_y = 0.0, 0.0
     for start in range(0, x.size, BLOCK):
-        p = floats(x[start : start + BLOCK], room[0])
-        q = floats(y[start : start + BLOCK], room[1])
-        n, first = p.size, 0
-        inside: Any = None if mask is None else mask[start : start + BLOCK]
+        p, q, inside, n = load_block(x, y, mask, start, room)
+        if n == 0:
+            continue
+        first = 0
         if mask is not None:
-            n = count(inside)
-            if n == 0:
-                continue
             while inside[first] == 0:
                 first += 1
-        if out[0] == 0:  # with a pixel as its centre, a constant image has moments of 0
+        if out[0] == 0:  # about one of its pixels, the moments of a constant image are 0
             centre_x, centre_y = np.float64(p[first]), np.float64(q[first])
             _block_moments(p, q, inside, n, centre_x, centre_y, block)
             centre_x, centre_y = block[6] + block[1], block[7] + block[2]
@@ -105,11 +103,11 @@ def _moments(x, y, mask, out):  # type: ignore[no-untyped-def]
 
 @kernel
 def _block_moments(p, q, inside, n, centre_x, centre_y, out):  # type: ignore[no-untyped-def]
-    # A full block takes the way of a block without a mask, which adds in the same order.
+    # A full block is added in the order of a block without a mask.
     if inside is None or n == p.size:
-        dx, dy, xx, yy, xy = _centred_sums(p, q, centre_x, centre_y)
+        dx, dy, xx, yy, xy = _centred_sums(p, q, None, centre_x, centre_y)
     else:
-        dx, dy, xx, yy, xy = _centred_sums_inside(p, q, inside, centre_x, centre_y)
+        dx, dy, xx, yy, xy = _centred_sums(p, q, inside, centre_x, centre_y)
     out[0] = n
     out[1], out[2] = dx / n, dy / n
     out[6], out[7] = centre_x, centre_y
@@ -121,28 +119,15 @@ def _block_moments(p, q, inside, n, centre_x, centre_y, out):  # type: ignore[no
 
 
 @kernel
-def _centred_sums(p, q, centre_x, centre_y):  # type: ignore[no-untyped-def]
+def _centred_sums(p, q, inside, centre_x, centre_y):  # type: ignore[no-untyped-def]
     dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(p.size):
         u = np.float64(p[i]) - centre_x
         v = np.float64(q[i]) - centre_y
-        dx += u
-        dy += v
-        xx += u * u
-        yy += v * v
-        xy += u * v
-    return dx, dy, xx, yy, xy
-
-
-@kernel
-def _centred_sums_inside(p, q, inside, centre_x, centre_y):  # type: ignore[no-untyped-def]
-    dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(p.size):
-        use = inside[i] != 0
-        u = np.float64(p[i]) - centre_x
-        v = np.float64(q[i]) - centre_y
-        u = u if use else 0.0
-        v = v if use else 0.0
+        if inside is not None:
+            use = inside[i] != 0
+            u = u if use else 0.0
+            v = v if use else 0.0
         dx += u
         dy += v
         xx += u * u
@@ -153,7 +138,7 @@ def _centred_sums_inside(p, q, inside, centre_x, centre_y):  # type: ignore[no-u
 
 @exact
 def _merge(total, part):  # type: ignore[no-untyped-def]
-    """Add the moments of further pixels; of equal constants to the last bit."""
+    """Add the moments of further pixels; for equal constants without an error."""
     if part[0] == 0:
         return
     if total[0] == 0:
@@ -174,15 +159,15 @@ def _merge(total, part):  # type: ignore[no-untyped-def]
 
 @exact
 def _correlations(runs, scores):  # type: ignore[no-untyped-def]
-    """Correlation, by the rules of `imsim.metrics.zncc.correlation`, and the rest of `_whole`."""
-    total = np.empty(MOMENTS)
+    """Write the five numbers of `_whole`; see `imsim.metrics.zncc.correlation`."""
+    total = np.empty(N_MOMENTS)
     for plane in range(runs.shape[1]):
         total[:] = 0
         for run in range(runs.shape[0]):
             _merge(total, runs[run, plane])
         xx, yy, xy = total[3:6]
-        # Powers of two, exact, keep the product from the ends of float64; its root is exact for
-        # equal images, where the product of two roots is not.
+        # Scaling by powers of two is exact, and keeps the product within float64. The root of the
+        # product is exact for equal images; a product of two roots is not.
         a, b = math.frexp(xx)[1] // 2, math.frexp(yy)[1] // 2
         product = math.ldexp(xx, -2 * a) * math.ldexp(yy, -2 * b)
         r = math.ldexp(math.ldexp(xy, -a), -b) / math.sqrt(product)
@@ -200,21 +185,21 @@ def _correlation(covariance, variance_x, variance_y):  # type: ignore[no-untyped
     product = variance_x * variance_y
     if SMALLEST < product < LARGEST:
         r = covariance / math.sqrt(product)
-    else:  # exactly 1 for equal images as well; but the product may overflow, or vanish
+    else:  # the product may overflow or underflow; this, too, is exactly 1 for equal images
         larger, smaller = max(variance_x, variance_y), min(variance_x, variance_y)
         r = covariance / larger / math.sqrt(smaller / larger)
     r = 1.0 if r > 1 else (-1.0 if r < -1 else r)
     if variance_x <= 0 or variance_y <= 0:
         r = 1.0 if variance_x <= 0 and variance_y <= 0 else 0.0
-    # NaN if a variance is not finite; a maximum, and the bounds of r, drop it.
+    # NaN if a variance is not finite, which max() and the bounds of r would drop.
     return r + 0.0 * (variance_x + variance_y)
 
 
-@exact  # covariance and variances of equal images are to be equal
+@exact  # covariance and variances of equal images must be equal
 def _correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-untyped-def]
     """Correlation at a row of positions, from sums of x, y, x^2, y^2 and x y; NaN if doubtful.
 
-    Variances and covariance are left multiplied by the square of the number of pixels.
+    Variances and covariance are multiplied by the square of the number of pixels.
     """
     if limits is not None:
         share = limits[0]
@@ -234,7 +219,7 @@ def _correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-unty
 
 @exact
 def _correlation_again(sums, scored, count, found):  # type: ignore[no-untyped-def]
-    """Correlation at the doubtful ones among a row of positions, from their own moments."""
+    """Compute the doubtful positions of a row again, from moments about their own pixels."""
     for j in range(count):
         if np.isnan(found[j]) and scored[j]:
             n = sums[WEIGHT, j]
@@ -296,10 +281,7 @@ def correlation_strip(x, y, mask, out, values, valid, taps, precise, order, limi
                 total, number = row_total(found, None if mask is None else scored, count)
             out[0] += total
             out[1] += number
-            if values.size > 0:
-                values[row, left : left + count] = found[:count]
-            if valid.size > 0:
-                valid[row, left : left + count] = scored[:count]
+            write_row(found, scored, row, left, count, values, valid)
 
 
 def zncc_map(images: Images, mask: Array | None, *, window_size: int, min_coverage: float) -> Local:
@@ -321,12 +303,12 @@ def _prepare(
     images: Images, mask: Array | None, window_size: int, min_coverage: float
 ) -> tuple[Positions, tuple[Any, ...]]:
     positions = Positions(images, mask, window_size)
-    return positions, _constants(pixels_of(images), window_size, min_coverage)
+    return positions, _constants(pixel_types(images), window_size, min_coverage)
 
 
 @kept
-def _constants(pixels: Pixels, window_size: int, min_coverage: float) -> tuple[Any, ...]:
-    # Without a constant that steadies the quotient, float32 would not do.
+def _constants(pixels: PixelTypes, window_size: int, min_coverage: float) -> tuple[Any, ...]:
+    # Without a constant in the quotient, float32 has too few digits.
     window = uniform(window_size)
     least = least_weight(window, min_coverage, float(np.finfo(np.float64).eps))
     return *taps_of(window), limits(pixels, window, np.float64), least

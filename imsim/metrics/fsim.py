@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from imsim import engine
 from imsim.errors import ShapeError
-from imsim.portable.arrays import count, keep, total, widen
+from imsim.portable.arrays import count, to_widest_float, total, where_valid
 from imsim.portable.chrominance import YIQ, chromatic_similarity, weighted
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.fill import filled
@@ -20,21 +20,21 @@ from imsim.validation import check_flag
 
 
 class Features(NamedTuple):
-    """What FSIM needs to know about one image."""
+    """The features of one image, on the coarser grid."""
 
     congruency: Array
     gradient: Array
     chrominance: tuple[Array, ...]
     """I and Q, or nothing."""
     valid: Array | None
-    """Where the features need no pixel outside the mask."""
+    """Where the features read no pixel outside the mask."""
 
 
 def features(image: Array, pair: Pair, chromatic: bool) -> Features:
     """Phase congruency, gradient and chrominance on a grid of about 256 pixels a side."""
-    # In float32 a distant part, or rounding where nothing varies, would spoil the transform; and
-    # scaled before they are subtracted from one another, pixels far from 0 would lose digits.
-    image = widen(image)
+    # The transform is float64: in float32, a distant part of the image or rounding in flat parts
+    # would spoil it. Differences are scaled, not pixels: those far from 0 would lose digits.
+    image = to_widest_float(image)
     scale = 255 / pair.data_range
     planes = [weighted(image, w) for w in YIQ] if chromatic else [image]
     factor = automatic_factor(*image.shape[-2:])
@@ -61,7 +61,7 @@ def feature_similarity(pair: Pair, chromatic: bool) -> tuple[Local, Array]:
     values = similarity(x.congruency, y.congruency, T1) * similarity(x.gradient, y.gradient, T2)
     if chromatic:
         values = values * chromatic_similarity(x.chrominance, y.chrominance)
-    values = at_most_one(values)  # which rounding may exceed
+    values = at_most_one(values)  # rounding may exceed 1
     step = automatic_factor(*pair.x.shape[-2:])
     return Local(values, x.valid, step=step), xp.maximum(x.congruency, y.congruency)
 
@@ -71,12 +71,12 @@ def pooled_similarity(pair: Pair, chromatic: bool) -> Scores:
     local, weight = feature_similarity(pair, chromatic)
     weights = total(weight, local.valid)
     fsim = total(local.values * weight, local.valid) / weights
-    return Scores(at_most_one(keep(weights != 0, fsim, 1.0)), count(weight, local.valid))
+    return Scores(at_most_one(where_valid(weights != 0, fsim, 1.0)), count(weight, local.valid))
 
 
 def at_most_one(values: Array) -> Array:
-    """Replace what is larger than 1, never NaN."""
-    return keep(~(values > 1), values, 1.0)
+    """Replace values larger than 1 by 1, and keep NaN."""
+    return where_valid(~(values > 1), values, 1.0)
 
 
 def similarity_map(pair: Pair, chromatic: bool) -> Local:
@@ -174,9 +174,9 @@ def fsim(
     F = max(1, round(min(height, width) / 256)) pixels a side. Two images without any feature
     score 1.
 
-    With a mask, block means take the pixels inside it, and a cell counts as inside if half of
-    its pixels do. Cells outside are filled from those nearest inside before the Fourier
-    transform, noise is estimated inside only, and cells next to the outside are not scored.
+    With a mask, block means take the pixels inside it. A cell counts as inside if at least half of
+    its pixels do. Before the Fourier transform, cells outside are filled from the nearest cells
+    inside. Noise is estimated inside only. Cells next to one outside are not scored.
 
     Parameters
     ----------

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from imsim import engine
-from imsim.portable.arrays import keep, widen
+from imsim.portable.arrays import to_widest_float, where_valid
 from imsim.portable.coarse import block_mean
 from imsim.portable.gradients import CELL_REACH, PREWITT, cell_gradient, eroded
-from imsim.portable.magnitude import SQUARES, in_units, magnitude
 from imsim.portable.pair import Local, Pair, Scores, deviation
 from imsim.portable.similarity import C, similarity
+from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 
@@ -18,17 +18,17 @@ from imsim.typing import Array, ImageLike, MaskLike, Score
 def gradient_similarity(pair: Pair) -> Local:
     """(2 m_x m_y + c) / (m_x^2 + m_y^2 + c), with Prewitt gradients of 2x2 means."""
     _, valid = block_mean(pair.x, pair.mask, 2, border="zero", min_coverage=1.0)
-    x, y = widen(pair.x), widen(pair.y)
+    x, y = to_widest_float(pair.x), to_widest_float(pair.y)
 
     def values(unit: Any, _: Any) -> Array:
         m_x, m_y = cell_gradient(x / unit, PREWITT), cell_gradient(y / unit, PREWITT)
         return similarity(m_x, m_y, C * (pair.data_range / unit) ** 2)
 
-    unit = magnitude(x, y, root=SQUARES)
+    unit = scaling_unit(x, y, root=SQUARES)
     unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # the constant swallows what is small
     quality = in_units(values, unit, unit)
     # Rounding may lift it above 1 where the gradients are nearly the same.
-    return Local(keep(~(quality > 1), quality, 1.0), eroded(valid), step=2, reach=CELL_REACH)
+    return Local(where_valid(~(quality > 1), quality, 1.0), eroded(valid), step=2, reach=CELL_REACH)
 
 
 def gradient_similarity_deviation(pair: Pair) -> Scores:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from imsim import engine
-from imsim.portable.arrays import channel_sum, count, pad, total, widen
+from imsim.portable.arrays import channel_sum, count, pad, to_widest_float, total
 from imsim.portable.differences import scaled_difference
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.windows import GAUSSIAN_REACH, correlate, gaussian_reach
@@ -30,7 +30,7 @@ def gaussian_blur(values: Array, sigma: float) -> Array:
 
 def contributions(pair: Pair, sigma: float) -> Local:
     """D (g * d) per pixel, whose sum is the squared distance d' G d; d = 0 outside the mask."""
-    difference = widen(pair.x) - widen(pair.y)
+    difference = to_widest_float(pair.x) - to_widest_float(pair.y)
     radius = gaussian_reach(sigma, pair.x)
     return Local(difference * gaussian_blur(difference, sigma), pair.mask, reach=(radius, radius))
 
@@ -144,9 +144,9 @@ def imed(
         \mathrm{IMED}^2(x, y) = \frac{1}{2 \pi \sigma^2} \sum_{p,q}
         e^{-|p - q|^2 / 2 \sigma^2} (x_p - y_p)(x_q - y_q)
 
-    over all pairs of scored pixels p, q, their distance in pixels. The Gaussian separates, so
-    that the double sum is exact without approximation: the sum of d times the blurred d.
-    The frame ends at its border and the mask at its own; nothing is padded or renormalised.
+    over all pairs of scored pixels p, q, with their distance in pixels. The Gaussian separates:
+    the double sum is the sum of d times the blurred d, without approximation. Pixels beyond the
+    frame or outside the mask take no part; the weights are not renormalised.
 
     Parameters
     ----------

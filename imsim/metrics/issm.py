@@ -21,13 +21,13 @@ from imsim.validation import check_number
 A, B, C = 0.3, 0.5, 0.7
 E = 0.01
 LARGEST_SIGMA = 1000.0
-"""Smoothing beyond all images, in pixels."""
+"""Largest sigma, in pixels: it smooths over a whole image."""
 SSIM = check_options("gaussian", None, 1.5, 0.01, 0.03, False, False, 0.0)
 """Options of the structural similarity: its defaults."""
 
 
 class ISSMComponents(NamedTuple):
-    """What ISSM is made of; each a float64 scalar, or an array of the batch shape."""
+    """The parts of ISSM; each is a float64 scalar, or an array of the batch shape."""
 
     entropy: Array
     """Shannon entropy of the joint histogram, in bits."""
@@ -57,7 +57,7 @@ def joint_entropy(pair: Pair) -> Array:
 
 
 def components(pair: Pair, canny: dict[str, float]) -> tuple[ISSMComponents, Array]:
-    """The components per channel, and how many positions the scarcer of them stands on."""
+    """The components per channel, and the least number of positions that one of them averages."""
     structural, windows, *_ = average(structural_similarity(pair, **SSIM))
     x, y = (edge_maps(v, pair.mask, pair.data_range, canny) for v in (pair.x, pair.y))
     valid = eroded(pair.mask)

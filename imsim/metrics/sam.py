@@ -7,24 +7,32 @@ from typing import Any, Literal
 
 from imsim import engine
 from imsim.errors import OptionError
-from imsim.portable.arrays import array_namespace, both, channel_sum, count, keep, total, widen
-from imsim.portable.magnitude import magnitude
+from imsim.portable.arrays import (
+    array_namespace,
+    channel_sum,
+    count,
+    to_widest_float,
+    total,
+    valid_in_both,
+    where_valid,
+)
 from imsim.portable.pair import Local, Pair, Scores
+from imsim.portable.units import scaling_unit
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import CHANNEL_HINT, check_choice, check_flag
 
 
 def angle(difference: Array, addition: Array) -> Array:
-    """Angle between unit vectors u, v from |u - v| and |u + v|; exact also where it is small."""
+    """Angle between unit vectors u, v from |u - v| and |u + v|, precise for small angles too."""
     return 2 * array_namespace(difference).atan2(difference, addition)
 
 
 def image_angle(pair: Pair, degrees: bool) -> Scores:
     """Angle between the two images, each as one vector; pi / 2 if only one of them is 0."""
     xp = pair.xp
-    x, y = widen(pair.x), widen(pair.y)
-    x, y = x / magnitude(x), y / magnitude(y)
+    x, y = to_widest_float(pair.x), to_widest_float(pair.y)
+    x, y = x / scaling_unit(x), y / scaling_unit(y)
 
     def norm(v: Array) -> Array:
         return xp.sqrt(channel_sum(total(v * v, pair.mask)))
@@ -33,15 +41,17 @@ def image_angle(pair: Pair, degrees: bool) -> Scores:
     u, v = x / norm_x, y / norm_y
     theta = angle(norm(u - v), norm(u + v))
     zero_x, zero_y = norm_x[..., 0, 0] == 0, norm_y[..., 0, 0] == 0
-    theta = keep(~(zero_x | zero_y), theta, math.pi / 2)
-    theta = keep(~(zero_x & zero_y), theta, 0.0)
+    theta = where_valid(~(zero_x | zero_y), theta, math.pi / 2)
+    theta = where_valid(~(zero_x & zero_y), theta, 0.0)
     return Scores(theta * (180 / math.pi) if degrees else theta, count(x, pair.mask))
 
 
 def spectral_angle(pair: Pair, degrees: bool) -> Local:
     """Angle between the channel vectors of each pixel; pi / 2 if only one of them is 0."""
     xp = pair.xp
-    x, y = (v / magnitude(v, axis=-3) for v in (widen(pair.x), widen(pair.y)))
+    x, y = (
+        v / scaling_unit(v, axis=-3) for v in (to_widest_float(pair.x), to_widest_float(pair.y))
+    )
 
     def norm(v: Array) -> Array:
         return xp.sqrt(xp.sum(v * v, axis=-3, keepdims=True))
@@ -51,9 +61,9 @@ def spectral_angle(pair: Pair, degrees: bool) -> Local:
     theta = angle(norm(u - v), norm(u + v))
     zero_x, zero_y = norm_x == 0, norm_y == 0
     one_zero = (zero_x & xp.isfinite(norm_y)) | (zero_y & xp.isfinite(norm_x))
-    theta = keep(~one_zero, theta, math.pi / 2)
+    theta = where_valid(~one_zero, theta, math.pi / 2)
     theta = theta * (180 / math.pi) if degrees else theta
-    return Local(theta, both(pair.mask, ~(zero_x & zero_y)), reach=(0, 0))
+    return Local(theta, valid_in_both(pair.mask, ~(zero_x & zero_y)), reach=(0, 0))
 
 
 def mean_spectral_angle(pair: Pair, degrees: bool) -> Scores:
@@ -61,7 +71,7 @@ def mean_spectral_angle(pair: Pair, degrees: bool) -> Scores:
     local = spectral_angle(pair, degrees)
     theta = total(local.values, local.valid)
     n = count(local.values, local.valid)
-    n = keep((n > 0) | (count(pair.x, pair.mask) == 0), n, 1.0)
+    n = where_valid((n > 0) | (count(pair.x, pair.mask) == 0), n, 1.0)
     return Scores(theta / n, n)
 
 
@@ -108,8 +118,7 @@ def sam_map(
     Returns
     -------
     array, shape (..., height, width)
-        Angle per pixel. A pixel that is 0 in all channels of both images has none; of one image
-        only, pi / 2.
+        Angle per pixel: none (NaN) where both images are 0 in all channels, pi / 2 where one is.
 
     Examples
     --------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from imsim import engine
-from imsim.portable.arrays import channel_sum, count, total, widen
+from imsim.portable.arrays import channel_sum, count, to_widest_float, total
 from imsim.portable.differences import squared_difference
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.registry import metric
@@ -25,7 +25,7 @@ def squared_error(pair: Pair, reduction: str) -> Scores:
 
 def squared_error_map(pair: Pair, reduction: str) -> Local:
     """Squared difference per pixel, summed (or averaged) over channels."""
-    difference = widen(pair.x) - widen(pair.y)
+    difference = to_widest_float(pair.x) - to_widest_float(pair.y)
     squares = difference * difference
     if reduction == "mean":
         return Local(squares, pair.mask, reach=(0, 0))

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from imsim import engine
 from imsim.caches import kept
-from imsim.portable.arrays import count, minimum, spread, total
-from imsim.portable.hashes import SIGNATURES, TIE, Bits, grid, means
+from imsim.portable.arrays import count, minimum, peak_to_peak, total
+from imsim.portable.hashes import SIGNATURES, TIE, Bits, area_means, grid_shape
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
@@ -28,27 +28,27 @@ def area_weights(cells: int, pixels: int) -> NDArray[np.float64]:
 
 
 def cell_means(image: Array, mask: Array | None, rows: int, columns: int) -> tuple[Array, Bits]:
-    """Mean of the pixels of each cell inside the mask, and which cells have any."""
+    """Mean of the pixels of each cell inside the mask, and which cells have pixels."""
     height, width = image.shape
     down, across = area_weights(rows, height), area_weights(columns, width)
     covered = None if mask is None else down @ mask.astype(np.float64) @ across.T
-    return means(down @ image @ across.T, covered, (height / rows) * (width / columns))
+    return area_means(down @ image @ across.T, covered, (height / rows) * (width / columns))
 
 
 def signatures(images: Array, mask: Array | None, hash: str, hash_size: int) -> tuple[Bits, Bits]:
     """Signature of each image, and which of its bits exist inside the mask."""
     images = images.astype(np.float64)
-    # Seen from its minimum, a constant image is exactly 0, and an offset leaves no trace.
+    # Less its minimum, a constant image is exactly 0, and an offset has no effect.
     images = images - minimum(images, mask)[..., None, None]
-    ties = TIE * spread(images, mask)
+    ties = TIE * peak_to_peak(images, mask)
     inside = None if mask is None else np.broadcast_to(mask, images.shape)
     bits = np.zeros((*images.shape[:-2], hash_size, hash_size), dtype=bool)
     valid = np.zeros_like(bits)
     for index in np.ndindex(images.shape[:-2]):
         here = None if inside is None else inside[index]
         image = images[index] if here is None else np.where(here, images[index], 0.0)
-        cells, some = cell_means(image, here, *grid(hash, hash_size))
-        bits[index], valid[index] = SIGNATURES[hash](cells, some, ties[index])
+        cells, has_pixels = cell_means(image, here, *grid_shape(hash, hash_size))
+        bits[index], valid[index] = SIGNATURES[hash](cells, has_pixels, ties[index])
     return bits, valid
 
 
@@ -127,8 +127,9 @@ def sh(
     - ``"average"``: cells brighter than the mean cell;
     - ``"census"``: for every pixel, which of its 8 neighbours are brighter than itself.
 
-    With a mask, cell means take the pixels inside. Bits of the last three count where all
-    they compare has pixels inside; of the first two, empty cells take the mean of the others.
+    With a mask, cell means take the pixels inside. In the last three signatures, a bit counts if
+    all that it compares has pixels inside. In the first two, empty cells take the mean of
+    the others.
 
     Parameters
     ----------

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from imsim import engine
-from imsim.portable.arrays import count, keep, mean, widen
-from imsim.portable.differences import CHANNEL, reconstruction_decibels, squared_difference
-from imsim.portable.magnitude import magnitude
+from imsim.portable.arrays import count, mean, to_widest_float, where_valid
+from imsim.portable.differences import PER_CHANNEL, reconstruction_decibels, squared_difference
 from imsim.portable.pair import Pair, Scores
+from imsim.portable.units import scaling_unit
 from imsim.registry import metric
 from imsim.typing import ImageLike, MaskLike, Score
 
 
 def signal_to_reconstruction_error(pair: Pair) -> Scores:
     """10 log10(mean(x)^2 / MSE), per channel."""
-    squares, unit = squared_difference(pair, CHANNEL)
+    squares, unit = squared_difference(pair, PER_CHANNEL)
     mse = mean(squares, pair.mask)
-    x = widen(pair.x)
-    unit_x = magnitude(x, axis=CHANNEL)
+    x = to_widest_float(pair.x)
+    unit_x = scaling_unit(x, axis=PER_CHANNEL)
     ratio = reconstruction_decibels(mean(x / unit_x, pair.mask), mse, pair.xp)
     units = 20 * (pair.xp.log10(unit_x[..., 0, 0]) - pair.xp.log10(unit))
-    return Scores(ratio + keep(mse > 0, units, 0.0), count(squares, pair.mask))
+    return Scores(ratio + where_valid(mse > 0, units, 0.0), count(squares, pair.mask))
 
 
 def _kernel() -> Any:
@@ -55,9 +55,8 @@ def sre(
 
     with the mean :math:`\mu_x` of the reference `a`: the peak of the PSNR gives way to the
     mean brightness. Identical images score +inf, also when both are black; a reference of
-    mean 0 with any other image scores -inf. The mean of channels of which one is identical and
-    another has the mean 0 is NaN: infinity less infinity has no value. It is
-    the one metric that is not symmetric.
+    mean 0 with any other image scores -inf. The mean over channels is NaN if one channel scores
+    +inf and another one -inf. The metric is not symmetric.
 
     Parameters
     ----------
@@ -75,8 +74,7 @@ def sre(
     Returns
     -------
     float64 or array of float64
-        Decibels. One per pair of images. The mean over channels of which one is reconstructed
-        exactly and another one is black, plus and minus infinity, is NaN.
+        Decibels. One per pair of images.
 
     Raises
     ------

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from imsim import engine
-from imsim.portable.arrays import both, widen
+from imsim.portable.arrays import to_widest_float, valid_in_both
 from imsim.portable.coarse import automatic_factor, block_mean
-from imsim.portable.magnitude import SQUARES, in_units, magnitude
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
+from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.windows import (
     Window,
     gaussian,
@@ -18,7 +18,7 @@ from imsim.portable.windows import (
     local_covariance,
     local_moments,
     representable,
-    support,
+    support_of,
     uniform,
     zero_rules,
 )
@@ -33,7 +33,7 @@ from imsim.validation import (
 )
 
 LARGEST_CONSTANT = 1e50
-"""Of K1 and K2, whose squares meet that of the data range."""
+"""Largest K1 and K2: their squares are multiplied by that of the data range."""
 
 
 def structural_similarity(
@@ -47,34 +47,36 @@ def structural_similarity(
 ) -> Local:
     """(2 mu_x mu_y + C1)(2 cov + C2) / ((mu_x^2 + mu_y^2 + C1)(var_x + var_y + C2))."""
     factor = automatic_factor(*pair.x.shape[-2:]) if downsample else 1
-    # Means of blocks and of windows that are far from zero have digits that float32 has not.
-    x, mask = block_mean(widen(pair.x), pair.mask, factor, border="symmetric")
-    y, _ = block_mean(widen(pair.y), pair.mask, factor, border="symmetric")
+    # Means of blocks and windows far from 0 need more digits than float32 has.
+    x, mask = block_mean(to_widest_float(pair.x), pair.mask, factor, border="symmetric")
+    y, _ = block_mean(to_widest_float(pair.y), pair.mask, factor, border="symmetric")
     exact = representable(window, float(pair.xp.finfo(x.dtype).eps))
-    seen = support(mask, exact, x, min_coverage)
-    scored = seen.scored
+    support = support_of(mask, exact, x, min_coverage)
+    scored = support.scored
     if sample_covariance:
-        scored = both(scored, None if mask is None else seen.pixels > 1)
+        scored = valid_in_both(scored, None if mask is None else support.pixels > 1)
 
     def values(unit: Any, _: Any) -> Array:
-        p, q = local_moments(x / unit, window, seen), local_moments(y / unit, window, seen)
-        covariance = local_covariance(p, q, window, seen)
+        p, q = local_moments(x / unit, window, support), local_moments(y / unit, window, support)
+        covariance = local_covariance(p, q, window, support)
         variances = p.variance + q.variance
         if sample_covariance:
-            unbiased = seen.pixels / (seen.pixels - 1)
+            unbiased = support.pixels / (support.pixels - 1)
             covariance, variances = covariance * unbiased, variances * unbiased
 
         c1, c2 = ((K * (pair.data_range / unit)) ** 2 for K in (K1, K2))
         mu_x, mu_y = p.mean, q.mean
         luminance = (2 * mu_x * mu_y + c1) / (mu_x * mu_x + mu_y * mu_y + c1)
         similarity = luminance * ((2 * covariance + c2) / (variances + c2))
-        if K1 == 0 or K2 == 0 or not isinstance(unit, float):  # in which constants may vanish
+        if (
+            K1 == 0 or K2 == 0 or not isinstance(unit, float)
+        ):  # constants may underflow in this unit
             flat = is_flat(p) & is_flat(q) & (c2 == 0)
             dark = is_dark(p, window) & is_dark(q, window) & (c1 == 0)
             similarity = zero_rules(similarity, luminance, flat, dark)
         return similarity
 
-    unit = magnitude(x, y, root=SQUARES)
+    unit = scaling_unit(x, y, root=SQUARES)
     unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # the constants swallow what is small
     return Local(
         pair.xp.clip(in_units(values, unit, unit), -1.0, 1.0),

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from imsim import engine
-from imsim.portable.arrays import widen
-from imsim.portable.magnitude import SQUARES, in_units, magnitude
+from imsim.portable.arrays import to_widest_float
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
+from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.windows import (
     is_dark,
     is_flat,
     local_covariance,
     local_moments,
-    support,
+    support_of,
     uniform,
     zero_rules,
 )
@@ -25,13 +25,13 @@ from imsim.validation import check_side
 def quality(pair: Pair, block_size: int) -> Local:
     """4 cov mu_x mu_y / ((var_x + var_y)(mu_x^2 + mu_y^2)) in every block."""
     block = uniform(block_size)
-    # No constant steadies these quotients: in float32, rounding would decide the flat blocks.
-    x, y = widen(pair.x), widen(pair.y)
-    seen = support(pair.mask, block, x, min_coverage=0.0)
+    # Without constants in the quotients, rounding in float32 would decide the flat blocks.
+    x, y = to_widest_float(pair.x), to_widest_float(pair.y)
+    support = support_of(pair.mask, block, x, min_coverage=0.0)
 
     def values(unit: Any, _: Any) -> Array:
-        p, q = local_moments(x / unit, block, seen), local_moments(y / unit, block, seen)
-        covariance = local_covariance(p, q, block, seen)
+        p, q = local_moments(x / unit, block, support), local_moments(y / unit, block, support)
+        covariance = local_covariance(p, q, block, support)
         mu_x, mu_y = p.mean, q.mean
         luminance = 2 * mu_x * mu_y / (mu_x * mu_x + mu_y * mu_y)
         quality = luminance * (2 * covariance / (p.variance + q.variance))
@@ -39,9 +39,9 @@ def quality(pair: Pair, block_size: int) -> Local:
         dark = is_dark(p, block) & is_dark(q, block)
         return zero_rules(quality, luminance, flat, dark)
 
-    unit = magnitude(x, y, root=SQUARES)
+    unit = scaling_unit(x, y, root=SQUARES)
     found = pair.xp.clip(in_units(values, unit, unit), -1.0, 1.0)
-    return Local(found, seen.scored, margin=block_size // 2, reach=window_reach(block_size))
+    return Local(found, support.scored, margin=block_size // 2, reach=window_reach(block_size))
 
 
 def mean_quality(pair: Pair, block_size: int) -> Scores:

@@ -9,16 +9,16 @@ from imsim.portable.arrays import (
     array_namespace,
     as_image,
     count,
-    keep,
     mean,
     minimum,
-    spread,
+    peak_to_peak,
+    to_widest_float,
     total,
-    widen,
+    where_valid,
 )
-from imsim.portable.magnitude import SQUARES, in_units, magnitude
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
-from imsim.portable.windows import is_flat, local_covariance, local_moments, support, uniform
+from imsim.portable.units import SQUARES, in_units, scaling_unit
+from imsim.portable.windows import is_flat, local_covariance, local_moments, support_of, uniform
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import LARGEST, SMALLEST, check_number, check_side
@@ -32,32 +32,32 @@ def correlation(
     product = variance_x * variance_y
     larger = xp.maximum(variance_x, variance_y)
     smaller = xp.minimum(variance_x, variance_y)
-    # Either way it is exactly 1 for equal images; but the product may overflow, or vanish.
+    # Both forms are exactly 1 for equal images. The second holds where the product leaves float64.
     r = xp.where(
         (product > SMALLEST) & (product < LARGEST),
         covariance / xp.sqrt(product),
         covariance / larger / xp.sqrt(smaller / larger),
     )
-    # Of a flat image and one that is not finite the correlation is NaN.
+    # The correlation of a flat image and one that is not finite is NaN.
     r = xp.where(flat_x | flat_y, 0.0 * (variance_x + variance_y), xp.clip(r, -1.0, 1.0))
-    return keep(~(flat_x & flat_y), r, 1.0)
+    return where_valid(~(flat_x & flat_y), r, 1.0)
 
 
 def global_correlation(pair: Pair) -> Scores:
     """Pearson's correlation of the scored pixels."""
-    x, y = widen(pair.x), widen(pair.y)
-    x, y = x / magnitude(x), y / magnitude(y)  # so that no sum overflows
-    # Far from 0, the mean has fewer digits than the differences of the pixels.
+    x, y = to_widest_float(pair.x), to_widest_float(pair.y)
+    x, y = x / scaling_unit(x), y / scaling_unit(y)  # so that no sum overflows
+    # Far from 0, the mean has fewer digits than differences of pixels.
     x, y = (v - as_image(minimum(v, pair.mask), v) for v in (x, y))
-    dx = keep(pair.mask, x - as_image(mean(x, pair.mask), x))
-    dy = keep(pair.mask, y - as_image(mean(y, pair.mask), y))
-    dx, dy = dx / magnitude(dx), dy / magnitude(dy)
+    dx = where_valid(pair.mask, x - as_image(mean(x, pair.mask), x))
+    dy = where_valid(pair.mask, y - as_image(mean(y, pair.mask), y))
+    dx, dy = dx / scaling_unit(dx), dy / scaling_unit(dy)
     r = correlation(
         total(dx * dy),
         total(dx * dx),
         total(dy * dy),
-        spread(x, pair.mask) == 0,
-        spread(y, pair.mask) == 0,
+        peak_to_peak(x, pair.mask) == 0,
+        peak_to_peak(y, pair.mask) == 0,
     )
     return Scores(r, count(x, pair.mask))
 
@@ -65,16 +65,19 @@ def global_correlation(pair: Pair) -> Scores:
 def local_correlation(pair: Pair, window_size: int, min_coverage: float) -> Local:
     """Pearson's correlation within each square window."""
     window = uniform(window_size)
-    x, y = widen(pair.x), widen(pair.y)
-    seen = support(pair.mask, window, x, min_coverage)
+    x, y = to_widest_float(pair.x), to_widest_float(pair.y)
+    support = support_of(pair.mask, window, x, min_coverage)
 
     def values(unit_x: Any, unit_y: Any) -> Array:
-        p, q = local_moments(x / unit_x, window, seen), local_moments(y / unit_y, window, seen)
-        covariance = local_covariance(p, q, window, seen)
+        p, q = (
+            local_moments(x / unit_x, window, support),
+            local_moments(y / unit_y, window, support),
+        )
+        covariance = local_covariance(p, q, window, support)
         return correlation(covariance, p.variance, q.variance, is_flat(p), is_flat(q))
 
-    r = in_units(values, magnitude(x, root=SQUARES), magnitude(y, root=SQUARES))
-    return Local(r, seen.scored, margin=window_size // 2, reach=window_reach(window_size))
+    r = in_units(values, scaling_unit(x, root=SQUARES), scaling_unit(y, root=SQUARES))
+    return Local(r, support.scored, margin=window_size // 2, reach=window_reach(window_size))
 
 
 def correlation_score(pair: Pair, window_size: int | None, min_coverage: float) -> Scores:

@@ -1,4 +1,4 @@
-"""Colour maps and self-contained HTML pages, which the command and the workflow share."""
+"""Colour maps and self-contained HTML pages, for the command and the anomaly workflow."""
 
 from imsim.pages.colour import Scale, colour_map, map_scale, png
 from imsim.pages.page import Html, asset, page, picture, table, tag

@@ -1,4 +1,4 @@
-"""Large pictures made small, so that no defect of a single pixel is lost."""
+"""Large pictures reduced by blocks, without losing a defect of a single pixel."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def worst(dissimilarity: Array, step: Step) -> tuple[Array, Array]:
     Parameters
     ----------
     dissimilarity : numpy.ndarray of float, shape (height, width)
-        Larger where less alike; NaN loses against every number.
+        Larger where less alike; NaN counts as less than every number.
     step : tuple of int
         The size of a block.
 
     Returns
     -------
     tuple of numpy.ndarray of int, shape (rows, columns)
-        Rows and columns of the pixels, to index an image with; the first of equal ones.
+        Rows and columns of the pixels, to index an image with. Of equal pixels, the first one.
     """
     height, width = dissimilarity.shape
     rows, columns = shape(height, width, step)
@@ -53,7 +53,7 @@ def total(values: Array, step: Step) -> Array:
 
 
 def mean(image: Array, mask: Array, step: Step) -> Array:
-    """Average each block: its pixels inside the mask, or all where it has none of these.
+    """Average each block over its pixels inside the mask, or over all where none is inside.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def mean(image: Array, mask: Array, step: Step) -> Array:
     values = image.astype(np.float64)
     if step == (1, 1):
         return values
-    used = mask | ~_spread(inside(mask, step), mask.shape, step)
+    used = mask | ~_repeat(inside(mask, step), mask.shape, step)
     values[~used] = 0
     with np.errstate(invalid="ignore", over="ignore"):
         means: Array = total(values, step) / total(used.astype(np.float64), step)[..., None]
@@ -80,11 +80,11 @@ def mean(image: Array, mask: Array, step: Step) -> Array:
 
 
 def inside(mask: Array, step: Step) -> Array:
-    """Tell of each block whether any of its pixels is True."""
+    """Tell for each block whether any of its pixels is True."""
     return total(mask.astype(np.intp), step) > 0
 
 
-def _spread(blocks: Array, size: tuple[int, ...], step: Step) -> Array:
+def _repeat(blocks: Array, size: tuple[int, ...], step: Step) -> Array:
     """Give every pixel the value of its block."""
-    spread: Array = blocks.repeat(step[0], axis=0).repeat(step[1], axis=1)[: size[0], : size[1]]
-    return spread
+    pixels: Array = blocks.repeat(step[0], axis=0).repeat(step[1], axis=1)[: size[0], : size[1]]
+    return pixels

@@ -1,4 +1,4 @@
-"""Colours of pictures: values on a fixed scale, never on that of the picture itself."""
+"""Colours of values, on scales that do not depend on the picture."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Scale(NamedTuple):
     Attributes
     ----------
     low, high : float
-        The values with the first and the last colour; what lies beyond gets these too.
+        The values with the first and the last colour; values beyond get these colours too.
         `low` may be the larger one.
     root : bool
         Colours follow the square root of the distance from 0 (with its sign), which shows small
@@ -105,7 +105,7 @@ def _root(values: Any) -> Any:
 
 
 def colour_map(values: Array, low: float, high: float) -> Array:
-    """Show numbers as the colours of viridis, on a scale of your choice.
+    """Show numbers as colours of viridis, on a given scale.
 
     Parameters
     ----------
@@ -147,9 +147,9 @@ def colour_map(values: Array, low: float, high: float) -> Array:
 def map_scale(name: str, data_range: float) -> Scale:
     """Choose the fixed scale of a metric's map: dark where alike, bright where different.
 
-    It follows from the bounds of the values, never from the map at hand, so that the pictures of
-    different pairs compare. Squared errors, which have no bound of their own, end at
-    the square of `data_range`, and their colours follow the square root.
+    The scale follows from the bounds of the values and not from the map, so that pictures of
+    different pairs compare. Squared errors have no bound: their scale ends at the square of
+    `data_range`, and their colours follow the square root.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def small_png(pixels: Array) -> bytes:
     from PIL import Image
 
     levels = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
-    found = np.zeros(1 << 24, dtype=bool)  # faster than sorting the pixels
+    found = np.zeros(1 << 24, dtype=bool)  # faster than to sort the pixels
     found[levels] = True
     colours = np.flatnonzero(found)
     if len(colours) > 256:

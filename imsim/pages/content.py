@@ -1,4 +1,4 @@
-"""What a page holds of a pair of images: as much as keeps it small enough to be passed on."""
+"""The pictures and numbers of a page, as many as keep it within `MOST_BYTES`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 
 from imsim.pages import blocks, numbers
 from imsim.pages.colour import small_png
-from imsim.pages.layers import Layer, Pair, differing, overview_step
+from imsim.pages.layers import ImagePair, Layer, differing, overview_step
 from imsim.typing import Array
 
 MOST_BYTES = 8_000_000
-"""The size of a page with all that is on it."""
+"""Largest size of a page."""
 FRAME_BYTES = 150_000
-"""Of that, for text, style and script."""
+"""Bytes of a page for text, style and script."""
 MAP_BYTES = 1_200_000
-"""Of that, at least, for the values of maps and for the pictures to zoom into."""
-FEW_PIXELS = 2**24
-"""Of larger images, no attempt is made to keep more pixels than these."""
+"""Least bytes of a page for the values of maps and for the pictures to zoom into."""
+MOST_PIXELS = 2**24
+"""Most pixels that a page keeps: of larger images, it starts with blocks."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Content:
     """The numbers as JSON."""
 
 
-def content_of(pair: Pair, layers: list[Layer]) -> Content:
+def content_of(pair: ImagePair, layers: list[Layer]) -> Content:
     """Choose the finest blocks that keep the page within its size."""
     first = overview_step(pair.height, pair.width)
     overviews = [small_png(layer.draw(first)) for layer in layers]
     seen = sum(numbers.text_size(len(png)) for png in overviews)
     room = MOST_BYTES - FRAME_BYTES - seen
     whole = max(pair.height, pair.width)
-    few = math.ceil(math.sqrt(pair.height * pair.width / FEW_PIXELS))
+    few = math.ceil(math.sqrt(pair.height * pair.width / MOST_PIXELS))
     pixel_side, pixels = numbers.finest(
         lambda side: _pixels(pair, layers, side), room - MAP_BYTES, few, whole
     )
@@ -90,7 +90,7 @@ def _details(layers: list[Layer], side: int, room: int) -> tuple[list[bytes] | N
     return pictures, size
 
 
-def _pixels(pair: Pair, layers: list[Layer], side: int) -> tuple[dict[str, Any] | None, int]:
+def _pixels(pair: ImagePair, layers: list[Layer], side: int) -> tuple[dict[str, Any] | None, int]:
     """Keep of each block the pixel that differs most."""
     step = (side, side)
     reference = numbers.plain(pair.reference, pair.test)
@@ -104,16 +104,16 @@ def _pixels(pair: Pair, layers: list[Layer], side: int) -> tuple[dict[str, Any] 
         rows, columns = (np.array([place[i] for place in at], dtype=int)[None] for i in (0, 1))
         content["links"] = {
             "at": [[x, y] for y, x in at],
-            **_both(reference[rows, columns], test[rows, columns]),
+            **_packed(reference[rows, columns], test[rows, columns]),
         }
         reference, test = reference[row, column], test[row, column]
     used = blocks.inside(pair.mask, step)
     content["mask"] = numbers.deflated(np.packbits(used, bitorder="little"))
-    content.update(_both(reference, test))
+    content.update(_packed(reference, test))
     return content, len(json.dumps(content))
 
 
-def _both(reference: Array, test: Array) -> dict[str, str]:
+def _packed(reference: Array, test: Array) -> dict[str, str]:
     return {"reference": numbers.packed(reference), "test": numbers.packed(test, reference)}
 
 
@@ -128,5 +128,5 @@ def _maps(layers: list[Layer], side: int, budget: int) -> tuple[dict[str, Any] |
         values[name] = numbers.packed((kept if side == 1 else numbers.rounded(kept))[..., None])
         size += len(values[name])
         if size > budget and len(values) < len(maps):
-            return None, size * len(maps) // len(values)  # as if the others were alike
+            return None, size * len(maps) // len(values)  # an estimate: the others take as much
     return {"side": side, "values": values}, size

@@ -17,12 +17,12 @@ from imsim.pages.colour import BROKEN, Scale, map_scale
 from imsim.typing import Array, ImageLike
 from imsim.validation import usual_data_range
 
-FAR = 16
-"""Pixels that span more data ranges than this would hide each other on one scale."""
+MOST_RANGES = 16
+"""Most data ranges that one scale spans: beyond, pixels would hide each other."""
 
 
-class Pair:
-    """The checked images, with their channels last."""
+class ImagePair:
+    """A pair of checked images, with channels last, their mask, difference and scale."""
 
     def __init__(self, reference: Array, test: Array, mask: Any, data_range: Any) -> None:
         self.reference, self.test = reference, test
@@ -44,16 +44,16 @@ class Pair:
         self.data_range = float(known)
         self.difference = _difference(reference, test)
         self.differ = (reference != test).any(axis=-1)
-        # Of a pixel that is not finite in one image only, nothing is known but that it differs.
+        # A pixel that is not finite in one image only differs by an unknown amount.
         distance = np.where(np.isnan(self.difference), np.inf, np.abs(self.difference))
         self.distance: Array = np.where(reference != test, distance, 0).max(axis=-1)
         self.scale, self.scaled_to = image_scale(self)
 
 
 def _difference(reference: Array, test: Array) -> Array:
-    """Return test less reference as float64, which does not take equal what differs."""
+    """Return test less reference as float64, which is 0 only where the two are equal."""
     if np.result_type(reference, test).kind in "iu" and max(reference.itemsize, test.itemsize) > 4:
-        # The wrapped difference of unsigned numbers, taken the right way round, is exact.
+        # The difference of unsigned numbers is exact if the smaller is subtracted from the larger.
         a, b = (image.astype(np.uint64) for image in (reference, test))
         up = test > reference
         return np.where(up, 1.0, -1.0) * np.where(up, b - a, a - b).astype(np.float64)
@@ -62,19 +62,19 @@ def _difference(reference: Array, test: Array) -> Array:
     return difference
 
 
-def image_scale(pair: Pair) -> tuple[Scale, str]:
+def image_scale(pair: ImagePair) -> tuple[Scale, str]:
     """Choose the scale of both images, and say what it is.
 
-    The data range where the pixels lie within it from 0 on, so that reports compare; else what
-    the pixels inside the mask span. Where some lie so far away that the others would not be told
-    apart, such as -9999 for no data, the stretch of one data range that holds the most.
+    Where all pixels lie between 0 and the data range, it is the data range, so that reports
+    compare; else it is the span of the pixels inside the mask. Where that exceeds `MOST_RANGES`
+    data ranges, as with -9999 for no data, it is the stretch of one data range with most pixels.
     """
     used = np.concatenate([image[pair.mask].ravel() for image in (pair.reference, pair.test)])
     used = used[np.isfinite(used)]
     nominal = usual_data_range([pair.test.dtype]) or pair.data_range
     low, high = (float(used.min()), float(used.max())) if used.size else (0.0, nominal)
     what = "the smallest and the largest pixel of both"
-    if high - low > FAR * pair.data_range:
+    if high - low > MOST_RANGES * pair.data_range:
         low, high = _fullest(used, pair.data_range)
         what = "the stretch of one data range that holds most pixels"
     if low >= 0 and high <= nominal:
@@ -98,7 +98,7 @@ class Map(NamedTuple):
 
     values: Array
     dissimilarity: Array
-    """Larger where the map says less alike, and NaN where it says nothing."""
+    """Larger where the images are less alike; NaN where the map has no value."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ def pixels_of(name: str, image: ImageLike, channel_axis: int | None) -> Array:
     return pixels[..., None] if channel_axis is None else np.moveaxis(pixels, channel_axis, -1)
 
 
-def _hatched(pair: Pair, pixels: Array, step: Step) -> Array:
-    """Dark and bright stripes over what the mask leaves out, which shows faintly."""
+def _hatched(pair: ImagePair, pixels: Array, step: Step) -> Array:
+    """Draw dark and bright stripes over masked pixels, which stay faintly visible."""
     if pair.mask.all():
         return pixels
     rows, columns = np.indices(pixels.shape[:2])
@@ -141,7 +141,7 @@ def _hatched(pair: Pair, pixels: Array, step: Step) -> Array:
     return result
 
 
-def image_layer(pair: Pair, name: str, title: str, image: Array) -> Layer:
+def image_layer(pair: ImagePair, name: str, title: str, image: Array) -> Layer:
     """Show an image; three channels are red, green and blue."""
 
     def draw(step: Step) -> Array:
@@ -157,7 +157,7 @@ def image_layer(pair: Pair, name: str, title: str, image: Array) -> Layer:
     return Layer(name, title, draw, pair.scale, None)
 
 
-def difference_layer(pair: Pair) -> Layer:
+def difference_layer(pair: ImagePair) -> Layer:
     """Show test less reference, of the channel that differs most."""
     scale = Scale(-pair.data_range, pair.data_range, root=True, colours="difference")
     largest = np.where(np.isnan(pair.difference), np.inf, np.abs(pair.difference))
@@ -177,21 +177,21 @@ def difference_layer(pair: Pair) -> Layer:
     return Layer("difference", title, draw, scale, ("darker", "brighter"), worst)
 
 
-def differing(pair: Pair, step: Step) -> tuple[Array, Array]:
+def differing(pair: ImagePair, step: Step) -> tuple[Array, Array]:
     """Find the pixel of each block that differs most, inside the mask if any of it is."""
     return blocks.worst(np.where(pair.mask, pair.distance, -1), step)
 
 
-def map_layers(pair: Pair, reference: Any, test: Any, options: dict[str, Any]) -> list[Layer]:
+def map_layers(pair: ImagePair, reference: Any, test: Any, options: dict[str, Any]) -> list[Layer]:
     """Show the map of every metric that has one for these images."""
     layers = []
     for name, metric in METRICS.items():
         if metric.map_function is None:
             continue
         try:
-            with silent(EmptyMaskWarning):  # the scores have said so
+            with silent(EmptyMaskWarning):  # the scores have already warned
                 local = np.asarray(metric.map_function(reference, test, **options))
-        except ImsimError:  # the table of scores gives the reason, save for that of `sam`
+        except ImsimError:  # the notes list maps that are not available
             continue
         title = f"{name}: {metric.map_title}"
         far = np.asarray(metric.map_dissimilarity(local), dtype=np.float64)
@@ -200,7 +200,7 @@ def map_layers(pair: Pair, reference: Any, test: Any, options: dict[str, Any]) -
     return layers
 
 
-def map_layer(pair: Pair, name: str, title: str, values: Map, scale: Scale) -> Layer:
+def map_layer(pair: ImagePair, name: str, title: str, values: Map, scale: Scale) -> Layer:
     """Show a map."""
 
     def draw(step: Step) -> Array:
@@ -221,8 +221,8 @@ def _place(values: Array) -> tuple[int, int]:
 def overview_step(height: int, width: int) -> Step:
     """Choose the blocks of the picture that is seen first.
 
-    It has about as many pixels as the screen gives it: a browser that makes a picture smaller
-    averages, which would hide a line one pixel wide.
+    It has about as many pixels as its place on the screen. A browser would average a larger one,
+    and hide a line of one pixel.
     """
     side = math.ceil(math.sqrt(height * width / 2**17))
     return max(side, math.ceil(height / 700)), max(side, math.ceil(width / 1400))

@@ -1,4 +1,4 @@
-"""What a reader of the report must know of its pictures."""
+"""Notes on how to read the pictures of a report."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import numpy as np
 
 from imsim import METRICS
 from imsim.pages.content import Content
-from imsim.pages.layers import Layer, Pair, overview_step
+from imsim.pages.layers import ImagePair, Layer, overview_step
 from imsim.pages.text import number, share
 
 THIN = 4
-"""An image is thin if one side is so many times the other; it gets more of the screen."""
+"""An image is thin if one side is more than this many times the other."""
 
 
-def notes_on(pair: Pair, layers: list[Layer], content: Content) -> list[str]:
+def notes_on(pair: ImagePair, layers: list[Layer], content: Content) -> list[str]:
     """Say how the pictures are to be read, and what they cannot show."""
     low, high = number(pair.scale.low), number(pair.scale.high)
     notes = [
         f"Both images are shown from {low} to {high}: {pair.scaled_to}. {_beyond(pair, layers)}",
         "The scales of the difference and the maps are fixed by the data range and the bounds of "
-        "the metric, not by the pixels, so that reports compare. The colours of the difference, se "
-        "and imed follow the square root, which shows small errors too. Grey in a map: not scored.",
-        "A map has the scores of the window, block or pixel at each place. The one of gmsd is the "
-        "gradient similarity, whose standard deviation is the score; the one of zncc takes "
-        "windows of 9 x 9 pixels.",
+        "the metric, not by the pixels, so that reports compare. Colours on a square-root scale "
+        "show small errors too. Grey in a map: not scored.",
+        f"A map has the scores of the window, block or pixel at each place.{_other_maps(layers)}",
     ]
     if not pair.mask.all():
         notes.append("Striped pixels are masked: they influence no score.")
@@ -39,7 +37,22 @@ def notes_on(pair: Pair, layers: list[Layer], content: Content) -> list[str]:
     return notes
 
 
-def _beyond(pair: Pair, layers: list[Layer]) -> str:
+def _other_maps(layers: list[Layer]) -> str:
+    """Say of which metrics the map holds something else than local scores."""
+    said = ""
+    for layer in layers:
+        metric = METRICS.get(layer.name)
+        if metric is None:
+            continue
+        if metric.map_title != metric.title:
+            said += f" That of {layer.name} holds another quantity: {metric.map_title.lower()}."
+        elif metric.map_least_side > metric.least_side:
+            side = metric.map_least_side
+            said += f" That of {layer.name} takes windows of {side} × {side} pixels."
+    return said
+
+
+def _beyond(pair: ImagePair, layers: list[Layer]) -> str:
     """Say how many values inside the mask have no colour of their own."""
     said = []
     for which, image in (("reference", pair.reference), ("test", pair.test)):
@@ -68,8 +81,8 @@ def _beyond(pair: Pair, layers: list[Layer]) -> str:
     return " ".join(said)
 
 
-def _sizes(pair: Pair, content: Content) -> list[str]:
-    """Say what is not shown pixel by pixel."""
+def _sizes(pair: ImagePair, content: Content) -> list[str]:
+    """Say which pictures and numbers stand for blocks of pixels."""
     notes = []
     rows, columns = overview_step(pair.height, pair.width)
     if rows * columns > 1:

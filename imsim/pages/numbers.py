@@ -1,4 +1,4 @@
-"""The numbers under the pointer, packed for a page."""
+"""Packs the numbers that a page shows under the pointer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imsim.typing import Array
 
 Content = TypeVar("Content")
 NUMBER_BITS = 12
-"""Bits of the mantissa that are kept of values of blocks; the page shows four digits of them."""
+"""Bits of the mantissa that are kept for values of blocks, of which the page shows 4 digits."""
 
 
 def text_size(content: int) -> int:
@@ -22,7 +22,7 @@ def text_size(content: int) -> int:
 
 
 def plain(image: Array, other: Array) -> Array:
-    """Return an image in the type that it shares with the other one, and JavaScript has."""
+    """Convert an image to the type common to both images, and to one that JavaScript has."""
     dtype = np.result_type(image, other)
     if dtype.kind == "b":
         dtype = np.dtype(np.uint8)
@@ -43,9 +43,9 @@ def rounded(values: Array) -> Array:
 def packed(image: Array, like: Array | None = None) -> str:
     """Pack an image without loss: `pair.js` has the way back.
 
-    Numbers are seen as unsigned words. They are stored as what they exceed those of the image
-    `like` by or, without one, the words of the channel before, and of the pixel to the left. Bytes
-    of equal weight stand together, which compresses well.
+    Numbers are read as unsigned words. With `like`, the difference from its words is stored;
+    without it, the difference from the channel before and from the pixel to the left. Bytes of
+    equal weight stand together, which compresses well.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file that asks nothing of any network."""
+"""Self-contained HTML pages: one file that needs no network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WITHOUT_END = {"br", "img", "input", "meta"}
 
 
 class Html(str):
-    """Text that is HTML already. Any other text is escaped where it enters a page."""
+    """Text that is HTML already; any other text is escaped on its way into a page."""
 
     __slots__ = ()
 
@@ -115,8 +115,8 @@ def asset(name: str) -> str:
 def page(title: str, *body: object, script: str = "") -> str:
     """Write a whole page.
 
-    Its content security policy forbids every request and any script but the given one, so that
-    not even a name of a file that found a way around the escaping could do harm.
+    Its content security policy forbids every request, and every script but the given one: even the
+    name of a file that escaped the escaping could do no harm.
 
     Parameters
     ----------

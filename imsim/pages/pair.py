@@ -10,11 +10,11 @@ import numpy as np
 
 from imsim import METRICS, Comparison, DataRangeWarning, compare
 from imsim.errors import silent
-from imsim.finite import value_ends
+from imsim.finite import broken_pixels, nan_scores, value_ends
 from imsim.pages.content import Content, content_of
 from imsim.pages.layers import (
+    ImagePair,
     Layer,
-    Pair,
     difference_layer,
     image_layer,
     map_layers,
@@ -23,7 +23,7 @@ from imsim.pages.layers import (
 from imsim.pages.notes import THIN, notes_on
 from imsim.pages.page import Html, asset, page, picture, table, tag
 from imsim.pages.text import number, share, short
-from imsim.typing import Array, ImageLike, MaskLike
+from imsim.typing import ImageLike, MaskLike
 
 
 def pair_report(
@@ -100,9 +100,9 @@ def pair_report(
         "channel_axis": channel_axis,
     }
     if scores is None:
-        with silent(DataRangeWarning):  # the page says it
+        with silent(DataRangeWarning):  # the page says that
             scores = compare(reference, test, **options)
-    pair = Pair(
+    pair = ImagePair(
         pixels_of("reference", reference, channel_axis),
         pixels_of("test", test, channel_axis),
         mask,
@@ -139,7 +139,7 @@ def pair_report(
     )
 
 
-def _figure(pair: Pair, layer: Layer, overview: bytes, detail: bytes | None) -> Html:
+def _figure(pair: ImagePair, layer: Layer, overview: bytes, detail: bytes | None) -> Html:
     kind = "frame small" if max(pair.width, pair.height) <= 256 else "frame"
     kind += " tall" if pair.height > THIN * pair.width else ""
     keys = "arrow keys move the spot, Enter holds it, plus and minus zoom"
@@ -180,14 +180,14 @@ def _figure(pair: Pair, layer: Layer, overview: bytes, detail: bytes | None) -> 
     )
 
 
-def _readout(pair: Pair, layers: list[Layer], content: Content) -> Html:
+def _readout(pair: ImagePair, layers: list[Layer], content: Content) -> Html:
     entries = [("x, y", "place")]
     if content.pixel_side > 1:
         entries.append(("which differs most in", "pixels"))
     entries += [(layer.name, layer.name) for layer in layers]
     if content.map_side > 1 and len(layers) > 3:
         entries.append(("maps: the worst of", "maps"))
-    # Fixed places, so that no value, however long, moves the pictures under the pointer.
+    # Values have places of fixed width: a long one must not move the pictures under the pointer.
     pixel = "longer" if pair.channels > 1 or pair.reference.dtype.itemsize > 2 else None
     room = {"place": "long", "reference": pixel, "test": pixel, "difference": pixel}
     room |= {"pixels": "longer", "maps": "longer"}
@@ -211,7 +211,7 @@ def _readout(pair: Pair, layers: list[Layer], content: Content) -> Html:
     return tag("div", line, tag("dl", *values, aria_live="polite"), class_="readout")
 
 
-def _summary(pair: Pair) -> list[Html]:
+def _summary(pair: ImagePair) -> list[Html]:
     used = int(pair.mask.sum())
     differ = int(np.count_nonzero(pair.differ & pair.mask))
     kind = pair.reference.dtype.name
@@ -233,7 +233,7 @@ def _summary(pair: Pair) -> list[Html]:
     elif not differ:
         answer = "The images are equal at every pixel" + (" that the mask uses." if masked else ".")
     else:
-        broken = _broken(pair)
+        broken = broken_pixels(pair.reference, pair.test)
         largest = pair.distance[pair.mask & ~broken].max(initial=0.0)
         unknown = int(np.count_nonzero(broken & pair.differ & pair.mask))
         answer = (
@@ -246,17 +246,12 @@ def _summary(pair: Pair) -> list[Html]:
     return [tag("p", answer, class_="answer"), tag("p", facts, class_="note")]
 
 
-def _broken(pair: Pair) -> Array:
-    """Tell which pixels are NaN or infinite in either image."""
-    return ~(np.isfinite(pair.reference) & np.isfinite(pair.test)).all(axis=-1)
-
-
-def _why_nan(pair: Pair, scores: Comparison) -> Html:
-    """Say which scores are NaN, and why; of a mask that is empty, the answer tells."""
-    names = [name for name, score in scores.items() if math.isnan(score)]
-    if not names or not pair.mask.any():
+def _why_nan(pair: ImagePair, scores: Comparison) -> Html:
+    """Say which scores are NaN, and why; the summary tells of an empty mask."""
+    names = nan_scores(scores, pair.mask)
+    if not names:
         return Html()
-    broken = int(np.count_nonzero(_broken(pair) & pair.mask))
+    broken = int(np.count_nonzero(broken_pixels(pair.reference, pair.test) & pair.mask))
     why = (
         f"{broken} of the pixels that count are NaN or infinite; a mask leaves them out"
         if broken

@@ -1,4 +1,4 @@
-"""Numbers, shares and names as text that says neither less nor more than is so."""
+"""Numbers, shares and names as text."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import unicodedata
 
 
 def readable(text: str) -> str:
-    r"""Write what cannot be seen, or not be saved as UTF-8, as escapes.
+    r"""Escape characters that cannot be seen, or cannot be saved as UTF-8.
 
     Parameters
     ----------
     text : str
-        Such as the name of a file. Bytes that the file system's encoding could not decode, which
-        Python keeps as surrogates, are read as UTF-8 where they are that.
+        Such as the name of a file. Python keeps bytes that the encoding of the file system cannot
+        decode as surrogates; these are read as UTF-8 where possible.
 
     Returns
     -------
@@ -39,13 +39,13 @@ def readable(text: str) -> str:
 
 
 def _unseen(character: str) -> bool:
-    """Tell whether it controls the text, such as its direction or its lines."""
+    """Tell whether a character controls the text, such as its direction or its lines."""
     category = unicodedata.category(character)
     return category[0] == "C" or category in ("Zl", "Zp")
 
 
 def share(part: int, whole: int) -> str:
-    """Write a share in per cent; only none of it is 0%, and only all of it is 100%.
+    """Write a share in per cent; 0% means none, and 100% means all.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def share(part: int, whole: int) -> str:
     Returns
     -------
     str
-        With one decimal; beyond that, that it is less or more.
+        With one decimal; ``<0.1%`` and ``>99.9%`` near the ends.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""Mathematics that several metrics share, written once against the array-API standard."""
+"""Formulas that several metrics share, for all libraries of the array-API standard."""

@@ -17,7 +17,7 @@ from imsim.typing import Array
 
 
 def array_namespace(*arrays: Array) -> ModuleType:
-    """Return the array-API namespace; NumPy's own, which needs no compatibility layer."""
+    """Return the array-API namespace of arrays; NumPy itself needs no compatibility layer."""
     if all(is_numpy_array(array) for array in arrays):
         return np
     namespace: ModuleType = array_api_compat.array_namespace(*arrays)
@@ -33,7 +33,7 @@ def widest_float(xp: ModuleType) -> Any:
     return dtypes.get("float64", xp.float32)
 
 
-def widen(values: Array) -> Array:
+def to_widest_float(values: Array) -> Array:
     """Convert to the widest float, for sums that cancel."""
     xp = array_namespace(values)
     return xp.astype(values, widest_float(xp), copy=False)
@@ -50,14 +50,14 @@ def constant(value: Any, like: Array) -> Array:
     return array_namespace(like).asarray(value, dtype=like.dtype, device=device(like))
 
 
-def keep(valid: Array | None, values: Array, fill: float = 0.0) -> Array:
-    """Return `values` where `valid`, else `fill`; never a product, since NaN * 0 is NaN."""
+def where_valid(valid: Array | None, values: Array, fill: float = 0.0) -> Array:
+    """Return `values` where `valid`, else `fill`; a product would keep NaN."""
     if valid is None:
         return values
     return array_namespace(values).where(valid, values, constant(fill, values))
 
 
-def both(p: Array | None, q: Array | None) -> Array | None:
+def valid_in_both(p: Array | None, q: Array | None) -> Array | None:
     """Logical and of two validity maps, where None means valid everywhere."""
     if p is None or q is None:
         return q if p is None else p
@@ -71,7 +71,7 @@ def total(values: Array, valid: Array | None = None) -> Array:
     does not depend on the batch around it.
     """
     xp = array_namespace(values)
-    flat = xp.reshape(widen(keep(valid, values)), (*values.shape[:-2], -1))
+    flat = xp.reshape(to_widest_float(where_valid(valid, values)), (*values.shape[:-2], -1))
     return xp.sum(flat, axis=-1)
 
 
@@ -95,7 +95,7 @@ def channel_sum(per_channel: Array) -> Array:
 
 
 def as_image(scalars: Array, like: Array) -> Array:
-    """Give per-image scalars two trailing axes and the dtype of `like`, to meet images."""
+    """Give scalars per image two trailing axes and the dtype of `like`, to match images."""
     xp = array_namespace(scalars)
     return xp.astype(scalars[..., None, None], like.dtype, copy=False)
 
@@ -103,27 +103,13 @@ def as_image(scalars: Array, like: Array) -> Array:
 def minimum(values: Array, valid: Array | None) -> Array:
     """Smallest valid value of each image; 0 where there is none."""
     xp = array_namespace(values)
-    low = xp.min(keep(valid, values, math.inf), axis=(-2, -1))
+    low = xp.min(where_valid(valid, values, math.inf), axis=(-2, -1))
     return xp.where(low == math.inf, xp.zeros_like(low), low)
 
 
-def spread(values: Array, valid: Array | None) -> Array:
+def peak_to_peak(values: Array, valid: Array | None) -> Array:
     """Largest minus smallest valid value of each image; exactly 0 for a constant one."""
     return -minimum(-values, valid) - minimum(values, valid)
-
-
-def offset(values: Array, valid: Array | None) -> Array:
-    """Return a number close to the mean of each image, to subtract before taking moments.
-
-    Moments of values far from zero lose digits to cancellation. The mean of the finite
-    valid values is rounded to 16 significant bits (Veltkamp's splitting), so that integers
-    minus the offset, their products and the sums of these stay exact in float64.
-    """
-    xp = array_namespace(values)
-    centre = mean(values, both(valid, xp.isfinite(values)))
-    centre = xp.where(xp.isfinite(centre), centre, xp.zeros_like(centre))
-    scaled = centre * (2.0**-15 / float(xp.finfo(centre.dtype).eps) + 1)
-    return as_image(scaled - (scaled - centre), values)
 
 
 def pad(values: Array, before: int, after: int, axis: int, fill: float = 0.0) -> Array:
@@ -138,11 +124,11 @@ def pad(values: Array, before: int, after: int, axis: int, fill: float = 0.0) ->
 
 
 def shifted(values: Array, start: int, length: int, axis: int, step: int = 1) -> Array:
-    """Return the slice of `length` positions from `start` on, along one of the last two axes."""
+    """Return `length` positions from `start` on, along one of the last two axes."""
     part = slice(start, start + length, step)
     return values[..., part, :] if axis == -2 else values[..., part]
 
 
-def weighted_sum(terms: Iterable[Array]) -> Array:
+def sum_in_order(terms: Iterable[Array]) -> Array:
     """Add arrays from left to right."""
     return functools.reduce(operator.add, terms)

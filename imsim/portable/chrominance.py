@@ -23,9 +23,8 @@ def weighted(image: Array, weights: tuple[float, ...]) -> Array:
 
 
 def chromatic_similarity(p: tuple[Array, ...], q: tuple[Array, ...]) -> Array:
-    """(S_I S_Q)^lambda."""
+    """(S_I S_Q)^lambda; a negative product gives the real part of its complex power."""
     product = math.prod(similarity(*planes) for planes in zip(p, q, (T3, T4), strict=True))
-    # The real part of a complex power: a negative product turns by lambda pi.
     xp = array_namespace(product)
     power = xp.abs(product) ** LAMBDA
     return xp.where(product < 0, math.cos(LAMBDA * math.pi) * power, power)

@@ -1,16 +1,16 @@
-"""Coarser grids: means over blocks of pixels, as MATLAB code takes them."""
+"""Coarser grids: means over blocks of pixels, as in the authors' MATLAB code."""
 
 from __future__ import annotations
 
 import math
 from typing import Literal
 
-from imsim.portable.arrays import array_namespace, keep, pad, shifted, weighted_sum
+from imsim.portable.arrays import array_namespace, pad, shifted, sum_in_order, where_valid
 from imsim.typing import Array
 
 
 def automatic_factor(height: int, width: int) -> int:
-    """max(1, round(min(height, width) / 256)), with MATLAB's rounding of halves, upwards."""
+    """max(1, round(min(height, width) / 256)); halves are rounded up, as in MATLAB."""
     return max(1, math.floor(min(height, width) / 256 + 0.5))
 
 
@@ -24,10 +24,10 @@ def block_mean(
 ) -> tuple[Array, Array | None]:
     """Mean over factor x factor pixels at every factor-th pixel, and where it is valid.
 
-    The block of the cell at pixel i begins at i - (factor - 1) // 2, as that of conv2(..., 'same')
-    does. Beyond the frame there are zeros, which darken the border, or its mirror image. A cell
-    takes the mean of those of its pixels that lie inside the mask, and is valid if they make up
-    at least `min_coverage` of its pixels inside the frame.
+    The block of the cell at pixel i begins at i - (factor - 1) // 2, as with conv2(..., 'same').
+    Beyond the frame, `border` chooses zeros, which darken the border, or the mirror image. A cell
+    is the mean of its pixels inside the mask. It is valid if these are at least `min_coverage` of
+    its pixels inside the frame.
     """
     if factor == 1:
         return image, mask
@@ -38,9 +38,9 @@ def block_mean(
     inside = xp.astype(mask, image.dtype)
     pixels = _block_sum(inside, factor, border)
     of_frame = _block_sum(xp.ones_like(inside), factor, border)
-    some = pixels > 0
-    weight = keep(some, factor**2 * (pixels / of_frame), 1.0)
-    return sums / weight, some & (pixels >= min_coverage * of_frame)
+    has_pixels = pixels > 0
+    weight = where_valid(has_pixels, factor**2 * (pixels / of_frame), 1.0)
+    return sums / weight, has_pixels & (pixels >= min_coverage * of_frame)
 
 
 def _block_sum(values: Array, factor: int, border: str) -> Array:
@@ -51,7 +51,7 @@ def _block_sum(values: Array, factor: int, border: str) -> Array:
         after = max(0, (cells - 1) * factor - before + factor - length)
         values = _extend(values, before, after, axis, border)
         span = (cells - 1) * factor + 1
-        values = weighted_sum(shifted(values, k, span, axis, factor) for k in range(factor))
+        values = sum_in_order(shifted(values, k, span, axis, factor) for k in range(factor))
     return values
 
 

@@ -1,4 +1,4 @@
-"""Pixelwise differences."""
+"""Pixelwise differences, and the ratios in decibels that are formed from them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from imsim.portable.arrays import array_namespace, channel_sum, constant, count, total, widen
-from imsim.portable.magnitude import magnitude
+from imsim.portable.arrays import (
+    array_namespace,
+    channel_sum,
+    constant,
+    count,
+    to_widest_float,
+    total,
+)
 from imsim.portable.pair import Pair
+from imsim.portable.units import scaling_unit
 from imsim.typing import Array
 
 
 def long_integers(image: Array, dtype: Any) -> bool:
-    """Whether an image holds integers of more digits than the arithmetic has."""
+    """Whether an image holds integers with more binary digits than the floats of `dtype`."""
     xp = array_namespace(image)
     if not xp.isdtype(image.dtype, "integral"):
         return False
@@ -21,7 +28,7 @@ def long_integers(image: Array, dtype: Any) -> bool:
 
 
 def exact_difference(x: Array, y: Array, dtype: Any) -> Array:
-    """Return x - y, rounded once, also where no float holds the integers x and y themselves."""
+    """Return x - y, rounded once, also for integers that no float holds."""
 
     def parts(image: Array) -> tuple[Array, Array | float]:
         xp = array_namespace(image)
@@ -41,7 +48,7 @@ def _digits(dtype: Any, xp: ModuleType) -> int:
 
 
 class Squares(NamedTuple):
-    """Squared differences, in a unit in which they are numbers."""
+    """Squared differences, in a unit in which they neither overflow nor underflow."""
 
     values: Array
     """(x - y)^2 / unit^2 for every pixel and channel."""
@@ -49,30 +56,30 @@ class Squares(NamedTuple):
     """A power of two, 1 for ordinary images; shape (*batch, 1), or (*batch, channels)."""
 
 
-IMAGE, CHANNEL = (-3, -2, -1), (-2, -1)
-"""Axes over which a unit is shared."""
+PER_IMAGE, PER_CHANNEL = (-3, -2, -1), (-2, -1)
+"""Axes of the values that share a unit."""
 
 
-def scaled_difference(pair: Pair, axis: tuple[int, ...] = IMAGE) -> tuple[Array, Array]:
-    """(x - y) / unit, whose square is a number, and that unit; see `Squares`."""
-    x, y = widen(pair.x), widen(pair.y)
+def scaled_difference(pair: Pair, axis: tuple[int, ...] = PER_IMAGE) -> tuple[Array, Array]:
+    """(x - y) / unit, and the unit; see `Squares`."""
+    x, y = to_widest_float(pair.x), to_widest_float(pair.y)
     difference = x - y
     xp = pair.xp
     is_beyond = xp.any(~xp.isfinite(difference), axis=axis, keepdims=True)
     difference = xp.where(is_beyond, x / 2 - y / 2, difference)
-    unit = magnitude(difference, axis=axis)
+    unit = scaling_unit(difference, axis=axis)
     common = xp.where(is_beyond, 2 * xp.ones_like(unit), 1.0)
     return difference / unit, (common * unit)[..., 0, 0]
 
 
-def squared_difference(pair: Pair, axis: tuple[int, ...] = IMAGE) -> Squares:
+def squared_difference(pair: Pair, axis: tuple[int, ...] = PER_IMAGE) -> Squares:
     """(x - y)^2 for every pixel and channel."""
     difference, unit = scaled_difference(pair, axis)
     return Squares(difference * difference, unit)
 
 
 def mean_squared_error(pair: Pair) -> tuple[Array, Array, Array]:
-    """Mean of (x - y)^2 over the scored pixels and all channels; their number; and the unit."""
+    """Mean of (x - y)^2 over the scored pixels and all channels, number of pixels, and unit."""
     squares, unit = squared_difference(pair)
     n = count(squares, pair.mask)
     channels = squares.shape[-3]
@@ -85,5 +92,5 @@ def decibels(signal: Array | float, mse: Array, xp: ModuleType) -> Array:
 
 
 def reconstruction_decibels(mean: Array, mse: Array, xp: ModuleType) -> Array:
-    """10 log10(mean^2 / MSE); identical images are +inf even when black."""
+    """10 log10(mean^2 / MSE); +inf for identical images, also if they are black."""
     return decibels(xp.where(mse == 0, xp.ones_like(mse), mean**2), mse, xp)

@@ -12,7 +12,7 @@ from imsim.typing import Array
 def edge_map(
     image: Array, mask: Array | None, data_range: float, canny: dict[str, float]
 ) -> NDArray[np.bool_]:
-    """Canny edges of one image; smoothing and gradients see no pixel outside the mask."""
+    """Canny edges of one image; pixels outside the mask have no influence."""
     from skimage import feature  # slow to import
 
     scaled = image.astype(np.float64) / data_range
@@ -40,7 +40,7 @@ def edge_correlation(p: Array, q: Array, valid: Array | None) -> Array:
 
 
 def correlation_of_counts(n: Array, n_p: Array, n_q: Array, n_both: Array) -> Array:
-    """Correlation of two sets of pixels, of n; if both are empty 1, if one is 0."""
+    """Correlation of two sets among n pixels; 1 if both are empty, 0 if one of them is."""
     variances = n_p * (n - n_p) * n_q * (n - n_q)
     r = (n * n_both - n_p * n_q) / np.sqrt(variances)
     same = (n_p == n_both) & (n_q == n_both)

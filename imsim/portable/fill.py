@@ -1,4 +1,4 @@
-"""Values for cells outside the mask, before a transform that sees the whole frame."""
+"""Values for cells outside the mask, before a transform of the whole frame."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import math
 
 from array_api_compat import device
 
-from imsim.portable.arrays import array_namespace, keep, pad, widen
+from imsim.portable.arrays import array_namespace, pad, to_widest_float, where_valid
 from imsim.typing import Array
 
 
 def filled(cells: Array, valid: Array | None) -> Array:
-    """Give each invalid cell the mean of the valid ones in the smallest window that has any.
+    """Give each invalid cell the mean of the valid cells in the smallest window that has any.
 
-    The windows around a cell reach 1, 2, 4, 8 ... cells to each side. The fill continues the
-    image without an edge at the border of the mask, whose echo the transform would carry
-    inside, and turns with the image.
+    The windows around a cell reach 1, 2, 4, 8 ... cells to each side. The fill makes no edge at the
+    border of the mask, whose echo the transform would carry inside. It turns with the image.
     """
     if valid is None:
         return cells
     xp = array_namespace(cells)
-    # Sums of cells far from 0 would lose the digits in which these differ.
-    values = widen(keep(valid, cells))
-    low = xp.min(keep(valid, values, math.inf), axis=(-2, -1), keepdims=True)
-    low = keep(xp.isfinite(low), low)
-    inside = keep(valid, values - low)
+    # Cells far from 0 would lose the digits in which they differ, so the minimum is subtracted.
+    values = to_widest_float(where_valid(valid, cells))
+    low = xp.min(where_valid(valid, values, math.inf), axis=(-2, -1), keepdims=True)
+    low = where_valid(xp.isfinite(low), low)
+    inside = where_valid(valid, values - low)
     sums = _integral(inside)
     counts = _integral(xp.astype(valid, inside.dtype))
     fill = xp.zeros_like(inside)
@@ -33,7 +32,7 @@ def filled(cells: Array, valid: Array | None) -> Array:
     while True:
         n = _window(counts, reach)
         found = missing & (n > 0)
-        fill = xp.where(found, low + _window(sums, reach) / keep(n > 0, n, 1.0), fill)
+        fill = xp.where(found, low + _window(sums, reach) / where_valid(n > 0, n, 1.0), fill)
         missing = missing & ~found
         if reach >= max(cells.shape[-2:]):
             return xp.where(valid, cells, xp.astype(fill, cells.dtype))
@@ -41,7 +40,7 @@ def filled(cells: Array, valid: Array | None) -> Array:
 
 
 def _integral(values: Array) -> Array:
-    """Sums of all that lies above and to the left, with a first row and column of zeros."""
+    """Sums of the values above and to the left, after a row and a column of zeros."""
     xp = array_namespace(values)
     for axis in (-2, -1):
         values = pad(xp.cumulative_sum(values, axis=axis), 1, 0, axis)

@@ -10,7 +10,7 @@ from imsim.typing import Array
 
 PREWITT = (1 / 3, 1 / 3, 1 / 3)
 CELL_REACH = window_reach(3, step=2)
-"""Of a gradient of cells of 2x2 pixels."""
+"""Pixels that a gradient of cells of 2x2 pixels reads before and after its own."""
 SCHARR = (3 / 16, 10 / 16, 3 / 16)
 
 
@@ -29,7 +29,7 @@ def gradient_magnitude(image: Array, smoothing: tuple[float, ...]) -> Array:
 def cell_gradient(image: Array, smoothing: tuple[float, ...]) -> Array:
     """Gradient magnitude of the means over 2x2 pixels, with zeros beyond the frame.
 
-    Pixels are subtracted before they are averaged: the mean of pixels far from 0 loses digits.
+    Pixels are subtracted before they are averaged, since means of pixels far from 0 lose digits.
     """
     xp = array_namespace(image)
     for axis in (-2, -1):
@@ -47,7 +47,7 @@ def cell_gradient(image: Array, smoothing: tuple[float, ...]) -> Array:
 
 
 def eroded(valid: Array | None) -> Array | None:
-    """Where all 3x3 neighbours are valid; beyond the frame everything is."""
+    """Find where all 3x3 neighbours are valid; those beyond the frame are valid."""
     if valid is None:
         return None
     xp = array_namespace(valid)

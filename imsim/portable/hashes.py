@@ -1,4 +1,4 @@
-"""Bits of an image's signature from the means of its cells, for SH; on NumPy arrays."""
+"""Bits of an image's signature from the means of its cells, for SH; NumPy arrays only."""
 
 from __future__ import annotations
 
@@ -13,38 +13,40 @@ from imsim.typing import Array
 
 Bits = NDArray[np.bool_]
 OVERSAMPLING = 4
-"""Cells per side of the finer grid of the wavelet and perceptual hashes, by bit of the hash."""
+"""Cells per bit, along each side of the grid, for the wavelet and perceptual hashes."""
 TIE = 1e-6
-"""Differences below this part of the image's spread count as none: float32 may round so much."""
+"""Differences up to this part of the image's peak-to-peak value are ties: float32 may round so."""
 
 
-def means(sums: Array, covered: Array | None, area: float) -> tuple[Array, Bits]:
-    """Divide the sum over each cell by the area that is covered, None if all of it is."""
+def area_means(sums: Array, covered: Array | None, area: float) -> tuple[Array, Bits]:
+    """Divide the sum over each cell by its covered area; None: all cells are covered."""
     if covered is None:
         return sums / area, np.ones(sums.shape, dtype=bool)
     covered = np.where(np.isclose(covered, area, rtol=1e-9, atol=0), area, covered)
-    some = covered > 1e-9 * area
-    return np.where(some, sums / np.where(some, covered, 1.0), 0.0), some
+    has_pixels = covered > 1e-9 * area
+    return np.where(has_pixels, sums / np.where(has_pixels, covered, 1.0), 0.0), has_pixels
 
 
-def without_gaps(cells: Array, some: Bits) -> Array:
+def without_gaps(cells: Array, has_pixels: Bits) -> Array:
     """Give empty cells the mean of the others."""
-    if some.all():
+    if has_pixels.all():
         return cells
-    return np.where(some, cells, cells[some].mean() if some.any() else 0.0)
+    return np.where(has_pixels, cells, cells[has_pixels].mean() if has_pixels.any() else 0.0)
 
 
-def above_median(values: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
-    """One bit per value; all of them count unless the image is empty."""
-    return values > np.median(values) + tie, np.full(values.shape, some.any())
+def above_median(values: Array, has_pixels: Bits, tie: float) -> tuple[Bits, Bits]:
+    """One bit per value; all bits count unless no cell has pixels."""
+    return values > np.median(values) + tie, np.full(values.shape, has_pixels.any())
 
 
-def wavelet_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
+def wavelet_bits(cells: Array, has_pixels: Bits, tie: float) -> tuple[Bits, Bits]:
     """Haar approximation coefficients above their median."""
     import pywt  # slow to import
 
     level = int(math.log2(OVERSAMPLING))
-    return above_median(pywt.wavedec2(without_gaps(cells, some), "haar", level=level)[0], some, tie)
+    return above_median(
+        pywt.wavedec2(without_gaps(cells, has_pixels), "haar", level=level)[0], has_pixels, tie
+    )
 
 
 @kept
@@ -56,22 +58,22 @@ def cosines(count: int, cells: int) -> NDArray[np.float64]:
     return waves
 
 
-def perceptual_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
+def perceptual_bits(cells: Array, has_pixels: Bits, tie: float) -> tuple[Bits, Bits]:
     """Coefficients of the lowest frequencies of the cosine transform above their median."""
     waves = cosines(len(cells) // OVERSAMPLING, len(cells))
-    # Scaled so that rounding of cells shows in a coefficient as large as in a cell.
-    coefficients = waves @ without_gaps(cells, some) @ waves.T / len(cells)
-    return above_median(coefficients, some, tie)
+    # The scale makes rounding errors of coefficients as large as those of cells.
+    coefficients = waves @ without_gaps(cells, has_pixels) @ waves.T / len(cells)
+    return above_median(coefficients, has_pixels, tie)
 
 
-def difference_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
+def difference_bits(cells: Array, has_pixels: Bits, tie: float) -> tuple[Bits, Bits]:
     """Cells brighter than their left neighbour."""
-    return cells[:, 1:] > cells[:, :-1] + tie, some[:, 1:] & some[:, :-1]
+    return cells[:, 1:] > cells[:, :-1] + tie, has_pixels[:, 1:] & has_pixels[:, :-1]
 
 
-def average_bits(cells: Array, some: Bits, tie: float) -> tuple[Bits, Bits]:
+def average_bits(cells: Array, has_pixels: Bits, tie: float) -> tuple[Bits, Bits]:
     """Cells brighter than the mean cell."""
-    return cells > (cells[some].mean() if some.any() else 0.0) + tie, some
+    return cells > (cells[has_pixels].mean() if has_pixels.any() else 0.0) + tie, has_pixels
 
 
 SIGNATURES: dict[str, Callable[[Array, Bits, float], tuple[Bits, Bits]]] = {
@@ -82,7 +84,7 @@ SIGNATURES: dict[str, Callable[[Array, Bits, float], tuple[Bits, Bits]]] = {
 }
 
 
-def grid(hash: str, hash_size: int) -> tuple[int, int]:
+def grid_shape(hash: str, hash_size: int) -> tuple[int, int]:
     """Rows and columns of the cells that a signature compares."""
     if hash in ("wavelet", "perceptual"):
         return OVERSAMPLING * hash_size, OVERSAMPLING * hash_size

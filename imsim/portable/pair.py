@@ -1,4 +1,4 @@
-"""What a formula receives and returns."""
+"""The input and the results of a formula."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import NamedTuple
 
-from imsim.portable.arrays import array_namespace, as_image, count, keep, mean, total, widen
+from imsim.portable.arrays import (
+    array_namespace,
+    as_image,
+    count,
+    mean,
+    to_widest_float,
+    total,
+    where_valid,
+)
 from imsim.typing import Array
 
 
@@ -14,8 +22,8 @@ from imsim.typing import Array
 class Pair:
     """Two images in canonical form.
 
-    Leading axes are batch axes; those of `x`, `y` and `mask` broadcast against each other, so
-    that what depends on one image only is computed once for it. Pixels outside the mask are 0.
+    Leading axes are batch axes. Those of `x`, `y` and `mask` broadcast against each other, so that
+    each image is stored and transformed once. Pixels outside the mask are 0.
     """
 
     xp: ModuleType
@@ -27,9 +35,9 @@ class Pair:
     mask: Array | None
     """True = use, shape (*batch, 1, height, width); None: every pixel."""
     data_range: float
-    """Largest possible minus smallest possible value; NaN where not known and not needed."""
+    """Largest possible minus smallest possible value; NaN if unknown and not needed."""
     has_channels: bool
-    """Whether the channel axis was named by the user, or has just been added."""
+    """True if the user named the channel axis; False if it was added, with length 1."""
 
 
 class Scores(NamedTuple):
@@ -38,12 +46,12 @@ class Scores(NamedTuple):
     values: Array
     """Shape (*batch, channels) or (*batch, 1); the engine averages over the last axis."""
     scored: Array
-    """How many positions each score stands on, broadcastable to `values`; 0 makes it NaN."""
+    """Number of positions that each score averages, broadcastable to `values`; 0 makes it NaN."""
     witness: Array | None = None
-    """Numbers that are all finite only if every pixel inside the mask is, as sums over all pixels
-    are; None: the engine has to look at the pixels. They spare a fast kernel a second pass."""
+    """Numbers, such as sums over all pixels, that are all finite only if every pixel inside the
+    mask is. They spare the engine a pass over the pixels; None: it makes this pass."""
     left: Array | None = None
-    """Which elements of the batch a kernel leaves to the formula; None: none."""
+    """Which elements of the batch a kernel leaves to the formula; None: no element."""
 
 
 class Local(NamedTuple):
@@ -54,12 +62,12 @@ class Local(NamedTuple):
     valid: Array | None
     """Where `values` count; None: everywhere."""
     margin: int = 0
-    """Row and column of the pixel that the first position belongs to."""
+    """Row, and column, of the pixel of the first position."""
     step: int = 1
     """Pixels from one position to the next."""
     reach: tuple[int, int] | None = None
-    """Pixels before and after its own that a position reads in each direction, so that what is not
-    finite there makes it NaN; None: the whole image."""
+    """Pixels before and after its own that a position reads along each axis; NaN or an infinity
+    there makes it NaN. None: a position reads the whole image."""
     witness: Array | None = None
     """See `Scores`."""
     left: Array | None = None
@@ -67,7 +75,7 @@ class Local(NamedTuple):
 
 
 def window_reach(size: int, step: int = 1) -> tuple[int, int]:
-    """Pixels that a window reads before and after its centre, in blocks of `step` pixels a side."""
+    """Pixels that a window of cells of `step` pixels a side reads before and after its centre."""
     first, last = (step - 1) // 2, step // 2
     return size // 2 * step + first, (size - 1 - size // 2) * step + last
 
@@ -78,9 +86,9 @@ def average(local: Local) -> Scores:
 
 
 def deviation(local: Local) -> Scores:
-    """Standard deviation, with n - 1, over the valid positions; of one position there is none."""
-    mu = as_image(mean(local.values, local.valid), widen(local.values))
-    residual = keep(local.valid, widen(local.values) - mu)
+    """Standard deviation, with n - 1, over the valid positions; one position has none."""
+    mu = as_image(mean(local.values, local.valid), to_widest_float(local.values))
+    residual = where_valid(local.valid, to_widest_float(local.values) - mu)
     n = count(local.values, local.valid)
     xp = array_namespace(residual)
-    return Scores(xp.sqrt(total(residual * residual) / (n - 1)), keep(n > 1, n))
+    return Scores(xp.sqrt(total(residual * residual) / (n - 1)), where_valid(n > 1, n))

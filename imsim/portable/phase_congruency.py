@@ -1,7 +1,7 @@
 """Phase congruency through log-Gabor filters, as FSIM's authors compute it.
 
-It is Kovesi's phasecong2 with one ratio over all orientations and no weighting by frequency
-spread: Kovesi, P.: Image features from phase congruency. Videre 1(3), 1-26 (1999).
+The method is Kovesi's phasecong2, with one ratio over all orientations and without a weight for the
+spread of frequencies: Kovesi, P.: Image features from phase congruency. Videre 1(3), 1-26 (1999).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from imsim.portable.arrays import (
     as_image,
     complex_dtype,
     constant,
-    keep,
     minimum,
-    widen,
+    to_widest_float,
+    where_valid,
 )
 from imsim.typing import Array
 
@@ -42,7 +42,7 @@ EPSILON = 1e-4
 
 
 class FilterBank(NamedTuple):
-    """Log-Gabor filters of one frame size; a filter is a radial times an angular part."""
+    """Log-Gabor filters for one size of the frame; a filter is a radial times an angular part."""
 
     radial: NDArray[np.float64]
     """Shape (scales, height, width)."""
@@ -53,22 +53,22 @@ class FilterBank(NamedTuple):
     sum_squares: tuple[float, ...]
     """Sum over scales and pixels of the squared filters in space, by orientation."""
     sum_products: tuple[float, ...]
-    """Sum over pairs of scales, and pixels, of their products in space, by orientation."""
+    """Sum over pairs of scales and pixels of the products of filters in space, by orientation."""
 
 
 def samples(n: int) -> int:
-    """Return what n frequencies are divided by: an odd number of them by n - 1."""
+    """Return the divisor of n frequencies: n if n is even, else n - 1, as in the authors' code."""
     return n if n % 2 == 0 else max(n - 1, 1)
 
 
 def _frequencies(n: int) -> NDArray[np.float64]:
-    """Grid of frequencies, zero first."""
+    """Frequencies in the order of an FFT: zero first."""
     return np.fft.ifftshift(np.arange(-(n // 2), n - n // 2) / samples(n))
 
 
 def log_gabor(radius: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Radial part of the filter of each scale; the frequency in the corner is 0, and not passed."""
-    radius[0, 0] = 1  # only to take its logarithm
+    """Radial part of the filter of each scale; no filter passes the frequency 0, at [0, 0]."""
+    radius[0, 0] = 1  # the logarithm of 0 would be infinite
     lowpass = 1 / (1 + (radius / LOWPASS_CUTOFF) ** (2 * LOWPASS_ORDER))
     parts = []
     for s in range(SCALES):
@@ -97,8 +97,8 @@ def filter_bank(height: int, width: int) -> FilterBank:
     ]
     angular = np.exp(-(np.stack(distance) ** 2) / (2 * THETA_SIGMA**2))
 
-    # The real part in space of a real filter is the transform of its even part. By Parseval's
-    # theorem, sums of products over pixels are sums over frequencies, without a transform.
+    # In space, the real part of a real filter is the transform of its even part. By Parseval's
+    # theorem, sums of products over pixels equal sums over frequencies, which need no transform.
     finest, squares, products = [], [], []
     for spread in angular:
         filters = radial * spread
@@ -115,7 +115,7 @@ def median(values: Array, valid: Array | None) -> Array:
     """Median of the valid values of each image: the mean of the middle two if n is even."""
     xp = array_namespace(values)
     shape = (*values.shape[:-2], -1)
-    ordered = xp.sort(xp.reshape(keep(valid, values, math.inf), shape), axis=-1)
+    ordered = xp.sort(xp.reshape(where_valid(valid, values, math.inf), shape), axis=-1)
     last = ordered.shape[-1] - 1
     if valid is None:
         return (ordered[..., last // 2] + ordered[..., last - last // 2]) / 2
@@ -128,7 +128,7 @@ def median(values: Array, valid: Array | None) -> Array:
 
 
 class Noise(NamedTuple):
-    """The noise model of one orientation; arrays of the batch shape."""
+    """The noise model of one orientation, in arrays of the batch shape."""
 
     median_energy: Array
     """Median squared amplitude of the finest scale."""
@@ -141,7 +141,7 @@ class Noise(NamedTuple):
 def noise_model(
     median_energy: Array, finest_power: float, sum_squares: float, sum_products: float
 ) -> Noise:
-    """Estimate the energy of noise from that median, and from the sums of a `FilterBank`."""
+    """Estimate the energy of noise from the median energy and the sums of a `FilterBank`."""
     xp = array_namespace(median_energy)
     power = -median_energy / math.log(0.5) / finest_power
     energy = power * (2 * sum_squares + 4 * sum_products)
@@ -154,24 +154,24 @@ def noise_model(
 def noise_threshold(finest: Array, valid: Array | None, bank: FilterBank, o: int) -> Noise:
     """Estimate the energy of noise from the squared amplitude at the finest scale."""
     sums = bank.finest_power[o], bank.sum_squares[o], bank.sum_products[o]
-    return noise_model(widen(median(finest, valid)), *sums)
+    return noise_model(to_widest_float(median(finest, valid)), *sums)
 
 
 def add_energy(energy: Array, even: Array, odd: Array, mean_even: Array, mean_odd: Array) -> Array:
-    """Add the part of a response in the mean phase, less that at right angles to it."""
+    """Add the part of a response in the mean phase, less the part at right angles to it."""
     return energy + (even * mean_even + odd * mean_odd) - abs(even * mean_odd - odd * mean_even)
 
 
 def phase_congruency(image: Array, valid: Array | None, scale: float = 1.0) -> Array:
     """Phase congruency of each pixel, from 0 (none) to 1; 0 throughout a constant image.
 
-    It is that of `scale` times the image, which is to range to 255.
-    Where the image is not `valid` it should have been filled; noise is estimated elsewhere.
+    The image is multiplied by `scale`, which brings its data range to 255. Pixels that are not
+    `valid` must have been filled; the noise is estimated from the valid ones.
     """
     xp = array_namespace(image)
     bank = filter_bank(*image.shape[-2:])
     radial = constant(bank.radial, image)
-    # No filter passes the mean; taking out the minimum makes a constant image exactly 0.
+    # No filter passes the mean. Less its minimum, a constant image is exactly 0.
     centred = scale * (image - minimum(image, valid)[..., None, None])
     spectrum = xp.fft.fftn(xp.astype(centred, complex_dtype(image)), axes=(-2, -1))
 
@@ -191,6 +191,6 @@ def phase_congruency(image: Array, valid: Array | None, scale: float = 1.0) -> A
             energy = add_energy(energy, e, d, mean_even, mean_odd)
         threshold = noise_threshold(powers[0], valid, bank, o).threshold
         energy = energy - as_image(threshold, image)
-        energy_all = energy_all + keep(~(energy < 0), energy)
+        energy_all = energy_all + where_valid(~(energy < 0), energy)
         amplitude_all = amplitude_all + sum(xp.sqrt(p) for p in powers)
-    return keep(amplitude_all != 0, energy_all / amplitude_all)
+    return where_valid(amplitude_all != 0, energy_all / amplitude_all)

@@ -1,4 +1,4 @@
-"""Arithmetic on scalars, written so that it serves arrays and compiled kernels alike."""
+"""The similarity of FSIM and GMSD, for arrays and for scalars in compiled kernels."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ C = 170 / 255**2
 
 
 def similarity(p: Array, q: Array, c: Array | float) -> Array:
-    """(2 p q + c) / (p^2 + q^2 + c): 1 where p = q, smaller the more they differ."""
-    pq = p * q  # twice it by addition: to Numba, an integer times a float32 is a float64
+    """(2 p q + c) / (p^2 + q^2 + c): 1 where p = q, and less the more p and q differ."""
+    pq = p * q  # added twice: in Numba, 2 times a float32 would be a float64
     return (pq + pq + c) / (p * p + q * q + c)

@@ -1,4 +1,4 @@
-"""Separable windows: local weighted sums and moments, whole or restricted to a mask."""
+"""Separable windows: local weighted sums and moments, with or without a mask."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from imsim.portable.arrays import array_namespace, keep, shifted, weighted_sum
+from imsim.portable.arrays import array_namespace, shifted, sum_in_order, where_valid
 from imsim.typing import Array
 
 
@@ -36,7 +36,7 @@ class Window:
 
 @functools.lru_cache(maxsize=64)
 def uniform(size: int) -> Window:
-    """Return the window of equal weights; they are 1, so that sums of integers are exact."""
+    """Return the window whose weights are all 1, so that sums of integers are exact."""
     return Window((1.0,) * size)
 
 
@@ -51,16 +51,16 @@ def gaussian(size: int, sigma: float) -> Window:
 
 @functools.lru_cache(maxsize=64)
 def representable(window: Window, epsilon: float) -> Window:
-    """Round taps to multiples of half the epsilon of a dtype that add up to 1; ones stay ones.
+    """Round taps to multiples of half the epsilon of a dtype, with a sum of 1; ones stay ones.
 
-    The weights of the pixels inside a mask are then added up without rounding in that dtype, so
-    that a full window weighs exactly 1, and half of a window of even size 1/2.
+    Weights of pixels inside a mask then add up without rounding in that dtype. A full window
+    weighs exactly 1, and half of a window of even size exactly 1/2.
     """
     if window.is_uniform:
         return window
     unit = epsilon / 2
     taps = [round(tap / unit) for tap in window.taps]
-    # What is missing goes to the tap, or to the two, in the middle: the window stays symmetric.
+    # The rest goes to the tap in the middle, or to the two there: the window stays symmetric.
     middle = sorted({(window.size - 1) // 2, window.size // 2})
     rest = round(1 / unit) - sum(taps)
     for k in middle:
@@ -79,50 +79,50 @@ def gaussian_reach(sigma: float, image: Array) -> int:
 
 
 def correlate(values: Array, taps: tuple[float, ...], axis: int) -> Array:
-    """Correlate with `taps` along axis -1 or -2, where they fit ('valid')."""
-    return weighted_sum(
+    """Correlate with `taps` along axis -1 or -2, at the positions where they fit into the frame."""
+    return sum_in_order(
         part if tap == 1 else tap * part for tap, part in _parts(values, taps, axis)
     )
 
 
 def _parts(values: Array, taps: tuple[float, ...], axis: int) -> Iterator[tuple[float, Array]]:
-    """Yield each tap, and what it meets in all windows along an axis."""
+    """Yield each tap, and the values that it weighs in all windows along an axis."""
     length = values.shape[axis] - len(taps) + 1
     for k, tap in enumerate(taps):
         yield tap, shifted(values, k, length, axis)
 
 
 def least_weight(window: Window, min_coverage: float, epsilon: float) -> float:
-    """Return the weight inside the mask from which on a window may be scored; see `support`.
+    """Return the least weight inside the mask of a scored window; see `support_of`.
 
-    It leaves room for what rounding takes from the sum of the weights.
+    It allows for the rounding error of the sum of the weights.
     """
     least = min_coverage if window.size % 2 else max(min_coverage, 0.5)
     return least * window.weight * (1 - 2 * window.size * epsilon)
 
 
 class Support(NamedTuple):
-    """What a mask leaves of each window."""
+    """The part of each window inside the mask."""
 
     mask: Array | None
     """The mask itself."""
     pixels: Array | float
     """Number of pixels of the window inside the mask."""
     row_weight: Array | float
-    """Sum of their weights along each row of the image, of a window of one row."""
+    """Sum of their weights in each window of one row."""
     weight: Array | float
     """Sum of their weights; 1 where it is 0."""
     scored: Array | None
     """Whether the position is scored; None: everywhere."""
 
 
-def support(mask: Array | None, window: Window, like: Array, min_coverage: float) -> Support:
+def support_of(mask: Array | None, window: Window, like: Array, min_coverage: float) -> Support:
     """Weigh each position of a window, whose taps are representable in the dtype of `like`.
 
-    A position is scored when its weights inside the mask make up at least `min_coverage`
-    of the window, and its centre lies inside the mask. A window of even size has no centre
-    pixel; there, half of the weights must lie inside, which flips and transposes preserve.
-    For a coverage of 1 all pixels must, those as well whose weight is rounded to 0.
+    A position is scored if at least `min_coverage` of the weights lie inside the mask, and the
+    centre does. A window of even size has no centre pixel: there, half of the weights must lie
+    inside, a rule that flips and transposes preserve. For a coverage of 1 all pixels must lie
+    inside, even those whose weight is rounded to 0.
     """
     size, taps = window.size, window.taps
     if mask is None:
@@ -140,25 +140,24 @@ def support(mask: Array | None, window: Window, like: Array, min_coverage: float
         scored = scored & shifted(shifted(mask, size // 2, height, -2), size // 2, width, -1)
     if min_coverage == 1:
         scored = scored & (pixels == size**2)
-    return Support(mask, pixels, row_weight, keep(weight > 0, weight, 1.0), scored)
+    return Support(mask, pixels, row_weight, where_valid(weight > 0, weight, 1.0), scored)
 
 
 class Moments(NamedTuple):
-    """Local moments of one image, each window's about a pixel of its own.
+    """Local moments of one image; those of each window are taken about one of its pixels.
 
-    Sums about a number that is common to many windows lose those digits of a window in which
-    this number differs from its pixels. And about one of its own pixels a window that does not
-    vary has sums of 0, exactly.
+    Sums about one number for many windows lose digits where the pixels are far from it. About one
+    of its own pixels, the sums of a constant window are exactly 0.
     """
 
     image: Array
     """The image; 0 outside the mask."""
     row_pixels: Array
-    """The pixel that the sums of each row are about, of windows of one row."""
+    """The pixel about which the sums of each window of one row are taken."""
     row_sums: Array
-    """Their weighted sums of the image minus this pixel."""
+    """Weighted sums of the image minus this pixel, of windows of one row."""
     pixels: Array
-    """The pixel that the sums of each window are about."""
+    """The pixel about which the sums of each window are taken."""
     centred_mean: Array
     """Local mean of the image minus this pixel."""
     power: Array
@@ -175,64 +174,64 @@ class Moments(NamedTuple):
         return self.power - self.centred_mean * self.centred_mean
 
 
-def local_moments(image: Array, window: Window, seen: Support) -> Moments:
+def local_moments(image: Array, window: Window, support: Support) -> Moments:
     """Local moments of an image at every window position."""
     taps = window.taps
-    rows_in_use = None if seen.mask is None else seen.row_weight > 0
-    row_pixels = _heaviest(image, seen.mask, taps, -1)
+    rows_in_use = None if support.mask is None else support.row_weight > 0
+    row_pixels = _heaviest(image, support.mask, taps, -1)
     pixels = _heaviest(row_pixels, rows_in_use, taps, -2)
-    row_sums = weighted_sum(
-        tap * difference for tap, difference in _differences(image, row_pixels, seen, taps)
+    row_sums = sum_in_order(
+        tap * difference for tap, difference in _differences(image, row_pixels, support, taps)
     )
     moments = Moments(image, row_pixels, row_sums, pixels, pixels, pixels)
-    total = weighted_sum(
-        tap * (sums + weight * shift) for tap, weight, sums, shift in _rows(moments, seen, taps)
+    total = sum_in_order(
+        tap * (sums + weight * shift) for tap, weight, sums, shift in _rows(moments, support, taps)
     )
-    moments = moments._replace(centred_mean=total / seen.weight)
-    return moments._replace(power=_mean_product(moments, moments, window, seen))
+    moments = moments._replace(centred_mean=total / support.weight)
+    return moments._replace(power=_mean_product(moments, moments, window, support))
 
 
-def local_covariance(p: Moments, q: Moments, window: Window, seen: Support) -> Array:
+def local_covariance(p: Moments, q: Moments, window: Window, support: Support) -> Array:
     """Local population covariance of two images."""
-    return _mean_product(p, q, window, seen) - p.centred_mean * q.centred_mean
+    return _mean_product(p, q, window, support) - p.centred_mean * q.centred_mean
 
 
-def _mean_product(p: Moments, q: Moments, window: Window, seen: Support) -> Array:
+def _mean_product(p: Moments, q: Moments, window: Window, support: Support) -> Array:
     """Local mean of the product of two images, each minus the window's own pixel.
 
-    Each row is summed about a pixel of its own, and the sums are then moved to that of the window.
+    Each row is summed about a pixel of its own; the sums are then moved to the window's pixel.
     """
     taps = window.taps
-    row_products = weighted_sum(
+    row_products = sum_in_order(
         tap * (a * b)
         for (tap, a), (_, b) in zip(
-            _differences(p.image, p.row_pixels, seen, taps),
-            _differences(q.image, q.row_pixels, seen, taps),
+            _differences(p.image, p.row_pixels, support, taps),
+            _differences(q.image, q.row_pixels, support, taps),
             strict=True,
         )
     )
-    moved = weighted_sum(
+    moved = sum_in_order(
         tap * (products + (a * sums_b + b * sums_a) + weight * (a * b))
         for (tap, products), (_, weight, sums_a, a), (_, _, sums_b, b) in zip(
             _parts(row_products, taps, -2),
-            _rows(p, seen, taps),
-            _rows(q, seen, taps),
+            _rows(p, support, taps),
+            _rows(q, support, taps),
             strict=True,
         )
     )
-    return moved / seen.weight
+    return moved / support.weight
 
 
 def by_weight(taps: tuple[float, ...]) -> list[int]:
-    """Order taps from the lightest to the heaviest, among equals to the one in the middle."""
+    """Order taps from the lightest to the heaviest; of equal taps, the middle one is last."""
     half = len(taps) // 2
     return sorted(range(len(taps)), key=lambda k: (taps[k], -abs(k - half)))
 
 
 def _heaviest(values: Array, valid: Array | None, taps: tuple[float, ...], axis: int) -> Array:
-    """Return the valid value of each window along an axis that weighs most.
+    """Return the valid value with the largest weight of each window along an axis.
 
-    An outlier that weighs next to nothing would spoil the sums about it.
+    Sums about an outlier with a small weight would lose digits.
     """
     if valid is None:
         return shifted(values, len(taps) // 2, values.shape[axis] - len(taps) + 1, axis)
@@ -246,27 +245,27 @@ def _heaviest(values: Array, valid: Array | None, taps: tuple[float, ...], axis:
 
 
 def _differences(
-    image: Array, row_pixels: Array, seen: Support, taps: tuple[float, ...]
+    image: Array, row_pixels: Array, support: Support, taps: tuple[float, ...]
 ) -> Iterator[tuple[float, Array]]:
-    """Yield each tap, and the pixels that it meets in all rows minus the row's own pixel."""
-    if seen.mask is None:
+    """Yield each tap, and the pixels that it weighs minus the pixel of their window of one row."""
+    if support.mask is None:
         for tap, part in _parts(image, taps, -1):
             yield tap, part - row_pixels
     else:
-        masks = _parts(seen.mask, taps, -1)
+        masks = _parts(support.mask, taps, -1)
         for (tap, part), (_, inside) in zip(_parts(image, taps, -1), masks, strict=True):
-            yield tap, keep(inside, part - row_pixels)
+            yield tap, where_valid(inside, part - row_pixels)
 
 
 def _rows(
-    moments: Moments, seen: Support, taps: tuple[float, ...]
+    moments: Moments, support: Support, taps: tuple[float, ...]
 ) -> Iterator[tuple[float, Array | float, Array, Array]]:
-    """Yield tap, weight, sums, and their shift, of each row of all windows."""
-    weight = seen.row_weight
+    """Yield tap, weight, sums and shift to the window's pixel, of each row of all windows."""
+    weight = support.row_weight
     for k, (tap, sums) in enumerate(_parts(moments.row_sums, taps, -2)):
         height = sums.shape[-2]
         shift = shifted(moments.row_pixels, k, height, -2) - moments.pixels
-        yield tap, weight if seen.mask is None else shifted(weight, k, height, -2), sums, shift
+        yield tap, weight if support.mask is None else shifted(weight, k, height, -2), sums, shift
 
 
 def is_flat(moments: Moments) -> Array:
@@ -275,7 +274,7 @@ def is_flat(moments: Moments) -> Array:
 
 
 def is_dark(moments: Moments, window: Window) -> Array:
-    """Whether the mean is zero, beyond what rounding leaves of a sum of 2 size - 1 additions."""
+    """Whether the mean is 0 within the rounding error of 2 size - 1 additions."""
     xp = array_namespace(moments.mean)
     rounding = 2 * window.size * float(xp.finfo(moments.mean.dtype).eps)
     return xp.abs(moments.mean) <= rounding * xp.abs(moments.centred_mean)
@@ -284,7 +283,7 @@ def is_dark(moments: Moments, window: Window) -> Array:
 def zero_rules(quality: Array, luminance: Array, flat: Array, dark: Array) -> Array:
     """Replace 0 / 0 in a quality index as its authors do.
 
-    Where both windows are flat only the luminance term is left; where both means are 0, 1.
+    The result is the luminance term where both windows are flat, and 1 where both means are 0.
     """
     xp = array_namespace(quality)
     return xp.where(dark, xp.ones_like(quality), xp.where(flat, luminance, quality))

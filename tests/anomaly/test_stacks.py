@@ -11,17 +11,17 @@ import pytest
 
 import imsim
 from imsim.anomaly import scoring, xray
-from imsim.anomaly.stacks import TOGETHER
+from imsim.anomaly.stacks import BATCH_IMAGES
 from imsim.errors import silent
 from imsim.workers import _Pool, divided, in_parts
 
 
-@pytest.mark.parametrize("n", [1, TOGETHER, TOGETHER + 1, 5 * TOGETHER - 1])
+@pytest.mark.parametrize("n", [1, BATCH_IMAGES, BATCH_IMAGES + 1, 5 * BATCH_IMAGES - 1])
 def test_parts_are_even_and_complete(n):
-    parts = divided(n, TOGETHER)
+    parts = divided(n, BATCH_IMAGES)
     assert [i for part in parts for i in range(n)[part]] == list(range(n))
     sizes = {part.stop - part.start for part in parts}
-    assert max(sizes) <= TOGETHER
+    assert max(sizes) <= BATCH_IMAGES
     assert max(sizes) - min(sizes) <= 1
 
 
@@ -33,8 +33,10 @@ def test_threads_share_the_parts_each_with_one_worker_and_the_callers_context():
         return part, threading.get_ident(), imsim.get_workers(), np.geterr()["divide"]
 
     with imsim.workers(2), np.errstate(divide="raise"):
-        parts, threads, workers, divide = zip(*in_parts(found, TOGETHER + 1, TOGETHER), strict=True)
-    assert list(parts) == divided(TOGETHER + 1, TOGETHER)
+        parts, threads, workers, divide = zip(
+            *in_parts(found, BATCH_IMAGES + 1, BATCH_IMAGES), strict=True
+        )
+    assert list(parts) == divided(BATCH_IMAGES + 1, BATCH_IMAGES)
     assert len(set(threads)) == 2
     assert set(workers) == {1}
     assert set(divide) == {"raise"}
@@ -56,7 +58,7 @@ def test_errors_reach_the_caller_and_no_further_part_is_begun(error):
         raise error("here")
 
     with imsim.workers(2), pytest.raises(error, match="here"):
-        in_parts(fail, 20 * TOGETHER, TOGETHER)
+        in_parts(fail, 20 * BATCH_IMAGES, BATCH_IMAGES)
     assert len(begun) <= 2
 
 
@@ -95,7 +97,7 @@ def test_peel_and_scores_do_not_depend_on_threads_or_company():
     rng = np.random.default_rng(0)
     y, x = np.mgrid[-1:1:40j, -1:1:40j]
     thickness = np.sqrt(np.maximum(0.6 - x**2 - y**2, 0))
-    images = np.exp(-thickness) * (1 + rng.normal(0, 0.01, (TOGETHER + 8, 40, 40)))
+    images = np.exp(-thickness) * (1 + rng.normal(0, 0.01, (BATCH_IMAGES + 8, 40, 40)))
 
     def peeled_and_scored(some):
         peeled = peel.transform(some)
@@ -124,13 +126,13 @@ def test_peel_and_scores_do_not_depend_on_threads_or_company():
 
 
 def test_silence_reaches_the_threads_that_help_and_no_others():
-    images, nowhere = np.ones((2 * TOGETHER, 8, 8)), np.zeros((8, 8), bool)
+    images, nowhere = np.ones((2 * BATCH_IMAGES, 8, 8)), np.zeros((8, 8), bool)
 
     def score(part):
         return imsim.se(images[part], images[part], mask=nowhere)
 
     with imsim.workers(2), silent(imsim.EmptyMaskWarning):
-        in_parts(score, len(images), TOGETHER)
+        in_parts(score, len(images), BATCH_IMAGES)
         other = threading.Thread(target=lambda: heard.append(warned()))
         heard: list[bool] = []
         other.start()

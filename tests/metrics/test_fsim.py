@@ -213,8 +213,8 @@ def test_float32_follows_float64_whatever_the_pixels(pair: tuple[np.ndarray, np.
 
 def test_frames_of_several_blocks(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of rows and columns, and masks that empty whole ones, for every worker count."""
-    monkeypatch.setattr(phase_congruency, "TOGETHER", 1 << 16)
-    monkeypatch.setattr(fsim, "LARGE", 1 << 10)
+    monkeypatch.setattr(phase_congruency, "BATCH_BYTES", 1 << 16)
+    monkeypatch.setattr(fsim, "LARGE_IMAGE", 1 << 10)
     for frame in ((61, 130), (330, 20)):
         x, y = pair(rng, frame, np.float64)
         x[:, : frame[1] // 2] = 0  # black bands

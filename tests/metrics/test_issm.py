@@ -85,7 +85,7 @@ def test_edges_are_those_of_scikit_image(
     rng: Any, sigma: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the bit, in frames of several strips, of one, and of less; masks empty whole strips."""
-    monkeypatch.setattr(canny, "STRIP", 1)
+    monkeypatch.setattr(canny, "STRIP_PIXELS", 1)
     for shape in ((150, 31), (7, 90), (1, 5), (3, 3), (97, 97)):
         empty = rng.random(shape) < 0.97
         empty[shape[0] // 3 : shape[0] // 2 + 1] = False

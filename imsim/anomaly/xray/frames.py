@@ -14,25 +14,25 @@ from imsim.errors import warn
 from imsim.validation import check_between, check_choice, check_flag
 
 SMALLEST = 1e-4
-"""Transmission below which a pixel counts as opaque: less than noise and scatter let through."""
+"""Transmission below which a pixel counts as opaque: noise and scatter exceed it."""
 _MOST_DEAD = 0.05
-"""Share of dead pixels beyond which flat and dark field cannot belong together."""
+"""Largest share of dead pixels for which flat and dark field can belong together."""
 KINDS = ("transmission", "counts", "absorbance")
 """What pixel values may mean."""
-_FRAME = 3
+_BORDER = 3
 """Width in pixels of the strip along the frame that shows the open beam."""
-_ROUNDS = 12
-"""Iterations of the search for the threshold, which converges within a few."""
+_ITERATIONS = 12
+"""Iterations of the search for the threshold; it converges in fewer."""
 _CONTRAST = 5.0
 """Smallest contrast of an item, in standard deviations of the background."""
-_SMALLEST = 0.004
-"""Smallest item, as a share of the frame; below it is dirt."""
-_LARGEST = 0.75
-"""Largest item, as a share of the frame; beyond it the frame shows little else."""
+_SMALLEST_ITEM = 0.004
+"""Smallest item, as a share of the frame; smaller ones are dirt."""
+_LARGEST_ITEM = 0.75
+"""Largest item, as a share of the frame; a larger one leaves too little open beam."""
 _UNEVEN = 0.25
-"""Largest difference between parts of the open beam, in contrasts of the item: more is texture."""
-_SECOND = 0.1
-"""Smallest second item, as a share of the largest; below it is a crumb."""
+"""Largest difference between parts of an even open beam, in contrasts of the item."""
+_SECOND_ITEM = 0.1
+"""Smallest second item, as a share of the largest one; smaller ones are crumbs."""
 VARIED = "shows something whose brightness varies like that of a photograph"
 
 
@@ -141,7 +141,7 @@ def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> Floats:
 
 
 def logarithm(transmission: Floats, smallest: float) -> Floats:
-    """Absorbance of what has been checked."""
+    """Absorbance of checked transmission."""
     result: Floats = -np.log(np.maximum(transmission, np.float32(smallest)))
     return result
 
@@ -162,12 +162,12 @@ def segment(
     several: bool = False,
     on_error: Literal["raise", "empty"] = "raise",
 ) -> Booleans:
-    """Find the item in each frame: what absorbs clearly more than the background around it.
+    """Find the item in each frame: the pixels that absorb clearly more than the background.
 
-    The frame's border tells the background. A threshold half-way between background and item
-    separates the two (Ridler and Calvard); the item is what lies above half of that, since its rim
-    is thin. Holes are filled: a void belongs to the item. The image is
-    averaged over 3x3 pixels first, so that the mask of a sharp edge reaches one pixel beyond it.
+    The border of the frame gives the background. Ridler and Calvard's threshold lies half-way
+    between background and item. Pixels above half of it belong to the item, since the rim is thin.
+    Holes are filled: a void belongs to the item. The image is averaged over 3x3 pixels first, so
+    that the mask of a sharp edge reaches one pixel beyond it.
 
     Parameters
     ----------
@@ -179,8 +179,8 @@ def segment(
         Whether there may be several items in a frame. Pieces below a tenth of the largest are
         crumbs, which are left out.
     on_error : {"raise", "empty"}
-        What to do with a frame that is empty or holds what is not allowed: raise, or return an
-        empty mask, so that the other frames of a long run are not lost.
+        For a frame that is empty or shows something that is not allowed: raise, or return an empty
+        mask, so that a long run goes on.
 
     Returns
     -------
@@ -211,7 +211,7 @@ def segment(
     check_flag("touching", touching)
     check_flag("several", several)
     check_choice("on_error", on_error, ("raise", "empty"))
-    with np.errstate(over="ignore"):  # what became infinite is named
+    with np.errstate(over="ignore"):  # numbers beyond float32 are reported below
         frames = as_stack("absorbance", absorbance).astype(np.float32)
     masks, problems = find_items(frames, touching=touching, several=several)
     if problems and on_error == "raise":
@@ -223,16 +223,16 @@ def segment(
 def border(frames: NDArray[Any]) -> NDArray[Any]:
     """Return the pixels along the frame, shape (n, pixels)."""
     inner = np.zeros(frames.shape[1:], dtype=bool)
-    inner[_FRAME:-_FRAME, _FRAME:-_FRAME] = True
+    inner[_BORDER:-_BORDER, _BORDER:-_BORDER] = True
     pixels: NDArray[Any] = frames[:, ~inner]
     return pixels
 
 
 def find_kind(frames: NDArray[Any]) -> str:
-    """Tell transmission, counts and absorbance apart from good images as a whole.
+    """Tell from good images whether pixels are transmission, counts or absorbance.
 
-    The frame's border shows the background. If items are brighter, values are absorbance; if they
-    are darker, transmission where floats have a background of about 1, and counts otherwise.
+    The border of a frame shows the background. If items are brighter, pixels are absorbance. If
+    they are darker, floats with a background of about 1 are transmission, and others are counts.
     """
     finite = np.asarray(np.isfinite(frames).all(axis=(1, 2)))
     usable = frames[finite].astype(np.float64)
@@ -256,7 +256,7 @@ def find_kind(frames: NDArray[Any]) -> str:
 
 
 def report(problems: dict[int, str], total: int, on_error: str) -> None:
-    """Raise for images that cannot be used, or warn."""
+    """Raise for images that cannot be used, or warn of them."""
     if not problems:
         return
     if on_error == "raise":
@@ -267,9 +267,9 @@ def report(problems: dict[int, str], total: int, on_error: str) -> None:
 
 
 def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Booleans, dict[int, str]]:
-    """Return item masks, and index -> reason for the frames that have none."""
+    """Return masks of the items, and the reasons why frames have none, by index."""
     height, width = frames.shape[1:]
-    if min(height, width) < 2 * _FRAME + 2:
+    if min(height, width) < 2 * _BORDER + 2:
         raise imsim.ShapeError(f"images are {height}x{width} pixels; expected at least 8x8")
     finite = np.asarray(np.isfinite(frames).all(axis=(1, 2)))
     smooth = ndimage.uniform_filter(
@@ -298,19 +298,19 @@ def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Boolea
 
 
 def find_doubts(absorbed: Floats, items: Booleans) -> dict[int, str]:
-    """Return index -> reason for the finite frames that hardly show a single item.
+    """Return the reasons to doubt that finite frames show a single item, by index.
 
-    The open beam around an item is told by the border's eighths, half a side each: the median of
-    what does not belong to the item, which noise hardly moves.
+    The border is cut into eight parts, half a side each. The median of a part, without pixels of
+    the item, measures the open beam there with little noise.
     """
     frames, n = np.where(items, np.float32(np.nan), absorbed), len(absorbed)
     eighths = [
         half.reshape(n, -1)
         for side in (
-            frames[:, :_FRAME],
-            frames[:, -_FRAME:],
-            frames[:, :, :_FRAME].transpose(0, 2, 1),
-            frames[:, :, -_FRAME:].transpose(0, 2, 1),
+            frames[:, :_BORDER],
+            frames[:, -_BORDER:],
+            frames[:, :, :_BORDER].transpose(0, 2, 1),
+            frames[:, :, -_BORDER:].transpose(0, 2, 1),
         )
         for half in np.array_split(side, 2, axis=2)
     ]
@@ -324,7 +324,7 @@ def find_doubts(absorbed: Floats, items: Booleans) -> dict[int, str]:
         beam = [np.median(part[i][free]) for part in eighths if (free := ~np.isnan(part[i])).any()]
         if item[0].any() or item[-1].any() or item[:, 0].any() or item[:, -1].any() or not beam:
             doubts[i] = "shows something that touches the frame"
-        elif item.mean() > _LARGEST:
+        elif item.mean() > _LARGEST_ITEM:
             doubts[i] = f"shows something that fills {item.mean():.0%} of the frame"
         elif np.ptp(beam) > _UNEVEN * (np.median(frame[item]) - np.median(beam)):
             doubts[i] = "has no even background around what it shows"
@@ -332,12 +332,12 @@ def find_doubts(absorbed: Floats, items: Booleans) -> dict[int, str]:
 
 
 def _halfway(smooth: Floats) -> NDArray[np.float64]:
-    """Return the threshold half-way between the means of what lies below and above it."""
+    """Return the threshold half-way between the means of the pixels below and above it."""
     flat = smooth.reshape(len(smooth), -1)
     total, pixels = flat.sum(axis=1, dtype=np.float64), flat.shape[1]
-    # From the mean: half-way between the extremes the search would end at metal, if there is some.
+    # The search starts at the mean: from half-way between the extremes it could end at metal.
     threshold: NDArray[np.float64] = total / pixels
-    for _ in range(_ROUNDS):
+    for _ in range(_ITERATIONS):
         above = flat > threshold[:, None].astype(np.float32)
         count = above.sum(axis=1)
         part = (flat * above).sum(axis=1, dtype=np.float64)
@@ -353,9 +353,9 @@ def _item(above: Booleans, touching: bool, several: bool) -> tuple[Booleans, str
     areas = np.bincount(labels.ravel(), minlength=found + 1)
     areas[0] = 0
     empty = np.zeros_like(above)
-    if areas.max() < max(_SMALLEST * above.size, 1):
+    if areas.max() < max(_SMALLEST_ITEM * above.size, 1):
         return empty, "shows specks only, no item: is the frame empty?"
-    large = areas >= _SECOND * areas.max()
+    large = areas >= _SECOND_ITEM * areas.max()
     if large.sum() > 1 and not several:
         return empty, (
             f"shows {large.sum()} items: separate the items, or allow them with several=True"
@@ -371,9 +371,9 @@ def _item(above: Booleans, touching: bool, several: bool) -> tuple[Booleans, str
 
 
 def _without_holes(item: Booleans) -> Booleans:
-    """Fill what no path through the background joins with the frame.
+    """Fill background that is not connected with the frame.
 
-    Several times as fast as `scipy.ndimage.binary_fill_holes`, which dilates step by step.
+    This is several times as fast as `scipy.ndimage.binary_fill_holes`, which dilates step by step.
     """
     labels, found = ndimage.label(~item)
     is_outside = np.zeros(found + 1, dtype=bool)
@@ -385,9 +385,10 @@ def _without_holes(item: Booleans) -> Booleans:
 
 
 def eroded(masks: Booleans, width: int) -> Booleans:
-    """Return what lies at least `width` pixels inside: erosion by an octagon.
+    """Return the pixels at least `width` pixels inside the masks: erosion by an octagon.
 
-    Two crosses to a square make it as wide in the diagonals, to a few per cent.
+    Every second step is a square instead of a cross, which makes diagonals and axes equally wide to
+    within a few per cent.
     """
     result = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
     for step in range(width):

@@ -1,4 +1,4 @@
-"""The virtual peel: texture and foreign bodies without the rim and the thickness of the item."""
+"""The virtual peel: it removes the rim and the thickness of an item, and keeps its texture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly.stacks import TOGETHER, Booleans, Doubles, Floats, as_stack, product
+from imsim.anomaly.stacks import BATCH_IMAGES, Booleans, Doubles, Floats, as_stack, product
 from imsim.anomaly.storage import Arrays, State, Stored
 from imsim.anomaly.xray.frames import (
     KINDS,
@@ -30,18 +30,19 @@ from imsim.validation import check_choice, check_flag, check_integer, check_numb
 from imsim.workers import get_workers, in_parts
 
 _CLIP = 3.0
-"""Standard deviations of good texture beyond which a pixel does not pull the trend."""
+"""Standard deviations of good texture at which the influence of a pixel on the trend ends."""
 _LARGEST = 1e12
-"""Absorbance beyond which there is none: products of such numbers overflow."""
+"""Largest absorbance: products of larger numbers overflow."""
 LAGS = 16
-"""Distances in pixels up to which the pixels of a texture are taken to hang together."""
+"""Distances in pixels for which the autocovariance of a texture is computed."""
 RIDGE = 5.0
-"""How many times the mean power of a texture is added to its power at every frequency."""
+"""The mean power of a texture, times this, is added to its power at every frequency."""
 _ROBUST = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 _VARIED, _HEAVY = 1 / 3, 2.0
-"""Deviation that a tenth of the pixels exceed, over the item's absorbance and over the robust
-standard deviation (1.64 in noise): beyond both it is a pattern, as photographs have."""
+"""Limits of the deviation that a tenth of the pixels exceed: relative to the absorbance of the
+item, and to the robust standard deviation (1.64 in noise). Beyond both, the image has a pattern
+like a photograph."""
 _LEVELS = 12
 """Classes of absorbance for which the strength is learned."""
 
@@ -58,14 +59,14 @@ class Peeled(NamedTuple):
 
 
 class _Texture(NamedTuple):
-    """What is left of the absorbance of some frames without its trend."""
+    """Absorbance of some frames, separated into texture and trend."""
 
     texture: Floats
     trend: Floats
     masks: Booleans
     """The interiors."""
     problems: dict[int, str]
-    """Why frames cannot be used, by their index among all."""
+    """Why frames cannot be used, by their index in the whole stack."""
 
 
 @dataclass(eq=False, repr=False)
@@ -74,28 +75,28 @@ class VirtualPeel(Stored):
 
     1. Absorbance A from the pixel values; the frame's border is the open beam.
     2. The item, as `segment` finds it, and its interior: `width` pixels away from its rim.
-    3. The trend: the mean of A over the item, weighted by a Gaussian of `trend` pixels, then once
-       more for what it left over. Beyond three standard deviations of good texture the second
-       round follows no further, so that a foreign body does not bend its surroundings.
+    3. The trend: the mean of A over the item, weighted by a Gaussian of `trend` pixels, plus the
+       same mean of the residual. The residual is clipped at three standard deviations of good
+       texture, so that a foreign body does not bend the trend of its surroundings.
     4. Division by :math:`\sigma(A)`, the strength of good texture behind that much absorbance:
        fewer photons and thicker material make it stronger.
-    5. A matched filter for a small body within such texture: what good texture is full of is
-       damped, and noise finer than the body is smoothed out.
+    5. A matched filter for a small body within such texture: it damps the frequencies of good
+       texture, and smooths noise finer than the body.
 
-    The scale :math:`\sigma` and the filter are learned once from all good images; an image is
-    scaled by nothing of its own, so that nothing in it, metal least of all, can change how it is
-    shown. The result is in standard deviations of good images.
+    The scale :math:`\sigma` and the filter are learned once from all good images. The content of an
+    image, such as metal, does not change its scale. The result is in standard deviations of good
+    images.
 
     Parameters
     ----------
     width : int
         Width of the peel in pixels: at the rim, thickness changes too steeply to be a trend.
     trend : float
-        Standard deviation of the Gaussian in pixels; larger bodies than about twice that are
-        taken for thickness.
+        Standard deviation of the Gaussian in pixels; bodies larger than about twice that count as
+        thickness.
     body : float
-        Standard deviation in pixels of the Gaussian body that the filter is matched to; bodies of
-        half to twice that pass nearly as well. 0 for no filter.
+        Standard deviation, in pixels, of the Gaussian body that the filter is matched to; bodies of
+        half to twice this size pass nearly as well. 0 means no filter.
     kind : {None, "transmission", "counts", "absorbance"}
         What pixel values mean: transmission with the open beam at 1, counts proportional to it
         (raw or 8-bit images with a bright background), or absorbance (the item is brighter). None
@@ -117,7 +118,7 @@ class VirtualPeel(Stored):
     autocovariance_ : float64 array, shape (16,)
         Of good texture after step 4, by distance in pixels.
     gain_ : float
-        What the filtered texture of good images is divided by.
+        Divisor of filtered textures.
 
     References
     ----------
@@ -164,7 +165,7 @@ class VirtualPeel(Stored):
         self._check_parameters()
         frames = as_stack("images", images)
         self.kind_ = self.kind or find_kind(frames)
-        self.spread_ = np.inf  # the first trend follows everything
+        self.spread_ = np.inf  # clips nothing in the first trend
         found = self._textures(frames)
         report(_merged(p.problems for p in found), len(frames), self.on_error)
         raw = np.concatenate([p.texture[p.masks] for p in found])
@@ -215,19 +216,19 @@ class VirtualPeel(Stored):
             result[part] = np.where(inside, texture, 0)
             return found.problems
 
-        problems = _merged(in_parts(peel, len(frames), TOGETHER))
+        problems = _merged(in_parts(peel, len(frames), BATCH_IMAGES))
         report(problems, len(frames), self.on_error)
         return Peeled(result, masks, problems)
 
     def problems(self, images: Any) -> dict[int, str]:
-        """Return why images cannot be used, by their indices; nothing of the others."""
+        """Return the reasons why images cannot be used, by their indices."""
         self._check_fitted()
         return _merged(p.problems for p in self._textures(as_stack("images", images)))
 
     def doubts(self, images: Any) -> dict[int, str]:
-        """Return why images hardly are X-ray images of single items, by their indices.
+        """Return the reasons to doubt that images are X-ray images of single items, by index.
 
-        Around such an item the open beam is even, and within it absorbance varies little.
+        Around such an item the open beam is even; within it, absorbance varies little.
         """
         self._check_fitted()
         frames = as_stack("images", images)
@@ -242,7 +243,7 @@ class VirtualPeel(Stored):
                     found.setdefault(i, VARIED)
             return {part.start + i: reason for i, reason in found.items()}
 
-        return _merged(in_parts(doubt, len(frames), TOGETHER))
+        return _merged(in_parts(doubt, len(frames), BATCH_IMAGES))
 
     def get_state(self) -> State:
         """Return what `from_state` needs: parameters and the kind, and the scale as arrays."""
@@ -271,14 +272,14 @@ class VirtualPeel(Stored):
         return peel
 
     def _equalised(self, found: _Texture) -> Floats:
-        """Return the texture over the strength that good texture has there, 0 outside."""
+        """Return texture divided by the strength of good texture at its absorbance; 0 outside."""
         result = np.zeros(found.texture.shape, dtype=np.float32)
         sigma = np.interp(found.trend[found.masks], self.levels_, self.sigmas_)
         result[found.masks] = found.texture[found.masks] / sigma
         return result
 
     def _textures(self, frames: NDArray[Any]) -> list[_Texture]:
-        return in_parts(lambda part: self._texture(frames, part), len(frames), TOGETHER)
+        return in_parts(lambda part: self._texture(frames, part), len(frames), BATCH_IMAGES)
 
     def _texture(self, frames: NDArray[Any], part: slice) -> _Texture:
         absorbed = self._absorbance(frames[part])
@@ -305,7 +306,7 @@ class VirtualPeel(Stored):
 
     def _absorbance(self, frames: NDArray[Any]) -> Floats:
         """Return absorbance relative to the frame's border; NaN where that has no meaning."""
-        with np.errstate(over="ignore"):  # what became infinite has no absorbance
+        with np.errstate(over="ignore"):  # numbers beyond float32 have no absorbance
             values = frames.astype(np.float32)
         around: Any = np.median(border(values), axis=1)[:, None, None]
         if self.kind_ == "absorbance":
@@ -357,7 +358,7 @@ def _matched(textures: Floats, covariance: Doubles, body: float) -> Floats:
 
     .. math:: H(f) = \frac{\exp(-2 \pi^2 s^2 f^2)}{N(f) + \lambda \bar N}
 
-    where :math:`\lambda` keeps away from the gaps of a spectrum that is known from few images.
+    where :math:`\lambda` bounds the gain in gaps of a spectrum that is known from few images only.
     The filter is tapered to `LAGS` pixels, so that metal does not ring through the image.
     """
     shape = _padded_size(textures.shape[1:])
@@ -426,7 +427,7 @@ def _strength(texture: Floats, trend: Floats) -> tuple[Floats, Floats]:
             "the good images have no texture and no noise at all, so that there is no scale: "
             "pass images as they were taken"
         )
-    # A class without noise, such as an opaque one, must not blow up what others call small.
+    # A class without noise, such as an opaque one, must not amplify small deviations.
     sigmas = np.maximum(sigmas, 0.1 * np.median(sigmas[sigmas > 0]))
     levels = np.array([np.median(trend[c]) for c in classes], dtype=np.float32)
     return levels, sigmas.astype(np.float32)

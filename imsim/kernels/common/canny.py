@@ -1,8 +1,8 @@
-"""Canny edges strip by strip, the same as scikit-image's, in a byte per pixel.
+"""Canny edges, equal to those of scikit-image, with 1 byte of memory per pixel.
 
-What hangs on a neighbourhood, which is everything up to the thresholds, is computed for strips of
-rows with their surroundings, in float64. What remains is a byte per pixel: no edge, a weak one or
-a strong one. Hysteresis works on these.
+Smoothing, gradients and thinning read a neighbourhood: they run in float64 on strips of rows with
+their surroundings. They leave 1 byte per pixel: no edge, a weak edge or a strong edge. Hysteresis
+links these bytes.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from imsim.typing import Array
 
 TRUNCATE = 4.0
 """Standard deviations from the centre of the Gaussian to its end."""
-STRIP = 1 << 18
-"""Pixels of a strip, unless its surroundings are larger."""
+STRIP_PIXELS = 1 << 18
+"""Pixels of a strip; a strip is at least twice as high as its surroundings."""
 WEAK, STRONG, LINKED = 1, 2, 3
 
 
 def strips(height: int, width: int, sigma: float) -> list[tuple[int, int]]:
-    """First row and end of each strip; they depend on the frame and on sigma only."""
-    rows = max(STRIP // width, 4 * (reach(sigma) + 2))
+    """List the first row and the end of each strip, which depend on the frame and on sigma only."""
+    rows = max(STRIP_PIXELS // width, 4 * (gaussian_radius(sigma) + 2))
     return [(start, min(start + rows, height)) for start in range(0, height, rows)]
 
 
-def reach(sigma: float) -> int:
+def gaussian_radius(sigma: float) -> int:
     """Pixels from the centre of the Gaussian to its end."""
     return int(TRUNCATE * sigma + 0.5)
 
@@ -43,11 +43,11 @@ def find_strengths(
     low_threshold: float,
     high_threshold: float,
 ) -> None:
-    """Write for each pixel in some rows whether it is an edge, weak or strong, or 0."""
+    """Write WEAK, STRONG or 0 (no edge) for each pixel of some rows."""
     start, stop = rows
     height, width = image.shape
     first, end = max(start - 2, 0), min(stop + 2, height)  # rows of the smoothed image
-    top, bottom = max(first - reach(sigma), 0), min(end + reach(sigma), height)
+    top, bottom = max(first - gaussian_radius(sigma), 0), min(end + gaussian_radius(sigma), height)
     inside = None if mask is None else mask[top:bottom]
     values = image[top:bottom].astype(np.float64)
     values /= data_range
@@ -58,11 +58,11 @@ def find_strengths(
     del values
     if inside is None:
         row, column = (_like_rows(n, sigma) for n in (height, width))
-        weight = _whole_weight(min(height, 2 * reach(sigma) + 1), width, sigma)
+        weight = _whole_weight(min(height, 2 * gaussian_radius(sigma) + 1), width, sigma)
         smoothed /= weight[row[first:end]][:, column]
     else:
         smoothed /= _smooth(inside.astype(np.float64), sigma)[wanted] + np.finfo(np.float64).eps
-    # Single precision, as scikit-image has it; without a threshold, no more than any gradient.
+    # Single precision, as in scikit-image. A threshold of 0 lets every gradient pass.
     low = float(np.float32(low_threshold)) if low_threshold > 0 else float(np.float32(1e-14))
     _thin(np.ascontiguousarray(smoothed), first, mask, start, stop, low, high_threshold, out)
 
@@ -75,21 +75,21 @@ def _smooth(values: Array, sigma: float) -> Array:
 
 @kept
 def _whole_weight(height: int, width: int, sigma: float) -> Array:
-    """Weight of the pixels within the frame, of a frame that need not be larger than needed."""
-    ones = np.ones((height, min(width, 2 * reach(sigma) + 1)))
+    """Weight of the pixels within the frame; a wide frame is replaced by a narrow equivalent."""
+    ones = np.ones((height, min(width, 2 * gaussian_radius(sigma) + 1)))
     return _smooth(ones, sigma) + np.finfo(np.float64).eps
 
 
 def _like_rows(n: int, sigma: float) -> Array:
-    """For each row of a frame, the row of a small one that is as far from top and bottom."""
-    r = reach(sigma)
+    """Map each row of a frame to the row of the small frame that has the same weights."""
+    r = gaussian_radius(sigma)
     rows = np.arange(n)
     return rows if n <= 2 * r + 1 else np.minimum(rows, r) + np.maximum(rows - (n - 1 - r), 0)
 
 
 @exact
 def _thin(smoothed, first, mask, start, stop, low, high, out):  # type: ignore[no-untyped-def]
-    """Gradients by Sobel; of them those along their direction as large as their neighbours."""
+    """Find Sobel gradients, and keep those that are local maxima along their direction."""
     height, width = out.shape
     top, bottom = max(start - 1, 0), min(stop + 1, height)
     magnitude = np.empty((bottom - top, width))
@@ -106,7 +106,7 @@ def _thin(smoothed, first, mask, start, stop, low, high, out):  # type: ignore[n
             down[k, j] = 2 * across[j] + (across[left] + across[far])
         for j in range(width):
             left, far = max(j - 1, 0), min(j + 1, width - 1)
-            # First the difference, as SciPy has it: rounding decides ties of neighbours.
+            # SciPy takes the difference first: rounding decides which of two neighbours is larger.
             middle = here[far] - here[left]
             right[k, j] = 2 * middle + ((above[far] - above[left]) + (below[far] - below[left]))
             magnitude[k, j] = np.sqrt(down[k, j] * down[k, j] + right[k, j] * right[k, j])
@@ -125,7 +125,7 @@ def _thin(smoothed, first, mask, start, stop, low, high, out):  # type: ignore[n
             v, h = down[k, j], right[k, j]
             side = 1 if (v > 0) == (h > 0) else -1
             v, h = abs(v), abs(h)
-            # The neighbours towards and against the gradient, between an axis and a diagonal.
+            # Interpolate the neighbours on both sides, between an axis and a diagonal.
             if v > h or (side < 0 and v == h):
                 w = h / v
                 ahead, beyond = magnitude[k + 1, j], magnitude[k + 1, j + side]
@@ -149,7 +149,7 @@ def _surrounded(mask, i, j):  # type: ignore[no-untyped-def]
 
 
 def link(strengths: Array) -> Array:
-    """Edges that are strong, or connected with strong ones; in place of their strengths."""
+    """Overwrite strengths by whether the pixel is a strong edge or connected with one."""
     _link(strengths)
     return strengths.view(np.bool_)
 

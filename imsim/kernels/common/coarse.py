@@ -14,8 +14,8 @@ def block_means(
     """Mean of ``scale * image`` over blocks of factor x factor pixels, and which cells are valid.
 
     The rules are those of `imsim.portable.coarse.block_mean` with zeros beyond the frame. The
-    dtype of `scale` is that of the means. Where a pixel inside the mask is not finite, neither
-    is its cell; a pixel that lies in no block is not lost either, but makes all cells NaN.
+    means have the dtype of `scale`. A pixel inside the mask that is not finite makes its cell not
+    finite; if it lies in no block, it makes all cells NaN.
     """
     shape = tuple(-(-length // factor) for length in image.shape)
     cells = np.empty(shape, dtype=scale.dtype)
@@ -68,7 +68,7 @@ def _block_means(image, mask, factor, scale, cells, valid):  # type: ignore[no-u
 
 @exact
 def fill_cells(cells, valid):  # type: ignore[no-untyped-def]
-    """Fill the invalid cells as `imsim.portable.fill.filled` does; but let NaN stay NaN."""
+    """Fill the invalid cells as `imsim.portable.fill.filled` does, except those that are NaN."""
     rows, columns = cells.shape
     low = np.inf
     for i in range(rows):

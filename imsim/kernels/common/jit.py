@@ -16,14 +16,14 @@ from numba.core import config
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
-"""Freedom to fuse and reorder, never to assume that NaN and infinities do not occur."""
+"""Kernels may fuse and reorder operations, and must still expect NaN and infinities."""
 CHECKSUM = 32
-"""Bytes of the checksum that a file of compiled code begins with."""
+"""Bytes of the checksum at the beginning of a file of compiled code."""
 IS_ENABLED = not config.DISABLE_JIT
-"""Whether Numba compiles; as the plain Python that they are written in, kernels take for ever."""
+"""Whether Numba compiles; without it, kernels would run as Python, thousands of times slower."""
 _PACKAGE = Path(__file__).parents[2]
 _HOMES = {"kernels", "portable", "validation"}
-"""Of code that is compiled, and of the constants in it."""
+"""Folders and files that hold compiled code and its constants."""
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -32,7 +32,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def exact(function: Callable[..., Any]) -> Any:
-    """Compile a part of a kernel whose operations must happen just as they are written."""
+    """Compile a part of a kernel whose operations must keep their written order."""
     return _compile(function, nogil=True, fastmath=False)
 
 
@@ -43,7 +43,7 @@ def inline(function: Callable[..., Any]) -> Any:
 
 @functools.cache
 def _digest(module: str) -> str:
-    """Digest of the code that the kernels of a module are made of, its imports included."""
+    """Digest of the code of a module's kernels, including the modules that it imports."""
     codes: dict[str, str] = {}
     waiting = [module]
     while waiting:
@@ -59,9 +59,9 @@ def _digest(module: str) -> str:
 
 @functools.cache
 def _code(module: str) -> tuple[str, list[str]] | None:
-    """Return the lines of code of a module, and what it may import; None if no kernel needs it.
+    """Return the lines of code of a module, and its imports; None if no kernel needs the module.
 
-    Lines of comments and docstrings do not count: no kernel depends on them.
+    Comments and docstrings are left out: no kernel depends on them.
     """
     package, *place = module.split(".")
     path = _PACKAGE.joinpath(*place).with_suffix(".py")
@@ -81,7 +81,7 @@ def _code(module: str) -> tuple[str, list[str]] | None:
 
 
 def _lone_strings(body: list[ast.stmt]) -> Iterator[ast.Constant]:
-    """Find docstrings, those of constants too."""
+    """Find docstrings, including those of constants."""
     for node in body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             yield node.value
@@ -90,17 +90,17 @@ def _lone_strings(body: list[ast.stmt]) -> Iterator[ast.Constant]:
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
-    # Numba's cache on disk knows a kernel by its name, and its age by its own file; but what it
-    # inlines and the constants in it come from other files, so that these must be in the name.
+    # Numba's cache on disk identifies a kernel by its name and the age of its file. Inlined code
+    # and constants come from other files, so their digest goes into the name.
     function.__qualname__ += f"_{_digest(function.__module__)}"
     dispatcher = numba.njit(function, **{"fastmath": FAST_MATH, "error_model": "numpy", **options})
-    with contextlib.suppress(Exception):  # nowhere to write: compile in every process
+    with contextlib.suppress(Exception):  # no writable folder: compile in every process
         dispatcher._cache = _Cache(function)
     return dispatcher
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]
-    """Numba's cache on disk, which may fail in any way, and never stops a computation by it."""
+    """Numba's cache on disk, whose failures never stop a computation."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
@@ -110,41 +110,41 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         )
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Load compiled code; None, so that it is compiled, for whatever reason it cannot."""
+        """Load compiled code; return None, so that it is compiled, if that fails for any reason."""
         try:
             return super().load_overload(sig, target_context)
         except Exception:
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Save compiled code, if that is possible."""
+        """Save compiled code if possible."""
         with contextlib.suppress(Exception):
             super().save_overload(sig, data)
 
 
 class _Entries(IndexDataCacheFile):  # type: ignore[misc]
-    """A file for the compiled code of each signature, and no index.
+    """One file for the compiled code of each signature, without an index.
 
-    Numba's index loses a signature, or gives it the code of another, where two processes compile
-    at once; and once damaged it stays so. Here each file proves by a checksum that it is whole,
-    up to date and of its signature, and is written in one piece or not at all.
+    When two processes compile at once, Numba's index can lose a signature or give it the code of
+    another, and a damaged index stays damaged. Here a checksum proves that each file is whole, up
+    to date and of its signature, and a file is written whole or not at all.
     """
 
     def load(self, key: Any) -> Any:
-        """Return what was saved; None if there is nothing, or not all of it."""
+        """Return what was saved; None if nothing was, or if the file is damaged."""
         path, salt = self._entry(key)
         content = path.read_bytes()
         saved = content[CHECKSUM:]
         return pickle.loads(saved) if content == _signed(saved, salt) else None
 
     def save(self, key: Any, data: Any) -> None:
-        """Write beside the file that is there, and then take its place."""
+        """Write a new file, and then replace the old one by it."""
         path, salt = self._entry(key)
         with self._open_for_write(str(path)) as file:
             file.write(_signed(self._dump(data), salt))
 
     def _entry(self, key: Any) -> tuple[Path, bytes]:
-        """Return the file of a signature, and what must be as it was for it to count."""
+        """Return the file of a signature, and the salt of its checksum: what must be unchanged."""
         signature = repr(key).encode()
         number = int.from_bytes(hashlib.blake2s(signature, digest_size=8).digest())
         return (

@@ -1,4 +1,4 @@
-"""The filter bank of phase congruency, as the quarter of the plane of frequencies it needs."""
+"""The filter bank of phase congruency, stored for one quadrant of frequencies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imsim.portable.phase_congruency import ORIENTATIONS, SCALES, THETA_SIGMA
 from imsim.typing import Array
 
 # The angle between a frequency and an orientation is one of eight functions of the frequency's
-# angle within the first quadrant. Which one, by orientation, whether fy < 0, and whether fx < 0:
+# angle in the first quadrant. The index of the function is DISTANCES[orientation, fy < 0, fx < 0].
 DISTANCES = np.array(
     [
         [[0, 1], [0, 1]],
@@ -33,7 +33,7 @@ class Filters(NamedTuple):
     angular: Array
     """Shape (8, height // 2 + 1, width // 2 + 1), see `DISTANCES`."""
     thresholds: tuple[float, ...]
-    """Energy of noise, by orientation, if the median of the squared amplitudes is 1."""
+    """Energy of noise by orientation, for squared amplitudes with a median of 1."""
 
 
 @kept
@@ -61,7 +61,7 @@ def filters(height: int, width: int, dtype: np.dtype[Any]) -> Filters:
 
 @kernel
 def _sums(radial, angular, height, width, sums):  # type: ignore[no-untyped-def]
-    """Add up, by orientation, what the noise model needs: see `portable.FilterBank`."""
+    """Add up, by orientation, the three sums of the noise model; see `portable.FilterBank`."""
     for i in range(height):
         row, below = min(i, height - i), int(2 * i >= height)
         below_mirrored = int(2 * ((height - i) % height) >= height)

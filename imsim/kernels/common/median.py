@@ -10,17 +10,18 @@ from imsim.kernels.common.jit import kernel
 from imsim.typing import Array
 
 BUCKETS = 2048
+"""Buckets of a histogram: 16 KiB of counts stay in the first-level cache."""
 
 
 def median(values: Array) -> np.float64:
     """Median of numbers that are not negative; the mean of the middle two if n is even.
 
-    The values are overwritten. NaN counts as larger than any number; the median of nothing
+    The values are overwritten. NaN counts as larger than any number. The median of an empty array
     is NaN.
     """
     if values.size == 0:
         return np.float64(math.nan)
-    # The bits of floats that are not negative, read as integers, have the order of the floats.
+    # Read as integers, the bits of floats that are not negative have the order of the floats.
     bits = values.view(np.int32 if values.dtype == np.float32 else np.int64)
     middle = np.array(_middle(bits), dtype=bits.dtype).view(values.dtype)
     return (np.float64(middle[0]) + np.float64(middle[1])) / 2
@@ -30,8 +31,8 @@ def median(values: Array) -> np.float64:
 def _middle(bits):  # type: ignore[no-untyped-def]
     """Select the middle two of some integers, in place.
 
-    Counts in buckets of equal width show in which bucket the middle lies; what lies in it is
-    looked at again with narrower buckets.
+    A histogram with buckets of equal width shows which bucket holds the middle. The values in this
+    bucket are counted again in narrower buckets.
     """
     n = bits.size
     lower, upper = (n - 1) // 2, n // 2

@@ -1,7 +1,7 @@
-"""Phase congruency, fused between the transforms; the transforms are SciPy's.
+"""Phase congruency: SciPy's Fourier transforms, with fused kernels between them.
 
-Another backend set by `scipy.fft.set_global_backend` serves here too. (One set by SciPy's
-context manager holds in the caller's thread only.)
+A backend set by `scipy.fft.set_global_backend` is used here too. (SciPy's context manager sets one
+in the caller's thread only.)
 """
 
 from __future__ import annotations
@@ -21,45 +21,44 @@ from imsim.portable.phase_congruency import EPSILON, ORIENTATIONS, SCALES
 from imsim.typing import Array
 
 PADDING = 8
-"""Numbers added to the rows of a transform: rows a power of two apart compete for cache lines."""
-TOGETHER = 1 << 22
-"""Bytes of responses that are transformed in one call: more take longer, fewer more calls."""
+"""Numbers that pad each row: rows a power of two apart would compete for cache lines."""
+BATCH_BYTES = 1 << 22
+"""Bytes of responses per call of a transform: larger calls are slower, smaller ones too many."""
 LEAST_COLUMNS = 16
-"""Columns that are transformed together, however long they are: two cache lines of a row."""
+"""Least number of columns per call: two cache lines of each row."""
 NOISE_FLOOR = 5e-4
-"""Energy of noise, as a part of the spread of an image, above which float32 suffices.
+"""Least energy of noise, relative to the spread of the image, for transforms in float32.
 
-Transforms in float32 add an error of about 1e-7 of the spread to every response. Where the
-responses are smaller than the noise of the image, it stays without effect.
+These add an error of about 1e-7 of the spread to every response. Noise of this energy hides it.
 """
 
 LARGEST_SPREAD = 1e12
-"""Of an image, scaled, above which squares of responses or of their sums may leave float32."""
+"""Spread of a scaled image above which squares of responses may overflow in float32."""
 
 Run = Callable[[Callable[[int], object], int, int], None]
-"""Calls a task for 0 to n - 1, given how many pixels the work amounts to."""
+"""``run(task, n, pixels)`` calls a task for 0 to n - 1; `pixels` measures the work."""
 
 _add_energy = inline(portable.add_energy)
 
 
 class Transforms:
-    """The Fourier transforms of images of one size, one image after the other."""
+    """Memory and filters to transform images of one size, one after the other."""
 
     def __init__(self, height: int, width: int, dtype: np.dtype[Any]) -> None:
         self.height, self.width, self.dtype = height, width, dtype
         self.bank = filters(height, width, dtype)
         complex_dtype = np.result_type(dtype, np.complex64)
         self.spectrum = np.empty((height, width // 2 + 1), dtype=complex_dtype)
-        """Of frequencies along the rows that are not negative; an image is real."""
+        """The image is real: frequencies along the rows are not negative."""
         self.responses = np.empty((SCALES, height, width + PADDING), dtype=complex_dtype)
         self.parts = self.responses.view(dtype)
-        """Real and imaginary parts in turn along the rows, as vector units like them."""
+        """The same memory as real numbers: real and imaginary parts alternate along the rows."""
         number = SCALES * complex_dtype.itemsize
-        self._rows = max(1, TOGETHER // (number * width))
-        self._columns = max(LEAST_COLUMNS, TOGETHER // (number * height))
+        self._rows = max(1, BATCH_BYTES // (number * width))
+        self._columns = max(LEAST_COLUMNS, BATCH_BYTES // (number * height))
 
     def forward(self, cells: Array, lowest: float, scale: float, run: Run) -> None:
-        """Transform an image, less a number and scaled; the mean is taken, not the sum."""
+        """Transform ``(cells - lowest) * scale``, divided by the number of cells."""
 
         def rows(part: slice) -> None:
             moved = ((cells[part] - lowest) * scale).astype(self.dtype, copy=False)
@@ -74,8 +73,8 @@ class Transforms:
     def filtered(self, o: int, amplitude: Array, run: Run) -> None:
         """Filter the image at one orientation and all scales.
 
-        The amplitudes are added to `amplitude`. The energies come to lie in ``parts[0]``, the
-        squared amplitudes of the finest scale in ``parts[1]``.
+        The amplitudes are added to `amplitude`. The energies are written to ``parts[0]``, the
+        squared amplitudes of the finest scale to ``parts[1]``.
         """
         spectrum = self.spectrum.view(self.dtype)
 
@@ -101,13 +100,13 @@ class Transforms:
         self._each(rows, self.height, self._rows, run)
 
     def _each(self, task: Callable[[slice], None], n: int, size: int, run: Run) -> None:
-        """Call a task for blocks of rows or columns, which depend on the frame only."""
+        """Call a task for blocks of rows or columns; the blocks depend on the frame only."""
         blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
         run(lambda k: task(blocks[k]), len(blocks), self.height * self.width * SCALES)
 
 
 def in_place(transform: Callable[..., Array], values: Array, **options: Any) -> None:
-    """Transform an array where it lies; another backend may hand out an array of its own."""
+    """Transform an array in place; the result of a backend that returns a new array is copied."""
     result = transform(values, overwrite_x=True, **options)
     if not np.may_share_memory(result, values):
         values[...] = result
@@ -116,17 +115,17 @@ def in_place(transform: Callable[..., Array], values: Array, **options: Any) -> 
 def phase_congruency(
     cells: Array, valid: Array | None, scale: float, transforms: Transforms, run: Run
 ) -> Array | None:
-    """Phase congruency of an image, scaled; None if the float32 of the transforms is too little."""
+    """Phase congruency of ``scale * cells``; None if float32 has too few digits for it."""
     dtype = transforms.dtype
     congruency = np.zeros(cells.shape, dtype=dtype)
     inside = {} if valid is None else {"where": valid}
     lowest = np.min(cells, initial=math.inf, **inside)
     highest = np.max(cells, initial=-math.inf, **inside)
     if lowest == highest and np.isfinite(cells).all():
-        return congruency  # nothing to transform, such as a model of no texture returns
+        return congruency  # a constant image has no phase congruency
     if dtype == np.float32 and scale * (highest - lowest) > LARGEST_SPREAD:
         return None
-    # No filter passes the mean; without the minimum, float32 holds more of the contrast.
+    # No filter passes the mean. Without the minimum, float32 keeps more digits of the contrast.
     transforms.forward(cells, lowest if lowest < math.inf else 0.0, scale, run)
     amplitude = np.zeros_like(congruency)
     parts = transforms.parts
@@ -144,7 +143,7 @@ def phase_congruency(
 
 @kernel
 def _apply(radial, angular, distances, spectrum, start, stop, parts):  # type: ignore[no-untyped-def]
-    """Write the filtered spectrum in some columns; numbers are a real and an imaginary part."""
+    """Write the filtered spectrum of some columns as pairs of a real and an imaginary part."""
     height, width = parts.shape[1], parts.shape[2] // 2 - PADDING
     half = (width + 1) // 2  # from here on, frequencies along the row are negative
     positive, negative = max(min(stop, half) - start, 0), max(stop - max(start, half), 0)
@@ -153,7 +152,7 @@ def _apply(radial, angular, distances, spectrum, start, stop, parts):  # type: i
         below = int(2 * i >= height)
         row, mirrored = min(i, height - i), (height - i) % height
         for s in range(SCALES):
-            # Slices from 0 on, as vector units like them.
+            # Loops over slices from 0 on are vectorised.
             here = slice(start, start + positive)
             f, g = radial[s, row, here], angular[distances[below, 0], row, here]
             source = spectrum[i, 2 * start : 2 * (start + positive)]
@@ -178,7 +177,7 @@ def _apply(radial, angular, distances, spectrum, start, stop, parts):  # type: i
 
 @kernel
 def _energy(parts, start, stop, epsilon, amplitude):  # type: ignore[no-untyped-def]
-    """Energy along the mean phase of the scales, amplitudes, and the finest scale's power."""
+    """Write the energy along the mean phase and the finest scale's power; add the amplitudes."""
     width = amplitude.shape[1]
     zero = amplitude.dtype.type(0)
     energies = np.empty(width, dtype=amplitude.dtype)
@@ -207,7 +206,7 @@ def _energy(parts, start, stop, epsilon, amplitude):  # type: ignore[no-untyped-
 
 @kernel
 def _gather(values, stride, height, width, valid):  # type: ignore[no-untyped-def]
-    """Move the valid numbers of a plane to its front; return how many there are."""
+    """Move the valid numbers of a plane to its front; return their number."""
     n = 0
     for i in range(height):
         row = values[i * stride : i * stride + width]
@@ -235,7 +234,7 @@ def _add_above(energy, noise, total):  # type: ignore[no-untyped-def]
 
 @kernel
 def _divide(energy, amplitude):  # type: ignore[no-untyped-def]
-    """Energy by amplitude, in place; 0 where there is none."""
+    """Divide energy by amplitude in place; 0 where the amplitude is 0."""
     zero = energy.dtype.type(0)
     for i in range(energy.shape[0]):
         for j in range(energy.shape[1]):

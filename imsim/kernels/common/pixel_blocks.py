@@ -1,4 +1,4 @@
-"""Blocks of pixels that fit into the cache, as floats: what pixelwise kernels work through."""
+"""Blocks of pixels as floats, small enough for the cache: the units of pixelwise kernels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imsim.kernels.common.jit import kernel
 from imsim.typing import Array
 
 BLOCK = 1 << 11
-"""Pixels; two blocks of float64 are 32 KiB."""
+"""Pixels of a block; two blocks of float64 take 32 KiB."""
 
 
 def scratch(values: Array) -> Array:
@@ -31,10 +31,10 @@ def _scratch(values: Any) -> Any:
 
 
 def floats(values: Array, room: Array) -> Array:
-    """Return floats as they are, integers copied into `room`; for compiled code only.
+    """Return floats as they are, and integers copied into `room`; for compiled code only.
 
-    A copy costs little in the cache, and lets integers take the very path of floats, so that
-    they are added up in the same order.
+    A copy within the cache costs little. It lets one code add up integers and floats in the same
+    order.
     """
     raise NotImplementedError
 
@@ -63,3 +63,17 @@ def count(inside):  # type: ignore[no-untyped-def]
             n = np.uint16(n + np.uint16(block[i] & np.uint8(1)))
         total += np.int64(n)
     return total
+
+
+@kernel
+def load_block(x, y, mask, start, room):  # type: ignore[no-untyped-def]
+    """Return a block of both images as floats, that of the mask, and its number of pixels inside.
+
+    Without a mask, that of the mask is None.
+    """
+    p = floats(x[start : start + BLOCK], room[0])
+    q = floats(y[start : start + BLOCK], room[1])
+    if mask is None:
+        return p, q, None, p.size
+    inside = mask[start : start + BLOCK]
+    return p, q, inside, count(inside)

@@ -1,4 +1,4 @@
-"""From batches of images to planes, strips and runs of rows, the units that kernels work on."""
+"""Planes of a batch, and their strips and runs: the units that kernels work on."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from imsim.typing import Array
 from imsim.validation import Images, broadcast
 from imsim.workers import parallel
 
-USUAL = "dfBH"
-"""NumPy's characters of the dtypes that kernels read: float64, float32, uint8, uint16."""
-RUN = 1 << 16
-"""Pixels of a run: long enough to make the call of a kernel cheap, short enough to share out."""
+READABLE = "dfBH"
+"""NumPy's characters of the dtypes that kernels read: float64, float32, uint8 and uint16."""
+RUN_PIXELS = 1 << 16
+"""Pixels of a run: enough to outweigh the call of a kernel, few enough for several threads."""
 
 
 class Plane(NamedTuple):
@@ -62,7 +62,7 @@ class Planes:
         return image[(0,) * (image.ndim - 2)]
 
     def __getitem__(self, i: int) -> Plane:
-        """Return the i-th plane; read-only, as Numba compiles anew for what is not."""
+        """Return the i-th plane, read-only: Numba would compile again for writable arrays."""
         index = self._first if self.count == 1 else np.unravel_index(i, self.shape)
         x, y = self._x[index], self._y[index]
         x.setflags(write=False)
@@ -97,11 +97,11 @@ class Planes:
 
         ``kernel(x, y, mask, start, stop, out, *constants)`` writes `width` sums over the
         positions in rows start to stop into ``out``. `positions` is the number of rows of
-        positions, by default that of the frame. The strips do not depend on the number of
-        workers and are added in order, so that neither do the sums; shape (*shape, width).
+        positions, by default that of the frame. Neither the strips nor the order of their sums
+        depend on the number of workers. Shape (*shape, width).
         """
         found = self.strips(kernel, width, *constants, positions=positions, rows=rows)
-        return added(found)
+        return sum_parts(found)
 
     def strips(
         self,
@@ -111,7 +111,7 @@ class Planes:
         positions: int | None = None,
         rows: int = 128,
     ) -> Array:
-        """Return what `strip_sums` adds up, shape (strips, *shape, width)."""
+        """Return the sums of each strip, see `strip_sums`; shape (strips, *shape, width)."""
         height = self.frame[0] if positions is None else positions
         strips = -(-height // rows)
         found = np.zeros((strips, self.count, width))
@@ -129,20 +129,21 @@ class Planes:
         return found.reshape(strips, *self.shape, width)
 
     def runs(
-        self, kernel: Callable[..., None], width: int, *constants: Any, ease: int = 1
+        self, kernel: Callable[..., None], width: int, *constants: Any, cheapness: int = 1
     ) -> Array:
-        """Return what `kernel` finds in runs of pixels, whose places in the frame do not matter.
+        """Return what `kernel` finds in runs of pixels, without their places in the frame.
 
         ``kernel(x, y, mask, out, *constants)`` gets flat arrays, see `flat_rows`, and writes
         `width` numbers into ``out``; shape (runs, *shape, width). The runs depend on the frame
-        only. Of pixels that cost little a run has `ease` times as many.
+        only. `cheapness` is the number of pixels that cost as much time as one pixel of an
+        ordinary kernel: a run has that many times more pixels.
         """
         height, length = self.frame
-        rows = max(1, ease * RUN // length)
+        rows = max(1, cheapness * RUN_PIXELS // length)
         runs = -(-height // rows)
         found = np.zeros((runs, self.count, width))
 
-        if self.count == runs == 1:  # one small pair, as many are: without the detours below
+        if self.count == runs == 1:  # the fast way for one small pair
             inside = None if self._mask is None else flat_rows(self._mask)
             kernel(flat_rows(self._x), flat_rows(self._y), inside, found[0, 0], *constants)
             return found.reshape(1, *self.shape, width)
@@ -155,12 +156,12 @@ class Planes:
             p, q = flat_rows(x[start:stop]), flat_rows(y[start:stop])
             kernel(p, q, inside, found[run, plane], *constants)
 
-        parallel(task, self.count * runs, self.count * height * length // ease)
+        parallel(task, self.count * runs, self.count * height * length // cheapness)
         return found.reshape(runs, *self.shape, width)
 
 
-def added(parts: Array) -> Array:
-    """Add up the parts along the first axis, one by one: the sum does not hang on other axes."""
+def sum_parts(parts: Array) -> Array:
+    """Add up the parts along the first axis, one by one, so that no other axis changes the sum."""
     total: Array = parts[0] if len(parts) == 1 else functools.reduce(np.add, parts)
     return total
 
@@ -169,36 +170,36 @@ def _readable(images: Images) -> tuple[Array, Array]:
     """Return two images in dtypes that kernels read."""
     x, y = images.x, images.y
     dtype = x.dtype
-    is_usual = dtype == y.dtype and dtype.char in USUAL and dtype.isnative
+    is_usual = dtype == y.dtype and dtype.char in READABLE and dtype.isnative
     if is_usual and x.flags.aligned and y.flags.aligned:
         return x, y
     return _converted(x, images), _converted(y, images)
 
 
 def _converted(image: Array, images: Images) -> Array:
-    """Convert an image to a dtype that kernels read, if it has another, or the two differ.
+    """Convert an image to a dtype that kernels read, if it has another one or the two differ.
 
-    Of integers these are uint8 and uint16. A conversion of these, which most images are, would
-    take as long as the fastest kernels. All others become float64, in which they are computed
-    anyway: a kernel more takes seconds to compile, and a conversion milliseconds.
+    Most images are uint8 or uint16, and to convert them would take as long as the fastest kernels.
+    Other integers become float64, the dtype of their arithmetic: to compile a kernel for each of
+    them would take seconds, and the conversion takes milliseconds.
     """
     dtype = image.dtype.newbyteorder("=")
     differ = images.x.dtype.newbyteorder("=") != images.y.dtype.newbyteorder("=")
     is_other_integer = dtype.kind in "iu" and dtype not in (np.uint8, np.uint16)
     if differ or is_other_integer or dtype.itemsize > 8:
         return image.astype(images.dtype, order="C")
-    if not image.dtype.isnative:  # the same kernel, and so the same bits, in either byte order
+    if not image.dtype.isnative:  # one kernel, so that both byte orders give the same bits
         image = image.astype(dtype)
     if dtype.kind == "f" and dtype.itemsize == 2:
         return image.astype(np.float32)
     if not image.flags.aligned:
         return image.copy()
-    # True need not be 1: NumPy arrays made of PIL's bilevel images, or masks, hold 255.
+    # True is not always the byte 1: NumPy arrays made from bilevel images of PIL hold 255.
     return image.view(np.uint8) & np.uint8(1) if dtype.kind == "b" else image
 
 
 def flat_rows(rows: Array) -> Array:
-    """Return rows of a plane as one C-ordered axis, read-only; a mask as bytes, odd = use."""
+    """Flatten rows of a plane in C order, read-only; a mask becomes bytes, odd = use."""
     flat: Array = rows.ravel()
     flat.setflags(write=False)
     return flat.view(np.uint8) if flat.dtype.kind == "b" else flat

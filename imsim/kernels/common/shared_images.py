@@ -1,4 +1,4 @@
-"""Which pairs of a batch share an image, so that what depends on it alone is computed once."""
+"""Which pairs of a batch share an image: what depends on one image is computed once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from imsim.typing import Array
 from imsim.validation import Images, broadcast
 
 
-def owners(
+def image_numbers(
     images: Images, mask: Array | None, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return, for x and for y, the number of the image that each pair has.
+    """Number the images of x and of y; return the number of each pair's image.
 
-    Pairs are counted along `shape`, batch axes and channels. An image within two masks is two.
+    Pairs are counted along `shape`, the batch axes and channels. An image with two masks counts as
+    two images.
     """
     masks = () if mask is None else mask.shape[:-3]
 
@@ -27,8 +28,8 @@ def owners(
     return numbers(images.x), numbers(images.y)
 
 
-def distinct(sides: tuple[NDArray[np.intp], ...]) -> list[tuple[int, int, int]]:
-    """List side, number and first pair of every image."""
+def distinct_images(sides: tuple[NDArray[np.intp], ...]) -> list[tuple[int, int, int]]:
+    """List side (0: x, 1: y), number and first pair of every image."""
     firsts: dict[tuple[int, int], int] = {}
     for side, own in enumerate(sides):
         for pair, image in enumerate(own.tolist()):

@@ -1,8 +1,8 @@
-"""Moments of windows about a pixel of their own, where the offset of a tile will not do.
+"""Moments of windows about a pixel of their own, where the offset of a tile is not precise enough.
 
-Sums about a number that all windows of a tile share lose those digits of a window in which this
-number differs from its pixels: what a kernel finds there it calls doubtful, and computes again from
-these. See `imsim.portable.windows.Moments`, which are the same.
+The windows of a tile share an offset. Where pixels of a window are far from it, their sums lose
+digits. A kernel marks such results as doubtful, and computes them again from the moments here,
+which are those of `imsim.portable.windows.Moments`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from imsim.kernels.common.window_sums import load, load_mask
 from imsim.validation import SMALLEST
 
 SUM_X, SUM_Y, SUM_XX, SUM_YY, SUM_XY, WEIGHT, PIXEL_X, PIXEL_Y = range(8)
-"""The planes: weighted sums of what pixels differ from the window's own pixel, and that pixel."""
+"""The planes: weighted sums of pixels minus the window's own pixel, and this pixel."""
 PLANES = 8
 TINY = SMALLEST**2
-"""Sums of squares below have lost digits, or vanished."""
+"""Smaller sums of squares have lost digits, or all of them."""
 
 
 @inline
 def is_lost(total, squares):  # type: ignore[no-untyped-def]
-    """Whether a sum of squares is too small for float64, and not 0 because nothing varies."""
+    """Whether a sum of squares is too small for float64; it is exactly 0 where nothing varies."""
     return squares < TINY and (squares > 0 or total != 0)
 
 
 @kernel
 def moments_workspace(size, tile):  # type: ignore[no-untyped-def]
-    """Return rows of pixels, a ring buffer of the sums along the last rows, and their sums."""
+    """Return memory for rows of pixels, a ring buffer of row sums, and the sums of windows."""
     return (
         np.zeros((3, tile + size - 1)),
         np.empty((size, PLANES, tile)),
@@ -40,8 +40,8 @@ def moments_workspace(size, tile):  # type: ignore[no-untyped-def]
 def find_moments(x, y, mask, row, left, count, taps, order, known, workspace):  # type: ignore[no-untyped-def]
     """Find the moments at a row of positions; return the number of rows of pixels now known.
 
-    `order` lists the taps from the lightest to the heaviest. Rows are asked for in their order,
-    and those of pixels that an earlier one needed stay in the ring buffer.
+    `order` lists the taps from the lightest to the heaviest. The caller goes through the rows in
+    ascending order, and the ring buffer keeps the rows of pixels that the next ones need.
     """
     rows, ring, sums = workspace
     size = taps.size

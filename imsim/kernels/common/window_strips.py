@@ -1,4 +1,4 @@
-"""All positions of a window in a batch of images: the calls of the windowed kernels."""
+"""Calls a windowed kernel for all positions of a window in a batch of images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.caches import kept
-from imsim.kernels.common.planes import Planes, added
+from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.window_sums import UNROLLED
 from imsim.portable.pair import Local, Scores, window_reach
 from imsim.portable.windows import Window, by_weight, representable
@@ -17,8 +17,8 @@ from imsim.typing import Array
 from imsim.validation import SMALLEST, Images
 from imsim.workers import parallel
 
-STRIP = 128
-"""Rows of positions in a strip, which a thread works through at a time."""
+STRIP_ROWS = 128
+"""Rows of positions in a strip, the unit of work of a thread."""
 
 
 class Taps(NamedTuple):
@@ -46,30 +46,32 @@ def taps_of(window: Window, dtype: Any = np.float64) -> Taps:
     )
 
 
-class Pixels(NamedTuple):
-    """What the constants of a kernel depend on of the images."""
+class PixelTypes(NamedTuple):
+    """The dtypes on which the constants of a kernel depend."""
 
     kinds: tuple[Any, Any]
     """Dtypes of the two images."""
     arithmetic: Any
-    """That of the metrics, see `Images.dtype`."""
+    """Dtype of the arithmetic, see `Images.dtype`."""
 
 
-def pixels_of(images: Images) -> Pixels:
-    """Return it for two images."""
-    return Pixels((images.x.dtype, images.y.dtype), images.dtype)
+def pixel_types(images: Images) -> PixelTypes:
+    """Return the dtypes of two images and of their arithmetic."""
+    return PixelTypes((images.x.dtype, images.y.dtype), images.dtype)
 
 
 def limits(
-    pixels: Pixels, window: Window, dtype: Any, c1: float = 0.0, c2: float = 0.0
+    pixels: PixelTypes, window: Window, dtype: Any, c1: float = 0.0, c2: float = 0.0
 ) -> Array | None:
-    """Return what makes a window doubtful, so that it is computed again; None if nothing can.
+    """Return the limits below which a window is doubtful; None if no window can be.
 
-    A variance that is smaller than a share of the mean square about the offset has lost digits to
-    rounding that tell, and so has a squared mean. In float64 these shares are the first two limits,
-    the third is the smallest product of both that is taken. In float32 it is the share of the power
-    of the sum of two images, as far as they differ; that of their difference; the share of the
-    former that is never to be exceeded; and that of means, as far as they differ.
+    A variance has lost too many digits to rounding where it is a small share of the mean square
+    about the offset, and so has a squared mean. A doubtful window is computed again.
+
+    In float64 the limits are the shares of the variance and of the squared mean, and the smallest
+    product of both. In float32 they are the shares of the power of x + y, weighted by how far the
+    images differ; of the power of x - y; of the power of x + y, whatever the difference; and of
+    the powers for the means, weighted by how far these differ. `_quality_row` applies them.
     """
     if dtype == np.float32:
         return np.array([2.0**-4, 2.0**-4, 2.0**-10, 2.0**-6], dtype)
@@ -87,11 +89,11 @@ def limits(
 class Positions:
     """The positions where a window fits into the frame.
 
-    They are handed out in strips: ``kernel(x, y, mask, out, values, valid, *constants)`` gets
-    the rows of pixels that a strip needs. It adds to ``out`` the sum of its values over the
-    scored positions and their number, and writes the values, and whether they are valid, into
-    arrays of the size of the strip, unless these are empty. Squares that leave float64 are NaN;
-    the few images that have them are left to the formula.
+    ``kernel(x, y, mask, out, values, valid, *constants)`` gets the rows of pixels of one strip.
+    It adds the sum of its values over the scored positions, and their number, to ``out``. It
+    writes the values, and whether they are valid, into arrays of the size of the strip, unless
+    these are empty. A value is NaN where squares leave float64; the few images with such values
+    are left to the formula.
     """
 
     def __init__(self, images: Images, mask: Array | None, size: int) -> None:
@@ -109,7 +111,7 @@ class Positions:
     def local(
         self, kernel: Callable[..., None], *constants: Any, step: int = 1
     ) -> tuple[Scores, Local]:
-        """Return the values as well; `step` is that from pixel to pixel of a coarser grid."""
+        """Return the values as well; `step` is the number of pixels per cell of a coarser grid."""
         count = self._planes.count
         values = self._maps(self._dtype, count)
         valid = self._maps(np.bool_, count if self._is_masked else 0)
@@ -132,19 +134,19 @@ class Positions:
     def _run(
         self, kernel: Callable[..., None], constants: tuple[Any, ...], values: Array, valid: Array
     ) -> Scores:
-        """Go through the strips, which depend on the frame only, and add up in their order."""
+        """Run the kernel on all strips, and add up their sums in a fixed order."""
         planes, height = self._planes, self._frame[0]
-        strips = -(-height // STRIP)
+        strips = -(-height // STRIP_ROWS)
         found = np.zeros((strips, planes.count, 2))
         nothing = values[:0, 0], valid[:0, 0]
 
         def task(i: int) -> None:
             k, strip = divmod(i, strips)
-            rows = slice(strip * STRIP, min((strip + 1) * STRIP, height))
+            rows = slice(strip * STRIP_ROWS, min((strip + 1) * STRIP_ROWS, height))
             pixels = slice(rows.start, rows.stop + self._size - 1)
             x, y, mask = (None if v is None else v[pixels] for v in planes[k])
             if mask is not None and mask.all():
-                mask = None  # to the last bit what it is without a mask
+                mask = None  # gives the same bits as no mask
             maps = (
                 v[k, rows] if len(v) else none
                 for v, none in zip((values, valid), nothing, strict=True)
@@ -152,7 +154,7 @@ class Positions:
             kernel(x, y, mask, found[strip, k], *maps, *constants)
 
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
-        sums = added(found).reshape(*planes.shape, 2)
+        sums = sum_parts(found).reshape(*planes.shape, 2)
         totals, numbers = sums[..., 0], sums[..., 1]
         odd = ~np.isfinite(totals)
         left = odd.any(axis=-1) if odd.any() else None

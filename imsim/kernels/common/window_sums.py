@@ -1,8 +1,8 @@
-"""Moments in the window around every pixel, tile by tile: the parts that kernels are made of.
+"""Sums over windows, tile by tile: the building blocks of windowed kernels.
 
-A strip of rows is cut into tiles of columns so narrow that all that belongs to one stays in the
-first-level cache: two rows of pixels, and the last rows of the horizontally filtered planes. A
-loop over the columns of a tile runs over all of them, needed or not, which vectorises best.
+A strip of rows is cut into tiles of columns. The data of a tile fit into the first-level cache: two
+rows of pixels, and the last rows of the horizontally filtered planes. Loops run over all columns
+of a tile, even where fewer are needed: a fixed length vectorises best.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.pixel_blocks import count as number_inside
 
 TILE = 512
-"""Bytes in a row of a tile: short enough for the cache, long enough for a loop."""
+"""Bytes in a row of a tile: few enough for the cache, enough for a fast loop."""
 UNROLLED = (7, 8, 9, 11)
-"""Sides of windows, the usual ones, whose taps are a tuple.
+"""The usual sides of windows, whose taps are a tuple.
 
-The compiler unrolls the loops over a tuple, and then vectorises along the row; but it does so anew
-for each length. The taps of all other windows are an array.
+The compiler unrolls loops over a tuple and vectorises along the row, but must compile for each
+length. The taps of all other windows are an array.
 """
 
 
 @kernel
 def aligned(rows, length, like):  # type: ignore[no-untyped-def]
-    """Return zeros in the dtype of `like`, whose rows begin with a cache line if that fits."""
+    """Return zeros in the dtype of `like`; rows of whole cache lines are aligned with these."""
     line = 64 // like.itemsize
     buffer = np.zeros(rows * length + line, like.dtype)
     skipped = -(buffer.ctypes.data // like.itemsize) % line
@@ -35,11 +35,11 @@ def aligned(rows, length, like):  # type: ignore[no-untyped-def]
 
 @kernel
 def workspace(size, planes, like):  # type: ignore[no-untyped-def]
-    """Return what windows of `size` pixels a side need in a tile, in the dtype of `like`.
+    """Return memory for a tile of windows of `size` pixels a side, in the dtype of `like`.
 
-    Three rows of pixels; a ring buffer of the last rows, filtered, with so many planes in each of
-    its slots, once as (slots, planes, columns) and once with the planes of a slot as one row; their
-    sums, likewise; and a row of results.
+    It holds three rows of pixels; a ring buffer of the last filtered rows, as (slots, planes,
+    columns) and as (slots, planes * columns); their sums, in the same two shapes; and a row of
+    results.
     """
     tile = TILE // like.itemsize
     rows = aligned(3, tile + size - 1, like)
@@ -53,12 +53,12 @@ def workspace(size, planes, like):  # type: ignore[no-untyped-def]
 def local_offset(image, mask, left, right, digits):  # type: ignore[no-untyped-def]
     """Return a number close to the mean of a tile, to subtract before taking moments.
 
-    It has so many binary digits, and is whole for integers. With 16 of them integers minus the
-    offset, their products and the sums of these stay exact in float64. With 24, all that float32
-    has, nothing is left of a constant tile, whose squares would be rounded.
+    It has `digits` binary digits, and is whole for integers. With 16 digits, integers minus the
+    offset, their products and the sums of these stay exact in float64. With 24, the digits of
+    float32, a constant tile minus the offset is exactly 0.
     """
-    # Some pixels of each row will do, in any dtype the same, unless that leaves none, or one that
-    # is not finite. It also calls all rows into the cache, before the filters need them.
+    # Every 32nd pixel is enough, unless none of these is inside the mask or one is not finite. The
+    # pass also loads all rows into the cache, before the filters need them.
     for careful in (False, True):
         step = 1 if careful else 32
         total, count = 0.0, 0
@@ -81,11 +81,11 @@ def local_offset(image, mask, left, right, digits):  # type: ignore[no-untyped-d
     return 0.0
 
 
-# Rows are sliced before the loops over them: then no index can be negative, as far as the compiler
-# knows, which it would have to allow for at every pixel.
+# Rows are sliced before the loops over them: the compiler then knows that no index is negative, and
+# omits a check at every pixel.
 #
-# The taps, if a tuple, are symmetric: what two of them share is added first, which saves every
-# other multiplication.
+# Taps in a tuple are symmetric: the two values that share a tap are added first, which saves half
+# of the multiplications.
 
 
 @exact
@@ -113,7 +113,7 @@ def load_mask(mask, i, left, right, row):  # type: ignore[no-untyped-def]
 
 @kernel
 def filter_row(row, taps, ring, slot, plane):  # type: ignore[no-untyped-def]
-    """Weighted sums along a row, into one plane of a slot of a ring buffer."""
+    """Write weighted sums along a row into one plane of a slot of a ring buffer."""
     if isinstance(taps, tuple):
         half, last = len(taps) // 2, len(taps) - 1
         for j in range(ring.shape[2]):
@@ -132,7 +132,7 @@ def filter_row(row, taps, ring, slot, plane):  # type: ignore[no-untyped-def]
 
 @kernel
 def filter_products(p, q, taps, ring, slot, plane):  # type: ignore[no-untyped-def]
-    """Weighted sums of p q along a row."""
+    """Write weighted sums of p q along a row."""
     if isinstance(taps, tuple):
         half, last = len(taps) // 2, len(taps) - 1
         for j in range(ring.shape[2]):
@@ -152,7 +152,7 @@ def filter_products(p, q, taps, ring, slot, plane):  # type: ignore[no-untyped-d
 
 @kernel
 def filter_moments(p, taps, ring, slot, plane, power):  # type: ignore[no-untyped-def]
-    """Weighted sums of p, into one plane, and of p^2, into another one."""
+    """Write weighted sums of p into one plane, and of p^2 into another one."""
     if isinstance(taps, tuple):
         half, last = len(taps) // 2, len(taps) - 1
         for j in range(ring.shape[2]):
@@ -180,7 +180,7 @@ def _slot(oldest, k, size):  # type: ignore[no-untyped-def]
 
 @kernel
 def filter_rows(slots, oldest, taps, sums):  # type: ignore[no-untyped-def]
-    """Weighted sums of the slots of a ring buffer, the planes of a slot as one row."""
+    """Write weighted sums of the slots of a ring buffer; the planes of a slot are one row."""
     size = len(taps)
     if isinstance(taps, tuple):
         half, last = size // 2, size - 1
@@ -205,12 +205,12 @@ def filter_rows(slots, oldest, taps, sums):  # type: ignore[no-untyped-def]
 def not_finite(row, image, mask, i, left, right):  # type: ignore[no-untyped-def]
     """Return NaN if a row of an image holds NaN or an infinity inside the mask, else 0.
 
-    `row` is what was loaded of it; in float32, what is finite may have become infinite there.
+    `row` is the loaded row, whose values may be infinite in float32 where the pixels are finite.
     """
     total = 0.0
     for j in range(right - left):
         total += row[j]
-    # Freedom to reorder lets the compiler take x - x for 0, and with it `isfinite` for true.
+    # A compiler that may reorder takes x - x for 0, and so `isfinite` for true.
     if not np.isnan(total * 0.0):
         return 0.0
     return _nan_if_lost(image, mask, i, left, right)
@@ -226,7 +226,7 @@ def _nan_if_lost(image, mask, i, left, right):  # type: ignore[no-untyped-def]
 
 @kernel
 def find_scored(weights, pixels, least, fewest, mask, i, left, count, size, scored):  # type: ignore[no-untyped-def]
-    """Find which positions of row i are scored; see `imsim.portable.windows.support`."""
+    """Find which positions of row i are scored; see `imsim.portable.windows.support_of`."""
     half = size // 2
     for j in range(count):
         scored[j] = weights[j] >= least and (pixels is None or pixels[j] >= fewest)
@@ -238,9 +238,9 @@ def find_scored(weights, pixels, least, fewest, mask, i, left, count, size, scor
 
 @kernel
 def row_total(found, scored, count):  # type: ignore[no-untyped-def]
-    """Put 0 where a row is not scored; return the sum of the row, and the number of the scored.
+    """Put 0 where a row is not scored; return its sum and the number of scored positions.
 
-    NaN is the mark of what is to be computed again; that of the sum says that there is some.
+    NaN marks a position to be computed again. The sum is NaN if there is one.
     """
     row, number = found[:count], count
     nothing = found.dtype.type(0)
@@ -254,3 +254,20 @@ def row_total(found, scored, count):  # type: ignore[no-untyped-def]
     for j in range(row.size):
         total += row[j]
     return total, number
+
+
+@inline
+def clipped(value, bound):  # type: ignore[no-untyped-def]
+    """Clip to the bounds, which rounding may exceed; NaN stays."""
+    return bound if value > bound else (-bound if value < -bound else value)
+
+
+@kernel
+def write_row(found, scored, row, left, count, values, valid):  # type: ignore[no-untyped-def]
+    """Write results, from -1 to 1, and which are scored, into a row of maps that are not empty."""
+    if values.size > 0:
+        one = found.dtype.type(1)
+        for j in range(count):
+            values[row, left + j] = clipped(found[j], one)
+    if valid.size > 0:
+        valid[row, left : left + count] = scored[:count]

@@ -1,4 +1,4 @@
-"""Images so bright or so dark that sums of their squares leave float64: scaled, one by one."""
+"""Images so bright or so dark that sums of their squares leave float64 are scaled, one by one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images, broadcast, element
 
 
-def odd_ones(images: Images, *sums: Array) -> Array | None:
-    """Find the sums of squares that may have lost something to an overflow or underflow.
+def find_lost_sums(images: Images, *sums: Array) -> Array | None:
+    """Find the elements of a batch of which a sum of squares may have overflowed or underflowed.
 
-    Of several sums it is enough that one has. None: none has.
+    None: there are none.
     """
-    is_narrow = images.dtype is np.float32  # whose squares are far from the ends of float64
-    if sums[0].size == 1:  # one pair: without NumPy's detour
+    is_narrow = images.dtype is np.float32  # squares of float32 are far from the ends of float64
+    if sums[0].size == 1:  # for one pair, Python's comparison is faster than NumPy's
         least = 0.0 if is_narrow else SMALLEST**2
         if all(least < one.item() < LARGEST**2 for one in sums):
             return None
@@ -27,12 +27,12 @@ def odd_ones(images: Images, *sums: Array) -> Array | None:
     return odd if odd.any() else None
 
 
-def elements(
+def lost_elements(
     odd: Array, images: Images, mask: Array | None, *, equal: bool = True
 ) -> Iterator[tuple[tuple[int, ...], Images, Array | None]]:
-    """Yield the place of the odd elements of a batch, their images in float64, and their masks.
+    """Yield index, images in float64 and mask of the odd elements of a batch.
 
-    Leave out those that are not finite; and those that are `equal`, on request.
+    Elements that are not finite are left out, and so are equal images if `equal` is False.
     """
     if images.x.dtype.kind != "f" and images.y.dtype.kind != "f":
         return
@@ -50,23 +50,26 @@ def elements(
             yield index, images._replace(x=x, y=y, dtype=np.float64), valid
 
 
-def each_scaled(images: Images) -> Images:
+def scale_images(images: Images) -> Images:
     """Bring each image to magnitudes below 1."""
-    return images._replace(x=images.x / unit(images.x), y=images.y / unit(images.y))
+    return images._replace(x=images.x / scaling_unit(images.x), y=images.y / scaling_unit(images.y))
 
 
-def difference_scaled(images: Images) -> tuple[Images, float]:
-    """Replace images by their difference, in a unit that is returned, and zeros."""
+def scale_difference(images: Images) -> tuple[Images, float]:
+    """Replace x by the difference of the images, in the unit that is returned, and y by zeros."""
     common = 1.0
     d = images.x - images.y
     if not np.isfinite(d).all():
         common = 2.0
         d = images.x / common - images.y / common
-    own = unit(d)
+    own = scaling_unit(d)
     return images._replace(x=d / own, y=np.zeros_like(d)), common * own
 
 
-def unit(image: Array) -> float:
-    """Power of two near the largest magnitude, whose double is a number; 1 if all are 0."""
+def scaling_unit(image: Array) -> float:
+    """Return a power of two near the largest magnitude; 1 for an image of zeros.
+
+    Twice the unit is finite.
+    """
     largest = float(abs(image).max())
     return math.ldexp(1.0, min(math.frexp(largest)[1] - 1, 1022)) if largest > 0 else 1.0

@@ -1,4 +1,4 @@
-"""Powers of two that bring very large and very small images to where their squares are numbers."""
+"""Powers of two in whose units squares of very large or small pixels stay finite and nonzero."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from imsim.portable.arrays import array_namespace
 from imsim.typing import Array
 
 PRODUCTS, SQUARES = 16, 3
-"""Pixels count as ordinary up to the 16th root of the largest float where products of sums of
-squares are formed, and up to its third root where only squares are."""
+"""Ordinary pixels reach up to this root of the largest float: the 16th root for products of sums of
+squares, the third root for squares only."""
 
 
-def magnitude(
+def scaling_unit(
     *images: Array, axis: int | tuple[int, ...] = (-3, -2, -1), root: int = PRODUCTS
 ) -> Array:
-    """Return a power of two near the largest magnitude in some images; 1 for ordinary ones.
+    """Return a power of two near the largest magnitude in some images; 1 for ordinary images.
 
-    Ordinary is what lies between the given root of the largest float and its inverse. To divide
-    by a power of two is exact. Shape (*batch, 1, 1, 1), or what remains of it where other axes
-    are reduced.
+    Ordinary magnitudes lie between the given root of the largest float and its inverse. Division
+    by a power of two is exact. The axes of `axis` are kept with length 1.
     """
     xp = array_namespace(*images)
     largest = functools.reduce(
@@ -32,18 +31,18 @@ def magnitude(
     ordinary = (largest == 0) | ((largest > 1 / near) & (largest < near))
     one = xp.ones_like(largest)
     exponent = xp.floor(xp.log2(xp.where(ordinary | ~xp.isfinite(largest), one, largest)))
-    # The logarithm of the largest float is rounded up; and the double of a unit is a number.
+    # The logarithm of the largest float may be rounded up, and twice the unit must be finite.
     exponent = xp.clip(exponent, max=math.frexp(float(xp.finfo(one.dtype).max))[1] - 2)
     return xp.where(ordinary, one, (2 * one) ** exponent)
 
 
 def in_units(values: Callable[[Any, Any], Array], unit_x: Array, unit_y: Array) -> Array:
-    """Compute local values in units in which the squares of what they read are numbers.
+    """Compute local values in units in which squares of the pixels stay finite and nonzero.
 
-    ``values(unit_x, unit_y)`` divides the images by powers of two. It is called with 1, and where
-    the result is not finite with the given units. Most positions keep 1, since in the unit of a
-    huge pixel the squares of ordinary pixels would vanish. Arrays that are only traced tell no
-    units; there 1 serves everywhere.
+    ``values(unit_x, unit_y)`` divides the images by powers of two. It is called with units of 1
+    and, if some result is not finite, with the given units. Most positions keep the unit 1, since
+    squares of ordinary pixels would vanish in the unit of a huge pixel. Traced arrays have no
+    values, and use the unit 1 everywhere.
     """
     found = values(1.0, 1.0)
     xp = array_namespace(unit_x)
@@ -53,5 +52,5 @@ def in_units(values: Callable[[Any, Any], Array], unit_x: Array, unit_y: Array) 
             return found
     except (TypeError, RuntimeError):
         return found
-    is_small = (unit_x < 1) | (unit_y < 1)  # too small squares are 0, which is finite
+    is_small = (unit_x < 1) | (unit_y < 1)  # squares that underflow are 0, which is finite
     return xp.where(odd & (is_small | ~xp.isfinite(found)), values(unit_x, unit_y), found)
