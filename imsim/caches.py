@@ -76,7 +76,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def kept(function: Callable[P, R]) -> Callable[P, R]:
-    """Keep the results of a function of hashable arguments among those of the whole library.
+    """Keep the results of a function of hashable arguments in the cache of the library.
 
     The results are arrays, or tuples of arrays; callers must not change them.
     """

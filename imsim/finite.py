@@ -78,9 +78,9 @@ def in_another_unit(low: float, high: float, data_range: float) -> bool:
 
 
 def broken_pixels(*images: Array) -> Array:
-    """Find the pixels, (height, width), of NumPy images that are NaN or infinite in one of them.
+    """Find the pixels, (height, width), that are NaN or infinite in any of some NumPy images.
 
-    Channels are last; a pixel is broken if any of its channels is.
+    Channels, if there are any, are the last axis.
     """
     broken = False
     for image in images:

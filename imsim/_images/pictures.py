@@ -49,7 +49,7 @@ class Picture(NamedTuple):
     pixels: Array
     """Shape (height, width) or (height, width, channels), in the file's own type."""
     notes: tuple[str, ...] = ()
-    """What was left aside or converted while reading."""
+    """Notes on what was left aside or converted while reading."""
     valid: Array | None = None
     """Shape (height, width), False where the file declares "no data"; None: data everywhere."""
     transparent: bool = False

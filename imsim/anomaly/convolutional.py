@@ -30,7 +30,7 @@ _AT_ONCE = 16
 """Images in one call of the network."""
 LOSSES = ("mse", "ssim")
 DATA_RANGE = 8.0
-"""Of images divided by their standard deviation, for SSIM: four of them either way."""
+"""Data range for SSIM of images in units of their standard deviation: four to each side."""
 _WINDOW = 11
 """Side of the window of SSIM."""
 _AREA = 2048
@@ -203,7 +203,7 @@ class ConvAutoencoder(Stored):
         return result
 
     def get_state(self) -> State:
-        """Return what `from_state` needs: parameters, and what was fitted, as arrays."""
+        """Return the input of `from_state`: parameters and fitted arrays."""
         self._check_fitted()
         weights = jax.tree.leaves(eqx.filter(self.network_, eqx.is_array))
         arrays = {f"weights_{i}": np.asarray(array) for i, array in enumerate(weights)}
@@ -214,7 +214,7 @@ class ConvAutoencoder(Stored):
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted model of what `get_state` returned."""
+        """Make a fitted model from the result of `get_state`."""
         model = cls(**{**parameters, "channels": tuple(parameters["channels"])})
         model._check_parameters()
         key = jax.random.key(0)  # for the shapes only

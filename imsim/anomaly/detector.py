@@ -74,7 +74,7 @@ class Inspection(NamedTuple):
     """Scores of images, and the reasons why some have none."""
 
     scores: Doubles
-    """Larger = more anomalous; NaN for an image of which nothing could be compared."""
+    """Larger = more anomalous; NaN for an image of which no part could be compared."""
     problems: dict[int, str]
     """The reasons, by the indices of these images."""
 
@@ -457,7 +457,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted detector of what `get_state` returned."""
+        """Make a fitted detector from the result of `get_state`."""
         self = cls()
         own, fitted, stored = (dict(parameters.pop(k)) for k in ("parameters", "fitted", "parts"))
         if parameters or own.keys() != self.get_params(deep=False).keys():

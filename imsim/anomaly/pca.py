@@ -165,7 +165,7 @@ class PCAAutoencoder(Stored):
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted model of what `get_state` returned."""
+        """Make a fitted model from the result of `get_state`."""
         model = cls(**parameters)
         model._check_parameters()
         height, width = arrays.take("shape", np.int64, 2).tolist()
@@ -293,7 +293,7 @@ class MeanModel(Stored):
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted model of what `get_state` returned."""
+        """Make a fitted model from the result of `get_state`."""
         model = cls(**parameters)
         model.mean_ = arrays.number("mean")
         return model

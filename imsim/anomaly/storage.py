@@ -27,17 +27,17 @@ FORMAT = 3
 _HEADER, _DIGEST = "imsim", "imsim_sha256"
 
 State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
-"""Parameters, and what was fitted, as arrays."""
+"""Parameters and fitted arrays."""
 
 
 class Stored(BaseEstimator):  # type: ignore[misc]
-    """Parameters in scikit-learn's manner, and `save` and `load` of what was fitted."""
+    """An estimator with `save` and `load` of its fitted state."""
 
     _LEARNED: ClassVar[tuple[str, ...]] = ()
     """Names of learned arrays in a file; the attributes have an underscore at the end."""
 
     def get_state(self) -> State:
-        """Return what `from_state` needs: parameters, and what was fitted, as arrays."""
+        """Return the input of `from_state`: parameters and fitted arrays."""
         self._check_fitted()
         return self.get_params(), {n: np.asarray(getattr(self, f"{n}_")) for n in self._LEARNED}
 
@@ -53,7 +53,7 @@ class Stored(BaseEstimator):  # type: ignore[misc]
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save what was fitted as one safetensors file, replacing an old file.
+        """Save the fitted state as one safetensors file, which replaces an old file.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class Stored(BaseEstimator):  # type: ignore[misc]
 
 
 class Arrays:
-    """The arrays of a file, of which each can be taken once."""
+    """The arrays of a file; each can be taken once."""
 
     def __init__(self, arrays: dict[str, NDArray[Any]], prefix: str = "") -> None:
         self._left, self._prefix = arrays, prefix

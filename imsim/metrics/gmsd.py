@@ -25,7 +25,7 @@ def gradient_similarity(pair: Pair) -> Local:
         return similarity(m_x, m_y, C * (pair.data_range / unit) ** 2)
 
     unit = scaling_unit(x, y, root=SQUARES)
-    unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # the constant swallows what is small
+    unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # small pixels need no unit
     quality = in_units(values, unit, unit)
     # Rounding may lift it above 1 where the gradients are nearly the same.
     return Local(where_valid(~(quality > 1), quality, 1.0), eroded(valid), step=2, reach=CELL_REACH)

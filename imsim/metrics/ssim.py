@@ -77,7 +77,7 @@ def structural_similarity(
         return similarity
 
     unit = scaling_unit(x, y, root=SQUARES)
-    unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # the constants swallow what is small
+    unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # small pixels need no unit
     return Local(
         pair.xp.clip(in_units(values, unit, unit), -1.0, 1.0),
         scored,

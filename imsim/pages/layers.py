@@ -111,7 +111,7 @@ class Layer:
     """Draws one colour per block: uint8, shape (rows, columns, 3)."""
     scale: Scale
     ends: tuple[str, str] | None
-    """What the ends of the scale mean."""
+    """Meaning of the ends of the scale."""
     worst: tuple[int, int] | None = None
     """Row and column of the largest difference."""
     map: Map | None = None

@@ -81,7 +81,7 @@ class Samples:
 
 
 ITEMS = {"potato": (items.potato, "potato"), "bar": (items.bar, "chocolate")}
-"""What makes the path lengths through an item, and what it is made of."""
+"""The function of the path lengths through an item, and its material."""
 
 
 def potatoes(

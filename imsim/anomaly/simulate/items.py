@@ -1,4 +1,4 @@
-"""What lies on the belt: path lengths through potatoes and chocolate bars, and their defects."""
+"""Items on the belt: path lengths through potatoes, chocolate bars and their defects."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _pieces(
     numbers: tuple[int, int],
     radii: tuple[float, float],
 ) -> Floats:
-    """Round pieces at random places in a bar, of which each lowers the density by 6 to 12 %."""
+    """Round pieces at random places in a bar; each lowers the density by 6 to 12 %."""
     count = generator.integers(*numbers, endpoint=True)
     y = centre[0] + generator.uniform(-half[1], half[1], count)
     x = centre[1] + generator.uniform(-half[0], half[0], count)

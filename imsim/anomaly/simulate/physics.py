@@ -233,7 +233,7 @@ class Detector:
 
 
 class Fields(NamedTuple):
-    """What one detector is in truth, and its measured flat and dark field."""
+    """The true properties of a detector, and its measured flat and dark field."""
 
     gain: Floats
     offset: Floats
@@ -294,7 +294,7 @@ def expose(
 
 
 def _blur(image: Floats, deviation: float) -> Floats:
-    """Blur by a Gaussian of `deviation` in mm, cut off at four of them."""
+    """Blur by a Gaussian of standard deviation `deviation` in mm, cut off at 4 deviations."""
     sigma = deviation / FIELD * image.shape[0]
     blurred: Floats = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=4.0)
     return blurred

@@ -18,7 +18,7 @@ SMALLEST = 1e-4
 _MOST_DEAD = 0.05
 """Largest share of dead pixels for which flat and dark field can belong together."""
 KINDS = ("transmission", "counts", "absorbance")
-"""What pixel values may mean."""
+"""Meanings of pixel values."""
 _BORDER = 3
 """Width in pixels of the strip along the frame that shows the open beam."""
 _ITERATIONS = 12

@@ -254,7 +254,7 @@ class VirtualPeel(Stored):
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted peel of what `get_state` returned."""
+        """Make a fitted peel from the result of `get_state`."""
         peel = cls(**parameters["parameters"])
         peel._check_parameters()
         peel.kind_ = parameters["kind"]

@@ -1,1 +1,1 @@
-"""What the kernels of several metrics share."""
+"""Parts of kernels that several metrics share."""

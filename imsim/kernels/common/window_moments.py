@@ -17,7 +17,7 @@ SUM_X, SUM_Y, SUM_XX, SUM_YY, SUM_XY, WEIGHT, PIXEL_X, PIXEL_Y = range(8)
 """The planes: weighted sums of pixels minus the window's own pixel, and this pixel."""
 PLANES = 8
 TINY = SMALLEST**2
-"""Smaller sums of squares have lost digits, or all of them."""
+"""Smaller sums of squares have lost digits."""
 
 
 @inline
