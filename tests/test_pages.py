@@ -168,7 +168,7 @@ class TestPairReport:
     def test_pages_too_large_keep_the_pixels_that_differ_most(self, images, monkeypatch):
         reference, test, _ = images
         whole = maps_of(pages.pair_report(reference, test))
-        monkeypatch.setattr(content, "FEW_PIXELS", 500)
+        monkeypatch.setattr(content, "MOST_PIXELS", 500)
         monkeypatch.setattr(content, "FRAME_BYTES", 0)
         monkeypatch.setattr(content, "MAP_BYTES", 8_000)
         monkeypatch.setattr(content, "MOST_BYTES", 90_000)

@@ -129,7 +129,7 @@ def test_keys_and_zoom(reader, report, lined):
 
 
 def test_large_pages_read_true_values_too(reader, lined, tmp_path, monkeypatch):
-    monkeypatch.setattr(content, "FEW_PIXELS", HEIGHT * WIDTH // 2)
+    monkeypatch.setattr(content, "MOST_PIXELS", HEIGHT * WIDTH // 2)
     reference, test = lined[0], lined[1].copy()
     test[7, 9] = reference[7, 9] + 1  # not the worst of any block but its own
     path = tmp_path / "report.html"

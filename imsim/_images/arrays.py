@@ -89,7 +89,7 @@ def axes_of(shape: tuple[int, ...], reading: Reading) -> Axes:
     return Axes(shape, 3 if len(shape) == 4 else None)
 
 
-class _Header(NamedTuple):
+class _ArrayHeader(NamedTuple):
     """The header of an array file, and where the array begins."""
 
     shape: tuple[int, ...]
@@ -156,7 +156,7 @@ def _archive(stream: BinaryIO) -> zipfile.ZipFile:
         raise ImageFileError(f"damaged or not an .npz file: {error}") from error
 
 
-def _header(stream: IO[bytes], size: int) -> _Header:
+def _header(stream: IO[bytes], size: int) -> _ArrayHeader:
     """Read the header of an array, and compare it with the length of the file."""
     readers: dict[tuple[int, int], Callable[..., tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -180,7 +180,7 @@ def _header(stream: IO[bytes], size: int) -> _Header:
             f"damaged: an array of shape {shape} and type {dtype} takes {wanted} bytes; "
             f"{size - offset} are there"
         )
-    return _Header(shape, fortran, dtype, offset)
+    return _ArrayHeader(shape, fortran, dtype, offset)
 
 
 def _copy(image: Array) -> Contents:

@@ -41,7 +41,7 @@ _PASSES = (
 _PIECE = 2**16
 
 
-class _Header(NamedTuple):
+class _ImageHeader(NamedTuple):
     """The content of the first chunk."""
 
     width: int
@@ -130,7 +130,7 @@ def _chunks(content: bytes) -> tuple[list[tuple[bytes, memoryview]], list[str]]:
     return chunks, list(notes)
 
 
-def _header(chunks: list[tuple[bytes, memoryview]]) -> _Header:
+def _header(chunks: list[tuple[bytes, memoryview]]) -> _ImageHeader:
     kind, body = chunks[0]
     if kind != b"IHDR" or len(body) != 13:
         raise ImageFileError("damaged: it does not begin with a header (IHDR) of 13 bytes")
@@ -146,7 +146,7 @@ def _header(chunks: list[tuple[bytes, memoryview]]) -> _Header:
             f"damaged: no PNG has the header {bytes(body).hex(' ')} (width {width}, "
             f"height {height}, {depth} bits, colour type {colour})"
         )
-    return _Header(width, height, depth, colour, bool(interlace))
+    return _ImageHeader(width, height, depth, colour, bool(interlace))
 
 
 def _check_order(chunks: list[tuple[bytes, memoryview]]) -> None:
@@ -163,7 +163,7 @@ def _check_order(chunks: list[tuple[bytes, memoryview]]) -> None:
         raise ImageFileError("damaged: its palette or transparency stands in the wrong place")
 
 
-def _check_data(header: _Header, pieces: Iterable[memoryview]) -> None:
+def _check_data(header: _ImageHeader, pieces: Iterable[memoryview]) -> None:
     """Inflate the image data piece by piece, to check their length and checksum.
 
     Pillow accepts missing rows if the stream ends properly.
@@ -232,7 +232,7 @@ def _deep_samples(content: bytes, colour: int) -> Array:
 
 
 def _coloured(
-    samples: Array, header: _Header, found: dict[bytes, memoryview], reading: Reading
+    samples: Array, header: _ImageHeader, found: dict[bytes, memoryview], reading: Reading
 ) -> Contents:
     """Return colours without palette and alpha."""
     notes: tuple[str, ...] = ()
@@ -269,7 +269,7 @@ def _coloured(
     return image._replace(notes=notes + image.notes)
 
 
-def _keyed(samples: Array, header: _Header, keyed: memoryview) -> Array:
+def _keyed(samples: Array, header: _ImageHeader, keyed: memoryview) -> Array:
     """Return True where the colour of a pixel does not stand for "transparent"."""
     if len(keyed) != 2 * _SAMPLES[header.colour]:
         raise ImageFileError(f"damaged: its transparent colour has {len(keyed)} bytes")

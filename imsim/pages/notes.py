@@ -19,8 +19,8 @@ def notes_on(pair: ImagePair, layers: list[Layer], content: Content) -> list[str
     notes = [
         f"Both images are shown from {low} to {high}: {pair.scaled_to}. {_beyond(pair, layers)}",
         "The scales of the difference and the maps are fixed by the data range and the bounds of "
-        "the metric, not by the pixels, so that reports compare. Colours on a square-root scale "
-        "show small errors too. Grey in a map: not scored.",
+        "the metric, not by the pixels, so that reports compare. Colours that follow the square "
+        "root show small errors too. Grey in a map: not scored.",
         f"A map has the scores of the window, block or pixel at each place.{_other_maps(layers)}",
     ]
     if not pair.mask.all():
