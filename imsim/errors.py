@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -72,3 +74,10 @@ def silent(*categories: type[Warning]) -> Iterator[None]:
         yield
     finally:
         _silent.reset(token)
+
+
+def unforeseen(error: BaseException) -> str:
+    """Describe an error that imsim does not foresee, and where it arose."""
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({os.path.basename(frame.filename)}:{frame.lineno})" for frame in place)
+    return f"{type(error).__name__}: {error}{where}"

@@ -13,7 +13,7 @@ from image_files import save
 
 from imsim.anomaly import AnomalyDetector
 from imsim.cli import main
-from imsim.cli.anomaly.pictures import Pictures, refuse_shared
+from imsim.cli.anomaly.inputs import Pictures, refuse_shared
 
 RNG = np.random.default_rng(3)
 WAVES = np.sin(np.mgrid[:32, :32][1] / 3 + RNG.random((24, 1, 1)))

@@ -17,7 +17,7 @@ import pytest
 from image_files import DEEP, GREY, NOISY, save
 
 import imsim
-from imsim.cli import main, scoring
+from imsim.cli import jobs, main
 
 COUNT = 6
 
@@ -80,13 +80,13 @@ class TestFiles:
 
     def test_rows_are_there_as_soon_as_they_are_known(self, monkeypatch, name):
         seen = []
-        attempt = scoring._attempt
+        attempt = jobs._attempt
 
         def watched(*arguments):
             seen.append(Path(name).read_text().count("test/"))
             return attempt(*arguments)
 
-        monkeypatch.setattr(scoring, "_attempt", watched)
+        monkeypatch.setattr(jobs, "_attempt", watched)
         assert compare("--metrics", "rmse", "-o", name, "--workers", "1") == 0
         assert seen == list(range(COUNT))
 
@@ -98,9 +98,9 @@ class TestFiles:
         middle = whole.index(b"test/3.png")
         Path(name).write_bytes(whole[: middle + torn])
         scored = []
-        score = scoring._score
+        score = jobs._score
         monkeypatch.setattr(
-            scoring, "_score", lambda job, s: scored.append(job.test) or score(job, s)
+            jobs, "_score", lambda job, s: scored.append(job.test) or score(job, s)
         )
         capsys.readouterr()
         assert compare("--metrics", "rmse,ssim", "-o", name, "--resume") == 0
@@ -132,7 +132,7 @@ class TestFiles:
         assert f"{COUNT} of {COUNT} pairs fail" in capsys.readouterr().err
 
     def test_interruption_keeps_rows(self, capsys, monkeypatch, name):
-        score = scoring._score
+        score = jobs._score
 
         def until_the_third(job, settings):
             if job.test == "test/3.png":
@@ -140,7 +140,7 @@ class TestFiles:
             return score(job, settings)
 
         for workers in ("1", "2"):
-            monkeypatch.setattr(scoring, "_score", until_the_third)
+            monkeypatch.setattr(jobs, "_score", until_the_third)
             assert compare("--metrics", "rmse", "-o", name, "--workers", workers) == 130
             assert f"interrupted; 3 rows are in {name}" in capsys.readouterr().err
             assert Path(name).read_text().count("test/") == 3
@@ -269,9 +269,9 @@ def test_progress_bar_on_a_terminal_only(capfd, monkeypatch):
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_long_wait_is_explained_on_a_terminal_only(capfd, monkeypatch, terminal):
-    monkeypatch.setattr("imsim.cli.terminal.WAIT", 0.01)
+    monkeypatch.setattr("imsim.cli.messages.WAIT", 0.01)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    score = scoring.compare
-    monkeypatch.setattr(scoring, "compare", lambda *a, **o: time.sleep(0.3) or score(*a, **o))
+    score = jobs.compare
+    monkeypatch.setattr(jobs, "compare", lambda *a, **o: time.sleep(0.3) or score(*a, **o))
     assert main(["compare", "ref/0.png", "test/0.png", "--metrics", "rmse"]) == 0
     assert ("a metric is compiled when it is first used" in capfd.readouterr().err) == terminal

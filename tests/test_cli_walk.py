@@ -10,7 +10,7 @@ import pytest
 from command import compared
 from image_files import GREY, NOISY, save
 
-from imsim.cli.folders import Folder
+from imsim.cli.pairing import Folder
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="links, pipes and odd names"),
@@ -150,9 +150,9 @@ def test_a_folder_that_cannot_be_read(capsys, monkeypatch):
 def test_any_failure_is_that_of_its_pair(capsys, monkeypatch):
     for name in ("ref/a.png", "ref/b.png", "ref/c.png"):
         save(name, GREY)
-    from imsim.cli import scoring
+    from imsim.cli import jobs
 
-    compare = scoring.compare
+    compare = jobs.compare
     errors = iter([RecursionError("deep"), MemoryError()])
 
     def fail(*args, **options):
@@ -160,7 +160,7 @@ def test_any_failure_is_that_of_its_pair(capsys, monkeypatch):
             raise error
         return compare(*args, **options)
 
-    monkeypatch.setattr(scoring, "compare", fail)
+    monkeypatch.setattr(jobs, "compare", fail)
     found, err = run(capsys, "ref", "ref", status=2)
     assert found == [("ref/c.png", "ref/c.png")]
     assert "ref/a.png: could not be scored: RecursionError: deep (test_cli_walk.py:" in err[0]

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
-from imsim.cli.terminal import json_number
 from imsim.errors import ImsimError
 
 Row = TypeVar("Row")
@@ -310,3 +309,10 @@ class Writer(Generic[Row]):
             yield
         except OSError as error:
             raise ImsimError(f"{self._name}: cannot be written: {error.strerror}") from error
+
+
+def json_number(value: float) -> float | str:
+    """Return a number, or its name where JSON has none for it."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
