@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("empty_directory")
 def run(capsys, *arguments, status=0):
     """Run `imsim compare` and return the results of its JSON, and the lines of its messages."""
     found, said = compared(capsys, *arguments, status=status)
-    return found and found["results"], said
+    return found["scored"], said
 
 
 def pairs(results):

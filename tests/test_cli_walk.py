@@ -22,8 +22,7 @@ NFC, NFD = "caf\u00e9", "cafe\u0301"
 def run(capsys, *arguments, status=0):
     """Run `imsim compare` and return pairs and the lines of its messages."""
     found, said = compared(capsys, "--metrics", "rmse", *arguments, status=status)
-    results = found["results"] if found else []
-    return [(result["reference"], result["test"]) for result in results], said
+    return [(row["reference"], row["test"]) for row in found["scored"]], said
 
 
 def test_linked_folders_and_files_are_compared(capsys):

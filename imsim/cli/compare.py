@@ -18,7 +18,6 @@ from imsim.cli.messages import (
     progress,
     shortened,
     width,
-    write_exactly,
 )
 from imsim.cli.options import (
     DataRanges,
@@ -33,12 +32,14 @@ from imsim.cli.options import (
 )
 from imsim.cli.pairing import Failure, Pairing, pair_files
 from imsim.cli.reading import Ignored
-from imsim.cli.rows import SCORED, Csv, Json, Record, Writer, another_run, same_score
+from imsim.cli.rows import Csv, Json, Record, Writer, another_run, same_score
 from imsim.comparison import Comparison
 from imsim.errors import ImsimError
 from imsim.pages import readable
 from imsim.registry import METRICS
 
+SCORED, FAILED, UNMATCHED = "scored", "failed", "no partner"
+"""The ``status`` of a row in CSV, and the ``kind`` of a line in JSON."""
 FEW = 3
 """Files up to which each gets a table of its own."""
 NAME_WIDTH = 20
@@ -68,13 +69,13 @@ Results: a table for each of up to three files; of more, a row per pair if the
 metrics fit into the width, and for each metric the mean, the range and the
 worst image. --csv: columns "reference", "test", one per metric, empty where
 that was skipped, "status", "notes", and "options" (as JSON) if options that
-decide scores are given. --json: an object with "reference", these options
-("mask", "data_range", "ignore_value", "ignore_nan", "background",
-"channel_axis"), "metrics" and "results", a list with "reference", "test",
-"scores", "skipped" (metric: reason) and "notes" for each pair; "failed" lists
-the pairs that could not be scored, and "unmatched" the files without a partner,
-with the reason. CSV has these as its last rows, of the status "failed" or "no
-partner". JSON has no infinity and no NaN: such scores are the strings
+decide scores are given. --json: an object per line. The first is of the "kind"
+"run" and has "reference", these options ("mask", "data_range", "ignore_value",
+"ignore_nan", "background", "channel_axis") and "metrics"; then one of the kind
+"scored" for each pair has "reference", "test", "scores", "skipped" (metric:
+reason) and "notes". The last rows of both are of the status, or kind, "failed"
+for pairs that could not be scored, and "no partner" for files without one; JSON
+has the "reason". JSON has no infinity and no NaN: such scores are the strings
 "Infinity", "-Infinity" and "NaN". Both are UTF-8, with the names as they are,
 and rows are written as soon as they are known.
 
@@ -104,14 +105,14 @@ def add_compare(commands: Any) -> None:
     )
     add("--metrics", metavar="a,b", help="names from `imsim list`, separated by commas")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="write JSON instead of tables")
+    form.add_argument("--json", action="store_true", help="write JSON lines instead of tables")
     form.add_argument("--csv", action="store_true", help="write CSV instead of tables")
     add(
         "-o",
         "--output",
         metavar="FILE",
-        help="write the rows to FILE (.csv, .json), which is replaced if it exists, and print "
-        "the summary; - is the standard output, as CSV unless --json is given",
+        help="write the rows to FILE (.csv, .json, .jsonl), which is replaced if it exists, and "
+        "print the summary; - is the standard output, as CSV unless --json is given",
     )
     add(
         "--resume",
@@ -167,7 +168,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             raise KeyboardInterrupt(rows if arguments.output else "") from None
         finally:
             if writer is not None:
-                writer.close(failed=outcome.failures, unmatched=outcome.unmatched)
+                _finish(writer, outcome, nested=output_format(arguments) == "json")
     return outcome.end()
 
 
@@ -186,7 +187,7 @@ def _writer(
             return None
 
     def parse(record: Record) -> Result:
-        if record.get("status", SCORED) != SCORED:
+        if record["status" if "status" in record else "kind"] != SCORED:
             raise ValueError("a pair that was not scored: it is tried again")
         names = record["reference"], record["test"], record["test"]
         scores = record["scores"] if "scores" in record else {m: record[m] for m in metrics}
@@ -194,15 +195,30 @@ def _writer(
         numbers = {name: float(score) for name, score in scores.items() if score != ""}
         return Result(*names, numbers, record.get("skipped", skipped))
 
-    return Writer(layout, arguments.output, write_exactly, arguments.resume, parse)
+    return Writer(layout, arguments.output, arguments.resume, parse)
 
 
 def _record(result: Result, *, nested: bool) -> Record:
     names = {"reference": result.reference, "test": result.test}
     notes = [f"{name}: {note}" for name, note in result.notes]
     if nested:
-        return names | {"scores": result.scores, "skipped": result.skipped, "notes": notes}
+        more = {"scores": result.scores, "skipped": result.skipped, "notes": notes}
+        return {"kind": SCORED} | names | more
     return names | result.scores | {"status": SCORED, "notes": "; ".join(notes)}
+
+
+def _finish(writer: Writer[Result], outcome: Outcome, *, nested: bool) -> None:
+    """Write the rows of what has no scores, and end the file."""
+    try:
+        for status, failures in ((FAILED, outcome.failures), (UNMATCHED, outcome.unmatched)):
+            for failure in failures:
+                names = {"reference": failure.reference, "test": failure.test}
+                if nested:
+                    writer.row({"kind": status} | names | {"reason": failure.message})
+                else:
+                    writer.row(names | {"status": status, "notes": failure.message})
+    finally:
+        writer.close()
 
 
 def _rows(

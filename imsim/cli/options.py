@@ -274,7 +274,7 @@ def output_format(arguments: argparse.Namespace) -> str | None:
     if arguments.output is None:
         return asked
     ending = os.path.splitext(arguments.output)[1].lower()
-    ended = {".csv": "csv", ".json": "json"}.get(ending)
+    ended = {".csv": "csv", ".json": "json", ".jsonl": "json"}.get(ending)
     if asked and ended and asked != ended:
         raise OptionError(
             f"--output {arguments.output}: contradicts --{asked}; leave that out, or end the file "

@@ -1,4 +1,4 @@
-"""CSV and JSON with one row per image or pair, each written as soon as it is known."""
+"""CSV, and JSON as lines, with one row per image or pair, each written as soon as it is known."""
 
 from __future__ import annotations
 
@@ -8,32 +8,14 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, Generic, Protocol, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
+from imsim.cli.messages import write_exactly
 from imsim.errors import ImsimError
 
 Row = TypeVar("Row")
 Record = Mapping[str, Any]
 """A row by the names of its columns."""
-SCORED = "scored"
-_STATUSES = {"failed": "failed", "unmatched": "no partner"}
-"""What CSV says of a row, by the name of the list in JSON."""
-
-
-class Other(Protocol):
-    """What was to be scored and was not."""
-
-    @property
-    def message(self) -> str:
-        """Why."""
-
-    @property
-    def reference(self) -> str | None:
-        """Its image, if that is certain."""
-
-    @property
-    def test(self) -> str | None:
-        """Its image, if that is certain."""
 
 
 class Csv:
@@ -55,93 +37,67 @@ class Csv:
             self.columns.append("options")
 
     def head(self) -> str:
-        """Return what precedes the rows."""
+        """Return the first line."""
         return self._line(self.columns)
 
-    def row(self, record: Record, first: bool) -> str:
-        """Return a row."""
+    def row(self, record: Record) -> str:
+        """Return a row, which takes several lines if a name in it does."""
         record = {**record, "options": self.options}
         cells = (record.get(column) for column in self.columns)
         return self._line("" if cell is None else str(cell) for cell in cells)
 
-    def tail(self, empty: bool, other: Mapping[str, Iterable[Other]]) -> str:
-        """Return what follows the rows: those of what has no scores."""
-        return "".join(
-            self.row(
-                {"reference": item.reference, "test": item.test}
-                | {"status": _STATUSES[kind], "notes": item.message},
-                False,
-            )
-            for kind, items in other.items()
-            for item in items
-        )
-
     def rows(self, lines: Iterator[str]) -> Iterator[Record]:
-        """Read the rows below the head, up to one that was torn off."""
-        last = ""
-
-        def remembered() -> Iterator[str]:
-            nonlocal last
-            for line in lines:
-                last = line
-                yield line
-
-        reader = csv.reader(remembered())
+        """Read the rows below the first line, up to one that is not whole."""
+        reader = csv.reader(lines, strict=True)
         while True:
             try:
-                record = dict(zip(self.columns, next(reader), strict=True))
+                yield dict(zip(self.columns, next(reader), strict=True))
             except (StopIteration, ValueError, csv.Error):
                 return
-            if not last.endswith("\n"):
-                return
-            yield record
 
     @staticmethod
     def _line(cells: Iterable[str]) -> str:
         # The writer of the standard library leaves a carriage return in a name unquoted.
-        quoted = (
+        return ",".join(
             '"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\r\n') else cell
             for cell in cells
         )
-        return ",".join(quoted) + "\n"
 
 
 class Json:
-    """One object; its ``results`` hold a line per row, so that a torn file can be mended."""
+    """A line per row, each an object; the first, of the kind ``run``, has what holds for all."""
 
     options = ""
-    """Of the rows: there are none, since the first line of the file has them."""
+    """Of the rows: there are none, since the first line has them."""
 
     def __init__(self, **facts: Any) -> None:
         self.facts = facts
 
     def head(self) -> str:
-        """Return what precedes the rows."""
-        return json.dumps(_plain(self.facts))[:-1] + ', "results": [\n'
+        """Return the first line."""
+        return self.row({"kind": "run", **self.facts})
 
-    def row(self, record: Record, first: bool) -> str:
+    def row(self, record: Record) -> str:
         """Return a row."""
-        return ("" if first else ",\n") + json.dumps(_plain(record))
-
-    def tail(self, empty: bool, other: Mapping[str, Iterable[Other]]) -> str:
-        """Return what follows the rows: lists of what has no scores."""
-        lists = {
-            kind: [
-                {"reference": item.reference, "test": item.test, "reason": item.message}
-                for item in items
-            ]
-            for kind, items in other.items()
-        }
-        after = f", {json.dumps(lists)[1:-1]}" if lists else ""
-        return ("]" if empty else "\n]") + after + "}\n"
+        return json.dumps(_plain(record))
 
     def rows(self, lines: Iterator[str]) -> Iterator[Record]:
-        """Read the rows below the head, up to one that was torn off."""
+        """Read the rows below the first line, up to one that is no object."""
         for line in lines:
             try:
-                yield json.loads(line.rstrip("\n").removesuffix(","))
+                record = json.loads(line)
             except ValueError:
-                return  # the end, or a row that was torn off
+                return
+            if not isinstance(record, dict):
+                return
+            yield record
+
+
+def json_number(value: float) -> float | str:
+    """Return a number, or its name where JSON has none for it."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _plain(value: Any) -> Any:
@@ -176,20 +132,18 @@ def _other_options(file: str, difference: str) -> str:
 
 
 class Writer(Generic[Row]):
-    """Writes rows to a file, or to standard output by a function that is given.
+    """Writes rows to a file, or to standard output.
 
     Parameters
     ----------
     layout : Csv or Json
         How the rows look.
     file : str, optional
-        Where they go; by default, `write` gets them.
-    write : callable
-        Prints text and a line break.
+        Where they go; by default, to standard output.
     resume : bool
         Go on with what the file holds; `earlier` then has its rows.
     parse : callable
-        Makes a row of `earlier` from a record.
+        Makes a row of `earlier` from a record. Where it fails, the file is cut off.
 
     Raises
     ------
@@ -198,19 +152,12 @@ class Writer(Generic[Row]):
     """
 
     def __init__(
-        self,
-        layout: Csv | Json,
-        file: str | None,
-        write: Callable[[str], None],
-        resume: bool,
-        parse: Callable[[Record], Row],
+        self, layout: Csv | Json, file: str | None, resume: bool, parse: Callable[[Record], Row]
     ) -> None:
-        self._layout, self._write, self._parse = layout, write, parse
+        self._layout, self._parse = layout, parse
         self._name = file or ""
         self._stream: BinaryIO | None = None
-        self._kept = ""
         self.earlier: list[Row] = []
-        self._empty = True
         if file is None:
             self._put(layout.head())
             return
@@ -218,90 +165,62 @@ class Writer(Generic[Row]):
             going_on = resume and os.path.exists(file) and os.path.getsize(file) > 0
             self._stream = open(file, "r+b" if going_on else "wb")  # noqa: SIM115
         try:
-            if not (going_on and self._mended()):
+            if not (going_on and self._go_on(self._stream)):
                 self._put(layout.head())
         except BaseException:
-            self._shut()
+            self.close()
             raise
-        self._empty = not self.earlier
 
     def row(self, record: Record) -> None:
         """Write a row, and leave nothing of it in a buffer."""
-        self._put(self._layout.row(record, self._empty))
-        self._empty = False
+        self._put(self._layout.row(record))
 
-    def close(self, **other: Iterable[Other]) -> None:
-        """Write what follows the rows: what has no scores, by its kind."""
-        try:
-            self._put(self._layout.tail(self._empty, other))
-        finally:
-            self._shut()
-
-    def _shut(self) -> None:
+    def close(self) -> None:
+        """End the file."""
         if self._stream is not None:
             with self._naming():  # what a full disk did not take is tried once more
                 self._stream.close()
 
     def _put(self, text: str) -> None:
         if self._stream is None:
-            self._print(text)
+            write_exactly(text)
             return
         with self._naming():
             # A single call, so that an interruption hardly ever tears a row.
-            self._stream.write(text.encode("utf-8", "surrogateescape"))
+            self._stream.write(f"{text}\n".encode("utf-8", "surrogateescape"))
             self._stream.flush()
 
-    def _print(self, text: str) -> None:
-        """Hand over whole lines only: the function adds the last line break itself."""
-        whole, line_break, self._kept = (self._kept + text).rpartition("\n")
-        if line_break:
-            self._write(whole)
+    def _go_on(self, stream: BinaryIO) -> bool:
+        """Read the rows of an earlier run and cut off the rest; False if not even a head is left.
 
-    def _mended(self) -> bool:
-        """Read the rows of an earlier run and cut off what follows them; False if none are."""
-        stream, end = self._stream, 0
-        if stream is None:
-            return False
+        The rest is a last line that was torn off, and from the first row on whatever `parse` does
+        not take.
+        """
+        head = f"{self._layout.head()}\n".encode()
+        first = stream.readline()
+        if not head.startswith(first):
+            raise ImsimError(_other_options(self._name, "its first line differs"))
+        good = end = len(first) if first == head else 0
 
         def lines() -> Iterator[str]:
             nonlocal end
             for line in stream:
+                if not line.endswith(b"\n"):
+                    return
                 end += len(line)
                 yield line.decode("utf-8", "surrogateescape")
 
-        text = lines()
-        head = next(text)
-        if head != self._layout.head():
-            if self._layout.head().startswith(head):  # torn itself
-                stream.seek(0)
-                stream.truncate()
-                return False
-            raise ImsimError(_other_options(self._name, "its first line differs"))
-        good = end
-        for record in self._layout.rows(text):
+        for record in self._layout.rows(lines()):
             if record.get("options", "") != self._layout.options:
                 raise ImsimError(_other_options(self._name, f"the options {record['options']}"))
             try:
                 self.earlier.append(self._parse(record))
             except (ValueError, KeyError, TypeError, AttributeError):
-                break  # torn, but by chance of the right form
+                break
             good = end
         stream.seek(good)
         stream.truncate()
-        self._trim(stream, good)
-        return True
-
-    def _trim(self, stream: BinaryIO, end: int) -> None:
-        """Leave the file as it is after a row was written, for both layouts."""
-        if not self.earlier or isinstance(self._layout, Csv):
-            return
-        while end:
-            stream.seek(end - 1)
-            if stream.read(1) not in b",\n":
-                break
-            end -= 1
-        stream.seek(end)
-        stream.truncate()
+        return good > 0
 
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:
@@ -309,10 +228,3 @@ class Writer(Generic[Row]):
             yield
         except OSError as error:
             raise ImsimError(f"{self._name}: cannot be written: {error.strerror}") from error
-
-
-def json_number(value: float) -> float | str:
-    """Return a number, or its name where JSON has none for it."""
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

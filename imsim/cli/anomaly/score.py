@@ -21,7 +21,7 @@ from imsim.cli.anomaly.inputs import (
     field_files,
     load,
 )
-from imsim.cli.messages import say, shortened, width, write
+from imsim.cli.messages import say, shortened, width
 from imsim.cli.options import check_output, output_format
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, same_score
 from imsim.errors import ImsimError
@@ -44,11 +44,12 @@ row: it is not inspected, and so rejected like an anomaly.
 
 --csv: columns "image", "anomaly_score", "verdict", which is "good", "anomaly"
 or "not inspected", "reason", why it was not, and the "threshold" and the
-"model_sha256" of the detector. --json: an object with "model", "model_sha256",
-"metric", "threshold", "flat", "dark" and "results", a list with the first four
-of each image. Rows are written as soon as they are known. --resume keeps them,
-those not inspected too, and refuses a file of another model or threshold, or
-one that does not name them.
+"model_sha256" of the detector. --json: an object per line. The first is of the
+"kind" "run" and has "model", "model_sha256", "metric", "threshold", "flat" and
+"dark"; then one of the kind "image" has the first four of each image. Rows are
+written as soon as they are known. --resume keeps them, those not inspected too,
+and refuses a file of another model or threshold, or one that does not name
+them.
 
 Exit status: 0 if every image was inspected; 2 if one was not, and after any
 error; else 1 if there is an anomaly and --fail-on-anomaly is given, or the
@@ -70,9 +71,9 @@ def add_score(commands: Any) -> None:
     add("model", metavar="MODEL", help="what `imsim anomaly train` wrote")
     add("images", metavar="IMAGES", nargs="+", help="files or folders to score")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="write JSON instead of a table")
+    form.add_argument("--json", action="store_true", help="write JSON lines instead of a table")
     form.add_argument("--csv", action="store_true", help="write CSV instead of a table")
-    add("-o", "--output", metavar="FILE", help="write the rows to FILE (.csv, .json)")
+    add("-o", "--output", metavar="FILE", help="write the rows to FILE (.csv, .json, .jsonl)")
     add("--resume", action="store_true", help="keep the rows that FILE has, and add the others")
     add("--fail-on-anomaly", action="store_true", help="end with status 1 if there is an anomaly")
     add_fields(parser)
@@ -132,8 +133,10 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
     writer = None
     if layout is not None:
-        writer = Writer(layout, arguments.output, write, arguments.resume, parse)
-    rows = _Rows(judge, writer, arguments.output, judge._asdict() if form == "csv" else {})
+        writer = Writer(layout, arguments.output, arguments.resume, parse)
+    rows = _Rows(
+        judge, writer, arguments.output, judge._asdict() if form == "csv" else {"kind": "image"}
+    )
     try:
         if judges - {judge}:
             raise ImsimError(
@@ -187,7 +190,7 @@ class _Rows:
         """Write a row, or yield it for the terminal."""
         if self.writer is not None:
             empty = {"anomaly_score": None} if math.isnan(row.anomaly_score) else {}
-            self.writer.row({**row._asdict(), **empty, **self.more})
+            self.writer.row({**self.more, **row._asdict(), **empty})
         else:
             space = width() - 30
             if not self.count:

@@ -137,7 +137,7 @@ def _write_stacks(folder: str, samples: Samples) -> list[str]:
 def _write_labels(folder: str, names: list[str], samples: Samples) -> None:
     layout = Csv(["file", "label", "kind", "size", "cnr"])
     with open(os.path.join(folder, "labels.csv"), "w", encoding="utf-8", newline="") as file:
-        file.write(layout.head())
+        file.write(f"{layout.head()}\n")
         for i, name in enumerate(names):
             facts: dict[str, Any] = {
                 "file": name,
@@ -146,4 +146,4 @@ def _write_labels(folder: str, names: list[str], samples: Samples) -> None:
             }
             if samples.labels[i]:
                 facts |= {"size": float(samples.sizes[i]), "cnr": float(samples.cnr[i])}
-            file.write(layout.row(facts, first=False))
+            file.write(f"{layout.row(facts)}\n")
