@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -30,11 +31,14 @@ class Comparison(Mapping[str, Any]):
     ----------
     skipped : dict of str
         The metrics that could not run on this input, with the reason.
+    errors : dict of ImsimError
+        The reasons as errors, whose remedies can be read apart.
     """
 
-    def __init__(self, scores: dict[str, Any], skipped: dict[str, str]) -> None:
+    def __init__(self, scores: dict[str, Any], errors: dict[str, ImsimError]) -> None:
         self._scores = scores
-        self.skipped = skipped
+        self.errors = errors
+        self.skipped = {name: str(error) for name, error in errors.items()}
 
     def __getitem__(self, name: str) -> Any:
         return self._scores[name]
@@ -147,16 +151,16 @@ def compare(
         problem = range_problem(images, valid)
         if problem:
             warn(problem, DataRangeWarning)
-    scores, skipped = {}, {}
+    scores, errors = {}, {}
     with silent(ChannelAxisWarning):
         for name in names:
             try:
                 scores[name] = METRICS[name].function(a, b, **arguments)
             except ImsimError as error:
-                skipped[name] = str(error)
+                errors[name] = copy.copy(error)  # no traceback, which would keep the images
     if scores and engine.has_doubtful_width(images):
         engine.warn_of_width(images)
-    return Comparison(scores, skipped)
+    return Comparison(scores, errors)
 
 
 def range_problem(images: Images, valid: Array | None) -> str | None:

@@ -14,7 +14,20 @@ _silent: ContextVar[tuple[type[Warning], ...]] = ContextVar("imsim_silent", defa
 
 
 class ImsimError(ValueError):
-    """Base class of every error that imsim raises about its input."""
+    """Base class of every error that imsim raises about its input.
+
+    Parameters
+    ----------
+    message : str
+        What was given, and what was expected.
+    remedy : str, optional
+        What to do, where a program may want to say it in its own words. As text, an error is its
+        message, a semicolon and its remedy.
+    """
+
+    def __init__(self, message: str = "", remedy: str | None = None) -> None:
+        super().__init__(message if remedy is None else f"{message}; {remedy}")
+        self.message, self.remedy = message, remedy
 
 
 class ShapeError(ImsimError):

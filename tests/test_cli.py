@@ -19,6 +19,7 @@ import imsim
 from imsim._version import __version__
 from imsim.cli import main
 from imsim.comparison import Comparison
+from imsim.errors import ImsimError
 
 NEED_RANGE = {name for name, metric in imsim.METRICS.items() if metric.needs_data_range}
 
@@ -155,7 +156,7 @@ class TestCompare:
         assert main(["compare", dot, dot]) == 0
 
     def test_something_must_be_scored(self, capsys, monkeypatch):
-        nothing = Comparison({}, dict.fromkeys(imsim.METRICS, "a reason"))
+        nothing = Comparison({}, dict.fromkeys(imsim.METRICS, ImsimError("a reason")))
         monkeypatch.setattr("imsim.cli.jobs.compare", lambda *args, **options: nothing)
         a = save("a.png", GREY)
         assert main(["compare", a, a]) == 2

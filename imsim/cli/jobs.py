@@ -6,7 +6,7 @@ import itertools
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -262,7 +262,7 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
     try:
         return _score(item, settings)
     except ImsimError as error:
-        return Failure(in_options(str(error)), item.reference, item.test)
+        return Failure(in_options(error), item.reference, item.test)
     except MemoryError:
         reason = "too large for the memory of this machine"
     except Exception as error:  # whatever it is, the pairs after this one are scored
@@ -299,20 +299,20 @@ def _score(job: Job, settings: Settings) -> Result:
         job.test,
         job.name,
         {name: float(score) for name, score in found.items()},
-        _reasons(found.skipped, settings, test),
+        _reasons(found.errors, settings, test),
         str(test),
         tuple(dict.fromkeys(notes)),
     )
 
 
-def _reasons(skipped: dict[str, str], settings: Settings, test: Picture) -> dict[str, str]:
+def _reasons(errors: Mapping[str, ImsimError], settings: Settings, test: Picture) -> dict[str, str]:
     """Say which option is missing where the library names the argument of its functions."""
     missing = settings.data_ranges.missing(test)
     return {
         name: f"needs {NEEDS_RANGE}"
         if missing and METRICS[name].needs_data_range
-        else in_options(reason)
-        for name, reason in skipped.items()
+        else in_options(error)
+        for name, error in errors.items()
     }
 
 
@@ -346,7 +346,7 @@ def write_maps(
         try:
             values = function(reference.pixels, test.pixels, **options)
         except ImsimError as error:
-            missing[metric] = in_options(str(error))
+            missing[metric] = in_options(error)
             continue
         with replacing(f"{path}.{metric}.png") as file:
             Path(file).write_bytes(png(scale.colours_of(values)))

@@ -392,6 +392,8 @@ def _check_place(path: str) -> None:
         raise OptionError(f"{path}: there is no folder {parent}; make it first")
 
 
-def in_options(message: str) -> str:
-    """Name options of the command where the library names arguments of its functions."""
-    return message.replace(CHANNEL_HINT, "if an axis holds channels, name it: --channel-axis -1")
+def in_options(error: ImsimError) -> str:
+    """Describe an error, with the option in its remedy where the library names an argument."""
+    option = "if an axis holds channels, name it: --channel-axis -1"
+    remedy = error.remedy and error.remedy.replace(CHANNEL_HINT, option)
+    return f"{error.message}; {remedy}" if remedy else error.message

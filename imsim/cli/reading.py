@@ -56,7 +56,7 @@ def alike(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
         remedy = "convert one of them, so that both are grey or both have the same channels"
     else:
         remedy = "save both with the same number of bits"
-    raise ImageFileError(f"{test.path}: is {test}, but {reference.path} is {reference}; {remedy}")
+    raise ImageFileError(f"{test.path}: is {test}, but {reference.path} is {reference}", remedy)
 
 
 def _turned(*pictures: Picture) -> str:
