@@ -20,6 +20,7 @@ from imsim.errors import (
 )
 from imsim.finite import in_another_unit, value_ends
 from imsim.registry import METRICS
+from imsim.tables import table
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import Images, check_choice
 
@@ -56,16 +57,15 @@ class Comparison(Mapping[str, Any]):
         """Return a table, a line per metric; of a batch the mean, least and largest score."""
         batch = any(np.ndim(score) for score in self.values())
         columns = ("mean", "min", "max") if batch else ("score",)
-        lines = [f"{'metric':8}" + "".join(f"{c:>14}" for c in columns) + "  unit  better"]
+        rows = [["metric", *columns, "unit", "better"]]
         for name, score in self.items():
             numbers = _summary(np.asarray(score)) if batch else [float(score)]
             facts = METRICS[name]
             better = "higher" if facts.higher_is_better else "lower"
             missing = np.count_nonzero(np.isnan(score)) if batch else 0
             better += f"  ({missing} of {np.size(score)} NaN)" if missing else ""
-            lines.append(
-                f"{name:8}" + "".join(f"{v:14.6g}" for v in numbers) + f"  {facts.unit:4}  {better}"
-            )
+            rows.append([name, *(f"{number:.6g}" for number in numbers), facts.unit, better])
+        lines = [table(rows, "l" + "r" * len(columns))]
         lines += [f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items()]
         return "\n".join(lines)
 

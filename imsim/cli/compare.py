@@ -21,6 +21,7 @@ from imsim.cli.messages import (
 )
 from imsim.cli.options import (
     DataRanges,
+    add_command,
     add_reading,
     check_maps,
     check_output,
@@ -89,13 +90,9 @@ or a file has no partner there; 130 if interrupted.
 
 def add_compare(commands: Any) -> None:
     """Add the command with its options."""
-    parser = commands.add_parser(
-        "compare",
-        help="score images against a reference, one by one or in folders",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_command(
+        commands, "compare", run, "score images against a reference, one by one or in folders", HELP
     )
-    parser.set_defaults(run=run)
     add = parser.add_argument
     add("reference", metavar="REF", help="the reference: a file or a folder")
     add("tests", metavar="TEST", nargs="+", help="what to score: a file or a folder")

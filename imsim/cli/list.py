@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from imsim.cli.messages import table
 from imsim.cli.rows import json_number
 from imsim.registry import METRICS, Metric
+from imsim.tables import table
 
 
 def add_list(commands: Any) -> None:

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from imsim.cli.pairing import Failure, Pairing
 from imsim.errors import ImsimError
 from imsim.pages import readable
 from imsim.registry import METRICS
+from imsim.tables import table
 
 WAIT = 2.0
 """Seconds without a result after which a reason is given."""
@@ -141,13 +142,6 @@ def width() -> int:
     return shutil.get_terminal_size().columns if on_terminal(sys.stdout) else 80
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Set rows in columns; the first row holds their heads."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = ([c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows)
-    return "\n".join("  ".join(cells).rstrip() for cells in aligned)
-
-
 def shortened(text: str, length: int) -> str:
     """Take out the middle of a name that is too long to be shown; its ends tell more."""
     text = readable(text)
@@ -208,7 +202,8 @@ class Summary:
 
     def table(self, width: int) -> str:
         """Return a line per metric, at most `width` wide but for the reasons for skipping."""
-        lines = [f"{'metric':8}{'mean':>14}{'min':>14}{'max':>14}  unit  worst"]
+        rows = [["metric", "mean", "min", "max", "unit"]]
+        worsts = [("worst", "")]
         for name, found in self._statistics.items():
             if not found.count and not found.missing:
                 continue
@@ -218,10 +213,12 @@ class Summary:
             worst = found.lowest if facts.higher_is_better else found.highest
             if low == high:
                 worst = "all are equal" if found.count > 1 else worst
-            after = f"  ({found.missing} NaN)" if found.missing else ""
-            numbers = "".join(f"  {value:>12.6g}" for value in (mean, low, high))
-            start = f"{name:8}{numbers}  {facts.unit:4}  "
-            lines.append(start + shortened(worst, max(width - len(start + after), 9)) + after)
+            rows.append([name, *(f"{value:.6g}" for value in (mean, low, high)), facts.unit])
+            worsts.append((worst, f"  ({found.missing} NaN)" if found.missing else ""))
+        room = width - max(map(len, table(rows, "lrrr").splitlines())) - 2
+        for row, (worst, end) in zip(rows, worsts, strict=True):
+            row.append(shortened(worst, max(room - len(end), 9)) + end)
+        lines = [table(rows, "lrrr")]
         for (names, reason), count in self._skipped.items():
             share = "" if count == self.pairs else f" for {count} of {self.pairs} pairs"
             lines.append(f"skipped{share}: {names}: {reason}")

@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -43,6 +43,20 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Complain about the usage, and end."""
         super().error(readable(message))
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], Any], summary: str, text: str
+) -> argparse.ArgumentParser:
+    """Add a command, whose help shows the text with its own line breaks."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
 
 
 def add_reading(parser: argparse.ArgumentParser, more_on_masks: str = "") -> None:

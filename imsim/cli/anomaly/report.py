@@ -23,7 +23,7 @@ from imsim.cli.anomaly.inputs import (
     stacked,
     status,
 )
-from imsim.cli.options import check_folder
+from imsim.cli.options import add_command, check_folder
 from imsim.errors import ImsimError, silent
 
 HELP = f"""\
@@ -40,13 +40,9 @@ Exit status: 0; 2 after any error.
 
 def add_report(commands: Any) -> None:
     """Add the command with its options."""
-    parser = commands.add_parser(
-        "report",
-        help="judge a detector, and the similarity measures",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_command(
+        commands, "report", run, "judge a detector, and the similarity measures", HELP
     )
-    parser.set_defaults(run=run)
     add = parser.add_argument
     add("model", metavar="MODEL", help="what `imsim anomaly train` wrote")
     add("good", metavar="GOOD", help="a file or folder of good images")

@@ -22,7 +22,7 @@ from imsim.cli.anomaly.inputs import (
     load,
 )
 from imsim.cli.messages import say, shortened, width
-from imsim.cli.options import check_output, output_format
+from imsim.cli.options import add_command, check_output, output_format
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, same_score
 from imsim.errors import ImsimError
 
@@ -60,13 +60,7 @@ alone passes.
 
 def add_score(commands: Any) -> None:
     """Add the command with its options."""
-    parser = commands.add_parser(
-        "score",
-        help="score images with a detector",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
+    parser = add_command(commands, "score", run, "score images with a detector", HELP)
     add = parser.add_argument
     add("model", metavar="MODEL", help="what `imsim anomaly train` wrote")
     add("images", metavar="IMAGES", nargs="+", help="files or folders to score")

@@ -12,7 +12,7 @@ import numpy as np
 from imsim._images import write_png
 from imsim.cli.anomaly.inputs import Array
 from imsim.cli.messages import progress
-from imsim.cli.options import check_folder, check_new_folder
+from imsim.cli.options import add_command, check_folder, check_new_folder
 from imsim.cli.rows import Csv
 from imsim.errors import ImsimError, OptionError
 
@@ -36,13 +36,7 @@ With --npy, each of these folders is a stack of transmissions: DIR/good.npy.
 
 def add_simulate(commands: Any) -> None:
     """Add the command with its options."""
-    parser = commands.add_parser(
-        "simulate",
-        help="write simulated X-ray images",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
+    parser = add_command(commands, "simulate", run, "write simulated X-ray images", HELP)
     add = parser.add_argument
     add("-o", "--output", metavar="DIR", required=True, help="a new folder")
     add("--item", default="potato", choices=("potato", "bar"), help="by default potato")

@@ -17,7 +17,7 @@ from imsim.cli.anomaly.inputs import (
     stacked,
     status,
 )
-from imsim.cli.options import check_data_range, check_output
+from imsim.cli.options import add_command, check_data_range, check_output
 from imsim.errors import ImsimError, OptionError, silent
 
 RANGE = (
@@ -39,13 +39,7 @@ Exit status: 0; 2 after any error.
 
 def add_train(commands: Any) -> None:
     """Add the command with its options."""
-    parser = commands.add_parser(
-        "train",
-        help="train a detector on good images",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
+    parser = add_command(commands, "train", run, "train a detector on good images", HELP)
     add = parser.add_argument
     add("good", metavar="GOOD", nargs="+", help="files or folders of good images")
     add(
