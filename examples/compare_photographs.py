@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 from skimage import data
+from tabulate import tabulate
 
 import imsim
 
@@ -82,10 +83,12 @@ def print_scores(heading, photo, mask):
         for distort in DISTORTIONS
     ]
     print(f"\n{heading}\n" + "-" * 78)
-    print("metric better" + "".join(f"{d.__name__:>13}" for d in DISTORTIONS))
-    for name, metric in imsim.METRICS.items():
-        better = "higher" if metric.higher_is_better else "lower"
-        print(f"{name:6} {better:6}" + "".join(f"{c[name]:13.5g}" for c in columns))
+    rows = [
+        [name, "higher" if metric.higher_is_better else "lower", *(c[name] for c in columns)]
+        for name, metric in imsim.METRICS.items()
+    ]
+    heads = ["metric", "better", *(distort.__name__ for distort in DISTORTIONS)]
+    print(tabulate(rows, heads, tablefmt="plain", floatfmt=".5g", numalign="right"))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import time
 import matplotlib.pyplot as plt
 import numpy as np
 from skimage import data
+from tabulate import tabulate
 
 import imsim
 
@@ -61,9 +62,9 @@ for name in names:
         milliseconds(at_once, reference, tests),
     )
 
-print(f"{'ms per pair':12}{'loop':>8}{'batch':>8}{'one reference':>16}")
-for name, (single, batch, shared) in measured.items():
-    print(f"{name:12}{single:8.3f}{batch:8.3f}{shared:16.3f}")
+rows = [[name, *times] for name, times in measured.items()]
+heads = ["ms per pair", "loop", "batch", "one reference"]
+print(tabulate(rows, heads, tablefmt="plain", floatfmt=".3f"))
 
 # %%
 # The same as a figure.

@@ -16,6 +16,7 @@ from matplotlib.colors import LogNorm
 from PIL import Image
 from scipy import ndimage
 from skimage import data
+from tabulate import tabulate
 
 import imsim
 
@@ -178,6 +179,5 @@ plt.show()
 # %%
 # The same as text.
 
-print(f"{'':22}" + "".join(f"{name:>7}" for name in ORDER))
-for title, row in zip(DISTORTIONS, values, strict=True):
-    print(f"{title:22}" + "".join(f"{value:7.2g}" for value in row))
+rows = [[title, *row] for title, row in zip(DISTORTIONS, values, strict=True)]
+print(tabulate(rows, ["", *ORDER], tablefmt="plain", floatfmt=".2g", numalign="right"))

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import ndimage
 from skimage import data
+from tabulate import tabulate
 
 import imsim
 
@@ -74,10 +75,12 @@ for place, (down, across) in enumerate(ndimage.find_objects(labels), start=1):
 # The mean of a map dilutes a small fault in the whole frame; its worst value does not. A blot of
 # 5 x 5 pixels in frames of growing size:
 
-print("frame   mean of ssim_map   worst of ssim_map")
+rows = []
 for size in (32, 64, 128, 256):
     frame = data.camera()[100 : 100 + size, 100 : 100 + size]
     spotted = frame.copy()
     spotted[14:19, 14:19] //= 2
     values = imsim.ssim_map(frame, spotted)
-    print(f"{size:5}   {np.nanmean(values):16.4f}   {np.nanmin(values):17.4f}")
+    rows.append([size, np.nanmean(values), np.nanmin(values)])
+heads = ["frame", "mean of ssim_map", "worst of ssim_map"]
+print(tabulate(rows, heads, tablefmt="plain", floatfmt=".4f"))

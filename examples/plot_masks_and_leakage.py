@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import ndimage
 from skimage import data
+from tabulate import tabulate
 
 import imsim
 
@@ -60,10 +61,9 @@ scores = {
     title: [(pool_only(name, a, b), masked(name, a, b)) for name in NAMES]
     for title, (a, b) in PAIRS.items()
 }
-print(f"{'':26}" + "".join(f"{name:^20}" for name in NAMES))
-print(f"{'background':26}" + f"{'pool-only':>11}{'masked':>9}" * len(NAMES))
-for title, row in scores.items():
-    print(f"{title:26}" + "".join(f"{pooled:11.4f}{score:9.4f}" for pooled, score in row))
+table = [[title, *(score for both in row for score in both)] for title, row in scores.items()]
+heads = ["background", *(f"{name}\n{way}" for name in NAMES for way in ("pool-only", "masked"))]
+print(tabulate(table, heads, tablefmt="plain", floatfmt=".4f"))
 
 different = [len({row[column][1] for row in scores.values()}) for column in range(len(NAMES))]
 print("masked scores are the same to the last bit:", different == [1, 1, 1, 1])

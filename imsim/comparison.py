@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from imsim.errors import (
 )
 from imsim.finite import in_another_unit, value_ends
 from imsim.registry import METRICS
+from imsim.tables import table
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import Images, check_choice
 
@@ -30,11 +32,14 @@ class Comparison(Mapping[str, Any]):
     ----------
     skipped : dict of str
         The metrics that could not run on this input, with the reason.
+    errors : dict of ImsimError
+        The reasons as errors, whose remedies can be read apart.
     """
 
-    def __init__(self, scores: dict[str, Any], skipped: dict[str, str]) -> None:
+    def __init__(self, scores: dict[str, Any], errors: dict[str, ImsimError]) -> None:
         self._scores = scores
-        self.skipped = skipped
+        self.errors = errors
+        self.skipped = {name: str(error) for name, error in errors.items()}
 
     def __getitem__(self, name: str) -> Any:
         return self._scores[name]
@@ -52,16 +57,15 @@ class Comparison(Mapping[str, Any]):
         """Return a table with a line per metric: the score, or mean, min and max of a batch."""
         batch = any(np.ndim(score) for score in self.values())
         columns = ("mean", "min", "max") if batch else ("score",)
-        lines = [f"{'metric':8}" + "".join(f"{c:>14}" for c in columns) + "  unit  better"]
+        rows = [["metric", *columns, "unit", "better"]]
         for name, score in self.items():
             numbers = _summary(np.asarray(score)) if batch else [float(score)]
             facts = METRICS[name]
             better = "higher" if facts.higher_is_better else "lower"
             missing = np.count_nonzero(np.isnan(score)) if batch else 0
             better += f"  ({missing} of {np.size(score)} NaN)" if missing else ""
-            lines.append(
-                f"{name:8}" + "".join(f"{v:14.6g}" for v in numbers) + f"  {facts.unit:4}  {better}"
-            )
+            rows.append([name, *(f"{number:.6g}" for number in numbers), facts.unit, better])
+        lines = [table(rows, "l" + "r" * len(columns))]
         lines += [f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items()]
         return "\n".join(lines)
 
@@ -147,16 +151,16 @@ def compare(
         problem = range_problem(images, valid)
         if problem:
             warn(problem, DataRangeWarning)
-    scores, skipped = {}, {}
+    scores, errors = {}, {}
     with silent(ChannelAxisWarning):
         for name in names:
             try:
                 scores[name] = METRICS[name].function(a, b, **arguments)
             except ImsimError as error:
-                skipped[name] = str(error)
+                errors[name] = copy.copy(error)  # no traceback, which would keep the images
     if scores and engine.has_doubtful_width(images):
         engine.warn_of_width(images)
-    return Comparison(scores, skipped)
+    return Comparison(scores, errors)
 
 
 def range_problem(images: Images, valid: Array | None) -> str | None:

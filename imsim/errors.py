@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -12,7 +14,20 @@ _silent: ContextVar[tuple[type[Warning], ...]] = ContextVar("imsim_silent", defa
 
 
 class ImsimError(ValueError):
-    """Base class of every error that imsim raises about its input."""
+    """Base class of every error that imsim raises about its input.
+
+    Parameters
+    ----------
+    message : str
+        What was given, and what was expected.
+    remedy : str, optional
+        What to do, where a program may want to say it in its own words. As text, an error is its
+        message, a semicolon and its remedy.
+    """
+
+    def __init__(self, message: str = "", remedy: str | None = None) -> None:
+        super().__init__(message if remedy is None else f"{message}; {remedy}")
+        self.message, self.remedy = message, remedy
 
 
 class ShapeError(ImsimError):
@@ -72,3 +87,10 @@ def silent(*categories: type[Warning]) -> Iterator[None]:
         yield
     finally:
         _silent.reset(token)
+
+
+def unforeseen(error: BaseException) -> str:
+    """Describe an error that imsim does not foresee, and where it arose."""
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({os.path.basename(frame.filename)}:{frame.lineno})" for frame in place)
+    return f"{type(error).__name__}: {error}{where}"

@@ -198,7 +198,8 @@ def check_frame(metric: str, frame: tuple[int, int], side: int, longer_side: int
         needed = f"at least {side}x{max(side, longer_side)}"
         raise ShapeError(
             f"a and b are {height}x{width} pixels, {metric} needs {needed}: "
-            f"pass larger images or a smaller window; {CHANNEL_HINT}"
+            "pass larger images or a smaller window",
+            CHANNEL_HINT,
         )
 
 

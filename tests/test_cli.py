@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import compared
 from image_files import DEEP, GREY, NOISY, RGB, refusal, save
 from PIL import Image
 
@@ -18,6 +19,7 @@ import imsim
 from imsim._version import __version__
 from imsim.cli import main
 from imsim.comparison import Comparison
+from imsim.errors import ImsimError
 
 NEED_RANGE = {name for name, metric in imsim.METRICS.items() if metric.needs_data_range}
 
@@ -25,13 +27,13 @@ NEED_RANGE = {name for name, metric in imsim.METRICS.items() if metric.needs_dat
 pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
-def compare_json(capsys, *arguments):
-    assert main(["compare", "--json", *arguments]) == 0
-    return json.loads(capsys.readouterr().out)
+def result_of(capsys, *arguments, status=0):
+    (result,) = compared(capsys, *arguments, status=status)[0]["scored"]
+    return result
 
 
 def scores_of(capsys, *arguments):
-    return compare_json(capsys, *arguments)["results"][0]["scores"]
+    return result_of(capsys, *arguments)["scores"]
 
 
 class TestList:
@@ -110,7 +112,7 @@ class TestCompare:
 
     def test_16_bit_without_data_range_names_what_is_left_out(self, capsys):
         a, b = save("a.tif", DEEP), save("b.tif", DEEP ^ 1)
-        result = compare_json(capsys, a, b)["results"][0]
+        result = result_of(capsys, a, b)
         assert set(result["skipped"]) == NEED_RANGE
         assert set(result["scores"]) == set(imsim.METRICS) - NEED_RANGE
         assert all("--data-range" in reason for reason in result["skipped"].values())
@@ -122,7 +124,7 @@ class TestCompare:
 
     def test_other_reasons_for_leaving_out_are_kept(self, capsys):
         tiny = save("tiny.png", GREY[:4, :4])
-        result = compare_json(capsys, tiny, tiny)["results"][0]
+        result = result_of(capsys, tiny, tiny)
         assert "ssim" in result["skipped"]
         assert "--data-range" not in result["skipped"]["ssim"]
 
@@ -130,24 +132,22 @@ class TestCompare:
         a, black = save("a.png", GREY), save("black.png", np.zeros_like(GREY))
         assert scores_of(capsys, a, a, "--metrics", "psnr")["psnr"] == "Infinity"
         assert scores_of(capsys, black, a, "--metrics", "sre")["sre"] == "-Infinity"
-        assert main(["compare", "--json", a, a, "--mask", black, "--metrics", "rmse"]) == 0
-        out, err = capsys.readouterr()
-        assert json.loads(out)["results"][0]["scores"]["rmse"] == "NaN"
-        assert err.startswith("imsim: note: black.png: this mask leaves out every pixel")
+        found, err = compared(capsys, a, a, "--mask", black, "--metrics", "rmse")
+        assert found["scored"][0]["scores"]["rmse"] == "NaN"
+        assert err[0].startswith("imsim: note: black.png: this mask leaves out every pixel")
 
     def test_json_names_its_input(self, capsys):
         a = save("a.png", GREY)
-        report = compare_json(capsys, a, a, "--metrics", "se", "--data-range", "255")
-        assert (report["reference"], report["mask"], report["data_range"]) == ("a.png", None, 255.0)
-        assert report["results"][0]["test"] == "a.png"
+        found, _ = compared(capsys, a, a, "--metrics", "se", "--data-range", "255")
+        (run,) = found["run"]
+        assert (run["reference"], run["mask"], run["data_range"]) == ("a.png", None, 255.0)
+        assert found["scored"][0]["test"] == "a.png"
 
     def test_a_metric_asked_for_by_name_must_be_scored(self, capsys):
         a, b = save("a.png", DEEP), save("b.png", DEEP ^ 1)
-        assert main(["compare", "--json", a, b, "--metrics", "se,ssim"]) == 2
-        out, err = capsys.readouterr()
-        (result,) = json.loads(out)["results"]
-        assert set(result["scores"]) == {"se"}
-        assert err.startswith("imsim: error: b.png: ssim was skipped: needs --data-range")
+        found, err = compared(capsys, a, b, "--metrics", "se,ssim", status=2)
+        assert set(found["scored"][0]["scores"]) == {"se"}
+        assert err[0].startswith("imsim: error: b.png: ssim was skipped: needs --data-range")
         dot = save("dot.png", GREY[:1, :1])
         assert main(["compare", dot, dot, "--metrics", "ssim"]) == 2
         assert "dot.png: ssim was skipped: a and b are 1x1" in capsys.readouterr().err
@@ -156,8 +156,8 @@ class TestCompare:
         assert main(["compare", dot, dot]) == 0
 
     def test_something_must_be_scored(self, capsys, monkeypatch):
-        nothing = Comparison({}, dict.fromkeys(imsim.METRICS, "a reason"))
-        monkeypatch.setattr("imsim.cli.scoring.compare", lambda *args, **options: nothing)
+        nothing = Comparison({}, dict.fromkeys(imsim.METRICS, ImsimError("a reason")))
+        monkeypatch.setattr("imsim.cli.jobs.compare", lambda *args, **options: nothing)
         a = save("a.png", GREY)
         assert main(["compare", a, a]) == 2
         assert "a.png: every metric was skipped" in capsys.readouterr().err

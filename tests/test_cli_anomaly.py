@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import by_kind
 from image_files import save
 from PIL import Image
 
@@ -56,10 +56,10 @@ def deep_model(tmp_path_factory):
 
 
 def score(capsys, model, *arguments, status=0):
-    """Run `imsim anomaly score` and return its JSON and the lines of its messages."""
+    """Run `imsim anomaly score`; return its lines of JSON by kinds, and those of its messages."""
     assert run("score", model, *arguments, "--json") == status
     out, err = capsys.readouterr()
-    return json.loads(out), err.splitlines()
+    return by_kind(out), err.splitlines()
 
 
 class TestSimulate:
@@ -154,7 +154,7 @@ class TestTrain:
             assert detector.shape_ == (64, 64)
             capsys.readouterr()
             found, _ = score(capsys, "m.safetensors", name)
-            assert [r["anomaly_score"] for r in found["results"]] == pytest.approx(
+            assert [r["anomaly_score"] for r in found["image"]] == pytest.approx(
                 detector.anomaly_score(np.load(name)).tolist(), rel=1e-6
             )
 
@@ -200,13 +200,13 @@ class TestScore:
         detector = anomaly.AnomalyDetector.load(model)
         expected = detector.anomaly_score(SAMPLES.images)
         assert err == []
-        assert [r["anomaly_score"] for r in found["results"]] == pytest.approx(
+        assert [r["anomaly_score"] for r in found["image"]] == pytest.approx(
             expected.tolist(),
             rel=1e-6,  # batches are of another size
         )
-        verdicts = np.array([r["verdict"] for r in found["results"]])
+        verdicts = np.array([r["verdict"] for r in found["image"]])
         np.testing.assert_array_equal(verdicts == "anomaly", detector.predict(SAMPLES.images) == -1)
-        assert found["threshold"] == detector.threshold_
+        assert found["run"][0]["threshold"] == detector.threshold_
         assert (verdicts[BAD] == "anomaly").all()
 
     def test_raw_counts(self, capsys, model):
@@ -214,7 +214,7 @@ class TestScore:
         save("flat.npy", SAMPLES.flat), save("dark.npy", SAMPLES.dark)
         want, _ = score(capsys, model, "s.npy")
         found, _ = score(capsys, model, "c.npy", "--flat", "flat.npy", "--dark", "dark.npy")
-        a, b = ([r["anomaly_score"] for r in results["results"]] for results in (want, found))
+        a, b = ([r["anomaly_score"] for r in results["image"]] for results in (want, found))
         assert a == pytest.approx(b, rel=1e-3)  # two roundings of the same division, in float32
 
     def test_table_and_status(self, capsys, model):
@@ -263,7 +263,7 @@ class TestScore:
             assert out.count("not inspected") == 7
             assert "7 could not be inspected: 7 rejected" in out
             return
-        rows = json.loads(out)["results"] if form == "json" else [*csv.DictReader(out.splitlines())]
+        rows = by_kind(out)["image"] if form == "json" else [*csv.DictReader(out.splitlines())]
         assert [r["image"] for r in rows] == [f"in/{i}.png" for i in range(9)] + ["nowhere.png"]
         for i, row in enumerate(rows):
             if i in words or i == 9:
@@ -303,7 +303,7 @@ class TestScore:
 
             monkeypatch.setattr(anomaly.AnomalyDetector, "inspect", fails)
             found, err = score(capsys, model, "s.npy", status=2)
-            verdicts = [r["verdict"] for r in found["results"]]
+            verdicts = [r["verdict"] for r in found["image"]]
             assert verdicts == ["good"] * 3 + ["not inspected", "good"]
             assert f"s.npy[3]: cannot be scored: {error!r}" in err[0]
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("empty_directory")
 def run(capsys, *arguments, status=0):
     """Run `imsim compare` and return the results of its JSON, and the lines of its messages."""
     found, said = compared(capsys, *arguments, status=status)
-    return found and found["results"], said
+    return found["scored"], said
 
 
 def pairs(results):
@@ -230,7 +230,7 @@ class TestTables:
         tiny = {"zncc": -0.000687169, "ssim": -1.23457e-05, "se": 123456789.0}
         found = Comparison(dict(tiny), {})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("imsim.cli.scoring.compare", lambda *args, **options: found)
+            patch.setattr("imsim.cli.jobs.compare", lambda *args, **options: found)
             assert main(["compare", "a.png", "test", "--metrics", ",".join(tiny)]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 80

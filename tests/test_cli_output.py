@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import signal
@@ -14,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import by_kind
 from image_files import DEEP, GREY, NOISY, save
 
 import imsim
-from imsim.cli import main, scoring
+from imsim.cli import jobs, main
+from imsim.cli.rows import Csv, Json, Writer
 
 COUNT = 6
 
@@ -80,13 +81,13 @@ class TestFiles:
 
     def test_rows_are_there_as_soon_as_they_are_known(self, monkeypatch, name):
         seen = []
-        attempt = scoring._attempt
+        attempt = jobs._attempt
 
         def watched(*arguments):
             seen.append(Path(name).read_text().count("test/"))
             return attempt(*arguments)
 
-        monkeypatch.setattr(scoring, "_attempt", watched)
+        monkeypatch.setattr(jobs, "_attempt", watched)
         assert compare("--metrics", "rmse", "-o", name, "--workers", "1") == 0
         assert seen == list(range(COUNT))
 
@@ -98,10 +99,8 @@ class TestFiles:
         middle = whole.index(b"test/3.png")
         Path(name).write_bytes(whole[: middle + torn])
         scored = []
-        score = scoring._score
-        monkeypatch.setattr(
-            scoring, "_score", lambda job, s: scored.append(job.test) or score(job, s)
-        )
+        score = jobs._score
+        monkeypatch.setattr(jobs, "_score", lambda job, s: scored.append(job.test) or score(job, s))
         capsys.readouterr()
         assert compare("--metrics", "rmse,ssim", "-o", name, "--resume") == 0
         assert Path(name).read_bytes() == whole
@@ -132,7 +131,7 @@ class TestFiles:
         assert f"{COUNT} of {COUNT} pairs fail" in capsys.readouterr().err
 
     def test_interruption_keeps_rows(self, capsys, monkeypatch, name):
-        score = scoring._score
+        score = jobs._score
 
         def until_the_third(job, settings):
             if job.test == "test/3.png":
@@ -140,12 +139,45 @@ class TestFiles:
             return score(job, settings)
 
         for workers in ("1", "2"):
-            monkeypatch.setattr(scoring, "_score", until_the_third)
+            monkeypatch.setattr(jobs, "_score", until_the_third)
             assert compare("--metrics", "rmse", "-o", name, "--workers", workers) == 130
             assert f"interrupted; 3 rows are in {name}" in capsys.readouterr().err
             assert Path(name).read_text().count("test/") == 3
         if name == "o.json":
-            assert len(json.loads(Path(name).read_text())["results"]) == 3
+            assert len(by_kind(Path(name).read_text())["scored"]) == 3
+
+
+@pytest.mark.parametrize("layout", [Csv(["image", "reason"]), Json(model="m")], ids=["csv", "json"])
+def test_a_file_that_is_torn_anywhere_is_gone_on_with(layout):
+    rows = [{"image": f'{i}\n"é".png', "reason": f'"a,\n{i}\n"'} for i in range(3)]
+
+    def write(resume):
+        writer = Writer(layout, "rows", resume, dict)
+        for row in rows[len(writer.earlier) :]:
+            writer.row(row)
+        writer.close()
+        return len(writer.earlier)
+
+    assert write(resume=False) == 0
+    whole = Path("rows").read_bytes()
+    kept = set()
+    for length in range(len(whole) + 1):
+        Path("rows").write_bytes(whole[:length])
+        kept.add(write(resume=True))
+        assert Path("rows").read_bytes() == whole
+    assert kept == {0, 1, 2, 3}
+    for rest in (b"nonsense\n", b"5\n", b"\0\0\0"):  # as a machine leaves it that lost its power
+        Path("rows").write_bytes(whole + rest)
+        assert write(resume=True) == 3
+        assert Path("rows").read_bytes() == whole
+
+
+def test_the_ending_of_json_lines(capsys):
+    assert compare("--metrics", "rmse", "-o", "o.jsonl") == 0
+    found = by_kind(Path("o.jsonl").read_text())
+    assert [len(found[kind]) for kind in ("run", "scored")] == [1, COUNT]
+    capsys.readouterr()
+    assert "contradicts --csv" in refused(capsys, "--csv", "-o", "o.jsonl").splitlines()[-1]
 
 
 class TestOptions:
@@ -269,9 +301,9 @@ def test_progress_bar_on_a_terminal_only(capfd, monkeypatch):
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_long_wait_is_explained_on_a_terminal_only(capfd, monkeypatch, terminal):
-    monkeypatch.setattr("imsim.cli.terminal.WAIT", 0.01)
+    monkeypatch.setattr("imsim.cli.messages.WAIT", 0.01)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    score = scoring.compare
-    monkeypatch.setattr(scoring, "compare", lambda *a, **o: time.sleep(0.3) or score(*a, **o))
+    score = jobs.compare
+    monkeypatch.setattr(jobs, "compare", lambda *a, **o: time.sleep(0.3) or score(*a, **o))
     assert main(["compare", "ref/0.png", "test/0.png", "--metrics", "rmse"]) == 0
     assert ("a metric is compiled when it is first used" in capfd.readouterr().err) == terminal

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import compared
+from command import by_kind, compared
 from image_files import DEEP, GREY, NOISY, RGB, save
 from PIL import Image
 
@@ -31,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("empty_directory")
 def rmse(capsys, *arguments):
     """Return the only score and the notes on it."""
     found, err = compared(capsys, *arguments, "--metrics", "rmse")
-    (result,) = found["results"]
+    (result,) = found["scored"]
     assert [f"imsim: note: {note}" for note in result["notes"]] == err
     return result["scores"]["rmse"], result["notes"]
 
@@ -118,7 +117,7 @@ class TestPixelsLeftOut:
     def test_all_of_them(self, capsys):
         a = save("a.npy", np.full((20, 20), np.nan))
         found, err = compared(capsys, a, a, "--ignore-nan", "--metrics", "rmse,zncc")
-        assert found["results"][0]["scores"] == {"rmse": "NaN", "zncc": "NaN"}
+        assert found["scored"][0]["scores"] == {"rmse": "NaN", "zncc": "NaN"}
         assert err[-1] == "imsim: note: a.npy: every pixel is left out, so that the scores are NaN"
         gate = ["--fail-under", "rmse=9", "--metrics", "rmse"]
         assert "rmse is NaN" in compared(capsys, a, a, "--ignore-nan", *gate, status=1)[1][-1]
@@ -133,7 +132,7 @@ class TestReading:
         gate = ["--metrics", "ssim", "--fail-under", "ssim=0.99"]
         found, err = compared(capsys, "a.png", "b.png", *gate, status=1)
         assert "laid over white" in err[0]
-        assert len(found["results"][0]["notes"]) == 2
+        assert len(found["scored"][0]["notes"]) == 2
         assert rmse(capsys, "a.png", "b.png", "--background", "black")[0] == 0
         assert rmse(capsys, "a.png", "b.png", "--background", "#000")[0] == 0
         assert main(["compare", "a.png", "b.png", "--background", "blurple"]) == 2
@@ -180,7 +179,7 @@ class TestReading:
     def test_reasons_name_options_of_the_command(self, capsys):
         a = save("a.png", GREY[:4, :4])
         found, _ = compared(capsys, a, a)
-        reason = found["results"][0]["skipped"]["ssim"]
+        reason = found["scored"][0]["skipped"]["ssim"]
         assert "--channel-axis" in reason
         assert "channel_axis" not in reason
 
@@ -240,10 +239,9 @@ class TestOutputs:
                 "ref/gone.png",
             ]
         else:
-            found = json.loads(text)
-            shown = [(row["test"], "scored") for row in found["results"]]
-            shown += [(row["test"], "failed") for row in found["failed"]]
-            shown += [(row["test"] or "", "no partner") for row in found["unmatched"]]
+            found = by_kind(text)
+            kinds = ("scored", "failed", "no partner")
+            shown = [(row["test"] or "", kind) for kind in kinds for row in found[kind]]
             assert found["failed"][0]["reason"].startswith("test/1.png: not a PNG")
         assert shown == [
             ("test/0.png", "scored"),

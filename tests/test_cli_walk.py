@@ -10,7 +10,7 @@ import pytest
 from command import compared
 from image_files import GREY, NOISY, save
 
-from imsim.cli.folders import Folder
+from imsim.cli.pairing import Folder
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="links, pipes and odd names"),
@@ -22,8 +22,7 @@ NFC, NFD = "caf\u00e9", "cafe\u0301"
 def run(capsys, *arguments, status=0):
     """Run `imsim compare` and return pairs and the lines of its messages."""
     found, said = compared(capsys, "--metrics", "rmse", *arguments, status=status)
-    results = found["results"] if found else []
-    return [(result["reference"], result["test"]) for result in results], said
+    return [(row["reference"], row["test"]) for row in found["scored"]], said
 
 
 def test_linked_folders_and_files_are_compared(capsys):
@@ -150,9 +149,9 @@ def test_a_folder_that_cannot_be_read(capsys, monkeypatch):
 def test_any_failure_is_that_of_its_pair(capsys, monkeypatch):
     for name in ("ref/a.png", "ref/b.png", "ref/c.png"):
         save(name, GREY)
-    from imsim.cli import scoring
+    from imsim.cli import jobs
 
-    compare = scoring.compare
+    compare = jobs.compare
     errors = iter([RecursionError("deep"), MemoryError()])
 
     def fail(*args, **options):
@@ -160,7 +159,7 @@ def test_any_failure_is_that_of_its_pair(capsys, monkeypatch):
             raise error
         return compare(*args, **options)
 
-    monkeypatch.setattr(scoring, "compare", fail)
+    monkeypatch.setattr(jobs, "compare", fail)
     found, err = run(capsys, "ref", "ref", status=2)
     assert found == [("ref/c.png", "ref/c.png")]
     assert "ref/a.png: could not be scored: RecursionError: deep (test_cli_walk.py:" in err[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 
 import numpy as np
@@ -67,6 +68,19 @@ def test_metrics_whose_window_does_not_fit_are_named() -> None:
     assert {"ssim", "issm"} <= set(result.skipped)
     assert "11x11" in result.skipped["ssim"]
     assert {"se", "rmse", "psnr", "imed", "zncc", "uiq"} <= set(result)
+
+
+def test_the_remedy_of_an_error_can_be_read_apart() -> None:
+    a, b = np.random.default_rng(0).uniform(0, 255, (2, 9, 10))
+    result = imsim.compare(a, b, ["ssim"], data_range=255)
+    error = result.errors["ssim"]
+    assert error.remedy == "if one axis holds channels, name it, e.g. channel_axis=-1"
+    assert result.skipped["ssim"] == str(error) == f"{error.message}; {error.remedy}"
+    assert isinstance(error, imsim.ShapeError)
+    assert error.__traceback__ is None  # which would keep the images
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.message, again.remedy) == (str(error), error.message, error.remedy)
+    assert imsim.ImsimError("a is 3").remedy is None
 
 
 def test_skipped_metrics_keep_the_selection(rng: np.random.Generator) -> None:

@@ -13,7 +13,7 @@ import pytest
 import imsim
 from benchmarks.parity_calls import CALLS, VARIANTS
 from benchmarks.peers import WORKS
-from imsim.cli.parser import command_parser
+from imsim.cli import command_parser
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

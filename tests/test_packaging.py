@@ -39,7 +39,7 @@ def test_readme_example_runs_and_does_what_its_comments_say(capsys):
 
 @pytest.mark.parametrize("line", re.findall(r"^imsim .*", README, flags=re.MULTILINE))
 def test_readme_commands_are_understood(line):
-    cli._parser().parse_args(shlex.split(line)[1:])
+    cli.command_parser().parse_args(shlex.split(line)[1:])
 
 
 def test_one_version_everywhere():

@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 
 import imsim
 from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_masks
+from imsim.tables import table
 from imsim.validation import check_between, check_integer
 
 FALSE_ALARM_LIMIT = 0.01
@@ -191,9 +192,9 @@ class Evaluation:
                          f"AUROC: {first}{more}")  # fmt: skip
         for title, groups in (("kind", self.by_kind), ("size", self.by_size)):
             if groups:
-                lines += ["", f"{title:20}{'images':>7}{'AUROC':>8}{'found':>8}"]
-                lines += [f"{g.name:20}{g.count:7}{g.auroc:8.3f}{g.detection_rate:8.1%}"
-                          for g in groups]  # fmt: skip
+                rows = [[g.name, str(g.count), f"{g.auroc:.3f}", f"{g.detection_rate:.1%}"]
+                        for g in groups]  # fmt: skip
+                lines += ["", table([[title, "images", "AUROC", "found"], *rows], "lrrr")]
         return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ import imsim
 from imsim.anomaly import scoring
 from imsim.anomaly.evaluation import Separation, check_bootstrap, check_labels, separate
 from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_masks
+from imsim.tables import table
 from imsim.validation import check_integer
 
 
@@ -111,17 +112,22 @@ class Ranking(Sequence[Ranked]):
             f"{len(self.labels) - bad} good and {bad} anomalous images; {self.confidence:.0%} "
             "intervals; accuracy at the best threshold;",
             "found: the share of the anomalous images at 1% false alarms",
-            f"{'metric':8}{'score':8}{'AUROC':>7}  {'interval':14}{'accuracy':>10}{'balanced':>10}"
-            f"{'found':>9}{'images/s':>10}",
         ]
-        for r in self:
-            interval = f"{r.interval[0]:.3f}-{r.interval[1]:.3f}"
-            lines.append(
-                f"{r.metric:8}{r.aggregate:8}{r.auroc:7.3f}  {interval:14}{r.accuracy:10.3f}"
-                f"{r.balanced_accuracy:10.3f}{r.detection_at_1_percent:9.3f}"
-                f"{r.images_per_second:10.0f}"
-                + (f"  ({len(r.unscored)} NaN)" if r.unscored else "")
-            )
+        heads = ["metric", "score", "AUROC", "interval", "accuracy", "balanced", "found",
+                 "images/s"]  # fmt: skip
+        rows = [
+            [
+                r.metric,
+                r.aggregate,
+                f"{r.auroc:.3f}",
+                f"{r.interval[0]:.3f}-{r.interval[1]:.3f}",
+                *(f"{x:.3f}" for x in (r.accuracy, r.balanced_accuracy, r.detection_at_1_percent)),
+                f"{r.images_per_second:.0f}",
+                f"({len(r.unscored)} NaN)" if r.unscored else "",
+            ]
+            for r in self
+        ]
+        lines.append(table([heads, *rows], "llrlrrrr"))
         for name, reason in self.skipped.items():
             lines += textwrap.wrap(
                 f"{name:16}skipped: {reason}", width=100, subsequent_indent=" " * 16

@@ -12,11 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from imsim import _interrupt
-from imsim.cli.parser import command_parser as _parser
-from imsim.cli.terminal import flush, say, unforeseen, write
-from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError
+from imsim._version import __version__
+from imsim.cli.anomaly import add_anomaly
+from imsim.cli.compare import add_compare
+from imsim.cli.list import add_list
+from imsim.cli.messages import flush, say, write
+from imsim.cli.options import Parser
+from imsim.cli.report import add_report
+from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, unforeseen
 
-__all__ = ["main"]
+__all__ = ["command_parser", "main"]
 
 _NOTED = (EmptyMaskWarning, DataRangeWarning)
 """Warnings of the library that the command replaces by notes, which name the images."""
@@ -46,10 +51,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser; the arguments it finds have a function `run`."""
+    parser = Parser(
+        prog="imsim", description="How alike are two images? By many measures, whole or masked."
+    )
+    parser.add_argument("--version", action="version", version=f"imsim {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (add_list, add_compare, add_report, add_anomaly):
+        add(commands)
+    return parser
+
+
 def _command(argv: Sequence[str] | None) -> int:
     _make_streams_safe()
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = command_parser().parse_args(argv)
     except SystemExit as end:  # help, or wrong usage
         status = int(end.code or 0)
         raise SystemExit(_guarded(lambda: flush(status))) from None

@@ -5,39 +5,134 @@ from __future__ import annotations
 import argparse
 import math
 import textwrap
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import imsim
 from imsim._images import ImageFile, Reading
-from imsim.cli.jobs import Job, Jobs
-from imsim.cli.limits import parse_limits, parse_metrics
-from imsim.cli.maps import scales
-from imsim.cli.messages import Report
-from imsim.cli.outputs import check_maps, check_output, output_format
-from imsim.cli.pairing import Failure, Pairing, pair_files
-from imsim.cli.reading import (
-    DataRanges,
-    Ignored,
-    changed_options,
-    reading_of,
-    score_options,
+from imsim.cli.jobs import Job, Jobs, Result, Settings, scales, scored
+from imsim.cli.messages import (
+    Outcome,
+    by_reason,
+    patience,
+    progress,
+    shortened,
+    width,
 )
-from imsim.cli.scoring import Result, Settings, scored
-from imsim.cli.summary import by_reason
-from imsim.cli.terminal import patience, progress, shortened, width, write_exactly
-from imsim.cli.writers import SCORED, Csv, Json, Record, Writer, another_run, same_score
+from imsim.cli.options import (
+    DataRanges,
+    add_command,
+    add_reading,
+    check_maps,
+    check_output,
+    count,
+    output_format,
+    parse_limits,
+    parse_metrics,
+    reading_of,
+)
+from imsim.cli.pairing import Failure, Pairing, pair_files
+from imsim.cli.reading import Ignored
+from imsim.cli.rows import Csv, Json, Record, Writer, another_run, same_score
 from imsim.comparison import Comparison
 from imsim.errors import ImsimError
 from imsim.pages import readable
 from imsim.registry import METRICS
 
+SCORED, FAILED, UNMATCHED = "scored", "failed", "no partner"
+"""The ``status`` of a row in CSV, and the ``kind`` of a line in JSON."""
 FEW = 3
 """Files up to which each gets a table of its own."""
 NAME_WIDTH = 20
 """Of the names in a table with a row per pair, at least."""
 SCORE_WIDTH = 12
 """Of a score of six digits, at most; two spaces come before it."""
+HELP = """\
+Score each TEST against REF with every metric, or with those of --metrics.
+
+Files and folders:
+  REF and TEST are files    one reference against many
+  TEST is a folder          REF against every image in it and in its folders
+  REF and TEST are folders  files of the same path, endings aside, are
+                            compared; those without a partner are named
+Links are followed. Pipes and devices in folders are left aside and named.
+
+JPEG; PNG; TIFF of 1 bit, of integers of 8 bits or more, or of floats; .npy;
+.npz (one array, or FILE.npz:NAME). A TIFF of several pages, and an array of
+shape (images, height, width) or (images, height, width, channels), is a
+stack: image i is compared with image i of REF, or with the only one. FILE[i]
+names it, counted from 0, in results and in REF and TEST. REF, TEST and the
+mask must have the same size; nothing is aligned or resized. What is done to an
+image on the way (composited, widened, no data left out) is said in a note, on
+the terminal, in CSV and in JSON. - is the standard input.
+
+Results: a table for each of up to three files; of more, a row per pair if the
+metrics fit into the width, and for each metric the mean, the range and the
+worst image. --csv: columns "reference", "test", one per metric, empty where
+that was skipped, "status", "notes", and "options" (as JSON) if options that
+decide scores are given. --json: an object per line. The first is of the "kind"
+"run" and has "reference", these options ("mask", "data_range", "ignore_value",
+"ignore_nan", "background", "channel_axis") and "metrics"; then one of the kind
+"scored" for each pair has "reference", "test", "scores", "skipped" (metric:
+reason) and "notes". The last rows of both are of the status, or kind, "failed"
+for pairs that could not be scored, and "no partner" for files without one; JSON
+has the "reason". JSON has no infinity and no NaN: such scores are the strings
+"Infinity", "-Infinity" and "NaN". Both are UTF-8, with the names as they are,
+and rows are written as soon as they are known.
+
+Exit status: 0 if every pair was scored by every metric that --metrics names,
+or by at least one without --metrics; 2 otherwise: a damaged file is named,
+counted and skipped; 2 also if an option could not be used, the output not be
+written, or its reader went away; else 1 if a score is beyond its --fail-under
+or a file has no partner there; 130 if interrupted.
+"""
+
+
+def add_compare(commands: Any) -> None:
+    """Add the command with its options."""
+    parser = add_command(
+        commands, "compare", run, "score images against a reference, one by one or in folders", HELP
+    )
+    add = parser.add_argument
+    add("reference", metavar="REF", help="the reference: a file or a folder")
+    add("tests", metavar="TEST", nargs="+", help="what to score: a file or a folder")
+    add_reading(
+        parser,
+        ". A stack holds a mask for each image; in a folder, the mask of an image has its name",
+    )
+    add("--metrics", metavar="a,b", help="names from `imsim list`, separated by commas")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="write JSON lines instead of tables")
+    form.add_argument("--csv", action="store_true", help="write CSV instead of tables")
+    add(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write the rows to FILE (.csv, .json, .jsonl), which is replaced if it exists, and "
+        "print the summary; - is the standard output, as CSV unless --json is given",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="keep the rows that FILE has of an interrupted run, and add those that are missing; "
+        "options that decide scores must be the same",
+    )
+    add(
+        "--maps",
+        metavar="DIR",
+        help="write the similarity maps as PNG, DIR/<name>.<metric>.png: dark is alike, bright "
+        "is different, on a scale that follows from the bounds of the metric (for se and imed: "
+        "from the data range squared, by the root) and not from the image; grey is not scored",
+    )
+    add(
+        "--fail-under",
+        metavar="m=x",
+        action="append",
+        default=[],
+        help="end with status 1 if a score of metric m is worse than x (above it where lower is "
+        "better: gmsd=0.1), or a file has no partner; can be repeated",
+    )
+    add("--workers", metavar="N", type=count, help="threads to use; by default one per CPU")
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
@@ -57,21 +152,21 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     with Jobs(found, reading) as jobs:
         images = (path for pair in found.pairs for path in pair[:3] if path)
         check_output(arguments.output, found.inputs, images=images, resume=arguments.resume)
-        check_maps(arguments.maps, found.inputs, found.pairs, metrics)
+        check_maps(arguments.maps, found.inputs, (pair.stem for pair in found.pairs), metrics)
         writer = _writer(
-            arguments, metrics, score_options(arguments, settings.data_ranges, reading)
+            arguments, metrics, _score_options(arguments, settings.data_ranges, reading)
         )
-        report = Report(metrics, limits, set(limits if arguments.metrics is None else metrics))
-        report.start(found, [file for file in (jobs.reference, jobs.mask) if file])
+        outcome = Outcome(metrics, limits, set(limits if arguments.metrics is None else metrics))
+        outcome.start(found, [file for file in (jobs.reference, jobs.mask) if file])
         try:
-            yield from _rows(arguments, settings, found, jobs, writer, report, reading)
+            yield from _rows(arguments, settings, found, jobs, writer, outcome, reading)
         except KeyboardInterrupt:
-            rows = f"; {report.summary.pairs} rows are in {arguments.output}, --resume goes on"
+            rows = f"; {outcome.summary.pairs} rows are in {arguments.output}, --resume goes on"
             raise KeyboardInterrupt(rows if arguments.output else "") from None
         finally:
             if writer is not None:
-                writer.close(failed=report.failures, unmatched=report.unmatched)
-    return report.end()
+                _finish(writer, outcome, nested=output_format(arguments) == "json")
+    return outcome.end()
 
 
 def _writer(
@@ -81,7 +176,7 @@ def _writer(
     match output_format(arguments):
         case "csv":
             layout = Csv(
-                ["reference", "test", *metrics, "status", "notes"], changed_options(options)
+                ["reference", "test", *metrics, "status", "notes"], _changed_options(options)
             )
         case "json":
             layout = Json(reference=arguments.reference, **options, metrics=metrics)
@@ -89,7 +184,7 @@ def _writer(
             return None
 
     def parse(record: Record) -> Result:
-        if record.get("status", SCORED) != SCORED:
+        if record["status" if "status" in record else "kind"] != SCORED:
             raise ValueError("a pair that was not scored: it is tried again")
         names = record["reference"], record["test"], record["test"]
         scores = record["scores"] if "scores" in record else {m: record[m] for m in metrics}
@@ -97,15 +192,30 @@ def _writer(
         numbers = {name: float(score) for name, score in scores.items() if score != ""}
         return Result(*names, numbers, record.get("skipped", skipped))
 
-    return Writer(layout, arguments.output, write_exactly, arguments.resume, parse)
+    return Writer(layout, arguments.output, arguments.resume, parse)
 
 
 def _record(result: Result, *, nested: bool) -> Record:
     names = {"reference": result.reference, "test": result.test}
     notes = [f"{name}: {note}" for name, note in result.notes]
     if nested:
-        return names | {"scores": result.scores, "skipped": result.skipped, "notes": notes}
+        more = {"scores": result.scores, "skipped": result.skipped, "notes": notes}
+        return {"kind": SCORED} | names | more
     return names | result.scores | {"status": SCORED, "notes": "; ".join(notes)}
+
+
+def _finish(writer: Writer[Result], outcome: Outcome, *, nested: bool) -> None:
+    """Write the rows of what has no scores, and end the file."""
+    try:
+        for status, failures in ((FAILED, outcome.failures), (UNMATCHED, outcome.unmatched)):
+            for failure in failures:
+                names = {"reference": failure.reference, "test": failure.test}
+                if nested:
+                    writer.row({"kind": status} | names | {"reason": failure.message})
+                else:
+                    writer.row(names | {"status": status, "notes": failure.message})
+    finally:
+        writer.close()
 
 
 def _rows(
@@ -114,14 +224,14 @@ def _rows(
     found: Pairing,
     jobs: Jobs,
     writer: Writer[Result] | None,
-    report: Report,
+    outcome: Outcome,
     reading: Reading,
 ) -> Iterator[str]:
     earlier = writer.earlier if writer else []
     if earlier:
         _check_earlier(earlier, jobs, settings, arguments.output)
     for row in earlier:
-        report.add(row)
+        outcome.add(row)
     done = {(row.reference, row.test) for row in earlier}
     nested = output_format(arguments) == "json"
     text = None if writer and not arguments.output else _Text(found, settings.metrics, reading)
@@ -131,17 +241,17 @@ def _rows(
         for result in scored(work, settings, arguments.workers or imsim.get_workers()):
             done_waiting()
             if isinstance(result, Failure):
-                report.fail(result)
+                outcome.fail(result)
             else:
                 if writer is not None:
                     writer.row(_record(result, nested=nested))
-                report.add(result)
+                outcome.add(result)
                 if text is not None and (rows or not text.many):
                     yield from text.of(result)
             if bar is not None:
                 bar.update()
     if text is not None and text.many:
-        yield from text.end(report, arguments, settings.data_ranges)
+        yield from text.end(outcome, arguments, settings.data_ranges)
 
 
 def _check_earlier(earlier: list[Result], jobs: Jobs, settings: Settings, file: str) -> None:
@@ -243,10 +353,10 @@ class _Text:
         return f"{name:{self.name_width}}{numbers}"
 
     def end(
-        self, report: Report, arguments: argparse.Namespace, data_ranges: DataRanges
+        self, outcome: Outcome, arguments: argparse.Namespace, data_ranges: DataRanges
     ) -> Iterator[str]:
         """Yield the summary."""
-        summary = report.summary
+        summary = outcome.summary
         yield f"{self._gap}{summary.pairs} pair{'' if summary.pairs == 1 else 's'} scored"
         if summary.pairs:
             yield summary.table(self.width)
@@ -265,3 +375,26 @@ def _is_stack(path: str, reading: Reading) -> bool:
             return len(file) > 1
     except ImsimError:
         return False  # said when its turn comes
+
+
+def _score_options(
+    arguments: argparse.Namespace, data_ranges: DataRanges, reading: Reading
+) -> dict[str, Any]:
+    """Return the options that decide scores, as JSON holds them: two runs mix only if they agree.
+
+    The names of the images and the metrics are in the rows.
+    """
+    return {
+        "mask": arguments.mask,
+        "data_range": data_ranges.plain,
+        "ignore_value": sorted(set(arguments.ignore_value), key=str),
+        "ignore_nan": arguments.ignore_nan,
+        "background": "#{:02x}{:02x}{:02x}".format(*reading.rgb),
+        "channel_axis": reading.channel_axis,
+    }
+
+
+def _changed_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those that are not what they are by default."""
+    defaults = {"ignore_value": [], "ignore_nan": False, "background": "#ffffff"}
+    return {name: value for name, value in options.items() if value != defaults.get(name)}

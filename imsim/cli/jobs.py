@@ -1,25 +1,36 @@
-"""The pairs of images of a run, opened file after file."""
+"""The pairs of images of a run, opened file after file and scored several at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+import os
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
-from imsim._images import ImageFile, ImageFileError, Picture, Reading, as_mask, widened
+import imsim
+from imsim._images import ImageFile, ImageFileError, Picture, Reading
+from imsim.cli.options import NEEDS_RANGE, DataRanges, in_options
 from imsim.cli.pairing import Failure, FilePair, Pairing
-from imsim.errors import ImsimError
+from imsim.cli.reading import (
+    Ignored,
+    Mask,
+    alike,
+    check_mask_size,
+    mask_of,
+    nan_notes,
+    option_notes,
+)
+from imsim.comparison import compare
+from imsim.errors import ImsimError, unforeseen
+from imsim.registry import METRICS
+from imsim.validation import usual_data_range
 
-Array = np.ndarray[Any, Any]
 S = TypeVar("S", bound="Shared")
-
-
-class Mask(NamedTuple):
-    """A mask and where it came from."""
-
-    picture: Picture
-    pixels: Array
 
 
 class Job(NamedTuple):
@@ -59,7 +70,7 @@ class SharedMask(Shared):
 
     def __init__(self, path: str, reading: Reading) -> None:
         super().__init__(path, reading)
-        self.mask = None if self.picture is None else _as_mask(self.picture)
+        self.mask = None if self.picture is None else mask_of(self.picture)
 
 
 class Jobs:
@@ -174,55 +185,211 @@ def _check_counts(test: ImageFile, *others: Shared | ImageFile | None) -> None:
             )
 
 
-def _as_mask(picture: Picture) -> Mask:
-    return Mask(picture, as_mask(picture))
-
-
 def _mask(file: SharedMask | ImageFile, index: int, reference: Picture) -> Mask:
     mask = file.mask if isinstance(file, SharedMask) else None
-    mask = mask or _as_mask(file.read(_index(file, index)))
+    mask = mask or mask_of(file.read(_index(file, index)))
     check_mask_size(mask.pixels, mask.picture.path, reference)
     return mask
 
 
-def check_mask_size(mask: Array, path: str, reference: Picture) -> None:
-    """Refuse a mask of another size than the reference."""
-    if mask.shape != reference.pixels.shape[:2]:
-        height, width = mask.shape
-        raise ImageFileError(
-            f"{path}: the mask is {width} x {height} pixels, but {reference.path} "
-            f"is {reference}; they must have the same size"
-        )
+class Settings(NamedTuple):
+    """What is the same for every pair."""
+
+    metrics: list[str]
+    named: bool
+    """Whether the metrics were asked for by name; else all of them run."""
+    data_ranges: DataRanges
+    ignored: Ignored
+    maps: str | None
 
 
-def alike(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
-    """Widen one picture to the type of the other where that loses nothing.
+class Result(NamedTuple):
+    """What there is to say about one pair."""
 
-    Raises
-    ------
-    ImageFileError
-        If they still differ in size or type, instead of a misleading score.
-    """
-    reference, test = widened(reference, test)
-    a, b = reference.pixels, test.pixels
-    if a.shape == b.shape and a.dtype == b.dtype:
-        return reference, test
-    if a.shape[:2] != b.shape[:2]:
-        remedy = "crop or resample one of them" + _turned(reference, test)
-    elif a.shape != b.shape:
-        remedy = "convert one of them, so that both are grey or both have the same channels"
-    else:
-        remedy = "save both with the same number of bits"
-    raise ImageFileError(f"{test.path}: is {test}, but {reference.path} is {reference}; {remedy}")
+    reference: str
+    test: str
+    name: str
+    scores: dict[str, float]
+    skipped: dict[str, str]
+    description: str = ""
+    notes: tuple[tuple[str, str], ...] = ()
+    """The name of an image, and what is to be said about it."""
 
 
-def _turned(*pictures: Picture) -> str:
-    """Say which of two pictures of other sizes may lie on its side."""
-    (height, width), size = (picture.pixels.shape[:2] for picture in pictures)
-    paths = [picture.path for picture in pictures if picture.turned]
-    if (width, height) != size or not paths:
-        return ""
-    return (
-        f". Height and width are exchanged: the cause is likely the orientation tag of "
-        f"{' and '.join(paths)}, which is not obeyed; turn the pixels themselves"
+def scored(
+    work: Iterable[Job | Failure], settings: Settings, threads: int
+) -> Iterator[Result | Failure]:
+    """Score the pairs and yield the results in their order; few are under way at a time."""
+    work = iter(work)
+    few = list(itertools.islice(work, 2 * threads))
+    if threads == 1 or len(few) < 2 * threads:
+        # Threads serve better within a pair.
+        with imsim.workers(threads):
+            for item in itertools.chain(few, work):
+                yield _closed(item, _attempt(item, settings))
+        return
+    pool = ThreadPoolExecutor(threads)
+    under_way: deque[tuple[Job | Failure, Future[Result | Failure]]] = deque()
+    try:
+        for item in itertools.chain(few, work):
+            under_way.append((item, pool.submit(_alone, item, settings)))
+            if len(under_way) >= 2 * threads:
+                job, future = under_way.popleft()
+                yield _closed(job, future.result())
+        while under_way:
+            job, future = under_way.popleft()
+            yield _closed(job, future.result())
+    finally:
+        # Somebody may wait for the end after Ctrl-C: not for what is under way.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _closed(item: Job | Failure, result: Result | Failure) -> Result | Failure:
+    """Close the files of a pair whose last image is done."""
+    if isinstance(item, Job):
+        item.close()
+    return result
+
+
+def _alone(item: Job | Failure, settings: Settings) -> Result | Failure:
+    with imsim.workers(1):
+        return _attempt(item, settings)
+
+
+def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
+    if isinstance(item, Failure):
+        return item
+    try:
+        return _score(item, settings)
+    except ImsimError as error:
+        return Failure(in_options(error), item.reference, item.test)
+    except MemoryError:
+        reason = "too large for the memory of this machine"
+    except Exception as error:  # whatever it is, the pairs after this one are scored
+        reason = f"could not be scored: {unforeseen(error)}"
+    return Failure(f"{item.test}: {reason}", item.reference, item.test)
+
+
+def _score(job: Job, settings: Settings) -> Result:
+    first, second, mask = job.read()
+    reference, test = alike(first, second)
+    data_range = settings.data_ranges.of(test)
+    used, notes = settings.ignored.used(first, second, mask and mask.pixels)
+    options: dict[str, Any] = {
+        "mask": used,
+        "data_range": data_range,
+        "channel_axis": reference.channel_axis,
+    }
+    found = compare(reference.pixels, test.pixels, settings.metrics, **options)
+    pictures = [reference, test, *([mask.picture] if mask else [])]
+    notes = [(picture.path, note) for picture in pictures for note in picture.notes] + notes
+    notes += option_notes(reference, test, mask, used, data_range)
+    notes += nan_notes(found, reference, test, mask, used)
+    if settings.maps is not None:
+        missing = write_maps(settings.maps, job.stem, reference, test, settings.metrics, options)
+        # That some have none without channels is worth a note only to those who asked for them.
+        grey = reference.channel_axis is None
+        notes += [
+            (job.test, f"no map of {name}: {why}")
+            for name, why in missing.items()
+            if settings.named or not (grey and METRICS[name].map_needs_channels)
+        ]
+    return Result(
+        job.reference,
+        job.test,
+        job.name,
+        {name: float(score) for name, score in found.items()},
+        _reasons(found.errors, settings, test),
+        str(test),
+        tuple(dict.fromkeys(notes)),
     )
+
+
+def _reasons(errors: Mapping[str, ImsimError], settings: Settings, test: Picture) -> dict[str, str]:
+    """Say which option is missing where the library names the argument of its functions."""
+    missing = settings.data_ranges.missing(test)
+    return {
+        name: f"needs {NEEDS_RANGE}"
+        if missing and METRICS[name].needs_data_range
+        else in_options(error)
+        for name, error in errors.items()
+    }
+
+
+def write_maps(
+    folder: str,
+    stem: str,
+    reference: Picture,
+    test: Picture,
+    metrics: Iterable[str],
+    options: dict[str, Any],
+) -> dict[str, str]:
+    """Write the map of each metric that has one, and return why others are missing.
+
+    The picture of the stem ``sub/a`` is ``sub/a.ssim.png``. The scale follows from the bounds of
+    the map and the data range, never from the map at hand.
+    """
+    from imsim.pages import map_scale, png
+
+    data_range = options["data_range"] or usual_data_range([test.pixels.dtype])
+    missing = {}
+    path = os.path.join(folder, stem)
+    _make_folder(os.path.dirname(path))
+    for metric in metrics:
+        function = METRICS[metric].map_function
+        if function is None:
+            continue
+        scale = map_scale(metric, data_range or 1.0)
+        if scale.root and data_range is None:
+            missing[metric] = "its scale needs --data-range"
+            continue
+        try:
+            values = function(reference.pixels, test.pixels, **options)
+        except ImsimError as error:
+            missing[metric] = in_options(error)
+            continue
+        with replacing(f"{path}.{metric}.png") as file:
+            Path(file).write_bytes(png(scale.colours_of(values)))
+    return missing
+
+
+def scales(metrics: Iterable[str], data_range: float | None) -> str:
+    """Describe the scales, from alike (dark) to different (bright)."""
+    from imsim.pages import map_scale
+
+    said = []
+    for metric in metrics:
+        if METRICS[metric].map_function is None:
+            continue
+        scale = map_scale(metric, data_range or 1.0)
+        high = f"{scale.high:.4g}" if data_range or not scale.root else "the data range squared"
+        said.append(
+            f"{metric} {scale.low:.4g} to {high}" + (" (by the root)" if scale.root else "")
+        )
+    return "dark (alike) to bright (different): " + ", ".join(said)
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise ImageFileError(f"{path}: cannot be made: {error.strerror}") from error
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Yield the name of a new file, which takes the place of `path` once it is written.
+
+    So no link, whoever made it, leads to another file that is written over, and what a full disk
+    did not take leaves no half of a file.
+    """
+    new = f"{path}.{secrets.token_hex(4)}.part"
+    try:
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield new
+        os.replace(new, path)
+    except OSError as error:
+        raise ImsimError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            os.remove(new)

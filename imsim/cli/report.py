@@ -8,15 +8,36 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from imsim._images import as_mask, read_picture
-from imsim.cli.jobs import Mask, alike, check_mask_size
-from imsim.cli.outputs import check_output
-from imsim.cli.reading import NEEDS_RANGE, DataRanges, Ignored, reading_of
-from imsim.cli.scoring import nan_notes, option_notes
-from imsim.cli.terminal import patience, say
+from imsim._images import read_picture
+from imsim.cli.messages import patience, say
+from imsim.cli.options import NEEDS_RANGE, DataRanges, add_reading, check_output, reading_of
+from imsim.cli.reading import Ignored, alike, check_mask_size, mask_of, nan_notes, option_notes
 from imsim.comparison import compare
 from imsim.errors import DataRangeError, ImsimError, OptionError
 from imsim.pages import pair_report, readable
+
+
+def add_report(commands: Any) -> None:
+    """Add the command with its options."""
+    parser = commands.add_parser(
+        "report",
+        help="show where two images differ on one HTML page",
+        description="Write a page with both images, their difference, every similarity map and "
+        "every score. It is one file, needs no network, and opens in any browser. Exit status: 0, "
+        "or 2 after any error.",
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add("reference", metavar="REF", help="the reference image; FILE[i], from 0, of a stack")
+    add("test", metavar="TEST", help="the image to compare with it")
+    add_reading(parser)
+    add(
+        "-o",
+        "--output",
+        metavar="FILE",
+        required=True,
+        help="the page, such as report.html; - is the standard output",
+    )
 
 
 def run(arguments: argparse.Namespace) -> Iterator[str]:
@@ -32,7 +53,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     check_output(None if printed else arguments.output, paths)
     first, second, *masks = (read_picture(path, reading) for path in paths)
     reference, test = alike(first, second)
-    mask = Mask(masks[0], as_mask(masks[0])) if masks else None
+    mask = mask_of(masks[0]) if masks else None
     if mask:
         check_mask_size(mask.pixels, arguments.mask, reference)
     if data_ranges.missing(test):

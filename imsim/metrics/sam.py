@@ -87,8 +87,8 @@ def check_mode(mode: str | None, channel_axis: int | None) -> str:
         return "image" if channel_axis is None else "spectral"
     if mode == "spectral" and channel_axis is None:
         raise OptionError(
-            f"mode='spectral' compares the channels of each pixel; {CHANNEL_HINT}, "
-            "or use mode='image'"
+            "mode='spectral' compares the channels of each pixel",
+            f"{CHANNEL_HINT}, or use mode='image'",
         )
     return mode
 

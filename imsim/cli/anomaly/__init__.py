@@ -1,1 +1,20 @@
 """`imsim anomaly`: simulate, train, score and report, on folders of images and on stacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imsim.cli.anomaly.report import add_report
+from imsim.cli.anomaly.score import add_score
+from imsim.cli.anomaly.simulate import add_simulate
+from imsim.cli.anomaly.train import add_train
+
+
+def add_anomaly(commands: Any) -> None:
+    """Add the command with its own commands."""
+    parser = commands.add_parser(
+        "anomaly", help="find what is unlike good images: simulate, train, score, report"
+    )
+    own = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (add_simulate, add_train, add_score, add_report):
+        add(own)

@@ -6,14 +6,55 @@ import argparse
 import csv
 import os
 from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 
 from imsim._images import ImageFileError
-from imsim.cli.anomaly.detectors import Correction, load, status
-from imsim.cli.anomaly.pictures import Array, Pictures, refuse_shared, stacked
-from imsim.cli.outputs import check_folder
+from imsim.cli.anomaly.inputs import (
+    IMAGES,
+    SKIPPED,
+    Array,
+    Correction,
+    Pictures,
+    add_fields,
+    load,
+    refuse_shared,
+    stacked,
+    status,
+)
+from imsim.cli.options import add_command, check_folder
 from imsim.errors import ImsimError, silent
+
+HELP = f"""\
+Judge a detector on GOOD and BAD images, which took no part in its training,
+and write a page with the result: what it found and missed, and which
+similarity measure tells good from bad best.
+
+{IMAGES}
+{SKIPPED} A file that is among the good and the bad ones is refused.
+
+Exit status: 0; 2 after any error.
+"""
+
+
+def add_report(commands: Any) -> None:
+    """Add the command with its options."""
+    parser = add_command(
+        commands, "report", run, "judge a detector, and the similarity measures", HELP
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="what `imsim anomaly train` wrote")
+    add("good", metavar="GOOD", help="a file or folder of good images")
+    add("bad", metavar="BAD", help="a file or folder of bad images")
+    add("-o", "--output", metavar="DIR", required=True, help="the folder of the report")
+    add(
+        "--labels",
+        metavar="CSV",
+        help="file, kind and size of each anomaly, like the labels.csv of simulate; file is "
+        "relative to the folder of the CSV. The page then judges each kind and size",
+    )
+    add_fields(parser)
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:

@@ -5,16 +5,25 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from imsim._images import Picture
-from imsim.cli.anomaly.detectors import Correction, digest, field_files, load
-from imsim.cli.anomaly.pictures import Failure, Pictures, batches
-from imsim.cli.outputs import check_output, output_format
-from imsim.cli.terminal import say, shortened, width, write
-from imsim.cli.writers import Csv, Json, Record, Writer, another_run, same_score
+from imsim.cli.anomaly.inputs import (
+    IMAGES,
+    Correction,
+    Failure,
+    Pictures,
+    add_fields,
+    batches,
+    digest,
+    field_files,
+    load,
+)
+from imsim.cli.messages import say, shortened, width
+from imsim.cli.options import add_command, check_output, output_format
+from imsim.cli.rows import Csv, Json, Record, Writer, another_run, same_score
 from imsim.errors import ImsimError
 
 if TYPE_CHECKING:
@@ -24,6 +33,44 @@ TOGETHER = 64
 """Images that are scored at a time."""
 GOOD, ANOMALY, NOT_INSPECTED = "good", "anomaly", "not inspected"
 """The verdicts; what is not inspected is rejected, like an anomaly."""
+HELP = f"""\
+Score IMAGES with a detector: the larger the score, the less an image is like
+the good ones.
+
+{IMAGES} They must
+have the size and the type of those learned from. An image of which this is not
+so, or that cannot be read, or shows nothing to compare, is named and has its
+row: it is not inspected, and so rejected like an anomaly.
+
+--csv: columns "image", "anomaly_score", "verdict", which is "good", "anomaly"
+or "not inspected", "reason", why it was not, and the "threshold" and the
+"model_sha256" of the detector. --json: an object per line. The first is of the
+"kind" "run" and has "model", "model_sha256", "metric", "threshold", "flat" and
+"dark"; then one of the kind "image" has the first four of each image. Rows are
+written as soon as they are known. --resume keeps them, those not inspected too,
+and refuses a file of another model or threshold, or one that does not name
+them.
+
+Exit status: 0 if every image was inspected; 2 if one was not, and after any
+error; else 1 if there is an anomaly and --fail-on-anomaly is given, or the
+reader of the output went away; 130 if interrupted. With --fail-on-anomaly, 0
+alone passes.
+"""
+
+
+def add_score(commands: Any) -> None:
+    """Add the command with its options."""
+    parser = add_command(commands, "score", run, "score images with a detector", HELP)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="what `imsim anomaly train` wrote")
+    add("images", metavar="IMAGES", nargs="+", help="files or folders to score")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="write JSON lines instead of a table")
+    form.add_argument("--csv", action="store_true", help="write CSV instead of a table")
+    add("-o", "--output", metavar="FILE", help="write the rows to FILE (.csv, .json, .jsonl)")
+    add("--resume", action="store_true", help="keep the rows that FILE has, and add the others")
+    add("--fail-on-anomaly", action="store_true", help="end with status 1 if there is an anomaly")
+    add_fields(parser)
 
 
 class Score(NamedTuple):
@@ -80,8 +127,10 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
     writer = None
     if layout is not None:
-        writer = Writer(layout, arguments.output, write, arguments.resume, parse)
-    rows = _Rows(judge, writer, arguments.output, judge._asdict() if form == "csv" else {})
+        writer = Writer(layout, arguments.output, arguments.resume, parse)
+    rows = _Rows(
+        judge, writer, arguments.output, judge._asdict() if form == "csv" else {"kind": "image"}
+    )
     try:
         if judges - {judge}:
             raise ImsimError(
@@ -135,7 +184,7 @@ class _Rows:
         """Write a row, or yield it for the terminal."""
         if self.writer is not None:
             empty = {"anomaly_score": None} if math.isnan(row.anomaly_score) else {}
-            self.writer.row({**row._asdict(), **empty, **self.more})
+            self.writer.row({**self.more, **row._asdict(), **empty})
         else:
             space = width() - 30
             if not self.count:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imsim._images import write_png
-from imsim.cli.anomaly.pictures import Array
-from imsim.cli.outputs import check_folder, check_new_folder
-from imsim.cli.terminal import progress
-from imsim.cli.writers import Csv
+from imsim.cli.anomaly.inputs import Array
+from imsim.cli.messages import progress
+from imsim.cli.options import add_command, check_folder, check_new_folder
+from imsim.cli.rows import Csv
 from imsim.errors import ImsimError, OptionError
 
 if TYPE_CHECKING:
@@ -21,6 +21,40 @@ if TYPE_CHECKING:
 
 OPEN_BEAM = 50_000
 """The pixel value of transmission 1 in the 16-bit images."""
+HELP = f"""\
+Write simulated X-ray images to train and try a detector on.
+
+DIR/good, DIR/bad  transmission as 16-bit PNG; {OPEN_BEAM} is the open beam
+DIR/clean          the bad images without their defects
+DIR/defect_masks   255 where the defect is
+DIR/labels.csv     file, label (0 good, 1 bad), kind, size and
+                   contrast-to-noise ratio (cnr) of the defect
+
+With --npy, each of these folders is a stack of transmissions: DIR/good.npy.
+"""
+
+
+def add_simulate(commands: Any) -> None:
+    """Add the command with its options."""
+    parser = add_command(commands, "simulate", run, "write simulated X-ray images", HELP)
+    add = parser.add_argument
+    add("-o", "--output", metavar="DIR", required=True, help="a new folder")
+    add("--item", default="potato", choices=("potato", "bar"), help="by default potato")
+    add("--good", metavar="N", type=int, default=100, help="good images, by default 100")
+    add("--bad", metavar="N", type=int, default=100, help="bad images, by default 100")
+    add("--kinds", metavar="a,b", help="kinds of defect, which take turns; by default all")
+    add(
+        "--sizes",
+        metavar=("LOW", "HIGH"),
+        type=float,
+        nargs=2,
+        default=(0.5, 1.0),
+        help="sizes of the defects, as fractions of the greatest of their kind, 0.1 to 1; by "
+        "default 0.5 1",
+    )
+    add("--size", metavar="N", type=int, default=128, help="height and width, by default 128")
+    add("--seed", metavar="N", type=int, default=0, help="other seeds make other items")
+    add("--npy", action="store_true", help="write .npy stacks instead of PNG files")
 
 
 def run(arguments: argparse.Namespace) -> Iterator[str]:
@@ -97,7 +131,7 @@ def _write_stacks(folder: str, samples: Samples) -> list[str]:
 def _write_labels(folder: str, names: list[str], samples: Samples) -> None:
     layout = Csv(["file", "label", "kind", "size", "cnr"])
     with open(os.path.join(folder, "labels.csv"), "w", encoding="utf-8", newline="") as file:
-        file.write(layout.head())
+        file.write(f"{layout.head()}\n")
         for i, name in enumerate(names):
             facts: dict[str, Any] = {
                 "file": name,
@@ -106,4 +140,4 @@ def _write_labels(folder: str, names: list[str], samples: Samples) -> None:
             }
             if samples.labels[i]:
                 facts |= {"size": float(samples.sizes[i]), "cnr": float(samples.cnr[i])}
-            file.write(layout.row(facts, first=False))
+            file.write(f"{layout.row(facts)}\n")

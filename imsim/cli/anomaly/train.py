@@ -6,10 +6,80 @@ import argparse
 from collections.abc import Generator
 from typing import Any
 
-from imsim.cli.anomaly.detectors import Correction, field_files, status
-from imsim.cli.anomaly.pictures import Failure, Pictures, stacked
-from imsim.cli.outputs import check_data_range, check_output
+from imsim.cli.anomaly.inputs import (
+    IMAGES,
+    SKIPPED,
+    Correction,
+    Failure,
+    Pictures,
+    add_fields,
+    field_files,
+    stacked,
+    status,
+)
+from imsim.cli.options import add_command, check_data_range, check_output
 from imsim.errors import ImsimError, OptionError, silent
+
+RANGE = (
+    "with --preprocess none and without --flat only: largest possible minus smallest possible "
+    "pixel value; by default 255 for 8-bit images, and for others the range of all GOOD images "
+    "together"
+)
+HELP = f"""\
+Train a detector on GOOD images only, and save it.
+
+{IMAGES}
+{SKIPPED} A file that is there twice, through links or nested folders, is taken
+once. --preprocess xray refuses images most of which do not look like X-ray
+images of single items with the open beam around them.
+
+Exit status: 0; 2 after any error.
+"""
+
+
+def add_train(commands: Any) -> None:
+    """Add the command with its options."""
+    parser = add_command(commands, "train", run, "train a detector on good images", HELP)
+    add = parser.add_argument
+    add("good", metavar="GOOD", nargs="+", help="files or folders of good images")
+    add(
+        "-o",
+        "--output",
+        metavar="MODEL",
+        required=True,
+        help="the detector, such as model.safetensors",
+    )
+    add(
+        "--model",
+        choices=("pca", "conv"),
+        help="what reconstructs: a linear (pca: of patches of peeled images, else of whole images) "
+        "or a convolutional autoencoder (conv). By default, peeled images are compared with the "
+        "mean of good texture (for uiq and zncc, which need contrast: with pca), others with pca",
+    )
+    add("--metric", default="fsim", metavar="m", help="a name from `imsim list`; by default fsim")
+    add(
+        "--aggregate",
+        choices=("mean", "worst", "both"),
+        help="the mean over the image, its worst window, or the more unusual of both; by default, "
+        "where the metric has a map, the worst window of peeled images, and both of others",
+    )
+    add(
+        "--preprocess",
+        default="xray",
+        choices=("xray", "none"),
+        help="xray (the default) peels X-ray images of single items; none takes images as they are",
+    )
+    add(
+        "--false-alarm-rate",
+        metavar="R",
+        type=float,
+        default=0.05,
+        help="the share of good images that may be called anomalies, which sets the threshold; "
+        "by default 0.05",
+    )
+    add("--data-range", metavar="L", type=float, help=RANGE)
+    add("--seed", metavar="N", type=int, default=0, help="of the training, by default 0")
+    add_fields(parser)
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:

@@ -1,20 +1,48 @@
-"""Grey images for the anomaly workflow, out of folders, files and stacks."""
+"""Detectors, and the grey images for them out of folders, files and stacks."""
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import ImageFile, ImageFileError, Picture, Reading, file_of, without_index
-from imsim.cli.folders import NO_IMAGE, Folder
-from imsim.cli.summary import Notes
-from imsim.cli.terminal import progress, say
-from imsim.errors import ImsimError
+from imsim._images import (
+    ImageFile,
+    ImageFileError,
+    Picture,
+    Reading,
+    file_of,
+    read_picture,
+    without_index,
+)
+from imsim.cli.messages import Notes, progress, say
+from imsim.cli.pairing import NO_IMAGE, Folder
+from imsim.errors import ImsimError, OptionError
 
+if TYPE_CHECKING:
+    from imsim.anomaly import AnomalyDetector
+
+IMAGES = """\
+Images are grey: PNG, JPEG, TIFF (each page), .npy or .npz of shape (images,
+height, width), and folders of these."""
+SKIPPED = """\
+A file that cannot be read, or an image unlike the others, is named, counted
+and skipped; the exit status is then 2."""
 Array = np.ndarray[Any, Any]
+
+
+def add_fields(parser: argparse.ArgumentParser) -> None:
+    """Add the options on the flat field and the dark image."""
+    parser.add_argument(
+        "--flat",
+        metavar="F",
+        help="image of the open beam; the images are then raw counts and become transmission",
+    )
+    parser.add_argument("--dark", metavar="D", help="image without any beam, to go with --flat")
 
 
 class Failure(NamedTuple):
@@ -222,3 +250,50 @@ def alike(one: Picture, other: Picture) -> bool:
     """Tell whether two images have the same size and type."""
     a, b = one.pixels, other.pixels
     return a.shape == b.shape and bool(a.dtype == b.dtype)
+
+
+def load(kind: type[AnomalyDetector], path: str) -> AnomalyDetector:
+    """Load a detector, or say why that cannot be."""
+    try:
+        return kind.load(path)
+    except OSError as error:
+        raise ImageFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def digest(path: str) -> str:
+    """Return the SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def field_files(arguments: argparse.Namespace) -> list[str]:
+    """Return the files of the flat field and the dark image, as far as they are given."""
+    return [path for path in (arguments.flat, arguments.dark) if path]
+
+
+class Correction:
+    """Makes transmission of raw counts, with a flat field; other pixels stay as they are."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        if arguments.dark and not arguments.flat:
+            raise OptionError("--dark: is of use with --flat only; give both")
+        self._fields = []
+        for path in field_files(arguments):
+            field = read_picture(path)
+            self._fields.append(field.pixels)
+            for note in field.notes:
+                say(f"note: {path}: {note}")
+
+    def __call__(self, images: Array) -> Array:
+        """Return images for a detector."""
+        from imsim.anomaly import xray
+
+        return xray.correct(images, *self._fields) if self._fields else images
+
+
+def status(pictures: Pictures) -> int:
+    """Say how many files or images could not be used, and return the exit status."""
+    pictures.notes.end()
+    if pictures.failures:
+        say(f"error: {pictures.failures} could not be used; they are named above")
+    return 2 if pictures.failures else 0

@@ -7,8 +7,16 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from imsim.cli.terminal import json_number, table
+from imsim.cli.rows import json_number
 from imsim.registry import METRICS, Metric
+from imsim.tables import table
+
+
+def add_list(commands: Any) -> None:
+    """Add the command with its options."""
+    parser = commands.add_parser("list", help="show the facts of every metric")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> Iterator[str]:

@@ -1,0 +1,413 @@
+"""Options that several commands have, and checks of them before a long run can fail at its end."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from imsim._images import EXTENSIONS, Picture, Reading, same_file
+from imsim.errors import DataRangeError, ImsimError, OptionError
+from imsim.pages import readable
+from imsim.registry import METRICS
+from imsim.validation import CHANNEL_HINT
+
+MASK_HELP = (
+    "image of two values: 0 leaves a pixel out, and the other, as 255 or 1, has it scored; any "
+    "other is refused"
+)
+RANGE_HELP = (
+    "largest possible minus smallest possible pixel value; 255 for 8-bit images, which need not "
+    "say so; 65535 for full 16-bit images, 4095 for those of a 12-bit camera. For files of several "
+    "types one of each: uint8=255,uint16=4095"
+)
+NEEDS_RANGE = "--data-range (65535 for full 16-bit images, 4095 for those of a 12-bit camera)"
+_TYPES = ["bool", *(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64))]
+_TYPES += ["float16", "float32", "float64"]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints may quote any name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # Before Python 3.14, a number with an exponent, such as a no-data value, is no number.
+        self._negative_number_matcher = re.compile(r"-((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|inf)$", re.I)
+
+    def error(self, message: str) -> NoReturn:
+        """Complain about the usage, and end."""
+        super().error(readable(message))
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], Any], summary: str, text: str
+) -> argparse.ArgumentParser:
+    """Add a command, whose help shows the text with its own line breaks."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_reading(parser: argparse.ArgumentParser, more_on_masks: str = "") -> None:
+    """Add the options."""
+    add = parser.add_argument
+    add("--mask", metavar="M", help=MASK_HELP + more_on_masks)
+    add("--data-range", metavar="L", help=RANGE_HELP)
+    add(
+        "--ignore-value",
+        metavar="V",
+        type=_number,
+        action="append",
+        default=[],
+        help="leave out the pixels that have this value in any channel of either image, such as "
+        "-9999 for no data; can be repeated. What a TIFF file declares as no data is left out "
+        "without it",
+    )
+    add(
+        "--ignore-nan",
+        action="store_true",
+        help="leave out the pixels that are NaN in any channel of either image",
+    )
+    add(
+        "--background",
+        metavar="COLOUR",
+        default="white",
+        help="the colour behind transparent parts: a name, or #rrggbb; white by default",
+    )
+    add(
+        "--max-pixels",
+        metavar="N",
+        type=count,
+        help="refuse larger images; by default those that take more than an eighth of the memory",
+    )
+    add(
+        "--channel-axis",
+        metavar="N",
+        type=int,
+        help="the axis of .npy, .npz and undescribed TIFF arrays that holds channels, e.g. -1 for "
+        "the last",
+    )
+
+
+def count(text: str) -> int:
+    """Read a whole number of at least 1."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return number
+
+
+def _number(text: str) -> float:
+    # An int where it is one: 2**60 + 1 is no float. No pixel has more than 64 bits.
+    try:
+        value = int(text)
+    except ValueError:
+        number = float(text)
+        if math.isinf(number) and "inf" not in text.lower():
+            raise  # beyond every type, and not the infinity that it would become
+        return number
+    return value if abs(value) < 2**64 else _number(f"{text}.0")
+
+
+def reading_of(arguments: argparse.Namespace) -> Reading:
+    """Return how the files of a run are read."""
+    return Reading(
+        background=arguments.background,
+        max_pixels=arguments.max_pixels,
+        channel_axis=arguments.channel_axis,
+    )
+
+
+class DataRanges:
+    """What `--data-range` says: one number for all images, or one for each type of pixels.
+
+    Parameters
+    ----------
+    text : str, optional
+        ``4095``, or ``uint8=255,uint16=4095``; a number without a type is for all the others.
+
+    Raises
+    ------
+    DataRangeError
+        If a number is not positive, or beyond what the type can hold.
+    """
+
+    def __init__(self, text: str | None) -> None:
+        self._of: dict[str | None, float] = {}
+        for part in [] if text is None else text.split(","):
+            kind, equals, number = part.rpartition("=")
+            kind = kind.strip()
+            try:
+                value = float(number)
+            except ValueError:
+                value = math.nan
+            check_data_range(value, part)
+            if equals and kind not in _TYPES:
+                raise OptionError(
+                    f"--data-range {part}: there is no type {kind!r} of pixels; expected one of "
+                    f"{', '.join(_TYPES)}"
+                )
+            key = kind if equals else None
+            if key in self._of:
+                raise OptionError(
+                    f"--data-range {text}: {key or 'the number without a type'} comes twice; "
+                    "give one for each type"
+                )
+            self._of[key] = value
+            if equals and value > _capacity(np.dtype(kind)):
+                raise DataRangeError(f"--data-range {part} {_beyond(np.dtype(kind))}")
+
+    @property
+    def plain(self) -> float | Mapping[str, float] | None:
+        """What JSON says of it."""
+        if set(self._of) <= {None}:
+            return self._of.get(None)
+        return {kind or "other": value for kind, value in self._of.items()}
+
+    @property
+    def one(self) -> float | None:
+        """The data range of all images, if there is one."""
+        return next(iter(self._of.values())) if len(self._of) == 1 else None
+
+    def of(self, picture: Picture) -> float | None:
+        """Return the data range to score an image with, or None if nothing is said of its type.
+
+        Raises
+        ------
+        DataRangeError
+            If it is beyond what the pixels of this type can hold.
+        """
+        kind = picture.pixels.dtype
+        value = self._of.get(kind.name, self._of.get(None))
+        if value is not None and value > _capacity(kind):
+            raise DataRangeError(
+                f"{picture.path}: --data-range {value:g} {_beyond(kind)}; for files of several "
+                f"types, give one of each: --data-range {kind.name}={_capacity(kind):.0f},..."
+            )
+        return value
+
+    def missing(self, picture: Picture) -> bool:
+        """Tell whether metrics that need a data range have none for this image."""
+        return self.of(picture) is None and picture.pixels.dtype not in ("uint8", "bool")
+
+
+def _capacity(kind: np.dtype[Any]) -> float:
+    if kind.kind == "f":
+        return math.inf
+    return 1.0 if kind.kind == "b" else float(2 ** (8 * kind.itemsize) - 1)
+
+
+def _beyond(kind: np.dtype[Any]) -> str:
+    bits = 1 if kind.kind == "b" else 8 * kind.itemsize
+    return f"is beyond what {bits}-bit pixels hold ({_capacity(kind):.0f})"
+
+
+def check_data_range(value: float | None, text: str | None = None) -> None:
+    """Refuse once what the library would refuse for every pair."""
+    if value is not None and not (math.isfinite(value) and value > 0):
+        text = f"{value:g}" if text is None else text
+        raise DataRangeError(
+            f"--data-range {text}: data_range must be a positive number, e.g. 65535"
+        )
+
+
+def parse_metrics(text: str | None, limits: Iterable[str]) -> list[str]:
+    """Return the metrics to run: those named in `text`, or all; and those with a limit."""
+    names = list(METRICS) if text is None else [name.strip() for name in text.split(",")]
+    for name in names:
+        _check(name, "--metrics")
+    return list(dict.fromkeys([*names, *limits]))
+
+
+def parse_limits(texts: Iterable[str]) -> dict[str, float]:
+    """Read ``metric=score`` of each option."""
+    limits: dict[str, float] = {}
+    for text in texts:
+        name, equals, number = text.partition("=")
+        option = f"--fail-under {text}"
+        try:
+            limit = float(number)
+        except ValueError:
+            limit = math.nan
+        if not equals or math.isnan(limit):
+            raise OptionError(f"{option}: expected a metric and a number, e.g. fsim=0.95")
+        name = name.strip()
+        _check(name, option)
+        low, high = METRICS[name].bounds
+        if not low <= limit <= high:
+            raise OptionError(f"{option}: {name} is never outside {low:.4g} to {high:.4g}")
+        if name in limits:
+            raise OptionError(f"{option}: {name} has a limit already, {limits[name]:g}; give one")
+        limits[name] = limit
+    return limits
+
+
+def beyond(scores: Mapping[str, float], limits: Mapping[str, float]) -> list[str]:
+    """Say which scores are beyond their limits; NaN is."""
+    said = []
+    for name, limit in limits.items():
+        if name not in scores:
+            continue  # counted as skipped
+        score = scores[name]
+        higher = METRICS[name].higher_is_better
+        if not (score >= limit if higher else score <= limit):
+            side = "below" if higher else "above"
+            said.append(
+                f"{name} is NaN"
+                if math.isnan(score)
+                else f"{name} is {score:.6g}, {side} {limit:g}"
+            )
+    return said
+
+
+def _check(name: str, option: str) -> None:
+    if name not in METRICS:
+        raise OptionError(f"{option}: there is no metric {name!r}; expected {', '.join(METRICS)}")
+
+
+def output_format(arguments: argparse.Namespace) -> str | None:
+    """Return "csv" or "json", or None for tables.
+
+    The standard output, ``-``, is what gets the rows if no file is named; it is CSV by default.
+    """
+    if arguments.output == "-":
+        arguments.output = None
+        arguments.csv = not arguments.json
+    asked = "csv" if arguments.csv else "json" if arguments.json else None
+    if arguments.output is None:
+        return asked
+    ending = os.path.splitext(arguments.output)[1].lower()
+    ended = {".csv": "csv", ".json": "json", ".jsonl": "json"}.get(ending)
+    if asked and ended and asked != ended:
+        raise OptionError(
+            f"--output {arguments.output}: contradicts --{asked}; leave that out, or end the file "
+            f"in .{asked}"
+        )
+    if asked or ended:
+        return asked or ended
+    raise OptionError(
+        f"--output {arguments.output}: add --csv or --json, or end it in .csv or .json"
+    )
+
+
+def check_output(
+    file: str | None, inputs: Iterable[str], *, images: Iterable[str] = (), resume: bool = False
+) -> None:
+    """Refuse a file that cannot be written, or that is to be read.
+
+    Parameters
+    ----------
+    file : str, optional
+        The file; none is the standard output.
+    inputs : iterable of str
+        The files and folders that are read.
+    images : iterable of str
+        The images in these folders.
+    resume : bool
+        Whether the file is to be gone on with.
+    """
+    if file is None:
+        if resume:
+            raise OptionError("--resume: goes on with a file of results; name it with -o FILE")
+        return
+    _check_place(file)
+    if os.path.isdir(file):
+        raise OptionError(f"--output {file}: is a folder; name a file")
+    for path in inputs:
+        if same_file(file, path):
+            raise OptionError(f"--output {file}: is an image to be read; name another file")
+        if file.lower().endswith(EXTENSIONS) and os.path.isdir(path) and _lies_in(file, path):
+            raise OptionError(
+                f"--output {file}: lies in {path}, whose images are read, and is called like one "
+                f"({os.path.splitext(file)[1]}); name a file elsewhere"
+            )
+    for path in images if os.path.exists(file) else ():
+        if same_file(file, path):  # by a link of either kind
+            raise OptionError(f"--output {file}: is the image {path}; name another file")
+
+
+def check_new_folder(folder: str) -> None:
+    """Refuse a folder that holds something, or cannot be made."""
+    _check_place(folder)
+    if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+        raise OptionError(f"{folder}: is there and not empty; name a new folder")
+
+
+def check_folder(folder: str, inputs: Iterable[str]) -> None:
+    """Make a folder for pictures, elsewhere than where pictures are read."""
+    _check_place(folder)
+    for path in inputs:
+        if os.path.isdir(path) and _lies_in(folder, path):
+            raise OptionError(f"{folder}: lies in {path}, which is read; name a folder elsewhere")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise ImsimError(f"{folder}: cannot be made: {error.strerror}") from error
+
+
+def check_maps(
+    folder: str | None, inputs: Iterable[str], stems: Iterable[str], metrics: Iterable[str]
+) -> None:
+    """Make the folder of maps; refuse to write two maps to one file, or none at all.
+
+    Parameters
+    ----------
+    folder : str, optional
+        The folder; none if there are to be no maps.
+    inputs : iterable of str
+        The files and folders that are read.
+    stems : iterable of str
+        What the maps of each pair are called.
+    metrics : iterable of str
+        Those that are run.
+    """
+    if folder is None:
+        return
+    if all(METRICS[name].map_function is None for name in metrics):
+        known = ", ".join(name for name, metric in METRICS.items() if metric.map_function)
+        raise OptionError(
+            f"--maps {folder}: no metric of --metrics has a map; add one of {known}, or leave out "
+            "--maps"
+        )
+    for stem, count in Counter(stems).most_common(1):
+        if count == 1:
+            break
+        raise OptionError(
+            f"--maps: {count} images are called {stem}, and their maps would replace each other; "
+            "compare them one after the other"
+        )
+    check_folder(folder, inputs)
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    """Tell whether a place, which need not exist, is in a folder, by whatever names."""
+    place, above = os.path.realpath(path), ""
+    while place != above:
+        if os.path.exists(place) and os.path.samefile(place, folder):
+            return True
+        place, above = os.path.dirname(place), place
+    return False
+
+
+def _check_place(path: str) -> None:
+    parent = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(parent):
+        raise OptionError(f"{path}: there is no folder {parent}; make it first")
+
+
+def in_options(error: ImsimError) -> str:
+    """Describe an error, with the option in its remedy where the library names an argument."""
+    option = "if an axis holds channels, name it: --channel-axis -1"
+    remedy = error.remedy and error.remedy.replace(CHANNEL_HINT, option)
+    return f"{error.message}; {remedy}" if remedy else error.message

@@ -1,0 +1,230 @@
+"""CSV, and JSON as lines, with one row per image or pair, each written as soon as it is known."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, Generic, TypeVar
+
+from imsim.cli.messages import write_exactly
+from imsim.errors import ImsimError
+
+Row = TypeVar("Row")
+Record = Mapping[str, Any]
+"""A row by the names of its columns."""
+
+
+class Csv:
+    """A line of cells per row; a cell is empty where the record has nothing, or None.
+
+    Parameters
+    ----------
+    columns : iterable of str
+        Their names.
+    options : mapping, optional
+        What decides the values of every row. The last column, ``options``, has it as JSON; there
+        is no such column if there are none.
+    """
+
+    def __init__(self, columns: Iterable[str], options: Record | None = None) -> None:
+        self.columns = list(columns)
+        self.options = json.dumps(_plain(options)) if options else ""
+        if options:
+            self.columns.append("options")
+
+    def head(self) -> str:
+        """Return the first line."""
+        return self._line(self.columns)
+
+    def row(self, record: Record) -> str:
+        """Return a row, which takes several lines if a name in it does."""
+        record = {**record, "options": self.options}
+        cells = (record.get(column) for column in self.columns)
+        return self._line("" if cell is None else str(cell) for cell in cells)
+
+    def rows(self, lines: Iterator[str]) -> Iterator[Record]:
+        """Read the rows below the first line, up to one that is not whole."""
+        reader = csv.reader(lines, strict=True)
+        while True:
+            try:
+                yield dict(zip(self.columns, next(reader), strict=True))
+            except (StopIteration, ValueError, csv.Error):
+                return
+
+    @staticmethod
+    def _line(cells: Iterable[str]) -> str:
+        # The writer of the standard library leaves a carriage return in a name unquoted.
+        return ",".join(
+            '"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\r\n') else cell
+            for cell in cells
+        )
+
+
+class Json:
+    """A line per row, each an object; the first, of the kind ``run``, has what holds for all."""
+
+    options = ""
+    """Of the rows: there are none, since the first line has them."""
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts = facts
+
+    def head(self) -> str:
+        """Return the first line."""
+        return self.row({"kind": "run", **self.facts})
+
+    def row(self, record: Record) -> str:
+        """Return a row."""
+        return json.dumps(_plain(record))
+
+    def rows(self, lines: Iterator[str]) -> Iterator[Record]:
+        """Read the rows below the first line, up to one that is no object."""
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                return
+            if not isinstance(record, dict):
+                return
+            yield record
+
+
+def json_number(value: float) -> float | str:
+    """Return a number, or its name where JSON has none for it."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _plain(value: Any) -> Any:
+    """Replace the numbers that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return json_number(value) if isinstance(value, float) else value
+
+
+def same_score(one: float, other: float) -> bool:
+    """Tell whether two scores of the same images differ by no more than rounding."""
+    both_nan = math.isnan(one) and math.isnan(other)
+    # Models may calculate with float32, and batches of another size round differently.
+    return both_nan or math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-9)
+
+
+def another_run(file: str, image: str) -> str:
+    """Say that the rows of a file are not those that this run would write."""
+    return (
+        f"{file}: holds the results of another run (the row of {image} is now another); use "
+        "another -o, or leave out --resume"
+    )
+
+
+def _other_options(file: str, difference: str) -> str:
+    return (
+        f"{file}: holds the results of another run ({difference}), so that --resume cannot go on "
+        "with it; give the same options, or another file"
+    )
+
+
+class Writer(Generic[Row]):
+    """Writes rows to a file, or to standard output.
+
+    Parameters
+    ----------
+    layout : Csv or Json
+        How the rows look.
+    file : str, optional
+        Where they go; by default, to standard output.
+    resume : bool
+        Go on with what the file holds; `earlier` then has its rows.
+    parse : callable
+        Makes a row of `earlier` from a record. Where it fails, the file is cut off.
+
+    Raises
+    ------
+    ImsimError
+        If the file cannot be written, or, with `resume`, is of another run.
+    """
+
+    def __init__(
+        self, layout: Csv | Json, file: str | None, resume: bool, parse: Callable[[Record], Row]
+    ) -> None:
+        self._layout, self._parse = layout, parse
+        self._name = file or ""
+        self._stream: BinaryIO | None = None
+        self.earlier: list[Row] = []
+        if file is None:
+            self._put(layout.head())
+            return
+        with self._naming():
+            going_on = resume and os.path.exists(file) and os.path.getsize(file) > 0
+            self._stream = open(file, "r+b" if going_on else "wb")  # noqa: SIM115
+        try:
+            if not (going_on and self._go_on(self._stream)):
+                self._put(layout.head())
+        except BaseException:
+            self.close()
+            raise
+
+    def row(self, record: Record) -> None:
+        """Write a row, and leave nothing of it in a buffer."""
+        self._put(self._layout.row(record))
+
+    def close(self) -> None:
+        """End the file."""
+        if self._stream is not None:
+            with self._naming():  # what a full disk did not take is tried once more
+                self._stream.close()
+
+    def _put(self, text: str) -> None:
+        if self._stream is None:
+            write_exactly(text)
+            return
+        with self._naming():
+            # A single call, so that an interruption hardly ever tears a row.
+            self._stream.write(f"{text}\n".encode("utf-8", "surrogateescape"))
+            self._stream.flush()
+
+    def _go_on(self, stream: BinaryIO) -> bool:
+        """Read the rows of an earlier run and cut off the rest; False if not even a head is left.
+
+        The rest is a last line that was torn off, and from the first row on whatever `parse` does
+        not take.
+        """
+        head = f"{self._layout.head()}\n".encode()
+        first = stream.readline()
+        if not head.startswith(first):
+            raise ImsimError(_other_options(self._name, "its first line differs"))
+        good = end = len(first) if first == head else 0
+
+        def lines() -> Iterator[str]:
+            nonlocal end
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    return
+                end += len(line)
+                yield line.decode("utf-8", "surrogateescape")
+
+        for record in self._layout.rows(lines()):
+            if record.get("options", "") != self._layout.options:
+                raise ImsimError(_other_options(self._name, f"the options {record['options']}"))
+            try:
+                self.earlier.append(self._parse(record))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                break
+            good = end
+        stream.seek(good)
+        stream.truncate()
+        return good > 0
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ImsimError(f"{self._name}: cannot be written: {error.strerror}") from error
