@@ -41,7 +41,7 @@ from imsim.registry import METRICS
 
 SCORED, FAILED, UNMATCHED = "scored", "failed", "no partner"
 """The ``status`` of a row in CSV, and the ``kind`` of a line in JSON."""
-FEW = 3
+MOST_TABLES = 3
 """Files up to which each gets a table of its own."""
 NAME_WIDTH = 20
 """Of the names in a table with a row per pair, at least."""
@@ -321,7 +321,7 @@ class _Text:
 
     def __init__(self, found: Pairing, metrics: list[str], reading: Reading) -> None:
         stacks = (_is_stack(path, reading) for path in found.tests)
-        self.many = found.folders or len(found.pairs) > FEW or any(stacks)
+        self.many = found.folders or len(found.pairs) > MOST_TABLES or any(stacks)
         self.metrics = metrics
         self.width = width()
         room = self.width - (2 + SCORE_WIDTH) * len(metrics)

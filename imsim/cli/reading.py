@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images import ImageFileError, Picture, as_mask, where_equal, widened
-from imsim.finite import in_another_unit, value_ends
+from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
 from imsim.pages import share
 
 Array = np.ndarray[Any, Any]
@@ -147,15 +147,14 @@ def nan_notes(
     used: Array | None,
 ) -> list[tuple[str, str]]:
     """Say which scores are NaN although pixels are left, and of which image that is due to."""
-    names = [name for name, score in scores.items() if math.isnan(score)]
-    if not names or (used is not None and not used.any()):  # of which `option_notes` tells
+    names = nan_scores(scores, used)  # none where nothing is left, of which `option_notes` tells
+    if not names:
         return []
     where = "over all pixels" if used is None else "over the pixels that are left"
     where = f"with the mask {mask.picture.path}" if mask else where
     notes = [(test.path, f"NaN {where}: {', '.join(names)}")]
     for picture in (reference, test):
-        finite = np.isfinite(picture.pixels)
-        broken = ~(finite if finite.ndim == 2 else finite.all(axis=-1))
+        broken = broken_pixels(picture.pixels)
         count = int(np.count_nonzero(broken if used is None else broken & used))
         if count:
             said = f"{count} of its pixels are NaN or infinite, so that the scores are NaN"

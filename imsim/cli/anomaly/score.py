@@ -29,7 +29,7 @@ from imsim.errors import ImsimError
 if TYPE_CHECKING:
     from imsim.anomaly import AnomalyDetector
 
-TOGETHER = 64
+BATCH_IMAGES = 64
 """Images that are scored at a time."""
 GOOD, ANOMALY, NOT_INSPECTED = "good", "anomaly", "not inspected"
 """The verdicts; what is not inspected is rejected, like an anomaly."""
@@ -138,7 +138,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
                 "threshold); use another -o, or leave out --resume"
             )
         _check_earlier(rows, detector, correction, pictures)
-        for batch in batches(pictures.each(skip=rows.is_known), TOGETHER):
+        for batch in batches(pictures.each(skip=rows.is_known), BATCH_IMAGES):
             for row in _scored(detector, correction, batch):
                 if row.reason is not None:
                     pictures.fail(Failure(row.image, row.reason))
