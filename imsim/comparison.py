@@ -137,7 +137,7 @@ def compare(
     psnr      skipped: psnr depends on data_range, which has no default for float64: ...
     """
     if isinstance(metrics, str) or not (metrics is None or isinstance(metrics, Iterable)):
-        raise OptionError(f"metrics={metrics!r}; expected a list of names, e.g. ['ssim', 'fsim']")
+        raise OptionError(f"metrics={metrics!r}", "expected a list of names, e.g. ['ssim', 'fsim']")
     names = list(METRICS) if metrics is None else list(metrics)
     for name in names:
         check_choice("metrics", name, tuple(METRICS))

@@ -171,7 +171,7 @@ def _evaluate(
             options[key] = value.item()
     if facts.numpy_only and not is_numpy:
         raise DTypeError(
-            f"{facts.name} takes NumPy arrays only; convert a and b with numpy.asarray"
+            f"{facts.name} takes NumPy arrays only", "convert a and b with numpy.asarray"
         )
     with np.errstate(all="ignore"):
         kernel = result = finite = None
@@ -182,7 +182,8 @@ def _evaluate(
         if result is None and _engine == "fast":
             raise OptionError(
                 f"engine='fast' has no kernel for {facts.name} on this input and with these "
-                "options; set_engine('auto') computes it by the formula"
+                "options",
+                "set_engine('auto') computes it by the formula",
             )
         if result is None:
             finite = finite_pixels(images, valid)

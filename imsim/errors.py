@@ -19,10 +19,10 @@ class ImsimError(ValueError):
     Parameters
     ----------
     message : str
-        What was given, and what was expected.
+        What was given, and what is wrong with it.
     remedy : str, optional
-        What to do, where a program may want to say it in its own words. As text, an error is its
-        message, a semicolon and its remedy.
+        What was expected, or what to do, which a program may want to say in its own words. As
+        text, an error is its message, a semicolon and its remedy.
     """
 
     def __init__(self, message: str = "", remedy: str | None = None) -> None:

@@ -34,7 +34,7 @@ def as_array(name: str, value: ImageLike) -> Array:
     except Exception as error:  # torch's nested tensors are ragged
         raise ShapeError(f"{name} is a {_kind(value)} without a shape ({error})") from error
     if axes > MOST_AXES:
-        raise ShapeError(f"{name} has {axes} axes; expected at most {MOST_AXES}")
+        raise ShapeError(f"{name} has {axes} axes", f"expected at most {MOST_AXES}")
     return value
 
 
@@ -63,11 +63,11 @@ def _read(name: str, value: Any) -> Array:
         raise
     except ValueError as error:
         raise ShapeError(
-            f"{name} is not a rectangular array ({error}); every row must have the same length"
+            f"{name} is not a rectangular array ({error})", "every row must have the same length"
         ) from error
     except TypeError as error:
         raise DTypeError(
-            f"{name} is a {_kind(value)}, which is no array ({error}); pass an array of numbers"
+            f"{name} is a {_kind(value)}, which is no array ({error})", "pass an array of numbers"
         ) from error
     except Exception as error:  # a truncated file that PIL reads only now, for one
         raise ImsimError(
@@ -182,11 +182,11 @@ def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
         xp = array_namespace(*foreign.values())
     except TypeError as error:
         raise DTypeError(
-            f"{both} come from different array libraries; convert them to the same one"
+            f"{both} come from different array libraries", "convert them to the same one"
         ) from error
     where = [device(v) for v in foreign.values()]
     if any(one != where[0] for one in where):
-        raise DTypeError(f"{both} are on different devices, {_words(where)}; move one")
+        raise DTypeError(f"{both} are on different devices, {_words(where)}", "move one")
     return xp, [
         to_namespace(name, v, xp, where[0]) if is_numpy_array(v) else v
         for name, v in arrays.items()
@@ -210,8 +210,8 @@ def to_numpy(name: str, array: Array) -> Array:
         return np.asarray(array)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DTypeError(
-            f"{name} is a {_kind(array)}, unlike the images, and does not convert ({error}); "
-            "convert it to the library of the images"
+            f"{name} is a {_kind(array)}, unlike the images, and does not convert ({error})",
+            "convert it to the library of the images",
         ) from error
 
 
@@ -224,6 +224,7 @@ def check_real(name: str, array: Array) -> None:
         known = array_namespace(array).isdtype(array.dtype, kinds)
     if not known:
         raise DTypeError(
-            f"{name} has dtype {array.dtype}; expected booleans, integers or real floats: "
-            "convert it, or take the part you want to compare (.real, abs())"
+            f"{name} has dtype {array.dtype}",
+            "expected booleans, integers or real floats: "
+            "convert it, or take the part you want to compare (.real, abs())",
         )

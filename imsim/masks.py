@@ -24,15 +24,15 @@ def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
     shape = tuple(array.shape)
     if shape[-2:] != images.frame or 0 in shape:
         raise MaskError(
-            f"mask has shape {shape}, the images are {images.frame[0]}x{images.frame[1]} pixels; "
-            "expected (height, width), or batch axes before these (no channel axis)"
+            f"mask has shape {shape}, the images are {images.frame[0]}x{images.frame[1]} pixels",
+            "expected (height, width), or batch axes before these (no channel axis)",
         )
     try:
         broadcast(shape[:-2], images.batch_shape)
     except ValueError as error:
         raise MaskError(
-            f"mask has shape {shape}, the batch has shape {images.batch_shape}; "
-            "their batch axes do not broadcast"
+            f"mask has shape {shape}, the batch has shape {images.batch_shape}",
+            "their batch axes do not broadcast",
         ) from error
     return array[..., None, :, :]
 
@@ -45,7 +45,7 @@ def _beside(image: Array, mask: Array, xp: Any) -> Array:
         mask = mask if own is np else to_numpy("mask", mask)
         return mask if xp is np else to_namespace("mask", mask, xp, device(image))
     if xp is not np and device(mask) != device(image):
-        raise MaskError(f"mask is on {device(mask)}, the images are on {device(image)}; move one")
+        raise MaskError(f"mask is on {device(mask)}, the images are on {device(image)}", "move one")
     return mask
 
 
@@ -59,16 +59,14 @@ def _as_boolean(array: Array, xp: Any) -> Array:
         if is_numpy_array(array)
         else (not xp.isdtype(array.dtype, "integral"))
     ):
-        raise MaskTypeError(f"mask has dtype {array.dtype}; {remedy}")
+        raise MaskTypeError(f"mask has dtype {array.dtype}", remedy)
     boolean = array == 1
     try:
         is_binary = bool(xp.all(boolean | (array == 0)))
     except TypeError as error:
-        raise MaskTypeError(
-            f"mask has dtype {array.dtype}, and is only traced; {remedy}"
-        ) from error
+        raise MaskTypeError(f"mask has dtype {array.dtype}, and is only traced", remedy) from error
     if not is_binary:
-        raise MaskTypeError(f"mask holds integers other than 0 and 1; {remedy}")
+        raise MaskTypeError("mask holds integers other than 0 and 1", remedy)
     return boolean
 
 

@@ -56,7 +56,7 @@ def in_canonical_order(name: str, array: Array, channel_axis: int | None, xp: Mo
     shape = tuple(array.shape)
     if len(shape) < needed:
         axes = "(..., height, width)" if channel_axis is None else "height, width and channels"
-        raise ShapeError(f"{name} has shape {shape}; expected at least {needed} axes, {axes}")
+        raise ShapeError(f"{name} has shape {shape}", f"expected at least {needed} axes, {axes}")
     if channel_axis is None:
         array = array[..., None, :, :]
     elif -len(shape) <= channel_axis < len(shape):
@@ -65,11 +65,13 @@ def in_canonical_order(name: str, array: Array, channel_axis: int | None, xp: Mo
         array = xp.permute_dims(array, tuple(order))
     else:
         raise ShapeError(
-            f"channel_axis={channel_axis} does not exist in {name} of shape {shape}; "
-            f"expected {-len(shape)} to {len(shape) - 1}"
+            f"channel_axis={channel_axis} does not exist in {name} of shape {shape}",
+            f"expected {-len(shape)} to {len(shape) - 1}",
         )
     if 0 in shape:
-        raise ShapeError(f"{name} has shape {shape}, which holds no pixels; pass a non-empty image")
+        raise ShapeError(
+            f"{name} has shape {shape}, which holds no pixels", "pass a non-empty image"
+        )
     return array
 
 
@@ -121,8 +123,8 @@ def check_data_range(
             value = value.item()
         except TypeError as error:
             raise DataRangeError(
-                "data_range is only traced and has no value yet; pass a Python number, "
-                "which the compiled function then holds"
+                "data_range is only traced and has no value yet",
+                "pass a Python number, which the compiled function then holds",
             ) from error
     number: Any = value
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
@@ -130,10 +132,11 @@ def check_data_range(
             return float(number)
         if 0 < number < math.inf:
             raise DataRangeError(
-                f"data_range={value!r}; expected {SMALLEST:g} to {LARGEST:g}, beyond which its "
-                "square is lost: rescale the images and the range"
+                f"data_range={value!r}",
+                f"expected {SMALLEST:g} to {LARGEST:g}, beyond which its "
+                "square is lost: rescale the images and the range",
             )
-    raise DataRangeError(f"data_range={value!r}; expected one positive finite number")
+    raise DataRangeError(f"data_range={value!r}", "expected one positive finite number")
 
 
 def check_images(
@@ -153,7 +156,8 @@ def check_images(
     if channel_axis is not None and channel_axis >= 0 and len(x.shape) != len(y.shape):
         raise ShapeError(
             f"channel_axis={channel_axis} names different axes of a {tuple(x.shape)} and "
-            f"b {tuple(y.shape)}; count it from the end, as a negative number"
+            f"b {tuple(y.shape)}",
+            "count it from the end, as a negative number",
         )
     images = Images(
         xp=xp,
@@ -175,7 +179,7 @@ def check_images(
             problem = "their batch axes do not broadcast: make them equal, or 1"
     if problem:
         given = f"a has shape {tuple(x.shape)}, b has shape {tuple(y.shape)}"
-        raise ShapeError(f"{given}; {problem}")
+        raise ShapeError(given, problem)
     return images
 
 
@@ -207,13 +211,13 @@ def check_choice(name: str, value: Any, allowed: Collection[str | None]) -> None
     """Refuse a value that is not among `allowed`."""
     if not (value is None or isinstance(value, str)) or value not in allowed:
         choices = ", ".join(map(repr, allowed))
-        raise OptionError(f"{name}={value!r}; expected one of {choices}")
+        raise OptionError(f"{name}={value!r}", f"expected one of {choices}")
 
 
 def check_flag(name: str, value: Any) -> None:
     """Refuse a value other than True or False."""
     if not isinstance(value, bool | np.bool_):
-        raise OptionError(f"{name}={value!r}; expected True or False")
+        raise OptionError(f"{name}={value!r}", "expected True or False")
 
 
 def check_integer(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:
@@ -222,9 +226,9 @@ def check_integer(name: str, value: Any, least: int | None = None, most: int | N
     is_integer = is_plain or (isinstance(value, numbers.Integral) and not isinstance(value, bool))
     if not is_integer or (least is not None and value < least):
         bound = "" if least is None else f" of at least {least}"
-        raise OptionError(f"{name}={value!r}; expected an integer{bound}")
+        raise OptionError(f"{name}={value!r}", f"expected an integer{bound}")
     if most is not None and value > most:
-        raise OptionError(f"{name}={value!r}; expected at most {most}")
+        raise OptionError(f"{name}={value!r}", f"expected at most {most}")
 
 
 def check_side(name: str, value: Any) -> None:
@@ -240,7 +244,7 @@ def check_number(name: str, value: Any, least: float = 0.0, most: float = LARGES
         value = value.item()
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not least <= value <= most:
-        raise OptionError(f"{name}={value!r}; expected a number from {least:g} to {most:g}")
+        raise OptionError(f"{name}={value!r}", f"expected a number from {least:g} to {most:g}")
     return float(value)
 
 
@@ -248,4 +252,4 @@ def check_between(name: str, value: Any, low: float = 0.0, high: float = 1.0) ->
     """Refuse a value that is no number strictly between `low` and `high`."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not low < value < high:
-        raise OptionError(f"{name}={value!r}; expected a number between {low:g} and {high:g}")
+        raise OptionError(f"{name}={value!r}", f"expected a number between {low:g} and {high:g}")

@@ -78,6 +78,31 @@ def test_mask_of_zeros_and_ones_is_fine(name: str) -> None:
 
 
 @each_name
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"a": np.zeros((SIDE, SIDE - 1))},
+        {"a": IMAGE[0]},
+        {"b": IMAGE[:0]},
+        {"b": IMAGE * 1j},
+        {"mask": MASK[:-1]},
+        {"mask": MASK.astype(float)},
+        {"data_range": -1},
+        {"data_range": 1e200},
+        {"channel_axis": 5},
+        {"channel_axis": 0.5},
+    ],
+    ids=lambda options: str(next(iter(options))),
+)
+def test_remedy_is_a_field_of_its_own(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(imsim.ImsimError) as caught:
+        call(name, **options)
+    error = caught.value
+    assert error.remedy
+    assert str(error) == f"{error.message}; {error.remedy}"
+
+
+@each_name
 def test_masked_array(name: str) -> None:
     masked = np.ma.masked_greater(IMAGE, 100)
     for position, images in {"a": (masked, IMAGE), "b": (IMAGE, masked)}.items():

@@ -45,13 +45,15 @@ def as_stack(name: str, value: Any) -> NDArray[Any]:
     array = as_real(name, value)
     if array.ndim != 3 or 0 in array.shape:
         raise ShapeError(
-            f"{name} has shape {array.shape}; expected a non-empty (n, height, width): "
-            "for one image pass image[None], for colour images one channel"
+            f"{name} has shape {array.shape}",
+            "expected a non-empty (n, height, width): "
+            "for one image pass image[None], for colour images one channel",
         )
     if array.shape[2] in (3, 4) and min(array.shape[:2]) > array.shape[2]:
         raise ShapeError(
             f"{name} has shape {array.shape}, which looks like one colour image of (height, width, "
-            "channels); expected grey ones, (n, height, width): pass one channel, or its mean"
+            "channels)",
+            "expected grey ones, (n, height, width): pass one channel, or its mean",
         )
     return array
 
@@ -62,13 +64,14 @@ def check_masks(masks: Any, shape: tuple[int, ...]) -> Booleans:
     if used.dtype != np.bool_:
         if used.dtype.kind not in "iu" or not np.isin(used, (0, 1)).all():
             raise MaskTypeError(
-                f"masks has dtype {used.dtype}; expected booleans, True = use: pass e.g. masks > 0"
+                f"masks has dtype {used.dtype}",
+                "expected booleans, True = use: pass e.g. masks > 0",
             )
         used = used.astype(np.bool_)
     if used.shape not in (tuple(shape), tuple(shape[1:])):
         raise MaskError(
-            f"masks has shape {used.shape}; expected {tuple(shape)} like the images, "
-            f"or {tuple(shape[1:])} for all of them"
+            f"masks has shape {used.shape}",
+            f"expected {tuple(shape)} like the images, or {tuple(shape[1:])} for all of them",
         )
     return np.broadcast_to(used, shape)
 

@@ -136,11 +136,11 @@ def colour_map(values: Array, low: float, high: float) -> Array:
     values = np.asarray(values)
     if values.ndim != 2:
         raise ShapeError(
-            f"values has shape {values.shape}; expected one picture, (height, width): "
-            "pass the pictures of a batch one by one"
+            f"values has shape {values.shape}",
+            "expected one picture, (height, width): pass the pictures of a batch one by one",
         )
     if not (math.isfinite(low) and math.isfinite(high) and low != high):
-        raise OptionError(f"low={low!r}, high={high!r}; expected two different finite numbers")
+        raise OptionError(f"low={low!r}, high={high!r}", "expected two different finite numbers")
     return Scale(float(low), float(high)).colours_of(values)
 
 
@@ -176,7 +176,7 @@ def map_scale(name: str, data_range: float) -> Scale:
     """
     with_map = [metric.name for metric in METRICS.values() if metric.map_function]
     if name not in with_map:
-        raise OptionError(f"name={name!r}; expected a metric with a map: {', '.join(with_map)}")
+        raise OptionError(f"name={name!r}", f"expected a metric with a map: {', '.join(with_map)}")
     metric = METRICS[name]
     alike, different = metric.map_bounds
     if metric.map_higher_is_better:
@@ -216,8 +216,8 @@ def png(pixels: Array) -> bytes:
     pixels = np.ascontiguousarray(pixels)
     if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)) or pixels.ndim < 2:
         raise ImsimError(
-            f"pixels has dtype {pixels.dtype} and shape {pixels.shape}; expected uint8 of shape "
-            "(height, width) or (height, width, 3), as colour_map returns"
+            f"pixels has dtype {pixels.dtype} and shape {pixels.shape}",
+            "expected uint8 of shape (height, width) or (height, width, 3), as colour_map returns",
         )
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, format="PNG")

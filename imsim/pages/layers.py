@@ -31,7 +31,7 @@ class ImagePair:
         if mask is not None:
             self.mask = np.asarray(mask).astype(bool)
             if self.mask.ndim != 2:
-                raise ShapeError(f"mask has shape {self.mask.shape}; expected (height, width)")
+                raise ShapeError(f"mask has shape {self.mask.shape}", "expected (height, width)")
         dtypes = {reference.dtype, test.dtype}
         known = usual_data_range(dtypes) if data_range is None else data_range
         if known is None:
@@ -122,8 +122,9 @@ def pixels_of(name: str, image: ImageLike, channel_axis: int | None) -> Array:
     pixels = np.asarray(image)
     if pixels.ndim != (2 if channel_axis is None else 3):
         raise ShapeError(
-            f"{name} has shape {pixels.shape}; a report shows one pair of images: pass one image "
-            "of a batch, and name the axis that holds channels, e.g. channel_axis=-1"
+            f"{name} has shape {pixels.shape}",
+            "a report shows one pair of images: pass one image "
+            "of a batch, and name the axis that holds channels, e.g. channel_axis=-1",
         )
     return pixels[..., None] if channel_axis is None else np.moveaxis(pixels, channel_axis, -1)
 
