@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import zlib
 
 import numpy as np
@@ -201,3 +202,15 @@ class _WithoutLzw:
 
     def __getitem__(self, key):
         raise KeyError(f"{key} requires the 'imagecodecs' package")
+
+
+def test_an_error_names_the_image_and_the_reason_apart():
+    save("a.png", GREY)
+    with open("a.png", "r+b") as file:
+        file.truncate(200)
+    with pytest.raises(ImageFileError) as caught:
+        read_picture("a.png")
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert error.image == "a.png"
+    assert str(error) == f"a.png: {error.reason}"
+    assert "a.png" not in error.reason

@@ -207,20 +207,20 @@ def _naming(label: str) -> Iterator[None]:
     try:
         yield
     except ImageFileError as error:
-        raise ImageFileError(f"{label}: {error}") from error
+        raise ImageFileError(str(error), image=label) from error
     except MemoryError as error:
-        raise ImageFileError(f"{label}: too large for the memory of this machine") from error
+        raise ImageFileError("too large for the memory of this machine", image=label) from error
     except ZeroDivisionError as error:
-        raise ImageFileError(f"{label}: damaged: a size or count in it is 0") from error
+        raise ImageFileError("damaged: a size or count in it is 0", image=label) from error
     except OSError as error:
         # Decoders also raise OSError, without a number, for damaged files.
         reason = f"cannot be read: {error.strerror}" if error.errno else _damaged(error)
-        raise ImageFileError(f"{label}: {reason}") from error
+        raise ImageFileError(reason, image=label) from error
     except Exception as error:
         # Decoders also raise a dozen other exceptions.
         null = "\0" in label  # no file can have such a name
         reason = f"cannot be read: {error}" if null else _damaged(error)
-        raise ImageFileError(f"{label}: {reason}") from error
+        raise ImageFileError(reason, image=label) from error
 
 
 def _damaged(error: Exception) -> str:

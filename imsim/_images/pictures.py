@@ -18,7 +18,24 @@ _KINDS = {"b": "1-bit", "u": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"
 
 
 class ImageFileError(ImsimError):
-    """An image file that cannot be read, or holds something that imsim does not score."""
+    """An image file that cannot be read, or holds something that imsim does not score.
+
+    Parameters
+    ----------
+    message, remedy : str
+        As for `ImsimError`.
+    image : str, optional
+        Path of the image, with which the text then begins. The attribute `reason` is the text
+        without it.
+    """
+
+    def __init__(
+        self, message: str = "", remedy: str | None = None, *, image: str | None = None
+    ) -> None:
+        super().__init__(message, remedy)
+        self.image, self.reason = image, str(self)
+        if image is not None:
+            self.args = (f"{image}: {self.reason}",)
 
 
 class Contents(NamedTuple):

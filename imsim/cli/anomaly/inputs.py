@@ -152,20 +152,23 @@ class Pictures:
 def _grey(picture: Picture) -> Picture:
     """Refuse what a detector cannot inspect as a whole."""
     if picture.pixels.ndim != 2:
-        raise ImageFileError(
-            f"{picture.path}: has {picture.pixels.shape[-1]} channels; convert it to grey"
-        )
+        channels = picture.pixels.shape[-1]
+        raise ImageFileError(f"has {channels} channels", "convert it to grey", image=picture.path)
     valid = picture.valid
     if valid is not None and not valid.all():
+        missing = np.count_nonzero(~valid)
         raise ImageFileError(
-            f"{picture.path}: holds no data at {np.count_nonzero(~valid)} of {valid.size} pixels"
+            f"holds no data at {missing} of {valid.size} pixels", image=picture.path
         )
     return picture
 
 
 def _failure(label: str, error: Exception) -> Failure:
-    text = str(error) if isinstance(error, ImsimError) else f"cannot be read: {error!r}"
-    return Failure(label, text.removeprefix(f"{label}: "))
+    if isinstance(error, ImageFileError) and error.image == label:
+        return Failure(label, error.reason)
+    return Failure(
+        label, str(error) if isinstance(error, ImsimError) else f"cannot be read: {error!r}"
+    )
 
 
 def refuse_shared(good: Pictures, bad: Pictures) -> None:
