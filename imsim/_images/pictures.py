@@ -32,10 +32,9 @@ class ImageFileError(ImsimError):
     def __init__(
         self, message: str = "", remedy: str | None = None, *, image: str | None = None
     ) -> None:
-        super().__init__(message, remedy)
-        self.image, self.reason = image, str(self)
-        if image is not None:
-            self.args = (f"{image}: {self.reason}",)
+        super().__init__(message if image is None else f"{image}: {message}", remedy)
+        self.image = image
+        self.reason = message if remedy is None else f"{message}; {remedy}"
 
 
 class Contents(NamedTuple):
