@@ -138,8 +138,21 @@ def test_decibels_where_only_one_image_is_huge() -> None:
     assert imsim.sre(p, q) == pytest.approx(level)
 
 
-def test_channels_of_unlike_magnitudes(rng: Any) -> None:
-    x = rng.random((8, 9, 3)) + 1
-    y, sizes = x + 0.1 * rng.random(x.shape), np.array([1e-200, 1.0, 1e200])
-    want = imsim.sre(x, y, channel_axis=-1)
-    assert imsim.sre(x * sizes, y * sizes, channel_axis=-1) == pytest.approx(want, abs=1e-9)
+@pytest.mark.parametrize("name", ["sre", "zncc", "uiq"])
+@pytest.mark.parametrize("sizes", [(1e-200, 1.0, 1e200), (1e90, 1e-90, 1e90), (1e-90, 1.0, 1e120)])
+def test_channels_of_unlike_magnitudes(name: str, sizes: tuple[float, ...], rng: Any) -> None:
+    """These metrics depend on no unit of a channel."""
+    x = rng.random((12, 13, 3)) + 1
+    y, function = x + 0.1 * rng.random(x.shape), imsim.METRICS[name].function
+    want = function(x, y, channel_axis=-1)
+    got = function(x * sizes, y * sizes, channel_axis=-1)
+    assert got == pytest.approx(want, rel=0, abs=1e-9 if name == "sre" else 1e-12)
+
+
+def test_angle_between_images_of_unlike_magnitudes(rng: Any) -> None:
+    """Their blocks and channels are merged by slopes whose squares leave float64."""
+    x, y = rng.random((2, 60, 70, 3)) + np.linspace(0, 3, 70)[:, None]
+    want = imsim.sam(x, y, mode="image", channel_axis=-1)
+    for size in (1e-90, 1e90):
+        got = imsim.sam(x * size, y / size, mode="image", channel_axis=-1)
+        assert got == pytest.approx(want, rel=0, abs=1e-12)

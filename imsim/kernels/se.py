@@ -10,6 +10,7 @@ from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.pixel_blocks import BLOCK, load_block, scratch
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.rescaling import (
+    channels_of,
     find_lost_sums,
     lost_elements,
     scale_difference,
@@ -60,8 +61,7 @@ def sre(images: Images, mask: Array | None) -> Scores:
     if odd is not None:
         odd = odd.any(axis=-1)
         for index, element, valid in lost_elements(odd, images, mask, equal=False):
-            channels = zip(element.x[:, None], element.y[:, None], strict=True)
-            ratio[index] = [_scaled_sre(element._replace(x=x, y=y), valid) for x, y in channels]
+            ratio[index] = [_scaled_sre(channel, valid) for channel in channels_of(element)]
     return Scores(ratio, n, witness)
 
 

@@ -11,7 +11,12 @@ from imsim.caches import kept
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.pixel_blocks import BLOCK, load_block, scratch
 from imsim.kernels.common.planes import Planes
-from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_images
+from imsim.kernels.common.rescaling import (
+    channels_of,
+    find_lost_sums,
+    lost_elements,
+    scale_images,
+)
 from imsim.kernels.common.window_moments import (
     SUM_X,
     SUM_XX,
@@ -61,7 +66,8 @@ def zncc(
     if odd is not None:
         odd = odd.any(axis=-1)
         for index, element, valid in lost_elements(odd, images, mask):
-            r[index] = _whole(scale_images(element), valid)[0]
+            channels = channels_of(element)
+            r[index] = [_whole(scale_images(one), valid)[0].item() for one in channels]
     return Scores(r, n, witness)
 
 

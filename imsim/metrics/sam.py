@@ -17,7 +17,7 @@ from imsim.portable.arrays import (
     where_valid,
 )
 from imsim.portable.pair import Local, Pair, Scores
-from imsim.portable.units import scaling_unit
+from imsim.portable.units import PER_IMAGE, scaling_unit
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import CHANNEL_HINT, check_choice, check_flag
@@ -32,7 +32,7 @@ def image_angle(pair: Pair, degrees: bool) -> Scores:
     """Angle between the two images, each as one vector; pi / 2 if only one of them is 0."""
     xp = pair.xp
     x, y = to_widest_float(pair.x), to_widest_float(pair.y)
-    x, y = x / scaling_unit(x), y / scaling_unit(y)
+    x, y = (v / scaling_unit(v, axis=PER_IMAGE) for v in (x, y))
 
     def norm(v: Array) -> Array:
         return xp.sqrt(channel_sum(total(v * v, pair.mask)))

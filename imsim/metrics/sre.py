@@ -6,9 +6,9 @@ from typing import Any
 
 from imsim import engine
 from imsim.portable.arrays import count, mean, to_widest_float, where_valid
-from imsim.portable.differences import PER_CHANNEL, reconstruction_decibels, squared_difference
+from imsim.portable.differences import reconstruction_decibels, squared_difference
 from imsim.portable.pair import Pair, Scores
-from imsim.portable.units import scaling_unit
+from imsim.portable.units import PER_CHANNEL, scaling_unit
 from imsim.registry import metric
 from imsim.typing import ImageLike, MaskLike, Score
 
@@ -18,7 +18,7 @@ def signal_to_reconstruction_error(pair: Pair) -> Scores:
     squares, unit = squared_difference(pair, PER_CHANNEL)
     mse = mean(squares, pair.mask)
     x = to_widest_float(pair.x)
-    unit_x = scaling_unit(x, axis=PER_CHANNEL)
+    unit_x = scaling_unit(x)
     ratio = reconstruction_decibels(mean(x / unit_x, pair.mask), mse, pair.xp)
     units = 20 * (pair.xp.log10(unit_x[..., 0, 0]) - pair.xp.log10(unit))
     return Scores(ratio + where_valid(mse > 0, units, 0.0), count(squares, pair.mask))

@@ -15,7 +15,7 @@ from imsim.portable.arrays import (
     total,
 )
 from imsim.portable.pair import Pair
-from imsim.portable.units import scaling_unit
+from imsim.portable.units import PER_IMAGE, scaling_unit
 from imsim.typing import Array
 
 
@@ -54,10 +54,6 @@ class Squares(NamedTuple):
     """(x - y)^2 / unit^2 for every pixel and channel."""
     unit: Array
     """A power of two, 1 for ordinary images; shape (*batch, 1), or (*batch, channels)."""
-
-
-PER_IMAGE, PER_CHANNEL = (-3, -2, -1), (-2, -1)
-"""Axes of the values that share a unit."""
 
 
 def scaled_difference(pair: Pair, axis: tuple[int, ...] = PER_IMAGE) -> tuple[Array, Array]:

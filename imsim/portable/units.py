@@ -10,13 +10,15 @@ from typing import Any
 from imsim.portable.arrays import array_namespace
 from imsim.typing import Array
 
+PER_IMAGE, PER_CHANNEL = (-3, -2, -1), (-2, -1)
+"""Axes of the pixels that share a unit: of metrics that pool over channels, and of all others."""
 PRODUCTS, SQUARES = 16, 3
 """Ordinary pixels reach up to this root of the largest float: the 16th root for products of sums of
 squares, the third root for squares only."""
 
 
 def scaling_unit(
-    *images: Array, axis: int | tuple[int, ...] = (-3, -2, -1), root: int = PRODUCTS
+    *images: Array, axis: int | tuple[int, ...] = PER_CHANNEL, root: int = PRODUCTS
 ) -> Array:
     """Return a power of two near the largest magnitude in some images; 1 for ordinary images.
 

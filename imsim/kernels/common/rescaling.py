@@ -16,7 +16,7 @@ def find_lost_sums(images: Images, *sums: Array) -> Array | None:
 
     None: there are none.
     """
-    is_narrow = images.dtype is np.float32  # squares of float32 are far from the ends of float64
+    is_narrow = images.dtype == np.float32  # squares of float32 are far from the ends of float64
     if sums[0].size == 1:  # for one pair, Python's comparison is faster than NumPy's
         least = 0.0 if is_narrow else SMALLEST**2
         if all(least < one.item() < LARGEST**2 for one in sums):
@@ -48,6 +48,12 @@ def lost_elements(
             x, y = np.where(valid, x, 0), np.where(valid, y, 0)
         if np.isfinite(x).all() and np.isfinite(y).all():
             yield index, images._replace(x=x, y=y, dtype=np.float64), valid
+
+
+def channels_of(images: Images) -> Iterator[Images]:
+    """Yield the channels of two images, each as images of one channel."""
+    for x, y in zip(images.x[:, None], images.y[:, None], strict=True):
+        yield images._replace(x=x, y=y)
 
 
 def scale_images(images: Images) -> Images:
