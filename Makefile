@@ -19,7 +19,7 @@ help:
 	@echo "make test   run the whole test suite with coverage        (environment: $(TEST))"
 	@echo "make check  format, lint, types, import rules             (environment: $(DEV))"
 	@echo "make docs   build the documentation in build/docs         (environment: $(DOCS))"
-	@echo "make bench  measure imsim against other libraries, 15 min (environment: $(BENCH_ENV))"
+	@echo "make bench  measure imsim against other libraries, 20 min (environment: $(BENCH_ENV))"
 	@echo "make clean  remove the environments and everything built"
 
 demo: $(DEMO)/installed
@@ -43,7 +43,7 @@ docs: $(DOCS)/installed
 
 # BENCH="--quick" takes few rounds and writes nothing outside build/. SUITE="" runs the whole suite of
 # pytest-benchmark, which takes half an hour; by default it runs one size.
-SUITE ?= -k 512-batch1
+SUITE ?= -k 512-batch1-
 bench: $(BENCH_ENV)/installed
 	-$(MAKE) --no-print-directory $(BENCH_ENV)-ism/installed
 	$(BENCH_ENV)/bin/python -m pytest -q benchmarks/test_agreement.py benchmarks/test_parity.py

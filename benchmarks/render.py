@@ -31,7 +31,7 @@ METHOD = """\
 - **≈** marks a peer that computes a slightly different number, **≠** one that computes another
   quantity; the notes say which. `benchmarks/test_agreement.py` checks every peer's number.
 - Ratios carry from machine to machine better than times do, yet not unchanged: run
-  `make bench` on yours (about 15 minutes; `make bench BENCH="--quick"` for a first look)."""
+  `make bench` on yours (about 20 minutes; `make bench BENCH="--quick"` for a first look)."""
 
 
 def to_json(result: Result) -> str:

@@ -171,8 +171,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         """Return the numbers and the tables as text."""
-        c = self.confusion
-        best = self.separation
+        c, best = self.confusion, self.separation
         lines = [
             f"AUROC {self.auroc:.3f}, {self.confidence:.0%} interval "
             f"{self.interval[0]:.3f} to {self.interval[1]:.3f}",

@@ -16,7 +16,7 @@ from imsim._images import EXTENSIONS, Picture, Reading, same_file
 from imsim.errors import DataRangeError, ImsimError, OptionError
 from imsim.pages import readable
 from imsim.registry import METRICS
-from imsim.validation import CHANNEL_HINT
+from imsim.validation import CHANNEL_HINT, usual_data_range
 
 MASK_HELP = (
     "image of two values: 0 leaves a pixel out, and the other, as 255 or 1, has it scored; any "
@@ -60,7 +60,7 @@ def add_command(
 
 
 def add_reading(parser: argparse.ArgumentParser, more_on_masks: str = "") -> None:
-    """Add the options."""
+    """Add the options on the mask, the data range, and how files are read."""
     add = parser.add_argument
     add("--mask", metavar="M", help=MASK_HELP + more_on_masks)
     add("--data-range", metavar="L", help=RANGE_HELP)
@@ -199,7 +199,7 @@ class DataRanges:
 
     def missing(self, picture: Picture) -> bool:
         """Tell whether metrics that need a data range have none for this image."""
-        return self.of(picture) is None and picture.pixels.dtype not in ("uint8", "bool")
+        return self.of(picture) is None and usual_data_range([picture.pixels.dtype]) is None
 
 
 def _capacity(kind: np.dtype[Any]) -> float:

@@ -165,10 +165,10 @@ def _grey(picture: Picture) -> Picture:
 
 def _failure(label: str, error: Exception) -> Failure:
     if isinstance(error, ImageFileError) and error.image == label:
-        return Failure(label, error.reason)
-    return Failure(
-        label, str(error) if isinstance(error, ImsimError) else f"cannot be read: {error!r}"
-    )
+        reason = error.reason
+    else:
+        reason = str(error) if isinstance(error, ImsimError) else f"cannot be read: {error!r}"
+    return Failure(label, reason)
 
 
 def refuse_shared(good: Pictures, bad: Pictures) -> None:

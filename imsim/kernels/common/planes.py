@@ -115,7 +115,7 @@ class Planes:
         height = self.frame[0] if positions is None else positions
         strips = -(-height // rows)
         found = np.zeros((strips, self.count, width))
-        if self.count == strips == 1:
+        if self.count == strips == 1:  # the fast way for one small pair
             kernel(*self[0], 0, height, found[0, 0], *constants)
             return found.reshape(1, *self.shape, width)
 
@@ -142,7 +142,6 @@ class Planes:
         rows = max(1, cheapness * RUN_PIXELS // length)
         runs = -(-height // rows)
         found = np.zeros((runs, self.count, width))
-
         if self.count == runs == 1:  # the fast way for one small pair
             inside = None if self._mask is None else flat_rows(self._mask)
             kernel(flat_rows(self._x), flat_rows(self._y), inside, found[0, 0], *constants)
