@@ -23,19 +23,24 @@ from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
     PIXEL_Y,
+    PIXELS,
     SUM_X,
     SUM_XX,
     SUM_XY,
     SUM_Y,
     SUM_YY,
     WEIGHT,
-    find_moments,
     is_lost,
-    moments_workspace,
 )
-from imsim.kernels.common.window_strips import PixelTypes, Positions, limits, pixel_types, taps_of
+from imsim.kernels.common.window_strips import (
+    PixelTypes,
+    Positions,
+    Strips,
+    limits,
+    pixel_types,
+    taps_of,
+)
 from imsim.kernels.common.window_sums import (
-    aligned,
     clipped,
     filter_moments,
     filter_row,
@@ -45,7 +50,6 @@ from imsim.kernels.common.window_sums import (
     local_offset,
     not_finite,
     row_total,
-    workspace,
     write_row,
 )
 from imsim.portable.arrays import where_valid
@@ -140,10 +144,13 @@ def _quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding,
 
 
 @exact  # a compiler that may reorder multiplies the denominators, which may leave float64
-def _quality_again(sums, scored, unbiased, count, c1, c2, rounding, found):  # type: ignore[no-untyped-def]
-    """Compute the doubtful positions of a row again, from moments about their own pixels."""
-    for j in range(count):
-        if np.isnan(found[j]) and scored[j]:
+def _quality_again(moments, found, is_sample, c1, c2, rounding):  # type: ignore[no-untyped-def]
+    """Compute the doubtful positions of some rows, from moments about their own pixels."""
+    for i in range(found.shape[0]):
+        sums = moments[i]
+        for j in range(found.shape[1]):
+            if not np.isnan(found[i, j]):
+                continue
             if rounding is not None and (
                 is_lost(sums[SUM_X, j], sums[SUM_XX, j])
                 or is_lost(sums[SUM_Y, j], sums[SUM_YY, j])
@@ -151,7 +158,9 @@ def _quality_again(sums, scored, unbiased, count, c1, c2, rounding, found):  # t
                 or is_lost(sums[PIXEL_Y, j], sums[PIXEL_Y, j] ** 2)
             ):
                 continue
-            weight, square = sums[WEIGHT, j], sums[WEIGHT, j] ** 2
+            weight, n = sums[WEIGHT, j], sums[PIXELS, j]
+            square = weight * weight
+            unbiased = (n - 1) / n if is_sample else 1.0
             sum_u, sum_d = sums[SUM_X, j] + sums[SUM_Y, j], sums[SUM_X, j] - sums[SUM_Y, j]
             powers, product = sums[SUM_XX, j] + sums[SUM_YY, j], sums[SUM_XY, j]
             product, brightness, covariance, variances = _terms(
@@ -162,25 +171,27 @@ def _quality_again(sums, scored, unbiased, count, c1, c2, rounding, found):  # t
                 weight * (powers - 2 * product) - sum_d * sum_d,
                 square,
                 c1 * square,
-                c2 * square * unbiased[j],
+                c2 * square * unbiased,
                 rounding,
             )
-            found[j] = (product / brightness) * (covariance / variances)
+            found[i, j] = (product / brightness) * (covariance / variances)
 
 
 @kernel
-def quality_strip(  # type: ignore[no-untyped-def]
+def _quality_strip(  # type: ignore[no-untyped-def]
     x,
     y,
     mask,
+    keeps,
     out,
     values,
     valid,
+    doubtful,
+    memory,
     taps,
-    precise,
-    order,
-    limits,
+    unrolled,
     ones,
+    limits,
     is_sample,
     constants,
     rounding,
@@ -191,25 +202,20 @@ def quality_strip(  # type: ignore[no-untyped-def]
     the mask. `rounding` asks for UIQ's rules for 0 / 0: a mean counts as 0 if it is smaller than
     this part of its summands. None: the constants prevent 0 / 0.
     """
-    size = len(taps)
+    rows, slots, sums, flat_sums, found, scored, count_slots, counts = memory
+    size, tile = taps.size, found.size
     scale, c1, c2, least, fewest = constants
     full = constants.dtype.type(size**2 if taps[0] == 1 else 1)
     if is_sample and mask is None:
         c2 *= constants.dtype.type((size**2 - 1) / size**2)
-    planes = 4 if mask is None else 5
-    rows, ring, slots, sums, flat_sums, found = workspace(size, planes, constants)
-    u, d, inside, weights = rows[0], rows[1], rows[2], sums[planes - 1]
-    tile = found.size
-    count_slots = aligned(size, tile, constants)
-    count_ring = count_slots.reshape(size, 1, tile)
-    counts, unbiased = aligned(2, tile, constants)
-    unbiased[:] = 1
-    scored = np.ones(tile, np.bool_)
-    moments = moments_workspace(1, 0)
-    unit = np.float64(scale) ** 2
+    u, d, inside = rows[0], rows[1], rows[2]
+    unbiased = counts[1]
+    for j in range(tile):
+        scored[j] = 1
+        unbiased[j] = 1
     digits = 24 if constants.itemsize == 4 else 16
 
-    columns = x.shape[1] - size + 1
+    columns = values.shape[1]
     for left in range(0, columns, tile):
         count = min(tile, columns - left)
         right = left + count + size - 1
@@ -218,51 +224,78 @@ def quality_strip(  # type: ignore[no-untyped-def]
             constants.dtype.type(local_offset(y, mask, left, right, digits)),
         )
         shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
-        known = 0
         for i in range(x.shape[0]):
-            slot, oldest, row = i % size, (i + 1) % size, i - size + 1
+            oldest, row = (i + 1) % size, i - size + 1
+            slot = slots[i % size]
             _load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d)
-            filter_moments(u, taps, ring, slot, 0, 2)
-            filter_moments(d, taps, ring, slot, 1, 3)
+            filter_moments(u, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
+            filter_moments(d, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
             if mask is not None:
                 out[0] += not_finite(u, x, mask, i, left, right)
                 out[0] += not_finite(d, y, mask, i, left, right)
                 load_mask(mask, i, left, right, inside)
-                filter_row(inside, taps, ring, slot, 4)
+                filter_row(inside, taps, unrolled, slot[4 * tile :])
                 if ones is not None:
-                    filter_row(inside, ones, count_ring, slot, 0)
+                    filter_row(inside, ones, None, count_slots[i % size])
             if row < 0:
                 continue
-            filter_rows(slots, oldest, taps, flat_sums)
+            filter_rows(slots, oldest, taps, unrolled, flat_sums)
             if mask is None:
                 _quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
+                total, number = row_total(found, None, count)
             else:
+                weights = sums[4]
                 if ones is None:
                     _quality_row(sums, weights, None, full, shift, c1, c2, limits, rounding, found)
                     find_scored(weights, None, least, fewest, mask, row, left, count, size, scored)
                 else:
-                    filter_rows(count_slots, oldest, ones, counts)
+                    filter_rows(count_slots, oldest, ones, None, counts[0])
                     if is_sample:
-                        unbiased[:] = (counts - constants.dtype.type(1)) / counts
+                        for j in range(tile):
+                            unbiased[j] = (counts[0, j] - constants.dtype.type(1)) / counts[0, j]
                     _quality_row(
                         sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found
                     )
                     find_scored(
-                        weights, counts, least, fewest, mask, row, left, count, size, scored
+                        weights, counts[0], least, fewest, mask, row, left, count, size, scored
                     )
-            total, number = row_total(found, None if mask is None else scored, count)
-            if limits is not None and np.isnan(total):
-                if moments[2].size == 0:
-                    moments = moments_workspace(size, tile)
-                known = find_moments(x, y, mask, row, left, count, precise, order, known, moments)
-                _quality_again(
-                    moments[2], scored, unbiased, count, c1 / unit, c2 / unit, rounding, found
-                )
-                total, number = row_total(found, None if mask is None else scored, count)
-            out[0] += total
-            out[1] += number
-            write_row(found, scored, row, left, count, values, valid)
+                total, number = row_total(found, scored, count)
+            is_doubtful = limits is not None and np.isnan(total)
+            if is_doubtful:
+                doubtful[row, left // tile] = True
+                out[2] += 1
+            else:
+                out[0] += total
+                out[1] += number
+            if keeps or is_doubtful:
+                write_row(found, scored, row, left, count, values, valid)
     out[0] = clipped(out[0], out[1])
+
+
+def quality_strips(
+    pixels: PixelTypes,
+    dtype: Any,
+    window: Window,
+    scale: float,
+    c1: float,
+    c2: float,
+    least: float,
+    *,
+    fewest: int = 0,
+    is_sample: bool = False,
+    rounding: float | None = None,
+) -> Strips:
+    """Return the kernel with its arguments; `scale` brings the pixels to the order of 1.
+
+    A position is scored if the weights inside the mask add up to `least`, and their number to
+    `fewest`.
+    """
+    ones = taps_of(uniform(window.size), dtype).taps if is_sample or fewest > 0 else None
+    squared = np.array([scale, c1 * scale**2, c2 * scale**2, least, fewest or 2], dtype)
+    doubts = limits(pixels, window, dtype, c1, c2)
+    constants = (*taps_of(window, dtype), ones, doubts, is_sample, squared, rounding)
+    again = (is_sample, c1, c2, rounding)
+    return Strips(window, dtype, 4, _quality_strip, constants, _quality_again, again)
 
 
 def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
@@ -300,7 +333,7 @@ def _structural_similarity(
     narrow = images.dtype == np.float32 and factor == 1  # means of cells are float64
     narrow = narrow and _suits_float32(images.data_range, window, K1, K2, min_coverage)
     dtype: Any = np.float32 if narrow else np.float64
-    constants = _constants(
+    strips = _strips(
         pixel_types(images),
         dtype,
         images.data_range,
@@ -311,17 +344,17 @@ def _structural_similarity(
         min_coverage,
         mask is not None and min_coverage == 1,
     )
-    positions = Positions(images, mask, window.size)
+    positions = Positions(images, mask, strips)
     if with_map:
-        scores, local = positions.local(quality_strip, *constants, step=factor)
+        scores, local = positions.local(step=factor)
         return scores, local if factor == 1 else local._replace(witness=None)
-    scores = positions.scores(quality_strip, *constants)
+    scores = positions.scores()
     # A coarser grid may leave out the last pixels: the sums do not witness that these are finite.
     return scores if factor == 1 else scores._replace(witness=None), None
 
 
 @kept
-def _constants(
+def _strips(
     pixels: PixelTypes,
     dtype: Any,
     data_range: float,
@@ -331,22 +364,18 @@ def _constants(
     sample_covariance: bool,
     min_coverage: float,
     is_whole: bool,
-) -> tuple[Any, ...]:
-    """Return the constants of `quality_strip`; `is_whole` scores only windows inside the mask."""
-    # Scaling by a power of two is exact, and brings pixels to the order of 1.
-    scale = 2.0 ** -math.frexp(data_range)[1]
-    c1, c2 = (2 * (K * data_range * scale) ** 2 for K in (K1, K2))
-    least = least_weight(window, min_coverage, float(np.finfo(dtype).eps))
-    ones = None
-    if sample_covariance or is_whole:
-        ones = taps_of(uniform(window.size), dtype).fast
-    return (
-        *taps_of(window, dtype),
-        limits(pixels, window, dtype, c1 / scale**2, c2 / scale**2),
-        ones,
-        sample_covariance,
-        np.array([scale, c1, c2, least, window.size**2 if is_whole else 2], dtype),
-        None,
+) -> Strips:
+    """Return the kernel with its arguments; `is_whole` scores only windows inside the mask."""
+    return quality_strips(
+        pixels,
+        dtype,
+        window,
+        2.0 ** -math.frexp(data_range)[1],  # scaling by a power of two is exact
+        2 * (K1 * data_range) ** 2,
+        2 * (K2 * data_range) ** 2,
+        least_weight(window, min_coverage, float(np.finfo(dtype).eps)),
+        fewest=window.size**2 if is_whole else 0,
+        is_sample=sample_covariance,
     )
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from imsim.caches import kept
-from imsim.kernels.common.window_strips import PixelTypes, Positions, limits, pixel_types, taps_of
-from imsim.kernels.ssim import quality_strip
+from imsim.kernels.common.window_strips import PixelTypes, Positions, Strips, pixel_types
+from imsim.kernels.ssim import quality_strips
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import least_weight, uniform
 from imsim.typing import Array
@@ -17,23 +15,17 @@ from imsim.validation import Images
 
 def uiq(images: Images, mask: Array | None, *, block_size: int) -> Scores:
     """Mean quality over all blocks."""
-    positions = Positions(images, mask, block_size)
-    return positions.scores(quality_strip, *_constants(pixel_types(images), block_size))
+    return Positions(images, mask, _strips(pixel_types(images), block_size)).scores()
 
 
 def uiq_map(images: Images, mask: Array | None, *, block_size: int) -> Local:
     """Quality of every block."""
-    positions = Positions(images, mask, block_size)
-    _, local = positions.local(quality_strip, *_constants(pixel_types(images), block_size))
-    return local
+    return Positions(images, mask, _strips(pixel_types(images), block_size)).local()[1]
 
 
 @kept
-def _constants(pixels: PixelTypes, block_size: int) -> tuple[Any, ...]:
+def _strips(pixels: PixelTypes, block_size: int) -> Strips:
     # Without constants in the quotients, rounding in float32 would decide the flat blocks.
-    block = uniform(block_size)
-    epsilon = float(np.finfo(np.float64).eps)
-    least = least_weight(block, 0.0, epsilon)
-    constants = np.array([1, 0, 0, least, 0])
-    share = limits(pixels, block, np.float64)
-    return *taps_of(block), share, None, False, constants, 2 * block_size * epsilon
+    block, epsilon = uniform(block_size), float(np.finfo(np.float64).eps)
+    least, rounding = least_weight(block, 0.0, epsilon), 2 * block_size * epsilon
+    return quality_strips(pixels, np.float64, block, 1.0, 0.0, 0.0, least, rounding=rounding)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -25,13 +24,17 @@ from imsim.kernels.common.window_moments import (
     SUM_YY,
     TINY,
     WEIGHT,
-    find_moments,
     is_lost,
-    moments_workspace,
 )
-from imsim.kernels.common.window_strips import PixelTypes, Positions, limits, pixel_types, taps_of
+from imsim.kernels.common.window_strips import (
+    PixelTypes,
+    Positions,
+    Strips,
+    limits,
+    pixel_types,
+    taps_of,
+)
 from imsim.kernels.common.window_sums import (
-    TILE,
     filter_moments,
     filter_products,
     filter_row,
@@ -42,7 +45,6 @@ from imsim.kernels.common.window_sums import (
     local_offset,
     not_finite,
     row_total,
-    workspace,
     write_row,
 )
 from imsim.portable.pair import Local, Scores
@@ -224,15 +226,17 @@ def _correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-unty
 
 
 @exact
-def _correlation_again(sums, scored, count, found):  # type: ignore[no-untyped-def]
-    """Compute the doubtful positions of a row again, from moments about their own pixels."""
-    for j in range(count):
-        if np.isnan(found[j]) and scored[j]:
-            n = sums[WEIGHT, j]
+def _correlation_again(moments, found):  # type: ignore[no-untyped-def]
+    """Compute the doubtful positions of some rows, from moments about their own pixels."""
+    for i in range(found.shape[0]):
+        sums = moments[i]
+        for j in range(found.shape[1]):
+            if not np.isnan(found[i, j]):
+                continue
             if is_lost(sums[SUM_X, j], sums[SUM_XX, j]) or is_lost(sums[SUM_Y, j], sums[SUM_YY, j]):
                 continue
-            sum_x, sum_y = sums[SUM_X, j], sums[SUM_Y, j]
-            found[j] = _correlation(
+            n, sum_x, sum_y = sums[WEIGHT, j], sums[SUM_X, j], sums[SUM_Y, j]
+            found[i, j] = _correlation(
                 n * sums[SUM_XY, j] - sum_x * sum_y,
                 n * sums[SUM_XX, j] - sum_x * sum_x,
                 n * sums[SUM_YY, j] - sum_y * sum_y,
@@ -240,81 +244,76 @@ def _correlation_again(sums, scored, count, found):  # type: ignore[no-untyped-d
 
 
 @kernel
-def correlation_strip(x, y, mask, out, values, valid, taps, precise, order, limits, least):  # type: ignore[no-untyped-def]
+def _correlation_strip(  # type: ignore[no-untyped-def]
+    x, y, mask, keeps, out, values, valid, doubtful, memory, taps, unrolled, limits, least
+):
     """Correlation at all positions of a strip."""
-    size = len(taps)
+    rows, slots, sums, flat_sums, found, scored, _, _ = memory
+    size, tile = taps.size, found.size
     full = float(size**2)
-    tile = TILE // 8
-    planes = 5 if mask is None else 6
-    rows, ring, slots, sums, flat_sums, found = workspace(size, planes, np.zeros(0))
-    p, q, inside, pixels = rows[0], rows[1], rows[2], sums[planes - 1]
-    scored = np.ones(tile, np.bool_)
-    moments = moments_workspace(1, 0)
+    p, q, inside = rows[0], rows[1], rows[2]
+    for j in range(tile):
+        scored[j] = 1
+    digits, scale = 16, 1.0
 
-    columns = x.shape[1] - size + 1
+    columns = values.shape[1]
     for left in range(0, columns, tile):
         count = min(tile, columns - left)
         right = left + count + size - 1
-        offset_x = local_offset(x, mask, left, right, 16)
-        offset_y = local_offset(y, mask, left, right, 16)
-        known = 0
+        offset_x = local_offset(x, mask, left, right, digits)
+        offset_y = local_offset(y, mask, left, right, digits)
         for i in range(x.shape[0]):
-            slot, oldest, row = i % size, (i + 1) % size, i - size + 1
-            load(x, mask, i, left, right, offset_x, 1.0, p)
-            load(y, mask, i, left, right, offset_y, 1.0, q)
-            filter_moments(p, taps, ring, slot, 0, 2)
-            filter_moments(q, taps, ring, slot, 1, 3)
-            filter_products(p, q, taps, ring, slot, 4)
+            oldest, row = (i + 1) % size, i - size + 1
+            slot = slots[i % size]
+            load(x, mask, i, left, right, offset_x, scale, p)
+            load(y, mask, i, left, right, offset_y, scale, q)
+            filter_moments(p, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
+            filter_moments(q, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
+            filter_products(p, q, taps, unrolled, slot[4 * tile : 5 * tile])
             if mask is not None:
                 out[0] += not_finite(p, x, mask, i, left, right)
                 out[0] += not_finite(q, y, mask, i, left, right)
                 load_mask(mask, i, left, right, inside)
-                filter_row(inside, taps, ring, slot, 5)
+                filter_row(inside, taps, unrolled, slot[5 * tile :])
             if row < 0:
                 continue
-            filter_rows(slots, oldest, taps, flat_sums)
+            filter_rows(slots, oldest, taps, unrolled, flat_sums)
             if mask is None:
                 _correlation_row(sums, None, full, limits, found)
+                total, number = row_total(found, None, count)
             else:
-                _correlation_row(sums, pixels, full, limits, found)
-                find_scored(pixels, None, least, 0, mask, row, left, count, size, scored)
-            total, number = row_total(found, None if mask is None else scored, count)
-            if limits is not None and np.isnan(total):
-                if moments[2].size == 0:
-                    moments = moments_workspace(size, tile)
-                known = find_moments(x, y, mask, row, left, count, precise, order, known, moments)
-                _correlation_again(moments[2], scored, count, found)
-                total, number = row_total(found, None if mask is None else scored, count)
-            out[0] += total
-            out[1] += number
-            write_row(found, scored, row, left, count, values, valid)
+                _correlation_row(sums, sums[5], full, limits, found)
+                find_scored(sums[5], None, least, 0.0, mask, row, left, count, size, scored)
+                total, number = row_total(found, scored, count)
+            is_doubtful = limits is not None and np.isnan(total)
+            if is_doubtful:
+                doubtful[row, left // tile] = True
+                out[2] += 1
+            else:
+                out[0] += total
+                out[1] += number
+            if keeps or is_doubtful:
+                write_row(found, scored, row, left, count, values, valid)
 
 
 def zncc_map(images: Images, mask: Array | None, *, window_size: int, min_coverage: float) -> Local:
     """Correlation in every window."""
-    positions, constants = _prepare(images, mask, window_size, min_coverage)
-    _, local = positions.local(correlation_strip, *constants)
-    return local
+    strips = _strips(pixel_types(images), window_size, min_coverage)
+    return Positions(images, mask, strips).local()[1]
 
 
 def mean_local_correlation(
     images: Images, mask: Array | None, window_size: int, min_coverage: float
 ) -> Scores:
     """Mean of the correlation over all windows."""
-    positions, constants = _prepare(images, mask, window_size, min_coverage)
-    return positions.scores(correlation_strip, *constants)
-
-
-def _prepare(
-    images: Images, mask: Array | None, window_size: int, min_coverage: float
-) -> tuple[Positions, tuple[Any, ...]]:
-    positions = Positions(images, mask, window_size)
-    return positions, _constants(pixel_types(images), window_size, min_coverage)
+    strips = _strips(pixel_types(images), window_size, min_coverage)
+    return Positions(images, mask, strips).scores()
 
 
 @kept
-def _constants(pixels: PixelTypes, window_size: int, min_coverage: float) -> tuple[Any, ...]:
+def _strips(pixels: PixelTypes, window_size: int, min_coverage: float) -> Strips:
     # Without a constant in the quotient, float32 has too few digits.
-    window = uniform(window_size)
-    least = least_weight(window, min_coverage, float(np.finfo(np.float64).eps))
-    return *taps_of(window), limits(pixels, window, np.float64), least
+    window, real = uniform(window_size), np.float64
+    least = least_weight(window, min_coverage, float(np.finfo(real).eps))
+    constants = (*taps_of(window), limits(pixels, window, real), least)
+    return Strips(window, real, 5, _correlation_strip, constants, _correlation_again, ())

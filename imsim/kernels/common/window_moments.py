@@ -1,7 +1,7 @@
 """Moments of windows about a pixel of their own, where the offset of a tile is not precise enough.
 
 The windows of a tile share an offset. Where pixels of a window are far from it, their sums lose
-digits. A kernel marks such results as doubtful, and computes them again from the moments here,
+digits. A kernel marks such results as doubtful, and they are computed again from the moments here,
 which are those of `imsim.portable.windows.Moments`.
 """
 
@@ -11,11 +11,13 @@ import numpy as np
 
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.window_sums import load, load_mask
+from imsim.typing import Array
 from imsim.validation import SMALLEST
 
-SUM_X, SUM_Y, SUM_XX, SUM_YY, SUM_XY, WEIGHT, PIXEL_X, PIXEL_Y = range(8)
-"""The planes: weighted sums of pixels minus the window's own pixel, and this pixel."""
-PLANES = 8
+SUM_X, SUM_Y, SUM_XX, SUM_YY, SUM_XY, WEIGHT, PIXEL_X, PIXEL_Y, PIXELS = range(9)
+"""The planes: weighted sums of pixels minus the window's own pixel, this pixel, and the number of
+pixels inside the mask."""
+PLANES = 9
 TINY = SMALLEST**2
 """Smaller sums of squares have lost digits."""
 
@@ -26,79 +28,73 @@ def is_lost(total, squares):  # type: ignore[no-untyped-def]
     return squares < TINY and (squares > 0 or total != 0)
 
 
-@kernel
-def moments_workspace(size, tile):  # type: ignore[no-untyped-def]
-    """Return memory for rows of pixels, a ring buffer of row sums, and the sums of windows."""
-    return (
-        np.zeros((3, tile + size - 1)),
-        np.empty((size, PLANES, tile)),
-        np.empty((PLANES, tile)),
-    )
+def moments_at(
+    x: Array, y: Array, mask: Array, rows: Array, columns: slice, taps: Array, order: Array
+) -> Array:
+    """Return the moments at some rows, in ascending order, of positions; (rows, PLANES, columns).
 
-
-@kernel
-def find_moments(x, y, mask, row, left, count, taps, order, known, workspace):  # type: ignore[no-untyped-def]
-    """Find the moments at a row of positions; return the number of rows of pixels now known.
-
-    `order` lists the taps from the lightest to the heaviest. The caller goes through the rows in
-    ascending order, and the ring buffer keeps the rows of pixels that the next ones need.
+    `order` lists the taps from the lightest to the heaviest. The images are float64.
     """
-    rows, ring, sums = workspace
-    size = taps.size
-    right = left + count + size - 1
-    for i in range(max(row, known), row + size):
-        load(x, mask, i, left, right, 0.0, 1.0, rows[0])
-        load(y, mask, i, left, right, 0.0, 1.0, rows[1])
-        if mask is not None:
-            load_mask(mask, i, left, right, rows[2])
-        _along_row(
-            rows[0], rows[1], None if mask is None else rows[2], count, taps, order, ring[i % size]
-        )
-    _across_rows(ring, row, mask is not None, count, taps, order, sums)
-    return row + size
+    count = columns.stop - columns.start
+    found = np.empty((rows.size, PLANES, count))
+    pixels = np.empty((3, count + taps.size - 1))
+    ring = np.empty((taps.size, PLANES, count))
+    _moments(x, y, mask, rows, columns.start, taps, order, pixels, ring, found)
+    return found
+
+
+@kernel
+def _moments(x, y, mask, rows, left, taps, order, pixels, ring, found):  # type: ignore[no-untyped-def]
+    """Go through the rows of pixels; a ring buffer keeps those that the next positions need."""
+    size, right, known = taps.size, left + pixels.shape[1], 0
+    offset, scale = 0.0, 1.0
+    for n in range(rows.size):
+        row = rows[n]
+        for i in range(max(row, known), row + size):
+            load(x, mask, i, left, right, offset, scale, pixels[0])
+            load(y, mask, i, left, right, offset, scale, pixels[1])
+            load_mask(mask, i, left, right, pixels[2])
+            _along_row(pixels[0], pixels[1], pixels[2], taps, order, ring[i % size])
+        known = row + size
+        _across_rows(ring, row, taps, order, found[n])
 
 
 @exact
-def _along_row(p, q, inside, count, taps, order, found):  # type: ignore[no-untyped-def]
+def _along_row(p, q, inside, taps, order, found):  # type: ignore[no-untyped-def]
     """Moments of each row of windows about its heaviest pixel inside the mask."""
+    count = found.shape[1]
     for j in range(count):
-        found[PIXEL_X, j] = p[j + order[-1]]
-        found[PIXEL_Y, j] = q[j + order[-1]]
-    if inside is not None:
-        for k in order:
-            for j in range(count):
-                if inside[j + k] > 0:
-                    found[PIXEL_X, j] = p[j + k]
-                    found[PIXEL_Y, j] = q[j + k]
-    found[: WEIGHT + 1] = 0
+        found[PIXEL_X, j], found[PIXEL_Y, j] = 0.0, 0.0
+    for k in order:
+        for j in range(count):
+            if inside[j + k] > 0:
+                found[PIXEL_X, j], found[PIXEL_Y, j] = p[j + k], q[j + k]
+    _clear(found)
     for k in range(taps.size):
         for j in range(count):
             a, b = p[j + k] - found[PIXEL_X, j], q[j + k] - found[PIXEL_Y, j]
-            weight = taps[k] if inside is None else taps[k] * inside[j + k]
+            weight = taps[k] * inside[j + k]
             found[SUM_X, j] += weight * a
             found[SUM_Y, j] += weight * b
             found[SUM_XX, j] += weight * (a * a)
             found[SUM_YY, j] += weight * (b * b)
             found[SUM_XY, j] += weight * (a * b)
             found[WEIGHT, j] += weight
+            found[PIXELS, j] += inside[j + k]
 
 
 @exact
-def _across_rows(ring, row, is_masked, count, taps, order, sums):  # type: ignore[no-untyped-def]
+def _across_rows(ring, row, taps, order, sums):  # type: ignore[no-untyped-def]
     """Move the moments of the rows to the heaviest of their pixels, and add them up."""
-    size = taps.size
-    heaviest = ring[(row + order[-1]) % size]
+    size, count = taps.size, sums.shape[1]
     for j in range(count):
-        sums[PIXEL_X, j] = heaviest[PIXEL_X, j]
-        sums[PIXEL_Y, j] = heaviest[PIXEL_Y, j]
-    if is_masked:
-        for k in order:
-            found = ring[(row + k) % size]
-            for j in range(count):
-                if found[WEIGHT, j] > 0:
-                    sums[PIXEL_X, j] = found[PIXEL_X, j]
-                    sums[PIXEL_Y, j] = found[PIXEL_Y, j]
-    sums[: WEIGHT + 1] = 0
+        sums[PIXEL_X, j], sums[PIXEL_Y, j] = 0.0, 0.0
+    for k in order:
+        found = ring[(row + k) % size]
+        for j in range(count):
+            if found[WEIGHT, j] > 0:
+                sums[PIXEL_X, j], sums[PIXEL_Y, j] = found[PIXEL_X, j], found[PIXEL_Y, j]
+    _clear(sums)
     for k in range(size):
         found = ring[(row + k) % size]
         for j in range(count):
@@ -113,3 +109,12 @@ def _across_rows(ring, row, is_masked, count, taps, order, sums):  # type: ignor
                 found[SUM_XY, j] + (a * sum_y + b * sum_x) + weight * (a * b)
             )
             sums[WEIGHT, j] += taps[k] * weight
+            sums[PIXELS, j] += found[PIXELS, j]
+
+
+@kernel
+def _clear(planes):  # type: ignore[no-untyped-def]
+    """Put 0 into the planes of sums."""
+    for k in (SUM_X, SUM_Y, SUM_XX, SUM_YY, SUM_XY, WEIGHT, PIXELS):
+        for j in range(planes.shape[1]):
+            planes[k, j] = 0.0

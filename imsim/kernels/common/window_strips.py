@@ -10,7 +10,8 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels.common.planes import Planes, sum_parts
-from imsim.kernels.common.window_sums import UNROLLED
+from imsim.kernels.common.window_moments import moments_at
+from imsim.kernels.common.window_sums import UNROLLED, columns_of, workspace
 from imsim.portable.pair import Local, Scores, window_reach
 from imsim.portable.windows import Window, by_weight, representable
 from imsim.typing import Array
@@ -24,26 +25,54 @@ STRIP_ROWS = 128
 class Taps(NamedTuple):
     """The taps of a window, in the forms that kernels take."""
 
-    fast: Any
-    """In the dtype of the arithmetic; see `imsim.kernels.common.window_sums.UNROLLED`."""
-    precise: Array
-    """In float64."""
-    order: Array
-    """From the lightest to the heaviest."""
+    taps: Array
+    """In the dtype of the arithmetic."""
+    unrolled: tuple[Any, ...] | None
+    """The same; see `imsim.kernels.common.window_sums.UNROLLED`."""
 
 
 @kept
 def taps_of(window: Window, dtype: Any = np.float64) -> Taps:
     """Return the taps of a window."""
     if dtype == np.float32:
-        fast = np.array(representable(window, float(np.finfo(dtype).eps)).taps, dtype)
-    else:
-        fast = np.array(window.taps)
-    return Taps(
-        tuple(fast) if window.size in UNROLLED else fast,
-        np.array(window.taps),
-        np.array(by_weight(window.taps)),
-    )
+        window = representable(window, float(np.finfo(dtype).eps))
+    taps = np.array(window.taps, dtype)
+    return Taps(taps, tuple(taps) if window.size in UNROLLED else None)
+
+
+class Strips(NamedTuple):
+    """A windowed kernel and its arguments.
+
+    ``fast(x, y, mask, keeps, *found, memory, *constants)`` gets the rows of pixels of one strip,
+    and fills `Found`. It writes all rows of values if ``keeps`` says so, and otherwise only those
+    that hold a doubtful value. ``precise(moments, values, *precise_constants)`` replaces each NaN
+    in rows of values by what it finds from the moments of the windows, see
+    `imsim.kernels.common.window_moments`.
+    """
+
+    window: Window
+    dtype: Any
+    """Dtype of the arithmetic of ``fast``."""
+    planes: int
+    """Planes of sums, besides that of the weights of a mask."""
+    fast: Callable[..., None]
+    constants: tuple[Any, ...]
+    precise: Callable[..., None]
+    precise_constants: tuple[Any, ...]
+
+
+class Found(NamedTuple):
+    """The results of a strip."""
+
+    sums: Array
+    """Sum of the values over the scored positions; their number; number of doubtful rows."""
+    values: Array
+    """From -1 to 1; NaN where doubtful. A value stays NaN where squares leave float64; the few
+    images with such values are left to the formula."""
+    valid: Array
+    """Which positions are scored; of size 0 if all are."""
+    doubtful: Array
+    """Shape (rows, tiles): the parts of rows with doubtful values, which are not yet added up."""
 
 
 class PixelTypes(NamedTuple):
@@ -87,75 +116,88 @@ def limits(
 
 
 class Positions:
-    """The positions where a window fits into the frame.
+    """The positions where a window fits into the frame."""
 
-    ``kernel(x, y, mask, out, values, valid, *constants)`` gets the rows of pixels of one strip.
-    It adds the sum of its values over the scored positions, and their number, to ``out``. It
-    writes the values, and whether they are valid, into arrays of the size of the strip, unless
-    these are empty. A value is NaN where squares leave float64; the few images with such values
-    are left to the formula.
-    """
-
-    def __init__(self, images: Images, mask: Array | None, size: int) -> None:
+    def __init__(self, images: Images, mask: Array | None, strips: Strips) -> None:
         self._planes = Planes(images, mask)
-        self._size = size
+        self._strips = strips
         self._dtype = images.dtype
         self._is_masked = mask is not None
         height, width = images.frame
+        size = strips.window.size
         self._frame = (height - size + 1, width - size + 1)
 
-    def scores(self, kernel: Callable[..., None], *constants: Any) -> Scores:
+    def scores(self) -> Scores:
         """Return the means of the values."""
-        return self._run(kernel, constants, self._maps(self._dtype, 0), self._maps(np.bool_, 0))
+        return self._run(None, None)
 
-    def local(
-        self, kernel: Callable[..., None], *constants: Any, step: int = 1
-    ) -> tuple[Scores, Local]:
+    def local(self, *, step: int = 1) -> tuple[Scores, Local]:
         """Return the values as well; `step` is the number of pixels per cell of a coarser grid."""
-        count = self._planes.count
-        values = self._maps(self._dtype, count)
-        valid = self._maps(np.bool_, count if self._is_masked else 0)
-        scores = self._run(kernel, constants, values, valid)
+        frames = (self._planes.count, *self._frame)
+        values = np.empty(frames, self._dtype)
+        valid = np.empty(frames, np.bool_) if self._is_masked else None
+        scores = self._run(values, valid)
         shape = (*self._planes.shape, *self._frame)
+        size = self._strips.window.size
         local = Local(
             values.reshape(shape),
-            valid.reshape(shape) if self._is_masked else None,
-            margin=step * (self._size // 2),
+            None if valid is None else valid.reshape(shape),
+            margin=step * (size // 2),
             step=step,
-            reach=window_reach(self._size, step),
+            reach=window_reach(size, step),
             witness=scores.witness,
             left=scores.left,
         )
         return scores, local
 
-    def _maps(self, dtype: Any, count: int) -> Array:
-        return np.empty((count, *self._frame), dtype)
-
-    def _run(
-        self, kernel: Callable[..., None], constants: tuple[Any, ...], values: Array, valid: Array
-    ) -> Scores:
+    def _run(self, values: Array | None, valid: Array | None) -> Scores:
         """Run the kernel on all strips, and add up their sums in a fixed order."""
-        planes, height = self._planes, self._frame[0]
+        planes, (height, width), kernel = self._planes, self._frame, self._strips
+        tiles = -(-width // columns_of(kernel.dtype))
         strips = -(-height // STRIP_ROWS)
-        found = np.zeros((strips, planes.count, 2))
-        nothing = values[:0, 0], valid[:0, 0]
+        sums = np.zeros((strips, planes.count, 3))
 
         def task(i: int) -> None:
             k, strip = divmod(i, strips)
             rows = slice(strip * STRIP_ROWS, min((strip + 1) * STRIP_ROWS, height))
-            pixels = slice(rows.start, rows.stop + self._size - 1)
+            pixels = slice(rows.start, rows.stop + kernel.window.size - 1)
             x, y, mask = (None if v is None else v[pixels] for v in planes[k])
             if mask is not None and mask.all():
                 mask = None  # gives the same bits as no mask
-            maps = (
-                v[k, rows] if len(v) else none
-                for v, none in zip((values, valid), nothing, strict=True)
+            shape = (rows.stop - rows.start, width)
+            found = Found(
+                sums[strip, k],
+                np.empty(shape, self._dtype) if values is None else values[k, rows],
+                np.empty(shape if self._is_masked else (0, 0), np.bool_)
+                if valid is None
+                else valid[k, rows],
+                np.zeros((shape[0], tiles), np.bool_),
             )
-            kernel(x, y, mask, found[strip, k], *maps, *constants)
+            memory = workspace(kernel.window.size, kernel.planes + (mask is not None), kernel.dtype)
+            kernel.fast(x, y, mask, values is not None, *found, memory, *kernel.constants)
+            if found.sums[2]:
+                self._compute_again(x, y, mask, found)
 
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
-        sums = sum_parts(found).reshape(*planes.shape, 2)
-        totals, numbers = sums[..., 0], sums[..., 1]
+        added = sum_parts(sums).reshape(*planes.shape, 3)
+        totals, numbers = added[..., 0], added[..., 1]
         odd = ~np.isfinite(totals)
         left = odd.any(axis=-1) if odd.any() else None
         return Scores(totals / numbers, numbers, totals, left)
+
+    def _compute_again(self, x: Array, y: Array, mask: Array | None, found: Found) -> None:
+        """Replace the doubtful values of a strip, and add up their rows."""
+        kernel, tile = self._strips, columns_of(self._strips.dtype)
+        taps, order = np.array(kernel.window.taps), np.array(by_weight(kernel.window.taps))
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        inside = np.ones(x.shape, np.bool_) if mask is None else mask
+        for k in np.flatnonzero(found.doubtful.any(axis=0)).tolist():
+            rows = np.flatnonzero(found.doubtful[:, k])
+            columns = slice(k * tile, min((k + 1) * tile, found.values.shape[1]))
+            moments = moments_at(x, y, inside, rows, columns, taps, order)
+            values = found.values[rows, columns].astype(np.float64)
+            kernel.precise(moments, values, *kernel.precise_constants)
+            found.sums[0] += values.sum()
+            found.sums[1] += values.size if mask is None else found.valid[rows, columns].sum()
+            found.values[rows, columns] = np.clip(values, -1, 1)
+        found.sums[0] = np.clip(found.sums[0], -found.sums[1], found.sums[1])

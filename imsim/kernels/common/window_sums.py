@@ -8,45 +8,65 @@ of a tile, even where fewer are needed: a fixed length vectorises best.
 from __future__ import annotations
 
 import math
+import threading
+from typing import Any
 
 import numpy as np
 
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.pixel_blocks import count as number_inside
+from imsim.typing import Array
 
 TILE = 512
 """Bytes in a row of a tile: few enough for the cache, enough for a fast loop."""
 UNROLLED = (7, 8, 9, 11)
-"""The usual sides of windows, whose taps are a tuple.
+"""The usual sides of windows, whose taps are also passed as a tuple.
 
 The compiler unrolls loops over a tuple and vectorises along the row, but must compile for each
-length. The taps of all other windows are an array.
+length. For all other windows, the tuple is None.
 """
+_THREAD = threading.local()
 
 
-@kernel
-def aligned(rows, length, like):  # type: ignore[no-untyped-def]
-    """Return zeros in the dtype of `like`; rows of whole cache lines are aligned with these."""
-    line = 64 // like.itemsize
-    buffer = np.zeros(rows * length + line, like.dtype)
-    skipped = -(buffer.ctypes.data // like.itemsize) % line
-    return buffer[skipped : skipped + rows * length].reshape(rows, length)
+def workspace(size: int, planes: int, dtype: Any) -> tuple[Array, ...]:
+    """Return memory for a tile of windows of `size` pixels a side.
 
+    It holds three rows of pixels; a ring buffer of the last filtered rows, as (slots, planes *
+    columns); their sums, as (planes, columns) and in one row; a row of results; which of these are
+    scored; a ring buffer of counted pixels; and two rows for their sums and what follows from them.
 
-@kernel
-def workspace(size, planes, like):  # type: ignore[no-untyped-def]
-    """Return memory for a tile of windows of `size` pixels a side, in the dtype of `like`.
-
-    It holds three rows of pixels; a ring buffer of the last filtered rows, as (slots, planes,
-    columns) and as (slots, planes * columns); their sums, in the same two shapes; and a row of
-    results.
+    Each thread keeps the memory of its last call: to allocate it takes as long as a small image.
     """
-    tile = TILE // like.itemsize
-    rows = aligned(3, tile + size - 1, like)
-    slots = aligned(size, planes * tile, like)
-    flat_sums = aligned(1, planes * tile, like)[0]
-    sums, found = flat_sums.reshape(planes, tile), aligned(1, tile, like)[0]
-    return rows, slots.reshape(size, planes, tile), slots, sums, flat_sums, found
+    key = size, planes, dtype
+    if getattr(_THREAD, "key", None) != key:
+        tile = columns_of(dtype)
+        sums = _aligned(planes, tile, dtype)
+        _THREAD.memory = (
+            _aligned(3, tile + size - 1, dtype),
+            _aligned(size, planes * tile, dtype),
+            sums,
+            sums.reshape(-1),
+            _aligned(1, tile, dtype)[0],
+            np.empty(tile, np.uint8),
+            _aligned(size, tile, dtype),
+            _aligned(2, tile, dtype),
+        )
+        _THREAD.key = key
+    memory: tuple[Array, ...] = _THREAD.memory
+    return memory
+
+
+def columns_of(dtype: Any) -> int:
+    """Return the number of columns of a tile."""
+    return TILE // int(np.dtype(dtype).itemsize)
+
+
+def _aligned(rows: int, length: int, dtype: Any) -> Array:
+    """Return zeros; rows of whole cache lines are aligned with these."""
+    line = 64 // np.dtype(dtype).itemsize
+    buffer = np.zeros(rows * length + line, dtype)
+    skipped = -(buffer.ctypes.data // buffer.itemsize) % line
+    return buffer[skipped : skipped + rows * length].reshape(rows, length)
 
 
 @kernel
@@ -112,64 +132,71 @@ def load_mask(mask, i, left, right, row):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def filter_row(row, taps, ring, slot, plane):  # type: ignore[no-untyped-def]
-    """Write weighted sums along a row into one plane of a slot of a ring buffer."""
-    if isinstance(taps, tuple):
-        half, last = len(taps) // 2, len(taps) - 1
-        for j in range(ring.shape[2]):
+def filter_row(row, taps, unrolled, out):  # type: ignore[no-untyped-def]
+    """Write weighted sums along a row."""
+    if unrolled is None:
+        for j in range(out.size):
+            out[j] = 0
+        for k in range(taps.size):
+            for j in range(out.size):
+                out[j] += taps[k] * row[j + k]
+    else:
+        half, last = len(unrolled) // 2, len(unrolled) - 1
+        for j in range(out.size):
             total = row.dtype.type(0)
             if last % 2 == 0:
-                total = taps[half] * row[j + half]
+                total = unrolled[half] * row[j + half]
             for k in range(half):
-                total += taps[k] * (row[j + k] + row[j + last - k])
-            ring[slot, plane, j] = total
-    else:
-        ring[slot, plane] = 0
-        for k in range(len(taps)):
-            for j in range(ring.shape[2]):
-                ring[slot, plane, j] += taps[k] * row[j + k]
+                total += unrolled[k] * (row[j + k] + row[j + last - k])
+            out[j] = total
 
 
 @kernel
-def filter_products(p, q, taps, ring, slot, plane):  # type: ignore[no-untyped-def]
+def filter_products(p, q, taps, unrolled, out):  # type: ignore[no-untyped-def]
     """Write weighted sums of p q along a row."""
-    if isinstance(taps, tuple):
-        half, last = len(taps) // 2, len(taps) - 1
-        for j in range(ring.shape[2]):
+    if unrolled is None:
+        for j in range(out.size):
+            out[j] = 0
+        for k in range(taps.size):
+            for j in range(out.size):
+                out[j] += taps[k] * p[j + k] * q[j + k]
+    else:
+        half, last = len(unrolled) // 2, len(unrolled) - 1
+        for j in range(out.size):
             total = p.dtype.type(0)
             if last % 2 == 0:
-                total = taps[half] * (p[j + half] * q[j + half])
+                total = unrolled[half] * (p[j + half] * q[j + half])
             for k in range(half):
                 far = j + last - k
-                total += taps[k] * (p[j + k] * q[j + k] + p[far] * q[far])
-            ring[slot, plane, j] = total
-    else:
-        ring[slot, plane] = 0
-        for k in range(len(taps)):
-            for j in range(ring.shape[2]):
-                ring[slot, plane, j] += taps[k] * p[j + k] * q[j + k]
+                total += unrolled[k] * (p[j + k] * q[j + k] + p[far] * q[far])
+            out[j] = total
 
 
 @kernel
-def filter_moments(p, taps, ring, slot, plane, power):  # type: ignore[no-untyped-def]
-    """Write weighted sums of p into one plane, and of p^2 into another one."""
-    if isinstance(taps, tuple):
-        half, last = len(taps) // 2, len(taps) - 1
-        for j in range(ring.shape[2]):
+def filter_moments(p, taps, unrolled, out, squares):  # type: ignore[no-untyped-def]
+    """Write weighted sums of p and of p^2 along a row."""
+    if unrolled is None:
+        for j in range(out.size):
+            out[j] = 0
+            squares[j] = 0
+        for k in range(taps.size):
+            for j in range(out.size):
+                out[j] += taps[k] * p[j + k]
+                squares[j] += taps[k] * p[j + k] * p[j + k]
+    else:
+        half, last = len(unrolled) // 2, len(unrolled) - 1
+        for j in range(out.size):
             total = p.dtype.type(0)
             square = total
             if last % 2 == 0:
-                total = taps[half] * p[j + half]
-                square = taps[half] * (p[j + half] * p[j + half])
+                total = unrolled[half] * p[j + half]
+                square = unrolled[half] * (p[j + half] * p[j + half])
             for k in range(half):
                 near, far = p[j + k], p[j + last - k]
-                total += taps[k] * (near + far)
-                square += taps[k] * (near * near + far * far)
-            ring[slot, plane, j] = total
-            ring[slot, power, j] = square
-    else:
-        filter_row(p, taps, ring, slot, plane)
-        filter_products(p, p, taps, ring, slot, power)
+                total += unrolled[k] * (near + far)
+                square += unrolled[k] * (near * near + far * far)
+            out[j] = total
+            squares[j] = square
 
 
 @inline
@@ -179,26 +206,27 @@ def _slot(oldest, k, size):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def filter_rows(slots, oldest, taps, sums):  # type: ignore[no-untyped-def]
+def filter_rows(slots, oldest, taps, unrolled, sums):  # type: ignore[no-untyped-def]
     """Write weighted sums of the slots of a ring buffer; the planes of a slot are one row."""
-    size = len(taps)
-    if isinstance(taps, tuple):
-        half, last = size // 2, size - 1
+    size = taps.size
+    if unrolled is None:
+        for j in range(sums.size):
+            sums[j] = 0
+        for k in range(size):
+            slot = slots[_slot(oldest, k, size)]
+            for j in range(sums.size):
+                sums[j] += taps[k] * slot[j]
+    else:
+        half, last = len(unrolled) // 2, len(unrolled) - 1
         middle = slots[_slot(oldest, half, size)]
         for j in range(sums.size):
             total = sums.dtype.type(0)
             if last % 2 == 0:
-                total = taps[half] * middle[j]
+                total = unrolled[half] * middle[j]
             for k in range(half):
                 near, far = _slot(oldest, k, size), _slot(oldest, last - k, size)
-                total += taps[k] * (slots[near, j] + slots[far, j])
+                total += unrolled[k] * (slots[near, j] + slots[far, j])
             sums[j] = total
-    else:
-        sums[:] = 0
-        for k in range(size):
-            slot = _slot(oldest, k, size)
-            for j in range(sums.size):
-                sums[j] += taps[k] * slots[slot, j]
 
 
 @kernel
@@ -247,7 +275,7 @@ def row_total(found, scored, count):  # type: ignore[no-untyped-def]
     total = nothing
     if scored is not None:
         use = scored[:count]
-        number = number_inside(use.view(np.uint8))
+        number = number_inside(use)
         if number < count:
             for j in range(row.size):
                 row[j] = row[j] if use[j] else nothing
@@ -264,10 +292,15 @@ def clipped(value, bound):  # type: ignore[no-untyped-def]
 
 @kernel
 def write_row(found, scored, row, left, count, values, valid):  # type: ignore[no-untyped-def]
-    """Write results, from -1 to 1, and which are scored, into a row of maps that are not empty."""
-    if values.size > 0:
-        one = found.dtype.type(1)
-        for j in range(count):
-            values[row, left + j] = clipped(found[j], one)
+    """Write results, from -1 to 1, and which are scored, into a row of maps.
+
+    A loop, since Numba compiles the assignment of an array to a slice for seconds.
+    """
+    one = found.dtype.type(1)
+    here = values[row, left : left + count]
+    for j in range(here.size):
+        here[j] = clipped(found[j], one)
     if valid.size > 0:
-        valid[row, left : left + count] = scored[:count]
+        here = valid[row, left : left + count]
+        for j in range(here.size):
+            here[j] = scored[j] != 0
