@@ -176,13 +176,8 @@ def filter_products(p, q, taps, unrolled, out):  # type: ignore[no-untyped-def]
 def filter_moments(p, taps, unrolled, out, squares):  # type: ignore[no-untyped-def]
     """Write weighted sums of p and of p^2 along a row."""
     if unrolled is None:
-        for j in range(out.size):
-            out[j] = 0
-            squares[j] = 0
-        for k in range(taps.size):
-            for j in range(out.size):
-                out[j] += taps[k] * p[j + k]
-                squares[j] += taps[k] * p[j + k] * p[j + k]
+        filter_row(p, taps, None, out)
+        filter_products(p, p, taps, None, squares)
     else:
         half, last = len(unrolled) // 2, len(unrolled) - 1
         for j in range(out.size):
