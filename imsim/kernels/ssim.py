@@ -48,7 +48,8 @@ from imsim.kernels.common.window_sums import (
     find_scored,
     load_mask,
     local_offset,
-    not_finite,
+    may_be_broken,
+    nan_if_broken,
     row_total,
     write_row,
 )
@@ -231,8 +232,9 @@ def _quality_strip(  # type: ignore[no-untyped-def]
             filter_moments(u, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
             filter_moments(d, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
             if mask is not None:
-                out[0] += not_finite(u, x, mask, i, left, right)
-                out[0] += not_finite(d, y, mask, i, left, right)
+                if may_be_broken(u, right - left):
+                    out[0] += nan_if_broken(x, mask, i, left, right)
+                    out[0] += nan_if_broken(y, mask, i, left, right)
                 load_mask(mask, i, left, right, inside)
                 filter_row(inside, taps, unrolled, slot[4 * tile :])
                 if ones is not None:

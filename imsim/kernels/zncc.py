@@ -43,7 +43,8 @@ from imsim.kernels.common.window_sums import (
     load,
     load_mask,
     local_offset,
-    not_finite,
+    may_be_broken,
+    nan_if_broken,
     row_total,
     write_row,
 )
@@ -271,8 +272,10 @@ def _correlation_strip(  # type: ignore[no-untyped-def]
             filter_moments(q, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
             filter_products(p, q, taps, unrolled, slot[4 * tile : 5 * tile])
             if mask is not None:
-                out[0] += not_finite(p, x, mask, i, left, right)
-                out[0] += not_finite(q, y, mask, i, left, right)
+                if may_be_broken(p, right - left):
+                    out[0] += nan_if_broken(x, mask, i, left, right)
+                if may_be_broken(q, right - left):
+                    out[0] += nan_if_broken(y, mask, i, left, right)
                 load_mask(mask, i, left, right, inside)
                 filter_row(inside, taps, unrolled, slot[5 * tile :])
             if row < 0:

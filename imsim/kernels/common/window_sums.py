@@ -225,22 +225,18 @@ def filter_rows(slots, oldest, taps, unrolled, sums):  # type: ignore[no-untyped
 
 
 @kernel
-def not_finite(row, image, mask, i, left, right):  # type: ignore[no-untyped-def]
-    """Return NaN if a row of an image holds NaN or an infinity inside the mask, else 0.
-
-    `row` is the loaded row, whose values may be infinite in float32 where the pixels are finite.
-    """
+def may_be_broken(row, count):  # type: ignore[no-untyped-def]
+    """Whether a loaded row holds NaN or an infinity, or values that add up to one."""
     total = 0.0
-    for j in range(right - left):
+    for j in range(count):
         total += row[j]
     # A compiler that may reorder takes x - x for 0, and so `isfinite` for true.
-    if not np.isnan(total * 0.0):
-        return 0.0
-    return _nan_if_lost(image, mask, i, left, right)
+    return np.isnan(total * 0.0)
 
 
 @exact
-def _nan_if_lost(image, mask, i, left, right):  # type: ignore[no-untyped-def]
+def nan_if_broken(image, mask, i, left, right):  # type: ignore[no-untyped-def]
+    """Return NaN if a row of an image holds NaN or an infinity inside the mask, else 0."""
     for j in range(left, right):
         if mask[i, j] and not np.isfinite(image[i, j]):
             return np.nan
