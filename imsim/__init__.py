@@ -30,6 +30,7 @@ from imsim import _interrupt  # noqa: F401 - first, since the others take time t
 from imsim._version import __version__
 from imsim.caches import clear_caches
 from imsim.comparison import Comparison, compare
+from imsim.compilation import compile_kernels
 from imsim.engine import set_engine
 from imsim.errors import (
     ChannelAxisWarning,
@@ -78,6 +79,7 @@ __all__ = [
     "__version__",
     "clear_caches",
     "compare",
+    "compile_kernels",
     "finite_mask",
     "fsim",
     "fsim_map",

@@ -14,7 +14,6 @@ from imsim.errors import (
     ChannelAxisWarning,
     DataRangeWarning,
     ImsimError,
-    OptionError,
     silent,
     warn,
 )
@@ -22,7 +21,7 @@ from imsim.finite import in_another_unit, value_ends
 from imsim.registry import METRICS
 from imsim.tables import table
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import Images, check_choice
+from imsim.validation import Images, check_names
 
 
 class Comparison(Mapping[str, Any]):
@@ -136,11 +135,7 @@ def compare(
     sre           0.511525  dB    higher
     psnr      skipped: psnr depends on data_range, which has no default for float64: ...
     """
-    if isinstance(metrics, str) or not (metrics is None or isinstance(metrics, Iterable)):
-        raise OptionError(f"metrics={metrics!r}", "expected a list of names, e.g. ['ssim', 'fsim']")
-    names = list(METRICS) if metrics is None else list(metrics)
-    for name in names:
-        check_choice("metrics", name, tuple(METRICS))
+    names = check_names("metrics", metrics, METRICS)
     arguments: dict[str, Any] = {
         "mask": mask,
         "data_range": data_range,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -212,6 +212,25 @@ def check_choice(name: str, value: Any, allowed: Collection[str | None]) -> None
     if not (value is None or isinstance(value, str)) or value not in allowed:
         choices = ", ".join(map(repr, allowed))
         raise OptionError(f"{name}={value!r}", f"expected one of {choices}")
+
+
+def check_names(
+    name: str,
+    given: Iterable[str] | None,
+    known: Collection[str],
+    default: Collection[str] | None = None,
+) -> list[str]:
+    """Return the names, each once; for None the default, or else all. Refuse unknown names."""
+    if given is None:
+        return list(known if default is None else default)
+    choices = ", ".join(map(repr, known))
+    if isinstance(given, str) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
+        raise OptionError(f"{name}={given!r}", f"expected a list of names, of {choices}")
+    names = list(given)
+    for one in names:
+        if not isinstance(one, str) or one not in known:
+            raise OptionError(f"{name} holds {one!r}", f"expected names of {choices}")
+    return list(dict.fromkeys(names))
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
         "_version",
         "caches",
         "comparison",
+        "compilation",
         "engine",
         "masks",
         "metrics",
@@ -46,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "registry": LEAVES,
     # Of the engine, the check of input that is wrong for every metric.
     "comparison": {"registry", "engine", "finite", "validation"} | LEAVES,
+    "compilation": {"registry", "validation"} | LEAVES,
     "cli": {
         "",
         "_interrupt",
@@ -54,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
         "_version",
         "anomaly",
         "comparison",
+        "compilation",
         "finite",  # what the pixels span
         "pages",
         "registry",

@@ -17,7 +17,7 @@ from imsim.anomaly import scoring
 from imsim.anomaly.evaluation import Separation, check_bootstrap, check_labels, separate
 from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_masks
 from imsim.tables import table
-from imsim.validation import check_integer
+from imsim.validation import check_integer, check_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,8 +223,8 @@ def rank_metrics(
         )
     used = None if masks is None else check_masks(masks, x.shape)
     anomalous = check_labels(labels, len(x))
-    names = _names("metrics", metrics, tuple(imsim.METRICS))
-    wanted = _names("aggregates", aggregates, scoring.AGGREGATES)
+    names = check_names("metrics", metrics, tuple(imsim.METRICS))
+    wanted = check_names("aggregates", aggregates, scoring.AGGREGATES)
     check_integer("window", window, 1)
     records, skipped = [], {}
     for metric in names:
@@ -268,16 +268,3 @@ def _timed(
     began = time.perf_counter()
     scores = scoring.anomaly_scores(metric, x, y, masks=masks, **how)
     return scores, len(x) / (time.perf_counter() - began)
-
-
-def _names(option: str, given: Iterable[str] | None, known: Sequence[str]) -> list[str]:
-    if given is None:
-        return list(known)
-    choices = ", ".join(map(repr, known))
-    if isinstance(given, str) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
-        raise imsim.OptionError(f"{option}={given!r}; expected a list of names, of {choices}")
-    names = list(given)
-    for name in names:
-        if not isinstance(name, str) or name not in known:
-            raise imsim.OptionError(f"{option} holds {name!r}; expected names of {choices}")
-    return list(dict.fromkeys(names))

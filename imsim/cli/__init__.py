@@ -15,6 +15,7 @@ from imsim import _interrupt
 from imsim._version import __version__
 from imsim.cli.anomaly import add_anomaly
 from imsim.cli.compare import add_compare
+from imsim.cli.compile import add_compile
 from imsim.cli.list import add_list
 from imsim.cli.messages import flush, say, write
 from imsim.cli.options import Parser
@@ -58,7 +59,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"imsim {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_list, add_compare, add_report, add_anomaly):
+    for add in (add_list, add_compare, add_report, add_anomaly, add_compile):
         add(commands)
     return parser
 

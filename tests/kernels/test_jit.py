@@ -123,8 +123,50 @@ def test_a_read_only_installation_caches_for_the_user(
     assert list(module.parent.glob("home/numba/*/*"))
 
 
+def test_a_folder_of_our_own(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = module.parent / "own"
+    monkeypatch.setenv("IMSIM_CACHE_DIR", str(folder))
+    assert [is_cached(module), is_cached(module)] == [False, True]
+    assert len(list(folder.iterdir())) == 1
+    assert not entries(module)
+    folder = module.parent / "elsewhere"
+    folder.mkdir()
+    assert is_cached(module.rename(folder / module.name))  # the place of the code does not matter
+
+
+def test_a_folder_of_our_own_that_cannot_be(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without it."""
+    monkeypatch.setenv("IMSIM_CACHE_DIR", str(module / "below a file"))
+    assert [is_cached(module), is_cached(module)] == [False, True]
+    assert len(entries(module)) == 1
+
+
+def test_words_are_not_compiled_again(module: Path) -> None:
+    is_cached(module)
+    module.write_text(f'"""A docstring\n\nof lines."""\n{KERNEL}')
+    assert is_cached(module)
+    module.write_text(KERNEL.replace("x + x", "2 * x"))
+    assert not is_cached(module)
+
+
+def test_a_terminal_is_told_once(
+    module: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for terminal, argument in ((False, 21), (True, 2.5)):
+        jit.announce.cache_clear()
+        monkeypatch.setattr(sys.stderr, "isatty", lambda is_one=terminal: is_one)
+        kernel = loaded(module)
+        kernel(argument)
+        kernel(argument * (1 + 1j))
+        said = capsys.readouterr().err
+        assert said.count("compiles") == terminal
+    jit.announce.cache_clear()
+    monkeypatch.setattr(sys, "stderr", None)
+    assert loaded(module)(np.float32(2)) == 4
+
+
 def test_no_place_at_all(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    monkeypatch.setattr(jit._Impl, "_locator_classes", [])
     assert not is_cached(module)
 
 

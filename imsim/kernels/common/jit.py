@@ -6,14 +6,22 @@ import ast
 import contextlib
 import functools
 import hashlib
+import os
 import pickle
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numba
 from numba.core import config
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import (
+    CacheImpl,
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+)
 
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 """Kernels may fuse and reorder operations, and must still expect NaN and infinities."""
@@ -90,8 +98,8 @@ def _lone_strings(body: list[ast.stmt]) -> Iterator[ast.Constant]:
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
-    # Numba's cache on disk identifies a kernel by its name and the age of its file. Inlined code
-    # and constants come from other files, so their digest goes into the name.
+    # Inlined code and constants come from other files, so their digest goes into the name, by
+    # which the cache on disk identifies a kernel.
     function.__qualname__ += f"_{_digest(function.__module__)}"
     dispatcher = numba.njit(function, **{"fastmath": FAST_MATH, "error_model": "numpy", **options})
     with contextlib.suppress(Exception):  # no writable folder: compile in every process
@@ -99,22 +107,64 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
     return dispatcher
 
 
+class _Folder:
+    """The folder that IMSIM_CACHE_DIR names, as one of the places where Numba looks."""
+
+    def __init__(self, file: str) -> None:
+        self._py_file = file  # named in Numba's warnings
+
+    @classmethod
+    def from_function(cls, _: Callable[..., Any], file: str) -> _Folder | None:
+        """Return the place; None if there is none, or nothing can be written there."""
+        with contextlib.suppress(KeyError, OSError):
+            place = cls(file)
+            place.ensure_cache_path()
+            return place
+        return None
+
+    def get_cache_path(self) -> str:
+        """Return the folder."""
+        return os.environ["IMSIM_CACHE_DIR"]
+
+    def ensure_cache_path(self) -> None:
+        """Make the folder, and see that it can be written to."""
+        os.makedirs(self.get_cache_path(), exist_ok=True)
+        tempfile.TemporaryFile(dir=self.get_cache_path()).close()
+
+    def get_source_stamp(self) -> None:
+        """Return nothing: the name of a kernel tells whether its code has changed."""
+
+
+class _Impl(CompileResultCacheImpl):  # type: ignore[misc]
+    """Where the files lie, and what they are called.
+
+    Numba's names hold the line of the function, which an edited docstring above it changes.
+    """
+
+    _locator_classes = (_Folder, *CacheImpl._locator_classes)
+
+    def get_filename_base(self, fullname: str, abiflags: str) -> str:
+        """Return the name of the function, which holds its digest, and that of the Python."""
+        return f"{fullname}.{sys.implementation.cache_tag}{abiflags}"
+
+
 class _Cache(FunctionCache):  # type: ignore[misc]
     """Numba's cache on disk, whose failures never stop a computation."""
 
+    _impl_class = _Impl
+
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        locator = self._impl.locator
-        self._cache_file = _Entries(
-            locator.get_cache_path(), self._impl.filename_base, locator.get_source_stamp()
-        )
+        self._cache_file = _Entries(self._cache_path, self._impl.filename_base, None)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load compiled code; return None, so that it is compiled, if that fails for any reason."""
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:
-            return None
+        found = None
+        with contextlib.suppress(Exception):
+            found = super().load_overload(sig, target_context)
+        if found is None:
+            announce()
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Save compiled code if possible."""
@@ -122,12 +172,23 @@ class _Cache(FunctionCache):  # type: ignore[misc]
             super().save_overload(sig, data)
 
 
+@functools.cache
+def announce() -> None:
+    """Say on a terminal, once, why the call takes seconds."""
+    with contextlib.suppress(Exception):  # there may be no stream, or a closed one
+        if sys.stderr.isatty():
+            sys.stderr.write(
+                "imsim compiles code for images of this type, once; it is kept for later "
+                "(`imsim compile` does all of this ahead)\n"
+            )
+
+
 class _Entries(IndexDataCacheFile):  # type: ignore[misc]
     """One file for the compiled code of each signature, without an index.
 
     When two processes compile at once, Numba's index can lose a signature or give it the code of
-    another, and a damaged index stays damaged. Here a checksum proves that each file is whole, up
-    to date and of its signature, and a file is written whole or not at all.
+    another, and a damaged index stays damaged. Here a checksum proves that each file is whole and
+    of its signature, and a file is written whole or not at all.
     """
 
     def load(self, key: Any) -> Any:
@@ -147,10 +208,7 @@ class _Entries(IndexDataCacheFile):  # type: ignore[misc]
         """Return the file of a signature, and the salt of its checksum: what must be unchanged."""
         signature = repr(key).encode()
         number = int.from_bytes(hashlib.blake2s(signature, digest_size=8).digest())
-        return (
-            Path(self._data_path(self._data_name(number))),
-            repr((self._version, self._source_stamp)).encode() + signature,
-        )
+        return Path(self._data_path(self._data_name(number))), self._version.encode() + signature
 
 
 def _signed(content: bytes, salt: bytes) -> bytes:

@@ -1,0 +1,80 @@
+"""Compiling the kernels ahead of time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+
+from imsim.errors import ImsimError
+from imsim.registry import METRICS, Metric
+from imsim.validation import check_names
+
+DTYPES = ("uint8", "float32", "float64")
+"""Dtypes of most images."""
+COMPILED = (*DTYPES, "uint16")
+"""Dtypes that have kernels; all others are converted to one of these."""
+FAR = 1e9
+"""Offset of pixels that take the kernels for pixels far from 0."""
+
+
+def compile_kernels(
+    metrics: Iterable[str] | None = None, dtypes: Iterable[str] | None = None
+) -> None:
+    """Compile ahead of time what `compare` and all maps need, with default options.
+
+    Otherwise the first call for images of a dtype, and the first one with a mask, compiles what
+    it needs, which takes seconds. Compiled code is kept in the folder that the environment
+    variable ``IMSIM_CACHE_DIR`` names, or else beside the installed package, or, if nobody may
+    write there, among the caches of the user.
+
+    Parameters
+    ----------
+    metrics : iterable of str, optional
+        Names of metrics, see `imsim.METRICS`; by default all of them.
+    dtypes : iterable of str, optional
+        Of "uint8", "float32", "float64" and "uint16"; by default the first three. Images of other
+        dtypes are converted to one of these: float16 to float32, integers to float64.
+
+    Raises
+    ------
+    OptionError
+        If a name is not that of a metric, or not one of these dtypes.
+
+    Examples
+    --------
+    >>> import imsim
+    >>> imsim.compile_kernels(["se"], ["uint8"])
+    """
+    for call in compiling_calls(metrics, dtypes):
+        call()
+
+
+def compiling_calls(
+    metrics: Iterable[str] | None = None, dtypes: Iterable[str] | None = None
+) -> list[Callable[[], None]]:
+    """Return the calls that compile; each takes up to seconds."""
+    names = check_names("metrics", metrics, METRICS)
+    kinds = check_names("dtypes", dtypes, COMPILED, DTYPES)
+    return [partial(_compile, METRICS[name], kind) for name in names for kind in kinds]
+
+
+def _compile(metric: Metric, dtype: str) -> None:
+    """Call a metric and its map with grey and colour images, with a mask and without."""
+    side = 8 + max(metric.least_side, metric.map_least_side)
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, side, side, 3))
+    pairs = [pixels, pixels + FAR] if dtype == "float64" else [pixels]
+    mask = np.arange(side * side).reshape(side, side) > side  # some rows are empty, some are full
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        for pair in pairs:
+            x, y = pair.astype(dtype)
+            for inside in (None, mask):
+                options = {"mask": inside, "data_range": 255}
+                for function in (metric.function, metric.map_function or metric.function):
+                    with suppress(ImsimError):  # the metric needs colour
+                        function(x[..., 0], y[..., 0], **options)
+                    function(x, y, channel_axis=-1, **options)
