@@ -20,33 +20,34 @@ from numba.core import event
 
 compiled = event.RecordingListener()
 event.register("numba:compile", compiled)
-name, dtype, height, width = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
-x, y = np.random.default_rng(1).uniform(0, 255, (2, height, width, 3)).astype(dtype)
-mask = np.ones((height, width), bool)
+dtype, frame = sys.argv[1], tuple(map(int, sys.argv[2:]))
+mask = np.ones(frame, bool)
 mask[:3, :3] = False
-metric = imsim.METRICS[name]
-for inside in (None, mask):
-    for function in (metric.function, metric.map_function or metric.function):
-        function(x, y, mask=inside, data_range=255, channel_axis=-1)
-        if not metric.map_needs_channels:
-            function(x[..., 1], y[..., 1], mask=inside, data_range=255)
-print(sorted({str(e.data["dispatcher"]) for _, e in compiled.buffer}))
+last = np.random.default_rng(1).uniform(0, 255, (2, 2, *frame, 3)).astype(dtype)
+first = np.ascontiguousarray(np.moveaxis(last, -1, 2))
+for x, y in (last, first, last[:, 0], first[:, 0], (last[0], last[1, 0]), last[:, :, ::-1, ::-1],
+             np.asfortranarray(last), last.astype(last.dtype.newbyteorder())):
+    axis = -3 if x.shape[-3] == 3 else -1
+    grey = [np.take(v, 1, axis=axis) for v in (x, y)]
+    view = [np.moveaxis(v, axis, 0)[1] for v in (x, y)]
+    for inside in (None, mask, np.ones(frame, bool)):
+        for metric in imsim.METRICS.values():
+            for function in (metric.function, metric.map_function or metric.function):
+                function(x, y, mask=inside, data_range=255, channel_axis=axis)
+                if not metric.map_needs_channels:
+                    function(*grey, mask=inside, data_range=255)
+                    function(*view, mask=inside, data_range=255)
+print(sorted({str(e.data["dispatcher"]) + str(e.data["args"]) for _, e in compiled.buffer}))
 """
 
 
-@pytest.mark.parametrize("name", imsim.METRICS)
-def test_nothing_is_left_to_compile(name: str) -> None:
-    """In another process, on images of another size: calls load what was compiled."""
-    code = "import sys, imsim; imsim.compile_kernels([sys.argv[1]])"
-    for source, rest in (
-        (code, ()),
-        (AGAIN, ("float32", "70", "41")),
-        (AGAIN, ("uint8", "41", "70")),
-    ):
+def test_nothing_is_left_to_compile() -> None:
+    """In other processes, on images of other sizes, batches and layouts in memory."""
+    again = [(AGAIN, "float32", "70", "41"), (AGAIN, "uint8", "41", "70")]
+    for code, *arguments in [("import imsim; imsim.compile_kernels()",), *again]:
         process = subprocess.run(
-            [sys.executable, "-c", source, name, *rest],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
         assert (process.returncode, process.stderr) == (0, "")
         assert process.stdout.strip() in ("", "[]")
 
