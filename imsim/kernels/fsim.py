@@ -11,6 +11,7 @@ import numpy as np
 from imsim.kernels.common.coarse import block_means, fill_cells
 from imsim.kernels.common.jit import exact, inline
 from imsim.kernels.common.phase_congruency import Run, Transforms, phase_congruency
+from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.shared_images import image_numbers
 from imsim.portable import similarity as formulas
@@ -28,6 +29,7 @@ COST = 16
 LARGE_IMAGE = 1 << 16
 """Cells above which all threads share one image, since transforms of an image take much memory."""
 SIDE, DIAGONAL = SCHARR[1], SCHARR[0]
+NO_CHROMA = np.empty((0, 0))
 
 _similarity = inline(formulas.similarity)
 
@@ -52,7 +54,7 @@ def fsim(images: Images, mask: Array | None, chromatic: bool) -> Scores | None:
     sums = np.empty((work.count, 3))
 
     def task(i: int, x: CellFeatures, y: CellFeatures) -> None:
-        _, sums[i] = similarity(x, y, work.scale, images.dtype)
+        _, sums[i] = similarity(x, y, work.scale)
 
     work.run(task)
     weighted_sums, weights, scored = (sums[:, k].reshape(work.shape) for k in range(3))
@@ -70,7 +72,7 @@ def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | Non
     valid = None if mask is None else np.ones(values.shape, dtype=bool)
 
     def task(i: int, x: CellFeatures, y: CellFeatures) -> None:
-        values[i], _ = similarity(x, y, work.scale, images.dtype)
+        values[i], _ = similarity(x, y, work.scale)
         if valid is not None:
             valid[i] = True if x.valid is None else eroded(x.valid)
 
@@ -80,15 +82,16 @@ def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | Non
     return Local(values.reshape(shape), None if valid is None else valid.reshape(shape), step=step)
 
 
-def similarity(x: CellFeatures, y: CellFeatures, scale: float, dtype: Any) -> tuple[Array, Array]:
+def similarity(x: CellFeatures, y: CellFeatures, scale: float) -> tuple[Array, Array]:
     """Return the similarity of cells; and its weighted sum, the sum of weights, and the count."""
-    values = np.empty(x.congruency.shape, dtype=dtype)
+    congruency = (np.asarray(image.congruency, np.float64) for image in (x, y))
+    values = np.empty(x.congruency.shape)
     columns = np.zeros((2, values.shape[1]))
-    chroma = chromatic_similarity(x.chrominance, y.chrominance) if x.chrominance else None
-    valid = eroded(x.valid)
-    planes = x.luminance, y.luminance, x.congruency, y.congruency, chroma, valid
-    _pool(*planes, scale, values, columns)
-    n = values.size if valid is None else np.count_nonzero(valid)
+    chroma = chromatic_similarity(x.chrominance, y.chrominance) if x.chrominance else NO_CHROMA
+    valid: Array = NO_MASK if x.valid is None else eroded(x.valid)
+    valid.setflags(write=False)  # Numba would compile again for a writable array
+    _pool(x.luminance, y.luminance, *congruency, chroma, valid, scale, values, columns)
+    n = np.count_nonzero(valid) if valid.size else values.size
     return values, np.array([*columns.sum(axis=1), n])
 
 
@@ -98,16 +101,18 @@ def _pool(x, y, pc_x, pc_y, chroma, valid, scale, values, columns):  # type: ign
     height, width = values.shape
     for i in range(height):
         for j in range(width):
-            p, q = np.float64(pc_x[i, j]), np.float64(pc_y[i, j])
-            s = _similarity(p, q, T1)
+            s = _similarity(pc_x[i, j], pc_y[i, j], T1)
             s *= _similarity(scale * _gradient(x, i, j), scale * _gradient(y, i, j), T2)
-            if chroma is not None:
-                s *= chroma[i, j]
-            if s > 1:
-                s = 1.0  # rounding may exceed 1
             values[i, j] = s
-            if valid is None or valid[i, j]:
-                weight = p if p > q or p != p else q  # max() would drop NaN
+        if chroma.size > 0:
+            for j in range(width):
+                values[i, j] *= chroma[i, j]
+        for j in range(width):
+            s, p, q = values[i, j], pc_x[i, j], pc_y[i, j]
+            s = 1.0 if s > 1 else s  # rounding may exceed 1
+            values[i, j] = s
+            weight = p if p > q or p != p else q  # max() would drop NaN
+            if valid.size == 0 or valid[i, j]:
                 columns[0, j] += s * weight
                 columns[1, j] += weight
 
@@ -228,7 +233,7 @@ class _Work:
             planes = [weighted(rgb, w)[0] for w in YIQ]
         else:
             planes = [self._image(side, i)]
-        cells = [block_means(p, mask, self.factor, np.float64(1)) for p in planes]
+        cells = [block_means(p, mask, self.factor) for p in planes]
         valid = cells[0][1]
         if valid is not None:
             for plane, _ in cells:

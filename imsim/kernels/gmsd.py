@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from imsim.kernels.common.jit import exact, inline, kernel
-from imsim.kernels.common.pixel_blocks import count
+from imsim.kernels.common.pixel_blocks import NO_MASK, count
 from imsim.kernels.common.planes import Planes
 from imsim.portable import similarity as formulas
 from imsim.portable.gradients import CELL_REACH
@@ -33,6 +33,9 @@ FAR_RANGES = 16
 The rounding error of a difference is then below 3e-6 of the constant's root in float32."""
 HUGE_SCALE = 2.0**-600
 """Factor that brings gradients whose squares overflow back into float64."""
+POSITIVE = np.iinfo(np.int32).max
+"""Bits of a float32 without its sign."""
+NO_SCORED = np.empty((0, 0), np.uint8)
 FLOAT32_RANGE = 1e12
 """Largest data range, and inverse of the smallest one, whose square fits into float32."""
 
@@ -43,7 +46,7 @@ def gmsd(images: Images, mask: Array | None) -> Scores:
     """Standard deviation, with n - 1, of the gradient similarity."""
     planes, constants, cells = _prepare(images, mask)
     strips = planes.strips(
-        _strip, N_SUMS, *constants, None, None, positions=cells[0], rows=STRIP_ROWS
+        _moments_of_strip, N_SUMS, *constants, positions=cells[0], rows=STRIP_ROWS
     )
     scores = np.empty((2, *planes.shape))
     _deviations(strips.reshape(len(strips), -1, N_SUMS), scores.reshape(2, -1))
@@ -52,7 +55,7 @@ def gmsd(images: Images, mask: Array | None) -> Scores:
 
 def gmsd_map(images: Images, mask: Array | None) -> Local:
     """Gradient similarity of each cell."""
-    planes, (span, near), cells = _prepare(images, mask)
+    planes, constants, cells = _prepare(images, mask)
     values = np.empty((planes.count, *cells), images.dtype)
     valid = np.empty(values.shape, np.bool_)
     strips = -(-cells[0] // STRIP_ROWS)
@@ -61,9 +64,11 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
         plane, strip = divmod(i, strips)
         start = strip * STRIP_ROWS
         stop = min(start + STRIP_ROWS, cells[0])
-        x, y, inside = planes[plane]
         sums = np.zeros(N_SUMS)
-        _strip(x, y, inside, start, stop, sums, span, near, values[plane], valid[plane])
+        found, scored = _similarities(*planes[plane], start, stop, sums, *constants)
+        values[plane, start:stop] = found
+        if mask is not None:
+            valid[plane, start:stop] = scored
 
     parallel(task, planes.count * strips, planes.count * math.prod(planes.frame))
     shape = (*planes.shape, *cells)
@@ -72,7 +77,7 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
 
 
 def _prepare(images: Images, mask: Array | None) -> tuple[Planes, Any, tuple[int, int]]:
-    """Return the planes, the constants of `_strip`, and the number of cells."""
+    """Return the planes, the constants of `_similarities`, and the number of cells."""
     span = images.data_range
     near = None
     if images.dtype == np.float64 or 1 / FLOAT32_RANGE < span < FLOAT32_RANGE:
@@ -81,7 +86,7 @@ def _prepare(images: Images, mask: Array | None) -> tuple[Planes, Any, tuple[int
     return Planes(images, mask), (span, near), (-(-height // 2), -(-width // 2))
 
 
-def _strip(
+def _moments_of_strip(
     x: Array,
     y: Array,
     mask: Array | None,
@@ -90,161 +95,115 @@ def _strip(
     out: Array,
     span: float,
     near: np.floating | None,
-    values: Array | None,
-    valid: Array | None,
 ) -> None:
-    """Moments of the similarity in rows of cells, or the similarity itself.
+    """Moments of the similarity in rows of cells."""
+    found, scored = _similarities(x, y, mask, start, stop, out, span, near)
+    _add_moments(found, scored, out)
+
+
+def _similarities(
+    x: Array,
+    y: Array,
+    mask: Array | None,
+    start: int,
+    stop: int,
+    out: Array,
+    span: float,
+    near: np.floating | None,
+) -> tuple[Array, Array]:
+    """Similarity in rows of cells, and where it counts; the last two of `N_SUMS` go to `out`.
 
     `near` is the constant of the formula; None where its dtype does not hold it.
     """
+    inside, scored = NO_MASK if mask is None else mask, NO_SCORED
+    rows, columns = stop - start, (x.shape[1] + 1) // 2
+    if mask is not None:
+        scored = np.empty((rows, columns), np.uint8)
+        _find_scored(mask, start, np.empty((rows + 3, 2 * columns + 2), np.uint8), scored)
     if near is not None:
-        line = np.zeros(2 * ((x.shape[1] + 1) // 2) + 1, near.dtype)
+        found = np.empty((rows, columns), near.dtype)
+        cells = np.empty((2, rows + 2, columns + 2), near.dtype)
+        line = np.empty(2 * columns + 1, near.dtype)
         bits = line.view(np.int32) if line.itemsize == 4 else None
-        _near_strip(x, y, mask, start, stop, out, near, line, bits, values, valid)
+        _fill_cells(x, y, inside, start, cells, line, bits, out)
+        _near_rows(cells, near, found)
         if out[4] <= FAR_RANGES * span:  # False for NaN
-            return
+            return found, scored
     is_huge = x.dtype == np.float64 and not out[4] < LARGEST
-    out[:] = 0
-    _far_strip(x, y, mask, start, stop, out, GAIN * span, is_huge, values, valid)
+    out[3] = 0
+    pixels = np.zeros((2, 2 * rows + 4, 2 * columns + 4))
+    first = max(2 * start - 2, 0)
+    for image, framed in zip((x, y), pixels, strict=True):
+        part = image[first : 2 * stop + 2]
+        place = framed[first - 2 * start + 2 :][: len(part), 2 : 2 + part.shape[1]]
+        place[...] = part if mask is None else np.where(mask[first : 2 * stop + 2], part, 0)
+    if not np.isfinite(pixels[:, 2:-2]).all():
+        out[3] = math.nan
+    found = np.empty((rows, columns))
+    _far_rows(pixels, GAIN * span, is_huge, found)
+    return found, scored
 
 
 @kernel
-def _near_strip(x, y, mask, start, stop, out, constant, line, bits, values, valid):  # type: ignore[no-untyped-def]
-    """Go through rows of cells, 3 at a time; `line` holds a row of half cells and a final 0."""
-    rows, columns = (x.shape[0] + 1) // 2, (x.shape[1] + 1) // 2
-    real = line.dtype.type
-    cells = np.zeros((2, 3, columns + 2), real)  # the last 3 rows of both images, framed by 0
-    inside = np.ones((3, columns + 2), np.uint8)
-    line_inside = np.ones(2 * columns, np.uint8)
-    found, scored = np.empty(columns, real), np.ones(columns, np.uint8)
-    for r in range(start - 1, stop + 1):
-        p, q, use = cells[0, r % 3], cells[1, r % 3], inside[r % 3]
-        if 0 <= r < rows:
-            _cell_row(x, mask, r, line[:-1], p)
-            size_x = 2 * _size(x, line, bits)
-            _cell_row(y, mask, r, line[:-1], q)
-            size_y = 2 * _size(y, line, bits)
-            size = max(size_x, size_y)
-            out[4] = size if size > out[4] else out[4]
-            if mask is not None:
-                _inside_row(mask, r, line_inside, use)
-                out[3] += _zero_unless_nan(p) + _zero_unless_nan(q)
-        else:
-            p[:], q[:], use[:] = 0, 0, 1
-        if r <= start:
-            continue
-        up, here, down = (r - 2) % 3, (r - 1) % 3, r % 3
-        _similarity_row(
-            cells[0, up], cells[0, here], cells[0, down],
-            cells[1, up], cells[1, here], cells[1, down],
-            constant, found,
-        )  # fmt: skip
-        if mask is not None:
-            _eroded_row(inside[0], inside[1], inside[2], scored)
-        if values is None:
-            _add_row(found, None if mask is None else scored, out)
-        else:
-            values[r - 1] = found
-            valid[r - 1] = scored
+def _fill_cells(x, y, mask, start, cells, line, bits, out):  # type: ignore[no-untyped-def]
+    """Sum the 2x2 pixels of each cell of both images; 0 beyond the frame and outside the mask.
 
-
-@exact
-def _far_strip(x, y, mask, start, stop, out, span, is_huge, values, valid):  # type: ignore[no-untyped-def]
-    """Go through rows of cells; subtract pixels before they are added, since they are far from 0.
-
-    Where squares of gradients of huge pixels overflow, the gradients are scaled.
+    `line` holds a row of half cells and a final 0; `bits` are the same memory.
     """
-    columns = (x.shape[1] + 1) // 2
-    lines = np.zeros((6, 2 * columns + 4))  # the pixels of three rows of cells, framed by 0
-    line_inside, inside = np.ones(2 * columns, np.uint8), np.ones((3, columns + 2), np.uint8)
-    p, q = np.empty(columns), np.empty(columns)
-    found, scored = np.empty(columns), np.ones(columns, np.uint8)
-    for r in range(start, stop):
-        for scale in (1.0, HUGE_SCALE):
-            if scale < 1 and not is_huge:
-                break
-            _far_gradients(x, mask, r, scale, lines, p)
-            out[3] += _zero_unless_nan(lines[2]) + _zero_unless_nan(lines[3])
-            _far_gradients(y, mask, r, scale, lines, q)
-            out[3] += _zero_unless_nan(lines[2]) + _zero_unless_nan(lines[3])
-            for j in range(columns):
-                if scale == 1 or not np.isfinite(found[j]):
-                    s = _similarity(p[j], q[j], C * (span * scale) ** 2)
-                    found[j] = 1.0 if s > 1 else s
-        if mask is not None:
-            for k in range(3):
-                if 0 <= 2 * (r + k - 1) < x.shape[0]:
-                    _inside_row(mask, r + k - 1, line_inside, inside[k])
-                else:
-                    inside[k] = 1
-            _eroded_row(inside[0], inside[1], inside[2], scored)
-        if values is None:
-            _add_row(found, None if mask is None else scored, out)
-        else:
-            values[r] = found
-            valid[r] = scored
-
-
-@exact
-def _far_gradients(image, mask, r, scale, lines, found):  # type: ignore[no-untyped-def]
-    """Gradients in a row of cells: sums of differences of pixels two cells apart."""
-    for k in range(6):
-        i = 2 * r - 2 + k
-        if 0 <= i < image.shape[0]:
-            for j in range(image.shape[1]):
-                lines[k, j + 2] = scale * _pixel(image, mask, i, j, np.float64)
-        else:
-            lines[k] = 0
-    for j in range(found.size):
-        gx, gy = 0.0, 0.0
-        for k in range(6):
-            row = lines[k, 2 * j : 2 * j + 6]
-            gx += (row[4] - row[0]) + (row[5] - row[1])
-            column = lines[:, 2 * j + k]
-            gy += (column[4] - column[0]) + (column[5] - column[1])
-        found[j] = math.sqrt(gx * gx + gy * gy)
+    height, width = x.shape
+    real = line.dtype.type
+    is_exact = x.dtype.type(0.5) == 0  # sums of integers
+    line[line.size - 2], line[line.size - 1] = 0, 0
+    for i in range(cells.shape[1]):
+        r = start - 1 + i
+        size = 0.0
+        for k in range(2):
+            row = cells[k, i]
+            row[0], row[row.size - 1] = 0, 0
+            if not 0 <= r < (height + 1) // 2:
+                for j in range(row.size):
+                    row[j] = 0
+                continue
+            image = x if k == 0 else y
+            i_below = min(2 * r + 1, height - 1)
+            above, below = image[2 * r], image[i_below]
+            weight = real(1) if i_below > 2 * r else real(0.5)  # a last row alone counts once
+            if mask.size == 0:
+                for j in range(width):
+                    line[j] = weight * (real(above[j]) + real(below[j]))
+            else:
+                use_above, use_below = mask[2 * r], mask[i_below]
+                for j in range(width):
+                    p, q = real(above[j]), real(below[j])
+                    p, q = (p if use_above[j] else real(0)), (q if use_below[j] else real(0))
+                    line[j] = weight * (p + q)
+            for j in range(row.size - 2):
+                row[j + 1] = line[2 * j] + line[2 * j + 1]
+            one = 0.0 if is_exact else 2 * _size(line, bits)
+            size = one if k == 0 else max(size, one)
+            if mask.size > 0:
+                rest = 0.0
+                for j in range(row.size):
+                    rest += np.float64(row[j]) * 0.0
+                out[3] += rest
+        out[4] = size if size > out[4] else out[4]
 
 
 @kernel
-def _pixel(image, mask, i, j, real):  # type: ignore[no-untyped-def]
-    """Return a pixel, 0 outside the mask."""
-    if mask is None:
-        return real(image[i, j])
-    v = real(image[i, j])
-    return v if mask[i, j] else real(0)
-
-
-@kernel
-def _cell_row(image, mask, r, line, cells):  # type: ignore[no-untyped-def]
-    """Sum the 2x2 pixels of each cell; 0 beyond the frame."""
-    real = cells.dtype.type
-    for j in range(image.shape[1]):
-        line[j] = _pixel(image, mask, 2 * r, j, real)
-    if 2 * r + 1 < image.shape[0]:
-        for j in range(image.shape[1]):
-            line[j] += _pixel(image, mask, 2 * r + 1, j, real)
-    for j in range(cells.size - 2):
-        cells[j + 1] = line[2 * j] + line[2 * j + 1]
-
-
-@kernel
-def _size(image, line, bits):  # type: ignore[no-untyped-def]
+def _size(line, bits):  # type: ignore[no-untyped-def]
     """Largest magnitude in a row of float32 that ends with a 0; mean magnitude of a row of float64.
 
-    The mean is precise enough in float64, where a size ten times as large does no harm. Sums of
-    integers are exact, and their size is 0. Read as integers, the bits of floats without sign have
-    the order of the floats, and the CPU compares many integers at a time; NaN forbids that for
-    floats.
+    The mean is precise enough in float64, where a size ten times as large does no harm. Read as
+    integers, the bits of floats without sign have the order of the floats, and the CPU compares
+    many integers at a time; NaN forbids that for floats.
     """
-    if image.dtype.type(0.5) == 0:
-        return 0.0
     if bits is None:
         total = 0.0
         for j in range(line.size):
             total += abs(line[j])
         return total / (line.size - 1)
     whole = bits.dtype.type
-    positive, most = whole(np.iinfo(bits.dtype).max), whole(0)
+    positive, most = whole(POSITIVE), whole(0)
     for j in range(bits.size):
         size = whole(bits[j] & positive)
         most = size if size > most else most
@@ -255,32 +214,45 @@ def _size(image, line, bits):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _inside_row(mask, r, line, inside):  # type: ignore[no-untyped-def]
-    """Find the cells whose pixels within the frame all lie inside the mask."""
-    below = min(2 * r + 1, mask.shape[0] - 1)
-    for j in range(mask.shape[1]):
-        line[j] = mask[2 * r, j] & mask[below, j]
-    for j in range(inside.size - 2):
-        inside[j + 1] = line[2 * j] & line[2 * j + 1]
+def _find_scored(mask, start, room, scored):  # type: ignore[no-untyped-def]
+    """Find the cells whose neighbours within the frame have all their pixels inside the mask.
 
-
-@kernel
-def _eroded_row(up, here, down, scored):  # type: ignore[no-untyped-def]
-    """Find the cells whose neighbours are all valid; cells beyond the frame are valid."""
-    for j in range(scored.size):
-        left = up[j] & here[j] & down[j]
-        centre = up[j + 1] & here[j + 1] & down[j + 1]
-        right = up[j + 2] & here[j + 2] & down[j + 2]
-        scored[j] = left & centre & right
+    `room` holds rows of cells within a frame, and a row of half cells.
+    """
+    rows, columns = scored.shape
+    line = room[rows + 2]
+    for i in range(rows + 3):
+        for j in range(room.shape[1]):
+            room[i, j] = 1
+    for i in range(rows + 2):
+        r = start - 1 + i
+        if 0 <= 2 * r < mask.shape[0]:
+            above, below = mask[2 * r], mask[min(2 * r + 1, mask.shape[0] - 1)]
+            for j in range(mask.shape[1]):
+                line[j] = above[j] & below[j]
+            inside = room[i]
+            for j in range(columns):
+                inside[j + 1] = line[2 * j] & line[2 * j + 1]
+    for i in range(rows):
+        up, here, down, row = room[i], room[i + 1], room[i + 2], scored[i]
+        for j in range(columns):
+            left = up[j] & here[j] & down[j]
+            centre = up[j + 1] & here[j + 1] & down[j + 1]
+            right = up[j + 2] & here[j + 2] & down[j + 2]
+            row[j] = left & centre & right
 
 
 @exact  # fused multiplications would break symmetry, and the 1 of equal gradients
-def _similarity_row(a, b, c, d, e, f, constant, found):  # type: ignore[no-untyped-def]
-    """Similarity of the gradients in the middle of three rows a, b, c and d, e, f."""
+def _near_rows(cells, constant, found):  # type: ignore[no-untyped-def]
+    """Similarity of the gradients in rows of cells, which have a frame of one cell."""
     one = found.dtype.type(1)
-    for j in range(found.size):
-        s = _similarity(_gradient(a, b, c, j), _gradient(d, e, f, j), constant)
-        found[j] = one if s > one else s
+    for r in range(found.shape[0]):
+        a, b, c = cells[0, r], cells[0, r + 1], cells[0, r + 2]
+        d, e, f = cells[1, r], cells[1, r + 1], cells[1, r + 2]
+        row = found[r]
+        for j in range(row.size):
+            s = _similarity(_gradient(a, b, c, j), _gradient(d, e, f, j), constant)
+            row[j] = one if s > one else s
 
 
 @inline
@@ -291,27 +263,53 @@ def _gradient(up, here, down, j):  # type: ignore[no-untyped-def]
     return math.sqrt(gx * gx + gy * gy)
 
 
-@kernel
-def _zero_unless_nan(row):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for j in range(row.size):
-        total += np.float64(row[j]) * 0.0
-    return total
+@exact
+def _far_rows(pixels, span, is_huge, found):  # type: ignore[no-untyped-def]
+    """Similarity in rows of cells whose pixels, far from 0, are subtracted before they are added.
+
+    The pixels have a frame of one cell. Where squares of gradients of huge pixels overflow, the
+    gradients are scaled.
+    """
+    for r in range(found.shape[0]):
+        for j in range(found.shape[1]):
+            scale, s = 1.0, math.nan
+            for _ in range(1 + is_huge):
+                if not np.isfinite(s):
+                    p = _far_gradient(pixels[0], 2 * r, 2 * j, scale)
+                    q = _far_gradient(pixels[1], 2 * r, 2 * j, scale)
+                    s = _similarity(p, q, C * (span * scale) ** 2)
+                scale = HUGE_SCALE
+            found[r, j] = 1.0 if s > 1 else s
+
+
+@exact
+def _far_gradient(v, i, j, scale):  # type: ignore[no-untyped-def]
+    """Gradient of a cell: sums of differences of pixels two cells apart."""
+    gx, gy = 0.0, 0.0
+    for k in range(6):
+        right = scale * v[i + k, j + 4] - scale * v[i + k, j]
+        gx += right + (scale * v[i + k, j + 5] - scale * v[i + k, j + 1])
+        down = scale * v[i + 4, j + k] - scale * v[i, j + k]
+        gy += down + (scale * v[i + 5, j + k] - scale * v[i + 1, j + k])
+    return math.sqrt(gx * gx + gy * gy)
 
 
 @kernel
-def _add_row(found, scored, out):  # type: ignore[no-untyped-def]
-    """Add the moments of a row, taken about its own mean."""
-    n = found.size if scored is None else count(scored)
-    if n == 0:
-        return
-    # A full row is added in the order of a row without a mask.
-    if scored is None or n == found.size:
-        mean, squares, rest = _row_moments(found, n)
-    else:
-        mean, squares, rest = _row_moments_inside(found, scored, n)
-    squares -= rest * rest / n
-    _merge(out, n, mean + rest / n, 0.0 if squares < 0 else squares)
+def _add_moments(found, scored, out):  # type: ignore[no-untyped-def]
+    """Add the moments of each row, taken about its own mean."""
+    for r in range(found.shape[0]):
+        row, n = found[r], found.shape[1]
+        if scored.size > 0:
+            n = count(scored[r])
+        if n == 0:
+            continue
+        # A full row is added in the order of a row without a mask.
+        if n == row.size:
+            mean, squares, rest = _row_moments(row, n)
+        else:
+            mean, squares, rest = _row_moments_inside(row, scored[r], n)
+        squares -= rest * rest / n
+        _merge(out, np.float64(n), mean + rest / n, 0.0 if squares < 0 else squares)
 
 
 @kernel
@@ -355,13 +353,13 @@ def _merge(out, n, mean, squares):  # type: ignore[no-untyped-def]
 
 @exact
 def _deviations(strips, scores):  # type: ignore[no-untyped-def]
-    """Deviation and number of cells; a single cell has no deviation."""
+    """Deviation and number of cells, added up in the first strip; one cell has no deviation."""
     for plane in range(strips.shape[1]):
-        total = np.zeros(4)
-        for strip in range(strips.shape[0]):
-            n, mean, squares, rest, _ = strips[strip, plane]
-            _merge(total, n, mean, squares)
-            total[3] += rest
+        total = strips[0, plane]
+        for strip in range(1, strips.shape[0]):
+            part = strips[strip, plane]
+            _merge(total, part[0], part[1], part[2])
+            total[3] += part[3]
         n = total[0]
         scores[0, plane] = math.sqrt(total[2] / (n - 1)) + total[3]
         scores[1, plane] = n if n > 1 else 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels.common.jit import kernel
-from imsim.kernels.common.pixel_blocks import count
+from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_difference
 from imsim.portable.pair import Local, Scores
@@ -59,7 +59,7 @@ def _forms(images: Images, mask: Array | None, sigma: float) -> tuple[Array, Arr
     planes = Planes(images, mask)
     taps = _taps_of(images, sigma)
     rows = max(STRIP_ROWS, 2 * len(taps))
-    sums = planes.strip_sums(_quadratic_form, 3, taps, rows=rows)
+    sums = planes.strip_sums(_form_of_strip, 3, taps, rows=rows)
     squared, n, energy = sums[..., 0], sums[..., :1, 1], sums[..., 2]
     if squared.shape[-1] > 1:
         squared, energy = (v.sum(axis=-1, keepdims=True) for v in (squared, energy))
@@ -74,18 +74,16 @@ def imed_map(images: Images, mask: Array | None, sigma: float) -> Local:
     planes = Planes(images, mask)
     taps = _taps_of(images, sigma)
     *batch, channels = planes.shape
-    height = planes.frame[0]
     rows = max(STRIP_ROWS, 2 * len(taps))
-    strips = -(-height // rows)
+    strips = -(-planes.frame[0] // rows)
     found = np.zeros((planes.count // channels, *planes.frame), images.dtype)
 
     def task(i: int) -> None:
         image, strip = divmod(i, strips)
         start = strip * rows
-        stop = min(start + rows, height)
+        part = found[image, start : start + rows]
         for channel in range(channels):
-            plane = planes[image * channels + channel]
-            _add_contributions(*plane, start, stop, taps, found[image])
+            _contributions_of_strip(*planes[image * channels + channel], start, taps, part)
 
     parallel(task, len(found) * strips, found.size)
     radius = gaussian_reach(sigma, images.x)
@@ -107,79 +105,104 @@ def _taps(sigma: float, radius: int, dtype: Any) -> Array:
     return taps.astype(dtype)
 
 
-@kernel
-def _quadratic_form(x, y, mask, start, stop, out, taps):  # type: ignore[no-untyped-def]
-    """D' G d of a strip, and the number of its pixels.
-
-    G is symmetric: each row is blurred along itself and multiplied with itself and with the rows
-    below it, whose products count twice.
-    """
-    radius, width = taps.size - 1, _width(x.shape[1])
-    height = max(TILE_ROWS, radius)
-    tile = np.empty((height + radius, width + 2 * radius), taps.dtype)
-    flat = tile.reshape(-1)
-    blurred, ahead = np.empty(width, taps.dtype), np.empty(width, taps.dtype)
-    half = taps[0] * taps.dtype.type(0.5)
-    for top in range(start, stop, height):
-        for left in range(0, x.shape[1], width):
-            _load(x, y, mask, top, left, radius, tile)
-            for i in range(min(height, stop - top)):
-                origin = i * tile.shape[1] + radius
-                row = flat[origin : origin + width]
-                _blur(flat, origin, 1, taps, blurred)
-                for j in range(width):
-                    ahead[j] = half * row[j]
-                for k in range(1, radius + 1, TAPS_AT_ONCE):
-                    p = flat[origin + k * tile.shape[1] :]
-                    q = flat[origin + (k + 1) * tile.shape[1] :]
-                    r = flat[origin + (k + 2) * tile.shape[1] :]
-                    s, t, u = taps[k], taps[k + 1], taps[k + 2]
-                    for j in range(width):
-                        ahead[j] += s * p[j] + t * q[j] + u * r[j]
-                out[0] += 2 * _dot(blurred, ahead)
-                out[2] += _dot(row, row)
-    for i in range(start, stop):
-        out[1] += x.shape[1] if mask is None else count(mask[i].view(np.uint8))
-
-
-@kernel
-def _add_contributions(x, y, mask, start, stop, taps, found):  # type: ignore[no-untyped-def]
-    """Add d (g * d) for the pixels of a strip."""
-    radius, width = taps.size - 1, _width(x.shape[1])
-    rows = stop - start
-    tile = np.empty((rows + 2 * radius, width + 2 * radius), taps.dtype)
-    flat = tile.reshape(-1)
-    along = np.empty((rows + 2 * radius) * width, taps.dtype)
-    blurred = np.empty(width, taps.dtype)
-    for left in range(0, x.shape[1], width):
-        _load(x, y, mask, start - radius, left, radius, tile)
-        for i in range(rows + 2 * radius):
-            _blur(flat, i * tile.shape[1] + radius, 1, taps, along[i * width : (i + 1) * width])
-        for i in range(rows):
-            _blur(along, (i + radius) * width, width, taps, blurred)
-            for j in range(min(width, x.shape[1] - left)):
-                found[start + i, left + j] += tile[i + radius, j + radius] * blurred[j]
-
-
-@kernel
-def _width(columns):  # type: ignore[no-untyped-def]
+def _width(columns: int) -> int:
     """Return the width of the tiles that share out the columns evenly."""
     tiles = -(-columns // TILE_COLUMNS)
     return -(-columns // tiles)
 
 
+def _form_of_strip(
+    x: Array, y: Array, mask: Array | None, start: int, stop: int, out: Array, taps: Array
+) -> None:
+    """D' G d of a strip, the number of its pixels, and the sum of squares."""
+    radius, width = taps.size - 1, _width(x.shape[1])
+    height = max(TILE_ROWS, radius)
+    tile = np.empty((height + radius) * (width + 2 * radius), taps.dtype)
+    inside, lines = NO_MASK if mask is None else mask, np.empty((2, width), taps.dtype)
+    _quadratic_form(x, y, inside, start, stop, taps, tile, lines, out)
+    out[1] = (stop - start) * x.shape[1] if mask is None else np.count_nonzero(mask[start:stop])
+
+
+def _contributions_of_strip(
+    x: Array, y: Array, mask: Array | None, start: int, taps: Array, found: Array
+) -> None:
+    """Add d (g * d) for the pixels of a strip."""
+    radius, width = taps.size - 1, _width(x.shape[1])
+    rows = len(found) + 2 * radius
+    tile, along = (np.empty(rows * n, taps.dtype) for n in (width + 2 * radius, width))
+    inside, line = NO_MASK if mask is None else mask, np.empty(width, taps.dtype)
+    for left in range(0, x.shape[1], width):
+        _load(x, y, inside, start - radius, left, radius, width, tile)
+        _add_contributions(tile, taps, along, line, found[:, left : left + width])
+
+
 @kernel
-def _load(x, y, mask, top, left, radius, tile):  # type: ignore[no-untyped-def]
+def _quadratic_form(x, y, mask, start, stop, taps, tile, lines, out):  # type: ignore[no-untyped-def]
+    radius, width = taps.size - 1, lines.shape[1]
+    height = tile.size // (width + 2 * radius) - radius
+    for top in range(start, stop, height):
+        for left in range(0, x.shape[1], width):
+            _load(x, y, mask, top, left, radius, width, tile)
+            _add_form(tile, min(height, stop - top), taps, lines[0], lines[1], out)
+
+
+@kernel
+def _add_form(tile, rows, taps, blurred, ahead, out):  # type: ignore[no-untyped-def]
+    """Add the forms and the squares of the first rows of a tile.
+
+    G is symmetric: each row is blurred along itself and multiplied with itself and with the rows
+    below it, whose products count twice.
+    """
+    radius, width = taps.size - 1, blurred.size
+    stride = width + 2 * radius
+    half = taps[0] * taps.dtype.type(0.5)
+    for i in range(rows):
+        origin = i * stride + radius
+        row = tile[origin : origin + width]
+        _blur(tile, origin, np.int64(1), taps, blurred)
+        for j in range(width):
+            ahead[j] = half * row[j]
+        for k in range(1, radius + 1, TAPS_AT_ONCE):
+            p = tile[origin + k * stride :]
+            q = tile[origin + (k + 1) * stride :]
+            r = tile[origin + (k + 2) * stride :]
+            s, t, u = taps[k], taps[k + 1], taps[k + 2]
+            for j in range(width):
+                ahead[j] += s * p[j] + t * q[j] + u * r[j]
+        out[0] += 2 * _dot(blurred, ahead)
+        out[2] += _dot(row, row)
+
+
+@kernel
+def _add_contributions(tile, taps, along, line, found):  # type: ignore[no-untyped-def]
+    """Blur a tile along its rows and down its columns, and multiply it by the result."""
+    radius, width = taps.size - 1, line.size
+    stride = width + 2 * radius
+    for i in range(found.shape[0] + 2 * radius):
+        blurred = along[i * width : (i + 1) * width]
+        _blur(tile, i * stride + radius, np.int64(1), taps, blurred)
+    for i in range(found.shape[0]):
+        _blur(along, (i + radius) * width, width, taps, line)
+        row = tile[(i + radius) * stride + radius :]
+        for j in range(found.shape[1]):
+            found[i, j] += row[j] * line[j]
+
+
+@kernel
+def _load(x, y, mask, top, left, radius, width, tile):  # type: ignore[no-untyped-def]
     """Fill a tile with x - y, and with 0 outside the mask and beyond the frame."""
     real = tile.dtype.type
-    first, last = max(left - radius, 0), min(left + tile.shape[1] - radius, x.shape[1])
+    stride = width + 2 * radius
+    first, last = max(left - radius, 0), min(left + width + radius, x.shape[1])
     shift = first - (left - radius)
-    for i in range(tile.shape[0]):
-        tile[i] = 0
+    for i in range(tile.size // stride):
+        row = tile[i * stride : (i + 1) * stride]
+        for j in range(stride):
+            row[j] = 0
         if 0 <= top + i < x.shape[0]:
             p, q = x[top + i, first:last], y[top + i, first:last]
-            row = tile[i, shift:]
-            if mask is None:
+            row = row[shift:]
+            if mask.size == 0:
                 for j in range(p.size):
                     row[j] = real(p[j]) - real(q[j])
             else:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import exact, inline, kernel
-from imsim.kernels.common.pixel_blocks import BLOCK, load_block, scratch
+from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, count, floats
 from imsim.kernels.common.planes import RUN_PIXELS, Planes, sum_parts
 from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_images
 from imsim.portable.pair import Local, Scores
@@ -42,54 +42,55 @@ def _image_angle(images: Images, mask: Array | None, unit: float) -> Scores:
 def _whole(images: Images, mask: Array | None) -> Array:
     """Angle, number of pixels, and sums of squares."""
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(_gram, N_GRAM + 1, cheapness=4)
+    runs = planes.runs(_gram_of_run, N_GRAM + 1, cheapness=4)
     *batch, channels = planes.shape
     scores = np.empty((4, *batch, 1))
-    _angles(runs.reshape(len(runs), -1, channels, N_GRAM + 1), scores.reshape(4, -1))
+    runs = runs.reshape(len(runs), -1, channels, N_GRAM + 1)
+    _angles(runs, np.empty(N_GRAM), scores.reshape(4, -1))
     return scores
 
 
+def _gram_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:
+    _gram(x, y, NO_BYTES if mask is None else mask, np.empty((4, BLOCK)), np.empty(N_GRAM), out)
+
+
 @kernel
-def _gram(x, y, mask, out):  # type: ignore[no-untyped-def]
+def _gram(x, y, mask, room, block, out):  # type: ignore[no-untyped-def]
     """Gram matrix of a run, merged from blocks, and the number of pixels."""
-    room = scratch(x)
-    block = np.empty(N_GRAM)
     out[3] = 1.0
     for start in range(0, x.size, BLOCK):
-        p, q, inside, n = load_block(x, y, mask, start, room)
-        if mask is None or n == p.size:
-            xx, yy, xy = _products(p, q)
+        p = floats(x[start : start + BLOCK], room[0])
+        q = floats(y[start : start + BLOCK], room[1])
+        inside = mask[start : start + BLOCK]
+        n = count(inside) if mask.size > 0 else p.size
+        if n == 0:
+            continue
+        xx, yy, xy = 0.0, 0.0, 0.0
+        # A full block is added in the order of a block without a mask.
+        if n == p.size:
+            for i in range(p.size):
+                a, b = np.float64(p[i]), np.float64(q[i])
+                xx += a * a
+                yy += b * b
+                xy += a * b
             _fit(p, q, xx, yy, xy, block)
-        elif n > 0:
+        else:
             u, v = room[2, : p.size], room[3, : p.size]
             xx, yy, xy = _products_inside(p, q, inside, u, v)
             _fit(u, v, xx, yy, xy, block)
-        if n > 0:
-            _merge(out, block)
+        _merge(out, block)
         out[4] += n
-
-
-@kernel
-def _products(p, q):  # type: ignore[no-untyped-def]
-    xx, yy, xy = 0.0, 0.0, 0.0
-    for i in range(p.size):
-        u, v = np.float64(p[i]), np.float64(q[i])
-        xx += u * u
-        yy += v * v
-        xy += u * v
-    return xx, yy, xy
 
 
 @kernel
 def _products_inside(p, q, inside, u, v):  # type: ignore[no-untyped-def]
     """Copy p and q to u and v, with 0 outside a mask of bytes; sum their products."""
-    zero = u.dtype.type(0)
     xx, yy, xy = 0.0, 0.0, 0.0
     for i in range(p.size):
-        a, b, use = p[i], q[i], inside[i] != 0
-        a, b = (a if use else zero), (b if use else zero)
+        use = inside[i] != 0
+        a = np.float64(p[i]) if use else 0.0
+        b = np.float64(q[i]) if use else 0.0
         u[i], v[i] = a, b
-        a, b = np.float64(a), np.float64(b)
         xx += a * a
         yy += b * b
         xy += a * b
@@ -97,15 +98,22 @@ def _products_inside(p, q, inside, u, v):  # type: ignore[no-untyped-def]
 
 
 @exact  # a compiler that may reorder squares a square, which may leave float64
-def _fit(p, q, xx, yy, xy, out):  # type: ignore[no-untyped-def]
+def _fit(x, y, xx, yy, xy, gram):  # type: ignore[no-untyped-def]
     """Fit the shorter vector by the longer one, and square the residual."""
-    out[0], out[1], out[2], out[3] = xx, yy, xy, 1.0
+    gram[0], gram[1], gram[2], gram[3] = xx, yy, xy, 1.0
     if xx == 0 or yy == 0:
         return
-    by_x = _comes_first(xx, yy, p, q)
+    by_x = xx > yy
+    if xx == yy:  # swapped vectors give the same fit
+        by_x = True
+        for i in range(x.size):
+            if x[i] != y[i]:
+                by_x = x[i] > y[i]
+                break
+    p, q = (x, y) if by_x else (y, x)
     pp, qq = (xx, yy) if by_x else (yy, xx)
-    ee, pe = _unexplained(p, q, xy / pp) if by_x else _unexplained(q, p, xy / pp)
-    out[3] = max(ee - pe * (pe / pp), 0.0) / qq
+    ee, pe = _unexplained(p, q, xy / pp)
+    gram[3] = max(ee - pe * (pe / pp), 0.0) / qq
 
 
 @kernel
@@ -118,17 +126,6 @@ def _unexplained(p, q, slope):  # type: ignore[no-untyped-def]
         ee += e * e
         pe += u * e
     return ee, pe
-
-
-@kernel
-def _comes_first(xx, yy, p, q):  # type: ignore[no-untyped-def]
-    """Decide which vector fits the other one; swapped vectors give the same fit."""
-    if xx != yy:
-        return xx > yy
-    for i in range(p.size):
-        if p[i] != q[i]:
-            return p[i] > q[i]
-    return True
 
 
 @exact
@@ -148,18 +145,18 @@ def _merge(total, part):  # type: ignore[no-untyped-def]
 
 
 @exact
-def _angles(runs, scores):  # type: ignore[no-untyped-def]
+def _angles(runs, total, scores):  # type: ignore[no-untyped-def]
     """Angle and number of pixels, by the rules of `imsim.metrics.sam.image_angle`."""
-    total = np.empty(N_GRAM)
     for image in range(runs.shape[1]):
-        total[:] = 0
+        for k in range(total.size):
+            total[k] = 0
         n = 0.0
         for channel in range(runs.shape[2]):
             for run in range(runs.shape[0]):
                 _merge(total, runs[run, image, channel])
                 n += runs[run, image, channel, 4] if channel == 0 else 0.0
-        xx, yy, xy, rest = total
-        theta = math.atan2(math.sqrt(rest), xy / (math.sqrt(xx) * math.sqrt(yy)))
+        xx, yy = total[0], total[1]
+        theta = math.atan2(math.sqrt(total[3]), total[2] / (math.sqrt(xx) * math.sqrt(yy)))
         if (xx == 0 or yy == 0) and not math.isnan(xx + yy):
             theta = 0.0 if xx == yy else math.pi / 2
         scores[0, image] = theta
@@ -217,108 +214,118 @@ class _Spectra:
         height, width = self._planes.frame
         rows = max(1, RUN_PIXELS // width)
         runs = -(-height // rows)
-        found = np.zeros((runs, 3, self.count))
+        found = np.zeros((self.count, runs, 3))
 
         def task(i: int) -> None:
             element, run = divmod(i, runs)
             part = slice(run * rows, (run + 1) * rows)
             x, y, mask = self._planes.spectra(element, part)
-            maps = [m if m is None else m[element, part].reshape(-1) for m in (theta, coloured)]
-            _spectral_angles(x, y, mask, unit, *maps, found[run, :, element])
+            inside, room = NO_BYTES if mask is None else mask, np.empty((6, max(BLOCK, len(x))))
+            if theta is None or coloured is None:
+                angles, has_angle = np.empty(BLOCK), np.empty(BLOCK, np.bool_)
+            else:
+                angles, has_angle = np.empty(x.shape[1]), coloured[element, part].reshape(-1)
+            _spectral_angles(x, y, inside, unit, room, angles, has_angle, found[element, run])
+            if theta is not None:
+                theta[element, part] = angles.reshape(-1, width)
 
         parallel(task, self.count * runs, self.count * height * width)
-        return sum_parts(found).reshape(3, *self.batch, 1)
+        return sum_parts(found.transpose(1, 2, 0)).reshape(3, *self.batch, 1)
 
 
 @kernel
-def _spectral_angles(x, y, mask, unit, theta, coloured, out):  # type: ignore[no-untyped-def]
-    """Angles of pixels, 2 atan2(|u - v|, |u + v|) of unit vectors u, v: precise if small."""
+def _spectral_angles(x, y, mask, unit, room, angles, has_angle, out):  # type: ignore[no-untyped-def]
+    """Angles of pixels, 2 atan2(|u - v|, |u + v|) of unit vectors u, v: precise if small.
+
+    `angles` and `has_angle` keep all pixels of the run, or one block after the other.
+    """
     channels, pixels = x.shape
-    room = np.empty((4, BLOCK))
-    has_angle = np.empty(BLOCK, np.bool_)
-    most = math.pi * unit
+    xx, yy, minus, plus = room[0], room[1], room[2], room[3]
     for start in range(0, pixels, BLOCK):
         size = min(BLOCK, pixels - start)
-        xx, yy, minus, plus = room[0, :size], room[1, :size], room[2, :size], room[3, :size]
-        room[:, :size] = 0
+        for i in range(size):
+            xx[i], yy[i], minus[i], plus[i] = 0, 0, 0, 0
         for channel in range(channels):
             p, q = x[channel, start : start + size], y[channel, start : start + size]
             for i in range(size):
                 u, v = np.float64(p[i]), np.float64(q[i])
                 xx[i] += u * u
                 yy[i] += v * v
-        odd = 0
         for i in range(size):
             xx[i], yy[i] = 1 / math.sqrt(xx[i]), 1 / math.sqrt(yy[i])
-            odd += not (SMALLEST < xx[i] < LARGEST and SMALLEST < yy[i] < LARGEST)
         for channel in range(channels):
             p, q = x[channel, start : start + size], y[channel, start : start + size]
             for i in range(size):
                 u, v = np.float64(p[i]) * xx[i], np.float64(q[i]) * yy[i]
                 minus[i] += (u - v) * (u - v)
                 plus[i] += (u + v) * (u + v)
-        has_angle[:size] = True
-        for i in range(size):
-            angle = 2 * unit * _arctangent(math.sqrt(minus[i]), math.sqrt(plus[i]))
-            minus[i] = most if angle > most else angle
-        if odd > 0:
+        at = start if angles.size >= pixels else 0
+        block, known = angles[at : at + size], has_angle[at : at + size]
+        if _write_angles(room, unit, block, known) > 0:
             for i in range(size):
-                if not (SMALLEST < xx[i] < LARGEST and SMALLEST < yy[i] < LARGEST):
-                    angle = _odd_angle(x[:, start + i], y[:, start + i])
-                    has_angle[i] = angle >= 0 or math.isnan(angle)
-                    minus[i] = unit * angle
-        n = size
-        if mask is not None:
-            n = 0
-            for i in range(size):
-                use = mask[start + i] != 0
-                n += use
-                has_angle[i] &= use
-        out[2] += n
-        _add_angles(minus, has_angle, out)
-        if theta is not None:
-            theta[start : start + size] = minus
-            coloured[start : start + size] = has_angle[:size]
-
-
-@exact
-def _odd_angle(p, q):  # type: ignore[no-untyped-def]
-    """Angle where a vector is 0 or its square leaves float64; -1 if both vectors are 0."""
-    longest_p, longest_q = _longest(p), _longest(q)
-    if longest_p == 0 and longest_q == 0:
-        return -1.0
-    if longest_p == 0 or longest_q == 0:
-        return math.pi / 2 + 0 * (longest_p + longest_q)  # NaN if the other is not finite
-    xx, yy, minus, plus = 0.0, 0.0, 0.0, 0.0
-    for i in range(p.size):
-        xx += (p[i] / longest_p) ** 2
-        yy += (q[i] / longest_q) ** 2
-    xx, yy = math.sqrt(xx), math.sqrt(yy)
-    for i in range(p.size):
-        u, v = p[i] / longest_p / xx, q[i] / longest_q / yy
-        minus += (u - v) ** 2
-        plus += (u + v) ** 2
-    return 2 * math.atan2(math.sqrt(minus), math.sqrt(plus))
-
-
-@exact
-def _longest(values):  # type: ignore[no-untyped-def]
-    """Largest magnitude; NaN if one is not finite."""
-    most, rest = 0.0, 0.0
-    for value in values:
-        most = max(most, abs(np.float64(value)))
-        rest += 0 * np.float64(value)
-    return most + rest
+                if not known[i]:
+                    for channel in range(channels):
+                        room[4, channel] = x[channel, start + i]
+                        room[5, channel] = y[channel, start + i]
+                    angle = _odd_angle(room[4], room[5], channels)
+                    block[i], known[i] = unit * angle, not angle < 0
+        _add_angles(block, known, mask[start : start + size], out)
 
 
 @kernel
-def _add_angles(angles, has_angle, out):  # type: ignore[no-untyped-def]
-    total, n = 0.0, 0
+def _write_angles(room, unit, angles, has_angle):  # type: ignore[no-untyped-def]
+    """Write angles; count the pixels where a vector is 0 or its square leaves float64."""
+    xx, yy, minus, plus = room[0], room[1], room[2], room[3]
+    most = math.pi * unit
+    odd = 0
+    for i in range(angles.size):
+        angle = 2 * unit * _arctangent(math.sqrt(minus[i]), math.sqrt(plus[i]))
+        angles[i] = most if angle > most else angle
+    for i in range(angles.size):
+        usual = SMALLEST < xx[i] < LARGEST and SMALLEST < yy[i] < LARGEST
+        has_angle[i] = usual
+        odd += not usual
+    return odd
+
+
+@exact
+def _odd_angle(p, q, channels):  # type: ignore[no-untyped-def]
+    """Angle where a vector is 0 or its square leaves float64; -1 if both vectors are 0."""
+    longest_p, longest_q, rest = 0.0, 0.0, 0.0
+    for i in range(channels):
+        longest_p, longest_q = max(longest_p, abs(p[i])), max(longest_q, abs(q[i]))
+        rest += 0 * (p[i] + q[i])  # NaN if one is not finite
+    if rest != 0:
+        return rest
+    if longest_p == 0 or longest_q == 0:
+        return -1.0 if longest_p == longest_q else math.pi / 2
+    xx, yy, minus, plus = 0.0, 0.0, 0.0, 0.0
+    for i in range(channels):
+        u, v = p[i] / longest_p, q[i] / longest_q
+        xx += u * u
+        yy += v * v
+    xx, yy = math.sqrt(xx), math.sqrt(yy)
+    for i in range(channels):
+        u, v = p[i] / longest_p / xx, q[i] / longest_q / yy
+        minus += (u - v) * (u - v)
+        plus += (u + v) * (u + v)
+    return 2 * math.atan2(math.sqrt(minus), math.sqrt(plus))
+
+
+@kernel
+def _add_angles(angles, has_angle, mask, out):  # type: ignore[no-untyped-def]
+    """Add the sum of angles, their number, and the number of pixels."""
+    total, n, inside = 0.0, 0, 0
+    for i in range(mask.size):
+        use = mask[i] != 0
+        has_angle[i] &= use
+        inside += use
     for i in range(angles.size):
         total += angles[i] if has_angle[i] else 0.0
         n += has_angle[i]
     out[0] += total
     out[1] += n
+    out[2] += inside if mask.size > 0 else angles.size
 
 
 @inline

@@ -51,7 +51,7 @@ def filters(height: int, width: int, dtype: np.dtype[Any]) -> Filters:
         distance = np.minimum(distance, 2 * math.pi - distance)
         angular[k] = np.exp(-(distance**2) / (2 * THETA_SIGMA**2))
     sums = np.zeros((ORIENTATIONS, 3))
-    _sums(radial, angular, height, width, sums)
+    _sums(*(np.asarray(part, np.float64) for part in (radial, angular)), height, width, sums)
     return Filters(
         radial,
         angular,
@@ -70,14 +70,12 @@ def _sums(radial, angular, height, width, sums):  # type: ignore[no-untyped-def]
             for j in range(width):
                 column, left = min(j, width - j), int(2 * j >= width)
                 left_mirrored = int(2 * ((width - j) % width) >= width)
-                spread = np.float64(angular[DISTANCES[o, below, left], row, column])
-                mirrored = np.float64(
-                    angular[DISTANCES[o, below_mirrored, left_mirrored], row, column]
-                )
+                spread = angular[DISTANCES[o, below, left], row, column]
+                mirrored = angular[DISTANCES[o, below_mirrored, left_mirrored], row, column]
                 even = ((spread + mirrored) / 2) ** 2
                 one, all_squares = 0.0, 0.0
                 for s in range(SCALES):
-                    part = np.float64(radial[s, row, column])
+                    part = radial[s, row, column]
                     one += part
                     all_squares += part * part
                 finest += (radial[0, row, column] * spread) ** 2

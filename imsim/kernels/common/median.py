@@ -23,33 +23,35 @@ def median(values: Array) -> np.float64:
         return np.float64(math.nan)
     # Read as integers, the bits of floats that are not negative have the order of the floats.
     bits = values.view(np.int32 if values.dtype == np.float32 else np.int64)
-    middle = np.array(_middle(bits), dtype=bits.dtype).view(values.dtype)
+    middle = np.empty(2, bits.dtype)
+    _middle(bits, bits.dtype.type(np.iinfo(bits.dtype).max), np.empty(BUCKETS, np.int64), middle)
+    middle = middle.view(values.dtype)
     return (np.float64(middle[0]) + np.float64(middle[1])) / 2
 
 
 @kernel
-def _middle(bits):  # type: ignore[no-untyped-def]
-    """Select the middle two of some integers, in place.
+def _middle(bits, positive, counts, found):  # type: ignore[no-untyped-def]
+    """Select the middle two of some integers; overwrite these integers and `counts`.
 
     A histogram with buckets of equal width shows which bucket holds the middle. The values in this
     bucket are counted again in narrower buckets.
     """
     n = bits.size
     lower, upper = (n - 1) // 2, n // 2
-    positive = np.iinfo(bits.dtype).max
     for i in range(n):
         bits[i] &= positive  # even a NaN has no sign now
-    counts = np.empty(BUCKETS, dtype=np.int64)
     while True:
         least, most = bits[0], bits[0]
         for i in range(1, n):
             least, most = min(least, bits[i]), max(most, bits[i])
         if least == most:
-            return least, least
+            found[0], found[1] = least, least
+            return
         shift = 0
-        while (most - least) >> shift >= BUCKETS:
+        while (most - least) >> shift >= counts.size:
             shift += 1
-        counts[:] = 0
+        for k in range(counts.size):
+            counts[k] = 0
         for i in range(n):
             counts[(bits[i] - least) >> shift] += 1
         bucket, before = 0, 0
@@ -63,7 +65,8 @@ def _middle(bits):  # type: ignore[no-untyped-def]
                     below = max(below, bits[i])
                 else:
                     above = min(above, bits[i])
-            return below, above
+            found[0], found[1] = below, above
+            return
         kept = 0
         for i in range(n):
             if (bits[i] - least) >> shift == bucket:

@@ -78,8 +78,12 @@ class Transforms:
         """
         spectrum = self.spectrum.view(self.dtype)
 
+        def apply(start: int, stop: int) -> None:
+            line = np.empty(2 * (stop - start), self.dtype)
+            _apply(*self.bank[:2], DISTANCES[o], spectrum, start, stop, self.parts, line)
+
         def columns(part: slice) -> None:
-            _apply(*self.bank[:2], DISTANCES[o], spectrum, part.start, part.stop, self.parts)
+            apply(part.start, part.stop)
             in_place(scipy.fft.ifft, self.responses[:, :, part], axis=1, norm="forward")
 
         def rows(part: slice) -> None:
@@ -88,10 +92,11 @@ class Transforms:
             energies(part)
 
         def energies(part: slice) -> None:
-            _energy(self.parts, part.start, part.stop, self.dtype.type(EPSILON), amplitude)
+            room = np.empty((2, self.width), self.dtype)
+            _energy(self.parts, part.start, part.stop, self.dtype.type(EPSILON), amplitude, room)
 
         if self._rows >= self.height and self._columns >= self.width:  # one call for all
-            _apply(*self.bank[:2], DISTANCES[o], spectrum, 0, self.width, self.parts)
+            apply(0, self.width)
             responses = self.responses[:, :, : self.width]
             in_place(scipy.fft.ifft2, responses, axes=(1, 2), norm="forward")
             energies(slice(0, self.height))
@@ -131,23 +136,25 @@ def phase_congruency(
     parts = transforms.parts
     for o in range(ORIENTATIONS):
         transforms.filtered(o, amplitude, run)
-        powers = parts[1].reshape(-1)
-        n = _gather(powers, parts.shape[2], *cells.shape, valid)
-        noise = transforms.bank.thresholds[o] * math.sqrt(median(powers[:n]))
+        energy, powers = parts[:2, :, : cells.shape[1]]
+        noise = transforms.bank.thresholds[o] * math.sqrt(
+            median(powers.ravel() if valid is None else powers[valid])
+        )
         if dtype == np.float32 and not noise >= NOISE_FLOOR * scale * (highest - lowest):
             return None
-        _add_above(parts[0], dtype.type(noise), congruency)
-    _divide(congruency, amplitude)
+        energy -= dtype.type(noise)
+        congruency += np.maximum(energy, 0, out=energy)
+    amplitude[amplitude == 0] = 1  # no energy either
+    congruency /= amplitude
     return congruency
 
 
 @kernel
-def _apply(radial, angular, distances, spectrum, start, stop, parts):  # type: ignore[no-untyped-def]
+def _apply(radial, angular, distances, spectrum, start, stop, parts, line):  # type: ignore[no-untyped-def]
     """Write the filtered spectrum of some columns as pairs of a real and an imaginary part."""
     height, width = parts.shape[1], parts.shape[2] // 2 - PADDING
     half = (width + 1) // 2  # from here on, frequencies along the row are negative
     positive, negative = max(min(stop, half) - start, 0), max(stop - max(start, half), 0)
-    line = np.empty(2 * negative, dtype=parts.dtype)
     for i in range(height):
         below = int(2 * i >= height)
         row, mirrored = min(i, height - i), (height - i) % height
@@ -176,12 +183,11 @@ def _apply(radial, angular, distances, spectrum, start, stop, parts):  # type: i
 
 
 @kernel
-def _energy(parts, start, stop, epsilon, amplitude):  # type: ignore[no-untyped-def]
+def _energy(parts, start, stop, epsilon, amplitude, room):  # type: ignore[no-untyped-def]
     """Write the energy along the mean phase and the finest scale's power; add the amplitudes."""
     width = amplitude.shape[1]
     zero = amplitude.dtype.type(0)
-    energies = np.empty(width, dtype=amplitude.dtype)
-    powers = np.empty(width, dtype=amplitude.dtype)
+    energies, powers = room[0], room[1]
     for i in range(start, stop):
         for j in range(width):
             even, odd = parts[0, i, 2 * j], parts[0, i, 2 * j + 1]
@@ -200,42 +206,5 @@ def _energy(parts, start, stop, epsilon, amplitude):  # type: ignore[no-untyped-
                 aligned = _add_energy(aligned, e, d, mean_even, mean_odd)
             energies[j], powers[j] = aligned, power
             amplitude[i, j] += amplitudes
-        parts[0, i, :width] = energies
-        parts[1, i, :width] = powers
-
-
-@kernel
-def _gather(values, stride, height, width, valid):  # type: ignore[no-untyped-def]
-    """Move the valid numbers of a plane to its front; return their number."""
-    n = 0
-    for i in range(height):
-        row = values[i * stride : i * stride + width]
-        front = values[n : n + width]
-        if valid is None:
-            for j in range(width):
-                front[j] = row[j]
-            n += width
-        else:
-            for j in range(width):
-                if valid[i, j]:
-                    values[n] = row[j]
-                    n += 1
-    return n
-
-
-@kernel
-def _add_above(energy, noise, total):  # type: ignore[no-untyped-def]
-    zero = total.dtype.type(0)
-    for i in range(total.shape[0]):
-        for j in range(total.shape[1]):
-            above = energy[i, j] - noise
-            total[i, j] += zero if above < 0 else above  # their maximum would drop NaN
-
-
-@kernel
-def _divide(energy, amplitude):  # type: ignore[no-untyped-def]
-    """Divide energy by amplitude in place; 0 where the amplitude is 0."""
-    zero = energy.dtype.type(0)
-    for i in range(energy.shape[0]):
-        for j in range(energy.shape[1]):
-            energy[i, j] = energy[i, j] / amplitude[i, j] if amplitude[i, j] != 0 else zero
+        for j in range(width):
+            parts[0, i, j], parts[1, i, j] = energies[j], powers[j]

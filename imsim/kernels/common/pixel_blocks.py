@@ -13,6 +13,14 @@ from imsim.typing import Array
 
 BLOCK = 1 << 11
 """Pixels of a block; two blocks of float64 take 32 KiB."""
+# An array without elements stands for no mask: None would be a type of its own, for which Numba
+# compiles a kernel again.
+NO_BYTES = np.empty(0, np.uint8)
+"""No mask of flat rows, see `imsim.kernels.common.planes.flat_rows`."""
+NO_MASK = np.empty((0, 0), np.bool_)
+"""No mask of a plane."""
+for _none in (NO_BYTES, NO_MASK):
+    _none.setflags(write=False)
 
 
 def scratch(values: Array) -> Array:
