@@ -42,6 +42,7 @@ from imsim.kernels.common.window_strips import (
 )
 from imsim.kernels.common.window_sums import (
     clipped,
+    digits_of,
     filter_moments,
     filter_row,
     filter_rows,
@@ -214,7 +215,7 @@ def _quality_strip(  # type: ignore[no-untyped-def]
     for j in range(tile):
         scored[j] = 1
         unbiased[j] = 1
-    digits = 24 if constants.itemsize == 4 else 16
+    digits = digits_of(taps)
 
     columns = values.shape[1]
     for left in range(0, columns, tile):

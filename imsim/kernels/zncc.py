@@ -8,7 +8,7 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels.common.jit import exact, inline, kernel
-from imsim.kernels.common.pixel_blocks import BLOCK, load_block, scratch
+from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, count, floats
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.rescaling import (
     channels_of,
@@ -35,6 +35,7 @@ from imsim.kernels.common.window_strips import (
     taps_of,
 )
 from imsim.kernels.common.window_sums import (
+    digits_of,
     filter_moments,
     filter_products,
     filter_row,
@@ -77,46 +78,52 @@ def zncc(
 def _whole(images: Images, mask: Array | None) -> Array:
     """Correlation, number of pixels, the two sums of squares about the means, and their sum."""
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(_moments, N_MOMENTS, cheapness=4)
+    runs = planes.runs(_moments_of_run, N_MOMENTS, cheapness=4)
     scores = np.empty((5, *planes.shape))
     _correlations(runs.reshape(len(runs), -1, N_MOMENTS), scores.reshape(5, -1))
     return scores
 
 
+def _moments_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:
+    inside = NO_BYTES if mask is None else mask
+    _moments(x, y, inside, np.empty((2, BLOCK)), np.empty(N_MOMENTS), out)
+
+
 @kernel
-def _moments(x, y, mask, out):  # type: ignore[no-untyped-def]
+def _moments(x, y, mask, room, block, out):  # type: ignore[no-untyped-def]
     """Moments of a run; those of each block are taken about the means of the block before.
 
     These are near enough: where they are far from the block's own mean, the distance itself makes
     the variance of the run large against the rounding error.
     """
-    room = scratch(x)
-    block = np.empty(N_MOMENTS)
     centre_x, centre_y = 0.0, 0.0
     for start in range(0, x.size, BLOCK):
-        p, q, inside, n = load_block(x, y, mask, start, room)
+        p = floats(x[start : start + BLOCK], room[0])
+        q = floats(y[start : start + BLOCK], room[1])
+        inside = mask[start : start + BLOCK]
+        n = count(inside) if mask.size > 0 else p.size
         if n == 0:
             continue
         first = 0
-        if mask is not None:
-            while inside[first] == 0:
-                first += 1
-        if out[0] == 0:  # about one of its pixels, the moments of a constant image are 0
+        while mask.size > 0 and inside[first] == 0:
+            first += 1
+        is_first = out[0] == 0
+        if is_first:  # about one of its pixels, the moments of a constant image are 0
             centre_x, centre_y = np.float64(p[first]), np.float64(q[first])
-            _block_moments(p, q, inside, n, centre_x, centre_y, block)
+        for _ in range(2 if is_first else 1):
+            # A full block is added in the order of a block without a mask.
+            if n == p.size:
+                sums = _centred_sums(p, q, None, centre_x, centre_y)
+            else:
+                sums = _centred_sums(p, q, inside, centre_x, centre_y)
+            _set_moments(sums, n, centre_x, centre_y, block)
             centre_x, centre_y = block[6] + block[1], block[7] + block[2]
-        _block_moments(p, q, inside, n, centre_x, centre_y, block)
-        centre_x, centre_y = block[6] + block[1], block[7] + block[2]
         _merge(out, block)
 
 
 @kernel
-def _block_moments(p, q, inside, n, centre_x, centre_y, out):  # type: ignore[no-untyped-def]
-    # A full block is added in the order of a block without a mask.
-    if inside is None or n == p.size:
-        dx, dy, xx, yy, xy = _centred_sums(p, q, None, centre_x, centre_y)
-    else:
-        dx, dy, xx, yy, xy = _centred_sums(p, q, inside, centre_x, centre_y)
+def _set_moments(sums, n, centre_x, centre_y, out):  # type: ignore[no-untyped-def]
+    dx, dy, xx, yy, xy = sums
     out[0] = n
     out[1], out[2] = dx / n, dy / n
     out[6], out[7] = centre_x, centre_y
@@ -151,7 +158,8 @@ def _merge(total, part):  # type: ignore[no-untyped-def]
     if part[0] == 0:
         return
     if total[0] == 0:
-        total[:] = part
+        for k in range(N_MOMENTS):
+            total[k] = part[k]
         return
     n = total[0] + part[0]
     weight = part[0] / n
@@ -255,7 +263,7 @@ def _correlation_strip(  # type: ignore[no-untyped-def]
     p, q, inside = rows[0], rows[1], rows[2]
     for j in range(tile):
         scored[j] = 1
-    digits, scale = 16, 1.0
+    digits, scale = digits_of(taps), 1.0
 
     columns = values.shape[1]
     for left in range(0, columns, tile):

@@ -69,13 +69,21 @@ def _aligned(rows: int, length: int, dtype: Any) -> Array:
     return buffer[skipped : skipped + rows * length].reshape(rows, length)
 
 
+@inline
+def digits_of(taps):  # type: ignore[no-untyped-def]
+    """Binary digits of an offset.
+
+    With 16 digits, integers minus the offset, their products and the sums of these stay exact in
+    float64. With 24, the digits of float32, a constant tile minus the offset is exactly 0.
+    """
+    return 24 if taps.itemsize == 4 else 16
+
+
 @kernel
 def local_offset(image, mask, left, right, digits):  # type: ignore[no-untyped-def]
     """Return a number close to the mean of a tile, to subtract before taking moments.
 
-    It has `digits` binary digits, and is whole for integers. With 16 digits, integers minus the
-    offset, their products and the sums of these stay exact in float64. With 24, the digits of
-    float32, a constant tile minus the offset is exactly 0.
+    It has `digits` binary digits, and is whole for integers.
     """
     # Every 32nd pixel is enough, unless none of these is inside the mask or one is not finite. The
     # pass also loads all rows into the cache, before the filters need them.
