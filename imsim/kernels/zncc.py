@@ -85,18 +85,17 @@ def _whole(images: Images, mask: Array | None) -> Array:
 
 
 def _moments_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:
-    inside = NO_BYTES if mask is None else mask
-    _moments(x, y, inside, np.empty((2, BLOCK)), np.empty(N_MOMENTS), out)
+    _moments(x, y, NO_BYTES if mask is None else mask, np.empty((3, BLOCK)), out)
 
 
 @kernel
-def _moments(x, y, mask, room, block, out):  # type: ignore[no-untyped-def]
+def _moments(x, y, mask, room, out):  # type: ignore[no-untyped-def]
     """Moments of a run; those of each block are taken about the means of the block before.
 
     These are near enough: where they are far from the block's own mean, the distance itself makes
     the variance of the run large against the rounding error.
     """
-    centre_x, centre_y = 0.0, 0.0
+    centre_x, centre_y, block = 0.0, 0.0, room[2]
     for start in range(0, x.size, BLOCK):
         p = floats(x[start : start + BLOCK], room[0])
         q = floats(y[start : start + BLOCK], room[1])
