@@ -16,10 +16,10 @@ masks : array_like of bool, shape (n, height, width) or (height, width), optiona
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from imsim.anomaly import simulate, xray
+from imsim.anomaly.optional import loaded
 
 if TYPE_CHECKING:
     from imsim.anomaly.convolutional import ConvAutoencoder
@@ -52,24 +52,6 @@ _HOMES = {
     "rank_metrics": "ranking",
     "write_report": "report",
 }
-
-
-def loaded(package: dict[str, Any], name: str, homes: dict[str, str]) -> Any:
-    """Load a name of a package from its module; where something is missing, say what to install."""
-    where = package["__name__"]
-    if name not in homes:
-        raise AttributeError(f"module {where!r} has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"{where}.{homes[name]}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "imsim":
-            raise
-        raise ImportError(
-            f"{where}.{name} needs the package {error.name!r}, which is not installed: "
-            "pip install 'imsim[anomaly]'"
-        ) from error
-    package[name] = value = getattr(module, name)
-    return value
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import imsim
-from imsim._images import ImageFile, Reading
+from imsim._images import ImageFile, Reading, without_index
 from imsim.cli.jobs import Job, Jobs, Result, Settings, scales, scored
 from imsim.cli.messages import (
     Outcome,
@@ -153,9 +153,8 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         images = (path for pair in found.pairs for path in pair[:3] if path)
         check_output(arguments.output, found.inputs, images=images, resume=arguments.resume)
         check_maps(arguments.maps, found.inputs, (pair.stem for pair in found.pairs), metrics)
-        writer = _writer(
-            arguments, metrics, _score_options(arguments, settings.data_ranges, reading)
-        )
+        options = _score_options(arguments, settings.data_ranges, reading)
+        writer = _writer(arguments, metrics, options, {p.test: p.name for p in found.pairs})
         outcome = Outcome(metrics, limits, set(limits if arguments.metrics is None else metrics))
         outcome.start(found, [file for file in (jobs.reference, jobs.mask) if file])
         try:
@@ -170,8 +169,9 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
 
 def _writer(
-    arguments: argparse.Namespace, metrics: list[str], options: Record
+    arguments: argparse.Namespace, metrics: list[str], options: Record, names: Mapping[str, str]
 ) -> Writer[Result] | None:
+    """Return what writes rows to a file or the terminal; `names` are those of the test files."""
     layout: Csv | Json
     match output_format(arguments):
         case "csv":
@@ -186,11 +186,13 @@ def _writer(
     def parse(record: Record) -> Result:
         if record["status" if "status" in record else "kind"] != SCORED:
             raise ValueError("a pair that was not scored: it is tried again")
-        names = record["reference"], record["test"], record["test"]
+        test = record["test"]
+        file = test if test in names else without_index(test)[0]
+        name = names.get(file, file) + test.removeprefix(file)
         scores = record["scores"] if "scores" in record else {m: record[m] for m in metrics}
         skipped = {name: "in an earlier run" for name in metrics if scores.get(name, "") == ""}
         numbers = {name: float(score) for name, score in scores.items() if score != ""}
-        return Result(*names, numbers, record.get("skipped", skipped))
+        return Result(record["reference"], test, name, numbers, record.get("skipped", skipped))
 
     return Writer(layout, arguments.output, arguments.resume, parse)
 

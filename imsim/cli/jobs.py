@@ -19,8 +19,8 @@ from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.reading import (
     Ignored,
     Mask,
-    alike,
     check_mask_size,
+    comparable,
     mask_of,
     nan_notes,
     option_notes,
@@ -272,7 +272,7 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
 
 def _score(job: Job, settings: Settings) -> Result:
     first, second, mask = job.read()
-    reference, test = alike(first, second)
+    reference, test = comparable(first, second)
     data_range = settings.data_ranges.of(test)
     used, notes = settings.ignored.used(first, second, mask and mask.pixels)
     options: dict[str, Any] = {

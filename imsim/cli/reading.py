@@ -38,7 +38,7 @@ def check_mask_size(mask: Array, path: str, reference: Picture) -> None:
         )
 
 
-def alike(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
+def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     """Widen one picture to the type of the other where that loses nothing.
 
     Raises

@@ -11,7 +11,7 @@ from typing import Any
 from imsim._images import read_picture
 from imsim.cli.messages import patience, say
 from imsim.cli.options import NEEDS_RANGE, DataRanges, add_reading, check_output, reading_of
-from imsim.cli.reading import Ignored, alike, check_mask_size, mask_of, nan_notes, option_notes
+from imsim.cli.reading import Ignored, check_mask_size, comparable, mask_of, nan_notes, option_notes
 from imsim.comparison import compare
 from imsim.errors import DataRangeError, ImsimError, OptionError
 from imsim.pages import pair_report, readable
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     printed = arguments.output == "-"
     check_output(None if printed else arguments.output, paths)
     first, second, *masks = (read_picture(path, reading) for path in paths)
-    reference, test = alike(first, second)
+    reference, test = comparable(first, second)
     mask = mask_of(masks[0]) if masks else None
     if mask:
         check_mask_size(mask.pixels, arguments.mask, reference)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from imsim.anomaly.optional import loaded
 from imsim.anomaly.xray.frames import (
     UnlikelyItemWarning,
     UnusableImageWarning,
@@ -33,6 +34,4 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load the peel, which needs scikit-learn, when it is asked for."""
-    from imsim.anomaly import loaded
-
     return loaded(globals(), name, {"Peeled": "peel", "VirtualPeel": "peel"})

@@ -45,7 +45,7 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dark", metavar="D", help="image without any beam, to go with --flat")
 
 
-class Failure(NamedTuple):
+class Unusable(NamedTuple):
     """A file or an image that cannot be used."""
 
     path: str
@@ -74,22 +74,22 @@ class Pictures:
         self.notes = Notes()
         self._reading = Reading()  # one for all, which keeps what came out of pipes
         self.files: list[str] = []
-        self._odd: list[Failure] = []
+        self._odd: list[Unusable] = []
         left_aside: list[str] = []
         for path in self.paths:
             if os.path.isdir(path):
                 folder = Folder(path, left_aside)
                 self.files += map(folder.path, folder.names)
-                self._odd += [Failure(*unread) for unread in folder.unread]
-                self._odd += [Failure(o, "is no file but a pipe or a device") for o in folder.odd]
+                self._odd += [Unusable(*unread) for unread in folder.unread]
+                self._odd += [Unusable(o, "is no file but a pipe or a device") for o in folder.odd]
                 if not folder.names:
-                    self._odd.append(Failure(path, NO_IMAGE))
+                    self._odd.append(Unusable(path, NO_IMAGE))
             else:
                 self.files.append(path)
         if left_aside:
             say(f"note: files of other kinds left aside: {len(left_aside)}, e.g. {left_aside[0]}")
 
-    def fail(self, failure: Failure) -> None:
+    def fail(self, failure: Unusable) -> None:
         """Name and count what cannot be used."""
         self.failures += 1
         say(f"error: {failure.path}: {failure.reason}")
@@ -109,7 +109,7 @@ class Pictures:
 
     def each(
         self, skip: Callable[[str], bool] = lambda label: False
-    ) -> Iterator[Picture | Failure]:
+    ) -> Iterator[Picture | Unusable]:
         """Yield image after image, or why there is none, but for labels that are to be skipped."""
         yield from (failure for failure in self._odd if not skip(failure.path))
         with progress(len(self.files), "file") as bar:
@@ -119,11 +119,11 @@ class Pictures:
                 if bar is not None:
                     bar.update()
 
-    def _each_of(self, path: str, skip: Callable[[str], bool]) -> Iterator[Picture | Failure]:
+    def _each_of(self, path: str, skip: Callable[[str], bool]) -> Iterator[Picture | Unusable]:
         try:
             file = ImageFile(path, self._reading)
         except Exception as error:  # whatever is wrong with one file does not end the run
-            yield _failure(path, error)
+            yield _unusable(path, error)
             return
         with file:
             for index in range(len(file)):
@@ -132,7 +132,7 @@ class Pictures:
                 try:
                     picture = _grey(file.read(index))
                 except Exception as error:
-                    yield _failure(label, error)
+                    yield _unusable(label, error)
                     continue
                 for note in picture.notes:
                     self.notes.add(note, label)
@@ -163,12 +163,12 @@ def _grey(picture: Picture) -> Picture:
     return picture
 
 
-def _failure(label: str, error: Exception) -> Failure:
+def _unusable(label: str, error: Exception) -> Unusable:
     if isinstance(error, ImageFileError) and error.image == label:
         reason = error.reason
     else:
         reason = str(error) if isinstance(error, ImsimError) else f"cannot be read: {error!r}"
-    return Failure(label, reason)
+    return Unusable(label, reason)
 
 
 def refuse_shared(good: Pictures, bad: Pictures) -> None:
@@ -216,32 +216,34 @@ def stacked(pictures: Pictures) -> tuple[list[str], Array]:
     labels, images = [], []
     first: Picture | None = None
     for picture in pictures.each():
-        if isinstance(picture, Failure):
+        if isinstance(picture, Unusable):
             pictures.fail(picture)
             continue
         first = first or picture
-        if alike(picture, first):
+        if fit_together(picture, first):
             labels.append(picture.path)
             images.append(picture.pixels)
         else:
             reason = f"is {picture}, but {first.path} is {first}; they must be alike"
-            pictures.fail(Failure(picture.path, reason))
+            pictures.fail(Unusable(picture.path, reason))
     if first is None:
         raise ImageFileError(f"{', '.join(pictures.paths)}: no image that could be read")
     return labels, np.stack(images)
 
 
-def batches(pictures: Iterable[Picture | Failure], size: int) -> Iterator[list[Picture] | Failure]:
+def batches(
+    pictures: Iterable[Picture | Unusable], size: int
+) -> Iterator[list[Picture] | Unusable]:
     """Yield neighbours that fit into one array, at most `size` at a time; failures alone."""
     waiting: list[Picture] = []
     for picture in pictures:
-        if isinstance(picture, Failure):
+        if isinstance(picture, Unusable):
             if waiting:
                 yield waiting
             waiting = []
             yield picture
             continue
-        if waiting and (len(waiting) == size or not alike(picture, waiting[0])):
+        if waiting and (len(waiting) == size or not fit_together(picture, waiting[0])):
             yield waiting
             waiting = []
         waiting.append(picture)
@@ -249,7 +251,7 @@ def batches(pictures: Iterable[Picture | Failure], size: int) -> Iterator[list[P
         yield waiting
 
 
-def alike(one: Picture, other: Picture) -> bool:
+def fit_together(one: Picture, other: Picture) -> bool:
     """Tell whether two images have the same size and type."""
     a, b = one.pixels, other.pixels
     return a.shape == b.shape and bool(a.dtype == b.dtype)

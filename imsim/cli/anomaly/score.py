@@ -13,8 +13,8 @@ from imsim._images import Picture
 from imsim.cli.anomaly.inputs import (
     IMAGES,
     Correction,
-    Failure,
     Pictures,
+    Unusable,
     add_fields,
     batches,
     digest,
@@ -141,7 +141,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         for batch in batches(pictures.each(skip=rows.is_known), BATCH_IMAGES):
             for row in _scored(detector, correction, batch):
                 if row.reason is not None:
-                    pictures.fail(Failure(row.image, row.reason))
+                    pictures.fail(Unusable(row.image, row.reason))
                 yield from rows.add(row)
     except KeyboardInterrupt:
         text = f"; {rows.count} rows are in {arguments.output}, --resume goes on"
@@ -232,10 +232,10 @@ def _check_earlier(
 
 
 def _scored(
-    detector: AnomalyDetector, correction: Correction, batch: list[Picture] | Failure
+    detector: AnomalyDetector, correction: Correction, batch: list[Picture] | Unusable
 ) -> Iterator[Score]:
     """Score a batch; if that fails, one by one, so that only the culprits have no score."""
-    if isinstance(batch, Failure):
+    if isinstance(batch, Unusable):
         yield Score(batch.path, math.nan, NOT_INSPECTED, batch.reason)
         return
     try:

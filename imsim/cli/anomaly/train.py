@@ -10,8 +10,8 @@ from imsim.cli.anomaly.inputs import (
     IMAGES,
     SKIPPED,
     Correction,
-    Failure,
     Pictures,
+    Unusable,
     add_fields,
     field_files,
     stacked,
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     with silent(UnscorableImageWarning):  # each is named below
         detector.fit(images)
     for i, reason in detector.left_out_.items():
-        pictures.fail(Failure(labels[i], reason))
+        pictures.fail(Unusable(labels[i], reason))
     try:
         detector.save(arguments.output)
     except OSError as error:
