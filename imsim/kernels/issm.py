@@ -10,6 +10,7 @@ import numpy as np
 from imsim.kernels.common.canny import find_strengths, link
 from imsim.kernels.common.canny import strips as canny_strips
 from imsim.kernels.common.jit import inline, kernel
+from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Plane, Planes
 from imsim.kernels.common.shared_images import distinct_images, image_numbers
 from imsim.kernels.ssim import ssim
@@ -57,8 +58,7 @@ def issm_components(
     def compare(i: int) -> None:
         p, q = (edges[side, int(own[i])] for side, own in enumerate(sides))
         valid = eroded(planes[i].mask)
-        counts = np.zeros(4)
-        _count_edges(p, q, valid, counts)
+        counts = count_edges(p, q, valid)
         scored[i] = counts[0]
         correlation[i] = correlation_of_counts(*counts).item()
         entropy[i] = joint_entropy(planes[i], images)
@@ -70,18 +70,12 @@ def issm_components(
     return tuple(Scores(part, scored, left=structural.left) for part in parts)
 
 
-@kernel
-def _count_edges(p, q, valid, counts):  # type: ignore[no-untyped-def]
-    """Count the valid pixels, those in p, those in q, and those in both."""
-    n, n_p, n_q, n_both = 0, 0, 0, 0
-    for i in range(p.shape[0]):
-        for j in range(p.shape[1]):
-            if valid is None or valid[i, j]:
-                n += 1
-                n_p += p[i, j]
-                n_q += q[i, j]
-                n_both += p[i, j] and q[i, j]
-    counts[0], counts[1], counts[2], counts[3] = n, n_p, n_q, n_both
+def count_edges(p: Array, q: Array, valid: Array | None) -> Array:
+    """Count the valid pixels, the edges in p, those in q, and those in both."""
+    n = p.size
+    if valid is not None:
+        n, p, q = np.count_nonzero(valid), p & valid, q & valid
+    return np.array([n, *map(np.count_nonzero, (p, q, p & q))], np.float64)
 
 
 def joint_entropy(plane: Plane, images: Images) -> float:
@@ -89,12 +83,13 @@ def joint_entropy(plane: Plane, images: Images) -> float:
     counts = np.zeros((BINS, BINS), dtype=np.int64)
     scale = np.float64(BINS / images.data_range)
     top = histogram.upper_end(images.dtype, images.data_range)
-    outside = _count_pairs(*plane, scale, top, counts)
+    x, y, mask = plane.x, plane.y, NO_MASK if plane.mask is None else plane.mask
+    outside = _count_pairs(x, y, mask, scale, top, counts)
     if outside == 0:
         return histogram.shannon_entropy(counts)
-    x, y = np.empty((2, outside))
-    _other_pairs(*plane, scale, top, x, y)
-    others = histogram.pair_counts(x, y)
+    bins_x, bins_y = np.empty((2, outside))
+    _other_pairs(x, y, mask, scale, top, bins_x, bins_y)
+    others = histogram.pair_counts(bins_x, bins_y)
     if others.size == 0:  # not finite
         return math.nan
     return histogram.shannon_entropy(np.concatenate([counts[counts > 0], others]))
@@ -106,7 +101,7 @@ def _count_pairs(x, y, mask, scale, top, counts):  # type: ignore[no-untyped-def
     outside = 0
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
-            if mask is None or mask[i, j]:
+            if mask.size == 0 or mask[i, j]:
                 p, q = _bin(x[i, j], scale, top), _bin(y[i, j], scale, top)
                 if 0 <= p < BINS and 0 <= q < BINS:
                     counts[int(p), int(q)] += 1
@@ -120,7 +115,7 @@ def _other_pairs(x, y, mask, scale, top, bins_x, bins_y):  # type: ignore[no-unt
     n = 0
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
-            if mask is None or mask[i, j]:
+            if mask.size == 0 or mask[i, j]:
                 p, q = _bin(x[i, j], scale, top), _bin(y[i, j], scale, top)
                 if not (0 <= p < BINS and 0 <= q < BINS):
                     bins_x[n], bins_y[n] = p, q

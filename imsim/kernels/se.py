@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import kernel
-from imsim.kernels.common.pixel_blocks import BLOCK, load_block, scratch
+from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, count, floats
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.rescaling import (
     channels_of,
@@ -27,6 +27,7 @@ BYTE_BLOCK = 1 << 15
 CHEAPNESS, CHEAPNESS_OF_BYTES = 16, 96
 """See `Planes.runs`. Two threads were no faster than one at 4 million pixels of bytes, and nearly
 twice as fast at 8 million."""
+NO_ROOM = np.empty((2, 0))
 
 
 def se(images: Images, mask: Array | None, reduction: str) -> Scores:
@@ -115,23 +116,34 @@ def _sums(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Arra
     """Sum of the squared differences, number of pixels, and sum of x; per plane."""
     planes = Planes(images, mask, in_order=False)
     are_bytes = images.x.dtype == images.y.dtype == np.uint8
-    kernel, cheapness = (
-        (_squares_of_bytes, CHEAPNESS_OF_BYTES) if are_bytes else (_squares, CHEAPNESS)
-    )
-    runs = planes.runs(kernel, 3, True if with_total else None, cheapness=cheapness)
+    find, cheapness = (_run_of_bytes, CHEAPNESS_OF_BYTES) if are_bytes else (_run, CHEAPNESS)
+    runs = planes.runs(find, 3, True if with_total else None, cheapness=cheapness)
     sums = sum_parts(runs)
     return sums[..., 0], sums[..., 1], sums[..., 2]
 
 
+def _run(x: Array, y: Array, mask: Array | None, out: Array, with_total: bool | None) -> None:
+    room = NO_ROOM if x.dtype.kind == "f" else np.empty((2, BLOCK))
+    _squares(x, y, NO_BYTES if mask is None else mask, room, out, with_total)
+
+
+def _run_of_bytes(
+    x: Array, y: Array, mask: Array | None, out: Array, with_total: bool | None
+) -> None:
+    _squares_of_bytes(x, y, NO_BYTES if mask is None else mask, out, with_total)
+
+
 @kernel
-def _squares(x, y, mask, out, with_total):  # type: ignore[no-untyped-def]
-    room = scratch(x)
+def _squares(x, y, mask, room, out, with_total):  # type: ignore[no-untyped-def]
     for start in range(0, x.size, BLOCK):
-        p, q, inside, n = load_block(x, y, mask, start, room)
+        p = floats(x[start : start + BLOCK], room[0])
+        q = floats(y[start : start + BLOCK], room[1])
+        inside = mask[start : start + BLOCK]
+        n = count(inside) if mask.size > 0 else p.size
         if n == 0:
             continue
         # A full block is added in the order of a block without a mask.
-        if mask is None or n == p.size:
+        if n == p.size:
             squares, total = _block_sums(p, q, with_total)
         else:
             squares, total = _block_sums_inside(p, q, inside, with_total)
@@ -171,7 +183,7 @@ def _squares_of_bytes(x, y, mask, out, with_total):  # type: ignore[no-untyped-d
     for start in range(0, x.size, BYTE_BLOCK):
         p, q = x[start : start + BYTE_BLOCK], y[start : start + BYTE_BLOCK]
         squares, total, n = np.int32(0), np.int32(0), np.int32(p.size)
-        if mask is None:
+        if mask.size == 0:
             for i in range(p.size):
                 d = np.int32(p[i]) - np.int32(q[i])
                 squares = np.int32(squares + np.int32(d * d))

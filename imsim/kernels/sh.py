@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.shared_images import distinct_images, image_numbers
 from imsim.portable.hashes import SIGNATURES, TIE, Bits, area_means, grid_shape
@@ -63,14 +64,14 @@ def cell_means(
     if mask is not None and mask.all():
         mask = None
     low, high = extremes(image, mask)
-    sums = np.empty((rows, columns))
-    covered = None if mask is None else np.empty((rows, columns))
+    sums, covered = np.empty((2, rows, columns))
     # Sums of bytes fit into int32, which is faster than float64.
     least = np.int32(low) if image.dtype == np.uint8 else np.float64(low)
-    line = np.empty(image.shape[1], dtype=least.dtype)
-    _cell_sums(image, mask, least, line, sums, covered)
     height, width = image.shape
-    return *area_means(sums, covered, (height / rows) * (width / columns)), high - low
+    line, parts = np.empty(width, least.dtype), np.empty((2, width))
+    _cell_sums(image, NO_MASK if mask is None else mask, least, line, parts, sums, covered)
+    means = area_means(sums, None if mask is None else covered, (height / rows) * (width / columns))
+    return *means, high - low
 
 
 def extremes(image: Array, mask: Array | None) -> tuple[float, float]:
@@ -107,23 +108,21 @@ def _extremes(image, mask):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _cell_sums(image, mask, low, line, sums, covered):  # type: ignore[no-untyped-def]
+def _cell_sums(image, mask, low, line, room, sums, covered):  # type: ignore[no-untyped-def]
     """Sum the pixels, less their minimum, and the mask over a grid of cells.
 
     A pixel is weighted with the part of its area inside the cell.
     """
     height, width = image.shape
-    rows, columns = sums.shape
-    down, across = height / rows, width / columns
-    parts, inside = np.empty(width), np.empty(width)
-    for r in range(rows):
+    down = height / sums.shape[0]
+    parts, inside = room[0], room[1]
+    for r in range(sums.shape[0]):
         top, bottom = r * down, (r + 1) * down
-        line[:] = 0
-        parts[:] = 0
-        inside[:] = 0
+        for j in range(width):
+            line[j], parts[j], inside[j] = 0, 0, 0
         for i in range(int(top), min(int(np.ceil(bottom)), height)):
             weight = min(bottom, i + 1.0) - max(top, np.float64(i))
-            if mask is not None:
+            if mask.size > 0:
                 for j in range(width):
                     if mask[i, j]:
                         parts[j] += weight * (image[i, j] - low)
@@ -136,16 +135,20 @@ def _cell_sums(image, mask, low, line, sums, covered):  # type: ignore[no-untype
                     parts[j] += weight * (image[i, j] - low)
         for j in range(width):
             parts[j] += line[j]
-        for c in range(columns):
-            left, right = c * across, (c + 1) * across
-            total, area = 0.0, 0.0
-            for j in range(int(left), min(int(np.ceil(right)), width)):
-                weight = min(right, j + 1.0) - max(left, np.float64(j))
-                total += weight * parts[j]
-                area += weight * inside[j]
-            sums[r, c] = total
-            if covered is not None:
-                covered[r, c] = area
+        _sums_of_row(parts, inside, sums[r], covered[r])
+
+
+@kernel
+def _sums_of_row(parts, inside, sums, covered):  # type: ignore[no-untyped-def]
+    across = parts.size / sums.size
+    for c in range(sums.size):
+        left, right = c * across, (c + 1) * across
+        total, area = 0.0, 0.0
+        for j in range(int(left), min(int(np.ceil(right)), parts.size)):
+            weight = min(right, j + 1.0) - max(left, np.float64(j))
+            total += weight * parts[j]
+            area += weight * inside[j]
+        sums[c], covered[c] = total, area
 
 
 @kernel

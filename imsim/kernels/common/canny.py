@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from imsim.caches import kept
 from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.typing import Array
 
 TRUNCATE = 4.0
@@ -64,7 +65,11 @@ def find_strengths(
         smoothed /= _smooth(inside.astype(np.float64), sigma)[wanted] + np.finfo(np.float64).eps
     # Single precision, as in scikit-image. A threshold of 0 lets every gradient pass.
     low = float(np.float32(low_threshold)) if low_threshold > 0 else float(np.float32(1e-14))
-    _thin(np.ascontiguousarray(smoothed), first, mask, start, stop, low, high_threshold, out)
+    room = np.empty((3, stop - start + 3, width))
+    inside = NO_MASK if mask is None else mask
+    _thin(
+        np.ascontiguousarray(smoothed), first, inside, start, stop, low, high_threshold, room, out
+    )
 
 
 def _smooth(values: Array, sigma: float) -> Array:
@@ -88,13 +93,12 @@ def _like_rows(n: int, sigma: float) -> Array:
 
 
 @exact
-def _thin(smoothed, first, mask, start, stop, low, high, out):  # type: ignore[no-untyped-def]
+def _thin(smoothed, first, mask, start, stop, low, high, room, out):  # type: ignore[no-untyped-def]
     """Find Sobel gradients, and keep those that are local maxima along their direction."""
     height, width = out.shape
     top, bottom = max(start - 1, 0), min(stop + 1, height)
-    magnitude = np.empty((bottom - top, width))
-    down, right = np.empty_like(magnitude), np.empty_like(magnitude)
-    across = np.empty(width)
+    magnitude, down, right = room[0], room[1], room[2]
+    across = room[0, room.shape[1] - 1]
     for i in range(top, bottom):
         above, here = smoothed[max(i - 1, 0) - first], smoothed[i - first]
         below = smoothed[min(i + 1, height - 1) - first]
@@ -120,7 +124,7 @@ def _thin(smoothed, first, mask, start, stop, low, high, out):  # type: ignore[n
             m = magnitude[k, j]
             if not m >= low:
                 continue
-            if mask is not None and not _surrounded(mask, i, j):
+            if mask.size > 0 and not _surrounded(mask, i, j):
                 continue
             v, h = down[k, j], right[k, j]
             side = 1 if (v > 0) == (h > 0) else -1
@@ -173,7 +177,8 @@ def _link(strengths):  # type: ignore[no-untyped-def]
                         strengths[k, h] = LINKED
                         if n == waiting.size:
                             more = np.empty(2 * n, dtype=np.int64)
-                            more[:n] = waiting
+                            for m in range(n):
+                                more[m] = waiting[m]
                             waiting = more
                         waiting[n] = k * width + h
                         n += 1

@@ -136,16 +136,13 @@ def phase_congruency(
     parts = transforms.parts
     for o in range(ORIENTATIONS):
         transforms.filtered(o, amplitude, run)
-        energy, powers = parts[:2, :, : cells.shape[1]]
+        powers = parts[1, :, : cells.shape[1]]
         noise = transforms.bank.thresholds[o] * math.sqrt(
             median(powers.ravel() if valid is None else powers[valid])
         )
         if dtype == np.float32 and not noise >= NOISE_FLOOR * scale * (highest - lowest):
             return None
-        energy -= dtype.type(noise)
-        congruency += np.maximum(energy, 0, out=energy)
-    amplitude[amplitude == 0] = 1  # no energy either
-    congruency /= amplitude
+        _add_above(parts[0], dtype.type(noise), amplitude, o == ORIENTATIONS - 1, congruency)
     return congruency
 
 
@@ -208,3 +205,16 @@ def _energy(parts, start, stop, epsilon, amplitude, room):  # type: ignore[no-un
             amplitude[i, j] += amplitudes
         for j in range(width):
             parts[0, i, j], parts[1, i, j] = energies[j], powers[j]
+
+
+@kernel
+def _add_above(energy, noise, amplitude, is_last, total):  # type: ignore[no-untyped-def]
+    """Add energy above the noise; after the last orientation, divide by the amplitude."""
+    zero = total.dtype.type(0)
+    for i in range(total.shape[0]):
+        for j in range(total.shape[1]):
+            above = energy[i, j] - noise
+            total[i, j] += zero if above < 0 else above  # their maximum would drop NaN
+        if is_last:
+            for j in range(total.shape[1]):
+                total[i, j] = total[i, j] / amplitude[i, j] if amplitude[i, j] != 0 else zero
