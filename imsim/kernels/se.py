@@ -8,7 +8,7 @@ import numpy as np
 
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, count, floats
-from imsim.kernels.common.planes import Planes, sum_parts
+from imsim.kernels.common.planes import Planes, flat_rows, sum_parts
 from imsim.kernels.common.rescaling import (
     channels_of,
     find_lost_sums,
@@ -86,7 +86,7 @@ def se_map(images: Images, mask: Array | None, reduction: str) -> Local:
     def task(i: int) -> None:
         for channel in range(channels):
             x, y, _ = planes[i * channels + channel]
-            _add_squares(x, y, squares[i], channel > 0)
+            _add_squares(flat_rows(x), flat_rows(y), squares[i].reshape(-1), channel > 0)
         if reduction == "mean":
             squares[i] /= channels
 
@@ -209,7 +209,6 @@ def _squares_of_bytes(x, y, mask, out, with_total):  # type: ignore[no-untyped-d
 @kernel
 def _add_squares(x, y, out, further):  # type: ignore[no-untyped-def]
     real = out.dtype.type
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            d = real(x[i, j]) - real(y[i, j])
-            out[i, j] = out[i, j] + d * d if further else d * d
+    for i in range(x.size):
+        d = real(x[i]) - real(y[i])
+        out[i] = out[i] + d * d if further else d * d

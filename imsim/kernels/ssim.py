@@ -57,7 +57,7 @@ from imsim.kernels.common.window_sums import (
 from imsim.portable.arrays import where_valid
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.pair import Local, Scores
-from imsim.portable.windows import Window, least_weight, uniform
+from imsim.portable.windows import Window, least_weight
 from imsim.typing import Array
 from imsim.validation import Images
 
@@ -238,7 +238,7 @@ def _quality_strip(  # type: ignore[no-untyped-def]
                     out[0] += nan_if_broken(y, mask, i, left, right)
                 load_mask(mask, i, left, right, inside)
                 filter_row(inside, taps, unrolled, slot[4 * tile :])
-                if ones is not None:
+                if ones.size > 0:
                     filter_row(inside, ones, None, count_slots[i % size])
             if row < 0:
                 continue
@@ -248,7 +248,7 @@ def _quality_strip(  # type: ignore[no-untyped-def]
                 total, number = row_total(found, None, count)
             else:
                 weights = sums[4]
-                if ones is None:
+                if ones.size == 0:
                     _quality_row(sums, weights, None, full, shift, c1, c2, limits, rounding, found)
                     find_scored(weights, None, least, fewest, mask, row, left, count, size, scored)
                 else:
@@ -293,7 +293,8 @@ def quality_strips(
     A position is scored if the weights inside the mask add up to `least`, and their number to
     `fewest`.
     """
-    ones = taps_of(uniform(window.size), dtype).taps if is_sample or fewest > 0 else None
+    # An array without elements: None would be a type of its own, for which Numba compiles again.
+    ones = np.ones(window.size if is_sample or fewest > 0 else 0, dtype)
     squared = np.array([scale, c1 * scale**2, c2 * scale**2, least, fewest or 2], dtype)
     doubts = limits(pixels, window, dtype, c1, c2)
     constants = (*taps_of(window, dtype), ones, doubts, is_sample, squared, rounding)
