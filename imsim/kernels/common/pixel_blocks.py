@@ -23,21 +23,6 @@ for _none in (NO_BYTES, NO_MASK):
     _none.setflags(write=False)
 
 
-def scratch(values: Array) -> Array:
-    """Return room for two blocks of each image, as floats; for compiled code only."""
-    raise NotImplementedError
-
-
-@overload(scratch)
-def _scratch(values: Any) -> Any:
-    dtype = values.dtype if isinstance(values.dtype, types.Float) else types.float64
-
-    def room(values: Any) -> Any:
-        return np.empty((4, BLOCK), dtype)
-
-    return room
-
-
 def floats(values: Array, room: Array) -> Array:
     """Return floats as they are, and integers copied into `room`; for compiled code only.
 
@@ -71,17 +56,3 @@ def count(inside):  # type: ignore[no-untyped-def]
             n = np.uint16(n + np.uint16(block[i] & np.uint8(1)))
         total += np.int64(n)
     return total
-
-
-@kernel
-def load_block(x, y, mask, start, room):  # type: ignore[no-untyped-def]
-    """Return a block of both images as floats, that of the mask, and its number of pixels inside.
-
-    Without a mask, that of the mask is None.
-    """
-    p = floats(x[start : start + BLOCK], room[0])
-    q = floats(y[start : start + BLOCK], room[1])
-    if mask is None:
-        return p, q, None, p.size
-    inside = mask[start : start + BLOCK]
-    return p, q, inside, count(inside)
