@@ -66,7 +66,7 @@ def _compile(metric: Metric, dtype: str) -> None:
     """Call a metric and its map with grey and colour images, with a mask and without."""
     side = 8 + max(metric.least_side, metric.map_least_side)
     pixels = np.random.default_rng(0).uniform(0, 255, (2, side, side, 3))
-    pairs = [pixels, pixels + FAR] if dtype == "float64" else [pixels]
+    pairs = [pixels, pixels + FAR] if dtype.startswith("float") else [pixels]
     mask = np.arange(side * side).reshape(side, side) > side  # some rows are empty, some are full
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")

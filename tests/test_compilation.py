@@ -75,5 +75,5 @@ def test_the_command_refuses(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compile", "--metrics", "se,rmse", "--dtypes", ",".join(COMPILED)]) == 0
+    assert main(["compile", "--metrics", "se,rmse", "--dtypes", ", ".join(COMPILED)]) == 0
     assert capsys.readouterr().out.startswith("compiled code is ready after ")

@@ -36,8 +36,9 @@ def add_compile(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> Iterator[str]:
     """Compile, and yield how long it took."""
     metrics = parse_metrics(arguments.metrics, ())
-    dtypes = arguments.dtypes and arguments.dtypes.split(",")
-    calls = compiling_calls(metrics, check_names("--dtypes", dtypes, COMPILED, DTYPES))
+    named = None if arguments.dtypes is None else [t.strip() for t in arguments.dtypes.split(",")]
+    dtypes = check_names("--dtypes", named, COMPILED, DTYPES)  # an error names the option
+    calls = compiling_calls(metrics, dtypes)
     start = time.monotonic()
     # Whoever calls this need not be told that code is compiled.
     with progress(len(calls), "call") as bar, redirect_stderr(io.StringIO()):

@@ -141,6 +141,28 @@ def test_a_folder_of_our_own_that_cannot_be(module: Path, monkeypatch: pytest.Mo
     assert len(entries(module)) == 1
 
 
+def test_a_folder_of_our_own_that_is_only_read(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Filled by one user, read by another, from whatever folder."""
+    folder = module.parent / "own"
+    monkeypatch.chdir(module.parent)
+    monkeypatch.setenv("IMSIM_CACHE_DIR", "own")
+    assert not is_cached(module)
+    assert len(list(folder.iterdir())) == 1
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_open_for_write", refuse)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    kernel = loaded(module)
+    monkeypatch.chdir("/")
+    assert kernel(21) == 42
+    assert kernel.stats.cache_hits
+    assert kernel(2.5) == 5
+
+
 def test_words_are_not_compiled_again(module: Path) -> None:
     is_cached(module)
     module.write_text(f'"""A docstring\n\nof lines."""\n{KERNEL}')

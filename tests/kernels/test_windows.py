@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from imsim.kernels.common.window_strips import taps_of
-from imsim.kernels.common.window_sums import UNROLLED, filter_moments, filter_products, row_total
+from imsim.kernels.common.window_sums import (
+    UNROLLED,
+    filter_moments,
+    filter_products,
+    row_total,
+    workspace,
+)
 from imsim.portable.windows import Window, gaussian, uniform
 
 WINDOWS = [
@@ -53,3 +59,20 @@ def test_total_of_a_row_leaves_out_what_is_not_scored() -> None:
     total, number = row_total(found, None, 5)
     assert np.isnan(total)
     assert number == 5
+
+
+def test_memory_of_an_interrupted_call_is_not_taken_for_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kernels check no bounds: memory of the wrong size would be overrun."""
+    size = workspace(31, 4, np.float64)[1].shape
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for part in ("_aligned", "columns_of"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"imsim.kernels.common.window_sums.{part}", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                workspace(3, 4, np.float64)
+        assert workspace(31, 4, np.float64)[1].shape == size

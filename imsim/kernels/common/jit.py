@@ -9,7 +9,6 @@ import hashlib
 import os
 import pickle
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,28 +107,35 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
 
 
 class _Folder:
-    """The folder that IMSIM_CACHE_DIR names, as one of the places where Numba looks."""
+    """The folder that IMSIM_CACHE_DIR names, as one of the places where Numba looks.
 
-    def __init__(self, file: str) -> None:
+    A folder that exists is read even if nothing can be written there: it may have been filled
+    before, by another user.
+    """
+
+    def __init__(self, path: str, file: str) -> None:
+        self._path = path
         self._py_file = file  # named in Numba's warnings
 
     @classmethod
     def from_function(cls, _: Callable[..., Any], file: str) -> _Folder | None:
-        """Return the place; None if there is none, or nothing can be written there."""
-        with contextlib.suppress(KeyError, OSError):
-            place = cls(file)
+        """Return the place; None if there is none, or it cannot be made."""
+        given = os.environ.get("IMSIM_CACHE_DIR")
+        if not given:
+            return None
+        place = cls(os.path.abspath(os.path.expanduser(given)), file)
+        with contextlib.suppress(OSError):
             place.ensure_cache_path()
             return place
         return None
 
     def get_cache_path(self) -> str:
         """Return the folder."""
-        return os.environ["IMSIM_CACHE_DIR"]
+        return self._path
 
     def ensure_cache_path(self) -> None:
-        """Make the folder, and see that it can be written to."""
-        os.makedirs(self.get_cache_path(), exist_ok=True)
-        tempfile.TemporaryFile(dir=self.get_cache_path()).close()
+        """Make the folder."""
+        os.makedirs(self._path, exist_ok=True)
 
     def get_source_stamp(self) -> None:
         """Return nothing: the name of a kernel tells whether its code has changed."""

@@ -35,13 +35,15 @@ def workspace(size: int, planes: int, dtype: Any) -> tuple[Array, ...]:
     columns); their sums, as (planes, columns) and in one row; a row of results; which of these are
     scored; a ring buffer of counted pixels; and two rows for their sums and what follows from them.
 
-    Each thread keeps the memory of its last call: to allocate it takes as long as a small image.
+    Each thread keeps the memory of its last call: to allocate it takes as long as to score a small
+    image. Key and memory are one attribute, which no interrupt can tear apart.
     """
     key = size, planes, dtype
-    if getattr(_THREAD, "key", None) != key:
+    kept: tuple[Any, tuple[Array, ...]] | None = getattr(_THREAD, "kept", None)
+    if kept is None or kept[0] != key:
         tile = columns_of(dtype)
         sums = _aligned(planes, tile, dtype)
-        _THREAD.memory = (
+        memory = (
             _aligned(3, tile + size - 1, dtype),
             _aligned(size, planes * tile, dtype),
             sums,
@@ -51,9 +53,8 @@ def workspace(size: int, planes: int, dtype: Any) -> tuple[Array, ...]:
             _aligned(size, tile, dtype),
             _aligned(2, tile, dtype),
         )
-        _THREAD.key = key
-    memory: tuple[Array, ...] = _THREAD.memory
-    return memory
+        kept = _THREAD.kept = key, memory
+    return kept[1]
 
 
 def columns_of(dtype: Any) -> int:
