@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 
 import numpy as np
 
-from imsim.errors import ImsimError
+from imsim import engine
 from imsim.registry import METRICS, Metric
 from imsim.validation import check_names
 
@@ -42,30 +41,32 @@ def compile_kernels(
     Raises
     ------
     OptionError
-        If a name is not that of a metric, or not one of these dtypes.
+        If a name is not that of a metric, or not one of these dtypes; or if `set_engine` has
+        chosen the portable engine, which runs no kernels.
+    ImsimError
+        If Numba is told not to compile.
 
     Examples
     --------
     >>> import imsim
     >>> imsim.compile_kernels(["se"], ["uint8"])
     """
-    for call in compiling_calls(metrics, dtypes):
+    names = check_names("metrics", metrics, METRICS)
+    for call in compiling_calls(names, check_names("dtypes", dtypes, COMPILED, DTYPES)):
         call()
 
 
-def compiling_calls(
-    metrics: Iterable[str] | None = None, dtypes: Iterable[str] | None = None
-) -> list[Callable[[], None]]:
+def compiling_calls(metrics: Iterable[str], dtypes: Iterable[str]) -> list[Callable[[], None]]:
     """Return the calls that compile; each takes up to seconds."""
-    names = check_names("metrics", metrics, METRICS)
-    kinds = check_names("dtypes", dtypes, COMPILED, DTYPES)
-    return [partial(_compile, METRICS[name], kind) for name in names for kind in kinds]
+    engine.check_kernels()
+    return [partial(_compile, METRICS[name], dtype) for name in metrics for dtype in dtypes]
 
 
 def _compile(metric: Metric, dtype: str) -> None:
     """Call a metric and its map with grey and colour images, with a mask and without."""
     side = 8 + max(metric.least_side, metric.map_least_side)
     pixels = np.random.default_rng(0).uniform(0, 255, (2, side, side, 3))
+    pixels[:, :, side // 2 :] = 7  # constant windows are computed again
     pairs = [pixels, pixels + FAR] if dtype.startswith("float") else [pixels]
     mask = np.arange(side * side).reshape(side, side) > side  # some rows are empty, some are full
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -74,7 +75,9 @@ def _compile(metric: Metric, dtype: str) -> None:
             x, y = pair.astype(dtype)
             for inside in (None, mask):
                 options = {"mask": inside, "data_range": 255}
-                for function in (metric.function, metric.map_function or metric.function):
-                    with suppress(ImsimError):  # the metric needs colour
-                        function(x[..., 0], y[..., 0], **options)
+                for function in (metric.function, metric.map_function):
+                    if function is None:
+                        continue
                     function(x, y, channel_axis=-1, **options)
+                    if function is metric.function or not metric.map_needs_channels:
+                        function(x[..., 0], y[..., 0], **options)

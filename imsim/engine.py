@@ -8,7 +8,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from imsim import kernels
-from imsim.errors import ChannelAxisWarning, DTypeError, EmptyMaskWarning, OptionError, warn
+from imsim.errors import (
+    ChannelAxisWarning,
+    DTypeError,
+    EmptyMaskWarning,
+    ImsimError,
+    OptionError,
+    warn,
+)
 from imsim.finite import cleaned, finite_pixels, is_witnessed, positions_reading
 from imsim.masks import check_mask
 from imsim.portable.arrays import array_namespace, pad, where_valid
@@ -59,6 +66,14 @@ def set_engine(engine: Literal["auto", "portable", "fast"]) -> None:
     global _engine
     check_choice("engine", engine, ("auto", "portable", "fast"))
     _engine = engine
+
+
+def check_kernels() -> None:
+    """Refuse to go on where no kernel would run."""
+    if _engine == "portable":
+        raise OptionError("engine='portable' runs no kernels", "call set_engine('auto') before")
+    if not kernels.are_enabled():
+        raise ImsimError("Numba is told not to compile", "unset NUMBA_DISABLE_JIT")
 
 
 def score(

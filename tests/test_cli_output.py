@@ -17,6 +17,7 @@ from command import by_kind
 from image_files import DEEP, GREY, NOISY, save
 
 import imsim
+from imsim import notice
 from imsim.cli import jobs, main
 from imsim.cli.rows import Csv, Json, Writer
 
@@ -302,10 +303,11 @@ def test_progress_bar_on_a_terminal_only(capfd, monkeypatch):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_long_wait_is_explained_on_a_terminal_only(capfd, monkeypatch, terminal):
-    monkeypatch.setattr("imsim.cli.messages.WAIT", 0.01)
+def test_compiling_is_told_on_a_terminal_only(capfd, monkeypatch, terminal):
+    notice.compiling.cache_clear()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     score = jobs.compare
-    monkeypatch.setattr(jobs, "compare", lambda *a, **o: time.sleep(0.3) or score(*a, **o))
+    monkeypatch.setattr(jobs, "compare", lambda *a, **o: notice.compiling() or score(*a, **o))
     assert main(["compare", "ref/0.png", "test/0.png", "--metrics", "rmse"]) == 0
-    assert ("a metric is compiled when it is first used" in capfd.readouterr().err) == terminal
+    err = capfd.readouterr().err
+    assert err.count("imsim: note: a metric is compiled when it is first used") == terminal

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import imsim
+from imsim import kernels
 from imsim.cli import main
 from imsim.compilation import COMPILED
 
@@ -24,6 +25,7 @@ dtype, frame = sys.argv[1], tuple(map(int, sys.argv[2:]))
 mask = np.ones(frame, bool)
 mask[:3, :3] = False
 last = np.random.default_rng(1).uniform(0, 255, (2, 2, *frame, 3)).astype(dtype)
+last[..., :20, :] = 9
 first = np.ascontiguousarray(np.moveaxis(last, -1, 2))
 for x, y in (last, first, last[:, 0], first[:, 0], (last[0], last[1, 0]), last[:, :, ::-1, ::-1],
              np.asfortranarray(last), last.astype(last.dtype.newbyteorder())):
@@ -76,4 +78,24 @@ def test_the_command_refuses(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compile", "--metrics", "se,rmse", "--dtypes", ", ".join(COMPILED)]) == 0
-    assert capsys.readouterr().out.startswith("compiled code is ready after ")
+    said, err = capsys.readouterr()
+    assert said.startswith("compiled code is ready after ")
+    assert said.endswith(f", in {kernels.cache_folder()}\n")
+    assert err == ""
+
+
+def test_nothing_is_said_to_be_ready_that_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "cache_folder", lambda: None)
+    assert main(["compile", "--metrics", "se"]) == 2
+    assert "IMSIM_CACHE_DIR" in capsys.readouterr().err
+    monkeypatch.setattr(kernels, "are_enabled", lambda: False)
+    with pytest.raises(imsim.ImsimError, match="NUMBA_DISABLE_JIT"):
+        imsim.compile_kernels(["se"])
+    imsim.set_engine("portable")
+    try:
+        with pytest.raises(imsim.OptionError, match="set_engine"):
+            imsim.compile_kernels(["se"])
+    finally:
+        imsim.set_engine("auto")

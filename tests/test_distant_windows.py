@@ -8,6 +8,7 @@ import exact_windows as exact
 import numpy as np
 import pytest
 from distant import KINDS, distant_pair, distant_pairs
+from engines import by_engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampling import MAPS, SCORES, Variant
@@ -147,6 +148,24 @@ def test_only_what_overflows_is_repeated_in_float64() -> None:
             for k in range(3 if m is not None else 4):
                 alone = function(x[k], y[k], mask=None if m is None else m[k], data_range=1)
                 np.testing.assert_array_equal(got[k], alone)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("name", "options"), [("uiq", {}), ("zncc", {"window_size": 9})])
+def test_sound_windows_beside_flat_ones_keep_their_digits(
+    name: str, options: dict[str, Any], masked: bool, dtype: str, rng: np.random.Generator
+) -> None:
+    """Rows with both, over several strips and tiles; these metrics compute in float64."""
+    x = rng.integers(0, 255, (300, 310))
+    y = np.clip(x + rng.integers(-9, 9, x.shape), 0, 255)
+    x[:, 100:200], y[:, 120:220] = 128, 64
+    mask = rng.random(x.shape) < 0.95 if masked else None
+    x, y = ((v / (1 if dtype == "uint8" else 256)).astype(dtype) for v in (x, y))
+    want = by_engine("portable", getattr(imsim, name), x, y, mask=mask, **options)
+    got = getattr(imsim, name)(x, y, mask=mask, **options)
+    # Rounding the values to float32 makes an error of 5e-11.
+    assert abs(got - want) < 1e-13
 
 
 def test_large_windows_take_no_new_kernel() -> None:

@@ -17,10 +17,11 @@ from imsim.cli.anomaly import add_anomaly
 from imsim.cli.compare import add_compare
 from imsim.cli.compile import add_compile
 from imsim.cli.list import add_list
-from imsim.cli.messages import flush, say, write
+from imsim.cli.messages import flush, say, say_on_terminal, write
 from imsim.cli.options import Parser
 from imsim.cli.report import add_report
 from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, unforeseen
+from imsim.notice import heard_by
 
 __all__ = ["command_parser", "main"]
 
@@ -78,7 +79,8 @@ def _command(argv: Sequence[str] | None) -> int:
         warnings.showwarning = lambda message, kind, *_, **__: (
             None if issubclass(kind, _NOTED) else caught.setdefault(str(message))
         )
-        status = _guarded(lambda: _run(arguments))
+        with heard_by(say_on_terminal):
+            status = _guarded(lambda: _run(arguments))
     for message in caught:
         say(f"warning: {message}")
     return status

@@ -14,7 +14,6 @@ from imsim.cli.jobs import Job, Jobs, Result, Settings, scales, scored
 from imsim.cli.messages import (
     Outcome,
     by_reason,
-    patience,
     progress,
     shortened,
     width,
@@ -238,10 +237,9 @@ def _rows(
     nested = output_format(arguments) == "json"
     text = None if writer and not arguments.output else _Text(found, settings.metrics, reading)
     rows = text is not None and not arguments.output
-    with progress(len(found.pairs), "pair", rows=rows) as bar, patience() as done_waiting:
+    with progress(len(found.pairs), "pair", rows=rows) as bar:
         work = _left(jobs.each(bar), done, bar, _clashes(arguments.maps))
         for result in scored(work, settings, arguments.workers or imsim.get_workers()):
-            done_waiting()
             if isinstance(result, Failure):
                 outcome.fail(result)
             else:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import io
 import time
 from collections.abc import Iterator
-from contextlib import redirect_stderr
 from typing import Any
 
+from imsim import kernels
 from imsim.cli.messages import progress
 from imsim.cli.options import add_command, parse_metrics
 from imsim.compilation import COMPILED, DTYPES, compiling_calls
+from imsim.errors import ImsimError
+from imsim.notice import heard_by
+from imsim.pages import readable
 from imsim.validation import check_names
 
 TEXT = """\
 Compile ahead of time what scores and maps need, with default options, for
 images of some types. Otherwise the first comparison of such images does, which
-takes seconds. The compiled code is kept in the folder that the environment
-variable IMSIM_CACHE_DIR names, or else beside the installed package, or, if
-nobody may write there, among the caches of the user."""
+takes seconds. The environment variable IMSIM_CACHE_DIR names the folder of the
+compiled code; the last line says which one it is."""
 
 
 def add_compile(commands: Any) -> None:
@@ -37,13 +38,19 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     """Compile, and yield how long it took."""
     metrics = parse_metrics(arguments.metrics, ())
     named = None if arguments.dtypes is None else [t.strip() for t in arguments.dtypes.split(",")]
-    dtypes = check_names("--dtypes", named, COMPILED, DTYPES)  # an error names the option
+    dtypes = check_names("--dtypes", named, COMPILED, DTYPES)  # by the option's name
+    folder = kernels.cache_folder()
+    if folder is None:
+        raise ImsimError(
+            "no folder can be written to, so that every process compiles anew",
+            "let IMSIM_CACHE_DIR name one",
+        )
     calls = compiling_calls(metrics, dtypes)
     start = time.monotonic()
     # Whoever calls this need not be told that code is compiled.
-    with progress(len(calls), "call") as bar, redirect_stderr(io.StringIO()):
+    with progress(len(calls), "call") as bar, heard_by(lambda _: None):
         for call in calls:
             call()
             if bar is not None:
                 bar.update()
-    yield f"compiled code is ready after {time.monotonic() - start:.0f} s"
+    yield f"compiled code is ready after {time.monotonic() - start:.0f} s, in {readable(folder)}"

@@ -7,8 +7,7 @@ import os
 import re
 import shutil
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -21,8 +20,6 @@ from imsim.pages import readable
 from imsim.registry import METRICS
 from imsim.tables import table
 
-WAIT = 2.0
-"""Seconds without a result after which a reason is given."""
 _bars: list[Any] = []  # the progress bar on display, if there is one
 
 
@@ -94,6 +91,12 @@ def say(message: str) -> None:
         _abandon(sys.stderr)
 
 
+def say_on_terminal(message: str) -> None:
+    """Print a message that is for somebody who waits."""
+    if on_terminal(sys.stderr):
+        say(f"note: {message}")
+
+
 def _abandon(stream: Any) -> None:
     """Give a stream somewhere to go: Python flushes it once more at the end of the process."""
     with suppress(OSError):  # it has no number where a caller put another in its place
@@ -119,22 +122,6 @@ def progress(total: int, unit: str, *, rows: bool = False) -> Iterator[Any]:
             yield bar
         finally:
             _bars.remove(bar)
-
-
-@contextmanager
-def patience() -> Iterator[Callable[[], None]]:
-    """Say on a terminal what takes so long, unless the yielded function is called in time."""
-    if not on_terminal(sys.stderr):
-        yield lambda: None
-        return
-    text = "note: a metric is compiled when it is first used; all of them take half a minute, once"
-    timer = threading.Timer(WAIT, say, [text])
-    timer.daemon = True  # an interrupted command does not wait for it
-    timer.start()
-    try:
-        yield timer.cancel
-    finally:
-        timer.cancel()
 
 
 def width() -> int:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from imsim._images import read_picture
-from imsim.cli.messages import patience, say
+from imsim.cli.messages import say
 from imsim.cli.options import NEEDS_RANGE, DataRanges, add_reading, check_output, reading_of
 from imsim.cli.reading import Ignored, check_mask_size, comparable, mask_of, nan_notes, option_notes
 from imsim.comparison import compare
@@ -67,21 +67,19 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
         "data_range": data_range,
         "channel_axis": reference.channel_axis,
     }
-    with patience():
-        scores = compare(reference.pixels, test.pixels, **options)
+    scores = compare(reference.pixels, test.pixels, **options)
     said += nan_notes(scores, reference, test, mask, used)
     notes = [f"{name}: {note}" for name, note in dict.fromkeys(said)]
     for note in notes:
         say(f"note: {note}")
-    with patience():
-        html = pair_report(
-            reference.pixels,
-            test.pixels,
-            **options,
-            scores=scores,
-            names=(reference.path, test.path),
-            notes=notes,
-        )
+    html = pair_report(
+        reference.pixels,
+        test.pixels,
+        **options,
+        scores=scores,
+        names=(reference.path, test.path),
+        notes=notes,
+    )
     if printed:
         yield html
         return

@@ -12,9 +12,21 @@ from functools import cache
 from typing import Any
 
 
+def are_enabled() -> bool:
+    """Whether Numba compiles, as it does unless it is told not to."""
+    from imsim.kernels.common.jit import IS_ENABLED  # Numba takes long to import
+
+    return bool(IS_ENABLED)
+
+
+def cache_folder() -> str | None:
+    """Return the folder of compiled code, if there is one."""
+    from imsim.kernels.common import jit
+
+    return jit.cache_folder()
+
+
 @cache
 def loaded(load: Callable[[], Callable[..., Any]]) -> Callable[..., Any] | None:
     """Load a kernel once; return None where Numba is told not to compile."""
-    from imsim.kernels.common.jit import IS_ENABLED  # Numba takes long to import
-
-    return load() if IS_ENABLED else None
+    return load() if are_enabled() else None

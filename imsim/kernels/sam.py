@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import exact, inline, kernel
-from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, count, floats
+from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import RUN_PIXELS, Planes, sum_parts
 from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_images
 from imsim.portable.pair import Local, Scores
@@ -59,10 +59,7 @@ def _gram(x, y, mask, room, block, out):  # type: ignore[no-untyped-def]
     """Gram matrix of a run, merged from blocks, and the number of pixels."""
     out[3] = 1.0
     for start in range(0, x.size, BLOCK):
-        p = floats(x[start : start + BLOCK], room[0])
-        q = floats(y[start : start + BLOCK], room[1])
-        inside = mask[start : start + BLOCK]
-        n = count(inside) if mask.size > 0 else p.size
+        p, q, inside, n = load_block(x, y, mask, start, room)
         if n == 0:
             continue
         xx, yy, xy = 0.0, 0.0, 0.0

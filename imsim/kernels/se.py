@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import kernel
-from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, count, floats
+from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import Planes, flat_rows, sum_parts
 from imsim.kernels.common.rescaling import (
     channels_of,
@@ -136,10 +136,7 @@ def _run_of_bytes(
 @kernel
 def _squares(x, y, mask, room, out, with_total):  # type: ignore[no-untyped-def]
     for start in range(0, x.size, BLOCK):
-        p = floats(x[start : start + BLOCK], room[0])
-        q = floats(y[start : start + BLOCK], room[1])
-        inside = mask[start : start + BLOCK]
-        n = count(inside) if mask.size > 0 else p.size
+        p, q, inside, n = load_block(x, y, mask, start, room)
         if n == 0:
             continue
         # A full block is added in the order of a block without a mask.

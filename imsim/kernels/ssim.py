@@ -41,6 +41,7 @@ from imsim.kernels.common.window_strips import (
     taps_of,
 )
 from imsim.kernels.common.window_sums import (
+    add_row,
     clipped,
     digits_of,
     filter_moments,
@@ -51,8 +52,6 @@ from imsim.kernels.common.window_sums import (
     local_offset,
     may_be_broken,
     nan_if_broken,
-    row_total,
-    write_row,
 )
 from imsim.portable.arrays import where_valid
 from imsim.portable.coarse import automatic_factor, block_mean
@@ -213,7 +212,6 @@ def _quality_strip(  # type: ignore[no-untyped-def]
     u, d, inside = rows[0], rows[1], rows[2]
     unbiased = counts[1]
     for j in range(tile):
-        scored[j] = 1
         unbiased[j] = 1
     digits = digits_of(taps)
 
@@ -245,7 +243,6 @@ def _quality_strip(  # type: ignore[no-untyped-def]
             filter_rows(slots, oldest, taps, unrolled, flat_sums)
             if mask is None:
                 _quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
-                total, number = row_total(found, None, count)
             else:
                 weights = sums[4]
                 if ones.size == 0:
@@ -262,16 +259,8 @@ def _quality_strip(  # type: ignore[no-untyped-def]
                     find_scored(
                         weights, counts[0], least, fewest, mask, row, left, count, size, scored
                     )
-                total, number = row_total(found, scored, count)
-            is_doubtful = limits is not None and np.isnan(total)
-            if is_doubtful:
-                doubtful[row, left // tile] = True
-                out[2] += 1
-            else:
-                out[0] += total
-                out[1] += number
-            if keeps or is_doubtful:
-                write_row(found, scored, row, left, count, values, valid)
+            use = None if mask is None else scored
+            add_row(found, use, row, left, count, keeps, out, values, valid, doubtful)
     out[0] = clipped(out[0], out[1])
 
 

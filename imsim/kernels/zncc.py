@@ -8,7 +8,7 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels.common.jit import exact, inline, kernel
-from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, count, floats
+from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.rescaling import (
     channels_of,
@@ -35,6 +35,7 @@ from imsim.kernels.common.window_strips import (
     taps_of,
 )
 from imsim.kernels.common.window_sums import (
+    add_row,
     digits_of,
     filter_moments,
     filter_products,
@@ -46,8 +47,6 @@ from imsim.kernels.common.window_sums import (
     local_offset,
     may_be_broken,
     nan_if_broken,
-    row_total,
-    write_row,
 )
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import least_weight, uniform
@@ -97,10 +96,7 @@ def _moments(x, y, mask, room, out):  # type: ignore[no-untyped-def]
     """
     centre_x, centre_y, block = 0.0, 0.0, room[2]
     for start in range(0, x.size, BLOCK):
-        p = floats(x[start : start + BLOCK], room[0])
-        q = floats(y[start : start + BLOCK], room[1])
-        inside = mask[start : start + BLOCK]
-        n = count(inside) if mask.size > 0 else p.size
+        p, q, inside, n = load_block(x, y, mask, start, room)
         if n == 0:
             continue
         first = 0
@@ -260,8 +256,6 @@ def _correlation_strip(  # type: ignore[no-untyped-def]
     size, tile = taps.size, found.size
     full = float(size**2)
     p, q, inside = rows[0], rows[1], rows[2]
-    for j in range(tile):
-        scored[j] = 1
     digits, scale = digits_of(taps), 1.0
 
     columns = values.shape[1]
@@ -290,20 +284,11 @@ def _correlation_strip(  # type: ignore[no-untyped-def]
             filter_rows(slots, oldest, taps, unrolled, flat_sums)
             if mask is None:
                 _correlation_row(sums, None, full, limits, found)
-                total, number = row_total(found, None, count)
             else:
                 _correlation_row(sums, sums[5], full, limits, found)
                 find_scored(sums[5], None, least, 0.0, mask, row, left, count, size, scored)
-                total, number = row_total(found, scored, count)
-            is_doubtful = limits is not None and np.isnan(total)
-            if is_doubtful:
-                doubtful[row, left // tile] = True
-                out[2] += 1
-            else:
-                out[0] += total
-                out[1] += number
-            if keeps or is_doubtful:
-                write_row(found, scored, row, left, count, values, valid)
+            use = None if mask is None else scored
+            add_row(found, use, row, left, count, keeps, out, values, valid, doubtful)
 
 
 def zncc_map(images: Images, mask: Array | None, *, window_size: int, min_coverage: float) -> Local:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numba.core import caching
 
+from imsim import notice
 from imsim.kernels.common import jit
 
 KERNEL = """
@@ -175,14 +176,14 @@ def test_a_terminal_is_told_once(
     module: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for terminal, argument in ((False, 21), (True, 2.5)):
-        jit.announce.cache_clear()
+        notice.compiling.cache_clear()
         monkeypatch.setattr(sys.stderr, "isatty", lambda is_one=terminal: is_one)
         kernel = loaded(module)
         kernel(argument)
         kernel(argument * (1 + 1j))
         said = capsys.readouterr().err
-        assert said.count("compiles") == terminal
-    jit.announce.cache_clear()
+        assert said.count("is compiled") == terminal
+    notice.compiling.cache_clear()
     monkeypatch.setattr(sys, "stderr", None)
     assert loaded(module)(np.float32(2)) == 4
 

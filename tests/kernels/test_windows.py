@@ -70,9 +70,16 @@ def test_memory_of_an_interrupted_call_is_not_taken_for_another(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for part in ("_aligned", "columns_of"):
+    for part in ("_aligned", "columns_of", "array_bytes"):
         with monkeypatch.context() as patch:
             patch.setattr(f"imsim.kernels.common.window_sums.{part}", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 workspace(3, 4, np.float64)
         assert workspace(31, 4, np.float64)[1].shape == size
+
+
+def test_large_memory_is_not_kept() -> None:
+    first = workspace(11, 4, np.float32)
+    assert workspace(11, 4, np.float32) is first
+    assert workspace(4096, 5, np.float64)[0].shape == (3, 64 + 4095)
+    assert workspace(11, 4, np.float32) is first

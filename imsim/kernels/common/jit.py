@@ -22,6 +22,8 @@ from numba.core.caching import (
     IndexDataCacheFile,
 )
 
+from imsim import notice
+
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 """Kernels may fuse and reorder operations, and must still expect NaN and infinities."""
 CHECKSUM = 32
@@ -169,7 +171,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         with contextlib.suppress(Exception):
             found = super().load_overload(sig, target_context)
         if found is None:
-            announce()
+            notice.compiling()
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -178,15 +180,11 @@ class _Cache(FunctionCache):  # type: ignore[misc]
             super().save_overload(sig, data)
 
 
-@functools.cache
-def announce() -> None:
-    """Say on a terminal, once, why the call takes seconds."""
-    with contextlib.suppress(Exception):  # there may be no stream, or a closed one
-        if sys.stderr.isatty():
-            sys.stderr.write(
-                "imsim compiles code for images of this type, once; it is kept for later "
-                "(`imsim compile` does all of this ahead)\n"
-            )
+def cache_folder() -> str | None:
+    """Return the folder of compiled code; None if there is none, and every process compiles."""
+    with contextlib.suppress(Exception):
+        return str(_Cache(_signed).cache_path)
+    return None
 
 
 class _Entries(IndexDataCacheFile):  # type: ignore[misc]

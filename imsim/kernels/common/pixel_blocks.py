@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.jit import inline, kernel
 from imsim.typing import Array
 
 BLOCK = 1 << 11
@@ -43,6 +43,19 @@ def _floats(values: Any, room: Any) -> Any:
         return room[: values.size]
 
     return same if isinstance(values.dtype, types.Float) else converted
+
+
+@inline
+def load_block(x, y, mask, start, room):  # type: ignore[no-untyped-def]
+    """Return a block of both images as floats, that of the mask, and its number of pixels inside.
+
+    Two rows of `room` hold what is converted. The compiler gets it as a part of each caller.
+    """
+    p = floats(x[start : start + BLOCK], room[0])
+    q = floats(y[start : start + BLOCK], room[1])
+    inside = mask[start : start + BLOCK]
+    n = count(inside) if mask.size > 0 else p.size
+    return p, q, inside, n
 
 
 @kernel

@@ -65,14 +65,15 @@ class Found(NamedTuple):
     """The results of a strip."""
 
     sums: Array
-    """Sum of the values over the scored positions; their number; number of doubtful rows."""
+    """Sum of the values over the scored positions, but for doubtful ones; the number of positions;
+    the number of rows of tiles with doubtful values."""
     values: Array
     """From -1 to 1; NaN where doubtful. A value stays NaN where squares leave float64; the few
     images with such values are left to the formula."""
     valid: Array
-    """Which positions are scored; of size 0 if all are."""
+    """Which positions are scored; of size 0 if nobody asks."""
     doubtful: Array
-    """Shape (rows, tiles): the parts of rows with doubtful values, which are not yet added up."""
+    """Shape (rows, tiles): which rows of tiles have doubtful values."""
 
 
 class PixelTypes(NamedTuple):
@@ -168,9 +169,7 @@ class Positions:
             found = Found(
                 sums[strip, k],
                 np.empty(shape, self._dtype) if values is None else values[k, rows],
-                np.empty(shape if self._is_masked else (0, 0), np.bool_)
-                if valid is None
-                else valid[k, rows],
+                np.empty((0, 0), np.bool_) if valid is None else valid[k, rows],
                 np.zeros((shape[0], tiles), np.bool_),
             )
             memory = workspace(kernel.window.size, kernel.planes + (mask is not None), kernel.dtype)
@@ -186,7 +185,7 @@ class Positions:
         return Scores(totals / numbers, numbers, totals, left)
 
     def _compute_again(self, x: Array, y: Array, mask: Array | None, found: Found) -> None:
-        """Replace the doubtful values of a strip, and add up their rows."""
+        """Replace the doubtful values of a strip, and add them up."""
         kernel, tile = self._strips, columns_of(self._strips.dtype)
         taps, order = np.array(kernel.window.taps), np.array(by_weight(kernel.window.taps))
         x, y = x.astype(np.float64), y.astype(np.float64)
@@ -196,8 +195,8 @@ class Positions:
             columns = slice(k * tile, min((k + 1) * tile, found.values.shape[1]))
             moments = moments_at(x, y, inside, rows, columns, taps, order)
             values = found.values[rows, columns].astype(np.float64)
+            doubts = np.isnan(values)
             kernel.precise(moments, values, *kernel.precise_constants)
-            found.sums[0] += values.sum()
-            found.sums[1] += values.size if mask is None else found.valid[rows, columns].sum()
+            found.sums[0] += values[doubts].sum()
             found.values[rows, columns] = np.clip(values, -1, 1)
         found.sums[0] = np.clip(found.sums[0], -found.sums[1], found.sums[1])

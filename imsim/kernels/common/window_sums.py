@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from imsim.caches import array_bytes
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.pixel_blocks import count as number_inside
 from imsim.typing import Array
@@ -25,6 +26,8 @@ UNROLLED = (7, 8, 9, 11)
 The compiler unrolls loops over a tuple and vectorises along the row, but must compile for each
 length. For all other windows, the tuple is None.
 """
+KEPT_BYTES = 1 << 20
+"""Most memory that a thread keeps: windows of about 200 pixels a side."""
 _THREAD = threading.local()
 
 
@@ -35,8 +38,8 @@ def workspace(size: int, planes: int, dtype: Any) -> tuple[Array, ...]:
     columns); their sums, as (planes, columns) and in one row; a row of results; which of these are
     scored; a ring buffer of counted pixels; and two rows for their sums and what follows from them.
 
-    Each thread keeps the memory of its last call: to allocate it takes as long as to score a small
-    image. Key and memory are one attribute, which no interrupt can tear apart.
+    Each thread keeps the memory of its last call, unless it is large: allocating it takes as long
+    as scoring a small image. Key and memory are one attribute, which no interrupt can tear apart.
     """
     key = size, planes, dtype
     kept: tuple[Any, tuple[Array, ...]] | None = getattr(_THREAD, "kept", None)
@@ -53,7 +56,9 @@ def workspace(size: int, planes: int, dtype: Any) -> tuple[Array, ...]:
             _aligned(size, tile, dtype),
             _aligned(2, tile, dtype),
         )
-        kept = _THREAD.kept = key, memory
+        kept = key, memory
+        if array_bytes(memory) <= KEPT_BYTES:
+            _THREAD.kept = kept
     return kept[1]
 
 
@@ -291,7 +296,36 @@ def clipped(value, bound):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def write_row(found, scored, row, left, count, values, valid):  # type: ignore[no-untyped-def]
+def add_row(found, scored, row, left, count, keeps, out, values, valid, doubtful):  # type: ignore[no-untyped-def]
+    """Add a row of results of a tile to what is found in its strip.
+
+    The arrays are those of `imsim.kernels.common.window_strips.Found`; `keeps` says whether values
+    are written of all rows, or of doubtful ones only.
+    """
+    total, number = row_total(found, scored, count)
+    is_doubtful = np.isnan(total)
+    if is_doubtful:
+        doubtful[row, left // found.size] = True
+        out[2] += 1
+        total = _total_of_numbers(found, count)
+    out[0] += total
+    out[1] += number
+    if keeps or is_doubtful:
+        _write_row(found, scored, row, left, count, values, valid)
+
+
+@kernel
+def _total_of_numbers(found, count):  # type: ignore[no-untyped-def]
+    """Sum a row without its NaN."""
+    total = found.dtype.type(0)
+    for j in range(count):
+        if not np.isnan(found[j]):
+            total += found[j]
+    return total
+
+
+@kernel
+def _write_row(found, scored, row, left, count, values, valid):  # type: ignore[no-untyped-def]
     """Write results, from -1 to 1, and which are scored, into a row of maps.
 
     A loop, since Numba compiles the assignment of an array to a slice for seconds.
@@ -303,4 +337,4 @@ def write_row(found, scored, row, left, count, values, valid):  # type: ignore[n
     if valid.size > 0:
         here = valid[row, left : left + count]
         for j in range(here.size):
-            here[j] = scored[j] != 0
+            here[j] = scored is None or scored[j] != 0
