@@ -16,9 +16,11 @@ R = TypeVar("R")
 LIMIT = 64 << 20
 """Most bytes of all kept results: filter banks of dozens of ordinary sizes fit."""
 
-
 ENTRY = 1 << 10
 """Bytes that a kept result takes besides its arrays, about: its key, and the arrays' headers."""
+THREAD_LIMIT = 1 << 20
+"""Most bytes of memory of one kind that a thread keeps."""
+_THREAD = threading.local()
 
 
 class Cache:
@@ -90,13 +92,33 @@ def kept(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
+def kept_by_thread(make: Callable[..., R]) -> Callable[..., R]:
+    """Keep in each thread the memory that it needed last, unless that is large.
+
+    `make` takes hashable arguments and returns arrays, whose content nobody relies on. To allocate
+    them takes as long as to score a small image.
+    """
+    name = f"{make.__module__}.{make.__qualname__}"
+
+    @functools.wraps(make)
+    def wrapper(*key: Hashable) -> R:
+        found: tuple[Any, R] | None = getattr(_THREAD, name, None)
+        if found is None or found[0] != key:
+            found = key, make(*key)
+            if array_bytes(found[1]) <= THREAD_LIMIT:
+                setattr(_THREAD, name, found)  # key and memory at once: no interrupt parts them
+        return found[1]
+
+    return wrapper
+
+
 def clear_caches() -> None:
     """Release the arrays that the library keeps for further calls.
 
     These are filters and weights that depend on the size of the images and on options, such as
     the filter bank of `fsim`. Images, and results computed from them, are never kept. The arrays
     take at most 64 MiB in total. The next call that needs an array makes it again. Besides, each
-    thread keeps up to 1 MiB in which it computes windows, until it ends.
+    thread keeps up to 2 MiB in which it computes windows and gradients, until it ends.
 
     Examples
     --------

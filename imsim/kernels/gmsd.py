@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from imsim.caches import kept_by_thread
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.pixel_blocks import NO_MASK, count
 from imsim.kernels.common.planes import Planes
@@ -118,13 +119,10 @@ def _similarities(
     inside, scored = NO_MASK if mask is None else mask, NO_SCORED
     rows, columns = stop - start, (x.shape[1] + 1) // 2
     if mask is not None:
-        scored = np.empty((rows, columns), np.uint8)
-        _find_scored(mask, start, np.empty((rows + 3, 2 * columns + 2), np.uint8), scored)
+        room, scored = _memory_of_mask(rows, columns)
+        _find_scored(mask, start, room, scored)
     if near is not None:
-        found = np.empty((rows, columns), near.dtype)
-        cells = np.empty((2, rows + 2, columns + 2), near.dtype)
-        line = np.empty(2 * columns + 1, near.dtype)
-        bits = line.view(np.int32) if line.itemsize == 4 else None
+        found, cells, line, bits = _memory_of_cells(rows, columns, near.dtype)
         _fill_cells(x, y, inside, start, cells, line, bits, out)
         _near_rows(cells, near, found)
         if out[4] <= FAR_RANGES * span:  # False for NaN
@@ -142,6 +140,20 @@ def _similarities(
     found = np.empty((rows, columns))
     _far_rows(pixels, GAIN * span, is_huge, found)
     return found, scored
+
+
+@kept_by_thread
+def _memory_of_mask(rows: int, columns: int) -> tuple[Array, Array]:
+    """Return the arguments of `_find_scored` for memory."""
+    return np.empty((rows + 3, 2 * columns + 2), np.uint8), np.empty((rows, columns), np.uint8)
+
+
+@kept_by_thread
+def _memory_of_cells(rows: int, columns: int, dtype: Any) -> tuple[Array, Array, Array, Any]:
+    """Return memory for the similarity of cells, and the arguments of `_fill_cells` for memory."""
+    line = np.empty(2 * columns + 1, dtype)
+    bits = line.view(np.int32) if line.itemsize == 4 else None
+    return np.empty((rows, columns), dtype), np.empty((2, rows + 2, columns + 2), dtype), line, bits
 
 
 @kernel
@@ -221,25 +233,25 @@ def _find_scored(mask, start, room, scored):  # type: ignore[no-untyped-def]
     """
     rows, columns = scored.shape
     line = room[rows + 2]
-    for i in range(rows + 3):
-        for j in range(room.shape[1]):
-            room[i, j] = 1
+    line[2 * columns - 1] = 1  # beyond a frame of odd width
     for i in range(rows + 2):
-        r = start - 1 + i
+        r, inside = start - 1 + i, room[i]
+        inside[0], inside[columns + 1] = 1, 1
         if 0 <= 2 * r < mask.shape[0]:
             above, below = mask[2 * r], mask[min(2 * r + 1, mask.shape[0] - 1)]
             for j in range(mask.shape[1]):
                 line[j] = above[j] & below[j]
-            inside = room[i]
             for j in range(columns):
                 inside[j + 1] = line[2 * j] & line[2 * j + 1]
+        else:
+            for j in range(columns):
+                inside[j + 1] = 1
     for i in range(rows):
         up, here, down, row = room[i], room[i + 1], room[i + 2], scored[i]
+        for j in range(columns + 2):
+            line[j] = up[j] & here[j] & down[j]
         for j in range(columns):
-            left = up[j] & here[j] & down[j]
-            centre = up[j + 1] & here[j + 1] & down[j + 1]
-            right = up[j + 2] & here[j + 2] & down[j + 2]
-            row[j] = left & centre & right
+            row[j] = line[j] & line[j + 1] & line[j + 2]
 
 
 @exact  # fused multiplications would break symmetry, and the 1 of equal gradients

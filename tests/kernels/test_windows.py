@@ -70,9 +70,10 @@ def test_memory_of_an_interrupted_call_is_not_taken_for_another(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for part in ("_aligned", "columns_of", "array_bytes"):
+    windows = "imsim.kernels.common.window_sums"
+    for part in (f"{windows}._aligned", f"{windows}.columns_of", "imsim.caches.array_bytes"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"imsim.kernels.common.window_sums.{part}", interrupted)
+            patch.setattr(part, interrupted)
             with pytest.raises(KeyboardInterrupt):
                 workspace(3, 4, np.float64)
         assert workspace(31, 4, np.float64)[1].shape == size

@@ -8,12 +8,11 @@ of a tile, even where fewer are needed: a fixed length vectorises best.
 from __future__ import annotations
 
 import math
-import threading
 from typing import Any
 
 import numpy as np
 
-from imsim.caches import array_bytes
+from imsim.caches import kept_by_thread
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.pixel_blocks import count as number_inside
 from imsim.typing import Array
@@ -26,40 +25,28 @@ UNROLLED = (7, 8, 9, 11)
 The compiler unrolls loops over a tuple and vectorises along the row, but must compile for each
 length. For all other windows, the tuple is None.
 """
-KEPT_BYTES = 1 << 20
-"""Most memory that a thread keeps: windows of about 200 pixels a side."""
-_THREAD = threading.local()
 
 
+@kept_by_thread
 def workspace(size: int, planes: int, dtype: Any) -> tuple[Array, ...]:
     """Return memory for a tile of windows of `size` pixels a side.
 
     It holds three rows of pixels; a ring buffer of the last filtered rows, as (slots, planes *
     columns); their sums, as (planes, columns) and in one row; a row of results; which of these are
     scored; a ring buffer of counted pixels; and two rows for their sums and what follows from them.
-
-    Each thread keeps the memory of its last call, unless it is large: allocating it takes as long
-    as scoring a small image. Key and memory are one attribute, which no interrupt can tear apart.
     """
-    key = size, planes, dtype
-    kept: tuple[Any, tuple[Array, ...]] | None = getattr(_THREAD, "kept", None)
-    if kept is None or kept[0] != key:
-        tile = columns_of(dtype)
-        sums = _aligned(planes, tile, dtype)
-        memory = (
-            _aligned(3, tile + size - 1, dtype),
-            _aligned(size, planes * tile, dtype),
-            sums,
-            sums.reshape(-1),
-            _aligned(1, tile, dtype)[0],
-            np.empty(tile, np.uint8),
-            _aligned(size, tile, dtype),
-            _aligned(2, tile, dtype),
-        )
-        kept = key, memory
-        if array_bytes(memory) <= KEPT_BYTES:
-            _THREAD.kept = kept
-    return kept[1]
+    tile = columns_of(dtype)
+    sums = _aligned(planes, tile, dtype)
+    return (
+        _aligned(3, tile + size - 1, dtype),
+        _aligned(size, planes * tile, dtype),
+        sums,
+        sums.reshape(-1),
+        _aligned(1, tile, dtype)[0],
+        np.empty(tile, np.uint8),
+        _aligned(size, tile, dtype),
+        _aligned(2, tile, dtype),
+    )
 
 
 def columns_of(dtype: Any) -> int:
