@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from imsim.caches import kept_by_thread
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.pixel_blocks import NO_MASK, count
 from imsim.kernels.common.planes import Planes
@@ -26,9 +24,9 @@ GAIN = 4 * 3
 Prewitt's operator does not divide by 3."""
 
 N_SUMS = 5
-"""Numbers of a strip: the number of cells; their mean; the sum of squares about it; 0, or NaN if a
-pixel inside is not finite; and twice the largest magnitude of half a cell. (In a whole cell, pixels
-of opposite sign may cancel.)"""
+"""Numbers of a strip: the number of cells; their mean; the sum of squares about it; 0, or NaN if
+`_far_strip` finds a pixel inside that is not finite; and twice the largest magnitude of half a cell
+in `_near_strip`. (In a whole cell, pixels of opposite sign may cancel.)"""
 FAR_RANGES = 16
 """Largest magnitude, in data ranges, for which sums of four pixels are formed before differences.
 The rounding error of a difference is then below 3e-6 of the constant's root in float32."""
@@ -36,7 +34,10 @@ HUGE_SCALE = 2.0**-600
 """Factor that brings gradients whose squares overflow back into float64."""
 POSITIVE = np.iinfo(np.int32).max
 """Bits of a float32 without its sign."""
-NO_SCORED = np.empty((0, 0), np.uint8)
+PADDING = 24
+"""Numbers after each row of cells, so that rows do not compete for the same lines of the cache."""
+NO_BYTES = np.empty((1, 0), np.uint8)
+NO_VALUES = {dtype: np.empty((0, 0), dtype) for dtype in (np.float32, np.float64)}
 FLOAT32_RANGE = 1e12
 """Largest data range, and inverse of the smallest one, whose square fits into float32."""
 
@@ -45,31 +46,43 @@ _similarity = inline(formulas.similarity)
 
 def gmsd(images: Images, mask: Array | None) -> Scores:
     """Standard deviation, with n - 1, of the gradient similarity."""
-    planes, constants, cells = _prepare(images, mask)
+    planes, constant, most, cells = _prepare(images, mask)
     strips = planes.strips(
-        _moments_of_strip, N_SUMS, *constants, positions=cells[0], rows=STRIP_ROWS
-    )
+        _near_moments, N_SUMS, constant, positions=cells[0], rows=STRIP_ROWS
+    ).reshape(-1, planes.count, N_SUMS)
     scores = np.empty((2, *planes.shape))
-    _deviations(strips.reshape(len(strips), -1, N_SUMS), scores.reshape(2, -1))
+    if _deviations(strips, most, scores.reshape(2, -1)):
+        return Scores(scores[0], scores[1], witness=scores[0])
+    far = np.argwhere(~(strips[..., 4] <= most)).tolist()  # true for NaN
+
+    def again(i: int) -> None:
+        strip, plane = far[i]
+        rows = slice(strip * STRIP_ROWS, min((strip + 1) * STRIP_ROWS, cells[0]))
+        out = strips[strip, plane]
+        values, scored = _far_strip(*planes[plane], rows, out, images.data_range)
+        _add_moments(values, scored, out)
+
+    parallel(again, len(far), planes.count * math.prod(planes.frame))
+    _deviations(strips, most, scores.reshape(2, -1))
     return Scores(scores[0], scores[1], witness=scores[0])
 
 
 def gmsd_map(images: Images, mask: Array | None) -> Local:
     """Gradient similarity of each cell."""
-    planes, constants, cells = _prepare(images, mask)
+    planes, constant, most, cells = _prepare(images, mask)
     values = np.empty((planes.count, *cells), images.dtype)
     valid = np.empty(values.shape, np.bool_)
     strips = -(-cells[0] // STRIP_ROWS)
 
     def task(i: int) -> None:
         plane, strip = divmod(i, strips)
-        start = strip * STRIP_ROWS
-        stop = min(start + STRIP_ROWS, cells[0])
-        sums = np.zeros(N_SUMS)
-        found, scored = _similarities(*planes[plane], start, stop, sums, *constants)
-        values[plane, start:stop] = found
-        if mask is not None:
-            valid[plane, start:stop] = scored
+        rows = slice(strip * STRIP_ROWS, min((strip + 1) * STRIP_ROWS, cells[0]))
+        x, y, inside = planes[plane]
+        use = NO_MASK if inside is None else inside
+        out, found = np.zeros(N_SUMS), (values[plane, rows], valid[plane, rows].view(np.uint8))
+        _near_strip(x, y, use, rows.start, rows.stop, out, constant, *found)
+        if not out[4] <= most:
+            values[plane, rows], _ = _far_strip(x, y, inside, rows, out, images.data_range)
 
     parallel(task, planes.count * strips, planes.count * math.prod(planes.frame))
     shape = (*planes.shape, *cells)
@@ -77,128 +90,159 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
     return Local(values.reshape(shape), found, step=2, reach=CELL_REACH)
 
 
-def _prepare(images: Images, mask: Array | None) -> tuple[Planes, Any, tuple[int, int]]:
-    """Return the planes, the constants of `_similarities`, and the number of cells."""
-    span = images.data_range
-    near = None
+def _prepare(
+    images: Images, mask: Array | None
+) -> tuple[Planes, np.floating, float, tuple[int, int]]:
+    """Return the planes, the constant of `_near_strip`, its largest size, and the cells' number."""
+    span, most = images.data_range, FAR_RANGES * images.data_range
+    constant = images.dtype(1)
     if images.dtype == np.float64 or 1 / FLOAT32_RANGE < span < FLOAT32_RANGE:
-        near = images.dtype(C * (GAIN * span) ** 2)
+        constant = images.dtype(C * (GAIN * span) ** 2)
+    else:
+        most = -1.0  # float32 does not hold the constant
     height, width = images.frame
-    return Planes(images, mask), (span, near), (-(-height // 2), -(-width // 2))
+    return Planes(images, mask), constant, most, (-(-height // 2), -(-width // 2))
 
 
-def _moments_of_strip(
+def _near_moments(
     x: Array,
     y: Array,
     mask: Array | None,
     start: int,
     stop: int,
     out: Array,
-    span: float,
-    near: np.floating | None,
+    constant: np.floating,
 ) -> None:
     """Moments of the similarity in rows of cells."""
-    found, scored = _similarities(x, y, mask, start, stop, out, span, near)
-    _add_moments(found, scored, out)
+    use, no_values = NO_MASK if mask is None else mask, NO_VALUES[type(constant)]
+    _near_strip(x, y, use, start, stop, out, constant, no_values, NO_BYTES)
 
 
-def _similarities(
-    x: Array,
-    y: Array,
-    mask: Array | None,
-    start: int,
-    stop: int,
-    out: Array,
-    span: float,
-    near: np.floating | None,
+def _far_strip(
+    x: Array, y: Array, mask: Array | None, rows: slice, out: Array, span: float
 ) -> tuple[Array, Array]:
-    """Similarity in rows of cells, and where it counts; the last two of `N_SUMS` go to `out`.
+    """Similarity in rows of cells, from differences of pixels, and where it is scored.
 
-    `near` is the constant of the formula; None where its dtype does not hold it.
+    `out` holds what `_near_strip` found, and afterwards only whether pixels are finite.
     """
-    inside, scored = NO_MASK if mask is None else mask, NO_SCORED
-    rows, columns = stop - start, (x.shape[1] + 1) // 2
+    n, columns = rows.stop - rows.start, (x.shape[1] + 1) // 2
+    scored = NO_BYTES
     if mask is not None:
-        room, scored = _memory_of_mask(rows, columns)
-        _find_scored(mask, start, room, scored)
-    if near is not None:
-        found, cells, line, bits = _memory_of_cells(rows, columns, near.dtype)
-        _fill_cells(x, y, inside, start, cells, line, bits, out)
-        _near_rows(cells, near, found)
-        if out[4] <= FAR_RANGES * span:  # False for NaN
-            return found, scored
+        scored = np.empty((n, columns), np.uint8)
+        _find_scored(mask, rows.start, np.empty((4, 2 * columns + 2), np.uint8), scored)
     is_huge = x.dtype == np.float64 and not out[4] < LARGEST
-    out[3] = 0
-    pixels = np.zeros((2, 2 * rows + 4, 2 * columns + 4))
-    first = max(2 * start - 2, 0)
+    out[:] = 0
+    pixels = np.zeros((2, 2 * n + 4, 2 * columns + 4))
+    first = max(2 * rows.start - 2, 0)
     for image, framed in zip((x, y), pixels, strict=True):
-        part = image[first : 2 * stop + 2]
-        place = framed[first - 2 * start + 2 :][: len(part), 2 : 2 + part.shape[1]]
-        place[...] = part if mask is None else np.where(mask[first : 2 * stop + 2], part, 0)
+        part = image[first : 2 * rows.stop + 2]
+        place = framed[first - 2 * rows.start + 2 :][: len(part), 2 : 2 + part.shape[1]]
+        place[...] = part if mask is None else np.where(mask[first : 2 * rows.stop + 2], part, 0)
     if not np.isfinite(pixels[:, 2:-2]).all():
         out[3] = math.nan
-    found = np.empty((rows, columns))
-    _far_rows(pixels, GAIN * span, is_huge, found)
-    return found, scored
-
-
-@kept_by_thread
-def _memory_of_mask(rows: int, columns: int) -> tuple[Array, Array]:
-    """Return the arguments of `_find_scored` for memory."""
-    return np.empty((rows + 3, 2 * columns + 2), np.uint8), np.empty((rows, columns), np.uint8)
-
-
-@kept_by_thread
-def _memory_of_cells(rows: int, columns: int, dtype: Any) -> tuple[Array, Array, Array, Any]:
-    """Return memory for the similarity of cells, and the arguments of `_fill_cells` for memory."""
-    line = np.empty(2 * columns + 1, dtype)
-    bits = line.view(np.int32) if line.itemsize == 4 else None
-    return np.empty((rows, columns), dtype), np.empty((2, rows + 2, columns + 2), dtype), line, bits
+    values = np.empty((n, columns))
+    _far_rows(pixels, GAIN * span, is_huge, values)
+    return values, scored
 
 
 @kernel
-def _fill_cells(x, y, mask, start, cells, line, bits, out):  # type: ignore[no-untyped-def]
-    """Sum the 2x2 pixels of each cell of both images; 0 beyond the frame and outside the mask.
+def _near_strip(x, y, mask, start, stop, out, constant, values, scored):  # type: ignore[no-untyped-def]
+    """Similarity in rows of cells, from sums of four pixels; three rows of these lie in the cache.
 
-    `line` holds a row of half cells and a final 0; `bits` are the same memory.
+    Write the values and where they are scored, or their moments if `values` is of size 0.
     """
-    height, width = x.shape
-    real = line.dtype.type
-    is_exact = x.dtype.type(0.5) == 0  # sums of integers
-    line[line.size - 2], line[line.size - 1] = 0, 0
-    for i in range(cells.shape[1]):
-        r = start - 1 + i
-        size = 0.0
-        for k in range(2):
-            row = cells[k, i]
-            row[0], row[row.size - 1] = 0, 0
-            if not 0 <= r < (height + 1) // 2:
-                for j in range(row.size):
-                    row[j] = 0
-                continue
-            image = x if k == 0 else y
-            i_below = min(2 * r + 1, height - 1)
-            above, below = image[2 * r], image[i_below]
-            weight = real(1) if i_below > 2 * r else real(0.5)  # a last row alone counts once
-            if mask.size == 0:
-                for j in range(width):
-                    line[j] = weight * (real(above[j]) + real(below[j]))
-            else:
-                use_above, use_below = mask[2 * r], mask[i_below]
-                for j in range(width):
-                    p, q = real(above[j]), real(below[j])
-                    p, q = (p if use_above[j] else real(0)), (q if use_below[j] else real(0))
-                    line[j] = weight * (p + q)
-            for j in range(row.size - 2):
-                row[j + 1] = line[2 * j] + line[2 * j + 1]
-            one = 0.0 if is_exact else 2 * _size(line, bits)
-            size = one if k == 0 else max(size, one)
+    columns, real = (x.shape[1] + 1) // 2, type(constant)
+    room = np.empty((6, columns + 2 + PADDING), real)
+    found, line = np.empty(columns, real), np.empty(2 * columns + 1, real)
+    bits, marks = line.view(np.int32), np.empty((5, 2 * columns + 2), np.uint8)
+    line[2 * columns - 1], line[2 * columns] = 0, 0
+    use = marks[4, :columns]
+    for r in range(start - 1, stop + 1):
+        up, here, down = (r - 2) % 3, (r - 1) % 3, r % 3
+        size_x = _fill_row(x, mask, r, line, bits, room, down)
+        size_y = _fill_row(y, mask, r, line, bits, room, 3 + down)
+        size = size_x if size_x > size_y or np.isnan(size_x) else size_y
+        out[4] = size if size > out[4] or np.isnan(size) else out[4]
+        if mask.size > 0:
+            _fill_inside(mask, r, marks[3], marks[r % 3])
+        if r <= start:
+            continue
+        _near_row(room, up, here, down, constant, found)
+        n = columns
+        if mask.size > 0:
+            _erode(marks[0], marks[1], marks[2], marks[3], use)
+            n = count(use)
+        if values.size == 0:
+            _add_row(found, use, n, out)
+        else:
+            for j in range(columns):
+                values[r - 1 - start, j] = found[j]
             if mask.size > 0:
-                rest = 0.0
-                for j in range(row.size):
-                    rest += np.float64(row[j]) * 0.0
-                out[3] += rest
-        out[4] = size if size > out[4] else out[4]
+                for j in range(columns):
+                    scored[r - 1 - start, j] = use[j]
+
+
+@kernel
+def _find_scored(mask, start, marks, scored):  # type: ignore[no-untyped-def]
+    """Find the cells whose neighbours within the frame have all their pixels inside the mask."""
+    for r in range(start - 1, start + scored.shape[0] + 1):
+        _fill_inside(mask, r, marks[3], marks[r % 3])
+        if r > start:
+            _erode(marks[0], marks[1], marks[2], marks[3], scored[r - 1 - start])
+
+
+@kernel
+def _fill_inside(mask, r, line, inside):  # type: ignore[no-untyped-def]
+    """Find the cells of a row that have all their pixels inside the mask; beyond the frame, all."""
+    columns = (mask.shape[1] + 1) // 2
+    inside[0], inside[columns + 1] = 1, 1
+    if 0 <= 2 * r < mask.shape[0]:
+        above, below = mask[2 * r], mask[min(2 * r + 1, mask.shape[0] - 1)]
+        line[2 * columns - 1] = 1  # beyond a frame of odd width
+        for j in range(mask.shape[1]):
+            line[j] = above[j] & below[j]
+        for j in range(columns):
+            inside[j + 1] = line[2 * j] & line[2 * j + 1]
+    else:
+        for j in range(columns):
+            inside[j + 1] = 1
+
+
+@kernel
+def _erode(up, here, down, line, scored):  # type: ignore[no-untyped-def]
+    """Find the cells of a row whose neighbours are all inside."""
+    for j in range(scored.size + 2):
+        line[j] = up[j] & here[j] & down[j]
+    for j in range(scored.size):
+        scored[j] = line[j] & line[j + 1] & line[j + 2]
+
+
+@kernel
+def _fill_row(image, mask, r, line, bits, room, k):  # type: ignore[no-untyped-def]
+    """Sum the 2x2 pixels of each cell of a row, 0 beyond the frame and outside the mask.
+
+    Return twice the size of half cells, see `_size`; 0 for integers, whose sums are exact.
+    """
+    height, width = image.shape
+    columns, real = (width + 1) // 2, line.dtype.type
+    room[k, 0], room[k, columns + 1] = 0, 0
+    i, i_below = 2 * r, min(2 * r + 1, height - 1)
+    if not 0 <= i < height:
+        for j in range(columns):
+            room[k, j + 1] = 0
+        return 0.0
+    weight = real(1) if i_below > i else real(0.5)  # a last row alone counts once
+    if mask.size == 0:
+        for j in range(width):
+            line[j] = weight * (real(image[i, j]) + real(image[i_below, j]))
+    else:
+        for j in range(width):
+            p, q = real(image[i, j]), real(image[i_below, j])
+            p, q = (p if mask[i, j] else real(0)), (q if mask[i_below, j] else real(0))
+            line[j] = weight * (p + q)
+    for j in range(columns):
+        room[k, j + 1] = line[2 * j] + line[2 * j + 1]
+    return 0.0 if image.dtype.type(0.5) == 0 else 2 * _size(line, bits)
 
 
 @kernel
@@ -209,15 +253,14 @@ def _size(line, bits):  # type: ignore[no-untyped-def]
     integers, the bits of floats without sign have the order of the floats, and the CPU compares
     many integers at a time; NaN forbids that for floats.
     """
-    if bits is None:
+    if bits.size > line.size:
         total = 0.0
         for j in range(line.size):
             total += abs(line[j])
         return total / (line.size - 1)
-    whole = bits.dtype.type
-    positive, most = whole(POSITIVE), whole(0)
+    positive, most = np.int32(POSITIVE), np.int32(0)
     for j in range(bits.size):
-        size = whole(bits[j] & positive)
+        size = np.int32(bits[j] & positive)
         most = size if size > most else most
     bits[-1] = most
     largest = np.float64(line[-1])
@@ -225,53 +268,24 @@ def _size(line, bits):  # type: ignore[no-untyped-def]
     return largest
 
 
-@kernel
-def _find_scored(mask, start, room, scored):  # type: ignore[no-untyped-def]
-    """Find the cells whose neighbours within the frame have all their pixels inside the mask.
-
-    `room` holds rows of cells within a frame, and a row of half cells.
-    """
-    rows, columns = scored.shape
-    line = room[rows + 2]
-    line[2 * columns - 1] = 1  # beyond a frame of odd width
-    for i in range(rows + 2):
-        r, inside = start - 1 + i, room[i]
-        inside[0], inside[columns + 1] = 1, 1
-        if 0 <= 2 * r < mask.shape[0]:
-            above, below = mask[2 * r], mask[min(2 * r + 1, mask.shape[0] - 1)]
-            for j in range(mask.shape[1]):
-                line[j] = above[j] & below[j]
-            for j in range(columns):
-                inside[j + 1] = line[2 * j] & line[2 * j + 1]
-        else:
-            for j in range(columns):
-                inside[j + 1] = 1
-    for i in range(rows):
-        up, here, down, row = room[i], room[i + 1], room[i + 2], scored[i]
-        for j in range(columns + 2):
-            line[j] = up[j] & here[j] & down[j]
-        for j in range(columns):
-            row[j] = line[j] & line[j + 1] & line[j + 2]
-
-
 @exact  # fused multiplications would break symmetry, and the 1 of equal gradients
-def _near_rows(cells, constant, found):  # type: ignore[no-untyped-def]
-    """Similarity of the gradients in rows of cells, which have a frame of one cell."""
+def _near_row(room, up, here, down, constant, found):  # type: ignore[no-untyped-def]
+    """Similarity of the gradients in the middle of three rows of cells of both images."""
     one = found.dtype.type(1)
-    for r in range(found.shape[0]):
-        a, b, c = cells[0, r], cells[0, r + 1], cells[0, r + 2]
-        d, e, f = cells[1, r], cells[1, r + 1], cells[1, r + 2]
-        row = found[r]
-        for j in range(row.size):
-            s = _similarity(_gradient(a, b, c, j), _gradient(d, e, f, j), constant)
-            row[j] = one if s > one else s
+    for j in range(found.size):
+        p = _gradient(room, up, here, down, j)
+        q = _gradient(room, 3 + up, 3 + here, 3 + down, j)
+        s = _similarity(p, q, constant)
+        found[j] = one if s > one else s
 
 
 @inline
-def _gradient(up, here, down, j):  # type: ignore[no-untyped-def]
+def _gradient(room, up, here, down, j):  # type: ignore[no-untyped-def]
     k, m = j + 1, j + 2
-    gx = (up[m] - up[j]) + (here[m] - here[j]) + (down[m] - down[j])
-    gy = (down[j] - up[j]) + (down[k] - up[k]) + (down[m] - up[m])
+    gx = (room[up, m] - room[up, j]) + (room[here, m] - room[here, j])
+    gx += room[down, m] - room[down, j]
+    gy = (room[down, j] - room[up, j]) + (room[down, k] - room[up, k])
+    gy += room[down, m] - room[up, m]
     return math.sqrt(gx * gx + gy * gy)
 
 
@@ -307,21 +321,25 @@ def _far_gradient(v, i, j, scale):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _add_moments(found, scored, out):  # type: ignore[no-untyped-def]
-    """Add the moments of each row, taken about its own mean."""
-    for r in range(found.shape[0]):
-        row, n = found[r], found.shape[1]
-        if scored.size > 0:
-            n = count(scored[r])
-        if n == 0:
-            continue
-        # A full row is added in the order of a row without a mask.
-        if n == row.size:
-            mean, squares, rest = _row_moments(row, n)
-        else:
-            mean, squares, rest = _row_moments_inside(row, scored[r], n)
-        squares -= rest * rest / n
-        _merge(out, np.float64(n), mean + rest / n, 0.0 if squares < 0 else squares)
+def _add_moments(values, scored, out):  # type: ignore[no-untyped-def]
+    """Add the moments of rows; without a mask, `scored` is of size 0."""
+    for r in range(values.shape[0]):
+        n = values.shape[1] if scored.size == 0 else count(scored[r])
+        _add_row(values[r], scored[r] if scored.size > 0 else scored[0], n, out)
+
+
+@kernel
+def _add_row(row, scored, n, out):  # type: ignore[no-untyped-def]
+    """Add the moments of the `n` scored cells of a row, taken about its own mean."""
+    if n == 0:
+        return
+    # A full row is added in the order of a row without a mask.
+    if n == row.size:
+        mean, squares, rest = _row_moments(row, n)
+    else:
+        mean, squares, rest = _row_moments_inside(row, scored, n)
+    squares -= rest * rest / n
+    _merge(out, np.float64(n), mean + rest / n, 0.0 if squares < 0 else squares)
 
 
 @kernel
@@ -364,8 +382,16 @@ def _merge(out, n, mean, squares):  # type: ignore[no-untyped-def]
 
 
 @exact
-def _deviations(strips, scores):  # type: ignore[no-untyped-def]
-    """Deviation and number of cells, added up in the first strip; one cell has no deviation."""
+def _deviations(strips, most, scores):  # type: ignore[no-untyped-def]
+    """Write the deviation and the number of cells; one cell has no deviation.
+
+    Return False, and write nothing, if the size in a strip is above `most` or NaN. The moments are
+    added up in the first strip.
+    """
+    for strip in range(strips.shape[0]):
+        for plane in range(strips.shape[1]):
+            if not strips[strip, plane, 4] <= most:
+                return False
     for plane in range(strips.shape[1]):
         total = strips[0, plane]
         for strip in range(1, strips.shape[0]):
@@ -375,3 +401,4 @@ def _deviations(strips, scores):  # type: ignore[no-untyped-def]
         n = total[0]
         scores[0, plane] = math.sqrt(total[2] / (n - 1)) + total[3]
         scores[1, plane] = n if n > 1 else 0
+    return True

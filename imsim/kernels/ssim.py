@@ -86,18 +86,24 @@ def _load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d): 
 
 
 @inline
-def _terms(u, d, centred, variance_u, variance_d, square, c1, c2, rounding):  # type: ignore[no-untyped-def]
+def _terms(u, d, variance_u, variance_d, c1, c2):  # type: ignore[no-untyped-def]
     """Numerators and denominators of quality, from means and variances of x + y and x - y.
 
-    `centred` is the sum of squared means about the offset. Means are multiplied by the weight of
-    the window, variances, c1 and c2 by its square.
+    Means are multiplied by the weight of the window, variances, c1 and c2 by its square.
     """
     product, brightness = u * u - d * d, u * u + d * d
     covariance, variances = variance_u - variance_d, variance_u + variance_d
-    if rounding is None:
-        return product + c1, brightness + c1, covariance + c2, variances + c2
-    # Without constants, 0 / 0 follows `imsim.portable.windows.zero_rules`. The difference is
-    # compared with 0, since infinity minus infinity is NaN, which must not count as dark.
+    return product + c1, brightness + c1, covariance + c2, variances + c2
+
+
+@inline
+def _without_zeros(product, brightness, covariance, variances, centred, square, rounding):  # type: ignore[no-untyped-def]
+    """The terms, changed where 0 / 0 follows `imsim.portable.windows.zero_rules`.
+
+    `centred` is the sum of squared means about the offset.
+    """
+    # The difference is compared with 0, since infinity minus infinity is NaN, which must not count
+    # as dark.
     dark = brightness - rounding * rounding * centred <= 0
     flat = dark or variances <= 0
     product, brightness = (square, square) if dark else (product, brightness)
@@ -123,13 +129,15 @@ def _quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding,
         power_u, power_d = weight * sums[2, j], weight * sums[3, j]
         variance_u, variance_d = power_u - sum_u * sum_u, power_d - sum_d * sum_d
         product, brightness, covariance, variances = _terms(
-            u, d, centred, variance_u, variance_d, square, c1 * square, constant, rounding
+            u, d, variance_u, variance_d, c1 * square, constant
         )
+        if limits is None and rounding is not None:  # or a window with 0 / 0 is doubtful
+            product, brightness, covariance, variances = _without_zeros(
+                product, brightness, covariance, variances, centred, square, rounding
+            )
         scale = brightness * variances
         quality = product * covariance / scale
         if limits is not None:
-            if rounding is not None:  # undo the 1 that stands for 0 / 0
-                brightness, variances = u * u + d * d, variance_u + variance_d
             if is_narrow:
                 # The rounding error of u^2 counts as far as the images differ.
                 sound = few * power_u + share_d * power_d < variances
@@ -167,14 +175,16 @@ def _quality_again(moments, found, is_sample, c1, c2, rounding):  # type: ignore
             product, brightness, covariance, variances = _terms(
                 sum_u + weight * (sums[PIXEL_X, j] + sums[PIXEL_Y, j]),
                 sum_d + weight * (sums[PIXEL_X, j] - sums[PIXEL_Y, j]),
-                sum_u * sum_u + sum_d * sum_d,
                 weight * (powers + 2 * product) - sum_u * sum_u,
                 weight * (powers - 2 * product) - sum_d * sum_d,
-                square,
                 c1 * square,
                 c2 * square * unbiased,
-                rounding,
             )
+            if rounding is not None:
+                centred = sum_u * sum_u + sum_d * sum_d
+                product, brightness, covariance, variances = _without_zeros(
+                    product, brightness, covariance, variances, centred, square, rounding
+                )
             found[i, j] = (product / brightness) * (covariance / variances)
 
 
@@ -183,6 +193,8 @@ def _quality_strip(  # type: ignore[no-untyped-def]
     x,
     y,
     mask,
+    first,
+    last,
     keeps,
     out,
     values,
@@ -197,7 +209,7 @@ def _quality_strip(  # type: ignore[no-untyped-def]
     constants,
     rounding,
 ):
-    """Quality at all positions of a strip.
+    """Quality at the positions of some columns of a strip.
 
     `ones` are taps that count pixels, for sample moments or where all pixels have to lie inside
     the mask. `rounding` asks for UIQ's rules for 0 / 0: a mean counts as 0 if it is smaller than
@@ -215,9 +227,8 @@ def _quality_strip(  # type: ignore[no-untyped-def]
         unbiased[j] = 1
     digits = digits_of(taps)
 
-    columns = values.shape[1]
-    for left in range(0, columns, tile):
-        count = min(tile, columns - left)
+    for left in range(first, last, tile):
+        count = min(tile, last - left)
         right = left + count + size - 1
         offsets = (
             constants.dtype.type(local_offset(x, mask, left, right, digits)),

@@ -249,18 +249,31 @@ def _correlation_again(moments, found):  # type: ignore[no-untyped-def]
 
 @kernel
 def _correlation_strip(  # type: ignore[no-untyped-def]
-    x, y, mask, keeps, out, values, valid, doubtful, memory, taps, unrolled, limits, least
+    x,
+    y,
+    mask,
+    first,
+    last,
+    keeps,
+    out,
+    values,
+    valid,
+    doubtful,
+    memory,
+    taps,
+    unrolled,
+    limits,
+    least,
 ):
-    """Correlation at all positions of a strip."""
+    """Correlation at the positions of some columns of a strip."""
     rows, slots, sums, flat_sums, found, scored, _, _ = memory
     size, tile = taps.size, found.size
     full = float(size**2)
     p, q, inside = rows[0], rows[1], rows[2]
     digits, scale = digits_of(taps), 1.0
 
-    columns = values.shape[1]
-    for left in range(0, columns, tile):
-        count = min(tile, columns - left)
+    for left in range(first, last, tile):
+        count = min(tile, last - left)
         right = left + count + size - 1
         offset_x = local_offset(x, mask, left, right, digits)
         offset_y = local_offset(y, mask, left, right, digits)

@@ -7,11 +7,15 @@ import pytest
 
 from imsim.kernels.common.window_strips import taps_of
 from imsim.kernels.common.window_sums import (
+    CROSSED,
+    INSIDE,
+    OUTSIDE,
     UNROLLED,
     filter_moments,
     filter_products,
+    find_places,
     row_total,
-    workspace,
+    workspaces,
 )
 from imsim.portable.windows import Window, gaussian, uniform
 
@@ -65,7 +69,7 @@ def test_memory_of_an_interrupted_call_is_not_taken_for_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Kernels check no bounds: memory of the wrong size would be overrun."""
-    size = workspace(31, 4, np.float64)[1].shape
+    size = workspaces(31, 4, np.float64)[1][1].shape
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -75,12 +79,25 @@ def test_memory_of_an_interrupted_call_is_not_taken_for_another(
         with monkeypatch.context() as patch:
             patch.setattr(part, interrupted)
             with pytest.raises(KeyboardInterrupt):
-                workspace(3, 4, np.float64)
-        assert workspace(31, 4, np.float64)[1].shape == size
+                workspaces(3, 4, np.float64)
+        assert workspaces(31, 4, np.float64)[1][1].shape == size
 
 
 def test_large_memory_is_not_kept() -> None:
-    first = workspace(11, 4, np.float32)
-    assert workspace(11, 4, np.float32) is first
-    assert workspace(4096, 5, np.float64)[0].shape == (3, 64 + 4095)
-    assert workspace(11, 4, np.float32) is first
+    first = workspaces(11, 4, np.float32)
+    assert workspaces(11, 4, np.float32) is first
+    assert workspaces(4096, 5, np.float64)[0][0].shape == (3, 64 + 4095)
+    assert workspaces(11, 4, np.float32) is first
+
+
+def test_places_of_tiles() -> None:
+    """Tiles of four positions, and of the two pixels more that windows of three pixels reach."""
+    mask = np.zeros((5, 17), bool)
+    mask[:, :6] = mask[2, 11] = True
+    places = np.full(4, -1)
+    find_places(mask, 3, 4, places)
+    assert places.tolist() == [INSIDE, CROSSED, CROSSED, OUTSIDE]
+    mask[:, 6:] = True
+    mask[4, 16] = False
+    find_places(mask, 3, 4, places)
+    assert places.tolist() == [INSIDE, INSIDE, INSIDE, CROSSED]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,14 @@ import numpy as np
 from imsim.caches import kept
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.window_moments import moments_at
-from imsim.kernels.common.window_sums import UNROLLED, columns_of, workspace
+from imsim.kernels.common.window_sums import (
+    CROSSED,
+    INSIDE,
+    UNROLLED,
+    columns_of,
+    find_places,
+    workspaces,
+)
 from imsim.portable.pair import Local, Scores, window_reach
 from imsim.portable.windows import Window, by_weight, representable
 from imsim.typing import Array
@@ -43,8 +51,9 @@ def taps_of(window: Window, dtype: Any = np.float64) -> Taps:
 class Strips(NamedTuple):
     """A windowed kernel and its arguments.
 
-    ``fast(x, y, mask, keeps, *found, memory, *constants)`` gets the rows of pixels of one strip,
-    and fills `Found`. It writes all rows of values if ``keeps`` says so, and otherwise only those
+    ``fast(x, y, mask, first, last, keeps, *found, memory, *constants)`` gets the rows of pixels of
+    one strip, and fills `Found` from the column ``first`` of positions to ``last``. It writes all
+    rows of values if ``keeps`` says so, and otherwise only those
     that hold a doubtful value. ``precise(moments, values, *precise_constants)`` replaces each NaN
     in rows of values by what it finds from the moments of the windows, see
     `imsim.kernels.common.window_moments`.
@@ -163,8 +172,6 @@ class Positions:
             rows = slice(strip * STRIP_ROWS, min((strip + 1) * STRIP_ROWS, height))
             pixels = slice(rows.start, rows.stop + kernel.window.size - 1)
             x, y, mask = (None if v is None else v[pixels] for v in planes[k])
-            if mask is not None and mask.all():
-                mask = None  # gives the same bits as no mask
             shape = (rows.stop - rows.start, width)
             found = Found(
                 sums[strip, k],
@@ -172,8 +179,16 @@ class Positions:
                 np.empty((0, 0), np.bool_) if valid is None else valid[k, rows],
                 np.zeros((shape[0], tiles), np.bool_),
             )
-            memory = workspace(kernel.window.size, kernel.planes + (mask is not None), kernel.dtype)
-            kernel.fast(x, y, mask, values is not None, *found, memory, *kernel.constants)
+            plain, masked = workspaces(kernel.window.size, kernel.planes, kernel.dtype)
+            for place, first, last in self._spans(mask):
+                span = (first, last, values is not None)
+                if place == INSIDE:
+                    kernel.fast(x, y, None, *span, *found, plain, *kernel.constants)
+                elif place == CROSSED:
+                    kernel.fast(x, y, mask, *span, *found, masked, *kernel.constants)
+                elif valid is not None:
+                    found.values[:, first:last] = np.nan
+                    found.valid[:, first:last] = False
             if found.sums[2]:
                 self._compute_again(x, y, mask, found)
 
@@ -183,6 +198,23 @@ class Positions:
         odd = ~np.isfinite(totals)
         left = odd.any(axis=-1) if odd.any() else None
         return Scores(totals / numbers, numbers, totals, left)
+
+    def _spans(self, mask: Array | None) -> list[tuple[int, int, int]]:
+        """Return the spans of columns of a strip whose tiles lie alike, as (place, first, last).
+
+        A tile inside the mask gives the same bits as without a mask.
+        """
+        width, tile = self._frame[1], columns_of(self._strips.dtype)
+        if mask is None:
+            return [(INSIDE, 0, width)]
+        places = np.empty(-(-width // tile), np.int64)
+        find_places(mask, self._strips.window.size, tile, places)
+        spans, first = [], 0
+        for place, alike in groupby(places.tolist()):
+            last = min(first + tile * len(list(alike)), width)
+            spans.append((place, first, last))
+            first = last
+        return spans
 
     def _compute_again(self, x: Array, y: Array, mask: Array | None, found: Found) -> None:
         """Replace the doubtful values of a strip, and add them up."""

@@ -27,8 +27,17 @@ length. For all other windows, the tuple is None.
 """
 
 
+OUTSIDE, CROSSED, INSIDE = range(3)
+"""Where a tile lies: no pixel, some pixels or all pixels of it are inside the mask."""
+
+
 @kept_by_thread
-def workspace(size: int, planes: int, dtype: Any) -> tuple[Array, ...]:
+def workspaces(size: int, planes: int, dtype: Any) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Return memory for a tile of windows without a mask, and with the weights of a mask."""
+    return _workspace(size, planes, dtype), _workspace(size, planes + 1, dtype)
+
+
+def _workspace(size: int, planes: int, dtype: Any) -> tuple[Array, ...]:
     """Return memory for a tile of windows of `size` pixels a side.
 
     It holds three rows of pixels; a ring buffer of the last filtered rows, as (slots, planes *
@@ -70,6 +79,21 @@ def digits_of(taps):  # type: ignore[no-untyped-def]
     float64. With 24, the digits of float32, a constant tile minus the offset is exactly 0.
     """
     return 24 if taps.itemsize == 4 else 16
+
+
+@kernel
+def find_places(mask, size, tile, places):  # type: ignore[no-untyped-def]
+    """Find whether the pixels of each tile of a strip lie inside the mask: all, some or none."""
+    for k in range(places.size):
+        left, some, gaps = k * tile, False, False
+        for i in range(mask.shape[0]):
+            row = mask[i, left : left + tile + size - 1]
+            number = number_inside(row)
+            some |= number > 0
+            gaps |= number < row.size
+            if some and gaps:
+                break
+        places[k] = (CROSSED if gaps else INSIDE) if some else OUTSIDE
 
 
 @kernel
@@ -219,9 +243,12 @@ def filter_rows(slots, oldest, taps, unrolled, sums):  # type: ignore[no-untyped
             total = sums.dtype.type(0)
             if last % 2 == 0:
                 total = unrolled[half] * middle[j]
-            for k in range(half):
-                near, far = _slot(oldest, k, size), _slot(oldest, last - k, size)
-                total += unrolled[k] * (slots[near, j] + slots[far, j])
+                for k in range(half):
+                    near, far = _slot(oldest, k, size), _slot(oldest, last - k, size)
+                    total += unrolled[k] * (slots[near, j] + slots[far, j])
+            else:  # for windows of an even size, the written order is faster
+                for k in range(len(unrolled)):
+                    total += unrolled[k] * slots[_slot(oldest, k, size), j]
             sums[j] = total
 
 
@@ -282,7 +309,7 @@ def clipped(value, bound):  # type: ignore[no-untyped-def]
     return bound if value > bound else (-bound if value < -bound else value)
 
 
-@kernel
+@inline
 def add_row(found, scored, row, left, count, keeps, out, values, valid, doubtful):  # type: ignore[no-untyped-def]
     """Add a row of results of a tile to what is found in its strip.
 
@@ -290,15 +317,15 @@ def add_row(found, scored, row, left, count, keeps, out, values, valid, doubtful
     are written of all rows, or of doubtful ones only.
     """
     total, number = row_total(found, scored, count)
-    is_doubtful = np.isnan(total)
-    if is_doubtful:
+    if np.isnan(total):
         doubtful[row, left // found.size] = True
         out[2] += 1
         total = _total_of_numbers(found, count)
+        _write_row(found, scored, row, left, count, values, valid)
+    elif keeps:
+        _write_row(found, scored, row, left, count, values, valid)
     out[0] += total
     out[1] += number
-    if keeps or is_doubtful:
-        _write_row(found, scored, row, left, count, values, valid)
 
 
 @kernel
