@@ -19,12 +19,12 @@ import imsim
 from imsim.anomaly import scoring
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.stacks import (
-    BATCH_IMAGES,
     NOT_FINITE,
     Booleans,
     Doubles,
     Floats,
     as_stack,
+    batch_images,
     check_images,
     check_masks,
     filled,
@@ -246,7 +246,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         """Return scores as `anomaly_score` does, with the reasons of NaN instead of a warning."""
         frames, used = self._check_images(images, masks)
         scores, reasons = np.empty(len(frames)), {}
-        for part in divided(len(frames), 4 * BATCH_IMAGES):  # bounds the memory
+        for part in divided(len(frames), 4 * batch_images(frames)):  # bounds the memory
             batch, given = frames[part], None if used is None else used[part]
             inputs, inside, problems = self._prepare(batch, given)
             found = scoring.most_anomalous(self._compare(inputs, inside), self.scales_)

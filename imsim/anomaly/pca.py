@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly.stacks import BATCH_IMAGES, Booleans, Doubles, Floats, check_images, product
+from imsim.anomaly.stacks import Booleans, Doubles, Floats, batch_images, check_images, product
 from imsim.anomaly.storage import Arrays, Stored
 from imsim.validation import check_integer, check_number
 from imsim.workers import divided
@@ -230,7 +230,7 @@ class PCAAutoencoder(Stored):
     def _complete_patches(self, pixels: Floats, used: Booleans | None) -> Iterator[Floats]:
         """Yield, batch by batch, the patches that lie entirely inside the masks."""
         everywhere = np.ones(pixels.shape[1:], dtype=np.bool_)
-        for part in divided(len(pixels), BATCH_IMAGES):
+        for part in divided(len(pixels), batch_images(pixels)):
             some = []
             for i, image in enumerate(pixels[part], part.start):
                 seen = cut(everywhere if used is None else used[i], *self._geometry())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly.stacks import BATCH_IMAGES, Doubles, as_real, check_masks
+from imsim.anomaly.stacks import Doubles, as_real, batch_images, bounding_box, check_masks
 from imsim.errors import silent, warn
 from imsim.validation import check_integer
 from imsim.workers import in_parts
@@ -132,7 +133,7 @@ def anomaly_scores(
         return result
 
     with silent(imsim.EmptyMaskWarning):  # the score is NaN
-        return np.concatenate(in_parts(scores, len(x), BATCH_IMAGES))
+        return np.concatenate(in_parts(scores, len(x), batch_images(x)))
 
 
 def dissimilarity_map(
@@ -171,20 +172,26 @@ def dissimilarity_map(
 def worst_window(values: NDArray[Any], window: int) -> Doubles:
     """Return the largest mean of each map over a window; NaN of a map without any value."""
     height, width = values.shape[1:]
-    size = (1, min(window, height), min(window, width))
+    size = min(window, height), min(window, width)
+    return np.array([_worst_of(one, size) for one in values], dtype=np.float64)
+
+
+def _worst_of(values: NDArray[Any], size: tuple[int, int]) -> float:
     scored = ~np.isnan(values)
+    box = bounding_box(scored)
+    values, scored = values[box], scored[box]
 
     def window_mean(array: NDArray[Any]) -> Doubles:
         mean: Doubles = ndimage.uniform_filter(array, size, output=np.float64, mode="constant")
         return mean
 
     share = window_mean(scored.astype(np.float32))
-    most = share.max(axis=(1, 2), keepdims=True)
     # The running sums of the filter leave rounding errors, which must not decide on a window.
-    enough = scored & (share > np.minimum(0.5, most) - 1e-6)
-    means = window_mean(np.where(scored, values, 0)) / np.where(enough, share, 1)
-    worst = np.where(enough, means, -np.inf).max(axis=(1, 2))
-    return np.where(enough.any(axis=(1, 2)), worst, np.nan)
+    enough = scored & (share > min(0.5, share.max()) - 1e-6)
+    if not enough.any():
+        return math.nan
+    means = window_mean(np.where(scored, values, 0))[enough] / share[enough]
+    return float(means.max())
 
 
 def _map(metric: str, x: Any, y: Any, masks: Any, data_range: float | None) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 
-BATCH_IMAGES = 32
-"""Most images in one piece of work: at 128x128 pixels, 2 MB of float32."""
+BATCH_PIXELS = 1 << 19
+"""Most pixels in one piece of work, if that is more than one image: 2 MB of float32."""
 NOT_FINITE = "holds NaN or infinity: repair these pixels, or leave the image out"
 _ONE_THREAD = 1 << 18
 """Multiplications up to which OpenBLAS works in one thread (its interface/gemm.c)."""
@@ -129,6 +130,23 @@ def nearest(odd: Booleans) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return, for every pixel, row and column of the nearest pixel that is not odd."""
     rows, columns = ndimage.distance_transform_edt(odd, return_distances=False, return_indices=True)
     return rows, columns
+
+
+def batch_images(images: NDArray[Any]) -> int:
+    """Return the most images of a stack in one piece of work: 32 of 128x128 pixels."""
+    return max(1, BATCH_PIXELS // max(1, math.prod(images.shape[1:])))
+
+
+def bounding_box(mask: Booleans) -> tuple[slice, slice]:
+    """Return the part of a frame that holds a mask; one pixel if the mask is empty.
+
+    A filter that reads zeros outside the mask needs to visit no more. A box for several images
+    would make the rounding of one depend on the others.
+    """
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return slice(0, 1), slice(0, 1)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def product(a: Floats, b: Floats) -> Floats:

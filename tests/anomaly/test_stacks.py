@@ -11,17 +11,19 @@ import pytest
 
 import imsim
 from imsim.anomaly import scoring, xray
-from imsim.anomaly.stacks import BATCH_IMAGES
+from imsim.anomaly.stacks import batch_images, bounding_box
 from imsim.errors import silent
 from imsim.workers import _Pool, divided, in_parts
 
+MOST = 32
 
-@pytest.mark.parametrize("n", [1, BATCH_IMAGES, BATCH_IMAGES + 1, 5 * BATCH_IMAGES - 1])
+
+@pytest.mark.parametrize("n", [1, MOST, MOST + 1, 5 * MOST - 1])
 def test_parts_are_even_and_complete(n):
-    parts = divided(n, BATCH_IMAGES)
+    parts = divided(n, MOST)
     assert [i for part in parts for i in range(n)[part]] == list(range(n))
     sizes = {part.stop - part.start for part in parts}
-    assert max(sizes) <= BATCH_IMAGES
+    assert max(sizes) <= MOST
     assert max(sizes) - min(sizes) <= 1
 
 
@@ -33,10 +35,8 @@ def test_threads_share_the_parts_each_with_one_worker_and_the_callers_context():
         return part, threading.get_ident(), imsim.get_workers(), np.geterr()["divide"]
 
     with imsim.workers(2), np.errstate(divide="raise"):
-        parts, threads, workers, divide = zip(
-            *in_parts(found, BATCH_IMAGES + 1, BATCH_IMAGES), strict=True
-        )
-    assert list(parts) == divided(BATCH_IMAGES + 1, BATCH_IMAGES)
+        parts, threads, workers, divide = zip(*in_parts(found, MOST + 1, MOST), strict=True)
+    assert list(parts) == divided(MOST + 1, MOST)
     assert len(set(threads)) == 2
     assert set(workers) == {1}
     assert set(divide) == {"raise"}
@@ -58,7 +58,7 @@ def test_errors_reach_the_caller_and_no_further_part_is_begun(error):
         raise error("here")
 
     with imsim.workers(2), pytest.raises(error, match="here"):
-        in_parts(fail, 20 * BATCH_IMAGES, BATCH_IMAGES)
+        in_parts(fail, 20 * MOST, MOST)
     assert len(begun) <= 2
 
 
@@ -95,9 +95,11 @@ def test_many_threads_leave_the_filters_of_warnings_as_they_were():
 
 def test_peel_and_scores_do_not_depend_on_threads_or_company():
     rng = np.random.default_rng(0)
-    y, x = np.mgrid[-1:1:40j, -1:1:40j]
+    y, x = np.mgrid[-1:1:150j, -1:1:200j]
     thickness = np.sqrt(np.maximum(0.6 - x**2 - y**2, 0))
-    images = np.exp(-thickness) * (1 + rng.normal(0, 0.01, (BATCH_IMAGES + 8, 40, 40)))
+    count = batch_images(np.empty((1, *thickness.shape))) + 3
+    images = np.exp(-thickness) * (1 + rng.normal(0, 0.01, (count, *thickness.shape)))
+    images[1] = np.roll(images[1], 20, axis=0)  # lies elsewhere
 
     def peeled_and_scored(some):
         peeled = peel.transform(some)
@@ -126,13 +128,13 @@ def test_peel_and_scores_do_not_depend_on_threads_or_company():
 
 
 def test_silence_reaches_the_threads_that_help_and_no_others():
-    images, nowhere = np.ones((2 * BATCH_IMAGES, 8, 8)), np.zeros((8, 8), bool)
+    images, nowhere = np.ones((2 * MOST, 8, 8)), np.zeros((8, 8), bool)
 
     def score(part):
         return imsim.se(images[part], images[part], mask=nowhere)
 
     with imsim.workers(2), silent(imsim.EmptyMaskWarning):
-        in_parts(score, len(images), BATCH_IMAGES)
+        in_parts(score, len(images), MOST)
         other = threading.Thread(target=lambda: heard.append(warned()))
         heard: list[bool] = []
         other.start()
@@ -146,3 +148,16 @@ def warned():
         warnings.simplefilter("always")
         imsim.se(np.ones((8, 8)), np.ones((8, 8)), mask=np.zeros((8, 8), bool))
     return bool(caught)
+
+
+def test_pieces_of_work_hold_images_of_any_size():
+    assert batch_images(np.empty((5, 128, 128), bool)) == 32
+    assert batch_images(np.empty((5, 3000, 2000), bool)) == 1
+    assert batch_images(np.empty((5, 1, 0), bool)) > 1
+
+
+def test_bounding_box():
+    mask = np.zeros((7, 9), bool)
+    assert bounding_box(mask) == (slice(0, 1), slice(0, 1))
+    mask[2, 3] = mask[5, 4] = True
+    assert bounding_box(mask) == (slice(2, 6), slice(3, 5))

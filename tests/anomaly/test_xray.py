@@ -126,14 +126,18 @@ def test_erosion_is_that_of_a_disc_to_a_pixel() -> None:
     assert not eroded(np.ones((1, 20, 20), bool), 3)[0, :3].any()  # the frame is a rim, too
 
 
-def test_smoothed_is_a_gaussian() -> None:
-    point = np.zeros((1, 32, 32), np.float32)
-    point[0, 16, 16] = 1
-    spread = smoothed(point, 2.0)[0]
-    assert spread.sum() == pytest.approx(1, abs=1e-5)  # float32
-    assert (spread[16] * (np.arange(32) - 16) ** 2).sum() / spread[16].sum() == pytest.approx(
-        4, 0.01
+@pytest.mark.parametrize("sigma", [0.5, 2.0, 5.0, 40.0])
+@pytest.mark.parametrize("shape", [(1, 1), (200, 3), (64, 65), (150, 301)])
+def test_smoothed_is_a_gaussian(shape: tuple[int, int], sigma: float) -> None:
+    """Over one block and over several, and wider than the frame."""
+    image = np.random.default_rng(0).random(shape, np.float32)
+    rows, columns = (
+        np.exp(-0.5 * ((np.arange(n)[:, None] - np.arange(n)) / sigma) ** 2)
+        / (sigma * np.sqrt(2 * np.pi))
+        for n in shape
     )
+    # float32: sums of up to 500 products of numbers of magnitude 1.
+    np.testing.assert_allclose(smoothed(image, sigma), rows @ image @ columns, atol=1e-6)
 
 
 def test_interior_agrees_with_the_truth(peel: xray.VirtualPeel) -> None:

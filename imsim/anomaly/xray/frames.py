@@ -222,10 +222,9 @@ def segment(
 
 def border(frames: NDArray[Any]) -> NDArray[Any]:
     """Return the pixels along the frame, shape (n, pixels)."""
-    inner = np.zeros(frames.shape[1:], dtype=bool)
-    inner[_BORDER:-_BORDER, _BORDER:-_BORDER] = True
-    pixels: NDArray[Any] = frames[:, ~inner]
-    return pixels
+    rest = frames[:, _BORDER:-_BORDER]
+    parts = (frames[:, :_BORDER], frames[:, -_BORDER:], rest[..., :_BORDER], rest[..., -_BORDER:])
+    return np.concatenate([part.reshape(len(frames), -1) for part in parts], axis=1)
 
 
 def find_kind(frames: NDArray[Any]) -> str:
@@ -272,9 +271,7 @@ def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Boolea
     if min(height, width) < 2 * _BORDER + 2:
         raise imsim.ShapeError(f"images are {height}x{width} pixels; expected at least 8x8")
     finite = np.asarray(np.isfinite(frames).all(axis=(1, 2)))
-    smooth = ndimage.uniform_filter(
-        np.where(finite[:, None, None], frames, 0), (0, 3, 3), mode="nearest"
-    )
+    smooth = _mean_of_neighbours(np.where(finite[:, None, None], frames, 0))
     around = border(smooth)
     level = np.median(around, axis=1)
     noise = 1.4826 * np.median(np.abs(around - level[:, None]), axis=1)
@@ -331,6 +328,17 @@ def find_doubts(absorbed: Floats, items: Booleans) -> dict[int, str]:
     return doubts
 
 
+def _mean_of_neighbours(frames: Floats) -> Floats:
+    """Average over 3x3 pixels; the frame's border continues outwards."""
+    padded = np.pad(frames, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = padded[:, :-2] + padded[:, 1:-1]
+    rows += padded[:, 2:]
+    mean: Floats = rows[..., :-2] + rows[..., 1:-1]
+    mean += rows[..., 2:]
+    mean /= 9
+    return mean
+
+
 def _halfway(smooth: Floats) -> NDArray[np.float64]:
     """Return the threshold half-way between the means of the pixels below and above it."""
     flat = smooth.reshape(len(smooth), -1)
@@ -338,12 +346,15 @@ def _halfway(smooth: Floats) -> NDArray[np.float64]:
     # The search starts at the mean: from half-way between the extremes it could end at metal.
     threshold: NDArray[np.float64] = total / pixels
     for _ in range(_ITERATIONS):
+        last = threshold
         above = flat > threshold[:, None].astype(np.float32)
-        count = above.sum(axis=1)
+        count = np.count_nonzero(above, axis=1)
         part = (flat * above).sum(axis=1, dtype=np.float64)
         high = part / np.maximum(count, 1)
         low = (total - part) / np.maximum(pixels - count, 1)
         threshold = (high + low) / 2
+        if (threshold == last).all():
+            break
     return threshold
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
@@ -11,7 +12,15 @@ import scipy.fft
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly.stacks import BATCH_IMAGES, Booleans, Doubles, Floats, as_stack, product
+from imsim.anomaly.stacks import (
+    Booleans,
+    Doubles,
+    Floats,
+    as_stack,
+    batch_images,
+    bounding_box,
+    product,
+)
 from imsim.anomaly.storage import Arrays, State, Stored
 from imsim.anomaly.xray.frames import (
     KINDS,
@@ -37,6 +46,10 @@ LAGS = 16
 """Distances in pixels for which the autocovariance of a texture is computed."""
 RIDGE = 5.0
 """The mean power of a texture, times this, is added to its power at every frequency."""
+_REACH = 6
+"""Standard deviations at which a Gaussian ends; 2e-9 of its weight lie beyond."""
+_LEAST_BLOCK = 64
+"""Least pixels of a block of `smoothed`: products of smaller matrices take longer per pixel."""
 _ROBUST = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 _VARIED, _HEAVY = 1 / 3, 2.0
@@ -216,7 +229,7 @@ class VirtualPeel(Stored):
             result[part] = np.where(inside, texture, 0)
             return found.problems
 
-        problems = _merged(in_parts(peel, len(frames), BATCH_IMAGES))
+        problems = _merged(in_parts(peel, len(frames), batch_images(frames)))
         report(problems, len(frames), self.on_error)
         return Peeled(result, masks, problems)
 
@@ -243,7 +256,7 @@ class VirtualPeel(Stored):
                     found.setdefault(i, VARIED)
             return {part.start + i: reason for i, reason in found.items()}
 
-        return _merged(in_parts(doubt, len(frames), BATCH_IMAGES))
+        return _merged(in_parts(doubt, len(frames), batch_images(frames)))
 
     def get_state(self) -> State:
         """Return what `from_state` needs: parameters and the kind, and the scale as arrays."""
@@ -279,7 +292,7 @@ class VirtualPeel(Stored):
         return result
 
     def _textures(self, frames: NDArray[Any]) -> list[_Texture]:
-        return in_parts(lambda part: self._texture(frames, part), len(frames), BATCH_IMAGES)
+        return in_parts(lambda part: self._texture(frames, part), len(frames), batch_images(frames))
 
     def _texture(self, frames: NDArray[Any], part: slice) -> _Texture:
         absorbed = self._absorbance(frames[part])
@@ -295,14 +308,21 @@ class VirtualPeel(Stored):
                     if self.kind_ == "absorbance"
                     else "is black along its border, where the open beam should be"
                 )
-        inside = items.astype(np.float32)
-        absorbed[~items] = 0
-        weight = np.maximum(smoothed(inside, self.trend), 1e-6)
-        trend: Any = smoothed(absorbed, self.trend) / weight
-        most = _CLIP * self.spread_
-        trend += smoothed(np.clip(absorbed - trend, -most, most) * inside, self.trend) / weight
+        texture, trend = np.zeros_like(absorbed), np.zeros_like(absorbed)
+        for i, item in enumerate(items):
+            box = bounding_box(item)
+            texture[i][box], trend[i][box] = self._flattened(absorbed[i][box], item[box])
         numbered = {part.start + i: reason for i, reason in problems.items()}
-        return _Texture((absorbed - trend) * inside, trend, masks, numbered)
+        return _Texture(texture, trend, masks, numbered)
+
+    def _flattened(self, absorbed: Floats, item: Booleans) -> tuple[Floats, Floats]:
+        """Return the texture of one item and its trend; absorbance outside the item is not read."""
+        seen, inside = np.where(item, absorbed, np.float32(0)), item.astype(np.float32)
+        weight = np.maximum(smoothed(inside, self.trend), np.float32(1e-6))
+        trend: Any = smoothed(seen, self.trend) / weight
+        most = _CLIP * self.spread_
+        trend += smoothed(np.clip(seen - trend, -most, most) * inside, self.trend) / weight
+        return (seen - trend) * inside, trend
 
     def _absorbance(self, frames: NDArray[Any]) -> Floats:
         """Return absorbance relative to the frame's border; NaN where that has no meaning."""
@@ -331,10 +351,32 @@ def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:
     return {i: reason for part in problems for i, reason in part.items()}
 
 
-def smoothed(images: Floats, sigma: float) -> Floats:
-    """Convolve with a Gaussian, zeros beyond the frame: a product of matrices along each axis."""
-    rows, columns = (_gaussian(length, float(sigma)) for length in images.shape[1:])
-    return product(rows, product(images, columns))
+def smoothed(image: Floats, sigma: float) -> Floats:
+    """Convolve with a Gaussian, zeros beyond the frame.
+
+    Along each axis, blocks of pixels are products of a matrix and the pixels that the Gaussian
+    reaches, so that time grows with the number of pixels. What it leaves out, beyond `_REACH`
+    standard deviations, is below the resolution of float32.
+    """
+    reach = math.ceil(_REACH * sigma)
+    weights = _gaussian(reach, max(2 * reach, _LEAST_BLOCK), float(sigma))
+    across, result = np.empty_like(image), np.empty_like(image)
+    for inside, around, part in _blocks(image.shape[0], reach, weights):
+        across[inside] = product(part, image[around])
+    for inside, around, part in _blocks(image.shape[1], reach, weights):
+        result[:, inside] = product(across[:, around], part.T)
+    return result
+
+
+def _blocks(length: int, reach: int, weights: Floats) -> Iterator[tuple[slice, slice, Floats]]:
+    """Cut an axis into blocks: their pixels, those within reach, and the weights of these."""
+    block = len(weights)
+    for start in range(0, length, block):
+        stop = min(start + block, length)
+        first, last = max(start - reach, 0), min(stop + reach, length)
+        origin = start - reach
+        part = weights[: stop - start, first - origin : last - origin]
+        yield slice(start, stop), slice(first, last), part
 
 
 def _autocovariance(textures: Iterable[Floats], masks: Iterable[Booleans]) -> Doubles:
@@ -362,6 +404,18 @@ def _matched(textures: Floats, covariance: Doubles, body: float) -> Floats:
     The filter is tapered to `LAGS` pixels, so that metal does not ring through the image.
     """
     shape = _padded_size(textures.shape[1:])
+    spectra = _transform(textures, shape)
+    spectra *= _transfer(shape, tuple(covariance.tolist()), body)
+    found = scipy.fft.irfft2(spectra, shape, overwrite_x=True, workers=get_workers())
+    height, width = textures.shape[1:]
+    result: Floats = found[:, :height, :width]
+    return result
+
+
+@kept
+def _transfer(shape: tuple[int, int], autocovariance: tuple[float, ...], body: float) -> Floats:
+    """Return the transfer function of `_matched`, at the frequencies of a transform of reals."""
+    covariance = np.array(autocovariance)
     distance = _distance(shape)
     taper = 0.5 * (1 + np.cos(np.pi * np.minimum(distance / LAGS, 1)))
     near = np.interp(distance, np.arange(LAGS), covariance) * taper
@@ -369,12 +423,8 @@ def _matched(textures: Floats, covariance: Doubles, body: float) -> Floats:
     y, x = scipy.fft.fftfreq(shape[0])[:, None], scipy.fft.rfftfreq(shape[1])
     spectrum = np.exp(-2 * (np.pi * body) ** 2 * (y**2 + x**2))
     transfer = spectrum / (power + RIDGE * covariance[0])  # the mean of N is the variance
-    transfer = scipy.fft.rfft2(scipy.fft.irfft2(transfer, shape) * taper).real
-    spectra = _transform(textures, shape)
-    spectra *= transfer.astype(np.float32)
-    found = scipy.fft.irfft2(spectra, shape, overwrite_x=True, workers=get_workers())
-    height, width = textures.shape[1:]
-    result: Floats = found[:, :height, :width]
+    tapered = scipy.fft.rfft2(scipy.fft.irfft2(transfer, shape) * taper).real
+    result: Floats = tapered.astype(np.float32)
     return result
 
 
@@ -397,9 +447,9 @@ def _distance(shape: tuple[int, int]) -> Doubles:
 
 
 @kept
-def _gaussian(n: int, sigma: float) -> Floats:
-    """Return the symmetric matrix whose rows are Gaussians around the diagonal."""
-    distance = np.arange(n)[:, None] - np.arange(n)
+def _gaussian(reach: int, block: int, sigma: float) -> Floats:
+    """Return the weights of the pixels from `reach` before a block to `reach` behind it."""
+    distance = np.arange(block)[:, None] + reach - np.arange(block + 2 * reach)
     weights = np.exp(-0.5 * (distance / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
     result: Floats = weights.astype(np.float32)
     return result
