@@ -277,3 +277,42 @@ def test_pixels_without_data_are_not_inspected(capsys):
     (row,) = by_kind(capsys.readouterr().out)["image"]
     assert row["verdict"] == "not inspected"
     assert "holds no data at" in row["reason"]
+
+
+def test_images_with_other_endings_are_not_passed_over(capsys):
+    for name in ("a.png", "b.bmp", "c.gif", "d.png"):
+        save(f"in/{name}", GOOD[0])
+    os.rename("in/d.png", "in/d")
+    Path("in/notes.txt").write_text("good")
+    capsys.readouterr()
+    assert run("score", "m.safetensors", "in", "--json", "--fail-on-anomaly") == 2
+    out, err = capsys.readouterr()
+    rows = {row["image"]: row for row in by_kind(out)["image"]}
+    assert {name: row["verdict"] for name, row in rows.items()} == {
+        "in/a.png": "good",
+        **dict.fromkeys(("in/b.bmp", "in/c.gif", "in/d"), "not inspected"),
+    }
+    assert "an ending that is not looked for" in rows["in/d"]["reason"]
+    assert "note: files of other kinds left aside: 1, e.g. in/notes.txt" in err
+    err = errors(capsys, "train", "in", "good.npy", "-o", "n.safetensors", *PLAIN)
+    assert err[-1] == "imsim: error: 3 could not be used; they are named above"
+
+
+@pytest.mark.parametrize("name", ["o.csv", "o.json"])
+def test_resume_looks_at_images_that_were_changed(capsys, name):
+    for i in range(4):
+        save(f"in/{i}.png", GOOD[i])
+    bad = save("bad.png", 255 - GOOD[1])
+    call = ("score", "m.safetensors", "in", "-o", name, "--fail-on-anomaly")
+    assert run(*call) == 0
+    whole = Path(name).read_bytes()
+    Path(name).write_bytes(whole[:-5])
+    Path("in/0.png").touch()
+    os.rename("in/2.png", "kept.png")
+    os.rename(bad, "in/2.png")
+    for _ in range(2):  # a refusal does not make the file newer than the image
+        err = errors(capsys, *call, "--resume")
+        assert "(the row of in/2.png is now another)" in err[-1]
+    os.rename("kept.png", "in/2.png")
+    assert run(*call, "--resume") == 0
+    assert Path(name).read_bytes() == whole

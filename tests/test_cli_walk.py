@@ -6,9 +6,11 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import compared
 from image_files import GREY, NOISY, save
+from PIL import Image
 
 from imsim.cli.pairing import Folder
 
@@ -82,7 +84,7 @@ def test_a_gate_does_not_pass_over_images_that_are_not_read(capsys):
         assert err == [f"imsim: note: files of other kinds left aside: 3, e.g. test/{name}"]
         _, err = run(capsys, "ref", "test", *gate, status=2)
         assert err[-1] == (
-            "imsim: error: images of formats that are not read were not compared: 1, e.g. "
+            "imsim: error: images with endings that are not looked for were not compared: 1, e.g. "
             f"test/{name}; save them as PNG, or move them elsewhere"
         )
         assert run(capsys, "ref/a.png", "test", *gate, status=2)[1][-1] == err[-1]
@@ -165,3 +167,29 @@ def test_any_failure_is_that_of_its_pair(capsys, monkeypatch):
     assert "ref/a.png: could not be scored: RecursionError: deep (test_cli_walk.py:" in err[0]
     assert "ref/b.png: too large for the memory" in err[1]
     assert Path("ref/a.png").exists()
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "tiff", "gif", "bmp", "webp", "ppm.gz", "npy"])
+def test_an_image_by_any_name_is_seen_by_a_gate(capsys, form):
+    for side in ("ref", "test"):
+        save(f"{side}/a.png", GREY)
+    name = f"test/{form}" if form != "ppm.gz" else "test/x.ppm.gz"
+    if form == "npy":
+        with open(name, "wb") as file:
+            np.save(file, NOISY)
+    elif form == "ppm.gz":
+        Path(name).write_bytes(b"\x1f\x8b")
+    else:
+        Image.fromarray(NOISY).save(name, form)
+    _, err = run(capsys, "ref", "test", "--fail-under", "rmse=10", status=2)
+    assert f"e.g. {name}; save them as PNG" in err[-1]
+
+
+@pytest.mark.parametrize("content", [b"", b"BM stands for bench mark", b"PK\3\4", b"P5 is a label"])
+def test_other_files_are_no_images(capsys, content):
+    for side in ("ref", "test"):
+        save(f"{side}/a.png", GREY)
+    Path("test/notes").write_bytes(content)
+    os.mkfifo("test/pipe")
+    _, err = run(capsys, "ref", "test", "--fail-under", "rmse=10")
+    assert err == ["imsim: note: files of other kinds left aside: 2, e.g. test/notes"]

@@ -87,6 +87,11 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_nothing_is_said_to_be_ready_that_is_not(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for place in ("/dev/null/x", "/dev/null"):
+        monkeypatch.setenv("IMSIM_CACHE_DIR", place)
+        assert main(["compile", "--metrics", "se"]) == 2
+        assert f"IMSIM_CACHE_DIR={place}: no folder that can be" in capsys.readouterr().err
+    monkeypatch.delenv("IMSIM_CACHE_DIR")
     monkeypatch.setattr(kernels, "cache_folder", lambda: None)
     assert main(["compile", "--metrics", "se"]) == 2
     assert "IMSIM_CACHE_DIR" in capsys.readouterr().err

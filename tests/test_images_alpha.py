@@ -111,16 +111,22 @@ def test_colours_that_stand_for_transparent(depth, channels):
     Path("a.png").write_bytes(png_of(*chunks, (b"IEND", b"")))
     gone = (levels == key).all(axis=-1)
     full = 2**depth - 1
-    for background, behind in (("white", 1), ("black", 0)):
-        picture = read_picture("a.png", Reading(background=background))
+    for last, behind in (("white", 1), ("black", 0)):
+        picture = read_picture("a.png", Reading(background=last))
         want = np.where(gone[..., None], behind * full, levels)
         scale = {2: 85, 4: 17}.get(depth, 1)
         np.testing.assert_array_equal(picture.pixels, (want * scale).squeeze())
-        assert picture.notes[-1] == f"its transparent parts are laid over {background}"
+        assert picture.notes[-1] == f"its transparent parts are laid over {last}"
     if depth == 1:
-        picture = read_picture("a.png", Reading(background="#405060"))
+        last = "#405060"
+        picture = read_picture("a.png", Reading(background=last))
         assert picture.pixels.dtype == np.uint8
         assert picture.pixels[gone].tolist() == [[64, 80, 96]] * gone.sum()
+    if depth < 16:  # the higher bits of a key have no meaning
+        chunks[1] = (b"tRNS", (key + 2**depth).astype(">u2").tobytes())
+        Path("a.png").write_bytes(png_of(*chunks, (b"IEND", b"")))
+        again = read_picture("a.png", Reading(background=last))
+        np.testing.assert_array_equal(again.pixels, picture.pixels)
     chunks[1] = (b"tRNS", key.astype(">u2").tobytes() + b"\0")
     Path("a.png").write_bytes(png_of(*chunks, (b"IEND", b"")))
     with pytest.raises(ImageFileError, match="damaged: its transparent colour has"):

@@ -7,9 +7,9 @@ error. Colour profiles and gamma are not applied.
 
 from imsim._images.files import (
     EXTENSIONS,
-    OTHER_EXTENSIONS,
     ImageFile,
     file_of,
+    looks_like_an_image,
     read_picture,
     same_file,
     without_index,
@@ -21,7 +21,6 @@ from imsim._images.source import is_regular
 
 __all__ = [
     "EXTENSIONS",
-    "OTHER_EXTENSIONS",
     "ImageFile",
     "ImageFileError",
     "Picture",
@@ -29,6 +28,7 @@ __all__ = [
     "as_mask",
     "file_of",
     "is_regular",
+    "looks_like_an_image",
     "read_picture",
     "same_file",
     "where_equal",

@@ -15,22 +15,35 @@ from imsim._images.pictures import ImageFileError, Pages, Picture
 from imsim._images.png import SIGNATURE as PNG_SIGNATURE
 from imsim._images.png import open_png
 from imsim._images.reading import Reading
-from imsim._images.source import find
+from imsim._images.source import find, is_regular
 from imsim._images.tiff import SIGNATURES as TIFF_SIGNATURES
 from imsim._images.tiff import open_tiff
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz")
 """Extensions of files that are taken from a folder; the content tells the format."""
 
-OTHER_EXTENSIONS = (
-    *(".apng", ".avif", ".bmp", ".cr2", ".dcm", ".dds", ".dib", ".dng", ".exr"),
-    *(".fits", ".gif", ".hdr", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2"),
-    *(".jpe", ".jxl", ".jxr", ".nef", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm"),
-    *(".psd", ".svg", ".tga", ".wdp", ".webp"),
+_OTHER_EXTENSIONS = (
+    *(".apng", ".arw", ".avif", ".bmp", ".btf", ".cr2", ".cr3", ".dcm", ".dds", ".dib", ".dng"),
+    *(".exr", ".fit", ".fits", ".gif", ".hdr", ".heic", ".heics", ".heif", ".ico", ".j2k"),
+    *(".jfif", ".jp2", ".jpe", ".jpf", ".jpx", ".jxl", ".jxr", ".mha", ".mpo", ".nef", ".nii"),
+    *(".nrrd", ".orf", ".pbm", ".pcx", ".pfm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".raf"),
+    *(".ras", ".rw2", ".sgi", ".svg", ".svgz", ".tf2", ".tf8", ".tga", ".wdp", ".webp"),
 )
 """Extensions of images that are not taken from a folder; most of their formats are not read."""
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
+"""Extensions of packed files, behind the one that tells what is packed."""
+_OTHER_STARTS = (
+    *(b"GIF8", b"8BPS", b"DDS ", b"qoif", b"v/1\x01", b"SIMPLE  =", b"#?RADIANCE", b"#?RGBE"),
+    *(b"\x00\x00\x00\x0cjP  ", b"\x00\x00\x00\x0cJXL ", b"\xff\x4f\xff\x51", b"II\xbc\x01"),
+    b"\x59\xa6\x6a\x95",
+)
+"""How files of other image formats begin: GIF, PSD, DDS, QOI, OpenEXR, FITS, Radiance, JPEG 2000,
+JPEG XL, JPEG XR, Sun raster."""
+_BITMAP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
+"""Sizes of the header in a BMP file."""
 
-_KNOWN = (PNG_SIGNATURE, JPEG_SIGNATURE, *TIFF_SIGNATURES, NPY_SIGNATURE, *ZIP_SIGNATURES)
+_IMAGES = (PNG_SIGNATURE, JPEG_SIGNATURE, *TIFF_SIGNATURES, NPY_SIGNATURE)
+_KNOWN = (*_IMAGES, *ZIP_SIGNATURES)
 _INDEXED = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
 
 
@@ -151,6 +164,27 @@ def same_file(one: str, other: str) -> bool:
 def file_of(path: str) -> str:
     """Return the file in a name that may also choose an array or an image."""
     return _split(without_index(path)[0])[0]
+
+
+def looks_like_an_image(path: str) -> bool:
+    """Tell whether a file with none of the `EXTENSIONS` is an image, by its name or its content."""
+    name = path.lower()
+    while name.endswith(_PACKED):
+        name = os.path.splitext(name)[0]
+    if name.endswith(EXTENSIONS + _OTHER_EXTENSIONS):
+        return True
+    if not is_regular(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            start = file.read(132)
+    except OSError:
+        return False
+    bitmap = start[:2] == b"BM" and int.from_bytes(start[14:18], "little") in _BITMAP_HEADERS
+    riff = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+    boxed = start[4:8] == b"ftyp" and start[8:11] in (b"hei", b"hev", b"mif", b"msf", b"avi")
+    others = bitmap or riff or boxed or start[128:] == b"DICM"
+    return others or start.startswith((*_IMAGES, *_OTHER_STARTS))
 
 
 def _open(path: str, reading: Reading) -> Pages:

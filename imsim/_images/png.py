@@ -273,7 +273,7 @@ def _keyed(samples: Array, header: _ImageHeader, keyed: memoryview) -> Array:
     """Return True where the colour of a pixel does not stand for "transparent"."""
     if len(keyed) != 2 * _SAMPLES[header.colour]:
         raise ImageFileError(f"damaged: its transparent colour has {len(keyed)} bytes")
-    key = np.frombuffer(keyed, ">u2").astype(np.int64)
+    key = np.frombuffer(keyed, ">u2").astype(np.int64) & (2**header.depth - 1)
     if header.depth < 8:
         key = key * (255 // (2**header.depth - 1)) if header.depth > 1 else key
     return np.asarray((samples != key).any(axis=-1) if samples.ndim == 3 else samples != key[0])

@@ -60,6 +60,8 @@ def find(path: str, reading: Reading, known: tuple[bytes, ...]) -> Source:
         If there is no such file.
     """
     standard = path == STDIN and not os.path.exists(path)
+    if standard and sys.stdin is None:
+        raise ImageFileError("cannot be read: the standard input is closed")
     found = os.fstat(sys.stdin.fileno()) if standard else os.stat(path)
     if not standard and (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         return Source(path, None)

@@ -112,9 +112,10 @@ def _check_of(page: TiffPage, chunk: _Chunk) -> Callable[[bytes, int], None] | N
     if codec in _JPEGS:
         return lambda content, rows: _check_jpeg(content, rows, chunk, page.jpegtables)
     if codec in _INFLATORS:
-        # imagecodecs refuses deflate data that hold more bytes than the pixels. Without it,
-        # tifffile inflates them with zlib and has no limit.
-        if codec in _DEFLATE and find_spec("imagecodecs") is not None:
+        # imagecodecs refuses deflate data that hold more bytes than the pixels, but for packed
+        # samples. Without it, tifffile inflates them with zlib and has no limit.
+        is_packed = page.bitspersample % 8 > 0
+        if codec in _DEFLATE and find_spec("imagecodecs") is not None and not is_packed:
             return None
         return lambda content, _: _check_inflated(content, chunk, _INFLATORS[codec]())
     if codec == _LZW:

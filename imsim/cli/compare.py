@@ -6,10 +6,11 @@ import argparse
 import math
 import textwrap
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import imsim
-from imsim._images import ImageFile, Reading, without_index
+from imsim._images import ImageFile, Reading, file_of, without_index
 from imsim.cli.jobs import Job, Jobs, Result, Settings, scales, scored
 from imsim.cli.messages import (
     Outcome,
@@ -32,7 +33,7 @@ from imsim.cli.options import (
 )
 from imsim.cli.pairing import Failure, Pairing, pair_files
 from imsim.cli.reading import Ignored
-from imsim.cli.rows import Csv, Json, Record, Writer, another_run, same_score
+from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
 from imsim.comparison import Comparison
 from imsim.errors import ImsimError
 from imsim.pages import readable
@@ -229,8 +230,8 @@ def _rows(
     reading: Reading,
 ) -> Iterator[str]:
     earlier = writer.earlier if writer else []
-    if earlier:
-        _check_earlier(earlier, jobs, settings, arguments.output)
+    if writer and earlier:
+        _check_earlier(earlier, found, jobs, settings, writer)
     for row in earlier:
         outcome.add(row)
     done = {(row.reference, row.test) for row in earlier}
@@ -254,24 +255,38 @@ def _rows(
         yield from text.end(outcome, arguments, settings.data_ranges)
 
 
-def _check_earlier(earlier: list[Result], jobs: Jobs, settings: Settings, file: str) -> None:
-    """Score a pair of an earlier run again, and refuse to go on if the result is another."""
+def _check_earlier(
+    earlier: list[Result], found: Pairing, jobs: Jobs, settings: Settings, writer: Writer[Result]
+) -> None:
+    """Score pairs of an earlier run again, and refuse to go on if a result is another.
+
+    These are one pair, and those of files that were changed since.
+    """
     rows = {(row.reference, row.test): row for row in earlier}
     # A pair of equal images has the same scores whatever the options.
     telling = {names: row for names, row in rows.items() if _tells(row)} or rows
+    files = [[file for file in pair[:3] if file is not None] for pair in found.pairs]
+    changed = changed_since(writer.written, chain.from_iterable(files))
+    stale = {file_of(names[1]) for names in files if not changed.isdisjoint(map(file_of, names))}
+    is_tried = False
     for item in jobs.each():
-        row = telling.get((item.reference, item.test)) if isinstance(item, Job) else None
-        if row is not None:
-            (result,) = scored([item], settings._replace(maps=None), imsim.get_workers())
-            if (
-                isinstance(result, Failure)
-                or result.scores.keys() != row.scores.keys()
-                or not all(same_score(result.scores[m], row.scores[m]) for m in row.scores)
-            ):
-                raise ImsimError(another_run(file, row.test))
-            return
-        if isinstance(item, Job):
+        if not isinstance(item, Job):
+            continue
+        names = item.reference, item.test
+        row = rows.get(names)
+        if row is None or not (file_of(item.test) in stale or (not is_tried and names in telling)):
             item.close()
+            continue
+        is_tried = is_tried or names in telling
+        (result,) = scored([item], settings._replace(maps=None), imsim.get_workers())
+        if (
+            isinstance(result, Failure)
+            or result.scores.keys() != row.scores.keys()
+            or not all(same_score(result.scores[m], row.scores[m]) for m in row.scores)
+        ):
+            raise ImsimError(another_run(writer.name, row.test))
+        if is_tried and not stale:
+            return
 
 
 def _tells(row: Result) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +36,15 @@ def add_compile(commands: Any) -> None:
     )
 
 
+def _is_writable(folder: str) -> bool:
+    """Tell whether a folder takes files; one that is missing was made before, if possible."""
+    try:
+        with tempfile.TemporaryFile(dir=os.path.expanduser(folder)):
+            return True
+    except OSError:
+        return False
+
+
 def run(arguments: argparse.Namespace) -> Iterator[str]:
     """Compile, and yield how long it took."""
     metrics = parse_metrics(arguments.metrics, ())
@@ -44,6 +55,12 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
         raise ImsimError(
             "no folder can be written to, so that every process compiles anew",
             "let IMSIM_CACHE_DIR name one",
+        )
+    named_folder = os.environ.get("IMSIM_CACHE_DIR")
+    if named_folder and not _is_writable(named_folder):
+        raise ImsimError(
+            f"IMSIM_CACHE_DIR={named_folder}: no folder that can be written to",
+            "let it name one, or unset it",
         )
     calls = compiling_calls(metrics, dtypes)
     start = time.monotonic()

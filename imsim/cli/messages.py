@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from imsim._images import OTHER_EXTENSIONS
+from imsim._images import looks_like_an_image
 from imsim.cli.jobs import Result, Shared
 from imsim.cli.options import beyond
 from imsim.cli.pairing import Failure, Pairing
@@ -267,7 +267,7 @@ class Outcome:
         self.failures: list[Failure] = []
         self.unmatched: list[Failure] = []
         self.images_aside: list[str] = []
-        """Of the files that are left aside, those that are images by their endings."""
+        """Of the files that are left aside, those that are images."""
         self.beyond = self.odd = 0
         self._said: set[tuple[str, str]] = set()
 
@@ -276,9 +276,7 @@ class Outcome:
         for failure in found.unmatched:
             say(f"note: {failure.message}")
         self.unmatched = list(found.unmatched)
-        self.images_aside = [
-            path for path in found.left_aside if path.lower().endswith(OTHER_EXTENSIONS)
-        ]
+        self.images_aside = list(filter(looks_like_an_image, found.left_aside))
         if found.left_aside:
             number, example = len(found.left_aside), (self.images_aside or found.left_aside)[0]
             say(f"note: files of other kinds left aside: {number}, e.g. {example}")
@@ -336,8 +334,8 @@ class Outcome:
         if self.limits and self.images_aside:
             count = len(self.images_aside)
             say(
-                f"error: images of formats that are not read were not compared: {count}, e.g. "
-                f"{self.images_aside[0]}; save them as PNG, or move them elsewhere"
+                f"error: images with endings that are not looked for were not compared: {count}, "
+                f"e.g. {self.images_aside[0]}; save them as PNG, or move them elsewhere"
             )
         if failures or self.skips or (self.limits and (self.odd or self.images_aside)):
             return 2

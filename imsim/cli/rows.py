@@ -7,9 +7,11 @@ import csv
 import json
 import math
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Generic, TypeVar
 
+from imsim._images import file_of
 from imsim.cli.messages import write_exactly
 from imsim.errors import ImsimError
 
@@ -124,6 +126,18 @@ def another_run(file: str, image: str) -> str:
     )
 
 
+def changed_since(written: float, paths: Iterable[str]) -> set[str]:
+    """Return the files that were changed after a time; the paths may name an image in a file."""
+    changed = set()
+    for file in set(map(file_of, paths)):
+        with contextlib.suppress(OSError):  # a file that is gone is not read again
+            found = os.stat(file)
+            # A file that is moved to the place of another keeps the time of its content.
+            if stat.S_ISREG(found.st_mode) and max(found.st_mtime, found.st_ctime) >= written:
+                changed.add(file)
+    return changed
+
+
 def _other_options(file: str, difference: str) -> str:
     return (
         f"{file}: holds the results of another run ({difference}), so that --resume cannot go on "
@@ -155,14 +169,17 @@ class Writer(Generic[Row]):
         self, layout: Csv | Json, file: str | None, resume: bool, parse: Callable[[Record], Row]
     ) -> None:
         self._layout, self._parse = layout, parse
-        self._name = file or ""
+        self.name = file or ""
         self._stream: BinaryIO | None = None
         self.earlier: list[Row] = []
+        self.written = 0.0
+        """When the file was written to before, in seconds since the epoch."""
         if file is None:
             self._put(layout.head())
             return
         with self._naming():
             going_on = resume and os.path.exists(file) and os.path.getsize(file) > 0
+            self.written = os.path.getmtime(file) if going_on else 0.0
             self._stream = open(file, "r+b" if going_on else "wb")  # noqa: SIM115
         try:
             if not (going_on and self._go_on(self._stream)):
@@ -199,7 +216,7 @@ class Writer(Generic[Row]):
         head = f"{self._layout.head()}\n".encode()
         first = stream.readline()
         if not head.startswith(first):
-            raise ImsimError(_other_options(self._name, "its first line differs"))
+            raise ImsimError(_other_options(self.name, "its first line differs"))
         good = end = len(first) if first == head else 0
 
         def lines() -> Iterator[str]:
@@ -212,14 +229,17 @@ class Writer(Generic[Row]):
 
         for record in self._layout.rows(lines()):
             if record.get("options", "") != self._layout.options:
-                raise ImsimError(_other_options(self._name, f"the options {record['options']}"))
+                raise ImsimError(_other_options(self.name, f"the options {record['options']}"))
             try:
                 self.earlier.append(self._parse(record))
             except (ValueError, KeyError, TypeError, AttributeError):
                 break
             good = end
-        stream.seek(good)
-        stream.truncate()
+        if stream.seek(0, os.SEEK_END) > good:
+            stream.seek(good)
+            stream.truncate()
+            # What was changed since the last row was written is still told by the time of the file.
+            os.utime(self.name, (self.written, self.written))
         return good > 0
 
     @contextlib.contextmanager
@@ -227,4 +247,4 @@ class Writer(Generic[Row]):
         try:
             yield
         except OSError as error:
-            raise ImsimError(f"{self._name}: cannot be written: {error.strerror}") from error
+            raise ImsimError(f"{self.name}: cannot be written: {error.strerror}") from error

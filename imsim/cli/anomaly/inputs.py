@@ -16,6 +16,7 @@ from imsim._images import (
     Picture,
     Reading,
     file_of,
+    looks_like_an_image,
     read_picture,
     without_index,
 )
@@ -32,6 +33,10 @@ height, width), and folders of these."""
 SKIPPED = """\
 A file that cannot be read, or an image unlike the others, is named, counted
 and skipped; the exit status is then 2."""
+OTHER = (
+    "is an image with an ending that is not looked for in a folder: save it as PNG or TIFF, or "
+    "move it elsewhere"
+)
 Array = np.ndarray[Any, Any]
 
 
@@ -86,8 +91,10 @@ class Pictures:
                     self._odd.append(Unusable(path, NO_IMAGE))
             else:
                 self.files.append(path)
-        if left_aside:
-            say(f"note: files of other kinds left aside: {len(left_aside)}, e.g. {left_aside[0]}")
+        images = list(filter(looks_like_an_image, left_aside))
+        self._odd += [Unusable(image, OTHER) for image in images]
+        if others := [path for path in left_aside if path not in images]:
+            say(f"note: files of other kinds left aside: {len(others)}, e.g. {others[0]}")
 
     def fail(self, failure: Unusable) -> None:
         """Name and count what cannot be used."""
@@ -138,15 +145,12 @@ class Pictures:
                     self.notes.add(note, label)
                 yield picture
 
-    def first(self, labels: Collection[str]) -> Picture | None:
-        """Return the first image that can be read and has one of these labels."""
+    def chosen(self, labels: Collection[str]) -> Iterator[Picture | Unusable]:
+        """Yield the images that have one of these labels."""
         files = {*labels, *(without_index(label)[0] for label in labels)}
         for path in self.files:
             if path in files:
-                for picture in self._each_of(path, lambda label: label not in labels):
-                    if isinstance(picture, Picture):
-                        return picture
-        return None
+                yield from self._each_of(path, lambda label: label not in labels)
 
 
 def _grey(picture: Picture) -> Picture:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Generator, Iterator
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import Picture
+from imsim._images import Picture, file_of
 from imsim.cli.anomaly.inputs import (
     IMAGES,
     Correction,
@@ -23,7 +24,7 @@ from imsim.cli.anomaly.inputs import (
 )
 from imsim.cli.messages import say, shortened, width
 from imsim.cli.options import add_command, check_output, output_format
-from imsim.cli.rows import Csv, Json, Record, Writer, another_run, same_score
+from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
 from imsim.errors import ImsimError
 
 if TYPE_CHECKING:
@@ -48,12 +49,12 @@ or "not inspected", "reason", why it was not, and the "threshold" and the
 "kind" "run" and has "model", "model_sha256", "metric", "threshold", "flat" and
 "dark"; then one of the kind "image" has the first four of each image. Rows are
 written as soon as they are known. --resume keeps them, those not inspected too,
-and refuses a file of another model or threshold, or one that does not name
-them.
+and refuses a file of another model or threshold, one that does not name them,
+and one with the row of an image that was changed since, if its score is another.
 
 Exit status: 0 if every image was inspected; 2 if one was not, and after any
-error; else 1 if there is an anomaly and --fail-on-anomaly is given, or the
-reader of the output went away; 130 if interrupted. With --fail-on-anomaly, 0
+error, also if the reader of the output went away; else 1 if there is an anomaly
+and --fail-on-anomaly is given; 130 if interrupted. With --fail-on-anomaly, 0
 alone passes.
 """
 
@@ -137,7 +138,11 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
                 f"{arguments.output}: holds the results of another run (of another model or "
                 "threshold); use another -o, or leave out --resume"
             )
-        _check_earlier(rows, detector, correction, pictures)
+        if writer is not None and rows.known:
+            changed = changed_since(writer.written, [*rows.known, *field_files(arguments)])
+            is_other = not changed.isdisjoint(map(file_of, field_files(arguments)))
+            stale = {name for name in rows.known if is_other or file_of(name) in changed}
+            _check_earlier(rows, stale, detector, correction, pictures)
         for batch in batches(pictures.each(skip=rows.is_known), BATCH_IMAGES):
             for row in _scored(detector, correction, batch):
                 if row.reason is not None:
@@ -217,18 +222,28 @@ class _Rows:
 
 
 def _check_earlier(
-    rows: _Rows, detector: AnomalyDetector, correction: Correction, pictures: Pictures
+    rows: _Rows,
+    stale: set[str],
+    detector: AnomalyDetector,
+    correction: Correction,
+    pictures: Pictures,
 ) -> None:
-    """Score an image of an earlier run again, and refuse to go on if the result is another."""
-    picture = pictures.first(
-        {name for name, row in rows.known.items() if row.verdict != NOT_INSPECTED}
-    )
-    if picture is None:
-        return
-    (found,) = _scored(detector, correction, [picture])
-    row = rows.known[picture.path]
-    if found.verdict != row.verdict or not same_score(found.anomaly_score, row.anomaly_score):
-        raise ImsimError(another_run(str(rows.file), picture.path))
+    """Score images of an earlier run again, and refuse to go on if a result is another.
+
+    These are one image, and those that were changed since.
+    """
+    inspected = {name for name, row in rows.known.items() if row.verdict != NOT_INSPECTED}
+    first = (p for p in pictures.chosen(inspected - stale) if isinstance(p, Picture))
+    for picture in chain(islice(first, 1), pictures.chosen(inspected & stale)):
+        batch = picture if isinstance(picture, Unusable) else [picture]
+        (found,) = _scored(detector, correction, batch)
+        row = rows.known.get(picture.path)  # None for a stack that can no longer be read
+        if (
+            row is None
+            or found.verdict != row.verdict
+            or not same_score(found.anomaly_score, row.anomaly_score)
+        ):
+            raise ImsimError(another_run(str(rows.file), picture.path))
 
 
 def _scored(
