@@ -15,6 +15,7 @@ import pytest
 from image_files import GREY, NOISY, save
 
 import imsim
+from imsim._images import ImageFileError, read_picture
 from imsim.cli import main
 from imsim.pages import readable
 
@@ -165,3 +166,9 @@ def test_ctrl_c_does_not_wait_for_what_is_under_way(capsys, monkeypatch):
     assert time.monotonic() - begun < 30  # less than the other image would take
     end.set()
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_standard_input_that_is_closed_is_named(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ImageFileError, match="-: cannot be read: the standard input is closed"):
+        read_picture("-")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from image_files import DEEP, GREY, RGB, RNG, contents, save, save_packed
+from image_files import DEEP, GREY, RGB, RNG, contents, refused, save, save_packed
 from PIL import Image
 
 from imsim._images import ImageFile, ImageFileError, Reading, read_picture
@@ -219,6 +219,15 @@ class TestAxes:
         stack = np.stack([RGB, 255 - RGB])
         save("a.tif", stack, imagej=True)
         np.testing.assert_array_equal(pixels_of("a.tif"), stack)
+
+    @pytest.mark.parametrize("place", ["tail", "middle"])
+    def test_a_torn_description(self, place):
+        """Without it, three channels would be three images."""
+        save("a.ome.tif", HYPERSTACK[0, 0], metadata={"axes": "CYX"}, photometric="minisblack")
+        content = bytearray(Path("a.ome.tif").read_bytes())
+        end = content.index(b"OME>") + 4 - (0 if place == "tail" else 200)
+        content[end - 50 : end] = bytes(50)
+        refused(bytes(content), "")
 
     def test_several_images_of_ome(self):
         with tifffile.TiffWriter("a.ome.tif") as tiff:
