@@ -27,7 +27,8 @@ demo: $(DEMO)/installed
 	$(DEMO)/bin/python examples/anomaly_detection.py -o build/anomaly_report
 
 test: $(TEST)/installed
-	$(TEST)/bin/python -m pytest -n auto --cov --cov-report=term-missing --cov-fail-under=95
+	$(TEST)/bin/python -m pytest -n auto --matrices without --cov --cov-report=term-missing --cov-fail-under=95
+	$(TEST)/bin/python -m pytest -n auto --matrices only tests
 
 check: $(DEV)/installed
 	$(DEV)/bin/ruff format --check .

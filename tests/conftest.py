@@ -31,9 +31,32 @@ collect_ignore = ["new_metric.py"]
 """Registers a metric when it is imported, which is to happen in processes of their own only."""
 
 
+MATRICES = {
+    f"test_{name}"
+    for name in (
+        *("contract", "distant_pixelwise", "distant_windows", "exact_integers", "fsim_oracle"),
+        *("fuzz", "golden", "golden_maps", "golden_phase_congruency", "human_agreement"),
+        *("identities", "inputs", "large_frames", "mask_oracles", "not_finite", "properties"),
+        "properties_pixelwise",
+    )
+}
+"""Modules that run all metrics over many inputs. Under coverage they take 1.7 times as long, and
+the other tests reach the same lines."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the whole suite run on the portable engine: `pytest tests --engine portable`."""
+    """Let the suite run on the portable engine, and in two parts, one of them under coverage."""
     parser.addoption("--engine", choices=("auto", "portable"), default="auto")
+    parser.addoption("--matrices", choices=("with", "without", "only"), default="with")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the modules that `--matrices` does not ask for."""
+    choice = config.getoption("--matrices")
+    if collection_path.suffix != ".py" or choice == "with":
+        return None
+    is_matrix = collection_path.stem in MATRICES
+    return True if is_matrix is (choice == "without") else None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
