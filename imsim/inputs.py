@@ -35,7 +35,18 @@ def as_array(name: str, value: ImageLike) -> Array:
         raise ShapeError(f"{name} is a {_kind(value)} without a shape ({error})") from error
     if axes > MOST_AXES:
         raise ShapeError(f"{name} has {axes} axes", f"expected at most {MOST_AXES}")
-    return value
+    return _with_plain_true(value) if type(value) is np.ndarray else value
+
+
+def _with_plain_true(array: Array) -> Array:
+    """Make every True the byte 1.
+
+    It is another one in arrays made from bilevel images of PIL, and in integers viewed as booleans.
+    """
+    if array.dtype.char != "?" or not array.size:
+        return array
+    numbers = array.view(np.uint8)
+    return array if numbers.max() <= 1 else numbers != 0
 
 
 def _check_meaning(name: str, value: Any, depth: int = 0) -> None:
@@ -134,13 +145,18 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
 
 def _loss_of_colour(name: str, image: Any) -> str | None:
     """Say why the pixels of a PIL image are no intensities."""
-    mode, rgb = image.mode, f"{name}.convert('RGB')"
+    mode, plain = image.mode, name
+    has_alpha = mode in ("RGBA", "LA", "RGBa", "La")
+    is_transparent = has_alpha or getattr(image, "has_transparency_data", False)
+    if is_transparent and not has_alpha:  # which a conversion to RGB would take along
+        plain = f"{name}.convert('RGBA')"
+    rgb = f"{plain}.convert('RGB')"
     if mode in ("P", "PA"):
         return (
             "a palette image, whose pixels are indices and not intensities; "
-            f"pass {name}.convert('L') or {rgb}"
+            f"pass {plain}.convert('L') or {rgb}"
         )
-    if mode in ("RGBA", "LA", "RGBa", "La") or getattr(image, "has_transparency_data", False):
+    if is_transparent:
         return (
             f"a PIL image with transparency (mode {mode}), and alpha is no colour; lay it on a "
             f"background, e.g. with PIL.Image.alpha_composite, or drop alpha: pass {rgb}"
@@ -164,7 +180,7 @@ def _is_zero(value: Any) -> bool:
 
 def _is_simple(value: Any) -> bool:
     """Whether a value is what most are, which the other checks would let pass."""
-    return type(value) is np.ndarray and value.dtype.kind in "buif" and value.ndim <= MOST_AXES
+    return type(value) is np.ndarray and value.dtype.kind in "uif" and value.ndim <= MOST_AXES
 
 
 def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:

@@ -240,3 +240,19 @@ def test_scores_are_those_of_the_region(variant: Variant, rng: np.random.Generat
     }
     assert scores == {float(variant(a, b, mask=mask))}
     assert spread_mask(mask, a).shape == a.shape
+
+
+@each_variant
+@pytest.mark.parametrize("true", [2, 3, 128, 255])
+def test_any_byte_but_0_is_true(variant: Variant, true: int, rng: np.random.Generator) -> None:
+    """As in integers that are viewed as booleans."""
+    a, b = images(variant, rng)
+    mask = blob_mask(rng, HEIGHT, WIDTH)
+    odd = np.where(mask, true, 0).astype(np.uint8)
+    odd[HEIGHT // 2 :] //= true  # 1
+    np.testing.assert_array_equal(variant(a, b, mask=odd.view(bool)), variant(a, b, mask=mask))
+    p, q = (v > np.median(v) for v in (a, b))
+    x, y = ((v * np.uint8(true)).view(bool) for v in (p, q))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", imsim.DataRangeWarning)
+        np.testing.assert_array_equal(variant(x, y, data_range=1), variant(p, q, data_range=1))

@@ -63,7 +63,7 @@ def gmsd(images: Images, mask: Array | None) -> Scores:
         _add_moments(values, scored, out)
 
     parallel(again, len(far), planes.count * math.prod(planes.frame))
-    _deviations(strips, most, scores.reshape(2, -1))
+    _deviations(strips, math.inf, scores.reshape(2, -1))
     return Scores(scores[0], scores[1], witness=scores[0])
 
 

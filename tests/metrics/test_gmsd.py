@@ -133,3 +133,18 @@ def test_gmsd_constant_scales_with_the_square_of_the_range(
     x, y = pair
     want = imsim.gmsd(x, y, data_range=255)
     assert imsim.gmsd(x / 255, y / 255, data_range=1) == pytest.approx(want, abs=1e-12)
+
+
+@pytest.mark.parametrize("data_range", [1e-30, 1e-13, 1e13, 1e30])
+@pytest.mark.parametrize("masked", [False, True])
+def test_data_ranges_whose_square_leaves_float32(
+    data_range: float, masked: bool, rng: np.random.Generator
+) -> None:
+    x, y = (rng.random((2, 3, 150, 40)) * data_range).astype(np.float32)
+    mask = rng.random((150, 40)) > 0.01 if masked else None
+    want = imsim.gmsd(x.astype(float), y.astype(float), mask=mask, data_range=data_range)
+    got = imsim.gmsd(x, y, mask=mask, data_range=data_range)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    x[1, 3, 3] = np.nan
+    broken = imsim.gmsd(x, y, data_range=data_range)
+    assert np.isnan(broken).tolist() == [False, True, False]

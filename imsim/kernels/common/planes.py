@@ -193,8 +193,7 @@ def _converted(image: Array, images: Images) -> Array:
         return image.astype(np.float32)
     if not image.flags.aligned:
         return image.copy()
-    # True is not always the byte 1: NumPy arrays made from bilevel images of PIL hold 255.
-    return image.view(np.uint8) & np.uint8(1) if dtype.kind == "b" else image
+    return image.view(np.uint8) if dtype.kind == "b" else image
 
 
 def flat_rows(rows: Array) -> Array:
