@@ -43,6 +43,8 @@ SHAPES = ((1, 1), (1, 9), (7, 2), (8, 8), (11, 12), (17, 16), (24, 31), (33, 20)
 LARGE = ((300, 40), (24, 700), (150, 170))
 HUGE = ((700, 420), (3, 90_000), (90_000, 3))
 RANGES = (1.0, 255.0, 4095.0, 1e-3, 1e6)
+ODD_RANGES = (1e-14, 1e14, 1e-30, 1e30)
+"""Of floats, whose formulas the square of the range may bring beyond float32."""
 EXTREMES = {"float16": (1e-6, 6e4), "float32": (1e-30, 1e30), "float64": (1e-90, 1e90)}
 BAD = (np.nan, np.inf, -np.inf)
 
@@ -113,7 +115,7 @@ def _draw(rng: np.random.Generator, variant: Variant, large: float, huge: float)
     frame = _pick(rng, HUGE if size < huge else LARGE if size < huge + large else SHAPES)
     batch = _pick(rng, ((), (), (), (2,), (3,), (2, 1))) if size >= huge + large else ()
     dtype = np.dtype(_pick(rng, DTYPES))
-    data_range = _pick(rng, RANGES)
+    data_range = _pick(rng, (*RANGES, *ODD_RANGES) if dtype.kind == "f" else RANGES)
     channels = (3,) if variant.colour else ()
     words: list[str] = []
     kind = _pick(rng, (*strategies.KINDS, *distant.KINDS, "extreme", "negative"))

@@ -134,8 +134,9 @@ def _merge(total, part):  # type: ignore[no-untyped-def]
     rest = 1.0 if bb == 0 else (total[3] * total[b] + part[3] * part[b]) / bb
     if total[a] != 0 and part[a] != 0 and bb != 0:
         turn = total[2] / total[a] - part[2] / part[a]
-        # The square of the turn alone would underflow for images of unlike magnitudes.
-        rest += (turn * total[a]) * (turn * (part[a] / aa)) / bb
+        short, long = min(total[a], part[a]), max(total[a], part[a])
+        # For parts or images of unlike magnitudes, other products would leave float64.
+        rest += (turn * (short / (1 + short / long))) * (turn / bb)
     total[a], total[b] = aa, bb
     total[2] += part[2]
     total[3] = rest

@@ -49,7 +49,7 @@ def rmse(images: Images, mask: Array | None, normalize: str | None) -> Scores:
 def psnr(images: Images, mask: Array | None) -> Scores:
     """10 log10(L^2 / MSE)."""
     squares, n, unit = _pooled(images, mask)
-    ratio = decibels(images.data_range**2, squares / (n * images.x.shape[-3]), np)
+    ratio = decibels(images.data_range, squares / (n * images.x.shape[-3]), np)
     return Scores(ratio if unit is None else ratio - 20 * np.log10(unit), n, witness=squares)
 
 

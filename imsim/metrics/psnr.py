@@ -14,7 +14,7 @@ from imsim.typing import ImageLike, MaskLike, Score
 def peak_signal_to_noise_ratio(pair: Pair) -> Scores:
     """10 log10(L^2 / MSE)."""
     mse, n, unit = mean_squared_error(pair)
-    ratio = decibels(pair.data_range**2, mse, pair.xp)
+    ratio = decibels(pair.data_range, mse, pair.xp)
     return Scores(ratio - 20 * pair.xp.log10(unit), n)
 
 

@@ -82,11 +82,11 @@ def mean_squared_error(pair: Pair) -> tuple[Array, Array, Array]:
     return channel_sum(total(squares, pair.mask)) / (n * channels), n, unit
 
 
-def decibels(signal: Array | float, mse: Array, xp: ModuleType) -> Array:
-    """10 log10(signal / MSE)."""
-    return 10 * xp.log10(signal / mse)
+def decibels(amplitude: Array | float, mse: Array, xp: ModuleType) -> Array:
+    """10 log10(amplitude^2 / MSE), of a root, since the square may leave float64."""
+    return 20 * xp.log10(amplitude / xp.sqrt(mse))
 
 
 def reconstruction_decibels(mean: Array, mse: Array, xp: ModuleType) -> Array:
     """10 log10(mean^2 / MSE); +inf for identical images, also if they are black."""
-    return decibels(xp.where(mse == 0, xp.ones_like(mse), mean**2), mse, xp)
+    return decibels(xp.where(mse == 0, xp.ones_like(mse), xp.abs(mean)), mse, xp)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from engines import by_engine
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import SEEDS, masked_pair, textured_pairs
@@ -31,3 +32,10 @@ def test_x2_psnr_and_rmse(seed: int, side: int, L: float) -> None:
     for m in (None, mask):
         want = 20 * np.log10(L / imsim.rmse(a, b, mask=m))
         assert imsim.psnr(a, b, mask=m, data_range=L) == pytest.approx(want, abs=1e-10)
+
+
+@pytest.mark.parametrize("engine", ["auto", "portable"])
+def test_a_ratio_whose_square_leaves_float64(engine: str) -> None:
+    y = np.full((8, 8), 1e-70)
+    got = by_engine(engine, imsim.psnr, np.zeros((8, 8)), y, data_range=1e100)
+    assert got == pytest.approx(3400, rel=1e-12)

@@ -182,3 +182,15 @@ def test_spectral_sam_of_black_pixels(engine: Any) -> None:
             assert np.isnan(imsim.sam(y, black, channel_axis=-1))
     finally:
         imsim.set_engine("auto")
+
+
+@pytest.mark.parametrize("scale", [1e-90, 1e-45, 1.0])
+def test_channels_of_unlike_magnitudes(scale: float, rng: np.random.Generator) -> None:
+    """Parts of vectors that a kernel merges, of which one image has a tiny one."""
+    x = rng.normal(size=(60, 50, 3)) * (1 / scale, 1 / scale, scale)
+    y = rng.normal(size=x.shape) * (0.1 / scale)
+    for a, b in ((x, y), (y, x), (x * scale, y), (x, y * scale)):
+        p, q = (v.ravel() / np.abs(v).max() for v in (a, b))
+        want = math.acos((p @ q) / math.sqrt((p @ p) * (q @ q)))
+        got = imsim.sam(a, b, mode="image", channel_axis=-1)
+        assert got == pytest.approx(want, abs=1e-12)

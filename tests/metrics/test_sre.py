@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from engines import by_engine
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import SEEDS, image, masked_pair, textured_pairs
@@ -47,3 +48,10 @@ def test_x3_sre_and_psnr(seed: int, side: int) -> None:
         psnr = imsim.psnr(a, b, mask=m, data_range=255)
         want = psnr + 20 * np.log10(abs(a[m].mean()) / 255)
         assert imsim.sre(a, b, mask=m) == pytest.approx(want, abs=1e-10)
+
+
+@pytest.mark.parametrize("engine", ["auto", "portable"])
+@pytest.mark.parametrize(("x", "y"), [(1e-90, 1e90), (1e90, 1e90 * (1 + 1e-15)), (1e-40, 1e60)])
+def test_ratios_whose_square_leaves_float64(engine: str, x: float, y: float) -> None:
+    got = by_engine(engine, imsim.sre, np.full((8, 8), x), np.full((8, 8), y))
+    assert got == pytest.approx(20 * math.log10(x / abs(x - y)), rel=1e-12)
