@@ -117,8 +117,10 @@ def _images(
 
     A description of axes is used only if the chain of pages is `unbroken`.
     """
-    if links and not tiff.is_ome and "<OME" in _page(tiff, 0).description:
-        raise ImageFileError("damaged: its OME description, which names the axes, is not whole")
+    if links and not tiff.is_ome:
+        description = _page(tiff, 0).description
+        if "<OME" in description and "</OME" not in description:
+            raise ImageFileError("damaged: its OME description, which names the axes, is not whole")
     described = unbroken and any(getattr(tiff, f"is_{kind}") for kind in _DESCRIBED)
     plain = [index for index, link in enumerate(links) if not link.aside]
     if links and not plain:

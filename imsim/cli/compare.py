@@ -31,7 +31,7 @@ from imsim.cli.options import (
     parse_metrics,
     reading_of,
 )
-from imsim.cli.pairing import Failure, Pairing, pair_files
+from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
 from imsim.cli.reading import Ignored
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
 from imsim.comparison import Comparison
@@ -265,9 +265,8 @@ def _check_earlier(
     rows = {(row.reference, row.test): row for row in earlier}
     # A pair of equal images has the same scores whatever the options.
     telling = {names: row for names, row in rows.items() if _tells(row)} or rows
-    files = [[file for file in pair[:3] if file is not None] for pair in found.pairs]
-    changed = changed_since(writer.written, chain.from_iterable(files))
-    stale = {file_of(names[1]) for names in files if not changed.isdisjoint(map(file_of, names))}
+    changed = changed_since(writer.written, chain.from_iterable(map(_files, found.pairs)))
+    stale = {file_of(pair.test) for pair in found.pairs if not changed.isdisjoint(_files(pair))}
     is_tried = False
     for item in jobs.each():
         if not isinstance(item, Job):
@@ -287,6 +286,10 @@ def _check_earlier(
             raise ImsimError(another_run(writer.name, row.test))
         if is_tried and not stale:
             return
+
+
+def _files(pair: FilePair) -> list[str]:
+    return [file_of(name) for name in (pair.reference, pair.test, pair.mask) if name is not None]
 
 
 def _tells(row: Result) -> bool:

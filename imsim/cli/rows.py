@@ -238,8 +238,10 @@ class Writer(Generic[Row]):
         if stream.seek(0, os.SEEK_END) > good:
             stream.seek(good)
             stream.truncate()
-            # What was changed since the last row was written is still told by the time of the file.
-            os.utime(self.name, (self.written, self.written))
+            # The time of the file goes on telling what was changed since its last row; only its
+            # owner can set it.
+            with contextlib.suppress(OSError):
+                os.utime(self.name, (self.written, self.written))
         return good > 0
 
     @contextlib.contextmanager

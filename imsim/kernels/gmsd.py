@@ -36,8 +36,10 @@ POSITIVE = np.iinfo(np.int32).max
 """Bits of a float32 without its sign."""
 PADDING = 24
 """Numbers after each row of cells, so that rows do not compete for the same lines of the cache."""
-NO_BYTES = np.empty((1, 0), np.uint8)
+NO_SCORED = np.empty((1, 0), np.uint8)
+"""Which cells are scored, without a mask; one row, so that it can be sliced."""
 NO_VALUES = {dtype: np.empty((0, 0), dtype) for dtype in (np.float32, np.float64)}
+"""Values that nobody asks for."""
 FLOAT32_RANGE = 1e12
 """Largest data range, and inverse of the smallest one, whose square fits into float32."""
 
@@ -115,7 +117,7 @@ def _near_moments(
 ) -> None:
     """Moments of the similarity in rows of cells."""
     use, no_values = NO_MASK if mask is None else mask, NO_VALUES[type(constant)]
-    _near_strip(x, y, use, start, stop, out, constant, no_values, NO_BYTES)
+    _near_strip(x, y, use, start, stop, out, constant, no_values, NO_SCORED)
 
 
 def _far_strip(
@@ -126,7 +128,7 @@ def _far_strip(
     `out` holds what `_near_strip` found, and afterwards only whether pixels are finite.
     """
     n, columns = rows.stop - rows.start, (x.shape[1] + 1) // 2
-    scored = NO_BYTES
+    scored = NO_SCORED
     if mask is not None:
         scored = np.empty((n, columns), np.uint8)
         _find_scored(mask, rows.start, np.empty((4, 2 * columns + 2), np.uint8), scored)

@@ -1,4 +1,7 @@
-"""The virtual peel: it removes the rim and the thickness of an item, and keeps its texture."""
+"""The virtual peel: it removes the rim and the thickness of an item, and keeps its texture.
+
+Longer than 450 lines: the steps of one procedure, their filters and their scale.
+"""
 
 from __future__ import annotations
 
@@ -358,19 +361,21 @@ def smoothed(image: Floats, sigma: float) -> Floats:
     reaches, so that time grows with the number of pixels. What it leaves out, beyond `_REACH`
     standard deviations, is below the resolution of float32.
     """
-    reach = math.ceil(_REACH * sigma)
-    weights = _gaussian(reach, max(2 * reach, _LEAST_BLOCK), float(sigma))
     across, result = np.empty_like(image), np.empty_like(image)
-    for inside, around, part in _blocks(image.shape[0], reach, weights):
+    for inside, around, part in _blocks(image.shape[0], float(sigma)):
         across[inside] = product(part, image[around])
-    for inside, around, part in _blocks(image.shape[1], reach, weights):
+    for inside, around, part in _blocks(image.shape[1], float(sigma)):
         result[:, inside] = product(across[:, around], part.T)
     return result
 
 
-def _blocks(length: int, reach: int, weights: Floats) -> Iterator[tuple[slice, slice, Floats]]:
+def _blocks(length: int, sigma: float) -> Iterator[tuple[slice, slice, Floats]]:
     """Cut an axis into blocks: their pixels, those within reach, and the weights of these."""
-    block = len(weights)
+    reach = math.ceil(_REACH * sigma)
+    block = max(2 * reach, _LEAST_BLOCK)
+    if block >= length:  # a single block, which sees the whole axis
+        reach, block = 0, length
+    weights = _gaussian(reach, block, sigma)
     for start in range(0, length, block):
         stop = min(start + block, length)
         first, last = max(start - reach, 0), min(stop + reach, length)

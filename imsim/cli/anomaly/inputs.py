@@ -91,9 +91,13 @@ class Pictures:
                     self._odd.append(Unusable(path, NO_IMAGE))
             else:
                 self.files.append(path)
-        images = list(filter(looks_like_an_image, left_aside))
-        self._odd += [Unusable(image, OTHER) for image in images]
-        if others := [path for path in left_aside if path not in images]:
+        others = []
+        for path in left_aside:
+            if looks_like_an_image(path):
+                self._odd.append(Unusable(path, OTHER))
+            else:
+                others.append(path)
+        if others:
             say(f"note: files of other kinds left aside: {len(others)}, e.g. {others[0]}")
 
     def fail(self, failure: Unusable) -> None:

@@ -53,10 +53,9 @@ class Strips(NamedTuple):
 
     ``fast(x, y, mask, first, last, keeps, *found, memory, *constants)`` gets the rows of pixels of
     one strip, and fills `Found` from the column ``first`` of positions to ``last``. It writes all
-    rows of values if ``keeps`` says so, and otherwise only those
-    that hold a doubtful value. ``precise(moments, values, *precise_constants)`` replaces each NaN
-    in rows of values by what it finds from the moments of the windows, see
-    `imsim.kernels.common.window_moments`.
+    rows of values if ``keeps`` says so, and otherwise only those that hold a doubtful value.
+    ``precise(moments, values, *precise_constants)`` replaces each NaN in rows of values by what it
+    finds from the moments of the windows, see `imsim.kernels.common.window_moments`.
     """
 
     window: Window

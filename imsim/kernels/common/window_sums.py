@@ -317,15 +317,15 @@ def add_row(found, scored, row, left, count, keeps, out, values, valid, doubtful
     are written of all rows, or of doubtful ones only.
     """
     total, number = row_total(found, scored, count)
-    if np.isnan(total):
+    is_doubtful = np.isnan(total)
+    if is_doubtful:
         doubtful[row, left // found.size] = True
         out[2] += 1
         total = _total_of_numbers(found, count)
-        _write_row(found, scored, row, left, count, values, valid)
-    elif keeps:
-        _write_row(found, scored, row, left, count, values, valid)
     out[0] += total
     out[1] += number
+    if keeps or is_doubtful:
+        _write_row(found, scored, row, left, count, values, valid)
 
 
 @kernel
