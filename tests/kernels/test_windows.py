@@ -10,7 +10,10 @@ from imsim.kernels.common.window_sums import (
     CROSSED,
     INSIDE,
     OUTSIDE,
+    TILE,
     UNROLLED,
+    VECTORS,
+    columns_of,
     filter_moments,
     filter_products,
     find_places,
@@ -69,25 +72,37 @@ def test_memory_of_an_interrupted_call_is_not_taken_for_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Kernels check no bounds: memory of the wrong size would be overrun."""
-    size = workspaces(31, 4, np.float64)[1][1].shape
+    size = workspaces(31, 4, 64, np.float64)[1][1].shape
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     windows = "imsim.kernels.common.window_sums"
-    for part in (f"{windows}._aligned", f"{windows}.columns_of", "imsim.caches.array_bytes"):
+    for part in (f"{windows}._aligned", f"{windows}._workspace", "imsim.caches.array_bytes"):
         with monkeypatch.context() as patch:
             patch.setattr(part, interrupted)
             with pytest.raises(KeyboardInterrupt):
-                workspaces(3, 4, np.float64)
-        assert workspaces(31, 4, np.float64)[1][1].shape == size
+                workspaces(3, 4, 64, np.float64)
+        assert workspaces(31, 4, 64, np.float64)[1][1].shape == size
 
 
 def test_large_memory_is_not_kept() -> None:
-    first = workspaces(11, 4, np.float32)
-    assert workspaces(11, 4, np.float32) is first
-    assert workspaces(4096, 5, np.float64)[0][0].shape == (3, 64 + 4095)
-    assert workspaces(11, 4, np.float32) is first
+    first = workspaces(11, 4, 128, np.float32)
+    assert workspaces(11, 4, 128, np.float32) is first
+    assert workspaces(4096, 5, 64, np.float64)[0][0].shape == (3, 64 + 4095)
+    assert workspaces(11, 4, 128, np.float32) is first
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tiles_cover_a_row_with_few_columns_too_many(dtype: type) -> None:
+    """A width of 300 must not cost as much as one of 384."""
+    least = VECTORS // np.dtype(dtype).itemsize
+    for width in range(1, 2000):
+        tile = columns_of(dtype, width)
+        tiles = -(-width // tile)
+        assert tile % least == 0
+        assert tile * np.dtype(dtype).itemsize <= TILE
+        assert tiles * tile - width < tiles * least
 
 
 def test_places_of_tiles() -> None:

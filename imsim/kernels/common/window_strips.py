@@ -135,6 +135,7 @@ class Positions:
         height, width = images.frame
         size = strips.window.size
         self._frame = (height - size + 1, width - size + 1)
+        self._tile = columns_of(strips.dtype, self._frame[1])
 
     def scores(self) -> Scores:
         """Return the means of the values."""
@@ -162,7 +163,7 @@ class Positions:
     def _run(self, values: Array | None, valid: Array | None) -> Scores:
         """Run the kernel on all strips, and add up their sums in a fixed order."""
         planes, (height, width), kernel = self._planes, self._frame, self._strips
-        tiles = -(-width // columns_of(kernel.dtype))
+        tiles = -(-width // self._tile)
         strips = -(-height // STRIP_ROWS)
         sums = np.zeros((strips, planes.count, 3))
 
@@ -178,7 +179,7 @@ class Positions:
                 np.empty((0, 0), np.bool_) if valid is None else valid[k, rows],
                 np.zeros((shape[0], tiles), np.bool_),
             )
-            plain, masked = workspaces(kernel.window.size, kernel.planes, kernel.dtype)
+            plain, masked = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
             for place, first, last in self._spans(mask):
                 span = (first, last, values is not None)
                 if place == INSIDE:
@@ -203,7 +204,7 @@ class Positions:
 
         A tile inside the mask gives the same bits as without a mask.
         """
-        width, tile = self._frame[1], columns_of(self._strips.dtype)
+        width, tile = self._frame[1], self._tile
         if mask is None:
             return [(INSIDE, 0, width)]
         places = np.empty(-(-width // tile), np.int64)
@@ -217,7 +218,7 @@ class Positions:
 
     def _compute_again(self, x: Array, y: Array, mask: Array | None, found: Found) -> None:
         """Replace the doubtful values of a strip, and add them up."""
-        kernel, tile = self._strips, columns_of(self._strips.dtype)
+        kernel, tile = self._strips, self._tile
         taps, order = np.array(kernel.window.taps), np.array(by_weight(kernel.window.taps))
         x, y = x.astype(np.float64), y.astype(np.float64)
         inside = np.ones(x.shape, np.bool_) if mask is None else mask

@@ -1,8 +1,8 @@
 """Sums over windows, tile by tile: the building blocks of windowed kernels.
 
-A strip of rows is cut into tiles of columns. The data of a tile fit into the first-level cache: two
-rows of pixels, and the last rows of the horizontally filtered planes. Loops run over all columns
-of a tile, even where fewer are needed: a fixed length vectorises best.
+A strip of rows is cut into tiles of equally many columns. The data of a tile fit into the
+first-level cache: two rows of pixels, and the last rows of the horizontally filtered planes. Loops
+run over all columns of a tile, even where the last one needs fewer: whole vectors are fastest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from imsim.kernels.common.pixel_blocks import count as number_inside
 from imsim.typing import Array
 
 TILE = 512
-"""Bytes in a row of a tile: few enough for the cache, enough for a fast loop."""
+"""Most bytes in a row of a tile: few enough for the cache, enough for a fast loop."""
+VECTORS = 64
+"""Bytes in a row of a tile are a multiple of this, two vectors of 32 bytes."""
 UNROLLED = (7, 8, 9, 11)
 """The usual sides of windows, whose taps are also passed as a tuple.
 
@@ -32,19 +34,20 @@ OUTSIDE, CROSSED, INSIDE = range(3)
 
 
 @kept_by_thread
-def workspaces(size: int, planes: int, dtype: Any) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+def workspaces(
+    size: int, planes: int, tile: int, dtype: Any
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """Return memory for a tile of windows without a mask, and with the weights of a mask."""
-    return _workspace(size, planes, dtype), _workspace(size, planes + 1, dtype)
+    return _workspace(size, planes, tile, dtype), _workspace(size, planes + 1, tile, dtype)
 
 
-def _workspace(size: int, planes: int, dtype: Any) -> tuple[Array, ...]:
-    """Return memory for a tile of windows of `size` pixels a side.
+def _workspace(size: int, planes: int, tile: int, dtype: Any) -> tuple[Array, ...]:
+    """Return memory for `tile` columns of windows of `size` pixels a side.
 
     It holds three rows of pixels; a ring buffer of the last filtered rows, as (slots, planes *
     columns); their sums, as (planes, columns) and in one row; a row of results; which of these are
     scored; a ring buffer of counted pixels; and two rows for their sums and what follows from them.
     """
-    tile = columns_of(dtype)
     sums = _aligned(planes, tile, dtype)
     return (
         _aligned(3, tile + size - 1, dtype),
@@ -58,9 +61,12 @@ def _workspace(size: int, planes: int, dtype: Any) -> tuple[Array, ...]:
     )
 
 
-def columns_of(dtype: Any) -> int:
-    """Return the number of columns of a tile."""
-    return TILE // int(np.dtype(dtype).itemsize)
+def columns_of(dtype: Any, width: int) -> int:
+    """Return the number of columns of the tiles that cover a row of `width` positions."""
+    itemsize = int(np.dtype(dtype).itemsize)
+    tiles = -(-width * itemsize // TILE)
+    vectors = VECTORS // itemsize
+    return -(-width // (tiles * vectors)) * vectors
 
 
 def _aligned(rows: int, length: int, dtype: Any) -> Array:
