@@ -29,7 +29,7 @@ CANCELLED = 0.02
 SMALLEST_SUM = 1e-20
 """Below this sum of squares, float32 loses squares to underflow."""
 TAPS_AT_ONCE = 3
-"""Taps of one pass over a row."""
+"""Taps of one pass over a row; the first pass also starts the sums."""
 CUTOFF = {np.dtype(np.float32): 6.0, np.dtype(np.float64): 9.0}
 """Standard deviations at which the Gaussian ends; beyond, it is below the dtype's resolution."""
 
@@ -99,7 +99,8 @@ def _taps_of(images: Images, sigma: float) -> Array:
 @kept
 def _taps(sigma: float, radius: int, dtype: Any) -> Array:
     """Half of the Gaussian from its centre on, filled with zeros to whole passes."""
-    taps = np.zeros(1 + -(-radius // TAPS_AT_ONCE) * TAPS_AT_ONCE)
+    passes = max(1, -(-radius // TAPS_AT_ONCE))
+    taps = np.zeros(1 + passes * TAPS_AT_ONCE)
     k = np.arange(radius + 1)
     taps[: radius + 1] = np.exp(-(k**2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
     return taps.astype(dtype)
@@ -160,17 +161,23 @@ def _add_form(tile, rows, taps, blurred, ahead, out):  # type: ignore[no-untyped
         origin = i * stride + radius
         row = tile[origin : origin + width]
         _blur(tile, origin, np.int64(1), taps, blurred)
-        for j in range(width):
-            ahead[j] = half * row[j]
         for k in range(1, radius + 1, TAPS_AT_ONCE):
             p = tile[origin + k * stride :]
             q = tile[origin + (k + 1) * stride :]
             r = tile[origin + (k + 2) * stride :]
             s, t, u = taps[k], taps[k + 1], taps[k + 2]
-            for j in range(width):
-                ahead[j] += s * p[j] + t * q[j] + u * r[j]
-        out[0] += 2 * _dot(blurred, ahead)
-        out[2] += _dot(row, row)
+            if k == 1:
+                for j in range(width):
+                    ahead[j] = half * row[j] + s * p[j] + t * q[j] + u * r[j]
+            else:
+                for j in range(width):
+                    ahead[j] += s * p[j] + t * q[j] + u * r[j]
+        form, energy = taps.dtype.type(0), taps.dtype.type(0)
+        for j in range(width):
+            form += blurred[j] * ahead[j]
+            energy += row[j] * row[j]
+        out[0] += 2 * np.float64(form)
+        out[2] += np.float64(energy)
 
 
 @kernel
@@ -216,20 +223,15 @@ def _load(x, y, mask, top, left, radius, width, tile):  # type: ignore[no-untype
 def _blur(values, origin, stride, taps, out):  # type: ignore[no-untyped-def]
     """Correlate values from `origin` on with a symmetric filter whose taps are `stride` apart."""
     centre = values[origin : origin + out.size]
-    for j in range(out.size):
-        out[j] = taps[0] * centre[j]
     for k in range(1, taps.size, TAPS_AT_ONCE):
         a, b = values[origin - k * stride :], values[origin + k * stride :]
         c, d = values[origin - (k + 1) * stride :], values[origin + (k + 1) * stride :]
         e, f = values[origin - (k + 2) * stride :], values[origin + (k + 2) * stride :]
         s, t, u = taps[k], taps[k + 1], taps[k + 2]
-        for j in range(out.size):
-            out[j] += s * (a[j] + b[j]) + t * (c[j] + d[j]) + u * (e[j] + f[j])
-
-
-@kernel
-def _dot(p, q):  # type: ignore[no-untyped-def]
-    total = p.dtype.type(0)
-    for j in range(p.size):
-        total += p[j] * q[j]
-    return np.float64(total)
+        if k == 1:
+            for j in range(out.size):
+                total = taps[0] * centre[j] + s * (a[j] + b[j])
+                out[j] = total + t * (c[j] + d[j]) + u * (e[j] + f[j])
+        else:
+            for j in range(out.size):
+                out[j] += s * (a[j] + b[j]) + t * (c[j] + d[j]) + u * (e[j] + f[j])
