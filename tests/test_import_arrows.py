@@ -69,7 +69,17 @@ ALLOWED: dict[str, set[str]] = {
     # Colour maps and self-contained HTML pages, which command and workflow share.
     "pages": {"", "finite", "pages", "validation"} | LEAVES,
     "__main__": {"cli"},
-    "anomaly": {"", "anomaly", "caches", "inputs", "pages", "validation", "workers"} | LEAVES,
+    "anomaly": {
+        "",
+        "anomaly",
+        "caches",
+        "inputs",
+        "pages",
+        "portable",  # FSIM's filters, of which statistics are learned
+        "validation",
+        "workers",
+    }
+    | LEAVES,
 }
 # A metric that is made of another one; no other metric imports one.
 MADE_OF = {"issm": {"imsim.metrics.ssim"}}

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from imsim.anomaly.pca import PCAAutoencoder
     from imsim.anomaly.ranking import Ranking, rank_metrics
     from imsim.anomaly.report import write_report
+    from imsim.anomaly.statistics import GoodStatistics
 
 __all__ = [
     "AnomalyDetector",
     "ConvAutoencoder",
     "Evaluation",
+    "GoodStatistics",
     "PCAAutoencoder",
     "Ranking",
     "evaluate",
@@ -46,6 +48,7 @@ _HOMES = {
     "AnomalyDetector": "detector",
     "ConvAutoencoder": "convolutional",
     "Evaluation": "evaluation",
+    "GoodStatistics": "statistics",
     "PCAAutoencoder": "pca",
     "Ranking": "ranking",
     "evaluate": "evaluation",

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 import imsim
 from imsim.anomaly import scoring
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
+from imsim.anomaly.pose import Pose, moved_back
 from imsim.anomaly.stacks import (
     NOT_FINITE,
     Booleans,
@@ -30,6 +31,7 @@ from imsim.anomaly.stacks import (
     filled,
     listed,
 )
+from imsim.anomaly.statistics import GoodStatistics, place_surprise
 from imsim.anomaly.storage import Arrays, State, Stored
 from imsim.anomaly.xray.frames import VARIED, UnlikelyItemWarning, UnusableImageWarning
 from imsim.anomaly.xray.peel import VirtualPeel
@@ -46,9 +48,13 @@ from imsim.workers import divided
 __all__ = ["AnomalyDetector", "Inspection", "Reconstruction", "UnscorableImageWarning"]
 
 COMPONENTS = 60
-"""Components of the default model of whole images, see docs/decisions.md."""
+"""Components of the default reconstruction of whole images, see docs/decisions.md."""
 PATCH, PATCH_COMPONENTS = 8, 4
 """Side in pixels and components of patches, for peeled images if the metric needs contrast."""
+LEAST_SIDE = 16
+"""Least side in pixels of images whose items have a pose."""
+SAMPLE = 256
+"""Most good images by which poses are judged."""
 LEAST_IMAGES = 3
 """Least number of good images: one is held out, and two are left to learn from."""
 NOTHING_LEFT = "leaves nothing to compare"
@@ -96,23 +102,29 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     ----------
     model : object, optional
         Anything with ``fit(images, masks)`` and ``reconstruct(images, masks)``, such as
-        `PCAAutoencoder` and `ConvAutoencoder`. By default ``PCAAutoencoder(60)`` of whole images
-        without a preprocess (fewer components where images have few pixels). After a preprocess,
-        which removes what can be predicted, the mean of good texture
-        (`imsim.anomaly.pca.MeanModel`).
+        `PCAAutoencoder` and `ConvAutoencoder`. By default, without a preprocess,
+        ``GoodStatistics(60)``, or ``PCAAutoencoder(60)`` for other metrics than FSIM or a given
+        aggregate (fewer components where images have few pixels). After a preprocess, which
+        removes what can be predicted, the mean of good texture (`imsim.anomaly.pca.MeanModel`).
     preprocess : {"xray", None} or object, optional
         ``"xray"`` is `imsim.anomaly.xray.VirtualPeel`; None compares aligned images as they are.
         An object needs ``fit(images)`` and ``transform(images)``, which returns images and masks,
         and may add a dictionary from the index of an image to why it cannot be used.
     metric : str
         A name in `imsim.METRICS`.
-    aggregate : {None, "mean", "worst", "both"}
-        See `imsim.anomaly.scoring`. ``"both"`` takes the larger of mean and worst window, each in
-        standard deviations above the median of held-out good images, by robust estimates. For a
-        metric with a map the default is ``"worst"`` after a preprocess and ``"both"`` without one;
-        for any other metric it is ``"mean"``.
+    aggregate : {None, "mean", "worst", "both", "statistics"}
+        See `imsim.anomaly.scoring`. ``"both"`` takes the larger of mean and worst window, each
+        above the median of held-out good images, in units of the distance from there to their
+        95 % quantile. ``"statistics"`` does the same with the two distances of `GoodStatistics`,
+        in the language of FSIM; the metric's map explains them. The default is ``"statistics"``
+        for a model that has such distances, and for FSIM without a preprocess; else, for a metric
+        with a map, ``"worst"`` after a preprocess and ``"both"`` without one; for any other metric
+        it is ``"mean"``.
     window : int, optional
         Side of the worst window in pixels.
+    pose : {"auto", None}
+        ``"auto"``, without a preprocess and masks, brings single items into one pose (`Pose` in
+        `imsim.anomaly.pose`) if held-out good images are then more alike, place by place.
     false_alarm_rate : float
         The share of good images that may be flagged, between 0 and 1.
     folds : int, optional
@@ -132,14 +144,16 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Images with a larger anomaly score are anomalous.
     offset_ : float
         ``-threshold_``; ``decision_function = score_samples - offset_``.
-    model_, preprocess_ : object
-        The fitted parts; `preprocess_` is None without a preprocess.
+    model_, preprocess_, pose_ : object
+        The fitted parts; `preprocess_` is None without a preprocess, `pose_` if images are compared
+        as they lie.
     data_range_ : float
         The data range passed to the metric.
     aggregate_ : str
         The aggregate that is used.
     scales_ : float64 array, shape (2, 1) or (2, 2)
-        Median and standard deviation of mean and worst window for ``"both"``; 0 and 1 otherwise.
+        Median, and distance from it to the 95 % quantile, of the two numbers of ``"both"`` and
+        ``"statistics"``; 0 and 1 otherwise.
     held_out_scores_ : float64 array, shape (n,)
         Anomaly scores of the usable good images by models that did not learn from them; NaN for
         images that were not held out.
@@ -174,6 +188,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     folds: int | None = None
     data_range: float | None = None
     random_state: Any = None
+    pose: str | None = "auto"
 
     def fit(self, good: Any, y: Any = None, masks: Any = None) -> Self:
         """Learn from good images, at least three of them usable; the others are left out.
@@ -205,25 +220,33 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self.shape_, self.depth_ = frames.shape[1:], _depth(frames)
         self.n_features_in_ = int(np.prod(self.shape_))
         self._fit_preprocess(filled(frames, given))
+        self._fit_pose(frames, given)
         inputs, used, problems = self._prepare(frames, given)
         usable: Any = np.ones(len(inputs), bool) if used is None else used.any(axis=(1, 2))
         self.left_out_ = _reasons(frames, given, ~usable, problems)
         _check_usable(usable, self.left_out_)
-        self.data_range_ = self._find_data_range(frames.dtype, inputs, used)
+        seen = (inputs, used)
+        if self.pose_ is not None:  # turned images have other pixels
+            seen = check_images(frames, given, leave_out=True)
+        self.data_range_ = self._find_data_range(frames.dtype, *seen)
         inputs, used = inputs[usable], None if used is None else used[usable]
         seed = int(generator.integers(2**31))
-        is_fast = self.model is None or isinstance(self.model, PCAAutoencoder | MeanModel)
+        closed = PCAAutoencoder | MeanModel | GoodStatistics
+        is_fast = self.model is None or isinstance(self.model, closed)
         dealt = scoring.deal_folds(
             len(inputs), self.folds or (scoring.FOLDS if is_fast else 1), generator
         )
         everything = np.arange(len(inputs))
+        final = None
+        if len(dealt) > 1:  # what is chosen once, such as whether places mean something, it chooses
+            final = self._fit_model(inputs, used, everything, seed)
         found = []
         for held_out in dealt:
-            self._fit_model(inputs, used, np.setdiff1d(everything, held_out), seed)
+            self._fit_model(inputs, used, np.setdiff1d(everything, held_out), seed, final)
             inside = None if used is None else used[held_out]
             found.append(self._compare(inputs[held_out], inside))
-        if len(dealt) > 1:
-            self._fit_model(inputs, used, everything, seed)
+        if final is not None:
+            self.model_ = final
         columns = np.concatenate(found)
         self.scales_ = scoring.scales(columns)
         scores = self.held_out_scores_ = np.full(len(inputs), np.nan)
@@ -295,12 +318,20 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             If the metric has no map.
         """
         inputs, reconstructions, used = self.reconstruct(images, masks)
-        return scoring.dissimilarity_map(
+        found = scoring.dissimilarity_map(
             self.metric, inputs, reconstructions, masks=used, data_range=self.data_range_
         )
+        if self.pose_ is None:
+            return found
+        frames, given = self._check_images(images, masks)
+        unposed, _ = check_images(frames, given, leave_out=True)
+        return moved_back(found.astype(np.float64), self.pose_.placements(unposed))
 
     def reconstruct(self, images: Any, masks: Any = None) -> Reconstruction:
-        """Return what the metric compares: preprocessed images, reconstructions and masks."""
+        """Return what the metric compares: preprocessed images, reconstructions and masks.
+
+        Where poses are learned, all three show the items in their common pose.
+        """
         inputs, used, _ = self._prepare(*self._check_images(images, masks))
         return Reconstruction(inputs, self.model_.reconstruct(inputs, used), used)
 
@@ -313,9 +344,14 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def _check_parameters(self) -> str:
         """Check what `fit` needs; return the aggregate."""
+        plain = self.preprocess is None
+        has_distances = hasattr(self.model, "distances")
+        if self.model is None and plain and isinstance(self.metric, str) and self.metric == "fsim":
+            has_distances = self.aggregate in (None, scoring.STATISTICS)
         aggregate = scoring.choose_aggregate(
-            self.aggregate, self.metric, self.preprocess is not None
+            self.aggregate, self.metric, not plain, has_distances=has_distances
         )
+        check_choice("pose", self.pose, ("auto", None))
         check_between("false_alarm_rate", self.false_alarm_rate)
         check_integer("window", self.window, 1)
         if self.folds is not None:
@@ -373,6 +409,20 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             raise imsim.ImsimError(message)
         warn(message, UnlikelyItemWarning)
 
+    def _fit_pose(self, frames: NDArray[Any], used: Booleans | None) -> None:
+        """Fit a pose if it makes good images more alike, place by place."""
+        self.pose_: Pose | None = None
+        if self.pose is None or self.preprocess_ is not None or used is not None:
+            return
+        images, inside = check_images(frames, leave_out=True)
+        images = images if inside is None else images[inside.any(axis=(1, 2))]
+        if len(images) < LEAST_IMAGES or min(self.shape_) < LEAST_SIDE:
+            return
+        pose = Pose().fit(images)
+        sample = images[:: -(-len(images) // SAMPLE)]
+        if pose.is_found_ and place_surprise(pose.transform(sample)[0]) < place_surprise(sample):
+            self.pose_ = pose
+
     def _prepare(
         self, frames: NDArray[Any], used: Booleans | None
     ) -> tuple[Floats, Booleans | None, dict[int, str]]:
@@ -381,7 +431,10 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         An image that cannot be used has an empty mask.
         """
         if self.preprocess_ is None:
-            return *check_images(frames, used, leave_out=True), {}
+            images, inside = check_images(frames, used, leave_out=True)
+            if self.pose_ is not None:
+                images, inside = self.pose_.transform(images, inside)
+            return images, inside, {}
         with silent(imsim.EmptyMaskWarning, UnusableImageWarning):
             images, inside, *problems = self.preprocess_.transform(filled(frames, used))
         inputs, inside = check_images(
@@ -402,13 +455,18 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             return float(known)
         return float(np.ptp(inputs if used is None else inputs[used])) or 1.0
 
-    def _fit_model(self, inputs: Floats, used: Booleans | None, index: Any, seed: int) -> None:
-        """Fit a fresh model to some of the images."""
+    def _fit_model(
+        self, inputs: Floats, used: Booleans | None, index: Any, seed: int, final: Any = None
+    ) -> Any:
+        """Fit a fresh model to some of the images, with the choices of the final one."""
+        # With as many components as pixels, the model would reproduce anomalies too.
+        components = max(1, min(COMPONENTS, inputs[0].size // 8))
         if self.model is not None:
             model: Any = clone(self.model)
+        elif self.aggregate_ == scoring.STATISTICS:
+            model = GoodStatistics(components)
         elif self.preprocess_ is None:
-            # With as many components as pixels, the model would reproduce anomalies too.
-            model = PCAAutoencoder(max(1, min(COMPONENTS, inputs[0].size // 8)))
+            model = PCAAutoencoder(components)
         elif imsim.METRICS[self.metric].needs_contrast:
             model = PCAAutoencoder(PATCH_COMPONENTS, patch=PATCH)
         else:
@@ -416,10 +474,16 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         for name in ("random_state", "seed"):
             if model.get_params().get(name, 0) is None:
                 model.set_params(**{name: seed})
+        if isinstance(final, GoodStatistics):
+            model.set_params(places=final.places_)
         self.model_ = model.fit(inputs[index], None if used is None else used[index])
+        return self.model_
 
     def _compare(self, inputs: Floats, used: Booleans | None) -> Doubles:
         """Return a column of scores for each aggregate."""
+        if self.aggregate_ == scoring.STATISTICS:
+            distances: Doubles = np.asarray(self.model_.distances(inputs, used), dtype=np.float64)
+            return distances
         made = self.model_.reconstruct(inputs, used)
         how = {"masks": used, "data_range": self.data_range_, "window": self.window}
         return scoring.every_score(self.metric, self.aggregate_, inputs, made, **how)
@@ -434,7 +498,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             "held_out_scores": self.held_out_scores_,
             "scales": self.scales_,
         }
-        for name in ("model", "preprocess"):
+        for name in _PARTS:
             part = getattr(self, f"{name}_")
             if part is None:
                 continue
@@ -462,11 +526,12 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         own, fitted, stored = (dict(parameters.pop(k)) for k in ("parameters", "fitted", "parts"))
         if parameters or own.keys() != self.get_params(deep=False).keys():
             raise imsim.OptionError("its parameters are not those of a detector")
-        for name in ("model", "preprocess"):
+        for name in _PARTS:
             if isinstance(own[name], dict):
                 own[name] = _class_of(own[name]["kind"])(**own[name]["parameters"])
             part = None
-            if name == "model" or own[name] is not None:
+            optional = name == "pose" and name not in stored
+            if name == "model" or (own[name] is not None and not optional):
                 state = stored.pop(name)
                 part = _class_of(state["kind"]).from_state(state["state"], arrays.under(f"{name}/"))
             setattr(self, f"{name}_", part)
@@ -483,7 +548,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         if len(self.shape_) != 2 or not isinstance(self.depth_, str):
             raise imsim.OptionError(f"shape_={self.shape_}, depth_={self.depth_!r} make no sense")
         self.threshold_ = arrays.take("threshold", np.float64, finite=False).item()
-        columns = 2 if self.aggregate_ == scoring.BOTH else 1
+        columns = 2 if self.aggregate_ in (scoring.BOTH, scoring.STATISTICS) else 1
         self.scales_ = arrays.take("scales", np.float64, 2, columns)
         self.held_out_scores_ = arrays.take("held_out_scores", np.float64, None, finite=False)
         if not (self.scales_[1] > 0).all() or self.threshold_ not in self.held_out_scores_:
@@ -493,7 +558,15 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         return self
 
 
-_KINDS = ("MeanModel", "PCAAutoencoder", "ConvAutoencoder", "VirtualPeel")
+_PARTS = ("model", "preprocess", "pose")
+_KINDS = (
+    "MeanModel",
+    "PCAAutoencoder",
+    "GoodStatistics",
+    "ConvAutoencoder",
+    "VirtualPeel",
+    "Pose",
+)
 """Classes of the parts that can be saved."""
 
 
@@ -502,7 +575,7 @@ def _class_of(kind: str) -> Any:
         from imsim.anomaly.convolutional import ConvAutoencoder
 
         return ConvAutoencoder
-    for known in (MeanModel, PCAAutoencoder, VirtualPeel):
+    for known in (MeanModel, PCAAutoencoder, GoodStatistics, VirtualPeel, Pose):
         if kind == known.__name__:
             return known
     raise imsim.OptionError(f"there is no {kind!r} among {', '.join(_KINDS)}")

@@ -19,11 +19,12 @@ AGGREGATES = ("mean", "worst")
 """`"mean"` is the metric itself; `"worst"` the most dissimilar window of its map."""
 BOTH = "both"
 """The aggregate of a detector that takes the more anomalous of mean and worst window."""
+STATISTICS = "statistics"
+"""The aggregate of a detector whose model measures how unlike good images an image is."""
 WINDOW = 3
 """Default side of the window of `"worst"`, in pixels."""
-QUARTILES = 1.349
-"""Distance of the quartiles of a normal distribution, in standard deviations."""
-
+TAIL = 0.95
+"""Quantile of held-out good images whose distance from their median is the unit of a score."""
 FOLDS = 5
 """Parts of the good images; each in turn is held out to learn the threshold."""
 
@@ -200,16 +201,20 @@ def _map(metric: str, x: Any, y: Any, masks: Any, data_range: float | None) -> N
     return np.asarray(facts.map_dissimilarity(function(x, y, mask=masks, data_range=data_range)))
 
 
-def choose_aggregate(aggregate: str | None, metric: str, has_preprocess: bool) -> str:
-    """Return the given aggregate if the metric has it, or a default that suits most images.
+def choose_aggregate(
+    aggregate: str | None, metric: str, has_preprocess: bool, *, has_distances: bool = False
+) -> str:
+    """Return the given aggregate if metric or model have it, or a default that suits most images.
 
     After a preprocess, a foreign body is a small region in plain surroundings: its worst window
     tells most. Images as they are may be anomalous in one place or all over.
     """
     has = aggregates(metric)
     has = (*has, BOTH) if len(has) > 1 else has
+    if has_distances:
+        has = (*has, STATISTICS)
     if aggregate is None:
-        return "worst" if has_preprocess and "worst" in has else has[-1]
+        return "worst" if has_preprocess and has[-1] == BOTH else has[-1]
     _check_aggregate(aggregate, metric, has)
     return aggregate
 
@@ -233,18 +238,19 @@ def every_score(
 
 
 def scales(scores: Doubles) -> Doubles:
-    """Return median and standard deviation of each column, shape (2, columns).
+    """Return of each column the median, and its distance to the 95 % quantile; (2, columns).
 
-    The deviation is that of a normal distribution with the same quartiles, so that an odd image
-    among the good ones has little influence. A single column needs no scale: it gets 0 and 1.
+    So the upper tails of good images are alike, and no column decides more often than another. An
+    odd image among the good ones has little influence. A single column needs no scale: it gets 0
+    and 1.
     """
     found = np.repeat([[0.0], [1.0]], scores.shape[1], axis=1)
     if scores.shape[1] > 1:
         for k, column in enumerate(scores.T):
             valid = column[~np.isnan(column)]
             if valid.size:
-                low, found[0, k], high = np.quantile(valid, (0.25, 0.5, 0.75))
-                found[1, k] = (high - low) / QUARTILES or 1
+                found[0, k], high = np.quantile(valid, (0.5, TAIL))
+                found[1, k] = high - found[0, k] or 1
     return found
 
 

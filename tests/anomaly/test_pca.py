@@ -331,7 +331,8 @@ for place, name in [(anomaly, n) for n in anomaly.__all__] + [(anomaly.xray, "Vi
     assert count == "2"
     missing = {message.split()[0].removeprefix("imsim.anomaly.") for message in messages}
     assert missing == {
-        *("AnomalyDetector", "ConvAutoencoder", "PCAAutoencoder", "write_report"),
+        *("AnomalyDetector", "ConvAutoencoder", "GoodStatistics", "PCAAutoencoder"),
+        "write_report",
         "xray.VirtualPeel",
     }
     assert all("pip install 'imsim[anomaly]'" in message for message in messages)

@@ -32,6 +32,7 @@ ODD: tuple[Any, ...] = (
 FITS: dict[type, dict[str, Any]] = {
     AnomalyDetector: PLAIN,
     anomaly.PCAAutoencoder: {"components": 2, "patch": 4, "stride": 2},
+    anomaly.GoodStatistics: {"components": 2},
     xray.VirtualPeel: {"width": 2},
 }
 CALLS: dict[Callable[..., Any], dict[str, Any]] = {

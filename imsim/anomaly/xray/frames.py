@@ -27,7 +27,7 @@ _CONTRAST = 5.0
 """Smallest contrast of an item, in standard deviations of the background."""
 _SMALLEST_ITEM = 0.004
 """Smallest item, as a share of the frame; smaller ones are dirt."""
-_LARGEST_ITEM = 0.75
+LARGEST_ITEM = 0.75
 """Largest item, as a share of the frame; a larger one leaves too little open beam."""
 _UNEVEN = 0.25
 """Largest difference between parts of an even open beam, in contrasts of the item."""
@@ -321,7 +321,7 @@ def find_doubts(absorbed: Floats, items: Booleans) -> dict[int, str]:
         beam = [np.median(part[i][free]) for part in eighths if (free := ~np.isnan(part[i])).any()]
         if item[0].any() or item[-1].any() or item[:, 0].any() or item[:, -1].any() or not beam:
             doubts[i] = "shows something that touches the frame"
-        elif item.mean() > _LARGEST_ITEM:
+        elif item.mean() > LARGEST_ITEM:
             doubts[i] = f"shows something that fills {item.mean():.0%} of the frame"
         elif np.ptp(beam) > _UNEVEN * (np.median(frame[item]) - np.median(beam)):
             doubts[i] = "has no even background around what it shows"

@@ -54,14 +54,16 @@ def add_train(commands: Any) -> None:
         choices=("pca", "conv"),
         help="what reconstructs: a linear (pca: of patches of peeled images, else of whole images) "
         "or a convolutional autoencoder (conv). By default, peeled images are compared with the "
-        "mean of good texture (for uiq and zncc, which need contrast: with pca), others with pca",
+        "mean of good texture (for uiq and zncc, which need contrast: with pca); of others, "
+        "statistics of good images are learned (for other metrics than fsim: pca)",
     )
     add("--metric", default="fsim", metavar="m", help="a name from `imsim list`; by default fsim")
     add(
         "--aggregate",
-        choices=("mean", "worst", "both"),
-        help="the mean over the image, its worst window, or the more unusual of both; by default, "
-        "where the metric has a map, the worst window of peeled images, and both of others",
+        choices=("mean", "worst", "both", "statistics"),
+        help="the mean over the image, its worst window, the more unusual of both, or the distance "
+        "from the statistics of good images; by default, where the metric has a map, the worst "
+        "window of peeled images, statistics of others for fsim, and both for other metrics",
     )
     add(
         "--preprocess",

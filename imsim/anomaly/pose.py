@@ -1,0 +1,216 @@
+"""The pose of an item: its centre, its axis, and which of its ends is which."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+import imsim
+from imsim.anomaly.stacks import Booleans, Doubles, Floats, batch_images, check_images
+from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.xray.frames import LARGEST_ITEM, border, find_items
+from imsim.workers import in_parts
+
+__all__ = ["Pose"]
+
+MOST_ROUND = 0.9
+"""Ratio of the axes above which an item is round: the direction of its axis is noise."""
+LEAST_MOVE = 1.0
+"""Root mean square, in pixels, by which poses must differ: to move an image smooths it."""
+LEAST_FOUND = 0.9
+"""Share of the good images that must show an item for poses to have a meaning."""
+SEEN = 0.999
+"""Share of a moved pixel that must come from inside a mask; 1 less what rounding takes."""
+TURNS = 5
+"""Rounds in which good images are turned towards their mean."""
+
+
+class Pose(Stored):
+    """Bring single items into one pose: centre to the middle, long axis level, one end to the left.
+
+    The item is what differs from the border of the frame. Its centre and its axis follow from its
+    moments; of the two half turns that is taken in which the image is more like the mean of the
+    good ones. Round items, whose axis means nothing, are centred only. Pixels between the old ones
+    are interpolated linearly; what comes in from beyond the frame has the median of the border.
+
+    An image without an item stays as it is.
+
+    Attributes
+    ----------
+    is_found_ : bool
+        Whether most good images show an item that does not touch the frame, and the poses differ.
+    turns_ : bool
+        Whether items are turned.
+    mean_ : float32 array, shape (height, width)
+        Mean of the good images in their pose.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly.pose import Pose
+    >>> images = np.zeros((2, 48, 48))
+    >>> images[0, 10:18, 8:32] = images[1, 20:44, 30:38] = 1
+    >>> level, upright = Pose().fit(images).transform(images)[0]
+    >>> float(abs(level - upright).max().round(3))
+    0.0
+    """
+
+    _LEARNED = ("mean",)
+
+    def fit(self, images: Any) -> Self:
+        """Learn from good images whether they show items, how round these are, and their mean."""
+        frames, _ = check_images(images)
+        moments = _moments(frames)
+        found = np.isfinite(moments).all(axis=1)
+        self.turns_ = bool(found.any() and np.median(moments[found, 3]) < MOST_ROUND)
+        placements = self._placements(moments, frames.shape[1:])
+        self.is_found_ = bool(
+            found.mean() >= LEAST_FOUND and _spread(placements, frames.shape[1:]) >= LEAST_MOVE
+        )
+        posed = _moved(frames, placements, _levels(frames))
+        self.mean_ = posed[0]
+        for _ in range(TURNS):
+            if self.turns_:
+                turned = self._is_turned(posed)
+                posed[turned] = posed[turned, ::-1, ::-1]
+            self.mean_ = posed.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return self
+
+    def placements(self, images: Any) -> Doubles:
+        """Return matrices (n, 2, 3) from places in posed images to places in the given ones."""
+        self._check_fitted()
+        frames, _ = check_images(images)
+        if frames.shape[1:] != self.mean_.shape:
+            raise imsim.ShapeError(
+                "images are {}x{} pixels, but the pose was learned from {}x{}: resize them".format(
+                    *frames.shape[1:], *self.mean_.shape
+                )
+            )
+        found = self._placements(_moments(frames), self.mean_.shape)
+        if self.turns_:
+            last = np.array(self.mean_.shape) - 1
+            turned = self._is_turned(_moved(frames, found, _levels(frames)))
+            found[turned, :, 2] += found[turned, :, :2] @ last
+            found[turned, :, :2] *= -1
+        return found
+
+    def transform(self, images: Any, masks: Any = None) -> tuple[Floats, Booleans | None]:
+        """Return the images in their pose, float32, and the masks of pixels seen whole, or None.
+
+        Pixels outside the masks count as 0.
+        """
+        frames, used = check_images(images, masks)
+        placements = self.placements(frames)
+        moved = _moved(frames, placements, _levels(frames))
+        if used is None:
+            return moved, None
+        inside = _moved(used.astype(np.float32), placements, np.zeros(len(used))) > SEEN
+        return np.where(inside, moved, np.float32(0)), inside
+
+    def get_state(self) -> State:
+        """Return what `from_state` needs."""
+        parameters, arrays = super().get_state()
+        return {"parameters": parameters, "turns": self.turns_, "is_found": self.is_found_}, arrays
+
+    @classmethod
+    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
+        """Make a fitted pose from the result of `get_state`."""
+        pose = cls(**parameters["parameters"])
+        pose.turns_, pose.is_found_ = parameters["turns"], parameters["is_found"]
+        pose.mean_ = arrays.take("mean", np.float32, None, None)
+        if not isinstance(pose.turns_, bool) or not isinstance(pose.is_found_, bool):
+            raise imsim.OptionError("its pose is none that good images have")
+        return pose
+
+    def _placements(self, moments: Doubles, shape: tuple[int, ...]) -> Doubles:
+        """Return placements without half turns; the identity where there is no item."""
+        result = np.zeros((len(moments), 2, 3))
+        middle = (np.array(shape) - 1) / 2
+        for placement, (row, column, angle, _) in zip(result, moments, strict=True):
+            if not np.isfinite(angle):
+                placement[:, :2] = np.eye(2)
+                continue
+            cosine, sine = (np.cos(angle), np.sin(angle)) if self.turns_ else (1.0, 0.0)
+            placement[:, :2] = (cosine, sine), (-sine, cosine)
+            placement[:, 2] = (row, column) - placement[:, :2] @ middle
+        return result
+
+    def _is_turned(self, posed: Floats) -> Booleans:
+        """Return which images are more like the mean after a half turn."""
+        mean = self.mean_.astype(np.float64)
+        result: Booleans = np.array(
+            [((one - mean) ** 2).sum() > ((one[::-1, ::-1] - mean) ** 2).sum() for one in posed]
+        )
+        return result
+
+
+def _spread(placements: Doubles, shape: tuple[int, ...]) -> float:
+    """Return how far apart a point half-way between centre and corner lies, in pixels (rms)."""
+    places = placements[:, :, :2] @ (np.array(shape) / 4) + placements[:, :, 2]
+    places += placements[:, :, :2] @ ((np.array(shape) - 1) / 2)
+    return float(np.sqrt(places.var(axis=0).sum()))
+
+
+def moved_back(maps: Doubles, placements: Doubles) -> Doubles:
+    """Return maps of posed images in the places of the given ones; NaN where nothing was seen."""
+    result = np.empty_like(maps)
+    for i, placement in enumerate(placements):
+        # The matrix is a rotation: its transpose turns back.
+        matrix = placement[:, :2].T
+        result[i] = ndimage.affine_transform(
+            maps[i], matrix, -matrix @ placement[:, 2], order=1, cval=np.nan
+        )
+    return result
+
+
+def _moments(frames: Floats) -> Doubles:
+    """Return row and column of the centre of each item, angle of its axis, and ratio of its axes.
+
+    They are NaN where there is no item, or where it touches or fills the frame.
+    """
+    result = np.full((len(frames), 4), np.nan)
+
+    def part(these: slice) -> None:
+        level = _levels(frames[these])[:, None, None]
+        items, _ = find_items(np.abs(frames[these] - level), touching=False, several=False)
+        for i, item in enumerate(items, these.start):
+            rows, columns = np.nonzero(item)
+            if len(rows) < 3 or item.mean() > LARGEST_ITEM:
+                continue
+            values, axes = np.linalg.eigh(np.cov(np.stack([rows, columns])))
+            if not values[1] > 0:
+                continue
+            angle = np.arctan2(axes[0, 1], axes[1, 1])
+            ratio = np.sqrt(max(values[0], 0) / values[1])
+            result[i] = rows.mean(), columns.mean(), angle, ratio
+
+    in_parts(part, len(frames), batch_images(frames))
+    return result
+
+
+def _levels(frames: Floats) -> NDArray[Any]:
+    """Return the level of the background of each image."""
+    levels: NDArray[Any] = np.median(border(frames), axis=1)
+    return levels
+
+
+def _moved(frames: Floats, placements: Doubles, beyond: NDArray[Any]) -> Floats:
+    """Return images at their placements; what comes in from beyond the frame has a given value."""
+    result = np.empty_like(frames)
+
+    def part(these: slice) -> None:
+        for i in range(these.start, these.stop):
+            ndimage.affine_transform(
+                frames[i],
+                placements[i, :, :2],
+                placements[i, :, 2],
+                order=1,
+                cval=beyond[i],
+                output=result[i],
+            )
+
+    in_parts(part, len(frames), batch_images(frames))
+    return result

@@ -1,0 +1,158 @@
+"""Gaussians of the log-Gabor energies of good images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.covariance import OAS
+from sklearn.metrics import roc_auc_score
+
+import imsim
+from imsim.anomaly import AnomalyDetector, GoodStatistics
+from imsim.anomaly.statistics import _Moments, _shrunk, cell_energies, has_places
+from imsim.portable.phase_congruency import filter_bank
+
+
+def parts(count: int, seed: int, *, moved: bool = False) -> Any:
+    """A striped part in noise; `moved` puts it anywhere, so that no place means anything."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :64]
+    found = []
+    for _ in range(count):
+        part = 100 + 40 * (np.hypot(y - 32, x - 32) < 20) * ((x // 6) % 2)
+        if moved:
+            part = np.roll(part, rng.integers(0, 64, 2), (0, 1))
+        found.append(part * rng.uniform(0.9, 1.1) + rng.normal(0, 3, part.shape))
+    return np.clip(found, 0, 255).astype(np.uint8)
+
+
+def spotted(images: Any) -> Any:
+    images = images.copy()
+    images[:, 30:34, 40:44] //= 2
+    return images
+
+
+def test_energies_are_amplitudes_of_fsims_filters() -> None:
+    image = np.random.default_rng(0).normal(size=(40, 36))
+    bank = filter_bank(40, 36)
+    spectrum = np.fft.fft2(image)
+    found = cell_energies(image)
+    assert found.shape == (16, 10, 9)
+    for o, angular in enumerate(bank.angular):
+        for s, radial in enumerate(bank.radial):
+            amplitude = np.abs(np.fft.ifft2(spectrum * radial * angular))
+            means = amplitude.reshape(10, 4, 9, 4).mean(axis=(1, 3))
+            # float32 keeps 1e-7 of the sum of 1440 numbers of magnitude 1.
+            np.testing.assert_allclose(found[4 * o + s], means, rtol=0, atol=2e-6)
+
+
+def test_covariances_are_shrunk_as_scikit_learn_shrinks_them() -> None:
+    samples = np.random.default_rng(0).normal(size=(30, 3, 5)) @ np.diag([1, 2, 1, 1, 3.0])
+    samples -= samples.mean(axis=0)
+    covariances = np.einsum("npi,npj->pij", samples, samples) / 30
+    for place, shrunk in enumerate(_shrunk(covariances, 30)):
+        expected = OAS(assume_centered=True).fit(samples[:, place]).covariance_
+        np.testing.assert_allclose(shrunk, expected, rtol=1e-12)
+
+
+def test_distances_of_places_are_those_of_mahalanobis() -> None:
+    rng = np.random.default_rng(1)
+    features = rng.normal(5, [1.0, 20.0, 0.1], (4000, 2, 3))
+    moments = _Moments()
+    for batch in np.split(features, 4):
+        moments.add(batch)
+    found = moments.gaussian().squared_distances(np.array([[6.0, 5, 5], [5, 45, 5.2]]))
+    # Deviations of 4000 samples are known to 1 %.
+    np.testing.assert_allclose(found, [1, 8], rtol=0.1)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_places_are_told_apart_where_images_are_aligned(moved: bool) -> None:
+    model = GoodStatistics(components=4).fit(parts(40, 0, moved=moved))
+    assert model.places_ is not moved
+
+
+def test_default_without_a_preprocess_finds_small_and_wide_defects() -> None:
+    detector = AnomalyDetector(preprocess=None, random_state=0).fit(parts(60, 0))
+    assert detector.aggregate_ == "statistics"
+    good, other = parts(40, 1), parts(40, 2)
+    blurred = ((other.astype(int) + np.roll(other, 1, 2)) // 2).astype(np.uint8)
+    for bad in (spotted(other), blurred):
+        scores = detector.anomaly_score(np.concatenate([good, bad]))
+        assert roc_auc_score(np.repeat([0, 1], 40), scores) > 0.98
+
+
+def test_other_choices_keep_what_the_metric_says() -> None:
+    good = parts(20, 0)
+    for how in ({"metric": "ssim"}, {"aggregate": "both"}):
+        assert AnomalyDetector(preprocess=None, **how).fit(good).aggregate_ == "both"
+    with pytest.raises(imsim.OptionError, match="aggregate='statistics'; ssim has"):
+        AnomalyDetector(preprocess=None, metric="ssim", aggregate="statistics").fit(good)
+
+
+def test_a_model_with_distances_is_asked_for_them() -> None:
+    detector = AnomalyDetector(GoodStatistics(4), None, "ssim", random_state=0).fit(parts(30, 0))
+    assert detector.aggregate_ == "statistics"
+    assert np.isfinite(detector.anomaly_map(parts(2, 1))).any()
+
+
+def test_outside_the_masks_nothing_counts() -> None:
+    images = parts(24, 0).astype(np.float32)
+    masks = np.ones(images.shape, bool)
+    masks[:, :20, 40:] = False
+    model = GoodStatistics(components=4).fit(images, masks)
+    found = model.distances(images, masks)
+    rest = np.where(masks, images, np.nan)
+    again = GoodStatistics(components=4).fit(rest, masks)
+    np.testing.assert_array_equal(found, again.distances(rest, masks))
+    assert np.isnan(model.distances(images[:1], np.zeros((1, 64, 64), bool))).all()
+
+
+def test_an_image_alone_and_in_company_is_the_same() -> None:
+    images = parts(9, 3)
+    model = GoodStatistics(components=4).fit(parts(20, 0))
+    alone = np.concatenate([model.distances(image[None]) for image in images])
+    np.testing.assert_array_equal(model.distances(images), alone)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_saved_and_loaded(moved: bool, tmp_path: Any) -> None:
+    model = GoodStatistics(components=4).fit(parts(20, 0, moved=moved))
+    model.save(tmp_path / "model.safetensors")
+    again = GoodStatistics.load(tmp_path / "model.safetensors")
+    images = parts(3, 1)
+    np.testing.assert_array_equal(model.distances(images), again.distances(images))
+    np.testing.assert_array_equal(model.reconstruct(images), again.reconstruct(images))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.full((5, 16, 16), 7.0),
+        np.zeros((3, 2, 3)),
+        np.random.default_rng(0).normal(size=(4, 5, 90)) * 1e15,
+        np.random.default_rng(0).normal(size=(4, 300, 12)) * 1e-30,
+    ],
+)
+def test_odd_images_have_distances(images: Any) -> None:
+    model = GoodStatistics(components=1).fit(images)
+    assert np.isfinite(model.distances(images)).all()
+    other = images + np.eye(*images.shape[1:]) * (np.abs(images).max() or 1)
+    assert (model.distances(other) > model.distances(images)).any(axis=1).all()
+
+
+def test_size_and_parameters_are_checked() -> None:
+    model = GoodStatistics(components=4).fit(parts(20, 0))
+    with pytest.raises(imsim.ShapeError, match="fitted to 64x64"):
+        model.distances(np.zeros((1, 32, 64)))
+    with pytest.raises(imsim.OptionError, match="places='yes'"):
+        GoodStatistics(places="yes").fit(parts(3, 0))  # type: ignore[arg-type]
+    with pytest.raises(imsim.ImsimError, match="not fitted"):
+        GoodStatistics().distances(parts(1, 0))
+
+
+def test_two_images_are_enough_to_ask_for_places() -> None:
+    energies = np.random.default_rng(0).random((2, 16, 4, 4)).astype(np.float32)
+    assert has_places(energies) in (True, False)
