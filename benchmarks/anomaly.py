@@ -1,8 +1,9 @@
 """How well and how fast the anomaly workflow decides: ``python -m benchmarks.anomaly [--quick]``.
 
 Images of three generators are judged: the package's own potatoes and chocolate bars, and those of
-`benchmarks.held_out`; with ``--pneumonia pneumoniamnist.npz`` also chest radiographs. The numbers
-go to ``benchmarks/results/anomaly.json``, and the tables made from them to
+`benchmarks.held_out`; with ``--pneumonia pneumoniamnist.npz`` also chest radiographs, and with
+``--sets FOLDER`` real images of products, from files ``NAME.npz`` of ``train``, ``images`` and
+``labels``. The numbers go to ``benchmarks/results/anomaly.json``, and the tables made from them to
 ``docs/anomaly_results.md``; a quick run writes to ``build/benchmarks`` only.
 """
 
@@ -13,7 +14,7 @@ import datetime
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,32 @@ def unseen(amount: Amount, seed: int) -> Data:
     )
 
 
+def turned_bars(amount: Amount, seed: int) -> Data:
+    """The same bars, each turned by any angle and shifted by up to six pixels."""
+    data = bars(amount, seed)
+    rng = np.random.default_rng(3000 + seed)
+
+    def turned(images: Images) -> Images:
+        placed = [
+            ndimage.shift(
+                ndimage.rotate(image, rng.uniform(0, 360), reshape=False, order=1, cval=1),
+                rng.uniform(-6, 6, 2),
+                order=1,
+                cval=1,
+            )
+            for image in images
+        ]
+        return np.array(placed, np.float32)
+
+    return replace(data, train=turned(data.train), images=turned(data.images))
+
+
+def product(path: Path) -> Data:
+    """Real images of a product."""
+    with np.load(path, allow_pickle=False) as file:
+        return Data(file["train"], file["images"], file["labels"].ravel().astype(np.int64))
+
+
 def radiographs(path: Path) -> Data:
     """PneumoniaMNIST: chest radiographs of children, learned from those without a finding."""
     with np.load(path, allow_pickle=False) as file:
@@ -137,6 +164,7 @@ DEFAULT = "peeled, mean of good texture (the default)"
 LINEAR = "peeled, PCA of patches"
 CONVOLUTIONAL = "peeled, convolutional"
 PLAIN = "as they are (the default without a preprocess)"
+PLAIN_FSIM = "as they are, FSIM, mean or worst window"
 PLAIN_SSIM = "as they are, SSIM"
 FEW_SSIM = "as they are, mean of SSIM, 8 components"
 METHODS: dict[str, Callable[[], Any]] = {
@@ -146,6 +174,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     LINEAR: lambda: AnomalyDetector(model=PCAAutoencoder(components=4, patch=16)),
     CONVOLUTIONAL: lambda: AnomalyDetector(model=ConvAutoencoder(progress=False)),
     PLAIN: lambda: AnomalyDetector(preprocess=None),
+    PLAIN_FSIM: lambda: AnomalyDetector(preprocess=None, aggregate="both"),
     PLAIN_SSIM: lambda: AnomalyDetector(preprocess=None, metric="ssim"),
     FEW_SSIM: lambda: AnomalyDetector(PCAAutoencoder(8), None, "ssim", aggregate="mean"),
 }
@@ -171,9 +200,13 @@ TRIALS = {
     "simulated potatoes": Trial(potatoes, EVERY, RANKED, TIMED, DEFAULT),
     "held-out generator": Trial(unseen, EVERY, RANKED, TIMED, DEFAULT),
     "simulated chocolate bars": Trial(
-        bars, (WHOLE, DEFAULT, PLAIN, PLAIN_SSIM), (PLAIN,), (PLAIN,), PLAIN
+        bars, (WHOLE, DEFAULT, PLAIN, PLAIN_FSIM, PLAIN_SSIM), (PLAIN,), (PLAIN,), PLAIN
+    ),
+    "chocolate bars in any pose": Trial(
+        turned_bars, (DEFAULT, PLAIN, PLAIN_FSIM, PLAIN_SSIM), (), (PLAIN,)
     ),
 }
+REAL = (PLAIN, PLAIN_FSIM, PLAIN_SSIM)
 RADIOGRAPHS = "chest radiographs"
 
 
@@ -239,7 +272,7 @@ def throughput(detector: AnomalyDetector, images: NDArray[Any]) -> dict[str, flo
     }
 
 
-def measure(quick: bool, pneumonia: Path | None = None) -> dict[str, Any]:
+def measure(quick: bool, pneumonia: Path | None = None, sets: Path | None = None) -> dict[str, Any]:
     amount = QUICK if quick else FULL
     result: dict[str, Any] = {
         "quick": quick,
@@ -257,10 +290,13 @@ def measure(quick: bool, pneumonia: Path | None = None) -> dict[str, Any]:
         result["generators"][name] = tried(trial, amount, amount.seeds)
     if pneumonia is not None:
         say(RADIOGRAPHS)
-        trial = Trial(
-            lambda *_: radiographs(pneumonia), (PLAIN, PLAIN_SSIM, FEW_SSIM), (PLAIN,), ()
-        )
+        trial = Trial(lambda *_: radiographs(pneumonia), (*REAL, FEW_SSIM), (PLAIN,), ())
         result["generators"][RADIOGRAPHS] = tried(trial, amount, amount.seeds[:1])
+    for path in sorted(sets.glob("*.npz")) if sets is not None else ():
+        name = path.stem.replace("_", " ")
+        say(name)
+        trial = Trial(lambda *_, path=path: product(path), REAL, (), ())
+        result["generators"][name] = tried(trial, amount, amount.seeds[:1])
     return result
 
 
@@ -292,8 +328,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--pneumonia", metavar="FILE", type=Path, help="PneumoniaMNIST 28x28, pneumoniamnist.npz"
     )
+    parser.add_argument("--sets", metavar="FOLDER", type=Path, help="images of products, NAME.npz")
     given = parser.parse_args(arguments)
-    result = measure(given.quick, given.pneumonia)
+    result = measure(given.quick, given.pneumonia, given.sets)
     numbers, page = anomaly_page.NUMBERS, anomaly_page.PAGE
     if given.quick:
         numbers = ROOT / "build" / "benchmarks" / "anomaly.json"

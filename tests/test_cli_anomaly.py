@@ -183,10 +183,6 @@ class TestTrain:
             (["good.npy", "-o", "m.safetensors", "--metric", "lpips"], "lpips"),
             (["good.npy", "-o", "m.safetensors", "--false-alarm-rate", "2"], "false_alarm_rate"),
             (["good.npy", "-o", "m.safetensors", "--dark", "good.npy"], "give both"),
-            (
-                ["good.npy", "-o", "m.safetensors", "--model", "pca"],
-                "larger masks, or a smaller patch",
-            ),
         ):
             assert run("train", *arguments) == 2
             assert words in capsys.readouterr().err

@@ -242,9 +242,13 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             final = self._fit_model(inputs, used, everything, seed)
         found = []
         for held_out in dealt:
-            self._fit_model(inputs, used, np.setdiff1d(everything, held_out), seed, final)
+            others = np.setdiff1d(everything, held_out)
+            these = inputs
+            if given is None and used is not None and isinstance(self.preprocess_, VirtualPeel):
+                these = self.preprocess_.with_rim_of(inputs, used, others)
+            self._fit_model(these, used, others, seed, final)
             inside = None if used is None else used[held_out]
-            found.append(self._compare(inputs[held_out], inside))
+            found.append(self._compare(these[held_out], inside))
         if final is not None:
             self.model_ = final
         columns = np.concatenate(found)

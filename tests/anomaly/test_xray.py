@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly import xray
+from imsim.anomaly.xray import rim
 from imsim.anomaly.xray.frames import eroded
 from imsim.anomaly.xray.peel import smoothed
 
@@ -143,16 +144,48 @@ def test_smoothed_is_a_gaussian(shape: tuple[int, int], sigma: float) -> None:
 def test_interior_agrees_with_the_truth(peel: xray.VirtualPeel) -> None:
     distance = np.hypot(Y - 32, X - 32)
     found = peel.transform(shots(absorbed=[body()])).masks[0]
-    truth = distance < 22 - 6
-    # The thin rim is not seen, and an octagon is no disc: a pixel of 16 all around is 12 %.
+    truth = distance < 22 - 3
+    # The thin rim is not seen, and an octagon is no disc: a pixel of 19 all around is 10 %.
     assert (found & truth).sum() / (found | truth).sum() > 0.85
 
 
 def test_good_texture_has_strength_one(peel: xray.VirtualPeel) -> None:
     images, masks, _ = peel.transform(shots(seed=9))
     assert not images[~masks].any()
-    # Some 4000 pixels, of which neighbours are alike, and six balls of other sizes.
-    assert 0.8 < 1.4826 * np.median(np.abs(images[masks])) < 1.25
+    # Some 6000 pixels, of which neighbours are alike, and six balls of other sizes.
+    assert 0.75 < np.quantile(np.abs(images[masks]), 0.99) / 2.58 < 1.35
+
+
+def test_texture_is_as_strong_at_the_rim_as_in_the_middle(peel: xray.VirtualPeel) -> None:
+    images, masks, _ = peel.transform(shots(seed=9))
+    places = np.array([rim.distances(mask) for mask in masks])
+    for low, high in ((1, 2), (3, 5), (6, 16)):
+        values = np.abs(images[(low <= places) & (places <= high)])
+        # The far tail of some 500 to 3000 pixels, from other items than those learned from.
+        assert 0.7 < np.quantile(values, 0.99) / 2.58 < 1.4
+
+
+def test_the_rim_of_some_images_is_that_of_a_peel_that_saw_no_others() -> None:
+    images = shots(seed=3)
+    peel = xray.VirtualPeel().fit(images)
+    peeled, masks, _ = peel.transform(images)
+    some = np.array([0, 2, 3])
+    found = peel.with_rim_of(peeled, masks, some)
+    strength = rim.learned([*rim.divided(peeled, masks, 1 / peel.rim_)[some]], [*masks[some]])
+    np.testing.assert_allclose(
+        found, rim.divided(peeled, masks, strength / peel.rim_), rtol=1e-5, atol=1e-6
+    )
+    again = peel.with_rim_of(peeled, masks, np.arange(len(images)))
+    np.testing.assert_allclose(again, peeled, rtol=1e-5, atol=1e-6)
+
+
+def test_distances_from_the_rim() -> None:
+    mask = np.zeros((7, 60), bool)
+    mask[1:6, :50] = True
+    # The frame is no rim, and far from it all is alike.
+    assert rim.distances(mask)[3].tolist() == [3] * 48 + [2, 1] + [0] * 10
+    assert (rim.distances(np.ones((3, 3), bool)) == rim.REACH).all()
+    assert not rim.distances(np.zeros((3, 3), bool)).any()
 
 
 def test_a_foreign_body_stays_and_a_smooth_one_goes(peel: xray.VirtualPeel) -> None:
@@ -162,7 +195,7 @@ def test_a_foreign_body_stays_and_a_smooth_one_goes(peel: xray.VirtualPeel) -> N
     images = peel.transform(shots(absorbed=[body(), sharp, smooth])).images
     centre = images[:, 30:33, 30:33].mean(axis=(1, 2))
     assert centre[1] - centre[0] > 6
-    assert abs(centre[2] - centre[0]) < 2
+    assert abs(centre[2] - centre[0]) < 3.5
 
 
 def test_the_scale_is_fixed_and_no_image_depends_on_others(peel: xray.VirtualPeel) -> None:
@@ -178,7 +211,7 @@ def test_the_scale_is_fixed_and_no_image_depends_on_others(peel: xray.VirtualPee
     # On the other side nothing shows that there is metal; it moves the threshold of the rim by
     # 1 %, and so the trend near the rim by a little; without an end to the filter it would be 4.
     far = both.masks.all(axis=0) & (Y < 24)
-    np.testing.assert_allclose(both.images[0, far], both.images[1, far], atol=0.3)
+    np.testing.assert_allclose(both.images[0, far], both.images[1, far], atol=0.8)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float64])

@@ -25,6 +25,7 @@ from imsim.anomaly.stacks import (
     product,
 )
 from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.xray import rim
 from imsim.anomaly.xray.frames import (
     KINDS,
     SMALLEST,
@@ -99,9 +100,12 @@ class VirtualPeel(Stored):
     5. A matched filter for a small body within such texture: it damps the frequencies of good
        texture, and smooths noise finer than the body.
 
-    The scale :math:`\sigma` and the filter are learned once from all good images. The content of an
-    image, such as metal, does not change its scale. The result is in standard deviations of good
-    images.
+    6. Division by the strength that good texture has at this distance from the rim of the interior:
+       next to it, thickness changes most steeply, and the trend follows least.
+
+    The scale :math:`\sigma`, the filter and the rim are learned once from all good images. The
+    content of an image, such as metal, does not change its scale. The result is in standard
+    deviations of good images.
 
     Parameters
     ----------
@@ -135,6 +139,8 @@ class VirtualPeel(Stored):
         Of good texture after step 4, by distance in pixels.
     gain_ : float
         Divisor of filtered textures.
+    rim_ : float32 array, shape (16,)
+        Divisors at distances of 1 to 16 pixels from the rim of the interior, and beyond.
 
     References
     ----------
@@ -158,9 +164,9 @@ class VirtualPeel(Stored):
     """The metrics' data range for peeled images: with it, the constant in FSIM's similarity of
     gradients is a few times the gradient that good texture, of standard deviation 1, has."""
 
-    _LEARNED = ("sigmas", "levels", "spread")
+    _LEARNED = ("sigmas", "levels", "spread", "rim")
 
-    width: int = 6
+    width: int = 3
     trend: float = 5.0
     body: float = 1.25
     kind: Literal["transmission", "counts", "absorbance"] | None = None
@@ -196,13 +202,17 @@ class VirtualPeel(Stored):
         texture = np.concatenate([p.texture[p.masks] for p in found])
         trend = np.concatenate([p.trend[p.masks] for p in found])
         self.levels_, self.sigmas_ = _strength(texture, trend)
+        masks = [p.masks for p in found]
+        equal = [self._equalised(p) for p in found]
         if self.body:
-            masks = [p.masks for p in found]
-            equal = [self._equalised(p) for p in found]
             self.autocovariance_ = _autocovariance(equal, masks)
             filtered = [_matched(t, self.autocovariance_, self.body) for t in equal]
             inside = np.concatenate([t[m] for t, m in zip(filtered, masks, strict=True)])
             self.gain_ = max(_deviation(inside), float(np.finfo(np.float32).tiny))
+            equal = [t / np.float32(self.gain_) for t in filtered]
+        self.rim_ = rim.learned(
+            [texture for part in equal for texture in part], [m for part in masks for m in part]
+        )
         return self
 
     def transform(self, images: Any) -> Peeled:
@@ -229,12 +239,20 @@ class VirtualPeel(Stored):
             texture = self._equalised(found)
             if self.body:
                 texture = _matched(texture, self.autocovariance_, self.body) / self.gain_
-            result[part] = np.where(inside, texture, 0)
+            result[part] = rim.divided(texture, inside, self.rim_)
             return found.problems
 
         problems = _merged(in_parts(peel, len(frames), batch_images(frames)))
         report(problems, len(frames), self.on_error)
         return Peeled(result, masks, problems)
+
+    def with_rim_of(self, peeled: Floats, masks: Booleans, some: NDArray[np.intp]) -> Floats:
+        """Return peeled images as if the rim had been learned from some of them only.
+
+        So a threshold can be learned from images that did not take part.
+        """
+        textures = rim.divided(peeled, masks, np.float32(1) / self.rim_)
+        return rim.divided(textures, masks, rim.learned([*textures[some]], [*masks[some]]))
 
     def problems(self, images: Any) -> dict[int, str]:
         """Return the reasons why images cannot be used, by their indices."""
@@ -278,7 +296,8 @@ class VirtualPeel(Stored):
         peel.levels_ = arrays.take("levels", np.float32, None)
         peel.sigmas_ = arrays.take("sigmas", np.float32, len(peel.levels_))
         peel.spread_ = arrays.number("spread")
-        positive = [peel.spread_, *peel.sigmas_]
+        peel.rim_ = arrays.take("rim", np.float32, rim.REACH)
+        positive = [peel.spread_, *peel.sigmas_, *peel.rim_]
         if peel.body:
             peel.autocovariance_ = arrays.take("autocovariance", np.float64, LAGS)
             peel.gain_ = arrays.number("gain")

@@ -1,0 +1,46 @@
+"""The rim of an item: how strong the texture of good items is at each distance from it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from imsim.anomaly.stacks import Booleans, Floats
+
+REACH = 16
+"""Distances in pixels that are told apart; all beyond count as the last one."""
+QUANTILE, NORMAL = 0.999, 3.29
+"""The strength is this quantile of the absolute texture, over that of a normal distribution."""
+LEAST = 0.1
+"""Least strength, as a part of the median one: flat parts must not be amplified to noise."""
+
+
+def distances(mask: Booleans) -> NDArray[np.intp]:
+    """Return the chessboard distance of each pixel of a mask from its rim, 1 to `REACH`; 0 outside.
+
+    The frame is no rim: beyond it an item goes on.
+    """
+    found = ndimage.distance_transform_cdt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1]
+    result: NDArray[np.intp] = np.clip(found, 0, REACH).astype(np.intp)
+    if mask.all():
+        result[:] = REACH
+    return result
+
+
+def learned(textures: list[Floats], masks: list[Booleans]) -> Floats:
+    """Return the strength of the texture inside the masks at distances 1 to `REACH`."""
+    values = [np.abs(texture[mask]) for texture, mask in zip(textures, masks, strict=True)]
+    places = [distances(mask)[mask] for mask in masks]
+    value, place = np.concatenate(values), np.concatenate(places)
+    known = [k for k in range(1, REACH + 1) if (place == k).any()]
+    strength = [float(np.quantile(value[place == k], QUANTILE)) / NORMAL for k in known]
+    least = max(LEAST * float(np.median(strength)), float(np.finfo(np.float32).tiny))
+    every = np.interp(np.arange(1, REACH + 1), known, np.maximum(strength, least))
+    return every.astype(np.float32)
+
+
+def divided(textures: Floats, masks: Booleans, strength: Floats) -> Floats:
+    """Return textures divided by their strength at each distance; 0 outside the masks."""
+    factors = np.concatenate([np.zeros(1, np.float32), 1 / strength])
+    return np.stack([t * factors[distances(mask)] for t, mask in zip(textures, masks, strict=True)])
