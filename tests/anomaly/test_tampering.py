@@ -122,7 +122,8 @@ def test_arrays(model: Path, tmp_path: Path) -> None:
         assert refused(path) or what == "held_out_scores is longer", what
     for name, values in arrays.items():
         other = values.copy()
-        other.reshape(-1)[:1] += 1  # of the right type and shape
+        first = other.reshape(-1)[:1]  # of the right type and shape
+        first[:] = ~first if first.dtype == bool else first + 1
         put(path, header, arrays | {name: other})
         assert refused(path), name
 

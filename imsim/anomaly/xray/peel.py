@@ -25,7 +25,7 @@ from imsim.anomaly.stacks import (
     product,
 )
 from imsim.anomaly.storage import Arrays, State, Stored
-from imsim.anomaly.xray import rim
+from imsim.anomaly.xray import faults, rim
 from imsim.anomaly.xray.frames import (
     KINDS,
     SMALLEST,
@@ -90,7 +90,10 @@ class _Texture(NamedTuple):
 class VirtualPeel(Stored):
     r"""Peel items: keep the interior, take the smooth thickness trend out, equalise the noise.
 
-    1. Absorbance A from the pixel values; the frame's border is the open beam.
+    1. Absorbance A from the pixel values; the frame's border is the open beam. Pixels, rows and
+       columns that stand alone in the median of the good images are faults of the detector: they
+       take the value of the nearest sound pixel. A pixel of a single image that stands alone takes
+       the middle of its neighbours.
     2. The item, as `segment` finds it, and its interior: `width` pixels away from its rim.
     3. The trend: the mean of A over the item, weighted by a Gaussian of `trend` pixels, plus the
        same mean of the residual. The residual is clipped at three standard deviations of good
@@ -139,6 +142,8 @@ class VirtualPeel(Stored):
         Of good texture after step 4, by distance in pixels.
     gain_ : float
         Divisor of filtered textures.
+    faults_ : bool array, shape (height, width)
+        Faulty pixels of the detector.
     rim_ : float32 array, shape (16,)
         Divisors at distances of 1 to 16 pixels from the rim of the interior, and beyond.
 
@@ -164,7 +169,7 @@ class VirtualPeel(Stored):
     """The metrics' data range for peeled images: with it, the constant in FSIM's similarity of
     gradients is a few times the gradient that good texture, of standard deviation 1, has."""
 
-    _LEARNED = ("sigmas", "levels", "spread", "rim")
+    _LEARNED = ("sigmas", "levels", "spread", "rim", "faults")
 
     width: int = 3
     trend: float = 5.0
@@ -187,6 +192,11 @@ class VirtualPeel(Stored):
         self._check_parameters()
         frames = as_stack("images", images)
         self.kind_ = self.kind or find_kind(frames)
+        self.faults_ = np.zeros(frames.shape[1:], np.bool_)
+        sample = self._measured(frames[:: -(-len(frames) // faults.MOST_IMAGES)])
+        sound = np.isfinite(sample).all(axis=(1, 2))
+        if sound.any():
+            self.faults_ = faults.faults_of(sample[sound])
         self.spread_ = np.inf  # clips nothing in the first trend
         found = self._textures(frames)
         report(_merged(p.problems for p in found), len(frames), self.on_error)
@@ -297,12 +307,14 @@ class VirtualPeel(Stored):
         peel.sigmas_ = arrays.take("sigmas", np.float32, len(peel.levels_))
         peel.spread_ = arrays.number("spread")
         peel.rim_ = arrays.take("rim", np.float32, rim.REACH)
+        peel.faults_ = arrays.take("faults", np.bool_, None, None)
         positive = [peel.spread_, *peel.sigmas_, *peel.rim_]
         if peel.body:
             peel.autocovariance_ = arrays.take("autocovariance", np.float64, LAGS)
             peel.gain_ = arrays.number("gain")
             positive += [peel.gain_, peel.autocovariance_[0]]
-        if not positive[1:] or min(positive) <= 0 or (np.diff(peel.levels_) < 0).any():
+        unlikely = peel.faults_.all() or (np.diff(peel.levels_) < 0).any()
+        if not positive[1:] or min(positive) <= 0 or unlikely:
             raise imsim.OptionError("the scale of the peel is none that good images have")
         return peel
 
@@ -348,13 +360,23 @@ class VirtualPeel(Stored):
 
     def _absorbance(self, frames: NDArray[Any]) -> Floats:
         """Return absorbance relative to the frame's border; NaN where that has no meaning."""
+        return faults.without_lone(self._measured(frames))
+
+    def _measured(self, frames: NDArray[Any]) -> Floats:
+        """Return absorbance with lone outliers; faults of the detector are repaired."""
+        if self.faults_.any() and frames.shape[1:] != self.faults_.shape:
+            raise imsim.ShapeError(
+                "images are {}x{} pixels, but faulty pixels were learned in a detector of {}x{}: "
+                "fit a peel to images of this size".format(*frames.shape[1:], *self.faults_.shape)
+            )
         with np.errstate(over="ignore"):  # numbers beyond float32 have no absorbance
-            values = frames.astype(np.float32)
+            values = faults.repaired(frames.astype(np.float32), self.faults_)
         around: Any = np.median(border(values), axis=1)[:, None, None]
         if self.kind_ == "absorbance":
             with np.errstate(invalid="ignore", over="ignore"):
                 result: Floats = values - around
-            return np.where(np.abs(result) < _LARGEST, result, np.float32(np.nan))
+            result = np.where(np.abs(result) < _LARGEST, result, np.float32(np.nan))
+            return result
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             share: Any = values / np.where(around > 0, around, np.float32(np.nan))
         return logarithm(share, SMALLEST)

@@ -29,7 +29,11 @@ def distances(mask: Booleans) -> NDArray[np.intp]:
 
 
 def learned(textures: list[Floats], masks: list[Booleans]) -> Floats:
-    """Return the strength of the texture inside the masks at distances 1 to `REACH`."""
+    """Return the strength of the texture inside the masks at distances 1 to `REACH`.
+
+    Nearer to the rim it is never taken for weaker than farther in: of the first pixels, half of
+    what the filter sees is missing, and that must not amplify them.
+    """
     values = [np.abs(texture[mask]) for texture, mask in zip(textures, masks, strict=True)]
     places = [distances(mask)[mask] for mask in masks]
     value, place = np.concatenate(values), np.concatenate(places)
@@ -37,7 +41,7 @@ def learned(textures: list[Floats], masks: list[Booleans]) -> Floats:
     strength = [float(np.quantile(value[place == k], QUANTILE)) / NORMAL for k in known]
     least = max(LEAST * float(np.median(strength)), float(np.finfo(np.float32).tiny))
     every = np.interp(np.arange(1, REACH + 1), known, np.maximum(strength, least))
-    return every.astype(np.float32)
+    return np.maximum.accumulate(every[::-1])[::-1].astype(np.float32)
 
 
 def divided(textures: Floats, masks: Booleans, strength: Floats) -> Floats:

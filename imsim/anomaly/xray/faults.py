@@ -1,0 +1,88 @@
+"""Faults of the detector: pixels and columns that never tell the truth, and lone outliers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imsim.anomaly.stacks import Booleans, Floats, nearest
+
+LONE = 0.1
+"""A pixel is a lone outlier if its neighbours differ by less than this part of its own distance
+from them. The blur of a detector spreads even the smallest body: for a Gaussian of half a pixel
+the neighbours of a point differ by 0.14."""
+COLUMN, THROUGHOUT = 10.0, 0.9
+"""A row or column is faulty if it differs from its neighbours by this many robust standard
+deviations of all, and in this share of its length."""
+MOST_IMAGES = 64
+"""Good images from whose median the faults are learned."""
+
+
+def faults_of(images: Floats) -> Booleans:
+    """Find pixels, rows and columns that stand alone in the median of good images.
+
+    Items lie in many places, or have no structure of single pixels. What stays alone in the median
+    belongs to the detector.
+    """
+    every = -(-len(images) // MOST_IMAGES)
+    middle = np.median(images[::every], axis=0)[None]
+    found: Booleans = lone(middle)[0]
+    found |= _lines(middle[0])[None, :]
+    found |= _lines(middle[0].T)[:, None]
+    return found if found.mean() < 0.5 else np.zeros_like(found)
+
+
+def repaired(images: NDArray[Any], faults: Booleans) -> NDArray[Any]:
+    """Replace faulty pixels by the nearest sound ones."""
+    if not faults.any():
+        return images
+    rows, columns = nearest(faults)
+    return images[..., rows, columns]
+
+
+def without_lone(images: Floats) -> Floats:
+    """Replace lone outliers by the middle of their neighbours."""
+    low, high = _neighbours(images)
+    odd = _is_lone(images, low, high)
+    return np.where(odd, (low + high) / 2, images) if odd.any() else images
+
+
+def lone(images: Floats) -> Booleans:
+    """Find lone outliers: pixels far from eight neighbours that are alike."""
+    return _is_lone(images, *_neighbours(images))
+
+
+def _is_lone(images: Floats, low: Floats, high: Floats) -> Booleans:
+    with np.errstate(invalid="ignore"):  # an infinity less another one is none
+        distance = np.maximum(images - high, low - images)
+        result: Booleans = (high - low < LONE * distance) & (distance > 0)
+    return result
+
+
+def _neighbours(images: Floats) -> tuple[Floats, Floats]:
+    """Return the least and the largest of the eight neighbours, mirrored at the frame."""
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)), mode="reflect")
+    above, here, below = padded[:, :-2], padded[:, 1:-1], padded[:, 2:]
+    found = []
+    for extreme in (np.minimum, np.maximum):
+        beside = extreme(above, below)
+        whole = extreme(beside, here)
+        value = extreme(beside[..., 1:-1], whole[..., :-2])
+        found.append(extreme(value, whole[..., 2:], out=value))
+    return found[0], found[1]
+
+
+def _lines(image: Floats) -> Booleans:
+    """Find columns that are above, or below, both their neighbours all along, and far."""
+    result = np.zeros(image.shape[1], np.bool_)
+    if image.shape[1] < 3:
+        return result
+    left, here, right = image[:, :-2], image[:, 1:-1], image[:, 2:]
+    apart = np.median(here - (left + right) / 2, axis=0)
+    deviation = 1.4826 * float(np.median(np.abs(apart)))
+    above, below = (here > np.maximum(left, right)), (here < np.minimum(left, right))
+    throughout = np.maximum(above.mean(axis=0), below.mean(axis=0)) > THROUGHOUT
+    result[1:-1] = throughout & (np.abs(apart) > COLUMN * deviation)
+    return result
