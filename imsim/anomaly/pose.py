@@ -74,7 +74,7 @@ class Pose(Stored):
         self.mean_ = posed[0]
         for _ in range(TURNS):
             if self.turns_:
-                turned = self._is_turned(posed)
+                turned = self._is_turned(posed) & found
                 posed[turned] = posed[turned, ::-1, ::-1]
             self.mean_ = posed.mean(axis=0, dtype=np.float64).astype(np.float32)
         return self
@@ -89,10 +89,12 @@ class Pose(Stored):
                     *frames.shape[1:], *self.mean_.shape
                 )
             )
-        found = self._placements(_moments(frames), self.mean_.shape)
+        moments = _moments(frames)
+        found = self._placements(moments, self.mean_.shape)
         if self.turns_:
             last = np.array(self.mean_.shape) - 1
             turned = self._is_turned(_moved(frames, found, _levels(frames)))
+            turned &= np.isfinite(moments).all(axis=1)
             found[turned, :, 2] += found[turned, :, :2] @ last
             found[turned, :, :2] *= -1
         return found
@@ -107,7 +109,8 @@ class Pose(Stored):
         moved = _moved(frames, placements, _levels(frames))
         if used is None:
             return moved, None
-        inside = _moved(used.astype(np.float32), placements, np.zeros(len(used))) > SEEN
+        # What comes in from beyond the frame counts, with masks as without: a full mask stays full.
+        inside = _moved(used.astype(np.float32), placements, np.ones(len(used))) > SEEN
         return np.where(inside, moved, np.float32(0)), inside
 
     def get_state(self) -> State:

@@ -113,6 +113,21 @@ def test_pixels_outside_a_mask_move_nothing(detector: AnomalyDetector) -> None:
     assert detector.inspect(images[:1], np.zeros((1, SIDE, SIDE), bool)).problems.keys() == {0}
 
 
+def test_an_image_that_cannot_be_used_leaves_the_others_alone(detector: AnomalyDetector) -> None:
+    images = items(3, 8)[0]
+    images[1, 3, 3] = np.nan
+    found = detector.inspect(images).scores
+    assert np.isnan(found[1])
+    np.testing.assert_array_equal(found[::2], detector.anomaly_score(images[::2]))
+
+
+def test_an_image_without_an_item_is_not_turned() -> None:
+    pose = Pose().fit(items(12, 0)[0])
+    assert pose.turns_
+    empty = np.random.default_rng(0).normal(1, 0.02, (6, SIDE, SIDE)).astype(np.float32)
+    np.testing.assert_array_equal(pose.transform(empty)[0], empty)
+
+
 def test_detector_with_a_pose_is_saved_and_loaded(detector: AnomalyDetector, tmp_path: Any) -> None:
     path = tmp_path / "detector.safetensors"
     detector.save(path)
