@@ -357,7 +357,9 @@ class _Moments:
         shrunk = _shrunk(covariance / scale, self._count)
         # With L L' = shrunk, the rows of inv(L) whiten.
         lower = np.linalg.inv(np.linalg.cholesky(shrunk))
-        return _Gaussian(self._shift + mean, lower.swapaxes(1, 2) / deviations[:, :, None])
+        # A saved array is contiguous: in another layout, products would differ in the last bit.
+        transposed = np.ascontiguousarray(lower.swapaxes(1, 2))
+        return _Gaussian(self._shift + mean, transposed / deviations[:, :, None])
 
 
 def _shrunk(matrices: Doubles, n: int) -> Doubles:

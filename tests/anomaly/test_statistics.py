@@ -156,3 +156,10 @@ def test_size_and_parameters_are_checked() -> None:
 def test_two_images_are_enough_to_ask_for_places() -> None:
     energies = np.random.default_rng(0).random((2, 16, 4, 4)).astype(np.float32)
     assert has_places(energies) in (True, False)
+
+
+def test_whitening_is_laid_out_as_a_file_gives_it_back() -> None:
+    images = np.random.default_rng(0).random((8, 12, 12))
+    for places in (True, False):
+        model = GoodStatistics(2, places=places).fit(images)
+        assert model.place_whitening_.flags.c_contiguous
