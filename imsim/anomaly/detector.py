@@ -217,6 +217,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         generator = np.random.default_rng(_random_state(self.random_state).randint(2**31))
         frames = as_stack("images", good)
         given = None if masks is None else check_masks(masks, frames.shape)
+        given = None if given is not None and given.all() else given
         self.shape_, self.depth_ = frames.shape[1:], _depth(frames)
         self.n_features_in_ = int(np.prod(self.shape_))
         self._fit_preprocess(filled(frames, given))
@@ -555,6 +556,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         columns = 2 if self.aggregate_ in (scoring.BOTH, scoring.STATISTICS) else 1
         self.scales_ = arrays.take("scales", np.float64, 2, columns)
         self.held_out_scores_ = arrays.take("held_out_scores", np.float64, None, finite=False)
+        if self.pose_ is not None and self.pose_.mean_.shape != self.shape_:
+            raise imsim.OptionError("its pose was learned from images of another size")
         if not (self.scales_[1] > 0).all() or self.threshold_ not in self.held_out_scores_:
             raise imsim.OptionError("its threshold does not come from its scores of good images")
         self.offset_ = -self.threshold_

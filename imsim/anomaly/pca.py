@@ -58,7 +58,7 @@ class PCAAutoencoder(Stored):
         The columns of W as rows.
     mean_ : float32 array, shape (pixels,)
         The mean.
-    explained_variance_ : float32 array, shape (kept,)
+    explained_variance_ : float64 array, shape (kept,)
         Variance along each component, in units of the pixel values squared.
     total_variance_ : float
         Sum of the variances of all pixels.
@@ -136,7 +136,7 @@ class PCAAutoencoder(Stored):
             kept = min(kept, int(self.components))
         self.mean_ = mean.astype(np.float32)
         self.components_ = np.ascontiguousarray(axes[:kept], dtype=np.float32)
-        self.explained_variance_ = variances[:kept].astype(np.float32)
+        self.explained_variance_ = variances[:kept].copy()
         self.total_variance_ = total
         return self
 
@@ -173,7 +173,7 @@ class PCAAutoencoder(Stored):
         side = model.patch
         if min(model.shape_) < 1 or (side is not None and model.shape_ != (side, side)):
             raise imsim.OptionError(f"a shape of {model.shape_} does not go with {model!r}")
-        model.explained_variance_ = arrays.take("explained_variance", np.float32, None)
+        model.explained_variance_ = arrays.take("explained_variance", np.float64, None)
         kept = len(model.explained_variance_)
         model.components_ = arrays.take("components", np.float32, kept, height * width)
         model.mean_ = arrays.take("mean", np.float32, height * width)

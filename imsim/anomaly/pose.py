@@ -19,7 +19,7 @@ __all__ = ["Pose"]
 MOST_ROUND = 0.9
 """Ratio of the axes above which an item is round: the direction of its axis is noise."""
 LEAST_MOVE = 1.0
-"""Root mean square, in pixels, by which poses must differ: to move an image smooths it."""
+"""Root mean square, in pixels, by which poses must differ: since moving an image smooths it."""
 LEAST_FOUND = 0.9
 """Share of the good images that must show an item for poses to have a meaning."""
 SEEN = 0.999
@@ -178,7 +178,10 @@ def _moments(frames: Floats) -> Doubles:
 
     def part(these: slice) -> None:
         level = _levels(frames[these])[:, None, None]
-        items, _ = find_items(np.abs(frames[these] - level), touching=False, several=False)
+        distance = np.abs(frames[these].astype(np.float64) - level)
+        largest = distance.max(axis=(1, 2), keepdims=True)
+        distance /= np.where(largest > 0, largest, 1)  # squares and sums stay within float32
+        items, _ = find_items(distance.astype(np.float32), touching=False, several=False)
         for i, item in enumerate(items, these.start):
             rows, columns = np.nonzero(item)
             if len(rows) < 3 or item.mean() > LARGEST_ITEM:
@@ -196,7 +199,7 @@ def _moments(frames: Floats) -> Doubles:
 
 def _levels(frames: Floats) -> NDArray[Any]:
     """Return the level of the background of each image."""
-    levels: NDArray[Any] = np.median(border(frames), axis=1)
+    levels: NDArray[Any] = np.median(border(frames).astype(np.float64), axis=1)
     return levels
 
 

@@ -43,6 +43,11 @@ QUANTILES = (0.5, 0.9, 0.99, 1.0)
 FLOOR = 0.05
 """Share of the median energy that is added before the logarithm, and of the median deviation below
 which none counts: what good images never show must not weigh without bound."""
+ROUNDING, EQUAL = 1e-4, 0.1
+"""Deviations below the first are rounding errors of float32; distances below the second, where good
+images have about 4, are those of images that equal the only good one."""
+LARGEST = 1e15
+"""Spreads from the level at which pixels are clipped: float32 holds the sums."""
 HIGHEST = 0.005
 """Share of the places, those most unlike good ones, whose mean is the score of places."""
 HIGHEST_OF_ALL = 0.02
@@ -162,9 +167,11 @@ class GoodStatistics(Stored):
         self.place_mean_, self.place_whitening_ = gaussian
         whole = np.concatenate(wholes)
         deviations = _deviations(whole.std(axis=0))
-        fitted = LedoitWolf().fit(whole / deviations)
+        fitted = LedoitWolf(store_precision=False).fit(whole / deviations)
+        # A constant description has no covariance; the identity times this keeps it invertible.
+        covariance = fitted.covariance_ + ROUNDING * np.eye(len(deviations))
         self.whole_mean_ = fitted.location_ * deviations
-        self.whole_precision_ = fitted.precision_ / np.outer(deviations, deviations)
+        self.whole_precision_ = np.linalg.inv(covariance) / np.outer(deviations, deviations)
         return self
 
     def distances(self, images: Any, masks: Any = None) -> Doubles:
@@ -195,6 +202,7 @@ class GoodStatistics(Stored):
                     result[i] = first, _mean_of_highest(distances, HIGHEST)
                 else:
                     result[i] = distances.mean(), _mean_of_highest(distances, HIGHEST_OF_ALL)
+        result[result < EQUAL] = 0
         return result
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
@@ -222,7 +230,7 @@ class GoodStatistics(Stored):
         model.places_ = parameters["places"]
         rows, columns = _grid(model.shape_)
         places = rows * columns if model.places_ else 1
-        if model.linear_.shape_ != model.shape_ or model.places_ not in (True, False):
+        if model.linear_.shape_ != model.shape_ or not isinstance(model.places_, bool):
             raise imsim.OptionError(f"a shape of {model.shape_} does not go with {model!r}")
         model.place_mean_ = arrays.take("place_mean", np.float64, places, FILTERS)
         model.place_whitening_ = arrays.take(
@@ -232,7 +240,8 @@ class GoodStatistics(Stored):
         model.whole_mean_ = arrays.take("whole_mean", np.float64, features)
         model.whole_precision_ = arrays.take("whole_precision", np.float64, features, features)
         model.level_, model.spread_, model.floor_ = arrays.take("numbers", np.float64, 3).tolist()
-        if not min(model.spread_, model.floor_) > 0:
+        definite = (np.linalg.eigvalsh(model.whole_precision_) > 0).all()
+        if not definite or not min(model.spread_, model.floor_) > 0:
             raise imsim.OptionError("its scale is none that good images have")
         return model
 
@@ -247,7 +256,7 @@ class GoodStatistics(Stored):
     def _local(self, energies: Floats) -> Doubles:
         """Return the features of all places, shape (n, places, filters)."""
         features = _by_place(energies)
-        return np.log(features + self.floor_) if self.places_ else features
+        return np.log(features + self.floor_) if self.places_ else features / self.floor_
 
     def _whole(self, energies: Floats) -> Doubles:
         """Return the descriptions of whole images, shape (n, features)."""
@@ -271,6 +280,7 @@ def energies_of(pixels: Floats, used: Booleans | None, level: float, spread: flo
     def part(these: slice) -> None:
         for i in range(these.start, these.stop):
             image = (pixels[i].astype(np.float64) - level) / spread
+            image = np.clip(image, -LARGEST, LARGEST)
             if used is not None and used[i].any():
                 image = np.where(used[i], image, image[used[i]].mean())
             result[i] = cell_energies(image)
@@ -379,8 +389,8 @@ def _shrunk(matrices: Doubles, n: int) -> Doubles:
 
 def _deviations(found: Doubles) -> Doubles:
     """Return standard deviations, none far below the others."""
-    positive = found[found > 0]
-    least = FLOOR * float(np.median(positive)) if positive.size else 1.0
+    positive = found[found > ROUNDING]
+    least = FLOOR * float(np.median(positive)) if positive.size else ROUNDING
     return np.maximum(found, least)
 
 

@@ -143,6 +143,41 @@ def test_odd_images_have_distances(images: Any) -> None:
     assert (model.distances(other) > model.distances(images)).any(axis=1).all()
 
 
+@pytest.mark.parametrize("noise", [0, 3])
+def test_images_that_equal_the_only_good_one_are_good(noise: float) -> None:
+    image = 100 + 50 * (np.hypot(*(np.mgrid[:32, :32] - 16)) < 9)
+    image = image + np.random.default_rng(0).normal(0, noise, image.shape)
+    good = np.repeat(image[None], 10, axis=0)
+    detector = AnomalyDetector(preprocess=None, false_alarm_rate=0.2, random_state=0).fit(good)
+    assert (detector.predict(good) == 1).all()
+    good[0, 4:8, 4:8] += 30
+    assert detector.predict(good[:1]) == -1
+
+
+def test_numbers_far_outside_have_a_score() -> None:
+    detector = AnomalyDetector(preprocess=None, random_state=0).fit(parts(40, 0).astype(np.float32))
+    images = parts(3, 1).astype(np.float32)
+    images[0, 20, 20], images[1] = 1e37, 3e38
+    assert (detector.anomaly_score(images)[:2] > 1000 * detector.threshold_).any()
+    assert not np.isnan(detector.anomaly_score(images)).any()
+
+
+def test_large_images_are_saved_and_loaded(tmp_path: Any) -> None:
+    images = parts(20, 0).astype(np.float32) * 1e28
+    detector = AnomalyDetector(preprocess=None, random_state=0).fit(images)
+    detector.save(tmp_path / "d.safetensors")
+    again = AnomalyDetector.load(tmp_path / "d.safetensors")
+    np.testing.assert_array_equal(again.anomaly_score(images), detector.anomaly_score(images))
+
+
+def test_masks_of_everything_are_none() -> None:
+    images = parts(20, 0)
+    masks = np.ones(images.shape, bool)
+    fitted = [AnomalyDetector(preprocess=None, random_state=0).fit(images, masks=m)
+              for m in (None, masks)]  # fmt: skip
+    assert fitted[0].threshold_ == fitted[1].threshold_
+
+
 def test_size_and_parameters_are_checked() -> None:
     model = GoodStatistics(components=4).fit(parts(20, 0))
     with pytest.raises(imsim.ShapeError, match="fitted to 64x64"):
