@@ -32,14 +32,15 @@ takes long to train: one draw).
 the threshold that the method chose from good images alone; **best accuracy** is that of the best
 threshold for the judged images, which nobody knows beforehand.
 
-"Whole image" is a PCA of 30 components of the images as they are, compared by the mean of FSIM over
-the frame. The high-pass filter learns nothing: it is the largest difference of two Gaussians of the
-absorbance inside the eroded item, with the widths tuned by hand on the second generator. "As they
-are" is the detector with `preprocess=None`, for the bars, in one place or in any pose, and for real
-images: chest radiographs (PneumoniaMNIST, 28x28 pixels), learned from 1214 without a finding, and
-judged by 468, half of them with pneumonia; and products of 128x128 pixels: solar cells
-(elpv-dataset: Buerhop-Lutz et al. 2018, Deitsch et al. 2019, 2021; 300 to learn from and 300 to
-judge), cookies (20 and 65) and toy figures (30 and 88; both from Amazon Lookout for Vision).
+"Whole image" is a PCA of 30 components of the images as they are (in one pose where that makes good
+ones more alike), compared by the mean of FSIM over the frame. The high-pass filter learns nothing:
+it is the largest difference of two Gaussians of the absorbance inside the eroded item, with the
+widths tuned by hand on the second generator. "As they are" is the detector with `preprocess=None`,
+for the bars, in one place or in any pose, and for real images: chest radiographs (PneumoniaMNIST,
+28x28 pixels), learned from 1214 without a finding, and judged by 468, half of them with pneumonia;
+and products of 128x128 pixels: solar cells (elpv-dataset: Buerhop-Lutz et al. 2018, Deitsch et al.
+2019, 2021; 300 to learn from and 300 to judge), cookies (20 and 65) and toy figures (30 and 88;
+both from Amazon Lookout for Vision).
 
 ## Methods
 """
