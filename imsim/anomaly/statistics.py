@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import scipy.fft
-import scipy.linalg
 from sklearn.covariance import LedoitWolf
 
 import imsim

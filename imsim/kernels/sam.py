@@ -51,11 +51,15 @@ def _whole(images: Images, mask: Array | None) -> Array:
 
 
 def _gram_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:
-    _gram(x, y, NO_BYTES if mask is None else mask, np.empty((4, BLOCK)), np.empty(N_GRAM), out)
+    inside = NO_BYTES if mask is None else mask
+    # What is copied to leave out pixels stays in float32, half the memory, where both images are.
+    narrow = x.dtype == np.float32 and y.dtype == np.float32
+    copies = np.empty((2, BLOCK), np.float32 if narrow else np.float64)
+    _gram(x, y, inside, np.empty((2, BLOCK)), copies, np.empty(N_GRAM), out)
 
 
 @kernel
-def _gram(x, y, mask, room, block, out):  # type: ignore[no-untyped-def]
+def _gram(x, y, mask, room, copies, block, out):  # type: ignore[no-untyped-def]
     """Gram matrix of a run, merged from blocks, and the number of pixels."""
     out[3] = 1.0
     for start in range(0, x.size, BLOCK):
@@ -72,7 +76,7 @@ def _gram(x, y, mask, room, block, out):  # type: ignore[no-untyped-def]
                 xy += a * b
             _fit(p, q, xx, yy, xy, block)
         else:
-            u, v = room[2, : p.size], room[3, : p.size]
+            u, v = copies[0, : p.size], copies[1, : p.size]
             xx, yy, xy = _products_inside(p, q, inside, u, v)
             _fit(u, v, xx, yy, xy, block)
         _merge(out, block)
@@ -83,11 +87,13 @@ def _gram(x, y, mask, room, block, out):  # type: ignore[no-untyped-def]
 def _products_inside(p, q, inside, u, v):  # type: ignore[no-untyped-def]
     """Copy p and q to u and v, with 0 outside a mask of bytes; sum their products."""
     xx, yy, xy = 0.0, 0.0, 0.0
+    nothing = u.dtype.type(0)
     for i in range(p.size):
         use = inside[i] != 0
-        a = np.float64(p[i]) if use else 0.0
-        b = np.float64(q[i]) if use else 0.0
-        u[i], v[i] = a, b
+        s = u.dtype.type(p[i]) if use else nothing
+        t = u.dtype.type(q[i]) if use else nothing
+        u[i], v[i] = s, t
+        a, b = np.float64(s), np.float64(t)
         xx += a * a
         yy += b * b
         xy += a * b
