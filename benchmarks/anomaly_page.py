@@ -60,15 +60,15 @@ detector's threshold, for one detector each.
 LIMITS = """
 ## What the numbers rest on
 
-The constants of the peel and of the default detector were set on throwaway generators, on images
-of the second generator with other seeds than those judged here, and on one draw of a third, all
-with needles, shavings, stones, glass, bone and hollow hearts. The simulated potatoes took no part
-in that, and balls, PVC and gaps are kinds of defect that no constant was set with. The width of the
-peel was tried, 2, 3 and 6 pixels, on the first draw of each generator; the second draws were used
-for nothing else. The statistics of images as they are (grids, quantiles, the shares of places) were
-chosen on the first draw of the bars, and on the radiographs and real products judged here, which
-therefore are no independent test of them. What a detector chooses itself, it chooses from good
-images only.
+The constants of the peel and of the default detector were set on throwaway generators, on images of
+the second generator with other seeds than those judged here, and on one draw of a third, all with
+needles, shavings, stones, glass, bone and hollow hearts. The simulated potatoes took no part in
+that, and balls, PVC and gaps are kinds of defect that no constant was set with. The width of the
+peel, and what is divided at its rim, were tried on the first draw of each generator, the second
+draw of the second one, and others that are not judged here. The statistics of images as they are
+(grids, quantiles, the shares of places) were chosen on the first draw of the bars, and on the
+radiographs and real products judged here, which therefore are no independent test of them. What a
+detector chooses itself, it chooses from good images only.
 
 ## What limits them
 

@@ -176,6 +176,7 @@ class TestTrain:
 
     def test_what_is_refused(self, capsys):
         save("good.npy", SAMPLES.images[~BAD])
+        save("small.npy", SAMPLES.images[~BAD][:, ::2, ::2])  # no patch of 16 fits into the items
         for arguments, words in (
             (["nowhere.png", "-o", "m.safetensors"], "nowhere.png"),
             (["good.npy", "-o", "nowhere/m.safetensors"], "there is no folder"),
@@ -183,6 +184,10 @@ class TestTrain:
             (["good.npy", "-o", "m.safetensors", "--metric", "lpips"], "lpips"),
             (["good.npy", "-o", "m.safetensors", "--false-alarm-rate", "2"], "false_alarm_rate"),
             (["good.npy", "-o", "m.safetensors", "--dark", "good.npy"], "give both"),
+            (
+                ["small.npy", "-o", "m.safetensors", "--model", "pca"],
+                "larger masks, or a smaller patch",
+            ),
         ):
             assert run("train", *arguments) == 2
             assert words in capsys.readouterr().err

@@ -30,8 +30,9 @@ from imsim.anomaly.stacks import (
     check_masks,
     filled,
     listed,
+    sample_of,
 )
-from imsim.anomaly.statistics import GoodStatistics, place_surprise
+from imsim.anomaly.statistics import METRIC, SAMPLE, GoodStatistics, place_surprise
 from imsim.anomaly.storage import Arrays, State, Stored
 from imsim.anomaly.xray.frames import VARIED, UnlikelyItemWarning, UnusableImageWarning
 from imsim.anomaly.xray.peel import VirtualPeel
@@ -52,9 +53,7 @@ COMPONENTS = 60
 PATCH, PATCH_COMPONENTS = 8, 4
 """Side in pixels and components of patches, for peeled images if the metric needs contrast."""
 LEAST_SIDE = 16
-"""Least side in pixels of images whose items have a pose."""
-SAMPLE = 256
-"""Most good images by which poses are judged."""
+"""Least side in pixels of images whose items may be brought into one pose."""
 LEAST_IMAGES = 3
 """Least number of good images: one is held out, and two are left to learn from."""
 NOTHING_LEFT = "leaves nothing to compare"
@@ -96,7 +95,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     The threshold comes from good images that were held out. Its rank among their scores is chosen
     so that a fresh good image is above it with a probability of at most `false_alarm_rate`; with
     fewer than ``1 / false_alarm_rate - 1`` no threshold can promise that, and a warning says so.
-    With ``aggregate="both"`` the probability is approximate: the same images also set the scales.
+    With ``aggregate="both"`` and ``"statistics"`` the probability is approximate: the same images
+    also set the scales. The pose, and whether places mean something, are learned from all of them.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         aggregate (fewer components where images have few pixels). After a preprocess, which
         removes what can be predicted, the mean of good texture (`imsim.anomaly.pca.MeanModel`).
     preprocess : {"xray", None} or object, optional
-        ``"xray"`` is `imsim.anomaly.xray.VirtualPeel`; None compares aligned images as they are.
+        ``"xray"`` is `imsim.anomaly.xray.VirtualPeel`; None compares images as they are.
         An object needs ``fit(images)`` and ``transform(images)``, which returns images and masks,
         and may add a dictionary from the index of an image to why it cannot be used.
     metric : str
@@ -122,9 +122,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         it is ``"mean"``.
     window : int, optional
         Side of the worst window in pixels.
-    pose : {"auto", None}
-        ``"auto"``, without a preprocess and masks, brings single items into one pose (`Pose` in
-        `imsim.anomaly.pose`) if held-out good images are then more alike, place by place.
     false_alarm_rate : float
         The share of good images that may be flagged, between 0 and 1.
     folds : int, optional
@@ -137,6 +134,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     random_state : int, RandomState instance or None
         Seeds the folds, and the model if it has a parameter ``random_state`` or ``seed`` that is
         None.
+    pose : {"auto", None}
+        ``"auto"``, without a preprocess and masks, brings single items into one pose (`Pose` in
+        `imsim.anomaly.pose`) if held-out good images are then more alike, place by place.
 
     Attributes
     ----------
@@ -245,6 +245,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         for held_out in dealt:
             others = np.setdiff1d(everything, held_out)
             these = inputs
+            # With masks of the caller, the distances from the rim that was peeled are not known.
             if given is None and used is not None and isinstance(self.preprocess_, VirtualPeel):
                 these = self.preprocess_.with_rim_of(inputs, used, others)
             self._fit_model(these, used, others, seed, final)
@@ -351,7 +352,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         """Check what `fit` needs; return the aggregate."""
         plain = self.preprocess is None
         has_distances = hasattr(self.model, "distances")
-        if self.model is None and plain and isinstance(self.metric, str) and self.metric == "fsim":
+        if self.model is None and plain and isinstance(self.metric, str) and self.metric == METRIC:
             has_distances = self.aggregate in (None, scoring.STATISTICS)
         aggregate = scoring.choose_aggregate(
             self.aggregate, self.metric, not plain, has_distances=has_distances
@@ -397,7 +398,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             self.preprocess_.fit(frames)
         if not isinstance(self.preprocess_, VirtualPeel):
             return
-        sample = frames[:: -(-len(frames) // 100)]
+        sample = frames[sample_of(len(frames), 100)]
         doubts = self.preprocess_.doubts(sample)
         if len(doubts) <= len(sample) / 2:
             return
@@ -424,7 +425,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         if len(images) < LEAST_IMAGES or min(self.shape_) < LEAST_SIDE:
             return
         pose = Pose().fit(images)
-        sample = images[:: -(-len(images) // SAMPLE)]
+        sample = images[sample_of(len(images), SAMPLE)]
         if pose.is_found_ and place_surprise(pose.transform(sample)[0]) < place_surprise(sample):
             self.pose_ = pose
 

@@ -132,6 +132,11 @@ def nearest(odd: Booleans) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return rows, columns
 
 
+def sample_of(n: int, most: int) -> slice:
+    """Return every k-th of n indices, at most `most` of them."""
+    return slice(None, None, -(-n // most))
+
+
 def batch_images(images: NDArray[Any]) -> int:
     """Return the most images of a stack in one piece of work: 32 of 128x128 pixels."""
     return max(1, BATCH_PIXELS // max(1, math.prod(images.shape[1:])))

@@ -22,6 +22,7 @@ from imsim.anomaly.stacks import (
     batch_images,
     check_images,
     product,
+    sample_of,
 )
 from imsim.anomaly.storage import Arrays, State, Stored
 from imsim.caches import kept
@@ -32,6 +33,8 @@ from imsim.workers import divided, in_parts
 
 __all__ = ["GoodStatistics"]
 
+METRIC = "fsim"
+"""The metric in whose language the statistics are."""
 FILTERS = SCALES * ORIENTATIONS
 CELLS, LEAST_CELL = 32, 4
 """Most cells along a side of the grid of places, and least pixels along a side of a cell."""
@@ -148,7 +151,7 @@ class GoodStatistics(Stored):
         self.linear_ = PCAAutoencoder(self.components).fit(pixels, used)
         self.shape_ = pixels.shape[1:]
         self.level_, self.spread_ = _level_and_spread(pixels if used is None else pixels[used])
-        sample = _sample(len(pixels))
+        sample = sample_of(len(pixels), SAMPLE)
         some = self._energies(pixels[sample], None if used is None else used[sample])
         # Energies of constant images are rounding errors: 1e-6 of the spread is above these.
         self.floor_ = max(FLOOR * float(np.median(some)), 1e-6)
@@ -239,8 +242,9 @@ class GoodStatistics(Stored):
         model.whole_mean_ = arrays.take("whole_mean", np.float64, features)
         model.whole_precision_ = arrays.take("whole_precision", np.float64, features, features)
         model.level_, model.spread_, model.floor_ = arrays.take("numbers", np.float64, 3).tolist()
-        definite = (np.linalg.eigvalsh(model.whole_precision_) > 0).all()
-        if not definite or not min(model.spread_, model.floor_) > 0:
+        units = np.sqrt(np.diagonal(model.whole_precision_).clip(np.finfo(np.float64).tiny))
+        scaled = model.whole_precision_ / np.outer(units, units)  # rounding hides no small unit
+        if not (np.linalg.eigvalsh(scaled) > 0).all() or not min(model.spread_, model.floor_) > 0:
             raise imsim.OptionError("its scale is none that good images have")
         return model
 
@@ -311,7 +315,7 @@ def has_places(energies: Floats) -> bool:
 
 
 def place_surprise(images: Floats) -> float:
-    """Return how little one half of the images tells about the other, place by place.
+    """Return how little one half of good images tells about the other, place by place.
 
     Of the logarithms of energies, so that images are not alike for being smoother.
     """
@@ -396,11 +400,6 @@ def _deviations(found: Doubles) -> Doubles:
 def _mean_of_highest(values: Doubles, share: float) -> float:
     number = max(1, round(share * values.size))
     return float(np.partition(values, values.size - number)[-number:].mean())
-
-
-def _sample(n: int) -> slice:
-    """Return every k-th index, at most `SAMPLE` of them."""
-    return slice(None, None, -(-n // SAMPLE))
 
 
 def _grid(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imsim.anomaly.stacks import Booleans, Floats, nearest
+from imsim.caches import kept
 
 LONE = 0.1
 """A pixel is a lone outlier if its neighbours differ by less than this part of its own distance
@@ -26,8 +27,7 @@ def faults_of(images: Floats) -> Booleans:
     Items lie in many places, or have no structure of single pixels. What stays alone in the median
     belongs to the detector.
     """
-    every = -(-len(images) // MOST_IMAGES)
-    middle = np.median(images[::every], axis=0)[None]
+    middle = np.median(images, axis=0)[None]
     found: Booleans = lone(middle)[0]
     found |= _lines(middle[0])[None, :]
     found |= _lines(middle[0].T)[:, None]
@@ -38,8 +38,18 @@ def repaired(images: NDArray[Any], faults: Booleans) -> NDArray[Any]:
     """Replace faulty pixels by the nearest sound ones."""
     if not faults.any():
         return images
+    result = images.copy()
+    result[..., faults] = images[..., *_sources(faults.shape, np.packbits(faults).tobytes())]
+    return result
+
+
+@kept
+def _sources(shape: tuple[int, int], packed: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return row and column of the sound pixel that stands for each faulty one."""
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=shape[0] * shape[1])
+    faults = bits.reshape(shape).astype(np.bool_)
     rows, columns = nearest(faults)
-    return images[..., rows, columns]
+    return rows[faults], columns[faults]
 
 
 def without_lone(images: Floats) -> Floats:

@@ -23,6 +23,7 @@ from imsim.anomaly.stacks import (
     batch_images,
     bounding_box,
     product,
+    sample_of,
 )
 from imsim.anomaly.storage import Arrays, State, Stored
 from imsim.anomaly.xray import faults, rim
@@ -193,7 +194,7 @@ class VirtualPeel(Stored):
         frames = as_stack("images", images)
         self.kind_ = self.kind or find_kind(frames)
         self.faults_ = np.zeros(frames.shape[1:], np.bool_)
-        sample = self._measured(frames[:: -(-len(frames) // faults.MOST_IMAGES)])
+        sample = self._measured(frames[sample_of(len(frames), faults.MOST_IMAGES)])
         sound = np.isfinite(sample).all(axis=(1, 2))
         if sound.any():
             self.faults_ = faults.faults_of(sample[sound])
@@ -375,8 +376,7 @@ class VirtualPeel(Stored):
         if self.kind_ == "absorbance":
             with np.errstate(invalid="ignore", over="ignore"):
                 result: Floats = values - around
-            result = np.where(np.abs(result) < _LARGEST, result, np.float32(np.nan))
-            return result
+            return np.where(np.abs(result) < _LARGEST, result, np.float32(np.nan))
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             share: Any = values / np.where(around > 0, around, np.float32(np.nan))
         return logarithm(share, SMALLEST)
