@@ -6,6 +6,7 @@ Longer than 450 lines: it is one class, in scikit-learn's manner.
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -16,7 +17,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 import imsim
-from imsim.anomaly import scoring
+from imsim.anomaly import learning, scoring
+from imsim.anomaly.card import Card
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose, moved_back
 from imsim.anomaly.stacks import (
@@ -42,6 +44,7 @@ from imsim.validation import (
     check_choice,
     check_data_range,
     check_integer,
+    check_number,
     usual_data_range,
 )
 from imsim.workers import divided
@@ -54,6 +57,9 @@ PATCH, PATCH_COMPONENTS = 8, 4
 """Side in pixels and components of patches, for peeled images if the metric needs contrast."""
 LEAST_SIDE = 16
 """Least side in pixels of images whose items may be brought into one pose."""
+LEAST_UPDATE = 20
+"""Least new images that set a threshold of their own, and are looked at for odd ones."""
+LEARNED_BEFORE = "was learned from before"
 LEAST_IMAGES = 3
 """Least number of good images: one is held out, and two are left to learn from."""
 NOTHING_LEFT = "leaves nothing to compare"
@@ -62,6 +68,10 @@ _FITTED = ("data_range_", "aggregate_", "shape_", "depth_")
 
 class UnscorableImageWarning(UserWarning):
     """Some images have no score, since no part of them could be compared."""
+
+
+class OddImageWarning(UserWarning):
+    """Some good images are so unlike the others that they are not learned from."""
 
 
 class Reconstruction(NamedTuple):
@@ -94,7 +104,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     The threshold comes from good images that were held out. Its rank among their scores is chosen
     so that a fresh good image is above it with a probability of at most `false_alarm_rate`; with
-    fewer than ``1 / false_alarm_rate - 1`` no threshold can promise that, and a warning says so.
+    fewer than ``1 / false_alarm_rate - 1`` the tail of their scores has to be extrapolated, and a
+    warning says so. `false_alarms_` has the rate to expect and its interval.
     With ``aggregate="both"`` and ``"statistics"`` the probability is approximate: the same images
     also set the scales. The pose, and whether places mean something, are learned from all of them.
 
@@ -137,11 +148,21 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     pose : {"auto", None}
         ``"auto"``, without a preprocess and masks, brings single items into one pose (`Pose` in
         `imsim.anomaly.pose`) if held-out good images are then more alike, place by place.
+    fence : float or None
+        Images among the good ones that are unlike the others are left out, and named by an
+        `OddImageWarning`: those whose held-out scores are beyond Tukey's upper fence, this number
+        of interquartile ranges above the upper quartile. At least 5 % and three images have to be
+        so, and a quarter at most. None keeps all images.
+    note : str
+        Any text, kept with the model: which line, which product, which harvest.
 
     Attributes
     ----------
     threshold_ : float
         Images with a larger anomaly score are anomalous.
+    false_alarms_ : Threshold
+        The threshold with the false-alarm rate expected at it, and the interval of that rate with a
+        confidence of 95 %: `value`, `rate`, `low`, `high`.
     offset_ : float
         ``-threshold_``; ``decision_function = score_samples - offset_``.
     model_, preprocess_, pose_ : object
@@ -156,7 +177,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         ``"statistics"``; 0 and 1 otherwise.
     held_out_scores_ : float64 array, shape (n,)
         Anomaly scores of the usable good images by models that did not learn from them; NaN for
-        images that were not held out.
+        images that were not held out. Those of an update follow.
+    held_out_columns_ : float64 array, shape (n, 1) or (n, 2)
+        The one or two numbers, before they are scaled, of which these scores are made.
     shape_, depth_ : (int, int) and str
         Height and width of the images learned from, and their type of number: the name of the
         dtype, or "float" for any precision. Other images are refused.
@@ -164,6 +187,12 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Pixels of an image.
     left_out_ : dict of int to str
         Why good images were left out of the training, by their indices.
+    odd_ : dict of int to float
+        Scores of good images that are so unlike the others that they were left out, by their
+        indices.
+    card_ : Card
+        When the model learned from how many images, with which versions of the libraries, and
+        whether it knows an image: ``card_.knows(images)``.
 
     Examples
     --------
@@ -189,12 +218,16 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     data_range: float | None = None
     random_state: Any = None
     pose: str | None = "auto"
+    fence: float | None = 1.5
+    note: str = ""
 
-    def fit(self, good: Any, y: Any = None, masks: Any = None) -> Self:
+    def fit(self, good: Any, y: Any = None, masks: Any = None, groups: Any = None) -> Self:
         """Learn from good images, at least three of them usable; the others are left out.
 
         scikit-learn passes `y`, which is not used. The masks of a preprocess are intersected with
-        the given ones.
+        the given ones. `groups` gives each image a name or a number: images of one group, such as
+        versions of one item, are held out together, so that none is scored by a model that saw
+        another.
 
         Raises
         ------
@@ -213,9 +246,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         """
         if getattr(y, "ndim", 0) > 1:
             raise imsim.OptionError("y has several axes, but is not used: pass masks=... by name")
+        self.model_: Any
         self.aggregate_ = self._check_parameters()
         generator = np.random.default_rng(_random_state(self.random_state).randint(2**31))
         frames = as_stack("images", good)
+        named = learning.check_groups(groups, len(frames))
         given = None if masks is None else check_masks(masks, frames.shape)
         given = None if given is not None and given.all() else given
         self.shape_, self.depth_ = frames.shape[1:], _depth(frames)
@@ -232,43 +267,95 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self.data_range_ = self._find_data_range(frames.dtype, *seen)
         inputs, used = inputs[usable], None if used is None else used[usable]
         seed = int(generator.integers(2**31))
-        closed = PCAAutoencoder | MeanModel | GoodStatistics
-        is_fast = self.model is None or isinstance(self.model, closed)
-        dealt = scoring.deal_folds(
-            len(inputs), self.folds or (scoring.FOLDS if is_fast else 1), generator
+        dealt = learning.deal_folds(
+            len(inputs),
+            self.folds or (learning.FOLDS if self._is_closed() else 1),
+            generator,
+            None if named is None else named[usable],
         )
-        everything = np.arange(len(inputs))
-        final = None
-        if len(dealt) > 1:  # what is chosen once, such as whether places mean something, it chooses
-            final = self._fit_model(inputs, used, everything, seed)
-        found = []
-        for held_out in dealt:
-            others = np.setdiff1d(everything, held_out)
-            these = inputs
-            # With masks of the caller, the distances from the rim that was peeled are not known.
-            if given is None and used is not None and isinstance(self.preprocess_, VirtualPeel):
-                these = self.preprocess_.with_rim_of(inputs, used, others)
-            self._fit_model(these, used, others, seed, final)
-            inside = None if used is None else used[held_out]
-            found.append(self._compare(these[held_out], inside))
-        if final is not None:
-            self.model_ = final
-        columns = np.concatenate(found)
-        self.scales_ = scoring.scales(columns)
-        scores = self.held_out_scores_ = np.full(len(inputs), np.nan)
-        scores[np.concatenate(dealt)] = scoring.most_anomalous(columns, self.scales_)
-        valid = scores[~np.isnan(scores)]
-        if not valid.size:
-            raise imsim.ImsimError(
-                f"{self.metric} gives no score for any good image: are the masks too small?"
+        odd: Booleans = np.zeros(len(inputs), np.bool_)
+        # With masks of the caller, the distances from the rim that was peeled are not known.
+        peel = self.preprocess_ if given is None else None
+        columns = self._cross_fit(inputs, used, dealt, odd, seed, peel)
+        for _ in range(learning.ROUNDS):
+            if self.fence is None:
+                break
+            found = learning.odd_ones(columns, self.fence, odd)
+            if found.mean() > learning.MOST_ODD:  # good images simply differ
+                found = np.zeros_like(odd)
+            if (found == odd).all():
+                break
+            odd = found
+            if used is not None and isinstance(peel, VirtualPeel):
+                inputs = peel.learn_rim(inputs, used, np.flatnonzero(~odd))
+            columns = self._cross_fit(inputs, used, dealt, odd, seed, peel)
+            if not odd.any():
+                break
+        self._decide(columns, odd, np.flatnonzero(usable))
+        self.card_ = Card.of(frames[usable][~odd], self.note)
+        return self
+
+    def update(self, good: Any, masks: Any = None, groups: Any = None) -> Self:
+        """Learn further good images, such as those of a new harvest, and set the threshold anew.
+
+        The new images are scored, part by part, by models that learned from the others: these
+        scores join those of the earlier good images. The threshold keeps the false-alarm rate among
+        all of them, and, of at least 20 new images, among the new ones alone. The preprocess and
+        the pose stay as they were learned; images that were learned before are left out.
+
+        Raises
+        ------
+        ImsimError
+            If the images are not like those learned from, none of them can be used or is new, or
+            the model cannot learn further: fit again, with all images, earlier and new ones.
+
+        Warns
+        -----
+        UnscorableImageWarning, OddImageWarning, UserWarning
+            As in `fit`.
+        """
+        frames, given = self._check_images(good, masks)
+        named = learning.check_groups(groups, len(frames))
+        earlier: Any = self.model_
+        if not hasattr(self.model_, "partial_fit"):
+            raise imsim.OptionError(
+                f"a {type(self.model_).__name__} cannot learn further: call fit(good) with all "
+                "good images, earlier and new ones"
             )
-        self.threshold_ = scoring.threshold_at(valid, self.false_alarm_rate)
-        if not self.threshold_ < np.inf:
+        inputs, used, problems = self._prepare(frames, given)
+        usable: Any = np.ones(len(inputs), bool) if used is None else used.any(axis=(1, 2))
+        self.left_out_ = _reasons(frames, given, ~usable, problems)
+        for i in np.flatnonzero(usable & self.card_.knows(frames)):
+            self.left_out_[int(i)], usable[i] = LEARNED_BEFORE, False
+        if not usable.any():
             raise imsim.ImsimError(
-                f"{self.metric} gives good images infinite scores, to which there is no threshold: "
-                "the model reproduces them exactly; take another metric, or images with noise"
+                f"none of {len(frames)} images can be learned from: {listed(self.left_out_)}"
             )
-        self.offset_ = -self.threshold_
+        _warn_of(self.left_out_, len(frames))
+        inputs, used = inputs[usable], None if used is None else used[usable]
+        dealt = learning.deal_folds(
+            len(inputs),
+            learning.FOLDS,
+            np.random.default_rng(_random_state(self.random_state).randint(2**31)),
+            None if named is None else named[usable],
+        )
+        odd: Booleans = np.zeros(len(inputs), np.bool_)
+        before = self.held_out_columns_
+        columns = self._cross_update(inputs, used, dealt, odd)
+        if self.fence is not None and len(inputs) >= LEAST_UPDATE:
+            odd = learning.odd_ones(columns, self.fence)
+            odd &= odd.mean() <= learning.MOST_ODD
+            if odd.any():
+                self.model_ = earlier
+                columns = self._cross_update(inputs, used, dealt, odd)
+        learned = len(before) + np.arange(len(inputs))
+        self._decide(
+            np.concatenate([before, columns]),
+            np.concatenate([np.zeros(len(before), np.bool_), odd]),
+            np.concatenate([np.full(len(before), -1), np.flatnonzero(usable)]),
+            learned[~odd] if (~odd).sum() >= LEAST_UPDATE else None,
+        )
+        self.card_ = self.card_.extended(frames[usable][~odd], self.note)
         return self
 
     def inspect(self, images: Any, masks: Any = None) -> Inspection:
@@ -362,6 +449,10 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         check_integer("window", self.window, 1)
         if self.folds is not None:
             check_integer("folds", self.folds, 1)
+        if self.fence is not None:
+            check_number("fence", self.fence)
+        if not isinstance(self.note, str):
+            raise imsim.OptionError(f"note={self.note!r}; expected a text")
         if self.data_range is not None:
             check_data_range(self.data_range, (), None, np)
         _check_part("model", self.model, "reconstruct", (None,), "PCAAutoencoder(components=60)")
@@ -383,6 +474,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 "mean something else: convert them, or fit a detector to images of this type"
             )
         return frames, None if masks is None else check_masks(masks, frames.shape)
+
+    def _is_closed(self) -> bool:
+        """Whether the model is learned in one step, so that folds cost little."""
+        closed = PCAAutoencoder | MeanModel | GoodStatistics
+        return self.model is None or isinstance(self.model, closed)
 
     def _fit_preprocess(self, frames: NDArray[Any]) -> None:
         """Fit a fresh preprocess; refuse the peel of images that hardly show single items.
@@ -485,6 +581,109 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self.model_ = model.fit(inputs[index], None if used is None else used[index])
         return self.model_
 
+    def _cross_fit(
+        self,
+        inputs: Floats,
+        used: Booleans | None,
+        dealt: list[NDArray[np.intp]],
+        odd: Booleans,
+        seed: int,
+        peel: Any,
+    ) -> Doubles:
+        """Return columns of scores of held-out images; NaN for those that are in no fold.
+
+        Each part is scored by a model of the others, of which none learns from odd images. The
+        final model is left in `model_`; with a single fold it is the one that scored.
+        """
+        learned = np.flatnonzero(~odd)
+        final = None
+        if len(dealt) > 1:  # what is chosen once, such as whether places mean something, it chooses
+            final = self._fit_model(inputs, used, learned, seed)
+        found = []
+        for held_out in dealt:
+            others = np.setdiff1d(learned, held_out)
+            these = inputs
+            if used is not None and isinstance(peel, VirtualPeel):
+                these = peel.with_rim_of(inputs, used, others)
+            self._fit_model(these, used, others, seed, final)
+            found.append(self._compare(these[held_out], None if used is None else used[held_out]))
+        if final is not None:
+            self.model_ = final
+        columns = np.full((len(inputs), found[0].shape[1]), np.nan)
+        columns[np.concatenate(dealt)] = np.concatenate(found)
+        return columns
+
+    def _cross_update(
+        self,
+        inputs: Floats,
+        used: Booleans | None,
+        dealt: list[NDArray[np.intp]],
+        odd: Booleans,
+    ) -> Doubles:
+        """Return columns of scores of new images, each held out; `model_` learns all but odd ones.
+
+        A single new image is scored by the earlier model.
+        """
+        earlier, learned = self.model_, np.flatnonzero(~odd)
+
+        def extended(some: NDArray[np.intp]) -> Any:
+            model = deepcopy(earlier)
+            return model.partial_fit(inputs[some], None if used is None else used[some])
+
+        columns = []
+        for held_out in dealt:
+            others = np.setdiff1d(learned, held_out)
+            self.model_ = extended(others) if others.size else earlier
+            columns.append(
+                self._compare(inputs[held_out], None if used is None else used[held_out])
+            )
+        self.model_ = extended(learned)
+        result = np.empty((len(inputs), columns[0].shape[1]))
+        result[np.concatenate(dealt)] = np.concatenate(columns)
+        return result
+
+    def _decide(
+        self,
+        columns: Doubles,
+        odd: Booleans,
+        places: NDArray[np.intp],
+        new: NDArray[np.intp] | None = None,
+    ) -> None:
+        """Set the threshold by held-out images that are not odd; name the odd ones.
+
+        `places` are the indices of the images among those that the caller gave. Indices of `new`
+        images are given if the threshold has to keep the rate among these too.
+        """
+        self.scales_ = scoring.scales(columns[~odd])
+        every = scoring.most_anomalous(columns, self.scales_)
+        scores = every[~odd]
+        valid = scores[~np.isnan(scores)]
+        if not valid.size:
+            raise imsim.ImsimError(
+                f"{self.metric} gives no score for any good image: are the masks too small?"
+            )
+        found = learning.threshold_at(valid, self.false_alarm_rate)
+        if new is not None:
+            found = max(found, learning.threshold_at(every[new], self.false_alarm_rate))
+        if not found.value < np.inf:
+            raise imsim.ImsimError(
+                f"{self.metric} gives good images infinite scores, to which there is no threshold: "
+                "the model reproduces them exactly; take another metric, or images with noise"
+            )
+        self.held_out_columns_, self.held_out_scores_ = columns[~odd], scores
+        self.threshold_, self.offset_ = found.value, -found.value
+        self.false_alarms_ = found
+        self.odd_ = dict(zip(places[odd].tolist(), every[odd].tolist(), strict=True))
+        if self.odd_:
+            shown = ", ".join(map(str, sorted(self.odd_)[:10])) + (
+                ", ..." if odd.sum() > 10 else ""
+            )
+            warn(
+                f"{len(self.odd_)} good images are unlike the others (index {shown}) and are not "
+                "learned from: look at them, and if they are good, pass fence=None",
+                OddImageWarning,
+            )
+
     def _compare(self, inputs: Floats, used: Booleans | None) -> Doubles:
         """Return a column of scores for each aggregate."""
         if self.aggregate_ == scoring.STATISTICS:
@@ -500,9 +699,10 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         own = self.get_params(deep=False)
         stored: dict[str, Any] = {}
         arrays = {  # scores may be infinite or NaN, which JSON cannot hold
-            "threshold": np.array(self.threshold_),
-            "held_out_scores": self.held_out_scores_,
+            "threshold": np.array(self.false_alarms_),
+            "held_out_columns": self.held_out_columns_,
             "scales": self.scales_,
+            "digests": self.card_.digests,
         }
         for name in _PARTS:
             part = getattr(self, f"{name}_")
@@ -523,13 +723,15 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         if not isinstance(own["random_state"], int | np.integer):
             own["random_state"] = None  # a generator has changed since; the model is fitted anyway
         fitted = {name: getattr(self, name) for name in _FITTED}
-        return {"fitted": fitted, "parts": stored, "parameters": own}, arrays
+        lessons = self.card_.to_list()
+        return {"fitted": fitted, "parts": stored, "parameters": own, "card": lessons}, arrays
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted detector from the result of `get_state`."""
         self = cls()
         own, fitted, stored = (dict(parameters.pop(k)) for k in ("parameters", "fitted", "parts"))
+        self.card_ = Card.from_list(parameters.pop("card"), arrays)
         if parameters or own.keys() != self.get_params(deep=False).keys():
             raise imsim.OptionError("its parameters are not those of a detector")
         for name in _PARTS:
@@ -553,15 +755,28 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             check_integer("shape_", side, 1)
         if len(self.shape_) != 2 or not isinstance(self.depth_, str):
             raise imsim.OptionError(f"shape_={self.shape_}, depth_={self.depth_!r} make no sense")
-        self.threshold_ = arrays.take("threshold", np.float64, finite=False).item()
         columns = 2 if self.aggregate_ in (scoring.BOTH, scoring.STATISTICS) else 1
         self.scales_ = arrays.take("scales", np.float64, 2, columns)
-        self.held_out_scores_ = arrays.take("held_out_scores", np.float64, None, finite=False)
+        self.held_out_columns_ = arrays.take(
+            "held_out_columns", np.float64, None, columns, finite=False
+        )
         if self.pose_ is not None and self.pose_.mean_.shape != self.shape_:
             raise imsim.OptionError("its pose was learned from images of another size")
-        if not (self.scales_[1] > 0).all() or self.threshold_ not in self.held_out_scores_:
+        scores = self.held_out_scores_ = scoring.most_anomalous(
+            self.held_out_columns_, self.scales_
+        )
+        found = self.false_alarms_ = learning.Threshold(*arrays.take("threshold", np.float64, 4))
+        self.threshold_, self.offset_ = found.value, -found.value
+        valid = scores[~np.isnan(scores)]
+        with silent(UserWarning):  # `fit` has warned
+            among_all = learning.threshold_at(valid, self.false_alarm_rate).value
+        is_close = bool(np.isclose(found.value, among_all, rtol=1e-9, atol=0))
+        # New images of an update may have asked for a larger one.
+        if not (is_close or (len(self.card_.lessons) > 1 and found.value > among_all)):
             raise imsim.OptionError("its threshold does not come from its scores of good images")
-        self.offset_ = -self.threshold_
+        is_share = 0 <= found.low <= found.high <= 1 and 0 < found.rate <= 1
+        if not (self.scales_[1] > 0).all() or not is_share:
+            raise imsim.OptionError("its scales or its false-alarm rate are none that exist")
         self.n_features_in_ = int(np.prod(self.shape_))
         return self
 
@@ -615,8 +830,13 @@ def _check_usable(usable: Booleans, problems: dict[int, str]) -> None:
             f"{usable.sum()} of {len(usable)} good images can be used; expected at least "
             f"{LEAST_IMAGES}: pass more images{why}"
         )
+    _warn_of(problems, len(usable))
+
+
+def _warn_of(problems: dict[int, str], count: int) -> None:
+    """Warn of images that are left out of the training."""
     if problems:
-        message = f"{len(problems)} of {len(usable)} images are left out of the training"
+        message = f"{len(problems)} of {count} images are left out of the training"
         warn(f"{message}: {listed(problems)}", UnscorableImageWarning)
 
 

@@ -62,6 +62,8 @@ class PCAAutoencoder(Stored):
         Variance along each component, in units of the pixel values squared.
     total_variance_ : float
         Sum of the variances of all pixels.
+    count_ : int
+        Images, or complete patches, that were learned from.
     shape_ : tuple of int
         Height and width of a patch, or of the images.
 
@@ -100,7 +102,7 @@ class PCAAutoencoder(Stored):
     True
     """
 
-    _LEARNED = ("components", "mean", "explained_variance", "total_variance", "shape")
+    _LEARNED = ("components", "mean", "explained_variance", "total_variance", "count", "shape")
 
     components: float = 16
     patch: int | None = None
@@ -126,8 +128,46 @@ class PCAAutoencoder(Stored):
                 f"there are {count} complete images or patches to learn from; expected at least 2: "
                 "pass more images, larger masks, or a smaller patch"
             )
+        self._keep(found, float(found.variances.sum()), count)
+        return self
+
+    def partial_fit(self, images: Any, masks: Any = None) -> Self:
+        r"""Learn further good images; what is kept of the earlier ones are mean and components.
+
+        With n earlier vectors of mean :math:`\mu` and m new ones of mean :math:`\nu`, the
+        components are those of the kept ones, of the new vectors about their mean, and of
+        :math:`\sqrt{n m / (n + m)} (\mu - \nu)`. Pixels outside a mask count as the earlier mean.
+
+        References
+        ----------
+        Ross, Lim, Lin and Yang 2008, Incremental learning for robust visual tracking, International
+        Journal of Computer Vision 77, 125-141, doi:10.1007/s11263-007-0075-7.
+        """
+        if not hasattr(self, "components_"):
+            return self.fit(images, masks)
+        pixels, used = check_images(images, masks)
+        self._check_size(pixels, self.shape_)
+        if self.patch is None:
+            vectors, count = pixels.reshape(len(pixels), -1), len(pixels)
+            if used is not None:
+                vectors = np.where(used.reshape(vectors.shape), vectors, self.mean_)
+            new = _of_few(vectors, None)
+        else:
+            new, count = _of_many(self._complete_patches(pixels, used), self.patch**2)
+        if not count:
+            return self  # the masks leave no complete patch
+        n, kept = self.count_, self.explained_variance_
+        total = (n - 1) * self.total_variance_ + (count - 1) * float(new.variances.sum())
+        axes = self.components_.astype(np.float64)
+        earlier = _Principal(self.mean_.astype(np.float64), kept, axes)
+        found = _merged(earlier, n, new, count)
+        apart = float(np.sum((self.mean_ - new.mean) ** 2)) * n * count / (n + count)
+        self._keep(found, (total + apart) / (n + count - 1), n + count)
+        return self
+
+    def _keep(self, found: _Principal, total: float, count: int) -> None:
+        """Keep as many components as the parameters ask for, and as carry more than rounding."""
         mean, variances, axes = found
-        total = float(variances.sum())
         kept = int((variances > _NEGLIGIBLE * variances[0]).sum())
         if self.components < 1:
             explained = np.cumsum(variances)
@@ -138,7 +178,7 @@ class PCAAutoencoder(Stored):
         self.components_ = np.ascontiguousarray(axes[:kept], dtype=np.float32)
         self.explained_variance_ = variances[:kept].copy()
         self.total_variance_ = total
-        return self
+        self.count_ = count
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
         """Return the reconstruction of each image, float32 of the shape of the images.
@@ -178,6 +218,9 @@ class PCAAutoencoder(Stored):
         model.components_ = arrays.take("components", np.float32, kept, height * width)
         model.mean_ = arrays.take("mean", np.float32, height * width)
         model.total_variance_ = arrays.number("total_variance")
+        model.count_ = arrays.number("count", np.int64)
+        if model.count_ < 2:
+            raise imsim.OptionError(f"its components were learned from {model.count_} images")
         return model
 
     def _check_parameters(self) -> None:
@@ -262,6 +305,8 @@ class MeanModel(Stored):
     ----------
     mean_ : float
         The mean of the pixels inside the masks of good images.
+    count_ : int
+        The number of these pixels.
 
     Examples
     --------
@@ -271,15 +316,23 @@ class MeanModel(Stored):
     [[[1.5 1.5]]]
     """
 
-    _LEARNED = ("mean",)
+    _LEARNED = ("mean", "count")
 
     def fit(self, images: Any, masks: Any = None) -> Self:
         """Learn the mean from good images."""
+        self.mean_, self.count_ = 0.0, 0
+        return self.partial_fit(images, masks)
+
+    def partial_fit(self, images: Any, masks: Any = None) -> Self:
+        """Learn from further good images."""
         pixels, used = check_images(images, masks)
         inside = pixels if used is None else pixels[used]
         if not inside.size:
             raise imsim.MaskError("the masks leave no pixel to learn from: pass larger masks")
-        self.mean_ = float(inside.mean(dtype=np.float64))
+        earlier = getattr(self, "count_", 0)
+        self.count_ = earlier + inside.size
+        mean = float(inside.mean(dtype=np.float64))
+        self.mean_ = mean + (getattr(self, "mean_", mean) - mean) * (earlier / self.count_)
         return self
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
@@ -296,6 +349,7 @@ class MeanModel(Stored):
         """Make a fitted model from the result of `get_state`."""
         model = cls(**parameters)
         model.mean_ = arrays.number("mean")
+        model.count_ = arrays.number("count", np.int64)
         return model
 
 
@@ -322,12 +376,28 @@ def _of_few(vectors: Floats, seen: Booleans | None) -> _Principal:
     else:
         mean = vectors.sum(axis=0, dtype=np.float64) / np.maximum(seen.sum(axis=0), 1)
         centred = np.where(seen, vectors - mean, 0.0)
+    return _of_centred(mean, centred, max(len(centred) - 1, 1))
+
+
+def _merged(one: _Principal, n: int, other: _Principal, m: int) -> _Principal:
+    """Principal components of n and m vectors together, from those of each."""
+    mean = (n * one.mean + m * other.mean) / (n + m)
+    rows = [
+        np.sqrt((n - 1) * one.variances)[:, None] * one.axes,
+        np.sqrt((m - 1) * other.variances)[:, None] * other.axes,
+        np.sqrt(n * m / (n + m)) * (one.mean - other.mean)[None],
+    ]
+    return _of_centred(mean, np.concatenate(rows), n + m - 1)
+
+
+def _of_centred(mean: Doubles, centred: Doubles, divisor: int) -> _Principal:
+    """Principal components of vectors less their mean."""
     n, length = centred.shape
     if n >= length:
-        return _of_symmetric(mean, centred.T @ centred / (n - 1))
+        return _of_symmetric(mean, centred.T @ centred / divisor)
     # The matrix of inner products is smaller, and has the same eigenvalues.
-    _, variances, combinations = _of_symmetric(mean, centred @ centred.T / (n - 1))
-    lengths = np.sqrt((n - 1) * variances)
+    _, variances, combinations = _of_symmetric(mean, centred @ centred.T / divisor)
+    lengths = np.sqrt(divisor * variances)
     with np.errstate(divide="ignore", invalid="ignore"):
         axes = np.where(lengths[:, None] > 0, combinations @ centred / lengths[:, None], 0)
     return _Principal(mean, variances, axes)

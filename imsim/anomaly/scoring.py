@@ -11,7 +11,7 @@ from scipy import ndimage
 
 import imsim
 from imsim.anomaly.stacks import Doubles, as_real, batch_images, bounding_box, check_masks
-from imsim.errors import silent, warn
+from imsim.errors import silent
 from imsim.validation import check_integer
 from imsim.workers import in_parts
 
@@ -25,8 +25,6 @@ WINDOW = 3
 """Default side of the window of `"worst"`, in pixels."""
 TAIL = 0.95
 """Quantile of held-out good images whose distance from their median is the unit of a score."""
-FOLDS = 5
-"""Parts of the good images; each in turn is held out to learn the threshold."""
 
 
 def aggregates(metric: str) -> tuple[str, ...]:
@@ -258,36 +256,3 @@ def most_anomalous(scores: Doubles, scale: Doubles) -> Doubles:
     """Return the largest column of each image, each in its own scale; NaN if all are NaN."""
     result: Doubles = np.fmax.reduce((scores - scale[0]) / scale[1], axis=1)
     return result
-
-
-def threshold_at(scores: Doubles, rate: float) -> float:
-    r"""Return the threshold that a fresh good image exceeds with a probability of `rate` at most.
-
-    Of n exchangeable scores and a fresh one, the fresh one is above the k-th smallest of the n
-    with a probability of (n + 1 - k) / (n + 1) at most. The threshold is the smallest of the n
-    scores that keeps the rate; where n is too small for that, it is the largest one.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from imsim.anomaly.scoring import threshold_at
-    >>> threshold_at(np.arange(1.0, 100.0), 0.05)
-    95.0
-    """
-    ordered = np.sort(scores)
-    n = len(ordered)
-    if (n + 1) * rate < 1:
-        warn(
-            f"{n} held-out good images cannot hold a false-alarm rate of {rate:g}: the threshold "
-            f"is their largest score, with a rate of about {1 / (n + 1):.2g}",
-            UserWarning,
-        )
-    rank = int(np.ceil((n + 1) * (1 - rate) - 1e-9))
-    return float(ordered[min(rank, n) - 1])
-
-
-def deal_folds(n: int, count: int, generator: np.random.Generator) -> list[NDArray[np.intp]]:
-    """Deal the indices below n at random into folds to hold out; a single fold is a fifth."""
-    parts = min(FOLDS if count == 1 else count, n)
-    dealt = [np.sort(part) for part in np.array_split(generator.permutation(n), parts)]
-    return dealt[:1] if count == 1 else dealt

@@ -265,6 +265,12 @@ class VirtualPeel(Stored):
         textures = rim.divided(peeled, masks, np.float32(1) / self.rim_)
         return rim.divided(textures, masks, rim.learned([*textures[some]], [*masks[some]]))
 
+    def learn_rim(self, peeled: Floats, masks: Booleans, some: NDArray[np.intp]) -> Floats:
+        """Learn the rim anew from some of peeled images; return all of them peeled with it."""
+        textures = rim.divided(peeled, masks, np.float32(1) / self.rim_)
+        self.rim_ = rim.learned([*textures[some]], [*masks[some]])
+        return rim.divided(textures, masks, self.rim_)
+
     def problems(self, images: Any) -> dict[int, str]:
         """Return the reasons why images cannot be used, by their indices."""
         self._check_fitted()

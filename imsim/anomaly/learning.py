@@ -1,0 +1,199 @@
+"""What is learned from held-out good images: which are odd ones out, and the threshold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from imsim.anomaly.stacks import Booleans, Doubles
+from imsim.errors import OptionError, ShapeError, warn
+
+FOLDS = 5
+"""Parts of the good images; each in turn is held out to learn the threshold."""
+ROUNDS = 4
+"""Most rounds of leaving out odd images and learning again."""
+CONFIDENCE = 0.95
+"""Of the interval of the false-alarm rate."""
+FARTHEST_GOOD = 1.3
+"""Times the median up to which a score is never odd. Good images that hardly differ have their
+fence next to the median: clean chocolate bars scored up to 1.3 times it, defects more."""
+LEAST_ODD, LEAST_NUMBER = 0.05, 3
+"""Least share and number of odd images that are left out: of clean images, up to 4 % were beyond
+the fence, and of 40 to 60 up to two."""
+MOST_ODD = 0.25
+"""Largest share of odd images: where more are, the quartiles do not tell good from bad."""
+_LEAST_TAIL = 3
+"""Least scores from which the tail beyond the largest score is learned."""
+
+
+class Threshold(NamedTuple):
+    """A threshold, and the share of fresh good images that are expected above it."""
+
+    value: float
+    rate: float
+    """The expected share, over trainings and fresh images."""
+    low: float
+    high: float
+    """The interval of the share for a single training, with a confidence of 95 %."""
+
+    def __str__(self) -> str:
+        """Say the expected share, and its interval."""
+        return f"{self.rate:.2g} ({self.low:.2g} to {self.high:.2g})"
+
+
+def threshold_at(scores: Doubles, rate: float) -> Threshold:
+    r"""Return the threshold that a fresh good image exceeds with a probability of `rate` at most.
+
+    Of n exchangeable scores and a fresh one, the fresh one is above the j-th largest of the n with
+    a probability of j / (n + 1) at most. The threshold is the smallest of the n scores that keeps
+    the rate; the share of good images above it has a beta distribution, B(j, n + 1 - j).
+
+    Where n is too small for that, the threshold lies beyond the largest score. The upper quarter of
+    the scores is taken for an exponential tail above the quartile u: with the mean excess b of m
+    scores, a fresh excess is above t with a probability of :math:`(1 + t / (m b))^{-m}`. That holds
+    for any scale of the scores, and for few of them: the larger rate of a tail learned from few is
+    part of it. Only the shape of the tail is assumed.
+
+    References
+    ----------
+    Papadopoulos, Proedrou, Vovk and Gammerman 2002, Inductive confidence machines for regression,
+    European Conference on Machine Learning, 345-356, doi:10.1007/3-540-36755-1_29.
+    Lawless 1971, A prediction problem concerning samples from the exponential distribution, with
+    application in life testing, Technometrics 13(4), 725-730,
+    doi:10.1080/00401706.1971.10488844.
+
+    Warns
+    -----
+    UserWarning
+        If the threshold lies beyond the largest score.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly.learning import threshold_at
+    >>> found = threshold_at(np.arange(1.0, 100.0), 0.05)
+    >>> found.value, round(found.rate, 3), round(found.low, 3), round(found.high, 3)
+    (95.0, 0.05, 0.017, 0.1)
+    """
+    ordered = np.sort(scores)
+    n = len(ordered)
+    above = math.floor((n + 1) * rate + 1e-9)
+    if above >= 1:
+        return Threshold(float(ordered[n - above]), *_share_above(above, n))
+    found = _beyond(ordered, rate)
+    warn(
+        f"{n} held-out good images are few for a false-alarm rate of {rate:g}: the threshold lies "
+        f"beyond their largest score, where the tail of the scores leads; expected is a rate of "
+        f"{found}",
+        UserWarning,
+    )
+    return found
+
+
+def _share_above(j: int, n: int) -> tuple[float, float, float]:
+    """Return the expected share above the j-th largest of n scores, and its interval."""
+    low, high = stats.beta(j, n + 1 - j).interval(CONFIDENCE)
+    return j / (n + 1), float(low), float(high)
+
+
+def _beyond(ordered: Doubles, rate: float) -> Threshold:
+    """Return the threshold beyond the largest of few scores."""
+    n = len(ordered)
+    largest = float(ordered[-1])
+    m = min(max(n // 4, _LEAST_TAIL), n - 1)
+    start = float(ordered[n - 1 - m]) if m else largest
+    mean = float(np.mean(ordered[n - m :] - start)) if m else 0.0
+    if not 0 < mean < math.inf:  # equal or infinite scores have no tail
+        return Threshold(largest, *_share_above(1, n))
+    tail = (m + 0.5) / (n + 1)  # of fresh images above the start
+    excess = m * math.expm1(math.log(tail / rate) / m)  # in units of the mean
+    excess = max(excess, (largest - start) / mean)
+    expected = tail * (1 + excess / m) ** -m
+    # The mean excess of m scores, over the true one, has a gamma distribution.
+    spread = stats.gamma(m, scale=1 / m).interval(CONFIDENCE)
+    low, high = sorted(tail * math.exp(-excess * float(s)) for s in spread)
+    return Threshold(start + excess * mean, expected, low, high)
+
+
+def deal_folds(
+    n: int, count: int, generator: np.random.Generator, groups: NDArray[Any] | None = None
+) -> list[NDArray[np.intp]]:
+    """Deal the indices below n at random into folds to hold out; a single fold is a fifth.
+
+    Images of one group stay together: each group goes to the fold that has the fewest images.
+    """
+    wanted = FOLDS if count == 1 else count
+    if groups is None:
+        dealt = [np.sort(p) for p in np.array_split(generator.permutation(n), min(wanted, n))]
+    else:
+        _, which, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        if len(sizes) < 2:
+            raise OptionError(
+                "groups names one group only; expected at least two, of which one can be held out"
+            )
+        fold_of, filled = np.zeros(len(sizes), np.intp), np.zeros(min(wanted, len(sizes)), int)
+        shuffled = generator.permutation(len(sizes))
+        for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+            fold_of[group] = fold = int(np.argmin(filled))
+            filled[fold] += sizes[group]
+        dealt = [np.flatnonzero(fold_of[which] == fold) for fold in range(len(filled))]
+    return dealt[:1] if count == 1 else dealt
+
+
+def check_groups(groups: Any, n: int) -> NDArray[Any] | None:
+    """Return the group of each image, as whole numbers."""
+    if groups is None:
+        return None
+    names = np.asarray(groups)
+    if names.shape != (n,):
+        raise ShapeError(
+            f"groups has shape {names.shape}", f"expected a name or number for each image, ({n},)"
+        )
+    known: dict[Any, int] = {}
+    for i, name in enumerate(names.tolist()):
+        if name is None or name != name or not isinstance(name, str | int | float | bytes):
+            raise OptionError(
+                f"groups[{i}] is {name!r}; expected a name or a number: give an image of its own a "
+                "group of its own"
+            )
+        known.setdefault(name, len(known))
+    return np.array([known[name] for name in names.tolist()])
+
+
+def odd_ones(columns: Doubles, reach: float, known: Booleans | None = None) -> Booleans:
+    r"""Return which images are beyond Tukey's upper fence in any column of their scores.
+
+    Few such images are none: without `known` ones it takes 5 %, and three.
+
+    .. math:: q_3 + k (q_3 - q_1)
+
+    with the quartiles of the images that are not known to be odd, and the reach k; of the
+    logarithms where all scores are positive, since distances have a longer upper tail than a normal
+    distribution. Then an odd score is also at least 1.3 times the median.
+
+    References
+    ----------
+    Tukey 1977, Exploratory Data Analysis, Addison-Wesley, chapter 2.
+    """
+    odd = np.zeros(len(columns), np.bool_)
+    if known is None:
+        known = odd.copy()
+    for column in columns.T:
+        finite = np.isfinite(column)
+        values, usual = column[finite], ~known[finite]
+        if not usual.any():
+            continue
+        least = -math.inf
+        if (values > 0).all():
+            values = np.log(values)
+            least = float(np.median(values[usual])) + math.log(FARTHEST_GOOD)
+        low, high = np.quantile(values[usual], (0.25, 0.75))
+        if high > low:
+            odd[finite] |= values > max(high + reach * (high - low), least)
+    if not known.any() and odd.sum() < max(LEAST_NUMBER, LEAST_ODD * len(odd)):
+        odd[:] = False
+    return odd

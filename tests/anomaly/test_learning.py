@@ -1,0 +1,261 @@
+"""What is learned from held-out images: thresholds, folds, odd images, and further images."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+
+import imsim
+from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, learning
+from imsim.anomaly.card import Card
+from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
+from imsim.anomaly.learning import deal_folds, odd_ones, threshold_at
+from imsim.anomaly.pca import MeanModel
+from imsim.errors import silent
+
+SIDE = 24
+Y, X = np.mgrid[:SIDE, :SIDE].astype(float)
+
+
+def waves(count: int, seed: int, level: float = 0.5) -> NDArray[Any]:
+    """Aligned images of texture."""
+    rng = np.random.default_rng(seed)
+    height = rng.uniform(0.5, 1.5, (count, 1, 1))
+    return level + 0.2 * height * np.sin(X / 4) + rng.normal(0, 0.01, (count, SIDE, SIDE))
+
+
+def spotted(count: int, seed: int) -> NDArray[Any]:
+    """With a spot anywhere, which no component can learn."""
+    images, rng = waves(count, seed), np.random.default_rng(seed)
+    for image, row, column in zip(images, *rng.integers(0, SIDE - 5, (2, count)), strict=True):
+        image[row : row + 5, column : column + 5] += 0.4
+    return images
+
+
+def whole(**how: Any) -> AnomalyDetector:
+    return AnomalyDetector(
+        PCAAutoencoder(2), preprocess=None, metric="se", data_range=1.0, random_state=0, **how
+    )
+
+
+def test_threshold_is_the_rank_that_exchangeability_asks_for() -> None:
+    scores = np.random.default_rng(0).permutation(np.arange(1.0, 100.0))
+    found = threshold_at(scores, 0.05)
+    assert found.value == 95
+    assert found.rate == pytest.approx(0.05)
+    assert threshold_at(scores, 0.01).value == 99
+
+
+@pytest.mark.parametrize("n", [3, 20, 50])
+def test_few_scores_hold_a_small_rate_all_the_same(n: int) -> None:
+    """Exponential scores, for which the rule is exact but for where the tail starts."""
+    rate = 0.2 / (n + 1)
+    above, inside = [], []
+    for seed in range(400):
+        with pytest.warns(UserWarning, match="few for a false-alarm rate"):
+            found = threshold_at(np.random.default_rng(seed).exponential(size=n), rate)
+        above.append(np.exp(-found.value))
+        inside.append(found.low <= above[-1] <= found.high)
+        assert found.low < found.rate < found.high
+    # The share is skewed: its mean over 400 trainings has a standard error of 5 to 10 %.
+    assert rate / 1.4 < np.mean(above) < rate * 1.4
+    assert 0.9 < np.mean(inside) < 0.99
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=60),
+    st.sampled_from([1e-4, 0.01, 0.05, 0.5]),
+    st.sampled_from([0.25, 2.0, 1024.0]),
+)
+def test_a_threshold_moves_with_the_scores(scores: list[float], rate: float, scale: float) -> None:
+    with silent(UserWarning):
+        found = threshold_at(np.array(scores), rate)
+        scaled = threshold_at(np.array(scores) * scale, rate)
+    assert scaled.value == pytest.approx(found.value * scale, rel=1e-9, abs=1e-6 * scale)
+    assert 0 <= found.low <= found.high <= 1
+    assert np.mean(np.array(scores) > found.value) <= rate
+
+
+def test_infinite_or_equal_scores_have_no_tail() -> None:
+    for scores in ([1.0, 1.0, 1.0], [np.inf, 1.0, 2.0], [7.0]):
+        with pytest.warns(UserWarning, match="few"):
+            assert threshold_at(np.array(scores), 0.01).value == max(scores)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=60), st.integers(1, 7), st.integers(0, 9))
+def test_groups_stay_together(groups: list[int], count: int, seed: int) -> None:
+    names = np.array(groups)
+    generator = np.random.default_rng(seed)
+    if len(set(groups)) == 1:
+        with pytest.raises(imsim.OptionError, match="one group only"):
+            deal_folds(len(names), count, generator, names)
+        return
+    dealt = deal_folds(len(names), count, generator, names)
+    for fold in dealt:
+        assert set(names[fold]).isdisjoint(np.delete(names, fold))
+    if count > 1:
+        np.testing.assert_array_equal(np.sort(np.concatenate(dealt)), np.arange(len(names)))
+
+
+def test_a_detector_keeps_groups_together() -> None:
+    """Versions of one image are not held out from a model that saw the others."""
+    images = np.repeat(waves(20, 0), 3, axis=0) + np.random.default_rng(1).normal(
+        0, 1e-3, (60, SIDE, SIDE)
+    )
+    model = whole(aggregate="mean").set_params(model=PCAAutoencoder(50))
+    apart = model.fit(images).threshold_
+    together = model.fit(images, groups=np.repeat([f"item {i}" for i in range(20)], 3)).threshold_
+    assert together > 3 * apart
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([1, 2], r"groups has shape (2,)"),
+        ([1] * 30, "groups names one group only"),
+        ([None] * 30, r"groups[0] is None"),
+        ([np.nan] + [1.0] * 29, r"groups[0] is nan"),
+    ],
+)
+def test_wrong_groups_are_named(groups: Any, message: str) -> None:
+    with pytest.raises(imsim.ImsimError, match=re.escape(message)):
+        whole().fit(waves(30, 0), groups=groups)
+
+
+def test_the_fence_finds_what_is_far_and_leaves_the_rest() -> None:
+    rng = np.random.default_rng(0)
+    good = np.exp(rng.normal(0, 0.2, (100, 1)))
+    bad = np.concatenate([good[:90], np.full((10, 1), 4.0)])
+    assert not odd_ones(good, 1.5).any()
+    np.testing.assert_array_equal(odd_ones(bad, 1.5), np.arange(100) >= 90)
+    # Two are too few to act on, and scores next to the median are never odd.
+    assert not odd_ones(np.concatenate([good[:98], np.full((2, 1), 4.0)]), 1.5).any()
+    close = np.concatenate([1 + rng.normal(0, 1e-3, (90, 1)), np.full((10, 1), 1.2)])
+    assert not odd_ones(close, 1.5).any()
+
+
+def test_bad_images_among_the_good_are_left_out() -> None:
+    images = waves(100, 0)
+    bad = np.arange(0, 100, 10)
+    images[bad] = spotted(10, 1)
+    with pytest.warns(OddImageWarning, match="good images are unlike the others"):
+        detector = whole().fit(images)
+    assert set(bad) <= set(detector.odd_)
+    assert len(detector.odd_) <= 20
+    assert len(detector.held_out_scores_) == detector.card_.images == 100 - len(detector.odd_)
+    clean = whole().fit(np.delete(images, bad, axis=0))
+    fresh = np.concatenate([waves(50, 2), spotted(50, 3)])
+    assert (detector.predict(fresh) == clean.predict(fresh)).mean() > 0.97
+    assert (detector.predict(fresh[50:]) == -1).all()
+    kept = whole(fence=None).fit(images)
+    assert not kept.odd_
+    assert kept.threshold_ > 2 * detector.threshold_
+
+
+@pytest.mark.parametrize("fence", [-1, "x", np.nan, True])
+def test_a_fence_that_is_none_is_refused(fence: Any) -> None:
+    with pytest.raises(imsim.OptionError, match="fence="):
+        whole(fence=fence).fit(waves(9, 0))
+
+
+def test_a_card_tells_how_a_model_was_made(tmp_path: Path) -> None:
+    images = waves(30, 0)
+    detector = whole(note="line 3").fit(images)
+    (lesson,) = detector.card_.lessons
+    assert (lesson.images, lesson.note) == (30, "line 3")
+    assert lesson.versions["imsim"] == imsim.__version__
+    assert detector.card_.knows(np.concatenate([images[:2], waves(2, 1)])).tolist() == [1, 1, 0, 0]
+    detector.save(tmp_path / "model")
+    again = AnomalyDetector.load(tmp_path / "model")
+    assert again.card_.lessons == detector.card_.lessons
+    assert again.false_alarms_ == detector.false_alarms_
+    np.testing.assert_array_equal(again.card_.digests, detector.card_.digests)
+
+
+def test_other_types_and_shapes_are_other_images() -> None:
+    images = np.zeros((1, 2, 8), np.uint8)
+    card = Card.of(images, "")
+    assert card.knows(images).all()
+    for other in (images.astype(np.int8), images.reshape(1, 4, 4), images + 1):
+        assert not card.knows(np.asarray(other)).any()
+
+
+@pytest.mark.parametrize(
+    "model", [PCAAutoencoder(50), PCAAutoencoder(3, patch=8), MeanModel(), GoodStatistics(4)]
+)
+def test_learning_in_parts_is_learning_from_all(model: Any) -> None:
+    images = waves(40, 0) + np.random.default_rng(1).normal(0, 0.1, (40, SIDE, SIDE))
+    at_once = model.fit(images).reconstruct(images)
+    parts = model.fit(images[:25]).partial_fit(images[25:])
+    if not isinstance(model, PCAAutoencoder) or model.components == 50:
+        np.testing.assert_allclose(parts.reconstruct(images), at_once, atol=2e-5)
+    else:  # what was not kept of the first part is lost: noise of 0.1 in 3 components
+        assert np.abs(parts.reconstruct(images) - at_once).mean() < 0.01
+
+
+@pytest.mark.parametrize("metric", ["se", "fsim"])
+def test_an_update_follows_a_new_harvest(metric: str, tmp_path: Path) -> None:
+    new = waves(80, 1, level=0.53)
+    detector = AnomalyDetector(
+        PCAAutoencoder(2) if metric == "se" else None,
+        preprocess=None,
+        metric=metric,
+        data_range=1.0,
+        random_state=0,
+    ).fit(waves(60, 0))
+    before = (detector.predict(new[40:]) == -1).mean()
+    detector.save(tmp_path / "model")
+    loaded = AnomalyDetector.load(tmp_path / "model").update(new[:40])
+    detector.update(new[:40])
+    assert detector.threshold_ == loaded.threshold_
+    after = (detector.predict(new[40:]) == -1).mean()
+    assert after <= 0.15
+    assert before > 0.5
+    assert (detector.predict(waves(40, 2)) == -1).mean() <= 0.15
+    assert (detector.predict(spotted(40, 3)) == -1).mean() >= 0.9
+    assert [lesson.images for lesson in detector.card_.lessons] == [60, 40]
+    detector.save(tmp_path / "model")
+    again = AnomalyDetector.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.anomaly_score(new), detector.anomaly_score(new))
+
+
+def test_an_update_takes_each_image_once() -> None:
+    images = waves(40, 0)
+    detector = whole().fit(images[:30])
+    with pytest.warns(UnscorableImageWarning, match="30 of 40"):
+        detector.update(images)
+    assert detector.card_.images == 40
+    assert detector.left_out_ == dict.fromkeys(range(30), "was learned from before")
+    with pytest.raises(imsim.ImsimError, match="none of 40 images can be learned from"):
+        detector.update(images)
+
+
+def test_an_update_that_cannot_be_is_refused() -> None:
+    with pytest.raises(NotFittedError):
+        whole().update(waves(5, 0))
+    detector = whole().fit(waves(30, 0))
+    with pytest.raises(imsim.ShapeError, match="those learned from"):
+        detector.update(waves(5, 1)[:, 1:])
+    detector.model_ = object()
+    with pytest.raises(imsim.OptionError, match="cannot learn further"):
+        detector.update(waves(5, 1))
+
+
+def test_a_rate_holds_over_trainings() -> None:
+    """At most twice the rate that was asked for, on average over 20 trainings from 20 images."""
+    fresh, alarms = waves(200, 999), []
+    for seed in range(20):
+        detector = whole(false_alarm_rate=0.05).fit(waves(20, seed))
+        alarms.append((detector.predict(fresh) == -1).mean())
+    assert np.mean(alarms) <= 0.1
+    assert learning.FOLDS == 5
