@@ -141,6 +141,28 @@ def test_an_item_that_fills_the_height_keeps_its_wire() -> None:
     assert np.abs(np.delete(change, 30, axis=2)).max() < 0.005
 
 
+@pytest.mark.parametrize(
+    ("top", "spanning"),
+    [(0.05, False), (0.1, False), (0.2, False), (0.8, False), (0.2, True), (0.8, True)],
+)
+def test_weak_items_and_those_across_the_frame_are_none_of_the_gains(
+    top: float, spanning: bool
+) -> None:
+    """Items that absorb little more than gains change are told from these by where they lie."""
+    rng = np.random.default_rng(2)
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2
+    distance = np.abs(y) if spanning else np.hypot(y, x)
+    clean = top * np.sqrt(np.maximum(1 - (distance / 16) ** 2, 0))
+    added = -np.log(drift("both"))
+    frame = (clean + added + rng.normal(0, NOISE, clean.shape)).astype(np.float32)
+    left = gains.removed(frame[None])[0] - clean
+    if spanning:  # its rows show no open beam, and keep their gains
+        left = left - np.median(left, axis=1, keepdims=True)
+    # The noise is left, and that of the gains.
+    assert np.diff(left, axis=1).std() < 1.6 * NOISE
+    assert spanning or np.diff(left, axis=0).std() < 1.6 * NOISE
+
+
 def test_large_differences_are_no_gains() -> None:
     image = item()
     image[:, 10] = 9.2  # a black column

@@ -13,9 +13,11 @@ from imsim.workers import divided
 LARGEST = 0.2
 """Largest difference in absorbance between neighbours that counts as one of gains, which change by
 a few per cent. What differs by more is a body or a fault, and must stay to be seen."""
-LEAST = 8
-"""Least pairs of pixels that a difference is measured from: the error of their mean is half the
-noise of a pixel in the open beam."""
+LEAST = 4
+"""Least pairs of pixels that a difference is measured from: the error of their mean is 0.7 times
+the noise of a pixel in the open beam, and a drift of 3 % is several times that noise."""
+ROUGH = 0.1
+"""Largest gain that a strip along the frame is believed; more is an item that touches it."""
 AWAY = 2
 """Pixels between what absorbs and the open beam that is used: the reach of the blur."""
 _ENOUGH = 32
@@ -58,46 +60,44 @@ def found_in(absorbed: Floats) -> Gains:
     slowly, nearly so. Of a column without open beam nothing is known, and its difference stays:
     what spans an item may be a wire. Rows likewise.
 
-    Open beam is found twice, the second time without the gains found first: then it hardly depends
-    on them. An image with NaN has no gains.
+    The open beam is found after rough gains, those of the strips along the frame, were subtracted;
+    so the result hardly depends on the gains. An image with NaN has none.
     """
     finite = np.asarray(np.isfinite(absorbed).all(axis=(1, 2)))
     if not finite.all():
         absorbed = np.where(finite[:, None, None], absorbed, np.float32(0))
+    beam = _open_beam(absorbed)
+    turned = absorbed.swapaxes(1, 2), beam.swapaxes(1, 2)
+    return Gains(_summed(absorbed, beam), _summed(*turned))
+
+
+def _open_beam(absorbed: Floats) -> Booleans:
+    """Return the pixels away from what absorbs; beyond the frame the beam goes on."""
+    if min(absorbed.shape[1:]) < LEAST:
+        return np.zeros(absorbed.shape, np.bool_)
     smooth = mean_of_neighbours(absorbed)
+    columns = _rough(smooth[:, 1], smooth[:, -2])
+    rows = _rough(smooth[:, :, 1], smooth[:, :, -2])
+    smooth -= columns[:, None, :]
+    smooth -= rows[:, :, None]
+    smooth -= np.median(border(smooth), axis=1)[:, None, None]
     every = max(1, min(absorbed.shape[1:]) // _ENOUGH)
     threshold = halfway(smooth[:, ::every, ::every]).astype(np.float32)[:, None, None] / 2
-    across, down = _differences(absorbed), _differences(absorbed.swapaxes(1, 2))
-    beam = _open_beam(smooth < threshold)
-    columns, rows = _summed(across, beam), _summed(down, beam.swapaxes(1, 2))
-    smooth -= _mean_of_three(columns)[:, None, :]
-    smooth -= _mean_of_three(rows)[:, :, None]
-    beam = _open_beam(smooth < threshold)
-    return Gains(_summed(across, beam), _summed(down, beam.swapaxes(1, 2)))
-
-
-def _open_beam(below: Booleans) -> Booleans:
-    """Return the pixels away from what absorbs; beyond the frame the beam goes on."""
-    padded = np.pad(below, ((0, 0), (AWAY, AWAY), (AWAY, AWAY)), mode="edge")
+    padded = np.pad(smooth < threshold, ((0, 0), (AWAY, AWAY), (AWAY, AWAY)), mode="edge")
     return eroded(padded, AWAY)[:, AWAY:-AWAY, AWAY:-AWAY]
 
 
-def _mean_of_three(gains: Floats) -> Floats:
-    around: Any = np.pad(gains, ((0, 0), (1, 1)), mode="edge")
-    mean: Floats = (around[:, :-2] + gains + around[:, 2:]) / 3
-    return mean
+def _rough(first: Floats, last: Floats) -> Floats:
+    """Return the gains of strips along two opposite sides: the lesser, as an item only absorbs."""
+    lesser = np.minimum(*(side - np.median(side, axis=1, keepdims=True) for side in (first, last)))
+    result: Floats = np.where(np.abs(lesser) < ROUGH, lesser, np.float32(0))
+    return result
 
 
-def _differences(absorbed: Floats) -> tuple[Floats, Booleans]:
-    """Return the differences of neighbouring columns, and where gains may be their reason."""
-    apart: Floats = absorbed[..., 1:] - absorbed[..., :-1]
-    return apart, np.abs(apart) < LARGEST
-
-
-def _summed(differences: tuple[Floats, Booleans], beam: Booleans) -> Floats:
+def _summed(absorbed: Floats, beam: Booleans) -> Floats:
     """Return the gains of the columns: the sums of their mean differences in the open beam."""
-    apart, small = differences
-    both = (beam[..., 1:] & beam[..., :-1] & small).astype(np.float32)
+    apart = absorbed[..., 1:] - absorbed[..., :-1]
+    both = (beam[..., 1:] & beam[..., :-1] & (np.abs(apart) < LARGEST)).astype(np.float32)
     pairs = both.sum(axis=1)
     steps: Any = np.einsum("nyx,nyx->nx", apart, both) / np.maximum(pairs, 1)
     steps[pairs < LEAST] = 0

@@ -132,9 +132,10 @@ class VirtualPeel(Stored):
         What to do with an image that cannot be used: give it an empty mask and say so in a
         `UnusableImageWarning`, or raise.
     gains : bool
-        Whether to subtract the gains of columns and rows. A column counts if at least 8 of its
+        Whether to subtract the gains of columns and rows. A column counts if at least 4 of its
         pixels are in the open beam, and if it differs from its neighbour by less than 0.2 in
-        absorbance; the same for rows.
+        absorbance; the same for rows. An item that reaches across the whole frame and absorbs less
+        than 0.1 looks like gains.
 
     Attributes
     ----------
