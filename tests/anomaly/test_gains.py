@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 import imsim
 from imsim.anomaly import AnomalyDetector, simulate, xray
 from imsim.anomaly.xray import gains
+from imsim.anomaly.xray.frames import border
 
 SIZE = 64
 GOOD = simulate.potatoes(40, size=SIZE, seed=31).images
@@ -170,6 +171,13 @@ def test_large_differences_are_no_gains() -> None:
     result = gains.removed(image[None])[0]
     assert result[20, 10] > 9
     assert np.median(result[5]) > 0.25
+
+
+def test_the_open_beam_stays_at_zero() -> None:
+    """The strength of good texture is looked up at an absorbance, which must not move."""
+    images = xray.absorbance(drifted(JUDGED.images, "both"))
+    levels = np.median(border(gains.removed(images)), axis=1)
+    np.testing.assert_allclose(levels, 0, atol=1e-6)
 
 
 def test_images_do_not_depend_on_their_company() -> None:
