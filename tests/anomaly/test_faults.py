@@ -45,8 +45,9 @@ def test_detector_with_faults_tells_as_well_as_one_without() -> None:
         scores = detector.anomaly_score(make(JUDGED.images))
         assert not np.isnan(scores).any()
         aurocs.append(roc_auc_score(JUDGED.labels, scores))
-    # 2 % of 20 * 18 pairs of images: a column and a row of 64 hide some bodies.
-    assert aurocs[1] > aurocs[0] - 0.02
+    # Two columns and a row of 64 hide some bodies: over three draws 2.0 to 2.9 % of the pairs of
+    # images, whether gains are subtracted or not.
+    assert aurocs[1] > aurocs[0] - 0.035
 
 
 def test_lone_outliers_of_single_images_go_and_small_bodies_stay() -> None:

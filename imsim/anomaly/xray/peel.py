@@ -26,7 +26,7 @@ from imsim.anomaly.stacks import (
     sample_of,
 )
 from imsim.anomaly.storage import Arrays, State, Stored
-from imsim.anomaly.xray import faults, rim
+from imsim.anomaly.xray import faults, gains, rim
 from imsim.anomaly.xray.frames import (
     KINDS,
     SMALLEST,
@@ -93,8 +93,9 @@ class VirtualPeel(Stored):
 
     1. Absorbance A from the pixel values; the frame's border is the open beam. Pixels, rows and
        columns that stand alone in the median of the good images are faults of the detector: they
-       take the value of the nearest sound pixel. A pixel of a single image that stands alone takes
-       the middle of its neighbours.
+       take the value of the nearest sound pixel. The gains of columns and rows drift after the
+       flat field was taken; each image shows them in its open beam, and they are subtracted. A
+       pixel of a single image that stands alone takes the middle of its neighbours.
     2. The item, as `segment` finds it, and its interior: `width` pixels away from its rim.
     3. The trend: the mean of A over the item, weighted by a Gaussian of `trend` pixels, plus the
        same mean of the residual. The residual is clipped at three standard deviations of good
@@ -130,6 +131,11 @@ class VirtualPeel(Stored):
     on_error : {"empty", "raise"}
         What to do with an image that cannot be used: give it an empty mask and say so in a
         `UnusableImageWarning`, or raise.
+    gains : bool
+        Whether to subtract the gains of columns and rows. A column counts if at least 4 of its
+        pixels are in the open beam, and if it differs from its neighbour by less than 0.2 in
+        absorbance; the same for rows. An item that reaches across the whole frame and absorbs less
+        than 0.1 looks like gains.
 
     Attributes
     ----------
@@ -179,6 +185,7 @@ class VirtualPeel(Stored):
     touching: bool = True
     several: bool = True
     on_error: Literal["empty", "raise"] = "empty"
+    gains: bool = True
 
     def fit(self, images: Any) -> Self:
         """Learn the scale from good images; those that cannot be used are left out.
@@ -367,10 +374,11 @@ class VirtualPeel(Stored):
 
     def _absorbance(self, frames: NDArray[Any]) -> Floats:
         """Return absorbance relative to the frame's border; NaN where that has no meaning."""
-        return faults.without_lone(self._measured(frames))
+        measured = self._measured(frames)
+        return faults.without_lone(gains.removed(measured) if self.gains else measured)
 
     def _measured(self, frames: NDArray[Any]) -> Floats:
-        """Return absorbance with lone outliers; faults of the detector are repaired."""
+        """Return absorbance with gains and lone outliers; faults of the detector are repaired."""
         if self.faults_.any() and frames.shape[1:] != self.faults_.shape:
             raise imsim.ShapeError(
                 "images are {}x{} pixels, but faulty pixels were learned in a detector of {}x{}: "
@@ -395,6 +403,7 @@ class VirtualPeel(Stored):
         check_flag("touching", self.touching)
         check_flag("several", self.several)
         check_choice("on_error", self.on_error, ("empty", "raise"))
+        check_flag("gains", self.gains)
 
 
 def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:

@@ -1,0 +1,107 @@
+"""Gains of the detector's columns and rows, which drift after the flat field was taken."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imsim.anomaly.stacks import Booleans, Floats, batch_images
+from imsim.anomaly.xray.frames import border, eroded, halfway, mean_of_neighbours
+from imsim.workers import divided
+
+LARGEST = 0.2
+"""Largest difference in absorbance between neighbours that counts as one of gains, which change by
+a few per cent. What differs by more is a body or a fault, and must stay to be seen."""
+LEAST = 4
+"""Least pairs of pixels that a difference is measured from: the error of their mean is 0.7 times
+the noise of a pixel in the open beam, and a drift of 3 % is several times that noise."""
+ROUGH = 0.1
+"""Largest gain that a strip along the frame is believed; more is an item that touches it."""
+AWAY = 2
+"""Pixels between what absorbs and the open beam that is used: the reach of the blur."""
+_ENOUGH = 32
+"""Rows and columns of which the threshold between item and open beam is found."""
+_PIECES = 4
+"""Parts of a piece of work, which stay in the cache: 8 images of 128x128 pixels."""
+
+
+class Gains(NamedTuple):
+    """What columns and rows add to the absorbance, relative to their mean."""
+
+    columns: Floats
+    """Shape (n, width)."""
+    rows: Floats
+    """Shape (n, height)."""
+
+
+def removed(absorbed: Floats) -> Floats:
+    """Return absorbance relative to the frame's border, without the gains of columns and rows."""
+    result = np.empty_like(absorbed)
+    for part in divided(len(absorbed), max(1, batch_images(absorbed) // _PIECES)):
+        columns, rows = found_in(absorbed[part])
+        flat = absorbed[part] - columns[:, None, :]
+        flat -= rows[:, :, None]
+        # The strength of good texture depends on the absorbance: its zero must stay where it was.
+        np.subtract(flat, np.median(border(flat), axis=1)[:, None, None], out=result[part])
+    return result
+
+
+def found_in(absorbed: Floats) -> Gains:
+    r"""Find the gains of columns and rows in the open beam of each image, by itself.
+
+    A gain multiplies the transmission, so that its logarithm is added to the absorbance A of the
+    open beam and of the item alike. Between neighbouring columns it differs by
+
+    .. math:: d_x = \frac{1}{n_x} \sum_y (A_{y,x} - A_{y,x-1})
+
+    over the :math:`n_x` rows y in which both are in the open beam; the gain is the sum of these
+    differences. The gain of the row cancels in each of them; scatter and shading, which vary
+    slowly, nearly so. Of a column without open beam nothing is known, and its difference stays:
+    what spans an item may be a wire. Rows likewise.
+
+    The open beam is found after rough gains, those of the strips along the frame, were subtracted;
+    so the result hardly depends on the gains. An image with NaN has none.
+    """
+    finite = np.asarray(np.isfinite(absorbed).all(axis=(1, 2)))
+    if not finite.all():
+        absorbed = np.where(finite[:, None, None], absorbed, np.float32(0))
+    beam = _open_beam(absorbed)
+    turned = absorbed.swapaxes(1, 2), beam.swapaxes(1, 2)
+    return Gains(_summed(absorbed, beam), _summed(*turned))
+
+
+def _open_beam(absorbed: Floats) -> Booleans:
+    """Return the pixels away from what absorbs; beyond the frame the beam goes on."""
+    if min(absorbed.shape[1:]) < LEAST:
+        return np.zeros(absorbed.shape, np.bool_)
+    smooth = mean_of_neighbours(absorbed)
+    columns = _rough(smooth[:, 1], smooth[:, -2])
+    rows = _rough(smooth[:, :, 1], smooth[:, :, -2])
+    smooth -= columns[:, None, :]
+    smooth -= rows[:, :, None]
+    smooth -= np.median(border(smooth), axis=1)[:, None, None]
+    every = max(1, min(absorbed.shape[1:]) // _ENOUGH)
+    threshold = halfway(smooth[:, ::every, ::every]).astype(np.float32)[:, None, None] / 2
+    padded = np.pad(smooth < threshold, ((0, 0), (AWAY, AWAY), (AWAY, AWAY)), mode="edge")
+    return eroded(padded, AWAY)[:, AWAY:-AWAY, AWAY:-AWAY]
+
+
+def _rough(first: Floats, last: Floats) -> Floats:
+    """Return the gains of strips along two opposite sides: the lesser, as an item only absorbs."""
+    lesser = np.minimum(*(side - np.median(side, axis=1, keepdims=True) for side in (first, last)))
+    result: Floats = np.where(np.abs(lesser) < ROUGH, lesser, np.float32(0))
+    return result
+
+
+def _summed(absorbed: Floats, beam: Booleans) -> Floats:
+    """Return the gains of the columns: the sums of their mean differences in the open beam."""
+    apart = absorbed[..., 1:] - absorbed[..., :-1]
+    both = (beam[..., 1:] & beam[..., :-1] & (np.abs(apart) < LARGEST)).astype(np.float32)
+    pairs = both.sum(axis=1)
+    steps: Any = np.einsum("nyx,nyx->nx", apart, both) / np.maximum(pairs, 1)
+    steps[pairs < LEAST] = 0
+    gains = np.zeros((len(beam), beam.shape[2]), np.float32)
+    np.cumsum(steps, axis=1, out=gains[:, 1:])
+    gains -= gains.mean(axis=1, keepdims=True)
+    return gains
