@@ -14,6 +14,8 @@ FLOOR = 0.05
 without bound."""
 ROUNDING = 1e-4
 """Deviations below are rounding errors of float32."""
+FIRST = 4
+"""One of so many examples is looked at first."""
 SHARES = (0.01, 0.03, 0.1, 0.3)
 """Of the identity in the covariance of whole images; good images choose among them."""
 
@@ -174,6 +176,26 @@ def nearest_distances(features: Floats, examples: Floats) -> Floats:
     near = product(given, np.ascontiguousarray(known.T)).min(axis=1)
     result: Floats = np.sqrt((near + np.einsum("pf,pf->p", features, features)).clip(0))
     return result
+
+
+def farthest(features: Floats, examples: Floats, share: float) -> float:
+    """Return the mean of the highest distances of places from their nearest examples.
+
+    A quarter of the examples bounds all distances from above; only the places that may be among
+    the highest are compared with the others.
+    """
+    near = nearest_distances(features, examples[::FIRST])
+    number = max(1, round(share * len(near)))
+    left = np.argsort(-near, kind="stable")
+    rest = np.concatenate([examples[k::FIRST] for k in range(1, FIRST)])
+    count = 4 * number
+    while len(left) and len(rest):
+        these, left = left[:count], left[count:]
+        near[these] = np.minimum(near[these], nearest_distances(features[these], rest))
+        known = np.setdiff1d(np.arange(len(near)), left)
+        least = np.partition(near[known], len(known) - number)[-number]
+        left = left[near[left] > least]
+    return mean_of_highest(near, share)
 
 
 def shrunk_of(matrices: Doubles, n: int) -> Doubles:

@@ -26,9 +26,9 @@ from imsim.anomaly.gaussians import (
     Gaussian,
     Moments,
     Whole,
+    farthest,
     likeliest_share,
     mean_of_highest,
-    nearest_distances,
 )
 from imsim.anomaly.pca import PCAAutoencoder
 from imsim.anomaly.stacks import (
@@ -103,7 +103,7 @@ class GoodStatistics(Stored):
     places : bool, optional
         Whether places mean something; None learns it from the good images.
     shrinkage : float, optional
-        Share of the identity in the covariance of whole images, above 0 and at most 1; None learns
+        Share of the identity in the covariance of whole images, between 0 and 1; None learns
         it likewise.
 
     Attributes
@@ -278,7 +278,7 @@ class GoodStatistics(Stored):
         check_integer("components", self.components, 1)
         if self.places is not None and not isinstance(self.places, bool | np.bool_):
             raise imsim.OptionError(f"places={self.places!r}; expected True, False or None")
-        if self.shrinkage is not None and self.shrinkage != 1:
+        if self.shrinkage is not None:
             check_between("shrinkage", self.shrinkage)
 
     @property
@@ -304,8 +304,10 @@ class GoodStatistics(Stored):
         """Return the distances of one image, from what it shows (1, channels, rows, columns)."""
         if not self.places_:
             white = self._white(*(local[0] for local in self._locals(shown)))
-            pairs = zip(*(np.split(a, 2, axis=1) for a in (white, self.examples_)), strict=True)
-            near = [mean_of_highest(nearest_distances(*pair), HIGHEST_OF_ALL) for pair in pairs]
+            sides = [np.split(part, 2, axis=1) for part in (white, self.examples_)]
+            near = [
+                farthest(ours, known, HIGHEST_OF_ALL) for ours, known in zip(*sides, strict=True)
+            ]
             return np.array([sum(near)])
         found = [self.whole_.distance(self._wholes(shown)[0])]
         if self._judges_places:

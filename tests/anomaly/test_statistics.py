@@ -18,6 +18,7 @@ from imsim.anomaly.gaussians import (
     SHARES,
     Moments,
     Whole,
+    farthest,
     likeliest_share,
     nearest_distances,
     shrunk_of,
@@ -136,6 +137,10 @@ def test_the_nearest_example_is_found() -> None:
     features, examples = (rng.normal(size=(n, 5)).astype(np.float32) for n in (70, 90))
     expected = cdist(features.astype(float), examples.astype(float)).min(axis=1)
     np.testing.assert_allclose(nearest_distances(features, examples), expected, atol=2e-5)
+    for share in (0.02, 0.3, 1):
+        highest = np.sort(expected)[-max(1, round(70 * share)) :].mean()
+        assert farthest(features, examples, share) == pytest.approx(highest, abs=2e-5)
+        assert farthest(features, features[:1], share) >= highest
 
 
 @pytest.mark.parametrize("moved", [False, True])
