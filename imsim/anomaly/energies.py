@@ -21,8 +21,8 @@ from imsim.portable.phase_congruency import (
 from imsim.workers import in_parts
 
 FINEST = 3
-"""Wavelength in pixels of a scale that FSIM does not have: its finest one, of 6 pixels, sees less of
-lines and points of one pixel. Half of it is the next octave."""
+"""Wavelength in pixels of a scale that FSIM does not have: its finest one, of 6 pixels, sees less
+of fine grain and thin lines. Half of it is the next octave."""
 FILTERS = (SCALES + 1) * ORIENTATIONS
 FINE = 3 * ORIENTATIONS
 """Filters with wavelengths up to 12 pixels; they come first."""
