@@ -126,8 +126,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     aggregate : {None, "mean", "worst", "both", "statistics"}
         See `imsim.anomaly.scoring`. ``"both"`` takes the larger of mean and worst window, each
         above the median of held-out good images, in units of the distance from there to their
-        95 % quantile. ``"statistics"`` does the same with the two distances of `GoodStatistics`,
-        in the language of FSIM; the metric's map explains them. The default is ``"statistics"``
+        95 % quantile. ``"statistics"`` does the same with the distances of `GoodStatistics`, in
+        the language of FSIM; the metric's map explains them. The default is ``"statistics"``
         for a model that has such distances, and for FSIM without a preprocess; else, for a metric
         with a map, ``"worst"`` after a preprocess and ``"both"`` without one; for any other metric
         it is ``"mean"``.
@@ -172,14 +172,14 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         The data range passed to the metric.
     aggregate_ : str
         The aggregate that is used.
-    scales_ : float64 array, shape (2, 1) or (2, 2)
-        Median, and distance from it to the 95 % quantile, of the two numbers of ``"both"`` and
-        ``"statistics"``; 0 and 1 otherwise.
+    scales_ : float64 array, shape (2, columns)
+        Median, and distance from it to the 95 % quantile, of each number of ``"both"`` and
+        ``"statistics"``; 0 and 1 where there is one number.
     held_out_scores_ : float64 array, shape (n,)
         Anomaly scores of the usable good images by models that did not learn from them; NaN for
         images that were not held out. Those of an update follow.
-    held_out_columns_ : float64 array, shape (n, 1) or (n, 2)
-        The one or two numbers, before they are scaled, of which these scores are made.
+    held_out_columns_ : float64 array, shape (n, columns)
+        The numbers, before they are scaled, of which these scores are made.
     shape_, depth_ : (int, int) and str
         Height and width of the images learned from, and their type of number: the name of the
         dtype, or "float" for any precision. Other images are refused.
@@ -577,7 +577,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             if model.get_params().get(name, 0) is None:
                 model.set_params(**{name: seed})
         if isinstance(final, GoodStatistics):
-            model.set_params(places=final.places_)
+            model.set_params(places=final.places_, shrinkage=final.shrinkage_)
         self.model_ = model.fit(inputs[index], None if used is None else used[index])
         return self.model_
 
@@ -755,7 +755,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             check_integer("shape_", side, 1)
         if len(self.shape_) != 2 or not isinstance(self.depth_, str):
             raise imsim.OptionError(f"shape_={self.shape_}, depth_={self.depth_!r} make no sense")
-        columns = 2 if self.aggregate_ in (scoring.BOTH, scoring.STATISTICS) else 1
+        columns: int | None = 2 if self.aggregate_ == scoring.BOTH else 1
+        if self.aggregate_ == scoring.STATISTICS:
+            columns = getattr(self.model_, "columns_", None)
         self.scales_ = arrays.take("scales", np.float64, 2, columns)
         self.held_out_columns_ = arrays.take(
             "held_out_columns", np.float64, None, columns, finite=False

@@ -1,19 +1,35 @@
-"""Statistics of good images in the language of FSIM: Gaussians of log-Gabor energies.
+"""Statistics of good images in the language of FSIM: distributions of log-Gabor energies.
 
-What a good image looks like is told twice: by the energies at each place, and by a description of
-the whole image. Images that are not aligned, in which no place means anything, are recognised from
-the good images alone; all their places then share one Gaussian.
+What a good image looks like is told twice: by a description of the whole image, and by what each
+place shows. Images that are not aligned, in which no place means anything, are recognised from the
+good images alone; what all their places show then makes one memory.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Self
+import math
+from typing import Any, Self
 
 import numpy as np
-import scipy.fft
-from sklearn.covariance import LedoitWolf
 
 import imsim
+from imsim.anomaly.energies import (
+    CHANNELS,
+    FILTERS,
+    cell_means,
+    energies_of,
+    grid_of,
+    level_and_spread,
+)
+from imsim.anomaly.gaussians import (
+    FLOOR,
+    Gaussian,
+    Moments,
+    Whole,
+    farthest,
+    likeliest_share,
+    mean_of_highest,
+)
 from imsim.anomaly.pca import PCAAutoencoder
 from imsim.anomaly.stacks import (
     Booleans,
@@ -21,82 +37,62 @@ from imsim.anomaly.stacks import (
     Floats,
     batch_images,
     check_images,
-    product,
     sample_of,
 )
 from imsim.anomaly.storage import Arrays, State, Stored
-from imsim.caches import kept
-from imsim.portable.coarse import automatic_factor, block_mean
-from imsim.portable.phase_congruency import ORIENTATIONS, SCALES, filter_bank
-from imsim.validation import check_integer
-from imsim.workers import divided, in_parts
+from imsim.validation import check_between, check_integer
+from imsim.workers import divided
 
 __all__ = ["GoodStatistics"]
 
 METRIC = "fsim"
 """The metric in whose language the statistics are."""
-FILTERS = SCALES * ORIENTATIONS
-CELLS, LEAST_CELL = 32, 4
-"""Most cells along a side of the grid of places, and least pixels along a side of a cell."""
 COARSE = 4
 """Cells along a side of the grid that describes the whole image."""
+FEW = 64
+"""Places that the description of the whole image can hold one by one. Then none is judged alone:
+in small images with synthetic defects that only added to the noise of good ones."""
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 """Of the energies over all places, in the description of the whole image."""
-FLOOR = 0.05
-"""Share of the median energy that is added before the logarithm, and of the median deviation below
-which none counts: what good images never show must not weigh without bound."""
-ROUNDING, EQUAL = 1e-4, 0.1
-"""Deviations below the first are rounding errors of float32; distances below the second, where good
-images have about 4, are those of images that equal the only good one."""
-LARGEST = 1e15
-"""Spreads from the level at which pixels are clipped: float32 holds the sums."""
+LEVELS = (0.0, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 1.0)
+"""The same of the brightness."""
+EQUAL = 0.1
+"""Distances below, where good images have about 4, are those of images that equal the only good
+one."""
 HIGHEST = 0.005
 """Share of the places, those most unlike good ones, whose mean is the score of places."""
 HIGHEST_OF_ALL = 0.02
 """The same where places mean nothing."""
+EXAMPLES = 1000
+"""Places of good images that are remembered where places mean nothing."""
 SAMPLE = 256
-"""Most images from which the smallest energies that count, and the use of places, are learned."""
-
-
-class _Gaussian(NamedTuple):
-    """A normal distribution for each place, or one for all places."""
-
-    mean: Doubles
-    """Shape (places, features)."""
-    whitening: Doubles
-    """Shape (places, features, features): differences from the mean times it are white."""
-
-    def squared_distances(self, features: Doubles) -> Doubles:
-        """Return squared Mahalanobis distances of features (places, features)."""
-        centred = features - self.mean
-        if len(self.mean) == 1:
-            white = centred @ self.whitening[0]
-        else:
-            white = np.einsum("pi,pij->pj", centred, self.whitening)
-        result: Doubles = np.einsum("pj,pj->p", white, white)
-        return result
-
-    def surprise(self, features: Doubles) -> float:
-        """Return the mean negative log-likelihood of features, less a constant."""
-        volume = np.log(np.abs(np.diagonal(self.whitening, axis1=1, axis2=2))).sum(axis=1).mean()
-        return float(self.squared_distances(features).mean() / 2 - volume)
+"""Most images from which the smallest energies that count, the use of places and the shape of the
+distribution are learned."""
 
 
 class GoodStatistics(Stored):
-    r"""Tell how unlike good images an image is, by its log-Gabor energies.
+    r"""Tell how unlike good images an image is, by its log-Gabor energies and its brightness.
 
-    The energies are the amplitudes of FSIM's log-Gabor filters (four scales, four orientations),
-    averaged over the cells of a grid of at most 32 x 32 places. Two distances are learned from good
-    images, both of Mahalanobis, :math:`\sqrt{(x - \mu)^T \Sigma^{-1} (x - \mu)}`:
+    The energies are the amplitudes of FSIM's log-Gabor filters (four scales, four orientations) and
+    of a finer scale, averaged over the cells of a grid of at most 32 x 32 places, like the
+    brightness. Three distances are learned from good images, all of Mahalanobis,
+    :math:`\sqrt{(x - \mu)^T \Sigma^{-1} (x - \mu)}`:
 
-    - of the *whole* image: its logarithmic energies on a grid of 4 x 4 cells, and their quantiles
-      over the places; the covariance is Ledoit and Wolf's;
-    - of the *places*: the logarithmic energies of each place have a mean and a covariance of their
-      own; the mean of the largest 0.5 % of the distances counts.
+    - of the *whole* image: the logarithmic energies and the brightness of 4 x 4 cells, and their
+      quantiles over the places. The covariance is shrunk towards the identity, as Ledoit and Wolf
+      do, by the share with which one half of the good images tells most about the other;
+    - of the *places*, twice: logarithmic energies and brightness of each place have a mean and a
+      covariance of their own, and so have the energies themselves; the mean of the largest 0.5 % of
+      the distances counts. The logarithms tell where something is missing, the energies
+      where something strong is added.
+
+    Images of at most 64 places are described by the cells of all places, and have the first
+    distance only.
 
     Where good images are more likely, held out, if all places share one Gaussian, places mean
-    nothing: the two distances are then the mean over all places, and that of the largest 2 %, of
-    the energies themselves. Without places only strong energies tell.
+    nothing. Then there is one distance: that of a place from the nearest of 1000 places of good
+    images, in roots and logarithms of the energies that are white over all places; the mean of the
+    largest 2 % counts.
 
     `reconstruct` is that of `PCAAutoencoder`: the maps of a metric show where an image differs.
 
@@ -106,11 +102,16 @@ class GoodStatistics(Stored):
         Components of the reconstruction.
     places : bool, optional
         Whether places mean something; None learns it from the good images.
+    shrinkage : float, optional
+        Share of the identity in the covariance of whole images, between 0 and 1; None learns
+        it likewise.
 
     Attributes
     ----------
     places_ : bool
         Whether places are told apart.
+    shrinkage_ : float
+        The share of the identity that was used; None if places are not told apart.
     linear_ : PCAAutoencoder
         What reconstructs.
 
@@ -120,26 +121,31 @@ class GoodStatistics(Stored):
     Journal of Multivariate Analysis 88(2), 365-411, doi:10.1016/S0047-259X(03)00096-4.
     Chen, Wiesel, Eldar and Hero 2010, Shrinkage algorithms for MMSE covariance estimation, IEEE
     Transactions on Signal Processing 58(10), 5016-5029, doi:10.1109/TSP.2010.2053029.
+    Roth et al. 2022, Towards total recall in industrial anomaly detection, CVPR, 14318-14328,
+    doi:10.1109/CVPR52688.2022.01392: the nearest of remembered places.
 
     Examples
     --------
     >>> import numpy as np
     >>> from imsim.anomaly import GoodStatistics
-    >>> y, x = np.mgrid[:32, :32]
-    >>> noise = np.random.default_rng(0).normal(0, 0.1, (22, 32, 32))
+    >>> y, x = np.mgrid[:64, :64]
+    >>> noise = np.random.default_rng(0).normal(0, 0.1, (22, 64, 64))
     >>> images = np.sin(x / 3) + noise
     >>> images[21, 12:16, 12:16] += 1
     >>> model = GoodStatistics(components=2).fit(images[:20])
     >>> good, bad = model.distances(images[20:])
-    >>> bool((bad > 1.5 * good).all())
+    >>> bool((bad > 1.5 * good).any())
     True
     """
 
-    _LEARNED = ("whole_mean", "whole_precision", "place_mean", "place_whitening", "shape")
+    _LEARNED = ("shape",)
 
-    def __init__(self, components: int = 60, places: bool | None = None) -> None:
+    def __init__(
+        self, components: int = 60, places: bool | None = None, shrinkage: float | None = None
+    ) -> None:
         self.components = components
         self.places = places
+        self.shrinkage = shrinkage
 
     def fit(self, images: Any, masks: Any = None) -> Self:
         """Learn from good images, at least two of them; outside the masks they have no influence.
@@ -150,34 +156,43 @@ class GoodStatistics(Stored):
         pixels, used = check_images(images, masks)
         self.linear_ = PCAAutoencoder(self.components).fit(pixels, used)
         self.shape_ = pixels.shape[1:]
-        self.level_, self.spread_ = _level_and_spread(pixels if used is None else pixels[used])
+        self.level_, self.spread_ = level_and_spread(pixels if used is None else pixels[used])
         sample = sample_of(len(pixels), SAMPLE)
         some = self._energies(pixels[sample], None if used is None else used[sample])
         # Energies of constant images are rounding errors: 1e-6 of the spread is above these.
-        self.floor_ = max(FLOOR * float(np.median(some)), 1e-6)
-        self.places_ = has_places(some) if self.places is None else self.places
-        wholes, moments = [], _Moments()
+        self.floor_ = max(FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
+        self.places_ = has_places(some) if self.places is None else bool(self.places)
+        self.shrinkage_ = None
+        wholes, logs, plain = [], Moments(), Moments()
         for part in divided(len(pixels), 4 * batch_images(pixels)):
             if len(some) == len(pixels):
                 found = some[part]
             else:
                 found = self._energies(pixels[part], None if used is None else used[part])
-            local = self._local(found)
-            wholes.append(self._whole(found))
-            moments.add(local if self.places_ else local.reshape(-1, 1, FILTERS))
-        gaussian = moments.gaussian()
-        self.place_mean_, self.place_whitening_ = gaussian
-        whole = np.concatenate(wholes)
-        deviations = _deviations(whole.std(axis=0))
-        fitted = LedoitWolf(store_precision=False).fit(whole / deviations)
-        # A constant description has no covariance; the identity times this keeps it invertible.
-        covariance = fitted.covariance_ + ROUNDING * np.eye(len(deviations))
-        self.whole_mean_ = fitted.location_ * deviations
-        self.whole_precision_ = np.linalg.inv(covariance) / np.outer(deviations, deviations)
+            if self.places_:
+                wholes.append(self._wholes(found))
+            if self._judges_places:
+                for moments, local in zip((logs, plain), self._locals(found), strict=True):
+                    moments.add(local if self.places_ else local.reshape(-1, 1, local.shape[-1]))
+        if self._judges_places:
+            self.logs_, self.plain_ = logs.gaussian(), plain.gaussian()
+        if self.places_:
+            whole = np.concatenate(wholes)
+            self.shrinkage_ = self.shrinkage
+            if self.shrinkage_ is None:
+                # As many images as there may be, so that no step in their number changes much.
+                evenly = np.linspace(0, len(whole) - 1, min(len(whole), SAMPLE)).astype(np.intp)
+                self.shrinkage_ = likeliest_share(whole[evenly])
+            self.whole_ = Whole.of(whole, self.shrinkage_)
+        else:
+            # Evenly spread over images and, as their number is odd, over places.
+            every = [part.reshape(-1, part.shape[-1]) for part in self._locals(some)]
+            step = max(len(every[0]) // EXAMPLES, 1) | 1
+            self.examples_ = self._white(*(part[::step][:EXAMPLES] for part in every))
         return self
 
     def distances(self, images: Any, masks: Any = None) -> Doubles:
-        """Return the two distances of each image, shape (n, 2); larger = more unlike good ones.
+        """Return the distances of each image, shape (n, 1) or (n, 3); larger = more unlike good.
 
         They are NaN for an image of which the mask leaves nothing.
         """
@@ -188,24 +203,20 @@ class GoodStatistics(Stored):
                 f"images are {pixels.shape[1]}x{pixels.shape[2]} pixels, but the model was fitted "
                 f"to {self.shape_[0]}x{self.shape_[1]}: resize them"
             )
-        result = np.full((len(pixels), 2), np.nan)
-        gaussian = _Gaussian(self.place_mean_, self.place_whitening_)
+        result = np.full((len(pixels), self.columns_), np.nan)
         for part in divided(len(pixels), 4 * batch_images(pixels)):
             given = None if used is None else used[part]
             found = self._energies(pixels[part], given)
-            local, wholes = self._local(found), self._whole(found)
-            for i, (places, whole) in enumerate(zip(local, wholes, strict=True), part.start):
-                if given is not None and not given[i - part.start].any():
-                    continue
-                distances = np.sqrt(gaussian.squared_distances(places))
-                if self.places_:
-                    centred = whole - self.whole_mean_
-                    first = np.sqrt(max(centred @ self.whole_precision_ @ centred, 0.0))
-                    result[i] = first, _mean_of_highest(distances, HIGHEST)
-                else:
-                    result[i] = distances.mean(), _mean_of_highest(distances, HIGHEST_OF_ALL)
+            for i, shown in enumerate(found, part.start):
+                if given is None or given[i - part.start].any():
+                    result[i] = self._distances(shown[None])
         result[result < EQUAL] = 0
         return result
+
+    @property
+    def columns_(self) -> int:
+        """The number of distances."""
+        return 3 if self.places_ and self._judges_places else 1
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
         """Return the reconstruction of each image, see `PCAAutoencoder`."""
@@ -217,9 +228,20 @@ class GoodStatistics(Stored):
         parameters, arrays = super().get_state()
         linear, components = self.linear_.get_state()
         arrays |= {f"linear/{name}": array for name, array in components.items()}
-        numbers = (self.level_, self.spread_, self.floor_)
-        arrays["numbers"] = np.array(numbers)
-        return {"parameters": parameters, "places": self.places_, "linear": linear}, arrays
+        arrays["numbers"] = np.array((self.level_, self.spread_, self.floor_))
+        if self._judges_places:
+            for name, gaussian in (("logs", self.logs_), ("plain", self.plain_)):
+                arrays |= {f"{name}/{part}": a for part, a in gaussian._asdict().items()}
+        if self.places_:
+            arrays |= {f"whole/{part}": a for part, a in self.whole_._asdict().items()}
+        else:
+            arrays["examples"] = self.examples_
+        return {
+            "parameters": parameters,
+            "places": self.places_,
+            "shrinkage": self.shrinkage_,
+            "linear": linear,
+        }, arrays
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
@@ -229,22 +251,26 @@ class GoodStatistics(Stored):
         model.linear_ = PCAAutoencoder.from_state(parameters["linear"], arrays.under("linear/"))
         height, width = arrays.take("shape", np.int64, 2).tolist()
         model.shape_ = (height, width)
-        model.places_ = parameters["places"]
-        rows, columns = _grid(model.shape_)
-        places = rows * columns if model.places_ else 1
+        model.places_, model.shrinkage_ = parameters["places"], parameters["shrinkage"]
+        cls(places=model.places_, shrinkage=model.shrinkage_)._check_parameters()
         if model.linear_.shape_ != model.shape_ or not isinstance(model.places_, bool):
             raise imsim.OptionError(f"a shape of {model.shape_} does not go with {model!r}")
-        model.place_mean_ = arrays.take("place_mean", np.float64, places, FILTERS)
-        model.place_whitening_ = arrays.take(
-            "place_whitening", np.float64, places, FILTERS, FILTERS
-        )
-        features = FILTERS * (min(rows, COARSE) * min(columns, COARSE) + len(QUANTILES))
-        model.whole_mean_ = arrays.take("whole_mean", np.float64, features)
-        model.whole_precision_ = arrays.take("whole_precision", np.float64, features, features)
         model.level_, model.spread_, model.floor_ = arrays.take("numbers", np.float64, 3).tolist()
-        units = np.sqrt(np.diagonal(model.whole_precision_).clip(np.finfo(np.float64).tiny))
-        scaled = model.whole_precision_ / np.outer(units, units)  # rounding hides no small unit
-        if not (np.linalg.eigvalsh(scaled) > 0).all() or not min(model.spread_, model.floor_) > 0:
+        scales = [model.spread_, model.floor_]
+        if model._judges_places:
+            places = model._places if model.places_ else 1
+            of_plain = FILTERS if model.places_ else CHANNELS
+            model.logs_ = Gaussian.taken(arrays.under("logs/"), places, CHANNELS)
+            model.plain_ = Gaussian.taken(arrays.under("plain/"), places, of_plain)
+        if model.places_:
+            cells = math.prod(model._coarse)
+            features = CHANNELS * cells + FILTERS * len(QUANTILES) + len(LEVELS)
+            model.whole_ = Whole.taken(arrays.under("whole/"), features)
+            scales += [*model.whole_.deviations, *model.whole_.variances]
+        else:
+            model.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
+            scales.append(len(model.examples_))
+        if not min(scales) > 0:
             raise imsim.OptionError("its scale is none that good images have")
         return model
 
@@ -252,65 +278,84 @@ class GoodStatistics(Stored):
         check_integer("components", self.components, 1)
         if self.places is not None and not isinstance(self.places, bool | np.bool_):
             raise imsim.OptionError(f"places={self.places!r}; expected True, False or None")
+        if self.shrinkage is not None:
+            check_between("shrinkage", self.shrinkage)
+
+    @property
+    def _places(self) -> int:
+        return math.prod(grid_of(self.shape_))
+
+    @property
+    def _judges_places(self) -> bool:
+        return not self.places_ or self._places > FEW
+
+    @property
+    def _coarse(self) -> tuple[int, int]:
+        """Rows and columns of the cells that describe the whole image."""
+        rows, columns = grid_of(self.shape_)
+        if not self._judges_places:
+            return rows, columns
+        return min(rows, COARSE), min(columns, COARSE)
 
     def _energies(self, pixels: Floats, used: Booleans | None) -> Floats:
         return energies_of(pixels, used, self.level_, self.spread_)
 
-    def _local(self, energies: Floats) -> Doubles:
-        """Return the features of all places, shape (n, places, filters)."""
-        features = _by_place(energies)
-        return np.log(features + self.floor_) if self.places_ else features / self.floor_
+    def _distances(self, shown: Floats) -> Doubles:
+        """Return the distances of one image, from what it shows (1, channels, rows, columns)."""
+        if not self.places_:
+            white = self._white(*(local[0] for local in self._locals(shown)))
+            sides = [np.split(part, 2, axis=1) for part in (white, self.examples_)]
+            near = [
+                farthest(ours, known, HIGHEST_OF_ALL) for ours, known in zip(*sides, strict=True)
+            ]
+            return np.array([sum(near)])
+        found = [self.whole_.distance(self._wholes(shown)[0])]
+        if self._judges_places:
+            for gaussian, local in zip((self.logs_, self.plain_), self._locals(shown), strict=True):
+                squares = gaussian.squared_distances(local[0])
+                found.append(mean_of_highest(np.sqrt(squares), HIGHEST))
+        return np.array(found)
 
-    def _whole(self, energies: Floats) -> Doubles:
+    def _locals(self, shown: Floats) -> tuple[Doubles, Doubles]:
+        """Return the features of all places, shapes (n, places, features).
+
+        Logarithms and brightness, and the energies; where places mean nothing, their roots, which
+        are less skewed, and again the brightness.
+        """
+        places = _by_place(shown)
+        energies, brightness = places[..., :FILTERS], places[..., FILTERS:]
+        logs = np.concatenate([np.log(energies + self.floor_), brightness], axis=2)
+        if self.places_:
+            return logs, energies / self.floor_
+        return logs, np.concatenate([np.sqrt(energies), brightness], axis=2)
+
+    def _white(self, logs: Doubles, roots: Doubles) -> Floats:
+        """Return features of places (places, features) as what is remembered of places."""
+        both = [self.logs_.white(logs), self.plain_.white(roots)]
+        result: Floats = np.concatenate(both, axis=1).astype(np.float32)
+        return result
+
+    def _wholes(self, shown: Floats) -> Doubles:
         """Return the descriptions of whole images, shape (n, features)."""
-        n = len(energies)
-        rows, columns = (min(side, COARSE) for side in energies.shape[2:])
-        coarse = _means(energies, rows, columns).reshape(n, -1)
-        places = energies.reshape(n, FILTERS, -1)
-        ranks = [round(q * (places.shape[2] - 1)) for q in QUANTILES]
-        spread = np.partition(places, ranks, axis=2)[..., ranks].reshape(n, -1)
-        found = np.concatenate([coarse, spread], axis=1).astype(np.float64)
-        return np.log(found + self.floor_)
+        n = len(shown)
+        coarse = cell_means(shown, *self._coarse)
+        places = shown.reshape(n, CHANNELS, -1)
+        parts = [
+            coarse[:, :FILTERS].reshape(n, -1),
+            _quantiles(places[:, :FILTERS], QUANTILES),
+            coarse[:, FILTERS:].reshape(n, -1),
+            _quantiles(places[:, FILTERS:], LEVELS),
+        ]
+        logs = [np.log(part.astype(np.float64) + self.floor_) for part in parts[:2]]
+        return np.concatenate([*logs, *parts[2:]], axis=1)
 
 
-def energies_of(pixels: Floats, used: Booleans | None, level: float, spread: float) -> Floats:
-    """Return the energies of images by cell, shape (n, filters, rows, columns).
-
-    Images are counted from a level in units of a spread; outside a mask they are its mean inside.
-    """
-    result = np.empty((len(pixels), FILTERS, *_grid(pixels.shape[1:])), np.float32)
-
-    def part(these: slice) -> None:
-        for i in range(these.start, these.stop):
-            image = (pixels[i].astype(np.float64) - level) / spread
-            image = np.clip(image, -LARGEST, LARGEST)
-            if used is not None and used[i].any():
-                image = np.where(used[i], image, image[used[i]].mean())
-            result[i] = cell_energies(image)
-
-    in_parts(part, len(pixels), batch_images(pixels))
-    return result
-
-
-def cell_energies(image: Doubles) -> Floats:
-    """Return the mean amplitude of each log-Gabor response by cell, (filters, rows, columns).
-
-    The image is reduced as FSIM reduces it: a wavelength means the same at every size.
-    """
-    height, width = image.shape
-    factor = automatic_factor(height, width)
-    frame = block_mean(image, None, factor, border="symmetric")[0].astype(np.float32)
-    spectrum = scipy.fft.fft2(frame)
-    responses = scipy.fft.ifft2(spectrum * _filters(*frame.shape), overwrite_x=True)
-    return _means(np.abs(responses), *_grid((height, width)))
-
-
-def has_places(energies: Floats) -> bool:
+def has_places(shown: Floats) -> bool:
     """Whether good images are more likely with a Gaussian for each place than with one for all.
 
-    Each half of the images is judged by what is learned from the other.
+    Each half of the images is judged by what is learned from the other, in energies.
     """
-    features = _by_place(energies)
+    features = _by_place(shown)[..., :FILTERS]
     return surprise(features) <= surprise(features, pooled=True)
 
 
@@ -319,7 +364,7 @@ def place_surprise(images: Floats) -> float:
 
     Of the logarithms of energies, so that images are not alike for being smoother.
     """
-    energies = energies_of(images, None, *_level_and_spread(images))
+    energies = energies_of(images, None, *level_and_spread(images))[:, :FILTERS]
     return surprise(np.log(_by_place(energies) + FLOOR * max(float(np.median(energies)), 1e-6)))
 
 
@@ -327,107 +372,19 @@ def surprise(features: Doubles, *, pooled: bool = False) -> float:
     """Return the mean negative log-likelihood of half of the images given the other half."""
     total = 0.0
     for learned, judged in ((features[::2], features[1::2]), (features[1::2], features[::2])):
-        moments = _Moments()
-        moments.add(learned.reshape(-1, 1, FILTERS) if pooled else learned)
+        moments = Moments()
+        moments.add(learned.reshape(-1, 1, features.shape[-1]) if pooled else learned)
         gaussian = moments.gaussian()
         total += sum(gaussian.surprise(image) for image in judged) / max(len(judged), 1)
     return total
 
 
-def _by_place(energies: Floats) -> Doubles:
-    """Return energies as features of places, shape (n, places, filters)."""
-    return np.moveaxis(energies.reshape(*energies.shape[:2], -1), 1, 2).astype(np.float64)
+def _by_place(shown: Floats) -> Doubles:
+    """Return what images show as features of places, shape (n, places, channels)."""
+    return np.moveaxis(shown.reshape(*shown.shape[:2], -1), 1, 2).astype(np.float64)
 
 
-def _level_and_spread(pixels: Floats) -> tuple[float, float]:
-    """Return mean and standard deviation; 1 for a constant."""
-    return float(pixels.mean(dtype=np.float64)), float(pixels.std(dtype=np.float64)) or 1.0
-
-
-class _Moments:
-    """Sums from which the Gaussians of places follow; features come batch by batch."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def add(self, features: Doubles) -> None:
-        """Add features of shape (samples, places, features)."""
-        if not self._count:  # a large offset would cost digits
-            self._shift = features.mean(axis=0)
-            self._sum = np.zeros_like(self._shift)
-            self._products = np.zeros((*self._shift.shape, features.shape[-1]))
-        moved = (features - self._shift).swapaxes(0, 1)
-        self._count += len(features)
-        self._sum += moved.sum(axis=1)
-        self._products += moved.swapaxes(1, 2) @ moved
-
-    def gaussian(self) -> _Gaussian:
-        """Return the Gaussian of each place; the correlations are shrunk towards none."""
-        mean = self._sum / self._count
-        covariance = self._products / self._count - mean[:, :, None] * mean[:, None, :]
-        deviations = _deviations(np.sqrt(np.diagonal(covariance, axis1=1, axis2=2).clip(0)))
-        scale = deviations[:, :, None] * deviations[:, None, :]
-        shrunk = _shrunk(covariance / scale, self._count)
-        # With L L' = shrunk, the rows of inv(L) whiten.
-        lower = np.linalg.inv(np.linalg.cholesky(shrunk))
-        # A saved array is contiguous: in another layout, products would differ in the last bit.
-        transposed = np.ascontiguousarray(lower.swapaxes(1, 2))
-        return _Gaussian(self._shift + mean, transposed / deviations[:, :, None])
-
-
-def _shrunk(matrices: Doubles, n: int) -> Doubles:
-    """Shrink covariances of n samples towards multiples of the identity (Chen et al., OAS)."""
-    p = matrices.shape[-1]
-    trace = np.trace(matrices, axis1=1, axis2=2)
-    square = np.einsum("pij,pij->p", matrices, matrices)
-    away = (n + 1) * (square - trace**2 / p)  # as in scikit-learn, less what is small for large p
-    share = np.ones_like(away)
-    np.divide(square + trace**2, away, out=share, where=away > 0)
-    share = np.minimum(share, 1.0)
-    mean = np.maximum(trace / p, FLOOR**2)
-    share = np.maximum(share, 1e-3)[:, None, None]  # keeps the matrices definite
-    result: Doubles = (1 - share) * matrices + share * mean[:, None, None] * np.eye(p)
-    return result
-
-
-def _deviations(found: Doubles) -> Doubles:
-    """Return standard deviations, none far below the others."""
-    positive = found[found > ROUNDING]
-    least = FLOOR * float(np.median(positive)) if positive.size else ROUNDING
-    return np.maximum(found, least)
-
-
-def _mean_of_highest(values: Doubles, share: float) -> float:
-    number = max(1, round(share * values.size))
-    return float(np.partition(values, values.size - number)[-number:].mean())
-
-
-def _grid(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return the rows and columns of cells of a frame."""
-    rows, columns = (max(1, min(CELLS, side // LEAST_CELL)) for side in shape)
-    return rows, columns
-
-
-def _means(values: Floats, rows: int, columns: int) -> Floats:
-    """Return means over a grid of cells that share out the last two axes."""
-    height, width = values.shape[-2:]
-    across = product(values, np.ascontiguousarray(_averages(width, columns).T))
-    return product(_averages(height, rows), across)
-
-
-@kept
-def _averages(n: int, cells: int) -> Floats:
-    """Return the matrix (cells, n) whose product with n numbers is their means by cell."""
-    edges = np.linspace(0, n, cells + 1).round()
-    inside = (edges[:-1, None] <= np.arange(n)) & (np.arange(n) < edges[1:, None])
-    means = inside / np.diff(edges)[:, None]
-    result: Floats = means.astype(np.float32)
-    return result
-
-
-@kept
-def _filters(height: int, width: int) -> Floats:
-    """Return all log-Gabor filters of FSIM for one size, shape (filters, height, width)."""
-    bank = filter_bank(height, width)
-    filters = bank.radial[None] * bank.angular[:, None]
-    return filters.reshape(FILTERS, height, width).astype(np.float32)
+def _quantiles(values: Floats, shares: tuple[float, ...]) -> Floats:
+    """Return quantiles over the last axis of values (n, channels, places), (n, features)."""
+    ranks = [round(share * (values.shape[2] - 1)) for share in shares]
+    return np.partition(values, ranks, axis=2)[..., ranks].reshape(len(values), -1)

@@ -1,0 +1,226 @@
+"""Distances from what good images show: Gaussians, and the nearest of many examples."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from imsim.anomaly.stacks import Doubles, Floats, product
+from imsim.anomaly.storage import Arrays
+
+FLOOR = 0.05
+"""Share of the median deviation below which none counts: what good images never show must not weigh
+without bound."""
+ROUNDING = 1e-4
+"""Deviations below are rounding errors of float32."""
+FIRST = 4
+"""One of so many examples is looked at first."""
+SHARES = (0.01, 0.03, 0.1, 0.3)
+"""Of the identity in the covariance of whole images; good images choose among them."""
+
+
+class Gaussian(NamedTuple):
+    """A normal distribution for each place, or one for all places."""
+
+    mean: Doubles
+    """Shape (places, features)."""
+    whitening: Doubles
+    """Shape (places, features, features): differences from the mean times it are white."""
+
+    @classmethod
+    def taken(cls, arrays: Arrays, places: int, features: int) -> Gaussian:
+        """Take one from a file."""
+        mean = arrays.take("mean", np.float64, places, features)
+        return cls(mean, arrays.take("whitening", np.float64, places, features, features))
+
+    def white(self, features: Doubles) -> Doubles:
+        """Return features (places, features) with a mean of 0 and a covariance of 1."""
+        centred = features - self.mean
+        if len(self.mean) == 1:
+            result: Doubles = centred @ self.whitening[0]
+        else:
+            result = np.einsum("pi,pij->pj", centred, self.whitening)
+        return result
+
+    def squared_distances(self, features: Doubles) -> Doubles:
+        """Return squared Mahalanobis distances of features (places, features)."""
+        white = self.white(features)
+        result: Doubles = np.einsum("pj,pj->p", white, white)
+        return result
+
+    def surprise(self, features: Doubles) -> float:
+        """Return the mean negative log-likelihood of features, less a constant."""
+        volume = np.log(np.abs(np.diagonal(self.whitening, axis1=1, axis2=2))).sum(axis=1).mean()
+        return float(self.squared_distances(features).mean() / 2 - volume)
+
+
+class Moments:
+    """Sums from which the Gaussians of places follow; features come batch by batch."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, features: Doubles) -> None:
+        """Add features of shape (samples, places, features)."""
+        if not self._count:  # a large offset would cost digits
+            self._shift = features.mean(axis=0)
+            self._sum = np.zeros_like(self._shift)
+            self._products = np.zeros((*self._shift.shape, features.shape[-1]))
+        moved = (features - self._shift).swapaxes(0, 1)
+        self._count += len(features)
+        self._sum += moved.sum(axis=1)
+        self._products += moved.swapaxes(1, 2) @ moved
+
+    def gaussian(self) -> Gaussian:
+        """Return the Gaussian of each place; the correlations are shrunk towards none."""
+        mean = self._sum / self._count
+        covariance = self._products / self._count - mean[:, :, None] * mean[:, None, :]
+        found = deviations(np.sqrt(np.diagonal(covariance, axis1=1, axis2=2).clip(0)))
+        scale = found[:, :, None] * found[:, None, :]
+        shrunk = shrunk_of(covariance / scale, self._count)
+        # With L L' = shrunk, the rows of inv(L) whiten.
+        lower = np.linalg.inv(np.linalg.cholesky(shrunk))
+        # A saved array is contiguous: in another layout, products would differ in the last bit.
+        transposed = np.ascontiguousarray(lower.swapaxes(1, 2))
+        return Gaussian(self._shift + mean, transposed / found[:, :, None])
+
+
+class Whole(NamedTuple):
+    r"""A normal distribution of few samples of many features, shrunk towards equal variances.
+
+    The covariance of the standardised features is :math:`(1 - s) C + s \mu I` with the mean
+    variance :math:`\mu`. Ledoit and Wolf choose the share s that brings it nearest to the truth;
+    but its inverse, which makes the distance, depends on its smallest variances, and these on s.
+    So s makes one half of good images most likely given the other.
+    """
+
+    mean: Doubles
+    """Shape (features,)."""
+    deviations: Doubles
+    """Of the features, likewise."""
+    axes: Doubles
+    """Directions in which samples vary, shape (axes, features)."""
+    variances: Doubles
+    """Along the axes and, last, across them; shape (axes + 1,)."""
+
+    @classmethod
+    def of(cls, samples: Doubles, share: float) -> Whole:
+        """Learn from samples (n, features)."""
+        found = deviations(samples.std(axis=0))
+        mean, axes, variances = _axes(samples / found)
+        return cls(mean * found, found, axes, _shrunk_variances(variances, share, len(found)))
+
+    @classmethod
+    def taken(cls, arrays: Arrays, features: int) -> Whole:
+        """Take one from a file."""
+        mean = arrays.take("mean", np.float64, features)
+        found = arrays.take("deviations", np.float64, features)
+        axes = arrays.take("axes", np.float64, None, features)
+        return cls(mean, found, axes, arrays.take("variances", np.float64, len(axes) + 1))
+
+    def distance(self, features: Doubles) -> float:
+        """Return the Mahalanobis distance of features (features,)."""
+        centred = (features - self.mean) / self.deviations
+        # A product of a matrix and a vector may depend on the number of threads.
+        along = np.einsum("kp,p->k", self.axes, centred)
+        across = max(float(np.einsum("p,p->", centred, centred) - (along**2).sum()), 0.0)
+        return float(np.sqrt((along**2 / self.variances[:-1]).sum() + across / self.variances[-1]))
+
+
+def likeliest_share(samples: Doubles) -> float:
+    """Return the share with which one half of samples is most likely given the other."""
+    scaled = samples / deviations(samples.std(axis=0))
+    halves = (scaled[::2], scaled[1::2])
+    surprises = _surprises(*halves) + _surprises(*halves[::-1])
+    return SHARES[int(np.argmin(surprises))]
+
+
+def _axes(samples: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """Return mean, principal axes (axes, features) and variances along them."""
+    mean = samples.mean(axis=0)
+    _, spreads, axes = np.linalg.svd((samples - mean) / np.sqrt(len(samples)), full_matrices=False)
+    return mean, np.ascontiguousarray(axes), spreads**2
+
+
+def _shrunk_variances(variances: Doubles, share: float, features: int) -> Doubles:
+    """Return variances along axes and, last, across them."""
+    all_of_them = np.append(variances, 0.0)
+    # A constant description has no covariance; the last term keeps it invertible.
+    result: Doubles = (1 - share) * all_of_them + share * variances.sum() / features + ROUNDING
+    return result
+
+
+def _surprises(learned: Doubles, judged: Doubles) -> Doubles:
+    """Return the negative log-likelihood of what is judged for each share, less a constant."""
+    mean, axes, variances = _axes(learned)
+    features = learned.shape[1]
+    centred = judged - mean
+    along = (centred @ axes.T) ** 2
+    across = ((centred**2).sum(axis=1) - along.sum(axis=1)).clip(0)
+    result = []
+    for share in SHARES:
+        shrunk = _shrunk_variances(variances, share, features)
+        distances = (along / shrunk[:-1]).sum(axis=1) + across / shrunk[-1]
+        volume = np.log(shrunk[:-1]).sum() + (features - len(variances)) * np.log(shrunk[-1])
+        result.append(distances.mean() + volume)
+    return np.array(result)
+
+
+def nearest_distances(features: Floats, examples: Floats) -> Floats:
+    """Return the distance of each place (places, features) from the nearest of (n, features)."""
+    squares = np.einsum("nf,nf->n", examples, examples)
+    # The product of (a, 1) and (-2 b, b b) is (a - b)^2 - a a, in one pass over all pairs.
+    given = np.concatenate([features, np.ones((len(features), 1), np.float32)], axis=1)
+    known = np.concatenate([-2 * examples, squares[:, None]], axis=1)
+    near = product(given, np.ascontiguousarray(known.T)).min(axis=1)
+    result: Floats = np.sqrt((near + np.einsum("pf,pf->p", features, features)).clip(0))
+    return result
+
+
+def farthest(features: Floats, examples: Floats, share: float) -> float:
+    """Return the mean of the highest distances of places from their nearest examples.
+
+    A quarter of the examples bounds all distances from above; only the places that may be among
+    the highest are compared with the others.
+    """
+    near = nearest_distances(features, examples[::FIRST])
+    number = max(1, round(share * len(near)))
+    left = np.argsort(-near, kind="stable")
+    rest = np.concatenate([examples[k::FIRST] for k in range(1, FIRST)])
+    count = 4 * number
+    while len(left) and len(rest):
+        these, left = left[:count], left[count:]
+        near[these] = np.minimum(near[these], nearest_distances(features[these], rest))
+        known = np.setdiff1d(np.arange(len(near)), left)
+        least = np.partition(near[known], len(known) - number)[-number]
+        left = left[near[left] > least]
+    return mean_of_highest(near, share)
+
+
+def shrunk_of(matrices: Doubles, n: int) -> Doubles:
+    """Shrink covariances of n samples towards multiples of the identity (Chen et al., OAS)."""
+    p = matrices.shape[-1]
+    trace = np.trace(matrices, axis1=1, axis2=2)
+    square = np.einsum("pij,pij->p", matrices, matrices)
+    away = (n + 1) * (square - trace**2 / p)  # as in scikit-learn, less what is small for large p
+    share = np.ones_like(away)
+    np.divide(square + trace**2, away, out=share, where=away > 0)
+    share = np.minimum(share, 1.0)
+    mean = np.maximum(trace / p, FLOOR**2)
+    share = np.maximum(share, 1e-3)[:, None, None]  # keeps the matrices definite
+    result: Doubles = (1 - share) * matrices + share * mean[:, None, None] * np.eye(p)
+    return result
+
+
+def deviations(found: Doubles) -> Doubles:
+    """Return standard deviations, none far below the others."""
+    positive = found[found > ROUNDING]
+    least = FLOOR * float(np.median(positive)) if positive.size else ROUNDING
+    return np.maximum(found, least)
+
+
+def mean_of_highest(values: Doubles | Floats, share: float) -> float:
+    """Return the mean of a share of the values, of one at least."""
+    number = max(1, round(share * values.size))
+    return float(np.partition(values, values.size - number)[-number:].mean())
