@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.stats import betabinom
 
 import imsim
 from imsim.anomaly.stacks import Doubles, as_real, batch_images, bounding_box, check_masks
@@ -338,3 +339,30 @@ def deal_folds(n: int, count: int, generator: np.random.Generator) -> list[NDArr
     parts = min(FOLDS if count == 1 else count, n)
     dealt = [np.sort(part) for part in np.array_split(generator.permutation(n), parts)]
     return dealt[:1] if count == 1 else dealt
+
+
+def expected_alarms(
+    held_out: Doubles, threshold: float, count: int, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    r"""Return how many of `count` fresh good images exceed a threshold: mean and interval.
+
+    Of n exchangeable held-out scores let a be above the threshold. The rate of fresh images that
+    exceed it then has a beta distribution, and their number X a beta-binomial one:
+
+    .. math:: X \sim \mathrm{BetaBin}(m,\; a + 1,\; n - a), \quad
+        \mathrm{E}[X] = m \frac{a + 1}{n + 1}
+
+    This holds for a threshold that is one of the scores.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly.scoring import expected_alarms
+    >>> expected_alarms(np.arange(1.0, 100.0), 95.0, 40)
+    (2.0, 0.0, 6.0)
+    """
+    valid = held_out[~np.isnan(held_out)]
+    above = int((valid > threshold).sum())
+    number = betabinom(count, above + 1, max(1, len(valid) - above))
+    low, high = number.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(number.mean()), float(low), float(high)
