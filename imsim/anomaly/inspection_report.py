@@ -105,7 +105,6 @@ class InspectionRecord:
             )
         self.detector, self.gallery = detector, gallery
         self.rows: list[Row] = []
-        self._has_map = "worst" in scoring.aggregates(detector.metric)
         self._worst: list[_Pictured] = []
         self._ends: list[tuple[float, float]] = []
         self._without = 0
@@ -127,20 +126,9 @@ class InspectionRecord:
         _check_names(names, len(frames))
         found = self.detector.inspect(frames, used)
         flagged = found.scores > self.detector.threshold_
-        self.add(names, found, flagged, frames, self.maps(frames[flagged], _those(used, flagged)))
+        maps = maps_of(self.detector, frames[flagged], _those(used, flagged))
+        self.add(names, found, flagged, frames, maps)
         return found
-
-    def maps(self, images: Any, masks: Any = None) -> list[NDArray[Any] | None]:
-        """Return the maps of images; None where the metric has none, or where one fails."""
-        if not len(images) or not self._has_map:
-            return [None] * len(images)
-        try:
-            return list(self.detector.anomaly_map(images, masks))
-        except Exception:  # of whatever kind: pictures do not end a run whose scores are known
-            if len(images) == 1:
-                return [None]
-            each = range(len(images))
-            return [self.maps(images[i : i + 1], _those(masks, slice(i, i + 1)))[0] for i in each]
 
     def add(
         self,
@@ -221,7 +209,7 @@ class InspectionRecord:
             reasons=Counter(row.reason for row in rows if math.isnan(row.score)).most_common(),
             rejects=self._rejects(),
             without=self._without,
-            has_map=self._has_map,
+            has_map=has_map(detector),
             with_map=[name for name in imsim.METRICS if "worst" in scoring.aggregates(name)],
             detector=detector,
             facts={**_facts(detector), **facts},
@@ -335,6 +323,26 @@ def write_inspection_report(
     for part in divided(len(frames), 4 * batch_images(frames)):
         record.inspect(frames[part], names[part], _those(used, part))
     return record._write(writer, title, facts or {})
+
+
+def has_map(detector: AnomalyDetector) -> bool:
+    """Tell whether the metric of a detector has a map of grey images."""
+    return "worst" in scoring.aggregates(detector.metric)
+
+
+def maps_of(
+    detector: AnomalyDetector, images: NDArray[Any], masks: Any = None
+) -> list[NDArray[Any] | None]:
+    """Return the maps of images; None where the metric has none, or where one fails."""
+    if not len(images) or not has_map(detector):
+        return [None] * len(images)
+    try:
+        return list(detector.anomaly_map(images, masks))
+    except Exception:  # of whatever kind: pictures do not end a run whose scores are known
+        if len(images) == 1:
+            return [None]
+        each = (slice(i, i + 1) for i in range(len(images)))
+        return [maps_of(detector, images[part], _those(masks, part))[0] for part in each]
 
 
 def dissimilarity_scale(detector: AnomalyDetector) -> Scale:
