@@ -214,13 +214,15 @@ class InspectionRecord:
             detector=detector,
             facts={**_facts(detector), **facts},
             place_words=place_words,
-            order=writer.figure(
+            order=partial(
+                writer.figure,
                 "order",
                 "The score of each image, in the order they were inspected. What lies above the "
                 "dashed threshold is rejected.",
                 partial(figures.order_figure, scores, threshold),
             ),
-            spread=writer.figure(
+            spread=partial(
+                writer.figure,
                 "scores",
                 "How these images score, beside the good ones that the threshold comes from.",
                 partial(figures.inspected_figure, scores, held_out, threshold),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from itertools import groupby
 
 import numpy as np
 
@@ -42,30 +43,34 @@ def defect_masks(path: str, bad: str, names: list[str], size: tuple[int, ...]) -
         raise ImageFileError(
             f"{path}: is no folder, but {bad} is one; name the folder with a mask for each image"
         )
+    places = [path if folder is None else _partner(folder, bad, name) for name in names]
     masks = np.zeros((len(names), *size), dtype=np.bool_)
-    reading, file = Reading(), None
-    for mask, name in zip(masks, names, strict=True):
-        place = path if folder is None else _partner(folder, bad, name)
-        if file is None or file.path != place:
-            file = ImageFile(place, reading)
-        index = without_index(name)[1] or 0
-        with file:
-            if index >= len(file):
-                raise ImageFileError(f"{place}: holds {len(file)} masks, but none of {name}")
-            found = mask_of(file.read(index))
-        if found.pixels.shape != mask.shape:
-            height, width = found.pixels.shape
-            raise ImageFileError(
-                f"{found.picture.path}: the mask is {width} x {height} pixels, but {name} is "
-                f"{size[1]} x {size[0]}; they must have the same size"
-            )
-        if not found.pixels.any():
-            raise ImageFileError(
-                f"{found.picture.path}: marks no pixel, but {name} is among the bad images; mark "
-                "its defect, or leave the image out"
-            )
-        mask[...] = found.pixels
+    reading = Reading()
+    for place, group in groupby(range(len(names)), key=places.__getitem__):
+        with ImageFile(place, reading) as file:
+            for i in group:
+                masks[i] = _mask(file, names[i], size)
     return masks
+
+
+def _mask(file: ImageFile, name: str, size: tuple[int, ...]) -> Array:
+    """Read the mask of an image out of a file, which may hold those of others too."""
+    index = without_index(name)[1] or 0
+    if index >= len(file):
+        raise ImageFileError(f"{file.path}: holds {len(file)} masks, but none of {name}")
+    mask = mask_of(file.read(index))
+    if mask.pixels.shape != size:
+        height, width = mask.pixels.shape
+        raise ImageFileError(
+            f"{mask.picture.path}: the mask is {width} x {height} pixels, but {name} is "
+            f"{size[1]} x {size[0]}; they must have the same size"
+        )
+    if not mask.pixels.any():
+        raise ImageFileError(
+            f"{mask.picture.path}: marks no pixel, but {name} is among the bad images; mark its "
+            "defect, or leave the image out"
+        )
+    return mask.pixels
 
 
 def _partner(folder: Folder, bad: str, name: str) -> str:
