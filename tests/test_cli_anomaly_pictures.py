@@ -56,8 +56,8 @@ def bad(row, column):
     return image
 
 
-def page(folder):
-    return Path(folder, "report.html").read_text(encoding="utf-8")
+def page(folder, name="inspection.html"):
+    return Path(folder, name).read_text(encoding="utf-8")
 
 
 def rows(text):
@@ -77,7 +77,7 @@ class TestScore:
         call = ["score", model, "in", "--report", "page", "--maps", "maps", "-o", "rows.csv"]
         assert run(*call) == 2
         out = capsys.readouterr().out.splitlines()
-        assert out[-2:] == [f"Report: {Path('page/report.html')}", "Maps of rejects: 3 in maps"]
+        assert out[-2:] == [f"Report: {Path('page/inspection.html')}", "Maps of rejects: 3 in maps"]
         with open("rows.csv", newline="") as file:
             verdicts = {row["image"]: row["verdict"] for row in csv.DictReader(file)}
         text = page("page")
@@ -209,7 +209,7 @@ class TestMasks:
         out = capsys.readouterr().out
         assert re.search(r"pixels: AUROC 1\.000, 95% interval .* 100\.0% of the anom", out)
         assert "3 regions: overlap (PRO) " in out
-        text = page("page")
+        text = page("page", "report.html")
         assert "(pixel AUROC 1.000 (" in text
         assert "Of 3 bad regions, on average" in text
         assert "of the bad ones and rejects" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -25,6 +25,7 @@ from imsim.pages import Html, Scale, asset, map_scale, page
 from imsim.validation import check_integer
 from imsim.workers import divided
 
+PAGE = "inspection.html"
 GALLERY = 12
 """Rejects that are pictured by default: with two pictures of 256 pixels each, 2 MB at most."""
 MOST_ROWS = 20_000
@@ -94,7 +95,7 @@ class InspectionRecord:
     ['anomaly', 'anomaly', 'anomaly']
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     record.write(folder).name
-    'report.html'
+    'inspection.html'
     """
 
     def __init__(self, detector: AnomalyDetector, *, gallery: int = GALLERY) -> None:
@@ -110,7 +111,7 @@ class InspectionRecord:
         self._without = 0
 
     def inspect(self, images: Any, names: Sequence[str], masks: Any = None) -> Inspection:
-        """Inspect a few images with the detector, and keep what it says.
+        """Inspect images with the detector, and keep what it says.
 
         Parameters
         ----------
@@ -124,11 +125,17 @@ class InspectionRecord:
         frames = as_stack("images", images)
         used = None if masks is None else check_masks(masks, frames.shape)
         _check_names(names, len(frames))
-        found = self.detector.inspect(frames, used)
-        flagged = found.scores > self.detector.threshold_
-        maps = maps_of(self.detector, frames[flagged], _those(used, flagged))
-        self.add(names, found, flagged, frames, maps)
-        return found
+        scores = np.empty(len(frames))
+        problems: dict[int, str] = {}
+        for part in divided(len(frames), 4 * batch_images(frames)):  # bounds the memory
+            some, inside = frames[part], _those(used, part)
+            found = self.detector.inspect(some, inside)
+            flagged = found.scores > self.detector.threshold_
+            maps = maps_of(self.detector, some[flagged], _those(inside, flagged))
+            self.add(names[part], found, flagged, some, maps)
+            scores[part] = found.scores
+            problems |= {part.start + i: reason for i, reason in found.problems.items()}
+        return Inspection(scores, problems)
 
     def add(
         self,
@@ -136,7 +143,7 @@ class InspectionRecord:
         found: Inspection,
         flagged: NDArray[np.bool_],
         images: Any,
-        maps: Sequence[NDArray[Any] | None],
+        maps: Iterable[NDArray[Any] | None],
     ) -> None:
         """Keep what is known of images: scores, and the maps of those that are flagged, in order.
 
@@ -216,19 +223,19 @@ class InspectionRecord:
             place_words=place_words,
             order=partial(
                 writer.figure,
-                "order",
+                "inspection_order",
                 "The score of each image, in the order they were inspected. What lies above the "
                 "dashed threshold is rejected.",
                 partial(figures.order_figure, scores, threshold),
             ),
             spread=partial(
                 writer.figure,
-                "scores",
+                "inspection_scores",
                 "How these images score, beside the good ones that the threshold comes from.",
                 partial(figures.inspected_figure, scores, held_out, threshold),
             ),
         )
-        return writer.page(page(title, Html(text), script=asset("sort.js")))
+        return writer.page(page(title, Html(text), script=asset("sort.js")), PAGE)
 
     def _rejects(self) -> list[tuple[Row, list[Markup]]]:
         """Return the pictured rejects, worst first, with their pictures."""
@@ -290,7 +297,7 @@ def write_inspection_report(
     Returns
     -------
     pathlib.Path
-        The page, ``report.html``. Beside it lie its figures as PNG files.
+        The page, ``inspection.html``. Beside it lie its figures as PNG files.
 
     Raises
     ------
@@ -314,7 +321,7 @@ def write_inspection_report(
     >>> good[50, 8:12, 4:8] = 1
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_inspection_report(folder, detector, good[40:]).name
-    'report.html'
+    'inspection.html'
     """
     frames = as_stack("images", images)
     used = None if masks is None else check_masks(masks, frames.shape)
@@ -322,8 +329,7 @@ def write_inspection_report(
     _check_names(names, len(frames))
     record = InspectionRecord(detector, gallery=gallery)
     writer = Writer(folder)
-    for part in divided(len(frames), 4 * batch_images(frames)):
-        record.inspect(frames[part], names[part], _those(used, part))
+    record.inspect(frames, names, used)
     return record._write(writer, title, facts or {})
 
 
@@ -334,9 +340,17 @@ def has_map(detector: AnomalyDetector) -> bool:
 
 def maps_of(
     detector: AnomalyDetector, images: NDArray[Any], masks: Any = None
-) -> list[NDArray[Any] | None]:
-    """Return the maps of images; None where the metric has none, or where one fails."""
-    if not len(images) or not has_map(detector):
+) -> Iterator[NDArray[Any] | None]:
+    """Yield the map of each image; None where the metric has none, or where one fails.
+
+    A few are made at a time, so that memory does not grow with the number of images.
+    """
+    for part in divided(len(images), 4 * batch_images(images)):
+        yield from _maps(detector, images[part], _those(masks, part))
+
+
+def _maps(detector: AnomalyDetector, images: NDArray[Any], masks: Any) -> list[NDArray[Any] | None]:
+    if not has_map(detector):
         return [None] * len(images)
     try:
         return list(detector.anomaly_map(images, masks))
@@ -344,7 +358,7 @@ def maps_of(
         if len(images) == 1:
             return [None]
         each = (slice(i, i + 1) for i in range(len(images)))
-        return [maps_of(detector, images[part], _those(masks, part))[0] for part in each]
+        return [_maps(detector, images[part], _those(masks, part))[0] for part in each]
 
 
 def dissimilarity_scale(detector: AnomalyDetector) -> Scale:

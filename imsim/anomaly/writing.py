@@ -71,9 +71,9 @@ class Writer:
         image = picture(content, caption)
         return Markup(tag("figure", image, tag("figcaption", caption), class_="plot", id=name))
 
-    def page(self, text: str) -> Path:
+    def page(self, text: str, name: str = PAGE) -> Path:
         """Write the page, and return its path."""
-        path = self.folder / PAGE
+        path = self.folder / name
         try:
             path.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError as error:

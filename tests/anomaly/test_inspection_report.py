@@ -97,9 +97,9 @@ def test_says_what_was_found_and_where(detector, tmp_path):
         facts={"model": "m<>"},
     )
     assert {path.name for path in page.parent.iterdir()} == {
-        "report.html",
-        "order.png",
-        "scores.png",
+        "inspection.html",
+        "inspection_order.png",
+        "inspection_scores.png",
     }
     text = text_of(page)
     scores, problems = detector.inspect(frames)
@@ -201,7 +201,7 @@ def test_pages_with_nothing_or_everything_to_show(detector, tmp_path, given_rows
     if given_rows in ("none", "unseen"):
         assert "No image is an anomaly." in text
     if given_rows == "unseen":
-        assert "order.png" not in {path.name for path in tmp_path.iterdir()}
+        assert "inspection_order.png" not in {path.name for path in tmp_path.iterdir()}
         assert "<td>4</td><td>holds NaN or infinity" in text
 
 
@@ -376,7 +376,7 @@ def test_infinite_scores_have_their_place_in_the_figures(detector, tmp_path):
     record.add_unseen("b", 0.0)
     text = text_of(record.write(tmp_path))
     assert rows_of(text)[0][2:4] == ["inf", "anomaly"]
-    assert 'id="order"' in text
+    assert 'id="inspection_order"' in text
 
 
 def test_opens_in_a_browser_and_sorts(detector, tmp_path):

@@ -125,27 +125,34 @@ class Shown:
         """Take the rows of a batch of images, one for each."""
         if not self:
             return
-        scores = np.array([row.anomaly_score for row in rows])
-        if isinstance(batch, Unusable) or np.isnan(scores).all():
+        if isinstance(batch, Unusable) or all(row.reason is not None for row in rows):
             for row in rows:
                 self._unseen(row)
             return
         from imsim.anomaly.detector import Inspection
-        from imsim.anomaly.inspection_report import maps_of
 
         images = self.correction(np.stack([picture.pixels for picture in batch]))
         flagged = np.array([row.verdict == ANOMALY for row in rows])
-        wanted = ~np.isnan(scores) if self.every else flagged
-        maps = dict(
-            zip(np.flatnonzero(wanted), maps_of(self.detector, images[wanted]), strict=True)
-        )
+        maps = self._maps(images, rows, flagged)
         if self.record is not None:
-            names = [row.image for row in rows]
+            scores = np.array([row.anomaly_score for row in rows])
             problems = {i: row.reason for i, row in enumerate(rows) if row.reason is not None}
-            of_rejects = [maps[i] for i in np.flatnonzero(flagged)]
-            self.record.add(names, Inspection(scores, problems), flagged, images, of_rejects)
-        for i, values in maps.items() if self.maps else ():
-            self._write(rows[i].image, values)
+            names = [row.image for row in rows]
+            self.record.add(names, Inspection(scores, problems), flagged, images, maps)
+        for _ in maps:  # those behind the last reject
+            pass
+
+    def _maps(self, images: Array, rows: Sequence[Any], flagged: Array) -> Iterator[Any]:
+        """Write maps one by one, and yield those of rejects."""
+        from imsim.anomaly.inspection_report import maps_of
+
+        wanted = np.array([row.reason is None for row in rows]) if self.every else flagged
+        found = maps_of(self.detector, images[wanted])
+        for i, values in zip(np.flatnonzero(wanted).tolist(), found, strict=True):
+            if self.maps:
+                self._write(rows[i].image, values)
+            if flagged[i]:
+                yield values
 
     def end(self) -> Iterator[str]:
         """Write the report; yield where it is, and where the maps are."""

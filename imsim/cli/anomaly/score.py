@@ -165,7 +165,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             writer.close()
     yield from rows.end()
     said = list(shown.end())
-    yield from said if layout is None or arguments.output else ()  # else rows go there
+    yield from said if writer is None or arguments.output else ()  # else rows go there
     pictures.notes.end()
     if rows.rejected:
         say(
