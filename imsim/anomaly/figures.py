@@ -129,7 +129,7 @@ def order_figure(scores: Doubles, threshold: float) -> Figure:
     axes.axhline(threshold, color="black", linestyle="--", linewidth=1.2)
     axes.annotate(
         "threshold", (1, threshold), (0, 3), xycoords=("axes fraction", "data"), ha="right",
-        textcoords="offset points",
+        textcoords="offset points", bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 1},
     )  # fmt: skip
     axes.set_xlim(0.5 - 0.02 * number, number + 0.5 + 0.02 * number)
     axes.set_ylim(low - 0.12 * (top - low), top + 0.06 * (top - low))

@@ -228,6 +228,23 @@ def test_without_a_map_there_is_no_place(tmp_path):
     assert rows_of(text)[2][3:5] == ["anomaly", ""]
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"metric": "se", "aggregate": "worst"}, None),
+        ({"metric": "se", "aggregate": "mean"}, "the score is that of the whole image"),
+        ({}, "the score comes from the statistics of good images"),
+    ],
+)
+def test_says_if_the_map_is_not_what_decided(tmp_path, options, words):
+    detector = AnomalyDetector(preprocess=None, data_range=1.0, pose=None, **options)
+    detector.fit(images(20))
+    detector.threshold_ = -100.0
+    text = text_of(write_inspection_report(tmp_path, detector, images(1, 5)))
+    assert ("not what decided" in text) == (words is not None)
+    assert words is None or words in text
+
+
 def test_a_map_that_fails_takes_nothing_with_it(detector, tmp_path, monkeypatch):
     whole = AnomalyDetector.anomaly_map
     frames = marked(6, [1, 4])

@@ -32,8 +32,8 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
     add(
         "--report",
         metavar="DIR",
-        help="write a page: the verdicts, the scores in their order, and the worst rejects with "
-        "their place marked; rows kept by --resume have scores, but no picture",
+        help="write a page, DIR/inspection.html: the verdicts, the scores in their order, and the "
+        "worst rejects with their place marked; rows kept by --resume are there without a picture",
     )
     add(
         "--maps",
