@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from imsim.anomaly.convolutional import ConvAutoencoder
     from imsim.anomaly.detector import AnomalyDetector
     from imsim.anomaly.evaluation import Evaluation, evaluate
+    from imsim.anomaly.inspection_report import InspectionRecord, write_inspection_report
     from imsim.anomaly.pca import PCAAutoencoder
     from imsim.anomaly.ranking import Ranking, rank_metrics
     from imsim.anomaly.report import write_report
@@ -35,11 +36,13 @@ __all__ = [
     "ConvAutoencoder",
     "Evaluation",
     "GoodStatistics",
+    "InspectionRecord",
     "PCAAutoencoder",
     "Ranking",
     "evaluate",
     "rank_metrics",
     "simulate",
+    "write_inspection_report",
     "write_report",
     "xray",
 ]
@@ -49,10 +52,12 @@ _HOMES = {
     "ConvAutoencoder": "convolutional",
     "Evaluation": "evaluation",
     "GoodStatistics": "statistics",
+    "InspectionRecord": "inspection_report",
     "PCAAutoencoder": "pca",
     "Ranking": "ranking",
     "evaluate": "evaluation",
     "rank_metrics": "ranking",
+    "write_inspection_report": "inspection_report",
     "write_report": "report",
 }
 

@@ -699,7 +699,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         own = self.get_params(deep=False)
         stored: dict[str, Any] = {}
         arrays = {  # scores may be infinite or NaN, which JSON cannot hold
-            "threshold": np.array(self.false_alarms_),
+            "threshold": np.array(self.false_alarms_[:4]),
+            "number": np.array(self.false_alarms_.number),
             "held_out_columns": self.held_out_columns_,
             "scales": self.scales_,
             "digests": self.card_.digests,
@@ -767,7 +768,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         scores = self.held_out_scores_ = scoring.most_anomalous(
             self.held_out_columns_, self.scales_
         )
-        found = self.false_alarms_ = learning.Threshold(*arrays.take("threshold", np.float64, 4))
+        found = self.false_alarms_ = learning.Threshold(
+            *arrays.take("threshold", np.float64, 4).tolist(), arrays.number("number", np.int64)
+        )
         self.threshold_, self.offset_ = found.value, -found.value
         valid = scores[~np.isnan(scores)]
         with silent(UserWarning):  # `fit` has warned
@@ -776,7 +779,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         # New images of an update may have asked for a larger one.
         if not (is_close or (len(self.card_.lessons) > 1 and found.value > among_all)):
             raise imsim.OptionError("its threshold does not come from its scores of good images")
-        is_share = 0 <= found.low <= found.high <= 1 and 0 < found.rate <= 1
+        is_share = 0 <= found.low <= found.high <= 1 and 0 < found.rate < 1 <= found.number
         if not (self.scales_[1] > 0).all() or not is_share:
             raise imsim.OptionError("its scales or its false-alarm rate are none that exist")
         self.n_features_in_ = int(np.prod(self.shape_))

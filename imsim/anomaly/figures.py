@@ -8,14 +8,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.ranking import Ranked, Ranking
+from imsim.anomaly.stacks import Doubles
 from imsim.pages import Scale
 
 GOOD, BAD, OTHER = "#2f6db3", "#c8641b", "#9aa4ae"
 """Blue and orange, which most colour-blind readers can tell apart, and grey."""
+COLOURS = (
+    *(BAD, GOOD, "#3a8f5c", "#7d55a5", "#e0b010", "#e377a8"),
+    *("#17a9c4", "#8c564b", "#9acd32", "#d62728", "#7f7f7f", "#1f2f7a"),
+)
+"""One for each curve of up to twelve measures."""
+WIDTH = 6.0
+"""Inches: on a phone 390 pixels wide, the numbers at the axes are still 9 pixels high."""
+PANEL = 1.5
+"""Width of a picture of a gallery in inches: four fit into `WIDTH`."""
+RUNNING = 25
+"""Scores of which the running median is taken: one reject in a dozen does not move it."""
 
 
 class GalleryRow(NamedTuple):
@@ -30,26 +44,38 @@ class GalleryRow(NamedTuple):
 
 def scores_figure(evaluation: Evaluation) -> Figure:
     """Draw how the scores of good and bad images are distributed, with the threshold."""
-    figure, axes = _figure(7.5, 3.6)
-    scored = np.isfinite(evaluation.scores)
-    scores, labels = evaluation.scores[scored], evaluation.labels[scored]
+    scores, labels = evaluation.scores, evaluation.labels
+    return _spread_figure(
+        (("good", GOOD, scores[~labels]), ("bad", BAD, scores[labels])), evaluation.threshold
+    )
+
+
+def inspected_figure(scores: Doubles, held_out: Doubles, threshold: float) -> Figure:
+    """Draw how images score whose labels nobody knows, and held-out good ones."""
+    return _spread_figure(
+        (("good, learned from", GOOD, held_out), ("inspected", BAD, scores)), threshold
+    )
+
+
+def _spread_figure(groups: tuple[tuple[str, str, Doubles], ...], threshold: float) -> Figure:
+    """Draw how the scores of groups are distributed; each has a name and a colour."""
+    figure, axes = _figure(WIDTH, 3.6)
+    finite = [scores[np.isfinite(scores)] for _, _, scores in groups]
+    scores = np.concatenate(finite)
     # The last bar takes all larger scores: one outlier must not squeeze the others into one bar.
-    high = float(np.quantile(scores, 0.98))
-    high = max(high, evaluation.threshold) + 0.05 * (high - float(scores.min()))
-    low = min(float(scores.min()), evaluation.threshold)
+    high = float(np.quantile(scores, 0.98)) if scores.size else threshold
+    low = min(float(scores.min(initial=threshold)), threshold)
+    high = max(high, threshold) + 0.05 * (high - low)
     high = high if high > low else low + 1
     edges = np.linspace(low, high, 41)
     beyond = bool((scores > high).any())
-    for label, colour, name in ((False, GOOD, "good"), (True, BAD, "bad")):
-        of_class = np.minimum(scores[labels == label], high)
-        counts, _ = np.histogram(of_class, edges)
-        share = 100 * counts / max(1, len(of_class))
+    for (name, colour, _), of_group in zip(groups, finite, strict=True):
+        counts, _ = np.histogram(np.minimum(of_group, high), edges)
+        share = 100 * counts / max(1, len(of_group))
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.45)
-        axes.stairs(share, edges, color=colour, label=f"{name} ({len(of_class)} images)")
-    axes.axvline(evaluation.threshold, color="black", linestyle="--", linewidth=1.2)
-    axes.annotate(
-        " threshold", (evaluation.threshold, 0.97), xycoords=("data", "axes fraction"), va="top"
-    )
+        axes.stairs(share, edges, color=colour, label=f"{name} ({len(of_group)} images)")
+    axes.axvline(threshold, color="black", linestyle="--", linewidth=1.2)
+    axes.annotate(" threshold", (threshold, 0.97), xycoords=("data", "axes fraction"), va="top")
     end = "; the last bar takes all beyond" if beyond else ""
     axes.set_xlabel(f"anomaly score (larger = more anomalous{end})")
     axes.set_ylabel("share of the images, %")
@@ -57,54 +83,121 @@ def scores_figure(evaluation: Evaluation) -> Figure:
     return figure
 
 
+def order_figure(scores: Doubles, threshold: float) -> Figure:
+    """Draw scores in the order of inspection, with the threshold; NaN was not inspected.
+
+    A running median shows a drift, which comes before the rejects do.
+    """
+    figure, axes = _figure(WIDTH, 3.6)
+    number, place = len(scores), np.arange(1, len(scores) + 1)
+    missed = np.isnan(scores)
+    known = np.append(scores[np.isfinite(scores)], threshold)
+    low, usual = float(known.min()), float(np.quantile(known, 0.98))
+    # Few scores far above all others must not squeeze these: they stand at the upper edge.
+    usual = max(usual, threshold) - low or 1.0
+    top = min(float(known.max()), low + 3 * usual) + 0.05 * usual
+    beyond = scores > top
+    size = float(np.clip(2000 / number, 4, 30))
+    for which, colour, name in (
+        (scores <= threshold, GOOD, "good"),
+        ((scores > threshold) & ~beyond, BAD, "anomaly"),
+    ):
+        if which.any():
+            axes.scatter(
+                place[which], scores[which], s=size, color=colour, label=name, linewidths=0
+            )
+    if beyond.any():
+        axes.plot(
+            place[beyond], np.full(beyond.sum(), top), "^", color=BAD, label="anomaly, beyond"
+        )
+    if missed.any():
+        axes.plot(
+            place[missed],
+            np.full(missed.sum(), low - 0.06 * (top - low)),
+            "x",
+            color="black",
+            markersize=5,
+            label="not inspected",
+        )
+    scored = np.flatnonzero(~missed)
+    if len(scored) >= 2 * RUNNING:
+        median = ndimage.median_filter(np.minimum(scores[scored], top), RUNNING)
+        whole = slice(RUNNING // 2, -(RUNNING // 2))
+        axes.plot(
+            place[scored][whole], median[whole], "black", alpha=0.6, label=f"median of {RUNNING}"
+        )
+    axes.axhline(threshold, color="black", linestyle="--", linewidth=1.2)
+    axes.annotate(
+        "threshold", (1, threshold), (0, 3), xycoords=("axes fraction", "data"), ha="right",
+        textcoords="offset points", bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 1},
+    )  # fmt: skip
+    axes.set_xlim(0.5 - 0.02 * number, number + 0.5 + 0.02 * number)
+    axes.set_ylim(low - 0.12 * (top - low), top + 0.06 * (top - low))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("image, in the order of inspection")
+    axes.set_ylabel("anomaly score")
+    axes.legend(
+        frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=1
+    )
+    return figure
+
+
 def roc_figure(evaluation: Evaluation, ranking: Ranking | None) -> Figure:
     """Draw the ROC curves of the detector and, in its better aggregate, of every metric."""
-    figure, axes = _figure(7.5, 4.6)
+    figure, axes = _figure(WIDTH, 6.4)
     first: dict[str, Ranked] = {}
     for record in ranking or ():
         first.setdefault(record.metric, record)  # best first
+    # The detector may combine scores, so that its curve differs from that of its metric.
+    own = evaluation.separation.roc
+    curves = [(own, "black", "-", f"detector {evaluation.auroc:.3f}")]
     for place, record in enumerate(first.values()):
-        curve = record.roc
+        style = ("-", "--", ":")[place // len(COLOURS) % 3]
+        label = f"{record.name} {record.auroc:.3f}"
+        curves.append((record.roc, COLOURS[place % len(COLOURS)], style, label))
+    # Each is narrower than those below, so that none hides behind another.
+    widths = np.linspace(1.2 + 0.35 * len(curves), 1.2, len(curves)) if len(curves) > 1 else [2.0]
+    for (curve, colour, style, label), width in zip(curves, widths, strict=True):
         axes.step(
             100 * curve.false_alarm_rates,
             100 * curve.detection_rates,
             where="post",
-            color=_colour(place),
-            linestyle=("-", "--", ":")[place // 5 % 3],
-            linewidth=2 if place == 0 else 1,
-            label=f"{record.name} {record.auroc:.3f}",
+            color=colour,
+            linestyle=style,
+            linewidth=width,
+            label=label,
         )
-    # The detector may combine scores, so that its curve differs from that of its metric.
-    curve = evaluation.separation.roc
-    x, y = 100 * curve.false_alarm_rates, 100 * curve.detection_rates
-    axes.step(
-        x, y, where="post", color="black", linewidth=2, label=f"detector {evaluation.auroc:.3f}"
-    )
     axes.plot([0, 100], [0, 100], color=OTHER, linewidth=0.8)
     axes.plot(
         100 * evaluation.false_alarm_rate,
         100 * evaluation.detection_rate,
         "o",
         color="black",
-        markersize=8,
-        markerfacecolor="none",
+        markersize=9,
+        markerfacecolor="white",
         markeredgewidth=2,
+        zorder=3,
         label="its threshold",
     )
     axes.set_xlabel("false alarms, % of the good images")
     axes.set_ylabel("found, % of the bad images")
     axes.set_aspect("equal")
-    axes.set_xlim(-1, 101)
-    axes.set_ylim(-1, 101)
+    axes.set_xlim(-3, 103)
+    axes.set_ylim(-3, 103)
     axes.legend(
-        frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5), title="measure and AUROC"
+        frameon=False,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.13),
+        ncols=3,
+        fontsize=9,
+        title="measure and AUROC",
     )
     return figure
 
 
 def ranking_figure(ranking: Ranking) -> Figure:
     """Draw the AUROC of every measure with its interval, best on top."""
-    figure, axes = _figure(7.5, 1.0 + 0.26 * len(ranking))
+    figure, axes = _figure(WIDTH, 1.0 + 0.26 * len(ranking))
     places = np.arange(len(ranking))
     auroc = np.array([record.auroc for record in ranking])
     ends = np.array([record.interval for record in ranking])
@@ -126,7 +219,7 @@ def groups_figure(evaluation: Evaluation) -> Figure:
     parts = [("kind", evaluation.by_kind), ("size", evaluation.by_size)]
     parts = [(title, groups) for title, groups in parts if groups]
     most = max(len(groups) for _, groups in parts)
-    figure = Figure(figsize=(7.5, 1.1 + 0.34 * most), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.1 + 0.34 * most), layout="constrained")
     all_axes = figure.subplots(1, len(parts), squeeze=False)[0]
     for axes, (title, groups) in zip(all_axes, parts, strict=True):
         rates = [100 * group.detection_rate for group in groups]
@@ -155,7 +248,7 @@ def groups_figure(evaluation: Evaluation) -> Figure:
 def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
     """Draw a row for each image: input, reconstruction and similarity map."""
     columns = len(rows[0].panels)
-    size = (2.1 * columns, 2.35 * len(rows) + 0.2)
+    size = (PANEL * columns, (PANEL + 0.25) * len(rows) + 0.2)
     figure = Figure(figsize=size, layout="constrained")
     all_axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, row in zip(all_axes, rows, strict=True):
@@ -169,7 +262,7 @@ def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
             if outlined and place < columns - 1:
                 axes.contour(row.mask, levels=[0.5], colors="#35c4e8", linewidths=0.8)
         caption = line[0].annotate(
-            textwrap.shorten(row.caption, 34 * columns, placeholder="…"),
+            textwrap.shorten(row.caption, 20 * columns, placeholder="…"),
             (0, 1),
             (0, 4),
             xycoords="axes fraction",
@@ -188,7 +281,3 @@ def _figure(width: float, height: float) -> tuple[Figure, Any]:
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def _colour(place: int) -> str:
-    return (BAD, GOOD, "#3a8f5c", "#7d55a5", "#b8860b")[place % 5]

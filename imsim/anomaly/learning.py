@@ -39,6 +39,26 @@ class Threshold(NamedTuple):
     low: float
     high: float
     """The interval of the share for a single training, with a confidence of 95 %."""
+    number: int
+    """The held-out scores that it comes from."""
+
+    def alarms(self, count: int, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+        r"""Return how many of `count` fresh good images are above: mean and interval.
+
+        With n held-out scores and the expected share p, their number has the distribution
+        :math:`\mathrm{BetaBin}(m,\; p (n + 1),\; (1 - p) (n + 1))`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from imsim.anomaly.learning import threshold_at
+        >>> threshold_at(np.arange(1.0, 100.0), 0.05).alarms(40)
+        (2.0, 0.0, 6.0)
+        """
+        weight = self.number + 1
+        alarms = stats.betabinom(count, self.rate * weight, (1 - self.rate) * weight)
+        low, high = alarms.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
+        return float(alarms.mean()), float(low), float(high)
 
     def __str__(self) -> str:
         """Say the expected share, and its interval."""
@@ -83,7 +103,7 @@ def threshold_at(scores: Doubles, rate: float) -> Threshold:
     n = len(ordered)
     above = math.floor((n + 1) * rate + 1e-9)
     if above >= 1:
-        return Threshold(float(ordered[n - above]), *_share_above(above, n))
+        return Threshold(float(ordered[n - above]), *_share_above(above, n), n)
     found = _beyond(ordered, rate)
     warn(
         f"{n} held-out good images are few for a false-alarm rate of {rate:g}: the threshold lies "
@@ -108,7 +128,7 @@ def _beyond(ordered: Doubles, rate: float) -> Threshold:
     start = float(ordered[n - 1 - m]) if m else largest
     mean = float(np.mean(ordered[n - m :] - start)) if m else 0.0
     if not 0 < mean < math.inf:  # equal or infinite scores have no tail
-        return Threshold(largest, *_share_above(1, n))
+        return Threshold(largest, *_share_above(1, n), n)
     tail = (m + 0.5) / (n + 1)  # of fresh images above the start
     excess = m * math.expm1(math.log(tail / rate) / m)  # in units of the mean
     excess = max(excess, (largest - start) / mean)
@@ -116,7 +136,7 @@ def _beyond(ordered: Doubles, rate: float) -> Threshold:
     # The mean excess of m scores, over the true one, has a gamma distribution.
     spread = stats.gamma(m, scale=1 / m).interval(CONFIDENCE)
     low, high = sorted(tail * math.exp(-excess * float(s)) for s in spread)
-    return Threshold(start + excess * mean, expected, low, high)
+    return Threshold(start + excess * mean, expected, low, high, n)
 
 
 def deal_folds(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly import scoring
-from imsim.anomaly.evaluation import Separation, check_bootstrap, check_labels, separate
+from imsim.anomaly.separation import Separation, check_bootstrap, check_labels, separate
 from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_masks
 from imsim.tables import table
 from imsim.validation import check_integer, check_names

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import resources
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -21,12 +17,11 @@ from imsim.anomaly import figures, scoring
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.ranking import Ranking
 from imsim.anomaly.stacks import Booleans, check_masks
+from imsim.anomaly.writing import Writer, template
 from imsim.errors import silent
-from imsim.pages import Html, Scale, map_scale, page, picture, readable, tag
+from imsim.pages import Html, Scale, map_scale, page
 from imsim.validation import check_integer, usual_data_range
 
-PAGE = "report.html"
-DPI = 140
 _FALLBACK_METRIC = "fsim"
 """Metric whose maps are shown if that of the detector has none."""
 
@@ -121,7 +116,7 @@ def write_report(
         shown = Gallery(
             evaluation, reconstruction, images, metric, data_range, kinds=kinds, names=names
         )
-    writer = _Writer(Path(folder))
+    writer = Writer(folder)
     draws: dict[str, Callable[..., Figure]] = {
         "scores": partial(figures.scores_figure, evaluation),
         "groups": partial(figures.groups_figure, evaluation),
@@ -131,7 +126,7 @@ def write_report(
         draws["ranking"] = partial(figures.ranking_figure, ranking)
     if shown is not None:
         draws |= {f"gallery_{name}": shown.figure for name in ("hits", "misses", "false_alarms")}
-    text = _template().render(
+    text = template("report.html").render(
         title=title,
         evaluation=evaluation,
         ranking=ranking,
@@ -140,19 +135,6 @@ def write_report(
         metrics=imsim.METRICS,
     )
     return writer.page(page(title, Html(text)))
-
-
-def _template() -> Template:
-    """Return the page; any text in it is escaped, and made readable."""
-    source = resources.files("imsim.anomaly").joinpath("report.html").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True,
-        finalize=lambda value: value if hasattr(value, "__html__") else readable(str(value)),
-        lstrip_blocks=True,
-        trim_blocks=True,
-        undefined=StrictUndefined,
-    )
-    return environment.from_string(source)
 
 
 def shown_images(evaluation: Evaluation, most: int) -> dict[str, NDArray[np.intp]]:
@@ -262,46 +244,3 @@ def _scale(values: NDArray[Any]) -> Scale:
         (float(end) for end in np.quantile(values, (0.001, 0.999))) if values.size else (0.0, 1.0)
     )
     return Scale(low, high if high > low else low + 1, colours="grey")
-
-
-class _Writer:
-    """Writes the files of one report; the page is written even if a figure fails."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(folder, error) from error
-
-    def figure(
-        self, name: str, caption: str, draw: Callable[..., Figure], *arguments: object
-    ) -> Markup:
-        path = self.folder / f"{name}.png"
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # in names
-                draw(*arguments).savefig(path, dpi=DPI, format="png")
-            content = path.read_bytes()
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        except Exception as error:  # hours of computing lie behind: write what there is
-            reason = f"{path.name} could not be drawn: {error}"
-            warnings.warn(reason, RuntimeWarning, stacklevel=3)
-            return Markup(tag("p", reason, class_="note"))
-        image = picture(content, caption)
-        return Markup(tag("figure", image, tag("figcaption", caption), class_="plot", id=name))
-
-    def page(self, text: str) -> Path:
-        path = self.folder / PAGE
-        try:
-            path.write_text(text, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        return path
-
-
-def _unwritable(path: Path, error: OSError) -> imsim.ImsimError:
-    return imsim.ImsimError(
-        f"{path}: cannot be written ({error.strerror}); choose another folder for the report"
-    )

@@ -175,7 +175,53 @@ def worst_window(values: NDArray[Any], window: int) -> Doubles:
     return np.array([_worst_of(one, size) for one in values], dtype=np.float64)
 
 
+def worst_place(values: NDArray[Any], window: int) -> tuple[slice, slice] | None:
+    """Return rows and columns of the window of `worst_window` in one map; None if it has no value.
+
+    Of equal windows, the one with the largest value in its middle. At the border of the map, only
+    what lies inside.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly.scoring import worst_place
+    >>> values = np.zeros((9, 9))
+    >>> values[6, 2] = 1
+    >>> worst_place(values, 3)
+    (slice(5, 8, None), slice(1, 4, None))
+    """
+    size = min(window, values.shape[0]), min(window, values.shape[1])
+    found = _window_means(values, size)
+    if found is None:
+        return None
+    means, box = found
+    means = np.where(np.isnan(means), np.inf, means)  # the mean of infinities
+    top = means.max()
+    # Rounding must not choose among windows that hold the same peak.
+    equal = means >= (top - 1e-9 * abs(top) if np.isfinite(top) else top)
+    best = np.unravel_index(np.argmax(np.where(equal, values[box], -np.inf)), means.shape)
+    starts = [
+        int(part.start + at) - side // 2 for part, at, side in zip(box, best, size, strict=True)
+    ]
+    rows, columns = (
+        slice(max(0, start), min(length, start + side))
+        for start, side, length in zip(starts, size, values.shape, strict=True)
+    )
+    return rows, columns
+
+
 def _worst_of(values: NDArray[Any], size: tuple[int, int]) -> float:
+    found = _window_means(values, size)
+    return math.nan if found is None else float(found[0].max())
+
+
+def _window_means(
+    values: NDArray[Any], size: tuple[int, int]
+) -> tuple[Doubles, tuple[slice, slice]] | None:
+    """Return the means of the windows around the pixels of a box, and the box.
+
+    They are -inf where too few pixels were scored. None if nothing was scored.
+    """
     scored = ~np.isnan(values)
     box = bounding_box(scored)
     values, scored = values[box], scored[box]
@@ -188,9 +234,10 @@ def _worst_of(values: NDArray[Any], size: tuple[int, int]) -> float:
     # The running sums of the filter leave rounding errors, which must not decide on a window.
     enough = scored & (share > min(0.5, share.max()) - 1e-6)
     if not enough.any():
-        return math.nan
-    means = window_mean(np.where(scored, values, 0))[enough] / share[enough]
-    return float(means.max())
+        return None
+    means = np.full(values.shape, -np.inf)
+    means[enough] = window_mean(np.where(scored, values, 0))[enough] / share[enough]
+    return means, box
 
 
 def _map(metric: str, x: Any, y: Any, masks: Any, data_range: float | None) -> NDArray[Any]:

@@ -334,7 +334,7 @@ def write_maps(
     data_range = options["data_range"] or usual_data_range([test.pixels.dtype])
     missing = {}
     path = os.path.join(folder, stem)
-    _make_folder(os.path.dirname(path))
+    make_folder(os.path.dirname(path))
     for metric in metrics:
         function = METRICS[metric].map_function
         if function is None:
@@ -369,7 +369,8 @@ def scales(metrics: Iterable[str], data_range: float | None) -> str:
     return "dark (alike) to bright (different): " + ", ".join(said)
 
 
-def _make_folder(path: str) -> None:
+def make_folder(path: str) -> None:
+    """Make a folder, unless it is there."""
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from PIL import Image
 import imsim
 from imsim.anomaly import evaluate, figures, rank_metrics, scoring, write_report
 from imsim.anomaly import report as pages
-from imsim.pages import Scale
+from imsim.anomaly.localisation import Localisation
+from imsim.pages import Scale, asset
 
 GOOD, BAD = 24, 16
 FIGURES = {
@@ -222,6 +224,48 @@ def test_a_folder_that_cannot_be_made(judged, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(imsim.ImsimError, match="choose another folder"):
         write_report(tmp_path / "file" / "out", judged[0])
+
+
+def test_no_roc_curve_hides_another():
+    """Each of twelve measures has a colour of its own, and is narrower than those below it."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(12) >= 6
+    images = rng.uniform(0.4, 0.6, (12, 16, 16))
+    images[labels, 4:8, 4:8] += 1
+    grey = np.full_like(images, 0.5)
+    metrics = [name for name in imsim.METRICS if name not in ("uiq", "zncc")]
+    ranking = rank_metrics(images, grey, labels, data_range=1.0, metrics=metrics, n_bootstrap=2)
+    detector = Detector()
+    detector.threshold_ = 0.5
+    evaluation = evaluate(detector, images, labels, n_bootstrap=2)
+    (axes,) = figures.roc_figure(evaluation, ranking).axes
+    curves = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+    assert len(curves) == 1 + len({record.metric for record in ranking}) >= 11
+    assert len({line.get_color() for line in curves}) == len(curves)
+    widths = [line.get_linewidth() for line in curves]
+    assert widths == sorted(widths, reverse=True)
+    assert np.diff(widths).max() < -0.2
+
+
+def test_the_page_says_how_sure_it_is_and_where_the_map_points(judged, tmp_path):
+    where = Localisation(0.9, (0.8, 0.95), 0.7, (0.6, 0.75), 16, 0.5)
+    text = write_report(tmp_path, replace(judged[0], localisation=where)).read_text("utf-8")
+    low, high = judged[0].detection_interval
+    assert f"it finds {low:.1%} to {high:.1%} of the bad ones" in text
+    assert "(pixel AUROC 0.900 (0.800 to 0.950))" in text
+    assert "Of 16 bad regions, on average 0.700 (0.600 to 0.750)" in text
+    assert "50.0% of the bad pixels were compared" in text
+
+
+def test_a_row_of_the_gallery_fits_a_phone(judged):
+    """Its four pictures are as wide together as any figure; none is cut off."""
+    evaluation, _, compared, _ = judged
+    shown = pages.Gallery(evaluation, compared, compared[0], "se", 1.0, kinds=None, names=None)
+    figure = shown.figure([0, 1])
+    assert figure.get_size_inches()[0] == figures.WIDTH
+    rule = re.search(r"\.plot img {(.*?)}", asset("page.css"))
+    assert rule
+    assert "min-width" not in rule[1]
 
 
 def test_leaves_pyplot_alone():

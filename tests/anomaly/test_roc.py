@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import imsim
-from imsim.anomaly.evaluation import Separation, check_labels, separate
+from imsim.anomaly.separation import Separation, check_labels, separate
 
 
 def measure(scores: Any, labels: Any, n_bootstrap: int = 200, **settings: Any) -> Separation:
@@ -136,7 +136,7 @@ def test_the_bootstrap_does_not_depend_on_how_many_fit_in_memory(
 ) -> None:
     scores, labels = np.random.default_rng(1).standard_normal(50), np.arange(50) % 2
     wide = measure(scores, labels, confidence=0.5).interval
-    monkeypatch.setattr("imsim.anomaly.evaluation.RESAMPLED_AT_ONCE", 50 * 60)
+    monkeypatch.setattr("imsim.anomaly.separation.RESAMPLED_AT_ONCE", 50 * 60)
     parts = measure(scores, labels, confidence=0.5).interval
     # Other draws, for the good and the anomalous take turns at the generator; 200 draws of an
     # area with a standard deviation of 0.08 leave the quartiles uncertain by about 0.008.

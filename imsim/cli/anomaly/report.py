@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 from collections.abc import Generator
 from typing import Any
@@ -14,7 +13,6 @@ from imsim._images import ImageFileError
 from imsim.cli.anomaly.inputs import (
     IMAGES,
     SKIPPED,
-    Array,
     Correction,
     Pictures,
     add_fields,
@@ -23,6 +21,7 @@ from imsim.cli.anomaly.inputs import (
     stacked,
     status,
 )
+from imsim.cli.anomaly.truth import defect_masks, kinds_and_sizes
 from imsim.cli.options import add_command, check_folder
 from imsim.errors import ImsimError, silent
 
@@ -54,6 +53,14 @@ def add_report(commands: Any) -> None:
         help="file, kind and size of each anomaly, like the labels.csv of simulate; file is "
         "relative to the folder of the CSV. The page then judges each kind and size",
     )
+    add(
+        "--masks",
+        metavar="MASKS",
+        help="where the defects are: a folder with a mask for each bad image, like the "
+        "defect_masks of simulate, or a stack for a stack; 0 is sound, one other value the defect. "
+        "Matched by name, with any ending, or NAME_mask. The page then judges the anomaly maps by "
+        "pixels and by regions",
+    )
     add_fields(parser)
 
 
@@ -79,10 +86,16 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     names = good_names + bad_names
     kinds = sizes = None
     if arguments.labels:
-        kinds, sizes = _truth(arguments.labels, names, labels)
+        kinds, sizes = kinds_and_sizes(arguments.labels, names, labels)
+    defects = None
+    if arguments.masks:
+        defects = np.zeros(images.shape, dtype=np.bool_)
+        defects[labels] = defect_masks(arguments.masks, arguments.bad, bad_names, bad.shape[1:])
     try:
         with silent(UnscorableImageWarning):  # the page names what has no score
-            evaluation = anomaly.evaluate(detector, images, labels, kinds=kinds, sizes=sizes)
+            evaluation = anomaly.evaluate(
+                detector, images, labels, kinds=kinds, sizes=sizes, defects=defects
+            )
             reconstruction = detector.reconstruct(images)
     except ImsimError as error:
         raise ImsimError(f"{arguments.good}, {arguments.bad}: {error}") from error
@@ -106,37 +119,3 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     )
     yield f"{evaluation}\n\n{ranking}\n\nReport: {page}"
     return max(map(status, pictures))
-
-
-def _truth(path: str, names: list[str], labels: Array) -> tuple[list[str], list[float]]:
-    """Read the kind and the size of each anomaly from a file like that of the simulation."""
-    folder = os.path.dirname(path)
-    try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = {
-                os.path.normpath(os.path.join(folder, row["file"])): (
-                    row["kind"],
-                    _size(row["size"], row["file"]),
-                )
-                for row in csv.DictReader(file)
-            }
-    except OSError as error:
-        raise ImageFileError(f"{path}: cannot be read: {error.strerror}") from error
-    except ImageFileError as error:
-        raise ImageFileError(f"{path}: {error}") from error
-    except (KeyError, TypeError, csv.Error) as error:
-        raise ImageFileError(
-            f"{path}: expected a CSV file with the columns file, kind and size"
-        ) from error
-    found = [rows.get(os.path.normpath(name), ("good", np.nan)) for name in names]
-    for name, (_, size), is_bad in zip(names, found, labels, strict=True):
-        if is_bad and np.isnan(size):
-            raise ImageFileError(f"{path}: has no kind and size of {name}")
-    return [kind for kind, _ in found], [size for _, size in found]
-
-
-def _size(text: str, file: str) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError as error:
-        raise ImageFileError(f"the size of {file}, {text!r}, is not a number") from error

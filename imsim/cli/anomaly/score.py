@@ -22,6 +22,7 @@ from imsim.cli.anomaly.inputs import (
     field_files,
     load,
 )
+from imsim.cli.anomaly.pictures import Shown, add_pictures
 from imsim.cli.messages import say, shortened, width
 from imsim.cli.options import add_command, check_output, output_format
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
@@ -52,6 +53,8 @@ written as soon as they are known. --resume keeps them, those not inspected too,
 and refuses a file of another model or threshold, one that does not name them,
 and one with the row of an image that was changed since, if its score is another.
 
+--report and --maps show what was found: a page, and where each reject differs.
+
 Exit status: 0 if every image was inspected; 2 if one was not, and after any
 error, also if the reader of the output went away; else 1 if there is an anomaly
 and --fail-on-anomaly is given; 130 if interrupted. With --fail-on-anomaly, 0
@@ -71,6 +74,7 @@ def add_score(commands: Any) -> None:
     add("-o", "--output", metavar="FILE", help="write the rows to FILE (.csv, .json, .jsonl)")
     add("--resume", action="store_true", help="keep the rows that FILE has, and add the others")
     add("--fail-on-anomaly", action="store_true", help="end with status 1 if there is an anomaly")
+    add_pictures(parser)
     add_fields(parser)
 
 
@@ -102,6 +106,8 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     detector = load(AnomalyDetector, arguments.model)
     judge = Judge(float(detector.threshold_), digest(arguments.model))
     correction = Correction(arguments)
+    facts = {"model": arguments.model, "SHA-256 of the model": judge.model_sha256}
+    shown = Shown(arguments, detector, correction, facts)
     pictures = Pictures(arguments.images)
     layout: Csv | Json | None = None
     if form == "csv":
@@ -143,11 +149,14 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             is_other = not changed.isdisjoint(map(file_of, field_files(arguments)))
             stale = {name for name in rows.known if is_other or file_of(name) in changed}
             _check_earlier(rows, stale, detector, correction, pictures)
+        shown.earlier(rows.known.values())
         for batch in batches(pictures.each(skip=rows.is_known), BATCH_IMAGES):
-            for row in _scored(detector, correction, batch):
+            found = list(_scored(detector, correction, batch))
+            for row in found:
                 if row.reason is not None:
                     pictures.fail(Unusable(row.image, row.reason))
                 yield from rows.add(row)
+            shown.add(batch, found)
     except KeyboardInterrupt:
         text = f"; {rows.count} rows are in {arguments.output}, --resume goes on"
         raise KeyboardInterrupt(text if arguments.output else "") from None
@@ -155,6 +164,8 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         if writer is not None:
             writer.close()
     yield from rows.end()
+    said = list(shown.end())
+    yield from said if writer is None or arguments.output else ()  # else rows go there
     pictures.notes.end()
     if rows.rejected:
         say(

@@ -1,0 +1,416 @@
+"""The report on images without labels: verdicts, their course, and where the rejects are odd."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+import imsim
+from imsim.anomaly import figures, scoring
+from imsim.anomaly.detector import AnomalyDetector, Inspection
+from imsim.anomaly.stacks import as_stack, batch_images, check_masks
+from imsim.anomaly.thumbnails import Thumbnail, place_words, thumbnail
+from imsim.anomaly.writing import Writer, template
+from imsim.pages import Html, Scale, asset, map_scale, page
+from imsim.validation import check_integer
+from imsim.workers import divided
+
+PAGE = "inspection.html"
+GALLERY = 12
+"""Rejects that are pictured by default: with two pictures of 256 pixels each, 2 MB at most."""
+MOST_ROWS = 20_000
+"""Rows of the table: 2 MB of short names. Of more images, good ones are left out."""
+SAMPLED = 4096
+"""Pixels of an image, evenly spread, of which its darkest and brightest are taken."""
+
+
+class Row(NamedTuple):
+    """What is said about one image."""
+
+    name: str
+    score: float
+    """NaN if it was not inspected."""
+    flagged: bool
+    reason: str
+    """Why it was not inspected."""
+    place: tuple[slice, slice] | None
+    """Rows and columns of the strongest window of the map of a reject."""
+
+    @property
+    def verdict(self) -> str:
+        """Return the verdict in words."""
+        if math.isnan(self.score):
+            return "not inspected"
+        return "anomaly" if self.flagged else "good"
+
+
+class _Pictured(NamedTuple):
+    """A reject with its pictures; the order decides among equal scores."""
+
+    score: float
+    order: int
+    image: Thumbnail
+    local: Thumbnail | None
+
+
+class InspectionRecord:
+    """Takes images in their order, keeps what is said about them, and writes the report.
+
+    Memory grows by a row per image only: of the worst rejects alone small pictures are kept.
+
+    Parameters
+    ----------
+    detector : AnomalyDetector
+        Fitted. If its metric has a map, each reject gets its place, the window of the map where it
+        differs most.
+    gallery : int, optional
+        The most rejects to picture.
+
+    Attributes
+    ----------
+    rows : list of Row
+        One for each image.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from imsim.anomaly import AnomalyDetector, InspectionRecord
+    >>> good = np.random.default_rng(0).uniform(0.4, 0.6, (40, 24, 24))
+    >>> record = InspectionRecord(AnomalyDetector(preprocess=None, data_range=1.0).fit(good))
+    >>> for number, image in enumerate(good[:3]):  # as they come
+    ...     image[8:12, 4:8] = 1
+    ...     scores, problems = record.inspect(image[None], [f"{number}.png"])
+    >>> [row.verdict for row in record.rows]
+    ['anomaly', 'anomaly', 'anomaly']
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     record.write(folder).name
+    'inspection.html'
+    """
+
+    def __init__(self, detector: AnomalyDetector, *, gallery: int = GALLERY) -> None:
+        check_integer("gallery", gallery, 0)
+        if not hasattr(detector, "inspect"):
+            raise imsim.OptionError(
+                f"detector is of type {type(detector).__name__}; expected a fitted AnomalyDetector"
+            )
+        self.detector, self.gallery = detector, gallery
+        self.rows: list[Row] = []
+        self._worst: list[_Pictured] = []
+        self._ends: list[tuple[float, float]] = []
+        self._without = 0
+
+    def inspect(self, images: Any, names: Sequence[str], masks: Any = None) -> Inspection:
+        """Inspect images with the detector, and keep what it says.
+
+        Parameters
+        ----------
+        images : array_like, shape (n, height, width)
+            As for `AnomalyDetector.inspect`.
+        names : sequence of str
+            One for each image; any text is safe.
+        masks : array_like of bool, optional
+            True = use.
+        """
+        frames = as_stack("images", images)
+        used = None if masks is None else check_masks(masks, frames.shape)
+        _check_names(names, len(frames))
+        scores = np.empty(len(frames))
+        problems: dict[int, str] = {}
+        for part in divided(len(frames), 4 * batch_images(frames)):  # bounds the memory
+            some, inside = frames[part], _those(used, part)
+            found = self.detector.inspect(some, inside)
+            flagged = found.scores > self.detector.threshold_
+            maps = maps_of(self.detector, some[flagged], _those(inside, flagged))
+            self.add(names[part], found, flagged, some, maps)
+            scores[part] = found.scores
+            problems |= {part.start + i: reason for i, reason in found.problems.items()}
+        return Inspection(scores, problems)
+
+    def add(
+        self,
+        names: Sequence[str],
+        found: Inspection,
+        flagged: NDArray[np.bool_],
+        images: Any,
+        maps: Iterable[NDArray[Any] | None],
+    ) -> None:
+        """Keep what is known of images: scores, and the maps of those that are flagged, in order.
+
+        `images` are what the detector was given.
+        """
+        frames, local = np.asarray(images), iter(maps)
+        for i, name in enumerate(names):
+            values = next(local) if flagged[i] else None
+            place = None if values is None else scoring.worst_place(values, self.detector.window)
+            score = math.nan if i in found.problems else float(found.scores[i])
+            self.rows.append(Row(name, score, bool(flagged[i]), found.problems.get(i, ""), place))
+            if i not in found.problems:
+                self._ends.append(_ends_of(frames[i]))
+            if flagged[i]:
+                self._picture(score, frames[i], values, place)
+
+    def add_unseen(
+        self, name: str, score: float, *, flagged: bool = False, reason: str = ""
+    ) -> None:
+        """Keep what is known of an image that cannot be shown.
+
+        Its file cannot be read, so that the score is NaN, or only its score is known.
+        """
+        self.rows.append(Row(name, float(score), flagged, reason, None))
+        self._without += flagged
+
+    def write(
+        self,
+        folder: str | PathLike[str],
+        *,
+        title: str = "Inspection report",
+        facts: Mapping[str, object] | None = None,
+    ) -> Path:
+        """Write the page and its figures; arguments as for `write_inspection_report`."""
+        return self._write(Writer(folder), title, facts or {})
+
+    def _picture(
+        self, score: float, image: Any, local: Any, place: tuple[slice, slice] | None
+    ) -> None:
+        """Keep small pictures of an image if it is among the worst."""
+        order = -len(self.rows)  # of equal scores, the first ones stay
+        full = len(self._worst) >= self.gallery
+        if full and (not self._worst or (score, order) <= self._worst[0][:2]):
+            return
+        pictured = _Pictured(
+            score,
+            order,
+            thumbnail(image, place),
+            None if local is None else thumbnail(local, place, largest=True),
+        )
+        (heapq.heapreplace if full else heapq.heappush)(self._worst, pictured)
+
+    def _write(self, writer: Writer, title: str, facts: Mapping[str, object]) -> Path:
+        if not self.rows:
+            raise imsim.ImsimError("there is no image to report on: inspect some first")
+        rows, detector = self.rows, self.detector
+        counts = Counter(row.verdict for row in rows)
+        scored = len(rows) - counts["not inspected"]
+        scores = np.array([row.score for row in rows])
+        threshold = float(detector.threshold_)
+        held_out = detector.held_out_scores_
+        shown = _shown_rows(rows)
+        text = template("inspection_report.html").render(
+            title=title,
+            rows=[(i + 1, rows[i]) for i in shown],
+            number=len(rows),
+            counts=counts,
+            threshold=threshold,
+            expected=detector.false_alarms_.alarms(scored),
+            reasons=Counter(row.reason for row in rows if math.isnan(row.score)).most_common(),
+            rejects=self._rejects(),
+            without=self._without,
+            has_map=has_map(detector),
+            with_map=[name for name in imsim.METRICS if "worst" in scoring.aggregates(name)],
+            detector=detector,
+            facts={**_facts(detector), **facts},
+            place_words=place_words,
+            order=partial(
+                writer.figure,
+                "inspection_order",
+                "The score of each image, in the order they were inspected. What lies above the "
+                "dashed threshold is rejected.",
+                partial(figures.order_figure, scores, threshold),
+            ),
+            spread=partial(
+                writer.figure,
+                "inspection_scores",
+                "How these images score, beside the good ones that the threshold comes from.",
+                partial(figures.inspected_figure, scores, held_out, threshold),
+            ),
+        )
+        return writer.page(page(title, Html(text), script=asset("sort.js")), PAGE)
+
+    def _rejects(self) -> list[tuple[Row, list[Markup]]]:
+        """Return the pictured rejects, worst first, with their pictures."""
+        if not self._worst:
+            return []
+        lows, highs = np.array(self._ends).T
+        # A few odd images, all black or white, do not set the scale of the others.
+        low, high = float(np.quantile(lows, 0.05)), float(np.quantile(highs, 0.95))
+        grey = Scale(low, high if high > low else low + 1, colours="grey")
+        rejects = []
+        for one in sorted(self._worst, reverse=True):
+            row = self.rows[-one.order - 1]
+            pictures = [one.image.drawn(grey, f"{row.name}, as it was inspected")]
+            if one.local is not None:
+                scale = dissimilarity_scale(self.detector)
+                words = f"its map of {self.detector.metric}: bright differs"
+                pictures.append(one.local.drawn(scale, words))
+            rejects.append((row, pictures))
+        return rejects
+
+
+def write_inspection_report(
+    folder: str | PathLike[str],
+    detector: AnomalyDetector,
+    images: Any,
+    *,
+    names: Sequence[str] | None = None,
+    masks: Any = None,
+    title: str = "Inspection report",
+    gallery: int = GALLERY,
+    facts: Mapping[str, object] | None = None,
+) -> Path:
+    """Inspect images of which nobody knows whether they are good, and report on them.
+
+    The page has the counts of the verdicts, the false alarms to expect, the scores in their order
+    and beside those of held-out good images, the worst rejects with their place marked, and a row
+    for each image. It is one file that needs no network.
+
+    Parameters
+    ----------
+    folder : path
+        Where to; made if it does not exist. Files of the same names are replaced.
+    detector : AnomalyDetector
+        Fitted. Rejects get a map and a place if its metric has a map.
+    images : array_like, shape (n, height, width)
+        In the order in which they came. Worked on in batches, so that a memory-mapped array stays
+        on disk; for images that come one by one, see `InspectionRecord`.
+    names : sequence of str, optional
+        A name for each image; any text is safe.
+    masks : array_like of bool, shape (n, height, width) or (height, width), optional
+        True = use; handed to the detector.
+    title : str, optional
+        The title of the page.
+    gallery : int, optional
+        The most rejects to picture; the page says how many it leaves out.
+    facts : mapping of str, optional
+        What else to say about the run, such as the file of the detector and its hash.
+
+    Returns
+    -------
+    pathlib.Path
+        The page, ``inspection.html``. Beside it lie its figures as PNG files.
+
+    Raises
+    ------
+    ImsimError
+        If the folder cannot be written.
+    ShapeError, DTypeError, MaskError, OptionError
+        If the images are not like those learned from, or `names` or `masks` not one for each.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a figure could not be drawn; the page is written without it and says why.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from imsim.anomaly import AnomalyDetector, write_inspection_report
+    >>> good = np.random.default_rng(0).uniform(0.4, 0.6, (60, 24, 24))
+    >>> detector = AnomalyDetector(preprocess=None, data_range=1.0).fit(good[:40])
+    >>> good[50, 8:12, 4:8] = 1
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_inspection_report(folder, detector, good[40:]).name
+    'inspection.html'
+    """
+    frames = as_stack("images", images)
+    used = None if masks is None else check_masks(masks, frames.shape)
+    names = [f"image {i}" for i in range(len(frames))] if names is None else names
+    _check_names(names, len(frames))
+    record = InspectionRecord(detector, gallery=gallery)
+    writer = Writer(folder)
+    record.inspect(frames, names, used)
+    return record._write(writer, title, facts or {})
+
+
+def has_map(detector: AnomalyDetector) -> bool:
+    """Tell whether the metric of a detector has a map of grey images."""
+    return "worst" in scoring.aggregates(detector.metric)
+
+
+def maps_of(
+    detector: AnomalyDetector, images: NDArray[Any], masks: Any = None
+) -> Iterator[NDArray[Any] | None]:
+    """Yield the map of each image; None where the metric has none, or where one fails.
+
+    A few are made at a time, so that memory does not grow with the number of images.
+    """
+    for part in divided(len(images), 4 * batch_images(images)):
+        yield from _maps(detector, images[part], _those(masks, part))
+
+
+def _maps(detector: AnomalyDetector, images: NDArray[Any], masks: Any) -> list[NDArray[Any] | None]:
+    if not has_map(detector):
+        return [None] * len(images)
+    try:
+        return list(detector.anomaly_map(images, masks))
+    except Exception:  # of whatever kind: pictures do not end a run whose scores are known
+        if len(images) == 1:
+            return [None]
+        each = (slice(i, i + 1) for i in range(len(images)))
+        return [_maps(detector, images[part], _those(masks, part))[0] for part in each]
+
+
+def dissimilarity_scale(detector: AnomalyDetector) -> Scale:
+    """Return the fixed scale of a detector's maps: dark is alike, bright differs.
+
+    The colours are those of the metric's own map, as `imsim compare` draws it.
+    """
+    scale = map_scale(detector.metric, detector.data_range_)
+    turned = imsim.METRICS[detector.metric].map_dissimilarity
+    return scale._replace(low=turned(scale.low), high=turned(scale.high))
+
+
+def _check_names(names: Sequence[str], count: int) -> None:
+    if isinstance(names, str) or len(names) != count:
+        raise imsim.ShapeError(f"names has length {len(names)}; expected one for each of {count}")
+
+
+def _those(masks: Any, which: Any) -> Any:
+    return None if masks is None else masks[which]
+
+
+def _ends_of(image: NDArray[Any]) -> tuple[float, float]:
+    """Return the darkest and the brightest pixel, but for 0.1 % at either end."""
+    pixels = image.ravel()[:: -(-image.size // SAMPLED)].astype(np.float64)
+    pixels = pixels[np.isfinite(pixels)]
+    if not pixels.size:
+        return 0.0, 1.0
+    low, high = np.quantile(pixels, (0.001, 0.999))
+    return float(low), float(high)
+
+
+def _shown_rows(rows: list[Row]) -> list[int]:
+    """Return the rows of the table: all, or all rejects first if they are too many."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i].verdict == "good")
+    return sorted(order[:MOST_ROWS])
+
+
+def _facts(detector: AnomalyDetector) -> dict[str, object]:
+    """Return what there is to say about a detector and what it learned from."""
+    height, width = detector.shape_
+    card = detector.card_
+    found: dict[str, object] = {
+        "metric": f"{detector.metric}, {imsim.METRICS[detector.metric].title}",
+        "what counts": detector.aggregate_,
+        "threshold": f"{detector.threshold_:.6g}",
+        "false alarms asked for": f"{detector.false_alarm_rate:.3g}",
+        "false alarms expected": str(detector.false_alarms_),
+        "learned from": f"{card.images} good images of {width} x {height} pixels "
+        f"({detector.depth_}), {detector.false_alarms_.number} of them held out in turn",
+    }
+    for lesson in card.lessons:
+        words = [f"{lesson.images} images", lesson.note]
+        words += [f"{name} {version}" for name, version in lesson.versions.items()]
+        found[f"learned {lesson.date}"] = ", ".join(filter(None, words))
+    return found

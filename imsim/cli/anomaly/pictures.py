@@ -1,0 +1,203 @@
+"""What `imsim anomaly score` shows beside its rows: a report, and the anomaly maps."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imsim._images import Picture, file_of
+from imsim.cli.anomaly.inputs import Array, Correction, Unusable
+from imsim.cli.jobs import make_folder, replacing
+from imsim.cli.messages import say
+from imsim.cli.options import check_folder
+from imsim.errors import ImsimError, OptionError
+
+if TYPE_CHECKING:
+    from imsim.anomaly import AnomalyDetector, InspectionRecord
+
+ANOMALY = "anomaly"
+"""The verdict on images that get a place and a map."""
+
+
+def add_pictures(parser: argparse.ArgumentParser) -> None:
+    """Add the options on the report and the maps."""
+    add = parser.add_argument
+    add(
+        "--report",
+        metavar="DIR",
+        help="write a page, DIR/inspection.html: the verdicts, the scores in their order, and the "
+        "worst rejects with their place marked; rows kept by --resume are there without a picture",
+    )
+    add(
+        "--maps",
+        metavar="DIR",
+        help="write the anomaly map of each reject, DIR/<image>.<metric>.png, below the folders "
+        "that it lies in: dark is alike, bright differs, on the metric's fixed scale",
+    )
+    add("--maps-of", choices=("rejects", "all"), help="of rejects (the default), or of all images")
+    add(
+        "--maps-as",
+        choices=("png", "npy"),
+        help="png (the default) to look at, or npy with the numbers, as float32; NaN was not "
+        "compared",
+    )
+
+
+class Shown:
+    """Takes the results batch by batch; without options, it does nothing.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        With those of `add_pictures`.
+    detector : AnomalyDetector
+        What scores.
+    correction : Correction
+        What makes images for it.
+    facts : dict
+        What the report says about the run.
+
+    Raises
+    ------
+    ImsimError
+        If a folder cannot be written, or is one that is read.
+    OptionError
+        If there are no maps to write.
+    """
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        detector: AnomalyDetector,
+        correction: Correction,
+        facts: dict[str, object],
+    ) -> None:
+        self.detector, self.correction = detector, correction
+        self.report, self.maps = arguments.report, arguments.maps
+        self.record: InspectionRecord | None = None
+        self.written = 0
+        self.every = arguments.maps_of == "all"
+        self.ending = arguments.maps_as or "png"
+        self.base = _common_folder(arguments.images)
+        for option in ("maps_of", "maps_as"):
+            if getattr(arguments, option) and not self.maps:
+                raise OptionError(f"--{option.replace('_', '-')}: is of use with --maps DIR only")
+        for folder in filter(None, (self.report, self.maps)):
+            check_folder(folder, arguments.images)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise ImsimError(f"{folder}: cannot be written: no permission")
+        if not self:
+            return
+        # Loaded here, since the packages of a report take a second.
+        from imsim.anomaly import inspection_report
+
+        if self.maps and not inspection_report.has_map(detector):
+            raise OptionError(
+                f"--maps {self.maps}: the metric of the detector, {detector.metric}, has no map; "
+                "leave out --maps"
+            )
+        if self.report:
+            self.record = inspection_report.InspectionRecord(detector)
+        fields = (("flat", arguments.flat), ("dark", arguments.dark))
+        self.facts = {
+            **facts,
+            **{f"--{name}": path for name, path in fields if path},
+            "images": ", ".join(arguments.images),
+            "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        }
+
+    def __bool__(self) -> bool:
+        return bool(self.report or self.maps)
+
+    def earlier(self, rows: Iterable[Any]) -> None:
+        """Take the rows of an earlier run, whose images are not at hand."""
+        for row in rows if self.record is not None else ():
+            self._unseen(row)
+
+    def add(self, batch: list[Picture] | Unusable, rows: Sequence[Any]) -> None:
+        """Take the rows of a batch of images, one for each."""
+        if not self:
+            return
+        if isinstance(batch, Unusable) or all(row.reason is not None for row in rows):
+            for row in rows:
+                self._unseen(row)
+            return
+        from imsim.anomaly.detector import Inspection
+
+        images = self.correction(np.stack([picture.pixels for picture in batch]))
+        flagged = np.array([row.verdict == ANOMALY for row in rows])
+        maps = self._maps(images, rows, flagged)
+        if self.record is not None:
+            scores = np.array([row.anomaly_score for row in rows])
+            problems = {i: row.reason for i, row in enumerate(rows) if row.reason is not None}
+            names = [row.image for row in rows]
+            self.record.add(names, Inspection(scores, problems), flagged, images, maps)
+        for _ in maps:  # those behind the last reject
+            pass
+
+    def _maps(self, images: Array, rows: Sequence[Any], flagged: Array) -> Iterator[Any]:
+        """Write maps one by one, and yield those of rejects."""
+        from imsim.anomaly.inspection_report import maps_of
+
+        wanted = np.array([row.reason is None for row in rows]) if self.every else flagged
+        found = maps_of(self.detector, images[wanted])
+        for i, values in zip(np.flatnonzero(wanted).tolist(), found, strict=True):
+            if self.maps:
+                self._write(rows[i].image, values)
+            if flagged[i]:
+                yield values
+
+    def end(self) -> Iterator[str]:
+        """Write the report; yield where it is, and where the maps are."""
+        if self.record is not None:
+            yield f"Report: {self.record.write(self.report, facts=self.facts)}"
+        if self.maps:
+            yield f"Maps of {'all' if self.every else 'rejects'}: {self.written} in {self.maps}"
+
+    def _unseen(self, row: Any) -> None:
+        if self.record is not None:
+            score = math.nan if row.reason is not None else row.anomaly_score
+            self.record.add_unseen(
+                row.image, score, flagged=row.verdict == ANOMALY, reason=row.reason or ""
+            )
+
+    def _write(self, image: str, values: Array | None) -> None:
+        """Write a map, in the place of one of the same name."""
+        if values is None:
+            say(f"note: {image}: has no map, which failed")
+            return
+        from imsim.anomaly.inspection_report import dissimilarity_scale
+        from imsim.pages import png
+
+        stem = os.path.join(self.maps, _name_below(image, self.base))
+        make_folder(os.path.dirname(stem))
+        with replacing(f"{stem}.{self.detector.metric}.{self.ending}") as file:
+            if self.ending == "npy":
+                with open(file, "wb") as stream:  # np.save would add an ending to a name
+                    np.save(stream, values.astype(np.float32), allow_pickle=False)
+            else:
+                Path(file).write_bytes(png(dissimilarity_scale(self.detector).colours_of(values)))
+        self.written += 1
+
+
+def _common_folder(paths: Iterable[str]) -> str:
+    """Return the folder that all images are in, so that names below it cannot collide."""
+    folders = (path if os.path.isdir(path) else os.path.dirname(file_of(path)) for path in paths)
+    return os.path.commonpath([os.path.abspath(folder) for folder in folders])
+
+
+def _name_below(image: str, folder: str) -> str:
+    """Return a path below a folder for an image, with the ending of its file; of each its own.
+
+    What chooses an image in a file, such as ``[3]``, becomes part of the name.
+    """
+    file = file_of(image)
+    chosen = image[len(file) :].replace("%", "%25").replace(os.sep, "%2F")
+    return os.path.relpath(os.path.abspath(file), folder) + chosen
