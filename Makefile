@@ -58,7 +58,7 @@ clean:
 	rm -rf $(DEMO) $(TEST) $(DEV) $(DOCS) $(BENCH_ENV) $(BENCH_ENV)-ism build dist docs/generated docs/auto_examples .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(DEMO)/installed: EXTRA := [anomaly]
+$(DEMO)/installed: EXTRA := [network]
 $(TEST)/installed: EXTRA := [test]
 $(DEV)/installed: EXTRA := [dev]
 $(DOCS)/installed: EXTRA := [docs]

@@ -579,8 +579,8 @@ _KINDS = (
 
 
 def _class_of(kind: str) -> Any:
-    if kind == "ConvAutoencoder":  # needs JAX
-        from imsim.anomaly.convolutional import ConvAutoencoder
+    if kind == "ConvAutoencoder":  # without JAX, the package says what to install
+        from imsim.anomaly import ConvAutoencoder
 
         return ConvAutoencoder
     for known in (MeanModel, PCAAutoencoder, GoodStatistics, VirtualPeel, Pose):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+_EXTRAS = {"convolutional": "network"}
+"""Modules that need another extra than `anomaly`."""
+
 
 def loaded(package: dict[str, Any], name: str, homes: dict[str, str]) -> Any:
     """Load a name of a package from its module; where something is missing, say what to install."""
@@ -18,7 +21,7 @@ def loaded(package: dict[str, Any], name: str, homes: dict[str, str]) -> Any:
             raise
         raise ImportError(
             f"{where}.{name} needs the package {error.name!r}, which is not installed: "
-            "pip install 'imsim[anomaly]'"
+            f"pip install 'imsim[{_EXTRAS.get(homes[name], 'anomaly')}]'"
         ) from error
     package[name] = value = getattr(module, name)
     return value
