@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from imsim.anomaly.pca import PCAAutoencoder
     from imsim.anomaly.ranking import Ranking, rank_metrics
     from imsim.anomaly.report import write_report
+    from imsim.anomaly.side_by_side import write_comparison
     from imsim.anomaly.statistics import GoodStatistics
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "evaluate",
     "rank_metrics",
     "simulate",
+    "write_comparison",
     "write_report",
     "xray",
 ]
@@ -53,6 +55,7 @@ _HOMES = {
     "Ranking": "ranking",
     "evaluate": "evaluation",
     "rank_metrics": "ranking",
+    "write_comparison": "side_by_side",
     "write_report": "report",
 }
 

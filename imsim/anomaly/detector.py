@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 import imsim
-from imsim.anomaly import scoring
+from imsim.anomaly import optional, scoring
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose, moved_back
 from imsim.anomaly.stacks import (
@@ -579,10 +579,8 @@ _KINDS = (
 
 
 def _class_of(kind: str) -> Any:
-    if kind == "ConvAutoencoder":  # without JAX, the package says what to install
-        from imsim.anomaly import ConvAutoencoder
-
-        return ConvAutoencoder
+    if kind == "ConvAutoencoder":  # needs JAX
+        return optional.found("imsim.anomaly", kind, "convolutional")
     for known in (MeanModel, PCAAutoencoder, GoodStatistics, VirtualPeel, Pose):
         if kind == known.__name__:
             return known

@@ -292,8 +292,8 @@ class _Writer:
         image = picture(content, caption)
         return Markup(tag("figure", image, tag("figcaption", caption), class_="plot", id=name))
 
-    def page(self, text: str) -> Path:
-        path = self.folder / PAGE
+    def page(self, text: str, name: str = PAGE) -> Path:
+        path = self.folder / name
         try:
             path.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
