@@ -31,6 +31,7 @@ PAGE = "comparison.html"
 COLOURS = "#2f6db3", "#c8641b", "#3a8f5c", "#7d55a5", "#9b7300", "#000000"
 LINES = "-", "--", "-.", ":"
 """Lines differ in dashes too, for those who cannot tell the colours apart."""
+OUTLINE = "#35c4e8"
 GAP = 0.12
 """Space before each detector, in widths of a picture."""
 BEYOND = 4.0
@@ -46,6 +47,8 @@ class _Seen(NamedTuple):
     reconstructions: Doubles
     maps: Doubles
     scale: Scale
+    masks: Booleans | None
+    """Where images were compared; None: everywhere, or where the pose shows it."""
     map_heading: str
     map_scale: Scale
     flagged: Booleans
@@ -137,44 +140,35 @@ def write_comparison(
         f"{best} tells good from bad best: AUROC {evaluations[best].auroc:.3f} on "
         f"{len(frames)} images, {int(evaluations[best].labels.sum())} of them bad."
     )
-    draws = {
-        "comparison_gallery": partial(images_figure, frames[chosen], captions, seen),
-        "comparison_scores": partial(scores_figure, evaluations),
-        "comparison_roc": partial(roc_figure, evaluations),
-    }
-
-    def figure(name: str, caption: str) -> Html:
-        return Html(writer.figure(name, caption, draws[name]))
-
-    text = (
-        tag("h1", title),
-        tag("p", answer, class_="answer"),
-        _numbers(evaluations),
-        tag("h2", "What each expects, and where the images differ"),
-        figure(
-            "comparison_gallery",
+    parts = [
+        (
+            "What each expects, and where the images differ",
             "What a detector expects is the reconstruction by its model. The map compares that "
-            "with what the model sees, and is bright where they differ; below it the verdict.",
+            "with what the model sees, and is bright where they differ; below it the verdict. The "
+            "outline is where they were compared.",
+            "comparison_gallery",
+            partial(images_figure, frames[chosen], captions, seen),
         ),
-        tag("h2", "How good and bad images score"),
-        figure(
+        (
+            "How good and bad images score",
+            "0 is the median of the good images and 1 the threshold of each detector, beyond which "
+            "images are flagged: orange left of it is missed, blue right of it a false alarm.",
             "comparison_scores",
-            "0 is the median of the good images and 1 the threshold of each detector, beyond "
-            "which images are flagged: orange left of it is missed, blue right of it a false "
-            "alarm.",
+            partial(scores_figure, evaluations),
         ),
-        tag("h2", "Other thresholds"),
-        figure(
+        (
+            "Other thresholds",
+            "What every threshold would find, against the false alarms it would raise. The circles "
+            "are the thresholds that the detectors chose from good images.",
             "comparison_roc",
-            "What every threshold would find, against the false alarms it would raise. The "
-            "circles are the thresholds that the detectors chose from good images.",
+            partial(roc_figure, evaluations),
         ),
-        tag(
-            "p",
-            "All numbers are those of the evaluated images; the learning saw none of these.",
-            class_="note",
-        ),
-    )
+    ]
+    text = [tag("h1", title), tag("p", answer, class_="answer"), _numbers(evaluations)]
+    for heading, caption, name, draw in parts:
+        text += [tag("h2", heading), Html(writer.figure(name, caption, draw))]
+    note = "All numbers are those of the evaluated images; the learning saw none of these."
+    text.append(tag("p", note, class_="note"))
     return writer.page(page(title, *text), PAGE)
 
 
@@ -183,13 +177,8 @@ def shown_together(evaluations: Mapping[str, Evaluation], most: int) -> NDArray[
 
     What counts is the mean over the detectors of the rank among the scores of all images.
     """
-    ranks = np.mean(
-        [
-            np.argsort(np.argsort(np.nan_to_num(one.scores, nan=np.inf), kind="stable"))
-            for one in evaluations.values()
-        ],
-        axis=0,
-    )
+    scores = np.array([np.nan_to_num(one.scores, nan=np.inf) for one in evaluations.values()])
+    ranks = scores.argsort(kind="stable").argsort().mean(axis=0)
     labels = next(iter(evaluations.values())).labels
     order = np.argsort(-ranks, kind="stable")
     good, bad = order[~labels[order]], order[labels[order]]
@@ -208,24 +197,28 @@ def images_figure(images: NDArray[Any], captions: Sequence[str], seen: Sequence[
     all_axes = figure.subplots(len(images), len(widths), squeeze=False, gridspec_kw=ratios)
     image_scale = _scale(images)
     for row, line in enumerate(all_axes):
-        panels: list[tuple[str, Any, Scale, str] | None]
-        panels = [("image", images[row], image_scale, "")]
+        panels: list[tuple[str, Any, Scale, Booleans | None, str] | None]
+        panels = [("image", images[row], image_scale, None, "")]
         for one in seen:
             panels.append(None)
+            mask = None if one.masks is None else one.masks[row]
             if one.inputs is not None:
-                panels.append((one.inputs[0], one.inputs[1][row], one.scale, ""))
+                panels.append((one.inputs[0], one.inputs[1][row], one.scale, mask, ""))
             verdict = "flagged" if one.flagged[row] else "passed"
             heading = "\n".join(textwrap.wrap(f"{one.name}: expects", 20))
-            panels.append((heading, one.reconstructions[row], one.scale, ""))
-            panels.append((one.map_heading, one.maps[row], one.map_scale, verdict))
+            panels.append((heading, one.reconstructions[row], one.scale, mask, ""))
+            panels.append((one.map_heading, one.maps[row], one.map_scale, None, verdict))
         for axes, panel in zip(line, panels, strict=True):
+            if panel is None:
+                axes.set_axis_off()
+                continue
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-            if panel is None:
-                continue
-            heading, values, scale, verdict = panel
+            heading, values, scale, mask, verdict = panel
             axes.imshow(scale.colours_of(values), interpolation="nearest")
+            if mask is not None and mask.any() and not mask.all():
+                axes.contour(mask, levels=[0.5], colors=OUTLINE, linewidths=0.6)
             if row == 0:
                 axes.set_title(heading, fontsize=8, pad=16, parse_math=False)
             if verdict:
@@ -256,12 +249,25 @@ def scores_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
         middle = float(np.median(one.scores[scored & ~one.labels]))
         unit = one.threshold - middle
         places = (one.scores - middle) / (unit if unit > 0 else 1.0)
+        most = 0.0
         for label, colour, word in ((False, GOOD, "good"), (True, BAD, "bad")):
             of_class = np.clip(places[scored & (one.labels == label)], edges[0], BEYOND)
             counts, _ = np.histogram(of_class, edges)
             share = 100 * counts / max(1, len(of_class))
             axes.stairs(share, edges, fill=True, color=colour, alpha=0.45)
             axes.stairs(share, edges, color=colour, label=word)
+            most = max(most, float(share[:-1].max()))
+        if share[-1] > 1.2 * most:  # of the bad images; the bar would flatten all others
+            axes.set_ylim(0, 1.2 * max(most, 1.0))
+            axes.annotate(
+                f"{share[-1]:.0f} % of the bad ",
+                (edges[-2], 0.97),
+                xycoords=("data", "axes fraction"),
+                color=BAD,
+                fontsize=8,
+                ha="right",
+                va="top",
+            )
         axes.axvline(1, color="black", linestyle="--", linewidth=1.2)
         axes.set_title(name, fontsize=9, loc="left", parse_math=False)
         axes.set_ylabel("%", fontsize=8)
@@ -287,7 +293,7 @@ def roc_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
             color=colour,
             linestyle=LINES[place % len(LINES)],
             linewidth=2,
-            label=f"{textwrap.shorten(name, 30, placeholder='…')} {one.auroc:.3f}",
+            label=textwrap.fill(f"{textwrap.shorten(name, 60)} {one.auroc:.3f}", 24),
         )
         axes.plot(
             100 * one.false_alarm_rate,
@@ -306,9 +312,8 @@ def roc_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
     axes.set_xlim(-1, 101)
     axes.set_ylim(-1, 101)
     axes.spines[["top", "right"]].set_visible(False)
-    legend = axes.legend(
-        frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5), title="detector and AUROC"
-    )
+    legend = axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    legend.set_title("detector and AUROC")
     for words in legend.get_texts():
         words.set_parse_math(False)
     return figure
@@ -384,15 +389,13 @@ def _all_seen(
         maps = scoring.dissimilarity_map(
             metric, inputs, made, masks=used, data_range=detector.data_range_
         )
-        values = inputs if used is None else inputs[used]
-        scale = _scale(values)
+        scale = _contrast(inputs if used is None else inputs[used])
         shown = [
             np.where(np.True_ if used is None else used, part, np.nan).astype(np.float64)
             for part in (inputs, made)
         ]
         if detector.pose_ is not None:  # everything in the place where the image has it
-            frames_of = check_images(frames[chosen], leave_out=True)[0]
-            placements = detector.pose_.placements(frames_of)
+            placements = detector.pose_.placements(check_images(frames[chosen], leave_out=True)[0])
             shown = [moved_back(part, placements) for part in shown]
             maps = moved_back(maps.astype(np.float64), placements)
         is_new = detector.preprocess_ is not None and not any(
@@ -409,12 +412,23 @@ def _all_seen(
                 reconstructions=shown[1],
                 maps=maps,
                 scale=scale,
+                masks=used if detector.pose_ is None else None,
                 map_heading=f"{metric}: bright differs",
                 map_scale=Scale(low, high, root=local.root),
                 flagged=evaluations[name].flagged[chosen],
             )
         )
     return result
+
+
+def _contrast(values: NDArray[Any]) -> Scale:
+    """Return the scale of 98 % of the values: a foreign body must not turn all else into one grey.
+
+    Where these are all equal, or there are none, it is that of `report`.
+    """
+    finite = values[np.isfinite(values)]
+    low, high = np.quantile(finite, (0.01, 0.99)).tolist() if finite.size else (0.0, 0.0)
+    return Scale(low, high, colours="grey") if high > low else _scale(values)
 
 
 def _numbers(evaluations: Mapping[str, Evaluation]) -> Html:
