@@ -147,7 +147,7 @@ def write_comparison(
             "with what the model sees, and is bright where they differ; below it the verdict. The "
             "outline is where they were compared.",
             "comparison_gallery",
-            partial(images_figure, frames[chosen], captions, seen),
+            partial(images_figure, frames[chosen].astype(np.float64), captions, seen),
         ),
         (
             "How good and bad images score",
@@ -248,7 +248,8 @@ def scores_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
         scored = np.isfinite(one.scores)
         middle = float(np.median(one.scores[scored & ~one.labels]))
         unit = one.threshold - middle
-        places = (one.scores - middle) / (unit if unit > 0 else 1.0)
+        unit = unit if unit > 0 else 1.0  # most good images are flagged: the line shows it
+        places = (one.scores - middle) / unit
         most = 0.0
         for label, colour, word in ((False, GOOD, "good"), (True, BAD, "bad")):
             of_class = np.clip(places[scored & (one.labels == label)], edges[0], BEYOND)
@@ -268,7 +269,7 @@ def scores_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
                 ha="right",
                 va="top",
             )
-        axes.axvline(1, color="black", linestyle="--", linewidth=1.2)
+        axes.axvline((one.threshold - middle) / unit, color="black", linestyle="--", linewidth=1.2)
         axes.set_title(name, fontsize=9, loc="left", parse_math=False)
         axes.set_ylabel("%", fontsize=8)
         axes.tick_params(labelsize=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,27 @@ def test_images_without_a_score(judged: Any, tmp_path: Path) -> None:
             evaluations[name] = evaluate(one, broken, labels, n_bootstrap=20)
     assert len(labels) - 1 in side_by_side.shown_together(evaluations, 6)
     assert write_comparison(tmp_path, detectors, evaluations, broken).exists()
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "float16"])
+def test_images_of_any_type(dtype: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = (rng.uniform(size=(34, 8, 8)) > 0.5).astype(dtype)
+    labels = np.arange(10) > 6
+    detector = AnomalyDetector(MeanModel(), None, "se", random_state=0).fit(images[:24])
+    evaluation = evaluate(detector, images[24:], labels, n_bootstrap=20)
+    write_comparison(tmp_path, {"one": detector}, {"one": evaluation}, images[24:])
+    assert (tmp_path / "comparison_gallery.png").exists()
+
+
+def test_a_threshold_below_most_good_images(judged: Any) -> None:
+    one = judged[1]["posed"]
+    middle = float(np.median(one.scores[~one.labels]))
+    low = dataclasses.replace(one, threshold=middle - 0.5)
+    for evaluation, place in ((one, 1.0), (low, -0.5)):
+        (axes,) = side_by_side.scores_figure({"one": evaluation}).axes
+        (line,) = axes.lines
+        assert line.get_xdata()[0] == pytest.approx(place)
 
 
 def test_a_figure_that_fails_does_not_take_the_page_with_it(
