@@ -390,7 +390,8 @@ def _all_seen(
         maps = scoring.dissimilarity_map(
             metric, inputs, made, masks=used, data_range=detector.data_range_
         )
-        scale = _contrast(inputs if used is None else inputs[used])
+        chosen_scale = _scale if detector.preprocess_ is None else _contrast
+        scale = chosen_scale(inputs if used is None else inputs[used])
         shown = [
             np.where(np.True_ if used is None else used, part, np.nan).astype(np.float64)
             for part in (inputs, made)
@@ -422,14 +423,13 @@ def _all_seen(
     return result
 
 
-def _contrast(values: NDArray[Any]) -> Scale:
-    """Return the scale of 98 % of the values: a foreign body must not turn all else into one grey.
-
-    Where these are all equal, or there are none, it is that of `report`.
-    """
-    finite = values[np.isfinite(values)]
-    low, high = np.quantile(finite, (0.01, 0.99)).tolist() if finite.size else (0.0, 0.0)
-    return Scale(low, high, colours="grey") if high > low else _scale(values)
+def _contrast(texture: NDArray[Any]) -> Scale:
+    """Return a scale within Tukey's far fences: a foreign body must not turn texture grey."""
+    scale = _scale(texture)
+    finite = texture[np.isfinite(texture)]
+    first, third = np.quantile(finite, (0.25, 0.75)).tolist() if finite.size else (0.0, 0.0)
+    low, high = max(scale.low, 4 * first - 3 * third), min(scale.high, 4 * third - 3 * first)
+    return scale._replace(low=low, high=high) if first < third else scale
 
 
 def _numbers(evaluations: Mapping[str, Evaluation]) -> Html:

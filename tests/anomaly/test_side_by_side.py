@@ -158,6 +158,15 @@ def test_images_without_a_score(judged: Any, tmp_path: Path) -> None:
     assert write_comparison(tmp_path, detectors, evaluations, broken).exists()
 
 
+def test_a_foreign_body_leaves_texture_its_contrast() -> None:
+    texture = np.random.default_rng(0).normal(size=1000)
+    clear = side_by_side._contrast(np.where(np.arange(1000) < 20, 50, texture))
+    assert -4 < clear.low < -2
+    assert 2 < clear.high < 6
+    assert side_by_side._contrast(np.ones(5))[:2] == (1.0, 2.0)
+    assert side_by_side._contrast(np.full(2, np.nan))[:2] == (0.0, 1.0)
+
+
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "float16"])
 def test_images_of_any_type(dtype: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
