@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help demo test check docs bench clean python
 
 help:
-	@echo "make demo   all metrics on photographs, then the anomaly workflow  ($(DEMO))"
+	@echo "make demo   all metrics on photographs, anomaly detectors side by side ($(DEMO))"
 	@echo "make test   run the whole test suite with coverage        (environment: $(TEST))"
 	@echo "make check  format, lint, types, import rules             (environment: $(DEV))"
 	@echo "make docs   build the documentation in build/docs         (environment: $(DOCS))"
@@ -58,7 +58,7 @@ clean:
 	rm -rf $(DEMO) $(TEST) $(DEV) $(DOCS) $(BENCH_ENV) $(BENCH_ENV)-ism build dist docs/generated docs/auto_examples .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(DEMO)/installed: EXTRA := [anomaly]
+$(DEMO)/installed: EXTRA := [network]
 $(TEST)/installed: EXTRA := [test]
 $(DEV)/installed: EXTRA := [dev]
 $(DOCS)/installed: EXTRA := [docs]

@@ -375,7 +375,10 @@ def test_the_command_starts_without_the_workflow():
 def test_a_missing_extra_is_said(capsys, monkeypatch):
     save("good.npy", SAMPLES.images[~BAD])
     monkeypatch.delitem(anomaly.__dict__, "ConvAutoencoder", raising=False)
-    monkeypatch.setitem(sys.modules, "imsim.anomaly.convolutional", None)
-    monkeypatch.setitem(sys.modules, "jax", None)
+    monkeypatch.delitem(sys.modules, "imsim.anomaly.convolutional", raising=False)
+    for name in ("jax", "equinox", "optax"):
+        monkeypatch.setitem(sys.modules, name, None)
     assert run("train", "good.npy", "-o", "m.safetensors", "--model", "conv") == 2
-    assert "imsim: error: " in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("imsim: error: imsim.anomaly.ConvAutoencoder needs the package ")
+    assert "pip install 'imsim[network]'" in error

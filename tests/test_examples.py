@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import imsim
+import imsim.anomaly
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = {path.stem: path for path in sorted(EXAMPLES.glob("*.py"))}
@@ -62,11 +63,27 @@ def test_anomalies_in_own_images_are_found(source, good_and_bad, tmp_path, monke
     data = ["--data", str(good_and_bad / source), "-o", str(tmp_path)]
     run("anomaly_detection", monkeypatch, *data)
     out, errors = capsys.readouterr()
+    assert out.index("The straw man compares whole images") < out.index("AUROC")
     assert "AUROC 1.000" in out
     assert "0 missed" in out
     assert ("notes.txt: left out" in errors) == (source == ".")
     assert str(tmp_path / "report.html") in out.splitlines()[-1]
     assert (tmp_path / "report.html").exists()
+    beside = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    assert all(name in beside for name in ("straw man", "default", "linear autoencoder"))
+
+
+def test_without_jax_the_network_is_left_out(monkeypatch, capsys):
+    detectors = runpy.run_path(str(SCRIPTS["anomaly_detection"]))["detectors"]
+    assert list(detectors(peel=True, conv=True))[-1] == "convolutional autoencoder"
+    monkeypatch.delitem(imsim.anomaly.__dict__, "ConvAutoencoder", raising=False)
+    monkeypatch.delitem(sys.modules, "imsim.anomaly.convolutional", raising=False)
+    for name in ("jax", "equinox", "optax"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert list(detectors(peel=True, conv=True)) == ["straw man", "default", "linear autoencoder"]
+    out = capsys.readouterr().out
+    assert out.startswith("The convolutional autoencoder is left out.")
+    assert "pip install 'imsim[network]'" in out
 
 
 @pytest.mark.parametrize("name", PICTURES)

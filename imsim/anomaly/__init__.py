@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from imsim.anomaly.pca import PCAAutoencoder
     from imsim.anomaly.ranking import Ranking, rank_metrics
     from imsim.anomaly.report import write_report
+    from imsim.anomaly.side_by_side import write_comparison
     from imsim.anomaly.statistics import GoodStatistics
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "evaluate",
     "rank_metrics",
     "simulate",
+    "write_comparison",
     "write_inspection_report",
     "write_report",
     "xray",
@@ -57,6 +59,7 @@ _HOMES = {
     "Ranking": "ranking",
     "evaluate": "evaluation",
     "rank_metrics": "ranking",
+    "write_comparison": "side_by_side",
     "write_inspection_report": "inspection_report",
     "write_report": "report",
 }

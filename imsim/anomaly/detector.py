@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 import imsim
-from imsim.anomaly import learning, scoring
+from imsim.anomaly import learning, optional, scoring
 from imsim.anomaly.card import Card
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose, moved_back
@@ -557,10 +557,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             return float(known)
         return float(np.ptp(inputs if used is None else inputs[used])) or 1.0
 
-    def _fit_model(
-        self, inputs: Floats, used: Booleans | None, index: Any, seed: int, final: Any = None
-    ) -> Any:
-        """Fit a fresh model to some of the images, with the choices of the final one."""
+    def _fit_model(self, inputs: Floats, used: Booleans | None, index: Any, seed: int) -> Any:
+        """Fit a fresh model to some of the images."""
         # With as many components as pixels, the model would reproduce anomalies too.
         components = max(1, min(COMPONENTS, inputs[0].size // 8))
         if self.model is not None:
@@ -576,8 +574,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         for name in ("random_state", "seed"):
             if model.get_params().get(name, 0) is None:
                 model.set_params(**{name: seed})
-        if isinstance(final, GoodStatistics):
-            model.set_params(places=final.places_, shrinkage=final.shrinkage_)
         self.model_ = model.fit(inputs[index], None if used is None else used[index])
         return self.model_
 
@@ -600,12 +596,14 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         if len(dealt) > 1:  # what is chosen once, such as whether places mean something, it chooses
             final = self._fit_model(inputs, used, learned, seed)
         found = []
-        for held_out in dealt:
-            others = np.setdiff1d(learned, held_out)
+        parts = [(np.setdiff1d(learned, held_out), held_out) for held_out in dealt]
+        if isinstance(final, GoodStatistics) and self.aggregate_ == scoring.STATISTICS:
+            found, parts = final.held_out_distances(inputs, used, parts), []
+        for others, held_out in parts:
             these = inputs
             if used is not None and isinstance(peel, VirtualPeel):
                 these = peel.with_rim_of(inputs, used, others)
-            self._fit_model(these, used, others, seed, final)
+            self._fit_model(these, used, others, seed)
             found.append(self._compare(these[held_out], None if used is None else used[held_out]))
         if final is not None:
             self.model_ = final
@@ -768,9 +766,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         scores = self.held_out_scores_ = scoring.most_anomalous(
             self.held_out_columns_, self.scales_
         )
-        found = self.false_alarms_ = learning.Threshold(
-            *arrays.take("threshold", np.float64, 4).tolist(), arrays.number("number", np.int64)
-        )
+        value, rate, low, high = arrays.take("threshold", np.float64, 4).tolist()
+        number = arrays.number("number", np.int64)
+        found = self.false_alarms_ = learning.Threshold(value, rate, low, high, number)
         self.threshold_, self.offset_ = found.value, -found.value
         valid = scores[~np.isnan(scores)]
         with silent(UserWarning):  # `fit` has warned
@@ -800,9 +798,7 @@ _KINDS = (
 
 def _class_of(kind: str) -> Any:
     if kind == "ConvAutoencoder":  # needs JAX
-        from imsim.anomaly.convolutional import ConvAutoencoder
-
-        return ConvAutoencoder
+        return optional.found("imsim.anomaly", kind, "convolutional")
     for known in (MeanModel, PCAAutoencoder, GoodStatistics, VirtualPeel, Pose):
         if kind == known.__name__:
             return known

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imsim.anomaly.stacks import Doubles, Floats, product
 from imsim.anomaly.storage import Arrays
+from imsim.errors import OptionError
 
 FLOOR = 0.05
 """Share of the median deviation below which none counts: what good images never show must not weigh
@@ -27,12 +29,6 @@ class Gaussian(NamedTuple):
     """Shape (places, features)."""
     whitening: Doubles
     """Shape (places, features, features): differences from the mean times it are white."""
-
-    @classmethod
-    def taken(cls, arrays: Arrays, places: int, features: int) -> Gaussian:
-        """Take one from a file."""
-        mean = arrays.take("mean", np.float64, places, features)
-        return cls(mean, arrays.take("whitening", np.float64, places, features, features))
 
     def white(self, features: Doubles) -> Doubles:
         """Return features (places, features) with a mean of 0 and a covariance of 1."""
@@ -58,32 +54,53 @@ class Gaussian(NamedTuple):
 class Moments:
     """Sums from which the Gaussians of places follow; features come batch by batch."""
 
-    def __init__(self) -> None:
-        self._count = 0
+    count: int = 0
+    """Samples so far."""
 
     def add(self, features: Doubles) -> None:
         """Add features of shape (samples, places, features)."""
-        if not self._count:  # a large offset would cost digits
-            self._shift = features.mean(axis=0)
-            self._sum = np.zeros_like(self._shift)
-            self._products = np.zeros((*self._shift.shape, features.shape[-1]))
-        moved = (features - self._shift).swapaxes(0, 1)
-        self._count += len(features)
-        self._sum += moved.sum(axis=1)
-        self._products += moved.swapaxes(1, 2) @ moved
+        if not self.count:  # a large offset would cost digits
+            self.shift = features.mean(axis=0)
+            self.sum = np.zeros_like(self.shift)
+            self.products = np.zeros((*self.shift.shape, features.shape[-1]))
+        moved = (features - self.shift).swapaxes(0, 1)
+        self.count += len(features)
+        self.sum += moved.sum(axis=1)
+        self.products += moved.swapaxes(1, 2) @ moved
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what `taken` needs."""
+        return {
+            "count": np.array(self.count),
+            "shift": self.shift,
+            "sum": self.sum,
+            "products": self.products,
+        }
+
+    @classmethod
+    def taken(cls, arrays: Arrays, places: int, features: int) -> Moments:
+        """Take moments from a file."""
+        moments = cls()
+        moments.count = arrays.number("count", np.int64)
+        moments.shift = arrays.take("shift", np.float64, places, features)
+        moments.sum = arrays.take("sum", np.float64, places, features)
+        moments.products = arrays.take("products", np.float64, places, features, features)
+        if moments.count < 1:
+            raise OptionError(f"its statistics come from {moments.count} samples")
+        return moments
 
     def gaussian(self) -> Gaussian:
         """Return the Gaussian of each place; the correlations are shrunk towards none."""
-        mean = self._sum / self._count
-        covariance = self._products / self._count - mean[:, :, None] * mean[:, None, :]
+        mean = self.sum / self.count
+        covariance = self.products / self.count - mean[:, :, None] * mean[:, None, :]
         found = deviations(np.sqrt(np.diagonal(covariance, axis1=1, axis2=2).clip(0)))
         scale = found[:, :, None] * found[:, None, :]
-        shrunk = shrunk_of(covariance / scale, self._count)
+        shrunk = shrunk_of(covariance / scale, self.count)
         # With L L' = shrunk, the rows of inv(L) whiten.
         lower = np.linalg.inv(np.linalg.cholesky(shrunk))
         # A saved array is contiguous: in another layout, products would differ in the last bit.
         transposed = np.ascontiguousarray(lower.swapaxes(1, 2))
-        return Gaussian(self._shift + mean, transposed / found[:, :, None])
+        return Gaussian(self.shift + mean, transposed / found[:, :, None])
 
 
 class Whole(NamedTuple):
@@ -110,14 +127,6 @@ class Whole(NamedTuple):
         found = deviations(samples.std(axis=0))
         mean, axes, variances = _axes(samples / found)
         return cls(mean * found, found, axes, _shrunk_variances(variances, share, len(found)))
-
-    @classmethod
-    def taken(cls, arrays: Arrays, features: int) -> Whole:
-        """Take one from a file."""
-        mean = arrays.take("mean", np.float64, features)
-        found = arrays.take("deviations", np.float64, features)
-        axes = arrays.take("axes", np.float64, None, features)
-        return cls(mean, found, axes, arrays.take("variances", np.float64, len(axes) + 1))
 
     def distance(self, features: Doubles) -> float:
         """Return the Mahalanobis distance of features (features,)."""

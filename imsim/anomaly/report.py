@@ -22,7 +22,7 @@ from imsim.errors import silent
 from imsim.pages import Html, Scale, map_scale, page
 from imsim.validation import check_integer, usual_data_range
 
-_FALLBACK_METRIC = "fsim"
+FALLBACK_METRIC = "fsim"
 """Metric whose maps are shown if that of the detector has none."""
 
 
@@ -190,7 +190,7 @@ class Gallery:
         self.inputs, self.reconstructions = np.asarray(inputs), np.asarray(reconstructions)
         self.masks = None if masks is None else check_masks(masks, self.inputs.shape)
         self.images = None if images is None else np.asarray(images)
-        self.metric = metric if "worst" in scoring.aggregates(metric) else _FALLBACK_METRIC
+        self.metric = metric if "worst" in scoring.aggregates(metric) else FALLBACK_METRIC
         default = usual_data_range([self.inputs.dtype])
         self.data_range = default if data_range is None else data_range
         scale = map_scale(self.metric, self.data_range or 1)
@@ -202,8 +202,8 @@ class Gallery:
         self.map_scale = scale
         self.kinds, self.names = kinds, names
         used = self.inputs if self.masks is None else self.inputs[self.masks]
-        self.scale = _scale(used)
-        self.image_scale = None if self.images is None else _scale(self.images)
+        self.scale = grey_scale(used)
+        self.image_scale = None if self.images is None else grey_scale(self.images)
 
     def figure(self, chosen: Sequence[int] | NDArray[np.intp]) -> Figure:
         """Draw the images of these indices, a row each."""
@@ -237,7 +237,7 @@ def _inside(image: NDArray[Any], mask: Booleans | None) -> NDArray[Any]:
     return image if mask is None else np.where(mask, image, np.nan)
 
 
-def _scale(values: NDArray[Any]) -> Scale:
+def grey_scale(values: NDArray[Any]) -> Scale:
     """One scale for all images together: from the least to the largest value, less 0.1 % a side."""
     values = values[np.isfinite(values)]
     low, high = (

@@ -8,9 +8,12 @@ good images alone; what all their places show then makes one memory.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly.energies import (
@@ -23,7 +26,6 @@ from imsim.anomaly.energies import (
 )
 from imsim.anomaly.gaussians import (
     FLOOR,
-    Gaussian,
     Moments,
     Whole,
     farthest,
@@ -162,56 +164,56 @@ class GoodStatistics(Stored):
         # Energies of constant images are rounding errors: 1e-6 of the spread is above these.
         self.floor_ = max(FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
         self.places_ = has_places(some) if self.places is None else bool(self.places)
-        self.shrinkage_ = None
-        wholes, logs, plain = [], Moments(), Moments()
-        for part in divided(len(pixels), 4 * batch_images(pixels)):
-            if len(some) == len(pixels):
-                found = some[part]
-            else:
-                found = self._energies(pixels[part], None if used is None else used[part])
-            if self.places_:
-                wholes.append(self._wholes(found))
-            if self._judges_places:
-                for moments, local in zip((logs, plain), self._locals(found), strict=True):
-                    moments.add(local if self.places_ else local.reshape(-1, 1, local.shape[-1]))
-        if self._judges_places:
-            self.logs_, self.plain_ = logs.gaussian(), plain.gaussian()
-        if self.places_:
-            whole = np.concatenate(wholes)
-            self.shrinkage_ = self.shrinkage
-            if self.shrinkage_ is None:
-                # As many images as there may be, so that no step in their number changes much.
-                evenly = np.linspace(0, len(whole) - 1, min(len(whole), SAMPLE)).astype(np.intp)
-                self.shrinkage_ = likeliest_share(whole[evenly])
-            self.whole_ = Whole.of(whole, self.shrinkage_)
-        else:
-            # Evenly spread over images and, as their number is odd, over places.
-            every = [part.reshape(-1, part.shape[-1]) for part in self._locals(some)]
-            step = max(len(every[0]) // EXAMPLES, 1) | 1
-            self.examples_ = self._white(*(part[::step][:EXAMPLES] for part in every))
+        self._choose_shrinkage(some)
+        self._forget()
+        whole = [some] if len(some) == len(pixels) else self._batches(pixels, used)
+        self._learn(whole, some, len(pixels))
         return self
+
+    def partial_fit(self, images: Any, masks: Any = None) -> Self:
+        """Learn from further good images; scales, the use of places and the shrinkage stay.
+
+        Where places mean nothing, the new images get their share of what is remembered.
+        """
+        if not hasattr(self, "shape_"):
+            return self.fit(images, masks)
+        pixels, used = self._check_size(images, masks)
+        self.linear_.partial_fit(pixels, used)
+        sample = sample_of(len(pixels), SAMPLE)
+        some = self._energies(pixels[sample], None if used is None else used[sample])
+        self._learn(self._batches(pixels, used), some, len(pixels))
+        return self
+
+    def held_out_distances(
+        self, images: Any, masks: Any, parts: Iterable[tuple[NDArray[np.intp], NDArray[np.intp]]]
+    ) -> list[Doubles]:
+        """Return `distances` of parts of the images, by what other parts teach.
+
+        Each of `parts` has the indices of images to learn from, and of those to judge. Scales, the
+        use of places and the shrinkage are those of this model. What the images show is computed
+        once.
+        """
+        pixels, used = self._check_size(images, masks)
+        shown = np.concatenate(list(self._batches(pixels, used)))
+        judge, found = copy(self), []
+        for learned, judged in parts:
+            judge._forget()
+            some = learned[sample_of(len(learned), SAMPLE)]
+            judge._learn([shown[learned]], shown[some], len(learned))
+            found.append(judge._distances_of(shown[judged], None if used is None else used[judged]))
+        return found
 
     def distances(self, images: Any, masks: Any = None) -> Doubles:
         """Return the distances of each image, shape (n, 1) or (n, 3); larger = more unlike good.
 
         They are NaN for an image of which the mask leaves nothing.
         """
-        self._check_fitted()
-        pixels, used = check_images(images, masks)
-        if pixels.shape[1:] != self.shape_:
-            raise imsim.ShapeError(
-                f"images are {pixels.shape[1]}x{pixels.shape[2]} pixels, but the model was fitted "
-                f"to {self.shape_[0]}x{self.shape_[1]}: resize them"
-            )
-        result = np.full((len(pixels), self.columns_), np.nan)
+        pixels, used = self._check_size(images, masks)
+        found = []
         for part in divided(len(pixels), 4 * batch_images(pixels)):
             given = None if used is None else used[part]
-            found = self._energies(pixels[part], given)
-            for i, shown in enumerate(found, part.start):
-                if given is None or given[i - part.start].any():
-                    result[i] = self._distances(shown[None])
-        result[result < EQUAL] = 0
-        return result
+            found.append(self._distances_of(self._energies(pixels[part], given), given))
+        return np.concatenate(found)
 
     @property
     def columns_(self) -> int:
@@ -229,11 +231,12 @@ class GoodStatistics(Stored):
         linear, components = self.linear_.get_state()
         arrays |= {f"linear/{name}": array for name, array in components.items()}
         arrays["numbers"] = np.array((self.level_, self.spread_, self.floor_))
+        arrays["count"] = np.array(self.count_)
         if self._judges_places:
-            for name, gaussian in (("logs", self.logs_), ("plain", self.plain_)):
-                arrays |= {f"{name}/{part}": a for part, a in gaussian._asdict().items()}
+            for name, moments in zip(("logs", "plain"), self.moments_, strict=True):
+                arrays |= {f"{name}/{part}": a for part, a in moments.to_arrays().items()}
         if self.places_:
-            arrays |= {f"whole/{part}": a for part, a in self.whole_._asdict().items()}
+            arrays["wholes"] = self.wholes_
         else:
             arrays["examples"] = self.examples_
         return {
@@ -256,23 +259,95 @@ class GoodStatistics(Stored):
         if model.linear_.shape_ != model.shape_ or not isinstance(model.places_, bool):
             raise imsim.OptionError(f"a shape of {model.shape_} does not go with {model!r}")
         model.level_, model.spread_, model.floor_ = arrays.take("numbers", np.float64, 3).tolist()
-        scales = [model.spread_, model.floor_]
+        model.count_ = arrays.number("count", np.int64)
+        scales = [model.spread_, model.floor_, model.count_]
+        model._forget()
         if model._judges_places:
             places = model._places if model.places_ else 1
             of_plain = FILTERS if model.places_ else CHANNELS
-            model.logs_ = Gaussian.taken(arrays.under("logs/"), places, CHANNELS)
-            model.plain_ = Gaussian.taken(arrays.under("plain/"), places, of_plain)
+            model.moments_ = (
+                Moments.taken(arrays.under("logs/"), places, CHANNELS),
+                Moments.taken(arrays.under("plain/"), places, of_plain),
+            )
         if model.places_:
-            cells = math.prod(model._coarse)
-            features = CHANNELS * cells + FILTERS * len(QUANTILES) + len(LEVELS)
-            model.whole_ = Whole.taken(arrays.under("whole/"), features)
-            scales += [*model.whole_.deviations, *model.whole_.variances]
+            features = CHANNELS * math.prod(model._coarse) + FILTERS * len(QUANTILES) + len(LEVELS)
+            model.wholes_ = arrays.take("wholes", np.float32, None, features)
+            scales.append(len(model.wholes_))
         else:
             model.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
             scales.append(len(model.examples_))
         if not min(scales) > 0:
             raise imsim.OptionError("its scale is none that good images have")
+        model._finish()
         return model
+
+    def _forget(self) -> None:
+        """Drop what was learned from images, but for what was chosen once."""
+        self.moments_ = (Moments(), Moments())
+        self.wholes_ = self.examples_ = np.empty((0, 0), np.float32)
+        self.count_ = 0
+
+    def _learn(self, batches: Iterable[Floats], some: Floats, count: int) -> None:
+        """Learn what images show, beside what was learned before; `some` stand for them all."""
+        is_first = not self.count_
+        self.count_ += count
+        if self.places_:
+            wholes = [self.wholes_] if len(self.wholes_) else []
+        for shown in batches:
+            if self.places_:
+                wholes.append(self._wholes(shown).astype(np.float32))
+            if self._judges_places and (self.places_ or is_first):
+                for moments, local in zip(self.moments_, self._locals(shown), strict=True):
+                    moments.add(local if self.places_ else local.reshape(-1, 1, local.shape[-1]))
+        if self.places_:
+            self.wholes_ = np.concatenate(wholes)
+        self._finish()
+        if not self.places_:
+            # Evenly spread over images and, as their number is odd, over places.
+            every = [part.reshape(-1, part.shape[-1]) for part in self._locals(some)]
+            step = max(len(every[0]) // EXAMPLES, 1) | 1
+            new = self._white(*(part[::step][:EXAMPLES] for part in every))
+            if not is_first:
+                share = count / self.count_
+                kept = _evenly(self.examples_, round((1 - share) * len(self.examples_)))
+                new = np.concatenate([kept, _evenly(new, math.ceil(share * len(new)))])
+            self.examples_ = new
+
+    def _finish(self) -> None:
+        """Make distributions of what was learned."""
+        if self._judges_places:
+            self.logs_, self.plain_ = (moments.gaussian() for moments in self.moments_)
+        if self.places_:
+            self.whole_ = Whole.of(self.wholes_.astype(np.float64), self.shrinkage_ or 0.0)
+
+    def _choose_shrinkage(self, shown: Floats) -> None:
+        self.shrinkage_ = self.shrinkage if self.places_ else None
+        if self.places_ and self.shrinkage is None:
+            self.shrinkage_ = likeliest_share(self._wholes(shown))
+
+    def _batches(self, pixels: Floats, used: Booleans | None) -> Iterator[Floats]:
+        """Yield what images show, some at a time."""
+        for part in divided(len(pixels), 4 * batch_images(pixels)):
+            yield self._energies(pixels[part], None if used is None else used[part])
+
+    def _check_size(self, images: Any, masks: Any) -> tuple[Floats, Booleans | None]:
+        self._check_fitted()
+        pixels, used = check_images(images, masks)
+        if pixels.shape[1:] != self.shape_:
+            raise imsim.ShapeError(
+                f"images are {pixels.shape[1]}x{pixels.shape[2]} pixels, but the model was fitted "
+                f"to {self.shape_[0]}x{self.shape_[1]}: resize them"
+            )
+        return pixels, used
+
+    def _distances_of(self, shown: Floats, used: Booleans | None) -> Doubles:
+        """Return the distances of images from what they show; NaN where a mask leaves nothing."""
+        result = np.full((len(shown), self.columns_), np.nan)
+        for i, one in enumerate(shown):
+            if used is None or used[i].any():
+                result[i] = self._distances(one[None])
+        result[result < EQUAL] = 0
+        return result
 
     def _check_parameters(self) -> None:
         check_integer("components", self.components, 1)
@@ -348,6 +423,11 @@ class GoodStatistics(Stored):
         ]
         logs = [np.log(part.astype(np.float64) + self.floor_) for part in parts[:2]]
         return np.concatenate([*logs, *parts[2:]], axis=1)
+
+
+def _evenly(values: Floats, count: int) -> Floats:
+    """Return so many rows, evenly spread."""
+    return values[np.linspace(0, len(values) - 1, min(count, len(values))).astype(np.intp)]
 
 
 def has_places(shown: Floats) -> bool:

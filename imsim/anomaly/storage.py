@@ -77,6 +77,8 @@ class Stored(BaseEstimator):  # type: ignore[misc]
             If the file is damaged, was changed, or holds something else.
         OSError
             If it does not exist or cannot be opened.
+        ImportError
+            If it holds a model that needs a package which is not installed.
         """
         try:
             if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
@@ -84,7 +86,7 @@ class Stored(BaseEstimator):  # type: ignore[misc]
             parameters, arrays = _read(path, cls.__name__)
             found = cls.from_state(parameters, arrays)
             arrays.end()
-        except OSError:
+        except (OSError, ImportError):  # the second says what to install
             raise
         except imsim.ImsimError as error:
             raise imsim.OptionError(f"{os.fspath(path)} cannot be loaded: {error}") from error

@@ -99,7 +99,7 @@ def test_losses_by_their_definitions() -> None:
     def half(image: Any) -> Any:
         return image / 2
 
-    mse = convolutional._evaluate(half, images, masks, bodies, "mse")
+    mse = convolutional._evaluate(half, images, masks, bodies, 10.0, "mse")
     assert float(mse) == pytest.approx(np.mean((images[masks] / 2) ** 2), rel=1e-5)  # float32 sums
     want = (
         1
@@ -110,14 +110,43 @@ def test_losses_by_their_definitions() -> None:
     masks[4, 0] = True
     images = np.concatenate([images, images[:2]])
     bodies = np.zeros((6, 0, 6), dtype=np.float32)
-    got = float(convolutional._evaluate(half, images, masks, bodies, "ssim"))
+    got = float(convolutional._evaluate(half, images, masks, bodies, 10.0, "ssim"))
     assert got == pytest.approx(want, abs=1e-5)  # float32 moments about 4
+
+
+def test_errors_where_a_body_was_count_more() -> None:
+    images, masks = textures(2), np.stack([disc(), disc(radius=9)])
+    images[~masks] = 0
+    bodies = np.zeros((2, 1, 6), dtype=np.float32)
+    bodies[:, 0] = 16, 16, 4, 3, 0.5, 2
+
+    def same(image: Any) -> Any:
+        return image
+
+    added = np.asarray(convolutional.render(bodies, 32, 32))
+    changed, error = masks & (added > 0.3), np.where(masks, added, 0) ** 2
+    assert 40 < changed[0].sum() < 80  # the ellipse has 38 pixels, and soft edges
+    for emphasis in (0.0, 10.0):
+        counts = np.where(changed, 1 + emphasis, masks)
+        want = (counts * error).sum() / counts.sum()
+        got = convolutional._evaluate(same, images, masks, bodies, emphasis, "mse")
+        assert float(got) == pytest.approx(want, rel=1e-5)  # float32 sums
+
+
+def test_steps_rise_and_fall() -> None:
+    lengths = [convolutional._step_length(step / 200, 200) for step in range(200)]
+    assert 0 < lengths[0] < 0.15
+    assert 0.98 < max(lengths) <= 1
+    assert lengths.index(max(lengths)) == 9  # 5 % of the steps
+    assert np.all(np.diff(lengths[9:]) < 0)
+    assert 0 < lengths[-1] < 1e-3
+    assert convolutional._step_length(0, 1) == 1  # the only step
 
 
 def test_bodies_in_training() -> None:
     rng = np.random.default_rng(0)
     bodies = convolutional.draw(rng, (50, 64, 64), 12.8, 0.5)
-    assert bodies.shape == (50, 2, 6)
+    assert bodies.shape == (50, 4, 6)
     assert 0.3 < (bodies[..., 5] != 0).mean() < 0.7
     assert (bodies[..., 2] >= bodies[..., 3]).all()
     one = np.array([[[20, 30, 8, 4, 0, 3]]], dtype=np.float32)  # longer axis along the row
@@ -200,16 +229,23 @@ def test_batches(model: ConvAutoencoder, monkeypatch: pytest.MonkeyPatch) -> Non
     np.testing.assert_allclose(one[0], found[0], rtol=1e-5)
 
 
-def test_early_stopping_restores_the_best() -> None:
+def test_early_stopping_restores_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     images = textures(8)
     options = {**TINY, "epochs": 60, "patience": 3, "learning_rate": 0.1}
+    networks, step = [], convolutional._step
+
+    def spy(*arguments: Any) -> Any:
+        result = step(*arguments)
+        networks.append(result[0])
+        return result
+
+    monkeypatch.setattr(convolutional, "_step", spy)
     model = ConvAutoencoder(**options, validation=0.5).fit(images)
     losses = model.history_["validation_loss"]
     assert len(losses) == model.best_epoch_ + 4 < 60
     assert min(losses) == losses[model.best_epoch_]
-    options["epochs"] = model.best_epoch_ + 1  # the same training, ended at the best epoch
-    short = ConvAutoencoder(**options, validation=0.5).fit(images)
-    assert all(np.array_equal(a, b) for a, b in zip(weights(model), weights(short), strict=True))
+    steps = len(networks) // len(losses)
+    assert model.network_ is networks[(model.best_epoch_ + 1) * steps - 1]
 
 
 def test_without_validation_images() -> None:
@@ -287,6 +323,7 @@ def test_training_that_diverges() -> None:
         ({"patch": 30, "channels": (8, 8)}, r"patch=30; expected a multiple of 4"),
         ({"patch": 1}, r"patch=1"),
         ({"corruption": 2}, r"corruption=2; expected a number from 0 to 1"),
+        ({"emphasis": -1}, r"emphasis=-1; expected a number from 0 to"),
         ({"loss": "fsim"}, r"loss='fsim'; expected one of 'mse', 'ssim'"),
         ({"loss": ["mse"]}, r"loss=\['mse'\]"),
         ({"epochs": 0}, r"epochs=0"),

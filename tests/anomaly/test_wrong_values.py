@@ -108,6 +108,7 @@ def test_no_public_name_is_left_out() -> None:
     public = {getattr(m, n) for m in (anomaly, xray, simulate) for n in m.__all__}
     callables = {f for f in public if inspect.isfunction(f) or hasattr(f, "fit")}
     tried = {*CALLS, *FITS, anomaly.ConvAutoencoder, anomaly.write_report}
+    tried |= {anomaly.write_comparison}  # in test_side_by_side.py
     assert callables <= tried
 
 

@@ -53,9 +53,9 @@ def add_train(commands: Any) -> None:
         "--model",
         choices=("pca", "conv"),
         help="what reconstructs: a linear (pca: of patches of peeled images, else of whole images) "
-        "or a convolutional autoencoder (conv). By default, peeled images are compared with the "
-        "mean of good texture (for uiq and zncc, which need contrast: with pca); of others, "
-        "statistics of good images are learned (for other metrics than fsim: pca)",
+        "or a convolutional autoencoder (conv; needs imsim[network]). By default, peeled images "
+        "are compared with the mean of good texture (for uiq and zncc, which need contrast: with "
+        "pca); of others, statistics of good images are learned (for other metrics than fsim: pca)",
     )
     add("--metric", default="fsim", metavar="m", help="a name from `imsim list`; by default fsim")
     add(
