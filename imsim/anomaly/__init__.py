@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from imsim.anomaly.convolutional import ConvAutoencoder
     from imsim.anomaly.detector import AnomalyDetector
     from imsim.anomaly.evaluation import Evaluation, evaluate
+    from imsim.anomaly.item_detector import ItemDetector, ItemInspection
+    from imsim.anomaly.items import Item, ItemFinder, LineScan
     from imsim.anomaly.pca import PCAAutoencoder
     from imsim.anomaly.ranking import Ranking, rank_metrics
     from imsim.anomaly.report import write_report
@@ -35,6 +37,11 @@ __all__ = [
     "ConvAutoencoder",
     "Evaluation",
     "GoodStatistics",
+    "Item",
+    "ItemDetector",
+    "ItemFinder",
+    "ItemInspection",
+    "LineScan",
     "PCAAutoencoder",
     "Ranking",
     "evaluate",
@@ -49,6 +56,11 @@ _HOMES = {
     "ConvAutoencoder": "convolutional",
     "Evaluation": "evaluation",
     "GoodStatistics": "statistics",
+    "Item": "items",
+    "ItemDetector": "item_detector",
+    "ItemFinder": "items",
+    "ItemInspection": "item_detector",
+    "LineScan": "items",
     "PCAAutoencoder": "pca",
     "Ranking": "ranking",
     "evaluate": "evaluation",

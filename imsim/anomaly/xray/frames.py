@@ -271,7 +271,7 @@ def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Boolea
     if min(height, width) < 2 * _BORDER + 2:
         raise imsim.ShapeError(f"images are {height}x{width} pixels; expected at least 8x8")
     finite = np.asarray(np.isfinite(frames).all(axis=(1, 2)))
-    smooth = _mean_of_neighbours(np.where(finite[:, None, None], frames, 0))
+    smooth = mean_of_neighbours(np.where(finite[:, None, None], frames, 0))
     around = border(smooth)
     level = np.median(around, axis=1)
     noise = 1.4826 * np.median(np.abs(around - level[:, None]), axis=1)
@@ -328,7 +328,7 @@ def find_doubts(absorbed: Floats, items: Booleans) -> dict[int, str]:
     return doubts
 
 
-def _mean_of_neighbours(frames: Floats) -> Floats:
+def mean_of_neighbours(frames: Floats) -> Floats:
     """Average over 3x3 pixels; the frame's border continues outwards."""
     padded = np.pad(frames, ((0, 0), (1, 1), (1, 1)), mode="edge")
     rows = padded[:, :-2] + padded[:, 1:-1]

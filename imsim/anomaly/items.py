@@ -1,0 +1,530 @@
+"""Several items in a frame: found, parted where they touch, and cut out one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+import imsim
+from imsim.anomaly.parting import NARROW, WAIST, Limits, filled, length, parted, waist
+from imsim.anomaly.parting import distance as depth_in
+from imsim.anomaly.stacks import (
+    NOT_FINITE,
+    Booleans,
+    Doubles,
+    Floats,
+    as_real,
+    as_stack,
+    depth_of,
+    listed,
+)
+from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.strips import Piece, Strips
+from imsim.anomaly.xray.faults import without_lone
+from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items, mean_of_neighbours
+from imsim.errors import warn
+from imsim.validation import check_integer
+
+__all__ = ["Item", "ItemFinder", "LineScan"]
+
+KINDS = ("item", "debris", "cut", "large", "damaged")
+"""What is found in a frame; only an item can be inspected."""
+MARGIN = 3
+"""Background that is kept around an item, in pixels: as wide as the strip of a frame that shows the
+open beam. The blur of the item ends there."""
+TOLERANCE = 1.25
+"""By this factor, items may be smaller than the smallest of the good ones, and larger than the
+largest: the few that were seen have not the most extreme sizes. Potatoes differ by a factor of 3
+in area, and of 30 of them the extremes are hardly ever a quarter off."""
+SPECK = 9
+"""Area in pixels up to which what stands out is nothing: the mean over 3x3 pixels makes this of a
+single one."""
+LEAST_ITEMS = 3
+"""Least number of whole single items to learn from."""
+LEAST_SIDE = 16
+"""Least side in pixels of what an item is cut out as; FSIM and pose need it."""
+_CRUMB = 0.1
+"""Largest crumb, as a share of the area of the largest thing in good images."""
+_GAP = 0.04
+"""Holes up to this share of an item are filled. Three discs that touch leave a gap of 0.05."""
+_FENCE = 1.5
+"""Interquartile ranges of the logarithm of areas (Tukey) within which things are single items."""
+_MOST_ITEMS = 64
+"""Most items that hang together which are parted: beyond, the background is not what it was."""
+
+_REASONS = {
+    "debris": "is smaller than any item: debris, or a piece of one",
+    "cut": "touches the border of the frame: the item is not seen whole",
+    "large": "is larger than an item, and shows no neck at which it could be parted",
+    "damaged": NOT_FINITE,
+}
+_GOES_ON = "goes on for longer than items do"
+_TOO_WIDE = "is an item, but does not fit into {} x {} pixels"
+_EVERYWHERE = (
+    "is as large as {:.0f} items and touches the border of the frame: is the background as bright "
+    "as in the good images?"
+)
+
+
+class Item(NamedTuple):
+    """What was found in a frame, and where."""
+
+    kind: str
+    """``"item"``; ``"debris"``, smaller than an item; ``"cut"`` by the frame's border; ``"large"``:
+    larger than an item, and not to be parted; ``"damaged"``: with NaN or infinity."""
+    x: int
+    y: int
+    """Column and row of the first pixel of its box; in strips, rows count from the first fed."""
+    width: int
+    height: int
+    """Size of the box."""
+    centre_x: float
+    centre_y: float
+    """Mean column and row of its pixels."""
+    area: int
+    """Number of its pixels, holes included."""
+    reason: str | None
+    """Why it is no item to inspect; None for an item."""
+    crop: NDArray[Any] | None
+    """The item alone, in the type of the frame; None for what is no item."""
+
+
+@dataclass(eq=False, repr=False)
+class ItemFinder(Stored):
+    r"""Find the items in frames of any size, part those that touch, and cut out one by one.
+
+    1. A pixel is marked if the mean of it and its neighbours differs from the background by more
+       than a quarter of what good items do. Lone outliers take the middle of their neighbours
+       first. Background and contrast are those of the good images, for all frames.
+    2. Marked pixels that hang together are parted by a watershed of their distance from the
+       background, where the pass between two hills is a neck:
+
+       .. math:: \frac{d_{\text{pass}}}{\min(d_1, d_2)} < w
+
+       with the largest distances :math:`d_1, d_2` of both sides. :math:`w` is 0.75, or less if good
+       items have narrower waists themselves; what is then larger than an item is parted at any
+       pass that is narrower than those within good items. Holes are filled before. Pieces smaller
+       than any item are joined again.
+    3. A crop keeps the item's own pixels, and those within 3 pixels around it that are 3 pixels
+       away from everything else that is marked. Every other pixel has the value of the background.
+       So nothing of a neighbour is in the crop: only through what is marked has it any influence.
+
+    The box of the item is in the middle of the crop; nothing is interpolated.
+
+    Parameters
+    ----------
+    shape : (int, int), optional
+        Height and width of crops. By default a quarter more than the largest good item, in
+        multiples of 8.
+    longest : int, optional
+        Rows after which what hangs together is given up; it bounds the memory of `LineScan`. By
+        default 8 times the longer side of crops.
+
+    Attributes
+    ----------
+    shape_, longest_ : (int, int) and int
+        As above.
+    level_, threshold_ : float
+        Background, and the difference from it at which pixels are marked.
+    limits_ : Limits
+        Smallest and largest area of items, and more (`imsim.anomaly.parting`).
+    speck_ : float
+        Largest area of what is left out as nothing: 9 pixels, or twice the largest crumb in good
+        images.
+    depth_ : str
+        Type of number of the images, see `AnomalyDetector`.
+    left_out_ : dict of int to str
+        Good images that were not learned from, and why.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly import ItemFinder
+    >>> y, x = np.mgrid[:48, :48] - 24
+    >>> good = np.stack([np.where(np.hypot(y, x) < r, 0.5, 1.0) for r in (12, 13, 14)])
+    >>> finder = ItemFinder().fit(good)
+    >>> row = np.concatenate([good[1][:, 10:38], good[2][:, 10:]], axis=1)
+    >>> sorted((item.x, item.width, item.kind) for item in finder.cut(row))
+    [(1, 27, 'item'), (28, 29, 'item')]
+    """
+
+    shape: tuple[int, int] | None = None
+    longest: int | None = None
+
+    _LEARNED = ("level",)
+
+    def fit(self, good: Any, y: Any = None) -> Self:
+        """Learn background, contrast and size of items from good images or frames.
+
+        Most things in them must be single whole items; there may be crumbs, and some items may
+        touch each other or the border.
+
+        Parameters
+        ----------
+        good : array_like, shape (n, height, width)
+            Grey images of one item each, or of several; at least three items.
+
+        Raises
+        ------
+        ImsimError
+            If there are no items that stand out from the border of most images, fewer than three
+            whole ones, or crops cannot hold them.
+
+        Warns
+        -----
+        UnusableImageWarning
+            If images show no item, or hold NaN or infinity; they are left out.
+        """
+        self._check_parameters()
+        frames = as_stack("images", good)
+        self.depth_ = depth_of(frames)
+        with np.errstate(over="ignore"):  # numbers beyond float32 are not finite
+            values = frames.astype(np.float32)
+        self._fit_contrast(values)
+        usable = np.setdiff1d(np.arange(len(values)), list(self.left_out_))
+        masks = [m for i in usable for m in self._things(values[i])]
+        large = [m for m in masks if m.sum() > _CRUMB * max(map(np.sum, masks))]
+        if len(large) < LEAST_ITEMS:
+            raise imsim.ImsimError(
+                f"the good images show {len(large)} whole items that do not touch the border; "
+                f"expected at least {LEAST_ITEMS}: pass more images, or larger frames"
+            )
+        items, narrowest = _single(large)
+        crumb = max(
+            (m.sum() for m in masks if m.sum() <= _CRUMB * max(map(np.sum, masks))), default=0
+        )
+        areas = [filled(m).sum() for m in items]
+        holes = max(filled(m).sum() - m.sum() for m in items)
+        self.limits_ = Limits(
+            smallest=float(min(areas)) / TOLERANCE,
+            largest=float(max(areas)) * TOLERANCE,
+            length=max(map(length, items)) * math.sqrt(TOLERANCE),
+            radius=min(float(depth_in(filled(m)).max()) for m in items),
+            hole=max(_GAP * float(np.median(areas)), TOLERANCE * float(holes)),
+            waist=min(WAIST, NARROW * narrowest),
+            narrow=NARROW * narrowest,
+        )
+        self.speck_ = float(min(max(SPECK, 2 * crumb), self.limits_.smallest))
+        self._fit_shape([m.shape for m in items])
+        return self
+
+    def cut(self, frame: Any) -> list[Item]:
+        """Return what a frame shows, in the order of the lowest rows.
+
+        Parameters
+        ----------
+        frame : array_like, shape (height, width)
+            Of the type of the good images, and of any size.
+
+        Returns
+        -------
+        list of Item
+            Empty if nothing stands out from the background.
+        """
+        scan = LineScan(self)
+        return [*scan.feed(frame), *scan.end()]
+
+    def crops(self, frames: Any) -> NDArray[Any]:
+        """Return the items of all frames, one by one: what a detector learns from.
+
+        Raises
+        ------
+        ImsimError
+            If there is no whole item in any frame.
+        """
+        images = as_stack("images", frames)
+        found = [crop for image in images for crop in crops_of(self.cut(image))]
+        if not found:
+            raise imsim.ImsimError(
+                f"the {len(images)} images show no whole item like those learned from"
+            )
+        return np.stack(found)
+
+    def mark(self, rows: NDArray[Any]) -> Booleans:
+        """Return which pixels differ from the background; NaN and infinity do."""
+        values, finite = self._sound(rows)
+        apart: Floats = np.abs(mean_of_neighbours(values)[0] - np.float32(self.level_))
+        marked: Booleans = apart > np.float32(self.threshold_)
+        return marked | ~finite
+
+    def items(self, piece: Piece) -> list[Item]:
+        """Return the items that hang together, in the order of their first rows."""
+        area = int(piece.mask.sum())
+        if area <= self.speck_ and not piece.goes_on:
+            return []
+        if area > _MOST_ITEMS * self.limits_.largest or piece.goes_on:
+            return [self._item(piece, piece.mask)]
+        values, _ = self._sound(piece.values)
+        apart: Floats = np.abs(values[0] - np.float32(self.level_)) / np.float32(self.threshold_)
+        labels = parted(piece.mask, self.limits_, apart)
+        return [self._item(piece, labels == k) for k in range(1, labels.max() + 1)]
+
+    def get_state(self) -> State:
+        """Return what `from_state` needs."""
+        self._check_fitted()
+        fitted = {"shape": list(self.shape_), "longest": self.longest_, "depth": self.depth_}
+        own = self.get_params()
+        own["shape"] = None if self.shape is None else list(self.shape)
+        scale = [self.level_, self.threshold_, self.speck_, *self.limits_]
+        return {"parameters": own, "fitted": fitted}, {"scale": np.array(scale, np.float64)}
+
+    @classmethod
+    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
+        """Make a fitted finder from the result of `get_state`."""
+        own, fitted = dict(parameters["parameters"]), parameters["fitted"]
+        own["shape"] = None if own["shape"] is None else tuple(own["shape"])
+        finder = cls(**own)
+        finder._check_parameters()
+        scale = arrays.take("scale", np.float64, 3 + len(Limits._fields)).tolist()
+        finder.level_, finder.threshold_, finder.speck_ = scale[:3]
+        finder.limits_ = Limits(*scale[3:])
+        finder.shape_, finder.longest_ = tuple(fitted["shape"]), fitted["longest"]
+        finder.depth_ = fitted["depth"]
+        _check_shape("shape_", finder.shape_)
+        check_integer("longest_", finder.longest_, 1)
+        if min(scale[1:]) <= 0 or finder.limits_.smallest > finder.limits_.largest:
+            raise imsim.OptionError("its limits are none that items have")
+        if not isinstance(finder.depth_, str):
+            raise imsim.OptionError(f"depth_={finder.depth_!r} makes no sense")
+        return finder
+
+    def _sound(self, rows: NDArray[Any]) -> tuple[Floats, Booleans]:
+        """Return a stack of one image without outliers, NaN and infinity, and what is finite."""
+        with np.errstate(over="ignore"):
+            values = rows.astype(np.float32)
+        finite: Booleans = np.isfinite(values)
+        return without_lone(np.where(finite, values, np.float32(self.level_))[None]), finite
+
+    def _check_parameters(self) -> None:
+        if self.shape is not None:
+            _check_shape("shape", self.shape)
+        if self.longest is not None:
+            check_integer("longest", self.longest, LEAST_SIDE)
+
+    def _fit_contrast(self, values: Floats) -> None:
+        """Learn background and contrast; leave out images that show no item."""
+        finite: Any = np.isfinite(values).all(axis=(1, 2))
+        clean = np.where(finite[:, None, None], values, 0)
+        levels: Doubles = np.median(border(clean).astype(np.float64), axis=1)
+        apart = np.abs(clean - levels[:, None, None].astype(np.float32))
+        largest = float(apart.max()) or 1.0
+        apart /= np.float32(largest)  # squares and sums stay within float32
+        masks, problems = find_items(apart, touching=True, several=True)
+        problems |= {int(i): NOT_FINITE for i in np.flatnonzero(~finite)}
+        self.left_out_ = dict(sorted(problems.items()))
+        if 2 * len(problems) > len(values):
+            raise imsim.ImsimError(
+                "most of the good images show no items that stand out from the border of the "
+                f"frame: {listed(problems)}"
+            )
+        if problems:
+            message = f"{len(problems)} of {len(values)} images are not learned from"
+            warn(f"{message}: {listed(problems)}", UnusableImageWarning)
+        usable = [i for i in range(len(values)) if i not in problems]
+        contrasts = [float(apart[i][masks[i]].mean()) for i in usable]
+        self.level_ = float(np.median(levels[usable]))
+        self.threshold_ = largest * float(np.median(contrasts)) / 4
+
+    def _things(self, frame: Floats) -> list[Booleans]:
+        """Return the masks of what stands out and does not touch the border of the frame."""
+        labels, _ = ndimage.label(self.mark(frame))
+        inner = labels.copy()
+        inner[1:-1, 1:-1] = 0
+        at_border = set(np.unique(inner).tolist())
+        found = enumerate(ndimage.find_objects(labels), 1)
+        masks = [labels[box] == k for k, box in found if k not in at_border]
+        return [m for m in masks if m.sum() > SPECK]
+
+    def _fit_shape(self, boxes: Iterable[tuple[int, ...]]) -> None:
+        sides = np.max([*boxes], axis=0)
+        if self.shape is None:
+            wanted = np.maximum(8 * np.ceil((TOLERANCE * sides + 2 * MARGIN) / 8), LEAST_SIDE)
+            self.shape_ = (int(wanted[0]), int(wanted[1]))
+        else:
+            self.shape_ = (int(self.shape[0]), int(self.shape[1]))
+        if (sides + 2 * MARGIN > self.shape_).any():
+            raise imsim.OptionError(
+                f"shape={self.shape}; good items have up to {sides[0]} x {sides[1]} pixels, and "
+                f"need {MARGIN} more on each side"
+            )
+        self.longest_ = int(self.longest or 8 * max(self.shape_))
+
+    def _item(self, piece: Piece, part: Booleans) -> Item:
+        """Describe a part of a piece; what else is marked in its holes is not its own."""
+        own = filled(part) & ~(piece.marked & ~part)
+        rows, columns = np.nonzero(own)
+        top, left = int(rows.min()), int(columns.min())
+        height, width = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
+        box = np.s_[top : top + height, left : left + width]
+        kind, reason = self._kind(piece, own, (height, width))
+        crop = self._crop(piece, own, box) if kind == "item" else None
+        return Item(
+            kind,
+            x=piece.x + left,
+            y=piece.y + top,
+            width=width,
+            height=height,
+            centre_x=piece.x + float(columns.mean()),
+            centre_y=piece.y + float(rows.mean()),
+            area=len(rows),
+            reason=reason,
+            crop=crop,
+        )
+
+    def _kind(self, piece: Piece, own: Booleans, size: tuple[int, int]) -> tuple[str, str | None]:
+        limits, area = self.limits_, int(own.sum())
+        at_edge = (own[0].any(), own[-1].any(), own[:, 0].any(), own[:, -1].any())
+        if not np.isfinite(piece.values[own].astype(np.float64)).all():
+            return "damaged", _REASONS["damaged"]
+        if any(touches and is_edge for touches, is_edge in zip(at_edge, piece.edges, strict=True)):
+            if area > 2 * limits.largest:
+                return "cut", _EVERYWHERE.format(area / limits.largest)
+            return "cut", _REASONS["cut"]
+        if piece.goes_on:
+            return "large", _GOES_ON
+        if area < limits.smallest:
+            return "debris", _REASONS["debris"]
+        if not limits.hold(own):
+            return "large", _REASONS["large"]
+        if any(side + 2 * MARGIN > most for side, most in zip(size, self.shape_, strict=True)):
+            return "large", _TOO_WIDE.format(self.shape_[1], self.shape_[0])
+        return "item", None
+
+    def _crop(self, piece: Piece, own: Booleans, box: Any) -> NDArray[Any]:
+        """Return the item alone, in the middle of background."""
+        near = own | (_grown(own) & ~_grown(piece.marked & ~own))
+        values = piece.values
+        level: Any = self.level_ if values.dtype.kind == "f" else round(self.level_)
+        crop = np.full(self.shape_, level, values.dtype)
+        rows, columns = (
+            _overlap(part.start, part.stop, most, side)
+            for part, most, side in zip(box, own.shape, self.shape_, strict=True)
+        )
+        target = crop[rows[1], columns[1]]
+        chosen = near[rows[0], columns[0]]
+        target[chosen] = values[rows[0], columns[0]][chosen]
+        return crop
+
+
+class LineScan:
+    """Cut the strips of a line-scan camera into items, whatever the height of the strips.
+
+    The items are those of `ItemFinder.cut` of all rows at once, to the last bit. What hangs
+    together for more than ``finder.longest_`` rows is given out as ``"large"``, over and over, as
+    long as it goes on; so no more rows than that are in memory, and few more.
+
+    Parameters
+    ----------
+    finder : ItemFinder
+        Fitted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly import ItemFinder, LineScan
+    >>> y, x = np.mgrid[:48, :48] - 24
+    >>> good = np.stack([np.where(np.hypot(y, x) < r, 0.5, 1.0) for r in (12, 13, 14)])
+    >>> scan = LineScan(ItemFinder().fit(good))
+    >>> found = [item for strip in np.split(good[1], 3) for item in scan.feed(strip)]
+    >>> [(item.kind, item.y) for item in [*found, *scan.end()]]
+    [('item', 11)]
+    """
+
+    def __init__(self, finder: ItemFinder) -> None:
+        if not isinstance(finder, ItemFinder):
+            raise imsim.OptionError(f"finder={finder!r}; expected an ItemFinder")
+        finder._check_fitted()
+        self.finder = finder
+        self._strips = Strips(finder.mark, 2 * MARGIN, finder.longest_)
+        self._width: int | None = None
+        self._has_ended = False
+
+    def feed(self, rows: Any) -> list[Item]:
+        """Take the next rows, (height, width); return the items that are complete.
+
+        Raises
+        ------
+        ImsimError
+            If rows have another width or type than before, or `end` was called.
+        """
+        strip = as_real("rows", rows)
+        if self._has_ended:
+            raise imsim.ImsimError("the image has ended: make another LineScan")
+        if strip.ndim != 2 or not strip.shape[1]:
+            raise imsim.ShapeError(f"rows have shape {strip.shape}", "expected (height, width)")
+        if self._width not in (None, strip.shape[1]):
+            raise imsim.ShapeError(
+                f"rows have {strip.shape[1]} pixels, those before {self._width}: "
+                "make another LineScan for another camera"
+            )
+        if depth_of(strip) != self.finder.depth_:
+            raise imsim.DTypeError(
+                f"rows are of type {depth_of(strip)}, the good images of {self.finder.depth_}, and "
+                "may mean something else: convert them"
+            )
+        self._width = strip.shape[1]
+        return self._items(self._strips.feed(strip)) if len(strip) else []
+
+    def end(self) -> list[Item]:
+        """Return the items that are left; those at the last row are cut."""
+        self._has_ended = True
+        return self._items(self._strips.end())
+
+    @property
+    def rows_in_memory(self) -> int:
+        """How many rows are kept."""
+        return self._strips.memory
+
+    def _items(self, pieces: list[Piece]) -> list[Item]:
+        return [item for piece in pieces for item in self.finder.items(piece)]
+
+
+def crops_of(items: Iterable[Item]) -> list[NDArray[Any]]:
+    """Return the crops of those that have one."""
+    return [item.crop for item in items if item.crop is not None]
+
+
+def _single(things: list[Booleans]) -> tuple[list[Booleans], float]:
+    """Return the single items among things of good images, and their narrowest waist.
+
+    Things with a neck are items that touch, unless most things have one. Of the others those are
+    single whose area is within Tukey's fence, or within the tolerance of the median.
+    """
+    waists = np.array([waist(filled(m)) for m in things])
+    has_neck = waists < WAIST
+    chosen = ~has_neck if has_neck.mean() < 0.5 else np.ones_like(has_neck)
+    areas = np.log([filled(m).sum() for m in things])
+    low, middle, high = np.quantile(areas[chosen], (0.25, 0.5, 0.75))
+    reach = np.maximum(_FENCE * (high - low), math.log(TOLERANCE))
+    chosen &= (areas >= min(low - reach, middle)) & (areas <= high + reach)
+    kept = [m for m, is_chosen in zip(things, chosen, strict=True) if is_chosen]
+    return kept, float(waists[chosen].min())
+
+
+def _grown(mask: Booleans) -> Booleans:
+    """Return the pixels within the margin of a mask, and the mask."""
+    side = 2 * MARGIN + 1
+    found: Any = ndimage.maximum_filter(mask.view(np.uint8), side, mode="constant")
+    result: Booleans = found.view(np.bool_)
+    return result
+
+
+def _overlap(start: int, stop: int, most: int, side: int) -> tuple[slice, slice]:
+    """Return which pixels of a window of `most` are in the crop around its part, and where."""
+    shift = start - (side - (stop - start)) // 2
+    first, last = max(shift, 0), min(shift + side, most)
+    return slice(first, last), slice(first - shift, last - shift)
+
+
+def _check_shape(name: str, shape: Any) -> None:
+    """Refuse a size that crops cannot have."""
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        raise imsim.OptionError(f"{name}={shape!r}; expected (height, width) of crops in pixels")
+    for side in shape:
+        check_integer(name, side, LEAST_SIDE)
