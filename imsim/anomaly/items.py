@@ -51,6 +51,11 @@ LEAST_SIDE = 16
 """Least side in pixels of what an item is cut out as; FSIM and pose need it."""
 _CRUMB = 0.1
 """Largest crumb, as a share of the area of the largest thing in good images."""
+_ONE_SIDED = 0.5
+"""Items are brighter than the background, or darker, if their mean differs from it by more than
+this share of how far their pixels do."""
+_EVEN = 0.999
+"""Share of the pixels of the border of good images, without items, that is below the threshold."""
 _GAP = 0.04
 """Holes up to this share of an item are filled. Three discs that touch leave a gap of 0.05."""
 _FENCE = 1.5
@@ -99,9 +104,10 @@ class Item(NamedTuple):
 class ItemFinder(Stored):
     r"""Find the items in frames of any size, part those that touch, and cut out one by one.
 
-    1. A pixel is marked if the mean of it and its neighbours differs from the background by more
-       than a quarter of what good items do. Lone outliers take the middle of their neighbours
-       first. Background and contrast are those of the good images, for all frames.
+    1. A pixel is marked if the mean of it and its neighbours is brighter than the background by
+       more than a quarter of what good items are, or darker if they are darker; up to half of it
+       where the background is uneven. Lone outliers take the middle of their neighbours first.
+       Background and contrast are those of the good images, for all frames.
     2. Marked pixels that hang together are parted by a watershed of their distance from the
        background, where the pass between two hills is a neck:
 
@@ -131,7 +137,10 @@ class ItemFinder(Stored):
     shape_, longest_ : (int, int) and int
         As above.
     level_, threshold_ : float
-        Background, and the difference from it at which pixels are marked.
+        Background, and the difference from it above which pixels are marked.
+    side_ : int
+        1 if items are brighter than the background, -1 if they are darker; 0 if they are both, and
+        pixels are marked that differ either way.
     limits_ : Limits
         Smallest and largest area of items, and more (`imsim.anomaly.parting`).
     speck_ : float
@@ -227,8 +236,7 @@ class ItemFinder(Stored):
         list of Item
             Empty if nothing stands out from the background.
         """
-        scan = LineScan(self)
-        return [*scan.feed(frame), *scan.end()]
+        return LineScan(self).end(frame)
 
     def crops(self, frames: Any) -> NDArray[Any]:
         """Return the items of all frames, one by one: what a detector learns from.
@@ -247,10 +255,9 @@ class ItemFinder(Stored):
         return np.stack(found)
 
     def mark(self, rows: NDArray[Any]) -> Booleans:
-        """Return which pixels differ from the background; NaN and infinity do."""
+        """Return which pixels stand out from the background; NaN and infinity do."""
         values, finite = self._sound(rows)
-        apart: Floats = np.abs(mean_of_neighbours(values)[0] - np.float32(self.level_))
-        marked: Booleans = apart > np.float32(self.threshold_)
+        marked: Booleans = self._apart(mean_of_neighbours(values)[0]) > np.float32(1)
         return marked | ~finite
 
     def items(self, piece: Piece) -> list[Item]:
@@ -261,14 +268,14 @@ class ItemFinder(Stored):
         if area > _MOST_ITEMS * self.limits_.largest or piece.goes_on:
             return [self._item(piece, piece.mask)]
         values, _ = self._sound(piece.values)
-        apart: Floats = np.abs(values[0] - np.float32(self.level_)) / np.float32(self.threshold_)
-        labels = parted(piece.mask, self.limits_, apart)
+        labels = parted(piece.mask, self.limits_, self._apart(values[0]))
         return [self._item(piece, labels == k) for k in range(1, labels.max() + 1)]
 
     def get_state(self) -> State:
         """Return what `from_state` needs."""
         self._check_fitted()
-        fitted = {"shape": list(self.shape_), "longest": self.longest_, "depth": self.depth_}
+        names = ("shape", "longest", "depth", "side")
+        fitted = {name: getattr(self, f"{name}_") for name in names}
         own = self.get_params()
         own["shape"] = None if self.shape is None else list(self.shape)
         scale = [self.level_, self.threshold_, self.speck_, *self.limits_]
@@ -285,14 +292,20 @@ class ItemFinder(Stored):
         finder.level_, finder.threshold_, finder.speck_ = scale[:3]
         finder.limits_ = Limits(*scale[3:])
         finder.shape_, finder.longest_ = tuple(fitted["shape"]), fitted["longest"]
-        finder.depth_ = fitted["depth"]
+        finder.depth_, finder.side_ = fitted["depth"], fitted["side"]
         _check_shape("shape_", finder.shape_)
         check_integer("longest_", finder.longest_, 1)
         if min(scale[1:]) <= 0 or finder.limits_.smallest > finder.limits_.largest:
             raise imsim.OptionError("its limits are none that items have")
+        check_integer("side_", finder.side_, -1, 1)
         if not isinstance(finder.depth_, str):
             raise imsim.OptionError(f"depth_={finder.depth_!r} makes no sense")
         return finder
+
+    def _apart(self, values: Floats) -> Floats:
+        """Return how far values are from the background, in units of the threshold."""
+        apart: Floats = (values - np.float32(self.level_)) / np.float32(self.threshold_)
+        return apart * np.float32(self.side_) if self.side_ else np.abs(apart)
 
     def _sound(self, rows: NDArray[Any]) -> tuple[Floats, Booleans]:
         """Return a stack of one image without outliers, NaN and infinity, and what is finite."""
@@ -327,9 +340,16 @@ class ItemFinder(Stored):
             message = f"{len(problems)} of {len(values)} images are not learned from"
             warn(f"{message}: {listed(problems)}", UnusableImageWarning)
         usable = [i for i in range(len(values)) if i not in problems]
-        contrasts = [float(apart[i][masks[i]].mean()) for i in usable]
         self.level_ = float(np.median(levels[usable]))
-        self.threshold_ = largest * float(np.median(contrasts)) / 4
+        brighter = [float((clean[i][masks[i]] - np.float32(levels[i])).mean()) for i in usable]
+        contrasts = [largest * float(apart[i][masks[i]].mean()) for i in usable]
+        whole, contrast = float(np.median(brighter)), float(np.median(contrasts))
+        self.side_ = int(np.sign(whole)) if abs(whole) > _ONE_SIDED * contrast else 0
+        contrast = abs(whole) if self.side_ else contrast
+        self.threshold_ = 1.0
+        around: Any = border(self._apart(mean_of_neighbours(clean)))[~border(masks)]
+        uneven = float(np.quantile(around, _EVEN)) if around.size else 0.0
+        self.threshold_ = min(max(contrast / 4, uneven), contrast / 2)
 
     def _things(self, frame: Floats) -> list[Booleans]:
         """Return the masks of what stands out and does not touch the border of the frame."""
@@ -453,6 +473,24 @@ class LineScan:
         ImsimError
             If rows have another width or type than before, or `end` was called.
         """
+        strip = self._checked(rows)
+        return self._items(self._strips.feed(strip)) if len(strip) else []
+
+    def end(self, rows: Any = None) -> list[Item]:
+        """Take the last rows, if there are more; return the items that are left.
+
+        Those at the last row are cut.
+        """
+        last = None if rows is None else self._checked(rows)
+        self._has_ended = True
+        return self._items(self._strips.end(last))
+
+    @property
+    def rows_in_memory(self) -> int:
+        """How many rows are kept."""
+        return self._strips.memory
+
+    def _checked(self, rows: Any) -> NDArray[Any]:
         strip = as_real("rows", rows)
         if self._has_ended:
             raise imsim.ImsimError("the image has ended: make another LineScan")
@@ -469,17 +507,7 @@ class LineScan:
                 "may mean something else: convert them"
             )
         self._width = strip.shape[1]
-        return self._items(self._strips.feed(strip)) if len(strip) else []
-
-    def end(self) -> list[Item]:
-        """Return the items that are left; those at the last row are cut."""
-        self._has_ended = True
-        return self._items(self._strips.end())
-
-    @property
-    def rows_in_memory(self) -> int:
-        """How many rows are kept."""
-        return self._strips.memory
+        return strip
 
     def _items(self, pieces: list[Piece]) -> list[Item]:
         return [item for piece in pieces for item in self.finder.items(piece)]

@@ -86,9 +86,9 @@ def parted(mask: Booleans, limits: Limits, apart: Floats) -> Labels:
     neighbour beside the widest neck, as long as the whole is no larger than an item. So neither a
     hole nor a notch parts an item.
 
-    A part that is too large for an item is parted once more, at wider necks, or between cores that
-    stand out more from the background, if that makes items. `apart` is how much each pixel stands
-    out, in units of the threshold.
+    A part that is too large for an item is parted once more, with its holes as gaps, at wider
+    necks, or between cores that stand out more from the background, if that makes items. `apart` is
+    how much each pixel stands out, in units of the threshold.
     """
     solid = filled(mask)
     if solid.sum() > limits.largest:  # there may be gaps between items that touch each other
@@ -98,10 +98,10 @@ def parted(mask: Booleans, limits: Limits, apart: Floats) -> Labels:
         part = labels == number
         if limits.hold(part):
             continue
-        ways = chain([_parted_at(limits.narrow, part, limits)], _by_cores(part, limits, apart))
+        ways = chain(_by_necks(part, mask, limits), _by_cores(part, limits, apart))
         finer = next((way for way in ways if _are_items(way, limits)), None)
         if finer is not None:
-            labels[part] = labels.max() + finer[part]
+            labels[part] = np.where(finer[part] > 0, labels.max() + finer[part], 0)
     return _numbered(labels)
 
 
@@ -111,6 +111,13 @@ def _parted_at(narrowest: float, solid: Booleans, limits: Limits) -> Labels:
         basins.joined(narrowest)
         basins.rejoined(limits)
     return _numbered(basins.labels())
+
+
+def _by_necks(part: Booleans, mask: Booleans, limits: Limits) -> Iterator[Labels]:
+    """Yield watersheds without the holes, which may be gaps, and at wider necks."""
+    for narrowest in (limits.waist, limits.narrow):
+        for solid in (part, part & mask):
+            yield _parted_at(narrowest, solid, limits)
 
 
 def _by_cores(part: Booleans, limits: Limits, apart: Floats) -> Iterator[Labels]:

@@ -70,8 +70,10 @@ class Strips:
             return []
         return self._advance(is_end=False)
 
-    def end(self) -> list[Piece]:
-        """End the image; return the pieces that are left."""
+    def end(self, rows: NDArray[Any] | None = None) -> list[Piece]:
+        """Take the last rows, if there are more, and end the image; return what is left."""
+        if rows is not None:
+            self._waiting.append(np.array(rows))
         return self._advance(is_end=True)
 
     @property
