@@ -146,6 +146,22 @@ class TestCut:
             for other in range(3):
                 assert same([found[other]], [again[other]]) is (other != number)
 
+    def test_background_beside_a_neighbour_is_left_out(self, finder: ItemFinder) -> None:
+        frame = put(put(belt((60, 90)), 30, 30), 30, 57)
+        labels, count = ndimage.label(finder.mark(frame))
+        assert count == 2
+        for item in finder.cut(frame):
+            assert item.crop is not None
+            top, left = item.y - (40 - item.height) // 2, item.x - (40 - item.width) // 2
+            y, x = np.nonzero(item.crop != np.float32(finder.level_))
+            kept = np.zeros(frame.shape, np.bool_)
+            kept[y + top, x + left] = True
+            square = np.ones((2 * MARGIN + 1, 2 * MARGIN + 1))
+            own = labels == labels[30, round(item.centre_x)]
+            near = ndimage.binary_dilation(own, square)
+            near &= ~ndimage.binary_dilation((labels > 0) & ~own, square)
+            assert (kept == near | own).all()
+
     def test_background_further_off_has_no_influence(self, finder: ItemFinder) -> None:
         frame = put(belt((60, 60)), 30, 30)
         changed = frame.copy()
@@ -321,6 +337,8 @@ def long_belt() -> Any:
     frame[60:280, 70:74] = 0.4  # longer than items are
     put(frame, 215, 62)
     frame[120, 10] = np.nan
+    for k in range(20):  # lone pixels are left out, pairs are not
+        frame[10 + 15 * k : 12 + 15 * k, 84] = -1
     return frame
 
 
