@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 from sklearn.base import clone
 
 import imsim
@@ -67,6 +69,10 @@ class ItemDetector(Stored):
     ----------
     detector_, finder_ : AnomalyDetector and ItemFinder
         The fitted ones.
+    kinds_ : Counter of str
+        What the good frames show, by kind; only items were learned from.
+    left_out_ : dict of int to str
+        Good frames that were not learned from, or an item of them, and why.
 
     Examples
     --------
@@ -103,7 +109,14 @@ class ItemDetector(Stored):
                 raise imsim.OptionError(f"{name}={part!r}; expected an {kind.__name__}")
         frames = as_stack("images", good)
         found = clone(finder).fit(frames)
-        self.detector_ = clone(detector).fit(found.crops(frames))
+        cut = [(i, item) for i, frame in enumerate(frames) for item in found.cut(frame)]
+        self.kinds_ = Counter(item.kind for _, item in cut)
+        whole = [(i, item) for i, item in cut if item.crop is not None]
+        self.detector_ = clone(detector).fit(np.stack([item.crop for _, item in whole]))
+        self.left_out_ = dict(found.left_out_)
+        for k, reason in self.detector_.left_out_.items():
+            frame, item = whole[k]
+            self.left_out_[frame] = f"has an item at x={item.x}, y={item.y} that {reason}"
         self.finder_ = found
         return self
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -348,7 +348,6 @@ def finder_for_strips() -> ItemFinder:
 
 
 class TestStrips:
-    @settings(max_examples=40)
     @given(cuts=st.lists(st.integers(0, 330), max_size=40), every=st.sampled_from([0, 1, 2, 7, 50]))
     def test_any_partition_gives_the_same(
         self, finder_for_strips: ItemFinder, cuts: list[int], every: int

@@ -22,6 +22,7 @@ from imsim.cli.anomaly.inputs import (
     field_files,
     load,
 )
+from imsim.cli.anomaly.items import ABOUT_ITEMS, score_items
 from imsim.cli.messages import say, shortened, width
 from imsim.cli.options import add_command, check_output, output_format
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
@@ -51,6 +52,8 @@ or "not inspected", "reason", why it was not, and the "threshold" and the
 written as soon as they are known. --resume keeps them, those not inspected too,
 and refuses a file of another model or threshold, one that does not name them,
 and one with the row of an image that was changed since, if its score is another.
+
+{ABOUT_ITEMS}
 
 Exit status: 0 if every image was inspected; 2 if one was not, and after any
 error, also if the reader of the output went away; else 1 if there is an anomaly
@@ -94,8 +97,10 @@ class Judge(NamedTuple):
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Score images with a detector, and return the exit status."""
-    from imsim.anomaly import AnomalyDetector
+    from imsim.anomaly import AnomalyDetector, storage
 
+    if storage.kind_of(arguments.model) == "ItemDetector":  # of `imsim anomaly train --items`
+        return (yield from score_items(arguments))
     form = output_format(arguments)
     inputs = [arguments.model, *arguments.images, *field_files(arguments)]
     check_output(arguments.output, inputs, resume=arguments.resume)
