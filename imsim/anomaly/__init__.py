@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from imsim.anomaly.detector import AnomalyDetector
     from imsim.anomaly.evaluation import Evaluation, evaluate
     from imsim.anomaly.item_detector import ItemDetector, ItemInspection
-    from imsim.anomaly.items import Item, ItemFinder, LineScan
+    from imsim.anomaly.items import Item, ItemFinder
+    from imsim.anomaly.line_scan import LineScan
     from imsim.anomaly.pca import PCAAutoencoder
     from imsim.anomaly.ranking import Ranking, rank_metrics
     from imsim.anomaly.report import write_report
@@ -60,7 +61,7 @@ _HOMES = {
     "ItemDetector": "item_detector",
     "ItemFinder": "items",
     "ItemInspection": "item_detector",
-    "LineScan": "items",
+    "LineScan": "line_scan",
     "PCAAutoencoder": "pca",
     "Ranking": "ranking",
     "evaluate": "evaluation",

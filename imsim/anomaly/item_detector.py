@@ -13,7 +13,8 @@ from sklearn.base import clone
 
 import imsim
 from imsim.anomaly.detector import AnomalyDetector
-from imsim.anomaly.items import Item, ItemFinder, LineScan
+from imsim.anomaly.items import Item, ItemFinder
+from imsim.anomaly.line_scan import LineScan
 from imsim.anomaly.stacks import as_stack
 from imsim.anomaly.storage import Arrays, State, Stored
 from imsim.workers import in_parts

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly.parting import NARROW, WAIST, Limits, filled, length, parted, waist
+from imsim.anomaly.parting import NARROW, WAIST, Limits, filled, length, parted, singles
 from imsim.anomaly.parting import distance as depth_in
 from imsim.anomaly.stacks import (
     NOT_FINITE,
@@ -25,13 +25,13 @@ from imsim.anomaly.stacks import (
     listed,
 )
 from imsim.anomaly.storage import Arrays, State, Stored
-from imsim.anomaly.strips import Piece, Strips
+from imsim.anomaly.strips import Piece, Strips, alone
 from imsim.anomaly.xray.faults import without_lone
 from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items, mean_of_neighbours
 from imsim.errors import warn
 from imsim.validation import check_integer
 
-__all__ = ["Item", "ItemFinder", "LineScan"]
+__all__ = ["Item", "ItemFinder"]
 
 KINDS = ("item", "debris", "cut", "large", "damaged")
 """What is found in a frame; only an item can be inspected."""
@@ -58,8 +58,6 @@ _EVEN = 0.999
 """Share of the pixels of the border of good images, without items, that is below the threshold."""
 _GAP = 0.04
 """Holes up to this share of an item are filled. Three discs that touch leave a gap of 0.05."""
-_FENCE = 1.5
-"""Interquartile ranges of the logarithm of areas (Tukey) within which things are single items."""
 _MOST_ITEMS = 64
 """Most items that hang together which are parted: beyond, the background is not what it was."""
 
@@ -204,7 +202,7 @@ class ItemFinder(Stored):
                 f"the good images show {len(large)} whole items that do not touch the border; "
                 f"expected at least {LEAST_ITEMS}: pass more images, or larger frames"
             )
-        items, narrowest = _single(large)
+        items, narrowest = singles(large, TOLERANCE)
         crumb = max(
             (m.sum() for m in masks if m.sum() <= _CRUMB * max(map(np.sum, masks))), default=0
         )
@@ -236,7 +234,8 @@ class ItemFinder(Stored):
         list of Item
             Empty if nothing stands out from the background.
         """
-        return LineScan(self).end(frame)
+        pieces = self.strips().end(self.checked("frame", frame))
+        return [item for piece in pieces for item in self.items(piece)]
 
     def crops(self, frames: Any) -> NDArray[Any]:
         """Return the items of all frames, one by one: what a detector learns from.
@@ -247,12 +246,31 @@ class ItemFinder(Stored):
             If there is no whole item in any frame.
         """
         images = as_stack("images", frames)
-        found = [crop for image in images for crop in crops_of(self.cut(image))]
+        items = [item for image in images for item in self.cut(image)]
+        found = [item.crop for item in items if item.crop is not None]
         if not found:
             raise imsim.ImsimError(
                 f"the {len(images)} images show no whole item like those learned from"
             )
         return np.stack(found)
+
+    def strips(self) -> Strips:
+        """Return what finds the pieces of one image."""
+        self._check_fitted()
+        return Strips(self.mark, 2 * MARGIN, self.longest_)
+
+    def checked(self, name: str, rows: Any) -> NDArray[Any]:
+        """Return rows of an image; refuse those of another type than the good images."""
+        self._check_fitted()
+        values = as_real(name, rows)
+        if values.ndim != 2 or not values.shape[1]:
+            raise imsim.ShapeError(f"{name} has shape {values.shape}", "expected (height, width)")
+        if depth_of(values) != self.depth_:
+            raise imsim.DTypeError(
+                f"{name} is of type {depth_of(values)}, the good images of {self.depth_}, and may "
+                "mean something else: convert it"
+            )
+        return values
 
     def mark(self, rows: NDArray[Any]) -> Booleans:
         """Return which pixels stand out from the background; NaN and infinity do."""
@@ -266,10 +284,11 @@ class ItemFinder(Stored):
         if area <= self.speck_ and not piece.goes_on:
             return []
         if area > _MOST_ITEMS * self.limits_.largest or piece.goes_on:
-            return [self._item(piece, piece.mask)]
+            return [self._item(piece)]
         values, _ = self._sound(piece.values)
         labels = parted(piece.mask, self.limits_, self._apart(values[0]))
-        return [self._item(piece, labels == k) for k in range(1, labels.max() + 1)]
+        boxes = enumerate(ndimage.find_objects(labels), 1)
+        return [self._item(piece.part(labels == k, box, 2 * MARGIN)) for k, box in boxes]
 
     def get_state(self) -> State:
         """Return what `from_state` needs."""
@@ -375,15 +394,18 @@ class ItemFinder(Stored):
             )
         self.longest_ = int(self.longest or 8 * max(self.shape_))
 
-    def _item(self, piece: Piece, part: Booleans) -> Item:
-        """Describe a part of a piece; what else is marked in its holes is not its own."""
-        own = filled(part) & ~(piece.marked & ~part)
+    def _item(self, piece: Piece) -> Item:
+        """Describe a single piece; what else is marked in its holes is not its own."""
+        own = filled(piece.mask) & ~(piece.marked & ~piece.mask)
         rows, columns = np.nonzero(own)
         top, left = int(rows.min()), int(columns.min())
         height, width = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
-        box = np.s_[top : top + height, left : left + width]
         kind, reason = self._kind(piece, own, (height, width))
-        crop = self._crop(piece, own, box) if kind == "item" else None
+        crop = None
+        if kind == "item":
+            middle = (top + height // 2, left + width // 2)
+            level = self.level_ if self.depth_ == "float" else round(self.level_)
+            crop = alone(piece, own, middle, self.shape_, level, MARGIN)
         return Item(
             kind,
             x=piece.x + left,
@@ -415,139 +437,6 @@ class ItemFinder(Stored):
         if any(side + 2 * MARGIN > most for side, most in zip(size, self.shape_, strict=True)):
             return "large", _TOO_WIDE.format(self.shape_[1], self.shape_[0])
         return "item", None
-
-    def _crop(self, piece: Piece, own: Booleans, box: Any) -> NDArray[Any]:
-        """Return the item alone, in the middle of background."""
-        near = own | (_grown(own) & ~_grown(piece.marked & ~own))
-        values = piece.values
-        level: Any = self.level_ if values.dtype.kind == "f" else round(self.level_)
-        crop = np.full(self.shape_, level, values.dtype)
-        rows, columns = (
-            _overlap(part.start, part.stop, most, side)
-            for part, most, side in zip(box, own.shape, self.shape_, strict=True)
-        )
-        target = crop[rows[1], columns[1]]
-        chosen = near[rows[0], columns[0]]
-        target[chosen] = values[rows[0], columns[0]][chosen]
-        return crop
-
-
-class LineScan:
-    """Cut the strips of a line-scan camera into items, whatever the height of the strips.
-
-    The items are those of `ItemFinder.cut` of all rows at once, to the last bit. What hangs
-    together for more than ``finder.longest_`` rows is given out as ``"large"``, over and over, as
-    long as it goes on; so no more rows than that are in memory, and few more.
-
-    Parameters
-    ----------
-    finder : ItemFinder
-        Fitted.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from imsim.anomaly import ItemFinder, LineScan
-    >>> y, x = np.mgrid[:48, :48] - 24
-    >>> good = np.stack([np.where(np.hypot(y, x) < r, 0.5, 1.0) for r in (12, 13, 14)])
-    >>> scan = LineScan(ItemFinder().fit(good))
-    >>> found = [item for strip in np.split(good[1], 3) for item in scan.feed(strip)]
-    >>> [(item.kind, item.y) for item in [*found, *scan.end()]]
-    [('item', 11)]
-    """
-
-    def __init__(self, finder: ItemFinder) -> None:
-        if not isinstance(finder, ItemFinder):
-            raise imsim.OptionError(f"finder={finder!r}; expected an ItemFinder")
-        finder._check_fitted()
-        self.finder = finder
-        self._strips = Strips(finder.mark, 2 * MARGIN, finder.longest_)
-        self._width: int | None = None
-        self._has_ended = False
-
-    def feed(self, rows: Any) -> list[Item]:
-        """Take the next rows, (height, width); return the items that are complete.
-
-        Raises
-        ------
-        ImsimError
-            If rows have another width or type than before, or `end` was called.
-        """
-        strip = self._checked(rows)
-        return self._items(self._strips.feed(strip)) if len(strip) else []
-
-    def end(self, rows: Any = None) -> list[Item]:
-        """Take the last rows, if there are more; return the items that are left.
-
-        Those at the last row are cut.
-        """
-        last = None if rows is None else self._checked(rows)
-        self._has_ended = True
-        return self._items(self._strips.end(last))
-
-    @property
-    def rows_in_memory(self) -> int:
-        """How many rows are kept."""
-        return self._strips.memory
-
-    def _checked(self, rows: Any) -> NDArray[Any]:
-        strip = as_real("rows", rows)
-        if self._has_ended:
-            raise imsim.ImsimError("the image has ended: make another LineScan")
-        if strip.ndim != 2 or not strip.shape[1]:
-            raise imsim.ShapeError(f"rows have shape {strip.shape}", "expected (height, width)")
-        if self._width not in (None, strip.shape[1]):
-            raise imsim.ShapeError(
-                f"rows have {strip.shape[1]} pixels, those before {self._width}: "
-                "make another LineScan for another camera"
-            )
-        if depth_of(strip) != self.finder.depth_:
-            raise imsim.DTypeError(
-                f"rows are of type {depth_of(strip)}, the good images of {self.finder.depth_}, and "
-                "may mean something else: convert them"
-            )
-        self._width = strip.shape[1]
-        return strip
-
-    def _items(self, pieces: list[Piece]) -> list[Item]:
-        return [item for piece in pieces for item in self.finder.items(piece)]
-
-
-def crops_of(items: Iterable[Item]) -> list[NDArray[Any]]:
-    """Return the crops of those that have one."""
-    return [item.crop for item in items if item.crop is not None]
-
-
-def _single(things: list[Booleans]) -> tuple[list[Booleans], float]:
-    """Return the single items among things of good images, and their narrowest waist.
-
-    Things with a neck are items that touch, unless most things have one. Of the others those are
-    single whose area is within Tukey's fence, or within the tolerance of the median.
-    """
-    waists = np.array([waist(filled(m)) for m in things])
-    has_neck = waists < WAIST
-    chosen = ~has_neck if has_neck.mean() < 0.5 else np.ones_like(has_neck)
-    areas = np.log([filled(m).sum() for m in things])
-    low, middle, high = np.quantile(areas[chosen], (0.25, 0.5, 0.75))
-    reach = np.maximum(_FENCE * (high - low), math.log(TOLERANCE))
-    chosen &= (areas >= min(low - reach, middle)) & (areas <= high + reach)
-    kept = [m for m, is_chosen in zip(things, chosen, strict=True) if is_chosen]
-    return kept, float(waists[chosen].min())
-
-
-def _grown(mask: Booleans) -> Booleans:
-    """Return the pixels within the margin of a mask, and the mask."""
-    side = 2 * MARGIN + 1
-    found: Any = ndimage.maximum_filter(mask.view(np.uint8), side, mode="constant")
-    result: Booleans = found.view(np.bool_)
-    return result
-
-
-def _overlap(start: int, stop: int, most: int, side: int) -> tuple[slice, slice]:
-    """Return which pixels of a window of `most` are in the crop around its part, and where."""
-    shift = start - (side - (stop - start)) // 2
-    first, last = max(shift, 0), min(shift + side, most)
-    return slice(first, last), slice(first - shift, last - shift)
 
 
 def _check_shape(name: str, shape: Any) -> None:

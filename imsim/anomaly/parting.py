@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ NARROW = 0.95
 CORES = (2.0, 2.5, 3.0)
 """Multiples of the threshold, a quarter of the contrast, above which cores of items lie: where flat
 sides meet, no neck but a line of background shines through."""
+_FENCE = 1.5
+"""Interquartile ranges of the logarithm of areas (Tukey) within which things are single items."""
 
 
 class Limits(NamedTuple):
@@ -76,6 +79,23 @@ def waist(mask: Booleans) -> float:
     depth = distance(mask)
     basins = _basins(mask, depth, float(depth.max()))
     return basins.joined(0.0) if basins.count > 1 else 1.0
+
+
+def singles(things: list[Booleans], tolerance: float) -> tuple[list[Booleans], float]:
+    """Return the single items among things of good images, and their narrowest waist.
+
+    Things with a neck are items that touch, unless most things have one. Of the others those are
+    single whose area is within Tukey's fence, or within the tolerance of the median.
+    """
+    waists = np.array([waist(filled(m)) for m in things])
+    has_neck = waists < WAIST
+    chosen = ~has_neck if has_neck.mean() < 0.5 else np.ones_like(has_neck)
+    areas = np.log([filled(m).sum() for m in things])
+    low, middle, high = np.quantile(areas[chosen], (0.25, 0.5, 0.75))
+    reach = np.maximum(_FENCE * (high - low), math.log(tolerance))
+    chosen &= (areas >= min(low - reach, middle)) & (areas <= high + reach)
+    kept = [m for m, is_chosen in zip(things, chosen, strict=True) if is_chosen]
+    return kept, float(waists[chosen].min())
 
 
 def parted(mask: Booleans, limits: Limits, apart: Floats) -> Labels:

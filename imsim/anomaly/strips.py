@@ -29,10 +29,27 @@ class Piece(NamedTuple):
     """Which of them belong to the piece."""
     marked: Booleans
     """Which of them are marked: they belong to the piece or to others."""
-    edges: tuple[bool, bool, bool, bool]
+    edges: tuple[bool, ...]
     """Whether the window's first row, last row, first column, last column is the image's."""
     goes_on: bool
     """Whether it goes on above or below, since it is longer than what fits into memory."""
+
+    def part(self, mask: Booleans, box: tuple[slice, slice], reach: int) -> Piece:
+        """Return a part of it, which has the box, in a window that reaches so far around it."""
+        (rows, columns), (height, width) = box, mask.shape
+        top, left = max(rows.start - reach, 0), max(columns.start - reach, 0)
+        bottom, right = min(rows.stop + reach, height), min(columns.stop + reach, width)
+        window = np.s_[top:bottom, left:right]
+        is_edge = (top == 0, bottom == height, left == 0, right == width)
+        return Piece(
+            x=self.x + left,
+            y=self.y + top,
+            values=self.values[window],
+            mask=mask[window],
+            marked=self.marked[window],
+            edges=tuple(a and b for a, b in zip(self.edges, is_edge, strict=True)),
+            goes_on=self.goes_on,
+        )
 
 
 class Strips:
@@ -160,3 +177,37 @@ class Strips:
             self._rows = self._rows[row:].copy()
             self._marked, self._done = self._marked[row:].copy(), self._done[row:].copy()
             self._first += row
+
+
+def alone(
+    piece: Piece,
+    own: Booleans,
+    middle: tuple[int, int],
+    shape: tuple[int, int],
+    level: float,
+    margin: int,
+) -> NDArray[Any]:
+    """Cut an item out: its own pixels, a margin of background, and beyond it a constant level.
+
+    Pixels within the margin of anything else that is marked have the level, too. `middle` is the
+    row and the column of the window that come into the middle of the result.
+    """
+    near = own | (_grown(own, margin) & ~_grown(piece.marked & ~own, margin))
+    crop = np.full(shape, level, piece.values.dtype)
+    source, target = [], []
+    for place, most, side in zip(middle, own.shape, shape, strict=True):
+        shift = place - side // 2
+        first, last = max(shift, 0), min(shift + side, most)
+        source.append(slice(first, last))
+        target.append(slice(first - shift, last - shift))
+    chosen = near[*source]
+    crop[*target][chosen] = piece.values[*source][chosen]
+    return crop
+
+
+def _grown(mask: Booleans, margin: int) -> Booleans:
+    """Return a mask and the pixels within the margin around it."""
+    side = 2 * margin + 1
+    found: Any = ndimage.maximum_filter(mask.view(np.uint8), side, mode="constant")
+    result: Booleans = found.view(np.bool_)
+    return result

@@ -78,8 +78,7 @@ class TestCut:
         assert item.crop is not None
         assert item.crop.shape == finder.shape_ == (40, 40)
         assert item.crop.dtype == frame.dtype
-        top = item.y - (40 - item.height) // 2
-        left = item.x - (40 - item.width) // 2
+        top, left = item.y + item.height // 2 - 20, item.x + item.width // 2 - 20
         level = np.float32(finder.level_)
         kept = item.crop != level
         y, x = np.nonzero(kept)
@@ -152,7 +151,7 @@ class TestCut:
         assert count == 2
         for item in finder.cut(frame):
             assert item.crop is not None
-            top, left = item.y - (40 - item.height) // 2, item.x - (40 - item.width) // 2
+            top, left = item.y + item.height // 2 - 20, item.x + item.width // 2 - 20
             y, x = np.nonzero(item.crop != np.float32(finder.level_))
             kept = np.zeros(frame.shape, np.bool_)
             kept[y + top, x + left] = True
@@ -320,7 +319,7 @@ class TestFit:
             LineScan(3)  # type: ignore[arg-type]
 
     def test_frames_that_are_refused(self, finder: ItemFinder) -> None:
-        with pytest.raises(imsim.DTypeError, match="uint8, the good images of float"):
+        with pytest.raises(imsim.DTypeError, match="is of type uint8, the good images of float"):
             finder.cut(np.zeros((40, 40), np.uint8))
         with pytest.raises(imsim.ShapeError, match=r"\(height, width\)"):
             finder.cut(belt((2, 40, 40)))
