@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
+from imsim.anomaly.crops import MARGIN, alone
 from imsim.anomaly.parting import NARROW, WAIST, Limits, filled, length, parted, singles
 from imsim.anomaly.parting import distance as depth_in
 from imsim.anomaly.stacks import (
@@ -21,11 +21,12 @@ from imsim.anomaly.stacks import (
     Floats,
     as_real,
     as_stack,
+    bounding_box,
     depth_of,
     listed,
 )
 from imsim.anomaly.storage import Arrays, State, Stored
-from imsim.anomaly.strips import Piece, Strips, alone
+from imsim.anomaly.strips import Piece, Strips
 from imsim.anomaly.xray.faults import without_lone
 from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items, mean_of_neighbours
 from imsim.errors import warn
@@ -35,13 +36,9 @@ __all__ = ["Item", "ItemFinder"]
 
 KINDS = ("item", "debris", "cut", "large", "damaged")
 """What is found in a frame; only an item can be inspected."""
-MARGIN = 3
-"""Background that is kept around an item, in pixels: as wide as the strip of a frame that shows the
-open beam. The blur of the item ends there."""
 TOLERANCE = 1.25
-"""By this factor, items may be smaller than the smallest of the good ones, and larger than the
-largest: the few that were seen have not the most extreme sizes. Potatoes differ by a factor of 3
-in area, and of 30 of them the extremes are hardly ever a quarter off."""
+"""By this factor, items may be smaller or longer than the good ones that were seen. Of 30 potatoes,
+which differ by a factor of 3 in area, the extremes are hardly ever a quarter off."""
 SPECK = 9
 """Area in pixels up to which what stands out is nothing: the mean over 3x3 pixels makes this of a
 single one."""
@@ -56,6 +53,8 @@ _ONE_SIDED = 0.5
 this share of how far their pixels do."""
 _EVEN = 0.999
 """Share of the pixels of the border of good images, without items, that is below the threshold."""
+_ROBUST = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
 _GAP = 0.04
 """Holes up to this share of an item are filled. Three discs that touch leave a gap of 0.05."""
 _MOST_ITEMS = 64
@@ -115,9 +114,9 @@ class ItemFinder(Stored):
        items have narrower waists themselves; what is then larger than an item is parted at any
        pass that is narrower than those within good items. Holes are filled before. Pieces smaller
        than any item are joined again.
-    3. A crop keeps the item's own pixels, and those within 3 pixels around it that are 3 pixels
-       away from everything else that is marked. Every other pixel has the value of the background.
-       So nothing of a neighbour is in the crop: only through what is marked has it any influence.
+    3. A crop keeps the item's own pixels and the background. Whatever else is marked, and 3 pixels
+       around it, takes the median of the background that is left, with noise as in good images. So
+       nothing of a neighbour is in the crop: only through what is marked has it any influence.
 
     The box of the item is in the middle of the crop; nothing is interpolated.
 
@@ -134,8 +133,10 @@ class ItemFinder(Stored):
     ----------
     shape_, longest_ : (int, int) and int
         As above.
-    level_, threshold_ : float
-        Background, and the difference from it above which pixels are marked.
+    level_, noise_ : float
+        Median of the background, and its standard deviation.
+    threshold_ : float
+        Difference from the background above which pixels are marked.
     side_ : int
         1 if items are brighter than the background, -1 if they are darker; 0 if they are both, and
         pixels are marked that differ either way.
@@ -211,7 +212,7 @@ class ItemFinder(Stored):
         self.limits_ = Limits(
             smallest=float(min(areas)) / TOLERANCE,
             largest=float(max(areas)) * TOLERANCE,
-            length=max(map(length, items)) * math.sqrt(TOLERANCE),
+            length=max(map(length, items)) * TOLERANCE,
             radius=min(float(depth_in(filled(m)).max()) for m in items),
             hole=max(_GAP * float(np.median(areas)), TOLERANCE * float(holes)),
             waist=min(WAIST, NARROW * narrowest),
@@ -257,7 +258,8 @@ class ItemFinder(Stored):
     def strips(self) -> Strips:
         """Return what finds the pieces of one image."""
         self._check_fitted()
-        return Strips(self.mark, 2 * MARGIN, self.longest_)
+        reach = (self.shape_[0] // 2 + MARGIN, self.shape_[1] // 2 + MARGIN)
+        return Strips(self.mark, reach, self.longest_)
 
     def checked(self, name: str, rows: Any) -> NDArray[Any]:
         """Return rows of an image; refuse those of another type than the good images."""
@@ -284,11 +286,13 @@ class ItemFinder(Stored):
         if area <= self.speck_ and not piece.goes_on:
             return []
         if area > _MOST_ITEMS * self.limits_.largest or piece.goes_on:
-            return [self._item(piece)]
-        values, _ = self._sound(piece.values)
-        labels = parted(piece.mask, self.limits_, self._apart(values[0]))
-        boxes = enumerate(ndimage.find_objects(labels), 1)
-        return [self._item(piece.part(labels == k, box, 2 * MARGIN)) for k, box in boxes]
+            return [self._item(piece, piece.mask)]
+        box = bounding_box(piece.mask)
+        labels = np.zeros(piece.mask.shape, np.int32)
+        labels[box] = parted(
+            piece.mask[box], self.limits_, lambda: self._apart(self._sound(piece.values)[0][0])[box]
+        )
+        return [self._item(piece, labels == k) for k in range(1, labels.max() + 1)]
 
     def get_state(self) -> State:
         """Return what `from_state` needs."""
@@ -297,7 +301,7 @@ class ItemFinder(Stored):
         fitted = {name: getattr(self, f"{name}_") for name in names}
         own = self.get_params()
         own["shape"] = None if self.shape is None else list(self.shape)
-        scale = [self.level_, self.threshold_, self.speck_, *self.limits_]
+        scale = [self.level_, self.noise_, self.threshold_, self.speck_, *self.limits_]
         return {"parameters": own, "fitted": fitted}, {"scale": np.array(scale, np.float64)}
 
     @classmethod
@@ -307,14 +311,14 @@ class ItemFinder(Stored):
         own["shape"] = None if own["shape"] is None else tuple(own["shape"])
         finder = cls(**own)
         finder._check_parameters()
-        scale = arrays.take("scale", np.float64, 3 + len(Limits._fields)).tolist()
-        finder.level_, finder.threshold_, finder.speck_ = scale[:3]
-        finder.limits_ = Limits(*scale[3:])
+        scale = arrays.take("scale", np.float64, 4 + len(Limits._fields)).tolist()
+        finder.level_, finder.noise_, finder.threshold_, finder.speck_ = scale[:4]
+        finder.limits_ = Limits(*scale[4:])
         finder.shape_, finder.longest_ = tuple(fitted["shape"]), fitted["longest"]
         finder.depth_, finder.side_ = fitted["depth"], fitted["side"]
         _check_shape("shape_", finder.shape_)
         check_integer("longest_", finder.longest_, 1)
-        if min(scale[1:]) <= 0 or finder.limits_.smallest > finder.limits_.largest:
+        if scale[1] < 0 or min(scale[2:]) <= 0 or finder.limits_.smallest > finder.limits_.largest:
             raise imsim.OptionError("its limits are none that items have")
         check_integer("side_", finder.side_, -1, 1)
         if not isinstance(finder.depth_, str):
@@ -365,6 +369,8 @@ class ItemFinder(Stored):
         whole, contrast = float(np.median(brighter)), float(np.median(contrasts))
         self.side_ = int(np.sign(whole)) if abs(whole) > _ONE_SIDED * contrast else 0
         contrast = abs(whole) if self.side_ else contrast
+        rest = [border(clean[i][None])[~border(masks[i][None])] - levels[i] for i in usable]
+        self.noise_ = _ROBUST * float(np.median(np.abs(np.concatenate([*rest, [0.0]]))))
         self.threshold_ = 1.0
         around: Any = border(self._apart(mean_of_neighbours(clean)))[~border(masks)]
         uneven = float(np.quantile(around, _EVEN)) if around.size else 0.0
@@ -394,9 +400,11 @@ class ItemFinder(Stored):
             )
         self.longest_ = int(self.longest or 8 * max(self.shape_))
 
-    def _item(self, piece: Piece) -> Item:
-        """Describe a single piece; what else is marked in its holes is not its own."""
-        own = filled(piece.mask) & ~(piece.marked & ~piece.mask)
+    def _item(self, piece: Piece, part: Booleans) -> Item:
+        """Describe a part of a piece; what else is marked in its holes is not its own."""
+        box = bounding_box(part)
+        own = np.zeros_like(part)
+        own[box] = filled(part[box]) & ~(piece.marked[box] & ~part[box])
         rows, columns = np.nonzero(own)
         top, left = int(rows.min()), int(columns.min())
         height, width = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
@@ -404,8 +412,7 @@ class ItemFinder(Stored):
         crop = None
         if kind == "item":
             middle = (top + height // 2, left + width // 2)
-            level = self.level_ if self.depth_ == "float" else round(self.level_)
-            crop = alone(piece, own, middle, self.shape_, level, MARGIN)
+            crop = alone(piece, own, middle, self.shape_, (self.level_, self.noise_))
         return Item(
             kind,
             x=piece.x + left,

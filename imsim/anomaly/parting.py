@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -19,8 +19,6 @@ WAIST = 0.75
 items touch. Passes within single potatoes and bars have 0.96 and more."""
 NARROW = 0.95
 """Passes below this share of the narrowest within a good item part what is larger than an item."""
-
-
 CORES = (2.0, 2.5, 3.0)
 """Multiples of the threshold, a quarter of the contrast, above which cores of items lie: where flat
 sides meet, no neck but a line of background shines through."""
@@ -98,7 +96,7 @@ def singles(things: list[Booleans], tolerance: float) -> tuple[list[Booleans], f
     return kept, float(waists[chosen].min())
 
 
-def parted(mask: Booleans, limits: Limits, apart: Floats) -> Labels:
+def parted(mask: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Labels:
     """Number the items of what hangs together, from 1 on; holes in it are filled.
 
     The distance from the background is highest in the middle of items; a watershed parts its
@@ -107,8 +105,8 @@ def parted(mask: Booleans, limits: Limits, apart: Floats) -> Labels:
     hole nor a notch parts an item.
 
     A part that is too large for an item is parted once more, with its holes as gaps, at wider
-    necks, or between cores that stand out more from the background, if that makes items. `apart` is
-    how much each pixel stands out, in units of the threshold.
+    necks, or between cores that stand out more from the background, if that makes items. `apart`
+    returns how much each pixel stands out, in units of the threshold.
     """
     solid = filled(mask)
     if solid.sum() > limits.largest:  # there may be gaps between items that touch each other
@@ -140,11 +138,11 @@ def _by_necks(part: Booleans, mask: Booleans, limits: Limits) -> Iterator[Labels
             yield _parted_at(narrowest, solid, limits)
 
 
-def _by_cores(part: Booleans, limits: Limits, apart: Floats) -> Iterator[Labels]:
+def _by_cores(part: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Iterator[Labels]:
     """Yield watersheds between the cores of items, higher and higher ones."""
-    depth = distance(part)
+    depth, values = distance(part), apart()
     for height in CORES:
-        labels, count = ndimage.label(filled(part & (apart > height), limits.hole))
+        labels, count = ndimage.label(filled(part & (values > height), limits.hole))
         areas = np.bincount(labels.ravel(), minlength=count + 1)
         areas[0] = 0
         is_core = areas >= limits.smallest / 2

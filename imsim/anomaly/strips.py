@@ -29,49 +29,34 @@ class Piece(NamedTuple):
     """Which of them belong to the piece."""
     marked: Booleans
     """Which of them are marked: they belong to the piece or to others."""
-    edges: tuple[bool, ...]
+    edges: tuple[bool, bool, bool, bool]
     """Whether the window's first row, last row, first column, last column is the image's."""
     goes_on: bool
     """Whether it goes on above or below, since it is longer than what fits into memory."""
-
-    def part(self, mask: Booleans, box: tuple[slice, slice], reach: int) -> Piece:
-        """Return a part of it, which has the box, in a window that reaches so far around it."""
-        (rows, columns), (height, width) = box, mask.shape
-        top, left = max(rows.start - reach, 0), max(columns.start - reach, 0)
-        bottom, right = min(rows.stop + reach, height), min(columns.stop + reach, width)
-        window = np.s_[top:bottom, left:right]
-        is_edge = (top == 0, bottom == height, left == 0, right == width)
-        return Piece(
-            x=self.x + left,
-            y=self.y + top,
-            values=self.values[window],
-            mask=mask[window],
-            marked=self.marked[window],
-            edges=tuple(a and b for a, b in zip(self.edges, is_edge, strict=True)),
-            goes_on=self.goes_on,
-        )
 
 
 class Strips:
     """Find the pieces of an image as its rows come.
 
-    A piece is complete `reach` rows below its last one. A piece that has grown to `longest` rows is
-    given out as it is; what goes on below counts as another piece, which says so. The pieces come
-    in the order in which they are complete, from left to right. They do not depend on how the
-    rows were divided.
+    A piece is complete when the rows are there that its window reaches below it. A piece that has
+    grown to `longest` rows is given out as it is; what goes on below counts as another piece, which
+    says so. The pieces come in the order in which they are complete, from left to right. They do
+    not depend on how the rows were divided.
 
     Parameters
     ----------
     mark : callable
         Returns which pixels of some rows are marked; `CONTEXT` rows at each end may be wrong,
         unless the image ends there.
-    reach : int
-        Pixels of the window around a piece, at least 1.
+    reach : (int, int)
+        Rows and columns of the window around a piece, at least 1.
     longest : int
         See above, in rows.
     """
 
-    def __init__(self, mark: Callable[[NDArray[Any]], Booleans], reach: int, longest: int) -> None:
+    def __init__(
+        self, mark: Callable[[NDArray[Any]], Booleans], reach: tuple[int, int], longest: int
+    ) -> None:
         self._mark, self._reach, self._longest = mark, reach, longest
         self._waiting: list[NDArray[Any]] = []
         self._rows: NDArray[Any] | None = None
@@ -137,7 +122,7 @@ class Strips:
         for number, box in enumerate(ndimage.find_objects(labels), 1):
             rows = box[0]
             is_long = rows.stop == known and known - rows.start >= self._longest
-            when = known - 1 if is_long else rows.stop - 1 + self._reach
+            when = known - 1 if is_long else rows.stop - 1 + self._reach[0]
             if not (is_end or is_long or when < known):
                 unfinished = min(unfinished, rows.start)
                 if rows.stop == known:
@@ -150,15 +135,16 @@ class Strips:
             found.append(((first + when, left), piece))
             self._done[box] |= inside
         self._open = first + growing
-        self._forget(min(unfinished, known) - max(self._reach, CONTEXT))
+        self._forget(min(unfinished, known) - max(self._reach[0], CONTEXT))
         return [piece for _, piece in sorted(found, key=lambda pair: pair[0])]
 
     def _piece(
         self, box: Any, labels: NDArray[Any], number: int, goes_on: bool, is_end: bool
     ) -> Piece:
         (rows, columns), (height, width) = box, labels.shape
-        top, left = max(rows.start - self._reach, 0), max(columns.start - self._reach, 0)
-        bottom, right = rows.stop + self._reach, columns.stop + self._reach
+        down, across = self._reach
+        top, left = max(rows.start - down, 0), max(columns.start - across, 0)
+        bottom, right = rows.stop + down, columns.stop + across
         window = np.s_[top:bottom, left:right]
         y = top + self._first
         memory: Any = self._rows
@@ -177,37 +163,3 @@ class Strips:
             self._rows = self._rows[row:].copy()
             self._marked, self._done = self._marked[row:].copy(), self._done[row:].copy()
             self._first += row
-
-
-def alone(
-    piece: Piece,
-    own: Booleans,
-    middle: tuple[int, int],
-    shape: tuple[int, int],
-    level: float,
-    margin: int,
-) -> NDArray[Any]:
-    """Cut an item out: its own pixels, a margin of background, and beyond it a constant level.
-
-    Pixels within the margin of anything else that is marked have the level, too. `middle` is the
-    row and the column of the window that come into the middle of the result.
-    """
-    near = own | (_grown(own, margin) & ~_grown(piece.marked & ~own, margin))
-    crop = np.full(shape, level, piece.values.dtype)
-    source, target = [], []
-    for place, most, side in zip(middle, own.shape, shape, strict=True):
-        shift = place - side // 2
-        first, last = max(shift, 0), min(shift + side, most)
-        source.append(slice(first, last))
-        target.append(slice(first - shift, last - shift))
-    chosen = near[*source]
-    crop[*target][chosen] = piece.values[*source][chosen]
-    return crop
-
-
-def _grown(mask: Booleans, margin: int) -> Booleans:
-    """Return a mask and the pixels within the margin around it."""
-    side = 2 * margin + 1
-    found: Any = ndimage.maximum_filter(mask.view(np.uint8), side, mode="constant")
-    result: Booleans = found.view(np.bool_)
-    return result
