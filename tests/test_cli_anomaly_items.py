@@ -149,3 +149,5 @@ class TestScore:
         save("g.png", good(50).astype(np.uint16) * 100)
         assert run("score", model, "g.png") == 2
         assert "uint16" in capsys.readouterr().err
+        assert run("report", model, "a.png", "b.png", "-o", "report") == 2
+        assert "is a model of items" in capsys.readouterr().err

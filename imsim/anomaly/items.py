@@ -34,8 +34,6 @@ from imsim.validation import check_integer
 
 __all__ = ["Item", "ItemFinder"]
 
-KINDS = ("item", "debris", "cut", "large", "damaged")
-"""What is found in a frame; only an item can be inspected."""
 TOLERANCE = 1.25
 """By this factor, items may be smaller or longer than the good ones that were seen. Of 30 potatoes,
 which differ by a factor of 3 in area, the extremes are hardly ever a quarter off."""
@@ -44,8 +42,8 @@ SPECK = 9
 single one."""
 LEAST_ITEMS = 3
 """Least number of whole single items to learn from."""
-LEAST_SIDE = 16
-"""Least side in pixels of what an item is cut out as; FSIM and pose need it."""
+LEAST_SIDE, MOST_SIDE = 16, 1 << 15
+"""Least and largest side of crops in pixels; pose needs the least one."""
 _CRUMB = 0.1
 """Largest crumb, as a share of the area of the largest thing in good images."""
 _ONE_SIDED = 0.5
@@ -277,7 +275,8 @@ class ItemFinder(Stored):
     def mark(self, rows: NDArray[Any]) -> Booleans:
         """Return which pixels stand out from the background; NaN and infinity do."""
         values, finite = self._sound(rows)
-        marked: Booleans = self._apart(mean_of_neighbours(values)[0]) > np.float32(1)
+        with np.errstate(over="ignore", invalid="ignore"):  # sums beyond float32 stand out
+            marked: Booleans = self._apart(mean_of_neighbours(values)[0]) > np.float32(1)
         return marked | ~finite
 
     def items(self, piece: Piece) -> list[Item]:
@@ -318,7 +317,9 @@ class ItemFinder(Stored):
         finder.depth_, finder.side_ = fitted["depth"], fitted["side"]
         _check_shape("shape_", finder.shape_)
         check_integer("longest_", finder.longest_, 1)
-        if scale[1] < 0 or min(scale[2:]) <= 0 or finder.limits_.smallest > finder.limits_.largest:
+        limits = finder.limits_
+        is_odd = limits.smallest > limits.largest or limits.radius > max(finder.shape_)
+        if is_odd or scale[1] < 0 or min(scale[2:]) <= 0:
             raise imsim.OptionError("its limits are none that items have")
         check_integer("side_", finder.side_, -1, 1)
         if not isinstance(finder.depth_, str):
@@ -364,8 +365,8 @@ class ItemFinder(Stored):
             warn(f"{message}: {listed(problems)}", UnusableImageWarning)
         usable = [i for i in range(len(values)) if i not in problems]
         self.level_ = float(np.median(levels[usable]))
-        brighter = [float((clean[i][masks[i]] - np.float32(levels[i])).mean()) for i in usable]
-        contrasts = [largest * float(apart[i][masks[i]].mean()) for i in usable]
+        brighter = [float((clean[i][masks[i]] - levels[i]).mean()) for i in usable]
+        contrasts = [largest * float(apart[i][masks[i]].mean(dtype=np.float64)) for i in usable]
         whole, contrast = float(np.median(brighter)), float(np.median(contrasts))
         self.side_ = int(np.sign(whole)) if abs(whole) > _ONE_SIDED * contrast else 0
         contrast = abs(whole) if self.side_ else contrast
@@ -429,7 +430,7 @@ class ItemFinder(Stored):
     def _kind(self, piece: Piece, own: Booleans, size: tuple[int, int]) -> tuple[str, str | None]:
         limits, area = self.limits_, int(own.sum())
         at_edge = (own[0].any(), own[-1].any(), own[:, 0].any(), own[:, -1].any())
-        if not np.isfinite(piece.values[own].astype(np.float64)).all():
+        if not self._sound(piece.values)[1][own].all():
             return "damaged", _REASONS["damaged"]
         if any(touches and is_edge for touches, is_edge in zip(at_edge, piece.edges, strict=True)):
             if area > 2 * limits.largest:
@@ -451,4 +452,4 @@ def _check_shape(name: str, shape: Any) -> None:
     if not isinstance(shape, tuple) or len(shape) != 2:
         raise imsim.OptionError(f"{name}={shape!r}; expected (height, width) of crops in pixels")
     for side in shape:
-        check_integer(name, side, LEAST_SIDE)
+        check_integer(name, side, LEAST_SIDE, MOST_SIDE)

@@ -268,6 +268,13 @@ def fit_together(one: Picture, other: Picture) -> bool:
 
 def load(kind: type[Detector], path: str) -> Detector:
     """Load a detector, or say why that cannot be."""
+    from imsim.anomaly import storage
+
+    if kind.__name__ != "ItemDetector" and storage.kind_of(path) == "ItemDetector":
+        raise OptionError(
+            f"{path}: is a model of items, of `imsim anomaly train --items`; only `imsim anomaly "
+            "score` takes it"
+        )
     try:
         return kind.load(path)
     except OSError as error:
