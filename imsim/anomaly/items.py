@@ -12,8 +12,7 @@ from scipy import ndimage
 
 import imsim
 from imsim.anomaly.crops import MARGIN, alone
-from imsim.anomaly.parting import NARROW, WAIST, Limits, filled, length, parted, singles
-from imsim.anomaly.parting import distance as depth_in
+from imsim.anomaly.parting import SPECK, TOLERANCE, Limits, filled, learned, parted
 from imsim.anomaly.stacks import (
     NOT_FINITE,
     Booleans,
@@ -24,28 +23,20 @@ from imsim.anomaly.stacks import (
     bounding_box,
     depth_of,
     listed,
+    nearest,
+    sample_of,
 )
 from imsim.anomaly.storage import Arrays, State, Stored
 from imsim.anomaly.strips import Piece, Strips
-from imsim.anomaly.xray.faults import without_lone
+from imsim.anomaly.xray.faults import MOST_IMAGES, faults_of, without_lone
 from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items, mean_of_neighbours
 from imsim.errors import warn
 from imsim.validation import check_integer
 
 __all__ = ["Item", "ItemFinder"]
 
-TOLERANCE = 1.25
-"""By this factor, items may be smaller or longer than the good ones that were seen. Of 30 potatoes,
-which differ by a factor of 3 in area, the extremes are hardly ever a quarter off."""
-SPECK = 9
-"""Area in pixels up to which what stands out is nothing: the mean over 3x3 pixels makes this of a
-single one."""
-LEAST_ITEMS = 3
-"""Least number of whole single items to learn from."""
 LEAST_SIDE, MOST_SIDE = 16, 1 << 15
 """Least and largest side of crops in pixels; pose needs the least one."""
-_CRUMB = 0.1
-"""Largest crumb, as a share of the area of the largest thing in good images."""
 _ONE_SIDED = 0.5
 """Items are brighter than the background, or darker, if their mean differs from it by more than
 this share of how far their pixels do."""
@@ -53,8 +44,6 @@ _EVEN = 0.999
 """Share of the pixels of the border of good images, without items, that is below the threshold."""
 _ROBUST = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
-_GAP = 0.04
-"""Holes up to this share of an item are filled. Three discs that touch leave a gap of 0.05."""
 _MOST_ITEMS = 64
 """Most items that hang together which are parted: beyond, the background is not what it was."""
 
@@ -138,6 +127,9 @@ class ItemFinder(Stored):
     side_ : int
         1 if items are brighter than the background, -1 if they are darker; 0 if they are both, and
         pixels are marked that differ either way.
+    faults_ : bool array, shape (width,)
+        Columns that stand alone in the median of the good images: faults of the detector. They take
+        the values of the nearest sound ones. With faults, all frames have this width.
     limits_ : Limits
         Smallest and largest area of items, and more (`imsim.anomaly.parting`).
     speck_ : float
@@ -192,32 +184,14 @@ class ItemFinder(Stored):
         self.depth_ = depth_of(frames)
         with np.errstate(over="ignore"):  # numbers beyond float32 are not finite
             values = frames.astype(np.float32)
+        found: Any = faults_of(np.nan_to_num(values[sample_of(len(values), MOST_IMAGES)]))
+        self.faults_: Booleans = found.all(axis=0)
+        values = self._repaired(values)
         self._fit_contrast(values)
         usable = np.setdiff1d(np.arange(len(values)), list(self.left_out_))
         masks = [m for i in usable for m in self._things(values[i])]
-        large = [m for m in masks if m.sum() > _CRUMB * max(map(np.sum, masks))]
-        if len(large) < LEAST_ITEMS:
-            raise imsim.ImsimError(
-                f"the good images show {len(large)} whole items that do not touch the border; "
-                f"expected at least {LEAST_ITEMS}: pass more images, or larger frames"
-            )
-        items, narrowest = singles(large, TOLERANCE)
-        crumb = max(
-            (m.sum() for m in masks if m.sum() <= _CRUMB * max(map(np.sum, masks))), default=0
-        )
-        areas = [filled(m).sum() for m in items]
-        holes = max(filled(m).sum() - m.sum() for m in items)
-        self.limits_ = Limits(
-            smallest=float(min(areas)) / TOLERANCE,
-            largest=float(max(areas)) * TOLERANCE,
-            length=max(map(length, items)) * TOLERANCE,
-            radius=min(float(depth_in(filled(m)).max()) for m in items),
-            hole=max(_GAP * float(np.median(areas)), TOLERANCE * float(holes)),
-            waist=min(WAIST, NARROW * narrowest),
-            narrow=NARROW * narrowest,
-        )
-        self.speck_ = float(min(max(SPECK, 2 * crumb), self.limits_.smallest))
-        self._fit_shape([m.shape for m in items])
+        self.limits_, self.speck_, boxes = learned(masks)
+        self._fit_shape(boxes)
         return self
 
     def cut(self, frame: Any) -> list[Item]:
@@ -260,7 +234,7 @@ class ItemFinder(Stored):
         return Strips(self.mark, reach, self.longest_)
 
     def checked(self, name: str, rows: Any) -> NDArray[Any]:
-        """Return rows of an image; refuse those of another type than the good images."""
+        """Return rows of an image without faulty columns; refuse those of another type or width."""
         self._check_fitted()
         values = as_real(name, rows)
         if values.ndim != 2 or not values.shape[1]:
@@ -270,7 +244,12 @@ class ItemFinder(Stored):
                 f"{name} is of type {depth_of(values)}, the good images of {self.depth_}, and may "
                 "mean something else: convert it"
             )
-        return values
+        if self.faults_.any() and self.faults_.shape != values.shape[1:]:
+            raise imsim.ShapeError(
+                f"{name} is {values.shape[1]} pixels wide, but faulty columns were learned in "
+                f"images of {self.faults_.size}: fit a finder to images of this camera"
+            )
+        return self._repaired(values)
 
     def mark(self, rows: NDArray[Any]) -> Booleans:
         """Return which pixels stand out from the background; NaN and infinity do."""
@@ -301,7 +280,8 @@ class ItemFinder(Stored):
         own = self.get_params()
         own["shape"] = None if self.shape is None else list(self.shape)
         scale = [self.level_, self.noise_, self.threshold_, self.speck_, *self.limits_]
-        return {"parameters": own, "fitted": fitted}, {"scale": np.array(scale, np.float64)}
+        arrays = {"scale": np.array(scale, np.float64), "faults": self.faults_}
+        return {"parameters": own, "fitted": fitted}, arrays
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
@@ -313,18 +293,23 @@ class ItemFinder(Stored):
         scale = arrays.take("scale", np.float64, 4 + len(Limits._fields)).tolist()
         finder.level_, finder.noise_, finder.threshold_, finder.speck_ = scale[:4]
         finder.limits_ = Limits(*scale[4:])
+        finder.faults_ = arrays.take("faults", np.bool_, None)
         finder.shape_, finder.longest_ = tuple(fitted["shape"]), fitted["longest"]
         finder.depth_, finder.side_ = fitted["depth"], fitted["side"]
         _check_shape("shape_", finder.shape_)
         check_integer("longest_", finder.longest_, 1)
         limits = finder.limits_
         is_odd = limits.smallest > limits.largest or limits.radius > max(finder.shape_)
-        if is_odd or scale[1] < 0 or min(scale[2:]) <= 0:
+        if is_odd or finder.faults_.all() or scale[1] < 0 or min(scale[2:]) <= 0:
             raise imsim.OptionError("its limits are none that items have")
         check_integer("side_", finder.side_, -1, 1)
         if not isinstance(finder.depth_, str):
             raise imsim.OptionError(f"depth_={finder.depth_!r} makes no sense")
         return finder
+
+    def _repaired(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Replace faulty columns by the nearest sound ones."""
+        return values[..., nearest(self.faults_[None])[1][0]] if self.faults_.any() else values
 
     def _apart(self, values: Floats) -> Floats:
         """Return how far values are from the background, in units of the threshold."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from imsim.anomaly.stacks import Booleans, Doubles, Floats
+from imsim.errors import ImsimError
 
 Labels = NDArray[np.int32]
 WAIST = 0.75
@@ -22,6 +23,18 @@ NARROW = 0.95
 CORES = (2.0, 2.5, 3.0)
 """Multiples of the threshold, a quarter of the contrast, above which cores of items lie: where flat
 sides meet, no neck but a line of background shines through."""
+TOLERANCE = 1.25
+"""By this factor, items may be smaller or longer than the good ones that were seen. Of 30 potatoes,
+which differ by a factor of 3 in area, the extremes are hardly ever a quarter off."""
+SPECK = 9
+"""Area in pixels up to which what stands out is nothing: the mean over 3x3 pixels makes this of a
+single one."""
+LEAST_ITEMS = 3
+"""Least number of whole single items to learn from."""
+_CRUMB = 0.1
+"""Largest crumb, as a share of the area of the largest thing in good images."""
+_GAP = 0.04
+"""Holes up to this share of an item are filled. Three discs that touch leave a gap of 0.05."""
 _FENCE = 1.5
 """Interquartile ranges of the logarithm of areas (Tukey) within which things are single items."""
 
@@ -79,7 +92,45 @@ def waist(mask: Booleans) -> float:
     return basins.joined(0.0) if basins.count > 1 else 1.0
 
 
-def singles(things: list[Booleans], tolerance: float) -> tuple[list[Booleans], float]:
+def learned(things: list[Booleans]) -> tuple[Limits, float, list[tuple[int, ...]]]:
+    """Learn from whole things in good images what an item is.
+
+    Returns
+    -------
+    limits : Limits
+        Of items.
+    speck : float
+        Area up to which something is nothing.
+    boxes : list of (int, int)
+        Height and width of the items.
+    """
+    areas = [int(m.sum()) for m in things]
+    most = _CRUMB * max(areas, default=0)
+    large = [m for m, area in zip(things, areas, strict=True) if area > most]
+    if len(large) < LEAST_ITEMS:
+        raise ImsimError(
+            f"the good images show {len(large)} whole items that do not touch the border; expected "
+            f"at least {LEAST_ITEMS}: pass more images, or larger frames"
+        )
+    items, narrowest = _singles(large)
+    solid = [filled(m) for m in items]
+    sizes = [float(m.sum()) for m in solid]
+    holes = max(size - float(m.sum()) for size, m in zip(sizes, items, strict=True))
+    limits = Limits(
+        smallest=min(sizes) / TOLERANCE,
+        largest=max(sizes) * TOLERANCE,
+        length=max(map(length, items)) * TOLERANCE,
+        radius=min(float(distance(m).max()) for m in solid),
+        hole=max(_GAP * float(np.median(sizes)), TOLERANCE * holes),
+        waist=min(WAIST, NARROW * narrowest),
+        narrow=NARROW * narrowest,
+    )
+    crumb = max((area for area in areas if area <= most), default=0)
+    speck = float(min(max(SPECK, 2 * crumb), limits.smallest))
+    return limits, speck, [m.shape for m in items]
+
+
+def _singles(things: list[Booleans]) -> tuple[list[Booleans], float]:
     """Return the single items among things of good images, and their narrowest waist.
 
     Things with a neck are items that touch, unless most things have one. Of the others those are
@@ -90,7 +141,7 @@ def singles(things: list[Booleans], tolerance: float) -> tuple[list[Booleans], f
     chosen = ~has_neck if has_neck.mean() < 0.5 else np.ones_like(has_neck)
     areas = np.log([filled(m).sum() for m in things])
     low, middle, high = np.quantile(areas[chosen], (0.25, 0.5, 0.75))
-    reach = np.maximum(_FENCE * (high - low), math.log(tolerance))
+    reach = np.maximum(_FENCE * (high - low), math.log(TOLERANCE))
     chosen &= (areas >= min(low - reach, middle)) & (areas <= high + reach)
     kept = [m for m, is_chosen in zip(things, chosen, strict=True) if is_chosen]
     return kept, float(waists[chosen].min())

@@ -259,6 +259,26 @@ class TestFit:
         found = finder.cut(ring(ring(belt((60, 90)), 30, 25), 30, 54))
         assert kinds(found) == ["item", "item"]
 
+    def test_faulty_columns(self) -> None:
+        frames = np.stack([belt((70, 120), i) for i in range(6)])
+        for i, frame in enumerate(frames):
+            put(put(put(frame, 20, 20 + i), 40, 58, 11), 45, 100, 13)
+        sound = ItemFinder().fit(frames)
+        frames[:, :, 57] = 0
+        frames[:, :, 100] = 3
+        finder = ItemFinder().fit(frames)
+        assert np.flatnonzero(finder.faults_).tolist() == [57, 100]
+        assert finder.limits_.largest == pytest.approx(sound.limits_.largest, rel=0.1)
+        for frame in frames:
+            found = finder.cut(frame)
+            assert kinds(found) == ["item"] * 3
+            assert all(item.crop is not None and item.crop.min() > 0.1 for item in found)
+            scan = LineScan(finder)
+            strips = [item for rows in np.split(frame, 7) for item in scan.feed(rows)]
+            assert same([*strips, *scan.end()], found)
+        with pytest.raises(imsim.ShapeError, match="60 pixels wide, but faulty columns"):
+            finder.cut(belt((70, 60)))
+
     def test_crops_of_a_given_size(self) -> None:
         finder = ItemFinder(shape=(64, 48)).fit(singles())
         assert finder.crops(singles()).shape == (12, 64, 48)
