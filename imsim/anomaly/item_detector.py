@@ -110,7 +110,8 @@ class ItemDetector(Stored):
                 raise imsim.OptionError(f"{name}={part!r}; expected an {kind.__name__}")
         frames = as_stack("images", good)
         found = clone(finder).fit(frames)
-        cut = [(i, item) for i, frame in enumerate(frames) for item in found.cut(frame)]
+        usable = [i for i in range(len(frames)) if i not in found.left_out_]
+        cut = [(i, item) for i in usable for item in found.cut(frames[i])]
         self.kinds_ = Counter(item.kind for _, item in cut)
         whole = [(i, item) for i, item in cut if item.crop is not None]
         self.detector_ = clone(detector).fit(np.stack([item.crop for _, item in whole]))

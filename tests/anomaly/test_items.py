@@ -482,6 +482,17 @@ class TestVerdicts:
         with pytest.raises(imsim.OptionError, match="cannot be loaded"):
             ItemFinder.load(tmp_path / "f.safetensors")
 
+    def test_what_was_learned_from(self) -> None:
+        good = singles(16)
+        good[5] = np.nan
+        put(good[3], 2, 2, 8)  # cut
+        plain = AnomalyDetector(random_state=0, false_alarm_rate=0.2)
+        with pytest.warns(UnusableImageWarning, match="1 of 16"):
+            detector = ItemDetector(plain).fit(good)
+        assert list(detector.left_out_) == [5]
+        assert detector.kinds_ == {"item": 15, "cut": 1}
+        assert len(detector.detector_.held_out_scores_) == 15
+
     def test_what_is_refused(self) -> None:
         with pytest.raises(imsim.OptionError, match="detector=3"):
             ItemDetector(3).fit(singles())  # type: ignore[arg-type]
