@@ -32,6 +32,8 @@ RESULTS = {
     "imsim.Comparison": "imsim.compare",
     "imsim.ISSMComponents": "imsim.issm_components",
     "imsim.anomaly.Evaluation": "imsim.anomaly.evaluate",
+    "imsim.anomaly.Item": "imsim.anomaly.ItemFinder",
+    "imsim.anomaly.ItemInspection": "imsim.anomaly.ItemDetector",
     "imsim.anomaly.Ranking": "imsim.anomaly.rank_metrics",
     "imsim.anomaly.simulate.Samples": "imsim.anomaly.simulate.dataset",
     "imsim.anomaly.xray.Peeled": "imsim.anomaly.xray.VirtualPeel",

@@ -112,7 +112,7 @@ HOMES = {
     "simplejpeg": {"_images"},
     "tifffile": {"_images"},
     "pywt": {"portable"},
-    "skimage": {"portable"},
+    "skimage": {"portable", "anomaly"},
     "argparse": {"cli"},
     "tabulate": {"tables"},
     "tqdm": {"cli", "anomaly"},

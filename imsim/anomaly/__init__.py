@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from imsim.anomaly.detector import AnomalyDetector
     from imsim.anomaly.evaluation import Evaluation, evaluate
     from imsim.anomaly.inspection_report import InspectionRecord, write_inspection_report
+    from imsim.anomaly.item_detector import ItemDetector, ItemInspection
+    from imsim.anomaly.items import Item, ItemFinder
+    from imsim.anomaly.line_scan import LineScan
     from imsim.anomaly.pca import PCAAutoencoder
     from imsim.anomaly.ranking import Ranking, rank_metrics
     from imsim.anomaly.report import write_report
@@ -38,6 +41,11 @@ __all__ = [
     "Evaluation",
     "GoodStatistics",
     "InspectionRecord",
+    "Item",
+    "ItemDetector",
+    "ItemFinder",
+    "ItemInspection",
+    "LineScan",
     "PCAAutoencoder",
     "Ranking",
     "evaluate",
@@ -55,6 +63,11 @@ _HOMES = {
     "Evaluation": "evaluation",
     "GoodStatistics": "statistics",
     "InspectionRecord": "inspection_report",
+    "Item": "items",
+    "ItemDetector": "item_detector",
+    "ItemFinder": "items",
+    "ItemInspection": "item_detector",
+    "LineScan": "line_scan",
     "PCAAutoencoder": "pca",
     "Ranking": "ranking",
     "evaluate": "evaluation",

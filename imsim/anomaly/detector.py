@@ -30,6 +30,7 @@ from imsim.anomaly.stacks import (
     batch_images,
     check_images,
     check_masks,
+    depth_of,
     filled,
     listed,
     sample_of,
@@ -253,7 +254,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         named = learning.check_groups(groups, len(frames))
         given = None if masks is None else check_masks(masks, frames.shape)
         given = None if given is not None and given.all() else given
-        self.shape_, self.depth_ = frames.shape[1:], _depth(frames)
+        self.shape_, self.depth_ = frames.shape[1:], depth_of(frames)
         self.n_features_in_ = int(np.prod(self.shape_))
         self._fit_preprocess(filled(frames, given))
         self._fit_pose(frames, given)
@@ -468,9 +469,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 "images are {1} x {0} pixels, those learned from {3} x {2}: resize them, or fit a "
                 "detector to images of this size".format(*frames.shape[1:], *self.shape_)
             )
-        if _depth(frames) != self.depth_:
+        if depth_of(frames) != self.depth_:
             raise imsim.DTypeError(
-                f"images are of type {_depth(frames)}, those learned from {self.depth_}, and may "
+                f"images are of type {depth_of(frames)}, those learned from {self.depth_}, and may "
                 "mean something else: convert them, or fit a detector to images of this type"
             )
         return frames, None if masks is None else check_masks(masks, frames.shape)
@@ -803,11 +804,6 @@ def _class_of(kind: str) -> Any:
         if kind == known.__name__:
             return known
     raise imsim.OptionError(f"there is no {kind!r} among {', '.join(_KINDS)}")
-
-
-def _depth(images: NDArray[Any]) -> str:
-    """Return the type of number of images: the name of the dtype, or "float"."""
-    return "float" if images.dtype.kind == "f" else images.dtype.name
 
 
 def _reasons(

@@ -137,6 +137,11 @@ def sample_of(n: int, most: int) -> slice:
     return slice(None, None, -(-n // most))
 
 
+def depth_of(images: NDArray[Any]) -> str:
+    """Return the type of number of images: the name of the dtype, or "float"."""
+    return "float" if images.dtype.kind == "f" else images.dtype.name
+
+
 def batch_images(images: NDArray[Any]) -> int:
     """Return the most images of a stack in one piece of work: 32 of 128x128 pixels."""
     return max(1, BATCH_PIXELS // max(1, math.prod(images.shape[1:])))

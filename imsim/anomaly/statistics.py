@@ -259,9 +259,9 @@ class GoodStatistics(Stored):
         if model.linear_.shape_ != model.shape_ or not isinstance(model.places_, bool):
             raise imsim.OptionError(f"a shape of {model.shape_} does not go with {model!r}")
         model.level_, model.spread_, model.floor_ = arrays.take("numbers", np.float64, 3).tolist()
+        model._forget()
         model.count_ = arrays.number("count", np.int64)
         scales = [model.spread_, model.floor_, model.count_]
-        model._forget()
         if model._judges_places:
             places = model._places if model.places_ else 1
             of_plain = FILTERS if model.places_ else CHANNELS
@@ -271,8 +271,7 @@ class GoodStatistics(Stored):
             )
         if model.places_:
             features = CHANNELS * math.prod(model._coarse) + FILTERS * len(QUANTILES) + len(LEVELS)
-            model.wholes_ = arrays.take("wholes", np.float32, None, features)
-            scales.append(len(model.wholes_))
+            model.wholes_ = arrays.take("wholes", np.float32, model.count_, features)
         else:
             model.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
             scales.append(len(model.examples_))

@@ -203,6 +203,18 @@ def _read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], Arra
     return parameters, taken
 
 
+def kind_of(path: str | os.PathLike[str]) -> str | None:
+    """Return the name of the class whose object a file says it holds; None if it says nothing."""
+    try:
+        if os.path.isfile(path):
+            with safe_open(path, "numpy") as file:
+                kind = json.loads(file.metadata()[_HEADER])["kind"]
+            return kind if isinstance(kind, str) else None
+    except Exception:  # whatever is wrong with it, loading it says so
+        return None
+    return None
+
+
 def _digest(header: str, arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Return the SHA-256 of the header, and of names, types, shapes and values."""
     total = hashlib.sha256(header.encode())

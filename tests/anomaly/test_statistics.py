@@ -272,7 +272,7 @@ def test_masks_of_everything_are_none() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("whole/variances", 0), ("logs/whitening", None), ("numbers", -1), ("shrinkage", 7)],
+    [("wholes", None), ("logs/products", None), ("count", 0), ("numbers", -1), ("shrinkage", 7)],
 )
 def test_what_a_file_says_is_checked(name: str, value: Any) -> None:
     parameters, arrays = GoodStatistics(components=4).fit(parts(20, 0)).get_state()

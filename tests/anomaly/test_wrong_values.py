@@ -33,6 +33,8 @@ FITS: dict[type, dict[str, Any]] = {
     AnomalyDetector: PLAIN,
     anomaly.PCAAutoencoder: {"components": 2, "patch": 4, "stride": 2},
     anomaly.GoodStatistics: {"components": 2},
+    anomaly.ItemFinder: {},
+    anomaly.ItemDetector: {"detector": AnomalyDetector(**PLAIN)},
     xray.VirtualPeel: {"width": 2},
 }
 CALLS: dict[Callable[..., Any], dict[str, Any]] = {

@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from imsim.cli.pairing import NO_IMAGE, Folder
 from imsim.errors import ImsimError, OptionError
 
 if TYPE_CHECKING:
-    from imsim.anomaly import AnomalyDetector
+    from imsim.anomaly import AnomalyDetector, ItemDetector
 
 IMAGES = """\
 Images are grey: PNG, JPEG, TIFF (each page), .npy or .npz of shape (images,
@@ -38,6 +38,7 @@ OTHER = (
     "move it elsewhere"
 )
 Array = np.ndarray[Any, Any]
+Detector = TypeVar("Detector", "AnomalyDetector", "ItemDetector")
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
@@ -265,8 +266,15 @@ def fit_together(one: Picture, other: Picture) -> bool:
     return a.shape == b.shape and bool(a.dtype == b.dtype)
 
 
-def load(kind: type[AnomalyDetector], path: str) -> AnomalyDetector:
+def load(kind: type[Detector], path: str) -> Detector:
     """Load a detector, or say why that cannot be."""
+    from imsim.anomaly import storage
+
+    if kind.__name__ != "ItemDetector" and storage.kind_of(path) == "ItemDetector":
+        raise OptionError(
+            f"{path}: is a model of items, of `imsim anomaly train --items`; only `imsim anomaly "
+            "score` takes it"
+        )
     try:
         return kind.load(path)
     except OSError as error:

@@ -22,6 +22,7 @@ from imsim.cli.anomaly.inputs import (
     field_files,
     load,
 )
+from imsim.cli.anomaly.items import ABOUT_ITEMS, score_items
 from imsim.cli.anomaly.pictures import Shown, add_pictures
 from imsim.cli.messages import say, shortened, width
 from imsim.cli.options import add_command, check_output, output_format
@@ -54,6 +55,8 @@ and refuses a file of another model or threshold, one that does not name them,
 and one with the row of an image that was changed since, if its score is another.
 
 --report and --maps show what was found: a page, and where each reject differs.
+
+{ABOUT_ITEMS}
 
 Exit status: 0 if every image was inspected; 2 if one was not, and after any
 error, also if the reader of the output went away; else 1 if there is an anomaly
@@ -98,8 +101,10 @@ class Judge(NamedTuple):
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Score images with a detector, and return the exit status."""
-    from imsim.anomaly import AnomalyDetector
+    from imsim.anomaly import AnomalyDetector, storage
 
+    if storage.kind_of(arguments.model) == "ItemDetector":  # of `imsim anomaly train --items`
+        return (yield from score_items(arguments))
     form = output_format(arguments)
     inputs = [arguments.model, *arguments.images, *field_files(arguments)]
     check_output(arguments.output, inputs, resume=arguments.resume)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
 
 from imsim.cli.anomaly.inputs import (
     IMAGES,
@@ -17,8 +17,12 @@ from imsim.cli.anomaly.inputs import (
     stacked,
     status,
 )
+from imsim.cli.messages import say
 from imsim.cli.options import add_command, check_data_range, check_output
 from imsim.errors import ImsimError, OptionError, silent
+
+if TYPE_CHECKING:
+    from imsim.anomaly import ItemDetector
 
 RANGE = (
     "with --preprocess none and without --flat only: largest possible minus smallest possible "
@@ -72,6 +76,12 @@ def add_train(commands: Any) -> None:
         help="xray (the default) peels X-ray images of single items; none takes images as they are",
     )
     add(
+        "--items",
+        action="store_true",
+        help="the images show several items each, or one that is to be cut out: learn from each "
+        "item, and give each its verdict; such items must stand out from the border of the image",
+    )
+    add(
         "--false-alarm-rate",
         metavar="R",
         type=float,
@@ -111,21 +121,38 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     pictures.take_once()  # what is held out must not be learned from under another name
     labels, images = stacked(pictures)
     images = correction(images)
-    with silent(UnscorableImageWarning):  # each is named below
-        detector.fit(images)
-    for i, reason in detector.left_out_.items():
+    learner = anomaly.ItemDetector(detector) if arguments.items else detector
+    with silent(UnscorableImageWarning, anomaly.xray.UnusableImageWarning):  # each is named below
+        learner.fit(images)
+    for i, reason in learner.left_out_.items():
         pictures.fail(Unusable(labels[i], reason))
     try:
-        detector.save(arguments.output)
+        learner.save(arguments.output)
     except OSError as error:
         raise ImsimError(
             f"{arguments.output}: cannot be written: {error.strerror or error}"
         ) from error
+    if isinstance(learner, anomaly.ItemDetector):
+        yield from _about_items(learner, arguments.output, len(images))
+        return status(pictures)
     height, width = detector.shape_
     number = len(images) - len(detector.left_out_)
     yield f"{arguments.output}: trained on {number} images of {width} x {height} pixels"
     yield f"An image is an anomaly if its score is above {detector.threshold_:.6g}"
     return status(pictures)
+
+
+def _about_items(learner: ItemDetector, output: str, images: int) -> Iterator[str]:
+    """Say what was learned from frames of several items."""
+    height, width = learner.detector_.shape_
+    number = len(learner.detector_.held_out_scores_)
+    yield (
+        f"{output}: trained on {number} items of up to {width} x {height} pixels in {images} images"
+    )
+    others = [f"{kind}: {n}" for kind, n in sorted(learner.kinds_.items()) if kind != "item"]
+    if others:
+        say(f"note: not learned from, since they are no whole single items: {', '.join(others)}")
+    yield f"An item is an anomaly if its score is above {learner.detector_.threshold_:.6g}"
 
 
 def _model(name: str | None, peeled: bool, seed: int) -> Any:

@@ -1,0 +1,218 @@
+"""One verdict per item, in frames of several and in strips of a line-scan camera."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from sklearn.base import clone
+
+import imsim
+from imsim.anomaly.detector import AnomalyDetector
+from imsim.anomaly.items import Item, ItemFinder
+from imsim.anomaly.line_scan import LineScan
+from imsim.anomaly.stacks import as_stack
+from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.workers import in_parts
+
+__all__ = ["VERDICTS", "ItemDetector", "ItemInspection", "ItemScan"]
+
+VERDICTS = ("good", "anomaly", "not inspected")
+"""An item that was not inspected is rejected, like an anomaly."""
+
+
+class ItemInspection(NamedTuple):
+    """The verdict on what was found in a frame, and where it is."""
+
+    frame: int
+    """Index of the frame; 0 in strips."""
+    kind: str
+    """See `Item`."""
+    x: int
+    y: int
+    width: int
+    height: int
+    """The box; in strips, rows count from the first one fed."""
+    centre_x: float
+    centre_y: float
+    """Mean column and row."""
+    area: int
+    """In pixels."""
+    anomaly_score: float
+    """Larger = more anomalous; NaN for what could not be compared."""
+    verdict: str
+    """One of `VERDICTS`. Debris is an anomaly; what is cut, large or damaged is not inspected."""
+    reason: str | None
+    """Why there is no score."""
+
+
+@dataclass(eq=False, repr=False)
+class ItemDetector(Stored):
+    """Find the items of each frame, and tell for each whether it is an anomaly.
+
+    What is smaller than any item, debris and pieces, is an anomaly too. Items that the frame cuts,
+    that lie on each other or that hold NaN are not inspected; a line rejects them like anomalies.
+
+    Each item is scored alone. So its score depends on nothing but its crop.
+
+    Parameters
+    ----------
+    detector : AnomalyDetector, optional
+        Learns from the crops; by default ``AnomalyDetector()``, which peels X-ray images.
+    finder : ItemFinder, optional
+        By default ``ItemFinder()``.
+
+    Attributes
+    ----------
+    detector_, finder_ : AnomalyDetector and ItemFinder
+        The fitted ones.
+    kinds_ : Counter of str
+        What the good frames show, by kind; only items were learned from.
+    left_out_ : dict of int to str
+        Good frames that were not learned from, or an item of them, and why.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly import AnomalyDetector, ItemDetector
+    >>> rng, (y, x) = np.random.default_rng(0), np.mgrid[:40, :40] - 20
+    >>> disc = np.where(np.hypot(y, x) < 12, 0.5, 1.0)
+    >>> good = np.tile(disc, (10, 1, 3)) + rng.normal(0, 0.01, (10, 40, 120))
+    >>> frame = good[0].copy()
+    >>> frame[18:21, 58:61] = 0.3
+    >>> detector = ItemDetector(AnomalyDetector(preprocess=None, random_state=0)).fit(good)
+    >>> [(item.x, item.verdict) for item in detector.inspect_frame(frame)]
+    [(8, 'good'), (48, 'anomaly'), (88, 'good')]
+    """
+
+    detector: AnomalyDetector | None = None
+    finder: ItemFinder | None = None
+
+    def fit(self, good: Any, y: Any = None) -> Self:
+        """Learn from good frames, (n, height, width), or from good images of one item each.
+
+        Raises
+        ------
+        ImsimError
+            As `ItemFinder.fit` and `AnomalyDetector.fit` say.
+        """
+        detector = AnomalyDetector() if self.detector is None else self.detector
+        finder = ItemFinder() if self.finder is None else self.finder
+        for name, part, kind in (
+            ("detector", detector, AnomalyDetector),
+            ("finder", finder, ItemFinder),
+        ):
+            if not isinstance(part, kind):
+                raise imsim.OptionError(f"{name}={part!r}; expected an {kind.__name__}")
+        frames = as_stack("images", good)
+        found = clone(finder).fit(frames)
+        usable = [i for i in range(len(frames)) if i not in found.left_out_]
+        cut = [(i, item) for i in usable for item in found.cut(frames[i])]
+        self.kinds_ = Counter(item.kind for _, item in cut)
+        whole = [(i, item) for i, item in cut if item.crop is not None]
+        self.detector_ = clone(detector).fit(np.stack([item.crop for _, item in whole]))
+        self.left_out_ = dict(found.left_out_)
+        for k, reason in self.detector_.left_out_.items():
+            frame, item = whole[k]
+            self.left_out_[frame] = f"has an item at x={item.x}, y={item.y} that {reason}"
+        self.finder_ = found
+        return self
+
+    def inspect_frame(self, frame: Any, index: int = 0) -> list[ItemInspection]:
+        """Return a verdict for each item that a frame shows, and for what is no item.
+
+        Parameters
+        ----------
+        frame : array_like, shape (height, width)
+            Of the type of the good frames, and of any size.
+        index : int
+            Number of the frame in the result.
+
+        Returns
+        -------
+        list of ItemInspection
+            In the order of the lowest rows; empty for a frame of background alone.
+        """
+        self._check_fitted()
+        return self.verdicts(self.finder_.cut(frame), index)
+
+    def inspect(self, frames: Any) -> list[ItemInspection]:
+        """Return the verdicts for all items of frames, (n, height, width)."""
+        self._check_fitted()
+        images = as_stack("images", frames)
+        return [v for i, image in enumerate(images) for v in self.inspect_frame(image, i)]
+
+    def scan(self) -> ItemScan:
+        """Return what takes the strips of a line-scan camera, and gives verdicts."""
+        self._check_fitted()
+        return ItemScan(self)
+
+    def verdicts(self, items: Iterable[Item], frame: int = 0) -> list[ItemInspection]:
+        """Return the verdicts on items that the finder has cut out."""
+        self._check_fitted()
+        found = list(items)
+
+        def judged(part: slice) -> list[ItemInspection]:
+            return [self._judged(item, frame) for item in found[part]]
+
+        rows = in_parts(judged, len(found), 1) if found else []
+        return [row for part in rows for row in part]
+
+    def get_state(self) -> State:
+        """Return what `from_state` needs."""
+        self._check_fitted()
+        states: dict[str, Any] = {}
+        arrays: dict[str, Any] = {}
+        for name, part in (("detector", self.detector_), ("finder", self.finder_)):
+            states[name], found = part.get_state()
+            arrays |= {f"{name}/{key}": value for key, value in found.items()}
+        return states, arrays
+
+    @classmethod
+    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
+        """Make a fitted detector of items from the result of `get_state`."""
+        if parameters.keys() != {"detector", "finder"}:
+            raise imsim.OptionError("it holds other things than a detector and a finder")
+        detector = AnomalyDetector.from_state(parameters["detector"], arrays.under("detector/"))
+        finder = ItemFinder.from_state(parameters["finder"], arrays.under("finder/"))
+        if detector.shape_ != finder.shape_ or detector.depth_ != finder.depth_:
+            raise imsim.OptionError("its detector is for other images than the finder cuts out")
+        self = cls(clone(detector), clone(finder))
+        self.detector_, self.finder_ = detector, finder
+        return self
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "finder_"):
+            raise imsim.ImsimError("this ItemDetector is not fitted: call fit(good_frames) first")
+
+    def _judged(self, item: Item, frame: int) -> ItemInspection:
+        score, verdict, reason = math.nan, "not inspected", item.reason
+        if item.crop is not None:
+            scores, problems = self.detector_.inspect(item.crop[None])
+            score, reason = float(scores[0]), problems.get(0)
+            if reason is None:
+                verdict = "anomaly" if score > self.detector_.threshold_ else "good"
+        elif item.kind == "debris":
+            verdict = "anomaly"
+        place = item._asdict()
+        del place["crop"], place["reason"]
+        return ItemInspection(frame, **place, anomaly_score=score, verdict=verdict, reason=reason)
+
+
+class ItemScan:
+    """Verdicts on the items of a line-scan camera, as its strips come: `ItemDetector.scan`."""
+
+    def __init__(self, detector: ItemDetector) -> None:
+        self._detector, self._scan = detector, LineScan(detector.finder_)
+
+    def feed(self, rows: Any) -> list[ItemInspection]:
+        """Take the next rows; return the verdicts on the items that are complete."""
+        return self._detector.verdicts(self._scan.feed(rows))
+
+    def end(self) -> list[ItemInspection]:
+        """Return the verdicts on what is left."""
+        return self._detector.verdicts(self._scan.end())

@@ -1,0 +1,440 @@
+"""Several items in a frame: found, parted where they touch, and cut out one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+import imsim
+from imsim.anomaly.crops import MARGIN, alone
+from imsim.anomaly.parting import SPECK, TOLERANCE, Limits, filled, learned, parted
+from imsim.anomaly.stacks import (
+    NOT_FINITE,
+    Booleans,
+    Doubles,
+    Floats,
+    as_real,
+    as_stack,
+    bounding_box,
+    depth_of,
+    listed,
+    nearest,
+    sample_of,
+)
+from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.strips import Piece, Strips
+from imsim.anomaly.xray.faults import MOST_IMAGES, faults_of, without_lone
+from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items, mean_of_neighbours
+from imsim.errors import warn
+from imsim.validation import check_integer
+
+__all__ = ["Item", "ItemFinder"]
+
+LEAST_SIDE, MOST_SIDE = 16, 1 << 15
+"""Least and largest side of crops in pixels; pose needs the least one."""
+_ONE_SIDED = 0.5
+"""Items are brighter than the background, or darker, if their mean differs from it by more than
+this share of how far their pixels do."""
+_EVEN = 0.999
+"""Share of the pixels of the border of good images, without items, that is below the threshold."""
+_ROBUST = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
+_MOST_ITEMS = 64
+"""Most items that hang together which are parted: beyond, the background is not what it was."""
+
+_REASONS = {
+    "debris": "is smaller than any item: debris, or a piece of one",
+    "cut": "touches the border of the frame: the item is not seen whole",
+    "large": "is larger than an item, and shows no neck at which it could be parted",
+    "damaged": NOT_FINITE,
+}
+_GOES_ON = "goes on for longer than items do"
+_TOO_WIDE = "is an item, but does not fit into {} x {} pixels"
+_EVERYWHERE = (
+    "is as large as {:.0f} items and touches the border of the frame: is the background as bright "
+    "as in the good images?"
+)
+
+
+class Item(NamedTuple):
+    """What was found in a frame, and where."""
+
+    kind: str
+    """``"item"``; ``"debris"``, smaller than an item; ``"cut"`` by the frame's border; ``"large"``:
+    larger than an item, and not to be parted; ``"damaged"``: with NaN or infinity."""
+    x: int
+    y: int
+    """Column and row of the first pixel of its box; in strips, rows count from the first fed."""
+    width: int
+    height: int
+    """Size of the box."""
+    centre_x: float
+    centre_y: float
+    """Mean column and row of its pixels."""
+    area: int
+    """Number of its pixels, holes included."""
+    reason: str | None
+    """Why it is no item to inspect; None for an item."""
+    crop: NDArray[Any] | None
+    """The item alone, in the type of the frame; None for what is no item."""
+
+
+@dataclass(eq=False, repr=False)
+class ItemFinder(Stored):
+    r"""Find the items in frames of any size, part those that touch, and cut out one by one.
+
+    1. A pixel is marked if the mean of it and its neighbours is brighter than the background by
+       more than a quarter of what good items are, or darker if they are darker; up to half of it
+       where the background is uneven. Lone outliers take the middle of their neighbours first.
+       Background and contrast are those of the good images, for all frames.
+    2. Marked pixels that hang together are parted by a watershed of their distance from the
+       background, where the pass between two hills is a neck:
+
+       .. math:: \frac{d_{\text{pass}}}{\min(d_1, d_2)} < w
+
+       with the largest distances :math:`d_1, d_2` of both sides. :math:`w` is 0.75, or less if good
+       items have narrower waists themselves; what is then larger than an item is parted at any
+       pass that is narrower than those within good items. Holes are filled before. Pieces smaller
+       than any item are joined again.
+    3. A crop keeps the item's own pixels and the background. Whatever else is marked, and 3 pixels
+       around it, takes the median of the background that is left, with noise as in good images. So
+       nothing of a neighbour is in the crop: only through what is marked has it any influence.
+
+    The box of the item is in the middle of the crop; nothing is interpolated.
+
+    Parameters
+    ----------
+    shape : (int, int), optional
+        Height and width of crops. By default a quarter more than the largest good item, in
+        multiples of 8.
+    longest : int, optional
+        Rows after which what hangs together is given up; it bounds the memory of `LineScan`. By
+        default 8 times the longer side of crops.
+
+    Attributes
+    ----------
+    shape_, longest_ : (int, int) and int
+        As above.
+    level_, noise_ : float
+        Median of the background, and its standard deviation.
+    threshold_ : float
+        Difference from the background above which pixels are marked.
+    side_ : int
+        1 if items are brighter than the background, -1 if they are darker; 0 if they are both, and
+        pixels are marked that differ either way.
+    faults_ : bool array, shape (width,)
+        Columns that stand alone in the median of the good images: faults of the detector. They take
+        the values of the nearest sound ones. With faults, all frames have this width.
+    limits_ : Limits
+        Smallest and largest area of items, and more (`imsim.anomaly.parting`).
+    speck_ : float
+        Largest area of what is left out as nothing: 9 pixels, or twice the largest crumb in good
+        images.
+    depth_ : str
+        Type of number of the images, see `AnomalyDetector`.
+    left_out_ : dict of int to str
+        Good images that were not learned from, and why.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly import ItemFinder
+    >>> y, x = np.mgrid[:48, :48] - 24
+    >>> good = np.stack([np.where(np.hypot(y, x) < r, 0.5, 1.0) for r in (12, 13, 14)])
+    >>> finder = ItemFinder().fit(good)
+    >>> row = np.concatenate([good[1][:, 10:38], good[2][:, 10:]], axis=1)
+    >>> sorted((item.x, item.width, item.kind) for item in finder.cut(row))
+    [(1, 27, 'item'), (28, 29, 'item')]
+    """
+
+    shape: tuple[int, int] | None = None
+    longest: int | None = None
+
+    _LEARNED = ("level",)
+
+    def fit(self, good: Any, y: Any = None) -> Self:
+        """Learn background, contrast and size of items from good images or frames.
+
+        Most things in them must be single whole items; there may be crumbs, and some items may
+        touch each other or the border.
+
+        Parameters
+        ----------
+        good : array_like, shape (n, height, width)
+            Grey images of one item each, or of several; at least three items.
+
+        Raises
+        ------
+        ImsimError
+            If there are no items that stand out from the border of most images, fewer than three
+            whole ones, or crops cannot hold them.
+
+        Warns
+        -----
+        UnusableImageWarning
+            If images show no item, or hold NaN or infinity; they are left out.
+        """
+        self._check_parameters()
+        frames = as_stack("images", good)
+        self.depth_ = depth_of(frames)
+        with np.errstate(over="ignore"):  # numbers beyond float32 are not finite
+            values = frames.astype(np.float32)
+        found: Any = faults_of(np.nan_to_num(values[sample_of(len(values), MOST_IMAGES)]))
+        self.faults_: Booleans = found.all(axis=0)
+        values = self._repaired(values)
+        self._fit_contrast(values)
+        usable = np.setdiff1d(np.arange(len(values)), list(self.left_out_))
+        masks = [m for i in usable for m in self._things(values[i])]
+        self.limits_, self.speck_, boxes = learned(masks)
+        self._fit_shape(boxes)
+        return self
+
+    def cut(self, frame: Any) -> list[Item]:
+        """Return what a frame shows, in the order of the lowest rows.
+
+        Parameters
+        ----------
+        frame : array_like, shape (height, width)
+            Of the type of the good images, and of any size.
+
+        Returns
+        -------
+        list of Item
+            Empty if nothing stands out from the background.
+        """
+        pieces = self.strips().end(self.checked("frame", frame))
+        return [item for piece in pieces for item in self.items(piece)]
+
+    def crops(self, frames: Any) -> NDArray[Any]:
+        """Return the items of all frames, one by one: what a detector learns from.
+
+        Raises
+        ------
+        ImsimError
+            If there is no whole item in any frame.
+        """
+        images = as_stack("images", frames)
+        items = [item for image in images for item in self.cut(image)]
+        found = [item.crop for item in items if item.crop is not None]
+        if not found:
+            raise imsim.ImsimError(
+                f"the {len(images)} images show no whole item like those learned from"
+            )
+        return np.stack(found)
+
+    def strips(self) -> Strips:
+        """Return what finds the pieces of one image."""
+        self._check_fitted()
+        reach = (self.shape_[0] // 2 + MARGIN, self.shape_[1] // 2 + MARGIN)
+        return Strips(self.mark, reach, self.longest_)
+
+    def checked(self, name: str, rows: Any) -> NDArray[Any]:
+        """Return rows of an image without faulty columns; refuse those of another type or width."""
+        self._check_fitted()
+        values = as_real(name, rows)
+        if values.ndim != 2 or not values.shape[1]:
+            raise imsim.ShapeError(f"{name} has shape {values.shape}", "expected (height, width)")
+        if depth_of(values) != self.depth_:
+            raise imsim.DTypeError(
+                f"{name} is of type {depth_of(values)}, the good images of {self.depth_}, and may "
+                "mean something else: convert it"
+            )
+        if self.faults_.any() and self.faults_.shape != values.shape[1:]:
+            raise imsim.ShapeError(
+                f"{name} is {values.shape[1]} pixels wide, but faulty columns were learned in "
+                f"images of {self.faults_.size}: fit a finder to images of this camera"
+            )
+        return self._repaired(values)
+
+    def mark(self, rows: NDArray[Any]) -> Booleans:
+        """Return which pixels stand out from the background; NaN and infinity do."""
+        values, finite = self._sound(rows)
+        with np.errstate(over="ignore", invalid="ignore"):  # sums beyond float32 stand out
+            marked: Booleans = self._apart(mean_of_neighbours(values)[0]) > np.float32(1)
+        return marked | ~finite
+
+    def items(self, piece: Piece) -> list[Item]:
+        """Return the items that hang together, in the order of their first rows."""
+        area = int(piece.mask.sum())
+        if area <= self.speck_ and not piece.goes_on:
+            return []
+        if area > _MOST_ITEMS * self.limits_.largest or piece.goes_on:
+            return [self._item(piece, piece.mask)]
+        box = bounding_box(piece.mask)
+        labels = np.zeros(piece.mask.shape, np.int32)
+        labels[box] = parted(
+            piece.mask[box], self.limits_, lambda: self._apart(self._sound(piece.values)[0][0])[box]
+        )
+        return [self._item(piece, labels == k) for k in range(1, labels.max() + 1)]
+
+    def get_state(self) -> State:
+        """Return what `from_state` needs."""
+        self._check_fitted()
+        names = ("shape", "longest", "depth", "side")
+        fitted = {name: getattr(self, f"{name}_") for name in names}
+        own = self.get_params()
+        own["shape"] = None if self.shape is None else list(self.shape)
+        scale = [self.level_, self.noise_, self.threshold_, self.speck_, *self.limits_]
+        arrays = {"scale": np.array(scale, np.float64), "faults": self.faults_}
+        return {"parameters": own, "fitted": fitted}, arrays
+
+    @classmethod
+    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
+        """Make a fitted finder from the result of `get_state`."""
+        own, fitted = dict(parameters["parameters"]), parameters["fitted"]
+        own["shape"] = None if own["shape"] is None else tuple(own["shape"])
+        finder = cls(**own)
+        finder._check_parameters()
+        scale = arrays.take("scale", np.float64, 4 + len(Limits._fields)).tolist()
+        finder.level_, finder.noise_, finder.threshold_, finder.speck_ = scale[:4]
+        finder.limits_ = Limits(*scale[4:])
+        finder.faults_ = arrays.take("faults", np.bool_, None)
+        finder.shape_, finder.longest_ = tuple(fitted["shape"]), fitted["longest"]
+        finder.depth_, finder.side_ = fitted["depth"], fitted["side"]
+        _check_shape("shape_", finder.shape_)
+        check_integer("longest_", finder.longest_, 1)
+        limits = finder.limits_
+        is_odd = limits.smallest > limits.largest or limits.radius > max(finder.shape_)
+        if is_odd or finder.faults_.all() or scale[1] < 0 or min(scale[2:]) <= 0:
+            raise imsim.OptionError("its limits are none that items have")
+        check_integer("side_", finder.side_, -1, 1)
+        if not isinstance(finder.depth_, str):
+            raise imsim.OptionError(f"depth_={finder.depth_!r} makes no sense")
+        return finder
+
+    def _repaired(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Replace faulty columns by the nearest sound ones."""
+        return values[..., nearest(self.faults_[None])[1][0]] if self.faults_.any() else values
+
+    def _apart(self, values: Floats) -> Floats:
+        """Return how far values are from the background, in units of the threshold."""
+        apart: Floats = (values - np.float32(self.level_)) / np.float32(self.threshold_)
+        return apart * np.float32(self.side_) if self.side_ else np.abs(apart)
+
+    def _sound(self, rows: NDArray[Any]) -> tuple[Floats, Booleans]:
+        """Return a stack of one image without outliers, NaN and infinity, and what is finite."""
+        with np.errstate(over="ignore"):
+            values = rows.astype(np.float32)
+        finite: Booleans = np.isfinite(values)
+        return without_lone(np.where(finite, values, np.float32(self.level_))[None]), finite
+
+    def _check_parameters(self) -> None:
+        if self.shape is not None:
+            _check_shape("shape", self.shape)
+        if self.longest is not None:
+            check_integer("longest", self.longest, LEAST_SIDE)
+
+    def _fit_contrast(self, values: Floats) -> None:
+        """Learn background and contrast; leave out images that show no item."""
+        finite: Any = np.isfinite(values).all(axis=(1, 2))
+        clean = np.where(finite[:, None, None], values, 0)
+        levels: Doubles = np.median(border(clean).astype(np.float64), axis=1)
+        apart = np.abs(clean - levels[:, None, None].astype(np.float32))
+        largest = float(apart.max()) or 1.0
+        apart /= np.float32(largest)  # squares and sums stay within float32
+        masks, problems = find_items(apart, touching=True, several=True)
+        problems |= {int(i): NOT_FINITE for i in np.flatnonzero(~finite)}
+        self.left_out_ = dict(sorted(problems.items()))
+        if 2 * len(problems) > len(values):
+            raise imsim.ImsimError(
+                "most of the good images show no items that stand out from the border of the "
+                f"frame: {listed(problems)}"
+            )
+        if problems:
+            message = f"{len(problems)} of {len(values)} images are not learned from"
+            warn(f"{message}: {listed(problems)}", UnusableImageWarning)
+        usable = [i for i in range(len(values)) if i not in problems]
+        self.level_ = float(np.median(levels[usable]))
+        brighter = [float((clean[i][masks[i]] - levels[i]).mean()) for i in usable]
+        contrasts = [largest * float(apart[i][masks[i]].mean(dtype=np.float64)) for i in usable]
+        whole, contrast = float(np.median(brighter)), float(np.median(contrasts))
+        self.side_ = int(np.sign(whole)) if abs(whole) > _ONE_SIDED * contrast else 0
+        contrast = abs(whole) if self.side_ else contrast
+        rest = [border(clean[i][None])[~border(masks[i][None])] - levels[i] for i in usable]
+        self.noise_ = _ROBUST * float(np.median(np.abs(np.concatenate([*rest, [0.0]]))))
+        self.threshold_ = 1.0
+        around: Any = border(self._apart(mean_of_neighbours(clean)))[~border(masks)]
+        uneven = float(np.quantile(around, _EVEN)) if around.size else 0.0
+        self.threshold_ = min(max(contrast / 4, uneven), contrast / 2)
+
+    def _things(self, frame: Floats) -> list[Booleans]:
+        """Return the masks of what stands out and does not touch the border of the frame."""
+        labels, _ = ndimage.label(self.mark(frame))
+        inner = labels.copy()
+        inner[1:-1, 1:-1] = 0
+        at_border = set(np.unique(inner).tolist())
+        found = enumerate(ndimage.find_objects(labels), 1)
+        masks = [labels[box] == k for k, box in found if k not in at_border]
+        return [m for m in masks if m.sum() > SPECK]
+
+    def _fit_shape(self, boxes: Iterable[tuple[int, ...]]) -> None:
+        sides = np.max([*boxes], axis=0)
+        if self.shape is None:
+            wanted = np.maximum(8 * np.ceil((TOLERANCE * sides + 2 * MARGIN) / 8), LEAST_SIDE)
+            self.shape_ = (int(wanted[0]), int(wanted[1]))
+        else:
+            self.shape_ = (int(self.shape[0]), int(self.shape[1]))
+        if (sides + 2 * MARGIN > self.shape_).any():
+            raise imsim.OptionError(
+                f"shape={self.shape}; good items have up to {sides[0]} x {sides[1]} pixels, and "
+                f"need {MARGIN} more on each side"
+            )
+        self.longest_ = int(self.longest or 8 * max(self.shape_))
+
+    def _item(self, piece: Piece, part: Booleans) -> Item:
+        """Describe a part of a piece; what else is marked in its holes is not its own."""
+        box = bounding_box(part)
+        own = np.zeros_like(part)
+        own[box] = filled(part[box]) & ~(piece.marked[box] & ~part[box])
+        rows, columns = np.nonzero(own)
+        top, left = int(rows.min()), int(columns.min())
+        height, width = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
+        kind, reason = self._kind(piece, own, (height, width))
+        crop = None
+        if kind == "item":
+            middle = (top + height // 2, left + width // 2)
+            crop = alone(piece, own, middle, self.shape_, (self.level_, self.noise_))
+        return Item(
+            kind,
+            x=piece.x + left,
+            y=piece.y + top,
+            width=width,
+            height=height,
+            centre_x=piece.x + float(columns.mean()),
+            centre_y=piece.y + float(rows.mean()),
+            area=len(rows),
+            reason=reason,
+            crop=crop,
+        )
+
+    def _kind(self, piece: Piece, own: Booleans, size: tuple[int, int]) -> tuple[str, str | None]:
+        limits, area = self.limits_, int(own.sum())
+        at_edge = (own[0].any(), own[-1].any(), own[:, 0].any(), own[:, -1].any())
+        if not self._sound(piece.values)[1][own].all():
+            return "damaged", _REASONS["damaged"]
+        if any(touches and is_edge for touches, is_edge in zip(at_edge, piece.edges, strict=True)):
+            if area > 2 * limits.largest:
+                return "cut", _EVERYWHERE.format(area / limits.largest)
+            return "cut", _REASONS["cut"]
+        if piece.goes_on:
+            return "large", _GOES_ON
+        if area < limits.smallest:
+            return "debris", _REASONS["debris"]
+        if not limits.hold(own):
+            return "large", _REASONS["large"]
+        if any(side + 2 * MARGIN > most for side, most in zip(size, self.shape_, strict=True)):
+            return "large", _TOO_WIDE.format(self.shape_[1], self.shape_[0])
+        return "item", None
+
+
+def _check_shape(name: str, shape: Any) -> None:
+    """Refuse a size that crops cannot have."""
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        raise imsim.OptionError(f"{name}={shape!r}; expected (height, width) of crops in pixels")
+    for side in shape:
+        check_integer(name, side, LEAST_SIDE, MOST_SIDE)

@@ -1,0 +1,296 @@
+"""Touching items parted: a watershed of the distance from the background."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from imsim.anomaly.stacks import Booleans, Doubles, Floats
+from imsim.errors import ImsimError
+
+Labels = NDArray[np.int32]
+WAIST = 0.75
+"""Where the half width of a neck is below this share of that of the narrower of its two sides,
+items touch. Passes within single potatoes and bars have 0.96 and more."""
+NARROW = 0.95
+"""Passes below this share of the narrowest within a good item part what is larger than an item."""
+CORES = (2.0, 2.5, 3.0)
+"""Multiples of the threshold, a quarter of the contrast, above which cores of items lie: where flat
+sides meet, no neck but a line of background shines through."""
+TOLERANCE = 1.25
+"""By this factor, items may be smaller or longer than the good ones that were seen. Of 30 potatoes,
+which differ by a factor of 3 in area, the extremes are hardly ever a quarter off."""
+SPECK = 9
+"""Area in pixels up to which what stands out is nothing: the mean over 3x3 pixels makes this of a
+single one."""
+LEAST_ITEMS = 3
+"""Least number of whole single items to learn from."""
+_CRUMB = 0.1
+"""Largest crumb, as a share of the area of the largest thing in good images."""
+_GAP = 0.04
+"""Holes up to this share of an item are filled. Three discs that touch leave a gap of 0.05."""
+_FENCE = 1.5
+"""Interquartile ranges of the logarithm of areas (Tukey) within which things are single items."""
+
+
+class Limits(NamedTuple):
+    """What an item may be; areas in pixels, lengths in pixels."""
+
+    smallest: float
+    """Area of the smallest item."""
+    largest: float
+    """Area of the largest one."""
+    length: float
+    """Length of the longest one: that of the ellipse with its moments."""
+    radius: float
+    """Radius of the largest disc in the narrowest one."""
+    hole: float
+    """Largest area of a hole that is filled in what is larger than an item."""
+    waist: float
+    """See `WAIST`."""
+    narrow: float
+    """See `NARROW`."""
+
+    def hold(self, mask: Booleans) -> bool:
+        """Tell whether a mask is not too large for an item."""
+        return bool(mask.sum() <= self.largest) and length(mask) <= self.length
+
+
+def filled(mask: Booleans, most: float = np.inf) -> Booleans:
+    """Fill holes of at most this area: background that is not connected with the outside."""
+    labels, found = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    areas = np.bincount(labels.ravel(), minlength=found + 1)
+    is_hole = areas <= most
+    is_hole[[0, labels[0, 0]]] = False
+    result: Booleans = mask | is_hole[labels[1:-1, 1:-1]]
+    return result
+
+
+def length(mask: Booleans) -> float:
+    """Return the long axis of the ellipse that has the moments of a mask."""
+    places = np.stack(np.nonzero(mask)).astype(np.float64)
+    values = np.linalg.eigvalsh(np.cov(places, bias=True))
+    return float(4 * np.sqrt(max(values[-1], 0) + 1 / 12))  # a pixel is a square
+
+
+def distance(mask: Booleans) -> Doubles:
+    """Return the distance of each pixel of a mask from the background, and from the frame."""
+    found: Doubles = ndimage.distance_transform_edt(np.pad(mask, 1))
+    return found[1:-1, 1:-1]
+
+
+def waist(mask: Booleans) -> float:
+    """Return the narrowest neck of an item as `WAIST` measures it; 1 if there is none."""
+    depth = distance(mask)
+    basins = _basins(mask, depth, float(depth.max()))
+    return basins.joined(0.0) if basins.count > 1 else 1.0
+
+
+def learned(things: list[Booleans]) -> tuple[Limits, float, list[tuple[int, ...]]]:
+    """Learn from whole things in good images what an item is.
+
+    Returns
+    -------
+    limits : Limits
+        Of items.
+    speck : float
+        Area up to which something is nothing.
+    boxes : list of (int, int)
+        Height and width of the items.
+    """
+    areas = [int(m.sum()) for m in things]
+    most = _CRUMB * max(areas, default=0)
+    large = [m for m, area in zip(things, areas, strict=True) if area > most]
+    if len(large) < LEAST_ITEMS:
+        raise ImsimError(
+            f"the good images show {len(large)} whole items that do not touch the border; expected "
+            f"at least {LEAST_ITEMS}: pass more images, or larger frames"
+        )
+    items, narrowest = _singles(large)
+    solid = [filled(m) for m in items]
+    sizes = [float(m.sum()) for m in solid]
+    holes = max(size - float(m.sum()) for size, m in zip(sizes, items, strict=True))
+    limits = Limits(
+        smallest=min(sizes) / TOLERANCE,
+        largest=max(sizes) * TOLERANCE,
+        length=max(map(length, items)) * TOLERANCE,
+        radius=min(float(distance(m).max()) for m in solid),
+        hole=max(_GAP * float(np.median(sizes)), TOLERANCE * holes),
+        waist=min(WAIST, NARROW * narrowest),
+        narrow=NARROW * narrowest,
+    )
+    crumb = max((area for area in areas if area <= most), default=0)
+    speck = float(min(max(SPECK, 2 * crumb), limits.smallest))
+    return limits, speck, [m.shape for m in items]
+
+
+def _singles(things: list[Booleans]) -> tuple[list[Booleans], float]:
+    """Return the single items among things of good images, and their narrowest waist.
+
+    Things with a neck are items that touch, unless most things have one. Of the others those are
+    single whose area is within Tukey's fence, or within the tolerance of the median.
+    """
+    waists = np.array([waist(filled(m)) for m in things])
+    has_neck = waists < WAIST
+    chosen = ~has_neck if has_neck.mean() < 0.5 else np.ones_like(has_neck)
+    areas = np.log([filled(m).sum() for m in things])
+    low, middle, high = np.quantile(areas[chosen], (0.25, 0.5, 0.75))
+    reach = np.maximum(_FENCE * (high - low), math.log(TOLERANCE))
+    chosen &= (areas >= min(low - reach, middle)) & (areas <= high + reach)
+    kept = [m for m, is_chosen in zip(things, chosen, strict=True) if is_chosen]
+    return kept, float(waists[chosen].min())
+
+
+def parted(mask: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Labels:
+    """Number the items of what hangs together, from 1 on; holes in it are filled.
+
+    The distance from the background is highest in the middle of items; a watershed parts its
+    hills. Hills are joined again whose pass is no neck, and so are pieces below an item with the
+    neighbour beside the widest neck, as long as the whole is no larger than an item. So neither a
+    hole nor a notch parts an item.
+
+    A part that is too large for an item is parted once more, with its holes as gaps, at wider
+    necks, or between cores that stand out more from the background, if that makes items. `apart`
+    returns how much each pixel stands out, in units of the threshold.
+    """
+    solid = filled(mask)
+    if solid.sum() > limits.largest:  # there may be gaps between items that touch each other
+        solid = filled(mask, limits.hole)
+    labels = _parted_at(limits.waist, solid, limits)
+    for number in range(1, labels.max() + 1):
+        part = labels == number
+        if limits.hold(part):
+            continue
+        ways = chain(_by_necks(part, mask, limits), _by_cores(part, limits, apart))
+        finer = next((way for way in ways if _are_items(way, limits)), None)
+        if finer is not None:
+            labels[part] = np.where(finer[part] > 0, labels.max() + finer[part], 0)
+    return _numbered(labels)
+
+
+def _parted_at(narrowest: float, solid: Booleans, limits: Limits) -> Labels:
+    basins = _basins(solid, distance(solid), limits.radius)
+    if basins.count > 1:
+        basins.joined(narrowest)
+        basins.rejoined(limits)
+    return _numbered(basins.labels())
+
+
+def _by_necks(part: Booleans, mask: Booleans, limits: Limits) -> Iterator[Labels]:
+    """Yield watersheds without the holes, which may be gaps, and at wider necks."""
+    for narrowest in (limits.waist, limits.narrow):
+        for solid in (part, part & mask):
+            yield _parted_at(narrowest, solid, limits)
+
+
+def _by_cores(part: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Iterator[Labels]:
+    """Yield watersheds between the cores of items, higher and higher ones."""
+    depth, values = distance(part), apart()
+    for height in CORES:
+        labels, count = ndimage.label(filled(part & (values > height), limits.hole))
+        areas = np.bincount(labels.ravel(), minlength=count + 1)
+        areas[0] = 0
+        is_core = areas >= limits.smallest / 2
+        if is_core.sum() > 1:
+            yield _numbered(_flooded(depth, np.where(is_core[labels], labels, 0), part))
+
+
+def _are_items(labels: Labels, limits: Limits) -> bool:
+    parts = [labels == k for k in range(1, labels.max() + 1)]
+    return all(limits.hold(m) and m.sum() >= limits.smallest for m in parts)
+
+
+def _flooded(depth: Doubles, markers: Labels, mask: Booleans) -> Labels:
+    from skimage import segmentation  # slow to import
+
+    flood: Any = segmentation.watershed
+    result: Labels = flood(-depth, markers, mask=mask).astype(np.int32)
+    return result
+
+
+def _numbered(labels: Labels) -> Labels:
+    """Number parts from 1 on in the order of their first pixels, row by row."""
+    found, first = np.unique(labels[labels > 0], return_index=True)
+    numbers = np.zeros(labels.max() + 1, np.int32)
+    numbers[found[np.argsort(first)]] = np.arange(1, len(found) + 1)
+    result: Labels = numbers[labels]
+    return result
+
+
+class _Basins:
+    """The basins of a watershed, their neighbours and passes."""
+
+    def __init__(self, regions: Labels, depth: Doubles, count: int) -> None:
+        self.regions, self.count = regions, count
+        self.areas = np.bincount(regions.ravel(), minlength=count + 1).astype(np.float64)
+        self.peaks = np.zeros(count + 1)
+        np.maximum.at(self.peaks, regions, depth)
+        self.passes = np.zeros((count + 1, count + 1))
+        self.names = np.arange(count + 1)
+        for one, other in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+            a, b = regions[one], regions[other]
+            meet = (a != b) & (a > 0) & (b > 0)
+            least = np.minimum(depth[one], depth[other])[meet]
+            np.maximum.at(self.passes, (a[meet], b[meet]), least)
+        self.passes = np.maximum(self.passes, self.passes.T)
+
+    def join(self, one: int, other: int) -> None:
+        """Make one basin of two."""
+        self.names[self.names == other] = one
+        self.areas[one] += self.areas[other]
+        self.peaks[one] = max(self.peaks[one], self.peaks[other])
+        both = np.maximum(self.passes[one], self.passes[other])
+        self.passes[one], self.passes[:, one] = both, both
+        self.passes[other] = self.passes[:, other] = self.passes[one, one] = 0
+        self.areas[other] = 0
+
+    def joined(self, narrowest: float) -> float:
+        """Join basins whose pass is wider than this, the widest first; return the narrowest."""
+        found = 1.0
+        while True:
+            lower = np.minimum(self.peaks[:, None], self.peaks)
+            ratios = np.divide(self.passes, lower, out=np.zeros_like(lower), where=lower > 0)
+            one, other = divmod(int(ratios.argmax()), len(ratios))
+            if not ratios[one, other] > narrowest:
+                return found
+            found = min(found, float(ratios[one, other]))
+            self.join(one, other)
+
+    def rejoined(self, limits: Limits) -> None:
+        """Join pieces that are smaller than an item with a neighbour, if that makes an item."""
+        left = {int(k) for k in np.flatnonzero((self.areas > 0) & (self.areas < limits.smallest))}
+        left.discard(0)
+        while left:
+            piece = min(left, key=lambda k: (self.areas[k], k))
+            left.discard(piece)
+            near = self.passes[piece]
+            fits = (near > 0) & (self.areas + self.areas[piece] <= limits.largest)
+            if not fits.any():
+                continue
+            other = int(np.where(fits, near, 0).argmax())
+            self.join(other, piece)
+            if self.areas[other] >= limits.smallest:
+                left.discard(other)
+            else:
+                left.add(other)
+
+    def labels(self) -> Labels:
+        """Return the basins."""
+        result: Labels = self.names[self.regions].astype(np.int32)
+        return result
+
+
+def _basins(mask: Booleans, depth: Doubles, radius: float) -> _Basins:
+    """Part a mask at every pass between hills at least half as deep as the narrowest item."""
+    side = 2 * max(int(radius / 2), 1) + 1
+    is_peak = (depth == ndimage.maximum_filter(depth, side)) & (depth >= radius / 2) & mask
+    markers, count = ndimage.label(is_peak, np.ones((3, 3)))
+    if count < 2:
+        return _Basins(mask.astype(np.int32), depth, 1)
+    return _Basins(_flooded(depth, markers, mask), depth, count)
