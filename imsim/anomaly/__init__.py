@@ -24,6 +24,7 @@ from imsim.anomaly.optional import loaded
 if TYPE_CHECKING:
     from imsim.anomaly.convolutional import ConvAutoencoder
     from imsim.anomaly.detector import AnomalyDetector
+    from imsim.anomaly.drift import DriftAlarm
     from imsim.anomaly.evaluation import Evaluation, evaluate
     from imsim.anomaly.pca import PCAAutoencoder
     from imsim.anomaly.ranking import Ranking, rank_metrics
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AnomalyDetector",
     "ConvAutoencoder",
+    "DriftAlarm",
     "Evaluation",
     "GoodStatistics",
     "PCAAutoencoder",
@@ -47,6 +49,7 @@ __all__ = [
 _HOMES = {
     "AnomalyDetector": "detector",
     "ConvAutoencoder": "convolutional",
+    "DriftAlarm": "drift",
     "Evaluation": "evaluation",
     "GoodStatistics": "statistics",
     "PCAAutoencoder": "pca",

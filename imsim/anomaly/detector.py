@@ -19,6 +19,7 @@ import imsim
 from imsim.anomaly import scoring
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose, moved_back
+from imsim.anomaly.raw import RAW, check_raw, raw_statistics
 from imsim.anomaly.stacks import (
     NOT_FINITE,
     Booleans,
@@ -157,6 +158,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     held_out_scores_ : float64 array, shape (n,)
         Anomaly scores of the usable good images by models that did not learn from them; NaN for
         images that were not held out.
+    raw_statistics_ : float64 array, shape (n, 7)
+        Of the good images, for `DriftAlarm`; NaN for those that were left out.
     shape_, depth_ : (int, int) and str
         Height and width of the images learned from, and their type of number: the name of the
         dtype, or "float" for any precision. Other images are refused.
@@ -226,6 +229,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         usable: Any = np.ones(len(inputs), bool) if used is None else used.any(axis=(1, 2))
         self.left_out_ = _reasons(frames, given, ~usable, problems)
         _check_usable(usable, self.left_out_)
+        self.raw_statistics_ = raw_statistics(frames, given, usable)
         seen = (inputs, used)
         if self.pose_ is not None:  # turned images have other pixels
             seen = check_images(frames, given, leave_out=True)
@@ -502,6 +506,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         arrays = {  # scores may be infinite or NaN, which JSON cannot hold
             "threshold": np.array(self.threshold_),
             "held_out_scores": self.held_out_scores_,
+            "raw_statistics": self.raw_statistics_,
             "scales": self.scales_,
         }
         for name in _PARTS:
@@ -557,6 +562,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         columns = 2 if self.aggregate_ in (scoring.BOTH, scoring.STATISTICS) else 1
         self.scales_ = arrays.take("scales", np.float64, 2, columns)
         self.held_out_scores_ = arrays.take("held_out_scores", np.float64, None, finite=False)
+        raw = arrays.take("raw_statistics", np.float64, None, len(RAW), finite=False)
+        self.raw_statistics_ = check_raw(raw)
         if self.pose_ is not None and self.pose_.mean_.shape != self.shape_:
             raise imsim.OptionError("its pose was learned from images of another size")
         if not (self.scales_[1] > 0).all() or self.threshold_ not in self.held_out_scores_:

@@ -22,7 +22,7 @@ from sklearn.base import BaseEstimator
 
 import imsim
 
-FORMAT = 4
+FORMAT = 5
 """Version of the layout; a file with another one is refused."""
 _HEADER, _DIGEST = "imsim", "imsim_sha256"
 
