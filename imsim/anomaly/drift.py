@@ -175,23 +175,26 @@ class DriftAlarm:
         references = {name: np.sort(known[:, k]) for k, name in enumerate(RAW)}
         references[SCORE] = np.sort(scores[~np.isnan(scores)])
         length = float(run_length) * (len(references) + 1)
+        reached = 1 - (1 - self._smoothing) ** LONGEST_DELAY
         self._ranks: dict[str, _Ranks] = {}
         self.limits: dict[str, float] = {}
         for name, values in references.items():
             limit = _rank_limit(len(values), self._smoothing, length)
             most = _normal_scores(len(values))[-1] if len(values) else 0.0
-            if limit <= most * (1 - (1 - self._smoothing) ** LONGEST_DELAY):
+            if limit <= most * reached:
                 self._ranks[name] = _Ranks.of(values, 0.0 if name == SCORE else DEAD_BAND)
                 self.limits[name] = limit
         if not set(RAW) & set(self._ranks):
             raise imsim.ImsimError(
                 f"{len(known)} good images are too few for a drift alarm with a false one in "
                 f"{run_length} images: fit the detector to more images, or pass a smaller "
-                "run_length"
+                "run_length, or smoothing=0.05"
             )
         self._missed = 1 - len(known) / len(raw)
         self._most_missed = float(beta.ppf(_SURE, len(raw) - len(known) + 1, len(known)))
-        self.limits[MISSED] = _share_limit(self._most_missed, self._smoothing, length)
+        limit = _share_limit(self._most_missed, self._smoothing, length)
+        if limit <= reached:
+            self.limits[MISSED] = limit
         self.names = tuple(self.limits)
         self.reset()
 
@@ -238,8 +241,10 @@ class DriftAlarm:
             if i in problems or np.isnan(scores[i]):
                 self._take({MISSED: 1.0})
                 continue
-            found = dict(zip(RAW, of_image(frame, None if used is None else used[i]), strict=True))
-            self._take({**found, SCORE: float(scores[i]), MISSED: 0.0})
+            found = of_image(frame, None if used is None else used[i])
+            # A preprocess of the caller may repair what is not finite.
+            values = dict(zip(RAW, found, strict=True)) if np.isfinite(found).all() else {}
+            self._take({**values, SCORE: float(scores[i]), MISSED: 0.0})
         return self.drifts()
 
     def miss(self, number: int = 1) -> list[Drift]:
@@ -310,7 +315,8 @@ class _Ranks(NamedTuple):
     @classmethod
     def of(cls, values: Doubles, band: float) -> _Ranks:
         middle = float(np.median(values))
-        return cls(values, _normal_scores(len(values)), middle, band * abs(middle))
+        tolerance = band * abs(middle) if band else 0.0  # scores may be infinite
+        return cls(values, _normal_scores(len(values)), middle, tolerance)
 
     def score(self, value: float) -> float:
         """Return the normal score of a value; equal ones have the middle one of their ranks."""

@@ -24,13 +24,15 @@ and where the half of an image is flat it is not 0, as the median would be."""
 
 
 def raw_statistics(frames: NDArray[Any], used: Booleans | None, usable: Booleans) -> Doubles:
-    """Return the raw statistics of good images, a row each; NaN for those that are not usable."""
+    """Return the raw statistics of good images, a row each; NaN for those without."""
     result = np.full((len(frames), len(RAW)), np.nan)
 
     def part(these: slice) -> None:
         for i in range(these.start, these.stop):
             if usable[i]:
-                result[i] = of_image(frames[i], None if used is None else used[i])
+                found = of_image(frames[i], None if used is None else used[i])
+                if np.isfinite(found).all():  # a preprocess of the caller may repair NaN
+                    result[i] = found
 
     in_parts(part, len(frames), batch_images(frames))
     return result

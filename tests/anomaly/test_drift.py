@@ -277,6 +277,23 @@ class TestOddImages:
             assert np.isfinite(found).all()
             assert (found[0, 3:] == 0).all()
 
+    def test_what_a_preprocess_of_the_caller_repairs(self):
+        images = noise(3)
+        images[1, 0, 0] = np.nan
+        found = raw_statistics(images, None, np.ones(3, bool))
+        assert np.isnan(found[1]).all()
+        alarm = DriftAlarm(known(as_raw(np.arange(50.0)), np.arange(50.0)))
+        alarm.update(images[1:2], Inspection(np.array([49.0]), {}))
+        charts = alarm.charts()
+        assert {name for name in charts if charts[name].values[-1]} == {"anomaly score"}
+
+    def test_infinite_scores(self):
+        scores = np.r_[np.arange(20.0), np.full(30, np.inf)]
+        alarm = DriftAlarm(known(as_raw(np.arange(50.0)), scores))
+        for score in np.random.default_rng(0).permutation(scores):
+            alarm._take({"anomaly score": score, "not inspected": 0.0})
+        assert alarm.drifts() == []
+
     def test_ties_count_half(self):
         ranks = drift._Ranks.of(np.full(20, 255.0), 0.0)
         assert ranks.score(255.0) == 0
@@ -297,6 +314,12 @@ class TestWhatIsRefused:
         # Of 20 of 100 that were held out, the scores are known, but hardly.
         few = known(as_raw(np.arange(100.0)), np.arange(8.0))
         assert "anomaly score" not in DriftAlarm(few).names
+
+    def test_a_chart_that_can_never_speak_is_none(self):
+        raw = np.concatenate([as_raw(np.arange(20.0)), np.full((2000, 7), np.nan)])
+        alarm = DriftAlarm(known(raw, np.arange(20.0)))
+        assert "not inspected" not in alarm.names
+        assert alarm.miss(200) == []
 
     @pytest.mark.parametrize("wrong", [0, 99, 1.5, "x", None, 10**10])
     def test_run_length(self, wrong):
