@@ -125,6 +125,9 @@ class DriftAlarm:
         ``"column pattern"``, ``"row pattern"``, ``"anomaly score"``, ``"not inspected"``. Those are
         left out that cannot speak within 100 images, whatever these show, since too few good images
         are known.
+    limits : dict of str to float
+        The limits of the charts by name: of the share not inspected, and of the absolute value of
+        the others.
     count : int
         Images since the last reset.
 
@@ -337,7 +340,7 @@ def _rank_limit(n: int, smoothing: float, length: float) -> float:
     if not n:
         return np.inf
     scores = _normal_scores(n)[::2]  # a fresh good image has each rank with the same probability
-    if n > 400:  # as many are exact to 0.1 % of the limit
+    if n > 400:  # 400 ranks give a limit 0.4 % below that of any number
         scores = ndtri((np.arange(400) + 0.5) / 400)
     weights = np.full(len(scores), 1 / len(scores))
     highest = float(scores[-1])
@@ -351,7 +354,10 @@ def _rank_limit(n: int, smoothing: float, length: float) -> float:
 
 @lru_cache
 def _share_limit(share: float, smoothing: float, length: float) -> float:
-    """Return the limit of a chart of a share, with this mean run length."""
+    """Return the limit of a chart of a share, with this mean run length.
+
+    A single image never goes beyond it.
+    """
     values, weights = np.array([0.0, 1.0]), np.array([1 - share, share])
 
     def run_length(limit: float) -> float:
@@ -361,8 +367,8 @@ def _share_limit(share: float, smoothing: float, length: float) -> float:
 
 
 def _where(function: Any, wanted: float, lowest: float, highest: float) -> float:
-    """Return where a rising function reaches a value, or `highest`; to 0.1 %."""
-    low, high = 0.0, min(lowest, highest)
+    """Return where a rising function reaches a value, from `lowest` to `highest`; to 0.1 %."""
+    low = high = min(lowest, highest)
     # From below: far beyond, mean run lengths are larger than what can be solved for.
     while high < highest and function(high) < wanted:
         low, high = high, min(1.2 * high, highest)

@@ -164,6 +164,10 @@ class TestWhatItDoesNotSay:
             lengths += now
         assert lengths.mean() == pytest.approx(500, rel=0.25)
 
+    @pytest.mark.parametrize("share", [1e-3, 1e-6, 1e-9])
+    def test_a_single_image_that_is_missed_is_no_drift_however_many_were_not(self, share):
+        assert 0.05 <= drift._share_limit(share, 0.05, 9e5) < 0.1
+
     def test_few_images_have_wide_limits(self):
         limits = [drift._rank_limit(n, 0.05, 9e5) for n in (12, 20, 50, 200, 1000)]
         assert (np.diff(limits) < 0).all()
