@@ -24,6 +24,7 @@ from imsim.anomaly.optional import loaded
 if TYPE_CHECKING:
     from imsim.anomaly.convolutional import ConvAutoencoder
     from imsim.anomaly.detector import AnomalyDetector
+    from imsim.anomaly.drift import DriftAlarm
     from imsim.anomaly.evaluation import Evaluation, evaluate
     from imsim.anomaly.inspection_report import InspectionRecord, write_inspection_report
     from imsim.anomaly.item_detector import ItemDetector, ItemInspection
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AnomalyDetector",
     "ConvAutoencoder",
+    "DriftAlarm",
     "Evaluation",
     "GoodStatistics",
     "InspectionRecord",
@@ -60,6 +62,7 @@ __all__ = [
 _HOMES = {
     "AnomalyDetector": "detector",
     "ConvAutoencoder": "convolutional",
+    "DriftAlarm": "drift",
     "Evaluation": "evaluation",
     "GoodStatistics": "statistics",
     "InspectionRecord": "inspection_report",

@@ -21,6 +21,7 @@ from imsim.anomaly import learning, optional, scoring
 from imsim.anomaly.card import Card
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose, moved_back
+from imsim.anomaly.raw import RAW, check_raw, raw_statistics
 from imsim.anomaly.stacks import (
     NOT_FINITE,
     Booleans,
@@ -181,6 +182,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         images that were not held out. Those of an update follow.
     held_out_columns_ : float64 array, shape (n, columns)
         The numbers, before they are scaled, of which these scores are made.
+    raw_statistics_ : float64 array, shape (n, 7)
+        Of the good images that were learned from, for `DriftAlarm`.
     shape_, depth_ : (int, int) and str
         Height and width of the images learned from, and their type of number: the name of the
         dtype, or "float" for any precision. Other images are refused.
@@ -293,7 +296,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             if not odd.any():
                 break
         self._decide(columns, odd, np.flatnonzero(usable))
-        self.card_ = Card.of(frames[usable][~odd], self.note)
+        learned = np.flatnonzero(usable)[~odd]
+        self.raw_statistics_ = raw_statistics(frames[learned], _those(given, learned))
+        self.card_ = Card.of(frames[learned], self.note)
         return self
 
     def update(self, good: Any, masks: Any = None, groups: Any = None) -> Self:
@@ -349,14 +354,17 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             if odd.any():
                 self.model_ = earlier
                 columns = self._cross_update(inputs, used, dealt, odd)
-        learned = len(before) + np.arange(len(inputs))
+        new = len(before) + np.arange(len(inputs))
         self._decide(
             np.concatenate([before, columns]),
             np.concatenate([np.zeros(len(before), np.bool_), odd]),
             np.concatenate([np.full(len(before), -1), np.flatnonzero(usable)]),
-            learned[~odd] if (~odd).sum() >= LEAST_UPDATE else None,
+            new[~odd] if (~odd).sum() >= LEAST_UPDATE else None,
         )
-        self.card_ = self.card_.extended(frames[usable][~odd], self.note)
+        learned = np.flatnonzero(usable)[~odd]
+        raw = raw_statistics(frames[learned], _those(given, learned))
+        self.raw_statistics_ = np.concatenate([self.raw_statistics_, raw])
+        self.card_ = self.card_.extended(frames[learned], self.note)
         return self
 
     def inspect(self, images: Any, masks: Any = None) -> Inspection:
@@ -701,6 +709,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             "threshold": np.array(self.false_alarms_[:4]),
             "number": np.array(self.false_alarms_.number),
             "held_out_columns": self.held_out_columns_,
+            "raw_statistics": self.raw_statistics_,
             "scales": self.scales_,
             "digests": self.card_.digests,
         }
@@ -762,6 +771,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self.held_out_columns_ = arrays.take(
             "held_out_columns", np.float64, None, columns, finite=False
         )
+        raw = arrays.take("raw_statistics", np.float64, None, len(RAW), finite=False)
+        self.raw_statistics_ = check_raw(raw)
         if self.pose_ is not None and self.pose_.mean_.shape != self.shape_:
             raise imsim.OptionError("its pose was learned from images of another size")
         scores = self.held_out_scores_ = scoring.most_anomalous(
@@ -804,6 +815,10 @@ def _class_of(kind: str) -> Any:
         if kind == known.__name__:
             return known
     raise imsim.OptionError(f"there is no {kind!r} among {', '.join(_KINDS)}")
+
+
+def _those(masks: Booleans | None, which: NDArray[np.intp]) -> Booleans | None:
+    return None if masks is None else masks[which]
 
 
 def _reasons(

@@ -81,23 +81,22 @@ class Pose(Stored):
 
     def placements(self, images: Any) -> Doubles:
         """Return matrices (n, 2, 3) from places in posed images to places in the given ones."""
-        self._check_fitted()
         frames, _ = check_images(images)
-        if frames.shape[1:] != self.mean_.shape:
-            raise imsim.ShapeError(
-                "images are {}x{} pixels, but the pose was learned from {}x{}: resize them".format(
-                    *frames.shape[1:], *self.mean_.shape
-                )
-            )
+        self._check_size(frames)
+        return self._posed(frames)[0]
+
+    def _posed(self, frames: Floats) -> tuple[Doubles, Floats]:
+        """Return placements, and the images there."""
         moments = _moments(frames)
         found = self._placements(moments, self.mean_.shape)
+        moved = _moved(frames, found, _levels(frames))
         if self.turns_:
             last = np.array(self.mean_.shape) - 1
-            turned = self._is_turned(_moved(frames, found, _levels(frames)))
-            turned &= np.isfinite(moments).all(axis=1)
+            turned = self._is_turned(moved) & np.isfinite(moments).all(axis=1)
             found[turned, :, 2] += found[turned, :, :2] @ last
             found[turned, :, :2] *= -1
-        return found
+            moved[turned] = moved[turned, ::-1, ::-1]
+        return found, moved
 
     def transform(self, images: Any, masks: Any = None) -> tuple[Floats, Booleans | None]:
         """Return the images in their pose, float32, and the masks of pixels seen whole, or None.
@@ -105,13 +104,22 @@ class Pose(Stored):
         Pixels outside the masks count as 0.
         """
         frames, used = check_images(images, masks)
-        placements = self.placements(frames)
-        moved = _moved(frames, placements, _levels(frames))
+        self._check_size(frames)
+        placements, moved = self._posed(frames)
         if used is None:
             return moved, None
         # What comes in from beyond the frame counts, with masks as without: a full mask stays full.
         inside = _moved(used.astype(np.float32), placements, np.ones(len(used))) > SEEN
         return np.where(inside, moved, np.float32(0)), inside
+
+    def _check_size(self, frames: Floats) -> None:
+        self._check_fitted()
+        if frames.shape[1:] != self.mean_.shape:
+            raise imsim.ShapeError(
+                "images are {}x{} pixels, but the pose was learned from {}x{}: resize them".format(
+                    *frames.shape[1:], *self.mean_.shape
+                )
+            )
 
     def get_state(self) -> State:
         """Return what `from_state` needs."""

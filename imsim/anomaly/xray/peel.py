@@ -41,7 +41,7 @@ from imsim.anomaly.xray.frames import (
 )
 from imsim.caches import kept
 from imsim.validation import check_choice, check_flag, check_integer, check_number
-from imsim.workers import get_workers, in_parts
+from imsim.workers import SMALLEST_SHARED, get_workers, in_parts
 
 _CLIP = 3.0
 """Standard deviations of good texture at which the influence of a pixel on the trend ends."""
@@ -467,7 +467,7 @@ def _matched(textures: Floats, covariance: Doubles, body: float) -> Floats:
     shape = _padded_size(textures.shape[1:])
     spectra = _transform(textures, shape)
     spectra *= _transfer(shape, tuple(covariance.tolist()), body)
-    found = scipy.fft.irfft2(spectra, shape, overwrite_x=True, workers=get_workers())
+    found = scipy.fft.irfft2(spectra, shape, overwrite_x=True, workers=_threads(textures))
     height, width = textures.shape[1:]
     result: Floats = found[:, :height, :width]
     return result
@@ -490,8 +490,13 @@ def _transfer(shape: tuple[int, int], autocovariance: tuple[float, ...], body: f
 
 
 def _transform(images: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    result: NDArray[Any] = scipy.fft.rfft2(images, shape, workers=get_workers())
+    result: NDArray[Any] = scipy.fft.rfft2(images, shape, workers=_threads(images))
     return result
+
+
+def _threads(images: NDArray[Any]) -> int:
+    """Return the threads for transforms: few pixels are done before another thread has woken."""
+    return get_workers() if images.size >= SMALLEST_SHARED else 1
 
 
 def _padded_size(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from imsim.anomaly.stacks import Booleans, Floats
+from imsim.anomaly.stacks import Booleans, Floats, bounding_box
 
 REACH = 16
 """Distances in pixels that are told apart; all beyond count as the last one."""
@@ -21,10 +21,15 @@ def distances(mask: Booleans) -> NDArray[np.intp]:
 
     The frame is no rim: beyond it an item goes on.
     """
-    found = ndimage.distance_transform_cdt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1]
-    result: NDArray[np.intp] = np.clip(found, 0, REACH).astype(np.intp)
     if mask.all():
-        result[:] = REACH
+        return np.full(mask.shape, REACH, np.intp)
+    result = np.zeros(mask.shape, np.intp)
+    box = tuple(
+        slice(max(side.start - 1, 0), side.stop + 1)  # what is beside the mask is its rim
+        for side in bounding_box(mask)
+    )
+    found = ndimage.distance_transform_cdt(np.pad(mask[box], 1, mode="edge"))[1:-1, 1:-1]
+    np.minimum(found, REACH, out=result[box], casting="unsafe")
     return result
 
 

@@ -127,11 +127,14 @@ class Pictures:
         with progress(len(self.files), "file") as bar:
             for path in self.files:
                 if not skip(path):
-                    yield from self._each_of(path, skip)
+                    yield from self.each_of(path, skip)
                 if bar is not None:
                     bar.update()
 
-    def _each_of(self, path: str, skip: Callable[[str], bool]) -> Iterator[Picture | Unusable]:
+    def each_of(
+        self, path: str, skip: Callable[[str], bool] = lambda label: False
+    ) -> Iterator[Picture | Unusable]:
+        """Yield the images of a file."""
         try:
             file = ImageFile(path, self._reading)
         except Exception as error:  # whatever is wrong with one file does not end the run
@@ -155,7 +158,7 @@ class Pictures:
         files = {*labels, *(without_index(label)[0] for label in labels)}
         for path in self.files:
             if path in files:
-                yield from self._each_of(path, lambda label: label not in labels)
+                yield from self.each_of(path, lambda label: label not in labels)
 
 
 def _grey(picture: Picture) -> Picture:

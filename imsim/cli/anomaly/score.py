@@ -36,6 +36,8 @@ BATCH_IMAGES = 64
 """Images that are scored at a time."""
 GOOD, ANOMALY, NOT_INSPECTED = "good", "anomaly", "not inspected"
 """The verdicts; what is not inspected is rejected, like an anomaly."""
+IMAGE = "image"
+"""The kind of a row."""
 HELP = f"""\
 Score IMAGES with a detector: the larger the score, the less an image is like
 the good ones.
@@ -99,6 +101,55 @@ class Judge(NamedTuple):
     model_sha256: str
 
 
+def opened(
+    arguments: argparse.Namespace,
+    detector: AnomalyDetector,
+    judge: Judge,
+    form: str | None,
+    first: tuple[str, ...] = (),
+) -> Rows:
+    """Return what takes the rows, with further columns before the others of CSV.
+
+    With ``--resume``, a file of another model or threshold is refused.
+    """
+    layout: Csv | Json | None = None
+    if form == "csv":
+        layout = Csv(first + Score._fields + Judge._fields)
+    elif form == "json":
+        layout = Json(
+            model=arguments.model,
+            model_sha256=judge.model_sha256,
+            metric=detector.metric,
+            threshold=judge.threshold,
+            flat=arguments.flat,
+            dark=arguments.dark,
+        )
+    judges: set[Judge] = set()
+
+    def parse(record: Record) -> Score | None:
+        if record.get("kind", IMAGE) != IMAGE:
+            return None
+        if form == "csv":
+            judges.add(Judge(float(record["threshold"]), record["model_sha256"]))
+        value = record["anomaly_score"]
+        if record["verdict"] not in (GOOD, ANOMALY, NOT_INSPECTED):
+            raise ValueError("no verdict")
+        score = math.nan if value in ("", None) else float(value)
+        return Score(record["image"], score, record["verdict"], record["reason"] or None)
+
+    writer = None
+    if layout is not None:
+        writer = Writer(layout, arguments.output, arguments.resume, parse)
+    if writer is not None and judges - {judge}:
+        writer.close()
+        raise ImsimError(
+            f"{arguments.output}: holds the results of another run (of another model or "
+            "threshold); use another -o, or leave out --resume"
+        )
+    more = judge._asdict() if form == "csv" else {"kind": IMAGE}
+    return Rows(judge, writer, arguments.output, more)
+
+
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Score images with a detector, and return the exit status."""
     from imsim.anomaly import AnomalyDetector, storage
@@ -114,41 +165,9 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     facts = {"model": arguments.model, "SHA-256 of the model": judge.model_sha256}
     shown = Shown(arguments, detector, correction, facts)
     pictures = Pictures(arguments.images)
-    layout: Csv | Json | None = None
-    if form == "csv":
-        layout = Csv(Score._fields + Judge._fields)
-    elif form == "json":
-        layout = Json(
-            model=arguments.model,
-            model_sha256=judge.model_sha256,
-            metric=detector.metric,
-            threshold=judge.threshold,
-            flat=arguments.flat,
-            dark=arguments.dark,
-        )
-    judges: set[Judge] = set()
-
-    def parse(record: Record) -> Score:
-        if form == "csv":
-            judges.add(Judge(float(record["threshold"]), record["model_sha256"]))
-        value = record["anomaly_score"]
-        if record["verdict"] not in (GOOD, ANOMALY, NOT_INSPECTED):
-            raise ValueError("no verdict")
-        score = math.nan if value in ("", None) else float(value)
-        return Score(record["image"], score, record["verdict"], record["reason"] or None)
-
-    writer = None
-    if layout is not None:
-        writer = Writer(layout, arguments.output, arguments.resume, parse)
-    rows = _Rows(
-        judge, writer, arguments.output, judge._asdict() if form == "csv" else {"kind": "image"}
-    )
+    rows = opened(arguments, detector, judge, form)
+    writer = rows.writer
     try:
-        if judges - {judge}:
-            raise ImsimError(
-                f"{arguments.output}: holds the results of another run (of another model or "
-                "threshold); use another -o, or leave out --resume"
-            )
         if writer is not None and rows.known:
             changed = changed_since(writer.written, [*rows.known, *field_files(arguments)])
             is_other = not changed.isdisjoint(map(file_of, field_files(arguments)))
@@ -156,7 +175,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             _check_earlier(rows, stale, detector, correction, pictures)
         shown.earlier(rows.known.values())
         for batch in batches(pictures.each(skip=rows.is_known), BATCH_IMAGES):
-            found = list(_scored(detector, correction, batch))
+            found = list(scored(detector, correction, batch))
             for row in found:
                 if row.reason is not None:
                     pictures.fail(Unusable(row.image, row.reason))
@@ -172,40 +191,31 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     said = list(shown.end())
     yield from said if writer is None or arguments.output else ()  # else rows go there
     pictures.notes.end()
-    if rows.rejected:
-        say(
-            f"error: {rows.rejected} could not be inspected, and "
-            f"{'counts' if rows.rejected == 1 else 'count'} as rejected"
-        )
-    if rows.count == rows.rejected:
-        say("error: no image was scored")
-        return 2
-    if rows.rejected or pictures.failures:
-        return 2
-    return int(arguments.fail_on_anomaly and rows.anomalies > 0)
+    return rows.status(pictures, arguments.fail_on_anomaly)
 
 
-class _Rows:
+class Rows:
     """Takes the scores one by one, writes and counts them."""
 
     def __init__(
-        self, judge: Judge, writer: Writer[Score] | None, file: str | None, more: Record
+        self, judge: Judge, writer: Writer[Score | None] | None, file: str | None, more: Record
     ) -> None:
         self.judge, self.writer, self.file, self.more = judge, writer, file, more
         self.count = self.anomalies = self.rejected = 0
-        earlier = writer.earlier if writer else []
+        earlier = [row for row in writer.earlier if row] if writer else []
         for row in earlier:
             self._count(row)
         self.known = {row.image: row for row in earlier}
 
     def is_known(self, image: str) -> bool:
+        """Tell whether the file has a row of an image."""
         return image in self.known
 
-    def add(self, row: Score) -> Iterator[str]:
-        """Write a row, or yield it for the terminal."""
+    def add(self, row: Score, **first: Any) -> Iterator[str]:
+        """Write a row, with values of further columns, or yield it for the terminal."""
         if self.writer is not None:
             empty = {"anomaly_score": None} if math.isnan(row.anomaly_score) else {}
-            self.writer.row({**self.more, **row._asdict(), **empty})
+            self.writer.row({**self.more, **first, **row._asdict(), **empty})
         else:
             space = width() - 30
             if not self.count:
@@ -222,23 +232,40 @@ class _Rows:
     def end(self) -> Iterator[str]:
         """Yield a summary, unless rows go to standard output in a format of their own."""
         if self.writer is None or self.file:
-            gap = "" if self.writer else "\n"
-            missing = ""
-            if self.rejected:
-                missing = (
-                    f", {self.rejected} could not be inspected: "
-                    f"{self.anomalies + self.rejected} rejected"
-                )
-            yield (
-                f"{gap}{self.anomalies} of {self.count} images are anomalies{missing} "
-                f"(threshold {self.judge.threshold:.6g})"
-            )
+            yield ("" if self.writer else "\n") + self.summary()
         if self.file:
             yield f"A row per image: {self.file}"
 
+    def summary(self) -> str:
+        """Say how many images are anomalies, and how many could not be inspected."""
+        missing = ""
+        if self.rejected:
+            missing = (
+                f", {self.rejected} could not be inspected: "
+                f"{self.anomalies + self.rejected} rejected"
+            )
+        return (
+            f"{self.anomalies} of {self.count} images are anomalies{missing} "
+            f"(threshold {self.judge.threshold:.6g})"
+        )
+
+    def status(self, pictures: Pictures, fail_on_anomaly: bool) -> int:
+        """Say how many images could not be inspected, and return the exit status."""
+        if self.rejected:
+            say(
+                f"error: {self.rejected} could not be inspected, and "
+                f"{'counts' if self.rejected == 1 else 'count'} as rejected"
+            )
+        if self.count == self.rejected:
+            say("error: no image was scored")
+            return 2
+        if self.rejected or pictures.failures:
+            return 2
+        return int(fail_on_anomaly and self.anomalies > 0)
+
 
 def _check_earlier(
-    rows: _Rows,
+    rows: Rows,
     stale: set[str],
     detector: AnomalyDetector,
     correction: Correction,
@@ -252,7 +279,7 @@ def _check_earlier(
     first = (p for p in pictures.chosen(inspected - stale) if isinstance(p, Picture))
     for picture in chain(islice(first, 1), pictures.chosen(inspected & stale)):
         batch = picture if isinstance(picture, Unusable) else [picture]
-        (found,) = _scored(detector, correction, batch)
+        (found,) = scored(detector, correction, batch)
         row = rows.known.get(picture.path)  # None for a stack that can no longer be read
         if (
             row is None
@@ -262,7 +289,7 @@ def _check_earlier(
             raise ImsimError(another_run(str(rows.file), picture.path))
 
 
-def _scored(
+def scored(
     detector: AnomalyDetector, correction: Correction, batch: list[Picture] | Unusable
 ) -> Iterator[Score]:
     """Score a batch; if that fails, one by one, so that only the culprits have no score."""
@@ -275,7 +302,7 @@ def _scored(
     except Exception as error:  # of whatever kind: it does not end the run
         if len(batch) > 1:
             for picture in batch:
-                yield from _scored(detector, correction, [picture])
+                yield from scored(detector, correction, [picture])
             return
         reason = str(error) if isinstance(error, ImsimError) else f"cannot be scored: {error!r}"
         yield Score(batch[0].path, math.nan, NOT_INSPECTED, reason)

@@ -1,0 +1,401 @@
+"""The drift alarm: control charts that compare live images with the good ones learned from.
+
+A detector knows the good images of one day. When the tube ages or another harvest comes, first its
+scores rise, then its false alarms. The alarm is to speak before them, and to say what has changed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import beta
+
+import imsim
+from imsim.anomaly.raw import RAW, of_image
+from imsim.anomaly.stacks import Doubles, as_stack, check_masks
+from imsim.validation import check_integer, check_number
+
+__all__ = ["Chart", "Drift", "DriftAlarm"]
+
+SCORE, MISSED = "anomaly score", "not inspected"
+"""Names of the other two charts."""
+SMOOTHING = 0.05
+"""Weight of the newest image in a chart: it remembers about 20 images. A lasting change is to be
+seen within 100 images, and a tenth of rejects among them is to change little."""
+RUN_LENGTH = 100_000
+"""Images between two false alarms of all charts together, on average: three hours of ten images a
+second. Within 2,000 images, 2 % of the alarms then speak without a cause."""
+LONGEST_DELAY = 100
+"""Images within which a chart must be able to speak; one that cannot is left out."""
+DEAD_BAND = 0.005
+"""Relative change of a raw statistic that is none: the border of images after a flat-field
+correction differs by 0.1 % from one detector to the next, and good images may not differ at all."""
+RECENT, HISTORY = 100, 10_000
+"""Images whose values tell what the state is now, and of which the chart is kept."""
+_NODES = 121
+"""Values of the chart at which its mean run length is computed; 241 change limits by 0.3 %."""
+_SURE = 0.95
+"""The share of images that cannot be inspected is taken for as large as it is with this
+probability, given those of the training."""
+
+
+class Drift(NamedTuple):
+    """Something that is no longer as it is in good images. As text, it is a sentence."""
+
+    name: str
+    """The chart, see `DriftAlarm`."""
+    since: int
+    """The image from which on it is so, about; images are counted from 0, since the last reset."""
+    now: float
+    """Median since then, of the last 100 images at most; of `"not inspected"`, their share."""
+    usual: float
+    """The same in good images."""
+    value: float
+    """Of the chart."""
+    limit: float
+    """Of the chart, which `value` is beyond."""
+
+    def __str__(self) -> str:
+        """Return a sentence without an end."""
+        if self.name == MISSED:
+            share = f"{self.now:.0%} of the images cannot be inspected"
+            return f"{share}, of the good ones {self.usual:.0%}"
+        if self.name == SCORE or not min(self.now, self.usual) > 0:
+            return f"{self.name} is {self.now:.4g}, that of the good images {self.usual:.4g}"
+        return f"{self.name} is {self.now / self.usual:.3g} times that of the good images"
+
+
+class Chart(NamedTuple):
+    """A control chart, to be drawn: something drifts where a value is beyond the limits."""
+
+    values: Doubles
+    """Of the last 10,000 images at most."""
+    limits: tuple[float, float]
+    """Lower and upper limit."""
+
+
+class DriftAlarm:
+    r"""Say that live images are no longer like the good ones, before false alarms do.
+
+    Each image has nine numbers: seven raw statistics, its anomaly score, and whether it could not
+    be inspected. A chart follows each of them. Of raw statistics and score, it follows the rank r
+    among the n good images, as a number of a normal distribution, so that no distribution is
+    assumed and a single image, however odd, weighs little:
+
+    .. math::
+        z = \Phi^{-1}\left(\frac{r + 1/2}{n + 1}\right), \qquad
+        E_t = (1 - \lambda) E_{t-1} + \lambda z_t, \qquad
+        |E_t| > k \sqrt{\frac{\lambda}{2 - \lambda} + \frac{1}{n}}
+
+    is drift. The limit k is the one at which the mean run length of a chart is `run_length` times
+    the number of charts, if good images were known exactly; 1/n widens it by what they leave
+    unknown. With few images, limits are wide, and small changes are not seen. Of images that cannot
+    be inspected, the chart follows the share, one-sided, from the largest share that is likely
+    given those of the training.
+
+    The raw statistics, in the units of pixels:
+
+    - *level*: the mean, *contrast*: the standard deviation, *border*: the median of a strip of 3
+      pixels along the frame, which is the open beam of an X-ray image;
+    - *noise*: the strength of details of one pixel, and *texture*, of two: the mean of
+      :math:`|a - b - c + d| / 2` over squares of four pixels, or of four blocks of 2 x 2, but for
+      the largest tenth of them;
+    - *column pattern*, *row pattern*: the mean absolute second difference of the means over the
+      columns, or rows, but for the largest tenth: stripes of the detector.
+
+    An image that cannot be inspected counts in the chart of these only.
+
+    Parameters
+    ----------
+    detector : AnomalyDetector
+        A fitted one. Its held-out scores and the raw statistics of its good images are copied.
+    run_length : int
+        Mean number of images between two false alarms, all charts together; 100 to 1e9.
+    smoothing : float
+        :math:`\lambda`, above 0 and at most 1.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The charts: ``"level"``, ``"contrast"``, ``"border"``, ``"noise"``, ``"texture"``,
+        ``"column pattern"``, ``"row pattern"``, ``"anomaly score"``, ``"not inspected"``. Those are
+        left out that cannot speak within 100 images, whatever these show, since too few good images
+        are known.
+    limits : dict of str to float
+        The limits of the charts by name: of the share not inspected, and of the absolute value of
+        the others.
+    count : int
+        Images since the last reset.
+
+    Raises
+    ------
+    ImsimError
+        If the detector is not fitted, or its good images are too few for any raw statistic.
+
+    References
+    ----------
+    Roberts 1959, Control chart tests based on geometric moving averages, Technometrics 1(3),
+    239-250, doi:10.1080/00401706.1959.10489860.
+    Hackl and Ledolter 1991, A control chart based on ranks, Journal of Quality Technology 23(2),
+    117-124, doi:10.1080/00224065.1991.11979302.
+    Jones, Champ and Rigdon 2001, The performance of exponentially weighted moving average charts
+    with estimated parameters, Technometrics 43(2), 156-167, doi:10.1198/004017001750386279.
+    Page 1954, Continuous inspection schemes, Biometrika 41(1-2), 100-115,
+    doi:10.1093/biomet/41.1-2.100, for `Drift.since`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly import AnomalyDetector, DriftAlarm
+    >>> rng = np.random.default_rng(0)
+    >>> good, live = 100 + rng.normal(0, 2, (2, 40, 16, 16))
+    >>> detector = AnomalyDetector(preprocess=None, random_state=0).fit(good)
+    >>> alarm = DriftAlarm(detector)
+    >>> alarm.update(live, detector.inspect(live))
+    []
+    >>> noisy = 100 + rng.normal(0, 4, (40, 16, 16))
+    >>> found = alarm.update(noisy, detector.inspect(noisy))
+    >>> "noise" in [drift.name for drift in found]
+    True
+    """
+
+    def __init__(
+        self, detector: Any, *, run_length: int = RUN_LENGTH, smoothing: float = SMOOTHING
+    ) -> None:
+        check_integer("run_length", run_length, 100, 10**9)
+        check_number("smoothing", smoothing, 0.001, 1)
+        if not hasattr(detector, "raw_statistics_"):
+            raise imsim.OptionError(
+                f"detector={detector!r}; expected an AnomalyDetector: call fit(good_images) first"
+            )
+        self._smoothing = float(smoothing)
+        raw, scores = detector.raw_statistics_, detector.held_out_scores_
+        known = raw[np.isfinite(raw).all(axis=1)]
+        references = {name: np.sort(known[:, k]) for k, name in enumerate(RAW)}
+        references[SCORE] = np.sort(scores[~np.isnan(scores)])
+        length = float(run_length) * (len(references) + 1)
+        reached = 1 - (1 - self._smoothing) ** LONGEST_DELAY
+        self._ranks: dict[str, _Ranks] = {}
+        self.limits: dict[str, float] = {}
+        for name, values in references.items():
+            limit = _rank_limit(len(values), self._smoothing, length)
+            most = _normal_scores(len(values))[-1] if len(values) else 0.0
+            if limit <= most * reached:
+                self._ranks[name] = _Ranks.of(values, 0.0 if name == SCORE else DEAD_BAND)
+                self.limits[name] = limit
+        if not set(RAW) & set(self._ranks):
+            raise imsim.ImsimError(
+                f"{len(known)} good images are too few for a drift alarm with a false one in "
+                f"{run_length} images: fit the detector to more images, or pass a smaller "
+                "run_length, or smoothing=0.05"
+            )
+        self._missed = 1 - len(known) / len(raw)
+        self._most_missed = float(beta.ppf(_SURE, len(raw) - len(known) + 1, len(known)))
+        limit = _share_limit(self._most_missed, self._smoothing, length)
+        if limit <= reached:
+            self.limits[MISSED] = limit
+        self.names = tuple(self.limits)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all live images: after the cause is mended, or with a new detector."""
+        self.count = 0
+        self._chart = dict.fromkeys(self.names, 0.0)
+        self._sums = dict.fromkeys(self.names, (0.0, 0.0))
+        self._since = dict.fromkeys(self.names, (0, 0))
+        self._past: dict[str, deque[float]] = {n: deque(maxlen=HISTORY) for n in self.names}
+        self._recent: deque[dict[str, float]] = deque(maxlen=RECENT)
+
+    def update(self, images: Any, inspection: Any, masks: Any = None) -> list[Drift]:
+        """Take images, in the order in which they came, and what `inspect` said about them.
+
+        Parameters
+        ----------
+        images : array_like, shape (n, height, width)
+            As passed to `AnomalyDetector.inspect`.
+        inspection : Inspection
+            What it returned.
+        masks : array_like of bool, optional
+            As passed to it.
+
+        Returns
+        -------
+        list of Drift
+            What is drifting after the last of these images.
+
+        Raises
+        ------
+        ImsimError
+            If the images are no stack, or not as many as the scores.
+        """
+        frames = as_stack("images", images)
+        scores, problems = inspection
+        if len(scores) != len(frames):
+            raise imsim.ShapeError(
+                f"inspection has {len(scores)} scores, images has {len(frames)} images: pass what "
+                "inspect(images) returned for these images"
+            )
+        used = None if masks is None else check_masks(masks, frames.shape)
+        for i, frame in enumerate(frames):
+            if i in problems or np.isnan(scores[i]):
+                self._take({MISSED: 1.0})
+                continue
+            found = of_image(frame, None if used is None else used[i])
+            # A preprocess of the caller may repair what is not finite.
+            values = dict(zip(RAW, found, strict=True)) if np.isfinite(found).all() else {}
+            self._take({**values, SCORE: float(scores[i]), MISSED: 0.0})
+        return self.drifts()
+
+    def miss(self, number: int = 1) -> list[Drift]:
+        """Count images that could not even be read; return what is drifting then."""
+        check_integer("number", number, 0)
+        for _ in range(number):
+            self._take({MISSED: 1.0})
+        return self.drifts()
+
+    def drifts(self) -> list[Drift]:
+        """Return what is drifting after the last image."""
+        return [self._drift(name) for name in self.names if self._is_beyond(name)]
+
+    def charts(self) -> dict[str, Chart]:
+        """Return the charts by name, to be drawn."""
+        return {
+            name: Chart(np.array(self._past[name]), (0.0 if name == MISSED else -limit, limit))
+            for name, limit in self.limits.items()
+        }
+
+    def _is_beyond(self, name: str) -> bool:
+        return abs(self._chart[name]) > self.limits[name]
+
+    def _take(self, values: dict[str, float]) -> None:
+        """Go on with the charts by one image."""
+        for name in self.names:
+            if name in values:
+                z = values[name] if name == MISSED else self._ranks[name].score(values[name])
+                self._chart[name] += self._smoothing * (z - self._chart[name])
+                self._date(name, z)
+            self._past[name].append(self._chart[name])
+        self._recent.append(values)
+        self.count += 1
+
+    def _date(self, name: str, z: float) -> None:
+        """Go on with Page's sums up and down: a drift began where its sum was last 0."""
+        slack, chart = self.limits[name] / 2, self._chart[name]
+        up, down = self._sums[name]
+        up = max(up + z - slack, 0.0) if chart > 0 else 0.0
+        down = max(down - z - slack, 0.0) if chart < 0 else 0.0
+        first, second = self._since[name]
+        after = self.count + 1
+        self._sums[name] = up, down
+        self._since[name] = first if up else after, second if down else after
+
+    def _drift(self, name: str) -> Drift:
+        since = min(self._since[name][self._chart[name] < 0], self.count - 1)
+        rows = list(self._recent)[since - self.count :]
+        values = [row[name] for row in rows if name in row]
+        if name == MISSED:
+            now, usual = float(np.mean(values)), self._missed
+        else:  # the images since then may all have been missed
+            now = float(np.median(values)) if values else np.nan
+            usual = self._ranks[name].middle
+        return Drift(name, since, now, usual, self._chart[name], self.limits[name])
+
+
+class _Ranks(NamedTuple):
+    """The values of good images, among which a live one has its rank."""
+
+    values: Doubles
+    scores: Doubles
+    """Of the ranks 0, 1/2, 1, ... n."""
+    middle: float
+    tolerance: float
+    """Values that differ by no more are equal."""
+
+    @classmethod
+    def of(cls, values: Doubles, band: float) -> _Ranks:
+        middle = float(np.median(values))
+        tolerance = band * abs(middle) if band else 0.0  # scores may be infinite
+        return cls(values, _normal_scores(len(values)), middle, tolerance)
+
+    def score(self, value: float) -> float:
+        """Return the normal score of a value; equal ones have the middle one of their ranks."""
+        below = self.values.searchsorted(value - self.tolerance, "left")
+        reached = self.values.searchsorted(value + self.tolerance, "right")
+        return float(self.scores[below + reached])
+
+
+def _normal_scores(n: int) -> Doubles:
+    """Return the normal scores of the ranks 0, 1/2, 1, ... n among n values."""
+    found: Doubles = ndtri((np.arange(2 * n + 1) / 2 + 0.5) / (n + 1))
+    return found
+
+
+@lru_cache
+def _rank_limit(n: int, smoothing: float, length: float) -> float:
+    """Return the limit of a chart of ranks among n good images with this mean run length."""
+    if not n:
+        return np.inf
+    scores = _normal_scores(n)[::2]  # a fresh good image has each rank with the same probability
+    if n > 400:  # 400 ranks give a limit 0.4 % below that of any number
+        scores = ndtri((np.arange(400) + 0.5) / 400)
+    weights = np.full(len(scores), 1 / len(scores))
+    highest = float(scores[-1])
+
+    def run_length(limit: float) -> float:
+        return _mean_run_length(-limit, limit, scores, weights, smoothing)
+
+    exact = _where(run_length, length, smoothing, highest)
+    return exact * float(np.sqrt(1 + (2 - smoothing) / (smoothing * n)))
+
+
+@lru_cache
+def _share_limit(share: float, smoothing: float, length: float) -> float:
+    """Return the limit of a chart of a share, with this mean run length.
+
+    A single image never goes beyond it.
+    """
+    values, weights = np.array([0.0, 1.0]), np.array([1 - share, share])
+
+    def run_length(limit: float) -> float:
+        return _mean_run_length(0.0, limit, values, weights, smoothing)
+
+    return _where(run_length, length, smoothing, 1.0)
+
+
+def _where(function: Any, wanted: float, lowest: float, highest: float) -> float:
+    """Return where a rising function reaches a value, from `lowest` to `highest`; to 0.1 %."""
+    low = high = min(lowest, highest)
+    # From below: far beyond, mean run lengths are larger than what can be solved for.
+    while high < highest and function(high) < wanted:
+        low, high = high, min(1.2 * high, highest)
+    while high - low > 1e-3 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if function(middle) < wanted else (low, middle)
+    return high
+
+
+def _mean_run_length(
+    low: float, high: float, values: Doubles, weights: Doubles, smoothing: float
+) -> float:
+    r"""Return the mean number of steps until a chart that begins at 0 leaves its limits.
+
+    It solves :math:`L(e) = 1 + \sum_k w_k L((1 - \lambda) e + \lambda z_k)`, with L = 0 beyond the
+    limits, at nodes between which L is linear.
+    """
+    nodes = np.linspace(low, high, _NODES)
+    after = (1 - smoothing) * nodes[:, None] + smoothing * values
+    place = (after - low) / (high - low) * (_NODES - 1)
+    inside = (place >= 0) & (place <= _NODES - 1)
+    left = np.clip(place.astype(int), 0, _NODES - 2)
+    share = place - left
+    chain = np.eye(_NODES)
+    rows = np.broadcast_to(np.arange(_NODES)[:, None], after.shape)[inside]
+    every = np.broadcast_to(weights, after.shape)[inside]
+    np.subtract.at(chain, (rows, left[inside]), every * (1 - share[inside]))
+    np.subtract.at(chain, (rows, left[inside] + 1), every * share[inside])
+    lengths = np.linalg.solve(chain, np.ones(_NODES))
+    return float(np.interp(0.0, nodes, lengths))

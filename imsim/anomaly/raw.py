@@ -1,0 +1,78 @@
+"""Raw statistics of images, in the units of pixels: cheap numbers that tell when a line changes.
+
+`imsim.anomaly.drift.DriftAlarm` says what each of them is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import imsim
+from imsim.anomaly.stacks import Booleans, Doubles, batch_images
+from imsim.workers import in_parts
+
+RAW = ("level", "contrast", "border", "noise", "texture", "column pattern", "row pattern")
+"""Names of the raw statistics of an image, in the order of their columns."""
+_BORDER = 3
+"""Width in pixels of the strip along the frame that shows the open beam."""
+_BODY = 0.9
+"""Share of the smallest details whose mean is a strength: edges and foreign bodies are not in it,
+and where the half of an image is flat it is not 0, as the median would be."""
+
+
+def raw_statistics(frames: NDArray[Any], used: Booleans | None) -> Doubles:
+    """Return the raw statistics of good images, a row each; NaN for those without."""
+    result = np.full((len(frames), len(RAW)), np.nan)
+
+    def part(these: slice) -> None:
+        for i in range(these.start, these.stop):
+            found = of_image(frames[i], None if used is None else used[i])
+            if np.isfinite(found).all():  # a preprocess of the caller may repair NaN
+                result[i] = found
+
+    in_parts(part, len(frames), batch_images(frames))
+    return result
+
+
+def check_raw(raw: Doubles) -> Doubles:
+    """Refuse raw statistics out of a file that `raw_statistics` does not return."""
+    known = np.isfinite(raw).all(axis=1)
+    if not known.any() or not np.isnan(raw[~known]).all():
+        raise imsim.OptionError("its raw statistics are none that good images have")
+    return raw
+
+
+def of_image(image: NDArray[Any], used: Booleans | None) -> list[float]:
+    """Return the raw statistics of an image; pixels outside a mask have the mean inside."""
+    pixels = image.astype(np.float64)
+    if used is not None and not used.all():
+        pixels[~used] = pixels[used].mean()
+    height, width = (side // 2 * 2 for side in pixels.shape)
+    above, below = pixels[0:height:2, :width], pixels[1:height:2, :width]
+    total, step = above + below, below - above
+    blocks = (total[:, ::2] + total[:, 1::2]) / 4
+    down = blocks[1:] - blocks[:-1]
+    edge = min(_BORDER, *(side // 2 for side in pixels.shape))
+    inner = pixels[edge : len(pixels) - edge]
+    strips = (pixels[:edge], pixels[len(pixels) - edge :], inner[:, :edge], inner[:, -edge:])
+    return [
+        float(pixels.mean()),
+        float(pixels.std()),
+        float(np.median(np.concatenate([strip.ravel() for strip in strips]))) if edge else 0.0,
+        _strength((step[:, 1::2] - step[:, ::2]) / 2),
+        _strength((down[:, 1:] - down[:, :-1]) / 2),
+        _strength(np.diff(pixels.mean(axis=0), 2)),
+        _strength(np.diff(pixels.mean(axis=1), 2)),
+    ]
+
+
+def _strength(details: Doubles) -> float:
+    """Return the mean absolute value of the smaller details."""
+    values = np.abs(details).ravel()
+    if not values.size:
+        return 0.0
+    number = max(1, round(_BODY * values.size))
+    return float(np.partition(values, number - 1)[:number].mean())

@@ -1,0 +1,327 @@
+"""`imsim anomaly watch`: a row per image as it appears in a folder, and the drift alarm."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from imsim._images import Picture, file_of, looks_like_an_image
+from imsim.cli.anomaly.inputs import (
+    IMAGES,
+    OTHER,
+    Correction,
+    Pictures,
+    Unusable,
+    add_fields,
+    batches,
+    digest,
+    field_files,
+    load,
+)
+from imsim.cli.anomaly.score import BATCH_IMAGES, NOT_INSPECTED, Judge, Rows, Score, opened, scored
+from imsim.cli.messages import say
+from imsim.cli.options import add_command, check_output, count, output_format
+from imsim.cli.pairing import Folder
+from imsim.cli.rows import changed_since
+from imsim.errors import ImsimError, OptionError
+
+if TYPE_CHECKING:
+    from imsim.anomaly import AnomalyDetector
+    from imsim.anomaly.drift import Drift
+
+INTERVAL = 0.5
+"""Seconds between two looks at the folder: an image has its row after about twice as long."""
+REMEMBERED = 10_000
+"""Images whose names are remembered, to say since when something drifts."""
+HELP = f"""\
+Score images as they appear in FOLDER and the folders in it, until Ctrl-C.
+
+{IMAGES} A
+file counts when its size and time have not changed from one look at the folder
+to the next; one that cannot be read then is not inspected, and so rejected.
+Files whose names begin with a dot do not count: write under such a name, and
+rename. A file that is replaced is scored again; one that goes is forgotten.
+
+Rows are CSV or JSON lines as of `imsim anomaly score`, with a further column
+"time", when the image was scored (ISO 8601). They go to standard output or to
+FILE. With --resume, FILE keeps its rows, and images that have one and were not
+changed since are not scored again.
+
+The drift alarm compares the scores and simple statistics of the images (level,
+contrast, border, noise, texture, patterns of columns and rows) and the share of
+those not inspected with the good images of the training. When something begins
+or ends to drift, a message on standard error says so; with --json, also a row
+of the "kind" "drift" with "time", "state", "name", "since" (the image from
+which on it is so), "now", "usual", "value", "limit" and "text".
+
+Exit status, at the end by --stop-after or --for: 0 if every image was
+inspected; 2 if one was not, and after any error, also if FOLDER goes; else 1 if
+there is an anomaly and --fail-on-anomaly is given; 130 if interrupted.
+"""
+
+
+def add_watch(commands: Any) -> None:
+    """Add the command with its options."""
+    parser = add_command(commands, "watch", run, "score images as they appear in a folder", HELP)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="what `imsim anomaly train` wrote")
+    add("folder", metavar="FOLDER", help="where the images appear")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="write JSON lines")
+    form.add_argument("--csv", action="store_true", help="write CSV; the default")
+    add("-o", "--output", metavar="FILE", help="write the rows to FILE (.csv, .json, .jsonl)")
+    add("--resume", action="store_true", help="keep the rows that FILE has, and add others")
+    add(
+        "--existing",
+        action="store_true",
+        help="score the images that are there at the start, too, the oldest first",
+    )
+    add(
+        "--interval",
+        metavar="S",
+        type=float,
+        default=INTERVAL,
+        help=f"seconds between two looks at the folder, by default {INTERVAL}",
+    )
+    add("--stop-after", metavar="N", type=count, help="end after N images")
+    add("--for", dest="seconds", metavar="S", type=float, help="end after S seconds")
+    add(
+        "--drift",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether to say when images are no longer like the good ones; by default yes",
+    )
+    add("--fail-on-anomaly", action="store_true", help="end with status 1 if there was an anomaly")
+    add_fields(parser)
+
+
+def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
+    """Score images as they appear, and return the exit status."""
+    from imsim.anomaly import AnomalyDetector
+
+    for option, value in (("--interval", arguments.interval), ("--for", arguments.seconds)):
+        if value is not None and not 0 < value < math.inf:
+            raise OptionError(f"{option} {value:g}: expected a positive number of seconds")
+    if arguments.output is None and not arguments.json:
+        arguments.csv = True
+    form = output_format(arguments)
+    if not os.path.isdir(arguments.folder):
+        what = "is no folder" if os.path.exists(arguments.folder) else "there is no such folder"
+        raise OptionError(f"{arguments.folder}: {what}; name the folder in which images appear")
+    inputs = [arguments.model, arguments.folder, *field_files(arguments)]
+    check_output(arguments.output, inputs, resume=arguments.resume)
+    detector = load(AnomalyDetector, arguments.model)
+    judge = Judge(float(detector.threshold_), digest(arguments.model))
+    correction = Correction(arguments)
+    pictures = Pictures([])
+    rows = opened(arguments, detector, judge, form, ("time",))
+    is_interrupted = False
+    try:
+        _watch(arguments, detector, correction, pictures, rows, form)
+    except KeyboardInterrupt:
+        is_interrupted = True
+    finally:
+        if rows.writer is not None:
+            rows.writer.close()
+    if arguments.output:
+        yield from rows.end()
+    else:
+        say(rows.summary())
+    pictures.notes.end()
+    status = rows.status(pictures, arguments.fail_on_anomaly) if rows.count else 0
+    if is_interrupted:
+        raise KeyboardInterrupt
+    return status
+
+
+def _watch(
+    arguments: argparse.Namespace,
+    detector: AnomalyDetector,
+    correction: Correction,
+    pictures: Pictures,
+    rows: Rows,
+    form: str | None,
+) -> None:
+    """Write rows until the number of images or the time is reached."""
+    drifts = _Drifts(detector, correction, rows, form == "json") if arguments.drift else None
+    known: set[str] = set()
+    if rows.writer is not None and rows.known:
+        changed = changed_since(rows.writer.written, rows.known)
+        known = {name for name in rows.known if file_of(name) not in changed}
+    arrivals = _Arrivals(arguments.folder, pictures, known, existing=arguments.existing)
+    begun, left = time.monotonic(), arguments.stop_after or math.inf
+    while True:
+        for batch in batches(arrivals.look(), BATCH_IMAGES):
+            found = list(scored(detector, correction, batch))
+            for row in found:
+                if row.reason is not None:
+                    pictures.fail(Unusable(row.image, row.reason))
+                for _ in rows.add(row, time=_now()):
+                    pass  # rows have a format, so that there is no line for a terminal
+                left -= 1
+                if left <= 0:
+                    break
+            if drifts is not None:
+                drifts.take(batch, found)
+            if left <= 0:
+                return
+        rest = math.inf
+        if arguments.seconds is not None:
+            rest = arguments.seconds - (time.monotonic() - begun)
+        if rest <= 0:
+            return
+        time.sleep(min(arguments.interval, rest))
+
+
+def _now() -> str:
+    """Return the time as ISO 8601 with the offset from UTC."""
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+
+
+State = tuple[int, int, int]
+"""Size, time of change and number of a file: it is the same while these are."""
+
+
+def _state_of(path: str) -> State | None:
+    """Return the state of a file, or of a link that leads nowhere; None if there is none."""
+    for look in (os.stat, os.lstat):
+        with contextlib.suppress(OSError):
+            found = look(path)
+            return found.st_size, found.st_mtime_ns, found.st_ino
+    return None
+
+
+class _File(NamedTuple):
+    """A file in the folder."""
+
+    state: State
+    reason: str | None
+    """Why it is no image; of `OTHER`, its content decides."""
+
+
+class _Arrivals:
+    """The files of a folder that are new and complete.
+
+    Parameters
+    ----------
+    folder : str
+        The folder.
+    pictures : Pictures
+        Reads the files.
+    known : set of str
+        Images that are not read, if their files are there now and stay as they are.
+    existing : bool
+        Whether files that are there now count.
+    """
+
+    def __init__(self, folder: str, pictures: Pictures, known: set[str], *, existing: bool) -> None:
+        self._folder, self._pictures, self._known = folder, pictures, known
+        self._first = {path: file.state for path, file in self._files().items()}
+        self._waiting: dict[str, State] = {}
+        self._done = {} if existing else dict(self._first)
+
+    def look(self) -> Iterator[Picture | Unusable]:
+        """Yield the images of files that are as they were at the last look, the oldest first."""
+        files = self._files()
+        self._done = {path: state for path, state in self._done.items() if path in files}
+        new = {path: f for path, f in files.items() if self._done.get(path) != f.state}
+        ready = [path for path, file in new.items() if self._waiting.get(path) == file.state]
+        self._waiting = {path: file.state for path, file in new.items()}
+        for path in sorted(ready, key=lambda path: (new[path].state[1], path)):
+            state, reason = new[path]
+            if reason is None:
+                yield from self._images(path, state)
+            elif reason is not OTHER or looks_like_an_image(path):
+                yield Unusable(path, reason)
+            if self._waiting.get(path) == state:
+                self._done[path] = self._waiting.pop(path)
+
+    def _images(self, path: str, state: State) -> Iterator[Picture | Unusable]:
+        """Yield the images of a file, unless somebody writes it: what was read may be half of it.
+
+        It then waits for the next look.
+        """
+        known = self._known if self._first.get(path) == state else ()
+        for picture in self._pictures.each_of(path, lambda label: label in known):
+            if (now := _state_of(path)) != state:
+                self._waiting.pop(path)
+                if now is not None:
+                    self._waiting[path] = now
+                return
+            yield picture
+
+    def _files(self) -> dict[str, _File]:
+        left_aside: list[str] = []
+        folder = Folder(self._folder, left_aside)
+        reasons: dict[str, str | None] = dict.fromkeys(map(folder.path, folder.names))
+        reasons |= dict.fromkeys(folder.odd, "is no file but a pipe or a device")
+        reasons |= dict.fromkeys(left_aside, OTHER)
+        reasons |= dict(folder.unread)
+        found = {}
+        for path, reason in reasons.items():
+            if (state := _state_of(path)) is not None:  # it may have gone
+                found[path] = _File(state, reason)
+        return found
+
+
+class _Drifts:
+    """Follows the images with a drift alarm, and tells when something begins or ends to drift."""
+
+    def __init__(
+        self, detector: AnomalyDetector, correction: Correction, rows: Rows, as_rows: bool
+    ) -> None:
+        from imsim.anomaly import DriftAlarm
+
+        self._correction = correction
+        self._writer = rows.writer if as_rows else None
+        self._alarm: DriftAlarm | None = None
+        self._names: deque[str] = deque(maxlen=REMEMBERED)
+        self._drifting: dict[str, Drift] = {}
+        try:
+            self._alarm = DriftAlarm(detector)
+        except ImsimError as error:
+            say(f"note: there is no drift alarm: {error}")
+
+    def take(self, batch: list[Picture] | Unusable, found: list[Score]) -> None:
+        """Take a batch of images and what was said about them."""
+        if self._alarm is None:
+            return
+        problems = {i: row.reason for i, row in enumerate(found) if row.verdict == NOT_INSPECTED}
+        if isinstance(batch, Unusable) or len(problems) == len(found):
+            drifts = self._alarm.miss(len(found))
+        else:
+            images = self._correction(np.stack([picture.pixels for picture in batch]))
+            scores = np.array([row.anomaly_score for row in found])
+            drifts = self._alarm.update(images, (scores, problems))
+        self._names.extend(row.image for row in found)
+        now = {drift.name: drift for drift in drifts}
+        for name, drift in now.items():
+            if name not in self._drifting:
+                since = self._since(drift)
+                after = "" if since is None else f", since {since}"
+                say(f"drift: {drift}{after}")
+                self._tell("begins", drift, since)
+        for name, drift in self._drifting.items():
+            if name not in now:
+                say(f"drift: {name} is again as in the good images")
+                self._tell("ends", drift, None)
+        self._drifting = now
+
+    def _since(self, drift: Drift) -> str | None:
+        """Return the image from which on it is so, if that is not too long ago."""
+        ago = self._alarm.count - drift.since if self._alarm else 0
+        return self._names[-ago] if 0 < ago <= len(self._names) else None
+
+    def _tell(self, state: str, drift: Drift, since: str | None) -> None:
+        if self._writer is not None:
+            facts = {**drift._asdict(), "since": since, "text": str(drift)}
+            self._writer.row({"kind": "drift", "time": _now(), "state": state, **facts})
