@@ -341,7 +341,7 @@ class TestDrift:
 
     @pytest.mark.parametrize("option", ["--no-drift", "--drift"])
     def test_without_it_and_with_too_few_good_images(self, capsys, looks, option):
-        with pytest.warns(UserWarning, match="cannot hold a false-alarm rate"):
+        with pytest.warns(UserWarning, match="few for a false-alarm rate"):
             fitted(8).save("few.safetensors")
         looks += [lambda: [put(f"{i}.png", x) for i, x in enumerate(noise(30, 3, 20.0))], None]
         found, err = watch(capsys, "few.safetensors", option)

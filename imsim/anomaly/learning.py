@@ -21,9 +21,9 @@ CONFIDENCE = 0.95
 FARTHEST_GOOD = 1.3
 """Times the median up to which a score is never odd. Good images that hardly differ have their
 fence next to the median: clean chocolate bars scored up to 1.3 times it, defects more."""
-LEAST_ODD, LEAST_NUMBER = 0.05, 3
+LEAST_ODD, LEAST_NUMBER = 0.05, 5
 """Least share and number of odd images that are left out: of clean images, up to 4 % were beyond
-the fence, and of 40 to 60 up to two."""
+the fence, and of 40 to 60 up to three."""
 MOST_ODD = 0.25
 """Largest share of odd images: where more are, the quartiles do not tell good from bad."""
 _LEAST_TAIL = 3
@@ -185,23 +185,25 @@ def check_groups(groups: Any, n: int) -> NDArray[Any] | None:
 
 
 def odd_ones(columns: Doubles, reach: float, known: Booleans | None = None) -> Booleans:
-    r"""Return which images are beyond Tukey's upper fence in any column of their scores.
-
-    Few such images are none: without `known` ones it takes 5 %, and three.
+    r"""Return which images are beyond Tukey's upper fence.
 
     .. math:: q_3 + k (q_3 - q_1)
 
-    with the quartiles of the images that are not known to be odd, and the reach k; of the
-    logarithms where all scores are positive, since distances have a longer upper tail than a normal
-    distribution. Then an odd score is also at least 1.3 times the median.
+    with the quartiles of the images that are not `known` to be odd, and the reach k. Columns of
+    scores count in logarithms where all are positive, since distances have a longer upper tail than
+    a normal distribution; an odd score is then also at least 1.3 times the median. Of several
+    columns the largest counts, each from its median in units of its interquartile range.
+
+    Few such images are none: without `known` ones it takes 5 %, and five.
 
     References
     ----------
     Tukey 1977, Exploratory Data Analysis, Addison-Wesley, chapter 2.
     """
-    odd = np.zeros(len(columns), np.bool_)
     if known is None:
-        known = odd.copy()
+        known = np.zeros(len(columns), np.bool_)
+    total = np.full(len(columns), -math.inf)
+    is_far = np.zeros(len(columns), np.bool_)
     for column in columns.T:
         finite = np.isfinite(column)
         values, usual = column[finite], ~known[finite]
@@ -209,11 +211,16 @@ def odd_ones(columns: Doubles, reach: float, known: Booleans | None = None) -> B
             continue
         least = -math.inf
         if (values > 0).all():
-            values = np.log(values)
-            least = float(np.median(values[usual])) + math.log(FARTHEST_GOOD)
-        low, high = np.quantile(values[usual], (0.25, 0.75))
+            values, least = np.log(values), math.log(FARTHEST_GOOD)
+        low, middle, high = np.quantile(values[usual], (0.25, 0.5, 0.75))
         if high > low:
-            odd[finite] |= values > max(high + reach * (high - low), least)
+            total[finite] = np.maximum(total[finite], (values - middle) / (high - low))
+            is_far[finite] |= values - middle > least
+    judged = total > -math.inf
+    if not (judged & ~known).any():
+        return is_far & False
+    low, high = np.quantile(total[judged & ~known], (0.25, 0.75))
+    odd = is_far & (total > high + reach * (high - low))
     if not known.any() and odd.sum() < max(LEAST_NUMBER, LEAST_ODD * len(odd)):
         odd[:] = False
     return odd

@@ -421,7 +421,7 @@ class TestStrips:
 
 @pytest.fixture(scope="module")
 def detector() -> ItemDetector:
-    with pytest.warns(UserWarning, match="cannot hold a false-alarm rate"):
+    with pytest.warns(UserWarning, match="few for a false-alarm rate"):
         return ItemDetector(AnomalyDetector(random_state=0)).fit(singles(16))
 
 

@@ -138,8 +138,8 @@ def test_the_fence_finds_what_is_far_and_leaves_the_rest() -> None:
     bad = np.concatenate([good[:90], np.full((10, 1), 4.0)])
     assert not odd_ones(good, 1.5).any()
     np.testing.assert_array_equal(odd_ones(bad, 1.5), np.arange(100) >= 90)
-    # Two are too few to act on, and scores next to the median are never odd.
-    assert not odd_ones(np.concatenate([good[:98], np.full((2, 1), 4.0)]), 1.5).any()
+    # Four are too few to act on, and scores next to the median are never odd.
+    assert not odd_ones(np.concatenate([good[:96], np.full((4, 1), 4.0)]), 1.5).any()
     close = np.concatenate([1 + rng.normal(0, 1e-3, (90, 1)), np.full((10, 1), 1.2)])
     assert not odd_ones(close, 1.5).any()
 

@@ -332,7 +332,8 @@ for place, name in [(anomaly, n) for n in anomaly.__all__] + [(anomaly.xray, "Vi
     missing = {message.split()[0].removeprefix("imsim.anomaly.") for message in messages}
     assert missing == {
         *("AnomalyDetector", "ConvAutoencoder", "GoodStatistics", "PCAAutoencoder"),
-        "write_comparison",
+        *("InspectionRecord", "Item", "ItemDetector", "ItemFinder", "ItemInspection", "LineScan"),
+        *("write_comparison", "write_inspection_report"),
         "write_report",
         "xray.VirtualPeel",
     }

@@ -110,7 +110,9 @@ def test_no_public_name_is_left_out() -> None:
     public = {getattr(m, n) for m in (anomaly, xray, simulate) for n in m.__all__}
     callables = {f for f in public if inspect.isfunction(f) or hasattr(f, "fit")}
     tried = {*CALLS, *FITS, anomaly.ConvAutoencoder, anomaly.write_report}
-    tried |= {anomaly.write_comparison}  # in test_side_by_side.py
+    # In test_side_by_side.py, test_inspection_report.py, test_items.py.
+    tried |= {anomaly.write_comparison, anomaly.write_inspection_report}
+    tried |= {anomaly.ItemFinder}
     assert callables <= tried
 
 
@@ -264,4 +266,4 @@ def test_x_rays_of_single_items_are_never_refused(item: str) -> None:
     samples = simulate.dataset(item, good=9, bad=18, size=64, seed=3)
     counts = np.rint(samples.images * 200).clip(0, 255).astype(np.uint8)
     for images in (samples.images, counts, xray.absorbance(samples.images)):
-        AnomalyDetector(metric="rmse", random_state=0).fit(images)
+        AnomalyDetector(metric="rmse", fence=None, random_state=0).fit(images)

@@ -37,6 +37,7 @@ class Gains(NamedTuple):
 
 def removed(absorbed: Floats) -> Floats:
     """Return absorbance relative to the frame's border, without the gains of columns and rows."""
+    absorbed = np.ascontiguousarray(absorbed)  # sums depend on the order in memory
     result = np.empty_like(absorbed)
     for part in divided(len(absorbed), max(1, batch_images(absorbed) // _PIECES)):
         columns, rows = found_in(absorbed[part])
