@@ -437,6 +437,27 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         inputs, used, _ = self._prepare(*self._check_images(images, masks))
         return Reconstruction(inputs, self.model_.reconstruct(inputs, used), used)
 
+    def describe(self) -> dict[str, str]:
+        """Return what there is to say about the fitted detector, in words, by subject."""
+        check_is_fitted(self, "threshold_")
+        height, width = self.shape_
+        found = {
+            "metric": f"{self.metric}, {imsim.METRICS[self.metric].title}",
+            "what counts": self.aggregate_,
+            "preprocess": "none" if self.preprocess_ is None else repr(self.preprocess_),
+            "model": repr(self.model_),
+            "threshold": f"{self.threshold_:.6g}",
+            "false alarms asked for": f"{self.false_alarm_rate:.3g}",
+            "false alarms expected": str(self.false_alarms_),
+            "learned from": f"{self.card_.images} good images of {width} x {height} pixels "
+            f"({self.depth_}), {self.false_alarms_.number} of them held out in turn",
+        }
+        for number, lesson in enumerate(self.card_.lessons):
+            versions = [f"{name} {version}" for name, version in lesson.versions.items()]
+            words = [lesson.date, f"{lesson.images} images", lesson.note, *versions]
+            found[f"update {number}" if number else "fit"] = ", ".join(filter(None, words))
+        return found
+
     def __sklearn_tags__(self) -> Any:
         """Say that the input is three-dimensional."""
         tags = super().__sklearn_tags__()

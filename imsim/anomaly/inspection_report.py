@@ -219,7 +219,7 @@ class InspectionRecord:
             has_map=has_map(detector),
             with_map=[name for name in imsim.METRICS if "worst" in scoring.aggregates(name)],
             detector=detector,
-            facts={**_facts(detector), **facts},
+            facts={**detector.describe(), **facts},
             place_words=place_words,
             order=partial(
                 writer.figure,
@@ -394,23 +394,3 @@ def _shown_rows(rows: list[Row]) -> list[int]:
     """Return the rows of the table: all, or all rejects first if they are too many."""
     order = sorted(range(len(rows)), key=lambda i: rows[i].verdict == "good")
     return sorted(order[:MOST_ROWS])
-
-
-def _facts(detector: AnomalyDetector) -> dict[str, object]:
-    """Return what there is to say about a detector and what it learned from."""
-    height, width = detector.shape_
-    card = detector.card_
-    found: dict[str, object] = {
-        "metric": f"{detector.metric}, {imsim.METRICS[detector.metric].title}",
-        "what counts": detector.aggregate_,
-        "threshold": f"{detector.threshold_:.6g}",
-        "false alarms asked for": f"{detector.false_alarm_rate:.3g}",
-        "false alarms expected": str(detector.false_alarms_),
-        "learned from": f"{card.images} good images of {width} x {height} pixels "
-        f"({detector.depth_}), {detector.false_alarms_.number} of them held out in turn",
-    }
-    for lesson in card.lessons:
-        words = [f"{lesson.images} images", lesson.note]
-        words += [f"{name} {version}" for name, version in lesson.versions.items()]
-        found[f"learned {lesson.date}"] = ", ".join(filter(None, words))
-    return found

@@ -218,9 +218,9 @@ def odd_ones(columns: Doubles, reach: float, known: Booleans | None = None) -> B
             is_far[finite] |= values - middle > least
     judged = total > -math.inf
     if not (judged & ~known).any():
-        return is_far & False
+        return np.zeros_like(is_far)
     low, high = np.quantile(total[judged & ~known], (0.25, 0.75))
-    odd = is_far & (total > high + reach * (high - low))
+    odd: Booleans = is_far & (total > high + reach * (high - low))
     if not known.any() and odd.sum() < max(LEAST_NUMBER, LEAST_ODD * len(odd)):
         odd[:] = False
     return odd

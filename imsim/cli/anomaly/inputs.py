@@ -284,6 +284,14 @@ def load(kind: type[Detector], path: str) -> Detector:
         raise ImageFileError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def save(detector: AnomalyDetector | ItemDetector, path: str) -> None:
+    """Save a detector, or say why that cannot be."""
+    try:
+        detector.save(path)
+    except OSError as error:
+        raise ImsimError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
 def digest(path: str) -> str:
     """Return the SHA-256 of a file."""
     with open(path, "rb") as file:

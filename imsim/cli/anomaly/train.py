@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,16 @@ from imsim.cli.anomaly.inputs import (
     Unusable,
     add_fields,
     field_files,
+    save,
     stacked,
     status,
 )
 from imsim.cli.messages import say
 from imsim.cli.options import add_command, check_data_range, check_output
-from imsim.errors import ImsimError, OptionError, silent
+from imsim.errors import OptionError, silent
 
 if TYPE_CHECKING:
-    from imsim.anomaly import ItemDetector
+    from imsim.anomaly import AnomalyDetector, ItemDetector
 
 RANGE = (
     "with --preprocess none and without --flat only: largest possible minus smallest possible "
@@ -90,14 +92,77 @@ def add_train(commands: Any) -> None:
         "by default 0.05",
     )
     add("--data-range", metavar="L", type=float, help=RANGE)
+    add(
+        "--fence",
+        metavar="K",
+        type=_fence,
+        default=1.5,
+        help="leave out bad images among the good ones: those whose scores are K interquartile "
+        "ranges above the upper quartile, if these are at least 5 %% and five images; by default "
+        "1.5; none keeps all",
+    )
+    add_lesson(parser)
     add("--seed", metavar="N", type=int, default=0, help="of the training, by default 0")
     add_fields(parser)
+
+
+def add_lesson(parser: argparse.ArgumentParser) -> None:
+    """Add the options of whatever learns from good images."""
+    add = parser.add_argument
+    add("--note", metavar="TEXT", default="", help="any text, kept with the model")
+    add(
+        "--group-by",
+        metavar="REGEX",
+        help="images whose names give the same match, or the same first group of it, show one "
+        "item: they are held out together. E.g. '/(item[0-9]+)_' for item12_left.png",
+    )
+
+
+def groups_of(pattern: str | None, labels: list[str]) -> list[str] | None:
+    """Return what a regular expression finds in the name of each image; None without one."""
+    if pattern is None:
+        return None
+    try:
+        regex = re.compile(pattern)
+    except re.error as error:
+        raise OptionError(f"--group-by: {pattern!r} is no regular expression: {error}") from error
+    found = [regex.search(label) for label in labels]
+    for label, match in zip(labels, found, strict=True):
+        if match is None:
+            raise OptionError(
+                f"--group-by: {pattern!r} is not in the name {label}: each image needs a group"
+            )
+    return [match[1] or "" if regex.groups else match[0] for match in found if match]
+
+
+def name_odd(odd: dict[int, float], labels: list[str], remedy: str) -> None:
+    """Name images that were left out for being unlike the others."""
+    for i, score in odd.items():
+        say(
+            f"note: {labels[i]}: unlike the other good images (score {score:.3g}), not learned from"
+        )
+    if odd:
+        say(f"note: look at these {len(odd)}: bad ones among the good would hide others; {remedy}")
+
+
+def about_threshold(detector: AnomalyDetector) -> Iterator[str]:
+    """Say where the threshold is, and how many false alarms are to be expected."""
+    found = detector.false_alarms_
+    yield f"An image is an anomaly if its score is above {found.value:.6g}"
+    yield (
+        f"Of good images, {found.rate:.1%} are expected above it (for a single training, "
+        f"{found.low:.1%} to {found.high:.1%})"
+    )
+
+
+def _fence(text: str) -> float | None:
+    return None if text == "none" else float(text)
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Train a detector on good images, save it, and return the exit status."""
     from imsim import anomaly
-    from imsim.anomaly.detector import UnscorableImageWarning
+    from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
 
     check_data_range(arguments.data_range)
     if arguments.data_range is not None and (arguments.preprocess != "none" or arguments.flat):
@@ -116,29 +181,33 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         # That of transmission is 1; without one, the detector knows it, or learns it.
         data_range=1.0 if arguments.flat and not peeled else arguments.data_range,
         random_state=arguments.seed,
+        fence=arguments.fence,
+        note=arguments.note,
     )
+    if arguments.items and arguments.group_by:
+        raise OptionError("--group-by: names whole images, not the items in them; leave it out")
     pictures = Pictures(arguments.good)
     pictures.take_once()  # what is held out must not be learned from under another name
     labels, images = stacked(pictures)
     images = correction(images)
     learner = anomaly.ItemDetector(detector) if arguments.items else detector
-    with silent(UnscorableImageWarning, anomaly.xray.UnusableImageWarning):  # each is named below
-        learner.fit(images)
+    each = (UnscorableImageWarning, OddImageWarning, anomaly.xray.UnusableImageWarning)
+    with silent(*each):  # these are named below
+        if isinstance(learner, anomaly.ItemDetector):
+            learner.fit(images)
+        else:
+            learner.fit(images, groups=groups_of(arguments.group_by, labels))
     for i, reason in learner.left_out_.items():
         pictures.fail(Unusable(labels[i], reason))
-    try:
-        learner.save(arguments.output)
-    except OSError as error:
-        raise ImsimError(
-            f"{arguments.output}: cannot be written: {error.strerror or error}"
-        ) from error
+    save(learner, arguments.output)
     if isinstance(learner, anomaly.ItemDetector):
         yield from _about_items(learner, arguments.output, len(images))
         return status(pictures)
+    name_odd(detector.odd_, labels, "if they are good, --fence none keeps them")
     height, width = detector.shape_
-    number = len(images) - len(detector.left_out_)
+    number = detector.card_.images
     yield f"{arguments.output}: trained on {number} images of {width} x {height} pixels"
-    yield f"An image is an anomaly if its score is above {detector.threshold_:.6g}"
+    yield from about_threshold(detector)
     return status(pictures)
 
 
@@ -152,7 +221,9 @@ def _about_items(learner: ItemDetector, output: str, images: int) -> Iterator[st
     others = [f"{kind}: {n}" for kind, n in sorted(learner.kinds_.items()) if kind != "item"]
     if others:
         say(f"note: not learned from, since they are no whole single items: {', '.join(others)}")
-    yield f"An item is an anomaly if its score is above {learner.detector_.threshold_:.6g}"
+    if odd := len(learner.detector_.odd_):
+        say(f"note: {odd} items are unlike the other good ones and were not learned from")
+    yield from about_threshold(learner.detector_)
 
 
 def _model(name: str | None, peeled: bool, seed: int) -> Any:
