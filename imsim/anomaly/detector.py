@@ -281,11 +281,14 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         # With masks of the caller, the distances from the rim that was peeled are not known.
         peel = self.preprocess_ if given is None else None
         columns = self._cross_fit(inputs, used, dealt, odd, seed, peel)
+        first = 0
         for _ in range(learning.ROUNDS):
             if self.fence is None:
                 break
             found = learning.odd_ones(columns, self.fence, odd)
-            if found.mean() > learning.MOST_ODD:  # good images simply differ
+            first = first or int(found.sum())
+            most = min(learning.MOST_ODD * len(odd), learning.GROWTH * first)
+            if found.sum() > most:  # good images simply differ
                 found = np.zeros_like(odd)
             if (found == odd).all():
                 break
@@ -587,8 +590,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             return float(known)
         return float(np.ptp(inputs if used is None else inputs[used])) or 1.0
 
-    def _fit_model(self, inputs: Floats, used: Booleans | None, index: Any, seed: int) -> Any:
-        """Fit a fresh model to some of the images."""
+    def _new_model(self, inputs: Floats, seed: int) -> Any:
+        """Return a fresh model."""
         # With as many components as pixels, the model would reproduce anomalies too.
         components = max(1, min(COMPONENTS, inputs[0].size // 8))
         if self.model is not None:
@@ -604,6 +607,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         for name in ("random_state", "seed"):
             if model.get_params().get(name, 0) is None:
                 model.set_params(**{name: seed})
+        return model
+
+    def _fit_model(self, inputs: Floats, used: Booleans | None, index: Any, seed: int) -> Any:
+        """Fit a fresh model to some of the images."""
+        model = self._new_model(inputs, seed)
         self.model_ = model.fit(inputs[index], None if used is None else used[index])
         return self.model_
 
@@ -622,15 +630,16 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         final model is left in `model_`; with a single fold it is the one that scored.
         """
         learned = np.flatnonzero(~odd)
+        if self.aggregate_ == scoring.STATISTICS and len(dealt) > 1:
+            self.model_ = self._new_model(inputs, seed)
+            if isinstance(self.model_, GoodStatistics):
+                return self.model_.cross_fit(inputs, used, dealt, learned)
         final = None
-        if len(dealt) > 1:  # what is chosen once, such as whether places mean something, it chooses
+        if len(dealt) > 1:
             final = self._fit_model(inputs, used, learned, seed)
         found = []
-        parts = [(np.setdiff1d(learned, held_out), held_out) for held_out in dealt]
-        if isinstance(final, GoodStatistics) and self.aggregate_ == scoring.STATISTICS:
-            found, parts = final.held_out_distances(inputs, used, parts), []
-        for others, held_out in parts:
-            these = inputs
+        for held_out in dealt:
+            these, others = inputs, np.setdiff1d(learned, held_out)
             if used is not None and isinstance(peel, VirtualPeel):
                 these = peel.with_rim_of(inputs, used, others)
             self._fit_model(these, used, others, seed)

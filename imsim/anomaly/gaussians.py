@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,14 +60,35 @@ class Moments:
 
     def add(self, features: Doubles) -> None:
         """Add features of shape (samples, places, features)."""
-        if not self.count:  # a large offset would cost digits
-            self.shift = features.mean(axis=0)
-            self.sum = np.zeros_like(self.shift)
-            self.products = np.zeros((*self.shift.shape, features.shape[-1]))
+        if not hasattr(self, "shift"):  # a large offset would cost digits
+            self._start(features.mean(axis=0))
         moved = (features - self.shift).swapaxes(0, 1)
         self.count += len(features)
         self.sum += moved.sum(axis=1)
         self.products += moved.swapaxes(1, 2) @ moved
+
+    def _start(self, shift: Doubles) -> None:
+        self.shift = shift
+        self.sum = np.zeros_like(shift)
+        self.products = np.zeros((*shift.shape, shift.shape[-1]))
+
+    def empty(self) -> Moments:
+        """Return moments of nothing that can be added to these."""
+        moments = Moments()
+        if hasattr(self, "shift"):
+            moments._start(self.shift)
+        return moments
+
+    @classmethod
+    def total(cls, parts: Iterable[Moments]) -> Moments:
+        """Add up moments, of which each but the first was made of another by `empty`."""
+        first, *others = parts
+        moments = first.empty()
+        for part in (first, *others):
+            moments.count += part.count
+            moments.sum += part.sum
+            moments.products += part.products
+        return moments
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return what `taken` needs."""

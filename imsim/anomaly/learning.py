@@ -14,8 +14,9 @@ from imsim.errors import OptionError, ShapeError, warn
 
 FOLDS = 5
 """Parts of the good images; each in turn is held out to learn the threshold."""
-ROUNDS = 4
-"""Most rounds of leaving out odd images and learning again."""
+ROUNDS, GROWTH = 3, 1.5
+"""Most rounds of leaving out odd images and learning again, and the growth of their number from the
+first round on above which good images simply differ: without some of them, others are odd."""
 CONFIDENCE = 0.95
 """Of the interval of the false-alarm rate."""
 FARTHEST_GOOD = 1.3

@@ -8,9 +8,8 @@ good images alone; what all their places show then makes one memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 from copy import copy
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,9 +66,21 @@ HIGHEST_OF_ALL = 0.02
 """The same where places mean nothing."""
 EXAMPLES = 1000
 """Places of good images that are remembered where places mean nothing."""
+AT_ONCE = 64
+"""Images whose places are in memory at a time."""
 SAMPLE = 256
 """Most images from which the smallest energies that count, the use of places and the shape of the
 distribution are learned."""
+
+
+class _Taught(NamedTuple):
+    """What some images teach."""
+
+    wholes: list[Floats]
+    """Their descriptions, shapes (n, features)."""
+    moments: tuple[Moments, Moments]
+    """Of their places: logarithms and brightness, and the others."""
+    images: int
 
 
 class GoodStatistics(Stored):
@@ -154,20 +165,9 @@ class GoodStatistics(Stored):
 
         `OptionError` refuses parameters that are none of those allowed.
         """
-        self._check_parameters()
-        pixels, used = check_images(images, masks)
-        self.linear_ = PCAAutoencoder(self.components).fit(pixels, used)
-        self.shape_ = pixels.shape[1:]
-        self.level_, self.spread_ = level_and_spread(pixels if used is None else pixels[used])
-        sample = sample_of(len(pixels), SAMPLE)
-        some = self._energies(pixels[sample], None if used is None else used[sample])
-        # Energies of constant images are rounding errors: 1e-6 of the spread is above these.
-        self.floor_ = max(FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
-        self.places_ = has_places(some) if self.places is None else bool(self.places)
-        self._choose_shrinkage(some)
+        shown = self._choose(*check_images(images, masks), slice(None))
         self._forget()
-        whole = [some] if len(some) == len(pixels) else self._batches(pixels, used)
-        self._learn(whole, some, len(pixels))
+        self._learn([self._taught(shown)], shown)
         return self
 
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
@@ -179,29 +179,43 @@ class GoodStatistics(Stored):
             return self.fit(images, masks)
         pixels, used = self._check_size(images, masks)
         self.linear_.partial_fit(pixels, used)
-        sample = sample_of(len(pixels), SAMPLE)
-        some = self._energies(pixels[sample], None if used is None else used[sample])
-        self._learn(self._batches(pixels, used), some, len(pixels))
+        shown = self._shown(pixels, used)
+        self._learn([self._taught(shown, self.moments_)], shown)
         return self
 
-    def held_out_distances(
-        self, images: Any, masks: Any, parts: Iterable[tuple[NDArray[np.intp], NDArray[np.intp]]]
-    ) -> list[Doubles]:
-        """Return `distances` of parts of the images, by what other parts teach.
+    def cross_fit(
+        self,
+        images: Any,
+        masks: Any,
+        dealt: list[NDArray[np.intp]],
+        learned: NDArray[np.intp],
+    ) -> Doubles:
+        """Fit; return `distances` of each fold of images, by what the images of the others teach.
 
-        Each of `parts` has the indices of images to learn from, and of those to judge. Scales, the
-        use of places and the shrinkage are those of this model. What the images show is computed
-        once.
+        `dealt` has the indices of the images in each fold, and `learned` those of the images to
+        learn from. Scales, the use of places and the shrinkage are the same for all folds, and what
+        the images show is computed once. Images in no fold have NaN.
         """
-        pixels, used = self._check_size(images, masks)
-        shown = np.concatenate(list(self._batches(pixels, used)))
+        pixels, used = check_images(images, masks)
+        shown = self._choose(pixels, used, learned)
+        teaching = [np.intersect1d(fold, learned) for fold in dealt]
+        teaching.append(np.setdiff1d(learned, np.concatenate(dealt)))
+        parts: list[_Taught] = []
+        for part in teaching:
+            like = next((taught.moments for taught in parts if taught.images), None)
+            parts.append(self._taught(shown[part], like))
         judge, found = copy(self), []
-        for learned, judged in parts:
+        for k, fold in enumerate(dealt):
             judge._forget()
-            some = learned[sample_of(len(learned), SAMPLE)]
-            judge._learn([shown[learned]], shown[some], len(learned))
-            found.append(judge._distances_of(shown[judged], None if used is None else used[judged]))
-        return found
+            others = np.concatenate([part for j, part in enumerate(teaching) if j != k])
+            judge._learn([part for j, part in enumerate(parts) if j != k], shown[np.sort(others)])
+            given = None if used is None else used[fold]
+            found.append(judge._distances_of(shown[fold], given))
+        self._forget()
+        self._learn(parts, shown[learned])
+        result = np.full((len(pixels), self.columns_), np.nan)
+        result[np.concatenate(dealt)] = np.concatenate(found)
+        return result
 
     def distances(self, images: Any, masks: Any = None) -> Doubles:
         """Return the distances of each image, shape (n, 1) or (n, 3); larger = more unlike good.
@@ -286,22 +300,55 @@ class GoodStatistics(Stored):
         self.wholes_ = self.examples_ = np.empty((0, 0), np.float32)
         self.count_ = 0
 
-    def _learn(self, batches: Iterable[Floats], some: Floats, count: int) -> None:
-        """Learn what images show, beside what was learned before; `some` stand for them all."""
-        is_first = not self.count_
+    def _choose(self, pixels: Floats, used: Booleans | None, learned: Any) -> Floats:
+        """Choose what is chosen once from the images to learn from; return what all images show."""
+        self._check_parameters()
+        these = pixels[learned]
+        masks = None if used is None else used[learned]
+        self.linear_ = PCAAutoencoder(self.components).fit(these, masks)
+        self.shape_ = pixels.shape[1:]
+        self.level_, self.spread_ = level_and_spread(these if masks is None else these[masks])
+        shown = self._shown(pixels, used)
+        some = shown[learned]
+        some = some[sample_of(len(some), SAMPLE)]
+        # Energies of constant images are rounding errors: 1e-6 of the spread is above these.
+        self.floor_ = max(FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
+        self.places_ = has_places(some) if self.places is None else bool(self.places)
+        self.shrinkage_ = self.shrinkage if self.places_ else None
+        if self.places_ and self.shrinkage is None:
+            self.shrinkage_ = likeliest_share(self._wholes(some))
+        return shown
+
+    def _taught(self, shown: Floats, like: tuple[Moments, Moments] | None = None) -> _Taught:
+        """Return what images teach, in moments that can be added to those of `like`."""
+        moments = (Moments(), Moments()) if like is None else (like[0].empty(), like[1].empty())
+        wholes = []
+        for part in divided(len(shown), AT_ONCE):
+            if self.places_:
+                wholes.append(self._wholes(shown[part]).astype(np.float32))
+            if self._judges_places:
+                for sums, local in zip(moments, self._locals(shown[part]), strict=True):
+                    sums.add(local if self.places_ else local.reshape(-1, 1, local.shape[-1]))
+        return _Taught(wholes, moments, len(shown))
+
+    def _learn(self, parts: list[_Taught], shown: Floats) -> None:
+        """Learn what images teach, beside what was learned before; `shown` is what they show."""
+        is_first, count = not self.count_, sum(part.images for part in parts)
         self.count_ += count
         if self.places_:
-            wholes = [self.wholes_] if len(self.wholes_) else []
-        for shown in batches:
-            if self.places_:
-                wholes.append(self._wholes(shown).astype(np.float32))
-            if self._judges_places and (self.places_ or is_first):
-                for moments, local in zip(self.moments_, self._locals(shown), strict=True):
-                    moments.add(local if self.places_ else local.reshape(-1, 1, local.shape[-1]))
-        if self.places_:
-            self.wholes_ = np.concatenate(wholes)
+            earlier = [] if is_first else [self.wholes_]
+            self.wholes_ = np.concatenate(
+                [*earlier, *(whole for part in parts for whole in part.wholes)]
+            )
+        if self._judges_places and (self.places_ or is_first):
+            taught = [part.moments for part in parts if part.images]
+            if not is_first:
+                taught.insert(0, self.moments_)
+            logs, plain = zip(*taught, strict=True)
+            self.moments_ = (Moments.total(logs), Moments.total(plain))
         self._finish()
         if not self.places_:
+            some = shown[sample_of(len(shown), SAMPLE)]
             # Evenly spread over images and, as their number is odd, over places.
             every = [part.reshape(-1, part.shape[-1]) for part in self._locals(some)]
             step = max(len(every[0]) // EXAMPLES, 1) | 1
@@ -319,15 +366,12 @@ class GoodStatistics(Stored):
         if self.places_:
             self.whole_ = Whole.of(self.wholes_.astype(np.float64), self.shrinkage_ or 0.0)
 
-    def _choose_shrinkage(self, shown: Floats) -> None:
-        self.shrinkage_ = self.shrinkage if self.places_ else None
-        if self.places_ and self.shrinkage is None:
-            self.shrinkage_ = likeliest_share(self._wholes(shown))
-
-    def _batches(self, pixels: Floats, used: Booleans | None) -> Iterator[Floats]:
-        """Yield what images show, some at a time."""
-        for part in divided(len(pixels), 4 * batch_images(pixels)):
-            yield self._energies(pixels[part], None if used is None else used[part])
+    def _shown(self, pixels: Floats, used: Booleans | None) -> Floats:
+        """Return what all images show."""
+        parts = divided(len(pixels), 4 * batch_images(pixels))
+        return np.concatenate(
+            [self._energies(pixels[part], None if used is None else used[part]) for part in parts]
+        )
 
     def _check_size(self, images: Any, masks: Any) -> tuple[Floats, Booleans | None]:
         self._check_fitted()
