@@ -60,7 +60,8 @@ class Moments:
     def add(self, features: Doubles) -> None:
         """Add features of shape (samples, places, features)."""
         if not self.count:  # a large offset would cost digits
-            self.shift = features.mean(axis=0)
+            # As saved: NumPy may add up other layouts in another order, and so round otherwise.
+            self.shift = np.ascontiguousarray(features.mean(axis=0))
             self.sum = np.zeros_like(self.shift)
             self.products = np.zeros((*self.shift.shape, features.shape[-1]))
         moved = (features - self.shift).swapaxes(0, 1)

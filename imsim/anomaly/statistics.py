@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from copy import copy
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,8 @@ EXAMPLES = 1000
 SAMPLE = 256
 """Most images from which the smallest energies that count, the use of places and the shape of the
 distribution are learned."""
+
+_Number = TypeVar("_Number", np.float32, np.float64)
 
 
 class GoodStatistics(Stored):
@@ -173,7 +175,8 @@ class GoodStatistics(Stored):
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
         """Learn from further good images; scales, the use of places and the shrinkage stay.
 
-        Where places mean nothing, the new images get their share of what is remembered.
+        Where places mean nothing, so do the features, and the new images get their share of the
+        places that are remembered.
         """
         if not hasattr(self, "shape_"):
             return self.fit(images, masks)
@@ -302,15 +305,12 @@ class GoodStatistics(Stored):
             self.wholes_ = np.concatenate(wholes)
         self._finish()
         if not self.places_:
-            # Evenly spread over images and, as their number is odd, over places.
             every = [part.reshape(-1, part.shape[-1]) for part in self._locals(some)]
-            step = max(len(every[0]) // EXAMPLES, 1) | 1
-            new = self._white(*(part[::step][:EXAMPLES] for part in every))
-            if not is_first:
-                share = count / self.count_
-                kept = _evenly(self.examples_, round((1 - share) * len(self.examples_)))
-                new = np.concatenate([kept, _evenly(new, math.ceil(share * len(new)))])
-            self.examples_ = new
+            new = self._white(*(_evenly(part, EXAMPLES) for part in every))
+            if not is_first and len(self.examples_) + len(new) > EXAMPLES:
+                new = _evenly(new, math.ceil(EXAMPLES * count / self.count_))
+                self.examples_ = _evenly(self.examples_, EXAMPLES - len(new))
+            self.examples_ = new if is_first else np.concatenate([self.examples_, new])
 
     def _finish(self) -> None:
         """Make distributions of what was learned."""
@@ -424,8 +424,8 @@ class GoodStatistics(Stored):
         return np.concatenate([*logs, *parts[2:]], axis=1)
 
 
-def _evenly(values: Floats, count: int) -> Floats:
-    """Return so many rows, evenly spread."""
+def _evenly(values: NDArray[_Number], count: int) -> NDArray[_Number]:
+    """Return so many rows, evenly spread; all of them if there are no more."""
     return values[np.linspace(0, len(values) - 1, min(count, len(values))).astype(np.intp)]
 
 
