@@ -31,6 +31,8 @@ class Lesson:
     """In ISO 8601, UTC."""
     images: int
     """Images that were learned from."""
+    left_out: int
+    """Images that were given, but could not be used."""
     versions: dict[str, str]
     """From the name of a library to its version."""
     note: str
@@ -61,17 +63,23 @@ class Card:
         """Number of images that were learned from."""
         return sum(lesson.images for lesson in self.lessons)
 
+    @property
+    def left_out(self) -> int:
+        """Number of images that could not be used."""
+        return sum(lesson.left_out for lesson in self.lessons)
+
     @classmethod
-    def of(cls, images: NDArray[Any], note: str) -> Self:
+    def of(cls, images: NDArray[Any], note: str, left_out: int = 0) -> Self:
         """Make the card of a model that has just learned from these images."""
         versions = {"imsim": imsim.__version__, "python": platform.python_version()}
         versions |= {name: metadata.version(name) for name in LIBRARIES}
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls((Lesson(date, len(images), versions, note),), digests_of(images))
+        lesson = Lesson(date, len(images), left_out, versions, note)
+        return cls((lesson,), digests_of(images))
 
-    def extended(self, images: NDArray[Any], note: str) -> Self:
+    def extended(self, images: NDArray[Any], note: str, left_out: int = 0) -> Self:
         """Return the card after an update with these images."""
-        new = type(self).of(images, note)
+        new = type(self).of(images, note, left_out)
         digests = np.concatenate([self.digests, new.digests])
         return replace(self, lessons=self.lessons + new.lessons, digests=digests)
 
@@ -90,14 +98,18 @@ class Card:
         made = tuple(Lesson(**lesson) for lesson in lessons)
         for lesson in made:
             texts = (lesson.date, lesson.note, *lesson.versions, *lesson.versions.values())
-            is_count = isinstance(lesson.images, int) and not isinstance(lesson.images, bool)
-            if not all(isinstance(t, str) for t in texts) or not is_count or lesson.images < 0:
+            counts = (lesson.images, lesson.left_out)
+            if not all(isinstance(t, str) for t in texts) or not all(map(_is_count, counts)):
                 raise OptionError("its card is none that a model has")
             datetime.fromisoformat(lesson.date)
         card = cls(made, arrays.take("digests", np.uint8, None, DIGEST))
         if not made or card.images != len(card.digests):
             raise OptionError("its card does not count the images that were learned from")
         return card
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def digests_of(images: NDArray[Any]) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import imsim
 from imsim.anomaly import learning, optional, scoring
-from imsim.anomaly.card import Card
+from imsim.anomaly.card import Card, digests_of
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose, moved_back
 from imsim.anomaly.raw import RAW, check_raw, raw_statistics
@@ -231,7 +231,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         scikit-learn passes `y`, which is not used. The masks of a preprocess are intersected with
         the given ones. `groups` gives each image a name or a number: images of one group, such as
         versions of one item, are held out together, so that none is scored by a model that saw
-        another.
+        another. So are equal images.
 
         Raises
         ------
@@ -271,11 +271,13 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self.data_range_ = self._find_data_range(frames.dtype, *seen)
         inputs, used = inputs[usable], None if used is None else used[usable]
         seed = int(generator.integers(2**31))
+        if named is not None:
+            learning.check_left(named[usable], len(inputs))
         dealt = learning.deal_folds(
             len(inputs),
             self.folds or (learning.FOLDS if self._is_closed() else 1),
             generator,
-            None if named is None else named[usable],
+            _groups_of(frames, usable, named),
         )
         odd: Booleans = np.zeros(len(inputs), np.bool_)
         # With masks of the caller, the distances from the rim that was peeled are not known.
@@ -301,7 +303,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self._decide(columns, odd, np.flatnonzero(usable))
         learned = np.flatnonzero(usable)[~odd]
         self.raw_statistics_ = raw_statistics(frames[learned], _those(given, learned))
-        self.card_ = Card.of(frames[learned], self.note)
+        self.card_ = Card.of(frames[learned], self.note, len(self.left_out_))
         return self
 
     def update(self, good: Any, masks: Any = None, groups: Any = None) -> Self:
@@ -323,7 +325,15 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         UnscorableImageWarning, OddImageWarning, UserWarning
             As in `fit`.
         """
-        frames, given = self._check_images(good, masks)
+        before = self.__dict__.copy()
+        try:
+            self._update(*self._check_images(good, masks), groups)
+        except BaseException:  # what is learned by half is not kept
+            self.__dict__ = before
+            raise
+        return self
+
+    def _update(self, frames: NDArray[Any], given: Booleans | None, groups: Any) -> None:
         named = learning.check_groups(groups, len(frames))
         earlier: Any = self.model_
         if not hasattr(self.model_, "partial_fit"):
@@ -334,6 +344,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         inputs, used, problems = self._prepare(frames, given)
         usable: Any = np.ones(len(inputs), bool) if used is None else used.any(axis=(1, 2))
         self.left_out_ = _reasons(frames, given, ~usable, problems)
+        unusable = len(self.left_out_)
         for i in np.flatnonzero(usable & self.card_.knows(frames)):
             self.left_out_[int(i)], usable[i] = LEARNED_BEFORE, False
         if not usable.any():
@@ -346,7 +357,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             len(inputs),
             learning.FOLDS,
             np.random.default_rng(_random_state(self.random_state).randint(2**31)),
-            None if named is None else named[usable],
+            _groups_of(frames, usable, named),
         )
         odd: Booleans = np.zeros(len(inputs), np.bool_)
         before = self.held_out_columns_
@@ -362,13 +373,12 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             np.concatenate([before, columns]),
             np.concatenate([np.zeros(len(before), np.bool_), odd]),
             np.concatenate([np.full(len(before), -1), np.flatnonzero(usable)]),
-            new[~odd] if (~odd).sum() >= LEAST_UPDATE else None,
+            new[~odd],
         )
         learned = np.flatnonzero(usable)[~odd]
         raw = raw_statistics(frames[learned], _those(given, learned))
         self.raw_statistics_ = np.concatenate([self.raw_statistics_, raw])
-        self.card_ = self.card_.extended(frames[learned], self.note)
-        return self
+        self.card_ = self.card_.extended(frames[learned], self.note, unusable)
 
     def inspect(self, images: Any, masks: Any = None) -> Inspection:
         """Return scores as `anomaly_score` does, with the reasons of NaN instead of a warning."""
@@ -688,8 +698,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     ) -> None:
         """Set the threshold by held-out images that are not odd; name the odd ones.
 
-        `places` are the indices of the images among those that the caller gave. Indices of `new`
-        images are given if the threshold has to keep the rate among these too.
+        `places` are the indices of the images among those that the caller gave, `new` those of the
+        images of an update: the threshold has to keep the rate among these too, if they are enough.
         """
         self.scales_ = scoring.scales(columns[~odd])
         every = scoring.most_anomalous(columns, self.scales_)
@@ -700,8 +710,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 f"{self.metric} gives no score for any good image: are the masks too small?"
             )
         found = learning.threshold_at(valid, self.false_alarm_rate)
-        if new is not None:
-            found = max(found, learning.threshold_at(every[new], self.false_alarm_rate))
+        fresh = np.empty(0) if new is None else every[new][~np.isnan(every[new])]
+        if len(fresh) >= LEAST_UPDATE:
+            found = max(found, learning.threshold_at(fresh, self.false_alarm_rate))
         if not found.value < np.inf:
             raise imsim.ImsimError(
                 f"{self.metric} gives good images infinite scores, to which there is no threshold: "
@@ -849,6 +860,13 @@ def _class_of(kind: str) -> Any:
 
 def _those(masks: Booleans | None, which: NDArray[np.intp]) -> Booleans | None:
     return None if masks is None else masks[which]
+
+
+def _groups_of(
+    frames: NDArray[Any], usable: Booleans, named: NDArray[Any] | None
+) -> NDArray[Any] | None:
+    """Return the groups of usable images: those that were named, with equal images together."""
+    return learning.with_twins(None if named is None else named[usable], digests_of(frames[usable]))
 
 
 def _reasons(

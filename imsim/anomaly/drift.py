@@ -7,6 +7,7 @@ scores rise, then its false alarms. The alarm is to speak before them, and to sa
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -51,7 +52,8 @@ class Drift(NamedTuple):
     since: int
     """The image from which on it is so, about; images are counted from 0, since the last reset."""
     now: float
-    """Median since then, of the last 100 images at most; of `"not inspected"`, their share."""
+    """Median since then, of the last 100 images at most that have the number; of
+    `"not inspected"`, their share."""
     usual: float
     """The same in good images."""
     value: float
@@ -112,7 +114,8 @@ class DriftAlarm:
     Parameters
     ----------
     detector : AnomalyDetector
-        A fitted one. Its held-out scores and the raw statistics of its good images are copied.
+        A fitted one. Its held-out scores and the raw statistics of its good images are copied, and
+        how many of them could not be used.
     run_length : int
         Mean number of images between two false alarms, all charts together; 100 to 1e9.
     smoothing : float
@@ -174,6 +177,7 @@ class DriftAlarm:
             )
         self._smoothing = float(smoothing)
         raw, scores = detector.raw_statistics_, detector.held_out_scores_
+        # A preprocess of the caller may have repaired images whose statistics are not finite.
         known = raw[np.isfinite(raw).all(axis=1)]
         references = {name: np.sort(known[:, k]) for k, name in enumerate(RAW)}
         references[SCORE] = np.sort(scores[~np.isnan(scores)])
@@ -193,9 +197,10 @@ class DriftAlarm:
                 f"{run_length} images: fit the detector to more images, or pass a smaller "
                 "run_length, or smoothing=0.05"
             )
-        self._missed = 1 - len(known) / len(raw)
-        self._most_missed = float(beta.ppf(_SURE, len(raw) - len(known) + 1, len(known)))
-        limit = _share_limit(self._most_missed, self._smoothing, length)
+        missed, self._shape = detector.card_.left_out, detector.shape_
+        self._missed = missed / (missed + len(raw))
+        most_missed = float(beta.ppf(_SURE, missed + 1, len(raw)))
+        limit = _share_limit(most_missed, self._smoothing, length)
         if limit <= reached:
             self.limits[MISSED] = limit
         self.names = tuple(self.limits)
@@ -208,7 +213,9 @@ class DriftAlarm:
         self._sums = dict.fromkeys(self.names, (0.0, 0.0))
         self._since = dict.fromkeys(self.names, (0, 0))
         self._past: dict[str, deque[float]] = {n: deque(maxlen=HISTORY) for n in self.names}
-        self._recent: deque[dict[str, float]] = deque(maxlen=RECENT)
+        self._recent: dict[str, deque[tuple[int, float]]] = {
+            n: deque(maxlen=RECENT) for n in self.names
+        }
 
     def update(self, images: Any, inspection: Any, masks: Any = None) -> list[Drift]:
         """Take images, in the order in which they came, and what `inspect` said about them.
@@ -230,10 +237,16 @@ class DriftAlarm:
         Raises
         ------
         ImsimError
-            If the images are no stack, or not as many as the scores.
+            If the images are no stack of the size that was learned from, or not as many as the
+            scores, or if `inspection` is nothing that `inspect` returns.
         """
         frames = as_stack("images", images)
-        scores, problems = inspection
+        if frames.shape[1:] != self._shape:
+            raise imsim.ShapeError(
+                "images are {1} x {0} pixels, those learned from {3} x {2}: pass the images that "
+                "were inspected".format(*frames.shape[1:], *self._shape)
+            )
+        scores, problems = _parts_of(inspection)
         if len(scores) != len(frames):
             raise imsim.ShapeError(
                 f"inspection has {len(scores)} scores, images has {len(frames)} images: pass what "
@@ -275,11 +288,11 @@ class DriftAlarm:
         """Go on with the charts by one image."""
         for name in self.names:
             if name in values:
+                self._recent[name].append((self.count, values[name]))
                 z = values[name] if name == MISSED else self._ranks[name].score(values[name])
                 self._chart[name] += self._smoothing * (z - self._chart[name])
                 self._date(name, z)
             self._past[name].append(self._chart[name])
-        self._recent.append(values)
         self.count += 1
 
     def _date(self, name: str, z: float) -> None:
@@ -295,14 +308,26 @@ class DriftAlarm:
 
     def _drift(self, name: str) -> Drift:
         since = min(self._since[name][self._chart[name] < 0], self.count - 1)
-        rows = list(self._recent)[since - self.count :]
-        values = [row[name] for row in rows if name in row]
+        recent = self._recent[name]
+        # The images since then may all have been missed.
+        values = [value for image, value in recent if image >= since] or [recent[-1][1]]
         if name == MISSED:
             now, usual = float(np.mean(values)), self._missed
-        else:  # the images since then may all have been missed
-            now = float(np.median(values)) if values else np.nan
-            usual = self._ranks[name].middle
+        else:
+            now, usual = float(np.median(values)), self._ranks[name].middle
         return Drift(name, since, now, usual, self._chart[name], self.limits[name])
+
+
+def _parts_of(inspection: Any) -> tuple[Doubles, Mapping[int, str]]:
+    """Return scores and problems; refuse what is no inspection, such as scores alone."""
+    if isinstance(inspection, tuple) and len(inspection) == 2:
+        scores, problems = inspection
+        if np.ndim(scores) == 1 and isinstance(problems, Mapping):
+            return scores, problems
+    raise imsim.OptionError(
+        f"inspection is of type {type(inspection).__name__}; expected scores and problems, as "
+        "detector.inspect(images) returns them"
+    )
 
 
 class _Ranks(NamedTuple):

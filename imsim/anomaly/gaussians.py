@@ -61,7 +61,8 @@ class Moments:
     def add(self, features: Doubles) -> None:
         """Add features of shape (samples, places, features)."""
         if not hasattr(self, "shift"):  # a large offset would cost digits
-            self._start(features.mean(axis=0))
+            # As saved: NumPy may add up other layouts in another order, and so round otherwise.
+            self._start(np.ascontiguousarray(features.mean(axis=0)))
         moved = (features - self.shift).swapaxes(0, 1)
         self.count += len(features)
         self.sum += moved.sum(axis=1)

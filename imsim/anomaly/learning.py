@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from imsim.anomaly.stacks import Booleans, Doubles
 from imsim.errors import OptionError, ShapeError, warn
+from imsim.validation import check_between, check_integer
 
 FOLDS = 5
 """Parts of the good images; each in turn is held out to learn the threshold."""
@@ -22,6 +25,8 @@ CONFIDENCE = 0.95
 FARTHEST_GOOD = 1.3
 """Times the median up to which a score is never odd. Good images that hardly differ have their
 fence next to the median: clean chocolate bars scored up to 1.3 times it, defects more."""
+LEAST_LEFT = 2
+"""Least images that a part leaves to learn from: a single one has no variety."""
 LEAST_ODD, LEAST_NUMBER = 0.05, 5
 """Least share and number of odd images that are left out: of clean images, up to 4 % were beyond
 the fence, and of 40 to 60 up to three."""
@@ -56,6 +61,8 @@ class Threshold(NamedTuple):
         >>> threshold_at(np.arange(1.0, 100.0), 0.05).alarms(40)
         (2.0, 0.0, 6.0)
         """
+        check_integer("count", count, 0)
+        check_between("confidence", confidence)
         weight = self.number + 1
         alarms = stats.betabinom(count, self.rate * weight, (1 - self.rate) * weight)
         low, high = alarms.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
@@ -102,7 +109,7 @@ def threshold_at(scores: Doubles, rate: float) -> Threshold:
     """
     ordered = np.sort(scores)
     n = len(ordered)
-    above = math.floor((n + 1) * rate + 1e-9)
+    above = min(math.floor((n + 1) * rate + 1e-9), n)
     if above >= 1:
         return Threshold(float(ordered[n - above]), *_share_above(above, n), n)
     found = _beyond(ordered, rate)
@@ -137,7 +144,8 @@ def _beyond(ordered: Doubles, rate: float) -> Threshold:
     # The mean excess of m scores, over the true one, has a gamma distribution.
     spread = stats.gamma(m, scale=1 / m).interval(CONFIDENCE)
     low, high = sorted(tail * math.exp(-excess * float(s)) for s in spread)
-    return Threshold(start + excess * mean, expected, low, high, n)
+    # Of a very small share the mean lies beyond that quantile: the interval is to hold it.
+    return Threshold(start + excess * mean, expected, low, max(high, expected), n)
 
 
 def deal_folds(
@@ -152,10 +160,6 @@ def deal_folds(
         dealt = [np.sort(p) for p in np.array_split(generator.permutation(n), min(wanted, n))]
     else:
         _, which, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-        if len(sizes) < 2:
-            raise OptionError(
-                "groups names one group only; expected at least two, of which one can be held out"
-            )
         fold_of, filled = np.zeros(len(sizes), np.intp), np.zeros(min(wanted, len(sizes)), int)
         shuffled = generator.permutation(len(sizes))
         for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
@@ -165,24 +169,63 @@ def deal_folds(
     return dealt[:1] if count == 1 else dealt
 
 
+def check_left(groups: NDArray[Any], n: int) -> None:
+    """Refuse groups of n images of which the largest, held out, leaves too few to learn from."""
+    sizes = np.unique(groups, return_counts=True)[1]
+    if len(sizes) < 2:
+        raise OptionError(
+            "groups names one group only; expected at least two, of which one can be held out"
+        )
+    if n - sizes.max() < LEAST_LEFT:
+        raise OptionError(
+            f"groups has {sizes.max()} of {n} images in one group, which leaves {n - sizes.max()} "
+            f"to learn from when it is held out; expected at least {LEAST_LEFT}: pass images of "
+            "more groups"
+        )
+
+
 def check_groups(groups: Any, n: int) -> NDArray[Any] | None:
     """Return the group of each image, as whole numbers."""
     if groups is None:
         return None
-    names = np.asarray(groups)
+    try:
+        # As objects, since NumPy would turn 1 into "1" beside texts.
+        names = np.asarray(groups, dtype=object)
+    except ValueError as error:
+        raise ShapeError("groups makes no array", f"expected ({n},): {error}") from error
     if names.shape != (n,):
         raise ShapeError(
             f"groups has shape {names.shape}", f"expected a name or number for each image, ({n},)"
         )
     known: dict[Any, int] = {}
-    for i, name in enumerate(names.tolist()):
-        if name is None or name != name or not isinstance(name, str | int | float | bytes):
+    plain = [name.item() if isinstance(name, np.generic) else name for name in names]
+    for i, name in enumerate(plain):
+        if not isinstance(name, str | int | float | bytes) or name != name:
             raise OptionError(
                 f"groups[{i}] is {name!r}; expected a name or a number: give an image of its own a "
                 "group of its own"
             )
         known.setdefault(name, len(known))
-    return np.array([known[name] for name in names.tolist()])
+    return np.array([known[name] for name in plain])
+
+
+def with_twins(groups: NDArray[Any] | None, digests: NDArray[np.uint8]) -> NDArray[Any] | None:
+    """Return groups that keep equal images together, too; as they were if no images are equal.
+
+    An image would not be held out from a model that learned from its twin. Where nearly all images
+    are equal, they cannot be held out together.
+    """
+    _, twin, sizes = np.unique(digests, axis=0, return_inverse=True, return_counts=True)
+    twin, number = twin.reshape(-1), len(sizes)
+    if number == len(twin) or sizes.max() > len(twin) - LEAST_LEFT:
+        return groups
+    if groups is None:
+        return twin
+    # Different images and groups are nodes, and each image is an edge between two of them.
+    nodes = number + int(groups.max()) + 1
+    edges = coo_array((np.ones(len(twin)), (twin, number + groups)), shape=(nodes, nodes))
+    joined: NDArray[Any] = connected_components(edges, directed=False)[1][twin]
+    return joined
 
 
 def odd_ones(columns: Doubles, reach: float, known: Booleans | None = None) -> Booleans:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from copy import copy
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,8 @@ AT_ONCE = 64
 SAMPLE = 256
 """Most images from which the smallest energies that count, the use of places and the shape of the
 distribution are learned."""
+
+_Number = TypeVar("_Number", np.float32, np.float64)
 
 
 class _Taught(NamedTuple):
@@ -173,7 +175,8 @@ class GoodStatistics(Stored):
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
         """Learn from further good images; scales, the use of places and the shrinkage stay.
 
-        Where places mean nothing, the new images get their share of what is remembered.
+        Where places mean nothing, so do the features, and the new images get their share of the
+        places that are remembered.
         """
         if not hasattr(self, "shape_"):
             return self.fit(images, masks)
@@ -349,15 +352,12 @@ class GoodStatistics(Stored):
         self._finish()
         if not self.places_:
             some = shown[sample_of(len(shown), SAMPLE)]
-            # Evenly spread over images and, as their number is odd, over places.
             every = [part.reshape(-1, part.shape[-1]) for part in self._locals(some)]
-            step = max(len(every[0]) // EXAMPLES, 1) | 1
-            new = self._white(*(part[::step][:EXAMPLES] for part in every))
-            if not is_first:
-                share = count / self.count_
-                kept = _evenly(self.examples_, round((1 - share) * len(self.examples_)))
-                new = np.concatenate([kept, _evenly(new, math.ceil(share * len(new)))])
-            self.examples_ = new
+            new = self._white(*(_evenly(part, EXAMPLES) for part in every))
+            if not is_first and len(self.examples_) + len(new) > EXAMPLES:
+                new = _evenly(new, math.ceil(EXAMPLES * count / self.count_))
+                self.examples_ = _evenly(self.examples_, EXAMPLES - len(new))
+            self.examples_ = new if is_first else np.concatenate([self.examples_, new])
 
     def _finish(self) -> None:
         """Make distributions of what was learned."""
@@ -468,8 +468,8 @@ class GoodStatistics(Stored):
         return np.concatenate([*logs, *parts[2:]], axis=1)
 
 
-def _evenly(values: Floats, count: int) -> Floats:
-    """Return so many rows, evenly spread."""
+def _evenly(values: NDArray[_Number], count: int) -> NDArray[_Number]:
+    """Return so many rows, evenly spread; all of them if there are no more."""
     return values[np.linspace(0, len(values) - 1, min(count, len(values))).astype(np.intp)]
 
 

@@ -44,9 +44,14 @@ def noise(n: int, *, deviation: float = 2.0, seed: int = 0, size: int = 16) -> A
     return 100 + np.random.default_rng(seed).normal(0, deviation, (n, size, size))
 
 
-def known(raw: Any, scores: Any = ()) -> Any:
+def known(raw: Any, scores: Any = (), left_out: int = 0) -> Any:
     """What an alarm reads of a detector."""
-    return SimpleNamespace(raw_statistics_=np.asarray(raw), held_out_scores_=np.asarray(scores))
+    return SimpleNamespace(
+        raw_statistics_=np.asarray(raw),
+        held_out_scores_=np.asarray(scores),
+        card_=SimpleNamespace(left_out=left_out),
+        shape_=(16, 16),
+    )
 
 
 def as_raw(values: Any) -> Any:
@@ -115,13 +120,28 @@ class TestWhatItSees:
         assert str(found) == "100% of the images cannot be inspected, of the good ones 0%"
 
     def test_the_share_of_good_images_that_were_left_out_counts(self):
-        raw = as_raw(np.arange(40.0))
-        raw[::4] = np.nan
         usual, all_sound = (
-            DriftAlarm(known(r, np.arange(40.0))).limits["not inspected"]
-            for r in (raw, as_raw(np.arange(40.0)))
+            DriftAlarm(known(as_raw(np.arange(60.0)), np.arange(60.0), left)).limits[
+                "not inspected"
+            ]
+            for left in (15, 0)
         )
         assert usual > 2 * all_sound
+
+    def test_empty_frames_that_were_there_in_the_training_too_are_no_drift(self):
+        images = noise(60)
+        images[::6] = np.nan
+        with pytest.warns(UserWarning, match="left out"):
+            detector = AnomalyDetector(
+                preprocess=None, metric="rmse", random_state=0, fence=None
+            ).fit(images)
+        assert detector.card_.left_out == 10
+        alarm = DriftAlarm(detector)
+        live = noise(120, seed=1)
+        live[::6] = np.nan
+        assert alarm.update(live, detector.inspect(live)) == []
+        (found,) = alarm.miss(30)
+        assert found.usual == pytest.approx(1 / 6)
 
     def test_scores_alone(self):
         alarm = DriftAlarm(known(as_raw(np.arange(50.0)), np.arange(50.0)))
@@ -291,6 +311,23 @@ class TestOddImages:
         charts = alarm.charts()
         assert {name for name in charts if charts[name].values[-1]} == {"anomaly score"}
 
+    @pytest.mark.parametrize("odd", [np.inf, 1e200])
+    def test_what_it_repairs_may_be_infinite_or_huge(self, odd):
+        images = noise(2)
+        images[1, 5, 5] = odd
+        assert np.isfinite(raw_statistics(images, None)).all(axis=1).tolist() == [True, False]
+        alarm = DriftAlarm(known(as_raw(np.arange(50.0)), np.arange(50.0)))
+        assert alarm.update(images, Inspection(np.zeros(2), {})) == []
+        assert alarm.update(noise(1), Inspection(np.zeros(1), {}), np.zeros((16, 16), bool)) == []
+
+    def test_what_drifts_keeps_its_value_while_images_are_missed(self):
+        alarm = DriftAlarm(known(as_raw(np.arange(50.0)), np.arange(50.0)))
+        for _ in range(80):
+            alarm._take({**dict.fromkeys(RAW, 90.0), "anomaly score": 1.0, "not inspected": 0.0})
+        alarm.miss(150)
+        found = {drift.name: drift for drift in alarm.drifts()}
+        assert (found["level"].now, found["level"].usual) == (90, 24.5)
+
     def test_infinite_scores(self):
         scores = np.r_[np.arange(20.0), np.full(30, np.inf)]
         alarm = DriftAlarm(known(as_raw(np.arange(50.0)), scores))
@@ -320,8 +357,7 @@ class TestWhatIsRefused:
         assert "anomaly score" not in DriftAlarm(few).names
 
     def test_a_chart_that_can_never_speak_is_none(self):
-        raw = np.concatenate([as_raw(np.arange(20.0)), np.full((2000, 7), np.nan)])
-        alarm = DriftAlarm(known(raw, np.arange(20.0)))
+        alarm = DriftAlarm(known(as_raw(np.arange(20.0)), np.arange(20.0), 2000))
         assert "not inspected" not in alarm.names
         assert alarm.miss(200) == []
 
@@ -341,6 +377,11 @@ class TestWhatIsRefused:
             alarm.update(noise(3), Inspection(np.zeros(2), {}))
         with pytest.raises(imsim.ShapeError, match="for one image pass image"):
             alarm.update(noise(1)[0], Inspection(np.zeros(1), {}))
+        with pytest.raises(imsim.ShapeError, match="images are 9 x 16 pixels, those learned from"):
+            alarm.update(noise(1)[:, :, :9], Inspection(np.zeros(1), {}))
+        for wrong in (np.zeros(2), np.zeros(3), None, (1.0, 2.0), (np.zeros(2), None)):
+            with pytest.raises(imsim.OptionError, match=r"as detector.inspect\(images\) returns"):
+                alarm.update(noise(2), wrong)
         assert alarm.count == 0
         with pytest.raises(imsim.ImsimError, match="number"):
             alarm.miss(-1)

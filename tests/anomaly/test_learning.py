@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
 import imsim
-from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, learning
+from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, learning, statistics
 from imsim.anomaly.card import Card
 from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
-from imsim.anomaly.learning import deal_folds, odd_ones, threshold_at
+from imsim.anomaly.learning import check_groups, deal_folds, odd_ones, threshold_at
 from imsim.anomaly.pca import MeanModel
 from imsim.errors import silent
 
@@ -85,6 +86,20 @@ def test_a_threshold_moves_with_the_scores(scores: list[float], rate: float, sca
     assert np.mean(np.array(scores) > found.value) <= rate
 
 
+@pytest.mark.parametrize("rate", [1e-6, 0.9, 1 - 1e-12])
+def test_extreme_rates_have_an_interval(rate: float) -> None:
+    with silent(UserWarning):
+        found = threshold_at(np.arange(1.0, 31.0), rate)
+    assert 0 <= found.low <= found.rate <= found.high <= 1
+    assert found.value <= 1.0 or rate < 0.99
+
+
+@pytest.mark.parametrize("wrong", [{"count": -1}, {"count": 2.5}, {"confidence": 1}])
+def test_what_alarms_refuses(wrong: dict[str, Any]) -> None:
+    with pytest.raises(imsim.OptionError, match=next(iter(wrong))):
+        threshold_at(np.arange(1.0, 100.0), 0.05).alarms(**{"count": 5, **wrong})
+
+
 def test_infinite_or_equal_scores_have_no_tail() -> None:
     for scores in ([1.0, 1.0, 1.0], [np.inf, 1.0, 2.0], [7.0]):
         with pytest.warns(UserWarning, match="few"):
@@ -96,10 +111,6 @@ def test_infinite_or_equal_scores_have_no_tail() -> None:
 def test_groups_stay_together(groups: list[int], count: int, seed: int) -> None:
     names = np.array(groups)
     generator = np.random.default_rng(seed)
-    if len(set(groups)) == 1:
-        with pytest.raises(imsim.OptionError, match="one group only"):
-            deal_folds(len(names), count, generator, names)
-        return
     dealt = deal_folds(len(names), count, generator, names)
     for fold in dealt:
         assert set(names[fold]).isdisjoint(np.delete(names, fold))
@@ -125,11 +136,46 @@ def test_a_detector_keeps_groups_together() -> None:
         ([1] * 30, "groups names one group only"),
         ([None] * 30, r"groups[0] is None"),
         ([np.nan] + [1.0] * 29, r"groups[0] is nan"),
+        ([[1], [1, 2]] * 15, "groups[0] is [1]"),
+        ([0] * 29 + [1], "groups has 29 of 30 images in one group, which leaves 1 to learn from"),
     ],
 )
 def test_wrong_groups_are_named(groups: Any, message: str) -> None:
     with pytest.raises(imsim.ImsimError, match=re.escape(message)):
         whole().fit(waves(30, 0), groups=groups)
+
+
+def test_labels_of_different_types_are_different_groups() -> None:
+    found = check_groups([1, "1", np.int64(1), np.float32(2), "b", b"b"], 6)
+    assert found is not None
+    assert found.tolist() == [0, 1, 0, 2, 3, 4]
+
+
+def test_equal_images_are_held_out_together() -> None:
+    """Else a model that learned from its twin would score an image."""
+    images = waves(30, 0)
+    once = whole(aggregate="mean").set_params(model=PCAAutoencoder(28))
+    alone = once.fit(images).threshold_
+    assert once.fit(np.repeat(images, 3, axis=0)).threshold_ > 0.5 * alone
+    detector = whole(aggregate="mean").fit(images)
+    new = np.repeat(waves(30, 1), 2, axis=0)
+    detector.update(new)
+    scores = detector.held_out_scores_[30:]
+    assert (scores[::2] == scores[1::2]).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=6, max_size=20))
+def test_twins_join_groups(images: list[tuple[int, int]]) -> None:
+    groups, kinds = (np.array(part) for part in zip(*images, strict=True))
+    digests = np.repeat(kinds[:, None], 16, axis=1).astype(np.uint8)
+    joined = learning.with_twins(groups, digests)
+    assert joined is not None
+    if not (joined == groups).all():
+        for labels in (groups, kinds):
+            for label in labels:
+                assert len(set(joined[labels == label])) == 1
+    alone = learning.with_twins(None, digests)
+    assert alone is None or (alone[:, None] == alone).tolist() == (kinds[:, None] == kinds).tolist()
 
 
 def test_the_fence_finds_what_is_far_and_leaves_the_rest() -> None:
@@ -205,7 +251,7 @@ def test_learning_in_parts_is_learning_from_all(model: Any) -> None:
 
 @pytest.mark.parametrize("metric", ["se", "fsim"])
 def test_an_update_follows_a_new_harvest(metric: str, tmp_path: Path) -> None:
-    new = waves(80, 1, level=0.53)
+    new = waves(80, 1, level=0.53) + np.random.default_rng(5).normal(0, 0.01, (80, SIDE, SIDE))
     detector = AnomalyDetector(
         PCAAutoencoder(2) if metric == "se" else None,
         preprocess=None,
@@ -249,6 +295,79 @@ def test_an_update_that_cannot_be_is_refused() -> None:
     detector.model_ = object()
     with pytest.raises(imsim.OptionError, match="cannot learn further"):
         detector.update(waves(5, 1))
+
+
+def test_an_update_that_fails_changes_nothing(tmp_path: Path) -> None:
+    detector = whole().fit(waves(30, 0))
+    before = {name: str(value) for name, value in vars(detector).items()}
+    with (
+        warnings.catch_warnings(action="error", category=OddImageWarning),
+        pytest.raises(OddImageWarning),
+    ):
+        detector.update(np.concatenate([waves(40, 1), spotted(8, 2)]))
+    assert {name: str(value) for name, value in vars(detector).items()} == before
+
+
+def test_an_update_with_images_of_one_group_is_scored_by_the_earlier_model() -> None:
+    detector, new = whole(aggregate="mean").fit(waves(30, 0)), waves(4, 1)
+    expected = detector.anomaly_score(new)
+    detector.update(new, groups=["item"] * 4)
+    np.testing.assert_array_equal(detector.held_out_scores_[30:], expected)
+
+
+def test_new_images_without_a_score_do_not_hide_those_of_the_others() -> None:
+    """The threshold keeps the rate among new images, though some masks leave no window of SSIM."""
+    detector = AnomalyDetector(PCAAutoencoder(2), preprocess=None, metric="ssim", random_state=0)
+    detector.fit(waves(60, 0))
+    new = waves(30, 1) + np.random.default_rng(3).normal(0, 0.05, (30, SIDE, SIDE))
+    masks = np.ones(new.shape, bool)
+    masks[:5] = False
+    masks[:5, 0, 0] = True
+    detector.update(new, masks)
+    scores = detector.held_out_scores_
+    assert np.isnan(scores[60:65]).all()
+    assert (scores[65:] > detector.threshold_).mean() <= 0.05
+
+
+@pytest.mark.parametrize("where", [(30, 64, 64), (8, 8, 8)], ids=["many", "few"])
+def test_many_updates_remember_as_many_places(where: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(0)
+    model = GoodStatistics(2, places=False).fit(rng.normal(size=where))
+    places = len(model.examples_)
+    for _ in range(3):
+        model.partial_fit(rng.normal(size=(1, *where[1:])))
+    assert len(model.examples_) == min(statistics.EXAMPLES, places * (where[0] + 3) // where[0])
+
+
+def test_places_of_all_images_are_remembered() -> None:
+    """Also of so few more that not every second one can be left out."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(100, 16, 16))
+    images[70:] *= 3
+    model = GoodStatistics(2, places=False).fit(images)
+    assert len(model.examples_) == statistics.EXAMPLES
+    assert np.abs(model.examples_[700:]).mean() > 1.4 * np.abs(model.examples_[:700]).mean()
+
+
+def test_models_that_judge_held_out_images_remember_as_much_as_the_final_one() -> None:
+    """Else the held-out scores, and with them the threshold, are not those of fresh images."""
+    detector = AnomalyDetector(None, preprocess=None, data_range=1.0, random_state=0)
+    detector.fit(waves(60, 0))
+    assert not detector.model_.places_
+    fresh = float(np.median(detector.anomaly_score(waves(60, 1))))
+    assert fresh == pytest.approx(np.median(detector.held_out_scores_), rel=0.1)
+
+
+def test_an_update_is_the_same_after_loading(tmp_path: Path) -> None:
+    """To the last bit, whatever the layout of sums in memory."""
+    rng = np.random.default_rng(0)
+    good, new = rng.normal(100, 20, (12, 40, 33)), rng.normal(100, 20, (5, 40, 33))
+    model = GoodStatistics(4, places=True).fit(good)
+    model.save(tmp_path / "model")
+    loaded = GoodStatistics.load(tmp_path / "model").partial_fit(new)
+    model.partial_fit(new)
+    for one, other in zip(model.moments_, loaded.moments_, strict=True):
+        np.testing.assert_array_equal(one.products, other.products)
 
 
 def test_a_rate_holds_over_trainings() -> None:
