@@ -218,12 +218,31 @@ class TestMasks:
         masks = np.zeros((3, 20, 24), bool)
         masks[0, 4:7, 5:8] = masks[2, 9:12, 2:5] = True
         save("masks.npy", masks)
+        save("bad.npy", np.zeros((3, 20, 24)))
         names = ["bad.npy[0]", "bad.npy[2]"]  # one could not be used
         found = defect_masks("masks.npy", "bad.npy", names, (20, 24))
         np.testing.assert_array_equal(found, masks[[0, 2]])
-        save("few.npy", masks[:2])
-        with pytest.raises(ImsimError, match=r"holds 2 masks, but none of bad\.npy\[2\]"):
-            defect_masks("few.npy", "bad.npy", names, (20, 24))
+        for count in (1, 2, 4):
+            save("other.npy", np.tile(masks, (2, 1, 1))[:count])
+            words = rf"other\.npy: the number of masks is {count}, .* in bad\.npy 3"
+            with pytest.raises(ImsimError, match=words):
+                defect_masks("other.npy", "bad.npy", names[::-1], (20, 24))
+
+    def test_masks_that_are_left_over_are_said(self, capsys, model, judged):
+        save("masks/3.png", np.ones((20, 24), np.uint8))
+        save("masks/2_mask.png", np.ones((20, 24), np.uint8))
+        assert self.report(model, "--masks", "masks") == 0
+        words = "note: masks of none of the bad images: 2, e.g. masks/2_mask.png"
+        assert words in capsys.readouterr().err
+
+    def test_the_report_does_not_lie_among_the_masks(self, capsys, model, judged):
+        assert run("report", model, "good.npy", "bad", "--masks", "masks", "-o", "masks/page") == 2
+        assert "masks/page: lies in masks, which is read" in capsys.readouterr().err
+
+    def test_an_empty_name_is_not_left_out(self, capsys, model, judged):
+        assert self.report(model, "--masks", "") == 2
+        assert "is no folder, but bad is one" in capsys.readouterr().err
+        assert self.report(model, "--labels", "") == 2
 
     @pytest.mark.parametrize(
         ("change", "words"),
