@@ -131,7 +131,10 @@ class TestScore:
         assert run("score", model, "in", "-o", "rows.json") == 0
         save("in/2.npy", bad(9, 2))
         call = ["score", model, "in", "-o", "rows.json", "--resume", "--report", "page"]
-        assert run(*call) == 0
+        capsys.readouterr()
+        assert run(*call, "--maps", "maps") == 0
+        said = "Maps of rejects: 1 in maps; not made for rows of an earlier run: 1"
+        assert capsys.readouterr().out.splitlines()[-1] == said
         text = page("page")
         assert rows(text) == {
             "in/1.npy": ("anomaly", ""),
@@ -177,13 +180,19 @@ class TestScore:
             (["--maps", "in"], "lies in in, which is read"),
             (["--report", "nowhere/page"], "there is no folder"),
             (["--report", "in/1.npy"], "in/1.npy"),
+            (["in/1.npy", "--maps", "in"], "in: holds in/1.npy, which is read"),
+            (["in/1.npy", "--report", "./in/../in"], "holds in/1.npy, which is read"),
+            (["--maps", ""], "--maps: is empty; name a folder"),
+            (["--report", ""], "--report: is empty; name a folder"),
             (["--maps-of", "all"], "--maps-of: is of use with --maps DIR only"),
             (["--maps-as", "npy"], "--maps-as: is of use with --maps DIR only"),
         ):
-            assert run("score", model, "in", *arguments) == 2
+            images = [] if arguments[0].startswith("in/") else ["in"]
+            assert run("score", model, *images, *arguments) == 2
             out, err = capsys.readouterr()
             assert words in err
             assert out == ""
+        assert os.listdir("in") == ["1.npy"]
         monkeypatch.setattr(os, "access", lambda *_: False)
         assert run("score", model, "in", "--report", "page") == 2
         assert "page: cannot be written: no permission" in capsys.readouterr().err
