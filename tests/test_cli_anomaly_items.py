@@ -146,6 +146,14 @@ class TestScore:
     def test_what_is_refused(self, capsys, model, images):
         assert run("score", model, "a.png", "--resume", "-o", "rows.csv") == 2
         assert "several rows" in capsys.readouterr().err
+        for option, value in (
+            ("maps", "m"),
+            ("report", "r"),
+            ("maps-of", "all"),
+            ("maps-as", "npy"),
+        ):
+            assert run("score", model, "a.png", f"--{option}", value) == 2
+            assert f"--{option}: shows whole images" in capsys.readouterr().err
         save("g.png", good(50).astype(np.uint16) * 100)
         assert run("score", model, "g.png") == 2
         assert "uint16" in capsys.readouterr().err

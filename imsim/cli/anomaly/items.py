@@ -38,11 +38,11 @@ def score_items(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
     if arguments.resume:
         raise OptionError("--resume: an image has several rows with this model; leave it out")
-    for option in ("report", "maps"):
+    for option in ("report", "maps", "maps_of", "maps_as"):
         if getattr(arguments, option) is not None:
             raise OptionError(
-                f"--{option}: shows whole images, not the items that this model inspects; leave it "
-                "out"
+                f"--{option.replace('_', '-')}: shows whole images, not the items that this model "
+                "inspects; leave it out"
             )
     form = output_format(arguments)
     inputs = [arguments.model, *arguments.images, *field_files(arguments)]
