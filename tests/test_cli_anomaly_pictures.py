@@ -18,7 +18,7 @@ from PIL import Image
 from imsim import anomaly
 from imsim.anomaly import inspection_report, writing
 from imsim.cli import main
-from imsim.cli.anomaly.truth import defect_masks
+from imsim.cli.anomaly.truth import defect_masks, kinds_and_sizes
 from imsim.errors import ImsimError
 
 GOOD = np.random.default_rng(0).uniform(0.4, 0.6, (40, 20, 24))
@@ -196,6 +196,30 @@ class TestScore:
         monkeypatch.setattr(os, "access", lambda *_: False)
         assert run("score", model, "in", "--report", "page") == 2
         assert "page: cannot be written: no permission" in capsys.readouterr().err
+
+
+class TestLabels:
+    ROWS = "file,kind,size\nbad.npy[0],stone,1\nbad.npy[1],,2\ngood.npy[0],,\ngood.npy[0],,\n"
+
+    def test_the_mark_that_excel_writes(self):
+        Path("labels.csv").write_text(self.ROWS, encoding="utf-8-sig")
+        names = ["good.npy[0]", "bad.npy[0]", "bad.npy[1]"]
+        kinds, sizes = kinds_and_sizes("labels.csv", names, np.array([0, 1, 1], bool))
+        assert kinds == ["", "stone", ""]
+        np.testing.assert_array_equal(sizes, [np.nan, 1, 2])
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            (ROWS + "./bad.npy[0],glass,1\n", r"has \./bad.npy\[0\] twice, of different kinds"),
+            (ROWS + "bad.npy[0],stone,3\n", "twice"),
+            (ROWS.replace(",", ";"), "separated by commas"),
+        ],
+    )
+    def test_what_is_refused(self, text, words):
+        Path("labels.csv").write_text(text)
+        with pytest.raises(ImsimError, match=f"labels.csv: .*{words}"):
+            kinds_and_sizes("labels.csv", ["bad.npy[0]"], np.array([True]))
 
 
 class TestMasks:

@@ -110,28 +110,30 @@ def _partner(folder: Folder, bad: str, name: str) -> str:
 def kinds_and_sizes(path: str, names: list[str], labels: Array) -> tuple[list[str], list[float]]:
     """Read the kind and the size of each anomaly from a file like that of the simulation."""
     folder = os.path.dirname(path)
+    rows: dict[str, tuple[str, float]] = {}
     try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = {
-                os.path.normpath(os.path.join(folder, row["file"])): (
-                    row["kind"],
-                    _size(row["size"], row["file"]),
-                )
-                for row in csv.DictReader(file)
-            }
+        # Excel writes the mark of UTF-8 in front.
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            for row in csv.DictReader(file):
+                name = os.path.normpath(os.path.join(folder, row["file"]))
+                found = row["kind"], _size(row["size"], row["file"])
+                if str(rows.setdefault(name, found)) != str(found):  # NaN is no other size
+                    raise ImageFileError(
+                        f"has {row['file']} twice, of different kinds or sizes; name one of them"
+                    )
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be read: {error.strerror}") from error
     except ImageFileError as error:
         raise ImageFileError(f"{path}: {error}") from error
     except (KeyError, TypeError, csv.Error) as error:
         raise ImageFileError(
-            f"{path}: expected a CSV file with the columns file, kind and size"
+            f"{path}: expected a CSV file with the columns file, kind and size, separated by commas"
         ) from error
-    found = [rows.get(os.path.normpath(name), ("good", np.nan)) for name in names]
-    for name, (_, size), is_bad in zip(names, found, labels, strict=True):
+    known = [rows.get(os.path.normpath(name), ("good", np.nan)) for name in names]
+    for name, (_, size), is_bad in zip(names, known, labels, strict=True):
         if is_bad and np.isnan(size):
             raise ImageFileError(f"{path}: has no kind and size of {name}")
-    return [kind for kind, _ in found], [size for _, size in found]
+    return [kind for kind, _ in known], [size for _, size in known]
 
 
 def _size(text: str, file: str) -> float:
