@@ -129,6 +129,14 @@ class TestScore:
         assert len(lines) == 6
         assert lines[-1].startswith("0 of 3 items are anomalies (threshold")
 
+    def test_images_without_items_are_not_counted_as_items(self, capsys, model, images):
+        assert run("score", model, *images, "-o", "rows.csv") == 2
+        summary = capsys.readouterr().out.splitlines()[0]
+        assert summary.startswith(
+            "2 of 8 items are anomalies, 2 could not be inspected: 4 rejected; "
+            "images without an item, or unreadable: 2 (threshold"
+        )
+
     def test_statuses(self, capsys, model, images):
         assert run("score", model, "a.png", "--fail-on-anomaly") == 0
         save("e.png", frame(53, (30, 30), (30, 60))[5:])
@@ -146,6 +154,14 @@ class TestScore:
     def test_what_is_refused(self, capsys, model, images):
         assert run("score", model, "a.png", "--resume", "-o", "rows.csv") == 2
         assert "several rows" in capsys.readouterr().err
+        for option, value in (
+            ("maps", "m"),
+            ("report", "r"),
+            ("maps-of", "all"),
+            ("maps-as", "npy"),
+        ):
+            assert run("score", model, "a.png", f"--{option}", value) == 2
+            assert f"--{option}: shows whole images" in capsys.readouterr().err
         save("g.png", good(50).astype(np.uint16) * 100)
         assert run("score", model, "g.png") == 2
         assert "uint16" in capsys.readouterr().err

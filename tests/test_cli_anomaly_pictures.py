@@ -18,7 +18,7 @@ from PIL import Image
 from imsim import anomaly
 from imsim.anomaly import inspection_report, writing
 from imsim.cli import main
-from imsim.cli.anomaly.truth import defect_masks
+from imsim.cli.anomaly.truth import defect_masks, kinds_and_sizes
 from imsim.errors import ImsimError
 
 GOOD = np.random.default_rng(0).uniform(0.4, 0.6, (40, 20, 24))
@@ -131,7 +131,10 @@ class TestScore:
         assert run("score", model, "in", "-o", "rows.json") == 0
         save("in/2.npy", bad(9, 2))
         call = ["score", model, "in", "-o", "rows.json", "--resume", "--report", "page"]
-        assert run(*call) == 0
+        capsys.readouterr()
+        assert run(*call, "--maps", "maps") == 0
+        said = "Maps of rejects: 1 in maps; not made for rows of an earlier run: 1"
+        assert capsys.readouterr().out.splitlines()[-1] == said
         text = page("page")
         assert rows(text) == {
             "in/1.npy": ("anomaly", ""),
@@ -177,16 +180,46 @@ class TestScore:
             (["--maps", "in"], "lies in in, which is read"),
             (["--report", "nowhere/page"], "there is no folder"),
             (["--report", "in/1.npy"], "in/1.npy"),
+            (["in/1.npy", "--maps", "in"], "in: holds in/1.npy, which is read"),
+            (["in/1.npy", "--report", "./in/../in"], "holds in/1.npy, which is read"),
+            (["--maps", ""], "--maps: is empty; name a folder"),
+            (["--report", ""], "--report: is empty; name a folder"),
             (["--maps-of", "all"], "--maps-of: is of use with --maps DIR only"),
             (["--maps-as", "npy"], "--maps-as: is of use with --maps DIR only"),
         ):
-            assert run("score", model, "in", *arguments) == 2
+            images = [] if arguments[0].startswith("in/") else ["in"]
+            assert run("score", model, *images, *arguments) == 2
             out, err = capsys.readouterr()
             assert words in err
             assert out == ""
+        assert os.listdir("in") == ["1.npy"]
         monkeypatch.setattr(os, "access", lambda *_: False)
         assert run("score", model, "in", "--report", "page") == 2
         assert "page: cannot be written: no permission" in capsys.readouterr().err
+
+
+class TestLabels:
+    ROWS = "file,kind,size\nbad.npy[0],stone,1\nbad.npy[1],,2\ngood.npy[0],,\ngood.npy[0],,\n"
+
+    def test_the_mark_that_excel_writes(self):
+        Path("labels.csv").write_text(self.ROWS, encoding="utf-8-sig")
+        names = ["good.npy[0]", "bad.npy[0]", "bad.npy[1]"]
+        kinds, sizes = kinds_and_sizes("labels.csv", names, np.array([0, 1, 1], bool))
+        assert kinds == ["", "stone", ""]
+        np.testing.assert_array_equal(sizes, [np.nan, 1, 2])
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            (ROWS + "./bad.npy[0],glass,1\n", r"has \./bad.npy\[0\] twice, of different kinds"),
+            (ROWS + "bad.npy[0],stone,3\n", "twice"),
+            (ROWS.replace(",", ";"), "separated by commas"),
+        ],
+    )
+    def test_what_is_refused(self, text, words):
+        Path("labels.csv").write_text(text)
+        with pytest.raises(ImsimError, match=f"labels.csv: .*{words}"):
+            kinds_and_sizes("labels.csv", ["bad.npy[0]"], np.array([True]))
 
 
 class TestMasks:
@@ -218,12 +251,31 @@ class TestMasks:
         masks = np.zeros((3, 20, 24), bool)
         masks[0, 4:7, 5:8] = masks[2, 9:12, 2:5] = True
         save("masks.npy", masks)
+        save("bad.npy", np.zeros((3, 20, 24)))
         names = ["bad.npy[0]", "bad.npy[2]"]  # one could not be used
         found = defect_masks("masks.npy", "bad.npy", names, (20, 24))
         np.testing.assert_array_equal(found, masks[[0, 2]])
-        save("few.npy", masks[:2])
-        with pytest.raises(ImsimError, match=r"holds 2 masks, but none of bad\.npy\[2\]"):
-            defect_masks("few.npy", "bad.npy", names, (20, 24))
+        for count in (1, 2, 4):
+            save("other.npy", np.tile(masks, (2, 1, 1))[:count])
+            words = rf"other\.npy: the number of masks is {count}, .* in bad\.npy 3"
+            with pytest.raises(ImsimError, match=words):
+                defect_masks("other.npy", "bad.npy", names[::-1], (20, 24))
+
+    def test_masks_that_are_left_over_are_said(self, capsys, model, judged):
+        save("masks/3.png", np.ones((20, 24), np.uint8))
+        save("masks/2_mask.png", np.ones((20, 24), np.uint8))
+        assert self.report(model, "--masks", "masks") == 0
+        words = "note: masks of none of the bad images: 2, e.g. masks/2_mask.png"
+        assert words in capsys.readouterr().err
+
+    def test_the_report_does_not_lie_among_the_masks(self, capsys, model, judged):
+        assert run("report", model, "good.npy", "bad", "--masks", "masks", "-o", "masks/page") == 2
+        assert "masks/page: lies in masks, which is read" in capsys.readouterr().err
+
+    def test_an_empty_name_is_not_left_out(self, capsys, model, judged):
+        assert self.report(model, "--masks", "") == 2
+        assert "is no folder, but bad is one" in capsys.readouterr().err
+        assert self.report(model, "--labels", "") == 2
 
     @pytest.mark.parametrize(
         ("change", "words"),

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly.separation import area_under_roc, one_each
@@ -15,6 +16,8 @@ from imsim.anomaly.stacks import Booleans, Doubles
 MOST_SIZES = 6
 """Up to this number, each size has a row; more sizes are put into `SIZE_CLASSES` classes."""
 SIZE_CLASSES = 4
+MOST_DIGITS = 17
+"""These tell any two numbers of double precision apart."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ Members = dict[str, Booleans]
 def members_by_kind(kinds: Any, anomalous: Booleans) -> Members:
     """Sort images by the kind of their anomaly."""
     given = one_each("kinds", kinds, len(anomalous))
+    if given.dtype.kind in "Of":  # None and NaN, as of a table with gaps, are kinds too
+        given = np.array([str(kind) for kind in given.tolist()])
     return {str(kind): given == kind for kind in np.unique(given[anomalous])}
 
 
@@ -53,11 +58,22 @@ def members_by_size(sizes: Any, anomalous: Booleans) -> Members:
         )
     found = np.unique(given[anomalous])
     if len(found) <= MOST_SIZES:
-        return {f"{size:g}": given == size for size in found}
+        names = _distinct(found, 6)
+        return {name: given == size for name, size in zip(names, found, strict=True)}
     edges = np.linspace(found[0], found[-1], SIZE_CLASSES + 1)
     which = np.digitize(given, edges[1:-1])
-    classes = {f"{edges[i]:.3g} to {edges[i + 1]:.3g}": which == i for i in range(SIZE_CLASSES)}
+    ends = _distinct(edges, 3)
+    classes = {f"{ends[i]} to {ends[i + 1]}": which == i for i in range(SIZE_CLASSES)}
     return {name: member for name, member in classes.items() if (member & anomalous).any()}
+
+
+def _distinct(numbers: NDArray[Any], digits: int) -> list[str]:
+    """Return numbers in words, with as many more digits as tell them apart."""
+    while True:
+        words = [f"{number:.{digits}g}" for number in numbers]
+        if len({*words}) == len(words) or digits >= MOST_DIGITS:
+            return words
+        digits += 1
 
 
 def groups_of(

@@ -100,7 +100,7 @@ class InspectionRecord:
 
     def __init__(self, detector: AnomalyDetector, *, gallery: int = GALLERY) -> None:
         check_integer("gallery", gallery, 0)
-        if not hasattr(detector, "inspect"):
+        if not isinstance(detector, AnomalyDetector):
             raise imsim.OptionError(
                 f"detector is of type {type(detector).__name__}; expected a fitted AnomalyDetector"
             )
@@ -124,7 +124,7 @@ class InspectionRecord:
         """
         frames = as_stack("images", images)
         used = None if masks is None else check_masks(masks, frames.shape)
-        _check_names(names, len(frames))
+        names = _one_each(names, len(frames))
         scores = np.empty(len(frames))
         problems: dict[int, str] = {}
         for part in divided(len(frames), 4 * batch_images(frames)):  # bounds the memory
@@ -178,6 +178,7 @@ class InspectionRecord:
         facts: Mapping[str, object] | None = None,
     ) -> Path:
         """Write the page and its figures; arguments as for `write_inspection_report`."""
+        _check_facts(facts)
         return self._write(Writer(folder), title, facts or {})
 
     def _picture(
@@ -326,7 +327,8 @@ def write_inspection_report(
     frames = as_stack("images", images)
     used = None if masks is None else check_masks(masks, frames.shape)
     names = [f"image {i}" for i in range(len(frames))] if names is None else names
-    _check_names(names, len(frames))
+    names = _one_each(names, len(frames))
+    _check_facts(facts)
     record = InspectionRecord(detector, gallery=gallery)
     writer = Writer(folder)
     record.inspect(frames, names, used)
@@ -371,9 +373,24 @@ def dissimilarity_scale(detector: AnomalyDetector) -> Scale:
     return scale._replace(low=turned(scale.low), high=turned(scale.high))
 
 
-def _check_names(names: Sequence[str], count: int) -> None:
-    if isinstance(names, str) or len(names) != count:
-        raise imsim.ShapeError(f"names has length {len(names)}; expected one for each of {count}")
+def _one_each(names: Any, count: int) -> Sequence[str]:
+    """Return the names of images as a list."""
+    if isinstance(names, (str, bytes, Mapping)) or not isinstance(names, Iterable):
+        raise imsim.OptionError(
+            f"names is of type {type(names).__name__}; expected a list with one for each image"
+        )
+    given = [str(name) for name in names]
+    if len(given) != count:
+        raise imsim.ShapeError(f"names has length {len(given)}; expected one for each of {count}")
+    return given
+
+
+def _check_facts(facts: Any) -> None:
+    """Refuse what is no mapping before images are inspected."""
+    if facts is not None and not isinstance(facts, Mapping):
+        raise imsim.OptionError(
+            f"facts is of type {type(facts).__name__}; expected a dictionary of what else to say"
+        )
 
 
 def _those(masks: Any, which: Any) -> Any:

@@ -12,15 +12,18 @@ import numpy as np
 from sklearn.base import clone
 
 import imsim
-from imsim.anomaly.detector import AnomalyDetector
+from imsim.anomaly.detector import AnomalyDetector, OddImageWarning, UnscorableImageWarning
 from imsim.anomaly.items import Item, ItemFinder
 from imsim.anomaly.line_scan import LineScan
-from imsim.anomaly.stacks import as_stack
+from imsim.anomaly.stacks import as_stack, listed
 from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.xray.frames import UnusableImageWarning
+from imsim.errors import silent, warn
 from imsim.workers import in_parts
 
 __all__ = ["VERDICTS", "ItemDetector", "ItemInspection", "ItemScan"]
 
+_ODD = "is unlike the others"
 VERDICTS = ("good", "anomaly", "not inspected")
 """An item that was not inspected is rejected, like an anomaly."""
 
@@ -73,7 +76,9 @@ class ItemDetector(Stored):
     kinds_ : Counter of str
         What the good frames show, by kind; only items were learned from.
     left_out_ : dict of int to str
-        Good frames that were not learned from, or an item of them, and why.
+        Good frames that were not learned from, or some items of them, and why.
+    odd_ : dict of int to str
+        Good frames with items that are so unlike the others that these were not learned from.
 
     Examples
     --------
@@ -99,6 +104,11 @@ class ItemDetector(Stored):
         ------
         ImsimError
             As `ItemFinder.fit` and `AnomalyDetector.fit` say.
+
+        Warns
+        -----
+        UnusableImageWarning, UnscorableImageWarning, OddImageWarning
+            If frames, or some of their items, are not learned from: `left_out_`, `odd_`.
         """
         detector = AnomalyDetector() if self.detector is None else self.detector
         finder = ItemFinder() if self.finder is None else self.finder
@@ -114,11 +124,21 @@ class ItemDetector(Stored):
         cut = [(i, item) for i in usable for item in found.cut(frames[i])]
         self.kinds_ = Counter(item.kind for _, item in cut)
         whole = [(i, item) for i, item in cut if item.crop is not None]
-        self.detector_ = clone(detector).fit(np.stack([item.crop for _, item in whole]))
-        self.left_out_ = dict(found.left_out_)
-        for k, reason in self.detector_.left_out_.items():
-            frame, item = whole[k]
-            self.left_out_[frame] = f"has an item at x={item.x}, y={item.y} that {reason}"
+        crops = np.stack([item.crop for _, item in whole])
+        # Their indices are those of crops, which the caller does not see.
+        with silent(UnscorableImageWarning, UnusableImageWarning, OddImageWarning):
+            self.detector_ = clone(detector).fit(crops)
+        unusable = _by_frame((whole[k], text) for k, text in self.detector_.left_out_.items())
+        self.left_out_ = found.left_out_ | unusable
+        if unusable:
+            warn(f"items are not learned from: {listed(unusable)}", UnscorableImageWarning)
+        self.odd_ = _by_frame((whole[k], _ODD) for k in self.detector_.odd_)
+        if self.odd_:
+            warn(
+                f"items are not learned from: {listed(self.odd_)}; look at them, and if they are "
+                "good, pass AnomalyDetector(fence=None)",
+                OddImageWarning,
+            )
         self.finder_ = found
         return self
 
@@ -201,6 +221,14 @@ class ItemDetector(Stored):
         place = item._asdict()
         del place["crop"], place["reason"]
         return ItemInspection(frame, **place, anomaly_score=score, verdict=verdict, reason=reason)
+
+
+def _by_frame(reasons: Iterable[tuple[tuple[int, Item], str]]) -> dict[int, str]:
+    """Return for each frame which of its items are not learned from, and why."""
+    found: dict[int, list[str]] = {}
+    for (frame, item), reason in reasons:
+        found.setdefault(frame, []).append(f"has an item at x={item.x}, y={item.y} that {reason}")
+    return {frame: "; ".join(texts) for frame, texts in found.items()}
 
 
 class ItemScan:

@@ -54,6 +54,7 @@ _REASONS = {
     "damaged": NOT_FINITE,
 }
 _GOES_ON = "goes on for longer than items do"
+_TOO_MANY = "is as large as {:.0f} items: so many that hang together are not parted"
 _TOO_WIDE = "is an item, but does not fit into {} x {} pixels"
 _EVERYWHERE = (
     "is as large as {:.0f} items and touches the border of the frame: is the background as bright "
@@ -113,8 +114,8 @@ class ItemFinder(Stored):
         Height and width of crops. By default a quarter more than the largest good item, in
         multiples of 8.
     longest : int, optional
-        Rows after which what hangs together is given up; it bounds the memory of `LineScan`. By
-        default 8 times the longer side of crops.
+        Rows after which what hangs together is given up; it bounds the memory of `LineScan`. At
+        least the height of crops; by default 8 times their longer side.
 
     Attributes
     ----------
@@ -358,7 +359,7 @@ class ItemFinder(Stored):
         rest = [border(clean[i][None])[~border(masks[i][None])] - levels[i] for i in usable]
         self.noise_ = _ROBUST * float(np.median(np.abs(np.concatenate([*rest, [0.0]]))))
         self.threshold_ = 1.0
-        around: Any = border(self._apart(mean_of_neighbours(clean)))[~border(masks)]
+        around: Any = border(self._apart(mean_of_neighbours(clean[usable])))[~border(masks[usable])]
         uneven = float(np.quantile(around, _EVEN)) if around.size else 0.0
         self.threshold_ = min(max(contrast / 4, uneven), contrast / 2)
 
@@ -385,6 +386,11 @@ class ItemFinder(Stored):
                 f"need {MARGIN} more on each side"
             )
         self.longest_ = int(self.longest or 8 * max(self.shape_))
+        if self.longest_ < self.shape_[0]:
+            raise imsim.OptionError(
+                f"longest={self.longest}; items would be given up before their end: expected at "
+                f"least the height of crops, {self.shape_[0]}"
+            )
 
     def _item(self, piece: Piece, part: Booleans) -> Item:
         """Describe a part of a piece; what else is marked in its holes is not its own."""
@@ -425,6 +431,8 @@ class ItemFinder(Stored):
             return "large", _GOES_ON
         if area < limits.smallest:
             return "debris", _REASONS["debris"]
+        if area > _MOST_ITEMS * limits.largest:
+            return "large", _TOO_MANY.format(area / limits.largest)
         if not limits.hold(own):
             return "large", _REASONS["large"]
         if any(side + 2 * MARGIN > most for side, most in zip(size, self.shape_, strict=True)):

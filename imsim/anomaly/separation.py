@@ -64,7 +64,10 @@ class Separation:
 
 def one_each(name: str, values: Any, count: int) -> NDArray[Any]:
     """Return what is given once for each image."""
-    given = np.asarray(values)
+    try:
+        given = np.asarray(values)
+    except ValueError as error:
+        raise imsim.ShapeError(f"{name} does not become an array: {error}") from error
     if given.shape != (count,):
         raise imsim.ShapeError(
             f"{name} has shape {given.shape}; expected one for each image, ({count},)"

@@ -137,9 +137,10 @@ def write_comparison(
     writer = Writer(folder)
     seen = _all_seen(detectors, evaluations, frames, chosen)
     best = max(evaluations, key=lambda name: evaluations[name].auroc)
+    scored = evaluations[best].labels[~np.isnan(evaluations[best].scores)]
     answer = (
         f"{best} tells good from bad best: AUROC {evaluations[best].auroc:.3f} on "
-        f"{len(frames)} images, {int(evaluations[best].labels.sum())} of them bad."
+        f"{len(scored)} images, {int(scored.sum())} of them bad."
     )
     parts = [
         (
@@ -168,7 +169,7 @@ def write_comparison(
     text = [tag("h1", title), tag("p", answer, class_="answer"), _numbers(evaluations)]
     for heading, caption, name, draw in parts:
         text += [tag("h2", heading), Html(writer.figure(name, caption, draw))]
-    note = "All numbers are those of the evaluated images; the learning saw none of these."
+    note = "The learning saw none of these images. Those without a score are flagged, not ranked."
     text.append(tag("p", note, class_="note"))
     return writer.page(page(title, *text), PAGE)
 
@@ -213,8 +214,7 @@ def images_figure(images: NDArray[Any], captions: Sequence[str], seen: Sequence[
             if panel is None:
                 axes.set_axis_off()
                 continue
-            axes.set_xticks([])
-            axes.set_yticks([])
+            axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
             heading, values, scale, mask, verdict = panel
             axes.imshow(scale.colours_of(values), interpolation="nearest")
@@ -246,8 +246,9 @@ def scores_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
     all_axes = figure.subplots(len(evaluations), 1, sharex=True, squeeze=False)[:, 0]
     edges = np.linspace(-1.5, BEYOND, 56)
     for axes, (name, one) in zip(all_axes, evaluations.items(), strict=True):
-        scored = np.isfinite(one.scores)
-        middle = float(np.median(one.scores[scored & ~one.labels]))
+        scored = ~np.isnan(one.scores)
+        good = one.scores[np.isfinite(one.scores) & ~one.labels]
+        middle = float(np.median(good)) if good.size else one.threshold
         unit = one.threshold - middle
         unit = unit if unit > 0 else 1.0  # most good images are flagged: the line shows it
         places = (one.scores - middle) / unit
@@ -277,7 +278,7 @@ def scores_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     all_axes[0].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8)
     all_axes[-1].set_xlabel(
-        "score: 0 = median of the good images, 1 = threshold; the last bar takes all beyond"
+        "score: 0 = median of the good images, 1 = threshold; the outer bars take all beyond"
     )
     return figure
 
@@ -308,11 +309,8 @@ def roc_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
             clip_on=False,
         )
     axes.plot([0, 100], [0, 100], color=OTHER, linewidth=0.8)
-    axes.set_xlabel("false alarms, % of the good images")
-    axes.set_ylabel("found, % of the bad images")
-    axes.set_aspect("equal")
-    axes.set_xlim(-1, 101)
-    axes.set_ylim(-1, 101)
+    axes.set(xlabel="false alarms, % of the good images", ylabel="found, % of the bad images")
+    axes.set(aspect="equal", xlim=(-1, 101), ylim=(-1, 101))
     axes.spines[["top", "right"]].set_visible(False)
     legend = axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
     legend.set_title("detector and AUROC")
@@ -435,7 +433,8 @@ def _contrast(texture: NDArray[Any]) -> Scale:
 
 def _numbers(evaluations: Mapping[str, Evaluation]) -> Html:
     """Return the table of the detectors."""
-    head: list[object] = ["detector", "AUROC", "interval", "found", "false alarms", "images/s"]
+    head: list[object] = ["detector", "AUROC", "interval", "found", "false alarms", "without score"]
+    head.append("images/s")
     rows: list[list[object]] = [
         [
             name,
@@ -443,6 +442,7 @@ def _numbers(evaluations: Mapping[str, Evaluation]) -> Html:
             "{:.3f} to {:.3f}".format(*one.interval),
             f"{one.detection_rate:.1%}",
             f"{one.false_alarm_rate:.1%}",
+            str(len(one.unscored)),
             f"{one.images_per_second:.0f}",
         ]
         for name, one in evaluations.items()

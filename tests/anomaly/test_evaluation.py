@@ -93,6 +93,27 @@ def test_many_sizes_are_put_into_classes() -> None:
     ]
 
 
+@pytest.mark.parametrize("sizes", [1e6 + np.arange(3), 1 + 1e-9 * np.arange(12), [0.5, 1, 2]])
+def test_sizes_that_are_nearly_alike_keep_their_groups(sizes: Any) -> None:
+    labels = np.arange(20) >= 8
+    given = np.concatenate([np.zeros(8), np.resize(sizes, 12)])
+    images = np.concatenate([IMAGES[:8], IMAGES])
+    found = evaluate(Reader(), images, labels, sizes=given, n_bootstrap=5).by_size
+    assert len({group.name for group in found}) == len(found) == min(len(sizes), 4)
+    assert sum(group.count for group in found) == 12
+
+
+def test_kinds_with_gaps_are_kinds() -> None:
+    for gap in (None, math.nan):
+        kinds = [gap] * 8 + ["bone", gap, 3, gap]
+        found = evaluate(Reader(), IMAGES, LABELS, kinds=np.array(kinds, object), n_bootstrap=5)
+        assert {(g.name, g.count) for g in found.by_kind} == {("bone", 1), ("3", 1), (str(gap), 2)}
+    missing = evaluate(Reader(), IMAGES, LABELS, kinds=[math.nan] * 12, n_bootstrap=5)
+    assert [(g.name, g.count) for g in missing.by_kind] == [("nan", 4)]
+    with pytest.raises(imsim.ShapeError, match="kinds does not become an array"):
+        evaluate(Reader(), IMAGES, LABELS, kinds=[["a"], "b"] * 6, n_bootstrap=5)
+
+
 def test_what_cannot_be_scored_is_flagged_and_named() -> None:
     images = IMAGES.copy()
     images[[0, 8, 9]] = math.nan

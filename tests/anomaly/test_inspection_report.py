@@ -23,6 +23,7 @@ import imsim
 from imsim.anomaly import (
     AnomalyDetector,
     InspectionRecord,
+    ItemDetector,
     inspection_report,
     scoring,
     thumbnails,
@@ -355,9 +356,13 @@ def test_alarms_to_expect_are_those_of_fresh_images():
     ("change", "error", "message"),
     [
         ({"names": ["a"]}, imsim.ShapeError, "names has length 1; expected one for each of 3"),
-        ({"names": "abc"}, imsim.ShapeError, "names has length 3"),
+        ({"names": "abc"}, imsim.OptionError, "names is of type str; expected a list"),
+        ({"names": {"a": 1, "b": 2, "c": 3}}, imsim.OptionError, "names is of type dict"),
+        ({"names": 3}, imsim.OptionError, "names is of type int"),
+        ({"facts": ["line 3"]}, imsim.OptionError, "facts is of type list; expected a dict"),
         ({"gallery": -1}, imsim.OptionError, "gallery=-1"),
         ({"detector": "no"}, imsim.OptionError, "detector is of type str"),
+        ({"detector": ItemDetector()}, imsim.OptionError, "detector is of type ItemDetector"),
         ({"images": images(1)[0]}, imsim.ShapeError, "images has shape"),
         ({"images": images(2)[:, :9]}, imsim.ShapeError, "images are 24 x 9 pixels"),
         ({"masks": np.ones((3, 3), bool)}, imsim.MaskError, "masks has shape"),
@@ -367,6 +372,14 @@ def test_wrong_arguments_are_named(detector, tmp_path, change, error, message):
     given = {"detector": detector, "images": images(3)} | change
     with pytest.raises(error, match=message):
         write_inspection_report(tmp_path, **given)
+
+
+def test_names_of_any_sort(detector, tmp_path):
+    page = write_inspection_report(tmp_path, detector, images(3), names=(Path("a") for _ in "abc"))
+    assert page.read_text(encoding="utf-8").count('<th scope="row">a</th>') == 3
+    record = InspectionRecord(detector)
+    with pytest.raises(imsim.OptionError, match="facts is of type str"):
+        record.write(tmp_path, facts="line 3")
 
 
 def test_folders_that_cannot_be_written(detector, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
+from sklearn.base import BaseEstimator
 
 import imsim
 from imsim.anomaly import AnomalyDetector, Item, ItemDetector, ItemFinder, LineScan
+from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
 from imsim.anomaly.items import MARGIN
 from imsim.anomaly.xray import UnusableImageWarning
 
@@ -183,6 +186,15 @@ class TestCut:
             assert words in str(at[kind].reason)
             assert at[kind].crop is None
 
+    def test_too_many_items_that_hang_together_say_so(self, finder: ItemFinder) -> None:
+        frame = belt((260, 260))
+        for y in range(24, 240, 20):
+            for x in range(24, 240, 20):
+                put(frame, y, x)
+        (found,) = finder.cut(frame)
+        assert found.kind == "large"
+        assert re.match(r"is as large as \d\d items: so many", str(found.reason))
+
     def test_only_the_item_at_the_border_is_cut(self, finder: ItemFinder) -> None:
         found = finder.cut(put(put(belt((60, 60)), 30, 8), 30, 31))
         assert sorted(kinds(found)) == ["cut", "item"]
@@ -293,6 +305,15 @@ class TestFit:
         assert list(finder.left_out_) == [12, 13]
         assert "NaN" in finder.left_out_[13]
 
+    @pytest.mark.parametrize("odd", [np.nan, 0.0, 3.0])
+    def test_images_that_are_left_out_set_no_limit(self, odd: float) -> None:
+        good = np.concatenate([singles(), np.full((1, 40, 40), odd, np.float32)])
+        with pytest.warns(UnusableImageWarning, match="1 of 13"):
+            finder = ItemFinder().fit(good)
+        sound = ItemFinder().fit(good[:-1])
+        assert finder.threshold_ == sound.threshold_
+        assert (finder.limits_, finder.shape_) == (sound.limits_, sound.shape_)
+
     @pytest.mark.parametrize(
         ("good", "words"),
         [
@@ -313,7 +334,8 @@ class TestFit:
             ItemFinder().fit(good)
 
     @pytest.mark.parametrize(
-        "options", [{"shape": 40}, {"shape": (40, 8)}, {"shape": (40, 40.0)}, {"longest": 3}]
+        "options",
+        [{"shape": 40}, {"shape": (40, 8)}, {"shape": (40, 40.0)}, {"longest": 3}, {"longest": 39}],
     )
     def test_options_that_are_refused(self, options: Any) -> None:
         with pytest.raises(imsim.OptionError, match=next(iter(options))):
@@ -492,6 +514,37 @@ class TestVerdicts:
         assert list(detector.left_out_) == [5]
         assert detector.kinds_ == {"item": 15, "cut": 1}
         assert len(detector.detector_.held_out_scores_) == 15
+
+    def test_every_item_that_was_not_learned_from_is_named(self) -> None:
+        good = np.concatenate([singles(30), singles(30)[::-1]], axis=2)
+        rng = np.random.default_rng(0)
+        for frame in good[4:7]:
+            for x in (20, 60):  # each in its own way
+                frame[12:28, x - 8 : x + 8] *= rng.choice([0.2, 1], (16, 16))
+        plain = AnomalyDetector(preprocess=None, random_state=0, false_alarm_rate=0.2)
+        with pytest.warns(OddImageWarning, match=r"images\[4\] has an item at x="):
+            detector = ItemDetector(plain).fit(good)
+        assert list(detector.odd_) == [4, 5, 6]
+        for reason in detector.odd_.values():
+            assert len(set(re.findall(r"has an item at x=(\d+), y=\d+ that is un", reason))) == 2
+        assert detector.left_out_ == {}
+
+    def test_every_item_that_cannot_be_used_is_named(self) -> None:
+        class Preprocess(BaseEstimator):  # type: ignore[misc]
+            def fit(self, images: Any) -> Any:
+                return self
+
+            def transform(self, images: Any) -> Any:
+                masks = np.ones(images.shape, np.bool_)
+                masks[6:8] = False
+                return images, masks, {6: "is refused", 7: "is refused"}
+
+        good = np.concatenate([singles(), singles()[::-1]], axis=2)
+        plain = AnomalyDetector(preprocess=Preprocess(), data_range=1.0, random_state=0)
+        with pytest.warns(UnscorableImageWarning, match=r"index 3; images\[3\] has an item"):
+            detector = ItemDetector(plain).fit(good)
+        reason = detector.left_out_[3]
+        assert len(set(re.findall(r"has an item at x=(\d+), y=\d+ that is refused", reason))) == 2
 
     def test_what_is_refused(self) -> None:
         with pytest.raises(imsim.OptionError, match="detector=3"):

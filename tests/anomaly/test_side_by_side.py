@@ -155,7 +155,27 @@ def test_images_without_a_score(judged: Any, tmp_path: Path) -> None:
         with pytest.warns(imsim.anomaly.detector.UnscorableImageWarning):
             evaluations[name] = evaluate(one, broken, labels, n_bootstrap=20)
     assert len(labels) - 1 in side_by_side.shown_together(evaluations, 6)
-    assert write_comparison(tmp_path, detectors, evaluations, broken).exists()
+    text = write_comparison(tmp_path, detectors, evaluations, broken).read_text(encoding="utf-8")
+    assert f"on {GOOD + BAD - 1} images, {BAD - 1} of them bad" in text
+    for name, one in evaluations.items():
+        row = text.split(f'scope="row">{name.replace("<", "&lt;").replace(">", "&gt;")}</th>')[1]
+        assert f"<td>{one.false_alarm_rate:.1%}</td><td>1</td>" in row.split("</tr>")[0]
+
+
+def test_infinite_scores_are_in_the_last_bar(judged: Any) -> None:
+    one = judged[1]["posed"]
+    scores = one.scores.copy()
+    scores[-2:] = np.inf
+    scores[-3] = np.nan
+    (axes,) = side_by_side.scores_figure({"one": dataclasses.replace(one, scores=scores)}).axes
+    shares = [patch.get_data().values for patch in axes.patches]
+    assert [share.sum() for share in shares] == pytest.approx([100] * 4)
+    others = scores[np.isfinite(scores) & one.labels]
+    unit = one.threshold - np.median(one.scores[~one.labels])
+    beyond = np.sum((others - np.median(one.scores[~one.labels])) / unit > 3.9)
+    assert shares[2][-1] == pytest.approx(100 * (beyond + 2) / (BAD - 1))
+    scores[~one.labels] = np.inf
+    side_by_side.scores_figure({"one": dataclasses.replace(one, scores=scores)})
 
 
 def test_a_foreign_body_leaves_texture_its_contrast() -> None:

@@ -38,11 +38,11 @@ def score_items(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
     if arguments.resume:
         raise OptionError("--resume: an image has several rows with this model; leave it out")
-    for option in ("report", "maps"):
+    for option in ("report", "maps", "maps_of", "maps_as"):
         if getattr(arguments, option) is not None:
             raise OptionError(
-                f"--{option}: shows whole images, not the items that this model inspects; leave it "
-                "out"
+                f"--{option.replace('_', '-')}: shows whole images, not the items that this model "
+                "inspects; leave it out"
             )
     form = output_format(arguments)
     inputs = [arguments.model, *arguments.images, *field_files(arguments)]
@@ -65,6 +65,7 @@ def score_items(arguments: argparse.Namespace) -> Generator[str, None, int]:
         writer = Writer(layout, arguments.output, False, lambda record: record)
         more = {"kind": "item"}
     counts = {"good": 0, "anomaly": 0, "not inspected": 0}
+    without = 0
     try:
         for picture in pictures.each():
             for row in _rows(items, correction, picture):
@@ -73,13 +74,16 @@ def score_items(arguments: argparse.Namespace) -> Generator[str, None, int]:
                 if writer is not None:
                     writer.row({**more, **row})
                 else:
-                    yield from _lines(row, is_first=not any(counts.values()))
-                counts[row["verdict"]] += 1
+                    yield from _lines(row, is_first=not (without or any(counts.values())))
+                if "number" in row:
+                    counts[row["verdict"]] += 1
+                else:
+                    without += 1
     finally:
         if writer is not None:
             writer.close()
     if writer is None or arguments.output:
-        yield _summary(counts, facts["threshold"], is_table=writer is None)
+        yield _summary(counts, without, facts["threshold"], is_table=writer is None)
     if arguments.output:
         yield f"A row per item: {arguments.output}"
     pictures.notes.end()
@@ -135,10 +139,13 @@ def _lines(row: Row, *, is_first: bool) -> Iterator[str]:
     yield f"{name:{space}}{x:>6}{y:>6}{w:>6}{h:>7}{score:>12}  {row['verdict']}"
 
 
-def _summary(counts: dict[str, int], threshold: float, *, is_table: bool) -> str:
+def _summary(counts: dict[str, int], without: int, threshold: float, *, is_table: bool) -> str:
+    """Say how many items are anomalies; images without any are none of them."""
     missing = ""
     if rejected := counts["not inspected"]:
         missing = f", {rejected} could not be inspected: {counts['anomaly'] + rejected} rejected"
+    if without:
+        missing += f"; images without an item, or unreadable: {without}"
     gap = "\n" if is_table else ""
     total = sum(counts.values())
     return (

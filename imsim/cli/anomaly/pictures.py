@@ -39,7 +39,8 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
         "--maps",
         metavar="DIR",
         help="write the anomaly map of each reject, DIR/<image>.<metric>.png, below the folders "
-        "that it lies in: dark is alike, bright differs, on the metric's fixed scale",
+        "that it lies in: dark is alike, bright differs, on the metric's fixed scale; not for rows "
+        "kept by --resume",
     )
     add("--maps-of", choices=("rejects", "all"), help="of rejects (the default), or of all images")
     add(
@@ -82,15 +83,20 @@ class Shown:
         self.detector, self.correction = detector, correction
         self.report, self.maps = arguments.report, arguments.maps
         self.record: InspectionRecord | None = None
-        self.written = 0
+        self.written = self.kept = 0
         self.every = arguments.maps_of == "all"
         self.ending = arguments.maps_as or "png"
         self.base = _common_folder(arguments.images)
         for option in ("maps_of", "maps_as"):
             if getattr(arguments, option) and not self.maps:
                 raise OptionError(f"--{option.replace('_', '-')}: is of use with --maps DIR only")
-        for folder in filter(None, (self.report, self.maps)):
+        for option, folder in (("report", self.report), ("maps", self.maps)):
+            if folder is None:
+                continue
+            if not folder:
+                raise OptionError(f"--{option}: is empty; name a folder")
             check_folder(folder, arguments.images)
+            _check_apart(folder, arguments.images)
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise ImsimError(f"{folder}: cannot be written: no permission")
         if not self:
@@ -118,7 +124,8 @@ class Shown:
 
     def earlier(self, rows: Iterable[Any]) -> None:
         """Take the rows of an earlier run, whose images are not at hand."""
-        for row in rows if self.record is not None else ():
+        for row in rows:
+            self.kept += row.reason is None if self.every else row.verdict == ANOMALY
             self._unseen(row)
 
     def add(self, batch: list[Picture] | Unusable, rows: Sequence[Any]) -> None:
@@ -159,7 +166,9 @@ class Shown:
         if self.record is not None:
             yield f"Report: {self.record.write(self.report, facts=self.facts)}"
         if self.maps:
-            yield f"Maps of {'all' if self.every else 'rejects'}: {self.written} in {self.maps}"
+            what = "all" if self.every else "rejects"
+            kept = f"; not made for rows of an earlier run: {self.kept}" if self.kept else ""
+            yield f"Maps of {what}: {self.written} in {self.maps}{kept}"
 
     def _unseen(self, row: Any) -> None:
         if self.record is not None:
@@ -185,6 +194,16 @@ class Shown:
             else:
                 Path(file).write_bytes(png(dissimilarity_scale(self.detector).colours_of(values)))
         self.written += 1
+
+
+def _check_apart(folder: str, images: Iterable[str]) -> None:
+    """Refuse the folder that an image lies in: pictures in it would be scored as images later."""
+    for path in images:
+        file = file_of(path)
+        if not os.path.isdir(path) and os.path.realpath(folder) == os.path.realpath(
+            os.path.dirname(file)
+        ):
+            raise OptionError(f"{folder}: holds {file}, which is read; name a folder elsewhere")
 
 
 def _common_folder(paths: Iterable[str]) -> str:

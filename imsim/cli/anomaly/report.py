@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
     pictures = [Pictures([path]) for path in (arguments.good, arguments.bad)]
     refuse_shared(*pictures)
-    check_folder(arguments.output, [arguments.good, arguments.bad])
+    read = (arguments.good, arguments.bad, arguments.masks)
+    check_folder(arguments.output, [path for path in read if path])
     detector = load(anomaly.AnomalyDetector, arguments.model)
     correction = Correction(arguments)
     (good_names, good), (bad_names, bad) = map(stacked, pictures)
@@ -85,10 +86,10 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     labels = np.arange(len(images)) >= len(good)
     names = good_names + bad_names
     kinds = sizes = None
-    if arguments.labels:
+    if arguments.labels is not None:
         kinds, sizes = kinds_and_sizes(arguments.labels, names, labels)
     defects = None
-    if arguments.masks:
+    if arguments.masks is not None:
         defects = np.zeros(images.shape, dtype=np.bool_)
         defects[labels] = defect_masks(arguments.masks, arguments.bad, bad_names, bad.shape[1:])
     try:
