@@ -19,6 +19,8 @@ from imsim.pages import Scale
 
 GOOD, BAD, OTHER = "#2f6db3", "#c8641b", "#9aa4ae"
 """Blue and orange, which most colour-blind readers can tell apart, and grey."""
+OUTLINE = "#35c4e8"
+"""Around what was compared: seen on grey images."""
 COLOURS = (
     *(BAD, GOOD, "#3a8f5c", "#7d55a5", "#e0b010", "#e377a8"),
     *("#17a9c4", "#8c564b", "#9acd32", "#d62728", "#7f7f7f", "#1f2f7a"),
@@ -260,20 +262,25 @@ def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
             if row is rows[0]:
                 axes.set_title(title, fontsize=9, pad=18)
             if outlined and place < columns - 1:
-                axes.contour(row.mask, levels=[0.5], colors="#35c4e8", linewidths=0.8)
-        caption = line[0].annotate(
-            textwrap.shorten(row.caption, 20 * columns, placeholder="…"),
-            (0, 1),
-            (0, 4),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=9,
-            fontweight="bold",
-            annotation_clip=False,
-            parse_math=False,  # the name of a file is no formula
-        )
-        caption.set_in_layout(False)  # else it would widen the first column
+                axes.contour(row.mask, levels=[0.5], colors=OUTLINE, linewidths=0.8)
+        write_above(line[0], textwrap.shorten(row.caption, 20 * columns, placeholder="…"))
     return figure
+
+
+def write_above(axes: Any, words: str, size: int = 9) -> None:
+    """Write a caption above the left end of a picture."""
+    caption = axes.annotate(
+        words,
+        (0, 1),
+        (0, size - 5),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=size,
+        fontweight="bold",
+        annotation_clip=False,
+        parse_math=False,  # the name of a file is no formula
+    )
+    caption.set_in_layout(False)  # else it would widen the column
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Any]:

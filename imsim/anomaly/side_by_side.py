@@ -17,7 +17,7 @@ import imsim
 from imsim.anomaly import scoring
 from imsim.anomaly.detector import AnomalyDetector
 from imsim.anomaly.evaluation import Evaluation
-from imsim.anomaly.figures import BAD, GOOD, OTHER
+from imsim.anomaly.figures import BAD, GOOD, OTHER, OUTLINE, write_above
 from imsim.anomaly.pose import moved_back
 from imsim.anomaly.report import FALLBACK_METRIC, grey_scale
 from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images
@@ -32,7 +32,6 @@ PAGE = "comparison.html"
 COLOURS = "#2f6db3", "#c8641b", "#3a8f5c", "#7d55a5", "#9b7300", "#000000"
 LINES = "-", "--", "-.", ":"
 """Lines differ in dashes too, for those who cannot tell the colours apart."""
-OUTLINE = "#35c4e8"
 GAP = 0.12
 """Space before each detector, in widths of a picture."""
 BEYOND = 4.0
@@ -225,18 +224,7 @@ def images_figure(images: NDArray[Any], captions: Sequence[str], seen: Sequence[
             if verdict:
                 colour = BAD if verdict == "flagged" else GOOD
                 axes.set_xlabel(verdict, fontsize=8, color=colour, labelpad=1)
-        caption = line[0].annotate(
-            textwrap.shorten(captions[row], 80, placeholder="…"),
-            (0, 1),
-            (0, 3),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=8,
-            fontweight="bold",
-            annotation_clip=False,
-            parse_math=False,  # the name of a file is no formula
-        )
-        caption.set_in_layout(False)  # else it would widen the first column
+        write_above(line[0], textwrap.shorten(captions[row], 80, placeholder="…"), 8)
     return figure
 
 
