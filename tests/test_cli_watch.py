@@ -198,8 +198,37 @@ class TestArrivals:
         found, _ = watch(capsys, model, "--flat", "flat.npy")
         assert "of type float" in found["image"][0]["reason"]
 
+    def test_raw_counts_that_are_not_finite_end_nothing(self, capsys, looks):
+        transmission = noise(60, 1) / 100
+        plain = {"preprocess": None, "metric": "rmse", "pose": None, "random_state": 0}
+        AnomalyDetector(**plain).fit(transmission).save("m.safetensors")
+        save("flat.npy", np.full((16, 16), 100.0))
+        counts = GOOD[:3].astype(float)
+        counts[1, 3, 3] = np.nan
+        looks += [lambda: [put(f"{i}.npy", x) for i, x in enumerate(counts)], None]
+        found, _ = watch(capsys, "m.safetensors", "--flat", "flat.npy")
+        assert [row["verdict"] for row in found["image"]] == ["good", "not inspected", "good"]
+
 
 class TestEnds:
+    def test_images_after_the_last_one_are_no_drift(self, capsys, model, looks):
+        looks += [lambda: [put(f"{i:02}.png", BAD) for i in range(60)], None]
+        found, _ = watch(capsys, model, "--stop-after", "1", status=0)
+        assert len(found["image"]) == 1
+        assert found["drift"] == []
+
+    def test_an_interval_of_ages(self, capsys, model, monkeypatch):
+        Path("in").mkdir()
+        slept = []
+
+        def sleep(seconds):
+            slept.append(seconds)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("imsim.cli.anomaly.watch.time.sleep", sleep)
+        watch(capsys, model, "--interval", "1e300")
+        assert 0 < slept[0] < 1e5
+
     @pytest.mark.parametrize(("image", "status"), [(GOOD[0], 0), (BAD, 1)])
     def test_after_a_number_of_images(self, capsys, model, looks, image, status):
         looks += [lambda: [put(f"{i}.png", image) for i in range(5)], None]
@@ -282,6 +311,32 @@ class TestFile:
         assert [added.count(n) for n in ("s.npy[0]", "s.npy[1]", "s.npy[2]")] == [0, 1, 1]
         assert [added.count(n) for n in ("in/a.png", "in/b.png")] == [1, 1]
         assert "1 of 6 images are anomalies" in capsys.readouterr().out
+
+    def test_resume_alone_says_how_many_images_it_passes_over(self, capsys, model, looks):
+        call = ["anomaly", "watch", model, "in", "-o", "rows.csv", "--resume"]
+        put("a.png", GOOD[0], at=1e9)
+        looks += [None]
+        assert main([*call, "--existing"]) == 130
+        put("b.png", GOOD[1])
+        capsys.readouterr()
+        assert main(call) == 130
+        assert (
+            "note: files that are there already, without a row that holds, are not scored: 1, "
+            "e.g. in/b.png; --existing takes them"
+        ) in capsys.readouterr().err
+
+    @pytest.mark.parametrize("change", ["removed", "replaced"])
+    def test_rows_do_not_go_where_nobody_finds_them(self, capsys, model, looks, change):
+        def act():
+            if change == "replaced":
+                Path("other").write_text("")
+                os.replace("other", "rows.csv")
+            else:
+                Path("rows.csv").unlink()
+
+        looks += [lambda: put("a.png", GOOD[0]), None, act, lambda: put("b.png", GOOD[1]), None]
+        assert main(["anomaly", "watch", model, "in", "-o", "rows.csv"]) == 2
+        assert "rows.csv: was moved, removed or replaced" in capsys.readouterr().err
 
     def test_rows_of_another_model_are_refused(self, capsys, model, looks):
         fitted(50).save("other.safetensors")

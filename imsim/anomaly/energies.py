@@ -119,9 +119,11 @@ def _averages(n: int, cells: int) -> Floats:
 def _filters(height: int, width: int) -> tuple[Floats, Floats]:
     """Return log-Gabor filters for one size, shapes (filters, height, width).
 
-    They are those of a scale finer than FSIM's, and of FSIM's scales. The two coarsest, of 24 and
-    48 pixels, pass 1 % of what is beyond half of the frequencies. So their responses are known at
-    every second pixel, where the sides are multiples of 4: a quarter of the work.
+    They are those of a scale finer than FSIM's, and of FSIM's scales. Of the two coarsest, of 24
+    and 48 pixels, most passes below half of the frequencies. So their responses are computed at
+    every second pixel, where the sides are multiples of 4: a quarter of the work. What they pass
+    beyond is left out, which changes their mean amplitudes by 2 to 7 % on average; good and other
+    images are measured alike.
     """
     bank = filter_bank(height, width)
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))

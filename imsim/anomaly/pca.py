@@ -117,17 +117,18 @@ class PCAAutoencoder(Stored):
         pixels, used = check_images(images, masks)
         self._check_size(pixels)
         if self.patch is None:
-            count, self.shape_ = len(pixels), pixels.shape[1:]
+            count, shape = len(pixels), pixels.shape[1:]
             inside = None if used is None else used.reshape(count, -1)
             found = _of_few(pixels.reshape(count, -1), inside) if count > 1 else None
         else:
-            self.shape_ = (self.patch, self.patch)
+            shape = (self.patch, self.patch)
             found, count = _of_many(self._complete_patches(pixels, used), self.patch**2)
         if found is None or count < 2:
             raise imsim.MaskError(
                 f"there are {count} complete images or patches to learn from; expected at least 2: "
                 "pass more images, larger masks, or a smaller patch"
             )
+        self.shape_ = shape
         self._keep(found, float(found.variances.sum()), count)
         return self
 
@@ -320,19 +321,23 @@ class MeanModel(Stored):
 
     def fit(self, images: Any, masks: Any = None) -> Self:
         """Learn the mean from good images."""
-        self.mean_, self.count_ = 0.0, 0
-        return self.partial_fit(images, masks)
+        return self._learn(images, masks, 0.0, 0)
 
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
         """Learn from further good images."""
+        if not hasattr(self, "mean_"):
+            return self.fit(images, masks)
+        return self._learn(images, masks, self.mean_, self.count_)
+
+    def _learn(self, images: Any, masks: Any, earlier: float, number: int) -> Self:
+        """Learn from images, beside a number of pixels that had a mean earlier."""
         pixels, used = check_images(images, masks)
         inside = pixels if used is None else pixels[used]
         if not inside.size:
             raise imsim.MaskError("the masks leave no pixel to learn from: pass larger masks")
-        earlier = getattr(self, "count_", 0)
-        self.count_ = earlier + inside.size
+        self.count_ = number + inside.size
         mean = float(inside.mean(dtype=np.float64))
-        self.mean_ = mean + (getattr(self, "mean_", mean) - mean) * (earlier / self.count_)
+        self.mean_ = mean + (earlier - mean) * (number / self.count_)
         return self
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
@@ -350,6 +355,8 @@ class MeanModel(Stored):
         model = cls(**parameters)
         model.mean_ = arrays.number("mean")
         model.count_ = arrays.number("count", np.int64)
+        if model.count_ < 1:
+            raise imsim.OptionError(f"its mean was learned from {model.count_} pixels")
         return model
 
 

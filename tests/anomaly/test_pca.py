@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 import imsim
 from imsim.anomaly import PCAAutoencoder, pca
-from imsim.anomaly.pca import cut, join
+from imsim.anomaly.pca import MeanModel, cut, join
 
 BOTH: list[dict[str, int | None]] = [{"patch": None}, {"patch": 8}]
 both = pytest.mark.parametrize("kind", BOTH, ids=["whole", "patches"])
@@ -340,3 +340,26 @@ for place, name in [(anomaly, n) for n in anomaly.__all__] + [(anomaly.xray, "Vi
     for message in messages:
         extra = "network" if "ConvAutoencoder" in message else "anomaly"
         assert message.endswith(f"pip install 'imsim[{extra}]'")
+
+
+def test_a_fit_that_fails_leaves_what_was_there() -> None:
+    images = textures(4)
+    model = MeanModel()
+    with pytest.raises(imsim.MaskError, match="leave no pixel"):
+        model.fit(images, np.zeros((32, 32), bool))
+    with pytest.raises(imsim.ImsimError, match="not fitted"):
+        model.reconstruct(images)
+    whole = PCAAutoencoder(2).fit(images)
+    before = whole.reconstruct(images)
+    with pytest.raises(imsim.MaskError, match="expected at least 2"):
+        whole.fit(images[:1, :8, :8])
+    np.testing.assert_array_equal(whole.reconstruct(images), before)
+
+
+def test_a_mean_of_no_pixels_is_refused(tmp_path: Path) -> None:
+    model = MeanModel().fit(textures(2))
+    for count in (0, -5):
+        model.count_ = count
+        model.save(tmp_path / "model")
+        with pytest.raises(imsim.OptionError, match=f"learned from {count} pixels"):
+            MeanModel.load(tmp_path / "model")

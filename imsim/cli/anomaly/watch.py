@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.5
 """Seconds between two looks at the folder: an image has its row after about twice as long."""
+LONGEST_SLEEP = 3600.0
+"""Seconds of one sleep; the operating system does not take any number."""
 REMEMBERED = 10_000
 """Images whose names are remembered, to say since when something drifts."""
 HELP = f"""\
@@ -54,7 +56,8 @@ rename. A file that is replaced is scored again; one that goes is forgotten.
 Rows are CSV or JSON lines as of `imsim anomaly score`, with a further column
 "time", when the image was scored (ISO 8601). They go to standard output or to
 FILE. With --resume, FILE keeps its rows, and images that have one and were not
-changed since are not scored again.
+changed since are not scored again; those that came meanwhile are scored with
+--existing only.
 
 The drift alarm compares the scores and simple statistics of the images (level,
 contrast, border, noise, texture, patterns of columns and rows) and the share of
@@ -158,28 +161,39 @@ def _watch(
         changed = changed_since(rows.writer.written, rows.known)
         known = {name for name in rows.known if file_of(name) not in changed}
     arrivals = _Arrivals(arguments.folder, pictures, known, existing=arguments.existing)
-    begun, left = time.monotonic(), arguments.stop_after or math.inf
+    if arguments.resume and not arguments.existing:
+        have_rows = set(map(file_of, known))
+        if missing := [path for path in arrivals.there if path not in have_rows]:
+            say(
+                f"note: files that are there already, without a row that holds, are not scored: "
+                f"{len(missing)}, e.g. {missing[0]}; --existing takes them"
+            )
+    begun, left = time.monotonic(), arguments.stop_after
+    output = _state_of(arguments.output) if arguments.output else None
     while True:
         for batch in batches(arrivals.look(), BATCH_IMAGES):
+            if not isinstance(batch, Unusable):
+                batch = batch[:left]
             found = list(scored(detector, correction, batch))
+            if output is not None:
+                _check_there(arguments.output, output)
             for row in found:
                 if row.reason is not None:
                     pictures.fail(Unusable(row.image, row.reason))
                 for _ in rows.add(row, time=_now()):
                     pass  # rows have a format, so that there is no line for a terminal
-                left -= 1
-                if left <= 0:
-                    break
             if drifts is not None:
                 drifts.take(batch, found)
-            if left <= 0:
-                return
+            if left is not None:
+                left -= len(found)
+                if left <= 0:
+                    return
         rest = math.inf
         if arguments.seconds is not None:
             rest = arguments.seconds - (time.monotonic() - begun)
         if rest <= 0:
             return
-        time.sleep(min(arguments.interval, rest))
+        time.sleep(min(arguments.interval, rest, LONGEST_SLEEP))
 
 
 def _now() -> str:
@@ -198,6 +212,16 @@ def _state_of(path: str) -> State | None:
             found = look(path)
             return found.st_size, found.st_mtime_ns, found.st_ino
     return None
+
+
+def _check_there(output: str, first: State) -> None:
+    """Refuse to write on into a file that was removed, or replaced by another."""
+    now = _state_of(output)
+    if now is None or now[2] != first[2]:
+        raise ImsimError(
+            f"{output}: was moved, removed or replaced while rows were written to it; begin again, "
+            "with another -o or with --resume --existing"
+        )
 
 
 class _File(NamedTuple):
@@ -221,11 +245,18 @@ class _Arrivals:
         Images that are not read, if their files are there now and stay as they are.
     existing : bool
         Whether files that are there now count.
+
+    Attributes
+    ----------
+    there : list of str
+        The files that are there now.
     """
 
     def __init__(self, folder: str, pictures: Pictures, known: set[str], *, existing: bool) -> None:
         self._folder, self._pictures, self._known = folder, pictures, known
-        self._first = {path: file.state for path, file in self._files().items()}
+        files = self._files()
+        self._first = {path: file.state for path, file in files.items()}
+        self.there = [path for path, file in files.items() if file.reason is None]
         self._waiting: dict[str, State] = {}
         self._done = {} if existing else dict(self._first)
 
@@ -295,13 +326,13 @@ class _Drifts:
         """Take a batch of images and what was said about them."""
         if self._alarm is None:
             return
-        problems = {i: row.reason for i, row in enumerate(found) if row.verdict == NOT_INSPECTED}
-        if isinstance(batch, Unusable) or len(problems) == len(found):
-            drifts = self._alarm.miss(len(found))
-        else:
-            images = self._correction(np.stack([picture.pixels for picture in batch]))
-            scores = np.array([row.anomaly_score for row in found])
-            drifts = self._alarm.update(images, (scores, problems))
+        drifts: list[Drift] = []
+        for i, row in enumerate(found):
+            if isinstance(batch, Unusable) or row.verdict == NOT_INSPECTED:
+                drifts = self._alarm.miss()
+            else:
+                image = self._correction(batch[i].pixels[None])
+                drifts = self._alarm.update(image, (np.array([row.anomaly_score]), {}))
         self._names.extend(row.image for row in found)
         now = {drift.name: drift for drift in drifts}
         for name, drift in now.items():
