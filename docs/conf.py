@@ -40,7 +40,14 @@ autodoc_default_options = {
     # Made by scikit-learn for its metadata routing, which nothing here takes part in.
     "exclude-members": ", ".join(
         f"set_{method}_request"
-        for method in ("fit", "predict", "decision_function", "transform", "reconstruct")
+        for method in (
+            "fit",
+            "partial_fit",
+            "predict",
+            "decision_function",
+            "transform",
+            "reconstruct",
+        )
     ),
 }
 autosummary_generate = True

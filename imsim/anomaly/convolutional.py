@@ -84,7 +84,7 @@ class ConvAutoencoder(Stored):
         The most passes over the training images; a pass takes as many patches as tile them.
     batch_size, learning_rate : int and float, optional
         Patches, or images, in each step of the optimiser, Adam [1]_, and the largest length of its
-        steps: it rises over the first 5 % of `epochs` and falls like half a cosine [3]_.
+        steps: it rises over the first 5 % of ``epochs`` and falls like half a cosine [3]_.
     validation : float, optional
         Fraction of the images, 0 to 0.99, kept from training to tell when to stop. With 0, or a
         single image, the loss on the training images tells.

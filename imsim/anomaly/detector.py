@@ -148,8 +148,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Seeds the folds, and the model if it has a parameter ``random_state`` or ``seed`` that is
         None.
     pose : {"auto", None}
-        ``"auto"``, without a preprocess and masks, brings single items into one pose (`Pose` in
-        `imsim.anomaly.pose`) if held-out good images are then more alike, place by place.
+        ``"auto"``, without a preprocess and masks, brings single items into one pose (``Pose`` in
+        ``imsim.anomaly.pose``) if held-out good images are then more alike, place by place.
     fence : float or None
         Images among the good ones that are unlike the others are left out, and named by an
         `OddImageWarning`: those whose held-out scores are beyond Tukey's upper fence, this number
@@ -229,7 +229,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         """Learn from good images, at least three of them usable; the others are left out.
 
         scikit-learn passes `y`, which is not used. The masks of a preprocess are intersected with
-        the given ones. `groups` gives each image a name or a number: images of one group, such as
+        the given ones. ``groups`` gives each image a name or a number: images of one group, such as
         versions of one item, are held out together, so that none is scored by a model that saw
         another. So are equal images.
 

@@ -218,7 +218,7 @@ class DriftAlarm:
         }
 
     def update(self, images: Any, inspection: Any, masks: Any = None) -> list[Drift]:
-        """Take images, in the order in which they came, and what `inspect` said about them.
+        """Take images, in the order in which they came, and what ``inspect`` said about them.
 
         Parameters
         ----------
@@ -238,7 +238,7 @@ class DriftAlarm:
         ------
         ImsimError
             If the images are no stack of the size that was learned from, or not as many as the
-            scores, or if `inspection` is nothing that `inspect` returns.
+            scores, or if `inspection` is nothing that ``inspect`` returns.
         """
         frames = as_stack("images", images)
         if frames.shape[1:] != self._shape:

@@ -232,7 +232,7 @@ def _by_frame(reasons: Iterable[tuple[tuple[int, Item], str]]) -> dict[int, str]
 
 
 class ItemScan:
-    """Verdicts on the items of a line-scan camera, as its strips come: `ItemDetector.scan`."""
+    """Verdicts on the items of a line-scan camera, as its strips come: ``ItemDetector.scan``."""
 
     def __init__(self, detector: ItemDetector) -> None:
         self._detector, self._scan = detector, LineScan(detector.finder_)

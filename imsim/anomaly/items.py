@@ -132,7 +132,7 @@ class ItemFinder(Stored):
         Columns that stand alone in the median of the good images: faults of the detector. They take
         the values of the nearest sound ones. With faults, all frames have this width.
     limits_ : Limits
-        Smallest and largest area of items, and more (`imsim.anomaly.parting`).
+        Smallest and largest area of items, and more (``imsim.anomaly.parting``).
     speck_ : float
         Largest area of what is left out as nothing: 9 pixels, or twice the largest crumb in good
         images.

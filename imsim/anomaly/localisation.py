@@ -42,7 +42,7 @@ class Localisation:
     interval: tuple[float, float]
     """Bootstrap interval of `auroc`, over images."""
     pro: float
-    """The overlap with the regions, see `localise`."""
+    """The overlap with the regions, see ``localise``."""
     pro_interval: tuple[float, float]
     regions: int
     """Number of regions of anomalous pixels."""

@@ -201,7 +201,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         pictures.fail(Unusable(labels[i], reason))
     save(learner, arguments.output)
     if isinstance(learner, anomaly.ItemDetector):
-        yield from _about_items(learner, arguments.output, len(images))
+        yield from _about_items(learner, arguments.output, labels)
         return status(pictures)
     name_odd(detector.odd_, labels, "if they are good, --fence none keeps them")
     height, width = detector.shape_
@@ -211,18 +211,19 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     return status(pictures)
 
 
-def _about_items(learner: ItemDetector, output: str, images: int) -> Iterator[str]:
+def _about_items(learner: ItemDetector, output: str, labels: list[str]) -> Iterator[str]:
     """Say what was learned from frames of several items."""
     height, width = learner.detector_.shape_
     number = len(learner.detector_.held_out_scores_)
     yield (
-        f"{output}: trained on {number} items of up to {width} x {height} pixels in {images} images"
+        f"{output}: trained on {number} items of up to {width} x {height} pixels in {len(labels)} "
+        "images"
     )
     others = [f"{kind}: {n}" for kind, n in sorted(learner.kinds_.items()) if kind != "item"]
     if others:
         say(f"note: not learned from, since they are no whole single items: {', '.join(others)}")
-    if odd := len(learner.detector_.odd_):
-        say(f"note: {odd} items are unlike the other good ones and were not learned from")
+    for frame, reason in learner.odd_.items():
+        say(f"note: {labels[frame]}: {reason}")
     yield from about_threshold(learner.detector_)
 
 
