@@ -721,7 +721,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self.held_out_columns_, self.held_out_scores_ = columns[~odd], scores
         self.threshold_, self.offset_ = found.value, -found.value
         self.false_alarms_ = found
-        self.odd_ = dict(zip(places[odd].tolist(), every[odd].tolist(), strict=True))
+        pairs = zip(places[odd].tolist(), every[odd].tolist(), strict=True)
+        self.odd_: dict[int, float] = dict(pairs)
         if self.odd_:
             shown = ", ".join(map(str, sorted(self.odd_)[:10])) + (
                 ", ..." if odd.sum() > 10 else ""

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
 
     check_output(arguments.output, [arguments.model, *arguments.good, *field_files(arguments)])
-    detector = load(AnomalyDetector, arguments.model)
+    detector: AnomalyDetector = load(AnomalyDetector, arguments.model)
     correction = Correction(arguments)
     pictures = Pictures(arguments.good)
     pictures.take_once()
