@@ -21,7 +21,7 @@ from imsim.anomaly import learning, optional, scoring
 from imsim.anomaly.card import Card, digests_of
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose, moved_back
-from imsim.anomaly.raw import RAW, check_raw, raw_statistics
+from imsim.anomaly.raw import RANGES, RAW, check_raw, raw_statistics, times_the_contrast
 from imsim.anomaly.stacks import (
     NOT_FINITE,
     Booleans,
@@ -318,7 +318,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Warns
         -----
         UnscorableImageWarning, OddImageWarning, UserWarning
-            As in `fit`.
+            As in `fit`; also if the images seem to have another range of numbers.
         """
         before = self.__dict__.copy()
         try:
@@ -371,6 +371,14 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         )
         learned = np.flatnonzero(usable)[~odd]
         raw = raw_statistics(frames[learned], _those(given, learned))
+        times = times_the_contrast(raw, self.raw_statistics_)
+        if not 1 / RANGES < times < RANGES:
+            warn(
+                f"the new images have {times:.3g} times the contrast of those learned from before: "
+                "if they have another range of numbers, convert them, and update the detector as "
+                "it was saved before; a model of both hardly finds what is wrong in either",
+                UserWarning,
+            )
         self.raw_statistics_ = np.concatenate([self.raw_statistics_, raw])
         self.card_ = self.card_.extended(frames[learned], self.note, unusable)
 

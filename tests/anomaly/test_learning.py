@@ -329,6 +329,15 @@ def test_new_images_without_a_score_do_not_hide_those_of_the_others() -> None:
     assert (scores[65:] > detector.threshold_).mean() <= 0.05
 
 
+def test_an_update_with_another_range_is_named() -> None:
+    images, new = waves(30, 0), waves(25, 1)
+    for factor in (100, 0.01):
+        with pytest.warns(UserWarning, match=r"times the contrast of those learned from before"):
+            whole().fit(images).update(new * factor)
+    whole().fit(images).update(new * 3)  # unusual, but no other unit
+    whole().fit(images).update(np.full((25, SIDE, SIDE), 0.5) + np.arange(25)[:, None, None])
+
+
 def test_a_small_update_keeps_the_rate_of_the_harvest_before_it(tmp_path: Path) -> None:
     """A single further image would else take the false alarms from 4 % to half of the images."""
     new = waves(140, 1) + np.random.default_rng(2).normal(0, 0.03, (140, SIDE, SIDE))
