@@ -30,7 +30,7 @@ class Lesson:
     date: str
     """In ISO 8601, UTC."""
     images: int
-    """Images that were learned from."""
+    """Images that were learned from; of a detector with one fold, with those held out."""
     left_out: int
     """Images that were given, but could not be used."""
     versions: dict[str, str]

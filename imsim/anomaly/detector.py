@@ -21,7 +21,7 @@ from imsim.anomaly import learning, optional, scoring
 from imsim.anomaly.card import Card, digests_of
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose, moved_back
-from imsim.anomaly.raw import RAW, check_raw, raw_statistics
+from imsim.anomaly.raw import RANGES, RAW, check_raw, raw_statistics, times_the_contrast
 from imsim.anomaly.stacks import (
     NOT_FINITE,
     Booleans,
@@ -59,8 +59,6 @@ PATCH, PATCH_COMPONENTS = 8, 4
 """Side in pixels and components of patches, for peeled images if the metric needs contrast."""
 LEAST_SIDE = 16
 """Least side in pixels of images whose items may be brought into one pose."""
-LEAST_UPDATE = 20
-"""Least new images that set a threshold of their own, and are looked at for odd ones."""
 LEARNED_BEFORE = "was learned from before"
 LEAST_IMAGES = 3
 """Least number of good images: one is held out, and two are left to learn from."""
@@ -300,7 +298,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             columns = self._cross_fit(inputs, used, dealt, odd, seed, peel)
             if not odd.any():
                 break
-        self._decide(columns, odd, np.flatnonzero(usable))
+        self._decide(columns, odd, np.flatnonzero(usable), [int((~odd).sum())])
         learned = np.flatnonzero(usable)[~odd]
         self.raw_statistics_ = raw_statistics(frames[learned], _those(given, learned))
         self.card_ = Card.of(frames[learned], self.note, len(self.left_out_))
@@ -311,8 +309,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
         The new images are scored, part by part, by models that learned from the others: these
         scores join those of the earlier good images. The threshold keeps the false-alarm rate among
-        all of them, and, of at least 20 new images, among the new ones alone. The preprocess and
-        the pose stay as they were learned; images that were learned before are left out.
+        all of them, and among those of each update of at least 20 images. The preprocess and the
+        pose stay as they were learned; images that were learned before are left out.
 
         Raises
         ------
@@ -323,7 +321,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Warns
         -----
         UnscorableImageWarning, OddImageWarning, UserWarning
-            As in `fit`.
+            As in `fit`; also if the images seem to have another range of numbers.
         """
         before = self.__dict__.copy()
         try:
@@ -362,21 +360,28 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         odd: Booleans = np.zeros(len(inputs), np.bool_)
         before = self.held_out_columns_
         columns = self._cross_update(inputs, used, dealt, odd)
-        if self.fence is not None and len(inputs) >= LEAST_UPDATE:
+        if self.fence is not None and len(inputs) >= learning.LEAST_UPDATE:
             odd = learning.odd_ones(columns, self.fence)
             odd &= odd.mean() <= learning.MOST_ODD
             if odd.any():
                 self.model_ = earlier
                 columns = self._cross_update(inputs, used, dealt, odd)
-        new = len(before) + np.arange(len(inputs))
         self._decide(
             np.concatenate([before, columns]),
             np.concatenate([np.zeros(len(before), np.bool_), odd]),
             np.concatenate([np.full(len(before), -1), np.flatnonzero(usable)]),
-            new[~odd],
+            [*(lesson.images for lesson in self.card_.lessons), int((~odd).sum())],
         )
         learned = np.flatnonzero(usable)[~odd]
         raw = raw_statistics(frames[learned], _those(given, learned))
+        times = times_the_contrast(raw, self.raw_statistics_)
+        if not 1 / RANGES < times < RANGES:
+            warn(
+                f"the new images have {times:.3g} times the contrast of those learned from before: "
+                "if they have another range of numbers, convert them, and update the detector as "
+                "it was saved before; a model of both hardly finds what is wrong in either",
+                UserWarning,
+            )
         self.raw_statistics_ = np.concatenate([self.raw_statistics_, raw])
         self.card_ = self.card_.extended(frames[learned], self.note, unusable)
 
@@ -694,25 +699,21 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         columns: Doubles,
         odd: Booleans,
         places: NDArray[np.intp],
-        new: NDArray[np.intp] | None = None,
+        sizes: list[int],
     ) -> None:
         """Set the threshold by held-out images that are not odd; name the odd ones.
 
-        `places` are the indices of the images among those that the caller gave, `new` those of the
-        images of an update: the threshold has to keep the rate among these too, if they are enough.
+        `places` are the indices of the images among those that the caller gave, `sizes` the numbers
+        of images, without odd ones, of the fit and of each update.
         """
         self.scales_ = scoring.scales(columns[~odd])
         every = scoring.most_anomalous(columns, self.scales_)
         scores = every[~odd]
-        valid = scores[~np.isnan(scores)]
-        if not valid.size:
+        if np.isnan(scores).all():
             raise imsim.ImsimError(
                 f"{self.metric} gives no score for any good image: are the masks too small?"
             )
-        found = learning.threshold_at(valid, self.false_alarm_rate)
-        fresh = np.empty(0) if new is None else every[new][~np.isnan(every[new])]
-        if len(fresh) >= LEAST_UPDATE:
-            found = max(found, learning.threshold_at(fresh, self.false_alarm_rate))
+        found = learning.threshold_of(scores, sizes, self.false_alarm_rate)
         if not found.value < np.inf:
             raise imsim.ImsimError(
                 f"{self.metric} gives good images infinite scores, to which there is no threshold: "
@@ -824,12 +825,12 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         number = arrays.number("number", np.int64)
         found = self.false_alarms_ = learning.Threshold(value, rate, low, high, number)
         self.threshold_, self.offset_ = found.value, -found.value
-        valid = scores[~np.isnan(scores)]
+        sizes = [lesson.images for lesson in self.card_.lessons]
+        if len(scores) != sum(sizes):
+            raise imsim.OptionError("its scores of good images are not as many as its card counts")
         with silent(UserWarning):  # `fit` has warned
-            among_all = learning.threshold_at(valid, self.false_alarm_rate).value
-        is_close = bool(np.isclose(found.value, among_all, rtol=1e-9, atol=0))
-        # New images of an update may have asked for a larger one.
-        if not (is_close or (len(self.card_.lessons) > 1 and found.value > among_all)):
+            expected = learning.threshold_of(scores, sizes, self.false_alarm_rate).value
+        if not np.isclose(found.value, expected, rtol=1e-9, atol=0):
             raise imsim.OptionError("its threshold does not come from its scores of good images")
         is_share = 0 <= found.low <= found.high <= 1 and 0 < found.rate < 1 <= found.number
         if not (self.scales_[1] > 0).all() or not is_share:

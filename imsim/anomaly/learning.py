@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from imsim.anomaly.stacks import Booleans, Doubles
-from imsim.errors import OptionError, ShapeError, warn
+from imsim.errors import OptionError, ShapeError, silent, warn
 from imsim.validation import check_between, check_integer
 
 FOLDS = 5
@@ -25,6 +27,8 @@ CONFIDENCE = 0.95
 FARTHEST_GOOD = 1.3
 """Times the median up to which a score is never odd. Good images that hardly differ have their
 fence next to the median: clean chocolate bars scored up to 1.3 times it, defects more."""
+LEAST_UPDATE = 20
+"""Least images of an update that set a threshold of their own, and are looked at for odd ones."""
 LEAST_LEFT = 2
 """Least images that a part leaves to learn from: a single one has no variety."""
 LEAST_ODD, LEAST_NUMBER = 0.05, 5
@@ -119,6 +123,26 @@ def threshold_at(scores: Doubles, rate: float) -> Threshold:
         f"{found}",
         UserWarning,
     )
+    return found
+
+
+def threshold_of(scores: Doubles, sizes: list[int], rate: float) -> Threshold:
+    """Return the threshold that keeps the rate among all scores, and in each update.
+
+    The scores are those of the fit and of the updates in their order, `sizes` their numbers. NaN is
+    no score. Few scores of an update do not count alone; nor do those of the fit, whose images may
+    be those of a day that is over.
+    """
+    every = scores[~np.isnan(scores)]
+    found = threshold_at(every, rate)
+    ends = np.cumsum(sizes)
+    for i, (start, end) in enumerate(pairwise(ends), 2):
+        part = scores[start:end]
+        part = part[~np.isnan(part)]
+        if len(part) >= LEAST_UPDATE:
+            # Of earlier updates, these have warned.
+            with silent(UserWarning) if i < len(ends) else nullcontext():
+                found = max(found, threshold_at(part, rate))
     return found
 
 

@@ -22,6 +22,23 @@ _BODY = 0.9
 """Share of the smallest details whose mean is a strength: edges and foreign bodies are not in it,
 and where the half of an image is flat it is not 0, as the median would be."""
 
+RANGES = 10.0
+"""Ratio of contrasts beyond which images have another range: from 12 to 16 bits it is 16, from
+percent 100, from 8 bits to shares 255, while a new harvest changes it by a few tenths."""
+
+
+def times_the_contrast(new: Doubles, known: Doubles) -> float:
+    """Return the median contrast of new images in units of that of known ones; 1 if one has none.
+
+    Both are given by their raw statistics.
+    """
+    column = RAW.index("contrast")
+    contrasts = [values[np.isfinite(values)] for values in (new[:, column], known[:, column])]
+    if not all(values.size for values in contrasts):
+        return 1.0
+    one, other = (float(np.median(values)) for values in contrasts)
+    return one / other if min(one, other) > 0 else 1.0
+
 
 def raw_statistics(frames: NDArray[Any], used: Booleans | None) -> Doubles:
     """Return the raw statistics of good images, a row each; NaN for those without."""

@@ -329,6 +329,27 @@ def test_new_images_without_a_score_do_not_hide_those_of_the_others() -> None:
     assert (scores[65:] > detector.threshold_).mean() <= 0.05
 
 
+def test_an_update_with_another_range_is_named() -> None:
+    images, new = waves(30, 0), waves(25, 1)
+    for factor in (100, 0.01):
+        with pytest.warns(UserWarning, match=r"times the contrast of those learned from before"):
+            whole().fit(images).update(new * factor)
+    whole().fit(images).update(new * 3)  # unusual, but no other unit
+    whole().fit(images).update(np.full((25, SIDE, SIDE), 0.5) + np.arange(25)[:, None, None])
+
+
+def test_a_small_update_keeps_the_rate_of_the_harvest_before_it(tmp_path: Path) -> None:
+    """A single further image would else take the false alarms from 4 % to half of the images."""
+    new = waves(140, 1) + np.random.default_rng(2).normal(0, 0.03, (140, SIDE, SIDE))
+    detector = whole(aggregate="mean").fit(waves(300, 0)).update(new[:40])
+    first = detector.threshold_
+    detector.update(new[40:41])
+    assert detector.threshold_ >= first
+    assert (detector.predict(new[41:]) == -1).mean() <= 0.1
+    detector.save(tmp_path / "model")
+    assert AnomalyDetector.load(tmp_path / "model").false_alarms_ == detector.false_alarms_
+
+
 @pytest.mark.parametrize("where", [(30, 64, 64), (8, 8, 8)], ids=["many", "few"])
 def test_many_updates_remember_as_many_places(where: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(0)

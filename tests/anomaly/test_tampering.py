@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 import imsim
-from imsim.anomaly import AnomalyDetector, PCAAutoencoder, storage
+from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, storage
 from imsim.anomaly.xray import VirtualPeel
 
 Arrays = dict[str, NDArray[Any]]
@@ -27,16 +27,22 @@ ODD_VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["peel", "patches", "whole"])
+@pytest.fixture(scope="module", params=["peel", "patches", "whole", "memory"])
 def model(request: Any, tmp_path_factory: Any) -> Path:
     """A detector in a file, with every class that can be saved without JAX."""
     parts: dict[str, tuple[Any, Any]] = {
         "peel": (None, "xray"),
         "patches": (PCAAutoencoder(3, patch=4), VirtualPeel(width=2, body=0)),
         "whole": (PCAAutoencoder(0.9), None),
+        "memory": (GoodStatistics(3, places=False), None),
     }
     chosen = parts[request.param]
-    detector = AnomalyDetector(*chosen, metric="rmse", random_state=0, false_alarm_rate=0.2)
+    detector = AnomalyDetector(
+        *chosen,
+        metric="rmse" if not isinstance(chosen[0], GoodStatistics) else "fsim",
+        random_state=0,
+        false_alarm_rate=0.2,
+    )
     path: Path = tmp_path_factory.mktemp("model") / "m.safetensors"
     detector.fit(IMAGES).save(path)
     return path
