@@ -65,7 +65,8 @@ def test_bad_images_among_the_good_are_named(capsys):
 
 def test_groups_come_from_names(capsys):
     for item in range(12):
-        for view, image in enumerate(waves(1, item) + np.zeros((3, 1, 1))):
+        noise = np.random.default_rng(item).normal(0, 1e-4, (3, SIDE, SIDE))
+        for view, image in enumerate(waves(1, item) + noise):
             np.save(f"item{item}_{view}.npy", image[None])
     how = ("train", ".", *PLAIN, "--model", "pca", "-o")
     run(capsys, *how, "../apart")

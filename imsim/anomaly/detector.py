@@ -17,11 +17,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 import imsim
-from imsim.anomaly import learning, optional, scoring
+from imsim.anomaly import detector_state, learning, scoring
 from imsim.anomaly.card import Card, digests_of
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose, moved_back
-from imsim.anomaly.raw import RANGES, RAW, check_raw, raw_statistics, times_the_contrast
+from imsim.anomaly.raw import RANGES, raw_statistics, times_the_contrast
 from imsim.anomaly.stacks import (
     NOT_FINITE,
     Booleans,
@@ -63,7 +63,6 @@ LEARNED_BEFORE = "was learned from before"
 LEAST_IMAGES = 3
 """Least number of good images: one is held out, and two are left to learn from."""
 NOTHING_LEFT = "leaves nothing to compare"
-_FITTED = ("data_range_", "aggregate_", "shape_", "depth_")
 
 
 class UnscorableImageWarning(UserWarning):
@@ -277,27 +276,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             generator,
             _groups_of(frames, usable, named),
         )
-        odd: Booleans = np.zeros(len(inputs), np.bool_)
         # With masks of the caller, the distances from the rim that was peeled are not known.
         peel = self.preprocess_ if given is None else None
-        columns = self._cross_fit(inputs, used, dealt, odd, seed, peel)
-        first = 0
-        for _ in range(learning.ROUNDS):
-            if self.fence is None:
-                break
-            found = learning.odd_ones(columns, self.fence, odd)
-            first = first or int(found.sum())
-            most = min(learning.MOST_ODD * len(odd), learning.GROWTH * first)
-            if found.sum() > most:  # good images simply differ
-                found = np.zeros_like(odd)
-            if (found == odd).all():
-                break
-            odd = found
-            if used is not None and isinstance(peel, VirtualPeel):
-                inputs = peel.learn_rim(inputs, used, np.flatnonzero(~odd))
-            columns = self._cross_fit(inputs, used, dealt, odd, seed, peel)
-            if not odd.any():
-                break
+        columns, odd = self._learn(inputs, used, dealt, seed, peel)
         self._decide(columns, odd, np.flatnonzero(usable), [int((~odd).sum())])
         learned = np.flatnonzero(usable)[~odd]
         self.raw_statistics_ = raw_statistics(frames[learned], _those(given, learned))
@@ -630,6 +611,43 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self.model_ = model.fit(inputs[index], None if used is None else used[index])
         return self.model_
 
+    def _learn(
+        self,
+        inputs: Floats,
+        used: Booleans | None,
+        dealt: list[NDArray[np.intp]],
+        seed: int,
+        peel: Any,
+    ) -> tuple[Doubles, Booleans]:
+        """Learn from images that are no odd ones; return columns of scores, and which are odd."""
+        odd: Booleans = np.zeros(len(inputs), np.bool_)
+        columns = self._cross_fit(inputs, used, dealt, odd, seed, peel)
+        if self.fence is None:
+            return columns, odd
+        first = 0
+        for _ in range(learning.ROUNDS):
+            found = learning.odd_ones(columns, self.fence, odd)
+            if not first and found.mean() > learning.MOST_ODD:
+                warn(
+                    f"{found.sum()} of {len(found)} good images are unlike the others: too many to "
+                    "be left out, so that bad ones among them would be learned as good; look at "
+                    "those with the largest held_out_scores_",
+                    OddImageWarning,
+                )
+            first = first or int(found.sum())
+            most = min(learning.MOST_ODD * len(odd), learning.GROWTH * first)
+            if found.sum() > most:  # good images simply differ
+                found = np.zeros_like(odd)
+            if (found == odd).all():
+                break
+            odd = found
+            if used is not None and isinstance(peel, VirtualPeel):
+                inputs = peel.learn_rim(inputs, used, np.flatnonzero(~odd))
+            columns = self._cross_fit(inputs, used, dealt, odd, seed, peel)
+            if not odd.any():
+                break
+        return columns, odd
+
     def _cross_fit(
         self,
         inputs: Floats,
@@ -745,119 +763,14 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def get_state(self) -> State:
         """Return what `from_state` needs; model and preprocess must be of `imsim.anomaly`."""
-        check_is_fitted(self, "threshold_")
-        own = self.get_params(deep=False)
-        stored: dict[str, Any] = {}
-        arrays = {  # scores may be infinite or NaN, which JSON cannot hold
-            "threshold": np.array(self.false_alarms_[:4]),
-            "number": np.array(self.false_alarms_.number),
-            "held_out_columns": self.held_out_columns_,
-            "raw_statistics": self.raw_statistics_,
-            "scales": self.scales_,
-            "digests": self.card_.digests,
-        }
-        for name in _PARTS:
-            part = getattr(self, f"{name}_")
-            if part is None:
-                continue
-            kind = type(part).__name__
-            if kind not in _KINDS or type(part) is not _class_of(kind):
-                raise imsim.OptionError(
-                    f"{name}={part!r} cannot be saved; expected one of {', '.join(_KINDS)}: "
-                    "save it by its own means"
-                )
-            # None and "xray" are stored as they are, an object as its parameters.
-            if own[name] is not None and not isinstance(own[name], str):
-                own[name] = {"kind": kind, "parameters": own[name].get_params()}
-            state, found = part.get_state()
-            stored[name] = {"kind": kind, "state": state}
-            arrays |= {f"{name}/{key}": value for key, value in found.items()}
-        if not isinstance(own["random_state"], int | np.integer):
-            own["random_state"] = None  # a generator has changed since; the model is fitted anyway
-        fitted = {name: getattr(self, name) for name in _FITTED}
-        lessons = self.card_.to_list()
-        return {"fitted": fitted, "parts": stored, "parameters": own, "card": lessons}, arrays
+        return detector_state.state_of(self)
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted detector from the result of `get_state`."""
-        self = cls()
-        own, fitted, stored = (dict(parameters.pop(k)) for k in ("parameters", "fitted", "parts"))
-        self.card_ = Card.from_list(parameters.pop("card"), arrays)
-        if parameters or own.keys() != self.get_params(deep=False).keys():
-            raise imsim.OptionError("its parameters are not those of a detector")
-        for name in _PARTS:
-            if isinstance(own[name], dict):
-                own[name] = _class_of(own[name]["kind"])(**own[name]["parameters"])
-            part = None
-            optional = name == "pose" and name not in stored
-            if name == "model" or (own[name] is not None and not optional):
-                state = stored.pop(name)
-                part = _class_of(state["kind"]).from_state(state["state"], arrays.under(f"{name}/"))
-            setattr(self, f"{name}_", part)
-        self.set_params(**own)
-        fitted["shape_"] = tuple(fitted["shape_"])
-        if stored or fitted.keys() != set(_FITTED):
-            raise imsim.OptionError("it holds other things than a detector learns")
-        for name, value in fitted.items():
-            setattr(self, name, value)
-        check_data_range(self.data_range_, (), None, np)
-        check_choice("aggregate_", self.aggregate_, (self._check_parameters(),))
-        for side in self.shape_:
-            check_integer("shape_", side, 1)
-        if len(self.shape_) != 2 or not isinstance(self.depth_, str):
-            raise imsim.OptionError(f"shape_={self.shape_}, depth_={self.depth_!r} make no sense")
-        columns: int | None = 2 if self.aggregate_ == scoring.BOTH else 1
-        if self.aggregate_ == scoring.STATISTICS:
-            columns = getattr(self.model_, "columns_", None)
-        self.scales_ = arrays.take("scales", np.float64, 2, columns)
-        self.held_out_columns_ = arrays.take(
-            "held_out_columns", np.float64, None, columns, finite=False
-        )
-        raw = arrays.take("raw_statistics", np.float64, None, len(RAW), finite=False)
-        self.raw_statistics_ = check_raw(raw)
-        if self.pose_ is not None and self.pose_.mean_.shape != self.shape_:
-            raise imsim.OptionError("its pose was learned from images of another size")
-        scores = self.held_out_scores_ = scoring.most_anomalous(
-            self.held_out_columns_, self.scales_
-        )
-        value, rate, low, high = arrays.take("threshold", np.float64, 4).tolist()
-        number = arrays.number("number", np.int64)
-        found = self.false_alarms_ = learning.Threshold(value, rate, low, high, number)
-        self.threshold_, self.offset_ = found.value, -found.value
-        sizes = [lesson.images for lesson in self.card_.lessons]
-        if len(scores) != sum(sizes):
-            raise imsim.OptionError("its scores of good images are not as many as its card counts")
-        with silent(UserWarning):  # `fit` has warned
-            expected = learning.threshold_of(scores, sizes, self.false_alarm_rate).value
-        if not np.isclose(found.value, expected, rtol=1e-9, atol=0):
-            raise imsim.OptionError("its threshold does not come from its scores of good images")
-        is_share = 0 <= found.low <= found.high <= 1 and 0 < found.rate < 1 <= found.number
-        if not (self.scales_[1] > 0).all() or not is_share:
-            raise imsim.OptionError("its scales or its false-alarm rate are none that exist")
-        self.n_features_in_ = int(np.prod(self.shape_))
-        return self
-
-
-_PARTS = ("model", "preprocess", "pose")
-_KINDS = (
-    "MeanModel",
-    "PCAAutoencoder",
-    "GoodStatistics",
-    "ConvAutoencoder",
-    "VirtualPeel",
-    "Pose",
-)
-"""Classes of the parts that can be saved."""
-
-
-def _class_of(kind: str) -> Any:
-    if kind == "ConvAutoencoder":  # needs JAX
-        return optional.found("imsim.anomaly", kind, "convolutional")
-    for known in (MeanModel, PCAAutoencoder, GoodStatistics, VirtualPeel, Pose):
-        if kind == known.__name__:
-            return known
-    raise imsim.OptionError(f"there is no {kind!r} among {', '.join(_KINDS)}")
+        detector = cls()
+        detector_state.restore(detector, parameters, arrays)
+        return detector
 
 
 def _those(masks: Booleans | None, which: NDArray[np.intp]) -> Booleans | None:
