@@ -82,9 +82,9 @@ detector chooses itself, it chooses from good images only.
   than a defect does; the peel takes that away.
 - **Images as they are** are compared with statistics of good ones at the same place. Where items
   stand out from the border of the frame, their pose is taken out first; parts that deform, and
-  scenes without an item, are not brought to coincide. Where no place means anything, faint defects of
-  textures are hard to see. Pneumonia shows all over a radiograph of 28x28 pixels, and as a change of
-  structure: the mean of SSIM, with few components, sees it as well. No choice is the best
+  scenes without an item, are not brought to coincide. Where no place means anything, faint defects
+  of textures are hard to see. Pneumonia shows all over a radiograph of 28x28 pixels, and as a
+  change of structure: the mean of SSIM, with few components, sees it as well. No choice is the best
   everywhere; that is what `rank_metrics` is for.
 - **Few images.** Thirty or fewer good images place the threshold far out: all toy figures score
   right, but four in ten of the bad ones are below the threshold.
