@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,3 +115,15 @@ def test_an_update_of_peeled_images(capsys):
     run(capsys, "train", "a/good", "-o", "model", "--metric", "rmse")
     said, _ = run(capsys, "update", "model", "b/good", "-o", "newer")
     assert "learned 10 more images, 40 in all" in said
+
+
+def test_a_report_tells_of_the_model_and_of_images_it_learned_from(capsys, model):
+    np.save("bad.npy", spotted(10, 4))
+    _, err = run(capsys, "report", model, "good.npy", "bad.npy", "-o", "learned")
+    assert "the model learned from 60 of these images" in err
+    np.save("fresh.npy", waves(20, 7))
+    _, err = run(capsys, "report", model, "fresh.npy", "bad.npy", "-o", "fresh")
+    assert "learned from" not in err
+    page = Path("fresh/report.html").read_text(encoding="utf-8")
+    assert str(AnomalyDetector.load(model).false_alarms_) in page
+    assert "line 3" in page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -39,6 +39,7 @@ def write_report(
     names: Sequence[str] | None = None,
     title: str = "Anomaly report",
     gallery: int = 6,
+    facts: Mapping[str, object] | None = None,
 ) -> Path:
     """Write what a detector found, for a reader who decides whether to use it.
 
@@ -65,6 +66,8 @@ def write_report(
         The title of the page.
     gallery : int, optional
         The most hits, misses and false alarms to show, of each.
+    facts : mapping of str, optional
+        What else to say about the detector, such as ``detector.describe()``.
 
     Returns
     -------
@@ -133,6 +136,7 @@ def write_report(
         shown=shown_images(evaluation, gallery) if shown else {},
         figure=lambda name, caption, *which: writer.figure(name, caption, draws[name], *which),
         metrics=imsim.METRICS,
+        facts=facts or {},
     )
     return writer.page(page(title, Html(text)))
 

@@ -16,12 +16,14 @@ from imsim.cli.anomaly.inputs import (
     Correction,
     Pictures,
     add_fields,
+    digest,
     load,
     refuse_shared,
     stacked,
     status,
 )
 from imsim.cli.anomaly.truth import defect_masks, kinds_and_sizes
+from imsim.cli.messages import say
 from imsim.cli.options import add_command, check_folder
 from imsim.errors import ImsimError, silent
 
@@ -31,7 +33,8 @@ and write a page with the result: what it found and missed, and which
 similarity measure tells good from bad best.
 
 {IMAGES}
-{SKIPPED} A file that is among the good and the bad ones is refused.
+{SKIPPED} A file that is among the good and the bad ones is refused; images
+that the model learned from are counted in a note.
 
 Exit status: 0; 2 after any error.
 """
@@ -117,6 +120,16 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         data_range=detector.data_range_,
         kinds=kinds,
         names=[os.path.basename(name) for name in names],
+        facts={
+            "model": arguments.model,
+            "SHA-256 of the model": digest(arguments.model),
+            **detector.describe(),
+        },
     )
+    if learned := np.count_nonzero(detector.card_.knows(images)):
+        say(
+            f"note: the model learned from {learned} of these images, which flatters it: judge it "
+            "by others"
+        )
     yield f"{evaluation}\n\n{ranking}\n\nReport: {page}"
     return max(map(status, pictures))
