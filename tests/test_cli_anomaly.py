@@ -338,7 +338,8 @@ def test_report(capsys, model):
     Path("labels.csv").write_text("file,kind,size\n" + "".join(rows))
     assert run("report", model, "good.npy", "bad", "-o", "page", "--labels", "labels.csv") == 0
     out, err = capsys.readouterr()
-    assert err == ""
+    assert "the model learned from 12 of these images" in err
+    assert err.count("\n") == 1
     assert "AUROC" in out
     assert "worm" in out
     assert out.splitlines()[-1] == f"Report: {Path('page') / 'report.html'}"

@@ -122,7 +122,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         and may add a dictionary from the index of an image to why it cannot be used.
     metric : str
         A name in `imsim.METRICS`.
-    aggregate : {None, "mean", "worst", "both", "statistics"}
+    aggregate : {None, "mean", "worst", "highest", "both", "statistics"}
         See `imsim.anomaly.scoring`. ``"both"`` takes the larger of mean and worst window, each
         above the median of held-out good images, in units of the distance from there to their
         95 % quantile. ``"statistics"`` does the same with the distances of `GoodStatistics`, in

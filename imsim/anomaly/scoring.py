@@ -15,8 +15,11 @@ from imsim.errors import silent
 from imsim.validation import check_integer
 from imsim.workers import in_parts
 
-AGGREGATES = ("mean", "worst")
-"""`"mean"` is the metric itself; `"worst"` the most dissimilar window of its map."""
+AGGREGATES = ("mean", "worst", "highest")
+"""`"mean"` is the metric itself; `"worst"` the most dissimilar window of its map, and `"highest"`
+the mean of the most dissimilar 2 % of the map, wherever they lie."""
+HIGHEST = 0.02
+"""Share of a map whose mean is the aggregate `"highest"`."""
 BOTH = "both"
 """The aggregate of a detector that takes the more anomalous of mean and worst window."""
 STATISTICS = "statistics"
@@ -28,7 +31,7 @@ TAIL = 0.95
 
 
 def aggregates(metric: str) -> tuple[str, ...]:
-    """Return the aggregates of a metric: ``("mean",)``, or ``("mean", "worst")`` with a map.
+    """Return the aggregates of a metric: all with a map of grey images, else ``("mean",)``.
 
     Raises
     ------
@@ -39,7 +42,7 @@ def aggregates(metric: str) -> tuple[str, ...]:
     --------
     >>> from imsim.anomaly import scoring
     >>> scoring.aggregates("fsim"), scoring.aggregates("psnr")
-    (('mean', 'worst'), ('mean',))
+    (('mean', 'worst', 'highest'), ('mean',))
     """
     if not isinstance(metric, str) or metric not in imsim.METRICS:
         raise imsim.OptionError(f"metric={metric!r}; expected one of {', '.join(imsim.METRICS)}")
@@ -70,6 +73,9 @@ def anomaly_scores(
     body that vanishes in a mean does not vanish here. A window counts if at least half of its
     pixels were scored. Where no window reaches half, those with the most scored pixels count.
 
+    With ``aggregate="highest"``, the mean of the highest 2 % of d among the scored pixels, of one
+    at least: a body need not be compact, as a crack is not.
+
     Parameters
     ----------
     metric : str
@@ -80,7 +86,7 @@ def anomaly_scores(
         True = use.
     data_range : float, optional
         See `imsim`; most metrics need it for anything but uint8.
-    aggregate : {"mean", "worst"}
+    aggregate : {"mean", "worst", "highest"}
         See `aggregates`.
     window : int
         Side of the window of ``"worst"`` in pixels, at most that of the image.
@@ -126,7 +132,7 @@ def anomaly_scores(
             result = np.array(facts.dissimilarity(score), dtype=np.float64)
         else:
             values = _map(metric, p, q, inside, data_range)
-            result = worst_window(values, window)
+            result = highest(values) if aggregate == "highest" else worst_window(values, window)
         finite = np.isfinite(p) & np.isfinite(q)
         result[~(finite if inside is None else finite | ~inside).all(axis=(1, 2))] = np.nan
         return result
@@ -210,6 +216,25 @@ def worst_place(values: NDArray[Any], window: int) -> tuple[slice, slice] | None
     return rows, columns
 
 
+def highest(values: NDArray[Any]) -> Doubles:
+    """Return the mean of the highest 2 % of each map; NaN of a map without any value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly.scoring import highest
+    >>> print(highest(np.arange(100.0).reshape(1, 10, 10)))
+    [98.5]
+    """
+    found = []
+    for one in values:
+        scored = one[~np.isnan(one)].astype(np.float64)
+        number = max(1, round(HIGHEST * scored.size))
+        top = np.partition(scored, scored.size - number)[-number:] if scored.size else [math.nan]
+        found.append(float(np.mean(top)))
+    return np.array(found)
+
+
 def _worst_of(values: NDArray[Any], size: tuple[int, int]) -> float:
     found = _window_means(values, size)
     return math.nan if found is None else float(found[0].max())
@@ -275,7 +300,7 @@ def every_score(
     metric: str, aggregate: str, inputs: Any, reconstructions: Any, **how: Any
 ) -> Doubles:
     """Return a column of `anomaly_scores` for each aggregate that the detector combines."""
-    names = AGGREGATES if aggregate == BOTH else (aggregate,)
+    names = ("mean", "worst") if aggregate == BOTH else (aggregate,)
     columns = [
         anomaly_scores(metric, inputs, reconstructions, aggregate=name, **how) for name in names
     ]

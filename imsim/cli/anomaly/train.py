@@ -66,8 +66,9 @@ def add_train(commands: Any) -> None:
     add("--metric", default="fsim", metavar="m", help="a name from `imsim list`; by default fsim")
     add(
         "--aggregate",
-        choices=("mean", "worst", "both", "statistics"),
-        help="the mean over the image, its worst window, the more unusual of both, or the distance "
+        choices=("mean", "worst", "highest", "both", "statistics"),
+        help="the mean over the image, its worst window, the highest 2 %% of its map, the more "
+        "unusual of mean and worst window, or the distance "
         "from the statistics of good images; by default, where the metric has a map, the worst "
         "window of peeled images, statistics of others for fsim, and both for other metrics",
     )
