@@ -20,7 +20,7 @@ from imsim.anomaly import figures, scoring
 from imsim.anomaly.detector import AnomalyDetector, Inspection
 from imsim.anomaly.stacks import as_stack, batch_images, check_masks
 from imsim.anomaly.thumbnails import Thumbnail, place_words, thumbnail
-from imsim.anomaly.writing import Writer, template
+from imsim.anomaly.writing import Writer, check_facts, template
 from imsim.pages import Html, Scale, asset, map_scale, page
 from imsim.validation import check_integer
 from imsim.workers import divided
@@ -178,7 +178,7 @@ class InspectionRecord:
         facts: Mapping[str, object] | None = None,
     ) -> Path:
         """Write the page and its figures; arguments as for `write_inspection_report`."""
-        _check_facts(facts)
+        check_facts(facts)
         return self._write(Writer(folder), title, facts or {})
 
     def _picture(
@@ -328,7 +328,7 @@ def write_inspection_report(
     used = None if masks is None else check_masks(masks, frames.shape)
     names = [f"image {i}" for i in range(len(frames))] if names is None else names
     names = _one_each(names, len(frames))
-    _check_facts(facts)
+    check_facts(facts)
     record = InspectionRecord(detector, gallery=gallery)
     writer = Writer(folder)
     record.inspect(frames, names, used)
@@ -383,14 +383,6 @@ def _one_each(names: Any, count: int) -> Sequence[str]:
     if len(given) != count:
         raise imsim.ShapeError(f"names has length {len(given)}; expected one for each of {count}")
     return given
-
-
-def _check_facts(facts: Any) -> None:
-    """Refuse what is no mapping before images are inspected."""
-    if facts is not None and not isinstance(facts, Mapping):
-        raise imsim.OptionError(
-            f"facts is of type {type(facts).__name__}; expected a dictionary of what else to say"
-        )
 
 
 def _those(masks: Any, which: Any) -> Any:

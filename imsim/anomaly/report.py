@@ -17,7 +17,7 @@ from imsim.anomaly import figures, scoring
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.ranking import Ranking
 from imsim.anomaly.stacks import Booleans, check_masks
-from imsim.anomaly.writing import Writer, template
+from imsim.anomaly.writing import Writer, check_facts, template
 from imsim.errors import silent
 from imsim.pages import Html, Scale, map_scale, page
 from imsim.validation import check_integer, usual_data_range
@@ -106,6 +106,7 @@ def write_report(
     'report.html'
     """
     check_integer("gallery", gallery, 1)
+    check_facts(facts)
     if not isinstance(evaluation, Evaluation):
         raise imsim.OptionError(
             f"evaluation is of type {type(evaluation).__name__}; expected what evaluate returned"

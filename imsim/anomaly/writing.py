@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -85,3 +86,11 @@ def _unwritable(path: Path, error: OSError) -> imsim.ImsimError:
     return imsim.ImsimError(
         f"{path}: cannot be written ({error.strerror}); choose another folder for the report"
     )
+
+
+def check_facts(facts: Any) -> None:
+    """Refuse what is no mapping before images are inspected."""
+    if facts is not None and not isinstance(facts, Mapping):
+        raise imsim.OptionError(
+            f"facts is of type {type(facts).__name__}; expected a dictionary of what else to say"
+        )

@@ -328,7 +328,7 @@ for place, name in [(anomaly, n) for n in anomaly.__all__] + [(anomaly.xray, "Vi
     count, *messages = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     ).stdout.splitlines()
-    assert count == "2"
+    assert count == "3"
     missing = {message.split()[0].removeprefix("imsim.anomaly.") for message in messages}
     assert missing == {
         *("AnomalyDetector", "ConvAutoencoder", "GoodStatistics", "PCAAutoencoder"),
