@@ -343,7 +343,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         columns = self._cross_update(inputs, used, dealt, odd)
         if self.fence is not None and len(inputs) >= learning.LEAST_UPDATE:
             odd = learning.odd_ones(columns, self.fence)
-            odd &= odd.mean() <= learning.MOST_ODD
             if odd.any():
                 self.model_ = earlier
                 columns = self._cross_update(inputs, used, dealt, odd)
@@ -627,13 +626,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         first = 0
         for _ in range(learning.ROUNDS):
             found = learning.odd_ones(columns, self.fence, odd)
-            if not first and found.mean() > learning.MOST_ODD:
-                warn(
-                    f"{found.sum()} of {len(found)} good images are unlike the others: too many to "
-                    "be left out, so that bad ones among them would be learned as good; look at "
-                    "those with the largest held_out_scores_",
-                    OddImageWarning,
-                )
             first = first or int(found.sum())
             most = min(learning.MOST_ODD * len(odd), learning.GROWTH * first)
             if found.sum() > most:  # good images simply differ

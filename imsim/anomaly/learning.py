@@ -35,7 +35,8 @@ LEAST_ODD, LEAST_NUMBER = 0.05, 5
 """Least share and number of odd images that are left out: of clean images, up to 4 % were beyond
 the fence, and of 40 to 60 up to three."""
 MOST_ODD = 0.25
-"""Largest share of odd images: where more are, the quartiles do not tell good from bad."""
+"""Largest share of odd images. Above the upper quartile lie no more; but without those of earlier
+rounds it moves down."""
 _LEAST_TAIL = 3
 """Least scores from which the tail beyond the largest score is learned."""
 
@@ -262,7 +263,7 @@ def odd_ones(columns: Doubles, reach: float, known: Booleans | None = None) -> B
     a normal distribution; an odd score is then also at least 1.3 times the median. Of several
     columns the largest counts, each from its median in units of its interquartile range.
 
-    Few such images are none: without `known` ones it takes 5 %, and five.
+    Few such images are none: without `known` ones it takes 5 % of those with a score, and five.
 
     References
     ----------
@@ -289,6 +290,6 @@ def odd_ones(columns: Doubles, reach: float, known: Booleans | None = None) -> B
         return np.zeros_like(is_far)
     low, high = np.quantile(total[judged & ~known], (0.25, 0.75))
     odd: Booleans = is_far & (total > high + reach * (high - low))
-    if not known.any() and odd.sum() < max(LEAST_NUMBER, LEAST_ODD * len(odd)):
+    if not known.any() and odd.sum() < max(LEAST_NUMBER, LEAST_ODD * judged.sum()):
         odd[:] = False
     return odd

@@ -1,4 +1,7 @@
-"""Linear autoencoders: principal components of images or of patches, and the mean alone."""
+"""Linear autoencoders: principal components of images or of patches, and the mean alone.
+
+Longer than 450 lines: whole images and patches share their algebra, and the mean is a case of it.
+"""
 
 from __future__ import annotations
 

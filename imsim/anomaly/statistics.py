@@ -3,6 +3,8 @@
 What a good image looks like is told twice: by a description of the whole image, and by what each
 place shows. Images that are not aligned, in which no place means anything, are recognised from the
 good images alone; what all their places show then makes one memory.
+
+Longer than 450 lines: one model, with what it chooses, learns, keeps in a file and measures.
 """
 
 from __future__ import annotations

@@ -190,6 +190,14 @@ def test_the_fence_finds_what_is_far_and_leaves_the_rest() -> None:
     assert not odd_ones(close, 1.5).any()
 
 
+def test_the_share_of_odd_images_is_that_of_images_with_a_score() -> None:
+    """With a single fold, a fifth of the images has one."""
+    good = np.exp(np.random.default_rng(0).normal(0, 0.2, (200, 1)))
+    good[:6] = 4.0
+    good[40:] = np.nan
+    np.testing.assert_array_equal(odd_ones(good, 1.5), np.arange(200) < 6)
+
+
 def test_bad_images_among_the_good_are_left_out() -> None:
     images = waves(100, 0)
     bad = np.arange(0, 100, 10)

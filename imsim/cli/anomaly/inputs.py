@@ -177,10 +177,13 @@ def _grey(picture: Picture) -> Picture:
 
 def _unusable(label: str, error: Exception) -> Unusable:
     if isinstance(error, ImageFileError) and error.image == label:
-        reason = error.reason
-    else:
-        reason = str(error) if isinstance(error, ImsimError) else f"cannot be read: {error!r}"
-    return Unusable(label, reason)
+        return Unusable(label, error.reason)
+    return Unusable(label, reason_of(error, "read"))
+
+
+def reason_of(error: Exception, done: str) -> str:
+    """Return why something could not be done with an image, such as "scored"."""
+    return str(error) if isinstance(error, ImsimError) else f"cannot be {done}: {error!r}"
 
 
 def refuse_shared(good: Pictures, bad: Pictures) -> None:

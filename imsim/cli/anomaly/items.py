@@ -8,11 +8,19 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from imsim._images import Picture
-from imsim.cli.anomaly.inputs import Correction, Pictures, Unusable, digest, field_files, load
+from imsim.cli.anomaly.inputs import (
+    Correction,
+    Pictures,
+    Unusable,
+    digest,
+    field_files,
+    load,
+    reason_of,
+)
 from imsim.cli.messages import say, shortened, width
 from imsim.cli.options import check_output, output_format
 from imsim.cli.rows import Csv, Json, Writer
-from imsim.errors import ImsimError, OptionError
+from imsim.errors import OptionError
 
 if TYPE_CHECKING:
     from imsim.anomaly import ItemDetector
@@ -105,8 +113,7 @@ def _rows(
     try:
         found = items.inspect_frame(correction(picture.pixels[None])[0])
     except Exception as error:  # of whatever kind: it does not end the run
-        reason = str(error) if isinstance(error, ImsimError) else f"cannot be scored: {error!r}"
-        yield {"image": picture.path, **nothing, "reason": reason}
+        yield {"image": picture.path, **nothing, "reason": reason_of(error, "scored")}
         return
     if not found:
         yield {"image": picture.path, **nothing, "reason": NO_ITEM}

@@ -21,6 +21,7 @@ from imsim.cli.anomaly.inputs import (
     digest,
     field_files,
     load,
+    reason_of,
 )
 from imsim.cli.anomaly.items import ABOUT_ITEMS, score_items
 from imsim.cli.anomaly.pictures import Shown, add_pictures
@@ -304,8 +305,7 @@ def scored(
             for picture in batch:
                 yield from scored(detector, correction, [picture])
             return
-        reason = str(error) if isinstance(error, ImsimError) else f"cannot be scored: {error!r}"
-        yield Score(batch[0].path, math.nan, NOT_INSPECTED, reason)
+        yield Score(batch[0].path, math.nan, NOT_INSPECTED, reason_of(error, "scored"))
         return
     for i, (picture, score) in enumerate(zip(batch, scores.tolist(), strict=True)):
         verdict = ANOMALY if score > detector.threshold_ else GOOD
