@@ -65,6 +65,9 @@ class Metric:
         Pixels that the longer side needs.
     kernel, map_kernel : callable or None
         Returns the compiled implementation for NumPy arrays, which it imports.
+    gradient : callable or None
+        Returns the compiled gradient of the score for NumPy arrays, which it imports; see
+        `imsim.kernels.gradients`.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Metric:
     least_longer_side: int
     kernel: KernelLoader | None
     map_kernel: KernelLoader | None
+    gradient: KernelLoader | None
 
     def dissimilarity(self, score: Any) -> Any:
         """Turn a score into a number that is larger the less alike the images are.
@@ -205,6 +209,7 @@ def metric(
     least_longer_side: int = 1,
     kernel: KernelLoader | None = None,
     map_kernel: KernelLoader | None = None,
+    gradient: KernelLoader | None = None,
 ) -> Callable[[F], F]:
     """Record the facts about a metric and return its function unchanged.
 
@@ -241,6 +246,7 @@ def metric(
             least_longer_side=least_longer_side,
             kernel=kernel,
             map_kernel=map_kernel,
+            gradient=gradient,
         )
         in_order = sorted(_metrics.items())  # independent of the order of imports
         _metrics.clear()
