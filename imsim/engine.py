@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from imsim import kernels
+from imsim import kernels, tensors
 from imsim.errors import (
     ChannelAxisWarning,
     DTypeError,
@@ -77,26 +77,60 @@ def check_kernels() -> None:
 
 
 def score(
-    metric: str, formula: Callable[..., Scores], a: ImageLike, b: ImageLike, **arguments: Any
+    metric: str,
+    formula: Callable[..., Scores],
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None,
+    **arguments: Any,
 ) -> Score:
     """Score two images, or batches of images.
 
     The facts about the metric stand in its record; the arguments are those of `_evaluate`.
     """
     facts = METRICS[metric]
-    found = _evaluate(facts, formula, facts.kernel, facts.least_side, a, b, **arguments)
-    return _score(metric, found.result, found)
+
+    def scored(a: ImageLike, b: ImageLike, mask: MaskLike | None) -> Score:
+        found = _evaluate(facts, formula, facts.kernel, facts.least_side, a, b, mask, **arguments)
+        return _score(metric, found.result, found)
+
+    def gradient(*given: Any) -> list[Array | None] | None:
+        return _gradient(facts, *given, **arguments)
+
+    return _lent(scored, a, b, mask, None if facts.gradient is None else gradient)
 
 
 def score_map(
-    metric: str, formula: Callable[..., Local], a: ImageLike, b: ImageLike, **arguments: Any
+    metric: str,
+    formula: Callable[..., Local],
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None,
+    **arguments: Any,
 ) -> Array:
     """Compute local values, and lay them out on the grid of the input.
 
     The arguments are those of `_evaluate`.
     """
-    facts = METRICS[metric]
-    found = _evaluate(facts, formula, facts.map_kernel, facts.map_least_side, a, b, **arguments)
+
+    def mapped(a: ImageLike, b: ImageLike, mask: MaskLike | None) -> Array:
+        return _map(METRICS[metric], formula, a, b, mask, **arguments)
+
+    return _lent(mapped, a, b, mask)
+
+
+def _map(
+    facts: Metric,
+    formula: Callable[..., Local],
+    a: ImageLike,
+    b: ImageLike,
+    mask: MaskLike | None,
+    **arguments: Any,
+) -> Array:
+    kernel, side = facts.map_kernel, facts.map_least_side
+    found = _evaluate(facts, formula, kernel, side, a, b, mask, **arguments)
     local: Local = found.result
     images, valid, xp, frame = found.images, found.valid, found.images.xp, found.images.frame
     values = where_valid(local.valid, local.values, np.nan)
@@ -110,7 +144,7 @@ def score_map(
         values = pad(values, local.margin, max(missing, 0), axis, np.nan)
         values = values[..., : frame[0], :] if axis == -2 else values[..., : frame[1]]
     if local.valid is not None:
-        _warn_if_empty(metric, xp.any(local.valid, axis=(-1, -2, -3)))
+        _warn_if_empty(facts.name, xp.any(local.valid, axis=(-1, -2, -3)))
     return xp.asarray(xp.broadcast_to(values, (*_batch(images, valid), *frame)), copy=True)
 
 
@@ -120,6 +154,8 @@ def score_parts(
     kernel: KernelLoader,
     a: ImageLike,
     b: ImageLike,
+    *,
+    mask: MaskLike | None,
     **arguments: Any,
 ) -> list[Score]:
     """Return the several scores of one formula or kernel.
@@ -127,8 +163,25 @@ def score_parts(
     The arguments are those of `_evaluate`.
     """
     facts = METRICS[metric]
-    found = _evaluate(facts, formula, kernel, facts.least_side, a, b, **arguments)
-    return [_score(metric, part, found) for part in found.result]
+
+    def scored(a: ImageLike, b: ImageLike, mask: MaskLike | None) -> list[Score]:
+        found = _evaluate(facts, formula, kernel, facts.least_side, a, b, mask, **arguments)
+        return [_score(metric, part, found) for part in found.result]
+
+    return _lent(scored, a, b, mask)  # type: ignore[no-any-return]
+
+
+def _lent(
+    function: tensors.Function,
+    a: ImageLike,
+    b: ImageLike,
+    mask: MaskLike | None,
+    gradient: tensors.Gradient | None = None,
+) -> Any:
+    """Call a function, with NumPy arrays in place of tensors that the kernels can read."""
+    if (type(a) is np.ndarray and type(b) is np.ndarray) or _engine == "portable":
+        return function(a, b, mask)
+    return tensors.call(function, a, b, mask, gradient if kernels.are_enabled() else None)
 
 
 def check(
@@ -151,8 +204,8 @@ def _evaluate(
     usual_side: int,
     a: ImageLike,
     b: ImageLike,
-    *,
     mask: MaskLike | None,
+    *,
     data_range: float | None,
     channel_axis: int | None,
     needs_data_range: bool | None = None,
@@ -186,7 +239,9 @@ def _evaluate(
             options[key] = value.item()
     if facts.numpy_only and not is_numpy:
         raise DTypeError(
-            f"{facts.name} takes NumPy arrays only", "convert a and b with numpy.asarray"
+            f"{facts.name} takes NumPy arrays, and tensors of PyTorch and JAX on the CPU that are "
+            "neither traced nor ask for a gradient",
+            "convert a and b with numpy.asarray, tensors of PyTorch after .detach().cpu()",
         )
     with np.errstate(all="ignore"):
         kernel = result = finite = None
@@ -214,6 +269,56 @@ def _evaluate(
     if has_doubtful_width(images):
         warn_of_width(images)
     return _Found(result, images, valid, finite)
+
+
+def _gradient(
+    facts: Metric,
+    a: Array,
+    b: Array,
+    mask: MaskLike | None,
+    upstream: Array,
+    wanted: tuple[bool, bool],
+    *,
+    data_range: float | None,
+    channel_axis: int | None,
+    needs_data_range: bool | None = None,
+    least_side: int | Callable[[int, int], int] | None = None,
+    **options: Any,
+) -> list[Array | None] | None:
+    """Gradient of the sum of `upstream` times the score, for images that have a score already.
+
+    None: no kernel computes it.
+    """
+    kernel = kernels.loaded(facts.gradient) if facts.gradient else None
+    if kernel is None:
+        return None
+    images = check_images(a, b, data_range=data_range, channel_axis=channel_axis)
+    valid = check_mask(mask, images)
+    finite = finite_pixels(images, valid)
+    weights = np.asarray(upstream, np.float64)
+    if finite is not None:  # the score of the image is NaN, whatever its pixels are
+        weights = where_valid(np.all(finite, axis=(-3, -2, -1)), weights)
+    with np.errstate(all="ignore"):
+        found = kernel(_prepared(images, valid, finite), weights, wanted, **options)
+    if found is None:
+        return None
+    return [
+        None if g is None else _like_image(g, image, view, channel_axis)
+        for g, image, view in zip(found, (a, b), (images.x, images.y), strict=True)
+    ]
+
+
+def _like_image(gradient: Array, image: Array, view: Array, channel_axis: int | None) -> Array:
+    """Sum over the axes along which an image was repeated, and restore the order of its axes."""
+    extra = gradient.ndim - view.ndim
+    repeated = [k for k, n in enumerate(view.shape[:-3], extra) if n < gradient.shape[k]]
+    axes = (*range(extra), *repeated)
+    if axes:
+        gradient = gradient.sum(axis=axes, keepdims=True)
+    gradient = gradient.reshape(view.shape)
+    if channel_axis is not None:
+        gradient = np.moveaxis(gradient, -3, channel_axis)
+    return np.ascontiguousarray(gradient).reshape(image.shape)
 
 
 def _compute_what_is_left(

@@ -200,7 +200,8 @@ def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
         raise DTypeError(
             f"{both} come from different array libraries", "convert them to the same one"
         ) from error
-    where = [device(v) for v in foreign.values()]
+    # A traced array of JAX has no device yet.
+    where = [place for place in map(device, foreign.values()) if place is not None] or [None]
     if any(one != where[0] for one in where):
         raise DTypeError(f"{both} are on different devices, {_words(where)}", "move one")
     return xp, [

@@ -70,24 +70,39 @@ def _forms(images: Images, mask: Array | None, sigma: float) -> tuple[Array, Arr
 
 def imed_map(images: Images, mask: Array | None, sigma: float) -> Local:
     """Contribution of each pixel, summed over channels, in float64: neighbours may cancel."""
+    channels = images.x.shape[-3]
+    found = _blurred(images, mask, sigma, channels, times_difference=True)
+    radius = gaussian_reach(sigma, images.x)
+    return Local(found, mask, reach=(radius, radius))
+
+
+def blurred_difference(images: Images, mask: Array | None, sigma: float) -> Array:
+    """Blur x - y, which is 0 outside the mask: G d, in float64, for each channel."""
+    return _blurred(images, mask, sigma, 1, times_difference=None)
+
+
+def _blurred(
+    images: Images, mask: Array | None, sigma: float, together: int, times_difference: bool | None
+) -> Array:
+    """Sum of G d, or d (G d), over each so many channels that belong together."""
     images = images._replace(dtype=np.float64)
     planes = Planes(images, mask)
     taps = _taps_of(images, sigma)
     *batch, channels = planes.shape
     rows = max(STRIP_ROWS, 2 * len(taps))
     strips = -(-planes.frame[0] // rows)
-    found = np.zeros((planes.count // channels, *planes.frame), images.dtype)
+    found = np.zeros((planes.count // together, *planes.frame), images.dtype)
 
     def task(i: int) -> None:
         image, strip = divmod(i, strips)
         start = strip * rows
         part = found[image, start : start + rows]
-        for channel in range(channels):
-            _contributions_of_strip(*planes[image * channels + channel], start, taps, part)
+        for channel in range(together):
+            plane = planes[image * together + channel]
+            _blur_strip(*plane, start, taps, part, times_difference)
 
     parallel(task, len(found) * strips, found.size)
-    radius = gaussian_reach(sigma, images.x)
-    return Local(found.reshape(*batch, 1, *planes.frame), mask, reach=(radius, radius))
+    return found.reshape(*batch, channels // together, *planes.frame)
 
 
 def _taps_of(images: Images, sigma: float) -> Array:
@@ -124,17 +139,24 @@ def _form_of_strip(
     out[1] = (stop - start) * x.shape[1] if mask is None else np.count_nonzero(mask[start:stop])
 
 
-def _contributions_of_strip(
-    x: Array, y: Array, mask: Array | None, start: int, taps: Array, found: Array
+def _blur_strip(
+    x: Array,
+    y: Array,
+    mask: Array | None,
+    start: int,
+    taps: Array,
+    found: Array,
+    times_difference: bool | None,
 ) -> None:
-    """Add d (g * d) for the pixels of a strip."""
+    """Add G d, or d (G d), for the pixels of a strip."""
     radius, width = taps.size - 1, _width(x.shape[1])
     rows = len(found) + 2 * radius
     tile, along = (np.empty(rows * n, taps.dtype) for n in (width + 2 * radius, width))
     inside, line = NO_MASK if mask is None else mask, np.empty(width, taps.dtype)
     for left in range(0, x.shape[1], width):
         _load(x, y, inside, start - radius, left, radius, width, tile)
-        _add_contributions(tile, taps, along, line, found[:, left : left + width])
+        part = found[:, left : left + width]
+        _add_blurred(tile, taps, along, line, part, times_difference)
 
 
 @kernel
@@ -181,8 +203,8 @@ def _add_form(tile, rows, taps, blurred, ahead, out):  # type: ignore[no-untyped
 
 
 @kernel
-def _add_contributions(tile, taps, along, line, found):  # type: ignore[no-untyped-def]
-    """Blur a tile along its rows and down its columns, and multiply it by the result."""
+def _add_blurred(tile, taps, along, line, found, times_difference):  # type: ignore[no-untyped-def]
+    """Blur a tile along its rows and down its columns; multiply the result by the tile, or not."""
     radius, width = taps.size - 1, line.size
     stride = width + 2 * radius
     for i in range(found.shape[0] + 2 * radius):
@@ -192,7 +214,7 @@ def _add_contributions(tile, taps, along, line, found):  # type: ignore[no-untyp
         _blur(along, (i + radius) * width, width, taps, line)
         row = tile[(i + radius) * stride + radius :]
         for j in range(found.shape[1]):
-            found[i, j] += row[j] * line[j]
+            found[i, j] += line[j] if times_difference is None else row[j] * line[j]
 
 
 @kernel

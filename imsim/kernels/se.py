@@ -32,14 +32,14 @@ NO_ROOM = np.empty((2, 0))
 
 def se(images: Images, mask: Array | None, reduction: str) -> Scores:
     """Sum, or mean, of the squared differences over the scored pixels and channels."""
-    squares, n, unit = _pooled(images, mask)
+    squares, n, unit = pooled(images, mask)
     found = squares / (n * images.x.shape[-3]) if reduction == "mean" else squares
     return Scores(found if unit is None else found * unit * unit, n, witness=squares)
 
 
 def rmse(images: Images, mask: Array | None, normalize: str | None) -> Scores:
     """sqrt(mean((x - y)^2)), divided by L on request."""
-    squares, n, unit = _pooled(images, mask)
+    squares, n, unit = pooled(images, mask)
     root = np.sqrt(squares / (n * images.x.shape[-3]))
     if unit is not None:
         root = root * unit
@@ -48,14 +48,14 @@ def rmse(images: Images, mask: Array | None, normalize: str | None) -> Scores:
 
 def psnr(images: Images, mask: Array | None) -> Scores:
     """10 log10(L^2 / MSE)."""
-    squares, n, unit = _pooled(images, mask)
+    squares, n, unit = pooled(images, mask)
     ratio = decibels(images.data_range, squares / (n * images.x.shape[-3]), np)
     return Scores(ratio if unit is None else ratio - 20 * np.log10(unit), n, witness=squares)
 
 
 def sre(images: Images, mask: Array | None) -> Scores:
     """10 log10(mean(x)^2 / MSE), per channel."""
-    squares, n, total = _sums(images, mask, with_total=True)
+    squares, n, total = sums_of(images, mask, with_total=True)
     witness = squares + abs(total)
     ratio = reconstruction_decibels(total / n, squares / n, np)
     odd = find_lost_sums(images, squares, total * total)
@@ -70,8 +70,8 @@ def _scaled_sre(channel: Images, valid: Array | None) -> float:
     """SRE of one channel, with x and the difference each scaled to a unit of its own."""
     unit_x = scaling_unit(channel.x)
     difference, unit = scale_difference(channel)
-    _, _, total = _sums(channel._replace(x=channel.x / unit_x), valid, with_total=True)
-    squares, number, _ = _sums(difference, valid, with_total=False)
+    _, _, total = sums_of(channel._replace(x=channel.x / unit_x), valid, with_total=True)
+    squares, number, _ = sums_of(difference, valid, with_total=False)
     value = reconstruction_decibels(total / number, squares / number, np).item()
     units = 20 * (math.log10(unit_x) - math.log10(unit))
     return float(value + units if squares.item() > 0 else value)
@@ -94,12 +94,12 @@ def se_map(images: Images, mask: Array | None, reduction: str) -> Local:
     return Local(squares.reshape(*batch, 1, *planes.frame), mask, reach=(0, 0))
 
 
-def _pooled(images: Images, mask: Array | None) -> tuple[Array, Array, Array | None]:
+def pooled(images: Images, mask: Array | None) -> tuple[Array, Array, Array | None]:
     """Sum of the squared differences over pixels and channels, number of pixels, unit of x - y.
 
     A unit of None stands for 1 in all images.
     """
-    squares, n, _ = _sums(images, mask, with_total=False)
+    squares, n, _ = sums_of(images, mask, with_total=False)
     if squares.shape[-1] > 1:
         squares, n = squares.sum(axis=-1, keepdims=True), n[..., :1]
     odd = find_lost_sums(images, squares)
@@ -108,11 +108,11 @@ def _pooled(images: Images, mask: Array | None) -> tuple[Array, Array, Array | N
     units = np.ones(squares.shape)
     for index, element, valid in lost_elements(odd, images, mask, equal=False):
         difference, units[index] = scale_difference(element)
-        squares[index] = _sums(difference, valid, with_total=False)[0].sum()
+        squares[index] = sums_of(difference, valid, with_total=False)[0].sum()
     return squares, n, units
 
 
-def _sums(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Array, Array, Array]:
+def sums_of(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Array, Array, Array]:
     """Sum of the squared differences, number of pixels, and sum of x; per plane."""
     planes = Planes(images, mask, in_order=False)
     are_bytes = images.x.dtype == images.y.dtype == np.uint8

@@ -113,6 +113,12 @@ def _map_kernel() -> Any:
     return imed_map
 
 
+def _gradient() -> Any:
+    from imsim.kernels.gradients.imed import imed
+
+    return imed
+
+
 @metric(
     title="Image Euclidean distance",
     higher_is_better=False,
@@ -127,6 +133,7 @@ def _map_kernel() -> Any:
     of_differences=True,
     kernel=_kernel,
     map_kernel=_map_kernel,
+    gradient=_gradient,
 )
 def imed(
     a: ImageLike,

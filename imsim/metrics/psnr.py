@@ -24,6 +24,12 @@ def _kernel() -> Any:
     return psnr
 
 
+def _gradient() -> Any:
+    from imsim.kernels.gradients.se import psnr
+
+    return psnr
+
+
 @metric(
     title="Peak signal-to-noise ratio",
     higher_is_better=True,
@@ -36,6 +42,7 @@ def _kernel() -> Any:
     "the images differ.",
     of_differences=True,
     kernel=_kernel,
+    gradient=_gradient,
 )
 def psnr(
     a: ImageLike,

@@ -25,6 +25,12 @@ def _kernel() -> Any:
     return rmse
 
 
+def _gradient() -> Any:
+    from imsim.kernels.gradients.se import rmse
+
+    return rmse
+
+
 @metric(
     title="Root mean squared error",
     higher_is_better=False,
@@ -35,6 +41,7 @@ def _kernel() -> Any:
     sees="The typical difference of a pixel, in the unit of the pixel values.",
     of_differences=True,
     kernel=_kernel,
+    gradient=_gradient,
 )
 def rmse(
     a: ImageLike,

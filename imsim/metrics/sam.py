@@ -153,6 +153,12 @@ def _map_kernel() -> Any:
     return sam_map
 
 
+def _gradient() -> Any:
+    from imsim.kernels.gradients.sam import sam
+
+    return sam
+
+
 @metric(
     title="Spectral angle mapper",
     higher_is_better=False,
@@ -166,6 +172,7 @@ def _map_kernel() -> Any:
     map_needs_channels=True,
     kernel=_kernel,
     map_kernel=_map_kernel,
+    gradient=_gradient,
 )
 def sam(
     a: ImageLike,

@@ -90,6 +90,12 @@ def _map_kernel() -> Any:
     return se_map
 
 
+def _gradient() -> Any:
+    from imsim.kernels.gradients.se import se
+
+    return se
+
+
 @metric(
     title="Squared error",
     higher_is_better=False,
@@ -103,6 +109,7 @@ def _map_kernel() -> Any:
     of_differences=True,
     kernel=_kernel,
     map_kernel=_map_kernel,
+    gradient=_gradient,
 )
 def se(
     a: ImageLike,

@@ -30,6 +30,12 @@ def _kernel() -> Any:
     return sre
 
 
+def _gradient() -> Any:
+    from imsim.kernels.gradients.se import sre
+
+    return sre
+
+
 @metric(
     title="Signal to reconstruction error ratio",
     higher_is_better=True,
@@ -40,6 +46,7 @@ def _kernel() -> Any:
     references=("Lanaras et al. 2018, doi:10.1016/j.isprsjprs.2018.09.018",),
     sees="The error against the mean brightness of the reference, in decibels.",
     kernel=_kernel,
+    gradient=_gradient,
 )
 def sre(
     a: ImageLike,

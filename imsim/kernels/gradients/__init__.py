@@ -11,3 +11,46 @@ the broadcast images, (*batch, channels, height, width), and the dtype of the pi
 mask they are exactly 0. Where the score has a corner, such as a distance of 0, they are that of the
 flat side, 0. None in place of both leaves the input to the formula.
 """
+
+from __future__ import annotations
+
+import numpy as np
+
+from imsim.portable.arrays import where_valid
+from imsim.portable.pair import Pair
+from imsim.typing import Array
+from imsim.validation import Images
+
+Gradients = tuple[Array | None, Array | None]
+"""With respect to x and y; None where it is not wanted."""
+
+
+def images_of(pair: Pair) -> Images:
+    """Return the images in the form that the kernels of the scores take."""
+    return Images(np, pair.x, pair.y, pair.x.dtype, pair.data_range, pair.has_channels)
+
+
+def inverse(values: Array) -> Array:
+    """1 / value, and 0 for 0."""
+    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
+
+
+def multiples(pair: Pair, difference: Array, factor: Array, wanted: tuple[bool, bool]) -> Gradients:
+    """Return a multiple, for each image, of what depends on x - y only; the negative for y.
+
+    Outside the mask it is exactly 0.
+    """
+    shape = np.broadcast_shapes(factor.shape, difference.shape[:-3])
+    found: list[Array | None] = [None, None]
+    for k in range(2):
+        if wanted[k]:
+            out = np.empty((*shape, *difference.shape[-3:]), pair.x.dtype)
+            signed = per_image(-factor if k else factor)
+            np.multiply(difference, signed, out=out, casting="same_kind")
+            found[k] = where_valid(pair.mask, out)
+    return found[0], found[1]
+
+
+def per_image(weights: Array) -> Array:
+    """Give numbers per image three trailing axes, to match channels, height and width."""
+    return weights[..., None, None, None]
