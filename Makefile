@@ -6,17 +6,19 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 
 DEMO := .venv
 TEST := .venv-test
+TENSORS := .venv-tensors
 DEV := .venv-dev
 DOCS := .venv-docs
 BENCH_ENV := .venv-bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench clean python
+.PHONY: help demo test test-tensors check docs bench clean python
 
 help:
 	@echo "make demo   all metrics on photographs, anomaly detectors side by side ($(DEMO))"
 	@echo "make test   run the whole test suite with coverage        (environment: $(TEST))"
+	@echo "make test-tensors  test arrays of PyTorch and JAX         (environment: $(TENSORS))"
 	@echo "make check  format, lint, types, import rules             (environment: $(DEV))"
 	@echo "make docs   build the documentation in build/docs         (environment: $(DOCS))"
 	@echo "make bench  measure imsim against other libraries, 20 min (environment: $(BENCH_ENV))"
@@ -29,6 +31,9 @@ demo: $(DEMO)/installed
 test: $(TEST)/installed
 	$(TEST)/bin/python -m pytest -n auto --matrices without --cov --cov-report=term-missing --cov-fail-under=95
 	$(TEST)/bin/python -m pytest -n auto --matrices only tests
+
+test-tensors: $(TENSORS)/installed
+	$(TENSORS)/bin/python -m pytest -n auto tests/tensors
 
 check: $(DEV)/installed
 	$(DEV)/bin/ruff format --check .
@@ -55,7 +60,7 @@ bench: $(BENCH_ENV)/installed
 		--benchmark-columns=min,median,iqr,rounds --benchmark-json=build/benchmark.json
 
 clean:
-	rm -rf $(DEMO) $(TEST) $(DEV) $(DOCS) $(BENCH_ENV) $(BENCH_ENV)-ism build dist docs/generated docs/auto_examples .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(DEMO) $(TEST) $(TENSORS) $(DEV) $(DOCS) $(BENCH_ENV) $(BENCH_ENV)-ism build dist docs/generated docs/auto_examples .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEMO)/installed: EXTRA := [network]
@@ -75,6 +80,14 @@ $(BENCH_ENV)/installed: pyproject.toml benchmarks/requirements.txt | python
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --editable . -r benchmarks/requirements.txt
 	$(@D)/bin/python -m pip install --quiet --no-deps piq==0.8.0
+	@touch $@
+
+# PyTorch is installed first, and alone: its release decides what the rest may bring along.
+$(TENSORS)/installed: pyproject.toml tests/tensors/requirements.txt | python
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet -r tests/tensors/requirements.txt
+	$(@D)/bin/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
 # A peer that needs NumPy 1 and Python 3.11; without it the rest is measured all the same.

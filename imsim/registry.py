@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from imsim.capabilities import ON_HOST, PORTABLE, Capabilities
+
 F = TypeVar("F", bound=Callable[..., Any])
 KernelLoader = Callable[[], Callable[..., Any]]
 
@@ -42,8 +44,9 @@ class Metric:
         Where the metric was defined, with DOI where one exists.
     experimental : bool
         True when the source of the formula could not be verified; the score may change.
-    numpy_only : bool
-        True when the metric takes NumPy arrays only, not those of other array libraries.
+    capabilities : mapping
+        From the library of the arrays and the kind of their device, such as ``("torch", "gpu")``,
+        to what works there, of "value", "gradient", "jit" and "vmap".
     map_higher_is_better : bool
         The direction of the map's values; that of the score, except for `gmsd`, whose map holds
         the similarities that the score is the deviation of.
@@ -82,7 +85,7 @@ class Metric:
     unit: str
     references: tuple[str, ...]
     experimental: bool
-    numpy_only: bool
+    capabilities: Capabilities
     map_higher_is_better: bool
     map_bounds: tuple[float, float]
     map_title: str
@@ -96,6 +99,14 @@ class Metric:
     kernel: KernelLoader | None
     map_kernel: KernelLoader | None
     gradient: KernelLoader | None
+
+    @property
+    def numpy_only(self) -> bool:
+        """True when no formula takes the arrays of other libraries.
+
+        Eager tensors of PyTorch and JAX on the CPU are read like NumPy arrays all the same.
+        """
+        return self.capabilities == ON_HOST
 
     def dissimilarity(self, score: Any) -> Any:
         """Turn a score into a number that is larger the less alike the images are.
@@ -196,7 +207,7 @@ def metric(
     references: tuple[str, ...],
     map_function: Callable[..., Any] | None = None,
     experimental: bool = False,
-    numpy_only: bool = False,
+    capabilities: Capabilities = PORTABLE,
     map_higher_is_better: bool | None = None,
     map_bounds: tuple[float, float] | None = None,
     map_title: str | None = None,
@@ -231,7 +242,7 @@ def metric(
             unit=unit,
             references=references,
             experimental=experimental,
-            numpy_only=numpy_only,
+            capabilities=capabilities,
             map_higher_is_better=(
                 higher_is_better if map_higher_is_better is None else map_higher_is_better
             ),

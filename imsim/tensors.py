@@ -107,15 +107,15 @@ def _torch_view(tensor: Any) -> Array | None:
         return None
     if getattr(tensor, "has_names", bool)():  # the names of axes say more than numbers
         return None
-    tensor = tensor.detach()
     try:
-        return (
-            tensor.float().numpy()
-            if tensor.dtype == torch.bfloat16
-            else tensor.resolve_neg().numpy()
-        )
-    except (TypeError, RuntimeError):  # quantized, ragged, freed, ...
+        tensor = tensor.detach()
+        size = tensor.element_size()
+        if tensor.is_floating_point() and size <= 2 and tensor.dtype != torch.float16:
+            tensor = tensor.float()  # NumPy has neither bfloat16 nor floats of 8 bits
+        view: Array = tensor.resolve_neg().numpy()
+    except (TypeError, RuntimeError):  # quantized, ragged, freed, one of a batch of gradients, ...
         return None
+    return view
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 from pathlib import Path
@@ -44,6 +45,15 @@ MATRICES = {
 the other tests reach the same lines."""
 
 
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+"""The environment of `make test-tensors` has it; that of `make test` stays light."""
+
+
+def pytest_report_header() -> str | None:
+    """Say what is left out."""
+    return None if HAS_TORCH else "tests/tensors are left to make test-tensors: PyTorch is missing"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the suite run on the portable engine, and in two parts, one of them under coverage."""
     parser.addoption("--engine", choices=("auto", "portable"), default="auto")
@@ -51,7 +61,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the modules that `--matrices` does not ask for."""
+    """Leave out the modules that `--matrices` does not ask for, and tensors without PyTorch."""
+    if collection_path.is_dir() and collection_path.name == "tensors" and not HAS_TORCH:
+        return True
     choice = config.getoption("--matrices")
     if collection_path.suffix != ".py" or choice == "with":
         return None

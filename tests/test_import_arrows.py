@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).parent.parent / "imsim"
 
 # Modules without arrows of their own, which everyone may use.
-LEAVES = {"errors", "notice", "tables", "typing"}
+LEAVES = {"capabilities", "errors", "notice", "tables", "typing"}
 ALLOWED: dict[str, set[str]] = {
+    "capabilities": set(),
     "errors": set(),
     "notice": set(),
     "tables": set(),
@@ -39,7 +40,9 @@ ALLOWED: dict[str, set[str]] = {
     "portable": {"portable", "caches"} | LEAVES,
     # Of the validation, the record of the checked images.
     "kernels": {"kernels", "portable", "validation", "workers", "caches"} | LEAVES,
-    "engine": {"finite", "validation", "masks", "registry", "kernels", "portable"} | LEAVES,
+    "engine": {"finite", "validation", "masks", "registry", "kernels", "portable", "tensors"}
+    | LEAVES,
+    "tensors": LEAVES,
     "masks": {"finite", "inputs", "validation", "portable"} | LEAVES,
     "finite": {"validation", "portable"} | LEAVES,
     "validation": {"inputs", "portable"} | LEAVES,
@@ -97,14 +100,14 @@ NUMPY_HOMES = {
 # Packages that cost an import or need a home of their own, and the modules that may name them.
 HOMES = {
     "numba": {"kernels"},
-    "jax": {"anomaly"},
+    "jax": {"anomaly", "tensors"},
     "jinja2": {"anomaly"},
     "equinox": {"anomaly"},
     "optax": {"anomaly"},
     "safetensors": {"anomaly"},
     "sklearn": {"anomaly"},
     "matplotlib": {"anomaly"},
-    "torch": set(),
+    "torch": {"tensors"},
     "cupy": set(),
     "array_api_strict": set(),
     "pytest": set(),

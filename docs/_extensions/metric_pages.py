@@ -83,6 +83,17 @@ def with_links(reference: str) -> str:
     return re.sub(r"(?:doi:\s*)?(10\.\d{4,}/[^\s;,]+)", r"[doi:\1](https://doi.org/\1)", reference)
 
 
+def arrays(metric: imsim.Metric) -> str:
+    """Where the metric runs, and what else works there."""
+    places: dict[frozenset[str], list[str]] = {}
+    for (library, device), abilities in metric.capabilities.items():
+        places.setdefault(abilities, []).append(f"{library} ({device})")
+    return "; ".join(
+        ", ".join(sorted(abilities - {"value"}) or ["scores and maps"]) + ": " + ", ".join(where)
+        for abilities, where in places.items()
+    )
+
+
 def fact_table(metric: imsim.Metric) -> str:
     words = metric.describe()
     unit = (
@@ -96,7 +107,7 @@ def fact_table(metric: imsim.Metric) -> str:
         ("needs `data_range`", words["needs data range"]),
         ("symmetric", "yes" if metric.symmetric else "no: the first image is the reference"),
         ("map", f"`{metric.name}_map`" if metric.map_function else "none"),
-        ("arrays", "NumPy only" if metric.numpy_only else "NumPy and any array-API library"),
+        ("arrays", arrays(metric)),
         ("reference", "; ".join(with_links(r) for r in metric.references)),
     ]
     return table(("fact", "value"), rows)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim import engine
+from imsim.capabilities import ON_HOST
 from imsim.metrics.ssim import check_options, structural_similarity
 from imsim.portable.arrays import count
 from imsim.portable.edges import edge_correlation, edge_maps
@@ -166,7 +167,7 @@ def issm_components(
     needs_data_range=True,
     references=("Aljanabi et al. 2019, doi:10.1080/22797254.2019.1628617",),
     experimental=True,
-    numpy_only=True,
+    capabilities=ON_HOST,
     sees="Mixes shared information, edges and structure. Experimental: identical images do not "
     "score 1, and noise can raise it.",
     least_side=SSIM["window"].size,

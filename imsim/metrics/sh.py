@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from imsim import engine
 from imsim.caches import kept
+from imsim.capabilities import ON_HOST
 from imsim.portable.arrays import count, minimum, peak_to_peak, total
 from imsim.portable.hashes import SIGNATURES, TIE, Bits, area_means, grid_shape
 from imsim.portable.pair import Pair, Scores
@@ -96,7 +97,7 @@ def _kernel() -> Any:
     best=0.0,
     bounds=(0.0, 1.0),
     references=("No defining paper; census: Zabih and Woodfill 1994, doi:10.1007/BFb0028345",),
-    numpy_only=True,
+    capabilities=ON_HOST,
     sees="In what part of a short fingerprint do the images differ? Finds copies; blind to "
     "small defects.",
     kernel=_kernel,

@@ -64,7 +64,7 @@ def sre(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | N
     of_x = None
     if wanted[0]:
         by_mean = (weights * inverse(total))[..., None, None]
-        of_x = where_valid(pair.mask, np.broadcast_to(by_mean - of_y, of_y.shape))
+        of_x = where_valid(pair.mask, by_mean - of_y)
     kind = pair.x.dtype
     return (
         None if of_x is None else of_x.astype(kind, copy=False),

@@ -1,0 +1,21 @@
+"""Tests of tensors run with 64-bit numbers in JAX, which it has on request only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+from libraries import LIBRARIES, Library
+
+
+@pytest.fixture(autouse=True)
+def _double_precision() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=LIBRARIES, ids=lambda library: library.name)
+def library(request: pytest.FixtureRequest) -> Library:
+    """Each library in turn."""
+    return request.param  # type: ignore[no-any-return]

@@ -1,0 +1,143 @@
+"""Gradients of eager tensors are those of the kernels, and fit the rest of each library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import torch
+from engines import by_engine
+from libraries import LIBRARIES, Library
+from sampling import FRAME, SCORES, Variant, blob_mask, textured_pair
+
+import imsim
+
+VARIANTS = [v for v in SCORES if imsim.METRICS[v.metric].gradient is not None]
+each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.id)
+
+
+@each_variant
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+def test_equals_the_gradient_of_the_formula(
+    variant: Variant, masked: bool, library: Library, rng: np.random.Generator
+) -> None:
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour, batch=(2,))
+    b = b[:1]
+    mask = blob_mask(rng, *FRAME) if masked else None
+
+    def loss(x: Any, y: Any) -> Any:
+        scores = variant(x, y, mask=mask)
+        return scores[0] * 0.5 + scores[1] * 2.0
+
+    found = library.gradients(loss, a, b)
+    # JAX compiles each operation of a formula.
+    expected = by_engine("portable", LIBRARIES[0].gradients, loss, a, b)
+    for got, want in zip(found, expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-9 * np.abs(want).max())
+
+
+@each_variant
+def test_channels_first_and_dtype(
+    variant: Variant, library: Library, rng: np.random.Generator
+) -> None:
+    if not variant.colour:
+        return
+    a, b = (v.astype(np.float32) for v in textured_pair(rng, *FRAME, colour=True))
+    want = library.gradients(variant, a, b)
+
+    def loss(x: Any, y: Any) -> Any:
+        return variant(x, y, channel_axis=0)
+
+    found = library.gradients(loss, *(np.ascontiguousarray(np.moveaxis(v, -1, 0)) for v in (a, b)))
+    for got, last in zip(found, want, strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(np.moveaxis(got, 0, -1), last)
+
+
+@each_variant
+def test_kernels_compute_it(
+    variant: Variant, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = textured_pair(rng, *FRAME, colour=variant.colour)
+    a, b = (torch.tensor(v, requires_grad=True) for v in images)
+    score = variant(a, b)
+    assert type(score.grad_fn).__name__ == "ScoredBackward"
+    assert score.dtype == torch.float64
+    assert score.item() == variant(*images)
+    monkeypatch.setattr("imsim.tensors._torch_gradient", None)  # the formula's
+    score.backward()
+
+
+@each_variant
+def test_differentiated_twice(variant: Variant, rng: np.random.Generator) -> None:
+    """The second derivative is the formula's."""
+    images = textured_pair(rng, *FRAME, colour=variant.colour)
+    a, b = (torch.tensor(v, requires_grad=True) for v in images)
+    (first,) = torch.autograd.grad(variant(a, b), a, create_graph=True)
+    direction = torch.from_numpy(rng.standard_normal(a.shape))
+    (second,) = torch.autograd.grad((first * direction).sum(), a)
+    step = 1e-3
+    ahead, behind = (
+        torch.autograd.grad(variant(moved, b), moved)[0]
+        for moved in ((a + s * direction).detach().requires_grad_() for s in (step, -step))
+    )
+    want = (ahead - behind) / (2 * step)
+    np.testing.assert_allclose(second, want, rtol=0, atol=1e-3 * float(want.abs().max()))
+
+
+@each_variant
+def test_short_floats(variant: Variant, rng: np.random.Generator) -> None:
+    images = textured_pair(rng, *FRAME, colour=variant.colour)
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        a, b = (torch.tensor(v).to(dtype).requires_grad_() for v in images)
+        variant(a, b).backward()
+        for image in (a, b):
+            assert image.grad is not None
+            assert image.grad.dtype == dtype
+            assert image.grad.shape == image.shape
+
+
+def test_saved_images_must_not_change(rng: np.random.Generator) -> None:
+    a, b = (torch.tensor(v, requires_grad=True) for v in textured_pair(rng, *FRAME))
+    score = imsim.se(a, b)
+    with torch.no_grad():
+        b.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        score.backward()
+
+
+@pytest.mark.parametrize("wrap", [jax.jit, jax.vmap, lambda f: jax.jit(jax.vmap(f))])
+def test_within_other_transformations_of_jax(wrap: Any, rng: np.random.Generator) -> None:
+    a, b = (jax.numpy.asarray(v) for v in textured_pair(rng, *FRAME, batch=(2,)))
+    if wrap is jax.jit:
+        a, b = a[0], b[0]
+    found = wrap(jax.grad(imsim.rmse, argnums=(0, 1)))(a, b)
+    want = jax.grad(lambda x, y: imsim.rmse(x, y).sum(), argnums=(0, 1))(a, b)
+    for got, part in zip(found, want, strict=True):
+        np.testing.assert_allclose(got, part, rtol=1e-9, atol=1e-12)
+    outside = jax.grad(lambda x, y: wrap(imsim.rmse)(x, y).sum(), argnums=(0, 1))(a, b)
+    for got, part in zip(outside, want, strict=True):
+        np.testing.assert_allclose(got, part, rtol=1e-9, atol=1e-12)
+
+
+def test_second_derivatives_of_jax(rng: np.random.Generator) -> None:
+    a, b = (jax.numpy.asarray(v) for v in textured_pair(rng, *FRAME))
+    direction = jax.numpy.asarray(rng.standard_normal(a.shape))
+
+    def slope(v: Any) -> Any:
+        return (jax.grad(imsim.se)(v, b) * direction).sum()
+
+    np.testing.assert_allclose(jax.grad(slope)(a), 2 * direction, rtol=1e-9)
+    _, tangent = jax.jvp(jax.grad(lambda v: imsim.se(v, b)), (a,), (direction,))
+    np.testing.assert_allclose(tangent, 2 * direction, rtol=1e-9)
+
+
+def test_many_gradients_at_once(rng: np.random.Generator) -> None:
+    """A batched backward pass goes through the formula."""
+    a, b = (torch.tensor(v, requires_grad=True) for v in textured_pair(rng, *FRAME, batch=(2,)))
+    found = torch.autograd.functional.jacobian(imsim.rmse, (a, b), vectorize=True)
+    want = torch.autograd.functional.jacobian(imsim.rmse, (a, b))
+    for got, part in zip(found, want, strict=True):
+        np.testing.assert_allclose(got, part, rtol=1e-9, atol=1e-12)

@@ -1,0 +1,167 @@
+"""Eager tensors in the memory of the host are scored by the kernels, without a copy."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import torch
+from engines import by_engine
+from libraries import Library
+from sampling import DEFAULTS, FRAME, MAPS, SCORES, Variant, blob_mask, textured_pair
+
+import imsim
+from imsim import tensors
+
+each_variant = pytest.mark.parametrize("variant", [*SCORES, *MAPS], ids=lambda v: v.id)
+each_default = pytest.mark.parametrize("variant", DEFAULTS, ids=lambda v: v.id)
+
+
+def same(got: Any, want: Any, library: Library) -> None:
+    """Require the bits of NumPy, in an array of the library."""
+    assert isinstance(got, library.kind)
+    assert tuple(got.shape) == np.shape(want)
+    assert np.asarray(got).dtype == np.asarray(want).dtype
+    np.testing.assert_array_equal(np.asarray(got), want)
+
+
+@each_variant
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+def test_bits_of_numpy(
+    variant: Variant, masked: bool, library: Library, rng: np.random.Generator
+) -> None:
+    """With the engine that refuses what no kernel computes."""
+    images = textured_pair(rng, *FRAME, colour=variant.colour, batch=(2,))
+    mask = blob_mask(rng, *FRAME) if masked else None
+    for dtype in (np.float32, np.float64, np.uint8):
+        a, b = (image.astype(dtype) for image in images)
+        own = None if mask is None else library.from_numpy(mask)
+        given = (library.from_numpy(a), library.from_numpy(b))
+        got = by_engine("fast", variant, *given, mask=own)
+        same(got, variant(a, b, mask=mask), library)
+
+
+@each_default
+def test_short_floats_are_computed_in_single_precision(
+    variant: Variant, library: Library, rng: np.random.Generator
+) -> None:
+    a, b = (image.astype(np.float32) for image in textured_pair(rng, *FRAME))
+    for name in ("float16", "bfloat16"):
+        if library.name == "torch":
+            short = [torch.from_numpy(v).to(getattr(torch, name)) for v in (a, b)]
+            wide = [v.float().numpy() for v in short]
+        else:
+            short = [jax.numpy.asarray(v, dtype=name) for v in (a, b)]
+            wide = [np.asarray(v.astype("float32")) for v in short]
+        same(variant(*short), variant(*wide), library)
+
+
+def test_no_copy(rng: np.random.Generator) -> None:
+    tensor = torch.rand(5, 6)
+    assert np.shares_memory(tensors._torch_view(tensor), tensor.numpy())
+    array = jax.numpy.asarray(rng.random((64, 64)))
+    assert np.shares_memory(tensors._jax_view(array), np.asarray(array))
+
+
+def test_any_layout_of_a_torch_tensor(rng: np.random.Generator) -> None:
+    a, b = (v.astype(np.float32) for v in textured_pair(rng, 40, 44))
+    x, y = torch.from_numpy(a), torch.from_numpy(b)
+    for change in (
+        lambda v: v.T,
+        lambda v: v[::2],
+        lambda v: v[3:, 5:],
+        lambda v: v[None].expand(3, -1, -1),
+        lambda v: torch.nn.Parameter(v, requires_grad=False),
+    ):
+        got = imsim.ssim(change(x), change(y), data_range=255)
+        want = imsim.ssim(change(x).numpy(), change(y).numpy(), data_range=255)
+        np.testing.assert_array_equal(np.asarray(got), want)
+    with torch.inference_mode():
+        assert float(imsim.se(x + 0, y + 0)) == imsim.se(a, b)
+
+
+@each_default
+def test_partner_and_mask_from_elsewhere(
+    variant: Variant, library: Library, rng: np.random.Generator
+) -> None:
+    a, b = textured_pair(rng, *FRAME)
+    mask = blob_mask(rng, *FRAME)
+    want = variant(a, b, mask=mask)
+    for partner in (b.astype(">f8"), b[::-1, ::-1].copy()[::-1, ::-1], b.tolist()):
+        for own in (mask, mask.tolist(), torch.from_numpy(mask), jax.numpy.asarray(mask)):
+            same(variant(library.from_numpy(a), partner, mask=own), want, library)
+    reverse = variant(a, library.from_numpy(b), mask=mask)
+    same(reverse, want, library)
+
+
+@each_default
+def test_gradient_that_nobody_asks_for(variant: Variant, rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, *FRAME)
+    x = torch.tensor(a, requires_grad=True)
+    with torch.no_grad():
+        got = variant(x, torch.from_numpy(b))
+    assert not got.requires_grad
+    assert float(got) == float(variant(a, b))
+
+
+@each_default
+def test_gradient_of_metrics_that_have_none(variant: Variant, rng: np.random.Generator) -> None:
+    """It is refused: a score without a graph would train nothing in silence."""
+    a, b = textured_pair(rng, *FRAME)
+    x = torch.tensor(a, requires_grad=True)
+    if imsim.METRICS[variant.metric].numpy_only:
+        with pytest.raises(imsim.DTypeError, match="gradient"):
+            variant(x, torch.from_numpy(b))
+    else:
+        assert variant(x, torch.from_numpy(b)).requires_grad
+
+
+def test_two_libraries() -> None:
+    image = np.ones((24, 27))
+    with pytest.raises(imsim.DTypeError, match="different array libraries"):
+        imsim.se(torch.from_numpy(image), jax.numpy.asarray(image))
+
+
+def test_what_carries_more_than_numbers_is_not_lent(rng: np.random.Generator) -> None:
+    """A number taken out of these would be wrong without a word."""
+    a, b = (torch.from_numpy(v) for v in textured_pair(rng, *FRAME))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit, which forward mode uses too, is deprecated
+        traced = torch.jit.trace(lambda x, y: imsim.rmse(x, y), (a, b), check_trace=False)
+        assert float(traced(a + 1, b)) == pytest.approx(float(imsim.rmse(a + 1, b)))
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(a, torch.ones_like(a))
+            score = imsim.se(dual, b)
+            tangent = torch.autograd.forward_ad.unpack_dual(score).tangent
+    assert float(tangent) == pytest.approx(float(2 * (a - b).sum()))
+    mapped = torch.func.vmap(imsim.rmse)(torch.stack([a, b]), torch.stack([b, b]))
+    assert mapped.tolist() == pytest.approx([float(imsim.rmse(a, b)), 0])
+    slope = torch.func.grad(imsim.se)(a, b)
+    np.testing.assert_allclose(slope.numpy(), 2 * (a - b).numpy(), rtol=1e-12)
+
+
+def test_forward_mode_of_jax(rng: np.random.Generator) -> None:
+    a, b = (jax.numpy.asarray(v) for v in textured_pair(rng, *FRAME))
+    _, tangent = jax.jvp(lambda v: imsim.se(v, b), (a,), (jax.numpy.ones_like(a),))
+    assert float(tangent) == pytest.approx(float(2 * (a - b).sum()))
+
+
+def test_complex_tensors() -> None:
+    image = torch.ones((24, 27), dtype=torch.complex64)
+    with pytest.raises(imsim.DTypeError, match="a has dtype complex64"):
+        imsim.se(image, image)
+
+
+def test_floats_of_8_bits(rng: np.random.Generator) -> None:
+    a, b = (torch.from_numpy(v).to(torch.float8_e4m3fn) for v in textured_pair(rng, *FRAME))
+    assert float(imsim.se(a, b)) == float(imsim.se(a.float(), b.float()))
+
+
+def test_empty_mask_warns(library: Library) -> None:
+    image = library.from_numpy(np.ones((24, 27)))
+    with pytest.warns(imsim.EmptyMaskWarning):
+        score = imsim.rmse(image, image, mask=np.zeros((24, 27), dtype=np.bool_))
+    assert np.isnan(float(score))
