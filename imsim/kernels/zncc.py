@@ -84,6 +84,7 @@ def _whole(images: Images, mask: Array | None) -> Array:
 
 
 def moments_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:
+    """Write the moments of a run, see `N_MOMENTS`."""
     _moments(x, y, NO_BYTES if mask is None else mask, np.empty((3, BLOCK)), out)
 
 

@@ -18,9 +18,8 @@ import math
 
 import numpy as np
 
-from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.jit import exact, kernel
 from imsim.kernels.common.window_sums import (
-    digits_of,
     filter_moments,
     filter_products,
     filter_row,
@@ -28,7 +27,6 @@ from imsim.kernels.common.window_sums import (
     find_scored,
     load,
     load_mask,
-    local_offset,
 )
 from imsim.kernels.ssim import load_sum_and_difference
 from imsim.validation import LARGEST, SMALLEST
@@ -39,13 +37,12 @@ FIELDS = 4
 
 
 @kernel
-def _quality_fields(sums, weights, unbiased, full, shift, constants, limits, fields):  # type: ignore[no-untyped-def]
+def _quality_fields(sums, weights, unbiased, full, shift, constants, fields):  # type: ignore[no-untyped-def]
     """Fields A_u, B_u, B_d and A_d at a row of positions; A_u is NaN where they are doubtful."""
     one, nothing = fields.dtype.type(1), fields.dtype.type(np.nan)
-    two, four, beyond = fields.dtype.type(2), fields.dtype.type(4), fields.dtype.type(np.inf)
+    four, beyond = fields.dtype.type(4), fields.dtype.type(np.inf)
     is_narrow = fields.dtype.type(1 + EPSILON) == one  # known to the compiler, unlike the size
-    c1, c2 = constants[1], constants[2]
-    share, share_d, least = limits
+    _, c1, c2, share, share_d, least = constants  # read before the loop, to be vectorised
     for j in range(fields.shape[1]):
         inverse = one / (full if weights is None else weights[j])
         c = c2 if unbiased is None else c2 * unbiased[j]
@@ -60,7 +57,7 @@ def _quality_fields(sums, weights, unbiased, full, shift, constants, limits, fie
         by_brightness, by_variances = by_scale * variances, by_scale * brightness
         luminance = (u * u - d * d + c1) * by_brightness
         similarity = (variance_u - variance_d + c) * by_variances
-        mean_part = four * similarity * d * by_brightness * by_brightness
+        mean_part = four * similarity * d * by_brightness * by_brightness * inverse
         variance_part = four * luminance * by_variances * by_variances * inverse
         of_u, of_d = variance_part * variance_d, -variance_part * (variance_u + c)
         if is_narrow:
@@ -69,17 +66,17 @@ def _quality_fields(sums, weights, unbiased, full, shift, constants, limits, fie
             sound = share * (power_u + power_d) < variances
             sound &= share_d * (squares_u + squares_d) < brightness
             sound &= least < scale
-        a = mean_part * u * d * inverse - of_u * mean_u
+        a = mean_part * u * d - of_u * mean_u
         fields[0, j] = a if sound & (scale < beyond) else nothing
         fields[1, j] = of_u
         fields[2, j] = of_d
-        fields[3, j] = -mean_part * (u * u + c1) * inverse - of_d * mean_d
+        fields[3, j] = -mean_part * (u * u + c1) - of_d * mean_d
 
 
 @kernel
 def _correlation_fields(sums, weights, full, limits, fields):  # type: ignore[no-untyped-def]
     """Fields A, B and C of x at a row of positions; A is NaN where they are doubtful."""
-    share, _, tiny = limits
+    share, tiny = limits
     for j in range(fields.shape[1]):
         inverse = 1.0 / (full if weights is None else weights[j])
         mean_x, mean_y = sums[0, j] * inverse, sums[1, j] * inverse
@@ -98,35 +95,39 @@ def _correlation_fields(sums, weights, full, limits, fields):  # type: ignore[no
 
 
 @kernel
-def _settle_row(fields, scored, row, lead, count, marks):  # type: ignore[no-untyped-def]
-    """Put 0 where a row of fields does not count; mark doubtful positions, return their number."""
+def _keep_scored(fields, scored):  # type: ignore[no-untyped-def]
+    """Put 0 where a row of fields is not scored."""
     nothing = fields.dtype.type(0)
     for k in range(FIELDS):
-        field = fields[k]
+        for j in range(scored.size):
+            fields[k, j] = fields[k, j] if scored[j] else nothing
+
+
+@kernel
+def _settle_row(fields, lead, count, marks):  # type: ignore[no-untyped-def]
+    """Put 0 beyond the frame; mark doubtful positions, and return their number."""
+    nothing, total = fields.dtype.type(0), fields.dtype.type(0)
+    for k in range(FIELDS):
         for j in range(lead):
-            field[j] = nothing
-        for j in range(lead + count, field.size):
-            field[j] = nothing
-        if scored is not None:
-            here = field[lead : lead + count]
-            for j in range(here.size):
-                here[j] = here[j] if scored[j] else nothing
-    total, number = nothing, 0
-    here = fields[0, lead : lead + count]
-    for j in range(here.size):
-        total += here[j] * nothing
-    if np.isnan(total):
-        for j in range(lead, lead + count):
-            if np.isnan(fields[0, j]):
-                marks[row, j] = 1
-                number += 1
-                for k in range(FIELDS):
-                    fields[k, j] = nothing
+            fields[k, j] = nothing
+        for j in range(lead + count, marks.size):
+            fields[k, j] = nothing
+    for j in range(marks.size):
+        total += fields[0, j] * nothing
+    if not np.isnan(total):
+        return 0
+    number = 0
+    for j in range(marks.size):
+        if np.isnan(fields[0, j]):
+            marks[j] = 1
+            number += 1
+            for k in range(FIELDS):
+                fields[k, j] = nothing
     return number
 
 
 @kernel
-def _find_fields(  # type: ignore[no-untyped-def]
+def find_fields(  # type: ignore[no-untyped-def]
     x,
     y,
     mask,
@@ -140,37 +141,56 @@ def _find_fields(  # type: ignore[no-untyped-def]
     taps,
     unrolled,
     ones,
-    limits,
     is_sample,
     least,
     fewest,
     constants,
+    limits,
 ):
-    """Write the fields of all positions whose windows fit into x, row by row."""
+    """Write the fields of all windows that reach into a block.
+
+    The rows of x, y and `mask` are those of these windows. `place` tells where the block begins in
+    them, as (row, column); where their positions begin in `fields`; the first of their columns in
+    x, and its number; and both of the block in the result. `marks` are set at doubtful positions,
+    whose fields are 0; `numbers` are those of scored positions inside the block, with a mask, and
+    of doubtful ones. `constants` are those of quality, `limits` those of a correlation: one of them
+    is None. `both` asks for the fields of both images.
+    """
     rows, slots, sums, flat_sums, _, scored, count_slots, counts = memory
-    size, columns = taps.size, sums.shape[1]
-    real = taps.dtype.type
+    size, columns, real = taps.size, sums.shape[1], taps.dtype.type
     top, left, above, lead, first, width, _, _ = place
-    height, end = x.shape[0], first + width
-    count = width - size + 1
+    height, end, count = x.shape[0], first + width, width - size + 1
     full = real(size**2 if taps[0] == 1 else 1)
-    p, q, inside = rows[0], rows[1], rows[2]
-    inner_p, inner_q, inner_inside = p[lead:], q[lead:], inside[lead:]
-    unbiased = counts[1]
+    p, q, inside, unbiased = rows[0], rows[1], rows[2], counts[1]
+    inner_p, inner_q, inner_inside, inner_weights = (
+        p[lead:],
+        q[lead:],
+        inside[lead:],
+        sums[4, lead:],
+    )
+    if limits is not None and mask is not None:
+        inner_weights = sums[5, lead:]
     for j in range(columns):
         unbiased[j] = real((size**2 - 1) / size**2) if is_sample else real(1)
     for j in range(inside.size):  # beyond the frame, no window is to be divided by 0
         inside[j] = 1
+    for i in range(fields.shape[0]):
+        for j in range(columns):
+            marks[i, j] = 0
+        if i < above or i > above + height - size:
+            for k in range(FIELDS):
+                for j in range(columns):
+                    fields[i, k, j] = 0
     for i in range(height):
         oldest, row = (i + 1) % size, i - size + 1
-        slot = slots[i % size]
-        if constants is None:
+        slot, found, mark = slots[i % size], fields[above + row], marks[row]
+        if constants is not None:
+            scale = constants[0]
+            load_sum_and_difference(x, y, mask, i, first, end, offsets, scale, inner_p, inner_q)
+        if limits is not None:
             load(x, mask, i, first, end, offsets[0], 1.0, inner_p)
             load(y, mask, i, first, end, offsets[1], 1.0, inner_q)
             filter_products(p, q, taps, unrolled, slot[4 * columns : 5 * columns])
-        else:
-            scale = constants[0]
-            load_sum_and_difference(x, y, mask, i, first, end, offsets, scale, inner_p, inner_q)
         filter_moments(p, taps, unrolled, slot[:columns], slot[2 * columns : 3 * columns])
         filter_moments(
             q, taps, unrolled, slot[columns : 2 * columns], slot[3 * columns : 4 * columns]
@@ -183,177 +203,98 @@ def _find_fields(  # type: ignore[no-untyped-def]
         if row < 0:
             continue
         filter_rows(slots, oldest, taps, unrolled, flat_sums)
-        weights = None if mask is None else sums[sums.shape[0] - 1]
-        found = fields[above + row]
-        if mask is not None:
-            if ones.size > 0:
-                filter_rows(count_slots, oldest, ones, None, counts[0])
-                if is_sample:
-                    for j in range(columns):
-                        unbiased[j] = (counts[0, j] - real(1)) / counts[0, j]
-                numbers_inside = counts[0, lead:]
-                find_scored(
-                    weights[lead:],
-                    numbers_inside,
-                    least,
-                    fewest,
-                    mask,
-                    row,
-                    first,
-                    count,
-                    size,
-                    scored,
-                )
-            else:
-                find_scored(
-                    weights[lead:], None, least, fewest, mask, row, first, count, size, scored
-                )
-        use = None if mask is None else scored
-        if constants is None:
-            _correlation_fields(sums, weights, full, limits, found)
-        else:
-            scale = constants[0]
+        if ones.size > 0 and mask is not None:
+            filter_rows(count_slots, oldest, ones, None, counts[0])
+            if is_sample:
+                for j in range(columns):
+                    unbiased[j] = (counts[0, j] - real(1)) / counts[0, j]
+        if constants is not None:
             shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
-            _quality_fields(sums, weights, unbiased, full, shift, constants, limits, found)
+            if mask is None:
+                _quality_fields(sums, None, unbiased, full, shift, constants, found)
+            else:
+                _quality_fields(sums, sums[4], unbiased, full, shift, constants, found)
             if not both:  # the fields of u and d are spread to x alone
                 for j in range(columns):
                     found[0, j] += found[3, j]
-        numbers[1] += _settle_row(found, use, row, lead, count, marks)
-        if row >= top and mask is not None:
-            for j in range(left, count):
-                numbers[0] += scored[j]
+        if limits is not None:
+            if mask is None:
+                _correlation_fields(sums, None, full, limits, found)
+            else:
+                _correlation_fields(sums, sums[5], full, limits, found)
+        if mask is not None:
+            pixels = counts[0, lead:]
+            if ones.size == 0:  # any number is enough
+                for j in range(count):
+                    pixels[j] = fewest
+            find_scored(inner_weights, pixels, least, fewest, mask, row, first, count, size, scored)
+            _keep_scored(found[:, lead:], scored[:count])
+            if row >= top:
+                for j in range(left, count):
+                    numbers[0] += scored[j]
+        numbers[1] += _settle_row(found, lead, count, mark)
+
+
+@exact
+def _clear_outside(mask, row, first, out):  # type: ignore[no-untyped-def]
+    """Put 0 outside the mask."""
+    inside = mask[row, first:]
+    nothing = out.dtype.type(0)
+    for j in range(out.size):
+        out[j] = out[j] if inside[j] else nothing
 
 
 @kernel
-def _combine(sums, p, q, taps, unrolled, factor, out_x, out_y):  # type: ignore[no-untyped-def]
-    """Filter rows of fields along the row, and combine them at the pixels p and q.
-
-    Without `out_y`, p and q are those of the fields; with it, they are u and d.
-    """
-    a, b, c = sums[0], sums[1], sums[2]
-    nothing = sums.dtype.type(0)
-    if unrolled is None:
-        for j in range(out_x.size):
-            out_x[j] = 0
-            if out_y is not None:
-                out_y[j] = 0
-        for k in range(taps.size):
-            for j in range(out_x.size):
-                of_p = taps[k] * (a[j + k] + p[j] * b[j + k])
-                of_q = taps[k] * (q[j] * c[j + k])
-                if out_y is None:
-                    out_x[j] += factor * (of_p + of_q)
-                else:
-                    of_q += taps[k] * sums[3, j + k]
-                    out_x[j] += factor * (of_p + of_q)
-                    out_y[j] += factor * (of_p - of_q)
-    else:
-        half, last = len(unrolled) // 2, len(unrolled) - 1
-        for j in range(out_x.size):
-            total_a, total_b, total_c, other = nothing, nothing, nothing, nothing
-            if last % 2 == 0:
-                total_a = unrolled[half] * a[j + half]
-                total_b = unrolled[half] * b[j + half]
-                total_c = unrolled[half] * c[j + half]
-                if out_y is not None:
-                    other = unrolled[half] * sums[3, j + half]
-            for k in range(half):
-                far = j + last - k
-                total_a += unrolled[k] * (a[j + k] + a[far])
-                total_b += unrolled[k] * (b[j + k] + b[far])
-                total_c += unrolled[k] * (c[j + k] + c[far])
-                if out_y is not None:
-                    other += unrolled[k] * (sums[3, j + k] + sums[3, far])
-            of_p, of_q = total_a + p[j] * total_b, other + q[j] * total_c
-            out_x[j] = factor * (of_p + of_q)
-            if out_y is not None:
-                out_y[j] = factor * (of_p - of_q)
-
-
-@kernel
-def block_gradient(  # type: ignore[no-untyped-def]
+def spread_fields(  # type: ignore[no-untyped-def]
     x,
     y,
     mask,
     place,
+    offsets,
+    both,
+    fields,
     factor,
     out_x,
     out_y,
-    marks,
-    numbers,
     memory,
-    fields,
     taps,
     unrolled,
-    ones,
-    limits,
-    is_sample,
-    least,
-    fewest,
     constants,
+    limits,
 ):
-    """Gradient of the values of all windows, times `factor`, with respect to a block of pixels.
+    """Write the gradient with respect to the pixels of a block, times `factor`, from the fields.
 
-    The rows of x, y and `mask` are those of the windows that reach into the block. `place` tells
-    where the block begins in these windows, as (row, column); where their positions begin in
-    `fields`; the first column of the windows in x, and their number of columns; and both of the
-    block in `out_x`. `marks` are set at doubtful positions, which
-    are left out; `numbers` are those of scored positions inside the block, and of doubtful ones.
-    `constants` are scale, C1 and C2 of quality; None asks for correlation. None for `out_y` asks
-    for the gradient with respect to x only.
+    See `find_fields`. For both images, p and q are u and d, and the fourth field is the A of d.
     """
-    rows, _, sums, flat_sums, _, _, _, _ = memory
+    rows, slots, sums, flat_sums, _, _, _, _ = memory
     size, columns = taps.size, sums.shape[1]
-    real = taps.dtype.type
-    top, left, above, _, first, width, column, columns_out = place
-    digits = digits_of(taps)
-    offsets = (
-        real(local_offset(x, mask, first, first + width, digits)),
-        real(local_offset(y, mask, first, first + width, digits)),
-    )
-    for i in range(fields.shape[0]):
-        if i < above or i > above + x.shape[0] - size:
-            for k in range(FIELDS):
-                for j in range(columns):
-                    fields[i, k, j] = 0
-    _find_fields(
-        x,
-        y,
-        mask,
-        place,
-        offsets,
-        out_y is not None,
-        fields,
-        marks,
-        numbers,
-        memory,
-        taps,
-        unrolled,
-        ones,
-        limits,
-        is_sample,
-        least,
-        fewest,
-        constants,
-    )
-    flat = fields.reshape(fields.shape[0], FIELDS * columns)
-    planes = FIELDS if out_y is not None else FIELDS - 1
-    p, q = rows[0], rows[1]
+    top, left, _, _, first, _, column, width = place
     start = first + left
-    stop = start + columns_out
+    stop = start + width
+    flat = fields.reshape(fields.shape[0], FIELDS * columns)
+    filtered = slots[0, : FIELDS * columns].reshape(FIELDS, columns)
+    a, b, c, other = filtered[0], filtered[1], filtered[2], filtered[3]
+    p, q = rows[0], rows[1]
     for i in range(out_x.shape[0]):
-        filter_rows(flat[i : i + size], 0, taps, unrolled, flat_sums[: planes * columns])
-        if constants is None:
+        filter_rows(flat[i : i + size], 0, taps, unrolled, flat_sums[: FIELDS * columns])
+        for k in range(FIELDS if both else FIELDS - 1):
+            filter_row(sums[k], taps, unrolled, filtered[k, :width])
+        if constants is not None:
+            load_sum_and_difference(x, y, mask, top + i, start, stop, offsets, constants[0], p, q)
+        if limits is not None:
             load(x, mask, top + i, start, stop, offsets[0], 1.0, p)
             load(y, mask, top + i, start, stop, offsets[1], 1.0, q)
+        of_x = out_x[i, column : column + width]
+        of_y = out_y[i, column : column + width]
+        if both:
+            for j in range(width):
+                of_u, of_d = a[j] + p[j] * b[j], other[j] + q[j] * c[j]
+                of_x[j] = factor * (of_u + of_d)
+                of_y[j] = factor * (of_u - of_d)
         else:
-            load_sum_and_difference(x, y, mask, top + i, start, stop, offsets, constants[0], p, q)
-        of_x = out_x[i, column : column + columns_out]
-        of_y = None if out_y is None else out_y[i, column : column + columns_out]
-        _combine(sums, p, q, taps, unrolled, factor, of_x, of_y)
+            for j in range(width):
+                of_x[j] = factor * (a[j] + p[j] * b[j] + q[j] * c[j])
         if mask is not None:
-            inside = mask[top + i, start:stop]
-            for j in range(inside.size):
-                of_x[j] = of_x[j] if inside[j] else real(0)
-                if out_y is not None:
-                    of_y[j] = of_y[j] if inside[j] else real(0)
+            _clear_outside(mask, top + i, start, of_x)
+            if both:
+                _clear_outside(mask, top + i, start, of_y)

@@ -71,7 +71,7 @@ def _heaviest(mask, top, left, order):  # type: ignore[no-untyped-def]
 
 
 @exact  # without fused operations, equal images have a gradient of exactly 0
-def spread_from(x, y, mask, places, taps, moments, coefficients, factor, place, out_x, out_y):  # type: ignore[no-untyped-def]
+def spread_from(x, y, mask, places, taps, moments, coefficients, factor, place, both, out_x, out_y):  # type: ignore[no-untyped-def]
     """Add the gradient of the values at some places to a block, which lies at `place`.
 
     With the coefficients a, b and c of each value, it is a + b (x - mean) + c (y - mean) times the
@@ -89,5 +89,5 @@ def spread_from(x, y, mask, places, taps, moments, coefficients, factor, place, 
                     p = (x[i, j] - moments[PIXEL_X, n]) - moments[MEAN_X, n]
                     q = (y[i, j] - moments[PIXEL_Y, n]) - moments[MEAN_Y, n]
                     out_x[i - top, j - left] += w * (a_x + (b_x * p + c * q))
-                    if out_y is not None:
+                    if both:
                         out_y[i - top, j - left] += w * (a_y + (b_y * q + c * p))

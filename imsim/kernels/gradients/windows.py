@@ -12,8 +12,8 @@ from imsim.caches import kept_by_thread
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.window_moments import TINY
 from imsim.kernels.common.window_strips import taps_of
-from imsim.kernels.common.window_sums import CROSSED, INSIDE, find_places, workspace
-from imsim.kernels.gradients.window_fields import FIELDS, block_gradient
+from imsim.kernels.common.window_sums import local_offset, workspace
+from imsim.kernels.gradients.window_fields import FIELDS, find_fields, spread_fields
 from imsim.kernels.gradients.window_positions import (
     DD,
     MEAN_X,
@@ -43,6 +43,8 @@ VECTORS = 16
 SHARES = {np.dtype(np.float32): 2.0**-28, np.dtype(np.float64): 2.0**-24}
 """Least share of the variance in the mean square about the offset of a block, in float64, by the
 dtype of the pixels: the gradient keeps 8 digits, or 7 of float32."""
+NARROW_SHARES = (2.0**-10, 2.0**-4)
+"""Least shares of the variances in these mean squares of x + y and x - y, in float32."""
 SHARE_OF_MEAN = 2.0**-44
 """Least share of the squared mean in that about the offset."""
 
@@ -65,24 +67,22 @@ class Windowed(NamedTuple):
 
     def arguments(self, dtype: Any, pixels: Any) -> tuple[Any, ...]:
         """Return the arguments of the kernel for arithmetic in a dtype."""
-        if dtype == np.float32:
-            limits = np.array([2.0**-10, 2.0**-4, 0], dtype)
+        share, constants, limits = SHARES[np.dtype(pixels)], None, None
+        if self.constants is None:
+            limits = np.array([share, TINY])
         else:
-            least = TINY if self.constants is None else SMALLEST
-            limits = np.array([SHARES[np.dtype(pixels)], SHARE_OF_MEAN, least])
-        counts = self.is_sample or self.fewest > 0
-        constants = None
-        if self.constants is not None:
             scale, c1, c2 = self.constants
-            constants = np.array([scale, c1 * scale**2, c2 * scale**2], dtype)
+            shares = NARROW_SHARES if dtype == np.float32 else (share, SHARE_OF_MEAN)
+            constants = np.array([scale, c1 * scale**2, c2 * scale**2, *shares, SMALLEST], dtype)
+        counts = self.is_sample or self.fewest > 0
         return (
             *taps_of(self.window, dtype),
             np.ones(self.window.size if counts else 0, dtype),
-            limits,
             self.is_sample,
             dtype(self.least),
             dtype(self.fewest or 2),
             constants,
+            limits,
         )
 
 
@@ -94,34 +94,38 @@ class Block(NamedTuple):
     window_rows: slice
     """Rows of the pixels of these windows."""
     window_columns: slice
-    top: int
-    """Rows of the windows above the block."""
-    left: int
-    above: int
-    """Rows of positions above the first one that lie outside the frame."""
-    lead: int
+    positions: int
+    """Number of windows whose first pixel lies inside the block."""
+    start: tuple[int, int]
+    """First row and column of the block in these windows."""
+    lead: tuple[int, int]
+    """Rows and columns of positions before theirs that would reach into the block as well, but lie
+    outside the frame."""
 
     def place(self, *, is_cut: bool) -> tuple[int, ...]:
         """Return the place for the kernel, in whole rows or in arrays cut out of them."""
-        width = self.window_columns.stop - self.window_columns.start
-        columns = self.columns.stop - self.columns.start
-        starts = (0, 0) if is_cut else (self.window_columns.start, self.columns.start)
-        return (self.top, self.left, self.above, self.lead, starts[0], width, starts[1], columns)
+        windows, columns = self.window_columns, self.columns
+        first, column = (0, 0) if is_cut else (windows.start, columns.start)
+        width = windows.stop - windows.start
+        return (*self.start, *self.lead, first, width, column, columns.stop - columns.start)
 
 
 def _block(rows: slice, columns: slice, frame: tuple[int, int], size: int) -> Block:
-    first_row, first_column = max(0, rows.start - size + 1), max(0, columns.start - size + 1)
-    last_row = min(rows.stop + size - 1, frame[0])
-    last_column = min(columns.stop + size - 1, frame[1])
+    parts = [
+        (part, slice(max(part.start - size + 1, 0), min(part.stop + size - 1, length)))
+        for part, length in zip((rows, columns), frame, strict=True)
+    ]
+    counts = [max(windows.stop - size + 1 - part.start, 0) for part, windows in parts]
+    starts = [part.start - windows.start for part, windows in parts]
+    down, right = starts
     return Block(
         rows,
         columns,
-        slice(first_row, last_row),
-        slice(first_column, last_column),
-        rows.start - first_row,
-        columns.start - first_column,
-        first_row - (rows.start - size + 1),
-        first_column - (columns.start - size + 1),
+        parts[0][1],
+        parts[1][1],
+        counts[0] * counts[1],
+        (down, right),
+        (size - 1 - down, size - 1 - right),
     )
 
 
@@ -179,8 +183,7 @@ class _Blocks:
         height, width = planes.frame
         size = self._windowed.window.size
         shape = (planes.count, height, width)
-        out_x = np.empty(shape, self._dtype)
-        out_y = np.empty(shape, self._dtype) if both else None
+        out = [np.empty(shape, self._dtype) for _ in range(2 if both else 1)]
         weights = np.broadcast_to(upstream, planes.shape[:-1])[..., None] / planes.shape[-1]
         weights = np.broadcast_to(weights, planes.shape).reshape(-1).astype(np.float64)
         if not self._is_masked:
@@ -191,10 +194,8 @@ class _Blocks:
         def task(i: int) -> None:
             nonlocal is_left
             k, b = divmod(i, n)
-            of_y = None if out_y is None else out_y[k]
-            found = self._fill(
-                k, self._blocks[b], 1.0 if self._is_masked else weights[k], out_x[k], of_y
-            )
+            weight = 1.0 if self._is_masked else float(weights[k])
+            found = self._fill(k, self._blocks[b], weight, [v[k] for v in out])
             if found is None:
                 is_left = True
             else:
@@ -203,60 +204,43 @@ class _Blocks:
         parallel(task, planes.count * n, planes.count * height * width)
         if is_left:
             return None
-        found = [v for v in (out_x, out_y) if v is not None]
         if self._is_masked:
             numbers = sum_parts(scored)
             shares = np.where(numbers > 0, weights / np.maximum(numbers, 1), 0)
-            for v in found:
+            for v in out:
                 v *= shares.astype(v.dtype)[:, None, None]
-        results = [v.reshape(*planes.shape, height, width) for v in found]
+        results = [v.reshape(*planes.shape, height, width) for v in out]
         return results[0], results[1] if both else None
 
-    def _fill(
-        self, k: int, block: Block, weight: float, out_x: Array, out_y: Array | None
-    ) -> float | None:
-        """Fill a block of plane k; return the number of scored positions inside it.
+    def _fill(self, k: int, block: Block, weight: float, out: list[Array]) -> int | None:
+        """Fill a block of plane k; return the number of scored positions whose windows begin there.
 
         None: sums have left float64.
         """
-        windowed, rows = self._windowed, block.window_rows
+        rows, columns = block.window_rows, block.window_columns
         x, y, mask = (None if v is None else v[rows] for v in self._planes[k])
-        of_x, of_y = (None if v is None else v[block.rows] for v in (out_x, out_y))
-        columns = block.window_columns
+        out = [v[block.rows] for v in out]
         if mask is not None:
-            places = np.empty(1, np.int64)
-            whole = np.ascontiguousarray(mask[:, columns])
-            size = windowed.window.size
-            find_places(whole, size, whole.shape[1] - size + 1, places)
-            if places[0] == INSIDE:
+            inside = mask[:, columns]
+            if inside.all():
                 mask = None
-            elif places[0] != CROSSED:
-                for v in (of_x, of_y):
-                    if v is not None:
-                        v[:, block.columns] = 0
-                return 0.0
-        numbers, marks = self._run(x, y, mask, block, weight, of_x, of_y, False, windowed.dtype)
-        if numbers[1]:
-            x, y = (v[:, columns].astype(np.float64) for v in (x, y))
-            cut = None if mask is None else np.ascontiguousarray(mask[:, columns])
-            for v in (x, y, cut):
-                if v is not None:
-                    v.setflags(write=False)
-            shape = (block.rows.stop - block.rows.start, block.columns.stop - block.columns.start)
-            new_x, new_y = np.empty(shape), None if out_y is None else np.empty(shape)
-            numbers, marks = self._run(x, y, cut, block, weight, new_x, new_y, True, np.float64)
-            if numbers[1] and not self._add_doubtful(x, y, cut, block, weight, marks, new_x, new_y):
+            elif not inside.any():
+                for v in out:
+                    v[:, block.columns] = 0
+                return 0
+        found = None
+        if self._windowed.dtype == np.float32:
+            found = self._run(x, y, mask, block, weight, out, np.float32)
+        if found is None:
+            x, y = (_cut(v, columns, np.float64) for v in (x, y))
+            mask = None if mask is None else _cut(mask, columns, np.bool_)
+            wide = [np.empty_like(v[:, block.columns], np.float64) for v in out]
+            found = self._run(x, y, mask, block, weight, wide, np.float64)
+            if found is None:
                 return None
-            of_x[:, block.columns] = new_x
-            if of_y is not None:
-                of_y[:, block.columns] = new_y
-        if mask is None:
-            positions = (rows.stop - rows.start, columns.stop - columns.start)
-            size = windowed.window.size
-            return float(
-                (positions[0] - size + 1 - block.top) * (positions[1] - size + 1 - block.left)
-            )
-        return float(numbers[0])
+            for v, values in zip(out, wide, strict=True):
+                v[:, block.columns] = values
+        return block.positions if mask is None else found
 
     def _run(
         self,
@@ -265,35 +249,35 @@ class _Blocks:
         mask: Array | None,
         block: Block,
         weight: float,
-        out_x: Array,
-        out_y: Array | None,
-        is_cut: bool,
+        out: list[Array],
         dtype: Any,
-    ) -> tuple[Array, Array]:
-        """Run the kernel; return the numbers of scored and of doubtful positions, and marks."""
-        windowed = self._windowed
-        scale = 1.0 if windowed.constants is None else windowed.constants[0]
-        planes = 5 if windowed.constants is None else 4
-        plain, masked, fields, marks = _memory(windowed.window.size, planes, *self._room, dtype)
-        numbers = np.zeros(2)
-        height = block.rows.stop - block.rows.start
-        block_gradient(
-            x,
-            y,
-            mask,
-            block.place(is_cut=is_cut),
-            dtype(scale * weight),
-            out_x,
-            out_y,
-            marks,
-            numbers,
-            plain if mask is None else masked,
-            fields[: height + windowed.window.size - 1],
-            *self._arguments[dtype],
-        )
-        return numbers, marks
+    ) -> int | None:
+        """Run the kernel on whole rows in float32, or on arrays that are cut out in float64.
 
-    def _add_doubtful(
+        Return the number of scored positions; None if the arithmetic is not precise enough.
+        """
+        windowed, size, is_wide = self._windowed, self._windowed.window.size, dtype == np.float64
+        planes = 4 if windowed.constants else 5
+        plain, masked, fields, marks = _memory(size, planes, *self._room, dtype)
+        scale = windowed.constants[0] if windowed.constants else 1.0
+        numbers = np.zeros(2, np.int64)
+        place, both, arguments = block.place(is_cut=is_wide), len(out) == 2, self._arguments[dtype]
+        memory, fields = plain if mask is None else masked, fields[: len(out[0]) + size - 1]
+        first, last = place[4], place[4] + place[5]
+        digits = 16 if is_wide else 24
+        offsets = tuple(dtype(local_offset(v, mask, first, last, digits)) for v in (x, y))
+        images = (x, y, mask, place, offsets, both, fields)
+        find_fields(*images, marks, numbers, memory, *arguments)
+        scored, doubtful = numbers.tolist()
+        if doubtful and not is_wide:
+            return None
+        factor, ends = dtype(scale * weight), arguments[-2:]
+        spread_fields(*images, factor, out[0], out[-1], memory, *arguments[:2], *ends)
+        if doubtful and not (self._add(x, y, mask, block, weight, marks, out)):
+            return None
+        return int(scored)
+
+    def _add(
         self,
         x: Array,
         y: Array,
@@ -301,26 +285,30 @@ class _Blocks:
         block: Block,
         weight: float,
         marks: Array,
-        out_x: Array,
-        out_y: Array | None,
+        out: list[Array],
     ) -> bool:
         """Add the gradients of the doubtful positions; return whether they are finite."""
-        window = self._windowed.window
         places = np.argwhere(marks)
-        marks[:] = 0
-        places[:, 1] -= block.lead
-        taps, order = np.array(window.taps), np.array(by_weight(window.taps))
+        places[:, 1] -= block.lead[1]
+        taps = np.array(self._windowed.window.taps)
+        order = np.array(by_weight(self._windowed.window.taps))
         inside = np.ones(x.shape, np.bool_) if mask is None else mask
         moments = moments_at(x, y, inside, places, taps, order)
         with np.errstate(all="ignore"):
             coefficients = self._windowed.coefficients(moments)
         if not np.isfinite(coefficients).all():
             return False
-        of_block = (block.top, block.left)
-        spread_from(
-            x, y, inside, places, taps, moments, coefficients, weight, of_block, out_x, out_y
-        )
+        both = len(out) == 2
+        arguments = (weight, block.start, both, out[0], out[-1])
+        spread_from(x, y, inside, places, taps, moments, coefficients, *arguments)
         return True
+
+
+def _cut(rows: Array, columns: slice, dtype: Any) -> Array:
+    """Copy some columns, read-only as all images are for which kernels are compiled."""
+    part = np.array(rows[:, columns], dtype, order="C")
+    part.setflags(write=False)
+    return part
 
 
 def ssim(
