@@ -27,7 +27,7 @@ from imsim.kernels.gmsd import (
     find_scored,
     merge,
 )
-from imsim.kernels.gradients.pairs import images_of, plane_weights
+from imsim.kernels.gradients.pairs import images_of, largest, plane_weights
 from imsim.portable.pair import Pair
 from imsim.portable.similarity import C
 from imsim.typing import Array
@@ -50,7 +50,7 @@ def gradient(
     span, dtype = pair.data_range, pair.x.dtype
     if not 1 / LARGEST_RANGE < span < LARGEST_RANGE:
         return None
-    if dtype == np.float64 and _size(pair) > FAR_RANGES * span:
+    if dtype == np.float64 and largest(pair) > FAR_RANGES * span:
         return None
     planes = Planes(images_of(pair), pair.mask)
     weights = plane_weights(upstream, planes.shape)
@@ -88,11 +88,6 @@ class _Room:
         self.slopes = np.empty((sides, 2, *cells), dtype)
         """Slopes of GMS along both components of the gradients of each image."""
         self.scored = np.empty(cells, np.uint8) if is_masked else NO_SCORED
-
-
-def _size(pair: Pair) -> float:
-    """Largest magnitude of a pixel."""
-    return max(float(np.abs(part(v))) for v in (pair.x, pair.y) for part in (np.min, np.max))
 
 
 def _write(

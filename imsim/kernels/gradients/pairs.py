@@ -15,6 +15,11 @@ def images_of(pair: Pair) -> Images:
     return Images(pair.xp, pair.x, pair.y, dtype, pair.data_range, pair.has_channels)
 
 
+def largest(pair: Pair) -> float:
+    """Largest magnitude of a pixel."""
+    return max(float(np.abs(part(v))) for v in (pair.x, pair.y) for part in (np.min, np.max))
+
+
 def plane_weights(upstream: Array, shape: tuple[int, ...]) -> Array:
     """Weight of the score of each plane: the score of an image is the mean over its channels.
 
