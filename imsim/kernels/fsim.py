@@ -10,10 +10,11 @@ import numpy as np
 
 from imsim.kernels.common.coarse import block_means, fill_cells
 from imsim.kernels.common.jit import exact, inline
-from imsim.kernels.common.phase_congruency import Run, Transforms, phase_congruency
+from imsim.kernels.common.phase_congruency import Transforms, phase_congruency
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.shared_images import image_numbers
+from imsim.kernels.common.sharing import Run, share_out
 from imsim.portable import similarity as formulas
 from imsim.portable.chrominance import YIQ, chromatic_similarity, weighted
 from imsim.portable.coarse import automatic_factor
@@ -22,7 +23,7 @@ from imsim.portable.pair import Local, Scores
 from imsim.portable.similarity import T1, T2
 from imsim.typing import Array
 from imsim.validation import Images
-from imsim.workers import get_workers, parallel
+from imsim.workers import parallel
 
 COST = 16
 """Work per cell, as a multiple of that per pixel for which `parallel` has its threshold."""
@@ -181,11 +182,8 @@ class _Work:
 
         A task holds the transforms of an image, so large images are computed one at a time.
         """
-        if run is parallel and n >= get_workers() and math.prod(self.cells) <= LARGE_IMAGE:
-            parallel(lambda i: task(i, _serial), n, n * self._pixels)
-        else:
-            for i in range(n):
-                task(i, run)
+        is_small = math.prod(self.cells) <= LARGE_IMAGE
+        share_out(task, n, self._pixels, run=run, at_once=is_small)
 
     def _features(self, side: int, i: int, run: Run) -> CellFeatures:
         """Compute the features of one image of the i-th pair."""
@@ -221,26 +219,28 @@ class _Work:
         return plane.y if side else plane.x
 
     def _planes(self, side: int, i: int) -> tuple[list[Array], Array | None]:
-        """Cells of the luminance, or of Y, I and Q; and which cells lie inside the mask.
-
-        The cells are float64: differences of cells far from 0 must keep their digits.
-        """
+        """Cells of the luminance, or of Y, I and Q; and which cells lie inside the mask."""
         mask = self._batch[3 * i if self._chromatic else i].mask
         if mask is not None and mask.all():
             mask = None
-        if self._chromatic:
-            rgb = np.stack([self._image(side, 3 * i + c).astype(np.float64) for c in range(3)])
-            planes = [weighted(rgb, w)[0] for w in YIQ]
-        else:
-            planes = [self._image(side, i)]
-        cells = [block_means(p, mask, self.factor) for p in planes]
-        valid = cells[0][1]
-        if valid is not None:
-            for plane, _ in cells:
-                fill_cells(plane, valid)
-        return [plane for plane, _ in cells], valid
+        numbers = [3 * i + c for c in range(3)] if self._chromatic else [i]
+        return filled_cells([self._image(side, k) for k in numbers], mask, self.factor)
 
 
-def _serial(task: Callable[[int], object], n: int, pixels: int) -> None:
-    for i in range(n):
-        task(i)
+def filled_cells(
+    channels: list[Array], mask: Array | None, factor: int
+) -> tuple[list[Array], Array | None]:
+    """Cells of one channel, or of Y, I and Q of three; and which of them lie inside the mask.
+
+    The cells are float64: differences of cells far from 0 must keep their digits.
+    """
+    planes = channels
+    if len(channels) == 3:
+        rgb = np.stack([channel.astype(np.float64) for channel in channels])
+        planes = [weighted(rgb, w)[0] for w in YIQ]
+    cells = [block_means(p, mask, factor) for p in planes]
+    valid = cells[0][1]
+    if valid is not None:
+        for plane, _ in cells:
+            fill_cells(plane, valid)
+    return [plane for plane, _ in cells], valid

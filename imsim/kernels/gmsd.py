@@ -131,7 +131,7 @@ def _far_strip(
     scored = NO_SCORED
     if mask is not None:
         scored = np.empty((n, columns), np.uint8)
-        _find_scored(mask, rows.start, np.empty((4, 2 * columns + 2), np.uint8), scored)
+        find_scored(mask, rows.start, np.empty((4, 2 * columns + 2), np.uint8), scored)
     is_huge = x.dtype == np.float64 and not out[4] < LARGEST
     out[:] = 0
     pixels = np.zeros((2, 2 * n + 4, 2 * columns + 4))
@@ -175,7 +175,7 @@ def _near_strip(x, y, mask, start, stop, out, constant, values, scored):  # type
             _erode(marks[0], marks[1], marks[2], marks[3], use)
             n = count(use)
         if values.size == 0:
-            _add_row(found, use, n, out)
+            add_row(found, use, n, out)
         else:
             for j in range(columns):
                 values[r - 1 - start, j] = found[j]
@@ -185,7 +185,7 @@ def _near_strip(x, y, mask, start, stop, out, constant, values, scored):  # type
 
 
 @kernel
-def _find_scored(mask, start, marks, scored):  # type: ignore[no-untyped-def]
+def find_scored(mask, start, marks, scored):  # type: ignore[no-untyped-def]
     """Find the cells whose neighbours within the frame have all their pixels inside the mask."""
     for r in range(start - 1, start + scored.shape[0] + 1):
         _fill_inside(mask, r, marks[3], marks[r % 3])
@@ -327,11 +327,11 @@ def _add_moments(values, scored, out):  # type: ignore[no-untyped-def]
     """Add the moments of rows; without a mask, `scored` is of size 0."""
     for r in range(values.shape[0]):
         n = values.shape[1] if scored.size == 0 else count(scored[r])
-        _add_row(values[r], scored[r] if scored.size > 0 else scored[0], n, out)
+        add_row(values[r], scored[r] if scored.size > 0 else scored[0], n, out)
 
 
 @kernel
-def _add_row(row, scored, n, out):  # type: ignore[no-untyped-def]
+def add_row(row, scored, n, out):  # type: ignore[no-untyped-def]
     """Add the moments of the `n` scored cells of a row, taken about its own mean."""
     if n == 0:
         return
@@ -341,7 +341,7 @@ def _add_row(row, scored, n, out):  # type: ignore[no-untyped-def]
     else:
         mean, squares, rest = _row_moments_inside(row, scored, n)
     squares -= rest * rest / n
-    _merge(out, np.float64(n), mean + rest / n, 0.0 if squares < 0 else squares)
+    merge(out, np.float64(n), mean + rest / n, 0.0 if squares < 0 else squares)
 
 
 @kernel
@@ -372,7 +372,7 @@ def _row_moments_inside(found, scored, n):  # type: ignore[no-untyped-def]
 
 
 @exact
-def _merge(out, n, mean, squares):  # type: ignore[no-untyped-def]
+def merge(out, n, mean, squares):  # type: ignore[no-untyped-def]
     """Add the moments of further cells; the deviation of equal cells is exactly 0."""
     if n == 0:
         return
@@ -398,7 +398,7 @@ def _deviations(strips, most, scores):  # type: ignore[no-untyped-def]
         total = strips[0, plane]
         for strip in range(1, strips.shape[0]):
             part = strips[strip, plane]
-            _merge(total, part[0], part[1], part[2])
+            merge(total, part[0], part[1], part[2])
             total[3] += part[3]
         n = total[0]
         scores[0, plane] = math.sqrt(total[2] / (n - 1)) + total[3]

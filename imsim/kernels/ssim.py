@@ -66,7 +66,7 @@ LEAST_TAP = 2.0**-11
 
 
 @exact
-def _load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d):  # type: ignore[no-untyped-def]
+def load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d):  # type: ignore[no-untyped-def]
     """Copy x + y and x - y of row i, centred and scaled; 0 outside the mask."""
     x_row, y_row = x[i, left:right], y[i, left:right]
     if mask is None:
@@ -238,7 +238,7 @@ def _quality_strip(  # type: ignore[no-untyped-def]
         for i in range(x.shape[0]):
             oldest, row = (i + 1) % size, i - size + 1
             slot = slots[i % size]
-            _load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d)
+            load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d)
             filter_moments(u, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
             filter_moments(d, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
             if mask is not None:
@@ -335,7 +335,8 @@ def _structural_similarity(
         y, _ = block_mean(y, mask, factor, border="symmetric")
         images, mask = images._replace(x=x, y=y), cells
     narrow = images.dtype == np.float32 and factor == 1  # means of cells are float64
-    narrow = narrow and _suits_float32(images.data_range, window, K1, K2, min_coverage)
+    narrow = narrow and suits_float32(images.data_range, window, K1, K2, min_coverage)
+    narrow = narrow and not window.is_uniform
     dtype: Any = np.float32 if narrow else np.float64
     strips = _strips(
         pixel_types(images),
@@ -383,7 +384,7 @@ def _strips(
     )
 
 
-def _suits_float32(
+def suits_float32(
     data_range: float, window: Window, K1: float, K2: float, min_coverage: float
 ) -> bool:
     """Whether the constants outweigh the rounding errors of means and variances in float32.
@@ -395,5 +396,4 @@ def _suits_float32(
         return False
     suits = K1 >= 0.005 and K2 >= 0.02 and 1e-30 < data_range < 1e30
     # A pixel far outside the data range matters even with a weight below the resolution of float32.
-    suits = suits and min(window.taps) > LEAST_TAP
-    return suits and not window.is_uniform
+    return suits and min(window.taps) > LEAST_TAP

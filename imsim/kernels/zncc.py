@@ -77,13 +77,14 @@ def zncc(
 def _whole(images: Images, mask: Array | None) -> Array:
     """Correlation, number of pixels, the two sums of squares about the means, and their sum."""
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(_moments_of_run, N_MOMENTS, cheapness=4)
+    runs = planes.runs(moments_of_run, N_MOMENTS, cheapness=4)
     scores = np.empty((5, *planes.shape))
     _correlations(runs.reshape(len(runs), -1, N_MOMENTS), scores.reshape(5, -1))
     return scores
 
 
-def _moments_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:
+def moments_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:
+    """Write the moments of a run, see `N_MOMENTS`."""
     _moments(x, y, NO_BYTES if mask is None else mask, np.empty((3, BLOCK)), out)
 
 
@@ -113,7 +114,7 @@ def _moments(x, y, mask, room, out):  # type: ignore[no-untyped-def]
                 sums = _centred_sums(p, q, inside, centre_x, centre_y)
             _set_moments(sums, n, centre_x, centre_y, block)
             centre_x, centre_y = block[6] + block[1], block[7] + block[2]
-        _merge(out, block)
+        merge(out, block)
 
 
 @kernel
@@ -148,7 +149,7 @@ def _centred_sums(p, q, inside, centre_x, centre_y):  # type: ignore[no-untyped-
 
 
 @exact
-def _merge(total, part):  # type: ignore[no-untyped-def]
+def merge(total, part):  # type: ignore[no-untyped-def]
     """Add the moments of further pixels; for equal constants without an error."""
     if part[0] == 0:
         return
@@ -176,7 +177,7 @@ def _correlations(runs, scores):  # type: ignore[no-untyped-def]
     for plane in range(runs.shape[1]):
         total[:] = 0
         for run in range(runs.shape[0]):
-            _merge(total, runs[run, plane])
+            merge(total, runs[run, plane])
         xx, yy, xy = total[3:6]
         # Scaling by powers of two is exact, and keeps the product within float64. The root of the
         # product is exact for equal images; a product of two roots is not.

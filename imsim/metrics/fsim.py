@@ -141,6 +141,12 @@ def _map_kernel() -> Any:
     return fsim_map
 
 
+def _gradient() -> Any:
+    from imsim.kernels.gradients.fsim import gradient
+
+    return gradient
+
+
 @metric(
     title="Feature similarity",
     higher_is_better=True,
@@ -153,6 +159,7 @@ def _map_kernel() -> Any:
     "as the eye does.",
     kernel=_kernel,
     map_kernel=_map_kernel,
+    gradient=_gradient,
 )
 def fsim(
     a: ImageLike,

@@ -89,6 +89,12 @@ def _map_kernel() -> Any:
     return gmsd_map
 
 
+def _gradient() -> Any:
+    from imsim.kernels.gradients.gmsd import gradient
+
+    return gradient
+
+
 @metric(
     title="Gradient magnitude similarity deviation",
     higher_is_better=False,
@@ -105,6 +111,7 @@ def _map_kernel() -> Any:
     least_longer_side=3,  # a single cell of 2x2 pixels has no deviation
     kernel=_kernel,
     map_kernel=_map_kernel,
+    gradient=_gradient,
 )
 def gmsd(
     a: ImageLike,

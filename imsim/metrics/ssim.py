@@ -196,6 +196,12 @@ def _map_kernel() -> Any:
     return ssim_map
 
 
+def _gradient() -> Any:
+    from imsim.kernels.gradients.windows import ssim
+
+    return ssim
+
+
 @metric(
     title="Structural similarity",
     higher_is_better=True,
@@ -208,6 +214,7 @@ def _map_kernel() -> Any:
     least_side=11,
     kernel=_kernel,
     map_kernel=_map_kernel,
+    gradient=_gradient,
 )
 def ssim(
     a: ImageLike,

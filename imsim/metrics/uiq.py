@@ -110,6 +110,12 @@ def _map_kernel() -> Any:
     return uiq_map
 
 
+def _gradient() -> Any:
+    from imsim.kernels.gradients.windows import uiq
+
+    return uiq
+
+
 @metric(
     title="Universal image quality index",
     higher_is_better=True,
@@ -122,6 +128,7 @@ def _map_kernel() -> Any:
     least_side=8,
     kernel=_kernel,
     map_kernel=_map_kernel,
+    gradient=_gradient,
 )
 def uiq(
     a: ImageLike,

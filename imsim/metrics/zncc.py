@@ -153,6 +153,12 @@ def _map_kernel() -> Any:
     return zncc_map
 
 
+def _gradient() -> Any:
+    from imsim.kernels.gradients.zncc import zncc
+
+    return zncc
+
+
 @metric(
     title="Zero-mean normalised cross-correlation",
     higher_is_better=True,
@@ -166,6 +172,7 @@ def _map_kernel() -> Any:
     map_least_side=9,
     kernel=_kernel,
     map_kernel=_map_kernel,
+    gradient=_gradient,
 )
 def zncc(
     a: ImageLike,

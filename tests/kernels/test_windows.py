@@ -78,7 +78,7 @@ def test_memory_of_an_interrupted_call_is_not_taken_for_another(
         raise KeyboardInterrupt
 
     windows = "imsim.kernels.common.window_sums"
-    for part in (f"{windows}._aligned", f"{windows}._workspace", "imsim.caches.array_bytes"):
+    for part in (f"{windows}._aligned", f"{windows}.workspace", "imsim.caches.array_bytes"):
         with monkeypatch.context() as patch:
             patch.setattr(part, interrupted)
             with pytest.raises(KeyboardInterrupt):

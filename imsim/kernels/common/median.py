@@ -21,12 +21,17 @@ def median(values: Array) -> np.float64:
     """
     if values.size == 0:
         return np.float64(math.nan)
+    middle = middle_two(values)
+    return (np.float64(middle[0]) + np.float64(middle[1])) / 2
+
+
+def middle_two(values: Array) -> Array:
+    """Return the middle two of at least one number, none of them negative; overwrite them."""
     # Read as integers, the bits of floats that are not negative have the order of the floats.
     bits = values.view(np.int32 if values.dtype == np.float32 else np.int64)
     middle = np.empty(2, bits.dtype)
     _middle(bits, bits.dtype.type(np.iinfo(bits.dtype).max), np.empty(BUCKETS, np.int64), middle)
-    middle = middle.view(values.dtype)
-    return (np.float64(middle[0]) + np.float64(middle[1])) / 2
+    return middle.view(values.dtype)
 
 
 @kernel

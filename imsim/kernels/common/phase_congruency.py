@@ -16,6 +16,7 @@ import scipy.fft
 from imsim.kernels.common.jit import inline, kernel
 from imsim.kernels.common.log_gabor import DISTANCES, filters
 from imsim.kernels.common.median import median
+from imsim.kernels.common.sharing import Run
 from imsim.portable import phase_congruency as portable
 from imsim.portable.phase_congruency import EPSILON, ORIENTATIONS, SCALES
 from imsim.typing import Array
@@ -34,9 +35,6 @@ These add an error of about 1e-7 of the spread to every response. Noise of this 
 
 LARGEST_SPREAD = 1e12
 """Spread of a scaled image above which squares of responses may overflow in float32."""
-
-Run = Callable[[Callable[[int], object], int, int], None]
-"""``run(task, n, pixels)`` calls a task for 0 to n - 1; `pixels` measures the work."""
 
 _add_energy = inline(portable.add_energy)
 
@@ -80,7 +78,7 @@ class Transforms:
 
         def apply(start: int, stop: int) -> None:
             line = np.empty(2 * (stop - start), self.dtype)
-            _apply(*self.bank[:2], DISTANCES[o], spectrum, start, stop, self.parts, line)
+            apply_filters(*self.bank[:2], DISTANCES[o], spectrum, start, stop, self.parts, line)
 
         def columns(part: slice) -> None:
             apply(part.start, part.stop)
@@ -147,7 +145,7 @@ def phase_congruency(
 
 
 @kernel
-def _apply(radial, angular, distances, spectrum, start, stop, parts, line):  # type: ignore[no-untyped-def]
+def apply_filters(radial, angular, distances, spectrum, start, stop, parts, line):  # type: ignore[no-untyped-def]
     """Write the filtered spectrum of some columns as pairs of a real and an imaginary part."""
     height, width = parts.shape[1], parts.shape[2] // 2 - PADDING
     half = (width + 1) // 2  # from here on, frequencies along the row are negative

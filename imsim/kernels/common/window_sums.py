@@ -38,10 +38,10 @@ def workspaces(
     size: int, planes: int, tile: int, dtype: Any
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """Return memory for a tile of windows without a mask, and with the weights of a mask."""
-    return _workspace(size, planes, tile, dtype), _workspace(size, planes + 1, tile, dtype)
+    return workspace(size, planes, tile, dtype), workspace(size, planes + 1, tile, dtype)
 
 
-def _workspace(size: int, planes: int, tile: int, dtype: Any) -> tuple[Array, ...]:
+def workspace(size: int, planes: int, tile: int, dtype: Any) -> tuple[Array, ...]:
     """Return memory for `tile` columns of windows of `size` pixels a side.
 
     It holds three rows of pixels; a ring buffer of the last filtered rows, as (slots, planes *

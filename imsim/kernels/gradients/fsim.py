@@ -1,0 +1,259 @@
+"""Gradient of FSIM: from the pooled similarity back to the features, cells and pixels.
+
+With the similarity s of a cell and its weight w = max(PC_x, PC_y), the score is sum s w / sum w:
+
+    d FSIM / ds = w / sum w          d FSIM / dw = (s - FSIM) / sum w
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.pixel_blocks import NO_MASK
+from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.sharing import Run, share_out
+from imsim.kernels.fsim import COST, DIAGONAL, LARGE_IMAGE, NO_CHROMA, SIDE, filled_cells
+from imsim.kernels.gradients.coarse import add_to_pixels, fill_back
+from imsim.kernels.gradients.pairs import images_of, largest, plane_weights
+from imsim.kernels.gradients.phase_congruency import Congruency
+from imsim.portable import similarity as formulas
+from imsim.portable.chrominance import LAMBDA, T3, T4, YIQ, chromatic_similarity
+from imsim.portable.coarse import automatic_factor
+from imsim.portable.gradients import eroded
+from imsim.portable.pair import Pair
+from imsim.portable.similarity import T1, T2, similarity
+from imsim.typing import Array
+
+LARGEST_SIZE = 1e15
+"""Largest magnitude of pixels scaled to a data range of 255; the formula takes larger ones."""
+LARGEST_RANGE = 1e30
+"""Largest data range, and inverse of the smallest one, whose gradients fit into float32."""
+
+_similarity = inline(formulas.similarity)
+
+
+def gradient(
+    pair: Pair, upstream: Array, wanted: tuple[bool, bool], chromatic: bool = False
+) -> tuple[Array | None, Array | None] | None:
+    """Gradients of the sum of `upstream` times the score; see `imsim.kernels.gradients`."""
+    channels = pair.x.shape[-3]
+    if chromatic and channels != 3:
+        return None  # the formula says what is wrong
+    if not 1 / LARGEST_RANGE < pair.data_range < LARGEST_RANGE:
+        return None
+    if largest(pair) * 255 / pair.data_range > LARGEST_SIZE:
+        return None
+    planes = Planes(images_of(pair), pair.mask)
+    size = 3 if chromatic else 1  # planes of a pair
+    weights = plane_weights(upstream, (*planes.shape[:-1], channels // size))
+    sides = [side for side in (0, 1) if wanted[side]]
+    found = [np.zeros((planes.count, *planes.frame), pair.x.dtype) for _ in sides]
+    work = _Work(planes.frame, pair.x.dtype, 255 / pair.data_range)
+
+    def task(i: int, run: Run) -> None:
+        numbers = range(i * size, (i + 1) * size)
+        x, y, masks = zip(*(planes[k] for k in numbers), strict=True)
+        out = [gradients[numbers.start : numbers.stop] for gradients in found]
+        work.write((x, y), masks[0], weights[i], sides, out, run)
+
+    cells = math.prod(work.cells)
+    share_out(task, planes.count // size, COST * cells, at_once=cells <= LARGE_IMAGE)
+    shape = (*planes.shape, *planes.frame)
+    done = dict(zip(sides, (gradients.reshape(shape) for gradients in found), strict=True))
+    return done.get(0), done.get(1)
+
+
+class _Slopes(NamedTuple):
+    """Gradients of the features; the first axis is the image."""
+
+    congruency: Array
+    edges: Array
+    """Of both components of the gradients of the luminance, in a frame of zeros."""
+    chrominance: tuple[tuple[Array, ...], tuple[Array, ...]]
+    """Of I and Q, or nothing."""
+
+
+class _Work:
+    """The gradients of pairs of one frame, and the memory for their transforms."""
+
+    def __init__(self, frame: tuple[int, int], dtype: np.dtype[Any], scale: float) -> None:
+        self._factor = automatic_factor(*frame)
+        self._dtype, self._scale = dtype, scale
+        rows, columns = (-(-length // self._factor) for length in frame)
+        self.cells = (rows, columns)
+        self._waiting: dict[np.dtype[Any], list[Congruency]] = {}
+
+    def write(
+        self,
+        pair: tuple[list[Array], list[Array]],
+        mask: Array | None,
+        weight: float,
+        sides: list[int],
+        gradients: list[Array],
+        run: Run,
+    ) -> None:
+        """Write the gradients of one pair, of whose images each has one or three planes."""
+        if mask is not None and mask.all():
+            mask = None
+        cells, valid = [], None
+        for image in pair:
+            found, valid = filled_cells(image, mask, self._factor)
+            cells.append(found)
+        scored = NO_MASK if valid is None else eroded(valid)
+        if scored.size > 0 and not scored.any():
+            return
+        congruencies = [self._congruency(planes[0], valid, run) for planes in cells]
+        slopes = _slopes(cells, [values for _, values in congruencies], scored, self._scale)
+        for side, out in zip(sides, gradients, strict=True):
+            of_luminance = congruencies[side][0].back(slopes.congruency[side], run)
+            _add_edges(slopes.edges[side], of_luminance)
+            of_planes = [of_luminance, *slopes.chrominance[side]]
+            for plane in of_planes if valid is not None else ():
+                fill_back(plane, valid)
+            for c, pixels in enumerate(out):
+                of_channel = of_luminance
+                if len(out) == 3:
+                    of_channel = sum(w[c] * v for w, v in zip(YIQ, of_planes, strict=True))
+                add_to_pixels(of_channel, mask, self._factor, weight, pixels)
+        for congruency, _ in congruencies:
+            self._waiting[congruency.dtype].append(congruency)
+
+    def _congruency(self, cells: Array, valid: Array | None, run: Run) -> tuple[Congruency, Array]:
+        """Phase congruency, computed in float64 where float32 fails."""
+        for dtype in (self._dtype, np.dtype(np.float64)):
+            waiting = self._waiting.setdefault(dtype, [])
+            try:
+                congruency = waiting.pop()
+            except IndexError:
+                congruency = Congruency(*self.cells, dtype)
+            values = congruency.find(cells, valid, self._scale, run)
+            if values is not None:
+                break
+            waiting.append(congruency)
+        return congruency, values
+
+
+def _slopes(
+    cells: list[list[Array]], congruencies: list[Array], scored: Array, scale: float
+) -> _Slopes:
+    """Gradients of the score by the features of both images."""
+    rows, columns = cells[0][0].shape
+    framed = np.zeros((2, rows + 2, columns + 2))
+    for side in (0, 1):
+        framed[side, 1:-1, 1:-1] = cells[side][0]
+    chroma, parts = NO_CHROMA, [[scale * v for v in planes[1:]] for planes in cells]
+    if parts[0]:
+        chroma = chromatic_similarity(tuple(parts[0]), tuple(parts[1]))
+    scored = scored.view(np.uint8)
+    scored.setflags(write=False)  # Numba would compile again for a writable array
+    values = np.empty((rows, columns))
+    slopes, edges = np.zeros((2, rows, columns)), np.zeros((2, 2, rows + 2, columns + 2))
+    _pool_back(framed, *congruencies, chroma, scored, scale, values, slopes, edges)
+    if not parts[0]:
+        return _Slopes(slopes, edges, ((), ()))
+    # `values` are now the gradients of the logarithm of the chromatic similarity.
+    of_logarithm = LAMBDA * values
+    return _Slopes(
+        slopes,
+        edges,
+        (
+            _chrominance_back(parts[0], parts[1], scale * of_logarithm),
+            _chrominance_back(parts[1], parts[0], scale * of_logarithm),
+        ),
+    )
+
+
+def _chrominance_back(p: list[Array], q: list[Array], slopes: Array) -> tuple[Array, ...]:
+    """Gradients of I and Q of one image from that of log S_I + log S_Q; 0 where S = 0."""
+    found = []
+    for u, v, constant in zip(p, q, (T3, T4), strict=True):
+        s = similarity(u, v, constant)
+        of_s = np.where(s != 0, slopes / s, 0)
+        found.append(of_s * 2 * ((v - u) + u * (1 - s)) / (u * u + v * v + constant))
+    return tuple(found)
+
+
+@exact  # equal images have exactly the gradient 0
+def _pool_back(cells, pc_x, pc_y, chroma, scored, scale, values, slopes, edges):  # type: ignore[no-untyped-def]
+    """Write the gradients by the phase congruencies, and by both components of the gradients.
+
+    `values` first hold the similarity, and then s ds of the score.
+    """
+    height, width = values.shape
+    weights, misfits = 0.0, 0.0
+    for i in range(height):
+        for j in range(width):
+            p, q = pc_x[i, j], pc_y[i, j]
+            s = _similarity(p, q, T1)
+            g_x, g_y = _gradient(cells[0], i, j), _gradient(cells[1], i, j)
+            s *= _similarity(scale * _length(g_x), scale * _length(g_y), T2)
+            s *= chroma[i, j] if chroma.size > 0 else 1.0
+            s = 1.0 if s > 1 else s
+            values[i, j] = s
+            if scored.size == 0 or scored[i, j]:
+                weight = max(p, q)
+                weights += weight
+                misfits += weight * (1 - s)
+    if not weights > 0:
+        values[:] = 0
+        return
+    for i in range(height):
+        for j in range(width):
+            if scored.size > 0 and not scored[i, j]:
+                values[i, j] = 0
+                continue
+            p, q, s = pc_x[i, j], pc_y[i, j], values[i, j]
+            weight = max(p, q)
+            of_weight = (misfits / weights - (1 - s)) / weights
+            of_s = weight / weights
+            share = 1.0 if p > q else (0.5 if p == q else 0.0)
+            s_pc = _similarity(p, q, T1)
+            x, y = _gradient(cells[0], i, j), _gradient(cells[1], i, j)
+            g_x, g_y = scale * _length(x), scale * _length(y)
+            s_g = _similarity(g_x, g_y, T2)
+            rest = of_s * (chroma[i, j] if chroma.size > 0 else 1.0)
+            of_pc = rest * s_g * 2 / (p * p + q * q + T1)
+            slopes[0, i, j] = of_pc * ((q - p) + p * (1 - s_pc)) + of_weight * share
+            slopes[1, i, j] = of_pc * ((p - q) + q * (1 - s_pc)) + of_weight * (1 - share)
+            of_g = rest * s_pc * 2 / (g_x * g_x + g_y * g_y + T2) * scale * scale
+            # The root at 0 has the slope 0.
+            along = of_g * ((g_y - g_x) + g_x * (1 - s_g)) / g_x if g_x > 0 else 0.0
+            edges[0, 0, i + 1, j + 1], edges[0, 1, i + 1, j + 1] = along * x[0], along * x[1]
+            along = of_g * ((g_x - g_y) + g_y * (1 - s_g)) / g_y if g_y > 0 else 0.0
+            edges[1, 0, i + 1, j + 1], edges[1, 1, i + 1, j + 1] = along * y[0], along * y[1]
+            values[i, j] = of_s * s
+
+
+@inline
+def _gradient(v, i, j):  # type: ignore[no-untyped-def]
+    """Scharr's gradient at cell (i, j), which is (i + 1, j + 1) within the frame."""
+    gx = SIDE * (v[i + 1, j + 2] - v[i + 1, j])
+    gx += DIAGONAL * ((v[i, j + 2] - v[i, j]) + (v[i + 2, j + 2] - v[i + 2, j]))
+    gy = SIDE * (v[i + 2, j + 1] - v[i, j + 1])
+    gy += DIAGONAL * ((v[i + 2, j] - v[i, j]) + (v[i + 2, j + 2] - v[i, j + 2]))
+    return gx, gy
+
+
+@inline
+def _length(g):  # type: ignore[no-untyped-def]
+    return np.sqrt(g[0] * g[0] + g[1] * g[1])
+
+
+@kernel
+def _add_edges(edges, cells):  # type: ignore[no-untyped-def]
+    """Add the gradients of the cells that those by the components of Scharr's gradients imply."""
+    across, along = edges[0], edges[1]
+    for i in range(cells.shape[0]):
+        up, here, down = i, i + 1, i + 2
+        for j in range(cells.shape[1]):
+            left, middle, right = j, j + 1, j + 2
+            side = across[here, left] - across[here, right]
+            side += along[up, middle] - along[down, middle]
+            diagonal = (across[up, left] - across[up, right]) + along[up, left]
+            diagonal += (across[down, left] - across[down, right]) + along[up, right]
+            diagonal -= along[down, left] + along[down, right]
+            cells[i, j] += SIDE * side + DIAGONAL * diagonal

@@ -1,0 +1,300 @@
+"""Gradients of windowed scores, block by block: fields at the positions, spread to the pixels.
+
+The value q of a window depends on its pixels through weighted means, variances and a covariance.
+With weights w_i that sum to 1,
+
+    dq/dx_i = w_i (A + B x_i + C y_i),
+
+where A, B and C are fields of the window's moments. The sum over all windows that hold a pixel is
+the filter of the forward pass again, applied to each field: taps are symmetric.
+
+Quality is written in u = x + y and d = x - y, see `imsim.kernels.ssim`: its derivatives are then
+products without a difference, exactly 0 for equal images and precise for nearly equal ones.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.window_sums import (
+    filter_moments,
+    filter_products,
+    filter_row,
+    filter_rows,
+    find_scored,
+    load,
+    load_mask,
+)
+from imsim.kernels.ssim import load_sum_and_difference
+from imsim.validation import LARGEST, SMALLEST
+
+EPSILON = float(np.finfo(np.float64).eps)
+FIELDS = 4
+"""Planes of fields, in the order A, B and C, and the A of d where that of u stands first."""
+
+
+@kernel
+def _quality_fields(sums, weights, unbiased, full, shift, constants, fields):  # type: ignore[no-untyped-def]
+    """Fields A_u, B_u, B_d and A_d at a row of positions; A_u is NaN where they are doubtful."""
+    one, nothing = fields.dtype.type(1), fields.dtype.type(np.nan)
+    four, beyond = fields.dtype.type(4), fields.dtype.type(np.inf)
+    is_narrow = fields.dtype.type(1 + EPSILON) == one  # known to the compiler, unlike the size
+    _, c1, c2, share, share_d, least = constants  # read before the loop, to be vectorised
+    for j in range(fields.shape[1]):
+        inverse = one / (full if weights is None else weights[j])
+        c = c2 if unbiased is None else c2 * unbiased[j]
+        mean_u, mean_d = sums[0, j] * inverse, sums[1, j] * inverse
+        u, d = mean_u + shift[0], mean_d + shift[1]
+        power_u, power_d = sums[2, j] * inverse, sums[3, j] * inverse
+        squares_u, squares_d = mean_u * mean_u, mean_d * mean_d
+        variance_u, variance_d = power_u - squares_u, power_d - squares_d
+        brightness, variances = u * u + d * d + c1, variance_u + variance_d + c
+        scale = brightness * variances
+        by_scale = one / scale
+        by_brightness, by_variances = by_scale * variances, by_scale * brightness
+        luminance = (u * u - d * d + c1) * by_brightness
+        similarity = (variance_u - variance_d + c) * by_variances
+        mean_part = four * similarity * d * by_brightness * by_brightness * inverse
+        variance_part = four * luminance * by_variances * by_variances * inverse
+        of_u, of_d = variance_part * variance_d, -variance_part * (variance_u + c)
+        if is_narrow:
+            sound = (share * power_u < variances) & (share_d * power_d < variances)
+        else:
+            sound = share * (power_u + power_d) < variances
+            sound &= share_d * (squares_u + squares_d) < brightness
+            sound &= least < scale
+        a = mean_part * u * d - of_u * mean_u
+        fields[0, j] = a if sound & (scale < beyond) else nothing
+        fields[1, j] = of_u
+        fields[2, j] = of_d
+        fields[3, j] = -mean_part * (u * u + c1) - of_d * mean_d
+
+
+@kernel
+def _correlation_fields(sums, weights, full, limits, fields):  # type: ignore[no-untyped-def]
+    """Fields A, B and C of x at a row of positions; A is NaN where they are doubtful."""
+    share, tiny = limits
+    for j in range(fields.shape[1]):
+        inverse = 1.0 / (full if weights is None else weights[j])
+        mean_x, mean_y = sums[0, j] * inverse, sums[1, j] * inverse
+        power_x, power_y = sums[2, j] * inverse, sums[3, j] * inverse
+        variance_x, variance_y = power_x - mean_x * mean_x, power_y - mean_y * mean_y
+        covariance = sums[4, j] * inverse - mean_x * mean_y
+        product = variance_x * variance_y
+        sound = (share * power_x < variance_x) & (share * power_y < variance_y)
+        sound &= (variance_x > tiny) & (variance_y > tiny)
+        sound &= (product > SMALLEST) & (product < LARGEST)
+        c = inverse / math.sqrt(product if sound else 1.0)
+        b = -c * covariance / (variance_x if sound else 1.0)
+        fields[0, j] = -(b * mean_x + c * mean_y) if sound else np.nan
+        fields[1, j] = b
+        fields[2, j] = c
+
+
+@kernel
+def _keep_scored(fields, scored):  # type: ignore[no-untyped-def]
+    """Put 0 where a row of fields is not scored."""
+    nothing = fields.dtype.type(0)
+    for k in range(FIELDS):
+        for j in range(scored.size):
+            fields[k, j] = fields[k, j] if scored[j] else nothing
+
+
+@kernel
+def _settle_row(fields, lead, count, marks):  # type: ignore[no-untyped-def]
+    """Put 0 beyond the frame; mark doubtful positions, and return their number."""
+    nothing, total = fields.dtype.type(0), fields.dtype.type(0)
+    for k in range(FIELDS):
+        for j in range(lead):
+            fields[k, j] = nothing
+        for j in range(lead + count, marks.size):
+            fields[k, j] = nothing
+    for j in range(marks.size):
+        total += fields[0, j] * nothing
+    if not np.isnan(total):
+        return 0
+    number = 0
+    for j in range(marks.size):
+        if np.isnan(fields[0, j]):
+            marks[j] = 1
+            number += 1
+            for k in range(FIELDS):
+                fields[k, j] = nothing
+    return number
+
+
+@kernel
+def find_fields(  # type: ignore[no-untyped-def]
+    x,
+    y,
+    mask,
+    place,
+    offsets,
+    both,
+    fields,
+    marks,
+    numbers,
+    memory,
+    taps,
+    unrolled,
+    ones,
+    is_sample,
+    least,
+    fewest,
+    constants,
+    limits,
+):
+    """Write the fields of all windows that reach into a block.
+
+    The rows of x, y and `mask` are those of these windows. `place` tells where the block begins in
+    them, as (row, column); where their positions begin in `fields`; the first of their columns in
+    x, and its number; and both of the block in the result. `marks` are set at doubtful positions,
+    whose fields are 0; `numbers` are those of scored positions inside the block, with a mask, and
+    of doubtful ones. `constants` are those of quality, `limits` those of a correlation: one of them
+    is None. `both` asks for the fields of both images.
+    """
+    rows, slots, sums, flat_sums, _, scored, count_slots, counts = memory
+    size, columns, real = taps.size, sums.shape[1], taps.dtype.type
+    top, left, above, lead, first, width, _, _ = place
+    height, end, count = x.shape[0], first + width, width - size + 1
+    full = real(size**2 if taps[0] == 1 else 1)
+    p, q, inside, unbiased = rows[0], rows[1], rows[2], counts[1]
+    inner_p, inner_q, inner_inside, inner_weights = (
+        p[lead:],
+        q[lead:],
+        inside[lead:],
+        sums[4, lead:],
+    )
+    if limits is not None and mask is not None:
+        inner_weights = sums[5, lead:]
+    for j in range(columns):
+        unbiased[j] = real((size**2 - 1) / size**2) if is_sample else real(1)
+    for j in range(inside.size):  # beyond the frame, no window is to be divided by 0
+        inside[j] = 1
+    for i in range(fields.shape[0]):
+        for j in range(columns):
+            marks[i, j] = 0
+        if i < above or i > above + height - size:
+            for k in range(FIELDS):
+                for j in range(columns):
+                    fields[i, k, j] = 0
+    for i in range(height):
+        oldest, row = (i + 1) % size, i - size + 1
+        slot, found, mark = slots[i % size], fields[above + row], marks[row]
+        if constants is not None:
+            scale = constants[0]
+            load_sum_and_difference(x, y, mask, i, first, end, offsets, scale, inner_p, inner_q)
+        if limits is not None:
+            load(x, mask, i, first, end, offsets[0], 1.0, inner_p)
+            load(y, mask, i, first, end, offsets[1], 1.0, inner_q)
+            filter_products(p, q, taps, unrolled, slot[4 * columns : 5 * columns])
+        filter_moments(p, taps, unrolled, slot[:columns], slot[2 * columns : 3 * columns])
+        filter_moments(
+            q, taps, unrolled, slot[columns : 2 * columns], slot[3 * columns : 4 * columns]
+        )
+        if mask is not None:
+            load_mask(mask, i, first, end, inner_inside)
+            filter_row(inside, taps, unrolled, slot[(sums.shape[0] - 1) * columns :])
+            if ones.size > 0:
+                filter_row(inside, ones, None, count_slots[i % size])
+        if row < 0:
+            continue
+        filter_rows(slots, oldest, taps, unrolled, flat_sums)
+        if ones.size > 0 and mask is not None:
+            filter_rows(count_slots, oldest, ones, None, counts[0])
+            if is_sample:
+                for j in range(columns):
+                    unbiased[j] = (counts[0, j] - real(1)) / counts[0, j]
+        if constants is not None:
+            shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
+            if mask is None:
+                _quality_fields(sums, None, unbiased, full, shift, constants, found)
+            else:
+                _quality_fields(sums, sums[4], unbiased, full, shift, constants, found)
+            if not both:  # the fields of u and d are spread to x alone
+                for j in range(columns):
+                    found[0, j] += found[3, j]
+        if limits is not None:
+            if mask is None:
+                _correlation_fields(sums, None, full, limits, found)
+            else:
+                _correlation_fields(sums, sums[5], full, limits, found)
+        if mask is not None:
+            pixels = counts[0, lead:]
+            if ones.size == 0:  # any number is enough
+                for j in range(count):
+                    pixels[j] = fewest
+            find_scored(inner_weights, pixels, least, fewest, mask, row, first, count, size, scored)
+            _keep_scored(found[:, lead:], scored[:count])
+            if row >= top:
+                for j in range(left, count):
+                    numbers[0] += scored[j]
+        numbers[1] += _settle_row(found, lead, count, mark)
+
+
+@exact
+def _clear_outside(mask, row, first, out):  # type: ignore[no-untyped-def]
+    """Put 0 outside the mask."""
+    inside = mask[row, first:]
+    nothing = out.dtype.type(0)
+    for j in range(out.size):
+        out[j] = out[j] if inside[j] else nothing
+
+
+@kernel
+def spread_fields(  # type: ignore[no-untyped-def]
+    x,
+    y,
+    mask,
+    place,
+    offsets,
+    both,
+    fields,
+    factor,
+    out_x,
+    out_y,
+    memory,
+    taps,
+    unrolled,
+    constants,
+    limits,
+):
+    """Write the gradient with respect to the pixels of a block, times `factor`, from the fields.
+
+    See `find_fields`. For both images, p and q are u and d, and the fourth field is the A of d.
+    """
+    rows, slots, sums, flat_sums, _, _, _, _ = memory
+    size, columns = taps.size, sums.shape[1]
+    top, left, _, _, first, _, column, width = place
+    start = first + left
+    stop = start + width
+    flat = fields.reshape(fields.shape[0], FIELDS * columns)
+    filtered = slots[0, : FIELDS * columns].reshape(FIELDS, columns)
+    a, b, c, other = filtered[0], filtered[1], filtered[2], filtered[3]
+    p, q = rows[0], rows[1]
+    for i in range(out_x.shape[0]):
+        filter_rows(flat[i : i + size], 0, taps, unrolled, flat_sums[: FIELDS * columns])
+        for k in range(FIELDS if both else FIELDS - 1):
+            filter_row(sums[k], taps, unrolled, filtered[k, :width])
+        if constants is not None:
+            load_sum_and_difference(x, y, mask, top + i, start, stop, offsets, constants[0], p, q)
+        if limits is not None:
+            load(x, mask, top + i, start, stop, offsets[0], 1.0, p)
+            load(y, mask, top + i, start, stop, offsets[1], 1.0, q)
+        of_x = out_x[i, column : column + width]
+        of_y = out_y[i, column : column + width]
+        if both:
+            for j in range(width):
+                of_u, of_d = a[j] + p[j] * b[j], other[j] + q[j] * c[j]
+                of_x[j] = factor * (of_u + of_d)
+                of_y[j] = factor * (of_u - of_d)
+        else:
+            for j in range(width):
+                of_x[j] = factor * (a[j] + p[j] * b[j] + q[j] * c[j])
+        if mask is not None:
+            _clear_outside(mask, top + i, start, of_x)
+            if both:
+                _clear_outside(mask, top + i, start, of_y)
