@@ -18,7 +18,7 @@ from imsim.errors import (
 )
 from imsim.finite import cleaned, finite_pixels, is_witnessed, positions_reading
 from imsim.masks import check_mask
-from imsim.portable.arrays import array_namespace, pad, where_valid
+from imsim.portable.arrays import array_namespace, copied, pad, where_valid
 from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.registry import METRICS, KernelLoader, Metric
@@ -145,7 +145,7 @@ def _map(
         values = values[..., : frame[0], :] if axis == -2 else values[..., : frame[1]]
     if local.valid is not None:
         _warn_if_empty(facts.name, xp.any(local.valid, axis=(-1, -2, -3)))
-    return xp.asarray(xp.broadcast_to(values, (*_batch(images, valid), *frame)), copy=True)
+    return copied(values, (*_batch(images, valid), *frame))
 
 
 def score_parts(
@@ -403,7 +403,7 @@ def _shaped(scores: Array, images: Images, valid: Array | None) -> Score:
     """Give scores the shape of the batch; NumPy arrays without axes become scalars."""
     batch = _batch(images, valid)
     if scores.shape != batch:
-        scores = images.xp.asarray(images.xp.broadcast_to(scores, batch), copy=True)
+        scores = copied(scores, batch)
     return scores[()] if images.xp is np else scores
 
 

@@ -44,8 +44,10 @@ def _beside(image: Array, mask: Array, xp: Any) -> Array:
         check_real("mask", mask)
         mask = mask if own is np else to_numpy("mask", mask)
         return mask if xp is np else to_namespace("mask", mask, xp, device(image))
-    if xp is not np and device(mask) != device(image):
-        raise MaskError(f"mask is on {device(mask)}, the images are on {device(image)}", "move one")
+    own_device, other = (None if xp is np else device(v) for v in (mask, image))
+    # An array that is only traced may have no device.
+    if own_device != other and own_device is not None and other is not None:
+        raise MaskError(f"mask is on {own_device}, the images are on {other}", "move one")
     return mask
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from imsim import engine
 from imsim.errors import ShapeError
-from imsim.portable.arrays import count, to_widest_float, total, where_valid
+from imsim.portable.arrays import count, ratio, to_widest_float, total, where_valid
 from imsim.portable.chrominance import YIQ, chromatic_similarity, weighted
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.fill import filled
@@ -70,8 +70,8 @@ def pooled_similarity(pair: Pair, chromatic: bool) -> Scores:
     """Mean of the similarity weighted by PC_m; 1 if neither image has any feature."""
     local, weight = feature_similarity(pair, chromatic)
     weights = total(weight, local.valid)
-    fsim = total(local.values * weight, local.valid) / weights
-    return Scores(at_most_one(where_valid(weights != 0, fsim, 1.0)), count(weight, local.valid))
+    fsim = ratio(total(local.values * weight, local.valid), weights, 1.0)
+    return Scores(at_most_one(fsim), count(weight, local.valid))
 
 
 def at_most_one(values: Array) -> Array:

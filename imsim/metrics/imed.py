@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from imsim import engine
-from imsim.portable.arrays import channel_sum, count, pad, to_widest_float, total
+from imsim.portable.arrays import channel_sum, count, pad, root, to_widest_float, total
 from imsim.portable.differences import scaled_difference
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.windows import GAUSSIAN_REACH, correlate, gaussian_reach
@@ -46,7 +46,7 @@ def image_euclidean_distance(pair: Pair, sigma: float, normalize: str | None) ->
     squared = xp.where(squared < 0, xp.zeros_like(squared), squared)
     if normalize == "rms":
         squared = squared / (n * local.values.shape[-3])
-    return Scores(xp.sqrt(squared) * unit, n)
+    return Scores(root(squared) * unit, n)
 
 
 def contribution_map(pair: Pair, sigma: float) -> Local:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from imsim import engine
+from imsim.portable.arrays import root
 from imsim.portable.differences import mean_squared_error
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import metric
@@ -15,7 +16,7 @@ from imsim.validation import check_choice
 def root_mean_squared_error(pair: Pair, normalize: str | None) -> Scores:
     """sqrt(mean((x - y)^2)), divided by L on request."""
     mse, n, unit = mean_squared_error(pair)
-    rmse = pair.xp.sqrt(mse) * unit
+    rmse = root(mse) * unit
     return Scores(rmse / pair.data_range if normalize == "range" else rmse, n)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 from imsim import engine
@@ -11,6 +12,8 @@ from imsim.portable.arrays import (
     array_namespace,
     channel_sum,
     count,
+    ratio,
+    root,
     to_widest_float,
     total,
     valid_in_both,
@@ -23,24 +26,29 @@ from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import CHANNEL_HINT, check_choice, check_flag
 
 
-def angle(difference: Array, addition: Array) -> Array:
-    """Angle between unit vectors u, v from |u - v| and |u + v|, precise for small angles too."""
-    return 2 * array_namespace(difference).atan2(difference, addition)
+def angle(x: Array, y: Array, norm: Callable[[Array], Array]) -> tuple[Array, Array, Array]:
+    """Return the angle between two vectors, and their lengths; 0 if both of these are 0.
+
+    Of the unit vectors u, v it is 2 atan2(|u - v|, |u + v|), precise for small angles too.
+    """
+    norm_x, norm_y = norm(x), norm(y)
+    u, v = (w / where_valid(n != 0, n, 1.0) for w, n in ((x, norm_x), (y, norm_y)))
+    # Compiled, the unit vectors of equal images may differ by rounding, in an arbitrary direction.
+    apart, along = where_valid(norm(x - y) != 0, norm(u - v)), norm(u + v)
+    along = where_valid((norm_x != 0) | (norm_y != 0), along, 1.0)  # atan2(0, 0) has no derivative
+    return 2 * array_namespace(apart).atan2(apart, along), norm_x, norm_y
 
 
 def image_angle(pair: Pair, degrees: bool) -> Scores:
     """Angle between the two images, each as one vector; pi / 2 if only one of them is 0."""
-    xp = pair.xp
     x, y = to_widest_float(pair.x), to_widest_float(pair.y)
     x, y = (v / scaling_unit(v, axis=PER_IMAGE) for v in (x, y))
 
     def norm(v: Array) -> Array:
-        return xp.sqrt(channel_sum(total(v * v, pair.mask)))
+        return root(channel_sum(total(v * v, pair.mask)))[..., None, None]
 
-    norm_x, norm_y = norm(x)[..., None, None], norm(y)[..., None, None]
-    u, v = x / norm_x, y / norm_y
-    theta = angle(norm(u - v), norm(u + v))
-    zero_x, zero_y = norm_x[..., 0, 0] == 0, norm_y[..., 0, 0] == 0
+    theta, norm_x, norm_y = (v[..., 0, 0] for v in angle(x, y, norm))
+    zero_x, zero_y = norm_x == 0, norm_y == 0
     theta = where_valid(~(zero_x | zero_y), theta, math.pi / 2)
     theta = where_valid(~(zero_x & zero_y), theta, 0.0)
     return Scores(theta * (180 / math.pi) if degrees else theta, count(x, pair.mask))
@@ -54,11 +62,9 @@ def spectral_angle(pair: Pair, degrees: bool) -> Local:
     )
 
     def norm(v: Array) -> Array:
-        return xp.sqrt(xp.sum(v * v, axis=-3, keepdims=True))
+        return root(xp.sum(v * v, axis=-3, keepdims=True))
 
-    norm_x, norm_y = norm(x), norm(y)
-    u, v = x / norm_x, y / norm_y
-    theta = angle(norm(u - v), norm(u + v))
+    theta, norm_x, norm_y = angle(x, y, norm)
     zero_x, zero_y = norm_x == 0, norm_y == 0
     one_zero = (zero_x & xp.isfinite(norm_y)) | (zero_y & xp.isfinite(norm_x))
     theta = where_valid(~one_zero, theta, math.pi / 2)
@@ -72,7 +78,7 @@ def mean_spectral_angle(pair: Pair, degrees: bool) -> Scores:
     theta = total(local.values, local.valid)
     n = count(local.values, local.valid)
     n = where_valid((n > 0) | (count(pair.x, pair.mask) == 0), n, 1.0)
-    return Scores(theta / n, n)
+    return Scores(ratio(theta, n, math.nan), n)
 
 
 def mean_angle(pair: Pair, mode: str, degrees: bool) -> Scores:

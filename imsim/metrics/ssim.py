@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from imsim import engine
-from imsim.portable.arrays import to_widest_float, valid_in_both
+from imsim.portable.arrays import to_widest_float, valid_in_both, where_valid
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.windows import (
+    Fraction,
     Window,
     gaussian,
     is_dark,
@@ -34,6 +35,13 @@ from imsim.validation import (
 
 LARGEST_CONSTANT = 1e50
 """Largest K1 and K2: their squares are multiplied by that of the data range."""
+
+
+def unbiasing(pixels: Array | float) -> Array | float:
+    """Return n / (n - 1), and n for n = 1, which has no variance."""
+    if isinstance(pixels, float):
+        return pixels / (pixels - 1)
+    return pixels / where_valid(pixels > 1, pixels - 1, 1.0)
 
 
 def structural_similarity(
@@ -61,20 +69,20 @@ def structural_similarity(
         covariance = local_covariance(p, q, window, support)
         variances = p.variance + q.variance
         if sample_covariance:
-            unbiased = support.pixels / (support.pixels - 1)
+            unbiased = unbiasing(support.pixels)
             covariance, variances = covariance * unbiased, variances * unbiased
 
         c1, c2 = ((K * (pair.data_range / unit)) ** 2 for K in (K1, K2))
         mu_x, mu_y = p.mean, q.mean
-        luminance = (2 * mu_x * mu_y + c1) / (mu_x * mu_x + mu_y * mu_y + c1)
-        similarity = luminance * ((2 * covariance + c2) / (variances + c2))
+        luminance = Fraction(2 * mu_x * mu_y + c1, mu_x * mu_x + mu_y * mu_y + c1)
+        structure = Fraction(2 * covariance + c2, variances + c2)
         if (
             K1 == 0 or K2 == 0 or not isinstance(unit, float)
         ):  # constants may underflow in this unit
             flat = is_flat(p) & is_flat(q) & (c2 == 0)
             dark = is_dark(p, window) & is_dark(q, window) & (c1 == 0)
-            similarity = zero_rules(similarity, luminance, flat, dark)
-        return similarity
+            return zero_rules(luminance, structure, flat, dark)
+        return luminance.top / luminance.bottom * (structure.top / structure.bottom)
 
     unit = scaling_unit(x, y, root=SQUARES)
     unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # small pixels need no unit

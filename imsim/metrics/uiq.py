@@ -9,6 +9,7 @@ from imsim.portable.arrays import to_widest_float
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.windows import (
+    Fraction,
     is_dark,
     is_flat,
     local_covariance,
@@ -33,11 +34,11 @@ def quality(pair: Pair, block_size: int) -> Local:
         p, q = local_moments(x / unit, block, support), local_moments(y / unit, block, support)
         covariance = local_covariance(p, q, block, support)
         mu_x, mu_y = p.mean, q.mean
-        luminance = 2 * mu_x * mu_y / (mu_x * mu_x + mu_y * mu_y)
-        quality = luminance * (2 * covariance / (p.variance + q.variance))
+        luminance = Fraction(2 * mu_x * mu_y, mu_x * mu_x + mu_y * mu_y)
+        structure = Fraction(2 * covariance, p.variance + q.variance)
         flat = is_flat(p) & is_flat(q)
         dark = is_dark(p, block) & is_dark(q, block)
-        return zero_rules(quality, luminance, flat, dark)
+        return zero_rules(luminance, structure, flat, dark)
 
     unit = scaling_unit(x, y, root=SQUARES)
     found = pair.xp.clip(in_units(values, unit, unit), -1.0, 1.0)

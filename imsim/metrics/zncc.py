@@ -15,6 +15,7 @@ from imsim.portable.arrays import (
     to_widest_float,
     total,
     where_valid,
+    without_gradient,
 )
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.units import SQUARES, in_units, scaling_unit
@@ -30,14 +31,18 @@ def correlation(
     """Cov / sqrt(var_x var_y); 1 where both images are constant, 0 where one of them is."""
     xp = array_namespace(covariance)
     product = variance_x * variance_y
+    usual = (product > SMALLEST) & (product < LARGEST)
     larger = xp.maximum(variance_x, variance_y)
     smaller = xp.minimum(variance_x, variance_y)
+    both = smaller > 0
+    larger_one, smaller_one = (where_valid(both, v, 1.0) for v in (larger, smaller))
     # Both forms are exactly 1 for equal images. The second holds where the product leaves float64.
     r = xp.where(
-        (product > SMALLEST) & (product < LARGEST),
-        covariance / xp.sqrt(product),
-        covariance / larger / xp.sqrt(smaller / larger),
+        usual,
+        covariance / xp.sqrt(where_valid(usual, product, 1.0)),
+        covariance / larger_one / xp.sqrt(smaller_one / larger_one),
     )
+    r = xp.where(both, r, without_gradient(covariance / larger / xp.sqrt(smaller / larger)))
     # The correlation of a flat image and one that is not finite is NaN.
     r = xp.where(flat_x | flat_y, 0.0 * (variance_x + variance_y), xp.clip(r, -1.0, 1.0))
     return where_valid(~(flat_x & flat_y), r, 1.0)

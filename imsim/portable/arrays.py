@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import sys
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -47,7 +48,32 @@ def complex_dtype(values: Array) -> Any:
 
 def constant(value: Any, like: Array) -> Array:
     """Return `value` as an array of the namespace, dtype and device of `like`."""
-    return array_namespace(like).asarray(value, dtype=like.dtype, device=device(like))
+    xp = array_namespace(like)
+    if isinstance(value, float):  # filled in on the device; nothing is copied to it
+        return xp.full((), value, dtype=like.dtype, device=device(like))
+    return xp.asarray(value, dtype=like.dtype, device=device(like))
+
+
+def copied(values: Array, shape: tuple[int, ...]) -> Array:
+    """Return a copy of the values, broadcast to a shape."""
+    xp = array_namespace(values)
+    values = xp.broadcast_to(values, shape)
+    if type(values).__module__.partition(".")[0] == "torch":
+        return values.clone()  # torch's asarray warns of tensors that require gradients
+    return xp.asarray(values, copy=True)
+
+
+def without_gradient(values: Array) -> Array:
+    """Return the same values, through which no derivative passes.
+
+    For what chooses a unit, a centre or a branch, of which the result does not depend.
+    """
+    library = type(values).__module__.partition(".")[0]
+    if library == "torch":
+        return values.detach()
+    if library.startswith("jax"):
+        return sys.modules["jax"].lax.stop_gradient(values)
+    return values
 
 
 def where_valid(valid: Array | None, values: Array, fill: float = 0.0) -> Array:
@@ -55,6 +81,21 @@ def where_valid(valid: Array | None, values: Array, fill: float = 0.0) -> Array:
     if valid is None:
         return values
     return array_namespace(values).where(valid, values, constant(fill, values))
+
+
+def root(values: Array) -> Array:
+    """Square root, with the derivative 0 at 0, where that of `sqrt` is infinite."""
+    positive = values != 0
+    return where_valid(positive, array_namespace(values).sqrt(where_valid(positive, values, 1.0)))
+
+
+def ratio(p: Array, q: Array, otherwise: float | Array) -> Array:
+    """Return p / q, and `otherwise` where q is 0; also its derivative is finite there."""
+    usable = q != 0
+    quotient = p / where_valid(usable, q, 1.0)
+    if isinstance(otherwise, float):
+        return where_valid(usable, quotient, otherwise)
+    return array_namespace(quotient).where(usable, quotient, otherwise)
 
 
 def valid_in_both(p: Array | None, q: Array | None) -> Array | None:
@@ -86,7 +127,9 @@ def count(values: Array, valid: Array | None) -> Array:
 
 def mean(values: Array, valid: Array | None = None) -> Array:
     """Mean over the valid positions of the last two axes; NaN where there are none."""
-    return total(values, valid) / count(values, valid)
+    if valid is None:
+        return total(values) / count(values, None)
+    return ratio(total(values, valid), count(values, valid), math.nan)
 
 
 def channel_sum(per_channel: Array) -> Array:
@@ -101,8 +144,9 @@ def as_image(scalars: Array, like: Array) -> Array:
 
 
 def minimum(values: Array, valid: Array | None) -> Array:
-    """Smallest valid value of each image; 0 where there is none."""
+    """Smallest valid value of each image, a centre without gradient; 0 where there is none."""
     xp = array_namespace(values)
+    values = without_gradient(values)
     low = xp.min(where_valid(valid, values, math.inf), axis=(-2, -1))
     return xp.where(low == math.inf, xp.zeros_like(low), low)
 

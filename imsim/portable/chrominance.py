@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from imsim.portable.arrays import array_namespace
+from imsim.portable.arrays import array_namespace, where_valid
 from imsim.portable.similarity import similarity
 from imsim.typing import Array
 
@@ -26,5 +26,6 @@ def chromatic_similarity(p: tuple[Array, ...], q: tuple[Array, ...]) -> Array:
     """(S_I S_Q)^lambda; a negative product gives the real part of its complex power."""
     product = math.prod(similarity(*planes) for planes in zip(p, q, (T3, T4), strict=True))
     xp = array_namespace(product)
-    power = xp.abs(product) ** LAMBDA
+    some = product != 0  # at 0 the power has no finite derivative
+    power = where_valid(some, xp.abs(where_valid(some, product, 1.0)) ** LAMBDA)
     return xp.where(product < 0, math.cos(LAMBDA * math.pi) * power, power)

@@ -13,6 +13,7 @@ from imsim.portable.arrays import (
     count,
     to_widest_float,
     total,
+    where_valid,
 )
 from imsim.portable.pair import Pair
 from imsim.portable.units import PER_IMAGE, scaling_unit
@@ -84,9 +85,14 @@ def mean_squared_error(pair: Pair) -> tuple[Array, Array, Array]:
 
 def decibels(amplitude: Array | float, mse: Array, xp: ModuleType) -> Array:
     """10 log10(amplitude^2 / MSE), of a root, since the square may leave float64."""
-    return 20 * xp.log10(amplitude / xp.sqrt(mse))
+    differ = mse != 0
+    ratio = amplitude / xp.sqrt(where_valid(differ, mse, 1.0))
+    return where_valid(differ, 20 * xp.log10(ratio), math.inf)
 
 
 def reconstruction_decibels(mean: Array, mse: Array, xp: ModuleType) -> Array:
     """10 log10(mean^2 / MSE); +inf for identical images, also if they are black."""
-    return decibels(xp.where(mse == 0, xp.ones_like(mse), xp.abs(mean)), mse, xp)
+    bright = (mse == 0) | (mean != 0)
+    amplitude = xp.where(mse == 0, xp.ones_like(mse), xp.abs(mean))
+    found = decibels(where_valid(bright, amplitude, 1.0), mse, xp)
+    return where_valid(bright, found, -math.inf)

@@ -6,7 +6,13 @@ import math
 
 from array_api_compat import device
 
-from imsim.portable.arrays import array_namespace, pad, to_widest_float, where_valid
+from imsim.portable.arrays import (
+    array_namespace,
+    pad,
+    to_widest_float,
+    where_valid,
+    without_gradient,
+)
 from imsim.typing import Array
 
 
@@ -21,7 +27,8 @@ def filled(cells: Array, valid: Array | None) -> Array:
     xp = array_namespace(cells)
     # Cells far from 0 would lose the digits in which they differ, so the minimum is subtracted.
     values = to_widest_float(where_valid(valid, cells))
-    low = xp.min(where_valid(valid, values, math.inf), axis=(-2, -1), keepdims=True)
+    known = where_valid(valid, without_gradient(values), math.inf)
+    low = xp.min(known, axis=(-2, -1), keepdims=True)
     low = where_valid(xp.isfinite(low), low)
     inside = where_valid(valid, values - low)
     sums = _integral(inside)

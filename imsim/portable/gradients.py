@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imsim.portable.arrays import array_namespace, pad, shifted
+from imsim.portable.arrays import array_namespace, pad, root, shifted
 from imsim.portable.coarse import block_mean
 from imsim.portable.pair import window_reach
 from imsim.portable.windows import correlate
@@ -16,14 +16,13 @@ SCHARR = (3 / 16, 10 / 16, 3 / 16)
 
 def gradient_magnitude(image: Array, smoothing: tuple[float, ...]) -> Array:
     """sqrt(gx^2 + gy^2); each component is a difference across, smoothed along the edge."""
-    xp = array_namespace(image)
     framed = pad(pad(image, 1, 1, -2), 1, 1, -1)
     height, width = image.shape[-2:]
     across = shifted(framed, 2, width, -1) - shifted(framed, 0, width, -1)
     down = shifted(framed, 2, height, -2) - shifted(framed, 0, height, -2)
     gx = correlate(across, smoothing, -2)
     gy = correlate(down, smoothing, -1)
-    return xp.sqrt(gx * gx + gy * gy)
+    return root(gx * gx + gy * gy)
 
 
 def cell_gradient(image: Array, smoothing: tuple[float, ...]) -> Array:
@@ -31,7 +30,6 @@ def cell_gradient(image: Array, smoothing: tuple[float, ...]) -> Array:
 
     Pixels are subtracted before they are averaged, since means of pixels far from 0 lose digits.
     """
-    xp = array_namespace(image)
     for axis in (-2, -1):
         image = pad(image, 0, image.shape[axis] % 2, axis)
 
@@ -43,7 +41,7 @@ def cell_gradient(image: Array, smoothing: tuple[float, ...]) -> Array:
         return correlate(pad(cells, 1, 1, along), smoothing, along)
 
     gx, gy = component(-1, -2), component(-2, -1)
-    return xp.sqrt(gx * gx + gy * gy)
+    return root(gx * gx + gy * gy)
 
 
 def eroded(valid: Array | None) -> Array | None:

@@ -7,10 +7,10 @@ from types import ModuleType
 from typing import NamedTuple
 
 from imsim.portable.arrays import (
-    array_namespace,
     as_image,
     count,
     mean,
+    root,
     to_widest_float,
     total,
     where_valid,
@@ -90,5 +90,6 @@ def deviation(local: Local) -> Scores:
     mu = as_image(mean(local.values, local.valid), to_widest_float(local.values))
     residual = where_valid(local.valid, to_widest_float(local.values) - mu)
     n = count(local.values, local.valid)
-    xp = array_namespace(residual)
-    return Scores(xp.sqrt(total(residual * residual) / (n - 1)), where_valid(n > 1, n))
+    several = n > 1
+    variance = total(residual * residual) / where_valid(several, n - 1, 1.0)
+    return Scores(root(variance), where_valid(several, n))

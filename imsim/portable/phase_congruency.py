@@ -19,6 +19,8 @@ from imsim.portable.arrays import (
     complex_dtype,
     constant,
     minimum,
+    ratio,
+    root,
     to_widest_float,
     where_valid,
 )
@@ -142,12 +144,11 @@ def noise_model(
     median_energy: Array, finest_power: float, sum_squares: float, sum_products: float
 ) -> Noise:
     """Estimate the energy of noise from the median energy and the sums of a `FilterBank`."""
-    xp = array_namespace(median_energy)
     power = -median_energy / math.log(0.5) / finest_power
     energy = power * (2 * sum_squares + 4 * sum_products)
-    tau = xp.sqrt(energy / 2)
+    tau = root(energy / 2)
     mean = tau * math.sqrt(math.pi / 2)
-    deviation = xp.sqrt((2 - math.pi / 2) * tau**2)
+    deviation = root((2 - math.pi / 2) * tau**2)
     return Noise(median_energy, power, (mean + NOISE_DEVIATIONS * deviation) / NOISE_SCALE)
 
 
@@ -184,7 +185,7 @@ def phase_congruency(image: Array, valid: Array | None, scale: float = 1.0) -> A
         odd = [xp.imag(r) for r in responses]
         powers = [e * e + d * d for e, d in zip(even, odd, strict=True)]
         sum_even, sum_odd = sum(even), sum(odd)
-        length = xp.sqrt(sum_even * sum_even + sum_odd * sum_odd) + EPSILON
+        length = root(sum_even * sum_even + sum_odd * sum_odd) + EPSILON
         mean_even, mean_odd = sum_even / length, sum_odd / length
         energy = xp.zeros_like(image)
         for e, d in zip(even, odd, strict=True):
@@ -192,5 +193,5 @@ def phase_congruency(image: Array, valid: Array | None, scale: float = 1.0) -> A
         threshold = noise_threshold(powers[0], valid, bank, o).threshold
         energy = energy - as_image(threshold, image)
         energy_all = energy_all + where_valid(~(energy < 0), energy)
-        amplitude_all = amplitude_all + sum(xp.sqrt(p) for p in powers)
-    return where_valid(amplitude_all != 0, energy_all / amplitude_all)
+        amplitude_all = amplitude_all + sum(root(p) for p in powers)
+    return ratio(energy_all, amplitude_all, 0.0)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from imsim.portable.arrays import array_namespace
+from imsim.portable.arrays import array_namespace, without_gradient
 from imsim.typing import Array
 
 PER_IMAGE, PER_CHANNEL = (-3, -2, -1), (-2, -1)
@@ -26,6 +26,7 @@ def scaling_unit(
     by a power of two is exact. The axes of `axis` are kept with length 1.
     """
     xp = array_namespace(*images)
+    images = tuple(without_gradient(v) for v in images)
     largest = functools.reduce(
         xp.maximum, (xp.max(xp.abs(v), axis=axis, keepdims=True) for v in images)
     )

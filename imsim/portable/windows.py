@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from imsim.portable.arrays import array_namespace, shifted, sum_in_order, where_valid
+from imsim.portable.arrays import (
+    array_namespace,
+    ratio,
+    shifted,
+    sum_in_order,
+    where_valid,
+    without_gradient,
+)
 from imsim.typing import Array
 
 
@@ -280,10 +287,27 @@ def is_dark(moments: Moments, window: Window) -> Array:
     return xp.abs(moments.mean) <= rounding * xp.abs(moments.centred_mean)
 
 
-def zero_rules(quality: Array, luminance: Array, flat: Array, dark: Array) -> Array:
-    """Replace 0 / 0 in a quality index as its authors do.
+class Fraction(NamedTuple):
+    """A term of a quality index."""
+
+    top: Array
+    bottom: Array
+
+    @property
+    def value(self) -> Array:
+        """The quotient; without a gradient where it is none."""
+        return ratio(self.top, self.bottom, without_gradient(self.top / self.bottom))
+
+
+def zero_rules(luminance: Fraction, structure: Fraction, flat: Array, dark: Array) -> Array:
+    """Multiply the terms of a quality index, and replace 0 / 0 as its authors do.
 
     The result is the luminance term where both windows are flat, and 1 where both means are 0.
     """
-    xp = array_namespace(quality)
-    return xp.where(dark, xp.ones_like(quality), xp.where(flat, luminance, quality))
+    xp = array_namespace(luminance.top)
+    # A product with NaN has a gradient of NaN, even where it is not chosen.
+    product = ratio(*luminance, 1.0) * ratio(*structure, 1.0)
+    usable = (luminance.bottom != 0) & (structure.bottom != 0)
+    as_is = luminance.top / luminance.bottom * (structure.top / structure.bottom)
+    quality = xp.where(usable, product, without_gradient(as_is))
+    return xp.where(dark, xp.ones_like(quality), xp.where(flat, luminance.value, quality))

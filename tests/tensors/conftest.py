@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import jax
 import pytest
-from libraries import LIBRARIES, Library
+from eager import LIBRARIES, Library
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from engines import by_engine
-from libraries import LIBRARIES, Library
+from eager import LIBRARIES, Library
 from sampling import FRAME, SCORES, Variant, blob_mask, textured_pair
 
 import imsim

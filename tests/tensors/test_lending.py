@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from engines import by_engine
-from libraries import Library
+from eager import Library
 from sampling import DEFAULTS, FRAME, MAPS, SCORES, Variant, blob_mask, textured_pair
 
 import imsim
