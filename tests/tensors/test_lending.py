@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 import torch
-from engines import by_engine
 from eager import Library
+from engines import by_engine
 from sampling import DEFAULTS, FRAME, MAPS, SCORES, Variant, blob_mask, textured_pair
 
 import imsim
