@@ -69,20 +69,23 @@ LEAST_TAP = 2.0**-11
 def load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d):  # type: ignore[no-untyped-def]
     """Copy x + y and x - y of row i, centred and scaled; 0 outside the mask."""
     x_row, y_row = x[i, left:right], y[i, left:right]
+    real = u.dtype.type
+    # The difference of nearly equal pixels is exact; that of the two minus their offsets is not.
+    shift = offsets[0] - offsets[1]
     if mask is None:
         for j in range(x_row.size):
-            p = (u.dtype.type(x_row[j]) - offsets[0]) * scale
-            q = (u.dtype.type(y_row[j]) - offsets[1]) * scale
-            u[j] = p + q
-            d[j] = p - q
+            p, q = real(x_row[j]), real(y_row[j])
+            u[j] = ((p - offsets[0]) + (q - offsets[1])) * scale
+            d[j] = ((p - q) - shift) * scale
     else:
         inside = mask[i, left:right]
-        nothing = u.dtype.type(0)
+        nothing = real(0)
         for j in range(x_row.size):
-            p = (u.dtype.type(x_row[j]) - offsets[0]) * scale
-            q = (u.dtype.type(y_row[j]) - offsets[1]) * scale
-            u[j] = p + q if inside[j] else nothing
-            d[j] = p - q if inside[j] else nothing
+            p, q = real(x_row[j]), real(y_row[j])
+            sum_of_both = ((p - offsets[0]) + (q - offsets[1])) * scale
+            difference = ((p - q) - shift) * scale
+            u[j] = sum_of_both if inside[j] else nothing
+            d[j] = difference if inside[j] else nothing
 
 
 @inline

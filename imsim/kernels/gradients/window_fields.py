@@ -274,10 +274,10 @@ def spread_fields(  # type: ignore[no-untyped-def]
     flat = fields.reshape(fields.shape[0], FIELDS * columns)
     filtered = slots[0, : FIELDS * columns].reshape(FIELDS, columns)
     a, b, c, other = filtered[0], filtered[1], filtered[2], filtered[3]
-    p, q = rows[0], rows[1]
+    p, q, planes = rows[0], rows[1], FIELDS if both else FIELDS - 1
     for i in range(out_x.shape[0]):
-        filter_rows(flat[i : i + size], 0, taps, unrolled, flat_sums[: FIELDS * columns])
-        for k in range(FIELDS if both else FIELDS - 1):
+        filter_rows(flat[i : i + size], 0, taps, unrolled, flat_sums[: planes * columns])
+        for k in range(planes):
             filter_row(sums[k], taps, unrolled, filtered[k, :width])
         if constants is not None:
             load_sum_and_difference(x, y, mask, top + i, start, stop, offsets, constants[0], p, q)
