@@ -8,6 +8,7 @@ With the similarity s of a cell and its weight w = max(PC_x, PC_y), the score is
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from imsim.kernels.common.sharing import Run, share_out
 from imsim.kernels.fsim import COST, DIAGONAL, LARGE_IMAGE, NO_CHROMA, SIDE, filled_cells
 from imsim.kernels.gradients.coarse import add_to_pixels, fill_back
 from imsim.kernels.gradients.pairs import images_of, largest, plane_weights
-from imsim.kernels.gradients.phase_congruency import Congruency
+from imsim.kernels.gradients.phase_congruency import Congruency, Room
 from imsim.portable import similarity as formulas
 from imsim.portable.chrominance import LAMBDA, T3, T4, YIQ, chromatic_similarity
 from imsim.portable.coarse import automatic_factor
@@ -58,7 +59,7 @@ def gradient(
         numbers = range(i * size, (i + 1) * size)
         x, y, masks = zip(*(planes[k] for k in numbers), strict=True)
         out = [gradients[numbers.start : numbers.stop] for gradients in found]
-        work.write((x, y), masks[0], weights[i], sides, out, run)
+        work.write((list(x), list(y)), masks[0], weights[i], sides, out, run)
 
     cells = math.prod(work.cells)
     share_out(task, planes.count // size, COST * cells, at_once=cells <= LARGE_IMAGE)
@@ -86,6 +87,7 @@ class _Work:
         rows, columns = (-(-length // self._factor) for length in frame)
         self.cells = (rows, columns)
         self._waiting: dict[np.dtype[Any], list[Congruency]] = {}
+        self._rooms: dict[np.dtype[Any], list[Room]] = {}
 
     def write(
         self,
@@ -99,14 +101,15 @@ class _Work:
         """Write the gradients of one pair, of whose images each has one or three planes."""
         if mask is not None and mask.all():
             mask = None
-        cells, valid = [], None
-        for image in pair:
-            found, valid = filled_cells(image, mask, self._factor)
-            cells.append(found)
-        scored = NO_MASK if valid is None else eroded(valid)
+        cells, valids = zip(*(filled_cells(v, mask, self._factor) for v in pair), strict=True)
+        valid = valids[0]
+        scored: Array = NO_MASK if valid is None else eroded(valid)
         if scored.size > 0 and not scored.any():
             return
-        congruencies = [self._congruency(planes[0], valid, run) for planes in cells]
+        congruencies = [
+            self._congruency(planes[0], valid, side in sides, run)
+            for side, planes in enumerate(cells)
+        ]
         slopes = _slopes(cells, [values for _, values in congruencies], scored, self._scale)
         for side, out in zip(sides, gradients, strict=True):
             of_luminance = congruencies[side][0].back(slopes.congruency[side], run)
@@ -122,15 +125,18 @@ class _Work:
         for congruency, _ in congruencies:
             self._waiting[congruency.dtype].append(congruency)
 
-    def _congruency(self, cells: Array, valid: Array | None, run: Run) -> tuple[Congruency, Array]:
+    def _congruency(
+        self, cells: Array, valid: Array | None, keep: bool, run: Run
+    ) -> tuple[Congruency, Array]:
         """Phase congruency, computed in float64 where float32 fails."""
         for dtype in (self._dtype, np.dtype(np.float64)):
             waiting = self._waiting.setdefault(dtype, [])
             try:
                 congruency = waiting.pop()
             except IndexError:
-                congruency = Congruency(*self.cells, dtype)
-            values = congruency.find(cells, valid, self._scale, run)
+                rooms = self._rooms.setdefault(dtype, [])
+                congruency = Congruency(*self.cells, dtype, rooms)
+            values = congruency.find(cells, valid, self._scale, keep, run)
             if values is not None:
                 break
             waiting.append(congruency)
@@ -138,7 +144,7 @@ class _Work:
 
 
 def _slopes(
-    cells: list[list[Array]], congruencies: list[Array], scored: Array, scale: float
+    cells: Sequence[list[Array]], congruencies: list[Array], scored: Array, scale: float
 ) -> _Slopes:
     """Gradients of the score by the features of both images."""
     rows, columns = cells[0][0].shape
@@ -184,48 +190,60 @@ def _pool_back(cells, pc_x, pc_y, chroma, scored, scale, values, slopes, edges):
     `values` first hold the similarity, and then s ds of the score.
     """
     height, width = values.shape
-    weights, misfits = 0.0, 0.0
+    columns, room = np.zeros((2, width)), np.empty((7, width))
+    colour, use = np.ones(width), np.ones(width)
     for i in range(height):
+        _load(chroma, scored, i, colour, use)
         for j in range(width):
-            p, q = pc_x[i, j], pc_y[i, j]
-            s = _similarity(p, q, T1)
+            s = _similarity(pc_x[i, j], pc_y[i, j], T1) * colour[j]
             g_x, g_y = _gradient(cells[0], i, j), _gradient(cells[1], i, j)
             s *= _similarity(scale * _length(g_x), scale * _length(g_y), T2)
-            s *= chroma[i, j] if chroma.size > 0 else 1.0
-            s = 1.0 if s > 1 else s
-            values[i, j] = s
-            if scored.size == 0 or scored[i, j]:
-                weight = max(p, q)
-                weights += weight
-                misfits += weight * (1 - s)
-    if not weights > 0:
-        values[:] = 0
-        return
-    for i in range(height):
+            values[i, j] = 1.0 if s > 1 else s
         for j in range(width):
-            if scored.size > 0 and not scored[i, j]:
-                values[i, j] = 0
-                continue
+            weight = use[j] * max(pc_x[i, j], pc_y[i, j])
+            columns[0, j] += weight
+            columns[1, j] += weight * (1 - values[i, j])
+    total = columns[0].sum()
+    part = 1 / total if total > 0 else 0.0
+    mean = columns[1].sum() * part
+    for i in range(height):
+        _load(chroma, scored, i, colour, use)
+        for j in range(width):
             p, q, s = pc_x[i, j], pc_y[i, j], values[i, j]
-            weight = max(p, q)
-            of_weight = (misfits / weights - (1 - s)) / weights
-            of_s = weight / weights
-            share = 1.0 if p > q else (0.5 if p == q else 0.0)
-            s_pc = _similarity(p, q, T1)
+            of_s, of_weight = use[j] * part * max(p, q), use[j] * part * (mean - (1 - s))
+            share = (0.5 if p >= q else 0.0) + (0.5 if p > q else 0.0)
             x, y = _gradient(cells[0], i, j), _gradient(cells[1], i, j)
             g_x, g_y = scale * _length(x), scale * _length(y)
-            s_g = _similarity(g_x, g_y, T2)
-            rest = of_s * (chroma[i, j] if chroma.size > 0 else 1.0)
-            of_pc = rest * s_g * 2 / (p * p + q * q + T1)
-            slopes[0, i, j] = of_pc * ((q - p) + p * (1 - s_pc)) + of_weight * share
-            slopes[1, i, j] = of_pc * ((p - q) + q * (1 - s_pc)) + of_weight * (1 - share)
-            of_g = rest * s_pc * 2 / (g_x * g_x + g_y * g_y + T2) * scale * scale
+            s_pc, s_g = _similarity(p, q, T1), _similarity(g_x, g_y, T2)
+            of_pc = of_s * colour[j] * s_g * 2 / (p * p + q * q + T1)
+            room[0, j] = of_pc * ((q - p) + p * (1 - s_pc)) + of_weight * share
+            room[1, j] = of_pc * ((p - q) + q * (1 - s_pc)) + of_weight * (1 - share)
+            of_g = of_s * colour[j] * s_pc * 2 / (g_x * g_x + g_y * g_y + T2) * scale * scale
             # The root at 0 has the slope 0.
-            along = of_g * ((g_y - g_x) + g_x * (1 - s_g)) / g_x if g_x > 0 else 0.0
-            edges[0, 0, i + 1, j + 1], edges[0, 1, i + 1, j + 1] = along * x[0], along * x[1]
-            along = of_g * ((g_x - g_y) + g_y * (1 - s_g)) / g_y if g_y > 0 else 0.0
-            edges[1, 0, i + 1, j + 1], edges[1, 1, i + 1, j + 1] = along * y[0], along * y[1]
-            values[i, j] = of_s * s
+            along_x = of_g * ((g_y - g_x) + g_x * (1 - s_g)) / (g_x if g_x > 0 else 1.0)
+            along_y = of_g * ((g_x - g_y) + g_y * (1 - s_g)) / (g_y if g_y > 0 else 1.0)
+            room[2, j], room[3, j] = along_x * x[0], along_x * x[1]
+            room[4, j], room[5, j] = along_y * y[0], along_y * y[1]
+            room[6, j] = of_s * s
+        for j in range(width):
+            values[i, j] = room[6, j]
+        for side in range(2):
+            for j in range(width):
+                slopes[side, i, j] = room[side, j]
+            for k in range(2):
+                for j in range(width):
+                    edges[side, k, i + 1, j + 1] = room[2 + 2 * side + k, j]
+
+
+@kernel
+def _load(chroma, scored, i, colour, use):  # type: ignore[no-untyped-def]
+    """Copy a row of the chromatic similarity, and of the scored cells."""
+    if chroma.size > 0:
+        for j in range(colour.size):
+            colour[j] = chroma[i, j]
+    if scored.size > 0:
+        for j in range(use.size):
+            use[j] = scored[i, j]
 
 
 @inline
