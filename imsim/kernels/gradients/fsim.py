@@ -8,7 +8,7 @@ With the similarity s of a cell and its weight w = max(PC_x, PC_y), the score is
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ from imsim.portable.gradients import eroded
 from imsim.portable.pair import Pair
 from imsim.portable.similarity import T1, T2, similarity
 from imsim.typing import Array
+from imsim.workers import parallel
 
 LARGEST_SIZE = 1e15
 """Largest magnitude of pixels scaled to a data range of 255; the formula takes larger ones."""
@@ -61,8 +62,7 @@ def gradient(
         out = [gradients[numbers.start : numbers.stop] for gradients in found]
         work.write((list(x), list(y)), masks[0], weights[i], sides, out, run)
 
-    cells = math.prod(work.cells)
-    share_out(task, planes.count // size, COST * cells, at_once=cells <= LARGE_IMAGE)
+    work.share_out(task, planes.count // size)
     shape = (*planes.shape, *planes.frame)
     done = dict(zip(sides, (gradients.reshape(shape) for gradients in found), strict=True))
     return done.get(0), done.get(1)
@@ -106,24 +106,38 @@ class _Work:
         scored: Array = NO_MASK if valid is None else eroded(valid)
         if scored.size > 0 and not scored.any():
             return
-        congruencies = [
-            self._congruency(planes[0], valid, side in sides, run)
-            for side, planes in enumerate(cells)
-        ]
-        slopes = _slopes(cells, [values for _, values in congruencies], scored, self._scale)
-        for side, out in zip(sides, gradients, strict=True):
-            of_luminance = congruencies[side][0].back(slopes.congruency[side], run)
+        congruencies: dict[int, Congruency] = {}
+        values: dict[int, Array] = {}
+
+        def find(side: int, run: Run) -> None:
+            keep = side in sides
+            found = self._congruency(cells[side][0], valid, keep, run)
+            congruencies[side], values[side] = found
+
+        self.share_out(find, 2, run)
+        slopes = _slopes(cells, [values[side] for side in (0, 1)], scored, self._scale)
+
+        def back(k: int, run: Run) -> None:
+            side = sides[k]
+            of_luminance = congruencies[side].back(slopes.congruency[side], run)
             _add_edges(slopes.edges[side], of_luminance)
             of_planes = [of_luminance, *slopes.chrominance[side]]
             for plane in of_planes if valid is not None else ():
                 fill_back(plane, valid)
-            for c, pixels in enumerate(out):
+            for c, pixels in enumerate(gradients[k]):
                 of_channel = of_luminance
-                if len(out) == 3:
+                if len(pair[side]) == 3:
                     of_channel = sum(w[c] * v for w, v in zip(YIQ, of_planes, strict=True))
                 add_to_pixels(of_channel, mask, self._factor, weight, pixels)
-        for congruency, _ in congruencies:
+
+        self.share_out(back, len(sides), run)
+        for congruency in congruencies.values():
             self._waiting[congruency.dtype].append(congruency)
+
+    def share_out(self, task: Callable[[int, Run], None], n: int, run: Run = parallel) -> None:
+        """Share tasks among threads; large images share the work within each task."""
+        size = math.prod(self.cells)
+        share_out(task, n, COST * size, run=run, at_once=size <= LARGE_IMAGE)
 
     def _congruency(
         self, cells: Array, valid: Array | None, keep: bool, run: Run
