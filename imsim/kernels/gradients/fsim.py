@@ -26,7 +26,7 @@ from imsim.portable.chrominance import LAMBDA, T3, T4, YIQ, chromatic_similarity
 from imsim.portable.coarse import automatic_factor
 from imsim.portable.gradients import eroded
 from imsim.portable.pair import Pair
-from imsim.portable.similarity import T1, T2, similarity
+from imsim.portable.similarity import T1, T2
 from imsim.typing import Array
 from imsim.workers import parallel
 
@@ -74,8 +74,8 @@ class _Slopes(NamedTuple):
     congruency: Array
     edges: Array
     """Of both components of the gradients of the luminance, in a frame of zeros."""
-    chrominance: tuple[tuple[Array, ...], tuple[Array, ...]]
-    """Of I and Q, or nothing."""
+    chrominance: Array
+    """Of I and Q, or nothing; of the images that are wanted."""
 
 
 class _Work:
@@ -115,7 +115,7 @@ class _Work:
             congruencies[side], values[side] = found
 
         self.share_out(find, 2, run)
-        slopes = _slopes(cells, [values[side] for side in (0, 1)], scored, self._scale)
+        slopes = _slopes(cells, [values[side] for side in (0, 1)], scored, self._scale, sides)
 
         def back(k: int, run: Run) -> None:
             side = sides[k]
@@ -158,7 +158,11 @@ class _Work:
 
 
 def _slopes(
-    cells: Sequence[list[Array]], congruencies: list[Array], scored: Array, scale: float
+    cells: Sequence[list[Array]],
+    congruencies: list[Array],
+    scored: Array,
+    scale: float,
+    sides: list[int],
 ) -> _Slopes:
     """Gradients of the score by the features of both images."""
     rows, columns = cells[0][0].shape
@@ -173,28 +177,25 @@ def _slopes(
     values = np.empty((rows, columns))
     slopes, edges = np.zeros((2, rows, columns)), np.zeros((2, 2, rows + 2, columns + 2))
     _pool_back(framed, *congruencies, chroma, scored, scale, values, slopes, edges)
-    if not parts[0]:
-        return _Slopes(slopes, edges, ((), ()))
     # `values` are now the gradients of the logarithm of the chromatic similarity.
-    of_logarithm = LAMBDA * values
-    return _Slopes(
-        slopes,
-        edges,
-        (
-            _chrominance_back(parts[0], parts[1], scale * of_logarithm),
-            _chrominance_back(parts[1], parts[0], scale * of_logarithm),
-        ),
-    )
+    chrominance = np.empty((2, len(parts[0]), rows, columns))
+    for side in sides:
+        for p, q, t, out in zip(
+            parts[side], parts[1 - side], (T3, T4), chrominance[side], strict=False
+        ):
+            _chrominance_back(p, q, values, LAMBDA * scale, t, out)
+    return _Slopes(slopes, edges, chrominance)
 
 
-def _chrominance_back(p: list[Array], q: list[Array], slopes: Array) -> tuple[Array, ...]:
-    """Gradients of I and Q of one image from that of log S_I + log S_Q; 0 where S = 0."""
-    found = []
-    for u, v, constant in zip(p, q, (T3, T4), strict=True):
-        s = similarity(u, v, constant)
-        of_s = np.where(s != 0, slopes / s, 0)
-        found.append(of_s * 2 * ((v - u) + u * (1 - s)) / (u * u + v * v + constant))
-    return tuple(found)
+@exact  # equal images have exactly the gradient 0
+def _chrominance_back(p, q, slopes, factor, constant, out):  # type: ignore[no-untyped-def]
+    """Write the gradient of I or Q of one image from that of the logarithm of S; 0 where S = 0."""
+    for i in range(p.shape[0]):
+        for j in range(p.shape[1]):
+            u, v = p[i, j], q[i, j]
+            s = _similarity(u, v, constant)
+            of_s = factor * slopes[i, j] / s if s != 0 else 0.0
+            out[i, j] = of_s * 2 * ((v - u) + u * (1 - s)) / (u * u + v * v + constant)
 
 
 @exact  # equal images have exactly the gradient 0

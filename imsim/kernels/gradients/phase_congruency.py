@@ -39,21 +39,24 @@ class Room:
         self.powers = np.empty((height, width), dtype)
         """Squared amplitudes of the finest scale."""
         self._line = np.empty(2 * width, dtype)
-        self._width = width
+        self._width, self._dtype = width, dtype
 
     def filter(self, o: int, transforms: Transforms) -> None:
-        """Filter an image at one orientation and all scales."""
-        bank, spectrum = transforms.bank, transforms.spectrum.view(transforms.dtype)
-        apply_filters(*bank[:2], DISTANCES[o], spectrum, 0, self._width, self.parts, self._line)
-        for response in self.responses[:, :, : self._width]:
-            in_place(scipy.fft.ifft2, response, norm="forward")
+        """Filter an image at one orientation and all scales, one by one: each fits in the cache."""
+        (radial, angular), spectrum = transforms.bank[:2], transforms.spectrum.view(self._dtype)
+        for s in range(SCALES):
+            one, parts, line = radial[s : s + 1], self.parts[s : s + 1], self._line
+            apply_filters(one, angular, DISTANCES[o], spectrum, 0, self._width, parts, line)
+            in_place(scipy.fft.ifft2, self.responses[s, :, : self._width], norm="forward")
 
     def filter_back(self, o: int, transforms: Transforms, gathered: Array) -> None:
         """Write the gradients of the spectrum from those of the responses."""
-        for response in self.responses[:, :, : self._width]:
-            in_place(scipy.fft.fft2, response)
+        radial, angular = transforms.bank[:2]
         gathered[...] = 0
-        _gather(*transforms.bank[:2], DISTANCES[o], self.parts, gathered.view(transforms.dtype))
+        for s in range(SCALES):
+            in_place(scipy.fft.fft2, self.responses[s, :, : self._width])
+            one, parts = radial[s : s + 1], self.parts[s : s + 1]
+            _gather(one, angular, DISTANCES[o], parts, gathered.view(self._dtype))
 
 
 def make_rooms(transforms: Transforms) -> list[Room]:
@@ -284,7 +287,7 @@ def _gather(radial, angular, distances, parts, gathered):  # type: ignore[no-unt
     for i in range(height):
         below = int(2 * i >= height)
         row, mirrored = min(i, height - i), (height - i) % height
-        for s in range(SCALES):
+        for s in range(parts.shape[0]):
             f, g = radial[s, row], angular[distances[below, 0], row]
             out = gathered[0, i]
             for j in range(half):
