@@ -153,7 +153,7 @@ def apply_filters(radial, angular, distances, spectrum, start, stop, parts, line
     for i in range(height):
         below = int(2 * i >= height)
         row, mirrored = min(i, height - i), (height - i) % height
-        for s in range(SCALES):
+        for s in range(parts.shape[0]):
             # Loops over slices from 0 on are vectorised.
             here = slice(start, start + positive)
             f, g = radial[s, row, here], angular[distances[below, 0], row, here]

@@ -8,6 +8,7 @@ With the similarity s of a cell and its weight w = max(PC_x, PC_y), the score is
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,14 +20,15 @@ from imsim.kernels.common.sharing import Run, share_out
 from imsim.kernels.fsim import COST, DIAGONAL, LARGE_IMAGE, NO_CHROMA, SIDE, filled_cells
 from imsim.kernels.gradients.coarse import add_to_pixels, fill_back
 from imsim.kernels.gradients.pairs import images_of, largest, plane_weights
-from imsim.kernels.gradients.phase_congruency import Congruency
+from imsim.kernels.gradients.phase_congruency import Congruency, Room
 from imsim.portable import similarity as formulas
 from imsim.portable.chrominance import LAMBDA, T3, T4, YIQ, chromatic_similarity
 from imsim.portable.coarse import automatic_factor
 from imsim.portable.gradients import eroded
 from imsim.portable.pair import Pair
-from imsim.portable.similarity import T1, T2, similarity
+from imsim.portable.similarity import T1, T2
 from imsim.typing import Array
+from imsim.workers import parallel
 
 LARGEST_SIZE = 1e15
 """Largest magnitude of pixels scaled to a data range of 255; the formula takes larger ones."""
@@ -58,10 +60,9 @@ def gradient(
         numbers = range(i * size, (i + 1) * size)
         x, y, masks = zip(*(planes[k] for k in numbers), strict=True)
         out = [gradients[numbers.start : numbers.stop] for gradients in found]
-        work.write((x, y), masks[0], weights[i], sides, out, run)
+        work.write((list(x), list(y)), masks[0], weights[i], sides, out, run)
 
-    cells = math.prod(work.cells)
-    share_out(task, planes.count // size, COST * cells, at_once=cells <= LARGE_IMAGE)
+    work.share_out(task, planes.count // size)
     shape = (*planes.shape, *planes.frame)
     done = dict(zip(sides, (gradients.reshape(shape) for gradients in found), strict=True))
     return done.get(0), done.get(1)
@@ -73,8 +74,8 @@ class _Slopes(NamedTuple):
     congruency: Array
     edges: Array
     """Of both components of the gradients of the luminance, in a frame of zeros."""
-    chrominance: tuple[tuple[Array, ...], tuple[Array, ...]]
-    """Of I and Q, or nothing."""
+    chrominance: Array
+    """Of I and Q, or nothing; of the images that are wanted."""
 
 
 class _Work:
@@ -86,6 +87,7 @@ class _Work:
         rows, columns = (-(-length // self._factor) for length in frame)
         self.cells = (rows, columns)
         self._waiting: dict[np.dtype[Any], list[Congruency]] = {}
+        self._rooms: dict[np.dtype[Any], list[Room]] = {}
 
     def write(
         self,
@@ -99,38 +101,56 @@ class _Work:
         """Write the gradients of one pair, of whose images each has one or three planes."""
         if mask is not None and mask.all():
             mask = None
-        cells, valid = [], None
-        for image in pair:
-            found, valid = filled_cells(image, mask, self._factor)
-            cells.append(found)
-        scored = NO_MASK if valid is None else eroded(valid)
+        cells, valids = zip(*(filled_cells(v, mask, self._factor) for v in pair), strict=True)
+        valid = valids[0]
+        scored: Array = NO_MASK if valid is None else eroded(valid)
         if scored.size > 0 and not scored.any():
             return
-        congruencies = [self._congruency(planes[0], valid, run) for planes in cells]
-        slopes = _slopes(cells, [values for _, values in congruencies], scored, self._scale)
-        for side, out in zip(sides, gradients, strict=True):
-            of_luminance = congruencies[side][0].back(slopes.congruency[side], run)
+        congruencies: dict[int, Congruency] = {}
+        values: dict[int, Array] = {}
+
+        def find(side: int, run: Run) -> None:
+            keep = side in sides
+            found = self._congruency(cells[side][0], valid, keep, run)
+            congruencies[side], values[side] = found
+
+        self.share_out(find, 2, run)
+        slopes = _slopes(cells, [values[side] for side in (0, 1)], scored, self._scale, sides)
+
+        def back(k: int, run: Run) -> None:
+            side = sides[k]
+            of_luminance = congruencies[side].back(slopes.congruency[side], run)
             _add_edges(slopes.edges[side], of_luminance)
             of_planes = [of_luminance, *slopes.chrominance[side]]
             for plane in of_planes if valid is not None else ():
                 fill_back(plane, valid)
-            for c, pixels in enumerate(out):
+            for c, pixels in enumerate(gradients[k]):
                 of_channel = of_luminance
-                if len(out) == 3:
+                if len(pair[side]) == 3:
                     of_channel = sum(w[c] * v for w, v in zip(YIQ, of_planes, strict=True))
                 add_to_pixels(of_channel, mask, self._factor, weight, pixels)
-        for congruency, _ in congruencies:
+
+        self.share_out(back, len(sides), run)
+        for congruency in congruencies.values():
             self._waiting[congruency.dtype].append(congruency)
 
-    def _congruency(self, cells: Array, valid: Array | None, run: Run) -> tuple[Congruency, Array]:
+    def share_out(self, task: Callable[[int, Run], None], n: int, run: Run = parallel) -> None:
+        """Share tasks among threads; large images share the work within each task."""
+        size = math.prod(self.cells)
+        share_out(task, n, COST * size, run=run, at_once=size <= LARGE_IMAGE)
+
+    def _congruency(
+        self, cells: Array, valid: Array | None, keep: bool, run: Run
+    ) -> tuple[Congruency, Array]:
         """Phase congruency, computed in float64 where float32 fails."""
         for dtype in (self._dtype, np.dtype(np.float64)):
             waiting = self._waiting.setdefault(dtype, [])
             try:
                 congruency = waiting.pop()
             except IndexError:
-                congruency = Congruency(*self.cells, dtype)
-            values = congruency.find(cells, valid, self._scale, run)
+                rooms = self._rooms.setdefault(dtype, [])
+                congruency = Congruency(*self.cells, dtype, rooms)
+            values = congruency.find(cells, valid, self._scale, keep, run)
             if values is not None:
                 break
             waiting.append(congruency)
@@ -138,7 +158,11 @@ class _Work:
 
 
 def _slopes(
-    cells: list[list[Array]], congruencies: list[Array], scored: Array, scale: float
+    cells: Sequence[list[Array]],
+    congruencies: list[Array],
+    scored: Array,
+    scale: float,
+    sides: list[int],
 ) -> _Slopes:
     """Gradients of the score by the features of both images."""
     rows, columns = cells[0][0].shape
@@ -153,28 +177,25 @@ def _slopes(
     values = np.empty((rows, columns))
     slopes, edges = np.zeros((2, rows, columns)), np.zeros((2, 2, rows + 2, columns + 2))
     _pool_back(framed, *congruencies, chroma, scored, scale, values, slopes, edges)
-    if not parts[0]:
-        return _Slopes(slopes, edges, ((), ()))
     # `values` are now the gradients of the logarithm of the chromatic similarity.
-    of_logarithm = LAMBDA * values
-    return _Slopes(
-        slopes,
-        edges,
-        (
-            _chrominance_back(parts[0], parts[1], scale * of_logarithm),
-            _chrominance_back(parts[1], parts[0], scale * of_logarithm),
-        ),
-    )
+    chrominance = np.empty((2, len(parts[0]), rows, columns))
+    for side in sides:
+        for p, q, t, out in zip(
+            parts[side], parts[1 - side], (T3, T4), chrominance[side], strict=False
+        ):
+            _chrominance_back(p, q, values, LAMBDA * scale, t, out)
+    return _Slopes(slopes, edges, chrominance)
 
 
-def _chrominance_back(p: list[Array], q: list[Array], slopes: Array) -> tuple[Array, ...]:
-    """Gradients of I and Q of one image from that of log S_I + log S_Q; 0 where S = 0."""
-    found = []
-    for u, v, constant in zip(p, q, (T3, T4), strict=True):
-        s = similarity(u, v, constant)
-        of_s = np.where(s != 0, slopes / s, 0)
-        found.append(of_s * 2 * ((v - u) + u * (1 - s)) / (u * u + v * v + constant))
-    return tuple(found)
+@exact  # equal images have exactly the gradient 0
+def _chrominance_back(p, q, slopes, factor, constant, out):  # type: ignore[no-untyped-def]
+    """Write the gradient of I or Q of one image from that of the logarithm of S; 0 where S = 0."""
+    for i in range(p.shape[0]):
+        for j in range(p.shape[1]):
+            u, v = p[i, j], q[i, j]
+            s = _similarity(u, v, constant)
+            of_s = factor * slopes[i, j] / s if s != 0 else 0.0
+            out[i, j] = of_s * 2 * ((v - u) + u * (1 - s)) / (u * u + v * v + constant)
 
 
 @exact  # equal images have exactly the gradient 0
@@ -184,48 +205,60 @@ def _pool_back(cells, pc_x, pc_y, chroma, scored, scale, values, slopes, edges):
     `values` first hold the similarity, and then s ds of the score.
     """
     height, width = values.shape
-    weights, misfits = 0.0, 0.0
+    columns, room = np.zeros((2, width)), np.empty((7, width))
+    colour, use = np.ones(width), np.ones(width)
     for i in range(height):
+        _load(chroma, scored, i, colour, use)
         for j in range(width):
-            p, q = pc_x[i, j], pc_y[i, j]
-            s = _similarity(p, q, T1)
+            s = _similarity(pc_x[i, j], pc_y[i, j], T1) * colour[j]
             g_x, g_y = _gradient(cells[0], i, j), _gradient(cells[1], i, j)
             s *= _similarity(scale * _length(g_x), scale * _length(g_y), T2)
-            s *= chroma[i, j] if chroma.size > 0 else 1.0
-            s = 1.0 if s > 1 else s
-            values[i, j] = s
-            if scored.size == 0 or scored[i, j]:
-                weight = max(p, q)
-                weights += weight
-                misfits += weight * (1 - s)
-    if not weights > 0:
-        values[:] = 0
-        return
-    for i in range(height):
+            values[i, j] = 1.0 if s > 1 else s
         for j in range(width):
-            if scored.size > 0 and not scored[i, j]:
-                values[i, j] = 0
-                continue
+            weight = use[j] * max(pc_x[i, j], pc_y[i, j])
+            columns[0, j] += weight
+            columns[1, j] += weight * (1 - values[i, j])
+    total = columns[0].sum()
+    part = 1 / total if total > 0 else 0.0
+    mean = columns[1].sum() * part
+    for i in range(height):
+        _load(chroma, scored, i, colour, use)
+        for j in range(width):
             p, q, s = pc_x[i, j], pc_y[i, j], values[i, j]
-            weight = max(p, q)
-            of_weight = (misfits / weights - (1 - s)) / weights
-            of_s = weight / weights
-            share = 1.0 if p > q else (0.5 if p == q else 0.0)
-            s_pc = _similarity(p, q, T1)
+            of_s, of_weight = use[j] * part * max(p, q), use[j] * part * (mean - (1 - s))
+            share = (0.5 if p >= q else 0.0) + (0.5 if p > q else 0.0)
             x, y = _gradient(cells[0], i, j), _gradient(cells[1], i, j)
             g_x, g_y = scale * _length(x), scale * _length(y)
-            s_g = _similarity(g_x, g_y, T2)
-            rest = of_s * (chroma[i, j] if chroma.size > 0 else 1.0)
-            of_pc = rest * s_g * 2 / (p * p + q * q + T1)
-            slopes[0, i, j] = of_pc * ((q - p) + p * (1 - s_pc)) + of_weight * share
-            slopes[1, i, j] = of_pc * ((p - q) + q * (1 - s_pc)) + of_weight * (1 - share)
-            of_g = rest * s_pc * 2 / (g_x * g_x + g_y * g_y + T2) * scale * scale
+            s_pc, s_g = _similarity(p, q, T1), _similarity(g_x, g_y, T2)
+            of_pc = of_s * colour[j] * s_g * 2 / (p * p + q * q + T1)
+            room[0, j] = of_pc * ((q - p) + p * (1 - s_pc)) + of_weight * share
+            room[1, j] = of_pc * ((p - q) + q * (1 - s_pc)) + of_weight * (1 - share)
+            of_g = of_s * colour[j] * s_pc * 2 / (g_x * g_x + g_y * g_y + T2) * scale * scale
             # The root at 0 has the slope 0.
-            along = of_g * ((g_y - g_x) + g_x * (1 - s_g)) / g_x if g_x > 0 else 0.0
-            edges[0, 0, i + 1, j + 1], edges[0, 1, i + 1, j + 1] = along * x[0], along * x[1]
-            along = of_g * ((g_x - g_y) + g_y * (1 - s_g)) / g_y if g_y > 0 else 0.0
-            edges[1, 0, i + 1, j + 1], edges[1, 1, i + 1, j + 1] = along * y[0], along * y[1]
-            values[i, j] = of_s * s
+            along_x = of_g * ((g_y - g_x) + g_x * (1 - s_g)) / (g_x if g_x > 0 else 1.0)
+            along_y = of_g * ((g_x - g_y) + g_y * (1 - s_g)) / (g_y if g_y > 0 else 1.0)
+            room[2, j], room[3, j] = along_x * x[0], along_x * x[1]
+            room[4, j], room[5, j] = along_y * y[0], along_y * y[1]
+            room[6, j] = of_s * s
+        for j in range(width):
+            values[i, j] = room[6, j]
+        for side in range(2):
+            for j in range(width):
+                slopes[side, i, j] = room[side, j]
+            for k in range(2):
+                for j in range(width):
+                    edges[side, k, i + 1, j + 1] = room[2 + 2 * side + k, j]
+
+
+@kernel
+def _load(chroma, scored, i, colour, use):  # type: ignore[no-untyped-def]
+    """Copy a row of the chromatic similarity, and of the scored cells."""
+    if chroma.size > 0:
+        for j in range(colour.size):
+            colour[j] = chroma[i, j]
+    if scored.size > 0:
+        for j in range(use.size):
+            use[j] = scored[i, j]
 
 
 @inline

@@ -1,14 +1,15 @@
-"""Phase congruency and its gradient: the responses of all filters are kept between the two."""
+"""Phase congruency and its gradient: the responses of the filters, and back."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 import scipy.fft
 
-from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.jit import inline, kernel
 from imsim.kernels.common.log_gabor import DISTANCES
 from imsim.kernels.common.median import middle_two
 from imsim.kernels.common.phase_congruency import (
@@ -23,18 +24,66 @@ from imsim.kernels.common.sharing import Run
 from imsim.portable.phase_congruency import EPSILON, ORIENTATIONS, SCALES
 from imsim.typing import Array
 
+KEPT_CELLS = 1 << 18
+"""Cells up to which all responses of an image are kept; in float32, these take 32 MiB."""
+
+
+class Room:
+    """Memory for the responses of the filters of one orientation."""
+
+    def __init__(self, transforms: Transforms, responses: Array) -> None:
+        height, width, dtype = transforms.height, transforms.width, transforms.dtype
+        self.responses = responses
+        self.parts = responses.view(dtype)
+        """The same memory as real numbers: real and imaginary parts alternate along the rows."""
+        self.powers = np.empty((height, width), dtype)
+        """Squared amplitudes of the finest scale."""
+        self._line = np.empty(2 * width, dtype)
+        self._width, self._dtype = width, dtype
+
+    def filter(self, o: int, transforms: Transforms) -> None:
+        """Filter an image at one orientation and all scales, one by one: each fits in the cache."""
+        (radial, angular), spectrum = transforms.bank[:2], transforms.spectrum.view(self._dtype)
+        for s in range(SCALES):
+            one, parts, line = radial[s : s + 1], self.parts[s : s + 1], self._line
+            apply_filters(one, angular, DISTANCES[o], spectrum, 0, self._width, parts, line)
+            in_place(scipy.fft.ifft2, self.responses[s, :, : self._width], norm="forward")
+
+    def filter_back(self, o: int, transforms: Transforms, gathered: Array) -> None:
+        """Write the gradients of the spectrum from those of the responses."""
+        radial, angular = transforms.bank[:2]
+        gathered[...] = 0
+        for s in range(SCALES):
+            in_place(scipy.fft.fft2, self.responses[s, :, : self._width])
+            one, parts = radial[s : s + 1], self.parts[s : s + 1]
+            _gather(one, angular, DISTANCES[o], parts, gathered.view(self._dtype))
+
+
+def make_rooms(transforms: Transforms) -> list[Room]:
+    """Make a room for each orientation.
+
+    NumPy has the system give large pages to arrays of 4 MiB and more, which takes a tenth of the
+    time of small ones.
+    """
+    shape = (ORIENTATIONS, SCALES, transforms.height, transforms.width + PADDING)
+    return [Room(transforms, part) for part in np.empty(shape, transforms.spectrum.dtype)]
+
 
 class Congruency:
     """The phase congruency of one image after the other, all of one size."""
 
-    def __init__(self, height: int, width: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, height: int, width: int, dtype: np.dtype[Any], rooms: list[Room]) -> None:
         self.dtype = dtype
+        self._rooms = rooms
+        self._kept: dict[int, Room] = {}
+        """By orientation, the responses for the gradient; the others are computed again."""
         self._transforms = Transforms(height, width, dtype)
-        shape = (ORIENTATIONS, height, width)
-        complex_dtype = self._transforms.spectrum.dtype
-        self._responses = np.empty((ORIENTATIONS, SCALES, height, width + PADDING), complex_dtype)
-        self._parts = self._responses.view(dtype)
-        self._energies, self._powers, self._amplitudes = (np.empty(shape, dtype) for _ in range(3))
+        size, shape = ORIENTATIONS * height * width, (ORIENTATIONS, height, width)
+        spectra = (ORIENTATIONS, 2, height, width // 2 + 1)
+        memory = np.empty(2 * size + 2 * math.prod(spectra), dtype)  # see `make_rooms`
+        self._energies = memory[:size].reshape(shape)
+        self._amplitudes = memory[size : 2 * size].reshape(shape)
+        self._gathered = memory[2 * size :].view(self._transforms.spectrum.dtype).reshape(spectra)
         self._thresholds = np.empty(ORIENTATIONS)
         self._values = np.empty(shape[1:], dtype)
         self._scale, self._is_constant = 1.0, False
@@ -42,8 +91,13 @@ class Congruency:
         """By orientation, the responses that set the threshold: row, column, and the gradient of
         the threshold."""
 
-    def find(self, cells: Array, valid: Array | None, scale: float, run: Run) -> Array | None:
-        """Phase congruency of ``scale * cells``; None if float32 has too few digits for it."""
+    def find(
+        self, cells: Array, valid: Array | None, scale: float, keep: bool, run: Run
+    ) -> Array | None:
+        """Phase congruency of ``scale * cells``; None if float32 has too few digits for it.
+
+        With `keep`, the responses are kept for the gradient if they do not take much memory.
+        """
         inside = {} if valid is None else {"where": valid}
         lowest = np.min(cells, initial=math.inf, **inside)
         highest = np.max(cells, initial=-math.inf, **inside)
@@ -53,57 +107,67 @@ class Congruency:
         spread = scale * (highest - lowest)
         if self.dtype == np.float32 and spread > LARGEST_SPREAD:
             return None
-        self._transforms.forward(cells, lowest if lowest < math.inf else 0.0, scale, run)
-        run(lambda o: self._filter(o, valid), ORIENTATIONS, cells.size * SCALES * ORIENTATIONS)
+        self._transforms.forward(cells, lowest, scale, run)
+        keep = keep and cells.size <= KEPT_CELLS
+        task = partial(self._filter, valid=valid, keep=keep)
+        run(task, ORIENTATIONS, self._work)
         if self.dtype == np.float32 and not self._thresholds.min() >= NOISE_FLOOR * spread:
+            self._rooms += self._kept.values()
+            self._kept.clear()
             return None
         _congruency(self._energies, self._thresholds, self._amplitudes, self._values)
         return self._values.astype(np.float64)
 
-    def _filter(self, o: int, valid: Array | None) -> None:
-        """Filter the image at one orientation, and find the energy and its threshold."""
-        bank, width = self._transforms.bank, self._values.shape[1]
-        spectrum = self._transforms.spectrum.view(self.dtype)
-        line = np.empty(2 * width, self.dtype)
-        apply_filters(*bank[:2], DISTANCES[o], spectrum, 0, width, self._parts[o], line)
-        for response in self._responses[o, :, :, :width]:
-            in_place(scipy.fft.ifft2, response, norm="forward")
-        powers = self._powers[o]
-        epsilon = self.dtype.type(EPSILON)
-        _measure(self._parts[o], epsilon, self._energies[o], powers, self._amplitudes[o])
-        middle = middle_two(powers.flatten() if valid is None else powers[valid])
-        root = math.sqrt((float(middle[0]) + float(middle[1])) / 2)
-        self._thresholds[o] = bank.thresholds[o] * root
-        self._noise[o] = []
-        for power in middle:
-            is_it = powers == power if valid is None else (powers == power) & valid
-            row, column = divmod(int(np.argmax(is_it)), width)
-            slope = bank.thresholds[o] * complex(self._responses[o, 0, row, column]) / 2
-            self._noise[o].append((row, column, slope / root if root > 0 else 0j))
-
     def back(self, slopes: Array, run: Run) -> Array:
-        """Gradient of the cells from that of the phase congruency; overwrite the responses."""
+        """Gradient of the cells from that of the phase congruency."""
         height, width = self._values.shape
         if self._is_constant:
             return np.zeros((height, width))
-        shape = (ORIENTATIONS, 2, height, width // 2 + 1)
-        gathered = np.zeros(shape, self._responses.dtype)
         slopes = slopes.astype(self.dtype)
-
-        def task(o: int) -> None:
-            self._filter_back(o, slopes, gathered[o].view(self.dtype))
-
-        run(task, ORIENTATIONS, slopes.size * SCALES * ORIENTATIONS)
-        spectrum = gathered.sum(axis=(0, 1))
+        run(partial(self._filter_back, slopes=slopes), ORIENTATIONS, self._work)
+        spectrum = self._gathered.sum(axis=(0, 1))
         spectrum[:, 1 : (width + 1) // 2] /= 2  # frequencies that stand for two
         found: Array = scipy.fft.irfft2(spectrum, s=(height, width))
         return self._scale * found.astype(np.float64)
 
-    def _filter_back(self, o: int, slopes: Array, gathered: Array) -> None:
+    @property
+    def _work(self) -> int:
+        return self._energies.size * SCALES
+
+    def _room(self, o: int) -> Room:
+        """Return the responses at one orientation, in memory that no other task uses meanwhile."""
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            room, *others = make_rooms(self._transforms)
+            self._rooms += others
+        room.filter(o, self._transforms)
+        return room
+
+    def _filter(self, o: int, valid: Array | None, keep: bool) -> None:
+        """Filter the image at one orientation, and find the energy and its threshold."""
+        room = self._room(o)
+        powers, epsilon = room.powers, self.dtype.type(EPSILON)
+        _measure(room.parts, epsilon, self._energies[o], powers, self._amplitudes[o])
+        middle = middle_two(powers.flatten() if valid is None else powers[valid])
+        root = math.sqrt((float(middle[0]) + float(middle[1])) / 2)
+        threshold = self._transforms.bank.thresholds[o]
+        self._thresholds[o], self._noise[o] = threshold * root, []
+        for power in middle:
+            is_it = powers == power if valid is None else (powers == power) & valid
+            row, column = divmod(int(np.argmax(is_it)), powers.shape[1])
+            slope = threshold / 2 * complex(room.responses[0, row, column])
+            self._noise[o].append((row, column, slope / root if root > 0 else 0j))
+        if keep:
+            self._kept[o] = room
+        else:
+            self._rooms.append(room)
+
+    def _filter_back(self, o: int, slopes: Array) -> None:
         """Write the gradients of the spectrum at one orientation."""
-        width = slopes.shape[1]
+        room = self._kept.pop(o) if o in self._kept else self._room(o)
         above = _respond_back(
-            self._parts[o],
+            room.parts,
             self._energies[o],
             self.dtype.type(self._thresholds[o]),
             self.dtype.type(EPSILON),
@@ -112,11 +176,9 @@ class Congruency:
             slopes,
         )
         for row, column, slope in self._noise[o]:
-            self._responses[o, 0, row, column] -= above * slope
-        for response in self._responses[o, :, :, :width]:
-            in_place(scipy.fft.fft2, response)
-        bank = self._transforms.bank
-        _gather(*bank[:2], DISTANCES[o], self._parts[o], gathered)
+            room.responses[0, row, column] -= above * slope
+        room.filter_back(o, self._transforms, self._gathered[o])
+        self._rooms.append(room)
 
 
 @kernel
@@ -165,16 +227,11 @@ def _respond_back(parts, energy, threshold, epsilon, values, amplitude, slopes):
     With sums E, O of the even and odd parts e, d over the scales, and r = sqrt(E^2 + O^2), the
     energy is (r^2 - sum |e O - d E|) / (r + epsilon).
     """
-    zero, one = values.dtype.type(0), values.dtype.type(1)
-    total = 0.0
+    width, zero, one = slopes.shape[1], values.dtype.type(0), values.dtype.type(1)
+    room, total = np.empty((7, width), values.dtype), 0.0
     for i in range(slopes.shape[0]):
         above = zero
-        for j in range(slopes.shape[1]):
-            size = amplitude[i, j]
-            slope = slopes[i, j] / size if size > 0 else zero
-            of_energy = slope if energy[i, j] > threshold else zero
-            of_amplitude = -slope * values[i, j]
-            above += of_energy
+        for j in range(width):
             even, odd = zero, zero
             for s in range(SCALES):
                 even += parts[s, i, 2 * j]
@@ -185,25 +242,37 @@ def _respond_back(parts, energy, threshold, epsilon, values, amplitude, slopes):
             across, p, q = zero, zero, zero
             for s in range(SCALES):
                 e, d = parts[s, i, 2 * j], parts[s, i, 2 * j + 1]
-                part = e * mean_odd - d * mean_even
-                sign = one if part > 0 else (-one if part < 0 else zero)
-                across += abs(part)
+                sign = _sign(e * mean_odd - d * mean_even, one)
                 p += sign * e
                 q += sign * d
+            across = p * mean_odd - q * mean_even
             along = (r + epsilon + epsilon) * inverse * inverse
             along += across * inverse / r if r > 0 else zero
-            common_even = of_energy * (even * along + q * inverse)
-            common_odd = of_energy * (odd * along - p * inverse)
-            for s in range(SCALES):
-                e, d = parts[s, i, 2 * j], parts[s, i, 2 * j + 1]
-                part = e * mean_odd - d * mean_even
-                signed = of_energy if part > 0 else (-of_energy if part < 0 else zero)
-                length = np.sqrt(e * e + d * d)
-                outward = of_amplitude / length if length > 0 else zero
-                parts[s, i, 2 * j] = common_even - signed * mean_odd + outward * e
-                parts[s, i, 2 * j + 1] = common_odd + signed * mean_even + outward * d
+            size = amplitude[i, j]
+            slope = slopes[i, j] / size if size > 0 else zero
+            of_energy = slope if energy[i, j] > threshold else zero
+            above += of_energy
+            room[0, j], room[1, j] = mean_even, mean_odd
+            room[2, j] = of_energy * (even * along + q * inverse)
+            room[3, j] = of_energy * (odd * along - p * inverse)
+            room[4, j], room[5, j] = of_energy * mean_even, of_energy * mean_odd
+            room[6, j] = -slope * values[i, j]
         total += above
+        for s in range(SCALES):
+            for j in range(width):
+                e, d = parts[s, i, 2 * j], parts[s, i, 2 * j + 1]
+                sign = _sign(e * room[1, j] - d * room[0, j], one)
+                length = np.sqrt(e * e + d * d)
+                outward = room[6, j] / length if length > 0 else zero
+                parts[s, i, 2 * j] = room[2, j] - sign * room[5, j] + outward * e
+                parts[s, i, 2 * j + 1] = room[3, j] + sign * room[4, j] + outward * d
     return total
+
+
+@inline
+def _sign(value, one):  # type: ignore[no-untyped-def]
+    positive = one if value > 0 else one - one
+    return positive - (one if value < 0 else one - one)
 
 
 @kernel
@@ -218,7 +287,7 @@ def _gather(radial, angular, distances, parts, gathered):  # type: ignore[no-unt
     for i in range(height):
         below = int(2 * i >= height)
         row, mirrored = min(i, height - i), (height - i) % height
-        for s in range(SCALES):
+        for s in range(parts.shape[0]):
             f, g = radial[s, row], angular[distances[below, 0], row]
             out = gathered[0, i]
             for j in range(half):
