@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from imsim.errors import (
 )
 from imsim.finite import cleaned, finite_pixels, is_witnessed, positions_reading
 from imsim.masks import check_mask
-from imsim.portable.arrays import array_namespace, copied, pad, where_valid
+from imsim.portable.arrays import array_namespace, copied, has_values, is_tensor, pad, where_valid
 from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.registry import METRICS, KernelLoader, Metric
@@ -102,7 +103,7 @@ def score_map(
     values = where_valid(local.valid, local.values, np.nan)
     if found.finite is not None:
         values = where_valid(~positions_reading(~found.finite, local), values, np.nan)
-    with np.errstate(all="ignore"):  # values beyond float32 become infinite in its maps
+    with _quiet(images):  # values beyond float32 become infinite in its maps
         values = xp.astype(xp.mean(values, axis=-3), images.dtype, copy=False)
     for axis in (-2, -1):
         values = xp.repeat(values, local.step, axis=axis) if local.step > 1 else values
@@ -188,7 +189,7 @@ def _evaluate(
         raise DTypeError(
             f"{facts.name} takes NumPy arrays only", "convert a and b with numpy.asarray"
         )
-    with np.errstate(all="ignore"):
+    with _quiet(images):
         kernel = result = finite = None
         if _engine != "portable" and is_numpy and load_kernel is not None:
             kernel = kernels.loaded(load_kernel)
@@ -214,6 +215,11 @@ def _evaluate(
     if has_doubtful_width(images):
         warn_of_width(images)
     return _Found(result, images, valid, finite)
+
+
+def _quiet(images: Images) -> AbstractContextManager[Any]:
+    """Keep NumPy from warnings of NaN, for which torch.compile knows no switch."""
+    return nullcontext() if is_tensor(images.x) else np.errstate(all="ignore")
 
 
 def _compute_what_is_left(
@@ -290,7 +296,7 @@ def _all_scored(scored: Array) -> bool:
 def _channel_mean(values: Array, images: Images) -> Array:
     if values.shape[-1] == 1:
         return values[..., 0]
-    with np.errstate(all="ignore"):
+    with _quiet(images):
         return images.xp.mean(values, axis=-1)
 
 
@@ -332,12 +338,8 @@ def warn_of_width(images: Images) -> None:
 
 
 def _warn_if_empty(metric: str, scored: Array) -> None:
-    """Warn if an element of the batch had nothing to score; a traced array gives no warning."""
-    try:
-        complete = bool(array_namespace(scored).all(scored))
-    except (TypeError, RuntimeError):  # an array that is only traced has no values yet
-        return
-    if not complete:
+    """Warn if an element of the batch had nothing to score; nothing is awaited for it."""
+    if has_values(scored) and not bool(array_namespace(scored).all(scored)):
         warn(
             f"{metric}: of some image no position could be scored, which is NaN in the result; "
             "widen the mask, or leave such images out",

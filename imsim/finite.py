@@ -13,9 +13,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from array_api_compat import device
 
-from imsim.portable.arrays import array_namespace, where_valid, widest_float
+from imsim.portable.arrays import (
+    array_namespace,
+    device,
+    has_values,
+    running_sums,
+    to_widest_float,
+    where_valid,
+)
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import Images
@@ -50,18 +56,20 @@ def _is_clean(image: Array) -> bool:
 def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
     """Least and largest finite value of two images inside a mask, which broadcasts with them.
 
-    Without a finite value they are infinity and minus infinity.
+    Without a finite value, or one that can be read, they are infinity and minus infinity.
     """
+    if not (has_values(x) and has_values(y)):
+        return math.inf, -math.inf
     xp = array_namespace(x)
     lows, highs = [], []
     for image in (x, y):
         # Not every library has a minimum of every integer dtype.
-        image = image if xp is np else xp.astype(image, widest_float(xp), copy=False)
+        image = image if xp is np else to_widest_float(image)
         low, high = float(xp.min(image)), float(xp.max(image))
         if valid is not None or not (math.isfinite(low) and math.isfinite(high)):
             finite = is_finite(image, xp)
             used = finite if valid is None else finite & valid
-            values = xp.astype(image, widest_float(xp), copy=False)
+            values = to_widest_float(image)
             low = float(xp.min(where_valid(used, values, math.inf)))
             high = float(xp.max(where_valid(used, values, -math.inf)))
         lows.append(low)
@@ -120,13 +128,10 @@ def positions_reading(pixels: Array, local: Local) -> Array:
     before, after = local.reach
     for axis in (-2, -1):
         length = pixels.shape[axis]
-        own = local.margin + local.step * np.arange(local.values.shape[axis])
-        ends = np.minimum(own + after + 1, length), np.maximum(own - before, 0)
-        counts = xp.cumulative_sum(
-            xp.astype(pixels, xp.int32), axis=axis, dtype=xp.int32, include_initial=True
-        )
-        until, since = (
-            xp.take(counts, xp.asarray(end, device=device(pixels)), axis=axis) for end in ends
-        )
+        places = xp.arange(local.values.shape[axis], device=device(pixels))
+        own = local.margin + local.step * places
+        ends = xp.clip(own + (after + 1), max=length), xp.clip(own - before, min=0)
+        counts = running_sums(xp.astype(pixels, xp.int32), axis)
+        until, since = (xp.take(counts, end, axis=axis) for end in ends)
         pixels = until > since
     return pixels

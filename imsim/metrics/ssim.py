@@ -9,7 +9,7 @@ from imsim import engine
 from imsim.portable.arrays import to_widest_float, valid_in_both, where_valid
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
-from imsim.portable.units import SQUARES, in_units, scaling_unit
+from imsim.portable.units import SQUARES, in_units, scaling_unit, takes_one_pass
 from imsim.portable.windows import (
     Fraction,
     Window,
@@ -64,6 +64,8 @@ def structural_similarity(
     if sample_covariance:
         scored = valid_in_both(scored, None if mask is None else support.pixels > 1)
 
+    in_one_pass = takes_one_pass(x)
+
     def values(unit: Any, _: Any) -> Array:
         p, q = local_moments(x / unit, window, support), local_moments(y / unit, window, support)
         covariance = local_covariance(p, q, window, support)
@@ -73,12 +75,13 @@ def structural_similarity(
             covariance, variances = covariance * unbiased, variances * unbiased
 
         c1, c2 = ((K * (pair.data_range / unit)) ** 2 for K in (K1, K2))
+        if in_one_pass:  # constants other than 0 may underflow in this unit
+            least = float(pair.xp.finfo(x.dtype).smallest_normal)
+            c1, c2 = (pair.xp.clip(c, min=least) if K else c for c, K in ((c1, K1), (c2, K2)))
         mu_x, mu_y = p.mean, q.mean
         luminance = Fraction(2 * mu_x * mu_y + c1, mu_x * mu_x + mu_y * mu_y + c1)
         structure = Fraction(2 * covariance + c2, variances + c2)
-        if (
-            K1 == 0 or K2 == 0 or not isinstance(unit, float)
-        ):  # constants may underflow in this unit
+        if K1 == 0 or K2 == 0 or not (in_one_pass or isinstance(unit, float)):
             flat = is_flat(p) & is_flat(q) & (c2 == 0)
             dark = is_dark(p, window) & is_dark(q, window) & (c1 == 0)
             return zero_rules(luminance, structure, flat, dark)

@@ -34,8 +34,9 @@ class Pair:
     """Test image, likewise."""
     mask: Array | None
     """True = use, shape (*batch, 1, height, width); None: every pixel."""
-    data_range: float
-    """Largest possible minus smallest possible value; NaN if unknown and not needed."""
+    data_range: float | Array
+    """Largest possible minus smallest possible value, a number or an array without axes; NaN if
+    unknown and not needed."""
     has_channels: bool
     """True if the user named the channel axis; False if it was added, with length 1."""
 
