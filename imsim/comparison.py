@@ -18,6 +18,7 @@ from imsim.errors import (
     warn,
 )
 from imsim.finite import in_another_unit, value_ends
+from imsim.portable.arrays import to_host
 from imsim.registry import METRICS
 from imsim.tables import table
 from imsim.typing import Array, ImageLike, MaskLike
@@ -54,11 +55,12 @@ class Comparison(Mapping[str, Any]):
 
     def __str__(self) -> str:
         """Return a table with a line per metric: the score, or mean, min and max of a batch."""
-        batch = any(np.ndim(score) for score in self.values())
+        scores = {name: to_host(score) for name, score in self.items()}
+        batch = any(map(np.ndim, scores.values()))
         columns = ("mean", "min", "max") if batch else ("score",)
         rows = [["metric", *columns, "unit", "better"]]
-        for name, score in self.items():
-            numbers = _summary(np.asarray(score)) if batch else [float(score)]
+        for name, score in scores.items():
+            numbers = _summary(score) if batch else [float(score)]
             facts = METRICS[name]
             better = "higher" if facts.higher_is_better else "lower"
             missing = np.count_nonzero(np.isnan(score)) if batch else 0

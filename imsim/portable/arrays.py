@@ -123,6 +123,18 @@ def copied(values: Array, shape: tuple[int, ...]) -> Array:
     return xp.asarray(values, copy=True)
 
 
+def to_host(values: Array) -> Any:
+    """Return a few numbers as an array of NumPy, wherever they lie."""
+    if is_tensor(values):
+        return values.detach().cpu().numpy()
+    try:
+        return np.asarray(values)
+    except (TypeError, RuntimeError):  # libraries have no common way from device to host
+        flat = array_namespace(values).reshape(values, (-1,))
+        numbers = [float(flat[i]) for i in range(flat.shape[0])]
+        return np.asarray(numbers).reshape(tuple(values.shape))
+
+
 def without_gradient(values: Array) -> Array:
     """Return the same values, through which no derivative passes.
 
