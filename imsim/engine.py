@@ -17,7 +17,7 @@ from imsim.errors import (
     OptionError,
     warn,
 )
-from imsim.finite import cleaned, finite_pixels, is_witnessed, positions_reading
+from imsim.finite import cleaned, finite_images, finite_pixels, is_witnessed, positions_reading
 from imsim.masks import check_mask
 from imsim.portable.arrays import array_namespace, copied, has_values, is_tensor, pad, where_valid
 from imsim.portable.differences import exact_difference, long_integers
@@ -97,7 +97,9 @@ def score_map(
     The arguments are those of `_evaluate`.
     """
     facts = METRICS[metric]
-    found = _evaluate(facts, formula, facts.map_kernel, facts.map_least_side, a, b, **arguments)
+    found = _evaluate(
+        facts, formula, facts.map_kernel, facts.map_least_side, a, b, by_pixel=True, **arguments
+    )
     local: Local = found.result
     images, valid, xp, frame = found.images, found.valid, found.images.xp, found.images.frame
     values = where_valid(local.valid, local.values, np.nan)
@@ -156,6 +158,7 @@ def _evaluate(
     mask: MaskLike | None,
     data_range: float | None,
     channel_axis: int | None,
+    by_pixel: bool = False,
     needs_data_range: bool | None = None,
     least_side: int | Callable[[int, int], int] | None = None,
     **options: Any,
@@ -164,6 +167,7 @@ def _evaluate(
 
     The record says whether the metric needs the data range, and the least side of its images,
     unless `needs_data_range` and `least_side` do. The latter may be a function of height and width.
+    A map needs to know which pixels are not finite, `by_pixel`; a score, whether any is.
     """
     needed = facts.needs_data_range if needs_data_range is None else needs_data_range
     images = check_images(
@@ -202,7 +206,7 @@ def _evaluate(
                 "set_engine('auto') computes it by the formula",
             )
         if result is None:
-            finite = finite_pixels(images, valid)
+            finite = (finite_pixels if by_pixel else finite_images)(images, valid)
             result = formula(_prepared(images, valid, finite), **options)
         elif kernel is not None and not is_witnessed(result):
             finite = finite_pixels(images, valid)

@@ -18,9 +18,11 @@ from imsim.portable.arrays import (
     array_namespace,
     device,
     has_values,
+    is_tensor,
     running_sums,
     to_widest_float,
     where_valid,
+    without_gradient,
 )
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
@@ -30,7 +32,7 @@ from imsim.validation import Images
 def is_finite(image: Array, xp: Any) -> Array:
     """Like `isfinite`, for integers and booleans too."""
     if xp.isdtype(image.dtype, "real floating"):
-        return xp.isfinite(image)
+        return image - image == 0 if is_tensor(image) else xp.isfinite(image)
     return xp.ones(image.shape, dtype=xp.bool, device=device(image))
 
 
@@ -44,6 +46,23 @@ def finite_pixels(images: Images, valid: Array | None) -> Array | None:
         return None
     finite = xp.all(is_finite(images.x, xp) & is_finite(images.y, xp), axis=-3, keepdims=True)
     return finite if valid is None else finite | ~valid
+
+
+def finite_images(images: Images, valid: Array | None) -> Array | None:
+    """Find the pairs that are finite inside the mask, for scores; of tensors in one pass each.
+
+    The shape is that of `finite_pixels`, or (*batch, 1, 1, 1).
+    """
+    if not (is_tensor(images.x) and is_tensor(images.y)):
+        return finite_pixels(images, valid)
+    finite = None
+    for image in (images.x, images.y):
+        inside = where_valid(valid, without_gradient(image))
+        if inside.is_floating_point():
+            axes = (-3, -2, -1)
+            largest = images.xp.linalg.vector_norm(inside, axis=axes, keepdims=True, ord=math.inf)
+            finite = largest < math.inf if finite is None else finite & (largest < math.inf)
+    return finite_pixels(images, valid) if finite is None else finite
 
 
 def _is_clean(image: Array) -> bool:
@@ -116,8 +135,13 @@ def is_witnessed(result: Scores | Local | tuple[Scores, ...]) -> bool:
 
 def cleaned(images: Images) -> Images:
     """Replace NaN and infinities by zeros."""
-    x, y = (where_valid(is_finite(image, images.xp), image) for image in (images.x, images.y))
-    return images._replace(x=x, y=y)
+
+    def clean(image: Array) -> Array:
+        if is_tensor(image):
+            return image.nan_to_num(0.0, 0.0, 0.0)
+        return where_valid(is_finite(image, images.xp), image)
+
+    return images._replace(x=clean(images.x), y=clean(images.y))
 
 
 def positions_reading(pixels: Array, local: Local) -> Array:

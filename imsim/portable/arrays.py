@@ -114,6 +114,13 @@ def constant(value: Any, like: Array) -> Array:
     return xp.asarray(value, dtype=like.dtype, device=device(like))
 
 
+def at_most(values: Array, bound: float) -> Array:
+    """Replace larger values by the bound, and keep NaN."""
+    if is_tensor(values):
+        return values.clamp(max=bound)
+    return where_valid(~(values > bound), values, bound)
+
+
 def copied(values: Array, shape: tuple[int, ...]) -> Array:
     """Return a copy of the values, broadcast to a shape."""
     xp = array_namespace(values)

@@ -47,6 +47,17 @@ def scaling_unit(
     return xp.where(ordinary, one, (2 * one) ** exponent)
 
 
+def always_ordinary(narrow: Array, wide: Array) -> bool:
+    """Whether images need no unit for squares: float64 holds those of all numbers of float32."""
+    xp = array_namespace(wide)
+    return bool(narrow.dtype != wide.dtype and wide.dtype == xp.float64)
+
+
+def in_unit(values: Array, unit: Any) -> Array:
+    """Divide by a unit, a power of two; the number 1 leaves the array as it is."""
+    return values if isinstance(unit, float) else values / unit
+
+
 def takes_one_pass(like: Array) -> bool:
     """Whether `in_units` computes once, in one unit for the whole image, and asks for no value.
 

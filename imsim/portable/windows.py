@@ -16,6 +16,7 @@ from imsim.portable.arrays import (
     where_valid,
     without_gradient,
 )
+from imsim.portable.correlation import convolved, is_convolved
 from imsim.typing import Array
 
 
@@ -87,6 +88,8 @@ def gaussian_reach(sigma: float, image: Array) -> int:
 
 def correlate(values: Array, taps: tuple[float, ...], axis: int) -> Array:
     """Correlate with `taps` along axis -1 or -2, at the positions where they fit into the frame."""
+    if is_convolved(values):
+        return convolved(values, taps, axis)
     return sum_in_order(
         part if tap == 1 else tap * part for tap, part in _parts(values, taps, axis)
     )
