@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any, NamedTuple
 
 from imsim.portable.arrays import array_namespace, is_tensor, where_valid, without_gradient
 from imsim.typing import Array
+
+GRID = 16
+"""Pixels a side, about, that choose a centre."""
 
 
 def is_convolved(values: Array) -> bool:
@@ -43,7 +47,7 @@ def pair_moments(
 ) -> PairMoments:
     """Correlate two tensors, their squares and products with a window, all at once.
 
-    Each image is taken about its mean, whose choice leaves moments and gradients as they are.
+    Each image is taken about a number among its own, on which neither moments nor gradients depend.
     """
     xp = array_namespace(x)
     centres = [_centre(v, mask) for v in (x, y)]
@@ -58,12 +62,18 @@ def pair_moments(
 
 
 def _centre(image: Array, mask: Array | None) -> Array:
-    """Mean of each image inside the mask, without a gradient."""
+    """Median of some pixels of each image inside the mask, which no outlier draws away."""
     image = without_gradient(image)
+    height, width = image.shape[-2:]
+    rows, columns = max(height // GRID, 1), max(width // GRID, 1)
+    if mask is not None:
+        image = where_valid(mask, image, math.nan)
+    some = image[..., ::rows, ::columns].flatten(-2)
+    found = some.nanmedian(-1).values[..., None, None]
     if mask is None:
-        return image.mean((-2, -1), keepdim=True)
-    n = mask.sum((-2, -1), keepdim=True).clamp(min=1)
-    return image.sum((-2, -1), keepdim=True) / n
+        return found
+    of_all = image.nanmean((-2, -1), True).nan_to_num(0.0)
+    return found.where(found == found, of_all)  # a small mask may lie between the chosen pixels
 
 
 def similarity_of(moments: PairMoments, c1: Any, c2: Any, unbiased: Array | float) -> Array:
