@@ -69,7 +69,7 @@ def test_torch_compiles_one_graph(variant: Variant, backend: str, torch: Any) ->
 def test_torch_compiles_other_sizes(torch: Any) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(imsim.fsim, backend="eager", fullgraph=True)
-    for side in (24, 25, 30):
+    for side in (24, 31):
         image = torch.rand(side, side + 3)
         equal(
             compiled(image, image * image, data_range=1.0),
