@@ -18,6 +18,7 @@ from imsim.errors import (
     warn,
 )
 from imsim.finite import in_another_unit, value_ends
+from imsim.portable.arrays import to_host
 from imsim.registry import METRICS
 from imsim.tables import table
 from imsim.typing import Array, ImageLike, MaskLike
@@ -54,11 +55,12 @@ class Comparison(Mapping[str, Any]):
 
     def __str__(self) -> str:
         """Return a table with a line per metric: the score, or mean, min and max of a batch."""
-        batch = any(np.ndim(score) for score in self.values())
+        scores = {name: to_host(score) for name, score in self.items()}
+        batch = any(map(np.ndim, scores.values()))
         columns = ("mean", "min", "max") if batch else ("score",)
         rows = [["metric", *columns, "unit", "better"]]
-        for name, score in self.items():
-            numbers = _summary(np.asarray(score)) if batch else [float(score)]
+        for name, score in scores.items():
+            numbers = _summary(score) if batch else [float(score)]
             facts = METRICS[name]
             better = "higher" if facts.higher_is_better else "lower"
             missing = np.count_nonzero(np.isnan(score)) if batch else 0
@@ -160,13 +162,10 @@ def compare(
 
 def range_problem(images: Images, valid: Array | None) -> str | None:
     """Say how far the values lie beyond the data range, if they seem to be in another unit."""
-    if math.isnan(images.data_range):
+    if not isinstance(images.data_range, float) or math.isnan(images.data_range):
         return None
-    try:
-        with np.errstate(all="ignore"):
-            low, high = value_ends(images.x, images.y, valid)
-    except TypeError:  # an array that is only traced has no values yet
-        return None
+    with np.errstate(all="ignore"):
+        low, high = value_ends(images.x, images.y, valid)
     if not in_another_unit(low, high, images.data_range):
         return None
     span = high - low

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,9 +17,9 @@ from imsim.errors import (
     OptionError,
     warn,
 )
-from imsim.finite import cleaned, finite_pixels, is_witnessed, positions_reading
+from imsim.finite import cleaned, finite_images, finite_pixels, is_witnessed, positions_reading
 from imsim.masks import check_mask
-from imsim.portable.arrays import array_namespace, copied, pad, where_valid
+from imsim.portable.arrays import array_namespace, copied, has_values, is_tensor, pad, where_valid
 from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.registry import METRICS, KernelLoader, Metric
@@ -130,13 +131,13 @@ def _map(
     **arguments: Any,
 ) -> Array:
     kernel, side = facts.map_kernel, facts.map_least_side
-    found = _evaluate(facts, formula, kernel, side, a, b, mask, **arguments)
+    found = _evaluate(facts, formula, kernel, side, a, b, mask, by_pixel=True, **arguments)
     local: Local = found.result
     images, valid, xp, frame = found.images, found.valid, found.images.xp, found.images.frame
     values = where_valid(local.valid, local.values, np.nan)
     if found.finite is not None:
         values = where_valid(~positions_reading(~found.finite, local), values, np.nan)
-    with np.errstate(all="ignore"):  # values beyond float32 become infinite in its maps
+    with _quiet(images):  # values beyond float32 become infinite in its maps
         values = xp.astype(xp.mean(values, axis=-3), images.dtype, copy=False)
     for axis in (-2, -1):
         values = xp.repeat(values, local.step, axis=axis) if local.step > 1 else values
@@ -208,6 +209,7 @@ def _evaluate(
     *,
     data_range: float | None,
     channel_axis: int | None,
+    by_pixel: bool = False,
     needs_data_range: bool | None = None,
     least_side: int | Callable[[int, int], int] | None = None,
     **options: Any,
@@ -216,6 +218,7 @@ def _evaluate(
 
     The record says whether the metric needs the data range, and the least side of its images,
     unless `needs_data_range` and `least_side` do. The latter may be a function of height and width.
+    A map needs to know which pixels are not finite, `by_pixel`; a score, whether any is.
     """
     needed = facts.needs_data_range if needs_data_range is None else needs_data_range
     images = check_images(
@@ -243,7 +246,7 @@ def _evaluate(
             "neither traced nor ask for a gradient",
             "convert a and b with numpy.asarray, tensors of PyTorch after .detach().cpu()",
         )
-    with np.errstate(all="ignore"):
+    with _quiet(images):
         kernel = result = finite = None
         if _engine != "portable" and is_numpy and load_kernel is not None:
             kernel = kernels.loaded(load_kernel)
@@ -256,7 +259,7 @@ def _evaluate(
                 "set_engine('auto') computes it by the formula",
             )
         if result is None:
-            finite = finite_pixels(images, valid)
+            finite = (finite_pixels if by_pixel else finite_images)(images, valid)
             result = formula(_prepared(images, valid, finite), **options)
         elif kernel is not None and not is_witnessed(result):
             finite = finite_pixels(images, valid)
@@ -319,6 +322,11 @@ def _like_image(gradient: Array, image: Array, view: Array, channel_axis: int | 
     if channel_axis is not None:
         gradient = np.moveaxis(gradient, -3, channel_axis)
     return np.ascontiguousarray(gradient).reshape(image.shape)
+
+
+def _quiet(images: Images) -> AbstractContextManager[Any]:
+    """Keep NumPy from warnings of NaN, for which torch.compile knows no switch."""
+    return nullcontext() if is_tensor(images.x) else np.errstate(all="ignore")
 
 
 def _compute_what_is_left(
@@ -395,7 +403,7 @@ def _all_scored(scored: Array) -> bool:
 def _channel_mean(values: Array, images: Images) -> Array:
     if values.shape[-1] == 1:
         return values[..., 0]
-    with np.errstate(all="ignore"):
+    with _quiet(images):
         return images.xp.mean(values, axis=-1)
 
 
@@ -437,12 +445,8 @@ def warn_of_width(images: Images) -> None:
 
 
 def _warn_if_empty(metric: str, scored: Array) -> None:
-    """Warn if an element of the batch had nothing to score; a traced array gives no warning."""
-    try:
-        complete = bool(array_namespace(scored).all(scored))
-    except (TypeError, RuntimeError):  # an array that is only traced has no values yet
-        return
-    if not complete:
+    """Warn if an element of the batch had nothing to score; nothing is awaited for it."""
+    if has_values(scored) and not bool(array_namespace(scored).all(scored)):
         warn(
             f"{metric}: of some image no position could be scored, which is NaN in the result; "
             "widen the mask, or leave such images out",

@@ -13,9 +13,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from array_api_compat import device
 
-from imsim.portable.arrays import array_namespace, where_valid, widest_float
+from imsim.portable.arrays import (
+    array_namespace,
+    device,
+    has_values,
+    is_tensor,
+    running_sums,
+    to_widest_float,
+    where_valid,
+    without_gradient,
+)
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import Images
@@ -24,7 +32,7 @@ from imsim.validation import Images
 def is_finite(image: Array, xp: Any) -> Array:
     """Like `isfinite`, for integers and booleans too."""
     if xp.isdtype(image.dtype, "real floating"):
-        return xp.isfinite(image)
+        return image - image == 0 if is_tensor(image) else xp.isfinite(image)
     return xp.ones(image.shape, dtype=xp.bool, device=device(image))
 
 
@@ -40,6 +48,23 @@ def finite_pixels(images: Images, valid: Array | None) -> Array | None:
     return finite if valid is None else finite | ~valid
 
 
+def finite_images(images: Images, valid: Array | None) -> Array | None:
+    """Find the pairs that are finite inside the mask, for scores; of tensors in one pass each.
+
+    The shape is that of `finite_pixels`, or (*batch, 1, 1, 1).
+    """
+    if not (is_tensor(images.x) and is_tensor(images.y)):
+        return finite_pixels(images, valid)
+    finite = None
+    for image in (images.x, images.y):
+        inside = where_valid(valid, without_gradient(image))
+        if inside.is_floating_point():
+            axes = (-3, -2, -1)
+            largest = images.xp.linalg.vector_norm(inside, axis=axes, keepdims=True, ord=math.inf)
+            finite = largest < math.inf if finite is None else finite & (largest < math.inf)
+    return finite_pixels(images, valid) if finite is None else finite
+
+
 def _is_clean(image: Array) -> bool:
     """Whether all pixels of a NumPy array are finite, found without a copy of the image."""
     if image.dtype.kind != "f":
@@ -50,18 +75,20 @@ def _is_clean(image: Array) -> bool:
 def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
     """Least and largest finite value of two images inside a mask, which broadcasts with them.
 
-    Without a finite value they are infinity and minus infinity.
+    Without a finite value, or one that can be read, they are infinity and minus infinity.
     """
+    if not (has_values(x) and has_values(y)):
+        return math.inf, -math.inf
     xp = array_namespace(x)
     lows, highs = [], []
     for image in (x, y):
         # Not every library has a minimum of every integer dtype.
-        image = image if xp is np else xp.astype(image, widest_float(xp), copy=False)
+        image = image if xp is np else to_widest_float(image)
         low, high = float(xp.min(image)), float(xp.max(image))
         if valid is not None or not (math.isfinite(low) and math.isfinite(high)):
             finite = is_finite(image, xp)
             used = finite if valid is None else finite & valid
-            values = xp.astype(image, widest_float(xp), copy=False)
+            values = to_widest_float(image)
             low = float(xp.min(where_valid(used, values, math.inf)))
             high = float(xp.max(where_valid(used, values, -math.inf)))
         lows.append(low)
@@ -108,8 +135,13 @@ def is_witnessed(result: Scores | Local | tuple[Scores, ...]) -> bool:
 
 def cleaned(images: Images) -> Images:
     """Replace NaN and infinities by zeros."""
-    x, y = (where_valid(is_finite(image, images.xp), image) for image in (images.x, images.y))
-    return images._replace(x=x, y=y)
+
+    def clean(image: Array) -> Array:
+        if is_tensor(image):
+            return image.nan_to_num(0.0, 0.0, 0.0)
+        return where_valid(is_finite(image, images.xp), image)
+
+    return images._replace(x=clean(images.x), y=clean(images.y))
 
 
 def positions_reading(pixels: Array, local: Local) -> Array:
@@ -120,13 +152,10 @@ def positions_reading(pixels: Array, local: Local) -> Array:
     before, after = local.reach
     for axis in (-2, -1):
         length = pixels.shape[axis]
-        own = local.margin + local.step * np.arange(local.values.shape[axis])
-        ends = np.minimum(own + after + 1, length), np.maximum(own - before, 0)
-        counts = xp.cumulative_sum(
-            xp.astype(pixels, xp.int32), axis=axis, dtype=xp.int32, include_initial=True
-        )
-        until, since = (
-            xp.take(counts, xp.asarray(end, device=device(pixels)), axis=axis) for end in ends
-        )
+        places = xp.arange(local.values.shape[axis], device=device(pixels))
+        own = local.margin + local.step * places
+        ends = xp.clip(own + (after + 1), max=length), xp.clip(own - before, min=0)
+        counts = running_sums(xp.astype(pixels, xp.int32), axis)
+        until, since = (xp.take(counts, end, axis=axis) for end in ends)
         pixels = until > since
     return pixels

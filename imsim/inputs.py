@@ -7,10 +7,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from array_api_compat import device, is_array_api_obj, is_numpy_array
+from array_api_compat import is_array_api_obj
 
 from imsim.errors import DTypeError, ImsimError, ShapeError
-from imsim.portable.arrays import array_namespace
+from imsim.portable.arrays import array_namespace, device, is_compiling, is_tensor
 from imsim.typing import Array, ImageLike
 
 MOST_AXES = 32
@@ -25,7 +25,7 @@ _BARE = {int, float, bool, np.ndarray}
 
 def as_array(name: str, value: ImageLike) -> Array:
     """Return an array-API array as it is, anything else as a NumPy array."""
-    if type(value) is not np.ndarray:
+    if type(value) is not np.ndarray and not _is_plain_tensor(value):
         _check_meaning(name, value)
         if isinstance(value, np.ndarray) or not is_array_api_obj(value):
             value = _read(name, value)  # of subclasses, too, the bare array
@@ -36,6 +36,17 @@ def as_array(name: str, value: ImageLike) -> Array:
     if axes > MOST_AXES:
         raise ShapeError(f"{name} has {axes} axes", f"expected at most {MOST_AXES}")
     return _with_plain_true(value) if type(value) is np.ndarray else value
+
+
+def _is_plain_tensor(value: Any) -> bool:
+    """Whether a tensor of PyTorch says no more than its numbers.
+
+    torch.compile traces such tensors only, and does not know what asks for their meaning.
+    """
+    if not is_tensor(value) or is_compiling():
+        return is_tensor(value)
+    is_named = any(getattr(value, "names", None) or ())  # a property that newer releases lack
+    return not (value.is_nested or is_named) and str(value.layout) == "torch.strided"
 
 
 def _with_plain_true(array: Array) -> Array:
@@ -190,7 +201,7 @@ def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
     arrays = {name: as_array(name, value) for name, value in values.items()}
     for name, array in arrays.items():
         check_real(name, array)
-    foreign = {name: v for name, v in arrays.items() if not is_numpy_array(v)}
+    foreign = {name: v for name, v in arrays.items() if not isinstance(v, np.ndarray)}
     if not foreign:
         return np, list(arrays.values())
     both = " and ".join(arrays)
@@ -205,7 +216,7 @@ def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
     if any(one != where[0] for one in where):
         raise DTypeError(f"{both} are on different devices, {_words(where)}", "move one")
     return xp, [
-        to_namespace(name, v, xp, where[0]) if is_numpy_array(v) else v
+        to_namespace(name, v, xp, where[0]) if isinstance(v, np.ndarray) else v
         for name, v in arrays.items()
     ]
 
@@ -234,7 +245,7 @@ def to_numpy(name: str, array: Array) -> Array:
 
 def check_real(name: str, array: Array) -> None:
     """Refuse what is not a real number: complex, object, string, time, records."""
-    if is_numpy_array(array):
+    if isinstance(array, np.ndarray):
         known = array.dtype.kind in "buif"
     else:
         kinds = ("bool", "integral", "real floating")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from array_api_compat import device, is_numpy_array
+from array_api_compat import is_numpy_array
 
 from imsim.errors import MaskError, MaskTypeError
 from imsim.finite import is_finite
 from imsim.inputs import as_array, check_real, to_namespace, to_numpy
-from imsim.portable.arrays import array_namespace
+from imsim.portable.arrays import array_namespace, device, is_compiling
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import Images, broadcast, check_images
 
@@ -63,9 +63,11 @@ def _as_boolean(array: Array, xp: Any) -> Array:
     ):
         raise MaskTypeError(f"mask has dtype {array.dtype}", remedy)
     boolean = array == 1
+    if is_compiling():
+        raise MaskTypeError(f"mask has dtype {array.dtype}, and is only traced", remedy)
     try:
         is_binary = bool(xp.all(boolean | (array == 0)))
-    except TypeError as error:
+    except (TypeError, RuntimeError) as error:
         raise MaskTypeError(f"mask has dtype {array.dtype}, and is only traced", remedy) from error
     if not is_binary:
         raise MaskTypeError("mask holds integers other than 0 and 1", remedy)

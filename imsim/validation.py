@@ -12,7 +12,13 @@ import numpy as np
 
 from imsim.errors import DataRangeError, OptionError, ShapeError
 from imsim.inputs import on_common_namespace
-from imsim.portable.arrays import widest_float
+from imsim.portable.arrays import (
+    array_namespace,
+    has_values,
+    to_widest_float,
+    where_valid,
+    widest_float,
+)
 from imsim.typing import Array, ImageLike
 
 SMALLEST, LARGEST = 1e-100, 1e100
@@ -33,8 +39,9 @@ class Images(NamedTuple):
     """Test image, likewise."""
     dtype: Any
     """Arithmetic of the metrics: float32 or float64."""
-    data_range: float
-    """Largest possible minus smallest possible value; NaN if unknown and not needed."""
+    data_range: float | Array
+    """Largest possible minus smallest possible value, a number, or an array without axes whose
+    value is not known yet; NaN if unknown and not needed."""
     has_channels: bool
     """Whether the user named a channel axis."""
 
@@ -77,7 +84,7 @@ def in_canonical_order(name: str, array: Array, channel_axis: int | None, xp: Mo
 
 def arithmetic_dtype(x: Array, y: Array, xp: ModuleType) -> Any:
     """Return float32 if both are float32 or narrower floats, else the widest float."""
-    return xp.float32 if _is_narrow(x, xp) and _is_narrow(y, xp) else widest_float(xp)
+    return xp.float32 if _is_narrow(x, xp) and _is_narrow(y, xp) else widest_float(x)
 
 
 def _at_most_double(array: Array) -> Array:
@@ -106,7 +113,7 @@ def usual_data_range(dtypes: Collection[Any], xp: ModuleType = np) -> float | No
 
 def check_data_range(
     value: Any, dtypes: Collection[Any], needed_by: str | None, xp: ModuleType
-) -> float:
+) -> float | Array:
     """Return the data range; its default comes from the dtypes, never from pixel values."""
     if value is None:
         usual = usual_data_range(dtypes, xp)
@@ -119,13 +126,9 @@ def check_data_range(
             "e.g. data_range=4095 for a 12-bit detector, data_range=1 for floats in [0, 1]"
         )
     if type(value) is not float and getattr(value, "ndim", None) == 0:
-        try:
-            value = value.item()
-        except TypeError as error:
-            raise DataRangeError(
-                "data_range is only traced and has no value yet",
-                "pass a Python number, which the compiled function then holds",
-            ) from error
+        if not has_values(value):
+            return _traced_data_range(value, xp)
+        value = value.item()
     number: Any = value
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         if SMALLEST <= number <= LARGEST:
@@ -137,6 +140,19 @@ def check_data_range(
                 "square is lost: rescale the images and the range",
             )
     raise DataRangeError(f"data_range={value!r}", "expected one positive finite number")
+
+
+def _traced_data_range(value: Array, xp: ModuleType) -> Array:
+    """Return a data range whose value is not known yet; where it is not allowed, it becomes NaN."""
+    if array_namespace(value) is not xp:
+        raise DataRangeError(
+            "data_range is an array that has no value yet, of another library than the images",
+            "pass a Python number, or images of its library",
+        )
+    value = to_widest_float(value)
+    kind = xp.finfo(value.dtype)
+    least, most = max(SMALLEST, float(kind.smallest_normal)), min(LARGEST, float(kind.max))
+    return where_valid((value >= least) & (value <= most), value, math.nan)
 
 
 def check_images(
@@ -235,7 +251,7 @@ def check_names(
 
 def check_flag(name: str, value: Any) -> None:
     """Refuse a value other than True or False."""
-    if not isinstance(value, bool | np.bool_):
+    if not isinstance(value, (bool, np.bool_)):
         raise OptionError(f"{name}={value!r}", "expected True or False")
 
 

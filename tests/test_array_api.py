@@ -68,6 +68,42 @@ def test_pixels_outside_influence_no_bit_of_strict_arrays(
     np.testing.assert_array_equal(results[0], results[1])
 
 
+@each_portable
+@pytest.mark.parametrize("name", ["device1", "no_float64"])
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+def test_everything_lands_on_the_device_of_the_images(
+    variant: Variant, name: str, masked: bool, rng: np.random.Generator
+) -> None:
+    xp = array_api_strict
+    place = xp.Device(name)
+    a, b = (image.astype(np.float32) for image in textured_pair(rng, *FRAME, colour=variant.colour))
+    mask = blob_mask(rng, *FRAME) if masked else None
+    arrays = (xp.asarray(image, device=place) for image in (a, b))
+    got = variant(*arrays, mask=None if mask is None else xp.asarray(mask, device=place))
+    assert got.device == place
+    if name == "no_float64":
+        assert got.dtype == xp.float32
+    compare(
+        xp.asarray(got, device=xp.Device("CPU_DEVICE")), variant(a, b, mask=mask), xp, "float32"
+    )
+
+
+@pytest.mark.parametrize("name", ["device1", "no_float64"])
+def test_compare_on_a_device(name: str, rng: np.random.Generator) -> None:
+    xp = array_api_strict
+    place = xp.Device(name)
+    a, b = (image.astype(np.float32) for image in textured_pair(rng, *FRAME, batch=(2,)))
+    mask = xp.asarray(blob_mask(rng, *FRAME), device=place)
+    images = [xp.asarray(image, device=place) for image in (a, b)]
+    for options in ({}, {"mask": mask}):
+        result = imsim.compare(*images, data_range=255, **options)
+        assert {m.name for m in imsim.METRICS.values() if m.numpy_only} == set(result.skipped)
+        assert all(score.device == place for score in result.values())
+        assert "ssim" in str(result)
+        one = imsim.compare(*(image[0, ...] for image in images), data_range=255, **options)
+        assert "ssim" in str(one)
+
+
 @pytest.mark.parametrize("variant", NUMPY_ONLY, ids=lambda v: v.id)
 def test_numpy_only_says_so(variant: Variant) -> None:
     image = array_api_strict.ones(variant.shape(*FRAME))

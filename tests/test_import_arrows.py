@@ -49,8 +49,9 @@ ALLOWED: dict[str, set[str]] = {
     "inputs": {"portable"} | LEAVES,
     "workers": {"validation"} | LEAVES,
     "registry": LEAVES,
-    # Of the engine, the check of input that is wrong for every metric.
-    "comparison": {"registry", "engine", "finite", "validation"} | LEAVES,
+    # Of the engine, the check of input that is wrong for every metric; of the portable part, the
+    # way from a device to the text.
+    "comparison": {"registry", "engine", "finite", "validation", "portable"} | LEAVES,
     "compilation": {"", "engine", "registry", "validation"} | LEAVES,
     "cli": {
         "",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from imsim import engine
 from imsim.errors import ShapeError
-from imsim.portable.arrays import count, ratio, to_widest_float, total, where_valid
+from imsim.portable.arrays import at_most, count, ratio, to_widest_float, total
 from imsim.portable.chrominance import YIQ, chromatic_similarity, weighted
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.fill import filled
@@ -61,7 +61,7 @@ def feature_similarity(pair: Pair, chromatic: bool) -> tuple[Local, Array]:
     values = similarity(x.congruency, y.congruency, T1) * similarity(x.gradient, y.gradient, T2)
     if chromatic:
         values = values * chromatic_similarity(x.chrominance, y.chrominance)
-    values = at_most_one(values)  # rounding may exceed 1
+    values = at_most(values, 1.0)  # rounding may exceed 1
     step = automatic_factor(*pair.x.shape[-2:])
     return Local(values, x.valid, step=step), xp.maximum(x.congruency, y.congruency)
 
@@ -71,12 +71,7 @@ def pooled_similarity(pair: Pair, chromatic: bool) -> Scores:
     local, weight = feature_similarity(pair, chromatic)
     weights = total(weight, local.valid)
     fsim = ratio(total(local.values * weight, local.valid), weights, 1.0)
-    return Scores(at_most_one(fsim), count(weight, local.valid))
-
-
-def at_most_one(values: Array) -> Array:
-    """Replace values larger than 1 by 1, and keep NaN."""
-    return where_valid(~(values > 1), values, 1.0)
+    return Scores(at_most(fsim, 1.0), count(weight, local.valid))
 
 
 def similarity_map(pair: Pair, chromatic: bool) -> Local:

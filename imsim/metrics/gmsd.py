@@ -5,30 +5,40 @@ from __future__ import annotations
 from typing import Any
 
 from imsim import engine
-from imsim.portable.arrays import to_widest_float, where_valid
+from imsim.portable.arrays import at_most, to_widest_float
 from imsim.portable.coarse import block_mean
+from imsim.portable.correlation import cell_gradients, is_convolved
 from imsim.portable.gradients import CELL_REACH, PREWITT, cell_gradient, eroded
 from imsim.portable.pair import Local, Pair, Scores, deviation
 from imsim.portable.similarity import C, similarity
-from imsim.portable.units import SQUARES, in_units, scaling_unit
+from imsim.portable.units import SQUARES, always_ordinary, in_unit, in_units, scaling_unit
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 
 
 def gradient_similarity(pair: Pair) -> Local:
     """(2 m_x m_y + c) / (m_x^2 + m_y^2 + c), with Prewitt gradients of 2x2 means."""
-    _, valid = block_mean(pair.x, pair.mask, 2, border="zero", min_coverage=1.0)
+    valid = pair.mask
+    if valid is not None:
+        _, valid = block_mean(pair.x, valid, 2, border="zero", min_coverage=1.0)
     x, y = to_widest_float(pair.x), to_widest_float(pair.y)
 
     def values(unit: Any, _: Any) -> Array:
-        m_x, m_y = cell_gradient(x / unit, PREWITT), cell_gradient(y / unit, PREWITT)
-        return similarity(m_x, m_y, C * (pair.data_range / unit) ** 2)
+        c = C * (pair.data_range / unit) ** 2
+        if is_convolved(x):
+            m_x, m_y = cell_gradients((in_unit(x, unit), in_unit(y, unit)))
+            return similarity(m_x, m_y, 144 * c)
+        m_x, m_y = (cell_gradient(in_unit(v, unit), PREWITT) for v in (x, y))
+        return similarity(m_x, m_y, c)
 
-    unit = scaling_unit(x, y, root=SQUARES)
-    unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # small pixels need no unit
-    quality = in_units(values, unit, unit)
+    if always_ordinary(pair.x, x):
+        quality = values(1.0, 1.0)
+    else:
+        unit = scaling_unit(x, y, root=SQUARES)
+        unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # small pixels need no unit
+        quality = in_units(values, unit, unit)
     # Rounding may lift it above 1 where the gradients are nearly the same.
-    return Local(where_valid(~(quality > 1), quality, 1.0), eroded(valid), step=2, reach=CELL_REACH)
+    return Local(at_most(quality, 1.0), eroded(valid), step=2, reach=CELL_REACH)
 
 
 def gradient_similarity_deviation(pair: Pair) -> Scores:

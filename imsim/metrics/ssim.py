@@ -8,8 +8,16 @@ from typing import Any, Literal
 from imsim import engine
 from imsim.portable.arrays import to_widest_float, valid_in_both, where_valid
 from imsim.portable.coarse import automatic_factor, block_mean
+from imsim.portable.correlation import is_convolved, pair_moments, similarity_of
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
-from imsim.portable.units import SQUARES, in_units, scaling_unit
+from imsim.portable.units import (
+    SQUARES,
+    always_ordinary,
+    in_unit,
+    in_units,
+    scaling_unit,
+    takes_one_pass,
+)
 from imsim.portable.windows import (
     Fraction,
     Window,
@@ -64,30 +72,51 @@ def structural_similarity(
     if sample_covariance:
         scored = valid_in_both(scored, None if mask is None else support.pixels > 1)
 
+    in_one_pass = takes_one_pass(x)
+    in_few_operations = is_convolved(x) and K1 != 0 and K2 != 0
+
+    def constants(unit: Any) -> list[Any]:
+        found = [(K * (pair.data_range / unit)) ** 2 for K in (K1, K2)]
+        if in_one_pass and not isinstance(unit, float):  # where they may underflow
+            least = float(pair.xp.finfo(x.dtype).smallest_normal)
+            found = [
+                pair.xp.clip(c, min=least) if K else c for c, K in zip(found, (K1, K2), strict=True)
+            ]
+        return found
+
     def values(unit: Any, _: Any) -> Array:
-        p, q = local_moments(x / unit, window, support), local_moments(y / unit, window, support)
+        if in_few_operations:
+            moments = pair_moments(
+                in_unit(x, unit), in_unit(y, unit), exact.taps, mask, support.weight
+            )
+            unbiased = unbiasing(support.pixels) if sample_covariance else 1.0
+            c1, c2 = constants(unit)
+            return similarity_of(moments, c1, c2, unbiased)
+        p, q = (local_moments(in_unit(v, unit), window, support) for v in (x, y))
         covariance = local_covariance(p, q, window, support)
         variances = p.variance + q.variance
         if sample_covariance:
             unbiased = unbiasing(support.pixels)
             covariance, variances = covariance * unbiased, variances * unbiased
 
-        c1, c2 = ((K * (pair.data_range / unit)) ** 2 for K in (K1, K2))
+        c1, c2 = constants(unit)
         mu_x, mu_y = p.mean, q.mean
         luminance = Fraction(2 * mu_x * mu_y + c1, mu_x * mu_x + mu_y * mu_y + c1)
         structure = Fraction(2 * covariance + c2, variances + c2)
-        if (
-            K1 == 0 or K2 == 0 or not isinstance(unit, float)
-        ):  # constants may underflow in this unit
+        if K1 == 0 or K2 == 0 or not (in_one_pass or isinstance(unit, float)):
             flat = is_flat(p) & is_flat(q) & (c2 == 0)
             dark = is_dark(p, window) & is_dark(q, window) & (c1 == 0)
             return zero_rules(luminance, structure, flat, dark)
         return luminance.top / luminance.bottom * (structure.top / structure.bottom)
 
-    unit = scaling_unit(x, y, root=SQUARES)
-    unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # small pixels need no unit
+    if always_ordinary(pair.x, x):
+        found = values(1.0, 1.0)
+    else:
+        unit = scaling_unit(x, y, root=SQUARES)
+        unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # small pixels need no unit
+        found = in_units(values, unit, unit)
     return Local(
-        pair.xp.clip(in_units(values, unit, unit), -1.0, 1.0),
+        pair.xp.clip(found, -1.0, 1.0),
         scored,
         margin=factor * (window.size // 2),
         step=factor,

@@ -6,38 +6,98 @@ import functools
 import math
 import operator
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import array_api_compat
 import numpy as np
-from array_api_compat import device, is_numpy_array
 
 from imsim.typing import Array
+
+_OF_NUMPY = (np.ndarray, np.generic)  # torch.compile knows no union of types
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def array_namespace(*arrays: Array) -> ModuleType:
     """Return the array-API namespace of arrays; NumPy itself needs no compatibility layer."""
-    if all(is_numpy_array(array) for array in arrays):
+    if all(isinstance(array, _OF_NUMPY) for array in arrays):
         return np
+    if all(is_tensor(array) for array in arrays):  # torch.compile cannot trace what follows
+        from array_api_compat import torch
+
+        return torch
     namespace: ModuleType = array_api_compat.array_namespace(*arrays)
     return namespace
 
 
-@functools.lru_cache(maxsize=64)
-def widest_float(xp: ModuleType) -> Any:
-    """Return float64, or float32 for a namespace without it (JAX unless x64 is enabled)."""
-    if xp is np:
+def is_tensor(values: Any) -> bool:
+    """Whether this is a tensor of PyTorch; nobody can have one who has not imported it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(values, torch.Tensor)
+
+
+def is_of_jax(values: Any) -> bool:
+    """Whether this is an array of JAX, or is traced by it."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(values, jax.Array)
+
+
+def is_compiling() -> bool:
+    """Whether torch.compile traces these lines."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.compiler.is_compiling())
+
+
+def remembered(function: F) -> F:
+    """Remember the last results of a function of numbers; torch.compile makes them anew."""
+    cached = functools.lru_cache(maxsize=64)(function)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        return function(*args) if is_compiling() else cached(*args)
+
+    return cast(F, wrapper)
+
+
+def has_values(values: Array) -> bool:
+    """Whether Python may look at an array without waiting for it.
+
+    It may not where the array is only traced, as by `jax.jit` or `torch.func.vmap`, is not computed
+    yet, or lies on another device than the host.
+    """
+    if isinstance(values, _OF_NUMPY):
+        return True
+    if is_compiling():
+        return False
+    try:
+        if is_tensor(values):
+            return values.device.type == "cpu" and values.data_ptr() is not None
+        return bool(values.__dlpack_device__()[0] == 1)  # the host's number
+    except Exception:  # each library that traces has an error of its own
+        return False
+
+
+def device(values: Array) -> Any:
+    """Return the device of an array; None for one of JAX that is only traced."""
+    return values.device if is_tensor(values) else array_api_compat.device(values)
+
+
+def widest_float(like: Array) -> Any:
+    """Return float64, or float32 where the device has none, or JAX has not enabled it."""
+    if isinstance(like, _OF_NUMPY):
         return np.float64
-    dtypes = xp.__array_namespace_info__().dtypes(kind="real floating")
+    xp = array_namespace(like)
+    where = device(like)
+    if is_tensor(like):
+        return xp.float32 if where.type == "mps" else xp.float64
+    dtypes = xp.__array_namespace_info__().dtypes(device=where, kind="real floating")
     return dtypes.get("float64", xp.float32)
 
 
 def to_widest_float(values: Array) -> Array:
     """Convert to the widest float, for sums that cancel."""
-    xp = array_namespace(values)
-    return xp.astype(values, widest_float(xp), copy=False)
+    return array_namespace(values).astype(values, widest_float(values), copy=False)
 
 
 def complex_dtype(values: Array) -> Any:
@@ -54,13 +114,32 @@ def constant(value: Any, like: Array) -> Array:
     return xp.asarray(value, dtype=like.dtype, device=device(like))
 
 
+def at_most(values: Array, bound: float) -> Array:
+    """Replace larger values by the bound, and keep NaN."""
+    if is_tensor(values):
+        return values.clamp(max=bound)
+    return where_valid(~(values > bound), values, bound)
+
+
 def copied(values: Array, shape: tuple[int, ...]) -> Array:
     """Return a copy of the values, broadcast to a shape."""
     xp = array_namespace(values)
     values = xp.broadcast_to(values, shape)
-    if type(values).__module__.partition(".")[0] == "torch":
+    if is_tensor(values):
         return values.clone()  # torch's asarray warns of tensors that require gradients
     return xp.asarray(values, copy=True)
+
+
+def to_host(values: Array) -> Any:
+    """Return a few numbers as an array of NumPy, wherever they lie."""
+    if is_tensor(values):
+        return values.detach().cpu().numpy()
+    try:
+        return np.asarray(values)
+    except (TypeError, RuntimeError):  # libraries have no common way from device to host
+        flat = array_namespace(values).reshape(values, (-1,))
+        numbers = [float(flat[i]) for i in range(flat.shape[0])]
+        return np.asarray(numbers).reshape(tuple(values.shape))
 
 
 def without_gradient(values: Array) -> Array:
@@ -68,10 +147,9 @@ def without_gradient(values: Array) -> Array:
 
     For what chooses a unit, a centre or a branch, of which the result does not depend.
     """
-    library = type(values).__module__.partition(".")[0]
-    if library == "torch":
+    if is_tensor(values):
         return values.detach()
-    if library.startswith("jax"):
+    if is_of_jax(values):
         return sys.modules["jax"].lax.stop_gradient(values)
     return values
 
@@ -121,8 +199,8 @@ def count(values: Array, valid: Array | None) -> Array:
     xp = array_namespace(values)
     if valid is None:
         size = float(math.prod(values.shape[-2:]))
-        return xp.full((1,), size, dtype=widest_float(xp), device=device(values))
-    return total(xp.astype(valid, widest_float(xp)))
+        return xp.full((1,), size, dtype=widest_float(values), device=device(values))
+    return total(xp.astype(valid, widest_float(valid)))
 
 
 def mean(values: Array, valid: Array | None = None) -> Array:
@@ -165,6 +243,14 @@ def pad(values: Array, before: int, after: int, axis: int, fill: float = 0.0) ->
         shape[axis] = length
         blocks.append(xp.full(tuple(shape), fill, dtype=values.dtype, device=device(values)))
     return xp.concat([blocks[0], values, blocks[1]], axis=axis)
+
+
+def running_sums(values: Array, axis: int) -> Array:
+    """Sums of the values before each position along an axis, and of all."""
+    if is_tensor(values):  # torch.compile cannot trace the standard's function
+        return pad(values.cumsum(axis, dtype=values.dtype), 1, 0, axis)
+    xp = array_namespace(values)
+    return xp.cumulative_sum(values, axis=axis, dtype=values.dtype, include_initial=True)
 
 
 def shifted(values: Array, start: int, length: int, axis: int, step: int = 1) -> Array:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-from array_api_compat import device
-
 from imsim.portable.arrays import (
     array_namespace,
-    pad,
+    device,
+    running_sums,
     to_widest_float,
     where_valid,
     without_gradient,
@@ -48,9 +47,8 @@ def filled(cells: Array, valid: Array | None) -> Array:
 
 def _integral(values: Array) -> Array:
     """Sums of the values above and to the left, after a row and a column of zeros."""
-    xp = array_namespace(values)
     for axis in (-2, -1):
-        values = pad(xp.cumulative_sum(values, axis=axis), 1, 0, axis)
+        values = running_sums(values, axis)
     return values
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from imsim.portable.arrays import (
     as_image,
     count,
+    is_tensor,
     mean,
     root,
     to_widest_float,
@@ -34,8 +35,9 @@ class Pair:
     """Test image, likewise."""
     mask: Array | None
     """True = use, shape (*batch, 1, height, width); None: every pixel."""
-    data_range: float
-    """Largest possible minus smallest possible value; NaN if unknown and not needed."""
+    data_range: float | Array
+    """Largest possible minus smallest possible value, a number or an array without axes; NaN if
+    unknown and not needed."""
     has_channels: bool
     """True if the user named the channel axis; False if it was added, with length 1."""
 
@@ -87,6 +89,9 @@ def average(local: Local) -> Scores:
 
 def deviation(local: Local) -> Scores:
     """Standard deviation, with n - 1, over the valid positions; one position has none."""
+    if local.valid is None and is_tensor(local.values):  # whose derivative at 0 is 0
+        flat = to_widest_float(local.values).reshape(*local.values.shape[:-2], -1)
+        return Scores(flat.std(-1), count(local.values, None))
     mu = as_image(mean(local.values, local.valid), to_widest_float(local.values))
     residual = where_valid(local.valid, to_widest_float(local.values) - mu)
     n = count(local.values, local.valid)

@@ -7,10 +7,9 @@ spread of frequencies: Kovesi, P.: Image features from phase congruency. Videre 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imsim.caches import kept
 from imsim.portable.arrays import (
@@ -18,6 +17,8 @@ from imsim.portable.arrays import (
     as_image,
     complex_dtype,
     constant,
+    device,
+    is_compiling,
     minimum,
     ratio,
     root,
@@ -46,15 +47,15 @@ EPSILON = 1e-4
 class FilterBank(NamedTuple):
     """Log-Gabor filters for one size of the frame; a filter is a radial times an angular part."""
 
-    radial: NDArray[np.float64]
+    radial: Array
     """Shape (scales, height, width)."""
-    angular: NDArray[np.float64]
+    angular: Array
     """Shape (orientations, height, width)."""
-    finest_power: tuple[float, ...]
+    finest_power: tuple[Any, ...]
     """Sum of the squares of the filter of the finest scale, by orientation."""
-    sum_squares: tuple[float, ...]
+    sum_squares: tuple[Any, ...]
     """Sum over scales and pixels of the squared filters in space, by orientation."""
-    sum_products: tuple[float, ...]
+    sum_products: tuple[Any, ...]
     """Sum over pairs of scales and pixels of the products of filters in space, by orientation."""
 
 
@@ -63,54 +64,70 @@ def samples(n: int) -> int:
     return n if n % 2 == 0 else max(n - 1, 1)
 
 
-def _frequencies(n: int) -> NDArray[np.float64]:
+def _frequencies(n: int, xp: Any, **kind: Any) -> Array:
     """Frequencies in the order of an FFT: zero first."""
-    return np.fft.ifftshift(np.arange(-(n // 2), n - n // 2) / samples(n))
+    return xp.fft.ifftshift(xp.arange(-(n // 2), n - n // 2, **kind) / samples(n))
 
 
-def log_gabor(radius: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+def log_gabor(radius: Array, xp: Any = np) -> list[Array]:
     """Radial part of the filter of each scale; no filter passes the frequency 0, at [0, 0]."""
     radius[0, 0] = 1  # the logarithm of 0 would be infinite
     lowpass = 1 / (1 + (radius / LOWPASS_CUTOFF) ** (2 * LOWPASS_ORDER))
     parts = []
     for s in range(SCALES):
         centre = 1 / (MIN_WAVELENGTH * WAVELENGTH_FACTOR**s)
-        part = np.exp(-(np.log(radius / centre) ** 2) / (2 * math.log(SIGMA_ON_F) ** 2)) * lowpass
+        part = xp.exp(-(xp.log(radius / centre) ** 2) / (2 * math.log(SIGMA_ON_F) ** 2)) * lowpass
         part[0, 0] = 0
         parts.append(part)
     return parts
 
 
-@kept
-def filter_bank(height: int, width: int) -> FilterBank:
-    """Make the filters, in the order of frequencies of an FFT, and their noise constants."""
-    fy, fx = _frequencies(height)[:, None], _frequencies(width)[None, :]
-    radius = np.sqrt(fx**2 + fy**2)
-    theta = np.arctan2(-fy, fx)
-    radial = np.stack(log_gabor(radius))
+def _filters(height: int, width: int, xp: Any, **kind: Any) -> FilterBank:
+    """Make the filters; their sums are arrays without axes."""
+    fy, fx = _frequencies(height, xp, **kind)[:, None], _frequencies(width, xp, **kind)[None, :]
+    radius = xp.sqrt(fx**2 + fy**2)
+    theta = xp.atan2(-fy, fx)
+    radial = xp.stack(log_gabor(radius, xp))
 
     angles = [o * math.pi / ORIENTATIONS for o in range(ORIENTATIONS)]
     distance = [
-        np.arctan2(
-            np.sin(theta) * math.cos(t) - np.cos(theta) * math.sin(t),
-            np.cos(theta) * math.cos(t) + np.sin(theta) * math.sin(t),
+        xp.atan2(
+            xp.sin(theta) * math.cos(t) - xp.cos(theta) * math.sin(t),
+            xp.cos(theta) * math.cos(t) + xp.sin(theta) * math.sin(t),
         )
         for t in angles
     ]
-    angular = np.exp(-(np.stack(distance) ** 2) / (2 * THETA_SIGMA**2))
+    angular = xp.exp(-(xp.stack(distance) ** 2) / (2 * THETA_SIGMA**2))
 
     # In space, the real part of a real filter is the transform of its even part. By Parseval's
     # theorem, sums of products over pixels equal sums over frequencies, which need no transform.
     finest, squares, products = [], [], []
-    for spread in angular:
-        filters = radial * spread
-        mirrored = np.roll(filters[:, ::-1, ::-1], (1, 1), axis=(1, 2))
-        even = ((filters + mirrored) / 2).reshape(SCALES, -1)
+    for o in range(ORIENTATIONS):
+        filters = radial * angular[o, ...]
+        mirrored = xp.roll(xp.flip(filters, axis=(1, 2)), (1, 1), axis=(1, 2))
+        even = xp.reshape((filters + mirrored) / 2, (SCALES, -1))
         gram = even @ even.T
-        finest.append(float((filters[0] ** 2).sum()))
-        squares.append(float(np.trace(gram)))
-        products.append(float(np.triu(gram, 1).sum()))
+        finest.append(xp.sum(filters[0, ...] ** 2))
+        squares.append(xp.linalg.trace(gram))
+        products.append(xp.sum(xp.triu(gram, k=1)))
     return FilterBank(radial, angular, tuple(finest), tuple(squares), tuple(products))
+
+
+@kept
+def filter_bank(height: int, width: int) -> FilterBank:
+    """Make the filters, in the order of frequencies of an FFT, and their noise constants."""
+    bank = _filters(height, width, np)
+    return FilterBank(bank.radial, bank.angular, *(tuple(map(float, sums)) for sums in bank[2:]))
+
+
+def filters_like(image: Array) -> FilterBank:
+    """Return the filters for an image, in its library, dtype and device."""
+    height, width = image.shape[-2:]
+    if is_compiling():  # a graph holds no arrays of NumPy, whose size is that of the first image
+        xp = array_namespace(image)
+        return _filters(height, width, xp, dtype=image.dtype, device=image.device)
+    bank = filter_bank(height, width)
+    return bank._replace(radial=constant(bank.radial, image), angular=constant(bank.angular, image))
 
 
 def median(values: Array, valid: Array | None) -> Array:
@@ -121,7 +138,7 @@ def median(values: Array, valid: Array | None) -> Array:
     last = ordered.shape[-1] - 1
     if valid is None:
         return (ordered[..., last // 2] + ordered[..., last - last // 2]) / 2
-    rank = xp.arange(last + 1)
+    rank = xp.arange(last + 1, device=device(values))
     n = xp.sum(xp.astype(xp.reshape(valid, (*valid.shape[:-2], -1)), rank.dtype), axis=-1)
     zero = xp.zeros_like(ordered)
     lower = xp.sum(xp.where(rank == ((n - 1) // 2)[..., None], ordered, zero), axis=-1)
@@ -170,16 +187,15 @@ def phase_congruency(image: Array, valid: Array | None, scale: float = 1.0) -> A
     `valid` must have been filled; the noise is estimated from the valid ones.
     """
     xp = array_namespace(image)
-    bank = filter_bank(*image.shape[-2:])
-    radial = constant(bank.radial, image)
+    bank = filters_like(image)
     # No filter passes the mean. Less its minimum, a constant image is exactly 0.
     centred = scale * (image - minimum(image, valid)[..., None, None])
     spectrum = xp.fft.fftn(xp.astype(centred, complex_dtype(image)), axes=(-2, -1))
 
     energy_all = amplitude_all = xp.zeros_like(image)
     for o in range(ORIENTATIONS):
-        angular = constant(bank.angular[o], image)
-        filters = [radial[s, ...] * angular for s in range(SCALES)]
+        angular = bank.angular[o, ...]
+        filters = [bank.radial[s, ...] * angular for s in range(SCALES)]
         responses = [xp.fft.ifftn(spectrum * f, axes=(-2, -1)) for f in filters]
         even = [xp.real(r) for r in responses]
         odd = [xp.imag(r) for r in responses]

@@ -7,7 +7,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from imsim.portable.arrays import array_namespace, without_gradient
+from imsim.portable.arrays import (
+    array_namespace,
+    has_values,
+    is_of_jax,
+    is_tensor,
+    without_gradient,
+)
 from imsim.typing import Array
 
 PER_IMAGE, PER_CHANNEL = (-3, -2, -1), (-2, -1)
@@ -15,6 +21,8 @@ PER_IMAGE, PER_CHANNEL = (-3, -2, -1), (-2, -1)
 PRODUCTS, SQUARES = 16, 3
 """Ordinary pixels reach up to this root of the largest float: the 16th root for products of sums of
 squares, the third root for squares only."""
+BETWEEN = 0.55
+"""Exponent of a unit between 1 and the largest pixel; sums of squares need more than a half."""
 
 
 def scaling_unit(
@@ -39,21 +47,43 @@ def scaling_unit(
     return xp.where(ordinary, one, (2 * one) ** exponent)
 
 
+def always_ordinary(narrow: Array, wide: Array) -> bool:
+    """Whether images need no unit for squares: float64 holds those of all numbers of float32."""
+    xp = array_namespace(wide)
+    return bool(narrow.dtype != wide.dtype and wide.dtype == xp.float64)
+
+
+def in_unit(values: Array, unit: Any) -> Array:
+    """Divide by a unit, a power of two; the number 1 leaves the array as it is."""
+    return values if isinstance(unit, float) else values / unit
+
+
+def takes_one_pass(like: Array) -> bool:
+    """Whether `in_units` computes once, in one unit for the whole image, and asks for no value.
+
+    So it is for the libraries that differentiate and compile: a branch that is not taken would
+    cost as much as the other one, and might spoil its gradient.
+    """
+    return is_tensor(like) or is_of_jax(like) or not has_values(like)
+
+
 def in_units(values: Callable[[Any, Any], Array], unit_x: Array, unit_y: Array) -> Array:
     """Compute local values in units in which squares of the pixels stay finite and nonzero.
 
     ``values(unit_x, unit_y)`` divides the images by powers of two. It is called with units of 1
     and, if some result is not finite, with the given units. Most positions keep the unit 1, since
-    squares of ordinary pixels would vanish in the unit of a huge pixel. Traced arrays have no
-    values, and use the unit 1 everywhere.
+    squares of ordinary pixels would vanish in the unit of a huge pixel.
+
+    In one pass the unit is about the root of the given one. Squares of huge pixels are finite in
+    it. Those of ordinary pixels in the same image do not vanish, unless the largest pixel is beyond
+    1e270 (of float64) or 1e31 (of float32).
     """
+    if takes_one_pass(unit_x):
+        return values(unit_x**BETWEEN, unit_y**BETWEEN)
     found = values(1.0, 1.0)
     xp = array_namespace(unit_x)
     odd = (unit_x != 1) | (unit_y != 1)
-    try:
-        if not bool(xp.any(odd)):
-            return found
-    except (TypeError, RuntimeError):
+    if not bool(xp.any(odd)):
         return found
     is_small = (unit_x < 1) | (unit_y < 1)  # squares that underflow are 0, which is finite
     return xp.where(odd & (is_small | ~xp.isfinite(found)), values(unit_x, unit_y), found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,11 +10,13 @@ from typing import NamedTuple
 from imsim.portable.arrays import (
     array_namespace,
     ratio,
+    remembered,
     shifted,
     sum_in_order,
     where_valid,
     without_gradient,
 )
+from imsim.portable.correlation import convolved, is_convolved
 from imsim.typing import Array
 
 
@@ -41,13 +42,13 @@ class Window:
         return all(tap == 1 for tap in self.taps)
 
 
-@functools.lru_cache(maxsize=64)
+@remembered
 def uniform(size: int) -> Window:
     """Return the window whose weights are all 1, so that sums of integers are exact."""
     return Window((1.0,) * size)
 
 
-@functools.lru_cache(maxsize=64)
+@remembered
 def gaussian(size: int, sigma: float) -> Window:
     """Return the square Gaussian window whose weights sum to 1."""
     centre = (size - 1) / 2
@@ -56,7 +57,7 @@ def gaussian(size: int, sigma: float) -> Window:
     return Window(tuple(t / norm for t in taps))
 
 
-@functools.lru_cache(maxsize=64)
+@remembered
 def representable(window: Window, epsilon: float) -> Window:
     """Round taps to multiples of half the epsilon of a dtype, with a sum of 1; ones stay ones.
 
@@ -87,6 +88,8 @@ def gaussian_reach(sigma: float, image: Array) -> int:
 
 def correlate(values: Array, taps: tuple[float, ...], axis: int) -> Array:
     """Correlate with `taps` along axis -1 or -2, at the positions where they fit into the frame."""
+    if is_convolved(values):
+        return convolved(values, taps, axis)
     return sum_in_order(
         part if tap == 1 else tap * part for tap, part in _parts(values, taps, axis)
     )

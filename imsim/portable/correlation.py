@@ -1,0 +1,113 @@
+"""Correlations by one operation of PyTorch, where the formulas take a sum of shifted images."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any, NamedTuple
+
+from imsim.portable.arrays import array_namespace, is_tensor, where_valid, without_gradient
+from imsim.typing import Array
+
+GRID = 16
+"""Pixels a side, about, that choose a centre."""
+
+
+def is_convolved(values: Array) -> bool:
+    """Whether `convolved` takes these values: tensors of float64, which TF32 never touches."""
+    return is_tensor(values) and str(values.dtype) == "torch.float64"
+
+
+def convolved(values: Array, taps: tuple[float, ...], axis: int) -> Array:
+    """Correlate tensors with `taps` along axis -1 or -2, at the positions where they fit."""
+    shape = (1, 1, len(taps), 1) if axis == -2 else (1, 1, 1, len(taps))
+    weights = values.new_tensor(taps).reshape(shape)
+    height, width = values.shape[-2:]
+    flat = values.reshape(-1, 1, height, width)
+    found = sys.modules["torch"].nn.functional.conv2d(flat, weights)
+    return found.reshape(*values.shape[:-2], *found.shape[-2:])
+
+
+class PairMoments(NamedTuple):
+    """Local moments of two tensors, as far as SSIM needs them."""
+
+    x: Array
+    """Local mean of x less its centre."""
+    y: Array
+    mean_x: Array
+    mean_y: Array
+    squares: Array
+    """Local mean of the squares of x and y, each less its centre."""
+    products: Array
+    """Local mean of their products."""
+
+
+def pair_moments(
+    x: Array, y: Array, taps: tuple[float, ...], mask: Array | None, weight: Array | float
+) -> PairMoments:
+    """Correlate two tensors, their squares and products with a window, all at once.
+
+    Each image is taken about a number among its own, on which neither moments nor gradients depend.
+    """
+    xp = array_namespace(x)
+    centres = [_centre(v, mask) for v in (x, y)]
+    d, e = (where_valid(mask, v - c) for v, c in zip((x, y), centres, strict=True))
+    d, e = xp.broadcast_arrays(d, e)
+    planes = xp.stack([d, e, (d * d).addcmul(e, e), d * e])
+    means = convolved(convolved(planes, taps, -1), taps, -2)
+    if not isinstance(weight, float) or weight != 1.0:
+        means = means / weight
+    mean_x, mean_y = means[0] + centres[0], means[1] + centres[1]
+    return PairMoments(means[0], means[1], mean_x, mean_y, means[2], means[3])
+
+
+def _centre(image: Array, mask: Array | None) -> Array:
+    """Median of some pixels of each image inside the mask, which no outlier draws away."""
+    image = without_gradient(image)
+    height, width = image.shape[-2:]
+    rows, columns = max(height // GRID, 1), max(width // GRID, 1)
+    if mask is not None:
+        image = where_valid(mask, image, math.nan)
+    some = image[..., ::rows, ::columns].flatten(-2)
+    found = some.nanmedian(-1).values[..., None, None]
+    if mask is None:
+        return found
+    of_all = image.nanmean((-2, -1), True).nan_to_num(0.0)
+    return found.where(found == found, of_all)  # a small mask may lie between the chosen pixels
+
+
+def similarity_of(moments: PairMoments, c1: Any, c2: Any, unbiased: Array | float) -> Array:
+    """SSIM of the windows, in few operations."""
+    p, q, mu_x, mu_y = moments[:4]
+    c1, c2 = (p.new_tensor(c) if isinstance(c, float) else c for c in (c1, c2))
+    top = c1.addcmul(mu_x, mu_y, value=2)
+    bottom = c1.addcmul(mu_x, mu_x).addcmul(mu_y, mu_y)
+    covariance = moments.products.addcmul(p, q, value=-1)
+    variances = moments.squares.addcmul(p, p, value=-1).addcmul(q, q, value=-1)
+    if not isinstance(unbiased, float) or unbiased != 1.0:
+        covariance, variances = covariance * unbiased, variances * unbiased
+    return top / bottom * (c2.add(covariance, alpha=2) / (variances + c2))
+
+
+def cell_gradients(images: tuple[Array, ...]) -> list[Array]:
+    """Twelve times the Prewitt gradients of means over 2x2 pixels; see `cell_gradient`.
+
+    The derivative is 0 where a gradient is 0. There the value is the root of the least number,
+    whose square is 0 beside any constant.
+    """
+    torch = sys.modules["torch"]
+    sides = [image.shape[:-2].numel() for image in images]
+    height, width = images[0].shape[-2:]
+    flat = torch.cat([image.reshape(-1, 1, height, width) for image in images])
+    if height % 2 or width % 2:
+        flat = torch.nn.functional.pad(flat, (0, width % 2, 0, height % 2))
+    across = flat.new_tensor([-1.0, -1.0, 0.0, 0.0, 1.0, 1.0]).expand(6, 6)
+    # Of whole numbers, so that constant images have gradients of exactly 0.
+    weights = torch.stack([across, across.T])[:, None]
+    components = torch.nn.functional.conv2d(flat, weights, stride=2, padding=2)
+    squares = (components * components).sum(1)
+    found = squares.clamp(min=torch.finfo(flat.dtype).smallest_normal).sqrt()
+    return [
+        part.reshape(*image.shape[:-2], *part.shape[-2:])
+        for part, image in zip(found.split(sides), images, strict=True)
+    ]

@@ -1,0 +1,186 @@
+"""Arrays that have no values yet: compiled, mapped, differentiated forwards, on other devices."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from libraries import formulas
+from sampling import FRAME, PLAIN, Variant, blob_mask, textured_pair
+
+import imsim
+
+FEW = [v for v in PLAIN if not imsim.METRICS[v.metric].numpy_only]
+each = pytest.mark.parametrize("variant", FEW, ids=lambda v: v.id)
+
+
+@pytest.fixture(autouse=True)
+def _by_formulas() -> Iterator[None]:
+    with formulas():
+        yield
+
+
+@pytest.fixture
+def torch() -> Any:
+    return pytest.importorskip("torch", reason="torch is an optional array library")
+
+
+@pytest.fixture
+def jax() -> Any:
+    return pytest.importorskip("jax", reason="JAX is an optional array library")
+
+
+def in_batches(variant: Variant, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    a, b = textured_pair(rng, *FRAME, colour=variant.colour, batch=(2,))
+    return a, b, np.stack([blob_mask(rng, *FRAME), blob_mask(rng, *FRAME, 0.4)])
+
+
+def with_range(variant: Variant) -> Callable[..., Any]:
+    """Take the mask and the data range as arguments, as what is compiled does."""
+    return lambda a, b, mask, data_range: variant(a, b, mask=mask, data_range=data_range)
+
+
+def equal(got: Any, want: Any, close: float = 1e-12) -> None:
+    np.testing.assert_allclose(np.asarray(got), np.asarray(want), rtol=close, atol=close)
+
+
+@each
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_torch_compiles_one_graph(variant: Variant, backend: str, torch: Any) -> None:
+    """Also for other contents, and for other sizes, which it then compiles once more."""
+    torch._dynamo.reset()
+    counter = importlib.import_module("torch._dynamo.testing").CompileCounterWithBackend(backend)
+    compiled = torch.compile(with_range(variant), backend=counter, fullgraph=True)
+    for i, seed in enumerate((0, 1)):
+        *images, mask = map(torch.asarray, in_batches(variant, seed))
+        for one in (mask, None) if backend == "eager" else (mask,):
+            data_range = torch.tensor(255.0 + i)
+            equal(
+                compiled(*images, one, data_range),
+                variant(*images, mask=one, data_range=255.0 + i),
+            )
+    assert counter.frame_count == (2 if backend == "eager" else 1)
+
+
+def test_torch_compiles_other_sizes(torch: Any) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(imsim.fsim, backend="eager", fullgraph=True)
+    for side in (24, 31):
+        image = torch.rand(side, side + 3)
+        equal(
+            compiled(image, image * image, data_range=1.0),
+            imsim.fsim(image, image * image, data_range=1.0),
+        )
+
+
+@each
+def test_nobody_asks_for_values_on_a_device(variant: Variant, torch: Any) -> None:
+    """The device "meta" has no values at all, so whoever asks for one fails."""
+    *images, mask = (torch.asarray(v).to("meta") for v in in_batches(variant))
+    for one in (mask, None):
+        found = variant(*images, mask=one, data_range=torch.tensor(255.0, device="meta"))
+        assert found.device.type == "meta"
+        assert found.shape[0] == 2
+
+
+@each
+def test_torch_maps_over_a_batch(variant: Variant, torch: Any) -> None:
+    images = tuple(map(torch.asarray, in_batches(variant)))
+    ranges = torch.tensor([255.0, 200.0])
+    got = torch.func.vmap(with_range(variant))(*images, ranges)
+    for i in range(2):
+        want = with_range(variant)(*(v[i] for v in images), float(ranges[i]))
+        equal(got[i], want)
+
+
+@each
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_torch_differentiates_both_ways(variant: Variant, torch: Any) -> None:
+    a, b, mask = (torch.asarray(v[0]) for v in in_batches(variant))
+    weights = torch.ones_like(variant(a, b, mask=mask))
+
+    def total(x: Any, y: Any) -> Any:
+        return (variant(x, y, mask=mask).nan_to_num() * weights).sum()
+
+    g, h = torch.func.grad(total, argnums=(0, 1))(a, b)
+    tangents = torch.cos(torch.arange(a.numel())).reshape(a.shape).double(), torch.ones_like(b)
+    _, along = torch.func.jvp(total, (a, b), tangents)
+    assert float(along) == pytest.approx(
+        float((g * tangents[0]).sum() + (h * tangents[1]).sum()), rel=1e-9, abs=1e-9
+    )
+
+
+@each
+def test_jax_traces_once_with_everything_traced(variant: Variant, jax: Any) -> None:
+    a, b, mask = in_batches(variant)
+    for one in (mask, None):
+        shape = jax.eval_shape(with_range(variant), a.astype("f4"), b.astype("f4"), one, 255.0)
+        assert shape.shape[0] == 2
+
+
+@pytest.mark.parametrize("name", ["gmsd", "psnr", "sre"])
+def test_jax_compiles_once_for_a_hundred_calls(name: str, jax: Any) -> None:
+    traces = 0
+
+    def function(*arguments: Any) -> Any:
+        nonlocal traces
+        traces += 1
+        return with_range(Variant(name))(*arguments)
+
+    compiled = jax.jit(function)
+    a, b, mask = in_batches(Variant(name))
+    a, b = a.astype("f4"), b.astype("f4")
+    for i in range(100):
+        a, b, mask = a[:, ::-1].copy(), b.transpose(0, 1, 2) + np.float32(0.1), mask[::-1].copy()
+        compiled(a, b, mask, 255.0 + i)
+    assert traces == 1
+    want = imsim.METRICS[name].function(a, b, mask=mask, data_range=300.0)
+    equal(compiled(a, b, mask, 300.0), want, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["gmsd", "psnr", "sam"])
+def test_jax_maps_over_a_batch(name: str, jax: Any) -> None:
+    a, b, mask = in_batches(Variant(name))
+    a, b = a.astype("f4"), b.astype("f4")
+    ranges = np.asarray([255.0, 200.0], dtype="f4")
+    got = jax.vmap(with_range(Variant(name)))(*map(jax.numpy.asarray, (a, b, mask, ranges)))
+    for i in range(2):
+        equal(got[i], with_range(Variant(name))(a[i], b[i], mask[i], float(ranges[i])), 1e-5)
+
+
+def test_a_traced_range_that_is_not_allowed_gives_nan(torch: Any) -> None:
+    image = torch.rand(2, 24, 24)
+    mapped = torch.func.vmap(lambda x, data_range: imsim.ssim(x, x, data_range=data_range))
+    got = mapped(image, torch.tensor([0.0, 1.0]))
+    assert torch.isnan(got[0])
+    assert got[1] == 1
+
+
+def test_a_traced_range_needs_images_of_its_library(jax: Any) -> None:
+    image = np.ones((24, 24))
+    with pytest.raises(imsim.DataRangeError, match=r"data_range.*of another library"):
+        jax.jit(lambda data_range: imsim.psnr(image, image, data_range=data_range))(1.0)
+
+
+def test_a_mask_of_integers_is_refused_where_it_is_only_traced(torch: Any, jax: Any) -> None:
+    image = np.ones((2, 24, 24))
+    for library, arrays in ((jax, jax.numpy), (torch.func, torch)):
+        with pytest.raises(imsim.MaskError, match="only traced"):
+            library.vmap(lambda x, mask: imsim.se(x, x, mask=mask))(
+                arrays.asarray(image), arrays.asarray(image.astype("i4"))
+            )
+
+
+def test_huge_pixels_beside_ordinary_ones(torch: Any, rng: np.random.Generator) -> None:
+    """One pass in one unit gives what two passes give on NumPy."""
+    a, b = textured_pair(rng, 40, 41)
+    a[3, 4], b[30, 31], b[30, 3] = 1e120, 1e110, -1e140
+    for name in ("ssim_map", "uiq_map", "gmsd_map", "zncc_map"):
+        options = {"data_range": 255} if name[0] in "sg" else {}
+        want = getattr(imsim, name)(a, b, **options)
+        got = getattr(imsim, name)(torch.asarray(a), torch.asarray(b), **options)
+        equal(got, want, 1e-9)
