@@ -16,6 +16,9 @@ STEP = 1e-4
 CLOSE = {"float64": 1e-6, "float32": 1e-3}
 """Relative to the derivative along a direction. Sums of products of float32 lose three digits of
 seven where terms cancel."""
+CROSSED = {"fsim": 1e-4}
+"""The same where a step crosses corners of the score: FSIM's noise threshold follows a median,
+which moves from one pixel to the next."""
 
 
 def slope(
@@ -56,7 +59,8 @@ def test_equals_central_differences(
             directions[k] = np.sign(part) * rng.uniform(0.5, 1, part.shape)
             want = slope(variant, x, y, mask, upstream, (directions[0], directions[1]))
             got = float(np.sum(part.astype(np.float64) * directions[k]))
-            assert got == pytest.approx(want, rel=tolerance)
+            allowed = max(tolerance, CROSSED.get(variant.metric, 0))
+            assert got == pytest.approx(want, rel=allowed)
 
 
 @each_variant
