@@ -32,4 +32,5 @@ PORTABLE: Capabilities = MappingProxyType(
         **{(library, device): _EVERYTHING for library in ("torch", "jax") for device in (CPU, GPU)},
     }
 )
-"""Of a metric whose formula runs on any array-API library."""
+"""Of a metric whose formula runs on any array-API library. The tests have no accelerator: they run
+on other devices of array_api_strict, and on PyTorch's device without values."""

@@ -18,6 +18,7 @@ from imsim.errors import (
     warn,
 )
 from imsim.finite import cleaned, finite_images, finite_pixels, is_witnessed, positions_reading
+from imsim.kernels.gradients import like_image
 from imsim.masks import check_mask
 from imsim.portable.arrays import array_namespace, copied, has_values, is_tensor, pad, where_valid
 from imsim.portable.differences import exact_difference, long_integers
@@ -306,22 +307,9 @@ def _gradient(
     if found is None:
         return None
     return [
-        None if g is None else _like_image(g, image, view, channel_axis)
+        None if g is None else like_image(g, image, view, channel_axis)
         for g, image, view in zip(found, (a, b), (images.x, images.y), strict=True)
     ]
-
-
-def _like_image(gradient: Array, image: Array, view: Array, channel_axis: int | None) -> Array:
-    """Sum over the axes along which an image was repeated, and restore the order of its axes."""
-    extra = gradient.ndim - view.ndim
-    repeated = [k for k, n in enumerate(view.shape[:-3], extra) if n < gradient.shape[k]]
-    axes = (*range(extra), *repeated)
-    if axes:
-        gradient = gradient.sum(axis=axes, keepdims=True)
-    gradient = gradient.reshape(view.shape)
-    if channel_axis is not None:
-        gradient = np.moveaxis(gradient, -3, channel_axis)
-    return np.ascontiguousarray(gradient).reshape(image.shape)
 
 
 def _quiet(images: Images) -> AbstractContextManager[Any]:

@@ -82,7 +82,8 @@ def _call_torch(function: Function, a: Any, b: Any, mask: Any, gradient: Gradien
     if torch.is_grad_enabled() and any(getattr(v, "requires_grad", False) for v in (a, b)):
         if gradient is None:
             return function(a, b, mask)
-        return _torch_scored().apply(a, b, mask, function, gradient)
+        scores = torch.from_numpy(np.array(function(*lent)))
+        return _torch_scored().apply(a, b, mask, scores, function, gradient)
     return _each(function(*lent), lambda found: torch.from_numpy(np.asarray(found)))
 
 
@@ -126,7 +127,13 @@ def _torch_scored() -> Any:
     class Scored(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
         def forward(
-            context: Any, a: Any, b: Any, mask: Any, function: Function, gradient: Gradient
+            context: Any,
+            a: Any,
+            b: Any,
+            mask: Any,
+            scores: Any,
+            function: Function,
+            gradient: Gradient,
         ) -> Any:
             tensors = [v if isinstance(v, torch.Tensor) else None for v in (a, b, mask)]
             context.save_for_backward(*tensors)
@@ -134,8 +141,7 @@ def _torch_scored() -> Any:
                 None if t is not None else v for t, v in zip(tensors, (a, b, mask), strict=True)
             ]
             context.function, context.gradient = function, gradient
-            lent = _lent(_torch_view, a, b, mask)
-            return torch.from_numpy(np.array(function(*lent or ())))
+            return scores.clone()  # an input that is returned would be taken for a view
 
         @staticmethod
         def backward(context: Any, upstream: Any) -> Any:
@@ -155,7 +161,7 @@ def _torch_scored() -> Any:
                     torch.from_numpy(g).to(image.dtype) if w else None
                     for g, image, w in zip(found, (a, b), wanted, strict=True)
                 ]
-            return (*found, None, None, None)
+            return (*found, None, None, None, None)
 
     return Scored
 

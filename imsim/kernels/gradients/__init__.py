@@ -51,6 +51,36 @@ def multiples(pair: Pair, difference: Array, factor: Array, wanted: tuple[bool, 
     return found[0], found[1]
 
 
+def largest(pair: Pair) -> float:
+    """Largest magnitude of a pixel."""
+    return max(float(np.abs(part(v))) for v in (pair.x, pair.y) for part in (np.min, np.max))
+
+
+def plane_weights(upstream: Array, shape: tuple[int, ...]) -> Array:
+    """Weight of the score of each plane: the score of an image is the mean over its channels.
+
+    `shape` is the batch shape and the number of channels.
+    """
+    weights = np.asarray(upstream, np.float64)[..., None] / shape[-1]
+    return np.broadcast_to(weights, shape).reshape(-1)
+
+
+def like_image(gradient: Array, image: Array, view: Array, channel_axis: int | None) -> Array:
+    """Sum over the axes along which an image was repeated, and restore the order of its axes.
+
+    `view` is the image in the order of the gradient.
+    """
+    extra = gradient.ndim - view.ndim
+    repeated = [k for k, n in enumerate(view.shape[:-3], extra) if n < gradient.shape[k]]
+    axes = (*range(extra), *repeated)
+    if axes:
+        gradient = gradient.sum(axis=axes, keepdims=True)
+    gradient = gradient.reshape(view.shape)
+    if channel_axis is not None:
+        gradient = np.moveaxis(gradient, -3, channel_axis)
+    return np.ascontiguousarray(gradient).reshape(image.shape)
+
+
 def per_image(weights: Array) -> Array:
     """Give numbers per image three trailing axes, to match channels, height and width."""
     return weights[..., None, None, None]

@@ -18,8 +18,8 @@ from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.sharing import Run, share_out
 from imsim.kernels.fsim import COST, DIAGONAL, LARGE_IMAGE, NO_CHROMA, SIDE, filled_cells
+from imsim.kernels.gradients import images_of, largest, plane_weights
 from imsim.kernels.gradients.coarse import add_to_pixels, fill_back
-from imsim.kernels.gradients.pairs import images_of, largest, plane_weights
 from imsim.kernels.gradients.phase_congruency import Congruency, Room
 from imsim.portable import similarity as formulas
 from imsim.portable.chrominance import LAMBDA, T3, T4, YIQ, chromatic_similarity

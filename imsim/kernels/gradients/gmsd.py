@@ -27,7 +27,7 @@ from imsim.kernels.gmsd import (
     find_scored,
     merge,
 )
-from imsim.kernels.gradients.pairs import images_of, largest, plane_weights
+from imsim.kernels.gradients import Gradients, images_of, largest, plane_weights
 from imsim.portable.pair import Pair
 from imsim.portable.similarity import C
 from imsim.typing import Array
@@ -43,9 +43,7 @@ N_SUMS = 4
 """Numbers of a strip that `add_row` needs."""
 
 
-def gradient(
-    pair: Pair, upstream: Array, wanted: tuple[bool, bool]
-) -> tuple[Array | None, Array | None] | None:
+def gradient(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | None:
     """Gradients of the sum of `upstream` times the score; see `imsim.kernels.gradients`."""
     span, dtype = pair.data_range, pair.x.dtype
     if not 1 / LARGEST_RANGE < span < LARGEST_RANGE:

@@ -48,7 +48,8 @@ def _of_images(pair: Pair, weights: Array) -> tuple[Array, Array]:
     x, y = (where_valid(pair.mask, v.astype(np.float64, copy=False)) for v in (pair.x, pair.y))
     norm_x, norm_y = norm(x), norm(y)
     u, v = x * inverse(norm_x), y * inverse(norm_y)
-    apart, sine = norm(u - v), norm(u - v) * norm(u + v) / 2
+    apart = norm(u - v)
+    sine = apart * norm(u + v) / 2
     is_smooth = (norm_x > 0) & (norm_y > 0)
     factor = where_valid(is_smooth, per_image(-weights) * inverse(sine))
     half = apart * apart / 2

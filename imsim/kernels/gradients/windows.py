@@ -13,6 +13,7 @@ from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.window_moments import TINY
 from imsim.kernels.common.window_strips import taps_of
 from imsim.kernels.common.window_sums import local_offset, workspace
+from imsim.kernels.gradients import Gradients, images_of, plane_weights
 from imsim.kernels.gradients.window_fields import FIELDS, find_fields, spread_fields
 from imsim.kernels.gradients.window_positions import (
     DD,
@@ -32,10 +33,9 @@ from imsim.portable.coarse import automatic_factor
 from imsim.portable.pair import Pair
 from imsim.portable.windows import Window, by_weight, least_weight, uniform
 from imsim.typing import Array
-from imsim.validation import SMALLEST, Images
+from imsim.validation import SMALLEST
 from imsim.workers import divided, parallel
 
-Gradients = tuple[Array | None, Array | None]
 BLOCK_COLUMNS = 128
 """Most columns of pixels in a block, the unit of work of a thread."""
 BLOCK_ROWS = {np.float32: 256, np.float64: 128}
@@ -164,9 +164,8 @@ class _Blocks:
     """The blocks of all planes."""
 
     def __init__(self, pair: Pair, windowed: Windowed) -> None:
-        pixels = np.result_type(pair.x, pair.y)
-        images = Images(np, pair.x, pair.y, pixels, pair.data_range, pair.has_channels)
-        self._planes = Planes(images, pair.mask)
+        pixels = pair.x.dtype
+        self._planes = Planes(images_of(pair), pair.mask)
         self._is_masked = pair.mask is not None
         self._windowed = windowed
         self._dtype = pixels.type
@@ -188,8 +187,7 @@ class _Blocks:
         size = self._windowed.window.size
         shape = (planes.count, height, width)
         out = [np.empty(shape, self._dtype) for _ in range(2 if both else 1)]
-        weights = np.broadcast_to(upstream, planes.shape[:-1])[..., None] / planes.shape[-1]
-        weights = np.broadcast_to(weights, planes.shape).reshape(-1).astype(np.float64)
+        weights = plane_weights(upstream, planes.shape)
         if not self._is_masked:
             weights = weights / ((height - size + 1) * (width - size + 1))
         scored = np.zeros((n, planes.count))

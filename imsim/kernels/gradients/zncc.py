@@ -9,13 +9,13 @@ from imsim.kernels.common.pixel_blocks import NO_BYTES
 from imsim.kernels.common.planes import Planes, flat_rows
 from imsim.kernels.common.rescaling import find_lost_sums
 from imsim.kernels.common.window_moments import TINY
+from imsim.kernels.gradients import Gradients, images_of, plane_weights
 from imsim.kernels.gradients.window_positions import MEAN_X, MEAN_Y, XX, XY, YY
-from imsim.kernels.gradients.windows import Gradients, Windowed, windowed_gradient
+from imsim.kernels.gradients.windows import Windowed, windowed_gradient
 from imsim.kernels.zncc import N_MOMENTS, merge, moments_of_run
 from imsim.portable.pair import Pair
 from imsim.portable.windows import least_weight, uniform
 from imsim.typing import Array
-from imsim.validation import Images
 from imsim.workers import parallel
 
 
@@ -57,8 +57,7 @@ def correlation_coefficients(moments: Array) -> Array:
 
 
 def _whole(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | None:
-    pixels = np.result_type(pair.x, pair.y)
-    images = Images(np, pair.x, pair.y, pixels, pair.data_range, pair.has_channels)
+    images = images_of(pair)
     planes = Planes(images, pair.mask)
     runs = planes.runs(moments_of_run, N_MOMENTS, cheapness=4)
     totals = np.zeros((planes.count, N_MOMENTS))
@@ -66,9 +65,8 @@ def _whole(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients 
     squares = totals[:, 3:5].reshape(*planes.shape, 2)
     if find_lost_sums(images, squares[..., 0], squares[..., 1]) is not None and _leaves(totals):
         return None
-    weights = np.broadcast_to(upstream, planes.shape[:-1])[..., None] / planes.shape[-1]
-    weights = np.broadcast_to(weights, planes.shape).reshape(-1).astype(np.float64)
-    out = [np.empty((planes.count, *planes.frame), pixels) if w else None for w in wanted]
+    weights = plane_weights(upstream, planes.shape)
+    out = [np.empty((planes.count, *planes.frame), images.dtype) if w else None for w in wanted]
 
     def task(k: int) -> None:
         x, y, mask = planes[k]
