@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import pytest
-from engines import by_engine
 
 import imsim
 from imsim.portable.pair import Pair
@@ -121,20 +119,6 @@ def degenerate_pairs(rng: Any, shape: tuple[int, ...]) -> dict[str, tuple[Any, A
 
 
 DEGENERATE = tuple(degenerate_pairs(np.random.default_rng(0), (4, 4)))
-
-
-def check_with_torch(
-    metric: str, x: Any, y: Any, mask: Any = None, *, rel: float = 1e-9, **options: Any
-) -> None:
-    """Compare with the derivatives that torch finds of the formula; float64 images."""
-    torch = pytest.importorskip("torch")
-    a, b = (torch.tensor(v, requires_grad=True) for v in (x, y))
-    inside = None if mask is None else torch.tensor(mask)
-    by_engine("portable", score, metric, a, b, inside, **options).sum().backward()
-    for got, want in zip(gradients(metric, x, y, mask, **options), (a.grad, b.grad), strict=True):
-        largest = float(abs(want).max())
-        assert math.isfinite(largest)
-        np.testing.assert_allclose(got, want.numpy(), rtol=rel, atol=rel * largest)
 
 
 def check_batch(metric: str, rng: Any, frame: tuple[int, int], **options: Any) -> None:

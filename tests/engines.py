@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import imsim
@@ -15,8 +16,19 @@ def by_both(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[A
 
 def by_engine(engine: Any, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Return the result of one engine."""
-    imsim.set_engine(engine)
-    try:
+    with _engine(engine):
         return function(*args, **options)
+
+
+def formulas() -> Any:
+    """Compute by the formulas, whatever kernels there are."""
+    return _engine("portable")
+
+
+@contextmanager
+def _engine(name: Any) -> Iterator[None]:
+    imsim.set_engine(name)
+    try:
+        yield
     finally:
         imsim.set_engine("auto")

@@ -13,7 +13,6 @@ from derivatives import (
     check_dtypes,
     check_finite_and_inside,
     check_wanted,
-    check_with_torch,
     degenerate_pairs,
     gradients,
     score,
@@ -191,18 +190,6 @@ def test_what_is_left_to_the_formula(rng: Any) -> None:
     assert gradients("fsim", x * 1e16, y) is None
     assert gradients("fsim", x, y, data_range=1e-40) is None
     assert gradients("fsim", x, y, chromatic=True) is None  # it has one channel
-
-
-@pytest.mark.parametrize(
-    ("shape", "chromatic"), [((1, 24, 20), False), ((2, 3, 21, 27), False), ((3, 20, 25), True)]
-)
-@pytest.mark.parametrize("is_masked", [False, True])
-def test_torch_finds_the_same(
-    rng: Any, shape: tuple[int, ...], chromatic: bool, is_masked: bool
-) -> None:
-    x, y = smooth_pair(rng, shape)
-    mask = blob_mask(rng, *shape[-2:], 0.8) if is_masked else None
-    check_with_torch("fsim", x, y, mask, rel=1e-7, chromatic=chromatic)
 
 
 def test_a_step_along_the_gradient_raises_the_score(rng: Any) -> None:

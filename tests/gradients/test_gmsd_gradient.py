@@ -13,7 +13,6 @@ from derivatives import (
     check_dtypes,
     check_finite_and_inside,
     check_wanted,
-    check_with_torch,
     degenerate_pairs,
     gradients,
 )
@@ -116,10 +115,3 @@ def test_pixels_far_from_zero(rng: Any) -> None:
         strict=True,
     ):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-8 * abs(want).max())
-
-
-@pytest.mark.parametrize("shape", [(1, 20, 24), (2, 3, 21, 17)], ids=str)
-def test_torch_finds_the_same(rng: Any, shape: tuple[int, ...]) -> None:
-    x, y = rng.random((2, *shape))
-    check_with_torch("gmsd", x, y)
-    check_with_torch("gmsd", x, y, blob_mask(rng, *shape[-2:], 0.9))

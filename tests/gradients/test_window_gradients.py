@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import by_engine
 
 import imsim
 from imsim import kernels
@@ -245,19 +244,3 @@ def test_a_coarser_grid_is_left_to_the_formula(rng: Any) -> None:
     x, y = pair_of(rng, (1, 400, 390), None)
     assert gradients("ssim", x, y, downsample=True) is None
     assert gradients("ssim", x[..., :300, :300], y[..., :300, :300], downsample=True) is not None
-
-
-@pytest.mark.parametrize("is_masked", [False, True])
-@pytest.mark.parametrize(("metric", "options"), CASES, ids=str)
-def test_it_agrees_with_the_gradient_of_the_formula(
-    rng: Any, metric: str, options: dict[str, Any], is_masked: bool
-) -> None:
-    torch = pytest.importorskip("torch")
-    mask = part_of(rng, FRAME) if is_masked else None
-    images = pair_of(rng, (2, *FRAME), mask)
-    tensors = [torch.tensor(v, requires_grad=True) for v in images]
-    inside = None if mask is None else torch.tensor(mask)
-    by_engine("portable", scores, metric, *tensors, inside, **options).sum().backward()
-    for got, tensor in zip(gradients(metric, *images, mask, **options), tensors, strict=True):
-        want = tensor.grad.numpy()
-        np.testing.assert_allclose(got, want, rtol=0, atol=1e-9 * abs(want).max())

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import jax
 import pytest
-from eager import LIBRARIES, Library
+from engines import formulas
+from libraries import JAX, TORCH, Library
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +16,14 @@ def _double_precision() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=LIBRARIES, ids=lambda library: library.name)
+@pytest.fixture(params=[TORCH, JAX], ids=lambda library: library.name)
 def library(request: pytest.FixtureRequest) -> Library:
     """Each library in turn."""
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def by_formulas() -> Iterator[None]:
+    """Compute by the formulas, whatever kernels there are."""
+    with formulas():
+        yield

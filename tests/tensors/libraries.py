@@ -1,85 +1,75 @@
-"""The array libraries that differentiate, behind one signature."""
+"""The libraries of tensors, by what the tests need of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
+import torch
 
-import imsim
+# JAX compiles the gradient of a windowed metric twice as fast without optimisation. It is read
+# when JAX is first used.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+
+import jax
+import jax.numpy as jnp
 
 Function = Callable[..., Any]
-NAMES = ("torch", "jax")
-
-
-@contextmanager
-def formulas() -> Iterator[None]:
-    """Compute by the formulas, whatever kernels there are."""
-    from imsim import engine
-
-    before = engine._engine
-    imsim.set_engine("portable")
-    try:
-        yield
-    finally:
-        engine._engine = before
 
 
 class Torch:
     """PyTorch on the CPU."""
 
-    def __init__(self) -> None:
-        self.torch = pytest.importorskip("torch", reason="torch is an optional array library")
+    name = "torch"
+    kind = torch.Tensor
 
     def asarray(self, image: Any) -> Any:
         """Make a tensor that shares no memory."""
-        return None if image is None else self.torch.tensor(np.asarray(image))
+        return None if image is None else torch.tensor(np.asarray(image))
 
     def gradients(self, function: Function, *images: np.ndarray) -> list[np.ndarray]:
-        """Derivatives of a scalar function with respect to each image."""
+        """Derivatives of the sum of a function with respect to each image."""
         leaves = [self.asarray(image).requires_grad_() for image in images]
-        value = function(*leaves)
-        found = self.torch.autograd.grad(value, leaves, materialize_grads=True)
-        return [g.numpy() for g in found]
+        total = function(*leaves).sum()
+        return [g.numpy() for g in torch.autograd.grad(total, leaves, materialize_grads=True)]
 
-    def masked_sum(self, values: Any) -> Any:
+    def weighted_sum(self, values: Any) -> Any:
         """Sum of the finite values, weighted by their places."""
-        weights = self.torch.cos(self.torch.arange(values.numel(), dtype=self.torch.float64))
         flat = values.reshape(-1)
-        return self.torch.where(self.torch.isfinite(flat), flat, 0.0).mul(weights).sum()
+        weights = torch.cos(torch.arange(flat.numel(), dtype=torch.float64))
+        return torch.where(torch.isfinite(flat), flat, 0.0).mul(weights).sum()
 
 
 class Jax:
-    """JAX on the CPU, with float64."""
+    """JAX on the CPU."""
 
-    def __init__(self) -> None:
-        self.jax = pytest.importorskip("jax", reason="JAX is an optional array library")
+    name = "jax"
+    kind = jax.Array
 
     def asarray(self, image: Any) -> Any:
         """Make an array of JAX."""
-        return None if image is None else self.jax.numpy.asarray(image)
+        return None if image is None else jnp.asarray(image)
 
     def gradients(
-        self, function: Function, *images: np.ndarray, x64: bool = True
+        self, function: Function, *images: np.ndarray, is_compiled: bool = False
     ) -> list[np.ndarray]:
-        """Derivatives of a scalar function with respect to each image."""
-        with self.jax.enable_x64(x64):
-            every = tuple(range(len(images)))
-            # Compiled, since JAX compiles single operations much longer than all at once.
-            gradient = self.jax.jit(self.jax.grad(function, argnums=every))
-            return [np.asarray(g) for g in gradient(*map(self.asarray, images))]
+        """Derivatives of the sum of a function with respect to each image."""
+        every = tuple(range(len(images)))
+        gradient = jax.grad(lambda *images: function(*images).sum(), argnums=every)
+        if is_compiled:
+            gradient = jax.jit(gradient)
+        return [np.asarray(g) for g in gradient(*map(self.asarray, images))]
 
-    def masked_sum(self, values: Any) -> Any:
+    def weighted_sum(self, values: Any) -> Any:
         """Sum of the finite values, weighted by their places."""
-        jnp = self.jax.numpy
         flat = values.reshape(-1)
         weights = jnp.cos(jnp.arange(flat.size, dtype=flat.dtype))
         return (jnp.where(jnp.isfinite(flat), flat, 0.0) * weights).sum()
 
 
-def library(name: str) -> Any:
-    """Return one of the libraries, or skip the test."""
-    return Torch() if name == "torch" else Jax()
+Library = Torch | Jax
+TORCH, JAX = Torch(), Jax()

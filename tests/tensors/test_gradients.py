@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
-from libraries import formulas, library
+from libraries import JAX, TORCH, Library
 from sampling import FRAME, MAPS, PLAIN, SCORES, Variant, blob_mask, spread_mask, textured_pair
 
 import imsim
@@ -22,15 +23,12 @@ each_kind = pytest.mark.parametrize("variant", FEW + WITH_OPTIONS, ids=lambda v:
 each_few = pytest.mark.parametrize("variant", FEW, ids=lambda v: v.id)
 
 
-@pytest.fixture(autouse=True)
-def _by_formulas() -> Iterator[None]:
-    with formulas():
-        yield
+pytestmark = pytest.mark.usefixtures("by_formulas")
 
 
-def scalar(lib: Any, variant: Variant, **options: Any) -> Callable[[Any, Any], Any]:
+def scalar(library: Library, variant: Variant, **options: Any) -> Callable[[Any, Any], Any]:
     """Return a function of two images whose value depends on all scores, or all of a map."""
-    return lambda a, b: lib.masked_sum(variant(a, b, **options))
+    return lambda a, b: library.weighted_sum(variant(a, b, **options))
 
 
 def numpy_scalar(variant: Variant, a: np.ndarray, b: np.ndarray, **options: Any) -> float:
@@ -65,19 +63,18 @@ def check_directions(
 def test_of_torch_equal_central_differences(
     variant: Variant, masked: bool, rng: np.random.Generator
 ) -> None:
-    lib = library("torch")
     a, b = textured_pair(rng, *FRAME, colour=variant.colour, batch=(2,))
     mask = np.stack([blob_mask(rng, *FRAME), blob_mask(rng, *FRAME, 0.4)]) if masked else None
-    gradients = lib.gradients(scalar(lib, variant, mask=lib.asarray(mask)), a, b)
+    gradients = TORCH.gradients(scalar(TORCH, variant, mask=TORCH.asarray(mask)), a, b)
     check_directions(variant, gradients, a, b, mask)
 
 
 @each_few
 def test_of_jax_equal_central_differences(variant: Variant, rng: np.random.Generator) -> None:
-    lib = library("jax")
     a, b = textured_pair(rng, *FRAME, colour=variant.colour)
     mask = blob_mask(rng, *FRAME)
-    gradients = lib.gradients(scalar(lib, variant, mask=lib.asarray(mask)), a, b)
+    function = scalar(JAX, variant, mask=JAX.asarray(mask))
+    gradients = JAX.gradients(function, a, b, is_compiled=True)
     check_directions(variant, gradients, a, b, mask)
 
 
@@ -188,26 +185,25 @@ def check_cases(found: list[np.ndarray], mask: np.ndarray) -> None:
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.filterwarnings("ignore::imsim.EmptyMaskWarning")
 def test_of_torch_are_finite(variant: Variant, dtype: str, rng: np.random.Generator) -> None:
-    lib = library("torch")
     *images, mask = every_case(rng, variant)
-    function = scalar(lib, variant, mask=lib.asarray(mask))
-    check_cases(lib.gradients(function, *(v.astype(dtype) for v in images)), mask)
+    function = scalar(TORCH, variant, mask=TORCH.asarray(mask))
+    check_cases(TORCH.gradients(function, *(v.astype(dtype) for v in images)), mask)
 
 
 @each_few
 @pytest.mark.filterwarnings("ignore::imsim.EmptyMaskWarning")
 def test_of_jax_are_finite(variant: Variant, rng: np.random.Generator) -> None:
-    lib = library("jax")
     *images, mask = every_case(rng, variant)
     images = [v.astype("f4") for v in images]
-    function = scalar(lib, variant, mask=lib.asarray(mask))
-    check_cases(lib.gradients(function, *images, x64=False), mask)
+    with jax.enable_x64(False):
+        function = scalar(JAX, variant, mask=JAX.asarray(mask))
+        found = JAX.gradients(function, *images, is_compiled=True)
+    check_cases(found, mask)
 
 
 @each
 def test_of_identical_images_are_zero(variant: Variant, rng: np.random.Generator) -> None:
     """By convention, also where the score has a kink, or is infinite."""
-    lib = library("torch")
     a, _ = textured_pair(rng, *FRAME, colour=variant.colour)
-    for g in lib.gradients(scalar(lib, variant), a, a.copy()):
+    for g in TORCH.gradients(scalar(TORCH, variant), a, a.copy()):
         assert np.abs(g).max() < 1e-12

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 import torch
-from eager import Library
 from engines import by_engine
+from libraries import Library
 from sampling import DEFAULTS, FRAME, MAPS, SCORES, Variant, blob_mask, textured_pair
 
 import imsim
@@ -38,8 +38,8 @@ def test_bits_of_numpy(
     mask = blob_mask(rng, *FRAME) if masked else None
     for dtype in (np.float32, np.float64, np.uint8):
         a, b = (image.astype(dtype) for image in images)
-        own = None if mask is None else library.from_numpy(mask)
-        given = (library.from_numpy(a), library.from_numpy(b))
+        own = None if mask is None else library.asarray(mask)
+        given = (library.asarray(a), library.asarray(b))
         got = by_engine("fast", variant, *given, mask=own)
         same(got, variant(a, b, mask=mask), library)
 
@@ -92,8 +92,8 @@ def test_partner_and_mask_from_elsewhere(
     want = variant(a, b, mask=mask)
     for partner in (b.astype(">f8"), b[::-1, ::-1].copy()[::-1, ::-1], b.tolist()):
         for own in (mask, mask.tolist(), torch.from_numpy(mask), jax.numpy.asarray(mask)):
-            same(variant(library.from_numpy(a), partner, mask=own), want, library)
-    reverse = variant(a, library.from_numpy(b), mask=mask)
+            same(variant(library.asarray(a), partner, mask=own), want, library)
+    reverse = variant(a, library.asarray(b), mask=mask)
     same(reverse, want, library)
 
 
@@ -161,7 +161,7 @@ def test_floats_of_8_bits(rng: np.random.Generator) -> None:
 
 
 def test_empty_mask_warns(library: Library) -> None:
-    image = library.from_numpy(np.ones((24, 27)))
+    image = library.asarray(np.ones((24, 27)))
     with pytest.warns(imsim.EmptyMaskWarning):
         score = imsim.rmse(image, image, mask=np.zeros((24, 27), dtype=np.bool_))
     assert np.isnan(float(score))

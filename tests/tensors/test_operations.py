@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import pytest
-from libraries import formulas
+import torch
+from engines import formulas
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import imsim
 
@@ -18,11 +19,9 @@ def counted(function: Any, *images: Any) -> tuple[int, float]:
 
     Views write nothing.
     """
-    mode = importlib.import_module("torch.utils._python_dispatch").TorchDispatchMode
-    tensor = importlib.import_module("torch").Tensor
     operations = numbers = 0
 
-    class Counter(mode):  # type: ignore[misc, valid-type]
+    class Counter(TorchDispatchMode):
         def __torch_dispatch__(
             self, call: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
@@ -31,7 +30,7 @@ def counted(function: Any, *images: Any) -> tuple[int, float]:
             if not any(value.alias_info for value in call._schema.returns):
                 operations += 1
                 parts = result if isinstance(result, list | tuple) else [result]
-                numbers += sum(part.numel() for part in parts if isinstance(part, tensor))
+                numbers += sum(part.numel() for part in parts if isinstance(part, torch.Tensor))
             return result
 
     with Counter():
@@ -41,7 +40,6 @@ def counted(function: Any, *images: Any) -> tuple[int, float]:
 
 @pytest.mark.parametrize(("name", "operations", "sizes"), [("ssim", 60, 40), ("gmsd", 40, 12)])
 def test_few_operations(name: str, operations: int, sizes: float) -> None:
-    torch = pytest.importorskip("torch", reason="torch is an optional array library")
     images = torch.rand(2, SIDE, SIDE)
     with formulas():
         found = counted(imsim.METRICS[name].function, *images)

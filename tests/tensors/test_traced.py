@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
-from libraries import formulas
+import torch
 from sampling import FRAME, PLAIN, Variant, blob_mask, textured_pair
 
 import imsim
@@ -17,20 +18,7 @@ FEW = [v for v in PLAIN if not imsim.METRICS[v.metric].numpy_only]
 each = pytest.mark.parametrize("variant", FEW, ids=lambda v: v.id)
 
 
-@pytest.fixture(autouse=True)
-def _by_formulas() -> Iterator[None]:
-    with formulas():
-        yield
-
-
-@pytest.fixture
-def torch() -> Any:
-    return pytest.importorskip("torch", reason="torch is an optional array library")
-
-
-@pytest.fixture
-def jax() -> Any:
-    return pytest.importorskip("jax", reason="JAX is an optional array library")
+pytestmark = pytest.mark.usefixtures("by_formulas")
 
 
 def in_batches(variant: Variant, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -50,7 +38,7 @@ def equal(got: Any, want: Any, close: float = 1e-12) -> None:
 
 @each
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_torch_compiles_one_graph(variant: Variant, backend: str, torch: Any) -> None:
+def test_torch_compiles_one_graph(variant: Variant, backend: str) -> None:
     """Also for other contents, and for other sizes, which it then compiles once more."""
     torch._dynamo.reset()
     counter = importlib.import_module("torch._dynamo.testing").CompileCounterWithBackend(backend)
@@ -66,7 +54,7 @@ def test_torch_compiles_one_graph(variant: Variant, backend: str, torch: Any) ->
     assert counter.frame_count == (2 if backend == "eager" else 1)
 
 
-def test_torch_compiles_other_sizes(torch: Any) -> None:
+def test_torch_compiles_other_sizes() -> None:
     torch._dynamo.reset()
     compiled = torch.compile(imsim.fsim, backend="eager", fullgraph=True)
     for side in (24, 31):
@@ -78,7 +66,7 @@ def test_torch_compiles_other_sizes(torch: Any) -> None:
 
 
 @each
-def test_nobody_asks_for_values_on_a_device(variant: Variant, torch: Any) -> None:
+def test_nobody_asks_for_values_on_a_device(variant: Variant) -> None:
     """The device "meta" has no values at all, so whoever asks for one fails."""
     *images, mask = (torch.asarray(v).to("meta") for v in in_batches(variant))
     for one in (mask, None):
@@ -88,7 +76,7 @@ def test_nobody_asks_for_values_on_a_device(variant: Variant, torch: Any) -> Non
 
 
 @each
-def test_torch_maps_over_a_batch(variant: Variant, torch: Any) -> None:
+def test_torch_maps_over_a_batch(variant: Variant) -> None:
     images = tuple(map(torch.asarray, in_batches(variant)))
     ranges = torch.tensor([255.0, 200.0])
     got = torch.func.vmap(with_range(variant))(*images, ranges)
@@ -99,7 +87,7 @@ def test_torch_maps_over_a_batch(variant: Variant, torch: Any) -> None:
 
 @each
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
-def test_torch_differentiates_both_ways(variant: Variant, torch: Any) -> None:
+def test_torch_differentiates_both_ways(variant: Variant) -> None:
     a, b, mask = (torch.asarray(v[0]) for v in in_batches(variant))
     weights = torch.ones_like(variant(a, b, mask=mask))
 
@@ -115,7 +103,7 @@ def test_torch_differentiates_both_ways(variant: Variant, torch: Any) -> None:
 
 
 @each
-def test_jax_traces_once_with_everything_traced(variant: Variant, jax: Any) -> None:
+def test_jax_traces_once_with_everything_traced(variant: Variant) -> None:
     a, b, mask = in_batches(variant)
     for one in (mask, None):
         shape = jax.eval_shape(with_range(variant), a.astype("f4"), b.astype("f4"), one, 255.0)
@@ -123,7 +111,7 @@ def test_jax_traces_once_with_everything_traced(variant: Variant, jax: Any) -> N
 
 
 @pytest.mark.parametrize("name", ["gmsd", "psnr", "sre"])
-def test_jax_compiles_once_for_a_hundred_calls(name: str, jax: Any) -> None:
+def test_jax_compiles_once_for_a_hundred_calls(name: str) -> None:
     traces = 0
 
     def function(*arguments: Any) -> Any:
@@ -143,7 +131,7 @@ def test_jax_compiles_once_for_a_hundred_calls(name: str, jax: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["gmsd", "psnr", "sam"])
-def test_jax_maps_over_a_batch(name: str, jax: Any) -> None:
+def test_jax_maps_over_a_batch(name: str) -> None:
     a, b, mask = in_batches(Variant(name))
     a, b = a.astype("f4"), b.astype("f4")
     ranges = np.asarray([255.0, 200.0], dtype="f4")
@@ -152,7 +140,7 @@ def test_jax_maps_over_a_batch(name: str, jax: Any) -> None:
         equal(got[i], with_range(Variant(name))(a[i], b[i], mask[i], float(ranges[i])), 1e-5)
 
 
-def test_a_traced_range_that_is_not_allowed_gives_nan(torch: Any) -> None:
+def test_a_traced_range_that_is_not_allowed_gives_nan() -> None:
     image = torch.rand(2, 24, 24)
     mapped = torch.func.vmap(lambda x, data_range: imsim.ssim(x, x, data_range=data_range))
     got = mapped(image, torch.tensor([0.0, 1.0]))
@@ -160,13 +148,13 @@ def test_a_traced_range_that_is_not_allowed_gives_nan(torch: Any) -> None:
     assert got[1] == 1
 
 
-def test_a_traced_range_needs_images_of_its_library(jax: Any) -> None:
+def test_a_traced_range_needs_images_of_its_library() -> None:
     image = np.ones((24, 24))
     with pytest.raises(imsim.DataRangeError, match=r"data_range.*of another library"):
         jax.jit(lambda data_range: imsim.psnr(image, image, data_range=data_range))(1.0)
 
 
-def test_a_mask_of_integers_is_refused_where_it_is_only_traced(torch: Any, jax: Any) -> None:
+def test_a_mask_of_integers_is_refused_where_it_is_only_traced() -> None:
     image = np.ones((2, 24, 24))
     for library, arrays in ((jax, jax.numpy), (torch.func, torch)):
         with pytest.raises(imsim.MaskError, match="only traced"):
@@ -175,7 +163,7 @@ def test_a_mask_of_integers_is_refused_where_it_is_only_traced(torch: Any, jax: 
             )
 
 
-def test_huge_pixels_beside_ordinary_ones(torch: Any, rng: np.random.Generator) -> None:
+def test_huge_pixels_beside_ordinary_ones(rng: np.random.Generator) -> None:
     """One pass in one unit gives what two passes give on NumPy."""
     a, b = textured_pair(rng, 40, 41)
     a[3, 4], b[30, 31], b[30, 3] = 1e120, 1e110, -1e140
