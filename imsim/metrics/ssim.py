@@ -9,6 +9,7 @@ from imsim import engine
 from imsim.portable.arrays import to_widest_float, valid_in_both, where_valid
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.correlation import is_convolved, pair_moments, similarity_of
+from imsim.portable.moments import is_dark, is_flat, local_covariance, local_moments
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.units import (
     SQUARES,
@@ -22,10 +23,6 @@ from imsim.portable.windows import (
     Fraction,
     Window,
     gaussian,
-    is_dark,
-    is_flat,
-    local_covariance,
-    local_moments,
     representable,
     support_of,
     uniform,

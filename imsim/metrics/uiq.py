@@ -6,18 +6,10 @@ from typing import Any
 
 from imsim import engine
 from imsim.portable.arrays import to_widest_float
+from imsim.portable.moments import is_dark, is_flat, local_covariance, local_moments
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.units import SQUARES, in_units, scaling_unit
-from imsim.portable.windows import (
-    Fraction,
-    is_dark,
-    is_flat,
-    local_covariance,
-    local_moments,
-    support_of,
-    uniform,
-    zero_rules,
-)
+from imsim.portable.windows import Fraction, support_of, uniform, zero_rules
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import check_side

@@ -17,9 +17,10 @@ from imsim.portable.arrays import (
     where_valid,
     without_gradient,
 )
+from imsim.portable.moments import is_flat, local_covariance, local_moments
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.units import SQUARES, in_units, scaling_unit
-from imsim.portable.windows import is_flat, local_covariance, local_moments, support_of, uniform
+from imsim.portable.windows import support_of, uniform
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import LARGEST, SMALLEST, check_number, check_side

@@ -50,7 +50,7 @@ def pair_moments(
     Each image is taken about a number among its own, on which neither moments nor gradients depend.
     """
     xp = array_namespace(x)
-    centres = [_centre(v, mask) for v in (x, y)]
+    centres = [centre_of(v, mask) for v in (x, y)]
     d, e = (where_valid(mask, v - c) for v, c in zip((x, y), centres, strict=True))
     d, e = xp.broadcast_arrays(d, e)
     planes = xp.stack([d, e, (d * d).addcmul(e, e), d * e])
@@ -61,19 +61,27 @@ def pair_moments(
     return PairMoments(means[0], means[1], mean_x, mean_y, means[2], means[3])
 
 
-def _centre(image: Array, mask: Array | None) -> Array:
+def centre_of(image: Array, mask: Array | None) -> Array:
     """Median of some pixels of each image inside the mask, which no outlier draws away."""
     image = without_gradient(image)
     height, width = image.shape[-2:]
     rows, columns = max(height // GRID, 1), max(width // GRID, 1)
     if mask is not None:
         image = where_valid(mask, image, math.nan)
-    some = image[..., ::rows, ::columns].flatten(-2)
-    found = some.nanmedian(-1).values[..., None, None]
+    some = image[..., ::rows, ::columns]
+    some = some.reshape(*some.shape[:-2], -1)
+    if is_tensor(image):
+        found = some.nanmedian(-1).values[..., None, None]
+        if mask is None:
+            return found
+        of_all = image.nanmean((-2, -1), True).nan_to_num(0.0)
+        return found.where(found == found, of_all)  # a small mask may lie between these pixels
+    jnp = sys.modules["jax"].numpy
+    found = jnp.nanmedian(some, axis=-1)[..., None, None]
     if mask is None:
         return found
-    of_all = image.nanmean((-2, -1), True).nan_to_num(0.0)
-    return found.where(found == found, of_all)  # a small mask may lie between the chosen pixels
+    of_all = jnp.nan_to_num(jnp.nanmean(image, axis=(-2, -1), keepdims=True))
+    return jnp.where(found == found, found, of_all)
 
 
 def similarity_of(moments: PairMoments, c1: Any, c2: Any, unbiased: Array | float) -> Array:

@@ -1,22 +1,21 @@
-"""Separable windows: local weighted sums and moments, with or without a mask."""
+"""Separable windows, the part of them inside a mask, and what quality indices share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from imsim.portable.arrays import (
     array_namespace,
     ratio,
     remembered,
     shifted,
-    sum_in_order,
     where_valid,
     without_gradient,
 )
 from imsim.portable.correlation import convolved, is_convolved
+from imsim.portable.taps import compiled, sum_over_taps, under_tap, weighted
 from imsim.typing import Array
 
 
@@ -90,16 +89,21 @@ def correlate(values: Array, taps: tuple[float, ...], axis: int) -> Array:
     """Correlate with `taps` along axis -1 or -2, at the positions where they fit into the frame."""
     if is_convolved(values):
         return convolved(values, taps, axis)
-    return sum_in_order(
-        part if tap == 1 else tap * part for tap, part in _parts(values, taps, axis)
-    )
+    return _sum_of_shifted(values, taps=taps, axis=axis)
 
 
-def _parts(values: Array, taps: tuple[float, ...], axis: int) -> Iterator[tuple[float, Array]]:
-    """Yield each tap, and the values that it weighs in all windows along an axis."""
-    length = values.shape[axis] - len(taps) + 1
-    for k, tap in enumerate(taps):
-        yield tap, shifted(values, k, length, axis)
+@compiled
+def _sum_of_shifted(values: Array, *, taps: tuple[float, ...], axis: int) -> Array:
+    def term(k: Any, tap: Any) -> Array:
+        return weighted(tap, under_tap(values, k, taps, axis))
+
+    return sum_over_taps(taps, term, values)
+
+
+def by_weight(taps: tuple[float, ...]) -> list[int]:
+    """Order taps from the lightest to the heaviest; of equal taps, the middle one is last."""
+    half = len(taps) // 2
+    return sorted(range(len(taps)), key=lambda k: (taps[k], -abs(k - half)))
 
 
 def least_weight(window: Window, min_coverage: float, epsilon: float) -> float:
@@ -151,143 +155,6 @@ def support_of(mask: Array | None, window: Window, like: Array, min_coverage: fl
     if min_coverage == 1:
         scored = scored & (pixels == size**2)
     return Support(mask, pixels, row_weight, where_valid(weight > 0, weight, 1.0), scored)
-
-
-class Moments(NamedTuple):
-    """Local moments of one image; those of each window are taken about one of its pixels.
-
-    Sums about one number for many windows lose digits where the pixels are far from it. About one
-    of its own pixels, the sums of a constant window are exactly 0.
-    """
-
-    image: Array
-    """The image; 0 outside the mask."""
-    row_pixels: Array
-    """The pixel about which the sums of each window of one row are taken."""
-    row_sums: Array
-    """Weighted sums of the image minus this pixel, of windows of one row."""
-    pixels: Array
-    """The pixel about which the sums of each window are taken."""
-    centred_mean: Array
-    """Local mean of the image minus this pixel."""
-    power: Array
-    """Local mean square of the image minus this pixel; 0 only where the window does not vary."""
-
-    @property
-    def mean(self) -> Array:
-        """Local mean."""
-        return self.pixels + self.centred_mean
-
-    @property
-    def variance(self) -> Array:
-        """Local population variance."""
-        return self.power - self.centred_mean * self.centred_mean
-
-
-def local_moments(image: Array, window: Window, support: Support) -> Moments:
-    """Local moments of an image at every window position."""
-    taps = window.taps
-    rows_in_use = None if support.mask is None else support.row_weight > 0
-    row_pixels = _heaviest(image, support.mask, taps, -1)
-    pixels = _heaviest(row_pixels, rows_in_use, taps, -2)
-    row_sums = sum_in_order(
-        tap * difference for tap, difference in _differences(image, row_pixels, support, taps)
-    )
-    moments = Moments(image, row_pixels, row_sums, pixels, pixels, pixels)
-    total = sum_in_order(
-        tap * (sums + weight * shift) for tap, weight, sums, shift in _rows(moments, support, taps)
-    )
-    moments = moments._replace(centred_mean=total / support.weight)
-    return moments._replace(power=_mean_product(moments, moments, window, support))
-
-
-def local_covariance(p: Moments, q: Moments, window: Window, support: Support) -> Array:
-    """Local population covariance of two images."""
-    return _mean_product(p, q, window, support) - p.centred_mean * q.centred_mean
-
-
-def _mean_product(p: Moments, q: Moments, window: Window, support: Support) -> Array:
-    """Local mean of the product of two images, each minus the window's own pixel.
-
-    Each row is summed about a pixel of its own; the sums are then moved to the window's pixel.
-    """
-    taps = window.taps
-    row_products = sum_in_order(
-        tap * (a * b)
-        for (tap, a), (_, b) in zip(
-            _differences(p.image, p.row_pixels, support, taps),
-            _differences(q.image, q.row_pixels, support, taps),
-            strict=True,
-        )
-    )
-    moved = sum_in_order(
-        tap * (products + (a * sums_b + b * sums_a) + weight * (a * b))
-        for (tap, products), (_, weight, sums_a, a), (_, _, sums_b, b) in zip(
-            _parts(row_products, taps, -2),
-            _rows(p, support, taps),
-            _rows(q, support, taps),
-            strict=True,
-        )
-    )
-    return moved / support.weight
-
-
-def by_weight(taps: tuple[float, ...]) -> list[int]:
-    """Order taps from the lightest to the heaviest; of equal taps, the middle one is last."""
-    half = len(taps) // 2
-    return sorted(range(len(taps)), key=lambda k: (taps[k], -abs(k - half)))
-
-
-def _heaviest(values: Array, valid: Array | None, taps: tuple[float, ...], axis: int) -> Array:
-    """Return the valid value with the largest weight of each window along an axis.
-
-    Sums about an outlier with a small weight would lose digits.
-    """
-    if valid is None:
-        return shifted(values, len(taps) // 2, values.shape[axis] - len(taps) + 1, axis)
-    xp = array_namespace(values)
-    length = values.shape[axis] - len(taps) + 1
-    lightest, *others = by_weight(taps)
-    found = shifted(values, lightest, length, axis)
-    for k in others:
-        found = xp.where(shifted(valid, k, length, axis), shifted(values, k, length, axis), found)
-    return found
-
-
-def _differences(
-    image: Array, row_pixels: Array, support: Support, taps: tuple[float, ...]
-) -> Iterator[tuple[float, Array]]:
-    """Yield each tap, and the pixels that it weighs minus the pixel of their window of one row."""
-    if support.mask is None:
-        for tap, part in _parts(image, taps, -1):
-            yield tap, part - row_pixels
-    else:
-        masks = _parts(support.mask, taps, -1)
-        for (tap, part), (_, inside) in zip(_parts(image, taps, -1), masks, strict=True):
-            yield tap, where_valid(inside, part - row_pixels)
-
-
-def _rows(
-    moments: Moments, support: Support, taps: tuple[float, ...]
-) -> Iterator[tuple[float, Array | float, Array, Array]]:
-    """Yield tap, weight, sums and shift to the window's pixel, of each row of all windows."""
-    weight = support.row_weight
-    for k, (tap, sums) in enumerate(_parts(moments.row_sums, taps, -2)):
-        height = sums.shape[-2]
-        shift = shifted(moments.row_pixels, k, height, -2) - moments.pixels
-        yield tap, weight if support.mask is None else shifted(weight, k, height, -2), sums, shift
-
-
-def is_flat(moments: Moments) -> Array:
-    """Whether the window does not vary."""
-    return moments.power == 0
-
-
-def is_dark(moments: Moments, window: Window) -> Array:
-    """Whether the mean is 0 within the rounding error of 2 size - 1 additions."""
-    xp = array_namespace(moments.mean)
-    rounding = 2 * window.size * float(xp.finfo(moments.mean.dtype).eps)
-    return xp.abs(moments.mean) <= rounding * xp.abs(moments.centred_mean)
 
 
 class Fraction(NamedTuple):

@@ -20,9 +20,7 @@ WITH_OPTIONS = [
 ]
 each = pytest.mark.parametrize("variant", ALL, ids=lambda v: v.id)
 each_kind = pytest.mark.parametrize("variant", FEW + WITH_OPTIONS, ids=lambda v: v.id)
-FEW_OF_JAX = [v for v in FEW if v.id not in {"ssim_map()", "uiq_map()"}]
-"""JAX compiles windowed metrics for seconds; scores are means of these maps."""
-each_few = pytest.mark.parametrize("variant", FEW_OF_JAX, ids=lambda v: v.id)
+each_few = pytest.mark.parametrize("variant", FEW, ids=lambda v: v.id)
 
 
 pytestmark = pytest.mark.usefixtures("by_formulas")
@@ -209,3 +207,27 @@ def test_of_identical_images_are_zero(variant: Variant, rng: np.random.Generator
     a, _ = textured_pair(rng, *FRAME, colour=variant.colour)
     for g in TORCH.gradients(scalar(TORCH, variant), a, a.copy()):
         assert np.abs(g).max() < 1e-12
+
+
+@pytest.mark.parametrize("name", ["ssim", "uiq", "zncc_map"])
+def test_second_derivatives_of_windows_in_jax(name: str, rng: np.random.Generator) -> None:
+    """Their moments have derivatives of their own, which must be differentiable once more."""
+    a, b = (jax.numpy.asarray(v) for v in textured_pair(rng, 20, 21))
+    mask = blob_mask(rng, 20, 21)
+    options = {"data_range": 255} if name == "ssim" else {}
+
+    def total(x: Any, y: Any) -> Any:
+        found = getattr(imsim, name)(x, y, mask=mask, **options)
+        return jax.numpy.nansum(found)
+
+    directions = [jax.numpy.asarray(rng.standard_normal(a.shape)) for _ in "ab"]
+    gradient = jax.jit(jax.grad(total, argnums=(0, 1)))
+    _, along = jax.jit(lambda: jax.jvp(gradient, (a, b), tuple(directions)))()
+    step = 1e-2
+    moved = [
+        gradient(*(v + sign * step * d for v, d in zip((a, b), directions, strict=True)))
+        for sign in (1, -1)
+    ]
+    for got, plus, minus in zip(along, *moved, strict=True):
+        want = (plus - minus) / (2 * step)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-6 * abs(want).max())

@@ -1,0 +1,99 @@
+"""Derivatives of local means and covariances, by a few linear filters; for JAX.
+
+The formulas take sums about a pixel of each window, which differ from window to window. Their
+derivatives are filters of the whole image all the same:
+
+    d mean = E[dx],    d cov(x, y) = E[dx (y - mean_y)] + E[dy (x - mean_x)],
+
+where E is the weighted mean of a window. JAX would differentiate each of some hundred shifted
+images instead.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from imsim.portable.arrays import without_gradient
+from imsim.portable.correlation import centre_of
+from imsim.portable.windows import Support
+from imsim.typing import Array
+
+BLOCK = 64
+"""Positions that one product with a band matrix computes."""
+
+
+def with_derivative_of_mean(mean: Array, image: Array, taps: tuple[float, ...], weight: Any) -> Any:
+    """Return a local mean, whose derivative is the mean of the tangents."""
+
+    def tangent(primals: Any, tangents: Any) -> Any:
+        _, weight = primals
+        return local_mean(tangents[0], taps, weight)
+
+    return _with_tangent(mean, tangent, image, weight)
+
+
+def with_derivative_of_covariance(
+    covariance: Array,
+    images: tuple[Array, Array],
+    means: tuple[Array, Array],
+    taps: tuple[float, ...],
+    support: Support,
+) -> Any:
+    """Return a local covariance with its derivative with respect to both images."""
+    jax = sys.modules["jax"]
+
+    def tangent(primals: Any, tangents: Any) -> Any:
+        x, y, mean_x, mean_y, mask, weight = primals
+        found = jax.numpy.zeros_like(covariance)
+        for moved, other, mean in ((tangents[0], y, mean_y), (tangents[1], x, mean_x)):
+            if isinstance(moved, jax.custom_derivatives.SymbolicZero):
+                continue
+            # About one number for all windows, so that products of distant pixels do not cancel.
+            centre = centre_of(other, mask)
+            found += local_mean(moved * (other - centre), taps, weight)
+            found -= (mean - centre) * local_mean(moved, taps, weight)
+        return found
+
+    return _with_tangent(covariance, tangent, *images, *means, support.mask, support.weight)
+
+
+def _with_tangent(value: Array, tangent: Callable[[Any, Any], Any], *arguments: Any) -> Any:
+    """Return a value whose tangent is ``tangent(arguments, their tangents)``."""
+    known = sys.modules["jax"].custom_jvp(lambda value, *_: value)
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        # Through `known` once more, which has this derivative for whoever differentiates twice.
+        return known(*primals), tangent(primals[1:], tangents[1:])
+
+    known.defjvp(rule, symbolic_zeros=True)
+    return known(without_gradient(value), *arguments)
+
+
+def local_mean(values: Array, taps: tuple[float, ...], weight: Any) -> Array:
+    """Weighted mean of each window."""
+    rows = _filtered(values, taps)
+    return _filtered(rows.swapaxes(-1, -2), taps).swapaxes(-1, -2) / weight
+
+
+def _filtered(values: Array, taps: tuple[float, ...]) -> Array:
+    """Correlate along the last axis where the taps fit, by products with a band matrix.
+
+    Each block of positions is one row of a product. Its derivative is such a product again,
+    unlike that of a sum of slices, which JAX pads one by one.
+    """
+    jnp = sys.modules["jax"].numpy
+    length, reach = values.shape[-1], len(taps) - 1
+    positions = length - reach
+    side = max(min(BLOCK, positions), reach)
+    blocks = -(-positions // side)
+    rest = (blocks + 1) * side - length
+    padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, rest)])
+    cut = padded.reshape(*values.shape[:-1], blocks + 1, side)
+    windows = jnp.concatenate([cut[..., :-1, :], cut[..., 1:, :reach]], axis=-1)
+    shape = (side + reach, side)
+    band = sum(tap * jnp.eye(*shape, k=-k, dtype=values.dtype) for k, tap in enumerate(taps))
+    # The highest precision, since TF32 keeps 11 bits only.
+    found = jnp.matmul(windows, band, precision="highest")
+    return found.reshape(*values.shape[:-1], blocks * side)[..., :positions]
