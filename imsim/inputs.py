@@ -225,11 +225,29 @@ def to_namespace(name: str, array: Array, xp: ModuleType, where: Any) -> Array:
     """Convert a NumPy array of any layout and byte order."""
     plain = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
     try:
-        return xp.asarray(plain, device=where)
+        with np.errstate(over="ignore"):  # told below
+            found = xp.asarray(plain, device=where)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DTypeError(
             f"{name} has dtype {array.dtype}, which {xp.__name__} does not take: convert it"
         ) from error
+    _check_same_size(name, plain, found, xp)
+    return found
+
+
+def _check_same_size(name: str, array: Array, found: Array, xp: ModuleType) -> None:
+    """Refuse numbers that do not fit: JAX holds 32 bits, unless it is asked for 64."""
+    if str(found.dtype) == str(array.dtype) or array.dtype.kind not in "iuf" or array.size == 0:
+        return
+    largest = (xp.finfo if array.dtype.kind == "f" else xp.iinfo)(found.dtype)
+    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+    low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
+    if low < largest.min or high > largest.max:
+        raise DTypeError(
+            f"{name} has dtype {array.dtype} and pixels from {low} to {high}, "
+            f"beyond the {found.dtype} of {xp.__name__}",
+            "convert it to floats of that size, or let JAX use 64 bits (jax_enable_x64)",
+        )
 
 
 def to_numpy(name: str, array: Array) -> Array:

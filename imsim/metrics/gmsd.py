@@ -25,7 +25,7 @@ def gradient_similarity(pair: Pair) -> Local:
 
     def values(unit: Any, _: Any) -> Array:
         c = C * (pair.data_range / unit) ** 2
-        if is_convolved(x):
+        if is_convolved(x) and always_ordinary(pair.x, x):
             m_x, m_y = cell_gradients((in_unit(x, unit), in_unit(y, unit)))
             return similarity(m_x, m_y, 144 * c)
         m_x, m_y = (cell_gradient(in_unit(v, unit), PREWITT) for v in (x, y))

@@ -18,6 +18,7 @@ from imsim.portable.arrays import (
     total,
     valid_in_both,
     where_valid,
+    without_gradient,
 )
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.units import PER_IMAGE, scaling_unit
@@ -34,9 +35,15 @@ def angle(x: Array, y: Array, norm: Callable[[Array], Array]) -> tuple[Array, Ar
     norm_x, norm_y = norm(x), norm(y)
     u, v = (w / where_valid(n != 0, n, 1.0) for w, n in ((x, norm_x), (y, norm_y)))
     # Compiled, the unit vectors of equal images may differ by rounding, in an arbitrary direction.
-    apart, along = where_valid(norm(x - y) != 0, norm(u - v)), norm(u + v)
+    apart, along = (_smooth(v) for v in (where_valid(norm(x - y) != 0, norm(u - v)), norm(u + v)))
     along = where_valid((norm_x != 0) | (norm_y != 0), along, 1.0)  # atan2(0, 0) has no derivative
     return 2 * array_namespace(apart).atan2(apart, along), norm_x, norm_y
+
+
+def _smooth(length: Array) -> Array:
+    """Take the derivative from the length of a vector that may be rounding alone."""
+    tiny = 16 * float(array_namespace(length).finfo(length.dtype).eps)
+    return array_namespace(length).where(length > tiny, length, without_gradient(length))
 
 
 def image_angle(pair: Pair, degrees: bool) -> Scores:

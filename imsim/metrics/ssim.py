@@ -70,7 +70,8 @@ def structural_similarity(
         scored = valid_in_both(scored, None if mask is None else support.pixels > 1)
 
     in_one_pass = takes_one_pass(x)
-    in_few_operations = is_convolved(x) and K1 != 0 and K2 != 0
+    # About one number for the whole image, pixels of float64 far from it would lose digits.
+    in_few_operations = is_convolved(x) and always_ordinary(pair.x, x) and K1 != 0 and K2 != 0
 
     def constants(unit: Any) -> list[Any]:
         found = [(K * (pair.data_range / unit)) ** 2 for K in (K1, K2)]

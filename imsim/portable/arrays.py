@@ -79,8 +79,17 @@ def has_values(values: Array) -> bool:
 
 
 def device(values: Array) -> Any:
-    """Return the device of an array; None for one of JAX that is only traced."""
-    return values.device if is_tensor(values) else array_api_compat.device(values)
+    """Return the device of an array; None for one of JAX that is free to go to any, or on several.
+
+    It is free if it is only traced, or nobody chose its device.
+    """
+    if is_tensor(values):
+        return values.device
+    if is_of_jax(values):
+        traced = isinstance(values, sys.modules["jax"].core.Tracer)
+        if traced or not getattr(values, "committed", True) or len(values.devices()) > 1:
+            return None
+    return array_api_compat.device(values)
 
 
 def widest_float(like: Array) -> Any:

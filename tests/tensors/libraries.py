@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-# JAX compiles the gradient of a windowed metric twice as fast without optimisation. It is read
-# when JAX is first used.
+# JAX compiles the gradient of a windowed metric twice as fast without optimisation, and has two
+# devices. This is read when JAX is first used.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_force_host_platform_device_count=2",
 )
 
 import jax

@@ -49,6 +49,38 @@ def test_equals_it_on_an_odd_frame(
     check_against_the_formula(variant, TORCH, a, b, mask)
 
 
+@each_variant
+def test_pixels_below_zero(variant: Variant, rng: np.random.Generator) -> None:
+    """Means may be negative, and nothing may depend on their sign alone."""
+    a, b = (v - 140 for v in textured_pair(rng, *FRAME, colour=variant.colour, batch=(2,)))
+    check_against_the_formula(variant, TORCH, a, b, None)
+
+
+@pytest.mark.parametrize("engine", ["auto", "portable"])
+@pytest.mark.parametrize("mode", ["image", "spectral"])
+@pytest.mark.parametrize("factor", [0.3, 2.0, -0.3])
+def test_vectors_of_one_direction_have_no_gradient(
+    engine: str, mode: Any, factor: float, rng: np.random.Generator
+) -> None:
+    """What rounding leaves of their difference has an arbitrary direction."""
+    x = 0.05 + rng.random((8, 9, 3))
+
+    def angle(a: Any, b: Any) -> Any:
+        return imsim.sam(a, b, channel_axis=-1, mode=mode)
+
+    for g in by_engine(engine, TORCH.gradients, angle, x, factor * x):
+        assert np.abs(g).max() < 1e-30
+
+
+@pytest.mark.parametrize("engine", ["auto", "portable"])
+def test_one_pixel_has_one_angle(engine: str, rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, *FRAME)
+    mask = np.zeros(FRAME, bool)
+    mask[10, 11] = True
+    for g in by_engine(engine, TORCH.gradients, lambda x, y: imsim.sam(x, y, mask=mask), a, b):
+        assert not g.any()
+
+
 def check_against_the_formula(
     variant: Variant, library: Library, a: np.ndarray, b: np.ndarray, mask: np.ndarray | None
 ) -> None:

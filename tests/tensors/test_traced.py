@@ -140,6 +140,45 @@ def test_jax_maps_over_a_batch(name: str) -> None:
         equal(got[i], with_range(Variant(name))(a[i], b[i], mask[i], float(ranges[i])), 1e-5)
 
 
+@each
+def test_distant_parts_in_double_precision(variant: Variant, rng: np.random.Generator) -> None:
+    """One half lies far from the other, compared with the contrast of both."""
+    a, b = (v / 255 for v in textured_pair(rng, *FRAME, colour=variant.colour))
+    far = np.where(np.arange(FRAME[1]) < 12, 65535.0, 0.0)
+    a, b = ((v.T + far[:, None]).T if v.ndim == 2 else v + far[:, None] for v in (a, b))
+    want = variant(a, b, data_range=1)
+    got = torch.func.vmap(lambda x: variant(x, torch.asarray(b), data_range=1))(
+        torch.asarray(a)[None]
+    )
+    scale = max(1.0, float(np.nanmax(np.abs(want))))
+    np.testing.assert_allclose(got[0] / scale, want / scale, rtol=0, atol=1e-11)
+
+
+def sharded(image: np.ndarray) -> Any:
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("images",))
+    places = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("images"))
+    return jax.device_put(image, places)
+
+
+@pytest.mark.parametrize("name", ["rmse", "ssim"])
+def test_images_on_several_devices_of_jax(name: str) -> None:
+    a, b, mask = in_batches(Variant(name))
+    function = with_range(Variant(name))
+    want = function(a, b, mask, 255.0)
+    for other in (sharded(b), jax.numpy.asarray(b), b):
+        equal(function(sharded(a), other, mask, 255.0), want)
+    gradient = jax.grad(lambda x: function(x, sharded(b), None, 255.0).sum())(sharded(a))
+    assert len(gradient.devices()) == 2
+
+
+def test_pixels_that_jax_cannot_hold_are_refused() -> None:
+    with jax.enable_x64(False):
+        image = jax.numpy.full((8, 8), 3e9)
+        for pixels in (np.full((8, 8), 3_000_000_000), np.full((8, 8), 1e300)):
+            with pytest.raises(imsim.DTypeError, match=r"b has dtype .* beyond the .*32 of jax"):
+                jax.jit(lambda x, pixels=pixels: imsim.rmse(x, pixels))(image)
+
+
 def test_a_traced_range_that_is_not_allowed_gives_nan() -> None:
     image = torch.rand(2, 24, 24)
     mapped = torch.func.vmap(lambda x, data_range: imsim.ssim(x, x, data_range=data_range))

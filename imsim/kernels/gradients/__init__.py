@@ -32,7 +32,7 @@ def images_of(pair: Pair) -> Images:
 
 def inverse(values: Array) -> Array:
     """1 / value, and 0 for 0."""
-    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
+    return np.divide(1.0, values, out=np.zeros_like(values), where=values != 0)
 
 
 def multiples(pair: Pair, difference: Array, factor: Array, wanted: tuple[bool, bool]) -> Gradients:

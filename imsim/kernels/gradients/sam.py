@@ -5,8 +5,8 @@ With the unit vectors u and v of x and y, the angle t between them has the gradi
     dt/dx = -(v - cos(t) u) / (sin(t) |x|)
 
 of which v - cos(t) u = (v - u) + u |u - v|^2 / 2 and sin(t) = |u - v| |u + v| / 2 keep their digits
-for small angles too. It is 0 where the vectors have one direction, or opposite ones, and where one
-of them is 0.
+for small angles too. It is 0 where the vectors have one direction, or opposite ones, within
+rounding, and where one of them is 0.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from imsim.typing import Array
 from imsim.validation import LARGEST
 from imsim.workers import divided, parallel
 
+TINY = 16 * float(np.finfo(np.float64).eps)
+"""Length of u - v, or of u + v, that may be rounding, and then has an arbitrary direction."""
 ROWS = 64
 """Most rows of a strip, the unit of work of a thread."""
 
@@ -49,8 +51,9 @@ def _of_images(pair: Pair, weights: Array) -> tuple[Array, Array]:
     norm_x, norm_y = norm(x), norm(y)
     u, v = x * inverse(norm_x), y * inverse(norm_y)
     apart = norm(u - v)
-    sine = apart * norm(u + v) / 2
-    is_smooth = (norm_x > 0) & (norm_y > 0)
+    along = norm(u + v)
+    sine = apart * along / 2
+    is_smooth = (norm_x > 0) & (norm_y > 0) & (apart > TINY) & (along > TINY)
     factor = where_valid(is_smooth, per_image(-weights) * inverse(sine))
     half = apart * apart / 2
     of_x = factor * inverse(norm_x) * ((v - u) + half * u)
@@ -109,7 +112,7 @@ def _angles(x, y, mask, of_x, of_y):  # type: ignore[no-untyped-def]
                 u, v = np.float64(x[c, i, j]) / norm_x, np.float64(y[c, i, j]) / norm_y
                 minus += (u - v) * (u - v)
                 plus += (u + v) * (u + v)
-            if minus == 0 or plus == 0:
+            if minus <= TINY**2 or plus <= TINY**2:
                 continue
             sine, half = math.sqrt(minus * plus) / 2, minus / 2
             for c in range(x.shape[0]):
