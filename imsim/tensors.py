@@ -21,6 +21,12 @@ Function = Callable[..., Any]
 """Computes a score or a map of two images and a mask."""
 Gradient: TypeAlias = Any
 """The gradient of a call of a score, `imsim.derivatives.Gradient`."""
+
+
+class Differentiated(np.ndarray):
+    """An array of NumPy whose gradient is computed and dropped, which compiles it."""
+
+
 PLAIN_KINDS = "?buifc"
 """Kinds of dtypes that NumPy has by itself."""
 
@@ -40,6 +46,8 @@ def call(function: Function, a: Any, b: Any, mask: Any, gradient: Gradient | Non
 
 def _library(value: Any) -> Callable[..., Any] | None:
     """Return the caller for arrays of a library, by the module of their type."""
+    if isinstance(value, Differentiated):
+        return _call_differentiated
     module = type(value).__module__
     if module == "torch" or module.startswith("torch."):
         return _call_torch
@@ -67,6 +75,18 @@ def _each(found: Any, convert: Callable[[Any], Any]) -> Any:
 
 def _library_types(view: Callable[[Any], Any]) -> Any:
     return sys.modules["torch"].Tensor if view is _torch_view else sys.modules["jax"].Array
+
+
+def _call_differentiated(
+    function: Function, a: Any, b: Any, mask: Any, gradient: Gradient | None
+) -> Any:
+    a, b = (np.asarray(v) for v in (a, b))
+    scores = function(a, b, mask)
+    if gradient is not None:
+        for wanted in ((True, True), (True, False), (False, True)):
+            gradient.with_score(a, b, mask, wanted)
+            gradient(a, b, mask, scores, wanted)
+    return scores
 
 
 # PyTorch

@@ -62,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     # Of the engine, the check of input that is wrong for every metric; of the portable part, the
     # way from a device to the text.
     "comparison": {"registry", "engine", "finite", "validation", "portable"} | LEAVES,
-    "compilation": {"", "engine", "registry", "validation"} | LEAVES,
+    "compilation": {"", "engine", "registry", "tensors", "validation"} | LEAVES,
     "cli": {
         "",
         "_interrupt",
