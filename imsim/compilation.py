@@ -10,7 +10,8 @@ import numpy as np
 
 from imsim import engine
 from imsim.registry import METRICS, Metric
-from imsim.validation import check_names
+from imsim.tensors import Differentiated
+from imsim.validation import check_flag, check_names
 
 DTYPES = ("uint8", "float32", "float64")
 """Dtypes of most images."""
@@ -21,7 +22,10 @@ FAR = 1e9
 
 
 def compile_kernels(
-    metrics: Iterable[str] | None = None, dtypes: Iterable[str] | None = None
+    metrics: Iterable[str] | None = None,
+    dtypes: Iterable[str] | None = None,
+    *,
+    gradients: bool = False,
 ) -> None:
     """Compile ahead of time what `compare` and all maps need, with default options.
 
@@ -37,12 +41,15 @@ def compile_kernels(
     dtypes : iterable of str, optional
         Of "uint8", "float32", "float64" and "uint16"; by default the first three. Images of other
         dtypes are converted to one of these: float16 to float32, integers to float64.
+    gradients : bool
+        Compile also the gradients of the scores, for tensors of PyTorch and JAX on the CPU. Only
+        pixels of "float32" and "float64" have any.
 
     Raises
     ------
     OptionError
-        If a name is not that of a metric, or not one of these dtypes; or if `set_engine` has
-        chosen the portable engine, which runs no kernels.
+        If a name is not that of a metric, or not one of these dtypes; if `gradients` is no bool;
+        or if `set_engine` has chosen the portable engine, which runs no kernels.
     ImsimError
         If Numba is told not to compile.
 
@@ -52,18 +59,30 @@ def compile_kernels(
     >>> imsim.compile_kernels(["se"], ["uint8"])
     """
     names = check_names("metrics", metrics, METRICS)
-    for call in compiling_calls(names, check_names("dtypes", dtypes, COMPILED, DTYPES)):
+    check_flag("gradients", gradients)
+    named = check_names("dtypes", dtypes, COMPILED, DTYPES)
+    for call in compiling_calls(names, named, gradients):
         call()
 
 
-def compiling_calls(metrics: Iterable[str], dtypes: Iterable[str]) -> list[Callable[[], None]]:
+def compiling_calls(
+    metrics: Iterable[str], dtypes: Iterable[str], gradients: bool = False
+) -> list[Callable[[], None]]:
     """Return the calls that compile; each takes up to seconds."""
     engine.check_kernels()
-    return [partial(_compile, METRICS[name], dtype) for name in metrics for dtype in dtypes]
+    works = [(METRICS[name], dtype) for name in metrics for dtype in dtypes]
+    calls: list[Callable[[], None]] = [partial(_compile, *work) for work in works]
+    if gradients:
+        calls += [
+            partial(_compile, metric, dtype, gradients=True)
+            for metric, dtype in works
+            if metric.gradient is not None and dtype.startswith("float")
+        ]
+    return calls
 
 
-def _compile(metric: Metric, dtype: str) -> None:
-    """Call a metric and its map with grey and colour images, with a mask and without."""
+def _compile(metric: Metric, dtype: str, gradients: bool = False) -> None:
+    """Call a metric and its map, or its gradient, with grey and colour images, masked and not."""
     side = 8 + max(metric.least_side, metric.map_least_side)
     pixels = np.random.default_rng(0).uniform(0, 255, (2, side, side, 3))
     pixels[:, :, side // 2 :] = 7  # constant windows are computed again
@@ -72,10 +91,10 @@ def _compile(metric: Metric, dtype: str) -> None:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for pair in pairs:
-            x, y = pair.astype(dtype)
+            x, y = pair.astype(dtype).view(Differentiated if gradients else np.ndarray)
             for inside in (None, mask):
                 options = {"mask": inside, "data_range": 255}
-                for function in (metric.function, metric.map_function):
+                for function in (metric.function, None if gradients else metric.map_function):
                     if function is None:
                         continue
                     function(x, y, channel_axis=-1, **options)

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from imsim import kernels, tensors
+from imsim.derivatives import Gradient
 from imsim.errors import (
     ChannelAxisWarning,
     DTypeError,
@@ -17,12 +18,18 @@ from imsim.errors import (
     OptionError,
     warn,
 )
-from imsim.finite import cleaned, finite_images, finite_pixels, is_witnessed, positions_reading
-from imsim.kernels.gradients import like_image
+from imsim.finite import (
+    cleaned,
+    finite_images,
+    finite_pixels,
+    is_witnessed,
+    positions_reading,
+    prepared,
+)
 from imsim.masks import check_mask
 from imsim.portable.arrays import array_namespace, copied, has_values, is_tensor, pad, where_valid
 from imsim.portable.differences import exact_difference, long_integers
-from imsim.portable.pair import Local, Pair, Scores
+from imsim.portable.pair import Local, Scores
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import Images, broadcast, check_choice, check_frame, check_images, element
@@ -93,14 +100,17 @@ def score(
     """
     facts = METRICS[metric]
 
-    def scored(a: ImageLike, b: ImageLike, mask: MaskLike | None) -> Score:
-        found = _evaluate(facts, formula, facts.kernel, facts.least_side, a, b, mask, **arguments)
+    def scored(
+        a: ImageLike, b: ImageLike, mask: MaskLike | None, at_once: Callable[..., Any] | None = None
+    ) -> Score:
+        kernel, side = facts.kernel, facts.least_side
+        found = _evaluate(
+            facts, formula, kernel, side, a, b, mask, kernel_instead=at_once, **arguments
+        )
         return _score(metric, found.result, found)
 
-    def gradient(*given: Any) -> list[Array | None] | None:
-        return _gradient(facts, *given, **arguments)
-
-    return _lent(scored, a, b, mask, None if facts.gradient is None else gradient)
+    gradient = None if facts.gradient is None else Gradient(facts, scored, arguments)
+    return _lent(scored, a, b, mask, gradient)
 
 
 def score_map(
@@ -178,7 +188,7 @@ def _lent(
     a: ImageLike,
     b: ImageLike,
     mask: MaskLike | None,
-    gradient: tensors.Gradient | None = None,
+    gradient: Gradient | None = None,
 ) -> Any:
     """Call a function, with NumPy arrays in place of tensors that the kernels can read."""
     if (type(a) is np.ndarray and type(b) is np.ndarray) or _engine == "portable":
@@ -211,6 +221,7 @@ def _evaluate(
     data_range: float | None,
     channel_axis: int | None,
     by_pixel: bool = False,
+    kernel_instead: Callable[..., Any] | None = None,
     needs_data_range: bool | None = None,
     least_side: int | Callable[[int, int], int] | None = None,
     **options: Any,
@@ -250,7 +261,7 @@ def _evaluate(
     with _quiet(images):
         kernel = result = finite = None
         if _engine != "portable" and is_numpy and load_kernel is not None:
-            kernel = kernels.loaded(load_kernel)
+            kernel = kernel_instead or kernels.loaded(load_kernel)
         if kernel is not None:
             result = kernel(images, valid, **options)
         if result is None and _engine == "fast":
@@ -261,7 +272,7 @@ def _evaluate(
             )
         if result is None:
             finite = (finite_pixels if by_pixel else finite_images)(images, valid)
-            result = formula(_prepared(images, valid, finite), **options)
+            result = formula(prepared(images, valid, finite), **options)
         elif kernel is not None and not is_witnessed(result):
             finite = finite_pixels(images, valid)
             if finite is not None:
@@ -273,43 +284,6 @@ def _evaluate(
     if has_doubtful_width(images):
         warn_of_width(images)
     return _Found(result, images, valid, finite)
-
-
-def _gradient(
-    facts: Metric,
-    a: Array,
-    b: Array,
-    mask: MaskLike | None,
-    upstream: Array,
-    wanted: tuple[bool, bool],
-    *,
-    data_range: float | None,
-    channel_axis: int | None,
-    needs_data_range: bool | None = None,
-    least_side: int | Callable[[int, int], int] | None = None,
-    **options: Any,
-) -> list[Array | None] | None:
-    """Gradient of the sum of `upstream` times the score, for images that have a score already.
-
-    None: no kernel computes it.
-    """
-    kernel = kernels.loaded(facts.gradient) if facts.gradient else None
-    if kernel is None:
-        return None
-    images = check_images(a, b, data_range=data_range, channel_axis=channel_axis)
-    valid = check_mask(mask, images)
-    finite = finite_pixels(images, valid)
-    weights = np.asarray(upstream, np.float64)
-    if finite is not None:  # the score of the image is NaN, whatever its pixels are
-        weights = where_valid(np.all(finite, axis=(-3, -2, -1)), weights)
-    with np.errstate(all="ignore"):
-        found = kernel(_prepared(images, valid, finite), weights, wanted, **options)
-    if found is None:
-        return None
-    return [
-        None if g is None else like_image(g, image, view, channel_axis)
-        for g, image, view in zip(found, (a, b), (images.x, images.y), strict=True)
-    ]
 
 
 def _quiet(images: Images) -> AbstractContextManager[Any]:
@@ -333,7 +307,7 @@ def _compute_what_is_left(
             None if v is None else element(v, left.shape, index)
             for v in (images.x, images.y, valid)
         )
-        found = formula(_prepared(images._replace(x=x, y=y), mask, None), **options)
+        found = formula(prepared(images._replace(x=x, y=y), mask, None), **options)
         for part, again in zip(parts, found if type(found) is tuple else (found,), strict=True):
             part.values[index] = again.values
 
@@ -349,22 +323,6 @@ def _subtracted(images: Images) -> Images:
         return images
     zeros = images.xp.zeros_like(y, dtype=dtype)
     return images._replace(x=exact_difference(x, y, dtype), y=zeros)
-
-
-def _prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
-    """Convert to floats, with zeros outside the mask and in place of NaN and infinities."""
-    if finite is not None:
-        images = cleaned(images)
-    if images.xp is np and valid is not None:
-        valid = np.ascontiguousarray(valid)  # its memory order sets the order of sums
-    return Pair(
-        xp=images.xp,
-        x=where_valid(valid, _as_float(images.x, images)),
-        y=where_valid(valid, _as_float(images.y, images)),
-        mask=valid,
-        data_range=images.data_range,
-        has_channels=images.has_channels,
-    )
 
 
 def _score(metric: str, result: Scores, found: _Found) -> Score:
@@ -406,13 +364,6 @@ def _shaped(scores: Array, images: Images, valid: Array | None) -> Score:
 def _batch(images: Images, valid: Array | None) -> tuple[int, ...]:
     """Return the shape of the result."""
     return images.batch_shape if valid is None else broadcast(images.batch_shape, valid.shape[:-3])
-
-
-def _as_float(image: Array, images: Images) -> Array:
-    """Convert to the dtype of the arithmetic; NumPy arrays to C order, which sets that of sums."""
-    if images.xp is np:
-        return np.ascontiguousarray(image, dtype=images.dtype)
-    return images.xp.astype(image, images.dtype, copy=False)
 
 
 def has_doubtful_width(images: Images) -> bool:

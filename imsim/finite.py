@@ -24,7 +24,7 @@ from imsim.portable.arrays import (
     where_valid,
     without_gradient,
 )
-from imsim.portable.pair import Local, Scores
+from imsim.portable.pair import Local, Pair, Scores
 from imsim.typing import Array
 from imsim.validation import Images
 
@@ -159,3 +159,26 @@ def positions_reading(pixels: Array, local: Local) -> Array:
         until, since = (xp.take(counts, end, axis=axis) for end in ends)
         pixels = until > since
     return pixels
+
+
+def prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
+    """Convert to floats, with zeros outside the mask and in place of NaN and infinities."""
+    if finite is not None:
+        images = cleaned(images)
+    if images.xp is np and valid is not None:
+        valid = np.ascontiguousarray(valid)  # its memory order sets the order of sums
+    return Pair(
+        xp=images.xp,
+        x=where_valid(valid, _as_float(images.x, images)),
+        y=where_valid(valid, _as_float(images.y, images)),
+        mask=valid,
+        data_range=images.data_range,
+        has_channels=images.has_channels,
+    )
+
+
+def _as_float(image: Array, images: Images) -> Array:
+    """Convert to the dtype of the arithmetic; NumPy arrays to C order, which sets that of sums."""
+    if images.xp is np:
+        return np.ascontiguousarray(image, dtype=images.dtype)
+    return images.xp.astype(image, images.dtype, copy=False)

@@ -71,6 +71,9 @@ class Metric:
     gradient : callable or None
         Returns the compiled gradient of the score for NumPy arrays, which it imports; see
         `imsim.kernels.gradients`.
+    scored_gradient : callable or None
+        Returns a function that computes score and gradient at once, where these share most of
+        their work; see `imsim.kernels.gradients`.
     """
 
     name: str
@@ -99,6 +102,7 @@ class Metric:
     kernel: KernelLoader | None
     map_kernel: KernelLoader | None
     gradient: KernelLoader | None
+    scored_gradient: KernelLoader | None
 
     @property
     def numpy_only(self) -> bool:
@@ -221,6 +225,7 @@ def metric(
     kernel: KernelLoader | None = None,
     map_kernel: KernelLoader | None = None,
     gradient: KernelLoader | None = None,
+    scored_gradient: KernelLoader | None = None,
 ) -> Callable[[F], F]:
     """Record the facts about a metric and return its function unchanged.
 
@@ -258,6 +263,7 @@ def metric(
             kernel=kernel,
             map_kernel=map_kernel,
             gradient=gradient,
+            scored_gradient=scored_gradient,
         )
         in_order = sorted(_metrics.items())  # independent of the order of imports
         _metrics.clear()

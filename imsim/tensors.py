@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,9 +19,14 @@ from imsim.typing import Array
 
 Function = Callable[..., Any]
 """Computes a score or a map of two images and a mask."""
-Gradient = Callable[..., Any]
-"""Computes the gradient of a score with respect to each of two NumPy images that is wanted, from
-the images, the mask and the weight of each score; None if no kernel does."""
+Gradient: TypeAlias = Any
+"""The gradient of a call of a score, `imsim.derivatives.Gradient`."""
+
+
+class Differentiated(np.ndarray):
+    """An array of NumPy whose gradient is computed and dropped, which compiles it."""
+
+
 PLAIN_KINDS = "?buifc"
 """Kinds of dtypes that NumPy has by itself."""
 
@@ -41,6 +46,8 @@ def call(function: Function, a: Any, b: Any, mask: Any, gradient: Gradient | Non
 
 def _library(value: Any) -> Callable[..., Any] | None:
     """Return the caller for arrays of a library, by the module of their type."""
+    if isinstance(value, Differentiated):
+        return _call_differentiated
     module = type(value).__module__
     if module == "torch" or module.startswith("torch."):
         return _call_torch
@@ -70,6 +77,18 @@ def _library_types(view: Callable[[Any], Any]) -> Any:
     return sys.modules["torch"].Tensor if view is _torch_view else sys.modules["jax"].Array
 
 
+def _call_differentiated(
+    function: Function, a: Any, b: Any, mask: Any, gradient: Gradient | None
+) -> Any:
+    a, b = (np.asarray(v) for v in (a, b))
+    scores = function(a, b, mask)
+    if gradient is not None:
+        for wanted in ((True, True), (True, False), (False, True)):
+            gradient.with_score(a, b, mask, wanted)
+            gradient(a, b, mask, scores, wanted)
+    return scores
+
+
 # PyTorch
 
 
@@ -82,8 +101,11 @@ def _call_torch(function: Function, a: Any, b: Any, mask: Any, gradient: Gradien
     if torch.is_grad_enabled() and any(getattr(v, "requires_grad", False) for v in (a, b)):
         if gradient is None:
             return function(a, b, mask)
-        scores = torch.from_numpy(np.array(function(*lent)))
-        return _torch_scored().apply(a, b, mask, scores, function, gradient)
+        wanted = tuple(bool(getattr(v, "requires_grad", False)) for v in (a, b))
+        found, ahead = gradient.with_score(*lent, wanted) or (function(*lent), None)
+        # Backward passes use the compiled gradient, or scale what came with the scores.
+        scores = torch.from_numpy(np.array(found))
+        return _torch_scored().apply(a, b, mask, scores, function, gradient, ahead)
     return _each(function(*lent), lambda found: torch.from_numpy(np.asarray(found)))
 
 
@@ -134,13 +156,14 @@ def _torch_scored() -> Any:
             scores: Any,
             function: Function,
             gradient: Gradient,
+            ahead: Any,
         ) -> Any:
             tensors = [v if isinstance(v, torch.Tensor) else None for v in (a, b, mask)]
             context.save_for_backward(*tensors)
             context.others = [
                 None if t is not None else v for t, v in zip(tensors, (a, b, mask), strict=True)
             ]
-            context.function, context.gradient = function, gradient
+            context.function, context.gradient, context.ahead = function, gradient, ahead
             return scores.clone()  # an input that is returned would be taken for a view
 
         @staticmethod
@@ -153,7 +176,7 @@ def _torch_scored() -> Any:
             found = None
             if not torch.is_grad_enabled():  # else the gradient itself is to be differentiated
                 lent = _lent(_torch_view, a, b, mask, upstream)
-                found = None if lent is None else context.gradient(*lent, wanted)
+                found = None if lent is None else context.gradient(*lent, wanted, context.ahead)
             if found is None:
                 found = _torch_gradient(torch, context.function, a, b, mask, upstream, wanted)
             else:
@@ -161,7 +184,7 @@ def _torch_scored() -> Any:
                     torch.from_numpy(g).to(image.dtype) if w else None
                     for g, image, w in zip(found, (a, b), wanted, strict=True)
                 ]
-            return (*found, None, None, None, None)
+            return (*found, None, None, None, None, None)
 
     return Scored
 
@@ -234,11 +257,19 @@ def _jax_scored(
         return call(function, a, b, mask)
 
     def forward(a: Any, b: Any) -> Any:
-        return call(function, a, b, mask), (a, b)
+        lent = _lent(_jax_view, a, b, mask)
+        found = None if lent is None else gradient.with_score(*lent, wanted)
+        if found is None:
+            return call(function, a, b, mask), (a, b, None)
+        scores, ahead = found
+        return jax.device_put(np.asarray(scores), a.device), (a, b, ahead)
 
-    def backward(images: Any, upstream: Any) -> Any:
+    def backward(kept: Any, upstream: Any) -> Any:
+        *images, ahead = kept
         lent = _lent(_jax_view, *images, mask, upstream)
-        found = None if lent is None else gradient(*lent, wanted)
+        if ahead is not None:
+            ahead = tuple(g if g is None else np.asarray(g) for g in ahead)
+        found = None if lent is None else gradient(*lent, wanted, ahead)
         if found is None:
             inputs = [image for image, w in zip(images, wanted, strict=True) if w]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 import imsim
 from imsim import kernels
 from imsim.cli import main
-from imsim.compilation import COMPILED
+from imsim.compilation import COMPILED, compiling_calls
 
 AGAIN = """
 import sys
@@ -54,12 +55,63 @@ def test_nothing_is_left_to_compile() -> None:
         assert process.stdout.strip() in ("", "[]")
 
 
+GRADIENTS = """
+import sys
+import numpy as np
+import imsim
+from numba.core import event
+sys.path.insert(0, sys.argv[1])
+from capture import DIFFERENTIABLE, gradient
+
+compiled = event.RecordingListener()
+event.register("numba:compile", compiled)
+rng = np.random.default_rng(1)
+mask = np.ones((41, 30), bool)
+mask[:3, :3] = False
+names = sys.argv[3].split(",")
+for metric in (m for m in DIFFERENTIABLE if m.name in names):
+    last = rng.uniform(0, 1, (2, 2, 41, 30, 3)).astype(sys.argv[2])
+    first = np.ascontiguousarray(np.moveaxis(last, -1, 2))
+    for x, y in (last, first, last[:, 0], (last[0], last[1, :1]), last[:, :, ::-1]):
+        def score(a, b, mask):
+            axis = -3 if a.shape[-3] == 3 else -1
+            return metric.function(a, b, mask=mask, data_range=1, channel_axis=axis)
+
+        for inside in (None, mask):
+            for wanted in ((True, True), (True, False), (False, True)):
+                assert gradient(score, x, y, inside, 1.0, wanted) is not None
+print(sorted({str(e.data["dispatcher"]) + str(e.data["args"]) for _, e in compiled.buffer}))
+"""
+
+
+def test_no_gradient_is_left_to_compile() -> None:
+    """In another process, with images of other sizes, batches and layouts in memory."""
+    names = "fsim,gmsd,rmse,sam,ssim,zncc"
+    ahead = f"import imsim; imsim.compile_kernels({names.split(',')}, ['float32'], gradients=True)"
+    folder = str(Path(__file__).parent / "gradients")
+    for code, *arguments in ([ahead], [GRADIENTS, folder, "float32", names]):
+        process = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert (process.returncode, process.stderr) == (0, "")
+        assert process.stdout.strip() in ("", "[]")
+
+
+def test_calls_of_gradients() -> None:
+    """One for each metric that has a gradient, and each type of floats."""
+    metrics, dtypes = ("issm", "se", "ssim"), ("uint8", "float32", "float64")
+    plain = compiling_calls(metrics, dtypes)
+    assert len(plain) == 9
+    assert len(compiling_calls(metrics, dtypes, gradients=True)) == 9 + 2 * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"metrics": "se"}, "metrics='se'; expected a list of names"),
         ({"metrics": ["vif"]}, "metrics holds 'vif'; expected names of"),
         ({"dtypes": ["int64"]}, "dtypes holds 'int64'; expected names of 'uint8', 'float32'"),
+        ({"gradients": "yes"}, "gradients='yes'"),
         ({"dtypes": [np.uint8]}, "dtypes holds <class 'numpy.uint8'>; expected names"),
     ],
 )
@@ -77,7 +129,8 @@ def test_the_command_refuses(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compile", "--metrics", "se,rmse", "--dtypes", ", ".join(COMPILED)]) == 0
+    options = ["--dtypes", ", ".join(COMPILED), "--gradients"]
+    assert main(["compile", "--metrics", "se,rmse", *options]) == 0
     said, err = capsys.readouterr()
     assert said.startswith("compiled code is ready after ")
     assert said.endswith(f", in {kernels.cache_folder()}\n")

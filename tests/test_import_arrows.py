@@ -40,8 +40,18 @@ ALLOWED: dict[str, set[str]] = {
     "portable": {"portable", "caches"} | LEAVES,
     # Of the validation, the record of the checked images.
     "kernels": {"kernels", "portable", "validation", "workers", "caches"} | LEAVES,
-    "engine": {"finite", "validation", "masks", "registry", "kernels", "portable", "tensors"}
+    "engine": {
+        "derivatives",
+        "finite",
+        "validation",
+        "masks",
+        "registry",
+        "kernels",
+        "portable",
+        "tensors",
+    }
     | LEAVES,
+    "derivatives": {"finite", "kernels", "masks", "portable", "registry", "validation"} | LEAVES,
     "tensors": LEAVES,
     "masks": {"finite", "inputs", "validation", "portable"} | LEAVES,
     "finite": {"validation", "portable"} | LEAVES,
@@ -52,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     # Of the engine, the check of input that is wrong for every metric; of the portable part, the
     # way from a device to the text.
     "comparison": {"registry", "engine", "finite", "validation", "portable"} | LEAVES,
-    "compilation": {"", "engine", "registry", "validation"} | LEAVES,
+    "compilation": {"", "engine", "registry", "tensors", "validation"} | LEAVES,
     "cli": {
         "",
         "_interrupt",

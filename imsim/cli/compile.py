@@ -34,6 +34,11 @@ def add_compile(commands: Any) -> None:
         metavar="T,...",
         help=f"types of pixels, of {', '.join(COMPILED)}; default: {','.join(DTYPES)}",
     )
+    parser.add_argument(
+        "--gradients",
+        action="store_true",
+        help="also the gradients of the scores, for tensors of PyTorch and JAX",
+    )
 
 
 def _is_writable(folder: str) -> bool:
@@ -62,7 +67,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
             f"IMSIM_CACHE_DIR={named_folder}: no folder that can be written to",
             "let it name one, or unset it",
         )
-    calls = compiling_calls(metrics, dtypes)
+    calls = compiling_calls(metrics, dtypes, arguments.gradients)
     start = time.monotonic()
     # Whoever calls this need not be told that code is compiled.
     with progress(len(calls), "call") as bar, heard_by(lambda _: None):

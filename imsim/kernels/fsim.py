@@ -55,13 +55,10 @@ def fsim(images: Images, mask: Array | None, chromatic: bool) -> Scores | None:
     sums = np.empty((work.count, 3))
 
     def task(i: int, x: CellFeatures, y: CellFeatures) -> None:
-        _, sums[i] = similarity(x, y, work.scale)
+        _, sums[i] = similarity(x, y, chroma_of(x, y), work.scale)
 
     work.run(task)
-    weighted_sums, weights, scored = (sums[:, k].reshape(work.shape) for k in range(3))
-    scores = np.where(weights != 0, np.minimum(weighted_sums / weights, 1), 1.0)
-    # A transform spreads NaN and infinities to every cell.
-    return Scores(scores, scored, witness=weighted_sums)
+    return pooled(sums, work.shape)
 
 
 def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | None:
@@ -73,7 +70,7 @@ def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | Non
     valid = None if mask is None else np.ones(values.shape, dtype=bool)
 
     def task(i: int, x: CellFeatures, y: CellFeatures) -> None:
-        values[i], _ = similarity(x, y, work.scale)
+        values[i], _ = similarity(x, y, chroma_of(x, y), work.scale)
         if valid is not None:
             valid[i] = True if x.valid is None else eroded(x.valid)
 
@@ -83,12 +80,28 @@ def fsim_map(images: Images, mask: Array | None, chromatic: bool) -> Local | Non
     return Local(values.reshape(shape), None if valid is None else valid.reshape(shape), step=step)
 
 
-def similarity(x: CellFeatures, y: CellFeatures, scale: float) -> tuple[Array, Array]:
+def pooled(sums: Array, shape: tuple[int, ...]) -> Scores:
+    """Scores from what `similarity` adds up for each pair."""
+    weighted_sums, weights, scored = (sums[:, k].reshape(shape) for k in range(3))
+    scores = np.ones_like(weights)
+    np.divide(weighted_sums, weights, out=scores, where=weights != 0)
+    np.minimum(scores, 1, out=scores)
+    # A transform spreads NaN and infinities to every cell.
+    return Scores(scores, scored, witness=weighted_sums)
+
+
+def chroma_of(x: CellFeatures, y: CellFeatures) -> Array:
+    """Chromatic similarity of cells, or an empty array for grey images."""
+    return chromatic_similarity(x.chrominance, y.chrominance) if x.chrominance else NO_CHROMA
+
+
+def similarity(
+    x: CellFeatures, y: CellFeatures, chroma: Array, scale: float
+) -> tuple[Array, Array]:
     """Return the similarity of cells; and its weighted sum, the sum of weights, and the count."""
     congruency = (np.asarray(image.congruency, np.float64) for image in (x, y))
     values = np.empty(x.congruency.shape)
     columns = np.zeros((2, values.shape[1]))
-    chroma = chromatic_similarity(x.chrominance, y.chrominance) if x.chrominance else NO_CHROMA
     valid: Array = NO_MASK if x.valid is None else eroded(x.valid)
     valid.setflags(write=False)  # Numba would compile again for a writable array
     _pool(x.luminance, y.luminance, *congruency, chroma, valid, scale, values, columns)
@@ -188,8 +201,7 @@ class _Work:
     def _features(self, side: int, i: int, run: Run) -> CellFeatures:
         """Compute the features of one image of the i-th pair."""
         (luminance, *chrominance), valid = self._planes(side, i)
-        framed = np.zeros((self.cells[0] + 2, self.cells[1] + 2))
-        framed[1:-1, 1:-1] = luminance
+        framed = within_zeros(luminance)
         del luminance
         congruency = self._congruency(framed[1:-1, 1:-1], valid, run)
         return CellFeatures(framed, congruency, tuple(self.scale * c for c in chrominance), valid)
@@ -225,6 +237,13 @@ class _Work:
             mask = None
         numbers = [3 * i + c for c in range(3)] if self._chromatic else [i]
         return filled_cells([self._image(side, k) for k in numbers], mask, self.factor)
+
+
+def within_zeros(cells: Array) -> Array:
+    """Copy cells into a frame of zeros."""
+    framed = np.zeros((cells.shape[0] + 2, cells.shape[1] + 2))
+    framed[1:-1, 1:-1] = cells
+    return framed
 
 
 def filled_cells(

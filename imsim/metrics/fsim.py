@@ -142,6 +142,12 @@ def _gradient() -> Any:
     return gradient
 
 
+def _scored_gradient() -> Any:
+    from imsim.kernels.gradients.fsim import scored_gradient
+
+    return scored_gradient
+
+
 @metric(
     title="Feature similarity",
     higher_is_better=True,
@@ -155,6 +161,7 @@ def _gradient() -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
+    scored_gradient=_scored_gradient,
 )
 def fsim(
     a: ImageLike,

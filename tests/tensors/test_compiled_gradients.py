@@ -197,3 +197,21 @@ def test_many_gradients_at_once(rng: np.random.Generator) -> None:
     want = torch.autograd.functional.jacobian(imsim.rmse, (a, b))
     for got, part in zip(found, want, strict=True):
         np.testing.assert_allclose(got, part, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+def test_fsim_of_batches_with_nan(masked: bool, library: Library, rng: np.random.Generator) -> None:
+    """An image without a score has no gradient; the others keep theirs."""
+    a, b = textured_pair(rng, *FRAME, batch=(2,))
+    mask = blob_mask(rng, *FRAME) if masked else None
+    place = (4, 5) if mask is None else tuple(np.argwhere(mask)[0])
+
+    def loss(x: Any, y: Any) -> Any:
+        scores = imsim.fsim(x, y, mask=mask, data_range=255)
+        return scores[0] * 2.0
+
+    want = library.gradients(loss, a, b)
+    b[(1, *place)] = np.nan
+    for got, whole in zip(library.gradients(loss, a, b), want, strict=True):
+        assert np.abs(got[0]).max() > 0
+        np.testing.assert_allclose(got, whole, rtol=1e-12, atol=0)

@@ -90,8 +90,9 @@ class Transforms:
             energies(part)
 
         def energies(part: slice) -> None:
-            room = np.empty((2, self.width), self.dtype)
-            _energy(self.parts, part.start, part.stop, self.dtype.type(EPSILON), amplitude, room)
+            room, epsilon = np.empty((3, self.width), self.dtype), self.dtype.type(EPSILON)
+            energy, powers = self.parts[0], self.parts[1]
+            measure(self.parts, part.start, part.stop, epsilon, energy, powers, amplitude, room)
 
         if self._rows >= self.height and self._columns >= self.width:  # one call for all
             apply(0, self.width)
@@ -140,7 +141,7 @@ def phase_congruency(
         )
         if dtype == np.float32 and not noise >= NOISE_FLOOR * scale * (highest - lowest):
             return None
-        _add_above(parts[0], dtype.type(noise), amplitude, o == ORIENTATIONS - 1, congruency)
+        add_above(parts[0], dtype.type(noise), amplitude, o == ORIENTATIONS - 1, congruency)
     return congruency
 
 
@@ -178,11 +179,13 @@ def apply_filters(radial, angular, distances, spectrum, start, stop, parts, line
 
 
 @kernel
-def _energy(parts, start, stop, epsilon, amplitude, room):  # type: ignore[no-untyped-def]
-    """Write the energy along the mean phase and the finest scale's power; add the amplitudes."""
+def measure(parts, start, stop, epsilon, energy, powers, amplitude, room):  # type: ignore[no-untyped-def]
+    """Write the energy along the mean phase and the finest scale's power; add the amplitudes.
+
+    Energy and power may overwrite the responses of two scales.
+    """
     width = amplitude.shape[1]
     zero = amplitude.dtype.type(0)
-    energies, powers = room[0], room[1]
     for i in range(start, stop):
         for j in range(width):
             even, odd = parts[0, i, 2 * j], parts[0, i, 2 * j + 1]
@@ -199,14 +202,14 @@ def _energy(parts, start, stop, epsilon, amplitude, room):  # type: ignore[no-un
             for s in range(SCALES):
                 e, d = parts[s, i, 2 * j], parts[s, i, 2 * j + 1]
                 aligned = _add_energy(aligned, e, d, mean_even, mean_odd)
-            energies[j], powers[j] = aligned, power
-            amplitude[i, j] += amplitudes
+            room[0, j], room[1, j], room[2, j] = aligned, power, amplitudes
         for j in range(width):
-            parts[0, i, j], parts[1, i, j] = energies[j], powers[j]
+            energy[i, j], powers[i, j] = room[0, j], room[1, j]
+            amplitude[i, j] += room[2, j]
 
 
 @kernel
-def _add_above(energy, noise, amplitude, is_last, total):  # type: ignore[no-untyped-def]
+def add_above(energy, noise, amplitude, is_last, total):  # type: ignore[no-untyped-def]
     """Add energy above the noise; after the last orientation, divide by the amplitude."""
     zero = total.dtype.type(0)
     for i in range(total.shape[0]):

@@ -10,6 +10,12 @@ with respect to each image that is wanted, and None for one that is not. Gradien
 the broadcast images, (*batch, channels, height, width), and the dtype of the pixels; outside the
 mask they are exactly 0. Where the score has a corner, such as a distance of 0, they are that of the
 flat side, 0. None in place of both leaves the input to the formula.
+
+Where score and gradient share most of their work, the record also loads a function
+
+    scored_gradient(pair, wanted, **options) -> (scores, (gradient_x, gradient_y)), or None
+
+of the scores that the kernel of the metric computes, and of the gradients of their sum.
 """
 
 from __future__ import annotations

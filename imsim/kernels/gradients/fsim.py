@@ -1,5 +1,7 @@
 """Gradient of FSIM: from the pooled similarity back to the features, cells and pixels.
 
+The score comes with it, from the same transforms, to the last bit that of `imsim.kernels.fsim`.
+
 With the similarity s of a cell and its weight w = max(PC_x, PC_y), the score is sum s w / sum w:
 
     d FSIM / ds = w / sum w          d FSIM / dw = (s - FSIM) / sum w
@@ -8,7 +10,7 @@ With the similarity s of a cell and its weight w = max(PC_x, PC_y), the score is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,15 +19,26 @@ from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.sharing import Run, share_out
-from imsim.kernels.fsim import COST, DIAGONAL, LARGE_IMAGE, NO_CHROMA, SIDE, filled_cells
-from imsim.kernels.gradients import images_of, largest, plane_weights
+from imsim.kernels.fsim import (
+    COST,
+    DIAGONAL,
+    LARGE_IMAGE,
+    SIDE,
+    CellFeatures,
+    chroma_of,
+    filled_cells,
+    pooled,
+    similarity,
+    within_zeros,
+)
+from imsim.kernels.gradients import Gradients, images_of, largest, plane_weights
 from imsim.kernels.gradients.coarse import add_to_pixels, fill_back
 from imsim.kernels.gradients.phase_congruency import Congruency, Room
 from imsim.portable import similarity as formulas
-from imsim.portable.chrominance import LAMBDA, T3, T4, YIQ, chromatic_similarity
+from imsim.portable.chrominance import LAMBDA, T3, T4, YIQ
 from imsim.portable.coarse import automatic_factor
 from imsim.portable.gradients import eroded
-from imsim.portable.pair import Pair
+from imsim.portable.pair import Pair, Scores
 from imsim.portable.similarity import T1, T2
 from imsim.typing import Array
 from imsim.workers import parallel
@@ -40,8 +53,16 @@ _similarity = inline(formulas.similarity)
 
 def gradient(
     pair: Pair, upstream: Array, wanted: tuple[bool, bool], chromatic: bool = False
-) -> tuple[Array | None, Array | None] | None:
+) -> Gradients | None:
     """Gradients of the sum of `upstream` times the score; see `imsim.kernels.gradients`."""
+    found = scored_gradient(pair, wanted, chromatic, upstream)
+    return None if found is None else found[1]
+
+
+def scored_gradient(
+    pair: Pair, wanted: tuple[bool, bool], chromatic: bool = False, upstream: Array | float = 1.0
+) -> tuple[Scores, Gradients] | None:
+    """Scores with the gradients of their sum, or of that with weights."""
     channels = pair.x.shape[-3]
     if chromatic and channels != 3:
         return None  # the formula says what is wrong
@@ -51,7 +72,8 @@ def gradient(
         return None
     planes = Planes(images_of(pair), pair.mask)
     size = 3 if chromatic else 1  # planes of a pair
-    weights = plane_weights(upstream, (*planes.shape[:-1], channels // size))
+    scores = (*planes.shape[:-1], channels // size)
+    weights, sums = plane_weights(upstream, scores), np.zeros((math.prod(scores), 3))
     sides = [side for side in (0, 1) if wanted[side]]
     found = [np.zeros((planes.count, *planes.frame), pair.x.dtype) for _ in sides]
     work = _Work(planes.frame, pair.x.dtype, 255 / pair.data_range)
@@ -60,12 +82,12 @@ def gradient(
         numbers = range(i * size, (i + 1) * size)
         x, y, masks = zip(*(planes[k] for k in numbers), strict=True)
         out = [gradients[numbers.start : numbers.stop] for gradients in found]
-        work.write((list(x), list(y)), masks[0], weights[i], sides, out, run)
+        sums[i] = work.write((list(x), list(y)), masks[0], weights[i], sides, out, run)
 
     work.share_out(task, planes.count // size)
     shape = (*planes.shape, *planes.frame)
     done = dict(zip(sides, (gradients.reshape(shape) for gradients in found), strict=True))
-    return done.get(0), done.get(1)
+    return pooled(sums, scores), (done.get(0), done.get(1))
 
 
 class _Slopes(NamedTuple):
@@ -83,7 +105,7 @@ class _Work:
 
     def __init__(self, frame: tuple[int, int], dtype: np.dtype[Any], scale: float) -> None:
         self._factor = automatic_factor(*frame)
-        self._dtype, self._scale = dtype, scale
+        self._dtype, self._scale = dtype, np.float64(scale)
         rows, columns = (-(-length // self._factor) for length in frame)
         self.cells = (rows, columns)
         self._waiting: dict[np.dtype[Any], list[Congruency]] = {}
@@ -97,15 +119,18 @@ class _Work:
         sides: list[int],
         gradients: list[Array],
         run: Run,
-    ) -> None:
-        """Write the gradients of one pair, of whose images each has one or three planes."""
+    ) -> Array:
+        """Write the gradients of one pair, of whose images each has one or three planes.
+
+        Returns the sums of `similarity`.
+        """
         if mask is not None and mask.all():
             mask = None
         cells, valids = zip(*(filled_cells(v, mask, self._factor) for v in pair), strict=True)
         valid = valids[0]
         scored: Array = NO_MASK if valid is None else eroded(valid)
         if scored.size > 0 and not scored.any():
-            return
+            return np.zeros(3)
         congruencies: dict[int, Congruency] = {}
         values: dict[int, Array] = {}
 
@@ -115,7 +140,15 @@ class _Work:
             congruencies[side], values[side] = found
 
         self.share_out(find, 2, run)
-        slopes = _slopes(cells, [values[side] for side in (0, 1)], scored, self._scale, sides)
+        x, y = (
+            CellFeatures(
+                within_zeros(luminance), values[side], tuple(self._scale * c for c in rest), valid
+            )
+            for side, (luminance, *rest) in enumerate(cells)
+        )
+        chroma = chroma_of(x, y)
+        similarities, sums = similarity(x, y, chroma, self._scale)
+        slopes = _slopes(x, y, chroma, scored, self._scale, sides, similarities, sums)
 
         def back(k: int, run: Run) -> None:
             side = sides[k]
@@ -133,6 +166,7 @@ class _Work:
         self.share_out(back, len(sides), run)
         for congruency in congruencies.values():
             self._waiting[congruency.dtype].append(congruency)
+        return sums
 
     def share_out(self, task: Callable[[int, Run], None], n: int, run: Run = parallel) -> None:
         """Share tasks among threads; large images share the work within each task."""
@@ -142,7 +176,7 @@ class _Work:
     def _congruency(
         self, cells: Array, valid: Array | None, keep: bool, run: Run
     ) -> tuple[Congruency, Array]:
-        """Phase congruency, computed in float64 where float32 fails."""
+        """Phase congruency to the precision of the score, in float64 where float32 fails."""
         for dtype in (self._dtype, np.dtype(np.float64)):
             waiting = self._waiting.setdefault(dtype, [])
             try:
@@ -154,30 +188,41 @@ class _Work:
             if values is not None:
                 break
             waiting.append(congruency)
-        return congruency, values
+        return congruency, np.asarray(values, self._dtype).astype(np.float64)
 
 
 def _slopes(
-    cells: Sequence[list[Array]],
-    congruencies: list[Array],
+    x: CellFeatures,
+    y: CellFeatures,
+    chroma: Array,
     scored: Array,
     scale: float,
     sides: list[int],
+    values: Array,
+    sums: Array,
 ) -> _Slopes:
-    """Gradients of the score by the features of both images."""
-    rows, columns = cells[0][0].shape
-    framed = np.zeros((2, rows + 2, columns + 2))
-    for side in (0, 1):
-        framed[side, 1:-1, 1:-1] = cells[side][0]
-    chroma, parts = NO_CHROMA, [[scale * v for v in planes[1:]] for planes in cells]
-    if parts[0]:
-        chroma = chromatic_similarity(tuple(parts[0]), tuple(parts[1]))
+    """Gradients of the score by the features of both images; the similarities are overwritten."""
+    rows, columns = values.shape
     scored = scored.view(np.uint8)
     scored.setflags(write=False)  # Numba would compile again for a writable array
-    values = np.empty((rows, columns))
     slopes, edges = np.zeros((2, rows, columns)), np.zeros((2, 2, rows + 2, columns + 2))
-    _pool_back(framed, *congruencies, chroma, scored, scale, values, slopes, edges)
+    part = 1 / sums[1] if sums[1] > 0 else 0.0
+    _pool_back(
+        x.luminance,
+        y.luminance,
+        x.congruency,
+        y.congruency,
+        chroma,
+        scored,
+        scale,
+        values,
+        part,
+        sums[0] * part if sums[1] > sums[0] else 1.0,
+        slopes,
+        edges,
+    )
     # `values` are now the gradients of the logarithm of the chromatic similarity.
+    parts = (x.chrominance, y.chrominance)
     chrominance = np.empty((2, len(parts[0]), rows, columns))
     for side in sides:
         for p, q, t, out in zip(
@@ -199,36 +244,24 @@ def _chrominance_back(p, q, slopes, factor, constant, out):  # type: ignore[no-u
 
 
 @exact  # equal images have exactly the gradient 0
-def _pool_back(cells, pc_x, pc_y, chroma, scored, scale, values, slopes, edges):  # type: ignore[no-untyped-def]
+def _pool_back(  # type: ignore[no-untyped-def]
+    x, y, pc_x, pc_y, chroma, scored, scale, values, part, score, slopes, edges
+):
     """Write the gradients by the phase congruencies, and by both components of the gradients.
 
-    `values` first hold the similarity, and then s ds of the score.
+    `values` first hold the similarity, and then s ds of the score. `part` is 1 / sum w.
     """
     height, width = values.shape
-    columns, room = np.zeros((2, width)), np.empty((7, width))
+    room = np.empty((7, width))
     colour, use = np.ones(width), np.ones(width)
     for i in range(height):
         _load(chroma, scored, i, colour, use)
         for j in range(width):
-            s = _similarity(pc_x[i, j], pc_y[i, j], T1) * colour[j]
-            g_x, g_y = _gradient(cells[0], i, j), _gradient(cells[1], i, j)
-            s *= _similarity(scale * _length(g_x), scale * _length(g_y), T2)
-            values[i, j] = 1.0 if s > 1 else s
-        for j in range(width):
-            weight = use[j] * max(pc_x[i, j], pc_y[i, j])
-            columns[0, j] += weight
-            columns[1, j] += weight * (1 - values[i, j])
-    total = columns[0].sum()
-    part = 1 / total if total > 0 else 0.0
-    mean = columns[1].sum() * part
-    for i in range(height):
-        _load(chroma, scored, i, colour, use)
-        for j in range(width):
             p, q, s = pc_x[i, j], pc_y[i, j], values[i, j]
-            of_s, of_weight = use[j] * part * max(p, q), use[j] * part * (mean - (1 - s))
+            of_s, of_weight = use[j] * part * max(p, q), use[j] * part * (s - score)
             share = (0.5 if p >= q else 0.0) + (0.5 if p > q else 0.0)
-            x, y = _gradient(cells[0], i, j), _gradient(cells[1], i, j)
-            g_x, g_y = scale * _length(x), scale * _length(y)
+            of_x, of_y = _gradient(x, i, j), _gradient(y, i, j)
+            g_x, g_y = scale * _length(of_x), scale * _length(of_y)
             s_pc, s_g = _similarity(p, q, T1), _similarity(g_x, g_y, T2)
             of_pc = of_s * colour[j] * s_g * 2 / (p * p + q * q + T1)
             room[0, j] = of_pc * ((q - p) + p * (1 - s_pc)) + of_weight * share
@@ -237,8 +270,8 @@ def _pool_back(cells, pc_x, pc_y, chroma, scored, scale, values, slopes, edges):
             # The root at 0 has the slope 0.
             along_x = of_g * ((g_y - g_x) + g_x * (1 - s_g)) / (g_x if g_x > 0 else 1.0)
             along_y = of_g * ((g_x - g_y) + g_y * (1 - s_g)) / (g_y if g_y > 0 else 1.0)
-            room[2, j], room[3, j] = along_x * x[0], along_x * x[1]
-            room[4, j], room[5, j] = along_y * y[0], along_y * y[1]
+            room[2, j], room[3, j] = along_x * of_x[0], along_x * of_x[1]
+            room[4, j], room[5, j] = along_y * of_y[0], along_y * of_y[1]
             room[6, j] = of_s * s
         for j in range(width):
             values[i, j] = room[6, j]

@@ -17,8 +17,10 @@ from imsim.kernels.common.phase_congruency import (
     NOISE_FLOOR,
     PADDING,
     Transforms,
+    add_above,
     apply_filters,
     in_place,
+    measure,
 )
 from imsim.kernels.common.sharing import Run
 from imsim.portable.phase_congruency import EPSILON, ORIENTATIONS, SCALES
@@ -115,7 +117,13 @@ class Congruency:
             self._rooms += self._kept.values()
             self._kept.clear()
             return None
-        _congruency(self._energies, self._thresholds, self._amplitudes, self._values)
+        # The order of the sums is that of the score.
+        amplitude, self._values[...] = self._amplitudes[0], 0
+        for o in range(1, ORIENTATIONS):
+            amplitude += self._amplitudes[o]
+        for o in range(ORIENTATIONS):
+            noise, is_last = self.dtype.type(self._thresholds[o]), o == ORIENTATIONS - 1
+            add_above(self._energies[o], noise, amplitude, is_last, self._values)
         return self._values.astype(np.float64)
 
     def back(self, slopes: Array, run: Run) -> Array:
@@ -148,14 +156,25 @@ class Congruency:
         """Filter the image at one orientation, and find the energy and its threshold."""
         room = self._room(o)
         powers, epsilon = room.powers, self.dtype.type(EPSILON)
-        _measure(room.parts, epsilon, self._energies[o], powers, self._amplitudes[o])
+        height, width = powers.shape
+        self._amplitudes[o] = 0
+        measure(
+            room.parts,
+            0,
+            height,
+            epsilon,
+            self._energies[o],
+            powers,
+            self._amplitudes[o],
+            np.empty((3, width), self.dtype),
+        )
         middle = middle_two(powers.flatten() if valid is None else powers[valid])
         root = math.sqrt((float(middle[0]) + float(middle[1])) / 2)
         threshold = self._transforms.bank.thresholds[o]
         self._thresholds[o], self._noise[o] = threshold * root, []
         for power in middle:
             is_it = powers == power if valid is None else (powers == power) & valid
-            row, column = divmod(int(np.argmax(is_it)), powers.shape[1])
+            row, column = divmod(int(np.argmax(is_it)), width)
             slope = threshold / 2 * complex(room.responses[0, row, column])
             self._noise[o].append((row, column, slope / root if root > 0 else 0j))
         if keep:
@@ -179,45 +198,6 @@ class Congruency:
             room.responses[0, row, column] -= above * slope
         room.filter_back(o, self._transforms, self._gathered[o])
         self._rooms.append(room)
-
-
-@kernel
-def _measure(parts, epsilon, energy, powers, amplitude):  # type: ignore[no-untyped-def]
-    """Write the energy along the mean phase, the finest scale's power, and the amplitude."""
-    zero = amplitude.dtype.type(0)
-    for i in range(energy.shape[0]):
-        for j in range(energy.shape[1]):
-            total_even, total_odd, amplitudes = zero, zero, zero
-            for s in range(SCALES):
-                even, odd = parts[s, i, 2 * j], parts[s, i, 2 * j + 1]
-                amplitudes += np.sqrt(even * even + odd * odd)
-                total_even += even
-                total_odd += odd
-            square = total_even * total_even + total_odd * total_odd
-            length = np.sqrt(square) + epsilon
-            across = zero
-            for s in range(SCALES):
-                even, odd = parts[s, i, 2 * j], parts[s, i, 2 * j + 1]
-                across += abs(even * total_odd - odd * total_even)
-            energy[i, j] = (square - across) / length
-            amplitude[i, j] = amplitudes
-            even, odd = parts[0, i, 2 * j], parts[0, i, 2 * j + 1]
-            powers[i, j] = even * even + odd * odd
-
-
-@kernel
-def _congruency(energies, thresholds, amplitudes, values):  # type: ignore[no-untyped-def]
-    """Write the phase congruency, and the amplitude of all orientations in place of the first."""
-    zero = values.dtype.type(0)
-    for i in range(values.shape[0]):
-        for j in range(values.shape[1]):
-            above, amplitude = zero, zero
-            for o in range(ORIENTATIONS):
-                rest = energies[o, i, j] - values.dtype.type(thresholds[o])
-                above += rest if rest > 0 else zero
-                amplitude += amplitudes[o, i, j]
-            values[i, j] = above / amplitude if amplitude > 0 else zero
-            amplitudes[0, i, j] = amplitude
 
 
 @kernel
