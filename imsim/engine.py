@@ -280,6 +280,7 @@ def _gradient(
     a: Array,
     b: Array,
     mask: MaskLike | None,
+    scores: Array,
     upstream: Array,
     wanted: tuple[bool, bool],
     *,
@@ -289,7 +290,7 @@ def _gradient(
     least_side: int | Callable[[int, int], int] | None = None,
     **options: Any,
 ) -> list[Array | None] | None:
-    """Gradient of the sum of `upstream` times the score, for images that have a score already.
+    """Gradient of the sum of `upstream` times the score, for images that have `scores` already.
 
     None: no kernel computes it.
     """
@@ -298,7 +299,8 @@ def _gradient(
         return None
     images = check_images(a, b, data_range=data_range, channel_axis=channel_axis)
     valid = check_mask(mask, images)
-    finite = finite_pixels(images, valid)
+    # A score is a number only if every pixel inside the mask is.
+    finite = None if np.isfinite(scores).all() else finite_pixels(images, valid)
     weights = np.asarray(upstream, np.float64)
     if finite is not None:  # the score of the image is NaN, whatever its pixels are
         weights = where_valid(np.all(finite, axis=(-3, -2, -1)), weights)

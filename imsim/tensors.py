@@ -21,7 +21,7 @@ Function = Callable[..., Any]
 """Computes a score or a map of two images and a mask."""
 Gradient = Callable[..., Any]
 """Computes the gradient of a score with respect to each of two NumPy images that is wanted, from
-the images, the mask and the weight of each score; None if no kernel does."""
+the images, the mask, the scores and the weight of each; None if no kernel does."""
 PLAIN_KINDS = "?buifc"
 """Kinds of dtypes that NumPy has by itself."""
 
@@ -109,11 +109,9 @@ def _torch_view(tensor: Any) -> Array | None:
     if getattr(tensor, "has_names", bool)():  # the names of axes say more than numbers
         return None
     try:
-        tensor = tensor.detach()
-        size = tensor.element_size()
-        if tensor.is_floating_point() and size <= 2 and tensor.dtype != torch.float16:
-            tensor = tensor.float()  # NumPy has neither bfloat16 nor floats of 8 bits
-        view: Array = tensor.resolve_neg().numpy()
+        if tensor.itemsize <= 2 and tensor.is_floating_point() and tensor.dtype != torch.float16:
+            tensor = tensor.detach().float()  # NumPy has neither bfloat16 nor floats of 8 bits
+        view: Array = tensor.numpy(force=True)  # of a tensor of the host, without a copy
     except (TypeError, RuntimeError):  # quantized, ragged, freed, one of a batch of gradients, ...
         return None
     return view
@@ -137,6 +135,7 @@ def _torch_scored() -> Any:
         ) -> Any:
             tensors = [v if isinstance(v, torch.Tensor) else None for v in (a, b, mask)]
             context.save_for_backward(*tensors)
+            context.scores = scores.numpy()
             context.others = [
                 None if t is not None else v for t, v in zip(tensors, (a, b, mask), strict=True)
             ]
@@ -153,7 +152,9 @@ def _torch_scored() -> Any:
             found = None
             if not torch.is_grad_enabled():  # else the gradient itself is to be differentiated
                 lent = _lent(_torch_view, a, b, mask, upstream)
-                found = None if lent is None else context.gradient(*lent, wanted)
+                if lent is not None:
+                    *images, weights = lent
+                    found = context.gradient(*images, context.scores, weights, wanted)
             if found is None:
                 found = _torch_gradient(torch, context.function, a, b, mask, upstream, wanted)
             else:
@@ -234,10 +235,12 @@ def _jax_scored(
         return call(function, a, b, mask)
 
     def forward(a: Any, b: Any) -> Any:
-        return call(function, a, b, mask), (a, b)
+        scores = call(function, a, b, mask)
+        return scores, (a, b, scores)
 
-    def backward(images: Any, upstream: Any) -> Any:
-        lent = _lent(_jax_view, *images, mask, upstream)
+    def backward(saved: Any, upstream: Any) -> Any:
+        *images, scores = saved
+        lent = _lent(_jax_view, *images, mask, scores, upstream)
         found = None if lent is None else gradient(*lent, wanted)
         if found is None:
             inputs = [image for image, w in zip(images, wanted, strict=True) if w]
