@@ -37,7 +37,7 @@ from imsim.validation import SMALLEST
 from imsim.workers import divided, parallel
 
 BLOCK_ROWS = 128
-"""Most rows of pixels in a block, the unit of work of a thread, which keeps the memory for so many."""
+"""Most rows of pixels in a block, the unit of work of a thread."""
 BLOCK_COLUMNS = {np.float32: 256, np.float64: 128}
 """Most columns, by the dtype of the arithmetic. Less work is done twice at the borders of wide
 blocks, as long as the fields of a block, 600 KB, fit into the second-level cache."""
