@@ -25,7 +25,8 @@ from benchmarks.bars import BARS, Bar, Case, Input
 from benchmarks.images import DTYPES
 from benchmarks.libraries import looped
 from benchmarks.peers import WORKS
-from benchmarks.timing import Measured, Spread, interleave
+from benchmarks.tensor_bars import TENSOR_BARS, races
+from benchmarks.timing import Spread, interleave, ratios, spread
 
 ROOT = Path(__file__).parent.parent
 SIZES = (128, 256, 512, 1024, 2048)
@@ -33,16 +34,12 @@ BATCH = Input(128, count=64)
 BATCHED = {"psnr": ("piq", "OpenCV"), "ssim": ("piq", "OpenCV"), "gmsd": ("piq", "OpenCV"),
            "fsim": ("piq",)}  # fmt: skip
 PACKAGES = ("imsim", "numpy", "scipy", "numba", "scikit-image", "opencv-contrib-python-headless",
-            "torch", "piq", "torchmetrics", "sewar", "ImageHash", "imed")  # fmt: skip
+            "torch", "piq", "torchmetrics", "pytorch-msssim", "kornia", "jax", "dm-pix", "sewar",
+            "ImageHash", "imed")  # fmt: skip
 
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def spread(value: Spread) -> list[float]:
-    """Median and quartiles with four digits, which is more than the noise leaves."""
-    return [float(f"{v:.4g}") for v in (value.median, value.low, value.high)]
 
 
 def machine() -> dict[str, Any]:
@@ -124,6 +121,7 @@ def measure_bar(bar: Bar, budget: float, quick: bool) -> dict[str, Any]:
         "limit": bar.limit,
         "at_least": bar.at_least,
         "unit": bar.unit,
+        "tensors": bar in TENSOR_BARS,
         "cases": cases,
     }
 
@@ -134,15 +132,6 @@ def measure_case(case: Case, budget: float) -> Spread | None:
     except ImportError as error:
         say(f"  {case.label}: {error}")
         return None
-
-
-def ratios(measured: Measured) -> dict[str, Any]:
-    seconds = {name: spread(measured.seconds(name)) for name in measured.rounds}
-    others = [name for name in measured.rounds if name != "imsim"]
-    return {
-        "seconds": seconds,
-        "ratios": {name: spread(measured.ratio(name, "imsim")) for name in others},
-    }
 
 
 def measure_work(name: str, given: Input, budget: float) -> dict[str, Any]:
@@ -199,7 +188,11 @@ def measure(quick: bool) -> dict[str, Any]:
         "load": {"before": [round(v, 2) for v in os.getloadavg()]},
     }
     say("Bars")
-    result["bars"] = [measure_bar(bar, budget, quick) for bar in BARS]
+    result["bars"] = [measure_bar(bar, budget, quick) for bar in (*BARS, *TENSOR_BARS)]
+    result["races"] = races(budget, quick)
+    for race in result["races"]:
+        for library in race["missing"]:
+            say(f"  {race['label']}: {library} is not installed")
     say("Peers")
     result["sizes"] = [
         measure_work(name, Input(size, work.dtype), budget / 2)

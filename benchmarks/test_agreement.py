@@ -11,6 +11,7 @@ import pytest
 import imsim
 from benchmarks import images
 from benchmarks.peers import ROUNDING, WORKS, Peer, Work, peer
+from benchmarks.tensor_peers import TENSOR_WORKS, TensorPeer, TensorWork
 
 SIZE = 96
 
@@ -53,3 +54,27 @@ def test_every_metric_is_in_the_table() -> None:
 
 def test_peers_can_be_named() -> None:
     assert peer("ssim", "OpenCV").mark == "≈"
+
+
+TENSOR_CASES = [
+    pytest.param(work, other, channels, id=f"{name}-{other.library}-{channels}")
+    for name, work in TENSOR_WORKS.items()
+    for other in work.peers
+    for channels in (1, 3)
+]
+
+
+@pytest.mark.parametrize(("work", "other", "channels"), TENSOR_CASES)
+def test_peer_of_tensors_agrees(work: TensorWork, other: TensorPeer, channels: int) -> None:
+    """On the tensors that are raced: a pair of grey images, or a batch in colour."""
+    x, y = images.pair(SIZE, "float32", count=2, channels=channels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what peers warn of is theirs
+        try:
+            function, tensors = other.load(), work.tensors(x, y)
+        except ImportError as error:
+            pytest.skip(str(error))
+        theirs = np.asarray(function(*tensors), np.float64)
+    ours = np.asarray(work.load()(*tensors), np.float64)
+    assert ours.shape == (2,)
+    np.testing.assert_allclose(theirs, ours, rtol=0, atol=other.tolerance)

@@ -35,6 +35,11 @@ class Spread:
         return cls(median, low, high)
 
 
+def spread(value: Spread) -> list[float]:
+    """Median and quartiles with four digits, which is more than the noise leaves."""
+    return [float(f"{v:.4g}") for v in (value.median, value.low, value.high)]
+
+
 @dataclass(frozen=True)
 class Measured:
     """What each call took in each round; None where it sat the round out."""
@@ -49,6 +54,15 @@ class Measured:
         """How many times as long as `base` a call takes, round by round."""
         rounds = zip(self.rounds[name], self.rounds[base], strict=True)
         return Spread.of([t / b for t, b in rounds if t is not None and b is not None])
+
+
+def ratios(measured: Measured) -> dict[str, Any]:
+    """Return the times of all, and how many times as long as imsim the others take."""
+    others = [name for name in measured.rounds if name != "imsim"]
+    return {
+        "seconds": {name: spread(measured.seconds(name)) for name in measured.rounds},
+        "ratios": {name: spread(measured.ratio(name, "imsim")) for name in others},
+    }
 
 
 def seconds(call: Call, repeats: int) -> float:

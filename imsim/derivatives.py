@@ -14,63 +14,63 @@ from imsim.masks import check_mask
 from imsim.portable.arrays import where_valid
 from imsim.portable.pair import Scores
 from imsim.registry import Metric
-from imsim.typing import Array, MaskLike, Score
+from imsim.tensors import Given
+from imsim.typing import Array, Score
 from imsim.validation import Images, check_images
 
-OF_CHECKS = frozenset({"data_range", "channel_axis", "needs_data_range", "least_side"})
+OF_CHECKS = frozenset({"channel_axis", "needs_data_range", "least_side"})
 """Arguments of a call that are no options of its formula."""
+Wanted = tuple[bool, bool]
+"""Whether a gradient with respect to a, and to b, is asked for."""
 
 
 class Gradient:
-    """The gradient of one call of a metric, of NumPy images; it remembers the call's arguments."""
+    """The gradient of one call of a metric, of NumPy images; it remembers the call's arguments.
+
+    The images, the mask and the data range, `given`, are passed to its methods.
+    """
 
     def __init__(self, facts: Metric, score: Callable[..., Score], arguments: Any) -> None:
-        """`score(a, b, mask, at_once)` scores by a given kernel in place of the metric's."""
-        self._facts, self._score, self._arguments = facts, score, arguments
+        """`score(*given, at_once=None)` scores by a given kernel in place of the metric's."""
+        self._facts, self._score = facts, score
+        self.channel_axis: int | None = arguments["channel_axis"]
         self._options = {key: v for key, v in arguments.items() if key not in OF_CHECKS}
 
     def __call__(
         self,
-        a: Array,
-        b: Array,
-        mask: MaskLike | None,
+        given: Given,
         upstream: Array,
-        wanted: tuple[bool, bool],
+        wanted: Wanted,
+        scores: Score,
         ahead: Gradients | None = None,
     ) -> list[Array | None] | None:
-        """Gradient of the sum of `upstream` times the score, for images that have a score already.
+        """Gradient of the sum of `upstream` times the scores, which the images have already.
 
-        `ahead` came with the score. None: no kernel computes it.
+        `ahead` came with the scores. None: no kernel computes it.
         """
-        kernel = kernels.loaded(self._facts.gradient) if self._facts.gradient else None
-        if kernel is None:
+        images = self._images(given)
+        if ahead is None:
+            found = self._of(images, given, np.asarray(upstream, np.float64), wanted, scores)
+        else:
+            scale = per_image(np.asarray(upstream, np.float64))
+            x, y = (g if g is None else _scaled(g, scale) for g in ahead)
+            found = (x, y)
+        if found is None:
             return None
-        images = self._images(a, b)
-        weights = np.asarray(upstream, np.float64)
-        if ahead is not None:
-            scale = per_image(weights)
-            with np.errstate(all="ignore"):
-                x, y = (g if g is None else (g * scale).astype(g.dtype) for g in ahead)
-            return self._like((x, y), a, b, images)
-        valid = check_mask(mask, images)
-        finite = finite_pixels(images, valid)
-        if finite is not None:  # the score of the image is NaN, whatever its pixels are
-            weights = where_valid(np.all(finite, axis=(-3, -2, -1)), weights)
-        with np.errstate(all="ignore"):
-            found = kernel(prepared(images, valid, finite), weights, wanted, **self._options)
-        return None if found is None else self._like(found, a, b, images)
+        return [
+            None if g is None else like_image(g, image, view, self.channel_axis)
+            for g, image, view in zip(found, given[:2], (images.x, images.y), strict=True)
+        ]
 
-    def with_score(
-        self, a: Array, b: Array, mask: MaskLike | None, wanted: tuple[bool, bool]
-    ) -> tuple[Score, Gradients | None] | None:
-        """Scores, and the gradients of their sum if these came with them.
+    def with_scores(self, given: Given, wanted: Wanted) -> tuple[Score, Gradients | None]:
+        """Scores, and the gradient of their sum, (..., channels, height, width), if it came along.
 
-        None: nothing is saved by computing both at once.
+        It comes along where computing both at once saves work.
         """
         facts = self._facts
         both = kernels.loaded(facts.scored_gradient) if facts.scored_gradient else None
         if both is None:
-            return None
+            return self._score(*given), None
         gradients: Gradients | None = None
         is_finite = True
 
@@ -86,15 +86,43 @@ class Gradient:
             scores, gradients = found
             return scores
 
-        return self._score(a, b, mask, at_once), gradients
+        return self._score(*given, at_once=at_once), gradients
 
-    def _images(self, a: Array, b: Array) -> Images:
-        data_range, axis = self._arguments["data_range"], self._arguments["channel_axis"]
-        return check_images(a, b, data_range=data_range, channel_axis=axis)
+    def of_each(self, given: Given, wanted: Wanted) -> tuple[Score, Gradients | None]:
+        """Scores, and the gradient of each, (..., channels, height, width).
 
-    def _like(self, found: Gradients, a: Array, b: Array, images: Images) -> list[Array | None]:
-        """Give the gradients the shapes of the images."""
-        return [
-            None if g is None else like_image(g, image, view, self._arguments["channel_axis"])
-            for g, image, view in zip(found, (a, b), (images.x, images.y), strict=True)
-        ]
+        No gradient: no kernel computes it.
+        """
+        scores, found = self.with_scores(given, wanted)
+        if found is None:
+            images = self._images(given)
+            found = self._of(images, given, np.ones(np.shape(scores)), wanted, scores)
+        return scores, found
+
+    def _images(self, given: Given) -> Images:
+        a, b, _, data_range = given
+        return check_images(a, b, data_range=data_range, channel_axis=self.channel_axis)
+
+    def _of(
+        self, images: Images, given: Given, weights: Array, wanted: Wanted, scores: Score
+    ) -> Gradients | None:
+        kernel = kernels.loaded(self._facts.gradient) if self._facts.gradient else None
+        if kernel is None:
+            return None
+        valid = check_mask(given[2], images)
+        # A score is a number only if every pixel inside the mask is.
+        finite = None if np.isfinite(scores).all() else finite_pixels(images, valid)
+        if finite is not None:  # the score of the image is NaN, whatever its pixels are
+            weights = where_valid(np.all(finite, axis=(-3, -2, -1)), weights)
+        with np.errstate(all="ignore"):
+            found: Gradients | None = kernel(
+                prepared(images, valid, finite), weights, wanted, **self._options
+            )
+        return found
+
+
+def _scaled(gradient: Array, scale: Array) -> Array:
+    """Multiply a gradient by a number per image; what is 0 stays 0, also times infinity."""
+    with np.errstate(all="ignore"):
+        found = (gradient * scale).astype(gradient.dtype)
+    return found if np.isfinite(scale).all() else where_valid(gradient != 0, found)

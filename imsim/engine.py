@@ -92,6 +92,7 @@ def score(
     b: ImageLike,
     *,
     mask: MaskLike | None,
+    data_range: float | None,
     **arguments: Any,
 ) -> Score:
     """Score two images, or batches of images.
@@ -100,17 +101,13 @@ def score(
     """
     facts = METRICS[metric]
 
-    def scored(
-        a: ImageLike, b: ImageLike, mask: MaskLike | None, at_once: Callable[..., Any] | None = None
-    ) -> Score:
+    def scored(*given: Any, at_once: Callable[..., Any] | None = None) -> Score:
         kernel, side = facts.kernel, facts.least_side
-        found = _evaluate(
-            facts, formula, kernel, side, a, b, mask, kernel_instead=at_once, **arguments
-        )
+        found = _evaluate(facts, formula, kernel, side, *given, kernel_instead=at_once, **arguments)
         return _score(metric, found.result, found)
 
     gradient = None if facts.gradient is None else Gradient(facts, scored, arguments)
-    return _lent(scored, a, b, mask, gradient)
+    return _lent(scored, a, b, mask, data_range, gradient)
 
 
 def score_map(
@@ -120,6 +117,7 @@ def score_map(
     b: ImageLike,
     *,
     mask: MaskLike | None,
+    data_range: float | None,
     **arguments: Any,
 ) -> Array:
     """Compute local values, and lay them out on the grid of the input.
@@ -127,10 +125,10 @@ def score_map(
     The arguments are those of `_evaluate`.
     """
 
-    def mapped(a: ImageLike, b: ImageLike, mask: MaskLike | None) -> Array:
-        return _map(METRICS[metric], formula, a, b, mask, **arguments)
+    def mapped(*given: Any) -> Array:
+        return _map(METRICS[metric], formula, *given, **arguments)
 
-    return _lent(mapped, a, b, mask)
+    return _lent(mapped, a, b, mask, data_range)
 
 
 def _map(
@@ -139,10 +137,12 @@ def _map(
     a: ImageLike,
     b: ImageLike,
     mask: MaskLike | None,
+    data_range: float | None,
     **arguments: Any,
 ) -> Array:
     kernel, side = facts.map_kernel, facts.map_least_side
-    found = _evaluate(facts, formula, kernel, side, a, b, mask, by_pixel=True, **arguments)
+    given = (a, b, mask, data_range)
+    found = _evaluate(facts, formula, kernel, side, *given, by_pixel=True, **arguments)
     local: Local = found.result
     images, valid, xp, frame = found.images, found.valid, found.images.xp, found.images.frame
     values = where_valid(local.valid, local.values, np.nan)
@@ -168,6 +168,7 @@ def score_parts(
     b: ImageLike,
     *,
     mask: MaskLike | None,
+    data_range: float | None,
     **arguments: Any,
 ) -> list[Score]:
     """Return the several scores of one formula or kernel.
@@ -176,11 +177,11 @@ def score_parts(
     """
     facts = METRICS[metric]
 
-    def scored(a: ImageLike, b: ImageLike, mask: MaskLike | None) -> list[Score]:
-        found = _evaluate(facts, formula, kernel, facts.least_side, a, b, mask, **arguments)
+    def scored(*given: Any) -> list[Score]:
+        found = _evaluate(facts, formula, kernel, facts.least_side, *given, **arguments)
         return [_score(metric, part, found) for part in found.result]
 
-    return _lent(scored, a, b, mask)  # type: ignore[no-any-return]
+    return _lent(scored, a, b, mask, data_range)  # type: ignore[no-any-return]
 
 
 def _lent(
@@ -188,12 +189,14 @@ def _lent(
     a: ImageLike,
     b: ImageLike,
     mask: MaskLike | None,
+    data_range: float | None,
     gradient: Gradient | None = None,
 ) -> Any:
     """Call a function, with NumPy arrays in place of tensors that the kernels can read."""
+    given = (a, b, mask, data_range)
     if (type(a) is np.ndarray and type(b) is np.ndarray) or _engine == "portable":
-        return function(a, b, mask)
-    return tensors.call(function, a, b, mask, gradient if kernels.are_enabled() else None)
+        return function(*given)
+    return tensors.call(function, given, gradient if kernels.are_enabled() else None)
 
 
 def check(
@@ -217,8 +220,8 @@ def _evaluate(
     a: ImageLike,
     b: ImageLike,
     mask: MaskLike | None,
-    *,
     data_range: float | None,
+    *,
     channel_axis: int | None,
     by_pixel: bool = False,
     kernel_instead: Callable[..., Any] | None = None,

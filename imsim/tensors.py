@@ -11,37 +11,38 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from imsim.inputs import as_array
 from imsim.typing import Array
 
+Given = tuple[Any, Any, Any, Any]
+"""Two images, a mask and a data range, as the user gave them, or with NumPy arrays in place."""
 Function = Callable[..., Any]
-"""Computes a score or a map of two images and a mask."""
+"""Computes a score or a map of what is given."""
 Gradient: TypeAlias = Any
 """The gradient of a call of a score, `imsim.derivatives.Gradient`."""
+PLAIN_KINDS = "?buifc"
+"""Kinds of dtypes that NumPy has by itself."""
 
 
 class Differentiated(np.ndarray):
     """An array of NumPy whose gradient is computed and dropped, which compiles it."""
 
 
-PLAIN_KINDS = "?buifc"
-"""Kinds of dtypes that NumPy has by itself."""
-
-
-def call(function: Function, a: Any, b: Any, mask: Any, gradient: Gradient | None = None) -> Any:
-    """Call a function of two images and a mask, with NumPy arrays in place of eager tensors.
+def call(function: Function, given: Given, gradient: Gradient | None = None) -> Any:
+    """Call a function of what is given, with NumPy arrays in place of eager tensors.
 
     Tensors whose gradient is asked for are lent if `gradient` computes it. The function itself
     takes whatever cannot be lent.
     """
-    first, second = _library(a), _library(b)
+    first, second = (_library(v) for v in given[:2])
     library = first or second
     if library is None or (first and second and first is not second):
-        return function(a, b, mask)
-    return library(function, a, b, mask, gradient)
+        return function(*given)
+    return library(function, given, gradient)
 
 
 def _library(value: Any) -> Callable[..., Any] | None:
@@ -56,7 +57,7 @@ def _library(value: Any) -> Callable[..., Any] | None:
     return None
 
 
-def _lent(view: Callable[[Any], Any], *values: Any) -> list[Any] | None:
+def _lent(view: Callable[[Any], Any], values: Any) -> tuple[Any, ...] | None:
     """Return NumPy views in place of arrays of a library; None if one has no view."""
     own, found = _library_types(view), []
     for value in values:
@@ -65,7 +66,11 @@ def _lent(view: Callable[[Any], Any], *values: Any) -> list[Any] | None:
             if value is None:
                 return None
         found.append(value)
-    return found
+    return tuple(found)
+
+
+def _library_types(view: Callable[[Any], Any]) -> Any:
+    return sys.modules["torch"].Tensor if view is _torch_view else sys.modules["jax"].Array
 
 
 def _each(found: Any, convert: Callable[[Any], Any]) -> Any:
@@ -73,40 +78,67 @@ def _each(found: Any, convert: Callable[[Any], Any]) -> Any:
     return [convert(v) for v in found] if isinstance(found, list) else convert(found)
 
 
-def _library_types(view: Callable[[Any], Any]) -> Any:
-    return sys.modules["torch"].Tensor if view is _torch_view else sys.modules["jax"].Array
+def _kept(given: Given, lent: Any, library: Any) -> Given:
+    """Return what a gradient reads later: copies of what its owner may change until then.
+
+    The libraries themselves notice, or forbid, a change of their own arrays.
+    """
+    names = ("a", "b", "mask")
+    parts = [
+        v if v is None or isinstance(v, library) else _copied(as_array(name, v))
+        for name, v in zip(names, given[:3], strict=True)
+    ]
+    data_range = lent[3]
+    if isinstance(data_range, np.ndarray) and data_range.ndim == 0:
+        data_range = data_range.item()
+    return (*parts, data_range)
 
 
-def _call_differentiated(
-    function: Function, a: Any, b: Any, mask: Any, gradient: Gradient | None
-) -> Any:
-    a, b = (np.asarray(v) for v in (a, b))
-    scores = function(a, b, mask)
+def _copied(array: Any) -> Any:
+    return array.copy() if isinstance(array, np.ndarray) else array
+
+
+def _call_differentiated(function: Function, given: Given, gradient: Gradient | None) -> Any:
+    a, b, *others = given
+    given = (np.asarray(a), np.asarray(b), *others)
+    scores = function(*given)
     if gradient is not None:
         for wanted in ((True, True), (True, False), (False, True)):
-            gradient.with_score(a, b, mask, wanted)
-            gradient(a, b, mask, scores, wanted)
+            gradient.with_scores(given, wanted)
+            gradient(given, scores, wanted, scores)
     return scores
 
 
 # PyTorch
 
 
-def _call_torch(function: Function, a: Any, b: Any, mask: Any, gradient: Gradient | None) -> Any:
+def _call_torch(function: Function, given: Given, gradient: Gradient | None) -> Any:
     import torch
 
-    lent = None if _torch_traces(torch) else _lent(_torch_view, a, b, mask)
+    lent = None if _torch_traces(torch) else _lent(_torch_view, given)
     if lent is None:
-        return function(a, b, mask)
-    if torch.is_grad_enabled() and any(getattr(v, "requires_grad", False) for v in (a, b)):
-        if gradient is None:
-            return function(a, b, mask)
-        wanted = tuple(bool(getattr(v, "requires_grad", False)) for v in (a, b))
-        found, ahead = gradient.with_score(*lent, wanted) or (function(*lent), None)
-        # Backward passes use the compiled gradient, or scale what came with the scores.
-        scores = torch.from_numpy(np.array(found))
-        return _torch_scored().apply(a, b, mask, scores, function, gradient, ahead)
-    return _each(function(*lent), lambda found: torch.from_numpy(np.asarray(found)))
+        return function(*given)
+    a, b, _, data_range = (getattr(v, "requires_grad", False) for v in given)
+    if not (torch.is_grad_enabled() and (a or b or data_range)):
+        return _each(function(*lent), lambda found: torch.from_numpy(np.asarray(found)))
+    if gradient is None or data_range:
+        return function(*given)
+    kept = _kept(given, lent, torch.Tensor)
+    lent = _lent(_torch_view, kept)
+    scores, ahead = gradient.with_scores(lent, (bool(a), bool(b)))
+    call = _Call(function, gradient, kept, np.array(scores), ahead)
+    return _torch_scored().apply(*kept[:3], torch.from_numpy(call.scores), call)
+
+
+class _Call(NamedTuple):
+    """What a backward pass needs, besides the tensors."""
+
+    function: Function
+    gradient: Gradient
+    given: Given
+    scores: Array
+    ahead: Any
+    """The gradient of the sum of the scores, if it came with them."""
 
 
 def _torch_traces(torch: Any) -> bool:
@@ -131,12 +163,12 @@ def _torch_view(tensor: Any) -> Array | None:
     if getattr(tensor, "has_names", bool)():  # the names of axes say more than numbers
         return None
     try:
-        tensor = tensor.detach()
-        size = tensor.element_size()
-        if tensor.is_floating_point() and size <= 2 and tensor.dtype != torch.float16:
-            tensor = tensor.float()  # NumPy has neither bfloat16 nor floats of 8 bits
-        view: Array = tensor.resolve_neg().numpy()
-    except (TypeError, RuntimeError):  # quantized, ragged, freed, one of a batch of gradients, ...
+        if tensor.data_ptr() == 0 and tensor.numel() > 0:  # freed
+            return None
+        if tensor.itemsize <= 2 and tensor.is_floating_point() and tensor.dtype != torch.float16:
+            tensor = tensor.detach().float()  # NumPy has neither bfloat16 nor floats of 8 bits
+        view: Array = tensor.numpy(force=True)  # of a tensor of the host, without a copy
+    except (TypeError, RuntimeError):  # quantized, ragged, one of a batch of gradients, ...
         return None
     return view
 
@@ -148,49 +180,42 @@ def _torch_scored() -> Any:
 
     class Scored(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
-        def forward(
-            context: Any,
-            a: Any,
-            b: Any,
-            mask: Any,
-            scores: Any,
-            function: Function,
-            gradient: Gradient,
-            ahead: Any,
-        ) -> Any:
+        def forward(context: Any, a: Any, b: Any, mask: Any, scores: Any, call: _Call) -> Any:
             tensors = [v if isinstance(v, torch.Tensor) else None for v in (a, b, mask)]
             context.save_for_backward(*tensors)
-            context.others = [
-                None if t is not None else v for t, v in zip(tensors, (a, b, mask), strict=True)
+            others = [
+                None if t is not None else v for t, v in zip(tensors, call.given, strict=False)
             ]
-            context.function, context.gradient, context.ahead = function, gradient, ahead
+            # A tensor that is kept elsewhere would never be freed, nor seen to change.
+            context.call = call._replace(given=(*others, call.given[3]))
             return scores.clone()  # an input that is returned would be taken for a view
 
         @staticmethod
         def backward(context: Any, upstream: Any) -> Any:
-            a, b, mask = (
-                other if tensor is None else tensor
-                for tensor, other in zip(context.saved_tensors, context.others, strict=True)
-            )
+            call = context.call
+            *others, data_range = call.given
+            parts = zip(context.saved_tensors, others, strict=True)
+            given = (*(other if t is None else t for t, other in parts), data_range)
             wanted = context.needs_input_grad[:2]
-            found = None
+            found = lent = None
             if not torch.is_grad_enabled():  # else the gradient itself is to be differentiated
-                lent = _lent(_torch_view, a, b, mask, upstream)
-                found = None if lent is None else context.gradient(*lent, wanted, context.ahead)
+                lent = _lent(_torch_view, (*given, upstream))
+            if lent is not None:
+                found = call.gradient(lent[:4], lent[4], wanted, call.scores, call.ahead)
             if found is None:
-                found = _torch_gradient(torch, context.function, a, b, mask, upstream, wanted)
+                found = _torch_gradient(torch, call.function, given, upstream, wanted)
             else:
                 found = [
                     torch.from_numpy(g).to(image.dtype) if w else None
-                    for g, image, w in zip(found, (a, b), wanted, strict=True)
+                    for g, image, w in zip(found, given[:2], wanted, strict=True)
                 ]
-            return (*found, None, None, None, None, None)
+            return (*found, None, None, None)
 
     return Scored
 
 
 def _torch_gradient(
-    torch: Any, function: Function, a: Any, b: Any, mask: Any, upstream: Any, wanted: Any
+    torch: Any, function: Function, given: Given, upstream: Any, wanted: Any
 ) -> list[Any]:
     """Differentiate the formula."""
     further = torch.is_grad_enabled()
@@ -198,9 +223,9 @@ def _torch_gradient(
         images = [
             # A view keeps the graph of the image, if the gradient is to be differentiated again.
             (image.view_as(image) if further else image.detach().requires_grad_()) if w else image
-            for image, w in zip((a, b), wanted, strict=True)
+            for image, w in zip(given[:2], wanted, strict=True)
         ]
-        scores = function(*images, mask)
+        scores = function(*images, *given[2:])
         inputs = [image for image, w in zip(images, wanted, strict=True) if w]
         gradients = iter(torch.autograd.grad(scores, inputs, upstream, create_graph=further))
     return [next(gradients) if w else None for w in wanted]
@@ -209,19 +234,17 @@ def _torch_gradient(
 # JAX
 
 
-def _call_jax(function: Function, a: Any, b: Any, mask: Any, gradient: Gradient | None) -> Any:
+def _call_jax(function: Function, given: Given, gradient: Gradient | None) -> Any:
     import jax
 
-    lent = _lent(_jax_view, a, b, mask)
+    lent = _lent(_jax_view, given)
     if lent is not None:
-        device = next(v for v in (a, b) if isinstance(v, jax.Array)).device
-        return _each(function(*lent), lambda found: jax.device_put(np.asarray(found), device))
-    # The type by which JAX records a gradient has no public name.
-    wanted = tuple(type(v).__name__ == "LinearizeTracer" for v in (a, b))
-    if gradient is not None and any(wanted):
-        scored = _jax_scored(function, mask, gradient, wanted)
-        return scored(*(v if isinstance(v, jax.Array) else jax.numpy.asarray(v) for v in (a, b)))
-    return function(a, b, mask)
+        like = next(v for v in given[:2] if isinstance(v, jax.Array))
+        return _each(function(*lent), lambda found: _jax_put(found, like))
+    lent = _lent(_jax_view, (None, None, *given[2:]))
+    if gradient is None or lent is None:
+        return function(*given)
+    return _jax_scored(function, gradient, _kept(given, lent, jax.Array))
 
 
 def _jax_view(array: Any) -> Array | None:
@@ -230,12 +253,14 @@ def _jax_view(array: Any) -> Array | None:
 
     if isinstance(array, jax.core.Tracer) or not array.is_fully_addressable:
         return None
+    if array.is_deleted():
+        return None
     devices = array.devices()
     if len(devices) != 1 or next(iter(devices)).platform != "cpu":
         return None
     try:
         view = np.asarray(array)
-    except (TypeError, RuntimeError):  # keys of random numbers, deleted arrays, ...
+    except (TypeError, RuntimeError):  # keys of random numbers, ...
         return None
     if view.dtype.kind in PLAIN_KINDS:
         return view
@@ -243,47 +268,59 @@ def _jax_view(array: Any) -> Array | None:
     return view.astype(np.float32 if is_float else np.int8)
 
 
-def _jax_scored(
-    function: Function, mask: Any, gradient: Gradient, wanted: tuple[bool, ...]
-) -> Callable[[Any, Any], Any]:
-    """Return the function that scores by kernels, and whose gradient is computed by kernels.
+def _jax_put(found: Any, like: Any) -> Any:
+    """Make an array of JAX, on the device of another one if that was chosen."""
+    is_chosen = getattr(like, "committed", True)
+    put = sys.modules["jax"].device_put
+    return put(np.asarray(found), *([like.sharding] if is_chosen else []))
 
-    Within further transformations of JAX, both are those of the formula.
+
+def _jax_scored(function: Function, gradient: Gradient, given: Given) -> Any:
+    """Score traced images by a function whose derivative is computed by kernels, if it can be.
+
+    It can where the images have values although they are traced, as under an eager `jax.grad`.
     """
     import jax
 
-    @jax.custom_vjp
-    def scored(a: Any, b: Any) -> Any:
-        return call(function, a, b, mask)
+    places = [k for k in range(2) if isinstance(given[k], jax.Array)]
+    zero = jax.custom_derivatives.SymbolicZero
 
-    def forward(a: Any, b: Any) -> Any:
-        lent = _lent(_jax_view, a, b, mask)
-        found = None if lent is None else gradient.with_score(*lent, wanted)
+    def complete(images: Any) -> Given:
+        found = list(given)
+        for k, image in zip(places, images, strict=True):
+            found[k] = image
+        return tuple(found)
+
+    def filled(tangent: Any) -> Any:
+        is_zero = isinstance(tangent, zero)
+        return jax.numpy.zeros(tangent.shape, tangent.dtype) if is_zero else tangent
+
+    def by_formula(*images: Any) -> Any:
+        return function(*complete(images))
+
+    @jax.custom_jvp
+    def scored(*images: Any) -> Any:
+        lent = _lent(_jax_view, complete(images))
+        return by_formula(*images) if lent is None else _jax_put(function(*lent), images[0])
+
+    def rule(images: Any, tangents: Any) -> Any:
+        moving = {k: t for k, t in zip(places, tangents, strict=True) if not isinstance(t, zero)}
+        lent = _lent(_jax_view, complete(images))
+        found = scores = None
+        if lent is not None:
+            scores, found = gradient.of_each(lent, (0 in moving, 1 in moving))
         if found is None:
-            return call(function, a, b, mask), (a, b, None)
-        scores, ahead = found
-        return jax.device_put(np.asarray(scores), a.device), (a, b, ahead)
+            return jax.jvp(by_formula, tuple(images), tuple(map(filled, tangents)))
+        scores = _jax_put(scores, images[0])
+        along: Any = 0
+        for k, tangent in moving.items():
+            gradients = _jax_put(found[k], images[0])
+            axis = gradient.channel_axis
+            t = tangent[..., None, :, :] if axis is None else jax.numpy.moveaxis(tangent, axis, -3)
+            # 0 outside the mask, even where what comes from above is infinite.
+            products = jax.numpy.where(gradients != 0, gradients * t, 0)
+            along += products.sum((-3, -2, -1)).astype(scores.dtype)
+        return scores, along
 
-    def backward(kept: Any, upstream: Any) -> Any:
-        *images, ahead = kept
-        lent = _lent(_jax_view, *images, mask, upstream)
-        if ahead is not None:
-            ahead = tuple(g if g is None else np.asarray(g) for g in ahead)
-        found = None if lent is None else gradient(*lent, wanted, ahead)
-        if found is None:
-            inputs = [image for image, w in zip(images, wanted, strict=True) if w]
-
-            def formula(*inputs: Any) -> Any:
-                each = iter(inputs)
-                a, b = (next(each) if w else v for v, w in zip(images, wanted, strict=True))
-                return function(a, b, mask)
-
-            each = iter(jax.vjp(formula, *inputs)[1](upstream))
-            found = [next(each) if w else None for w in wanted]
-        return tuple(
-            jax.numpy.asarray(g, dtype=v.dtype) if w else None
-            for g, v, w in zip(found, images, wanted, strict=True)
-        )
-
-    scored.defvjp(forward, backward)
-    return scored
+    scored.defjvp(rule, symbolic_zeros=True)
+    return scored(*(given[k] for k in places))

@@ -14,6 +14,7 @@ from imsim.errors import DataRangeError, OptionError, ShapeError
 from imsim.inputs import on_common_namespace
 from imsim.portable.arrays import (
     array_namespace,
+    asks_for_gradient,
     has_values,
     to_widest_float,
     where_valid,
@@ -126,7 +127,7 @@ def check_data_range(
             "e.g. data_range=4095 for a 12-bit detector, data_range=1 for floats in [0, 1]"
         )
     if type(value) is not float and getattr(value, "ndim", None) == 0:
-        if not has_values(value):
+        if not has_values(value) or (array_namespace(value) is xp and asks_for_gradient(value)):
             return _traced_data_range(value, xp)
         value = value.item()
     number: Any = value

@@ -51,8 +51,17 @@ ALLOWED: dict[str, set[str]] = {
         "tensors",
     }
     | LEAVES,
-    "derivatives": {"finite", "kernels", "masks", "portable", "registry", "validation"} | LEAVES,
-    "tensors": LEAVES,
+    "derivatives": {
+        "finite",
+        "kernels",
+        "masks",
+        "portable",
+        "registry",
+        "tensors",
+        "validation",
+    }
+    | LEAVES,
+    "tensors": {"inputs"} | LEAVES,
     "masks": {"finite", "inputs", "validation", "portable"} | LEAVES,
     "finite": {"validation", "portable"} | LEAVES,
     "validation": {"inputs", "portable"} | LEAVES,

@@ -78,6 +78,11 @@ def has_values(values: Array) -> bool:
         return False
 
 
+def asks_for_gradient(values: Array) -> bool:
+    """Whether a tensor of PyTorch records what is computed from it."""
+    return is_tensor(values) and values.requires_grad and sys.modules["torch"].is_grad_enabled()
+
+
 def device(values: Array) -> Any:
     """Return the device of an array; None for one of JAX that is free to go to any, or on several.
 

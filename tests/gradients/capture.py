@@ -27,9 +27,10 @@ def gradient(
     """Gradient of the sum of ``upstream * score(a, b, mask=mask)``; None: no kernel has it."""
     found = []
 
-    def call(function: Any, a: Any, b: Any, mask: Any, gradient: Any) -> Any:
-        result = function(a, b, mask)
-        found.append(gradient and gradient(a, b, mask, np.full(np.shape(result), upstream), wanted))
+    def call(function: Any, given: Any, gradient: Any) -> Any:
+        result = function(*given)
+        weights = np.full(np.shape(result), upstream)
+        found.append(gradient and gradient(given, weights, wanted, result))
         return result
 
     with mock.patch.object(tensors, "call", call):

@@ -36,11 +36,11 @@ from imsim.typing import Array
 from imsim.validation import SMALLEST
 from imsim.workers import divided, parallel
 
-BLOCK_COLUMNS = 128
-"""Most columns of pixels in a block, the unit of work of a thread."""
-BLOCK_ROWS = {np.float32: 256, np.float64: 128}
-"""Most rows, by the dtype of the arithmetic: a thread keeps the memory for so many, and less work
-is done twice at the borders of high blocks."""
+BLOCK_ROWS = 128
+"""Most rows of pixels in a block, the unit of work of a thread."""
+BLOCK_COLUMNS = {np.float32: 256, np.float64: 128}
+"""Most columns, by the dtype of the arithmetic. Less work is done twice at the borders of wide
+blocks, as long as the fields of a block, 600 KB, fit into the second-level cache."""
 VECTORS = 16
 """Columns of fields are a multiple of this: two vectors of float32."""
 SHARES = {np.dtype(np.float32): 2.0**-28, np.dtype(np.float64): 2.0**-24}
@@ -170,8 +170,8 @@ class _Blocks:
         self._windowed = windowed
         self._dtype = pixels.type
         frame, size = self._planes.frame, windowed.window.size
-        rows = divided(frame[0], BLOCK_ROWS[windowed.dtype])
-        columns = divided(frame[1], BLOCK_COLUMNS)
+        rows = divided(frame[0], BLOCK_ROWS)
+        columns = divided(frame[1], BLOCK_COLUMNS[windowed.dtype])
         self._blocks = [_block(r, c, frame, size) for r in rows for c in columns]
         tallest = max(r.stop - r.start for r in rows)
         widest = max(c.stop - c.start for c in columns) + size - 1
