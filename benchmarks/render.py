@@ -141,7 +141,7 @@ def race_rows(result: Result) -> list[list[str]]:
     rows = []
     for race in result["races"]:
         others = [
-            f"{marks_of_tensors().get(name, name)} {milliseconds(found[0])}"
+            f"{name} {race['marks'].get(name, '')}".strip() + f" {milliseconds(found[0])}"
             for name, found in race["seconds"].items()
             if name != "imsim"
         ]
@@ -149,12 +149,6 @@ def race_rows(result: Result) -> list[list[str]]:
         own = milliseconds(race["seconds"]["imsim"][0])
         rows.append([race["label"], own, ", ".join(others)])
     return rows
-
-
-def marks_of_tensors() -> dict[str, str]:
-    """Return the libraries whose number differs, with their mark."""
-    peers = [other for work in TENSOR_WORKS.values() for other in work.peers]
-    return {other.library: f"{other.library} ≈" for other in peers if other.reason}
 
 
 def tensors(result: Result) -> str:

@@ -145,5 +145,7 @@ def races(budget: float, quick: bool) -> list[dict[str, Any]]:
     for race in (*FORWARD.values(), *BACKWARD.values(), *BATCHES.values(), *MASKED):
         if not (quick and race.is_slow):
             result, missing = measured(race, budget)
-            found.append({"label": race.label, "missing": missing, **ratios(result)})
+            marks = {other.library: other.mark for other in TENSOR_WORKS[race.work].peers}
+            facts = {"label": race.label, "marks": marks, "missing": missing}
+            found.append(facts | ratios(result))
     return found

@@ -218,16 +218,22 @@ class Positions:
 
     def _compute_again(self, x: Array, y: Array, mask: Array | None, found: Found) -> None:
         """Replace the doubtful values of a strip, and add them up."""
-        kernel, tile = self._strips, self._tile
+        kernel, tile, size = self._strips, self._tile, self._strips.window.size
         taps, order = np.array(kernel.window.taps), np.array(by_weight(kernel.window.taps))
-        x, y = x.astype(np.float64), y.astype(np.float64)
-        inside = np.ones(x.shape, np.bool_) if mask is None else mask
         for k in np.flatnonzero(found.doubtful.any(axis=0)).tolist():
             rows = np.flatnonzero(found.doubtful[:, k])
-            columns = slice(k * tile, min((k + 1) * tile, found.values.shape[1]))
-            moments = moments_at(x, y, inside, rows, columns, taps, order)
+            doubts = np.isnan(found.values[rows, k * tile : (k + 1) * tile])
+            some = np.flatnonzero(doubts.any(axis=0))  # most columns of a tile have no doubt
+            if not some.size:
+                continue
+            columns = slice(k * tile + int(some[0]), k * tile + int(some[-1]) + 1)
+            doubts = doubts[:, some[0] : some[-1] + 1]
             values = found.values[rows, columns].astype(np.float64)
-            doubts = np.isnan(values)
+            part = slice(rows[0], rows[-1] + size), slice(columns.start, columns.stop + size - 1)
+            p, q = x[part].astype(np.float64), y[part].astype(np.float64)
+            inside = np.ones(p.shape, np.bool_) if mask is None else mask[part].copy()
+            places = rows - rows[0], slice(0, doubts.shape[1])
+            moments = moments_at(p, q, inside, *places, taps, order)
             kernel.precise(moments, values, *kernel.precise_constants)
             found.sums[0] += values[doubts].sum()
             found.values[rows, columns] = np.clip(values, -1, 1)
