@@ -39,7 +39,13 @@ class Row(NamedTuple):
 
 PIQ, TM, MSSSIM, KORNIA, PIX = "piq", "torchmetrics", "pytorch-msssim", "kornia", "dm-pix"
 _OURS = "data_range=1, channel_axis=1)"
-_REFLECTED = "F.pad(x, [5] * 4, mode='reflect'), F.pad(y, [5] * 4, mode='reflect')"
+IMPORTS = {
+    PIQ: "import piq",
+    TM: "from torchmetrics.functional import image",
+    MSSSIM: "import pytorch_msssim",
+    KORNIA: "import kornia",
+    PIX: "import dm_pix",
+}
 SHRUNK = "Rounds half a factor to the even side, and drops the last rows"
 LOWER = "Lower median; then as SSIM"
 _LAST = "channel_axis=-1)"
@@ -87,33 +93,31 @@ ROWS = (
     ),
     Row(
         TM,
-        "functional.peak_signal_noise_ratio(x, y, 1.0, dim=(1, 2, 3), reduction='none')",
+        "image.peak_signal_noise_ratio(x, y, 1.0, dim=(1, 2, 3), reduction='none')",
         f"imsim.psnr(x, y, {_OURS}",
         "Keeps the logarithm of 10 in float32",
     ),
     Row(
         TM,
-        "functional.image.structural_similarity_index_measure("
-        "x, y, data_range=1.0, reduction='none')",
+        "image.structural_similarity_index_measure(x, y, data_range=1.0, reduction='none')",
         f"imsim.ssim(x, y, {_OURS}",
         "Averages over the frame and a reflected border",
     ),
     Row(
         TM,
-        "functional.image.structural_similarity_index_measure("
-        "x, y, data_range=1.0, reduction='none')",
-        f"imsim.ssim({_REFLECTED}, {_OURS}",
+        "image.structural_similarity_index_measure(x, y, data_range=1.0, reduction='none')",
+        f"imsim.ssim(padded(x), padded(y), {_OURS}",
         "With its border",
     ),
     Row(
         TM,
-        "functional.image.universal_image_quality_index(x, y)",
+        "image.universal_image_quality_index(x, y)",
         "imsim.ssim(x, y, K1=0, K2=0, data_range=1, channel_axis=1).mean()",
         "What it is: SSIM without constants, in a Gaussian window",
     ),
     Row(
         TM,
-        "functional.image.spectral_angle_mapper(x, y)",
+        "image.spectral_angle_mapper(x, y)",
         "imsim.sam(x, y, channel_axis=1).mean()",
     ),
     Row(
@@ -137,7 +141,7 @@ ROWS = (
     Row(
         KORNIA,
         "kornia.losses.ssim_loss(x, y, 11)",
-        f"(1 - imsim.ssim({_REFLECTED}, {_OURS}.mean()) / 2",
+        f"(1 - imsim.ssim(padded(x), padded(y), {_OURS}.mean()) / 2",
         "Half of it, with its border",
     ),
     Row(PIX, "dm_pix.rmse(x, y)", f"imsim.rmse(x, y, {_LAST}"),
@@ -150,6 +154,11 @@ def _luma(image: Any) -> Any:
     return 0.299 * image[:, 0] + 0.587 * image[:, 1] + 0.114 * image[:, 2]
 
 
+def _padded(image: Any) -> Any:
+    pad = importlib.import_module("torch.nn.functional").pad
+    return pad(image, [5] * 4, mode="reflect")
+
+
 def namespace(library: str, size: int, dtype: str) -> dict[str, Any]:
     """Return the names that the texts of a library may use; ImportError where it is missing."""
     x, y = (v / 255 for v in images.pair(size, "float64", count=2, channels=3))
@@ -159,12 +168,11 @@ def namespace(library: str, size: int, dtype: str) -> dict[str, Any]:
         names["dm_pix"] = importlib.import_module("dm_pix")
         asarray = importlib.import_module("jax.numpy").asarray
         return names | {"x": asarray(x), "y": asarray(y)}
-    names["F"] = importlib.import_module("torch.nn.functional")
-    names["luma"] = _luma
+    names |= {"luma": _luma, "padded": _padded}
     if library == PIQ:
         names["piq"] = lib._import_piq()
     elif library == TM:
-        names["functional"] = lib._import_torchmetrics()
+        names["image"] = lib._import_torchmetrics().image
     else:
         name = library.replace("-", "_")
         names[name] = importlib.import_module(name)
@@ -212,8 +220,9 @@ def tables() -> str:
 
     parts = []
     for library in dict.fromkeys(row.library for row in ROWS):
+        facts = f"Version {version(library)}; `{IMPORTS[library]}`."
         lines = table(HEADS, [cells(row) for row in ROWS if row.library == library])
-        parts.append(f"\n### {library}\n\nVersion {version(library)}.\n\n{lines}\n")
+        parts.append(f"\n### {library}\n\n{facts}\n\n{lines}\n")
     return "".join(parts) + "\n"
 
 

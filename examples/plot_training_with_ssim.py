@@ -4,7 +4,7 @@ Training with SSIM and a mask
 
 Every metric but ISSM and SH can be a loss, for JAX and PyTorch, and the mask counts in the gradient
 too: outside, it is exactly 0. Here a small network learns to denoise from targets that are seen in
-part only. It takes less than a minute on two cores.
+part only, in about a minute on two cores.
 """
 
 import equinox as eqx
@@ -17,7 +17,7 @@ from skimage import color, data
 
 import imsim
 
-SIDE, NOISE, STEPS, BATCH, WIDTH = 48, 0.15, 350, 8, 24
+SIDE, NOISE, STEPS, BATCH, WIDTH = 48, 0.15, 400, 8, 24
 photographs = [
     color.rgb2gray(image) if image.ndim == 3 else image / 255
     for image in (data.coins(), data.coffee(), data.brick(), data.astronaut(), data.grass())

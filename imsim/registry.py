@@ -70,7 +70,7 @@ class Metric:
         Returns the compiled implementation for NumPy arrays, which it imports.
     gradient : callable or None
         Returns the compiled gradient of the score for NumPy arrays, which it imports; see
-        `imsim.kernels.gradients`.
+        ``imsim.kernels.gradients``.
     """
 
     name: str
