@@ -54,6 +54,7 @@ bench: $(BENCH_ENV)/installed
 	-$(MAKE) --no-print-directory $(BENCH_ENV)-ism/installed
 	$(BENCH_ENV)/bin/python -m pytest -q benchmarks/test_agreement.py benchmarks/test_parity.py
 	-$(if $(BENCH),,$(BENCH_ENV)/bin/python -m benchmarks.parity)
+	-$(if $(BENCH),,$(BENCH_ENV)/bin/python -m benchmarks.parity_tensors)
 	$(BENCH_ENV)/bin/python -m benchmarks.report $(BENCH)
 	mkdir -p build
 	$(BENCH_ENV)/bin/python -m pytest -q benchmarks/test_metrics.py $(SUITE) --benchmark-sort=name \

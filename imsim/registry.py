@@ -70,10 +70,10 @@ class Metric:
         Returns the compiled implementation for NumPy arrays, which it imports.
     gradient : callable or None
         Returns the compiled gradient of the score for NumPy arrays, which it imports; see
-        `imsim.kernels.gradients`.
+        ``imsim.kernels.gradients``.
     scored_gradient : callable or None
         Returns a function that computes score and gradient at once, where these share most of
-        their work; see `imsim.kernels.gradients`.
+        their work; see ``imsim.kernels.gradients``.
     """
 
     name: str

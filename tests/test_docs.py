@@ -6,21 +6,16 @@ import importlib
 import inspect
 import re
 import shlex
-from pathlib import Path
 
 import pytest
+from documents import DOCS, KINDS, PAGES, ROOT, blocks, run
 
 import imsim
+from benchmarks import parity_tensors
 from benchmarks.parity_calls import CALLS, VARIANTS
 from benchmarks.peers import WORKS
 from imsim.cli import command_parser
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
-PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("tests/golden/*.md")])
-}
 FENCED = re.compile(r"^(`{3,}).*?^\1\s*$", flags=re.DOTALL | re.MULTILINE)
 MODULES = (
     "imsim",
@@ -57,7 +52,7 @@ def links(text: str) -> list[str]:
 def made_by_the_build(path: str) -> bool:
     """Whether `make docs` writes the file: a page of a metric, a figure of an example, a help."""
     if match := re.fullmatch(r"generated/metrics/(\w+)(\.md|\.txt)?", path):
-        return match[1] in {"index", "functions", *imsim.METRICS}
+        return match[1] in {"index", "functions", "arrays", *imsim.METRICS}
     if match := re.fullmatch(r"auto_examples/images/sphx_glr_(\w+)_(\d{3})\.png", path):
         script = ROOT / "examples" / f"{match[1]}.py"
         return script.exists() and script.read_text(encoding="utf-8").count("plt.show()") >= int(
@@ -94,12 +89,16 @@ def test_every_page_is_in_a_table_of_contents():
     assert {e for e in entries - on_disk if not made_by_the_build(e)} == set()
 
 
-@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if "```python" in text])
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
 def test_python_on_the_page_runs_from_top_to_bottom(page):
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE)
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, page, "exec"), names)
+    run(page)
+
+
+def test_every_block_of_python_is_one_that_runs():
+    # Those that need PyTorch run in tests/tensors.
+    for page, text in PAGES.items():
+        found = [block for kind in KINDS for block in blocks(page, kind)]
+        assert len(re.findall(r"^ *`{3,}python", text, re.MULTILINE)) == len(found), page
 
 
 @pytest.mark.parametrize(
@@ -109,11 +108,13 @@ def test_commands_on_the_pages_are_understood(line):
     command_parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
-def test_the_page_on_parity_has_every_call():
-    # Its numbers need the other libraries: `python -m benchmarks.parity` in `make bench`.
+def test_the_pages_on_parity_have_every_call():
+    # Their numbers need the other libraries: `python -m benchmarks.parity` in `make bench`.
     assert {(name, p.library) for name, work in WORKS.items() for p in work.peers} == set(CALLS)
     calls = [*CALLS.values(), *(text for v in VARIANTS for text in (v.theirs, v.ours))]
     assert [call for call in calls if f"`{call}`" not in PAGES["docs/parity.md"]] == []
+    rows = [f"`{row.theirs}` | `{row.ours}`" for row in parity_tensors.ROWS]
+    assert [row for row in rows if row not in PAGES["docs/tensors.md"]] == []
 
 
 def public(module: str) -> dict[str, object]:

@@ -15,7 +15,7 @@ import imsim.anomaly
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = {path.stem: path for path in sorted(EXAMPLES.glob("*.py"))}
-HEAVY = {"plot_choosing_a_metric", "plot_anomaly_in_brief"}
+HEAVY = {"plot_choosing_a_metric", "plot_anomaly_in_brief", "plot_training_with_ssim"}
 """More than five seconds; `make docs` runs them, and their errors are errors there."""
 PICTURES = sorted(name for name in SCRIPTS if name.startswith("plot_") and name not in HEAVY)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 import imsim
+from imsim.capabilities import GRADIENT, JIT, VALUE, VMAP
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -28,6 +29,9 @@ DATA_RANGE = 255.0
 UNCHANGED = 1e-9
 """Scores whose relative difference is less count as equal."""
 NEARLY = 1e-3
+
+
+ABILITIES = (VALUE, GRADIENT, JIT, VMAP)
 
 
 def texture() -> tuple[Image, Image]:
@@ -92,6 +96,20 @@ def arrays(metric: imsim.Metric) -> str:
         ", ".join(sorted(abilities - {"value"}) or ["scores and maps"]) + ": " + ", ".join(where)
         for abilities, where in places.items()
     )
+
+
+def overview() -> str:
+    """What works with which arrays, a column for metrics that are alike in this."""
+    columns: dict[tuple[str, ...], list[str]] = {}
+    places = dict.fromkeys(place for m in imsim.METRICS.values() for place in m.capabilities)
+    for m in imsim.METRICS.values():
+        cells = [", ".join(sorted(m.capabilities.get(p, ()), key=ABILITIES.index)) for p in places]
+        by_kernels = "no" if m.gradient is None else "yes"
+        columns.setdefault((*cells, by_kernels), []).append(f"`{m.name}`")
+    heads = ("arrays", *(", ".join(names) for names in columns.values()))
+    names = [*(f"{library} ({device})" for library, device in places), "gradients are kernels too"]
+    rows = [(name, *(column[i] or "-" for column in columns)) for i, name in enumerate(names)]
+    return table(heads, rows) + "\n"
 
 
 def fact_table(metric: imsim.Metric) -> str:
@@ -207,7 +225,7 @@ def write_pages(app: Sphinx) -> None:
     folder = Path(app.srcdir) / "generated" / "metrics"
     folder.mkdir(parents=True, exist_ok=True)
     pages = {f"{m.name}.md": page(m) for m in imsim.METRICS.values()}
-    pages |= {"index.md": index(), "functions.txt": summary()}
+    pages |= {"index.md": index(), "functions.txt": summary(), "arrays.txt": overview()}
     for name, text in pages.items():
         path = folder / name
         # Unchanged pages keep their date, so that Sphinx does not read them again.
