@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from imsim import engine
 from imsim.errors import ShapeError
-from imsim.portable.arrays import at_most, count, ratio, to_widest_float, total
+from imsim.portable.arrays import at_most, count, is_compiling, ratio, to_widest_float, total
 from imsim.portable.chrominance import YIQ, chromatic_similarity, weighted
 from imsim.portable.chunks import in_chunks
 from imsim.portable.coarse import automatic_factor, block_mean
@@ -101,6 +101,8 @@ def similarity_map(pair: Pair, chromatic: bool) -> Local:
 
 def _chunks(pair: Pair, trailing: int, chromatic: bool) -> tuple[int, int, int]:
     """Arguments of `in_chunks`: at most `CHUNK_BYTES` of what a plane takes, beyond the input."""
+    if is_compiling():
+        return 1, trailing, 1  # sizes may be symbols, of which no number is asked
     height, width = pair.x.shape[-2:]
     cells = height * width // automatic_factor(height, width) ** 2
     plane = PIXEL_BYTES * height * width + CELL_BYTES * cells

@@ -25,10 +25,12 @@ def in_chunks(
     the sake of one small graph. A recorded gradient holds the intermediate values of all chunks.
     """
     images = [v for v in (pair.x, pair.y, pair.mask) if v is not None]
+    if any(map(_is_traced, images)):  # sizes may be symbols
+        return function(pair)
     leading = broadcast(*(tuple(v.shape[:-2]) for v in images))
     axis = next((k for k, n in enumerate(leading) if n > 1), len(leading) - 1)
     is_whole = axis == len(leading) - 1 and unit > 1
-    if is_whole or math.prod(leading) <= planes or any(map(_is_traced, images)):
+    if is_whole or math.prod(leading) <= planes:
         return function(pair)
     n, place = leading[axis], axis - len(leading)
     step = max(1, planes // math.prod(leading[axis + 1 :]))
