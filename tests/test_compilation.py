@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,14 +85,21 @@ print(sorted({str(e.data["dispatcher"]) + str(e.data["args"]) for _, e in compil
 """
 
 
-def test_no_gradient_is_left_to_compile() -> None:
+@pytest.mark.parametrize(
+    ("names", "is_anew"), [("sam", True), ("fsim,gmsd,rmse,ssim,zncc", False)], ids=str
+)
+def test_no_gradient_is_left_to_compile(names: str, is_anew: bool, tmp_path: Path) -> None:
     """In another process, with images of other sizes, batches and layouts in memory."""
-    names = "fsim,gmsd,rmse,sam,ssim,zncc"
+    environment = {**os.environ, **({"IMSIM_CACHE_DIR": str(tmp_path)} if is_anew else {})}
     ahead = f"import imsim; imsim.compile_kernels({names.split(',')}, ['float32'], gradients=True)"
     folder = str(Path(__file__).parent / "gradients")
     for code, *arguments in ([ahead], [GRADIENTS, folder, "float32", names]):
         process = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
         )
         assert (process.returncode, process.stderr) == (0, "")
         assert process.stdout.strip() in ("", "[]")

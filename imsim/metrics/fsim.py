@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from imsim import engine
 from imsim.errors import ShapeError
-from imsim.portable.arrays import at_most, count, ratio, to_widest_float, total
+from imsim.portable.arrays import at_most, count, is_compiling, ratio, to_widest_float, total
 from imsim.portable.chrominance import YIQ, chromatic_similarity, weighted
+from imsim.portable.chunks import in_chunks
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.fill import filled
 from imsim.portable.gradients import SCHARR, eroded, gradient_magnitude
@@ -17,6 +18,11 @@ from imsim.portable.similarity import T1, T2, similarity
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import check_flag
+
+CHUNK_BYTES = 1 << 29
+"""Bytes that the planes of a chunk take, as they are estimated here."""
+PIXEL_BYTES, CELL_BYTES = 40, 400
+"""Of a plane, by pixel and by cell of the coarser grid: about five and fifty numbers."""
 
 
 class Features(NamedTuple):
@@ -68,15 +74,39 @@ def feature_similarity(pair: Pair, chromatic: bool) -> tuple[Local, Array]:
 
 def pooled_similarity(pair: Pair, chromatic: bool) -> Scores:
     """Mean of the similarity weighted by PC_m; 1 if neither image has any feature."""
-    local, weight = feature_similarity(pair, chromatic)
-    weights = total(weight, local.valid)
-    fsim = ratio(total(local.values * weight, local.valid), weights, 1.0)
-    return Scores(at_most(fsim, 1.0), count(weight, local.valid))
+
+    def pooled(pair: Pair) -> tuple[Array, Array]:
+        local, weight = feature_similarity(pair, chromatic)
+        weights = total(weight, local.valid)
+        fsim = ratio(total(local.values * weight, local.valid), weights, 1.0)
+        scored = count(weight, local.valid)
+        return at_most(fsim, 1.0), pair.xp.broadcast_to(scored, fsim.shape)
+
+    scores, scored = in_chunks(pooled, pair, *_chunks(pair, 0, chromatic))
+    return Scores(scores, scored)
 
 
 def similarity_map(pair: Pair, chromatic: bool) -> Local:
     """The similarity without its weight."""
-    return feature_similarity(pair, chromatic)[0]
+
+    def mapped(pair: Pair) -> tuple[Array, Array | None]:
+        local = feature_similarity(pair, chromatic)[0]
+        shape = local.values.shape
+        valid = None if local.valid is None else pair.xp.broadcast_to(local.valid, shape)
+        return local.values, valid
+
+    values, valid = in_chunks(mapped, pair, *_chunks(pair, 2, chromatic))
+    return Local(values, valid, step=automatic_factor(*pair.x.shape[-2:]))
+
+
+def _chunks(pair: Pair, trailing: int, chromatic: bool) -> tuple[int, int, int]:
+    """Arguments of `in_chunks`: at most `CHUNK_BYTES` of what a plane takes, beyond the input."""
+    if is_compiling():
+        return 1, trailing, 1  # sizes may be symbols, of which no number is asked
+    height, width = pair.x.shape[-2:]
+    cells = height * width // automatic_factor(height, width) ** 2
+    plane = PIXEL_BYTES * height * width + CELL_BYTES * cells
+    return max(1, CHUNK_BYTES // plane), trailing, pair.x.shape[-3] if chromatic else 1
 
 
 def fsim_map(
