@@ -27,12 +27,20 @@ from imsim.finite import (
     prepared,
 )
 from imsim.masks import check_mask
-from imsim.portable.arrays import array_namespace, copied, has_values, is_tensor, pad, where_valid
+from imsim.portable.arrays import (
+    array_namespace,
+    broadcast,
+    copied,
+    has_values,
+    is_tensor,
+    pad,
+    where_valid,
+)
 from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Scores
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import Images, broadcast, check_choice, check_frame, check_images, element
+from imsim.validation import Images, check_choice, check_frame, check_images, element
 
 _engine = "auto"
 

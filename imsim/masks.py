@@ -10,9 +10,9 @@ from array_api_compat import is_numpy_array
 from imsim.errors import MaskError, MaskTypeError
 from imsim.finite import is_finite
 from imsim.inputs import as_array, check_real, to_namespace, to_numpy
-from imsim.portable.arrays import array_namespace, device, is_compiling
+from imsim.portable.arrays import array_namespace, broadcast, device, is_compiling
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import Images, broadcast, check_images
+from imsim.validation import Images, check_images
 
 
 def check_mask(mask: MaskLike | None, images: Images) -> Array | None:

@@ -15,6 +15,7 @@ from imsim.inputs import on_common_namespace
 from imsim.portable.arrays import (
     array_namespace,
     asks_for_gradient,
+    broadcast,
     has_values,
     to_widest_float,
     where_valid,
@@ -203,13 +204,6 @@ def check_images(
 def element(array: Array, batch: tuple[int, ...], index: tuple[int, ...]) -> Array:
     """Return the image, or the mask, (channels, height, width), at a place in a batch of NumPy."""
     return np.asarray(np.broadcast_to(array, (*batch, *array.shape[-3:]))[index])
-
-
-def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """Broadcast shapes against each other; ValueError if they do not fit."""
-    if shapes.count(shapes[0]) == len(shapes):  # the common case, faster than by NumPy
-        return shapes[0]
-    return np.broadcast_shapes(*shapes)
 
 
 def check_frame(metric: str, frame: tuple[int, int], side: int, longer_side: int) -> None:

@@ -49,6 +49,13 @@ def is_compiling() -> bool:
     return torch is not None and bool(torch.compiler.is_compiling())
 
 
+def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """Broadcast shapes against each other; ValueError if they do not fit."""
+    if shapes.count(shapes[0]) == len(shapes):  # the common case, faster than by NumPy
+        return shapes[0]
+    return np.broadcast_shapes(*shapes)
+
+
 def remembered(function: F) -> F:
     """Remember the last results of a function of numbers; torch.compile makes them anew."""
     cached = functools.lru_cache(maxsize=64)(function)

@@ -7,10 +7,9 @@ import math
 import sys
 from collections.abc import Callable
 
-from imsim.portable.arrays import is_compiling, is_of_jax
+from imsim.portable.arrays import broadcast, is_compiling, is_of_jax
 from imsim.portable.pair import Pair
 from imsim.typing import Array
-from imsim.validation import broadcast
 
 Parts = tuple[Array | None, ...]
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim.portable.arrays import broadcast
 from imsim.typing import Array
-from imsim.validation import Images, broadcast
+from imsim.validation import Images
 from imsim.workers import parallel
 
 READABLE = "dfBH"

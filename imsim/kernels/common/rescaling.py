@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from imsim.portable.arrays import broadcast
 from imsim.typing import Array
-from imsim.validation import LARGEST, SMALLEST, Images, broadcast, element
+from imsim.validation import LARGEST, SMALLEST, Images, element
 
 
 def find_lost_sums(images: Images, *sums: Array) -> Array | None:

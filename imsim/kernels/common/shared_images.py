@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from imsim.portable.arrays import broadcast
 from imsim.typing import Array
-from imsim.validation import Images, broadcast
+from imsim.validation import Images
 
 
 def image_numbers(
