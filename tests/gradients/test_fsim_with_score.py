@@ -42,23 +42,21 @@ def test_what_came_with_the_score_is_scaled(rng: Any, monkeypatch: pytest.Monkey
     a, b = smooth_pair(rng, (2, 24, 25))
     a = a[:1]
     b[1, 3, 4] = np.nan
-    arguments = {"data_range": 1.0, "channel_axis": None, "chromatic": False}
-    facts = METRICS["fsim"]
 
-    def scored(a: Any, b: Any, mask: Any, at_once: Any) -> Any:
-        return at_once(check_images(a, b, data_range=1.0, channel_axis=None), None, chromatic=False)
+    def scored(a: Any, b: Any, mask: Any, data_range: Any, at_once: Any) -> Any:
+        images = check_images(a, b, data_range=data_range, channel_axis=None)
+        return at_once(images, mask, chromatic=False).values.mean(axis=-1)
 
-    call = Gradient(facts, scored, arguments)
-    found = call.with_score(a, b, None, (True, True))
-    assert found is not None
-    assert found[1] is None
-    found = call.with_score(a, b[:1], None, (True, False))
-    assert found is not None
-    assert found[1] is not None
-    weights = np.array([3.0])
-    want = call(a, b[:1], None, weights, (True, False))
+    call = Gradient(METRICS["fsim"], scored, {"channel_axis": None, "chromatic": False})
+    scores, ahead = call.with_scores((a, b, None, 1.0), (True, True))
+    assert np.isnan(scores).tolist() == [False, True]
+    assert ahead is None
+    given, weights = (a, b[:1], None, 1.0), np.array([3.0])
+    scores, ahead = call.with_scores(given, (True, False))
+    assert ahead is not None
+    want = call(given, weights, (True, False), scores)
     monkeypatch.setattr(fsim_gradient, "_pool_back", None)  # nothing is computed again
-    got = call(a, b[:1], None, weights, (True, False), found[1])
+    got = call(given, weights, (True, False), scores, ahead)
     assert got is not None
     assert want is not None
     assert got[1] is None
