@@ -14,6 +14,10 @@ data_range : float, optional
 channel_axis : int, optional
     The axis that holds channels. Their scores, or maps, are averaged unless the metric says
     otherwise. Without it there are no channels.
+ndim : {2, 3}, default 2
+    3 takes the last three axes, besides that of channels, for the depth, height and width of
+    volumes; else each plane is an image of its own. For volumes, read "volume" for "image", and
+    "(..., depth, height, width)" for the shape.
 
 A score is a float64 for one pair, an array of the batch shape for a batch. It is NaN if NaN or an
 infinity lies inside the mask, and, with an `EmptyMaskWarning`, if the mask leaves nothing to score.

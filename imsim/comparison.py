@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from imsim.portable.arrays import to_host
 from imsim.registry import METRICS
 from imsim.tables import table
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import Images, check_names
+from imsim.validation import Images, check_names, check_spacing
 
 
 class Comparison(Mapping[str, Any]):
@@ -87,6 +87,8 @@ def compare(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
+    spacing: tuple[float, ...] | None = None,
 ) -> Comparison:
     """Score two images by every metric.
 
@@ -105,6 +107,12 @@ def compare(
         for every other dtype, the metrics that depend on it are skipped without it.
     channel_axis : int, optional
         The axis that holds channels.
+    ndim : {2, 3}
+        Axes of an image, or of a volume: 3 takes the last three axes, besides that of channels,
+        for depth, height and width.
+    spacing : tuple of float, optional
+        Distance of neighbouring pixels, (dy, dx), or (dz, dy, dx) for volumes, for the metrics
+        that take it; the others do without.
 
     Returns
     -------
@@ -142,8 +150,11 @@ def compare(
         "mask": mask,
         "data_range": data_range,
         "channel_axis": channel_axis,
+        "ndim": ndim,
     }
+    spaced = {} if spacing is None else {"spacing": spacing}
     images, valid = engine.check(a, b, **arguments)
+    check_spacing(spacing, ndim)
     if any(METRICS[name].needs_data_range for name in names):
         problem = range_problem(images, valid)
         if problem:
@@ -152,7 +163,9 @@ def compare(
     with silent(ChannelAxisWarning):
         for name in names:
             try:
-                scores[name] = METRICS[name].function(a, b, **arguments)
+                facts = METRICS[name]
+                options = spaced if facts.takes_spacing else {}
+                scores[name] = facts.function(a, b, **arguments, **options)
             except ImsimError as error:
                 errors[name] = copy.copy(error)  # no traceback, which would keep the images
     if scores and engine.has_doubtful_width(images):

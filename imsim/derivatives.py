@@ -16,9 +16,9 @@ from imsim.portable.pair import Scores
 from imsim.registry import Metric
 from imsim.tensors import Given
 from imsim.typing import Array, Score
-from imsim.validation import Images, check_images
+from imsim.validation import Images, check_images, in_canonical_order
 
-OF_CHECKS = frozenset({"channel_axis", "needs_data_range", "least_side"})
+OF_CHECKS = frozenset({"channel_axis", "ndim", "needs_data_range", "least_side"})
 """Arguments of a call that are no options of its formula."""
 Wanted = tuple[bool, bool]
 """Whether a gradient with respect to a, and to b, is asked for."""
@@ -34,6 +34,7 @@ class Gradient:
         """`score(*given, at_once=None)` scores by a given kernel in place of the metric's."""
         self._facts, self._score = facts, score
         self.channel_axis: int | None = arguments["channel_axis"]
+        self.ndim: int = arguments["ndim"]
         self._options = {key: v for key, v in arguments.items() if key not in OF_CHECKS}
 
     def __call__(
@@ -58,7 +59,7 @@ class Gradient:
         if found is None:
             return None
         return [
-            None if g is None else like_image(g, image, view, self.channel_axis)
+            None if g is None else like_image(g, image, view, self.channel_axis, images.depth)
             for g, image, view in zip(found, given[:2], (images.x, images.y), strict=True)
         ]
 
@@ -99,9 +100,15 @@ class Gradient:
             found = self._of(images, given, np.ones(np.shape(scores)), wanted, scores)
         return scores, found
 
+    def in_order(self, image: Array, xp: Any) -> Array:
+        """Return an array of the shape of an image in the order of the gradients."""
+        return in_canonical_order("a", image, self.channel_axis, xp, self.ndim)
+
     def _images(self, given: Given) -> Images:
         a, b, _, data_range = given
-        return check_images(a, b, data_range=data_range, channel_axis=self.channel_axis)
+        return check_images(
+            a, b, data_range=data_range, channel_axis=self.channel_axis, ndim=self.ndim
+        )
 
     def _of(
         self, images: Images, given: Given, weights: Array, wanted: Wanted, scores: Score

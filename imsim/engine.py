@@ -34,10 +34,12 @@ from imsim.portable.arrays import (
     has_values,
     is_tensor,
     pad,
+    shifted,
     where_valid,
 )
 from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Scores
+from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import Images, check_choice, check_frame, check_images, element
@@ -110,11 +112,14 @@ def score(
     facts = METRICS[metric]
 
     def scored(*given: Any, at_once: Callable[..., Any] | None = None) -> Score:
-        kernel, side = facts.kernel, facts.least_side
+        kernel = facts.volume_kernel if is_volume else facts.kernel
+        side = facts.least_side
         found = _evaluate(facts, formula, kernel, side, *given, kernel_instead=at_once, **arguments)
         return _score(metric, found.result, found)
 
-    gradient = None if facts.gradient is None else Gradient(facts, scored, arguments)
+    is_volume = arguments.get("ndim", 2) == 3
+    has_gradient = facts.gradient is not None and (facts.volumes == "pixels" or not is_volume)
+    gradient = Gradient(facts, scored, arguments) if has_gradient else None
     return _lent(scored, a, b, mask, data_range, gradient)
 
 
@@ -148,24 +153,30 @@ def _map(
     data_range: float | None,
     **arguments: Any,
 ) -> Array:
-    kernel, side = facts.map_kernel, facts.map_least_side
+    is_volume = arguments.get("ndim", 2) == 3
+    kernel = facts.volume_map_kernel if is_volume else facts.map_kernel
+    side = facts.map_least_side
     given = (a, b, mask, data_range)
     found = _evaluate(facts, formula, kernel, side, *given, by_pixel=True, **arguments)
     local: Local = found.result
-    images, valid, xp, frame = found.images, found.valid, found.images.xp, found.images.frame
+    if facts.volumes == "pixels":
+        local = local._replace(depth=found.images.depth)
+    images, valid, xp, sides = found.images, found.valid, found.images.xp, found.images.sides
     values = where_valid(local.valid, local.values, np.nan)
     if found.finite is not None:
-        values = where_valid(~positions_reading(~found.finite, local), values, np.nan)
+        reading = positions_reading(~found.finite, local, images.depth)
+        values = where_valid(~reading, values, np.nan)
     with _quiet(images):  # values beyond float32 become infinite in its maps
         values = xp.astype(xp.mean(values, axis=-3), images.dtype, copy=False)
-    for axis in (-2, -1):
+    values = unstacked(values, local.depth)
+    for axis in range(-len(sides), 0):
         values = xp.repeat(values, local.step, axis=axis) if local.step > 1 else values
-        missing = frame[axis] - local.margin - values.shape[axis]
-        values = pad(values, local.margin, max(missing, 0), axis, np.nan)
-        values = values[..., : frame[0], :] if axis == -2 else values[..., : frame[1]]
+        margin = local.margin_along(axis)
+        missing = sides[axis] - margin - values.shape[axis]
+        values = shifted(pad(values, margin, max(missing, 0), axis, np.nan), 0, sides[axis], axis)
     if local.valid is not None:
         _warn_if_empty(facts.name, xp.any(local.valid, axis=(-1, -2, -3)))
-    return copied(values, (*_batch(images, valid), *frame))
+    return copied(values, (*_batch(images, valid), *sides))
 
 
 def score_parts(
@@ -214,9 +225,10 @@ def check(
     mask: MaskLike | None,
     data_range: float | None,
     channel_axis: int | None,
+    ndim: int = 2,
 ) -> tuple[Images, Array | None]:
     """Refuse input that is wrong for every metric; return the checked images and mask."""
-    images = check_images(a, b, data_range=data_range, channel_axis=channel_axis)
+    images = check_images(a, b, data_range=data_range, channel_axis=channel_axis, ndim=ndim)
     return images, check_mask(mask, images)
 
 
@@ -231,16 +243,18 @@ def _evaluate(
     data_range: float | None,
     *,
     channel_axis: int | None,
+    ndim: int = 2,
     by_pixel: bool = False,
     kernel_instead: Callable[..., Any] | None = None,
     needs_data_range: bool | None = None,
-    least_side: int | Callable[[int, int], int] | None = None,
+    least_side: int | tuple[int, ...] | Callable[[int, int], int] | None = None,
     **options: Any,
 ) -> _Found:
     """Check the input, then dispatch to the kernel of the metric or to its formula.
 
     The record says whether the metric needs the data range, and the least side of its images,
-    unless `needs_data_range` and `least_side` do. The latter may be a function of height and width.
+    unless `needs_data_range` and `least_side` do. The latter may be one for each side, or a
+    function of height and width.
     A map needs to know which pixels are not finite, `by_pixel`; a score, whether any is.
     """
     needed = facts.needs_data_range if needs_data_range is None else needs_data_range
@@ -250,13 +264,16 @@ def _evaluate(
         data_range=data_range,
         channel_axis=channel_axis,
         needed_by=facts.name if needed else None,
+        ndim=ndim,
     )
+    if images.depth is not None:
+        _check_takes_volumes(facts)
     valid = check_mask(mask, images)
     side = usual_side if least_side is None else least_side
-    frame = images.frame
+    sides = images.sides
     if callable(side):
-        side = side(*frame)
-    check_frame(facts.name, frame, side, facts.least_longer_side)
+        side = side(*images.frame)
+    check_frame(facts.name, sides, side, facts.least_longer_side)
     is_numpy = images.xp is np
     if facts.of_differences:
         images = _subtracted(images)
@@ -295,6 +312,15 @@ def _evaluate(
     if has_doubtful_width(images):
         warn_of_width(images)
     return _Found(result, images, valid, finite)
+
+
+def _check_takes_volumes(facts: Metric) -> None:
+    """Refuse volumes for a metric that is defined for images only."""
+    if not facts.volumes:
+        raise OptionError(
+            f"ndim=3, but {facts.name} is defined for images only",
+            f"imsim.by_slice({facts.name!r}, a, b) scores the slices of volumes",
+        )
 
 
 def _quiet(images: Images) -> AbstractContextManager[Any]:
@@ -379,7 +405,8 @@ def _batch(images: Images, valid: Array | None) -> tuple[int, ...]:
 
 def has_doubtful_width(images: Images) -> bool:
     """Whether the axis taken for the width of a batch looks like a channel axis."""
-    if images.has_channels or images.x.ndim + images.y.ndim == 6:
+    is_batch = images.x.ndim + images.y.ndim > 6
+    if images.has_channels or images.depth is not None or not is_batch:
         return False
     height, width = images.frame
     return width in (3, 4) and height > width

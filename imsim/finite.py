@@ -25,6 +25,7 @@ from imsim.portable.arrays import (
     without_gradient,
 )
 from imsim.portable.pair import Local, Pair, Scores
+from imsim.portable.volumes import stacked, unstacked, unstacked_shape
 from imsim.typing import Array
 from imsim.validation import Images
 
@@ -144,21 +145,26 @@ def cleaned(images: Images) -> Images:
     return images._replace(x=clean(images.x), y=clean(images.y))
 
 
-def positions_reading(pixels: Array, local: Local) -> Array:
-    """Find the positions of a map, (*batch, 1, rows, columns), that read any of some pixels."""
+def positions_reading(pixels: Array, local: Local, depth: int | None) -> Array:
+    """Find the positions of a map, (*batch, 1, rows, columns), that read any of some pixels.
+
+    `depth` is the number of planes of volumes.
+    """
     xp = array_namespace(pixels)
     if local.reach is None:
         return xp.any(pixels, axis=(-2, -1), keepdims=True)
-    before, after = local.reach
-    for axis in (-2, -1):
+    sides = unstacked_shape(local.values.shape[-2:], local.depth)
+    pixels = unstacked(pixels, depth)
+    for axis in range(-len(sides), 0):
         length = pixels.shape[axis]
-        places = xp.arange(local.values.shape[axis], device=device(pixels))
-        own = local.margin + local.step * places
+        before, after = local.reach_along(axis)
+        places = xp.arange(sides[axis], device=device(pixels))
+        own = local.margin_along(axis) + local.step * places
         ends = xp.clip(own + (after + 1), max=length), xp.clip(own - before, min=0)
         counts = running_sums(xp.astype(pixels, xp.int32), axis)
         until, since = (xp.take(counts, end, axis=axis) for end in ends)
         pixels = until > since
-    return pixels
+    return pixels if depth is None else stacked(pixels)
 
 
 def prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
@@ -174,6 +180,7 @@ def prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
         mask=valid,
         data_range=images.data_range,
         has_channels=images.has_channels,
+        depth=images.depth,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from array_api_compat import is_numpy_array
@@ -11,8 +11,9 @@ from imsim.errors import MaskError, MaskTypeError
 from imsim.finite import is_finite
 from imsim.inputs import as_array, check_real, to_namespace, to_numpy
 from imsim.portable.arrays import array_namespace, broadcast, device, is_compiling
+from imsim.portable.volumes import stacked, unstacked
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import Images, check_images
+from imsim.validation import AXES, Images, check_images
 
 
 def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
@@ -22,19 +23,21 @@ def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
     xp = images.xp
     array = _as_boolean(_beside(images.x, as_array("mask", mask), xp), xp)
     shape = tuple(array.shape)
-    if shape[-2:] != images.frame or 0 in shape:
+    sides = images.sides
+    ndim = len(sides)
+    if shape[-ndim:] != sides or 0 in shape:
         raise MaskError(
-            f"mask has shape {shape}, the images are {images.frame[0]}x{images.frame[1]} pixels",
-            "expected (height, width), or batch axes before these (no channel axis)",
+            f"mask has shape {shape}, the images are {'x'.join(map(str, sides))} pixels",
+            f"expected ({', '.join(AXES[-ndim:])}), or batch axes before these (no channel axis)",
         )
     try:
-        broadcast(shape[:-2], images.batch_shape)
+        broadcast(shape[:-ndim], images.batch_shape)
     except ValueError as error:
         raise MaskError(
             f"mask has shape {shape}, the batch has shape {images.batch_shape}",
             "their batch axes do not broadcast",
         ) from error
-    return array[..., None, :, :]
+    return (array if images.depth is None else stacked(array))[..., None, :, :]
 
 
 def _beside(image: Array, mask: Array, xp: Any) -> Array:
@@ -74,7 +77,9 @@ def _as_boolean(array: Array, xp: Any) -> Array:
     return boolean
 
 
-def finite_mask(a: ImageLike, b: ImageLike, *, channel_axis: int | None = None) -> Array:
+def finite_mask(
+    a: ImageLike, b: ImageLike, *, channel_axis: int | None = None, ndim: Literal[2, 3] = 2
+) -> Array:
     """Build the mask of the pixels that are finite in both images.
 
     Metrics propagate NaN and infinities; this mask leaves them out.
@@ -85,6 +90,8 @@ def finite_mask(a: ImageLike, b: ImageLike, *, channel_axis: int | None = None) 
         Images or batches of images, whose leading axes broadcast.
     channel_axis : int, optional
         The axis that holds channels; a pixel is finite if it is so in every channel.
+    ndim : {2, 3}
+        Axes of an image, or of a volume.
 
     Returns
     -------
@@ -103,6 +110,7 @@ def finite_mask(a: ImageLike, b: ImageLike, *, channel_axis: int | None = None) 
     >>> float(imsim.se(a, b, mask=imsim.finite_mask(a, b)))
     4.0
     """
-    images = check_images(a, b, data_range=None, channel_axis=channel_axis)
+    images = check_images(a, b, data_range=None, channel_axis=channel_axis, ndim=ndim)
     xp = images.xp
-    return xp.all(is_finite(images.x, xp) & is_finite(images.y, xp), axis=-3)
+    finite = xp.all(is_finite(images.x, xp) & is_finite(images.y, xp), axis=-3)
+    return unstacked(finite, images.depth)

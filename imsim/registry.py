@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from imsim.capabilities import ON_HOST, PORTABLE, Capabilities
 
 F = TypeVar("F", bound=Callable[..., Any])
 KernelLoader = Callable[[], Callable[..., Any]]
+Volumes = Literal["pixels", "windows", ""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,15 @@ class Metric:
     scored_gradient : callable or None
         Returns a function that computes score and gradient at once, where these share most of
         their work; see ``imsim.kernels.gradients``.
+    volumes : {"pixels", "windows", ""}
+        How volumes are scored: by sums over pixels, which take a volume for the image of its
+        planes, or by windows with a depth. Empty: the metric is not defined for volumes.
+    experimental_volumes : bool
+        True when no author defines the metric for volumes; the score may change.
+    volume_kernel, volume_map_kernel : callable or None
+        As `kernel` and `map_kernel`, for volumes; those of sums over pixels are the same.
+    takes_spacing : bool
+        True when the metric has an option `spacing`, the distance of pixels along each axis.
     """
 
     name: str
@@ -103,6 +113,11 @@ class Metric:
     map_kernel: KernelLoader | None
     gradient: KernelLoader | None
     scored_gradient: KernelLoader | None
+    volumes: Volumes
+    experimental_volumes: bool
+    volume_kernel: KernelLoader | None
+    volume_map_kernel: KernelLoader | None
+    takes_spacing: bool
 
     @property
     def numpy_only(self) -> bool:
@@ -226,6 +241,11 @@ def metric(
     map_kernel: KernelLoader | None = None,
     gradient: KernelLoader | None = None,
     scored_gradient: KernelLoader | None = None,
+    volumes: Volumes = "pixels",
+    experimental_volumes: bool = False,
+    volume_kernel: KernelLoader | None = None,
+    volume_map_kernel: KernelLoader | None = None,
+    takes_spacing: bool = False,
 ) -> Callable[[F], F]:
     """Record the facts about a metric and return its function unchanged.
 
@@ -264,6 +284,11 @@ def metric(
             map_kernel=map_kernel,
             gradient=gradient,
             scored_gradient=scored_gradient,
+            volumes=volumes,
+            experimental_volumes=experimental_volumes,
+            volume_kernel=kernel if volumes == "pixels" else volume_kernel,
+            volume_map_kernel=map_kernel if volumes == "pixels" else volume_map_kernel,
+            takes_spacing=takes_spacing,
         )
         in_order = sorted(_metrics.items())  # independent of the order of imports
         _metrics.clear()

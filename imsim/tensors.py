@@ -18,8 +18,9 @@ import numpy as np
 from imsim.inputs import as_array
 from imsim.typing import Array
 
-Given = tuple[Any, Any, Any, Any]
-"""Two images, a mask and a data range, as the user gave them, or with NumPy arrays in place."""
+Given = tuple[Any, ...]
+"""Two images, a mask and a data range, as the user gave them, or with NumPy arrays in place; and
+weights, if there are any."""
 Function = Callable[..., Any]
 """Computes a score or a map of what is given."""
 Gradient: TypeAlias = Any
@@ -118,7 +119,7 @@ def _call_torch(function: Function, given: Given, gradient: Gradient | None) -> 
     lent = None if _torch_traces(torch) else _lent(_torch_view, given)
     if lent is None:
         return function(*given)
-    a, b, _, data_range = (getattr(v, "requires_grad", False) for v in given)
+    a, b, _, data_range, *_ = (getattr(v, "requires_grad", False) for v in given)
     if not (torch.is_grad_enabled() and (a or b or data_range)):
         return _each(function(*lent), lambda found: torch.from_numpy(np.asarray(found)))
     if gradient is None or data_range:
@@ -315,8 +316,7 @@ def _jax_scored(function: Function, gradient: Gradient, given: Given) -> Any:
         along: Any = 0
         for k, tangent in moving.items():
             gradients = _jax_put(found[k], images[0])
-            axis = gradient.channel_axis
-            t = tangent[..., None, :, :] if axis is None else jax.numpy.moveaxis(tangent, axis, -3)
+            t = gradient.in_order(tangent, jax.numpy)
             # 0 outside the mask, even where what comes from above is infinite.
             products = jax.numpy.where(gradients != 0, gradients * t, 0)
             along += products.sum((-3, -2, -1)).astype(scores.dtype)

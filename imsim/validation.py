@@ -21,12 +21,16 @@ from imsim.portable.arrays import (
     where_valid,
     widest_float,
 )
+from imsim.portable.volumes import stacked, unstacked_shape
+from imsim.portable.windows import lengths_of
 from imsim.typing import Array, ImageLike
 
 SMALLEST, LARGEST = 1e-100, 1e100
 """Bounds of numbers that are squared."""
 LONGEST_SIDE = 4096
 """Largest side of a window, a block or a hash."""
+AXES = ("depth", "height", "width")
+"""The axes of a volume; those of an image are the last two."""
 CHANNEL_HINT = "if one axis holds channels, name it, e.g. channel_axis=-1"
 
 
@@ -46,6 +50,9 @@ class Images(NamedTuple):
     value is not known yet; NaN if unknown and not needed."""
     has_channels: bool
     """Whether the user named a channel axis."""
+    depth: int | None = None
+    """Planes of a volume, which lie below each other: its height is that of all planes together.
+    None: images."""
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -54,23 +61,32 @@ class Images(NamedTuple):
 
     @property
     def frame(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height, of all planes of a volume, and width."""
         height, width = self.x.shape[-2:]
         return height, width
 
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Height and width, or depth, height and width."""
+        return unstacked_shape(self.frame, self.depth)
 
-def in_canonical_order(name: str, array: Array, channel_axis: int | None, xp: ModuleType) -> Array:
-    """View an image as (*batch, channels, height, width)."""
-    needed = 2 if channel_axis is None else 3
+
+def in_canonical_order(
+    name: str, array: Array, channel_axis: int | None, xp: ModuleType, ndim: int = 2
+) -> Array:
+    """View an image as (*batch, channels, height, width); planes of a volume below each other."""
+    sides = AXES[-ndim:]
+    needed = ndim if channel_axis is None else ndim + 1
     shape = tuple(array.shape)
     if len(shape) < needed:
-        axes = "(..., height, width)" if channel_axis is None else "height, width and channels"
+        axes = ", ".join(sides)
+        axes = f"(..., {axes})" if channel_axis is None else f"{axes} and channels"
         raise ShapeError(f"{name} has shape {shape}", f"expected at least {needed} axes, {axes}")
     if channel_axis is None:
-        array = array[..., None, :, :]
+        array = array[(..., None, *[slice(None)] * ndim)]
     elif -len(shape) <= channel_axis < len(shape):
         order = list(range(len(shape)))
-        order.insert(-2, order.pop(channel_axis))
+        order.insert(-ndim, order.pop(channel_axis))
         array = xp.permute_dims(array, tuple(order))
     else:
         raise ShapeError(
@@ -81,7 +97,7 @@ def in_canonical_order(name: str, array: Array, channel_axis: int | None, xp: Mo
         raise ShapeError(
             f"{name} has shape {shape}, which holds no pixels", "pass a non-empty image"
         )
-    return array
+    return array if ndim == 2 else stacked(array)
 
 
 def arithmetic_dtype(x: Array, y: Array, xp: ModuleType) -> Any:
@@ -164,8 +180,10 @@ def check_images(
     data_range: float | None,
     channel_axis: int | None,
     needed_by: str | None = None,
+    ndim: int = 2,
 ) -> Images:
-    """Check two images and view them in canonical order."""
+    """Check two images, or volumes, and view them in canonical order."""
+    check_ndim(ndim)
     if channel_axis is not None:
         check_integer("channel_axis", channel_axis)
     xp, (x, y) = on_common_namespace(a=a, b=b)
@@ -179,17 +197,19 @@ def check_images(
         )
     images = Images(
         xp=xp,
-        x=in_canonical_order("a", x, channel_axis, xp),
-        y=in_canonical_order("b", y, channel_axis, xp),
+        x=in_canonical_order("a", x, channel_axis, xp, ndim),
+        y=in_canonical_order("b", y, channel_axis, xp, ndim),
         dtype=arithmetic_dtype(x, y, xp),
         data_range=check_data_range(data_range, (x.dtype, y.dtype), needed_by, xp),
         has_channels=channel_axis is not None,
+        depth=None if ndim == 2 else _depth(x, channel_axis),
     )
-    if images.x.shape == images.y.shape:
+    same_depth = ndim == 2 or images.depth == _depth(y, channel_axis)
+    if images.x.shape == images.y.shape and same_depth:
         return images
     problem = None
-    if images.x.shape[-3:] != images.y.shape[-3:]:
-        problem = "height, width and channels must agree: crop or resample one"
+    if images.x.shape[-3:] != images.y.shape[-3:] or not same_depth:
+        problem = f"{', '.join(AXES[-ndim:])} and channels must agree: crop or resample one"
     else:
         try:
             broadcast(images.x.shape[:-3], images.y.shape[:-3])
@@ -206,16 +226,71 @@ def element(array: Array, batch: tuple[int, ...], index: tuple[int, ...]) -> Arr
     return np.asarray(np.broadcast_to(array, (*batch, *array.shape[-3:]))[index])
 
 
-def check_frame(metric: str, frame: tuple[int, int], side: int, longer_side: int) -> None:
-    """Refuse images that have fewer pixels on each side, or on the longer one, than needed."""
-    height, width = frame
-    if height < side or width < side or (height < longer_side and width < longer_side):
-        needed = f"at least {side}x{max(side, longer_side)}"
+def _depth(array: Array, channel_axis: int | None) -> int:
+    """Length of the first of the three axes of volumes."""
+    axes = list(array.shape)
+    if channel_axis is not None:
+        del axes[channel_axis]
+    return int(axes[-3])
+
+
+def check_frame(
+    metric: str, sides: tuple[int, ...], least: tuple[int, ...] | int, longer_side: int
+) -> None:
+    """Refuse images that have fewer pixels on each side, or on the longest one, than needed."""
+    if isinstance(least, int):
+        if min(sides) >= least and max(sides) >= longer_side:  # the common case
+            return
+        least = (least,) * len(sides)
+    short = any(side < some for side, some in zip(sides, least, strict=True))
+    if short or max(sides) < longer_side:
+        needed = "x".join(map(str, (*least[:-1], max(least[-1], longer_side))))
+        given = "x".join(map(str, sides))
         raise ShapeError(
-            f"a and b are {height}x{width} pixels, {metric} needs {needed}: "
+            f"a and b are {given} pixels, {metric} needs at least {needed}: "
             "pass larger images or a smaller window",
             CHANNEL_HINT,
         )
+
+
+def check_ndim(ndim: Any) -> None:
+    """Refuse a number of axes other than those of images and volumes."""
+    if type(ndim) is not int or ndim not in (2, 3):
+        check_integer("ndim", ndim)
+        if ndim not in (2, 3):
+            raise OptionError(f"ndim={ndim!r}", "expected 2, for images, or 3, for volumes")
+
+
+def check_spacing(spacing: Any, ndim: int) -> tuple[float, ...] | None:
+    """Return the distances of pixels along each axis; refuse what are not so many lengths."""
+    if spacing is None:
+        return None
+    axes = ", ".join(f"d{axis}" for axis in "zyx"[-ndim:])
+    remedy = f"expected {ndim} positive numbers, ({axes}), for ndim={ndim}"
+    try:
+        numbers_given = tuple(spacing)
+    except TypeError as error:
+        raise OptionError(f"spacing={spacing!r}", remedy) from error
+    if len(numbers_given) != ndim:
+        raise OptionError(f"spacing={spacing!r}", remedy)
+    return tuple(check_number("spacing", one, SMALLEST, LARGEST) for one in numbers_given)
+
+
+def check_window_size(
+    name: str, value: Any, spacing: tuple[float, ...] | None, ndim: int
+) -> tuple[int, ...]:
+    """Return the pixels along each axis of a window, whose size is in the unit of the spacing."""
+    if spacing is None:
+        check_side(name, value)
+        return (int(value),) * ndim
+    size = check_number(name, value, SMALLEST, LARGEST)
+    lengths = lengths_of(size, spacing) if size <= LONGEST_SIDE * min(spacing) else (0,)
+    if max(lengths) < 2:
+        raise OptionError(
+            f"{name}={value!r} with spacing={spacing}",
+            f"expected 2 to {LONGEST_SIDE} pixels along the axis of the smallest spacing",
+        )
+    return lengths
 
 
 def check_choice(name: str, value: Any, allowed: Collection[str | None]) -> None:

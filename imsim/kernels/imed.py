@@ -34,8 +34,16 @@ CUTOFF = {np.dtype(np.float32): 6.0, np.dtype(np.float64): 9.0}
 """Standard deviations at which the Gaussian ends; beyond, it is below the dtype's resolution."""
 
 
-def imed(images: Images, mask: Array | None, sigma: float, normalize: str | None) -> Scores:
-    """sqrt(d' G d), pooled over channels."""
+def imed(
+    images: Images,
+    mask: Array | None,
+    sigma: float,
+    normalize: str | None,
+    spacing: tuple[float, ...] | None,
+) -> Scores | None:
+    """sqrt(d' G d), pooled over channels; None, for the formula, where there is a spacing."""
+    if spacing is not None:
+        return None
     squared, n, energy = _forms(images, mask, sigma)
     units: Array | None = None
     odd = find_lost_sums(images, squared)
@@ -68,11 +76,15 @@ def _forms(images: Images, mask: Array | None, sigma: float) -> tuple[Array, Arr
     return squared, n, energy
 
 
-def imed_map(images: Images, mask: Array | None, sigma: float) -> Local:
+def imed_map(
+    images: Images, mask: Array | None, sigma: float, spacing: tuple[float, ...] | None
+) -> Local | None:
     """Contribution of each pixel, summed over channels, in float64: neighbours may cancel."""
+    if spacing is not None:
+        return None
     channels = images.x.shape[-3]
     found = _blurred(images, mask, sigma, channels, times_difference=True)
-    radius = gaussian_reach(sigma, images.x)
+    radius = gaussian_reach(sigma, max(images.frame))
     return Local(found, mask, reach=(radius, radius))
 
 

@@ -56,7 +56,7 @@ from imsim.kernels.common.window_sums import (
 from imsim.portable.arrays import where_valid
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.pair import Local, Scores
-from imsim.portable.windows import Window, least_weight
+from imsim.portable.windows import Window, least_weight, replicated
 from imsim.typing import Array
 from imsim.validation import Images
 
@@ -328,15 +328,20 @@ def _structural_similarity(
     sample_covariance: bool,
     downsample: bool,
     min_coverage: float,
+    border: str,
 ) -> tuple[Scores, Local | None] | None:
-    if K1 == 0 or K2 == 0:
+    if K1 == 0 or K2 == 0 or not window.is_square:
         return None
+    is_padded = border == "replicate"
     factor = automatic_factor(*images.frame) if downsample else 1
     if factor > 1:
         x, y = (where_valid(mask, v.astype(np.float64)) for v in (images.x, images.y))
         x, cells = block_mean(x, mask, factor, border="symmetric")
         y, _ = block_mean(y, mask, factor, border="symmetric")
         images, mask = images._replace(x=x, y=y), cells
+    if is_padded:
+        x, y = replicated(images.x, window), replicated(images.y, window)
+        images, mask = images._replace(x=x, y=y), None if mask is None else replicated(mask, window)
     narrow = images.dtype == np.float32 and factor == 1  # means of cells are float64
     narrow = narrow and suits_float32(images.data_range, window, K1, K2, min_coverage)
     narrow = narrow and not window.is_uniform
@@ -355,6 +360,7 @@ def _structural_similarity(
     positions = Positions(images, mask, strips)
     if with_map:
         scores, local = positions.local(step=factor)
+        local = local._replace(margin=0) if is_padded else local
         return scores, local if factor == 1 else local._replace(witness=None)
     scores = positions.scores()
     # A coarser grid may leave out the last pixels: the sums do not witness that these are finite.

@@ -26,6 +26,6 @@ def uiq_map(images: Images, mask: Array | None, *, block_size: int) -> Local:
 @kept
 def _strips(pixels: PixelTypes, block_size: int) -> Strips:
     # Without constants in the quotients, rounding in float32 would decide the flat blocks.
-    block, epsilon = uniform(block_size), float(np.finfo(np.float64).eps)
+    block, epsilon = uniform(block_size, block_size), float(np.finfo(np.float64).eps)
     least, rounding = least_weight(block, 0.0, epsilon), 2 * block_size * epsilon
     return quality_strips(pixels, np.float64, block, 1.0, 0.0, 0.0, least, rounding=rounding)

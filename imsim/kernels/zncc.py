@@ -49,7 +49,7 @@ from imsim.kernels.common.window_sums import (
     nan_if_broken,
 )
 from imsim.portable.pair import Local, Scores
-from imsim.portable.windows import least_weight, uniform
+from imsim.portable.windows import Window, least_weight, uniform
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images
 
@@ -59,11 +59,11 @@ about these means; centres of x and y, from which the means are counted to keep 
 
 
 def zncc(
-    images: Images, mask: Array | None, window_size: int | None, min_coverage: float
-) -> Scores:
-    """Correlation of the whole images, or its mean over windows."""
-    if window_size is not None:
-        return mean_local_correlation(images, mask, window_size, min_coverage)
+    images: Images, mask: Array | None, lengths: tuple[int, ...] | None, min_coverage: float
+) -> Scores | None:
+    """Correlation of the whole images, or its mean over windows; None, unless these are square."""
+    if lengths is not None:
+        return mean_local_correlation(images, mask, lengths, min_coverage)
     r, n, xx, yy, witness = _whole(images, mask)
     odd = find_lost_sums(images, xx, yy)
     if odd is not None:
@@ -305,24 +305,31 @@ def _correlation_strip(  # type: ignore[no-untyped-def]
             add_row(found, use, row, left, count, keeps, out, values, valid, doubtful)
 
 
-def zncc_map(images: Images, mask: Array | None, *, window_size: int, min_coverage: float) -> Local:
-    """Correlation in every window."""
-    strips = _strips(pixel_types(images), window_size, min_coverage)
+def zncc_map(
+    images: Images, mask: Array | None, *, lengths: tuple[int, ...], min_coverage: float
+) -> Local | None:
+    """Correlation in every window; None, for the formula, unless these are square."""
+    window = uniform(*lengths)
+    if not window.is_square:
+        return None
+    strips = _strips(pixel_types(images), window, min_coverage)
     return Positions(images, mask, strips).local()[1]
 
 
 def mean_local_correlation(
-    images: Images, mask: Array | None, window_size: int, min_coverage: float
-) -> Scores:
+    images: Images, mask: Array | None, lengths: tuple[int, ...], min_coverage: float
+) -> Scores | None:
     """Mean of the correlation over all windows."""
-    strips = _strips(pixel_types(images), window_size, min_coverage)
-    return Positions(images, mask, strips).scores()
+    window = uniform(*lengths)
+    if not window.is_square:
+        return None
+    return Positions(images, mask, _strips(pixel_types(images), window, min_coverage)).scores()
 
 
 @kept
-def _strips(pixels: PixelTypes, window_size: int, min_coverage: float) -> Strips:
+def _strips(pixels: PixelTypes, window: Window, min_coverage: float) -> Strips:
     # Without a constant in the quotient, float32 has too few digits.
-    window, real = uniform(window_size), np.float64
+    real = np.float64
     least = least_weight(window, min_coverage, float(np.finfo(real).eps))
     constants = (*taps_of(window), limits(pixels, window, real), least)
     return Strips(window, real, 5, _correlation_strip, constants, _correlation_again, ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from imsim import engine
 from imsim.errors import ShapeError
@@ -116,6 +116,7 @@ def fsim_map(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     chromatic: bool = False,
 ) -> Array:
     """Feature similarity per pixel: phase congruency similarity times gradient similarity.
@@ -124,7 +125,7 @@ def fsim_map(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis
+    a, b, mask, data_range, channel_axis, ndim
         As for `fsim`.
     chromatic : bool
         Multiply by the chromatic similarity; needs three channels, red, green and blue.
@@ -150,6 +151,7 @@ def fsim_map(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         chromatic=chromatic,
     )
 
@@ -192,6 +194,7 @@ def _scored_gradient() -> Any:
     map_kernel=_map_kernel,
     gradient=_gradient,
     scored_gradient=_scored_gradient,
+    volumes="",
 )
 def fsim(
     a: ImageLike,
@@ -200,6 +203,7 @@ def fsim(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     chromatic: bool = False,
 ) -> Score:
     r"""Feature similarity, as its authors' ``FeatureSIM.m`` computes it.
@@ -219,7 +223,7 @@ def fsim(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis
+    a, b, mask, data_range, channel_axis, ndim
         As for every metric, see ``help(imsim)``.
     chromatic : bool
         Compute FSIMc on red, green and blue channels: the luminance Y of YIQ instead of an
@@ -257,5 +261,6 @@ def fsim(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         chromatic=chromatic,
     )

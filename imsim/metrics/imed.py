@@ -10,36 +10,46 @@ from imsim import engine
 from imsim.portable.arrays import channel_sum, count, pad, root, to_widest_float, total
 from imsim.portable.differences import scaled_difference
 from imsim.portable.pair import Local, Pair, Scores
-from imsim.portable.windows import GAUSSIAN_REACH, correlate, gaussian_reach
+from imsim.portable.volumes import stacked, unstacked, unstacked_shape
+from imsim.portable.windows import correlate, gaussian_reach
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import SMALLEST, check_choice, check_number
+from imsim.validation import SMALLEST, check_choice, check_ndim, check_number, check_spacing
 
 
-def gaussian_blur(values: Array, sigma: float) -> Array:
-    """Convolve with g(k) = exp(-k^2 / 2 sigma^2) / (sqrt(2 pi) sigma) by axis; 0 outside."""
-    for axis in (-2, -1):
-        radius = min(math.ceil(GAUSSIAN_REACH * sigma), values.shape[axis] - 1)
+def gaussian_blur(values: Array, sigma: float, spacing: tuple[float, ...]) -> Array:
+    """Convolve with g(t) = exp(-t^2 / 2 sigma^2) / (sqrt(2 pi) sigma) by axis; 0 outside."""
+    for axis in range(-len(spacing), 0):
+        distance = spacing[axis]
+        radius = gaussian_reach(sigma / distance, values.shape[axis])
         taps = tuple(
-            math.exp(-(k**2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
+            math.exp(-((k * distance) ** 2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
             for k in range(-radius, radius + 1)
         )
         values = correlate(pad(values, radius, radius, axis), taps, axis)
     return values
 
 
-def contributions(pair: Pair, sigma: float) -> Local:
+def contributions(pair: Pair, sigma: float, spacing: tuple[float, ...] | None) -> Local:
     """D (g * d) per pixel, whose sum is the squared distance d' G d; d = 0 outside the mask."""
     difference = to_widest_float(pair.x) - to_widest_float(pair.y)
-    radius = gaussian_reach(sigma, pair.x)
-    return Local(difference * gaussian_blur(difference, sigma), pair.mask, reach=(radius, radius))
+    sides = unstacked_shape(difference.shape[-2:], pair.depth)
+    if spacing is None:
+        spacing = (1.0,) * len(sides)
+    reaches = (gaussian_reach(sigma / d, n) for d, n in zip(spacing, sides, strict=True))
+    blurred = gaussian_blur(unstacked(difference, pair.depth), sigma, spacing)
+    blurred = blurred if pair.depth is None else stacked(blurred)
+    reach = tuple((radius, radius) for radius in reaches)
+    return Local(difference * blurred, pair.mask, reach=reach, depth=pair.depth)
 
 
-def image_euclidean_distance(pair: Pair, sigma: float, normalize: str | None) -> Scores:
+def image_euclidean_distance(
+    pair: Pair, sigma: float, normalize: str | None, spacing: tuple[float, ...] | None
+) -> Scores:
     """sqrt(d' G d), pooled over channels."""
     xp = pair.xp
     difference, unit = scaled_difference(pair)
-    local = contributions(replace(pair, x=difference, y=xp.zeros_like(difference)), sigma)
+    local = contributions(replace(pair, x=difference, y=xp.zeros_like(difference)), sigma, spacing)
     n = count(local.values, pair.mask)
     squared = channel_sum(total(local.values))
     # G is positive definite, yet for a large sigma its smallest eigenvalues are below rounding.
@@ -49,9 +59,9 @@ def image_euclidean_distance(pair: Pair, sigma: float, normalize: str | None) ->
     return Scores(root(squared) * unit, n)
 
 
-def contribution_map(pair: Pair, sigma: float) -> Local:
+def contribution_map(pair: Pair, sigma: float, spacing: tuple[float, ...] | None) -> Local:
     """Contribution of each pixel, summed over channels."""
-    local = contributions(pair, sigma)
+    local = contributions(pair, sigma, spacing)
     return local._replace(values=pair.xp.sum(local.values, axis=-3, keepdims=True))
 
 
@@ -62,7 +72,9 @@ def imed_map(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     sigma: float = 1.0,
+    spacing: tuple[float, ...] | None = None,
 ) -> Array:
     """Contribution of each pixel to the squared image Euclidean distance.
 
@@ -70,12 +82,15 @@ def imed_map(
 
     Parameters
     ----------
-    a, b, mask, data_range
+    a, b, mask, data_range, ndim
         As for `imed`.
     channel_axis : int, optional
         The axis that holds channels; the map sums over it.
     sigma : float
-        Standard deviation of the Gaussian that joins neighbouring pixels, in pixels.
+        Standard deviation of the Gaussian that joins neighbouring pixels, in pixels or in the
+        unit of `spacing`.
+    spacing : tuple of float, optional
+        As for `imed`.
 
     Returns
     -------
@@ -89,6 +104,7 @@ def imed_map(
     [[0.63662]]
     """
     sigma = check_number("sigma", sigma, SMALLEST)
+    check_ndim(ndim)
     return engine.score_map(
         "imed",
         contribution_map,
@@ -97,7 +113,9 @@ def imed_map(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         sigma=sigma,
+        spacing=check_spacing(spacing, ndim),
     )
 
 
@@ -134,6 +152,8 @@ def _gradient() -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
+    volumes="windows",
+    takes_spacing=True,
 )
 def imed(
     a: ImageLike,
@@ -142,8 +162,10 @@ def imed(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     sigma: float = 1.0,
     normalize: Literal["rms"] | None = None,
+    spacing: tuple[float, ...] | None = None,
 ) -> Score:
     r"""Image Euclidean distance: a distance that forgives small shifts.
 
@@ -151,21 +173,25 @@ def imed(
         \mathrm{IMED}^2(x, y) = \frac{1}{2 \pi \sigma^2} \sum_{p,q}
         e^{-|p - q|^2 / 2 \sigma^2} (x_p - y_p)(x_q - y_q)
 
-    over all pairs of scored pixels p, q, with their distance in pixels. The Gaussian separates:
+    over all pairs of scored pixels p, q, with their distance in pixels, or in the unit of
+    `spacing`. For volumes the factor is :math:`(2 \pi \sigma^2)^{-3/2}`. The Gaussian separates:
     the double sum is the sum of d times the blurred d, without approximation. Pixels beyond the
     frame or outside the mask take no part; the weights are not renormalised.
 
     Parameters
     ----------
-    a, b, mask, data_range
+    a, b, mask, data_range, ndim
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the squared distances of the channels are added.
     sigma : float
-        Standard deviation of the Gaussian, in pixels.
+        Standard deviation of the Gaussian, in pixels or in the unit of `spacing`.
     normalize : {None, "rms"}
         ``"rms"`` divides by the square root of the number of values, which makes images of
         different sizes comparable.
+    spacing : tuple of float, optional
+        Distance of neighbouring pixels, (dy, dx), or (dz, dy, dx) for volumes. The sums run over
+        pixels, whatever their size: scores of different spacings do not compare.
 
     Returns
     -------
@@ -191,6 +217,7 @@ def imed(
     """
     sigma = check_number("sigma", sigma, SMALLEST)
     check_choice("normalize", normalize, (None, "rms"))
+    check_ndim(ndim)
     return engine.score(
         "imed",
         image_euclidean_distance,
@@ -199,6 +226,8 @@ def imed(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         sigma=sigma,
         normalize=normalize,
+        spacing=check_spacing(spacing, ndim),
     )

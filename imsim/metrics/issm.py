@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -113,6 +113,7 @@ def issm_components(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     sigma: float = 1.0,
     low_threshold: float = 0.1,
     high_threshold: float = 0.2,
@@ -121,7 +122,7 @@ def issm_components(
 
     Parameters
     ----------
-    a, b, mask, data_range
+    a, b, mask, data_range, ndim
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the parts of the channels are averaged.
@@ -154,6 +155,7 @@ def issm_components(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         canny=canny_options(sigma, low_threshold, high_threshold),
     )
     return ISSMComponents(*parts)
@@ -172,6 +174,7 @@ def issm_components(
     "score 1, and noise can raise it.",
     least_side=SSIM["window"].size,
     kernel=_kernel,
+    volumes="",
 )
 def issm(
     a: ImageLike,
@@ -180,6 +183,7 @@ def issm(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     sigma: float = 1.0,
     low_threshold: float = 0.1,
     high_threshold: float = 0.2,
@@ -201,7 +205,7 @@ def issm(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis
+    a, b, mask, data_range, channel_axis, ndim
         As for every metric, see ``help(imsim)``.
     sigma : float
         Standard deviation of the Gaussian that smooths before Canny's gradients, in pixels.
@@ -239,5 +243,6 @@ def issm(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         canny=canny_options(sigma, low_threshold, high_threshold),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from imsim import engine
 from imsim.portable.differences import decibels, mean_squared_error
@@ -51,6 +51,7 @@ def psnr(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
 ) -> Score:
     r"""Peak signal-to-noise ratio, in decibels.
 
@@ -61,7 +62,7 @@ def psnr(
 
     Parameters
     ----------
-    a, b, mask, data_range
+    a, b, mask, data_range, ndim
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the score pools over it.
@@ -95,4 +96,5 @@ def psnr(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
     )

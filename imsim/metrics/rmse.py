@@ -51,6 +51,7 @@ def rmse(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     normalize: Literal["range"] | None = None,
 ) -> Score:
     r"""Root mean squared error.
@@ -61,7 +62,7 @@ def rmse(
 
     Parameters
     ----------
-    a, b, mask
+    a, b, mask, ndim
         As for every metric, see ``help(imsim)``.
     data_range : float, optional
         Largest possible minus smallest possible value; used with ``normalize="range"`` only,
@@ -100,6 +101,7 @@ def rmse(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         needs_data_range=normalize == "range",
         normalize=normalize,
     )

@@ -113,6 +113,7 @@ def sam_map(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     degrees: bool = False,
 ) -> Array:
     """Spectral angle of each pixel; needs `channel_axis`, since a grey image has only one angle.
@@ -121,7 +122,7 @@ def sam_map(
 
     Parameters
     ----------
-    a, b, mask, data_range
+    a, b, mask, data_range, ndim
         As for `sam`.
     channel_axis : int, optional
         The axis that holds channels; required; these are the components of the vectors.
@@ -150,6 +151,7 @@ def sam_map(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         degrees=degrees,
     )
 
@@ -194,6 +196,7 @@ def sam(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     mode: Literal["image", "spectral"] | None = None,
     degrees: bool = False,
 ) -> Score:
@@ -209,7 +212,7 @@ def sam(
 
     Parameters
     ----------
-    a, b, mask, data_range
+    a, b, mask, data_range, ndim
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; these are the components of the vectors.
@@ -250,6 +253,7 @@ def sam(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         mode=check_mode(mode, channel_axis),
         degrees=degrees,
     )

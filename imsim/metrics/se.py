@@ -39,6 +39,7 @@ def se_map(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     reduction: Literal["sum", "mean"] = "sum",
 ) -> Array:
     """Squared error per pixel.
@@ -47,7 +48,7 @@ def se_map(
 
     Parameters
     ----------
-    a, b, mask, data_range
+    a, b, mask, data_range, ndim
         As for `se`.
     channel_axis : int, optional
         The axis that holds channels; the map sums (or averages) over it.
@@ -74,6 +75,7 @@ def se_map(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         reduction=reduction,
     )
 
@@ -118,6 +120,7 @@ def se(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     reduction: Literal["sum", "mean"] = "sum",
 ) -> Score:
     r"""Squared error: the **sum** of squared differences.
@@ -129,7 +132,7 @@ def se(
 
     Parameters
     ----------
-    a, b, mask, data_range
+    a, b, mask, data_range, ndim
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the score pools over it.
@@ -165,5 +168,6 @@ def se(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         reduction=reduction,
     )

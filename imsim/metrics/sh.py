@@ -101,6 +101,7 @@ def _kernel() -> Any:
     sees="In what part of a short fingerprint do the images differ? Finds copies; blind to "
     "small defects.",
     kernel=_kernel,
+    volumes="",
 )
 def sh(
     a: ImageLike,
@@ -109,6 +110,7 @@ def sh(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     hash: Literal["wavelet", "perceptual", "difference", "average", "census"] = "wavelet",
     hash_size: int = 8,
 ) -> Score:
@@ -134,7 +136,7 @@ def sh(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis
+    a, b, mask, data_range, channel_axis, ndim
         As for every metric, see ``help(imsim)``.
     hash : {"wavelet", "perceptual", "difference", "average", "census"}
         Kind of signature.
@@ -174,6 +176,7 @@ def sh(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         least_side=3 if hash == "census" else 1,  # the neighbours of a pixel
         hash=hash,
         hash_size=hash_size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from imsim import engine
 from imsim.portable.arrays import count, mean, to_widest_float, where_valid
@@ -55,6 +55,7 @@ def sre(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
 ) -> Score:
     r"""Signal to reconstruction error ratio, in decibels.
 
@@ -77,6 +78,8 @@ def sre(
         Not used by this metric.
     channel_axis : int, optional
         The axis that holds channels; the scores of the channels are averaged.
+    ndim : {2, 3}
+        Axes of an image, or of a volume.
 
     Returns
     -------
@@ -109,4 +112,5 @@ def sre(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
     )

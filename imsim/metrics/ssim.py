@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 from imsim import engine
+from imsim.errors import OptionError
 from imsim.portable.arrays import to_widest_float, valid_in_both, where_valid
 from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.correlation import is_convolved, pair_moments, similarity_of
 from imsim.portable.moments import is_dark, is_flat, local_covariance, local_moments
-from imsim.portable.pair import Local, Pair, Scores, average, window_reach
+from imsim.portable.pair import Local, Pair, Scores, average, laid_out
 from imsim.portable.units import (
     SQUARES,
     always_ordinary,
@@ -19,10 +21,12 @@ from imsim.portable.units import (
     scaling_unit,
     takes_one_pass,
 )
+from imsim.portable.volumes import unstacked
 from imsim.portable.windows import (
     Fraction,
     Window,
     gaussian,
+    replicated,
     representable,
     support_of,
     uniform,
@@ -31,13 +35,19 @@ from imsim.portable.windows import (
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import (
+    LONGEST_SIDE,
     SMALLEST,
     check_choice,
     check_flag,
+    check_ndim,
     check_number,
-    check_side,
+    check_spacing,
+    check_window_size,
 )
 
+REACH = 3
+"""Standard deviations from the middle of a Gaussian window to its end, where there is a spacing;
+that of 1 pixel and a sigma of 1.5 pixels give the usual 11 pixels."""
 LARGEST_CONSTANT = 1e50
 """Largest K1 and K2: their squares are multiplied by that of the data range."""
 
@@ -57,13 +67,20 @@ def structural_similarity(
     sample_covariance: bool,
     downsample: bool,
     min_coverage: float,
+    border: str,
 ) -> Local:
     """(2 mu_x mu_y + C1)(2 cov + C2) / ((mu_x^2 + mu_y^2 + C1)(var_x + var_y + C2))."""
+    xp = pair.xp
     factor = automatic_factor(*pair.x.shape[-2:]) if downsample else 1
     # Means of blocks and windows far from 0 need more digits than float32 has.
     x, mask = block_mean(to_widest_float(pair.x), pair.mask, factor, border="symmetric")
     y, _ = block_mean(to_widest_float(pair.y), pair.mask, factor, border="symmetric")
-    exact = representable(window, float(pair.xp.finfo(x.dtype).eps))
+    x, y = unstacked(x, pair.depth), unstacked(y, pair.depth)
+    mask = None if mask is None else unstacked(mask, pair.depth)
+    if border == "replicate":
+        x, y = replicated(x, window), replicated(y, window)
+        mask = None if mask is None else replicated(mask, window)
+    exact = representable(window, float(xp.finfo(x.dtype).eps))
     support = support_of(mask, exact, x, min_coverage)
     scored = support.scored
     if sample_covariance:
@@ -76,16 +93,16 @@ def structural_similarity(
     def constants(unit: Any) -> list[Any]:
         found = [(K * (pair.data_range / unit)) ** 2 for K in (K1, K2)]
         if in_one_pass and not isinstance(unit, float):  # where they may underflow
-            least = float(pair.xp.finfo(x.dtype).smallest_normal)
+            least = float(xp.finfo(x.dtype).smallest_normal)
             found = [
-                pair.xp.clip(c, min=least) if K else c for c, K in zip(found, (K1, K2), strict=True)
+                xp.clip(c, min=least) if K else c for c, K in zip(found, (K1, K2), strict=True)
             ]
         return found
 
     def values(unit: Any, _: Any) -> Array:
         if in_few_operations:
             moments = pair_moments(
-                in_unit(x, unit), in_unit(y, unit), exact.taps, mask, support.weight
+                in_unit(x, unit), in_unit(y, unit), exact.sides, mask, support.weight
             )
             unbiased = unbiasing(support.pixels) if sample_covariance else 1.0
             c1, c2 = constants(unit)
@@ -110,16 +127,12 @@ def structural_similarity(
     if always_ordinary(pair.x, x):
         found = values(1.0, 1.0)
     else:
-        unit = scaling_unit(x, y, root=SQUARES)
-        unit = pair.xp.maximum(unit, pair.xp.ones_like(unit))  # small pixels need no unit
+        unit = scaling_unit(x, y, axis=window.axes, root=SQUARES)
+        unit = xp.maximum(unit, xp.ones_like(unit))  # small pixels need no unit
         found = in_units(values, unit, unit)
-    return Local(
-        pair.xp.clip(found, -1.0, 1.0),
-        scored,
-        margin=factor * (window.size // 2),
-        step=factor,
-        reach=window_reach(window.size, factor),
-    )
+    found = xp.clip(found, -1.0, 1.0)
+    is_padded = border == "replicate"
+    return laid_out(found, scored, window.lengths, step=factor, is_padded=is_padded)
 
 
 def mean_structural_similarity(pair: Pair, **options: Any) -> Scores:
@@ -129,34 +142,70 @@ def mean_structural_similarity(pair: Pair, **options: Any) -> Scores:
 
 def check_options(
     window: str,
-    window_size: int | None,
+    window_size: float | None,
     sigma: float,
     K1: float,
     K2: float,
     sample_covariance: bool,
     downsample: bool,
     min_coverage: float,
+    border: str = "valid",
+    ndim: int = 2,
+    spacing: tuple[float, ...] | None = None,
 ) -> dict[str, Any]:
     """Check the options, and make the window."""
     check_choice("window", window, ("gaussian", "uniform"))
-    if window_size is None:
-        window_size = 11 if window == "gaussian" else 7
-    check_side("window_size", window_size)
+    check_ndim(ndim)
+    spacing = check_spacing(spacing, ndim)
     sigma = check_number("sigma", sigma, SMALLEST)
     check_flag("sample_covariance", sample_covariance)
     check_flag("downsample", downsample)
+    if downsample and ndim == 3:
+        raise OptionError("downsample=True, which is defined for images only", "leave it False")
+    check_choice("border", border, ("valid", "replicate"))
     return {
-        "window": gaussian(window_size, sigma) if window == "gaussian" else uniform(window_size),
+        "window": _window(window, window_size, sigma, spacing, ndim),
         "K1": check_number("K1", K1, most=LARGEST_CONSTANT),
         "K2": check_number("K2", K2, most=LARGEST_CONSTANT),
         "sample_covariance": bool(sample_covariance),
         "downsample": bool(downsample),
         "min_coverage": check_number("min_coverage", min_coverage, 0.0, 1.0),
+        "border": border,
     }
 
 
-def _least_side(options: dict[str, Any]) -> int | Callable[[int, int], int]:
+def _window(
+    kind: str,
+    window_size: float | None,
+    sigma: float,
+    spacing: tuple[float, ...] | None,
+    ndim: int,
+) -> Window:
+    """Return a window whose size and sigma are in pixels, or in the unit of the spacing."""
+    if window_size is None and kind == "gaussian" and spacing is not None:
+        reaches = (math.ceil(REACH * sigma / distance - 1e-9) for distance in spacing)
+        lengths = tuple(2 * reach + 1 for reach in reaches)
+        if max(lengths) > LONGEST_SIDE:
+            raise OptionError(
+                f"sigma={sigma} with spacing={spacing}, a window of {max(lengths)} pixels",
+                f"expected at most {LONGEST_SIDE} pixels a side",
+            )
+    else:
+        usual = 11 if kind == "gaussian" else 7
+        size = usual if window_size is None else window_size
+        lengths = check_window_size("window_size", size, spacing, ndim)
+    if kind == "uniform":
+        return uniform(*lengths)
+    return gaussian(lengths, tuple(sigma / distance for distance in spacing or (1.0,) * ndim))
+
+
+def _least_side(options: dict[str, Any]) -> int | tuple[int, ...] | Callable[[int, int], int]:
     """Pixels a side that a window needs, on a coarser grid if there is one."""
+    if options["border"] == "replicate":
+        return 1
+    if len(set(options["window"].lengths)) > 1 or len(options["window"].sides) == 3:
+        lengths: tuple[int, ...] = options["window"].lengths
+        return lengths
     size: int = options["window"].size
     if not options["downsample"]:
         return size
@@ -170,14 +219,17 @@ def ssim_map(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     window: Literal["gaussian", "uniform"] = "gaussian",
-    window_size: int | None = None,
+    window_size: float | None = None,
     sigma: float = 1.5,
     K1: float = 0.01,
     K2: float = 0.03,
     sample_covariance: bool = False,
     downsample: bool = False,
     min_coverage: float = 0.0,
+    border: Literal["valid", "replicate"] = "valid",
+    spacing: tuple[float, ...] | None = None,
 ) -> Array:
     """Structural similarity of the window around each pixel.
 
@@ -185,9 +237,9 @@ def ssim_map(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis
+    a, b, mask, data_range, channel_axis, ndim
         As for `ssim`.
-    window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
+    window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage, border, spacing
         As for `ssim`.
 
     Returns
@@ -204,7 +256,17 @@ def ssim_map(
     (16, 16) 1.0 36
     """
     checked = check_options(
-        window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
+        window,
+        window_size,
+        sigma,
+        K1,
+        K2,
+        sample_covariance,
+        downsample,
+        min_coverage,
+        border,
+        ndim,
+        spacing,
     )
     return engine.score_map(
         "ssim",
@@ -214,6 +276,7 @@ def ssim_map(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         least_side=_least_side(checked),
         **checked,
     )
@@ -250,6 +313,8 @@ def _gradient() -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
+    volumes="windows",
+    takes_spacing=True,
 )
 def ssim(
     a: ImageLike,
@@ -258,14 +323,17 @@ def ssim(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     window: Literal["gaussian", "uniform"] = "gaussian",
-    window_size: int | None = None,
+    window_size: float | None = None,
     sigma: float = 1.5,
     K1: float = 0.01,
     K2: float = 0.03,
     sample_covariance: bool = False,
     downsample: bool = False,
     min_coverage: float = 0.0,
+    border: Literal["valid", "replicate"] = "valid",
+    spacing: tuple[float, ...] | None = None,
 ) -> Score:
     r"""Structural similarity (SSIM), as its authors' ``ssim_index.m`` computes it.
 
@@ -284,14 +352,15 @@ def ssim(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis
+    a, b, mask, data_range, channel_axis, ndim
         As for every metric, see ``help(imsim)``.
     window : {"gaussian", "uniform"}
         Weights of the window.
-    window_size : int, optional
-        Side of the window in pixels; by default 11 for Gaussian, 7 for uniform weights.
+    window_size : float, optional
+        Side of the window, a whole number of pixels or, with `spacing`, in its unit. By default
+        11 pixels for Gaussian weights (with `spacing`, 3 sigma to both sides), 7 for uniform ones.
     sigma : float
-        Standard deviation of the Gaussian weights, in pixels.
+        Standard deviation of the Gaussian weights, in pixels or in the unit of `spacing`.
     K1, K2 : float
         The constants of the formula, relative to the data range.
     sample_covariance : bool
@@ -301,6 +370,12 @@ def ssim(
     min_coverage : float
         Least part of a window's weights, from 0 to 1, that must lie inside the mask; 1 scores
         only windows that lie inside entirely.
+    border : {"valid", "replicate"}
+        Average over the positions where the window fits into the frame, or over all pixels, with
+        the pixels at the border repeated beyond it, as MATLAB's ``ssim`` does.
+    spacing : tuple of float, optional
+        Distance of neighbouring pixels, (dy, dx), or (dz, dy, dx) for volumes. Along each axis,
+        the window then has the odd number of pixels nearest to its size.
 
     Returns
     -------
@@ -326,7 +401,17 @@ def ssim(
     1.0 0.9691
     """
     checked = check_options(
-        window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
+        window,
+        window_size,
+        sigma,
+        K1,
+        K2,
+        sample_covariance,
+        downsample,
+        min_coverage,
+        border,
+        ndim,
+        spacing,
     )
     return engine.score(
         "ssim",
@@ -336,6 +421,7 @@ def ssim(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         least_side=_least_side(checked),
         **checked,
     )

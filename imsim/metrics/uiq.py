@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from imsim import engine
 from imsim.portable.arrays import to_widest_float
 from imsim.portable.moments import is_dark, is_flat, local_covariance, local_moments
-from imsim.portable.pair import Local, Pair, Scores, average, window_reach
+from imsim.portable.pair import Local, Pair, Scores, average, laid_out
 from imsim.portable.units import SQUARES, in_units, scaling_unit
+from imsim.portable.volumes import unstacked
 from imsim.portable.windows import Fraction, support_of, uniform, zero_rules
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
@@ -17,10 +18,11 @@ from imsim.validation import check_side
 
 def quality(pair: Pair, block_size: int) -> Local:
     """4 cov mu_x mu_y / ((var_x + var_y)(mu_x^2 + mu_y^2)) in every block."""
-    block = uniform(block_size)
+    block = uniform(*[block_size] * (2 if pair.depth is None else 3))
     # Without constants in the quotients, rounding in float32 would decide the flat blocks.
-    x, y = to_widest_float(pair.x), to_widest_float(pair.y)
-    support = support_of(pair.mask, block, x, min_coverage=0.0)
+    x, y = (unstacked(to_widest_float(v), pair.depth) for v in (pair.x, pair.y))
+    mask = None if pair.mask is None else unstacked(pair.mask, pair.depth)
+    support = support_of(mask, block, x, min_coverage=0.0)
 
     def values(unit: Any, _: Any) -> Array:
         p, q = local_moments(x / unit, block, support), local_moments(y / unit, block, support)
@@ -32,9 +34,9 @@ def quality(pair: Pair, block_size: int) -> Local:
         dark = is_dark(p, block) & is_dark(q, block)
         return zero_rules(luminance, structure, flat, dark)
 
-    unit = scaling_unit(x, y, root=SQUARES)
+    unit = scaling_unit(x, y, axis=block.axes, root=SQUARES)
     found = pair.xp.clip(in_units(values, unit, unit), -1.0, 1.0)
-    return Local(found, support.scored, margin=block_size // 2, reach=window_reach(block_size))
+    return laid_out(found, support.scored, block.lengths)
 
 
 def mean_quality(pair: Pair, block_size: int) -> Scores:
@@ -49,6 +51,7 @@ def uiq_map(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     block_size: int = 8,
 ) -> Array:
     """Universal image quality index of the block around each pixel.
@@ -58,7 +61,7 @@ def uiq_map(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis
+    a, b, mask, data_range, channel_axis, ndim
         As for `uiq`.
     block_size : int
         Side of the block, in pixels; at least 2.
@@ -86,6 +89,7 @@ def uiq_map(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         least_side=block_size,
         block_size=block_size,
     )
@@ -122,6 +126,7 @@ def _gradient() -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
+    volumes="windows",
 )
 def uiq(
     a: ImageLike,
@@ -130,6 +135,7 @@ def uiq(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: Literal[2, 3] = 2,
     block_size: int = 8,
 ) -> Score:
     r"""Universal image quality index, as its authors' ``img_qi.m`` computes it.
@@ -145,7 +151,7 @@ def uiq(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis
+    a, b, mask, data_range, channel_axis, ndim
         As for every metric, see ``help(imsim)``.
     block_size : int
         Side of the block, in pixels; at least 2.
@@ -181,6 +187,7 @@ def uiq(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
         least_side=block_size,
         block_size=block_size,
     )

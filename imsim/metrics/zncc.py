@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from imsim import engine
 from imsim.portable.arrays import (
@@ -18,12 +18,20 @@ from imsim.portable.arrays import (
     without_gradient,
 )
 from imsim.portable.moments import is_flat, local_covariance, local_moments
-from imsim.portable.pair import Local, Pair, Scores, average, window_reach
+from imsim.portable.pair import Local, Pair, Scores, average, laid_out
 from imsim.portable.units import SQUARES, in_units, scaling_unit
+from imsim.portable.volumes import unstacked
 from imsim.portable.windows import support_of, uniform
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import LARGEST, SMALLEST, check_number, check_side
+from imsim.validation import (
+    LARGEST,
+    SMALLEST,
+    check_ndim,
+    check_number,
+    check_spacing,
+    check_window_size,
+)
 
 
 def correlation(
@@ -68,11 +76,12 @@ def global_correlation(pair: Pair) -> Scores:
     return Scores(r, count(x, pair.mask))
 
 
-def local_correlation(pair: Pair, window_size: int, min_coverage: float) -> Local:
-    """Pearson's correlation within each square window."""
-    window = uniform(window_size)
-    x, y = to_widest_float(pair.x), to_widest_float(pair.y)
-    support = support_of(pair.mask, window, x, min_coverage)
+def local_correlation(pair: Pair, lengths: tuple[int, ...], min_coverage: float) -> Local:
+    """Pearson's correlation within each window."""
+    window = uniform(*lengths)
+    x, y = (unstacked(to_widest_float(v), pair.depth) for v in (pair.x, pair.y))
+    mask = None if pair.mask is None else unstacked(pair.mask, pair.depth)
+    support = support_of(mask, window, x, min_coverage)
 
     def values(unit_x: Any, unit_y: Any) -> Array:
         p, q = (
@@ -82,15 +91,21 @@ def local_correlation(pair: Pair, window_size: int, min_coverage: float) -> Loca
         covariance = local_covariance(p, q, window, support)
         return correlation(covariance, p.variance, q.variance, is_flat(p), is_flat(q))
 
-    r = in_units(values, scaling_unit(x, root=SQUARES), scaling_unit(y, root=SQUARES))
-    return Local(r, support.scored, margin=window_size // 2, reach=window_reach(window_size))
+    units = (scaling_unit(v, axis=window.axes, root=SQUARES) for v in (x, y))
+    return laid_out(in_units(values, *units), support.scored, lengths)
 
 
-def correlation_score(pair: Pair, window_size: int | None, min_coverage: float) -> Scores:
+def correlation_score(pair: Pair, lengths: tuple[int, ...] | None, min_coverage: float) -> Scores:
     """Correlation of the whole images, or the mean over all windows."""
-    if window_size is None:
+    if lengths is None:
         return global_correlation(pair)
-    return average(local_correlation(pair, window_size, min_coverage))
+    return average(local_correlation(pair, lengths, min_coverage))
+
+
+def _lengths(window_size: float, ndim: int, spacing: tuple[float, ...] | None) -> tuple[int, ...]:
+    """Pixels of the window along each axis."""
+    check_ndim(ndim)
+    return check_window_size("window_size", window_size, check_spacing(spacing, ndim), ndim)
 
 
 def zncc_map(
@@ -100,8 +115,10 @@ def zncc_map(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
-    window_size: int = 9,
+    ndim: Literal[2, 3] = 2,
+    window_size: float = 9,
     min_coverage: float = 0.0,
+    spacing: tuple[float, ...] | None = None,
 ) -> Array:
     """Zero-mean normalised cross-correlation within the window around each pixel.
 
@@ -109,13 +126,15 @@ def zncc_map(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis
+    a, b, mask, data_range, channel_axis, ndim
         As for `zncc`.
-    window_size : int
-        Side of the square window, in pixels; at least 2.
+    window_size : float
+        Side of the window: at least 2 pixels, or in the unit of `spacing`.
     min_coverage : float
         Least part of a window, from 0 to 1, that must lie inside the mask; 1 scores only
         windows that lie inside entirely.
+    spacing : tuple of float, optional
+        As for `zncc`.
 
     Returns
     -------
@@ -131,7 +150,7 @@ def zncc_map(
      [nan -1. nan]
      [nan nan nan]]
     """
-    check_side("window_size", window_size)
+    lengths = _lengths(window_size, ndim, spacing)
     min_coverage = check_number("min_coverage", min_coverage, 0.0, 1.0)
     return engine.score_map(
         "zncc",
@@ -141,8 +160,9 @@ def zncc_map(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        least_side=window_size,
-        window_size=window_size,
+        ndim=ndim,
+        least_side=lengths,
+        lengths=lengths,
         min_coverage=min_coverage,
     )
 
@@ -179,6 +199,9 @@ def _gradient() -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
+    volumes="windows",
+    volume_kernel=_kernel,  # for the whole volume
+    takes_spacing=True,
 )
 def zncc(
     a: ImageLike,
@@ -187,8 +210,10 @@ def zncc(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
-    window_size: int | None = None,
+    ndim: Literal[2, 3] = 2,
+    window_size: float | None = None,
     min_coverage: float = 0.0,
+    spacing: tuple[float, ...] | None = None,
 ) -> Score:
     r"""Zero-mean normalised cross-correlation: Pearson's r of the pixel values.
 
@@ -202,12 +227,17 @@ def zncc(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis
+    a, b, mask, data_range, channel_axis, ndim
         As for every metric, see ``help(imsim)``.
-    window_size : int, optional
-        Side of the square window, in pixels; by default the whole image is one window.
+    window_size : float, optional
+        Side of the window: at least 2 pixels, or in the unit of `spacing`. By default the whole
+        image is one window.
     min_coverage : float
         With `window_size`: least part of a window, from 0 to 1, that must lie inside the mask.
+    spacing : tuple of float, optional
+        With `window_size`: distance of neighbouring pixels, (dy, dx), or (dz, dy, dx) for volumes.
+        Along each axis, the window has the odd number of pixels nearest to its size, or the whole
+        number that it is.
 
     Returns
     -------
@@ -230,8 +260,7 @@ def zncc(
     -1.0
     """
     min_coverage = check_number("min_coverage", min_coverage, 0.0, 1.0)
-    if window_size is not None:
-        check_side("window_size", window_size)
+    lengths = None if window_size is None else _lengths(window_size, ndim, spacing)
     return engine.score(
         "zncc",
         correlation_score,
@@ -240,7 +269,8 @@ def zncc(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
-        least_side=1 if window_size is None else window_size,
-        window_size=window_size,
+        ndim=ndim,
+        least_side=1 if lengths is None else lengths,
+        lengths=lengths,
         min_coverage=min_coverage,
     )

@@ -275,9 +275,8 @@ def running_sums(values: Array, axis: int) -> Array:
 
 
 def shifted(values: Array, start: int, length: int, axis: int, step: int = 1) -> Array:
-    """Return `length` positions from `start` on, along one of the last two axes."""
-    part = slice(start, start + length, step)
-    return values[..., part, :] if axis == -2 else values[..., part]
+    """Return `length` positions from `start` on, along an axis counted from the last, -1."""
+    return values[(..., slice(start, start + length, step), *[slice(None)] * (-1 - axis))]
 
 
 def sum_in_order(terms: Iterable[Array]) -> Array:

@@ -21,6 +21,7 @@ def block_mean(
     *,
     border: Literal["zero", "symmetric"],
     min_coverage: float = 0.5,
+    axes: tuple[int, ...] = (-2, -1),
 ) -> tuple[Array, Array | None]:
     """Mean over factor x factor pixels at every factor-th pixel, and where it is valid.
 
@@ -31,21 +32,22 @@ def block_mean(
     """
     if factor == 1:
         return image, mask
-    sums = _block_sum(image, factor, border)
+    of_block = factor ** len(axes)
+    sums = _block_sum(image, factor, border, axes)
     if mask is None:
-        return sums / factor**2, None
+        return sums / of_block, None
     xp = array_namespace(image)
     inside = xp.astype(mask, image.dtype)
-    pixels = _block_sum(inside, factor, border)
-    of_frame = _block_sum(xp.ones_like(inside), factor, border)
+    pixels = _block_sum(inside, factor, border, axes)
+    of_frame = _block_sum(xp.ones_like(inside), factor, border, axes)
     has_pixels = pixels > 0
-    weight = where_valid(has_pixels, factor**2 * (pixels / of_frame), 1.0)
+    weight = where_valid(has_pixels, of_block * (pixels / of_frame), 1.0)
     return sums / weight, has_pixels & (pixels >= min_coverage * of_frame)
 
 
-def _block_sum(values: Array, factor: int, border: str) -> Array:
+def _block_sum(values: Array, factor: int, border: str, axes: tuple[int, ...]) -> Array:
     before = (factor - 1) // 2
-    for axis in (-2, -1):
+    for axis in axes:
         length = values.shape[axis]
         cells = -(-length // factor)
         after = max(0, (cells - 1) * factor - before + factor - length)

@@ -19,7 +19,11 @@ def is_convolved(values: Array) -> bool:
 
 
 def convolved(values: Array, taps: tuple[float, ...], axis: int) -> Array:
-    """Correlate tensors with `taps` along axis -1 or -2, at the positions where they fit."""
+    """Correlate tensors with `taps` along axis -1, -2 or -3, at the positions where they fit."""
+    if axis == -3:
+        *others, depth, height, width = values.shape
+        planes = values.reshape(*others, depth, height * width)
+        return convolved(planes, taps, -2).reshape(*others, -1, height, width)
     shape = (1, 1, len(taps), 1) if axis == -2 else (1, 1, 1, len(taps))
     weights = values.new_tensor(taps).reshape(shape)
     height, width = values.shape[-2:]
@@ -43,44 +47,53 @@ class PairMoments(NamedTuple):
 
 
 def pair_moments(
-    x: Array, y: Array, taps: tuple[float, ...], mask: Array | None, weight: Array | float
+    x: Array,
+    y: Array,
+    sides: tuple[tuple[float, ...], ...],
+    mask: Array | None,
+    weight: Array | float,
 ) -> PairMoments:
     """Correlate two tensors, their squares and products with a window, all at once.
 
+    `sides` are the taps along each axis.
     Each image is taken about a number among its own, on which neither moments nor gradients depend.
     """
     xp = array_namespace(x)
-    centres = [centre_of(v, mask) for v in (x, y)]
+    centres = [centre_of(v, mask, len(sides)) for v in (x, y)]
     d, e = (where_valid(mask, v - c) for v, c in zip((x, y), centres, strict=True))
     d, e = xp.broadcast_arrays(d, e)
-    planes = xp.stack([d, e, (d * d).addcmul(e, e), d * e])
-    means = convolved(convolved(planes, taps, -1), taps, -2)
+    means = xp.stack([d, e, (d * d).addcmul(e, e), d * e])
+    for axis, taps in zip(range(-1, -1 - len(sides), -1), reversed(sides), strict=True):
+        means = convolved(means, taps, axis)
     if not isinstance(weight, float) or weight != 1.0:
         means = means / weight
     mean_x, mean_y = means[0] + centres[0], means[1] + centres[1]
     return PairMoments(means[0], means[1], mean_x, mean_y, means[2], means[3])
 
 
-def centre_of(image: Array, mask: Array | None) -> Array:
+def centre_of(image: Array, mask: Array | None, ndim: int = 2) -> Array:
     """Median of some pixels of each image inside the mask, which no outlier draws away."""
     image = without_gradient(image)
-    height, width = image.shape[-2:]
-    rows, columns = max(height // GRID, 1), max(width // GRID, 1)
     if mask is not None:
         image = where_valid(mask, image, math.nan)
-    some = image[..., ::rows, ::columns]
-    some = some.reshape(*some.shape[:-2], -1)
+    axes = tuple(range(-ndim, 0))
+    steps = (max(image.shape[axis] // GRID, 1) for axis in axes)
+    some = image[(..., *(slice(None, None, step) for step in steps))]
+    some = some.reshape(*some.shape[:-ndim], -1)
+    one = (1,) * ndim
     if is_tensor(image):
-        found = some.nanmedian(-1).values[..., None, None]
+        found = some.nanmedian(-1).values
+        found = found.reshape(*found.shape, *one)
         if mask is None:
             return found
-        of_all = image.nanmean((-2, -1), True).nan_to_num(0.0)
+        of_all = image.nanmean(axes, True).nan_to_num(0.0)
         return found.where(found == found, of_all)  # a small mask may lie between these pixels
     jnp = sys.modules["jax"].numpy
-    found = jnp.nanmedian(some, axis=-1)[..., None, None]
+    found = jnp.nanmedian(some, axis=-1)
+    found = found.reshape(*found.shape, *one)
     if mask is None:
         return found
-    of_all = jnp.nan_to_num(jnp.nanmean(image, axis=(-2, -1), keepdims=True))
+    of_all = jnp.nan_to_num(jnp.nanmean(image, axis=axes, keepdims=True))
     return jnp.where(found == found, found, of_all)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imsim.portable.arrays import array_namespace, pad, root, shifted
+from imsim.portable.arrays import array_namespace, pad, root, shifted, sum_in_order
 from imsim.portable.coarse import block_mean
 from imsim.portable.pair import window_reach
 from imsim.portable.windows import correlate
@@ -25,31 +25,36 @@ def gradient_magnitude(image: Array, smoothing: tuple[float, ...]) -> Array:
     return root(gx * gx + gy * gy)
 
 
-def cell_gradient(image: Array, smoothing: tuple[float, ...]) -> Array:
+def cell_gradient(
+    image: Array, smoothing: tuple[float, ...], axes: tuple[int, ...] = (-1, -2)
+) -> Array:
     """Gradient magnitude of the means over 2x2 pixels, with zeros beyond the frame.
 
     Pixels are subtracted before they are averaged, since means of pixels far from 0 lose digits.
+    Each component is smoothed along all other axes.
     """
-    for axis in (-2, -1):
+    for axis in axes:
         image = pad(image, 0, image.shape[axis] % 2, axis)
 
-    def component(across: int, along: int) -> Array:
+    def component(across: int) -> Array:
         framed = pad(image, 2, 2, across)
         length = image.shape[across]
         apart = shifted(framed, 4, length, across) - shifted(framed, 0, length, across)
-        cells, _ = block_mean(apart, None, 2, border="zero")
-        return correlate(pad(cells, 1, 1, along), smoothing, along)
+        cells, _ = block_mean(apart, None, 2, border="zero", axes=axes[::-1])
+        for along in axes:
+            if along != across:
+                cells = correlate(pad(cells, 1, 1, along), smoothing, along)
+        return cells
 
-    gx, gy = component(-1, -2), component(-2, -1)
-    return root(gx * gx + gy * gy)
+    return root(sum_in_order(g * g for g in map(component, axes)))
 
 
-def eroded(valid: Array | None) -> Array | None:
-    """Find where all 3x3 neighbours are valid; those beyond the frame are valid."""
+def eroded(valid: Array | None, axes: tuple[int, ...] = (-2, -1)) -> Array | None:
+    """Find where all neighbours, also across corners, are valid; those beyond the frame are."""
     if valid is None:
         return None
     xp = array_namespace(valid)
-    for axis in (-2, -1):
+    for axis in axes:
         length = valid.shape[axis]
         edge = xp.ones_like(shifted(valid, 0, 1, axis))
         framed = xp.concat([edge, valid, edge], axis=axis)

@@ -17,19 +17,19 @@ from typing import Any
 
 from imsim.portable.arrays import without_gradient
 from imsim.portable.correlation import centre_of
-from imsim.portable.windows import Support
+from imsim.portable.windows import Support, Window
 from imsim.typing import Array
 
 BLOCK = 64
 """Positions that one product with a band matrix computes."""
 
 
-def with_derivative_of_mean(mean: Array, image: Array, taps: tuple[float, ...], weight: Any) -> Any:
+def with_derivative_of_mean(mean: Array, image: Array, window: Window, weight: Any) -> Any:
     """Return a local mean, whose derivative is the mean of the tangents."""
 
     def tangent(primals: Any, tangents: Any) -> Any:
         _, weight = primals
-        return local_mean(tangents[0], taps, weight)
+        return local_mean(tangents[0], window, weight)
 
     return _with_tangent(mean, tangent, image, weight)
 
@@ -38,7 +38,7 @@ def with_derivative_of_covariance(
     covariance: Array,
     images: tuple[Array, Array],
     means: tuple[Array, Array],
-    taps: tuple[float, ...],
+    window: Window,
     support: Support,
 ) -> Any:
     """Return a local covariance with its derivative with respect to both images."""
@@ -51,9 +51,9 @@ def with_derivative_of_covariance(
             if isinstance(moved, jax.custom_derivatives.SymbolicZero):
                 continue
             # About one number for all windows, so that products of distant pixels do not cancel.
-            centre = centre_of(other, mask)
-            found += local_mean(moved * (other - centre), taps, weight)
-            found -= (mean - centre) * local_mean(moved, taps, weight)
+            centre = centre_of(other, mask, len(window.sides))
+            found += local_mean(moved * (other - centre), window, weight)
+            found -= (mean - centre) * local_mean(moved, window, weight)
         return found
 
     return _with_tangent(covariance, tangent, *images, *means, support.mask, support.weight)
@@ -71,10 +71,11 @@ def _with_tangent(value: Array, tangent: Callable[[Any, Any], Any], *arguments: 
     return known(without_gradient(value), *arguments)
 
 
-def local_mean(values: Array, taps: tuple[float, ...], weight: Any) -> Array:
+def local_mean(values: Array, window: Window, weight: Any) -> Array:
     """Weighted mean of each window."""
-    rows = _filtered(values, taps)
-    return _filtered(rows.swapaxes(-1, -2), taps).swapaxes(-1, -2) / weight
+    for axis in window.axes:
+        values = _filtered(values.swapaxes(axis, -1), window.sides[axis]).swapaxes(axis, -1)
+    return values / weight
 
 
 def _filtered(values: Array, taps: tuple[float, ...]) -> Array:

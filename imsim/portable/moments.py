@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from imsim.portable.arrays import array_namespace, is_of_jax, where_valid, without_gradient
@@ -18,17 +20,16 @@ class Moments(NamedTuple):
     """Local moments of one image; those of each window are taken about one of its pixels.
 
     Sums about one number for many windows lose digits where the pixels are far from it. About one
-    of its own pixels, the sums of a constant window are exactly 0.
+    of its own pixels, the sums of a constant window are exactly 0. Sums along the last axis are
+    those of windows of one row, each about a pixel of its own. Along each further axis they are
+    moved to one of these pixels, and added up.
     """
 
-    image: Array
-    """The image; 0 outside the mask."""
-    row_pixels: Array
-    """The pixel about which the sums of each window of one row are taken."""
-    row_sums: Array
-    """Weighted sums of the image minus this pixel, of windows of one row."""
-    pixels: Array
-    """The pixel about which the sums of each window are taken."""
+    pixels: tuple[Array, ...]
+    """The image, 0 outside the mask; then the pixel about which the sums of each window are taken,
+    of windows along the last axis, the last two, ..."""
+    sums: tuple[Array, ...]
+    """Weighted sums of the image minus this pixel, likewise, but for all axes."""
     centred_mean: Array
     """Local mean of the image minus this pixel."""
     power: Array
@@ -37,6 +38,11 @@ class Moments(NamedTuple):
     """Local mean."""
     variance: Array
     """Local population variance."""
+
+    @property
+    def image(self) -> Array:
+        """The image; 0 outside the mask."""
+        return self.pixels[0]
 
 
 def local_moments(image: Array, window: Window, support: Support) -> Moments:
@@ -47,14 +53,14 @@ def local_moments(image: Array, window: Window, support: Support) -> Moments:
     found = _moments(_constant(image), support, window=window)
     if not is_of_jax(image):
         return found
-    mean = with_derivative_of_mean(found.mean, image, window.taps, support.weight)
-    found = found._replace(image=image, mean=mean)
+    mean = with_derivative_of_mean(found.mean, image, window, support.weight)
+    found = found._replace(pixels=(image, *found.pixels[1:]), mean=mean)
     return found._replace(variance=_differentiable(found.variance, found, found, window, support))
 
 
 def local_covariance(p: Moments, q: Moments, window: Window, support: Support) -> Array:
     """Local population covariance of two images."""
-    x, y = (v._replace(image=_constant(v.image)) for v in (p, q))
+    x, y = (v._replace(pixels=(_constant(v.image), *v.pixels[1:])) for v in (p, q))
     found = _mean_product(x, y, support, window) - p.centred_mean * q.centred_mean
     return _differentiable(found, p, q, window, support) if is_of_jax(found) else found
 
@@ -67,31 +73,41 @@ def _differentiable(
     covariance: Array, p: Moments, q: Moments, window: Window, support: Support
 ) -> Array:
     images, means = (p.image, q.image), (p.mean, q.mean)
-    return with_derivative_of_covariance(covariance, images, means, window.taps, support)
+    return with_derivative_of_covariance(covariance, images, means, window, support)
 
 
 @compiled
 def _moments(image: Array, support: Support, *, window: Window) -> Moments:
-    taps = window.taps
-    rows_in_use = None if support.mask is None else support.row_weight > 0
-    row_pixels = _heaviest(image, support.mask, taps, -1)
-    pixels = _heaviest(row_pixels, rows_in_use, taps, -2)
-
-    def difference(k: Any, tap: Any) -> Array:
-        return weighted(tap, _difference(image, row_pixels, support, taps, k))
-
-    row_sums = sum_over_taps(taps, difference, image)
-    unknown = pixels
-    moments = Moments(image, row_pixels, row_sums, pixels, *[unknown] * 4)
-
-    def row(k: Any, tap: Any) -> Array:
-        weight, sums, shift = _row(moments, support, taps, k)
-        return tap * (sums + weight * shift)
-
-    mean = sum_over_taps(taps, row, image) / support.weight
-    moments = moments._replace(centred_mean=mean, mean=pixels + mean)
+    pixels: list[Array] = [image]
+    sums: list[Array] = []
+    is_masked = support.mask is not None
+    for level, axis in enumerate(window.axes):
+        taps = window.sides[axis]
+        in_use = support.weights[level] > 0 if is_masked else None
+        pixels.append(_heaviest(pixels[-1], in_use, taps, axis))
+        moved = functools.partial(_moved_sums, pixels, sums, support, taps, axis)
+        sums.append(sum_over_taps(taps, moved, image))
+    mean = sums.pop() / support.weight
+    unknown = mean
+    moments = Moments(tuple(pixels), tuple(sums), mean, unknown, pixels[-1] + mean, unknown)
     power = _mean_product(moments, moments, support, window)
     return moments._replace(power=power, variance=power - mean * mean)
+
+
+def _moved_sums(
+    pixels: list[Array],
+    sums: list[Array],
+    support: Support,
+    taps: tuple[float, ...],
+    axis: int,
+    k: Any,
+    tap: Any,
+) -> Array:
+    """Return what tap k adds to the sums about the last of the pixels."""
+    if not sums:
+        return weighted(tap, _difference(pixels[0], pixels[1], support, taps, axis, k))
+    weight, sum_k, shift = _under(pixels[-2:], sums[-1], support, len(sums), taps, axis, k)
+    return tap * (sum_k + weight * shift)
 
 
 def _mean_product(p: Moments, q: Moments, support: Support, window: Window) -> Array:
@@ -106,21 +122,41 @@ def _mean_product_of(
 
     Each row is summed about a pixel of its own; the sums are then moved to the window's pixel.
     """
-    taps = window.taps
+    first, *further = window.axes
+    taps = window.sides[first]
 
     def product(k: Any, tap: Any) -> Array:
-        a, b = (_difference(v.image, v.row_pixels, support, taps, k) for v in (p, q))
+        a, b = (_difference(v.image, v.pixels[1], support, taps, first, k) for v in (p, q))
         return tap * (a * b)
 
-    row_products = sum_over_taps(taps, product, like)
+    products = sum_over_taps(taps, product, like)
+    for level, axis in enumerate(further, 1):
+        products = _moved_products(like, products, p, q, support, window, level, axis)
+    return products / support.weight
+
+
+def _moved_products(
+    like: Array,
+    products: Array,
+    p: Moments,
+    q: Moments,
+    support: Support,
+    window: Window,
+    level: int,
+    axis: int,
+) -> Array:
+    """Add sums of products along one more axis, each moved to the pixel of the longer window."""
+    taps = window.sides[axis]
 
     def moved(k: Any, tap: Any) -> Array:
-        weight, sums_a, a = _row(p, support, taps, k)
-        _, sums_b, b = _row(q, support, taps, k)
-        products = under_tap(row_products, k, taps, -2)
-        return tap * (products + (a * sums_b + b * sums_a) + weight * (a * b))
+        (weight, sums_a, a), (_, sums_b, b) = (
+            _under(v.pixels[level : level + 2], v.sums[level - 1], support, level, taps, axis, k)
+            for v in (p, q)
+        )
+        found = under_tap(products, k, taps, axis)
+        return tap * (found + (a * sums_b + b * sums_a) + weight * (a * b))
 
-    return sum_over_taps(taps, moved, like) / support.weight
+    return sum_over_taps(taps, moved, like)
 
 
 def _heaviest(values: Array, valid: Array | None, taps: tuple[float, ...], axis: int) -> Array:
@@ -141,23 +177,30 @@ def _heaviest(values: Array, valid: Array | None, taps: tuple[float, ...], axis:
 
 
 def _difference(
-    image: Array, row_pixels: Array, support: Support, taps: tuple[float, ...], k: Any
+    image: Array, row_pixels: Array, support: Support, taps: tuple[float, ...], axis: int, k: Any
 ) -> Array:
     """Return the pixels that tap k weighs minus the pixel of their window of one row."""
-    found = under_tap(image, k, taps, -1) - row_pixels
+    found = under_tap(image, k, taps, axis) - row_pixels
     if support.mask is None:
         return found
-    return where_valid(under_tap(support.mask, k, taps, -1), found)
+    return where_valid(under_tap(support.mask, k, taps, axis), found)
 
 
-def _row(
-    moments: Moments, support: Support, taps: tuple[float, ...], k: Any
+def _under(
+    pixels: Sequence[Array],
+    sums: Array,
+    support: Support,
+    level: int,
+    taps: tuple[float, ...],
+    axis: int,
+    k: Any,
 ) -> tuple[Array | float, Array, Array]:
-    """Return weight, sums and shift to the window's pixel, of row k of all windows."""
-    sums = under_tap(moments.row_sums, k, taps, -2)
-    shift = under_tap(moments.row_pixels, k, taps, -2) - moments.pixels
-    weight = support.row_weight
-    return weight if support.mask is None else under_tap(weight, k, taps, -2), sums, shift
+    """Return weight, sums and shift to the pixel of the longer window, of part k of all windows."""
+    shorter, longer = pixels
+    weight = support.weights[level]
+    shift = under_tap(shorter, k, taps, axis) - longer
+    weight = weight if support.mask is None else under_tap(weight, k, taps, axis)
+    return weight, under_tap(sums, k, taps, axis), shift
 
 
 def is_flat(moments: Moments) -> Array:
@@ -166,7 +209,8 @@ def is_flat(moments: Moments) -> Array:
 
 
 def is_dark(moments: Moments, window: Window) -> Array:
-    """Whether the mean is 0 within the rounding error of 2 size - 1 additions."""
+    """Whether the mean is 0 within the rounding error of the additions along all axes."""
     xp = array_namespace(moments.mean)
-    rounding = 2 * window.size * float(xp.finfo(moments.mean.dtype).eps)
+    additions = 2 * max(window.lengths)
+    rounding = additions * float(xp.finfo(moments.mean.dtype).eps)
     return xp.abs(moments.mean) <= rounding * xp.abs(moments.centred_mean)

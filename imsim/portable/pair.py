@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from imsim.portable.arrays import (
     as_image,
@@ -16,12 +16,13 @@ from imsim.portable.arrays import (
     total,
     where_valid,
 )
+from imsim.portable.volumes import stacked
 from imsim.typing import Array
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two images in canonical form.
+    """Two images, or volumes, in canonical form.
 
     Leading axes are batch axes. Those of `x`, `y` and `mask` broadcast against each other, so that
     each image is stored and transformed once. Pixels outside the mask are 0.
@@ -40,6 +41,9 @@ class Pair:
     unknown and not needed."""
     has_channels: bool
     """True if the user named the channel axis; False if it was added, with length 1."""
+    depth: int | None = None
+    """Planes of a volume, which lie below each other: its height is that of all planes together.
+    None: images."""
 
 
 class Scores(NamedTuple):
@@ -63,17 +67,50 @@ class Local(NamedTuple):
     """Shape (*batch, channels or 1, rows, columns)."""
     valid: Array | None
     """Where `values` count; None: everywhere."""
-    margin: int = 0
-    """Row, and column, of the pixel of the first position."""
+    margin: int | tuple[int, ...] = 0
+    """Row, and column, of the pixel of the first position; or its place along each axis."""
     step: int = 1
     """Pixels from one position to the next."""
-    reach: tuple[int, int] | None = None
-    """Pixels before and after its own that a position reads along each axis; NaN or an infinity
-    there makes it NaN. None: a position reads the whole image."""
+    reach: tuple[int, int] | tuple[tuple[int, int], ...] | None = None
+    """Pixels before and after its own that a position reads along every axis, or along each; NaN
+    or an infinity there makes it NaN. None: a position reads the whole image."""
     witness: Array | None = None
     """See `Scores`."""
     left: Array | None = None
     """See `Scores`."""
+    depth: int | None = None
+    """Planes of positions in a volume, which lie below each other."""
+
+    def margin_along(self, axis: int) -> int:
+        """Place of the pixel of the first position along an axis, counted from the last, -1."""
+        return self.margin if isinstance(self.margin, int) else self.margin[axis]
+
+    def reach_along(self, axis: int) -> tuple[int, int]:
+        """Pixels before and after its own that a position reads along an axis."""
+        reach: Any = self.reach
+        before, after = reach if isinstance(reach[0], int) else reach[axis]
+        return before, after
+
+
+def laid_out(
+    values: Array,
+    valid: Array | None,
+    lengths: tuple[int, ...],
+    *,
+    step: int = 1,
+    is_padded: bool = False,
+) -> Local:
+    """Return the values of windows of some length along each axis; planes of volumes are stacked.
+
+    `is_padded` says that there is one for each pixel, or cell of `step` pixels a side.
+    """
+    reach = tuple(window_reach(length, step) for length in lengths)
+    margin = tuple(0 if is_padded else step * (length // 2) for length in lengths)
+    depth = None
+    if len(lengths) == 3:
+        depth = values.shape[-3]
+        values, valid = stacked(values), None if valid is None else stacked(valid)
+    return Local(values, valid, margin, step, reach, depth=depth)
 
 
 def window_reach(size: int, step: int = 1) -> tuple[int, int]:

@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def under_tap(values: Array, k: Any, taps: tuple[float, ...], axis: int) -> Array:
-    """Return what tap k weighs in each window along axis -1 or -2."""
+    """Return what tap k weighs in each window along an axis."""
     length = values.shape[axis] - len(taps) + 1
     if isinstance(k, int):
         return shifted(values, k, length, axis)

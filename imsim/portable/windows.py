@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from imsim.portable.arrays import (
     array_namespace,
+    device,
     ratio,
     remembered,
     shifted,
@@ -21,39 +22,93 @@ from imsim.typing import Array
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A separable window, given by the taps of one axis."""
+    """A separable window, given by the taps along each axis, the last axis last."""
 
-    taps: tuple[float, ...]
+    sides: tuple[tuple[float, ...], ...]
+
+    @property
+    def taps(self) -> tuple[float, ...]:
+        """Taps along the last axis; along all axes, unless the spacing of pixels differs."""
+        return self.sides[-1]
 
     @property
     def size(self) -> int:
-        """Length of a side."""
+        """Length along the last axis."""
         return len(self.taps)
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        """Length along each axis."""
+        return tuple(map(len, self.sides))
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes from the last, -1, to the first."""
+        return tuple(-1 - k for k in range(len(self.sides)))
+
+    @property
+    def is_square(self) -> bool:
+        """Whether it is the same along two axes."""
+        return len(self.sides) == 2 and self.sides[0] == self.sides[1]
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return math.prod(self.lengths)
+
+    @property
     def weight(self) -> float:
-        """Sum of the weights of the square window."""
-        return math.fsum(self.taps) ** 2
+        """Sum of the weights."""
+        return math.prod(math.fsum(taps) for taps in self.sides)
 
     @property
     def is_uniform(self) -> bool:
         """Whether all weights are 1."""
-        return all(tap == 1 for tap in self.taps)
+        return all(tap == 1 for taps in self.sides for tap in taps)
 
 
 @remembered
-def uniform(size: int) -> Window:
+def uniform(*lengths: int) -> Window:
     """Return the window whose weights are all 1, so that sums of integers are exact."""
-    return Window((1.0,) * size)
+    return Window(tuple((1.0,) * length for length in lengths))
 
 
 @remembered
-def gaussian(size: int, sigma: float) -> Window:
-    """Return the square Gaussian window whose weights sum to 1."""
+def gaussian(lengths: tuple[int, ...], sigmas: tuple[float, ...]) -> Window:
+    """Return the Gaussian window whose weights sum to 1."""
+    return Window(tuple(map(_gaussian_taps, lengths, sigmas)))
+
+
+def _gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:
     centre = (size - 1) / 2
     taps = [math.exp(-((k - centre) ** 2) / (2 * sigma**2)) for k in range(size)]
     norm = math.fsum(taps)
-    return Window(tuple(t / norm for t in taps))
+    return tuple(t / norm for t in taps)
+
+
+def lengths_of(size: float, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    """Return the pixels along each axis of a window, given its size in the unit of the spacing.
+
+    What is no whole number of pixels becomes the nearest odd one.
+    """
+    return tuple(_pixels(size / distance) for distance in spacing)
+
+
+def _pixels(length: float) -> int:
+    whole = round(length)
+    if whole >= 1 and math.isclose(length, whole, rel_tol=1e-9):
+        return whole
+    return 2 * math.floor(length / 2) + 1
+
+
+def replicated(values: Array, window: Window) -> Array:
+    """Extend images by the pixels at their border, so that the window fits at each pixel."""
+    xp = array_namespace(values)
+    for axis in window.axes:
+        size, length = len(window.sides[axis]), values.shape[axis]
+        places = xp.arange(-(size // 2), length + size - 1 - size // 2, device=device(values))
+        values = xp.take(values, xp.clip(places, 0, length - 1), axis=axis)
+    return values
 
 
 @remembered
@@ -65,28 +120,30 @@ def representable(window: Window, epsilon: float) -> Window:
     """
     if window.is_uniform:
         return window
-    unit = epsilon / 2
-    taps = [round(tap / unit) for tap in window.taps]
+    return Window(tuple(_rounded_taps(taps, epsilon / 2) for taps in window.sides))
+
+
+def _rounded_taps(taps: tuple[float, ...], unit: float) -> tuple[float, ...]:
+    rounded = [round(tap / unit) for tap in taps]
     # The rest goes to the tap in the middle, or to the two there: the window stays symmetric.
-    middle = sorted({(window.size - 1) // 2, window.size // 2})
-    rest = round(1 / unit) - sum(taps)
+    middle = sorted({(len(taps) - 1) // 2, len(taps) // 2})
+    rest = round(1 / unit) - sum(rounded)
     for k in middle:
-        taps[k] += rest // len(middle)
-    return Window(tuple(tap * unit for tap in taps))
+        rounded[k] += rest // len(middle)
+    return tuple(tap * unit for tap in rounded)
 
 
 GAUSSIAN_REACH = 9
 """Standard deviations at which a Gaussian ends: exp(-9^2 / 2) is below float64's resolution."""
 
 
-def gaussian_reach(sigma: float, image: Array) -> int:
-    """Pixels from the middle of the Gaussian to its end."""
-    height, width = image.shape[-2:]
-    return min(math.ceil(GAUSSIAN_REACH * sigma), max(int(height), int(width)) - 1)
+def gaussian_reach(sigma: float, length: int) -> int:
+    """Pixels from the middle of the Gaussian to its end, along a side of some length."""
+    return min(math.ceil(GAUSSIAN_REACH * sigma), length - 1)
 
 
 def correlate(values: Array, taps: tuple[float, ...], axis: int) -> Array:
-    """Correlate with `taps` along axis -1 or -2, at the positions where they fit into the frame."""
+    """Correlate with `taps` along an axis, at the positions where they fit into the frame."""
     if is_convolved(values):
         return convolved(values, taps, axis)
     return _sum_of_shifted(values, taps=taps, axis=axis)
@@ -111,8 +168,9 @@ def least_weight(window: Window, min_coverage: float, epsilon: float) -> float:
 
     It allows for the rounding error of the sum of the weights.
     """
-    least = min_coverage if window.size % 2 else max(min_coverage, 0.5)
-    return least * window.weight * (1 - 2 * window.size * epsilon)
+    has_centre = all(length % 2 for length in window.lengths)
+    least = min_coverage if has_centre else max(min_coverage, 0.5)
+    return least * window.weight * (1 - 2 * max(window.lengths) * epsilon)
 
 
 class Support(NamedTuple):
@@ -122,8 +180,8 @@ class Support(NamedTuple):
     """The mask itself."""
     pixels: Array | float
     """Number of pixels of the window inside the mask."""
-    row_weight: Array | float
-    """Sum of their weights in each window of one row."""
+    weights: tuple[Array | float, ...]
+    """Sums of their weights in windows along no axis, along the last one, the last two, ..."""
     weight: Array | float
     """Sum of their weights; 1 where it is 0."""
     scored: Array | None
@@ -138,23 +196,29 @@ def support_of(mask: Array | None, window: Window, like: Array, min_coverage: fl
     inside, a rule that flips and transposes preserve. For a coverage of 1 all pixels must lie
     inside, even those whose weight is rounded to 0.
     """
-    size, taps = window.size, window.taps
     if mask is None:
-        side = math.fsum(taps)
-        return Support(None, float(size**2), side, side**2, None)
+        sums = [1.0]
+        for axis in window.axes:
+            sums.append(sums[-1] * math.fsum(window.sides[axis]))
+        return Support(None, float(window.pixels), tuple(sums), sums[-1], None)
     xp = array_namespace(mask)
     inside = xp.astype(mask, like.dtype)
-    ones = uniform(size).taps
-    pixels = correlate(correlate(inside, ones, -1), ones, -2)
-    row_weight = correlate(inside, taps, -1)
-    weight = correlate(row_weight, taps, -2)
+    pixels, weights = inside, [inside]
+    for axis in window.axes:
+        taps = window.sides[axis]
+        pixels = correlate(pixels, (1.0,) * len(taps), axis)
+        weights.append(correlate(weights[-1], taps, axis))
+    weight = weights[-1]
     scored = weight >= least_weight(window, min_coverage, float(xp.finfo(like.dtype).eps))
-    if size % 2:
-        height, width = pixels.shape[-2:]
-        scored = scored & shifted(shifted(mask, size // 2, height, -2), size // 2, width, -1)
+    if all(length % 2 for length in window.lengths):
+        centres = mask
+        for axis in window.axes:
+            start = window.lengths[axis] // 2
+            centres = shifted(centres, start, weight.shape[axis], axis)
+        scored = scored & centres
     if min_coverage == 1:
-        scored = scored & (pixels == size**2)
-    return Support(mask, pixels, row_weight, where_valid(weight > 0, weight, 1.0), scored)
+        scored = scored & (pixels == window.pixels)
+    return Support(mask, pixels, tuple(weights), where_valid(weight > 0, weight, 1.0), scored)
 
 
 class Fraction(NamedTuple):

@@ -23,8 +23,12 @@ from imsim.kernels.common.window_sums import (
 from imsim.portable.windows import Window, gaussian, uniform
 
 WINDOWS = [
-    *(gaussian(size, sigma) for size in (*UNROLLED, 12) for sigma in (0.5, 1.5, 40.0)),
-    *(uniform(size) for size in (*UNROLLED, 5)),
+    *(
+        gaussian((size, size), (sigma, sigma))
+        for size in (*UNROLLED, 12)
+        for sigma in (0.5, 1.5, 40.0)
+    ),
+    *(uniform(size, size) for size in (*UNROLLED, 5)),
 ]
 
 
@@ -37,7 +41,7 @@ def test_taps_are_symmetric(window: Window, dtype: type) -> None:
     assert unrolled is None or unrolled == tuple(taps)
 
 
-@pytest.mark.parametrize("window", [gaussian(11, 1.5), uniform(8), uniform(5)])
+@pytest.mark.parametrize("window", [gaussian((11, 11), (1.5, 1.5)), uniform(8, 8), uniform(5, 5)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_squares_of_a_row_are_its_products_with_itself(
     window: Window, dtype: type, rng: np.random.Generator

@@ -24,6 +24,7 @@ import numpy as np
 
 from imsim.portable.arrays import where_valid
 from imsim.portable.pair import Pair
+from imsim.portable.volumes import unstacked
 from imsim.typing import Array
 from imsim.validation import Images
 
@@ -33,7 +34,8 @@ Gradients = tuple[Array | None, Array | None]
 
 def images_of(pair: Pair) -> Images:
     """Return the images in the form that the kernels of the scores take."""
-    return Images(np, pair.x, pair.y, pair.x.dtype, pair.data_range, pair.has_channels)
+    x, y, dtype = pair.x, pair.y, pair.x.dtype
+    return Images(np, x, y, dtype, pair.data_range, pair.has_channels, pair.depth)
 
 
 def inverse(values: Array) -> Array:
@@ -71,19 +73,21 @@ def plane_weights(upstream: Array, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(weights, shape).reshape(-1)
 
 
-def like_image(gradient: Array, image: Array, view: Array, channel_axis: int | None) -> Array:
+def like_image(
+    gradient: Array, image: Array, view: Array, channel_axis: int | None, depth: int | None
+) -> Array:
     """Sum over the axes along which an image was repeated, and restore the order of its axes.
 
-    `view` is the image in the order of the gradient.
+    `view` is the image in the order of the gradient; `depth`, the number of planes of volumes.
     """
     extra = gradient.ndim - view.ndim
     repeated = [k for k, n in enumerate(view.shape[:-3], extra) if n < gradient.shape[k]]
     axes = (*range(extra), *repeated)
     if axes:
         gradient = gradient.sum(axis=axes, keepdims=True)
-    gradient = gradient.reshape(view.shape)
+    gradient = unstacked(gradient.reshape(view.shape), depth)
     if channel_axis is not None:
-        gradient = np.moveaxis(gradient, -3, channel_axis)
+        gradient = np.moveaxis(gradient, -3 if depth is None else -4, channel_axis)
     return np.ascontiguousarray(gradient).reshape(image.shape)
 
 

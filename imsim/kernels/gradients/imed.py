@@ -13,14 +13,21 @@ from imsim.validation import LARGEST, SMALLEST
 
 
 def imed(
-    pair: Pair, upstream: Array, wanted: tuple[bool, bool], sigma: float, normalize: str | None
+    pair: Pair,
+    upstream: Array,
+    wanted: tuple[bool, bool],
+    sigma: float,
+    normalize: str | None,
+    spacing: tuple[float, ...] | None,
 ) -> Gradients | None:
     """G d / sqrt(d' G d), divided by the square root of the number of values on request.
 
-    It is 0 for identical images.
+    It is 0 for identical images. None, for the formula, where there is a spacing.
     """
     images = images_of(pair)
-    scores = score(images, pair.mask, sigma, None)
+    scores = score(images, pair.mask, sigma, None, spacing)
+    if scores is None:
+        return None
     distance = scores.values[..., 0]
     if not np.all((distance == 0) | ((distance > SMALLEST) & (distance < LARGEST))):
         return None

@@ -324,9 +324,11 @@ def ssim(
     sample_covariance: bool,
     downsample: bool,
     min_coverage: float,
+    border: str,
 ) -> Gradients | None:
     """Gradient of mean structural similarity; None, for the formula, on a coarser grid."""
-    if downsample and automatic_factor(*pair.x.shape[-2:]) > 1:
+    is_coarse = downsample and automatic_factor(*pair.x.shape[-2:]) > 1
+    if is_coarse or border != "valid" or not window.is_square:
         return None
     narrow = pair.x.dtype == pair.y.dtype == np.float32
     narrow = narrow and suits_float32(pair.data_range, window, K1, K2, min_coverage)
@@ -350,7 +352,7 @@ def uiq(
     pair: Pair, upstream: Array, wanted: tuple[bool, bool], *, block_size: int
 ) -> Gradients | None:
     """Gradient of mean quality."""
-    block, epsilon = uniform(block_size), float(np.finfo(np.float64).eps)
+    block, epsilon = uniform(block_size, block_size), float(np.finfo(np.float64).eps)
     windowed = Windowed(
         block,
         np.float64,

@@ -24,18 +24,20 @@ def zncc(
     upstream: Array,
     wanted: tuple[bool, bool],
     *,
-    window_size: int | None,
+    lengths: tuple[int, ...] | None,
     min_coverage: float,
 ) -> Gradients | None:
-    """Gradient of the correlation of the whole images, or of its mean over windows."""
-    if window_size is None:
+    """Gradient of the correlation of the whole images, or of its mean over square windows."""
+    if lengths is None:
         return _whole(pair, upstream, wanted)
-    window = uniform(window_size)
+    window = uniform(*lengths)
+    if not window.is_square:
+        return None
     windowed = Windowed(
         window,
         np.float64,
         least_weight(window, min_coverage, float(np.finfo(np.float64).eps)),
-        window_size**2 if min_coverage == 1 else 0,
+        window.pixels if min_coverage == 1 else 0,
         False,
         None,
         correlation_coefficients,
