@@ -63,6 +63,7 @@ from imsim.metrics.ssim import ssim, ssim_map
 from imsim.metrics.uiq import uiq, uiq_map
 from imsim.metrics.zncc import zncc, zncc_map
 from imsim.registry import METRICS, Metric
+from imsim.slices import by_slice
 from imsim.workers import get_workers, set_workers, workers
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "OptionError",
     "ShapeError",
     "__version__",
+    "by_slice",
     "clear_caches",
     "compare",
     "compile_kernels",

@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
         "masks",
         "metrics",
         "registry",
+        "slices",
         "workers",
     }
     | LEAVES,
@@ -40,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "portable": {"portable", "caches"} | LEAVES,
     # Of the validation, the record of the checked images.
     "kernels": {"kernels", "portable", "validation", "workers", "caches"} | LEAVES,
+    "slices": {"finite", "masks", "portable", "registry", "validation"} | LEAVES,
     "engine": {
         "derivatives",
         "finite",
