@@ -115,7 +115,7 @@ def _without_zeros(product, brightness, covariance, variances, centred, square, 
 
 
 @kernel
-def _quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found):  # type: ignore[no-untyped-def]
+def quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found):  # type: ignore[no-untyped-def]
     """Quality at a row of positions, from weighted sums of u, d, u^2 and d^2; NaN if doubtful."""
     one, nothing = found.dtype.type(1), found.dtype.type(np.nan)
     beyond = found.dtype.type(np.inf)
@@ -256,18 +256,18 @@ def _quality_strip(  # type: ignore[no-untyped-def]
                 continue
             filter_rows(slots, oldest, taps, unrolled, flat_sums)
             if mask is None:
-                _quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
+                quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
             else:
                 weights = sums[4]
                 if ones.size == 0:
-                    _quality_row(sums, weights, None, full, shift, c1, c2, limits, rounding, found)
+                    quality_row(sums, weights, None, full, shift, c1, c2, limits, rounding, found)
                     find_scored(weights, None, least, fewest, mask, row, left, count, size, scored)
                 else:
                     filter_rows(count_slots, oldest, ones, None, counts[0])
                     if is_sample:
                         for j in range(tile):
                             unbiased[j] = (counts[0, j] - constants.dtype.type(1)) / counts[0, j]
-                    _quality_row(
+                    quality_row(
                         sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found
                     )
                     find_scored(
@@ -342,20 +342,9 @@ def _structural_similarity(
     if is_padded:
         x, y = replicated(images.x, window), replicated(images.y, window)
         images, mask = images._replace(x=x, y=y), None if mask is None else replicated(mask, window)
-    narrow = images.dtype == np.float32 and factor == 1  # means of cells are float64
-    narrow = narrow and suits_float32(images.data_range, window, K1, K2, min_coverage)
-    narrow = narrow and not window.is_uniform
-    dtype: Any = np.float32 if narrow else np.float64
-    strips = _strips(
-        pixel_types(images),
-        dtype,
-        images.data_range,
-        window,
-        K1,
-        K2,
-        sample_covariance,
-        min_coverage,
-        mask is not None and min_coverage == 1,
+    is_whole = mask is not None and min_coverage == 1
+    strips = ssim_strips(
+        images, window, K1, K2, sample_covariance, min_coverage, is_whole, is_coarse=factor > 1
     )
     positions = Positions(images, mask, strips)
     if with_map:
@@ -365,6 +354,26 @@ def _structural_similarity(
     scores = positions.scores()
     # A coarser grid may leave out the last pixels: the sums do not witness that these are finite.
     return scores if factor == 1 else scores._replace(witness=None), None
+
+
+def ssim_strips(
+    images: Images,
+    window: Window,
+    K1: float,
+    K2: float,
+    sample_covariance: bool,
+    min_coverage: float,
+    is_whole: bool,
+    *,
+    is_coarse: bool = False,
+) -> Strips:
+    """Return the kernel with its arguments, for the precision that suffices."""
+    narrow = images.dtype == np.float32 and not is_coarse  # means of cells are float64
+    narrow = narrow and suits_float32(images.data_range, window, K1, K2, min_coverage)
+    narrow = narrow and not window.is_uniform
+    dtype: Any = np.float32 if narrow else np.float64
+    given = (images.data_range, window, K1, K2, sample_covariance, min_coverage, is_whole)
+    return _strips(pixel_types(images), dtype, *given)
 
 
 @kept
@@ -388,7 +397,7 @@ def _strips(
         2 * (K1 * data_range) ** 2,
         2 * (K2 * data_range) ** 2,
         least_weight(window, min_coverage, float(np.finfo(dtype).eps)),
-        fewest=window.size**2 if is_whole else 0,
+        fewest=window.pixels if is_whole else 0,
         is_sample=sample_covariance,
     )
 

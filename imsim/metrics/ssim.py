@@ -294,6 +294,18 @@ def _map_kernel() -> Any:
     return ssim_map
 
 
+def _volume_kernel() -> Any:
+    from imsim.kernels.volume_ssim import ssim
+
+    return ssim
+
+
+def _volume_map_kernel() -> Any:
+    from imsim.kernels.volume_ssim import ssim_map
+
+    return ssim_map
+
+
 def _gradient() -> Any:
     from imsim.kernels.gradients.windows import ssim
 
@@ -314,6 +326,8 @@ def _gradient() -> Any:
     map_kernel=_map_kernel,
     gradient=_gradient,
     volumes="windows",
+    volume_kernel=_volume_kernel,
+    volume_map_kernel=_volume_map_kernel,
     takes_spacing=True,
 )
 def ssim(

@@ -107,6 +107,18 @@ def _map_kernel() -> Any:
     return uiq_map
 
 
+def _volume_kernel() -> Any:
+    from imsim.kernels.volume_ssim import uiq
+
+    return uiq
+
+
+def _volume_map_kernel() -> Any:
+    from imsim.kernels.volume_ssim import uiq_map
+
+    return uiq_map
+
+
 def _gradient() -> Any:
     from imsim.kernels.gradients.windows import uiq
 
@@ -127,6 +139,8 @@ def _gradient() -> Any:
     map_kernel=_map_kernel,
     gradient=_gradient,
     volumes="windows",
+    volume_kernel=_volume_kernel,
+    volume_map_kernel=_volume_map_kernel,
 )
 def uiq(
     a: ImageLike,

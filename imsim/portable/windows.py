@@ -48,8 +48,13 @@ class Window:
 
     @property
     def is_square(self) -> bool:
-        """Whether it is the same along two axes."""
+        """Whether it is one of images, and the same along both axes."""
         return len(self.sides) == 2 and self.sides[0] == self.sides[1]
+
+    @property
+    def is_cubic(self) -> bool:
+        """Whether it is one of volumes, and the same along all axes."""
+        return len(self.sides) == 3 and self.sides[0] == self.sides[1] == self.sides[2]
 
     @property
     def pixels(self) -> int:

@@ -109,7 +109,7 @@ def limits(
     In float64 the limits are the shares of the variance and of the squared mean, and the smallest
     product of both. In float32 they are the shares of the power of x + y, weighted by how far the
     images differ; of the power of x - y; of the power of x + y, whatever the difference; and of
-    the powers for the means, weighted by how far these differ. `_quality_row` applies them.
+    the powers for the means, weighted by how far these differ. `quality_row` applies them.
     """
     if dtype == np.float32:
         return np.array([2.0**-4, 2.0**-4, 2.0**-10, 2.0**-6], dtype)
@@ -118,10 +118,20 @@ def limits(
     kind, other = pixels.kinds
     if kind == other and kind.kind in "ub" and kind.itemsize <= 2:
         power = 4.0 ** (8 * kind.itemsize + 1)  # of the sum and the difference of two pixels
-        is_exact = window.is_uniform and power * window.size**4 <= 2.0**53
+        is_exact = window.is_uniform and power * window.pixels**2 <= 2.0**53
         if is_exact or (share * power < c2 and share_of_mean * power < c1):
             return None
     return np.array([share, share_of_mean, SMALLEST, 0])
+
+
+def spans_of(places: list[int], tile: int, width: int) -> list[tuple[int, int, int]]:
+    """Join neighbouring tiles that lie alike, as (place, first column, last column)."""
+    spans, first = [], 0
+    for place, alike in groupby(places):
+        last = min(first + tile * len(list(alike)), width)
+        spans.append((place, first, last))
+        first = last
+    return spans
 
 
 class Positions:
@@ -209,12 +219,7 @@ class Positions:
             return [(INSIDE, 0, width)]
         places = np.empty(-(-width // tile), np.int64)
         find_places(mask, self._strips.window.size, tile, places)
-        spans, first = [], 0
-        for place, alike in groupby(places.tolist()):
-            last = min(first + tile * len(list(alike)), width)
-            spans.append((place, first, last))
-            first = last
-        return spans
+        return spans_of(places.tolist(), tile, width)
 
     def _compute_again(self, x: Array, y: Array, mask: Array | None, found: Found) -> None:
         """Replace the doubtful values of a strip, and add them up."""

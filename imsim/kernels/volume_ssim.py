@@ -1,0 +1,246 @@
+"""Structural similarity of volumes in one pass, for SSIM and, without its constants, for UIQ.
+
+The planes of a slab are filtered as images are, see `imsim.kernels.ssim`. A ring buffer keeps the
+sums of the last planes, and these are filtered along the depth.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.volume_slabs import VolumePositions
+from imsim.kernels.common.window_strips import pixel_types
+from imsim.kernels.common.window_sums import (
+    add_row,
+    clipped,
+    digits_of,
+    filter_moments,
+    filter_row,
+    filter_rows,
+    find_scored,
+    load_mask,
+    local_offset,
+    may_be_broken,
+    nan_if_broken,
+)
+from imsim.kernels.ssim import load_sum_and_difference, quality_row, ssim_strips
+from imsim.kernels.uiq import uiq_strips
+from imsim.portable.pair import Local, Scores
+from imsim.portable.volumes import stacked, unstacked
+from imsim.portable.windows import Window, replicated, uniform
+from imsim.typing import Array
+from imsim.validation import Images
+
+
+def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
+    """Mean structural similarity; None, for the formula, if K1 or K2 is 0, or in no cube."""
+    found = _positions(images, mask, **options)
+    return None if found is None else found.scores()
+
+
+def ssim_map(images: Images, mask: Array | None, **options: Any) -> Local | None:
+    """Structural similarity at every position; None as for `ssim`."""
+    found = _positions(images, mask, **options)
+    if found is None:
+        return None
+    local = found.local()
+    return local._replace(margin=0) if options["border"] == "replicate" else local
+
+
+def _positions(
+    images: Images,
+    mask: Array | None,
+    *,
+    window: Window,
+    K1: float,
+    K2: float,
+    sample_covariance: bool,
+    downsample: bool,
+    min_coverage: float,
+    border: str,
+) -> VolumePositions | None:
+    if K1 == 0 or K2 == 0 or not window.is_cubic:
+        return None
+    if border == "replicate":
+        images, mask = _extended(images, mask, window)
+    is_whole = mask is not None and min_coverage == 1
+    strips = ssim_strips(images, window, K1, K2, sample_covariance, min_coverage, is_whole)
+    return VolumePositions(images, mask, strips._replace(fast=quality_slab))
+
+
+def _extended(images: Images, mask: Array | None, window: Window) -> tuple[Images, Array | None]:
+    """Repeat the pixels at the border, so that the window fits at each pixel."""
+
+    def extended(values: Array) -> Array:
+        return replicated(unstacked(values, images.depth), window)
+
+    x = extended(images.x)
+    mask = None if mask is None else stacked(extended(mask))
+    y = stacked(extended(images.y))
+    return images._replace(x=stacked(x), y=y, depth=x.shape[-3]), mask
+
+
+def uiq(images: Images, mask: Array | None, *, block_size: int) -> Scores:
+    """Mean quality over all blocks."""
+    return _blocks(images, mask, block_size).scores()
+
+
+def uiq_map(images: Images, mask: Array | None, *, block_size: int) -> Local:
+    """Quality of every block."""
+    return _blocks(images, mask, block_size).local()
+
+
+def _blocks(images: Images, mask: Array | None, block_size: int) -> VolumePositions:
+    strips = uiq_strips(pixel_types(images), uniform(*[block_size] * 3))
+    return VolumePositions(images, mask, strips._replace(fast=quality_slab))
+
+
+@kernel
+def _slab_offset(image, mask, first, last, top, bottom, left, right, digits):  # type: ignore[no-untyped-def]
+    """Return a number close to the mean of a tile: that of its middle plane, if it has pixels."""
+    near = 0.0
+    for k in range(last - first):
+        # The middle plane first, and then all others.
+        plane = (first + last) // 2 + k
+        plane = plane if plane < last else plane - (last - first)
+        near = local_offset(
+            image[plane, top:bottom],
+            None if mask is None else mask[plane, top:bottom],
+            left,
+            right,
+            digits,
+        )
+        if near != 0:
+            break
+    return near
+
+
+@kernel
+def quality_slab(  # type: ignore[no-untyped-def]
+    x,
+    y,
+    mask,
+    first_plane,
+    last_plane,
+    first_row,
+    last_row,
+    first,
+    last,
+    out,
+    values,
+    valid,
+    doubtful,
+    memory,
+    rings,
+    keeps,
+    taps,
+    unrolled,
+    ones,
+    limits,
+    is_sample,
+    constants,
+    rounding,
+):
+    """Quality at the positions of some columns of a slab; see `imsim.kernels.ssim`."""
+    rows, slots, sums, flat_sums, found, scored, count_slots, counts = memory
+    ring, count_ring = rings
+    size, tile = taps.size, found.size
+    scale, c1, c2, least, fewest = constants
+    full = constants.dtype.type(size**3 if taps[0] == 1 else 1)
+    if is_sample and mask is None:
+        c2 *= constants.dtype.type((size**3 - 1) / size**3)
+    u, d, inside = rows[0], rows[1], rows[2]
+    unbiased = counts[1]
+    for j in range(tile):
+        unbiased[j] = 1
+    digits = digits_of(taps)
+    half = size // 2
+    bottom = last_row + size - 1
+
+    for left in range(first, last, tile):
+        count = min(tile, last - left)
+        right = left + count + size - 1
+        span = (first_plane, last_plane + size - 1, first_row, bottom, left, right, digits)
+        offsets = (
+            constants.dtype.type(_slab_offset(x, mask, *span)),
+            constants.dtype.type(_slab_offset(y, mask, *span)),
+        )
+        shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
+        for k in range(first_plane, last_plane + size - 1):
+            p, q = x[k], y[k]
+            within = None if mask is None else mask[k]
+            slot_of_plane = k % size
+            for i in range(first_row, bottom):
+                oldest, row = (i + 1) % size, i - size + 1 - first_row
+                slot = slots[i % size]
+                load_sum_and_difference(p, q, within, i, left, right, offsets, scale, u, d)
+                filter_moments(u, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
+                filter_moments(d, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
+                if mask is not None:
+                    if may_be_broken(u, right - left):
+                        out[0] += nan_if_broken(p, within, i, left, right)
+                        out[0] += nan_if_broken(q, within, i, left, right)
+                    load_mask(within, i, left, right, inside)
+                    filter_row(inside, taps, unrolled, slot[4 * tile :])
+                    if ones.size > 0:
+                        filter_row(inside, ones, None, count_slots[i % size])
+                if row < 0:
+                    continue
+                filter_rows(slots, oldest, taps, unrolled, ring[row, slot_of_plane])
+                if mask is not None and ones.size > 0:
+                    filter_rows(count_slots, oldest, ones, None, count_ring[row, slot_of_plane])
+            plane = k - size + 1 - first_plane
+            if plane < 0:
+                continue
+            oldest = (k + 1) % size
+            for row in range(last_row - first_row):
+                filter_rows(ring[row], oldest, taps, unrolled, flat_sums)
+                if mask is None:
+                    quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
+                else:
+                    weights, centre = sums[4], mask[k - half]
+                    top = first_row + row
+                    if ones.size == 0:
+                        quality_row(
+                            sums, weights, None, full, shift, c1, c2, limits, rounding, found
+                        )
+                        find_scored(
+                            weights, None, least, fewest, centre, top, left, count, size, scored
+                        )
+                    else:
+                        filter_rows(count_ring[row], oldest, ones, None, counts[0])
+                        if is_sample:
+                            for j in range(tile):
+                                unbiased[j] = (counts[0, j] - constants.dtype.type(1)) / counts[
+                                    0, j
+                                ]
+                        quality_row(
+                            sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found
+                        )
+                        find_scored(
+                            weights,
+                            counts[0],
+                            least,
+                            fewest,
+                            centre,
+                            top,
+                            left,
+                            count,
+                            size,
+                            scored,
+                        )
+                use = None if mask is None else scored
+                add_row(
+                    found,
+                    use,
+                    row,
+                    left,
+                    count,
+                    keeps,
+                    out,
+                    values[plane],
+                    valid[plane],
+                    doubtful[plane],
+                )
+    out[0] = clipped(out[0], out[1])
