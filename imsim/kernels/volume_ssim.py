@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from imsim.kernels import ssim as of_images
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.volume_slabs import VolumePositions
 from imsim.kernels.common.window_strips import pixel_types
@@ -27,7 +28,7 @@ from imsim.kernels.common.window_sums import (
 from imsim.kernels.ssim import load_sum_and_difference, quality_row, ssim_strips
 from imsim.kernels.uiq import uiq_strips
 from imsim.portable.pair import Local, Scores
-from imsim.portable.volumes import stacked, unstacked
+from imsim.portable.volumes import is_one_plane, stacked, unstacked
 from imsim.portable.windows import Window, replicated, uniform
 from imsim.typing import Array
 from imsim.validation import Images
@@ -35,17 +36,26 @@ from imsim.validation import Images
 
 def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
     """Mean structural similarity; None, for the formula, if K1 or K2 is 0, or in no cube."""
+    if is_one_plane(images.depth, options["border"], options["sample_covariance"]):
+        return of_images.ssim(images, mask, **_of_planes(options))
     found = _positions(images, mask, **options)
     return None if found is None else found.scores()
 
 
 def ssim_map(images: Images, mask: Array | None, **options: Any) -> Local | None:
     """Structural similarity at every position; None as for `ssim`."""
+    if is_one_plane(images.depth, options["border"], options["sample_covariance"]):
+        local = of_images.ssim_map(images, mask, **_of_planes(options))
+        return None if local is None else local.as_volume()
     found = _positions(images, mask, **options)
     if found is None:
         return None
     local = found.local()
     return local._replace(margin=0) if options["border"] == "replicate" else local
+
+
+def _of_planes(options: dict[str, Any]) -> dict[str, Any]:
+    return {**options, "window": options["window"].of_planes}
 
 
 def _positions(

@@ -21,7 +21,7 @@ from imsim.portable.units import (
     scaling_unit,
     takes_one_pass,
 )
-from imsim.portable.volumes import unstacked
+from imsim.portable.volumes import is_one_plane, unstacked
 from imsim.portable.windows import (
     Fraction,
     Window,
@@ -70,13 +70,15 @@ def structural_similarity(
     border: str,
 ) -> Local:
     """(2 mu_x mu_y + C1)(2 cov + C2) / ((mu_x^2 + mu_y^2 + C1)(var_x + var_y + C2))."""
-    xp = pair.xp
+    xp, depth = pair.xp, pair.depth
+    if is_one_plane(depth, border, sample_covariance):
+        window, depth = window.of_planes, None
     factor = automatic_factor(*pair.x.shape[-2:]) if downsample else 1
     # Means of blocks and windows far from 0 need more digits than float32 has.
     x, mask = block_mean(to_widest_float(pair.x), pair.mask, factor, border="symmetric")
     y, _ = block_mean(to_widest_float(pair.y), pair.mask, factor, border="symmetric")
-    x, y = unstacked(x, pair.depth), unstacked(y, pair.depth)
-    mask = None if mask is None else unstacked(mask, pair.depth)
+    x, y = unstacked(x, depth), unstacked(y, depth)
+    mask = None if mask is None else unstacked(mask, depth)
     if border == "replicate":
         x, y = replicated(x, window), replicated(y, window)
         mask = None if mask is None else replicated(mask, window)
@@ -132,7 +134,8 @@ def structural_similarity(
         found = in_units(values, unit, unit)
     found = xp.clip(found, -1.0, 1.0)
     is_padded = border == "replicate"
-    return laid_out(found, scored, window.lengths, step=factor, is_padded=is_padded)
+    local = laid_out(found, scored, window.lengths, step=factor, is_padded=is_padded)
+    return local if depth == pair.depth else local.as_volume()
 
 
 def mean_structural_similarity(pair: Pair, **options: Any) -> Scores:

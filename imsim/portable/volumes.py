@@ -25,6 +25,14 @@ def unstacked(values: Array, depth: int | None) -> Array:
     return array_namespace(values).reshape(values, shape)
 
 
+def is_one_plane(depth: int | None, border: str, sample_covariance: bool) -> bool:
+    """Whether a volume is one plane, repeated to both sides.
+
+    Its population moments are then those of the plane, which has them to the bit.
+    """
+    return depth == 1 and border == "replicate" and not sample_covariance
+
+
 def unstacked_shape(frame: tuple[int, int], depth: int | None) -> tuple[int, ...]:
     """Return the sides of an image, or of a volume."""
     rows, width = frame

@@ -57,6 +57,11 @@ class Window:
         return len(self.sides) == 3 and self.sides[0] == self.sides[1] == self.sides[2]
 
     @property
+    def of_planes(self) -> Window:
+        """The window of the planes of a volume."""
+        return Window(self.sides[-2:])
+
+    @property
     def pixels(self) -> int:
         """Number of pixels."""
         return math.prod(self.lengths)
