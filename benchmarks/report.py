@@ -27,6 +27,7 @@ from benchmarks.libraries import looped
 from benchmarks.peers import WORKS
 from benchmarks.tensor_bars import TENSOR_BARS, races
 from benchmarks.timing import Spread, interleave, ratios, spread
+from benchmarks.volume_bars import VOLUME_BARS
 
 ROOT = Path(__file__).parent.parent
 SIZES = (128, 256, 512, 1024, 2048)
@@ -188,7 +189,9 @@ def measure(quick: bool) -> dict[str, Any]:
         "load": {"before": [round(v, 2) for v in os.getloadavg()]},
     }
     say("Bars")
-    result["bars"] = [measure_bar(bar, budget, quick) for bar in (*BARS, *TENSOR_BARS)]
+    result["bars"] = [
+        measure_bar(bar, budget, quick) for bar in (*BARS, *VOLUME_BARS, *TENSOR_BARS)
+    ]
     result["races"] = races(budget, quick)
     for race in result["races"]:
         for library in race["missing"]:
