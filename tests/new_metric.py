@@ -34,12 +34,13 @@ def mae_map(
     mask: Any = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: int = 2,
 ) -> Any:
     """Absolute difference per pixel.
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis
+    a, b, mask, data_range, channel_axis, ndim
         As for `mae`.
 
     Returns
@@ -64,6 +65,7 @@ def mae_map(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
     )
 
 
@@ -86,6 +88,7 @@ def mae(
     mask: Any = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    ndim: int = 2,
 ) -> Any:
     """Mean absolute error.
 
@@ -93,7 +96,7 @@ def mae(
     ----------
     a, b : array_like, shape (..., height, width)
         Images.
-    mask, data_range, channel_axis
+    mask, data_range, channel_axis, ndim
         As everywhere.
 
     Returns
@@ -122,6 +125,7 @@ def mae(
         mask=mask,
         data_range=data_range,
         channel_axis=channel_axis,
+        ndim=ndim,
     )
 
 
