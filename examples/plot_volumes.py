@@ -3,8 +3,8 @@ Volumes
 =======
 
 A CT phantom and two reconstructions of it with the same error. In one, noise is spread over the
-volume. In the other, every slice is clean, but brighter or darker than its neighbours. Scores of the
-slices find that one nearly perfect. Scores of the volume see the stripes along the depth.
+volume. In the other, every slice is clean, but brighter or darker than its neighbours. Scores of
+the slices find that one nearly perfect. Scores of the volume see the stripes along the depth.
 """
 
 import matplotlib.pyplot as plt

@@ -451,3 +451,30 @@ def test_wrong_slices_are_refused(options: Any, words: str) -> None:
         imsim.by_slice("se", a, b, **options)
     with pytest.raises(imsim.OptionError, match="metric"):
         imsim.by_slice("nothing", a, b)
+
+
+# Large volumes.
+
+
+@pytest.mark.parametrize(
+    ("facts", "options"),
+    [(m, o) for m, o in CALLS if m.volumes == "windows" and m.name != "imed"],
+    ids=lambda v: v.name if isinstance(v, Metric) else str(v),
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_slabs_of_a_formula_join(
+    facts: Metric, options: dict[str, Any], masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair(shape=(2, 41, 16, 18))
+    a[0, 20, 8, 8] = 1e30  # a part of its own unit
+    mask = np.random.default_rng(0).random(a.shape[1:]) < 0.9 if masked else None
+    if masked and facts.name == "gmsd":
+        mask = np.indices(a.shape[1:])[0] % 19 < 15
+    with formulas():
+        want = call(facts, a, b, mask=mask, **options)
+        wanted = call_map(facts, a, b, mask=mask, **options)
+        monkeypatch.setattr("imsim.portable.slabs.PIXELS", 2 * 16 * 18 * 12)
+        found = call(facts, a, b, mask=mask, **options)
+        local = call_map(facts, a, b, mask=mask, **options)
+    np.testing.assert_allclose(found, want, rtol=1e-12)
+    np.testing.assert_allclose(local, wanted, rtol=1e-12, atol=1e-12)

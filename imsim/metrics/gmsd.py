@@ -11,6 +11,7 @@ from imsim.portable.correlation import cell_gradients, is_convolved
 from imsim.portable.gradients import CELL_REACH, PREWITT, cell_gradient, eroded
 from imsim.portable.pair import Local, Pair, Scores, deviation
 from imsim.portable.similarity import C, similarity
+from imsim.portable.slabs import in_slabs
 from imsim.portable.units import SQUARES, always_ordinary, in_unit, in_units, scaling_unit
 from imsim.portable.volumes import stacked, unstacked
 from imsim.registry import metric
@@ -22,6 +23,10 @@ def gradient_similarity(pair: Pair) -> Local:
 
     For volumes, of 2x2x2 means, and each component is smoothed along the other two axes.
     """
+    return in_slabs(_gradient_similarity, pair, CELL_REACH[1], step=2)
+
+
+def _gradient_similarity(pair: Pair) -> Local:
     axes = (-1, -2) if pair.depth is None else (-1, -2, -3)
     x, y = (unstacked(to_widest_float(v), pair.depth) for v in (pair.x, pair.y))
     valid = pair.mask

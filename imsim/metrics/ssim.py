@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from imsim.portable.coarse import automatic_factor, block_mean
 from imsim.portable.correlation import is_convolved, pair_moments, similarity_of
 from imsim.portable.moments import is_dark, is_flat, local_covariance, local_moments
 from imsim.portable.pair import Local, Pair, Scores, average, laid_out
+from imsim.portable.slabs import in_slabs
 from imsim.portable.units import (
     SQUARES,
     always_ordinary,
@@ -59,7 +61,13 @@ def unbiasing(pixels: Array | float) -> Array | float:
     return pixels / where_valid(pixels > 1, pixels - 1, 1.0)
 
 
-def structural_similarity(
+def structural_similarity(pair: Pair, **options: Any) -> Local:
+    """(2 mu_x mu_y + C1)(2 cov + C2) / ((mu_x^2 + mu_y^2 + C1)(var_x + var_y + C2))."""
+    formula = functools.partial(_structural_similarity, **options)
+    return in_slabs(formula, pair, options["window"].lengths[0] // 2)
+
+
+def _structural_similarity(
     pair: Pair,
     window: Window,
     K1: float,
@@ -69,7 +77,6 @@ def structural_similarity(
     min_coverage: float,
     border: str,
 ) -> Local:
-    """(2 mu_x mu_y + C1)(2 cov + C2) / ((mu_x^2 + mu_y^2 + C1)(var_x + var_y + C2))."""
     xp, depth = pair.xp, pair.depth
     if is_one_plane(depth, border, sample_covariance):
         window, depth = window.of_planes, None

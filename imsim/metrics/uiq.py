@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal
 
 from imsim import engine
 from imsim.portable.arrays import to_widest_float
 from imsim.portable.moments import is_dark, is_flat, local_covariance, local_moments
 from imsim.portable.pair import Local, Pair, Scores, average, laid_out
+from imsim.portable.slabs import in_slabs
 from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.volumes import unstacked
 from imsim.portable.windows import Fraction, support_of, uniform, zero_rules
@@ -18,6 +20,10 @@ from imsim.validation import check_side
 
 def quality(pair: Pair, block_size: int) -> Local:
     """4 cov mu_x mu_y / ((var_x + var_y)(mu_x^2 + mu_y^2)) in every block."""
+    return in_slabs(functools.partial(_quality, block_size=block_size), pair, block_size // 2)
+
+
+def _quality(pair: Pair, block_size: int) -> Local:
     block = uniform(*[block_size] * (2 if pair.depth is None else 3))
     # Without constants in the quotients, rounding in float32 would decide the flat blocks.
     x, y = (unstacked(to_widest_float(v), pair.depth) for v in (pair.x, pair.y))

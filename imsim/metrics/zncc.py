@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal
 
 from imsim import engine
@@ -19,6 +20,7 @@ from imsim.portable.arrays import (
 )
 from imsim.portable.moments import is_flat, local_covariance, local_moments
 from imsim.portable.pair import Local, Pair, Scores, average, laid_out
+from imsim.portable.slabs import in_slabs
 from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.volumes import unstacked
 from imsim.portable.windows import support_of, uniform
@@ -78,6 +80,11 @@ def global_correlation(pair: Pair) -> Scores:
 
 def local_correlation(pair: Pair, lengths: tuple[int, ...], min_coverage: float) -> Local:
     """Pearson's correlation within each window."""
+    formula = functools.partial(_local_correlation, lengths=lengths, min_coverage=min_coverage)
+    return in_slabs(formula, pair, lengths[0] // 2)
+
+
+def _local_correlation(pair: Pair, lengths: tuple[int, ...], min_coverage: float) -> Local:
     window = uniform(*lengths)
     x, y = (unstacked(to_widest_float(v), pair.depth) for v in (pair.x, pair.y))
     mask = None if pair.mask is None else unstacked(pair.mask, pair.depth)

@@ -1,0 +1,71 @@
+"""Local values of large volumes, some planes at a time: a formula takes tens of times its input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from imsim.portable.pair import Local, Pair
+from imsim.portable.volumes import stacked, unstacked
+from imsim.typing import Array
+
+PIXELS = 1 << 21
+"""Pixels of a slab, about: then a formula takes 0.5 GB at a time."""
+
+
+def in_slabs(formula: Callable[[Pair], Local], pair: Pair, reach: int, *, step: int = 1) -> Local:
+    """Return the local values that a formula finds, slab by slab where a volume of NumPy is large.
+
+    A position reads at most `reach` planes before and after its own. Cells are `step` planes deep.
+    """
+    slabs = _slabs(pair, reach, step)
+    if len(slabs) < 2:
+        return formula(pair)
+    found, values, valid = [], [], []
+    for start, stop in slabs:
+        first = max(start - reach, 0) // step * step
+        local = formula(_planes(pair, first, stop + reach))
+        # Positions beside a cut lack the planes beyond it; they belong to another slab.
+        own = slice(*(_places(local, plane - first, step) for plane in (start, stop)))
+        found.append(local)
+        values.append(unstacked(local.values, local.depth)[..., own, :, :])
+        if local.valid is not None:
+            valid.append(unstacked(local.valid, local.depth)[..., own, :, :])
+    joined = np.concatenate(values, axis=-3)
+    return found[0]._replace(
+        values=stacked(joined),
+        valid=stacked(np.concatenate(valid, axis=-3)) if valid else None,
+        depth=joined.shape[-3],
+    )
+
+
+def _slabs(pair: Pair, reach: int, step: int) -> list[tuple[int, int]]:
+    """Return the first and last planes of the slabs."""
+    depth = pair.depth
+    if depth is None or pair.xp is not np:
+        return []
+    images = np.broadcast_shapes(pair.x.shape, pair.y.shape)
+    planes = max(PIXELS * depth // int(np.prod(images)), 2 * (reach + 1))
+    count = -(-depth // planes)
+    ends = [depth * k // count // step * step for k in range(count)]
+    return list(zip(ends, [*ends[1:], depth], strict=True))
+
+
+def _planes(pair: Pair, first: int, last: int) -> Pair:
+    """Return some planes of a pair of volumes."""
+    depth = pair.depth or 1
+    rows = pair.x.shape[-2] // depth
+    last = min(last, depth)
+
+    def part(values: Array) -> Array:
+        return values[..., first * rows : last * rows, :]
+
+    mask = None if pair.mask is None else part(pair.mask)
+    return replace(pair, x=part(pair.x), y=part(pair.y), mask=mask, depth=last - first)
+
+
+def _places(local: Local, plane: int, step: int) -> int:
+    """Return the place of the first position whose plane is not before a given one."""
+    return max(0, -((local.margin_along(-3) - plane) // step))
