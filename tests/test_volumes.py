@@ -37,6 +37,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
         {"window": "uniform"},
         {"window_size": 6},
         {"spacing": (2.0, 1.0, 1.0)},
+        {"spacing": (1.0, 2.0, 1.5), "window": "uniform", "sample_covariance": True},
+        {"spacing": (1.3, 1.0, 1.0), "window_size": 4, "border": "replicate"},
         {"min_coverage": 1.0, "window_size": 3},
     ),
     "zncc": ({"window_size": 5}, {"window_size": 6, "spacing": (3.0, 1.0, 1.5)}),

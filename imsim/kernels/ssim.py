@@ -297,7 +297,7 @@ def quality_strips(
     `fewest`.
     """
     # An array without elements: None would be a type of its own, for which Numba compiles again.
-    ones = np.ones(window.size if is_sample or fewest > 0 else 0, dtype)
+    ones = np.ones(max(window.lengths) if is_sample or fewest > 0 else 0, dtype)
     squared = np.array([scale, c1 * scale**2, c2 * scale**2, least, fewest or 2], dtype)
     doubts = limits(pixels, window, dtype, c1, c2)
     constants = (*taps_of(window, dtype), ones, doubts, is_sample, squared, rounding)
@@ -410,8 +410,8 @@ def suits_float32(
     And whether no rounded sum of weights decides which positions a mask leaves to be scored. The
     presence of a mask is not asked: a mask of True everywhere must not change a bit.
     """
-    if window.size % 2 == 0 or 0 < min_coverage < 1:
+    if any(length % 2 == 0 for length in window.lengths) or 0 < min_coverage < 1:
         return False
     suits = K1 >= 0.005 and K2 >= 0.02 and 1e-30 < data_range < 1e30
     # A pixel far outside the data range matters even with a weight below the resolution of float32.
-    return suits and min(window.taps) > LEAST_TAP
+    return suits and min(map(min, window.sides)) > LEAST_TAP

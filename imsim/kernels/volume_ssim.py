@@ -35,7 +35,7 @@ from imsim.validation import Images
 
 
 def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
-    """Mean structural similarity; None, for the formula, if K1 or K2 is 0, or in no cube."""
+    """Mean structural similarity; None, for the formula, if K1 or K2 is 0."""
     if is_one_plane(images.depth, options["border"], options["sample_covariance"]):
         return of_images.ssim(images, mask, **_of_planes(options))
     found = _positions(images, mask, **options)
@@ -70,7 +70,7 @@ def _positions(
     min_coverage: float,
     border: str,
 ) -> VolumePositions | None:
-    if K1 == 0 or K2 == 0 or not window.is_cubic:
+    if K1 == 0 or K2 == 0:
         return None
     if border == "replicate":
         images, mask = _extended(images, mask, window)
@@ -144,6 +144,8 @@ def quality_slab(  # type: ignore[no-untyped-def]
     memory,
     rings,
     keeps,
+    taps_of_planes,
+    taps_of_rows,
     taps,
     unrolled,
     ones,
@@ -155,35 +157,38 @@ def quality_slab(  # type: ignore[no-untyped-def]
     """Quality at the positions of some columns of a slab; see `imsim.kernels.ssim`."""
     rows, slots, sums, flat_sums, found, scored, count_slots, counts = memory
     ring, count_ring = rings
-    size, tile = taps.size, found.size
+    deep, high, wide, tile = taps_of_planes.size, taps_of_rows.size, taps.size, found.size
+    pixels = deep * high * wide
     scale, c1, c2, least, fewest = constants
-    full = constants.dtype.type(size**3 if taps[0] == 1 else 1)
+    full = constants.dtype.type(pixels if taps[0] == 1 else 1)
     if is_sample and mask is None:
-        c2 *= constants.dtype.type((size**3 - 1) / size**3)
+        c2 *= constants.dtype.type((pixels - 1) / pixels)
     u, d, inside = rows[0], rows[1], rows[2]
     unbiased = counts[1]
     for j in range(tile):
         unbiased[j] = 1
     digits = digits_of(taps)
-    half = size // 2
-    bottom = last_row + size - 1
+    bottom = last_row + high - 1
+    # Where a side is even, a window has no centre, which `find_scored` is told by an even size.
+    is_odd = deep % 2 == 1 and high % 2 == 1 and wide % 2 == 1
+    centred, above = (wide if is_odd else 2), (high // 2 - wide // 2 if is_odd else 0)
 
     for left in range(first, last, tile):
         count = min(tile, last - left)
-        right = left + count + size - 1
-        span = (first_plane, last_plane + size - 1, first_row, bottom, left, right, digits)
+        right = left + count + wide - 1
+        span = (first_plane, last_plane + deep - 1, first_row, bottom, left, right, digits)
         offsets = (
             constants.dtype.type(_slab_offset(x, mask, *span)),
             constants.dtype.type(_slab_offset(y, mask, *span)),
         )
         shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
-        for k in range(first_plane, last_plane + size - 1):
+        for k in range(first_plane, last_plane + deep - 1):
             p, q = x[k], y[k]
             within = None if mask is None else mask[k]
-            slot_of_plane = k % size
+            slot_of_plane = k % deep
             for i in range(first_row, bottom):
-                oldest, row = (i + 1) % size, i - size + 1 - first_row
-                slot = slots[i % size]
+                oldest, row = (i + 1) % high, i - high + 1 - first_row
+                slot = slots[i % high]
                 load_sum_and_difference(p, q, within, i, left, right, offsets, scale, u, d)
                 filter_moments(u, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
                 filter_moments(d, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
@@ -194,32 +199,34 @@ def quality_slab(  # type: ignore[no-untyped-def]
                     load_mask(within, i, left, right, inside)
                     filter_row(inside, taps, unrolled, slot[4 * tile :])
                     if ones.size > 0:
-                        filter_row(inside, ones, None, count_slots[i % size])
+                        filter_row(inside, ones[:wide], None, count_slots[i % high])
                 if row < 0:
                     continue
-                filter_rows(slots, oldest, taps, unrolled, ring[row, slot_of_plane])
+                filter_rows(slots, oldest, taps_of_rows, unrolled, ring[row, slot_of_plane])
                 if mask is not None and ones.size > 0:
-                    filter_rows(count_slots, oldest, ones, None, count_ring[row, slot_of_plane])
-            plane = k - size + 1 - first_plane
+                    filter_rows(
+                        count_slots, oldest, ones[:high], None, count_ring[row, slot_of_plane]
+                    )
+            plane = k - deep + 1 - first_plane
             if plane < 0:
                 continue
-            oldest = (k + 1) % size
+            oldest = (k + 1) % deep
             for row in range(last_row - first_row):
-                filter_rows(ring[row], oldest, taps, unrolled, flat_sums)
+                filter_rows(ring[row], oldest, taps_of_planes, unrolled, flat_sums)
                 if mask is None:
                     quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
                 else:
-                    weights, centre = sums[4], mask[k - half]
-                    top = first_row + row
+                    weights, centre = sums[4], mask[k - (deep - 1 - deep // 2)]
+                    top = first_row + row + above
                     if ones.size == 0:
                         quality_row(
                             sums, weights, None, full, shift, c1, c2, limits, rounding, found
                         )
                         find_scored(
-                            weights, None, least, fewest, centre, top, left, count, size, scored
+                            weights, None, least, fewest, centre, top, left, count, centred, scored
                         )
                     else:
-                        filter_rows(count_ring[row], oldest, ones, None, counts[0])
+                        filter_rows(count_ring[row], oldest, ones[:deep], None, counts[0])
                         if is_sample:
                             for j in range(tile):
                                 unbiased[j] = (counts[0, j] - constants.dtype.type(1)) / counts[
@@ -237,7 +244,7 @@ def quality_slab(  # type: ignore[no-untyped-def]
                             top,
                             left,
                             count,
-                            size,
+                            centred,
                             scored,
                         )
                 use = None if mask is None else scored

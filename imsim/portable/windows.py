@@ -52,11 +52,6 @@ class Window:
         return len(self.sides) == 2 and self.sides[0] == self.sides[1]
 
     @property
-    def is_cubic(self) -> bool:
-        """Whether it is one of volumes, and the same along all axes."""
-        return len(self.sides) == 3 and self.sides[0] == self.sides[1] == self.sides[2]
-
-    @property
     def of_planes(self) -> Window:
         """The window of the planes of a volume."""
         return Window(self.sides[-2:])

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from imsim.caches import kept_by_thread
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.window_moments import volume_moments
-from imsim.kernels.common.window_strips import Strips, spans_of
-from imsim.kernels.common.window_sums import CROSSED, INSIDE, columns_of, find_places, workspaces
+from imsim.kernels.common.window_strips import Strips, spans_of, taps_by_axis
+from imsim.kernels.common.window_sums import (
+    CROSSED,
+    INSIDE,
+    OUTSIDE,
+    columns_of,
+    find_places,
+    workspaces,
+)
 from imsim.portable.pair import Local, Scores, laid_out
 from imsim.portable.windows import by_weight
 from imsim.typing import Array
@@ -38,8 +45,22 @@ def ring_buffers(size: int, planes: int, tile: int, dtype: Any) -> tuple[Array, 
     )
 
 
+class Slab(NamedTuple):
+    """Some planes and rows of positions of a volume."""
+
+    planes: slice
+    rows: slice
+
+    def pixels(self, lengths: tuple[int, ...]) -> tuple[slice, slice]:
+        """Return the planes and rows of pixels that windows of such lengths read."""
+        planes, rows = (
+            slice(s.start, s.stop + n - 1) for s, n in zip(self, lengths[:2], strict=True)
+        )
+        return planes, rows
+
+
 class VolumePositions:
-    """The positions where a cubic window fits into a volume."""
+    """The positions where a window fits into a volume."""
 
     def __init__(self, images: Images, mask: Array | None, strips: Strips) -> None:
         self._planes = Planes(images, mask)
@@ -47,8 +68,8 @@ class VolumePositions:
         self._dtype = images.dtype
         self._is_masked = mask is not None
         self._sides = images.sides
-        size = strips.window.size
-        self._frame = tuple(side - size + 1 for side in images.sides)
+        self._lengths = strips.window.lengths
+        self._frame = tuple(n - k + 1 for n, k in zip(self._sides, self._lengths, strict=True))
         self._tile = columns_of(strips.dtype, self._frame[2])
 
     def scores(self) -> Scores:
@@ -62,76 +83,86 @@ class VolumePositions:
         valid = np.empty(frames, np.bool_) if self._is_masked else None
         scores = self._run(values, valid)
         shape = (*self._planes.shape, *self._frame)
-        local = laid_out(
-            values.reshape(shape),
-            None if valid is None else valid.reshape(shape),
-            self._strips.window.lengths,
-        )
+        found = None if valid is None else valid.reshape(shape)
+        local = laid_out(values.reshape(shape), found, self._lengths)
         return local._replace(witness=scores.witness, left=scores.left)
 
     def _run(self, values: Array | None, valid: Array | None) -> Scores:
         """Run the kernel on all slabs, and add up their sums in a fixed order."""
-        volumes, kernel = self._planes, self._strips
-        depth, height, width = self._frame
-        across = -(-height // SLAB_ROWS)
-        slabs = across * -(-depth // SLAB_PLANES)
-        sums = np.zeros((slabs, volumes.count, 3))
-        size, tile = kernel.window.size, self._tile
+        volumes, (depth, height, _) = self._planes, self._frame
+        slabs = [
+            Slab(
+                slice(plane, min(plane + SLAB_PLANES, depth)),
+                slice(row, min(row + SLAB_ROWS, height)),
+            )
+            for plane in range(0, depth, SLAB_PLANES)
+            for row in range(0, height, SLAB_ROWS)
+        ]
+        sums = np.zeros((len(slabs), volumes.count, 3))
 
         def task(i: int) -> None:
-            k, slab = divmod(i, slabs)
-            first_plane, first_row = (
-                start * step
-                for start, step in zip(divmod(slab, across), (SLAB_PLANES, SLAB_ROWS), strict=True)
+            k, slab = divmod(i, len(slabs))
+            place = (k, *slabs[slab])
+            self._score_slab(
+                k,
+                slabs[slab],
+                sums[slab, k],
+                None if values is None else values[place],
+                None if valid is None else valid[place],
             )
-            planes = slice(first_plane, min(first_plane + SLAB_PLANES, depth))
-            rows = slice(first_row, min(first_row + SLAB_ROWS, height))
-            x, y, mask = (None if v is None else v.reshape(self._sides) for v in volumes[k])
-            shape = (planes.stop - planes.start, rows.stop - rows.start, width)
-            out = sums[slab, k]
-            # Views of the results: each array that a kernel gets is in C order.
-            found = np.empty(shape, self._dtype)
-            scored = np.empty(shape if valid is not None else (shape[0], 0, 0), np.bool_)
-            doubtful = np.zeros((*shape[:2], -(-width // tile)), np.bool_)
-            plain, masked = workspaces(size, kernel.planes, tile, kernel.dtype)
-            for place, first, last in self._spans(mask, planes, rows):
-                spans = (planes.start, planes.stop, rows.start, rows.stop, first, last)
-                results = (out, found, scored, doubtful)
-                if place == INSIDE:
-                    rings = ring_buffers(size, kernel.planes, tile, kernel.dtype)
-                    work = (plain, rings, values is not None)
-                    kernel.fast(x, y, None, *spans, *results, *work, *kernel.constants)
-                elif place == CROSSED:
-                    rings = ring_buffers(size, kernel.planes + 1, tile, kernel.dtype)
-                    work = (masked, rings, values is not None)
-                    kernel.fast(x, y, mask, *spans, *results, *work, *kernel.constants)
-                elif valid is not None:
-                    found[..., first:last] = np.nan
-                    scored[..., first:last] = False
-            if out[2]:
-                self._compute_again(x, y, mask, planes, rows, out, found, doubtful)
-            if values is not None:
-                values[k, planes, rows] = found
-            if valid is not None:
-                valid[k, planes, rows] = scored
 
-        parallel(task, volumes.count * slabs, volumes.count * math.prod(self._frame))
+        parallel(task, volumes.count * len(slabs), volumes.count * math.prod(self._frame))
         added = sum_parts(sums).reshape(*volumes.shape, 3)
         totals, numbers = added[..., 0], added[..., 1]
         odd = ~np.isfinite(totals)
         left = odd.any(axis=-1) if odd.any() else None
         return Scores(totals / numbers, numbers, totals, left)
 
-    def _spans(self, mask: Array | None, planes: slice, rows: slice) -> list[tuple[int, int, int]]:
+    def _score_slab(
+        self, k: int, slab: Slab, out: Array, values: Array | None, valid: Array | None
+    ) -> None:
+        """Fill the sums of a slab of the k-th volume, and its part of the maps, if wanted."""
+        kernel, tile, width = self._strips, self._tile, self._frame[2]
+        x, y, mask = (None if v is None else v.reshape(self._sides) for v in self._planes[k])
+        planes, rows = slab
+        shape = (planes.stop - planes.start, rows.stop - rows.start, width)
+        # Parts of the maps would not be in C order, for which the kernel is compiled.
+        found = np.empty(shape, self._dtype)
+        scored = np.empty((shape[0], 0, 0) if valid is None else shape, np.bool_)
+        doubtful = np.zeros((*shape[:2], -(-width // tile)), np.bool_)
+        taps = taps_by_axis(kernel.window, kernel.dtype)[:2]
+        size = max(self._lengths)
+        plain, masked = workspaces(size, kernel.planes, tile, kernel.dtype)
+        for place, first, last in self._spans(mask, slab):
+            spans = (planes.start, planes.stop, rows.start, rows.stop, first, last)
+            if place == OUTSIDE:
+                if valid is not None:
+                    found[..., first:last] = np.nan
+                    scored[..., first:last] = False
+                continue
+            is_crossed = place == CROSSED
+            rings = ring_buffers(size, kernel.planes + is_crossed, tile, kernel.dtype)
+            results = (out, found, scored, doubtful)
+            work = (masked if is_crossed else plain, rings, values is not None)
+            within = mask if is_crossed else None
+            kernel.fast(x, y, within, *spans, *results, *work, *taps, *kernel.constants)
+        if out[2]:
+            self._compute_again(x, y, mask, slab, out, found, doubtful)
+        if values is not None:
+            values[:] = found
+        if valid is not None:
+            valid[:] = scored
+
+    def _spans(self, mask: Array | None, slab: Slab) -> list[tuple[int, int, int]]:
         """Return the spans of columns of a slab whose tiles lie alike, as (place, first, last)."""
-        width, tile, size = self._frame[2], self._tile, self._strips.window.size
+        width, tile = self._frame[2], self._tile
         if mask is None:
             return [(INSIDE, 0, width)]
-        part = mask[planes.start : planes.stop + size - 1, rows.start : rows.stop + size - 1]
-        part = part.reshape(-1, mask.shape[-1])  # a copy, whose rows lie below each other
+        part = mask[slab.pixels(self._lengths)]
+        part = part.reshape(-1, mask.shape[-1])  # its rows lie below each other
         part.setflags(write=False)
         places = np.empty(-(-width // tile), np.int64)
-        find_places(part, size, tile, places)
+        find_places(part, self._lengths[2], tile, places)
         return spans_of(places.tolist(), tile, width)
 
     def _compute_again(
@@ -139,8 +170,7 @@ class VolumePositions:
         x: Array,
         y: Array,
         mask: Array | None,
-        planes: slice,
-        rows: slice,
+        slab: Slab,
         out: Array,
         found: Array,
         doubtful: Array,
@@ -149,28 +179,30 @@ class VolumePositions:
 
         Where a pixel is not finite, they stay NaN: the engine calls again without such pixels.
         """
-        kernel, tile, size = self._strips, self._tile, self._strips.window.size
-        slab = tuple(slice(s.start, s.stop + size - 1) for s in (planes, rows))
+        kernel, tile = self._strips, self._tile
+        here = slab.pixels(self._lengths)
         for image in (x, y):
-            pixels = image[slab] if mask is None else image[slab][mask[slab]]
+            pixels = image[here] if mask is None else image[here][mask[here]]
             if not np.isfinite(pixels).all():
                 out[0] = np.nan
                 return
-        taps, order = np.array(kernel.window.taps), np.array(by_weight(kernel.window.taps))
+        deep, high, wide = self._lengths
+        sides = kernel.window.sides
+        taps, orders = (tuple(map(np.array, v)) for v in (sides, map(by_weight, sides)))
         for plane, row, k in np.argwhere(doubtful).tolist():
             columns = slice(k * tile, min((k + 1) * tile, found.shape[2]))
             doubts = np.isnan(found[plane, row, columns])
             values = found[plane, row : row + 1, columns].astype(np.float64)
+            first_plane, first_row = slab.planes.start + plane, slab.rows.start + row
             part = (
-                slice(planes.start + plane, planes.start + plane + size),
-                slice(rows.start + row, rows.start + row + size),
-                slice(columns.start, columns.stop + size - 1),
+                slice(first_plane, first_plane + deep),
+                slice(first_row, first_row + high),
+                slice(columns.start, columns.stop + wide - 1),
             )
             p, q = x[part].astype(np.float64), y[part].astype(np.float64)
             inside = np.ones(p.shape, np.bool_) if mask is None else mask[part].copy()
-            kernel.precise(
-                volume_moments(p, q, inside, taps, order), values, *kernel.precise_constants
-            )
+            moments = volume_moments(p, q, inside, taps, orders)
+            kernel.precise(moments, values, *kernel.precise_constants)
             out[0] += values[0, doubts].sum()
             found[plane, row, columns] = np.clip(values[0], -1, 1)
         out[0] = np.clip(out[0], -out[1], out[1])

@@ -43,31 +43,34 @@ def moments_at(
     return found
 
 
-def volume_moments(x: Array, y: Array, mask: Array, taps: Array, order: Array) -> Array:
+def volume_moments(
+    x: Array, y: Array, mask: Array, taps: tuple[Array, ...], orders: tuple[Array, ...]
+) -> Array:
     """Return the moments of a row of windows of a volume, as high and deep as the window.
 
-    Shape (1, PLANES, columns). The volumes are float64.
+    Shape (1, PLANES, columns). The volumes are float64; `taps` and `orders` are those along each
+    axis.
     """
-    size, count = taps.size, x.shape[2] - taps.size + 1
+    count = x.shape[2] - taps[2].size + 1
     found = np.empty((1, PLANES, count))
     pixels = np.empty((3, x.shape[2]))
-    rings = np.empty((2, size, PLANES, count))
-    _volume_moments(x, y, mask, taps, order, pixels, rings[0], rings[1], found[0])
+    planes, rows = (np.empty((n, PLANES, count)) for n in x.shape[:2])
+    _volume_moments(x, y, mask, taps, orders, pixels, rows, planes, found[0])
     return found
 
 
 @kernel
-def _volume_moments(x, y, mask, taps, order, pixels, rows, planes, found):  # type: ignore[no-untyped-def]
+def _volume_moments(x, y, mask, taps, orders, pixels, rows, planes, found):  # type: ignore[no-untyped-def]
     """Add up along each axis, about pixels of longer and longer windows."""
     offset, scale = 0.0, 1.0
-    for k in range(taps.size):
-        for i in range(taps.size):
+    for k in range(planes.shape[0]):
+        for i in range(rows.shape[0]):
             load(x[k], mask[k], i, 0, pixels.shape[1], offset, scale, pixels[0])
             load(y[k], mask[k], i, 0, pixels.shape[1], offset, scale, pixels[1])
             load_mask(mask[k], i, 0, pixels.shape[1], pixels[2])
-            _along_row(pixels[0], pixels[1], pixels[2], taps, order, rows[i])
-        _across_rows(rows, 0, taps, order, planes[k])
-    _across_rows(planes, 0, taps, order, found)
+            _along_row(pixels[0], pixels[1], pixels[2], taps[2], orders[2], rows[i])
+        _across_rows(rows, 0, taps[1], orders[1], planes[k])
+    _across_rows(planes, 0, taps[0], orders[0], found)
 
 
 @kernel

@@ -42,10 +42,17 @@ class Taps(NamedTuple):
 @kept
 def taps_of(window: Window, dtype: Any = np.float64) -> Taps:
     """Return the taps of a window."""
+    taps = taps_by_axis(window, dtype)[-1]
+    is_unrolled = window.size in UNROLLED and len(set(window.sides)) == 1
+    return Taps(taps, tuple(taps) if is_unrolled else None)
+
+
+@kept
+def taps_by_axis(window: Window, dtype: Any) -> tuple[Array, ...]:
+    """Return the taps of a window along each axis, in the dtype of the arithmetic."""
     if dtype == np.float32:
         window = representable(window, float(np.finfo(dtype).eps))
-    taps = np.array(window.taps, dtype)
-    return Taps(taps, tuple(taps) if window.size in UNROLLED else None)
+    return tuple(np.array(taps, dtype) for taps in window.sides)
 
 
 class Strips(NamedTuple):
