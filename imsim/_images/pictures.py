@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim._images.space import Space
 from imsim.errors import ImsimError
-
-if TYPE_CHECKING:
-    from imsim._images.space import Space
 
 Array = np.ndarray[Any, Any]
 

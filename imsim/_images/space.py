@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imsim._images.pictures import Array
+from imsim.typing import Array
 
 SAME_SPACING = 1e-3
 """Relative difference of spacings that are taken for equal; NIfTI stores them as float32."""
