@@ -138,9 +138,9 @@ def _read(
     header = headers[frames[0].file]
     channels = int(header.SamplesPerPixel)
     kinds = {name: kind_of(header) for name, header in headers.items()}
-    final = np.result_type(
-        *(rescaled_type(*kinds[frame.file], frame.slope, frame.intercept) for frame in frames)
-    )
+    finals = {rescaled_type(*kinds[frame.file], frame.slope, frame.intercept) for frame in frames}
+    floats = [kind for kind in finals if kind.kind == "f"]
+    final = np.result_type(*(floats or finals))
     sides = (len(frames), int(header.Rows), int(header.Columns))
     largest = max(final.itemsize, *(kind.itemsize for kind, _ in kinds.values()))
     reading.check_size(sides, largest, channels)
@@ -154,7 +154,7 @@ def _read(
         with _naming(name):
             check_decoder(headers[name])
             count = 0
-            for index, stored in enumerate(decoded(paths[name], headers[name], *kinds[name])):
+            for index, stored in enumerate(decoded(paths[name], kinds[name][0])):
                 count += 1
                 place = of_frame[index]
                 data = padding(stored, headers[name])

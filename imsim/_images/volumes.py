@@ -88,7 +88,7 @@ def rescaled_type(
         What the file says.
     """
     if (slope, intercept) == (1, 0):
-        return kind
+        return kind.newbyteorder("=")
     if kind.kind in "iu" and slope == int(slope) and intercept == int(intercept):
         values = [int(slope) * end + int(intercept) for end in ends]
         for bits in (16, 32, 64):

@@ -163,6 +163,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         options = _score_options(arguments, settings.data_ranges, reading)
         writer = _writer(arguments, metrics, options, {p.test: p.name for p in found.pairs})
         outcome = Outcome(metrics, limits, set(limits if arguments.metrics is None else metrics))
+        outcome.wanted = "TIFF of several pages" if arguments.volume else outcome.wanted
         outcome.start(found, [file for file in (jobs.reference, jobs.mask) if file])
         try:
             yield from _rows(arguments, settings, found, jobs, writer, outcome, reading)
