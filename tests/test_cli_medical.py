@@ -166,3 +166,27 @@ def test_a_series_against_many(capsys):
 def test_without_volume_a_series_is_a_folder_without_images(capsys):
     save_series("a", VOLUME)
     assert "a: holds no image" in refusal(capsys, "a", "a")
+
+
+def test_a_folder_of_volumes_is_not_compared_with_one(capsys):
+    save_series("r/a", VOLUME), save_series("b", VOLUME)
+    err = refusal(capsys, "r", "b", "--volume")
+    assert "b: is one volume, a folder of DICOM files, but the reference r is a folder of" in err
+
+
+def test_a_page_on_two_series(capsys):
+    save_series("a", VOLUME), save_nifti("b.nii", CHANGED)
+    mask = save_nifti("m.nii", np.ones(VOLUME.shape, np.uint8))
+    run = ["report", "a", "b.nii", *RANGE, "--mask", mask, "-o", "page.html"]
+    assert main(run) == 0
+    html = Path("page.html").read_text(encoding="utf-8")
+    assert "b.nii against a" in html
+    assert "Spacing 0.7 × 0.8 × 3, in which" in html
+    assert ">H</span>" in html  # the directions of the reference
+    assert f"{WANTED['ssim']:.6g}" in html
+    turned = save_nifti("c.nii", CHANGED, AFFINE @ np.diag([-1, 1, 1, 1]))
+    run[2] = turned
+    assert main(run) == 2
+    assert "its width goes to the right" in capsys.readouterr().err
+    assert main([*run, "--spacing", "3,0.8,0.7"]) == 0
+    assert "its width goes to the right" in Path("page.html").read_text(encoding="utf-8")

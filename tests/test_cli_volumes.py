@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def scores(capsys, *arguments):
     """Return the scores of the only pair."""
     (row,) = compared(capsys, *arguments, "--volume")[0]["scored"]
     return row["scores"]
+
+
+def test_the_list_tells_what_scores_volumes(capsys):
+    assert main(["list", "--json"]) == 0
+    said = {record["name"]: record["volumes"] for record in json.loads(capsys.readouterr().out)}
+    assert {name for name, what in said.items() if what == "no"} == {"fsim", "issm", "sh"}
+    assert said["gmsd"] == "experimental"
 
 
 class TestStacks:
@@ -207,3 +215,24 @@ class TestRuns:
     def test_spacing_is_for_volumes(self, capsys):
         a = save("a.npy", A)
         assert "add --volume" in refusal(capsys, a, a, "--spacing", "1,1,1")
+
+
+class TestReport:
+    def test_a_page(self, capsys):
+        a, b, mask = save("a.npy", A), save("b.npy", B), save("m.npy", MASK)
+        assert main(["report", a, b, "--volume", "--mask", mask, "-o", "page.html"]) == 0
+        assert capsys.readouterr() == ("Report: page.html\n", "")
+        html = Path("page.html").read_text(encoding="utf-8")
+        assert "17 × 14 × 12 voxels, uint8, grey" in html
+        assert f"The mask uses {MASK.sum()} of {MASK.size} voxels" in html
+        assert main(["report", a, save("c.npy", VOLUME), "--volume", "-o", "page.html"]) == 2
+        assert "save both with the same number of bits" in capsys.readouterr().err
+
+    def test_a_page_needs_two_volumes(self, capsys):
+        a = save("a.npy", A)
+        assert main(["report", a, a, "-o", "page.html"]) == 2
+        assert "holds 12 images; name one of them" in capsys.readouterr().err
+        assert main(["report", a, ".", "--volume", "-o", "page.html"]) == 2
+        assert ".: is a folder; report takes two images" in capsys.readouterr().err
+        assert main(["report", a, a, "--spacing", "1,1,1", "-o", "page.html"]) == 2
+        assert "add --volume" in capsys.readouterr().err

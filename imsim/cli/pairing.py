@@ -122,6 +122,11 @@ def pair_files(
             raise ImageFileError(
                 f"{file}: cannot be read: there is no such folder; the reference {reference} is one"
             )
+        if os.path.isdir(file):
+            raise ImageFileError(
+                f"{file}: is one volume, a folder of DICOM files, but the reference {reference} "
+                "is a folder of volumes; give two of a kind"
+            )
         raise ImageFileError(
             f"{file}: is not a folder, but the reference {reference} is; give two folders, "
             "or a reference file"
