@@ -18,6 +18,7 @@ a file of frames) need `pip install 'imsim[medical]'`; their spacing counts in
 millimetres, their slopes and intercepts are applied. Two volumes that lie
 otherwise, or have another spacing, are refused: nothing is turned or resampled.
 A mask is a volume too. Metrics that are not defined for volumes are skipped.
+Rows then have the "spacing" that ssim, zncc and imed measured in, if any.
 """
 
 
