@@ -151,7 +151,7 @@ def test_folders_of_series_are_paired_by_name(capsys):
         "maps/sub/case3.ssim.tif",
     ]
     assert main([*run, "--resume"]) == 0
-    save_series("t/case.1", VOLUME)  # changed since
+    save_series("t/sub/case3", VOLUME)  # changed since
     assert main([*run, "--resume"]) == 2
     assert "another run" in capsys.readouterr().err
 

@@ -186,6 +186,12 @@ class TestRuns:
         assert main([*run, "--spacing", "2,1,1"]) == 2
         assert "another run" in capsys.readouterr().err
 
+    def test_few_volumes_are_in_memory_at_a_time(self, capsys, monkeypatch):
+        monkeypatch.setattr("imsim.cli.jobs.ThreadPoolExecutor", lambda _: 1 / 0)
+        tests = [save(f"t/{i}.npy", B) for i in range(5)]
+        run = [save("a.npy", A), *tests, *FEW, "--workers", "2"]
+        assert len(compared(capsys, *run, "--volume")[0]["scored"]) == 5
+
     def test_maps_are_stacks(self, capsys):
         a, b = save("a.npy", A), save("b.npy", B)
         metrics = "se,ssim,imed"

@@ -68,7 +68,8 @@ def test_several_volumes():
 
 
 @pytest.mark.parametrize(
-    ("slope", "intercept", "kind"), [(2, -7, np.int32), (0.5, 1, np.float32), (1, 0, np.int16)]
+    ("slope", "intercept", "kind"),
+    [(2, -7, np.int32), (2, 0, np.int32), (0.5, 1, np.float32), (1, 0, np.int16)],
 )
 def test_slope_and_intercept(slope, intercept, kind):
     found = read(save_nifti("a.nii", VOLUME, scaling=(slope, intercept)))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import imsim
 from imsim import pages
@@ -45,6 +48,15 @@ def test_says_what_it_must(report):
     assert "is defined for images only" in report
     assert report.count("<img") == 3 * 4 + 3 + 3  # cuts, strips and scales
     assert data_of(report)["place"] == list(map(int, place))
+
+
+def test_the_cuts_go_through_the_worst_place(report):
+    place = data_of(report)["place"]
+    pictures = re.findall(r'<img src="data:image/png;base64,([^"]*)" alt="a.nii, ', report)
+    for axis, content in enumerate(pictures):
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("L"))
+        assert np.array_equal(shown, A.take(place[axis], axis))
+    assert len(pictures) == 3
 
 
 def test_needs_no_network(report):
@@ -130,6 +142,7 @@ def test_blocks_by_brute_force(step):
     local = np.where(RNG.random(A.shape) < 0.2, np.nan, RNG.random(A.shape))
     reference, test = (image[..., None] for image in (A, B))
     pair = voxels.VolumePair(reference, test, mask, None, local, (False, True, False))
+    assert np.array_equal(pair.mask, mask[:, ::-1])
     found = voxels.small(pair, step)
     signed = pair.test[..., 0].astype(float) - pair.reference[..., 0]
     shape = found.used.shape
