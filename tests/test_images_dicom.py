@@ -147,6 +147,7 @@ def test_colours():
         ({"Columns": WIDTH - 1}, f"its Columns is {WIDTH - 1}, but that of 000.dcm is {WIDTH}"),
         ({"PixelData": bytes(8)}, "damaged or not DICOM: "),
         ({"PixelData": None}, "damaged or not DICOM: "),
+        ({"NumberOfFrames": 10**9}, "damaged: it has 1000000000 frames"),
         ({"BitsStored": 17}, "its pixels have 17 of 16 bits"),
         ({"ModalityLUTSequence": [pydicom.Dataset()]}, "through a table"),
     ],

@@ -148,7 +148,10 @@ def test_what_is_damaged():
     Path("less.nii.gz").write_bytes(gzip.compress(content[:-1]))
     Path("more.nii.gz").write_bytes(gzip.compress(content + bytes(2**20 + 1)))
     Path("big.nii").write_bytes(content[:42] + np.array([0, 1, 1], "<i2").tobytes() + content[48:])
-    for name in ("short.nii", "cut.nii.gz", "sum.nii.gz", "less.nii.gz", "more.nii.gz", "big.nii"):
+    far = content[:108] + np.array(1e30, "<f4").tobytes() + content[112:]
+    Path("far.nii.gz").write_bytes(gzip.compress(far))
+    names = "short.nii", "cut.nii.gz", "sum.nii.gz", "less.nii.gz", "more.nii.gz", "big.nii"
+    for name in (*names, "far.nii.gz"):
         with pytest.raises(ImageFileError, match=f"^{name}: damaged"):
             contents(name, VOLUMES)
     with pytest.raises(ImageFileError, match=r"head.nii: "):

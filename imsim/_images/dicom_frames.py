@@ -18,6 +18,7 @@ from imsim._images.space import Space, rounded
 Headers = dict[str, Any]
 """The header of each file by its name."""
 
+MOST_FRAMES = 10**5
 SAME_PLANE = 1e-3
 """Largest difference of the cosines of slices that are parallel."""
 UNEVEN = 0.1
@@ -78,6 +79,8 @@ def frames_of(file: str, header: Any) -> list[Frame]:
             "its values go through a table (ModalityLUTSequence)", "save it with RescaleSlope"
         )
     number = int(header.get("NumberOfFrames") or 1)
+    if not 1 <= number <= MOST_FRAMES:
+        raise ImageFileError(f"damaged: it has {number} frames")
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
     groups = header.get("PerFrameFunctionalGroupsSequence") or []
     if groups and len(groups) != number:

@@ -23,6 +23,8 @@ GZIP_SIGNATURE = b"\x1f\x8b"
 SIGNATURES = (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
 """The length of the header, 348 or 540, in either byte order."""
 HEADER_BYTES = 540
+LATEST_VOXELS = 2**26
+"""Most bytes of header and extensions: a packed file is read that far."""
 _MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3, "unknown": 1.0}
 _WORDS = ("n+1\0", "ni1\0", "n+2\0", "ni2\0")
 
@@ -51,6 +53,8 @@ def open_nifti(source: Source, reading: Reading) -> Pages:
         raise ImageFileError(f"holds a volume, {width} x {height} x {depth} voxels", ADD_VOLUME)
     kind, channels = _kind(header.get_data_dtype())
     offset = int(header.get_data_offset())
+    if not 0 <= offset <= LATEST_VOXELS:
+        raise ImageFileError(f"damaged: its voxels begin at byte {offset}")
     size = width * height * depth * kind.itemsize * channels
     slope, intercept = (float(v) for v in _scaling(header))
     ends = np.iinfo(kind) if kind.kind in "iu" else None
