@@ -81,15 +81,15 @@ def save_series(folder: str, volume: np.ndarray, **tags: Any) -> str:
     """Save a volume as slices whose names are in another order than their places."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     for place, pixels in enumerate(volume):
-        name = f"{(5 * place) % len(volume):03}.dcm"
         data = dicom(pixels, place, **tags)
-        data.save_as(f"{folder}/{name}", enforce_file_format=True)
+        data.save_as(f"{folder}/{name_of(place, len(volume))}", enforce_file_format=True)
     return folder
 
 
 def name_of(place: int, number: int = DEPTH) -> str:
     """Return the name of a slice that `save_series` saved."""
-    return f"{(5 * place) % number:03}.dcm"
+    step = next(step for step in (5, 7, 11, 13) if number % step)
+    return f"{step * place % number:03}.dcm"
 
 
 def changed(folder: str, place: int, **tags: Any) -> None:

@@ -106,6 +106,15 @@ def test_another_place_is_said(capsys):
     assert "b.nii: begins 5 mm from where a.nii does" in "\n".join(err)
 
 
+def test_windows_of_many_voxels_have_a_remedy(capsys):
+    fine = AFFINE @ np.diag([0.1, 0.1, 0.1, 1])
+    a, b = save_nifti("a.nii", VOLUME, fine), save_nifti("b.nii", CHANGED, fine)
+    row, _ = one(capsys, a, b, *FEW, status=2)
+    assert "ssim needs at least 31x115x131" in row["skipped"]["ssim"]
+    assert row["skipped"]["ssim"].endswith("with --spacing 1,1,1 in voxels")
+    assert one(capsys, a, b, *FEW, "--spacing", "1,1,1")[0]["skipped"] == {}
+
+
 def test_masks_have_a_place_too(capsys):
     a, b = save_nifti("a.nii", VOLUME), save_nifti("b.nii", CHANGED)
     inside = np.zeros(VOLUME.shape, np.uint8)

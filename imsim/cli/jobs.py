@@ -309,22 +309,26 @@ def _score(job: Job, settings: Settings) -> Result:
         job.test,
         job.name,
         {name: float(score) for name, score in found.items()},
-        _reasons(found.errors, settings, test),
+        _reasons(found.errors, settings, test, place.spacing),
         str(test),
         tuple(dict.fromkeys(notes)),
         place.spacing,
     )
 
 
-def _reasons(errors: Mapping[str, ImsimError], settings: Settings, test: Picture) -> dict[str, str]:
+def _reasons(
+    errors: Mapping[str, ImsimError], settings: Settings, test: Picture, spacing: Spacing | None
+) -> dict[str, str]:
     """Say which option is missing where the library names the argument of its functions."""
     missing = settings.data_ranges.missing(test)
-    return {
-        name: f"needs {NEEDS_RANGE}"
-        if missing and METRICS[name].needs_data_range
-        else in_options(error)
-        for name, error in errors.items()
-    }
+    reasons = {}
+    for name, error in errors.items():
+        reasons[name] = in_options(error)
+        if missing and METRICS[name].needs_data_range:
+            reasons[name] = f"needs {NEEDS_RANGE}"
+        elif spacing and METRICS[name].takes_spacing:
+            reasons[name] += "; windows are measured in the spacing, with --spacing 1,1,1 in voxels"
+    return reasons
 
 
 def write_maps(
