@@ -367,7 +367,8 @@ def test_reports_that_cannot_be(capsys, model):
 def test_the_command_starts_without_the_workflow():
     code = (
         "import sys; from imsim.cli import main; main(['list']); "
-        "print({'imsim.anomaly', 'sklearn', 'jax', 'scipy.stats', 'matplotlib'} & {*sys.modules})"
+        "print({'imsim.anomaly', 'sklearn', 'jax', 'scipy.stats', 'matplotlib', 'nibabel', "
+        "'pydicom'} & {*sys.modules})"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "set()"

@@ -143,7 +143,7 @@ class TestRefusals:
 
     def test_not_an_image(self, capsys, tmp_path):
         (tmp_path / "notes.png").write_text("not an image")
-        assert "notes.png: not a PNG, JPEG, TIFF, .npy or .npz file" in refusal(
+        assert "notes.png: not a PNG, JPEG, TIFF, .npy, .npz, NIfTI or DICOM file" in refusal(
             capsys, "notes.png", "a.png"
         )
 

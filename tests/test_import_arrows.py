@@ -136,6 +136,8 @@ HOMES = {
     "PIL": {"_images", "pages"},
     "simplejpeg": {"_images"},
     "tifffile": {"_images"},
+    "nibabel": {"_images"},
+    "pydicom": {"_images"},
     "pywt": {"portable"},
     "skimage": {"portable", "anomaly"},
     "argparse": {"cli"},

@@ -103,8 +103,9 @@ class TestPage:
         elements = Elements(report)
         (policy,) = (m["content"] for m in elements.all("meta") if "http-equiv" in m)
         assert policy.startswith("default-src 'none'; img-src data:;")
-        for element, name in (("script", "pair.js"), ("style", "page.css")):
-            digest = hashlib.sha256(pages.asset(name).encode()).digest()
+        script = pages.asset("packed.js") + pages.asset("pair.js")
+        for element, text in (("script", script), ("style", pages.asset("page.css"))):
+            digest = hashlib.sha256(text.encode()).digest()
             assert f"{element}-src 'sha256-{base64.b64encode(digest).decode()}'" in policy
 
     def test_nothing_comes_from_elsewhere(self, report):

@@ -1,10 +1,13 @@
 """Image files for the command line: PNG, JPEG, TIFF with one or many pages, `.npy` and `.npz`.
 
+Volumes are stacks of images, and NIfTI and DICOM files.
+
 A note tells what was left aside or converted between the file and the pixels. Missing, inconsistent
 or doubtful pixels are damage, and an error. Damaged metadata that do not describe the pixels are no
 error. Colour profiles and gamma are not applied.
 """
 
+from imsim._images.dicom import is_series
 from imsim._images.files import (
     EXTENSIONS,
     ImageFile,
@@ -14,13 +17,23 @@ from imsim._images.files import (
     same_file,
     without_index,
 )
-from imsim._images.pictures import ImageFileError, Picture, as_mask, where_equal, widened
+from imsim._images.pictures import (
+    ImageFileError,
+    Picture,
+    as_mask,
+    sized,
+    where_equal,
+    widened,
+)
 from imsim._images.png import write_png
 from imsim._images.reading import Reading
 from imsim._images.source import is_regular
+from imsim._images.tiff import write_stack
+from imsim._images.volumes import VOLUME_EXTENSIONS
 
 __all__ = [
     "EXTENSIONS",
+    "VOLUME_EXTENSIONS",
     "ImageFile",
     "ImageFileError",
     "Picture",
@@ -28,11 +41,14 @@ __all__ = [
     "as_mask",
     "file_of",
     "is_regular",
+    "is_series",
     "looks_like_an_image",
     "read_picture",
     "same_file",
+    "sized",
     "where_equal",
     "widened",
     "without_index",
     "write_png",
+    "write_stack",
 ]

@@ -121,7 +121,7 @@ def open_npy(source: Source, reading: Reading) -> Pages:
         )
         return _copy(axes.take(array, index))
 
-    return Pages(len(axes), read)
+    return Pages(len(axes), read, counting=axes.leading)
 
 
 def open_npz(source: Source, name: str | None, reading: Reading) -> Pages:
@@ -146,7 +146,7 @@ def open_npz(source: Source, name: str | None, reading: Reading) -> Pages:
             reading.check_size(shape, header.dtype.itemsize, *channels)
             content = member.read()  # to its end, where the checksum is compared
     array = header.array(content)
-    return Pages(len(axes), lambda index: _copy(axes.take(array, index)))
+    return Pages(len(axes), lambda index: _copy(axes.take(array, index)), counting=axes.leading)
 
 
 def _archive(stream: BinaryIO) -> zipfile.ZipFile:

@@ -8,16 +8,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from imsim._images import dicom
 from imsim._images.arrays import NPY_SIGNATURE, ZIP_SIGNATURES, open_npy, open_npz
 from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
 from imsim._images.jpeg import open_jpeg
+from imsim._images.nifti import GZIP_SIGNATURE, is_nifti, open_nifti
+from imsim._images.nifti import SIGNATURES as NIFTI_SIGNATURES
 from imsim._images.pictures import ImageFileError, Pages, Picture
 from imsim._images.png import SIGNATURE as PNG_SIGNATURE
 from imsim._images.png import open_png
 from imsim._images.reading import Reading
-from imsim._images.source import find, is_regular
+from imsim._images.source import Source, find, is_regular
 from imsim._images.tiff import SIGNATURES as TIFF_SIGNATURES
 from imsim._images.tiff import open_tiff
+from imsim._images.volumes import as_volume
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz")
 """Extensions of files that are taken from a folder; the content tells the format."""
@@ -43,7 +47,7 @@ _BITMAP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 """Sizes of the header in a BMP file."""
 
 _IMAGES = (PNG_SIGNATURE, JPEG_SIGNATURE, *TIFF_SIGNATURES, NPY_SIGNATURE)
-_KNOWN = (*_IMAGES, *ZIP_SIGNATURES)
+_KNOWN = (*_IMAGES, *ZIP_SIGNATURES, GZIP_SIGNATURE, *NIFTI_SIGNATURES)
 _INDEXED = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
 
 
@@ -56,7 +60,8 @@ class ImageFile:
     ----------
     path : str
         The file; ``FILE.npz:NAME`` for one array of several, ``FILE[i]`` for one image of several,
-        counted from 0; ``-`` for the standard input. A pipe is read once.
+        counted from 0; ``-`` for the standard input. A pipe is read once. As a volume, a folder
+        of DICOM files is a file of one volume, and so is a stack of images.
     reading : Reading, optional
         One for all files of a run, since it keeps the content of pipes.
 
@@ -183,7 +188,7 @@ def looks_like_an_image(path: str) -> bool:
     bitmap = start[:2] == b"BM" and int.from_bytes(start[14:18], "little") in _BITMAP_HEADERS
     riff = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
     boxed = start[4:8] == b"ftyp" and start[8:11] in (b"hei", b"hev", b"mif", b"msf", b"avi")
-    others = bitmap or riff or boxed or start[128:] == b"DICM"
+    others = bitmap or riff or boxed or start[128:] == dicom.SIGNATURE
     return others or start.startswith((*_IMAGES, *_OTHER_STARTS))
 
 
@@ -201,11 +206,22 @@ def _open(path: str, reading: Reading) -> Pages:
 
 def _open_all(path: str, reading: Reading) -> Pages:
     file, name = _split(path)
+    if reading.volume and os.path.isdir(file):
+        return dicom.open_series(file, reading)
     source = find(file, reading, _KNOWN)
     with source.open() as stream:
-        start = stream.read(8)
+        start = stream.read(132)
     if not start:
         raise ImageFileError("is empty")
+    if start.startswith((GZIP_SIGNATURE, *NIFTI_SIGNATURES)) and is_nifti(source):
+        return open_nifti(source, reading)
+    if start[128:] == dicom.SIGNATURE:
+        return dicom.open_file(source, reading)
+    pages = _open_images(source, start, name, reading)
+    return as_volume(pages, reading) if reading.volume else pages
+
+
+def _open_images(source: Source, start: bytes, name: str | None, reading: Reading) -> Pages:
     if start.startswith(TIFF_SIGNATURES):
         return open_tiff(source, reading)
     if start.startswith(NPY_SIGNATURE):
@@ -216,7 +232,7 @@ def _open_all(path: str, reading: Reading) -> Pages:
         return open_png(source, reading)
     if start.startswith(JPEG_SIGNATURE):
         return open_jpeg(source, reading)
-    raise ImageFileError("not a PNG, JPEG, TIFF, .npy or .npz file")
+    raise ImageFileError("not a PNG, JPEG, TIFF, .npy, .npz, NIfTI or DICOM file")
 
 
 def without_index(path: str) -> tuple[str, int | None]:

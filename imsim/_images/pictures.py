@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim._images.space import Space
 from imsim.errors import ImsimError
 
 Array = np.ndarray[Any, Any]
@@ -45,6 +46,8 @@ class Contents(NamedTuple):
     valid: Array | None = None
     transparent: bool = False
     turned: bool = False
+    ndim: int = 2
+    space: Space | None = None
 
 
 class Pages(NamedTuple):
@@ -55,37 +58,59 @@ class Pages(NamedTuple):
     close: Callable[[], None] = lambda: None
     further: int = 0
     """Number of pictures after these, which are read only by their index."""
+    counting: tuple[int, ...] = ()
+    """Lengths of the axes that count images, if there are several."""
 
 
 class Picture(NamedTuple):
-    """The pixels of one image."""
+    """The pixels of one image, or of one volume."""
 
     path: str
     """The file as the caller named it, with the index of the image if there are several."""
     pixels: Array
-    """Shape (height, width) or (height, width, channels), in the file's own type."""
+    """Shape (height, width) or (height, width, channels), in the file's own type. The depth of a
+    volume goes before the height."""
     notes: tuple[str, ...] = ()
     """Notes on what was left aside or converted while reading."""
     valid: Array | None = None
-    """Shape (height, width), False where the file declares "no data"; None: data everywhere."""
+    """Without channels; False where the file declares "no data"; None: data everywhere."""
     transparent: bool = False
     """Whether parts of the image are transparent and show the background."""
     turned: bool = False
     """Whether a tag asks to turn or mirror the image; it is not obeyed."""
+    ndim: int = 2
+    """Axes of an image, 2, or of a volume, 3."""
+    space: Space | None = None
+    """What a medical format tells of the place of voxels; its values are those of a quantity."""
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The shape without channels."""
+        return tuple(self.pixels.shape[: self.ndim])
+
+    @property
+    def samples(self) -> Array:
+        """The pixels with channels as the last axis, of which there may be one."""
+        return self.pixels[..., None] if self.channel_axis is None else self.pixels
 
     @property
     def channel_axis(self) -> int | None:
         """The `channel_axis` to pass to a metric."""
-        return None if self.pixels.ndim == 2 else -1
+        return None if self.pixels.ndim == self.ndim else -1
 
     def __str__(self) -> str:
         """Describe the picture: ``512 x 512 pixels, 8-bit, 3 channels``."""
-        height, width, *channels = self.pixels.shape
+        channels = self.samples.shape[-1]
         kind = _KINDS.get(self.pixels.dtype.kind, str(self.pixels.dtype))
         kind = kind.format(8 * self.pixels.dtype.itemsize)
-        return f"{width} x {height} pixels, {kind}, " + (
-            f"{channels[0]} channels" if channels else "grey"
-        )
+        said = "grey" if self.channel_axis is None else f"{channels} channels"
+        spaced = f", spacing {self.space}" if self.space and self.space.spacing else ""
+        return f"{sized(self.sides)}, {kind}, {said}{spaced}"
+
+
+def sized(sides: tuple[int, ...]) -> str:
+    """Say the sides of an image or a volume, width first: ``512 x 512 x 96 voxels``."""
+    return f"{' x '.join(map(str, reversed(sides)))} {'pixels' if len(sides) == 2 else 'voxels'}"
 
 
 def as_mask(picture: Picture) -> Array:
@@ -111,8 +136,7 @@ def as_mask(picture: Picture) -> Array:
             f"{picture.path}: is transparent in parts, which a mask must not be: whether they are "
             "to be used is not certain. Save it without alpha"
         )
-    pixels = picture.pixels
-    samples = pixels if pixels.ndim == 3 else pixels[..., None]
+    pixels, samples = picture.pixels, picture.samples
     mask: Array = (samples != 0).any(axis=-1)
     used = samples[mask]
     if (used != used[:1]).any():  # NaN differs even from itself
@@ -128,7 +152,7 @@ def widened(one: Picture, other: Picture) -> tuple[Picture, Picture]:
 
     Pixels of 1 bit become 8-bit ones, grey becomes RGB, and floats take the wider type.
     Integers of different depth are left as they are: 255 of 255 and 255 of 65535 are not the
-    same grey.
+    same grey. The values of medical formats are those of a quantity, and take the wider type.
 
     Parameters
     ----------
@@ -146,18 +170,35 @@ def widened(one: Picture, other: Picture) -> tuple[Picture, Picture]:
 def _like(picture: Picture, other: Picture) -> Picture:
     pixels, notes = picture.pixels, list(picture.notes)
     kind, wanted = pixels.dtype, other.pixels.dtype
-    if kind.kind == "b" and wanted == np.uint8:
+    common = _common_type(picture, other)
+    if common is not None:
+        if kind != common:
+            pixels = pixels.astype(common)
+            notes.append(f"its values are widened to {common}, to compare it with the other volume")
+    elif kind.kind == "b" and wanted == np.uint8:
         pixels = pixels * np.uint8(255)
         notes.append("its 1-bit pixels are widened to 8 bits, to compare it with the other image")
     elif kind.kind == wanted.kind == "f" and kind.itemsize < wanted.itemsize:
         pixels = pixels.astype(wanted)
         notes.append(f"its floats are widened to {wanted}, to compare it with the other image")
-    if pixels.ndim == 2 and other.pixels.shape == (*pixels.shape, 3):
+    if picture.channel_axis is None and other.pixels.shape == (*pixels.shape, 3):
         pixels = np.repeat(pixels[..., None], 3, axis=-1)
         notes.append("its grey is widened to RGB, to compare it with the other image")
     if pixels is picture.pixels:
         return picture
     return picture._replace(pixels=pixels, notes=tuple(notes))
+
+
+def _common_type(picture: Picture, other: Picture) -> np.dtype[Any] | None:
+    """Return a type for two quantities; None if one is no quantity, or none holds both."""
+    one, two = picture.pixels.dtype, other.pixels.dtype
+    known = [picture.space is not None, other.space is not None]
+    # An array of floats is one too, as a network returns it; grey levels of 8 bits are not.
+    if not (all(known) or (any(known) and "f" in (one.kind, two.kind))):
+        return None
+    common = np.result_type(one, two)
+    large = any(kind.kind in "iu" and kind.itemsize == 8 for kind in (one, two))
+    return None if large and common.kind == "f" else common
 
 
 def where_equal(pixels: Array, value: float | int) -> Array:

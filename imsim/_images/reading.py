@@ -33,6 +33,8 @@ class Reading:
     channel_axis : int, optional
         The axis of an array that counts channels, in an array file, or in a TIFF file that does
         not name its axes.
+    volume : bool
+        Whether a file holds a volume, whose slices are its images.
 
     Raises
     ------
@@ -43,6 +45,7 @@ class Reading:
     background: str = "white"
     max_pixels: int | None = None
     channel_axis: int | None = None
+    volume: bool = False
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 

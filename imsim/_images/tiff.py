@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, cast
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
-from imsim._images.pictures import Contents, ImageFileError, Pages, native
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.tiff_chain import SIGNATURES, Link, walk
@@ -22,7 +22,7 @@ from imsim._images.tiff_pages import finished, read_page
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-__all__ = ["SIGNATURES", "open_tiff"]
+__all__ = ["SIGNATURES", "open_tiff", "write_stack"]
 
 # Messages about the chain of pages that tell of lost pages.
 _BREAK = re.compile(r"<tifffile\.TiffPages[^>]*> ((?:invalid|corrupted) .*)", re.DOTALL)
@@ -52,7 +52,9 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
             breaks = [match for match in map(_BREAK.match, opening) if match]
             broken = breaks[0][1] if breaks else "" if count else "there is no page"
             links = (links + [Link()] * count)[:count]
-            images, aside = _images(tiff, links, source, reading, opening, unbroken=not broken)
+            images, aside, counting = _images(
+                tiff, links, source, reading, opening, unbroken=not broken
+            )
         except BaseException:
             tiff.close()
             raise
@@ -68,7 +70,7 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
 
     # The number of pages behind a break in the chain is unknown. One image that cannot be read
     # stands for all of them.
-    return Pages(len(images) + bool(broken), read, tiff.close)
+    return Pages(len(images) + bool(broken), read, tiff.close, counting=counting)
 
 
 @contextmanager
@@ -112,8 +114,10 @@ def _images(
     opening: list[str],
     *,
     unbroken: bool,
-) -> tuple[list[Image], tuple[str, ...]]:
-    """Return the images of a file, and notes on pages that are no images of their own.
+) -> tuple[list[Image], tuple[str, ...], tuple[int, ...]]:
+    """Return the images of a file, notes on pages that are no images of their own, and what counts.
+
+    Last are the lengths of the axes that count images, where the file describes them.
 
     A description of axes is used only if the chain of pages is `unbroken`.
     """
@@ -133,21 +137,27 @@ def _images(
         aside: tuple[str, ...] = ("declares to be a reduced image or a mask; it is taken as it is",)
     else:
         aside = _left_aside(links)
+    images: list[Image] = []
     if described:
-        images: list[Image] = []
+        counting: list[tuple[int, ...]] = []
         if aside and _is_all_there(tiff):
             opening[:] = [message for message in opening if "shaped series" not in message]
         for series in tiff.series:
             first = series.keyframe
             if len(plain) == len(links) or not (first.is_reduced or first.is_mask):
-                images += _of_series(tiff, series, source, reading)
-        return images, aside
+                found, lengths = _of_series(tiff, series, source, reading)
+                images += found
+                counting.append(lengths)
+        lengths = counting[0] if len(counting) == 1 else (len(counting), len(images))
+        return images, aside, lengths
 
     if reading.channel_axis is not None and len(plain) > 1 and _page(tiff, plain[0]).axes == "YX":
         axes = axes_of((len(plain), *_page(tiff, plain[0]).shape), reading)
         read = _reader(axes, lambda i, n: read_page(_page(tiff, plain[i]), source, reading, n))
-        return [lambda i=i: read(i) for i in range(len(axes))], aside  # type: ignore[misc]
-    return [lambda i=i: read_page(_page(tiff, i), source, reading) for i in plain], aside  # type: ignore[misc]
+        images = [lambda i=i: read(i) for i in range(len(axes))]  # type: ignore[misc]
+        return images, aside, axes.leading
+    images = [lambda i=i: read_page(_page(tiff, i), source, reading) for i in plain]  # type: ignore[misc]
+    return images, aside, ()
 
 
 def _is_all_there(tiff: TiffFile) -> bool:
@@ -182,8 +192,8 @@ def _left_aside(links: Sequence[Link]) -> tuple[str, ...]:
 
 def _of_series(
     tiff: TiffFile, series: TiffPageSeries, source: Source, reading: Reading
-) -> list[Image]:
-    """Return the images of a part of a file that describes its axes."""
+) -> tuple[list[Image], tuple[int, ...]]:
+    """Return the images of a part of a file that describes its axes, and what counts them."""
     first, shape, names = series.keyframe, tuple(series.shape), series.axes
     page_axes = len(first.axes)
     if 0 in shape:
@@ -209,7 +219,7 @@ def _of_series(
         return read_page(_page(tiff, page.index), source, reading, number)
 
     read = _reader(axes, plane)
-    return [lambda i=i: read(i) for i in range(len(axes))]  # type: ignore[misc]
+    return [lambda i=i: read(i) for i in range(len(axes))], axes.leading  # type: ignore[misc]
 
 
 def _plane(
@@ -275,3 +285,12 @@ def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int]
         )
 
     return read
+
+
+def write_stack(path: str, pages: Iterable[Array]) -> None:
+    """Write pictures of red, green and blue as the pages of a TIFF file."""
+    from tifffile import TiffWriter
+
+    with TiffWriter(path, bigtiff=False) as file:
+        for page in pages:
+            file.write(page, photometric="rgb", compression="zlib", metadata=None)

@@ -34,6 +34,7 @@ from imsim.cli.options import (
 from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
 from imsim.cli.reading import Ignored
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
+from imsim.cli.volumes import VOLUMES_HELP, add_volumes, check_volumes
 from imsim.comparison import Comparison
 from imsim.errors import ImsimError
 from imsim.pages import readable
@@ -47,7 +48,7 @@ NAME_WIDTH = 20
 """Of the names in a table with a row per pair, at least."""
 SCORE_WIDTH = 12
 """Of a score of six digits, at most; two spaces come before it."""
-HELP = """\
+HELP = f"""\
 Score each TEST against REF with every metric, or with those of --metrics.
 
 Files and folders:
@@ -66,6 +67,7 @@ mask must have the same size; nothing is aligned or resized. What is done to an
 image on the way (composited, widened, no data left out) is said in a note, on
 the terminal, in CSV and in JSON. - is the standard input.
 
+{VOLUMES_HELP}
 Results: a table for each of up to three files; of more, a row per pair if the
 metrics fit into the width, and for each metric the mean, the range and the
 worst image. --csv: columns "reference", "test", one per metric, empty where
@@ -100,6 +102,7 @@ def add_compare(commands: Any) -> None:
         parser,
         ". A stack holds a mask for each image; in a folder, the mask of an image has its name",
     )
+    add_volumes(parser)
     add("--metrics", metavar="a,b", help="names from `imsim list`, separated by commas")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="write JSON lines instead of tables")
@@ -122,7 +125,8 @@ def add_compare(commands: Any) -> None:
         metavar="DIR",
         help="write the similarity maps as PNG, DIR/<name>.<metric>.png: dark is alike, bright "
         "is different, on a scale that follows from the bounds of the metric (for se and imed: "
-        "from the data range squared, by the root) and not from the image; grey is not scored",
+        "from the data range squared, by the root) and not from the image; grey is not scored. "
+        "Maps of volumes are TIFF, with a page per slice",
     )
     add(
         "--fail-under",
@@ -145,9 +149,12 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         DataRanges(arguments.data_range),
         Ignored.of(arguments),
         arguments.maps,
+        arguments.volume,
+        arguments.spacing,
     )
     output_format(arguments)
-    found = pair_files(arguments.reference, arguments.tests, arguments.mask)
+    check_volumes(arguments)
+    found = pair_files(arguments.reference, arguments.tests, arguments.mask, arguments.volume)
     reading = reading_of(arguments)
     with Jobs(found, reading) as jobs:
         images = (path for pair in found.pairs for path in pair[:3] if path)
@@ -156,6 +163,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         options = _score_options(arguments, settings.data_ranges, reading)
         writer = _writer(arguments, metrics, options, {p.test: p.name for p in found.pairs})
         outcome = Outcome(metrics, limits, set(limits if arguments.metrics is None else metrics))
+        outcome.wanted = "TIFF of several pages" if arguments.volume else outcome.wanted
         outcome.start(found, [file for file in (jobs.reference, jobs.mask) if file])
         try:
             yield from _rows(arguments, settings, found, jobs, writer, outcome, reading)
@@ -175,9 +183,9 @@ def _writer(
     layout: Csv | Json
     match output_format(arguments):
         case "csv":
-            layout = Csv(
-                ["reference", "test", *metrics, "status", "notes"], _changed_options(options)
-            )
+            spacing = ["spacing"] if arguments.volume else []
+            columns = ["reference", "test", *metrics, *spacing, "status", "notes"]
+            layout = Csv(columns, _changed_options(options))
         case "json":
             layout = Json(reference=arguments.reference, **options, metrics=metrics)
         case _:
@@ -202,8 +210,11 @@ def _record(result: Result, *, nested: bool) -> Record:
     notes = [f"{name}: {note}" for name, note in result.notes]
     if nested:
         more = {"scores": result.scores, "skipped": result.skipped, "notes": notes}
-        return {"kind": SCORED} | names | more
-    return names | result.scores | {"status": SCORED, "notes": "; ".join(notes)}
+        spaced = {"spacing": list(result.spacing)} if result.spacing else {}
+        return {"kind": SCORED} | names | more | spaced
+    more = {"status": SCORED, "notes": "; ".join(notes)}
+    spacing = ",".join(f"{length:g}" for length in result.spacing or ())
+    return names | result.scores | more | {"spacing": spacing}
 
 
 def _finish(writer: Writer[Result], outcome: Outcome, *, nested: bool) -> None:
@@ -409,7 +420,7 @@ def _score_options(
         "ignore_nan": arguments.ignore_nan,
         "background": "#{:02x}{:02x}{:02x}".format(*reading.rgb),
         "channel_axis": reading.channel_axis,
-    }
+    } | ({"volume": True, "spacing": arguments.spacing} if reading.volume else {})
 
 
 def _changed_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import imsim
-from imsim._images import ImageFile, ImageFileError, Picture, Reading
+from imsim._images import ImageFile, ImageFileError, Picture, Reading, write_stack
 from imsim.cli.options import NEEDS_RANGE, DataRanges, in_options
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.reading import (
@@ -25,6 +25,7 @@ from imsim.cli.reading import (
     nan_notes,
     option_notes,
 )
+from imsim.cli.volumes import Spacing, placed
 from imsim.comparison import compare
 from imsim.errors import ImsimError, unforeseen
 from imsim.registry import METRICS
@@ -201,6 +202,9 @@ class Settings(NamedTuple):
     data_ranges: DataRanges
     ignored: Ignored
     maps: str | None
+    volumes: bool = False
+    spacing: Spacing | None = None
+    """Of volumes, instead of what their files say."""
 
 
 class Result(NamedTuple):
@@ -214,6 +218,8 @@ class Result(NamedTuple):
     description: str = ""
     notes: tuple[tuple[str, str], ...] = ()
     """The name of an image, and what is to be said about it."""
+    spacing: Spacing | None = None
+    """That two volumes were scored with."""
 
 
 def scored(
@@ -222,8 +228,8 @@ def scored(
     """Score the pairs and yield the results in their order; few are under way at a time."""
     work = iter(work)
     few = list(itertools.islice(work, 2 * threads))
-    if threads == 1 or len(few) < 2 * threads:
-        # Threads serve better within a pair.
+    if threads == 1 or len(few) < 2 * threads or settings.volumes:
+        # Threads serve better within a pair, and many volumes at once would fill the memory.
         with imsim.workers(threads):
             for item in itertools.chain(few, work):
                 yield _closed(item, _attempt(item, settings))
@@ -273,16 +279,20 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
 def _score(job: Job, settings: Settings) -> Result:
     first, second, mask = job.read()
     reference, test = comparable(first, second)
+    place = placed(reference, test, mask and mask.picture, settings.spacing)
     data_range = settings.data_ranges.of(test)
     used, notes = settings.ignored.used(first, second, mask and mask.pixels)
     options: dict[str, Any] = {
         "mask": used,
         "data_range": data_range,
         "channel_axis": reference.channel_axis,
+        "ndim": reference.ndim,
+        "spacing": place.spacing,
     }
     found = compare(reference.pixels, test.pixels, settings.metrics, **options)
     pictures = [reference, test, *([mask.picture] if mask else [])]
     notes = [(picture.path, note) for picture in pictures for note in picture.notes] + notes
+    notes += place.notes
     notes += option_notes(reference, test, mask, used, data_range)
     notes += nan_notes(found, reference, test, mask, used)
     if settings.maps is not None:
@@ -299,21 +309,26 @@ def _score(job: Job, settings: Settings) -> Result:
         job.test,
         job.name,
         {name: float(score) for name, score in found.items()},
-        _reasons(found.errors, settings, test),
+        _reasons(found.errors, settings, test, place.spacing),
         str(test),
         tuple(dict.fromkeys(notes)),
+        place.spacing,
     )
 
 
-def _reasons(errors: Mapping[str, ImsimError], settings: Settings, test: Picture) -> dict[str, str]:
+def _reasons(
+    errors: Mapping[str, ImsimError], settings: Settings, test: Picture, spacing: Spacing | None
+) -> dict[str, str]:
     """Say which option is missing where the library names the argument of its functions."""
     missing = settings.data_ranges.missing(test)
-    return {
-        name: f"needs {NEEDS_RANGE}"
-        if missing and METRICS[name].needs_data_range
-        else in_options(error)
-        for name, error in errors.items()
-    }
+    reasons = {}
+    for name, error in errors.items():
+        reasons[name] = in_options(error)
+        if missing and METRICS[name].needs_data_range:
+            reasons[name] = f"needs {NEEDS_RANGE}"
+        elif spacing and METRICS[name].takes_spacing:
+            reasons[name] += "; windows are measured in the spacing, with --spacing 1,1,1 in voxels"
+    return reasons
 
 
 def write_maps(
@@ -326,13 +341,16 @@ def write_maps(
 ) -> dict[str, str]:
     """Write the map of each metric that has one, and return why others are missing.
 
-    The picture of the stem ``sub/a`` is ``sub/a.ssim.png``. The scale follows from the bounds of
-    the map and the data range, never from the map at hand.
+    The picture of the stem ``sub/a`` is ``sub/a.ssim.png``, of a volume ``sub/a.ssim.tif`` with a
+    page per slice. The scale follows from the bounds of the map and the data range, never from the
+    map at hand.
     """
     from imsim.pages import map_scale, png
 
     data_range = options["data_range"] or usual_data_range([test.pixels.dtype])
     missing = {}
+    spacing = {"spacing": options["spacing"]} if options["spacing"] else {}
+    options = {name: value for name, value in options.items() if name != "spacing"}
     path = os.path.join(folder, stem)
     make_folder(os.path.dirname(path))
     for metric in metrics:
@@ -344,9 +362,14 @@ def write_maps(
             missing[metric] = "its scale needs --data-range"
             continue
         try:
-            values = function(reference.pixels, test.pixels, **options)
+            spaced = spacing if METRICS[metric].takes_spacing else {}
+            values = function(reference.pixels, test.pixels, **options, **spaced)
         except ImsimError as error:
             missing[metric] = in_options(error)
+            continue
+        if reference.ndim == 3:
+            with replacing(f"{path}.{metric}.tif") as file:
+                write_stack(file, (scale.colours_of(plane) for plane in values))
             continue
         with replacing(f"{path}.{metric}.png") as file:
             Path(file).write_bytes(png(scale.colours_of(values)))

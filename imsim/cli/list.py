@@ -28,6 +28,12 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
         yield table([list(rows[0]), *(list(row.values()) for row in rows)])
 
 
+def _volumes(metric: Metric) -> str:
+    if not metric.volumes:
+        return "no"
+    return "experimental" if metric.experimental_volumes else "yes"
+
+
 def _record(metric: Metric) -> dict[str, Any]:
     return {
         "name": metric.name,
@@ -41,4 +47,5 @@ def _record(metric: Metric) -> dict[str, Any]:
         "has_map": metric.map_function is not None,
         "references": list(metric.references),
         "experimental": metric.experimental,
+        "volumes": _volumes(metric),
     }

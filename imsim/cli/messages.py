@@ -268,6 +268,8 @@ class Outcome:
         self.unmatched: list[Failure] = []
         self.images_aside: list[str] = []
         """Of the files that are left aside, those that are images."""
+        self.wanted = "PNG"
+        """The format that these are to be saved in."""
         self.beyond = self.odd = 0
         self._said: set[tuple[str, str]] = set()
 
@@ -335,7 +337,7 @@ class Outcome:
             count = len(self.images_aside)
             say(
                 f"error: images with endings that are not looked for were not compared: {count}, "
-                f"e.g. {self.images_aside[0]}; save them as PNG, or move them elsewhere"
+                f"e.g. {self.images_aside[0]}; save them as {self.wanted}, or move them elsewhere"
             )
         if failures or self.skips or (self.limits and (self.odd or self.images_aside)):
             return 2

@@ -126,6 +126,7 @@ def reading_of(arguments: argparse.Namespace) -> Reading:
         background=arguments.background,
         max_pixels=arguments.max_pixels,
         channel_axis=arguments.channel_axis,
+        volume=arguments.volume,
     )
 
 

@@ -7,9 +7,19 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from imsim._images import EXTENSIONS, ImageFileError, is_regular
+from imsim._images import (
+    EXTENSIONS,
+    VOLUME_EXTENSIONS,
+    ImageFileError,
+    is_regular,
+    is_series,
+)
 
 NO_IMAGE = f"holds no image; these endings are looked for: {' '.join(EXTENSIONS)}"
+NO_VOLUME = (
+    "holds no volume; looked for are folders of DICOM files and the endings "
+    f"{' '.join(VOLUME_EXTENSIONS)}"
+)
 Identity = tuple[int, int]
 """Device and inode: the same for all names of a folder."""
 
@@ -58,7 +68,14 @@ class Pairing(NamedTuple):
     """All that is read: what was named, and the linked folders in the folders."""
 
 
-def pair_files(reference: str, tests: Sequence[str], mask: str | None) -> Pairing:
+def is_folder(path: str, volumes: bool) -> bool:
+    """Tell whether a path is a folder of images; one of DICOM files is a volume."""
+    return os.path.isdir(path) and not (volumes and is_series(path))
+
+
+def pair_files(
+    reference: str, tests: Sequence[str], mask: str | None, volumes: bool = False
+) -> Pairing:
     """Match files with their reference and their mask.
 
     In two folders, those files belong together that have the same path below the folder, or
@@ -72,6 +89,8 @@ def pair_files(reference: str, tests: Sequence[str], mask: str | None) -> Pairin
         Files or folders.
     mask : str, optional
         A file, which is that of every pair, or a folder.
+    volumes : bool
+        Whether files hold volumes, as a folder of DICOM files does.
 
     Returns
     -------
@@ -85,23 +104,28 @@ def pair_files(reference: str, tests: Sequence[str], mask: str | None) -> Pairin
     """
     found = Pairing(
         pairs=[],
-        reference=None if os.path.isdir(reference) else reference,
-        mask=None if mask is None or os.path.isdir(mask) else mask,
-        tests=[test for test in tests if not os.path.isdir(test)],
-        folders=any(map(os.path.isdir, [reference, *tests])),
+        reference=None if is_folder(reference, volumes) else reference,
+        mask=None if mask is None or is_folder(mask, volumes) else mask,
+        tests=[test for test in tests if not is_folder(test, volumes)],
+        folders=any(is_folder(path, volumes) for path in [reference, *tests]),
         unmatched=[],
         failed=[],
         left_aside=[],
         odd=[],
         inputs=[reference, *tests, *([mask] if mask else [])],
     )
-    references = None if found.reference else _folder(reference, found)
-    masks = None if mask is None or found.mask else _folder(mask, found)
+    references = None if found.reference else _folder(reference, found, volumes)
+    masks = None if mask is None or found.mask else _folder(mask, found, volumes)
     if references and found.tests:
         file = found.tests[0]
         if not os.path.exists(file):
             raise ImageFileError(
                 f"{file}: cannot be read: there is no such folder; the reference {reference} is one"
+            )
+        if os.path.isdir(file):
+            raise ImageFileError(
+                f"{file}: is one volume, a folder of DICOM files, but the reference {reference} "
+                "is a folder of volumes; give two of a kind"
             )
         raise ImageFileError(
             f"{file}: is not a folder, but the reference {reference} is; give two folders, "
@@ -109,11 +133,11 @@ def pair_files(reference: str, tests: Sequence[str], mask: str | None) -> Pairin
         )
     empty: list[Failure] = []
     for test in tests:
-        folder = None if test in found.tests else _folder(test, found)
+        folder = None if test in found.tests else _folder(test, found, volumes)
         if folder and not folder.names:
-            empty.append(Failure(f"{test}: {NO_IMAGE}", None, test))
+            empty.append(Failure(f"{test}: {NO_VOLUME if volumes else NO_IMAGE}", None, test))
         used: set[str] = set()
-        for name in folder.names if folder else [os.path.basename(test)]:
+        for name in folder.names if folder else [os.path.basename(os.path.normpath(test))]:
             path = folder.path(name) if folder else test
             partners = references.partners(name) if references else [reference]
             used.update(partners)
@@ -132,7 +156,9 @@ def pair_files(reference: str, tests: Sequence[str], mask: str | None) -> Pairin
                 why = f"has no mask in {mask}"
             else:
                 own_mask = masks.path(str(own_masks[0])) if masks else mask
-                stem = os.path.splitext(name)[0]
+                stem = _stem(name)
+                if stem == name and not os.path.isdir(path):
+                    stem = os.path.splitext(name)[0]
                 shown = name if folder and len(tests) == 1 else path
                 found.pairs.append(FilePair(partner, path, own_mask, shown, stem))
                 continue
@@ -144,13 +170,14 @@ def pair_files(reference: str, tests: Sequence[str], mask: str | None) -> Pairin
                 Failure(f"{path}: has no partner in {test}", path, None) for path in left
             )
     if not (found.pairs or found.failed):
-        raise ImageFileError(_nothing(reference, references, tests, found))
+        nothing = NO_VOLUME if volumes else NO_IMAGE
+        raise ImageFileError(_nothing(reference, references, tests, found, nothing))
     found.failed.extend(empty)
     return found
 
 
-def _folder(path: str, found: Pairing) -> Folder:
-    folder = Folder(path, found.left_aside)
+def _folder(path: str, found: Pairing, volumes: bool) -> Folder:
+    folder = Folder(path, found.left_aside, volumes=volumes)
     found.odd.extend(folder.odd)
     found.failed.extend(Failure(f"{place}: {reason}") for place, reason in folder.unread)
     found.inputs.extend(folder.linked)
@@ -166,16 +193,17 @@ def _nothing(
     references: Folder | None,
     tests: Sequence[str],
     found: Pairing,
+    nothing: str,
 ) -> str:
     where = ", ".join(tests)
     if references is not None and not references.names:
-        return f"{reference}: {NO_IMAGE}"
+        return f"{reference}: {nothing}"
     if found.unmatched:
         return (
             f"{where}: no image has the name of one in {reference}; "
             "files are matched by their names without the ending"
         )
-    return f"{where}: {NO_IMAGE}"
+    return f"{where}: {nothing}"
 
 
 class Folder:
@@ -190,6 +218,8 @@ class Folder:
         The folder.
     left_aside : list of str
         Gets the paths of the files that are no images by their endings.
+    volumes : bool
+        Whether to look for volumes; a folder of DICOM files is one.
 
     Attributes
     ----------
@@ -209,8 +239,10 @@ class Folder:
         If the folder itself cannot be read.
     """
 
-    def __init__(self, root: str, left_aside: list[str]) -> None:
+    def __init__(self, root: str, left_aside: list[str], *, volumes: bool = False) -> None:
         self.root = root
+        self._volumes = volumes
+        self._endings = VOLUME_EXTENSIONS if volumes else EXTENSIONS
         self.names: list[str] = []
         self.linked: list[str] = []
         self.odd: list[str] = []
@@ -235,7 +267,7 @@ class Folder:
             name = os.path.join(inside, entry.name)
             if os.path.isdir(entry.path):
                 self._enter(entry, name, above)
-            elif not entry.name.lower().endswith(EXTENSIONS):
+            elif not entry.name.lower().endswith(self._endings):
                 if os.path.exists(entry.path):
                     self._left_aside.append(entry.path)
                 else:  # it may have been one to a folder of images
@@ -247,6 +279,9 @@ class Folder:
 
     def _enter(self, entry: os.DirEntry[str], name: str, above: frozenset[Identity]) -> None:
         try:
+            if self._volumes and is_series(entry.path):
+                self.names.append(name)
+                return
             if _identity(entry.path) in above:
                 return  # all that lies there is taken already, or will be
             if entry.is_symlink():
@@ -274,7 +309,9 @@ def _composed(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    return os.path.splitext(name)[0]
+    """Take off a known ending: the name of a folder of DICOM files may have points."""
+    endings = (e for e in (*EXTENSIONS, *VOLUME_EXTENSIONS) if name.lower().endswith(e))
+    return name[: len(name) - len(next(endings, ""))]
 
 
 _WAYS: tuple[Callable[[str], str], ...] = (

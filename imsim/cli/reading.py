@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import ImageFileError, Picture, as_mask, where_equal, widened
+from imsim._images import ImageFileError, Picture, as_mask, sized, where_equal, widened
 from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
 from imsim.pages import share
 
@@ -30,10 +30,9 @@ def mask_of(picture: Picture) -> Mask:
 
 def check_mask_size(mask: Array, path: str, reference: Picture) -> None:
     """Refuse a mask of another size than the reference."""
-    if mask.shape != reference.pixels.shape[:2]:
-        height, width = mask.shape
+    if mask.shape != reference.sides:
         raise ImageFileError(
-            f"{path}: the mask is {width} x {height} pixels, but {reference.path} "
+            f"{path}: the mask is {sized(mask.shape)}, but {reference.path} "
             f"is {reference}; they must have the same size"
         )
 
@@ -50,7 +49,7 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     a, b = reference.pixels, test.pixels
     if a.shape == b.shape and a.dtype == b.dtype:
         return reference, test
-    if a.shape[:2] != b.shape[:2]:
+    if reference.sides != test.sides:
         remedy = "crop or resample one of them" + _turned(reference, test)
     elif a.shape != b.shape:
         remedy = "convert one of them, so that both are grey or both have the same channels"
@@ -61,9 +60,9 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
 
 def _turned(*pictures: Picture) -> str:
     """Say which of two pictures of other sizes may lie on its side."""
-    (height, width), size = (picture.pixels.shape[:2] for picture in pictures)
+    (*depth, height, width), size = (picture.sides for picture in pictures)
     paths = [picture.path for picture in pictures if picture.turned]
-    if (width, height) != size or not paths:
+    if (*depth, width, height) != size or not paths:
         return ""
     return (
         f". Height and width are exchanged: the cause is likely the orientation tag of "
@@ -100,7 +99,7 @@ class Ignored(NamedTuple):
             if picture.valid is not None:  # the picture has a note on that
                 mask = picture.valid if mask is None else mask & picture.valid
             for option, value in self._options():
-                found = _at(picture.pixels, value)
+                found = _at(picture.samples, value)
                 if found.any():
                     number = int(np.count_nonzero(found))
                     said = f"{number} of {found.size} pixels ({share(number, found.size)})"
@@ -109,10 +108,9 @@ class Ignored(NamedTuple):
         return mask, notes
 
 
-def _at(pixels: Array, value: float) -> Array:
-    """Tell which pixels have a value in any channel."""
-    found = where_equal(pixels, value)
-    return np.asarray(found.any(axis=-1) if pixels.ndim == 3 else found)
+def _at(samples: Array, value: float) -> Array:
+    """Tell which pixels have a value in any channel, which is the last axis."""
+    return np.asarray(where_equal(samples, value).any(axis=-1))
 
 
 def option_notes(
@@ -129,8 +127,8 @@ def option_notes(
         return [(test.path, "every pixel is left out, so that the scores are NaN")]
     if data_range is None:
         return []
-    inside = used if used is None or test.pixels.ndim == 2 else used[..., None]
-    low, high = value_ends(reference.pixels, test.pixels, inside)
+    inside = used if used is None else used[..., None]
+    low, high = value_ends(reference.samples, test.samples, inside)
     if high - low <= data_range * (1 + 1e-6):  # the rounding of floats
         return []
     said = f"pixels span more than --data-range {data_range:g}, from {low:.6g} to {high:.6g}"
@@ -154,7 +152,7 @@ def nan_notes(
     where = f"with the mask {mask.picture.path}" if mask else where
     notes = [(test.path, f"NaN {where}: {', '.join(names)}")]
     for picture in (reference, test):
-        broken = broken_pixels(picture.pixels)
+        broken = broken_pixels(picture.samples)
         count = int(np.count_nonzero(broken if used is None else broken & used))
         if count:
             said = f"{count} of its pixels are NaN or infinite, so that the scores are NaN"

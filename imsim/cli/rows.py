@@ -132,8 +132,12 @@ def changed_since(written: float, paths: Iterable[str]) -> set[str]:
     for file in set(map(file_of, paths)):
         with contextlib.suppress(OSError):  # a file that is gone is not read again
             found = os.stat(file)
+            parts = [found]
+            if stat.S_ISDIR(found.st_mode):  # the slices of a volume
+                parts = [entry.stat() for entry in os.scandir(file)]
             # A file that is moved to the place of another keeps the time of its content.
-            if stat.S_ISREG(found.st_mode) and max(found.st_mtime, found.st_ctime) >= written:
+            times = (t for p in parts if stat.S_ISREG(p.st_mode) for t in (p.st_mtime, p.st_ctime))
+            if max(times, default=-math.inf) >= written:
                 changed.add(file)
     return changed
 

@@ -4,6 +4,7 @@ from imsim.pages.colour import Scale, colour_map, map_scale, png
 from imsim.pages.page import Html, asset, page, picture, table, tag
 from imsim.pages.pair import pair_report
 from imsim.pages.text import readable, share
+from imsim.pages.volume import volume_report
 
 __all__ = [
     "Html",
@@ -19,4 +20,5 @@ __all__ = [
     "share",
     "table",
     "tag",
+    "volume_report",
 ]

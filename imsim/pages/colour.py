@@ -31,15 +31,16 @@ _ANCHORS: dict[Colours, str] = {
 _STEPS: dict[Colours, int] = {"viridis": 255, "grey": 256, "difference": 255}
 
 
-def _table(name: Colours) -> Array:
+def colour_table(name: Colours, number: int) -> Array:
+    """Return so many colours from the first to the last, shape (number, 3)."""
     anchors = _ANCHORS[name].split()
     colours = np.array([list(bytes.fromhex(anchor)) for anchor in anchors], dtype=float)
-    where = np.linspace(0, len(colours) - 1, _STEPS[name])
+    where = np.linspace(0, len(colours) - 1, number)
     channels = [np.interp(where, np.arange(len(colours)), channel) for channel in colours.T]
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-_TABLES = {name: _table(name) for name in _ANCHORS}
+_TABLES = {name: colour_table(name, number) for name, number in _STEPS.items()}
 
 
 class Scale(NamedTuple):
@@ -81,15 +82,20 @@ class Scale(NamedTuple):
         numpy.ndarray of uint8, shape (height, width, 3)
             Red, green and blue.
         """
+        table = _TABLES[self.colours]
+        steps, nothing = self.steps_of(values, len(table))
+        picture: Array = table[steps]
+        picture[nothing] = MISSING
+        return picture
+
+    def steps_of(self, values: Array, number: int) -> tuple[Array, Array]:
+        """Return the step of each value on a scale of so many, and where the values are NaN."""
         values = np.asarray(values, dtype=np.float64)
         low, high = (self.low, self.high) if not self.root else _root((self.low, self.high))
         place = ((_root(values) if self.root else values) - low) / (high - low)
         nothing = np.isnan(place)
-        table = _TABLES[self.colours]
-        steps = np.clip(np.where(nothing, 0, place), 0, 1) * (len(table) - 1)
-        picture: Array = table[np.rint(steps).astype(np.intp)]
-        picture[nothing] = MISSING
-        return picture
+        steps = np.clip(np.where(nothing, 0, place), 0, 1) * (number - 1)
+        return np.rint(steps).astype(np.intp), nothing
 
     def value_at(self, place: float) -> float:
         """Return the value with the colour at `place`, from 0 (first) to 1 (last)."""

@@ -22,9 +22,19 @@ MOST_RANGES = 16
 
 
 class ImagePair:
-    """A pair of checked images, with channels last, their mask, difference and scale."""
+    """A pair of checked images, with channels last, their mask, difference and scale.
 
-    def __init__(self, reference: Array, test: Array, mask: Any, data_range: Any) -> None:
+    `scaled` is the scale and its description of what the images are part of, if that is known.
+    """
+
+    def __init__(
+        self,
+        reference: Array,
+        test: Array,
+        mask: Any,
+        data_range: Any,
+        scaled: tuple[Scale, str] | None = None,
+    ) -> None:
         self.reference, self.test = reference, test
         self.height, self.width, self.channels = reference.shape
         self.mask = np.ones((self.height, self.width), dtype=bool)
@@ -32,25 +42,30 @@ class ImagePair:
             self.mask = np.asarray(mask).astype(bool)
             if self.mask.ndim != 2:
                 raise ShapeError(f"mask has shape {self.mask.shape}", "expected (height, width)")
-        dtypes = {reference.dtype, test.dtype}
-        known = usual_data_range(dtypes) if data_range is None else data_range
-        if known is None:
-            kinds = " and ".join(sorted(dtype.name for dtype in dtypes))
-            raise DataRangeError(
-                f"the report shows differences on a fixed scale, which has no default for "
-                f"{kinds}: pass the largest possible minus the smallest "
-                "possible value as data_range, e.g. 4095 for a 12-bit detector"
-            )
-        self.data_range = float(known)
-        self.difference = _difference(reference, test)
+        self.data_range = known_range(reference, test, data_range)
+        self.difference = difference_of(reference, test)
         self.differ = (reference != test).any(axis=-1)
         # A pixel that is not finite in one image only differs by an unknown amount.
         distance = np.where(np.isnan(self.difference), np.inf, np.abs(self.difference))
         self.distance: Array = np.where(reference != test, distance, 0).max(axis=-1)
-        self.scale, self.scaled_to = image_scale(self)
+        self.scale, self.scaled_to = scaled or image_scale(self)
 
 
-def _difference(reference: Array, test: Array) -> Array:
+def known_range(reference: Array, test: Array, data_range: Any) -> float:
+    """Return the data range, or the usual one of the dtypes; refuse images without."""
+    dtypes = {reference.dtype, test.dtype}
+    known = usual_data_range(dtypes) if data_range is None else data_range
+    if known is None:
+        kinds = " and ".join(sorted(dtype.name for dtype in dtypes))
+        raise DataRangeError(
+            f"the report shows differences on a fixed scale, which has no default for "
+            f"{kinds}: pass the largest possible minus the smallest "
+            "possible value as data_range, e.g. 4095 for a 12-bit detector"
+        )
+    return float(known)
+
+
+def difference_of(reference: Array, test: Array) -> Array:
     """Return test less reference as float64, which is 0 only where the two are equal."""
     if np.result_type(reference, test).kind in "iu" and max(reference.itemsize, test.itemsize) > 4:
         # The difference of unsigned numbers is exact if the smaller is subtracted from the larger.
@@ -63,31 +78,40 @@ def _difference(reference: Array, test: Array) -> Array:
 
 
 def image_scale(pair: ImagePair) -> tuple[Scale, str]:
-    """Choose the scale of both images, and say what it is.
+    """Choose the scale of both images, and say what it is."""
+    used = np.concatenate([image[pair.mask].ravel() for image in (pair.reference, pair.test)])
+    used = used[np.isfinite(used)]
+    ends = (float(used.min()), float(used.max())) if used.size else None
+    some = used[:: 1 + used.size // 2**20]
+    return scale_between(ends, some, pair.data_range, usual_data_range([pair.test.dtype]))
+
+
+def scale_between(
+    ends: tuple[float, float] | None, some: Array, data_range: float, usual: float | None
+) -> tuple[Scale, str]:
+    """Choose a scale for pixels between these ends, of which `some` are given, and say what it is.
 
     Where all pixels lie between 0 and the data range, it is the data range, so that reports
     compare; else it is the span of the pixels inside the mask. Where that exceeds `MOST_RANGES`
     data ranges, as with -9999 for no data, it is the stretch of one data range with most pixels.
     """
-    used = np.concatenate([image[pair.mask].ravel() for image in (pair.reference, pair.test)])
-    used = used[np.isfinite(used)]
-    nominal = usual_data_range([pair.test.dtype]) or pair.data_range
-    low, high = (float(used.min()), float(used.max())) if used.size else (0.0, nominal)
+    nominal = usual or data_range
+    low, high = ends or (0.0, nominal)
     what = "the smallest and the largest pixel of both"
-    if high - low > MOST_RANGES * pair.data_range:
-        low, high = _fullest(used, pair.data_range)
+    if high - low > MOST_RANGES * data_range:
+        low, high = _fullest(some, data_range)
         what = "the stretch of one data range that holds most pixels"
     if low >= 0 and high <= nominal:
         low, high = 0.0, nominal
-        what = "the data range" if nominal == pair.data_range else "the range of 8 bits"
+        what = "the data range" if nominal == data_range else "the range of 8 bits"
     if low == high:
-        high = low + pair.data_range
+        high = low + data_range
     return Scale(low, high, colours="grey"), what
 
 
 def _fullest(values: Array, length: float) -> tuple[float, float]:
     """Return the ends of the stretch of this length that holds most values."""
-    ordered = np.sort(values.astype(np.float64)[:: 1 + values.size // 2**20])
+    ordered = np.sort(values.astype(np.float64))
     ends = np.searchsorted(ordered, ordered + length, side="right")
     first = int((ends - np.arange(ordered.size)).argmax())
     return float(ordered[first]), float(ordered[ends[first] - 1])

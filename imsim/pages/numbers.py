@@ -41,7 +41,7 @@ def rounded(values: Array) -> Array:
 
 
 def packed(image: Array, like: Array | None = None) -> str:
-    """Pack an image without loss: `pair.js` has the way back.
+    """Pack an image without loss: `packed.js` has the way back.
 
     Numbers are read as unsigned words. With `like`, the difference from its words is stored;
     without it, the difference from the channel before and from the pixel to the left. Bytes of

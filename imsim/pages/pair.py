@@ -11,6 +11,7 @@ import numpy as np
 from imsim import METRICS, Comparison, DataRangeWarning, compare
 from imsim.errors import silent
 from imsim.finite import broken_pixels, nan_scores, value_ends
+from imsim.pages.colour import Scale
 from imsim.pages.content import Content, content_of
 from imsim.pages.layers import (
     ImagePair,
@@ -131,11 +132,11 @@ def pair_report(
         _readout(pair, layers, content),
         tag("div", *figures, class_="pictures flat" if flat else "pictures"),
         tag("h2", "Scores"),
-        _score_table(scores, masked=not pair.mask.all()),
+        score_table(scores, masked=not pair.mask.all()),
         tag("h2", "How to read the pictures"),
         *(tag("p", note, class_="note") for note in notes_on(pair, layers, content)),
         tag("script", Html(content.data), type="application/json", id="data"),
-        script=asset("pair.js"),
+        script=asset("packed.js") + asset("pair.js"),
     )
 
 
@@ -153,11 +154,6 @@ def _figure(pair: ImagePair, layer: Layer, overview: bytes, detail: bytes | None
         role="group",
         aria_label=f"{layer.title}; {keys}",
     )
-    steps = np.array([[layer.scale.value_at(place) for place in np.linspace(0, 1, 256)]])
-    labels = [short(layer.scale.value_at(place)) for place in (0, 0.5, 1)]
-    if layer.ends is not None:
-        labels[0] += f" {layer.ends[0]}"
-        labels[2] = f"{layer.ends[1]} {labels[2]}"
     below: list[object] = [tag("span", "square-root scale")] if layer.scale.root else []
     if layer.worst is not None:
         row, column = layer.worst
@@ -168,15 +164,25 @@ def _figure(pair: ImagePair, layer: Layer, overview: bytes, detail: bytes | None
         frame,
         tag(
             "figcaption",
-            tag(
-                "div",
-                picture(layer.scale.colours_of(steps), "colour scale"),
-                tag("div", *(tag("span", label) for label in labels)),
-                class_="bar",
-            ),
+            colour_bar(layer.scale, layer.ends),
             tag("div", *below, class_="below"),
         ),
         id=f"picture-{layer.name}",
+    )
+
+
+def colour_bar(scale: Scale, ends: tuple[str, str] | None) -> Html:
+    """Show the colours of a scale with its numbers, and the meaning of its ends."""
+    steps = np.array([[scale.value_at(place) for place in np.linspace(0, 1, 256)]])
+    labels = [short(scale.value_at(place)) for place in (0, 0.5, 1)]
+    if ends is not None:
+        labels[0] += f" {ends[0]}"
+        labels[2] = f"{ends[1]} {labels[2]}"
+    return tag(
+        "div",
+        picture(scale.colours_of(steps), "colour scale"),
+        tag("div", *(tag("span", label) for label in labels)),
+        class_="bar",
     )
 
 
@@ -260,7 +266,8 @@ def _why_nan(pair: ImagePair, scores: Comparison) -> Html:
     return tag("p", f"NaN: {', '.join(names)}, since {why}.", class_="answer")
 
 
-def _score_table(scores: Any, *, masked: bool) -> Html:
+def score_table(scores: Any, *, masked: bool, parts: str = "pixels") -> Html:
+    """Show each score with what it means; `parts` are what images are made of."""
     rows: list[list[object]] = []
     for name, metric in METRICS.items():
         title = metric.title + (" (experimental)" if metric.experimental else "")
@@ -276,7 +283,7 @@ def _score_table(scores: Any, *, masked: bool) -> Html:
         cell = Html("".join(about))
         rows.append([name, score, better, best, _interval(metric.bounds), cell])
     head: list[object] = ["metric", "score", "better", "best", "range", "what it sees"]
-    caption = "Scores of the pixels that the mask uses" if masked else "Scores of all pixels"
+    caption = f"Scores of the {parts} that the mask uses" if masked else f"Scores of all {parts}"
     return tag("div", table(head, rows, caption), class_="scores")
 
 

@@ -1,0 +1,94 @@
+"""The stored values of DICOM frames, and what the header says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from imsim._images.pictures import Array, ImageFileError
+
+Kind = np.dtype[Any]
+Ends = tuple[int, int]
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+
+
+def kind_of(header: Any) -> tuple[Kind, Ends]:
+    """Return the type of stored values, and the ends of whole numbers."""
+    bits = int(header.BitsAllocated)
+    stored = header.get("BitsStored")
+    if stored is None:  # of float pixels nothing tells how they are stored
+        return np.dtype(f"f{bits // 8}"), (0, 0)
+    stored = int(stored)
+    if bits == 1:
+        return np.dtype(np.uint8), (0, 1)
+    if bits not in (8, 16, 32) or not 1 <= stored <= bits:
+        raise ImageFileError(f"its pixels have {stored} of {bits} bits, which are not read")
+    if header.PixelRepresentation:
+        return np.dtype(f"i{bits // 8}"), (-(2 ** (stored - 1)), 2 ** (stored - 1) - 1)
+    return np.dtype(f"u{bits // 8}"), (0, 2**stored - 1)
+
+
+def check_decoder(header: Any) -> None:
+    """Refuse pixels that no installed package decodes, or that are no grey or RGB."""
+    interpretation = str(header.PhotometricInterpretation)
+    if interpretation not in _GREY + _COLOURS:
+        raise ImageFileError(
+            f"its pixels are stored as {interpretation}", "save it as MONOCHROME2 or RGB"
+        )
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed or not syntax.is_encapsulated:
+        return
+    from pydicom.pixels import get_decoder
+
+    remedy = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or save it uncompressed"
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise ImageFileError(
+            f"its compression ({syntax.name}) is not read", "save it uncompressed"
+        ) from error
+    if not decoder.is_available:
+        raise ImageFileError(
+            f"its compression ({syntax.name}) needs a decoder that is not installed", remedy
+        )
+
+
+def decoded(file: Any, kind: Kind) -> Iterator[Array]:
+    """Yield the stored values of each frame, of colours as RGB; bits that are not used are 0."""
+    from pydicom.pixels import iter_pixels
+
+    for stored in iter_pixels(file):
+        yield stored.astype(kind, copy=False)
+
+
+def padding(stored: Array, header: Any) -> Array | None:
+    """Tell where there is data and no padding; None if the header names no padding."""
+    first = header.get("PixelPaddingValue")
+    if first is None or stored.ndim > 2:
+        return None
+    last = header.get("PixelPaddingRangeLimit")
+    values = sorted(_signed(int(v), header) for v in (first, first if last is None else last))
+    return (stored < values[0]) | (stored > values[-1])
+
+
+def _signed(value: int, header: Any) -> int:
+    """Read a number as signed pixels are; some writers store it as unsigned."""
+    bits = int(header.BitsAllocated)
+    return value - 2**bits if header.PixelRepresentation and value >= 2 ** (bits - 1) else value
+
+
+def invert(stored: Array, header: Any, kind: Kind, ends: Ends) -> tuple[Array, list[str]]:
+    """Make large values bright, and say what was done to the stored ones."""
+    interpretation = str(header.PhotometricInterpretation)
+    if interpretation == "MONOCHROME1":
+        if kind.kind == "f":
+            raise ImageFileError("its floats are stored as MONOCHROME1", "save it as MONOCHROME2")
+        note = f"MONOCHROME1, where small is white: {sum(ends)} - stored is taken"
+        wide = sum(ends) - stored.astype(np.int64)
+        return wide.astype(kind), [note]
+    if interpretation.startswith("YBR"):
+        return stored, [f"its {interpretation} is converted to RGB"]
+    return stored, []

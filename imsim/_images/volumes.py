@@ -1,0 +1,114 @@
+"""Volumes: the images of a stack, one behind the other, and what formats of volumes need."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages
+from imsim._images.reading import Reading
+
+VOLUME_EXTENSIONS = (".tif", ".tiff", ".npy", ".npz", ".nii", ".nii.gz")
+"""Extensions of files that are taken from a folder as volumes; the content tells the format."""
+ADD_VOLUME = "compare it as one: --volume"
+
+
+def as_volume(pages: Pages, reading: Reading) -> Pages:
+    """Take the images of a file as the slices of one volume.
+
+    Raises
+    ------
+    ImageFileError
+        If there is one image only, or images along more than one axis.
+    """
+    lengths = [length for length in pages.counting if length > 1]
+    if len(lengths) > 1:
+        pages.close()
+        raise ImageFileError(
+            f"counts images along {len(lengths)} axes, of lengths "
+            f"{' and '.join(map(str, lengths))}",
+            "a volume has one, its depth: save each volume in a file of its own",
+        )
+    if pages.number < 2:
+        pages.close()
+        raise ImageFileError(
+            "holds one image, and no volume",
+            "--volume takes TIFF files of several pages and arrays (depth, height, width)",
+        )
+    return Pages(1, lambda _: _stack(pages, reading), pages.close)
+
+
+def _stack(pages: Pages, reading: Reading) -> Contents:
+    first = pages.read(0)
+    height, width, *channels = first.pixels.shape
+    kind = first.pixels.dtype
+    reading.check_size((pages.number, height, width), kind.itemsize, *channels)
+    pixels = np.empty((pages.number, *first.pixels.shape), kind)
+    notes: dict[str, None] = {}
+    masks: dict[int, Array] = {}
+    transparent = turned = False
+    for index in range(pages.number):
+        part = pages.read(index) if index else first
+        if part.pixels.shape != first.pixels.shape or part.pixels.dtype != kind:
+            raise ImageFileError(
+                f"its image {index} has shape {part.pixels.shape} and type {part.pixels.dtype}, "
+                f"but the first {first.pixels.shape} and {kind}",
+                "the slices of a volume are of one size and type",
+            )
+        pixels[index] = part.pixels
+        notes.update(dict.fromkeys(part.notes))
+        transparent, turned = transparent or part.transparent, turned or part.turned
+        if part.valid is not None:
+            masks[index] = part.valid
+    valid = _with_data(masks, pixels.shape[:3])
+    return Contents(pixels, tuple(notes), valid, transparent, turned, ndim=3)
+
+
+def _with_data(masks: dict[int, Array], shape: tuple[int, ...]) -> Array | None:
+    """Put together where slices have data; a slice that is not named has it everywhere."""
+    if not masks:
+        return None
+    valid = np.ones(shape, bool)
+    for index, mask in masks.items():
+        valid[index] = mask
+    return valid
+
+
+def rescaled_type(
+    kind: np.dtype[np.generic], ends: tuple[int, int], slope: float, intercept: float
+) -> np.dtype[np.generic]:
+    """Return the type of ``slope * stored + intercept``; whole numbers stay whole where they can.
+
+    Parameters
+    ----------
+    kind : numpy.dtype
+        The type of the stored values.
+    ends : tuple of int
+        The least and the largest value that can be stored, of whole numbers.
+    slope, intercept : float
+        What the file says.
+    """
+    if (slope, intercept) == (1, 0):
+        return kind.newbyteorder("=")
+    if kind.kind in "iu" and slope == int(slope) and intercept == int(intercept):
+        values = [int(slope) * end + int(intercept) for end in ends]
+        for bits in (16, 32, 64):
+            limits = np.iinfo(f"i{bits // 8}")
+            if limits.min <= min(values) and max(values) <= limits.max:
+                return np.dtype(f"i{bits // 8}")
+    few = kind.itemsize <= 2 if kind.kind in "iu" else kind.itemsize <= 4
+    return np.dtype(np.float32 if few else np.float64)
+
+
+def rescaled(stored: Array, slope: float, intercept: float, kind: np.dtype[np.generic]) -> Array:
+    """Return ``slope * stored + intercept`` in a type of `rescaled_type`, or a wider one."""
+    if (slope, intercept) == (1, 0):
+        return stored.astype(kind, copy=False)
+    if kind.kind == "i":
+        return np.asarray(stored.astype(kind) * kind.type(slope) + kind.type(intercept))
+    return (stored.astype(np.float64) * slope + intercept).astype(kind)
+
+
+def said_of_scaling(slope: float, intercept: float) -> str:
+    """Say what was done to the stored values."""
+    sign = "-" if intercept < 0 else "+"
+    return f"its values are {slope:g} x stored {sign} {abs(intercept):g}, as its header says"

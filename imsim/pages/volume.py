@@ -1,0 +1,388 @@
+"""The report of one pair of volumes: three cuts through the worst place, and the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imsim import Comparison, DataRangeWarning, ShapeError, compare
+from imsim.errors import silent
+from imsim.finite import nan_scores
+from imsim.pages.colour import Scale
+from imsim.pages.cuts import Cuts, cuts_of
+from imsim.pages.page import Html, asset, page, picture, tag
+from imsim.pages.pair import colour_bar, score_table
+from imsim.pages.text import number, share
+from imsim.pages.voxels import MAP, Place, VolumePair, local_map, scales_of
+from imsim.typing import Array, ImageLike, MaskLike
+
+AXES = ("depth", "height", "width")
+_PLANES = ("sagittal", "coronal", "axial")
+"""Across x, y and z of a patient."""
+_ENDS = (("L", "R"), ("P", "A"), ("F", "H"))
+"""Letters of the directions in which x, y and z end: left, posterior, feet; right, anterior,
+head."""
+_TITLES = {"difference": "difference (test - reference)", MAP: f"{MAP}: structural similarity"}
+_WORDS = {"L": "left", "R": "right", "P": "back", "A": "front", "F": "feet", "H": "head"}
+
+
+class Cut(NamedTuple):
+    """A plane across an axis of a volume, and how it is drawn."""
+
+    axis: int
+    name: str
+    rows: int
+    """The axis that runs from the top to the bottom."""
+    columns: int
+    """The axis that runs from the left to the right."""
+
+
+def volume_report(
+    reference: ImageLike,
+    test: ImageLike,
+    *,
+    mask: MaskLike | None = None,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    spacing: tuple[float, ...] | None = None,
+    directions: Array | None = None,
+    scores: Comparison | None = None,
+    names: tuple[str, str] = ("reference", "test"),
+    notes: Sequence[str] = (),
+) -> str:
+    """Show where two volumes differ on one self-contained HTML page.
+
+    Three cuts through the place that differs most, by the map of SSIM or else by the difference,
+    stand side by side for both volumes, their difference and that map. A slider for each axis
+    moves the cuts, through a copy of the volumes that is small enough for the page.
+
+    Parameters
+    ----------
+    reference, test : array_like, shape (depth, height, width), or with a channel axis
+        One volume each.
+    mask : array_like of bool, shape (depth, height, width), optional
+        True = use.
+    data_range : float, optional
+        As for `pair_report`.
+    channel_axis : int, optional
+        The axis that holds channels; three are shown as red, green and blue, other numbers of
+        channels by their mean.
+    spacing : tuple of float, optional
+        Distance of voxels along depth, height and width, of which the cuts have their proportions.
+    directions : array_like, shape (3, 3), optional
+        For depth, height and width, the unit vector along which the index grows; x goes to the
+        right of the patient, y to the front, z to the head. Cuts are then drawn with the head and
+        the front above, and the right on the left.
+    scores : imsim.comparison.Comparison, optional
+        Those of `imsim.compare` with the same arguments, if they are known already.
+    names : tuple of str
+        What to call the volumes.
+    notes : sequence of str
+        What the reader must know of the volumes.
+
+    Returns
+    -------
+    str
+        HTML, to be saved as UTF-8. It needs no network, and takes at most 8 MB. Where the volumes
+        are larger, the copy holds blocks of voxels, and the page says which.
+
+    Raises
+    ------
+    ShapeError
+        If the volumes are batches or do not fit together.
+    DTypeError, MaskError, DataRangeError
+        As for `pair_report`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.pages import volume_report
+    >>> reference = np.zeros((12, 16, 16), dtype=np.uint8)
+    >>> html = volume_report(reference, reference + np.eye(16, dtype=np.uint8))
+    >>> html.startswith("<!doctype html>"), "axial" in html
+    (True, True)
+    """
+    options: dict[str, Any] = {
+        "mask": mask,
+        "data_range": data_range,
+        "channel_axis": channel_axis,
+        "ndim": 3,
+        "spacing": spacing,
+    }
+    if scores is None:
+        with silent(DataRangeWarning):  # the page says that
+            scores = compare(reference, test, **options)
+    ways = None if directions is None else np.asarray(directions, dtype=float)
+    flips = _flips(ways)
+    pair = VolumePair(
+        _voxels("reference", reference, channel_axis),
+        _voxels("test", test, channel_axis),
+        mask,
+        data_range,
+        local_map(reference, test, options),
+        flips,
+    )
+    place: Place = (
+        pair.worst.place if pair.worst else tuple(side // 2 for side in pair.sides)  # type: ignore[assignment]
+    )
+    lengths = spacing or (1.0, 1.0, 1.0)
+    planes = _cuts(ways)
+    facts = {
+        "flips": list(flips),
+        "lengths": list(lengths),
+        "cuts": [[cut.axis, cut.rows, cut.columns] for cut in planes],
+    }
+    cuts = cuts_of(pair, place, lengths, facts)
+    title = f"{names[1]} against {names[0]}"
+    titles = {"reference": names[0], "test": names[1], "difference": "difference", MAP: MAP}
+    return page(
+        title,
+        tag("h1", title),
+        *_summary(pair, spacing),
+        _why_nan(pair, scores),
+        tag("ul", *(tag("li", note) for note in notes), class_="notes") if notes else "",
+        _worst(pair, place, flips),
+        *(_section(pair, cut, place, cuts, titles, flips, ways) for cut in planes),
+        tag("h2", "Colours"),
+        _legend(pair),
+        tag("h2", "Scores"),
+        score_table(scores, masked=not pair.mask.all(), parts="voxels"),
+        tag("h2", "How to read the pictures"),
+        *(tag("p", note, class_="note") for note in _notes_on(pair, cuts, ways)),
+        tag("script", Html(cuts.data), type="application/json", id="data"),
+        script=asset("packed.js") + asset("volume.js"),
+    )
+
+
+def _voxels(name: str, volume: ImageLike, channel_axis: int | None) -> Array:
+    """Return one volume with its channels last; refuse a batch."""
+    voxels = np.asarray(volume)
+    if voxels.ndim != (3 if channel_axis is None else 4):
+        raise ShapeError(
+            f"{name} has shape {voxels.shape}",
+            "a report shows one pair of volumes: pass one of a batch, and name the axis that holds "
+            "channels, e.g. channel_axis=-1",
+        )
+    return voxels[..., None] if channel_axis is None else np.moveaxis(voxels, channel_axis, -1)
+
+
+def _world(directions: Array, axis: int) -> int:
+    """Return along which of x, y and z an axis goes most."""
+    return int(np.abs(directions[axis]).argmax())
+
+
+def _flips(directions: Array | None) -> tuple[bool, ...]:
+    """Tell which axes are drawn from their ends: head, front and right come first."""
+    if directions is None:
+        return (False, False, False)
+    return tuple(bool(directions[axis, _world(directions, axis)] > 0) for axis in range(3))
+
+
+def _cuts(directions: Array | None) -> list[Cut]:
+    """Name the three cuts, and lay them out."""
+    names = ["axial", "coronal", "sagittal"]
+    if directions is not None:
+        world = [_world(directions, axis) for axis in range(3)]
+        oblique = len(set(world)) < 3
+        names = [
+            f"across the {axis}" if oblique else _PLANES[w]
+            for axis, w in zip(AXES, world, strict=True)
+        ]
+    return [
+        Cut(axis, names[axis], *(other for other in range(3) if other != axis)) for axis in range(3)
+    ]
+
+
+def _summary(pair: VolumePair, spacing: tuple[float, ...] | None) -> list[Html]:
+    found, total = pair.survey, int(np.prod(pair.sides))
+    masked = found.used < total
+    where = " that the mask uses" if masked else ""
+    if not found.used:
+        answer = "There is nothing inside the mask: no voxel was compared."
+    elif not found.differ:
+        answer = f"The volumes are equal at every voxel{where}."
+    else:
+        answer = (
+            f"The volumes differ at {found.differ} of {found.used} voxels{where} "
+            f"({share(found.differ, found.used)})"
+            + (f", by at most {number(found.largest)}." if found.unknown < found.differ else ".")
+            + (f" At {found.unknown} of them a value is NaN or infinite." if found.unknown else "")
+        )
+    kind = pair.reference.dtype.name
+    if pair.test.dtype != pair.reference.dtype:
+        kind += f" and {pair.test.dtype.name}"
+    channels = "grey" if pair.channels == 1 else f"{pair.channels} channels"
+    sides = " × ".join(map(str, reversed(pair.sides)))
+    facts = f"{sides} voxels, {kind}, {channels}, data range {pair.data_range:g}. "
+    if spacing is not None:
+        lengths = " × ".join(f"{length:g}" for length in reversed(spacing))
+        facts += f"Spacing {lengths}, in which ssim, zncc and imed measure their windows. "
+    if found.ends is not None and found.ends[1] - found.ends[0] > pair.data_range * (1 + 1e-6):
+        facts += f"The voxels span {number(found.ends[1] - found.ends[0])}, which is more. "
+    if masked:
+        facts += f"The mask uses {found.used} of {total} voxels ({share(found.used, total)})."
+    return [tag("p", answer, class_="answer"), tag("p", facts, class_="note")]
+
+
+def _why_nan(pair: VolumePair, scores: Comparison) -> Html:
+    names = nan_scores(scores, pair.mask)
+    if not names:
+        return Html()
+    why = (
+        "voxels that count are NaN or infinite; a mask leaves them out"
+        if pair.survey.unknown
+        else "nothing is left for these metrics to score, or voxels are NaN or infinite in both"
+    )
+    return tag("p", f"NaN: {', '.join(names)}, since {why}.", class_="answer")
+
+
+def _index(place: Place, pair: VolumePair, flips: tuple[bool, ...]) -> Place:
+    """Return where a place that is drawn lies in the file."""
+    depth, height, width = (
+        side - 1 - at if flip else at
+        for at, side, flip in zip(place, pair.sides, flips, strict=True)
+    )
+    return depth, height, width
+
+
+def _worst(pair: VolumePair, place: Place, flips: tuple[bool, ...]) -> Html:
+    at = _index(place, pair, flips)
+    where = ", ".join(f"{axis} {index}" for axis, index in zip(AXES, at, strict=True))
+    if pair.worst is None:
+        said = f"The cuts meet in the middle: {where}."
+    else:
+        what = "SSIM is least" if pair.worst.by == MAP else "the difference is largest"
+        a, b = (
+            ", ".join(number(float(v)) for v in image[place])
+            for image in (pair.reference, pair.test)
+        )
+        said = f"The cuts meet where {what}: {where}. There the reference is {a} and the test {b}"
+        local = float(pair.local[place]) if pair.local is not None else np.nan
+        said += f", and SSIM {number(local, 4)}." if np.isfinite(local) else "."
+    back = tag("button", "back to that place", type="button", id="back")
+    spot = tag("span", "", id="at", aria_live="polite")
+    return tag("div", tag("p", said), tag("p", back, " ", spot), class_="worst")
+
+
+def _section(
+    pair: VolumePair,
+    cut: Cut,
+    place: Place,
+    cuts: Cuts,
+    titles: dict[str, str],
+    flips: tuple[bool, ...],
+    directions: Array | None,
+) -> Html:
+    axis, side = AXES[cut.axis], pair.sides[cut.axis]
+    index = _index(place, pair, flips)[cut.axis]
+    slider = tag(
+        "input",
+        type="range",
+        min=0,
+        max=side - 1,
+        value=place[cut.axis],
+        id=f"slider-{cut.axis}",
+        data_axis=cut.axis,
+        aria_label=f"{axis} of the {cut.name} cut",
+    )
+    value = tag("output", f"{axis} {index}", for_=f"slider-{cut.axis}", data_axis=cut.axis)
+    strip: object = ""
+    if pair.worst is not None and side > 1:
+        # The map's own scale, or that of errors; both are dark where all is alike.
+        scale = Scale(0.0, 2.0) if pair.worst.by == MAP else Scale(0.0, pair.data_range, root=True)
+        colours = scale.colours_of(pair.worst.profiles[cut.axis][None])
+        strip = picture(colours, f"the worst place of each plane along the {axis}", class_="strip")
+    head = tag("h2", cut.name, " ", value)
+    line = tag("div", strip, slider, class_="slide")
+    figures = [
+        _figure(cut, name, titles[name], png, flips, directions)
+        for name, png in cuts.pictures[cut.axis].items()
+    ]
+    return tag("section", head, line, tag("div", *figures, class_="pictures cuts"), class_="cut")
+
+
+def _figure(
+    cut: Cut,
+    name: str,
+    title: str,
+    png: bytes,
+    flips: tuple[bool, ...],
+    directions: Array | None,
+) -> Html:
+    letters: list[object] = []
+    if directions is not None:
+        for axis, class_ in ((cut.rows, "edge top"), (cut.columns, "edge left")):
+            world = _world(directions, axis)
+            letter = _ENDS[world][1]  # the side that is drawn first, whatever the file has first
+            letters.append(tag("span", letter, class_=class_, title=_WORDS[letter]))
+    frame = tag(
+        "div",
+        picture(png, f"{title}, {cut.name}", draggable="false"),
+        tag("canvas", "", aria_hidden="true"),
+        tag("span", class_="spot"),
+        *letters,
+        class_="frame",
+        tabindex=0,
+        role="group",
+        data_layer=name,
+        data_axis=cut.axis,
+        aria_label=f"{title}, {cut.name}; arrow keys move the other cuts, Page Up and Page Down "
+        "this one",
+    )
+    return tag("figure", tag("h3", title), frame, id=f"{cut.name.replace(' ', '-')}-{name}")
+
+
+def _legend(pair: VolumePair) -> Html:
+    figures = []
+    for name, (scale, ends) in scales_of(pair).items():
+        if name == "test":
+            continue
+        title = "both volumes" if name == "reference" else _TITLES[name]
+        below = tag("div", "square-root scale", class_="below note") if scale.root else ""
+        figures.append(tag("figure", tag("h3", title), colour_bar(scale, ends), below))
+    return tag("div", *figures, class_="pictures legend")
+
+
+def _notes_on(pair: VolumePair, cuts: Cuts, directions: Array | None) -> list[str]:
+    """Say how the pictures are to be read, and what they cannot show."""
+    low, high = number(pair.scale.low), number(pair.scale.high)
+    notes = [
+        "A slider moves its cut. A tap on a picture, or the arrow keys on it, moves the other two "
+        "there. The strip above a slider has the worst place of each plane: bright is different.",
+        f"Both volumes are shown from {low} to {high}: {pair.scaled_to}. The scales of the "
+        "difference and the map are fixed by the data range and the bounds of the metric. Grey in "
+        "the map: not scored. Magenta: NaN or infinite.",
+    ]
+    if directions is None:
+        notes.append(
+            "Nothing tells how the volumes lie: axial is across the depth, coronal across the "
+            "height, sagittal across the width, and the first plane, row and column come first."
+        )
+    else:
+        notes.append(
+            "Letters name the sides of the patient: H head, A front, R right. Indices are those of "
+            "the file, which may run the other way."
+        )
+    if pair.local is None:
+        notes.append(
+            "SSIM has no map of these volumes, so that the difference tells the worst place."
+        )
+    if not pair.mask.all():
+        notes.append("Striped voxels are masked: they influence no score.")
+    if pair.channels not in (1, 3):
+        notes.append(f"The pictures show the mean of the {pair.channels} channels.")
+    if pair.channels > 1:
+        notes.append("The difference shows the channel that differs most.")
+    if cuts.side > 1:
+        notes.append(
+            f"The cuts through the worst place show blocks of {cuts.side} × {cuts.side} voxels."
+        )
+    if max(cuts.step) > 1:
+        depth, height, width = cuts.step
+        notes.append(
+            f"To keep the page small, all other cuts show blocks of {width} × {height} × {depth} "
+            "voxels: the volumes by their mean, the difference and the map by their worst value."
+        )
+    return notes

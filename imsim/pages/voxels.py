@@ -1,0 +1,257 @@
+"""A pair of volumes: what they come to, and small copies of them to slide through.
+
+Both are found plane after plane, so that nothing of the size of a volume is made besides.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imsim import METRICS, EmptyMaskWarning, ImsimError, ShapeError
+from imsim.errors import silent
+from imsim.pages.colour import Scale, map_scale
+from imsim.pages.layers import difference_of, known_range, scale_between
+from imsim.typing import Array
+from imsim.validation import usual_data_range
+
+Place = tuple[int, int, int]
+MAP = "ssim"
+"""The metric whose map tells the worst place."""
+
+
+class Survey(NamedTuple):
+    """What two volumes come to inside the mask."""
+
+    used: int
+    differ: int
+    unknown: int
+    """Voxels that differ by NaN or infinity."""
+    largest: float
+    """Of the finite differences."""
+    ends: tuple[float, float] | None
+    """The least and the largest finite value of both."""
+
+
+class Worst(NamedTuple):
+    """The least alike place, by a map or by the difference."""
+
+    place: Place
+    by: str
+    """``ssim``, or ``difference``."""
+    profiles: tuple[Array, ...]
+    """For each axis, what the worst voxel of each plane across it has, from 0 on."""
+
+
+class VolumePair:
+    """Two checked volumes, with channels last, as they are drawn.
+
+    Parameters
+    ----------
+    reference, test : numpy.ndarray, shape (depth, height, width, channels)
+        The volumes.
+    mask : array_like of bool, shape (depth, height, width), optional
+        True = use.
+    data_range : float, optional
+        As for the metrics.
+    local : numpy.ndarray, shape (depth, height, width), optional
+        The map of `MAP`, if that can be had.
+    flips : tuple of bool
+        The axes that are drawn from their ends.
+    """
+
+    def __init__(
+        self,
+        reference: Array,
+        test: Array,
+        mask: Any,
+        data_range: Any,
+        local: Array | None,
+        flips: tuple[bool, ...],
+    ) -> None:
+        turn = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
+        self.reference, self.test = reference[turn], test[turn]
+        self.sides: Place = reference.shape[:3]
+        self.channels = reference.shape[3]
+        self.mask = np.ones((1, 1, 1), bool) if mask is None else np.asarray(mask).astype(bool)
+        if self.mask.ndim != 3:
+            raise ShapeError(f"mask has shape {self.mask.shape}", "expected (depth, height, width)")
+        self.mask = np.broadcast_to(self.mask, self.sides)[turn]
+        self.data_range = known_range(reference, test, data_range)
+        self.survey, by_difference = _surveyed(self)
+        known = local is not None and not np.isnan(local).all()
+        self.local = local[turn] if local is not None and known else None
+        self.worst = by_difference
+        if self.local is not None and by_difference is not None:
+            self.worst = _worst_of_map(self.local) or by_difference
+        steps = [1 + side // 101 for side in self.sides]
+        few = (
+            slice(None, None, steps[0]),
+            slice(None, None, steps[1]),
+            slice(None, None, steps[2]),
+        )
+        some = np.concatenate(
+            [image[few][self.mask[few]].ravel() for image in (self.reference, self.test)]
+        )
+        self.scale, self.scaled_to = scale_between(
+            self.survey.ends,
+            some[np.isfinite(some)],
+            self.data_range,
+            usual_data_range([test.dtype]),
+        )
+
+
+def local_map(reference: Any, test: Any, options: dict[str, Any]) -> Array | None:
+    """Return the map that tells the worst place, or None where the metric cannot run."""
+    function = METRICS[MAP].map_function
+    if function is None:
+        return None
+    try:
+        with silent(EmptyMaskWarning):  # the scores have already warned
+            return np.asarray(function(reference, test, **options))
+    except ImsimError:
+        return None
+
+
+def changes(reference: Array, test: Array) -> tuple[Array, Array]:
+    """Return test less reference of the channel that differs most, and its size.
+
+    The size is infinite where the difference is not known, and 0 only where the pixels are equal.
+    """
+    signed = difference_of(reference, test)
+    size = np.where(np.isnan(signed), np.inf, np.abs(signed))
+    size = np.where(reference != test, size, 0)
+    if size.shape[-1] > 1:
+        channel = size.argmax(axis=-1)[..., None]
+        signed, size = (np.take_along_axis(v, channel, axis=-1) for v in (signed, size))
+    signed, size = signed[..., 0], size[..., 0]
+    return np.where(size > 0, signed, 0), size
+
+
+def _surveyed(pair: VolumePair) -> tuple[Survey, Worst | None]:
+    used = differ = unknown = 0
+    largest, low, high = 0.0, np.inf, -np.inf
+    best, place = 0.0, None
+    profiles = tuple(np.zeros(side) for side in pair.sides)
+    for depth in range(pair.sides[0]):
+        mask = pair.mask[depth]
+        used += int(np.count_nonzero(mask))
+        for image in (pair.reference[depth], pair.test[depth]):
+            values = image[mask]
+            values = values[np.isfinite(values)]
+            if values.size:
+                low, high = min(low, float(values.min())), max(high, float(values.max()))
+        size = np.where(mask, changes(pair.reference[depth], pair.test[depth])[1], 0)
+        known = np.where(np.isfinite(size), size, 0)
+        differ += int(np.count_nonzero(size))
+        unknown += int(np.count_nonzero(np.isinf(size)))
+        largest = max(largest, float(known.max()))
+        if size.max() > best:
+            best = float(size.max())
+            row, column = np.unravel_index(int(size.argmax()), size.shape)
+            place = (depth, int(row), int(column))
+        _raise_profiles(profiles, depth, size)
+    survey = Survey(used, differ, unknown, largest, (low, high) if low <= high else None)
+    return survey, None if place is None else Worst(place, "difference", profiles)
+
+
+def _worst_of_map(local: Array) -> Worst | None:
+    far = METRICS[MAP].map_dissimilarity
+    best, place = 0.0, None
+    profiles = tuple(np.zeros(side) for side in local.shape)
+    for depth, plane in enumerate(local):
+        values = np.asarray(far(plane), dtype=np.float64)
+        values = np.where(np.isnan(values), 0, values)
+        if values.max() > best:
+            best = float(values.max())
+            row, column = np.unravel_index(int(values.argmax()), values.shape)
+            place = (depth, int(row), int(column))
+        _raise_profiles(profiles, depth, values)
+    return None if place is None else Worst(place, MAP, profiles)
+
+
+def _raise_profiles(profiles: tuple[Array, ...], depth: int, values: Array) -> None:
+    profiles[0][depth] = values.max()
+    np.maximum(profiles[1], values.max(axis=1), out=profiles[1])
+    np.maximum(profiles[2], values.max(axis=0), out=profiles[2])
+
+
+class Small(NamedTuple):
+    """Volumes of blocks: a mean of the images, the worst value of difference and map."""
+
+    reference: Array
+    test: Array
+    difference: Array
+    local: Array | None
+    used: Array
+    """Where any voxel of a block is inside the mask."""
+
+
+def small(pair: VolumePair, step: Place) -> Small:
+    """Reduce a pair by blocks of voxels, one layer of them after the other."""
+    parts: list[list[Array]] = [[] for _ in range(5)]
+    for start in range(0, pair.sides[0], step[0]):
+        slab = slice(start, start + step[0])
+        mask = pair.mask[slab]
+        reference, test = pair.reference[slab], pair.test[slab]
+        parts[0].append(_mean(reference, mask, step))
+        parts[1].append(_mean(test, mask, step))
+        signed = np.where(mask, changes(reference, test)[0], 0)
+        with np.errstate(invalid="ignore"):
+            high, low = _folded(np.maximum, signed, step), _folded(np.minimum, signed, step)
+            parts[2].append(np.where(high >= -low, high, low) + 0 * (high + low))
+        if pair.local is not None:
+            least = np.where(np.isnan(pair.local[slab]), np.inf, pair.local[slab])
+            least = _folded(np.minimum, least, step)
+            parts[3].append(np.where(np.isinf(least), np.nan, least))
+        parts[4].append(_folded(np.maximum, mask, step))
+    reference, test, difference, local, used = (
+        np.concatenate(part) if part else None for part in parts
+    )
+    return Small(reference, test, difference, local, used)
+
+
+def _folded(function: Any, values: Array, step: Place) -> Array:
+    """Fold each block along the first three axes, as `numpy.add` sums it.
+
+    Strides are faster than `reduceat`, whose blocks are short here.
+    """
+    for axis, length in enumerate(step):
+        if length == 1:
+            continue
+        values = np.moveaxis(values, axis, 0)
+        folded = values[::length].copy()
+        for start in range(1, min(length, len(values))):
+            part = values[start::length]
+            function(folded[: len(part)], part, out=folded[: len(part)])
+        values = np.moveaxis(folded, 0, axis)
+    return values
+
+
+def _mean(image: Array, mask: Array, step: Place) -> Array:
+    """Average each block over its voxels inside the mask, or over all where none is inside."""
+    values = image.astype(np.float64)
+    if step == (1, 1, 1):
+        return values
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        mean = _folded(np.add, values, step) / _folded(np.add, np.ones((*mask.shape, 1)), step)
+        if mask.all():
+            return mean
+        inside = _folded(np.add, np.where(mask[..., None], values, 0), step)
+        count = _folded(np.add, mask.astype(np.float64), step)[..., None]
+        result: Array = np.where(count > 0, inside / count, mean)
+    return result
+
+
+def scales_of(pair: VolumePair) -> dict[str, tuple[Scale, tuple[str, str] | None]]:
+    """Return the scale of each picture and the meaning of its ends."""
+    difference = Scale(-pair.data_range, pair.data_range, root=True, colours="difference")
+    found: dict[str, tuple[Scale, tuple[str, str] | None]] = {
+        "reference": (pair.scale, None),
+        "test": (pair.scale, None),
+        "difference": (difference, ("darker", "brighter")),
+    }
+    if pair.local is not None:
+        found[MAP] = (map_scale(MAP, pair.data_range), ("alike", "different"))
+    return found

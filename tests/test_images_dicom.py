@@ -1,0 +1,266 @@
+"""DICOM: slices in the order of their places, their spacing, and what is no even row of slices."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_files import contents, save
+from medical_files import (
+    AFFINE,
+    DEPTH,
+    HEIGHT,
+    SPACING,
+    VOLUME,
+    WIDTH,
+    changed,
+    dicom,
+    frames,
+    name_of,
+    save_series,
+)
+
+from imsim._images import ImageFileError, Reading, is_series
+from imsim._images.space import way_of
+
+pydicom = pytest.importorskip(
+    "pydicom", reason="pydicom is not installed: pip install 'imsim[medical]'"
+)
+pytestmark = pytest.mark.usefixtures("empty_directory")
+
+VOLUMES = Reading(volume=True)
+
+
+def read(name):
+    (found,) = contents(name, VOLUMES)
+    return found
+
+
+def refusal(name, words):
+    with pytest.raises(ImageFileError, match=words):
+        contents(name, VOLUMES)
+
+
+def test_slices_are_put_in_the_order_of_their_places():
+    found = read(save_series("s", VOLUME))
+    assert np.array_equal(found.pixels, VOLUME)
+    assert found.pixels.dtype == np.int16
+    assert found.space.spacing == SPACING  # from places: SliceThickness is 5
+    assert [way_of(d) for d in found.space.directions] == [
+        "to the head",
+        "to the back",
+        "to the left",
+    ]
+    assert found.space.origin == pytest.approx(AFFINE[:3, 3])
+    assert found.notes == ()
+    assert found.path == "s"
+
+
+def test_the_order_follows_the_normal_whatever_the_axes():
+    """Sagittal slices: rows to the back, columns to the feet, so that the normal is to the left."""
+    for place, pixels in enumerate(VOLUME):
+        data = dicom(
+            pixels,
+            ImageOrientationPatient=[0, 1, 0, 0, 0, -1],
+            ImagePositionPatient=[4 - 2.5 * place, 7, 8],
+            InstanceNumber=place,
+        )
+        Path("s").mkdir(exist_ok=True)
+        data.save_as(f"s/{place}.dcm", enforce_file_format=True)
+    found = read("s")
+    normal = np.cross([0, 1, 0], [0, 0, -1])
+    assert np.array_equal(found.pixels, VOLUME[:: 1 if normal[0] < 0 else -1])
+    assert found.space.spacing == (2.5, 0.8, 0.7)
+    assert [way_of(d)[7:] for d in found.space.directions] == [
+        "left" if normal[0] > 0 else "right",
+        "feet",
+        "back",
+    ]
+
+
+def test_slope_and_intercept_of_each_slice():
+    stored = (VOLUME.astype(int) + 1024).astype(np.uint16)
+    tags = {"RescaleSlope": 1, "RescaleIntercept": -1024, "BitsStored": 12, "HighBit": 11}
+    found = read(save_series("ct", stored, **tags))
+    assert np.array_equal(found.pixels, VOLUME)
+    assert found.pixels.dtype == np.int16
+    assert found.notes == ("its values are 1 x stored - 1024, as its header says",)
+    save_series("pet", VOLUME)
+    for place in range(DEPTH):
+        changed("pet", place, RescaleSlope=0.5 * (place + 1), RescaleIntercept=0)
+    found = read("pet")
+    assert found.pixels.dtype == np.float32
+    scale = 0.5 * np.arange(1, DEPTH + 1)[:, None, None]
+    assert np.array_equal(found.pixels, (scale * VOLUME).astype(np.float32))
+    assert "rescaled by 12 slopes" in found.notes[0]
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int16])
+def test_monochrome1_is_inverted(kind):
+    stored = np.arange(VOLUME.size, dtype=kind).reshape(VOLUME.shape)
+    found = read(save_series("s", stored, PhotometricInterpretation="MONOCHROME1"))
+    assert np.array_equal(found.pixels, (65535 if kind is np.uint16 else -1) - stored.astype(int))
+    assert "MONOCHROME1" in found.notes[0]
+
+
+def test_padding_is_left_out():
+    stored = VOLUME.copy()
+    stored[3, :2] = -2000
+    for value in (-2000, -2000 + 65536):  # as some writers store a signed one
+        data = {} if value > 0 else {"PixelPaddingValue": value}
+        save_series(f"p{value}", stored, **data)
+        if value > 0:
+            for place in range(DEPTH):
+                path = Path(f"p{value}/{name_of(place)}")
+                slice_ = pydicom.dcmread(path)
+                slice_.add_new(0x00280120, "US", value)
+                slice_.save_as(path, enforce_file_format=True)
+        found = read(f"p{value}")
+        assert np.array_equal(found.valid, stored != -2000)
+        assert f"{2 * WIDTH} of {VOLUME.size} voxels are left out" in found.notes[-1]
+
+
+def test_colours():
+    colours = np.random.default_rng(1).integers(0, 256, (6, 4, 7, 3)).astype(np.uint8)
+    found = read(save_series("rgb", colours))
+    assert np.array_equal(found.pixels, colours)
+    assert found.channel_axis == -1
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({"ImagePositionPatient": None}, "no ImagePositionPatient or ImageOrientationPatient"),
+        ({"ImagePositionPatient": [-10, -20, -27]}, "lie at the same place; .*one echo"),
+        (
+            {"ImagePositionPatient": [-10, -20, 30]},
+            "27 mm apart, but most slices 3 mm; add what is",
+        ),
+        ({"ImagePositionPatient": [-9, -20, -15]}, "shifted by 1 mm .*tilted gantry"),
+        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "not parallel .*localisers"),
+        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "is no right angle"),
+        ({"PixelSpacing": [0.8, 0.9]}, "2 values of PixelSpacing"),
+        ({"PixelSpacing": [0.8, 0]}, "its PixelSpacing is"),
+        ({"SeriesInstanceUID": "1.2.4"}, "2 series, which begin with 000.dcm, .*one series"),
+        ({"Columns": WIDTH - 1}, f"its Columns is {WIDTH - 1}, but that of 000.dcm is {WIDTH}"),
+        ({"PixelData": bytes(8)}, "damaged or not DICOM: "),
+        ({"PixelData": None}, "damaged or not DICOM: "),
+        ({"NumberOfFrames": 10**9}, "damaged: it has 1000000000 frames"),
+        ({"BitsStored": 17}, "its pixels have 17 of 16 bits"),
+        ({"ModalityLUTSequence": [pydicom.Dataset()]}, "through a table"),
+    ],
+)
+def test_what_is_no_volume(tags, words):
+    save_series("s", VOLUME)
+    changed("s", 5, **tags)
+    refusal("s", f"^s: .*{words}")
+
+
+def test_a_missing_slice_is_a_gap():
+    save_series("s", VOLUME)
+    Path("s", name_of(4)).unlink()
+    refusal("s", f"{name_of(3)} and {name_of(5)} are 6 mm apart, but most slices 3 mm")
+
+
+def test_palettes_are_refused():
+    save_series("s", VOLUME.astype(np.uint8), PhotometricInterpretation="PALETTE COLOR")
+    refusal("s", "its pixels are stored as PALETTE COLOR; save it as MONOCHROME2")
+
+
+def test_a_decoder_that_is_missing_is_named(monkeypatch):
+    from pydicom.uid import JPEGLSLossless
+
+    save_series("s", VOLUME)
+    for path in Path("s").iterdir():
+        data = pydicom.dcmread(path)
+        data.file_meta.TransferSyntaxUID = JPEGLSLossless
+        data.PixelData = pydicom.encaps.encapsulate([bytes(8)])
+        data["PixelData"].is_undefined_length = True
+        data.save_as(path, enforce_file_format=True)
+    monkeypatch.setattr(
+        "pydicom.pixels.decoders.base.Decoder.is_available", property(lambda _: False)
+    )
+    refusal("s", r"compression \(JPEG-LS .*not installed; pip install pylibjpeg")
+
+
+def test_rle_is_decoded():
+    save_series("s", VOLUME)
+    for path in Path("s").iterdir():
+        data = pydicom.dcmread(path)
+        data.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
+        data.save_as(path, enforce_file_format=True)
+    assert np.array_equal(read("s").pixels, VOLUME)
+
+
+def test_frames_are_slices():
+    order = np.random.default_rng(2).permutation(DEPTH)
+    frames(VOLUME[order], order.tolist()).save_as("f.dcm", enforce_file_format=True)
+    found = read("f.dcm")
+    assert found.space.spacing == SPACING
+    assert np.array_equal(found.pixels, VOLUME - np.arange(DEPTH)[:, None, None])
+    with pytest.raises(ImageFileError, match="holds 12 frames; compare it as one: --volume"):
+        contents("f.dcm")
+    frames(VOLUME, [0, *range(DEPTH - 1)]).save_as("g.dcm", enforce_file_format=True)
+    refusal("g.dcm", "frame 0 and frame 1 lie at the same place")
+
+
+def test_frames_without_places_are_taken_as_they_are_stored():
+    data = dicom(VOLUME, ImagePositionPatient=None, ImageOrientationPatient=None)
+    data.save_as("f.dcm", enforce_file_format=True)
+    found = read("f.dcm")
+    assert np.array_equal(found.pixels, VOLUME)
+    assert found.space.spacing is None
+    assert "no positions" in found.notes[0]
+
+
+def test_one_slice_is_an_image():
+    dicom(VOLUME[0], RescaleSlope=1, RescaleIntercept=3).save_as("a.dcm", enforce_file_format=True)
+    (found,) = contents("a.dcm")
+    assert (found.ndim, found.pixels.shape) == (2, (HEIGHT, WIDTH))
+    assert np.array_equal(found.pixels, VOLUME[0] + 3)
+    refusal("a.dcm", "one slice, and no volume; name the folder")
+    Path("s").mkdir()
+    Path("a.dcm").rename("s/a.dcm")
+    refusal("s", "one slice, and no volume; put all slices")
+
+
+def test_what_a_series_is():
+    save_series("s", VOLUME)
+    for path in list(Path("s").iterdir()):
+        path.rename(path.with_suffix(""))  # many have no ending
+    Path("s/DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    Path("s/notes.txt").write_text("no image")
+    Path("s/.hidden.dcm").write_bytes(b"")
+    assert is_series("s")
+    found = read("s")
+    assert np.array_equal(found.pixels, VOLUME)
+    assert "left aside of the folder: 3" in found.notes[0]
+    Path("p").mkdir()
+    save("p/a.png", np.zeros((4, 4), np.uint8))
+    Path("p/README").write_text("no image")
+    assert not is_series("p")
+    refusal("p", "^p: is a folder without DICOM files")
+    with pytest.raises(ImageFileError, match=r"^s: cannot be read"):
+        contents("s")
+    Path("s/extra.dcm").write_bytes(b"no DICOM")
+    refusal("s", "extra.dcm: damaged or not DICOM")
+
+
+def test_several_frames_beside_other_files_are_refused():
+    save_series("s", VOLUME)
+    frames(VOLUME, range(DEPTH)).save_as("s/f.dcm", enforce_file_format=True)
+    refusal("s", "f.dcm: holds 12 frames, and 12 other files lie beside it")
+
+
+def test_a_volume_that_is_too_large_is_refused():
+    save_series("s", VOLUME)
+    with pytest.raises(ImageFileError, match="--max-pixels 2856"):
+        contents("s", Reading(volume=True, max_pixels=2855))
+
+
+def test_the_package_that_is_missing_is_named(monkeypatch):
+    save_series("s", VOLUME)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    refusal("s", r"DICOM needs the package pydicom; pip install 'imsim\[medical\]'")
