@@ -81,7 +81,7 @@ class Metric:
     experimental_volumes : bool
         True when no author defines the metric for volumes; the score may change.
     volume_kernel, volume_map_kernel : callable or None
-        As `kernel` and `map_kernel`, for volumes; those of sums over pixels are the same.
+        As ``kernel`` and ``map_kernel``, for volumes; those of sums over pixels are the same.
     takes_spacing : bool
         True when the metric has an option `spacing`, the distance of pixels along each axis.
     """
