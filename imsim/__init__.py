@@ -44,6 +44,7 @@ from imsim.errors import (
     OptionError,
     ShapeError,
 )
+from imsim.labelled import Regions, regions
 from imsim.masks import finite_mask
 from imsim.metrics.fsim import fsim, fsim_map
 from imsim.metrics.gmsd import gmsd, gmsd_map
@@ -58,13 +59,14 @@ from imsim.metrics.sre import sre
 from imsim.metrics.ssim import ssim, ssim_map
 from imsim.metrics.uiq import uiq, uiq_map
 from imsim.metrics.zncc import zncc, zncc_map
-from imsim.registry import METRICS, Metric
+from imsim.registry import METRICS, Crop, Metric
 from imsim.workers import get_workers, set_workers, workers
 
 __all__ = [
     "METRICS",
     "ChannelAxisWarning",
     "Comparison",
+    "Crop",
     "DTypeError",
     "DataRangeError",
     "DataRangeWarning",
@@ -75,6 +77,7 @@ __all__ = [
     "MaskTypeError",
     "Metric",
     "OptionError",
+    "Regions",
     "ShapeError",
     "__version__",
     "clear_caches",
@@ -91,6 +94,7 @@ __all__ = [
     "issm",
     "issm_components",
     "psnr",
+    "regions",
     "rmse",
     "sam",
     "sam_map",

@@ -15,6 +15,27 @@ KernelLoader = Callable[[], Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class Crop:
+    """How to crop images around a mask without a change of the score, by default options.
+
+    Attributes
+    ----------
+    halo : int
+        Pixels that the crop has beyond the outermost ones of the mask, or up to the border of the
+        frame where that is nearer. What lies beyond the frame then lies beyond the crop.
+    step : int
+        The crop begins at a multiple of it, in pixels, along each axis.
+    widens : bool
+        True if rounding in float32 depends on the place in the frame. Crops of float32 are then
+        scored in float64.
+    """
+
+    halo: int
+    step: int = 1
+    widens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """Facts about one metric.
 
@@ -74,6 +95,8 @@ class Metric:
     scored_gradient : callable or None
         Returns a function that computes score and gradient at once, where these share most of
         their work; see ``imsim.kernels.gradients``.
+    crop : Crop or None
+        How to crop images around a mask; None if the score of a mask depends on the whole frame.
     """
 
     name: str
@@ -103,6 +126,7 @@ class Metric:
     map_kernel: KernelLoader | None
     gradient: KernelLoader | None
     scored_gradient: KernelLoader | None
+    crop: Crop | None
 
     @property
     def numpy_only(self) -> bool:
@@ -226,6 +250,7 @@ def metric(
     map_kernel: KernelLoader | None = None,
     gradient: KernelLoader | None = None,
     scored_gradient: KernelLoader | None = None,
+    crop: Crop | None = None,
 ) -> Callable[[F], F]:
     """Record the facts about a metric and return its function unchanged.
 
@@ -264,6 +289,7 @@ def metric(
             map_kernel=map_kernel,
             gradient=gradient,
             scored_gradient=scored_gradient,
+            crop=crop,
         )
         in_order = sorted(_metrics.items())  # independent of the order of imports
         _metrics.clear()

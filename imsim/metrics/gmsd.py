@@ -12,7 +12,7 @@ from imsim.portable.gradients import CELL_REACH, PREWITT, cell_gradient, eroded
 from imsim.portable.pair import Local, Pair, Scores, deviation
 from imsim.portable.similarity import C, similarity
 from imsim.portable.units import SQUARES, always_ordinary, in_unit, in_units, scaling_unit
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 
 
@@ -122,6 +122,7 @@ def _gradient() -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
+    crop=Crop(halo=2, step=2),  # a cell
 )
 def gmsd(
     a: ImageLike,

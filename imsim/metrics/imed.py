@@ -11,7 +11,7 @@ from imsim.portable.arrays import channel_sum, count, pad, root, to_widest_float
 from imsim.portable.differences import scaled_difference
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.windows import GAUSSIAN_REACH, correlate, gaussian_reach
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import SMALLEST, check_choice, check_number
 
@@ -134,6 +134,7 @@ def _gradient() -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
+    crop=Crop(halo=0, widens=True),
 )
 def imed(
     a: ImageLike,

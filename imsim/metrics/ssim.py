@@ -28,7 +28,7 @@ from imsim.portable.windows import (
     uniform,
     zero_rules,
 )
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import (
     SMALLEST,
@@ -250,6 +250,7 @@ def _gradient() -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
+    crop=Crop(halo=5, widens=True),  # half a window
 )
 def ssim(
     a: ImageLike,

@@ -10,7 +10,7 @@ from imsim.portable.moments import is_dark, is_flat, local_covariance, local_mom
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.windows import Fraction, support_of, uniform, zero_rules
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import check_side
 
@@ -122,6 +122,7 @@ def _gradient() -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
+    crop=Crop(halo=4),  # a block counts if half of it is inside
 )
 def uiq(
     a: ImageLike,

@@ -21,7 +21,7 @@ from imsim.portable.moments import is_flat, local_covariance, local_moments
 from imsim.portable.pair import Local, Pair, Scores, average, window_reach
 from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.windows import support_of, uniform
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import LARGEST, SMALLEST, check_number, check_side
 
@@ -179,6 +179,7 @@ def _gradient() -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
+    crop=Crop(halo=0),
 )
 def zncc(
     a: ImageLike,
