@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -44,11 +45,13 @@ class Batch(NamedTuple):
     """First pixel of each crop, (crops, 3 axes)."""
     shape: tuple[int, ...]
     """Of each crop, along three axes."""
+    is_large: bool
+    """Whether it is a single crop of more than half of the frame."""
 
 
 def survey(labels: Array) -> Survey:
     """Find the regions of a label image of integers; 0 is background."""
-    from imsim.kernels.common import crops  # slow to import, as Numba is
+    from imsim.kernels.regions import crops  # slow to import, as Numba is
 
     codes, values = _codes(labels)
     codes = np.ascontiguousarray(codes)
@@ -82,19 +85,23 @@ def _codes(labels: Array) -> tuple[Array, Array]:
     return codes.reshape(labels.shape).astype(np.int32), values.astype(kind)
 
 
-def batches(boxes: Array, frame: tuple[int, ...], crop: Crop, least: int) -> Iterator[Batch]:
+def crops_around(boxes: Array, frame: tuple[int, ...], crop: Crop) -> Array:
+    """Return the smallest crops around regions, as boxes."""
+    begin = np.maximum(boxes[..., 0] - crop.halo, 0)
+    end = np.minimum(boxes[..., 1] + crop.halo, frame)
+    return np.stack([begin - begin % crop.step, end], axis=-1)
+
+
+def batches(crops: Array, frame: tuple[int, ...], step: int, least: int) -> Iterator[Batch]:
     """Sort regions into batches of crops of nearly equal sizes, each within the frame.
 
-    A crop has at least `least` pixels along each axis, unless the frame has fewer. It ends where
-    the frame ends, or at least a halo after its region.
+    A crop is larger than the smallest one if it must, to have the size of the others, or at least
+    `least` pixels along each axis. It ends where the frame ends, or not before the smallest one.
     """
-    ends = np.asarray(frame)
-    low = np.maximum(boxes[..., 0] - crop.halo, 0)
-    low -= low % crop.step
-    needed = np.minimum(boxes[..., 1] + crop.halo, ends) - low
-    sizes = _rounded(np.maximum(needed, least))
+    ends, low = np.asarray(frame), crops[..., 0]
+    sizes = _rounded(np.maximum(crops[..., 1] - low, least))
     # Then a crop that ends with the frame begins at a multiple of the step, too.
-    sizes += (ends - sizes) % crop.step
+    sizes += (ends - sizes) % step
     sizes = np.minimum(sizes, ends)
     for rows, size in _groups(sizes):
         starts = np.zeros((len(rows), 3), np.int64)
@@ -103,7 +110,8 @@ def batches(boxes: Array, frame: tuple[int, ...], crop: Crop, least: int) -> Ite
         most = max(1, BATCH_PIXELS // int(size.prod()))
         for first in range(0, len(rows), most):
             part = slice(first, first + most)
-            yield Batch(rows[part], starts[part], shape)
+            is_large = most == 1 and 2 * size.prod() > ends.prod()
+            yield Batch(rows[part], starts[part], shape, bool(is_large))
 
 
 def _rounded(sizes: Array) -> Array:
@@ -122,7 +130,7 @@ def _groups(sizes: Array) -> Iterator[tuple[Array, Array]]:
     news = np.flatnonzero((np.diff(ordered, axis=0) != 0).any(axis=1)) + 1
     bounds = [0, *news.tolist(), len(order)]
     first, largest, own = 0, ordered[0], 0
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in itertools.pairwise(bounds):
         size = ordered[begin]
         together = np.maximum(largest, size)
         further = own + int(size.prod()) * (end - begin)

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from imsim import cropping, engine, tensors
+from imsim import engine, tensors
 from imsim.comparison import range_problem
+from imsim.cropping import Survey, survey
 from imsim.errors import (
-    ChannelAxisWarning,
     DataRangeWarning,
     DTypeError,
     EmptyMaskWarning,
     ImsimError,
     OptionError,
     ShapeError,
-    silent,
     warn,
 )
 from imsim.finite import finite_pixels
 from imsim.inputs import as_array
-from imsim.registry import METRICS, Crop
+from imsim.region_scores import Scorer
+from imsim.registry import METRICS
 from imsim.tables import table
 from imsim.typing import Array, ImageLike
-from imsim.validation import CHANNEL_HINT, Images, check_frame, check_names
+from imsim.validation import CHANNEL_HINT, Images, check_names
 
 MOST_ROWS = 60
 """Rows up to which a printed table has all of them."""
@@ -63,7 +62,7 @@ class Regions(Mapping[str, Array]):
 
     def __init__(
         self,
-        found: cropping.Survey,
+        found: Survey,
         scores: dict[str, Array],
         missing: dict[str, dict[str, Array]],
         errors: dict[str, ImsimError],
@@ -210,14 +209,14 @@ def regions(
     options: dict[str, Any] = {"data_range": data_range, "channel_axis": channel_axis}
     images, _ = engine.check(a, b, mask=None, **options)
     _check_single(images)
-    found = cropping.survey(_checked_labels(labels, images))
+    found = survey(_checked_labels(labels, images))
     if not len(found.labels):
         warn("labels holds no region: every pixel is 0, background", EmptyMaskWarning)
     elif any(METRICS[name].needs_data_range for name in names):
-        problem = range_problem(images, np.asarray(labels != 0))
+        problem = _range_problem(images, found)
         if problem:
             warn(problem, DataRangeWarning)
-    scores, errors = _Scorer(images, found, data_range).scores(names)
+    scores, errors = Scorer(images, found, data_range).scores(names)
     return Regions(found, scores, _missing(images, found, scores), errors)
 
 
@@ -261,96 +260,15 @@ def _checked_labels(labels: ImageLike, images: Images) -> Array:
     return array
 
 
-class _Scorer:
-    """Scores all regions of one pair of images."""
-
-    def __init__(self, images: Images, found: cropping.Survey, data_range: Any) -> None:
-        self._images, self._found, self._data_range = images, found, data_range
-        self._pixels = tuple(
-            cropping.in_three_axes(np.ascontiguousarray(v), channels=True)
-            for v in (images.x, images.y)
-        )
-        self._errors: dict[str, ImsimError] = {}
-
-    def scores(self, names: list[str]) -> tuple[dict[str, Array], dict[str, ImsimError]]:
-        """Return the scores of each metric, and why others have none."""
-        found = {name: np.full(len(self._found.labels), np.nan) for name in names}
-        with silent(EmptyMaskWarning, ChannelAxisWarning):
-            for name in names:
-                self._attempt(name, lambda name=name: self._check_frame(name))  # type: ignore[misc]
-            for crop, alike in self._by_crop(names).items():
-                for name in alike if crop is None else ():
-                    self._attempt(name, lambda name=name: self._by_frame(name, found[name]))  # type: ignore[misc]
-                if crop is not None:
-                    self._by_batch(crop, alike, found)
-        return {name: found[name] for name in names if name not in self._errors}, self._errors
-
-    def _attempt(self, name: str, function: Any) -> None:
-        if name in self._errors:
-            return
-        try:
-            function()
-        except ImsimError as error:
-            self._errors[name] = copy.copy(error)  # no traceback, which would keep the images
-
-    def _check_frame(self, name: str) -> None:
-        facts = METRICS[name]
-        check_frame(name, self._images.frame, facts.least_side, facts.least_longer_side)
-
-    def _by_crop(self, names: list[str]) -> dict[Crop | None, list[str]]:
-        """Sort metrics by how they are cropped."""
-        alike: dict[Crop | None, list[str]] = {}
-        for name in names:
-            crop = METRICS[name].crop if engine.runs_kernels() else None
-            alike.setdefault(crop, []).append(name)
-        return alike
-
-    def _by_frame(self, name: str, out: Array) -> None:
-        """Score one label after the other, in the whole frame."""
-        for row, code in enumerate(self._found.wanted):
-            mask = cropping.in_three_axes(self._found.codes == code)
-            out[row : row + 1] = self._score(name, *self._pixels, mask[None])
-
-    def _by_batch(self, crop: Crop, names: list[str], out: dict[str, Array]) -> None:
-        """Score crops, those of nearly equal size at once."""
-        from imsim.kernels.common.crops import crops_of, masks_of  # slow to import, as Numba is
-
-        found, frame = self._found, self._images.frame
-        facts = [METRICS[name] for name in names]
-        least = max(max(one.least_side, one.least_longer_side) for one in facts)
-        codes = cropping.in_three_axes(found.codes)
-        widens = crop.widens and self._images.dtype == np.float32
-        for batch in cropping.batches(found.boxes, frame, crop, least):
-            masks = masks_of(codes, found.wanted[batch.rows], batch.starts, batch.shape)
-            x, y = (crops_of(v, masks, batch.starts) for v in self._pixels)
-            if widens:
-                x, y = x.astype(np.float64), y.astype(np.float64)
-            for name in names:
-
-                def score(name: str = name) -> None:
-                    out[name][batch.rows] = self._score(name, x, y, masks)
-
-                self._attempt(name, score)
-
-    def _score(self, name: str, x: Array, y: Array, masks: Array) -> Array:
-        """Score crops, (crops, channels, 3 axes), or one pair without the first axis."""
-        has_channels, axes = self._images.has_channels, len(self._images.frame)
-
-        def plain(values: Array, lead: int) -> Array:
-            return values.reshape(*values.shape[:lead], *values.shape[-axes:])
-
-        x, y = (plain(v, v.ndim - (3 if has_channels else 4)) for v in (x, y))
-        return METRICS[name].function(
-            x,
-            y,
-            mask=plain(masks, 1),
-            data_range=self._data_range,
-            channel_axis=-1 - axes if has_channels else None,
-        )
+def _range_problem(images: Images, found: Survey) -> str | None:
+    """See `range_problem`; mostly, no pixel at all is beyond the range."""
+    if range_problem(images, None) is None:
+        return None
+    return range_problem(images, np.isin(found.codes, found.wanted)[None])
 
 
 def _missing(
-    images: Images, found: cropping.Survey, scores: dict[str, Array]
+    images: Images, found: Survey, scores: dict[str, Array]
 ) -> dict[str, dict[str, Array]]:
     """Say why scores are NaN, and warn once of regions of which nothing could be scored."""
     lost = {name: np.isnan(score) for name, score in scores.items() if np.isnan(score).any()}

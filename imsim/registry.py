@@ -97,6 +97,9 @@ class Metric:
         their work; see ``imsim.kernels.gradients``.
     crop : Crop or None
         How to crop images around a mask; None if the score of a mask depends on the whole frame.
+    region_kernel : callable or None
+        Returns the compiled scores of many small regions, by default options, for images without
+        batch axes; see ``imsim.kernels.regions``.
     """
 
     name: str
@@ -127,6 +130,7 @@ class Metric:
     gradient: KernelLoader | None
     scored_gradient: KernelLoader | None
     crop: Crop | None
+    region_kernel: KernelLoader | None
 
     @property
     def numpy_only(self) -> bool:
@@ -251,6 +255,7 @@ def metric(
     gradient: KernelLoader | None = None,
     scored_gradient: KernelLoader | None = None,
     crop: Crop | None = None,
+    region_kernel: KernelLoader | None = None,
 ) -> Callable[[F], F]:
     """Record the facts about a metric and return its function unchanged.
 
@@ -290,6 +295,7 @@ def metric(
             gradient=gradient,
             scored_gradient=scored_gradient,
             crop=crop,
+            region_kernel=region_kernel,
         )
         in_order = sorted(_metrics.items())  # independent of the order of imports
         _metrics.clear()

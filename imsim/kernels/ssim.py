@@ -192,7 +192,7 @@ def _quality_again(moments, found, is_sample, c1, c2, rounding):  # type: ignore
 
 
 @kernel
-def _quality_strip(  # type: ignore[no-untyped-def]
+def quality_strip(  # type: ignore[no-untyped-def]
     x,
     y,
     mask,
@@ -302,7 +302,7 @@ def quality_strips(
     doubts = limits(pixels, window, dtype, c1, c2)
     constants = (*taps_of(window, dtype), ones, doubts, is_sample, squared, rounding)
     again = (is_sample, c1, c2, rounding)
-    return Strips(window, dtype, 4, _quality_strip, constants, _quality_again, again)
+    return Strips(window, dtype, 4, quality_strip, constants, _quality_again, again)
 
 
 def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
@@ -341,7 +341,7 @@ def _structural_similarity(
     narrow = narrow and suits_float32(images.data_range, window, K1, K2, min_coverage)
     narrow = narrow and not window.is_uniform
     dtype: Any = np.float32 if narrow else np.float64
-    strips = _strips(
+    strips = strips_of(
         pixel_types(images),
         dtype,
         images.data_range,
@@ -362,7 +362,7 @@ def _structural_similarity(
 
 
 @kept
-def _strips(
+def strips_of(
     pixels: PixelTypes,
     dtype: Any,
     data_range: float,

@@ -15,16 +15,17 @@ from imsim.validation import Images
 
 def uiq(images: Images, mask: Array | None, *, block_size: int) -> Scores:
     """Mean quality over all blocks."""
-    return Positions(images, mask, _strips(pixel_types(images), block_size)).scores()
+    return Positions(images, mask, strips_of(pixel_types(images), block_size)).scores()
 
 
 def uiq_map(images: Images, mask: Array | None, *, block_size: int) -> Local:
     """Quality of every block."""
-    return Positions(images, mask, _strips(pixel_types(images), block_size)).local()[1]
+    return Positions(images, mask, strips_of(pixel_types(images), block_size)).local()[1]
 
 
 @kept
-def _strips(pixels: PixelTypes, block_size: int) -> Strips:
+def strips_of(pixels: PixelTypes, block_size: int) -> Strips:
+    """Return the kernel with its arguments."""
     # Without constants in the quotients, rounding in float32 would decide the flat blocks.
     block, epsilon = uniform(block_size), float(np.finfo(np.float64).eps)
     least, rounding = least_weight(block, 0.0, epsilon), 2 * block_size * epsilon

@@ -105,6 +105,12 @@ def _gradient() -> Any:
     return gradient
 
 
+def _region_kernel() -> Any:
+    from imsim.kernels.regions.gmsd import gmsd
+
+    return gmsd
+
+
 @metric(
     title="Gradient magnitude similarity deviation",
     higher_is_better=False,
@@ -123,6 +129,7 @@ def _gradient() -> Any:
     map_kernel=_map_kernel,
     gradient=_gradient,
     crop=Crop(halo=2, step=2),  # a cell
+    region_kernel=_region_kernel,
 )
 def gmsd(
     a: ImageLike,

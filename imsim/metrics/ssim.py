@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -237,6 +238,13 @@ def _gradient() -> Any:
     return ssim
 
 
+def _region_kernel() -> Any:
+    from imsim.kernels.regions.windows import ssim
+
+    defaults = check_options("gaussian", None, 1.5, 0.01, 0.03, False, False, 0.0)
+    return functools.partial(ssim, **defaults)
+
+
 @metric(
     title="Structural similarity",
     higher_is_better=True,
@@ -251,6 +259,7 @@ def _gradient() -> Any:
     map_kernel=_map_kernel,
     gradient=_gradient,
     crop=Crop(halo=5, widens=True),  # half a window
+    region_kernel=_region_kernel,
 )
 def ssim(
     a: ImageLike,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from imsim import engine
@@ -109,6 +110,12 @@ def _gradient() -> Any:
     return uiq
 
 
+def _region_kernel() -> Any:
+    from imsim.kernels.regions.windows import uiq
+
+    return functools.partial(uiq, block_size=8)
+
+
 @metric(
     title="Universal image quality index",
     higher_is_better=True,
@@ -123,6 +130,7 @@ def _gradient() -> Any:
     map_kernel=_map_kernel,
     gradient=_gradient,
     crop=Crop(halo=4),  # a block counts if half of it is inside
+    region_kernel=_region_kernel,
 )
 def uiq(
     a: ImageLike,
