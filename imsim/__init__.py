@@ -45,7 +45,7 @@ from imsim.errors import (
     ShapeError,
 )
 from imsim.labelled import Regions, regions
-from imsim.masks import finite_mask
+from imsim.masks import finite_mask, polygon_mask
 from imsim.metrics.fsim import fsim, fsim_map
 from imsim.metrics.gmsd import gmsd, gmsd_map
 from imsim.metrics.imed import imed, imed_map
@@ -59,14 +59,13 @@ from imsim.metrics.sre import sre
 from imsim.metrics.ssim import ssim, ssim_map
 from imsim.metrics.uiq import uiq, uiq_map
 from imsim.metrics.zncc import zncc, zncc_map
-from imsim.registry import METRICS, Crop, Metric
+from imsim.registry import METRICS, Metric
 from imsim.workers import get_workers, set_workers, workers
 
 __all__ = [
     "METRICS",
     "ChannelAxisWarning",
     "Comparison",
-    "Crop",
     "DTypeError",
     "DataRangeError",
     "DataRangeWarning",
@@ -93,6 +92,7 @@ __all__ = [
     "imed_map",
     "issm",
     "issm_components",
+    "polygon_mask",
     "psnr",
     "regions",
     "rmse",

@@ -54,7 +54,8 @@ def survey(labels: Array) -> Survey:
     from imsim.kernels.regions import crops  # slow to import, as Numba is
 
     codes, values = _codes(labels)
-    codes = np.ascontiguousarray(codes)
+    codes = np.ascontiguousarray(codes).view()
+    codes.setflags(write=False)  # Numba would compile again for arrays that can be written to
     counts, boxes = crops.survey(in_three_axes(codes), len(values))
     is_region = (counts > 0) & (values != 0)
     wanted = np.flatnonzero(is_region).astype(np.int32)

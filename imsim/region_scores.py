@@ -20,7 +20,7 @@ from imsim.typing import Array
 from imsim.validation import Images, check_data_range, check_frame
 
 SMALL_PIXELS = 1 << 15
-"""Most pixels of a crop that one thread scores within its cache."""
+"""Most pixels of a box that one thread scores within its cache."""
 
 
 class Scorer:
@@ -83,29 +83,31 @@ class Scorer:
         # Metrics of which the same regions are left share their crops.
         waiting: dict[bytes, tuple[Array, list[str]]] = {}
         for name in names:
-            rows = self._attempt(name, self._score_small, crops)
+            rows = self._attempt(name, self._score_small)
             if rows is not None:
                 waiting.setdefault(rows.tobytes(), (rows, []))[1].append(name)
         for rows, some in waiting.values():
             self._score_batches(crop, some, rows, crops[rows])
 
-    def _score_small(self, name: str, crops: Array) -> Array:
+    def _score_small(self, name: str) -> Array:
         """Score small regions by the kernel for these, if there is one; return the rows left."""
         load, found = METRICS[name].region_kernel, self._found
-        sizes = (crops[..., 1] - crops[..., 0]).prod(axis=1)
-        small = np.flatnonzero(sizes <= SMALL_PIXELS)
-        if load is not None and crops.shape[1] == 2 and len(small):
-            from imsim.kernels.regions import Places
+        rows = np.arange(len(found.labels))
+        sizes = (found.boxes[..., 1] - found.boxes[..., 0]).prod(axis=1)
+        small = rows[sizes <= SMALL_PIXELS]
+        if load is None or len(self._images.frame) != 2 or not len(small):
+            return rows
+        from imsim.kernels.regions import Places
 
-            places = Places(found.codes, found.wanted[small], crops[small])
-            with np.errstate(all="ignore"):
-                scores = load()(self._images, places)
-            if scores is not None:
-                done = small[~scores.left]
-                values = np.where(scores.scored > 0, scores.values, np.nan).mean(axis=-1)
-                self._scores[name][done] = values[~scores.left]
-                return np.setdiff1d(np.arange(len(crops)), done)
-        return np.arange(len(crops))
+        places = Places(found.codes, found.wanted[small], found.boxes[small])
+        with np.errstate(all="ignore"):
+            scores = load()(self._images, places)
+        if scores is None:
+            return rows
+        done = small[~scores.left]
+        values = np.where(scores.scored > 0, scores.values, np.nan).mean(axis=-1)
+        self._scores[name][done] = values[~scores.left]
+        return np.setdiff1d(rows, done)
 
     def _score_batches(self, crop: Crop, names: list[str], rows: Array, crops: Array) -> None:
         """Score crops, those of nearly equal size at once."""

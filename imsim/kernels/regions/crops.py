@@ -5,8 +5,6 @@ Arrays have three spatial axes, of which those that an image lacks have length 1
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from imsim.kernels.common.jit import kernel
@@ -17,17 +15,6 @@ CHUNK = 100
 """Most crops that a thread copies at a time."""
 CHEAPNESS = 8
 """Copied pixels that cost as much time as one for which `parallel` has its threshold."""
-
-
-def for_each_part(score: Callable[[int, slice], None], channels: int, crops: Array) -> None:
-    """Call ``score(channel, part)`` for parts of the regions, in several threads."""
-    parts = divided(len(crops), CHUNK)
-
-    def task(i: int) -> None:
-        score(i // len(parts), parts[i % len(parts)])
-
-    pixels = int((crops[..., 1] - crops[..., 0]).prod(axis=1).sum())
-    parallel(task, channels * len(parts), channels * pixels)
 
 
 def survey(codes: Array, n: int) -> tuple[Array, Array]:
@@ -78,19 +65,6 @@ def _readable(values: Array) -> Array:
     values = np.ascontiguousarray(values).view()
     values.setflags(write=False)
     return values
-
-
-@kernel
-def load_crop(image, codes, code, top, left, crop, inside):  # type: ignore[no-untyped-def]
-    """Copy the pixels of a code within a crop of a plane, with zeros elsewhere, and its mask."""
-    height, width = crop.shape
-    nothing = image.dtype.type(0)
-    for i in range(height):
-        row, labels = image[top + i, left : left + width], codes[top + i, left : left + width]
-        out, use = crop[i], inside[i]
-        for j in range(width):
-            out[j] = row[j] if labels[j] == code else nothing
-            use[j] = labels[j] == code
 
 
 @kernel

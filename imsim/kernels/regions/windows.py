@@ -7,18 +7,19 @@ import numpy as np
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.window_strips import Strips, pixel_types
-from imsim.kernels.common.window_sums import TILE, VECTORS, workspaces
-from imsim.kernels.regions import Places
-from imsim.kernels.regions.crops import for_each_part, load_crop
+from imsim.kernels.common.window_sums import TILE, workspaces
+from imsim.kernels.regions import Places, pooled
+from imsim.kernels.regions.shelves import fill, next_shelf
 from imsim.kernels.ssim import quality_strip
 from imsim.kernels.ssim import strips_of as ssim_strips
 from imsim.kernels.uiq import strips_of as uiq_strips
 from imsim.portable.pair import Scores
 from imsim.portable.windows import Window
+from imsim.typing import Array
 from imsim.validation import Images
 
-MOST_COLUMNS, VECTOR = TILE // 8, VECTORS // 8
-"""Most columns of a tile, and what their number is a multiple of, in float64."""
+COLUMNS = TILE // 8
+"""Columns of a tile in float64."""
 
 
 def ssim(
@@ -35,40 +36,38 @@ def ssim(
     if K1 == 0 or K2 == 0 or downsample:
         return None
     images = images._replace(dtype=np.float64)
-    kernel_options = (window, K1, K2, sample_covariance, min_coverage, min_coverage == 1)
+    options = (window, K1, K2, sample_covariance, min_coverage, min_coverage == 1)
     pixels, span = pixel_types(images), images.data_range
-    return _scores(images, places, ssim_strips(pixels, np.float64, span, *kernel_options))
+    return _scores(images, places, ssim_strips(pixels, np.float64, span, *options))
 
 
 def uiq(images: Images, places: Places, block_size: int) -> Scores:
     """Mean quality over blocks."""
+    images = images._replace(dtype=np.float64)
     return _scores(images, places, uiq_strips(pixel_types(images), block_size))
 
 
 def _scores(images: Images, places: Places, strips: Strips) -> Scores:
-    planes, n = Planes(images, None), len(places.wanted)
-    sums = np.zeros((planes.count, n, 3))
+    planes = Planes(images, None)
 
-    def score(channel: int, part: slice) -> None:
+    def score(channel: int, some: Places, out: Array) -> None:
         x, y, _ = planes[channel]
-        _, memory = workspaces(strips.window.size, strips.planes, MOST_COLUMNS, strips.dtype)
-        flat = tuple(memory[i].reshape(-1) for i in (0, 1, 2, 4, 5, 6, 7))
-        _quality_of(x, y, *places.part(part), sums[channel, part], flat, *strips.constants)
+        _, memory = workspaces(strips.window.size, strips.planes, COLUMNS, strips.dtype)
+        _qualities(x, y, *some, out, memory, *strips.constants)
 
-    for_each_part(score, planes.count, places.crops)
-    totals, numbers, doubts = sums.transpose(2, 1, 0)
-    # A doubtful window is computed again, and what is not finite is found, by the other kernels.
-    left = ((doubts > 0) | ~np.isfinite(totals)).any(axis=-1)
+    totals, numbers = pooled(score, places, planes.count, 2).transpose(2, 0, 1)
+    # What is not finite is found, and a doubtful window computed again, by the other kernels.
+    left = ~np.isfinite(totals).all(axis=-1)
     return Scores(totals / numbers, numbers, left=left)
 
 
 @kernel
-def _quality_of(  # type: ignore[no-untyped-def]
+def _qualities(  # type: ignore[no-untyped-def]
     x,
     y,
     codes,
     wanted,
-    crops,
+    boxes,
     sums,
     memory,
     taps,
@@ -79,42 +78,36 @@ def _quality_of(  # type: ignore[no-untyped-def]
     constants,
     rounding,
 ):
-    size, real = taps.size, taps.dtype
-    rows_of, slots, windows, found, scored, counted, counts = memory
-    for k in range(wanted.size):
-        top, left = crops[k, 0, 0], crops[k, 1, 0]
-        height, width = crops[k, 0, 1] - top, crops[k, 1, 1] - left
-        rows, columns = height - size + 1, width - size + 1
-        if rows < 1 or columns < 1:  # at the border, where no window fits into the frame
-            continue
-        p, q = np.empty((height, width), x.dtype), np.empty((height, width), y.dtype)
-        inside = np.empty((height, width), np.bool_)
-        load_crop(x, codes, wanted[k], top, left, p, inside)
-        load_crop(y, codes, wanted[k], top, left, q, inside)
-        tiles = -(-columns // MOST_COLUMNS)
-        tile = -(-columns // (tiles * VECTOR)) * VECTOR
-        sums_of = windows[: 5 * tile]
-        memory = (
-            rows_of[: 3 * (tile + size - 1)].reshape(3, tile + size - 1),
-            slots[: size * 5 * tile].reshape(size, 5 * tile),
-            sums_of.reshape(5, tile),
-            sums_of,
-            found[:tile],
-            scored[:tile],
-            counted[: size * tile].reshape(size, tile),
-            counts[: 2 * tile].reshape(2, tile),
-        )
+    """Sum and number of the qualities of each region."""
+    size = taps.size
+    # A window of an odd size has its centre inside a region; others touch it.
+    gap = size // 2 if size % 2 else size - 1
+    end = 0
+    while end < wanted.size:
+        begin = end
+        end, height, width = next_shelf(boxes, begin, gap, 1)
+        shape = (height + 2 * gap, max(width, size))
+        p, q = np.zeros(shape, x.dtype), np.zeros(shape, y.dtype)
+        inside = np.zeros(shape, np.bool_)
+        column = gap
+        for k in range(begin, end):
+            fill(x, y, codes, wanted[k], boxes[k], gap, column, p, q, inside)
+            column += boxes[k, 1, 1] - boxes[k, 1, 0] + gap
+        positions = (shape[0] - size + 1, shape[1] - size + 1)
+        values, valid = np.empty(positions), np.empty(positions, np.bool_)
+        tiles = -(-positions[1] // COLUMNS)
+        doubtful, out = np.empty((positions[0], tiles), np.bool_), np.zeros(3)
         quality_strip(
             p,
             q,
             inside,
             0,
-            columns,
-            False,
-            sums[k],
-            np.empty((rows, columns), real),
-            np.empty((0, 0), np.bool_),
-            np.empty((rows, tiles), np.bool_),
+            positions[1],
+            True,
+            out,
+            values,
+            valid,
+            doubtful,
             memory,
             taps,
             unrolled,
@@ -124,3 +117,27 @@ def _quality_of(  # type: ignore[no-untyped-def]
             constants,
             rounding,
         )
+        column = 0
+        for k in range(begin, end):
+            _add_up(values, valid, column, boxes[k], x.shape, size, sums[k])
+            column += boxes[k, 1, 1] - boxes[k, 1, 0] + gap
+
+
+@kernel
+def _add_up(values, valid, column, box, frame, size, sums):  # type: ignore[no-untyped-def]
+    """Add up the values of the windows of a region that lie inside the frame."""
+    lead, further = (size // 2, 0) if size % 2 else (size - 1, size - 1)
+    # Windows are counted by their first row and column, within the frame and on the shelf.
+    top, left = box[0, 0] - lead, box[1, 0] - lead
+    first, last = max(top, 0), min(top + box[0, 1] - box[0, 0] + further, frame[0] - size + 1)
+    start, stop = max(left, 0), min(left + box[1, 1] - box[1, 0] + further, frame[1] - size + 1)
+    if first >= last or start >= stop:
+        return
+    to, at = np.uint64(first - top), np.uint64(column + start - left)
+    for i in range(np.uint64(last - first)):
+        total, number = 0.0, 0
+        for j in range(np.uint64(stop - start)):
+            total += values[to + i, at + j] if valid[to + i, at + j] else 0.0
+            number += valid[to + i, at + j]
+        sums[0] += total
+        sums[1] += number
