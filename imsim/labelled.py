@@ -25,7 +25,7 @@ from imsim.region_scores import Scorer
 from imsim.registry import METRICS
 from imsim.tables import table
 from imsim.typing import Array, ImageLike
-from imsim.validation import CHANNEL_HINT, Images, check_names
+from imsim.validation import CHANNEL_HINT, Images, check_integer, check_names
 
 MOST_ROWS = 60
 """Rows up to which a printed table has all of them."""
@@ -70,8 +70,8 @@ class Regions(Mapping[str, Array]):
         self.labels, self.pixels, self.boxes = found.labels, found.pixels, found.boxes
         self.scores, self.missing, self.errors = scores, missing, errors
         self.skipped = {name: str(error) for name, error in errors.items()}
-        ends = self.boxes.transpose(2, 1, 0).reshape(-1, len(self.labels))
-        box = {f"bbox-{k}": end for k, end in enumerate(ends)}
+        ends = [self.boxes[:, axis, end] for end in (0, 1) for axis in range(self.boxes.shape[1])]
+        box = {f"bbox-{k}": column for k, column in enumerate(ends)}
         self._columns = {"label": self.labels, "pixels": self.pixels, **box, **scores}
 
     def __getitem__(self, column: str) -> Array:
@@ -203,7 +203,8 @@ def regions(
     array([0., 1., 0.])
     """
     names = check_names("metrics", metrics, METRICS)
-    if ndim != 2 or isinstance(ndim, bool):
+    check_integer("ndim", ndim)
+    if ndim != 2:
         raise OptionError(f"ndim={ndim!r}", "expected 2")
     a, b, labels, data_range = tensors.on_host(a, b, labels, data_range)
     options: dict[str, Any] = {"data_range": data_range, "channel_axis": channel_axis}
@@ -216,8 +217,9 @@ def regions(
         problem = _range_problem(images, found)
         if problem:
             warn(problem, DataRangeWarning)
-    scores, errors = Scorer(images, found, data_range).scores(names)
-    return Regions(found, scores, _missing(images, found, scores), errors)
+    broken = _broken(images, found)
+    scores, errors = Scorer(images, found, broken, data_range).scores(names)
+    return Regions(found, scores, _missing(found, broken, scores), errors)
 
 
 def _check_single(images: Images) -> None:
@@ -267,18 +269,19 @@ def _range_problem(images: Images, found: Survey) -> str | None:
     return range_problem(images, np.isin(found.codes, found.wanted)[None])
 
 
-def _missing(
-    images: Images, found: Survey, scores: dict[str, Array]
-) -> dict[str, dict[str, Array]]:
+def _broken(images: Images, found: Survey) -> Array:
+    """Find the regions with pixels that are NaN or infinite."""
+    finite = finite_pixels(images, None)
+    if finite is None:
+        return np.zeros(len(found.labels), np.bool_)
+    return np.isin(found.wanted, found.codes[~finite.reshape(images.frame)])
+
+
+def _missing(found: Survey, broken: Array, scores: dict[str, Array]) -> dict[str, dict[str, Array]]:
     """Say why scores are NaN, and warn once of regions of which nothing could be scored."""
     lost = {name: np.isnan(score) for name, score in scores.items() if np.isnan(score).any()}
     if not lost:
         return {}
-    finite = finite_pixels(images, None)
-    broken = np.zeros(len(found.labels), np.bool_)
-    if finite is not None:
-        codes = np.unique(found.codes[~finite.reshape(images.frame)])
-        broken = np.isin(found.wanted, codes)
     missing: dict[str, dict[str, Array]] = {}
     for name, rows in lost.items():
         reasons = {NOT_FINITE: rows & broken, NOT_SCORED: rows & ~broken}

@@ -26,13 +26,13 @@ SMALL_PIXELS = 1 << 15
 class Scorer:
     """Scores all regions of one pair of images, which has no batch axes.
 
-    `data_range` is what the user gave.
+    `broken` tells which regions hold NaN or infinities, and `data_range` is what the user gave.
     """
 
-    def __init__(self, images: Images, found: Survey, data_range: Any) -> None:
+    def __init__(self, images: Images, found: Survey, broken: Array, data_range: Any) -> None:
         x, y = (np.ascontiguousarray(v) for v in (images.x, images.y))
         self._images = images._replace(x=x, y=y)
-        self._found, self._data_range = found, data_range
+        self._found, self._broken, self._data_range = found, broken, data_range
         self._pixels = tuple(in_three_axes(v, channels=True) for v in (x, y))
         self._scores: dict[str, Array] = {}
         self._errors: dict[str, ImsimError] = {}
@@ -94,7 +94,7 @@ class Scorer:
         load, found = METRICS[name].region_kernel, self._found
         rows = np.arange(len(found.labels))
         sizes = (found.boxes[..., 1] - found.boxes[..., 0]).prod(axis=1)
-        small = rows[sizes <= SMALL_PIXELS]
+        small = rows[(sizes <= SMALL_PIXELS) & ~self._broken]
         if load is None or len(self._images.frame) != 2 or not len(small):
             return rows
         from imsim.kernels.regions import Places

@@ -1,8 +1,9 @@
 """Scores of many small regions of one pair of images.
 
 A kernel here is a function of the images, (channels, height, width), the places of the regions,
-and the options of the formula. It returns `Scores` of shape (regions, channels), or None. Regions
-that it leaves are scored by the kernel of the metric, in batches of crops.
+whose pixels are finite, and the options of the formula. It returns `Scores` of shape (regions,
+channels), or None. Regions that it leaves are scored by the kernel of the metric, in batches of
+crops.
 
 Regions of nearly equal heights are copied side by side onto a shelf, which lies in the cache, with
 gaps that keep the windows of one region from its neighbours. The kernel of the metric computes the

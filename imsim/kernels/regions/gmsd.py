@@ -25,7 +25,7 @@ def gmsd(images: Images, places: Places) -> Scores:
 
     found = pooled(score, places._replace(boxes=boxes), planes.count, 3)
     squares, n, size = found.transpose(2, 0, 1)
-    # Pixels far from 0, and those that are not finite, are left to the other kernels.
+    # Pixels far from 0 are left to the other kernels.
     left = ~(size <= most).all(axis=-1)
     return Scores(np.sqrt(squares / (n - 1)), np.where(n > 1, n, 0), left=left)
 

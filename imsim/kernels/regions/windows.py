@@ -56,7 +56,7 @@ def _scores(images: Images, places: Places, strips: Strips) -> Scores:
         _qualities(x, y, *some, out, memory, *strips.constants)
 
     totals, numbers = pooled(score, places, planes.count, 2).transpose(2, 0, 1)
-    # What is not finite is found, and a doubtful window computed again, by the other kernels.
+    # A doubtful window, which is NaN, is computed again by the other kernels.
     left = ~np.isfinite(totals).all(axis=-1)
     return Scores(totals / numbers, numbers, left=left)
 
