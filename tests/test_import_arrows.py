@@ -99,6 +99,7 @@ ALLOWED: dict[str, set[str]] = {
         "compilation",
         "kernels",  # the folder of compiled code
         "finite",  # what the pixels span
+        "labelled",
         "pages",
         "registry",
         "validation",  # the hint that names an argument where the command has an option

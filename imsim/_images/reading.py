@@ -33,6 +33,9 @@ class Reading:
     channel_axis : int, optional
         The axis of an array that counts channels, in an array file, or in a TIFF file that does
         not name its axes.
+    as_stored : bool, default False
+        Take the pixels of PNG as the numbers that the file holds: indices of a palette, and grey
+        levels of 2 or 4 bits. For labels, which are no colours.
 
     Raises
     ------
@@ -43,6 +46,7 @@ class Reading:
     background: str = "white"
     max_pixels: int | None = None
     channel_axis: int | None = None
+    as_stored: bool = False
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
