@@ -20,6 +20,10 @@ CALL_PIXELS = 1 << 14
 FINENESS = 3
 """Sides of crops are rounded up to this number of binary digits after the first."""
 
+CLOSE, MOST_UNUSED = 1 << 16, 4
+"""Labels from 0 to less than this, and the unused numbers among labels, a pixel, up to which no
+list of labels is made by sorting."""
+
 
 class Survey(NamedTuple):
     """What a label image holds."""
@@ -74,16 +78,21 @@ def _codes(labels: Array) -> tuple[Array, Array]:
     """Return numbers from 0 on in place of labels, int32, and the label of each number."""
     low, high = int(labels.min()), int(labels.max())
     kind = labels.dtype.newbyteorder("=")
-    if high - low < max(labels.size, 1 << 16):
-        low = 0 if 0 <= low <= labels.size else low  # mostly, labels are their own codes
-        # What leaves the dtype on the way is right again at the end: integers wrap around.
-        values = np.arange(high - low + 1).astype(kind) + kind.type(low)
-        if low == 0:
-            return labels.astype(np.int32, copy=False), values
+    if high - low >= MOST_UNUSED * labels.size + CLOSE:
+        values, codes = np.unique(labels, return_inverse=True)
+        return codes.reshape(labels.shape).astype(np.int32), values.astype(kind)
+    low = 0 if 0 <= high < CLOSE and low > 0 else low  # mostly, labels are their own codes
+    # What leaves the dtype on the way is right again at the end: integers wrap around.
+    codes = labels
+    if low != 0:
         codes = (labels.astype(kind, copy=False) - kind.type(low)).view(f"u{kind.itemsize}")
-        return codes.astype(np.int32), values
-    values, codes = np.unique(labels, return_inverse=True)
-    return codes.reshape(labels.shape).astype(np.int32), values.astype(kind)
+    values = np.arange(high - low + 1).astype(kind) + kind.type(low)
+    if high - low >= CLOSE:  # leave out the numbers between the labels
+        is_used = np.zeros(len(values), np.bool_)
+        is_used[codes.reshape(-1)] = True
+        numbers = np.cumsum(is_used, dtype=np.int32) - 1
+        return np.asarray(numbers[codes]), values[is_used]
+    return codes.astype(np.int32, copy=False), values
 
 
 def crops_around(boxes: Array, frame: tuple[int, ...], crop: Crop) -> Array:

@@ -33,6 +33,7 @@ ENDS = 10
 """First and last rows of a longer one."""
 NOT_FINITE = "NaN or infinite pixels inside"
 NOT_SCORED = "no position could be scored: too few pixels, or too thin"
+UNDEFINED = "undefined for these pixels"
 
 
 class Regions(Mapping[str, Array]):
@@ -230,7 +231,7 @@ def _check_single(images: Images) -> None:
             "neither traced nor ask for a gradient",
             "convert a and b with numpy.asarray, tensors of PyTorch after .detach().cpu()",
         )
-    if images.x.ndim + images.y.ndim > 6:
+    if max(images.x.ndim, images.y.ndim) > 1 + len(images.frame):
         batch = " and ".join(str(v.shape[:-3]) for v in (images.x, images.y))
         raise ShapeError(
             f"a and b have batch axes, {batch}, and regions takes one pair of images",
@@ -284,7 +285,10 @@ def _missing(found: Survey, broken: Array, scores: dict[str, Array]) -> dict[str
         return {}
     missing: dict[str, dict[str, Array]] = {}
     for name, rows in lost.items():
-        reasons = {NOT_FINITE: rows & broken, NOT_SCORED: rows & ~broken}
+        # Without a neighbourhood, a single pixel is scored.
+        crop = METRICS[name].crop
+        other = NOT_SCORED if crop is None or crop.halo else UNDEFINED
+        reasons = {NOT_FINITE: rows & broken, other: rows & ~broken}
         missing[name] = {why: found.labels[of] for why, of in reasons.items() if of.any()}
     empty = {name: whys[NOT_SCORED] for name, whys in missing.items() if NOT_SCORED in whys}
     if empty:

@@ -269,6 +269,15 @@ def test_metrics_that_cannot_run_are_named(rng: np.random.Generator) -> None:
     assert small.skipped == want
 
 
+def test_a_score_that_is_undefined() -> None:
+    """SRE of two channels, where one scores infinity and the other one minus infinity."""
+    a, b = np.zeros((2, 12, 12, 2))
+    b[..., 1] = 1
+    found = imsim.regions(a, b, np.ones((12, 12), int), ["sre"], channel_axis=-1)
+    assert np.isnan(found["sre"]).all()
+    assert list(found.missing["sre"]) == ["undefined for these pixels"]
+
+
 def test_no_region_at_all(rng: np.random.Generator) -> None:
     with pytest.warns(imsim.EmptyMaskWarning, match="labels holds no region"):
         found = imsim.regions(*pair(rng), np.zeros(FRAME, int))
@@ -314,6 +323,9 @@ def test_labels_of_any_integers(rng: np.random.Generator, kind: str) -> None:
         np.array([0, 127, -128, -1], np.int8),
         np.array([0, 2**63 - 1, -(2**63), -(2**63) + 1]),
         np.array([7, 9, 100, 8]),
+        np.array([0, 65_000, 66_000, 300]),
+        np.array([-30_000, 40_000, 0, 1]),
+        np.array([65_535, 65_536, 0, 3], np.uint32),
         np.array([0, -3, -2, -1]),
     ],
 )
