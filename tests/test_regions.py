@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engines import by_both
 from hypothesis import given
 from hypothesis import strategies as st
 from sampling import FRAME, frame, textured_pair
@@ -21,6 +22,13 @@ DTYPES = ("uint8", "uint16", "float32", "float64")
 CROPPED = [name for name, metric in imsim.METRICS.items() if metric.crop is not None]
 KINDS = ("cells", "noise", "boxes", "blobs", "rows")
 TOLERANCE = 1e-12
+
+
+@pytest.fixture(scope="module")
+def kernels(request: pytest.FixtureRequest) -> None:
+    """Ask for the kernels: the formulas go through the definition itself, label by label."""
+    if request.config.getoption("--engine") == "portable":
+        pytest.skip("is about crops, which kernels score")
 
 
 def label_image(kind: str, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -76,6 +84,7 @@ def regions(*args: Any, **options: Any) -> imsim.Regions:
         return imsim.regions(*args, **options)
 
 
+@pytest.mark.usefixtures("kernels")
 @given(
     seed=SEEDS,
     kind=st.sampled_from(KINDS),
@@ -113,6 +122,7 @@ def test_every_metric_by_default(rng: np.random.Generator, colour: bool) -> None
     assert_rows(found, a, b, labels, **options)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("sides", [(40, 900), (90, 61), (33, 700)])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_more_regions_than_stand_side_by_side(
@@ -126,6 +136,7 @@ def test_more_regions_than_stand_side_by_side(
     assert_rows(found, a, b, labels, data_range=255)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("large", [0, 1 << 20])
 def test_crops_of_any_size(
@@ -141,6 +152,7 @@ def test_crops_of_any_size(
     assert_rows(regions(a, b, labels, CROPPED), a, b, labels)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_windows_that_lose_digits_are_computed_again(rng: np.random.Generator, dtype: str) -> None:
     sides = frame(40, 44)
@@ -160,6 +172,15 @@ def test_pixels_far_from_the_range(rng: np.random.Generator) -> None:
     assert_rows(found, a, b, labels, data_range=255)
 
 
+def test_formulas_agree(rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, *FRAME)
+    labels = label_image("boxes", rng, *FRAME)
+    by_formula, by_kernel = by_both(regions, a, b, labels, CROPPED, data_range=255)
+    assert list(by_formula) == list(by_kernel)
+    for name, column in by_formula.items():
+        np.testing.assert_allclose(column, by_kernel[name], rtol=1e-11, atol=1e-11, err_msg=name)
+
+
 def test_one_region_of_everything(rng: np.random.Generator) -> None:
     a, b = (v.astype(np.uint8) for v in textured_pair(rng, *FRAME))
     found = imsim.regions(a, b, np.ones(FRAME, np.uint8))
@@ -167,6 +188,7 @@ def test_one_region_of_everything(rng: np.random.Generator) -> None:
         np.testing.assert_allclose(scores, [imsim.METRICS[name].function(a, b)], rtol=TOLERANCE)
 
 
+@pytest.mark.usefixtures("kernels")
 def test_float32_agrees_with_the_masked_score_to_its_rounding(rng: np.random.Generator) -> None:
     sides = frame(60, 50)
     a, b = (v.astype(np.float32) for v in textured_pair(rng, *sides))
@@ -358,6 +380,7 @@ def test_lists_and_pictures(rng: np.random.Generator) -> None:
         np.testing.assert_array_equal(found["se"], want["se"])
 
 
+@pytest.mark.usefixtures("kernels")
 def test_images_of_any_layout(rng: np.random.Generator) -> None:
     a, b = textured_pair(rng, *FRAME, colour=True)
     labels = label_image("cells", rng, *FRAME)
@@ -393,6 +416,7 @@ def test_nothing_is_modified(rng: np.random.Generator) -> None:
 # Threads
 
 
+@pytest.mark.usefixtures("kernels")
 def test_the_number_of_threads_changes_no_bit(rng: np.random.Generator) -> None:
     sides = frame(300, 280)
     a, b = (v.astype(np.uint8) for v in textured_pair(rng, *sides))
