@@ -13,6 +13,8 @@ from imsim.typing import Array
 
 BATCH_PIXELS = 1 << 18
 """Most pixels of a batch of crops, unless it is a single one; a few MB with masks and channels."""
+LARGE = 4
+"""A crop that fills more than one part of so many of the frame is large."""
 PADDING = 0.15
 """Part of the pixels of a batch that may be there only to bring its crops to one size."""
 CALL_PIXELS = 1 << 14
@@ -50,7 +52,7 @@ class Batch(NamedTuple):
     shape: tuple[int, ...]
     """Of each crop, along three axes."""
     is_large: bool
-    """Whether it is a single crop of more than half of the frame."""
+    """Whether it is a single crop of a large part of the frame."""
 
 
 def survey(labels: Array) -> Survey:
@@ -120,7 +122,7 @@ def batches(crops: Array, frame: tuple[int, ...], step: int, least: int) -> Iter
         most = max(1, BATCH_PIXELS // int(size.prod()))
         for first in range(0, len(rows), most):
             part = slice(first, first + most)
-            is_large = most == 1 and 2 * size.prod() > ends.prod()
+            is_large = most == 1 and LARGE * size.prod() > ends.prod()
             yield Batch(rows[part], starts[part], shape, bool(is_large))
 
 

@@ -162,9 +162,9 @@ def regions(
         the metric can score nothing. Metrics that cannot run on this input are left out, and named
         with the reason in ``skipped``.
 
-        The table is one of NumPy arrays, whatever library `a` and `b` come from. Images of float32
-        are scored in float64 by the metrics that round in float32 otherwise (ssim, imed), and
-        agree with the masked score to that rounding.
+        The table is one of NumPy arrays, whatever library `a` and `b` come from. Of images of
+        float32, crops are scored in float64 by the metrics whose rounding in float32 depends on
+        the place (ssim, imed); they agree with the masked score to that rounding.
 
     Raises
     ------

@@ -119,7 +119,7 @@ class Scorer:
         codes, widens = in_three_axes(found.codes), crop.widens and self._is_narrow
         for batch in batches(crops, frame, crop.step, least):
             own = rows[batch.rows]
-            if batch.is_large and not widens:  # where copies would take more than a mask
+            if batch.is_large:  # copies would take as much memory as the images
                 for name in names:
                     self._attempt(name, self._score_frames, own)
                 continue

@@ -189,6 +189,23 @@ def test_one_region_of_everything(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.usefixtures("kernels")
+def test_a_large_region_of_float32_takes_no_copy(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the bits of the masked score."""
+    monkeypatch.setattr(region_scores, "SMALL_PIXELS", 90)
+    monkeypatch.setattr(cropping, "BATCH_PIXELS", 400)
+    sides = frame(45, 51)
+    a, b = (v.astype(np.float32) for v in textured_pair(rng, *sides))
+    labels = np.ones(sides, int)
+    labels[-3:] = 0
+    found = regions(a, b, labels, ["ssim", "imed"], data_range=255)
+    for name in found.scores:
+        want = imsim.METRICS[name].function(a, b, mask=labels == 1, data_range=255)
+        assert found[name][0] == want
+
+
+@pytest.mark.usefixtures("kernels")
 def test_float32_agrees_with_the_masked_score_to_its_rounding(rng: np.random.Generator) -> None:
     sides = frame(60, 50)
     a, b = (v.astype(np.float32) for v in textured_pair(rng, *sides))
