@@ -7,7 +7,7 @@ import numpy as np
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.gmsd import N_SUMS, near_strip, prepare
 from imsim.kernels.regions import Places, pooled
-from imsim.kernels.regions.shelves import fill, next_shelf
+from imsim.kernels.regions.shelves import fill, next_shelf, read_only
 from imsim.portable.pair import Scores
 from imsim.typing import Array
 from imsim.validation import Images
@@ -33,23 +33,26 @@ def gmsd(images: Images, places: Places) -> Scores:
 @kernel
 def _similarities(x, y, codes, wanted, boxes, found, constant):  # type: ignore[no-untyped-def]
     """Sum of squares about the mean, number of cells, and largest size of half a cell."""
-    end = 0
+    # Literals are types of their own, for each of which Numba would compile again.
+    zero, one, two = np.int64(0), np.int64(1), np.int64(2)
+    end = zero
     while end < wanted.size:
         begin = end
-        end, height, width = next_shelf(boxes, begin, 4, 2)
+        end, height, width = next_shelf(boxes, begin, 2 * two, two)
         shape = (height + 4, width)
         p, q = np.zeros(shape, x.dtype), np.zeros(shape, y.dtype)
         inside = np.zeros(shape, np.bool_)
-        column = 2
+        column = two
         for k in range(begin, end):
-            fill(x, y, codes, wanted[k], boxes[k], 2, column, p, q, inside)
+            fill(x, y, codes, wanted[k], boxes[k], two, column, p, q, inside)
             _continue(inside, boxes[k], column, x.shape)
             column += _even(boxes[k, 1, 1] - boxes[k, 1, 0]) + 4
         cells = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
         values, scored = np.empty(cells, type(constant)), np.empty(cells, np.uint8)
         out = np.zeros(N_SUMS)
-        near_strip(p, q, inside, 0, cells[0], out, constant, values, scored)
-        column = 1
+        images = (read_only(p), read_only(q), read_only(inside))
+        near_strip(*images, zero, cells[0], out, constant, values, scored)
+        column = one
         for k in range(begin, end):
             columns = _even(boxes[k, 1, 1] - boxes[k, 1, 0]) // 2
             rows = _even(boxes[k, 0, 1] - boxes[k, 0, 0]) // 2

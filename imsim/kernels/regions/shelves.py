@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+from numba.core.imputils import impl_ret_borrowed
+from numba.extending import intrinsic
 
 from imsim.kernels.common.jit import kernel
 
@@ -10,6 +15,23 @@ WIDTH = 512
 """Columns of a shelf: enough for fast loops along its rows."""
 STEEPNESS = 1.25
 """A region this much higher than the first one begins a shelf of its own."""
+
+
+@intrinsic
+def _read_only(_, values):  # type: ignore[no-untyped-def]
+    view = values.copy(readonly=True)  # of the type, not of the array
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return impl_ret_borrowed(context, builder, signature.return_type, arguments[0])
+
+    return view(values), code
+
+
+read_only: Callable[[Any], Any] = _read_only
+"""View an array as one that is only read, in compiled code.
+
+Planes of images are such arrays: for others, Numba would compile the kernel of a metric again.
+"""
 
 
 @kernel

@@ -9,7 +9,7 @@ from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.window_strips import Strips, pixel_types
 from imsim.kernels.common.window_sums import TILE, workspaces
 from imsim.kernels.regions import Places, pooled
-from imsim.kernels.regions.shelves import fill, next_shelf
+from imsim.kernels.regions.shelves import fill, next_shelf, read_only
 from imsim.kernels.ssim import quality_strip
 from imsim.kernels.ssim import strips_of as ssim_strips
 from imsim.kernels.uiq import strips_of as uiq_strips
@@ -49,11 +49,14 @@ def uiq(images: Images, places: Places, block_size: int) -> Scores:
 
 def _scores(images: Images, places: Places, strips: Strips) -> Scores:
     planes = Planes(images, None)
+    # Pixels of float32 become those of float64, of which there is a kernel with its arithmetic.
+    kind = planes[0].x.dtype
+    pixel = np.empty(0, kind if kind.kind == "u" else np.float64)
 
     def score(channel: int, some: Places, out: Array) -> None:
         x, y, _ = planes[channel]
         _, memory = workspaces(strips.window.size, strips.planes, COLUMNS, strips.dtype)
-        _qualities(x, y, *some, out, memory, *strips.constants)
+        _qualities(x, y, *some, out, pixel, memory, *strips.constants)
 
     totals, numbers = pooled(score, places, planes.count, 2).transpose(2, 0, 1)
     # A doubtful window, which is NaN, is computed again by the other kernels.
@@ -69,6 +72,7 @@ def _qualities(  # type: ignore[no-untyped-def]
     wanted,
     boxes,
     sums,
+    pixel,
     memory,
     taps,
     unrolled,
@@ -78,16 +82,17 @@ def _qualities(  # type: ignore[no-untyped-def]
     constants,
     rounding,
 ):
-    """Sum and number of the qualities of each region."""
-    size = taps.size
+    """Sum and number of the qualities of each region; `pixel` has the dtype of shelves."""
+    # Literals are types of their own, for each of which Numba would compile again.
+    size, zero, one, keeps = taps.size, np.int64(0), np.int64(1), np.bool_(True)
     # A window of an odd size has its centre inside a region; others touch it.
     gap = size // 2 if size % 2 else size - 1
-    end = 0
+    end = zero
     while end < wanted.size:
         begin = end
-        end, height, width = next_shelf(boxes, begin, gap, 1)
+        end, height, width = next_shelf(boxes, begin, gap, one)
         shape = (height + 2 * gap, max(width, size))
-        p, q = np.zeros(shape, x.dtype), np.zeros(shape, y.dtype)
+        p, q = np.zeros(shape, pixel.dtype), np.zeros(shape, pixel.dtype)
         inside = np.zeros(shape, np.bool_)
         column = gap
         for k in range(begin, end):
@@ -98,12 +103,12 @@ def _qualities(  # type: ignore[no-untyped-def]
         tiles = -(-positions[1] // COLUMNS)
         doubtful, out = np.empty((positions[0], tiles), np.bool_), np.zeros(3)
         quality_strip(
-            p,
-            q,
-            inside,
-            0,
+            read_only(p),
+            read_only(q),
+            read_only(inside),
+            zero,
             positions[1],
-            True,
+            keeps,
             out,
             values,
             valid,
@@ -117,7 +122,7 @@ def _qualities(  # type: ignore[no-untyped-def]
             constants,
             rounding,
         )
-        column = 0
+        column = zero
         for k in range(begin, end):
             _add_up(values, valid, column, boxes[k], x.shape, size, sums[k])
             column += boxes[k, 1, 1] - boxes[k, 1, 0] + gap
