@@ -19,7 +19,7 @@ from imsim.errors import (
     ShapeError,
     warn,
 )
-from imsim.finite import finite_pixels
+from imsim.finite import in_another_unit, is_finite
 from imsim.inputs import as_array
 from imsim.region_scores import Scorer
 from imsim.registry import METRICS
@@ -212,13 +212,14 @@ def regions(
     images, _ = engine.check(a, b, mask=None, **options)
     _check_single(images)
     found = survey(_checked_labels(labels, images))
+    ends = _ends(images)
     if not len(found.labels):
         warn("labels holds no region: every pixel is 0, background", EmptyMaskWarning)
     elif any(METRICS[name].needs_data_range for name in names):
-        problem = _range_problem(images, found)
+        problem = _range_problem(images, found, ends)
         if problem:
             warn(problem, DataRangeWarning)
-    broken = _broken(images, found)
+    broken = np.zeros(len(found.labels), np.bool_) if ends else _broken(images, found)
     scores, errors = Scorer(images, found, broken, data_range).scores(names)
     return Regions(found, scores, _missing(found, broken, scores), errors)
 
@@ -263,19 +264,23 @@ def _checked_labels(labels: ImageLike, images: Images) -> Array:
     return array
 
 
-def _range_problem(images: Images, found: Survey) -> str | None:
+def _ends(images: Images) -> tuple[float, float] | None:
+    """Return the least and the largest pixel; None if one is NaN or infinite."""
+    ends = [float(end) for v in (images.x, images.y) for end in (v.min(), v.max())]
+    return (min(ends), max(ends)) if np.isfinite(ends).all() else None
+
+
+def _range_problem(images: Images, found: Survey, ends: tuple[float, float] | None) -> str | None:
     """See `range_problem`; mostly, no pixel at all is beyond the range."""
-    if range_problem(images, None) is None:
+    if ends and not in_another_unit(*ends, float(images.data_range)):
         return None
     return range_problem(images, np.isin(found.codes, found.wanted)[None])
 
 
 def _broken(images: Images, found: Survey) -> Array:
     """Find the regions with pixels that are NaN or infinite."""
-    finite = finite_pixels(images, None)
-    if finite is None:
-        return np.zeros(len(found.labels), np.bool_)
-    return np.isin(found.wanted, found.codes[~finite.reshape(images.frame)])
+    finite = is_finite(images.x, np) & is_finite(images.y, np)
+    return np.isin(found.wanted, found.codes[~finite.all(axis=0)])
 
 
 def _missing(found: Survey, broken: Array, scores: dict[str, Array]) -> dict[str, dict[str, Array]]:

@@ -13,16 +13,30 @@ from imsim.workers import divided, parallel
 
 CHUNK = 100
 """Most crops that a thread copies at a time."""
+STRIPS = 8
+"""Strips of rows, or of planes, in which codes are counted at once."""
 CHEAPNESS = 8
 """Copied pixels that cost as much time as one for which `parallel` has its threshold."""
 
 
 def survey(codes: Array, n: int) -> tuple[Array, Array]:
     """Return the pixels of each code below `n`, and its box, (n, 3 axes, begin and end)."""
-    counts, boxes = np.zeros(n, np.int64), np.empty((n, 3, 2), np.int64)
+    codes = _readable(codes)
+    # Strips have lists of their own, unless these were longer than the strips.
+    axis = 0 if codes.shape[0] > 1 else 1
+    most = max(-(-codes.shape[axis] // STRIPS), -(-codes.shape[axis] * n // codes.size))
+    parts = divided(codes.shape[axis], most)
+    counts, boxes = np.zeros((len(parts), n), np.int64), np.empty((len(parts), n, 3, 2), np.int64)
     boxes[..., 0], boxes[..., 1] = np.iinfo(np.int64).max, 0
-    _survey(_readable(codes), counts, boxes)
-    return counts, boxes
+
+    def task(i: int) -> None:
+        strip = codes[parts[i]] if axis == 0 else codes[:, parts[i]]
+        origin = (parts[i].start, 0) if axis == 0 else (0, parts[i].start)
+        _survey(strip, *origin, counts[i], boxes[i])
+
+    parallel(task, len(parts), codes.size)
+    begin, end = boxes[..., 0].min(axis=0), boxes[..., 1].max(axis=0)
+    return counts.sum(axis=0), np.stack([begin, end], axis=-1)
 
 
 def masks_of(codes: Array, wanted: Array, starts: Array, shape: tuple[int, ...]) -> Array:
@@ -68,8 +82,8 @@ def _readable(values: Array) -> Array:
 
 
 @kernel
-def _survey(codes, counts, boxes):  # type: ignore[no-untyped-def]
-    """Go through the runs of pixels of one code."""
+def _survey(codes, first_plane, first_row, counts, boxes):  # type: ignore[no-untyped-def]
+    """Go through the runs of pixels of one code, in a strip that begins at a plane and a row."""
     depth, height, width = codes.shape
     for z in range(depth):
         for y in range(height):
@@ -81,8 +95,9 @@ def _survey(codes, counts, boxes):  # type: ignore[no-untyped-def]
                     end += 1
                 counts[code] += end - begin
                 box = boxes[code]
-                box[0, 0], box[0, 1] = min(box[0, 0], z), max(box[0, 1], z + 1)
-                box[1, 0], box[1, 1] = min(box[1, 0], y), max(box[1, 1], y + 1)
+                plane, line = first_plane + z, first_row + y
+                box[0, 0], box[0, 1] = min(box[0, 0], plane), max(box[0, 1], plane + 1)
+                box[1, 0], box[1, 1] = min(box[1, 0], line), max(box[1, 1], line + 1)
                 box[2, 0], box[2, 1] = min(box[2, 0], begin), max(box[2, 1], end)
                 begin = end
 
