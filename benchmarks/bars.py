@@ -166,6 +166,27 @@ def _import(budget: float) -> Spread:
     return probes.import_seconds(7 if budget > 0.5 else 3)
 
 
+def _regions(given: Input, labels: int, each: float) -> Case:
+    """Part of the time of two unmasked calls of each metric, and `each` seconds a label."""
+    works = ("ssim", "gmsd")
+
+    def measure(budget: float) -> Spread:
+        x, y = given.pair("ssim")
+        options = {"data_range": images.DATA_RANGE}
+        cells = images.cells(given.size, labels)
+        once = [WORKS[work].bind(x, y) for work in works]
+        calls = {
+            "regions": partial(imsim.regions, x, y, cells, works, **options),
+            "once": lambda: [call() for call in once],
+        }
+        rounds = interleave(calls, budget).rounds
+        times = zip(rounds["regions"], rounds["once"], strict=True)
+        allowed = labels * each
+        return Spread.of([t / (2 * u + allowed) for t, u in times if t is not None and u])
+
+    return Case(f"{labels} labels, {given.label}", measure)
+
+
 PIXELWISE = ("se", "rmse", "psnr", "sre", "zncc", "sam, image", "sam, spectral")
 WINDOWED = ("ssim", "uiq", "gmsd", "fsim", "imed", "issm")
 HASHES = ("sh, wavelet", "sh, perceptual", "sh, difference", "sh, average")
@@ -214,6 +235,8 @@ BARS = (
         tuple(_masked(work, 512) for work in WINDOWED)),
     Bar("masked / unmasked, pixelwise", "1.5x the time", 1.5, False,
         tuple(_masked(work, 1024) for work in PIXELWISE)),
+    Bar("regions, SSIM and GMSD", "2x one unmasked call of each, and 20 µs a label", 1, False,
+        tuple(_regions(Input(2048, dtype), 5000, 20e-6) for dtype in (U8, F32))),
     Bar("growth", "1.3x the time per pixel at 4096x4096 as at 512x512", 1.3, False,
         tuple(_growth(work) for work in (*WINDOWED, *PIXELWISE, *HASHES))),
     Bar("call overhead, pixelwise", "40 µs for 16x16 float32", 40, False,

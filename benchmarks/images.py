@@ -55,3 +55,14 @@ def mask(size: int) -> NDArray[np.bool_]:
     """A disc of about two thirds of the frame, as of a part under inspection."""
     along = np.arange(size) - (size - 1) / 2
     return np.asarray(np.hypot(along[:, None], along) < 0.46 * size)
+
+
+@functools.lru_cache(maxsize=1)
+def cells(size: int, count: int) -> NDArray[np.int32]:
+    """Labels of the pixels nearest to each of some points: regions of many sizes and shapes."""
+    from scipy.spatial import cKDTree
+
+    points = np.random.default_rng([size, count]).uniform(0, size, (count, 2))
+    pixels = np.stack(np.mgrid[:size, :size], axis=-1).reshape(-1, 2)
+    labels = cKDTree(points).query(pixels)[1].reshape(size, size) + 1
+    return np.asarray(labels, np.int32)

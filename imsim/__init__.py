@@ -48,7 +48,8 @@ from imsim.errors import (
     OptionError,
     ShapeError,
 )
-from imsim.masks import finite_mask
+from imsim.labelled import Regions, regions
+from imsim.masks import finite_mask, polygon_mask
 from imsim.metrics.fsim import fsim, fsim_map
 from imsim.metrics.gmsd import gmsd, gmsd_map
 from imsim.metrics.imed import imed, imed_map
@@ -80,6 +81,7 @@ __all__ = [
     "MaskTypeError",
     "Metric",
     "OptionError",
+    "Regions",
     "ShapeError",
     "__version__",
     "by_slice",
@@ -96,7 +98,9 @@ __all__ = [
     "imed_map",
     "issm",
     "issm_components",
+    "polygon_mask",
     "psnr",
+    "regions",
     "rmse",
     "sam",
     "sam_map",

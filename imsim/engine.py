@@ -87,6 +87,11 @@ def set_engine(engine: Literal["auto", "portable", "fast"]) -> None:
     _engine = engine
 
 
+def runs_kernels() -> bool:
+    """Whether kernels run where there are any."""
+    return _engine != "portable" and kernels.are_enabled()
+
+
 def check_kernels() -> None:
     """Refuse to go on where no kernel would run."""
     if _engine == "portable":

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from array_api_compat import is_numpy_array
 
-from imsim.errors import MaskError, MaskTypeError
+from imsim.errors import EmptyMaskWarning, MaskError, MaskTypeError, ShapeError, warn
 from imsim.finite import is_finite
 from imsim.inputs import as_array, check_real, to_namespace, to_numpy
 from imsim.portable.arrays import array_namespace, broadcast, device, is_compiling
 from imsim.portable.volumes import stacked, unstacked
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import AXES, Images, check_images
+from imsim.validation import AXES, Images, check_images, check_integer
 
 
 def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
@@ -114,3 +115,95 @@ def finite_mask(
     xp = images.xp
     finite = xp.all(is_finite(images.x, xp) & is_finite(images.y, xp), axis=-3)
     return unstacked(finite, images.depth)
+
+
+def polygon_mask(shape: tuple[int, int], vertices: Any) -> Array:
+    """Build the mask of a polygon, such as an annotated region.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of the images.
+    vertices : array_like, shape (n, 2), or list of these
+        The vertices in order, each as (row, column); the last one is joined to the first. The
+        centre of the pixel in row i and column j is at (i, j). Of a list of polygons, the mask is
+        the union.
+
+    Returns
+    -------
+    array of bool, shape (height, width)
+        True for the pixels whose centres lie inside a polygon or on its edge. Where a polygon
+        covers itself twice is outside.
+
+    Raises
+    ------
+    ShapeError
+        If `shape` is not a height and a width, or `vertices` no list of points.
+    MaskError
+        If a polygon has less than three vertices, or a coordinate is not finite.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If the mask is empty: the polygons cover no centre of a pixel of the frame.
+
+    Notes
+    -----
+    Annotation tools such as labelme write points as (x, y), and count from the corner of the first
+    pixel: pass ``numpy.array(points)[:, ::-1] - 0.5``.
+
+    Examples
+    --------
+    >>> import imsim
+    >>> print(imsim.polygon_mask((4, 6), [(0, 1), (0, 4), (3, 1)]).astype(int))
+    [[0 1 1 1 1 0]
+     [0 1 1 1 0 0]
+     [0 1 1 0 0 0]
+     [0 1 0 0 0 0]]
+    """
+    from skimage.draw import polygon2mask  # slow to import
+
+    if not isinstance(shape, Sequence) or len(shape) != 2:
+        raise ShapeError(f"shape={shape!r}", "expected the height and width of the images")
+    for name, side in zip(("height", "width"), shape, strict=True):
+        check_integer(f"the {name} in shape", side, 1)
+    is_one = _depth(vertices) == 2
+    polygons = {"vertices": vertices} if is_one else _named(vertices)
+    mask = np.zeros(shape, np.bool_)
+    for name, polygon in polygons.items():
+        mask |= polygon2mask(mask.shape, _checked_polygon(name, polygon))  # type: ignore[no-untyped-call]
+    if not mask.any():
+        warn(
+            "vertices: no centre of a pixel of the frame is inside, so that the mask is empty; "
+            "a vertex is (row, column), not (x, y)",
+            EmptyMaskWarning,
+        )
+    return mask
+
+
+def _depth(values: Any) -> int:
+    """Count the axes of an array, or the lists inside each other down to the first number."""
+    if isinstance(values, list | tuple):
+        return 1 + (_depth(values[0]) if values else 0)
+    return len(getattr(values, "shape", ()))
+
+
+def _named(polygons: Any) -> dict[str, Any]:
+    if _depth(polygons) != 3:
+        raise ShapeError(
+            "vertices is no list of points", "expected (row, column) of each, or a list of polygons"
+        )
+    return {f"vertices[{k}]": polygon for k, polygon in enumerate(polygons)}
+
+
+def _checked_polygon(name: str, vertices: Any) -> Array:
+    array = as_array(name, vertices)
+    check_real(name, array)
+    array = np.asarray(array, np.float64)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ShapeError(f"{name} has shape {array.shape}", "expected (row, column) of each vertex")
+    if len(array) < 3:
+        raise MaskError(f"{name} has {len(array)} vertices", "a polygon needs at least 3")
+    if not np.isfinite(array).all():
+        raise MaskError(f"{name} has coordinates that are not finite", "leave these vertices out")
+    return array

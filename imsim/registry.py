@@ -16,6 +16,27 @@ Volumes = Literal["pixels", "windows", ""]
 
 
 @dataclass(frozen=True, slots=True)
+class Crop:
+    """How to crop images around a mask without a change of the score, by default options.
+
+    Attributes
+    ----------
+    halo : int
+        Pixels that the crop has beyond the outermost ones of the mask, or up to the border of the
+        frame where that is nearer. What lies beyond the frame then lies beyond the crop.
+    step : int
+        The crop begins at a multiple of it, in pixels, along each axis.
+    widens : bool
+        True if rounding in float32 depends on the place in the frame. Crops of float32 are then
+        scored in float64.
+    """
+
+    halo: int
+    step: int = 1
+    widens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """Facts about one metric.
 
@@ -84,6 +105,11 @@ class Metric:
         As ``kernel`` and ``map_kernel``, for volumes; those of sums over pixels are the same.
     takes_spacing : bool
         True when the metric has an option `spacing`, the distance of pixels along each axis.
+    crop : Crop or None
+        How to crop images around a mask; None if the score of a mask depends on the whole frame.
+    region_kernel : callable or None
+        Returns the compiled scores of many small regions, by default options, for images without
+        batch axes; see ``imsim.kernels.regions``.
     """
 
     name: str
@@ -118,6 +144,8 @@ class Metric:
     volume_kernel: KernelLoader | None
     volume_map_kernel: KernelLoader | None
     takes_spacing: bool
+    crop: Crop | None
+    region_kernel: KernelLoader | None
 
     @property
     def numpy_only(self) -> bool:
@@ -246,6 +274,8 @@ def metric(
     volume_kernel: KernelLoader | None = None,
     volume_map_kernel: KernelLoader | None = None,
     takes_spacing: bool = False,
+    crop: Crop | None = None,
+    region_kernel: KernelLoader | None = None,
 ) -> Callable[[F], F]:
     """Record the facts about a metric and return its function unchanged.
 
@@ -289,6 +319,8 @@ def metric(
             volume_kernel=kernel if volumes == "pixels" else volume_kernel,
             volume_map_kernel=map_kernel if volumes == "pixels" else volume_map_kernel,
             takes_spacing=takes_spacing,
+            crop=crop,
+            region_kernel=region_kernel,
         )
         in_order = sorted(_metrics.items())  # independent of the order of imports
         _metrics.clear()

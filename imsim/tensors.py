@@ -46,6 +46,29 @@ def call(function: Function, given: Given, gradient: Gradient | None = None) -> 
     return library(function, given, gradient)
 
 
+def on_host(*values: Any) -> tuple[Any, ...]:
+    """Return NumPy arrays in place of eager tensors in the memory of the host; the others stay.
+
+    For functions whose results are NumPy arrays. A tensor that records a gradient stays as well:
+    there would be none.
+    """
+    return tuple(map(_on_host, values))
+
+
+def _on_host(value: Any) -> Any:
+    library = _library(value)
+    if library is _call_torch:
+        import torch
+
+        asks = torch.is_grad_enabled() and getattr(value, "requires_grad", False)
+        view = None if asks or _torch_traces(torch) else _torch_view(value)
+    elif library is _call_jax:
+        view = _jax_view(value) if isinstance(value, sys.modules["jax"].Array) else None
+    else:
+        view = None
+    return value if view is None else view
+
+
 def _library(value: Any) -> Callable[..., Any] | None:
     """Return the caller for arrays of a library, by the module of their type."""
     if isinstance(value, Differentiated):

@@ -35,3 +35,8 @@ def compile_metric(name: str) -> None:
                 # What fails here is for the tests to say.
                 with contextlib.suppress(Exception):
                     variant(*(image.astype(dtype) for image in images), mask=inside)
+    if imsim.METRICS[name].region_kernel is not None:
+        for dtype in DTYPES:
+            images = textured_pair(rng, *FRAME)
+            a, b = (image.astype(dtype) for image in images)
+            imsim.regions(a, b, mask.astype(int), [name], data_range=255)

@@ -26,6 +26,7 @@ MODULES = (
 RESULTS = {
     "imsim.Comparison": "imsim.compare",
     "imsim.ISSMComponents": "imsim.issm_components",
+    "imsim.Regions": "imsim.regions",
     "imsim.anomaly.Evaluation": "imsim.anomaly.evaluate",
     "imsim.anomaly.Item": "imsim.anomaly.ItemFinder",
     "imsim.anomaly.ItemInspection": "imsim.anomaly.ItemDetector",

@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
         "comparison",
         "compilation",
         "engine",
+        "labelled",
         "masks",
         "metrics",
         "registry",
@@ -73,6 +74,21 @@ ALLOWED: dict[str, set[str]] = {
     # Of the engine, the check of input that is wrong for every metric; of the portable part, the
     # way from a device to the text.
     "comparison": {"registry", "engine", "finite", "validation", "portable"} | LEAVES,
+    # Crops are counted, and copied, by compiled code.
+    "cropping": {"kernels", "registry"} | LEAVES,
+    "region_scores": {"cropping", "engine", "kernels", "registry", "validation"} | LEAVES,
+    "labelled": {
+        "comparison",
+        "cropping",
+        "engine",
+        "finite",
+        "inputs",
+        "region_scores",
+        "registry",
+        "tensors",
+        "validation",
+    }
+    | LEAVES,
     "compilation": {"", "engine", "registry", "tensors", "validation"} | LEAVES,
     "cli": {
         "",
@@ -85,6 +101,7 @@ ALLOWED: dict[str, set[str]] = {
         "compilation",
         "kernels",  # the folder of compiled code
         "finite",  # what the pixels span
+        "labelled",
         "pages",
         "registry",
         "validation",  # the hint that names an argument where the command has an option
@@ -139,7 +156,7 @@ HOMES = {
     "nibabel": {"_images"},
     "pydicom": {"_images"},
     "pywt": {"portable"},
-    "skimage": {"portable", "anomaly"},
+    "skimage": {"portable", "masks", "anomaly"},
     "argparse": {"cli"},
     "tabulate": {"tables"},
     "tqdm": {"cli", "anomaly"},

@@ -251,6 +251,8 @@ def _coloured(
                 f"damaged: its pixels ask for colour {samples.max()} of a palette of "
                 f"{palette.size // 3}, counted from 0"
             )
+        if reading.as_stored:
+            return Contents(samples)
         colours = palette.reshape(-1, 3)[samples]
         notes = ("its palette is converted to RGB",)
         if keyed is not None:
@@ -262,6 +264,8 @@ def _coloured(
     elif keyed is not None:
         alpha = _keyed(samples, header, keyed)
     if header.colour == _GREY and header.depth in (2, 4):
+        if reading.as_stored:
+            return Contents(samples // np.uint8(255 // (2**header.depth - 1)))
         notes = (f"its {header.depth}-bit grey levels are scaled to 8 bits",)
     if alpha is None:
         return Contents(colours, notes)

@@ -35,6 +35,9 @@ class Reading:
         not name its axes.
     volume : bool
         Whether a file holds a volume, whose slices are its images.
+    as_stored : bool, default False
+        Take the pixels of PNG as the numbers that the file holds: indices of a palette, and grey
+        levels of 2 or 4 bits. For labels, which are no colours.
 
     Raises
     ------
@@ -46,6 +49,7 @@ class Reading:
     max_pixels: int | None = None
     channel_axis: int | None = None
     volume: bool = False
+    as_stored: bool = False
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 

@@ -33,6 +33,7 @@ from imsim.cli.options import (
 )
 from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
 from imsim.cli.reading import Ignored
+from imsim.cli.regions import COLUMNS, check_labels, parted, place
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
 from imsim.cli.volumes import VOLUMES_HELP, add_volumes, check_volumes
 from imsim.comparison import Comparison
@@ -82,6 +83,10 @@ has the "reason". JSON has no infinity and no NaN: such scores are the strings
 "Infinity", "-Infinity" and "NaN". Both are UTF-8, with the names as they are,
 and rows are written as soon as they are known.
 
+With --labels, a row is about one label of a pair: it has also "label",
+"pixels", and in "bbox-0" to "bbox-3" (JSON: "bbox") the first row and column,
+and the row and column after the last ones.
+
 Exit status: 0 if every pair was scored by every metric that --metrics names,
 or by at least one without --metrics; 2 otherwise: a damaged file is named,
 counted and skipped; 2 also if an option could not be used, the output not be
@@ -103,6 +108,13 @@ def add_compare(commands: Any) -> None:
         ". A stack holds a mask for each image; in a folder, the mask of an image has its name",
     )
     add_volumes(parser)
+    add(
+        "--labels",
+        metavar="FILE",
+        help="score each region of a label image by itself: a row per label. Labels are whole "
+        "numbers, in grey PNG or TIFF, PNG with a palette, or .npy; 0 is background. One image for "
+        "all pairs, or a stack with one for each image",
+    )
     add("--metrics", metavar="a,b", help="names from `imsim list`, separated by commas")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="write JSON lines instead of tables")
@@ -154,17 +166,20 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     )
     output_format(arguments)
     check_volumes(arguments)
+    check_labels(arguments)
     found = pair_files(arguments.reference, arguments.tests, arguments.mask, arguments.volume)
     reading = reading_of(arguments)
-    with Jobs(found, reading) as jobs:
+    with Jobs(found, reading, arguments.labels) as jobs:
         images = (path for pair in found.pairs for path in pair[:3] if path)
-        check_output(arguments.output, found.inputs, images=images, resume=arguments.resume)
+        inputs = [*found.inputs, *([arguments.labels] if arguments.labels else [])]
+        check_output(arguments.output, inputs, images=images, resume=arguments.resume)
         check_maps(arguments.maps, found.inputs, (pair.stem for pair in found.pairs), metrics)
         options = _score_options(arguments, settings.data_ranges, reading)
         writer = _writer(arguments, metrics, options, {p.test: p.name for p in found.pairs})
         outcome = Outcome(metrics, limits, set(limits if arguments.metrics is None else metrics))
         outcome.wanted = "TIFF of several pages" if arguments.volume else outcome.wanted
-        outcome.start(found, [file for file in (jobs.reference, jobs.mask) if file])
+        shared = (jobs.reference, jobs.mask, jobs.labels)
+        outcome.start(found, [file for file in shared if file])
         try:
             yield from _rows(arguments, settings, found, jobs, writer, outcome, reading)
         except KeyboardInterrupt:
@@ -184,7 +199,8 @@ def _writer(
     match output_format(arguments):
         case "csv":
             spacing = ["spacing"] if arguments.volume else []
-            columns = ["reference", "test", *metrics, *spacing, "status", "notes"]
+            regions = COLUMNS if arguments.labels else ()
+            columns = ["reference", "test", *regions, *metrics, *spacing, "status", "notes"]
             layout = Csv(columns, _changed_options(options))
         case "json":
             layout = Json(reference=arguments.reference, **options, metrics=metrics)
@@ -206,7 +222,7 @@ def _writer(
 
 
 def _record(result: Result, *, nested: bool) -> Record:
-    names = {"reference": result.reference, "test": result.test}
+    names = {"reference": result.reference, "test": result.test, **place(result, nested=nested)}
     notes = [f"{name}: {note}" for name, note in result.notes]
     if nested:
         more = {"scores": result.scores, "skipped": result.skipped, "notes": notes}
@@ -247,7 +263,11 @@ def _rows(
         outcome.add(row)
     done = {(row.reference, row.test) for row in earlier}
     nested = output_format(arguments) == "json"
-    text = None if writer and not arguments.output else _Text(found, settings.metrics, reading)
+    text = (
+        None
+        if writer and not arguments.output
+        else _Text(found, settings.metrics, reading, jobs.labels is not None)
+    )
     rows = text is not None and not arguments.output
     with progress(len(found.pairs), "pair", rows=rows) as bar:
         work = _left(jobs.each(bar), done, bar, _clashes(arguments.maps))
@@ -255,11 +275,12 @@ def _rows(
             if isinstance(result, Failure):
                 outcome.fail(result)
             else:
-                if writer is not None:
-                    writer.row(_record(result, nested=nested))
-                outcome.add(result)
-                if text is not None and (rows or not text.many):
-                    yield from text.of(result)
+                for one in parted(result):
+                    if writer is not None:
+                        writer.row(_record(one, nested=nested))
+                    outcome.add(one)
+                    if text is not None and (rows or not text.many):
+                        yield from text.of(one)
             if bar is not None:
                 bar.update()
     if text is not None and text.many:
@@ -348,13 +369,16 @@ def _left(
 class _Text:
     """Tables: one for each of a few files, else a row per pair, if that fits, and a summary."""
 
-    def __init__(self, found: Pairing, metrics: list[str], reading: Reading) -> None:
+    def __init__(
+        self, found: Pairing, metrics: list[str], reading: Reading, with_labels: bool
+    ) -> None:
         stacks = (_is_stack(path, reading) for path in found.tests)
         self.many = found.folders or len(found.pairs) > MOST_TABLES or any(stacks)
         self.metrics = metrics
         self.width = width()
         room = self.width - (2 + SCORE_WIDTH) * len(metrics)
         longest = max((len(readable(pair.name)) for pair in found.pairs), default=0) + len("[999]")
+        longest += len(", label 9999") if with_labels else 0
         self.rows_fit = room >= NAME_WIDTH
         self.name_width = min(room, max(longest, NAME_WIDTH))
         self._gap = ""
@@ -362,8 +386,10 @@ class _Text:
     def of(self, result: Result) -> Iterator[str]:
         """Yield the table of a pair, or its row."""
         if not self.many:
-            comparison = Comparison(dict(result.scores), {})
-            yield f"{self._gap}{readable(result.test)}: {result.description}\n{comparison}"
+            if result.row:
+                return  # the table of the first region has all of them
+            found = result.regions or Comparison(dict(result.scores), {})
+            yield f"{self._gap}{readable(result.test)}: {result.description}\n{found}"
             for names, reason in by_reason(result.skipped):
                 yield f"skipped: {names}: {reason}"
         elif self.rows_fit:
@@ -386,13 +412,14 @@ class _Text:
     ) -> Iterator[str]:
         """Yield the summary."""
         summary = outcome.summary
-        yield f"{self._gap}{summary.pairs} pair{'' if summary.pairs == 1 else 's'} scored"
+        what = "region" if arguments.labels else "pair"
+        yield f"{self._gap}{summary.pairs} {what}{'' if summary.pairs == 1 else 's'} scored"
         if summary.pairs:
             yield summary.table(self.width)
         if arguments.output:
-            yield f"A row per pair: {readable(arguments.output)}"
+            yield f"A row per {what}: {readable(arguments.output)}"
         elif not self.rows_fit:
-            yield "A row per pair: -o FILE.csv, or fewer --metrics"
+            yield f"A row per {what}: -o FILE.csv, or fewer --metrics"
         if arguments.maps:
             text = f"Maps: {readable(arguments.maps)}; {scales(self.metrics, data_ranges.one)}"
             yield textwrap.fill(text, self.width, subsequent_indent="  ", break_long_words=False)
@@ -413,8 +440,10 @@ def _score_options(
 
     The names of the images and the metrics are in the rows.
     """
+    labels = {} if arguments.labels is None else {"labels": arguments.labels}
     return {
         "mask": arguments.mask,
+        **labels,
         "data_range": data_ranges.plain,
         "ignore_value": sorted(set(arguments.ignore_value), key=str),
         "ignore_nan": arguments.ignore_nan,

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +22,7 @@ from imsim.cli.reading import (
     Mask,
     check_mask_size,
     comparable,
+    labels_of,
     mask_of,
     nan_notes,
     option_notes,
@@ -28,6 +30,7 @@ from imsim.cli.reading import (
 from imsim.cli.volumes import Spacing, placed
 from imsim.comparison import compare
 from imsim.errors import ImsimError, unforeseen
+from imsim.labelled import Regions
 from imsim.registry import METRICS
 from imsim.validation import usual_data_range
 
@@ -41,8 +44,8 @@ class Job(NamedTuple):
     test: str
     name: str
     stem: str
-    read: Callable[[], tuple[Picture, Picture, Mask | None]]
-    """Reads reference, test and mask as the files have them."""
+    read: Callable[[], tuple[Picture, Picture, Mask | None, Picture | None]]
+    """Reads reference, test, mask and labels as the files have them."""
     close: Callable[[], None]
 
 
@@ -83,6 +86,8 @@ class Jobs:
         The files.
     reading : Reading
         How they are read.
+    labels : str, optional
+        The file of the labels of every pair, or of a stack of labels.
 
     Raises
     ------
@@ -90,17 +95,18 @@ class Jobs:
         If a file that every pair needs cannot be read.
     """
 
-    def __init__(self, found: Pairing, reading: Reading) -> None:
+    def __init__(self, found: Pairing, reading: Reading, labels: str | None = None) -> None:
         self._pairs = found.pairs
         self._reading = reading
         self._open: set[ImageFile] = set()
         self.reference = self._shared(Shared, found.reference)
         self.mask = self._shared(SharedMask, found.mask)
+        self.labels = self._shared(Shared, labels, replace(reading, as_stored=True))
 
-    def _shared(self, kind: type[S], path: str | None) -> S | None:
+    def _shared(self, kind: type[S], path: str | None, reading: Reading | None = None) -> S | None:
         if path is None:
             return None
-        shared = kind(path, self._reading)
+        shared = kind(path, reading or self._reading)
         self._open.add(shared.file)
         return shared
 
@@ -124,14 +130,15 @@ class Jobs:
                 test = self._opened(pair.test, own)
                 reference = self.reference or self._opened(pair.reference, own)
                 mask = self.mask or (self._opened(pair.mask, own) if pair.mask else None)
-                _check_counts(test, reference, mask)
+                _check_counts(test, reference, mask, self.labels)
             except ImsimError as error:
                 self._close(own)
                 yield Failure(str(error), pair.reference, pair.test)
                 continue
             if bar is not None:
                 bar.total += len(test) - 1
-            yield from _jobs_of(pair, test, reference, mask, lambda own=own: self._close(own))  # type: ignore[misc]
+            files = (test, reference, mask, self.labels)
+            yield from _jobs_of(pair, *files, lambda own=own: self._close(own))  # type: ignore[misc]
 
     def _opened(self, path: str, own: list[ImageFile]) -> ImageFile:
         own.append(file := ImageFile(path, self._reading))
@@ -149,11 +156,14 @@ def _jobs_of(
     test: ImageFile,
     reference: Shared | ImageFile,
     mask: SharedMask | ImageFile | None,
+    labels: Shared | None,
     close: Callable[[], None],
 ) -> Iterator[Job]:
-    def read(index: int) -> tuple[Picture, Picture, Mask | None]:
+    def read(index: int) -> tuple[Picture, Picture, Mask | None, Picture | None]:
         first, second = reference.read(_index(reference, index)), test.read(index)
-        return first, second, None if mask is None else _mask(mask, index, first)
+        own_mask = None if mask is None else _mask(mask, index, first)
+        own_labels = None if labels is None else labels.read(_index(labels, index))
+        return first, second, own_mask, own_labels
 
     digits = len(str(len(test) - 1))
     for index in range(len(test)):
@@ -220,6 +230,17 @@ class Result(NamedTuple):
     """The name of an image, and what is to be said about it."""
     spacing: Spacing | None = None
     """That two volumes were scored with."""
+    regions: Regions | None = None
+    """With labels, the scores of all regions of the pair."""
+    row: int | None = None
+    """Which of the regions the scores are of; None: there are no labels, or it is not parted."""
+
+    @property
+    def title(self) -> str:
+        """The test image, and the label if there is one."""
+        if self.regions is None or self.row is None:
+            return self.test
+        return f"{self.test}, label {self.regions.labels[self.row]}"
 
 
 def scored(
@@ -277,7 +298,7 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
 
 
 def _score(job: Job, settings: Settings) -> Result:
-    first, second, mask = job.read()
+    first, second, mask, labels = job.read()
     reference, test = comparable(first, second)
     place = placed(reference, test, mask and mask.picture, settings.spacing)
     data_range = settings.data_ranges.of(test)
@@ -289,6 +310,8 @@ def _score(job: Job, settings: Settings) -> Result:
         "ndim": reference.ndim,
         "spacing": place.spacing,
     }
+    if labels is not None:
+        return _score_regions(job, settings, (reference, test, labels), mask, options, notes)
     found = compare(reference.pixels, test.pixels, settings.metrics, **options)
     pictures = [reference, test, *([mask.picture] if mask else [])]
     notes = [(picture.path, note) for picture in pictures for note in picture.notes] + notes
@@ -314,6 +337,26 @@ def _score(job: Job, settings: Settings) -> Result:
         tuple(dict.fromkeys(notes)),
         place.spacing,
     )
+
+
+def _score_regions(
+    job: Job,
+    settings: Settings,
+    pictures: tuple[Picture, Picture, Picture],
+    mask: Mask | None,
+    options: dict[str, Any],
+    notes: list[tuple[str, str]],
+) -> Result:
+    """Score the regions of the labels inside the mask."""
+    reference, test, labels = pictures
+    used = options.pop("mask")
+    numbers = labels_of(labels, reference, used)
+    found = imsim.regions(reference.pixels, test.pixels, numbers, settings.metrics, **options)
+    named = [(picture.path, note) for picture in pictures for note in picture.notes]
+    notes = named + notes + option_notes(reference, test, mask, used, options["data_range"])
+    skipped, said = _reasons(found.errors, settings, test, None), tuple(dict.fromkeys(notes))
+    names = job.reference, job.test, job.name
+    return Result(*names, {}, skipped, str(test), said, regions=found)
 
 
 def _reasons(

@@ -307,13 +307,13 @@ class Outcome:
         required = {m: reason for m, reason in result.skipped.items() if m in self.required}
         for names, reason in by_reason(required):
             verb = "were" if "," in names else "was"
-            self.skips.add(f"{names} {verb} skipped: {reason}", result.test)
+            self.skips.add(f"{names} {verb} skipped: {reason}", result.title)
         if not result.scores:
-            self.skips.add("every metric was skipped", result.test)
+            self.skips.add("every metric was skipped", result.title)
         failed = beyond(result.scores, self.limits)
         if failed:
             self.beyond += 1
-            say(f"fails: {result.test}: {', '.join(failed)}")
+            say(f"fails: {result.title}: {', '.join(failed)}")
 
     def end(self) -> int:
         """Say how often things went wrong, and return the exit status."""

@@ -30,11 +30,40 @@ def mask_of(picture: Picture) -> Mask:
 
 def check_mask_size(mask: Array, path: str, reference: Picture) -> None:
     """Refuse a mask of another size than the reference."""
-    if mask.shape != reference.sides:
+    _check_size(mask, path, reference, "mask is")
+
+
+def _check_size(pixels: Array, path: str, reference: Picture, said: str) -> None:
+    if pixels.shape != reference.sides:
         raise ImageFileError(
-            f"{path}: the mask is {sized(mask.shape)}, but {reference.path} "
+            f"{path}: the {said} {sized(pixels.shape)}, but {reference.path} "
             f"is {reference}; they must have the same size"
         )
+
+
+def labels_of(labels: Picture, reference: Picture, used: Array | None) -> Array:
+    """Return the labels that a picture holds, 0 where a pixel is left out.
+
+    Raises
+    ------
+    ImageFileError
+        If the picture holds colours, transparency or fractions, or is of another size.
+    """
+    pixels = labels.pixels
+    if pixels.ndim != 2 or pixels.dtype.kind == "f" or labels.transparent:
+        kind = "transparent in parts" if labels.transparent else str(labels)
+        raise ImageFileError(
+            f"{labels.path}: is {kind}, but labels are one whole number a pixel",
+            "save the numbers as grey PNG or TIFF of 8, 16 or 32 bits, as PNG with a palette, or "
+            "as .npy of integers",
+        )
+    _check_size(pixels, labels.path, reference, "labels are")
+    numbers = pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
+    for valid in (labels.valid, used):
+        numbers = numbers if valid is None else np.where(valid, numbers, numbers.dtype.type(0))
+    if not numbers.any():
+        raise ImageFileError(f"{labels.path}: holds no label; 0 is background, or left out")
+    return numbers
 
 
 def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:

@@ -26,7 +26,7 @@ Prewitt's operator does not divide by 3."""
 N_SUMS = 5
 """Numbers of a strip: the number of cells; their mean; the sum of squares about it; 0, or NaN if
 `_far_strip` finds a pixel inside that is not finite; and twice the largest magnitude of half a cell
-in `_near_strip`. (In a whole cell, pixels of opposite sign may cancel.)"""
+in `near_strip`. (In a whole cell, pixels of opposite sign may cancel.)"""
 FAR_RANGES = 16
 """Largest magnitude, in data ranges, for which sums of four pixels are formed before differences.
 The rounding error of a difference is then below 3e-6 of the constant's root in float32."""
@@ -48,7 +48,7 @@ _similarity = inline(formulas.similarity)
 
 def gmsd(images: Images, mask: Array | None) -> Scores:
     """Standard deviation, with n - 1, of the gradient similarity."""
-    planes, constant, most, cells = _prepare(images, mask)
+    planes, constant, most, cells = prepare(images, mask)
     strips = planes.strips(
         _near_moments, N_SUMS, constant, positions=cells[0], rows=STRIP_ROWS
     ).reshape(-1, planes.count, N_SUMS)
@@ -71,7 +71,7 @@ def gmsd(images: Images, mask: Array | None) -> Scores:
 
 def gmsd_map(images: Images, mask: Array | None) -> Local:
     """Gradient similarity of each cell."""
-    planes, constant, most, cells = _prepare(images, mask)
+    planes, constant, most, cells = prepare(images, mask)
     values = np.empty((planes.count, *cells), images.dtype)
     valid = np.empty(values.shape, np.bool_)
     strips = -(-cells[0] // STRIP_ROWS)
@@ -82,7 +82,7 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
         x, y, inside = planes[plane]
         use = NO_MASK if inside is None else inside
         out, found = np.zeros(N_SUMS), (values[plane, rows], valid[plane, rows].view(np.uint8))
-        _near_strip(x, y, use, rows.start, rows.stop, out, constant, *found)
+        near_strip(x, y, use, rows.start, rows.stop, out, constant, *found)
         if not out[4] <= most:
             values[plane, rows], _ = _far_strip(x, y, inside, rows, out, images.data_range)
 
@@ -92,10 +92,10 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
     return Local(values.reshape(shape), found, step=2, reach=CELL_REACH)
 
 
-def _prepare(
+def prepare(
     images: Images, mask: Array | None
 ) -> tuple[Planes, np.floating, float, tuple[int, int]]:
-    """Return the planes, the constant of `_near_strip`, its largest size, and the cells' number."""
+    """Return the planes, the constant of `near_strip`, its largest size, and the cells' number."""
     span, most = images.data_range, FAR_RANGES * images.data_range
     constant = images.dtype(1)
     if images.dtype == np.float64 or 1 / FLOAT32_RANGE < span < FLOAT32_RANGE:
@@ -117,7 +117,7 @@ def _near_moments(
 ) -> None:
     """Moments of the similarity in rows of cells."""
     use, no_values = NO_MASK if mask is None else mask, NO_VALUES[type(constant)]
-    _near_strip(x, y, use, start, stop, out, constant, no_values, NO_SCORED)
+    near_strip(x, y, use, start, stop, out, constant, no_values, NO_SCORED)
 
 
 def _far_strip(
@@ -125,7 +125,7 @@ def _far_strip(
 ) -> tuple[Array, Array]:
     """Similarity in rows of cells, from differences of pixels, and where it is scored.
 
-    `out` holds what `_near_strip` found, and afterwards only whether pixels are finite.
+    `out` holds what `near_strip` found, and afterwards only whether pixels are finite.
     """
     n, columns = rows.stop - rows.start, (x.shape[1] + 1) // 2
     scored = NO_SCORED
@@ -148,7 +148,7 @@ def _far_strip(
 
 
 @kernel
-def _near_strip(x, y, mask, start, stop, out, constant, values, scored):  # type: ignore[no-untyped-def]
+def near_strip(x, y, mask, start, stop, out, constant, values, scored):  # type: ignore[no-untyped-def]
     """Similarity in rows of cells, from sums of four pixels; three rows of these lie in the cache.
 
     Write the values and where they are scored, or their moments if `values` is of size 0.

@@ -192,7 +192,7 @@ def _quality_again(moments, found, is_sample, c1, c2, rounding):  # type: ignore
 
 
 @kernel
-def _quality_strip(  # type: ignore[no-untyped-def]
+def quality_strip(  # type: ignore[no-untyped-def]
     x,
     y,
     mask,
@@ -302,7 +302,7 @@ def quality_strips(
     doubts = limits(pixels, window, dtype, c1, c2)
     constants = (*taps_of(window, dtype), ones, doubts, is_sample, squared, rounding)
     again = (is_sample, c1, c2, rounding)
-    return Strips(window, dtype, 4, _quality_strip, constants, _quality_again, again)
+    return Strips(window, dtype, 4, quality_strip, constants, _quality_again, again)
 
 
 def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:

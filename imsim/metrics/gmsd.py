@@ -14,7 +14,7 @@ from imsim.portable.similarity import C, similarity
 from imsim.portable.slabs import in_slabs
 from imsim.portable.units import SQUARES, always_ordinary, in_unit, in_units, scaling_unit
 from imsim.portable.volumes import stacked, unstacked
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 
 
@@ -123,6 +123,12 @@ def _gradient() -> Any:
     return gradient
 
 
+def _region_kernel() -> Any:
+    from imsim.kernels.regions.gmsd import gmsd
+
+    return gmsd
+
+
 @metric(
     title="Gradient magnitude similarity deviation",
     higher_is_better=False,
@@ -142,6 +148,8 @@ def _gradient() -> Any:
     gradient=_gradient,
     volumes="windows",
     experimental_volumes=True,
+    crop=Crop(halo=2, step=2),  # a cell
+    region_kernel=_region_kernel,
 )
 def gmsd(
     a: ImageLike,

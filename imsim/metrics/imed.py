@@ -12,7 +12,7 @@ from imsim.portable.differences import scaled_difference
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.volumes import stacked, unstacked, unstacked_shape
 from imsim.portable.windows import correlate, gaussian_reach
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import SMALLEST, check_choice, check_ndim, check_number, check_spacing
 
@@ -154,6 +154,7 @@ def _gradient() -> Any:
     gradient=_gradient,
     volumes="windows",
     takes_spacing=True,
+    crop=Crop(halo=0, widens=True),
 )
 def imed(
     a: ImageLike,

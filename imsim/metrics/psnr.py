@@ -7,7 +7,7 @@ from typing import Any, Literal
 from imsim import engine
 from imsim.portable.differences import decibels, mean_squared_error
 from imsim.portable.pair import Pair, Scores
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import ImageLike, MaskLike, Score
 
 
@@ -43,6 +43,7 @@ def _gradient() -> Any:
     of_differences=True,
     kernel=_kernel,
     gradient=_gradient,
+    crop=Crop(halo=0),
 )
 def psnr(
     a: ImageLike,

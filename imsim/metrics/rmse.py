@@ -8,7 +8,7 @@ from imsim import engine
 from imsim.portable.arrays import root
 from imsim.portable.differences import mean_squared_error
 from imsim.portable.pair import Pair, Scores
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import ImageLike, MaskLike, Score
 from imsim.validation import check_choice
 
@@ -43,6 +43,7 @@ def _gradient() -> Any:
     of_differences=True,
     kernel=_kernel,
     gradient=_gradient,
+    crop=Crop(halo=0),
 )
 def rmse(
     a: ImageLike,

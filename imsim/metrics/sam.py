@@ -22,7 +22,7 @@ from imsim.portable.arrays import (
 )
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.units import PER_IMAGE, scaling_unit
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import CHANNEL_HINT, check_choice, check_flag
 
@@ -188,6 +188,7 @@ def _gradient() -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
+    crop=Crop(halo=0),
 )
 def sam(
     a: ImageLike,

@@ -8,7 +8,7 @@ from imsim import engine
 from imsim.portable.arrays import channel_sum, count, to_widest_float, total
 from imsim.portable.differences import squared_difference
 from imsim.portable.pair import Local, Pair, Scores
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import check_choice
 
@@ -112,6 +112,7 @@ def _gradient() -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
+    crop=Crop(halo=0),
 )
 def se(
     a: ImageLike,

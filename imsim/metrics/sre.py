@@ -9,7 +9,7 @@ from imsim.portable.arrays import count, mean, to_widest_float, where_valid
 from imsim.portable.differences import reconstruction_decibels, squared_difference
 from imsim.portable.pair import Pair, Scores
 from imsim.portable.units import PER_CHANNEL, scaling_unit
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import ImageLike, MaskLike, Score
 
 
@@ -47,6 +47,7 @@ def _gradient() -> Any:
     sees="The error against the mean brightness of the reference, in decibels.",
     kernel=_kernel,
     gradient=_gradient,
+    crop=Crop(halo=0),
 )
 def sre(
     a: ImageLike,

@@ -34,7 +34,7 @@ from imsim.portable.windows import (
     uniform,
     zero_rules,
 )
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import (
     LONGEST_SIDE,
@@ -322,6 +322,13 @@ def _gradient() -> Any:
     return ssim
 
 
+def _region_kernel() -> Any:
+    from imsim.kernels.regions.windows import ssim
+
+    defaults = check_options("gaussian", None, 1.5, 0.01, 0.03, False, False, 0.0)
+    return functools.partial(ssim, **defaults)
+
+
 @metric(
     title="Structural similarity",
     higher_is_better=True,
@@ -339,6 +346,8 @@ def _gradient() -> Any:
     volume_kernel=_volume_kernel,
     volume_map_kernel=_volume_map_kernel,
     takes_spacing=True,
+    crop=Crop(halo=5, widens=True),  # half a window
+    region_kernel=_region_kernel,
 )
 def ssim(
     a: ImageLike,

@@ -13,7 +13,7 @@ from imsim.portable.slabs import in_slabs
 from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.volumes import unstacked
 from imsim.portable.windows import Fraction, support_of, uniform, zero_rules
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import check_side
 
@@ -131,6 +131,12 @@ def _gradient() -> Any:
     return uiq
 
 
+def _region_kernel() -> Any:
+    from imsim.kernels.regions.windows import uiq
+
+    return functools.partial(uiq, block_size=8)
+
+
 @metric(
     title="Universal image quality index",
     higher_is_better=True,
@@ -147,6 +153,8 @@ def _gradient() -> Any:
     volumes="windows",
     volume_kernel=_volume_kernel,
     volume_map_kernel=_volume_map_kernel,
+    crop=Crop(halo=4),  # a block counts if half of it is inside
+    region_kernel=_region_kernel,
 )
 def uiq(
     a: ImageLike,

@@ -24,7 +24,7 @@ from imsim.portable.slabs import in_slabs
 from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.volumes import unstacked
 from imsim.portable.windows import support_of, uniform
-from imsim.registry import metric
+from imsim.registry import Crop, metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import (
     LARGEST,
@@ -209,6 +209,7 @@ def _gradient() -> Any:
     volumes="windows",
     volume_kernel=_kernel,  # for the whole volume
     takes_spacing=True,
+    crop=Crop(halo=0),
 )
 def zncc(
     a: ImageLike,

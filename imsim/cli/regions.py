@@ -1,0 +1,67 @@
+"""`imsim compare --labels`: a row for each region of a label image."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from imsim.cli.jobs import Result
+from imsim.cli.rows import Record
+from imsim.errors import OptionError
+
+BOX = ("bbox-0", "bbox-1", "bbox-2", "bbox-3")
+"""First row and column of a region, and the row and column after its last ones."""
+COLUMNS = ("label", "pixels", *BOX)
+"""Of a region in CSV, before those of the metrics."""
+
+
+def check_labels(arguments: argparse.Namespace) -> None:
+    """Refuse options that go on with, or draw, whole images."""
+    for option in ("resume", "maps"):
+        if arguments.labels is not None and getattr(arguments, option):
+            raise OptionError(
+                f"--{option}: is for whole images, and --labels has a row for each region",
+                f"leave out --{option}, or --labels",
+            )
+
+
+def parted(result: Result) -> Iterator[Result]:
+    """Yield the result of each region of a pair; of a pair without labels, that itself.
+
+    The first region has the notes on the images, and each those on itself.
+    """
+    found = result.regions
+    if found is None:
+        yield result
+        return
+    reasons: dict[int, dict[str, list[str]]] = {}
+    for metric, whys in found.missing.items():
+        for why, labels in whys.items():
+            for label in labels.tolist():
+                reasons.setdefault(label, {}).setdefault(why, []).append(metric)
+    for row, label in enumerate(found.labels.tolist()):
+        one = result._replace(
+            name=f"{result.name}, label {label}",
+            scores={metric: float(scores[row]) for metric, scores in found.scores.items()},
+            row=row,
+        )
+        own = [
+            (one.title, f"{', '.join(metrics)}: {why}")
+            for why, metrics in reasons.get(label, {}).items()
+        ]
+        yield one._replace(notes=(*(result.notes if row == 0 else ()), *own))
+
+
+def place(result: Result, *, nested: bool) -> Record:
+    """Return the label, the number of pixels and the box of a region, if it is one."""
+    found, row = result.regions, result.row
+    if found is None or row is None:
+        return {}
+    columns = {name: found[name][row].item() for name in COLUMNS}
+    if not nested:
+        return columns
+    return {
+        "label": columns["label"],
+        "pixels": columns["pixels"],
+        "bbox": [*map(columns.get, BOX)],
+    }

@@ -1,0 +1,306 @@
+"""Scores of the regions of a label image, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from imsim import engine, tensors
+from imsim.comparison import range_problem
+from imsim.cropping import Survey, survey
+from imsim.errors import (
+    DataRangeWarning,
+    DTypeError,
+    EmptyMaskWarning,
+    ImsimError,
+    OptionError,
+    ShapeError,
+    warn,
+)
+from imsim.finite import in_another_unit, is_finite
+from imsim.inputs import as_array
+from imsim.region_scores import Scorer
+from imsim.registry import METRICS
+from imsim.tables import table
+from imsim.typing import Array, ImageLike
+from imsim.validation import CHANNEL_HINT, Images, check_integer, check_names
+
+MOST_ROWS = 60
+"""Rows up to which a printed table has all of them."""
+ENDS = 10
+"""First and last rows of a longer one."""
+NOT_FINITE = "NaN or infinite pixels inside"
+NOT_SCORED = "no position could be scored: too few pixels, or too thin"
+UNDEFINED = "undefined for these pixels"
+
+
+class Regions(Mapping[str, Array]):
+    """Scores of regions: a mapping from column to array that prints as a table.
+
+    The columns are "label", "pixels", the box as "bbox-0", "bbox-1" ... (first the beginnings
+    along each axis, then the ends, as scikit-image's ``regionprops_table`` has them), and the
+    metrics.
+
+    Attributes
+    ----------
+    labels : array of int, shape (n,)
+        The labels, ascending.
+    pixels : array of int, shape (n,)
+        Their numbers of pixels.
+    boxes : array of int, shape (n, axes, 2)
+        Where the regions begin and end along each axis.
+    scores : dict of array
+        Scores of shape (n,) by the name of the metric.
+    missing : dict of dict of array
+        By the name of the metric, why scores are NaN, and of which labels.
+    skipped : dict of str
+        The metrics that could not run on this input, with the reason.
+    errors : dict of ImsimError
+        The reasons as errors, whose remedies can be read apart.
+    """
+
+    def __init__(
+        self,
+        found: Survey,
+        scores: dict[str, Array],
+        missing: dict[str, dict[str, Array]],
+        errors: dict[str, ImsimError],
+    ) -> None:
+        self.labels, self.pixels, self.boxes = found.labels, found.pixels, found.boxes
+        self.scores, self.missing, self.errors = scores, missing, errors
+        self.skipped = {name: str(error) for name, error in errors.items()}
+        ends = [self.boxes[:, axis, end] for end in (0, 1) for axis in range(self.boxes.shape[1])]
+        box = {f"bbox-{k}": column for k, column in enumerate(ends)}
+        self._columns = {"label": self.labels, "pixels": self.pixels, **box, **scores}
+
+    def __getitem__(self, column: str) -> Array:
+        return self._columns[column]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def to_dict(self) -> dict[str, Array]:
+        """Return the columns as a dict, of which ``pandas.DataFrame`` makes a frame in one call."""
+        return dict(self._columns)
+
+    def __repr__(self) -> str:
+        return f"Regions({len(self.labels)} labels, {list(self.scores)}, skipped={self.skipped!r})"
+
+    def __str__(self) -> str:
+        """Return a table with a line per region; of many, the first and the last ones."""
+        n = len(self.labels)
+        rows = list(range(n))
+        if n > MOST_ROWS:
+            rows = [*range(ENDS), *range(n - ENDS, n)]
+        cells = [[self._cell(column, row) for column in ("label", "pixels", "box")] for row in rows]
+        for line, row in zip(cells, rows, strict=True):
+            line += [f"{scores[row]:.6g}" for scores in self.scores.values()]
+        if n > MOST_ROWS:
+            cells.insert(ENDS, ["..."] * (3 + len(self.scores)))
+        heads = ["label", "pixels", "box", *self.scores]
+        lines = [table([heads, *cells], "rrl" + "r" * len(self.scores))]
+        if n > MOST_ROWS:
+            lines.append(f"{n} labels")
+        for name, reasons in self.missing.items():
+            lines += [f"{name:8}  NaN for {_some(of)}: {why}" for why, of in reasons.items()]
+        lines += [f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items()]
+        return "\n".join(lines)
+
+    def _cell(self, column: str, row: int) -> str:
+        if column == "box":
+            return ", ".join(f"{begin}:{end}" for begin, end in self.boxes[row])
+        return str(self[column][row])
+
+
+def _some(labels: Array) -> str:
+    """Name labels, or some of many."""
+    named = ", ".join(map(str, labels[:5]))
+    more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
+    return f"label{'s' if len(labels) > 1 else ''} {named}{more}"
+
+
+def regions(
+    a: ImageLike,
+    b: ImageLike,
+    labels: ImageLike,
+    metrics: Iterable[str] | None = None,
+    *,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    ndim: int = 2,
+) -> Regions:
+    """Score each region of a label image.
+
+    Parameters
+    ----------
+    a, b : array_like, shape (height, width)
+        Reference and test image; one pair, not a batch.
+    labels : array_like of int, shape (height, width)
+        The label of each pixel. As in scikit-image, 0 is background. Every other value is a
+        region, a negative one too; its pixels need not touch each other.
+    metrics : iterable of str, optional
+        Names of metrics, see `imsim.METRICS`; by default all of them. Metrics whose record has no
+        `crop` (fsim, issm, sh) read the whole frame for each label, which takes long for many.
+    data_range : float, optional
+        Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
+        for every other dtype, the metrics that depend on it are skipped without it.
+    channel_axis : int, optional
+        The axis that holds channels.
+    ndim : {2}
+        Number of spatial axes.
+
+    Returns
+    -------
+    Regions
+        A row for each label: label, number of pixels, box and scores. The score of label k is that
+        of the metric with ``mask=(labels == k)``; it is NaN, with the reason in ``missing``, where
+        the metric can score nothing. Metrics that cannot run on this input are left out, and named
+        with the reason in ``skipped``.
+
+        The table is one of NumPy arrays, whatever library `a` and `b` come from. Of images of
+        float32, crops are scored in float64 by the metrics whose rounding in float32 depends on
+        the place (ssim, imed); they agree with the masked score to that rounding.
+
+    Raises
+    ------
+    OptionError
+        If a name in `metrics` is not that of a metric.
+    ShapeError
+        If `a` and `b` are no single images of one shape, or `labels` has another shape.
+    DTypeError
+        If `labels` does not hold integers, or an image no real numbers.
+    DataRangeError
+        If `data_range` is not a positive finite number.
+
+    Warns
+    -----
+    EmptyMaskWarning
+        If a metric can score nothing of some region; or if there is no region.
+    DataRangeWarning
+        If the values of the regions lie beyond the data range by more than the range itself.
+
+    See Also
+    --------
+    compare : Scores of one mask.
+    polygon_mask : The mask of an annotated region.
+
+    Examples
+    --------
+    >>> import numpy as np, imsim
+    >>> labels = np.kron([[1, 2], [0, 7]], np.ones((8, 8), int))
+    >>> a = 10 * labels
+    >>> found = imsim.regions(a, a + (labels == 2), labels, ["rmse", "psnr"], data_range=255)
+    >>> print(found)
+      label    pixels  box           rmse     psnr
+          1        64  0:8, 0:8         0      inf
+          2        64  0:8, 8:16        1  48.1308
+          7        64  8:16, 8:16       0      inf
+    >>> found["rmse"]
+    array([0., 1., 0.])
+    """
+    names = check_names("metrics", metrics, METRICS)
+    check_integer("ndim", ndim)
+    if ndim != 2:
+        raise OptionError(f"ndim={ndim!r}", "expected 2")
+    a, b, labels, data_range = tensors.on_host(a, b, labels, data_range)
+    options: dict[str, Any] = {"data_range": data_range, "channel_axis": channel_axis}
+    images, _ = engine.check(a, b, mask=None, **options)
+    _check_single(images)
+    found = survey(_checked_labels(labels, images))
+    ends = _ends(images)
+    if not len(found.labels):
+        warn("labels holds no region: every pixel is 0, background", EmptyMaskWarning)
+    elif any(METRICS[name].needs_data_range for name in names):
+        problem = _range_problem(images, found, ends)
+        if problem:
+            warn(problem, DataRangeWarning)
+    broken = np.zeros(len(found.labels), np.bool_) if ends else _broken(images, found)
+    scores, errors = Scorer(images, found, broken, data_range).scores(names)
+    return Regions(found, scores, _missing(found, broken, scores), errors)
+
+
+def _check_single(images: Images) -> None:
+    """Refuse what is not one pair in the memory of the host."""
+    if images.xp is not np:
+        raise DTypeError(
+            "regions takes NumPy arrays, and tensors of PyTorch and JAX on the CPU that are "
+            "neither traced nor ask for a gradient",
+            "convert a and b with numpy.asarray, tensors of PyTorch after .detach().cpu()",
+        )
+    if max(images.x.ndim, images.y.ndim) > 1 + len(images.frame):
+        batch = " and ".join(str(v.shape[:-3]) for v in (images.x, images.y))
+        raise ShapeError(
+            f"a and b have batch axes, {batch}, and regions takes one pair of images",
+            f"call it for each pair; {CHANNEL_HINT}",
+        )
+
+
+def _checked_labels(labels: ImageLike, images: Images) -> Array:
+    """Return the label image."""
+    # The pixels of a palette image are what is meant here.
+    array = np.asarray(labels) if getattr(labels, "mode", None) == "P" else labels
+    array = as_array("labels", array)
+    if not isinstance(array, np.ndarray):
+        raise DTypeError("labels is no NumPy array", "convert it with numpy.asarray")
+    if array.dtype.kind == "b":
+        raise DTypeError(
+            "labels has dtype bool",
+            "pass labels.astype(numpy.uint8) for one region, or what skimage.measure.label or "
+            "scipy.ndimage.label make of it for a region per connected part",
+        )
+    if array.dtype.kind not in "iu":
+        raise DTypeError(f"labels has dtype {array.dtype}", "expected integers, 0 = background")
+    if array.shape != images.frame:
+        raise ShapeError(
+            f"labels has shape {array.shape}, the images are "
+            f"{'x'.join(map(str, images.frame))} pixels",
+            "expected one label for each pixel (no batch axes and no channel axis)",
+        )
+    return array
+
+
+def _ends(images: Images) -> tuple[float, float] | None:
+    """Return the least and the largest pixel; None if one is NaN or infinite."""
+    ends = [float(end) for v in (images.x, images.y) for end in (v.min(), v.max())]
+    return (min(ends), max(ends)) if np.isfinite(ends).all() else None
+
+
+def _range_problem(images: Images, found: Survey, ends: tuple[float, float] | None) -> str | None:
+    """See `range_problem`; mostly, no pixel at all is beyond the range."""
+    if ends and not in_another_unit(*ends, float(images.data_range)):
+        return None
+    return range_problem(images, np.isin(found.codes, found.wanted)[None])
+
+
+def _broken(images: Images, found: Survey) -> Array:
+    """Find the regions with pixels that are NaN or infinite."""
+    finite = is_finite(images.x, np) & is_finite(images.y, np)
+    return np.isin(found.wanted, found.codes[~finite.all(axis=0)])
+
+
+def _missing(found: Survey, broken: Array, scores: dict[str, Array]) -> dict[str, dict[str, Array]]:
+    """Say why scores are NaN, and warn once of regions of which nothing could be scored."""
+    lost = {name: np.isnan(score) for name, score in scores.items() if np.isnan(score).any()}
+    if not lost:
+        return {}
+    missing: dict[str, dict[str, Array]] = {}
+    for name, rows in lost.items():
+        # Without a neighbourhood, a single pixel is scored.
+        crop = METRICS[name].crop
+        other = NOT_SCORED if crop is None or crop.halo else UNDEFINED
+        reasons = {NOT_FINITE: rows & broken, other: rows & ~broken}
+        missing[name] = {why: found.labels[of] for why, of in reasons.items() if of.any()}
+    empty = {name: whys[NOT_SCORED] for name, whys in missing.items() if NOT_SCORED in whys}
+    if empty:
+        said = "; ".join(f"{name} for {_some(labels)}" for name, labels in empty.items())
+        warn(
+            f"of some regions no position could be scored, which is NaN in the result: {said}; "
+            "leave out metrics or regions",
+            EmptyMaskWarning,
+        )
+    return missing

@@ -1,0 +1,188 @@
+"""`imsim compare --labels`: a row for each region of a label image."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import by_kind, compared
+from image_files import GREY, NOISY, png_of, save
+from PIL import Image
+
+import imsim
+from imsim.cli import main
+
+pytestmark = pytest.mark.usefixtures("empty_directory")
+
+LABELS = np.zeros(GREY.shape, np.uint8)
+LABELS[2:20, 3:20], LABELS[22:38, 5:40], LABELS[0, 0] = 1, 2, 7
+METRICS = ["ssim", "rmse"]
+FLAGS = ("--metrics", ",".join(METRICS))
+
+
+def files(*names: str) -> list[str]:
+    return [save("a.png", GREY), *(save(name, NOISY) for name in names or ("b.png",))]
+
+
+def expected(labels: np.ndarray = LABELS) -> imsim.Regions:
+    with pytest.warns(imsim.EmptyMaskWarning):
+        return imsim.regions(GREY, NOISY, labels, METRICS)
+
+
+def rows_of(capsys, *arguments: str, status: int = 0) -> list[dict[str, str]]:
+    assert main(["compare", "--csv", *arguments]) == status
+    return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+
+def test_csv(capsys):
+    rows = rows_of(capsys, *files(), "--labels", save("l.png", LABELS), *FLAGS)
+    want = expected()
+    assert list(rows[0]) == ["reference", "test", *want, "status", "notes", "options"]
+    for k, row in enumerate(rows):
+        assert [row["reference"], row["test"], row["status"]] == ["a.png", "b.png", "scored"]
+        for column in want:
+            np.testing.assert_equal(float(row[column]), float(want[column][k]))
+        assert row["options"] == '{"labels": "l.png"}'
+    assert [row["notes"][:20] for row in rows] == ["", "", "b.png, label 7: ssim"]
+
+
+def test_json(capsys):
+    want = expected()
+    lines, said = compared(capsys, *files(), "--labels", save("l.png", LABELS), *FLAGS)
+    (run,) = lines["run"]
+    assert run["labels"] == "l.png"
+    assert [row["label"] for row in lines["scored"]] == [1, 2, 7]
+    assert [row["pixels"] for row in lines["scored"]] == want.pixels.tolist()
+    assert lines["scored"][1]["bbox"] == [22, 5, 38, 40]
+    assert lines["scored"][1]["scores"] == {name: want[name][1] for name in METRICS}
+    assert lines["scored"][2]["scores"]["ssim"] == "NaN"
+    (note,) = said
+    assert note.startswith(
+        "imsim: note: b.png, label 7: ssim: no position could be scored: too few"
+    )
+
+
+def test_a_table_for_each_of_a_few_pairs(capsys):
+    assert (
+        main(["compare", *files("b.png", "c.png"), "--labels", save("l.png", LABELS), *FLAGS]) == 0
+    )
+    tables = capsys.readouterr().out.rstrip().split("\n\n")
+    assert [one.splitlines()[0].split(":")[0] for one in tables] == ["b.png", "c.png"]
+    assert tables[0].split("\n", 1)[1] == str(expected())
+
+
+def test_a_row_for_each_region_of_many_pairs(capsys):
+    names = [f"{letter}.png" for letter in "bcdef"]
+    assert main(["compare", *files(*names), "--labels", save("l.png", LABELS), *FLAGS]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:4]] == [f"b.png, label {k}" for k in (1, 2, 7)]
+    assert "15 regions scored" in lines
+    assert lines[-1].split("  ")[-1].strip() == "b.png, label 1"  # the worst
+
+
+def test_a_limit_holds_for_each_region(capsys):
+    labels = save("l.png", LABELS)
+    second, largest = np.sort(expected()["rmse"])[-2:]
+    assert main(["compare", *files(), "--labels", labels, *FLAGS, "--fail-under", "rmse=1e3"]) == 0
+    capsys.readouterr()
+    limit = f"rmse={(second + largest) / 2}"
+    assert main(["compare", *files(), "--labels", labels, *FLAGS, "--fail-under", limit]) == 1
+    assert "imsim: fails: b.png, label 1: rmse is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int32", "int64"])
+@pytest.mark.parametrize("name", ["l.npy", "l.tif"])
+def test_labels_of_other_files(capsys, kind, name):
+    labels = LABELS.astype(kind) * 300
+    (lines, _) = compared(capsys, *files(), "--labels", save(name, labels), *FLAGS)
+    assert [row["label"] for row in lines["scored"]] == [300, 600, 2100]
+
+
+def test_the_indices_of_a_palette_are_the_labels(capsys):
+    picture = Image.fromarray(LABELS)
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0] + [200] * (3 * 5))
+    picture.save("l.png", transparency=0)
+    (lines, _) = compared(capsys, *files(), "--labels", "l.png", *FLAGS)
+    assert [row["label"] for row in lines["scored"]] == [1, 2, 7]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_grey_levels_of_few_bits_are_not_scaled(capsys, depth):
+    labels = np.minimum(LABELS, 2**depth - 1)
+    bits = (labels[..., None] >> np.arange(depth - 1, -1, -1)) & 1
+    lines = np.packbits(bits.reshape(len(labels), -1), axis=-1)
+    header = struct.pack(">IIBBBBB", 48, 40, depth, 0, 0, 0, 0)
+    data = zlib.compress(np.pad(lines, ((0, 0), (1, 0))).tobytes())
+    content = png_of((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    Path("l.png").write_bytes(content)
+    (lines, _) = compared(capsys, *files(), "--labels", "l.png", *FLAGS)
+    assert [row["label"] for row in lines["scored"]] == sorted({*labels.flat} - {0})
+
+
+def test_a_mask_leaves_out_pixels_of_regions(capsys):
+    mask = np.full(GREY.shape, 255, np.uint8)
+    mask[:, 10:] = 0
+    arguments = [*files(), "--labels", save("l.png", LABELS), "--mask", save("m.png", mask)]
+    (lines, _) = compared(capsys, *arguments, *FLAGS)
+    want = expected(np.where(mask, LABELS, 0))
+    assert [row["pixels"] for row in lines["scored"]] == want.pixels.tolist()
+    assert [row["scores"]["rmse"] for row in lines["scored"]] == want["rmse"].tolist()
+
+
+def test_a_stack_of_labels(capsys):
+    stack = np.stack([GREY, NOISY])
+    labels = np.stack([LABELS, LABELS + 1])
+    arguments = [save("a.png", GREY), save("s.tif", stack), "--labels", save("l.tif", labels)]
+    (lines, _) = compared(capsys, *arguments, "--metrics", "rmse")
+    rows = [(row["test"], row["label"]) for row in lines["scored"]]
+    assert rows == [("s.tif[0]", k) for k in (1, 2, 7)] + [("s.tif[1]", k) for k in (1, 2, 3, 8)]
+
+
+def test_metrics_that_cannot_run(capsys):
+    a, b = save("a.tif", GREY.astype(np.uint16)), save("b.tif", NOISY.astype(np.uint16))
+    labels = save("l.png", LABELS)
+    (lines, said) = compared(capsys, a, b, "--labels", labels, *FLAGS, status=2)
+    assert all("--data-range" in row["skipped"]["ssim"] for row in lines["scored"])
+    assert any("ssim was skipped" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.repeat(LABELS[..., None], 3, axis=-1), "3 channels.*one whole number a pixel.*palette"),
+        (LABELS.astype(np.float64), "64-bit float.*one whole number a pixel"),
+        (LABELS[:-1], "the labels are 48 x 39 pixels.*must have the same size"),
+        (np.zeros_like(LABELS), "holds no label"),
+    ],
+)
+def test_labels_that_are_none(capsys, labels, words):
+    name = "l.npy" if labels.dtype.kind == "f" else "l.png"
+    assert main(["compare", *files(), "--labels", save(name, labels)]) == 2
+    assert re.match(f"imsim: error: {name}: .*{words}", capsys.readouterr().err)
+
+
+def test_files_and_options_that_do_not_fit(capsys):
+    arguments = ["compare", *files(), "--labels", save("l.png", LABELS)]
+    for more in (["--maps", "maps"], ["-o", "x.csv", "--resume"]):
+        assert main([*arguments, *more]) == 2
+        assert "is for whole images, and --labels has a row for each region" in (
+            capsys.readouterr().err
+        )
+    assert main([*arguments, "--csv", "-o", "l.png"]) == 2
+    assert "is an image to be read" in capsys.readouterr().err
+    assert main(["compare", *files(), "--labels", "none.png"]) == 2
+    assert "none.png" in capsys.readouterr().err
+
+
+def test_rows_in_a_file(capsys):
+    labels = save("l.png", LABELS)
+    assert main(["compare", *files(), "--labels", labels, *FLAGS, "-o", "x.json"]) == 0
+    assert "3 regions scored" not in capsys.readouterr().err
+    with open("x.json", encoding="utf-8") as file:
+        assert len(by_kind(file.read())["scored"]) == 3
