@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from imsim.errors import (
     DTypeError,
     EmptyMaskWarning,
     ImsimError,
-    OptionError,
     ShapeError,
     warn,
 )
@@ -25,7 +24,7 @@ from imsim.region_scores import Scorer
 from imsim.registry import METRICS
 from imsim.tables import table
 from imsim.typing import Array, ImageLike
-from imsim.validation import CHANNEL_HINT, Images, check_integer, check_names
+from imsim.validation import CHANNEL_HINT, Images, check_names, check_ndim, check_spacing
 
 MOST_ROWS = 60
 """Rows up to which a printed table has all of them."""
@@ -132,15 +131,16 @@ def regions(
     *,
     data_range: float | None = None,
     channel_axis: int | None = None,
-    ndim: int = 2,
+    ndim: Literal[2, 3] = 2,
+    spacing: tuple[float, ...] | None = None,
 ) -> Regions:
     """Score each region of a label image.
 
     Parameters
     ----------
-    a, b : array_like, shape (height, width)
-        Reference and test image; one pair, not a batch.
-    labels : array_like of int, shape (height, width)
+    a, b : array_like, shape (height, width) or (depth, height, width)
+        Reference and test image, or volume; one pair, not a batch.
+    labels : array_like of int, of their shape
         The label of each pixel. As in scikit-image, 0 is background. Every other value is a
         region, a negative one too; its pixels need not touch each other.
     metrics : iterable of str, optional
@@ -151,8 +151,11 @@ def regions(
         for every other dtype, the metrics that depend on it are skipped without it.
     channel_axis : int, optional
         The axis that holds channels.
-    ndim : {2}
-        Number of spatial axes.
+    ndim : {2, 3}
+        Axes of an image, or of a volume.
+    spacing : tuple of float, optional
+        Distance of neighbouring pixels, (dy, dx), or (dz, dy, dx) for volumes, for the metrics
+        that take it. These then read the whole frame for each label.
 
     Returns
     -------
@@ -204,12 +207,11 @@ def regions(
     array([0., 1., 0.])
     """
     names = check_names("metrics", metrics, METRICS)
-    check_integer("ndim", ndim)
-    if ndim != 2:
-        raise OptionError(f"ndim={ndim!r}", "expected 2")
+    check_ndim(ndim)
+    spacing = check_spacing(spacing, ndim)
     a, b, labels, data_range = tensors.on_host(a, b, labels, data_range)
     options: dict[str, Any] = {"data_range": data_range, "channel_axis": channel_axis}
-    images, _ = engine.check(a, b, mask=None, **options)
+    images, _ = engine.check(a, b, mask=None, ndim=ndim, **options)
     _check_single(images)
     found = survey(_checked_labels(labels, images))
     ends = _ends(images)
@@ -220,7 +222,7 @@ def regions(
         if problem:
             warn(problem, DataRangeWarning)
     broken = np.zeros(len(found.labels), np.bool_) if ends else _broken(images, found)
-    scores, errors = Scorer(images, found, broken, data_range).scores(names)
+    scores, errors = Scorer(images, found, broken, data_range, spacing).scores(names)
     return Regions(found, scores, _missing(found, broken, scores), errors)
 
 
@@ -232,7 +234,7 @@ def _check_single(images: Images) -> None:
             "neither traced nor ask for a gradient",
             "convert a and b with numpy.asarray, tensors of PyTorch after .detach().cpu()",
         )
-    if max(images.x.ndim, images.y.ndim) > 1 + len(images.frame):
+    if max(images.x.ndim, images.y.ndim) > 3:
         batch = " and ".join(str(v.shape[:-3]) for v in (images.x, images.y))
         raise ShapeError(
             f"a and b have batch axes, {batch}, and regions takes one pair of images",
@@ -255,10 +257,10 @@ def _checked_labels(labels: ImageLike, images: Images) -> Array:
         )
     if array.dtype.kind not in "iu":
         raise DTypeError(f"labels has dtype {array.dtype}", "expected integers, 0 = background")
-    if array.shape != images.frame:
+    if array.shape != images.sides:
         raise ShapeError(
             f"labels has shape {array.shape}, the images are "
-            f"{'x'.join(map(str, images.frame))} pixels",
+            f"{'x'.join(map(str, images.sides))} pixels",
             "expected one label for each pixel (no batch axes and no channel axis)",
         )
     return array
@@ -274,13 +276,14 @@ def _range_problem(images: Images, found: Survey, ends: tuple[float, float] | No
     """See `range_problem`; mostly, no pixel at all is beyond the range."""
     if ends and not in_another_unit(*ends, float(images.data_range)):
         return None
-    return range_problem(images, np.isin(found.codes, found.wanted)[None])
+    inside = np.isin(found.codes, found.wanted).reshape(images.frame)
+    return range_problem(images, inside[None])
 
 
 def _broken(images: Images, found: Survey) -> Array:
     """Find the regions with pixels that are NaN or infinite."""
     finite = is_finite(images.x, np) & is_finite(images.y, np)
-    return np.isin(found.wanted, found.codes[~finite.all(axis=0)])
+    return np.isin(found.wanted, found.codes.reshape(images.frame)[~finite.all(axis=0)])
 
 
 def _missing(found: Survey, broken: Array, scores: dict[str, Array]) -> dict[str, dict[str, Array]]:

@@ -15,6 +15,7 @@ import numpy as np
 from imsim import engine
 from imsim.cropping import Survey, batches, crops_around, in_three_axes
 from imsim.errors import ChannelAxisWarning, EmptyMaskWarning, ImsimError, silent
+from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, Crop
 from imsim.typing import Array
 from imsim.validation import Images, check_data_range, check_frame
@@ -26,14 +27,25 @@ SMALL_PIXELS = 1 << 15
 class Scorer:
     """Scores all regions of one pair of images, which has no batch axes.
 
-    `broken` tells which regions hold NaN or infinities, and `data_range` is what the user gave.
+    `broken` tells which regions hold NaN or infinities; `data_range` and `spacing` are what the
+    user gave.
     """
 
-    def __init__(self, images: Images, found: Survey, broken: Array, data_range: Any) -> None:
+    def __init__(
+        self,
+        images: Images,
+        found: Survey,
+        broken: Array,
+        data_range: Any,
+        spacing: tuple[float, ...] | None = None,
+    ) -> None:
         x, y = (np.ascontiguousarray(v) for v in (images.x, images.y))
         self._images = images._replace(x=x, y=y)
         self._found, self._broken, self._data_range = found, broken, data_range
-        self._pixels = tuple(in_three_axes(v, channels=True) for v in (x, y))
+        self._spacing = spacing
+        self._pixels = tuple(
+            in_three_axes(unstacked(v, images.depth), channels=True) for v in (x, y)
+        )
         self._scores: dict[str, Array] = {}
         self._errors: dict[str, ImsimError] = {}
 
@@ -45,7 +57,8 @@ class Scorer:
             alike: dict[Crop | None, list[str]] = {}
             for name in names:
                 self._attempt(name, self._check)
-                crop = METRICS[name].crop if engine.runs_kernels() else None
+                crop = None if self._spaced(name) else METRICS[name].crop
+                crop = crop if engine.runs_kernels() else None
                 alike.setdefault(crop, []).append(name)
             for crop, some in alike.items():
                 if crop is not None:
@@ -65,11 +78,17 @@ class Scorer:
                 self._errors[name] = copy.copy(error)  # no traceback, which would keep the images
         return None
 
+    def _spaced(self, name: str) -> dict[str, Any]:
+        """Return the option of the spacing, if there is one and the metric takes it."""
+        takes = self._spacing is not None and METRICS[name].takes_spacing
+        return {"spacing": self._spacing} if takes else {}
+
     def _check(self, name: str) -> None:
         facts, images = METRICS[name], self._images
         needed_by = name if facts.needs_data_range else None
         check_data_range(self._data_range, (images.x.dtype, images.y.dtype), needed_by, np)
-        check_frame(name, images.frame, facts.least_side, facts.least_longer_side)
+        if not self._spaced(name):  # or the windows have other sides
+            check_frame(name, images.sides, facts.least_side, facts.least_longer_side)
 
     def _score_frames(self, name: str, rows: Iterable[int]) -> None:
         """Score one label after the other, in the whole frame."""
@@ -79,7 +98,7 @@ class Scorer:
             self._scores[name][row : row + 1] = self._call(name, x, y, mask[None])
 
     def _score_crops(self, crop: Crop, names: list[str]) -> None:
-        crops = crops_around(self._found.boxes, self._images.frame, crop)
+        crops = crops_around(self._found.boxes, self._images.sides, crop)
         # Metrics of which the same regions are left share their crops.
         waiting: dict[bytes, tuple[Array, list[str]]] = {}
         for name in names:
@@ -95,7 +114,7 @@ class Scorer:
         rows = np.arange(len(found.labels))
         sizes = (found.boxes[..., 1] - found.boxes[..., 0]).prod(axis=1)
         small = rows[(sizes <= SMALL_PIXELS) & ~self._broken]
-        if load is None or len(self._images.frame) != 2 or not len(small):
+        if load is None or self._images.depth is not None or not len(small):
             return rows
         from imsim.kernels.regions import Places
 
@@ -113,7 +132,7 @@ class Scorer:
         """Score crops, those of nearly equal size at once."""
         from imsim.kernels.regions.crops import crops_of, masks_of  # slow to import, as Numba is
 
-        found, frame = self._found, self._images.frame
+        found, frame = self._found, self._images.sides
         facts = [METRICS[name] for name in names]
         least = max(max(one.least_side, one.least_longer_side) for one in facts)
         codes, widens = in_three_axes(found.codes), crop.widens and self._is_narrow
@@ -139,7 +158,7 @@ class Scorer:
 
     def _call(self, name: str, x: Array, y: Array, masks: Array) -> Array:
         """Score crops, (crops, channels, 3 axes), or one pair without the first axis."""
-        has_channels, axes = self._images.has_channels, len(self._images.frame)
+        has_channels, axes = self._images.has_channels, len(self._images.sides)
 
         def plain(values: Array, lead: int) -> Array:
             """View without the axes of length 1 that the images lack."""
@@ -152,4 +171,6 @@ class Scorer:
             mask=plain(masks, 1),
             data_range=self._data_range,
             channel_axis=-1 - axes if has_channels else None,
+            ndim=axes,
+            **self._spaced(name),
         )

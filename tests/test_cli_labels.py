@@ -186,3 +186,17 @@ def test_rows_in_a_file(capsys):
     assert "3 regions scored" not in capsys.readouterr().err
     with open("x.json", encoding="utf-8") as file:
         assert len(by_kind(file.read())["scored"]) == 3
+
+
+def test_labels_of_volumes(capsys):
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 200, (14, 16, 18), dtype=np.uint8)
+    labels = np.zeros(a.shape, np.uint8)
+    labels[1:13, 2:14, 3:15] = 4
+    for name, array in (("a.npy", a), ("b.npy", a + 9), ("l.npy", labels)):
+        np.save(name, array)
+    given = ("a.npy", "b.npy", "--volume", "--spacing", "2,1,1", "--labels", "l.npy")
+    (row,) = rows_of(capsys, *given, "--metrics", "ssim,rmse")
+    want = imsim.regions(a, a + 9, labels, METRICS, ndim=3, spacing=(2, 1, 1))
+    assert [int(row[f"bbox-{k}"]) for k in range(6)] == [1, 2, 3, 13, 14, 15]
+    assert [float(row[name]) for name in METRICS] == [float(want[name][0]) for name in METRICS]

@@ -501,7 +501,7 @@ def test_batches_are_refused(rng: np.random.Generator) -> None:
             imsim.regions(*images, labels)
 
 
-@pytest.mark.parametrize("ndim", [1, 3, 2.0, True, None, "2"])
+@pytest.mark.parametrize("ndim", [1, 4, 2.0, True, None, "2"])
 def test_other_numbers_of_axes_are_refused(rng: np.random.Generator, ndim: Any) -> None:
     with pytest.raises(imsim.OptionError, match="ndim="):
         imsim.regions(*pair(rng), np.ones(FRAME, int), ndim=ndim)

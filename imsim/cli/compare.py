@@ -33,7 +33,7 @@ from imsim.cli.options import (
 )
 from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
 from imsim.cli.reading import Ignored
-from imsim.cli.regions import COLUMNS, check_labels, parted, place
+from imsim.cli.regions import check_labels, columns, parted, place
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
 from imsim.cli.volumes import VOLUMES_HELP, add_volumes, check_volumes
 from imsim.comparison import Comparison
@@ -199,9 +199,9 @@ def _writer(
     match output_format(arguments):
         case "csv":
             spacing = ["spacing"] if arguments.volume else []
-            regions = COLUMNS if arguments.labels else ()
-            columns = ["reference", "test", *regions, *metrics, *spacing, "status", "notes"]
-            layout = Csv(columns, _changed_options(options))
+            regions = columns(3 if arguments.volume else 2) if arguments.labels else ()
+            header = ["reference", "test", *regions, *metrics, *spacing, "status", "notes"]
+            layout = Csv(header, _changed_options(options))
         case "json":
             layout = Json(reference=arguments.reference, **options, metrics=metrics)
         case _:

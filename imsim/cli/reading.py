@@ -50,7 +50,7 @@ def labels_of(labels: Picture, reference: Picture, used: Array | None) -> Array:
         If the picture holds colours, transparency or fractions, or is of another size.
     """
     pixels = labels.pixels
-    if pixels.ndim != 2 or pixels.dtype.kind == "f" or labels.transparent:
+    if pixels.ndim != len(reference.sides) or pixels.dtype.kind == "f" or labels.transparent:
         kind = "transparent in parts" if labels.transparent else str(labels)
         raise ImageFileError(
             f"{labels.path}: is {kind}, but labels are one whole number a pixel",

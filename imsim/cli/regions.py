@@ -9,10 +9,14 @@ from imsim.cli.jobs import Result
 from imsim.cli.rows import Record
 from imsim.errors import OptionError
 
-BOX = ("bbox-0", "bbox-1", "bbox-2", "bbox-3")
-"""First row and column of a region, and the row and column after its last ones."""
-COLUMNS = ("label", "pixels", *BOX)
-"""Of a region in CSV, before those of the metrics."""
+
+def columns(ndim: int) -> tuple[str, ...]:
+    """Return the columns of a region in CSV, before those of the metrics.
+
+    After the label and the number of pixels, those of the box: the first row and column of a
+    region, and those after its last ones; with the planes of volumes before each.
+    """
+    return ("label", "pixels", *(f"bbox-{k}" for k in range(2 * ndim)))
 
 
 def check_labels(arguments: argparse.Namespace) -> None:
@@ -57,11 +61,9 @@ def place(result: Result, *, nested: bool) -> Record:
     found, row = result.regions, result.row
     if found is None or row is None:
         return {}
-    columns = {name: found[name][row].item() for name in COLUMNS}
+    names = columns(found.boxes.shape[1])
+    values = {name: found[name][row].item() for name in names}
     if not nested:
-        return columns
-    return {
-        "label": columns["label"],
-        "pixels": columns["pixels"],
-        "bbox": [*map(columns.get, BOX)],
-    }
+        return values
+    box = [values[name] for name in names[2:]]
+    return {"label": values["label"], "pixels": values["pixels"], "bbox": box}
