@@ -84,6 +84,8 @@ class Metric:
         As `kernel` and `map_kernel`, for volumes; those of sums over pixels are the same.
     takes_spacing : bool
         True when the metric has an option `spacing`, the distance of pixels along each axis.
+    no_weights : str
+        Why the metric takes no weights of pixels; empty: it takes them.
     """
 
     name: str
@@ -118,6 +120,7 @@ class Metric:
     volume_kernel: KernelLoader | None
     volume_map_kernel: KernelLoader | None
     takes_spacing: bool
+    no_weights: str
 
     @property
     def numpy_only(self) -> bool:
@@ -246,6 +249,7 @@ def metric(
     volume_kernel: KernelLoader | None = None,
     volume_map_kernel: KernelLoader | None = None,
     takes_spacing: bool = False,
+    no_weights: str = "",
 ) -> Callable[[F], F]:
     """Record the facts about a metric and return its function unchanged.
 
@@ -289,6 +293,7 @@ def metric(
             volume_kernel=kernel if volumes == "pixels" else volume_kernel,
             volume_map_kernel=map_kernel if volumes == "pixels" else volume_map_kernel,
             takes_spacing=takes_spacing,
+            no_weights=no_weights,
         )
         in_order = sorted(_metrics.items())  # independent of the order of imports
         _metrics.clear()

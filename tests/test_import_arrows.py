@@ -41,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     # Of the validation, the record of the checked images.
     "kernels": {"kernels", "portable", "validation", "workers", "caches"} | LEAVES,
     "engine": {
+        "computation",
         "derivatives",
         "finite",
         "validation",
@@ -49,8 +50,10 @@ ALLOWED: dict[str, set[str]] = {
         "kernels",
         "portable",
         "tensors",
+        "weights",
     }
     | LEAVES,
+    "computation": {"finite", "kernels", "portable", "validation"} | LEAVES,
     "derivatives": {
         "finite",
         "kernels",
@@ -63,6 +66,7 @@ ALLOWED: dict[str, set[str]] = {
     | LEAVES,
     "tensors": {"inputs"} | LEAVES,
     "masks": {"finite", "inputs", "validation", "portable"} | LEAVES,
+    "weights": {"inputs", "masks", "portable", "validation"} | LEAVES,
     "finite": {"validation", "portable"} | LEAVES,
     "validation": {"inputs", "portable"} | LEAVES,
     "inputs": {"portable"} | LEAVES,

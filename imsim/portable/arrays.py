@@ -204,19 +204,23 @@ def valid_in_both(p: Array | None, q: Array | None) -> Array | None:
     return p & q
 
 
-def total(values: Array, valid: Array | None = None) -> Array:
-    """Sum over the last two axes, in float64.
+def total(values: Array, valid: Array | None = None, weights: Array | None = None) -> Array:
+    """Sum over the last two axes, in float64; of the values times their weights, if there are any.
 
     The image is flattened first, so that the order of summation, and with it the last bit,
     does not depend on the batch around it.
     """
     xp = array_namespace(values)
-    flat = xp.reshape(to_widest_float(where_valid(valid, values)), (*values.shape[:-2], -1))
-    return xp.sum(flat, axis=-1)
+    values = to_widest_float(where_valid(valid, values))
+    if weights is not None:
+        values = values * weights
+    return xp.sum(xp.reshape(values, (*values.shape[:-2], -1)), axis=-1)
 
 
-def count(values: Array, valid: Array | None) -> Array:
-    """Return the number of valid positions in the last two axes, as float64."""
+def count(values: Array, valid: Array | None, weights: Array | None = None) -> Array:
+    """Return the number of valid positions in the last two axes, or their weight, as float64."""
+    if weights is not None:
+        return total(weights, valid)
     xp = array_namespace(values)
     if valid is None:
         size = float(math.prod(values.shape[-2:]))
@@ -224,11 +228,12 @@ def count(values: Array, valid: Array | None) -> Array:
     return total(xp.astype(valid, widest_float(valid)))
 
 
-def mean(values: Array, valid: Array | None = None) -> Array:
-    """Mean over the valid positions of the last two axes; NaN where there are none."""
-    if valid is None:
+def mean(values: Array, valid: Array | None = None, weights: Array | None = None) -> Array:
+    """Mean over the valid positions of the last two axes, by weight; NaN where there are none."""
+    if valid is None and weights is None:
         return total(values) / count(values, None)
-    return ratio(total(values, valid), count(values, valid), math.nan)
+    n = count(values, valid, weights)
+    return ratio(total(values, valid, weights), n, math.nan)
 
 
 def channel_sum(per_channel: Array) -> Array:
@@ -248,6 +253,22 @@ def minimum(values: Array, valid: Array | None) -> Array:
     values = without_gradient(values)
     low = xp.min(where_valid(valid, values, math.inf), axis=(-2, -1))
     return xp.where(low == math.inf, xp.zeros_like(low), low)
+
+
+def first_largest(weights: Array) -> Array:
+    """Find the largest of the last two axes, the first of several."""
+    xp = array_namespace(weights)
+    flat = xp.reshape(without_gradient(weights), (*weights.shape[:-2], -1))
+    places = xp.arange(flat.shape[-1], device=device(flat))
+    return xp.reshape(places == xp.argmax(flat, axis=-1)[..., None], weights.shape)
+
+
+def at_largest(values: Array, weights: Array) -> Array:
+    """Value with the largest weight of each image, a centre without gradient.
+
+    About it, a weighted variance keeps its digits even if one weight exceeds all others by far.
+    """
+    return total(without_gradient(values), first_largest(weights))
 
 
 def peak_to_peak(values: Array, valid: Array | None) -> Array:

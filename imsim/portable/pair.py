@@ -7,8 +7,11 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from imsim.portable.arrays import (
+    array_namespace,
     as_image,
+    at_largest,
     count,
+    first_largest,
     is_tensor,
     mean,
     root,
@@ -44,6 +47,9 @@ class Pair:
     depth: int | None = None
     """Planes of a volume, which lie below each other: its height is that of all planes together.
     None: images."""
+    weights: Array | None = None
+    """Of the pixels, in the widest float, shape (*batch, 1, height, width); 0 outside the mask, and
+    there alone. Formulas do not depend on their unit. None: all are 1."""
 
 
 class Scores(NamedTuple):
@@ -52,7 +58,8 @@ class Scores(NamedTuple):
     values: Array
     """Shape (*batch, channels) or (*batch, 1); the engine averages over the last axis."""
     scored: Array
-    """Number of positions that each score averages, broadcastable to `values`; 0 makes it NaN."""
+    """Number, or weight, of positions that each score averages, broadcastable to `values`; 0 makes
+    it NaN."""
     witness: Array | None = None
     """Numbers, such as sums over all pixels, that are all finite only if every pixel inside the
     mask is. They spare the engine a pass over the pixels; None: it makes this pass."""
@@ -80,6 +87,8 @@ class Local(NamedTuple):
     """See `Scores`."""
     depth: int | None = None
     """Planes of positions in a volume, which lie below each other."""
+    weights: Array | None = None
+    """Of the positions, in their mean; 0 where they do not count. None: all are 1."""
 
     def margin_along(self, axis: int) -> int:
         """Place of the pixel of the first position along an axis, counted from the last, -1."""
@@ -99,6 +108,7 @@ def laid_out(
     *,
     step: int = 1,
     is_padded: bool = False,
+    weights: Array | None = None,
 ) -> Local:
     """Return the values of windows of some length along each axis; planes of volumes are stacked.
 
@@ -109,8 +119,9 @@ def laid_out(
     depth = None
     if len(lengths) == 3:
         depth = values.shape[-3]
-        values, valid = stacked(values), None if valid is None else stacked(valid)
-    return Local(values, valid, margin, step, reach, depth=depth)
+        values, *others = (None if v is None else stacked(v) for v in (values, valid, weights))
+        valid, weights = others
+    return Local(values, valid, margin, step, reach, depth=depth, weights=weights)
 
 
 def window_reach(size: int, step: int = 1) -> tuple[int, int]:
@@ -120,12 +131,15 @@ def window_reach(size: int, step: int = 1) -> tuple[int, int]:
 
 
 def average(local: Local) -> Scores:
-    """Mean of the local values over the valid positions."""
-    return Scores(mean(local.values, local.valid), count(local.values, local.valid))
+    """Mean of the local values over the valid positions, by weight."""
+    parts = local.values, local.valid, local.weights
+    return Scores(mean(*parts), count(*parts))
 
 
 def deviation(local: Local) -> Scores:
     """Standard deviation, with n - 1, over the valid positions; one position has none."""
+    if local.weights is not None:
+        return _weighted_deviation(local, local.weights)
     if local.valid is None and is_tensor(local.values):  # whose derivative at 0 is 0
         flat = to_widest_float(local.values).reshape(*local.values.shape[:-2], -1)
         return Scores(flat.std(-1), count(local.values, None))
@@ -135,3 +149,29 @@ def deviation(local: Local) -> Scores:
     several = n > 1
     variance = total(residual * residual) / where_valid(several, n - 1, 1.0)
     return Scores(root(variance), where_valid(several, n))
+
+
+def _weighted_deviation(local: Local, weights: Array) -> Scores:
+    """Standard deviation by weights of reliability: n - 1 becomes V1 - V2 / V1.
+
+    V1 and V2 are the sums of the weights and of their squares. With weights of 1 alone, the result
+    is that without weights to the bit.
+    """
+    xp = array_namespace(weights)
+    values = to_widest_float(where_valid(local.valid, local.values))
+    apart = values - as_image(at_largest(values, weights), values)
+    residual = apart - as_image(mean(apart, local.valid, weights), apart)
+    is_largest = first_largest(weights)
+    largest, others = total(weights, is_largest), where_valid(~is_largest, weights)
+    rest = total(others)
+    whole = largest + rest
+    # V1^2 - V2, without a difference of nearly equal numbers.
+    pairs = 2 * largest * rest + (rest * rest - total(others * others))
+    several = pairs > 0
+    variance = total(residual * residual, None, weights) * whole / where_valid(several, pairs, 1.0)
+    plain = deviation(local._replace(weights=None))
+    is_even = xp.all((weights == 0) | (weights == as_image(largest, weights)), axis=(-2, -1))
+    return Scores(
+        xp.where(is_even, plain.values, root(variance)),
+        xp.where(is_even, plain.scored, where_valid(several, whole)),
+    )
