@@ -60,7 +60,7 @@ class Window:
     @property
     def weight(self) -> float:
         """Sum of the weights."""
-        return math.prod(math.fsum(taps) for taps in self.sides)
+        return math.prod([math.fsum(taps) for taps in self.sides])  # as torch.compile needs it
 
     @property
     def is_uniform(self) -> bool:
