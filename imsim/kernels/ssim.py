@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from imsim.caches import kept
+from imsim.kernels import weighing
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
@@ -39,6 +40,7 @@ from imsim.kernels.common.window_strips import (
     limits,
     pixel_types,
     taps_of,
+    weighed,
 )
 from imsim.kernels.common.window_sums import (
     add_row,
@@ -54,7 +56,7 @@ from imsim.kernels.common.window_sums import (
     nan_if_broken,
 )
 from imsim.portable.arrays import where_valid
-from imsim.portable.coarse import automatic_factor, block_mean
+from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import Window, least_weight, replicated
 from imsim.typing import Array
@@ -115,7 +117,7 @@ def _without_zeros(product, brightness, covariance, variances, centred, square, 
 
 
 @kernel
-def _quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found):  # type: ignore[no-untyped-def]
+def quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found):  # type: ignore[no-untyped-def]
     """Quality at a row of positions, from weighted sums of u, d, u^2 and d^2; NaN if doubtful."""
     one, nothing = found.dtype.type(1), found.dtype.type(np.nan)
     beyond = found.dtype.type(np.inf)
@@ -256,18 +258,18 @@ def _quality_strip(  # type: ignore[no-untyped-def]
                 continue
             filter_rows(slots, oldest, taps, unrolled, flat_sums)
             if mask is None:
-                _quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
+                quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
             else:
                 weights = sums[4]
                 if ones.size == 0:
-                    _quality_row(sums, weights, None, full, shift, c1, c2, limits, rounding, found)
+                    quality_row(sums, weights, None, full, shift, c1, c2, limits, rounding, found)
                     find_scored(weights, None, least, fewest, mask, row, left, count, size, scored)
                 else:
                     filter_rows(count_slots, oldest, ones, None, counts[0])
                     if is_sample:
                         for j in range(tile):
                             unbiased[j] = (counts[0, j] - constants.dtype.type(1)) / counts[0, j]
-                    _quality_row(
+                    quality_row(
                         sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found
                     )
                     find_scored(
@@ -302,15 +304,35 @@ def quality_strips(
     doubts = limits(pixels, window, dtype, c1, c2)
     constants = (*taps_of(window, dtype), ones, doubts, is_sample, squared, rounding)
     again = (is_sample, c1, c2, rounding)
-    return Strips(window, dtype, 4, _quality_strip, constants, _quality_again, again)
+    own = weighed(pixels, window, dtype, least, c1, c2)
+    weighted = (*taps_of(window, dtype), *own, squared, rounding)
+    return Strips(
+        window,
+        dtype,
+        4,
+        _quality_strip,
+        constants,
+        _quality_again,
+        again,
+        _weighted_strip,
+        weighted,
+    )
 
 
+def _weighted_strip() -> Any:
+    from imsim.kernels.weighted.windows import quality_strip
+
+    return quality_strip
+
+
+@weighing
 def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
     """Mean structural similarity; None, for the formula, if K1 or K2 is 0."""
     found = _structural_similarity(images, mask, with_map=False, **options)
     return None if found is None else found[0]
 
 
+@weighing
 def ssim_map(images: Images, mask: Array | None, **options: Any) -> Local | None:
     """Structural similarity at every position; None, for the formula, if K1 or K2 is 0."""
     found = _structural_similarity(images, mask, with_map=True, **options)
@@ -332,16 +354,27 @@ def _structural_similarity(
 ) -> tuple[Scores, Local | None] | None:
     if K1 == 0 or K2 == 0 or not window.is_square:
         return None
+    weights = images.weights
+    if weights is not None and (sample_covariance or min_coverage > 0 or not _counts(window)):
+        return None
     is_padded = border == "replicate"
     factor = automatic_factor(*images.frame) if downsample else 1
     if factor > 1:
-        x, y = (where_valid(mask, v.astype(np.float64)) for v in (images.x, images.y))
-        x, cells = block_mean(x, mask, factor, border="symmetric")
-        y, _ = block_mean(y, mask, factor, border="symmetric")
-        images, mask = images._replace(x=x, y=y), cells
+        if weights is not None:
+            weights = where_valid(mask, weights.astype(np.float64))
+        (x, cells), (y, _) = (
+            block_mean(v, mask, factor, border="symmetric", weights=weights)
+            for v in (where_valid(mask, v.astype(np.float64)) for v in (images.x, images.y))
+        )
+        if weights is not None and mask is not None:
+            weights = cell_weights(weights, mask, factor, border="symmetric")
+        images, mask = images._replace(x=x, y=y, weights=weights), cells
     if is_padded:
-        x, y = replicated(images.x, window), replicated(images.y, window)
-        images, mask = images._replace(x=x, y=y), None if mask is None else replicated(mask, window)
+        x, y, mask, weights = (
+            None if v is None else replicated(v, window)
+            for v in (images.x, images.y, mask, images.weights)
+        )
+        images = images._replace(x=x, y=y, weights=weights)
     narrow = images.dtype == np.float32 and factor == 1  # means of cells are float64
     narrow = narrow and suits_float32(images.data_range, window, K1, K2, min_coverage)
     narrow = narrow and not window.is_uniform
@@ -365,6 +398,11 @@ def _structural_similarity(
     scores = positions.scores()
     # A coarser grid may leave out the last pixels: the sums do not witness that these are finite.
     return scores if factor == 1 else scores._replace(witness=None), None
+
+
+def _counts(window: Window) -> bool:
+    """Whether the kernel for weights finds what is scored: by the centre, or by counted pixels."""
+    return window.size % 2 == 1 or window.is_uniform
 
 
 @kept

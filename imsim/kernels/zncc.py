@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from imsim.caches import kept
+from imsim.kernels import weighing
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
-from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.rescaling import (
     channels_of,
     find_lost_sums,
@@ -33,6 +35,7 @@ from imsim.kernels.common.window_strips import (
     limits,
     pixel_types,
     taps_of,
+    weighed,
 )
 from imsim.kernels.common.window_sums import (
     add_row,
@@ -53,17 +56,23 @@ from imsim.portable.windows import Window, least_weight, uniform
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images
 
+LEAST_SPREAD = 1e-6
+"""Least share of all products of weights that those of different pixels make up. Where one weight
+exceeds all others by more, variances about the mean lose digits."""
 N_MOMENTS = 8
 """Numbers of a run: its pixels; means of x and y; sums of squares of x, of y, and of products,
 about these means; centres of x and y, from which the means are counted to keep their digits."""
 
 
+@weighing
 def zncc(
     images: Images, mask: Array | None, lengths: tuple[int, ...] | None, min_coverage: float
 ) -> Scores | None:
     """Correlation of the whole images, or its mean over windows; None, unless these are square."""
     if lengths is not None:
         return mean_local_correlation(images, mask, lengths, min_coverage)
+    if images.weights is not None:
+        return _weighted(images, mask)
     r, n, xx, yy, witness = _whole(images, mask)
     odd = find_lost_sums(images, xx, yy)
     if odd is not None:
@@ -72,6 +81,25 @@ def zncc(
             channels = channels_of(element)
             r[index] = [_whole(scale_images(one), valid)[0].item() for one in channels]
     return Scores(r, n, witness)
+
+
+def _weighted(images: Images, mask: Array | None) -> Scores:
+    """Correlation by weights; pairs for which the sums may not be precise are left."""
+    from imsim.kernels.weighted import pixels
+
+    planes = Planes(images, mask, in_order=False)
+    runs = planes.runs(pixels.moments_of_run, N_MOMENTS + 1, cheapness=4)
+    squares = sum_parts(runs[..., N_MOMENTS])
+    moments = np.ascontiguousarray(runs[..., :N_MOMENTS]).reshape(len(runs), -1, N_MOMENTS)
+    scores = np.empty((5, *planes.shape))
+    _correlations(moments, scores.reshape(5, -1))
+    r, n, xx, yy, witness = scores
+    odd = n * n - squares < LEAST_SPREAD * n * n
+    lost = find_lost_sums(images, xx, yy)
+    odd |= False if lost is None else lost
+    odd &= n > 0
+    r[odd] = witness[odd] = math.nan
+    return Scores(r, n, witness, odd.any(axis=-1) if odd.any() else None)
 
 
 def _whole(images: Images, mask: Array | None) -> Array:
@@ -112,13 +140,14 @@ def _moments(x, y, mask, room, out):  # type: ignore[no-untyped-def]
                 sums = _centred_sums(p, q, None, centre_x, centre_y)
             else:
                 sums = _centred_sums(p, q, inside, centre_x, centre_y)
-            _set_moments(sums, n, centre_x, centre_y, block)
+            set_moments(sums, n, centre_x, centre_y, block)
             centre_x, centre_y = block[6] + block[1], block[7] + block[2]
         merge(out, block)
 
 
 @kernel
-def _set_moments(sums, n, centre_x, centre_y, out):  # type: ignore[no-untyped-def]
+def set_moments(sums, n, centre_x, centre_y, out):  # type: ignore[no-untyped-def]
+    """Write the moments of a block from its sums about the centres."""
     dx, dy, xx, yy, xy = sums
     out[0] = n
     out[1], out[2] = dx / n, dy / n
@@ -209,7 +238,7 @@ def _correlation(covariance, variance_x, variance_y):  # type: ignore[no-untyped
 
 
 @exact  # covariance and variances of equal images must be equal
-def _correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-untyped-def]
+def correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-untyped-def]
     """Correlation at a row of positions, from sums of x, y, x^2, y^2 and x y; NaN if doubtful.
 
     Variances and covariance are multiplied by the square of the number of pixels.
@@ -297,14 +326,15 @@ def _correlation_strip(  # type: ignore[no-untyped-def]
                 continue
             filter_rows(slots, oldest, taps, unrolled, flat_sums)
             if mask is None:
-                _correlation_row(sums, None, full, limits, found)
+                correlation_row(sums, None, full, limits, found)
             else:
-                _correlation_row(sums, sums[5], full, limits, found)
+                correlation_row(sums, sums[5], full, limits, found)
                 find_scored(sums[5], None, least, 0.0, mask, row, left, count, size, scored)
             use = None if mask is None else scored
             add_row(found, use, row, left, count, keeps, out, values, valid, doubtful)
 
 
+@weighing
 def zncc_map(
     images: Images, mask: Array | None, *, lengths: tuple[int, ...], min_coverage: float
 ) -> Local | None:
@@ -332,4 +362,12 @@ def _strips(pixels: PixelTypes, window: Window, min_coverage: float) -> Strips:
     real = np.float64
     least = least_weight(window, min_coverage, float(np.finfo(real).eps))
     constants = (*taps_of(window), limits(pixels, window, real), least)
-    return Strips(window, real, 5, _correlation_strip, constants, _correlation_again, ())
+    weighted = (*taps_of(window), *weighed(pixels, window, real, least))
+    again = _correlation_again, ()
+    return Strips(window, real, 5, _correlation_strip, constants, *again, _weighted_strip, weighted)
+
+
+def _weighted_strip() -> Any:
+    from imsim.kernels.weighted.windows import correlation_strip
+
+    return correlation_strip

@@ -44,13 +44,13 @@ def workspaces(
 def workspace(size: int, planes: int, tile: int, dtype: Any) -> tuple[Array, ...]:
     """Return memory for `tile` columns of windows of `size` pixels a side.
 
-    It holds three rows of pixels; a ring buffer of the last filtered rows, as (slots, planes *
+    It holds four rows of pixels; a ring buffer of the last filtered rows, as (slots, planes *
     columns); their sums, as (planes, columns) and in one row; a row of results; which of these are
     scored; a ring buffer of counted pixels; and two rows for their sums and what follows from them.
     """
     sums = _aligned(planes, tile, dtype)
     return (
-        _aligned(3, tile + size - 1, dtype),
+        _aligned(4, tile + size - 1, dtype),
         _aligned(size, planes * tile, dtype),
         sums,
         sums.reshape(-1),
@@ -358,3 +358,17 @@ def _write_row(found, scored, row, left, count, values, valid):  # type: ignore[
         here = valid[row, left : left + count]
         for j in range(here.size):
             here[j] = scored is None or scored[j] != 0
+
+
+@kernel
+def add_weighted(values, weights, out):  # type: ignore[no-untyped-def]
+    """Add the sums of the values of a strip times their weights, and of the weights."""
+    for i in range(values.shape[0]):
+        row, own = values[i], weights[i]
+        total, whole = 0.0, 0.0
+        for j in range(row.size):
+            total += own[j] * np.float64(row[j])
+            whole += own[j]
+        out[0] += total
+        out[1] += whole
+    out[0] = clipped(out[0], out[1])
