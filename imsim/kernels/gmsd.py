@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from imsim.kernels import weighing
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.pixel_blocks import NO_MASK, count
 from imsim.kernels.common.planes import Planes
@@ -23,6 +24,9 @@ GAIN = 4 * 3
 """Gradients of the kernel are larger by this factor: cells are sums of 4 pixels, not means, and
 Prewitt's operator does not divide by 3."""
 
+LEAST_SPREAD = 1e-6
+"""Least share of V1 - V2 / V1 in V1. Where one weight exceeds all others by more, the squares about
+the mean have lost digits."""
 N_SUMS = 5
 """Numbers of a strip: the number of cells; their mean; the sum of squares about it; 0, or NaN if
 `_far_strip` finds a pixel inside that is not finite; and twice the largest magnitude of half a cell
@@ -46,8 +50,11 @@ FLOAT32_RANGE = 1e12
 _similarity = inline(formulas.similarity)
 
 
+@weighing
 def gmsd(images: Images, mask: Array | None) -> Scores:
     """Standard deviation, with n - 1, of the gradient similarity."""
+    if images.weights is not None:
+        return _weighted(images, mask)
     planes, constant, most, cells = _prepare(images, mask)
     strips = planes.strips(
         _near_moments, N_SUMS, constant, positions=cells[0], rows=STRIP_ROWS
@@ -69,6 +76,7 @@ def gmsd(images: Images, mask: Array | None) -> Scores:
     return Scores(scores[0], scores[1], witness=scores[0])
 
 
+@weighing  # which do not change the similarity of a cell
 def gmsd_map(images: Images, mask: Array | None) -> Local:
     """Gradient similarity of each cell."""
     planes, constant, most, cells = _prepare(images, mask)
@@ -90,6 +98,30 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
     shape = (*planes.shape, *cells)
     found = None if mask is None else valid.reshape(shape)
     return Local(values.reshape(shape), found, step=2, reach=CELL_REACH)
+
+
+def _weighted(images: Images, mask: Array | None) -> Scores:
+    """The same by weights of reliability; pairs where it may not be precise are left."""
+    from imsim.kernels.weighted import gmsd as weighted
+
+    images = images._replace(weights=np.asarray(images.weights, np.float64))
+    planes, constant, most, cells = _prepare(images, mask)
+    strips = planes.strips(
+        weighted.moments_of_strip, weighted.N_SUMS, constant, positions=cells[0], rows=STRIP_ROWS
+    )
+    total = strips[0]
+    for strip in strips[1:]:
+        for place in np.ndindex(planes.shape):
+            merge(total[place], *strip[place][:3])
+        total[..., 5:] += strip[..., 5:]
+    whole, _, squares, _, _, squared, n = np.moveaxis(total, -1, 0)
+    spread = whole - squared / whole
+    is_near = np.all(strips[..., 4] <= most, axis=0) & (spread >= LEAST_SPREAD * whole)
+    several = n > 1
+    scores = np.where(is_near, np.sqrt(squares / spread), math.nan)
+    scores = np.where(several, scores, 0.0 * squares)  # NaN where a pixel is
+    left = (several & ~is_near).any(axis=-1)
+    return Scores(scores, np.where(several, whole, 0.0), scores, left if left.any() else None)
 
 
 def _prepare(
@@ -161,15 +193,15 @@ def _near_strip(x, y, mask, start, stop, out, constant, values, scored):  # type
     use = marks[4, :columns]
     for r in range(start - 1, stop + 1):
         up, here, down = (r - 2) % 3, (r - 1) % 3, r % 3
-        size_x = _fill_row(x, mask, r, line, bits, room, down)
-        size_y = _fill_row(y, mask, r, line, bits, room, 3 + down)
+        size_x = fill_row(x, mask, r, line, bits, room, down)
+        size_y = fill_row(y, mask, r, line, bits, room, 3 + down)
         size = size_x if size_x > size_y or np.isnan(size_x) else size_y
         out[4] = size if size > out[4] or np.isnan(size) else out[4]
         if mask.size > 0:
             _fill_inside(mask, r, marks[3], marks[r % 3])
         if r <= start:
             continue
-        _near_row(room, up, here, down, constant, found)
+        near_row(room, up, here, down, constant, found)
         n = columns
         if mask.size > 0:
             _erode(marks[0], marks[1], marks[2], marks[3], use)
@@ -220,7 +252,7 @@ def _erode(up, here, down, line, scored):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _fill_row(image, mask, r, line, bits, room, k):  # type: ignore[no-untyped-def]
+def fill_row(image, mask, r, line, bits, room, k):  # type: ignore[no-untyped-def]
     """Sum the 2x2 pixels of each cell of a row, 0 beyond the frame and outside the mask.
 
     Return twice the size of half cells, see `_size`; 0 for integers, whose sums are exact.
@@ -271,7 +303,7 @@ def _size(line, bits):  # type: ignore[no-untyped-def]
 
 
 @exact  # fused multiplications would break symmetry, and the 1 of equal gradients
-def _near_row(room, up, here, down, constant, found):  # type: ignore[no-untyped-def]
+def near_row(room, up, here, down, constant, found):  # type: ignore[no-untyped-def]
     """Similarity of the gradients in the middle of three rows of cells of both images."""
     one = found.dtype.type(1)
     for j in range(found.size):
