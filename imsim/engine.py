@@ -281,7 +281,7 @@ def _evaluate(
     valid = check_mask(mask, images)
     if weights is not None:
         _check_takes_weights(facts)
-        images, valid = check_weights(weights, images, valid)
+        images, valid = check_weights(weights, images, valid, by_kernel=_engine != "portable")
     side = usual_side if least_side is None else least_side
     sides = images.sides
     if callable(side):

@@ -181,15 +181,15 @@ def prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
         data_range=images.data_range,
         has_channels=images.has_channels,
         depth=images.depth,
-        weights=_weights(images, valid),
+        weights=_weights(images),
     )
 
 
-def _weights(images: Images, valid: Array | None) -> Array | None:
-    """Return the weights of the pixels in the widest float, 0 outside the mask."""
+def _weights(images: Images) -> Array | None:
+    """Return the weights of the pixels in the widest float."""
     if images.weights is None:
         return None
-    weights = where_valid(valid, to_widest_float(images.weights))
+    weights = to_widest_float(images.weights)
     return np.ascontiguousarray(weights) if images.xp is np else weights
 
 

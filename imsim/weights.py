@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from imsim import kernels
 from imsim.errors import WeightsError
 from imsim.inputs import as_array, check_real
 from imsim.masks import beside, of_images
@@ -21,10 +22,12 @@ LEAST = 2.0**-104
 Products of weights then stay in range, and no score changes by as much as its rounding error."""
 UNSCALED = 128
 """Weights up to this root of the largest float, 256 for float64, keep their unit."""
+ORDINARY = 2.0
+"""Weights up to this number keep their unit in either precision."""
 
 
 def check_weights(
-    weights: MaskLike | None, images: Images, mask: Array | None
+    weights: MaskLike | None, images: Images, mask: Array | None, *, by_kernel: bool = False
 ) -> tuple[Images, Array | None]:
     """Return the images with their weights, and the mask of the pixels that have one.
 
@@ -37,26 +40,62 @@ def check_weights(
     array = beside("weights", images.x, as_array("weights", weights), xp)
     check_real("weights", array)
     array = of_images("weights", array, images, WeightsError)
-    array = where_valid(mask, _as_floats(array, images))
-    largest = xp.max(without_gradient(array), axis=PER_CHANNEL, keepdims=True)
-    unit = scaling_unit(array, root=UNSCALED)
-    is_known = has_values(array)
-    if is_known:
-        _check_values(float(xp.min(without_gradient(array))), float(xp.max(largest)))
+    array = _as_floats(array, images)
+    if not has_values(array):
+        return _unchecked(array, images, mask)
+    surveyed = _surveyed(array, mask) if xp is np and by_kernel else None
+    if surveyed is not None:
+        array, valid, largest, are_even = surveyed
+        if largest.size == 1 and not are_even and 1 / ORDINARY < largest < ORDINARY:
+            return images._replace(weights=array), valid  # the usual case, without what follows
     else:
-        allowed = xp.all(xp.isfinite(array) & (array >= 0), axis=PER_CHANNEL, keepdims=True)
-        unit = where_valid(allowed, unit, math.nan)
-    # Not `largest * LEAST > 0`: of the smallest numbers, it is 0.
-    valid = array > largest * LEAST
-    if not is_known:
-        return _weighted(images, array, unit), valid
-    are_even = xp.all(~valid | (array == largest), axis=PER_CHANNEL, keepdims=True)
-    unit = xp.where(are_even & (largest > 0), largest, unit)
+        array = where_valid(mask, array)
+        largest = xp.max(without_gradient(array), axis=PER_CHANNEL, keepdims=True)
+        _check_values(float(xp.min(without_gradient(array))), float(xp.max(largest)))
+        valid = _that_count(array, largest)
+        array = where_valid(valid, array)
+        are_even = xp.all(~valid | (array == largest), axis=PER_CHANNEL, keepdims=True)
+    unit = xp.where(are_even & (largest > 0), largest, scaling_unit(largest, root=UNSCALED))
     if bool(xp.all(are_even)):
         return _weighted(images, None, unit), valid
     some = xp is np and bool(xp.any(are_even))
     even = are_even[..., 0, 0] if some else None
     return _weighted(images, array, unit)._replace(even_weights=even), valid
+
+
+def _unchecked(array: Array, images: Images, mask: Array | None) -> tuple[Images, Array]:
+    """Return images with weights that are only traced; NaN for those that are not allowed."""
+    xp = images.xp
+    array = where_valid(mask, array)
+    largest = xp.max(without_gradient(array), axis=PER_CHANNEL, keepdims=True)
+    allowed = xp.all(xp.isfinite(array) & (array >= 0), axis=PER_CHANNEL, keepdims=True)
+    unit = where_valid(allowed, scaling_unit(largest, root=UNSCALED), math.nan)
+    valid = _that_count(array, largest)
+    return _weighted(images, where_valid(valid, array), unit), valid
+
+
+def _that_count(array: Array, largest: Array) -> Array:
+    """Find the weights that do not count as 0."""
+    return array > largest * LEAST  # not >=: of the smallest numbers, the product is 0
+
+
+def _surveyed(array: Array, mask: Array | None) -> tuple[Array, ...] | None:
+    """Return weights, where they count, the largest ones, and which are equal, by a kernel.
+
+    None where it cannot: weights that are not allowed or do not count, or a mask that broadcasts.
+    """
+    survey = kernels.loaded(_survey)
+    found = None if survey is None else survey(array, mask)
+    if found is None or not (found.least > found.largest * LEAST).all():
+        return None
+    is_even = (found.least == found.largest) | (found.largest == 0)
+    return found.kept, found.valid, found.largest, is_even
+
+
+def _survey() -> Any:
+    from imsim.kernels.weighted.survey import survey  # slow to import, as Numba is
+
+    return survey
 
 
 def _as_floats(array: Array, images: Images) -> Array:

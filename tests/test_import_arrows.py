@@ -66,7 +66,7 @@ ALLOWED: dict[str, set[str]] = {
     | LEAVES,
     "tensors": {"inputs"} | LEAVES,
     "masks": {"finite", "inputs", "validation", "portable"} | LEAVES,
-    "weights": {"inputs", "masks", "portable", "validation"} | LEAVES,
+    "weights": {"inputs", "kernels", "masks", "portable", "validation"} | LEAVES,
     "finite": {"validation", "portable"} | LEAVES,
     "validation": {"inputs", "portable"} | LEAVES,
     "inputs": {"portable"} | LEAVES,

@@ -361,13 +361,13 @@ def _structural_similarity(
     factor = automatic_factor(*images.frame) if downsample else 1
     if factor > 1:
         if weights is not None:
-            weights = where_valid(mask, weights.astype(np.float64))
+            weights = weights.astype(np.float64)
         (x, cells), (y, _) = (
             block_mean(v, mask, factor, border="symmetric", weights=weights)
             for v in (where_valid(mask, v.astype(np.float64)) for v in (images.x, images.y))
         )
         if weights is not None and mask is not None:
-            weights = cell_weights(weights, mask, factor, border="symmetric")
+            weights = where_valid(cells, cell_weights(weights, mask, factor, border="symmetric"))
         images, mask = images._replace(x=x, y=y, weights=weights), cells
     if is_padded:
         x, y, mask, weights = (

@@ -159,9 +159,10 @@ class Planes:
         runs = -(-height // rows)
         found = np.zeros((runs, self.count, width))
         is_weighted = self._weights is not None
-        if self.count == runs == 1 and not is_weighted:  # the fast way for one small pair
+        if self.count == runs == 1:  # the fast way for one small pair
             inside = None if self._mask is None else flat_rows(self._mask)
-            kernel(flat_rows(self._x), flat_rows(self._y), inside, found[0, 0], *constants)
+            own = (flat_rows(self._weights),) if is_weighted else ()
+            kernel(flat_rows(self._x), flat_rows(self._y), inside, found[0, 0], *own, *constants)
             return found.reshape(1, *self.shape, width)
 
         def task(i: int) -> None:

@@ -137,15 +137,14 @@ def limits(
 
 def weighed(
     pixels: PixelTypes, window: Window, dtype: Any, least: float, c1: float = 0.0, c2: float = 0.0
-) -> tuple[Array, Any, Any]:
-    """Return what only a kernel for weights takes: taps that count pixels, limits, and `least`.
+) -> tuple[bool, Array | None, float]:
+    """Return what only a kernel for weights takes: whether it counts pixels, limits, and `least`.
 
-    Pixels are counted where the weights inside the mask decide what is scored, or the position has
-    no pixel of its own.
+    It counts them, by taps of 1, where their number decides what is scored, or the position has no
+    pixel of its own.
     """
-    counts = least > 0 or window.size % 2 == 0
-    ones = np.ones(window.size if counts else 0, dtype)
-    return ones, limits(pixels, window, dtype, c1, c2, is_weighted=True), least
+    is_counted = least > 0 or window.size % 2 == 0
+    return is_counted, limits(pixels, window, dtype, c1, c2, is_weighted=True), least
 
 
 class Positions:
@@ -248,21 +247,22 @@ class Positions:
             found = Found(
                 sums[strip, k],
                 np.empty(shape, self._dtype) if values is None else values[k, rows],
-                np.zeros(shape),
+                np.zeros(shape),  # which costs nothing until it is written
                 np.zeros((shape[0], tiles), np.bool_),
             )
             _, memory = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
             for place, first, last in self._spans(mask):
-                if place == OUTSIDE:
+                if place != OUTSIDE:
+                    span = (first, last, place == INSIDE, values is not None)
+                    fast(x, y, mask, weights, *span, *found, memory, *kernel.weighted_constants)
+                elif values is not None:
                     found.values[:, first:last] = 0
-                    continue
-                span = (first, last, *found)
-                fast(x, y, mask, weights, *span, memory, *kernel.weighted_constants)
             if found.sums[2]:
-                self._compute_again(x, y, np.where(mask, weights, 0.0), found, is_weighted=True)
+                self._compute_again(x, y, weights, found, is_weighted=True)
+                add_weighted(found.values, found.valid, found.doubtful, self._tile, found.sums)
+            found.sums[0] = np.clip(found.sums[0], -found.sums[1], found.sums[1])
             if valid is not None:
                 valid[k, rows] = found.valid > 0
-            add_weighted(found.values, found.valid, found.sums)
 
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
         return self._means(sums)

@@ -361,14 +361,15 @@ def _write_row(found, scored, row, left, count, values, valid):  # type: ignore[
 
 
 @kernel
-def add_weighted(values, weights, out):  # type: ignore[no-untyped-def]
-    """Add the sums of the values of a strip times their weights, and of the weights."""
-    for i in range(values.shape[0]):
-        row, own = values[i], weights[i]
-        total, whole = 0.0, 0.0
-        for j in range(row.size):
-            total += own[j] * np.float64(row[j])
-            whole += own[j]
-        out[0] += total
-        out[1] += whole
-    out[0] = clipped(out[0], out[1])
+def add_weighted(values, weights, doubtful, tile, out):  # type: ignore[no-untyped-def]
+    """Add the values of rows that were doubtful by their weights, and the weights."""
+    for i in range(doubtful.shape[0]):
+        for k in range(doubtful.shape[1]):
+            if doubtful[i, k]:
+                row, own = (
+                    values[i, k * tile : (k + 1) * tile],
+                    weights[i, k * tile : (k + 1) * tile],
+                )
+                for j in range(row.size):
+                    out[0] += own[j] * np.float64(row[j])
+                    out[1] += own[j]

@@ -15,26 +15,21 @@ from imsim.typing import Array
 
 def squares_of_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
     """Sum of the squared differences, of the weights, and of x."""
-    inside = NO_BYTES if mask is None else mask
-    _squares(x, y, inside, weights, np.empty((2, BLOCK)), out)
+    _squares(x, y, weights, out)
 
 
 @kernel
-def _squares(x, y, mask, weights, room, out):  # type: ignore[no-untyped-def]
+def _squares(x, y, weights, out):  # type: ignore[no-untyped-def]
     for start in range(0, x.size, BLOCK):
-        p, q, inside, n = load_block(x, y, mask, start, room)
-        if n == 0:
-            continue
-        w = weights[start : start + BLOCK]
+        p, q, w = x[start : start + BLOCK], y[start : start + BLOCK], weights[start : start + BLOCK]
         squares, whole, total = 0.0, 0.0, 0.0
-        zero = p.dtype.type(0)
         for i in range(p.size):
-            use = inside[i] != 0
-            v, d = (p[i], p[i] - q[i]) if use else (zero, zero)
-            weight, d = np.float64(w[i]) if use else 0.0, np.float64(d)
+            weight, v, u = np.float64(w[i]), np.float64(p[i]), np.float64(q[i])
+            # Selections between computed values, since a pixel of weight 0 may be NaN.
+            d = v - u if weight != 0 else 0.0
             squares += weight * (d * d)
             whole += weight
-            total += weight * np.float64(v)
+            total += weight * v if weight != 0 else 0.0
         out[0] += squares
         out[1] += whole
         out[2] += total

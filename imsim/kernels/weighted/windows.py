@@ -1,8 +1,10 @@
 """Strips of windows whose pixels have weights: SSIM, UIQ and the windowed ZNCC.
 
-``strip(x, y, mask, weights, first, last, *found, memory, *constants)`` fills the `Found` of
-`imsim.kernels.common.window_strips` with the values of all positions, 0 where none is scored, and
-with their weights. Moments are sums of pixels times tap times weight.
+``strip(x, y, mask, weights, first, last, is_whole, keeps, *found, memory, *constants)`` fills the
+`Found` of `imsim.kernels.common.window_strips`: with the values, 0 where none is scored, and the
+weights of all rows of positions if it ``keeps`` them, and else of those with a doubtful value; with
+the sums of the others by weight, and of their weights. ``is_whole`` says that no pixel lies outside
+the mask. Moments are sums of pixels times tap times weight.
 """
 
 from __future__ import annotations
@@ -33,14 +35,16 @@ def quality_strip(  # type: ignore[no-untyped-def]
     weights,
     first,
     last,
+    is_whole,
+    keeps,
     out,
     values,
-    positions,
+    valid,
     doubtful,
     memory,
     taps,
     unrolled,
-    ones,
+    counted,
     limits,
     least,
     constants,
@@ -53,6 +57,9 @@ def quality_strip(  # type: ignore[no-untyped-def]
     full = constants.dtype.type(1)
     u, d, own, squares = rows[0], rows[1], rows[2], rows[3]
     digits = digits_of(taps)
+    positions, is_counted = np.empty(tile), counted and not is_whole
+    for j in range(tile):
+        counts[0, j] = size * size
 
     for left in range(first, last, tile):
         count = min(tile, last - left)
@@ -69,10 +76,10 @@ def quality_strip(  # type: ignore[no-untyped-def]
             if may_be_broken(u, right - left):
                 out[0] += nan_if_broken(x, mask, i, left, right)
                 out[0] += nan_if_broken(y, mask, i, left, right)
-            if ones.size > 0:
+            if is_counted:
                 load_mask(mask, i, left, right, own)
-                filter_row(own, ones, None, count_slots[i % size])
-            _load_weights(weights, mask, i, left, right, own)
+                filter_row(own, taps, unrolled, count_slots[i % size])
+            _load_weights(weights, i, left, right, own)
             filter_row(own, taps, unrolled, slot[4 * tile :])
             _weigh(u, own, squares)
             filter_row(u, taps, unrolled, slot[:tile])
@@ -84,14 +91,13 @@ def quality_strip(  # type: ignore[no-untyped-def]
                 continue
             filter_rows(slots, oldest, taps, unrolled, flat_sums)
             quality_row(sums, sums[4], None, full, shift, c1, c2, limits, rounding, found)
-            if ones.size > 0:
-                filter_rows(count_slots, oldest, ones, None, counts[0])
+            if is_counted:
+                filter_rows(count_slots, oldest, taps, unrolled, counts[0])
             _find_positions(
                 weights,
-                mask,
                 sums[4],
                 counts[0],
-                ones.size,
+                counted,
                 least,
                 row,
                 left,
@@ -99,7 +105,7 @@ def quality_strip(  # type: ignore[no-untyped-def]
                 size,
                 positions,
             )
-            _write(found, row, left, count, out, values, positions, doubtful)
+            _add_row(found, positions, row, left, count, keeps, out, values, valid, doubtful)
 
 
 @kernel
@@ -110,14 +116,16 @@ def correlation_strip(  # type: ignore[no-untyped-def]
     weights,
     first,
     last,
+    is_whole,
+    keeps,
     out,
     values,
-    positions,
+    valid,
     doubtful,
     memory,
     taps,
     unrolled,
-    ones,
+    counted,
     limits,
     least,
 ):
@@ -126,6 +134,9 @@ def correlation_strip(  # type: ignore[no-untyped-def]
     size, tile = taps.size, found.size
     p, q, own, products = rows[0], rows[1], rows[2], rows[3]
     digits, scale, full = digits_of(taps), 1.0, 1.0
+    positions, is_counted = np.empty(tile), counted and not is_whole
+    for j in range(tile):
+        counts[0, j] = size * size
 
     for left in range(first, last, tile):
         count = min(tile, last - left)
@@ -141,10 +152,10 @@ def correlation_strip(  # type: ignore[no-untyped-def]
                 out[0] += nan_if_broken(x, mask, i, left, right)
             if may_be_broken(q, right - left):
                 out[0] += nan_if_broken(y, mask, i, left, right)
-            if ones.size > 0:
+            if is_counted:
                 load_mask(mask, i, left, right, own)
-                filter_row(own, ones, None, count_slots[i % size])
-            _load_weights(weights, mask, i, left, right, own)
+                filter_row(own, taps, unrolled, count_slots[i % size])
+            _load_weights(weights, i, left, right, own)
             filter_row(own, taps, unrolled, slot[5 * tile :])
             for j in range(products.size):
                 products[j] = own[j] * p[j] * q[j]
@@ -159,14 +170,13 @@ def correlation_strip(  # type: ignore[no-untyped-def]
                 continue
             filter_rows(slots, oldest, taps, unrolled, flat_sums)
             correlation_row(sums, sums[5], full, limits, found)
-            if ones.size > 0:
-                filter_rows(count_slots, oldest, ones, None, counts[0])
+            if is_counted:
+                filter_rows(count_slots, oldest, taps, unrolled, counts[0])
             _find_positions(
                 weights,
-                mask,
                 sums[5],
                 counts[0],
-                ones.size,
+                counted,
                 least,
                 row,
                 left,
@@ -174,17 +184,15 @@ def correlation_strip(  # type: ignore[no-untyped-def]
                 size,
                 positions,
             )
-            _write(found, row, left, count, out, values, positions, doubtful)
+            _add_row(found, positions, row, left, count, keeps, out, values, valid, doubtful)
 
 
 @exact
-def _load_weights(weights, mask, i, left, right, row):  # type: ignore[no-untyped-def]
-    """Copy weights of row i; 0 outside the mask."""
-    own, inside = weights[i, left:right], mask[i, left:right]
-    nothing = row.dtype.type(0)
+def _load_weights(weights, i, left, right, row):  # type: ignore[no-untyped-def]
+    """Copy weights of row i."""
+    own = weights[i, left:right]
     for j in range(own.size):
-        weight = row.dtype.type(own[j])
-        row[j] = weight if inside[j] else nothing
+        row[j] = row.dtype.type(own[j])
 
 
 @exact  # of equal images, moments must be equal
@@ -197,34 +205,43 @@ def _weigh(pixels, weights, squares):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _find_positions(  # type: ignore[no-untyped-def]
-    weights, mask, sums, counts, counted, least, row, left, count, size, positions
-):
+def _find_positions(weights, sums, counts, counted, least, row, left, count, size, positions):  # type: ignore[no-untyped-def]
     """Write the weights of a row of positions; see `imsim.portable.windows.support_of`."""
-    here = positions[row, left : left + count]
+    here = positions[:count]
     half = size // 2
     if size % 2:
-        own, inside = weights[row + half, left + half :], mask[row + half, left + half :]
+        own = weights[row + half, left + half : left + half + count]
         for j in range(here.size):
-            here[j] = own[j] if inside[j] else 0.0
-        if counted > 0:
+            here[j] = own[j]
+        if counted:
             for j in range(here.size):
                 here[j] = here[j] if counts[j] >= least else 0.0
     else:
         for j in range(here.size):
-            here[j] = np.float64(sums[j]) / counts[j] if counts[j] >= least else 0.0
+            mean = np.float64(sums[j]) / np.float64(counts[j])
+            here[j] = mean if counts[j] >= least else 0.0
 
 
 @kernel
-def _write(found, row, left, count, out, values, positions, doubtful):  # type: ignore[no-untyped-def]
-    """Write a row of results, 0 where none is scored; NaN is doubtful."""
+def _add_row(found, positions, row, left, count, keeps, out, values, valid, doubtful):  # type: ignore[no-untyped-def]
+    """Add a row of results, 0 where none is scored, or keep it if one is doubtful, NaN."""
+    own, results = positions[:count], found[:count]
     one, nothing = found.dtype.type(1), found.dtype.type(0)
-    here, own = values[row, left : left + count], positions[row, left : left + count]
-    total = nothing
-    for j in range(here.size):
-        value = found[j] if own[j] > 0 else nothing
-        total += value
-        here[j] = clipped(value, one)
-    if np.isnan(total):
+    total, whole = 0.0, 0.0
+    for j in range(own.size):
+        value = results[j] if own[j] > 0 else nothing
+        results[j] = value
+        total += own[j] * np.float64(value)
+        whole += own[j]
+    is_doubtful = np.isnan(total)
+    if is_doubtful:
         doubtful[row, left // found.size] = True
         out[2] += 1
+    else:
+        out[0] += total
+        out[1] += whole
+    if keeps or is_doubtful:
+        here, weights = values[row, left : left + count], valid[row, left : left + count]
+        for j in range(here.size):
+            here[j] = clipped(results[j], one)
+            weights[j] = own[j]
