@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
@@ -46,20 +45,13 @@ def _image_angle(images: Images, mask: Array | None, unit: float) -> Scores:
 def _whole(images: Images, mask: Array | None) -> Array:
     """Angle, number of pixels, and sums of squares."""
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(_gram_kernel(images), N_GRAM + 1, cheapness=4)
+    find = _gram_of_run if images.weights is None else _weighted_run
+    runs = planes.runs(find, N_GRAM + 1, cheapness=4)
     *batch, channels = planes.shape
     scores = np.empty((4, *batch, 1))
     runs = runs.reshape(len(runs), -1, channels, N_GRAM + 1)
     _angles(runs, np.empty(N_GRAM), scores.reshape(4, -1))
     return scores
-
-
-def _gram_kernel(images: Images) -> Callable[..., None]:
-    if images.weights is None:
-        return _gram_of_run
-    from imsim.kernels.weighted.pixels import gram_of_run
-
-    return gram_of_run
 
 
 def _gram_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:
@@ -110,6 +102,38 @@ def _products_inside(p, q, inside, u, v):  # type: ignore[no-untyped-def]
         yy += b * b
         xy += a * b
     return xx, yy, xy
+
+
+def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
+    """Gram matrix of vectors times the roots of the weights, and the sum of the weights."""
+    inside = NO_BYTES if mask is None else mask
+    _weighted_gram(x, y, inside, weights, np.empty((4, BLOCK)), np.empty(4), out)
+
+
+@kernel
+def _weighted_gram(x, y, mask, weights, room, block, out):  # type: ignore[no-untyped-def]
+    out[3] = 1.0
+    for start in range(0, x.size, BLOCK):
+        p, q, inside, n = load_block(x, y, mask, start, room)
+        if n == 0:
+            continue
+        w = weights[start : start + BLOCK]
+        u, v = room[2, : p.size], room[3, : p.size]
+        whole, xx, yy, xy = 0.0, 0.0, 0.0, 0.0
+        for i in range(p.size):
+            use = inside[i] != 0
+            weight = np.float64(w[i]) if use else 0.0
+            root = math.sqrt(weight)
+            a = root * (np.float64(p[i]) if use else 0.0)
+            b = root * (np.float64(q[i]) if use else 0.0)
+            u[i], v[i] = a, b
+            whole += weight
+            xx += a * a
+            yy += b * b
+            xy += a * b
+        fit(u, v, xx, yy, xy, block)
+        merge_gram(out, block)
+        out[4] += whole
 
 
 @exact  # a compiler that may reorder squares a square, which may leave float64

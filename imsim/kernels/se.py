@@ -125,9 +125,7 @@ def sums_of(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Ar
     planes = Planes(images, mask, in_order=False)
     are_bytes = images.x.dtype == images.y.dtype == np.uint8
     if images.weights is not None:
-        from imsim.kernels.weighted.pixels import squares_of_run
-
-        sums = sum_parts(planes.runs(squares_of_run, 3, cheapness=WEIGHTED_CHEAPNESS))
+        sums = sum_parts(planes.runs(_weighted_run, 3, cheapness=WEIGHTED_CHEAPNESS))
         return sums[..., 0], sums[..., 1], sums[..., 2]
     find, cheapness = (_run_of_bytes, CHEAPNESS_OF_BYTES) if are_bytes else (_run, CHEAPNESS)
     runs = planes.runs(find, 3, True if with_total else None, cheapness=cheapness)
@@ -222,3 +220,25 @@ def _add_squares(x, y, out, further):  # type: ignore[no-untyped-def]
     for i in range(x.size):
         d = real(x[i]) - real(y[i])
         out[i] = out[i] + d * d if further else d * d
+
+
+def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
+    """Sum of the squared differences, of the weights, and of x."""
+    _weighted_squares(x, y, weights, out)
+
+
+@kernel
+def _weighted_squares(x, y, weights, out):  # type: ignore[no-untyped-def]
+    for start in range(0, x.size, BLOCK):
+        p, q, w = x[start : start + BLOCK], y[start : start + BLOCK], weights[start : start + BLOCK]
+        squares, whole, total = 0.0, 0.0, 0.0
+        for i in range(p.size):
+            weight, v, u = np.float64(w[i]), np.float64(p[i]), np.float64(q[i])
+            # Selections between computed values, since a pixel of weight 0 may be NaN.
+            d = v - u if weight != 0 else 0.0
+            squares += weight * (d * d)
+            whole += weight
+            total += weight * v if weight != 0 else 0.0
+        out[0] += squares
+        out[1] += whole
+        out[2] += total

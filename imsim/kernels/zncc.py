@@ -9,7 +9,7 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels import weighing
-from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.jit import exact, kernel
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.rescaling import (
@@ -24,10 +24,10 @@ from imsim.kernels.common.window_moments import (
     SUM_XY,
     SUM_Y,
     SUM_YY,
-    TINY,
     WEIGHT,
     is_lost,
 )
+from imsim.kernels.common.window_rows import correlation, correlation_row
 from imsim.kernels.common.window_strips import (
     PixelTypes,
     Positions,
@@ -54,7 +54,7 @@ from imsim.kernels.common.window_sums import (
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import Window, least_weight, uniform
 from imsim.typing import Array
-from imsim.validation import LARGEST, SMALLEST, Images
+from imsim.validation import Images
 
 LEAST_SPREAD = 1e-6
 """Least share of all products of weights that those of different pixels make up. Where one weight
@@ -85,10 +85,8 @@ def zncc(
 
 def _weighted(images: Images, mask: Array | None) -> Scores:
     """Correlation by weights; pairs for which the sums may not be precise are left."""
-    from imsim.kernels.weighted import pixels
-
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(pixels.moments_of_run, N_MOMENTS + 1, cheapness=4)
+    runs = planes.runs(_weighted_run, N_MOMENTS + 1, cheapness=4)
     squares = sum_parts(runs[..., N_MOMENTS])
     moments = np.ascontiguousarray(runs[..., :N_MOMENTS]).reshape(len(runs), -1, N_MOMENTS)
     scores = np.empty((5, *planes.shape))
@@ -177,6 +175,54 @@ def _centred_sums(p, q, inside, centre_x, centre_y):  # type: ignore[no-untyped-
     return dx, dy, xx, yy, xy
 
 
+def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
+    """Moments of a run by weights, and the sum of the squared weights."""
+    inside = NO_BYTES if mask is None else mask
+    _weighted_moments(x, y, inside, weights, np.empty((3, BLOCK)), out)
+
+
+@kernel
+def _weighted_moments(x, y, mask, weights, room, out):  # type: ignore[no-untyped-def]
+    """Moments about the means of the block before; those of the first one about its pixels."""
+    centre_x, centre_y, block = 0.0, 0.0, room[2]
+    for start in range(0, x.size, BLOCK):
+        p, q, inside, n = load_block(x, y, mask, start, room)
+        if n == 0:
+            continue
+        w = weights[start : start + BLOCK]
+        first = 0
+        while inside[first] == 0:
+            first += 1
+        is_first = out[0] == 0
+        if is_first:
+            centre_x, centre_y = np.float64(p[first]), np.float64(q[first])
+        for _ in range(2 if is_first else 1):
+            whole, squares, dx, dy, xx, yy, xy = _weighted_sums(p, q, inside, w, centre_x, centre_y)
+            set_moments((dx, dy, xx, yy, xy), whole, centre_x, centre_y, block)
+            centre_x, centre_y = block[6] + block[1], block[7] + block[2]
+        merge(out, block)
+        out[8] += squares
+
+
+@kernel
+def _weighted_sums(p, q, inside, w, centre_x, centre_y):  # type: ignore[no-untyped-def]
+    whole, squares, dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(p.size):
+        use = inside[i] != 0
+        u = np.float64(p[i]) - centre_x if use else 0.0
+        v = np.float64(q[i]) - centre_y if use else 0.0
+        weight = np.float64(w[i]) if use else 0.0
+        whole += weight
+        squares += weight * weight
+        a, b = weight * u, weight * v
+        dx += a
+        dy += b
+        xx += a * u
+        yy += b * v
+        xy += a * v
+    return whole, squares, dx, dy, xx, yy, xy
+
+
 @exact
 def merge(total, part):  # type: ignore[no-untyped-def]
     """Add the moments of further pixels; for equal constants without an error."""
@@ -221,44 +267,6 @@ def _correlations(runs, scores):  # type: ignore[no-untyped-def]
         scores[2, plane], scores[3, plane], scores[4, plane] = xx, yy, xx + yy
 
 
-@inline
-def _correlation(covariance, variance_x, variance_y):  # type: ignore[no-untyped-def]
-    """See `imsim.metrics.zncc.correlation`; a window is flat if its variance is 0."""
-    product = variance_x * variance_y
-    if SMALLEST < product < LARGEST:
-        r = covariance / math.sqrt(product)
-    else:  # the product may overflow or underflow; this, too, is exactly 1 for equal images
-        larger, smaller = max(variance_x, variance_y), min(variance_x, variance_y)
-        r = covariance / larger / math.sqrt(smaller / larger)
-    r = 1.0 if r > 1 else (-1.0 if r < -1 else r)
-    if variance_x <= 0 or variance_y <= 0:
-        r = 1.0 if variance_x <= 0 and variance_y <= 0 else 0.0
-    # NaN if a variance is not finite, which max() and the bounds of r would drop.
-    return r + 0.0 * (variance_x + variance_y)
-
-
-@exact  # covariance and variances of equal images must be equal
-def correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-untyped-def]
-    """Correlation at a row of positions, from sums of x, y, x^2, y^2 and x y; NaN if doubtful.
-
-    Variances and covariance are multiplied by the square of the number of pixels.
-    """
-    if limits is not None:
-        share = limits[0]
-    for j in range(found.size):
-        n = full if pixels is None else pixels[j]
-        covariance = n * sums[4, j] - sums[0, j] * sums[1, j]
-        power_x, power_y = n * sums[2, j], n * sums[3, j]
-        variance_x = power_x - sums[0, j] * sums[0, j]
-        variance_y = power_y - sums[1, j] * sums[1, j]
-        r = _correlation(covariance, variance_x, variance_y)
-        if limits is not None:
-            sound = (share * power_x < variance_x) & (share * power_y < variance_y)
-            sound &= (variance_x > TINY) & (variance_y > TINY)
-            r = r if sound else np.nan
-        found[j] = r
-
-
 @exact
 def _correlation_again(moments, found):  # type: ignore[no-untyped-def]
     """Compute the doubtful positions of some rows, from moments about their own pixels."""
@@ -270,7 +278,7 @@ def _correlation_again(moments, found):  # type: ignore[no-untyped-def]
             if is_lost(sums[SUM_X, j], sums[SUM_XX, j]) or is_lost(sums[SUM_Y, j], sums[SUM_YY, j]):
                 continue
             n, sum_x, sum_y = sums[WEIGHT, j], sums[SUM_X, j], sums[SUM_Y, j]
-            found[i, j] = _correlation(
+            found[i, j] = correlation(
                 n * sums[SUM_XY, j] - sum_x * sum_y,
                 n * sums[SUM_XX, j] - sum_x * sum_x,
                 n * sums[SUM_YY, j] - sum_y * sum_y,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from imsim.kernels.common.cell_rows import PADDING, fill_row, merge_cells, near_row
 from imsim.kernels.common.jit import kernel
-from imsim.kernels.gmsd import PADDING, fill_row, merge, near_row
 from imsim.typing import Array
 
 N_SUMS = 7
@@ -99,6 +99,6 @@ def _add_row(row, weights, out):  # type: ignore[no-untyped-def]
         squares += w * (d * d)
         rest += w * d
     squares -= rest * rest / whole
-    merge(out, whole, mean + rest / whole, 0.0 if squares < 0 else squares)
+    merge_cells(out, whole, mean + rest / whole, 0.0 if squares < 0 else squares)
     out[5] += squared
     out[6] += n

@@ -12,6 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.window_rows import (
+    correlation_row,
+    load_sum_and_difference,
+    quality_row,
+)
 from imsim.kernels.common.window_sums import (
     clipped,
     digits_of,
@@ -23,8 +28,6 @@ from imsim.kernels.common.window_sums import (
     may_be_broken,
     nan_if_broken,
 )
-from imsim.kernels.ssim import load_sum_and_difference, quality_row
-from imsim.kernels.zncc import correlation_row
 
 
 @kernel
