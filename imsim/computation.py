@@ -21,7 +21,6 @@ def computed(
     formula: Callable[..., Any],
     kernel: Callable[..., Any] | None,
     options: dict[str, Any],
-    *,
     by_pixel: bool,
     refusal: str | None,
 ) -> tuple[Any, Array | None]:

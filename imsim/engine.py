@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
@@ -114,9 +113,7 @@ def score(
         kernel = facts.volume_kernel if is_volume else facts.kernel
         side = facts.least_side
         found = _evaluate(facts, formula, kernel, side, *given, kernel_instead=at_once, **arguments)
-        with _quiet(found.images):
-            result = in_unit(found.result, found.images, weight_power)
-        return _score(metric, result, found)
+        return _score(metric, _in_unit(found, weight_power), found)
 
     is_volume = arguments.get("ndim", 2) == 3
     has_gradient = facts.gradient is not None and (facts.volumes == "pixels" or not is_volume)
@@ -164,8 +161,7 @@ def _map(
     given = (a, b, mask, data_range, weights)
     found = _evaluate(facts, formula, kernel, side, *given, by_pixel=True, **arguments)
     images, valid, xp, sides = found.images, found.valid, found.images.xp, found.images.sides
-    with _quiet(images):
-        local: Local = in_unit(found.result, images, weight_power)
+    local: Local = _in_unit(found, weight_power)
     if facts.volumes == "pixels":
         local = local._replace(depth=images.depth)
     values = where_valid(local.valid, local.values, np.nan)
@@ -307,15 +303,23 @@ def _evaluate(
         refusal = (
             f"engine='fast' has no kernel for {facts.name} on this input and with these options"
         )
-    run = functools.partial(computed, by_pixel=by_pixel, refusal=refusal)
     with _quiet(images):
-        result, finite = run(images, valid, formula, kernel, options)
+        others = valid, formula, kernel, options, by_pixel, refusal
+        result, finite = computed(images, *others)
         if images.even_weights is not None and kernel is not None:
-            masked, _ = run(images._replace(weights=None), valid, formula, kernel, options)
+            masked, _ = computed(images._replace(weights=None), *others)
             result = evened(result, masked, images.even_weights)
     if has_doubtful_width(images):
         warn_of_width(images)
     return _Found(result, images, valid, finite)
+
+
+def _in_unit(found: _Found, power: float) -> Any:
+    """Return the result in the unit of the weights, if its values depend on it."""
+    if power == 0 or isinstance(found.images.weight_unit, float):  # the common case
+        return found.result
+    with _quiet(found.images):
+        return in_unit(found.result, found.images.weight_unit, power)
 
 
 def _check_takes_volumes(facts: Metric) -> None:

@@ -132,11 +132,8 @@ def _weighted(images: Images, weights: Array | None, unit: Array) -> Images:
     return images._replace(weights=weights, weight_unit=to_widest_float(unit)[..., 0, 0])
 
 
-def in_unit(result: Any, images: Images, power: float) -> Any:
+def in_unit(result: Any, unit: Array, power: float) -> Any:
     """Multiply the values of scores, or of a map, by a power of the unit of the weights."""
-    unit = images.weight_unit
-    if power == 0 or isinstance(unit, float):
-        return result
     unit = unit if isinstance(result, Scores) else unit[..., None, None]
     return result._replace(values=result.values * (unit if power == 1 else unit**power))
 
