@@ -132,6 +132,17 @@ def _masked(work: str, size: int) -> Case:
     return Case(f"{work}, {size}x{size}", measure)
 
 
+def _weighted(work: str, dtype: str) -> Case:
+    def measure(budget: float) -> Spread:
+        x, y = Input(512, dtype).pair(work)
+        bind, mask = WORKS[work].bind, images.mask(512)
+        weights = np.where(mask, np.random.default_rng(0).random(mask.shape), 0)
+        calls = {"masked": bind(x, y, mask), "weighted": bind(x, y, weights=weights)}
+        return interleave(calls, budget).ratio("weighted", "masked")
+
+    return Case(f"{work}, 512x512, {dtype}", measure)
+
+
 def _growth(work: str) -> Case:
     def measure(budget: float) -> Spread:
         # Repeating the small pair keeps the content, and 4096 x 4096 cheap to make.
@@ -189,6 +200,7 @@ def _regions(given: Input, labels: int, each: float) -> Case:
 
 PIXELWISE = ("se", "rmse", "psnr", "sre", "zncc", "sam, image", "sam, spectral")
 WINDOWED = ("ssim", "uiq", "gmsd", "fsim", "imed", "issm")
+WEIGHTED = ("ssim", "uiq", "gmsd")  # those with a kernel for weights
 HASHES = ("sh, wavelet", "sh, perceptual", "sh, difference", "sh, average")
 F32, U8 = "float32", "uint8"
 
@@ -237,6 +249,8 @@ BARS = (
         tuple(_masked(work, 1024) for work in PIXELWISE)),
     Bar("regions, SSIM and GMSD", "2x one unmasked call of each, and 20 µs a label", 1, False,
         tuple(_regions(Input(2048, dtype), 5000, 20e-6) for dtype in (U8, F32))),
+    Bar("weighted / masked", "2x the time", 2, False,
+        tuple(_weighted(work, dtype) for work in (*WEIGHTED, *PIXELWISE) for dtype in (F32, U8))),
     Bar("growth", "1.3x the time per pixel at 4096x4096 as at 512x512", 1.3, False,
         tuple(_growth(work) for work in (*WINDOWED, *PIXELWISE, *HASHES))),
     Bar("call overhead, pixelwise", "40 µs for 16x16 float32", 40, False,

@@ -51,7 +51,9 @@ class Work:
     dtype: str = "float32"
     """Pixels of the images in the report."""
 
-    def bind(self, x: Array, y: Array, mask: Array | None = None) -> Call:
+    def bind(
+        self, x: Array, y: Array, mask: Array | None = None, weights: Array | None = None
+    ) -> Call:
         """Return imsim's call."""
         import imsim
 
@@ -60,6 +62,7 @@ class Work:
             getattr(imsim, self.metric),
             *(x, y),
             mask=mask,
+            weights=weights,
             data_range=DATA_RANGE,
             channel_axis=channel_axis,
             **self.options,

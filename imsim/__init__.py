@@ -8,6 +8,11 @@ a, b : array_like, shape (..., height, width)
     Reference and test image. Leading axes are batch axes, and broadcast against each other.
 mask : array_like of bool, shape (..., height, width), optional
     True = use. Pixels outside influence no bit of the result.
+weights : array_like of float, shape (..., height, width), optional
+    Weights of the pixels, finite and >= 0. A pixel of weight 0 is outside the mask; where all other
+    weights are equal, the score is that of the mask. Scores are means by weight, which do not
+    depend on a common factor, save the sums `se` and `imed`: a pixel of weight 2 counts as two. A
+    weight below 5e-32 of the largest counts as 0. `issm` and `sh` take no weights.
 data_range : float, optional
     Largest possible minus smallest possible pixel value, never found from the pixels. By default
     255 for uint8 and 1 for bool; for other dtypes the metrics whose score depends on it need it.
@@ -26,7 +31,8 @@ float32 if both images are, else float64.
 
 All errors are of the class `ImsimError`: `ShapeError` if images do not fit together or are too
 small, `DTypeError` if they are not made of real numbers, `MaskError` if the mask is not boolean or
-does not fit, `DataRangeError` if `data_range` is missing or not positive, `OptionError` if an
+does not fit, `WeightsError` if weights do not fit or are negative, NaN or infinite,
+`DataRangeError` if `data_range` is missing or not positive, `OptionError` if an
 option has no meaning.
 """
 
@@ -47,6 +53,7 @@ from imsim.errors import (
     MaskTypeError,
     OptionError,
     ShapeError,
+    WeightsError,
 )
 from imsim.labelled import Regions, regions
 from imsim.masks import finite_mask, polygon_mask
@@ -83,6 +90,7 @@ __all__ = [
     "OptionError",
     "Regions",
     "ShapeError",
+    "WeightsError",
     "__version__",
     "by_slice",
     "clear_caches",

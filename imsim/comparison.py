@@ -85,6 +85,7 @@ def compare(
     metrics: Iterable[str] | None = None,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -102,6 +103,8 @@ def compare(
         Names of metrics, see `imsim.METRICS`; by default all of them.
     mask : array_like of bool, shape (..., height, width), optional
         True = use. Pixels outside influence no bit of the result.
+    weights : array_like, shape (..., height, width), optional
+        Weights of the pixels, see ``help(imsim)``; metrics that take none are skipped.
     data_range : float, optional
         Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
         for every other dtype, the metrics that depend on it are skipped without it.
@@ -148,6 +151,7 @@ def compare(
     names = check_names("metrics", metrics, METRICS)
     arguments: dict[str, Any] = {
         "mask": mask,
+        "weights": weights,
         "data_range": data_range,
         "channel_axis": channel_axis,
         "ndim": ndim,

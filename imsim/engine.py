@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from imsim import kernels, tensors
+from imsim.computation import computed
 from imsim.derivatives import Gradient
 from imsim.errors import (
     ChannelAxisWarning,
@@ -18,14 +19,7 @@ from imsim.errors import (
     OptionError,
     warn,
 )
-from imsim.finite import (
-    cleaned,
-    finite_images,
-    finite_pixels,
-    is_witnessed,
-    positions_reading,
-    prepared,
-)
+from imsim.finite import positions_reading
 from imsim.masks import check_mask
 from imsim.portable.arrays import (
     array_namespace,
@@ -42,7 +36,8 @@ from imsim.portable.pair import Local, Scores
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import Images, check_choice, check_frame, check_images, element
+from imsim.validation import Images, check_choice, check_frame, check_images
+from imsim.weights import check_weights, evened, in_unit
 
 _engine = "auto"
 
@@ -107,12 +102,15 @@ def score(
     b: ImageLike,
     *,
     mask: MaskLike | None,
+    weights: MaskLike | None,
     data_range: float | None,
+    weight_power: float = 0,
     **arguments: Any,
 ) -> Score:
     """Score two images, or batches of images.
 
-    The facts about the metric stand in its record; the arguments are those of `_evaluate`.
+    The facts about the metric stand in its record; the arguments are those of `_evaluate`. A score
+    that depends on the unit of the weights is multiplied by this power of the unit.
     """
     facts = METRICS[metric]
 
@@ -120,12 +118,13 @@ def score(
         kernel = facts.volume_kernel if is_volume else facts.kernel
         side = facts.least_side
         found = _evaluate(facts, formula, kernel, side, *given, kernel_instead=at_once, **arguments)
-        return _score(metric, found.result, found)
+        return _score(metric, _in_unit(found, weight_power), found)
 
     is_volume = arguments.get("ndim", 2) == 3
     has_gradient = facts.gradient is not None and (facts.volumes == "pixels" or not is_volume)
+    has_gradient = has_gradient and weights is None
     gradient = Gradient(facts, scored, arguments) if has_gradient else None
-    return _lent(scored, a, b, mask, data_range, gradient)
+    return _lent(scored, a, b, mask, data_range, weights, gradient)
 
 
 def score_map(
@@ -135,18 +134,19 @@ def score_map(
     b: ImageLike,
     *,
     mask: MaskLike | None,
+    weights: MaskLike | None,
     data_range: float | None,
     **arguments: Any,
 ) -> Array:
     """Compute local values, and lay them out on the grid of the input.
 
-    The arguments are those of `_evaluate`.
+    The arguments are those of `_evaluate`, and `weight_power` of `score`.
     """
 
     def mapped(*given: Any) -> Array:
         return _map(METRICS[metric], formula, *given, **arguments)
 
-    return _lent(mapped, a, b, mask, data_range)
+    return _lent(mapped, a, b, mask, data_range, weights)
 
 
 def _map(
@@ -156,17 +156,19 @@ def _map(
     b: ImageLike,
     mask: MaskLike | None,
     data_range: float | None,
+    weights: MaskLike | None = None,
+    weight_power: float = 0,
     **arguments: Any,
 ) -> Array:
     is_volume = arguments.get("ndim", 2) == 3
     kernel = facts.volume_map_kernel if is_volume else facts.map_kernel
     side = facts.map_least_side
-    given = (a, b, mask, data_range)
+    given = (a, b, mask, data_range, weights)
     found = _evaluate(facts, formula, kernel, side, *given, by_pixel=True, **arguments)
-    local: Local = found.result
-    if facts.volumes == "pixels":
-        local = local._replace(depth=found.images.depth)
     images, valid, xp, sides = found.images, found.valid, found.images.xp, found.images.sides
+    local: Local = _in_unit(found, weight_power)
+    if facts.volumes == "pixels":
+        local = local._replace(depth=images.depth)
     values = where_valid(local.valid, local.values, np.nan)
     if found.finite is not None:
         reading = positions_reading(~found.finite, local, images.depth)
@@ -192,6 +194,7 @@ def score_parts(
     b: ImageLike,
     *,
     mask: MaskLike | None,
+    weights: MaskLike | None,
     data_range: float | None,
     **arguments: Any,
 ) -> list[Score]:
@@ -205,7 +208,7 @@ def score_parts(
         found = _evaluate(facts, formula, kernel, facts.least_side, *given, **arguments)
         return [_score(metric, part, found) for part in found.result]
 
-    return _lent(scored, a, b, mask, data_range)  # type: ignore[no-any-return]
+    return _lent(scored, a, b, mask, data_range, weights)  # type: ignore[no-any-return]
 
 
 def _lent(
@@ -214,10 +217,11 @@ def _lent(
     b: ImageLike,
     mask: MaskLike | None,
     data_range: float | None,
+    weights: MaskLike | None,
     gradient: Gradient | None = None,
 ) -> Any:
     """Call a function, with NumPy arrays in place of tensors that the kernels can read."""
-    given = (a, b, mask, data_range)
+    given = (a, b, mask, data_range) if weights is None else (a, b, mask, data_range, weights)
     if (type(a) is np.ndarray and type(b) is np.ndarray) or _engine == "portable":
         return function(*given)
     return tensors.call(function, given, gradient if kernels.are_enabled() else None)
@@ -228,13 +232,14 @@ def check(
     b: ImageLike,
     *,
     mask: MaskLike | None,
+    weights: MaskLike | None,
     data_range: float | None,
     channel_axis: int | None,
     ndim: int = 2,
 ) -> tuple[Images, Array | None]:
     """Refuse input that is wrong for every metric; return the checked images and mask."""
     images = check_images(a, b, data_range=data_range, channel_axis=channel_axis, ndim=ndim)
-    return images, check_mask(mask, images)
+    return check_weights(weights, images, check_mask(mask, images))
 
 
 def _evaluate(
@@ -246,6 +251,7 @@ def _evaluate(
     b: ImageLike,
     mask: MaskLike | None,
     data_range: float | None,
+    weights: MaskLike | None = None,
     *,
     channel_axis: int | None,
     ndim: int = 2,
@@ -274,6 +280,9 @@ def _evaluate(
     if images.depth is not None:
         _check_takes_volumes(facts)
     valid = check_mask(mask, images)
+    if weights is not None:
+        _check_takes_weights(facts)
+        images, valid = check_weights(weights, images, valid, by_kernel=_engine != "portable")
     side = usual_side if least_side is None else least_side
     sides = images.sides
     if callable(side):
@@ -291,32 +300,31 @@ def _evaluate(
             "neither traced nor ask for a gradient",
             "convert a and b with numpy.asarray, tensors of PyTorch after .detach().cpu()",
         )
+    kernel = None
+    if _engine != "portable" and is_numpy and load_kernel is not None:
+        kernel = kernel_instead or kernels.loaded(load_kernel)
+    refusal = None
+    if _engine == "fast":
+        refusal = (
+            f"engine='fast' has no kernel for {facts.name} on this input and with these options"
+        )
     with _quiet(images):
-        kernel = result = finite = None
-        if _engine != "portable" and is_numpy and load_kernel is not None:
-            kernel = kernel_instead or kernels.loaded(load_kernel)
-        if kernel is not None:
-            result = kernel(images, valid, **options)
-        if result is None and _engine == "fast":
-            raise OptionError(
-                f"engine='fast' has no kernel for {facts.name} on this input and with these "
-                "options",
-                "set_engine('auto') computes it by the formula",
-            )
-        if result is None:
-            finite = (finite_pixels if by_pixel else finite_images)(images, valid)
-            result = formula(prepared(images, valid, finite), **options)
-        elif kernel is not None and not is_witnessed(result):
-            finite = finite_pixels(images, valid)
-            if finite is not None:
-                # A kernel may spread NaN to other images and to positions that do not read it.
-                # These must have the values that they have without it.
-                images = cleaned(images)
-                result = kernel(images, valid, **options)
-            _compute_what_is_left(result, formula, images, valid, options)
+        others = valid, formula, kernel, options, by_pixel, refusal
+        result, finite = computed(images, *others)
+        if images.even_weights is not None and kernel is not None:
+            masked, _ = computed(images._replace(weights=None), *others)
+            result = evened(result, masked, images.even_weights)
     if has_doubtful_width(images):
         warn_of_width(images)
     return _Found(result, images, valid, finite)
+
+
+def _in_unit(found: _Found, power: float) -> Any:
+    """Return the result in the unit of the weights, if its values depend on it."""
+    if power == 0 or isinstance(found.images.weight_unit, float):  # the common case
+        return found.result
+    with _quiet(found.images):
+        return in_unit(found.result, found.images.weight_unit, power)
 
 
 def _check_takes_volumes(facts: Metric) -> None:
@@ -328,30 +336,18 @@ def _check_takes_volumes(facts: Metric) -> None:
         )
 
 
+def _check_takes_weights(facts: Metric) -> None:
+    """Refuse weights for a metric that has no meaning for them."""
+    if facts.no_weights:
+        raise OptionError(
+            f"weights= is not defined for {facts.name}: {facts.no_weights}",
+            "pass mask=, e.g. mask=(weights > 0)",
+        )
+
+
 def _quiet(images: Images) -> AbstractContextManager[Any]:
     """Keep NumPy from warnings of NaN, for which torch.compile knows no switch."""
     return nullcontext() if is_tensor(images.x) else np.errstate(all="ignore")
-
-
-def _compute_what_is_left(
-    result: Scores | Local | tuple[Scores, ...],
-    formula: Callable[..., Any],
-    images: Images,
-    valid: Array | None,
-    options: dict[str, Any],
-) -> None:
-    """Compute by the formula the elements of a batch that a kernel leaves to it."""
-    parts: tuple[Any, ...] = result if type(result) is tuple else (result,)
-    left = parts[0].left
-    for place in [] if left is None else np.argwhere(left):
-        index = tuple(place)
-        x, y, mask = (
-            None if v is None else element(v, left.shape, index)
-            for v in (images.x, images.y, valid)
-        )
-        found = formula(prepared(images._replace(x=x, y=y), mask, None), **options)
-        for part, again in zip(parts, found if type(found) is tuple else (found,), strict=True):
-            part.values[index] = again.values
 
 
 def _subtracted(images: Images) -> Images:

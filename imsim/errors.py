@@ -50,6 +50,10 @@ class MaskTypeError(MaskError, TypeError):
     """A mask that is neither boolean nor made of the integers 0 and 1."""
 
 
+class WeightsError(ImsimError):
+    """Weights that do not fit the images, or are negative or not finite."""
+
+
 class OptionError(ImsimError):
     """An option value or a metric name that imsim does not know."""
 

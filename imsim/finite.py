@@ -181,7 +181,16 @@ def prepared(images: Images, valid: Array | None, finite: Array | None) -> Pair:
         data_range=images.data_range,
         has_channels=images.has_channels,
         depth=images.depth,
+        weights=_weights(images),
     )
+
+
+def _weights(images: Images) -> Array | None:
+    """Return the weights of the pixels in the widest float."""
+    if images.weights is None:
+        return None
+    weights = to_widest_float(images.weights)
+    return np.ascontiguousarray(weights) if images.xp is np else weights
 
 
 def _as_float(image: Array, images: Images) -> Array:

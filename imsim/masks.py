@@ -8,7 +8,15 @@ from typing import Any, Literal
 import numpy as np
 from array_api_compat import is_numpy_array
 
-from imsim.errors import EmptyMaskWarning, MaskError, MaskTypeError, ShapeError, warn
+from imsim.errors import (
+    EmptyMaskWarning,
+    ImsimError,
+    MaskError,
+    MaskTypeError,
+    ShapeError,
+    WeightsError,
+    warn,
+)
 from imsim.finite import is_finite
 from imsim.inputs import as_array, check_real, to_namespace, to_numpy
 from imsim.portable.arrays import array_namespace, broadcast, device, is_compiling
@@ -22,42 +30,48 @@ def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
     if mask is None:
         return None
     xp = images.xp
-    array = _as_boolean(_beside(images.x, as_array("mask", mask), xp), xp)
+    array = _as_boolean(beside("mask", images.x, as_array("mask", mask), xp), xp)
+    return of_images("mask", array, images, MaskError)
+
+
+def of_images(name: str, array: Array, images: Images, error: type[ImsimError]) -> Array:
+    """View a mask, or weights, as (*batch, 1, height, width); refuse shapes that do not fit."""
     shape = tuple(array.shape)
     sides = images.sides
     ndim = len(sides)
     if shape[-ndim:] != sides or 0 in shape:
-        raise MaskError(
-            f"mask has shape {shape}, the images are {'x'.join(map(str, sides))} pixels",
+        raise error(
+            f"{name} has shape {shape}, the images are {'x'.join(map(str, sides))} pixels",
             f"expected ({', '.join(AXES[-ndim:])}), or batch axes before these (no channel axis)",
         )
     try:
         broadcast(shape[:-ndim], images.batch_shape)
-    except ValueError as error:
-        raise MaskError(
-            f"mask has shape {shape}, the batch has shape {images.batch_shape}",
+    except ValueError as problem:
+        raise error(
+            f"{name} has shape {shape}, the batch has shape {images.batch_shape}",
             "their batch axes do not broadcast",
-        ) from error
+        ) from problem
     return (array if images.depth is None else stacked(array))[..., None, :, :]
 
 
-def _beside(image: Array, mask: Array, xp: Any) -> Array:
-    """Bring a mask to the array library of the images; between devices nothing is moved."""
-    own = array_namespace(mask)
+def beside(name: str, image: Array, array: Array, xp: Any) -> Array:
+    """Bring a mask, or weights, to the library of the images; between devices nothing is moved."""
+    own = array_namespace(array)
     if own is not xp:
-        check_real("mask", mask)
-        mask = mask if own is np else to_numpy("mask", mask)
-        return mask if xp is np else to_namespace("mask", mask, xp, device(image))
-    own_device, other = (None if xp is np else device(v) for v in (mask, image))
+        check_real(name, array)
+        array = array if own is np else to_numpy(name, array)
+        return array if xp is np else to_namespace(name, array, xp, device(image))
+    own_device, other = (None if xp is np else device(v) for v in (array, image))
     # An array that is only traced may have no device.
     if own_device != other and own_device is not None and other is not None:
-        raise MaskError(f"mask is on {own_device}, the images are on {other}", "move one")
-    return mask
+        error = MaskError if name == "mask" else WeightsError
+        raise error(f"{name} is on {own_device}, the images are on {other}", "move one")
+    return array
 
 
 def _as_boolean(array: Array, xp: Any) -> Array:
     """Cast the integers 0 and 1; refuse everything else that is not boolean."""
-    remedy = "pass booleans, True = use, e.g. mask=(labels > 0)"
+    remedy = "pass booleans, True = use, e.g. mask=(labels > 0), or numbers as weights="
     if array.dtype == xp.bool:
         return array
     if (

@@ -110,6 +110,8 @@ class Metric:
     region_kernel : callable or None
         Returns the compiled scores of many small regions, by default options, for images without
         batch axes; see ``imsim.kernels.regions``.
+    no_weights : str
+        Why the metric takes no weights of pixels; empty: it takes them.
     """
 
     name: str
@@ -146,6 +148,7 @@ class Metric:
     takes_spacing: bool
     crop: Crop | None
     region_kernel: KernelLoader | None
+    no_weights: str
 
     @property
     def numpy_only(self) -> bool:
@@ -276,6 +279,7 @@ def metric(
     takes_spacing: bool = False,
     crop: Crop | None = None,
     region_kernel: KernelLoader | None = None,
+    no_weights: str = "",
 ) -> Callable[[F], F]:
     """Record the facts about a metric and return its function unchanged.
 
@@ -321,6 +325,7 @@ def metric(
             takes_spacing=takes_spacing,
             crop=crop,
             region_kernel=region_kernel,
+            no_weights=no_weights,
         )
         in_order = sorted(_metrics.items())  # independent of the order of imports
         _metrics.clear()

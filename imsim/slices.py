@@ -9,12 +9,14 @@ import numpy as np
 
 from imsim.errors import ChannelAxisWarning, EmptyMaskWarning, OptionError, silent, warn
 from imsim.finite import finite_pixels
+from imsim.inputs import as_array
 from imsim.masks import check_mask
 from imsim.portable.arrays import array_namespace, has_values, ratio, where_valid
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import check_images, check_integer, check_names
+from imsim.weights import check_weights
 
 
 def by_slice(
@@ -24,6 +26,7 @@ def by_slice(
     *,
     axis: int | None = None,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     channel_axis: int | None = None,
     **options: Any,
 ) -> Score:
@@ -40,6 +43,8 @@ def by_slice(
         are averaged over the slices across each axis, and over the three axes.
     mask : array_like of bool, shape (..., depth, height, width), optional
         True = use. Slices that the mask leaves nothing to score are left out of the average.
+    weights : array_like of float, shape (..., depth, height, width), optional
+        Weights of the pixels within their slices, which count alike in the average.
     channel_axis : int, optional
         The axis that holds channels.
     **options
@@ -74,6 +79,8 @@ def by_slice(
         raise OptionError("by_slice has no ndim", "slices are images; leave it out")
     images = check_images(a, b, data_range=None, channel_axis=channel_axis, ndim=3)
     valid = check_mask(mask, images)
+    _, used = check_weights(weights, images, valid)
+    own = None if weights is None else as_array("weights", weights)
 
     def scores(axis: int) -> Score:
         x, y = (_slices(v, images.depth, axis) for v in (images.x, images.y))
@@ -82,11 +89,15 @@ def by_slice(
         if not images.has_channels:
             x, y, channels = x[..., 0, :, :], y[..., 0, :, :], {}
         with silent(ChannelAxisWarning):  # a volume may be as narrow as an image has channels
-            return METRICS[name].function(x, y, mask=within, **channels, **options)
+            weighted = {}
+            if own is not None:
+                weighted = {"weights": array_namespace(own).moveaxis(own, axis - 3, -3)}
+            given = {"mask": within, **weighted, **channels, **options}
+            return METRICS[name].function(x, y, **given)
 
     if axis is not None:
         return scores(axis)
-    finite = finite_pixels(images, valid)
+    finite = finite_pixels(images, used)
     xp = images.xp
     means = []
     with silent(EmptyMaskWarning):

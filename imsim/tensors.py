@@ -142,8 +142,8 @@ def _call_torch(function: Function, given: Given, gradient: Gradient | None) -> 
     lent = None if _torch_traces(torch) else _lent(_torch_view, given)
     if lent is None:
         return function(*given)
-    a, b, _, data_range, *_ = (getattr(v, "requires_grad", False) for v in given)
-    if not (torch.is_grad_enabled() and (a or b or data_range)):
+    a, b, _, data_range, *weights = (getattr(v, "requires_grad", False) for v in given)
+    if not (torch.is_grad_enabled() and (a or b or data_range or any(weights))):
         return _each(function(*lent), lambda found: torch.from_numpy(np.asarray(found)))
     if gradient is None or data_range:
         return function(*given)

@@ -53,6 +53,13 @@ class Images(NamedTuple):
     depth: int | None = None
     """Planes of a volume, which lie below each other: its height is that of all planes together.
     None: images."""
+    weights: Array | None = None
+    """Of the pixels, (*batch, 1, height, width), floats; 0 outside the mask, and there alone.
+    None: those inside have equal ones."""
+    weight_unit: Array | float = 1.0
+    """What the given weights were divided by, a number or (*batch, 1)."""
+    even_weights: Array | None = None
+    """Where, (*batch, 1), those inside the mask are equal, if they are so in some of the batch."""
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

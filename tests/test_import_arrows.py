@@ -42,8 +42,10 @@ ALLOWED: dict[str, set[str]] = {
     "portable": {"portable", "caches"} | LEAVES,
     # Of the validation, the record of the checked images.
     "kernels": {"kernels", "portable", "validation", "workers", "caches"} | LEAVES,
-    "slices": {"finite", "masks", "portable", "registry", "validation"} | LEAVES,
+    "slices": {"finite", "inputs", "masks", "portable", "registry", "validation", "weights"}
+    | LEAVES,
     "engine": {
+        "computation",
         "derivatives",
         "finite",
         "validation",
@@ -52,8 +54,10 @@ ALLOWED: dict[str, set[str]] = {
         "kernels",
         "portable",
         "tensors",
+        "weights",
     }
     | LEAVES,
+    "computation": {"finite", "kernels", "portable", "validation"} | LEAVES,
     "derivatives": {
         "finite",
         "kernels",
@@ -66,6 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     | LEAVES,
     "tensors": {"inputs"} | LEAVES,
     "masks": {"finite", "inputs", "validation", "portable"} | LEAVES,
+    "weights": {"inputs", "kernels", "masks", "portable", "validation"} | LEAVES,
     "finite": {"validation", "portable"} | LEAVES,
     "validation": {"inputs", "portable"} | LEAVES,
     "inputs": {"portable"} | LEAVES,

@@ -6,10 +6,17 @@ import math
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels import weighing
+from imsim.kernels.common.cell_rows import (
+    PADDING,
+    cell_similarity,
+    fill_row,
+    merge_cells,
+    near_row,
+)
+from imsim.kernels.common.jit import exact, kernel
 from imsim.kernels.common.pixel_blocks import NO_MASK, count
 from imsim.kernels.common.planes import Planes
-from imsim.portable import similarity as formulas
 from imsim.portable.gradients import CELL_REACH
 from imsim.portable.pair import Local, Scores
 from imsim.portable.similarity import C
@@ -23,6 +30,9 @@ GAIN = 4 * 3
 """Gradients of the kernel are larger by this factor: cells are sums of 4 pixels, not means, and
 Prewitt's operator does not divide by 3."""
 
+LEAST_SPREAD = 1e-6
+"""Least share of V1 - V2 / V1 in V1. Where one weight exceeds all others by more, the squares about
+the mean have lost digits."""
 N_SUMS = 5
 """Numbers of a strip: the number of cells; their mean; the sum of squares about it; 0, or NaN if
 `_far_strip` finds a pixel inside that is not finite; and twice the largest magnitude of half a cell
@@ -32,10 +42,6 @@ FAR_RANGES = 16
 The rounding error of a difference is then below 3e-6 of the constant's root in float32."""
 HUGE_SCALE = 2.0**-600
 """Factor that brings gradients whose squares overflow back into float64."""
-POSITIVE = np.iinfo(np.int32).max
-"""Bits of a float32 without its sign."""
-PADDING = 24
-"""Numbers after each row of cells, so that rows do not compete for the same lines of the cache."""
 NO_SCORED = np.empty((1, 0), np.uint8)
 """Which cells are scored, without a mask; one row, so that it can be sliced."""
 NO_VALUES = {dtype: np.empty((0, 0), dtype) for dtype in (np.float32, np.float64)}
@@ -43,11 +49,12 @@ NO_VALUES = {dtype: np.empty((0, 0), dtype) for dtype in (np.float32, np.float64
 FLOAT32_RANGE = 1e12
 """Largest data range, and inverse of the smallest one, whose square fits into float32."""
 
-_similarity = inline(formulas.similarity)
 
-
+@weighing
 def gmsd(images: Images, mask: Array | None) -> Scores:
     """Standard deviation, with n - 1, of the gradient similarity."""
+    if images.weights is not None:
+        return _weighted(images, mask)
     planes, constant, most, cells = prepare(images, mask)
     strips = planes.strips(
         _near_moments, N_SUMS, constant, positions=cells[0], rows=STRIP_ROWS
@@ -69,6 +76,7 @@ def gmsd(images: Images, mask: Array | None) -> Scores:
     return Scores(scores[0], scores[1], witness=scores[0])
 
 
+@weighing  # which do not change the similarity of a cell
 def gmsd_map(images: Images, mask: Array | None) -> Local:
     """Gradient similarity of each cell."""
     planes, constant, most, cells = prepare(images, mask)
@@ -90,6 +98,30 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
     shape = (*planes.shape, *cells)
     found = None if mask is None else valid.reshape(shape)
     return Local(values.reshape(shape), found, step=2, reach=CELL_REACH)
+
+
+def _weighted(images: Images, mask: Array | None) -> Scores:
+    """The same by weights of reliability; pairs where it may not be precise are left."""
+    from imsim.kernels.weighted import gmsd as weighted
+
+    images = images._replace(weights=np.asarray(images.weights, np.float64))
+    planes, constant, most, cells = prepare(images, mask)
+    strips = planes.strips(
+        weighted.moments_of_strip, weighted.N_SUMS, constant, positions=cells[0], rows=STRIP_ROWS
+    )
+    total = strips[0]
+    for strip in strips[1:]:
+        for place in np.ndindex(planes.shape):
+            merge_cells(total[place], *strip[place][:3])
+        total[..., 5:] += strip[..., 5:]
+    whole, _, squares, _, _, squared, n = np.moveaxis(total, -1, 0)
+    spread = whole - squared / whole
+    is_near = np.all(strips[..., 4] <= most, axis=0) & (spread >= LEAST_SPREAD * whole)
+    several = n > 1
+    scores = np.where(is_near, np.sqrt(squares / spread), math.nan)
+    scores = np.where(several, scores, 0.0 * squares)  # NaN where a pixel is
+    left = (several & ~is_near).any(axis=-1)
+    return Scores(scores, np.where(several, whole, 0.0), scores, left if left.any() else None)
 
 
 def prepare(
@@ -161,15 +193,15 @@ def near_strip(x, y, mask, start, stop, out, constant, values, scored):  # type:
     use = marks[4, :columns]
     for r in range(start - 1, stop + 1):
         up, here, down = (r - 2) % 3, (r - 1) % 3, r % 3
-        size_x = _fill_row(x, mask, r, line, bits, room, down)
-        size_y = _fill_row(y, mask, r, line, bits, room, 3 + down)
+        size_x = fill_row(x, mask, r, line, bits, room, down)
+        size_y = fill_row(y, mask, r, line, bits, room, 3 + down)
         size = size_x if size_x > size_y or np.isnan(size_x) else size_y
         out[4] = size if size > out[4] or np.isnan(size) else out[4]
         if mask.size > 0:
             _fill_inside(mask, r, marks[3], marks[r % 3])
         if r <= start:
             continue
-        _near_row(room, up, here, down, constant, found)
+        near_row(room, up, here, down, constant, found)
         n = columns
         if mask.size > 0:
             _erode(marks[0], marks[1], marks[2], marks[3], use)
@@ -219,78 +251,6 @@ def _erode(up, here, down, line, scored):  # type: ignore[no-untyped-def]
         scored[j] = line[j] & line[j + 1] & line[j + 2]
 
 
-@kernel
-def _fill_row(image, mask, r, line, bits, room, k):  # type: ignore[no-untyped-def]
-    """Sum the 2x2 pixels of each cell of a row, 0 beyond the frame and outside the mask.
-
-    Return twice the size of half cells, see `_size`; 0 for integers, whose sums are exact.
-    """
-    height, width = image.shape
-    columns, real = (width + 1) // 2, line.dtype.type
-    room[k, 0], room[k, columns + 1] = 0, 0
-    i, i_below = 2 * r, min(2 * r + 1, height - 1)
-    if not 0 <= i < height:
-        for j in range(columns):
-            room[k, j + 1] = 0
-        return 0.0
-    weight = real(1) if i_below > i else real(0.5)  # a last row alone counts once
-    if mask.size == 0:
-        for j in range(width):
-            line[j] = weight * (real(image[i, j]) + real(image[i_below, j]))
-    else:
-        for j in range(width):
-            p, q = real(image[i, j]), real(image[i_below, j])
-            p, q = (p if mask[i, j] else real(0)), (q if mask[i_below, j] else real(0))
-            line[j] = weight * (p + q)
-    for j in range(columns):
-        room[k, j + 1] = line[2 * j] + line[2 * j + 1]
-    return 0.0 if image.dtype.type(0.5) == 0 else 2 * _size(line, bits)
-
-
-@kernel
-def _size(line, bits):  # type: ignore[no-untyped-def]
-    """Largest magnitude in a row of float32 that ends with a 0; mean magnitude of a row of float64.
-
-    The mean is precise enough in float64, where a size ten times as large does no harm. Read as
-    integers, the bits of floats without sign have the order of the floats, and the CPU compares
-    many integers at a time; NaN forbids that for floats.
-    """
-    if bits.size > line.size:
-        total = 0.0
-        for j in range(line.size):
-            total += abs(line[j])
-        return total / (line.size - 1)
-    positive, most = np.int32(POSITIVE), np.int32(0)
-    for j in range(bits.size):
-        size = np.int32(bits[j] & positive)
-        most = size if size > most else most
-    bits[-1] = most
-    largest = np.float64(line[-1])
-    bits[-1] = 0
-    return largest
-
-
-@exact  # fused multiplications would break symmetry, and the 1 of equal gradients
-def _near_row(room, up, here, down, constant, found):  # type: ignore[no-untyped-def]
-    """Similarity of the gradients in the middle of three rows of cells of both images."""
-    one = found.dtype.type(1)
-    for j in range(found.size):
-        p = _gradient(room, up, here, down, j)
-        q = _gradient(room, 3 + up, 3 + here, 3 + down, j)
-        s = _similarity(p, q, constant)
-        found[j] = one if s > one else s
-
-
-@inline
-def _gradient(room, up, here, down, j):  # type: ignore[no-untyped-def]
-    k, m = j + 1, j + 2
-    gx = (room[up, m] - room[up, j]) + (room[here, m] - room[here, j])
-    gx += room[down, m] - room[down, j]
-    gy = (room[down, j] - room[up, j]) + (room[down, k] - room[up, k])
-    gy += room[down, m] - room[up, m]
-    return math.sqrt(gx * gx + gy * gy)
-
-
 @exact
 def _far_rows(pixels, span, is_huge, found):  # type: ignore[no-untyped-def]
     """Similarity in rows of cells whose pixels, far from 0, are subtracted before they are added.
@@ -305,7 +265,7 @@ def _far_rows(pixels, span, is_huge, found):  # type: ignore[no-untyped-def]
                 if not np.isfinite(s):
                     p = _far_gradient(pixels[0], 2 * r, 2 * j, scale)
                     q = _far_gradient(pixels[1], 2 * r, 2 * j, scale)
-                    s = _similarity(p, q, C * (span * scale) ** 2)
+                    s = cell_similarity(p, q, C * (span * scale) ** 2)
                 scale = HUGE_SCALE
             found[r, j] = 1.0 if s > 1 else s
 
@@ -341,7 +301,7 @@ def add_row(row, scored, n, out):  # type: ignore[no-untyped-def]
     else:
         mean, squares, rest = _row_moments_inside(row, scored, n)
     squares -= rest * rest / n
-    merge(out, np.float64(n), mean + rest / n, 0.0 if squares < 0 else squares)
+    merge_cells(out, np.float64(n), mean + rest / n, 0.0 if squares < 0 else squares)
 
 
 @kernel
@@ -372,18 +332,6 @@ def _row_moments_inside(found, scored, n):  # type: ignore[no-untyped-def]
 
 
 @exact
-def merge(out, n, mean, squares):  # type: ignore[no-untyped-def]
-    """Add the moments of further cells; the deviation of equal cells is exactly 0."""
-    if n == 0:
-        return
-    weight = n / (out[0] + n)
-    d = mean - out[1]
-    out[2] += squares + d * d * out[0] * weight
-    out[1] = out[1] + d * weight if out[0] > 0 else mean
-    out[0] += n
-
-
-@exact
 def _deviations(strips, most, scores):  # type: ignore[no-untyped-def]
     """Write the deviation and the number of cells; one cell has no deviation.
 
@@ -398,7 +346,7 @@ def _deviations(strips, most, scores):  # type: ignore[no-untyped-def]
         total = strips[0, plane]
         for strip in range(1, strips.shape[0]):
             part = strips[strip, plane]
-            merge(total, part[0], part[1], part[2])
+            merge_cells(total, part[0], part[1], part[2])
             total[3] += part[3]
         n = total[0]
         scores[0, plane] = math.sqrt(total[2] / (n - 1)) + total[3]

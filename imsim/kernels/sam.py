@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 
+from imsim.kernels import weighing
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import RUN_PIXELS, Planes, sum_parts
 from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_images
+from imsim.portable.arrays import total
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images
@@ -23,6 +25,7 @@ the sine of a small angle. Where x or y is 0 throughout, the square is 1.
 """
 
 
+@weighing
 def sam(images: Images, mask: Array | None, mode: str, degrees: bool) -> Scores:
     """Angle between the images, or mean of the angles of the pixels."""
     unit = 180 / math.pi if degrees else 1.0
@@ -42,7 +45,8 @@ def _image_angle(images: Images, mask: Array | None, unit: float) -> Scores:
 def _whole(images: Images, mask: Array | None) -> Array:
     """Angle, number of pixels, and sums of squares."""
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(_gram_of_run, N_GRAM + 1, cheapness=4)
+    find = _gram_of_run if images.weights is None else _weighted_run
+    runs = planes.runs(find, N_GRAM + 1, cheapness=4)
     *batch, channels = planes.shape
     scores = np.empty((4, *batch, 1))
     runs = runs.reshape(len(runs), -1, channels, N_GRAM + 1)
@@ -74,12 +78,12 @@ def _gram(x, y, mask, room, copies, block, out):  # type: ignore[no-untyped-def]
                 xx += a * a
                 yy += b * b
                 xy += a * b
-            _fit(p, q, xx, yy, xy, block)
+            fit(p, q, xx, yy, xy, block)
         else:
             u, v = copies[0, : p.size], copies[1, : p.size]
             xx, yy, xy = _products_inside(p, q, inside, u, v)
-            _fit(u, v, xx, yy, xy, block)
-        _merge(out, block)
+            fit(u, v, xx, yy, xy, block)
+        merge_gram(out, block)
         out[4] += n
 
 
@@ -100,8 +104,40 @@ def _products_inside(p, q, inside, u, v):  # type: ignore[no-untyped-def]
     return xx, yy, xy
 
 
+def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
+    """Gram matrix of vectors times the roots of the weights, and the sum of the weights."""
+    inside = NO_BYTES if mask is None else mask
+    _weighted_gram(x, y, inside, weights, np.empty((4, BLOCK)), np.empty(4), out)
+
+
+@kernel
+def _weighted_gram(x, y, mask, weights, room, block, out):  # type: ignore[no-untyped-def]
+    out[3] = 1.0
+    for start in range(0, x.size, BLOCK):
+        p, q, inside, n = load_block(x, y, mask, start, room)
+        if n == 0:
+            continue
+        w = weights[start : start + BLOCK]
+        u, v = room[2, : p.size], room[3, : p.size]
+        whole, xx, yy, xy = 0.0, 0.0, 0.0, 0.0
+        for i in range(p.size):
+            use = inside[i] != 0
+            weight = np.float64(w[i]) if use else 0.0
+            root = math.sqrt(weight)
+            a = root * (np.float64(p[i]) if use else 0.0)
+            b = root * (np.float64(q[i]) if use else 0.0)
+            u[i], v[i] = a, b
+            whole += weight
+            xx += a * a
+            yy += b * b
+            xy += a * b
+        fit(u, v, xx, yy, xy, block)
+        merge_gram(out, block)
+        out[4] += whole
+
+
 @exact  # a compiler that may reorder squares a square, which may leave float64
-def _fit(x, y, xx, yy, xy, gram):  # type: ignore[no-untyped-def]
+def fit(x, y, xx, yy, xy, gram):  # type: ignore[no-untyped-def]
     """Fit the shorter vector by the longer one, and square the residual."""
     gram[0], gram[1], gram[2], gram[3] = xx, yy, xy, 1.0
     if xx == 0 or yy == 0:
@@ -132,7 +168,7 @@ def _unexplained(p, q, slope):  # type: ignore[no-untyped-def]
 
 
 @exact
-def _merge(total, part):  # type: ignore[no-untyped-def]
+def merge_gram(total, part):  # type: ignore[no-untyped-def]
     """Add the Gram matrix of further pixels; for multiples of one vector without an error."""
     by_y = total[1] > total[0] or (total[1] == total[0] and part[1] > part[0])
     a, b = (1, 0) if by_y else (0, 1)
@@ -157,7 +193,7 @@ def _angles(runs, total, scores):  # type: ignore[no-untyped-def]
         n = 0.0
         for channel in range(runs.shape[2]):
             for run in range(runs.shape[0]):
-                _merge(total, runs[run, image, channel])
+                merge_gram(total, runs[run, image, channel])
                 n += runs[run, image, channel, 4] if channel == 0 else 0.0
         xx, yy = total[0], total[1]
         theta = math.atan2(math.sqrt(total[3]), total[2] / (math.sqrt(xx) * math.sqrt(yy)))
@@ -186,6 +222,7 @@ ARCTAN = (
 up to tan(22.5 deg)^2. The relative error of the arctangent is less than 7e-18."""
 
 
+@weighing  # which do not change the angle of a pixel
 def sam_map(images: Images, mask: Array | None, degrees: bool) -> Local:
     """Angle of each pixel; a pixel that is black in both images has none."""
     spectra = _Spectra(images, mask)
@@ -198,11 +235,26 @@ def sam_map(images: Images, mask: Array | None, degrees: bool) -> Local:
 
 def mean_angle(images: Images, mask: Array | None, unit: float) -> Scores:
     """Mean angle; 0 if all pixels are black in both images."""
-    theta, n, pixels = _Spectra(images, mask).sums(unit)
+    theta, n, pixels = _weighted_sums(images, mask, unit)
     if not n.all():
         n = np.where((n == 0) & (pixels > 0), 1.0, n)
     # The angle of a pixel that is not finite is NaN.
     return Scores(np.minimum(theta / n, math.pi * unit), n, witness=theta)
+
+
+def _weighted_sums(images: Images, mask: Array | None, unit: float) -> Array:
+    """Sums of angles and of their weights, and the number of pixels; (3, *batch, 1)."""
+    spectra = _Spectra(images, mask)
+    if images.weights is None:
+        return spectra.sums(unit)
+    angles = np.empty((spectra.count, *images.frame))
+    coloured = np.empty(angles.shape, np.bool_)
+    found = spectra.sums(unit, angles, coloured)
+    shape = (*spectra.batch, 1, *images.frame)
+    weights = np.where(coloured.reshape(shape), images.weights, 0.0)
+    angles = np.where(coloured, angles, 0.0).reshape(shape)
+    found[0], found[1] = total(angles, None, weights), total(weights)
+    return found
 
 
 class _Spectra:

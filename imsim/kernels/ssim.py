@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from imsim.caches import kept
-from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels import weighing
+from imsim.kernels.common.jit import exact, kernel
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
     PIXEL_Y,
@@ -32,6 +33,12 @@ from imsim.kernels.common.window_moments import (
     WEIGHT,
     is_lost,
 )
+from imsim.kernels.common.window_rows import (
+    load_sum_and_difference,
+    quality_row,
+    terms,
+    without_zeros,
+)
 from imsim.kernels.common.window_strips import (
     PixelTypes,
     Positions,
@@ -39,6 +46,7 @@ from imsim.kernels.common.window_strips import (
     limits,
     pixel_types,
     taps_of,
+    weighed,
 )
 from imsim.kernels.common.window_sums import (
     add_row,
@@ -54,105 +62,14 @@ from imsim.kernels.common.window_sums import (
     nan_if_broken,
 )
 from imsim.portable.arrays import where_valid
-from imsim.portable.coarse import automatic_factor, block_mean
+from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import Window, least_weight, replicated
 from imsim.typing import Array
 from imsim.validation import Images
 
-EPSILON = float(np.finfo(np.float64).eps)
 LEAST_TAP = 2.0**-11
 """Least tap for which float32 has enough digits."""
-
-
-@exact
-def load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d):  # type: ignore[no-untyped-def]
-    """Copy x + y and x - y of row i, centred and scaled; 0 outside the mask."""
-    x_row, y_row = x[i, left:right], y[i, left:right]
-    real = u.dtype.type
-    # The difference of nearly equal pixels is exact; that of the two minus their offsets is not.
-    shift = offsets[0] - offsets[1]
-    if mask is None:
-        for j in range(x_row.size):
-            p, q = real(x_row[j]), real(y_row[j])
-            u[j] = ((p - offsets[0]) + (q - offsets[1])) * scale
-            d[j] = ((p - q) - shift) * scale
-    else:
-        inside = mask[i, left:right]
-        nothing = real(0)
-        for j in range(x_row.size):
-            p, q = real(x_row[j]), real(y_row[j])
-            sum_of_both = ((p - offsets[0]) + (q - offsets[1])) * scale
-            difference = ((p - q) - shift) * scale
-            u[j] = sum_of_both if inside[j] else nothing
-            d[j] = difference if inside[j] else nothing
-
-
-@inline
-def _terms(u, d, variance_u, variance_d, c1, c2):  # type: ignore[no-untyped-def]
-    """Numerators and denominators of quality, from means and variances of x + y and x - y.
-
-    Means are multiplied by the weight of the window, variances, c1 and c2 by its square.
-    """
-    product, brightness = u * u - d * d, u * u + d * d
-    covariance, variances = variance_u - variance_d, variance_u + variance_d
-    return product + c1, brightness + c1, covariance + c2, variances + c2
-
-
-@inline
-def _without_zeros(product, brightness, covariance, variances, centred, square, rounding):  # type: ignore[no-untyped-def]
-    """The terms, changed where 0 / 0 follows `imsim.portable.windows.zero_rules`.
-
-    `centred` is the sum of squared means about the offset.
-    """
-    # The difference is compared with 0, since infinity minus infinity is NaN, which must not count
-    # as dark.
-    dark = brightness - rounding * rounding * centred <= 0
-    flat = dark or variances <= 0
-    product, brightness = (square, square) if dark else (product, brightness)
-    covariance, variances = (square, square) if flat else (covariance, variances)
-    return product, brightness, covariance, variances
-
-
-@kernel
-def quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found):  # type: ignore[no-untyped-def]
-    """Quality at a row of positions, from weighted sums of u, d, u^2 and d^2; NaN if doubtful."""
-    one, nothing = found.dtype.type(1), found.dtype.type(np.nan)
-    beyond = found.dtype.type(np.inf)
-    is_narrow = found.dtype.type(1 + EPSILON) == one  # known to the compiler, unlike the size
-    if limits is not None:  # read before the loop, which is not vectorised otherwise
-        share, share_d, few, share_of_mean = limits
-    for j in range(found.size):
-        weight = full if weights is None else weights[j]
-        square = weight * weight
-        constant = c2 * square if unbiased is None else c2 * square * unbiased[j]
-        sum_u, sum_d = sums[0, j], sums[1, j]
-        u, d = sum_u + weight * shift[0], sum_d + weight * shift[1]
-        centred = sum_u * sum_u + sum_d * sum_d
-        power_u, power_d = weight * sums[2, j], weight * sums[3, j]
-        variance_u, variance_d = power_u - sum_u * sum_u, power_d - sum_d * sum_d
-        product, brightness, covariance, variances = _terms(
-            u, d, variance_u, variance_d, c1 * square, constant
-        )
-        if limits is None and rounding is not None:  # or a window with 0 / 0 is doubtful
-            product, brightness, covariance, variances = _without_zeros(
-                product, brightness, covariance, variances, centred, square, rounding
-            )
-        scale = brightness * variances
-        quality = product * covariance / scale
-        if limits is not None:
-            if is_narrow:
-                # The rounding error of u^2 counts as far as the images differ.
-                sound = few * power_u + share_d * power_d < variances
-                sound &= share * power_u * abs(variance_d) < variances * variances
-                powers = share_of_mean * (power_u + power_d)
-                sound &= powers * (d * d) < brightness * brightness
-            else:
-                sound = share * (power_u + power_d) < variances
-                sound &= share_d * centred < brightness
-                sound &= few < scale
-            quality = quality if sound & (scale < beyond) else nothing
-        found[j] = quality
 
 
 @exact  # a compiler that may reorder multiplies the denominators, which may leave float64
@@ -175,7 +92,7 @@ def _quality_again(moments, found, is_sample, c1, c2, rounding):  # type: ignore
             unbiased = (n - 1) / n if is_sample else 1.0
             sum_u, sum_d = sums[SUM_X, j] + sums[SUM_Y, j], sums[SUM_X, j] - sums[SUM_Y, j]
             powers, product = sums[SUM_XX, j] + sums[SUM_YY, j], sums[SUM_XY, j]
-            product, brightness, covariance, variances = _terms(
+            product, brightness, covariance, variances = terms(
                 sum_u + weight * (sums[PIXEL_X, j] + sums[PIXEL_Y, j]),
                 sum_d + weight * (sums[PIXEL_X, j] - sums[PIXEL_Y, j]),
                 weight * (powers + 2 * product) - sum_u * sum_u,
@@ -185,7 +102,7 @@ def _quality_again(moments, found, is_sample, c1, c2, rounding):  # type: ignore
             )
             if rounding is not None:
                 centred = sum_u * sum_u + sum_d * sum_d
-                product, brightness, covariance, variances = _without_zeros(
+                product, brightness, covariance, variances = without_zeros(
                     product, brightness, covariance, variances, centred, square, rounding
                 )
             found[i, j] = (product / brightness) * (covariance / variances)
@@ -302,15 +219,35 @@ def quality_strips(
     doubts = limits(pixels, window, dtype, c1, c2)
     constants = (*taps_of(window, dtype), ones, doubts, is_sample, squared, rounding)
     again = (is_sample, c1, c2, rounding)
-    return Strips(window, dtype, 4, quality_strip, constants, _quality_again, again)
+    own = weighed(pixels, window, dtype, least, c1, c2)
+    weighted = (*taps_of(window, dtype), *own, squared, rounding)
+    return Strips(
+        window,
+        dtype,
+        4,
+        quality_strip,
+        constants,
+        _quality_again,
+        again,
+        _weighted_strip,
+        weighted,
+    )
 
 
+def _weighted_strip() -> Any:
+    from imsim.kernels.weighted.windows import quality_strip
+
+    return quality_strip
+
+
+@weighing
 def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
     """Mean structural similarity; None, for the formula, if K1 or K2 is 0."""
     found = _structural_similarity(images, mask, with_map=False, **options)
     return None if found is None else found[0]
 
 
+@weighing
 def ssim_map(images: Images, mask: Array | None, **options: Any) -> Local | None:
     """Structural similarity at every position; None, for the formula, if K1 or K2 is 0."""
     found = _structural_similarity(images, mask, with_map=True, **options)
@@ -332,16 +269,27 @@ def _structural_similarity(
 ) -> tuple[Scores, Local | None] | None:
     if K1 == 0 or K2 == 0 or not window.is_square:
         return None
+    weights = images.weights
+    if weights is not None and (sample_covariance or min_coverage > 0 or not _counts(window)):
+        return None
     is_padded = border == "replicate"
     factor = automatic_factor(*images.frame) if downsample else 1
     if factor > 1:
-        x, y = (where_valid(mask, v.astype(np.float64)) for v in (images.x, images.y))
-        x, cells = block_mean(x, mask, factor, border="symmetric")
-        y, _ = block_mean(y, mask, factor, border="symmetric")
-        images, mask = images._replace(x=x, y=y), cells
+        if weights is not None:
+            weights = weights.astype(np.float64)
+        (x, cells), (y, _) = (
+            block_mean(v, mask, factor, border="symmetric", weights=weights)
+            for v in (where_valid(mask, v.astype(np.float64)) for v in (images.x, images.y))
+        )
+        if weights is not None and mask is not None:
+            weights = where_valid(cells, cell_weights(weights, mask, factor, border="symmetric"))
+        images, mask = images._replace(x=x, y=y, weights=weights), cells
     if is_padded:
-        x, y = replicated(images.x, window), replicated(images.y, window)
-        images, mask = images._replace(x=x, y=y), None if mask is None else replicated(mask, window)
+        x, y, mask, weights = (
+            None if v is None else replicated(v, window)
+            for v in (images.x, images.y, mask, images.weights)
+        )
+        images = images._replace(x=x, y=y, weights=weights)
     is_whole = mask is not None and min_coverage == 1
     strips = ssim_strips(
         images, window, K1, K2, sample_covariance, min_coverage, is_whole, is_coarse=factor > 1
@@ -374,6 +322,11 @@ def ssim_strips(
     dtype: Any = np.float32 if narrow else np.float64
     given = (images.data_range, window, K1, K2, sample_covariance, min_coverage, is_whole)
     return _strips(pixel_types(images), dtype, *given)
+
+
+def _counts(window: Window) -> bool:
+    """Whether the kernel for weights finds what is scored: by the centre, or by counted pixels."""
+    return window.size % 2 == 1 or window.is_uniform
 
 
 @kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.caches import kept
+from imsim.kernels import weighing
 from imsim.kernels.common.window_strips import PixelTypes, Positions, Strips, pixel_types
 from imsim.kernels.ssim import quality_strips
 from imsim.portable.pair import Local, Scores
@@ -13,11 +14,13 @@ from imsim.typing import Array
 from imsim.validation import Images
 
 
+@weighing
 def uiq(images: Images, mask: Array | None, *, block_size: int) -> Scores:
     """Mean quality over all blocks."""
     return _positions(images, mask, block_size).scores()
 
 
+@weighing
 def uiq_map(images: Images, mask: Array | None, *, block_size: int) -> Local:
     """Quality of every block."""
     return _positions(images, mask, block_size).local()[1]

@@ -11,6 +11,7 @@ from typing import Any
 from imsim.kernels import ssim as of_images
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.volume_slabs import VolumePositions
+from imsim.kernels.common.window_rows import load_sum_and_difference, quality_row
 from imsim.kernels.common.window_strips import pixel_types
 from imsim.kernels.common.window_sums import (
     add_row,
@@ -25,7 +26,7 @@ from imsim.kernels.common.window_sums import (
     may_be_broken,
     nan_if_broken,
 )
-from imsim.kernels.ssim import load_sum_and_difference, quality_row, ssim_strips
+from imsim.kernels.ssim import ssim_strips
 from imsim.kernels.uiq import uiq_strips
 from imsim.portable.pair import Local, Scores
 from imsim.portable.volumes import is_one_plane, stacked, unstacked

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from imsim.caches import kept
-from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels import weighing
+from imsim.kernels.common.jit import exact, kernel
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
-from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.rescaling import (
     channels_of,
     find_lost_sums,
@@ -22,10 +24,10 @@ from imsim.kernels.common.window_moments import (
     SUM_XY,
     SUM_Y,
     SUM_YY,
-    TINY,
     WEIGHT,
     is_lost,
 )
+from imsim.kernels.common.window_rows import correlation, correlation_row
 from imsim.kernels.common.window_strips import (
     PixelTypes,
     Positions,
@@ -33,6 +35,7 @@ from imsim.kernels.common.window_strips import (
     limits,
     pixel_types,
     taps_of,
+    weighed,
 )
 from imsim.kernels.common.window_sums import (
     add_row,
@@ -51,19 +54,25 @@ from imsim.kernels.common.window_sums import (
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import Window, least_weight, uniform
 from imsim.typing import Array
-from imsim.validation import LARGEST, SMALLEST, Images
+from imsim.validation import Images
 
+LEAST_SPREAD = 1e-6
+"""Least share of all products of weights that those of different pixels make up. Where one weight
+exceeds all others by more, variances about the mean lose digits."""
 N_MOMENTS = 8
 """Numbers of a run: its pixels; means of x and y; sums of squares of x, of y, and of products,
 about these means; centres of x and y, from which the means are counted to keep their digits."""
 
 
+@weighing
 def zncc(
     images: Images, mask: Array | None, lengths: tuple[int, ...] | None, min_coverage: float
 ) -> Scores | None:
     """Correlation of the whole images, or its mean over windows; None, unless these are square."""
     if lengths is not None:
         return mean_local_correlation(images, mask, lengths, min_coverage)
+    if images.weights is not None:
+        return _weighted(images, mask)
     r, n, xx, yy, witness = _whole(images, mask)
     odd = find_lost_sums(images, xx, yy)
     if odd is not None:
@@ -72,6 +81,23 @@ def zncc(
             channels = channels_of(element)
             r[index] = [_whole(scale_images(one), valid)[0].item() for one in channels]
     return Scores(r, n, witness)
+
+
+def _weighted(images: Images, mask: Array | None) -> Scores:
+    """Correlation by weights; pairs for which the sums may not be precise are left."""
+    planes = Planes(images, mask, in_order=False)
+    runs = planes.runs(_weighted_run, N_MOMENTS + 1, cheapness=4)
+    squares = sum_parts(runs[..., N_MOMENTS])
+    moments = np.ascontiguousarray(runs[..., :N_MOMENTS]).reshape(len(runs), -1, N_MOMENTS)
+    scores = np.empty((5, *planes.shape))
+    _correlations(moments, scores.reshape(5, -1))
+    r, n, xx, yy, witness = scores
+    odd = n * n - squares < LEAST_SPREAD * n * n
+    lost = find_lost_sums(images, xx, yy)
+    odd |= False if lost is None else lost
+    odd &= n > 0
+    r[odd] = witness[odd] = math.nan
+    return Scores(r, n, witness, odd.any(axis=-1) if odd.any() else None)
 
 
 def _whole(images: Images, mask: Array | None) -> Array:
@@ -112,13 +138,14 @@ def _moments(x, y, mask, room, out):  # type: ignore[no-untyped-def]
                 sums = _centred_sums(p, q, None, centre_x, centre_y)
             else:
                 sums = _centred_sums(p, q, inside, centre_x, centre_y)
-            _set_moments(sums, n, centre_x, centre_y, block)
+            set_moments(sums, n, centre_x, centre_y, block)
             centre_x, centre_y = block[6] + block[1], block[7] + block[2]
         merge(out, block)
 
 
 @kernel
-def _set_moments(sums, n, centre_x, centre_y, out):  # type: ignore[no-untyped-def]
+def set_moments(sums, n, centre_x, centre_y, out):  # type: ignore[no-untyped-def]
+    """Write the moments of a block from its sums about the centres."""
     dx, dy, xx, yy, xy = sums
     out[0] = n
     out[1], out[2] = dx / n, dy / n
@@ -146,6 +173,54 @@ def _centred_sums(p, q, inside, centre_x, centre_y):  # type: ignore[no-untyped-
         yy += v * v
         xy += u * v
     return dx, dy, xx, yy, xy
+
+
+def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
+    """Moments of a run by weights, and the sum of the squared weights."""
+    inside = NO_BYTES if mask is None else mask
+    _weighted_moments(x, y, inside, weights, np.empty((3, BLOCK)), out)
+
+
+@kernel
+def _weighted_moments(x, y, mask, weights, room, out):  # type: ignore[no-untyped-def]
+    """Moments about the means of the block before; those of the first one about its pixels."""
+    centre_x, centre_y, block = 0.0, 0.0, room[2]
+    for start in range(0, x.size, BLOCK):
+        p, q, inside, n = load_block(x, y, mask, start, room)
+        if n == 0:
+            continue
+        w = weights[start : start + BLOCK]
+        first = 0
+        while inside[first] == 0:
+            first += 1
+        is_first = out[0] == 0
+        if is_first:
+            centre_x, centre_y = np.float64(p[first]), np.float64(q[first])
+        for _ in range(2 if is_first else 1):
+            whole, squares, dx, dy, xx, yy, xy = _weighted_sums(p, q, inside, w, centre_x, centre_y)
+            set_moments((dx, dy, xx, yy, xy), whole, centre_x, centre_y, block)
+            centre_x, centre_y = block[6] + block[1], block[7] + block[2]
+        merge(out, block)
+        out[8] += squares
+
+
+@kernel
+def _weighted_sums(p, q, inside, w, centre_x, centre_y):  # type: ignore[no-untyped-def]
+    whole, squares, dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(p.size):
+        use = inside[i] != 0
+        u = np.float64(p[i]) - centre_x if use else 0.0
+        v = np.float64(q[i]) - centre_y if use else 0.0
+        weight = np.float64(w[i]) if use else 0.0
+        whole += weight
+        squares += weight * weight
+        a, b = weight * u, weight * v
+        dx += a
+        dy += b
+        xx += a * u
+        yy += b * v
+        xy += a * v
+    return whole, squares, dx, dy, xx, yy, xy
 
 
 @exact
@@ -192,44 +267,6 @@ def _correlations(runs, scores):  # type: ignore[no-untyped-def]
         scores[2, plane], scores[3, plane], scores[4, plane] = xx, yy, xx + yy
 
 
-@inline
-def _correlation(covariance, variance_x, variance_y):  # type: ignore[no-untyped-def]
-    """See `imsim.metrics.zncc.correlation`; a window is flat if its variance is 0."""
-    product = variance_x * variance_y
-    if SMALLEST < product < LARGEST:
-        r = covariance / math.sqrt(product)
-    else:  # the product may overflow or underflow; this, too, is exactly 1 for equal images
-        larger, smaller = max(variance_x, variance_y), min(variance_x, variance_y)
-        r = covariance / larger / math.sqrt(smaller / larger)
-    r = 1.0 if r > 1 else (-1.0 if r < -1 else r)
-    if variance_x <= 0 or variance_y <= 0:
-        r = 1.0 if variance_x <= 0 and variance_y <= 0 else 0.0
-    # NaN if a variance is not finite, which max() and the bounds of r would drop.
-    return r + 0.0 * (variance_x + variance_y)
-
-
-@exact  # covariance and variances of equal images must be equal
-def _correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-untyped-def]
-    """Correlation at a row of positions, from sums of x, y, x^2, y^2 and x y; NaN if doubtful.
-
-    Variances and covariance are multiplied by the square of the number of pixels.
-    """
-    if limits is not None:
-        share = limits[0]
-    for j in range(found.size):
-        n = full if pixels is None else pixels[j]
-        covariance = n * sums[4, j] - sums[0, j] * sums[1, j]
-        power_x, power_y = n * sums[2, j], n * sums[3, j]
-        variance_x = power_x - sums[0, j] * sums[0, j]
-        variance_y = power_y - sums[1, j] * sums[1, j]
-        r = _correlation(covariance, variance_x, variance_y)
-        if limits is not None:
-            sound = (share * power_x < variance_x) & (share * power_y < variance_y)
-            sound &= (variance_x > TINY) & (variance_y > TINY)
-            r = r if sound else np.nan
-        found[j] = r
-
-
 @exact
 def _correlation_again(moments, found):  # type: ignore[no-untyped-def]
     """Compute the doubtful positions of some rows, from moments about their own pixels."""
@@ -241,7 +278,7 @@ def _correlation_again(moments, found):  # type: ignore[no-untyped-def]
             if is_lost(sums[SUM_X, j], sums[SUM_XX, j]) or is_lost(sums[SUM_Y, j], sums[SUM_YY, j]):
                 continue
             n, sum_x, sum_y = sums[WEIGHT, j], sums[SUM_X, j], sums[SUM_Y, j]
-            found[i, j] = _correlation(
+            found[i, j] = correlation(
                 n * sums[SUM_XY, j] - sum_x * sum_y,
                 n * sums[SUM_XX, j] - sum_x * sum_x,
                 n * sums[SUM_YY, j] - sum_y * sum_y,
@@ -297,14 +334,15 @@ def _correlation_strip(  # type: ignore[no-untyped-def]
                 continue
             filter_rows(slots, oldest, taps, unrolled, flat_sums)
             if mask is None:
-                _correlation_row(sums, None, full, limits, found)
+                correlation_row(sums, None, full, limits, found)
             else:
-                _correlation_row(sums, sums[5], full, limits, found)
+                correlation_row(sums, sums[5], full, limits, found)
                 find_scored(sums[5], None, least, 0.0, mask, row, left, count, size, scored)
             use = None if mask is None else scored
             add_row(found, use, row, left, count, keeps, out, values, valid, doubtful)
 
 
+@weighing
 def zncc_map(
     images: Images, mask: Array | None, *, lengths: tuple[int, ...], min_coverage: float
 ) -> Local | None:
@@ -332,4 +370,12 @@ def _strips(pixels: PixelTypes, window: Window, min_coverage: float) -> Strips:
     real = np.float64
     least = least_weight(window, min_coverage, float(np.finfo(real).eps))
     constants = (*taps_of(window), limits(pixels, window, real), least)
-    return Strips(window, real, 5, _correlation_strip, constants, _correlation_again, ())
+    weighted = (*taps_of(window), *weighed(pixels, window, real, least))
+    again = _correlation_again, ()
+    return Strips(window, real, 5, _correlation_strip, constants, *again, _weighted_strip, weighted)
+
+
+def _weighted_strip() -> Any:
+    from imsim.kernels.weighted.windows import correlation_strip
+
+    return correlation_strip

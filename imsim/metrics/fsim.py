@@ -6,12 +6,20 @@ from typing import Any, Literal, NamedTuple
 
 from imsim import engine
 from imsim.errors import ShapeError
-from imsim.portable.arrays import at_most, count, is_compiling, ratio, to_widest_float, total
+from imsim.portable.arrays import (
+    at_most,
+    count,
+    is_compiling,
+    ratio,
+    to_widest_float,
+    total,
+    where_valid,
+)
 from imsim.portable.chrominance import YIQ, chromatic_similarity, weighted
 from imsim.portable.chunks import in_chunks
-from imsim.portable.coarse import automatic_factor, block_mean
+from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
 from imsim.portable.fill import filled
-from imsim.portable.gradients import SCHARR, eroded, gradient_magnitude
+from imsim.portable.gradients import SCHARR, eroded, gradient_magnitude, least_around
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.phase_congruency import phase_congruency
 from imsim.portable.similarity import T1, T2, similarity
@@ -34,6 +42,8 @@ class Features(NamedTuple):
     """I and Q, or nothing."""
     valid: Array | None
     """Where the features read no pixel outside the mask."""
+    weights: Array | None
+    """The least weight of the cells that a gradient reads."""
 
 
 def features(image: Array, pair: Pair, chromatic: bool) -> Features:
@@ -44,14 +54,18 @@ def features(image: Array, pair: Pair, chromatic: bool) -> Features:
     scale = 255 / pair.data_range
     planes = [weighted(image, w) for w in YIQ] if chromatic else [image]
     factor = automatic_factor(*image.shape[-2:])
-    cells = [block_mean(p, pair.mask, factor, border="zero") for p in planes]
+    mask, weights = pair.mask, pair.weights
+    cells = [block_mean(p, mask, factor, border="zero", weights=weights) for p in planes]
     valid = cells[0][1]
+    if mask is not None and weights is not None:
+        weights = where_valid(valid, cell_weights(weights, mask, factor, border="zero"))
     luminance, *chrominance = (filled(c, valid) for c, _ in cells)
     return Features(
         phase_congruency(luminance, valid, scale),
         gradient_magnitude(luminance, SCHARR) * scale,
         tuple(scale * c for c in chrominance),
         eroded(valid),
+        least_around(weights),
     )
 
 
@@ -68,8 +82,8 @@ def feature_similarity(pair: Pair, chromatic: bool) -> tuple[Local, Array]:
     if chromatic:
         values = values * chromatic_similarity(x.chrominance, y.chrominance)
     values = at_most(values, 1.0)  # rounding may exceed 1
-    step = automatic_factor(*pair.x.shape[-2:])
-    return Local(values, x.valid, step=step), xp.maximum(x.congruency, y.congruency)
+    local = Local(values, x.valid, step=automatic_factor(*pair.x.shape[-2:]), weights=x.weights)
+    return local, xp.maximum(x.congruency, y.congruency)
 
 
 def pooled_similarity(pair: Pair, chromatic: bool) -> Scores:
@@ -77,8 +91,8 @@ def pooled_similarity(pair: Pair, chromatic: bool) -> Scores:
 
     def pooled(pair: Pair) -> tuple[Array, Array]:
         local, weight = feature_similarity(pair, chromatic)
-        weights = total(weight, local.valid)
-        fsim = ratio(total(local.values * weight, local.valid), weights, 1.0)
+        weights = total(weight, local.valid, local.weights)
+        fsim = ratio(total(local.values * weight, local.valid, local.weights), weights, 1.0)
         scored = count(weight, local.valid)
         return at_most(fsim, 1.0), pair.xp.broadcast_to(scored, fsim.shape)
 
@@ -114,6 +128,7 @@ def fsim_map(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -125,7 +140,7 @@ def fsim_map(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim
         As for `fsim`.
     chromatic : bool
         Multiply by the chromatic similarity; needs three channels, red, green and blue.
@@ -149,6 +164,7 @@ def fsim_map(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
@@ -201,6 +217,7 @@ def fsim(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -219,11 +236,13 @@ def fsim(
 
     With a mask, block means take the pixels inside it. A cell counts as inside if at least half of
     its pixels do. Before the Fourier transform, cells outside are filled from the nearest cells
-    inside. Noise is estimated inside only. Cells next to one outside are not scored.
+    inside. Noise is estimated inside only. Cells next to one outside are not scored. With weights,
+    block means are weighted, a cell weighs the mean over its pixels inside the mask, and PC_m is
+    multiplied by the least weight among a cell and its neighbours.
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim
         As for every metric, see ``help(imsim)``.
     chromatic : bool
         Compute FSIMc on red, green and blue channels: the luminance Y of YIQ instead of an
@@ -259,6 +278,7 @@ def fsim(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,

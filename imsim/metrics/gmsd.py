@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from imsim import engine
 from imsim.portable.arrays import at_most, to_widest_float
-from imsim.portable.coarse import block_mean
+from imsim.portable.coarse import block_mean, least_in_cells
 from imsim.portable.correlation import cell_gradients, is_convolved
-from imsim.portable.gradients import CELL_REACH, PREWITT, cell_gradient, eroded
+from imsim.portable.gradients import CELL_REACH, PREWITT, cell_gradient, eroded, least_around
 from imsim.portable.pair import Local, Pair, Scores, deviation
 from imsim.portable.similarity import C, similarity
 from imsim.portable.slabs import in_slabs
@@ -33,6 +33,9 @@ def _gradient_similarity(pair: Pair) -> Local:
     if valid is not None:
         valid = unstacked(valid, pair.depth)
         _, valid = block_mean(x, valid, 2, border="zero", min_coverage=1.0, axes=axes[::-1])
+    weights = pair.weights
+    if weights is not None:
+        weights = least_around(least_in_cells(unstacked(weights, pair.depth), axes), axes)
 
     def values(unit: Any, _: Any) -> Array:
         c = C * (pair.data_range / unit) ** 2
@@ -51,10 +54,11 @@ def _gradient_similarity(pair: Pair) -> Local:
     # Rounding may lift it above 1 where the gradients are nearly the same.
     quality, valid = at_most(quality, 1.0), eroded(valid, axes)
     if pair.depth is None:
-        return Local(quality, valid, step=2, reach=CELL_REACH)
+        return Local(quality, valid, step=2, reach=CELL_REACH, weights=weights)
     planes = quality.shape[-3]
-    quality, valid = stacked(quality), None if valid is None else stacked(valid)
-    return Local(quality, valid, step=2, reach=CELL_REACH, depth=planes)
+    quality, *others = (None if v is None else stacked(v) for v in (quality, valid, weights))
+    valid, weights = others
+    return Local(quality, valid, step=2, reach=CELL_REACH, depth=planes, weights=weights)
 
 
 def gradient_similarity_deviation(pair: Pair) -> Scores:
@@ -67,6 +71,7 @@ def gmsd_map(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -78,7 +83,7 @@ def gmsd_map(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim
         As for `gmsd`.
 
     Returns
@@ -99,6 +104,7 @@ def gmsd_map(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
@@ -156,6 +162,7 @@ def gmsd(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -169,7 +176,9 @@ def gmsd(
     with the magnitudes m of the Prewitt gradients of the images averaged over 2x2 pixels, and
     the standard deviation with n - 1. Beyond the frame there are zeros, as in the authors' code.
     It measures how *unevenly* structure is lost: an even loss of contrast scores near 0. With
-    a mask, a cell counts if its gradient needs no pixel outside it.
+    a mask, a cell counts if its gradient needs no pixel outside it; with weights, it counts by the
+    least one that its gradient needs, and n - 1 becomes V1 - V2 / V1, with the sums V1 of the
+    weights and V2 of their squares.
 
     For volumes, cells are of 2x2x2 pixels, and each component of the gradient is smoothed along
     the other two axes. No author defines this: it is **experimental**. Where a volume does not
@@ -178,7 +187,7 @@ def gmsd(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim
         As for every metric, see ``help(imsim)``.
 
     Returns
@@ -210,6 +219,7 @@ def gmsd(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,

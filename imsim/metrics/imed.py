@@ -31,8 +31,13 @@ def gaussian_blur(values: Array, sigma: float, spacing: tuple[float, ...]) -> Ar
 
 
 def contributions(pair: Pair, sigma: float, spacing: tuple[float, ...] | None) -> Local:
-    """D (g * d) per pixel, whose sum is the squared distance d' G d; d = 0 outside the mask."""
+    """D (g * d) per pixel, whose sum is the squared distance d' G d; d = 0 outside the mask.
+
+    With weights, d is multiplied by their roots.
+    """
     difference = to_widest_float(pair.x) - to_widest_float(pair.y)
+    if pair.weights is not None:
+        difference = difference * root(pair.weights)
     sides = unstacked_shape(difference.shape[-2:], pair.depth)
     if spacing is None:
         spacing = (1.0,) * len(sides)
@@ -50,7 +55,7 @@ def image_euclidean_distance(
     xp = pair.xp
     difference, unit = scaled_difference(pair)
     local = contributions(replace(pair, x=difference, y=xp.zeros_like(difference)), sigma, spacing)
-    n = count(local.values, pair.mask)
+    n = count(local.values, pair.mask, pair.weights)
     squared = channel_sum(total(local.values))
     # G is positive definite, yet for a large sigma its smallest eigenvalues are below rounding.
     squared = xp.where(squared < 0, xp.zeros_like(squared), squared)
@@ -70,6 +75,7 @@ def imed_map(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -78,11 +84,11 @@ def imed_map(
 ) -> Array:
     """Contribution of each pixel to the squared image Euclidean distance.
 
-    The sum of the map over the scored pixels is the square of `imed`.
+    The sum of the map over the scored pixels is the square of `imed`, also with weights.
 
     Parameters
     ----------
-    a, b, mask, data_range, ndim
+    a, b, mask, weights, data_range, ndim
         As for `imed`.
     channel_axis : int, optional
         The axis that holds channels; the map sums over it.
@@ -111,9 +117,11 @@ def imed_map(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        weight_power=1,
         sigma=sigma,
         spacing=check_spacing(spacing, ndim),
     )
@@ -161,6 +169,7 @@ def imed(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -177,19 +186,21 @@ def imed(
     over all pairs of scored pixels p, q, with their distance in pixels, or in the unit of
     `spacing`. For volumes the factor is :math:`(2 \pi \sigma^2)^{-3/2}`. The Gaussian separates:
     the double sum is the sum of d times the blurred d, without approximation. Pixels beyond the
-    frame or outside the mask take no part; the weights are not renormalised.
+    frame or outside the mask take no part; the Gaussian is not renormalised. With weights, each
+    difference is multiplied by the root of its own: the distance scales with the root of a common
+    factor, unless ``normalize="rms"`` divides by that of their sum.
 
     Parameters
     ----------
-    a, b, mask, data_range, ndim
+    a, b, mask, weights, data_range, ndim
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the squared distances of the channels are added.
     sigma : float
         Standard deviation of the Gaussian, in pixels or in the unit of `spacing`.
     normalize : {None, "rms"}
-        ``"rms"`` divides by the square root of the number of values, which makes images of
-        different sizes comparable.
+        ``"rms"`` divides by the square root of the number of values, or of the sum of their
+        weights, which makes images of different sizes comparable.
     spacing : tuple of float, optional
         Distance of neighbouring pixels, (dy, dx), or (dz, dy, dx) for volumes. The sums run over
         pixels, whatever their size: scores of different spacings do not compare.
@@ -225,9 +236,11 @@ def imed(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        weight_power=0 if normalize == "rms" else 0.5,
         sigma=sigma,
         normalize=normalize,
         spacing=check_spacing(spacing, ndim),

@@ -111,6 +111,7 @@ def issm_components(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -122,7 +123,7 @@ def issm_components(
 
     Parameters
     ----------
-    a, b, mask, data_range, ndim
+    a, b, mask, weights, data_range, ndim
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the parts of the channels are averaged.
@@ -153,6 +154,7 @@ def issm_components(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
@@ -162,6 +164,7 @@ def issm_components(
 
 
 @metric(
+    no_weights="edges that are traced from pixel to pixel have no weighted form",
     title="Information theoretic-based statistic similarity",
     higher_is_better=True,
     best=float("nan"),
@@ -181,6 +184,7 @@ def issm(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -205,7 +209,7 @@ def issm(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim
         As for every metric, see ``help(imsim)``.
     sigma : float
         Standard deviation of the Gaussian that smooths before Canny's gradients, in pixels.
@@ -241,6 +245,7 @@ def issm(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,

@@ -50,6 +50,7 @@ def psnr(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -63,7 +64,7 @@ def psnr(
 
     Parameters
     ----------
-    a, b, mask, data_range, ndim
+    a, b, mask, weights, data_range, ndim
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the score pools over it.
@@ -95,6 +96,7 @@ def psnr(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,

@@ -50,6 +50,7 @@ def rmse(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -63,7 +64,7 @@ def rmse(
 
     Parameters
     ----------
-    a, b, mask, ndim
+    a, b, mask, weights, ndim
         As for every metric, see ``help(imsim)``.
     data_range : float, optional
         Largest possible minus smallest possible value; used with ``normalize="range"`` only,
@@ -100,6 +101,7 @@ def rmse(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,

@@ -52,13 +52,13 @@ def image_angle(pair: Pair, degrees: bool) -> Scores:
     x, y = (v / scaling_unit(v, axis=PER_IMAGE) for v in (x, y))
 
     def norm(v: Array) -> Array:
-        return root(channel_sum(total(v * v, pair.mask)))[..., None, None]
+        return root(channel_sum(total(v * v, pair.mask, pair.weights)))[..., None, None]
 
     theta, norm_x, norm_y = (v[..., 0, 0] for v in angle(x, y, norm))
     zero_x, zero_y = norm_x == 0, norm_y == 0
     theta = where_valid(~(zero_x | zero_y), theta, math.pi / 2)
     theta = where_valid(~(zero_x & zero_y), theta, 0.0)
-    return Scores(theta * (180 / math.pi) if degrees else theta, count(x, pair.mask))
+    return Scores(theta * (180 / math.pi) if degrees else theta, count(x, pair.mask, pair.weights))
 
 
 def spectral_angle(pair: Pair, degrees: bool) -> Local:
@@ -76,14 +76,15 @@ def spectral_angle(pair: Pair, degrees: bool) -> Local:
     one_zero = (zero_x & xp.isfinite(norm_y)) | (zero_y & xp.isfinite(norm_x))
     theta = where_valid(~one_zero, theta, math.pi / 2)
     theta = theta * (180 / math.pi) if degrees else theta
-    return Local(theta, valid_in_both(pair.mask, ~(zero_x & zero_y)), reach=(0, 0))
+    valid = valid_in_both(pair.mask, ~(zero_x & zero_y))
+    return Local(theta, valid, reach=(0, 0), weights=pair.weights)
 
 
 def mean_spectral_angle(pair: Pair, degrees: bool) -> Scores:
     """Mean angle; 0 if all pixels are black in both images."""
     local = spectral_angle(pair, degrees)
-    theta = total(local.values, local.valid)
-    n = count(local.values, local.valid)
+    theta = total(local.values, local.valid, local.weights)
+    n = count(local.values, local.valid, local.weights)
     n = where_valid((n > 0) | (count(pair.x, pair.mask) == 0), n, 1.0)
     return Scores(ratio(theta, n, math.nan), n)
 
@@ -111,6 +112,7 @@ def sam_map(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -122,7 +124,7 @@ def sam_map(
 
     Parameters
     ----------
-    a, b, mask, data_range, ndim
+    a, b, mask, weights, data_range, ndim
         As for `sam`.
     channel_axis : int, optional
         The axis that holds channels; required; these are the components of the vectors.
@@ -149,6 +151,7 @@ def sam_map(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
@@ -195,6 +198,7 @@ def sam(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -213,7 +217,7 @@ def sam(
 
     Parameters
     ----------
-    a, b, mask, data_range, ndim
+    a, b, mask, weights, data_range, ndim
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; these are the components of the vectors.
@@ -252,6 +256,7 @@ def sam(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,

@@ -16,20 +16,23 @@ from imsim.validation import check_choice
 def squared_error(pair: Pair, reduction: str) -> Scores:
     """Sum, or mean, of the squared differences over the scored pixels and channels."""
     squares, unit = squared_difference(pair)
-    n = count(squares, pair.mask)
-    found = channel_sum(total(squares, pair.mask))
+    n = count(squares, pair.mask, pair.weights)
+    found = channel_sum(total(squares, pair.mask, pair.weights))
     if reduction == "mean":
         found = found / (n * squares.shape[-3])
     return Scores(found * unit * unit, n)
 
 
 def squared_error_map(pair: Pair, reduction: str) -> Local:
-    """Squared difference per pixel, summed (or averaged) over channels."""
+    """Squared difference per pixel, averaged over channels, or summed and weighted."""
     difference = to_widest_float(pair.x) - to_widest_float(pair.y)
     squares = difference * difference
     if reduction == "mean":
         return Local(squares, pair.mask, reach=(0, 0))
-    return Local(pair.xp.sum(squares, axis=-3, keepdims=True), pair.mask, reach=(0, 0))
+    squares = pair.xp.sum(squares, axis=-3, keepdims=True)
+    if pair.weights is not None:
+        squares = squares * pair.weights
+    return Local(squares, pair.mask, reach=(0, 0))
 
 
 def se_map(
@@ -37,6 +40,7 @@ def se_map(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -44,11 +48,12 @@ def se_map(
 ) -> Array:
     """Squared error per pixel.
 
-    The sum of the map over the scored pixels is the squared error; see `se`.
+    The sum of the map over the scored pixels is the squared error; see `se`. So it is with weights,
+    by which the squares are multiplied, unless ``reduction="mean"`` asks for the squares alone.
 
     Parameters
     ----------
-    a, b, mask, data_range, ndim
+    a, b, mask, weights, data_range, ndim
         As for `se`.
     channel_axis : int, optional
         The axis that holds channels; the map sums (or averages) over it.
@@ -73,9 +78,11 @@ def se_map(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        weight_power=1 if reduction == "sum" else 0,
         reduction=reduction,
     )
 
@@ -119,6 +126,7 @@ def se(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -130,10 +138,12 @@ def se(
 
     over the scored pixels and channels. The sum grows with the number of pixels scored, and
     so with the size of the mask; ``reduction="mean"`` gives the mean squared error (MSE).
+    With weights w it is :math:`\sum_p w_p (x_p - y_p)^2`, which scales with them as no mean does: a
+    pixel of weight 2 counts as two pixels.
 
     Parameters
     ----------
-    a, b, mask, data_range, ndim
+    a, b, mask, weights, data_range, ndim
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the score pools over it.
@@ -167,8 +177,10 @@ def se(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        weight_power=1 if reduction == "sum" else 0,
         reduction=reduction,
     )

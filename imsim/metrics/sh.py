@@ -92,6 +92,7 @@ def _kernel() -> Any:
 
 
 @metric(
+    no_weights="a signature is a few bits, which are equal or not",
     title="Similarity hash",
     higher_is_better=False,
     best=0.0,
@@ -108,6 +109,7 @@ def sh(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -136,7 +138,7 @@ def sh(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim
         As for every metric, see ``help(imsim)``.
     hash : {"wavelet", "perceptual", "difference", "average", "census"}
         Kind of signature.
@@ -174,6 +176,7 @@ def sh(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,

@@ -16,12 +16,12 @@ from imsim.typing import ImageLike, MaskLike, Score
 def signal_to_reconstruction_error(pair: Pair) -> Scores:
     """10 log10(mean(x)^2 / MSE), per channel."""
     squares, unit = squared_difference(pair, PER_CHANNEL)
-    mse = mean(squares, pair.mask)
+    mse = mean(squares, pair.mask, pair.weights)
     x = to_widest_float(pair.x)
     unit_x = scaling_unit(x)
-    ratio = reconstruction_decibels(mean(x / unit_x, pair.mask), mse, pair.xp)
+    ratio = reconstruction_decibels(mean(x / unit_x, pair.mask, pair.weights), mse, pair.xp)
     units = 20 * (pair.xp.log10(unit_x[..., 0, 0]) - pair.xp.log10(unit))
-    return Scores(ratio + where_valid(mse > 0, units, 0.0), count(squares, pair.mask))
+    return Scores(ratio + where_valid(mse > 0, units, 0.0), count(squares, pair.mask, pair.weights))
 
 
 def _kernel() -> Any:
@@ -54,6 +54,7 @@ def sre(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -75,6 +76,8 @@ def sre(
         Test image, or a batch of them. Leading axes are batch axes and broadcast.
     mask : array_like of bool, shape (..., height, width), optional
         True = use. Pixels outside influence no bit of the result.
+    weights : array_like, shape (..., height, width), optional
+        Weights of the pixels in both means; numbers >= 0, 0 as outside the mask.
     data_range : float, optional
         Not used by this metric.
     channel_axis : int, optional
@@ -111,6 +114,7 @@ def sre(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,

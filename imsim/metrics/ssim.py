@@ -10,7 +10,7 @@ from typing import Any, Literal
 from imsim import engine
 from imsim.errors import OptionError
 from imsim.portable.arrays import to_widest_float, valid_in_both, where_valid
-from imsim.portable.coarse import automatic_factor, block_mean
+from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
 from imsim.portable.correlation import is_convolved, pair_moments, similarity_of
 from imsim.portable.moments import is_dark, is_flat, local_covariance, local_moments
 from imsim.portable.pair import Local, Pair, Scores, average, laid_out
@@ -31,6 +31,7 @@ from imsim.portable.windows import (
     replicated,
     representable,
     support_of,
+    unbiasing,
     uniform,
     zero_rules,
 )
@@ -54,13 +55,6 @@ LARGEST_CONSTANT = 1e50
 """Largest K1 and K2: their squares are multiplied by that of the data range."""
 
 
-def unbiasing(pixels: Array | float) -> Array | float:
-    """Return n / (n - 1), and n for n = 1, which has no variance."""
-    if isinstance(pixels, float):
-        return pixels / (pixels - 1)
-    return pixels / where_valid(pixels > 1, pixels - 1, 1.0)
-
-
 def structural_similarity(pair: Pair, **options: Any) -> Local:
     """(2 mu_x mu_y + C1)(2 cov + C2) / ((mu_x^2 + mu_y^2 + C1)(var_x + var_y + C2))."""
     formula = functools.partial(_structural_similarity, **options)
@@ -82,15 +76,20 @@ def _structural_similarity(
         window, depth = window.of_planes, None
     factor = automatic_factor(*pair.x.shape[-2:]) if downsample else 1
     # Means of blocks and windows far from 0 need more digits than float32 has.
-    x, mask = block_mean(to_widest_float(pair.x), pair.mask, factor, border="symmetric")
-    y, _ = block_mean(to_widest_float(pair.y), pair.mask, factor, border="symmetric")
+    (x, mask), (y, _) = (
+        block_mean(to_widest_float(v), pair.mask, factor, border="symmetric", weights=pair.weights)
+        for v in (pair.x, pair.y)
+    )
+    weights = pair.weights
+    if weights is not None and pair.mask is not None:
+        weights = where_valid(mask, cell_weights(weights, pair.mask, factor, border="symmetric"))
     x, y = unstacked(x, depth), unstacked(y, depth)
-    mask = None if mask is None else unstacked(mask, depth)
+    mask, weights = (None if v is None else unstacked(v, depth) for v in (mask, weights))
     if border == "replicate":
         x, y = replicated(x, window), replicated(y, window)
-        mask = None if mask is None else replicated(mask, window)
+        mask, weights = (None if v is None else replicated(v, window) for v in (mask, weights))
     exact = representable(window, float(xp.finfo(x.dtype).eps))
-    support = support_of(mask, exact, x, min_coverage)
+    support = support_of(mask, exact, x, min_coverage, weights)
     scored = support.scored
     if sample_covariance:
         scored = valid_in_both(scored, None if mask is None else support.pixels > 1)
@@ -111,16 +110,16 @@ def _structural_similarity(
     def values(unit: Any, _: Any) -> Array:
         if in_few_operations:
             moments = pair_moments(
-                in_unit(x, unit), in_unit(y, unit), exact.sides, mask, support.weight
+                in_unit(x, unit), in_unit(y, unit), exact.sides, mask, support.weight, weights
             )
-            unbiased = unbiasing(support.pixels) if sample_covariance else 1.0
+            unbiased = unbiasing(support, window) if sample_covariance else 1.0
             c1, c2 = constants(unit)
             return similarity_of(moments, c1, c2, unbiased)
         p, q = (local_moments(in_unit(v, unit), window, support) for v in (x, y))
         covariance = local_covariance(p, q, window, support)
         variances = p.variance + q.variance
         if sample_covariance:
-            unbiased = unbiasing(support.pixels)
+            unbiased = unbiasing(support, window)
             covariance, variances = covariance * unbiased, variances * unbiased
 
         c1, c2 = constants(unit)
@@ -141,7 +140,12 @@ def _structural_similarity(
         found = in_units(values, unit, unit)
     found = xp.clip(found, -1.0, 1.0)
     is_padded = border == "replicate"
-    local = laid_out(found, scored, window.lengths, step=factor, is_padded=is_padded)
+    positions = support.positions
+    if positions is not None:
+        positions = where_valid(scored, positions)
+    local = laid_out(
+        found, scored, window.lengths, step=factor, is_padded=is_padded, weights=positions
+    )
     return local if depth == pair.depth else local.as_volume()
 
 
@@ -227,6 +231,7 @@ def ssim_map(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -247,7 +252,7 @@ def ssim_map(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim
         As for `ssim`.
     window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage, border, spacing
         As for `ssim`.
@@ -284,6 +289,7 @@ def ssim_map(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
@@ -354,6 +360,7 @@ def ssim(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -378,6 +385,8 @@ def ssim(
     with the mean, variance and covariance in the window around a pixel, averaged over all
     positions where the window fits into the frame. With a mask, the moments are those of the
     pixels of the window inside the mask, and a position counts if its centre lies inside.
+    With weights, those of the window are multiplied by those of its pixels. A position counts by
+    the weight of its centre; of a window of even size, by the mean over its pixels.
 
     The constants assume pixel values that are not negative. For the values that ``ssim.m`` of
     2009 gives, set ``downsample=True``; for scikit-image's default, ``window="uniform",
@@ -385,7 +394,7 @@ def ssim(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim
         As for every metric, see ``help(imsim)``.
     window : {"gaussian", "uniform"}
         Weights of the window.
@@ -397,7 +406,8 @@ def ssim(
     K1, K2 : float
         The constants of the formula, relative to the data range.
     sample_covariance : bool
-        Divide moments by the number of pixels of the window less 1.
+        Divide moments by the number of pixels of the window less 1; with weights, this number is
+        the square of their sum over the sum of their squares.
     downsample : bool
         First average over blocks of F = max(1, round(min(height, width) / 256)) pixels a side.
     min_coverage : float
@@ -452,6 +462,7 @@ def ssim(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,

@@ -27,8 +27,10 @@ def _quality(pair: Pair, block_size: int) -> Local:
     block = uniform(*[block_size] * (2 if pair.depth is None else 3))
     # Without constants in the quotients, rounding in float32 would decide the flat blocks.
     x, y = (unstacked(to_widest_float(v), pair.depth) for v in (pair.x, pair.y))
-    mask = None if pair.mask is None else unstacked(pair.mask, pair.depth)
-    support = support_of(mask, block, x, min_coverage=0.0)
+    mask, weights = (
+        None if v is None else unstacked(v, pair.depth) for v in (pair.mask, pair.weights)
+    )
+    support = support_of(mask, block, x, 0.0, weights)
 
     def values(unit: Any, _: Any) -> Array:
         p, q = local_moments(x / unit, block, support), local_moments(y / unit, block, support)
@@ -42,7 +44,7 @@ def _quality(pair: Pair, block_size: int) -> Local:
 
     unit = scaling_unit(x, y, axis=block.axes, root=SQUARES)
     found = pair.xp.clip(in_units(values, unit, unit), -1.0, 1.0)
-    return laid_out(found, support.scored, block.lengths)
+    return laid_out(found, support.scored, block.lengths, weights=support.positions)
 
 
 def mean_quality(pair: Pair, block_size: int) -> Scores:
@@ -55,6 +57,7 @@ def uiq_map(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -67,7 +70,7 @@ def uiq_map(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim
         As for `uiq`.
     block_size : int
         Side of the block, in pixels; at least 2.
@@ -93,6 +96,7 @@ def uiq_map(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
@@ -161,6 +165,7 @@ def uiq(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -175,11 +180,13 @@ def uiq(
     in every square block of pixels, averaged over all blocks; SSIM without its constants. Two
     flat blocks score :math:`2 \mu_x \mu_y / (\mu_x^2 + \mu_y^2)`, and 1 if both means are 0.
     With a mask, the moments are those of the pixels of the block inside the mask, and a block
-    counts if its centre lies inside; of a block of even size, half of it must.
+    counts if its centre lies inside; of a block of even size, half of it must. With weights, the
+    moments are weighted, and a block counts by the weight of its centre; one of even size, by the
+    mean weight of its pixels.
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim
         As for every metric, see ``help(imsim)``.
     block_size : int
         Side of the block, in pixels; at least 2.
@@ -213,6 +220,7 @@ def uiq(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,

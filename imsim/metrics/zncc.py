@@ -9,6 +9,7 @@ from imsim import engine
 from imsim.portable.arrays import (
     array_namespace,
     as_image,
+    at_largest,
     count,
     mean,
     minimum,
@@ -63,19 +64,24 @@ def global_correlation(pair: Pair) -> Scores:
     """Pearson's correlation of the scored pixels."""
     x, y = to_widest_float(pair.x), to_widest_float(pair.y)
     x, y = x / scaling_unit(x), y / scaling_unit(y)  # so that no sum overflows
-    # Far from 0, the mean has fewer digits than differences of pixels.
-    x, y = (v - as_image(minimum(v, pair.mask), v) for v in (x, y))
-    dx = where_valid(pair.mask, x - as_image(mean(x, pair.mask), x))
-    dy = where_valid(pair.mask, y - as_image(mean(y, pair.mask), y))
+    mask, weights = pair.mask, pair.weights
+
+    def centre(v: Array) -> Array:
+        """A pixel: far from 0, the mean has fewer digits than differences of pixels."""
+        return minimum(v, mask) if weights is None else at_largest(v, weights)
+
+    x, y = (v - as_image(centre(v), v) for v in (x, y))
+    dx = where_valid(mask, x - as_image(mean(x, mask, weights), x))
+    dy = where_valid(mask, y - as_image(mean(y, mask, weights), y))
     dx, dy = dx / scaling_unit(dx), dy / scaling_unit(dy)
     r = correlation(
-        total(dx * dy),
-        total(dx * dx),
-        total(dy * dy),
-        peak_to_peak(x, pair.mask) == 0,
-        peak_to_peak(y, pair.mask) == 0,
+        total(dx * dy, None, weights),
+        total(dx * dx, None, weights),
+        total(dy * dy, None, weights),
+        peak_to_peak(x, mask) == 0,
+        peak_to_peak(y, mask) == 0,
     )
-    return Scores(r, count(x, pair.mask))
+    return Scores(r, count(x, mask, weights))
 
 
 def local_correlation(pair: Pair, lengths: tuple[int, ...], min_coverage: float) -> Local:
@@ -87,8 +93,10 @@ def local_correlation(pair: Pair, lengths: tuple[int, ...], min_coverage: float)
 def _local_correlation(pair: Pair, lengths: tuple[int, ...], min_coverage: float) -> Local:
     window = uniform(*lengths)
     x, y = (unstacked(to_widest_float(v), pair.depth) for v in (pair.x, pair.y))
-    mask = None if pair.mask is None else unstacked(pair.mask, pair.depth)
-    support = support_of(mask, window, x, min_coverage)
+    mask, weights = (
+        None if v is None else unstacked(v, pair.depth) for v in (pair.mask, pair.weights)
+    )
+    support = support_of(mask, window, x, min_coverage, weights)
 
     def values(unit_x: Any, unit_y: Any) -> Array:
         p, q = (
@@ -99,7 +107,8 @@ def _local_correlation(pair: Pair, lengths: tuple[int, ...], min_coverage: float
         return correlation(covariance, p.variance, q.variance, is_flat(p), is_flat(q))
 
     units = (scaling_unit(v, axis=window.axes, root=SQUARES) for v in (x, y))
-    return laid_out(in_units(values, *units), support.scored, lengths)
+    found = in_units(values, *units)
+    return laid_out(found, support.scored, lengths, weights=support.positions)
 
 
 def correlation_score(pair: Pair, lengths: tuple[int, ...] | None, min_coverage: float) -> Scores:
@@ -120,6 +129,7 @@ def zncc_map(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -133,7 +143,7 @@ def zncc_map(
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim
         As for `zncc`.
     window_size : float
         Side of the window: at least 2 pixels, or in the unit of `spacing`.
@@ -165,6 +175,7 @@ def zncc_map(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
@@ -216,6 +227,7 @@ def zncc(
     b: ImageLike,
     *,
     mask: MaskLike | None = None,
+    weights: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
@@ -231,11 +243,12 @@ def zncc(
 
     Separate positive affine changes of brightness leave it unchanged. Two constant images
     score 1, a constant one and another 0. With `window_size`, the same is computed within
-    each window and averaged.
+    each window and averaged. Weights weigh all sums and means; a window counts by the weight of
+    its centre, and one of even size by the mean over its pixels.
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim
         As for every metric, see ``help(imsim)``.
     window_size : float, optional
         Side of the window: at least 2 pixels, or in the unit of `spacing`. By default the whole
@@ -275,6 +288,7 @@ def zncc(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,

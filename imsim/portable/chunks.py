@@ -23,7 +23,8 @@ def in_chunks(
     `unit` last channels stay together: 1, or all of them. A traced batch is computed at once, for
     the sake of one small graph. A recorded gradient holds the intermediate values of all chunks.
     """
-    images = [v for v in (pair.x, pair.y, pair.mask) if v is not None]
+    given = (pair.x, pair.y, pair.mask, pair.weights)
+    images = [v for v in given if v is not None]
     if any(map(_is_traced, images)):  # sizes may be symbols
         return function(pair)
     leading = broadcast(*(tuple(v.shape[:-2]) for v in images))
@@ -35,11 +36,10 @@ def in_chunks(
     step = max(1, planes // math.prod(leading[axis + 1 :]))
     parts = []
     for start in range(0, n, step):
-        x, y, mask = (
-            None if v is None else _part(v, start, start + step, place - 2)
-            for v in (pair.x, pair.y, pair.mask)
+        x, y, mask, weights = (
+            None if v is None else _part(v, start, start + step, place - 2) for v in given
         )
-        part = dataclasses.replace(pair, x=x, y=y, mask=mask)
+        part = dataclasses.replace(pair, x=x, y=y, mask=mask, weights=weights)
         parts.append(in_chunks(function, part, planes, trailing, unit))
     joined = []
     for results in zip(*parts, strict=True):

@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from imsim.portable.arrays import array_namespace, pad, shifted, sum_in_order, where_valid
+from imsim.portable.arrays import (
+    array_namespace,
+    pad,
+    ratio,
+    shifted,
+    sum_in_order,
+    where_valid,
+)
 from imsim.typing import Array
 
 
@@ -22,13 +29,14 @@ def block_mean(
     border: Literal["zero", "symmetric"],
     min_coverage: float = 0.5,
     axes: tuple[int, ...] = (-2, -1),
+    weights: Array | None = None,
 ) -> tuple[Array, Array | None]:
     """Mean over factor x factor pixels at every factor-th pixel, and where it is valid.
 
     The block of the cell at pixel i begins at i - (factor - 1) // 2, as with conv2(..., 'same').
     Beyond the frame, `border` chooses zeros, which darken the border, or the mirror image. A cell
-    is the mean of its pixels inside the mask. It is valid if these are at least `min_coverage` of
-    its pixels inside the frame.
+    is the mean of its pixels inside the mask, by their weights. It is valid if these are at least
+    `min_coverage` of its pixels inside the frame.
     """
     if factor == 1:
         return image, mask
@@ -41,8 +49,33 @@ def block_mean(
     pixels = _block_sum(inside, factor, border, axes)
     of_frame = _block_sum(xp.ones_like(inside), factor, border, axes)
     has_pixels = pixels > 0
-    weight = where_valid(has_pixels, of_block * (pixels / of_frame), 1.0)
+    inside = pixels
+    if weights is not None:
+        inside = _block_sum(weights, factor, border, axes)
+        sums = _block_sum(image * weights, factor, border, axes)
+    weight = where_valid(has_pixels, of_block * (inside / of_frame), 1.0)
     return sums / weight, has_pixels & (pixels >= min_coverage * of_frame)
+
+
+def cell_weights(
+    weights: Array, mask: Array, factor: int, *, border: Literal["zero", "symmetric"]
+) -> Array:
+    """Weight of each cell of `block_mean`: the mean over its pixels inside the mask."""
+    if factor == 1:
+        return weights
+    axes = (-2, -1)
+    pixels = _block_sum(array_namespace(mask).astype(mask, weights.dtype), factor, border, axes)
+    return ratio(_block_sum(weights, factor, border, axes), pixels, 0.0)
+
+
+def least_in_cells(weights: Array, axes: tuple[int, ...]) -> Array:
+    """Least weight of the pixels inside the frame of each cell of two pixels a side."""
+    xp = array_namespace(weights)
+    for axis in axes:
+        weights = pad(weights, 0, weights.shape[axis] % 2, axis, math.inf)
+        length = weights.shape[axis] - 1
+        weights = xp.minimum(*(shifted(weights, k, length, axis, 2) for k in (0, 1)))
+    return weights
 
 
 def _block_sum(values: Array, factor: int, border: str, axes: tuple[int, ...]) -> Array:

@@ -52,10 +52,12 @@ def pair_moments(
     sides: tuple[tuple[float, ...], ...],
     mask: Array | None,
     weight: Array | float,
+    weights: Array | None,
 ) -> PairMoments:
     """Correlate two tensors, their squares and products with a window, all at once.
 
-    `sides` are the taps along each axis.
+    `sides` are the taps along each axis, `weights` those of the pixels, if they have any, and
+    `weight` is what a window weighs.
     Each image is taken about a number among its own, on which neither moments nor gradients depend.
     """
     xp = array_namespace(x)
@@ -63,6 +65,8 @@ def pair_moments(
     d, e = (where_valid(mask, v - c) for v, c in zip((x, y), centres, strict=True))
     d, e = xp.broadcast_arrays(d, e)
     means = xp.stack([d, e, (d * d).addcmul(e, e), d * e])
+    if weights is not None:
+        means = means * weights
     for axis, taps in zip(range(-1, -1 - len(sides), -1), reversed(sides), strict=True):
         means = convolved(means, taps, axis)
     if not isinstance(weight, float) or weight != 1.0:

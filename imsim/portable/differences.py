@@ -76,11 +76,11 @@ def squared_difference(pair: Pair, axis: tuple[int, ...] = PER_IMAGE) -> Squares
 
 
 def mean_squared_error(pair: Pair) -> tuple[Array, Array, Array]:
-    """Mean of (x - y)^2 over the scored pixels and all channels, number of pixels, and unit."""
+    """Mean of (x - y)^2 over the scored pixels and channels, their number or weight, and unit."""
     squares, unit = squared_difference(pair)
-    n = count(squares, pair.mask)
+    n = count(squares, pair.mask, pair.weights)
     channels = squares.shape[-3]
-    return channel_sum(total(squares, pair.mask)) / (n * channels), n, unit
+    return channel_sum(total(squares, pair.mask, pair.weights)) / (n * channels), n, unit
 
 
 def decibels(amplitude: Array | float, mse: Array, xp: ModuleType) -> Array:

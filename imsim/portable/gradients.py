@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from imsim.portable.arrays import array_namespace, pad, root, shifted, sum_in_order
 from imsim.portable.coarse import block_mean
 from imsim.portable.pair import window_reach
@@ -60,3 +62,19 @@ def eroded(valid: Array | None, axes: tuple[int, ...] = (-2, -1)) -> Array | Non
         framed = xp.concat([edge, valid, edge], axis=axis)
         valid = valid & shifted(framed, 0, length, axis) & shifted(framed, 2, length, axis)
     return valid
+
+
+def least_around(weights: Array | None, axes: tuple[int, ...] = (-2, -1)) -> Array | None:
+    """Least weight of each position and its neighbours, also across corners, within the frame.
+
+    It is the weight of a gradient, and 0 where `eroded` is False.
+    """
+    if weights is None:
+        return None
+    xp = array_namespace(weights)
+    for axis in axes:
+        length = weights.shape[axis]
+        framed = pad(weights, 1, 1, axis, math.inf)
+        for start in (0, 2):
+            weights = xp.minimum(weights, shifted(framed, start, length, axis))
+    return weights

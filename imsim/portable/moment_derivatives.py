@@ -24,14 +24,19 @@ BLOCK = 64
 """Positions that one product with a band matrix computes."""
 
 
-def with_derivative_of_mean(mean: Array, image: Array, window: Window, weight: Any) -> Any:
+def with_derivative_of_mean(mean: Array, image: Array, window: Window, support: Support) -> Any:
     """Return a local mean, whose derivative is the mean of the tangents."""
 
     def tangent(primals: Any, tangents: Any) -> Any:
-        _, weight = primals
-        return local_mean(tangents[0], window, weight)
+        _, own, weight = primals
+        return local_mean(tangents[0] * own, window, weight)
 
-    return _with_tangent(mean, tangent, image, weight)
+    return _with_tangent(mean, tangent, image, _own_weights(support), support.weight)
+
+
+def _own_weights(support: Support) -> Any:
+    """Weights of the pixels, 1 if they have none; the derivative outside a mask is 0 anyway."""
+    return 1.0 if support.positions is None else support.weights[0]
 
 
 def with_derivative_of_covariance(
@@ -45,18 +50,20 @@ def with_derivative_of_covariance(
     jax = sys.modules["jax"]
 
     def tangent(primals: Any, tangents: Any) -> Any:
-        x, y, mean_x, mean_y, mask, weight = primals
+        x, y, mean_x, mean_y, mask, own, weight = primals
         found = jax.numpy.zeros_like(covariance)
         for moved, other, mean in ((tangents[0], y, mean_y), (tangents[1], x, mean_x)):
             if isinstance(moved, jax.custom_derivatives.SymbolicZero):
                 continue
             # About one number for all windows, so that products of distant pixels do not cancel.
             centre = centre_of(other, mask, len(window.sides))
-            found += local_mean(moved * (other - centre), window, weight)
-            found -= (mean - centre) * local_mean(moved, window, weight)
+            weighted = moved * own
+            found += local_mean(weighted * (other - centre), window, weight)
+            found -= (mean - centre) * local_mean(weighted, window, weight)
         return found
 
-    return _with_tangent(covariance, tangent, *images, *means, support.mask, support.weight)
+    own = _own_weights(support)
+    return _with_tangent(covariance, tangent, *images, *means, support.mask, own, support.weight)
 
 
 def _with_tangent(value: Array, tangent: Callable[[Any, Any], Any], *arguments: Any) -> Any:

@@ -53,7 +53,7 @@ def local_moments(image: Array, window: Window, support: Support) -> Moments:
     found = _moments(_constant(image), support, window=window)
     if not is_of_jax(image):
         return found
-    mean = with_derivative_of_mean(found.mean, image, window, support.weight)
+    mean = with_derivative_of_mean(found.mean, image, window, support)
     found = found._replace(pixels=(image, *found.pixels[1:]), mean=mean)
     return found._replace(variance=_differentiable(found.variance, found, found, window, support))
 
@@ -81,10 +81,15 @@ def _moments(image: Array, support: Support, *, window: Window) -> Moments:
     pixels: list[Array] = [image]
     sums: list[Array] = []
     is_masked = support.mask is not None
+    own = None if support.positions is None else support.weights[0]
     for level, axis in enumerate(window.axes):
         taps = window.sides[axis]
-        in_use = support.weights[level] > 0 if is_masked else None
-        pixels.append(_heaviest(pixels[-1], in_use, taps, axis))
+        if own is None:
+            in_use = support.weights[level] > 0 if is_masked else None
+            pixels.append(_heaviest(pixels[-1], in_use, taps, axis))
+        else:
+            pixel, own = _heaviest_by_weight(pixels[-1], own, taps, axis)
+            pixels.append(pixel)
         moved = functools.partial(_moved_sums, pixels, sums, support, taps, axis)
         sums.append(sum_over_taps(taps, moved, image))
     mean = sums.pop() / support.weight
@@ -105,7 +110,8 @@ def _moved_sums(
 ) -> Array:
     """Return what tap k adds to the sums about the last of the pixels."""
     if not sums:
-        return weighted(tap, _difference(pixels[0], pixels[1], support, taps, axis, k))
+        found = _difference(pixels[0], pixels[1], support, taps, axis, k)
+        return weighted(tap, _by_own_weight(found, support, taps, axis, k))
     weight, sum_k, shift = _under(pixels[-2:], sums[-1], support, len(sums), taps, axis, k)
     return tap * (sum_k + weight * shift)
 
@@ -127,7 +133,7 @@ def _mean_product_of(
 
     def product(k: Any, tap: Any) -> Array:
         a, b = (_difference(v.image, v.pixels[1], support, taps, first, k) for v in (p, q))
-        return tap * (a * b)
+        return tap * _by_own_weight(a * b, support, taps, first, k)
 
     products = sum_over_taps(taps, product, like)
     for level, axis in enumerate(further, 1):
@@ -173,7 +179,40 @@ def _heaviest(values: Array, valid: Array | None, taps: tuple[float, ...], axis:
         is_valid = under_tap(valid, k, taps, axis)
         return xp.where(is_valid, under_tap(values, k, taps, axis), found)
 
-    return replace_by_taps(others, prefer, under_tap(values, lightest, taps, axis))
+    return replace_by_taps(others, prefer, under_tap(values, lightest, taps, axis), values)
+
+
+def _heaviest_by_weight(
+    values: Array, weights: Array, taps: tuple[float, ...], axis: int
+) -> tuple[Array, Array]:
+    """Return the value whose tap times its own weight is the largest, and this own weight.
+
+    For weights of 1 and 0, the value is that of `_heaviest`.
+    """
+    xp = array_namespace(values)
+    factors = xp.asarray(taps, dtype=weights.dtype) if is_of_jax(values) else taps
+    lightest, *others = by_weight(taps)
+
+    def prefer(k: Any, found: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        value, own = (under_tap(v, k, taps, axis) for v in (values, weights))
+        weight = factors[k] * own
+        is_heavier = weight >= found[2]
+        here = value, own, weight
+        return tuple(xp.where(is_heavier, *pair) for pair in zip(here, found, strict=True))
+
+    value, own = (under_tap(v, lightest, taps, axis) for v in (values, weights))
+    start = xp.broadcast_arrays(value, own, taps[lightest] * own)
+    value, own, _ = replace_by_taps(others, prefer, tuple(start), values)
+    return value, own
+
+
+def _by_own_weight(
+    values: Array, support: Support, taps: tuple[float, ...], axis: int, k: Any
+) -> Array:
+    """Multiply what tap k weighs by the weights of its pixels, if they have any."""
+    if support.positions is None:
+        return values
+    return under_tap(support.weights[0], k, taps, axis) * values
 
 
 def _difference(

@@ -19,6 +19,7 @@ from imsim.portable.arrays import (
     total,
     where_valid,
 )
+from imsim.portable.units import scaling_unit
 from imsim.portable.volumes import stacked
 from imsim.typing import Array
 
@@ -166,6 +167,7 @@ def _weighted_deviation(local: Local, weights: Array) -> Scores:
     is that without weights to the bit.
     """
     xp = array_namespace(weights)
+    weights = weights / scaling_unit(weights)  # in float32, squares of small ones are 0
     values = to_widest_float(where_valid(local.valid, local.values))
     apart = values - as_image(at_largest(values, weights), values)
     residual = apart - as_image(mean(apart, local.valid, weights), apart)

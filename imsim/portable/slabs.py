@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,22 +23,28 @@ def in_slabs(formula: Callable[[Pair], Local], pair: Pair, reach: int, *, step: 
     slabs = _slabs(pair, reach, step)
     if len(slabs) < 2:
         return formula(pair)
-    found, values, valid = [], [], []
+    found, parts = [], []
     for start, stop in slabs:
         first = max(start - reach, 0) // step * step
         local = formula(_planes(pair, first, stop + reach))
         # Positions beside a cut lack the planes beyond it; they belong to another slab.
         own = slice(*(_places(local, plane - first, step) for plane in (start, stop)))
         found.append(local)
-        values.append(unstacked(local.values, local.depth)[..., own, :, :])
-        if local.valid is not None:
-            valid.append(unstacked(local.valid, local.depth)[..., own, :, :])
-    joined = np.concatenate(values, axis=-3)
-    return found[0]._replace(
-        values=stacked(joined),
-        valid=stacked(np.concatenate(valid, axis=-3)) if valid else None,
-        depth=joined.shape[-3],
-    )
+        parts.append(
+            [
+                None if v is None else unstacked(v, local.depth)[..., own, :, :]
+                for v in (local.values, local.valid, local.weights)
+            ]
+        )
+    depth = sum(part[0].shape[-3] for part in parts if part[0] is not None)
+    values, valid, weights = map(_joined, zip(*parts, strict=True))
+    return found[0]._replace(values=values, valid=valid, weights=weights, depth=depth)
+
+
+def _joined(parts: Sequence[Array | None]) -> Array | None:
+    """Join the planes of all slabs, unless there are none."""
+    some = [part for part in parts if part is not None]
+    return stacked(np.concatenate(some, axis=-3)) if some else None
 
 
 def _slabs(pair: Pair, reach: int, step: int) -> list[tuple[int, int]]:
@@ -62,8 +68,10 @@ def _planes(pair: Pair, first: int, last: int) -> Pair:
     def part(values: Array) -> Array:
         return values[..., first * rows : last * rows, :]
 
-    mask = None if pair.mask is None else part(pair.mask)
-    return replace(pair, x=part(pair.x), y=part(pair.y), mask=mask, depth=last - first)
+    x, y, mask, weights = (
+        None if v is None else part(v) for v in (pair.x, pair.y, pair.mask, pair.weights)
+    )
+    return replace(pair, x=x, y=y, mask=mask, weights=weights, depth=last - first)
 
 
 def _places(local: Local, plane: int, step: int) -> int:

@@ -45,14 +45,13 @@ def sum_over_taps(taps: tuple[float, ...], term: Callable[[Any, Any], Array], li
 
 
 def replace_by_taps(
-    order: Sequence[int], step: Callable[[Any, Array], Array], start: Array
-) -> Array:
+    order: Sequence[int], step: Callable[[Any, Any], Any], start: Any, like: Array
+) -> Any:
     """Apply ``step(k, found)`` to what is found so far, for the taps k in their order."""
-    if is_of_jax(start):
+    if is_of_jax(like):
         jax = sys.modules["jax"]
         ks = jax.numpy.asarray(order)
-        found: Array = jax.lax.fori_loop(0, len(order), lambda i, v: step(ks[i], v), start)
-        return found
+        return jax.lax.fori_loop(0, len(order), lambda i, v: step(ks[i], v), start)
     return functools.reduce(lambda found, k: step(k, found), order, start)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -64,7 +65,7 @@ class Window:
     @property
     def weight(self) -> float:
         """Sum of the weights."""
-        return math.prod([math.fsum(taps) for taps in self.sides])
+        return math.prod([math.fsum(taps) for taps in self.sides])  # as torch.compile needs it
 
     @property
     def is_uniform(self) -> bool:
@@ -179,51 +180,117 @@ def least_weight(window: Window, min_coverage: float, epsilon: float) -> float:
 
 
 class Support(NamedTuple):
-    """The part of each window inside the mask."""
+    """The part of each window inside the mask, and the weights of its pixels there."""
 
     mask: Array | None
     """The mask itself."""
     pixels: Array | float
     """Number of pixels of the window inside the mask."""
     weights: tuple[Array | float, ...]
-    """Sums of their weights in windows along no axis, along the last one, the last two, ..."""
+    """Sums of their weights in windows along no axis, along the last one, the last two, ...; each
+    is the product of the tap and of the pixel's own weight, which is 1 for a mask."""
     weight: Array | float
     """Sum of their weights; 1 where it is 0."""
     scored: Array | None
     """Whether the position is scored; None: everywhere."""
+    positions: Array | None = None
+    """Weights of the positions; None: the pixels have no weights of their own."""
 
 
-def support_of(mask: Array | None, window: Window, like: Array, min_coverage: float) -> Support:
+def support_of(
+    mask: Array | None,
+    window: Window,
+    like: Array,
+    min_coverage: float,
+    weights: Array | None = None,
+) -> Support:
     """Weigh each position of a window, whose taps are representable in the dtype of `like`.
 
     A position is scored if at least `min_coverage` of the weights lie inside the mask, and the
     centre does. A window of even size has no centre pixel: there, half of the weights must lie
     inside, a rule that flips and transposes preserve. For a coverage of 1 all pixels must lie
     inside, even those whose weight is rounded to 0.
+
+    The weights of pixels, 0 outside the mask alone, do not change which positions are scored. A
+    position weighs what its centre pixel does. Where there is none, it weighs the mean over its
+    pixels inside the mask, by the taps.
     """
     if mask is None:
-        sums = [1.0]
+        whole = [1.0]
         for axis in window.axes:
-            sums.append(sums[-1] * math.fsum(window.sides[axis]))
-        return Support(None, float(window.pixels), tuple(sums), sums[-1], None)
+            whole.append(whole[-1] * math.fsum(window.sides[axis]))
+        return Support(None, float(window.pixels), tuple(whole), whole[-1], None)
     xp = array_namespace(mask)
     inside = xp.astype(mask, like.dtype)
-    pixels, weights = inside, [inside]
+    pixels, sums = inside, _sums_along(inside, window)
     for axis in window.axes:
-        taps = window.sides[axis]
-        pixels = correlate(pixels, (1.0,) * len(taps), axis)
-        weights.append(correlate(weights[-1], taps, axis))
-    weight = weights[-1]
-    scored = weight >= least_weight(window, min_coverage, float(xp.finfo(like.dtype).eps))
-    if all(length % 2 for length in window.lengths):
-        centres = mask
-        for axis in window.axes:
-            start = window.lengths[axis] // 2
-            centres = shifted(centres, start, weight.shape[axis], axis)
-        scored = scored & centres
+        pixels = correlate(pixels, (1.0,) * len(window.sides[axis]), axis)
+    coverage = sums[-1]
+    scored = coverage >= least_weight(window, min_coverage, float(xp.finfo(like.dtype).eps))
+    has_centre = all(length % 2 for length in window.lengths)
+    if has_centre:
+        scored = scored & _centres(mask, window, coverage.shape)
     if min_coverage == 1:
         scored = scored & (pixels == window.pixels)
-    return Support(mask, pixels, tuple(weights), where_valid(weight > 0, weight, 1.0), scored)
+    positions = None
+    if weights is not None:
+        sums = _sums_along(weights, window)
+        if has_centre:
+            positions = _centres(weights, window, coverage.shape)
+        else:
+            positions = ratio(sums[-1], coverage, 0.0)
+        positions = where_valid(scored, positions)
+    weight = sums[-1]
+    weight = where_valid(weight > 0, weight, 1.0)
+    return Support(mask, pixels, tuple(sums), weight, scored, positions)
+
+
+def _sums_along(inside: Array, window: Window) -> list[Array]:
+    """Sums in windows along no axis, along the last one, the last two, ..."""
+    sums = [inside]
+    for axis in window.axes:
+        sums.append(correlate(sums[-1], window.sides[axis], axis))
+    return sums
+
+
+def _centres(values: Array, window: Window, shape: tuple[int, ...]) -> Array:
+    """Values at the centres of windows of odd size."""
+    for axis in window.axes:
+        values = shifted(values, window.lengths[axis] // 2, shape[axis], axis)
+    return values
+
+
+def unbiasing(support: Support, window: Window) -> Array | float:
+    """Return n / (n - 1) of the pixels of each window, and n for n = 1, which has no variance.
+
+    Weights are those of reliability: n is the square of their sum over that of their squares.
+    """
+    n = support.pixels
+    if isinstance(n, float):
+        return n / (n - 1)
+    if support.positions is None:
+        return n / where_valid(n > 1, n - 1, 1.0)
+    total, pairs = _sums_of_pairs(support.weights[0], window)
+    return total * total / where_valid(pairs > 0, 2 * pairs, 1.0)
+
+
+def _sums_of_pairs(weights: Array, window: Window) -> tuple[Array, Array]:
+    """Sums of weights, and of the products of two different pixels; none of them cancels."""
+    total, pairs = weights, array_namespace(weights).zeros_like(weights)
+    for axis in window.axes:
+        length = total.shape[axis] - window.lengths[axis] + 1
+        parts = (
+            tuple(shifted(v, k, length, axis) for v in (total, pairs))
+            for k in range(window.lengths[axis])
+        )
+        total, pairs = functools.reduce(_joined, parts)
+    return total, pairs
+
+
+def _joined(some: tuple[Array, Array], others: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Sums of two sets of pixels as one."""
+    (total, pairs), (further, own) = some, others
+    return total + further, pairs + own + total * further
 
 
 class Fraction(NamedTuple):

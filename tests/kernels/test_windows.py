@@ -93,7 +93,7 @@ def test_memory_of_an_interrupted_call_is_not_taken_for_another(
 def test_large_memory_is_not_kept() -> None:
     first = workspaces(11, 4, 128, np.float32)
     assert workspaces(11, 4, 128, np.float32) is first
-    assert workspaces(4096, 5, 64, np.float64)[0][0].shape == (3, 64 + 4095)
+    assert workspaces(4096, 5, 64, np.float64)[0][0].shape == (4, 64 + 4095)
     assert workspaces(11, 4, 128, np.float32) is first
 
 

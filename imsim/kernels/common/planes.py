@@ -48,6 +48,8 @@ class Planes:
         self._x = self._view(x, in_order)
         self._y = self._view(y, in_order)
         self._mask = None if mask is None else self._view(mask, in_order)
+        weights = images.weights
+        self._weights = None if weights is None else self._view(weights, in_order)
 
     def _view(self, image: Array, in_order: bool) -> Array:
         """Give an image the full batch shape."""
@@ -73,6 +75,13 @@ class Planes:
         mask = self._mask[index]
         mask.setflags(write=False)
         return Plane(x, y, mask)
+
+    def weights(self, i: int) -> Array:
+        """Return the weights of the i-th plane, likewise."""
+        index = np.unravel_index(i, self.shape)
+        weights: Array = self._weights[index]  # type: ignore[index]
+        weights.setflags(write=False)
+        return weights
 
     def spectra(self, i: int, rows: slice) -> tuple[Array, Array, Array | None]:
         """Return rows of all channels of the i-th pair, (channels, pixels), and of their mask."""
@@ -112,11 +121,15 @@ class Planes:
         positions: int | None = None,
         rows: int = 128,
     ) -> Array:
-        """Return the sums of each strip, see `strip_sums`; shape (strips, *shape, width)."""
+        """Return the sums of each strip, see `strip_sums`; shape (strips, *shape, width).
+
+        If there are weights, those of the plane come before the constants.
+        """
         height = self.frame[0] if positions is None else positions
         strips = -(-height // rows)
         found = np.zeros((strips, self.count, width))
-        if self.count == strips == 1:  # the fast way for one small pair
+        is_weighted = self._weights is not None
+        if self.count == strips == 1 and not is_weighted:  # the fast way for one small pair
             kernel(*self[0], 0, height, found[0, 0], *constants)
             return found.reshape(1, *self.shape, width)
 
@@ -124,7 +137,8 @@ class Planes:
             plane, strip = divmod(i, strips)
             start = strip * rows
             stop = min(start + rows, height)
-            kernel(*self[plane], start, stop, found[strip, plane], *constants)
+            own = (self.weights(plane),) if is_weighted else ()
+            kernel(*self[plane], start, stop, found[strip, plane], *own, *constants)
 
         parallel(task, self.count * strips, self.count * math.prod(self.frame))
         return found.reshape(strips, *self.shape, width)
@@ -137,15 +151,18 @@ class Planes:
         ``kernel(x, y, mask, out, *constants)`` gets flat arrays, see `flat_rows`, and writes
         `width` numbers into ``out``; shape (runs, *shape, width). The runs depend on the frame
         only. `cheapness` is the number of pixels that cost as much time as one pixel of an
-        ordinary kernel: a run has that many times more pixels.
+        ordinary kernel: a run has that many times more pixels. If there are weights, those of the
+        run come before the constants.
         """
         height, length = self.frame
         rows = max(1, cheapness * RUN_PIXELS // length)
         runs = -(-height // rows)
         found = np.zeros((runs, self.count, width))
+        is_weighted = self._weights is not None
         if self.count == runs == 1:  # the fast way for one small pair
             inside = None if self._mask is None else flat_rows(self._mask)
-            kernel(flat_rows(self._x), flat_rows(self._y), inside, found[0, 0], *constants)
+            own = (flat_rows(self._weights),) if is_weighted else ()
+            kernel(flat_rows(self._x), flat_rows(self._y), inside, found[0, 0], *own, *constants)
             return found.reshape(1, *self.shape, width)
 
         def task(i: int) -> None:
@@ -154,7 +171,8 @@ class Planes:
             x, y, mask = self[plane]
             inside = None if mask is None else flat_rows(mask[start:stop])
             p, q = flat_rows(x[start:stop]), flat_rows(y[start:stop])
-            kernel(p, q, inside, found[run, plane], *constants)
+            own = (flat_rows(self.weights(plane)[start:stop]),) if is_weighted else ()
+            kernel(p, q, inside, found[run, plane], *own, *constants)
 
         parallel(task, self.count * runs, self.count * height * length // cheapness)
         return found.reshape(runs, *self.shape, width)

@@ -47,8 +47,9 @@ def lost_elements(
         x, y = (v.astype(np.float64) for v in (x, y))
         if valid is not None:
             x, y = np.where(valid, x, 0), np.where(valid, y, 0)
+        weights = None if images.weights is None else element(images.weights, batch, index)
         if np.isfinite(x).all() and np.isfinite(y).all():
-            yield index, images._replace(x=x, y=y, dtype=np.float64), valid
+            yield index, images._replace(x=x, y=y, dtype=np.float64, weights=weights), valid
 
 
 def channels_of(images: Images) -> Iterator[Images]:

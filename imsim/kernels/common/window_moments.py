@@ -29,17 +29,26 @@ def is_lost(total, squares):  # type: ignore[no-untyped-def]
 
 
 def moments_at(
-    x: Array, y: Array, mask: Array, rows: Array, columns: slice, taps: Array, order: Array
+    x: Array,
+    y: Array,
+    mask: Array,
+    rows: Array,
+    columns: slice,
+    taps: Array,
+    order: Array,
+    *,
+    is_weighted: bool = False,
 ) -> Array:
     """Return the moments at some rows, in ascending order, of positions; (rows, PLANES, columns).
 
-    `order` lists the taps from the lightest to the heaviest. The images are float64.
+    `order` lists the taps from the lightest to the heaviest. The images are float64. A weighted
+    mask holds the weights of the pixels, 0 outside.
     """
     count = columns.stop - columns.start
     found = np.empty((rows.size, PLANES, count))
     pixels = np.empty((3, count + taps.size - 1))
     ring = np.empty((taps.size, PLANES, count))
-    _moments(x, y, mask, rows, columns.start, taps, order, pixels, ring, found)
+    _moments(x, y, mask, rows, columns.start, taps, order, is_weighted, pixels, ring, found)
     return found
 
 
@@ -74,7 +83,7 @@ def _volume_moments(x, y, mask, taps, orders, pixels, rows, planes, found):  # t
 
 
 @kernel
-def _moments(x, y, mask, rows, left, taps, order, pixels, ring, found):  # type: ignore[no-untyped-def]
+def _moments(x, y, mask, rows, left, taps, order, is_weighted, pixels, ring, found):  # type: ignore[no-untyped-def]
     """Go through the rows of pixels; a ring buffer keeps those that the next positions need."""
     size, right, known = taps.size, left + pixels.shape[1], 0
     offset, scale = 0.0, 1.0
@@ -86,7 +95,7 @@ def _moments(x, y, mask, rows, left, taps, order, pixels, ring, found):  # type:
             load_mask(mask, i, left, right, pixels[2])
             _along_row(pixels[0], pixels[1], pixels[2], taps, order, ring[i % size])
         known = row + size
-        _across_rows(ring, row, taps, order, found[n])
+        _across_rows(ring, row, taps, order, is_weighted, found[n])
 
 
 @exact
@@ -94,11 +103,13 @@ def _along_row(p, q, inside, taps, order, found):  # type: ignore[no-untyped-def
     """Moments of each row of windows about its heaviest pixel inside the mask."""
     count = found.shape[1]
     for j in range(count):
-        found[PIXEL_X, j], found[PIXEL_Y, j] = 0.0, 0.0
+        found[PIXEL_X, j], found[PIXEL_Y, j], found[WEIGHT, j] = 0.0, 0.0, 0.0
     for k in order:
         for j in range(count):
-            if inside[j + k] > 0:
+            weight = taps[k] * inside[j + k]
+            if inside[j + k] > 0 and weight >= found[WEIGHT, j]:
                 found[PIXEL_X, j], found[PIXEL_Y, j] = p[j + k], q[j + k]
+                found[WEIGHT, j] = weight
     _clear(found)
     for k in range(taps.size):
         for j in range(count):
@@ -114,16 +125,19 @@ def _along_row(p, q, inside, taps, order, found):  # type: ignore[no-untyped-def
 
 
 @exact
-def _across_rows(ring, row, taps, order, sums):  # type: ignore[no-untyped-def]
+def _across_rows(ring, row, taps, order, is_weighted, sums):  # type: ignore[no-untyped-def]
     """Move the moments of the rows to the heaviest of their pixels, and add them up."""
     size, count = taps.size, sums.shape[1]
     for j in range(count):
-        sums[PIXEL_X, j], sums[PIXEL_Y, j] = 0.0, 0.0
+        sums[PIXEL_X, j], sums[PIXEL_Y, j], sums[WEIGHT, j] = 0.0, 0.0, 0.0
     for k in order:
         found = ring[(row + k) % size]
         for j in range(count):
-            if found[WEIGHT, j] > 0:
+            # Without weights of pixels, the tap alone decides.
+            weight = taps[k] * (found[WEIGHT, j] if is_weighted else 1.0)
+            if found[WEIGHT, j] > 0 and weight >= sums[WEIGHT, j]:
                 sums[PIXEL_X, j], sums[PIXEL_Y, j] = found[PIXEL_X, j], found[PIXEL_Y, j]
+                sums[WEIGHT, j] = weight
     _clear(sums)
     for k in range(size):
         found = ring[(row + k) % size]

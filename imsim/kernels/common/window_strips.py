@@ -15,7 +15,9 @@ from imsim.kernels.common.window_moments import moments_at
 from imsim.kernels.common.window_sums import (
     CROSSED,
     INSIDE,
+    OUTSIDE,
     UNROLLED,
+    add_weighted,
     columns_of,
     find_places,
     workspaces,
@@ -74,6 +76,9 @@ class Strips(NamedTuple):
     constants: tuple[Any, ...]
     precise: Callable[..., None]
     precise_constants: tuple[Any, ...]
+    load_weighted: Callable[[], Callable[..., None]]
+    """Returns the kernel for weights, see `imsim.kernels.weighted.windows`, which it imports."""
+    weighted_constants: tuple[Any, ...]
 
 
 class Found(NamedTuple):
@@ -86,7 +91,7 @@ class Found(NamedTuple):
     """From -1 to 1; NaN where doubtful. A value stays NaN where squares leave float64; the few
     images with such values are left to the formula."""
     valid: Array
-    """Which positions are scored; of size 0 if nobody asks."""
+    """Which positions are scored, of size 0 if nobody asks; or the weights of all positions."""
     doubtful: Array
     """Shape (rows, tiles): which rows of tiles have doubtful values."""
 
@@ -106,7 +111,13 @@ def pixel_types(images: Images) -> PixelTypes:
 
 
 def limits(
-    pixels: PixelTypes, window: Window, dtype: Any, c1: float = 0.0, c2: float = 0.0
+    pixels: PixelTypes,
+    window: Window,
+    dtype: Any,
+    c1: float = 0.0,
+    c2: float = 0.0,
+    *,
+    is_weighted: bool = False,
 ) -> Array | None:
     """Return the limits below which a window is doubtful; None if no window can be.
 
@@ -125,7 +136,7 @@ def limits(
     kind, other = pixels.kinds
     if kind == other and kind.kind in "ub" and kind.itemsize <= 2:
         power = 4.0 ** (8 * kind.itemsize + 1)  # of the sum and the difference of two pixels
-        is_exact = window.is_uniform and power * window.pixels**2 <= 2.0**53
+        is_exact = not is_weighted and window.is_uniform and power * window.pixels**2 <= 2.0**53
         if is_exact or (share * power < c2 and share_of_mean * power < c1):
             return None
     return np.array([share, share_of_mean, SMALLEST, 0])
@@ -141,14 +152,28 @@ def spans_of(places: list[int], tile: int, width: int) -> list[tuple[int, int, i
     return spans
 
 
+def weighed(
+    pixels: PixelTypes, window: Window, dtype: Any, least: float, c1: float = 0.0, c2: float = 0.0
+) -> tuple[bool, Array | None, float]:
+    """Return what only a kernel for weights takes: whether it counts pixels, limits, and `least`.
+
+    It counts them, by taps of 1, where their number decides what is scored, or the position has no
+    pixel of its own.
+    """
+    is_counted = least > 0 or window.size % 2 == 0
+    return is_counted, limits(pixels, window, dtype, c1, c2, is_weighted=True), least
+
+
 class Positions:
     """The positions where a window fits into the frame."""
 
     def __init__(self, images: Images, mask: Array | None, strips: Strips) -> None:
+        if images.weights is not None:  # of one dtype, for which one kernel is compiled
+            images = images._replace(weights=images.weights.astype(np.float64, copy=False))
         self._planes = Planes(images, mask)
         self._strips = strips
         self._dtype = images.dtype
-        self._is_masked = mask is not None
+        self._is_masked, self._is_weighted = mask is not None, images.weights is not None
         height, width = images.frame
         size = strips.window.size
         self._frame = (height - size + 1, width - size + 1)
@@ -179,6 +204,8 @@ class Positions:
 
     def _run(self, values: Array | None, valid: Array | None) -> Scores:
         """Run the kernel on all strips, and add up their sums in a fixed order."""
+        if self._is_weighted:
+            return self._run_weighted(values, valid)
         planes, (height, width), kernel = self._planes, self._frame, self._strips
         tiles = -(-width // self._tile)
         strips = -(-height // STRIP_ROWS)
@@ -210,11 +237,52 @@ class Positions:
                 self._compute_again(x, y, mask, found)
 
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
-        added = sum_parts(sums).reshape(*planes.shape, 3)
+        return self._means(sums)
+
+    def _means(self, sums: Array) -> Scores:
+        """Return the means of all strips."""
+        added = sum_parts(sums).reshape(*self._planes.shape, 3)
         totals, numbers = added[..., 0], added[..., 1]
         odd = ~np.isfinite(totals)
         left = odd.any(axis=-1) if odd.any() else None
         return Scores(totals / numbers, numbers, totals, left)
+
+    def _run_weighted(self, values: Array | None, valid: Array | None) -> Scores:
+        """Like `_run`; values of a strip are all kept, and then added up by their weights."""
+        planes, (height, width), kernel = self._planes, self._frame, self._strips
+        tiles, strips = -(-width // self._tile), -(-height // STRIP_ROWS)
+        sums = np.zeros((strips, planes.count, 3))
+        fast = kernel.load_weighted()
+
+        def task(i: int) -> None:
+            k, strip = divmod(i, strips)
+            rows = slice(strip * STRIP_ROWS, min((strip + 1) * STRIP_ROWS, height))
+            pixels = slice(rows.start, rows.stop + kernel.window.size - 1)
+            x, y, mask = (np.asarray(v)[pixels] for v in planes[k])
+            weights = planes.weights(k)[pixels]
+            shape = (rows.stop - rows.start, width)
+            found = Found(
+                sums[strip, k],
+                np.empty(shape, self._dtype) if values is None else values[k, rows],
+                np.zeros(shape),  # which costs nothing until it is written
+                np.zeros((shape[0], tiles), np.bool_),
+            )
+            _, memory = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
+            for place, first, last in self._spans(mask):
+                if place != OUTSIDE:
+                    span = (first, last, place == INSIDE, values is not None)
+                    fast(x, y, mask, weights, *span, *found, memory, *kernel.weighted_constants)
+                elif values is not None:
+                    found.values[:, first:last] = 0
+            if found.sums[2]:
+                self._compute_again(x, y, weights, found, is_weighted=True)
+                add_weighted(found.values, found.valid, found.doubtful, self._tile, found.sums)
+            found.sums[0] = np.clip(found.sums[0], -found.sums[1], found.sums[1])
+            if valid is not None:
+                valid[k, rows] = found.valid > 0
+
+        parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
+        return self._means(sums)
 
     def _spans(self, mask: Array | None) -> list[tuple[int, int, int]]:
         """Return the spans of columns of a strip whose tiles lie alike, as (place, first, last).
@@ -228,8 +296,19 @@ class Positions:
         find_places(mask, self._strips.window.size, tile, places)
         return spans_of(places.tolist(), tile, width)
 
-    def _compute_again(self, x: Array, y: Array, mask: Array | None, found: Found) -> None:
-        """Replace the doubtful values of a strip, and add them up."""
+    def _compute_again(
+        self,
+        x: Array,
+        y: Array,
+        mask: Array | None,
+        found: Found,
+        *,
+        is_weighted: bool = False,
+    ) -> None:
+        """Replace the doubtful values of a strip, and add them up, unless they are weighted.
+
+        A weighted mask holds the weights of the pixels.
+        """
         kernel, tile, size = self._strips, self._tile, self._strips.window.size
         taps, order = np.array(kernel.window.taps), np.array(by_weight(kernel.window.taps))
         for k in np.flatnonzero(found.doubtful.any(axis=0)).tolist():
@@ -245,8 +324,9 @@ class Positions:
             p, q = x[part].astype(np.float64), y[part].astype(np.float64)
             inside = np.ones(p.shape, np.bool_) if mask is None else mask[part].copy()
             places = rows - rows[0], slice(0, doubts.shape[1])
-            moments = moments_at(p, q, inside, *places, taps, order)
+            moments = moments_at(p, q, inside, *places, taps, order, is_weighted=is_weighted)
             kernel.precise(moments, values, *kernel.precise_constants)
-            found.sums[0] += values[doubts].sum()
+            if not is_weighted:
+                found.sums[0] += values[doubts].sum()
             found.values[rows, columns] = np.clip(values, -1, 1)
         found.sums[0] = np.clip(found.sums[0], -found.sums[1], found.sums[1])

@@ -44,13 +44,13 @@ def workspaces(
 def workspace(size: int, planes: int, tile: int, dtype: Any) -> tuple[Array, ...]:
     """Return memory for `tile` columns of windows of `size` pixels a side.
 
-    It holds three rows of pixels; a ring buffer of the last filtered rows, as (slots, planes *
+    It holds four rows of pixels; a ring buffer of the last filtered rows, as (slots, planes *
     columns); their sums, as (planes, columns) and in one row; a row of results; which of these are
     scored; a ring buffer of counted pixels; and two rows for their sums and what follows from them.
     """
     sums = _aligned(planes, tile, dtype)
     return (
-        _aligned(3, tile + size - 1, dtype),
+        _aligned(4, tile + size - 1, dtype),
         _aligned(size, planes * tile, dtype),
         sums,
         sums.reshape(-1),
@@ -358,3 +358,18 @@ def _write_row(found, scored, row, left, count, values, valid):  # type: ignore[
         here = valid[row, left : left + count]
         for j in range(here.size):
             here[j] = scored is None or scored[j] != 0
+
+
+@kernel
+def add_weighted(values, weights, doubtful, tile, out):  # type: ignore[no-untyped-def]
+    """Add the values of rows that were doubtful by their weights, and the weights."""
+    for i in range(doubtful.shape[0]):
+        for k in range(doubtful.shape[1]):
+            if doubtful[i, k]:
+                row, own = (
+                    values[i, k * tile : (k + 1) * tile],
+                    weights[i, k * tile : (k + 1) * tile],
+                )
+                for j in range(row.size):
+                    out[0] += own[j] * np.float64(row[j])
+                    out[1] += own[j]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from imsim.kernels.common.cell_rows import PADDING, merge_cells
 from imsim.kernels.common.jit import exact, kernel
 from imsim.kernels.common.pixel_blocks import count
 from imsim.kernels.common.planes import Plane, Planes
@@ -21,11 +22,9 @@ from imsim.kernels.common.sharing import Run, share_out
 from imsim.kernels.gmsd import (
     GAIN,
     NO_SCORED,
-    PADDING,
     STRIP_ROWS,
     add_row,
     find_scored,
-    merge,
 )
 from imsim.kernels.gradients import Gradients, images_of, largest, plane_weights
 from imsim.portable.pair import Pair
@@ -114,7 +113,7 @@ def _write(
 
     run(forward, strips, x.size)
     for k in range(1, strips):
-        merge(sums[0], *sums[k, :3])
+        merge_cells(sums[0], *sums[k, :3])
     n, mean, squares = sums[0, :3].tolist()
     if not math.isfinite(squares):  # float32 does not hold the squares of the gradients
         return False

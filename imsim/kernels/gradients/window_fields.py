@@ -19,6 +19,7 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.window_rows import load_sum_and_difference
 from imsim.kernels.common.window_sums import (
     filter_moments,
     filter_products,
@@ -28,7 +29,6 @@ from imsim.kernels.common.window_sums import (
     load,
     load_mask,
 )
-from imsim.kernels.ssim import load_sum_and_difference
 from imsim.validation import LARGEST, SMALLEST
 
 EPSILON = float(np.finfo(np.float64).eps)

@@ -1,0 +1,101 @@
+"""Rows of cells of 2x2 pixels, the similarity of their gradients, and moments of it, for GMSD."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.portable import similarity as formulas
+
+POSITIVE = np.iinfo(np.int32).max
+"""Bits of a float32 without its sign."""
+PADDING = 24
+"""Numbers after each row of cells, so that rows do not compete for the same lines of the cache."""
+
+cell_similarity = inline(formulas.similarity)
+
+
+@kernel
+def fill_row(image, mask, r, line, bits, room, k):  # type: ignore[no-untyped-def]
+    """Sum the 2x2 pixels of each cell of a row, 0 beyond the frame and outside the mask.
+
+    Return twice the size of half cells, see `_size`; 0 for integers, whose sums are exact.
+    """
+    height, width = image.shape
+    columns, real = (width + 1) // 2, line.dtype.type
+    room[k, 0], room[k, columns + 1] = 0, 0
+    i, i_below = 2 * r, min(2 * r + 1, height - 1)
+    if not 0 <= i < height:
+        for j in range(columns):
+            room[k, j + 1] = 0
+        return 0.0
+    weight = real(1) if i_below > i else real(0.5)  # a last row alone counts once
+    if mask.size == 0:
+        for j in range(width):
+            line[j] = weight * (real(image[i, j]) + real(image[i_below, j]))
+    else:
+        for j in range(width):
+            p, q = real(image[i, j]), real(image[i_below, j])
+            p, q = (p if mask[i, j] else real(0)), (q if mask[i_below, j] else real(0))
+            line[j] = weight * (p + q)
+    for j in range(columns):
+        room[k, j + 1] = line[2 * j] + line[2 * j + 1]
+    return 0.0 if image.dtype.type(0.5) == 0 else 2 * _size(line, bits)
+
+
+@kernel
+def _size(line, bits):  # type: ignore[no-untyped-def]
+    """Largest magnitude in a row of float32 that ends with a 0; mean magnitude of a row of float64.
+
+    The mean is precise enough in float64, where a size ten times as large does no harm. Read as
+    integers, the bits of floats without sign have the order of the floats, and the CPU compares
+    many integers at a time; NaN forbids that for floats.
+    """
+    if bits.size > line.size:
+        total = 0.0
+        for j in range(line.size):
+            total += abs(line[j])
+        return total / (line.size - 1)
+    positive, most = np.int32(POSITIVE), np.int32(0)
+    for j in range(bits.size):
+        size = np.int32(bits[j] & positive)
+        most = size if size > most else most
+    bits[-1] = most
+    largest = np.float64(line[-1])
+    bits[-1] = 0
+    return largest
+
+
+@exact  # fused multiplications would break symmetry, and the 1 of equal gradients
+def near_row(room, up, here, down, constant, found):  # type: ignore[no-untyped-def]
+    """Similarity of the gradients in the middle of three rows of cells of both images."""
+    one = found.dtype.type(1)
+    for j in range(found.size):
+        p = _gradient(room, up, here, down, j)
+        q = _gradient(room, 3 + up, 3 + here, 3 + down, j)
+        s = cell_similarity(p, q, constant)
+        found[j] = one if s > one else s
+
+
+@inline
+def _gradient(room, up, here, down, j):  # type: ignore[no-untyped-def]
+    k, m = j + 1, j + 2
+    gx = (room[up, m] - room[up, j]) + (room[here, m] - room[here, j])
+    gx += room[down, m] - room[down, j]
+    gy = (room[down, j] - room[up, j]) + (room[down, k] - room[up, k])
+    gy += room[down, m] - room[up, m]
+    return math.sqrt(gx * gx + gy * gy)
+
+
+@exact
+def merge_cells(out, n, mean, squares):  # type: ignore[no-untyped-def]
+    """Add the moments of further cells; the deviation of equal cells is exactly 0."""
+    if n == 0:
+        return
+    weight = n / (out[0] + n)
+    d = mean - out[1]
+    out[2] += squares + d * d * out[0] * weight
+    out[1] = out[1] + d * weight if out[0] > 0 else mean
+    out[0] += n

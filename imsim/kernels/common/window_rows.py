@@ -1,0 +1,141 @@
+"""Rows of windows, from the sums over their pixels: quality, of SSIM and UIQ, and correlation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.window_moments import TINY
+from imsim.validation import LARGEST, SMALLEST
+
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+@exact
+def load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d):  # type: ignore[no-untyped-def]
+    """Copy x + y and x - y of row i, centred and scaled; 0 outside the mask."""
+    x_row, y_row = x[i, left:right], y[i, left:right]
+    real = u.dtype.type
+    # The difference of nearly equal pixels is exact; that of the two minus their offsets is not.
+    shift = offsets[0] - offsets[1]
+    if mask is None:
+        for j in range(x_row.size):
+            p, q = real(x_row[j]), real(y_row[j])
+            u[j] = ((p - offsets[0]) + (q - offsets[1])) * scale
+            d[j] = ((p - q) - shift) * scale
+    else:
+        inside = mask[i, left:right]
+        nothing = real(0)
+        for j in range(x_row.size):
+            p, q = real(x_row[j]), real(y_row[j])
+            sum_of_both = ((p - offsets[0]) + (q - offsets[1])) * scale
+            difference = ((p - q) - shift) * scale
+            u[j] = sum_of_both if inside[j] else nothing
+            d[j] = difference if inside[j] else nothing
+
+
+@inline
+def terms(u, d, variance_u, variance_d, c1, c2):  # type: ignore[no-untyped-def]
+    """Numerators and denominators of quality, from means and variances of x + y and x - y.
+
+    Means are multiplied by the weight of the window, variances, c1 and c2 by its square.
+    """
+    product, brightness = u * u - d * d, u * u + d * d
+    covariance, variances = variance_u - variance_d, variance_u + variance_d
+    return product + c1, brightness + c1, covariance + c2, variances + c2
+
+
+@inline
+def without_zeros(product, brightness, covariance, variances, centred, square, rounding):  # type: ignore[no-untyped-def]
+    """The terms, changed where 0 / 0 follows `imsim.portable.windows.zero_rules`.
+
+    `centred` is the sum of squared means about the offset.
+    """
+    # The difference is compared with 0, since infinity minus infinity is NaN, which must not count
+    # as dark.
+    dark = brightness - rounding * rounding * centred <= 0
+    flat = dark or variances <= 0
+    product, brightness = (square, square) if dark else (product, brightness)
+    covariance, variances = (square, square) if flat else (covariance, variances)
+    return product, brightness, covariance, variances
+
+
+@kernel
+def quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found):  # type: ignore[no-untyped-def]
+    """Quality at a row of positions, from weighted sums of u, d, u^2 and d^2; NaN if doubtful."""
+    one, nothing = found.dtype.type(1), found.dtype.type(np.nan)
+    beyond = found.dtype.type(np.inf)
+    is_narrow = found.dtype.type(1 + EPSILON) == one  # known to the compiler, unlike the size
+    if limits is not None:  # read before the loop, which is not vectorised otherwise
+        share, share_d, few, share_of_mean = limits
+    for j in range(found.size):
+        weight = full if weights is None else weights[j]
+        square = weight * weight
+        constant = c2 * square if unbiased is None else c2 * square * unbiased[j]
+        sum_u, sum_d = sums[0, j], sums[1, j]
+        u, d = sum_u + weight * shift[0], sum_d + weight * shift[1]
+        centred = sum_u * sum_u + sum_d * sum_d
+        power_u, power_d = weight * sums[2, j], weight * sums[3, j]
+        variance_u, variance_d = power_u - sum_u * sum_u, power_d - sum_d * sum_d
+        product, brightness, covariance, variances = terms(
+            u, d, variance_u, variance_d, c1 * square, constant
+        )
+        if limits is None and rounding is not None:  # or a window with 0 / 0 is doubtful
+            product, brightness, covariance, variances = without_zeros(
+                product, brightness, covariance, variances, centred, square, rounding
+            )
+        scale = brightness * variances
+        quality = product * covariance / scale
+        if limits is not None:
+            if is_narrow:
+                # The rounding error of u^2 counts as far as the images differ.
+                sound = few * power_u + share_d * power_d < variances
+                sound &= share * power_u * abs(variance_d) < variances * variances
+                powers = share_of_mean * (power_u + power_d)
+                sound &= powers * (d * d) < brightness * brightness
+            else:
+                sound = share * (power_u + power_d) < variances
+                sound &= share_d * centred < brightness
+                sound &= few < scale
+            quality = quality if sound & (scale < beyond) else nothing
+        found[j] = quality
+
+
+@inline
+def correlation(covariance, variance_x, variance_y):  # type: ignore[no-untyped-def]
+    """See `imsim.metrics.zncc.correlation`; a window is flat if its variance is 0."""
+    product = variance_x * variance_y
+    if SMALLEST < product < LARGEST:
+        r = covariance / math.sqrt(product)
+    else:  # the product may overflow or underflow; this, too, is exactly 1 for equal images
+        larger, smaller = max(variance_x, variance_y), min(variance_x, variance_y)
+        r = covariance / larger / math.sqrt(smaller / larger)
+    r = 1.0 if r > 1 else (-1.0 if r < -1 else r)
+    if variance_x <= 0 or variance_y <= 0:
+        r = 1.0 if variance_x <= 0 and variance_y <= 0 else 0.0
+    # NaN if a variance is not finite, which max() and the bounds of r would drop.
+    return r + 0.0 * (variance_x + variance_y)
+
+
+@exact  # covariance and variances of equal images must be equal
+def correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-untyped-def]
+    """Correlation at a row of positions, from sums of x, y, x^2, y^2 and x y; NaN if doubtful.
+
+    Variances and covariance are multiplied by the square of the number of pixels.
+    """
+    if limits is not None:
+        share = limits[0]
+    for j in range(found.size):
+        n = full if pixels is None else pixels[j]
+        covariance = n * sums[4, j] - sums[0, j] * sums[1, j]
+        power_x, power_y = n * sums[2, j], n * sums[3, j]
+        variance_x = power_x - sums[0, j] * sums[0, j]
+        variance_y = power_y - sums[1, j] * sums[1, j]
+        r = correlation(covariance, variance_x, variance_y)
+        if limits is not None:
+            sound = (share * power_x < variance_x) & (share * power_y < variance_y)
+            sound &= (variance_x > TINY) & (variance_y > TINY)
+            r = r if sound else np.nan
+        found[j] = r

@@ -1,0 +1,104 @@
+"""GMSD by weights of reliability, in one pass over rows of cells."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imsim.kernels.common.cell_rows import PADDING, fill_row, merge_cells, near_row
+from imsim.kernels.common.jit import kernel
+from imsim.typing import Array
+
+N_SUMS = 7
+"""Numbers of a strip: the first five of `imsim.kernels.gmsd.N_SUMS`, with weights for the number
+of cells; the sum of the squared weights; and the number of cells with a weight."""
+
+
+def moments_of_strip(
+    x: Array,
+    y: Array,
+    mask: Array,
+    start: int,
+    stop: int,
+    out: Array,
+    weights: Array,
+    constant: np.floating,
+) -> None:
+    """Moments of the similarity in rows of cells."""
+    _moments(x, y, mask, weights, start, stop, out, constant)
+
+
+@kernel
+def _moments(x, y, mask, weights, start, stop, out, constant):  # type: ignore[no-untyped-def]
+    columns, real = (x.shape[1] + 1) // 2, type(constant)
+    room = np.empty((6, columns + 2 + PADDING), real)
+    found, line = np.empty(columns, real), np.empty(2 * columns + 1, real)
+    bits, own = line.view(np.int32), np.empty((4, columns + 2))
+    lowest, around = np.empty(2 * columns), np.empty(columns)
+    line[2 * columns - 1], line[2 * columns] = 0, 0
+    for r in range(start - 1, stop + 1):
+        up, here, down = (r - 2) % 3, (r - 1) % 3, r % 3
+        size_x = fill_row(x, mask, r, line, bits, room, down)
+        size_y = fill_row(y, mask, r, line, bits, room, 3 + down)
+        size = size_x if size_x > size_y or np.isnan(size_x) else size_y
+        out[4] = size if size > out[4] or np.isnan(size) else out[4]
+        _least_of_cells(weights, r, lowest, own[r % 3])
+        if r <= start:
+            continue
+        near_row(room, up, here, down, constant, found)
+        _least_around(own[0], own[1], own[2], own[3], around)
+        _add_row(found, around, out)
+
+
+@kernel
+def _least_of_cells(weights, r, line, least):  # type: ignore[no-untyped-def]
+    """Least weight of the pixels of each cell of a row; infinity beyond the frame."""
+    height, width = weights.shape
+    columns = least.size - 2
+    least[0], least[columns + 1] = np.inf, np.inf
+    if not 0 <= 2 * r < height:
+        for j in range(columns):
+            least[j + 1] = np.inf
+        return
+    above, below = weights[2 * r], weights[min(2 * r + 1, height - 1)]
+    line[2 * columns - 1] = np.inf
+    for j in range(width):
+        line[j] = below[j] if below[j] < above[j] else above[j]
+    for j in range(columns):
+        p, q = line[2 * j], line[2 * j + 1]
+        least[j + 1] = q if q < p else p
+
+
+@kernel
+def _least_around(up, here, down, line, least):  # type: ignore[no-untyped-def]
+    """Least of three rows and columns of cells."""
+    for j in range(line.size):
+        v = up[j] if up[j] < here[j] else here[j]
+        line[j] = down[j] if down[j] < v else v
+    for j in range(least.size):
+        v = line[j] if line[j] < line[j + 1] else line[j + 1]
+        least[j] = line[j + 2] if line[j + 2] < v else v
+
+
+@kernel
+def _add_row(row, weights, out):  # type: ignore[no-untyped-def]
+    """Add the moments of a row, taken about its own mean."""
+    whole, total, squared, n = 0.0, 0.0, 0.0, 0.0
+    for j in range(row.size):
+        w = weights[j]
+        n += 1.0 if w > 0 else 0.0
+        whole += w
+        squared += w * w
+        # A selection, since the similarity may be NaN where the weight is 0.
+        total += w * (np.float64(row[j]) if w > 0 else 0.0)
+    if n == 0:
+        return
+    mean, squares, rest = total / whole, 0.0, 0.0
+    for j in range(row.size):
+        w = weights[j]
+        d = np.float64(row[j]) - mean if w > 0 else 0.0
+        squares += w * (d * d)
+        rest += w * d
+    squares -= rest * rest / whole
+    merge_cells(out, whole, mean + rest / whole, 0.0 if squares < 0 else squares)
+    out[5] += squared
+    out[6] += n

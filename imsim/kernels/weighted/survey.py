@@ -1,0 +1,102 @@
+"""What a check of weights needs to know of them, in one pass."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.pixel_blocks import BLOCK
+from imsim.typing import Array
+
+NO_MASK = np.empty((0, 0), np.uint8)
+
+
+class Survey(NamedTuple):
+    """Of weights, (*batch, 1, height, width), that are finite and >= 0."""
+
+    kept: Array
+    """The weights, 0 outside the mask."""
+    valid: Array
+    """Where they are positive."""
+    largest: Array
+    """Of each image, (*batch, 1, 1, 1)."""
+    least: Array
+    """The least positive one of each; infinity where there is none."""
+
+
+def survey(weights: Array, mask: Array | None) -> Survey | None:
+    """Look at weights of float32 or float64; None if one is not allowed, or the mask broadcasts.
+
+    The bits of floats without sign, read as integers, have the order of the floats. Those of
+    negative numbers, infinity and NaN come after all others. The CPU compares many integers at a
+    time.
+    """
+    if mask is not None and mask.shape != weights.shape:
+        return None
+    *batch, height, width = weights.shape
+    pixels = height * width
+    kind = np.uint64 if weights.dtype == np.float64 else np.uint32
+    bits = np.ascontiguousarray(weights).view(kind).reshape(-1, pixels)
+    inside, kept = NO_MASK, weights
+    if mask is not None:
+        inside, kept = np.ascontiguousarray(mask).view(np.uint8), np.empty_like(weights, order="C")
+        inside = inside.reshape(-1, pixels)
+    out = np.empty((0, 0), kind) if mask is None else kept.view(kind).reshape(-1, pixels)
+    valid = np.empty(weights.shape, np.bool_)
+    found = np.empty((2, len(bits)), kind)
+    bits.setflags(write=False)
+    inside.setflags(write=False)
+    _survey(bits, inside, out, valid.view(np.uint8).reshape(-1, pixels), found)
+    shape = (*batch, 1, 1)
+    largest, least = (v.view(weights.dtype).reshape(shape) for v in found)
+    if not (largest >= 0).all() or np.isinf(largest).any():
+        return None
+    return Survey(kept, valid, largest, np.where(largest > 0, least, math.inf))
+
+
+@kernel
+def _survey(bits, inside, out, valid, found):  # type: ignore[no-untyped-def]
+    """Find the largest and the least positive number of each row, block by block."""
+    kind = bits.dtype.type
+    for k in range(bits.shape[0]):
+        largest, below = kind(0), kind(np.iinfo(bits.dtype).max)
+        for start in range(0, bits.shape[1], BLOCK):
+            row, use = bits[k, start : start + BLOCK], valid[k, start : start + BLOCK]
+            if inside.shape[0] > 0:
+                kept = out[k, start : start + BLOCK]
+                _keep(row, inside[k, start : start + BLOCK], kept)
+                largest, below = _ends(kept, largest, below)
+                _mark(kept, use)
+            else:
+                largest, below = _ends(row, largest, below)
+                _mark(row, use)
+        found[0, k], found[1, k] = largest, below + kind(1)
+
+
+@kernel
+def _keep(row, inside, out):  # type: ignore[no-untyped-def]
+    nothing = row.dtype.type(0)
+    for i in range(row.size):
+        v = row[i]
+        out[i] = v if inside[i] else nothing
+
+
+@kernel
+def _ends(row, largest, below):  # type: ignore[no-untyped-def]
+    """Largest number, and one less than the least positive one; one less than 0 is the largest."""
+    one = row.dtype.type(1)
+    for i in range(row.size):
+        v = row[i]
+        largest = v if v > largest else largest
+        v = row.dtype.type(v - one)
+        below = v if v < below else below
+    return largest, below
+
+
+@kernel
+def _mark(row, valid):  # type: ignore[no-untyped-def]
+    for i in range(row.size):
+        valid[i] = row[i] > 0
