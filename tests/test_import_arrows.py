@@ -81,7 +81,8 @@ ALLOWED: dict[str, set[str]] = {
     "comparison": {"registry", "engine", "finite", "validation", "portable"} | LEAVES,
     # Crops are counted, and copied, by compiled code.
     "cropping": {"kernels", "registry"} | LEAVES,
-    "region_scores": {"cropping", "engine", "kernels", "registry", "validation"} | LEAVES,
+    "region_scores": {"cropping", "engine", "kernels", "portable", "registry", "validation"}
+    | LEAVES,
     "labelled": {
         "comparison",
         "cropping",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
+from array_api_compat import is_numpy_array
 
+from imsim.portable.arrays import array_namespace, broadcast
 from imsim.portable.pair import Local, Pair
 from imsim.portable.volumes import stacked, unstacked
 from imsim.typing import Array
@@ -44,16 +46,16 @@ def in_slabs(formula: Callable[[Pair], Local], pair: Pair, reach: int, *, step: 
 def _joined(parts: Sequence[Array | None]) -> Array | None:
     """Join the planes of all slabs, unless there are none."""
     some = [part for part in parts if part is not None]
-    return stacked(np.concatenate(some, axis=-3)) if some else None
+    return stacked(array_namespace(*some).concat(some, axis=-3)) if some else None
 
 
 def _slabs(pair: Pair, reach: int, step: int) -> list[tuple[int, int]]:
     """Return the first and last planes of the slabs."""
     depth = pair.depth
-    if depth is None or pair.xp is not np:
+    if depth is None or not is_numpy_array(pair.x):
         return []
-    images = np.broadcast_shapes(pair.x.shape, pair.y.shape)
-    planes = max(PIXELS * depth // int(np.prod(images)), 2 * (reach + 1))
+    pixels = math.prod(broadcast(pair.x.shape, pair.y.shape))
+    planes = max(PIXELS * depth // pixels, 2 * (reach + 1))
     count = -(-depth // planes)
     ends = [depth * k // count // step * step for k in range(count)]
     return list(zip(ends, [*ends[1:], depth], strict=True))

@@ -78,8 +78,8 @@ def _volume_moments(x, y, mask, taps, orders, pixels, rows, planes, found):  # t
             load(y[k], mask[k], i, 0, pixels.shape[1], offset, scale, pixels[1])
             load_mask(mask[k], i, 0, pixels.shape[1], pixels[2])
             _along_row(pixels[0], pixels[1], pixels[2], taps[2], orders[2], rows[i])
-        _across_rows(rows, 0, taps[1], orders[1], planes[k])
-    _across_rows(planes, 0, taps[0], orders[0], found)
+        _across_rows(rows, 0, taps[1], orders[1], False, planes[k])
+    _across_rows(planes, 0, taps[0], orders[0], False, found)
 
 
 @kernel
