@@ -37,8 +37,8 @@ forecasts = {
 }
 
 # %%
-# By pixels, the forecast that misses the poles has the larger error. By area it has little more than
-# half of the other's: the tropics are 41 % of the earth, and what is beyond 65 degrees is 9 %.
+# By pixels, the forecast that misses the poles has the larger error. By area it has little more
+# than half of the other's: the tropics are 41 % of the earth, and what is beyond 65 degrees is 9 %.
 
 area = np.broadcast_to(np.cos(np.deg2rad(latitude)), truth.shape)
 print("area of the tropics:", round(float(area[is_tropical[:, 0]].sum() / area.sum()), 3))
