@@ -225,7 +225,7 @@ BAD_LABELS: list[tuple[Any, type[Exception], str]] = [
     (np.ones((5, 6), int), imsim.ShapeError, r"labels has shape \(5, 6\)"),
     (np.ones((1, *FRAME), int), imsim.ShapeError, "labels has shape"),
     (np.ones((*FRAME, 1), int), imsim.ShapeError, "labels has shape"),
-    (np.ones(FRAME[::-1], int), imsim.ShapeError, "labels has shape"),
+    (np.ones((FRAME[0], FRAME[1] + 1), int), imsim.ShapeError, "labels has shape"),
     (np.ma.masked_array(np.ones(FRAME, int)), imsim.DTypeError, "labels is a numpy.ma"),
     (None, imsim.ImsimError, "labels"),
     ("cells.png", imsim.ImsimError, "labels"),
