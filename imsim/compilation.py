@@ -8,7 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from imsim import engine
+from imsim import engine, labelled
+from imsim.region_scores import SMALL_PIXELS
 from imsim.registry import METRICS, Metric
 from imsim.tensors import Differentiated
 from imsim.validation import check_flag, check_names
@@ -17,6 +18,8 @@ DTYPES = ("uint8", "float32", "float64")
 """Dtypes of most images."""
 COMPILED = (*DTYPES, "uint16")
 """Dtypes that have kernels; all others are converted to one of these."""
+LARGE_PIXELS = 2 * SMALL_PIXELS
+"""Of images of which a region is not scored with others within the cache."""
 FAR = 1e9
 """Offset of pixels that take the kernels for pixels far from 0."""
 
@@ -26,6 +29,7 @@ def compile_kernels(
     dtypes: Iterable[str] | None = None,
     *,
     gradients: bool = False,
+    regions: bool = False,
 ) -> None:
     """Compile ahead of time what `compare` and all maps need, with default options.
 
@@ -44,12 +48,14 @@ def compile_kernels(
     gradients : bool
         Compile also the gradients of the scores, for tensors of PyTorch and JAX on the CPU. Only
         pixels of "float32" and "float64" have any.
+    regions : bool
+        Compile also what `imsim.regions` needs.
 
     Raises
     ------
     OptionError
-        If a name is not that of a metric, or not one of these dtypes; if `gradients` is no bool;
-        or if `set_engine` has chosen the portable engine, which runs no kernels.
+        If a name is not that of a metric, or not one of these dtypes; if `gradients` or `regions`
+        is no bool; or if `set_engine` has chosen the portable engine, which runs no kernels.
     ImsimError
         If Numba is told not to compile.
 
@@ -60,13 +66,17 @@ def compile_kernels(
     """
     names = check_names("metrics", metrics, METRICS)
     check_flag("gradients", gradients)
+    check_flag("regions", regions)
     named = check_names("dtypes", dtypes, COMPILED, DTYPES)
-    for call in compiling_calls(names, named, gradients):
+    for call in compiling_calls(names, named, gradients, regions):
         call()
 
 
 def compiling_calls(
-    metrics: Iterable[str], dtypes: Iterable[str], gradients: bool = False
+    metrics: Iterable[str],
+    dtypes: Iterable[str],
+    gradients: bool = False,
+    regions: bool = False,
 ) -> list[Callable[[], None]]:
     """Return the calls that compile; each takes up to seconds."""
     engine.check_kernels()
@@ -78,6 +88,8 @@ def compiling_calls(
             for metric, dtype in works
             if metric.gradient is not None and dtype.startswith("float")
         ]
+    if regions:
+        calls += [partial(_compile_regions, *work) for work in works if work[0].crop is not None]
     return calls
 
 
@@ -100,3 +112,20 @@ def _compile(metric: Metric, dtype: str, gradients: bool = False) -> None:
                     function(x, y, channel_axis=-1, **options)
                     if function is metric.function or not metric.map_needs_channels:
                         function(x[..., 0], y[..., 0], **options)
+
+
+def _compile_regions(metric: Metric, dtype: str) -> None:
+    """Score regions that are small, that are large, and whose windows lose digits."""
+    side = 8 + max(metric.least_side, metric.least_longer_side)
+    height = LARGE_PIXELS // side
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, height, side, 3))
+    labels = np.full((height, side), 2)
+    labels[:side], labels[side : 2 * side] = 1, 3
+    pixels[:, :, side // 2 :] = 7
+    if dtype.startswith("float"):
+        pixels[:, side // 2, side // 2] = np.nan  # a region with NaN is never scored with others
+    x, y = pixels.astype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        labelled.regions(x[..., 0], y[..., 0], labels, [metric.name], data_range=255)
+        labelled.regions(x, y, labels, [metric.name], data_range=255, channel_axis=-1)

@@ -211,7 +211,7 @@ def regions(
     spacing = check_spacing(spacing, ndim)
     a, b, labels, data_range = tensors.on_host(a, b, labels, data_range)
     options: dict[str, Any] = {"data_range": data_range, "channel_axis": channel_axis}
-    images, _ = engine.check(a, b, mask=None, ndim=ndim, **options)
+    images, _ = engine.check(a, b, mask=None, weights=None, ndim=ndim, **options)
     _check_single(images)
     found = survey(_checked_labels(labels, images))
     ends = _ends(images)

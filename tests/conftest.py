@@ -108,3 +108,10 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in an empty directory, as a user with files of short names would."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def kernels(request: pytest.FixtureRequest) -> None:
+    """Ask for the kernels, for what the formulas do by its definition."""
+    if request.config.getoption("--engine") == "portable":
+        pytest.skip("is about what kernels score")

@@ -105,6 +105,48 @@ def test_no_gradient_is_left_to_compile(names: str, is_anew: bool, tmp_path: Pat
         assert process.stdout.strip() in ("", "[]")
 
 
+REGIONS = """
+import sys
+import warnings
+import numpy as np
+import imsim
+from numba.core import event
+
+compiled = event.RecordingListener()
+event.register("numba:compile", compiled)
+warnings.simplefilter("ignore")
+dtype, names = sys.argv[1], sys.argv[2].split(",")
+pixels = np.random.default_rng(1).uniform(0, 255, (2, 150, 301, 3))
+pixels[:, :, 200:] = 9
+if dtype.startswith("float"):
+    pixels[:, 3, 3] = np.nan
+x, y = pixels.astype(dtype)
+large, cells = np.ones((150, 301), int), np.add.outer(np.arange(150) // 9 * 50, np.arange(301) // 8)
+for labels in (large, cells, cells.astype(np.int32), cells.astype(np.uint8), cells * 10**12):
+    imsim.regions(x[..., 1], y[..., 1], labels, names, data_range=255)
+    imsim.regions(x[::-1], y, labels, names, data_range=255, channel_axis=-1)
+print(sorted({str(e.data["dispatcher"]) + str(e.data["args"]) for _, e in compiled.buffer}))
+"""
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_no_regions_are_left_to_compile(dtype: str) -> None:
+    names = "gmsd,imed,rmse,ssim,uiq,zncc"
+    ahead = f"import imsim; imsim.compile_kernels({names.split(',')}, ['{dtype}'], regions=True)"
+    for code, *arguments in ([ahead], [REGIONS, dtype, names]):
+        process = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert (process.returncode, process.stderr) == (0, "")
+        assert process.stdout.strip() in ("", "[]")
+
+
+def test_calls_of_regions() -> None:
+    """One for each metric that is cropped, and each type."""
+    metrics, dtypes = ("fsim", "se", "ssim"), ("uint8", "float32")
+    assert len(compiling_calls(metrics, dtypes, regions=True)) == 6 + 2 * 2
+
+
 def test_calls_of_gradients() -> None:
     """One for each metric that has a gradient, and each type of floats."""
     metrics, dtypes = ("issm", "se", "ssim"), ("uint8", "float32", "float64")
@@ -120,6 +162,7 @@ def test_calls_of_gradients() -> None:
         ({"metrics": ["vif"]}, "metrics holds 'vif'; expected names of"),
         ({"dtypes": ["int64"]}, "dtypes holds 'int64'; expected names of 'uint8', 'float32'"),
         ({"gradients": "yes"}, "gradients='yes'"),
+        ({"regions": 1}, "regions=1"),
         ({"dtypes": [np.uint8]}, "dtypes holds <class 'numpy.uint8'>; expected names"),
     ],
 )
@@ -137,7 +180,7 @@ def test_the_command_refuses(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--dtypes", ", ".join(COMPILED), "--gradients"]
+    options = ["--dtypes", ", ".join(COMPILED), "--gradients", "--regions"]
     assert main(["compile", "--metrics", "se,rmse", *options]) == 0
     said, err = capsys.readouterr()
     assert said.startswith("compiled code is ready after ")

@@ -95,7 +95,16 @@ ALLOWED: dict[str, set[str]] = {
         "validation",
     }
     | LEAVES,
-    "compilation": {"", "engine", "registry", "tensors", "validation"} | LEAVES,
+    "compilation": {
+        "",
+        "engine",
+        "labelled",
+        "region_scores",
+        "registry",
+        "tensors",
+        "validation",
+    }
+    | LEAVES,
     "cli": {
         "",
         "_interrupt",

@@ -39,6 +39,9 @@ def add_compile(commands: Any) -> None:
         action="store_true",
         help="also the gradients of the scores, for tensors of PyTorch and JAX",
     )
+    parser.add_argument(
+        "--regions", action="store_true", help="also what scores the regions of a label image"
+    )
 
 
 def _is_writable(folder: str) -> bool:
@@ -67,7 +70,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
             f"IMSIM_CACHE_DIR={named_folder}: no folder that can be written to",
             "let it name one, or unset it",
         )
-    calls = compiling_calls(metrics, dtypes, arguments.gradients)
+    calls = compiling_calls(metrics, dtypes, arguments.gradients, arguments.regions)
     start = time.monotonic()
     # Whoever calls this need not be told that code is compiled.
     with progress(len(calls), "call") as bar, heard_by(lambda _: None):
