@@ -29,3 +29,42 @@ def test_a_gaussian_of_one_pixel_along_an_axis_weighs_one(
     with formulas():
         want = imsim.ssim(a, b, ndim=3, data_range=255, spacing=spacing, **options)
     assert found == pytest.approx(want, rel=1e-6 if dtype == np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_narrow_gaussians_of_even_size_weigh_the_pixels_at_their_middle(ndim: Any) -> None:
+    a, b = pair()
+    found = imsim.ssim(a, b, ndim=ndim, data_range=255, window_size=4, sigma=1e-3)
+    p, q = (v[(..., *[slice(1, -1)] * ndim)] for v in (a, b))
+    want = imsim.ssim(p, q, ndim=ndim, data_range=255, window_size=2, sigma=1e6)
+    np.testing.assert_allclose(found, want, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "spacing", "window_size"), [(1e-100, 1e99, 3e99), (1e100, 1e-99, 3e-99)]
+)
+def test_a_gaussian_beyond_the_floats_is_a_point_or_flat(
+    sigma: float, spacing: float, window_size: float
+) -> None:
+    a, b = pair()
+    options: dict[str, Any] = {"ndim": 3, "data_range": 255, "window_size": window_size}
+    found = imsim.ssim(a, b, sigma=sigma, spacing=(spacing,) * 3, **options)
+    usual = 1e-3 if sigma < 1 else 1e6
+    want = imsim.ssim(a, b, ndim=3, data_range=255, window_size=3, sigma=usual)
+    assert found == pytest.approx(want, rel=1e-9)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("sample_covariance", [False, True])
+def test_a_gaussian_of_one_pixel_is_refused(ndim: Any, sample_covariance: bool) -> None:
+    a, b = pair()
+    with pytest.raises(imsim.OptionError, match=r"window of 1 pixels; expected 2 to 4096"):
+        imsim.ssim(
+            a,
+            b,
+            ndim=ndim,
+            data_range=255,
+            sigma=1e-10,
+            spacing=(1.0,) * ndim,
+            sample_covariance=sample_covariance,
+        )
