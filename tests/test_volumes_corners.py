@@ -68,3 +68,12 @@ def test_a_gaussian_of_one_pixel_is_refused(ndim: Any, sample_covariance: bool) 
             spacing=(1.0,) * ndim,
             sample_covariance=sample_covariance,
         )
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_sizes_of_numpy(ndim: Any) -> None:
+    a, b = pair()
+    found = imsim.uiq(a, b, ndim=ndim, block_size=np.int64(4))
+    np.testing.assert_array_equal(found, imsim.uiq(a, b, ndim=ndim, block_size=4))
+    with pytest.raises(imsim.ShapeError, match="uiq needs at least 20x20"):
+        imsim.uiq(a, b, ndim=ndim, block_size=np.int64(20))
