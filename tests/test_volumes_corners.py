@@ -77,3 +77,10 @@ def test_sizes_of_numpy(ndim: Any) -> None:
     np.testing.assert_array_equal(found, imsim.uiq(a, b, ndim=ndim, block_size=4))
     with pytest.raises(imsim.ShapeError, match="uiq needs at least 20x20"):
         imsim.uiq(a, b, ndim=ndim, block_size=np.int64(20))
+
+
+@pytest.mark.parametrize("spacing", ["x", (1.0, 1.0), (1.0, 1.0, 0.0)])
+def test_a_wrong_spacing_is_refused_where_zncc_does_not_use_it(spacing: Any) -> None:
+    a, b = pair()
+    with pytest.raises(imsim.OptionError, match="spacing"):
+        imsim.zncc(a, b, ndim=3, spacing=spacing)
