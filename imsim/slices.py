@@ -14,7 +14,7 @@ from imsim.portable.arrays import array_namespace, has_values, ratio, where_vali
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import check_images, check_integer, check_names
+from imsim.validation import check_images, check_integer, check_names, check_spacing
 
 
 def by_slice(
@@ -25,6 +25,7 @@ def by_slice(
     axis: int | None = None,
     mask: MaskLike | None = None,
     channel_axis: int | None = None,
+    spacing: tuple[float, ...] | None = None,
     **options: Any,
 ) -> Score:
     r"""Score the slices of volumes by a metric of images.
@@ -42,6 +43,9 @@ def by_slice(
         True = use. Slices that the mask leaves nothing to score are left out of the average.
     channel_axis : int, optional
         The axis that holds channels.
+    spacing : tuple of float, optional
+        Distance of neighbouring pixels, (dz, dy, dx), for a metric that takes it: a slice has
+        those of its own two axes.
     **options
         Further arguments of the metric, such as ``data_range``.
 
@@ -72,17 +76,24 @@ def by_slice(
             raise OptionError(f"axis={axis}", "expected 0, 1 or 2: depth, height or width")
     if "ndim" in options:
         raise OptionError("by_slice has no ndim", "slices are images; leave it out")
+    spacing = check_spacing(spacing, 3)
+    if spacing is not None and not METRICS[name].takes_spacing:
+        raise OptionError(f"spacing={spacing}, but {name} takes none", "leave it out")
     images = check_images(a, b, data_range=None, channel_axis=channel_axis, ndim=3)
     valid = check_mask(mask, images)
 
     def scores(axis: int) -> Score:
         x, y = (_slices(v, images.depth, axis) for v in (images.x, images.y))
         within = None if valid is None else _slices(valid, images.depth, axis)[..., 0, :, :]
-        channels = {"channel_axis": -3}
-        if not images.has_channels:
-            x, y, channels = x[..., 0, :, :], y[..., 0, :, :], {}
+        further = dict(options)
+        if images.has_channels:
+            further["channel_axis"] = -3
+        else:
+            x, y = x[..., 0, :, :], y[..., 0, :, :]
+        if spacing is not None:
+            further["spacing"] = spacing[:axis] + spacing[axis + 1 :]
         with silent(ChannelAxisWarning):  # a volume may be as narrow as an image has channels
-            return METRICS[name].function(x, y, mask=within, **channels, **options)
+            return METRICS[name].function(x, y, mask=within, **further)
 
     if axis is not None:
         return scores(axis)

@@ -84,3 +84,22 @@ def test_a_wrong_spacing_is_refused_where_zncc_does_not_use_it(spacing: Any) -> 
     a, b = pair()
     with pytest.raises(imsim.OptionError, match="spacing"):
         imsim.zncc(a, b, ndim=3, spacing=spacing)
+
+
+def test_slices_have_the_spacing_of_their_own_axes() -> None:
+    a, b = pair((12, 13, 14))
+    spacing = (3.0, 2.0, 1.0)
+    options: dict[str, Any] = {"data_range": 255, "sigma": 1.0}
+    means = []
+    for axis, own in enumerate([(2.0, 1.0), (3.0, 1.0), (3.0, 2.0)]):
+        p, q = (np.moveaxis(v, axis, 0) for v in (a, b))
+        want = imsim.ssim(p, q, spacing=own, **options)
+        found = imsim.by_slice("ssim", a, b, axis=axis, spacing=spacing, **options)
+        np.testing.assert_array_equal(found, want)
+        means.append(want.mean())
+    found = imsim.by_slice("ssim", a, b, spacing=spacing, **options)
+    assert found == pytest.approx(np.mean(means), rel=1e-13)
+    with pytest.raises(imsim.OptionError, match="expected 3 positive numbers"):
+        imsim.by_slice("ssim", a, b, spacing=spacing[1:], **options)
+    with pytest.raises(imsim.OptionError, match="fsim takes none"):
+        imsim.by_slice("fsim", a, b, spacing=spacing, data_range=255)
