@@ -103,3 +103,11 @@ def test_slices_have_the_spacing_of_their_own_axes() -> None:
         imsim.by_slice("ssim", a, b, spacing=spacing[1:], **options)
     with pytest.raises(imsim.OptionError, match="fsim takes none"):
         imsim.by_slice("fsim", a, b, spacing=spacing, data_range=255)
+
+
+@pytest.mark.parametrize("name", ["fsim", "issm", "sh"])
+def test_no_data_range_makes_a_metric_of_images_one_of_volumes(name: str) -> None:
+    a, b = pair()
+    with pytest.raises(imsim.OptionError, match="defined for images only"):
+        imsim.METRICS[name].function(a, b, ndim=3)
+    assert "defined for images only" in imsim.compare(a, b, ndim=3).skipped[name]
