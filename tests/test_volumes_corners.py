@@ -111,3 +111,31 @@ def test_no_data_range_makes_a_metric_of_images_one_of_volumes(name: str) -> Non
     with pytest.raises(imsim.OptionError, match="defined for images only"):
         imsim.METRICS[name].function(a, b, ndim=3)
     assert "defined for images only" in imsim.compare(a, b, ndim=3).skipped[name]
+
+
+def test_windows_behind_each_other_are_computed_again_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from imsim.kernels.common import volume_slabs
+
+    a, b = pair((20, 12, 14))
+    a[:, :, :11] = b[:, :, :11] = -1000.0  # windows of 8 that do not vary, beside others
+    a[7, 8, 9] = 1e9
+    windows = []
+
+    def recorded(*arguments: Any) -> np.ndarray:
+        found = moments(*arguments)
+        windows.append(found.shape[0])
+        return found
+
+    moments = volume_slabs.volume_moments
+    monkeypatch.setattr(volume_slabs, "volume_moments", recorded)
+    mask = np.indices(a.shape)[0] != 10
+    for some in (None, mask):
+        windows.clear()
+        found = imsim.uiq_map(a, b, ndim=3, mask=some)
+        assert len(windows) == 5  # a call for all planes of a row
+        assert max(windows) == 13
+        with formulas():
+            want = imsim.uiq_map(a, b, ndim=3, mask=some)
+        np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-11)
