@@ -139,3 +139,13 @@ def test_windows_behind_each_other_are_computed_again_together(
         with formulas():
             want = imsim.uiq_map(a, b, ndim=3, mask=some)
         np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("scale", [1e-160, 1e-300, 1e300])
+def test_without_constants_ssim_has_no_scale(ndim: Any, scale: float) -> None:
+    a, b = pair()
+    options: dict[str, Any] = {"ndim": ndim, "data_range": 1, "window_size": 5, "K1": 0, "K2": 0}
+    found = imsim.ssim(a * scale, b * scale, **options)
+    np.testing.assert_allclose(found, imsim.ssim(a, b, **options), rtol=1e-9)
+    assert np.all(imsim.ssim(a * scale, a * scale, **options) == 1)

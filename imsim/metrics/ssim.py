@@ -138,7 +138,8 @@ def _structural_similarity(
         found = values(1.0, 1.0)
     else:
         unit = scaling_unit(x, y, axis=window.axes, root=SQUARES)
-        unit = xp.maximum(unit, xp.ones_like(unit))  # small pixels need no unit
+        if K1 != 0 or K2 != 0:  # small pixels vanish beside a constant, and need no unit
+            unit = xp.maximum(unit, xp.ones_like(unit))
         found = in_units(values, unit, unit)
     found = xp.clip(found, -1.0, 1.0)
     is_padded = border == "replicate"
