@@ -257,11 +257,8 @@ def _evaluate(
     function of height and width.
     A map needs to know which pixels are not finite, `by_pixel`; a score, whether any is.
     """
-    if ndim == 3 and not facts.volumes:
-        raise OptionError(
-            f"ndim=3, but {facts.name} is defined for images only",
-            f"imsim.by_slice({facts.name!r}, a, b) scores the slices of volumes",
-        )
+    if ndim == 3:
+        _check_takes_volumes(facts)
     needed = facts.needs_data_range if needs_data_range is None else needs_data_range
     images = check_images(
         a,
@@ -315,6 +312,15 @@ def _evaluate(
     if has_doubtful_width(images):
         warn_of_width(images)
     return _Found(result, images, valid, finite)
+
+
+def _check_takes_volumes(facts: Metric) -> None:
+    """Refuse volumes for a metric that is defined for images only."""
+    if not facts.volumes:
+        raise OptionError(
+            f"ndim=3, but {facts.name} is defined for images only",
+            f"imsim.by_slice({facts.name!r}, a, b) scores the slices of volumes",
+        )
 
 
 def _quiet(images: Images) -> AbstractContextManager[Any]:

@@ -85,15 +85,12 @@ def by_slice(
     def scores(axis: int) -> Score:
         x, y = (_slices(v, images.depth, axis) for v in (images.x, images.y))
         within = None if valid is None else _slices(valid, images.depth, axis)[..., 0, :, :]
-        further = dict(options)
-        if images.has_channels:
-            further["channel_axis"] = -3
-        else:
-            x, y = x[..., 0, :, :], y[..., 0, :, :]
-        if spacing is not None:
-            further["spacing"] = spacing[:axis] + spacing[axis + 1 :]
+        spaced = {} if spacing is None else {"spacing": spacing[:axis] + spacing[axis + 1 :]}
+        channels = {"channel_axis": -3}
+        if not images.has_channels:
+            x, y, channels = x[..., 0, :, :], y[..., 0, :, :], {}
         with silent(ChannelAxisWarning):  # a volume may be as narrow as an image has channels
-            return METRICS[name].function(x, y, mask=within, **further)
+            return METRICS[name].function(x, y, mask=within, **channels, **spaced, **options)
 
     if axis is not None:
         return scores(axis)
