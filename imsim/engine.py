@@ -268,6 +268,8 @@ def _evaluate(
     function of height and width.
     A map needs to know which pixels are not finite, `by_pixel`; a score, whether any is.
     """
+    if ndim == 3:
+        _check_takes_volumes(facts)
     needed = facts.needs_data_range if needs_data_range is None else needs_data_range
     images = check_images(
         a,
@@ -277,8 +279,6 @@ def _evaluate(
         needed_by=facts.name if needed else None,
         ndim=ndim,
     )
-    if images.depth is not None:
-        _check_takes_volumes(facts)
     valid = check_mask(mask, images)
     if weights is not None:
         _check_takes_weights(facts)

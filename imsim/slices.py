@@ -15,7 +15,7 @@ from imsim.portable.arrays import array_namespace, has_values, ratio, where_vali
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS
 from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import check_images, check_integer, check_names
+from imsim.validation import check_images, check_integer, check_names, check_spacing
 from imsim.weights import check_weights
 
 
@@ -28,6 +28,7 @@ def by_slice(
     mask: MaskLike | None = None,
     weights: MaskLike | None = None,
     channel_axis: int | None = None,
+    spacing: tuple[float, ...] | None = None,
     **options: Any,
 ) -> Score:
     r"""Score the slices of volumes by a metric of images.
@@ -47,6 +48,9 @@ def by_slice(
         Weights of the pixels within their slices, which count alike in the average.
     channel_axis : int, optional
         The axis that holds channels.
+    spacing : tuple of float, optional
+        Distance of neighbouring pixels, (dz, dy, dx), for a metric that takes it: a slice has
+        those of its own two axes.
     **options
         Further arguments of the metric, such as ``data_range``.
 
@@ -77,6 +81,9 @@ def by_slice(
             raise OptionError(f"axis={axis}", "expected 0, 1 or 2: depth, height or width")
     if "ndim" in options:
         raise OptionError("by_slice has no ndim", "slices are images; leave it out")
+    spacing = check_spacing(spacing, 3)
+    if spacing is not None and not METRICS[name].takes_spacing:
+        raise OptionError(f"spacing={spacing}, but {name} takes none", "leave it out")
     images = check_images(a, b, data_range=None, channel_axis=channel_axis, ndim=3)
     valid = check_mask(mask, images)
     _, used = check_weights(weights, images, valid)
@@ -85,6 +92,7 @@ def by_slice(
     def scores(axis: int) -> Score:
         x, y = (_slices(v, images.depth, axis) for v in (images.x, images.y))
         within = None if valid is None else _slices(valid, images.depth, axis)[..., 0, :, :]
+        spaced = {} if spacing is None else {"spacing": spacing[:axis] + spacing[axis + 1 :]}
         channels = {"channel_axis": -3}
         if not images.has_channels:
             x, y, channels = x[..., 0, :, :], y[..., 0, :, :], {}
@@ -92,7 +100,7 @@ def by_slice(
             weighted = {}
             if own is not None:
                 weighted = {"weights": array_namespace(own).moveaxis(own, axis - 3, -3)}
-            given = {"mask": within, **weighted, **channels, **options}
+            given = {"mask": within, **weighted, **channels, **spaced, **options}
             return METRICS[name].function(x, y, **given)
 
     if axis is not None:

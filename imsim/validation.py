@@ -245,7 +245,7 @@ def check_frame(
     metric: str, sides: tuple[int, ...], least: tuple[int, ...] | int, longer_side: int
 ) -> None:
     """Refuse images that have fewer pixels on each side, or on the longest one, than needed."""
-    if isinstance(least, int):
+    if not isinstance(least, tuple):
         if min(sides) >= least and max(sides) >= longer_side:  # the common case
             return
         least = (least,) * len(sides)

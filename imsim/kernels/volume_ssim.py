@@ -161,7 +161,9 @@ def quality_slab(  # type: ignore[no-untyped-def]
     deep, high, wide, tile = taps_of_planes.size, taps_of_rows.size, taps.size, found.size
     pixels = deep * high * wide
     scale, c1, c2, least, fewest = constants
-    full = constants.dtype.type(pixels if taps[0] == 1 else 1)
+    # The one tap of a Gaussian along an axis is 1 as well, yet never along all three.
+    is_uniform = taps_of_planes[0] == 1 and taps_of_rows[0] == 1 and taps[0] == 1
+    full = constants.dtype.type(pixels if is_uniform else 1)
     if is_sample and mask is None:
         c2 *= constants.dtype.type((pixels - 1) / pixels)
     u, d, inside = rows[0], rows[1], rows[2]

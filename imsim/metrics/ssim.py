@@ -38,6 +38,7 @@ from imsim.portable.windows import (
 from imsim.registry import Crop, metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import (
+    LARGEST,
     LONGEST_SIDE,
     SMALLEST,
     check_choice,
@@ -136,7 +137,8 @@ def _structural_similarity(
         found = values(1.0, 1.0)
     else:
         unit = scaling_unit(x, y, axis=window.axes, root=SQUARES)
-        unit = xp.maximum(unit, xp.ones_like(unit))  # small pixels need no unit
+        if K1 != 0 or K2 != 0:  # small pixels vanish beside a constant, and need no unit
+            unit = xp.maximum(unit, xp.ones_like(unit))
         found = in_units(values, unit, unit)
     found = xp.clip(found, -1.0, 1.0)
     is_padded = border == "replicate"
@@ -199,10 +201,10 @@ def _window(
     if window_size is None and kind == "gaussian" and spacing is not None:
         reaches = (math.ceil(REACH * sigma / distance - 1e-9) for distance in spacing)
         lengths = tuple(2 * reach + 1 for reach in reaches)
-        if max(lengths) > LONGEST_SIDE:
+        if not 2 <= max(lengths) <= LONGEST_SIDE:
             raise OptionError(
-                f"sigma={sigma} with spacing={spacing}, a window of {max(lengths)} pixels",
-                f"expected at most {LONGEST_SIDE} pixels a side",
+                f"sigma={sigma} with spacing={spacing}, a window of {max(lengths):g} pixels",
+                f"expected 2 to {LONGEST_SIDE} pixels along the axis of the smallest spacing",
             )
     else:
         usual = 11 if kind == "gaussian" else 7
@@ -210,7 +212,9 @@ def _window(
         lengths = check_window_size("window_size", size, spacing, ndim)
     if kind == "uniform":
         return uniform(*lengths)
-    return gaussian(lengths, tuple(sigma / distance for distance in spacing or (1.0,) * ndim))
+    # Beyond the bounds of numbers that are squared, a Gaussian is a point, or flat.
+    sigmas = (min(max(sigma / one, SMALLEST), LARGEST) for one in spacing or (1.0,) * ndim)
+    return gaussian(lengths, tuple(sigmas))
 
 
 def _least_side(options: dict[str, Any]) -> int | tuple[int, ...] | Callable[[int, int], int]:

@@ -281,6 +281,8 @@ def zncc(
     -1.0
     """
     min_coverage = check_number("min_coverage", min_coverage, 0.0, 1.0)
+    check_ndim(ndim)
+    check_spacing(spacing, ndim)
     lengths = None if window_size is None else _lengths(window_size, ndim, spacing)
     return engine.score(
         "zncc",

@@ -87,7 +87,9 @@ def gaussian(lengths: tuple[int, ...], sigmas: tuple[float, ...]) -> Window:
 
 def _gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:
     centre = (size - 1) / 2
-    taps = [math.exp(-((k - centre) ** 2) / (2 * sigma**2)) for k in range(size)]
+    # Relative to the nearest pixel, at 0 or 1/2, so that not all weights underflow.
+    nearest = (centre % 1) ** 2
+    taps = [math.exp((nearest - (k - centre) ** 2) / (2 * sigma**2)) for k in range(size)]
     norm = math.fsum(taps)
     return tuple(t / norm for t in taps)
 

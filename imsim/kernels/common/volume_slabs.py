@@ -189,20 +189,25 @@ class VolumePositions:
         deep, high, wide = self._lengths
         sides = kernel.window.sides
         taps, orders = (tuple(map(np.array, v)) for v in (sides, map(by_weight, sides)))
-        for plane, row, k in np.argwhere(doubtful).tolist():
-            columns = slice(k * tile, min((k + 1) * tile, found.shape[2]))
-            doubts = np.isnan(found[plane, row, columns])
-            values = found[plane, row : row + 1, columns].astype(np.float64)
-            first_plane, first_row = slab.planes.start + plane, slab.rows.start + row
+        for row, k in np.argwhere(doubtful.any(axis=0)).tolist():
+            firsts = np.flatnonzero(doubtful[:, row, k])  # windows that share most planes
+            doubts = np.isnan(found[firsts, row, k * tile : (k + 1) * tile])
+            some = np.flatnonzero(doubts.any(axis=0))
+            if not some.size:
+                continue
+            columns = slice(k * tile + int(some[0]), k * tile + int(some[-1]) + 1)
+            doubts = doubts[:, some[0] : some[-1] + 1]
+            values = found[firsts, row, columns].astype(np.float64)
+            first_plane, first_row = slab.planes.start + int(firsts[0]), slab.rows.start + row
             part = (
-                slice(first_plane, first_plane + deep),
+                slice(first_plane, slab.planes.start + int(firsts[-1]) + deep),
                 slice(first_row, first_row + high),
                 slice(columns.start, columns.stop + wide - 1),
             )
             p, q = x[part].astype(np.float64), y[part].astype(np.float64)
             inside = np.ones(p.shape, np.bool_) if mask is None else mask[part].copy()
-            moments = volume_moments(p, q, inside, taps, orders)
+            moments = volume_moments(p, q, inside, firsts - firsts[0], taps, orders)
             kernel.precise(moments, values, *kernel.precise_constants)
-            out[0] += values[0, doubts].sum()
-            found[plane, row, columns] = np.clip(values[0], -1, 1)
+            out[0] += values[doubts].sum()
+            found[firsts, row, columns] = np.clip(values, -1, 1)
         out[0] = np.clip(out[0], -out[1], out[1])

@@ -53,33 +53,42 @@ def moments_at(
 
 
 def volume_moments(
-    x: Array, y: Array, mask: Array, taps: tuple[Array, ...], orders: tuple[Array, ...]
+    x: Array,
+    y: Array,
+    mask: Array,
+    firsts: Array,
+    taps: tuple[Array, ...],
+    orders: tuple[Array, ...],
 ) -> Array:
-    """Return the moments of a row of windows of a volume, as high and deep as the window.
+    """Return the moments of rows of windows that lie one behind the other in a volume.
 
-    Shape (1, PLANES, columns). The volumes are float64; `taps` and `orders` are those along each
-    axis.
+    The volume is as high as a window; `firsts` are the first planes of the windows, in ascending
+    order. Shape (firsts, PLANES, columns). The volumes are float64; `taps` and `orders` are those
+    along each axis.
     """
     count = x.shape[2] - taps[2].size + 1
-    found = np.empty((1, PLANES, count))
+    found = np.empty((firsts.size, PLANES, count))
     pixels = np.empty((3, x.shape[2]))
-    planes, rows = (np.empty((n, PLANES, count)) for n in x.shape[:2])
-    _volume_moments(x, y, mask, taps, orders, pixels, rows, planes, found[0])
+    ring, rows = (np.empty((n.size, PLANES, count)) for n in taps[:2])
+    _volume_moments(x, y, mask, firsts, taps, orders, pixels, rows, ring, found)
     return found
 
 
 @kernel
-def _volume_moments(x, y, mask, taps, orders, pixels, rows, planes, found):  # type: ignore[no-untyped-def]
-    """Add up along each axis, about pixels of longer and longer windows."""
-    offset, scale = 0.0, 1.0
-    for k in range(planes.shape[0]):
-        for i in range(rows.shape[0]):
-            load(x[k], mask[k], i, 0, pixels.shape[1], offset, scale, pixels[0])
-            load(y[k], mask[k], i, 0, pixels.shape[1], offset, scale, pixels[1])
-            load_mask(mask[k], i, 0, pixels.shape[1], pixels[2])
-            _along_row(pixels[0], pixels[1], pixels[2], taps[2], orders[2], rows[i])
-        _across_rows(rows, 0, taps[1], orders[1], False, planes[k])
-    _across_rows(planes, 0, taps[0], orders[0], False, found)
+def _volume_moments(x, y, mask, firsts, taps, orders, pixels, rows, ring, found):  # type: ignore[no-untyped-def]
+    """Add up along each axis; a ring buffer keeps the planes that the next windows need."""
+    offset, scale, known, deep = 0.0, 1.0, 0, ring.shape[0]
+    for n in range(firsts.size):
+        first = firsts[n]
+        for k in range(max(first, known), first + deep):
+            for i in range(rows.shape[0]):
+                load(x[k], mask[k], i, 0, pixels.shape[1], offset, scale, pixels[0])
+                load(y[k], mask[k], i, 0, pixels.shape[1], offset, scale, pixels[1])
+                load_mask(mask[k], i, 0, pixels.shape[1], pixels[2])
+                _along_row(pixels[0], pixels[1], pixels[2], taps[2], orders[2], rows[i])
+            _across_rows(rows, 0, taps[1], orders[1], False, ring[k % deep])
+        known = first + deep
+        _across_rows(ring, first, taps[0], orders[0], False, found[n])
 
 
 @kernel
