@@ -202,6 +202,18 @@ def test_dtypes_of_weights(variant: Variant, dtype: str, rng: np.random.Generato
     np.testing.assert_allclose(got, variant(x, y, weights=weights * 1.0), rtol=1e-12)
 
 
+def negative_zeros(weights: np.ndarray) -> np.ndarray:
+    return np.where(weights == 0, -0.0, weights)
+
+
+@each_plain
+def test_minus_zero_is_zero(variant: Variant, rng: np.random.Generator) -> None:
+    x, y = textured_pair(rng, 26, 29, colour=variant.colour)
+    weights = uneven(1, region(1, x))
+    got = variant(x, y, weights=negative_zeros(weights))
+    np.testing.assert_array_equal(got, variant(x, y, weights=weights))
+
+
 @each_plain
 def test_input_is_not_changed(variant: Variant, rng: np.random.Generator) -> None:
     x, y = textured_pair(rng, 26, 29, colour=variant.colour)
