@@ -79,6 +79,8 @@ def test_equal_weights_are_the_mask(variant: Variant, pair: Any, seed: int, valu
 @example(1, 3.0)
 def test_a_common_factor_changes_nothing(variant: Variant, seed: int, factor: float) -> None:
     """But for the sums, which grow with it."""
+    if power(variant):  # or the score itself would have few digits
+        factor = max(factor, 1e-290)
     x, y, mask = masked_pair(seed, 26, 29)
     weights = uneven(seed, mask)
     want = quietly(variant, x, y, weights=weights)
