@@ -6,7 +6,7 @@ any other metric does.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import imsim
 from imsim import engine
@@ -17,9 +17,8 @@ from imsim.registry import metric
 
 def absolute_error(pair: Pair) -> Local:
     """|x - y| per pixel."""
-    return Local(
-        pair.xp.abs(to_widest_float(pair.x) - to_widest_float(pair.y)), pair.mask, reach=(0, 0)
-    )
+    values = pair.xp.abs(to_widest_float(pair.x) - to_widest_float(pair.y))
+    return Local(values, pair.mask, reach=(0, 0), weights=pair.weights)
 
 
 def mean_absolute_error(pair: Pair) -> Scores:
@@ -32,15 +31,16 @@ def mae_map(
     b: Any,
     *,
     mask: Any = None,
+    weights: Any = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
-    ndim: int = 2,
+    ndim: Literal[2, 3] = 2,
 ) -> Any:
     """Absolute difference per pixel.
 
     Parameters
     ----------
-    a, b, mask, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim
         As for `mae`.
 
     Returns
@@ -63,6 +63,7 @@ def mae_map(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
@@ -86,9 +87,10 @@ def mae(
     b: Any,
     *,
     mask: Any = None,
+    weights: Any = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
-    ndim: int = 2,
+    ndim: Literal[2, 3] = 2,
 ) -> Any:
     """Mean absolute error.
 
@@ -96,7 +98,7 @@ def mae(
     ----------
     a, b : array_like, shape (..., height, width)
         Images.
-    mask, data_range, channel_axis, ndim
+    mask, weights, data_range, channel_axis, ndim
         As everywhere.
 
     Returns
@@ -123,6 +125,7 @@ def mae(
         a,
         b,
         mask=mask,
+        weights=weights,
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,

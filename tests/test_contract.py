@@ -25,7 +25,7 @@ from sampling import (
 
 import imsim
 
-SHARED = ["mask", "data_range", "channel_axis"]
+SHARED = ["mask", "weights", "data_range", "channel_axis"]
 FUNCTIONS = [m.function for m in imsim.METRICS.values()] + [
     m.map_function for m in imsim.METRICS.values() if m.map_function is not None
 ]
@@ -40,9 +40,9 @@ def test_signature(function: Callable[..., Any]) -> None:
     assert inspect.isfunction(function)
     assert not hasattr(function, "__wrapped__")
     parameters = list(inspect.signature(function).parameters.values())
-    assert [p.name for p in parameters[:5]] == ["a", "b", *SHARED]
+    assert [p.name for p in parameters[:6]] == ["a", "b", *SHARED]
     assert all(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters[:2])
-    assert all(p.default is None for p in parameters[2:5])
+    assert all(p.default is None for p in parameters[2:6])
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters[2:])
     assert all(p.default is not p.empty for p in parameters[2:])
 

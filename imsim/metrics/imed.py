@@ -88,10 +88,12 @@ def imed_map(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, ndim
+    a, b, mask, weights, data_range
         As for `imed`.
     channel_axis : int, optional
         The axis that holds channels; the map sums over it.
+    ndim
+        As for `imed`.
     sigma : float
         Standard deviation of the Gaussian that joins neighbouring pixels, in pixels or in the
         unit of `spacing`.
@@ -192,10 +194,12 @@ def imed(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, ndim
+    a, b, mask, weights, data_range
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the squared distances of the channels are added.
+    ndim
+        As for every metric, see ``help(imsim)``.
     sigma : float
         Standard deviation of the Gaussian, in pixels or in the unit of `spacing`.
     normalize : {None, "rms"}

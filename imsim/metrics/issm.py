@@ -123,10 +123,12 @@ def issm_components(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, ndim
+    a, b, mask, weights, data_range
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the parts of the channels are averaged.
+    ndim
+        As for every metric, see ``help(imsim)``.
     sigma, low_threshold, high_threshold : float
         As for `issm`.
 

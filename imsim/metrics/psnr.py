@@ -64,10 +64,12 @@ def psnr(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, ndim
+    a, b, mask, weights, data_range
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the score pools over it.
+    ndim
+        As for every metric, see ``help(imsim)``.
 
     Returns
     -------

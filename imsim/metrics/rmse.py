@@ -64,13 +64,15 @@ def rmse(
 
     Parameters
     ----------
-    a, b, mask, weights, ndim
+    a, b, mask, weights
         As for every metric, see ``help(imsim)``.
     data_range : float, optional
         Largest possible minus smallest possible value; used with ``normalize="range"`` only,
         where dtypes other than uint8 and bool need it.
     channel_axis : int, optional
         The axis that holds channels; the score pools over it.
+    ndim
+        As for every metric, see ``help(imsim)``.
     normalize : {None, "range"}
         ``"range"`` divides by `data_range`.
 

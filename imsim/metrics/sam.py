@@ -124,10 +124,12 @@ def sam_map(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, ndim
+    a, b, mask, weights, data_range
         As for `sam`.
     channel_axis : int, optional
         The axis that holds channels; required; these are the components of the vectors.
+    ndim
+        As for `sam`.
     degrees : bool
         Degrees instead of radians.
 
@@ -217,10 +219,12 @@ def sam(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, ndim
+    a, b, mask, weights, data_range
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; these are the components of the vectors.
+    ndim
+        As for every metric, see ``help(imsim)``.
     mode : {None, "image", "spectral"}
         ``"spectral"`` (the default with `channel_axis`) averages the angles of the pixels,
         ``"image"`` (the default without) takes all pixels and channels as one vector.

@@ -53,10 +53,12 @@ def se_map(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, ndim
+    a, b, mask, weights, data_range
         As for `se`.
     channel_axis : int, optional
         The axis that holds channels; the map sums (or averages) over it.
+    ndim
+        As for `se`.
     reduction : {"sum", "mean"}
         Whether channels are summed or averaged.
 
@@ -143,10 +145,12 @@ def se(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, ndim
+    a, b, mask, weights, data_range
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the score pools over it.
+    ndim
+        As for every metric, see ``help(imsim)``.
     reduction : {"sum", "mean"}
         Sum of the squared differences, or their mean (MSE).
 

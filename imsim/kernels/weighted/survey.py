@@ -52,7 +52,7 @@ def survey(weights: Array, mask: Array | None) -> Survey | None:
     _survey(bits, inside, out, valid.view(np.uint8).reshape(-1, pixels), found)
     shape = (*batch, 1, 1)
     largest, least = (v.view(weights.dtype).reshape(shape) for v in found)
-    if not (largest >= 0).all() or np.isinf(largest).any():
+    if np.signbit(largest).any() or not np.isfinite(largest).all():  # also of -0.0
         return None
     return Survey(kept, valid, largest, np.where(largest > 0, least, math.inf))
 
