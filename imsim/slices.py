@@ -109,11 +109,11 @@ def by_slice(
     xp = images.xp
     means = []
     with silent(EmptyMaskWarning):
-        for axis in range(3):
-            found = scores(axis)
+        for across in range(3):
+            found = scores(across)
             is_number = found == found
             if finite is not None:  # what is NaN because of a pixel stays NaN
-                broken = xp.any(~_slices(finite, images.depth, axis), axis=(-3, -2, -1))
+                broken = xp.any(~_slices(finite, images.depth, across), axis=(-3, -2, -1))
                 is_number = is_number | broken
             count = xp.sum(xp.astype(is_number, found.dtype), axis=-1)
             total = xp.sum(where_valid(is_number, found), axis=-1)

@@ -150,7 +150,6 @@ NUMPY_HOMES = {
     "portable/hashes.py",  # of SH
     "portable/joint_histogram.py",  # of ISSM
     "portable/phase_congruency.py",
-    "portable/slabs.py",  # which cuts volumes of NumPy only
 }
 # Packages that cost an import or need a home of their own, and the modules that may name them.
 HOMES = {

@@ -149,3 +149,9 @@ def test_without_constants_ssim_has_no_scale(ndim: Any, scale: float) -> None:
     found = imsim.ssim(a * scale, b * scale, **options)
     np.testing.assert_allclose(found, imsim.ssim(a, b, **options), rtol=1e-9)
     assert np.all(imsim.ssim(a * scale, a * scale, **options) == 1)
+
+
+def test_a_border_that_would_fill_the_memory_is_refused() -> None:
+    a = np.ones((4, 5, 6))
+    with pytest.raises(imsim.OptionError, match="at most 128 pixels"):
+        imsim.ssim(a, a, ndim=3, data_range=1, border="replicate", window_size=4096)

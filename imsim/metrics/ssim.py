@@ -52,6 +52,8 @@ from imsim.validation import (
 REACH = 3
 """Standard deviations from the middle of a Gaussian window to its end, where there is a spacing;
 that of 1 pixel and a sigma of 1.5 pixels give the usual 11 pixels."""
+LONGEST_REPLICATED = 128
+"""Longest side of a window of volumes whose border is repeated, half of it to each side."""
 LARGEST_CONSTANT = 1e50
 """Largest K1 and K2: their squares are multiplied by that of the data range."""
 
@@ -179,8 +181,15 @@ def check_options(
     if downsample and ndim == 3:
         raise OptionError("downsample=True, which is defined for images only", "leave it False")
     check_choice("border", border, ("valid", "replicate"))
+    made = _window(window, window_size, sigma, spacing, ndim)
+    if border == "replicate" and ndim == 3 and max(made.lengths) > LONGEST_REPLICATED:
+        raise OptionError(
+            f"border='replicate' with a window of {max(made.lengths)} pixels, whose copies would "
+            "fill the memory",
+            f"expected at most {LONGEST_REPLICATED} pixels for volumes",
+        )
     return {
-        "window": _window(window, window_size, sigma, spacing, ndim),
+        "window": made,
         "K1": check_number("K1", K1, most=LARGEST_CONSTANT),
         "K2": check_number("K2", K2, most=LARGEST_CONSTANT),
         "sample_covariance": bool(sample_covariance),
