@@ -47,7 +47,7 @@ def test_what_came_with_the_score_is_scaled(rng: Any, monkeypatch: pytest.Monkey
         images = check_images(a, b, data_range=data_range, channel_axis=None)
         return at_once(images, mask, chromatic=False).values.mean(axis=-1)
 
-    call = Gradient(METRICS["fsim"], scored, {"channel_axis": None, "chromatic": False})
+    call = Gradient(METRICS["fsim"], scored, {"channel_axis": None, "ndim": 2, "chromatic": False})
     scores, ahead = call.with_scores((a, b, None, 1.0), (True, True))
     assert np.isnan(scores).tolist() == [False, True]
     assert ahead is None

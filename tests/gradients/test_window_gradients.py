@@ -50,7 +50,9 @@ def gradients(
         names = inspect.signature(check_options).parameters
         options = check_options(**{k: options.get(k, signature[k].default) for k in names})
     elif metric == "zncc":
-        options = {"window_size": None, "min_coverage": 0.0, **options}
+        size = options.pop("window_size", None)
+        lengths = None if size is None else (size, size)
+        options = {"lengths": lengths, "min_coverage": 0.0, **options}
     else:
         options = {"block_size": 8, **options}
     inside = None if mask is None else mask[..., None, :, :]
