@@ -158,7 +158,7 @@ def compare(
     }
     spaced = {} if spacing is None else {"spacing": spacing}
     images, valid = engine.check(a, b, **arguments)
-    check_spacing(spacing, ndim)
+    check_spacing(spacing, int(ndim))
     if any(METRICS[name].needs_data_range for name in names):
         problem = range_problem(images, valid)
         if problem:

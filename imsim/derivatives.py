@@ -34,7 +34,7 @@ class Gradient:
         """`score(*given, at_once=None)` scores by a given kernel in place of the metric's."""
         self._facts, self._score = facts, score
         self.channel_axis: int | None = arguments["channel_axis"]
-        self.ndim: int = arguments["ndim"]
+        self.ndim = int(arguments["ndim"])
         self._options = {key: v for key, v in arguments.items() if key not in OF_CHECKS}
 
     def __call__(

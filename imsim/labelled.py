@@ -207,8 +207,8 @@ def regions(
     array([0., 1., 0.])
     """
     names = check_names("metrics", metrics, METRICS)
-    check_ndim(ndim)
-    spacing = check_spacing(spacing, ndim)
+    axes = check_ndim(ndim)
+    spacing = check_spacing(spacing, axes)
     a, b, labels, data_range = tensors.on_host(a, b, labels, data_range)
     options: dict[str, Any] = {"data_range": data_range, "channel_axis": channel_axis}
     images, _ = engine.check(a, b, mask=None, weights=None, ndim=ndim, **options)

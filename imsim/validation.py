@@ -190,7 +190,7 @@ def check_images(
     ndim: int = 2,
 ) -> Images:
     """Check two images, or volumes, and view them in canonical order."""
-    check_ndim(ndim)
+    ndim = check_ndim(ndim)
     if channel_axis is not None:
         check_integer("channel_axis", channel_axis)
     xp, (x, y) = on_common_namespace(a=a, b=b)
@@ -260,12 +260,13 @@ def check_frame(
         )
 
 
-def check_ndim(ndim: Any) -> None:
-    """Refuse a number of axes other than those of images and volumes."""
+def check_ndim(ndim: Any) -> int:
+    """Return the number of axes of an image or of a volume; refuse other numbers."""
     if type(ndim) is not int or ndim not in (2, 3):
         check_integer("ndim", ndim)
         if ndim not in (2, 3):
             raise OptionError(f"ndim={ndim!r}", "expected 2, for images, or 3, for volumes")
+    return int(ndim)
 
 
 def check_spacing(spacing: Any, ndim: int) -> tuple[float, ...] | None:

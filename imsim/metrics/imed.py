@@ -112,7 +112,6 @@ def imed_map(
     [[0.63662]]
     """
     sigma = check_number("sigma", sigma, SMALLEST)
-    check_ndim(ndim)
     return engine.score_map(
         "imed",
         contribution_map,
@@ -125,7 +124,7 @@ def imed_map(
         ndim=ndim,
         weight_power=1,
         sigma=sigma,
-        spacing=check_spacing(spacing, ndim),
+        spacing=check_spacing(spacing, check_ndim(ndim)),
     )
 
 
@@ -233,7 +232,6 @@ def imed(
     """
     sigma = check_number("sigma", sigma, SMALLEST)
     check_choice("normalize", normalize, (None, "rms"))
-    check_ndim(ndim)
     return engine.score(
         "imed",
         image_euclidean_distance,
@@ -247,5 +245,5 @@ def imed(
         weight_power=0 if normalize == "rms" else 0.5,
         sigma=sigma,
         normalize=normalize,
-        spacing=check_spacing(spacing, ndim),
+        spacing=check_spacing(spacing, check_ndim(ndim)),
     )

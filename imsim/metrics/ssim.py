@@ -173,7 +173,7 @@ def check_options(
 ) -> dict[str, Any]:
     """Check the options, and make the window."""
     check_choice("window", window, ("gaussian", "uniform"))
-    check_ndim(ndim)
+    ndim = check_ndim(ndim)
     spacing = check_spacing(spacing, ndim)
     sigma = check_number("sigma", sigma, SMALLEST)
     check_flag("sample_covariance", sample_covariance)

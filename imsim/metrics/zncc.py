@@ -120,7 +120,7 @@ def correlation_score(pair: Pair, lengths: tuple[int, ...] | None, min_coverage:
 
 def _lengths(window_size: float, ndim: int, spacing: tuple[float, ...] | None) -> tuple[int, ...]:
     """Pixels of the window along each axis."""
-    check_ndim(ndim)
+    ndim = check_ndim(ndim)
     return check_window_size("window_size", window_size, check_spacing(spacing, ndim), ndim)
 
 
@@ -281,8 +281,7 @@ def zncc(
     -1.0
     """
     min_coverage = check_number("min_coverage", min_coverage, 0.0, 1.0)
-    check_ndim(ndim)
-    check_spacing(spacing, ndim)
+    check_spacing(spacing, check_ndim(ndim))
     lengths = None if window_size is None else _lengths(window_size, ndim, spacing)
     return engine.score(
         "zncc",
