@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from array_api_compat import is_numpy_array
-
 from imsim.portable.arrays import array_namespace, broadcast
 from imsim.portable.pair import Local, Pair
 from imsim.portable.volumes import stacked, unstacked
@@ -52,7 +50,7 @@ def _joined(parts: Sequence[Array | None]) -> Array | None:
 def _slabs(pair: Pair, reach: int, step: int) -> list[tuple[int, int]]:
     """Return the first and last planes of the slabs."""
     depth = pair.depth
-    if depth is None or not is_numpy_array(pair.x):
+    if depth is None or pair.xp.__name__ != "numpy":
         return []
     pixels = math.prod(broadcast(pair.x.shape, pair.y.shape))
     planes = max(PIXELS * depth // pixels, 2 * (reach + 1))
