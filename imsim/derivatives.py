@@ -34,7 +34,7 @@ class Gradient:
         """`score(*given, at_once=None)` scores by a given kernel in place of the metric's."""
         self._facts, self._score = facts, score
         self.channel_axis: int | None = arguments["channel_axis"]
-        self.ndim = int(arguments["ndim"])
+        self.ndim: int = arguments["ndim"]
         self._options = {key: v for key, v in arguments.items() if key not in OF_CHECKS}
 
     def __call__(
@@ -102,7 +102,7 @@ class Gradient:
 
     def in_order(self, image: Array, xp: Any) -> Array:
         """Return an array of the shape of an image in the order of the gradients."""
-        return in_canonical_order("a", image, self.channel_axis, xp, self.ndim)
+        return in_canonical_order("a", image, self.channel_axis, xp, int(self.ndim))
 
     def _images(self, given: Given) -> Images:
         a, b, _, data_range = given
