@@ -107,7 +107,7 @@ def by_slice(
         return scores(axis)
     finite = finite_pixels(images, used)
     xp = images.xp
-    means = []
+    means, counts = [], []
     with silent(EmptyMaskWarning):
         for across in range(3):
             found = scores(across)
@@ -118,9 +118,14 @@ def by_slice(
             count = xp.sum(xp.astype(is_number, found.dtype), axis=-1)
             total = xp.sum(where_valid(is_number, found), axis=-1)
             means.append(ratio(total, count, math.nan))
+            counts.append(count)
     mean = (means[0] + means[1] + means[2]) / 3
-    if has_values(mean) and bool(xp.any(count == 0)):
-        warn(f"{name}: of some volume no slice could be scored", EmptyMaskWarning)
+    if has_values(mean) and any(bool(xp.any(count == 0)) for count in counts):
+        warn(
+            f"{name}: across some axis of a volume no slice could be scored, which is NaN in the "
+            "result; widen the mask, or name another axis",
+            EmptyMaskWarning,
+        )
     return mean[()] if xp is np else mean
 
 

@@ -200,3 +200,6 @@ def test_labels_of_volumes(capsys):
     want = imsim.regions(a, a + 9, labels, METRICS, ndim=3, spacing=(2, 1, 1))
     assert [int(row[f"bbox-{k}"]) for k in range(6)] == [1, 2, 3, 13, 14, 15]
     assert [float(row[name]) for name in METRICS] == [float(want[name][0]) for name in METRICS]
+    assert row["spacing"] == "2,1,1"
+    lines, _ = compared(capsys, *given, "--metrics", "rmse")
+    assert lines["scored"][0]["spacing"] == [2.0, 1.0, 1.0]

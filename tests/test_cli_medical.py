@@ -129,6 +129,23 @@ def test_masks_have_a_place_too(capsys):
     assert "n.nii: its width goes to the right" in found["failed"][0]["reason"]
 
 
+def test_labels_have_a_place_too(capsys):
+    labels = np.zeros(VOLUME.shape, np.uint8)
+    labels[:, 1:, 1:] = 4
+    moved = AFFINE.copy()
+    moved[:3, 3] += 0, 3, 4
+    a, b = save_nifti("a.nii", VOLUME), save_nifti("b.nii", CHANGED, moved)
+    few = (*RANGE, "--metrics", "rmse")
+    row, err = one(capsys, a, b, *few, "--labels", save_nifti("l.nii", labels))
+    assert (row["label"], row["spacing"]) == (4, pytest.approx(SPACING))
+    want = imsim.rmse(VOLUME, CHANGED, ndim=3, mask=labels > 0)
+    assert row["scores"]["rmse"] == pytest.approx(want)
+    assert "b.nii: begins 5 mm from where a.nii does" in "\n".join(err)
+    save_nifti("n.nii", labels, AFFINE @ np.diag([-1, 1, 1, 1]))
+    found, _ = compared(capsys, a, b, *few, "--labels", "n.nii", status=2)
+    assert "n.nii: its width goes to the right" in found["failed"][0]["reason"]
+
+
 def test_padding_is_left_out_of_scores(capsys):
     padded = VOLUME.copy()
     padded[:, :3] = -2000

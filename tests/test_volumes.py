@@ -462,20 +462,49 @@ def test_wrong_slices_are_refused(options: Any, words: str) -> None:
     [(m, o) for m, o in CALLS if m.volumes == "windows" and m.name != "imed"],
     ids=lambda v: v.name if isinstance(v, Metric) else str(v),
 )
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("within", ["everything", "mask", "weights"])
 def test_slabs_of_a_formula_join(
-    facts: Metric, options: dict[str, Any], masked: bool, monkeypatch: pytest.MonkeyPatch
+    facts: Metric, options: dict[str, Any], within: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = pair(shape=(2, 41, 16, 18))
     a[0, 20, 8, 8] = 1e30  # a part of its own unit
-    mask = np.random.default_rng(0).random(a.shape[1:]) < 0.9 if masked else None
-    if masked and facts.name == "gmsd":
+    mask = np.random.default_rng(0).random(a.shape[1:]) < 0.9 if within != "everything" else None
+    if mask is not None and facts.name == "gmsd":
         mask = np.indices(a.shape[1:])[0] % 19 < 15
+    given: dict[str, Any] = {"mask": mask}
+    if within == "weights":
+        given["weights"] = np.random.default_rng(1).uniform(0.2, 1, a.shape[1:])
     with formulas():
-        want = call(facts, a, b, mask=mask, **options)
-        wanted = call_map(facts, a, b, mask=mask, **options)
+        want = call(facts, a, b, **given, **options)
+        wanted = call_map(facts, a, b, **given, **options)
         monkeypatch.setattr("imsim.portable.slabs.PIXELS", 2 * 16 * 18 * 12)
-        found = call(facts, a, b, mask=mask, **options)
-        local = call_map(facts, a, b, mask=mask, **options)
+        found = call(facts, a, b, **given, **options)
+        local = call_map(facts, a, b, **given, **options)
     np.testing.assert_allclose(found, want, rtol=1e-12)
     np.testing.assert_allclose(local, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("facts", list(imsim.METRICS.values()), ids=lambda m: m.name)
+def test_slices_by_weights(facts: Metric) -> None:
+    a, b = pair()
+    weights = np.random.default_rng(2).uniform(0.5, 1.5, SHAPE)
+    weights[:, :2] = 0
+    b[3, 1, 4] = np.nan  # of weight 0
+    if facts.no_weights:
+        with pytest.raises(imsim.OptionError, match="weights"):
+            imsim.by_slice(facts.name, a, b, axis=0, weights=weights, data_range=255)
+        return
+    for axis in (0, 2):
+        p, q, w = (np.moveaxis(v, axis, 0) for v in (a, b, weights))
+        found = imsim.by_slice(facts.name, a, b, axis=axis, weights=weights, data_range=255)
+        want = facts.function(p, q, weights=w, data_range=255)
+        np.testing.assert_array_equal(found, want)
+
+
+def test_an_axis_across_which_no_slice_is_scored_is_told() -> None:
+    a, b = pair()
+    mask = np.zeros(SHAPE, bool)
+    mask[6] = True  # of slices across the height and the width, one row: no window fits
+    with pytest.warns(imsim.EmptyMaskWarning, match="across some axis"):
+        found = imsim.by_slice("ssim", a, b, mask=mask, data_range=255, min_coverage=0.5)
+    assert np.isnan(found)

@@ -33,7 +33,7 @@ from imsim.cli.options import (
 )
 from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
 from imsim.cli.reading import Ignored
-from imsim.cli.regions import check_labels, columns, parted, place
+from imsim.cli.regions import LABELS_HELP, add_labels, check_labels, columns, parted, place
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
 from imsim.cli.volumes import VOLUMES_HELP, add_volumes, check_volumes
 from imsim.comparison import Comparison
@@ -83,10 +83,7 @@ has the "reason". JSON has no infinity and no NaN: such scores are the strings
 "Infinity", "-Infinity" and "NaN". Both are UTF-8, with the names as they are,
 and rows are written as soon as they are known.
 
-With --labels, a row is about one label of a pair: it has also "label",
-"pixels", and in "bbox-0" to "bbox-3" (JSON: "bbox") the first row and column,
-and the row and column after the last ones.
-
+{LABELS_HELP}
 Exit status: 0 if every pair was scored by every metric that --metrics names,
 or by at least one without --metrics; 2 otherwise: a damaged file is named,
 counted and skipped; 2 also if an option could not be used, the output not be
@@ -108,13 +105,7 @@ def add_compare(commands: Any) -> None:
         ". A stack holds a mask for each image; in a folder, the mask of an image has its name",
     )
     add_volumes(parser)
-    add(
-        "--labels",
-        metavar="FILE",
-        help="score each region of a label image by itself: a row per label. Labels are whole "
-        "numbers, in grey PNG or TIFF, PNG with a palette, or .npy; 0 is background. One image for "
-        "all pairs, or a stack with one for each image",
-    )
+    add_labels(parser)
     add("--metrics", metavar="a,b", help="names from `imsim list`, separated by commas")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="write JSON lines instead of tables")

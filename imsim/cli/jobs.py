@@ -300,24 +300,31 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
 def _score(job: Job, settings: Settings) -> Result:
     first, second, mask, labels = job.read()
     reference, test = comparable(first, second)
-    place = placed(reference, test, mask and mask.picture, settings.spacing)
+    others = [*([mask.picture] if mask else []), *([labels] if labels else [])]
+    place = placed(reference, test, others, settings.spacing)
     data_range = settings.data_ranges.of(test)
     used, notes = settings.ignored.used(first, second, mask and mask.pixels)
     options: dict[str, Any] = {
-        "mask": used,
         "data_range": data_range,
         "channel_axis": reference.channel_axis,
         "ndim": reference.ndim,
         "spacing": place.spacing,
     }
-    if labels is not None:
-        return _score_regions(job, settings, (reference, test, labels), mask, options, notes)
-    found = compare(reference.pixels, test.pixels, settings.metrics, **options)
-    pictures = [reference, test, *([mask.picture] if mask else [])]
+    pair = reference.pixels, test.pixels
+    pictures = [reference, test, *others]
     notes = [(picture.path, note) for picture in pictures for note in picture.notes] + notes
     notes += place.notes
     notes += option_notes(reference, test, mask, used, data_range)
-    notes += nan_notes(found, reference, test, mask, used)
+    regions, scores = None, {}
+    if labels is not None:
+        numbers = labels_of(labels, reference, used)
+        regions = imsim.regions(*pair, numbers, settings.metrics, **options)
+        errors = regions.errors
+    else:
+        options["mask"] = used
+        found = compare(*pair, settings.metrics, **options)
+        scores, errors = {name: float(score) for name, score in found.items()}, found.errors
+        notes += nan_notes(found, reference, test, mask, used)
     if settings.maps is not None:
         missing = write_maps(settings.maps, job.stem, reference, test, settings.metrics, options)
         # That some have none without channels is worth a note only to those who asked for them.
@@ -331,32 +338,13 @@ def _score(job: Job, settings: Settings) -> Result:
         job.reference,
         job.test,
         job.name,
-        {name: float(score) for name, score in found.items()},
-        _reasons(found.errors, settings, test, place.spacing),
+        scores,
+        _reasons(errors, settings, test, place.spacing),
         str(test),
         tuple(dict.fromkeys(notes)),
         place.spacing,
+        regions,
     )
-
-
-def _score_regions(
-    job: Job,
-    settings: Settings,
-    pictures: tuple[Picture, Picture, Picture],
-    mask: Mask | None,
-    options: dict[str, Any],
-    notes: list[tuple[str, str]],
-) -> Result:
-    """Score the regions of the labels inside the mask."""
-    reference, test, labels = pictures
-    used = options.pop("mask")
-    numbers = labels_of(labels, reference, used)
-    found = imsim.regions(reference.pixels, test.pixels, numbers, settings.metrics, **options)
-    named = [(picture.path, note) for picture in pictures for note in picture.notes]
-    notes = named + notes + option_notes(reference, test, mask, used, options["data_range"])
-    skipped, said = _reasons(found.errors, settings, test, None), tuple(dict.fromkeys(notes))
-    names = job.reference, job.test, job.name
-    return Result(*names, {}, skipped, str(test), said, regions=found)
 
 
 def _reasons(

@@ -9,6 +9,24 @@ from imsim.cli.jobs import Result
 from imsim.cli.rows import Record
 from imsim.errors import OptionError
 
+LABELS_HELP = """\
+With --labels, a row is about one label of a pair: it has also "label",
+"pixels", and in "bbox-0" to "bbox-3" (JSON: "bbox") the first row and column,
+and the row and column after the last ones; of volumes, in "bbox-0" to
+"bbox-5", with the planes before these.
+"""
+
+
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """Add the option of a label image."""
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="score each region of a label image by itself: a row per label. Labels are whole "
+        "numbers, in grey PNG or TIFF, PNG with a palette, or .npy; 0 is background. One image for "
+        "all pairs, or a stack with one for each image",
+    )
+
 
 def columns(ndim: int) -> tuple[str, ...]:
     """Return the columns of a region in CSV, before those of the metrics.

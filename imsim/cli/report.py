@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     mask = mask_of(masks[0]) if masks else None
     if mask:
         check_mask_size(mask.pixels, arguments.mask, reference)
-    place = placed(reference, test, mask and mask.picture, arguments.spacing)
+    place = placed(reference, test, [mask.picture] if mask else [], arguments.spacing)
     if data_ranges.missing(test):
         raise DataRangeError(f"{test.path}: is {test}; add {NEEDS_RANGE}")
     data_range = data_ranges.of(test)

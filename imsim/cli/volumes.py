@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from imsim._images import ImageFileError, Picture
@@ -64,9 +65,9 @@ class Placed(NamedTuple):
 
 
 def placed(
-    reference: Picture, test: Picture, mask: Picture | None, given: Spacing | None
+    reference: Picture, test: Picture, others: Iterable[Picture], given: Spacing | None
 ) -> Placed:
-    """Compare the geometry of two volumes and of their mask; images have none.
+    """Compare the geometry of two volumes, and of their mask and labels; images have none.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def placed(
     notes: list[tuple[str, str]] = []
     if reference.ndim == 2:
         return Placed(None, notes)
-    for other in (test, *([mask] if mask else [])):
+    for other in (test, *others):
         problem, remedy = _difference(reference, other)
         if problem and given is None:
             remedy += "; --spacing compares the voxels as they are stored"

@@ -9,12 +9,13 @@ import numpy as np
 
 from imsim import engine
 from imsim.capabilities import ON_HOST
-from imsim.metrics.ssim import check_options, structural_similarity
+from imsim.metrics.ssim import check_options
 from imsim.portable.arrays import count
 from imsim.portable.edges import edge_correlation, edge_maps
 from imsim.portable.gradients import eroded
 from imsim.portable.joint_histogram import bins, pair_counts, shannon_entropy
 from imsim.portable.pair import Pair, Scores, average
+from imsim.portable.structural_similarity import structural_similarity
 from imsim.registry import metric
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import check_number

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.caches import kept_by_thread
-from imsim.kernels.common.planes import Planes, sum_parts
+from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.window_moments import volume_moments
-from imsim.kernels.common.window_strips import Strips, spans_of, taps_by_axis
+from imsim.kernels.common.window_strips import Strips, means_of, spans_of, taps_by_axis
 from imsim.kernels.common.window_sums import (
     CROSSED,
     INSIDE,
@@ -112,11 +112,7 @@ class VolumePositions:
             )
 
         parallel(task, volumes.count * len(slabs), volumes.count * math.prod(self._frame))
-        added = sum_parts(sums).reshape(*volumes.shape, 3)
-        totals, numbers = added[..., 0], added[..., 1]
-        odd = ~np.isfinite(totals)
-        left = odd.any(axis=-1) if odd.any() else None
-        return Scores(totals / numbers, numbers, totals, left)
+        return means_of(sums, volumes.shape)
 
     def _score_slab(
         self, k: int, slab: Slab, out: Array, values: Array | None, valid: Array | None

@@ -164,6 +164,18 @@ def weighed(
     return is_counted, limits(pixels, window, dtype, c1, c2, is_weighted=True), least
 
 
+def means_of(sums: Array, shape: tuple[int, ...]) -> Scores:
+    """Return the means of all strips, from their sums in the order of `Found.sums`.
+
+    `shape` is that of the batch, and the number of channels.
+    """
+    added = sum_parts(sums).reshape(*shape, 3)
+    totals, numbers = added[..., 0], added[..., 1]
+    odd = ~np.isfinite(totals)
+    left = odd.any(axis=-1) if odd.any() else None
+    return Scores(totals / numbers, numbers, totals, left)
+
+
 class Positions:
     """The positions where a window fits into the frame."""
 
@@ -237,15 +249,7 @@ class Positions:
                 self._compute_again(x, y, mask, found)
 
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
-        return self._means(sums)
-
-    def _means(self, sums: Array) -> Scores:
-        """Return the means of all strips."""
-        added = sum_parts(sums).reshape(*self._planes.shape, 3)
-        totals, numbers = added[..., 0], added[..., 1]
-        odd = ~np.isfinite(totals)
-        left = odd.any(axis=-1) if odd.any() else None
-        return Scores(totals / numbers, numbers, totals, left)
+        return means_of(sums, planes.shape)
 
     def _run_weighted(self, values: Array | None, valid: Array | None) -> Scores:
         """Like `_run`; values of a strip are all kept, and then added up by their weights."""
@@ -282,7 +286,7 @@ class Positions:
                 valid[k, rows] = found.valid > 0
 
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
-        return self._means(sums)
+        return means_of(sums, planes.shape)
 
     def _spans(self, mask: Array | None) -> list[tuple[int, int, int]]:
         """Return the spans of columns of a strip whose tiles lie alike, as (place, first, last).

@@ -1,0 +1,132 @@
+"""The formula of SSIM."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from imsim.portable.arrays import to_widest_float, valid_in_both, where_valid
+from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
+from imsim.portable.correlation import is_convolved, pair_moments, similarity_of
+from imsim.portable.moments import is_dark, is_flat, local_covariance, local_moments
+from imsim.portable.pair import Local, Pair, Scores, average, laid_out
+from imsim.portable.slabs import in_slabs
+from imsim.portable.units import (
+    SQUARES,
+    always_ordinary,
+    in_unit,
+    in_units,
+    scaling_unit,
+    takes_one_pass,
+)
+from imsim.portable.volumes import is_one_plane, unstacked
+from imsim.portable.windows import (
+    Fraction,
+    Window,
+    replicated,
+    representable,
+    support_of,
+    unbiasing,
+    zero_rules,
+)
+from imsim.typing import Array
+
+
+def structural_similarity(pair: Pair, **options: Any) -> Local:
+    """(2 mu_x mu_y + C1)(2 cov + C2) / ((mu_x^2 + mu_y^2 + C1)(var_x + var_y + C2))."""
+    formula = functools.partial(_structural_similarity, **options)
+    return in_slabs(formula, pair, options["window"].lengths[0] // 2)
+
+
+def _structural_similarity(
+    pair: Pair,
+    window: Window,
+    K1: float,
+    K2: float,
+    sample_covariance: bool,
+    downsample: bool,
+    min_coverage: float,
+    border: str,
+) -> Local:
+    xp, depth = pair.xp, pair.depth
+    if is_one_plane(depth, border, sample_covariance):
+        window, depth = window.of_planes, None
+    factor = automatic_factor(*pair.x.shape[-2:]) if downsample else 1
+    # Means of blocks and windows far from 0 need more digits than float32 has.
+    (x, mask), (y, _) = (
+        block_mean(to_widest_float(v), pair.mask, factor, border="symmetric", weights=pair.weights)
+        for v in (pair.x, pair.y)
+    )
+    weights = pair.weights
+    if weights is not None and pair.mask is not None:
+        weights = where_valid(mask, cell_weights(weights, pair.mask, factor, border="symmetric"))
+    x, y = unstacked(x, depth), unstacked(y, depth)
+    mask, weights = (None if v is None else unstacked(v, depth) for v in (mask, weights))
+    if border == "replicate":
+        x, y = replicated(x, window), replicated(y, window)
+        mask, weights = (None if v is None else replicated(v, window) for v in (mask, weights))
+    exact = representable(window, float(xp.finfo(x.dtype).eps))
+    support = support_of(mask, exact, x, min_coverage, weights)
+    scored = support.scored
+    if sample_covariance:
+        scored = valid_in_both(scored, None if mask is None else support.pixels > 1)
+
+    in_one_pass = takes_one_pass(x)
+    # About one number for the whole image, pixels of float64 far from it would lose digits.
+    in_few_operations = is_convolved(x) and always_ordinary(pair.x, x) and K1 != 0 and K2 != 0
+
+    def constants(unit: Any) -> list[Any]:
+        found = [(K * (pair.data_range / unit)) ** 2 for K in (K1, K2)]
+        if in_one_pass and not isinstance(unit, float):  # where they may underflow
+            least = float(xp.finfo(x.dtype).smallest_normal)
+            found = [
+                xp.clip(c, min=least) if K else c for c, K in zip(found, (K1, K2), strict=True)
+            ]
+        return found
+
+    def values(unit: Any, _: Any) -> Array:
+        if in_few_operations:
+            moments = pair_moments(
+                in_unit(x, unit), in_unit(y, unit), exact.sides, mask, support.weight, weights
+            )
+            unbiased = unbiasing(support, window) if sample_covariance else 1.0
+            c1, c2 = constants(unit)
+            return similarity_of(moments, c1, c2, unbiased)
+        p, q = (local_moments(in_unit(v, unit), window, support) for v in (x, y))
+        covariance = local_covariance(p, q, window, support)
+        variances = p.variance + q.variance
+        if sample_covariance:
+            unbiased = unbiasing(support, window)
+            covariance, variances = covariance * unbiased, variances * unbiased
+
+        c1, c2 = constants(unit)
+        mu_x, mu_y = p.mean, q.mean
+        luminance = Fraction(2 * mu_x * mu_y + c1, mu_x * mu_x + mu_y * mu_y + c1)
+        structure = Fraction(2 * covariance + c2, variances + c2)
+        if K1 == 0 or K2 == 0 or not (in_one_pass or isinstance(unit, float)):
+            flat = is_flat(p) & is_flat(q) & (c2 == 0)
+            dark = is_dark(p, window) & is_dark(q, window) & (c1 == 0)
+            return zero_rules(luminance, structure, flat, dark)
+        return luminance.top / luminance.bottom * (structure.top / structure.bottom)
+
+    if always_ordinary(pair.x, x):
+        found = values(1.0, 1.0)
+    else:
+        unit = scaling_unit(x, y, axis=window.axes, root=SQUARES)
+        if K1 != 0 or K2 != 0:  # small pixels vanish beside a constant, and need no unit
+            unit = xp.maximum(unit, xp.ones_like(unit))
+        found = in_units(values, unit, unit)
+    found = xp.clip(found, -1.0, 1.0)
+    is_padded = border == "replicate"
+    positions = support.positions
+    if positions is not None:
+        positions = where_valid(scored, positions)
+    local = laid_out(
+        found, scored, window.lengths, step=factor, is_padded=is_padded, weights=positions
+    )
+    return local if depth == pair.depth else local.as_volume()
+
+
+def mean_structural_similarity(pair: Pair, **options: Any) -> Scores:
+    """Mean over all window positions."""
+    return average(structural_similarity(pair, **options))
