@@ -256,8 +256,8 @@ def _target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> A
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if room is not None and size > room:
             raise OptionError(
-                f"a map of {'x'.join(map(str, shape))} numbers takes {size / 1e6:.0f} MB, memory= "
-                f"allows {room / 1e6:.0f} MB",
+                f"a map of {'x'.join(map(str, shape))} numbers takes {size / 1e6:.1f} MB, memory= "
+                f"allows {room / 1e6:.1f} MB",
                 "pass out=, an array of Zarr or numpy.lib.format.open_memmap, or a larger memory=",
             )
         return np.full(shape, np.nan, dtype)
@@ -289,7 +289,11 @@ def _write_local(
                 found = map_of_block(one, scene, mapped, least, arrays, region, own)
                 place = (*group_of(group, batch), *own)
                 target[place] = found
-                any_scored[group] |= ~np.isnan(found).all(axis=tuple(range(-scene.ndim, 0)))
+                scored = ~np.isnan(found).all(axis=tuple(range(-scene.ndim, 0)))
+                if not scored.all():  # for want of positions, and not for a pixel that is NaN
+                    block = scene.block(arrays, region, own, one.pieces)
+                    scored = scored | ~block.finite(block.images, block.valid)
+                any_scored[group] |= scored
     return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
 
 
@@ -341,7 +345,7 @@ def _write_coarse(
             if part is None:
                 continue
             cells, step = coarse_map(one, mapped, part)
-            any_scored[group] |= ~np.isnan(cells).all(axis=(-2, -1))
+            any_scored[group] |= ~np.isnan(cells).all(axis=(-2, -1)) | ~part.finite
             for own, _, _ in layout.blocks():
                 target[(*group_of(group, batch), *own)] = spread(cells, step, own)
     return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
