@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +20,8 @@ from imsim.errors import (
 from imsim.finite import in_another_unit, value_ends
 from imsim.portable.arrays import to_host
 from imsim.registry import METRICS
+from imsim.scenes.attributes import described
+from imsim.scenes.names import Labelled, are_labelled, call, check_unnamed
 from imsim.tables import table
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import Images, check_names, check_spacing
@@ -87,9 +89,10 @@ def compare(
     mask: MaskLike | None = None,
     weights: MaskLike | None = None,
     data_range: float | None = None,
-    channel_axis: int | None = None,
+    channel_axis: int | str | None = None,
     ndim: Literal[2, 3] = 2,
     spacing: tuple[float, ...] | None = None,
+    dims: Sequence[str] | None = None,
 ) -> Comparison:
     """Score two images by every metric.
 
@@ -157,6 +160,9 @@ def compare(
         "ndim": ndim,
     }
     spaced = {} if spacing is None else {"spacing": spacing}
+    if are_labelled(a, b):
+        return _by_names(a, b, names, dims, arguments, spaced)  # type: ignore[no-any-return]
+    check_unnamed(dims)
     images, valid = engine.check(a, b, **arguments)
     check_spacing(spacing, int(ndim))
     if any(METRICS[name].needs_data_range for name in names):
@@ -175,6 +181,28 @@ def compare(
     if scores and engine.has_doubtful_width(images):
         engine.warn_of_width(images)
     return Comparison(scores, errors)
+
+
+def _by_names(
+    a: ImageLike,
+    b: ImageLike,
+    metrics: Iterable[str],
+    dims: Sequence[str] | None,
+    arguments: dict[str, Any],
+    spaced: dict[str, Any],
+) -> Any:
+    """Compare labelled arrays; the scores are the variables of a Dataset."""
+    pixels = {key: arguments.pop(key) for key in ("mask", "weights")}
+    channel_axis, ndim = arguments.pop("channel_axis"), arguments["ndim"]
+
+    def plain(x: Array, y: Array, **given: Any) -> Comparison:
+        return compare(x, y, metrics, **given, **arguments, **spaced)
+
+    def describe(name: str, images: Sequence[Any]) -> tuple[str, dict[str, Any]]:
+        options = {"ndim": ndim, **(spaced if METRICS[name].takes_spacing else {})}
+        return described(name, arguments["data_range"], options, images, is_map=False)
+
+    return call(Labelled(plain, describe, ndim, dims, channel_axis), a, b, **pixels)
 
 
 def range_problem(images: Images, valid: Array | None) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
@@ -35,11 +36,14 @@ from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Scores
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, KernelLoader, Metric
+from imsim.scenes import attributes, names
 from imsim.typing import Array, ImageLike, MaskLike, Score
 from imsim.validation import Images, check_choice, check_frame, check_images
 from imsim.weights import check_weights, evened, in_unit
 
 _engine = "auto"
+NO_PARAMETERS = ("least_side", "needs_data_range", "weight_power", "memory")
+"""Arguments that say how to compute, and not what."""
 
 
 class _Found(NamedTuple):
@@ -104,6 +108,7 @@ def score(
     mask: MaskLike | None,
     weights: MaskLike | None,
     data_range: float | None,
+    dims: Sequence[str] | None = None,
     weight_power: float = 0,
     **arguments: Any,
 ) -> Score:
@@ -112,6 +117,10 @@ def score(
     The facts about the metric stand in its record; the arguments are those of `_evaluate`. A score
     that depends on the unit of the weights is multiplied by this power of the unit.
     """
+    if names.are_labelled(a, b):
+        function = functools.partial(score, metric, formula, weight_power=weight_power)
+        return _by_names(metric, function, a, b, mask, weights, data_range, dims, arguments)
+    names.check_unnamed(dims)
     facts = METRICS[metric]
 
     def scored(*given: Any, at_once: Callable[..., Any] | None = None) -> Score:
@@ -136,12 +145,17 @@ def score_map(
     mask: MaskLike | None,
     weights: MaskLike | None,
     data_range: float | None,
+    dims: Sequence[str] | None = None,
     **arguments: Any,
 ) -> Array:
     """Compute local values, and lay them out on the grid of the input.
 
     The arguments are those of `_evaluate`, and `weight_power` of `score`.
     """
+    if names.are_labelled(a, b):
+        function = functools.partial(score_map, metric, formula)
+        return _by_names(metric, function, a, b, mask, weights, data_range, dims, arguments, True)
+    names.check_unnamed(dims)
 
     def mapped(*given: Any) -> Array:
         return _map(METRICS[metric], formula, *given, **arguments)
@@ -196,12 +210,19 @@ def score_parts(
     mask: MaskLike | None,
     weights: MaskLike | None,
     data_range: float | None,
+    dims: Sequence[str] | None = None,
     **arguments: Any,
 ) -> list[Score]:
     """Return the several scores of one formula or kernel.
 
     The arguments are those of `_evaluate`.
     """
+    if names.are_labelled(a, b):
+        function = functools.partial(score_parts, metric, formula, kernel)
+        return _by_names(  # type: ignore[no-any-return]
+            metric, function, a, b, mask, weights, data_range, dims, arguments
+        )
+    names.check_unnamed(dims)
     facts = METRICS[metric]
 
     def scored(*given: Any) -> list[Score]:
@@ -209,6 +230,32 @@ def score_parts(
         return [_score(metric, part, found) for part in found.result]
 
     return _lent(scored, a, b, mask, data_range, weights)  # type: ignore[no-any-return]
+
+
+def _by_names(
+    metric: str,
+    function: Callable[..., Any],
+    a: ImageLike,
+    b: ImageLike,
+    mask: MaskLike | None,
+    weights: MaskLike | None,
+    data_range: float | None,
+    dims: Sequence[str] | None,
+    arguments: dict[str, Any],
+    is_map: bool = False,
+) -> Any:
+    """Call a function on labelled arrays, whose result is labelled too."""
+
+    def plain(*images: Any, **given: Any) -> Any:
+        return function(*images, data_range=data_range, **{**arguments, **given})
+
+    def described(_: str, images: Sequence[Any]) -> tuple[str, dict[str, Any]]:
+        options = {key: value for key, value in arguments.items() if key not in NO_PARAMETERS}
+        return attributes.described(metric, data_range, options, images, is_map=is_map)
+
+    ndim, channel_axis = arguments.get("ndim", 2), arguments["channel_axis"]
+    labelled = names.Labelled(plain, described, ndim, dims, channel_axis, is_map)
+    return names.call(labelled, a, b, mask=mask, weights=weights)
 
 
 def _lent(

@@ -1,0 +1,1 @@
+"""Images that are more than an array in memory: with named axes, lazy, or larger than memory."""
