@@ -370,5 +370,5 @@ def test_portable_engine() -> None:
 
 
 def test_dims_need_names() -> None:
-    with pytest.raises(imsim.OptionError, match="no names"):
+    with pytest.raises(imsim.OptionError, match="neither a nor b"):
         imsim.se(np.zeros((3, 3)), np.zeros((3, 3)), dims=("y", "x"))
