@@ -190,7 +190,7 @@ def _threads(worker: Any, slots: Slots) -> int:
     from dask.system import CPU_COUNT
 
     tasks = slots.others.get(_host(worker.address), slots.usual)
-    return max(1, CPU_COUNT // max(tasks, worker.state.nthreads))
+    return max(1, int(CPU_COUNT) // max(tasks, int(worker.state.nthreads)))
 
 
 def _host(address: str) -> str:

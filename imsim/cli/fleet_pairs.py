@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
-from imsim._images import Reading, file_of, without_index
+from imsim._images import Reading, without_index
 from imsim.cli.executors import Answer, Opened, Part, as_they_come
 from imsim.cli.fleet import Fleet, Kept, Order, folders_of
 from imsim.cli.jobs import Jobs, Result, Settings, scored

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 from imsim._images import ImageFile, Reading
 from imsim.cli.jobs import Job

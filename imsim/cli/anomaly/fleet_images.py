@@ -128,14 +128,14 @@ class _Loaded(NamedTuple):
 def _load(run: Run) -> _Loaded:
     from imsim.anomaly import AnomalyDetector, ItemDetector, storage
 
-    files = run.model, run.flat, run.dark
-    model, *fields = (path and os.path.join(run.folder, path) for path in files)
+    model = os.path.join(run.folder, run.model)
+    flat, dark = (path and os.path.join(run.folder, path) for path in (run.flat, run.dark))
     kind = ItemDetector if storage.kind_of(model) == "ItemDetector" else AnomalyDetector
     detector = load(kind, model)
     if digest(model) != run.model_sha256:
         raise ImsimError(f"{model}: is another file there", "copy the model to all machines")
-    namespace = argparse.Namespace(flat=fields[0], dark=fields[1])
-    return _Loaded(detector, Correction(namespace, tell=lambda _: None))
+    fields = argparse.Namespace(flat=flat, dark=dark)
+    return _Loaded(detector, Correction(fields, tell=lambda _: None))  # the command tells it
 
 
 _loaded = Kept(_load)
