@@ -7,6 +7,7 @@ package is imported when a scheduler is named, and not before.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import logging
 import os
@@ -239,12 +240,15 @@ class Fleet:
             if address == LOCAL:
                 address = stack.enter_context(_local_cluster(self._order.threads))
             try:
+                # A client waits for ever where something else answers, and is slow to give up.
+                asyncio.run(asyncio.wait_for(_call(address), CONNECT_SECONDS))
                 client = distributed.Client(
                     address, timeout=CONNECT_SECONDS, set_as_default=False, name="imsim"
                 )
             except (OSError, ValueError, TypeError, RuntimeError) as error:
+                why = "nothing answers" if isinstance(error, TimeoutError) else _first_line(error)
                 raise FleetError(
-                    f"--scheduler {self.address}: cannot be reached: {_first_line(error)}",
+                    f"--scheduler {self.address}: cannot be reached: {why}",
                     "start one with `dask scheduler`, and give the address that it prints",
                 ) from error
             self._client: Any = stack.enter_context(client)
@@ -369,6 +373,19 @@ class Tasks:
         """Yield the parts of the tasks that have ended since, with what came of them."""
         for future, result in self._ready.next_batch(block=False):
             yield self._parts.pop(future), self._fleet.outcome(future, result)
+
+
+async def _call(address: str) -> None:
+    """Raise an error unless a scheduler answers at an address."""
+    from distributed.core import rpc
+    from distributed.security import Security
+
+    # The limit of the caller is for what takes the call and does not answer.
+    options = Security().get_connection_args("client")
+    async with rpc(address, timeout=CONNECT_SECONDS / 2, connection_args=options) as place:
+        kind = (await place.identity())["type"]
+    if kind != "Scheduler":
+        raise ValueError(f"it is the address of a {kind.lower()}")
 
 
 def _said_of(version: Any) -> str:
