@@ -18,6 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from multiprocessing import resource_tracker
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from imsim._images import file_of
@@ -274,7 +275,7 @@ class Fleet:
         for place, version in wrong.items():
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             raise FleetError(
-                f"--scheduler {self.address}: {place}{more} {_said_of(version)}, not {__version__}",
+                f"--scheduler {self.address}: {place}{more} {_said_of(version)}",
                 INSTALL,
             )
 
@@ -390,7 +391,7 @@ async def _call(address: str) -> None:
 
 def _said_of(version: Any) -> str:
     if isinstance(version, str):
-        return f"has imsim {version}"
+        return f"has imsim {version}, not {__version__}"
     if isinstance(version, ModuleNotFoundError) and str(version.name).split(".")[0] == "imsim":
         return "lacks imsim" if version.name == "imsim" else "has another imsim"
     return f"cannot load imsim ({type(version).__name__}: {version})"
@@ -406,15 +407,16 @@ def _local_cluster(threads: int | None) -> Iterator[str]:
     from dask.system import CPU_COUNT
     from distributed import LocalCluster
 
-    with _ctrl_c_blocked():
-        cluster = LocalCluster(
-            n_workers=max(1, CPU_COUNT // (threads or 1)),
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        )
-    with cluster:
+    with contextlib.ExitStack() as stack:
+        with _ctrl_c_blocked():
+            cluster = LocalCluster(
+                n_workers=max(1, CPU_COUNT // (threads or 1)),
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address="127.0.0.1:0",  # any port: the usual one may be taken
+                silence_logs=logging.CRITICAL,
+            )
+            stack.enter_context(cluster)
         yield cluster.scheduler_address
 
 
@@ -424,6 +426,7 @@ def _ctrl_c_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    resource_tracker.ensure_running()  # its start would let Ctrl-C through again
     earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
