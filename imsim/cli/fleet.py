@@ -408,7 +408,7 @@ def _local_cluster(threads: int | None) -> Iterator[str]:
     from distributed import LocalCluster
 
     with contextlib.ExitStack() as stack:
-        with _ctrl_c_blocked():
+        with _ctrl_c_later():
             cluster = LocalCluster(
                 n_workers=max(1, CPU_COUNT // (threads or 1)),
                 threads_per_worker=1,
@@ -421,14 +421,23 @@ def _local_cluster(threads: int | None) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _ctrl_c_blocked() -> Iterator[None]:
-    """Keep Ctrl-C from the processes started meanwhile: this one ends them. It has it later."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # its start would let Ctrl-C through again
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _ctrl_c_later() -> Iterator[None]:
+    """Take Ctrl-C at the end, and keep it from the processes started meanwhile: this ends them."""
+    came: list[bool] = []
+    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    waits = raises and threading.current_thread() is threading.main_thread()
+    if waits:
+        signal.signal(signal.SIGINT, lambda *_: came.append(True))
+    masks = hasattr(signal, "pthread_sigmask")  # not on Windows
+    if masks:
+        resource_tracker.ensure_running()  # its start would lift the mask, which processes inherit
+        earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+        if waits:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
