@@ -250,7 +250,7 @@ class Fleet:
                 why = "nothing answers" if isinstance(error, TimeoutError) else _first_line(error)
                 raise FleetError(
                     f"--scheduler {self.address}: cannot be reached: {why}",
-                    "start one with `dask scheduler`, and give the address that it prints",
+                    "start one with `dask scheduler`, and give the address it prints",
                 ) from error
             self._client: Any = stack.enter_context(client)
             self._survey()
