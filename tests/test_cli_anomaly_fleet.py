@@ -39,7 +39,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def images(empty_directory):
-    """Good ones and bad ones; a stack, one that is damaged, and one in colour."""
+    """Good ones and bad ones; a stack, one that is damaged, and one that is not looked for."""
     for i, pixels in enumerate(textures(6) / 255):
         save(f"in/{i}.npy", pixels)
     stack = textures(40) / 255
@@ -47,6 +47,7 @@ def images(empty_directory):
     save("in/stack.npy", stack)
     save("in/tiny.npy", stack[0, :3, :3])
     Path("in/damaged.png").write_bytes(b"damaged")
+    Path("in/other.bmp").write_bytes(b"BM")
     return "in"
 
 
@@ -60,7 +61,9 @@ def both(capsys, address, *arguments, status, form="csv"):
     for name, more in (("here", []), ("there", ["--scheduler", address])):
         score(*arguments, "-o", f"{name}.{form}", *more, status=status)
         head, *rows = Path(f"{name}.{form}").read_text().splitlines()
-        said = [sorted(text.replace(name, "x").splitlines()) for text in capsys.readouterr()]
+        said = [
+            sorted(text.replace(f"{name}.{form}", "x").splitlines()) for text in capsys.readouterr()
+        ]
         found.append((head, sorted(rows), *said))
     assert found[0] == found[1]
     return found[0][1]
@@ -69,7 +72,7 @@ def both(capsys, address, *arguments, status, form="csv"):
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_the_rows_are_those_of_a_run_here(capsys, address, model, images, form):
     rows = both(capsys, address, model, images, status=2, form=form)
-    assert len(rows) == 48
+    assert len(rows) == 49
     assert sum("anomaly" in row.replace("anomaly_score", "") for row in rows) > 0
 
 

@@ -60,7 +60,9 @@ def both(address, *arguments, status=0, capsys=None, form="csv"):
     for name, more in (("here", []), ("there", ["--scheduler", address])):
         compare(*arguments, "-o", f"{name}.{form}", *more, status=status)
         out, err = capsys.readouterr() if capsys else ("", "")
-        said.append([sorted(text.replace(name, "x").splitlines()) for text in (out, err)])
+        said.append(
+            [sorted(text.replace(f"{name}.{form}", "x").splitlines()) for text in (out, err)]
+        )
     assert lines(f"there.{form}") == lines(f"here.{form}")
     assert said[0] == said[1]
     return lines(f"there.{form}")[1]
@@ -212,9 +214,7 @@ class TestMistakes:
         (line,) = err.splitlines()
         assert f"error: --scheduler {address}: cannot be reached: " in line
         assert words in line
-        assert line.endswith(
-            "; start one with `dask scheduler`, and give the address that it prints"
-        )
+        assert line.endswith("; start one with `dask scheduler`, and give the address it prints")
 
     def test_the_address_of_a_worker(self, capsys, cluster):
         save("a.png", GREY)
