@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imsim import get_workers
-from imsim.cli import fleet
+from imsim.cli import tasks as on_workers
 from imsim.cli.executors import MOST_IMAGES, Opened, Part, Queue, Size, as_they_come, in_order
 
 
@@ -58,7 +58,7 @@ class Simulated:
         if self.deadly & set(images):
             yield parts, None
         else:
-            yield parts, fleet.Done(opened.answer(images), 0.001 * len(images))
+            yield parts, on_workers.Done(opened.answer(images), 0.001 * len(images))
 
 
 @given(
@@ -67,7 +67,7 @@ class Simulated:
     st.data(),
 )
 def test_each_image_once(lengths, slots, data):
-    """Images that kill workers are lost, alone; of a file that does so at once, nothing is known."""
+    """Images that kill workers are lost, alone; with the first one of a file, the file may be."""
     every = [(subject, index) for subject, length in enumerate(lengths) for index in range(length)]
     some = st.sets(st.sampled_from(every), max_size=5)
     done, deadly = data.draw(some), data.draw(some)
@@ -134,8 +134,8 @@ def test_threads_are_the_cpus_of_a_machine_divided_by_its_tasks(monkeypatch, tas
     pytest.importorskip("distributed")
     monkeypatch.setattr(system, "CPU_COUNT", 16)
     worker = SimpleNamespace(address="tcp://10.0.0.7:1234", state=SimpleNamespace(nthreads=own))
-    assert fleet._threads(worker, fleet.Slots(tasks, {})) == threads
-    assert fleet._threads(worker, fleet.Slots(3, {"10.0.0.7": tasks})) == threads
+    assert on_workers._threads(worker, on_workers.Slots(tasks, {})) == threads
+    assert on_workers._threads(worker, on_workers.Slots(3, {"10.0.0.7": tasks})) == threads
 
 
 @pytest.mark.parametrize("singly", [True, False])

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 from imsim._images import Reading, without_index
 from imsim.cli.executors import Answer, Opened, Part, as_they_come
-from imsim.cli.fleet import Fleet, Kept, Order, folders_of
+from imsim.cli.fleet import Fleet, folders_of
 from imsim.cli.jobs import Jobs, Result, Settings, scored
 from imsim.cli.messages import say
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.remaining import clash_with, contested_stems, left
+from imsim.cli.tasks import Kept, Order
 
 
 class Run(NamedTuple):

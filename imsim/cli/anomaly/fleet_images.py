@@ -19,8 +19,9 @@ from imsim.cli.anomaly.inputs import (
     load,
 )
 from imsim.cli.executors import Answer, Opened, Part, as_they_come
-from imsim.cli.fleet import Fleet, Kept, Order, folders_of, refuse_pipes
+from imsim.cli.fleet import Fleet, folders_of, refuse_pipes
 from imsim.cli.messages import progress, say
+from imsim.cli.tasks import Kept, Order
 from imsim.errors import ImsimError, OptionError
 
 LOST = (
