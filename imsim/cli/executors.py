@@ -228,7 +228,8 @@ def as_they_come(
     with fleet.tasks() as tasks:
         while queue or suspects or len(tasks):
             slots = fleet.slots()
-            while queue and suspect is None and len(tasks) < AHEAD * slots:
+            # A cluster that starts workers when there is work must see some.
+            while queue and suspect is None and len(tasks) < AHEAD * max(slots, 1):
                 tasks.submit(queue.take(size.images, slots))
             if suspects and not len(tasks):
                 suspect = suspects.pop()

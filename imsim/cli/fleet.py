@@ -18,6 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -151,19 +152,25 @@ class Fleet:
 
     def __exit__(self, *error: Any) -> None:
         if error[0] is None and self.address != LOCAL:
-            self._client.run(self._order.forget, self._order.run, on_error="ignore")
+            with contextlib.suppress(OSError, RuntimeError):  # the scheduler is done, too
+                self._client.run(self._order.forget, self._order.run, on_error="ignore")
         self._stack.__exit__(*error)
 
     def _survey(self) -> None:
         """Refuse a cluster whose machines have no imsim, or another version of it."""
         name = "imsim:__version__"
+        found: dict[str, Any] = {}
         try:
-            found = {"the scheduler": self._client.run_on_scheduler(pkgutil.resolve_name, name)}
+            found["the scheduler"] = self._client.run_on_scheduler(pkgutil.resolve_name, name)
         except ImportError as error:
-            found = {"the scheduler": error}
+            found["the scheduler"] = error
         workers = self._client.run(pkgutil.resolve_name, name, on_error="return")
         found |= {f"the worker {worker}": version for worker, version in workers.items()}
-        wrong = {place: version for place, version in found.items() if version != __version__}
+        wrong = {
+            place: version
+            for place, version in found.items()
+            if version != __version__ and isinstance(version, (str, ImportError, AttributeError))
+        }  # other errors are those of workers that have just died
         for place, version in wrong.items():
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             raise FleetError(
@@ -190,7 +197,7 @@ class Fleet:
     def _asked(self, question: Callable[[], Any]) -> Any:
         try:
             return question()
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, CancelledError) as error:
             raise self._gone() from error
 
     def _gone(self) -> FleetError:
@@ -206,7 +213,8 @@ class Fleet:
     def submitted(self, parts: list[Any]) -> Any:
         """Return the future of a task."""
         # Not pure: a scheduler that lives on must not answer with what an earlier run found.
-        return self._client.submit(perform, Task(self._order, self._slots, parts), pure=False)
+        task = Task(self._order, self._slots, parts)
+        return self._asked(lambda: self._client.submit(perform, task, pure=False))
 
     def outcome(self, future: Any, result: Any) -> Done | None:
         """Return what came of a task, or None if workers died of it.
