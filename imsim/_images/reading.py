@@ -38,6 +38,9 @@ class Reading:
     as_stored : bool, default False
         Take the pixels of PNG as the numbers that the file holds: indices of a palette, and grey
         levels of 2 or 4 bits. For labels, which are no colours.
+    folder : str, default ""
+        Where relative paths begin, if not at the current directory: another machine has another
+        one. Images are called by the path that the caller gave.
 
     Raises
     ------
@@ -50,6 +53,7 @@ class Reading:
     channel_axis: int | None = None
     volume: bool = False
     as_stored: bool = False
+    folder: str = ""
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
@@ -57,6 +61,13 @@ class Reading:
         _ = self.rgb
         if self.max_pixels is not None and self.max_pixels < 1:
             raise OptionError(f"max_pixels is {self.max_pixels}; expected a positive number")
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return the choices, which travel; neither pipes nor locks do."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _pipes={}, _lock=threading.Lock())
 
     @property
     def rgb(self) -> tuple[int, int, int]:
