@@ -161,11 +161,10 @@ class TestResume:
             raise KeyboardInterrupt
 
         call = ["ref", "test", "--metrics", "rmse", "-o", "o.csv", "--scheduler", address]
-        monkeypatch.setattr(fleet_pairs, "as_they_come", interrupted)
-        compare(*call, status=130)
+        with monkeypatch.context() as patch:
+            patch.setattr(fleet_pairs, "as_they_come", interrupted)
+            compare(*call, status=130)
         assert "imsim: interrupted; 1 rows are in o.csv" in capsys.readouterr().err
-        monkeypatch.undo()
-        os.chdir(Path("ref").resolve().parent)
         compare(*call, "--resume")
         assert len(lines("o.csv")[1]) == COUNT
 
