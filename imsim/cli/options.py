@@ -127,6 +127,9 @@ def reading_of(arguments: argparse.Namespace) -> Reading:
         max_pixels=arguments.max_pixels,
         channel_axis=arguments.channel_axis,
         volume=arguments.volume,
+        # A volume is one array in memory.
+        memory=None if arguments.volume else getattr(arguments, "memory", None),
+        level=getattr(arguments, "level", None),
     )
 
 
