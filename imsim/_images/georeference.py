@@ -1,4 +1,4 @@
-"""Where the pixels of a picture lie on the ground, as GeoTIFF and the attributes of Zarr tell it."""
+"""Where the pixels of a picture lie on the ground, as GeoTIFF and attributes of Zarr tell it."""
 
 from __future__ import annotations
 

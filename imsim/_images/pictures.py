@@ -104,10 +104,10 @@ class Picture(NamedTuple):
 
     def __str__(self) -> str:
         """Describe the picture: ``512 x 512 pixels, 8-bit, 3 channels``."""
-        channels = self.samples.shape[-1]
         kind = _KINDS.get(self.pixels.dtype.kind, str(self.pixels.dtype))
         kind = kind.format(8 * self.pixels.dtype.itemsize)
-        said = "grey" if self.channel_axis is None else f"{channels} channels"
+        grey = self.channel_axis is None
+        said = "grey" if grey else f"{self.pixels.shape[-1]} channels"
         spaced = f", spacing {self.space}" if self.space and self.space.spacing else ""
         return f"{sized(self.sides)}, {kind}, {said}{spaced}"
 

@@ -106,7 +106,7 @@ class Raster:
         return Raster(shape, np.dtype(dtype), read, no_data=self.no_data)
 
     def _part(self, top: int, bottom: int, left: int, right: int) -> Contents:
-        height, width = self.chunks[0], self.shape[1]
+        height = self.chunks[0]
         if height == 1 or self._band_bytes > _KEPT:
             return self._read(top, bottom, left, right)
         first, last = top // height, max(-(-bottom // height), top // height + 1)
@@ -227,4 +227,5 @@ def mask_on_disk(picture: Picture) -> Raster:
             used.append(first.copy())
         return Contents(mask)
 
-    return raster.mapped(read, picture.sides, np.dtype(bool))
+    found: Raster = raster.mapped(read, picture.sides, np.dtype(bool))
+    return found

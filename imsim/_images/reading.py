@@ -73,9 +73,7 @@ class Reading:
         """The background in red, green and blue of 0 to 255."""
         return _rgb(self.background)
 
-    def stays_on_disk(
-        self, shape: Sequence[int], dtype: np.dtype[Any], channels: int = 1
-    ) -> bool:
+    def stays_on_disk(self, shape: Sequence[int], dtype: np.dtype[Any], channels: int = 1) -> bool:
         """Tell whether an image is read in parts.
 
         Raises

@@ -14,9 +14,9 @@ import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
+from imsim._images.raster import Raster, stacked
 from imsim._images.reading import Reading
 from imsim._images.source import Source
-from imsim._images.raster import Raster, stacked
 from imsim._images.tiff_chain import SIGNATURES, Link, walk
 from imsim._images.tiff_pages import finished
 from imsim._images.tiff_parts import contiguous, on_disk, open_page
@@ -291,8 +291,10 @@ def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int]
                 "is too large for --memory, and its channels lie one behind the other in each row",
                 "save it as pages, or with the channels last; or give a larger --memory",
             )
+        if len(rasters) > 1:
+            return found[0]._replace(pixels=cast("Array", stacked(rasters)))
         if rasters:
-            return found[0]._replace(pixels=stacked(rasters))
+            return found[0]
         notes = tuple(dict.fromkeys(note for part in found for note in part.notes))
         pixels = np.moveaxis(np.stack([part.pixels for part in found]), channel_axis, -1)
         valid = None

@@ -43,9 +43,7 @@ def samples_of(page: TiffPage) -> int:
     return math.prod(page.shaped) // page.imagelength // page.imagewidth
 
 
-def finished(
-    pixels: Array, page: TiffPage, reading: Reading, *, is_part: bool = False
-) -> Contents:
+def finished(pixels: Array, page: TiffPage, reading: Reading, *, is_part: bool = False) -> Contents:
     """Apply the tags of a page to its stored pixels.
 
     Of a part of them, no note tells how many are no data.
@@ -209,9 +207,7 @@ def no_data_of(page: TiffPage) -> float | int | None:
     return whole if low <= whole <= high else None
 
 
-def _valid(
-    pixels: Array, page: TiffPage, *, is_part: bool
-) -> tuple[Array | None, tuple[str, ...]]:
+def _valid(pixels: Array, page: TiffPage, *, is_part: bool) -> tuple[Array | None, tuple[str, ...]]:
     """Tell by GDAL's tag where a page has data, in every band but alpha."""
     if _NO_DATA not in page.tags:
         return None, ()

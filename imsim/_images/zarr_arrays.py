@@ -136,15 +136,17 @@ def _said_of_missing(node: Node, axes: Axes, index: int) -> tuple[str, ...]:
 
 def _no_data(node: Node) -> tuple[tuple[str, float] | None, tuple[str, ...]]:
     """Return the attribute that names no data and its value, and notes on others."""
-    notes = []
-    for name in ("scale_factor", "add_offset"):
-        if name in node.attributes:
-            notes.append(f"its {name} {node.attributes[name]} is not applied")
+    notes = [
+        f"its {name} {node.attributes[name]} is not applied"
+        for name in ("scale_factor", "add_offset")
+        if name in node.attributes
+    ]
     for name in _NO_DATA:
         if name in node.attributes:
             value = _number(node.attributes[name])
             if value is None:
-                notes.append(f"its {name} {node.attributes[name]!r} is no number; nothing is masked")
+                said = f"its {name} {node.attributes[name]!r} is no number; no data are masked"
+                notes.append(said)
                 return None, tuple(notes)
             return (name, value), tuple(notes)
     # In version 2, xarray has it in the place of Zarr's own fill value.

@@ -411,7 +411,8 @@ class _Text:
         elif not self.rows_fit:
             yield f"A row per {what}: -o FILE.csv, or fewer --metrics"
         if arguments.maps:
-            said = scales(self.metrics, data_ranges.one) if arguments.map_format == "png" else "numbers"
+            is_picture = arguments.map_format == "png"
+            said = scales(self.metrics, data_ranges.one) if is_picture else "numbers"
             text = f"Maps: {readable(arguments.maps)}; {said}"
             yield textwrap.fill(text, self.width, subsequent_indent="  ", break_long_words=False)
 

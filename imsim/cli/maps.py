@@ -88,9 +88,11 @@ def write_maps(
         ending = "tif" if is_picture and reference.ndim == 3 else form
         try:
             if "memory" in options:
-                with _replacing(f"{path}.{metric}.{ending}") as file:
-                    with _rows(file, form, reference, None, scale) as rows:
-                        function(*pair, **options, **spaced, out=rows)
+                with (
+                    _replacing(f"{path}.{metric}.{ending}") as file,
+                    _rows(file, form, reference, None, scale) as rows,
+                ):
+                    function(*pair, **options, **spaced, out=rows)
                 continue
             values = function(*pair, **options, **spaced)
         except ImsimError as error:

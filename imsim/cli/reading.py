@@ -113,6 +113,7 @@ class Ignored(NamedTuple):
         return cls(tuple(arguments.ignore_value), arguments.ignore_nan)
 
     def options(self) -> Iterable[tuple[str, float]]:
+        """Yield each option as it was given, and the value that it leaves out."""
         yield from ((f"--ignore-value {value:.15g}", value) for value in self.values)
         if self.nan:
             yield "--ignore-nan", math.nan

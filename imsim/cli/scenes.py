@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import imsim
-
 from imsim._images import Picture, widened
 from imsim._images.raster import Raster, is_raster, spans
 from imsim.cli.options import count
@@ -133,7 +132,8 @@ class Scene:
         self._lock = threading.Lock()
         self._parts: OrderedDict[Box, dict[str, Any]] = OrderedDict()
         shape, dtype = reference.pixels.shape, reference.pixels.dtype
-        declared = any(_raster(p).no_data if is_raster(p.pixels) else False for p in (first, second))
+        stored = [_raster(p) for p in (first, second) if is_raster(p.pixels)]
+        declared = any(raster.no_data for raster in stored)
         valid = any(picture.valid is not None for picture in (first, second))
         self.is_masked = bool(mask or declared or valid or [*ignored.options()])
         self.a, self.b = (View(self, name, shape, dtype) for name in ("a", "b"))
@@ -213,7 +213,9 @@ class Scene:
         self._used += _size(fresh, one) if inside is None else int(np.count_nonzero(inside))
         samples = [piece.samples[fresh] for piece in (one, other)]
         if self._data_range is not None:
-            low, high = value_ends(*samples, None if inside is None else inside[..., None])
+            low, high = value_ends(
+                samples[0], samples[1], None if inside is None else inside[..., None]
+            )
             self._low, self._high = min(self._low, low), max(self._high, high)
         for index, values in enumerate(samples):
             if values.dtype.kind == "f":
@@ -295,7 +297,7 @@ def _piece(picture: Picture, box: Box) -> Picture:
 
 def _size(fresh: tuple[slice, slice], piece: Picture) -> int:
     rows, columns = fresh
-    return (rows.stop - rows.start) * (piece.sides[1] - columns.start)
+    return int((rows.stop - rows.start) * (piece.sides[1] - columns.start))
 
 
 @contextmanager
