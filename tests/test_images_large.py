@@ -260,3 +260,41 @@ def test_a_raster_says_what_it_is():
         raster[0, 0, 0, 0]
     with pytest.raises(IndexError):
         raster[4]
+
+
+class TestLevels:
+    """Of pyramids: cloud-optimised GeoTIFF has pages, and OME-TIFF sub-directories."""
+
+    def test_each(self):
+        steps, stack = (1, 2, 4), np.stack([DEEP, DEEP // 2])
+        with tifffile.TiffWriter("pages.tif") as tiff:
+            for step in steps:
+                options = {"tile": (16, 16), "subfiletype": int(step > 1)}
+                tiff.write(DEEP[::step, ::step], metadata=None, compression="zlib", **options)
+            tiff.write(DEEP > 9, subfiletype=4, metadata=None)
+        for name, options in (("below.tif", {"metadata": None}), ("shaped.tif", {})):
+            with tifffile.TiffWriter(name) as tiff:
+                for step in steps:
+                    more = {"subfiletype": 1} if step > 1 else {"subifds": 2, **options}
+                    tiff.write(DEEP[::step, ::step], **more)
+        with tifffile.TiffWriter("a.ome.tif") as tiff:
+            for step in steps:
+                more = {"subfiletype": 1} if step > 1 else {"subifds": 2}
+                tiff.write(stack[:, ::step, ::step], metadata={"axes": "CYX"}, **more)
+        for name in ("pages.tif", "below.tif", "shaped.tif", "a.ome.tif"):
+            wanted = np.moveaxis(stack, 0, -1) if "ome" in name else DEEP
+            for level, step in enumerate(steps):
+                (picture,) = contents(name, Reading(level=level))
+                np.testing.assert_array_equal(picture.pixels, wanted[::step, ::step])
+                with ImageFile(name, Reading(level=level, memory=1)) as file:
+                    assert len(file) == 1
+                    same(file.read(0), picture)
+            with pytest.raises(ImageFileError, match="has no level 3; it has 3 levels, counted"):
+                ImageFile(name, Reading(level=3))
+
+    @pytest.mark.parametrize("name", ["a.tif", "a.png", "a.npy"])
+    def test_files_without(self, name):
+        save(name, GREY)
+        assert len(contents(name, Reading(level=0))) == 1
+        with pytest.raises(ImageFileError, match=rf"{name}: has no level 1"):
+            ImageFile(name, Reading(level=1))

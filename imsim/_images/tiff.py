@@ -150,9 +150,11 @@ def _images(
         aside: tuple[str, ...] = ("declares to be a reduced image or a mask; it is taken as it is",)
     else:
         aside = _left_aside(links)
+    if reading.level:
+        return _at_level(tiff, reading.level, source, reading)
     images: list[Image] = []
+    counting: list[tuple[int, ...]] = []
     if described:
-        counting: list[tuple[int, ...]] = []
         if aside and _is_all_there(tiff):
             opening[:] = [message for message in opening if "shaped series" not in message]
         for series in tiff.series:
@@ -171,6 +173,25 @@ def _images(
         return images, aside, axes.leading
     images = [lambda i=i: open_page(_page(tiff, i), source, reading) for i in plain]  # type: ignore[misc]
     return images, aside, ()
+
+
+def _at_level(
+    tiff: TiffFile, level: int, source: Source, reading: Reading
+) -> tuple[list[Image], tuple[str, ...], tuple[int, ...]]:
+    """Return the images of a level of the pyramids of a file, as `_images` does of the finest."""
+    images: list[Image] = []
+    counting: list[tuple[int, ...]] = []
+    for series in tiff.series:
+        if series.keyframe.is_reduced or series.keyframe.is_mask:
+            continue
+        number = len(series.levels)
+        if level >= number:
+            levels = "1 level" if number == 1 else f"{number} levels"
+            raise ImageFileError(f"has no level {level}; it has {levels}, counted from 0")
+        found, lengths = _of_series(tiff, series.levels[level], source, reading)
+        images += found
+        counting.append(lengths)
+    return images, (), counting[0] if len(counting) == 1 else (len(counting), len(images))
 
 
 def _is_all_there(tiff: TiffFile) -> bool:
@@ -229,7 +250,8 @@ def _of_series(
         page = series.pages[index]
         if page is None:
             raise ImageFileError(f"damaged: plane {index} of its description is not in the file")
-        return open_page(_page(tiff, page.index), source, reading, number)
+        own = page.aspage() if len(page.treeindex) > 1 else _page(tiff, page.index)
+        return open_page(own, source, reading, number)
 
     read = _reader(axes, plane)
     return [lambda i=i: read(i) for i in range(len(axes))], axes.leading  # type: ignore[misc]
