@@ -23,6 +23,12 @@ ndim : {2, 3}, default 2
     3 takes the last three axes, besides that of channels, for the depth, height and width of
     volumes; else each plane is an image of its own. For volumes, read "volume" for "image", and
     "(..., depth, height, width)" for the shape.
+dims : sequence of str, optional
+    Names of the axes of an image, of arrays whose axes have names.
+memory : int or str, default "512 MB"
+    Of images that are not in memory, such as arrays of Zarr, HDF5 or `numpy.memmap`: the bytes that
+    the blocks in which they are read may take. Larger ones than a quarter of it are never read as a
+    whole; their scores are those of the whole images, to rounding.
 
 A score is a float64 for one pair, an array of the batch shape for a batch. It is NaN if NaN or an
 infinity lies inside the mask, and, with an `EmptyMaskWarning`, if the mask leaves nothing to score.

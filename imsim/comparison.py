@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from imsim import engine
+from imsim import checking
 from imsim.errors import (
     ChannelAxisWarning,
     DataRangeWarning,
@@ -20,9 +20,10 @@ from imsim.errors import (
 from imsim.finite import in_another_unit, value_ends
 from imsim.portable.arrays import to_host
 from imsim.registry import METRICS
+from imsim.scenes import dispatch
 from imsim.tables import table
-from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import Images, check_names, check_spacing
+from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory
+from imsim.validation import Images, check_names, check_ndim, check_spacing
 
 
 class Comparison(Mapping[str, Any]):
@@ -89,6 +90,8 @@ def compare(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
     spacing: tuple[float, ...] | None = None,
 ) -> Comparison:
     """Score two images by every metric.
@@ -113,6 +116,9 @@ def compare(
     ndim : {2, 3}
         Axes of an image, or of a volume: 3 takes the last three axes, besides that of channels,
         for depth, height and width.
+    dims, memory
+        As for every metric, see ``help(imsim)``. What is not in memory is read once for all
+        metrics.
     spacing : tuple of float, optional
         Distance of neighbouring pixels, (dy, dx), or (dz, dy, dx) for volumes, for the metrics
         that take it; the others do without.
@@ -149,32 +155,74 @@ def compare(
     psnr      skipped: psnr depends on data_range, which has no default for float64: ...
     """
     names = check_names("metrics", metrics, METRICS)
+    checking.check_has_no_names(dims)
+    spaced = {} if check_spacing(spacing, check_ndim(ndim)) is None else {"spacing": spacing}
     arguments: dict[str, Any] = {
-        "mask": mask,
-        "weights": weights,
         "data_range": data_range,
         "channel_axis": channel_axis,
         "ndim": ndim,
     }
-    spaced = {} if spacing is None else {"spacing": spacing}
-    images, valid = engine.check(a, b, **arguments)
-    check_spacing(spacing, int(ndim))
+    given = dispatch.stored(a, b, mask, weights)
+    if given is not None:
+        whole = dispatch.read_at_once(given, memory)
+        if whole is None:
+            return _in_blocks(names, given, spaced, memory, arguments)
+        a, b, mask = whole
+    arguments |= {"mask": mask, "weights": weights}
+    images, valid = checking.check(a, b, **arguments)
     if any(METRICS[name].needs_data_range for name in names):
-        problem = range_problem(images, valid)
-        if problem:
-            warn(problem, DataRangeWarning)
-    scores, errors = {}, {}
+        _warn_of_range(range_problem(images, valid))
+    scores, errors = _attempted(names, (a, b), arguments, spaced)
+    if scores and checking.has_doubtful_width(images):
+        checking.warn_of_width(images)
+    return Comparison(scores, errors)
+
+
+def _attempted(
+    names: list[str], given: tuple[Any, ...], arguments: dict[str, Any], spaced: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, ImsimError]]:
+    """Call metrics; return what they return, and why others return nothing."""
+    found, errors = {}, {}
     with silent(ChannelAxisWarning):
         for name in names:
             try:
                 facts = METRICS[name]
                 options = spaced if facts.takes_spacing else {}
-                scores[name] = facts.function(a, b, **arguments, **options)
+                found[name] = facts.function(*given, **arguments, **options)
             except ImsimError as error:
                 errors[name] = copy.copy(error)  # no traceback, which would keep the images
-    if scores and engine.has_doubtful_width(images):
-        engine.warn_of_width(images)
-    return Comparison(scores, errors)
+    return found, errors
+
+
+def _in_blocks(
+    names: list[str],
+    given: dispatch.Given,
+    spaced: dict[str, Any],
+    memory: Memory,
+    arguments: dict[str, Any],
+) -> Comparison:
+    """Score images that are not in memory, in one pass over them."""
+    scene = dispatch.scene_of(given, **arguments)
+    images, _ = dispatch.checked_for_all(scene)
+    a, b, mask = dispatch.planned(given[:3])
+    jobs, errors = _attempted(names, (a, b), arguments | {"mask": mask}, spaced)
+    if not jobs:
+        return Comparison({}, errors)
+    further = []
+    if any(METRICS[name].needs_data_range for name in jobs):
+        further.append(dispatch.value_ends(next(iter(jobs.values()))))
+    scores = dispatch.scene_scores([*jobs.values(), *further], scene, memory)
+    if further:
+        low, high = scores.pop()
+        _warn_of_range(_problem_of_range(low, high, images.data_range))
+    if checking.has_doubtful_width(images):
+        checking.warn_of_width(images)
+    return Comparison(dict(zip(jobs, scores, strict=True)), errors)
+
+
+def _warn_of_range(problem: str | None) -> None:
+    if problem:
+        warn(problem, DataRangeWarning)
 
 
 def range_problem(images: Images, valid: Array | None) -> str | None:
@@ -183,11 +231,15 @@ def range_problem(images: Images, valid: Array | None) -> str | None:
         return None
     with np.errstate(all="ignore"):
         low, high = value_ends(images.x, images.y, valid)
-    if not in_another_unit(low, high, images.data_range):
+    return _problem_of_range(low, high, images.data_range)
+
+
+def _problem_of_range(low: float, high: float, data_range: float) -> str | None:
+    if not in_another_unit(low, high, data_range):
         return None
     span = high - low
     return (
         f"the values of a and b inside the mask span {span:.4g}, which is "
-        f"{span / images.data_range:.4g} times data_range={images.data_range:g}; "
+        f"{span / data_range:.4g} times data_range={data_range:g}; "
         "pass the range in the unit of the images, or clip them to it"
     )

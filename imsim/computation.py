@@ -10,6 +10,7 @@ import numpy as np
 from imsim import kernels
 from imsim.errors import OptionError
 from imsim.finite import cleaned, finite_images, finite_pixels, is_witnessed, prepared
+from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import Images, element
@@ -70,3 +71,16 @@ def _compute_what_is_left(
         found = formula(prepared(one, mask, None), **options)
         for part, again in zip(parts, found if type(found) is tuple else (found,), strict=True):
             part.values[index] = again.values
+
+
+def subtracted(images: Images) -> Images:
+    """Replace integers that no float holds by their difference, and zeros."""
+    x, y, dtype = images.x, images.y, images.dtype
+    if images.xp is np and (
+        x.dtype.kind == y.dtype.kind == "f" or max(x.dtype.itemsize, y.dtype.itemsize) <= 4
+    ):
+        return images  # the usual case, without the checks below
+    if not (long_integers(x, dtype) or long_integers(y, dtype)):
+        return images
+    zeros = images.xp.zeros_like(y, dtype=dtype)
+    return images._replace(x=exact_difference(x, y, dtype), y=zeros)

@@ -9,10 +9,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from imsim import kernels, tensors
-from imsim.computation import computed
+from imsim.checking import (
+    LeastSide,
+    check_for,
+    check_has_no_names,
+    has_doubtful_width,
+    warn_of_width,
+)
+from imsim.computation import computed, subtracted
 from imsim.derivatives import Gradient
 from imsim.errors import (
-    ChannelAxisWarning,
     DTypeError,
     EmptyMaskWarning,
     ImsimError,
@@ -20,7 +26,6 @@ from imsim.errors import (
     warn,
 )
 from imsim.finite import positions_reading
-from imsim.masks import check_mask
 from imsim.portable.arrays import (
     array_namespace,
     broadcast,
@@ -31,13 +36,13 @@ from imsim.portable.arrays import (
     shifted,
     where_valid,
 )
-from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.pair import Local, Scores
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, KernelLoader, Metric
-from imsim.typing import Array, ImageLike, MaskLike, Score
-from imsim.validation import Images, check_choice, check_frame, check_images
-from imsim.weights import check_weights, evened, in_unit
+from imsim.scenes import dispatch
+from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
+from imsim.validation import Images, check_choice
+from imsim.weights import evened, in_unit
 
 _engine = "auto"
 
@@ -104,6 +109,8 @@ def score(
     mask: MaskLike | None,
     weights: MaskLike | None,
     data_range: float | None,
+    dims: Dims = None,
+    memory: Memory = None,
     weight_power: float = 0,
     **arguments: Any,
 ) -> Score:
@@ -113,6 +120,14 @@ def score(
     that depends on the unit of the weights is multiplied by this power of the unit.
     """
     facts = METRICS[metric]
+    check_has_no_names(dims)
+    given = dispatch.stored(a, b, mask, weights)
+    if given is not None:
+        whole = dispatch.read_at_once(given, memory)
+        if whole is None:
+            others = data_range, memory, runs_kernels(), _finished
+            return dispatch.score_of_scene(facts, given, *others, **arguments)
+        a, b, mask = whole
 
     def scored(*given: Any, at_once: Callable[..., Any] | None = None) -> Score:
         kernel = facts.volume_kernel if is_volume else facts.kernel
@@ -136,6 +151,9 @@ def score_map(
     mask: MaskLike | None,
     weights: MaskLike | None,
     data_range: float | None,
+    dims: Dims = None,
+    memory: Memory = None,
+    out: Writable | None = None,
     **arguments: Any,
 ) -> Array:
     """Compute local values, and lay them out on the grid of the input.
@@ -143,10 +161,19 @@ def score_map(
     The arguments are those of `_evaluate`, and `weight_power` of `score`.
     """
 
-    def mapped(*given: Any) -> Array:
-        return _map(METRICS[metric], formula, *given, **arguments)
+    def mapped(*given: Any, **others: Any) -> Array:
+        return _map(METRICS[metric], formula, *given, **{**arguments, **others})
 
-    return _lent(mapped, a, b, mask, data_range, weights)
+    check_has_no_names(dims)
+    given = dispatch.stored(a, b, mask, weights)
+    if given is not None:
+        whole = dispatch.read_at_once(given, memory)
+        if whole is None:
+            others = data_range, memory, out, runs_kernels()
+            return dispatch.map_of_scene(METRICS[metric], mapped, given, *others, **arguments)
+        a, b, mask = whole
+    found = _lent(mapped, a, b, mask, data_range, weights)
+    return found if out is None else dispatch.written(found, out)
 
 
 def _map(
@@ -196,6 +223,8 @@ def score_parts(
     mask: MaskLike | None,
     weights: MaskLike | None,
     data_range: float | None,
+    dims: Dims = None,
+    memory: Memory = None,
     **arguments: Any,
 ) -> list[Score]:
     """Return the several scores of one formula or kernel.
@@ -203,6 +232,10 @@ def score_parts(
     The arguments are those of `_evaluate`.
     """
     facts = METRICS[metric]
+    check_has_no_names(dims)
+    given = dispatch.stored(a, b, mask, weights)
+    if given is not None:
+        a, b, mask = dispatch.read_at_once(given, memory) or dispatch.refuse(facts)
 
     def scored(*given: Any) -> list[Score]:
         found = _evaluate(facts, formula, kernel, facts.least_side, *given, **arguments)
@@ -227,21 +260,6 @@ def _lent(
     return tensors.call(function, given, gradient if kernels.are_enabled() else None)
 
 
-def check(
-    a: ImageLike,
-    b: ImageLike,
-    *,
-    mask: MaskLike | None,
-    weights: MaskLike | None,
-    data_range: float | None,
-    channel_axis: int | None,
-    ndim: int = 2,
-) -> tuple[Images, Array | None]:
-    """Refuse input that is wrong for every metric; return the checked images and mask."""
-    images = check_images(a, b, data_range=data_range, channel_axis=channel_axis, ndim=ndim)
-    return check_weights(weights, images, check_mask(mask, images))
-
-
 def _evaluate(
     facts: Metric,
     formula: Callable[..., Any],
@@ -258,39 +276,26 @@ def _evaluate(
     by_pixel: bool = False,
     kernel_instead: Callable[..., Any] | None = None,
     needs_data_range: bool | None = None,
-    least_side: int | tuple[int, ...] | Callable[[int, int], int] | None = None,
+    least_side: LeastSide | None = None,
     **options: Any,
 ) -> _Found:
     """Check the input, then dispatch to the kernel of the metric or to its formula.
 
-    The record says whether the metric needs the data range, and the least side of its images,
-    unless `needs_data_range` and `least_side` do. The latter may be one for each side, or a
-    function of height and width.
+    The record says what the metric needs, unless `needs_data_range` and `least_side` do.
     A map needs to know which pixels are not finite, `by_pixel`; a score, whether any is.
     """
-    if ndim == 3:
-        _check_takes_volumes(facts)
-    needed = facts.needs_data_range if needs_data_range is None else needs_data_range
-    images = check_images(
-        a,
-        b,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        needed_by=facts.name if needed else None,
-        ndim=ndim,
+    images, valid = check_for(
+        facts,
+        (a, b, mask, data_range, weights),
+        channel_axis,
+        ndim,
+        needs_data_range,
+        usual_side if least_side is None else least_side,
+        by_kernel=_engine != "portable",
     )
-    valid = check_mask(mask, images)
-    if weights is not None:
-        _check_takes_weights(facts)
-        images, valid = check_weights(weights, images, valid, by_kernel=_engine != "portable")
-    side = usual_side if least_side is None else least_side
-    sides = images.sides
-    if callable(side):
-        side = side(*images.frame)
-    check_frame(facts.name, sides, side, facts.least_longer_side)
     is_numpy = images.xp is np
     if facts.of_differences:
-        images = _subtracted(images)
+        images = subtracted(images)
     for key, value in options.items():
         if isinstance(value, np.generic):
             options[key] = value.item()
@@ -319,6 +324,14 @@ def _evaluate(
     return _Found(result, images, valid, finite)
 
 
+def _finished(
+    metric: str, result: Scores, images: Images, valid: Array | None, finite: Array
+) -> Score:
+    """Finish scores that were computed in blocks."""
+    found = None if finite.all() else finite[..., None, None, None]
+    return _score(metric, result, _Found(result, images, valid, found))
+
+
 def _in_unit(found: _Found, power: float) -> Any:
     """Return the result in the unit of the weights, if its values depend on it."""
     if power == 0 or isinstance(found.images.weight_unit, float):  # the common case
@@ -327,40 +340,9 @@ def _in_unit(found: _Found, power: float) -> Any:
         return in_unit(found.result, found.images.weight_unit, power)
 
 
-def _check_takes_volumes(facts: Metric) -> None:
-    """Refuse volumes for a metric that is defined for images only."""
-    if not facts.volumes:
-        raise OptionError(
-            f"ndim=3, but {facts.name} is defined for images only",
-            f"imsim.by_slice({facts.name!r}, a, b) scores the slices of volumes",
-        )
-
-
-def _check_takes_weights(facts: Metric) -> None:
-    """Refuse weights for a metric that has no meaning for them."""
-    if facts.no_weights:
-        raise OptionError(
-            f"weights= is not defined for {facts.name}: {facts.no_weights}",
-            "pass mask=, e.g. mask=(weights > 0)",
-        )
-
-
 def _quiet(images: Images) -> AbstractContextManager[Any]:
     """Keep NumPy from warnings of NaN, for which torch.compile knows no switch."""
     return nullcontext() if is_tensor(images.x) else np.errstate(all="ignore")
-
-
-def _subtracted(images: Images) -> Images:
-    """Replace integers that no float holds by their difference, and zeros."""
-    x, y, dtype = images.x, images.y, images.dtype
-    if images.xp is np and (
-        x.dtype.kind == y.dtype.kind == "f" or max(x.dtype.itemsize, y.dtype.itemsize) <= 4
-    ):
-        return images  # the usual case, without the checks below
-    if not (long_integers(x, dtype) or long_integers(y, dtype)):
-        return images
-    zeros = images.xp.zeros_like(y, dtype=dtype)
-    return images._replace(x=exact_difference(x, y, dtype), y=zeros)
 
 
 def _score(metric: str, result: Scores, found: _Found) -> Score:
@@ -402,24 +384,6 @@ def _shaped(scores: Array, images: Images, valid: Array | None) -> Score:
 def _batch(images: Images, valid: Array | None) -> tuple[int, ...]:
     """Return the shape of the result."""
     return images.batch_shape if valid is None else broadcast(images.batch_shape, valid.shape[:-3])
-
-
-def has_doubtful_width(images: Images) -> bool:
-    """Whether the axis taken for the width of a batch looks like a channel axis."""
-    is_batch = images.x.ndim + images.y.ndim > 6
-    if images.has_channels or images.depth is not None or not is_batch:
-        return False
-    height, width = images.frame
-    return width in (3, 4) and height > width
-
-
-def warn_of_width(images: Images) -> None:
-    """Warn of a width that looks like channels; `compare` does so once for all metrics."""
-    warn(
-        f"the last axis, of {images.frame[1]}, was taken for the width of images in a batch; "
-        "if it holds channels, name it: channel_axis=-1",
-        ChannelAxisWarning,
-    )
 
 
 def _warn_if_empty(metric: str, scored: Array) -> None:

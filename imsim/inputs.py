@@ -26,13 +26,13 @@ _BARE = {int, float, bool, np.ndarray}
 def as_array(name: str, value: ImageLike) -> Array:
     """Return an array-API array as it is, anything else as a NumPy array."""
     if type(value) is not np.ndarray and not _is_plain_tensor(value):
-        _check_meaning(name, value)
+        check_meaning(name, value)
         if isinstance(value, np.ndarray) or not is_array_api_obj(value):
             value = _read(name, value)  # of subclasses, too, the bare array
     try:
         axes = len(value.shape)
     except Exception as error:  # torch's nested tensors are ragged
-        raise ShapeError(f"{name} is a {_kind(value)} without a shape ({error})") from error
+        raise ShapeError(f"{name} is a {kind(value)} without a shape ({error})") from error
     if axes > MOST_AXES:
         raise ShapeError(f"{name} has {axes} axes", f"expected at most {MOST_AXES}")
     return _with_plain_true(value) if type(value) is np.ndarray else value
@@ -60,19 +60,19 @@ def _with_plain_true(array: Array) -> Array:
     return array if numbers.max() <= 1 else numbers != 0
 
 
-def _check_meaning(name: str, value: Any, depth: int = 0) -> None:
+def check_meaning(name: str, value: Any, depth: int = 0) -> None:
     """Refuse a container, or a list of them, that says more than its bare numbers."""
     if isinstance(value, list | tuple):
         for i, part in enumerate(value if depth < MOST_AXES else ()):
             if type(part) not in _BARE:
-                _check_meaning(f"{name}[{i}]", part, depth + 1)
+                check_meaning(f"{name}[{i}]", part, depth + 1)
         return
     problem = _loss_of_meaning(name, value)
     if problem is None and hasattr(value, "__array__") and not is_array_api_obj(value):
         with contextlib.suppress(Exception):  # to be named where the object is read
             array = np.asanyarray(value)
             if isinstance(array, np.ma.MaskedArray):
-                problem = f"a {_kind(value)}, which becomes {_loss_of_meaning(name, array)}"
+                problem = f"a {kind(value)}, which becomes {_loss_of_meaning(name, array)}"
     if problem:
         raise DTypeError(f"{name} is {problem}")
 
@@ -89,18 +89,19 @@ def _read(name: str, value: Any) -> Array:
         ) from error
     except TypeError as error:
         raise DTypeError(
-            f"{name} is a {_kind(value)}, which is no array ({error})", "pass an array of numbers"
+            f"{name} is a {kind(value)}, which is no array ({error})", "pass an array of numbers"
         ) from error
     except Exception as error:  # a truncated file that PIL reads only now, for one
         raise ImsimError(
-            f"{name} cannot be read: {_kind(value)} raises {type(error).__name__} ({error})"
+            f"{name} cannot be read: {kind(value)} raises {type(error).__name__} ({error})"
         ) from error
 
 
-def _kind(value: Any) -> str:
-    kind = type(value)
-    module = kind.__module__.split(".")[0]
-    return kind.__name__ if module == "builtins" else f"{module}.{kind.__name__}"
+def kind(value: Any) -> str:
+    """Name the type of a value, and where it comes from."""
+    own = type(value)
+    module = own.__module__.split(".")[0]
+    return own.__name__ if module == "builtins" else f"{module}.{own.__name__}"
 
 
 def _loss_of_meaning(name: str, value: Any) -> str | None:
@@ -113,7 +114,7 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
         except Exception:  # a property that needs what this object lacks
             return None
 
-    kind = f"a {_kind(value)}"
+    what = f"a {kind(value)}"
     if isinstance(value, np.ma.MaskedArray):
         return (
             "a numpy.ma.MaskedArray, whose mask means 'leave out'; "
@@ -123,32 +124,32 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
         return _loss_of_colour(name, value)
     if has("todense") is not None or str(has("layout")).startswith("torch.sparse"):
         remedy = "to_dense" if has("to_dense") is not None else "todense"
-        return f"{kind}, a sparse array; pass {name}.{remedy}()"
+        return f"{what}, a sparse array; pass {name}.{remedy}()"
     if isinstance(has("dims"), tuple):
         return (
-            f"{kind}, whose axes have names, {_words(value.dims)}, and need not be in order; "
+            f"{what}, whose axes have names, {_words(value.dims)}, and need not be in order; "
             f"transpose it to (..., height, width) and pass its {name}.values"
         )
     names = has("names")
     if isinstance(names, tuple) and any(isinstance(axis, str) for axis in names):
-        return f"{kind}, whose axes have names, {_words(names)}; pass {name}.rename(None)"
+        return f"{what}, whose axes have names, {_words(names)}; pass {name}.rename(None)"
     if has("columns") is not None and has("dtypes") is not None:
-        return f"{kind}, whose rows and columns have labels; pass {name}.to_numpy()"
+        return f"{what}, whose rows and columns have labels; pass {name}.to_numpy()"
     if not (has("mask") is None or callable(value.mask)):
-        return f"{kind} with a mask of its own; pass its bare numbers, and mask=, True = use"
+        return f"{what} with a mask of its own; pass its bare numbers, and mask=, True = use"
     for attribute in ("unit", "units"):
         unit = has(attribute)
         if unit is not None and not callable(unit):
             parts = [f"{name}.{p}" for p in ("value", "magnitude") if has(p) is not None]
             return (
-                f"{kind} in units of {str(unit) or 'one'}, which would be lost; convert both to "
+                f"{what} in units of {str(unit) or 'one'}, which would be lost; convert both to "
                 f"one unit and pass bare numbers, {[*parts, f'numpy.asarray({name})'][0]}"
             )
     for attribute in ("fill_value", "nodata"):
         fill = has(attribute)
         if fill is not None and not callable(fill) and not _is_zero(fill):
             return (
-                f"{kind} whose {attribute}, {fill}, marks what is no data; pass its bare numbers, "
+                f"{what} whose {attribute}, {fill}, marks what is no data; pass its bare numbers, "
                 f"e.g. {name}.data, and mask= of the pixels that are"
             )
     return None
@@ -256,7 +257,7 @@ def to_numpy(name: str, array: Array) -> Array:
         return np.asarray(array)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DTypeError(
-            f"{name} is a {_kind(array)}, unlike the images, and does not convert ({error})",
+            f"{name} is a {kind(array)}, unlike the images, and does not convert ({error})",
             "convert it to the library of the images",
         ) from error
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from imsim import engine, tensors
+from imsim import checking, tensors
 from imsim.comparison import range_problem
 from imsim.cropping import Survey, survey
 from imsim.errors import (
@@ -211,7 +211,7 @@ def regions(
     spacing = check_spacing(spacing, axes)
     a, b, labels, data_range = tensors.on_host(a, b, labels, data_range)
     options: dict[str, Any] = {"data_range": data_range, "channel_axis": channel_axis}
-    images, _ = engine.check(a, b, mask=None, weights=None, ndim=ndim, **options)
+    images, _ = checking.check(a, b, mask=None, weights=None, ndim=ndim, **options)
     _check_single(images)
     found = survey(_checked_labels(labels, images))
     ends = _ends(images)

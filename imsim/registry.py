@@ -12,6 +12,7 @@ from imsim.capabilities import ON_HOST, PORTABLE, Capabilities
 
 F = TypeVar("F", bound=Callable[..., Any])
 KernelLoader = Callable[[], Callable[..., Any]]
+PiecesMaker = Callable[..., Any]
 Volumes = Literal["pixels", "windows", ""]
 
 
@@ -112,6 +113,11 @@ class Metric:
         batch axes; see ``imsim.kernels.regions``.
     no_weights : str
         Why the metric takes no weights of pixels; empty: it takes them.
+    pieces : callable or None
+        ``pieces(whole, **options)`` returns how images in blocks are scored: what a block reads,
+        its part of the score, and how parts are merged; see ``imsim.scenes.pieces``.
+    no_pieces : str
+        Why there are none.
     """
 
     name: str
@@ -149,6 +155,8 @@ class Metric:
     crop: Crop | None
     region_kernel: KernelLoader | None
     no_weights: str
+    pieces: PiecesMaker | None
+    no_pieces: str
 
     @property
     def numpy_only(self) -> bool:
@@ -280,6 +288,8 @@ def metric(
     crop: Crop | None = None,
     region_kernel: KernelLoader | None = None,
     no_weights: str = "",
+    pieces: PiecesMaker | None = None,
+    no_pieces: str = "",
 ) -> Callable[[F], F]:
     """Record the facts about a metric and return its function unchanged.
 
@@ -326,6 +336,8 @@ def metric(
             crop=crop,
             region_kernel=region_kernel,
             no_weights=no_weights,
+            pieces=pieces,
+            no_pieces=no_pieces,
         )
         in_order = sorted(_metrics.items())  # independent of the order of imports
         _metrics.clear()

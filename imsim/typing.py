@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,3 +18,12 @@ Array: TypeAlias = Any
 
 Score: TypeAlias = "np.float64 | Any"
 """float64 scalar for one pair, an array of the batch shape for a batch."""
+
+Dims: TypeAlias = "Sequence[str] | None"
+"""Names of the axes of an image, of arrays whose axes have names."""
+
+Memory: TypeAlias = "int | str | None"
+"""Bytes, or a text such as "512 MB"."""
+
+Writable: TypeAlias = Any
+"""An array of some store, such as Zarr's, that takes values by slices."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Collection, Iterable
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -366,3 +367,29 @@ def check_between(name: str, value: Any, low: float = 0.0, high: float = 1.0) ->
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not low < value < high:
         raise OptionError(f"{name}={value!r}", f"expected a number between {low:g} and {high:g}")
+
+
+MEMORY = 512 * 10**6
+"""Bytes for the blocks of images that are not in memory, unless told otherwise."""
+LEAST_MEMORY = 10**5
+"""Fewer bytes hold no block."""
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def check_memory(value: Any) -> int:
+    """Return bytes, given as a number or as a text such as "512 MB"."""
+    if value is None:
+        return MEMORY
+    found: Any = value
+    if isinstance(value, str):
+        parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+        unit = None if parts is None else _UNITS.get(parts[2].upper())
+        found = None if parts is None or unit is None else int(float(parts[1]) * unit)
+    is_number = isinstance(found, numbers.Integral) and not isinstance(found, bool)
+    if not is_number or found < LEAST_MEMORY:
+        raise OptionError(
+            f"memory={value!r}",
+            f"expected at least {LEAST_MEMORY} bytes, as an integer or a text such as '512 MB'",
+        )
+    return int(found)

@@ -38,23 +38,41 @@ ALLOWED: dict[str, set[str]] = {
     }
     | LEAVES,
     # A metric checks its own options where it declares them, and its record loads its kernel.
-    "metrics": {"registry", "engine", "kernels", "portable", "validation", "caches"} | LEAVES,
+    "metrics": {"registry", "engine", "kernels", "portable", "scenes", "validation", "caches"}
+    | LEAVES,
     "portable": {"portable", "caches"} | LEAVES,
     # Of the validation, the record of the checked images.
     "kernels": {"kernels", "portable", "validation", "workers", "caches"} | LEAVES,
     "slices": {"finite", "inputs", "masks", "portable", "registry", "validation", "weights"}
     | LEAVES,
     "engine": {
+        "checking",
         "computation",
         "derivatives",
         "finite",
         "validation",
-        "masks",
         "registry",
         "kernels",
         "portable",
+        "scenes",
         "tensors",
         "weights",
+    }
+    | LEAVES,
+    "checking": {"masks", "registry", "validation", "weights"} | LEAVES,
+    # Metrics in blocks, whose parts are computed by kernels or by formulas that the records name.
+    "scenes": {
+        "checking",
+        "computation",
+        "finite",
+        "inputs",
+        "kernels",
+        "masks",
+        "portable",
+        "registry",
+        "scenes",
+        "validation",
+        "workers",
     }
     | LEAVES,
     "computation": {"finite", "kernels", "portable", "validation"} | LEAVES,
@@ -78,12 +96,13 @@ ALLOWED: dict[str, set[str]] = {
     "registry": LEAVES,
     # Of the engine, the check of input that is wrong for every metric; of the portable part, the
     # way from a device to the text.
-    "comparison": {"registry", "engine", "finite", "validation", "portable"} | LEAVES,
+    "comparison": {"checking", "registry", "finite", "validation", "portable", "scenes"} | LEAVES,
     # Crops are counted, and copied, by compiled code.
     "cropping": {"kernels", "registry"} | LEAVES,
     "region_scores": {"cropping", "engine", "kernels", "portable", "registry", "validation"}
     | LEAVES,
     "labelled": {
+        "checking",
         "comparison",
         "cropping",
         "engine",

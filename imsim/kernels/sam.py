@@ -10,7 +10,12 @@ from imsim.kernels import weighing
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import RUN_PIXELS, Planes, sum_parts
-from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_images
+from imsim.kernels.common.rescaling import (
+    find_lost_sums,
+    lost_elements,
+    scale_images,
+    scaling_unit,
+)
 from imsim.portable.arrays import total
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
@@ -52,6 +57,40 @@ def _whole(images: Images, mask: Array | None) -> Array:
     runs = runs.reshape(len(runs), -1, channels, N_GRAM + 1)
     _angles(runs, np.empty(N_GRAM), scores.reshape(4, -1))
     return scores
+
+
+def scaled_grams(images: Images, mask: Array | None) -> tuple[Array, Array, Array]:
+    """Gram matrices, (*batch, N_GRAM), numbers of pixels, and units of x and y, (*batch, 2).
+
+    The units are 1 where sums of squares stay within float64.
+    """
+    found, n = _grams(images, mask)
+    units = np.ones((*n.shape, 2))
+    odd = find_lost_sums(images, found[..., 0], found[..., 1])
+    if odd is not None:
+        for index, element, valid in lost_elements(odd, images, mask):
+            units[index] = scaling_unit(element.x), scaling_unit(element.y)
+            found[index] = _grams(scale_images(element), valid)[0]
+    return found, n, units
+
+
+def _grams(images: Images, mask: Array | None) -> tuple[Array, Array]:
+    planes = Planes(images, mask, in_order=False)
+    runs = planes.runs(_gram_of_run, N_GRAM + 1, cheapness=4)
+    *batch, channels = planes.shape
+    found, n = np.zeros((*batch, N_GRAM)), np.zeros(tuple(batch))
+    runs = runs.reshape(len(runs), -1, channels, N_GRAM + 1)
+    _merge_runs(runs, found.reshape(-1, N_GRAM), n.reshape(-1))
+    return found, n
+
+
+@exact
+def _merge_runs(runs, found, n):  # type: ignore[no-untyped-def]
+    for image in range(runs.shape[1]):
+        for channel in range(runs.shape[2]):
+            for run in range(runs.shape[0]):
+                merge_gram(found[image], runs[run, image, channel])
+                n[image] += runs[run, image, channel, 4] if channel == 0 else 0.0
 
 
 def _gram_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from imsim.kernels import weighing
@@ -60,26 +58,35 @@ def psnr(images: Images, mask: Array | None) -> Scores:
 @weighing
 def sre(images: Images, mask: Array | None) -> Scores:
     """10 log10(mean(x)^2 / MSE), per channel."""
-    squares, n, total = sums_of(images, mask, with_total=True)
-    witness = squares + abs(total)
+    squares, unit, total, unit_x, n = scaled_sums(images, mask)
     ratio = reconstruction_decibels(total / n, squares / n, np)
+    if not (isinstance(unit, float) or isinstance(unit_x, float)):
+        units = 20 * (np.log10(unit_x) - np.log10(unit))
+        ratio = np.where(squares > 0, ratio + units, ratio)
+    return Scores(ratio, n, witness=squares + abs(total))
+
+
+def scaled_sums(
+    images: Images, mask: Array | None
+) -> tuple[Array, Array | float, Array, Array | float, Array]:
+    """Sum of the squared differences and their unit, sum of x and its unit, number of pixels.
+
+    Both units are 1, or arrays: x and the difference of some channels are scaled.
+    """
+    squares, n, total = sums_of(images, mask, with_total=True)
     odd = find_lost_sums(images, squares, total * total)
-    if odd is not None:
-        odd = odd.any(axis=-1)
-        for index, element, valid in lost_elements(odd, images, mask, equal=False):
-            ratio[index] = [_scaled_sre(channel, valid) for channel in channels_of(element)]
-    return Scores(ratio, n, witness)
-
-
-def _scaled_sre(channel: Images, valid: Array | None) -> float:
-    """SRE of one channel, with x and the difference each scaled to a unit of its own."""
-    unit_x = scaling_unit(channel.x)
-    difference, unit = scale_difference(channel)
-    _, _, total = sums_of(channel._replace(x=channel.x / unit_x), valid, with_total=True)
-    squares, number, _ = sums_of(difference, valid, with_total=False)
-    value = reconstruction_decibels(total / number, squares / number, np).item()
-    units = 20 * (math.log10(unit_x) - math.log10(unit))
-    return float(value + units if squares.item() > 0 else value)
+    if odd is None:
+        return squares, 1.0, total, 1.0, n
+    unit, unit_x = np.ones((2, *squares.shape))
+    for index, element, valid in lost_elements(odd.any(axis=-1), images, mask, equal=False):
+        for k, channel in enumerate(channels_of(element)):
+            place = (*index, k)
+            unit_x[place] = scaling_unit(channel.x)
+            difference, unit[place] = scale_difference(channel)
+            scaled = channel._replace(x=channel.x / unit_x[place])
+            total[place] = sums_of(scaled, valid, with_total=True)[2].item()
+            squares[place] = sums_of(difference, valid, with_total=False)[0].item()
+    return squares, unit, total, unit_x, n
 
 
 def se_map(images: Images, mask: Array | None, reduction: str) -> Local:

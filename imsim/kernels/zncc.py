@@ -17,6 +17,7 @@ from imsim.kernels.common.rescaling import (
     find_lost_sums,
     lost_elements,
     scale_images,
+    scaling_unit,
 )
 from imsim.kernels.common.window_moments import (
     SUM_X,
@@ -107,6 +108,36 @@ def _whole(images: Images, mask: Array | None) -> Array:
     scores = np.empty((5, *planes.shape))
     _correlations(runs.reshape(len(runs), -1, N_MOMENTS), scores.reshape(5, -1))
     return scores
+
+
+def scaled_moments(images: Images, mask: Array | None) -> tuple[Array, Array]:
+    """Moments of each channel, (*shape, N_MOMENTS), and the units of x and y, (*shape, 2).
+
+    The units are 1 where sums of squares stay within float64.
+    """
+    planes = Planes(images, mask, in_order=False)
+    runs = planes.runs(moments_of_run, N_MOMENTS, cheapness=4)
+    found, units = np.zeros((*planes.shape, N_MOMENTS)), np.ones((*planes.shape, 2))
+    _merge_runs(runs.reshape(len(runs), -1, N_MOMENTS), found.reshape(-1, N_MOMENTS))
+    odd = find_lost_sums(images, found[..., 3], found[..., 4])
+    if odd is not None:
+        for index, element, valid in lost_elements(odd.any(axis=-1), images, mask):
+            for k, channel in enumerate(channels_of(element)):
+                place = (*index, k)
+                units[place] = scaling_unit(channel.x), scaling_unit(channel.y)
+                own = Planes(scale_images(channel), valid).runs(
+                    moments_of_run, N_MOMENTS, cheapness=4
+                )
+                found[place] = 0
+                _merge_runs(own.reshape(len(own), 1, N_MOMENTS), found[place].reshape(1, -1))
+    return found, units
+
+
+@exact
+def _merge_runs(runs, found):  # type: ignore[no-untyped-def]
+    for plane in range(runs.shape[1]):
+        for run in range(runs.shape[0]):
+            merge(found[plane], runs[run, plane])
 
 
 def moments_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:

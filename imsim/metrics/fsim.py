@@ -24,7 +24,7 @@ from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.phase_congruency import phase_congruency
 from imsim.portable.similarity import T1, T2, similarity
 from imsim.registry import metric
-from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import check_flag
 
 CHUNK_BYTES = 1 << 29
@@ -132,6 +132,9 @@ def fsim_map(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
+    out: Writable | None = None,
     chromatic: bool = False,
 ) -> Array:
     """Feature similarity per pixel: phase congruency similarity times gradient similarity.
@@ -140,8 +143,10 @@ def fsim_map(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
         As for `fsim`.
+    out : array-like, optional
+        Where to write the map, block by block, e.g. an array of Zarr; it is returned.
     chromatic : bool
         Multiply by the chromatic similarity; needs three channels, red, green and blue.
 
@@ -168,6 +173,9 @@ def fsim_map(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
+        out=out,
         chromatic=chromatic,
     )
 
@@ -196,6 +204,12 @@ def _scored_gradient() -> Any:
     return scored_gradient
 
 
+def _pieces(whole: Any, chromatic: bool) -> Any:
+    from imsim.scenes.cells import Coarse
+
+    return Coarse(whole, pooled_similarity, _kernel, "zero", {"chromatic": chromatic})
+
+
 @metric(
     title="Feature similarity",
     higher_is_better=True,
@@ -211,6 +225,7 @@ def _scored_gradient() -> Any:
     gradient=_gradient,
     scored_gradient=_scored_gradient,
     volumes="",
+    pieces=_pieces,
 )
 def fsim(
     a: ImageLike,
@@ -221,6 +236,8 @@ def fsim(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
     chromatic: bool = False,
 ) -> Score:
     r"""Feature similarity, as its authors' ``FeatureSIM.m`` computes it.
@@ -242,7 +259,7 @@ def fsim(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
         As for every metric, see ``help(imsim)``.
     chromatic : bool
         Compute FSIMc on red, green and blue channels: the luminance Y of YIQ instead of an
@@ -282,5 +299,7 @@ def fsim(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
         chromatic=chromatic,
     )

@@ -15,7 +15,7 @@ from imsim.portable.slabs import in_slabs
 from imsim.portable.units import SQUARES, always_ordinary, in_unit, in_units, scaling_unit
 from imsim.portable.volumes import stacked, unstacked
 from imsim.registry import Crop, metric
-from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 
 
 def gradient_similarity(pair: Pair) -> Local:
@@ -75,6 +75,9 @@ def gmsd_map(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
+    out: Writable | None = None,
 ) -> Array:
     """Gradient magnitude similarity per pixel.
 
@@ -83,8 +86,10 @@ def gmsd_map(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
         As for `gmsd`.
+    out : array-like, optional
+        Where to write the map, block by block, e.g. an array of Zarr; it is returned.
 
     Returns
     -------
@@ -108,6 +113,9 @@ def gmsd_map(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
+        out=out,
     )
 
 
@@ -135,6 +143,13 @@ def _region_kernel() -> Any:
     return gmsd
 
 
+def _pieces(whole: Any) -> Any:
+    from imsim.scenes.local import Deviation
+
+    kernel = _map_kernel if len(whole.sides) == 2 else None
+    return Deviation(whole, gradient_similarity, kernel, step=2)
+
+
 @metric(
     title="Gradient magnitude similarity deviation",
     higher_is_better=False,
@@ -156,6 +171,7 @@ def _region_kernel() -> Any:
     experimental_volumes=True,
     crop=Crop(halo=2, step=2),  # a cell
     region_kernel=_region_kernel,
+    pieces=_pieces,
 )
 def gmsd(
     a: ImageLike,
@@ -166,6 +182,8 @@ def gmsd(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
 ) -> Score:
     r"""Gradient magnitude similarity deviation, as its authors' ``GMSD.m`` computes it.
 
@@ -187,7 +205,7 @@ def gmsd(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
         As for every metric, see ``help(imsim)``.
 
     Returns
@@ -223,4 +241,6 @@ def gmsd(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
     )

@@ -13,7 +13,7 @@ from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.volumes import stacked, unstacked, unstacked_shape
 from imsim.portable.windows import correlate, gaussian_reach
 from imsim.registry import Crop, metric
-from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import SMALLEST, check_choice, check_ndim, check_number, check_spacing
 
 
@@ -79,6 +79,9 @@ def imed_map(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
+    out: Writable | None = None,
     sigma: float = 1.0,
     spacing: tuple[float, ...] | None = None,
 ) -> Array:
@@ -92,8 +95,10 @@ def imed_map(
         As for `imed`.
     channel_axis : int, optional
         The axis that holds channels; the map sums over it.
-    ndim
+    ndim, dims, memory
         As for `imed`.
+    out : array-like, optional
+        Where to write the map, block by block, e.g. an array of Zarr; it is returned.
     sigma : float
         Standard deviation of the Gaussian that joins neighbouring pixels, in pixels or in the
         unit of `spacing`.
@@ -122,6 +127,9 @@ def imed_map(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
+        out=out,
         weight_power=1,
         sigma=sigma,
         spacing=check_spacing(spacing, check_ndim(ndim)),
@@ -146,6 +154,19 @@ def _gradient() -> Any:
     return imed
 
 
+def _pieces(
+    whole: Any, sigma: float, spacing: tuple[float, ...] | None, normalize: str | None = None
+) -> Any:
+    from imsim.scenes.local import QuadraticForm
+
+    distances = spacing or (1.0,) * len(whole.sides)
+    pairs = zip(distances, whole.sides, strict=True)
+    reach = tuple((n, n) for n in (gaussian_reach(sigma / d, side) for d, side in pairs))
+    kernel = _map_kernel if len(whole.sides) == 2 else None
+    options = {"sigma": sigma, "spacing": spacing}
+    return QuadraticForm(whole, contribution_map, kernel, reach, normalize, options)
+
+
 @metric(
     title="Image Euclidean distance",
     higher_is_better=False,
@@ -164,6 +185,7 @@ def _gradient() -> Any:
     volumes="windows",
     takes_spacing=True,
     crop=Crop(halo=0, widens=True),
+    pieces=_pieces,
 )
 def imed(
     a: ImageLike,
@@ -174,6 +196,8 @@ def imed(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
     sigma: float = 1.0,
     normalize: Literal["rms"] | None = None,
     spacing: tuple[float, ...] | None = None,
@@ -197,7 +221,7 @@ def imed(
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the squared distances of the channels are added.
-    ndim
+    ndim, dims, memory
         As for every metric, see ``help(imsim)``.
     sigma : float
         Standard deviation of the Gaussian, in pixels or in the unit of `spacing`.
@@ -242,6 +266,8 @@ def imed(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
         weight_power=0 if normalize == "rms" else 0.5,
         sigma=sigma,
         normalize=normalize,

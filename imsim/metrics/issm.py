@@ -17,7 +17,7 @@ from imsim.portable.joint_histogram import bins, pair_counts, shannon_entropy
 from imsim.portable.pair import Pair, Scores, average
 from imsim.portable.structural_similarity import structural_similarity
 from imsim.registry import metric
-from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score
 from imsim.validation import check_number
 
 A, B, C = 0.3, 0.5, 0.7
@@ -116,6 +116,8 @@ def issm_components(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
     sigma: float = 1.0,
     low_threshold: float = 0.1,
     high_threshold: float = 0.2,
@@ -128,7 +130,7 @@ def issm_components(
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the parts of the channels are averaged.
-    ndim
+    ndim, dims, memory
         As for every metric, see ``help(imsim)``.
     sigma, low_threshold, high_threshold : float
         As for `issm`.
@@ -161,6 +163,8 @@ def issm_components(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
         canny=canny_options(sigma, low_threshold, high_threshold),
     )
     return ISSMComponents(*parts)
@@ -181,6 +185,7 @@ def issm_components(
     least_side=SSIM["window"].size,
     kernel=_kernel,
     volumes="",
+    no_pieces="its edges are traced across the whole image",
 )
 def issm(
     a: ImageLike,
@@ -191,6 +196,8 @@ def issm(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
     sigma: float = 1.0,
     low_threshold: float = 0.1,
     high_threshold: float = 0.2,
@@ -212,7 +219,7 @@ def issm(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
         As for every metric, see ``help(imsim)``.
     sigma : float
         Standard deviation of the Gaussian that smooths before Canny's gradients, in pixels.
@@ -252,5 +259,7 @@ def issm(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
         canny=canny_options(sigma, low_threshold, high_threshold),
     )

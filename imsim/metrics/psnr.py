@@ -8,7 +8,7 @@ from imsim import engine
 from imsim.portable.differences import decibels, mean_squared_error
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import Crop, metric
-from imsim.typing import ImageLike, MaskLike, Score
+from imsim.typing import Dims, ImageLike, MaskLike, Memory, Score
 
 
 def peak_signal_to_noise_ratio(pair: Pair) -> Scores:
@@ -30,6 +30,12 @@ def _gradient() -> Any:
     return psnr
 
 
+def _pieces(whole: Any) -> Any:
+    from imsim.scenes.sums import SquaredErrors
+
+    return SquaredErrors(whole, "decibels")
+
+
 @metric(
     title="Peak signal-to-noise ratio",
     higher_is_better=True,
@@ -44,6 +50,7 @@ def _gradient() -> Any:
     kernel=_kernel,
     gradient=_gradient,
     crop=Crop(halo=0),
+    pieces=_pieces,
 )
 def psnr(
     a: ImageLike,
@@ -54,6 +61,8 @@ def psnr(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
 ) -> Score:
     r"""Peak signal-to-noise ratio, in decibels.
 
@@ -68,7 +77,7 @@ def psnr(
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the score pools over it.
-    ndim
+    ndim, dims, memory
         As for every metric, see ``help(imsim)``.
 
     Returns
@@ -102,4 +111,6 @@ def psnr(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
     )

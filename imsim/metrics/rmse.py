@@ -9,7 +9,7 @@ from imsim.portable.arrays import root
 from imsim.portable.differences import mean_squared_error
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import Crop, metric
-from imsim.typing import ImageLike, MaskLike, Score
+from imsim.typing import Dims, ImageLike, MaskLike, Memory, Score
 from imsim.validation import check_choice
 
 
@@ -32,6 +32,12 @@ def _gradient() -> Any:
     return rmse
 
 
+def _pieces(whole: Any, normalize: str | None) -> Any:
+    from imsim.scenes.sums import SquaredErrors
+
+    return SquaredErrors(whole, "root" if normalize is None else "share of the range")
+
+
 @metric(
     title="Root mean squared error",
     higher_is_better=False,
@@ -44,6 +50,7 @@ def _gradient() -> Any:
     kernel=_kernel,
     gradient=_gradient,
     crop=Crop(halo=0),
+    pieces=_pieces,
 )
 def rmse(
     a: ImageLike,
@@ -54,6 +61,8 @@ def rmse(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
     normalize: Literal["range"] | None = None,
 ) -> Score:
     r"""Root mean squared error.
@@ -71,7 +80,7 @@ def rmse(
         where dtypes other than uint8 and bool need it.
     channel_axis : int, optional
         The axis that holds channels; the score pools over it.
-    ndim
+    ndim, dims, memory
         As for every metric, see ``help(imsim)``.
     normalize : {None, "range"}
         ``"range"`` divides by `data_range`.
@@ -107,6 +116,8 @@ def rmse(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
         needs_data_range=normalize == "range",
         normalize=normalize,
     )

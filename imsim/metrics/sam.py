@@ -23,7 +23,7 @@ from imsim.portable.arrays import (
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.units import PER_IMAGE, scaling_unit
 from imsim.registry import Crop, metric
-from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import CHANNEL_HINT, check_choice, check_flag
 
 
@@ -116,6 +116,9 @@ def sam_map(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
+    out: Writable | None = None,
     degrees: bool = False,
 ) -> Array:
     """Spectral angle of each pixel; needs `channel_axis`, since a grey image has only one angle.
@@ -128,8 +131,10 @@ def sam_map(
         As for `sam`.
     channel_axis : int, optional
         The axis that holds channels; required; these are the components of the vectors.
-    ndim
+    ndim, dims, memory
         As for `sam`.
+    out : array-like, optional
+        Where to write the map, block by block, e.g. an array of Zarr; it is returned.
     degrees : bool
         Degrees instead of radians.
 
@@ -157,6 +162,9 @@ def sam_map(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
+        out=out,
         degrees=degrees,
     )
 
@@ -179,6 +187,14 @@ def _gradient() -> Any:
     return sam
 
 
+def _pieces(whole: Any, degrees: bool, mode: str = "spectral") -> Any:
+    from imsim.scenes.moments import ImageAngle, SpectralAngles
+
+    if mode == "image":
+        return ImageAngle(whole, degrees)
+    return SpectralAngles(whole, mean_angle, _kernel, {"mode": mode, "degrees": degrees})
+
+
 @metric(
     title="Spectral angle mapper",
     higher_is_better=False,
@@ -194,6 +210,7 @@ def _gradient() -> Any:
     map_kernel=_map_kernel,
     gradient=_gradient,
     crop=Crop(halo=0),
+    pieces=_pieces,
 )
 def sam(
     a: ImageLike,
@@ -204,6 +221,8 @@ def sam(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
     mode: Literal["image", "spectral"] | None = None,
     degrees: bool = False,
 ) -> Score:
@@ -223,7 +242,7 @@ def sam(
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; these are the components of the vectors.
-    ndim
+    ndim, dims, memory
         As for every metric, see ``help(imsim)``.
     mode : {None, "image", "spectral"}
         ``"spectral"`` (the default with `channel_axis`) averages the angles of the pixels,
@@ -264,6 +283,8 @@ def sam(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
         mode=check_mode(mode, channel_axis),
         degrees=degrees,
     )

@@ -9,7 +9,7 @@ from imsim.portable.arrays import channel_sum, count, to_widest_float, total
 from imsim.portable.differences import squared_difference
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.registry import Crop, metric
-from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import check_choice
 
 
@@ -44,6 +44,9 @@ def se_map(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
+    out: Writable | None = None,
     reduction: Literal["sum", "mean"] = "sum",
 ) -> Array:
     """Squared error per pixel.
@@ -57,8 +60,10 @@ def se_map(
         As for `se`.
     channel_axis : int, optional
         The axis that holds channels; the map sums (or averages) over it.
-    ndim
+    ndim, dims, memory
         As for `se`.
+    out : array-like, optional
+        Where to write the map, block by block, e.g. an array of Zarr; it is returned.
     reduction : {"sum", "mean"}
         Whether channels are summed or averaged.
 
@@ -84,6 +89,9 @@ def se_map(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
+        out=out,
         weight_power=1 if reduction == "sum" else 0,
         reduction=reduction,
     )
@@ -107,6 +115,12 @@ def _gradient() -> Any:
     return se
 
 
+def _pieces(whole: Any, reduction: str) -> Any:
+    from imsim.scenes.sums import SquaredErrors
+
+    return SquaredErrors(whole, "mean" if reduction == "mean" else "sum")
+
+
 @metric(
     title="Squared error",
     higher_is_better=False,
@@ -122,6 +136,7 @@ def _gradient() -> Any:
     map_kernel=_map_kernel,
     gradient=_gradient,
     crop=Crop(halo=0),
+    pieces=_pieces,
 )
 def se(
     a: ImageLike,
@@ -132,6 +147,8 @@ def se(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
     reduction: Literal["sum", "mean"] = "sum",
 ) -> Score:
     r"""Squared error: the **sum** of squared differences.
@@ -149,7 +166,7 @@ def se(
         As for every metric, see ``help(imsim)``.
     channel_axis : int, optional
         The axis that holds channels; the score pools over it.
-    ndim
+    ndim, dims, memory
         As for every metric, see ``help(imsim)``.
     reduction : {"sum", "mean"}
         Sum of the squared differences, or their mean (MSE).
@@ -185,6 +202,8 @@ def se(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
         weight_power=1 if reduction == "sum" else 0,
         reduction=reduction,
     )

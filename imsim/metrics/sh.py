@@ -5,27 +5,18 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imsim import engine
 from imsim.caches import kept
 from imsim.capabilities import ON_HOST
 from imsim.portable.arrays import count, minimum, peak_to_peak, total
-from imsim.portable.hashes import SIGNATURES, TIE, Bits, area_means, grid_shape
+from imsim.portable.hashes import SIGNATURES, TIE, Bits, area_means, grid_shape, overlaps
 from imsim.portable.pair import Pair, Scores
 from imsim.registry import metric
-from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score
 from imsim.validation import check_choice, check_side
 
-
-@kept
-def area_weights(cells: int, pixels: int) -> NDArray[np.float64]:
-    """Overlap of each cell with each pixel of a line, in pixels; shape (cells, pixels)."""
-    edges = np.arange(cells + 1) * (pixels / cells)
-    left, right = edges[:-1, None], edges[1:, None]
-    pixel = np.arange(pixels)
-    overlap: NDArray[np.float64] = np.minimum(right, pixel + 1) - np.maximum(left, pixel)
-    return overlap.clip(min=0.0)
+area_weights = kept(overlaps)
 
 
 def cell_means(image: Array, mask: Array | None, rows: int, columns: int) -> tuple[Array, Bits]:
@@ -91,6 +82,15 @@ def _kernel() -> Any:
     return sh
 
 
+def _pieces(whole: Any, hash: str, hash_size: int) -> Any:
+    from imsim.scenes.hashes import Census, Signatures
+
+    if hash == "census":
+        options = {"hash": hash, "hash_size": hash_size}
+        return Census(whole, hash_distance, _kernel, options)
+    return Signatures(whole, hash, hash_size)
+
+
 @metric(
     no_weights="a signature is a few bits, which are equal or not",
     title="Similarity hash",
@@ -103,6 +103,7 @@ def _kernel() -> Any:
     "small defects.",
     kernel=_kernel,
     volumes="",
+    pieces=_pieces,
 )
 def sh(
     a: ImageLike,
@@ -113,6 +114,8 @@ def sh(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
     hash: Literal["wavelet", "perceptual", "difference", "average", "census"] = "wavelet",
     hash_size: int = 8,
 ) -> Score:
@@ -138,7 +141,7 @@ def sh(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
         As for every metric, see ``help(imsim)``.
     hash : {"wavelet", "perceptual", "difference", "average", "census"}
         Kind of signature.
@@ -180,6 +183,8 @@ def sh(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
         least_side=3 if hash == "census" else 1,  # the neighbours of a pixel
         hash=hash,
         hash_size=hash_size,

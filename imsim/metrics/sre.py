@@ -10,7 +10,7 @@ from imsim.portable.differences import reconstruction_decibels, squared_differen
 from imsim.portable.pair import Pair, Scores
 from imsim.portable.units import PER_CHANNEL, scaling_unit
 from imsim.registry import Crop, metric
-from imsim.typing import ImageLike, MaskLike, Score
+from imsim.typing import Dims, ImageLike, MaskLike, Memory, Score
 
 
 def signal_to_reconstruction_error(pair: Pair) -> Scores:
@@ -36,6 +36,12 @@ def _gradient() -> Any:
     return sre
 
 
+def _pieces(whole: Any) -> Any:
+    from imsim.scenes.sums import Reconstruction
+
+    return Reconstruction(whole)
+
+
 @metric(
     title="Signal to reconstruction error ratio",
     higher_is_better=True,
@@ -48,6 +54,7 @@ def _gradient() -> Any:
     kernel=_kernel,
     gradient=_gradient,
     crop=Crop(halo=0),
+    pieces=_pieces,
 )
 def sre(
     a: ImageLike,
@@ -58,6 +65,8 @@ def sre(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
 ) -> Score:
     r"""Signal to reconstruction error ratio, in decibels.
 
@@ -84,6 +93,8 @@ def sre(
         The axis that holds channels; the scores of the channels are averaged.
     ndim : {2, 3}
         Axes of an image, or of a volume.
+    dims, memory
+        As for every metric, see ``help(imsim)``.
 
     Returns
     -------
@@ -118,4 +129,6 @@ def sre(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
     )

@@ -13,7 +13,7 @@ from imsim.portable.coarse import automatic_factor
 from imsim.portable.structural_similarity import mean_structural_similarity, structural_similarity
 from imsim.portable.windows import Window, gaussian, uniform
 from imsim.registry import Crop, metric
-from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import (
     LARGEST,
     LONGEST_SIDE,
@@ -125,6 +125,9 @@ def ssim_map(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
+    out: Writable | None = None,
     window: Literal["gaussian", "uniform"] = "gaussian",
     window_size: float | None = None,
     sigma: float = 1.5,
@@ -142,8 +145,10 @@ def ssim_map(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
         As for `ssim`.
+    out : array-like, optional
+        Where to write the map, block by block, e.g. an array of Zarr; it is returned.
     window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage, border, spacing
         As for `ssim`.
 
@@ -183,6 +188,9 @@ def ssim_map(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
+        out=out,
         least_side=_least_side(checked),
         **checked,
     )
@@ -225,6 +233,22 @@ def _region_kernel() -> Any:
     return functools.partial(ssim, **defaults)
 
 
+def _pieces(whole: Any, **options: Any) -> Any:
+    from imsim.scenes.cells import Coarse
+    from imsim.scenes.means import PaddedMeans, WindowMeans
+
+    is_image = len(whole.sides) == 2
+    kernel, lengths = _kernel if is_image else _volume_kernel, options["window"].lengths
+    if options["downsample"] and automatic_factor(*whole.sides) > 1:
+        options["downsample"] = False
+        return Coarse(whole, mean_structural_similarity, kernel, "symmetric", options)
+    options["downsample"] = False
+    if options["border"] == "valid":
+        return WindowMeans(whole, mean_structural_similarity, kernel, lengths, options)
+    kernel = _map_kernel if is_image else _volume_map_kernel
+    return PaddedMeans(whole, structural_similarity, kernel, lengths, options)
+
+
 @metric(
     title="Structural similarity",
     higher_is_better=True,
@@ -244,6 +268,7 @@ def _region_kernel() -> Any:
     takes_spacing=True,
     crop=Crop(halo=5, widens=True),  # half a window
     region_kernel=_region_kernel,
+    pieces=_pieces,
 )
 def ssim(
     a: ImageLike,
@@ -254,6 +279,8 @@ def ssim(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
     window: Literal["gaussian", "uniform"] = "gaussian",
     window_size: float | None = None,
     sigma: float = 1.5,
@@ -284,7 +311,7 @@ def ssim(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
         As for every metric, see ``help(imsim)``.
     window : {"gaussian", "uniform"}
         Weights of the window.
@@ -356,6 +383,8 @@ def ssim(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
         least_side=_least_side(checked),
         **checked,
     )

@@ -14,7 +14,7 @@ from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.volumes import unstacked
 from imsim.portable.windows import Fraction, support_of, uniform, zero_rules
 from imsim.registry import Crop, metric
-from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import check_side
 
 
@@ -61,6 +61,9 @@ def uiq_map(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
+    out: Writable | None = None,
     block_size: int = 8,
 ) -> Array:
     """Universal image quality index of the block around each pixel.
@@ -70,8 +73,10 @@ def uiq_map(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
         As for `uiq`.
+    out : array-like, optional
+        Where to write the map, block by block, e.g. an array of Zarr; it is returned.
     block_size : int
         Side of the block, in pixels; at least 2.
 
@@ -100,6 +105,9 @@ def uiq_map(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
+        out=out,
         least_side=block_size,
         block_size=block_size,
     )
@@ -141,6 +149,14 @@ def _region_kernel() -> Any:
     return functools.partial(uiq, block_size=8)
 
 
+def _pieces(whole: Any, block_size: int) -> Any:
+    from imsim.scenes.means import WindowMeans
+
+    kernel = _kernel if len(whole.sides) == 2 else _volume_kernel
+    lengths = (block_size,) * len(whole.sides)
+    return WindowMeans(whole, mean_quality, kernel, lengths, {"block_size": block_size})
+
+
 @metric(
     title="Universal image quality index",
     higher_is_better=True,
@@ -159,6 +175,7 @@ def _region_kernel() -> Any:
     volume_map_kernel=_volume_map_kernel,
     crop=Crop(halo=4),  # a block counts if half of it is inside
     region_kernel=_region_kernel,
+    pieces=_pieces,
 )
 def uiq(
     a: ImageLike,
@@ -169,6 +186,8 @@ def uiq(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
     block_size: int = 8,
 ) -> Score:
     r"""Universal image quality index, as its authors' ``img_qi.m`` computes it.
@@ -186,7 +205,7 @@ def uiq(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
         As for every metric, see ``help(imsim)``.
     block_size : int
         Side of the block, in pixels; at least 2.
@@ -224,6 +243,8 @@ def uiq(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
         least_side=block_size,
         block_size=block_size,
     )

@@ -26,7 +26,7 @@ from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.volumes import unstacked
 from imsim.portable.windows import support_of, uniform
 from imsim.registry import Crop, metric
-from imsim.typing import Array, ImageLike, MaskLike, Score
+from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import (
     LARGEST,
     SMALLEST,
@@ -133,6 +133,9 @@ def zncc_map(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
+    out: Writable | None = None,
     window_size: float = 9,
     min_coverage: float = 0.0,
     spacing: tuple[float, ...] | None = None,
@@ -143,8 +146,10 @@ def zncc_map(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
         As for `zncc`.
+    out : array-like, optional
+        Where to write the map, block by block, e.g. an array of Zarr; it is returned.
     window_size : float
         Side of the window: at least 2 pixels, or in the unit of `spacing`.
     min_coverage : float
@@ -179,6 +184,9 @@ def zncc_map(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
+        out=out,
         least_side=lengths,
         lengths=lengths,
         min_coverage=min_coverage,
@@ -203,6 +211,18 @@ def _gradient() -> Any:
     return zncc
 
 
+def _pieces(whole: Any, lengths: tuple[int, ...] | None, min_coverage: float) -> Any:
+    if lengths is None:
+        from imsim.scenes.moments import Correlation
+
+        return Correlation(whole, correlation)
+    from imsim.scenes.means import WindowMeans
+
+    options = {"lengths": lengths, "min_coverage": min_coverage}
+    kernel = _kernel if len(whole.sides) == 2 else None
+    return WindowMeans(whole, correlation_score, kernel, lengths, options)
+
+
 @metric(
     title="Zero-mean normalised cross-correlation",
     higher_is_better=True,
@@ -221,6 +241,7 @@ def _gradient() -> Any:
     volume_kernel=_kernel,  # for the whole volume
     takes_spacing=True,
     crop=Crop(halo=0),
+    pieces=_pieces,
 )
 def zncc(
     a: ImageLike,
@@ -231,6 +252,8 @@ def zncc(
     data_range: float | None = None,
     channel_axis: int | None = None,
     ndim: Literal[2, 3] = 2,
+    dims: Dims = None,
+    memory: Memory = None,
     window_size: float | None = None,
     min_coverage: float = 0.0,
     spacing: tuple[float, ...] | None = None,
@@ -248,7 +271,7 @@ def zncc(
 
     Parameters
     ----------
-    a, b, mask, weights, data_range, channel_axis, ndim
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
         As for every metric, see ``help(imsim)``.
     window_size : float, optional
         Side of the window: at least 2 pixels, or in the unit of `spacing`. By default the whole
@@ -293,6 +316,8 @@ def zncc(
         data_range=data_range,
         channel_axis=channel_axis,
         ndim=ndim,
+        dims=dims,
+        memory=memory,
         least_side=1 if lengths is None else lengths,
         lengths=lengths,
         min_coverage=min_coverage,

@@ -18,6 +18,17 @@ TIE = 1e-6
 """Differences up to this part of the image's peak-to-peak value are ties: float32 may round so."""
 
 
+def overlaps(
+    cells: int, pixels: int, start: int = 0, stop: int | None = None
+) -> NDArray[np.float64]:
+    """Overlap of each cell with some pixels of a line, in pixels; shape (cells, stop - start)."""
+    edges = np.arange(cells + 1) * (pixels / cells)
+    left, right = edges[:-1, None], edges[1:, None]
+    pixel = np.arange(start, pixels if stop is None else stop)
+    overlap: NDArray[np.float64] = np.minimum(right, pixel + 1) - np.maximum(left, pixel)
+    return overlap.clip(min=0.0)
+
+
 def area_means(sums: Array, covered: Array | None, area: float) -> tuple[Array, Bits]:
     """Divide the sum over each cell by its covered area; None: all cells are covered."""
     if covered is None:

@@ -1,0 +1,114 @@
+"""Checks of what a metric is given: images, mask, weights, and their sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from imsim.errors import ChannelAxisWarning, OptionError, warn
+from imsim.masks import check_mask
+from imsim.registry import Metric
+from imsim.typing import Array, Dims, ImageLike, MaskLike
+from imsim.validation import Images, check_frame, check_images
+from imsim.weights import check_weights
+
+LeastSide = int | tuple[int, ...] | Callable[[int, int], int]
+"""Pixels that each side needs: one number, one for each side, or a function of height and width."""
+
+
+def check(
+    a: ImageLike,
+    b: ImageLike,
+    *,
+    mask: MaskLike | None,
+    weights: MaskLike | None,
+    data_range: float | None,
+    channel_axis: int | None,
+    ndim: int = 2,
+) -> tuple[Images, Array | None]:
+    """Refuse input that is wrong for every metric; return the checked images and mask."""
+    images = check_images(a, b, data_range=data_range, channel_axis=channel_axis, ndim=ndim)
+    return check_weights(weights, images, check_mask(mask, images))
+
+
+def check_for(
+    facts: Metric,
+    given: tuple[Any, ...],
+    channel_axis: int | None,
+    ndim: int,
+    needs_data_range: bool | None,
+    least_side: LeastSide,
+    *,
+    by_kernel: bool,
+) -> tuple[Images, Array | None]:
+    """Check a, b, mask, data range and weights for one metric; return the images and the mask.
+
+    The record says whether the metric needs the data range, unless `needs_data_range` does.
+    """
+    a, b, mask, data_range, *others = given
+    weights = others[0] if others else None
+    if ndim == 3:
+        _check_takes_volumes(facts)
+    needed = facts.needs_data_range if needs_data_range is None else needs_data_range
+    images = check_images(
+        a,
+        b,
+        data_range=data_range,
+        channel_axis=channel_axis,
+        needed_by=facts.name if needed else None,
+        ndim=ndim,
+    )
+    valid = check_mask(mask, images)
+    if weights is not None:
+        _check_takes_weights(facts)
+        images, valid = check_weights(weights, images, valid, by_kernel=by_kernel)
+    sides = images.sides
+    if callable(least_side):
+        least_side = least_side(*images.frame)
+    check_frame(facts.name, sides, least_side, facts.least_longer_side)
+    return images, valid
+
+
+def _check_takes_volumes(facts: Metric) -> None:
+    """Refuse volumes for a metric that is defined for images only."""
+    if not facts.volumes:
+        raise OptionError(
+            f"ndim=3, but {facts.name} is defined for images only",
+            f"imsim.by_slice({facts.name!r}, a, b) scores the slices of volumes",
+        )
+
+
+def _check_takes_weights(facts: Metric) -> None:
+    """Refuse weights for a metric that has no meaning for them."""
+    if facts.no_weights:
+        raise OptionError(
+            f"weights= is not defined for {facts.name}: {facts.no_weights}",
+            "pass mask=, e.g. mask=(weights > 0)",
+        )
+
+
+def has_doubtful_width(images: Images) -> bool:
+    """Whether the axis taken for the width of a batch looks like a channel axis."""
+    is_batch = images.x.ndim + images.y.ndim > 6
+    if images.has_channels or images.depth is not None or not is_batch:
+        return False
+    height, width = images.frame
+    return width in (3, 4) and height > width
+
+
+def warn_of_width(images: Images) -> None:
+    """Warn of a width that looks like channels; `compare` does so once for all metrics."""
+    warn(
+        f"the last axis, of {images.frame[1]}, was taken for the width of images in a batch; "
+        "if it holds channels, name it: channel_axis=-1",
+        ChannelAxisWarning,
+    )
+
+
+def check_has_no_names(dims: Dims) -> None:
+    """Refuse names of axes for arrays whose axes have none."""
+    if dims is not None:
+        raise OptionError(
+            f"dims={dims!r}, but the axes of a and b have no names",
+            "leave it out; the last axes are those of the images",
+        )

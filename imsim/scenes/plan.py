@@ -1,0 +1,75 @@
+"""Into which blocks images are divided, so that some of them fit into memory at once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from imsim.scenes.pieces import Pieces, Reach
+
+HALO_SHARE = 0.15
+"""Most pixels that are read twice, as a share of all, unless memory allows no larger blocks."""
+TARGET_PIXELS = 1 << 24
+"""Pixels of a block that keep all threads busy; larger ones only take memory."""
+
+
+class Needs(NamedTuple):
+    """What the pieces of several metrics read together."""
+
+    reach: Reach
+    step: int
+
+    @classmethod
+    def of(cls, pieces: Sequence[Pieces], axes: int) -> Needs:
+        """Join the needs of metrics."""
+        reach = tuple(
+            (
+                max((one.reach[axis][0] + one.step - 1 for one in pieces), default=0),
+                max((one.reach[axis][1] for one in pieces), default=0),
+            )
+            for axis in range(axes)
+        )
+        return cls(reach, math.lcm(*(one.step for one in pieces)))
+
+
+def extents(
+    sides: tuple[int, ...], chunks: tuple[int, ...], needs: Needs, most: int
+) -> tuple[int, ...]:
+    """Return the sides of blocks of at most `most` pixels, with those read around them.
+
+    Blocks are divided along the first axis, along further ones if they must, and hold whole chunks
+    where they can.
+    """
+    found = list(sides)
+    halo = [before + after for before, after in needs.reach]
+
+    def fitting(axis: int, target: int) -> int:
+        """Return the pixels along an axis, without those around, for which a block fits."""
+        others = (min(n + h, side) for n, h, side in zip(found, halo, sides, strict=True))
+        return target // (math.prod(others) // min(found[axis] + halo[axis], sides[axis]))
+
+    for axis, side in enumerate(sides):
+        unit = min(math.lcm(chunks[axis], needs.step), side)
+        least = max(math.ceil(halo[axis] / HALO_SHARE), unit)
+        room = fitting(axis, most) - halo[axis]
+        if fitting(axis, most) >= side and axis > 0:
+            break
+        usual = max(fitting(axis, TARGET_PIXELS) - halo[axis], least)
+        found[axis] = min(side, max(least, min(room, usual) // unit * unit))
+        if room >= least:
+            break
+    for axis, side in enumerate(sides):  # without regard to chunks and to what is read twice
+        if fitting(axis, most) < min(found[axis] + halo[axis], side):
+            found[axis] = max(1, min(found[axis], fitting(axis, most) - halo[axis]))
+    return tuple(found)
+
+
+def blocks(sides: tuple[int, ...], extent: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Yield the pixels that each block owns, along each axis; the first axis changes slowest."""
+    ranges = [
+        [slice(k, min(k + n, side)) for k in range(0, side, n)]
+        for side, n in zip(sides, extent, strict=True)
+    ]
+    return itertools.product(*ranges)

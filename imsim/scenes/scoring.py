@@ -1,0 +1,308 @@
+"""Scores of images that are not in memory: block after block, all metrics in one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imsim.errors import ImsimError
+from imsim.masks import check_mask
+from imsim.portable.pair import Scores
+from imsim.registry import Metric
+from imsim.scenes.pieces import Block, Part, Pieces, Whole
+from imsim.scenes.plan import Needs, blocks, extents
+from imsim.scenes.sources import Source
+from imsim.typing import Array
+from imsim.validation import Images, check_images
+
+WORKING_BYTES = 24
+"""Bytes that metrics take for each pixel and channel of a block, besides the images."""
+
+
+class Job(NamedTuple):
+    """One metric, checked and ready to be computed in blocks."""
+
+    facts: Metric
+    pieces: Pieces
+    images: Images
+    """Stand-ins of the images, which hold no pixels."""
+    valid: Array | None
+    """Stand-in of the mask."""
+    finish: Callable[[Scores, Array], Any]
+    """Turns scores, and which of the batch are finite, into what the user gets."""
+
+
+class Scene(NamedTuple):
+    """Two images and a mask that are read in parts."""
+
+    a: Source
+    b: Source
+    mask: Source | None
+    channel_axis: int | None
+    ndim: int
+    data_range: Any
+
+    @property
+    def sources(self) -> list[Source]:
+        """All that is read."""
+        return [v for v in (self.a, self.b, self.mask) if v is not None]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels in memory."""
+        return sum(source.nbytes for source in self.sources)
+
+    def chunks(self) -> tuple[int, ...]:
+        """Sides of the parts in which the images are stored."""
+        found = [1] * self.ndim
+        for source in self.sources:
+            own, _ = self.axes_of(source)
+            found = [max(n, source.chunks[axis]) for n, axis in zip(found, own, strict=True)]
+        return tuple(found)
+
+    def batch_of(self, array: Array, k: int) -> tuple[int, ...]:
+        """Return the batch shape of a part of the k-th source."""
+        own, channel = self.axes_of(self.sources[k])
+        return tuple(n for axis, n in enumerate(array.shape) if axis not in (*own, channel))
+
+    def cut(
+        self, arrays: Sequence[Array], region: tuple[slice, ...], wanted: tuple[slice, ...]
+    ) -> list[Array]:
+        """Cut some pixels from a region of all sources."""
+        found = []
+        for source, array in zip(self.sources, arrays, strict=True):
+            index: list[slice] = [slice(None)] * array.ndim
+            for axis, one, whole in zip(self.axes_of(source)[0], wanted, region, strict=True):
+                index[axis] = slice(one.start - whole.start, one.stop - whole.start)
+            found.append(array[tuple(index)])
+        return found
+
+    def block(
+        self,
+        arrays: Sequence[Array],
+        region: tuple[slice, ...],
+        own: tuple[slice, ...],
+        pieces: Pieces,
+    ) -> Block:
+        """Cut what a metric reads from a region, and check it."""
+        wanted = pieces.read(own)
+        x, y, *masks = self.cut(arrays, region, wanted)
+        images = check_images(
+            x, y, data_range=self.data_range, channel_axis=self.channel_axis, ndim=self.ndim
+        )
+        valid = check_mask(masks[0], images) if masks else None
+        return Block(images, valid, tuple(one.start for one in wanted), own)
+
+    def axes_of(self, source: Source) -> tuple[list[int], int | None]:
+        """Return the axes of an image, and that of its channels, which a mask has not."""
+        axes = list(range(len(source.shape)))
+        channel = None
+        if self.channel_axis is not None and source is not self.mask:
+            channel = axes.pop(self.channel_axis)
+        return axes[-self.ndim :], channel
+
+
+def job(
+    facts: Metric,
+    images: Images,
+    valid: Array | None,
+    by_kernel: bool,
+    options: dict[str, Any],
+    finish: Callable[[Scores, Array], Any],
+) -> Job:
+    """Prepare a metric; the images and the mask are stand-ins, which hold no pixels."""
+    if facts.pieces is None:
+        raise ImsimError(
+            f"{facts.name} has no value for images that are read in blocks: {facts.no_pieces}",
+            "pass images that fit into memory, e.g. as numpy.asarray(a), or a larger memory=",
+        )
+    whole = Whole(
+        images.sides,
+        images.x.shape[-3],
+        images.has_channels,
+        images.dtype,
+        images.data_range,
+        by_kernel,
+    )
+    return Job(facts, facts.pieces(whole, **options), images, valid, finish)
+
+
+def scores(jobs: Sequence[Job], scene: Scene, memory: int) -> list[Any]:
+    """Compute all jobs in one pass over the pixels."""
+    images, valid = jobs[0].images, jobs[0].valid
+    batch = images.batch_shape
+    if valid is not None:
+        batch = np.broadcast_shapes(batch, valid.shape[:-3])
+    layout = plan(jobs, scene, memory)
+    found: list[list[tuple[Any, Part]]] = [[] for _ in jobs]
+    pieces = [one.pieces for one in jobs]
+    with ThreadPoolExecutor(1, "imsim-reader") as reader:
+        for group in parts_of_batch(batch, layout.together):
+            parts = _parts(pieces, scene, batch, group, layout, reader)
+            for one, part in zip(found, parts, strict=True):
+                one.append((group, part))
+    return [_finished(one, groups, batch) for one, groups in zip(jobs, found, strict=True)]
+
+
+def _finished(job: Job, groups: list[tuple[Any, Part]], batch: tuple[int, ...]) -> Any:
+    """Finish the groups of a batch, and join them."""
+    found: Any = None
+    finite = np.empty(batch, np.bool_)
+    for group, part in groups:
+        one = job.pieces.finish(part)
+        own = np.asarray(one.values, np.float64)
+        if found is None:
+            found = np.empty((2, *batch, own.shape[-1]))
+        found[0][group], found[1][group], finite[group] = own, one.scored, part.finite
+    return job.finish(Scores(found[0], found[1]), finite)
+
+
+class Layout(NamedTuple):
+    """How images are divided."""
+
+    sides: tuple[int, ...]
+    extent: tuple[int, ...]
+    """Sides of the blocks, without what they read around them."""
+    needs: Needs
+    together: int
+    """Elements of the batch that are read at once, where these are small."""
+
+    def blocks(self) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], None]]:
+        """Yield the pixels that each block owns, and those that it reads."""
+        for own in blocks(self.sides, self.extent):
+            region = tuple(
+                slice(max(one.start - before, 0), min(one.stop + after, side))
+                for one, (before, after), side in zip(
+                    own, self.needs.reach, self.sides, strict=True
+                )
+            )
+            yield own, region, None
+
+
+def plan(jobs: Sequence[Job], scene: Scene, memory: int) -> Layout:
+    """Divide images so that the blocks of all jobs fit into the memory."""
+    sides = jobs[0].images.sides
+    needs = Needs.of([one.pieces for one in jobs], len(sides))
+    channels = jobs[0].images.x.shape[-3]
+    of_pixel = sum(
+        source.dtype.itemsize * (1 if source is scene.mask else channels)
+        for source in scene.sources
+    )
+    most = max(memory // (3 * of_pixel + WORKING_BYTES * channels), 1)
+    extent = extents(sides, scene.chunks(), needs, most)
+    return Layout(sides, extent, needs, max(1, most // math.prod(sides)))
+
+
+def parts_of_batch(batch: tuple[int, ...], together: int) -> Iterator[tuple[slice, ...]]:
+    """Yield places in the batch that hold at most so many elements."""
+    lengths = list(batch)
+    for axis in range(len(lengths)):
+        others = math.prod(lengths[axis + 1 :])
+        lengths[axis] = min(lengths[axis], max(1, together // max(1, others)))
+        if lengths[axis] > 1:
+            break
+    yield from blocks(batch, tuple(max(1, n) for n in lengths))
+
+
+def group_of(group: tuple[slice, ...], batch: tuple[int, ...]) -> tuple[slice, ...]:
+    """Return the place of a group in the result."""
+    return group[: len(batch)]
+
+
+def regions(
+    scene: Scene,
+    batch: tuple[int, ...],
+    group: tuple[slice, ...],
+    layout: Layout,
+    reader: ThreadPoolExecutor,
+) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], list[Array]]]:
+    """Yield what a block owns, the region around it, and this region of all that is read.
+
+    The next region is read while the caller computes.
+    """
+    readers = [Rolling(source, scene, batch, group) for source in scene.sources]
+
+    def read(region: tuple[slice, ...]) -> list[Array]:
+        return [one.read(region) for one in readers]
+
+    waiting = None
+    places = layout.blocks()
+    coming = next(places, None)
+    while coming is not None:
+        own, region, _ = coming
+        waiting = waiting or reader.submit(read, region)
+        arrays = waiting.result()
+        coming = next(places, None)
+        waiting = None if coming is None else reader.submit(read, coming[1])
+        yield own, region, arrays
+
+
+def _parts(
+    pieces: list[Pieces],
+    scene: Scene,
+    batch: tuple[int, ...],
+    group: tuple[slice, ...],
+    layout: Layout,
+    reader: ThreadPoolExecutor,
+) -> list[Part]:
+    """Return the parts of all blocks of a group, merged."""
+    found: list[Part | None] = [None] * len(pieces)
+    for own, region, arrays in regions(scene, batch, group, layout, reader):
+        for k, one in enumerate(pieces):
+            part = one.part(scene.block(arrays, region, own, one))
+            before = found[k]
+            found[k] = part if before is None else one.merge(before, part)
+    return [part for part in found if part is not None]
+
+
+class Rolling:
+    """Reads regions of one array, one after the other, and what two of them share once."""
+
+    def __init__(
+        self, source: Source, scene: Scene, batch: tuple[int, ...], group: tuple[slice, ...]
+    ) -> None:
+        self._source = source
+        self._axes, channel = scene.axes_of(source)
+        self._index: list[slice] = [slice(0, side) for side in source.shape]
+        leading = [k for k in range(len(source.shape)) if k not in (*self._axes, channel)]
+        for axis, one in zip(leading, group[len(batch) - len(leading) :], strict=True):
+            if source.shape[axis] > 1:
+                self._index[axis] = one
+        self._last: tuple[tuple[slice, ...], Array] | None = None
+
+    def read(self, region: tuple[slice, ...]) -> Array:
+        """Read a region of the spatial axes."""
+        index = list(self._index)
+        for axis, one in zip(self._axes, region, strict=True):
+            index[axis] = one
+        room = np.empty([one.stop - one.start for one in index], self._source.dtype)
+        first = self._axes[0]
+        begin = self._shared(region)
+        if begin > region[0].start and self._last is not None:
+            before, array = self._last
+            old: list[slice] = [slice(None)] * room.ndim
+            new = list(old)
+            old[first] = slice(region[0].start - before[0].start, begin - before[0].start)
+            new[first] = slice(0, begin - region[0].start)
+            room[tuple(new)] = array[tuple(old)]
+        rest: list[slice] = [slice(None)] * room.ndim
+        rest[first] = slice(begin - region[0].start, None)
+        index[first] = slice(begin, region[0].stop)
+        if begin < region[0].stop:
+            self._source.read_into(room[tuple(rest)], tuple(index))
+        self._last = region, room
+        return room
+
+    def _shared(self, region: tuple[slice, ...]) -> int:
+        """Return the first place along the first axis that the last region does not hold."""
+        start: int = region[0].start
+        if self._last is None or self._last[0][1:] != region[1:]:
+            return start
+        before = self._last[0][0]
+        if not before.start <= start < before.stop:
+            return start
+        return int(min(before.stop, region[0].stop))

@@ -1,0 +1,113 @@
+"""Arrays that are not in memory, such as those of Zarr, HDF5 and memory maps, and their reading."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_array_api_obj
+
+from imsim.errors import DTypeError, ImsimError, ShapeError
+from imsim.inputs import check_meaning, kind
+from imsim.typing import Array
+
+_MEMORY = (list, tuple, int, float, complex, str, bytes, np.generic)
+
+
+def is_stored(value: Any) -> bool:
+    """Whether a value is read by slices, and is not in memory as a whole."""
+    if type(value) is np.ndarray or value is None or isinstance(value, _MEMORY):
+        return False
+    if isinstance(value, np.ndarray):
+        return isinstance(value, np.memmap) and value.ndim > 0
+    if is_array_api_obj(value):
+        return False
+    try:
+        shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    except Exception:  # a store that is closed, say, is named where it is read
+        return False
+    return (
+        isinstance(shape, tuple)
+        and len(shape) > 1
+        and isinstance(dtype, np.dtype)
+        and hasattr(value, "__getitem__")
+        and not hasattr(value, "todense")
+    )
+
+
+class Source:
+    """An array that is read by slices, and checked as it is read."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        if not isinstance(value, np.ndarray):
+            check_meaning(name, value)
+        self.name, self._value = name, value
+        self.shape: tuple[int, ...] = tuple(int(side) for side in value.shape)
+        self.dtype: np.dtype[Any] = np.dtype(value.dtype)
+        self._map = _mapping(value)
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Sides of the parts that are stored together; 1 where any part can be read alone."""
+        chunks = getattr(self._value, "shards", None) or getattr(self._value, "chunks", None)
+        if not isinstance(chunks, tuple) or len(chunks) != len(self.shape):
+            return (1,) * len(self.shape)
+        return tuple(one if isinstance(one, int) and one > 0 else 1 for one in chunks)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    def stand_in(self) -> Array:
+        """Return an array of the same shape and dtype that takes no memory."""
+        return np.broadcast_to(np.zeros((), self.dtype), self.shape)
+
+    def read_into(self, room: Array, index: tuple[slice, ...]) -> None:
+        """Read a part; `room` has its shape."""
+        try:
+            part = self._value[index]
+            found = np.asarray(part)
+        except MemoryError:
+            raise
+        except ImsimError:
+            raise
+        except Exception as error:  # of a damaged file, or a server that does not answer
+            place = ", ".join(f"{one.start}:{one.stop}" for one in index)
+            raise ImsimError(
+                f"{self.name}[{place}] cannot be read: "
+                f"{kind(self._value)} raises {type(error).__name__} ({error})"
+            ) from error
+        if found.shape != room.shape:
+            raise ShapeError(
+                f"{self.name} has shape {self.shape}, and a part of {room.shape} of it is read as "
+                f"{found.shape}",
+                "pass an array whose slices have the shape that they ask for",
+            )
+        if found.dtype != self.dtype:
+            raise DTypeError(f"{self.name} has dtype {self.dtype}, a part of it has {found.dtype}")
+        room[...] = found
+        self._forget()
+
+    def _forget(self) -> None:
+        """Give back the pages of a mapped file that have been read."""
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapping(value: Any) -> mmap.mmap | None:
+    """Return the mapping of a file, unless changes of its pages would be lost with them."""
+    if not isinstance(value, np.memmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return None
+    if value.mode == "c":
+        return None
+    base: Any = value
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None
+
+
+def in_memory(value: Any) -> Array:
+    """Read the whole of a stored array."""
+    return value if isinstance(value, np.ndarray) else np.asarray(value)
