@@ -8,7 +8,7 @@ from typing import Any
 from imsim.errors import ChannelAxisWarning, OptionError, warn
 from imsim.masks import check_mask
 from imsim.registry import Metric
-from imsim.typing import Array, Dims, ImageLike, MaskLike
+from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import Images, check_frame, check_images
 from imsim.weights import check_weights
 
@@ -103,12 +103,3 @@ def warn_of_width(images: Images) -> None:
         "if it holds channels, name it: channel_axis=-1",
         ChannelAxisWarning,
     )
-
-
-def check_has_no_names(dims: Dims) -> None:
-    """Refuse names of axes for arrays whose axes have none."""
-    if dims is not None:
-        raise OptionError(
-            f"dims={dims!r}, but the axes of a and b have no names",
-            "leave it out; the last axes are those of the images",
-        )

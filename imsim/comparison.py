@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,8 @@ from imsim.finite import in_another_unit, value_ends
 from imsim.portable.arrays import to_host
 from imsim.registry import METRICS
 from imsim.scenes import dispatch
+from imsim.scenes.attributes import described
+from imsim.scenes.names import Labelled, are_labelled, call, check_unnamed
 from imsim.tables import table
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory
 from imsim.validation import Images, check_names, check_ndim, check_spacing
@@ -88,7 +90,7 @@ def compare(
     mask: MaskLike | None = None,
     weights: MaskLike | None = None,
     data_range: float | None = None,
-    channel_axis: int | None = None,
+    channel_axis: int | str | None = None,
     ndim: Literal[2, 3] = 2,
     dims: Dims = None,
     memory: Memory = None,
@@ -155,13 +157,16 @@ def compare(
     psnr      skipped: psnr depends on data_range, which has no default for float64: ...
     """
     names = check_names("metrics", metrics, METRICS)
-    checking.check_has_no_names(dims)
     spaced = {} if check_spacing(spacing, check_ndim(ndim)) is None else {"spacing": spacing}
     arguments: dict[str, Any] = {
         "data_range": data_range,
         "channel_axis": channel_axis,
         "ndim": ndim,
     }
+    if are_labelled(a, b):
+        own = arguments | {"mask": mask, "weights": weights, "memory": memory}
+        return _by_names(a, b, names, dims, own, spaced)  # type: ignore[no-any-return]
+    check_unnamed(dims)
     given = dispatch.stored(a, b, mask, weights)
     if given is not None:
         whole = dispatch.read_at_once(given, memory)
@@ -209,7 +214,8 @@ def _in_blocks(
     if not jobs:
         return Comparison({}, errors)
     further = []
-    if any(METRICS[name].needs_data_range for name in jobs):
+    # What is lazy has no values yet to be told of.
+    if not dispatch.is_lazy(given) and any(METRICS[name].needs_data_range for name in jobs):
         further.append(dispatch.value_ends(next(iter(jobs.values()))))
     scores = dispatch.scene_scores([*jobs.values(), *further], scene, memory)
     if further:
@@ -223,6 +229,28 @@ def _in_blocks(
 def _warn_of_range(problem: str | None) -> None:
     if problem:
         warn(problem, DataRangeWarning)
+
+
+def _by_names(
+    a: ImageLike,
+    b: ImageLike,
+    metrics: Iterable[str],
+    dims: Sequence[str] | None,
+    arguments: dict[str, Any],
+    spaced: dict[str, Any],
+) -> Any:
+    """Compare labelled arrays; the scores are the variables of a Dataset."""
+    pixels = {key: arguments.pop(key) for key in ("mask", "weights")}
+    channel_axis, ndim = arguments.pop("channel_axis"), arguments["ndim"]
+
+    def plain(x: Array, y: Array, **given: Any) -> Comparison:
+        return compare(x, y, metrics, **given, **arguments, **spaced)
+
+    def describe(name: str, images: Sequence[Any]) -> tuple[str, dict[str, Any]]:
+        options = {"ndim": ndim, **(spaced if METRICS[name].takes_spacing else {})}
+        return described(name, arguments["data_range"], options, images, is_map=False)
+
+    return call(Labelled(plain, describe, ndim, dims, channel_axis), a, b, **pixels)
 
 
 def range_problem(images: Images, valid: Array | None) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +13,6 @@ from imsim import kernels, tensors
 from imsim.checking import (
     LeastSide,
     check_for,
-    check_has_no_names,
     has_doubtful_width,
     warn_of_width,
 )
@@ -39,12 +39,14 @@ from imsim.portable.arrays import (
 from imsim.portable.pair import Local, Scores
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, KernelLoader, Metric
-from imsim.scenes import dispatch
+from imsim.scenes import attributes, dispatch, maps, names
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import Images, check_choice
 from imsim.weights import evened, in_unit
 
 _engine = "auto"
+NO_PARAMETERS = ("least_side", "needs_data_range", "weight_power", "memory")
+"""Arguments that say how to compute, and not what."""
 
 
 class _Found(NamedTuple):
@@ -119,8 +121,13 @@ def score(
     The facts about the metric stand in its record; the arguments are those of `_evaluate`. A score
     that depends on the unit of the weights is multiplied by this power of the unit.
     """
+    if names.are_labelled(a, b):
+        function = functools.partial(
+            score, metric, formula, memory=memory, weight_power=weight_power
+        )
+        return _by_names(metric, function, a, b, mask, weights, data_range, dims, arguments)
+    names.check_unnamed(dims)
     facts = METRICS[metric]
-    check_has_no_names(dims)
     given = dispatch.stored(a, b, mask, weights)
     if given is not None:
         whole = dispatch.read_at_once(given, memory)
@@ -160,11 +167,14 @@ def score_map(
 
     The arguments are those of `_evaluate`, and `weight_power` of `score`.
     """
+    if names.are_labelled(a, b):
+        if out is not None:
+            raise OptionError("out= with arrays of xarray", "leave it out, and store the map")
+        function = functools.partial(score_map, metric, formula, memory=memory)
+        return _by_names(metric, function, a, b, mask, weights, data_range, dims, arguments, True)
+    names.check_unnamed(dims)
 
-    def mapped(*given: Any, **others: Any) -> Array:
-        return _map(METRICS[metric], formula, *given, **{**arguments, **others})
-
-    check_has_no_names(dims)
+    mapped = functools.partial(_mapped, metric, formula, arguments)
     given = dispatch.stored(a, b, mask, weights)
     if given is not None:
         whole = dispatch.read_at_once(given, memory)
@@ -173,7 +183,18 @@ def score_map(
             return dispatch.map_of_scene(METRICS[metric], mapped, given, *others, **arguments)
         a, b, mask = whole
     found = _lent(mapped, a, b, mask, data_range, weights)
-    return found if out is None else dispatch.written(found, out)
+    return found if out is None else maps.written(found, out)
+
+
+def _mapped(
+    metric: str,
+    formula: Callable[..., Local],
+    arguments: dict[str, Any],
+    *given: Any,
+    **others: Any,
+) -> Array:
+    """Return the map of arrays in memory; other arguments replace some."""
+    return _map(METRICS[metric], formula, *given, **{**arguments, **others})
 
 
 def _map(
@@ -231,8 +252,13 @@ def score_parts(
 
     The arguments are those of `_evaluate`.
     """
+    if names.are_labelled(a, b):
+        function = functools.partial(score_parts, metric, formula, kernel)
+        return _by_names(  # type: ignore[no-any-return]
+            metric, function, a, b, mask, weights, data_range, dims, arguments
+        )
+    names.check_unnamed(dims)
     facts = METRICS[metric]
-    check_has_no_names(dims)
     given = dispatch.stored(a, b, mask, weights)
     if given is not None:
         a, b, mask = dispatch.read_at_once(given, memory) or dispatch.refuse(facts)
@@ -242,6 +268,32 @@ def score_parts(
         return [_score(metric, part, found) for part in found.result]
 
     return _lent(scored, a, b, mask, data_range, weights)  # type: ignore[no-any-return]
+
+
+def _by_names(
+    metric: str,
+    function: Callable[..., Any],
+    a: ImageLike,
+    b: ImageLike,
+    mask: MaskLike | None,
+    weights: MaskLike | None,
+    data_range: float | None,
+    dims: Sequence[str] | None,
+    arguments: dict[str, Any],
+    is_map: bool = False,
+) -> Any:
+    """Call a function on labelled arrays, whose result is labelled too."""
+
+    def plain(*images: Any, **given: Any) -> Any:
+        return function(*images, data_range=data_range, **{**arguments, **given})
+
+    def described(_: str, images: Sequence[Any]) -> tuple[str, dict[str, Any]]:
+        options = {key: value for key, value in arguments.items() if key not in NO_PARAMETERS}
+        return attributes.described(metric, data_range, options, images, is_map=is_map)
+
+    ndim, channel_axis = arguments.get("ndim", 2), arguments["channel_axis"]
+    labelled = names.Labelled(plain, described, ndim, dims, channel_axis, is_map)
+    return names.call(labelled, a, b, mask=mask, weights=weights)
 
 
 def _lent(
@@ -324,12 +376,12 @@ def _evaluate(
     return _Found(result, images, valid, finite)
 
 
-def _finished(
-    metric: str, result: Scores, images: Images, valid: Array | None, finite: Array
-) -> Score:
-    """Finish scores that were computed in blocks."""
+def _finished(metric: str, result: Scores, finite: Array) -> Score:
+    """Finish scores that were computed in blocks; `finite` has the shape of the batch."""
+    elements = np.zeros((*finite.shape, 1, 1, 1))
+    images = Images(np, elements, elements, np.float64, np.nan, False)
     found = None if finite.all() else finite[..., None, None, None]
-    return _score(metric, result, _Found(result, images, valid, found))
+    return _score(metric, result, _Found(result, images, None, found))
 
 
 def _in_unit(found: _Found, power: float) -> Any:

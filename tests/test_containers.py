@@ -15,6 +15,9 @@ from scipy import sparse
 import imsim
 
 IMAGE = np.random.default_rng(0).uniform(0, 255, (16, 18))
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", PendingDeprecationWarning)
+    MATRIX = np.asmatrix(IMAGE)
 each_name = pytest.mark.parametrize("name", list(imsim.METRICS))
 
 
@@ -76,7 +79,7 @@ def test_in_every_metric_alike(name: str) -> None:
         Wrapper(mask=None, unit=None, units=None, nodata=None),
         Wrapper(fill_value=0.0),  # the default of Zarr and others
         Wrapper(mask=lambda: None, units=lambda: None),  # a method of that name
-        np.asmatrix(IMAGE),
+        MATRIX,
         memoryview(IMAGE),
         IMAGE.tolist(),
     ],

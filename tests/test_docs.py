@@ -96,7 +96,7 @@ def test_python_on_the_page_runs_from_top_to_bottom(page):
 
 
 def test_every_block_of_python_is_one_that_runs():
-    # Those that need PyTorch run in tests/tensors.
+    # Those that need PyTorch run in tests/tensors, those of xarray and Dask in tests/scenes.
     for page, text in PAGES.items():
         found = [block for kind in KINDS for block in blocks(page, kind)]
         assert len(re.findall(r"^ *`{3,}python", text, re.MULTILINE)) == len(found), page

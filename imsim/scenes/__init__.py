@@ -1,1 +1,1 @@
-"""Metrics of images in blocks: of scenes larger than memory, and of lazy arrays."""
+"""Images that are more than an array in memory: with named axes, lazy, or larger than memory."""

@@ -34,9 +34,9 @@ class CellSums(NamedTuple):
         low = np.minimum(self.low, other.low)
         sums = np.zeros_like(self.sums)
         for part in (self, other):
-            apart = np.where(part.low > low, part.low, low) - low  # 0 where both are infinite
-            apart = np.where(np.isfinite(apart), apart, 0.0)[..., None, None]
-            sums = sums + (part.sums + apart * part.covered)
+            has_pixels = np.isfinite(part.low)
+            apart = np.where(has_pixels, part.low, 0.0) - np.where(has_pixels, low, 0.0)
+            sums = sums + (part.sums + apart[..., None, None] * part.covered)
         return CellSums(low, np.maximum(self.high, other.high), sums, self.covered + other.covered)
 
 
@@ -75,9 +75,9 @@ class Signatures(Pieces):
             low[index], high[index] = _ends(image[index], use)
             for first in range(0, frame[0], rows):
                 part = slice(first, first + rows)
-                pixels = image[index][part].astype(np.float64) - low[index]
+                pixels = image[index][part].astype(np.float64)
                 here = np.ones(pixels.shape, np.bool_) if use is None else use[part]
-                pixels = np.where(here, pixels, 0.0)
+                pixels = np.where(here, pixels, low[index]) - low[index] if here.any() else here
                 sums[index] += down[:, part] @ pixels @ across.T
                 if use is None:
                     area = down[:, part].sum(axis=1)[:, None] * across.sum(axis=1)

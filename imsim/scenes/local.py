@@ -89,7 +89,8 @@ class QuadraticForm(Pieces):
         """Return the sum over the pixels that the block owns."""
         images, valid = subtracted(block.images), block.valid
         local, finite = self._computed(images, valid, self._formula, self._options)
-        total, n = sums_over(*own_positions(local, block), len(block.start))
+        with np.errstate(all="ignore"):  # infinities of both signs, which are computed again
+            total, n = sums_over(*own_positions(local, block), len(block.start))
         unit: Any = np.ones_like(total)
         beyond = ~((abs(total) > LEAST_SUM) & (abs(total) < LARGEST_SUM))
         if beyond.any() and (images.x.dtype.kind == "f" or images.y.dtype.kind == "f"):

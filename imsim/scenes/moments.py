@@ -116,8 +116,8 @@ def _in_common_units(
     units = np.where((n_q == 0)[..., None], units_p, units)
     units = np.where((n_p == 0)[..., None], units_q, units)
     found = []
-    for values, own in ((values_p, units_p), (values_q, units_q)):
-        factors = own / units
+    for values, own, n in ((values_p, units_p, n_p), (values_q, units_q, n_q)):
+        factors = np.where((n == 0)[..., None], 1.0, own / units)
         found.append((scaled(values, factors[..., 0], factors[..., 1]), units))
     return found[0], found[1]
 

@@ -67,9 +67,12 @@ def extents(
 
 
 def blocks(sides: tuple[int, ...], extent: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Yield the pixels that each block owns, along each axis; the first axis changes slowest."""
+    """Yield the pixels that each block owns, along each axis; the first axis changes fastest.
+
+    A block then shares with the one before all that it reads above its own pixels.
+    """
     ranges = [
         [slice(k, min(k + n, side)) for k in range(0, side, n)]
         for side, n in zip(sides, extent, strict=True)
     ]
-    return itertools.product(*ranges)
+    return (place[::-1] for place in itertools.product(*ranges[::-1]))

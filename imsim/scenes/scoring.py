@@ -97,11 +97,16 @@ class Scene(NamedTuple):
         valid = check_mask(masks[0], images) if masks else None
         return Block(images, valid, tuple(one.start for one in wanted), own)
 
+    def outline(self) -> Scene:
+        """Return a scene whose sources hold nothing."""
+        mask = None if self.mask is None else self.mask.outline()
+        return self._replace(a=self.a.outline(), b=self.b.outline(), mask=mask)
+
     def axes_of(self, source: Source) -> tuple[list[int], int | None]:
         """Return the axes of an image, and that of its channels, which a mask has not."""
         axes = list(range(len(source.shape)))
         channel = None
-        if self.channel_axis is not None and source is not self.mask:
+        if self.channel_axis is not None and source.name != "mask":
             channel = axes.pop(self.channel_axis)
         return axes[-self.ndim :], channel
 

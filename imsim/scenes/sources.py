@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import mmap
 from typing import Any
 
@@ -33,6 +34,7 @@ def is_stored(value: Any) -> bool:
         and isinstance(dtype, np.dtype)
         and hasattr(value, "__getitem__")
         and not hasattr(value, "todense")
+        and not isinstance(getattr(value, "dims", None), tuple)  # axes with names
     )
 
 
@@ -42,15 +44,25 @@ class Source:
     def __init__(self, name: str, value: Any) -> None:
         if not isinstance(value, np.ndarray):
             check_meaning(name, value)
-        self.name, self._value = name, value
+        self.name, self.value = name, value
+        if any(side != side for side in value.shape):
+            raise ShapeError(
+                f"{name} has chunks of unknown size", f"pass {name}.compute_chunk_sizes()"
+            )
         self.shape: tuple[int, ...] = tuple(int(side) for side in value.shape)
         self.dtype: np.dtype[Any] = np.dtype(value.dtype)
         self._map = _mapping(value)
 
+    def outline(self) -> Source:
+        """Return a source of the same shape and dtype that holds nothing; it travels by pickle."""
+        found = copy.copy(self)
+        found.value = found._map = None
+        return found
+
     @property
     def chunks(self) -> tuple[int, ...]:
         """Sides of the parts that are stored together; 1 where any part can be read alone."""
-        chunks = getattr(self._value, "shards", None) or getattr(self._value, "chunks", None)
+        chunks = getattr(self.value, "shards", None) or getattr(self.value, "chunks", None)
         if not isinstance(chunks, tuple) or len(chunks) != len(self.shape):
             return (1,) * len(self.shape)
         return tuple(one if isinstance(one, int) and one > 0 else 1 for one in chunks)
@@ -67,7 +79,7 @@ class Source:
     def read_into(self, room: Array, index: tuple[slice, ...]) -> None:
         """Read a part; `room` has its shape."""
         try:
-            part = self._value[index]
+            part = self.value[index]
             found = np.asarray(part)
         except MemoryError:
             raise
@@ -77,7 +89,7 @@ class Source:
             place = ", ".join(f"{one.start}:{one.stop}" for one in index)
             raise ImsimError(
                 f"{self.name}[{place}] cannot be read: "
-                f"{kind(self._value)} raises {type(error).__name__} ({error})"
+                f"{kind(self.value)} raises {type(error).__name__} ({error})"
             ) from error
         if found.shape != room.shape:
             raise ShapeError(

@@ -1,0 +1,73 @@
+"""The chunks of lazy arrays: which of them a region of the image lies in, and its pixels."""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from imsim.typing import Array
+
+Index = tuple[int, ...]
+
+
+class Part(NamedTuple):
+    """The part of a region that lies in one chunk."""
+
+    chunk: Index
+    """Place of the chunk along each side."""
+    source: tuple[slice, ...]
+    """Where the part lies in the chunk."""
+    target: tuple[slice, ...]
+    """Where it lies in the region."""
+
+
+class Region(NamedTuple):
+    """A box of pixels."""
+
+    begin: Index
+    end: Index
+
+    @property
+    def sides(self) -> Index:
+        """Its lengths."""
+        return tuple(e - b for b, e in zip(self.begin, self.end, strict=True))
+
+
+def bounds_of(chunks: Sequence[int]) -> tuple[int, ...]:
+    """Return where the chunks along one side begin, and where the last one ends."""
+    return (0, *itertools.accumulate(chunks))
+
+
+def parts_of(region: Region, bounds: Sequence[Sequence[int]]) -> list[Part]:
+    """Cut a region along the bounds of the chunks."""
+    found = [
+        list(_along(begin, end, along))
+        for begin, end, along in zip(region.begin, region.end, bounds, strict=True)
+    ]
+    return [Part(*zip(*sides, strict=True)) for sides in itertools.product(*found)]
+
+
+def _along(begin: int, end: int, bounds: Sequence[int]) -> Iterator[tuple[int, slice, slice]]:
+    """Yield chunk, source and target along one side; empty chunks have no part."""
+    place, chunk = begin, bisect_right(bounds, begin) - 1
+    while place < end:
+        stop = min(end, bounds[chunk + 1])
+        if stop > place:
+            first = bounds[chunk]
+            yield chunk, slice(place - first, stop - first), slice(place - begin, stop - begin)
+            place = stop
+        chunk += 1
+
+
+def joined(arrays: Sequence[Array], parts: Sequence[Part], sides: Index) -> Array:
+    """Join the parts of a region; one that is a part of a single chunk is a view."""
+    if len(arrays) == 1:
+        return arrays[0][parts[0].source]
+    found = np.empty(sides, arrays[0].dtype)
+    for array, part in zip(arrays, parts, strict=True):
+        found[part.target] = array[part.source]
+    return found

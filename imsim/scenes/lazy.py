@@ -1,0 +1,276 @@
+"""Dask arrays: one task for each chunk of the reference, a tree that merges, and nothing computed.
+
+A task takes the chunks that its block reads, its own and those beside it, and cuts them itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imsim.scenes.cells import Coarse
+from imsim.scenes.chunks import Region, bounds_of, joined, parts_of
+from imsim.scenes.maps import coarse_map, map_of_block, spread
+from imsim.scenes.pieces import Part, Pieces
+from imsim.scenes.plan import Needs
+from imsim.scenes.scoring import Job, Scene
+from imsim.typing import Array
+from imsim.workers import workers
+
+TOGETHER = 16
+"""Parts that one task merges."""
+Place = tuple[int, ...]
+Slices = tuple[slice, ...]
+
+
+def is_lazy(value: Any) -> bool:
+    """Whether a value is an array of Dask."""
+    dask = sys.modules.get("dask.array")
+    return dask is not None and isinstance(value, dask.Array)
+
+
+class BlockTask(NamedTuple):
+    """What a task does with the chunks that a block reads."""
+
+    pieces: list[Pieces]
+    scene: Scene
+    own: Slices
+    region: Slices
+    sources: list[tuple[Region, list[Any]]]
+    """What is read of each array, and in which parts."""
+
+    def arrays(self, chunks: Iterable[Array]) -> list[Array]:
+        """Join the chunks of each array, of which one comes after the other."""
+        coming = map(np.asarray, chunks)
+        return [
+            joined(list(itertools.islice(coming, len(parts))), parts, region.sides)
+            for region, parts in self.sources
+        ]
+
+    def score(self, *chunks: Array) -> list[Part]:
+        """Return the part of each metric."""
+        arrays = self.arrays(chunks)
+        with workers(1):  # the scheduler has threads of its own
+            return [
+                one.part(self.scene.block(arrays, self.region, self.own, one))
+                for one in self.pieces
+            ]
+
+
+class MapTask(NamedTuple):
+    """What a task does for the map of a block."""
+
+    block: BlockTask
+    mapped: Callable[..., Array]
+    least: Place
+    dtype: Any
+
+    def map(self, *chunks: Array) -> Array:
+        """Return the map of the pixels that the block owns."""
+        one = self.block
+        with workers(1):
+            return map_of_block(
+                one.pieces[0],
+                one.scene,
+                self.mapped,
+                self.least,
+                self.dtype,
+                one.arrays(chunks),
+                one.region,
+                one.own,
+            )
+
+
+class Ends(NamedTuple):
+    """What the last tasks do: those that merge, and those that finish."""
+
+    pieces: list[Pieces]
+    finish: list[Callable[..., Any]]
+    mapped: Callable[..., Array] | None = None
+    dtype: Any = None
+
+    def merge(self, parts: list[list[Part]]) -> list[Part]:
+        """Merge the parts of several blocks, metric by metric."""
+        found = parts[0]
+        for more in parts[1:]:
+            triples = zip(self.pieces, found, more, strict=True)
+            found = [one.merge(before, part) for one, before, part in triples]
+        return found
+
+    def scores(self, k: int, parts: list[Part]) -> Array:
+        """Return the scores of the k-th metric."""
+        with workers(1):
+            found = self.pieces[k].finish(parts[k])
+        return np.asarray(self.finish[k](found, parts[k].finite), np.float64)
+
+    def cells(self, parts: list[Part]) -> tuple[Array, int]:
+        """Return the map of the cells, and their size."""
+        if self.mapped is None:
+            raise TypeError("there is no map")
+        with workers(1):
+            return coarse_map(self.pieces[0], self.mapped, parts[0], self.dtype)
+
+
+class Grid:
+    """The blocks of a scene: the chunks of the reference, and all of the batch."""
+
+    def __init__(self, scene: Scene, batch: Place, sides: Place, pieces: list[Pieces]) -> None:
+        import dask.array
+
+        self.scene = scene.outline()
+        self._pieces, self.sides, self.batch = pieces, sides, batch
+        self._needs = Needs.of(pieces, len(sides))
+        self._sources = [source.value for source in scene.sources]
+        lazy = [source for source in scene.sources if is_lazy(source.value)]
+        self.chunks = self._chunks(lazy)
+        self.arrays = [
+            value if is_lazy(value) else dask.array.from_array(value, chunks=-1, name=False)
+            for value in self._sources
+        ]
+        self._bounds = [[bounds_of(along) for along in array.chunks] for array in self.arrays]
+
+    def _chunks(self, lazy: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
+        """Return the chunks of the batch and of the sides: of the first array that has any."""
+        found: list[tuple[int, ...] | None] = [None] * (len(self.batch) + len(self.sides))
+        for source in lazy:
+            own, channel = self.scene.axes_of(source)
+            order = [k for k in range(len(source.shape)) if k not in (*own, channel)] + list(own)
+            for place, axis in zip(range(-1, -len(order) - 1, -1), reversed(order), strict=True):
+                along = source.value.chunks[axis]
+                whole = ([*self.batch, *self.sides])[place]
+                if found[place] is None and sum(along) == whole:
+                    found[place] = tuple(n for n in along if n > 0)
+        lengths = zip(found, [*self.batch, *self.sides], strict=True)
+        return tuple((n,) if along is None else along for along, n in lengths)
+
+    def places(self, axes: slice) -> list[Place]:
+        """Return the places of chunks along some axes."""
+        return list(itertools.product(*(range(len(along)) for along in self.chunks[axes])))
+
+    def slices(self, place: Place, axes: slice) -> Slices:
+        """Return what a chunk holds."""
+        bounds = [bounds_of(along) for along in self.chunks[axes]]
+        return tuple(slice(b[k], b[k + 1]) for k, b in zip(place, bounds, strict=True))
+
+    def task(self, group: Slices, own: Slices) -> tuple[BlockTask, list[Any]]:
+        """Return what a task does, and the keys of the chunks that it takes."""
+        region = tuple(
+            slice(max(one.start - before, 0), min(one.stop + after, side))
+            for one, (before, after), side in zip(own, self._needs.reach, self.sides, strict=True)
+        )
+        sources: list[tuple[Region, list[Any]]] = []
+        keys: list[Any] = []
+        for source, array, bounds in zip(
+            self.scene.sources, self.arrays, self._bounds, strict=True
+        ):
+            along = [slice(0, n) for n in source.shape]
+            image, channel = self.scene.axes_of(source)
+            leading = [k for k in range(len(along)) if k not in (*image, channel)]
+            for axis, one in zip(leading, group[len(group) - len(leading) :], strict=True):
+                along[axis] = one if source.shape[axis] > 1 else slice(0, 1)
+            for axis, one in zip(image, region, strict=True):
+                along[axis] = one
+            wanted = Region(tuple(s.start for s in along), tuple(s.stop for s in along))
+            parts = parts_of(wanted, bounds)
+            sources.append((wanted, parts))
+            keys += [(array.name, *part.chunk) for part in parts]
+        return BlockTask(self._pieces, self.scene, own, region, sources), keys
+
+
+def scores(jobs: Sequence[Job], scene: Scene) -> list[Any]:
+    """Return lazy scores of all jobs, which share the tasks of the chunks."""
+    grid, ends, token = _prepared(jobs, scene)
+    n = len(grid.batch)
+    graph, merged = _merged(grid, ends, token)
+    found = []
+    for k, job in enumerate(jobs):
+        name = f"imsim-{job.facts.name}-{token}"
+        own = {(name, *place): (ends.scores, k, key) for place, key in merged.items()}
+        found.append(_array(name, {**graph, **own}, grid, grid.chunks[:n], np.float64))
+    return found
+
+
+def mapped(job: Job, scene: Scene, function: Callable[..., Array], least: Place) -> Any:
+    """Return a lazy map, whose chunks are those of the reference."""
+    grid, ends, token = _prepared([job], scene)
+    n = len(grid.batch)
+    name = f"imsim-{job.facts.name}-map-{token}"
+    batches, images = slice(0, n), slice(n, None)
+    graph: dict[Any, Any] = {}
+    cells: dict[Place, Any] = {}
+    if isinstance(job.pieces, Coarse):
+        ends = ends._replace(mapped=function, dtype=job.images.dtype)
+        graph, merged = _merged(grid, ends, token)
+        for place, key in merged.items():
+            cells[place] = (f"imsim-cells-{token}", *place)
+            graph[cells[place]] = (ends.cells, key)
+    for place in grid.places(batches):
+        group = grid.slices(place, batches)
+        for at in grid.places(images):
+            own = grid.slices(at, images)
+            if cells:
+                graph[(name, *place, *at)] = (_Spread(own), cells[place])
+                continue
+            block, keys = grid.task(group, own)
+            task = MapTask(block, function, least, job.images.dtype)
+            graph[(name, *place, *at)] = (task.map, *keys)
+    return _array(name, graph, grid, grid.chunks, job.images.dtype)
+
+
+class _Spread(NamedTuple):
+    """Repeats cells over the pixels that a block owns."""
+
+    own: Slices
+
+    def __call__(self, cells: tuple[Array, int]) -> Array:
+        return spread(*cells, self.own)
+
+
+def _prepared(jobs: Sequence[Job], scene: Scene) -> tuple[Grid, Ends, str]:
+    import dask.base
+
+    first = jobs[0]
+    batch = first.images.batch_shape
+    if first.valid is not None:
+        batch = np.broadcast_shapes(batch, first.valid.shape[:-3])
+    pieces = [job.pieces for job in jobs]
+    grid = Grid(scene, batch, first.images.sides, pieces)
+    names = [array.name for array in grid.arrays]
+    token = dask.base.tokenize(names, [job.facts.name for job in jobs], pieces)
+    return grid, Ends(pieces, [job.finish for job in jobs]), token
+
+
+def _merged(grid: Grid, ends: Ends, token: str) -> tuple[dict[Any, Any], dict[Place, Any]]:
+    """Return the tasks of all parts, and the key of the merged one of each chunk of the batch."""
+    n = len(grid.batch)
+    graph: dict[Any, Any] = {}
+    merged: dict[Place, Any] = {}
+    for place in grid.places(slice(0, n)):
+        group = grid.slices(place, slice(0, n))
+        keys: list[Any] = []
+        for at in grid.places(slice(n, None)):
+            block, chunks = grid.task(group, grid.slices(at, slice(n, None)))
+            keys.append((f"imsim-part-{token}", *place, *at))
+            graph[keys[-1]] = (block.score, *chunks)
+        level = 0
+        while len(keys) > 1:
+            parts = [keys[k : k + TOGETHER] for k in range(0, len(keys), TOGETHER)]
+            above = [(f"imsim-merge-{token}", *place, level, k) for k in range(len(parts))]
+            graph.update({key: (ends.merge, part) for key, part in zip(above, parts, strict=True)})
+            keys, level = above, level + 1
+        merged[place] = keys[0]
+    return graph, merged
+
+
+def _array(
+    name: str, graph: dict[Any, Any], grid: Grid, chunks: Sequence[tuple[int, ...]], dtype: Any
+) -> Any:
+    import dask.array
+    from dask.highlevelgraph import HighLevelGraph
+
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=grid.arrays)
+    return dask.array.Array(layers, name, tuple(chunks), dtype=dtype)

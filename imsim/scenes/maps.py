@@ -1,0 +1,168 @@
+"""Maps of images in blocks, written one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from imsim.errors import DTypeError, EmptyMaskWarning, ImsimError, OptionError, ShapeError, silent
+from imsim.inputs import kind
+from imsim.scenes.cells import Coarse
+from imsim.scenes.pieces import Part, Pieces
+from imsim.scenes.scoring import Job, Scene, group_of, parts_of_batch, plan, regions
+from imsim.typing import Array
+
+
+def write(
+    one: Job,
+    scene: Scene,
+    mapped: Callable[..., Array],
+    least: tuple[int, ...],
+    batch: tuple[int, ...],
+    memory: int,
+    target: Any,
+) -> Array:
+    """Write the map of images; return of which of the batch some position is scored."""
+    if isinstance(one.pieces, Coarse):
+        return _write_coarse(one, scene, mapped, batch, memory, target)
+    return _write_local(one, scene, mapped, least, batch, memory, target)
+
+
+def written(found: Array, out: Any) -> Any:
+    """Write a map into what the user gives for it."""
+    place = target(out, tuple(found.shape), found.dtype, None)
+    place[...] = found if isinstance(place, np.ndarray) else np.asarray(found)
+    return place
+
+
+def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> Any:
+    """Return where to write a map; refuse what does not take it."""
+    if out is None:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if room is not None and size > room:
+            raise OptionError(
+                f"a map of {'x'.join(map(str, shape))} numbers takes {size / 1e6:.1f} MB, memory= "
+                f"allows {room / 1e6:.1f} MB",
+                "pass out=, an array of Zarr or numpy.lib.format.open_memmap, or a larger memory=",
+            )
+        return np.full(shape, np.nan, dtype)
+    given = getattr(out, "shape", None)
+    if given is None or tuple(given) != shape or not hasattr(out, "__setitem__"):
+        raise ShapeError(
+            f"out is a {kind(out)} of shape {given}", f"expected an array of shape {shape}"
+        )
+    if np.dtype(out.dtype).kind != "f":
+        raise DTypeError(f"out has dtype {out.dtype}", "expected float32 or float64")
+    return out
+
+
+def _write_local(
+    one: Job,
+    scene: Scene,
+    mapped: Callable[..., Array],
+    least: tuple[int, ...],
+    batch: tuple[int, ...],
+    memory: int,
+    target: Any,
+) -> Array:
+    """Write the map of each block; return of which of the batch some position is scored."""
+    layout = plan([one], scene, memory)
+    any_scored = np.zeros(batch, np.bool_)
+    with ThreadPoolExecutor(1, "imsim-reader") as reader:
+        for group in parts_of_batch(batch, layout.together):
+            for own, region, arrays in regions(scene, batch, group, layout, reader):
+                dtype = one.images.dtype
+                found = map_of_block(one.pieces, scene, mapped, least, dtype, arrays, region, own)
+                place = (*group_of(group, batch), *own)
+                target[place] = found
+                scored = ~np.isnan(found).all(axis=tuple(range(-scene.ndim, 0)))
+                if not scored.all():  # for want of positions, and not for a pixel that is NaN
+                    block = scene.block(arrays, region, own, one.pieces)
+                    scored = scored | ~block.finite(block.images, block.valid)
+                any_scored[group] |= scored
+    return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
+
+
+def map_of_block(
+    pieces: Pieces,
+    scene: Scene,
+    mapped: Callable[..., Array],
+    least: tuple[int, ...],
+    dtype: Any,
+    arrays: list[Array],
+    region: tuple[slice, ...],
+    own: tuple[slice, ...],
+) -> Array:
+    """Return the map of the pixels that a block owns, from all those that it reads."""
+    wanted = pieces.read(own)
+    cut = scene.cut(arrays, region, wanted)
+    sides = [part.stop - part.start for part in wanted]
+    if any(side < needed for side, needed in zip(sides, least, strict=True)):
+        batch = [scene.batch_of(array, k) for k, array in enumerate(cut)]
+        lengths = [part.stop - part.start for part in own]
+        return np.full((*np.broadcast_shapes(*batch), *lengths), np.nan, dtype)
+    mask = cut[2] if len(cut) > 2 else None
+    with silent(EmptyMaskWarning):
+        found = mapped(*cut[:2], mask, scene.data_range, None, least_side=1)
+    within = tuple(
+        slice(part.start - whole.start, part.stop - whole.start)
+        for part, whole in zip(own, wanted, strict=True)
+    )
+    index: Any = (..., *within)
+    return np.asarray(found)[index]
+
+
+def _write_coarse(
+    one: Job,
+    scene: Scene,
+    mapped: Callable[..., Array],
+    batch: tuple[int, ...],
+    memory: int,
+    target: Any,
+) -> Array:
+    """Write the map of the cells, each over its block of pixels."""
+    layout = plan([one], scene, memory)
+    any_scored = np.zeros(batch, np.bool_)
+    with ThreadPoolExecutor(1, "imsim-reader") as reader:
+        for group in parts_of_batch(batch, layout.together):
+            part: Part | None = None
+            for own, region, arrays in regions(scene, batch, group, layout, reader):
+                more = one.pieces.part(scene.block(arrays, region, own, one.pieces))
+                part = more if part is None else one.pieces.merge(part, more)
+            if part is None:
+                continue
+            cells, step = coarse_map(one.pieces, mapped, part, one.images.dtype)
+            any_scored[group] |= ~np.isnan(cells).all(axis=(-2, -1)) | ~part.finite
+            for own, _, _ in layout.blocks():
+                target[(*group_of(group, batch), *own)] = spread(cells, step, own)
+    return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
+
+
+def coarse_map(
+    pieces: Pieces, mapped: Callable[..., Array], part: Part, dtype: Any
+) -> tuple[Array, int]:
+    """Return the map of the cells, and their size."""
+    found = pieces.coarse(part)
+    if found is None:
+        raise ImsimError("the metric has no cells")
+    images, valid, step = found
+    x, y = (v if images.has_channels else v[..., 0, :, :] for v in (images.x, images.y))
+    mask = None if valid is None else valid[..., 0, :, :]
+    axis = -3 if images.has_channels else None
+    with silent(EmptyMaskWarning):
+        cells = mapped(
+            x, y, mask, images.data_range, None, channel_axis=axis, **pieces.coarse_options
+        )
+    cells = np.where(part.finite[..., None, None] | (not pieces.is_global), cells, np.nan)
+    return cells.astype(dtype, copy=False), step
+
+
+def spread(cells: Array, step: int, own: tuple[slice, ...]) -> Array:
+    """Repeat each cell over its pixels, of which a block owns some."""
+    for axis, one in zip((-2, -1), own, strict=True):
+        cells = np.take(cells, np.arange(one.start, one.stop) // step, axis=axis)
+    return cells

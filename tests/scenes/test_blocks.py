@@ -1,0 +1,374 @@
+"""Images in blocks score as they do in memory, whatever the blocks and their order."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from stored import Stored
+
+import imsim
+from imsim import METRICS
+from imsim.scenes import dispatch
+
+IN_BLOCKS = {name: facts for name, facts in METRICS.items() if facts.pieces is not None}
+MAPPED = {name: facts for name, facts in IN_BLOCKS.items() if facts.map_function is not None}
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "ssim": [
+        {"border": "replicate"},
+        {"downsample": True},
+        {"window": "uniform", "window_size": 6},
+        {"min_coverage": 1.0},
+        {"K1": 0.0, "K2": 0.0},
+    ],
+    "zncc": [{"window_size": 5}],
+    "sam": [{"mode": "image", "degrees": True}],
+    "imed": [{"sigma": 2.5, "normalize": "rms"}, {"spacing": (1.0, 2.0)}],
+    "sh": [{"hash": hash} for hash in ("perceptual", "difference", "average", "census")],
+    "se": [{"reduction": "mean"}],
+    "rmse": [{"normalize": "range"}],
+    "uiq": [{"block_size": 5}],
+}
+"""Further options, whose pieces differ from those of the defaults."""
+CASES = [
+    pytest.param(name, options, id=f"{name}-{'-'.join(map(str, options.values()))}")
+    for name in IN_BLOCKS
+    for options in ({}, *OPTIONS.get(name, []))
+]
+TOLERANCE = 1e-11
+"""Of sums in another order; cancellation in IMED takes an order of magnitude."""
+
+
+def pair(
+    shape: tuple[int, ...], dtype: Any = np.float64, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image and a noisy copy."""
+    random = np.random.default_rng(seed)
+    x = random.uniform(0, 255, shape)
+    y = np.clip(x + random.normal(0, 9, shape), 0, 255)
+    return x.astype(dtype), y.astype(dtype)
+
+
+def in_blocks(
+    name: str,
+    a: np.ndarray,
+    b: np.ndarray,
+    mask: np.ndarray | None,
+    cuts: tuple[list[int], ...],
+    order: Any = None,
+    **options: Any,
+) -> Any:
+    """Score blocks between some cuts, merged in some order, as other processes would."""
+    facts = METRICS[name]
+    layout = {key: options.get(key) for key in ("data_range", "channel_axis")}
+    ndim = options.get("ndim", 2)
+    x, y, m = dispatch.planned((a, b, mask))
+    job = facts.function(x, y, mask=m, **options)
+    scene = dispatch.scene_of(dispatch.Given(a, b, mask, False), **layout, ndim=ndim)
+    parts = []
+    sides = job.images.sides
+    ends = [sorted({0, *(c for c in cut if c < n), n}) for cut, n in zip(cuts, sides, strict=True)]
+    grid = [list(itertools.pairwise(one)) for one in ends]
+    arrays = [v for v in (a, b, mask) if v is not None]
+    whole = tuple(slice(0, side) for side in sides)
+    for place in np.ndindex(*map(len, grid)):
+        own = tuple(slice(*grid[axis][k]) for axis, k in enumerate(place))
+        part = job.pieces.part(scene.block(arrays, whole, own, job.pieces))
+        parts.append(pickle.loads(pickle.dumps(part)))
+    if order is not None:
+        order.shuffle(parts)
+    while len(parts) > 1:  # as a tree
+        pairs = zip(parts[::2], parts[1::2], strict=False)
+        parts = [job.pieces.merge(p, q) for p, q in pairs] + parts[len(parts) // 2 * 2 :]
+    return job.finish(job.pieces.finish(parts[0]), parts[0].finite)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize("masked", [False, True])
+def test_strips(name: str, options: dict[str, Any], masked: bool) -> None:
+    """Little memory makes many strips; the batch is of two images, one of them with NaN."""
+    a, b = pair((2, 101, 67))
+    a[1, 70, 20] = np.nan
+    mask = None
+    if masked:
+        mask = np.random.default_rng(1).random((101, 67)) > 0.02
+        mask[:9] = mask[40:60, 20:50] = False
+    expected = METRICS[name].function(a, b, mask=mask, data_range=255, **options)
+    found = METRICS[name].function(
+        Stored(a), Stored(b), mask=mask, data_range=255, memory=100_000, **options
+    )
+    assert isinstance(found, np.ndarray)
+    assert found.shape == (2,)
+    assert np.isnan(found[1])
+    assert not np.isnan(found[0])
+    assert_allclose(found, expected, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", IN_BLOCKS)
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_any_blocks_in_any_order(name: str, data: st.DataObject) -> None:
+    options = data.draw(st.sampled_from([{}, *OPTIONS.get(name, [])]))
+    channels = data.draw(st.sampled_from([None, -1, 0]))
+    sides = data.draw(st.tuples(st.integers(12, 40), st.integers(12, 40)))
+    shape = sides if channels is None else (*sides, 3) if channels == -1 else (3, *sides)
+    dtype = data.draw(st.sampled_from([np.uint8, np.uint16, np.int32, np.float64]))
+    a, b = pair(shape, dtype, data.draw(st.integers(0, 99)))
+    mask = None
+    if data.draw(st.booleans()):
+        mask = np.random.default_rng(data.draw(st.integers(0, 9))).random(sides) > 0.05
+    cuts = tuple(data.draw(st.lists(st.integers(1, n - 1), max_size=4)) for n in sides)
+    options = {**options, "data_range": 255, "channel_axis": channels}
+    if dtype == np.float64 and data.draw(st.booleans()):
+        a.flat[data.draw(st.integers(0, a.size - 1))] = np.nan
+    expected = METRICS[name].function(a, b, mask=mask, **options)
+    order = data.draw(st.randoms(use_true_random=False))
+    found = in_blocks(name, a, b, mask, cuts, order, **options)
+    assert_allclose(found, expected, rtol=TOLERANCE, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", [n for n, facts in IN_BLOCKS.items() if facts.volumes])
+def test_volumes(name: str) -> None:
+    a, b = pair((14, 17, 15), np.uint16)
+    mask = np.random.default_rng(2).random(a.shape) > 0.01
+    options: dict[str, Any] = {"data_range": 255, "ndim": 3}
+    expected = METRICS[name].function(a, b, mask=mask, **options)
+    found = in_blocks(name, a, b, mask, ([4, 9], [8], [3, 5]), **options)
+    assert_allclose(found, expected, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", IN_BLOCKS)
+@pytest.mark.parametrize("scale", [1e-170, 1e160])
+def test_far_from_one(name: str, scale: float) -> None:
+    """Squares of such pixels leave float64, in some blocks alone."""
+    a, b = pair((40, 30))
+    a[:20] *= scale
+    b[:20] *= scale
+    expected = METRICS[name].function(a, b, data_range=255)
+    found = in_blocks(name, a, b, None, ([8, 20, 27], [11]), data_range=255)
+    assert_allclose(found, expected, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", IN_BLOCKS)
+@pytest.mark.parametrize("value", [0.0, 7.0, -9999.0])
+def test_constant_parts(name: str, value: float) -> None:
+    """In turn, both images are constant, one is, and a part of both is."""
+    for both, part in ((True, slice(None)), (False, slice(None)), (True, slice(0, 25))):
+        a, b = pair((40, 30))
+        a[part] = value
+        if both:
+            b[part] = value
+        expected = METRICS[name].function(a, b, data_range=255)
+        found = in_blocks(name, a, b, None, ([8, 20, 27], [11]), data_range=255)
+        assert_allclose(found, expected, rtol=TOLERANCE, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", IN_BLOCKS)
+def test_pixels_outside_the_mask_change_no_bit(name: str) -> None:
+    a, b = pair((40, 30))
+    mask = np.ones((40, 30), np.bool_)
+    mask[5:12, 3:9] = mask[30:] = False
+    cuts = ([8, 20, 33], [11])
+    expected = in_blocks(name, a, b, mask, cuts, data_range=255)
+    a[~mask], b[~mask] = np.inf, np.nan
+    assert_array_equal(in_blocks(name, a, b, mask, cuts, data_range=255), expected)
+
+
+def test_sums_of_whole_numbers_are_exact() -> None:
+    """Beyond 2^53, a sum in float64 loses the last digit."""
+    a = np.full((64, 64), 2.0**25 + 1)
+    b = np.zeros_like(a)
+    b[0, 0] = 2.0**25
+    found = in_blocks("se", a, b, None, (list(range(1, 64)), []))
+    exact = 1 + 4095 * (2**25 + 1) ** 2
+    assert found == float(exact)
+
+
+@pytest.mark.parametrize("name", MAPPED)
+@pytest.mark.parametrize("masked", [False, True])
+def test_maps(name: str, masked: bool) -> None:
+    facts = MAPPED[name]
+    assert facts.map_function is not None
+    for options in ({}, *OPTIONS.get(name, [])):
+        own = {k: v for k, v in options.items() if k not in ("mode", "normalize")}
+        if name == "zncc" and not own:
+            continue
+        axis = -1 if facts.map_needs_channels else None
+        a, b = pair((91, 83) if axis is None else (91, 83, 3))
+        a[60, 70] = np.nan
+        mask = np.ones((91, 83), np.bool_) if masked else None
+        if mask is not None:
+            mask[20:30, 5:40] = mask[:, 80:] = False
+        own |= {"mask": mask, "data_range": 255, "channel_axis": axis}
+        expected = facts.map_function(a, b, **own)
+        out = Stored(np.zeros((91, 83)))
+        found = facts.map_function(Stored(a), Stored(b), memory=100_000, out=out, **own)
+        assert found is out
+        assert_allclose(out[:], expected, rtol=1e-9, atol=1e-11)
+
+
+def test_map_of_a_coarse_grid() -> None:
+    """Two pixels a cell: blocks cut cells apart."""
+    a, b = pair((400, 390), np.uint8)
+    expected = imsim.fsim_map(a, b)
+    found = imsim.fsim_map(Stored(a), Stored(b), memory=1_400_000)
+    assert_allclose(found, expected, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", set(METRICS) - set(IN_BLOCKS))
+def test_metrics_without_pieces_say_why(name: str) -> None:
+    a, b = pair((200, 200), np.uint8)
+    with pytest.raises(imsim.ImsimError, match=METRICS[name].no_pieces):
+        METRICS[name].function(Stored(a), Stored(b), memory=100_000)
+
+
+def test_compare_reads_once() -> None:
+    a, b = pair((600, 100), np.uint8)
+    expected = imsim.compare(a, b, IN_BLOCKS)
+    x, y = Stored(a), Stored(b)
+    found = imsim.compare(x, y, memory=200_000)
+    assert set(found.skipped) == set(METRICS) - set(IN_BLOCKS)
+    assert x.read == a.nbytes
+    assert y.read == b.nbytes
+    for name in found:
+        assert_allclose(found[name], expected[name], rtol=TOLERANCE)
+
+
+def test_tiles_read_little_twice() -> None:
+    """A band of the whole width does not fit: tiles read what is around them again."""
+    a, b = pair((300, 3000), np.uint8)
+    x, y = Stored(a), Stored(b)
+    found = imsim.ssim(x, y, memory=1_000_000)
+    assert_allclose(found, imsim.ssim(a, b), rtol=TOLERANCE)
+    assert x.largest < 40_000
+    assert x.read <= 1.15 * a.nbytes
+
+
+def test_small_images_are_read_as_a_whole() -> None:
+    a, b = pair((30, 30), np.uint8)
+    assert imsim.issm(Stored(a), Stored(b)) == imsim.issm(a, b)
+    assert imsim.fsim(Stored(a), b) == imsim.fsim(a, b)
+
+
+def test_memory_maps(tmp_path: Any) -> None:
+    a, b = pair((300, 200), np.uint16)
+    np.save(tmp_path / "a.npy", a)
+    np.save(tmp_path / "b.npy", b)
+    x, y = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "ab")
+    expected = imsim.gmsd(a, b, data_range=255)
+    assert_allclose(imsim.gmsd(x, y, data_range=255, memory=200_000), expected, rtol=TOLERANCE)
+    part = imsim.gmsd(x[10:, ::2], y[10:, ::2], data_range=255, memory=100_000)
+    assert_allclose(part, imsim.gmsd(a[10:, ::2], b[10:, ::2], data_range=255), rtol=TOLERANCE)
+    changed = np.load(tmp_path / "a.npy", mmap_mode="c")
+    changed[:] = b
+    assert imsim.se(changed, y, memory=100_000) == 0
+    assert_array_equal(changed, b)  # what is only in memory is not given back
+
+
+class Broken(Stored):
+    """A file that is damaged from some row on."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if index[0].stop > 150:
+            raise OSError("checksum of a chunk is wrong")
+        return super().__getitem__(index)
+
+
+def test_a_part_that_cannot_be_read_is_named() -> None:
+    a, b = pair((200, 200), np.uint8)
+    with pytest.raises(imsim.ImsimError, match=r"b\[\d+:\d+, 0:200\].*checksum"):
+        imsim.psnr(Stored(a), Broken(b), memory=100_000)
+
+
+def test_shapes_are_refused_before_reading() -> None:
+    a, b = (Stored(np.zeros(shape, np.uint8)) for shape in ((200, 200), (200, 201)))
+    with pytest.raises(imsim.ShapeError, match="height, width and channels must agree"):
+        imsim.psnr(a, b, memory=100_000)
+    with pytest.raises(imsim.DataRangeError):
+        imsim.psnr(Stored(np.zeros((300, 200))), np.zeros((300, 200)), memory=100_000)
+    with pytest.raises(imsim.MaskError, match="mask has shape"):
+        imsim.psnr(a, a, mask=np.ones((3, 3), np.bool_), memory=100_000)
+    assert a.read == b.read == 0
+
+
+def test_a_mask_of_other_integers_is_refused() -> None:
+    a, b = pair((200, 200), np.uint8)
+    mask = np.ones((200, 200), np.uint8)
+    assert imsim.se(Stored(a), b, mask=mask, memory=100_000) == imsim.se(a, b)
+    mask[150] = 2
+    with pytest.raises(imsim.MaskTypeError, match="other than 0 and 1"):
+        imsim.se(Stored(a), b, mask=mask, memory=100_000)
+
+
+def test_weights_are_refused() -> None:
+    a, b = pair((200, 200), np.uint8)
+    with pytest.raises(imsim.OptionError, match="weights="):
+        imsim.se(Stored(a), b, weights=np.ones((200, 200)), memory=100_000)
+
+
+@pytest.mark.parametrize("memory", [0, 99_999, True, 1e6, "much", "12 parsecs", "-5 MB"])
+def test_memory_is_checked(memory: Any) -> None:
+    a, b = pair((200, 200), np.uint8)
+    with pytest.raises(imsim.OptionError, match="memory="):
+        imsim.se(Stored(a), b, memory=memory)
+
+
+@pytest.mark.parametrize("memory", ["0.2 MB", "200kb", "1 MiB", "1GB"])
+def test_memory_in_words(memory: str) -> None:
+    a, b = pair((200, 200), np.uint8)
+    assert imsim.se(Stored(a), b, memory=memory) == imsim.se(a, b)
+
+
+def test_a_map_that_does_not_fit_needs_a_place() -> None:
+    a, b = pair((200, 200), np.uint8)
+    with pytest.raises(imsim.OptionError, match="pass out="):
+        imsim.se_map(Stored(a), b, memory=100_000)
+    with pytest.raises(imsim.ShapeError, match="out is a"):
+        imsim.se_map(Stored(a), b, memory=100_000, out=np.zeros((3, 3)))
+    with pytest.raises(imsim.DTypeError, match="out has dtype"):
+        imsim.se_map(Stored(a), b, memory=100_000, out=np.zeros((200, 200), np.uint8))
+    out = np.zeros((200, 200))
+    assert imsim.se_map(a, b, out=out) is out
+    assert_array_equal(out, imsim.se_map(a, b))
+
+
+def test_empty_masks_are_told_once() -> None:
+    a, b = pair((200, 200), np.uint8)
+    nothing = np.zeros((200, 200), np.bool_)
+    with pytest.warns(imsim.EmptyMaskWarning) as told:
+        assert np.isnan(imsim.ssim(Stored(a), b, mask=nothing, memory=100_000))
+    assert len(told) == 1
+    with pytest.warns(imsim.EmptyMaskWarning) as told:
+        imsim.ssim_map(Stored(a), b, mask=nothing, memory=600_000)
+    assert len(told) == 1
+
+
+def test_values_beyond_the_range_are_told() -> None:
+    a, b = pair((300, 200))
+    a[250, 150] = 5000
+    with pytest.warns(imsim.DataRangeWarning, match="span"):
+        imsim.compare(Stored(a), Stored(b), ["psnr"], data_range=255, memory=100_000)
+
+
+def test_portable_engine() -> None:
+    a, b = pair((60, 50))
+    mask = np.random.default_rng(4).random((60, 50)) > 0.05
+    imsim.set_engine("portable")
+    try:
+        for name, facts in IN_BLOCKS.items():
+            expected = facts.function(a, b, mask=mask, data_range=255)
+            found = in_blocks(name, a, b, mask, ([17, 40], [21]), data_range=255)
+            assert_allclose(found, expected, rtol=TOLERANCE, err_msg=name)
+    finally:
+        imsim.set_engine("auto")
+
+
+def test_dims_need_names() -> None:
+    with pytest.raises(imsim.OptionError, match="neither a nor b"):
+        imsim.se(np.zeros((3, 3)), np.zeros((3, 3)), dims=("y", "x"))
