@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from imsim._images.zarr_nodes import node_at
 
 _CHUNK = 512
 _NO_DATA = 42113
+_PACKED = 2**22
+"""Pixels of a picture that are packed at once."""
 
 
 class Rows:
@@ -65,20 +68,20 @@ class Rows:
 
 
 class PictureRows:
-    """A PNG file of a palette, to which rows of indices are assigned in any order.
+    """A PNG file of a palette, to which blocks are assigned in any order.
 
-    Rows that come early wait in memory for those before them.
+    Its rows are packed at the end; until then they lie in a file without a name.
 
     Parameters
     ----------
     stream : BinaryIO
-        The file, open for writing.
+        The file without a name.
     shape : tuple of int
         (height, width).
-    palette : numpy.ndarray of uint8, shape (colours, 3)
-        At most 256 colours.
     indices : callable
-        Makes indices of what is assigned.
+        Makes indices of the palette from what is assigned.
+    dtype : numpy.dtype
+        Of what is assigned.
     """
 
     ndim = 2
@@ -87,49 +90,41 @@ class PictureRows:
         self,
         stream: BinaryIO,
         shape: tuple[int, int],
-        palette: Array,
         indices: Callable[[Array], Array],
         dtype: np.dtype[Any],
     ) -> None:
         self.shape, self.dtype = shape, dtype
         self._stream, self._indices = stream, indices
-        self._lock = threading.Lock()
-        self._packed = zlib.compressobj(3)
-        self._next = 0
-        self._waiting: dict[int, Array] = {}
-        height, width = shape
-        stream.write(SIGNATURE)
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0))
-        self._chunk(b"PLTE", palette.astype(np.uint8).tobytes())
+        self._rows = Rows(stream, 0, shape, np.dtype(np.uint8))
 
     def __setitem__(self, key: Any, values: Any) -> None:
-        first, last, columns = _rows_of(key, self.shape)
-        if columns != (0, self.shape[1]):
-            raise IndexError("a picture takes whole rows")
-        rows = np.broadcast_to(np.asarray(values), (last - first, self.shape[1]))
-        # Each row begins with the number of its filter, none.
-        lines = np.zeros((len(rows), self.shape[1] + 1), np.uint8)
-        lines[:, 1:] = self._indices(rows)
-        with self._lock:
-            self._waiting[first] = lines
-            while self._next in self._waiting:
-                lines = self._waiting.pop(self._next)
-                self._next += len(lines)
-                content = self._packed.compress(lines.data)
-                if content:
-                    self._chunk(b"IDAT", content)
+        self._rows[key] = self._indices(np.asarray(values))
 
-    def end(self) -> None:
-        """Write the end of the file."""
-        if self._next < self.shape[0]:
-            raise ImageFileError(f"row {self._next} of the picture was never written")
-        self._chunk(b"IDAT", self._packed.flush())
-        self._chunk(b"IEND", b"")
+    def pack(self, stream: BinaryIO, palette: Array) -> None:
+        """Write the picture; the palette has at most 256 colours, shape (colours, 3)."""
+        height, width = self.shape
+        stream.write(SIGNATURE)
+        _chunk(stream, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0))
+        _chunk(stream, b"PLTE", palette.astype(np.uint8).tobytes())
+        packed = zlib.compressobj(3)
+        together = max(1, _PACKED // width)
+        self._stream.seek(0)
+        for top in range(0, height, together):
+            content = self._stream.read(min(together, height - top) * width)
+            rows = np.frombuffer(content, np.uint8).reshape(-1, width)
+            # Each row begins with the number of its filter, none.
+            lines = np.zeros((len(rows), width + 1), np.uint8)
+            lines[:, 1:] = rows
+            more = packed.compress(lines.data)
+            if more:
+                _chunk(stream, b"IDAT", more)
+        _chunk(stream, b"IDAT", packed.flush())
+        _chunk(stream, b"IEND", b"")
 
-    def _chunk(self, kind: bytes, content: bytes) -> None:
-        check = zlib.crc32(kind + content)
-        self._stream.write(struct.pack(">I", len(content)) + kind + content)
-        self._stream.write(struct.pack(">I", check))
+
+def _chunk(stream: BinaryIO, kind: bytes, content: bytes) -> None:
+    check = zlib.crc32(kind + content)
+    stream.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check))
 
 
 def _rows_of(key: Any, shape: tuple[int, ...]) -> tuple[int, int, tuple[int, int]]:
@@ -212,10 +207,13 @@ def picture_rows(
     dtype: np.dtype[Any],
 ) -> Iterator[PictureRows]:
     """Yield a PNG file that takes rows."""
-    with open(path, "wb") as stream:
-        rows = PictureRows(stream, shape, palette, indices, dtype)
+    # Beside the file: there is room for it, or none for the picture.
+    with tempfile.TemporaryFile(dir=os.path.dirname(path) or ".") as raw:
+        raw.truncate(shape[0] * shape[1])
+        rows = PictureRows(raw, shape, indices, dtype)
         yield rows
-        rows.end()
+        with open(path, "wb") as stream:
+            rows.pack(stream, palette)
 
 
 def take_place(new: str, path: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from imsim._images.pictures import Array, Contents, Picture, as_mask, several_values
 
 _KEPT = 2**26
-"""Most bytes of decoded bands that a raster keeps, but for the last one."""
+"""Most bytes of a decoded band that a raster keeps."""
 Read = Callable[[int, int, int, int], Contents]
 """Reads rows and columns: from the first row to one past the last, and likewise the columns."""
 
@@ -33,6 +33,8 @@ class Raster:
         Reads a part.
     chunks : tuple of int, optional
         Rows and columns that are stored, and have to be decoded, together.
+    stored : tuple of int, optional
+        Those of another raster that this one reads from, and that keeps them.
     no_data : str, optional
         What the file declares to stand for "no data". The parts that are read then tell where it
         is; no note tells of it.
@@ -54,18 +56,19 @@ class Raster:
         read: Read,
         *,
         chunks: tuple[int, int] = (1, 1),
+        stored: tuple[int, int] | None = None,
         no_data: str = "",
     ) -> None:
         self.shape, self.dtype, self.ndim = shape, np.dtype(dtype), len(shape)
         self.chunks = chunks
+        self.stored = stored or chunks
         self.no_data = no_data
         self.guards: list[Callable[[], AbstractContextManager[Any]]] = []
         self.said: dict[str, None] = {}
         self.transparent = False
         self._read = read
         self._lock = threading.RLock()
-        self._bands: OrderedDict[int, Contents] = OrderedDict()
-        self._band_bytes = chunks[0] * int(np.prod(shape[1:])) * self.dtype.itemsize
+        self._bands: OrderedDict[tuple[int, int, int], Contents] = OrderedDict()
 
     @property
     def size(self) -> int:
@@ -103,19 +106,24 @@ class Raster:
             return function(self.part(*box))
 
         # This one keeps the bands.
-        return Raster(shape, np.dtype(dtype), read, no_data=self.no_data)
+        return Raster(shape, np.dtype(dtype), read, stored=self.stored, no_data=self.no_data)
 
     def _part(self, top: int, bottom: int, left: int, right: int) -> Contents:
-        height = self.chunks[0]
-        if height == 1 or self._band_bytes > _KEPT:
+        height, width = self.chunks
+        # The columns of whole chunks.
+        start = left // width * width
+        stop = min(max(-(-right // width) * width, start + 1), self.shape[1])
+        size = height * (stop - start) * int(np.prod(self.shape[2:])) * self.dtype.itemsize
+        if height == 1 or size > _KEPT:
             return self._read(top, bottom, left, right)
+        columns = slice(left - start, right - start)
         first, last = top // height, max(-(-bottom // height), top // height + 1)
         if last == first + 1:
-            whole = self._band(first)
+            whole = self._band(first, start, stop)
             rows = slice(top - first * height, bottom - first * height)
             return whole._replace(
-                pixels=whole.pixels[rows, left:right],
-                valid=None if whole.valid is None else whole.valid[rows, left:right],
+                pixels=whole.pixels[rows, columns],
+                valid=None if whole.valid is None else whole.valid[rows, columns],
             )
         shape = (bottom - top, right - left, *self.shape[2:])
         pixels = np.empty(shape, self.dtype)
@@ -123,37 +131,39 @@ class Raster:
         notes: dict[str, None] = {}
         transparent = False
         for band in range(first, last):
-            start, end = max(top, band * height), min(bottom, (band + 1) * height)
-            there, here = slice(start - top, end - top), slice(start - band * height, None)
-            if end - start == min(height, self.shape[0] - band * height) and band < last - 2:
-                # Parts follow each other: of all bands, the last two may be needed again.
-                found = self._read(start, end, left, right)
-                columns = slice(0, right - left)
+            begin, end = max(top, band * height), min(bottom, (band + 1) * height)
+            is_whole = end - begin == min(height, self.shape[0] - band * height)
+            taken: tuple[slice, slice] = (
+                slice(begin - band * height, end - band * height),
+                columns,
+            )
+            if is_whole and band < last - 1:
+                # Parts follow each other downwards: only the last band may be needed again.
+                found, taken = self._read(begin, end, left, right), (slice(None), slice(None))
             else:
-                found, columns = self._band(band), slice(left, right)
-            taken = slice(here.start, here.start + end - start)
-            pixels[there] = found.pixels[taken, columns]
+                found = self._band(band, start, stop)
+            there = slice(begin - top, end - top)
+            pixels[there] = found.pixels[taken]
             if found.valid is not None:
                 valid = np.ones(shape[:2], bool) if valid is None else valid
-                valid[there] = found.valid[taken, columns]
+                valid[there] = found.valid[taken]
             notes.update(dict.fromkeys(found.notes))
             transparent = transparent or found.transparent
         return Contents(pixels, tuple(notes), valid, transparent)
 
-    def _band(self, band: int) -> Contents:
-        """Return all columns of the rows that are stored together."""
-        if band not in self._bands:
+    def _band(self, band: int, start: int, stop: int) -> Contents:
+        """Return rows that are stored together, from the first column to one past the last."""
+        key = band, start, stop
+        if key not in self._bands:
             height = self.chunks[0]
             end = min((band + 1) * height, self.shape[0])
-            found = self._read(band * height, end, 0, self.shape[1])
+            found = self._read(band * height, end, start, stop)
             found.pixels.flags.writeable = False
-            self._bands[band] = found
-        self._bands.move_to_end(band)
-        while len(self._bands) > 2 or (
-            len(self._bands) > 1 and len(self._bands) * self._band_bytes > _KEPT
-        ):
+            self._bands[key] = found
+        self._bands.move_to_end(key)
+        while len(self._bands) > 2:
             self._bands.popitem(last=False)
-        return self._bands[band]
+        return self._bands[key]
 
 
 def spans(
@@ -197,7 +207,8 @@ def stacked(rasters: Sequence[Raster]) -> Raster:
         return Contents(pixels, notes, valid, any(part.transparent for part in parts))
 
     no_data = next((raster.no_data for raster in rasters if raster.no_data), "")
-    return Raster((*first.shape, len(rasters)), first.dtype, read, no_data=no_data)
+    shape = (*first.shape, len(rasters))
+    return Raster(shape, first.dtype, read, stored=first.stored, no_data=no_data)
 
 
 def is_raster(*arrays: Any) -> bool:

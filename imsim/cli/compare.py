@@ -441,7 +441,10 @@ def _score_options(
         "ignore_nan": arguments.ignore_nan,
         "background": "#{:02x}{:02x}{:02x}".format(*reading.rgb),
         "channel_axis": reading.channel_axis,
-    } | ({"volume": True, "spacing": arguments.spacing} if reading.volume else {})
+        **({"volume": True, "spacing": arguments.spacing} if reading.volume else {}),
+        **({"level": reading.level} if reading.level else {}),
+        **({"ignore_georeference": True} if arguments.ignore_georeference else {}),
+    }
 
 
 def _changed_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -321,8 +321,6 @@ def _score(job: Job, settings: Settings) -> Result:
     regions, scores, errors = None, {}, {}
     pair: tuple[Any, Any] = (reference.pixels, test.pixels)
     if on_disk(first, second, mask):
-        if labels is not None:
-            raise ImageFileError(f"{test.path}: is too large", "for --labels, raise --memory")
         scene = Scene(first, second, reference, mask, settings.ignored, data_range)
         pair = scene.a, scene.b
         options |= {"mask": scene.mask, "memory": settings.on_disk.memory}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -26,12 +25,10 @@ from imsim.cli.reading import (
     left_out,
     range_notes,
 )
+from imsim.errors import OptionError
 from imsim.finite import broken_pixels, value_ends
+from imsim.validation import LEAST_MEMORY, MEMORY, check_memory
 
-MEMORY = 512 * 10**6
-"""Bytes that an image may take by default before it is read in strips."""
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-_SIZE = re.compile(r"(\d+\.?\d*|\.\d+)\s*([kmg]i?)?b?", re.IGNORECASE)
 _AHEAD = 4
 """Parts that are kept until all three of reference, test and mask have been taken of them."""
 _one_at_a_time = threading.Lock()
@@ -65,7 +62,8 @@ def add_scenes(parser: argparse.ArgumentParser) -> None:
         type=size,
         default=MEMORY,
         help="images that take more are read strip by strip, if their format allows it, and the "
-        "strips in memory take about this together; 512MB by default",
+        "strips in memory take about this together; 512MB by default. Smaller images are in memory "
+        "as a whole, which takes several times their size",
     )
     add(
         "--level",
@@ -90,11 +88,12 @@ def on_disk_of(arguments: argparse.Namespace) -> OnDisk:
 
 def size(text: str) -> int:
     """Read a size such as 512MB, 2GB or 1.5GiB; a bare number counts bytes."""
-    match = _SIZE.fullmatch(text.strip())
-    found = float(match[1]) * _UNITS[(match[2] or "").lower()] if match else 0.0
-    if found < 10**6 and not (match and found == int(found) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512MB or 2GB")
-    return int(found)
+    try:
+        return check_memory(text)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size such as 512MB or 2GB; the least is {LEAST_MEMORY // 1000}kB"
+        ) from error
 
 
 class Scene:
@@ -136,8 +135,13 @@ class Scene:
         declared = any(raster.no_data for raster in stored)
         valid = any(picture.valid is not None for picture in (first, second))
         self.is_masked = bool(mask or declared or valid or [*ignored.options()])
-        self.a, self.b = (View(self, name, shape, dtype) for name in ("a", "b"))
-        self.mask = View(self, "mask", shape[:2], np.dtype(bool)) if self.is_masked else None
+        masks = [mask.pixels] if mask and is_raster(mask.pixels) else []
+        tiles = [raster.stored for raster in (*stored, *masks)]
+        chunks = max(rows for rows, _ in tiles), max(columns for _, columns in tiles)
+        self.a, self.b = (View(self, name, shape, dtype, chunks) for name in ("a", "b"))
+        self.mask = None
+        if self.is_masked:
+            self.mask = View(self, "mask", shape[:2], np.dtype(bool), chunks)
         self._takers = ("a", "b", "mask") if self.is_masked else ("a", "b")
         self._counted = np.zeros(shape[0], np.int64)
         """Columns of each row that are counted, from the left."""
@@ -257,9 +261,16 @@ class View:
     """One of the images of a scene, or its mask, sliced like an array."""
 
     def __init__(
-        self, scene: Scene, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+        self,
+        scene: Scene,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        chunks: tuple[int, int],
     ) -> None:
         self._scene, self._name = scene, name
+        self.chunks = (*chunks, *shape[2:])
+        """What the files hold together: blocks of whole chunks are read fastest."""
         self.shape, self.dtype, self.ndim = tuple(shape), np.dtype(dtype), len(shape)
 
     @property
