@@ -36,7 +36,7 @@ from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
 from imsim.cli.reading import Ignored
 from imsim.cli.regions import LABELS_HELP, add_labels, check_labels, columns, parted, place
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
-from imsim.cli.scenes import SCENES_HELP, add_scenes, on_disk_of
+from imsim.cli.scenes import SCENES_HELP, add_scenes, on_disk_of, scene_options
 from imsim.cli.volumes import VOLUMES_HELP, add_volumes, check_volumes
 from imsim.comparison import Comparison
 from imsim.errors import ImsimError
@@ -411,8 +411,7 @@ class _Text:
         elif not self.rows_fit:
             yield f"A row per {what}: -o FILE.csv, or fewer --metrics"
         if arguments.maps:
-            is_picture = arguments.map_format == "png"
-            said = scales(self.metrics, data_ranges.one) if is_picture else "numbers"
+            said = scales(self.metrics, data_ranges.one, arguments.map_format)
             text = f"Maps: {readable(arguments.maps)}; {said}"
             yield textwrap.fill(text, self.width, subsequent_indent="  ", break_long_words=False)
 
@@ -441,10 +440,8 @@ def _score_options(
         "ignore_nan": arguments.ignore_nan,
         "background": "#{:02x}{:02x}{:02x}".format(*reading.rgb),
         "channel_axis": reading.channel_axis,
-        **({"volume": True, "spacing": arguments.spacing} if reading.volume else {}),
-        **({"level": reading.level} if reading.level else {}),
-        **({"ignore_georeference": True} if arguments.ignore_georeference else {}),
-    }
+        **scene_options(arguments),
+    } | ({"volume": True, "spacing": arguments.spacing} if reading.volume else {})
 
 
 def _changed_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -290,7 +291,8 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
     if isinstance(item, Failure):
         return item
     try:
-        return _score(item, settings)
+        with ExitStack() as stack:
+            return _score(item, settings, stack)
     except ImsimError as error:
         return Failure(in_options(error), item.reference, item.test)
     except MemoryError:
@@ -300,7 +302,8 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
     return Failure(f"{item.test}: {reason}", item.reference, item.test)
 
 
-def _score(job: Job, settings: Settings) -> Result:
+def _score(job: Job, settings: Settings, stack: ExitStack) -> Result:
+    """Score a pair; a large one holds, until the stack is left, what others wait for."""
     first, second, mask, labels = job.read()
     reference, test = comparable(first, second)
     others = [*([mask.picture] if mask else []), *([labels] if labels else [])]
@@ -324,8 +327,8 @@ def _score(job: Job, settings: Settings) -> Result:
         scene = Scene(first, second, reference, mask, settings.ignored, data_range)
         pair = scene.a, scene.b
         options |= {"mask": scene.mask, "memory": settings.on_disk.memory}
-        with alone(settings.on_disk.workers):
-            found = compare(*pair, settings.metrics, **options)
+        stack.enter_context(alone(settings.on_disk.workers))
+        found = compare(*pair, settings.metrics, **options)
         notes += scene.notes(reference, test, found)
     else:
         used, said = settings.ignored.used(first, second, mask and mask.pixels)

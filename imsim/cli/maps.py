@@ -138,8 +138,10 @@ def _rows(
     return picture_rows(file, (height, width), palette, indices, dtype)
 
 
-def scales(metrics: Iterable[str], data_range: float | None) -> str:
+def scales(metrics: Iterable[str], data_range: float | None, form: str) -> str:
     """Describe the scales, from alike (dark) to different (bright)."""
+    if form != FORMATS[0]:
+        return "numbers"
     said = []
     for metric in metrics:
         if METRICS[metric].map_function is None:
