@@ -291,8 +291,7 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
     if isinstance(item, Failure):
         return item
     try:
-        with ExitStack() as stack:
-            return _score(item, settings, stack)
+        return _score(item, settings)
     except ImsimError as error:
         return Failure(in_options(error), item.reference, item.test)
     except MemoryError:
@@ -302,7 +301,12 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
     return Failure(f"{item.test}: {reason}", item.reference, item.test)
 
 
-def _score(job: Job, settings: Settings, stack: ExitStack) -> Result:
+def _score(job: Job, settings: Settings) -> Result:
+    with ExitStack() as stack:
+        return _score_within(job, settings, stack)
+
+
+def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     """Score a pair; a large one holds, until the stack is left, what others wait for."""
     first, second, mask, labels = job.read()
     reference, test = comparable(first, second)
