@@ -33,6 +33,7 @@ LONGEST_SIDE = 4096
 AXES = ("depth", "height", "width")
 """The axes of a volume; those of an image are the last two."""
 CHANNEL_HINT = "if one axis holds channels, name it, e.g. channel_axis=-1"
+MEMORY_HINT = "pass images that fit into memory, e.g. numpy.asarray(a), or a larger memory="
 
 
 class Images(NamedTuple):

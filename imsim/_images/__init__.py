@@ -1,6 +1,7 @@
-"""Image files for the command line: PNG, JPEG, TIFF with one or many pages, `.npy` and `.npz`.
+"""Image files for the command line: PNG, JPEG, TIFF with one or many pages, `.npy`, `.npz`, Zarr.
 
-Volumes are stacks of images, and NIfTI and DICOM files.
+Volumes are stacks of images, and NIfTI and DICOM files. Images of TIFF, `.npy` and Zarr that are
+too large for the memory stay on the disk, and parts of them are read.
 
 A note tells what was left aside or converted between the file and the pixels. Missing, inconsistent
 or doubtful pixels are damage, and an error. Damaged metadata that do not describe the pixels are no
@@ -30,6 +31,7 @@ from imsim._images.reading import Reading
 from imsim._images.source import is_regular
 from imsim._images.tiff import write_stack
 from imsim._images.volumes import VOLUME_EXTENSIONS
+from imsim._images.zarr_nodes import is_zarr
 
 __all__ = [
     "EXTENSIONS",
@@ -42,6 +44,7 @@ __all__ = [
     "file_of",
     "is_regular",
     "is_series",
+    "is_zarr",
     "looks_like_an_image",
     "read_picture",
     "same_file",

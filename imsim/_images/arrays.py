@@ -6,11 +6,12 @@ import math
 import os
 import zipfile
 from collections.abc import Callable
-from typing import IO, Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
+from imsim._images.raster import Raster
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 
@@ -113,6 +114,8 @@ def open_npy(source: Source, reading: Reading) -> Pages:
 
     def read(index: int) -> Contents:
         height, width, *channels = axes.image
+        if reading.stays_on_disk((height, width), header.dtype, *channels):
+            return _on_disk(source, header, axes, index)
         reading.check_size((height, width), header.dtype.itemsize, *channels)
         array: Array = (
             np.load(source.path, mmap_mode="r", allow_pickle=False)
@@ -122,6 +125,23 @@ def open_npy(source: Source, reading: Reading) -> Pages:
         return _copy(axes.take(array, index))
 
     return Pages(len(axes), read, counting=axes.leading)
+
+
+def _on_disk(source: Source, header: _ArrayHeader, axes: Axes, index: int) -> Contents:
+    """Return one image, of which each part is mapped into memory, copied and released."""
+
+    def read(top: int, bottom: int, left: int, right: int) -> Contents:
+        stored: Array = (
+            np.load(source.path, mmap_mode="r", allow_pickle=False)
+            if source.content is None
+            else header.array(source.content, header.offset)
+        )
+        return _copy(axes.take(stored, index)[top:bottom, left:right])
+
+    height, width, *channels = axes.image
+    shape = (height, width, *([] if channels == [1] else channels))
+    dtype = header.dtype.newbyteorder("=")
+    return Contents(cast("Array", Raster(shape, dtype, read)))
 
 
 def open_npz(source: Source, name: str | None, reading: Reading) -> Pages:

@@ -17,11 +17,14 @@ from imsim._images.nifti import SIGNATURES as NIFTI_SIGNATURES
 from imsim._images.pictures import ImageFileError, Pages, Picture
 from imsim._images.png import SIGNATURE as PNG_SIGNATURE
 from imsim._images.png import open_png
+from imsim._images.raster import Raster
 from imsim._images.reading import Reading
 from imsim._images.source import Source, find, is_regular
 from imsim._images.tiff import SIGNATURES as TIFF_SIGNATURES
 from imsim._images.tiff import open_tiff
 from imsim._images.volumes import as_volume
+from imsim._images.zarr_arrays import open_zarr
+from imsim._images.zarr_nodes import is_zarr
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz")
 """Extensions of files that are taken from a folder; the content tells the format."""
@@ -54,14 +57,14 @@ _INDEXED = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
 class ImageFile:
     """An open file of one or many images; to be closed, or used in a ``with`` statement.
 
-    Several threads may read from it.
+    Several threads may read from it. Pixels that stay on the disk can be read until it is closed.
 
     Parameters
     ----------
     path : str
         The file; ``FILE.npz:NAME`` for one array of several, ``FILE[i]`` for one image of several,
-        counted from 0; ``-`` for the standard input. A pipe is read once. As a volume, a folder
-        of DICOM files is a file of one volume, and so is a stack of images.
+        counted from 0; ``-`` for the standard input; a folder of Zarr. A pipe is read once. As a
+        volume, a folder of DICOM files is a file of one volume, and so is a stack of images.
     reading : Reading, optional
         One for all files of a run, since it keeps the content of pipes.
 
@@ -109,7 +112,10 @@ class ImageFile:
         with self._lock, _naming(label):
             if self._closed:
                 raise ImageFileError("is closed; nothing more is read from it")
-            return Picture(label, *self._pages.read(index))
+            found = self._pages.read(index)
+        if isinstance(found.pixels, Raster):
+            found.pixels.guards.insert(0, lambda: _naming(label))
+        return Picture(label, *found)
 
     def close(self) -> None:
         """Let go of the file, once no thread reads from it."""
@@ -206,6 +212,9 @@ def _open(path: str, reading: Reading) -> Pages:
 
 def _open_all(path: str, reading: Reading) -> Pages:
     file, name = _split(path)
+    if is_zarr(file):
+        pages = open_zarr(file, reading)
+        return as_volume(pages, reading) if reading.volume else pages
     if reading.volume and os.path.isdir(file):
         return dicom.open_series(file, reading)
     source = find(file, reading, _KNOWN)
@@ -224,6 +233,8 @@ def _open_all(path: str, reading: Reading) -> Pages:
 def _open_images(source: Source, start: bytes, name: str | None, reading: Reading) -> Pages:
     if start.startswith(TIFF_SIGNATURES):
         return open_tiff(source, reading)
+    if reading.level:
+        raise ImageFileError(f"has no level {reading.level}: it holds no pyramid")
     if start.startswith(NPY_SIGNATURE):
         return open_npy(source, reading)
     if start.startswith(ZIP_SIGNATURES):
@@ -232,7 +243,7 @@ def _open_images(source: Source, start: bytes, name: str | None, reading: Readin
         return open_png(source, reading)
     if start.startswith(JPEG_SIGNATURE):
         return open_jpeg(source, reading)
-    raise ImageFileError("not a PNG, JPEG, TIFF, .npy, .npz, NIfTI or DICOM file")
+    raise ImageFileError("not a PNG, JPEG, TIFF, .npy, .npz, NIfTI or DICOM file, nor Zarr")
 
 
 def without_index(path: str) -> tuple[str, int | None]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim._images.georeference import Georeference
 from imsim._images.space import Space
 from imsim.errors import ImsimError
 
@@ -48,6 +49,7 @@ class Contents(NamedTuple):
     turned: bool = False
     ndim: int = 2
     space: Space | None = None
+    place: Georeference | None = None
 
 
 class Pages(NamedTuple):
@@ -69,7 +71,7 @@ class Picture(NamedTuple):
     """The file as the caller named it, with the index of the image if there are several."""
     pixels: Array
     """Shape (height, width) or (height, width, channels), in the file's own type. The depth of a
-    volume goes before the height."""
+    volume goes before the height. A `Raster` stays on the disk, and its slices are read."""
     notes: tuple[str, ...] = ()
     """Notes on what was left aside or converted while reading."""
     valid: Array | None = None
@@ -82,6 +84,8 @@ class Picture(NamedTuple):
     """Axes of an image, 2, or of a volume, 3."""
     space: Space | None = None
     """What a medical format tells of the place of voxels; its values are those of a quantity."""
+    place: Georeference | None = None
+    """Where the pixels lie on the ground, if the file tells it."""
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -100,10 +104,10 @@ class Picture(NamedTuple):
 
     def __str__(self) -> str:
         """Describe the picture: ``512 x 512 pixels, 8-bit, 3 channels``."""
-        channels = self.samples.shape[-1]
         kind = _KINDS.get(self.pixels.dtype.kind, str(self.pixels.dtype))
         kind = kind.format(8 * self.pixels.dtype.itemsize)
-        said = "grey" if self.channel_axis is None else f"{channels} channels"
+        grey = self.channel_axis is None
+        said = "grey" if grey else f"{self.pixels.shape[-1]} channels"
         spaced = f", spacing {self.space}" if self.space and self.space.spacing else ""
         return f"{sized(self.sides)}, {kind}, {said}{spaced}"
 
@@ -140,11 +144,16 @@ def as_mask(picture: Picture) -> Array:
     mask: Array = (samples != 0).any(axis=-1)
     used = samples[mask]
     if (used != used[:1]).any():  # NaN differs even from itself
-        raise ImageFileError(
-            f"{picture.path}: a mask must hold 0 (leave out) and one other value or colour (use); "
-            f"this one has values from {pixels.min()} to {pixels.max()}. Threshold it first"
-        )
+        raise several_values(picture.path, pixels.min(), pixels.max())
     return mask if picture.valid is None else mask & picture.valid
+
+
+def several_values(path: str, low: Any, high: Any) -> ImageFileError:
+    """Return the error about a mask of more than two values."""
+    return ImageFileError(
+        f"{path}: a mask must hold 0 (leave out) and one other value or colour (use); "
+        f"this one has values from {low} to {high}. Threshold it first"
+    )
 
 
 def widened(one: Picture, other: Picture) -> tuple[Picture, Picture]:
@@ -173,20 +182,37 @@ def _like(picture: Picture, other: Picture) -> Picture:
     common = _common_type(picture, other)
     if common is not None:
         if kind != common:
-            pixels = pixels.astype(common)
+            pixels = _converted(pixels, lambda p: p.astype(common), common)
             notes.append(f"its values are widened to {common}, to compare it with the other volume")
     elif kind.kind == "b" and wanted == np.uint8:
-        pixels = pixels * np.uint8(255)
+        pixels = _converted(pixels, lambda p: p * np.uint8(255), wanted)
         notes.append("its 1-bit pixels are widened to 8 bits, to compare it with the other image")
     elif kind.kind == wanted.kind == "f" and kind.itemsize < wanted.itemsize:
-        pixels = pixels.astype(wanted)
+        pixels = _converted(pixels, lambda p: p.astype(wanted), wanted)
         notes.append(f"its floats are widened to {wanted}, to compare it with the other image")
     if picture.channel_axis is None and other.pixels.shape == (*pixels.shape, 3):
-        pixels = np.repeat(pixels[..., None], 3, axis=-1)
+        rgb = (*pixels.shape, 3)
+        pixels = _converted(pixels, lambda p: np.repeat(p[..., None], 3, axis=-1), None, rgb)
         notes.append("its grey is widened to RGB, to compare it with the other image")
     if pixels is picture.pixels:
         return picture
     return picture._replace(pixels=pixels, notes=tuple(notes))
+
+
+def _converted(
+    pixels: Any,
+    function: Callable[[Array], Array],
+    dtype: np.dtype[Any] | None,
+    shape: tuple[int, ...] | None = None,
+) -> Any:
+    """Apply a function to pixels, of an image on the disk to each part that will be read."""
+    if isinstance(pixels, np.ndarray):
+        return function(pixels)
+    return pixels.mapped(
+        lambda part: part._replace(pixels=function(part.pixels)),
+        pixels.shape if shape is None else shape,
+        pixels.dtype if dtype is None else dtype,
+    )
 
 
 def _common_type(picture: Picture, other: Picture) -> np.dtype[Any] | None:

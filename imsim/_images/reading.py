@@ -10,6 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from imsim._images.pictures import ImageFileError
 from imsim.errors import OptionError
@@ -41,6 +44,11 @@ class Reading:
     folder : str, default ""
         Where relative paths begin, if not at the current directory: another machine has another
         one. Images are called by the path that the caller gave.
+    memory : int, optional
+        Images whose pixels take more bytes stay on the disk, where their format can be read in
+        parts. By default, none do.
+    level : int, optional
+        The level of a pyramid, of formats that hold one; 0, the default, is the finest.
 
     Raises
     ------
@@ -54,6 +62,8 @@ class Reading:
     volume: bool = False
     as_stored: bool = False
     folder: str = ""
+    memory: int | None = None
+    level: int | None = None
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
@@ -73,6 +83,20 @@ class Reading:
     def rgb(self) -> tuple[int, int, int]:
         """The background in red, green and blue of 0 to 255."""
         return _rgb(self.background)
+
+    def stays_on_disk(self, shape: Sequence[int], dtype: np.dtype[Any], channels: int = 1) -> bool:
+        """Tell whether an image is read in parts.
+
+        Raises
+        ------
+        ImageFileError
+            If it has more pixels than the caller allows, or none.
+        """
+        size = math.prod(shape) * channels * dtype.itemsize
+        large = self.memory is not None and size > min(self.memory, memory_limit())
+        if large and self.max_pixels is not None:
+            self.check_size(shape, dtype.itemsize, channels)
+        return large
 
     def check_size(self, shape: Sequence[int], itemsize: float, channels: int = 1) -> None:
         """Refuse an image that is too large, before it is decoded.

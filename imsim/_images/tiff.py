@@ -14,10 +14,12 @@ import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
+from imsim._images.raster import Raster, stacked
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.tiff_chain import SIGNATURES, Link, walk
-from imsim._images.tiff_pages import finished, read_page
+from imsim._images.tiff_pages import finished
+from imsim._images.tiff_parts import contiguous, on_disk, open_page
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -47,6 +49,7 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
         # Planes in other files are not looked for.
         name = source.path if source.content is None else source.open()
         tiff = TiffFile(name, _multifile=False)
+        tiff.filehandle.set_lock(True)  # parts of several images may be read at a time
         try:
             count = len(tiff.pages)
             breaks = [match for match in map(_BREAK.match, opening) if match]
@@ -65,6 +68,8 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
             raise ImageFileError(f"damaged: the file is cut off or broken here ({broken})")
         with _logged() as messages:
             found = images[index]()
+        if isinstance(found.pixels, Raster):
+            found.pixels.guards.append(_heard)
         said = _harmless(m for m in (*opening, *messages) if m not in lost)
         return found._replace(notes=(*aside, *found.notes, *said))
 
@@ -83,6 +88,14 @@ def _logged() -> Iterator[list[str]]:
         yield messages
     finally:
         _messages.reset(token)
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Raise what tifffile says about damage."""
+    with _logged() as messages:
+        yield
+    _harmless(iter(messages))
 
 
 def _collect(record: logging.LogRecord) -> bool:
@@ -137,9 +150,11 @@ def _images(
         aside: tuple[str, ...] = ("declares to be a reduced image or a mask; it is taken as it is",)
     else:
         aside = _left_aside(links)
+    if reading.level:
+        return _at_level(tiff, reading.level, source, reading)
     images: list[Image] = []
+    counting: list[tuple[int, ...]] = []
     if described:
-        counting: list[tuple[int, ...]] = []
         if aside and _is_all_there(tiff):
             opening[:] = [message for message in opening if "shaped series" not in message]
         for series in tiff.series:
@@ -153,11 +168,30 @@ def _images(
 
     if reading.channel_axis is not None and len(plain) > 1 and _page(tiff, plain[0]).axes == "YX":
         axes = axes_of((len(plain), *_page(tiff, plain[0]).shape), reading)
-        read = _reader(axes, lambda i, n: read_page(_page(tiff, plain[i]), source, reading, n))
+        read = _reader(axes, lambda i, n: open_page(_page(tiff, plain[i]), source, reading, n))
         images = [lambda i=i: read(i) for i in range(len(axes))]  # type: ignore[misc]
         return images, aside, axes.leading
-    images = [lambda i=i: read_page(_page(tiff, i), source, reading) for i in plain]  # type: ignore[misc]
+    images = [lambda i=i: open_page(_page(tiff, i), source, reading) for i in plain]  # type: ignore[misc]
     return images, aside, ()
+
+
+def _at_level(
+    tiff: TiffFile, level: int, source: Source, reading: Reading
+) -> tuple[list[Image], tuple[str, ...], tuple[int, ...]]:
+    """Return the images of a level of the pyramids of a file, as `_images` does of the finest."""
+    images: list[Image] = []
+    counting: list[tuple[int, ...]] = []
+    for series in tiff.series:
+        if series.keyframe.is_reduced or series.keyframe.is_mask:
+            continue
+        number = len(series.levels)
+        if level >= number:
+            levels = "1 level" if number == 1 else f"{number} levels"
+            raise ImageFileError(f"has no level {level}; it has {levels}, counted from 0")
+        found, lengths = _of_series(tiff, series.levels[level], source, reading)
+        images += found
+        counting.append(lengths)
+    return images, (), counting[0] if len(counting) == 1 else (len(counting), len(images))
 
 
 def _is_all_there(tiff: TiffFile) -> bool:
@@ -216,7 +250,8 @@ def _of_series(
         page = series.pages[index]
         if page is None:
             raise ImageFileError(f"damaged: plane {index} of its description is not in the file")
-        return read_page(_page(tiff, page.index), source, reading, number)
+        own = page.aspage() if len(page.treeindex) > 1 else _page(tiff, page.index)
+        return open_page(own, source, reading, number)
 
     read = _reader(axes, plane)
     return [lambda i=i: read(i) for i in range(len(axes))], axes.leading  # type: ignore[misc]
@@ -230,10 +265,14 @@ def _plane(
     if series.dataoffset is None or page.dtype is None:
         raise ImageFileError("holds several images in one page; save them as pages, or as .npy")
     height, width = page.imagelength, page.imagewidth
-    reading.check_size((height, width), page.dtype.itemsize, number * page.size // height // width)
+    samples, offset = page.size // height // width, series.dataoffset + index * page.nbytes
+    if reading.stays_on_disk((height, width), page.dtype, number * samples):
+        return on_disk(page, reading, contiguous(page, offset), (1, width))
+    reading.check_size((height, width), page.dtype.itemsize, number * samples)
     handle = tiff.filehandle
-    handle.seek(series.dataoffset + index * page.nbytes)
-    content = handle.read(page.nbytes)
+    with handle.lock:
+        handle.seek(offset)
+        content = handle.read(page.nbytes)
     if len(content) < page.nbytes:
         raise ImageFileError(f"damaged: the file is cut off in plane {index}")
     stored = np.frombuffer(content, page.dtype.newbyteorder(tiff.byteorder)).reshape(page.shape)
@@ -268,6 +307,16 @@ def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int]
             return found[0]
         if any(part.pixels.shape != found[0].pixels.shape for part in found):
             raise ImageFileError("its planes are of different size, so that they are no channels")
+        rasters = [part.pixels for part in found if isinstance(part.pixels, Raster)]
+        if rasters and (len(rasters) < len(found) or channel_axis != 0):
+            raise ImageFileError(
+                "is too large for --memory, and its channels lie one behind the other in each row",
+                "save it as pages, or with the channels last; or give a larger --memory",
+            )
+        if len(rasters) > 1:
+            return found[0]._replace(pixels=cast("Array", stacked(rasters)))
+        if rasters:
+            return found[0]
         notes = tuple(dict.fromkeys(note for part in found for note in part.notes))
         pixels = np.moveaxis(np.stack([part.pixels for part in found]), channel_axis, -1)
         valid = None
@@ -282,6 +331,7 @@ def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int]
             valid,
             transparent=any(part.transparent for part in found),
             turned=any(part.turned for part in found),
+            place=found[0].place,
         )
 
     return read

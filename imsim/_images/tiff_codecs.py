@@ -71,6 +71,31 @@ def check_chunks(page: TiffPage, counts: np.ndarray[Any, Any]) -> None:
     ImageFileError
         If the decoder would invent or omit pixels without an error.
     """
+    check = chunk_check(page, counts)
+    if check is None:
+        return
+    segments = page.parent.filehandle.read_segments(
+        page.dataoffsets, page.databytecounts, flat=True
+    )
+    for content, index in cast("Iterator[tuple[bytes | None, int]]", segments):
+        if content is None:  # a strip without data
+            continue
+        try:
+            check(content, index)
+        except (ImportError, NotImplementedError):
+            return  # the decoder names the missing package
+
+
+def chunk_check(
+    page: TiffPage, counts: np.ndarray[Any, Any]
+) -> Callable[[bytes, int], None] | None:
+    """Return a check of the content of a strip or tile, by its index; None if the decoder checks.
+
+    Raises
+    ------
+    ImageFileError
+        If strips or tiles hold more bytes than their pixels.
+    """
     chunk = _chunk(page)
     kind = "tiles" if page.is_tiled else "strips"
     if page.compression == _NONE and (counts > chunk.nbytes + _PADDING).any():
@@ -79,23 +104,17 @@ def check_chunks(page: TiffPage, counts: np.ndarray[Any, Any]) -> None:
         )
     check = _check_of(page, chunk)
     if check is None:
-        return
+        return None
     down = 1 if page.is_tiled else -(-page.imagelength // chunk.rows)
-    segments = page.parent.filehandle.read_segments(
-        page.dataoffsets, page.databytecounts, flat=True
-    )
-    for content, index in cast("Iterator[tuple[bytes | None, int]]", segments):
-        if content is None:  # a strip without data
-            continue
-        if page.fillorder == 2 and page.compression not in (*_JPEGS, *_PICTURES):
-            content = content.translate(_MIRRORED)
+    is_mirrored = page.fillorder == 2 and page.compression not in (*_JPEGS, *_PICTURES)
+
+    def check_one(content: bytes, index: int) -> None:
         rows = chunk.rows
         if not page.is_tiled:
             rows = min(rows, page.imagelength - index % down * rows)
-        try:
-            check(content, rows)
-        except (ImportError, NotImplementedError):
-            return  # the decoder names the missing package
+        check(content.translate(_MIRRORED) if is_mirrored else content, rows)
+
+    return check_one
 
 
 def _chunk(page: TiffPage) -> _Chunk:

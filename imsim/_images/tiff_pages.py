@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imsim._images.alpha import composite
+from imsim._images.georeference import TAGS, Georeference, of_tags
 from imsim._images.pictures import (
     ORIENTATION,
     Array,
@@ -30,26 +31,42 @@ _NO_DATA = 42113  # the number of GDAL's tag
 
 def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
     """Read a page; `planes` of that size make up the image."""
-    itemsize = _check_kind(page).itemsize
-    samples = math.prod(page.shaped) // page.imagelength // page.imagewidth
+    itemsize, samples = check_kind(page).itemsize, samples_of(page)
     reading.check_size((page.imagelength, page.imagewidth), itemsize, samples * planes)
-    _check_complete(page)
+    check_chunks(page, check_complete(page))
     pixels = native(_decoded(page, source))
     return finished(np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels, page, reading)
 
 
-def finished(pixels: Array, page: TiffPage, reading: Reading) -> Contents:
-    """Apply the tags of a page to its stored pixels."""
-    valid, notes = _valid(pixels, page)
+def samples_of(page: TiffPage) -> int:
+    """Return the number of samples of a pixel."""
+    return math.prod(page.shaped) // page.imagelength // page.imagewidth
+
+
+def finished(pixels: Array, page: TiffPage, reading: Reading, *, is_part: bool = False) -> Contents:
+    """Apply the tags of a page to its stored pixels.
+
+    Of a part of them, no note tells how many are no data.
+    """
+    valid, notes = _valid(pixels, page, is_part=is_part)
     for step in (_without_palette, _of_8_bits, _black_is_0):
         pixels, more, *_ = step(pixels, page)
         notes += more
     image = _without_alpha(pixels, page, reading)
-    image = image._replace(notes=notes + image.notes, valid=valid)
+    place, more = (None, ()) if is_part else placed(page)
+    image = image._replace(notes=notes + image.notes + more, valid=valid, place=place)
     return oriented(image, page.tags.valueof(ORIENTATION))
 
 
-def _check_kind(page: TiffPage) -> np.dtype[Any]:
+def placed(page: TiffPage) -> tuple[Georeference | None, tuple[str, ...]]:
+    """Return where a page lies on the ground, and notes."""
+    try:
+        return of_tags({code: page.tags.valueof(code) for code in TAGS}), ()
+    except (ValueError, TypeError) as error:
+        return None, (f"its place on the ground is damaged and not used: {error}",)
+
+
+def check_kind(page: TiffPage) -> np.dtype[Any]:
     """Return the type of the samples of a page; refuse a page that holds no plain image."""
     from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
 
@@ -87,8 +104,11 @@ def _check_kind(page: TiffPage) -> np.dtype[Any]:
     return page.dtype
 
 
-def _check_complete(page: TiffPage) -> None:
-    """Refuse a page without all strips or tiles: the reader would fill missing ones with zeros."""
+def check_complete(page: TiffPage) -> Array:
+    """Refuse a page without all strips or tiles: the reader would fill missing ones with zeros.
+
+    Returns the bytes of each of them.
+    """
     wanted = math.prod(page.chunked)
     kind = "tiles" if page.is_tiled else "strips"
     offsets, counts = (
@@ -99,7 +119,7 @@ def _check_complete(page: TiffPage) -> None:
             f"damaged: {min(len(offsets), len(counts))} of its {wanted} {kind} are there"
         )
     missing = (offsets == 0) | (counts == 0)
-    if missing.any() and _no_data(page) is None:
+    if missing.any() and no_data_of(page) is None:
         raise ImageFileError(f"damaged: {missing.sum()} of its {wanted} {kind} are empty")
     if (offsets + counts > page.parent.filehandle.size).any():
         raise ImageFileError(f"damaged: {kind} reach beyond the end of the file")
@@ -107,7 +127,7 @@ def _check_complete(page: TiffPage) -> None:
         raise ImageFileError(
             f"damaged: its {kind} hold {counts.sum():.0f} of the {page.nbytes} bytes of its pixels"
         )
-    check_chunks(page, counts)
+    return counts
 
 
 def _decoded(page: TiffPage, source: Source) -> Array:
@@ -116,16 +136,26 @@ def _decoded(page: TiffPage, source: Source) -> Array:
     try:
         return page.asarray()
     except (ValueError, NotImplementedError, ImportError) as error:
-        if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
+        if not is_of_missing_codec(error):
             raise
         if _pillow_is_faithful(page):
             with source.open() as stream, TiffImageFile(stream) as image:
                 image.seek(page.index)
                 return np.asarray(image)
-        raise ImageFileError(
-            f"{_wanting(page, error)} needs the package imagecodecs: "
-            "pip install 'imsim[codecs]'; or save the file without it"
-        ) from error
+        raise missing_codec(page, error) from error
+
+
+def is_of_missing_codec(error: Exception) -> bool:
+    """Tell whether tifffile cannot decode without another package."""
+    return "imagecodecs" in str(error) or isinstance(error, ImportError)
+
+
+def missing_codec(page: TiffPage, error: Exception) -> ImageFileError:
+    """Return the error that names the package."""
+    return ImageFileError(
+        f"{_wanting(page, error)} needs the package imagecodecs: "
+        "pip install 'imsim[codecs]'; or save the file without it"
+    )
 
 
 def _wanting(page: TiffPage, error: Exception) -> str:
@@ -159,7 +189,7 @@ def _no_data_text(page: TiffPage) -> str:
     return str(page.tags.valueof(_NO_DATA, "")).strip("\0 ")
 
 
-def _no_data(page: TiffPage) -> float | int | None:
+def no_data_of(page: TiffPage) -> float | int | None:
     """Return the value that stands for "no data", or None if no pixel of this type has it."""
     text, dtype = _no_data_text(page).replace(",", "."), page.dtype
     try:
@@ -177,18 +207,18 @@ def _no_data(page: TiffPage) -> float | int | None:
     return whole if low <= whole <= high else None
 
 
-def _valid(pixels: Array, page: TiffPage) -> tuple[Array | None, tuple[str, ...]]:
+def _valid(pixels: Array, page: TiffPage, *, is_part: bool) -> tuple[Array | None, tuple[str, ...]]:
     """Tell by GDAL's tag where a page has data, in every band but alpha."""
     if _NO_DATA not in page.tags:
         return None, ()
-    value = _no_data(page)
+    value = no_data_of(page)
     if value is None:
         text = f"{_no_data_text(page)!r} (GDAL_NODATA)"
         return None, (f"no pixel of {pixels.dtype} can be {text}; no data are masked",)
     bands = np.delete(pixels, _alphas(page), axis=-1) if pixels.ndim == 3 else pixels[..., None]
     empty = np.asarray(where_equal(bands, value).any(axis=-1))
-    if not empty.any():
-        return None, ()
+    if is_part or not empty.any():
+        return ~empty if empty.any() else None, ()
     note = (
         f"no data (GDAL_NODATA {value:g}) at {np.count_nonzero(empty)} of {empty.size} pixels, "
         "which are masked"

@@ -13,7 +13,8 @@ import imsim
 from imsim._images import ImageFile, Reading, file_of, without_index
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
 from imsim.cli.fleet_pairs import scored_afar
-from imsim.cli.jobs import Job, Jobs, Result, Settings, scales, scored
+from imsim.cli.jobs import Job, Jobs, Result, Settings, scored
+from imsim.cli.maps import add_maps, check_map_format, scales
 from imsim.cli.messages import (
     Outcome,
     by_reason,
@@ -37,6 +38,7 @@ from imsim.cli.reading import Ignored
 from imsim.cli.regions import LABELS_HELP, add_labels, check_labels, columns, parted, place
 from imsim.cli.remaining import left, owners_of_maps
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
+from imsim.cli.scenes import SCENES_HELP, add_scenes, on_disk_of, scene_options
 from imsim.cli.volumes import VOLUMES_HELP, add_volumes, check_volumes
 from imsim.comparison import Comparison
 from imsim.errors import ImsimError
@@ -62,7 +64,7 @@ Files and folders:
 Links are followed. Pipes and devices in folders are left aside and named.
 
 JPEG; PNG; TIFF of 1 bit, of integers of 8 bits or more, or of floats; .npy;
-.npz (one array, or FILE.npz:NAME). A TIFF of several pages, and an array of
+.npz (one array, or FILE.npz:NAME); Zarr. A TIFF of several pages, and an array of
 shape (images, height, width) or (images, height, width, channels), is a
 stack: image i is compared with image i of REF, or with the only one. FILE[i]
 names it, counted from 0, in results and in REF and TEST. REF, TEST and the
@@ -70,6 +72,7 @@ mask must have the same size; nothing is aligned or resized. What is done to an
 image on the way (composited, widened, no data left out) is said in a note, on
 the terminal, in CSV and in JSON. - is the standard input.
 
+{SCENES_HELP}
 {VOLUMES_HELP}
 Results: a table for each of up to three files; of more, a row per pair if the
 metrics fit into the width, and for each metric the mean, the range and the
@@ -126,14 +129,8 @@ def add_compare(commands: Any) -> None:
         help="keep the rows that FILE has of an interrupted run, and add those that are missing; "
         "options that decide scores must be the same",
     )
-    add(
-        "--maps",
-        metavar="DIR",
-        help="write the similarity maps as PNG, DIR/<name>.<metric>.png: dark is alike, bright "
-        "is different, on a scale that follows from the bounds of the metric (for se and imed: "
-        "from the data range squared, by the root) and not from the image; grey is not scored. "
-        "Maps of volumes are TIFF, with a page per slice",
-    )
+    add_maps(parser)
+    add_scenes(parser)
     add(
         "--fail-under",
         metavar="m=x",
@@ -157,7 +154,9 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         arguments.maps,
         arguments.volume,
         arguments.spacing,
+        on_disk_of(arguments),
     )
+    check_map_format(arguments)
     output_format(arguments)
     check_volumes(arguments)
     check_labels(arguments)
@@ -393,7 +392,8 @@ class _Text:
         elif not self.rows_fit:
             yield f"A row per {what}: -o FILE.csv, or fewer --metrics"
         if arguments.maps:
-            text = f"Maps: {readable(arguments.maps)}; {scales(self.metrics, data_ranges.one)}"
+            said = scales(self.metrics, data_ranges.one, arguments.map_format)
+            text = f"Maps: {readable(arguments.maps)}; {said}"
             yield textwrap.fill(text, self.width, subsequent_indent="  ", break_long_words=False)
 
 
@@ -421,6 +421,7 @@ def _score_options(
         "ignore_nan": arguments.ignore_nan,
         "background": "#{:02x}{:02x}{:02x}".format(*reading.rgb),
         "channel_axis": reading.channel_axis,
+        **scene_options(arguments),
     } | ({"volume": True, "spacing": arguments.spacing} if reading.volume else {})
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import imsim
-from imsim._images import ImageFile, ImageFileError, Picture, Reading, write_stack
+from imsim._images import ImageFile, ImageFileError, Picture, Reading
+from imsim._images.raster import is_raster
 from imsim.cli.executors import in_order
+from imsim.cli.maps import write_maps
 from imsim.cli.options import NEEDS_RANGE, DataRanges, in_options
 from imsim.cli.pairing import Failure, FilePair, Pairing
+from imsim.cli.places import check_places
 from imsim.cli.reading import (
     Ignored,
     Mask,
@@ -25,12 +25,12 @@ from imsim.cli.reading import (
     nan_notes,
     option_notes,
 )
+from imsim.cli.scenes import OnDisk, Scene, alone, on_disk
 from imsim.cli.volumes import Spacing, placed
 from imsim.comparison import compare
 from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, silent, unforeseen
 from imsim.labelled import Regions
 from imsim.registry import METRICS
-from imsim.validation import usual_data_range
 
 S = TypeVar("S", bound="Shared")
 
@@ -54,8 +54,11 @@ class Shared:
         self.file = ImageFile(path, reading)
         self.picture = None
         if len(self.file) == 1:
-            with self.file:
+            try:
                 self.picture = self.file.read(0)
+            finally:
+                if self.picture is None or not is_raster(self.picture.pixels):
+                    self.file.close()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -233,6 +236,7 @@ class Settings(NamedTuple):
     volumes: bool = False
     spacing: Spacing | None = None
     """Of volumes, instead of what their files say."""
+    on_disk: OnDisk = OnDisk()
 
 
 class Result(NamedTuple):
@@ -293,35 +297,56 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
 
 
 def _score(job: Job, settings: Settings) -> Result:
+    with ExitStack() as stack:
+        return _score_within(job, settings, stack)
+
+
+def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
+    """Score a pair; a large one holds, until the stack is left, what others wait for."""
     first, second, mask, labels = job.read()
     reference, test = comparable(first, second)
     others = [*([mask.picture] if mask else []), *([labels] if labels else [])]
     place = placed(reference, test, others, settings.spacing)
+    place.notes.extend(
+        check_places(reference, test, others, ignore=settings.on_disk.ignore_georeference)
+    )
     data_range = settings.data_ranges.of(test)
-    used, notes = settings.ignored.used(first, second, mask and mask.pixels)
     options: dict[str, Any] = {
         "data_range": data_range,
         "channel_axis": reference.channel_axis,
         "ndim": reference.ndim,
         "spacing": place.spacing,
     }
-    pair = reference.pixels, test.pixels
     pictures = [reference, test, *others]
-    notes = [(picture.path, note) for picture in pictures for note in picture.notes] + notes
+    notes = [(picture.path, note) for picture in pictures for note in picture.notes]
     notes += place.notes
-    notes += option_notes(reference, test, mask, used, data_range)
-    regions, scores = None, {}
-    if labels is not None:
-        numbers = labels_of(labels, reference, used)
-        regions = imsim.regions(*pair, numbers, settings.metrics, **options)
-        errors = regions.errors
-    else:
-        options["mask"] = used
+    regions, scores, errors = None, {}, {}
+    pair: tuple[Any, Any] = (reference.pixels, test.pixels)
+    if on_disk(first, second, mask):
+        scene = Scene(first, second, reference, mask, settings.ignored, data_range)
+        pair = scene.a, scene.b
+        options |= {"mask": scene.mask, "memory": settings.on_disk.memory}
+        stack.enter_context(alone(settings.on_disk.workers))
         found = compare(*pair, settings.metrics, **options)
+        notes += scene.notes(reference, test, found)
+    else:
+        used, said = settings.ignored.used(first, second, mask and mask.pixels)
+        notes += said + option_notes(reference, test, mask, used, data_range)
+        if labels is not None:
+            numbers = labels_of(labels, reference, used)
+            regions = imsim.regions(*pair, numbers, settings.metrics, **options)
+            errors = regions.errors
+        else:
+            options["mask"] = used
+            found = compare(*pair, settings.metrics, **options)
+            notes += nan_notes(found, reference, test, mask, used)
+    if regions is None:
         scores, errors = {name: float(score) for name, score in found.items()}, found.errors
-        notes += nan_notes(found, reference, test, mask, used)
     if settings.maps is not None:
-        missing = write_maps(settings.maps, job.stem, reference, test, settings.metrics, options)
+        form = settings.on_disk.map_format
+        missing = write_maps(
+            settings.maps, job.stem, pair, reference, settings.metrics, options, form
+        )
         # That some have none without channels is worth a note only to those who asked for them.
         grey = reference.channel_axis is None
         notes += [
@@ -355,91 +380,3 @@ def _reasons(
         elif spacing and METRICS[name].takes_spacing:
             reasons[name] += "; windows are measured in the spacing, with --spacing 1,1,1 in voxels"
     return reasons
-
-
-def write_maps(
-    folder: str,
-    stem: str,
-    reference: Picture,
-    test: Picture,
-    metrics: Iterable[str],
-    options: dict[str, Any],
-) -> dict[str, str]:
-    """Write the map of each metric that has one, and return why others are missing.
-
-    The picture of the stem ``sub/a`` is ``sub/a.ssim.png``, of a volume ``sub/a.ssim.tif`` with a
-    page per slice. The scale follows from the bounds of the map and the data range, never from the
-    map at hand.
-    """
-    from imsim.pages import map_scale, png
-
-    data_range = options["data_range"] or usual_data_range([test.pixels.dtype])
-    missing = {}
-    spacing = {"spacing": options["spacing"]} if options["spacing"] else {}
-    options = {name: value for name, value in options.items() if name != "spacing"}
-    path = os.path.join(folder, stem)
-    make_folder(os.path.dirname(path))
-    for metric in metrics:
-        function = METRICS[metric].map_function
-        if function is None:
-            continue
-        scale = map_scale(metric, data_range or 1.0)
-        if scale.root and data_range is None:
-            missing[metric] = "its scale needs --data-range"
-            continue
-        try:
-            spaced = spacing if METRICS[metric].takes_spacing else {}
-            values = function(reference.pixels, test.pixels, **options, **spaced)
-        except ImsimError as error:
-            missing[metric] = in_options(error)
-            continue
-        if reference.ndim == 3:
-            with replacing(f"{path}.{metric}.tif") as file:
-                write_stack(file, (scale.colours_of(plane) for plane in values))
-            continue
-        with replacing(f"{path}.{metric}.png") as file:
-            Path(file).write_bytes(png(scale.colours_of(values)))
-    return missing
-
-
-def scales(metrics: Iterable[str], data_range: float | None) -> str:
-    """Describe the scales, from alike (dark) to different (bright)."""
-    from imsim.pages import map_scale
-
-    said = []
-    for metric in metrics:
-        if METRICS[metric].map_function is None:
-            continue
-        scale = map_scale(metric, data_range or 1.0)
-        high = f"{scale.high:.4g}" if data_range or not scale.root else "the data range squared"
-        said.append(
-            f"{metric} {scale.low:.4g} to {high}" + (" (by the root)" if scale.root else "")
-        )
-    return "dark (alike) to bright (different): " + ", ".join(said)
-
-
-def make_folder(path: str) -> None:
-    """Make a folder, unless it is there."""
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise ImageFileError(f"{path}: cannot be made: {error.strerror}") from error
-
-
-@contextmanager
-def replacing(path: str) -> Iterator[str]:
-    """Yield the name of a new file, which takes the place of `path` once it is written.
-
-    So no link, whoever made it, leads to another file that is written over, and what a full disk
-    did not take leaves no half of a file.
-    """
-    new = f"{path}.{secrets.token_hex(4)}.part"
-    try:
-        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        yield new
-        os.replace(new, path)
-    except OSError as error:
-        raise ImsimError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            os.remove(new)

@@ -16,7 +16,7 @@ from imsim._images import EXTENSIONS, Picture, Reading, same_file
 from imsim.errors import DataRangeError, ImsimError, OptionError
 from imsim.pages import readable
 from imsim.registry import METRICS
-from imsim.validation import CHANNEL_HINT, usual_data_range
+from imsim.validation import CHANNEL_HINT, MEMORY_HINT, usual_data_range
 
 MASK_HELP = (
     "image of two values: 0 leaves a pixel out, and the other, as 255 or 1, has it scored; any "
@@ -122,11 +122,15 @@ def _number(text: str) -> float:
 
 def reading_of(arguments: argparse.Namespace) -> Reading:
     """Return how the files of a run are read."""
+    memory = getattr(arguments, "memory", None)  # a report has all pixels in memory
     return Reading(
         background=arguments.background,
         max_pixels=arguments.max_pixels,
         channel_axis=arguments.channel_axis,
         volume=arguments.volume,
+        # A volume is one array in memory, and so are images with labels.
+        memory=None if arguments.volume or getattr(arguments, "labels", None) else memory,
+        level=getattr(arguments, "level", None),
     )
 
 
@@ -410,5 +414,7 @@ def _check_place(path: str) -> None:
 def in_options(error: ImsimError) -> str:
     """Describe an error, with the option in its remedy where the library names an argument."""
     option = "if an axis holds channels, name it: --channel-axis -1"
+    memory = "raise --memory above the size of an image, if this machine has several times as much"
     remedy = error.remedy and error.remedy.replace(CHANNEL_HINT, option)
+    remedy = remedy and remedy.replace(MEMORY_HINT, memory)
     return f"{error.message}; {remedy}" if remedy else error.message

@@ -13,6 +13,7 @@ from imsim._images import (
     ImageFileError,
     is_regular,
     is_series,
+    is_zarr,
 )
 
 NO_IMAGE = f"holds no image; these endings are looked for: {' '.join(EXTENSIONS)}"
@@ -69,8 +70,8 @@ class Pairing(NamedTuple):
 
 
 def is_folder(path: str, volumes: bool) -> bool:
-    """Tell whether a path is a folder of images; one of DICOM files is a volume."""
-    return os.path.isdir(path) and not (volumes and is_series(path))
+    """Tell whether a path is a folder of images; one of Zarr is one, of DICOM files a volume."""
+    return os.path.isdir(path) and not (is_zarr(path) or (volumes and is_series(path)))
 
 
 def pair_files(
@@ -123,9 +124,10 @@ def pair_files(
                 f"{file}: cannot be read: there is no such folder; the reference {reference} is one"
             )
         if os.path.isdir(file):
+            kind = "image, a folder of Zarr" if is_zarr(file) else "volume, a folder of DICOM files"
             raise ImageFileError(
-                f"{file}: is one volume, a folder of DICOM files, but the reference {reference} "
-                "is a folder of volumes; give two of a kind"
+                f"{file}: is one {kind}, but the reference {reference} is a folder of "
+                f"{'volumes' if volumes else 'images'}; give two of a kind"
             )
         raise ImageFileError(
             f"{file}: is not a folder, but the reference {reference} is; give two folders, "
@@ -279,7 +281,7 @@ class Folder:
 
     def _enter(self, entry: os.DirEntry[str], name: str, above: frozenset[Identity]) -> None:
         try:
-            if self._volumes and is_series(entry.path):
+            if is_zarr(entry.path) or (self._volumes and is_series(entry.path)):
                 self.names.append(name)
                 return
             if _identity(entry.path) in above:
@@ -310,7 +312,8 @@ def _composed(name: str) -> str:
 
 def _stem(name: str) -> str:
     """Take off a known ending: the name of a folder of DICOM files may have points."""
-    endings = (e for e in (*EXTENSIONS, *VOLUME_EXTENSIONS) if name.lower().endswith(e))
+    known = (*EXTENSIONS, *VOLUME_EXTENSIONS, ".zarr")
+    endings = (e for e in known if name.lower().endswith(e))
     return name[: len(name) - len(next(endings, ""))]
 
 

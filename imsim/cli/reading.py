@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images import ImageFileError, Picture, as_mask, sized, where_equal, widened
+from imsim._images.raster import is_raster, mask_on_disk
 from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
 from imsim.pages import share
 
@@ -17,15 +18,16 @@ Array = np.ndarray[Any, Any]
 
 
 class Mask(NamedTuple):
-    """A mask and where it came from."""
+    """A mask and where it came from; like its picture, it may stay on the disk."""
 
     picture: Picture
-    pixels: Array
+    pixels: Any
 
 
 def mask_of(picture: Picture) -> Mask:
     """Return the mask that a picture holds."""
-    return Mask(picture, as_mask(picture))
+    on_disk = is_raster(picture.pixels)
+    return Mask(picture, mask_on_disk(picture) if on_disk else as_mask(picture))
 
 
 def check_mask_size(mask: Array, path: str, reference: Picture) -> None:
@@ -110,7 +112,8 @@ class Ignored(NamedTuple):
         """Return what the arguments say."""
         return cls(tuple(arguments.ignore_value), arguments.ignore_nan)
 
-    def _options(self) -> Iterable[tuple[str, float]]:
+    def options(self) -> Iterable[tuple[str, float]]:
+        """Yield each option as it was given, and the value that it leaves out."""
         yield from ((f"--ignore-value {value:.15g}", value) for value in self.values)
         if self.nan:
             yield "--ignore-nan", math.nan
@@ -127,17 +130,22 @@ class Ignored(NamedTuple):
         for picture in (reference, test):
             if picture.valid is not None:  # the picture has a note on that
                 mask = picture.valid if mask is None else mask & picture.valid
-            for option, value in self._options():
-                found = _at(picture.samples, value)
+            for option, value in self.options():
+                found = having(picture.samples, value)
                 if found.any():
-                    number = int(np.count_nonzero(found))
-                    said = f"{number} of {found.size} pixels ({share(number, found.size)})"
-                    notes.append((picture.path, f"{said} are left out by {option}"))
+                    notes.append(left_out(picture, int(np.count_nonzero(found)), option))
                     mask = ~found if mask is None else mask & ~found
         return mask, notes
 
 
-def _at(samples: Array, value: float) -> Array:
+def left_out(picture: Picture, number: int, option: str) -> tuple[str, str]:
+    """Say how many pixels of an image an option leaves out."""
+    size = math.prod(picture.sides)
+    said = f"{number} of {size} pixels ({share(number, size)}) are left out by {option}"
+    return picture.path, said
+
+
+def having(samples: Array, value: float) -> Array:
     """Tell which pixels have a value in any channel, which is the last axis."""
     return np.asarray(where_equal(samples, value).any(axis=-1))
 
@@ -157,8 +165,14 @@ def option_notes(
     if data_range is None:
         return []
     inside = used if used is None else used[..., None]
-    low, high = value_ends(reference.samples, test.samples, inside)
-    if high - low <= data_range * (1 + 1e-6):  # the rounding of floats
+    return range_notes(test, *value_ends(reference.samples, test.samples, inside), data_range)
+
+
+def range_notes(
+    test: Picture, low: float, high: float, data_range: float | None
+) -> list[tuple[str, str]]:
+    """Say whether the values of two images, which go from `low` to `high`, go beyond the range."""
+    if data_range is None or high - low <= data_range * (1 + 1e-6):  # the rounding of floats
         return []
     said = f"pixels span more than --data-range {data_range:g}, from {low:.6g} to {high:.6g}"
     if in_another_unit(low, high, data_range):
@@ -177,12 +191,26 @@ def nan_notes(
     names = nan_scores(scores, used)  # none where nothing is left, of which `option_notes` tells
     if not names:
         return []
-    where = "over all pixels" if used is None else "over the pixels that are left"
-    where = f"with the mask {mask.picture.path}" if mask else where
-    notes = [(test.path, f"NaN {where}: {', '.join(names)}")]
+    counts = []
     for picture in (reference, test):
         broken = broken_pixels(picture.samples)
-        count = int(np.count_nonzero(broken if used is None else broken & used))
+        counts.append(int(np.count_nonzero(broken if used is None else broken & used)))
+    return broken_notes(names, reference, test, mask, used is not None, counts)
+
+
+def broken_notes(
+    names: Iterable[str],
+    reference: Picture,
+    test: Picture,
+    mask: Mask | None,
+    is_masked: bool,
+    counts: Iterable[int],
+) -> list[tuple[str, str]]:
+    """Say which scores are NaN, and how many pixels of both images are NaN or infinite."""
+    where = "over the pixels that are left" if is_masked else "over all pixels"
+    where = f"with the mask {mask.picture.path}" if mask else where
+    notes = [(test.path, f"NaN {where}: {', '.join(names)}")]
+    for picture, count in zip((reference, test), counts, strict=True):
         if count:
             said = f"{count} of its pixels are NaN or infinite, so that the scores are NaN"
             notes.append((picture.path, f"{said}; --ignore-nan leaves out NaN"))

@@ -133,8 +133,12 @@ def changed_since(written: float, paths: Iterable[str]) -> set[str]:
         with contextlib.suppress(OSError):  # a file that is gone is not read again
             found = os.stat(file)
             parts = [found]
-            if stat.S_ISDIR(found.st_mode):  # the slices of a volume
-                parts = [entry.stat() for entry in os.scandir(file)]
+            if stat.S_ISDIR(found.st_mode):  # the slices of a volume, or the chunks of an array
+                parts = [
+                    os.stat(os.path.join(folder, name))
+                    for folder, _, names in os.walk(file)
+                    for name in names
+                ]
             # A file that is moved to the place of another keeps the time of its content.
             times = (t for p in parts if stat.S_ISREG(p.st_mode) for t in (p.st_mtime, p.st_ctime))
             if max(times, default=-math.inf) >= written:

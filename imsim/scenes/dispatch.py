@@ -25,7 +25,7 @@ from imsim.scenes.ends import ValueEnds
 from imsim.scenes.scoring import Job, Scene, job, scores
 from imsim.scenes.sources import Source, in_memory, is_stored
 from imsim.typing import Array
-from imsim.validation import Images, check_memory
+from imsim.validation import MEMORY_HINT, Images, check_memory
 
 SHARE_READ_AT_ONCE = 4
 """One part of so many of the memory holds images that are simply read as a whole."""
@@ -95,7 +95,7 @@ def refuse(facts: Metric) -> tuple[Any, Any, Any]:
     """Refuse images that do not fit into memory."""
     raise ImsimError(
         f"{facts.name} has no value for images that are read in blocks: {facts.no_pieces}",
-        "pass images that fit into memory, e.g. numpy.asarray(a), or a larger memory=",
+        MEMORY_HINT,
     )
 
 

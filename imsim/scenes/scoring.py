@@ -17,7 +17,7 @@ from imsim.scenes.pieces import Block, Part, Pieces, Whole
 from imsim.scenes.plan import Needs, blocks, divided, extents
 from imsim.scenes.sources import Source
 from imsim.typing import Array
-from imsim.validation import Images, check_images
+from imsim.validation import MEMORY_HINT, Images, check_images
 
 WORKING_BYTES = 24
 """Bytes that metrics take for each pixel and channel that they compute, besides the images."""
@@ -125,7 +125,7 @@ def job(
     if facts.pieces is None:
         raise ImsimError(
             f"{facts.name} has no value for images that are read in blocks: {facts.no_pieces}",
-            "pass images that fit into memory, e.g. as numpy.asarray(a), or a larger memory=",
+            MEMORY_HINT,
         )
     whole = Whole(
         images.sides,

@@ -14,7 +14,7 @@ import numpy as np
 
 from imsim._images import Picture, file_of
 from imsim.cli.anomaly.inputs import Array, Correction, Unusable
-from imsim.cli.jobs import make_folder, replacing
+from imsim.cli.maps import make_folder, replacing
 from imsim.cli.messages import say
 from imsim.cli.options import check_folder
 from imsim.errors import ImsimError, OptionError

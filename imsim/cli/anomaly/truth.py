@@ -87,7 +87,8 @@ def _mask(file: ImageFile, name: str, size: tuple[int, ...]) -> Array:
             f"{mask.picture.path}: marks no pixel, but {name} is among the bad images; mark its "
             "defect, or leave the image out"
         )
-    return mask.pixels
+    found: Array = mask.pixels
+    return found
 
 
 def _partner(folder: Folder, bad: str, name: str) -> str:

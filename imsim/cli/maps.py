@@ -1,0 +1,198 @@
+"""`imsim compare --maps`: a file per metric, as a picture or as numbers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imsim._images import ImageFileError, Picture, write_stack
+from imsim._images.map_files import npy_rows, picture_rows, take_place, tiff_rows, zarr_rows
+from imsim.cli.options import in_options
+from imsim.errors import ImsimError, OptionError
+from imsim.pages.colour import MISSING, Scale, colour_table, map_scale, png
+from imsim.registry import METRICS
+from imsim.validation import usual_data_range
+
+FORMATS = ("png", "npy", "tif", "zarr")
+"""Of maps: pictures, and three of numbers."""
+_COLOURS = 255
+"""Of a picture with a palette; the last of its 256 is that of what is not scored."""
+Array = np.ndarray[Any, Any]
+
+
+def add_maps(parser: argparse.ArgumentParser) -> None:
+    """Add the options on maps."""
+    add = parser.add_argument
+    add(
+        "--maps",
+        metavar="DIR",
+        help="write the similarity maps as PNG, DIR/<name>.<metric>.png: dark is alike, bright "
+        "is different, on a scale that follows from the bounds of the metric (for se and imed: "
+        "from the data range squared, by the root) and not from the image; grey is not scored. "
+        "Maps of volumes are TIFF, with a page per slice",
+    )
+    add(
+        "--map-format",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help="write maps as pictures (png, the default) or as numbers, NaN where nothing is "
+        "scored: .npy, .tif, which lies where the reference lies on the ground, or .zarr",
+    )
+
+
+def check_map_format(arguments: argparse.Namespace) -> None:
+    """Refuse a format of maps without maps."""
+    if arguments.map_format != FORMATS[0] and arguments.maps is None:
+        raise OptionError(f"--map-format {arguments.map_format}: is for maps; add --maps DIR")
+
+
+def write_maps(
+    folder: str,
+    stem: str,
+    pair: tuple[Any, Any],
+    reference: Picture,
+    metrics: Iterable[str],
+    options: dict[str, Any],
+    form: str,
+) -> dict[str, str]:
+    """Write the map of each metric that has one, and return why others are missing.
+
+    The picture of the stem ``sub/a`` is ``sub/a.ssim.png``, of a volume ``sub/a.ssim.tif`` with a
+    page per slice. The scale follows from the bounds of the map and the data range, never from the
+    map at hand. With a ``memory`` among the options, maps are written strip by strip.
+    """
+    data_range = options["data_range"] or usual_data_range([reference.pixels.dtype])
+    missing = {}
+    spacing = {"spacing": options["spacing"]} if options["spacing"] else {}
+    options = {name: value for name, value in options.items() if name != "spacing"}
+    path = os.path.join(folder, stem)
+    make_folder(os.path.dirname(path))
+    for metric in metrics:
+        function = METRICS[metric].map_function
+        if function is None:
+            continue
+        scale = map_scale(metric, data_range or 1.0)
+        if form == "png" and scale.root and data_range is None:
+            missing[metric] = "its scale needs --data-range"
+            continue
+        spaced = spacing if METRICS[metric].takes_spacing else {}
+        is_picture = form == "png"
+        ending = "tif" if is_picture and reference.ndim == 3 else form
+        try:
+            if "memory" in options:
+                with (
+                    _replacing(f"{path}.{metric}.{ending}") as file,
+                    _rows(file, form, reference, None, scale) as rows,
+                ):
+                    function(*pair, **options, **spaced, out=rows)
+                continue
+            values = function(*pair, **options, **spaced)
+        except ImsimError as error:
+            missing[metric] = in_options(error)
+            continue
+        with _replacing(f"{path}.{metric}.{ending}") as file:
+            _write(file, form, values, reference, scale)
+    return missing
+
+
+def _write(file: str, form: str, values: Array, reference: Picture, scale: Scale) -> None:
+    """Write a map that is in memory."""
+    if form == "png" and reference.ndim == 3:
+        write_stack(file, (scale.colours_of(plane) for plane in values))
+    elif form == "png":
+        Path(file).write_bytes(png(scale.colours_of(values)))
+    else:
+        with _rows(file, form, reference, values.dtype, scale) as rows:
+            rows[:] = values
+
+
+def _rows(
+    file: str, form: str, reference: Picture, dtype: np.dtype[Any] | None, scale: Scale
+) -> AbstractContextManager[Any]:
+    """Open a file that takes rows of a map."""
+    if dtype is None:  # as the map of images in memory
+        is_narrow = reference.pixels.dtype.kind == "f" and reference.pixels.dtype.itemsize <= 4
+        dtype = np.dtype(np.float32 if is_narrow else np.float64)
+    shape = reference.sides
+    if form == "npy":
+        return npy_rows(file, shape, dtype)
+    if form == "tif":
+        return tiff_rows(file, shape, dtype, reference.place)
+    if form == "zarr":
+        return zarr_rows(file, shape, dtype)
+    height, width = shape
+    palette = np.concatenate([colour_table(scale.colours, _COLOURS), [MISSING]])
+
+    def indices(values: Array) -> Array:
+        steps, nothing = scale.steps_of(values, _COLOURS)
+        return np.where(nothing, _COLOURS, steps).astype(np.uint8)
+
+    return picture_rows(file, (height, width), palette, indices, dtype)
+
+
+def scales(metrics: Iterable[str], data_range: float | None, form: str) -> str:
+    """Describe the scales, from alike (dark) to different (bright)."""
+    if form != FORMATS[0]:
+        return "numbers"
+    said = []
+    for metric in metrics:
+        if METRICS[metric].map_function is None:
+            continue
+        scale = map_scale(metric, data_range or 1.0)
+        high = f"{scale.high:.4g}" if data_range or not scale.root else "the data range squared"
+        said.append(
+            f"{metric} {scale.low:.4g} to {high}" + (" (by the root)" if scale.root else "")
+        )
+    return "dark (alike) to bright (different): " + ", ".join(said)
+
+
+def make_folder(path: str) -> None:
+    """Make a folder, unless it is there."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise ImageFileError(f"{path}: cannot be made: {error.strerror}") from error
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Yield the name of a new file, which takes the place of `path` once it is written.
+
+    So no link, whoever made it, leads to another file that is written over, and what a full disk
+    did not take leaves no half of a file.
+    """
+    new = f"{path}.{secrets.token_hex(4)}.part"
+    try:
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield new
+        os.replace(new, path)
+    except OSError as error:
+        raise ImsimError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            os.remove(new)
+
+
+@contextmanager
+def _replacing(path: str) -> Iterator[str]:
+    """Like `replacing`, for folders of Zarr too."""
+    if not path.endswith(".zarr"):
+        with replacing(path) as new:
+            yield new
+        return
+    new = f"{path}.{secrets.token_hex(4)}.part"
+    try:
+        yield new
+        take_place(new, path)
+    except OSError as error:
+        raise ImsimError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)

@@ -1,0 +1,324 @@
+"""Images that are too large for the memory: options on them, and pairs read side by side."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import imsim
+from imsim._images import Picture, widened
+from imsim._images.raster import Raster, is_raster, spans
+from imsim.cli.options import count
+from imsim.cli.reading import (
+    Array,
+    Ignored,
+    Mask,
+    broken_notes,
+    having,
+    left_out,
+    range_notes,
+)
+from imsim.errors import OptionError
+from imsim.finite import broken_pixels, value_ends
+from imsim.validation import LEAST_MEMORY, MEMORY, check_memory
+
+_AHEAD = 4
+"""Parts that are kept until all three of reference, test and mask have been taken of them."""
+_one_at_a_time = threading.Lock()
+Box = tuple[int, int, int, int]
+"""The first row and one past the last, and likewise the columns."""
+SCENES_HELP = """\
+Large files: of TIFF (BigTIFF, tiled, compressed, cloud-optimised GeoTIFF),
+.npy and Zarr (versions 2 and 3, OME-Zarr; `pip install 'imsim[zarr]'`), images
+that take more than --memory are read strip by strip, and never as a whole. REF,
+TEST and the mask may be folders of Zarr; of a pyramid level 0 is taken, or
+--level. GeoTIFF of another place on the ground or another reference system is
+refused: nothing is warped. No data of GDAL and of Zarr attributes are left out.
+"""
+
+
+class OnDisk(NamedTuple):
+    """What the options say about images that stay on the disk, and about maps."""
+
+    memory: int = MEMORY
+    ignore_georeference: bool = False
+    map_format: str = "png"
+    workers: int | None = None
+
+
+def add_scenes(parser: argparse.ArgumentParser) -> None:
+    """Add the options on large files."""
+    add = parser.add_argument
+    add(
+        "--memory",
+        metavar="SIZE",
+        type=size,
+        default=MEMORY,
+        help="images that take more are read strip by strip, if their format allows it, and the "
+        "strips in memory take about this together; 512MB by default. Smaller images are in memory "
+        "as a whole, which takes several times their size",
+    )
+    add(
+        "--level",
+        metavar="N",
+        type=lambda text: 0 if text == "0" else count(text),
+        help="level of pyramids: OME-Zarr, and TIFF with overviews; 0, the default, is the finest",
+    )
+    add(
+        "--ignore-georeference",
+        action="store_true",
+        help="compare the pixels of the same row and column of files that lie at other places on "
+        "the ground, or in another reference system; a note says so. Without it, that is an error",
+    )
+
+
+def on_disk_of(arguments: argparse.Namespace) -> OnDisk:
+    """Return what the arguments say."""
+    return OnDisk(
+        arguments.memory, arguments.ignore_georeference, arguments.map_format, arguments.workers
+    )
+
+
+def scene_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that decide scores, if they are given, as JSON holds them."""
+    found = {"level": arguments.level, "ignore_georeference": arguments.ignore_georeference}
+    return {name: value for name, value in found.items() if value}
+
+
+def size(text: str) -> int:
+    """Read a size such as 512MB, 2GB or 1.5GiB; a bare number counts bytes."""
+    try:
+        return check_memory(text)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size such as 512MB or 2GB; the least is {LEAST_MEMORY // 1000}kB"
+        ) from error
+
+
+class Scene:
+    """Two images and a mask, at least one on the disk; each part is read once for all of them.
+
+    What there is to say about all pixels is counted on the way.
+
+    Parameters
+    ----------
+    first, second : Picture
+        Reference and test as the files have them.
+    reference : Picture
+        The reference, of the type and the channels that both are compared in.
+    mask : Mask, optional
+        A mask.
+    ignored : Ignored
+        What options leave out.
+    data_range : float, optional
+        What the options say; values beyond are told.
+    """
+
+    def __init__(
+        self,
+        first: Picture,
+        second: Picture,
+        reference: Picture,
+        mask: Mask | None,
+        ignored: Ignored,
+        data_range: float | None,
+    ) -> None:
+        self._pictures = first, second
+        self._mask = mask
+        self._ignored = ignored
+        self._data_range = data_range
+        self._lock = threading.Lock()
+        self._parts: OrderedDict[Box, dict[str, Any]] = OrderedDict()
+        shape, dtype = reference.pixels.shape, reference.pixels.dtype
+        stored = [_raster(p) for p in (first, second) if is_raster(p.pixels)]
+        declared = any(raster.no_data for raster in stored)
+        valid = any(picture.valid is not None for picture in (first, second))
+        self.is_masked = bool(mask or declared or valid or [*ignored.options()])
+        masks = [mask.pixels] if mask and is_raster(mask.pixels) else []
+        tiles = [raster.stored for raster in (*stored, *masks)]
+        chunks = max(rows for rows, _ in tiles), max(columns for _, columns in tiles)
+        self.a, self.b = (View(self, name, shape, dtype, chunks) for name in ("a", "b"))
+        self.mask = None
+        if self.is_masked:
+            self.mask = View(self, "mask", shape[:2], np.dtype(bool), chunks)
+        self._takers = ("a", "b", "mask") if self.is_masked else ("a", "b")
+        self._counted = np.zeros(shape[0], np.int64)
+        """Columns of each row that are counted, from the left."""
+        self._left_out: dict[tuple[int, str], int] = {}
+        self._low, self._high = math.inf, -math.inf
+        self._broken = [0, 0]
+        self._used = self._in_mask = 0
+
+    def part(self, name: str, box: Box) -> Array:
+        """Return a part of the reference ("a"), the test ("b") or the mask."""
+        with self._lock:
+            parts = self._parts.get(box, {})
+            if name not in parts:  # or taken already
+                parts = self._parts[box] = self._read(box)
+                while len(self._parts) > _AHEAD:
+                    self._parts.popitem(last=False)
+            found: Array = parts.pop(name)
+            if not parts:
+                del self._parts[box]
+            elif name in parts:
+                self._parts.move_to_end(box)
+            return found
+
+    def _read(self, box: Box) -> dict[str, Any]:
+        top, bottom, left, right = box
+        one, other = (_piece(picture, box) for picture in self._pictures)
+        used = None
+        if self._mask is not None:
+            used = self._mask.pixels[top:bottom, left:right]
+        fresh = self._fresh(box)
+        if fresh is not None and used is not None:
+            self._in_mask += int(np.count_nonzero(used[fresh]))
+        for index, piece in enumerate((one, other)):
+            if piece.valid is not None:
+                used = piece.valid if used is None else used & piece.valid
+                if fresh is not None and is_raster(self._pictures[index].pixels):
+                    self._count(index, "", ~piece.valid[fresh])
+            for option, value in self._ignored.options():
+                found = having(piece.samples, value)
+                if found.any():
+                    used = ~found if used is None else used & ~found
+                    if fresh is not None:
+                        self._count(index, option, found[fresh])
+        if fresh is not None:
+            self._look(one, other, used, fresh)
+        a, b = widened(one, other)
+        parts: dict[str, Any] = {"a": a.pixels, "b": b.pixels}
+        if self.is_masked:
+            parts["mask"] = np.ones((bottom - top, right - left), bool) if used is None else used
+        return parts
+
+    def _fresh(self, box: Box) -> tuple[slice, slice] | None:
+        """Return the part of a box that is not counted yet, and count it."""
+        top, bottom, left, right = box
+        rows = np.flatnonzero(self._counted[top:bottom] < right)
+        if not len(rows) or right <= left:
+            return None
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        start = max(int(self._counted[top + first]), left)
+        self._counted[top + first : top + last] = right
+        return slice(first, last), slice(start - left, None)
+
+    def _count(self, index: int, option: str, found: Array) -> None:
+        number = int(np.count_nonzero(found))
+        if number:
+            self._left_out[index, option] = self._left_out.get((index, option), 0) + number
+
+    def _look(
+        self, one: Picture, other: Picture, used: Array | None, fresh: tuple[slice, slice]
+    ) -> None:
+        """Look at values of the pixels that are used, for what is said about them."""
+        inside = None if used is None else used[fresh]
+        self._used += _size(fresh, one) if inside is None else int(np.count_nonzero(inside))
+        samples = [piece.samples[fresh] for piece in (one, other)]
+        if self._data_range is not None:
+            low, high = value_ends(
+                samples[0], samples[1], None if inside is None else inside[..., None]
+            )
+            self._low, self._high = min(self._low, low), max(self._high, high)
+        for index, values in enumerate(samples):
+            if values.dtype.kind == "f":
+                broken = broken_pixels(values)
+                broken = broken if inside is None else broken & inside
+                self._broken[index] += int(np.count_nonzero(broken))
+
+    def notes(
+        self, reference: Picture, test: Picture, scores: Mapping[str, Any]
+    ) -> list[tuple[str, str]]:
+        """Say what was found in all parts that were read, as of images in memory."""
+        notes = []
+        pictures = [*self._pictures, *([self._mask.picture] if self._mask else [])]
+        for index, picture in enumerate(pictures):
+            if is_raster(picture.pixels):
+                notes += [(picture.path, note) for note in _raster(picture).said]
+            number = self._left_out.get((index, ""), 0)
+            if number:
+                total = math.prod(picture.sides)
+                said = f"no data ({_raster(picture).no_data}) at {number} of {total} pixels"
+                notes.append((picture.path, f"{said}, which are masked"))
+        for (index, option), number in self._left_out.items():
+            if option:
+                notes.append(left_out(pictures[index], number, option))
+        if self._mask and not self._in_mask:
+            said = "this mask leaves out every pixel, so that the scores are NaN"
+            return [*notes, (self._mask.picture.path, said)]
+        if not self._used:
+            return [*notes, (test.path, "every pixel is left out, so that the scores are NaN")]
+        notes += range_notes(test, self._low, self._high, self._data_range)
+        names = [name for name, score in scores.items() if math.isnan(score)]
+        if names:
+            masked = self.is_masked
+            notes += broken_notes(names, reference, test, self._mask, masked, self._broken)
+        return notes
+
+
+class View:
+    """One of the images of a scene, or its mask, sliced like an array."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        chunks: tuple[int, int],
+    ) -> None:
+        self._scene, self._name = scene, name
+        self.chunks = (*chunks, *shape[2:])
+        """What the files hold together: blocks of whole chunks are read fastest."""
+        self.shape, self.dtype, self.ndim = tuple(shape), np.dtype(dtype), len(shape)
+
+    @property
+    def size(self) -> int:
+        """The number of samples."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Array:
+        (top, bottom), (left, right), inner = spans(key, self.shape)
+        return np.asarray(self._scene.part(self._name, (top, bottom, left, right))[inner])
+
+
+def on_disk(first: Picture, second: Picture, mask: Mask | None) -> bool:
+    """Tell whether any part of a pair stays on the disk."""
+    return is_raster(first.pixels, second.pixels, mask and mask.pixels)
+
+
+def _raster(picture: Picture) -> Raster:
+    pixels: Any = picture.pixels
+    return pixels  # type: ignore[no-any-return]
+
+
+def _piece(picture: Picture, box: Box) -> Picture:
+    """Read a part of a picture, with the part of its mask."""
+    top, bottom, left, right = box
+    if is_raster(picture.pixels):
+        found = _raster(picture).part(*box)
+        return picture._replace(pixels=found.pixels, valid=found.valid, notes=())
+    valid = None if picture.valid is None else picture.valid[top:bottom, left:right]
+    return picture._replace(pixels=picture.pixels[top:bottom, left:right], valid=valid, notes=())
+
+
+def _size(fresh: tuple[slice, slice], piece: Picture) -> int:
+    rows, columns = fresh
+    return int((rows.stop - rows.start) * (piece.sides[1] - columns.start))
+
+
+@contextmanager
+def alone(workers: int | None) -> Iterator[None]:
+    """Let one large pair at a time take the memory and all workers; the others wait."""
+    with _one_at_a_time, imsim.workers(workers or imsim.get_workers()):
+        yield
