@@ -20,7 +20,7 @@ from imsim.errors import (
 from imsim.finite import in_another_unit, value_ends
 from imsim.portable.arrays import to_host
 from imsim.registry import METRICS
-from imsim.scenes import dispatch
+from imsim.scenes import dispatch, lazy
 from imsim.scenes.attributes import described
 from imsim.scenes.names import Labelled, are_labelled, call, check_unnamed
 from imsim.tables import table
@@ -72,6 +72,28 @@ class Comparison(Mapping[str, Any]):
         lines = [table(rows, "l" + "r" * len(columns))]
         lines += [f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items()]
         return "\n".join(lines)
+
+
+class LazyComparison(Comparison):
+    """Scores that are arrays of Dask, of which none is computed; `compute` computes them all.
+
+    Examples
+    --------
+    >>> import imsim
+    >>> from imsim.comparison import LazyComparison
+    >>> print(LazyComparison({}, {}).compute())
+    metric  score  unit  better
+    """
+
+    def compute(self, **options: Any) -> Comparison:
+        """Compute all scores in one pass over the images; the options are those of Dask."""
+        return Comparison(lazy.computed(self._scores, **options), self.errors)
+
+    def __str__(self) -> str:
+        """Return a table without numbers: nothing is computed to be printed."""
+        shown = {name: f"lazy, of shape {score.shape}" for name, score in self.items()}
+        shown |= {name: f"skipped: {reason}" for name, reason in self.skipped.items()}
+        return "\n".join(f"{name:8}  {text}" for name, text in shown.items())
 
 
 def _summary(scores: Any) -> list[float]:
@@ -223,7 +245,8 @@ def _in_blocks(
         _warn_of_range(_problem_of_range(low, high, images.data_range))
     if checking.has_doubtful_width(images):
         checking.warn_of_width(images)
-    return Comparison(dict(zip(jobs, scores, strict=True)), errors)
+    kind = LazyComparison if dispatch.is_lazy(given) else Comparison
+    return kind(dict(zip(jobs, scores, strict=True)), errors)
 
 
 def _warn_of_range(problem: str | None) -> None:
