@@ -38,10 +38,10 @@ def is_lazy(value: Any) -> bool:
 
 def computed(values: Mapping[str, Any], **options: Any) -> dict[str, Any]:
     """Compute lazy values in one pass; `options` are those of `dask.compute`."""
-    import dask
+    from dask.base import compute
 
-    (found,) = dask.compute(dict(values), **options)  # type: ignore[attr-defined]
-    return found  # type: ignore[no-any-return]
+    found: dict[str, Any] = compute(dict(values), **options)[0]
+    return found
 
 
 class BlockTask(NamedTuple):
@@ -133,7 +133,7 @@ class Ends(NamedTuple):
         """Return the scores of the k-th metric."""
         with workers(1):
             found = self.pieces[k].finish(parts[k])
-        return np.asarray(self.finish[k](found, parts[k].finite), np.float64)
+        return np.asarray(self.finish[k](found, parts[k].finite), np.float64)[()]
 
     def cells(self, parts: list[Part]) -> tuple[Array, int]:
         """Return the map of the cells, and their size."""
