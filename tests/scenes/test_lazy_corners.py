@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from sampling import FRAME, SCORES
+from sampling import MAPS as MAPS_OF
 
 import imsim
 from imsim.scenes.sums import SquaredErrors
@@ -77,6 +79,26 @@ def test_one_against_a_batch(name: str) -> None:
         found = function(a, lazy(B, 1, 13, 41), mask=within, data_range=255)
         assert found.shape == want.shape
         assert_allclose(found.compute(scheduler="sync"), want, rtol=TOLERANCE, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [v for v in (*SCORES, *MAPS_OF) if imsim.METRICS[v.metric].pieces is not None],
+    ids=lambda variant: variant.id,
+)
+def test_all_options(variant: Any) -> None:
+    """Of `downsample`, the cells are in the test of a coarse grid: these images have none."""
+    sides = FRAME
+    a = RANDOM.uniform(0, 255, variant.shape(*sides))
+    b = np.clip(a + RANDOM.normal(0, 20, a.shape), 0, 255)
+    mask = np.ones(sides, np.bool_)
+    mask[:5, 9:20] = False
+    chunks = ((7, 1, sides[0] - 8), (3, sides[1] - 3))
+    found = variant(
+        da.from_array(a, chunks=(*chunks, 2)[: a.ndim]), b, mask=da.from_array(mask, chunks=11)
+    )
+    want = variant(a, b, mask=mask)
+    assert_allclose(found.compute(scheduler="sync"), want, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_empty_chunks() -> None:
