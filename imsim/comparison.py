@@ -135,8 +135,8 @@ def compare(
     data_range : float, optional
         Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
         for every other dtype, the metrics that depend on it are skipped without it.
-    channel_axis : int, optional
-        The axis that holds channels.
+    channel_axis : int or str, optional
+        The axis that holds channels, or its name.
     ndim : {2, 3}
         Axes of an image, or of a volume: 3 takes the last three axes, besides that of channels,
         for depth, height and width.
@@ -151,7 +151,9 @@ def compare(
     -------
     Comparison
         A mapping from name to score that prints as a table. Metrics that cannot run on this
-        input are left out, and named with the reason in its ``skipped``.
+        input are left out, and named with the reason in its ``skipped``. Of arrays of Dask, the
+        scores are lazy, and its method ``compute`` computes them all. Of arrays of xarray, the
+        result is a Dataset with a variable for each metric.
 
     Raises
     ------
