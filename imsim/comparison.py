@@ -235,8 +235,9 @@ def _in_blocks(
     images, _ = dispatch.checked_for_all(scene)
     a, b, mask = dispatch.planned(given[:3])
     jobs, errors = _attempted(names, (a, b), arguments | {"mask": mask}, spaced)
+    kind = LazyComparison if dispatch.is_lazy(given) else Comparison
     if not jobs:
-        return Comparison({}, errors)
+        return kind({}, errors)
     further = []
     # What is lazy has no values yet to be told of.
     if not dispatch.is_lazy(given) and any(METRICS[name].needs_data_range for name in jobs):
@@ -247,7 +248,6 @@ def _in_blocks(
         _warn_of_range(_problem_of_range(low, high, images.data_range))
     if checking.has_doubtful_width(images):
         checking.warn_of_width(images)
-    kind = LazyComparison if dispatch.is_lazy(given) else Comparison
     return kind(dict(zip(jobs, scores, strict=True)), errors)
 
 

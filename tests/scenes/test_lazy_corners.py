@@ -221,6 +221,12 @@ def test_a_comparison_is_computed_in_one_pass() -> None:
         assert_allclose(scores[name], want, rtol=TOLERANCE, err_msg=name)
 
 
+def test_a_comparison_without_scores() -> None:
+    found: Any = imsim.compare(lazy(A[0]), lazy(B[0]), ["psnr"])
+    assert dict(found.compute()) == {}
+    assert "psnr" in found.compute().skipped
+
+
 # Arrays of xarray.
 
 
