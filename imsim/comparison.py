@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from imsim.errors import (
     ImsimError,
     silent,
     warn,
+    without_traceback,
 )
 from imsim.finite import in_another_unit, value_ends
 from imsim.portable.arrays import to_host
@@ -219,7 +219,7 @@ def _attempted(
                 options = spaced if facts.takes_spacing else {}
                 found[name] = facts.function(*given, **arguments, **options)
             except ImsimError as error:
-                errors[name] = copy.copy(error)  # no traceback, which would keep the images
+                errors[name] = without_traceback(error)
     return found, errors
 
 
