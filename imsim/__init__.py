@@ -16,15 +16,16 @@ weights : array_like of float, shape (..., height, width), optional
 data_range : float, optional
     Largest possible minus smallest possible pixel value, never found from the pixels. By default
     255 for uint8 and 1 for bool; for other dtypes the metrics whose score depends on it need it.
-channel_axis : int, optional
-    The axis that holds channels. Their scores, or maps, are averaged unless the metric says
-    otherwise. Without it there are no channels.
+channel_axis : int or str, optional
+    The axis that holds channels, or its name if it has one. Their scores, or maps, are averaged
+    unless the metric says otherwise. Without it there are no channels.
 ndim : {2, 3}, default 2
     3 takes the last three axes, besides that of channels, for the depth, height and width of
     volumes; else each plane is an image of its own. For volumes, read "volume" for "image", and
     "(..., depth, height, width)" for the shape.
 dims : sequence of str, optional
-    Names of the axes of an image, of arrays whose axes have names.
+    Names of the axes of an image, such as ("y", "x"), of arrays of xarray; all others, besides that
+    of channels, are batch axes. An array without others needs no names.
 memory : int or str, default "512 MB"
     Of images that are not in memory, such as arrays of Zarr, HDF5 or `numpy.memmap`: the bytes that
     the blocks in which they are read may take. Larger ones than a quarter of it are never read as a
@@ -33,7 +34,8 @@ memory : int or str, default "512 MB"
 A score is a float64 for one pair, an array of the batch shape for a batch. It is NaN if NaN or an
 infinity lies inside the mask, and, with an `EmptyMaskWarning`, if the mask leaves nothing to score.
 A map has the shape of the batch and of the images, and is NaN where nothing was scored; it is
-float32 if both images are, else float64.
+float32 if both images are, else float64. Of arrays of Dask, both are lazy; of arrays of xarray,
+both have the names and coordinates of the images.
 
 All errors are of the class `ImsimError`: `ShapeError` if images do not fit together or are too
 small, `DTypeError` if they are not made of real numbers, `MaskError` if the mask is not boolean or

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -16,11 +15,12 @@ from imsim.errors import (
     ImsimError,
     silent,
     warn,
+    without_traceback,
 )
 from imsim.finite import in_another_unit, value_ends
 from imsim.portable.arrays import to_host
 from imsim.registry import METRICS
-from imsim.scenes import dispatch
+from imsim.scenes import dispatch, lazy
 from imsim.scenes.attributes import described
 from imsim.scenes.names import Labelled, are_labelled, call, check_unnamed
 from imsim.tables import table
@@ -74,6 +74,28 @@ class Comparison(Mapping[str, Any]):
         return "\n".join(lines)
 
 
+class LazyComparison(Comparison):
+    """Scores that are arrays of Dask, of which none is computed; `compute` computes them all.
+
+    Examples
+    --------
+    >>> import imsim
+    >>> from imsim.comparison import LazyComparison
+    >>> print(LazyComparison({}, {}).compute())
+    metric  score  unit  better
+    """
+
+    def compute(self, **options: Any) -> Comparison:
+        """Compute all scores in one pass over the images; the options are those of Dask."""
+        return Comparison(lazy.computed(self._scores, **options), self.errors)
+
+    def __str__(self) -> str:
+        """Return a table without numbers: nothing is computed to be printed."""
+        shown = {name: f"lazy, of shape {score.shape}" for name, score in self.items()}
+        shown |= {name: f"skipped: {reason}" for name, reason in self.skipped.items()}
+        return "\n".join(f"{name:8}  {text}" for name, text in shown.items())
+
+
 def _summary(scores: Any) -> list[float]:
     scores = scores[~np.isnan(scores)]
     if not scores.size:
@@ -113,8 +135,8 @@ def compare(
     data_range : float, optional
         Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
         for every other dtype, the metrics that depend on it are skipped without it.
-    channel_axis : int, optional
-        The axis that holds channels.
+    channel_axis : int or str, optional
+        The axis that holds channels, or its name.
     ndim : {2, 3}
         Axes of an image, or of a volume: 3 takes the last three axes, besides that of channels,
         for depth, height and width.
@@ -129,7 +151,9 @@ def compare(
     -------
     Comparison
         A mapping from name to score that prints as a table. Metrics that cannot run on this
-        input are left out, and named with the reason in its ``skipped``.
+        input are left out, and named with the reason in its ``skipped``. Of arrays of Dask, the
+        scores are lazy, and its method ``compute`` computes them all. Of arrays of xarray, the
+        result is a Dataset with a variable for each metric.
 
     Raises
     ------
@@ -195,7 +219,7 @@ def _attempted(
                 options = spaced if facts.takes_spacing else {}
                 found[name] = facts.function(*given, **arguments, **options)
             except ImsimError as error:
-                errors[name] = copy.copy(error)  # no traceback, which would keep the images
+                errors[name] = without_traceback(error)
     return found, errors
 
 
@@ -211,8 +235,9 @@ def _in_blocks(
     images, _ = dispatch.checked_for_all(scene)
     a, b, mask = dispatch.planned(given[:3])
     jobs, errors = _attempted(names, (a, b), arguments | {"mask": mask}, spaced)
+    kind = LazyComparison if dispatch.is_lazy(given) else Comparison
     if not jobs:
-        return Comparison({}, errors)
+        return kind({}, errors)
     further = []
     # What is lazy has no values yet to be told of.
     if not dispatch.is_lazy(given) and any(METRICS[name].needs_data_range for name in jobs):
@@ -223,7 +248,7 @@ def _in_blocks(
         _warn_of_range(_problem_of_range(low, high, images.data_range))
     if checking.has_doubtful_width(images):
         checking.warn_of_width(images)
-    return Comparison(dict(zip(jobs, scores, strict=True)), errors)
+    return kind(dict(zip(jobs, scores, strict=True)), errors)
 
 
 def _warn_of_range(problem: str | None) -> None:

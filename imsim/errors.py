@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import sys
 import traceback
@@ -91,6 +92,14 @@ def silent(*categories: type[Warning]) -> Iterator[None]:
         yield
     finally:
         _silent.reset(token)
+
+
+def without_traceback(error: ImsimError) -> ImsimError:
+    """Copy an error without its traceback, which would keep the images."""
+    found = copy.copy(error)
+    # There are packages, such as tblib, that teach copies to have tracebacks.
+    found.__traceback__ = found.__cause__ = None
+    return found
 
 
 def unforeseen(error: BaseException) -> str:

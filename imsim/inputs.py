@@ -57,7 +57,9 @@ def _with_plain_true(array: Array) -> Array:
     if array.dtype.char != "?" or not array.size:
         return array
     numbers = array.view(np.uint8)
-    return array if numbers.max() <= 1 else numbers != 0
+    # One number that stands for all, as in an array that only has the shape of another.
+    seen = numbers if any(numbers.strides) else numbers.flat[0]
+    return array if seen.max() <= 1 else numbers != 0
 
 
 def check_meaning(name: str, value: Any, depth: int = 0) -> None:

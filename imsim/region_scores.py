@@ -6,7 +6,6 @@ A metric whose score depends on the whole frame, and the formulas, take one labe
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from imsim import engine
 from imsim.cropping import Survey, batches, crops_around, in_three_axes
-from imsim.errors import ChannelAxisWarning, EmptyMaskWarning, ImsimError, silent
+from imsim.errors import ChannelAxisWarning, EmptyMaskWarning, ImsimError, silent, without_traceback
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, Crop
 from imsim.typing import Array
@@ -75,7 +74,7 @@ class Scorer:
             try:
                 return function(name, *args)
             except ImsimError as error:
-                self._errors[name] = copy.copy(error)  # no traceback, which would keep the images
+                self._errors[name] = without_traceback(error)
         return None
 
     def _spaced(self, name: str) -> dict[str, Any]:

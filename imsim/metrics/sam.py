@@ -94,7 +94,7 @@ def mean_angle(pair: Pair, mode: str, degrees: bool) -> Scores:
     return image_angle(pair, degrees) if mode == "image" else mean_spectral_angle(pair, degrees)
 
 
-def check_mode(mode: str | None, channel_axis: int | None) -> str:
+def check_mode(mode: str | None, channel_axis: int | str | None) -> str:
     """Return the mode: by default spectral if there are channels."""
     check_choice("mode", mode, (None, "image", "spectral"))
     if mode is None:
@@ -114,7 +114,7 @@ def sam_map(
     mask: MaskLike | None = None,
     weights: MaskLike | None = None,
     data_range: float | None = None,
-    channel_axis: int | None = None,
+    channel_axis: int | str | None = None,
     ndim: Literal[2, 3] = 2,
     dims: Dims = None,
     memory: Memory = None,
@@ -219,7 +219,7 @@ def sam(
     mask: MaskLike | None = None,
     weights: MaskLike | None = None,
     data_range: float | None = None,
-    channel_axis: int | None = None,
+    channel_axis: int | str | None = None,
     ndim: Literal[2, 3] = 2,
     dims: Dims = None,
     memory: Memory = None,

@@ -112,7 +112,7 @@ def sh(
     mask: MaskLike | None = None,
     weights: MaskLike | None = None,
     data_range: float | None = None,
-    channel_axis: int | None = None,
+    channel_axis: int | str | None = None,
     ndim: Literal[2, 3] = 2,
     dims: Dims = None,
     memory: Memory = None,

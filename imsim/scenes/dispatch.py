@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.checking import check, check_for
+from imsim.checking import check, check_for, has_doubtful_width, warn_of_width
 from imsim.errors import (
     DTypeError,
     EmptyMaskWarning,
@@ -198,6 +198,8 @@ def score_of_scene(
     )
     if given.is_planned:
         return prepared
+    if has_doubtful_width(images):
+        warn_of_width(images)
     return scene_scores([prepared], scene, memory)[0]
 
 
@@ -222,6 +224,8 @@ def map_of_scene(
     least = facts.map_least_side if least_side is None else least_side
     images, valid = checked(facts, scene, least, needs_data_range, by_kernel)
     prepared = job(facts, images, valid, by_kernel, options, lambda result, _: result)
+    if has_doubtful_width(images):
+        warn_of_width(images)
     room = check_memory(memory)
     batch = images.batch_shape
     if valid is not None:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim.errors import DTypeError
+from imsim.inputs import as_array, kind
 from imsim.scenes.cells import Coarse
 from imsim.scenes.chunks import Region, bounds_of, joined, parts_of
 from imsim.scenes.maps import coarse_map, map_of_block, spread
 from imsim.scenes.pieces import Part, Pieces
 from imsim.scenes.plan import Needs
 from imsim.scenes.scoring import Job, Scene
+from imsim.scenes.sources import Source
 from imsim.typing import Array
 from imsim.workers import workers
 
@@ -33,6 +36,14 @@ def is_lazy(value: Any) -> bool:
     return dask is not None and isinstance(value, dask.Array)
 
 
+def computed(values: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    """Compute lazy values in one pass; `options` are those of `dask.compute`."""
+    from dask.base import compute
+
+    found: dict[str, Any] = compute(dict(values), **options)[0]
+    return found
+
+
 class BlockTask(NamedTuple):
     """What a task does with the chunks that a block reads."""
 
@@ -45,11 +56,12 @@ class BlockTask(NamedTuple):
 
     def arrays(self, chunks: Iterable[Array]) -> list[Array]:
         """Join the chunks of each array, of which one comes after the other."""
-        coming = map(np.asarray, chunks)
-        return [
-            joined(list(itertools.islice(coming, len(parts))), parts, region.sides)
-            for region, parts in self.sources
-        ]
+        coming = iter(chunks)
+        found = []
+        for source, (region, parts) in zip(self.scene.sources, self.sources, strict=True):
+            own = [_bare(source, chunk) for chunk in itertools.islice(coming, len(parts))]
+            found.append(joined(own, parts, region.sides))
+        return found
 
     def score(self, *chunks: Array) -> list[Part]:
         """Return the part of each metric."""
@@ -59,6 +71,22 @@ class BlockTask(NamedTuple):
                 one.part(self.scene.block(arrays, self.region, self.own, one))
                 for one in self.pieces
             ]
+
+
+def _bare(source: Source, chunk: Any) -> Array:
+    """Return a chunk as an array; refuse one that is not what the Dask array says of it."""
+    array = as_array(source.name, chunk)
+    if not isinstance(array, np.ndarray):
+        raise DTypeError(
+            f"{source.name} has chunks of the type {kind(chunk)}",
+            f"pass {source.name}.map_blocks(numpy.asarray)",
+        )
+    if (array.dtype.kind, array.dtype.itemsize) != (source.dtype.kind, source.dtype.itemsize):
+        raise DTypeError(
+            f"{source.name} has dtype {source.dtype}, a chunk of it has {array.dtype}",
+            f"pass {source.name}.map_blocks(numpy.asarray, dtype={str(array.dtype)!r})",
+        )
+    return array
 
 
 class MapTask(NamedTuple):
@@ -105,7 +133,7 @@ class Ends(NamedTuple):
         """Return the scores of the k-th metric."""
         with workers(1):
             found = self.pieces[k].finish(parts[k])
-        return np.asarray(self.finish[k](found, parts[k].finite), np.float64)
+        return np.asarray(self.finish[k](found, parts[k].finite), np.float64)[()]
 
     def cells(self, parts: list[Part]) -> tuple[Array, int]:
         """Return the map of the cells, and their size."""
@@ -240,7 +268,8 @@ def _prepared(jobs: Sequence[Job], scene: Scene) -> tuple[Grid, Ends, str]:
     pieces = [job.pieces for job in jobs]
     grid = Grid(scene, batch, first.images.sides, pieces)
     names = [array.name for array in grid.arrays]
-    token = dask.base.tokenize(names, [job.facts.name for job in jobs], pieces)
+    metrics = [job.facts.name for job in jobs]
+    token = dask.base.tokenize(names, metrics, pieces, scene.channel_axis, scene.ndim)
     return grid, Ends(pieces, [job.finish for job in jobs]), token
 
 

@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from imsim.errors import DTypeError, EmptyMaskWarning, ImsimError, OptionError, ShapeError, silent
+from imsim.errors import (
+    ChannelAxisWarning,
+    DTypeError,
+    EmptyMaskWarning,
+    ImsimError,
+    OptionError,
+    ShapeError,
+    silent,
+)
 from imsim.inputs import kind
 from imsim.scenes.cells import Coarse
 from imsim.scenes.pieces import Part, Pieces
@@ -111,7 +119,7 @@ def map_of_block(
         batch = [scene.batch_of(array, k) for k, array in enumerate(cut)]
         return np.full((*np.broadcast_shapes(*batch), *lengths_of(own)), np.nan, dtype)
     mask = cut[2] if len(cut) > 2 else None
-    with silent(EmptyMaskWarning):
+    with silent(EmptyMaskWarning, ChannelAxisWarning):  # a block may be narrow
         found = mapped(*cut[:2], mask, scene.data_range, None, least_side=1)
     index: Any = (..., *within(own, wanted))
     return np.asarray(found)[index]
@@ -165,7 +173,7 @@ def coarse_map(
     x, y = (v if images.has_channels else v[..., 0, :, :] for v in (images.x, images.y))
     mask = None if valid is None else valid[..., 0, :, :]
     axis = -3 if images.has_channels else None
-    with silent(EmptyMaskWarning):
+    with silent(EmptyMaskWarning, ChannelAxisWarning):
         cells = mapped(
             x, y, mask, images.data_range, None, channel_axis=axis, **pieces.coarse_options
         )
