@@ -47,7 +47,7 @@ option has no meaning.
 from imsim import _interrupt  # noqa: F401 - first, since the others take time to import
 from imsim._version import __version__
 from imsim.caches import clear_caches
-from imsim.comparison import Comparison, compare
+from imsim.comparison import Comparison, LazyComparison, compare
 from imsim.compilation import compile_kernels
 from imsim.engine import set_engine
 from imsim.errors import (
@@ -92,6 +92,7 @@ __all__ = [
     "EmptyMaskWarning",
     "ISSMComponents",
     "ImsimError",
+    "LazyComparison",
     "MaskError",
     "MaskTypeError",
     "Metric",
