@@ -57,6 +57,12 @@ def volume() -> dict[str, list[float]]:
     return found
 
 
+def scene() -> dict[str, list[float]]:
+    """Peak megabytes of a process that scores images of 400 MB each from files."""
+    found: dict[str, list[float]] = _probe("scene")  # type: ignore[assignment]
+    return found
+
+
 def _probe(*arguments: str, environment: dict[str, str] | None = None) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.probes", *arguments]
     output = subprocess.run(
@@ -132,6 +138,20 @@ def _volume() -> dict[str, list[float]]:
     return {"seconds": seconds, "megabytes": [(after - before) / 1024]}
 
 
+def _scene() -> dict[str, list[float]]:
+    import imsim
+    from benchmarks.scene_bars import NAMES, stored_pair
+
+    with tempfile.TemporaryDirectory() as folder:
+        a, b = stored_pair(Path(folder), 20_000)
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # forget the peak of their making
+        except OSError:
+            return {"megabytes": []}
+        imsim.compare(a, b, NAMES)
+        return {"megabytes": [_status("VmHWM") / 1e6]}
+
+
 def _first(work: str) -> dict[str, float]:
     import imsim  # noqa: F401  # its own time is measured elsewhere
 
@@ -153,9 +173,12 @@ def main() -> None:
     memory.add_argument("--masked", action="store_true")
     commands.add_parser("first").add_argument("work", choices=WORKS)
     commands.add_parser("volume")
+    commands.add_parser("scene")
     given = parser.parse_args()
     if given.what == "volume":
         print(json.dumps(_volume()))
+    elif given.what == "scene":
+        print(json.dumps(_scene()))
     elif given.what == "memory":
         print(json.dumps(_memory(given.work, given.size, given.masked)))
     else:

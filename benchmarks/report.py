@@ -25,6 +25,7 @@ from benchmarks.bars import BARS, Bar, Case, Input
 from benchmarks.images import DTYPES
 from benchmarks.libraries import looped
 from benchmarks.peers import WORKS
+from benchmarks.scene_bars import SCENE_BARS
 from benchmarks.tensor_bars import TENSOR_BARS, races
 from benchmarks.timing import Spread, interleave, ratios, spread
 from benchmarks.volume_bars import VOLUME_BARS
@@ -190,7 +191,7 @@ def measure(quick: bool) -> dict[str, Any]:
     }
     say("Bars")
     result["bars"] = [
-        measure_bar(bar, budget, quick) for bar in (*BARS, *VOLUME_BARS, *TENSOR_BARS)
+        measure_bar(bar, budget, quick) for bar in (*BARS, *VOLUME_BARS, *SCENE_BARS, *TENSOR_BARS)
     ]
     result["races"] = races(budget, quick)
     for race in result["races"]:

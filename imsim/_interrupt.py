@@ -34,6 +34,8 @@ def watch() -> None:
 
 
 def _is_command() -> bool:
+    if "--multiprocessing-fork" in sys.orig_argv:
+        return False  # a process that helps the command, which ends it
     program = sys.argv[0] if sys.argv else ""
     if program == "-m":  # while Python looks for the module
         following = sys.orig_argv[sys.orig_argv.index("-m") + 1 :] if "-m" in sys.orig_argv else []

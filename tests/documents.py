@@ -11,7 +11,7 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("tests/golden/*.md")])
 }
-KINDS = ("python", "python torch", "python xarray", "python dask")
+KINDS = ("python", "python torch", "python xarray", "python dask", "python zarr")
 """What opens a block; those of the second kind need the environment of `make test-tensors`, those
 after it a package that is optional."""
 

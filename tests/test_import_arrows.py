@@ -194,6 +194,7 @@ HOMES = {
     "pywt": {"portable"},
     "skimage": {"portable", "masks", "anomaly"},
     "argparse": {"cli"},
+    "distributed": {"cli"},
     "tabulate": {"tables"},
     "tqdm": {"cli", "anomaly"},
     "xarray": {"scenes", "xarray"},

@@ -80,7 +80,7 @@ class ImageFile:
         self._lock = threading.Lock()
         self._closed = False
         with _naming(path):
-            self._pages = _open(path, self._reading)
+            self._pages = _open(os.path.join(self._reading.folder, path), self._reading)
 
     def __len__(self) -> int:
         return self._pages.number

@@ -46,6 +46,9 @@ class Reading:
         parts. By default, none do.
     level : int, optional
         The level of a pyramid, of formats that hold one; 0, the default, is the finest.
+    folder : str, default ""
+        Where relative paths begin, if not at the current directory: another machine has another
+        one. Images are called by the path that the caller gave.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class Reading:
     as_stored: bool = False
     memory: int | None = None
     level: int | None = None
+    folder: str = ""
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
@@ -67,6 +71,13 @@ class Reading:
         _ = self.rgb
         if self.max_pixels is not None and self.max_pixels < 1:
             raise OptionError(f"max_pixels is {self.max_pixels}; expected a positive number")
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return the choices, which travel; neither pipes nor locks do."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _pipes={}, _lock=threading.Lock())
 
     @property
     def rgb(self) -> tuple[int, int, int]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 import textwrap
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 import imsim
 from imsim._images import ImageFile, Reading, file_of, without_index
+from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
+from imsim.cli.fleet_pairs import scored_afar
 from imsim.cli.jobs import Job, Jobs, Result, Settings, scored
 from imsim.cli.maps import add_maps, check_map_format, scales
 from imsim.cli.messages import (
@@ -26,7 +28,6 @@ from imsim.cli.options import (
     add_reading,
     check_maps,
     check_output,
-    count,
     output_format,
     parse_limits,
     parse_metrics,
@@ -35,6 +36,7 @@ from imsim.cli.options import (
 from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
 from imsim.cli.reading import Ignored
 from imsim.cli.regions import LABELS_HELP, add_labels, check_labels, columns, parted, place
+from imsim.cli.remaining import left, owners_of_maps
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
 from imsim.cli.scenes import SCENES_HELP, add_scenes, on_disk_of, scene_options
 from imsim.cli.volumes import VOLUMES_HELP, add_volumes, check_volumes
@@ -87,6 +89,7 @@ has the "reason". JSON has no infinity and no NaN: such scores are the strings
 and rows are written as soon as they are known.
 
 {LABELS_HELP}
+{FLEET_HELP}
 Exit status: 0 if every pair was scored by every metric that --metrics names,
 or by at least one without --metrics; 2 otherwise: a damaged file is named,
 counted and skipped; 2 also if an option could not be used, the output not be
@@ -136,7 +139,7 @@ def add_compare(commands: Any) -> None:
         help="end with status 1 if a score of metric m is worse than x (above it where lower is "
         "better: gmsd=0.1), or a file has no partner; can be repeated",
     )
-    add("--workers", metavar="N", type=count, help="threads to use; by default one per CPU")
+    add_fleet(parser, "threads to use; by default one per CPU")
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
@@ -163,6 +166,8 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         images = (path for pair in found.pairs for path in pair[:3] if path)
         inputs = [*found.inputs, *([arguments.labels] if arguments.labels else [])]
         check_output(arguments.output, inputs, images=images, resume=arguments.resume)
+        if arguments.scheduler is not None:
+            refuse_pipes(inputs)
         check_maps(arguments.maps, found.inputs, (pair.stem for pair in found.pairs), metrics)
         options = _score_options(arguments, settings.data_ranges, reading)
         writer = _writer(arguments, metrics, options, {p.test: p.name for p in found.pairs})
@@ -173,12 +178,18 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         try:
             yield from _rows(arguments, settings, found, jobs, writer, outcome, reading)
         except KeyboardInterrupt:
-            rows = f"; {outcome.summary.pairs} rows are in {arguments.output}, --resume goes on"
-            raise KeyboardInterrupt(rows if arguments.output else "") from None
+            raise KeyboardInterrupt(_rows_there(arguments, outcome)) from None
+        except FleetError as error:
+            raise FleetError(f"{error}{_rows_there(arguments, outcome)}") from error
         finally:
             if writer is not None:
                 _finish(writer, outcome, nested=output_format(arguments) == "json")
     return outcome.end()
+
+
+def _rows_there(arguments: argparse.Namespace, outcome: Outcome) -> str:
+    rows = f"; {outcome.summary.pairs} rows are in {arguments.output}, --resume goes on"
+    return rows if arguments.output else ""
 
 
 def _writer(
@@ -260,8 +271,17 @@ def _rows(
     )
     rows = text is not None and not arguments.output
     with progress(len(found.pairs), "pair", rows=rows) as bar:
-        work = _left(jobs.each(bar), done, bar, _clashes(arguments.maps))
-        for result in scored(work, settings, arguments.workers or imsim.get_workers()):
+
+        def advance(images: int = 1) -> None:
+            if bar is not None:
+                bar.update(images)
+
+        if arguments.scheduler is None:
+            work = left(jobs.each(bar), done, owners_of_maps(arguments.maps), advance)
+            results = scored(work, settings, arguments.workers or imsim.get_workers())
+        else:
+            results = scored_afar(arguments, found, reading, settings, done, bar)
+        for result in results:
             if isinstance(result, Failure):
                 outcome.fail(result)
             else:
@@ -271,8 +291,7 @@ def _rows(
                     outcome.add(one)
                     if text is not None and (rows or not text.many):
                         yield from text.of(one)
-            if bar is not None:
-                bar.update()
+            advance()
     if text is not None and text.many:
         yield from text.end(outcome, arguments, settings.data_ranges)
 
@@ -316,44 +335,6 @@ def _files(pair: FilePair) -> list[str]:
 
 def _tells(row: Result) -> bool:
     return any(math.isfinite(s) and s != METRICS[name].best for name, s in row.scores.items())
-
-
-def _clashes(folder: str | None) -> Callable[[Job], str | None]:
-    """Return a function that says which earlier image has the maps of a job, if there are maps."""
-    owners: dict[str, str] = {}
-    if folder is None:
-        return lambda _: None
-
-    def clash(job: Job) -> str | None:
-        owner = owners.setdefault(job.stem, job.test)
-        return None if owner == job.test else owner
-
-    return clash
-
-
-def _left(
-    work: Iterator[Job | Failure],
-    done: set[tuple[str, str]],
-    bar: Any,
-    clash: Callable[[Job], str | None],
-) -> Iterator[Any]:
-    """Leave out the pairs whose rows are there from an earlier run, or whose maps clash."""
-    for item in work:
-        other = clash(item) if isinstance(item, Job) else None
-        if isinstance(item, Job) and other is not None:
-            item.close()
-            yield Failure(
-                f"{item.test}: its maps would be called {item.stem}, like those of {other}; "
-                "rename one of the files",
-                item.reference,
-                item.test,
-            )
-        elif isinstance(item, Job) and (item.reference, item.test) in done:
-            item.close()
-            if bar is not None:
-                bar.update()
-        else:
-            yield item
 
 
 class _Text:

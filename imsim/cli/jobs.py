@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import imsim
 from imsim._images import ImageFile, ImageFileError, Picture, Reading
 from imsim._images.raster import is_raster
+from imsim.cli.executors import in_order
 from imsim.cli.maps import write_maps
 from imsim.cli.options import NEEDS_RANGE, DataRanges, in_options
 from imsim.cli.pairing import Failure, FilePair, Pairing
@@ -30,7 +28,7 @@ from imsim.cli.reading import (
 from imsim.cli.scenes import OnDisk, Scene, alone, on_disk
 from imsim.cli.volumes import Spacing, placed
 from imsim.comparison import compare
-from imsim.errors import ImsimError, unforeseen
+from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, silent, unforeseen
 from imsim.labelled import Regions
 from imsim.registry import METRICS
 
@@ -127,21 +125,40 @@ class Jobs:
         bar : tqdm.tqdm, optional
             Its total, which counts files, is raised by the further images of each.
         """
-        for pair in self._pairs:
-            own: list[ImageFile] = []
-            try:
-                test = self._opened(pair.test, own)
-                reference = self.reference or self._opened(pair.reference, own)
-                mask = self.mask or (self._opened(pair.mask, own) if pair.mask else None)
-                _check_counts(test, reference, mask, self.labels)
-            except ImsimError as error:
-                self._close(own)
-                yield Failure(str(error), pair.reference, pair.test)
-                continue
+
+        def every(number: int) -> range:
             if bar is not None:
-                bar.total += len(test) - 1
-            files = (test, reference, mask, self.labels)
-            yield from _jobs_of(pair, *files, lambda own=own: self._close(own))  # type: ignore[misc]
+                bar.total += number - 1
+            return range(number)
+
+        for pair in self._pairs:
+            yield from self.of(pair, every)
+
+    def of(self, pair: FilePair, choose: Callable[[int], Sequence[int]]) -> Iterator[Job | Failure]:
+        """Yield a job for images of a pair of files, or why there is none.
+
+        Parameters
+        ----------
+        pair : FilePair
+            The files.
+        choose : callable
+            Gets the number of images, and returns the indices of those that are wanted.
+        """
+        own: list[ImageFile] = []
+        try:
+            test = self._opened(pair.test, own)
+            reference = self.reference or self._opened(pair.reference, own)
+            mask = self.mask or (self._opened(pair.mask, own) if pair.mask else None)
+            _check_counts(test, reference, mask, self.labels)
+        except ImsimError as error:
+            self._close(own)
+            yield Failure(str(error), pair.reference, pair.test)
+            return
+        indices = choose(len(test))
+        if not indices:
+            self._close(own)
+        files = (test, reference, mask, self.labels)
+        yield from _jobs_of(pair, *files, indices, lambda: self._close(own))
 
     def _opened(self, path: str, own: list[ImageFile]) -> ImageFile:
         own.append(file := ImageFile(path, self._reading))
@@ -160,6 +177,7 @@ def _jobs_of(
     reference: Shared | ImageFile,
     mask: SharedMask | ImageFile | None,
     labels: Shared | None,
+    indices: Sequence[int],
     close: Callable[[], None],
 ) -> Iterator[Job]:
     def read(index: int) -> tuple[Picture, Picture, Mask | None, Picture | None]:
@@ -169,7 +187,7 @@ def _jobs_of(
         return first, second, own_mask, own_labels
 
     digits = len(str(len(test) - 1))
-    for index in range(len(test)):
+    for index in indices:
         one = len(test) == 1
         yield Job(
             _file(reference).label(_index(reference, index)),
@@ -177,7 +195,7 @@ def _jobs_of(
             pair.name if one else f"{pair.name}[{index}]",
             pair.stem if one else f"{pair.stem}_{index:0{digits}}",
             lambda index=index: read(index),  # type: ignore[misc]
-            close if index == len(test) - 1 else lambda: None,
+            close if index == indices[-1] else lambda: None,
         )
 
 
@@ -251,47 +269,24 @@ def scored(
     work: Iterable[Job | Failure], settings: Settings, threads: int
 ) -> Iterator[Result | Failure]:
     """Score the pairs and yield the results in their order; few are under way at a time."""
-    work = iter(work)
-    few = list(itertools.islice(work, 2 * threads))
-    if threads == 1 or len(few) < 2 * threads or settings.volumes:
-        # Threads serve better within a pair, and many volumes at once would fill the memory.
-        with imsim.workers(threads):
-            for item in itertools.chain(few, work):
-                yield _closed(item, _attempt(item, settings))
-        return
-    pool = ThreadPoolExecutor(threads)
-    under_way: deque[tuple[Job | Failure, Future[Result | Failure]]] = deque()
-    try:
-        for item in itertools.chain(few, work):
-            under_way.append((item, pool.submit(_alone, item, settings)))
-            if len(under_way) >= 2 * threads:
-                job, future = under_way.popleft()
-                yield _closed(job, future.result())
-        while under_way:
-            job, future = under_way.popleft()
-            yield _closed(job, future.result())
-    finally:
-        # Somebody may wait for the end after Ctrl-C: not for what is under way.
-        pool.shutdown(wait=False, cancel_futures=True)
 
-
-def _closed(item: Job | Failure, result: Result | Failure) -> Result | Failure:
-    """Close the files of a pair whose last image is done."""
-    if isinstance(item, Job):
-        item.close()
-    return result
-
-
-def _alone(item: Job | Failure, settings: Settings) -> Result | Failure:
-    with imsim.workers(1):
+    def attempt(item: Job | Failure) -> Result | Failure:
         return _attempt(item, settings)
+
+    # Many volumes at once would fill the memory.
+    for item, result in in_order(work, attempt, threads, singly=settings.volumes):
+        if isinstance(item, Job):
+            item.close()  # the files of a pair whose last image is done
+        yield result
 
 
 def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
     if isinstance(item, Failure):
         return item
     try:
-        return _score(item, settings)
+        # What these warn of is said in notes, which name the images.
+        with silent(EmptyMaskWarning, DataRangeWarning):
+            return _score(item, settings)
     except ImsimError as error:
         return Failure(in_options(error), item.reference, item.test)
     except MemoryError:

@@ -13,7 +13,8 @@ from imsim.errors import DTypeError, EmptyMaskWarning, ImsimError, OptionError, 
 from imsim.inputs import kind
 from imsim.scenes.cells import Coarse
 from imsim.scenes.pieces import Part, Pieces
-from imsim.scenes.scoring import Job, Scene, group_of, parts_of_batch, plan, regions
+from imsim.scenes.plan import divided
+from imsim.scenes.scoring import Job, Scene, parts_of_batch, plan, regions
 from imsim.typing import Array
 
 
@@ -70,18 +71,23 @@ def _write_local(
     target: Any,
 ) -> Array:
     """Write the map of each block; return of which of the batch some position is scored."""
-    layout = plan([one], scene, memory)
+    dtype = one.images.dtype
+    layout = plan([one], scene, memory, further=2 * np.dtype(dtype).itemsize)
     any_scored = np.zeros(batch, np.bool_)
     with ThreadPoolExecutor(1, "imsim-reader") as reader:
         for group in parts_of_batch(batch, layout.together):
-            for own, region, arrays in regions(scene, batch, group, layout, reader):
-                dtype = one.images.dtype
-                found = map_of_block(one.pieces, scene, mapped, least, dtype, arrays, region, own)
-                place = (*group_of(group, batch), *own)
-                target[place] = found
+            for whole, region, arrays in regions(scene, batch, group, layout, reader):
+                found = np.empty((*lengths_of(group), *lengths_of(whole)), dtype)
+                for own in divided(whole, layout.at_once):
+                    part = map_of_block(
+                        one.pieces, scene, mapped, least, dtype, arrays, region, own
+                    )
+                    place: Any = (..., *within(own, whole))
+                    found[place] = part
+                target[(*group, *whole)] = found  # at once: stores write whole chunks
                 scored = ~np.isnan(found).all(axis=tuple(range(-scene.ndim, 0)))
                 if not scored.all():  # for want of positions, and not for a pixel that is NaN
-                    block = scene.block(arrays, region, own, one.pieces)
+                    block = scene.block(arrays, region, whole, one.pieces)
                     scored = scored | ~block.finite(block.images, block.valid)
                 any_scored[group] |= scored
     return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
@@ -103,17 +109,23 @@ def map_of_block(
     sides = [part.stop - part.start for part in wanted]
     if any(side < needed for side, needed in zip(sides, least, strict=True)):
         batch = [scene.batch_of(array, k) for k, array in enumerate(cut)]
-        lengths = [part.stop - part.start for part in own]
-        return np.full((*np.broadcast_shapes(*batch), *lengths), np.nan, dtype)
+        return np.full((*np.broadcast_shapes(*batch), *lengths_of(own)), np.nan, dtype)
     mask = cut[2] if len(cut) > 2 else None
     with silent(EmptyMaskWarning):
         found = mapped(*cut[:2], mask, scene.data_range, None, least_side=1)
-    within = tuple(
-        slice(part.start - whole.start, part.stop - whole.start)
-        for part, whole in zip(own, wanted, strict=True)
-    )
-    index: Any = (..., *within)
+    index: Any = (..., *within(own, wanted))
     return np.asarray(found)[index]
+
+
+def within(own: tuple[slice, ...], whole: tuple[slice, ...]) -> tuple[slice, ...]:
+    """Return the place of some pixels in a part of the images."""
+    pairs = zip(own, whole, strict=True)
+    return tuple(slice(one.start - part.start, one.stop - part.start) for one, part in pairs)
+
+
+def lengths_of(place: tuple[slice, ...]) -> tuple[int, ...]:
+    """Return the sides of a part of the images, or of the batch."""
+    return tuple(one.stop - one.start for one in place)
 
 
 def _write_coarse(
@@ -138,7 +150,7 @@ def _write_coarse(
             cells, step = coarse_map(one.pieces, mapped, part, one.images.dtype)
             any_scored[group] |= ~np.isnan(cells).all(axis=(-2, -1)) | ~part.finite
             for own, _, _ in layout.blocks():
-                target[(*group_of(group, batch), *own)] = spread(cells, step, own)
+                target[(*group, *own)] = spread(cells, step, own)
     return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
 
 

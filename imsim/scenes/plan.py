@@ -11,6 +11,8 @@ from imsim.scenes.pieces import Pieces, Reach
 
 HALO_SHARE = 0.15
 """Most pixels that are read twice, as a share of all, unless memory allows no larger blocks."""
+LEAST_ROWS = 256
+"""Of what is computed at once: fewer would mostly read what is around them."""
 TARGET_PIXELS = 1 << 24
 """Pixels of a block that keep all threads busy; larger ones only take memory."""
 
@@ -51,11 +53,11 @@ def extents(
         return target // (math.prod(others) // min(found[axis] + halo[axis], sides[axis]))
 
     for axis, side in enumerate(sides):
-        unit = min(math.lcm(chunks[axis], needs.step), side)
-        least = max(math.ceil(halo[axis] / HALO_SHARE), unit)
-        room = fitting(axis, most) - halo[axis]
         if fitting(axis, most) >= side and axis > 0:
             break
+        unit = min(chunks[axis] if chunks[axis] > 1 else needs.step, side)
+        least = max(math.ceil(halo[axis] / HALO_SHARE) if chunks[axis] == 1 else 1, unit)
+        room = fitting(axis, most) - halo[axis]
         usual = max(fitting(axis, TARGET_PIXELS) - halo[axis], least)
         found[axis] = min(side, max(least, min(room, usual) // unit * unit))
         if room >= least:
@@ -76,3 +78,18 @@ def blocks(sides: tuple[int, ...], extent: tuple[int, ...]) -> Iterator[tuple[sl
         for side, n in zip(sides, extent, strict=True)
     ]
     return (place[::-1] for place in itertools.product(*ranges[::-1]))
+
+
+def divided(own: tuple[slice, ...], most: int) -> Iterator[tuple[slice, ...]]:
+    """Divide what a block owns into parts of at most `most` pixels, mostly along the first axis."""
+    sides = [one.stop - one.start for one in own]
+    others = math.prod(sides[1:])
+    rows = min(max(most // others, LEAST_ROWS), sides[0])
+    lengths = [rows, *sides[1:]]
+    for axis in range(1, len(sides)):
+        lengths[axis] = min(sides[axis], max(1, most * lengths[axis] // math.prod(lengths)))
+    for part in blocks(tuple(sides), tuple(lengths)):
+        yield tuple(
+            slice(one.start + place.start, one.start + place.stop)
+            for one, place in zip(own, part, strict=True)
+        )

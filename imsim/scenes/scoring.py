@@ -14,13 +14,15 @@ from imsim.masks import check_mask
 from imsim.portable.pair import Scores
 from imsim.registry import Metric
 from imsim.scenes.pieces import Block, Part, Pieces, Whole
-from imsim.scenes.plan import Needs, blocks, extents
+from imsim.scenes.plan import Needs, blocks, divided, extents
 from imsim.scenes.sources import Source
 from imsim.typing import Array
 from imsim.validation import MEMORY_HINT, Images, check_images
 
 WORKING_BYTES = 24
-"""Bytes that metrics take for each pixel and channel of a block, besides the images."""
+"""Bytes that metrics take for each pixel and channel that they compute, besides the images."""
+WORKING_SHARE = 3
+"""One part of so many of the memory is for these; the others hold images."""
 
 
 class Job(NamedTuple):
@@ -175,6 +177,8 @@ class Layout(NamedTuple):
     needs: Needs
     together: int
     """Elements of the batch that are read at once, where these are small."""
+    at_once: int
+    """Pixels that are computed at once."""
 
     def blocks(self) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], None]]:
         """Yield the pixels that each block owns, and those that it reads."""
@@ -188,8 +192,11 @@ class Layout(NamedTuple):
             yield own, region, None
 
 
-def plan(jobs: Sequence[Job], scene: Scene, memory: int) -> Layout:
-    """Divide images so that the blocks of all jobs fit into the memory."""
+def plan(jobs: Sequence[Job], scene: Scene, memory: int, *, further: int = 0) -> Layout:
+    """Divide images so that the blocks of all jobs fit into the memory.
+
+    `further` are bytes that are kept for each pixel of a block besides the images.
+    """
     sides = jobs[0].images.sides
     needs = Needs.of([one.pieces for one in jobs], len(sides))
     channels = jobs[0].images.x.shape[-3]
@@ -197,9 +204,10 @@ def plan(jobs: Sequence[Job], scene: Scene, memory: int) -> Layout:
         source.dtype.itemsize * (1 if source is scene.mask else channels)
         for source in scene.sources
     )
-    most = max(memory // (3 * of_pixel + WORKING_BYTES * channels), 1)
+    at_once = memory // WORKING_SHARE // (WORKING_BYTES * channels)
+    most = max((memory - memory // WORKING_SHARE) // (3 * of_pixel + further), 1)
     extent = extents(sides, scene.chunks(), needs, most)
-    return Layout(sides, extent, needs, max(1, most // math.prod(sides)))
+    return Layout(sides, extent, needs, max(1, most // math.prod(sides)), max(1, at_once))
 
 
 def parts_of_batch(batch: tuple[int, ...], together: int) -> Iterator[tuple[slice, ...]]:
@@ -211,11 +219,6 @@ def parts_of_batch(batch: tuple[int, ...], together: int) -> Iterator[tuple[slic
         if lengths[axis] > 1:
             break
     yield from blocks(batch, tuple(max(1, n) for n in lengths))
-
-
-def group_of(group: tuple[slice, ...], batch: tuple[int, ...]) -> tuple[slice, ...]:
-    """Return the place of a group in the result."""
-    return group[: len(batch)]
 
 
 def regions(
@@ -256,11 +259,13 @@ def _parts(
 ) -> list[Part]:
     """Return the parts of all blocks of a group, merged."""
     found: list[Part | None] = [None] * len(pieces)
-    for own, region, arrays in regions(scene, batch, group, layout, reader):
-        for k, one in enumerate(pieces):
-            part = one.part(scene.block(arrays, region, own, one))
-            before = found[k]
-            found[k] = part if before is None else one.merge(before, part)
+    elements = math.prod(one.stop - one.start for one in group)
+    for whole, region, arrays in regions(scene, batch, group, layout, reader):
+        for own in divided(whole, max(1, layout.at_once // elements)):
+            for k, one in enumerate(pieces):
+                part = one.part(scene.block(arrays, region, own, one))
+                before = found[k]
+                found[k] = part if before is None else one.merge(before, part)
     return [part for part in found if part is not None]
 
 

@@ -1,4 +1,4 @@
-"""Code on the pages that needs xarray or Dask runs."""
+"""Code on the pages that needs xarray, Dask or Zarr runs."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ def test_code_runs_from_top_to_bottom(page: str, kind: str) -> None:
 
 
 def test_there_is_such_a_page() -> None:
-    assert {page for page, _ in CASES} >= {"docs/labelled_arrays.md"}
+    assert {page for page, _ in CASES} >= {"docs/labelled_arrays.md", "docs/scenes.md"}

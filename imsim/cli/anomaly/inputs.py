@@ -65,37 +65,43 @@ class Pictures:
     ----------
     paths : iterable of str
         Files of one image or many, and folders.
+    base : str
+        The folder where relative paths begin, if not the current one.
 
     Attributes
     ----------
+    files : list of str
+        The files of images.
+    odd : list of Unusable
+        What is there beside them and cannot be used.
     failures : int
         How many files or images were skipped so far.
     notes : Notes
         What was left aside or converted while reading.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, paths: Iterable[str], base: str = "") -> None:
         self.paths = list(paths)
         self.failures = 0
         self.notes = Notes()
-        self._reading = Reading()  # one for all, which keeps what came out of pipes
+        self._reading = Reading(folder=base)  # one for all, which keeps what came out of pipes
         self.files: list[str] = []
-        self._odd: list[Unusable] = []
+        self.odd: list[Unusable] = []
         left_aside: list[str] = []
         for path in self.paths:
             if os.path.isdir(path):
                 folder = Folder(path, left_aside)
                 self.files += map(folder.path, folder.names)
-                self._odd += [Unusable(*unread) for unread in folder.unread]
-                self._odd += [Unusable(o, "is no file but a pipe or a device") for o in folder.odd]
+                self.odd += [Unusable(*unread) for unread in folder.unread]
+                self.odd += [Unusable(o, "is no file but a pipe or a device") for o in folder.odd]
                 if not folder.names:
-                    self._odd.append(Unusable(path, NO_IMAGE))
+                    self.odd.append(Unusable(path, NO_IMAGE))
             else:
                 self.files.append(path)
         others = []
         for path in left_aside:
             if looks_like_an_image(path):
-                self._odd.append(Unusable(path, OTHER))
+                self.odd.append(Unusable(path, OTHER))
             else:
                 others.append(path)
         if others:
@@ -123,7 +129,7 @@ class Pictures:
         self, skip: Callable[[str], bool] = lambda label: False
     ) -> Iterator[Picture | Unusable]:
         """Yield image after image, or why there is none, but for labels that are to be skipped."""
-        yield from (failure for failure in self._odd if not skip(failure.path))
+        yield from (failure for failure in self.odd if not skip(failure.path))
         with progress(len(self.files), "file") as bar:
             for path in self.files:
                 if not skip(path):
@@ -132,16 +138,19 @@ class Pictures:
                     bar.update()
 
     def each_of(
-        self, path: str, skip: Callable[[str], bool] = lambda label: False
+        self,
+        path: str,
+        skip: Callable[[str], bool] = lambda label: False,
+        choose: Callable[[int], Iterable[int]] = range,
     ) -> Iterator[Picture | Unusable]:
-        """Yield the images of a file."""
+        """Yield the images of a file, or those of the indices chosen by the number of them."""
         try:
             file = ImageFile(path, self._reading)
         except Exception as error:  # whatever is wrong with one file does not end the run
             yield _unusable(path, error)
             return
         with file:
-            for index in range(len(file)):
+            for index in choose(len(file)):
                 if skip(label := file.label(index)):
                     continue
                 try:
@@ -309,7 +318,7 @@ def field_files(arguments: argparse.Namespace) -> list[str]:
 class Correction:
     """Makes transmission of raw counts, with a flat field; other pixels stay as they are."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
+    def __init__(self, arguments: argparse.Namespace, tell: Callable[[str], None] = say) -> None:
         if arguments.dark and not arguments.flat:
             raise OptionError("--dark: is of use with --flat only; give both")
         self._fields = []
@@ -317,7 +326,7 @@ class Correction:
             field = read_picture(path)
             self._fields.append(field.pixels)
             for note in field.notes:
-                say(f"note: {path}: {note}")
+                tell(f"note: {path}: {note}")
 
     def __call__(self, images: Array) -> Array:
         """Return images for a detector."""

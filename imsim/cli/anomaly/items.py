@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import imsim
 from imsim._images import Picture
+from imsim.cli.anomaly.fleet_images import LOST, check_fleet, scored_afar
 from imsim.cli.anomaly.inputs import (
     Correction,
     Pictures,
@@ -55,6 +57,7 @@ def score_items(arguments: argparse.Namespace) -> Generator[str, None, int]:
     form = output_format(arguments)
     inputs = [arguments.model, *arguments.images, *field_files(arguments)]
     check_output(arguments.output, inputs, resume=False)
+    check_fleet(arguments, inputs)
     items = load(ItemDetector, arguments.model)
     detector = items.detector_
     facts: Row = {
@@ -75,18 +78,17 @@ def score_items(arguments: argparse.Namespace) -> Generator[str, None, int]:
     counts = {"good": 0, "anomaly": 0, "not inspected": 0}
     without = 0
     try:
-        for picture in pictures.each():
-            for row in _rows(items, correction, picture):
-                if row["verdict"] == "not inspected":
-                    pictures.fail(Unusable(_name(row), row["reason"]))
-                if writer is not None:
-                    writer.row({**more, **row})
-                else:
-                    yield from _lines(row, is_first=not (without or any(counts.values())))
-                if "number" in row:
-                    counts[row["verdict"]] += 1
-                else:
-                    without += 1
+        for row in _each(arguments, items, correction, pictures, facts["model_sha256"]):
+            if row["verdict"] == "not inspected":
+                pictures.fail(Unusable(_name(row), row["reason"]))
+            if writer is not None:
+                writer.row({**more, **row})
+            else:
+                yield from _lines(row, is_first=not (without or any(counts.values())))
+            if "number" in row:
+                counts[row["verdict"]] += 1
+            else:
+                without += 1
     finally:
         if writer is not None:
             writer.close()
@@ -102,21 +104,50 @@ def score_items(arguments: argparse.Namespace) -> Generator[str, None, int]:
     return int(arguments.fail_on_anomaly and counts["anomaly"] > 0)
 
 
-def _rows(
-    items: ItemDetector, correction: Correction, picture: Picture | Unusable
+def _each(
+    arguments: argparse.Namespace,
+    items: ItemDetector,
+    correction: Correction,
+    pictures: Pictures,
+    sha256: str,
 ) -> Iterator[Row]:
-    """Yield the rows of an image: its items, or why there are none."""
-    nothing = {"anomaly_score": None, "verdict": "not inspected"}
-    if isinstance(picture, Unusable):
-        yield {"image": picture.path, **nothing, "reason": picture.reason}
+    """Score the images, here or on a cluster."""
+    if arguments.scheduler is not None:
+        yield from (_without(odd.path, odd.reason) for odd in pictures.odd)
+        yield from scored_afar(arguments, pictures, sha256, scored_all, _lost)
         return
+    with imsim.workers(arguments.workers or imsim.get_workers()):
+        yield from scored_all(items, correction, pictures.each())
+
+
+def scored_all(
+    items: ItemDetector, correction: Correction, pictures: Iterable[Picture | Unusable]
+) -> Iterator[Row]:
+    """Yield the rows of images: their items, or why there are none."""
+    for picture in pictures:
+        if isinstance(picture, Unusable):
+            yield _without(picture.path, picture.reason)
+        else:
+            yield from _rows(items, correction, picture)
+
+
+def _without(image: str, reason: str) -> Row:
+    nothing = {"anomaly_score": None, "verdict": "not inspected"}
+    return {"image": image, **nothing, "reason": reason}
+
+
+def _lost(image: str) -> Row:
+    return _without(image, LOST)
+
+
+def _rows(items: ItemDetector, correction: Correction, picture: Picture) -> Iterator[Row]:
     try:
         found = items.inspect_frame(correction(picture.pixels[None])[0])
     except Exception as error:  # of whatever kind: it does not end the run
-        yield {"image": picture.path, **nothing, "reason": reason_of(error, "scored")}
+        yield _without(picture.path, reason_of(error, "scored"))
         return
     if not found:
-        yield {"image": picture.path, **nothing, "reason": NO_ITEM}
+        yield _without(picture.path, NO_ITEM)
     for number, row in enumerate(found):
         place: Row = {"number": number, "object": row.kind}
         place |= {name: getattr(row, name) for name in PLACE[2:]}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+import imsim
 from imsim._images import Picture, file_of
+from imsim.cli.anomaly.fleet_images import LOST, check_fleet, scored_afar
 from imsim.cli.anomaly.inputs import (
     IMAGES,
     Correction,
@@ -25,6 +27,7 @@ from imsim.cli.anomaly.inputs import (
 )
 from imsim.cli.anomaly.items import ABOUT_ITEMS, score_items
 from imsim.cli.anomaly.pictures import Shown, add_pictures
+from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet
 from imsim.cli.messages import say, shortened, width
 from imsim.cli.options import add_command, check_output, output_format
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
@@ -61,6 +64,8 @@ and one with the row of an image that was changed since, if its score is another
 
 {ABOUT_ITEMS}
 
+{FLEET_HELP}With it there is no --report and no --maps.
+
 Exit status: 0 if every image was inspected; 2 if one was not, and after any
 error, also if the reader of the output went away; else 1 if there is an anomaly
 and --fail-on-anomaly is given; 130 if interrupted. With --fail-on-anomaly, 0
@@ -82,6 +87,7 @@ def add_score(commands: Any) -> None:
     add("--fail-on-anomaly", action="store_true", help="end with status 1 if there is an anomaly")
     add_pictures(parser)
     add_fields(parser)
+    add_fleet(parser, "threads to use; by default one per CPU")
 
 
 class Score(NamedTuple):
@@ -160,6 +166,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     form = output_format(arguments)
     inputs = [arguments.model, *arguments.images, *field_files(arguments)]
     check_output(arguments.output, inputs, resume=arguments.resume)
+    check_fleet(arguments, inputs)
     detector = load(AnomalyDetector, arguments.model)
     judge = Judge(float(detector.threshold_), digest(arguments.model))
     correction = Correction(arguments)
@@ -175,16 +182,14 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             stale = {name for name in rows.known if is_other or file_of(name) in changed}
             _check_earlier(rows, stale, detector, correction, pictures)
         shown.earlier(rows.known.values())
-        for batch in batches(pictures.each(skip=rows.is_known), BATCH_IMAGES):
-            found = list(scored(detector, correction, batch))
-            for row in found:
-                if row.reason is not None:
-                    pictures.fail(Unusable(row.image, row.reason))
-                yield from rows.add(row)
-            shown.add(batch, found)
+        for row in _each(arguments, detector, correction, pictures, rows, shown):
+            if row.reason is not None:
+                pictures.fail(Unusable(row.image, row.reason))
+            yield from rows.add(row)
     except KeyboardInterrupt:
-        text = f"; {rows.count} rows are in {arguments.output}, --resume goes on"
-        raise KeyboardInterrupt(text if arguments.output else "") from None
+        raise KeyboardInterrupt(rows.there()) from None
+    except FleetError as error:
+        raise FleetError(f"{error}{rows.there()}") from error
     finally:
         if writer is not None:
             writer.close()
@@ -193,6 +198,35 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     yield from said if writer is None or arguments.output else ()  # else rows go there
     pictures.notes.end()
     return rows.status(pictures, arguments.fail_on_anomaly)
+
+
+def _each(
+    arguments: argparse.Namespace,
+    detector: AnomalyDetector,
+    correction: Correction,
+    pictures: Pictures,
+    rows: Rows,
+    shown: Shown,
+) -> Iterator[Score]:
+    """Score the images that have no row yet, here or on a cluster."""
+    if arguments.scheduler is not None:
+        yield from (_unusable(odd) for odd in pictures.odd if not rows.is_known(odd.path))
+        sha256 = rows.judge.model_sha256
+        yield from scored_afar(arguments, pictures, sha256, scored_all, _lost, rows.known)
+        return
+    with imsim.workers(arguments.workers or imsim.get_workers()):
+        for batch in batches(pictures.each(skip=rows.is_known), BATCH_IMAGES):
+            found = list(scored(detector, correction, batch))
+            yield from found
+            shown.add(batch, found)
+
+
+def _unusable(failure: Unusable) -> Score:
+    return Score(failure.path, math.nan, NOT_INSPECTED, failure.reason)
+
+
+def _lost(image: str) -> Score:
+    return _unusable(Unusable(image, LOST))
 
 
 class Rows:
@@ -207,6 +241,11 @@ class Rows:
         for row in earlier:
             self._count(row)
         self.known = {row.image: row for row in earlier}
+
+    def there(self) -> str:
+        """Say where the rows are after an interruption."""
+        text = f"; {self.count} rows are in {self.file}, --resume goes on"
+        return text if self.file else ""
 
     def is_known(self, image: str) -> bool:
         """Tell whether the file has a row of an image."""
@@ -290,12 +329,20 @@ def _check_earlier(
             raise ImsimError(another_run(str(rows.file), picture.path))
 
 
+def scored_all(
+    detector: AnomalyDetector, correction: Correction, pictures: Iterable[Picture | Unusable]
+) -> Iterator[Score]:
+    """Score images batch by batch."""
+    for batch in batches(pictures, BATCH_IMAGES):
+        yield from scored(detector, correction, batch)
+
+
 def scored(
     detector: AnomalyDetector, correction: Correction, batch: list[Picture] | Unusable
 ) -> Iterator[Score]:
     """Score a batch; if that fails, one by one, so that only the culprits have no score."""
     if isinstance(batch, Unusable):
-        yield Score(batch.path, math.nan, NOT_INSPECTED, batch.reason)
+        yield _unusable(batch)
         return
     try:
         images = correction(np.stack([picture.pixels for picture in batch]))
