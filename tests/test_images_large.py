@@ -298,3 +298,19 @@ class TestLevels:
         assert len(contents(name, Reading(level=0))) == 1
         with pytest.raises(ImageFileError, match=rf"{name}: has no level 1"):
             ImageFile(name, Reading(level=1))
+
+
+def test_columns_of_blocks_decode_what_they_share_once(monkeypatch):
+    """Blocks go down columns: of a band, only their own tiles are decoded and kept."""
+    save("a.tif", DEEP, tile=(16, 16), compression="zlib")
+    with ImageFile("a.tif", SMALL) as file:
+        pixels = file.read(0).pixels
+        boxes = []
+        own = pixels._read
+        monkeypatch.setattr(pixels, "_read", lambda *box: boxes.append(box) or own(*box))
+        for columns in (slice(0, 14), slice(14, 30)):
+            for top in range(0, 40, 10):
+                part = slice(top, top + 10), columns
+                np.testing.assert_array_equal(pixels[part], DEEP[part])
+    bands = [(top, min(top + 16, 40)) for top in (0, 16, 32)]
+    assert boxes == [(*band, *sides) for sides in ((0, 16), (0, 32)) for band in bands]

@@ -41,14 +41,14 @@ class Reading:
     as_stored : bool, default False
         Take the pixels of PNG as the numbers that the file holds: indices of a palette, and grey
         levels of 2 or 4 bits. For labels, which are no colours.
-    folder : str, default ""
-        Where relative paths begin, if not at the current directory: another machine has another
-        one. Images are called by the path that the caller gave.
     memory : int, optional
         Images whose pixels take more bytes stay on the disk, where their format can be read in
         parts. By default, none do.
     level : int, optional
         The level of a pyramid, of formats that hold one; 0, the default, is the finest.
+    folder : str, default ""
+        Where relative paths begin, if not at the current directory: another machine has another
+        one. Images are called by the path that the caller gave.
 
     Raises
     ------
@@ -61,9 +61,9 @@ class Reading:
     channel_axis: int | None = None
     volume: bool = False
     as_stored: bool = False
-    folder: str = ""
     memory: int | None = None
     level: int | None = None
+    folder: str = ""
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 

@@ -81,9 +81,11 @@ def add_scenes(parser: argparse.ArgumentParser) -> None:
 
 def on_disk_of(arguments: argparse.Namespace) -> OnDisk:
     """Return what the arguments say."""
-    return OnDisk(
-        arguments.memory, arguments.ignore_georeference, arguments.map_format, arguments.workers
-    )
+    workers = arguments.workers
+    if workers is None and arguments.scheduler is None:
+        # Asked for here: in a thread of many, it is one.
+        workers = imsim.get_workers()
+    return OnDisk(arguments.memory, arguments.ignore_georeference, arguments.map_format, workers)
 
 
 def scene_options(arguments: argparse.Namespace) -> dict[str, Any]:
