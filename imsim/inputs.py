@@ -149,10 +149,13 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
             )
     for attribute in ("fill_value", "nodata"):
         fill = has(attribute)
-        if fill is not None and not callable(fill) and not _is_zero(fill):
+        if fill is None or callable(fill) or (attribute == "fill_value" and _is_default(fill)):
+            continue
+        if not _is_zero(fill):
+            bare = f"{name}.data" if has("data") is not None else f"{name}[...]"
             return (
                 f"{what} whose {attribute}, {fill}, marks what is no data; pass its bare numbers, "
-                f"e.g. {name}.data, and mask= of the pixels that are"
+                f"e.g. {bare}, and mask= of the pixels that are"
             )
     return None
 
@@ -182,6 +185,13 @@ def _loss_of_colour(name: str, image: Any) -> str | None:
 
 def _words(names: Any) -> str:
     return "(" + ", ".join(map(str, names)) + ")"
+
+
+def _is_default(fill: Any) -> bool:
+    """Whether a fill value stands for what a store does not hold, and marks no pixel by itself."""
+    return isinstance(fill, bool | np.bool_) or (
+        isinstance(fill, float | np.floating) and bool(fill != fill)
+    )
 
 
 def _is_zero(value: Any) -> bool:

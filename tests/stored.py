@@ -14,6 +14,7 @@ class Stored:
         self._values = np.asarray(values)
         self.shape, self.dtype, self.ndim = values.shape, values.dtype, values.ndim
         self.chunks = chunks
+        self.fill_value: Any = 0
         self.read = 0
         """Bytes that were asked for."""
         self.largest = 0

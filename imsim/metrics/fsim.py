@@ -69,14 +69,20 @@ def features(image: Array, pair: Pair, chromatic: bool) -> Features:
     )
 
 
+def check_is_coloured(channels: int, has_channels: bool) -> None:
+    """Refuse images that are not of three channels."""
+    if not has_channels or channels != 3:
+        raise ShapeError(
+            "chromatic=True needs three channels, red, green and blue, named by channel_axis; "
+            f"got {channels if has_channels else 'no channel_axis'}"
+        )
+
+
 def feature_similarity(pair: Pair, chromatic: bool) -> tuple[Local, Array]:
     """S_PC S_G (S_I S_Q)^lambda, and the weight PC_m = max(PC_x, PC_y)."""
     xp = pair.xp
-    if chromatic and (not pair.has_channels or pair.x.shape[-3] != 3):
-        raise ShapeError(
-            "chromatic=True needs three channels, red, green and blue, named by channel_axis; "
-            f"got {pair.x.shape[-3] if pair.has_channels else 'no channel_axis'}"
-        )
+    if chromatic:
+        check_is_coloured(pair.x.shape[-3], pair.has_channels)
     x, y = features(pair.x, pair, chromatic), features(pair.y, pair, chromatic)
     values = similarity(x.congruency, y.congruency, T1) * similarity(x.gradient, y.gradient, T2)
     if chromatic:
@@ -207,6 +213,8 @@ def _scored_gradient() -> Any:
 def _pieces(whole: Any, chromatic: bool) -> Any:
     from imsim.scenes.cells import Coarse
 
+    if chromatic:
+        check_is_coloured(whole.channels, whole.has_channels)
     return Coarse(whole, pooled_similarity, _kernel, "zero", {"chromatic": chromatic})
 
 

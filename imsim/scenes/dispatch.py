@@ -25,7 +25,7 @@ from imsim.scenes.ends import ValueEnds
 from imsim.scenes.scoring import Job, Scene, job, scores
 from imsim.scenes.sources import Source, in_memory, is_stored
 from imsim.typing import Array
-from imsim.validation import MEMORY_HINT, Images, check_memory
+from imsim.validation import MEMORY_HINT, Images, check_integer, check_memory
 
 SHARE_READ_AT_ONCE = 4
 """One part of so many of the memory holds images that are simply read as a whole."""
@@ -111,6 +111,8 @@ def _read(name: str, value: Any) -> Array:
 
 def scene_of(given: Given, data_range: Any, channel_axis: int | None, ndim: int) -> Scene:
     """Return the sources of the arguments."""
+    if channel_axis is not None:
+        check_integer("channel_axis", channel_axis)
     sources = []
     for name, value in zip(("a", "b", "mask"), given[:3], strict=True):
         if value is not None and not _is_read(value):
@@ -203,6 +205,10 @@ def score_of_scene(
     return scene_scores([prepared], scene, memory)[0]
 
 
+def _no_score(*_: Any) -> None:
+    """Finish a metric of which the map alone is wanted."""
+
+
 def map_of_scene(
     facts: Metric,
     mapped: Callable[..., Array],
@@ -223,7 +229,7 @@ def map_of_scene(
     scene = scene_of(given, data_range, channel_axis, ndim)
     least = facts.map_least_side if least_side is None else least_side
     images, valid = checked(facts, scene, least, needs_data_range, by_kernel)
-    prepared = job(facts, images, valid, by_kernel, options, lambda result, _: result)
+    prepared = job(facts, images, valid, by_kernel, options, _no_score)
     if has_doubtful_width(images):
         warn_of_width(images)
     room = check_memory(memory)
@@ -240,6 +246,12 @@ def map_of_scene(
                 "out= with arrays of Dask, whose map is lazy", "leave it out, and store the map"
             )
         return lazy.mapped(prepared, scene, mapped, sides)
+    for source in scene.sources:
+        if out is not None and source.is_same_as(out):
+            raise OptionError(
+                f"out is {source.name}, of which pixels would still be read when they are replaced",
+                "pass another array",
+            )
     target = maps.target(out, shape, images.dtype, room)
     any_scored = maps.write(prepared, scene, mapped, sides, batch, room, target)
     if not any_scored.all():

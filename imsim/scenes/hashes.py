@@ -79,11 +79,11 @@ class Signatures(Pieces):
                 here = np.ones(pixels.shape, np.bool_) if use is None else use[part]
                 pixels = np.where(here, pixels, low[index]) - low[index] if here.any() else here
                 sums[index] += down[:, part] @ pixels @ across.T
-                if use is None:
-                    area = down[:, part].sum(axis=1)[:, None] * across.sum(axis=1)
-                else:
-                    area = down[:, part] @ here.astype(np.float64) @ across.T
-                covered[index] += area
+                if inside is None:
+                    covered[index] += down[:, part].sum(axis=1)[:, None] * across.sum(axis=1)
+                else:  # also by pixels that are not finite
+                    weights = inside[index][part].astype(np.float64)
+                    covered[index] += down[:, part] @ weights @ across.T
         return CellSums(low, high, sums, covered)
 
     def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:

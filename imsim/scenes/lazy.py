@@ -143,6 +143,27 @@ class Ends(NamedTuple):
             return coarse_map(self.pieces[0], self.mapped, parts[0], self.dtype)
 
 
+def _plain(source: Source) -> Any:
+    """Return an array of NumPy as it is, and what is stored as Dask reads it."""
+    return source.value if type(source.value) is np.ndarray else _Stored(source)
+
+
+class _Stored:
+    """A source as Dask reads it."""
+
+    def __init__(self, source: Source) -> None:
+        self.shape, self.dtype, self.ndim = source.shape, source.dtype, len(source.shape)
+        self._source = source.unmapped()
+
+    def __getitem__(self, index: Any) -> Array:
+        """Read a part."""
+        whole = (slice(*one.indices(n)) for one, n in zip(index, self.shape, strict=True))
+        parts = tuple(slice(one.start, one.stop) for one in whole)
+        room = np.empty([one.stop - one.start for one in parts], self.dtype)
+        self._source.read_into(room, parts)
+        return room
+
+
 class Grid:
     """The blocks of a scene: the chunks of the reference, and all of the batch."""
 
@@ -152,12 +173,13 @@ class Grid:
         self.scene = scene.outline()
         self._pieces, self.sides, self.batch = pieces, sides, batch
         self._needs = Needs.of(pieces, len(sides))
-        self._sources = [source.value for source in scene.sources]
         lazy = [source for source in scene.sources if is_lazy(source.value)]
         self.chunks = self._chunks(lazy)
         self.arrays = [
-            value if is_lazy(value) else dask.array.from_array(value, chunks=-1, name=False)
-            for value in self._sources
+            source.value
+            if is_lazy(source.value)
+            else dask.array.from_array(_plain(source), chunks=self._like(source), name=False)
+            for source in scene.sources
         ]
         self._bounds = [[bounds_of(along) for along in array.chunks] for array in self.arrays]
 
@@ -174,6 +196,14 @@ class Grid:
                     found[place] = tuple(n for n in along if n > 0)
         lengths = zip(found, [*self.batch, *self.sides], strict=True)
         return tuple((n,) if along is None else along for along, n in lengths)
+
+    def _like(self, source: Source) -> tuple[Any, ...]:
+        """Return chunks for an array that has none, those of the lazy ones where it has sides."""
+        found: list[Any] = [-1] * len(source.shape)
+        own, _ = self.scene.axes_of(source)
+        for axis, along in zip(own, self.chunks[-len(own) :], strict=True):
+            found[axis] = along
+        return tuple(found)
 
     def places(self, axes: slice) -> list[Place]:
         """Return the places of chunks along some axes."""

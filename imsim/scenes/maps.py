@@ -44,8 +44,20 @@ def write(
 def written(found: Array, out: Any) -> Any:
     """Write a map into what the user gives for it."""
     place = target(out, tuple(found.shape), found.dtype, None)
-    place[...] = found if isinstance(place, np.ndarray) else np.asarray(found)
+    _write_into(place, ..., found if isinstance(place, np.ndarray) else np.asarray(found))
     return place
+
+
+def _write_into(out: Any, index: Any, values: Array) -> None:
+    """Write a part of a map."""
+    try:
+        out[index] = values
+    except (MemoryError, ImsimError):
+        raise
+    except Exception as error:  # of a store that is closed, or opened to be read only
+        raise ImsimError(
+            f"out cannot be written: {kind(out)} raises {type(error).__name__} ({error})"
+        ) from error
 
 
 def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> Any:
@@ -59,13 +71,21 @@ def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> An
                 "pass out=, an array of Zarr or numpy.lib.format.open_memmap, or a larger memory=",
             )
         return np.full(shape, np.nan, dtype)
-    given = getattr(out, "shape", None)
-    if given is None or tuple(given) != shape or not hasattr(out, "__setitem__"):
+    try:
+        given, own = tuple(getattr(out, "shape", ())), getattr(out, "dtype", None)
+    except Exception as error:  # of a store that is closed
+        raise ImsimError(
+            f"out has no shape: {kind(out)} raises {type(error).__name__} ({error})",
+            f"expected an open array of shape {shape}",
+        ) from error
+    if given != shape or not hasattr(out, "__setitem__"):
         raise ShapeError(
             f"out is a {kind(out)} of shape {given}", f"expected an array of shape {shape}"
         )
-    if np.dtype(out.dtype).kind != "f":
-        raise DTypeError(f"out has dtype {out.dtype}", "expected float32 or float64")
+    if own not in (np.float32, np.float64):
+        raise DTypeError(f"out has dtype {own}", "expected float32 or float64")
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
+        raise ImsimError("out is an array that is read-only", "pass one that can be written to")
     return out
 
 
@@ -92,7 +112,7 @@ def _write_local(
                     )
                     place: Any = (..., *within(own, whole))
                     found[place] = part
-                target[(*group, *whole)] = found  # at once: stores write whole chunks
+                _write_into(target, (*group, *whole), found)  # stores write whole chunks at once
                 scored = ~np.isnan(found).all(axis=tuple(range(-scene.ndim, 0)))
                 if not scored.all():  # for want of positions, and not for a pixel that is NaN
                     block = scene.block(arrays, region, whole, one.pieces)
@@ -158,7 +178,7 @@ def _write_coarse(
             cells, step = coarse_map(one.pieces, mapped, part, one.images.dtype)
             any_scored[group] |= ~np.isnan(cells).all(axis=(-2, -1)) | ~part.finite
             for own, _, _ in layout.blocks():
-                target[(*group, *own)] = spread(cells, step, own)
+                _write_into(target, (*group, *own), spread(cells, step, own))
     return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
 
 

@@ -21,10 +21,11 @@ from imsim.errors import (
     WeightsError,
     silent,
 )
-from imsim.inputs import as_array
+from imsim.inputs import as_array, kind
 from imsim.scenes.attributes import unit_of
 from imsim.scenes.nodata import without_data
 from imsim.scenes.places import check_places, grid_mapping_name
+from imsim.scenes.sources import is_stored
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_integer, check_ndim
 
@@ -293,6 +294,11 @@ def _read(
     """Name the axes of a bare array, if its shape allows one reading only."""
     import xarray
 
+    if is_stored(value):
+        raise ShapeError(
+            f"{key} is a {kind(value)}, whose axes have no names",
+            f"name them, e.g. xarray.DataArray(dask.array.from_array({key}), dims={orders[0]!r})",
+        )
     array = as_array(key, value)
     sizes = {dim: n for other in named.values() for dim, n in other.sizes.items()}
     shape = tuple(array.shape)

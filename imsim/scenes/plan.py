@@ -56,7 +56,9 @@ def extents(
         if fitting(axis, most) >= side and axis > 0:
             break
         unit = min(chunks[axis] if chunks[axis] > 1 else needs.step, side)
-        least = max(math.ceil(halo[axis] / HALO_SHARE) if chunks[axis] == 1 else 1, unit)
+        # What blocks below each other share is read once.
+        least = max(math.ceil(halo[axis] / HALO_SHARE) if axis or chunks[axis] == 1 else 1, 1)
+        least = -(-least // unit) * unit
         room = fitting(axis, most) - halo[axis]
         usual = max(fitting(axis, TARGET_PIXELS) - halo[axis], least)
         found[axis] = min(side, max(least, min(room, usual) // unit * unit))

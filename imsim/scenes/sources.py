@@ -55,8 +55,14 @@ class Source:
 
     def outline(self) -> Source:
         """Return a source of the same shape and dtype that holds nothing; it travels by pickle."""
+        found = self.unmapped()
+        found.value = None
+        return found
+
+    def unmapped(self) -> Source:
+        """Return the source without the mapping of its file, which does not travel."""
         found = copy.copy(self)
-        found.value = found._map = None
+        found._map = None
         return found
 
     @property
@@ -80,6 +86,7 @@ class Source:
         """Read a part; `room` has its shape."""
         try:
             part = self.value[index]
+            check_meaning(self.name, part)  # slices of netCDF4 are masked arrays
             found = np.asarray(part)
         except MemoryError:
             raise
@@ -101,6 +108,19 @@ class Source:
             raise DTypeError(f"{self.name} has dtype {self.dtype}, a part of it has {found.dtype}")
         room[...] = found
         self._forget()
+
+    def is_same_as(self, other: Any) -> bool:
+        """Whether another array may lie where this one does."""
+        own = self.value
+        if own is other:
+            return True
+        if isinstance(own, np.ndarray) or isinstance(other, np.ndarray):
+            maps = isinstance(own, np.memmap) and isinstance(other, np.memmap)
+            if maps and own.filename is not None and own.filename == other.filename:
+                return True
+            both = isinstance(own, np.ndarray) and isinstance(other, np.ndarray)
+            return both and bool(np.may_share_memory(own, other))
+        return type(own) is type(other) and bool(own == other)
 
     def _forget(self) -> None:
         """Give back the pages of a mapped file that have been read."""

@@ -372,3 +372,104 @@ def test_portable_engine() -> None:
 def test_dims_need_names() -> None:
     with pytest.raises(imsim.OptionError, match="neither a nor b"):
         imsim.se(np.zeros((3, 3)), np.zeros((3, 3)), dims=("y", "x"))
+
+
+class Masked(Stored):
+    """Slices are masked arrays, as those of netCDF4 are."""
+
+    def __getitem__(self, index: Any) -> Any:
+        part = super().__getitem__(index)
+        return np.ma.masked_array(part, mask=part > 99)
+
+
+def test_slices_that_are_masked_arrays_are_refused() -> None:
+    a, b = pair((200, 200), np.uint8)
+    for memory in (100_000, None):
+        with pytest.raises(imsim.DTypeError, match=r"a is a numpy\.ma\.MaskedArray"):
+            imsim.rmse(Masked(a), b, memory=memory)
+
+
+def test_out_is_no_image(tmp_path: Any) -> None:
+    a, b = pair((200, 200))
+    np.save(tmp_path / "a.npy", a)
+    x = np.load(tmp_path / "a.npy", mmap_mode="r+")
+    for out in (x, x[:], np.load(tmp_path / "a.npy", mmap_mode="r+")):
+        with pytest.raises(imsim.OptionError, match="out is a, of which"):
+            imsim.ssim_map(x, b, data_range=255, out=out, memory=100_000)
+    assert_array_equal(x, a)
+
+
+class ReadOnly(Stored):
+    """Opened to be read."""
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        raise OSError("opened as read-only")
+
+
+class Closed(ReadOnly):
+    """Of a file that is closed."""
+
+    @property
+    def shape(self) -> Any:
+        """Raise what h5py raises."""
+        raise RuntimeError("not a dataset id")
+
+    @shape.setter
+    def shape(self, _: Any) -> None:
+        """Take what the constructor gives."""
+
+
+def test_out_that_cannot_be_written() -> None:
+    a, b = pair((200, 200))
+    fixed = np.zeros((200, 200))
+    fixed.flags.writeable = False
+    for image in (a, Stored(a)):
+        with pytest.raises(imsim.ImsimError, match="read-only"):
+            imsim.se_map(image, b, memory=100_000, out=fixed)
+        with pytest.raises(imsim.ImsimError, match=r"out cannot be written.*OSError"):
+            imsim.se_map(image, b, memory=100_000, out=ReadOnly(fixed))
+        with pytest.raises(imsim.ImsimError, match=r"out has no shape.*RuntimeError"):
+            imsim.se_map(image, b, memory=100_000, out=Closed(fixed))
+        with pytest.raises(imsim.DTypeError, match="float16"):
+            imsim.se_map(image, b, memory=100_000, out=np.zeros((200, 200), np.float16))
+
+
+def test_channel_axis_is_an_integer() -> None:
+    a, b = pair((200, 200))
+    with pytest.raises(imsim.OptionError, match="channel_axis='c'"):
+        imsim.se(Stored(a), b, channel_axis="c", memory=100_000)
+
+
+def test_colour_is_asked_for_before_reading() -> None:
+    a = Stored(np.zeros((200, 200), np.uint8))
+    with pytest.raises(imsim.ShapeError, match="three channels"):
+        imsim.fsim(a, a, chromatic=True, memory=100_000)
+    assert a.read == 0
+
+
+def test_infinities_are_no_empty_mask() -> None:
+    """Warnings are errors: a cell whose pixels are all infinite has pixels."""
+    a, b = pair((60, 60))
+    b[:] = np.inf
+    mask = np.ones((60, 60), np.bool_)
+    mask[0] = False
+    assert np.isnan(in_blocks("sh", a, b, mask, ([20], [30])))
+
+
+def test_tiles_of_chunks_read_little_twice() -> None:
+    a, b = pair((300, 1500), np.uint8)
+    x = Stored(a, chunks=(20, 30))
+    imsim.imed(x, b, memory=1_000_000)
+    assert x.read <= 1.15 * a.nbytes
+
+
+def test_fill_values() -> None:
+    a, b = pair((200, 200))
+    for fill, allowed in ((0, True), (np.nan, True), (True, True), (-9999, False)):
+        x = Stored(a)
+        x.fill_value = fill
+        if allowed:
+            assert_allclose(imsim.rmse(x, b, memory=100_000), imsim.rmse(a, b))
+            continue
+        with pytest.raises(imsim.DTypeError, match=r"fill_value, -9999.*a\[\.\.\.\]"):
+            imsim.rmse(x, b, memory=100_000)

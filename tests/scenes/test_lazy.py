@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from stored import Stored
 
 import imsim
 from imsim import METRICS
@@ -188,3 +189,22 @@ def test_empty_masks_are_told_as_they_are_computed() -> None:
     found = imsim.se(x, x, mask=nothing)
     with pytest.warns(imsim.EmptyMaskWarning):
         assert np.isnan(found.compute(scheduler="sync"))
+
+
+def test_stored_images_beside_lazy_ones() -> None:
+    a, b = pair((60, 50))
+    x, y = da.from_array(a, chunks=20), Stored(b)
+    found = imsim.ssim(x, y, data_range=255)
+    assert y.read == 0
+    assert_allclose(found.compute(scheduler="sync"), imsim.ssim(a, b, data_range=255))
+    assert y.largest < b.nbytes / 4
+    with pytest.raises(imsim.OptionError, match="channel_axis"):
+        imsim.ssim(x, y, data_range=255, channel_axis="c")
+
+
+def test_axes_of_cubes_have_names_of_their_own() -> None:
+    a, b = pair((6, 6, 6))
+    x, y = (da.from_array(v, chunks=3) for v in (a, b))
+    lazy = [imsim.sam(x, y, channel_axis=axis) for axis in (0, 1)]
+    expected = [imsim.sam(a, b, channel_axis=axis) for axis in (0, 1)]
+    assert_allclose(dask.compute(*lazy, scheduler="sync"), expected, rtol=TOLERANCE)
