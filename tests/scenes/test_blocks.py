@@ -110,6 +110,7 @@ def test_strips(name: str, options: dict[str, Any], masked: bool) -> None:
     assert_allclose(found, expected, rtol=TOLERANCE)
 
 
+@pytest.mark.filterwarnings("ignore::imsim.EmptyMaskWarning")  # NaN both times
 @pytest.mark.parametrize("name", IN_BLOCKS)
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
