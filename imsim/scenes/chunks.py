@@ -14,7 +14,7 @@ from imsim.typing import Array
 Index = tuple[int, ...]
 
 
-class Part(NamedTuple):
+class Cut(NamedTuple):
     """The part of a region that lies in one chunk."""
 
     chunk: Index
@@ -42,13 +42,13 @@ def bounds_of(chunks: Sequence[int]) -> tuple[int, ...]:
     return (0, *itertools.accumulate(chunks))
 
 
-def parts_of(region: Region, bounds: Sequence[Sequence[int]]) -> list[Part]:
+def parts_of(region: Region, bounds: Sequence[Sequence[int]]) -> list[Cut]:
     """Cut a region along the bounds of the chunks."""
     found = [
         list(_along(begin, end, along))
         for begin, end, along in zip(region.begin, region.end, bounds, strict=True)
     ]
-    return [Part(*zip(*sides, strict=True)) for sides in itertools.product(*found)]
+    return [Cut(*zip(*sides, strict=True)) for sides in itertools.product(*found)]
 
 
 def _along(begin: int, end: int, bounds: Sequence[int]) -> Iterator[tuple[int, slice, slice]]:
@@ -63,7 +63,7 @@ def _along(begin: int, end: int, bounds: Sequence[int]) -> Iterator[tuple[int, s
         chunk += 1
 
 
-def joined(arrays: Sequence[Array], parts: Sequence[Part], sides: Index) -> Array:
+def joined(arrays: Sequence[Array], parts: Sequence[Cut], sides: Index) -> Array:
     """Join the parts of a region; one that is a part of a single chunk is a view."""
     if len(arrays) == 1:
         return arrays[0][parts[0].source]

@@ -41,8 +41,8 @@ def extents(
 ) -> tuple[int, ...]:
     """Return the sides of blocks of at most `most` pixels, with those read around them.
 
-    Blocks are divided along the first axis, along further ones if they must, and hold whole chunks
-    where they can.
+    Blocks are divided along the first axis, along further ones if they must. What counts most is
+    the memory, then that blocks hold whole chunks, then that little is read twice.
     """
     found = list(sides)
     halo = [before + after for before, after in needs.reach]
@@ -61,6 +61,8 @@ def extents(
         least = -(-least // unit) * unit
         room = fitting(axis, most) - halo[axis]
         usual = max(fitting(axis, TARGET_PIXELS) - halo[axis], least)
+        if axis and chunks[axis] > 1:
+            usual = room  # chunks beside a tile are decoded again for what is around it
         found[axis] = min(side, max(least, min(room, usual) // unit * unit))
         if room >= least:
             break
