@@ -62,15 +62,19 @@ def _with_plain_true(array: Array) -> Array:
     return array if seen.max() <= 1 else numbers != 0
 
 
-def check_meaning(name: str, value: Any, depth: int = 0) -> None:
-    """Refuse a container, or a list of them, that says more than its bare numbers."""
+def check_meaning(name: str, value: Any, depth: int = 0, *, is_stored: bool = False) -> None:
+    """Refuse a container, or a list of them, that says more than its bare numbers.
+
+    One that is stored is not read for that: to become an array, it would be read as a whole.
+    """
     if isinstance(value, list | tuple):
         for i, part in enumerate(value if depth < MOST_AXES else ()):
             if type(part) not in _BARE:
                 check_meaning(f"{name}[{i}]", part, depth + 1)
         return
     problem = _loss_of_meaning(name, value)
-    if problem is None and hasattr(value, "__array__") and not is_array_api_obj(value):
+    becomes = hasattr(value, "__array__") and not (is_stored or is_array_api_obj(value))
+    if problem is None and becomes:
         with contextlib.suppress(Exception):  # to be named where the object is read
             array = np.asanyarray(value)
             if isinstance(array, np.ma.MaskedArray):

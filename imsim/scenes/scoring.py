@@ -21,6 +21,8 @@ from imsim.validation import MEMORY_HINT, Images, check_images
 
 WORKING_BYTES = 24
 """Bytes that metrics take for each pixel and channel that they compute, besides the images."""
+COPIES = 4
+"""Of a block: the one that is computed, the next one, what a store returns of it, and its chunks."""
 WORKING_SHARE = 3
 """One part of so many of the memory is for these; the others hold images."""
 
@@ -205,7 +207,7 @@ def plan(jobs: Sequence[Job], scene: Scene, memory: int, *, further: int = 0) ->
         for source in scene.sources
     )
     at_once = memory // WORKING_SHARE // (WORKING_BYTES * channels)
-    most = max((memory - memory // WORKING_SHARE) // (3 * of_pixel + further), 1)
+    most = max((memory - memory // WORKING_SHARE) // (COPIES * of_pixel + further), 1)
     extent = extents(sides, scene.chunks(), needs, most)
     return Layout(sides, extent, needs, max(1, most // math.prod(sides)), max(1, at_once))
 

@@ -43,7 +43,7 @@ class Source:
 
     def __init__(self, name: str, value: Any) -> None:
         if not isinstance(value, np.ndarray):
-            check_meaning(name, value)
+            check_meaning(name, value, is_stored=True)
         self.name, self.value = name, value
         if any(side != side for side in value.shape):
             raise ShapeError(
