@@ -22,7 +22,7 @@ from imsim.validation import MEMORY_HINT, Images, check_images
 WORKING_BYTES = 24
 """Bytes that metrics take for each pixel and channel that they compute, besides the images."""
 COPIES = 4
-"""Of a block: the one that is computed, the next one, what a store returns of it, and its chunks."""
+"""Of a block: the one that is computed, the next one, what a store returns, and its chunks."""
 WORKING_SHARE = 3
 """One part of so many of the memory is for these; the others hold images."""
 
