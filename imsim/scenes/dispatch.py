@@ -233,9 +233,7 @@ def map_of_scene(
     if has_doubtful_width(images):
         warn_of_width(images)
     room = check_memory(memory)
-    batch = images.batch_shape
-    if valid is not None:
-        batch = np.broadcast_shapes(batch, valid.shape[:-3])
+    batch = prepared.batch
     shape = (*batch, *images.sides)
     if callable(least):
         least = least(*images.frame)

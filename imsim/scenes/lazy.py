@@ -216,10 +216,7 @@ class Grid:
 
     def task(self, group: Slices, own: Slices) -> tuple[BlockTask, list[Any]]:
         """Return what a task does, and the keys of the chunks that it takes."""
-        region = tuple(
-            slice(max(one.start - before, 0), min(one.stop + after, side))
-            for one, (before, after), side in zip(own, self._needs.reach, self.sides, strict=True)
-        )
+        region = self._needs.region(own, self.sides)
         sources: list[tuple[Region, list[Any]]] = []
         keys: list[Any] = []
         for source, array, bounds in zip(
@@ -292,11 +289,8 @@ def _prepared(jobs: Sequence[Job], scene: Scene) -> tuple[Grid, Ends, str]:
     import dask.base
 
     first = jobs[0]
-    batch = first.images.batch_shape
-    if first.valid is not None:
-        batch = np.broadcast_shapes(batch, first.valid.shape[:-3])
     pieces = [job.pieces for job in jobs]
-    grid = Grid(scene, batch, first.images.sides, pieces)
+    grid = Grid(scene, first.batch, first.images.sides, pieces)
     names = [array.name for array in grid.arrays]
     metrics = [job.facts.name for job in jobs]
     token = dask.base.tokenize(names, metrics, pieces, scene.channel_axis, scene.ndim)

@@ -21,7 +21,6 @@ from imsim.errors import (
 from imsim.inputs import kind
 from imsim.scenes.cells import Coarse
 from imsim.scenes.pieces import Part, Pieces
-from imsim.scenes.plan import divided
 from imsim.scenes.scoring import Job, Scene, parts_of_batch, plan, regions
 from imsim.typing import Array
 
@@ -106,7 +105,7 @@ def _write_local(
         for group in parts_of_batch(batch, layout.together):
             for whole, region, arrays in regions(scene, batch, group, layout, reader):
                 found = np.empty((*lengths_of(group), *lengths_of(whole)), dtype)
-                for own in divided(whole, layout.at_once):
+                for own in layout.parts(whole, group):
                     part = map_of_block(
                         one.pieces, scene, mapped, least, dtype, arrays, region, own
                     )
@@ -177,7 +176,7 @@ def _write_coarse(
                 continue
             cells, step = coarse_map(one.pieces, mapped, part, one.images.dtype)
             any_scored[group] |= ~np.isnan(cells).all(axis=(-2, -1)) | ~part.finite
-            for own, _, _ in layout.blocks():
+            for own, _ in layout.blocks():
                 _write_into(target, (*group, *own), spread(cells, step, own))
     return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
 

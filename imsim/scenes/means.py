@@ -17,7 +17,7 @@ class WindowMeans(Pieces):
     def __init__(
         self,
         whole: Whole,
-        formula: Callable[..., Scores],
+        formula: Callable[..., Scores | Local],
         kernel: Loader | None,
         lengths: tuple[int, ...],
         options: dict[str, Any],
@@ -54,16 +54,6 @@ class PaddedMeans(WindowMeans):
 
     That of a block, which is repeated too, is read by windows of other blocks alone.
     """
-
-    def __init__(
-        self,
-        whole: Whole,
-        formula: Callable[..., Local],
-        kernel: Loader | None,
-        lengths: tuple[int, ...],
-        options: dict[str, Any],
-    ) -> None:
-        super().__init__(whole, formula, kernel, lengths, options)  # type: ignore[arg-type]
 
     def part(self, block: Block) -> Part:
         """Return the sums over the windows whose centres the block owns, and their numbers."""

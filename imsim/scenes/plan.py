@@ -35,6 +35,13 @@ class Needs(NamedTuple):
         )
         return cls(reach, math.lcm(*(one.step for one in pieces)))
 
+    def region(self, own: tuple[slice, ...], sides: tuple[int, ...]) -> tuple[slice, ...]:
+        """Return the pixels that the metrics read together for a block."""
+        return tuple(
+            slice(max(one.start - before, 0), min(one.stop + after, side))
+            for one, (before, after), side in zip(own, self.reach, sides, strict=True)
+        )
+
 
 def extents(
     sides: tuple[int, ...], chunks: tuple[int, ...], needs: Needs, most: int

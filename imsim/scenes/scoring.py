@@ -11,6 +11,7 @@ import numpy as np
 
 from imsim.errors import ImsimError
 from imsim.masks import check_mask
+from imsim.portable.arrays import broadcast
 from imsim.portable.pair import Scores
 from imsim.registry import Metric
 from imsim.scenes.pieces import Block, Part, Pieces, Whole
@@ -39,6 +40,12 @@ class Job(NamedTuple):
     finish: Callable[[Scores, Array], Any]
     """Turns scores, and which of the batch are finite, into what the user gets."""
 
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Shape of the batch, also that of the mask."""
+        batch = self.images.batch_shape
+        return batch if self.valid is None else broadcast(batch, self.valid.shape[:-3])
+
 
 class Scene(NamedTuple):
     """Two images and a mask that are read in parts."""
@@ -54,11 +61,6 @@ class Scene(NamedTuple):
     def sources(self) -> list[Source]:
         """All that is read."""
         return [v for v in (self.a, self.b, self.mask) if v is not None]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all pixels in memory."""
-        return sum(source.nbytes for source in self.sources)
 
     def chunks(self) -> tuple[int, ...]:
         """Sides of the parts in which the images are stored."""
@@ -142,10 +144,7 @@ def job(
 
 def scores(jobs: Sequence[Job], scene: Scene, memory: int) -> list[Any]:
     """Compute all jobs in one pass over the pixels."""
-    images, valid = jobs[0].images, jobs[0].valid
-    batch = images.batch_shape
-    if valid is not None:
-        batch = np.broadcast_shapes(batch, valid.shape[:-3])
+    batch = jobs[0].batch
     layout = plan(jobs, scene, memory)
     found: list[list[tuple[Any, Part]]] = [[] for _ in jobs]
     pieces = [one.pieces for one in jobs]
@@ -182,16 +181,17 @@ class Layout(NamedTuple):
     at_once: int
     """Pixels that are computed at once."""
 
-    def blocks(self) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], None]]:
+    def blocks(self) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
         """Yield the pixels that each block owns, and those that it reads."""
         for own in blocks(self.sides, self.extent):
-            region = tuple(
-                slice(max(one.start - before, 0), min(one.stop + after, side))
-                for one, (before, after), side in zip(
-                    own, self.needs.reach, self.sides, strict=True
-                )
-            )
-            yield own, region, None
+            yield own, self.needs.region(own, self.sides)
+
+    def parts(
+        self, own: tuple[slice, ...], group: tuple[slice, ...]
+    ) -> Iterator[tuple[slice, ...]]:
+        """Yield the parts of a block that are computed at once, of a group of the batch."""
+        elements = math.prod(one.stop - one.start for one in group)
+        return divided(own, max(1, self.at_once // elements))
 
 
 def plan(jobs: Sequence[Job], scene: Scene, memory: int, *, further: int = 0) -> Layout:
@@ -243,7 +243,7 @@ def regions(
     places = layout.blocks()
     coming = next(places, None)
     while coming is not None:
-        own, region, _ = coming
+        own, region = coming
         waiting = waiting or reader.submit(read, region)
         arrays = waiting.result()
         coming = next(places, None)
@@ -261,9 +261,8 @@ def _parts(
 ) -> list[Part]:
     """Return the parts of all blocks of a group, merged."""
     found: list[Part | None] = [None] * len(pieces)
-    elements = math.prod(one.stop - one.start for one in group)
     for whole, region, arrays in regions(scene, batch, group, layout, reader):
-        for own in divided(whole, max(1, layout.at_once // elements)):
+        for own in layout.parts(whole, group):
             for k, one in enumerate(pieces):
                 part = one.part(scene.block(arrays, region, own, one))
                 before = found[k]
