@@ -17,6 +17,7 @@ from imsim.cli.options import NEEDS_RANGE, DataRanges
 from imsim.cli.pairing import Failure
 from imsim.cli.reading import Mask, comparable
 from imsim.comparison import Comparison
+from imsim.differing import COUNTS
 from imsim.errors import DataRangeError, ImsimError, unforeseen
 from imsim.pages import pair_report, volume_report
 from imsim.pages.folder import Status
@@ -134,6 +135,7 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
     names = job.test, job.name
     used, said = _used(first, second, mask, rules.settings.ignored, names)
     missing: list[str] = []
+    tolerance = rules.settings.tolerance
     if isinstance(result, Failure):
         reasons = [result.sizes]
         said = [
@@ -141,6 +143,9 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
         ] + said
     else:
         said = list(result.notes)
+        if tolerance and result.scores.keys() & COUNTS.keys():
+            note = f"counts are of pixels that differ by more than {tolerance:g} in some channel"
+            said.append((test.path, note))
         judged = verdicts(result.scores, rules.limits)
         reasons = [verdict.said for verdict in judged if not verdict.passed]
         missing = [f"{n}: {why}" for n, why in result.skipped.items() if n in rules.required]
