@@ -11,6 +11,7 @@ from typing import Any
 
 import imsim
 from imsim._images import ImageFile, Reading, file_of
+from imsim.cli.aligning import add_aligning, max_shift_of
 from imsim.cli.ci import Junit, Listener, add_ci, annotate
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
 from imsim.cli.fleet_pairs import scored_afar
@@ -139,6 +140,7 @@ def add_compare(commands: Any) -> None:
     )
     add_ignoring(parser)
     add_sizes(parser)
+    add_aligning(parser)
     add_volumes(parser)
     add_labels(parser)
     add(
@@ -226,6 +228,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         arguments.on_size_mismatch,
         arguments.tolerance or 0.0,
         parse_options(arguments.option, metrics),
+        max_shift_of(arguments),
     )
     check_map_format(arguments)
     output_format(arguments)
