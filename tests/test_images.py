@@ -70,18 +70,6 @@ class TestFiles:
         assert picture.pixels[0].tolist() == [0, 17, 34, 255, 136, 0, 0, 0]
         assert picture.notes == ("its 4-bit grey levels are scaled to 8 bits",)
 
-    @pytest.mark.parametrize("name", ["turned.jpg", "turned.png", "turned.tif"])
-    def test_orientation_is_ignored_with_a_word(self, name):
-        exif = Image.Exif()
-        exif[274] = 6
-        if name.endswith(".tif"):
-            save(name, GREY, extratags=[(274, "H", 1, 6, True)])
-        else:
-            save(name, GREY, exif=exif)
-        picture = read_picture(name)
-        assert picture.pixels.shape == GREY.shape
-        assert [note[:24] for note in picture.notes] == ["its orientation tag (6: "]
-
     def test_bilevel_tiff(self):
         """Whoever wrote it, True is white."""
         pixels = GREY > 99

@@ -27,7 +27,7 @@ from imsim._images.pictures import (
     widened,
 )
 from imsim._images.png import write_png
-from imsim._images.reading import Reading
+from imsim._images.reading import ORIENTATIONS, Reading
 from imsim._images.source import is_regular
 from imsim._images.tiff import write_stack
 from imsim._images.volumes import VOLUME_EXTENSIONS
@@ -35,6 +35,7 @@ from imsim._images.zarr_nodes import is_zarr
 
 __all__ = [
     "EXTENSIONS",
+    "ORIENTATIONS",
     "VOLUME_EXTENSIONS",
     "ImageFile",
     "ImageFileError",

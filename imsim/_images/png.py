@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,13 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from imsim._images.alpha import composite
+from imsim._images.orientation import of_exif, oriented
 from imsim._images.pictures import (
-    ORIENTATION,
     Array,
     Contents,
     ImageFileError,
     Pages,
-    oriented,
 )
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -91,8 +89,8 @@ def _read(content: bytes, reading: Reading) -> Contents:
     )
     samples = _deep_samples(plain, header.colour) if itemsize == 2 else _bytes(plain)
     image = _coloured(samples, header, found, reading)
-    orientation, doubts = _orientation(found.get(b"eXIf"))
-    return oriented(image._replace(notes=(*notes, *image.notes, *doubts)), orientation)
+    orientation, doubts = of_exif(found.get(b"eXIf"), "eXIf")
+    return oriented(image._replace(notes=(*notes, *image.notes, *doubts)), orientation, reading)
 
 
 def _chunks(content: bytes) -> tuple[list[tuple[bytes, memoryview]], list[str]]:
@@ -281,21 +279,6 @@ def _keyed(samples: Array, header: _ImageHeader, keyed: memoryview) -> Array:
     if header.depth < 8:
         key = key * (255 // (2**header.depth - 1)) if header.depth > 1 else key
     return np.asarray((samples != key).any(axis=-1) if samples.ndim == 3 else samples != key[0])
-
-
-def _orientation(exif: memoryview | None) -> tuple[object, tuple[str, ...]]:
-    from PIL import Image
-
-    if exif is None:
-        return 1, ()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            tags = Image.Exif()
-            tags.load(bytes(exif))
-            return tags.get(ORIENTATION, 1), ()
-    except Exception:  # damaged metadata are no error
-        return 1, ("its metadata (eXIf) are damaged and left aside",)
 
 
 def write_png(path: str | Path, pixels: Array) -> None:

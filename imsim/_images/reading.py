@@ -17,6 +17,8 @@ import numpy as np
 from imsim._images.pictures import ImageFileError
 from imsim.errors import OptionError
 
+ORIENTATIONS = ("obey", "ignore")
+"""What can be done about the orientation tag of an image."""
 _SHARE = 8
 """One image may take 1 / _SHARE of the memory of the machine: there are two images, and metrics
 need several times their memory."""
@@ -46,6 +48,8 @@ class Reading:
         parts. By default, none do.
     level : int, optional
         The level of a pyramid, of formats that hold one; 0, the default, is the finest.
+    orientation : {"obey", "ignore"}
+        Whether images are turned as their orientation tag says, or taken as they are stored.
     folder : str, default ""
         Where relative paths begin, if not at the current directory: another machine has another
         one. Images are called by the path that the caller gave.
@@ -53,7 +57,7 @@ class Reading:
     Raises
     ------
     OptionError
-        If there is no such colour, or the limit is not positive.
+        If there is no such colour or orientation, or the limit is not positive.
     """
 
     background: str = "white"
@@ -63,6 +67,7 @@ class Reading:
     as_stored: bool = False
     memory: int | None = None
     level: int | None = None
+    orientation: str = "obey"
     folder: str = ""
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
@@ -71,6 +76,10 @@ class Reading:
         _ = self.rgb
         if self.max_pixels is not None and self.max_pixels < 1:
             raise OptionError(f"max_pixels is {self.max_pixels}; expected a positive number")
+        if self.orientation not in ORIENTATIONS:
+            raise OptionError(
+                f"orientation is {self.orientation!r}; expected {' or '.join(ORIENTATIONS)}"
+            )
 
     def __getstate__(self) -> dict[str, object]:
         """Return the choices, which travel; neither pipes nor locks do."""

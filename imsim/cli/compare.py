@@ -80,11 +80,11 @@ worst image. --csv: columns "reference", "test", one per metric, empty where
 that was skipped, "status", "notes", and "options" (as JSON) if options that
 decide scores are given. --json: an object per line. The first is of the "kind"
 "run" and has "reference", these options ("mask", "data_range", "ignore_value",
-"ignore_nan", "background", "channel_axis") and "metrics"; then one of the kind
-"scored" for each pair has "reference", "test", "scores", "skipped" (metric:
-reason) and "notes". The last rows of both are of the status, or kind, "failed"
-for pairs that could not be scored, and "no partner" for files without one; JSON
-has the "reason". JSON has no infinity and no NaN: such scores are the strings
+"ignore_nan", "background", "orientation", "channel_axis") and "metrics"; then
+one of the kind "scored" for each pair has "reference", "test", "scores",
+"skipped" (metric: reason) and "notes". The last rows of both are of the status,
+or kind, "failed" for pairs that could not be scored, and "no partner" for files
+without one; JSON has the "reason". JSON has no infinity and no NaN: such scores are the strings
 "Infinity", "-Infinity" and "NaN". Both are UTF-8, with the names as they are,
 and rows are written as soon as they are known.
 
@@ -420,6 +420,7 @@ def _score_options(
         "ignore_value": sorted(set(arguments.ignore_value), key=str),
         "ignore_nan": arguments.ignore_nan,
         "background": "#{:02x}{:02x}{:02x}".format(*reading.rgb),
+        "orientation": reading.orientation,
         "channel_axis": reading.channel_axis,
         **scene_options(arguments),
     } | ({"volume": True, "spacing": arguments.spacing} if reading.volume else {})
@@ -427,5 +428,10 @@ def _score_options(
 
 def _changed_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return those that are not what they are by default."""
-    defaults = {"ignore_value": [], "ignore_nan": False, "background": "#ffffff"}
+    defaults = {
+        "ignore_value": [],
+        "ignore_nan": False,
+        "background": "#ffffff",
+        "orientation": "obey",
+    }
     return {name: value for name, value in options.items() if value != defaults.get(name)}
