@@ -15,7 +15,7 @@ from imsim.cli import main
 from imsim.errors import OptionError
 
 pytestmark = pytest.mark.usefixtures("empty_directory")
-FORMS = ["jpg", "png", "tif"]
+FORMS = ["jpg", "png", "tif", "webp", "avif"]
 SHOWN = {
     1: lambda stored: stored,
     2: lambda stored: stored[:, ::-1],

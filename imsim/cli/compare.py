@@ -63,11 +63,12 @@ Files and folders:
                             compared; those without a partner are named
 Links are followed. Pipes and devices in folders are left aside and named.
 
-JPEG; PNG; TIFF of 1 bit, of integers of 8 bits or more, or of floats; .npy;
-.npz (one array, or FILE.npz:NAME); Zarr. A TIFF of several pages, and an array of
-shape (images, height, width) or (images, height, width, channels), is a
-stack: image i is compared with image i of REF, or with the only one. FILE[i]
-names it, counted from 0, in results and in REF and TEST. REF, TEST and the
+JPEG; PNG; WebP; AVIF; GIF; BMP; TIFF of 1 bit, of integers of 8 bits or more,
+or of floats; .npy; .npz (one array, or FILE.npz:NAME); Zarr. A TIFF of several
+pages, an animation, and an array of shape (images, height, width) or (images,
+height, width, channels), is a stack: image i is compared with image i of REF,
+or with the only one. FILE[i] names it, counted from 0, in results and in REF and
+TEST. REF, TEST and the
 mask must have the same size; nothing is aligned or resized. What is done to an
 image on the way (composited, widened, no data left out) is said in a note, on
 the terminal, in CSV and in JSON. - is the standard input.
@@ -172,7 +173,6 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         options = _score_options(arguments, settings.data_ranges, reading)
         writer = _writer(arguments, metrics, options, {p.test: p.name for p in found.pairs})
         outcome = Outcome(metrics, limits, set(limits if arguments.metrics is None else metrics))
-        outcome.wanted = "TIFF of several pages" if arguments.volume else outcome.wanted
         shared = (jobs.reference, jobs.mask, jobs.labels)
         outcome.start(found, [file for file in shared if file])
         try:

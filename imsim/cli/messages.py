@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from imsim._images import looks_like_an_image
+from imsim._images import why_not_read
 from imsim.cli.jobs import Result, Shared
 from imsim.cli.options import beyond
 from imsim.cli.pairing import Failure, Pairing
@@ -266,10 +266,6 @@ class Outcome:
         self.notes, self.skips = Notes(), Tally()
         self.failures: list[Failure] = []
         self.unmatched: list[Failure] = []
-        self.images_aside: list[str] = []
-        """Of the files that are left aside, those that are images."""
-        self.wanted = "PNG"
-        """The format that these are to be saved in."""
         self.beyond = self.odd = 0
         self._said: set[tuple[str, str]] = set()
 
@@ -278,10 +274,14 @@ class Outcome:
         for failure in found.unmatched:
             say(f"note: {failure.message}")
         self.unmatched = list(found.unmatched)
-        self.images_aside = list(filter(looks_like_an_image, found.left_aside))
-        if found.left_aside:
-            number, example = len(found.left_aside), (self.images_aside or found.left_aside)[0]
-            say(f"note: files of other kinds left aside: {number}, e.g. {example}")
+        images = {path: why for path in found.left_aside if (why := why_not_read(path))}
+        # A gate must not pass over images; otherwise they are left aside like other files.
+        failed = images if self.limits else {}
+        aside = [path for path in (*images, *found.left_aside) if path not in failed]
+        if number := len(set(aside)):
+            say(f"note: files of other kinds left aside: {number}, e.g. {aside[0]}")
+        for path, why in failed.items():
+            self.fail(Failure(f"{path}: {why}"))
         for file in shared:
             for note in file.notes:
                 self._said.add((file.file.path, note))
@@ -333,12 +333,6 @@ class Outcome:
             say(f"{files} no partner, and {counted} as failed")
         if self.limits and self.odd:
             say("error: what was left aside as a pipe or device was not compared")
-        if self.limits and self.images_aside:
-            count = len(self.images_aside)
-            say(
-                f"error: images with endings that are not looked for were not compared: {count}, "
-                f"e.g. {self.images_aside[0]}; save them as {self.wanted}, or move them elsewhere"
-            )
-        if failures or self.skips or (self.limits and (self.odd or self.images_aside)):
+        if failures or self.skips or (self.limits and self.odd):
             return 2
         return 1 if self.limits and (self.beyond or unmatched) else 0
