@@ -50,6 +50,8 @@ class Reading:
         The level of a pyramid, of formats that hold one; 0, the default, is the finest.
     orientation : {"obey", "ignore"}
         Whether images are turned as their orientation tag says, or taken as they are stored.
+    clear_is_no_data : bool, default False
+        Whether wholly transparent pixels are no data, not background.
     folder : str, default ""
         Where relative paths begin, if not at the current directory: another machine has another
         one. Images are called by the path that the caller gave.
@@ -68,6 +70,7 @@ class Reading:
     memory: int | None = None
     level: int | None = None
     orientation: str = "obey"
+    clear_is_no_data: bool = False
     folder: str = ""
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)

@@ -52,6 +52,8 @@ def finished(pixels: Array, page: TiffPage, reading: Reading, *, is_part: bool =
         pixels, more, *_ = step(pixels, page)
         notes += more
     image = _without_alpha(pixels, page, reading)
+    if image.valid is not None:  # transparent
+        valid = image.valid if valid is None else valid & image.valid
     image = image._replace(notes=notes + image.notes, valid=valid)
     return image if is_part else placed(image, page, reading)
 
