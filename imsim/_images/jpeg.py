@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imsim._images.orientation import ORIENTATION, oriented
 from imsim._images.pictures import (
-    ORIENTATION,
     Array,
     Contents,
     ImageFileError,
     Pages,
-    oriented,
 )
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -65,7 +64,7 @@ def _read(content: bytes, index: int, metadata: _Metadata, reading: Reading) -> 
     plain, has_strays = _without_metadata(content[offsets[index] : ends[index]])
     if has_strays and _DAMAGED_METADATA not in notes:
         notes += (_DAMAGED_METADATA,)
-    return oriented(Contents(_decoded(plain, reading), notes), orientation)
+    return oriented(Contents(_decoded(plain, reading), notes), orientation, reading)
 
 
 def _without_metadata(content: bytes) -> tuple[bytes, bool]:

@@ -14,8 +14,6 @@ from imsim.errors import ImsimError
 
 Array = np.ndarray[Any, Any]
 
-ORIENTATION = 274
-"""The number of the orientation tag, in EXIF and in TIFF."""
 _KINDS = {"b": "1-bit", "u": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}
 
 
@@ -46,7 +44,7 @@ class Contents(NamedTuple):
     notes: tuple[str, ...] = ()
     valid: Array | None = None
     transparent: bool = False
-    turned: bool = False
+    turned: str = ""
     ndim: int = 2
     space: Space | None = None
     place: Georeference | None = None
@@ -78,8 +76,8 @@ class Picture(NamedTuple):
     """Without channels; False where the file declares "no data"; None: data everywhere."""
     transparent: bool = False
     """Whether parts of the image are transparent and show the background."""
-    turned: bool = False
-    """Whether a tag asks to turn or mirror the image; it is not obeyed."""
+    turned: str = ""
+    """A tag that asks to turn or mirror the image is "obeyed" or "ignored"; "": there is none."""
     ndim: int = 2
     """Axes of an image, 2, or of a volume, 3."""
     space: Space | None = None
@@ -258,14 +256,3 @@ def where_equal(pixels: Array, value: float | int) -> Array:
 def native(pixels: Array) -> Array:
     """Return pixels in the byte order of this machine."""
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-
-
-def oriented(image: Contents, orientation: object) -> Contents:
-    """Note that an orientation tag from 2 to 8 is not obeyed; other values mean nothing."""
-    if orientation not in range(2, 9):
-        return image
-    note = (
-        f"its orientation tag ({orientation}: to be turned or mirrored) is ignored; "
-        "the pixels are taken as they are stored"
-    )
-    return image._replace(notes=(*image.notes, note), turned=True)

@@ -45,7 +45,7 @@ def _stack(pages: Pages, reading: Reading) -> Contents:
     pixels = np.empty((pages.number, *first.pixels.shape), kind)
     notes: dict[str, None] = {}
     masks: dict[int, Array] = {}
-    transparent = turned = False
+    transparent, turned = False, ""
     for index in range(pages.number):
         part = pages.read(index) if index else first
         if part.pixels.shape != first.pixels.shape or part.pixels.dtype != kind:

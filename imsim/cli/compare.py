@@ -69,11 +69,12 @@ Files and folders:
                             compared; those without a partner are named
 Links are followed. Pipes and devices in folders are left aside and named.
 
-JPEG; PNG; TIFF of 1 bit, of integers of 8 bits or more, or of floats; .npy;
-.npz (one array, or FILE.npz:NAME); Zarr. A TIFF of several pages, and an array of
-shape (images, height, width) or (images, height, width, channels), is a
-stack: image i is compared with image i of REF, or with the only one. FILE[i]
-names it, counted from 0, in results and in REF and TEST. REF, TEST and the
+JPEG; PNG; WebP; AVIF; GIF; BMP; TIFF of 1 bit, of integers of 8 bits or more,
+or of floats; .npy; .npz (one array, or FILE.npz:NAME); Zarr. A TIFF of several
+pages, an animation, and an array of shape (images, height, width) or (images,
+height, width, channels), is a stack: image i is compared with image i of REF,
+or with the only one. FILE[i] names it, counted from 0, in results and in REF and
+TEST. REF, TEST and the
 mask must have the same size; nothing is aligned or resized. What is done to an
 image on the way (composited, widened, no data left out) is said in a note, on
 the terminal, in CSV and in JSON. - is the standard input.
@@ -88,11 +89,11 @@ worst image. --csv: columns "reference", "test", one per metric, empty where
 that was skipped, "status", "notes", and "options" (as JSON) if options that
 decide scores are given. --json: an object per line. The first is of the "kind"
 "run" and has "reference", these options ("mask", "data_range", "ignore_value",
-"ignore_nan", "background", "channel_axis") and "metrics"; then one of the kind
-"scored" for each pair has "reference", "test", "scores", "skipped" (metric:
-reason) and "notes". The last rows of both are of the status, or kind, "failed"
-for pairs that could not be scored, and "no partner" for files without one; JSON
-has the "reason". JSON has no infinity and no NaN: such scores are the strings
+"ignore_nan", "background", "orientation", "channel_axis") and "metrics"; then
+one of the kind "scored" for each pair has "reference", "test", "scores",
+"skipped" (metric: reason) and "notes". The last rows of both are of the status,
+or kind, "failed" for pairs that could not be scored, and "no partner" for files
+without one; JSON has the "reason". JSON has no infinity and no NaN: such scores are the strings
 "Infinity", "-Infinity" and "NaN". Both are UTF-8, with the names as they are,
 and rows are written as soon as they are known.
 
@@ -263,7 +264,6 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         listeners: list[Listener] = [junit] if junit else []
         listeners += [annotate] if arguments.annotations else []
         outcome = Outcome(metrics, limits, required, listeners)
-        outcome.wanted = "TIFF of several pages" if arguments.volume else outcome.wanted
         shared = (jobs.reference, jobs.mask, jobs.labels)
         outcome.start(found, [file for file in shared if file])
         is_whole = False

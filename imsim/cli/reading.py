@@ -103,12 +103,14 @@ class SizeError(ImageFileError):
 def _turned(*pictures: Picture) -> str:
     """Say which of two pictures of other sizes may lie on its side."""
     (*depth, height, width), size = (picture.sides for picture in pictures)
-    paths = [picture.path for picture in pictures if picture.turned]
-    if (*depth, width, height) != size or not paths:
+    tagged = [picture for picture in pictures if picture.turned]
+    if (*depth, width, height) != size or not tagged:
         return ""
+    paths = " and ".join(picture.path for picture in tagged)
+    other = "obey" if tagged[0].turned == "ignored" else "ignore"
     return (
-        f". Height and width are exchanged: the cause is likely the orientation tag of "
-        f"{' and '.join(paths)}, which is not obeyed; turn the pixels themselves"
+        f". Height and width are exchanged: the cause is likely the orientation tag of {paths}, "
+        f"which is {tagged[0].turned}; --orientation {other} does otherwise"
     )
 
 

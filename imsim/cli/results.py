@@ -129,6 +129,7 @@ def score_options(
         "ignore_value": sorted(set(arguments.ignore_value), key=str),
         "ignore_nan": arguments.ignore_nan,
         "background": "#{:02x}{:02x}{:02x}".format(*reading.rgb),
+        "orientation": reading.orientation,
         "channel_axis": reading.channel_axis,
         **scene_options(arguments),
         **_further_options(arguments, settings),
@@ -155,5 +156,10 @@ def _further_options(arguments: argparse.Namespace, settings: Settings) -> dict[
 
 def _changed_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return those that are not what they are by default."""
-    defaults = {"ignore_value": [], "ignore_nan": False, "background": "#ffffff"}
+    defaults = {
+        "ignore_value": [],
+        "ignore_nan": False,
+        "background": "#ffffff",
+        "orientation": "obey",
+    }
     return {name: value for name, value in options.items() if value != defaults.get(name)}
