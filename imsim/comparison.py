@@ -66,7 +66,7 @@ class Comparison(Mapping[str, Any]):
         --------
         >>> import imsim
         >>> imsim.compare([[1.0, 2.0]], [[1.0, 4.0]], ["rmse", "se"]).to_dict()
-        {'rmse': 1.4142135623730951, 'se': 2.0}
+        {'rmse': 1.4142135623730951, 'se': 4.0}
         """
         return {k: float(v) if np.ndim(v) == 0 else v for k, v in self._on_host().items()}
 
