@@ -149,6 +149,8 @@ ALLOWED: dict[str, set[str]] = {
     "_images": {"_images"} | LEAVES,
     # Colour maps and self-contained HTML pages, which command and workflow share.
     "pages": {"", "differing", "finite", "pages", "validation"} | LEAVES,
+    # What the pytest plugin does, which lies beside the package.
+    "regression": {"", "_images", "inputs", "pages", "portable", "validation"} | LEAVES,
     "__main__": {"cli"},
     "anomaly": {
         "",
