@@ -14,6 +14,7 @@ import numpy as np
 from imsim import checking, tensors
 from imsim.errors import EmptyMaskWarning, warn
 from imsim.portable.volumes import unstacked
+from imsim.registry import METRICS, Metric
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_flag, check_ndim, check_number
 
@@ -70,6 +71,11 @@ def _counts() -> Mapping[str, Count]:
 
 COUNTS = _counts()
 """Read-only mapping from the name of a count to its `Count` record."""
+
+
+def measure(name: str) -> Metric | Count:
+    """Return the record of a metric or a count."""
+    return METRICS[name] if name in METRICS else COUNTS[name]
 
 
 @dataclass(frozen=True)
