@@ -71,7 +71,7 @@ def safe_name(text: str) -> str:
     --------
     >>> from imsim.regression import safe_name
     >>> safe_name("test_plot[0.5-True]"), safe_name("test_plot[a/b]")
-    ('test_plot[0.5-True]', 'test_plot[a-b]~bdd6a03e')
+    ('test_plot[0.5-True]', 'test_plot[a-b]~c3aae34e')
     """
     safe = re.sub(r"[^A-Za-z0-9_.,=+@\[\]-]+", "-", text)
     if safe == text and len(text) <= MOST_LETTERS:
