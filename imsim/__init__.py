@@ -49,6 +49,7 @@ from imsim._version import __version__
 from imsim.caches import clear_caches
 from imsim.comparison import Comparison, LazyComparison, compare
 from imsim.compilation import compile_kernels
+from imsim.differing import COUNTS, Count, DifferingPixels, differing_pixels
 from imsim.engine import set_engine
 from imsim.errors import (
     ChannelAxisWarning,
@@ -83,12 +84,15 @@ from imsim.slices import by_slice
 from imsim.workers import get_workers, set_workers, workers
 
 __all__ = [
+    "COUNTS",
     "METRICS",
     "ChannelAxisWarning",
     "Comparison",
+    "Count",
     "DTypeError",
     "DataRangeError",
     "DataRangeWarning",
+    "DifferingPixels",
     "EmptyMaskWarning",
     "ISSMComponents",
     "ImsimError",
@@ -105,6 +109,7 @@ __all__ = [
     "clear_caches",
     "compare",
     "compile_kernels",
+    "differing_pixels",
     "finite_mask",
     "fsim",
     "fsim_map",

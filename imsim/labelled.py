@@ -24,7 +24,7 @@ from imsim.region_scores import Scorer
 from imsim.registry import METRICS
 from imsim.tables import table
 from imsim.typing import Array, ImageLike
-from imsim.validation import CHANNEL_HINT, Images, check_names, check_ndim, check_spacing
+from imsim.validation import Images, check_names, check_ndim, check_spacing
 
 MOST_ROWS = 60
 """Rows up to which a printed table has all of them."""
@@ -212,7 +212,7 @@ def regions(
     a, b, labels, data_range = tensors.on_host(a, b, labels, data_range)
     options: dict[str, Any] = {"data_range": data_range, "channel_axis": channel_axis}
     images, _ = checking.check(a, b, mask=None, weights=None, ndim=ndim, **options)
-    _check_single(images)
+    checking.check_single("regions", images)
     found = survey(_checked_labels(labels, images))
     ends = _ends(images)
     if not len(found.labels):
@@ -224,22 +224,6 @@ def regions(
     broken = np.zeros(len(found.labels), np.bool_) if ends else _broken(images, found)
     scores, errors = Scorer(images, found, broken, data_range, spacing).scores(names)
     return Regions(found, scores, _missing(found, broken, scores), errors)
-
-
-def _check_single(images: Images) -> None:
-    """Refuse what is not one pair in the memory of the host."""
-    if images.xp is not np:
-        raise DTypeError(
-            "regions takes NumPy arrays, and tensors of PyTorch and JAX on the CPU that are "
-            "neither traced nor ask for a gradient",
-            "convert a and b with numpy.asarray, tensors of PyTorch after .detach().cpu()",
-        )
-    if max(images.x.ndim, images.y.ndim) > 3:
-        batch = " and ".join(str(v.shape[:-3]) for v in (images.x, images.y))
-        raise ShapeError(
-            f"a and b have batch axes, {batch}, and regions takes one pair of images",
-            f"call it for each pair; {CHANNEL_HINT}",
-        )
 
 
 def _checked_labels(labels: ImageLike, images: Images) -> Array:

@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
         "caches",
         "comparison",
         "compilation",
+        "differing",
         "engine",
         "labelled",
         "masks",
@@ -103,6 +104,7 @@ ALLOWED: dict[str, set[str]] = {
     "cropping": {"kernels", "registry"} | LEAVES,
     "region_scores": {"cropping", "engine", "kernels", "portable", "registry", "validation"}
     | LEAVES,
+    "differing": {"checking", "portable", "tensors", "validation"} | LEAVES,
     "labelled": {
         "checking",
         "comparison",
@@ -135,6 +137,7 @@ ALLOWED: dict[str, set[str]] = {
         "anomaly",
         "comparison",
         "compilation",
+        "differing",
         "kernels",  # the folder of compiled code
         "finite",  # what the pixels span
         "labelled",
@@ -145,7 +148,7 @@ ALLOWED: dict[str, set[str]] = {
     | LEAVES,
     "_images": {"_images"} | LEAVES,
     # Colour maps and self-contained HTML pages, which command and workflow share.
-    "pages": {"", "finite", "pages", "validation"} | LEAVES,
+    "pages": {"", "differing", "finite", "pages", "validation"} | LEAVES,
     "__main__": {"cli"},
     "anomaly": {
         "",

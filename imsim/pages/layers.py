@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim import METRICS, DataRangeError, EmptyMaskWarning, ImsimError, ShapeError
+from imsim.differing import difference_of, distances
 from imsim.errors import silent
 from imsim.pages import blocks
 from imsim.pages.blocks import Step
@@ -45,9 +46,7 @@ class ImagePair:
         self.data_range = known_range(reference, test, data_range)
         self.difference = difference_of(reference, test)
         self.differ = (reference != test).any(axis=-1)
-        # A pixel that is not finite in one image only differs by an unknown amount.
-        distance = np.where(np.isnan(self.difference), np.inf, np.abs(self.difference))
-        self.distance: Array = np.where(reference != test, distance, 0).max(axis=-1)
+        self.distance = distances(reference, test, self.difference)
         self.scale, self.scaled_to = scaled or image_scale(self)
 
 
@@ -63,18 +62,6 @@ def known_range(reference: Array, test: Array, data_range: Any) -> float:
             "possible value as data_range, e.g. 4095 for a 12-bit detector"
         )
     return float(known)
-
-
-def difference_of(reference: Array, test: Array) -> Array:
-    """Return test less reference as float64, which is 0 only where the two are equal."""
-    if np.result_type(reference, test).kind in "iu" and max(reference.itemsize, test.itemsize) > 4:
-        # The difference of unsigned numbers is exact if the smaller is subtracted from the larger.
-        a, b = (image.astype(np.uint64) for image in (reference, test))
-        up = test > reference
-        return np.where(up, 1.0, -1.0) * np.where(up, b - a, a - b).astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference: Array = test.astype(np.float64) - reference.astype(np.float64)
-    return difference
 
 
 def image_scale(pair: ImagePair) -> tuple[Scale, str]:

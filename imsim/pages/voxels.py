@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim import METRICS, EmptyMaskWarning, ImsimError, ShapeError
+from imsim.differing import difference_of
 from imsim.errors import silent
 from imsim.pages.colour import MapScale, Scale, map_scale
-from imsim.pages.layers import difference_of, known_range, scale_between
+from imsim.pages.layers import known_range, scale_between
 from imsim.typing import Array
 from imsim.validation import usual_data_range
 
