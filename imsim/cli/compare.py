@@ -438,7 +438,8 @@ class _Text:
         elif not self.rows_fit:
             yield f"A row per {what}: -o FILE.csv, or fewer --metrics"
         if arguments.maps:
-            said = scales(self.metrics, data_ranges.one, arguments.map_format)
+            form, ends = arguments.map_format, arguments.map_scale
+            said = scales(self.metrics, data_ranges.one, form, ends)
             text = f"Maps: {readable(arguments.maps)}; {said}"
             yield textwrap.fill(text, self.width, subsequent_indent="  ", break_long_words=False)
 

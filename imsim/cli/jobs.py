@@ -396,7 +396,15 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     if settings.maps is not None:
         form = settings.on_disk.map_format
         missing = write_maps(
-            settings.maps, job.stem, pair, reference, metrics, options, form, settings.options
+            settings.maps,
+            job.stem,
+            pair,
+            reference,
+            metrics,
+            options,
+            form,
+            settings.options,
+            settings.on_disk.map_scale,
         )
         # That some have none without channels is worth a note only to those who asked for them.
         grey = reference.channel_axis is None

@@ -11,6 +11,7 @@ from typing import Any
 
 from imsim._images import read_picture
 from imsim.cli.ignoring import Ignored, add_ignoring
+from imsim.cli.maps import add_map_scale
 from imsim.cli.messages import say
 from imsim.cli.options import NEEDS_RANGE, DataRanges, add_reading, check_output, reading_of
 from imsim.cli.pairing import is_folder
@@ -38,6 +39,7 @@ def add_report(commands: Any) -> None:
     add_reading(parser)
     add_ignoring(parser)
     add_volumes(parser)
+    add_map_scale(parser)
     add(
         "-o",
         "--output",
@@ -97,6 +99,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
         scores=scores,
         names=(reference.path, test.path),
         notes=notes,
+        map_scale=arguments.map_scale,
     )
     if printed:
         yield html

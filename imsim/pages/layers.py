@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from imsim.differing import difference_of, distances
 from imsim.errors import silent
 from imsim.pages import blocks
 from imsim.pages.blocks import Step
-from imsim.pages.colour import BROKEN, Scale, map_scale
+from imsim.pages.colour import BROKEN, MapScale, Scale, map_scale
 from imsim.typing import Array, ImageLike
 from imsim.validation import usual_data_range
 
@@ -126,6 +126,8 @@ class Layer:
     worst: tuple[int, int] | None = None
     """Row and column of the largest difference."""
     map: Map | None = None
+    ends_here: bool = False
+    """Whether the scale ends at the worst value of this very map."""
 
 
 def pixels_of(name: str, image: ImageLike, channel_axis: int | None) -> Array:
@@ -194,7 +196,9 @@ def differing(pair: ImagePair, step: Step) -> tuple[Array, Array]:
     return blocks.worst(np.where(pair.mask, pair.distance, -1), step)
 
 
-def map_layers(pair: ImagePair, reference: Any, test: Any, options: dict[str, Any]) -> list[Layer]:
+def map_layers(
+    pair: ImagePair, reference: Any, test: Any, options: dict[str, Any], ends: MapScale
+) -> list[Layer]:
     """Show the map of every metric that has one for these images."""
     layers = []
     for name, metric in METRICS.items():
@@ -207,8 +211,9 @@ def map_layers(pair: ImagePair, reference: Any, test: Any, options: dict[str, An
             continue
         title = f"{name}: {metric.map_title}"
         far = np.asarray(metric.map_dissimilarity(local), dtype=np.float64)
-        scale = map_scale(name, pair.data_range)
-        layers.append(map_layer(pair, name, title, Map(local, far), scale))
+        scale = map_scale(name, pair.data_range, local if ends == "auto" else None)
+        layer = map_layer(pair, name, title, Map(local, far), scale)
+        layers.append(replace(layer, ends_here=ends == "auto"))
     return layers
 
 

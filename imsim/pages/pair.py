@@ -11,7 +11,7 @@ import numpy as np
 from imsim import METRICS, Comparison, DataRangeWarning, compare
 from imsim.errors import silent
 from imsim.finite import broken_pixels, nan_scores, value_ends
-from imsim.pages.colour import Scale
+from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.content import Content, content_of
 from imsim.pages.layers import (
     ImagePair,
@@ -25,6 +25,7 @@ from imsim.pages.notes import THIN, notes_on
 from imsim.pages.page import Html, asset, page, picture, table, tag
 from imsim.pages.text import number, share, short
 from imsim.typing import ImageLike, MaskLike
+from imsim.validation import check_choice
 
 
 def pair_report(
@@ -37,6 +38,7 @@ def pair_report(
     scores: Comparison | None = None,
     names: tuple[str, str] = ("reference", "test"),
     notes: Sequence[str] = (),
+    map_scale: MapScale = "fixed",
 ) -> str:
     """Show where two images differ, and by how much, on one self-contained HTML page.
 
@@ -63,6 +65,9 @@ def pair_report(
         What to call the images, such as the names of their files; any text is safe.
     notes : sequence of str
         What the reader must know of the images, such as what was done to them on the way here.
+    map_scale : {"fixed", "auto"}
+        "auto" ends the scale of each map at its worst value, for small differences; such maps
+        do not compare with others, and the page says so.
 
     Returns
     -------
@@ -80,6 +85,8 @@ def pair_report(
     DTypeError, MaskError, DataRangeError
         If an image is not made of real numbers, the mask is not boolean or does not fit,
         `data_range` is missing or not positive.
+    OptionError
+        If `map_scale` is none of these.
 
     Warns
     -----
@@ -95,6 +102,7 @@ def pair_report(
     >>> html.startswith("<!doctype html>"), "Structural similarity" in html
     (True, True)
     """
+    check_choice("map_scale", map_scale, MAP_SCALES)
     options: dict[str, Any] = {
         "mask": mask,
         "data_range": data_range,
@@ -113,7 +121,7 @@ def pair_report(
         image_layer(pair, "reference", names[0], pair.reference),
         image_layer(pair, "test", names[1], pair.test),
         difference_layer(pair),
-        *map_layers(pair, reference, test, options),
+        *map_layers(pair, reference, test, options, map_scale),
     ]
     content = content_of(pair, layers)
     title = f"{names[1]} against {names[0]}"
@@ -154,7 +162,8 @@ def _figure(pair: ImagePair, layer: Layer, overview: bytes, detail: bytes | None
         role="group",
         aria_label=f"{layer.title}; {keys}",
     )
-    below: list[object] = [tag("span", "square-root scale")] if layer.scale.root else []
+    words = kind_of_scale(layer.scale, layer.ends_here)
+    below: list[object] = [tag("span", words)] if words else []
     if layer.worst is not None:
         row, column = layer.worst
         below.append(tag("a", "largest difference", href=f"#{column},{row}"))
@@ -169,6 +178,12 @@ def _figure(pair: ImagePair, layer: Layer, overview: bytes, detail: bytes | None
         ),
         id=f"picture-{layer.name}",
     )
+
+
+def kind_of_scale(scale: Scale, ends_here: bool) -> str:
+    """Name what is unusual about the scale of a picture."""
+    words = ["own"] * ends_here + ["square-root"] * scale.root
+    return " ".join([*words, "scale"]) if words else ""
 
 
 def colour_bar(scale: Scale, ends: tuple[str, str] | None) -> Html:
