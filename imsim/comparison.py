@@ -9,10 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from imsim import checking
+from imsim.differing import measure
 from imsim.errors import (
     ChannelAxisWarning,
     DataRangeWarning,
     ImsimError,
+    OptionError,
     silent,
     warn,
     without_traceback,
@@ -26,6 +28,9 @@ from imsim.scenes.names import Labelled, are_labelled, call, check_unnamed
 from imsim.tables import table
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory
 from imsim.validation import Images, check_names, check_ndim, check_spacing
+
+Options = dict[str, dict[str, Any]]
+"""From a metric to its own options."""
 
 
 class Comparison(Mapping[str, Any]):
@@ -64,7 +69,7 @@ class Comparison(Mapping[str, Any]):
         rows = [["metric", *columns, "unit", "better"]]
         for name, score in scores.items():
             numbers = _summary(score) if batch else [float(score)]
-            facts = METRICS[name]
+            facts = measure(name)
             better = "higher" if facts.higher_is_better else "lower"
             missing = np.count_nonzero(np.isnan(score)) if batch else 0
             better += f"  ({missing} of {np.size(score)} NaN)" if missing else ""
@@ -117,6 +122,7 @@ def compare(
     dims: Dims = None,
     memory: Memory = None,
     spacing: tuple[float, ...] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Comparison:
     """Score two images by every metric.
 
@@ -146,6 +152,8 @@ def compare(
     spacing : tuple of float, optional
         Distance of neighbouring pixels, (dy, dx), or (dz, dy, dx) for volumes, for the metrics
         that take it; the others do without.
+    options : mapping of mapping, optional
+        Options of single metrics, such as ``{"ssim": {"downsample": True}}``.
 
     Returns
     -------
@@ -158,7 +166,7 @@ def compare(
     Raises
     ------
     OptionError
-        If a name in `metrics` is not that of a metric.
+        If a name in `metrics` or `options` is not that of a metric, or of one of its options.
     ShapeError, DTypeError, MaskError, DataRangeError
         If the input is wrong for every metric.
 
@@ -182,42 +190,59 @@ def compare(
     """
     names = check_names("metrics", metrics, METRICS)
     spaced = {} if check_spacing(spacing, check_ndim(ndim)) is None else {"spacing": spacing}
+    own = _own_options(names, spaced, options)
     arguments: dict[str, Any] = {
         "data_range": data_range,
         "channel_axis": channel_axis,
         "ndim": ndim,
     }
     if are_labelled(a, b):
-        own = arguments | {"mask": mask, "weights": weights, "memory": memory}
-        return _by_names(a, b, names, dims, own, spaced)  # type: ignore[no-any-return]
+        shared = arguments | {"mask": mask, "weights": weights, "memory": memory}
+        return _by_names(a, b, names, dims, shared, own)  # type: ignore[no-any-return]
     check_unnamed(dims)
     given = dispatch.stored(a, b, mask, weights)
     if given is not None:
         whole = dispatch.read_at_once(given, memory)
         if whole is None:
-            return _in_blocks(names, given, spaced, memory, arguments)
+            return _in_blocks(names, given, own, memory, arguments)
         a, b, mask = whole
     arguments |= {"mask": mask, "weights": weights}
     images, valid = checking.check(a, b, **arguments)
     if any(METRICS[name].needs_data_range for name in names):
         _warn_of_range(range_problem(images, valid))
-    scores, errors = _attempted(names, (a, b), arguments, spaced)
+    scores, errors = _attempted(names, (a, b), arguments, own)
     if scores and checking.has_doubtful_width(images):
         checking.warn_of_width(images)
     return Comparison(scores, errors)
 
 
+def _own_options(
+    names: list[str],
+    spaced: dict[str, Any],
+    options: Mapping[str, Mapping[str, Any]] | None,
+) -> Options:
+    """Return the options of each metric beside those that all have."""
+    options = {} if options is None else options
+    if not isinstance(options, Mapping):
+        raise OptionError(f"options={options!r}", "expected {name of a metric: {option: value}}")
+    check_names("options", options, METRICS)
+    found: Options = {}
+    for name in dict.fromkeys([*names, *options]):
+        facts = METRICS[name]
+        found[name] = {**(spaced if facts.takes_spacing else {}), **options.get(name, {})}
+        check_names(f"options[{name!r}]", found[name], [*facts.options, *spaced])
+    return found
+
+
 def _attempted(
-    names: list[str], given: tuple[Any, ...], arguments: dict[str, Any], spaced: dict[str, Any]
+    names: list[str], given: tuple[Any, ...], arguments: dict[str, Any], own: Options
 ) -> tuple[dict[str, Any], dict[str, ImsimError]]:
     """Call metrics; return what they return, and why others return nothing."""
     found, errors = {}, {}
     with silent(ChannelAxisWarning):
         for name in names:
             try:
-                facts = METRICS[name]
-                options = spaced if facts.takes_spacing else {}
-                found[name] = facts.function(*given, **arguments, **options)
+                found[name] = METRICS[name].function(*given, **arguments, **own[name])
             except ImsimError as error:
                 errors[name] = without_traceback(error)
     return found, errors
@@ -226,7 +251,7 @@ def _attempted(
 def _in_blocks(
     names: list[str],
     given: dispatch.Given,
-    spaced: dict[str, Any],
+    own: Options,
     memory: Memory,
     arguments: dict[str, Any],
 ) -> Comparison:
@@ -234,7 +259,7 @@ def _in_blocks(
     scene = dispatch.scene_of(given, **arguments)
     images, _ = dispatch.checked_for_all(scene)
     a, b, mask = dispatch.planned(given[:3])
-    jobs, errors = _attempted(names, (a, b), arguments | {"mask": mask}, spaced)
+    jobs, errors = _attempted(names, (a, b), arguments | {"mask": mask}, own)
     kind = LazyComparison if dispatch.is_lazy(given) else Comparison
     if not jobs:
         return kind({}, errors)
@@ -262,17 +287,17 @@ def _by_names(
     metrics: Iterable[str],
     dims: Sequence[str] | None,
     arguments: dict[str, Any],
-    spaced: dict[str, Any],
+    own: Options,
 ) -> Any:
     """Compare labelled arrays; the scores are the variables of a Dataset."""
     pixels = {key: arguments.pop(key) for key in ("mask", "weights")}
     channel_axis, ndim = arguments.pop("channel_axis"), arguments["ndim"]
 
     def plain(x: Array, y: Array, **given: Any) -> Comparison:
-        return compare(x, y, metrics, **given, **arguments, **spaced)
+        return compare(x, y, metrics, **given, **arguments, options=own)
 
     def describe(name: str, images: Sequence[Any]) -> tuple[str, dict[str, Any]]:
-        options = {"ndim": ndim, **(spaced if METRICS[name].takes_spacing else {})}
+        options = {"ndim": ndim, **own[name]}
         return described(name, arguments["data_range"], options, images, is_map=False)
 
     return call(Labelled(plain, describe, ndim, dims, channel_axis), a, b, **pixels)

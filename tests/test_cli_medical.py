@@ -163,7 +163,8 @@ def test_folders_of_series_are_paired_by_name(capsys):
     save_series("t/case.9", CHANGED)
     run = ["compare", "r", "t", *FEW, "--maps", "maps", "-o", "rows.json"]
     assert main(run) == 0
-    rows = [json.loads(line) for line in Path("rows.json").read_text().splitlines()]
+    *rows, end = (json.loads(line) for line in Path("rows.json").read_text().splitlines())
+    assert (end["kind"], end["counts"]["no partner"]) == ("end", 1)
     assert [row.get("test") for row in rows] == [
         None,
         *("t/case.1", "t/case2.nii", "t/sub/case3", "t/case.9"),

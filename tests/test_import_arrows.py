@@ -99,12 +99,21 @@ ALLOWED: dict[str, set[str]] = {
     "registry": LEAVES,
     # Of the engine, the check of input that is wrong for every metric; of the portable part, the
     # way from a device to the text.
-    "comparison": {"checking", "registry", "finite", "validation", "portable", "scenes"} | LEAVES,
+    "comparison": {
+        "checking",
+        "differing",
+        "registry",
+        "finite",
+        "validation",
+        "portable",
+        "scenes",
+    }
+    | LEAVES,
     # Crops are counted, and copied, by compiled code.
     "cropping": {"kernels", "registry"} | LEAVES,
     "region_scores": {"cropping", "engine", "kernels", "portable", "registry", "validation"}
     | LEAVES,
-    "differing": {"checking", "portable", "tensors", "validation"} | LEAVES,
+    "differing": {"checking", "portable", "registry", "tensors", "validation"} | LEAVES,
     "labelled": {
         "checking",
         "comparison",

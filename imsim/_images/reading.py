@@ -46,6 +46,8 @@ class Reading:
         parts. By default, none do.
     level : int, optional
         The level of a pyramid, of formats that hold one; 0, the default, is the finest.
+    clear_is_no_data : bool, default False
+        Whether wholly transparent pixels are no data, not background.
     folder : str, default ""
         Where relative paths begin, if not at the current directory: another machine has another
         one. Images are called by the path that the caller gave.
@@ -63,6 +65,7 @@ class Reading:
     as_stored: bool = False
     memory: int | None = None
     level: int | None = None
+    clear_is_no_data: bool = False
     folder: str = ""
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)

@@ -54,6 +54,8 @@ def finished(pixels: Array, page: TiffPage, reading: Reading, *, is_part: bool =
         notes += more
     image = _without_alpha(pixels, page, reading)
     place, more = (None, ()) if is_part else placed(page)
+    if image.valid is not None:  # transparent
+        valid = image.valid if valid is None else valid & image.valid
     image = image._replace(notes=notes + image.notes + more, valid=valid, place=place)
     return oriented(image, page.tags.valueof(ORIENTATION))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ def write_maps(
     metrics: Iterable[str],
     options: dict[str, Any],
     form: str,
+    own: Mapping[str, Mapping[str, Any]],
     ends: MapScale = "fixed",
 ) -> dict[str, str]:
     """Write the map of each metric that has one, and return why others are missing.
@@ -107,6 +109,10 @@ def write_maps(
             missing[metric] = "its scale needs --data-range"
             continue
         spaced = spacing if METRICS[metric].takes_spacing else {}
+        spaced = {**spaced, **own.get(metric, {})}
+        if other := spaced.keys() - inspect.signature(function).parameters:
+            missing[metric] = f"it has no {', '.join(sorted(other))}"
+            continue
         is_picture = form == "png"
         ending = "tif" if is_picture and reference.ndim == 3 else form
         try:

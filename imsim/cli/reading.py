@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import ImageFileError, Picture, as_mask, sized, where_equal, widened
+from imsim._images import ImageFileError, Picture, as_mask, sized, widened
 from imsim._images.raster import is_raster, mask_on_disk
 from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
-from imsim.pages import share
 
 Array = np.ndarray[Any, Any]
 
@@ -81,12 +78,26 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     if a.shape == b.shape and a.dtype == b.dtype:
         return reference, test
     if reference.sides != test.sides:
-        remedy = "crop or resample one of them" + _turned(reference, test)
-    elif a.shape != b.shape:
+        raise SizeError(reference, test)
+    if a.shape != b.shape:
         remedy = "convert one of them, so that both are grey or both have the same channels"
     else:
         remedy = "save both with the same number of bits"
     raise ImageFileError(f"{test.path}: is {test}, but {reference.path} is {reference}", remedy)
+
+
+class SizeError(ImageFileError):
+    """Two images of different sizes; `sizes` says which."""
+
+    def __init__(self, reference: Picture, test: Picture) -> None:
+        remedy = "crop or resample one of them, or see --on-size-mismatch"
+        super().__init__(
+            f"{test.path}: is {test}, but {reference.path} is {reference}",
+            remedy + _turned(reference, test),
+        )
+        self.sizes = "size {} against {}".format(
+            *("x".join(map(str, reversed(picture.sides))) for picture in (test, reference))
+        )
 
 
 def _turned(*pictures: Picture) -> str:
@@ -99,55 +110,6 @@ def _turned(*pictures: Picture) -> str:
         f". Height and width are exchanged: the cause is likely the orientation tag of "
         f"{' and '.join(paths)}, which is not obeyed; turn the pixels themselves"
     )
-
-
-class Ignored(NamedTuple):
-    """What `--ignore-value` and `--ignore-nan` say."""
-
-    values: tuple[float, ...] = ()
-    nan: bool = False
-
-    @classmethod
-    def of(cls, arguments: argparse.Namespace) -> Ignored:
-        """Return what the arguments say."""
-        return cls(tuple(arguments.ignore_value), arguments.ignore_nan)
-
-    def options(self) -> Iterable[tuple[str, float]]:
-        """Yield each option as it was given, and the value that it leaves out."""
-        yield from ((f"--ignore-value {value:.15g}", value) for value in self.values)
-        if self.nan:
-            yield "--ignore-nan", math.nan
-
-    def used(
-        self, reference: Picture, test: Picture, mask: Array | None
-    ) -> tuple[Array | None, list[tuple[str, str]]]:
-        """Return the pixels to score, None for all, and notes on what is left out.
-
-        A pixel is left out if it is in either image: whatever one image does not show, the other
-        cannot be compared with. Both are as the files have them, not widened to one type.
-        """
-        notes = []
-        for picture in (reference, test):
-            if picture.valid is not None:  # the picture has a note on that
-                mask = picture.valid if mask is None else mask & picture.valid
-            for option, value in self.options():
-                found = having(picture.samples, value)
-                if found.any():
-                    notes.append(left_out(picture, int(np.count_nonzero(found)), option))
-                    mask = ~found if mask is None else mask & ~found
-        return mask, notes
-
-
-def left_out(picture: Picture, number: int, option: str) -> tuple[str, str]:
-    """Say how many pixels of an image an option leaves out."""
-    size = math.prod(picture.sides)
-    said = f"{number} of {size} pixels ({share(number, size)}) are left out by {option}"
-    return picture.path, said
-
-
-def having(samples: Array, value: float) -> Array:
-    """Tell which pixels have a value in any channel, which is the last axis."""
-    return np.asarray(where_equal(samples, value).any(axis=-1))
 
 
 def option_notes(

@@ -6,14 +6,16 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from imsim._images import read_picture
+from imsim.cli.ignoring import Ignored, add_ignoring
 from imsim.cli.maps import add_map_scale
 from imsim.cli.messages import say
 from imsim.cli.options import NEEDS_RANGE, DataRanges, add_reading, check_output, reading_of
 from imsim.cli.pairing import is_folder
-from imsim.cli.reading import Ignored, check_mask_size, comparable, mask_of, nan_notes, option_notes
+from imsim.cli.reading import check_mask_size, comparable, mask_of, nan_notes, option_notes
 from imsim.cli.volumes import add_volumes, check_volumes, placed
 from imsim.comparison import compare
 from imsim.errors import DataRangeError, ImsimError, OptionError
@@ -35,6 +37,7 @@ def add_report(commands: Any) -> None:
     add("reference", metavar="REF", help="the reference image; FILE[i], from 0, of a stack")
     add("test", metavar="TEST", help="the image to compare with it")
     add_reading(parser)
+    add_ignoring(parser)
     add_volumes(parser)
     add_map_scale(parser)
     add(
@@ -58,7 +61,9 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
             )
     printed = arguments.output == "-"
     check_output(None if printed else arguments.output, paths)
-    first, second, *masks = (read_picture(path, reading) for path in paths)
+    plain = replace(reading, clear_is_no_data=False)
+    first = read_picture(paths[0], reading)
+    second, *masks = (read_picture(path, plain) for path in paths[1:])
     reference, test = comparable(first, second)
     mask = mask_of(masks[0]) if masks else None
     if mask:
@@ -67,7 +72,7 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
     if data_ranges.missing(test):
         raise DataRangeError(f"{test.path}: is {test}; add {NEEDS_RANGE}")
     data_range = data_ranges.of(test)
-    used, said = Ignored.of(arguments).used(first, second, mask and mask.pixels)
+    used, said = Ignored.of(arguments).used(first, second, mask and mask.pixels, paths[1:2])
     said = [(p.path, note) for p in (reference, test, *masks) for note in p.notes] + said
     said += place.notes
     said += option_notes(reference, test, mask, used, data_range)
