@@ -19,9 +19,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def test_readme_table_is_current():
-    tool = runpy.run_path(str(ROOT / "docs" / "readme_table.py"))
-    assert tool["with_table"](README) == README, "run: python docs/readme_table.py"
+def test_tables_are_current():
+    tool = runpy.run_path(str(ROOT / "docs" / "tables.py"))
+    for page in tool["TABLES"]:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert tool["with_table"](page, text) == text, "run: python docs/tables.py"
 
 
 def test_readme_example_runs_and_does_what_its_comments_say(capsys):
