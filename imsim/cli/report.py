@@ -63,7 +63,7 @@ def add_report(commands: Any) -> None:
     add_ignoring(parser)
     add_volumes(parser)
     add_map_scale(parser)
-    add_judging(parser, f"they have scores and maps. All by default; of folders, {METRICS}")
+    add_judging(parser, f"all of the former by default; of folders, {METRICS}")
     add("--workers", metavar="N", type=count, help="threads to use; by default one per CPU")
     add(
         "-o",
