@@ -328,7 +328,7 @@ class TestSizes:
         test[40:180, 201] = (255, 0, 0)
         options = {"mask": None, "data_range": None, "channel_axis": -1}
         of_pair = layers.ImagePair(reference, test, None, None)
-        maps = layers.map_layers(of_pair, reference, test, options, "fixed")
+        maps = layers.map_layers(of_pair, reference, test, options)
         assert {"se", "imed", "sam", "ssim"} <= {layer.name for layer in maps}
         for layer in (layers.difference_layer(of_pair), *maps):
             if layer.worst is None:
