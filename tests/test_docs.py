@@ -24,6 +24,7 @@ MODULES = (
     "imsim.anomaly.xray",
 )
 RESULTS = {
+    "imsim.Alignment": "imsim.align",
     "imsim.Comparison": "imsim.compare",
     "imsim.ISSMComponents": "imsim.issm_components",
     "imsim.Regions": "imsim.regions",
