@@ -153,7 +153,12 @@ class TestRuns:
         status = main(["compare", "r", "t", "--volume", *FEW, "--csv", "--fail-under", "psnr=99"])
         out, err = capsys.readouterr()
         rows = list(csv.DictReader(io.StringIO(out)))
-        assert [row["test"] for row in rows] == ["t/one.npy", "t/sub/three.npy", "t/two.tif", "t/slice.png"]
+        assert [row["test"] for row in rows] == [
+            "t/one.npy",
+            "t/sub/three.npy",
+            "t/two.tif",
+            "t/slice.png",
+        ]
         assert [row["status"] for row in rows] == [*["scored"] * 3, "failed"]
         assert rows[0]["rmse"] == "0.0"
         assert {row["spacing"] for row in rows} == {""}

@@ -41,8 +41,8 @@ class Reading:
     volume : bool
         Whether a file holds a volume, whose slices are its images.
     as_stored : bool, default False
-        Take the pixels of PNG and BMP as the numbers that the file holds: indices of a palette, and grey
-        levels of 2 or 4 bits. For labels, which are no colours.
+        Take the pixels of PNG and BMP as the numbers that the file holds: indices of a palette, and
+        grey levels of 2 or 4 bits. For labels, which are no colours.
     memory : int, optional
         Images whose pixels take more bytes stay on the disk, where their format can be read in
         parts. By default, none do.
