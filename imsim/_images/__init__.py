@@ -1,8 +1,7 @@
 """Image files for the command line: PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, `.npy`, `.npz`, Zarr.
 
 Pages and frames are images. Volumes are stacks of images, and NIfTI and DICOM files. Images of
-TIFF, `.npy` and Zarr that are too large for the memory stay on the disk, and parts of them are
-read.
+TIFF, `.npy` and Zarr that are too large for the memory stay on the disk; parts of them are read.
 
 A note tells what was left aside or converted between the file and the pixels. Missing, inconsistent
 or doubtful pixels are damage, and an error. Damaged metadata that do not describe the pixels are no

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images.georeference import Georeference
+from imsim._images.profiles import Profile
 from imsim._images.space import Space
 from imsim.errors import ImsimError
 
@@ -48,6 +49,7 @@ class Contents(NamedTuple):
     ndim: int = 2
     space: Space | None = None
     place: Georeference | None = None
+    profile: Profile | None = None
 
 
 class Pages(NamedTuple):
@@ -84,6 +86,8 @@ class Picture(NamedTuple):
     """What a medical format tells of the place of voxels; its values are those of a quantity."""
     place: Georeference | None = None
     """Where the pixels lie on the ground, if the file tells it."""
+    profile: Profile | None = None
+    """The colour profile that the file embeds, which is not applied."""
 
     @property
     def sides(self) -> tuple[int, ...]:

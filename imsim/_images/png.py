@@ -19,6 +19,7 @@ from imsim._images.pictures import (
     ImageFileError,
     Pages,
 )
+from imsim._images.profiles import Profile, profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 
@@ -38,6 +39,7 @@ _PASSES = (
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
 _PIECE = 2**16
+_MOST_OF_A_PROFILE = 2**24
 ANIMATION = b"acTL"
 _DECISIVE = (b"tRNS", ANIMATION, b"fcTL", b"fdAT")
 """Chunks that decide pixels although a reader need not know them: transparency and animation."""
@@ -105,7 +107,19 @@ def _read(content: bytes, reading: Reading) -> Contents:
 def described(image: Contents, found: Chunks, reading: Reading) -> Contents:
     """Apply to an image what the metadata of its file say."""
     orientation, doubts = of_exif(found.get(b"eXIf"), "eXIf")
-    return oriented(image._replace(notes=(*image.notes, *doubts)), orientation, reading)
+    image = image._replace(notes=(*image.notes, *doubts), profile=_profile(found.get(b"iCCP")))
+    return oriented(image, orientation, reading)
+
+
+def _profile(body: memoryview | None) -> Profile | None:
+    """Return the profile in a chunk; a damaged one is none."""
+    if body is None:
+        return None
+    packed = bytes(body).partition(b"\0")[2][1:]
+    try:
+        return profile_of(zlib.decompressobj().decompress(packed, _MOST_OF_A_PROFILE))
+    except zlib.error:
+        return None
 
 
 def decoded(

@@ -338,6 +338,7 @@ def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int]
             transparent=any(part.transparent for part in found),
             turned=found[0].turned,
             place=found[0].place,
+            profile=found[0].profile,
         )
 
     return read

@@ -17,6 +17,7 @@ from imsim._images.pictures import (
     native,
     where_equal,
 )
+from imsim._images.profiles import profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.tiff_codecs import check_chunks
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
 _NO_DATA = 42113  # the number of GDAL's tag
+_PROFILE = 34675  # and of the colour profile
 
 
 def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
@@ -59,7 +61,10 @@ def finished(pixels: Array, page: TiffPage, reading: Reading, *, is_part: bool =
 
 
 def placed(image: Contents, page: TiffPage, reading: Reading) -> Contents:
-    """Turn an image as the page says, and add where it lies on the ground."""
+    """Turn an image as the page says, and add its profile and where it lies on the ground."""
+    profile = page.tags.valueof(_PROFILE)
+    if isinstance(profile, bytes):
+        image = image._replace(profile=profile_of(profile))
     try:
         image = image._replace(place=of_tags({code: page.tags.valueof(code) for code in TAGS}))
     except (ValueError, TypeError) as error:

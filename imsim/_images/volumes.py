@@ -60,7 +60,8 @@ def _stack(pages: Pages, reading: Reading) -> Contents:
         if part.valid is not None:
             masks[index] = part.valid
     valid = _with_data(masks, pixels.shape[:3])
-    return Contents(pixels, tuple(notes), valid, transparent, turned, ndim=3)
+    said = tuple(notes)
+    return Contents(pixels, said, valid, transparent, turned, ndim=3, profile=first.profile)
 
 
 def _with_data(masks: dict[int, Array], shape: tuple[int, ...]) -> Array | None:

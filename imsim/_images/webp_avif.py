@@ -12,6 +12,7 @@ import numpy as np
 from imsim._images.alpha import composite
 from imsim._images.orientation import of_exif, oriented
 from imsim._images.pictures import Contents, ImageFileError, Pages
+from imsim._images.profiles import profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 
@@ -81,6 +82,8 @@ def _pages(image: Any, notes: Sequence[str], reading: Reading) -> Pages:
     reading.check_size((height, width), 1, len(image.getbands()))
     orientation, doubts = of_exif(image.info.get("exif"), "EXIF")
 
+    profile = profile_of(image.info.get("icc_profile"))
+
     def read(index: int) -> Contents:
         image.seek(index)
         image.load()
@@ -90,6 +93,7 @@ def _pages(image: Any, notes: Sequence[str], reading: Reading) -> Pages:
             found = composite(colours, pixels[..., -1], reading)
         else:
             found = Contents(pixels)
-        return oriented(found._replace(notes=(*notes, *found.notes, *doubts)), orientation, reading)
+        found = found._replace(notes=(*notes, *found.notes, *doubts), profile=profile)
+        return oriented(found, orientation, reading)
 
     return Pages(image.n_frames, read, image.close)

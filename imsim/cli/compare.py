@@ -70,10 +70,10 @@ or of floats; .npy; .npz (one array, or FILE.npz:NAME); Zarr. A TIFF of several
 pages, an animation, and an array of shape (images, height, width) or (images,
 height, width, channels), is a stack: image i is compared with image i of REF,
 or with the only one. FILE[i] names it, counted from 0, in results and in REF and
-TEST. REF, TEST and the
-mask must have the same size; nothing is aligned or resized. What is done to an
-image on the way (composited, widened, no data left out) is said in a note, on
-the terminal, in CSV and in JSON. - is the standard input.
+TEST. REF, TEST and the mask must have the same size; nothing is aligned or
+resized. What is done to an image on the way (composited, turned, widened, no
+data left out) is said in a note, on the terminal, in CSV and in JSON. - is the
+standard input.
 
 {SCENES_HELP}
 {VOLUMES_HELP}
@@ -89,9 +89,9 @@ decide scores are given. --json: an object per line. The first is of the "kind"
 one of the kind "scored" for each pair has "reference", "test", "scores",
 "skipped" (metric: reason) and "notes". The last rows of both are of the status,
 or kind, "failed" for pairs that could not be scored, and "no partner" for files
-without one; JSON has the "reason". JSON has no infinity and no NaN: such scores are the strings
-"Infinity", "-Infinity" and "NaN". Both are UTF-8, with the names as they are,
-and rows are written as soon as they are known.
+without one; JSON has the "reason". JSON has no infinity and no NaN: such scores
+are the strings "Infinity", "-Infinity" and "NaN". Both are UTF-8, with the
+names as they are, and rows are written as soon as they are known.
 
 {LABELS_HELP}
 {FLEET_HELP}

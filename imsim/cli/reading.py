@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images import ImageFileError, Picture, as_mask, sized, widened
+from imsim._images.profiles import difference
 from imsim._images.raster import is_raster, mask_on_disk
 from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
 
@@ -68,12 +69,16 @@ def labels_of(labels: Picture, reference: Picture, used: Array | None) -> Array:
 def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     """Widen one picture to the type of the other where that loses nothing.
 
+    A note tells whether their colour profiles differ, which are not applied.
+
     Raises
     ------
     ImageFileError
         If they still differ in size or type, instead of a misleading score.
     """
     reference, test = widened(reference, test)
+    if said := difference(reference.profile, test.profile):
+        test = test._replace(notes=(*test.notes, f"{said}; the pixels are compared as stored"))
     a, b = reference.pixels, test.pixels
     if a.shape == b.shape and a.dtype == b.dtype:
         return reference, test
