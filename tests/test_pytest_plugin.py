@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import imsim
+from imsim.pages import pair_report
 from imsim.regression import ImageMismatchError, ImageRegression, safe_name
 
 ROOT = Path(__file__).parents[1]
@@ -359,8 +360,17 @@ OTHERS = ("cacheprovider", "hypothesispytest", "jaxtyping", "zarr")
 """Plugins that take time and have no part in this."""
 
 
+@pytest.fixture(scope="module")
+def loaded() -> None:
+    """Import what a check imports: a run forgets its modules, and some load only once."""
+    pair_report(RAMP, RAMP[::-1])
+    imsim.differing_pixels(RAMP, RAMP)
+
+
 @pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def run(
+    loaded: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
     """Run pytest on tests/test_x.py."""
     monkeypatch.delenv("CI", raising=False)
     pytester.mkdir("tests").joinpath("test_x.py").write_text(MODULE, encoding="utf-8")
