@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import imsim
+from imsim.pages import pair_report
 from imsim.regression import ImageMismatchError, ImageRegression, safe_name
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +47,12 @@ def make(tmp_path: Path) -> Make:
 def _files(folder: Path) -> list[str]:
     found = (path for path in folder.rglob("*") if path.is_file())
     return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+@pytest.fixture
+def no_pages(tmp_path: Path) -> None:
+    """Save the time of pages that nobody looks at: their folder cannot be made."""
+    (tmp_path / "report").write_text("", encoding="utf-8")
 
 
 def _failure(make: Make, *args: Any, **options: Any) -> str:
@@ -102,11 +109,12 @@ def test_several_images_of_a_test(make: Make, tmp_path: Path) -> None:
         ((20, 24, 3), "uint16", ".npy"),
     ],
 )
+@pytest.mark.usefixtures("no_pages")
 def test_references_hold_the_pixels(make, shape, dtype, suffix, rng, tmp_path):
     image = rng.uniform(0, 250, shape).astype(dtype)
     options = {"channel_axis": -1} if len(shape) == 3 else {}
     make(update=True).check(image, **options)
-    assert _files(tmp_path) == [f"test_x/test_a{suffix}"]
+    assert _files(tmp_path / "test_x") == [f"test_a{suffix}"]
     make().check(image, **options)
     image[3, 4] = ~image[3, 4] if dtype == "bool" else image[3, 4] + 1
     assert "1 of 480 pixels (0.2%) differ" in _failure(make, image, **options)
@@ -182,6 +190,7 @@ def test_what_no_reference_can_help(make, image, options, error, words, update, 
 # Rules
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_pixels_with_tolerance_and_mask(make):
     make(update=True).check(RAMP)
     image = RAMP.copy()
@@ -197,6 +206,7 @@ def test_pixels_with_tolerance_and_mask(make):
 
 
 @pytest.mark.parametrize("name", [*imsim.METRICS, *imsim.COUNTS])
+@pytest.mark.usefixtures("no_pages")
 def test_every_measure_with_its_direction(make, name, rng):
     record = {**imsim.METRICS, **imsim.COUNTS}[name]
     image = rng.integers(0, 255, (32, 32), dtype=np.uint8)
@@ -359,8 +369,17 @@ OTHERS = ("cacheprovider", "hypothesispytest", "jaxtyping", "zarr")
 """Plugins that take time and have no part in this."""
 
 
+@pytest.fixture(scope="module")
+def loaded() -> None:
+    """Import what a check imports: a run forgets its modules, and some load only once."""
+    pair_report(RAMP, RAMP[::-1])
+    imsim.differing_pixels(RAMP, RAMP)
+
+
 @pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def run(
+    loaded: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
     """Run pytest on tests/test_x.py."""
     monkeypatch.delenv("CI", raising=False)
     pytester.mkdir("tests").joinpath("test_x.py").write_text(MODULE, encoding="utf-8")
