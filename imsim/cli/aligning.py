@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import imsim
-from imsim._images import Picture
+from imsim._images import ImageFileError, Picture
 from imsim.cli.options import count
-from imsim.errors import OptionError
+from imsim.errors import ImsimError, OptionError
 from imsim.pages import share
 
 Array = np.ndarray[Any, Any]
@@ -82,16 +82,19 @@ def aligned(reference: Picture, test: Picture, used: Array | None, max_shift: in
 
     Raises
     ------
-    AlignmentError
+    ImageFileError
         If no shift can be told, or it is larger.
     """
-    found = imsim.align(
-        reference.pixels,
-        test.pixels,
-        used,
-        max_shift=max_shift,
-        channel_axis=reference.channel_axis,
-    )
+    try:
+        found = imsim.align(
+            reference.pixels,
+            test.pixels,
+            used,
+            max_shift=max_shift,
+            channel_axis=reference.channel_axis,
+        )
+    except ImsimError as error:
+        raise ImageFileError(f"{test.path}: {error.message}", error.remedy) from error
     before = math.prod(reference.sides) if used is None else int(np.count_nonzero(used))
     lost = before - int(np.count_nonzero(found.valid))
     down, right = found.shift

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from imsim._images import read_picture
+from imsim.cli.aligning import add_aligning, max_shift_of
 from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
 from imsim.cli.jobs import Job, Settings
 from imsim.cli.judging import add_judging, judged_by
@@ -40,9 +41,10 @@ REF and TEST are folders  an index of all pairs, the worst first, with small
 
 On the page, one picture is large: a wipe or a flicker between both images, or
 their difference. Images of different sizes are aligned at the top left, and
-what only one has is marked. Of volumes (--volume), the page shows three cuts
-through the worst place, and sliders through the rest. On the index, the ticked
-pairs make a command line of `imsim accept`, which copies the new references.
+what only one has is marked; --align moves TEST by the shift that fits best. Of
+volumes (--volume), the page shows three cuts through the worst place, and
+sliders through the rest. On the index, the ticked pairs make a command line of
+`imsim accept`, which copies the new references.
 
 {IGNORING_HELP}
 Exit status: 0; 2 after any error, such as a damaged file; else 1 if a score is
@@ -61,6 +63,7 @@ def add_report(commands: Any) -> None:
     add("test", metavar="TEST", help="what to compare with it, likewise")
     add_reading(parser)
     add_ignoring(parser)
+    add_aligning(parser)
     add_volumes(parser)
     add_map_scale(parser)
     add_judging(parser, f"all of the former by default; of folders, {METRICS}")
@@ -95,6 +98,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         arguments.spacing,
         OnDisk(map_scale=arguments.map_scale),
         tolerance=arguments.tolerance or 0.0,
+        max_shift=max_shift_of(arguments),
     )
     report = report_folder if folders else _report_pair
     return (yield from report(arguments, Rules(settings, limits, required)))

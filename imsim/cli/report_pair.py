@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images import Picture, widened
+from imsim.cli.aligning import aligned
 from imsim.cli.ignoring import Ignored
 from imsim.cli.jobs import Job, Result, Settings, scored
 from imsim.cli.measures import verdicts
@@ -137,6 +138,11 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
     names = job.test, job.name
     used, said = _used(first, second, mask, rules.settings.ignored, names)
     missing: list[str] = []
+    if rules.settings.max_shift is not None:
+        moved = aligned(reference, test, used, rules.settings.max_shift)
+        test, used = test._replace(pixels=moved.pixels), moved.used
+        if isinstance(result, Failure):
+            said.append(moved.note)
     if isinstance(result, Failure):
         reasons = [result.sizes]
         said = [
