@@ -46,7 +46,7 @@ def test_notes_stand_on_the_page(capsys):
     exif = Image.Exif()
     exif[274] = 6  # to be turned
     turned = save("turned.jpg", GREY, exif=exif)
-    nothing = save("mask.png", np.zeros(GREY.shape, bool))
+    nothing = save("mask.png", np.zeros(GREY.T.shape, bool))
     assert report(turned, turned, "--mask", nothing) == 0
     html = Path("page.html").read_text(encoding="utf-8")
     notes = capsys.readouterr().err.splitlines()

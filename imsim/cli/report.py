@@ -10,15 +10,18 @@ from dataclasses import replace
 from typing import Any
 
 from imsim._images import read_picture
+from imsim.cli.aligning import add_aligning, max_shift_of
 from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
 from imsim.cli.jobs import Job, Settings
 from imsim.cli.judging import add_judging, judged_by
+from imsim.cli.maps import add_map_scale
 from imsim.cli.options import DataRanges, add_command, add_reading, check_output, count, reading_of
 from imsim.cli.outcome import Outcome
 from imsim.cli.pairing import Failure, is_folder
 from imsim.cli.reading import check_mask_size, mask_of
 from imsim.cli.report_folder import hear, report_folder
 from imsim.cli.report_pair import Rules, shown
+from imsim.cli.scenes import OnDisk
 from imsim.cli.volumes import add_volumes, check_volumes
 from imsim.errors import ImsimError, OptionError
 from imsim.pages import readable
@@ -38,9 +41,10 @@ REF and TEST are folders  an index of all pairs, the worst first, with small
 
 On the page, one picture is large: a wipe or a flicker between both images, or
 their difference. Images of different sizes are aligned at the top left, and
-what only one has is marked. Of volumes (--volume), the page shows three cuts
-through the worst place, and sliders through the rest. On the index, the ticked
-pairs make a command line of `imsim accept`, which copies the new references.
+what only one has is marked; --align moves TEST by the shift that fits best. Of
+volumes (--volume), the page shows three cuts through the worst place, and
+sliders through the rest. On the index, the ticked pairs make a command line of
+`imsim accept`, which copies the new references.
 
 {IGNORING_HELP}
 Exit status: 0; 2 after any error, such as a damaged file; else 1 if a score is
@@ -59,8 +63,10 @@ def add_report(commands: Any) -> None:
     add("test", metavar="TEST", help="what to compare with it, likewise")
     add_reading(parser)
     add_ignoring(parser)
+    add_aligning(parser)
     add_volumes(parser)
-    add_judging(parser, f"they have scores and maps. All by default; of folders, {METRICS}")
+    add_map_scale(parser)
+    add_judging(parser, f"all of the former by default; of folders, {METRICS}")
     add("--workers", metavar="N", type=count, help="threads to use; by default one per CPU")
     add(
         "-o",
@@ -90,7 +96,9 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         None,
         arguments.volume,
         arguments.spacing,
+        OnDisk(map_scale=arguments.map_scale),
         tolerance=arguments.tolerance or 0.0,
+        max_shift=max_shift_of(arguments),
     )
     report = report_folder if folders else _report_pair
     return (yield from report(arguments, Rules(settings, limits, required)))

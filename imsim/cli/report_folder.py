@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import imsim
-from imsim._images import ImageFile, Picture, Reading, without_index
+from imsim._images import ImageFile, Picture, Reading, why_not_read, without_index
 from imsim._version import __version__
 from imsim.cli.accept import can_replace
 from imsim.cli.executors import in_order
@@ -60,7 +60,7 @@ def report_folder(arguments: argparse.Namespace, rules: Rules) -> Generator[str,
         say(f"note: {text}")
     with Jobs(found, reading) as jobs:
         outcome.start(found, [file for file in (jobs.reference, jobs.mask) if file])
-        entries = [*_without_partner(found, run, reading), *_set_aside(found, outcome, run)]
+        entries = [*_without_partner(found, run, reading), *_set_aside(found, run)]
         with progress(len(found.pairs), "pair") as bar:
             threads = arguments.workers or imsim.get_workers()
             for item, done in in_order(jobs.each(bar), lambda item: _done(item, run), threads):
@@ -158,15 +158,15 @@ def _thumbnail(picture: Picture, run: _Run) -> Thumbnail:
     return thumbnails(ImagePair(pixels, pixels, picture.valid, span or 1.0))["reference"]
 
 
-def _set_aside(found: Pairing, outcome: Outcome, run: _Run) -> Iterator[Entry]:
+def _set_aside(found: Pairing, run: _Run) -> Iterator[Entry]:
     """Yield what there is to say about files that were not compared."""
     for failure in found.failed:
         yield _failed(failure, run)
     for path in found.odd:
         yield Entry(_inside(path, run), NOT_SCORED, reasons=("a pipe or a device, left aside",))
-    for path in outcome.images_aside:
-        reason = f"an image whose ending is not looked for; save it as {outcome.wanted}"
-        yield Entry(_inside(path, run), NOT_SCORED, reasons=(reason,))
+    for path in found.left_aside:
+        if why := why_not_read(path):
+            yield Entry(_inside(path, run), NOT_SCORED, reasons=(why,))
 
 
 def _inside(path: str, run: _Run) -> str:

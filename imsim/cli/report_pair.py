@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images import Picture, widened
+from imsim.cli.aligning import aligned
 from imsim.cli.ignoring import Ignored
 from imsim.cli.jobs import Job, Result, Settings, scored
 from imsim.cli.measures import verdicts
@@ -20,6 +21,7 @@ from imsim.comparison import Comparison
 from imsim.differing import COUNTS
 from imsim.errors import DataRangeError, ImsimError, unforeseen
 from imsim.pages import pair_report, volume_report
+from imsim.pages.colour import MapScale
 from imsim.pages.folder import Status
 from imsim.pages.layers import ImagePair
 from imsim.registry import METRICS
@@ -56,6 +58,7 @@ class Shown:
     notes: list[str]
     """What the reader must know, each after the name of an image."""
     is_gated: bool
+    map_scale: MapScale = "fixed"
 
     @cached_property
     def pair(self) -> ImagePair:
@@ -86,6 +89,7 @@ class Shown:
             "channel_axis": self.reference.channel_axis,
             "names": (self.reference.path, self.test.path),
             "notes": self.notes,
+            "map_scale": self.map_scale,
         }
         if isinstance(result, Result):
             skipped = {name: ImsimError(reason) for name, reason in result.skipped.items()}
@@ -136,6 +140,11 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
     used, said = _used(first, second, mask, rules.settings.ignored, names)
     missing: list[str] = []
     tolerance = rules.settings.tolerance
+    if rules.settings.max_shift is not None:
+        moved = aligned(reference, test, used, rules.settings.max_shift)
+        test, used = test._replace(pixels=moved.pixels), moved.used
+        if isinstance(result, Failure):
+            said.append(moved.note)
     if isinstance(result, Failure):
         reasons = [result.sizes]
         said = [
@@ -162,6 +171,7 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
         missing,
         [f"{path}: {note}" for path, note in said],
         bool(rules.limits),
+        rules.settings.on_disk.map_scale,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from imsim.errors import silent
 from imsim.pages import blocks
 from imsim.pages.blocks import Step
 from imsim.pages.canvas import ABSENT, ONLY, Canvas, Which
-from imsim.pages.colour import BROKEN, Scale, map_scale
+from imsim.pages.colour import BROKEN, MapScale, Scale, map_scale
 from imsim.typing import Array, ImageLike
 from imsim.validation import usual_data_range
 
@@ -141,6 +141,8 @@ class Layer:
     worst: tuple[int, int] | None = None
     """Row and column of the largest difference."""
     map: Map | None = None
+    ends_here: bool = False
+    """Whether the scale ends at the worst value of this very map."""
 
 
 def pixels_of(name: str, image: ImageLike, channel_axis: int | None) -> Array:
@@ -226,6 +228,7 @@ def map_layers(
     test: Any,
     options: dict[str, Any],
     names: Iterable[str] = METRICS,
+    ends: MapScale = "fixed",
 ) -> list[Layer]:
     """Show the map of every metric of these names that has one for these images."""
     layers = []
@@ -241,8 +244,9 @@ def map_layers(
             continue
         title = f"{name}: {metric.map_title}"
         far = np.asarray(metric.map_dissimilarity(local), dtype=np.float64)
-        scale = map_scale(name, pair.data_range)
-        layers.append(map_layer(pair, name, title, Map(local, far), scale))
+        scale = map_scale(name, pair.data_range, local if ends == "auto" else None)
+        layer = map_layer(pair, name, title, Map(local, far), scale)
+        layers.append(replace(layer, ends_here=ends == "auto"))
     return layers
 
 

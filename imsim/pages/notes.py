@@ -14,6 +14,15 @@ from imsim.pages.text import number, share
 THIN = 4
 """An image is thin if one side is more than this many times the other."""
 
+SCALES = {
+    False: "The scales of the difference and the maps are fixed by the data range and the bounds "
+    "of the metric, not by the pixels, so that reports compare.",
+    True: "The scale of each map ends at its own worst value (map scale: auto): bright is the "
+    "worst place of this pair, however little differs there, and reports do not compare. The scale "
+    "of the difference is fixed by the data range.",
+}
+"""What a page says of its scales, by whether maps end at their own worst values."""
+
 
 def notes_on(
     pair: ImagePair, layers: list[Layer], content: Content, wanted: Iterable[str] = METRICS
@@ -22,9 +31,8 @@ def notes_on(
     low, high = number(pair.scale.low), number(pair.scale.high)
     notes = [
         f"Both images are shown from {low} to {high}: {pair.scaled_to}. {_beyond(pair, layers)}",
-        "The scales of the difference and the maps are fixed by the data range and the bounds of "
-        "the metric, not by the pixels, so that reports compare. Colours that follow the square "
-        "root show small errors too. Grey in a map: not scored.",
+        f"{SCALES[any(layer.ends_here for layer in layers)]} Colours that follow the square root "
+        "show small errors too. Grey in a map: not scored.",
         f"A map has the scores of the window, block or pixel at each place.{_other_maps(layers)}",
     ]
     if not pair.canvas.one_size:

@@ -12,7 +12,7 @@ from imsim import COUNTS, METRICS, Comparison, DataRangeWarning, MaskError, comp
 from imsim.errors import silent
 from imsim.finite import broken_pixels, nan_scores, value_ends
 from imsim.pages.canvas import Canvas
-from imsim.pages.colour import Scale
+from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.content import Content, content_of
 from imsim.pages.layers import (
     ImagePair,
@@ -27,6 +27,7 @@ from imsim.pages.page import Html, asset, page, picture, table, tag
 from imsim.pages.stage import large_picture
 from imsim.pages.text import number, share, short
 from imsim.typing import Array, ImageLike, MaskLike
+from imsim.validation import check_choice
 
 
 def pair_report(
@@ -41,6 +42,7 @@ def pair_report(
     names: tuple[str, str] = ("reference", "test"),
     reasons: Sequence[str] = (),
     notes: Sequence[str] = (),
+    map_scale: MapScale = "fixed",
     boxes: Sequence[Sequence[int]] = (),
     home: str | None = None,
 ) -> str:
@@ -80,6 +82,9 @@ def pair_report(
         Why the pair fails, said first.
     notes : sequence of str
         What the reader must know of the images, such as what was done to them on the way here.
+    map_scale : {"fixed", "auto"}
+        "auto" ends the scale of each map at its worst value, for small differences; such maps
+        do not compare with others, and the page says so.
     boxes : sequence of sequences of int
         Places to link to, such as those of connected parts that differ: x, y, width, height.
     home : str, optional
@@ -101,6 +106,8 @@ def pair_report(
     DTypeError, MaskError, DataRangeError
         If an image is not made of real numbers, the mask is not boolean or does not fit,
         `data_range` is missing or not positive.
+    OptionError
+        If `map_scale` is none of these.
 
     Warns
     -----
@@ -116,6 +123,7 @@ def pair_report(
     >>> html.startswith("<!doctype html>"), "Structural similarity" in html
     (True, True)
     """
+    check_choice("map_scale", map_scale, MAP_SCALES)
     wanted = list(METRICS if metrics is None else metrics)
     a = pixels_of("reference", reference, channel_axis)
     b = pixels_of("test", test, channel_axis)
@@ -138,7 +146,7 @@ def pair_report(
         image_layer(pair, "reference", names[0], pair.reference),
         image_layer(pair, "test", names[1], pair.test),
         difference_layer(pair),
-        *map_layers(pair, *common, options, wanted),
+        *map_layers(pair, *common, options, wanted, map_scale),
     ]
     content = content_of(pair, layers)
     title = f"{names[1]} against {names[0]}"
@@ -201,7 +209,8 @@ def _figure(pair: ImagePair, layer: Layer, overview: bytes, detail: bytes | None
         role="group",
         aria_label=f"{layer.title}; {keys}",
     )
-    below: list[object] = [tag("span", "square-root scale")] if layer.scale.root else []
+    words = kind_of_scale(layer.scale, layer.ends_here)
+    below: list[object] = [tag("span", words)] if words else []
     if layer.worst is not None:
         row, column = layer.worst
         below.append(tag("a", "largest difference", href=f"#{column},{row}"))
@@ -216,6 +225,12 @@ def _figure(pair: ImagePair, layer: Layer, overview: bytes, detail: bytes | None
         ),
         id=f"picture-{layer.name}",
     )
+
+
+def kind_of_scale(scale: Scale, ends_here: bool) -> str:
+    """Name what is unusual about the scale of a picture."""
+    words = ["own"] * ends_here + ["square-root"] * scale.root
+    return " ".join([*words, "scale"]) if words else ""
 
 
 def colour_bar(scale: Scale, ends: tuple[str, str] | None) -> Html:
