@@ -82,6 +82,7 @@ def test_every_pair_and_file_has_its_row(folders, capsys):
     report("--fail-under", "ssim=0.5", status=2)
     assert capsys.readouterr().out == "Report: report/index.html\n"
     found = rows()
+    assert "SystemError" not in str(found), found
     statuses = {name: row["status"] for name, row in found.items()}
     pipe = {"pipe.png": "could not be scored"} if sys.platform == "linux" else {}
     assert statuses == {
@@ -227,11 +228,11 @@ def test_an_interrupted_report_says_so_and_can_be_made_again(folders, monkeypatc
 
 def test_a_pair_that_cannot_be_drawn_does_not_end_the_run(folders, monkeypatch):
     def thumbnails(pair):
-        if pair.test.max() == 255 - GREY.min():
+        if (pair.test == 77).all():
             raise ZeroDivisionError("of a fault")
         return {}
 
-    save("actual/worse.png", np.full_like(GREY, 255 - GREY.min()))
+    save("actual/worse.png", np.full_like(GREY, 77))
     monkeypatch.setattr("imsim.cli.report_folder.thumbnails", thumbnails)
     report(status=2)
     found = rows()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gc
 import importlib.util
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +247,21 @@ def test_code_names_a_kernel_and_its_words_do_not(
     jit._code.cache_clear()
     jit._digest.cache_clear()
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_threads_may_look_at_sources_at_a_time():
+    """A callback in a garbage collection, as Hypothesis has, lets another thread run meanwhile."""
+    threshold = gc.get_threshold()
+
+    def wait(*_):
+        time.sleep(0.0002)
+
+    gc.callbacks.append(wait)
+    gc.set_threshold(200)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(jit._code.__wrapped__, ["imsim.kernels.gmsd"] * 16))
+    finally:
+        gc.callbacks.remove(wait)
+        gc.set_threshold(*threshold)
+    assert len({code for code, _ in found}) == 1

@@ -21,6 +21,7 @@ from numba.core.caching import (
     FunctionCache,
     IndexDataCacheFile,
 )
+from numba.core.compiler_lock import global_compiler_lock
 
 from imsim import notice
 
@@ -77,7 +78,10 @@ def _code(module: str) -> tuple[str, list[str]] | None:
     if package != "imsim" or not _HOMES & {*place[:1]} or not path.is_file():
         return None
     source = path.read_text(encoding="utf-8")
-    body, lines = ast.parse(source).body, source.splitlines()
+    # In CPython 3.11, threads that parse at a time fail if a garbage collection lets others run.
+    # Numba parses, too, in its own lock.
+    with global_compiler_lock:
+        body, lines = ast.parse(source).body, source.splitlines()
     for text in _lone_strings(body):
         for number in range(text.lineno - 1, text.end_lineno or text.lineno):
             lines[number] = ""
