@@ -209,20 +209,22 @@ def differing_pixels(
     )
     checking.check_single("differing_pixels", images)
     x, y = (np.moveaxis(unstacked(v, images.depth), 0, -1) for v in (images.x, images.y))
-    inside = np.ones(images.sides, np.bool_)
+    distance = distances(x, y)
+    inside = None
+    used = distance.size
     if valid is not None:
         inside = np.broadcast_to(unstacked(valid[0], images.depth), images.sides)
-    used = int(np.count_nonzero(inside))
+        used = int(np.count_nonzero(inside))
+        distance = np.where(inside, distance, 0)
     if not used:
         warn("the mask uses no pixel, so that none can differ", EmptyMaskWarning)
-    distance = np.where(inside, distances(x, y), 0.0)
     where = distance > limit
     if anti_aliasing:
         where = _without_near(where, x, y, inside, limit)
     boxes, sizes = _parts(where)
     count = int(np.count_nonzero(where))
     share = count / used if used else math.nan
-    largest = float(distance.max(initial=0.0))
+    largest = float(distance.max(initial=0))
     return DifferingPixels(count, used, share, largest, boxes, sizes, where)
 
 
@@ -244,6 +246,11 @@ def distances(reference: Array, test: Array, difference: Array | None = None) ->
     A pixel that is not finite in one image only differs by an unknown amount, infinity; equal
     infinities do not differ.
     """
+    if max(reference.itemsize, test.itemsize) <= 2 and {reference.dtype.kind, test.dtype.kind} <= {
+        *"bui"
+    }:
+        whole = np.abs(np.subtract(reference, test, dtype=np.int32))
+        return whole[..., 0] if whole.shape[-1] == 1 else whole.max(axis=-1)
     if difference is None:
         difference = difference_of(reference, test)
     distance = np.where(np.isnan(difference), np.inf, np.abs(difference))
@@ -251,22 +258,18 @@ def distances(reference: Array, test: Array, difference: Array | None = None) ->
     return largest
 
 
-def _without_near(where: Array, x: Array, y: Array, inside: Array, limit: float) -> Array:
+def _without_near(where: Array, x: Array, y: Array, inside: Array | None, limit: float) -> Array:
     """Leave out pixels whose values both images have within one pixel, inside the mask."""
-    places = np.nonzero(where)
-    # Whether the value of one image is found near that place in the other.
-    near = np.zeros((2, len(places[0])), np.bool_)
+    near = np.zeros((2, *where.shape), np.bool_)
     for step in itertools.product((-1, 0, 1), repeat=where.ndim):
-        moved = [place + by for place, by in zip(places, step, strict=True)]
-        there = np.logical_and.reduce(
-            [(place >= 0) & (place < side) for place, side in zip(moved, where.shape, strict=True)]
+        own = tuple(
+            slice(max(-by, 0), n - max(by, 0)) for by, n in zip(step, where.shape, strict=True)
         )
-        own = tuple(place[there] for place in places)
-        other = tuple(place[there] for place in moved)
+        other = tuple(slice(s.start + by, s.stop + by) for by, s in zip(step, own, strict=True))
         for found, one, two in zip(near, (x, y), (y, x), strict=True):
-            found[there] |= inside[other] & (distances(one[own], two[other]) <= limit)
-    left = np.zeros_like(where)
-    left[places] = ~near.all(axis=0)
+            is_near = distances(one[own], two[other]) <= limit
+            found[own] |= is_near if inside is None else is_near & inside[other]
+    left: Array = where & ~near.all(axis=0)
     return left
 
 
