@@ -124,7 +124,7 @@ def test_damage(fits):
     refused(content + bytes(4000), "4000 bytes behind its last HDU")
     changed = bytearray(content)
     changed[2880] ^= 1
-    refused(bytes(changed), "the sum of its data is .* DATASUM")
+    refused(bytes(changed), "the sum of its data is .* [(]DATASUM")
     Path("x.fits").write_bytes(content[:-100])  # of what fills up the last block
     np.testing.assert_array_equal(read_picture("x.fits:1").pixels, DEEP)
 
