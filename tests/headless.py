@@ -94,6 +94,22 @@ class Browser:
         ready = "return document.documentElement.dataset.ready"
         WebDriverWait(self.driver, 30).until(lambda driver: driver.execute_script(ready))
 
+    def beyond(self, page: Path, width: int) -> list[str]:
+        """Open a page in a window of this width; return what sticks out and cannot be scrolled."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.driver.get(page.as_uri())
+        found: list[str] = self.driver.execute_script(
+            "const scrolls = (e) => e && (getComputedStyle(e).overflowX !== 'visible'"
+            "  || scrolls(e.parentElement));"
+            "return [...document.querySelectorAll('body *')]"
+            "  .filter((e) => e.getBoundingClientRect().right > arguments[0] + 1)"
+            "  .filter((e) => !scrolls(e.parentElement))"
+            "  .map((e) => `${e.tagName}.${e.className}`)",
+            width,
+        )
+        return found
+
     def point(self, layer: str, u: float, v: float) -> dict[str, str]:
         """Move the pointer to a place of a picture, in shares of its size; read the values."""
         frame = self.driver.find_element(By.CSS_SELECTOR, f"#picture-{layer} .frame")

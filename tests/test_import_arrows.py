@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {
         "_interrupt",
         "_version",
+        "alignment",
         "caches",
         "comparison",
         "compilation",
@@ -44,6 +45,9 @@ ALLOWED: dict[str, set[str]] = {
     "portable": {"portable", "caches"} | LEAVES,
     # Of the validation, the record of the checked images.
     "kernels": {"kernels", "portable", "validation", "workers", "caches"} | LEAVES,
+    "alignment": {"inputs", "masks", "moving", "portable", "shifts", "validation"} | LEAVES,
+    "shifts": {"moving"} | LEAVES,
+    "moving": LEAVES,
     "slices": {"finite", "inputs", "masks", "portable", "registry", "validation", "weights"}
     | LEAVES,
     "engine": {

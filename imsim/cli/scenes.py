@@ -21,6 +21,7 @@ from imsim.cli.options import count
 from imsim.cli.reading import Array, Mask, broken_notes, range_notes
 from imsim.errors import OptionError
 from imsim.finite import broken_pixels, value_ends
+from imsim.pages.colour import MapScale
 from imsim.validation import LEAST_MEMORY, MEMORY, check_memory
 
 _AHEAD = 4
@@ -43,6 +44,7 @@ class OnDisk(NamedTuple):
     ignore_georeference: bool = False
     map_format: str = "png"
     workers: int | None = None
+    map_scale: MapScale = "fixed"
 
 
 def add_scenes(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +79,13 @@ def on_disk_of(arguments: argparse.Namespace) -> OnDisk:
     if workers is None and arguments.scheduler is None:
         # Asked for here: in a thread of many, it is one.
         workers = imsim.get_workers()
-    return OnDisk(arguments.memory, arguments.ignore_georeference, arguments.map_format, workers)
+    return OnDisk(
+        arguments.memory,
+        arguments.ignore_georeference,
+        arguments.map_format,
+        workers,
+        arguments.map_scale,
+    )
 
 
 def scene_options(arguments: argparse.Namespace) -> dict[str, Any]:
