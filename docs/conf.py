@@ -56,7 +56,7 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 nitpick_ignore_regex = [
     # Base classes and results of the standard library; its pages are not at hand offline.
-    (r"py:.*", r"(ValueError|TypeError|UserWarning|ImportError|Warning|Mapping)"),
+    (r"py:.*", r"(AssertionError|ValueError|TypeError|UserWarning|ImportError|Warning|Mapping)"),
     # Arguments and fields that are called like something else.
     (r"py:obj", r"metrics|function|map_function|get_state"),
     # Parameters of classes whose signature is made of their fields.

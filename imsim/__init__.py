@@ -41,17 +41,20 @@ All errors are of the class `ImsimError`: `ShapeError` if images do not fit toge
 small, `DTypeError` if they are not made of real numbers, `MaskError` if the mask is not boolean or
 does not fit, `WeightsError` if weights do not fit or are negative, NaN or infinite,
 `DataRangeError` if `data_range` is missing or not positive, `OptionError` if an
-option has no meaning.
+option has no meaning. `align` raises `AlignmentError` where no shift can be told, or a larger one
+than expected.
 """
 
 from imsim import _interrupt  # noqa: F401 - first, since the others take time to import
 from imsim._version import __version__
+from imsim.alignment import Alignment, align
 from imsim.caches import clear_caches
 from imsim.comparison import Comparison, LazyComparison, compare
 from imsim.compilation import compile_kernels
 from imsim.differing import COUNTS, Count, DifferingPixels, differing_pixels
 from imsim.engine import set_engine
 from imsim.errors import (
+    AlignmentError,
     ChannelAxisWarning,
     DataRangeError,
     DataRangeWarning,
@@ -86,6 +89,8 @@ from imsim.workers import get_workers, set_workers, workers
 __all__ = [
     "COUNTS",
     "METRICS",
+    "Alignment",
+    "AlignmentError",
     "ChannelAxisWarning",
     "Comparison",
     "Count",
@@ -105,6 +110,7 @@ __all__ = [
     "ShapeError",
     "WeightsError",
     "__version__",
+    "align",
     "by_slice",
     "clear_caches",
     "compare",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ from imsim.registry import METRICS
 from imsim.scenes import dispatch, lazy
 from imsim.scenes.attributes import described
 from imsim.scenes.names import Labelled, are_labelled, call, check_unnamed
-from imsim.tables import table
+from imsim.tables import indexed, reasons, table, to_csv, to_frame
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory
 from imsim.validation import Images, check_names, check_ndim, check_spacing
 
@@ -34,7 +35,7 @@ Options = dict[str, dict[str, Any]]
 
 
 class Comparison(Mapping[str, Any]):
-    """Scores by the name of the metric; prints as a table.
+    """Scores by the name of the metric; prints as a table, also in Jupyter.
 
     Attributes
     ----------
@@ -58,12 +59,89 @@ class Comparison(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._scores)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores by name: numbers of one pair, NumPy arrays of a batch.
+
+        Returns
+        -------
+        dict of float or array
+            A copy, without the metrics that are skipped.
+
+        Examples
+        --------
+        >>> import imsim
+        >>> imsim.compare([[1.0, 2.0]], [[1.0, 4.0]], ["rmse", "se"]).to_dict()
+        {'rmse': 1.4142135623730951, 'se': 4.0}
+        """
+        return {k: float(v) if np.ndim(v) == 0 else v for k, v in self._on_host().items()}
+
+    def to_csv(self, path: str | Path | None = None) -> str | None:
+        """Write the scores as CSV: a column per metric, and a row per image.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            The file, which is replaced if it exists.
+
+        Returns
+        -------
+        str or None
+            The text, if there is no path. The numbers read back exactly. Of a batch, the first
+            column is "image"; of several batch axes, there are "axis_0", "axis_1" ...
+
+        Raises
+        ------
+        ImsimError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import imsim
+        >>> images = [[[1.0, 4.0]], [[1.0, 2.0]]]
+        >>> print(imsim.compare([[1.0, 2.0]], images, ["se", "rmse"]).to_csv().strip())
+        image,se,rmse
+        0,4.0,1.4142135623730951
+        1,0.0,0.0
+        """
+        return to_csv(*indexed(self._on_host()), path)
+
+    def to_dataframe(self) -> Any:
+        """Return a data frame of pandas: a column per metric, and a row per image.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Of one pair, it has one row. The index of a batch is called "image"; of several batch
+            axes, there is a level for each, "axis_0", "axis_1" ... Its ``attrs["skipped"]`` names
+            the metrics that are skipped, with the reason.
+
+        Raises
+        ------
+        ImsimError
+            If pandas is not installed.
+        """
+        return to_frame(*indexed(self._on_host()), {"skipped": dict(self.skipped)})
+
+    def _on_host(self) -> dict[str, Any]:
+        """Return the scores as NumPy arrays."""
+        return {name: np.asarray(to_host(score)) for name, score in self.items()}
+
     def __repr__(self) -> str:
         return f"Comparison({self._scores!r}, skipped={self.skipped!r})"
 
     def __str__(self) -> str:
         """Return a table with a line per metric: the score, or mean, min and max of a batch."""
-        scores = {name: to_host(score) for name, score in self.items()}
+        lines = [table(*self._cells())]
+        lines += [f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items()]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the table as Jupyter shows it."""
+        return table(*self._cells(), html=True) + reasons(self.skipped)
+
+    def _cells(self) -> tuple[list[list[str]], str]:
+        """Return the cells of the table, and how its columns are set."""
+        scores = self._on_host()
         batch = any(map(np.ndim, scores.values()))
         columns = ("mean", "min", "max") if batch else ("score",)
         rows = [["metric", *columns, "unit", "better"]]
@@ -74,9 +152,7 @@ class Comparison(Mapping[str, Any]):
             missing = np.count_nonzero(np.isnan(score)) if batch else 0
             better += f"  ({missing} of {np.size(score)} NaN)" if missing else ""
             rows.append([name, *(f"{number:.6g}" for number in numbers), facts.unit, better])
-        lines = [table(rows, "l" + "r" * len(columns))]
-        lines += [f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items()]
-        return "\n".join(lines)
+        return rows, "l" + "r" * len(columns)
 
 
 class LazyComparison(Comparison):
@@ -96,9 +172,21 @@ class LazyComparison(Comparison):
 
     def __str__(self) -> str:
         """Return a table without numbers: nothing is computed to be printed."""
-        shown = {name: f"lazy, of shape {score.shape}" for name, score in self.items()}
-        shown |= {name: f"skipped: {reason}" for name, reason in self.skipped.items()}
+        shown = self._lazy() | {name: f"skipped: {why}" for name, why in self.skipped.items()}
         return "\n".join(f"{name:8}  {text}" for name, text in shown.items())
+
+    def _repr_html_(self) -> str:
+        """Return such a table as Jupyter shows it."""
+        return table([["metric", "score"], *self._lazy().items()], html=True) + reasons(
+            self.skipped
+        )
+
+    def _lazy(self) -> dict[str, str]:
+        return {name: f"lazy, of shape {score.shape}" for name, score in self.items()}
+
+    def _on_host(self) -> dict[str, Any]:
+        """Compute all scores, which a dict, CSV or a data frame holds, in one pass."""
+        return self.compute()._on_host()
 
 
 def _summary(scores: Any) -> list[float]:

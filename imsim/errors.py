@@ -59,6 +59,26 @@ class OptionError(ImsimError):
     """An option value or a metric name that imsim does not know."""
 
 
+class AlignmentError(ImsimError):
+    """Images of which no shift can be told, or whose shift is larger than was expected.
+
+    Attributes
+    ----------
+    shift : tuple of float or None
+        The shift that was found, (dy, dx), if there is one.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        remedy: str | None = None,
+        *,
+        shift: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__(message, remedy)
+        self.shift = shift
+
+
 class EmptyMaskWarning(UserWarning):
     """Nothing inside the mask could be scored; the score is NaN."""
 

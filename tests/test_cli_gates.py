@@ -14,6 +14,8 @@ import pytest
 from command import compared
 from image_files import GREY, NOISY, RGB, refusal, save
 from PIL import Image
+from scipy import ndimage
+from skimage.data import camera
 
 import imsim
 from imsim.cli import command_parser, main
@@ -124,6 +126,59 @@ class TestMasks:
         assert [row["mask"] for row in found["scored"]] == ["m/1.png", None]
         assert "imsim: note: images without a mask, scored whole: 1, e.g. t/2.png" in err
         assert found["run"][0]["mask_missing"] == "whole"
+
+
+class TestAligned:
+    MOVED = ndimage.shift(camera().astype(float), (0.4, -1.3))[100:300, 100:340].astype(np.uint8)
+    SCENE = camera()[100:300, 100:340]
+    CALL = ("--metrics", "ssim", "--align")
+
+    def test_the_shift_is_taken_out_and_said(self, capsys):
+        files = save("a.png", self.SCENE), save("b.png", self.MOVED)
+        found, err = compared(capsys, *files, *self.CALL)
+        row = found["scored"][0]
+        want = imsim.align(self.SCENE, self.MOVED)
+        assert row["shift"] == list(want.shift) == pytest.approx([-0.4, 1.3], abs=0.02)
+        assert row["scores"]["ssim"] == imsim.ssim(self.SCENE, want.image, mask=want.valid) > 0.97
+        assert "moved by -0.40 pixels down and +1.30 right; " in err[0]
+        assert found["run"][0]["max_shift"] == 8
+        (csv_row,), _ = rows_of(capsys, *files, *self.CALL)
+        assert csv_row["shift"] == ",".join(f"{length:.15g}" for length in want.shift)
+
+    def test_never_by_default(self, capsys):
+        files = save("a.png", self.SCENE), save("b.png", self.MOVED)
+        found, err = compared(capsys, *files, "--metrics", "ssim")
+        assert found["scored"][0]["scores"]["ssim"] == imsim.ssim(self.SCENE, self.MOVED)
+        assert err == []
+
+    def test_other_sizes_and_masks(self, capsys):
+        mask = np.zeros(self.SCENE.shape, bool)
+        mask[20:150, 30:200] = True
+        files = save("a.png", self.SCENE), save("b.png", self.MOVED[:-7])
+        call = [*self.CALL, "--mask", save("m.png", mask), "--on-size-mismatch", "crop"]
+        found, _ = compared(capsys, *files, *call)
+        assert found["scored"][0]["shift"] == pytest.approx([-0.4, 1.3], abs=0.05)
+        call = [*self.CALL, "--fail-under", "ssim=0.5"]
+        assert len(compared(capsys, *files, *call, status=1)[0]["size differs"]) == 1
+
+    def test_refusals(self, capsys):
+        a, b = save("a.png", self.SCENE), save("b.png", self.MOVED)
+        assert "--max-shift: is a limit of --align" in refusal(capsys, a, b, "--max-shift", "3")
+        assert "leave out --volume" in refusal(capsys, a, b, "--align", "--volume")
+        words = "use --on-size-mismatch crop"
+        assert words in refusal(capsys, a, b, "--align", "--on-size-mismatch", "pad")
+        flat = save("flat.png", np.full_like(self.SCENE, 7))
+        assert "flat.png" in refusal(capsys, a, flat, "--align")
+        stored = save("a.npy", self.SCENE.astype(float))
+        words = "raise --memory above"
+        assert words in refusal(capsys, stored, stored, "--align", "--memory", "300kB")
+
+    def test_pages(self, capsys):
+        files = save("a.png", self.SCENE), save("b.png", self.MOVED[:-7])
+        assert main(["report", *files, "-o", "r.html", "--align"]) == 0
+        page = Path("r.html").read_text()
+        assert "moved by -0.40 pixels down and +1.30 right" in page
+        assert "size 240x193 against 240x200" in page
 
 
 class TestCounts:

@@ -190,9 +190,10 @@ def test_a_series_against_many(capsys):
     assert found["scored"][1]["scores"] == pytest.approx(WANTED)
 
 
-def test_without_volume_a_series_is_a_folder_without_images(capsys):
+def test_without_volume_a_series_is_a_folder_of_images(capsys):
     save_series("a", VOLUME)
-    assert "a: holds no image" in refusal(capsys, "a", "a")
+    found, _ = compared(capsys, "a", "a", "--metrics", "rmse")
+    assert [row["scores"] for row in found["scored"]] == [{"rmse": 0}] * len(VOLUME)
 
 
 def test_a_folder_of_volumes_is_not_compared_with_one(capsys):

@@ -153,13 +153,18 @@ class TestRuns:
         status = main(["compare", "r", "t", "--volume", *FEW, "--csv", "--fail-under", "psnr=99"])
         out, err = capsys.readouterr()
         rows = list(csv.DictReader(io.StringIO(out)))
-        assert [row["test"] for row in rows] == ["t/one.npy", "t/sub/three.npy", "t/two.tif"]
-        assert [row["status"] for row in rows] == ["scored"] * 3
+        assert [row["test"] for row in rows] == [
+            "t/one.npy",
+            "t/sub/three.npy",
+            "t/two.tif",
+            "t/slice.png",
+        ]
+        assert [row["status"] for row in rows] == [*["scored"] * 3, "failed"]
         assert rows[0]["rmse"] == "0.0"
         assert {row["spacing"] for row in rows} == {""}
         assert "fails: t/two.tif: psnr is" in err
         assert status == 2  # an image that was not looked for goes before a gate
-        assert "t/slice.png; save them as TIFF of several pages" in err
+        assert "t/slice.png: is an image, and no volume; save it as TIFF of several pages" in err
         os.remove("t/slice.png")
         assert main(["compare", "r", "t", "--volume", *FEW, "--fail-under", "psnr=99"]) == 1
         assert main(["compare", "r", "t", "--volume", *FEW, "--fail-under", "psnr=9"]) == 0

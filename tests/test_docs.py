@@ -26,6 +26,7 @@ MODULES = (
 OUTSIDE = "contributing", "changelog"
 """Pages of the site that lie at the top of the repository."""
 RESULTS = {
+    "imsim.Alignment": "imsim.align",
     "imsim.Comparison": "imsim.compare",
     "imsim.ISSMComponents": "imsim.issm_components",
     "imsim.Regions": "imsim.regions",

@@ -45,7 +45,7 @@ def _stack(pages: Pages, reading: Reading) -> Contents:
     pixels = np.empty((pages.number, *first.pixels.shape), kind)
     notes: dict[str, None] = {}
     masks: dict[int, Array] = {}
-    transparent = turned = False
+    transparent, turned = False, ""
     for index in range(pages.number):
         part = pages.read(index) if index else first
         if part.pixels.shape != first.pixels.shape or part.pixels.dtype != kind:
@@ -60,7 +60,8 @@ def _stack(pages: Pages, reading: Reading) -> Contents:
         if part.valid is not None:
             masks[index] = part.valid
     valid = _with_data(masks, pixels.shape[:3])
-    return Contents(pixels, tuple(notes), valid, transparent, turned, ndim=3)
+    said = tuple(notes)
+    return Contents(pixels, said, valid, transparent, turned, ndim=3, profile=first.profile)
 
 
 def _with_data(masks: dict[int, Array], shape: tuple[int, ...]) -> Array | None:

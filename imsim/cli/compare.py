@@ -11,18 +11,16 @@ from typing import Any
 
 import imsim
 from imsim._images import ImageFile, Reading, file_of
+from imsim.cli.aligning import add_aligning, max_shift_of
 from imsim.cli.ci import Junit, Listener, add_ci, annotate
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
 from imsim.cli.fleet_pairs import scored_afar
 from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
 from imsim.cli.jobs import Job, Jobs, Result, Settings, scored
+from imsim.cli.judging import add_judging, judged_by
 from imsim.cli.maps import add_maps, check_map_format, scales
 from imsim.cli.measures import (
-    BY_RULE,
-    PLAIN,
     named_ones,
-    parse_limits,
-    parse_metrics,
     parse_options,
 )
 from imsim.cli.messages import progress, say, shortened, width
@@ -33,7 +31,6 @@ from imsim.cli.options import (
     check_maps,
     check_output,
     output_format,
-    pixel_value,
     reading_of,
 )
 from imsim.cli.outcome import Outcome, by_reason
@@ -68,14 +65,15 @@ Files and folders:
                             compared; those without a partner are named
 Links are followed. Pipes and devices in folders are left aside and named.
 
-JPEG; PNG; TIFF of 1 bit, of integers of 8 bits or more, or of floats; .npy;
-.npz (one array, or FILE.npz:NAME); Zarr. A TIFF of several pages, and an array of
-shape (images, height, width) or (images, height, width, channels), is a
-stack: image i is compared with image i of REF, or with the only one. FILE[i]
-names it, counted from 0, in results and in REF and TEST. REF, TEST and the
-mask must have the same size; nothing is aligned or resized. What is done to an
-image on the way (composited, widened, no data left out) is said in a note, on
-the terminal, in CSV and in JSON. - is the standard input.
+JPEG; PNG; WebP; AVIF; GIF; BMP; TIFF of 1 bit, of integers of 8 bits or more,
+or of floats; .npy; .npz (one array, or FILE.npz:NAME); Zarr. A TIFF of several
+pages, an animation, and an array of shape (images, height, width) or (images,
+height, width, channels), is a stack: image i is compared with image i of REF,
+or with the only one. FILE[i] names it, counted from 0, in results and in REF and
+TEST. REF, TEST and the mask must have the same size; nothing is aligned or
+resized. What is done to an image on the way (composited, turned, widened, no
+data left out) is said in a note, on the terminal, in CSV and in JSON. - is the
+standard input.
 
 {SCENES_HELP}
 {VOLUMES_HELP}
@@ -87,13 +85,13 @@ worst image. --csv: columns "reference", "test", one per metric, empty where
 that was skipped, "status", "notes", and "options" (as JSON) if options that
 decide scores are given. --json: an object per line. The first is of the "kind"
 "run" and has "reference", these options ("mask", "data_range", "ignore_value",
-"ignore_nan", "background", "channel_axis") and "metrics"; then one of the kind
-"scored" for each pair has "reference", "test", "scores", "skipped" (metric:
-reason) and "notes". The last rows of both are of the status, or kind, "failed"
-for pairs that could not be scored, and "no partner" for files without one; JSON
-has the "reason". JSON has no infinity and no NaN: such scores are the strings
-"Infinity", "-Infinity" and "NaN". Both are UTF-8, with the names as they are,
-and rows are written as soon as they are known.
+"ignore_nan", "background", "orientation", "channel_axis") and "metrics"; then
+one of the kind "scored" for each pair has "reference", "test", "scores",
+"skipped" (metric: reason) and "notes". The last rows of both are of the status,
+or kind, "failed" for pairs that could not be scored, and "no partner" for files
+without one; JSON has the "reason". JSON has no infinity and no NaN: such scores
+are the strings "Infinity", "-Infinity" and "NaN". Both are UTF-8, with the
+names as they are, and rows are written as soon as they are known.
 
 {LABELS_HELP}
 {FLEET_HELP}
@@ -139,14 +137,10 @@ def add_compare(commands: Any) -> None:
     )
     add_ignoring(parser)
     add_sizes(parser)
+    add_aligning(parser)
     add_volumes(parser)
     add_labels(parser)
-    add(
-        "--metrics",
-        metavar="a,b",
-        help="names from `imsim list`, or of counts, separated by commas; all of the former by "
-        "default, which `all` stands for",
-    )
+    add_judging(parser, "all of the former by default")
     add(
         "--option",
         metavar="m.o=x",
@@ -154,19 +148,6 @@ def add_compare(commands: Any) -> None:
         default=[],
         help="option o of metric m, as in Python: ssim.downsample=true, zncc.window_size=9; can be "
         "repeated",
-    )
-    add(
-        "--tolerance",
-        metavar="D",
-        type=pixel_value,
-        help=f"count {', '.join(PLAIN)}: a pixel differs by more than D in some channel; 0 if "
-        "these are named and no D is given",
-    )
-    add(
-        "--anti-aliasing",
-        action="store_true",
-        help=f"count {', '.join(BY_RULE)}: a pixel counts only if its value, of either image, is "
-        "nowhere in the other one within one pixel, to within the tolerance",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="write JSON lines instead of tables")
@@ -186,29 +167,13 @@ def add_compare(commands: Any) -> None:
     )
     add_maps(parser)
     add_scenes(parser)
-    add(
-        "--fail-under",
-        metavar="m=x",
-        action="append",
-        default=[],
-        help="end with status 1 if a score of metric m is worse than x (above it where lower is "
-        "better: gmsd=0.1), or a file has no partner; can be repeated",
-    )
-    add(
-        "--fail-over",
-        metavar="m=x",
-        action="append",
-        default=[],
-        help="the same for metrics and counts that are better if lower: rmse=2, pixels=0",
-    )
     add_ci(parser)
     add_fleet(parser, "threads to use; by default one per CPU")
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Yield the text of tables, write rows of CSV and JSON on the way, and return the status."""
-    limits = parse_limits(arguments.fail_under, arguments.fail_over)
-    metrics = parse_metrics(arguments.metrics, limits, _counts(arguments))
+    metrics, limits, required = judged_by(arguments)
     if arguments.labels and (counts := [name for name in metrics if name in COUNTS]):
         raise OptionError(
             f"--labels: has a row for each region, and {', '.join(counts)} are of whole images",
@@ -226,6 +191,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         arguments.on_size_mismatch,
         arguments.tolerance or 0.0,
         parse_options(arguments.option, metrics),
+        max_shift_of(arguments),
     )
     check_map_format(arguments)
     output_format(arguments)
@@ -256,11 +222,9 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         options = score_options(arguments, settings, reading)
         names = {pair.test: pair.name for pair in found.pairs}
         writer = writer_of(arguments, metrics, options, names)
-        required = {*limits, *_counts(arguments), *named_ones(arguments.metrics)}
         listeners: list[Listener] = [junit] if junit else []
         listeners += [annotate] if arguments.annotations else []
         outcome = Outcome(metrics, limits, required, listeners)
-        outcome.wanted = "TIFF of several pages" if arguments.volume else outcome.wanted
         shared = (jobs.reference, jobs.mask, jobs.labels)
         outcome.start(found, [file for file in shared if file])
         is_whole = False
@@ -278,12 +242,6 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             if junit is not None:
                 junit.write()
     return outcome.end()
-
-
-def _counts(arguments: argparse.Namespace) -> list[str]:
-    """Return the counts that options ask for."""
-    plain = PLAIN if arguments.tolerance is not None else []
-    return [*plain, *(BY_RULE if arguments.anti_aliasing else [])]
 
 
 def _rows_there(arguments: argparse.Namespace, outcome: Outcome) -> str:

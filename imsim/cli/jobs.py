@@ -12,6 +12,7 @@ import numpy as np
 import imsim
 from imsim._images import ImageFile, ImageFileError, Picture, Reading
 from imsim._images.raster import is_raster
+from imsim.cli.aligning import aligned
 from imsim.cli.executors import in_order
 from imsim.cli.ignoring import Ignored
 from imsim.cli.maps import write_maps
@@ -253,6 +254,8 @@ class Settings(NamedTuple):
     """Of a pixel that counts as equal."""
     options: Mapping[str, Mapping[str, Any]] = {}
     """Of the metrics, by their names."""
+    max_shift: int | None = None
+    """By which a test image is moved at most, along each axis; None: not at all."""
 
 
 class Result(NamedTuple):
@@ -273,6 +276,8 @@ class Result(NamedTuple):
     mask: str | None = None
     data_range: float | None = None
     """What the images were scored with, if it is known."""
+    shift: tuple[float, float] | None = None
+    """By how many pixels the test image was moved, down and right."""
     boxes: tuple[tuple[int, ...], ...] = ()
     """Of connected parts that differ, as ``x, y, w, h``, the largest first; of volumes with z and
     depth."""
@@ -350,9 +355,15 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     metrics = [name for name in settings.metrics if name in METRICS]
     counts = [name for name in settings.metrics if name in COUNTS]
     boxes: tuple[tuple[int, ...], ...] = ()
+    shift: tuple[float, float] | None = None
     regions, scores, errors = None, {}, {}
     pair: tuple[Any, Any] = (reference.pixels, test.pixels)
     if on_disk(first, second, mask):
+        if settings.max_shift is not None:
+            raise ImageFileError(
+                f"{test.path}: is read strip by strip, and not moved",
+                "leave out --align, or raise --memory above the size of an image",
+            )
         scene = Scene(first, second, reference, mask, settings.ignored, data_range, names)
         pair = scene.a, scene.b
         options |= {"mask": scene.mask, "memory": settings.on_disk.memory}
@@ -362,6 +373,11 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         notes += scene.notes(reference, test, found)
     else:
         used, said = settings.ignored.used(first, second, mask and mask.pixels, names)
+        if settings.max_shift is not None:
+            moved = aligned(reference, test, used, settings.max_shift)
+            pair, used, shift = (reference.pixels, moved.pixels), moved.used, moved.shift
+            test = test._replace(pixels=moved.pixels)
+            said.append(moved.note)
         notes += said + option_notes(reference, test, mask, used, data_range)
         if labels is not None:
             numbers = labels_of(labels, reference, used)
@@ -409,6 +425,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         regions,
         mask.picture.path if mask else None,
         data_range or usual_data_range([test.pixels.dtype]),
+        shift,
         boxes,
     )
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from imsim._images import EXTENSIONS, Picture, Reading, same_file
+from imsim._images import EXTENSIONS, ORIENTATIONS, Picture, Reading, same_file
 from imsim.errors import DataRangeError, ImsimError, OptionError
 from imsim.pages import readable
 from imsim.registry import METRICS
@@ -71,6 +71,13 @@ def add_reading(parser: argparse.ArgumentParser, more_on_masks: str = "") -> Non
         help="the colour behind transparent parts: a name, or #rrggbb; white by default",
     )
     add(
+        "--orientation",
+        choices=ORIENTATIONS,
+        default="obey",
+        help="whether an image is turned as its orientation tag says (EXIF, TIFF), which is the "
+        "default, or taken as it is stored",
+    )
+    add(
         "--max-pixels",
         metavar="N",
         type=count,
@@ -113,6 +120,7 @@ def reading_of(arguments: argparse.Namespace) -> Reading:
         background=arguments.background,
         max_pixels=arguments.max_pixels,
         channel_axis=arguments.channel_axis,
+        orientation=arguments.orientation,
         volume=arguments.volume,
         # A volume is one array in memory, and so are images with labels.
         memory=None if arguments.volume or getattr(arguments, "labels", None) else memory,

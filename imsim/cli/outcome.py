@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from imsim._images import looks_like_an_image
+from imsim._images import why_not_read
 from imsim.cli.ci import ERROR, FAILED, PASSED, SKIPPED, Case, Listener, scores_said
 from imsim.cli.jobs import Result, Shared
 from imsim.cli.measures import verdicts
@@ -111,12 +112,8 @@ class Outcome:
         self.mismatched: list[Failure] = []
         """The pairs of different sizes."""
         self.unmatched: list[Failure] = []
-        self.images_aside: list[str] = []
-        """Of the files that are left aside, those that are images."""
         self.rules: dict[str, dict[str, int]] = {}
         """How many pairs each rule has passed and failed."""
-        self.wanted = "PNG"
-        """The format that these are to be saved in."""
         self.beyond = self.odd = 0
         self._said: set[tuple[str, str]] = set()
 
@@ -129,10 +126,16 @@ class Outcome:
                 failure.test or failure.reference, failure.reference, status, failure.message
             )
         self.unmatched = list(found.unmatched)
-        self.images_aside = list(filter(looks_like_an_image, found.left_aside))
-        if found.left_aside:
-            number, example = len(found.left_aside), (self.images_aside or found.left_aside)[0]
-            say(f"note: files of other kinds left aside: {number}, e.g. {example}")
+        images = {path: why for path in found.left_aside if (why := why_not_read(path))}
+        # A gate must not pass over images; otherwise they are left aside like other files.
+        failed = images if self.limits else {}
+        aside = [path for path in (*images, *found.left_aside) if path not in failed]
+        if number := len(set(aside)):
+            say(f"note: files of other kinds left aside: {number}, e.g. {aside[0]}")
+        for path, why in failed.items():
+            is_reference = path.startswith(os.path.join(found.inputs[0], ""))
+            names = (path, None) if is_reference else (None, path)
+            self.fail(Failure(f"{path}: {why}", *names))
         if found.unmasked:
             number, example = len(found.unmasked), found.unmasked[0]
             say(f"note: images without a mask, scored whole: {number}, e.g. {example}")
@@ -211,12 +214,6 @@ class Outcome:
             say(f"{files} no partner, and {counted} as failed")
         if self.limits and self.odd:
             say("error: what was left aside as a pipe or device was not compared")
-        if self.limits and self.images_aside:
-            count = len(self.images_aside)
-            say(
-                f"error: images with endings that are not looked for were not compared: {count}, "
-                f"e.g. {self.images_aside[0]}; save them as {self.wanted}, or move them elsewhere"
-            )
         return self.status
 
     @property
@@ -226,6 +223,6 @@ class Outcome:
             return 2
         if not self.limits:
             return 2 if self.mismatched else 0
-        if self.odd or self.images_aside:
+        if self.odd:
             return 2
         return 1 if self.beyond or self.unmatched or self.mismatched else 0

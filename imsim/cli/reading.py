@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images import ImageFileError, Picture, as_mask, sized, widened
+from imsim._images.profiles import difference
 from imsim._images.raster import is_raster, mask_on_disk
 from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
 
@@ -68,12 +69,16 @@ def labels_of(labels: Picture, reference: Picture, used: Array | None) -> Array:
 def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     """Widen one picture to the type of the other where that loses nothing.
 
+    A note tells whether their colour profiles differ, which are not applied.
+
     Raises
     ------
     ImageFileError
         If they still differ in size or type, instead of a misleading score.
     """
     reference, test = widened(reference, test)
+    if said := difference(reference.profile, test.profile):
+        test = test._replace(notes=(*test.notes, f"{said}; the pixels are compared as stored"))
     a, b = reference.pixels, test.pixels
     if a.shape == b.shape and a.dtype == b.dtype:
         return reference, test
@@ -103,12 +108,14 @@ class SizeError(ImageFileError):
 def _turned(*pictures: Picture) -> str:
     """Say which of two pictures of other sizes may lie on its side."""
     (*depth, height, width), size = (picture.sides for picture in pictures)
-    paths = [picture.path for picture in pictures if picture.turned]
-    if (*depth, width, height) != size or not paths:
+    tagged = [picture for picture in pictures if picture.turned]
+    if (*depth, width, height) != size or not tagged:
         return ""
+    paths = " and ".join(picture.path for picture in tagged)
+    other = "obey" if tagged[0].turned == "ignored" else "ignore"
     return (
-        f". Height and width are exchanged: the cause is likely the orientation tag of "
-        f"{' and '.join(paths)}, which is not obeyed; turn the pixels themselves"
+        f". Height and width are exchanged: the cause is likely the orientation tag of {paths}, "
+        f"which is {tagged[0].turned}; --orientation {other} does otherwise"
     )
 
 

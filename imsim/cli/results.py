@@ -34,7 +34,7 @@ def writer_of(
     layout: Csv | Json
     match output_format(arguments):
         case "csv":
-            spacing = ["spacing"] if arguments.volume else []
+            spacing = ["spacing"] if arguments.volume else ["shift"] if arguments.align else []
             regions = columns(3 if arguments.volume else 2) if arguments.labels else ()
             header = ["reference", "test", *regions, *metrics, *spacing, "status", "notes"]
             layout = Csv(header, _changed_options(options))
@@ -75,6 +75,8 @@ def record_of(result: Result, limits: Mapping[str, float], *, nested: bool) -> R
         more = {"scores": result.scores, "skipped": result.skipped, "notes": notes}
         if result.row is None:
             more |= {"mask": result.mask, "data_range": result.data_range}
+        if result.shift is not None:
+            more["shift"] = list(result.shift)
         if COUNTS.keys() & result.scores.keys():
             more["boxes"] = [list(box) for box in result.boxes]
         if limits:
@@ -83,7 +85,8 @@ def record_of(result: Result, limits: Mapping[str, float], *, nested: bool) -> R
         return {"kind": SCORED} | names | more | spaced
     more = {"status": SCORED, "notes": "; ".join(notes)}
     spacing = ",".join(f"{length:g}" for length in result.spacing or ())
-    return names | result.scores | more | {"spacing": spacing}
+    shift = ",".join(f"{length:.15g}" for length in result.shift or ())
+    return names | result.scores | more | {"spacing": spacing, "shift": shift}
 
 
 def finish(writer: Writer[Result], outcome: Outcome, *, nested: bool, is_whole: bool) -> None:
@@ -126,6 +129,7 @@ def score_options(
         "ignore_value": sorted(set(arguments.ignore_value), key=str),
         "ignore_nan": arguments.ignore_nan,
         "background": "#{:02x}{:02x}{:02x}".format(*reading.rgb),
+        "orientation": reading.orientation,
         "channel_axis": reading.channel_axis,
         **scene_options(arguments),
         **_further_options(arguments, settings),
@@ -141,6 +145,7 @@ def _further_options(arguments: argparse.Namespace, settings: Settings) -> dict[
         "ignore_transparent": arguments.ignore_transparent,
         "tolerance": settings.tolerance,
         "options": settings.options,
+        "max_shift": settings.max_shift,
     }
     found = {name: value for name, value in given.items() if value}
     for name in ("on_size_mismatch", "mask_missing"):
@@ -151,5 +156,10 @@ def _further_options(arguments: argparse.Namespace, settings: Settings) -> dict[
 
 def _changed_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return those that are not what they are by default."""
-    defaults = {"ignore_value": [], "ignore_nan": False, "background": "#ffffff"}
+    defaults = {
+        "ignore_value": [],
+        "ignore_nan": False,
+        "background": "#ffffff",
+        "orientation": "obey",
+    }
     return {name: value for name, value in options.items() if value != defaults.get(name)}

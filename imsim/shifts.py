@@ -1,0 +1,276 @@
+"""The shift between two images, from what both show inside their masks."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from imsim.errors import AlignmentError
+from imsim.moving import TAPS, interpolated, translated
+from imsim.typing import Array
+
+REACH = 64
+"""Pixels within which shifts are compared at least, so that one beyond the limit is noticed."""
+LEAST_OVERLAP = 0.3
+"""Share of the pixels that shifts must bring together, as in scikit-image."""
+AS_GOOD = 0.95
+"""Share of the best peak's significance from which on another one counts as equal to it."""
+CERTAIN = 5.0
+"""Standard deviations by which correlations must exceed chance."""
+ROUNDING = 1e-9
+"""Of correlations and variances by way of the Fourier transform, with room to spare."""
+CLOSE = 1e-4
+"""Pixels: the last step of the refinement."""
+REMEDY = "widen the mask, or compare the images as they are"
+
+
+class Scene(NamedTuple):
+    """An image of which a shift is told."""
+
+    values: Array
+    """(channels, height, width), around the mean of each channel, of largest value 1; 0 where not
+    used."""
+    used: Array
+    """The pixels inside the mask that are finite, (height, width)."""
+
+    @classmethod
+    def of(cls, name: str, image: Array, inside: Array) -> Scene:
+        """Take what is inside the mask; refuse what is constant there."""
+        if image.dtype.kind in "iu" and inside.any():
+            # Exact differences: those of 64 bits are lost in floats.
+            own = image.astype(image.dtype.newbyteorder("="))
+            image = (own - own[:, inside].min()).view(f"u{own.dtype.itemsize}")
+        with np.errstate(over="ignore"):  # of floats wider than float64
+            values = image.astype(np.float64)
+        used = inside & np.isfinite(values).all(axis=0)
+        seen = values[:, used]
+        if seen.size == 0:
+            raise AlignmentError(
+                f"no shift can be told: {name} has no finite pixel inside the mask", REMEDY
+            )
+        if (seen.min(axis=1) == seen.max(axis=1)).all():
+            raise AlignmentError(
+                f"no shift can be told: {name} is constant inside the mask", REMEDY
+            )
+        seen /= np.abs(seen).max()
+        seen -= seen.mean(axis=1, keepdims=True)
+        values = np.zeros_like(values)
+        values[:, used] = seen / np.abs(seen).max()
+        return cls(values, used)
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.used.shape
+        return height, width
+
+
+def find_shift(a: Scene, b: Scene, max_shift: int) -> Array:
+    """Return the shift of `b` onto `a`, (dy, dx); refuse one that is not certain, or too large."""
+    sides = [max(pair) for pair in zip(a.frame, b.frame, strict=True)]
+    reach = [min(max(REACH, 4 * max_shift), side - 1) for side in sides]
+    correlation, counts = _correlations(a, b, reach)
+    place = _best_peak(correlation, counts)
+    whole = place - reach
+    is_copy = correlation[tuple(place)] > 1 - ROUNDING
+    planes = _Planes.of(a), _Planes.of(b)
+    for _ in range(3):
+        _check_size(whole, max_shift)
+        fraction = _fraction(*planes, whole)
+        if is_copy:  # next to rims, the planes fitted to it are not quite the same
+            fraction[:] = 0
+        if np.abs(fraction).max() <= 0.6:
+            shift: Array = whole + fraction
+            return shift
+        # Smooth images may fit a little better one pixel away.
+        whole = whole + np.rint(fraction).astype(np.int64)
+    raise _too_little()
+
+
+def _check_size(whole: Array, max_shift: int) -> None:
+    """Refuse a shift that is larger than the user expects."""
+    largest = int(np.abs(whole).max())
+    if largest > max_shift:
+        dy, dx = map(int, whole)
+        raise AlignmentError(
+            f"b fits a best when moved by (dy, dx) = {dy, dx} pixels, beyond max_shift={max_shift}",
+            f"pass max_shift={largest} or more if the images may be shifted so far; otherwise they "
+            "do not show the same",
+            shift=(float(dy), float(dx)),
+        )
+
+
+def _too_little(where: str = "") -> AlignmentError:
+    return AlignmentError(
+        f"no shift can be told: a and b have too little structure in common{where}", REMEDY
+    )
+
+
+def _correlations(a: Scene, b: Scene, reach: list[int]) -> tuple[Array, Array]:
+    """Correlate what lies on each other at all shifts within reach; count the pixels.
+
+    The correlation is 0 where nothing lies on each other, or what does is constant.
+    """
+    from scipy import fft  # slow to import
+
+    sides = zip(a.frame, b.frame, reach, strict=True)
+    size = [fft.next_fast_len(max(p, q) + r, real=True) for p, q, r in sides]
+    window = np.ix_(*[np.arange(-r, r + 1) % n for r, n in zip(reach, size, strict=True)])
+
+    def transformed(values: Array) -> Array:
+        return fft.rfft2(values, size)
+
+    def sums(of_a: Array, of_b: Array) -> Array:
+        """Sum products over the pixels that lie on each other, at every shift."""
+        return fft.irfft2(of_a * of_b.conj(), size)[(..., *window)]
+
+    mask_a, mask_b = transformed(a.used), transformed(b.used)
+    own_a, own_b = transformed(a.values), transformed(b.values)
+    counts = np.rint(sums(mask_a, mask_b))
+    n = np.maximum(counts, 1)
+    sum_a, sum_b = sums(own_a, mask_b), sums(mask_a, own_b)
+    covariance = (sums(own_a, own_b) - sum_a * sum_b / n).sum(axis=0)
+    variance_a = (sums(transformed(a.values**2), mask_b) - sum_a**2 / n).sum(axis=0)
+    variance_b = (sums(mask_a, transformed(b.values**2)) - sum_b**2 / n).sum(axis=0)
+    defined = counts > 1
+    for variance in (variance_a, variance_b):
+        defined &= variance > ROUNDING * variance.max()
+    correlation = np.zeros(counts.shape)
+    correlation[defined] = covariance[defined] / np.sqrt(variance_a[defined] * variance_b[defined])
+    return np.clip(correlation, -1, 1), counts
+
+
+def _best_peak(correlation: Array, counts: Array) -> Array:
+    """Find the place of the best correlation; of several alike, the one nearest to the middle."""
+    from scipy import ndimage  # slow to import
+
+    eligible = (correlation > 0) & (counts >= LEAST_OVERLAP * counts.max())
+    heights = np.where(eligible, correlation, 0)
+    # Fisher's z in units of its deviation: of two peaks alike, the one of more pixels is better.
+    score = np.arctanh(np.minimum(heights, 1 - ROUNDING)) * np.sqrt(np.maximum(counts - 3, 0))
+    score[heights < ndimage.maximum_filter(heights, 3)] = 0
+    if score.max() < CERTAIN:
+        raise _too_little()
+    places = np.argwhere(score >= AS_GOOD * score.max())
+    middle = np.array(counts.shape) // 2
+    nearest: Array = places[np.argmin(((places - middle) ** 2).sum(axis=1))]
+    return nearest
+
+
+class _Planes(NamedTuple):
+    """A plane fitted to the surroundings of each pixel: what holes and rims change least."""
+
+    values: Array
+    """Height and slopes, (3, channels, height, width)."""
+    known: Array
+    """Where there is anything to fit, (height, width)."""
+    central: Array
+    """Where the pixels used lie around the place, and not to one side of it."""
+
+    @classmethod
+    def of(cls, scene: Scene) -> _Planes:
+        """Fit by least squares, with the weights of a Gaussian of one pixel."""
+        from scipy import ndimage  # slow to import
+
+        offsets = np.arange(-4, 5)
+        # By the power of the offset; along an axis of one pixel, there is nothing else to see.
+        kernels = [offsets**power * np.exp(-(offsets**2) / 2) for power in range(3)]
+
+        def moment(values: Array, powers: tuple[int, int]) -> Array:
+            for axis, power in zip((-2, -1), powers, strict=True):
+                values = ndimage.correlate1d(values, kernels[power], axis=axis, mode="constant")
+            return values
+
+        used = scene.used.astype(np.float64)
+        weight = moment(used, (0, 0))
+        known = weight > 1e-3
+        divisor = np.where(known, weight, 1)
+        y, x = (moment(used, powers) / divisor for powers in ((1, 0), (0, 1)))
+        yy = moment(used, (2, 0)) / divisor - y**2 + (scene.frame[0] == 1)
+        xx = moment(used, (0, 2)) / divisor - x**2 + (scene.frame[1] == 1)
+        yx = moment(used, (1, 1)) / divisor - y * x
+        mean = moment(scene.values, (0, 0)) / divisor
+        with_y = moment(scene.values, (1, 0)) / divisor - y * mean
+        with_x = moment(scene.values, (0, 1)) / divisor - x * mean
+        determinant = yy * xx - yx**2
+        sloped = known & (determinant > 0.05)
+        divisor = np.where(sloped, determinant, np.inf)
+        slope_y = (with_y * xx - with_x * yx) / divisor
+        slope_x = (with_x * yy - with_y * yx) / divisor
+        height = mean - slope_y * y - slope_x * x
+        central = sloped & (np.abs(y) < 0.25) & (np.abs(x) < 0.25)
+        return cls(np.stack([height, slope_y, slope_x]), known, central)
+
+
+def _fraction(a: _Planes, b: _Planes, whole: Array) -> Array:
+    """Find the rest of the shift, (dy, dx), up to one pixel.
+
+    It is where the slopes of `a` are uncorrelated with what is left of the moved `b` besides `a`,
+    by Huber's weights.
+    """
+    from scipy import ndimage  # slow to import
+
+    frame = a.known.shape
+    axes = [k for k in (0, 1) if min(frame[k], b.known.shape[k]) > 1]
+    # What any fraction reads is known, so that the places compared are always the same.
+    window = [TAPS + 1 if k in axes else 1 for k in (0, 1)]
+    around = ndimage.minimum_filter(b.known, window, mode="nearest")
+    where = a.central & translated(b.central & around, whole, frame, fill=False)
+    if not where.any():
+        raise _too_little(" (no pixel has neighbours that both use)")
+    rows = [0, *[1 + k for k in axes]]
+    of_a = a.values[rows][..., where]
+    of_b = translated(b.values[rows], whole, frame, fill=0.0)[..., where]
+    weight = np.ones(of_a.shape[1:])
+    _check_slopes(_centred(of_a, weight)[1:], _centred(of_b, weight)[1:], axes, int(where.sum()))
+    steepness = (of_a[1:] ** 2).sum(axis=0)
+    steep = (steepness >= steepness.mean()).ravel()
+    fraction = np.zeros(2)
+    for _ in range(50):
+        # a = gain * (b - slopes of b * step), told by the height and slopes of a, whose noise is
+        # not that of b.
+        x, y = _centred(of_a, weight), _centred(of_b, weight)
+        told = x * weight.ravel()
+        factors = np.linalg.solve(told @ y.T, told @ x[0])
+        if factors[0] <= 0:
+            break
+        step = -factors[1:] / factors[0]
+        fraction[axes] += step
+        if np.abs(fraction).max() >= 1:
+            return np.clip(fraction, -1, 1)
+        if np.abs(step).max() < CLOSE:
+            return fraction
+        # Defects are no part of this: what is far from the rest where images are steep.
+        rest = np.abs(x[0] - factors @ y)
+        usual = max(2 * float(np.median(rest[steep])), 1e-12)
+        weight = (usual / np.maximum(rest, usual)).reshape(weight.shape)
+        of_b[:1] = interpolated(b.values[:1], whole + fraction, frame, fill=0.0)[..., where]
+    raise _too_little()
+
+
+def _centred(values: Array, weight: Array) -> Array:
+    """Take (rows, channels, n) around the mean of each channel; the channels in one row."""
+    mean = (values * weight).sum(axis=-1, keepdims=True) / weight.sum(axis=-1, keepdims=True)
+    return (values - mean).reshape(len(values), -1)
+
+
+def _check_slopes(a: Array, b: Array, axes: list[int], count: int) -> None:
+    """Refuse images whose slopes do not correlate, along one direction or all.
+
+    Noise has slopes too, but those of two images have nothing in common.
+    """
+    from scipy import linalg  # slow to import
+
+    a, b = (v / max(float(np.linalg.norm(v)), 1e-100) for v in (a, b))
+    common, all_of = (a @ b.T + b @ a.T) / 2, (a @ a.T + b @ b.T) / 2
+    # Along stripes, there is nothing but what rims and rounding leave.
+    correlations, directions = linalg.eigh(common, all_of + 1e-3 * np.eye(len(axes)))
+    # By chance, slopes of smoothed noise correlate by 2.2 over the root of their number.
+    least = math.tanh(CERTAIN * 2.2 / math.sqrt(count))
+    if correlations[-1] < least:
+        raise _too_little()
+    if correlations[0] < least:
+        axis = axes[int(np.argmax(np.abs(directions[:, 0])))]
+        raise _too_little((" along the height", " along the width")[axis])
