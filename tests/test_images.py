@@ -131,7 +131,7 @@ class TestRefusals:
 
     def test_not_an_image(self, capsys, tmp_path):
         (tmp_path / "notes.png").write_text("not an image")
-        assert "notes.png: not a PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, .npy" in refusal(
+        assert "notes.png: not a PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, FITS" in refusal(
             capsys, "notes.png", "a.png"
         )
 

@@ -208,6 +208,8 @@ HOMES = {
     "PIL": {"_images", "pages"},
     "simplejpeg": {"_images"},
     "tifffile": {"_images"},
+    "astropy": {"_images"},
+    "OpenEXR": {"_images"},
     "nibabel": {"_images"},
     "pydicom": {"_images"},
     "pywt": {"portable"},

@@ -1,4 +1,4 @@
-"""Image files for the command line: PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, `.npy`, `.npz`, Zarr.
+"""Image files for the command line: raster formats, arrays, FITS, OpenEXR and Zarr.
 
 Pages and frames are images. Volumes are stacks of images, and NIfTI and DICOM files. Images of
 TIFF, `.npy` and Zarr that are too large for the memory stay on the disk; parts of them are read.

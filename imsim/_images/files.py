@@ -12,6 +12,10 @@ from imsim._images import dicom
 from imsim._images.apng import open_apng
 from imsim._images.arrays import NPY_SIGNATURE, ZIP_SIGNATURES, open_npy, open_npz
 from imsim._images.bmp import open_bmp
+from imsim._images.exr import SIGNATURE as EXR_SIGNATURE
+from imsim._images.exr import open_exr
+from imsim._images.fits import SIGNATURE as FITS_SIGNATURE
+from imsim._images.fits import open_fits
 from imsim._images.formats import STARTS, is_avif, is_bitmap, is_webp, unread
 from imsim._images.gif import SIGNATURES as GIF_SIGNATURES
 from imsim._images.gif import open_gif
@@ -27,7 +31,7 @@ from imsim._images.reading import Reading
 from imsim._images.source import Source, find
 from imsim._images.tiff import SIGNATURES as TIFF_SIGNATURES
 from imsim._images.tiff import open_tiff
-from imsim._images.volumes import as_volume
+from imsim._images.volumes import FITS_EXTENSIONS, as_volume
 from imsim._images.webp_avif import open_avif, open_webp
 from imsim._images.zarr_arrays import open_zarr
 from imsim._images.zarr_nodes import is_zarr
@@ -35,6 +39,8 @@ from imsim._images.zarr_nodes import is_zarr
 _KNOWN = (*STARTS, *ZIP_SIGNATURES, GZIP_SIGNATURE, *NIFTI_SIGNATURES, b"BM", b"RIFF")
 _BOXES = tuple(bytes([0, 0, 0, size]) + b"ftyp" for size in range(16, 128, 4))
 """How a file of boxes, such as AVIF, begins."""
+_NAMED = (".npz", ".exr", *FITS_EXTENSIONS)
+"""Extensions of files whose parts have names."""
 _INDEXED = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
 
 
@@ -46,9 +52,10 @@ class ImageFile:
     Parameters
     ----------
     path : str
-        The file; ``FILE.npz:NAME`` for one array of several, ``FILE[i]`` for one image of several,
-        counted from 0; ``-`` for the standard input; a folder of Zarr. A pipe is read once. As a
-        volume, a folder of DICOM files is a file of one volume, and so is a stack of images.
+        The file; ``FILE:NAME`` for one array of .npz, HDU of FITS or layer of OpenEXR, ``FILE[i]``
+        for one image of several, counted from 0; ``-`` for the standard input; a folder of Zarr. A
+        pipe is read once. As a volume, a folder of DICOM files is a file of one volume, and so is a
+        stack of images.
     reading : Reading, optional
         One for all files of a run, since it keeps the content of pipes.
 
@@ -200,6 +207,10 @@ def _open_images(source: Source, start: bytes, name: str | None, reading: Readin
         raise ImageFileError(f"has no level {reading.level}: it holds no pyramid")
     if start.startswith(NPY_SIGNATURE):
         return open_npy(source, reading)
+    if start.startswith(FITS_SIGNATURE):
+        return open_fits(source, name, reading)
+    if start.startswith(EXR_SIGNATURE):
+        return open_exr(source, name, reading)
     if start.startswith(ZIP_SIGNATURES):
         return open_npz(source, name, reading)
     if start.startswith(PNG_SIGNATURE):
@@ -218,7 +229,8 @@ def _open_images(source: Source, start: bytes, name: str | None, reading: Readin
     if kind is not None:
         raise ImageFileError(f"is {kind.name}, which is not read", kind.remedy)
     raise ImageFileError(
-        "not a PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, .npy, .npz, NIfTI or DICOM file, nor Zarr"
+        "not a PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, FITS, OpenEXR, .npy, .npz, NIfTI or DICOM "
+        "file, nor Zarr"
     )
 
 
@@ -233,7 +245,7 @@ def without_index(path: str) -> tuple[str, int | None]:
 def _split(path: str) -> tuple[str, str | None]:
     """Split ``FILE.npz:NAME``, unless there is a file of that very name."""
     file, colon, name = path.rpartition(":")
-    if colon and file.lower().endswith(".npz") and not os.path.exists(path):
+    if colon and file.lower().endswith(_NAMED) and not os.path.exists(path):
         return file, name
     return path, None
 

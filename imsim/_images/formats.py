@@ -7,15 +7,18 @@ from typing import NamedTuple
 
 from imsim._images.arrays import NPY_SIGNATURE
 from imsim._images.dicom import SIGNATURE as DICOM_SIGNATURE
+from imsim._images.exr import SIGNATURE as EXR_SIGNATURE
+from imsim._images.fits import SIGNATURE as FITS_SIGNATURE
 from imsim._images.gif import SIGNATURES as GIF_SIGNATURES
 from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
 from imsim._images.png import SIGNATURE as PNG_SIGNATURE
 from imsim._images.source import is_regular
 from imsim._images.tiff import SIGNATURES as TIFF_SIGNATURES
+from imsim._images.volumes import FITS_EXTENSIONS
 
 EXTENSIONS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".avif"),
-    *(".gif", ".bmp", ".dib", ".npy", ".npz", ".dcm"),
+    *(".gif", ".bmp", ".dib", ".npy", ".npz", ".dcm", ".exr", *FITS_EXTENSIONS),
 )
 """Extensions of files that are taken from a folder; the content tells the format."""
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
@@ -65,13 +68,14 @@ _UNREAD = (
     Unread("an icon", (".ico", ".cur"), (b"\x00\x00\x01\x00",)),
     Unread("TIFF by another name", (".btf", ".tf2", ".tf8"), (), "call it .tif"),
     Unread("a camera's JPEG of several pictures", (".mpo",), (), "call it .jpg"),
-    Unread("OpenEXR", (".exr",), (b"v/1\x01",), "save it as TIFF of floats"),
-    Unread("FITS", (".fits", ".fit", ".fts"), (b"SIMPLE  =",), "save it as TIFF of floats"),
     Unread("NIfTI", (".nii",), (), "compare volumes: --volume"),
     Unread("a volume", (".mha", ".nrrd"), (), "save it as NIfTI"),
 )
 """Formats that are not taken from a folder, by what they are called."""
-STARTS = (PNG_SIGNATURE, JPEG_SIGNATURE, *TIFF_SIGNATURES, *GIF_SIGNATURES, NPY_SIGNATURE)
+STARTS = (
+    *(PNG_SIGNATURE, JPEG_SIGNATURE, *TIFF_SIGNATURES, *GIF_SIGNATURES, NPY_SIGNATURE),
+    *(FITS_SIGNATURE, EXR_SIGNATURE),
+)
 _BITMAP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 """Sizes of the header in a BMP file."""
 _BRANDS = (b"hei", b"hev", b"mif", b"msf")

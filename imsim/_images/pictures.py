@@ -50,6 +50,7 @@ class Contents(NamedTuple):
     space: Space | None = None
     place: Georeference | None = None
     profile: Profile | None = None
+    from_bottom: bool = False
 
 
 class Pages(NamedTuple):
@@ -88,6 +89,8 @@ class Picture(NamedTuple):
     """Where the pixels lie on the ground, if the file tells it."""
     profile: Profile | None = None
     """The colour profile that the file embeds, which is not applied."""
+    from_bottom: bool = False
+    """Whether the format calls the first row the bottom one, as FITS does."""
 
     @property
     def sides(self) -> tuple[int, ...]:

@@ -14,6 +14,11 @@ from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
 
 Array = np.ndarray[Any, Any]
 
+_UPSIDE = (
+    "of this image and {}, one is FITS, whose first row is its bottom one; rows are compared in "
+    "the order of the files"
+)
+
 
 class Mask(NamedTuple):
     """A mask and where it came from; like its picture, it may stay on the disk."""
@@ -79,6 +84,8 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     reference, test = widened(reference, test)
     if said := difference(reference.profile, test.profile):
         test = test._replace(notes=(*test.notes, f"{said}; the pixels are compared as stored"))
+    if reference.from_bottom != test.from_bottom:
+        test = test._replace(notes=(*test.notes, _UPSIDE.format(reference.path)))
     a, b = reference.pixels, test.pixels
     if a.shape == b.shape and a.dtype == b.dtype:
         return reference, test
@@ -126,7 +133,20 @@ def option_notes(
     used: Array | None,
     data_range: float | None,
 ) -> list[tuple[str, str]]:
-    """Say of which image or mask the data range or the mask makes little sense."""
+    """Say of which image or mask the data range, the mask or its rows make little sense."""
+    said = []
+    if mask and mask.picture.from_bottom != reference.from_bottom:
+        said.append((mask.picture.path, _UPSIDE.format(reference.path)))
+    return said + _range_or_mask_notes(reference, test, mask, used, data_range)
+
+
+def _range_or_mask_notes(
+    reference: Picture,
+    test: Picture,
+    mask: Mask | None,
+    used: Array | None,
+    data_range: float | None,
+) -> list[tuple[str, str]]:
     if mask and not mask.pixels.any():
         return [(mask.picture.path, "this mask leaves out every pixel, so that the scores are NaN")]
     if used is not None and not used.any():
