@@ -47,7 +47,7 @@ def uneven(tmp_path_factory):
     images = np.full((40, 80), DARK, np.uint8), np.full((60, 60), DARK, np.uint8)
     mask = np.ones((40, 80), bool)
     mask[:10, :10] = False
-    text = pages.pair_report(*images, mask=mask, metrics=["rmse"])
+    text = pages.pair_report(*images, mask=mask, metrics=["se"])
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -211,7 +211,9 @@ def test_what_only_one_image_has_is_marked(reader, uneven):
         "masked": ("40", "40", "0"),
     }
     assert found["reference"]["place"].endswith("(only one has it)")
+    assert (found["both"]["se"], found["test"]["se"]) == ("0", "not scored")
     assert found["masked"]["place"].endswith("(masked)")
+    assert found["masked"]["se"] == "masked"
 
     def colours(layer, rows, columns):
         shown = reader.shown(layer).astype(int)

@@ -113,7 +113,7 @@
     };
     for (const name of Object.keys(maps)) {
       const value = maps[name][Math.floor(y / mapSide) * mapColumns + Math.floor(x / mapSide)];
-      const missing = used(cell) ? "not scored" : "masked";
+      const missing = left(x, y) === " (masked)" ? "masked" : "not scored";
       found[name] = Number.isNaN(value) ? missing : text(value, mapSide > 1 ? 4 : 5);
     }
     return found;
