@@ -168,5 +168,6 @@ def test_a_page_fails_as_compare_does(limit, status, capsys):
     assert ("answer failed" in html) == bool(status)
     found = imsim.differing_pixels(GREY, NOISY, tolerance=3)
     assert f"Pixels that differ: {found.count}." in html
+    assert "pixels that differ by more than 3 in some channel" in html
     (y, bottom), (x, right) = found.boxes[0].tolist()
     assert f"{right - x} × {bottom - y} at {x}, {y}</a>" in html

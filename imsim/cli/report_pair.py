@@ -18,6 +18,7 @@ from imsim.cli.options import NEEDS_RANGE, DataRanges
 from imsim.cli.pairing import Failure
 from imsim.cli.reading import Mask, comparable
 from imsim.comparison import Comparison
+from imsim.differing import COUNTS
 from imsim.errors import DataRangeError, ImsimError, unforeseen
 from imsim.pages import pair_report, volume_report
 from imsim.pages.colour import MapScale
@@ -138,6 +139,7 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
     names = job.test, job.name
     used, said = _used(first, second, mask, rules.settings.ignored, names)
     missing: list[str] = []
+    tolerance = rules.settings.tolerance
     if rules.settings.max_shift is not None:
         moved = aligned(reference, test, used, rules.settings.max_shift)
         test, used = test._replace(pixels=moved.pixels), moved.used
@@ -150,6 +152,9 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
         ] + said
     else:
         said = list(result.notes)
+        if tolerance and result.scores.keys() & COUNTS.keys():
+            note = f"counts are of pixels that differ by more than {tolerance:g} in some channel"
+            said.append((test.path, note))
         judged = verdicts(result.scores, rules.limits)
         reasons = [verdict.said for verdict in judged if not verdict.passed]
         missing = [f"{n}: {why}" for n, why in result.skipped.items() if n in rules.required]
