@@ -58,8 +58,9 @@ def image_regression(request: pytest.FixtureRequest) -> ImageRegression:
     folder, stem = _place(node)
     stems = config.stash.get(_stems, None)
     if stems is None:
-        own = [item for item in request.session.items if _uses(item)]
-        stems = config.stash[_stems] = Counter(_one_case(*_place(item)) for item in own)
+        own = {item.nodeid: item for item in request.session.items if _uses(item)}
+        stems = Counter(_one_case(*_place(item)) for item in own.values())
+        config.stash[_stems] = stems
     if stems[_one_case(folder, stem)] > 1:
         raise OptionError(
             f"the references of {node.nodeid} and another test have the name {stem}, but for the "

@@ -105,6 +105,7 @@ def align(
 
     NaN and infinite pixels have no influence on the shift. They are no mask: in the moved image
     they are valid, and so is NaN that is interpolated from them; `finite_mask` leaves them out.
+    Tensors are aligned on the host, and no gradient passes.
 
     References
     ----------

@@ -74,13 +74,11 @@ def find_shift(a: Scene, b: Scene, max_shift: int) -> Array:
     correlation, counts = _correlations(a, b, reach)
     place = _best_peak(correlation, counts)
     whole = place - reach
-    is_copy = correlation[tuple(place)] > 1 - ROUNDING
+    is_copy = bool(correlation[tuple(place)] > 1 - ROUNDING)
     planes = _Planes.of(a), _Planes.of(b)
     for _ in range(3):
         _check_size(whole, max_shift)
-        fraction = _fraction(*planes, whole)
-        if is_copy:  # next to rims, the planes fitted to it are not quite the same
-            fraction[:] = 0
+        fraction = _fraction(*planes, whole, is_copy=is_copy)
         if np.abs(fraction).max() <= 0.6:
             shift: Array = whole + fraction
             return shift
@@ -204,7 +202,7 @@ class _Planes(NamedTuple):
         return cls(np.stack([height, slope_y, slope_x]), known, central)
 
 
-def _fraction(a: _Planes, b: _Planes, whole: Array) -> Array:
+def _fraction(a: _Planes, b: _Planes, whole: Array, *, is_copy: bool) -> Array:
     """Find the rest of the shift, (dy, dx), up to one pixel.
 
     It is where the slopes of `a` are uncorrelated with what is left of the moved `b` besides `a`,
@@ -225,6 +223,8 @@ def _fraction(a: _Planes, b: _Planes, whole: Array) -> Array:
     of_b = translated(b.values[rows], whole, frame, fill=0.0)[..., where]
     weight = np.ones(of_a.shape[1:])
     _check_slopes(_centred(of_a, weight)[1:], _centred(of_b, weight)[1:], axes, int(where.sum()))
+    if is_copy:  # next to rims, the planes fitted to it are not quite the same
+        return np.zeros(2)
     steepness = (of_a[1:] ** 2).sum(axis=0)
     steep = (steepness >= steepness.mean()).ravel()
     fraction = np.zeros(2)

@@ -102,6 +102,13 @@ def test_whole_shifts_copy(
     assert np.isnan(beyond).all() if b.dtype.kind == "f" else not beyond.any()
 
 
+def test_a_defect_does_not_draw(rng: np.random.Generator) -> None:
+    for dy, dx in rng.integers(-8, 9, (6, 2)):
+        a, b = at(30, 30), at(30 + dy, 30 + dx).copy()
+        b[40:60, 30:70] = 255
+        assert imsim.align(a, b).shift == (dy, dx)
+
+
 @pytest.mark.parametrize("kind", MASKS)
 def test_scikit_image_finds_the_same(kind: str, rng: np.random.Generator) -> None:
     a, b = noisy(at(30, 30), rng), noisy(at(33, 26), rng)

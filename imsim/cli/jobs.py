@@ -7,12 +7,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
 import imsim
 from imsim._images import ImageFile, ImageFileError, Picture, Reading
 from imsim._images.raster import is_raster
 from imsim.cli.aligning import aligned
+from imsim.cli.counting import UNCOUNTED, count
 from imsim.cli.executors import in_order
 from imsim.cli.ignoring import Ignored
 from imsim.cli.maps import write_maps
@@ -33,15 +32,12 @@ from imsim.cli.scenes import OnDisk, Scene, alone, on_disk
 from imsim.cli.sizes import fitted
 from imsim.cli.volumes import Spacing, placed
 from imsim.comparison import compare
-from imsim.differing import COUNTS, counted
+from imsim.differing import COUNTS
 from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, silent, unforeseen
 from imsim.labelled import Regions
 from imsim.registry import METRICS
 from imsim.validation import usual_data_range
 
-MOST_BOXES = 100
-"""Of the parts that differ, those whose boxes are kept."""
-UNCOUNTED = "is not counted strip by strip; raise --memory above the size of an image"
 S = TypeVar("S", bound="Shared")
 
 
@@ -391,7 +387,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         scores = {name: float(score) for name, score in found.items()}
         errors = {**errors, **found.errors}
         if counts and not errors.keys() & COUNTS.keys():
-            more, boxes = _count(counts, pair, options, settings)
+            more, boxes = count(counts, pair, options, settings.tolerance)
             scores |= more
     if settings.maps is not None:
         form = settings.on_disk.map_format
@@ -428,24 +424,6 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         shift,
         boxes,
     )
-
-
-def _count(
-    names: Sequence[str], pair: tuple[Any, Any], options: Mapping[str, Any], settings: Settings
-) -> tuple[dict[str, float], tuple[tuple[int, ...], ...]]:
-    """Return counts by their names, and the boxes of the largest parts that differ."""
-    kept = {name: options[name] for name in ("mask", "channel_axis", "ndim")}
-    rules = {COUNTS[name].anti_aliasing for name in names}
-    found = {
-        rule: imsim.differing_pixels(
-            *pair, **kept, tolerance=settings.tolerance, anti_aliasing=rule
-        )
-        for rule in sorted(rules)
-    }
-    # Of axes in the order of x, y and z: where a part begins, and how long it is.
-    boxes = next(reversed(found.values())).boxes[:MOST_BOXES, ::-1]
-    places = np.concatenate([boxes[..., 0], boxes[..., 1] - boxes[..., 0]], axis=1)
-    return counted(found, names), tuple(map(tuple, places.tolist()))
 
 
 def _reasons(

@@ -259,17 +259,16 @@ def small_png(pixels: Array) -> bytes:
     """Encode colours as PNG, with a palette if there are at most 256 of them."""
     from PIL import Image
 
-    levels = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
-    found = np.zeros(1 << 24, dtype=bool)  # faster than to sort the pixels
-    found[levels] = True
-    colours = np.flatnonzero(found)
-    if len(colours) > 256:
+    found = Image.fromarray(pixels).getcolors(256)
+    if found is None:
         return png(pixels)
-    index = np.zeros(1 << 24, dtype=np.uint8)
-    index[colours] = np.arange(len(colours))
+    weights = np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    palette = np.array(sorted(colour for _, colour in found), dtype=np.uint8)
+    index = np.zeros(1 << 24, dtype=np.uint8)  # faster than to look each pixel up
+    index[palette @ weights] = np.arange(len(palette))
+    levels = pixels.astype(np.uint32) @ weights
     picture = Image.fromarray(index[levels])
-    palette = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1)
-    picture.putpalette(palette.astype(np.uint8).tobytes())
+    picture.putpalette(palette.tobytes())
     content = io.BytesIO()
     picture.save(content, format="PNG", optimize=False, compress_level=_LEVEL)
     return content.getvalue()
