@@ -149,8 +149,6 @@ def _best_peak(correlation: Array, counts: Array) -> Array:
     # Fisher's z in units of its deviation: of two peaks alike, the one of more pixels is better.
     score = np.arctanh(np.minimum(heights, 1 - ROUNDING)) * np.sqrt(np.maximum(counts - 3, 0))
     score[heights < ndimage.maximum_filter(heights, 3)] = 0
-    if score.max() < CERTAIN:
-        raise _too_little()
     places = np.argwhere(score >= AS_GOOD * score.max())
     middle = np.array(counts.shape) // 2
     nearest: Array = places[np.argmin(((places - middle) ** 2).sum(axis=1))]
