@@ -13,8 +13,6 @@ from imsim.typing import Array
 
 REACH = 64
 """Pixels within which shifts are compared at least, so that one beyond the limit is noticed."""
-LEAST_OVERLAP = 0.3
-"""Share of the pixels that shifts must bring together, as in scikit-image."""
 AS_GOOD = 0.95
 """Share of the best peak's significance from which on another one counts as equal to it."""
 CERTAIN = 5.0
@@ -144,8 +142,7 @@ def _best_peak(correlation: Array, counts: Array) -> Array:
     """Find the place of the best correlation; of several alike, the one nearest to the middle."""
     from scipy import ndimage  # slow to import
 
-    eligible = (correlation > 0) & (counts >= LEAST_OVERLAP * counts.max())
-    heights = np.where(eligible, correlation, 0)
+    heights = np.maximum(correlation, 0)
     # Fisher's z in units of its deviation: of two peaks alike, the one of more pixels is better.
     score = np.arctanh(np.minimum(heights, 1 - ROUNDING)) * np.sqrt(np.maximum(counts - 3, 0))
     score[heights < ndimage.maximum_filter(heights, 3)] = 0

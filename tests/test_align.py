@@ -262,11 +262,23 @@ def test_a_shift_beyond_the_limit_is_an_error(step: tuple[int, int]) -> None:
 
 
 def test_of_a_pattern_that_repeats_itself_the_smallest_shift(rng: np.random.Generator) -> None:
-    tiles = noisy(np.tile(texture(rng, (12, 12)), (8, 8)), rng)
-    for dy, dx in itertools.product((-5, 0, 5), (-4, 1)):
-        b = noisy(at(20 + dy, 20 + dx, (50, 50), tiles), rng)
-        found = imsim.align(at(20, 20, (50, 50), tiles), b, subpixel=False)
-        assert found.shift == (dy, dx)
+    """Even where another brings more pixels together, as many of a smaller image may."""
+    tiles = np.tile(texture(rng, (6, 6), grain=0.7), (16, 16))
+    for dy, dx in itertools.product((-2, 0, 2), (-1, 1)):
+        for frame in ((60, 60), (40, 40)):
+            b = noisy(at(20 + dy, 20 + dx, frame, tiles), rng)
+            found = imsim.align(noisy(at(20, 20, (60, 60), tiles), rng), b, subpixel=False)
+            assert found.shift == (dy, dx)
+
+
+def test_a_pattern_that_nearly_repeats_itself(rng: np.random.Generator) -> None:
+    """What fits a little worse nearer by is not taken instead."""
+    scene = np.tile(texture(rng, (6, 6), grain=0.7), (16, 16))
+    scene += 0.2 * scene.std() / SCENE.std() * SCENE[:96, :96]
+    a, b = (noisy(at(20, left, (60, 60), scene), rng) for left in (10, 22))
+    with pytest.raises(imsim.AlignmentError, match=r"beyond max_shift=8") as caught:
+        imsim.align(a, b)
+    assert caught.value.shift == (0, 12)
 
 
 STRIPES = np.tile(100 * np.sin(np.arange(64) / 3), (64, 1))
