@@ -61,7 +61,7 @@ bench: $(BENCH_ENV)/installed
 		--benchmark-columns=min,median,iqr,rounds --benchmark-json=build/benchmark.json
 
 clean:
-	rm -rf $(DEMO) $(TEST) $(TENSORS) $(DEV) $(DOCS) $(BENCH_ENV) $(BENCH_ENV)-ism build dist docs/generated docs/auto_examples .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(DEMO) $(TEST) $(TENSORS) $(DEV) $(DOCS) $(BENCH_ENV) $(BENCH_ENV)-ism build dist docs/generated docs/auto_examples .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage imsim-report
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEMO)/installed: EXTRA := [network]

@@ -22,6 +22,7 @@ extensions = [
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
+    "plain_markdown",  # docs/_extensions: directives that a code host does not show
     "mathml",  # docs/_extensions: formulas without a script from elsewhere
     "command_help",  # docs/_extensions: what the command says about itself
     "metric_pages",  # docs/_extensions: one page per metric, from registry and docstring
@@ -55,7 +56,7 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 nitpick_ignore_regex = [
     # Base classes and results of the standard library; its pages are not at hand offline.
-    (r"py:.*", r"(ValueError|TypeError|UserWarning|ImportError|Warning|Mapping)"),
+    (r"py:.*", r"(AssertionError|ValueError|TypeError|UserWarning|ImportError|Warning|Mapping)"),
     # Arguments and fields that are called like something else.
     (r"py:obj", r"metrics|function|map_function|get_state"),
     # Parameters of classes whose signature is made of their fields.
@@ -87,6 +88,8 @@ html_theme_options = {
     "navigation_with_keys": False,
     "show_nav_level": 1,
     "header_links_before_dropdown": 6,
+    # A button: the field would not fit beside the menu on screens of 1200 pixels.
+    "navbar_persistent": ["search-button"],
     "footer_start": ["copyright"],
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],

@@ -51,6 +51,7 @@ from imsim.alignment import Alignment, align
 from imsim.caches import clear_caches
 from imsim.comparison import Comparison, LazyComparison, compare
 from imsim.compilation import compile_kernels
+from imsim.differing import COUNTS, Count, DifferingPixels, differing_pixels
 from imsim.engine import set_engine
 from imsim.errors import (
     AlignmentError,
@@ -86,14 +87,17 @@ from imsim.slices import by_slice
 from imsim.workers import get_workers, set_workers, workers
 
 __all__ = [
+    "COUNTS",
     "METRICS",
     "Alignment",
     "AlignmentError",
     "ChannelAxisWarning",
     "Comparison",
+    "Count",
     "DTypeError",
     "DataRangeError",
     "DataRangeWarning",
+    "DifferingPixels",
     "EmptyMaskWarning",
     "ISSMComponents",
     "ImsimError",
@@ -111,6 +115,7 @@ __all__ = [
     "clear_caches",
     "compare",
     "compile_kernels",
+    "differing_pixels",
     "finite_mask",
     "fsim",
     "fsim_map",

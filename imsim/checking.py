@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from imsim.errors import ChannelAxisWarning, OptionError, warn
+import numpy as np
+
+from imsim.errors import ChannelAxisWarning, DTypeError, OptionError, ShapeError, warn
 from imsim.masks import check_mask
 from imsim.registry import Metric
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import Images, check_frame, check_images
+from imsim.validation import CHANNEL_HINT, Images, check_frame, check_images
 from imsim.weights import check_weights
 
 LeastSide = int | tuple[int, ...] | Callable[[int, int], int]
@@ -67,6 +69,22 @@ def check_for(
         least_side = least_side(*images.frame)
     check_frame(facts.name, sides, least_side, facts.least_longer_side)
     return images, valid
+
+
+def check_single(function: str, images: Images) -> None:
+    """Refuse what is not one pair in the memory of the host, for a function that takes no other."""
+    if images.xp is not np:
+        raise DTypeError(
+            f"{function} takes NumPy arrays, and tensors of PyTorch and JAX on the CPU that are "
+            "neither traced nor ask for a gradient",
+            "convert a and b with numpy.asarray, tensors of PyTorch after .detach().cpu()",
+        )
+    if max(images.x.ndim, images.y.ndim) > 3:
+        batch = " and ".join(str(v.shape[:-3]) for v in (images.x, images.y))
+        raise ShapeError(
+            f"a and b have batch axes, {batch}, and {function} takes one pair of images",
+            f"call it for each pair; {CHANNEL_HINT}",
+        )
 
 
 def _check_takes_volumes(facts: Metric) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from imsim import checking
+from imsim.differing import measure
 from imsim.errors import (
     ChannelAxisWarning,
     DataRangeWarning,
     ImsimError,
+    OptionError,
     silent,
     warn,
     without_traceback,
@@ -23,13 +26,16 @@ from imsim.registry import METRICS
 from imsim.scenes import dispatch, lazy
 from imsim.scenes.attributes import described
 from imsim.scenes.names import Labelled, are_labelled, call, check_unnamed
-from imsim.tables import table
+from imsim.tables import indexed, reasons, table, to_csv, to_frame
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory
 from imsim.validation import Images, check_names, check_ndim, check_spacing
 
+Options = dict[str, dict[str, Any]]
+"""From a metric to its own options."""
+
 
 class Comparison(Mapping[str, Any]):
-    """Scores by the name of the metric; prints as a table.
+    """Scores by the name of the metric; prints as a table, also in Jupyter.
 
     Attributes
     ----------
@@ -53,25 +59,100 @@ class Comparison(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._scores)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores by name: numbers of one pair, NumPy arrays of a batch.
+
+        Returns
+        -------
+        dict of float or array
+            A copy, without the metrics that are skipped.
+
+        Examples
+        --------
+        >>> import imsim
+        >>> imsim.compare([[1.0, 2.0]], [[1.0, 4.0]], ["rmse", "se"]).to_dict()
+        {'rmse': 1.4142135623730951, 'se': 4.0}
+        """
+        return {k: float(v) if np.ndim(v) == 0 else v for k, v in self._on_host().items()}
+
+    def to_csv(self, path: str | Path | None = None) -> str | None:
+        """Write the scores as CSV: a column per metric, and a row per image.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            The file, which is replaced if it exists.
+
+        Returns
+        -------
+        str or None
+            The text, if there is no path. The numbers read back exactly. Of a batch, the first
+            column is "image"; of several batch axes, there are "axis_0", "axis_1" ...
+
+        Raises
+        ------
+        ImsimError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import imsim
+        >>> images = [[[1.0, 4.0]], [[1.0, 2.0]]]
+        >>> print(imsim.compare([[1.0, 2.0]], images, ["se", "rmse"]).to_csv().strip())
+        image,se,rmse
+        0,4.0,1.4142135623730951
+        1,0.0,0.0
+        """
+        return to_csv(*indexed(self._on_host()), path)
+
+    def to_dataframe(self) -> Any:
+        """Return a data frame of pandas: a column per metric, and a row per image.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Of one pair, it has one row. The index of a batch is called "image"; of several batch
+            axes, there is a level for each, "axis_0", "axis_1" ... Its ``attrs["skipped"]`` names
+            the metrics that are skipped, with the reason.
+
+        Raises
+        ------
+        ImsimError
+            If pandas is not installed.
+        """
+        return to_frame(*indexed(self._on_host()), {"skipped": dict(self.skipped)})
+
+    def _on_host(self) -> dict[str, Any]:
+        """Return the scores as NumPy arrays."""
+        return {name: np.asarray(to_host(score)) for name, score in self.items()}
+
     def __repr__(self) -> str:
         return f"Comparison({self._scores!r}, skipped={self.skipped!r})"
 
     def __str__(self) -> str:
         """Return a table with a line per metric: the score, or mean, min and max of a batch."""
-        scores = {name: to_host(score) for name, score in self.items()}
+        lines = [table(*self._cells())]
+        lines += [f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items()]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the table as Jupyter shows it."""
+        return table(*self._cells(), html=True) + reasons(self.skipped)
+
+    def _cells(self) -> tuple[list[list[str]], str]:
+        """Return the cells of the table, and how its columns are set."""
+        scores = self._on_host()
         batch = any(map(np.ndim, scores.values()))
         columns = ("mean", "min", "max") if batch else ("score",)
         rows = [["metric", *columns, "unit", "better"]]
         for name, score in scores.items():
             numbers = _summary(score) if batch else [float(score)]
-            facts = METRICS[name]
+            facts = measure(name)
             better = "higher" if facts.higher_is_better else "lower"
             missing = np.count_nonzero(np.isnan(score)) if batch else 0
             better += f"  ({missing} of {np.size(score)} NaN)" if missing else ""
             rows.append([name, *(f"{number:.6g}" for number in numbers), facts.unit, better])
-        lines = [table(rows, "l" + "r" * len(columns))]
-        lines += [f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items()]
-        return "\n".join(lines)
+        return rows, "l" + "r" * len(columns)
 
 
 class LazyComparison(Comparison):
@@ -91,9 +172,21 @@ class LazyComparison(Comparison):
 
     def __str__(self) -> str:
         """Return a table without numbers: nothing is computed to be printed."""
-        shown = {name: f"lazy, of shape {score.shape}" for name, score in self.items()}
-        shown |= {name: f"skipped: {reason}" for name, reason in self.skipped.items()}
+        shown = self._lazy() | {name: f"skipped: {why}" for name, why in self.skipped.items()}
         return "\n".join(f"{name:8}  {text}" for name, text in shown.items())
+
+    def _repr_html_(self) -> str:
+        """Return such a table as Jupyter shows it."""
+        return table([["metric", "score"], *self._lazy().items()], html=True) + reasons(
+            self.skipped
+        )
+
+    def _lazy(self) -> dict[str, str]:
+        return {name: f"lazy, of shape {score.shape}" for name, score in self.items()}
+
+    def _on_host(self) -> dict[str, Any]:
+        """Compute all scores, which a dict, CSV or a data frame holds, in one pass."""
+        return self.compute()._on_host()
 
 
 def _summary(scores: Any) -> list[float]:
@@ -117,6 +210,7 @@ def compare(
     dims: Dims = None,
     memory: Memory = None,
     spacing: tuple[float, ...] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Comparison:
     """Score two images by every metric.
 
@@ -146,6 +240,8 @@ def compare(
     spacing : tuple of float, optional
         Distance of neighbouring pixels, (dy, dx), or (dz, dy, dx) for volumes, for the metrics
         that take it; the others do without.
+    options : mapping of mapping, optional
+        Options of single metrics, such as ``{"ssim": {"downsample": True}}``.
 
     Returns
     -------
@@ -158,7 +254,7 @@ def compare(
     Raises
     ------
     OptionError
-        If a name in `metrics` is not that of a metric.
+        If a name in `metrics` or `options` is not that of a metric, or of one of its options.
     ShapeError, DTypeError, MaskError, DataRangeError
         If the input is wrong for every metric.
 
@@ -182,42 +278,59 @@ def compare(
     """
     names = check_names("metrics", metrics, METRICS)
     spaced = {} if check_spacing(spacing, check_ndim(ndim)) is None else {"spacing": spacing}
+    own = _own_options(names, spaced, options)
     arguments: dict[str, Any] = {
         "data_range": data_range,
         "channel_axis": channel_axis,
         "ndim": ndim,
     }
     if are_labelled(a, b):
-        own = arguments | {"mask": mask, "weights": weights, "memory": memory}
-        return _by_names(a, b, names, dims, own, spaced)  # type: ignore[no-any-return]
+        shared = arguments | {"mask": mask, "weights": weights, "memory": memory}
+        return _by_names(a, b, names, dims, shared, own)  # type: ignore[no-any-return]
     check_unnamed(dims)
     given = dispatch.stored(a, b, mask, weights)
     if given is not None:
         whole = dispatch.read_at_once(given, memory)
         if whole is None:
-            return _in_blocks(names, given, spaced, memory, arguments)
+            return _in_blocks(names, given, own, memory, arguments)
         a, b, mask = whole
     arguments |= {"mask": mask, "weights": weights}
     images, valid = checking.check(a, b, **arguments)
     if any(METRICS[name].needs_data_range for name in names):
         _warn_of_range(range_problem(images, valid))
-    scores, errors = _attempted(names, (a, b), arguments, spaced)
+    scores, errors = _attempted(names, (a, b), arguments, own)
     if scores and checking.has_doubtful_width(images):
         checking.warn_of_width(images)
     return Comparison(scores, errors)
 
 
+def _own_options(
+    names: list[str],
+    spaced: dict[str, Any],
+    options: Mapping[str, Mapping[str, Any]] | None,
+) -> Options:
+    """Return the options of each metric beside those that all have."""
+    options = {} if options is None else options
+    if not isinstance(options, Mapping):
+        raise OptionError(f"options={options!r}", "expected {name of a metric: {option: value}}")
+    check_names("options", options, METRICS)
+    found: Options = {}
+    for name in dict.fromkeys([*names, *options]):
+        facts = METRICS[name]
+        found[name] = {**(spaced if facts.takes_spacing else {}), **options.get(name, {})}
+        check_names(f"options[{name!r}]", found[name], [*facts.options, *spaced])
+    return found
+
+
 def _attempted(
-    names: list[str], given: tuple[Any, ...], arguments: dict[str, Any], spaced: dict[str, Any]
+    names: list[str], given: tuple[Any, ...], arguments: dict[str, Any], own: Options
 ) -> tuple[dict[str, Any], dict[str, ImsimError]]:
     """Call metrics; return what they return, and why others return nothing."""
     found, errors = {}, {}
     with silent(ChannelAxisWarning):
         for name in names:
             try:
-                facts = METRICS[name]
-                options = spaced if facts.takes_spacing else {}
-                found[name] = facts.function(*given, **arguments, **options)
+                found[name] = METRICS[name].function(*given, **arguments, **own[name])
             except ImsimError as error:
                 errors[name] = without_traceback(error)
     return found, errors
@@ -226,7 +339,7 @@ def _attempted(
 def _in_blocks(
     names: list[str],
     given: dispatch.Given,
-    spaced: dict[str, Any],
+    own: Options,
     memory: Memory,
     arguments: dict[str, Any],
 ) -> Comparison:
@@ -234,7 +347,7 @@ def _in_blocks(
     scene = dispatch.scene_of(given, **arguments)
     images, _ = dispatch.checked_for_all(scene)
     a, b, mask = dispatch.planned(given[:3])
-    jobs, errors = _attempted(names, (a, b), arguments | {"mask": mask}, spaced)
+    jobs, errors = _attempted(names, (a, b), arguments | {"mask": mask}, own)
     kind = LazyComparison if dispatch.is_lazy(given) else Comparison
     if not jobs:
         return kind({}, errors)
@@ -262,17 +375,17 @@ def _by_names(
     metrics: Iterable[str],
     dims: Sequence[str] | None,
     arguments: dict[str, Any],
-    spaced: dict[str, Any],
+    own: Options,
 ) -> Any:
     """Compare labelled arrays; the scores are the variables of a Dataset."""
     pixels = {key: arguments.pop(key) for key in ("mask", "weights")}
     channel_axis, ndim = arguments.pop("channel_axis"), arguments["ndim"]
 
     def plain(x: Array, y: Array, **given: Any) -> Comparison:
-        return compare(x, y, metrics, **given, **arguments, **spaced)
+        return compare(x, y, metrics, **given, **arguments, options=own)
 
     def describe(name: str, images: Sequence[Any]) -> tuple[str, dict[str, Any]]:
-        options = {"ndim": ndim, **(spaced if METRICS[name].takes_spacing else {})}
+        options = {"ndim": ndim, **own[name]}
         return described(name, arguments["data_range"], options, images, is_map=False)
 
     return call(Labelled(plain, describe, ndim, dims, channel_axis), a, b, **pixels)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from html import escape
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,9 +24,9 @@ from imsim.finite import in_another_unit, is_finite
 from imsim.inputs import as_array
 from imsim.region_scores import Scorer
 from imsim.registry import METRICS
-from imsim.tables import table
+from imsim.tables import reasons, table, to_csv, to_frame
 from imsim.typing import Array, ImageLike
-from imsim.validation import CHANNEL_HINT, Images, check_names, check_ndim, check_spacing
+from imsim.validation import Images, check_names, check_ndim, check_spacing
 
 MOST_ROWS = 60
 """Rows up to which a printed table has all of them."""
@@ -36,7 +38,7 @@ UNDEFINED = "undefined for these pixels"
 
 
 class Regions(Mapping[str, Array]):
-    """Scores of regions: a mapping from column to array that prints as a table.
+    """Scores of regions: a mapping from column to array that prints as a table, also in Jupyter.
 
     The columns are "label", "pixels", the box as "bbox-0", "bbox-1" ... (first the beginnings
     along each axis, then the ends, as scikit-image's ``regionprops_table`` has them), and the
@@ -84,14 +86,60 @@ class Regions(Mapping[str, Array]):
         return len(self._columns)
 
     def to_dict(self) -> dict[str, Array]:
-        """Return the columns as a dict, of which ``pandas.DataFrame`` makes a frame in one call."""
+        """Return the columns as a dict."""
         return dict(self._columns)
+
+    def to_csv(self, path: str | Path | None = None) -> str | None:
+        """Write the columns as CSV, with a row per region; without a path, return the text.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            The file, which is replaced if it exists.
+
+        Returns
+        -------
+        str or None
+            The text, if there is no path. The numbers read back exactly.
+
+        Raises
+        ------
+        ImsimError
+            If the file cannot be written.
+        """
+        return to_csv({}, self._columns, path)
+
+    def to_dataframe(self) -> Any:
+        """Return a data frame of pandas, with a row per region.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Its ``attrs["skipped"]`` names the metrics that are skipped, with the reason.
+
+        Raises
+        ------
+        ImsimError
+            If pandas is not installed.
+        """
+        return to_frame({}, self._columns, {"skipped": dict(self.skipped)})
 
     def __repr__(self) -> str:
         return f"Regions({len(self.labels)} labels, {list(self.scores)}, skipped={self.skipped!r})"
 
     def __str__(self) -> str:
         """Return a table with a line per region; of many, the first and the last ones."""
+        lines = [table(*self._cells())]
+        lines += [*self._said(), *(f"{k:8}  skipped: {why}" for k, why in self.skipped.items())]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the table as Jupyter shows it."""
+        said = "".join(f"\n<p>{escape(line)}</p>" for line in self._said())
+        return table(*self._cells(), html=True) + said + reasons(self.skipped)
+
+    def _cells(self) -> tuple[list[list[str]], str]:
+        """Return the cells of the table, and how its columns are set."""
         n = len(self.labels)
         rows = list(range(n))
         if n > MOST_ROWS:
@@ -102,13 +150,15 @@ class Regions(Mapping[str, Array]):
         if n > MOST_ROWS:
             cells.insert(ENDS, ["..."] * (3 + len(self.scores)))
         heads = ["label", "pixels", "box", *self.scores]
-        lines = [table([heads, *cells], "rrl" + "r" * len(self.scores))]
-        if n > MOST_ROWS:
-            lines.append(f"{n} labels")
-        for name, reasons in self.missing.items():
-            lines += [f"{name:8}  NaN for {_some(of)}: {why}" for why, of in reasons.items()]
-        lines += [f"{name:8}  skipped: {reason}" for name, reason in self.skipped.items()]
-        return "\n".join(lines)
+        return [heads, *cells], "rrl" + "r" * len(self.scores)
+
+    def _said(self) -> list[str]:
+        """Say how many regions there are if not all are shown, and why scores are NaN."""
+        n = len(self.labels)
+        lines = [f"{n} labels"] if n > MOST_ROWS else []
+        for name, whys in self.missing.items():
+            lines += [f"{name:8}  NaN for {_some(of)}: {why}" for why, of in whys.items()]
+        return lines
 
     def _cell(self, column: str, row: int) -> str:
         if column == "box":
@@ -212,7 +262,7 @@ def regions(
     a, b, labels, data_range = tensors.on_host(a, b, labels, data_range)
     options: dict[str, Any] = {"data_range": data_range, "channel_axis": channel_axis}
     images, _ = checking.check(a, b, mask=None, weights=None, ndim=ndim, **options)
-    _check_single(images)
+    checking.check_single("regions", images)
     found = survey(_checked_labels(labels, images))
     ends = _ends(images)
     if not len(found.labels):
@@ -224,22 +274,6 @@ def regions(
     broken = np.zeros(len(found.labels), np.bool_) if ends else _broken(images, found)
     scores, errors = Scorer(images, found, broken, data_range, spacing).scores(names)
     return Regions(found, scores, _missing(found, broken, scores), errors)
-
-
-def _check_single(images: Images) -> None:
-    """Refuse what is not one pair in the memory of the host."""
-    if images.xp is not np:
-        raise DTypeError(
-            "regions takes NumPy arrays, and tensors of PyTorch and JAX on the CPU that are "
-            "neither traced nor ask for a gradient",
-            "convert a and b with numpy.asarray, tensors of PyTorch after .detach().cpu()",
-        )
-    if max(images.x.ndim, images.y.ndim) > 3:
-        batch = " and ".join(str(v.shape[:-3]) for v in (images.x, images.y))
-        raise ShapeError(
-            f"a and b have batch axes, {batch}, and regions takes one pair of images",
-            f"call it for each pair; {CHANNEL_HINT}",
-        )
 
 
 def _checked_labels(labels: ImageLike, images: Images) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 KernelLoader = Callable[[], Callable[..., Any]]
 PiecesMaker = Callable[..., Any]
 Volumes = Literal["pixels", "windows", ""]
+SHARED = frozenset(
+    ("a", "b", "mask", "weights", "data_range", "channel_axis", "ndim", "dims", "memory")
+)
+"""The parameters of every metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +170,18 @@ class Metric:
         Eager tensors of PyTorch and JAX on the CPU are read like NumPy arrays all the same.
         """
         return self.capabilities == ON_HOST
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The names of the options that the metric has beside those that every metric has.
+
+        Examples
+        --------
+        >>> import imsim
+        >>> imsim.METRICS["uiq"].options
+        ('block_size',)
+        """
+        return tuple(n for n in inspect.signature(self.function).parameters if n not in SHARED)
 
     def dissimilarity(self, score: Any) -> Any:
         """Turn a score into a number that is larger the less alike the images are.

@@ -1,11 +1,20 @@
-"""The one printer of tables as text."""
+"""Tables as text, HTML, CSV and data frames; the one printer of each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imsim.errors import ImsimError
+from imsim.typing import Array
 
 
-def table(rows: Iterable[Sequence[str]], align: str = "") -> str:
+def table(rows: Iterable[Sequence[str]], align: str = "", *, html: bool = False) -> str:
     """Set cells in columns, two spaces apart.
 
     Parameters
@@ -15,6 +24,9 @@ def table(rows: Iterable[Sequence[str]], align: str = "") -> str:
     align : str
         A letter for each column: ``"l"`` sets it to the left, and ``"r"`` to the right. Further
         columns are set to the left.
+    html : bool
+        Whether to write an element of HTML, whose cells are escaped. It names no colours: those of
+        the page around it, bright or dark, hold.
 
     Returns
     -------
@@ -24,5 +36,87 @@ def table(rows: Iterable[Sequence[str]], align: str = "") -> str:
     from tabulate import tabulate
 
     sides = ["right" if letter == "r" else "left" for letter in align]
-    text: str = tabulate(list(rows), tablefmt="plain", colalign=sides, disable_numparse=True)
+    options: dict[str, Any] = {"colalign": sides, "disable_numparse": True}
+    text: str
+    if html:
+        text = tabulate(list(rows), "firstrow", tablefmt="html", **options)
+        for cell in ("<th>", "<td>"):  # Jupyter sets cells to the right that do not say their side
+            text = text.replace(cell, f'{cell[:-1]} style="text-align: left;">')
+        return text
+    text = tabulate(list(rows), tablefmt="plain", **options)
     return text
+
+
+def reasons(found: Mapping[str, str]) -> str:
+    """Write an HTML table of what is missing by its name, or nothing."""
+    if not found:
+        return ""
+    return "\n" + table([["metric", "skipped, since"], *found.items()], "ll", html=True)
+
+
+def indexed(columns: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Flatten arrays of one shape; return the places along their axes, and the values.
+
+    The axes are called "image", or, if there are several, "axis_0", "axis_1" ...
+    """
+    shape = next((np.shape(column) for column in columns.values()), ())
+    names = ["image"] if len(shape) == 1 else [f"axis_{axis}" for axis in range(len(shape))]
+    places = [place.ravel() for place in np.indices(shape)]
+    values = {name: np.ravel(column) for name, column in columns.items()}
+    return dict(zip(names, places, strict=True)), values
+
+
+def to_csv(
+    index: Mapping[str, Array], columns: Mapping[str, Array], path: str | Path | None
+) -> str | None:
+    """Write columns as CSV, with numbers that read back exactly; without a path, return the text.
+
+    Parameters
+    ----------
+    index, columns : mapping of array
+        Columns of one length by their heads; those of the index come first.
+    path : str or Path, optional
+        The file, which is replaced if it exists.
+
+    Returns
+    -------
+    str or None
+        The text, if there is no path.
+
+    Raises
+    ------
+    ImsimError
+        If the file cannot be written.
+    """
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
+    every = {**index, **columns}
+    writer.writerow(every)
+    writer.writerows(zip(*(np.asarray(v).tolist() for v in every.values()), strict=True))
+    if path is None:
+        return content.getvalue()
+    try:
+        Path(path).write_text(content.getvalue(), encoding="utf-8")
+    except OSError as error:
+        raise ImsimError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return None
+
+
+def to_frame(
+    index: Mapping[str, Array], columns: Mapping[str, Array], attributes: Mapping[str, Any]
+) -> Any:
+    """Make a data frame of pandas, whose index is that of the rows where there is none."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImsimError(
+            "a data frame needs pandas, which is not installed",
+            "pip install pandas, or take to_csv() or to_dict()",
+        ) from error
+    frame = pd.DataFrame(dict(columns))
+    if len(index) > 1:
+        frame.index = pd.MultiIndex.from_arrays(list(index.values()), names=list(index))
+    elif index:
+        frame.index = pd.Index(*index.values(), name=next(iter(index)))
+    frame.attrs.update(attributes)
+    return frame

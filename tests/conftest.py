@@ -28,6 +28,9 @@ settings.register_profile("thorough", **{**_COMMON, "max_examples": 300})  # typ
 settings.load_profile("ci" if os.environ.get("CI", "").lower() in {"1", "true"} else "default")
 
 
+pytest_plugins = ["pytester", "pytest_imsim"]
+"""The second one by its name, whatever the installation declares."""
+
 collect_ignore = ["new_metric.py"]
 """Registers a metric when it is imported, which is to happen in processes of their own only."""
 

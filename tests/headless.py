@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import re
 import shutil
@@ -94,6 +95,22 @@ class Browser:
         ready = "return document.documentElement.dataset.ready"
         WebDriverWait(self.driver, 30).until(lambda driver: driver.execute_script(ready))
 
+    def beyond(self, page: Path, width: int) -> list[str]:
+        """Open a page in a window of this width; return what sticks out and cannot be scrolled."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.driver.get(page.as_uri())
+        found: list[str] = self.driver.execute_script(
+            "const scrolls = (e) => e && (getComputedStyle(e).overflowX !== 'visible'"
+            "  || scrolls(e.parentElement));"
+            "return [...document.querySelectorAll('body *')]"
+            "  .filter((e) => e.getBoundingClientRect().right > arguments[0] + 1)"
+            "  .filter((e) => !scrolls(e.parentElement))"
+            "  .map((e) => `${e.tagName}.${e.className}`)",
+            width,
+        )
+        return found
+
     def point(self, layer: str, u: float, v: float) -> dict[str, str]:
         """Move the pointer to a place of a picture, in shares of its size; read the values."""
         frame = self.driver.find_element(By.CSS_SELECTOR, f"#picture-{layer} .frame")
@@ -137,6 +154,30 @@ class Browser:
         self.driver.find_element(By.CSS_SELECTOR, ".frame").send_keys(key)
         return self.values()
 
+    def looks(self, width: int, scheme: str) -> None:
+        """Give the window a width, and choose the colours of the system: light or dark."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        media = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+
     def problems(self) -> list[str]:
         """Return what the browser complained about."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
+
+
+def accessible(reader: Browser) -> None:
+    """Let axe-core look at a page, which may have no serious fault; skip without it."""
+    found = importlib.util.find_spec("axe_core_python")
+    if found is None or found.origin is None:
+        pytest.skip("no axe_core_python to check the page with")
+    script = Path(found.origin).with_name("axe.min.js").read_text(encoding="utf-8")
+    reader.driver.execute_script(script)
+    results = reader.driver.execute_async_script(
+        "axe.run(document).then(arguments[arguments.length - 1])"
+    )
+    assert len(results["passes"]) > 20  # it has looked
+    assert [
+        (fault["id"], fault["impact"], [node["html"] for node in fault["nodes"]])
+        for fault in results["violations"]
+    ] == []

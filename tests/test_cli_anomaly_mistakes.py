@@ -280,8 +280,10 @@ def test_pixels_without_data_are_not_inspected(capsys):
 
 
 def test_images_with_other_endings_are_not_passed_over(capsys):
-    for name in ("a.png", "b.bmp", "c.gif", "d.png"):
+    for name in ("a.png", "b.bmp", "c.png", "d.png"):
         save(f"in/{name}", GOOD[0])
+    os.rename("in/b.bmp", "in/b.img")
+    os.rename("in/c.png", "in/c.heic")
     os.rename("in/d.png", "in/d")
     Path("in/notes.txt").write_text("good")
     capsys.readouterr()
@@ -290,7 +292,7 @@ def test_images_with_other_endings_are_not_passed_over(capsys):
     rows = {row["image"]: row for row in by_kind(out)["image"]}
     assert {name: row["verdict"] for name, row in rows.items()} == {
         "in/a.png": "good",
-        **dict.fromkeys(("in/b.bmp", "in/c.gif", "in/d"), "not inspected"),
+        **dict.fromkeys(("in/b.img", "in/c.heic", "in/d"), "not inspected"),
     }
     assert "an ending that is not looked for" in rows["in/d"]["reason"]
     assert "note: files of other kinds left aside: 1, e.g. in/notes.txt" in err

@@ -163,7 +163,8 @@ def test_folders_of_series_are_paired_by_name(capsys):
     save_series("t/case.9", CHANGED)
     run = ["compare", "r", "t", *FEW, "--maps", "maps", "-o", "rows.json"]
     assert main(run) == 0
-    rows = [json.loads(line) for line in Path("rows.json").read_text().splitlines()]
+    *rows, end = (json.loads(line) for line in Path("rows.json").read_text().splitlines())
+    assert (end["kind"], end["counts"]["no partner"]) == ("end", 1)
     assert [row.get("test") for row in rows] == [
         None,
         *("t/case.1", "t/case2.nii", "t/sub/case3", "t/case.9"),
@@ -189,9 +190,10 @@ def test_a_series_against_many(capsys):
     assert found["scored"][1]["scores"] == pytest.approx(WANTED)
 
 
-def test_without_volume_a_series_is_a_folder_without_images(capsys):
+def test_without_volume_a_series_is_a_folder_of_images(capsys):
     save_series("a", VOLUME)
-    assert "a: holds no image" in refusal(capsys, "a", "a")
+    found, _ = compared(capsys, "a", "a", "--metrics", "rmse")
+    assert [row["scores"] for row in found["scored"]] == [{"rmse": 0}] * len(VOLUME)
 
 
 def test_a_folder_of_volumes_is_not_compared_with_one(capsys):

@@ -171,10 +171,13 @@ class TestReading:
         save("a.png", GREY), save("turned.png", GREY.T)
         exif = Image.Exif()
         exif[274] = 6
-        Image.fromarray(GREY.T).save("tagged.jpg", exif=exif, quality=100)
+        Image.fromarray(GREY).save("tagged.jpg", exif=exif, quality=100)
         _, err = compared(capsys, "a.png", "tagged.jpg", "turned.png", status=2)
-        assert "cause is likely the orientation tag of tagged.jpg, which is not obeyed" in err[0]
+        cause = "cause is likely the orientation tag of tagged.jpg, which is"
+        assert f"{cause} obeyed; --orientation ignore" in err[0]
         assert "tag" not in err[1]
+        _, err = compared(capsys, "turned.png", "tagged.jpg", "--orientation", "ignore", status=2)
+        assert f"{cause} ignored; --orientation obey" in err[0]
 
     def test_reasons_name_options_of_the_command(self, capsys):
         a = save("a.png", GREY[:4, :4])

@@ -10,6 +10,7 @@ import pytest
 from image_files import DEEP, GREY, NOISY, RGB, save
 from PIL import Image
 
+import imsim
 from imsim.cli import main
 
 pytestmark = pytest.mark.usefixtures("empty_directory")
@@ -45,7 +46,7 @@ def test_notes_stand_on_the_page(capsys):
     exif = Image.Exif()
     exif[274] = 6  # to be turned
     turned = save("turned.jpg", GREY, exif=exif)
-    nothing = save("mask.png", np.zeros(GREY.shape, bool))
+    nothing = save("mask.png", np.zeros(GREY.T.shape, bool))
     assert report(turned, turned, "--mask", nothing) == 0
     html = Path("page.html").read_text(encoding="utf-8")
     notes = capsys.readouterr().err.splitlines()
@@ -117,8 +118,9 @@ def test_what_is_refused(capsys):
     small = save("small.png", GREY[:9, :9] > 99)
     for arguments, words in (
         ((a, "nowhere.png"), "nowhere.png: cannot be read"),
-        ((a, small), "crop or resample"),
-        ((a, "."), ".: is a folder; report takes two images, and `imsim compare` takes folders"),
+        ((a, "."), ".: is a folder, and the other is not; report takes two images, or two folders"),
+        ((a, a, "--mask", "."), ".: is a folder; the mask of two images is an image"),
+        ((a, deep), "save both with the same number of bits"),
         ((save("s.npy", np.stack([GREY, NOISY])), a), "name one of them: 's.npy[0]' to 's.npy[1]'"),
         ((a, a, "--mask", small), "the mask is 9 x 9 pixels"),
         ((deep, deep), "a.tif: is 48 x 40 pixels, 16-bit, grey; add --data-range"),
@@ -128,3 +130,43 @@ def test_what_is_refused(capsys):
         assert main(["report", "-o", "page.html", *arguments]) == 2
         assert words in capsys.readouterr().err
     assert not Path("page.html").exists()
+
+
+@pytest.mark.parametrize(("limits", "status"), [([], 0), (["--fail-under", "ssim=0.1"], 1)])
+def test_images_of_different_sizes_are_shown(limits, status, capsys):
+    mask = np.ones(GREY.shape, bool)
+    mask[:5] = False
+    paths = save("a.png", GREY), save("b.png", NOISY[:30])
+    assert report(*paths, "--mask", save("m.png", mask), *limits) == status
+    said = "fails: b.png: size 48x30 against 48x40" if status else "note: b.png: size 48x30 against"
+    assert said in capsys.readouterr().err
+    html = Path("page.html").read_text(encoding="utf-8")
+    assert "The sizes differ: size 48x30 against 48x40." in html
+    assert "have the same 48 × 30 pixels" in html
+    assert "The mask uses 1200 of 1440 pixels (83.3%)" in html
+    scores = imsim.compare(GREY[:30], NOISY[:30], mask=mask[:30])
+    assert f"{scores['rmse']:.6g}" in html
+    assert report("a.png", save("rgb.png", RGB[:30])) == 0
+    assert "size 48x30 against 48x40" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("limit", "status"),
+    [("ssim=0.1", 0), ("ssim=0.9999", 1), ("pixels=0", 1)],
+)
+def test_a_page_fails_as_compare_does(limit, status, capsys):
+    option = "--fail-over" if limit.startswith("pixels") else "--fail-under"
+    paths = save("a.png", GREY), save("b.png", NOISY)
+    given = ("--metrics", "ssim,rmse", "--tolerance", "3", option, limit)
+    assert report(*paths, *given) == status
+    err = capsys.readouterr().err
+    assert main(["compare", *paths, *given]) == status
+    assert capsys.readouterr().err == err
+    html = Path("page.html").read_text(encoding="utf-8")
+    assert "picture-ssim" in html
+    assert "picture-fsim" not in html
+    assert ("answer failed" in html) == bool(status)
+    found = imsim.differing_pixels(GREY, NOISY, tolerance=3)
+    assert f"Pixels that differ: {found.count}." in html
+    (y, bottom), (x, right) = found.boxes[0].tolist()
+    assert f"{right - x} × {bottom - y} at {x}, {y}</a>" in html

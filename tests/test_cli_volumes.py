@@ -133,9 +133,9 @@ class TestStacks:
         found, _ = compared(
             capsys, "a.npy", save("b.npy", B[1:]), save("c.npy", VOLUME), "--volume", status=2
         )
-        reasons = [row["reason"] for row in found["failed"]]
-        assert "b.npy: is 17 x 14 x 11 voxels" in reasons[0]
-        assert "save both with the same number of bits" in reasons[1]
+        (other_size,) = found["size differs"]
+        assert other_size["reason"].startswith("size 17x14x11 against 17x14x12: b.npy: is 17 x")
+        assert "save both with the same number of bits" in found["failed"][0]["reason"]
 
     def test_too_large(self, capsys):
         save("a.npy", A)
@@ -153,13 +153,18 @@ class TestRuns:
         status = main(["compare", "r", "t", "--volume", *FEW, "--csv", "--fail-under", "psnr=99"])
         out, err = capsys.readouterr()
         rows = list(csv.DictReader(io.StringIO(out)))
-        assert [row["test"] for row in rows] == ["t/one.npy", "t/sub/three.npy", "t/two.tif"]
-        assert [row["status"] for row in rows] == ["scored"] * 3
+        assert [row["test"] for row in rows] == [
+            "t/one.npy",
+            "t/sub/three.npy",
+            "t/two.tif",
+            "t/slice.png",
+        ]
+        assert [row["status"] for row in rows] == [*["scored"] * 3, "failed"]
         assert rows[0]["rmse"] == "0.0"
         assert {row["spacing"] for row in rows} == {""}
         assert "fails: t/two.tif: psnr is" in err
         assert status == 2  # an image that was not looked for goes before a gate
-        assert "t/slice.png; save them as TIFF of several pages" in err
+        assert "t/slice.png: is an image, and no volume; save it as TIFF of several pages" in err
         os.remove("t/slice.png")
         assert main(["compare", "r", "t", "--volume", *FEW, "--fail-under", "psnr=99"]) == 1
         assert main(["compare", "r", "t", "--volume", *FEW, "--fail-under", "psnr=9"]) == 0

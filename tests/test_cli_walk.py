@@ -76,22 +76,31 @@ def test_a_gate_does_not_pass_over_images_that_are_not_read(capsys):
     for call in (("ref", "test"), ("ref/a.png", "test"), ("test/a.png", "ref", "test")):
         _, err = run(capsys, *call, *gate)
         assert all(line.startswith("imsim: note: files of other kinds") for line in err)
-    for name in ("b.BMP", "c.webp", "sub/d.gif", "e.jfif"):
-        save(f"test/{name[:-4]}.png", NOISY)
-        os.rename(f"test/{name[:-4]}.png", f"test/{name}")
+    for name, why in (
+        ("b.HEIC", "is HEIC, which is not read; save it as PNG or TIFF"),
+        ("c.jxl", "is JPEG XL, which is not read; save it as PNG or TIFF"),
+        ("sub/d.cr2", "is a raw camera file, which is not read; develop it as TIFF"),
+        ("e.svg", "is SVG, which is not read; render it as PNG"),
+        ("f.img", "is an image, but does not end like one; call it .png"),
+        ("g.tif.gz", "is packed; unpack it"),
+    ):
+        save("test/x.png", NOISY)
+        Path(f"test/{name}").parent.mkdir(exist_ok=True)
+        os.rename("test/x.png", f"test/{name}")
         found, err = run(capsys, "ref", "test")
         assert len(found) == 1
         assert err == [f"imsim: note: files of other kinds left aside: 3, e.g. test/{name}"]
-        _, err = run(capsys, "ref", "test", *gate, status=2)
-        assert err[-1] == (
-            "imsim: error: images with endings that are not looked for were not compared: 1, e.g. "
-            f"test/{name}; save them as PNG, or move them elsewhere"
-        )
-        assert run(capsys, "ref/a.png", "test", *gate, status=2)[1][-1] == err[-1]
+        for reference in ("ref", "ref/a.png"):
+            _, err = run(capsys, reference, "test", *gate, status=2)
+            assert f"imsim: error: test/{name}: {why}" in err
+            assert err[-1] == "imsim: error: 1 of 2 could not be scored; they are named above"
+        rows, _ = compared(capsys, "--metrics", "rmse", "ref", "test", *gate, status=2)
+        (failed,) = rows["failed"]
+        assert failed["reason"] == f"test/{name}: {why}"
         os.remove(f"test/{name}")
 
 
-@pytest.mark.parametrize("inside", [None, "readme.txt", "b.bmp", ".hidden.png"])
+@pytest.mark.parametrize("inside", [None, "readme.txt", "b.heic", ".hidden.png"])
 def test_a_folder_without_images_is_an_error_among_several(capsys, inside):
     save("a.png", GREY), save("ref/a.png", GREY), save("test/a.png", GREY), Path("empty").mkdir()
     if inside:
@@ -174,6 +183,7 @@ def test_an_image_by_any_name_is_seen_by_a_gate(capsys, form):
     for side in ("ref", "test"):
         save(f"{side}/a.png", GREY)
     name = f"test/{form}" if form != "ppm.gz" else "test/x.ppm.gz"
+    why = "is Netpbm, which is not read" if form == "ppm.gz" else "call it .png"
     if form == "npy":
         with open(name, "wb") as file:
             np.save(file, NOISY)
@@ -182,7 +192,8 @@ def test_an_image_by_any_name_is_seen_by_a_gate(capsys, form):
     else:
         Image.fromarray(NOISY).save(name, form)
     _, err = run(capsys, "ref", "test", "--fail-under", "rmse=10", status=2)
-    assert f"e.g. {name}; save them as PNG" in err[-1]
+    assert f"error: {name}: " in err[0]
+    assert why in err[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"BM stands for bench mark", b"PK\3\4", b"P5 is a label"])

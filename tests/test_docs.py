@@ -23,6 +23,8 @@ MODULES = (
     "imsim.anomaly.simulate",
     "imsim.anomaly.xray",
 )
+OUTSIDE = "contributing", "changelog"
+"""Pages of the site that lie at the top of the repository."""
 RESULTS = {
     "imsim.Alignment": "imsim.align",
     "imsim.Comparison": "imsim.compare",
@@ -54,13 +56,14 @@ def links(text: str) -> list[str]:
 def made_by_the_build(path: str) -> bool:
     """Whether `make docs` writes the file: a page of a metric, a figure of an example, a help."""
     if match := re.fullmatch(r"generated/metrics/(\w+)(\.md|\.txt)?", path):
-        return match[1] in {"index", "functions", "arrays", *imsim.METRICS}
+        return match[1] in {"index", "functions", *imsim.METRICS}
     if match := re.fullmatch(r"auto_examples/images/sphx_glr_(\w+)_(\d{3})\.png", path):
         script = ROOT / "examples" / f"{match[1]}.py"
         return script.exists() and script.read_text(encoding="utf-8").count("plt.show()") >= int(
             match[2]
         )
-    return path.removesuffix(".md") in ("auto_examples/index", "generated/command_help")
+    others = "auto_examples/index", *(f"generated/{n}" for n in ("command_help", *OUTSIDE))
+    return path.removesuffix(".md") in others
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -89,6 +92,24 @@ def test_every_page_is_in_a_table_of_contents():
     on_disk = {path.stem for path in DOCS.glob("*.md")}
     assert on_disk - entries == set()
     assert {e for e in entries - on_disk if not made_by_the_build(e)} == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_code_host_shows_no_directive_of_sphinx(page):
+    """They stand in comments, which docs/_extensions/plain_markdown.py takes away."""
+    shown = re.sub(r"^<!--$.*?^-->$", "", PAGES[page], flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"^\s*(?:`{3,}|:{3,})\s*\{.*", shown, re.MULTILINE) == []
+    assert re.findall(r"\{[\w:-]+\}`", FENCED.sub("", shown)) == []
+
+
+@pytest.mark.parametrize("page", ["docs/index.md", "docs/guide.md", "docs/project.md"])
+def test_pages_that_are_hidden_in_a_table_of_contents_have_a_link(page):
+    text = PAGES[page]
+    (block,) = re.findall(r"^```\{toctree\}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    entries = {line for line in block.splitlines() if line and not line.startswith(":")}
+    entries -= {"guide", "api", "project", "auto_examples/index", "generated/metrics/index"}
+    linked = {link.removesuffix(".md").removeprefix("../").lower() for link in links(text)}
+    assert {entry.removeprefix("generated/") for entry in entries} - linked == set()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from image_files import COLOURS, DEEP, GREY, NOISY, RGB, RNG, refusal, save, save_packed
+from image_files import COLOURS, DEEP, GREY, RGB, RNG, refusal, save, save_packed
 from PIL import Image
 
 import imsim
@@ -69,18 +69,6 @@ class TestFiles:
         picture = read_picture("bits.png")
         assert picture.pixels[0].tolist() == [0, 17, 34, 255, 136, 0, 0, 0]
         assert picture.notes == ("its 4-bit grey levels are scaled to 8 bits",)
-
-    @pytest.mark.parametrize("name", ["turned.jpg", "turned.png", "turned.tif"])
-    def test_orientation_is_ignored_with_a_word(self, name):
-        exif = Image.Exif()
-        exif[274] = 6
-        if name.endswith(".tif"):
-            save(name, GREY, extratags=[(274, "H", 1, 6, True)])
-        else:
-            save(name, GREY, exif=exif)
-        picture = read_picture(name)
-        assert picture.pixels.shape == GREY.shape
-        assert [note[:24] for note in picture.notes] == ["its orientation tag (6: "]
 
     def test_bilevel_tiff(self):
         """Whoever wrote it, True is white."""
@@ -143,7 +131,7 @@ class TestRefusals:
 
     def test_not_an_image(self, capsys, tmp_path):
         (tmp_path / "notes.png").write_text("not an image")
-        assert "notes.png: not a PNG, JPEG, TIFF, .npy, .npz, NIfTI or DICOM file" in refusal(
+        assert "notes.png: not a PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, FITS" in refusal(
             capsys, "notes.png", "a.png"
         )
 
@@ -153,11 +141,6 @@ class TestRefusals:
         length = 100 if name == "tag.tif" else file.stat().st_size // 2
         file.write_bytes(file.read_bytes()[:length])
         assert f"{name}: damaged" in refusal(capsys, name, name)
-
-    def test_several_images_that_are_no_pages(self, capsys):
-        frames = [Image.fromarray(GREY), Image.fromarray(NOISY)]
-        frames[0].save("film.png", save_all=True, append_images=frames[1:])
-        assert "holds 2 images" in refusal(capsys, "film.png", "film.png")
 
     def test_unusual_colours(self, capsys):
         Image.fromarray(RGB).convert("CMYK").save("cmyk.jpg")

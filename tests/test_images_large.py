@@ -45,6 +45,11 @@ FORMS = {
     "no data": (np.where(FLOATS > 1, -9999, FLOATS), {"extratags": [NO_DATA]}),
     "alpha": (RGBA, {"photometric": "rgb", "extrasamples": ["unassalpha"], "tile": (16, 16)}),
     "turned": (GREY, {"extratags": [(274, "H", 1, 6, True)], "compression": "zlib"}),
+    "turned tiles": (RGBA, {"extratags": [(274, "H", 1, 7, True)], "tile": (16, 32)}),
+    "turned, no data": (
+        np.where(FLOATS > 1, -9999, FLOATS),
+        {"extratags": [NO_DATA, (274, "H", 1, 8, True)]},
+    ),
 }
 
 
@@ -80,7 +85,7 @@ def test_every_form_of_tiff(form):
             large.pixels[::-1]
 
 
-@pytest.mark.parametrize("form", ["tiles", "strips", "planes", "plain", "no data"])
+@pytest.mark.parametrize("form", ["tiles", "strips", "planes", "plain", "no data", "turned"])
 @settings(max_examples=20)
 @given(data=st.data())
 def test_any_slice(form, data, tmp_path_factory):

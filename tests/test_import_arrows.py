@@ -17,7 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "capabilities": set(),
     "errors": set(),
     "notice": set(),
-    "tables": set(),
+    "tables": {"errors", "typing"},
     "typing": set(),
     "_version": set(),
     "_interrupt": set(),
@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
         "caches",
         "comparison",
         "compilation",
+        "differing",
         "engine",
         "labelled",
         "masks",
@@ -102,11 +103,21 @@ ALLOWED: dict[str, set[str]] = {
     "registry": LEAVES,
     # Of the engine, the check of input that is wrong for every metric; of the portable part, the
     # way from a device to the text.
-    "comparison": {"checking", "registry", "finite", "validation", "portable", "scenes"} | LEAVES,
+    "comparison": {
+        "checking",
+        "differing",
+        "registry",
+        "finite",
+        "validation",
+        "portable",
+        "scenes",
+    }
+    | LEAVES,
     # Crops are counted, and copied, by compiled code.
     "cropping": {"kernels", "registry"} | LEAVES,
     "region_scores": {"cropping", "engine", "kernels", "portable", "registry", "validation"}
     | LEAVES,
+    "differing": {"checking", "portable", "registry", "tensors", "validation"} | LEAVES,
     "labelled": {
         "checking",
         "comparison",
@@ -139,6 +150,7 @@ ALLOWED: dict[str, set[str]] = {
         "anomaly",
         "comparison",
         "compilation",
+        "differing",
         "kernels",  # the folder of compiled code
         "finite",  # what the pixels span
         "labelled",
@@ -149,7 +161,9 @@ ALLOWED: dict[str, set[str]] = {
     | LEAVES,
     "_images": {"_images"} | LEAVES,
     # Colour maps and self-contained HTML pages, which command and workflow share.
-    "pages": {"", "finite", "pages", "validation"} | LEAVES,
+    "pages": {"", "differing", "finite", "pages", "validation"} | LEAVES,
+    # What the pytest plugin does, which lies beside the package.
+    "regression": {"", "_images", "inputs", "pages", "portable", "validation"} | LEAVES,
     "__main__": {"cli"},
     "anomaly": {
         "",
@@ -189,10 +203,13 @@ HOMES = {
     "torch": {"tensors"},
     "cupy": set(),
     "array_api_strict": set(),
+    "pandas": {"tables"},
     "pytest": set(),
     "PIL": {"_images", "pages"},
     "simplejpeg": {"_images"},
     "tifffile": {"_images"},
+    "astropy": {"_images"},
+    "OpenEXR": {"_images"},
     "nibabel": {"_images"},
     "pydicom": {"_images"},
     "pywt": {"portable"},

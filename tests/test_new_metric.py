@@ -91,10 +91,10 @@ def test_documentation() -> None:
     code = (
         "import sys, new_metric, imsim\n"
         "sys.path[:0] = ['docs/_extensions', 'docs']\n"
-        "import metric_pages, readme_table\n"
+        "import metric_pages, tables\n"
         "assert 'Mean absolute error' in metric_pages.page(imsim.METRICS['mae'])\n"
         "assert '[mae](mae.md)' in metric_pages.index()\n"
-        "assert '`mae`' in readme_table.table()\n"
+        "assert '`mae`' in tables.metrics()\n"
         "assert 'mae\\n   mae_map' in metric_pages.summary()\n"
     )
     python("-c", code, cwd=HERE.parent)

@@ -8,7 +8,6 @@ import shlex
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import imsim
@@ -19,22 +18,37 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def test_readme_table_is_current():
-    tool = runpy.run_path(str(ROOT / "docs" / "readme_table.py"))
-    assert tool["with_table"](README) == README, "run: python docs/readme_table.py"
+def test_tables_are_current():
+    tool = runpy.run_path(str(ROOT / "docs" / "tables.py"))
+    for page in tool["TABLES"]:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert tool["with_table"](page, text) == text, "run: python docs/tables.py"
 
 
-def test_readme_example_runs_and_does_what_its_comments_say(capsys):
+NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?")
+
+
+def numbers(text: str) -> list[float]:
+    return [float(found) for found in NUMBER.findall(text)]
+
+
+def test_readme_example_prints_what_its_comments_say(capsys):
     block, *_ = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (table,) = re.findall(r"```text\n(metric .*?)```", README, flags=re.DOTALL)
+    said = re.findall(r"^print\(.*\)  # ([^:]*)", block, flags=re.MULTILINE)
     names: dict[str, object] = {}
     exec(block, names)
-    whole, masked, shape, batch, _, *table, higher = capsys.readouterr().out.splitlines()
-    assert float(whole) < 1
-    assert float(masked) == 1
-    assert shape == "(512, 512)"
-    assert len(np.fromstring(batch.strip("[]"), sep=" ")) == 3
-    assert all(any(name in line for line in table) for name in imsim.METRICS)
-    assert higher == "False"
+    before, head, after = capsys.readouterr().out.partition("metric ")
+    lines = before.splitlines()
+    assert len(lines) == len(said) - 1 == 6
+    for line, comment in zip(lines, said, strict=False):
+        assert numbers(line) == pytest.approx(numbers(comment), rel=1e-3)
+        assert numbers(line) or line == comment
+    rows, wanted = ((text.splitlines()[1:]) for text in (head + after, table))
+    assert len(wanted) == len(imsim.METRICS)
+    for row, want in zip(rows, wanted, strict=True):
+        assert row.split()[0] == want.split()[0]
+        assert numbers(row.split()[1]) == pytest.approx(numbers(want.split()[1]), rel=1e-3)
 
 
 @pytest.mark.parametrize("line", re.findall(r"^imsim .*", README, flags=re.MULTILINE))

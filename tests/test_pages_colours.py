@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from PIL import Image
 import imsim
 from imsim import pages
 from imsim.pages import colour
+
+PAIRS = Path(__file__).parent / "golden" / "pairs"
 
 
 def test_ends_beyond_and_nan():
@@ -38,6 +41,15 @@ def test_the_scale_does_not_follow_the_picture():
     assert (pages.colour_map(one, 0, 1)[0, 0] == pages.colour_map(two, 0, 1)[0, 0]).all()
 
 
+@pytest.mark.parametrize("colours", colour._TABLES)
+def test_the_colours_stay(colours, image_regression):
+    """Whoever changes them looks at them: pages of other releases are to compare."""
+    values = np.tile(np.linspace(-0.1, 1.1, 240), (8, 1))
+    values[:, 100:104] = np.nan
+    picture = pages.Scale(0, 1, colours=colours).colours_of(values)
+    image_regression.check(picture, channel_axis=-1)
+
+
 def test_root_scale_reads_back():
     scale = pages.Scale(-4.0, 4.0, root=True)
     assert [scale.value_at(p) for p in (0, 0.25, 0.5, 0.75, 1)] == [-4, -1, 0, 1, 4]
@@ -57,6 +69,22 @@ def test_dark_is_alike_in_every_map(metric, rng):
         assert np.nanmin(local) >= ends[0] - 1e-9
         assert np.nanmax(local) <= ends[1] + 1e-9
     assert scale.colours_of(local)[scored].mean() > scale.colours_of(alike)[scored].mean()
+
+
+@pytest.mark.parametrize("metric", [m.name for m in imsim.METRICS.values() if m.map_function])
+def test_the_pictures_of_maps_stay(metric, image_regression):
+    """Of a photograph and one with salt and pepper, with a corner masked."""
+    photo, spoilt = (
+        np.asarray(Image.open(PAIRS / f"camera256__{which}.png"))[60:108, 90:154]
+        for which in ("ref", "saltpepper")
+    )
+    reference, test = (np.stack([image, photo // 2, 255 - image]) for image in (photo, spoilt))
+    mask = np.ones(photo.shape, dtype=bool)
+    mask[:20, :24] = False
+    local = imsim.METRICS[metric].map_function(reference, test, mask=mask, channel_axis=0)
+    # Rounding may put a value on the other side of the border between two colours.
+    picture = pages.map_scale(metric, 255).colours_of(local)
+    image_regression.check(picture, tolerance=4, channel_axis=-1)
 
 
 @pytest.mark.parametrize("colours", [1, 256, 257])

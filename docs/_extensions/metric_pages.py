@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from skimage import data
 
 import imsim
-from imsim.capabilities import GRADIENT, JIT, VALUE, VMAP
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -29,9 +28,6 @@ DATA_RANGE = 255.0
 UNCHANGED = 1e-9
 """Scores whose relative difference is less count as equal."""
 NEARLY = 1e-3
-
-
-ABILITIES = (VALUE, GRADIENT, JIT, VMAP)
 
 
 def texture() -> tuple[Image, Image]:
@@ -47,7 +43,7 @@ def shuffled(image: Image) -> Image:
     return np.random.default_rng(6).permutation(image.ravel()).reshape(image.shape)
 
 
-CHOOSING = "{doc}`/choosing` puts all metrics next to each other."
+CHOOSING = "[Choosing a metric](../../choosing.md) puts all metrics next to each other."
 EXPERIMENTAL = "**Experimental:** its formula could not be checked against its paper."
 
 CHANGES: dict[str, Callable[[Image, Image], Changed]] = {
@@ -98,20 +94,6 @@ def arrays(metric: imsim.Metric) -> str:
     )
 
 
-def overview() -> str:
-    """What works with which arrays, a column for metrics that are alike in this."""
-    columns: dict[tuple[str, ...], list[str]] = {}
-    places = dict.fromkeys(place for m in imsim.METRICS.values() for place in m.capabilities)
-    for m in imsim.METRICS.values():
-        cells = [", ".join(sorted(m.capabilities.get(p, ()), key=ABILITIES.index)) for p in places]
-        by_kernels = "no" if m.gradient is None else "yes"
-        columns.setdefault((*cells, by_kernels), []).append(f"`{m.name}`")
-    heads = ("arrays", *(", ".join(names) for names in columns.values()))
-    names = [*(f"{library} ({device})" for library, device in places), "gradients are kernels too"]
-    rows = [(name, *(column[i] or "-" for column in columns)) for i, name in enumerate(names)]
-    return table(heads, rows) + "\n"
-
-
 def fact_table(metric: imsim.Metric) -> str:
     words = metric.describe()
     unit = (
@@ -139,14 +121,21 @@ def functions_of(metric: imsim.Metric) -> list[str]:
 
 
 def summary() -> str:
-    """The list of all of them, for the reference."""
+    """The list of all of them, for the reference and for the navigation beside it."""
     names = "\n".join(f"   {name}" for m in imsim.METRICS.values() for name in functions_of(m))
+    pages = "\n".join(f"{name} <generated/metrics/{name}>" for name in imsim.METRICS)
     return f"""\
 ```{{eval-rst}}
 .. autosummary::
    :nosignatures:
 
 {names}
+```
+
+```{{toctree}}
+:hidden:
+
+{pages}
 ```
 """
 
@@ -225,7 +214,7 @@ def write_pages(app: Sphinx) -> None:
     folder = Path(app.srcdir) / "generated" / "metrics"
     folder.mkdir(parents=True, exist_ok=True)
     pages = {f"{m.name}.md": page(m) for m in imsim.METRICS.values()}
-    pages |= {"index.md": index(), "functions.txt": summary(), "arrays.txt": overview()}
+    pages |= {"index.md": index(), "functions.txt": summary()}
     for name, text in pages.items():
         path = folder / name
         # Unchanged pages keep their date, so that Sphinx does not read them again.

@@ -1,7 +1,7 @@
-"""Image files for the command line: PNG, JPEG, TIFF with one or many pages, `.npy`, `.npz`, Zarr.
+"""Image files for the command line: raster formats, arrays, FITS, OpenEXR and Zarr.
 
-Volumes are stacks of images, and NIfTI and DICOM files. Images of TIFF, `.npy` and Zarr that are
-too large for the memory stay on the disk, and parts of them are read.
+Pages and frames are images. Volumes are stacks of images, and NIfTI and DICOM files. Images of
+TIFF, `.npy` and Zarr that are too large for the memory stay on the disk; parts of them are read.
 
 A note tells what was left aside or converted between the file and the pixels. Missing, inconsistent
 or doubtful pixels are damage, and an error. Damaged metadata that do not describe the pixels are no
@@ -10,14 +10,13 @@ error. Colour profiles and gamma are not applied.
 
 from imsim._images.dicom import is_series
 from imsim._images.files import (
-    EXTENSIONS,
     ImageFile,
     file_of,
-    looks_like_an_image,
     read_picture,
     same_file,
     without_index,
 )
+from imsim._images.formats import EXTENSIONS, looks_like_an_image, why_not_read
 from imsim._images.pictures import (
     ImageFileError,
     Picture,
@@ -27,7 +26,7 @@ from imsim._images.pictures import (
     widened,
 )
 from imsim._images.png import write_png
-from imsim._images.reading import Reading
+from imsim._images.reading import ORIENTATIONS, Reading
 from imsim._images.source import is_regular
 from imsim._images.tiff import write_stack
 from imsim._images.volumes import VOLUME_EXTENSIONS
@@ -35,6 +34,7 @@ from imsim._images.zarr_nodes import is_zarr
 
 __all__ = [
     "EXTENSIONS",
+    "ORIENTATIONS",
     "VOLUME_EXTENSIONS",
     "ImageFile",
     "ImageFileError",
@@ -50,6 +50,7 @@ __all__ = [
     "same_file",
     "sized",
     "where_equal",
+    "why_not_read",
     "widened",
     "without_index",
     "write_png",

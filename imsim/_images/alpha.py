@@ -32,7 +32,8 @@ def composite(
     -------
     Contents
         Pixels of the type of `colours`, rounded to the nearest; grey over a coloured background
-        becomes RGB. There is a note unless every pixel is opaque.
+        becomes RGB. There is a note unless every pixel is opaque. Wholly transparent pixels have no
+        data if the reading says so.
 
     Raises
     ------
@@ -70,7 +71,14 @@ def composite(
         else:
             pixels[rows] = _floats(colours[rows], cover, behind, premultiplied)
     note = f"its transparent parts are laid over {reading.background}"
-    return Contents(pixels, (note,), transparent=True)
+    if not reading.clear_is_no_data:
+        return Contents(pixels, (note,), transparent=True)
+    valid = np.asarray(alpha != 0)
+    clear = int(np.count_nonzero(~valid))
+    note += (
+        f"; {clear} of {valid.size} pixels are wholly transparent, and left out" if clear else ""
+    )
+    return Contents(pixels, (note,), valid if clear else None, transparent=True)
 
 
 def _full(dtype: np.dtype[Any]) -> int:

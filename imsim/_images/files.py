@@ -9,48 +9,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imsim._images import dicom
+from imsim._images.apng import open_apng
 from imsim._images.arrays import NPY_SIGNATURE, ZIP_SIGNATURES, open_npy, open_npz
+from imsim._images.bmp import open_bmp
+from imsim._images.exr import SIGNATURE as EXR_SIGNATURE
+from imsim._images.exr import open_exr
+from imsim._images.fits import SIGNATURE as FITS_SIGNATURE
+from imsim._images.fits import open_fits
+from imsim._images.formats import STARTS, is_avif, is_bitmap, is_webp, unread
+from imsim._images.gif import SIGNATURES as GIF_SIGNATURES
+from imsim._images.gif import open_gif
 from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
 from imsim._images.jpeg import open_jpeg
 from imsim._images.nifti import GZIP_SIGNATURE, is_nifti, open_nifti
 from imsim._images.nifti import SIGNATURES as NIFTI_SIGNATURES
 from imsim._images.pictures import ImageFileError, Pages, Picture
 from imsim._images.png import SIGNATURE as PNG_SIGNATURE
-from imsim._images.png import open_png
+from imsim._images.png import is_animated, open_png
 from imsim._images.raster import Raster
 from imsim._images.reading import Reading
-from imsim._images.source import Source, find, is_regular
+from imsim._images.source import Source, find
 from imsim._images.tiff import SIGNATURES as TIFF_SIGNATURES
 from imsim._images.tiff import open_tiff
-from imsim._images.volumes import as_volume
+from imsim._images.volumes import FITS_EXTENSIONS, as_volume
+from imsim._images.webp_avif import open_avif, open_webp
 from imsim._images.zarr_arrays import open_zarr
 from imsim._images.zarr_nodes import is_zarr
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz")
-"""Extensions of files that are taken from a folder; the content tells the format."""
-
-_OTHER_EXTENSIONS = (
-    *(".apng", ".arw", ".avif", ".bmp", ".btf", ".cr2", ".cr3", ".dcm", ".dds", ".dib", ".dng"),
-    *(".exr", ".fit", ".fits", ".gif", ".hdr", ".heic", ".heics", ".heif", ".ico", ".j2k"),
-    *(".jfif", ".jp2", ".jpe", ".jpf", ".jpx", ".jxl", ".jxr", ".mha", ".mpo", ".nef", ".nii"),
-    *(".nrrd", ".orf", ".pbm", ".pcx", ".pfm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".raf"),
-    *(".ras", ".rw2", ".sgi", ".svg", ".svgz", ".tf2", ".tf8", ".tga", ".wdp", ".webp"),
-)
-"""Extensions of images that are not taken from a folder; most of their formats are not read."""
-_PACKED = (".gz", ".bz2", ".xz", ".zst")
-"""Extensions of packed files, behind the one that tells what is packed."""
-_OTHER_STARTS = (
-    *(b"GIF8", b"8BPS", b"DDS ", b"qoif", b"v/1\x01", b"SIMPLE  =", b"#?RADIANCE", b"#?RGBE"),
-    *(b"\x00\x00\x00\x0cjP  ", b"\x00\x00\x00\x0cJXL ", b"\xff\x4f\xff\x51", b"II\xbc\x01"),
-    b"\x59\xa6\x6a\x95",
-)
-"""How files of other image formats begin: GIF, PSD, DDS, QOI, OpenEXR, FITS, Radiance, JPEG 2000,
-JPEG XL, JPEG XR, Sun raster."""
-_BITMAP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
-"""Sizes of the header in a BMP file."""
-
-_IMAGES = (PNG_SIGNATURE, JPEG_SIGNATURE, *TIFF_SIGNATURES, NPY_SIGNATURE)
-_KNOWN = (*_IMAGES, *ZIP_SIGNATURES, GZIP_SIGNATURE, *NIFTI_SIGNATURES)
+_KNOWN = (*STARTS, *ZIP_SIGNATURES, GZIP_SIGNATURE, *NIFTI_SIGNATURES, b"BM", b"RIFF")
+_BOXES = tuple(bytes([0, 0, 0, size]) + b"ftyp" for size in range(16, 128, 4))
+"""How a file of boxes, such as AVIF, begins."""
+_NAMED = (".npz", ".exr", *FITS_EXTENSIONS)
+"""Extensions of files whose parts have names."""
 _INDEXED = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
 
 
@@ -62,9 +52,10 @@ class ImageFile:
     Parameters
     ----------
     path : str
-        The file; ``FILE.npz:NAME`` for one array of several, ``FILE[i]`` for one image of several,
-        counted from 0; ``-`` for the standard input; a folder of Zarr. A pipe is read once. As a
-        volume, a folder of DICOM files is a file of one volume, and so is a stack of images.
+        The file; ``FILE:NAME`` for one array of .npz, HDU of FITS or layer of OpenEXR, ``FILE[i]``
+        for one image of several, counted from 0; ``-`` for the standard input; a folder of Zarr. A
+        pipe is read once. As a volume, a folder of DICOM files is a file of one volume, and so is a
+        stack of images.
     reading : Reading, optional
         One for all files of a run, since it keeps the content of pipes.
 
@@ -177,27 +168,6 @@ def file_of(path: str) -> str:
     return _split(without_index(path)[0])[0]
 
 
-def looks_like_an_image(path: str) -> bool:
-    """Tell whether a file with none of the `EXTENSIONS` is an image, by its name or its content."""
-    name = path.lower()
-    while name.endswith(_PACKED):
-        name = os.path.splitext(name)[0]
-    if name.endswith(EXTENSIONS + _OTHER_EXTENSIONS):
-        return True
-    if not is_regular(path):
-        return False
-    try:
-        with open(path, "rb") as file:
-            start = file.read(132)
-    except OSError:
-        return False
-    bitmap = start[:2] == b"BM" and int.from_bytes(start[14:18], "little") in _BITMAP_HEADERS
-    riff = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
-    boxed = start[4:8] == b"ftyp" and start[8:11] in (b"hei", b"hev", b"mif", b"msf", b"avi")
-    others = bitmap or riff or boxed or start[128:] == dicom.SIGNATURE
-    return others or start.startswith((*_IMAGES, *_OTHER_STARTS))
-
-
 def _open(path: str, reading: Reading) -> Pages:
     file, index = without_index(path)
     pages = _open_all(file, reading)
@@ -217,7 +187,7 @@ def _open_all(path: str, reading: Reading) -> Pages:
         return as_volume(pages, reading) if reading.volume else pages
     if reading.volume and os.path.isdir(file):
         return dicom.open_series(file, reading)
-    source = find(file, reading, _KNOWN)
+    source = find(file, reading, (*_KNOWN, *_BOXES))
     with source.open() as stream:
         start = stream.read(132)
     if not start:
@@ -237,13 +207,31 @@ def _open_images(source: Source, start: bytes, name: str | None, reading: Readin
         raise ImageFileError(f"has no level {reading.level}: it holds no pyramid")
     if start.startswith(NPY_SIGNATURE):
         return open_npy(source, reading)
+    if start.startswith(FITS_SIGNATURE):
+        return open_fits(source, name, reading)
+    if start.startswith(EXR_SIGNATURE):
+        return open_exr(source, name, reading)
     if start.startswith(ZIP_SIGNATURES):
         return open_npz(source, name, reading)
     if start.startswith(PNG_SIGNATURE):
-        return open_png(source, reading)
+        return (open_apng if is_animated(source) else open_png)(source, reading)
     if start.startswith(JPEG_SIGNATURE):
         return open_jpeg(source, reading)
-    raise ImageFileError("not a PNG, JPEG, TIFF, .npy, .npz, NIfTI or DICOM file, nor Zarr")
+    if start.startswith(GIF_SIGNATURES):
+        return open_gif(source, reading)
+    if is_webp(start):
+        return open_webp(source, reading)
+    if is_avif(start):
+        return open_avif(source, reading)
+    if is_bitmap(start):
+        return open_bmp(source, reading)
+    kind = unread(source.path, start)
+    if kind is not None:
+        raise ImageFileError(f"is {kind.name}, which is not read", kind.remedy)
+    raise ImageFileError(
+        "not a PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, FITS, OpenEXR, .npy, .npz, NIfTI or DICOM "
+        "file, nor Zarr"
+    )
 
 
 def without_index(path: str) -> tuple[str, int | None]:
@@ -257,7 +245,7 @@ def without_index(path: str) -> tuple[str, int | None]:
 def _split(path: str) -> tuple[str, str | None]:
     """Split ``FILE.npz:NAME``, unless there is a file of that very name."""
     file, colon, name = path.rpartition(":")
-    if colon and file.lower().endswith(".npz") and not os.path.exists(path):
+    if colon and file.lower().endswith(_NAMED) and not os.path.exists(path):
         return file, name
     return path, None
 

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imsim._images.orientation import ORIENTATION, oriented
 from imsim._images.pictures import (
-    ORIENTATION,
     Array,
     Contents,
     ImageFileError,
     Pages,
-    oriented,
 )
+from imsim._images.profiles import Profile, profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 
@@ -43,6 +43,7 @@ class _Metadata(NamedTuple):
     offsets: list[int]
     """Offsets of the pictures in the file; the first is 0."""
     notes: tuple[str, ...]
+    profile: Profile | None = None
 
 
 def open_jpeg(source: Source, reading: Reading) -> Pages:
@@ -56,16 +57,18 @@ def open_jpeg(source: Source, reading: Reading) -> Pages:
 
 
 def _read(content: bytes, index: int, metadata: _Metadata, reading: Reading) -> Contents:
-    orientation, offsets, notes = metadata
+    orientation, offsets, notes, profile = metadata
     if len(offsets) > 1 and index == 0:
         notes += (f"the first of its {len(offsets)} pictures is taken; FILE[i] names another",)
     ends = [*offsets[1:], len(content)]
     if index:
-        orientation = _metadata(content[offsets[index] :]).orientation
+        own = _metadata(content[offsets[index] :])
+        orientation, profile = own.orientation, own.profile
     plain, has_strays = _without_metadata(content[offsets[index] : ends[index]])
     if has_strays and _DAMAGED_METADATA not in notes:
         notes += (_DAMAGED_METADATA,)
-    return oriented(Contents(_decoded(plain, reading), notes), orientation)
+    image = Contents(_decoded(plain, reading), notes, profile=profile)
+    return oriented(image, orientation, reading)
 
 
 def _without_metadata(content: bytes) -> tuple[bytes, bool]:
@@ -193,6 +196,7 @@ def _metadata(content: bytes) -> _Metadata:
                         content.startswith(SIGNATURE, place) for place in offsets
                     ):
                         raise ValueError("a list of pictures that are not there")
-                return _Metadata(image.getexif().get(ORIENTATION, 1), offsets, ())
+                profile = profile_of(image.info.get("icc_profile"))
+                return _Metadata(image.getexif().get(ORIENTATION, 1), offsets, (), profile)
     except Exception:  # damaged metadata are no error; the decoder finds damaged pixels
         return _Metadata(1, [0], (_DAMAGED_METADATA,))

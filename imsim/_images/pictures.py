@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images.georeference import Georeference
+from imsim._images.profiles import Profile
 from imsim._images.space import Space
 from imsim.errors import ImsimError
 
 Array = np.ndarray[Any, Any]
 
-ORIENTATION = 274
-"""The number of the orientation tag, in EXIF and in TIFF."""
 _KINDS = {"b": "1-bit", "u": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}
 
 
@@ -46,10 +45,12 @@ class Contents(NamedTuple):
     notes: tuple[str, ...] = ()
     valid: Array | None = None
     transparent: bool = False
-    turned: bool = False
+    turned: str = ""
     ndim: int = 2
     space: Space | None = None
     place: Georeference | None = None
+    profile: Profile | None = None
+    from_bottom: bool = False
 
 
 class Pages(NamedTuple):
@@ -78,14 +79,18 @@ class Picture(NamedTuple):
     """Without channels; False where the file declares "no data"; None: data everywhere."""
     transparent: bool = False
     """Whether parts of the image are transparent and show the background."""
-    turned: bool = False
-    """Whether a tag asks to turn or mirror the image; it is not obeyed."""
+    turned: str = ""
+    """A tag that asks to turn or mirror the image is "obeyed" or "ignored"; "": there is none."""
     ndim: int = 2
     """Axes of an image, 2, or of a volume, 3."""
     space: Space | None = None
     """What a medical format tells of the place of voxels; its values are those of a quantity."""
     place: Georeference | None = None
     """Where the pixels lie on the ground, if the file tells it."""
+    profile: Profile | None = None
+    """The colour profile that the file embeds, which is not applied."""
+    from_bottom: bool = False
+    """Whether the format calls the first row the bottom one, as FITS does."""
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -258,14 +263,3 @@ def where_equal(pixels: Array, value: float | int) -> Array:
 def native(pixels: Array) -> Array:
     """Return pixels in the byte order of this machine."""
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-
-
-def oriented(image: Contents, orientation: object) -> Contents:
-    """Note that an orientation tag from 2 to 8 is not obeyed; other values mean nothing."""
-    if orientation not in range(2, 9):
-        return image
-    note = (
-        f"its orientation tag ({orientation}: to be turned or mirrored) is ignored; "
-        "the pixels are taken as they are stored"
-    )
-    return image._replace(notes=(*image.notes, note), turned=True)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import io
-import warnings
+import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from imsim._images.alpha import composite
+from imsim._images.orientation import of_exif, oriented
 from imsim._images.pictures import (
-    ORIENTATION,
     Array,
     Contents,
     ImageFileError,
     Pages,
-    oriented,
 )
+from imsim._images.profiles import Profile, profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 
@@ -39,9 +39,15 @@ _PASSES = (
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
 _PIECE = 2**16
+_MOST_OF_A_PROFILE = 2**24
+ANIMATION = b"acTL"
+_DECISIVE = (b"tRNS", ANIMATION, b"fcTL", b"fdAT")
+"""Chunks that decide pixels although a reader need not know them: transparency and animation."""
+Body = bytes | memoryview
+Chunks = Mapping[bytes, memoryview]
 
 
-class _ImageHeader(NamedTuple):
+class ImageHeader(NamedTuple):
     """The content of the first chunk."""
 
     width: int
@@ -49,6 +55,12 @@ class _ImageHeader(NamedTuple):
     depth: int
     colour: int
     interlaced: bool
+
+    @property
+    def content(self) -> bytes:
+        """The content of the chunk."""
+        sizes = self.width.to_bytes(4, "big") + self.height.to_bytes(4, "big")
+        return sizes + bytes([self.depth, self.colour, 0, 0, self.interlaced])
 
     @property
     def bits(self) -> int:
@@ -71,31 +83,87 @@ def open_png(source: Source, reading: Reading) -> Pages:
     return Pages(1, lambda _: _read(source.read(), reading))
 
 
+def is_animated(source: Source) -> bool:
+    """Tell whether a chunk of an animation comes before the pixels."""
+    with source.open() as stream:
+        stream.seek(len(SIGNATURE))
+        while len(start := stream.read(8)) == 8 and start[4:] != b"IDAT":
+            if start[4:] == ANIMATION:
+                return True
+            stream.seek(4 + int.from_bytes(start[:4], "big"), os.SEEK_CUR)
+    return False
+
+
 def _read(content: bytes, reading: Reading) -> Contents:
-    chunks, notes = _chunks(content)
-    header = _header(chunks)
-    _check_order(chunks)
+    chunks, notes = chunks_of(content)
+    header = header_of(chunks)
     found = dict(chunks)
-    if b"acTL" in found and (frames := int.from_bytes(found[b"acTL"][:4], "big")) > 1:
-        raise ImageFileError(f"holds {frames} images; save the one to be scored by itself")
+    data = [body for kind, body in chunks if kind == b"IDAT"]
+    colours, alpha, said = decoded(header, found, data, reading)
+    image = Contents(colours) if alpha is None else composite(colours, alpha, reading)
+    return described(image._replace(notes=(*notes, *said, *image.notes)), found, reading)
+
+
+def described(image: Contents, found: Chunks, reading: Reading) -> Contents:
+    """Apply to an image what the metadata of its file say."""
+    orientation, doubts = of_exif(found.get(b"eXIf"), "eXIf")
+    image = image._replace(notes=(*image.notes, *doubts), profile=_profile(found.get(b"iCCP")))
+    return oriented(image, orientation, reading)
+
+
+def _profile(body: memoryview | None) -> Profile | None:
+    """Return the profile in a chunk; a damaged one is none."""
+    if body is None:
+        return None
+    packed = bytes(body).partition(b"\0")[2][1:]
+    try:
+        return profile_of(zlib.decompressobj().decompress(packed, _MOST_OF_A_PROFILE))
+    except zlib.error:
+        return None
+
+
+def decoded(
+    header: ImageHeader, found: Chunks, data: Sequence[Body], reading: Reading
+) -> tuple[Array, Array | None, tuple[str, ...]]:
+    """Decode pixels, and check first that they are all there.
+
+    Parameters
+    ----------
+    header : ImageHeader
+        Of the pixels, which may be a frame of the file.
+    found : mapping
+        The chunks of the file; those of palette and transparency are used.
+    data : sequence of bytes
+        Pieces of the stream of pixels.
+    reading : Reading
+        The largest size, and whether palettes are used.
+
+    Returns
+    -------
+    numpy.ndarray
+        Colours without palette.
+    numpy.ndarray or None
+        Alpha, if there is one.
+    tuple of str
+        Notes.
+    """
     itemsize = 2 if header.depth == 16 else 1
     reading.check_size(
         (header.height, header.width),
         itemsize,
         4 if header.colour == _PALETTE else _SAMPLES[header.colour],
     )
-    _check_data(header, (body for kind, body in chunks if kind == b"IDAT"))
+    _check_data(header, data)
     # Metadata are left out: they may be damaged, or exceed Pillow's limits.
-    plain = SIGNATURE + b"".join(
-        _chunk(kind, body) for kind, body in chunks if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-    )
+    palette = [_chunk(b"PLTE", found[b"PLTE"])] if b"PLTE" in found else []
+    pixels = (_chunk(b"IDAT", body) for body in data)
+    ends = _chunk(b"IHDR", header.content), _chunk(b"IEND", b"")
+    plain = b"".join((SIGNATURE, ends[0], *palette, *pixels, ends[1]))
     samples = _deep_samples(plain, header.colour) if itemsize == 2 else _bytes(plain)
-    image = _coloured(samples, header, found, reading)
-    orientation, doubts = _orientation(found.get(b"eXIf"))
-    return oriented(image._replace(notes=(*notes, *image.notes, *doubts)), orientation)
+    return _coloured(samples, header, found, reading)
 
 
-def _chunks(content: bytes) -> tuple[list[tuple[bytes, memoryview]], list[str]]:
+def chunks_of(content: bytes) -> tuple[list[tuple[bytes, memoryview]], list[str]]:
     """Split a file into chunks, and check those that hold the pixels."""
     view = memoryview(content)
     chunks: list[tuple[bytes, memoryview]] = []
@@ -120,7 +188,7 @@ def _chunks(content: bytes) -> tuple[list[tuple[bytes, memoryview]], list[str]]:
             raise ImageFileError(f"its chunk {name}, which it says is critical, is not known")
         if zlib.crc32(body, zlib.crc32(kind)) == check:
             chunks.append((kind, body))
-        elif critical or kind == b"tRNS":  # which holds the transparency
+        elif critical or kind in _DECISIVE:
             raise ImageFileError(f"damaged: its chunk {name} at byte {position} has a wrong CRC")
         else:
             notes[f"its metadata ({name}) are damaged and left aside"] = None
@@ -130,7 +198,8 @@ def _chunks(content: bytes) -> tuple[list[tuple[bytes, memoryview]], list[str]]:
     return chunks, list(notes)
 
 
-def _header(chunks: list[tuple[bytes, memoryview]]) -> _ImageHeader:
+def header_of(chunks: list[tuple[bytes, memoryview]]) -> ImageHeader:
+    """Return the content of the first chunk; those behind it must be in their order."""
     kind, body = chunks[0]
     if kind != b"IHDR" or len(body) != 13:
         raise ImageFileError("damaged: it does not begin with a header (IHDR) of 13 bytes")
@@ -146,7 +215,8 @@ def _header(chunks: list[tuple[bytes, memoryview]]) -> _ImageHeader:
             f"damaged: no PNG has the header {bytes(body).hex(' ')} (width {width}, "
             f"height {height}, {depth} bits, colour type {colour})"
         )
-    return _ImageHeader(width, height, depth, colour, bool(interlace))
+    _check_order(chunks)
+    return ImageHeader(width, height, depth, colour, bool(interlace))
 
 
 def _check_order(chunks: list[tuple[bytes, memoryview]]) -> None:
@@ -163,7 +233,7 @@ def _check_order(chunks: list[tuple[bytes, memoryview]]) -> None:
         raise ImageFileError("damaged: its palette or transparency stands in the wrong place")
 
 
-def _check_data(header: _ImageHeader, pieces: Iterable[memoryview]) -> None:
+def _check_data(header: ImageHeader, pieces: Iterable[Body]) -> None:
     """Inflate the image data piece by piece, to check their length and checksum.
 
     Pillow accepts missing rows if the stream ends properly.
@@ -174,7 +244,7 @@ def _check_data(header: _ImageHeader, pieces: Iterable[memoryview]) -> None:
         for start in range(
             0, len(piece), _PIECE
         ):  # zlib copies the unused rest of a piece each time
-            todo: bytes | memoryview = piece[start : start + _PIECE]
+            todo: Body = piece[start : start + _PIECE]
             rest = rest or stream.eof
             while len(todo) and not stream.eof:
                 found += _inflated(stream, todo)
@@ -193,14 +263,14 @@ def _check_data(header: _ImageHeader, pieces: Iterable[memoryview]) -> None:
         raise ImageFileError("damaged: more data follow the end of its image data")
 
 
-def _inflated(stream: zlib._Decompress, data: bytes | memoryview) -> int:
+def _inflated(stream: zlib._Decompress, data: Body) -> int:
     try:
         return len(stream.decompress(data, 16 * _PIECE))
     except zlib.error as error:
         raise ImageFileError(f"damaged: its image data do not inflate: {error}") from error
 
 
-def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:
+def _chunk(kind: bytes, body: Body) -> bytes:
     check = zlib.crc32(body, zlib.crc32(kind))
     return b"".join((len(body).to_bytes(4, "big"), kind, body, check.to_bytes(4, "big")))
 
@@ -232,9 +302,9 @@ def _deep_samples(content: bytes, colour: int) -> Array:
 
 
 def _coloured(
-    samples: Array, header: _ImageHeader, found: dict[bytes, memoryview], reading: Reading
-) -> Contents:
-    """Return colours without palette and alpha."""
+    samples: Array, header: ImageHeader, found: Chunks, reading: Reading
+) -> tuple[Array, Array | None, tuple[str, ...]]:
+    """Return colours without palette, alpha if there is one, and notes."""
     notes: tuple[str, ...] = ()
     colours, alpha, keyed = samples, None, found.get(b"tRNS")
     if header.colour in (_GREY_ALPHA, _RGBA):
@@ -252,7 +322,7 @@ def _coloured(
                 f"{palette.size // 3}, counted from 0"
             )
         if reading.as_stored:
-            return Contents(samples)
+            return samples, None, ()
         colours = palette.reshape(-1, 3)[samples]
         notes = ("its palette is converted to RGB",)
         if keyed is not None:
@@ -265,15 +335,12 @@ def _coloured(
         alpha = _keyed(samples, header, keyed)
     if header.colour == _GREY and header.depth in (2, 4):
         if reading.as_stored:
-            return Contents(samples // np.uint8(255 // (2**header.depth - 1)))
+            return samples // np.uint8(255 // (2**header.depth - 1)), None, ()
         notes = (f"its {header.depth}-bit grey levels are scaled to 8 bits",)
-    if alpha is None:
-        return Contents(colours, notes)
-    image = composite(colours, alpha, reading)
-    return image._replace(notes=notes + image.notes)
+    return colours, alpha, notes
 
 
-def _keyed(samples: Array, header: _ImageHeader, keyed: memoryview) -> Array:
+def _keyed(samples: Array, header: ImageHeader, keyed: memoryview) -> Array:
     """Return True where the colour of a pixel does not stand for "transparent"."""
     if len(keyed) != 2 * _SAMPLES[header.colour]:
         raise ImageFileError(f"damaged: its transparent colour has {len(keyed)} bytes")
@@ -281,21 +348,6 @@ def _keyed(samples: Array, header: _ImageHeader, keyed: memoryview) -> Array:
     if header.depth < 8:
         key = key * (255 // (2**header.depth - 1)) if header.depth > 1 else key
     return np.asarray((samples != key).any(axis=-1) if samples.ndim == 3 else samples != key[0])
-
-
-def _orientation(exif: memoryview | None) -> tuple[object, tuple[str, ...]]:
-    from PIL import Image
-
-    if exif is None:
-        return 1, ()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            tags = Image.Exif()
-            tags.load(bytes(exif))
-            return tags.get(ORIENTATION, 1), ()
-    except Exception:  # damaged metadata are no error
-        return 1, ("its metadata (eXIf) are damaged and left aside",)
 
 
 def write_png(path: str | Path, pixels: Array) -> None:

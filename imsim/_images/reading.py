@@ -17,6 +17,8 @@ import numpy as np
 from imsim._images.pictures import ImageFileError
 from imsim.errors import OptionError
 
+ORIENTATIONS = ("obey", "ignore")
+"""What can be done about the orientation tag of an image."""
 _SHARE = 8
 """One image may take 1 / _SHARE of the memory of the machine: there are two images, and metrics
 need several times their memory."""
@@ -39,13 +41,17 @@ class Reading:
     volume : bool
         Whether a file holds a volume, whose slices are its images.
     as_stored : bool, default False
-        Take the pixels of PNG as the numbers that the file holds: indices of a palette, and grey
-        levels of 2 or 4 bits. For labels, which are no colours.
+        Take the pixels of PNG and BMP as the numbers that the file holds: indices of a palette, and
+        grey levels of 2 or 4 bits. For labels, which are no colours.
     memory : int, optional
         Images whose pixels take more bytes stay on the disk, where their format can be read in
         parts. By default, none do.
     level : int, optional
         The level of a pyramid, of formats that hold one; 0, the default, is the finest.
+    orientation : {"obey", "ignore"}
+        Whether images are turned as their orientation tag says, or taken as they are stored.
+    clear_is_no_data : bool, default False
+        Whether wholly transparent pixels are no data, not background.
     folder : str, default ""
         Where relative paths begin, if not at the current directory: another machine has another
         one. Images are called by the path that the caller gave.
@@ -53,7 +59,7 @@ class Reading:
     Raises
     ------
     OptionError
-        If there is no such colour, or the limit is not positive.
+        If there is no such colour or orientation, or the limit is not positive.
     """
 
     background: str = "white"
@@ -63,6 +69,8 @@ class Reading:
     as_stored: bool = False
     memory: int | None = None
     level: int | None = None
+    orientation: str = "obey"
+    clear_is_no_data: bool = False
     folder: str = ""
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
@@ -71,6 +79,10 @@ class Reading:
         _ = self.rgb
         if self.max_pixels is not None and self.max_pixels < 1:
             raise OptionError(f"max_pixels is {self.max_pixels}; expected a positive number")
+        if self.orientation not in ORIENTATIONS:
+            raise OptionError(
+                f"orientation is {self.orientation!r}; expected {' or '.join(ORIENTATIONS)}"
+            )
 
     def __getstate__(self) -> dict[str, object]:
         """Return the choices, which travel; neither pipes nor locks do."""

@@ -305,6 +305,12 @@ def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int]
         found = [plane(number, len(numbers)) for number in numbers]
         if channel is None:
             return found[0]
+        if channel_axis and any(part.turned == "obeyed" for part in found):
+            raise ImageFileError(
+                "its channels lie one behind the other in each row, so that its orientation tag "
+                "cannot be obeyed",
+                "--orientation ignore takes the pixels as they are stored",
+            )
         if any(part.pixels.shape != found[0].pixels.shape for part in found):
             raise ImageFileError("its planes are of different size, so that they are no channels")
         rasters = [part.pixels for part in found if isinstance(part.pixels, Raster)]
@@ -330,8 +336,9 @@ def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int]
             notes,
             valid,
             transparent=any(part.transparent for part in found),
-            turned=any(part.turned for part in found),
+            turned=found[0].turned,
             place=found[0].place,
+            profile=found[0].profile,
         )
 
     return read

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imsim._images.alpha import composite
-from imsim._images.georeference import TAGS, Georeference, of_tags
+from imsim._images.georeference import TAGS, of_tags
+from imsim._images.orientation import ORIENTATION, oriented
 from imsim._images.pictures import (
-    ORIENTATION,
     Array,
     Contents,
     ImageFileError,
     native,
-    oriented,
     where_equal,
 )
+from imsim._images.profiles import profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.tiff_codecs import check_chunks
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
 _NO_DATA = 42113  # the number of GDAL's tag
+_PROFILE = 34675  # and of the colour profile
 
 
 def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
@@ -46,24 +47,30 @@ def samples_of(page: TiffPage) -> int:
 def finished(pixels: Array, page: TiffPage, reading: Reading, *, is_part: bool = False) -> Contents:
     """Apply the tags of a page to its stored pixels.
 
-    Of a part of them, no note tells how many are no data.
+    Of a part of them, no note tells how many are no data, and it is not turned by itself.
     """
     valid, notes = _valid(pixels, page, is_part=is_part)
     for step in (_without_palette, _of_8_bits, _black_is_0):
         pixels, more, *_ = step(pixels, page)
         notes += more
     image = _without_alpha(pixels, page, reading)
-    place, more = (None, ()) if is_part else placed(page)
-    image = image._replace(notes=notes + image.notes + more, valid=valid, place=place)
-    return oriented(image, page.tags.valueof(ORIENTATION))
+    if image.valid is not None:  # transparent
+        valid = image.valid if valid is None else valid & image.valid
+    image = image._replace(notes=notes + image.notes, valid=valid)
+    return image if is_part else placed(image, page, reading)
 
 
-def placed(page: TiffPage) -> tuple[Georeference | None, tuple[str, ...]]:
-    """Return where a page lies on the ground, and notes."""
+def placed(image: Contents, page: TiffPage, reading: Reading) -> Contents:
+    """Turn an image as the page says, and add its profile and where it lies on the ground."""
+    profile = page.tags.valueof(_PROFILE)
+    if isinstance(profile, bytes):
+        image = image._replace(profile=profile_of(profile))
     try:
-        return of_tags({code: page.tags.valueof(code) for code in TAGS}), ()
+        image = image._replace(place=of_tags({code: page.tags.valueof(code) for code in TAGS}))
     except (ValueError, TypeError) as error:
-        return None, (f"its place on the ground is damaged and not used: {error}",)
+        said = f"its place on the ground is damaged and not used: {error}"
+        image = image._replace(notes=(*image.notes, said))
+    return oriented(image, page.tags.valueof(ORIENTATION), reading)
 
 
 def check_kind(page: TiffPage) -> np.dtype[Any]:

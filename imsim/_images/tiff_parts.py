@@ -74,9 +74,7 @@ def on_disk(page: TiffPage, reading: Reading, stored: Stored, chunks: tuple[int,
     no_data = "" if value is None else f"GDAL_NODATA {value:g}"
     dtype = like.pixels.dtype
     raster = Raster((*sides, *channels), dtype, read_alike, chunks=chunks, no_data=no_data)
-    place, notes = placed(page)
-    pixels = cast("Array", raster)
-    return Contents(pixels, notes, turned=like.turned, place=place)
+    return placed(Contents(cast("Array", raster)), page, reading)
 
 
 def contiguous(page: TiffPage, offset: int) -> Stored:

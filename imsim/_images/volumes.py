@@ -7,7 +7,8 @@ import numpy as np
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.reading import Reading
 
-VOLUME_EXTENSIONS = (".tif", ".tiff", ".npy", ".npz", ".nii", ".nii.gz")
+FITS_EXTENSIONS = (".fits", ".fit", ".fts", ".fz")
+VOLUME_EXTENSIONS = (".tif", ".tiff", ".npy", ".npz", ".nii", ".nii.gz", *FITS_EXTENSIONS)
 """Extensions of files that are taken from a folder as volumes; the content tells the format."""
 ADD_VOLUME = "compare it as one: --volume"
 
@@ -45,7 +46,7 @@ def _stack(pages: Pages, reading: Reading) -> Contents:
     pixels = np.empty((pages.number, *first.pixels.shape), kind)
     notes: dict[str, None] = {}
     masks: dict[int, Array] = {}
-    transparent = turned = False
+    transparent, turned = False, ""
     for index in range(pages.number):
         part = pages.read(index) if index else first
         if part.pixels.shape != first.pixels.shape or part.pixels.dtype != kind:
@@ -60,7 +61,8 @@ def _stack(pages: Pages, reading: Reading) -> Contents:
         if part.valid is not None:
             masks[index] = part.valid
     valid = _with_data(masks, pixels.shape[:3])
-    return Contents(pixels, tuple(notes), valid, transparent, turned, ndim=3)
+    found = Contents(pixels, tuple(notes), valid, transparent, turned, ndim=3)
+    return found._replace(profile=first.profile, from_bottom=first.from_bottom)
 
 
 def _with_data(masks: dict[int, Array], shape: tuple[int, ...]) -> Array | None:

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.ranking import Ranked, Ranking
+from imsim.anomaly.separation import ROC
 from imsim.anomaly.stacks import Doubles
 from imsim.pages import Scale
 
@@ -21,11 +22,6 @@ GOOD, BAD, OTHER = "#2f6db3", "#c8641b", "#9aa4ae"
 """Blue and orange, which most colour-blind readers can tell apart, and grey."""
 OUTLINE = "#35c4e8"
 """Around what was compared: seen on grey images."""
-COLOURS = (
-    *(BAD, GOOD, "#3a8f5c", "#7d55a5", "#e0b010", "#e377a8"),
-    *("#17a9c4", "#8c564b", "#9acd32", "#d62728", "#7f7f7f", "#1f2f7a"),
-)
-"""One for each curve of up to twelve measures."""
 WIDTH = 6.0
 """Inches: on a phone 390 pixels wide, the numbers at the axes are still 9 pixels high."""
 PANEL = 1.5
@@ -144,56 +140,67 @@ def order_figure(scores: Doubles, threshold: float) -> Figure:
     return figure
 
 
+class Curve(NamedTuple):
+    """An ROC curve."""
+
+    title: str
+    roc: ROC
+    chosen: tuple[float, float] | None = None
+    """Shares of false alarms and of what is found at the threshold that was chosen before."""
+
+
 def roc_figure(evaluation: Evaluation, ranking: Ranking | None) -> Figure:
     """Draw the ROC curves of the detector and, in its better aggregate, of every metric."""
-    figure, axes = _figure(WIDTH, 6.4)
     first: dict[str, Ranked] = {}
     for record in ranking or ():
         first.setdefault(record.metric, record)  # best first
     # The detector may combine scores, so that its curve differs from that of its metric.
-    own = evaluation.separation.roc
-    curves = [(own, "black", "-", f"detector {evaluation.auroc:.3f}")]
-    for place, record in enumerate(first.values()):
-        style = ("-", "--", ":")[place // len(COLOURS) % 3]
-        label = f"{record.name} {record.auroc:.3f}"
-        curves.append((record.roc, COLOURS[place % len(COLOURS)], style, label))
-    # Each is narrower than those below, so that none hides behind another.
-    widths = np.linspace(1.2 + 0.35 * len(curves), 1.2, len(curves)) if len(curves) > 1 else [2.0]
-    for (curve, colour, style, label), width in zip(curves, widths, strict=True):
-        axes.step(
-            100 * curve.false_alarm_rates,
-            100 * curve.detection_rates,
-            where="post",
-            color=colour,
-            linestyle=style,
-            linewidth=width,
-            label=label,
-        )
-    axes.plot([0, 100], [0, 100], color=OTHER, linewidth=0.8)
-    axes.plot(
-        100 * evaluation.false_alarm_rate,
-        100 * evaluation.detection_rate,
-        "o",
-        color="black",
-        markersize=9,
-        markerfacecolor="white",
-        markeredgewidth=2,
-        zorder=3,
-        label="its threshold",
-    )
-    axes.set_xlabel("false alarms, % of the good images")
-    axes.set_ylabel("found, % of the bad images")
-    axes.set_aspect("equal")
-    axes.set_xlim(-3, 103)
-    axes.set_ylim(-3, 103)
-    axes.legend(
-        frameon=False,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.13),
-        ncols=3,
-        fontsize=9,
-        title="measure and AUROC",
-    )
+    curves = [curve_of("detector", evaluation)]
+    curves += [Curve(f"{one.name} {one.auroc:.3f}", one.roc) for one in first.values()]
+    return roc_panels(curves)
+
+
+def curve_of(name: str, evaluation: Evaluation) -> Curve:
+    """Return the curve of a detector with its threshold."""
+    chosen = evaluation.false_alarm_rate, evaluation.detection_rate
+    return Curve(f"{name} {evaluation.auroc:.3f}", evaluation.separation.roc, chosen)
+
+
+def roc_panels(curves: Sequence[Curve]) -> Figure:
+    """Draw each curve in a panel of its own, in front of all others in grey.
+
+    In one panel good curves run along the same edges, and one would hide the other.
+    """
+    columns = {1: 1, 2: 2, 4: 2}.get(len(curves), 3)
+    rows = -(-len(curves) // columns)
+    side = WIDTH / max(columns, 1.5)
+    figure = Figure(figsize=(WIDTH, (side + 0.1) * rows + 0.4), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for place, axes in enumerate(panels.flat):
+        if place >= len(curves):
+            axes.set_axis_off()
+            continue
+        axes.tick_params(labelbottom=place + columns >= len(curves))  # nothing stands below
+        own = curves[place]
+        for curve in [*(other for other in curves if other is not own), own]:
+            axes.step(
+                100 * curve.roc.false_alarm_rates,
+                100 * curve.roc.detection_rates,
+                where="post",
+                color=GOOD if curve is own else OTHER,
+                linewidth=2 if curve is own else 0.6,
+            )
+        axes.plot([0, 100], [0, 100], color=OTHER, linewidth=0.6, linestyle=":")
+        if own.chosen is not None:
+            x, y = own.chosen
+            axes.plot(100 * x, 100 * y, "o", color=BAD, markersize=7, zorder=3)
+        title = "\n".join(textwrap.wrap(textwrap.shorten(own.title, 60, placeholder="…"), 24))
+        axes.set_title(title, fontsize=9, parse_math=False)
+        axes.set_aspect("equal")
+        axes.set(xlim=(-4, 104), ylim=(-4, 104), xticks=(0, 50, 100), yticks=(0, 50, 100))
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("false alarms, % of the good images", fontsize=10)
+    figure.supylabel("found, % of the bad images", fontsize=10)
     return figure
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from os import PathLike
@@ -14,10 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly import scoring
+from imsim.anomaly import figures, scoring
 from imsim.anomaly.detector import AnomalyDetector
 from imsim.anomaly.evaluation import Evaluation
-from imsim.anomaly.figures import BAD, GOOD, OTHER, OUTLINE, write_above
+from imsim.anomaly.figures import BAD, GOOD, GalleryRow
 from imsim.anomaly.pose import moved_back
 from imsim.anomaly.report import FALLBACK_METRIC, grey_scale
 from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images
@@ -29,11 +28,8 @@ from imsim.validation import check_integer
 __all__ = ["write_comparison"]
 
 PAGE = "comparison.html"
-COLOURS = "#2f6db3", "#c8641b", "#3a8f5c", "#7d55a5", "#9b7300", "#000000"
-LINES = "-", "--", "-.", ":"
-"""Lines differ in dashes too, for those who cannot tell the colours apart."""
-GAP = 0.12
-"""Space before each detector, in widths of a picture."""
+IMAGE = "image"
+"""The heading of images that a detector sees as they are."""
 BEYOND = 4.0
 """Where scores are cut off, in distances of the threshold from the median of good images."""
 
@@ -42,8 +38,9 @@ class _Seen(NamedTuple):
     """What one detector makes of the images shown; NaN where nothing was compared."""
 
     name: str
-    inputs: tuple[str, Doubles] | None
-    """What the model sees, with its heading; None: the images themselves, or seen before."""
+    heading: str
+    inputs: Doubles
+    """What the model sees, under this heading."""
     reconstructions: Doubles
     maps: Doubles
     scale: Scale
@@ -143,14 +140,6 @@ def write_comparison(
     )
     parts = [
         (
-            "What each expects, and where the images differ",
-            "What a detector expects is the reconstruction by its model. The map compares that "
-            "with what the model sees, and is bright where they differ; below it the verdict. The "
-            "outline is where they were compared.",
-            "comparison_gallery",
-            partial(images_figure, frames[chosen].astype(np.float64), captions, seen),
-        ),
-        (
             "How good and bad images score",
             "0 is the median of the good images and 1 the threshold of each detector, beyond which "
             "images are flagged: orange left of it is missed, blue right of it a false alarm.",
@@ -159,13 +148,33 @@ def write_comparison(
         ),
         (
             "Other thresholds",
-            "What every threshold would find, against the false alarms it would raise. The circles "
-            "are the thresholds that the detectors chose from good images.",
+            "What every threshold would find, against the false alarms it would raise. "
+            "Grey are the others; a dot is the threshold that the detector chose from good images.",
             "comparison_roc",
             partial(roc_figure, evaluations),
         ),
     ]
     text = [tag("h1", title), tag("p", answer, class_="answer"), _numbers(evaluations)]
+    # Some detector sees the images as they are, or nobody would.
+    raw = None if any(one.heading == IMAGE for one in seen) else frames[chosen].astype(np.float64)
+    galleries = [
+        Html(
+            writer.figure(
+                f"comparison_gallery_{i}", one.name, partial(gallery_figure, captions, one, raw)
+            )
+        )
+        for i, one in enumerate(seen, 1)
+    ]
+    text += [
+        tag("h2", "What each expects, and where the images differ"),
+        tag(
+            "p",
+            "What a detector expects is the reconstruction by its model. The map compares that "
+            "with what the model sees, and is bright where they differ. The outline is where they "
+            "were compared. All detectors have the same images in the same rows.",
+        ),
+        tag("div", *galleries, class_="beside"),
+    ]
     for heading, caption, name, draw in parts:
         text += [tag("h2", heading), Html(writer.figure(name, caption, draw))]
     note = "The learning saw none of these images. Those without a score are flagged, not ranked."
@@ -187,50 +196,27 @@ def shown_together(evaluations: Mapping[str, Evaluation], most: int) -> NDArray[
     return np.concatenate([good[len(good) // 2 :][: most > 1], bad[spread]])
 
 
-def images_figure(images: NDArray[Any], captions: Sequence[str], seen: Sequence[_Seen]) -> Figure:
-    """Draw a row for each image: itself, and of each detector what it sees, expects and maps."""
-    widths = [1.0]  # a narrow column without a picture stands before each detector
-    for one in seen:
-        widths += [GAP, *[1.0] * (2 + (one.inputs is not None))]
-    size = (1.45 * sum(widths), 1.75 * len(images) + 0.5)
-    figure = Figure(figsize=size, layout="constrained")
-    ratios = {"width_ratios": widths}
-    all_axes = figure.subplots(len(images), len(widths), squeeze=False, gridspec_kw=ratios)
-    image_scale = grey_scale(images)
-    for row, line in enumerate(all_axes):
-        panels: list[tuple[str, Any, Scale, Booleans | None, str] | None]
-        panels = [("image", images[row], image_scale, None, "")]
-        for one in seen:
-            panels.append(None)
-            mask = None if one.masks is None else one.masks[row]
-            if one.inputs is not None:
-                panels.append((one.inputs[0], one.inputs[1][row], one.scale, mask, ""))
-            verdict = "flagged" if one.flagged[row] else "passed"
-            heading = "\n".join(textwrap.wrap(f"{one.name}: expects", 20))
-            panels.append((heading, one.reconstructions[row], one.scale, mask, ""))
-            panels.append((one.map_heading, one.maps[row], one.map_scale, None, verdict))
-        for axes, panel in zip(line, panels, strict=True):
-            if panel is None:
-                axes.set_axis_off()
-                continue
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-            heading, values, scale, mask, verdict = panel
-            axes.imshow(scale.colours_of(values), interpolation="nearest")
-            if mask is not None and mask.any() and not mask.all():
-                axes.contour(mask, levels=[0.5], colors=OUTLINE, linewidths=0.6)
-            if row == 0:
-                axes.set_title(heading, fontsize=8, pad=16, parse_math=False)
-            if verdict:
-                colour = BAD if verdict == "flagged" else GOOD
-                axes.set_xlabel(verdict, fontsize=8, color=colour, labelpad=1)
-        write_above(line[0], textwrap.shorten(captions[row], 80, placeholder="…"), 8)
-    return figure
+def gallery_figure(captions: Sequence[str], one: _Seen, raw: Doubles | None) -> Figure:
+    """Draw a row for each image: itself, if given, what a detector sees and expects, its map."""
+    rows = []
+    raw_scale = None if raw is None else grey_scale(raw)
+    for row, caption in enumerate(captions):
+        panels = [
+            (one.heading, one.inputs[row], one.scale),
+            ("what it expects", one.reconstructions[row], one.scale),
+            (one.map_heading, one.maps[row], one.map_scale),
+        ]
+        if raw is not None and raw_scale is not None:
+            panels.insert(0, (IMAGE, raw[row], raw_scale))
+        verdict = "flagged" if one.flagged[row] else "passed"
+        mask = None if one.masks is None else one.masks[row]
+        rows.append(GalleryRow(f"{verdict}: {caption}", tuple(panels), mask))
+    return figures.gallery_figure(rows)
 
 
 def scores_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
     """Draw how the scores of good and bad images are distributed, a line for each detector."""
-    figure = Figure(figsize=(7.5, 0.6 + 1.25 * len(evaluations)), layout="constrained")
+    figure = Figure(figsize=(figures.WIDTH, 0.6 + 1.25 * len(evaluations)), layout="constrained")
     all_axes = figure.subplots(len(evaluations), 1, sharex=True, squeeze=False)[:, 0]
     edges = np.linspace(-1.5, BEYOND, 56)
     for axes, (name, one) in zip(all_axes, evaluations.items(), strict=True):
@@ -266,45 +252,15 @@ def scores_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     all_axes[0].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8)
     all_axes[-1].set_xlabel(
-        "score: 0 = median of the good images, 1 = threshold; the outer bars take all beyond"
+        "score: 0 = median of the good images, 1 = threshold; the outer bars take all beyond",
+        fontsize=9,
     )
     return figure
 
 
 def roc_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
     """Draw the ROC curve of every detector, and where its threshold lies."""
-    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
-    axes = figure.subplots()
-    for place, (name, one) in enumerate(evaluations.items()):
-        colour, curve = COLOURS[place % len(COLOURS)], one.separation.roc
-        axes.step(
-            100 * curve.false_alarm_rates,
-            100 * curve.detection_rates,
-            where="post",
-            color=colour,
-            linestyle=LINES[place % len(LINES)],
-            linewidth=2,
-            label=textwrap.fill(f"{textwrap.shorten(name, 60)} {one.auroc:.3f}", 24),
-        )
-        axes.plot(
-            100 * one.false_alarm_rate,
-            100 * one.detection_rate,
-            "o",
-            color=colour,
-            markersize=8,
-            markerfacecolor="none",
-            markeredgewidth=2,
-            clip_on=False,
-        )
-    axes.plot([0, 100], [0, 100], color=OTHER, linewidth=0.8)
-    axes.set(xlabel="false alarms, % of the good images", ylabel="found, % of the bad images")
-    axes.set(aspect="equal", xlim=(-1, 101), ylim=(-1, 101))
-    axes.spines[["top", "right"]].set_visible(False)
-    legend = axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
-    legend.set_title("detector and AUROC")
-    for words in legend.get_texts():
-        words.set_parse_math(False)
-    return figure
+    return figures.roc_panels([figures.curve_of(name, one) for name, one in evaluations.items()])
 
 
 def _check(
@@ -366,9 +322,8 @@ def _all_seen(
     frames: NDArray[Any],
     chosen: NDArray[np.intp],
 ) -> list[_Seen]:
-    """Return what the detectors make of the chosen images; equal inputs are shown once."""
+    """Return what the detectors make of the chosen images."""
     result: list[_Seen] = []
-    before: list[Doubles] = []
     for name, detector in detectors.items():
         inputs, made, used = detector.reconstruct(frames[chosen])
         metric = detector.metric
@@ -387,17 +342,16 @@ def _all_seen(
             placements = detector.pose_.placements(check_images(frames[chosen], leave_out=True)[0])
             shown = [moved_back(part, placements) for part in shown]
             maps = moved_back(maps.astype(np.float64), placements)
-        is_new = detector.preprocess_ is not None and not any(
-            np.array_equal(shown[0], other, equal_nan=True) for other in before
-        )
-        heading = "peeled" if isinstance(detector.preprocess_, VirtualPeel) else "preprocessed"
-        before.append(shown[0])
+        heading = IMAGE
+        if detector.preprocess_ is not None:
+            heading = "peeled" if isinstance(detector.preprocess_, VirtualPeel) else "preprocessed"
         facts, local = imsim.METRICS[metric], map_scale(metric, detector.data_range_)
         low, high = (float(facts.map_dissimilarity(end)) for end in (local.low, local.high))
         result.append(
             _Seen(
                 name=name,
-                inputs=(heading, shown[0]) if is_new else None,
+                heading=heading,
+                inputs=shown[0],
                 reconstructions=shown[1],
                 maps=maps,
                 scale=scale,
@@ -427,7 +381,7 @@ def _numbers(evaluations: Mapping[str, Evaluation]) -> Html:
         [
             name,
             f"{one.auroc:.3f}",
-            "{:.3f} to {:.3f}".format(*one.interval),
+            "{:.3f}\xa0to\xa0{:.3f}".format(*one.interval),
             f"{one.detection_rate:.1%}",
             f"{one.false_alarm_rate:.1%}",
             str(len(one.unscored)),

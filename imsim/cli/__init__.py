@@ -13,9 +13,11 @@ from contextlib import contextmanager
 
 from imsim import _interrupt
 from imsim._version import __version__
+from imsim.cli.accept import add_accept
 from imsim.cli.anomaly import add_anomaly
 from imsim.cli.compare import add_compare
 from imsim.cli.compile import add_compile
+from imsim.cli.completion import add_completion
 from imsim.cli.list import add_list
 from imsim.cli.messages import flush, say, say_on_terminal, write
 from imsim.cli.options import Parser
@@ -60,8 +62,9 @@ def command_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"imsim {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_list, add_compare, add_report, add_anomaly, add_compile):
+    for add in (add_list, add_compare, add_report, add_accept, add_anomaly, add_compile):
         add(commands)
+    add_completion(commands, command_parser)
     return parser
 
 

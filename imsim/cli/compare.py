@@ -5,23 +5,25 @@ from __future__ import annotations
 import argparse
 import math
 import textwrap
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
 import imsim
-from imsim._images import ImageFile, Reading, file_of, without_index
+from imsim._images import ImageFile, Reading, file_of
+from imsim.cli.aligning import add_aligning, max_shift_of
+from imsim.cli.ci import Junit, Listener, add_ci, annotate
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
 from imsim.cli.fleet_pairs import scored_afar
+from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
 from imsim.cli.jobs import Job, Jobs, Result, Settings, scored
+from imsim.cli.judging import add_judging, judged_by
 from imsim.cli.maps import add_maps, check_map_format, scales
-from imsim.cli.messages import (
-    Outcome,
-    by_reason,
-    progress,
-    shortened,
-    width,
+from imsim.cli.measures import (
+    named_ones,
+    parse_options,
 )
+from imsim.cli.messages import progress, say, shortened, width
 from imsim.cli.options import (
     DataRanges,
     add_command,
@@ -29,30 +31,30 @@ from imsim.cli.options import (
     check_maps,
     check_output,
     output_format,
-    parse_limits,
-    parse_metrics,
     reading_of,
 )
+from imsim.cli.outcome import Outcome, by_reason
 from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
-from imsim.cli.reading import Ignored
-from imsim.cli.regions import LABELS_HELP, add_labels, check_labels, columns, parted, place
+from imsim.cli.regions import LABELS_HELP, add_labels, check_labels, parted
 from imsim.cli.remaining import left, owners_of_maps
-from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
-from imsim.cli.scenes import SCENES_HELP, add_scenes, on_disk_of, scene_options
+from imsim.cli.results import finish, record_of, score_options, writer_of
+from imsim.cli.rows import Writer, another_run, changed_since, same_score
+from imsim.cli.scenes import SCENES_HELP, add_scenes, on_disk_of
+from imsim.cli.sizes import SIZES_HELP, add_sizes
 from imsim.cli.volumes import VOLUMES_HELP, add_volumes, check_volumes
 from imsim.comparison import Comparison
-from imsim.errors import ImsimError
+from imsim.differing import COUNTS
+from imsim.errors import ImsimError, OptionError
 from imsim.pages import readable
 from imsim.registry import METRICS
 
-SCORED, FAILED, UNMATCHED = "scored", "failed", "no partner"
-"""The ``status`` of a row in CSV, and the ``kind`` of a line in JSON."""
 MOST_TABLES = 3
 """Files up to which each gets a table of its own."""
 NAME_WIDTH = 20
 """Of the names in a table with a row per pair, at least."""
 SCORE_WIDTH = 12
 """Of a score of six digits, at most; two spaces come before it."""
+_COUNTED = "\n".join(f"  {name:18} {count.title.lower()}" for name, count in COUNTS.items())
 HELP = f"""\
 Score each TEST against REF with every metric, or with those of --metrics.
 
@@ -63,38 +65,55 @@ Files and folders:
                             compared; those without a partner are named
 Links are followed. Pipes and devices in folders are left aside and named.
 
-JPEG; PNG; TIFF of 1 bit, of integers of 8 bits or more, or of floats; .npy;
-.npz (one array, or FILE.npz:NAME); Zarr. A TIFF of several pages, and an array of
-shape (images, height, width) or (images, height, width, channels), is a
-stack: image i is compared with image i of REF, or with the only one. FILE[i]
-names it, counted from 0, in results and in REF and TEST. REF, TEST and the
-mask must have the same size; nothing is aligned or resized. What is done to an
-image on the way (composited, widened, no data left out) is said in a note, on
-the terminal, in CSV and in JSON. - is the standard input.
+JPEG; PNG; WebP; AVIF; GIF; BMP; TIFF of 1 bit, of integers of 8 bits or more,
+or of floats; FITS (one HDU, or FILE.fits:NAME); OpenEXR; .npy; .npz (one array,
+or FILE.npz:NAME); Zarr; DICOM of one frame. A TIFF of several pages, an
+animation, a cube of FITS, and an array of shape (images, height, width) or
+(images, height, width, channels), is a stack: image i is compared with image i
+of REF, or with the only one. FILE[i] names it, counted from 0, in results and in
+REF and TEST. REF, TEST and the mask must have the same size; nothing is aligned
+or resized. What is done to an image on the way (composited, turned, widened, no
+data left out) is said in a note, on the terminal, in CSV and in JSON. - is the
+standard input.
 
 {SCENES_HELP}
 {VOLUMES_HELP}
+{SIZES_HELP}
+{IGNORING_HELP}
 Results: a table for each of up to three files; of more, a row per pair if the
 metrics fit into the width, and for each metric the mean, the range and the
 worst image. --csv: columns "reference", "test", one per metric, empty where
 that was skipped, "status", "notes", and "options" (as JSON) if options that
 decide scores are given. --json: an object per line. The first is of the "kind"
 "run" and has "reference", these options ("mask", "data_range", "ignore_value",
-"ignore_nan", "background", "channel_axis") and "metrics"; then one of the kind
-"scored" for each pair has "reference", "test", "scores", "skipped" (metric:
-reason) and "notes". The last rows of both are of the status, or kind, "failed"
-for pairs that could not be scored, and "no partner" for files without one; JSON
-has the "reason". JSON has no infinity and no NaN: such scores are the strings
-"Infinity", "-Infinity" and "NaN". Both are UTF-8, with the names as they are,
-and rows are written as soon as they are known.
+"ignore_nan", "background", "orientation", "channel_axis") and "metrics"; then
+one of the kind "scored" for each pair has "reference", "test", "scores",
+"skipped" (metric: reason) and "notes". The last rows of both are of the status,
+or kind, "failed" for pairs that could not be scored, and "no partner" for files
+without one; JSON has the "reason". JSON has no infinity and no NaN: such scores
+are the strings "Infinity", "-Infinity" and "NaN". Both are UTF-8, with the
+names as they are, and rows are written as soon as they are known.
 
 {LABELS_HELP}
 {FLEET_HELP}
-Exit status: 0 if every pair was scored by every metric that --metrics names,
-or by at least one without --metrics; 2 otherwise: a damaged file is named,
-counted and skipped; 2 also if an option could not be used, the output not be
-written, or its reader went away; else 1 if a score is beyond its --fail-under
-or a file has no partner there; 130 if interrupted.
+Counts beside the metrics, by --metrics, --tolerance or --anti-aliasing:
+{_COUNTED}
+JSON has "boxes" of the largest parts, as x, y, w, h.
+
+For servers: JSON has also the "versions", "rules" (which rule of --fail-under
+and --fail-over passes) for each pair, and a last line of the kind "end" with
+counts of rows, pairs that pass and fail each rule, and the exit status.
+
+Exit status
+  0    every pair was scored by every metric that --metrics names, or by at
+       least one without; and, with --fail-under or --fail-over, all passed
+  1    a score is beyond its limit; or, with limits, a pair has different
+       sizes, or a file has no partner
+  2    a pair was not scored, or not by what was named; a file is damaged, and
+       is named, counted and skipped; an option cannot be used; the output
+       cannot be written, or its reader went away; without limits also a pair
+       of different sizes
+  130  interrupted
 """
 
 
@@ -110,9 +129,27 @@ def add_compare(commands: Any) -> None:
         parser,
         ". A stack holds a mask for each image; in a folder, the mask of an image has its name",
     )
+    add(
+        "--mask-missing",
+        choices=("fail", "whole"),
+        default="fail",
+        help="what to do with images that have no mask in a folder of masks: fail, which is the "
+        "default, or score the whole image",
+    )
+    add_ignoring(parser)
+    add_sizes(parser)
+    add_aligning(parser)
     add_volumes(parser)
     add_labels(parser)
-    add("--metrics", metavar="a,b", help="names from `imsim list`, separated by commas")
+    add_judging(parser, "all of the former by default")
+    add(
+        "--option",
+        metavar="m.o=x",
+        action="append",
+        default=[],
+        help="option o of metric m, as in Python: ssim.downsample=true, zncc.window_size=9; can be "
+        "repeated",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="write JSON lines instead of tables")
     form.add_argument("--csv", action="store_true", help="write CSV instead of tables")
@@ -131,36 +168,43 @@ def add_compare(commands: Any) -> None:
     )
     add_maps(parser)
     add_scenes(parser)
-    add(
-        "--fail-under",
-        metavar="m=x",
-        action="append",
-        default=[],
-        help="end with status 1 if a score of metric m is worse than x (above it where lower is "
-        "better: gmsd=0.1), or a file has no partner; can be repeated",
-    )
+    add_ci(parser)
     add_fleet(parser, "threads to use; by default one per CPU")
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Yield the text of tables, write rows of CSV and JSON on the way, and return the status."""
-    limits = parse_limits(arguments.fail_under)
-    metrics = parse_metrics(arguments.metrics, limits)
+    metrics, limits, required = judged_by(arguments)
+    if arguments.labels and (counts := [name for name in metrics if name in COUNTS]):
+        raise OptionError(
+            f"--labels: has a row for each region, and {', '.join(counts)} are of whole images",
+            "leave out these, or --labels",
+        )
     settings = Settings(
         metrics,
-        arguments.metrics is not None,
+        bool(named_ones(arguments.metrics)),
         DataRanges(arguments.data_range),
         Ignored.of(arguments),
         arguments.maps,
         arguments.volume,
         arguments.spacing,
         on_disk_of(arguments),
+        arguments.on_size_mismatch,
+        arguments.tolerance or 0.0,
+        parse_options(arguments.option, metrics),
+        max_shift_of(arguments),
     )
     check_map_format(arguments)
     output_format(arguments)
     check_volumes(arguments)
     check_labels(arguments)
-    found = pair_files(arguments.reference, arguments.tests, arguments.mask, arguments.volume)
+    found = pair_files(
+        arguments.reference,
+        arguments.tests,
+        arguments.mask,
+        arguments.volume,
+        masks_may_miss=arguments.mask_missing == "whole",
+    )
     reading = reading_of(arguments)
     with Jobs(found, reading, arguments.labels) as jobs:
         images = (path for pair in found.pairs for path in pair[:3] if path)
@@ -168,84 +212,42 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         check_output(arguments.output, inputs, images=images, resume=arguments.resume)
         if arguments.scheduler is not None:
             refuse_pipes(inputs)
-        check_maps(arguments.maps, found.inputs, (pair.stem for pair in found.pairs), metrics)
-        options = _score_options(arguments, settings.data_ranges, reading)
-        writer = _writer(arguments, metrics, options, {p.test: p.name for p in found.pairs})
-        outcome = Outcome(metrics, limits, set(limits if arguments.metrics is None else metrics))
-        outcome.wanted = "TIFF of several pages" if arguments.volume else outcome.wanted
+        for text in settings.ignored.unused(name for p in found.pairs for name in (p.test, p.name)):
+            say(f"note: {text}")
+        own = [name for name in metrics if name in METRICS]
+        check_maps(arguments.maps, found.inputs, (pair.stem for pair in found.pairs), own)
+        junit = None
+        if arguments.junit:
+            check_output(arguments.junit, inputs)
+            junit = Junit(arguments.junit)
+        options = score_options(arguments, settings, reading)
+        names = {pair.test: pair.name for pair in found.pairs}
+        writer = writer_of(arguments, metrics, options, names)
+        listeners: list[Listener] = [junit] if junit else []
+        listeners += [annotate] if arguments.annotations else []
+        outcome = Outcome(metrics, limits, required, listeners)
         shared = (jobs.reference, jobs.mask, jobs.labels)
         outcome.start(found, [file for file in shared if file])
+        is_whole = False
         try:
             yield from _rows(arguments, settings, found, jobs, writer, outcome, reading)
+            is_whole = True
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_rows_there(arguments, outcome)) from None
         except FleetError as error:
             raise FleetError(f"{error}{_rows_there(arguments, outcome)}") from error
         finally:
             if writer is not None:
-                _finish(writer, outcome, nested=output_format(arguments) == "json")
+                nested = output_format(arguments) == "json"
+                finish(writer, outcome, nested=nested, is_whole=is_whole)
+            if junit is not None:
+                junit.write()
     return outcome.end()
 
 
 def _rows_there(arguments: argparse.Namespace, outcome: Outcome) -> str:
     rows = f"; {outcome.summary.pairs} rows are in {arguments.output}, --resume goes on"
     return rows if arguments.output else ""
-
-
-def _writer(
-    arguments: argparse.Namespace, metrics: list[str], options: Record, names: Mapping[str, str]
-) -> Writer[Result] | None:
-    """Return what writes rows to a file or the terminal; `names` are those of the test files."""
-    layout: Csv | Json
-    match output_format(arguments):
-        case "csv":
-            spacing = ["spacing"] if arguments.volume else []
-            regions = columns(3 if arguments.volume else 2) if arguments.labels else ()
-            header = ["reference", "test", *regions, *metrics, *spacing, "status", "notes"]
-            layout = Csv(header, _changed_options(options))
-        case "json":
-            layout = Json(reference=arguments.reference, **options, metrics=metrics)
-        case _:
-            return None
-
-    def parse(record: Record) -> Result:
-        if record["status" if "status" in record else "kind"] != SCORED:
-            raise ValueError("a pair that was not scored: it is tried again")
-        test = record["test"]
-        file = test if test in names else without_index(test)[0]
-        name = names.get(file, file) + test.removeprefix(file)
-        scores = record["scores"] if "scores" in record else {m: record[m] for m in metrics}
-        skipped = {name: "in an earlier run" for name in metrics if scores.get(name, "") == ""}
-        numbers = {name: float(score) for name, score in scores.items() if score != ""}
-        return Result(record["reference"], test, name, numbers, record.get("skipped", skipped))
-
-    return Writer(layout, arguments.output, arguments.resume, parse)
-
-
-def _record(result: Result, *, nested: bool) -> Record:
-    names = {"reference": result.reference, "test": result.test, **place(result, nested=nested)}
-    notes = [f"{name}: {note}" for name, note in result.notes]
-    if nested:
-        more = {"scores": result.scores, "skipped": result.skipped, "notes": notes}
-        spaced = {"spacing": list(result.spacing)} if result.spacing else {}
-        return {"kind": SCORED} | names | more | spaced
-    more = {"status": SCORED, "notes": "; ".join(notes)}
-    spacing = ",".join(f"{length:g}" for length in result.spacing or ())
-    return names | result.scores | more | {"spacing": spacing}
-
-
-def _finish(writer: Writer[Result], outcome: Outcome, *, nested: bool) -> None:
-    """Write the rows of what has no scores, and end the file."""
-    try:
-        for status, failures in ((FAILED, outcome.failures), (UNMATCHED, outcome.unmatched)):
-            for failure in failures:
-                names = {"reference": failure.reference, "test": failure.test}
-                if nested:
-                    writer.row({"kind": status} | names | {"reason": failure.message})
-                else:
-                    writer.row(names | {"status": status, "notes": failure.message})
-    finally:
-        writer.close()
 
 
 def _rows(
@@ -287,7 +289,7 @@ def _rows(
             else:
                 for one in parted(result):
                     if writer is not None:
-                        writer.row(_record(one, nested=nested))
+                        writer.row(record_of(one, outcome.limits, nested=nested))
                     outcome.add(one)
                     if text is not None and (rows or not text.many):
                         yield from text.of(one)
@@ -392,7 +394,8 @@ class _Text:
         elif not self.rows_fit:
             yield f"A row per {what}: -o FILE.csv, or fewer --metrics"
         if arguments.maps:
-            said = scales(self.metrics, data_ranges.one, arguments.map_format)
+            form, ends = arguments.map_format, arguments.map_scale
+            said = scales(self.metrics, data_ranges.one, form, ends)
             text = f"Maps: {readable(arguments.maps)}; {said}"
             yield textwrap.fill(text, self.width, subsequent_indent="  ", break_long_words=False)
 
@@ -403,29 +406,3 @@ def _is_stack(path: str, reading: Reading) -> bool:
             return len(file) > 1
     except ImsimError:
         return False  # said when its turn comes
-
-
-def _score_options(
-    arguments: argparse.Namespace, data_ranges: DataRanges, reading: Reading
-) -> dict[str, Any]:
-    """Return the options that decide scores, as JSON holds them: two runs mix only if they agree.
-
-    The names of the images and the metrics are in the rows.
-    """
-    labels = {} if arguments.labels is None else {"labels": arguments.labels}
-    return {
-        "mask": arguments.mask,
-        **labels,
-        "data_range": data_ranges.plain,
-        "ignore_value": sorted(set(arguments.ignore_value), key=str),
-        "ignore_nan": arguments.ignore_nan,
-        "background": "#{:02x}{:02x}{:02x}".format(*reading.rgb),
-        "channel_axis": reading.channel_axis,
-        **scene_options(arguments),
-    } | ({"volume": True, "spacing": arguments.spacing} if reading.volume else {})
-
-
-def _changed_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those that are not what they are by default."""
-    defaults = {"ignore_value": [], "ignore_nan": False, "background": "#ffffff"}
-    return {name: value for name, value in options.items() if value != defaults.get(name)}

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from imsim import kernels
+from imsim.cli.measures import parse_metrics
 from imsim.cli.messages import progress
-from imsim.cli.options import add_command, parse_metrics
+from imsim.cli.options import add_command
 from imsim.compilation import COMPILED, DTYPES, compiling_calls
 from imsim.errors import ImsimError
 from imsim.notice import heard_by

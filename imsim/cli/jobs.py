@@ -10,14 +10,17 @@ from typing import Any, NamedTuple, TypeVar
 import imsim
 from imsim._images import ImageFile, ImageFileError, Picture, Reading
 from imsim._images.raster import is_raster
+from imsim.cli.aligning import aligned
+from imsim.cli.counting import UNCOUNTED, count
 from imsim.cli.executors import in_order
+from imsim.cli.ignoring import Ignored
 from imsim.cli.maps import write_maps
 from imsim.cli.options import NEEDS_RANGE, DataRanges, in_options
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.places import check_places
 from imsim.cli.reading import (
-    Ignored,
     Mask,
+    SizeError,
     check_mask_size,
     comparable,
     labels_of,
@@ -26,11 +29,14 @@ from imsim.cli.reading import (
     option_notes,
 )
 from imsim.cli.scenes import OnDisk, Scene, alone, on_disk
+from imsim.cli.sizes import fitted
 from imsim.cli.volumes import Spacing, placed
 from imsim.comparison import compare
+from imsim.differing import COUNTS
 from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, silent, unforeseen
 from imsim.labelled import Regions
 from imsim.registry import METRICS
+from imsim.validation import usual_data_range
 
 S = TypeVar("S", bound="Shared")
 
@@ -98,11 +104,12 @@ class Jobs:
 
     def __init__(self, found: Pairing, reading: Reading, labels: str | None = None) -> None:
         self._pairs = found.pairs
-        self._reading = reading
+        self._reading = replace(reading, clear_is_no_data=False)
+        self._of_references = reading
         self._open: set[ImageFile] = set()
-        self.reference = self._shared(Shared, found.reference)
+        self.reference = self._shared(Shared, found.reference, reading)
         self.mask = self._shared(SharedMask, found.mask)
-        self.labels = self._shared(Shared, labels, replace(reading, as_stored=True))
+        self.labels = self._shared(Shared, labels, replace(self._reading, as_stored=True))
 
     def _shared(self, kind: type[S], path: str | None, reading: Reading | None = None) -> S | None:
         if path is None:
@@ -147,7 +154,7 @@ class Jobs:
         own: list[ImageFile] = []
         try:
             test = self._opened(pair.test, own)
-            reference = self.reference or self._opened(pair.reference, own)
+            reference = self.reference or self._opened(pair.reference, own, self._of_references)
             mask = self.mask or (self._opened(pair.mask, own) if pair.mask else None)
             _check_counts(test, reference, mask, self.labels)
         except ImsimError as error:
@@ -160,8 +167,8 @@ class Jobs:
         files = (test, reference, mask, self.labels)
         yield from _jobs_of(pair, *files, indices, lambda: self._close(own))
 
-    def _opened(self, path: str, own: list[ImageFile]) -> ImageFile:
-        own.append(file := ImageFile(path, self._reading))
+    def _opened(self, path: str, own: list[ImageFile], reading: Reading | None = None) -> ImageFile:
+        own.append(file := ImageFile(path, reading or self._reading))
         self._open.add(file)
         return file
 
@@ -228,6 +235,7 @@ class Settings(NamedTuple):
     """What is the same for every pair."""
 
     metrics: list[str]
+    """With the counts among them."""
     named: bool
     """Whether the metrics were asked for by name; else all of them run."""
     data_ranges: DataRanges
@@ -237,6 +245,13 @@ class Settings(NamedTuple):
     spacing: Spacing | None = None
     """Of volumes, instead of what their files say."""
     on_disk: OnDisk = OnDisk()
+    on_size_mismatch: str = "fail"
+    tolerance: float = 0.0
+    """Of a pixel that counts as equal."""
+    options: Mapping[str, Mapping[str, Any]] = {}
+    """Of the metrics, by their names."""
+    max_shift: int | None = None
+    """By which a test image is moved at most, along each axis; None: not at all."""
 
 
 class Result(NamedTuple):
@@ -254,6 +269,14 @@ class Result(NamedTuple):
     """That two volumes were scored with."""
     regions: Regions | None = None
     """With labels, the scores of all regions of the pair."""
+    mask: str | None = None
+    data_range: float | None = None
+    """What the images were scored with, if it is known."""
+    shift: tuple[float, float] | None = None
+    """By how many pixels the test image was moved, down and right."""
+    boxes: tuple[tuple[int, ...], ...] = ()
+    """Of connected parts that differ, as ``x, y, w, h``, the largest first; of volumes with z and
+    depth."""
     row: int | None = None
     """Which of the regions the scores are of; None: there are no labels, or it is not parted."""
 
@@ -287,6 +310,8 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
         # What these warn of is said in notes, which name the images.
         with silent(EmptyMaskWarning, DataRangeWarning):
             return _score(item, settings)
+    except SizeError as error:
+        return Failure(in_options(error), item.reference, item.test, error.sizes)
     except ImsimError as error:
         return Failure(in_options(error), item.reference, item.test)
     except MemoryError:
@@ -304,6 +329,8 @@ def _score(job: Job, settings: Settings) -> Result:
 def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     """Score a pair; a large one holds, until the stack is left, what others wait for."""
     first, second, mask, labels = job.read()
+    fit = fitted(first, second, mask, labels, settings.on_size_mismatch, settings.data_ranges)
+    first, second, mask, labels, _ = fit
     reference, test = comparable(first, second)
     others = [*([mask.picture] if mask else []), *([labels] if labels else [])]
     place = placed(reference, test, others, settings.spacing)
@@ -319,33 +346,61 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     }
     pictures = [reference, test, *others]
     notes = [(picture.path, note) for picture in pictures for note in picture.notes]
-    notes += place.notes
+    notes += place.notes + fit.notes
+    names = job.test, job.name
+    metrics = [name for name in settings.metrics if name in METRICS]
+    counts = [name for name in settings.metrics if name in COUNTS]
+    boxes: tuple[tuple[int, ...], ...] = ()
+    shift: tuple[float, float] | None = None
     regions, scores, errors = None, {}, {}
     pair: tuple[Any, Any] = (reference.pixels, test.pixels)
     if on_disk(first, second, mask):
-        scene = Scene(first, second, reference, mask, settings.ignored, data_range)
+        if settings.max_shift is not None:
+            raise ImageFileError(
+                f"{test.path}: is read strip by strip, and not moved",
+                "leave out --align, or raise --memory above the size of an image",
+            )
+        scene = Scene(first, second, reference, mask, settings.ignored, data_range, names)
         pair = scene.a, scene.b
         options |= {"mask": scene.mask, "memory": settings.on_disk.memory}
         stack.enter_context(alone(settings.on_disk.workers))
-        found = compare(*pair, settings.metrics, **options)
+        found = compare(*pair, metrics, **options, options=settings.options)
+        errors = {name: ImsimError(UNCOUNTED) for name in counts}
         notes += scene.notes(reference, test, found)
     else:
-        used, said = settings.ignored.used(first, second, mask and mask.pixels)
+        used, said = settings.ignored.used(first, second, mask and mask.pixels, names)
+        if settings.max_shift is not None:
+            moved = aligned(reference, test, used, settings.max_shift)
+            pair, used, shift = (reference.pixels, moved.pixels), moved.used, moved.shift
+            test = test._replace(pixels=moved.pixels)
+            said.append(moved.note)
         notes += said + option_notes(reference, test, mask, used, data_range)
         if labels is not None:
             numbers = labels_of(labels, reference, used)
-            regions = imsim.regions(*pair, numbers, settings.metrics, **options)
+            regions = imsim.regions(*pair, numbers, metrics, **options)
             errors = regions.errors
         else:
             options["mask"] = used
-            found = compare(*pair, settings.metrics, **options)
+            found = compare(*pair, metrics, **options, options=settings.options)
             notes += nan_notes(found, reference, test, mask, used)
     if regions is None:
-        scores, errors = {name: float(score) for name, score in found.items()}, found.errors
+        scores = {name: float(score) for name, score in found.items()}
+        errors = {**errors, **found.errors}
+        if counts and not errors.keys() & COUNTS.keys():
+            more, boxes = count(counts, pair, options, settings.tolerance)
+            scores |= more
     if settings.maps is not None:
         form = settings.on_disk.map_format
         missing = write_maps(
-            settings.maps, job.stem, pair, reference, settings.metrics, options, form
+            settings.maps,
+            job.stem,
+            pair,
+            reference,
+            metrics,
+            options,
+            form,
+            settings.options,
+            settings.on_disk.map_scale,
         )
         # That some have none without channels is worth a note only to those who asked for them.
         grey = reference.channel_axis is None
@@ -364,6 +419,10 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         tuple(dict.fromkeys(notes)),
         place.spacing,
         regions,
+        mask.picture.path if mask else None,
+        data_range or usual_data_range([test.pixels.dtype]),
+        shift,
+        boxes,
     )
 
 
@@ -375,8 +434,8 @@ def _reasons(
     reasons = {}
     for name, error in errors.items():
         reasons[name] = in_options(error)
-        if missing and METRICS[name].needs_data_range:
+        if missing and name in METRICS and METRICS[name].needs_data_range:
             reasons[name] = f"needs {NEEDS_RANGE}"
-        elif spacing and METRICS[name].takes_spacing:
+        elif spacing and name in METRICS and METRICS[name].takes_spacing:
             reasons[name] += "; windows are measured in the spacing, with --spacing 1,1,1 in voxels"
     return reasons

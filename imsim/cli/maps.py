@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from imsim._images import ImageFileError, Picture, write_stack
 from imsim._images.map_files import npy_rows, picture_rows, take_place, tiff_rows, zarr_rows
 from imsim.cli.options import in_options
 from imsim.errors import ImsimError, OptionError
-from imsim.pages.colour import MISSING, Scale, colour_table, map_scale, png
+from imsim.pages.colour import MAP_SCALES, MISSING, MapScale, Scale, colour_table, map_scale, png
 from imsim.registry import METRICS
 from imsim.validation import usual_data_range
 
@@ -46,12 +47,33 @@ def add_maps(parser: argparse.ArgumentParser) -> None:
         help="write maps as pictures (png, the default) or as numbers, NaN where nothing is "
         "scored: .npy, .tif, which lies where the reference lies on the ground, or .zarr",
     )
+    add_map_scale(parser)
+
+
+def add_map_scale(parser: argparse.ArgumentParser) -> None:
+    """Add where the scale of a map ends."""
+    parser.add_argument(
+        "--map-scale",
+        choices=MAP_SCALES,
+        default=MAP_SCALES[0],
+        help="auto ends the scale of each map at its own worst value, which shows small "
+        "differences that the fixed scale leaves dark; such maps do not compare with others",
+    )
 
 
 def check_map_format(arguments: argparse.Namespace) -> None:
-    """Refuse a format of maps without maps."""
-    if arguments.map_format != FORMATS[0] and arguments.maps is None:
-        raise OptionError(f"--map-format {arguments.map_format}: is for maps; add --maps DIR")
+    """Refuse a format and a scale of maps without maps, and a scale of numbers."""
+    for option, given, default in (
+        ("--map-format", arguments.map_format, FORMATS[0]),
+        ("--map-scale", arguments.map_scale, MAP_SCALES[0]),
+    ):
+        if given != default and arguments.maps is None:
+            raise OptionError(f"{option} {given}: is for maps; add --maps DIR")
+    if arguments.map_scale != MAP_SCALES[0] and arguments.map_format != FORMATS[0]:
+        raise OptionError(
+            f"--map-scale {arguments.map_scale}: is for pictures, and --map-format "
+            f"{arguments.map_format} writes numbers; leave one of them out"
+        )
 
 
 def write_maps(
@@ -62,12 +84,15 @@ def write_maps(
     metrics: Iterable[str],
     options: dict[str, Any],
     form: str,
+    own: Mapping[str, Mapping[str, Any]],
+    ends: MapScale = "fixed",
 ) -> dict[str, str]:
     """Write the map of each metric that has one, and return why others are missing.
 
     The picture of the stem ``sub/a`` is ``sub/a.ssim.png``, of a volume ``sub/a.ssim.tif`` with a
-    page per slice. The scale follows from the bounds of the map and the data range, never from the
-    map at hand. With a ``memory`` among the options, maps are written strip by strip.
+    page per slice. The scale follows from the bounds of the map and the data range; only ``auto``
+    ends it at the worst value of the map at hand. With a ``memory`` among the options, maps are
+    written strip by strip.
     """
     data_range = options["data_range"] or usual_data_range([reference.pixels.dtype])
     missing = {}
@@ -80,14 +105,21 @@ def write_maps(
         if function is None:
             continue
         scale = map_scale(metric, data_range or 1.0)
-        if form == "png" and scale.root and data_range is None:
+        if form == "png" and ends == "fixed" and scale.root and data_range is None:
             missing[metric] = "its scale needs --data-range"
             continue
         spaced = spacing if METRICS[metric].takes_spacing else {}
+        spaced = {**spaced, **own.get(metric, {})}
+        if other := spaced.keys() - inspect.signature(function).parameters:
+            missing[metric] = f"it has no {', '.join(sorted(other))}"
+            continue
         is_picture = form == "png"
         ending = "tif" if is_picture and reference.ndim == 3 else form
         try:
             if "memory" in options:
+                if ends == "auto":
+                    missing[metric] = "--map-scale auto needs a map in memory; raise --memory"
+                    continue
                 with (
                     _replacing(f"{path}.{metric}.{ending}") as file,
                     _rows(file, form, reference, None, scale) as rows,
@@ -98,6 +130,8 @@ def write_maps(
         except ImsimError as error:
             missing[metric] = in_options(error)
             continue
+        if ends == "auto":
+            scale = map_scale(metric, data_range or 1.0, values)
         with _replacing(f"{path}.{metric}.{ending}") as file:
             _write(file, form, values, reference, scale)
     return missing
@@ -138,10 +172,14 @@ def _rows(
     return picture_rows(file, (height, width), palette, indices, dtype)
 
 
-def scales(metrics: Iterable[str], data_range: float | None, form: str) -> str:
+def scales(
+    metrics: Iterable[str], data_range: float | None, form: str, ends: MapScale = "fixed"
+) -> str:
     """Describe the scales, from alike (dark) to different (bright)."""
     if form != FORMATS[0]:
         return "numbers"
+    if ends == "auto":
+        return "dark (alike) to bright (the worst value of each map, which do not compare)"
     said = []
     for metric in metrics:
         if METRICS[metric].map_function is None:

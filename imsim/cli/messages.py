@@ -1,24 +1,17 @@
-"""What the command prints: text, tables, a progress bar, and what a run comes to."""
+"""What the command prints: text, messages and a progress bar."""
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from imsim._images import looks_like_an_image
-from imsim.cli.jobs import Result, Shared
-from imsim.cli.options import beyond
-from imsim.cli.pairing import Failure, Pairing
 from imsim.errors import ImsimError
 from imsim.pages import readable
-from imsim.registry import METRICS
-from imsim.tables import table
 
 _bars: list[Any] = []  # the progress bar on display, if there is one
 
@@ -79,9 +72,13 @@ def say(message: str) -> None:
 
     If nobody can read it, that changes nothing: the exit status says what happened.
     """
+    say_line(f"imsim: {readable(message)}")
+
+
+def say_line(line: str) -> None:
+    """Print a line to standard error, likewise."""
     if sys.stderr is None:
         return
-    line = f"imsim: {readable(message)}"
     try:
         if _bars:
             _bars[0].write(line, file=sys.stderr)
@@ -142,84 +139,6 @@ _NUMBER = re.compile(r"[0-9.]+(e[-+]?[0-9]+)?")
 """Notes that differ in numbers only are notes of one kind."""
 
 
-class _Statistics:
-    """Mean, least, largest and worst of the scores of one metric, without keeping them."""
-
-    def __init__(self) -> None:
-        self.count = self.missing = 0
-        self.total = 0.0
-        self.low, self.high = math.inf, -math.inf
-        self.lowest = self.highest = ""
-
-    def add(self, score: float, name: str) -> None:
-        if math.isnan(score):
-            self.missing += 1
-            return
-        self.count += 1
-        self.total += score
-        # The first one is taken whatever its score, infinite ones too.
-        if score < self.low or not self.lowest:
-            self.low, self.lowest = score, name
-        if score > self.high or not self.highest:
-            self.high, self.highest = score, name
-
-
-class Summary:
-    """Takes the results one by one and holds what the whole run comes to.
-
-    Parameters
-    ----------
-    metrics : iterable of str
-        The metrics that are run.
-    """
-
-    def __init__(self, metrics: Iterable[str]) -> None:
-        self.pairs = 0
-        self._statistics = {name: _Statistics() for name in metrics}
-        self._skipped: dict[tuple[str, str], int] = {}
-        """Metrics and the reason for skipping them, and of how many pairs."""
-
-    def add(self, result: Result) -> None:
-        """Take a result."""
-        self.pairs += 1
-        for name, score in result.scores.items():
-            self._statistics[name].add(score, result.name)
-        for skip in by_reason(result.skipped):
-            self._skipped[skip] = self._skipped.get(skip, 0) + 1
-
-    def table(self, width: int) -> str:
-        """Return a line per metric, at most `width` wide but for the reasons for skipping."""
-        rows = [["metric", "mean", "min", "max", "unit"]]
-        worsts = [("worst", "")]
-        for name, found in self._statistics.items():
-            if not found.count and not found.missing:
-                continue
-            facts = METRICS[name]
-            mean = found.total / found.count if found.count else math.nan
-            low, high = (found.low, found.high) if found.count else (math.nan, math.nan)
-            worst = found.lowest if facts.higher_is_better else found.highest
-            if low == high:
-                worst = "all are equal" if found.count > 1 else worst
-            rows.append([name, *(f"{value:.6g}" for value in (mean, low, high)), facts.unit])
-            worsts.append((worst, f"  ({found.missing} NaN)" if found.missing else ""))
-        room = width - max(map(len, table(rows, "lrrr").splitlines())) - 2
-        for row, (worst, end) in zip(rows, worsts, strict=True):
-            row.append(shortened(worst, max(room - len(end), 9)) + end)
-        lines = [table(rows, "lrrr")]
-        for (names, reason), count in self._skipped.items():
-            share = "" if count == self.pairs else f" for {count} of {self.pairs} pairs"
-            lines.append(f"skipped{share}: {names}: {reason}")
-        return "\n".join(lines)
-
-
-def by_reason(skipped: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return each reason once, after the metrics that were skipped for it."""
-    names: dict[str, list[str]] = {}
-    for name, reason in skipped.items():
-        names.setdefault(reason, []).append(name)
-    return [(", ".join(those), reason) for reason, those in names.items()]
-
-
 class Tally(dict[str, tuple[str, int]]):
     """From a message to the first image it is about, and the number of images."""
 
@@ -255,90 +174,3 @@ class Notes:
             more = self._tally[kind][1] - self.NAMED
             like = "" if len(texts) == 1 else "likewise, such as: "
             say(f"note: {more} more images: {like}{min(texts)}")
-
-
-class Outcome:
-    """Takes the results one by one, says what is wrong with them, and counts."""
-
-    def __init__(self, metrics: list[str], limits: dict[str, float], required: set[str]) -> None:
-        self.summary = Summary(metrics)
-        self.limits, self.required = limits, required
-        self.notes, self.skips = Notes(), Tally()
-        self.failures: list[Failure] = []
-        self.unmatched: list[Failure] = []
-        self.images_aside: list[str] = []
-        """Of the files that are left aside, those that are images."""
-        self.wanted = "PNG"
-        """The format that these are to be saved in."""
-        self.beyond = self.odd = 0
-        self._said: set[tuple[str, str]] = set()
-
-    def start(self, found: Pairing, shared: list[Shared]) -> None:
-        """Say what is wrong with the choice of files."""
-        for failure in found.unmatched:
-            say(f"note: {failure.message}")
-        self.unmatched = list(found.unmatched)
-        self.images_aside = list(filter(looks_like_an_image, found.left_aside))
-        if found.left_aside:
-            number, example = len(found.left_aside), (self.images_aside or found.left_aside)[0]
-            say(f"note: files of other kinds left aside: {number}, e.g. {example}")
-        for file in shared:
-            for note in file.notes:
-                self._said.add((file.file.path, note))
-                say(f"note: {file.file.path}: {note}")
-        if found.odd:
-            number = len(found.odd)
-            say(f"note: no files but pipes or devices, left aside: {number}, e.g. {found.odd[0]}")
-        self.odd = len(found.odd)
-        for failure in found.failed:
-            self.fail(failure)
-
-    def fail(self, failure: Failure) -> None:
-        """Count and name what cannot be scored."""
-        self.failures.append(failure)
-        say(f"error: {failure.message}")
-
-    def add(self, result: Result) -> None:
-        """Take a result."""
-        self.summary.add(result)
-        for name, note in result.notes:
-            if (name, note) not in self._said:
-                self.notes.add(note, name)
-        required = {m: reason for m, reason in result.skipped.items() if m in self.required}
-        for names, reason in by_reason(required):
-            verb = "were" if "," in names else "was"
-            self.skips.add(f"{names} {verb} skipped: {reason}", result.title)
-        if not result.scores:
-            self.skips.add("every metric was skipped", result.title)
-        failed = beyond(result.scores, self.limits)
-        if failed:
-            self.beyond += 1
-            say(f"fails: {result.title}: {', '.join(failed)}")
-
-    def end(self) -> int:
-        """Say how often things went wrong, and return the exit status."""
-        self.notes.end()
-        for message, (name, count) in self.skips.items():
-            more = f" (and {count - 1} more)" if count > 1 else ""
-            say(f"error: {name}: {message}{more}")
-        failures, unmatched = len(self.failures), len(self.unmatched)
-        total = self.summary.pairs + failures
-        if failures and total > 1:
-            say(f"error: {failures} of {total} could not be scored; they are named above")
-        if self.beyond and total > 1:
-            say(f"{self.beyond} of {self.summary.pairs} pairs fail")
-        if self.limits and unmatched:
-            files = "1 file has" if unmatched == 1 else f"{unmatched} files have"
-            counted = "counts" if unmatched == 1 else "count"
-            say(f"{files} no partner, and {counted} as failed")
-        if self.limits and self.odd:
-            say("error: what was left aside as a pipe or device was not compared")
-        if self.limits and self.images_aside:
-            count = len(self.images_aside)
-            say(
-                f"error: images with endings that are not looked for were not compared: {count}, "
-                f"e.g. {self.images_aside[0]}; save them as {self.wanted}, or move them elsewhere"
-            )
-        if failures or self.skips or (self.limits and (self.odd or self.images_aside)):
-            return 2
-        return 1 if self.limits and (self.beyond or unmatched) else 0

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from imsim._images import EXTENSIONS, Picture, Reading, same_file
+from imsim._images import EXTENSIONS, ORIENTATIONS, Picture, Reading, same_file
 from imsim.errors import DataRangeError, ImsimError, OptionError
 from imsim.pages import readable
 from imsim.registry import METRICS
@@ -65,25 +65,17 @@ def add_reading(parser: argparse.ArgumentParser, more_on_masks: str = "") -> Non
     add("--mask", metavar="M", help=MASK_HELP + more_on_masks)
     add("--data-range", metavar="L", help=RANGE_HELP)
     add(
-        "--ignore-value",
-        metavar="V",
-        type=_number,
-        action="append",
-        default=[],
-        help="leave out the pixels that have this value in any channel of either image, such as "
-        "-9999 for no data; can be repeated. What a TIFF file declares as no data is left out "
-        "without it",
-    )
-    add(
-        "--ignore-nan",
-        action="store_true",
-        help="leave out the pixels that are NaN in any channel of either image",
-    )
-    add(
         "--background",
         metavar="COLOUR",
         default="white",
         help="the colour behind transparent parts: a name, or #rrggbb; white by default",
+    )
+    add(
+        "--orientation",
+        choices=ORIENTATIONS,
+        default="obey",
+        help="whether an image is turned as its orientation tag says (EXIF, TIFF), which is the "
+        "default, or taken as it is stored",
     )
     add(
         "--max-pixels",
@@ -108,7 +100,8 @@ def count(text: str) -> int:
     return number
 
 
-def _number(text: str) -> float:
+def pixel_value(text: str) -> float:
+    """Read a value of a pixel, exactly."""
     # An int where it is one: 2**60 + 1 is no float. No pixel has more than 64 bits.
     try:
         value = int(text)
@@ -117,7 +110,7 @@ def _number(text: str) -> float:
         if math.isinf(number) and "inf" not in text.lower():
             raise  # beyond every type, and not the infinity that it would become
         return number
-    return value if abs(value) < 2**64 else _number(f"{text}.0")
+    return value if abs(value) < 2**64 else pixel_value(f"{text}.0")
 
 
 def reading_of(arguments: argparse.Namespace) -> Reading:
@@ -127,10 +120,12 @@ def reading_of(arguments: argparse.Namespace) -> Reading:
         background=arguments.background,
         max_pixels=arguments.max_pixels,
         channel_axis=arguments.channel_axis,
+        orientation=arguments.orientation,
         volume=arguments.volume,
         # A volume is one array in memory, and so are images with labels.
         memory=None if arguments.volume or getattr(arguments, "labels", None) else memory,
         level=getattr(arguments, "level", None),
+        clear_is_no_data=arguments.ignore_transparent,
     )
 
 
@@ -225,60 +220,6 @@ def check_data_range(value: float | None, text: str | None = None) -> None:
         raise DataRangeError(
             f"--data-range {text}: data_range must be a positive number, e.g. 65535"
         )
-
-
-def parse_metrics(text: str | None, limits: Iterable[str]) -> list[str]:
-    """Return the metrics to run: those named in `text`, or all; and those with a limit."""
-    names = list(METRICS) if text is None else [name.strip() for name in text.split(",")]
-    for name in names:
-        _check(name, "--metrics")
-    return list(dict.fromkeys([*names, *limits]))
-
-
-def parse_limits(texts: Iterable[str]) -> dict[str, float]:
-    """Read ``metric=score`` of each option."""
-    limits: dict[str, float] = {}
-    for text in texts:
-        name, equals, number = text.partition("=")
-        option = f"--fail-under {text}"
-        try:
-            limit = float(number)
-        except ValueError:
-            limit = math.nan
-        if not equals or math.isnan(limit):
-            raise OptionError(f"{option}: expected a metric and a number, e.g. fsim=0.95")
-        name = name.strip()
-        _check(name, option)
-        low, high = METRICS[name].bounds
-        if not low <= limit <= high:
-            raise OptionError(f"{option}: {name} is never outside {low:.4g} to {high:.4g}")
-        if name in limits:
-            raise OptionError(f"{option}: {name} has a limit already, {limits[name]:g}; give one")
-        limits[name] = limit
-    return limits
-
-
-def beyond(scores: Mapping[str, float], limits: Mapping[str, float]) -> list[str]:
-    """Say which scores are beyond their limits; NaN is."""
-    said = []
-    for name, limit in limits.items():
-        if name not in scores:
-            continue  # counted as skipped
-        score = scores[name]
-        higher = METRICS[name].higher_is_better
-        if not (score >= limit if higher else score <= limit):
-            side = "below" if higher else "above"
-            said.append(
-                f"{name} is NaN"
-                if math.isnan(score)
-                else f"{name} is {score:.6g}, {side} {limit:g}"
-            )
-    return said
-
-
-def _check(name: str, option: str) -> None:
-    if name not in METRICS:
-        raise OptionError(f"{option}: there is no metric {name!r}; expected {', '.join(METRICS)}")
 
 
 def output_format(arguments: argparse.Namespace) -> str | None:

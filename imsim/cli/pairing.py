@@ -43,6 +43,8 @@ class Failure(NamedTuple):
     message: str
     reference: str | None = None
     test: str | None = None
+    sizes: str = ""
+    """Of a pair of different sizes, which."""
 
 
 class Pairing(NamedTuple):
@@ -67,6 +69,8 @@ class Pairing(NamedTuple):
     """Pipes and devices in the folders that are called like images."""
     inputs: list[str]
     """All that is read: what was named, and the linked folders in the folders."""
+    unmasked: Sequence[str] = ()
+    """The test files without a mask of their own, where some may have none."""
 
 
 def is_folder(path: str, volumes: bool) -> bool:
@@ -75,7 +79,12 @@ def is_folder(path: str, volumes: bool) -> bool:
 
 
 def pair_files(
-    reference: str, tests: Sequence[str], mask: str | None, volumes: bool = False
+    reference: str,
+    tests: Sequence[str],
+    mask: str | None,
+    volumes: bool = False,
+    *,
+    masks_may_miss: bool = False,
 ) -> Pairing:
     """Match files with their reference and their mask.
 
@@ -92,6 +101,8 @@ def pair_files(
         A file, which is that of every pair, or a folder.
     volumes : bool
         Whether files hold volumes, as a folder of DICOM files does.
+    masks_may_miss : bool
+        Whether images without a mask in a folder of masks have none; else they fail.
 
     Returns
     -------
@@ -134,6 +145,7 @@ def pair_files(
             "or a reference file"
         )
     empty: list[Failure] = []
+    unmasked: list[str] = []
     for test in tests:
         folder = None if test in found.tests else _folder(test, found, volumes)
         if folder and not folder.names:
@@ -154,10 +166,13 @@ def pair_files(
                 why = _several("partner", partners, reference)
             elif len(own_masks) > 1:
                 why = _several("mask", own_masks, mask)
-            elif not own_masks:
+            elif not own_masks and not masks_may_miss:
                 why = f"has no mask in {mask}"
             else:
-                own_mask = masks.path(str(own_masks[0])) if masks else mask
+                own_mask = mask
+                if masks:
+                    own_mask = masks.path(str(own_masks[0])) if own_masks else None
+                    unmasked += [] if own_masks else [path]
                 stem = _stem(name)
                 if stem == name and not os.path.isdir(path):
                     stem = os.path.splitext(name)[0]
@@ -175,7 +190,7 @@ def pair_files(
         nothing = NO_VOLUME if volumes else NO_IMAGE
         raise ImageFileError(_nothing(reference, references, tests, found, nothing))
     found.failed.extend(empty)
-    return found
+    return found._replace(unmasked=unmasked)
 
 
 def _folder(path: str, found: Pairing, volumes: bool) -> Folder:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import ImageFileError, Picture, as_mask, sized, where_equal, widened
+from imsim._images import ImageFileError, Picture, as_mask, sized, widened
+from imsim._images.profiles import difference
 from imsim._images.raster import is_raster, mask_on_disk
 from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
-from imsim.pages import share
 
 Array = np.ndarray[Any, Any]
+
+_UPSIDE = (
+    "of this image and {}, one is FITS, whose first row is its bottom one; rows are compared in "
+    "the order of the files"
+)
 
 
 class Mask(NamedTuple):
@@ -71,83 +74,56 @@ def labels_of(labels: Picture, reference: Picture, used: Array | None) -> Array:
 def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     """Widen one picture to the type of the other where that loses nothing.
 
+    A note tells whether their colour profiles differ, which are not applied.
+
     Raises
     ------
     ImageFileError
         If they still differ in size or type, instead of a misleading score.
     """
     reference, test = widened(reference, test)
+    if said := difference(reference.profile, test.profile):
+        test = test._replace(notes=(*test.notes, f"{said}; the pixels are compared as stored"))
+    if reference.from_bottom != test.from_bottom:
+        test = test._replace(notes=(*test.notes, _UPSIDE.format(reference.path)))
     a, b = reference.pixels, test.pixels
     if a.shape == b.shape and a.dtype == b.dtype:
         return reference, test
     if reference.sides != test.sides:
-        remedy = "crop or resample one of them" + _turned(reference, test)
-    elif a.shape != b.shape:
+        raise SizeError(reference, test)
+    if a.shape != b.shape:
         remedy = "convert one of them, so that both are grey or both have the same channels"
     else:
         remedy = "save both with the same number of bits"
     raise ImageFileError(f"{test.path}: is {test}, but {reference.path} is {reference}", remedy)
 
 
+class SizeError(ImageFileError):
+    """Two images of different sizes; `sizes` says which."""
+
+    def __init__(self, reference: Picture, test: Picture) -> None:
+        remedy = "crop or resample one of them, or see --on-size-mismatch"
+        super().__init__(
+            f"{test.path}: is {test}, but {reference.path} is {reference}",
+            remedy + _turned(reference, test),
+        )
+        self.sizes = "size {} against {}".format(
+            *("x".join(map(str, reversed(picture.sides))) for picture in (test, reference))
+        )
+
+
 def _turned(*pictures: Picture) -> str:
     """Say which of two pictures of other sizes may lie on its side."""
     (*depth, height, width), size = (picture.sides for picture in pictures)
-    paths = [picture.path for picture in pictures if picture.turned]
-    if (*depth, width, height) != size or not paths:
+    tagged = [picture for picture in pictures if picture.turned]
+    if (*depth, width, height) != size or not tagged:
         return ""
+    paths = " and ".join(picture.path for picture in tagged)
+    other = "obey" if tagged[0].turned == "ignored" else "ignore"
     return (
-        f". Height and width are exchanged: the cause is likely the orientation tag of "
-        f"{' and '.join(paths)}, which is not obeyed; turn the pixels themselves"
+        f". Height and width are exchanged: the cause is likely the orientation tag of {paths}, "
+        f"which is {tagged[0].turned}; --orientation {other} does otherwise"
     )
-
-
-class Ignored(NamedTuple):
-    """What `--ignore-value` and `--ignore-nan` say."""
-
-    values: tuple[float, ...] = ()
-    nan: bool = False
-
-    @classmethod
-    def of(cls, arguments: argparse.Namespace) -> Ignored:
-        """Return what the arguments say."""
-        return cls(tuple(arguments.ignore_value), arguments.ignore_nan)
-
-    def options(self) -> Iterable[tuple[str, float]]:
-        """Yield each option as it was given, and the value that it leaves out."""
-        yield from ((f"--ignore-value {value:.15g}", value) for value in self.values)
-        if self.nan:
-            yield "--ignore-nan", math.nan
-
-    def used(
-        self, reference: Picture, test: Picture, mask: Array | None
-    ) -> tuple[Array | None, list[tuple[str, str]]]:
-        """Return the pixels to score, None for all, and notes on what is left out.
-
-        A pixel is left out if it is in either image: whatever one image does not show, the other
-        cannot be compared with. Both are as the files have them, not widened to one type.
-        """
-        notes = []
-        for picture in (reference, test):
-            if picture.valid is not None:  # the picture has a note on that
-                mask = picture.valid if mask is None else mask & picture.valid
-            for option, value in self.options():
-                found = having(picture.samples, value)
-                if found.any():
-                    notes.append(left_out(picture, int(np.count_nonzero(found)), option))
-                    mask = ~found if mask is None else mask & ~found
-        return mask, notes
-
-
-def left_out(picture: Picture, number: int, option: str) -> tuple[str, str]:
-    """Say how many pixels of an image an option leaves out."""
-    size = math.prod(picture.sides)
-    said = f"{number} of {size} pixels ({share(number, size)}) are left out by {option}"
-    return picture.path, said
-
-
-def having(samples: Array, value: float) -> Array:
-    """Tell which pixels have a value in any channel, which is the last axis."""
-    return np.asarray(where_equal(samples, value).any(axis=-1))
 
 
 def option_notes(
@@ -157,7 +133,20 @@ def option_notes(
     used: Array | None,
     data_range: float | None,
 ) -> list[tuple[str, str]]:
-    """Say of which image or mask the data range or the mask makes little sense."""
+    """Say of which image or mask the data range, the mask or its rows make little sense."""
+    said = []
+    if mask and mask.picture.from_bottom != reference.from_bottom:
+        said.append((mask.picture.path, _UPSIDE.format(reference.path)))
+    return said + _range_or_mask_notes(reference, test, mask, used, data_range)
+
+
+def _range_or_mask_notes(
+    reference: Picture,
+    test: Picture,
+    mask: Mask | None,
+    used: Array | None,
+    data_range: float | None,
+) -> list[tuple[str, str]]:
     if mask and not mask.pixels.any():
         return [(mask.picture.path, "this mask leaves out every pixel, so that the scores are NaN")]
     if used is not None and not used.any():

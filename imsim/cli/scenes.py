@@ -6,7 +6,7 @@ import argparse
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -15,25 +15,18 @@ import numpy as np
 import imsim
 from imsim._images import Picture, widened
 from imsim._images.raster import Raster, is_raster, spans
+from imsim.cli.areas import Box
+from imsim.cli.ignoring import Ignored, having, left_out
 from imsim.cli.options import count
-from imsim.cli.reading import (
-    Array,
-    Ignored,
-    Mask,
-    broken_notes,
-    having,
-    left_out,
-    range_notes,
-)
+from imsim.cli.reading import Array, Mask, broken_notes, range_notes
 from imsim.errors import OptionError
 from imsim.finite import broken_pixels, value_ends
+from imsim.pages.colour import MapScale
 from imsim.validation import LEAST_MEMORY, MEMORY, check_memory
 
 _AHEAD = 4
 """Parts that are kept until all three of reference, test and mask have been taken of them."""
 _one_at_a_time = threading.Lock()
-Box = tuple[int, int, int, int]
-"""The first row and one past the last, and likewise the columns."""
 SCENES_HELP = """\
 Large files: of TIFF (BigTIFF, tiled, compressed, cloud-optimised GeoTIFF),
 .npy and Zarr (versions 2 and 3, OME-Zarr; `pip install 'imsim[zarr]'`), images
@@ -51,6 +44,7 @@ class OnDisk(NamedTuple):
     ignore_georeference: bool = False
     map_format: str = "png"
     workers: int | None = None
+    map_scale: MapScale = "fixed"
 
 
 def add_scenes(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +79,13 @@ def on_disk_of(arguments: argparse.Namespace) -> OnDisk:
     if workers is None and arguments.scheduler is None:
         # Asked for here: in a thread of many, it is one.
         workers = imsim.get_workers()
-    return OnDisk(arguments.memory, arguments.ignore_georeference, arguments.map_format, workers)
+    return OnDisk(
+        arguments.memory,
+        arguments.ignore_georeference,
+        arguments.map_format,
+        workers,
+        arguments.map_scale,
+    )
 
 
 def scene_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -121,6 +121,8 @@ class Scene:
         What options leave out.
     data_range : float, optional
         What the options say; values beyond are told.
+    names : sequence of str
+        What the images are called.
     """
 
     def __init__(
@@ -131,7 +133,9 @@ class Scene:
         mask: Mask | None,
         ignored: Ignored,
         data_range: float | None,
+        names: Sequence[str] = (),
     ) -> None:
+        self._names = names
         self._pictures = first, second
         self._mask = mask
         self._ignored = ignored
@@ -142,7 +146,8 @@ class Scene:
         stored = [_raster(p) for p in (first, second) if is_raster(p.pixels)]
         declared = any(raster.no_data for raster in stored)
         valid = any(picture.valid is not None for picture in (first, second))
-        self.is_masked = bool(mask or declared or valid or [*ignored.options()])
+        left_out = any(ignored._replace(areas=())) or ignored.areas_of(names)
+        self.is_masked = bool(mask or declared or valid or left_out)
         masks = [mask.pixels] if mask and is_raster(mask.pixels) else []
         tiles = [raster.stored for raster in (*stored, *masks)]
         chunks = max(rows for rows, _ in tiles), max(columns for _, columns in tiles)
@@ -187,8 +192,10 @@ class Scene:
                 used = piece.valid if used is None else used & piece.valid
                 if fresh is not None and is_raster(self._pictures[index].pixels):
                     self._count(index, "", ~piece.valid[fresh])
-            for option, value in self._ignored.options():
-                found = having(piece.samples, value)
+            options = [(o, having(piece.samples, v)) for o, v in self._ignored.in_either()]
+            if piece is one:
+                options += self._ignored.in_reference(one, self._names, box)
+            for option, found in options:
                 if found.any():
                     used = ~found if used is None else used & ~found
                     if fresh is not None:
@@ -247,7 +254,8 @@ class Scene:
             number = self._left_out.get((index, ""), 0)
             if number:
                 total = math.prod(picture.sides)
-                said = f"no data ({_raster(picture).no_data}) at {number} of {total} pixels"
+                what = _raster(picture).no_data or "transparent"
+                said = f"no data ({what}) at {number} of {total} pixels"
                 notes.append((picture.path, f"{said}, which are masked"))
         for (index, option), number in self._left_out.items():
             if option:

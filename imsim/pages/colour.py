@@ -12,9 +12,14 @@ from imsim import METRICS, ImsimError, OptionError, ShapeError
 from imsim.typing import Array
 
 Colours = Literal["viridis", "grey", "difference"]
+MapScale = Literal["fixed", "auto"]
+MAP_SCALES: tuple[MapScale, ...] = ("fixed", "auto")
+"""A map ends at the bound of its metric, or at its own worst value."""
 
 MISSING = (150, 150, 150)
 """The neutral grey of NaN: red, green, blue."""
+_LEVEL = 4
+"""Of zlib in PNG, as for numbers."""
 BROKEN = (214, 0, 147)
 """The magenta of pixels of an image that are not finite."""
 
@@ -28,6 +33,8 @@ _ANCHORS: dict[Colours, str] = {
     "difference": "10407f 4f86c6 f4f4f4 cf7a3c 7a3703",
 }
 # With the grey of NaN, a picture has few enough colours for a palette; grey has all its levels.
+_EQUAL = 1e-6
+"""What a map that is alike everywhere may differ by rounding, as a part of its scale."""
 _STEPS: dict[Colours, int] = {"viridis": 255, "grey": 256, "difference": 255}
 
 
@@ -150,12 +157,15 @@ def colour_map(values: Array, low: float, high: float) -> Array:
     return Scale(float(low), float(high)).colours_of(values)
 
 
-def map_scale(name: str, data_range: float) -> Scale:
-    """Choose the fixed scale of a metric's map: dark where alike, bright where different.
+def map_scale(name: str, data_range: float, local: Array | None = None) -> Scale:
+    """Choose the scale of a metric's map: dark where alike, bright where different.
 
     The scale follows from the bounds of the values and not from the map, so that pictures of
     different pairs compare. Squared errors have no bound: their scale ends at the square of
     `data_range`, and their colours follow the square root.
+
+    Differences that are small against the bounds are all dark then. Given the map, the scale ends
+    at its worst value; such pictures show where, and do not compare with each other.
 
     Parameters
     ----------
@@ -163,6 +173,9 @@ def map_scale(name: str, data_range: float) -> Scale:
         A metric with a map, see `imsim.METRICS`.
     data_range : float
         Largest possible minus smallest possible value of the images.
+    local : numpy.ndarray, optional
+        The map at hand, of any shape, to end the scale at its worst value. If nothing in it
+        differs, the scale stays fixed.
 
     Returns
     -------
@@ -176,9 +189,12 @@ def map_scale(name: str, data_range: float) -> Scale:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from imsim.pages import map_scale
     >>> map_scale("ssim", 255)
     Scale(low=1.0, high=-1.0, root=False, colours='viridis')
+    >>> map_scale("ssim", 255, np.array([1.0, 0.75, np.nan])).high
+    0.75
     """
     with_map = [metric.name for metric in METRICS.values() if metric.map_function]
     if name not in with_map:
@@ -188,9 +204,18 @@ def map_scale(name: str, data_range: float) -> Scale:
     if metric.map_higher_is_better:
         alike, different = different, alike
     alike = alike if math.isfinite(alike) else 0.0
-    if math.isinf(different):
-        return Scale(alike, float(data_range) ** 2, root=True)
-    return Scale(alike, different)
+    root = math.isinf(different)
+    scale = Scale(alike, float(data_range) ** 2 if root else different, root)
+    return scale if local is None else _ending_at_worst(scale, local)
+
+
+def _ending_at_worst(scale: Scale, local: Array) -> Scale:
+    known = local[np.isfinite(local)]
+    if not known.size:
+        return scale
+    worst = float(known.max() if scale.high > scale.low else known.min())
+    differs = (worst - scale.low) / (scale.high - scale.low)
+    return scale._replace(high=worst) if differs > (_EQUAL**2 if scale.root else _EQUAL) else scale
 
 
 def png(pixels: Array) -> bytes:
@@ -226,7 +251,7 @@ def png(pixels: Array) -> bytes:
             "expected uint8 of shape (height, width) or (height, width, 3), as colour_map returns",
         )
     content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format="PNG")
+    Image.fromarray(pixels).save(content, format="PNG", compress_level=_LEVEL)
     return content.getvalue()
 
 
@@ -234,17 +259,16 @@ def small_png(pixels: Array) -> bytes:
     """Encode colours as PNG, with a palette if there are at most 256 of them."""
     from PIL import Image
 
-    levels = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
-    found = np.zeros(1 << 24, dtype=bool)  # faster than to sort the pixels
-    found[levels] = True
-    colours = np.flatnonzero(found)
-    if len(colours) > 256:
+    found = Image.fromarray(pixels).getcolors(256)
+    if found is None:
         return png(pixels)
-    index = np.zeros(1 << 24, dtype=np.uint8)
-    index[colours] = np.arange(len(colours))
+    weights = np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    palette = np.array(sorted(colour for _, colour in found), dtype=np.uint8)
+    index = np.zeros(1 << 24, dtype=np.uint8)  # faster than to look each pixel up
+    index[palette @ weights] = np.arange(len(palette))
+    levels = pixels.astype(np.uint32) @ weights
     picture = Image.fromarray(index[levels])
-    palette = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1)
-    picture.putpalette(palette.astype(np.uint8).tobytes())
+    picture.putpalette(palette.tobytes())
     content = io.BytesIO()
-    picture.save(content, format="PNG", optimize=False)
+    picture.save(content, format="PNG", optimize=False, compress_level=_LEVEL)
     return content.getvalue()

@@ -66,6 +66,7 @@ def content_of(pair: ImagePair, layers: list[Layer]) -> Content:
         "width": pair.width,
         "height": pair.height,
         "channels": pair.channels,
+        "sizes": [[width, height] for height, width in (pair.canvas.reference, pair.canvas.test)],
         "pixels": pixels,
         "maps": maps,
     }

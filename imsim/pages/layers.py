@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from imsim import METRICS, DataRangeError, EmptyMaskWarning, ImsimError, ShapeError
+from imsim.differing import difference_of, distances
 from imsim.errors import silent
 from imsim.pages import blocks
 from imsim.pages.blocks import Step
-from imsim.pages.colour import BROKEN, Scale, map_scale
+from imsim.pages.canvas import ABSENT, ONLY, Canvas, Which
+from imsim.pages.colour import BROKEN, MapScale, Scale, map_scale
 from imsim.typing import Array, ImageLike
 from imsim.validation import usual_data_range
 
@@ -24,6 +27,7 @@ MOST_RANGES = 16
 class ImagePair:
     """A pair of checked images, with channels last, their mask, difference and scale.
 
+    Images of different sizes lie on one canvas, and the mask leaves out what only one has.
     `scaled` is the scale and its description of what the images are part of, if that is known.
     """
 
@@ -35,20 +39,30 @@ class ImagePair:
         data_range: Any,
         scaled: tuple[Scale, str] | None = None,
     ) -> None:
-        self.reference, self.test = reference, test
+        (a, b), (c, d) = reference.shape[:2], test.shape[:2]
+        self.canvas = Canvas((a, b), (c, d))
+        self.reference = reference = self.canvas.padded(reference)
+        self.test = test = self.canvas.padded(test)
         self.height, self.width, self.channels = reference.shape
-        self.mask = np.ones((self.height, self.width), dtype=bool)
+        self.mask = self.canvas.has("reference") & self.canvas.has("test")
         if mask is not None:
-            self.mask = np.asarray(mask).astype(bool)
-            if self.mask.ndim != 2:
-                raise ShapeError(f"mask has shape {self.mask.shape}", "expected (height, width)")
+            mask = np.asarray(mask).astype(bool)
+            if mask.ndim != 2:
+                raise ShapeError(f"mask has shape {mask.shape}", "expected (height, width)")
+            self.mask &= self.canvas.padded(mask)
         self.data_range = known_range(reference, test, data_range)
-        self.difference = difference_of(reference, test)
         self.differ = (reference != test).any(axis=-1)
-        # A pixel that is not finite in one image only differs by an unknown amount.
-        distance = np.where(np.isnan(self.difference), np.inf, np.abs(self.difference))
-        self.distance: Array = np.where(reference != test, distance, 0).max(axis=-1)
         self.scale, self.scaled_to = scaled or image_scale(self)
+
+    @cached_property
+    def difference(self) -> Array:
+        """Test less reference; not computed for images that are found to be equal."""
+        return difference_of(self.reference, self.test)
+
+    @cached_property
+    def distance(self) -> Array:
+        """The largest absolute difference over the channels."""
+        return distances(self.reference, self.test, self.difference)
 
 
 def known_range(reference: Array, test: Array, data_range: Any) -> float:
@@ -63,18 +77,6 @@ def known_range(reference: Array, test: Array, data_range: Any) -> float:
             "possible value as data_range, e.g. 4095 for a 12-bit detector"
         )
     return float(known)
-
-
-def difference_of(reference: Array, test: Array) -> Array:
-    """Return test less reference as float64, which is 0 only where the two are equal."""
-    if np.result_type(reference, test).kind in "iu" and max(reference.itemsize, test.itemsize) > 4:
-        # The difference of unsigned numbers is exact if the smaller is subtracted from the larger.
-        a, b = (image.astype(np.uint64) for image in (reference, test))
-        up = test > reference
-        return np.where(up, 1.0, -1.0) * np.where(up, b - a, a - b).astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference: Array = test.astype(np.float64) - reference.astype(np.float64)
-    return difference
 
 
 def image_scale(pair: ImagePair) -> tuple[Scale, str]:
@@ -139,6 +141,8 @@ class Layer:
     worst: tuple[int, int] | None = None
     """Row and column of the largest difference."""
     map: Map | None = None
+    ends_here: bool = False
+    """Whether the scale ends at the worst value of this very map."""
 
 
 def pixels_of(name: str, image: ImageLike, channel_axis: int | None) -> Array:
@@ -153,20 +157,31 @@ def pixels_of(name: str, image: ImageLike, channel_axis: int | None) -> Array:
     return pixels[..., None] if channel_axis is None else np.moveaxis(pixels, channel_axis, -1)
 
 
-def _hatched(pair: ImagePair, pixels: Array, step: Step) -> Array:
-    """Draw dark and bright stripes over masked pixels, which stay faintly visible."""
+def _marked(pair: ImagePair, pixels: Array, step: Step, which: Which | None = None) -> Array:
+    """Mark what is masked, what only one image has, and where the image `which` has nothing."""
     if pair.mask.all():
         return pixels
     rows, columns = np.indices(pixels.shape[:2])
     width = max(1, min(pixels.shape[:2]) // 100)
-    stripes = (rows + columns) // width % 4 < 2
-    masked = pixels // 3 + np.where(stripes[..., None], 150, 20)
+    stripes = ((rows + columns) // width % 4 < 2)[..., None]
+    masked = pixels // 3 + np.where(stripes, 150, 20)  # which stay faintly visible
     used = blocks.inside(pair.mask, step)[..., None]
     result: Array = np.where(used, pixels, masked).astype(np.uint8)
+    if pair.canvas.one_size:
+        return result
+    for image, colour in ONLY.items():
+        if which in (image, None):
+            here = blocks.inside(pair.canvas.only(image), step)[..., None] & ~used
+            shown = pixels if which else np.uint8(225)
+            result = np.where(here, np.where(stripes, np.array(colour, np.uint8), shown), result)
+    if which:
+        chequers = (rows // (2 * width) + columns // (2 * width)) % 2
+        absent = ~blocks.inside(pair.canvas.has(which), step)
+        result[absent] = np.array(ABSENT, np.uint8)[chequers][absent][:, None]
     return result
 
 
-def image_layer(pair: ImagePair, name: str, title: str, image: Array) -> Layer:
+def image_layer(pair: ImagePair, name: Which, title: str, image: Array) -> Layer:
     """Show an image; three channels are red, green and blue."""
 
     def draw(step: Step) -> Array:
@@ -177,7 +192,7 @@ def image_layer(pair: ImagePair, name: str, title: str, image: Array) -> Layer:
         channels = [pair.scale.colours_of(shown[..., i])[..., 0] for i in range(shown.shape[-1])]
         pixels = np.stack(channels if pair.channels == 3 else channels * 3, axis=-1)
         pixels[broken] = BROKEN
-        return _hatched(pair, pixels, step)
+        return _marked(pair, pixels, step, name)
 
     return Layer(name, title, draw, pair.scale, None)
 
@@ -194,7 +209,7 @@ def difference_layer(pair: ImagePair) -> Layer:
         shown = signed[differing(pair, step)]
         pixels = scale.colours_of(shown)
         pixels[~np.isfinite(shown)] = BROKEN
-        return _hatched(pair, pixels, step)
+        return _marked(pair, pixels, step)
 
     where = np.where(pair.mask, pair.distance, 0)
     worst = _place(where) if where.any() else None
@@ -207,21 +222,31 @@ def differing(pair: ImagePair, step: Step) -> tuple[Array, Array]:
     return blocks.worst(np.where(pair.mask, pair.distance, -1), step)
 
 
-def map_layers(pair: ImagePair, reference: Any, test: Any, options: dict[str, Any]) -> list[Layer]:
-    """Show the map of every metric that has one for these images."""
+def map_layers(
+    pair: ImagePair,
+    reference: Any,
+    test: Any,
+    options: dict[str, Any],
+    names: Iterable[str] = METRICS,
+    ends: MapScale = "fixed",
+) -> list[Layer]:
+    """Show the map of every metric of these names that has one for these images."""
     layers = []
-    for name, metric in METRICS.items():
+    for name in names:
+        metric = METRICS[name]
         if metric.map_function is None:
             continue
         try:
             with silent(EmptyMaskWarning):  # the scores have already warned
                 local = np.asarray(metric.map_function(reference, test, **options))
+                local = pair.canvas.padded(local, np.nan)
         except ImsimError:  # the notes list maps that are not available
             continue
         title = f"{name}: {metric.map_title}"
         far = np.asarray(metric.map_dissimilarity(local), dtype=np.float64)
-        scale = map_scale(name, pair.data_range)
-        layers.append(map_layer(pair, name, title, Map(local, far), scale))
+        scale = map_scale(name, pair.data_range, local if ends == "auto" else None)
+        layer = map_layer(pair, name, title, Map(local, far), scale)
+        layers.append(replace(layer, ends_here=ends == "auto"))
     return layers
 
 
@@ -230,7 +255,7 @@ def map_layer(pair: ImagePair, name: str, title: str, values: Map, scale: Scale)
 
     def draw(step: Step) -> Array:
         shown = values.values[blocks.worst(values.dissimilarity, step)]
-        return _hatched(pair, scale.colours_of(shown), step)
+        return _marked(pair, scale.colours_of(shown), step)
 
     known = np.where(np.isnan(values.dissimilarity), -np.inf, values.dissimilarity)
     differ = known.max() > 0 and (pair.differ & pair.mask).any()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from imsim import METRICS
@@ -12,25 +14,40 @@ from imsim.pages.text import number, share
 THIN = 4
 """An image is thin if one side is more than this many times the other."""
 
+SCALES = {
+    False: "The scales of the difference and the maps are fixed by the data range and the bounds "
+    "of the metric, not by the pixels, so that reports compare.",
+    True: "The scale of each map ends at its own worst value (map scale: auto): bright is the "
+    "worst place of this pair, however little differs there, and reports do not compare. The scale "
+    "of the difference is fixed by the data range.",
+}
+"""What a page says of its scales, by whether maps end at their own worst values."""
 
-def notes_on(pair: ImagePair, layers: list[Layer], content: Content) -> list[str]:
-    """Say how the pictures are to be read, and what they cannot show."""
+
+def notes_on(
+    pair: ImagePair, layers: list[Layer], content: Content, wanted: Iterable[str] = METRICS
+) -> list[str]:
+    """Say how the pictures are to be read, and what they cannot show of the `wanted` metrics."""
     low, high = number(pair.scale.low), number(pair.scale.high)
     notes = [
         f"Both images are shown from {low} to {high}: {pair.scaled_to}. {_beyond(pair, layers)}",
-        "The scales of the difference and the maps are fixed by the data range and the bounds of "
-        "the metric, not by the pixels, so that reports compare. Colours that follow the square "
-        "root show small errors too. Grey in a map: not scored.",
+        f"{SCALES[any(layer.ends_here for layer in layers)]} Colours that follow the square root "
+        "show small errors too. Grey in a map: not scored.",
         f"A map has the scores of the window, block or pixel at each place.{_other_maps(layers)}",
     ]
-    if not pair.mask.all():
+    if not pair.canvas.one_size:
+        notes.append(
+            "Green stripes: what only the reference has. Violet stripes: what only the test has. "
+            "Grey chequers: the image has no pixels there."
+        )
+    if not pair.mask[pair.canvas.common].all():
         notes.append("Striped pixels are masked: they influence no score.")
     if pair.channels not in (1, 3):
         notes.append(f"The pictures show the mean of the {pair.channels} channels.")
     if pair.channels > 1:
         notes.append("The difference shows the channel that differs most.")
     notes += _sizes(pair, content)
-    missing = [name for name, metric in METRICS.items() if metric.map_function]
+    missing = [name for name in wanted if METRICS[name].map_function]
     missing = [name for name in missing if name not in {layer.name for layer in layers}]
     if missing:
         notes.append(f"Not available for these images: the map of {', '.join(missing)}.")

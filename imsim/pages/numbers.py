@@ -12,6 +12,8 @@ import numpy as np
 from imsim.typing import Array
 
 Content = TypeVar("Content")
+LEVEL = 4
+"""Of zlib: half the time of its usual 6, for 2 % more bytes."""
 NUMBER_BITS = 12
 """Bits of the mantissa that are kept for values of blocks, of which the page shows 4 digits."""
 
@@ -73,7 +75,9 @@ def packed(image: Array, like: Array | None = None) -> str:
 
 def deflated(values: Array) -> str:
     """Return bytes in base64 of their zlib stream."""
-    return base64.b64encode(zlib.compress(np.ascontiguousarray(values).tobytes())).decode("ascii")
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(values).tobytes(), LEVEL)).decode(
+        "ascii"
+    )
 
 
 def _words(image: Array) -> Array:

@@ -11,6 +11,8 @@ from imsim.pages.colour import png
 from imsim.pages.text import readable
 from imsim.typing import Array
 
+GENERATOR = "imsim"
+"""What a page says of who wrote it."""
 _WITHOUT_END = {"br", "img", "input", "meta"}
 
 
@@ -147,6 +149,7 @@ def page(title: str, *body: object, script: str = "") -> str:
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="generator", content=GENERATOR),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", title),
         tag("style", Html(style)),

@@ -3,6 +3,8 @@
   const root = document.documentElement;
   const data = JSON.parse(document.getElementById("data").textContent);
   const { width, height, channels } = data;
+  const [sizeOfReference, sizeOfTest] = data.sizes;
+  const large = largePicture(() => address());
   const frames = [...document.querySelectorAll(".frame")];
   const images = [...document.querySelectorAll(".frame img")];
   const spots = frames.map((frame) => frame.querySelector(".spot"));
@@ -90,15 +92,22 @@
       .map(([v, end]) => [v - (v % side), Math.min(v - (v % side) + side, end) - 1])
       .map(([from, to]) => (from === to ? from : `${from} to ${to}`)).join(", ");
 
+  const has = ([w, h], x, y) => x < w && y < h;
+  function left(x, y) {
+    if (used(cellOf(x, y))) return "";
+    return has(sizeOfReference, x, y) && has(sizeOfTest, x, y) ? " (masked)" : " (only one has it)";
+  }
+
   function values(x, y, link) {
     const cell = cellOf(x, y);
     const from = link < 0 ? kept : linked;
     const a = pixel(from.reference, link < 0 ? cell : link);
     const b = pixel(from.test, link < 0 ? cell : link);
+    const [inReference, inTest] = [sizeOfReference, sizeOfTest].map((size) => has(size, x, y));
     const found = {
-      reference: a.map(exact).join(", "),
-      test: b.map(exact).join(", "),
-      difference: b.map((v, i) => change(a[i], v)).join(", "),
+      reference: inReference ? a.map(exact).join(", ") : "none",
+      test: inTest ? b.map(exact).join(", ") : "none",
+      difference: inReference && inTest ? b.map((v, i) => change(a[i], v)).join(", ") : "none",
       pixels: link < 0 ? block(x, y, side) : "–",
       maps: block(x, y, mapSide),
     };
@@ -116,6 +125,7 @@
     for (const image of images) {
       image.style.transform = `translate(${-left * zoom * 100}%, ${-top * zoom * 100}%) scale(${zoom})`;
     }
+    large.fit(zoom);
     if (!state.shown) return;
     const [u, v] = ofSpot();
     for (const spot of spots) {
@@ -136,7 +146,7 @@
     Object.assign(state, { x, y, shown: true });
     root.classList.add("spotted");
     const found = values(x, y, link);
-    found.place = `${x}, ${y}` + (used(cellOf(x, y)) ? "" : " (masked)") + (state.pinned ? " (held)" : "");
+    found.place = `${x}, ${y}` + left(x, y) + (state.pinned ? " (held)" : "");
     for (const element of document.querySelectorAll("[data-value]")) {
       element.textContent = found[element.dataset.value];
     }
@@ -147,6 +157,7 @@
   function pin(on) {
     state.pinned = on;
     show(state.x, state.y);
+    address();
   }
 
   function look(zoom, u, v) {
@@ -155,6 +166,7 @@
     state.left = clamp(u - 0.5 / state.zoom, 0, room);
     state.top = clamp(v - 0.5 / state.zoom, 0, room);
     draw();
+    address();
   }
 
   const middle = () => [state.left + 0.5 / state.zoom, state.top + 0.5 / state.zoom];
@@ -181,6 +193,8 @@
       pin(false);
     } else if (keys[event.key]) {
       actions[keys[event.key]]();
+    } else if (large.keys[event.key]) {
+      large.keys[event.key]();
     } else {
       return;
     }
@@ -230,13 +244,31 @@
     button.addEventListener("click", actions[button.dataset.zoom]);
   }
 
-  // A link such as #12,34 points to a spot.
+  // A link such as #12,34;zoom=4;at=0.5,0.25;view=flicker points to a spot, and shows it so.
+  let later = 0;
+  function address() {
+    clearTimeout(later);
+    later = setTimeout(() => {
+      const parts = [state.shown && state.pinned ? `${state.x},${state.y}` : "", ...large.words];
+      const at = middle().map((share) => Number(share.toFixed(4)));
+      if (state.zoom > 1) parts.push(`zoom=${state.zoom}`, `at=${at}`);
+      const hash = parts.join(";");
+      document.getElementById("link").href = `#${hash}`;
+      if (location.hash.slice(1) !== hash) history.replaceState(null, "", hash ? `#${hash}` : location.pathname);
+    }, 200);
+  }
   function fromAddress() {
-    const found = /^#(\d+),(\d+)$/.exec(location.hash);
+    const found = /^#(?:(\d+),(\d+))?((?:;[a-z]+=[^;]*)*)$/.exec(location.hash);
     if (!found) return;
+    const words = Object.fromEntries(found[3].split(";").slice(1).map((part) => part.split("=")));
+    large.restore(words);
+    const at = (words.at || "").split(",").map(Number);
+    if (Number(words.zoom) >= 1) look(Number(words.zoom), ...(at.length === 2 && at.every(isFinite) ? at : middle()));
+    if (found[1] === undefined) return;
     show(Number(found[1]), Number(found[2]));
     pin(true);
   }
+  addEventListener("hashchange", fromAddress);
   for (const link of document.querySelectorAll("a[href^='#']")) {
     link.addEventListener("click", () => setTimeout(fromAddress)); // also if the address stays
   }

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from imsim import METRICS, Comparison, DataRangeWarning, compare
+from imsim import COUNTS, METRICS, Comparison, DataRangeWarning, MaskError, compare
 from imsim.errors import silent
 from imsim.finite import broken_pixels, nan_scores, value_ends
-from imsim.pages.colour import Scale
+from imsim.pages.canvas import Canvas
+from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.content import Content, content_of
 from imsim.pages.layers import (
     ImagePair,
@@ -23,8 +24,10 @@ from imsim.pages.layers import (
 )
 from imsim.pages.notes import THIN, notes_on
 from imsim.pages.page import Html, asset, page, picture, table, tag
+from imsim.pages.stage import large_picture
 from imsim.pages.text import number, share, short
-from imsim.typing import ImageLike, MaskLike
+from imsim.typing import Array, ImageLike, MaskLike
+from imsim.validation import check_choice
 
 
 def pair_report(
@@ -34,35 +37,58 @@ def pair_report(
     mask: MaskLike | None = None,
     data_range: float | None = None,
     channel_axis: int | None = None,
+    metrics: Iterable[str] | None = None,
     scores: Comparison | None = None,
     names: tuple[str, str] = ("reference", "test"),
+    reasons: Sequence[str] = (),
     notes: Sequence[str] = (),
+    map_scale: MapScale = "fixed",
+    boxes: Sequence[Sequence[int]] = (),
+    home: str | None = None,
 ) -> str:
     """Show where two images differ, and by how much, on one self-contained HTML page.
 
-    Both images, their difference and every map stand side by side. Pointing at a pixel shows its
-    position and the values of all pictures there; below, every score with what it means. The
-    scales of the difference and the maps follow from the data range and the bounds of the metric.
-    That of the images is the data range where they lie within it from 0 on, else what they span.
+    One picture, large, wipes or flickers between both images, or shows their difference. Below,
+    both images, their difference and every map stand side by side, zoomed together. Pointing at a
+    pixel shows its position and the values of all pictures there; below, every score with what it
+    means. The address keeps the place, for a link. The scales of the difference and the maps
+    follow from the data range and the bounds of the metric. That of the images is the data range
+    where they lie within it from 0 on, else what they span.
+
+    Images of different sizes are aligned at the top left. What only one has is marked; the scores
+    are those of the part that both have.
 
     Parameters
     ----------
     reference, test : array_like, shape (height, width), or with a channel axis
         One image each.
     mask : array_like of bool, shape (height, width), optional
-        True = use. Pixels outside influence no score; the pictures show them hatched.
+        True = use, of the size of the reference. Pixels outside influence no score; the pictures
+        show them hatched.
     data_range : float, optional
         Largest possible minus smallest possible value. By default 255 for uint8 and 1 for bool;
         every other dtype needs it.
     channel_axis : int, optional
         The axis that holds channels; three are shown as red, green and blue, other numbers of
         channels by their mean.
+    metrics : iterable of str, optional
+        The metrics to show; by default all of them.
     scores : imsim.comparison.Comparison, optional
-        Those of `imsim.compare` with the same arguments, if they are known already.
+        Those of `imsim.compare` with the same arguments, if they are known already. There may be
+        counts of `imsim.COUNTS` among them.
     names : tuple of str
         What to call the images, such as the names of their files; any text is safe.
+    reasons : sequence of str
+        Why the pair fails, said first.
     notes : sequence of str
         What the reader must know of the images, such as what was done to them on the way here.
+    map_scale : {"fixed", "auto"}
+        "auto" ends the scale of each map at its worst value, for small differences; such maps
+        do not compare with others, and the page says so.
+    boxes : sequence of sequences of int
+        Places to link to, such as those of connected parts that differ: x, y, width, height.
+    home : str, optional
+        The address of the page that this one belongs to.
 
     Returns
     -------
@@ -76,10 +102,12 @@ def pair_report(
     Raises
     ------
     ShapeError
-        If the images are batches or do not fit together.
+        If the images are batches, or have different channels.
     DTypeError, MaskError, DataRangeError
         If an image is not made of real numbers, the mask is not boolean or does not fit,
         `data_range` is missing or not positive.
+    OptionError
+        If `map_scale` is none of these.
 
     Warns
     -----
@@ -95,25 +123,30 @@ def pair_report(
     >>> html.startswith("<!doctype html>"), "Structural similarity" in html
     (True, True)
     """
+    check_choice("map_scale", map_scale, MAP_SCALES)
+    wanted = list(METRICS if metrics is None else metrics)
+    a = pixels_of("reference", reference, channel_axis)
+    b = pixels_of("test", test, channel_axis)
     options: dict[str, Any] = {
         "mask": mask,
         "data_range": data_range,
         "channel_axis": channel_axis,
     }
+    (height, width), size = a.shape[:2], b.shape[:2]
+    common: tuple[Any, Any] = reference, test
+    if (height, width) != size:
+        part = Canvas((height, width), size).common
+        common = a[part], b[part]
+        options |= {"mask": _cut(mask, a, part), "channel_axis": -1}
     if scores is None:
         with silent(DataRangeWarning):  # the page says that
-            scores = compare(reference, test, **options)
-    pair = ImagePair(
-        pixels_of("reference", reference, channel_axis),
-        pixels_of("test", test, channel_axis),
-        mask,
-        data_range,
-    )
+            scores = compare(*common, wanted, **options)
+    pair = ImagePair(a, b, mask, data_range)
     layers = [
         image_layer(pair, "reference", names[0], pair.reference),
         image_layer(pair, "test", names[1], pair.test),
         difference_layer(pair),
-        *map_layers(pair, reference, test, options),
+        *map_layers(pair, *common, options, wanted, map_scale),
     ]
     content = content_of(pair, layers)
     title = f"{names[1]} against {names[0]}"
@@ -123,21 +156,43 @@ def pair_report(
         for layer, overview, detail in zip(layers, content.overviews, details, strict=True)
     ]
     flat = pair.width > THIN * pair.height
+    masked = not pair.mask.all()
+    parts = "pixels" if pair.canvas.one_size else "pixels that both images have"
     return page(
         title,
+        tag("nav", tag("a", "All pairs", href=home), aria_label="Report") if home else "",
         tag("h1", title),
+        *(tag("p", reason, class_="answer failed") for reason in reasons),
         *_summary(pair),
+        *_counted(scores, boxes),
         _why_nan(pair, scores),
         tag("ul", *(tag("li", note) for note in notes), class_="notes") if notes else "",
         _readout(pair, layers, content),
+        large_picture(pair.width, pair.height),
+        tag("h2", "All pictures"),
         tag("div", *figures, class_="pictures flat" if flat else "pictures"),
         tag("h2", "Scores"),
-        score_table(scores, masked=not pair.mask.all()),
+        score_table(scores, masked=masked and (mask is not None), parts=parts),
         tag("h2", "How to read the pictures"),
-        *(tag("p", note, class_="note") for note in notes_on(pair, layers, content)),
+        *(tag("p", note, class_="note") for note in notes_on(pair, layers, content, wanted)),
         tag("script", Html(content.data), type="application/json", id="data"),
-        script=asset("packed.js") + asset("pair.js"),
+        script=asset("packed.js") + asset("stage.js") + asset("pair.js"),
     )
+
+
+def _counted(scores: Mapping[str, Any], boxes: Sequence[Sequence[int]]) -> list[Html]:
+    """Say what was counted, with a link to the middle of each box."""
+    said = [
+        f"{COUNTS[name].title}: {number(float(scores[name]))}" for name in COUNTS if name in scores
+    ]
+    parts = [tag("p", ". ".join(said) + ".", class_="note")] if said else []
+    if boxes:
+        links = [
+            tag("li", tag("a", f"{w} × {h} at {x}, {y}", href=f"#{x + w // 2},{y + h // 2}"))
+            for x, y, w, h in boxes
+        ]
+        parts.append(tag("ul", *links, class_="boxes", aria_label="Parts that differ"))
+    return parts
 
 
 def _figure(pair: ImagePair, layer: Layer, overview: bytes, detail: bytes | None) -> Html:
@@ -154,7 +209,8 @@ def _figure(pair: ImagePair, layer: Layer, overview: bytes, detail: bytes | None
         role="group",
         aria_label=f"{layer.title}; {keys}",
     )
-    below: list[object] = [tag("span", "square-root scale")] if layer.scale.root else []
+    words = kind_of_scale(layer.scale, layer.ends_here)
+    below: list[object] = [tag("span", words)] if words else []
     if layer.worst is not None:
         row, column = layer.worst
         below.append(tag("a", "largest difference", href=f"#{column},{row}"))
@@ -169,6 +225,12 @@ def _figure(pair: ImagePair, layer: Layer, overview: bytes, detail: bytes | None
         ),
         id=f"picture-{layer.name}",
     )
+
+
+def kind_of_scale(scale: Scale, ends_here: bool) -> str:
+    """Name what is unusual about the scale of a picture."""
+    words = ["own"] * ends_here + ["square-root"] * scale.root
+    return " ".join([*words, "scale"]) if words else ""
 
 
 def colour_bar(scale: Scale, ends: tuple[str, str] | None) -> Html:
@@ -211,14 +273,21 @@ def _readout(pair: ImagePair, layers: list[Layer], content: Content) -> Html:
     ]
     hint = (
         "Point at a pixel, or tap it; of several under the pointer, the one that differs most "
-        "counts. A click holds the spot. Arrow keys move it, + and − zoom."
+        "counts. A click holds the spot. Arrow keys move it, + and − zoom all pictures. "
     )
-    line = tag("p", tag("span", *buttons, class_="controls"), tag("span", hint, class_="note hint"))
+    link = tag("a", "Link to this view", href="#", id="link")
+    line = tag(
+        "p",
+        tag("span", *buttons, class_="controls"),
+        tag("span", hint, class_="note hint"),
+        link,
+    )
     return tag("div", line, tag("dl", *values, aria_live="polite"), class_="readout")
 
 
 def _summary(pair: ImagePair) -> list[Html]:
     used = int(pair.mask.sum())
+    size = int(pair.mask[pair.canvas.common].size)
     differ = int(np.count_nonzero(pair.differ & pair.mask))
     kind = pair.reference.dtype.name
     if pair.test.dtype != pair.reference.dtype:
@@ -231,9 +300,9 @@ def _summary(pair: ImagePair) -> list[Html]:
     span = high - low
     if span > pair.data_range * (1 + 1e-6):  # more than the rounding of floats
         facts += f"The pixels span {number(span)}, which is more. "
-    masked = used < pair.mask.size
+    masked = used < size
     if masked:
-        facts += f"The mask uses {used} of {pair.mask.size} pixels ({share(used, pair.mask.size)})."
+        facts += f"The mask uses {used} of {size} pixels ({share(used, size)})."
     if not used:
         answer = "There is nothing inside the mask: no pixel was compared."
     elif not differ:
@@ -249,7 +318,27 @@ def _summary(pair: ImagePair) -> list[Html]:
             + (f", by at most {number(float(largest))}." if unknown < differ else ".")
             + (f" At {unknown} of them a value is NaN or infinite." if unknown else "")
         )
-    return [tag("p", answer, class_="answer"), tag("p", facts, class_="note")]
+    said = [tag("p", answer, class_="answer"), tag("p", facts, class_="note")]
+    if not pair.canvas.one_size:
+        rows, columns = (part.stop for part in pair.canvas.common)
+        words = (
+            f"The sizes differ: {pair.canvas.said}. Aligned at the top left, both have the same "
+            f"{columns} × {rows} pixels; these are compared."
+        )
+        said.insert(0, tag("p", words, class_="answer"))
+    return said
+
+
+def _cut(mask: MaskLike | None, reference: Array, part: tuple[slice, slice]) -> Array | None:
+    """Return the part of a mask that both images have."""
+    if mask is None:
+        return None
+    if np.shape(mask) != reference.shape[:2]:
+        raise MaskError(
+            f"mask has shape {np.shape(mask)}",
+            f"expected that of the reference, {reference.shape[:2]}",
+        )
+    return np.asarray(mask)[part]
 
 
 def _why_nan(pair: ImagePair, scores: Comparison) -> Html:
@@ -269,7 +358,8 @@ def _why_nan(pair: ImagePair, scores: Comparison) -> Html:
 def score_table(scores: Any, *, masked: bool, parts: str = "pixels") -> Html:
     """Show each score with what it means; `parts` are what images are made of."""
     rows: list[list[object]] = []
-    for name, metric in METRICS.items():
+    for name in (name for name in METRICS if name in scores or name in scores.skipped):
+        metric = METRICS[name]
         title = metric.title + (" (experimental)" if metric.experimental else "")
         about = [tag("span", title), tag("span", metric.sees, class_="note")]
         score: object = "skipped"

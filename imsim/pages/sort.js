@@ -1,9 +1,11 @@
 "use strict";
-// A click on the head of a column sorts the table by it. A cell without text goes last.
+// A click on the head of a column sorts the table by it. A cell without text goes last. What a cell
+// sorts by may stand in data-key.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   const body = table.tBodies[0];
   heads.forEach((head, column) => {
+    if (head.tagName !== "TH" || head.hasAttribute("data-plain")) return;
     const button = document.createElement("button");
     button.textContent = head.textContent;
     button.type = "button";
@@ -22,7 +24,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 
 function key(cell) {
-  const text = cell.textContent;
+  const text = cell.dataset.key ?? cell.textContent;
   const number = Number(text.replace("inf", "Infinity"));
   return text === "" ? null : Number.isNaN(number) ? text : number;
 }

@@ -10,13 +10,15 @@ import numpy as np
 from imsim import Comparison, DataRangeWarning, ShapeError, compare
 from imsim.errors import silent
 from imsim.finite import nan_scores
-from imsim.pages.colour import Scale
+from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.cuts import Cuts, cuts_of
+from imsim.pages.notes import SCALES
 from imsim.pages.page import Html, asset, page, picture, tag
-from imsim.pages.pair import colour_bar, score_table
+from imsim.pages.pair import colour_bar, kind_of_scale, score_table
 from imsim.pages.text import number, share
 from imsim.pages.voxels import MAP, Place, VolumePair, local_map, scales_of
 from imsim.typing import Array, ImageLike, MaskLike
+from imsim.validation import check_choice
 
 AXES = ("depth", "height", "width")
 _PLANES = ("sagittal", "coronal", "axial")
@@ -51,6 +53,7 @@ def volume_report(
     scores: Comparison | None = None,
     names: tuple[str, str] = ("reference", "test"),
     notes: Sequence[str] = (),
+    map_scale: MapScale = "fixed",
 ) -> str:
     """Show where two volumes differ on one self-contained HTML page.
 
@@ -81,6 +84,8 @@ def volume_report(
         What to call the volumes.
     notes : sequence of str
         What the reader must know of the volumes.
+    map_scale : {"fixed", "auto"}
+        As for `pair_report`.
 
     Returns
     -------
@@ -92,7 +97,7 @@ def volume_report(
     ------
     ShapeError
         If the volumes are batches or do not fit together.
-    DTypeError, MaskError, DataRangeError
+    DTypeError, MaskError, DataRangeError, OptionError
         As for `pair_report`.
 
     Examples
@@ -104,6 +109,7 @@ def volume_report(
     >>> html.startswith("<!doctype html>"), "axial" in html
     (True, True)
     """
+    check_choice("map_scale", map_scale, MAP_SCALES)
     options: dict[str, Any] = {
         "mask": mask,
         "data_range": data_range,
@@ -123,6 +129,7 @@ def volume_report(
         data_range,
         local_map(reference, test, options),
         flips,
+        map_scale,
     )
     place: Place = (
         pair.worst.place if pair.worst else tuple(side // 2 for side in pair.sides)  # type: ignore[assignment]
@@ -340,7 +347,8 @@ def _legend(pair: VolumePair) -> Html:
         if name == "test":
             continue
         title = "both volumes" if name == "reference" else _TITLES[name]
-        below = tag("div", "square-root scale", class_="below note") if scale.root else ""
+        said = kind_of_scale(scale, name == MAP and pair.ends_here)
+        below = tag("div", said, class_="below note") if said else ""
         figures.append(tag("figure", tag("h3", title), colour_bar(scale, ends), below))
     return tag("div", *figures, class_="pictures legend")
 
@@ -351,9 +359,8 @@ def _notes_on(pair: VolumePair, cuts: Cuts, directions: Array | None) -> list[st
     notes = [
         "A slider moves its cut. A tap on a picture, or the arrow keys on it, moves the other two "
         "there. The strip above a slider has the worst place of each plane: bright is different.",
-        f"Both volumes are shown from {low} to {high}: {pair.scaled_to}. The scales of the "
-        "difference and the map are fixed by the data range and the bounds of the metric. Grey in "
-        "the map: not scored. Magenta: NaN or infinite.",
+        f"Both volumes are shown from {low} to {high}: {pair.scaled_to}. "
+        f"{SCALES[pair.ends_here]} Grey in the map: not scored. Magenta: NaN or infinite.",
     ]
     if directions is None:
         notes.append(

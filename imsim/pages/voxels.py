@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim import METRICS, EmptyMaskWarning, ImsimError, ShapeError
+from imsim.differing import difference_of
 from imsim.errors import silent
-from imsim.pages.colour import Scale, map_scale
-from imsim.pages.layers import difference_of, known_range, scale_between
+from imsim.pages.colour import MapScale, Scale, map_scale
+from imsim.pages.layers import known_range, scale_between
 from imsim.typing import Array
 from imsim.validation import usual_data_range
 
@@ -59,6 +60,8 @@ class VolumePair:
         The map of `MAP`, if that can be had.
     flips : tuple of bool
         The axes that are drawn from their ends.
+    ends : {"fixed", "auto"}
+        Where the scale of the map ends.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class VolumePair:
         data_range: Any,
         local: Array | None,
         flips: tuple[bool, ...],
+        ends: MapScale = "fixed",
     ) -> None:
         turn = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
         self.reference, self.test = reference[turn], test[turn]
@@ -82,6 +86,7 @@ class VolumePair:
         self.survey, by_difference = _surveyed(self)
         known = local is not None and not np.isnan(local).all()
         self.local = local[turn] if local is not None and known else None
+        self.ends_here = ends == "auto"
         self.worst = by_difference
         if self.local is not None and by_difference is not None:
             self.worst = _worst_of_map(self.local) or by_difference
@@ -253,5 +258,6 @@ def scales_of(pair: VolumePair) -> dict[str, tuple[Scale, tuple[str, str] | None
         "difference": (difference, ("darker", "brighter")),
     }
     if pair.local is not None:
-        found[MAP] = (map_scale(MAP, pair.data_range), ("alike", "different"))
+        local = pair.local if pair.ends_here else None
+        found[MAP] = (map_scale(MAP, pair.data_range, local), ("alike", "different"))
     return found

@@ -133,6 +133,13 @@ def test_says_what_was_found_and_where(detector, tmp_path):
         assert words in text
 
 
+def test_nothing_is_wider_than_a_phone(detector, tmp_path):
+    names = [f"a-folder/with-a-long-name/and-a-camera-to-the-left-{i}.png" for i in range(12)]
+    page = write_inspection_report(tmp_path, detector, marked(12, [4]), names=names)
+    with browser() as reader:
+        assert reader.beyond(page, 420) == []
+
+
 def test_marks_the_place_in_image_and_map(detector, tmp_path):
     image, local = pictures_of(
         text_of(write_inspection_report(tmp_path, detector, marked(12, [4]), gallery=1))

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="only reports draw")
 
-from headless import rendered
+from headless import browser, rendered
 from PIL import Image
 
 import imsim
@@ -227,7 +227,7 @@ def test_a_folder_that_cannot_be_made(judged, tmp_path):
 
 
 def test_no_roc_curve_hides_another():
-    """Each of twelve measures has a colour of its own, and is narrower than those below it."""
+    """Each of twelve curves has a panel of its own, in front of all others in grey."""
     rng = np.random.default_rng(0)
     labels = np.arange(12) >= 6
     images = rng.uniform(0.4, 0.6, (12, 16, 16))
@@ -238,13 +238,23 @@ def test_no_roc_curve_hides_another():
     detector = Detector()
     detector.threshold_ = 0.5
     evaluation = evaluate(detector, images, labels, n_bootstrap=2)
-    (axes,) = figures.roc_figure(evaluation, ranking).axes
-    curves = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
-    assert len(curves) == 1 + len({record.metric for record in ranking}) >= 11
-    assert len({line.get_color() for line in curves}) == len(curves)
-    widths = [line.get_linewidth() for line in curves]
-    assert widths == sorted(widths, reverse=True)
-    assert np.diff(widths).max() < -0.2
+    figure = figures.roc_figure(evaluation, ranking)
+    first = {record.metric: record.roc for record in reversed(list(ranking))}
+    panels = [axes for axes in figure.axes if axes.lines]
+    assert len(panels) == 1 + len(first) >= 11
+    assert len({axes.get_title() for axes in panels}) == len(panels)
+    assert [len(axes.get_lines()) for axes in panels] == [len(panels) + 2] + [len(panels) + 1] * (
+        len(panels) - 1
+    )
+    for axes in panels:
+        curves = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+        *others, own = curves
+        assert {line.get_color() for line in others} == {figures.OTHER}
+        assert own.get_color() == figures.GOOD
+        assert own.get_linewidth() > 2 * max(line.get_linewidth() for line in others)
+        name = axes.get_title().split()[0]
+        roc = evaluation.separation.roc if name == "detector" else first[name]
+        np.testing.assert_array_equal(own.get_ydata(), 100 * roc.detection_rates)
 
 
 def test_the_page_says_how_sure_it_is_and_where_the_map_points(judged, tmp_path):
@@ -266,6 +276,11 @@ def test_a_row_of_the_gallery_fits_a_phone(judged):
     rule = re.search(r"\.plot img {(.*?)}", asset("page.css"))
     assert rule
     assert "min-width" not in rule[1]
+
+
+def test_nothing_is_wider_than_a_phone(report):
+    with browser() as reader:
+        assert reader.beyond(report, 420) == []
 
 
 def test_leaves_pyplot_alone():

@@ -14,14 +14,18 @@ import pytest
 pytest.importorskip("matplotlib", reason="only reports draw")
 pytest.importorskip("sklearn", reason="the detector is optional")
 
-from headless import rendered
+from headless import browser, rendered
 from PIL import Image
 
 import imsim
 from imsim.anomaly import AnomalyDetector, PCAAutoencoder, evaluate, side_by_side, write_comparison
 from imsim.anomaly.pca import MeanModel
 
-FIGURES = {"comparison_gallery.png", "comparison_scores.png", "comparison_roc.png"}
+FIGURES = {
+    *(f"comparison_gallery_{i}.png" for i in (1, 2, 3)),
+    "comparison_scores.png",
+    "comparison_roc.png",
+}
 NASTY = "<script>alert(1)</script> $x_$ \udcff.png"
 GOOD, BAD = 14, 8
 
@@ -133,14 +137,11 @@ def test_everything_lies_in_the_place_of_the_image(judged: Any) -> None:
     for image, made, local in zip(images[chosen], posed.reconstructions, posed.maps, strict=True):
         assert np.corrcoef(image[4:20, 4:20].ravel(), made[4:20, 4:20].ravel())[0, 1] > 0.8
         assert np.nanargmax(local) in np.arange(576).reshape(24, 24)[9:15, 9:15]
-    assert posed.inputs is None  # the images themselves
-    assert half.inputs is not None
-    assert half.inputs[0] == "preprocessed"
+    assert [one.heading for one in (posed, half, again)] == ["image", *["preprocessed"] * 2]
     left = images[chosen][:, :, :12] - 1
-    np.testing.assert_allclose(half.inputs[1][:, :, :12], left, rtol=1e-6)  # float32
-    assert np.isnan(half.inputs[1][:, :, 12:]).all()
+    np.testing.assert_allclose(half.inputs[:, :, :12], left, rtol=1e-6)  # float32
+    assert np.isnan(half.inputs[:, :, 12:]).all()
     assert np.isnan(half.reconstructions[:, :, 12:]).all()
-    assert again.inputs is None  # shown before
     assert half.map_heading == "fsim: bright differs"  # psnr has no map
     assert half.map_scale[:2] == (0.0, 1.0)
     assert posed.map_scale[:2] == (0.0, 1.0)
@@ -195,7 +196,7 @@ def test_images_of_any_type(dtype: str, tmp_path: Path) -> None:
     detector = AnomalyDetector(MeanModel(), None, "se", random_state=0).fit(images[:24])
     evaluation = evaluate(detector, images[24:], labels, n_bootstrap=20)
     write_comparison(tmp_path, {"one": detector}, {"one": evaluation}, images[24:])
-    assert (tmp_path / "comparison_gallery.png").exists()
+    assert (tmp_path / "comparison_gallery_1.png").exists()
 
 
 def test_a_threshold_below_most_good_images(judged: Any) -> None:
@@ -253,6 +254,26 @@ def test_what_does_not_belong_together(judged: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(imsim.ImsimError, match="choose another folder"):
         write_comparison(tmp_path / "file" / "out", detectors, evaluations, images)
+
+
+def test_a_detector_is_as_wide_as_a_phone(comparison: Path, judged: Any) -> None:
+    """Three pictures a row, which are large enough there; the same rows for all detectors."""
+    with Image.open(comparison.parent / "comparison_gallery_1.png") as first:
+        assert first.width <= side_by_side.figures.WIDTH * 160
+        for i in (2, 3):
+            with Image.open(comparison.parent / f"comparison_gallery_{i}.png") as other:
+                assert other.size == first.size
+    with browser() as reader:
+        assert reader.beyond(comparison, 420) == []
+
+
+def test_images_are_shown_as_they_are_even_if_no_detector_sees_them_so(judged: Any) -> None:
+    detectors, evaluations, images, _ = judged
+    seen = side_by_side._all_seen(detectors, evaluations, images, np.arange(2))
+    for raw, headings in ((None, ["preprocessed"]), (images[:2], ["image", "preprocessed"])):
+        figure = side_by_side.gallery_figure(["one", "two"], seen[1], raw)
+        titles = [axes.get_title() for axes in figure.axes[: len(headings) + 2]]
+        assert titles == [*headings, "what it expects", "fsim: bright differs"]
 
 
 def test_opens_in_a_browser(comparison: Path, tmp_path: Path) -> None:

@@ -1,0 +1,167 @@
+"""FITS, read by Astropy: planes of the first HDU that holds an image, or of the one that is named.
+
+Rows are taken in the order of the file, as Astropy's arrays have them: the first one, which FITS
+calls the bottom one, is the top one here.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from imsim._images.arrays import Axes, axes_of
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
+from imsim._images.reading import Reading
+from imsim._images.source import Source
+from imsim._images.volumes import rescaled, rescaled_type, said_of_scaling
+
+SIGNATURE = b"SIMPLE  "
+_TYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
+"""By BITPIX."""
+
+
+def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
+    """Open a file; the planes of one HDU are images."""
+    try:
+        from astropy.io import fits
+    except ImportError as error:
+        raise ImageFileError(
+            "FITS needs the package astropy", "pip install 'imsim[astronomy]'"
+        ) from error
+    with source.open() as stream:
+        size = stream.seek(0, 2)
+    with warnings.catch_warnings():
+        # Of cards that break a rule. What is cut off is found below.
+        warnings.simplefilter("ignore")
+        opened = source.path if source.content is None else source.open()
+        file = fits.open(opened, memmap=False, do_not_scale_image_data=True, lazy_load_hdus=False)
+        try:
+            _check_whole(file, size)
+            images = {
+                i: hdu.name for i, hdu in enumerate(file) if hdu.is_image and len(hdu.shape) > 1
+            }
+            index = _chosen(images, name)
+        except BaseException:
+            file.close()
+            raise
+    hdu = file[index]
+    kind = np.dtype(_TYPES[hdu.header["BITPIX"]])
+    shape = tuple(hdu.shape)
+    # The order of axes is certain, unless somebody says that one of them counts channels.
+    axes = Axes(shape, None) if reading.channel_axis is None else axes_of(shape, reading)
+    checked: list[bool] = []
+    others = [f"{i} ({said})" if said else str(i) for i, said in images.items() if i != index]
+    notes = []
+    if others and name is None:
+        notes.append(
+            f"the image of its HDU {index} is taken; FILE.fits:HDU names another: "
+            f"{', '.join(others)}"
+        )
+
+    def read(number: int) -> Contents:
+        height, width, *channels = axes.image
+        if not checked:
+            _check_sum(source, hdu)
+            checked.append(True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if axes.channel is None:
+                reading.check_size((height, width), max(kind.itemsize, 4))
+                place = np.unravel_index(number, axes.leading) if axes.leading else ()
+                rows = (slice(None), slice(None))
+                stored = np.asarray(hdu.section[(*map(int, place), *rows)])
+            else:
+                reading.check_size((len(axes), height, width), max(kind.itemsize, 4), *channels)
+                stored = axes.take(np.asarray(hdu.data), number)
+        return _values(native(np.array(stored)), hdu.header, notes)
+
+    return Pages(len(axes), read, file.close, counting=axes.leading)
+
+
+def _check_whole(file: Any, size: int) -> None:
+    """Refuse a file that ends before its data do, or goes on with something else."""
+    end = 0
+    for number, hdu in enumerate(file):
+        start, span = (hdu.fileinfo()[key] for key in ("datLoc", "datSpan"))
+        # What fills up the last block may be missing.
+        if start + min(_bytes_of(hdu, span), span) > size:
+            raise ImageFileError(f"damaged: it is cut off in the data of its HDU {number}")
+        end = start + span
+    if end < size:
+        raise ImageFileError(
+            f"damaged: {size - end} bytes behind its last HDU are none, or one that is cut off"
+        )
+
+
+def _bytes_of(hdu: Any, span: int) -> int:
+    """Return the bytes of the data of an HDU, of a table those with what fills them up."""
+    if not hdu.is_image or _is_compressed(hdu):
+        return span
+    return int(math.prod(hdu.shape)) * abs(int(hdu.header["BITPIX"])) // 8
+
+
+def _is_compressed(hdu: Any) -> bool:
+    return hasattr(hdu, "compression_type")
+
+
+def _check_sum(source: Source, hdu: Any) -> None:
+    """Compare data with the sum in the header, if there is one: of words, with carries added."""
+    said = str(hdu.header.get("DATASUM", ""))
+    if not said.isdecimal() or _is_compressed(hdu):
+        return
+    found = hdu.fileinfo()
+    with source.open() as stream:
+        stream.seek(found["datLoc"])
+        content = stream.read(found["datSpan"])
+    words = np.frombuffer(content.ljust(found["datSpan"], b"\0"), ">u4")
+    total = int(words.sum(dtype=np.uint64))
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    if total != int(said):
+        raise ImageFileError(f"damaged: the sum of its data is {total}, not {said} (DATASUM)")
+
+
+def _chosen(images: dict[int, str], name: str | None) -> int:
+    """Return the index of the HDU that a name or a number calls, or the first with an image."""
+    if not images:
+        raise ImageFileError("holds no image: none of its HDUs has two axes")
+    if name is None:
+        return next(iter(images))
+    found = [i for i, own in images.items() if own == name.upper() or str(i) == name]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(f"{i} ({own})" if own else str(i) for i, own in images.items())
+    count = f"{len(found)} images" if found else "no image"
+    raise ImageFileError(f"holds {count} called {name}; it has {known}; a number names one")
+
+
+def _values(stored: Array, header: Any, notes: list[str]) -> Contents:
+    """Return what the stored numbers stand for."""
+    said = list(notes)
+    kind = stored.dtype
+    slope, intercept = float(header.get("BSCALE", 1)), float(header.get("BZERO", 0))
+    blank = header.get("BLANK") if kind.kind in "iu" else math.nan
+    valid = None
+    if blank is not None:
+        valid = ~np.isnan(stored) if kind.kind == "f" else stored != int(blank)
+        if missing := valid.size - int(np.count_nonzero(valid)):
+            what = "NaN" if kind.kind == "f" else f"BLANK {blank}"
+            said.append(f"no data ({what}) at {missing} of {valid.size} pixels, which are masked")
+        else:
+            valid = None
+    half = 2 ** (8 * kind.itemsize - 1)
+    if kind.kind in "iu" and slope == 1 and intercept == (-half if kind.kind == "u" else half):
+        # The way of FITS to store integers of the other sign: the highest bit is inverted.
+        other = np.dtype(f"{'i' if kind.kind == 'u' else 'u'}{kind.itemsize}")
+        unsigned = stored.view(f"u{kind.itemsize}")
+        pixels = (unsigned ^ unsigned.dtype.type(half)).view(other)
+        return Contents(pixels, tuple(said), valid, from_bottom=True)
+    ends = np.iinfo(kind) if kind.kind in "iu" else None
+    final = rescaled_type(kind, (ends.min, ends.max) if ends else (0, 0), slope, intercept)
+    if (slope, intercept) != (1, 0):
+        said.append(said_of_scaling(slope, intercept))
+    pixels = rescaled(stored, slope, intercept, final)
+    return Contents(pixels, tuple(said), valid, from_bottom=True)

@@ -1,0 +1,103 @@
+"""`--align`: the test image is moved onto its reference, and the shift is said."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import imsim
+from imsim._images import ImageFileError, Picture
+from imsim.cli.options import count
+from imsim.errors import ImsimError, OptionError
+from imsim.pages import share
+
+Array = np.ndarray[Any, Any]
+MAX_SHIFT = 8
+
+
+def add_aligning(parser: argparse.ArgumentParser) -> None:
+    """Add the options on shifts."""
+    add = parser.add_argument
+    add(
+        "--align",
+        action="store_true",
+        help="move each test image onto its reference before it is scored, by the shift that fits "
+        "best, to fractions of a pixel; scores are of what both images have then, and the shift is "
+        "in a note, in CSV and in JSON",
+    )
+    add(
+        "--max-shift",
+        metavar="N",
+        type=count,
+        help=f"pixels that --align moves by at most along each axis, {MAX_SHIFT} by default; a "
+        "pair that is further apart fails",
+    )
+
+
+def max_shift_of(arguments: argparse.Namespace) -> int | None:
+    """Return the largest shift, or None if nothing is to be moved.
+
+    Raises
+    ------
+    OptionError
+        If another option goes against it.
+    """
+    if not arguments.align:
+        if arguments.max_shift is not None:
+            raise OptionError("--max-shift: is a limit of --align; add that")
+        return None
+    if arguments.volume:
+        raise OptionError("--align: moves images, and not volumes; leave out --volume, or --align")
+    if getattr(arguments, "on_size_mismatch", "") == "pad":
+        raise OptionError(
+            "--on-size-mismatch pad: what only one image has differs, and --align leaves it out; "
+            "use --on-size-mismatch crop"
+        )
+    return arguments.max_shift or MAX_SHIFT
+
+
+class Aligned(NamedTuple):
+    """A test image that was moved, the pixels to score, and the shift (down, right)."""
+
+    pixels: Array
+    used: Array
+    shift: tuple[float, float]
+    note: tuple[str, str]
+
+
+def aligned(reference: Picture, test: Picture, used: Array | None, max_shift: int) -> Aligned:
+    """Move a test image onto its reference.
+
+    Parameters
+    ----------
+    reference, test : Picture
+        Of one size and type.
+    used : numpy.ndarray of bool, optional
+        What counts in both images.
+    max_shift : int
+        Largest shift along each axis.
+
+    Raises
+    ------
+    ImageFileError
+        If no shift can be told, or it is larger.
+    """
+    try:
+        found = imsim.align(
+            reference.pixels,
+            test.pixels,
+            used,
+            max_shift=max_shift,
+            channel_axis=reference.channel_axis,
+        )
+    except ImsimError as error:
+        raise ImageFileError(f"{test.path}: {error.message}", error.remedy) from error
+    before = math.prod(reference.sides) if used is None else int(np.count_nonzero(used))
+    lost = before - int(np.count_nonzero(found.valid))
+    down, right = found.shift
+    note = f"moved by {down:+.2f} pixels down and {right:+.2f} right"
+    note += f"; {lost} pixels ({share(lost, before)}) have no partner then" if lost else ""
+    return Aligned(found.image, found.valid, (float(down), float(right)), (test.path, note))

@@ -1,0 +1,261 @@
+"""Rectangles and polygons that are left out, from the command line and from files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import imsim
+from imsim._images import without_index
+from imsim.errors import EmptyMaskWarning, ImsimError, OptionError, silent
+
+Array = np.ndarray[Any, Any]
+Box = tuple[int, int, int, int]
+"""The first row and one past the last, and likewise the columns."""
+COLUMNS = ("file", "x", "y", "w", "h")
+"""Of a CSV file."""
+ENDINGS = (".csv", ".yaml", ".yml", ".json", ".geojson")
+_CIRCLE = 64
+"""Corners of the polygon that stands for a circle; it is 0.1 % of the radius away at most."""
+
+
+class Rectangle(NamedTuple):
+    """Whole pixels, counted from the upper left corner of the image."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+class Polygon(NamedTuple):
+    """A ring of points (row, column), centres of pixels being whole numbers, and its holes."""
+
+    outer: Array
+    holes: tuple[Array, ...] = ()
+
+
+class Area(NamedTuple):
+    """One rectangle or polygon, and of which images."""
+
+    option: str
+    """As it was given, for what is said."""
+    shape: Rectangle | Polygon
+    pattern: str | None = None
+    """The name of an image, or what a shell would match it with; None: all."""
+
+    def is_of(self, names: Iterable[str]) -> bool:
+        """Tell whether it is of an image that has these names; see `names_of`."""
+        pattern = self.pattern
+        return pattern is None or any(n == pattern or fnmatchcase(n, pattern) for n in names)
+
+    def pixels(self, box: Box) -> Array:
+        """Tell which pixels of a part of the image it covers."""
+        top, bottom, left, right = box
+        found = np.zeros((bottom - top, right - left), np.bool_)
+        if isinstance(self.shape, Rectangle):
+            x, y, w, h = self.shape
+            rows, columns = (max(y - top, 0), max(y + h - top, 0)), (x - left, x + w - left)
+            found[slice(*rows), max(columns[0], 0) : max(columns[1], 0)] = True
+            return found
+        with silent(EmptyMaskWarning):
+            shift = np.array([top, left])
+            found |= imsim.polygon_mask(found.shape, self.shape.outer - shift)
+            for hole in self.shape.holes:
+                found &= ~imsim.polygon_mask(found.shape, hole - shift)
+        return found
+
+
+def rectangle(text: str) -> Rectangle:
+    """Read ``x,y,w,h``.
+
+    Raises
+    ------
+    ValueError
+        If these are not four whole numbers, of which the size is positive.
+    """
+    x, y, w, h = (_whole(part) for part in text.split(","))
+    if min(x, y) < 0 or min(w, h) < 1:
+        raise ValueError(text)
+    return Rectangle(x, y, w, h)
+
+
+def _whole(value: Any) -> int:
+    number = float(value)
+    if isinstance(value, bool) or number != int(number):
+        raise ValueError(value)
+    return int(number)
+
+
+def areas_of(path: str) -> list[Area]:
+    """Read a file of areas.
+
+    Parameters
+    ----------
+    path : str
+        CSV with the columns of `COLUMNS`; YAML from names of images to lists of rectangles; or
+        polygons of GeoJSON or labelme, in pixels, for all images. A folder holds such a file of
+        polygons for each image, which has its name.
+
+    Raises
+    ------
+    ImsimError
+        If it cannot be read, or something in it is none of these.
+    """
+    if os.path.isdir(path):
+        files = sorted(
+            entry for entry in Path(path).rglob("*") if entry.suffix.lower() in _POLYGONS
+        )
+        if not files:
+            raise OptionError(f"--ignore-from {path}: holds no file of {' or '.join(_POLYGONS)}")
+        named = ((str(file), file.relative_to(path).with_suffix("").as_posix()) for file in files)
+        return [place for file, stem in named for place in _read(file, _escaped(stem))]
+    return _read(path, None)
+
+
+def _read(path: str, pattern: str | None) -> list[Area]:
+    option = f"--ignore-from {path}"
+    ending = os.path.splitext(path)[1].lower()
+    if ending not in ENDINGS:
+        raise OptionError(f"{option}: expected a file of {', '.join(ENDINGS)}, or a folder")
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ImsimError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ImsimError(f"{path}: is no text in UTF-8") from error
+    if ending in _POLYGONS:
+        return [Area(option, polygon, pattern) for polygon in _polygons(path, text)]
+    found = _from_csv(path, text) if ending == ".csv" else _from_yaml(path, text)
+    return [Area(option, one, name or None) for name, one in found]
+
+
+_POLYGONS = (".json", ".geojson")
+
+
+def _from_csv(path: str, text: str) -> Iterator[tuple[str, Rectangle]]:
+    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    heads = [head.strip() for head in reader.fieldnames or []]
+    if missing := [column for column in COLUMNS if column not in heads]:
+        raise ImsimError(
+            f"{path}: the first line lacks the columns {', '.join(missing)}; "
+            f"expected {','.join(COLUMNS)}"
+        )
+    reader.fieldnames = heads
+    for row in reader:
+        cells = [str(row[column] or "").strip() for column in COLUMNS]
+        where = f"{path}, line {reader.line_num}"
+        yield cells[0], _rectangle(where, ",".join(cells[1:]))
+
+
+def _from_yaml(path: str, text: str) -> Iterator[tuple[str, Rectangle]]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ImsimError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        raise ImsimError(f"{path}: expected the names of images, each with a list of rectangles")
+    for name, listed in found.items():
+        where = f"{path}, {name}"
+        if not isinstance(listed, list):
+            raise ImsimError(f"{where}: expected a list of rectangles [x, y, w, h]")
+        for one in listed:
+            text = ",".join(map(str, one)) if isinstance(one, list) else str(one)
+            yield str(name), _rectangle(where, text)
+
+
+def _rectangle(where: str, text: str) -> Rectangle:
+    try:
+        return rectangle(text)
+    except (ValueError, OverflowError):
+        raise ImsimError(
+            f"{where}: {text!r} is no rectangle; expected x,y,w,h in whole pixels, "
+            "w and h of at least 1"
+        ) from None
+
+
+def _polygons(path: str, text: str) -> list[Polygon]:
+    try:
+        found = json.loads(text)
+        shapes = found.get("shapes")
+        if isinstance(shapes, list):
+            return [_of_labelme(shape) for shape in shapes]
+        return list(_of_geojson(found))
+    except json.JSONDecodeError as error:
+        raise ImsimError(f"{path}: is no JSON: {error}") from error
+    except RecursionError:
+        raise ImsimError(f"{path}: is nested too deeply") from None
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f" ({error})" if isinstance(error, _NoAreaError) else ""
+        raise ImsimError(
+            f"{path}: holds no polygons of GeoJSON or labelme{reason}; expected polygons of at "
+            "least three points (x, y) in pixels"
+        ) from error
+
+
+class _NoAreaError(ValueError):
+    """Something that is no area."""
+
+
+def _of_geojson(found: Any) -> Iterator[Polygon]:
+    match found["type"]:
+        case "FeatureCollection":
+            for feature in found["features"]:
+                yield from _of_geojson(feature)
+        case "Feature":
+            yield from _of_geojson(found["geometry"])
+        case "GeometryCollection":
+            for geometry in found["geometries"]:
+                yield from _of_geojson(geometry)
+        case "Polygon":
+            yield _polygon(found["coordinates"])
+        case "MultiPolygon":
+            for rings in found["coordinates"]:
+                yield _polygon(rings)
+        case other:
+            raise _NoAreaError(f"{other} is no area")
+
+
+def _of_labelme(shape: Any) -> Polygon:
+    points, kind = shape["points"], shape.get("shape_type", "polygon")
+    if kind == "rectangle":
+        (x0, y0), (x1, y1) = points
+        points = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+    elif kind == "circle":
+        (x, y), edge = points
+        angles = np.linspace(0, 2 * math.pi, _CIRCLE, endpoint=False)
+        radius = math.dist((x, y), edge)
+        points = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1)
+    elif kind != "polygon":
+        raise _NoAreaError(f"{kind} is no area")
+    return _polygon([points])
+
+
+def _polygon(rings: Any) -> Polygon:
+    """Turn rings of (x, y), counted from the corner of the first pixel, into (row, column)."""
+    outer, *holes = (np.asarray([tuple(p)[:2] for p in ring], np.float64) for ring in rings)
+    for ring in (outer, *holes):
+        if ring.ndim != 2 or ring.shape[0] < 3 or not np.isfinite(ring).all():
+            raise ValueError(ring)
+    return Polygon(outer[:, ::-1] - 0.5, tuple(hole[:, ::-1] - 0.5 for hole in holes))
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def names_of(*paths: str) -> set[str]:
+    """Return what an image may be called: as a path or by its file alone, endings aside or not."""
+    found = {name for path in paths for name in (path, without_index(path)[0])}
+    found |= {os.path.basename(name) for name in found}
+    return found | {os.path.splitext(name)[0] for name in found}

@@ -1,0 +1,31 @@
+"""Pixels that differ, counted for a row: numbers, and the boxes of the parts that they form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import imsim
+from imsim.differing import COUNTS, counted
+
+MOST_BOXES = 100
+"""Of the parts that differ, those whose boxes are kept."""
+UNCOUNTED = "is not counted strip by strip; raise --memory above the size of an image"
+
+
+def count(
+    names: Sequence[str], pair: tuple[Any, Any], options: Mapping[str, Any], tolerance: float
+) -> tuple[dict[str, float], tuple[tuple[int, ...], ...]]:
+    """Return counts by their names, and the boxes of the largest parts that differ."""
+    kept = {name: options[name] for name in ("mask", "channel_axis", "ndim")}
+    rules = {COUNTS[name].anti_aliasing for name in names}
+    found = {
+        rule: imsim.differing_pixels(*pair, **kept, tolerance=tolerance, anti_aliasing=rule)
+        for rule in sorted(rules)
+    }
+    # Of axes in the order of x, y and z: where a part begins, and how long it is.
+    boxes = next(reversed(found.values())).boxes[:MOST_BOXES, ::-1]
+    places = np.concatenate([boxes[..., 0], boxes[..., 1] - boxes[..., 0]], axis=1)
+    return counted(found, names), tuple(map(tuple, places.tolist()))

@@ -1,0 +1,155 @@
+"""The metrics and counts that a run is asked for, and their limits."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imsim.differing import COUNTS, measure
+from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, OptionError, silent
+from imsim.registry import METRICS
+
+WARNINGS = (DataRangeWarning, EmptyMaskWarning)
+PLAIN = [name for name, count in COUNTS.items() if not count.anti_aliasing]
+BY_RULE = [name for name, count in COUNTS.items() if count.anti_aliasing]
+ALL = "all"
+"""Stands for every metric, but for no count."""
+
+
+def parse_metrics(text: str | None, limits: Iterable[str], counts: Iterable[str] = ()) -> list[str]:
+    """Return what to run: what is named in `text`, or all metrics; what has a limit; `counts`."""
+    names = [ALL] if text is None else [name.strip() for name in text.split(",")]
+    found: list[str] = []
+    for name in names:
+        if name == ALL:
+            found += METRICS
+            continue
+        _check(name, "--metrics")
+        found.append(name)
+    return list(dict.fromkeys([*found, *counts, *limits]))
+
+
+def named_ones(text: str | None) -> set[str]:
+    """Return the names in `text`, all of which must be scored; those of `ALL` need not be."""
+    return {name.strip() for name in (text or ALL).split(",")} - {ALL}
+
+
+def parse_options(texts: Iterable[str], metrics: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Read ``metric.option=value`` of each option; values are those of JSON, or words.
+
+    Raises
+    ------
+    OptionError
+        If the metric is not run, has no such option, or refuses its value.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        metric, point, key = name.strip().partition(".")
+        option = f"--option {text}"
+        if not (equals and point):
+            raise OptionError(f"{option}: expected metric.option=value, e.g. ssim.downsample=true")
+        if metric not in METRICS or metric not in metrics:
+            ran = ", ".join(one for one in metrics if one in METRICS)
+            raise OptionError(f"{option}: {metric} is not run; expected one of {ran}")
+        known = [one for one in METRICS[metric].options if one != "spacing"]
+        if key not in known:
+            has = f"its options are {', '.join(known)}" if known else "it has none"
+            raise OptionError(f"{option}: {metric} has no option {key!r}; {has}")
+        if key in found.setdefault(metric, {}):
+            raise OptionError(f"{option}: {name.strip()} is given already; give one value")
+        try:
+            found[metric][key] = json.loads(value, parse_constant=float)
+        except (ValueError, RecursionError):
+            found[metric][key] = value
+    for metric, options in found.items():
+        _check_values(metric, options)
+    return found
+
+
+def _check_values(metric: str, options: Mapping[str, Any]) -> None:
+    """Let the metric refuse values before any image is read."""
+    image = np.zeros((256, 256, 3), np.uint8)
+    try:
+        with silent(*WARNINGS):
+            METRICS[metric].function(image, image, channel_axis=-1, **options)
+    except OptionError as error:
+        given = ", ".join(f"{metric}.{key}={json.dumps(value)}" for key, value in options.items())
+        raise OptionError(f"--option {given}: {error}") from error
+    except ImsimError:
+        return  # of other images it may be scored
+
+
+def parse_limits(under: Iterable[str], over: Iterable[str] = ()) -> dict[str, float]:
+    """Read ``metric=score`` of each option; --fail-over is for what is better if lower."""
+    limits: dict[str, float] = {}
+    given = [("--fail-under", text) for text in under] + [("--fail-over", text) for text in over]
+    for flag, text in given:
+        name, equals, number = text.partition("=")
+        option = f"{flag} {text}"
+        try:
+            limit = float(number)
+        except ValueError:
+            limit = math.nan
+        if not equals or math.isnan(limit):
+            example = "fsim=0.95" if flag == "--fail-under" else "rmse=2"
+            raise OptionError(f"{option}: expected a metric and a number, e.g. {example}")
+        name = name.strip()
+        _check(name, option)
+        if flag == "--fail-over" and measure(name).higher_is_better:
+            raise OptionError(
+                f"{option}: {name} is better if higher; --fail-under {name}={number} fails below it"
+            )
+        low, high = measure(name).bounds
+        if not low <= limit <= high:
+            raise OptionError(f"{option}: {name} is never outside {low:.4g} to {high:.4g}")
+        if name in limits:
+            raise OptionError(f"{option}: {name} has a limit already, {limits[name]:g}; give one")
+        limits[name] = limit
+    return limits
+
+
+class Verdict(NamedTuple):
+    """Whether a score is within its limit."""
+
+    name: str
+    limit: float
+    score: float
+    passed: bool
+
+    @property
+    def rule(self) -> str:
+        """What passes: ``ssim >= 0.9``."""
+        return f"{self.name} {'>=' if measure(self.name).higher_is_better else '<='} {self.limit:g}"
+
+    @property
+    def said(self) -> str:
+        """What is said of a score that does not."""
+        if math.isnan(self.score):
+            return f"{self.name} is NaN"
+        side = "below" if measure(self.name).higher_is_better else "above"
+        return f"{self.name} is {self.score:.6g}, {side} {self.limit:g}"
+
+
+def verdicts(scores: Mapping[str, float], limits: Mapping[str, float]) -> list[Verdict]:
+    """Judge the scores that have limits; NaN never passes, and what was skipped is not judged."""
+    found = []
+    for name, limit in limits.items():
+        if name in scores:
+            score = scores[name]
+            passed = score >= limit if measure(name).higher_is_better else score <= limit
+            found.append(Verdict(name, limit, score, passed))
+    return found
+
+
+def _check(name: str, option: str) -> None:
+    if name not in METRICS and name not in COUNTS:
+        counts = f"; or of the counts {', '.join(COUNTS)}" if option != "--metrics" else ""
+        counts = counts or f"; the counts {', '.join(COUNTS)}; or {ALL}"
+        raise OptionError(
+            f"{option}: there is no metric {name!r}; expected {', '.join(METRICS)}{counts}"
+        )

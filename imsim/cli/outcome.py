@@ -1,0 +1,228 @@
+"""What a run comes to: scores by metric, notes, failures, and the exit status."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+from imsim._images import why_not_read
+from imsim.cli.ci import ERROR, FAILED, PASSED, SKIPPED, Case, Listener, scores_said
+from imsim.cli.jobs import Result, Shared
+from imsim.cli.measures import verdicts
+from imsim.cli.messages import Notes, Tally, say, shortened
+from imsim.cli.pairing import Failure, Pairing
+from imsim.differing import measure
+from imsim.tables import table
+
+
+class _Statistics:
+    """Mean, least, largest and worst of the scores of one metric, without keeping them."""
+
+    def __init__(self) -> None:
+        self.count = self.missing = 0
+        self.total = 0.0
+        self.low, self.high = math.inf, -math.inf
+        self.lowest = self.highest = ""
+
+    def add(self, score: float, name: str) -> None:
+        if math.isnan(score):
+            self.missing += 1
+            return
+        self.count += 1
+        self.total += score
+        # The first one is taken whatever its score, infinite ones too.
+        if score < self.low or not self.lowest:
+            self.low, self.lowest = score, name
+        if score > self.high or not self.highest:
+            self.high, self.highest = score, name
+
+
+class Summary:
+    """Takes the results one by one and holds what the whole run comes to.
+
+    Parameters
+    ----------
+    metrics : iterable of str
+        The metrics that are run.
+    """
+
+    def __init__(self, metrics: Iterable[str]) -> None:
+        self.pairs = 0
+        self._statistics = {name: _Statistics() for name in metrics}
+        self._skipped: dict[tuple[str, str], int] = {}
+        """Metrics and the reason for skipping them, and of how many pairs."""
+
+    def add(self, result: Result) -> None:
+        """Take a result."""
+        self.pairs += 1
+        for name, score in result.scores.items():
+            self._statistics[name].add(score, result.name)
+        for skip in by_reason(result.skipped):
+            self._skipped[skip] = self._skipped.get(skip, 0) + 1
+
+    def table(self, width: int) -> str:
+        """Return a line per metric, at most `width` wide but for the reasons for skipping."""
+        rows = [["metric", "mean", "min", "max", "unit"]]
+        worsts = [("worst", "")]
+        for name, found in self._statistics.items():
+            if not found.count and not found.missing:
+                continue
+            facts = measure(name)
+            mean = found.total / found.count if found.count else math.nan
+            low, high = (found.low, found.high) if found.count else (math.nan, math.nan)
+            worst = found.lowest if facts.higher_is_better else found.highest
+            if low == high:
+                worst = "all are equal" if found.count > 1 else worst
+            rows.append([name, *(f"{value:.6g}" for value in (mean, low, high)), facts.unit])
+            worsts.append((worst, f"  ({found.missing} NaN)" if found.missing else ""))
+        room = width - max(map(len, table(rows, "lrrr").splitlines())) - 2
+        for row, (worst, end) in zip(rows, worsts, strict=True):
+            row.append(shortened(worst, max(room - len(end), 9)) + end)
+        lines = [table(rows, "lrrr")]
+        for (names, reason), count in self._skipped.items():
+            share = "" if count == self.pairs else f" for {count} of {self.pairs} pairs"
+            lines.append(f"skipped{share}: {names}: {reason}")
+        return "\n".join(lines)
+
+
+def by_reason(skipped: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return each reason once, after the metrics that were skipped for it."""
+    names: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        names.setdefault(reason, []).append(name)
+    return [(", ".join(those), reason) for reason, those in names.items()]
+
+
+class Outcome:
+    """Takes the results one by one, says what is wrong with them, and counts."""
+
+    def __init__(
+        self,
+        metrics: list[str],
+        limits: dict[str, float],
+        required: set[str],
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        self._listeners = listeners
+        self.summary = Summary(metrics)
+        self.limits, self.required = limits, required
+        self.notes, self.skips = Notes(), Tally()
+        self.failures: list[Failure] = []
+        self.mismatched: list[Failure] = []
+        """The pairs of different sizes."""
+        self.unmatched: list[Failure] = []
+        self.rules: dict[str, dict[str, int]] = {}
+        """How many pairs each rule has passed and failed."""
+        self.beyond = self.odd = 0
+        self._said: set[tuple[str, str]] = set()
+
+    def start(self, found: Pairing, shared: list[Shared]) -> None:
+        """Say what is wrong with the choice of files."""
+        for failure in found.unmatched:
+            say(f"note: {failure.message}")
+            status = FAILED if self.limits else SKIPPED
+            self._tell(
+                failure.test or failure.reference, failure.reference, status, failure.message
+            )
+        self.unmatched = list(found.unmatched)
+        images = {path: why for path in found.left_aside if (why := why_not_read(path))}
+        # A gate must not pass over images; otherwise they are left aside like other files.
+        failed = images if self.limits else {}
+        aside = [path for path in (*images, *found.left_aside) if path not in failed]
+        if number := len(set(aside)):
+            say(f"note: files of other kinds left aside: {number}, e.g. {aside[0]}")
+        for path, why in failed.items():
+            is_reference = path.startswith(os.path.join(found.inputs[0], ""))
+            names = (path, None) if is_reference else (None, path)
+            self.fail(Failure(f"{path}: {why}", *names))
+        if found.unmasked:
+            number, example = len(found.unmasked), found.unmasked[0]
+            say(f"note: images without a mask, scored whole: {number}, e.g. {example}")
+        for file in shared:
+            for note in file.notes:
+                self._said.add((file.file.path, note))
+                say(f"note: {file.file.path}: {note}")
+        if found.odd:
+            number = len(found.odd)
+            say(f"note: no files but pipes or devices, left aside: {number}, e.g. {found.odd[0]}")
+        self.odd = len(found.odd)
+        for failure in found.failed:
+            self.fail(failure)
+
+    def fail(self, failure: Failure) -> None:
+        """Count and name what cannot be scored."""
+        is_gated = bool(failure.sizes and self.limits)
+        (self.mismatched if failure.sizes else self.failures).append(failure)
+        said = f"{failure.test}: {failure.sizes}" if is_gated else failure.message
+        say(f"fails: {said}" if is_gated else f"error: {said}")
+        status = FAILED if is_gated else ERROR
+        self._tell(failure.test, failure.reference, status, failure.sizes or failure.message)
+
+    def _tell(self, name: str | None, reference: str | None, *rest: str) -> None:
+        for listener in self._listeners:
+            listener(Case(name or reference or "imsim", reference, *rest))
+
+    def add(self, result: Result) -> None:
+        """Take a result."""
+        self.summary.add(result)
+        for name, note in result.notes:
+            if (name, note) not in self._said:
+                self.notes.add(note, name)
+        required = {m: reason for m, reason in result.skipped.items() if m in self.required}
+        for names, reason in by_reason(required):
+            verb = "were" if "," in names else "was"
+            self.skips.add(f"{names} {verb} skipped: {reason}", result.title)
+        if not result.scores:
+            self.skips.add("every metric was skipped", result.title)
+        judged = verdicts(result.scores, self.limits)
+        failed = [verdict.said for verdict in judged if not verdict.passed]
+        for verdict in judged:
+            counts = self.rules.setdefault(verdict.rule, {"passed": 0, "failed": 0})
+            counts["passed" if verdict.passed else "failed"] += 1
+        if failed:
+            self.beyond += 1
+            say(f"fails: {result.title}: {', '.join(failed)}")
+        missing = [f"{names}: {reason}" for names, reason in by_reason(required)]
+        if not (missing or result.scores):
+            missing = ["every metric was skipped"]
+        status = ERROR if missing else FAILED if failed else PASSED
+        said = scores_said(result.scores.items())
+        self._tell(result.title, result.reference, status, ", ".join(failed + missing), said)
+
+    def end(self) -> int:
+        """Say how often things went wrong, and return the exit status."""
+        self.notes.end()
+        for message, (name, count) in self.skips.items():
+            more = f" (and {count - 1} more)" if count > 1 else ""
+            say(f"error: {name}: {message}{more}")
+        failures, unmatched = len(self.failures), len(self.unmatched)
+        mismatched = len(self.mismatched)
+        if not self.limits:
+            failures, mismatched = failures + mismatched, 0
+        total = self.summary.pairs + failures + mismatched
+        if failures and total > 1:
+            say(f"error: {failures} of {total} could not be scored; they are named above")
+        if self.beyond and total > 1:
+            say(f"{self.beyond} of {self.summary.pairs} pairs fail")
+        if mismatched:
+            pairs = "1 pair has" if mismatched == 1 else f"{mismatched} pairs have"
+            say(f"{pairs} different sizes, and fail{'s' if mismatched == 1 else ''}")
+        if self.limits and unmatched:
+            files = "1 file has" if unmatched == 1 else f"{unmatched} files have"
+            counted = "counts" if unmatched == 1 else "count"
+            say(f"{files} no partner, and {counted} as failed")
+        if self.limits and self.odd:
+            say("error: what was left aside as a pipe or device was not compared")
+        return self.status
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        if self.failures or self.skips:
+            return 2
+        if not self.limits:
+            return 2 if self.mismatched else 0
+        if self.odd:
+            return 2
+        return 1 if self.beyond or self.unmatched or self.mismatched else 0

@@ -1,0 +1,189 @@
+"""`imsim report` of two folders: an index, and a page for each pair that is not equal."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import imsim
+from imsim._images import ImageFile, Picture, Reading, why_not_read, without_index
+from imsim._version import __version__
+from imsim.cli.accept import can_replace
+from imsim.cli.executors import in_order
+from imsim.cli.jobs import Job, Jobs, Result
+from imsim.cli.messages import progress, say
+from imsim.cli.options import reading_of
+from imsim.cli.outcome import Outcome
+from imsim.cli.pairing import Failure, Pairing, pair_files
+from imsim.cli.report_pages import INDEX, PAGES, ReportPages
+from imsim.cli.report_pair import NOT_SCORED, Rules, shown
+from imsim.errors import ImsimError, OptionError, unforeseen
+from imsim.pages import Entry, folder_report, readable
+from imsim.pages.layers import ImagePair
+from imsim.pages.thumbs import Thumbnail, thumbnails
+from imsim.validation import usual_data_range
+
+
+class _Done(NamedTuple):
+    """What comes of a pair."""
+
+    result: Result | Failure
+    entry: Entry
+    html: str | None = None
+
+
+class _Run(NamedTuple):
+    """What is the same for every pair."""
+
+    folders: tuple[str, str]
+    rules: Rules
+
+
+def report_folder(arguments: argparse.Namespace, rules: Rules) -> Generator[str, None, int]:
+    """Write the report and yield where it is; return the exit status, as `imsim compare` does."""
+    if arguments.output == "-":
+        raise OptionError("--output -: the report of two folders is a folder; name one")
+    if arguments.volume:
+        raise OptionError("--volume: is for a pair of volumes; name one of the folders' pairs")
+    run = _Run((arguments.reference, arguments.test), rules)
+    found = pair_files(arguments.reference, [arguments.test], arguments.mask)
+    reading = reading_of(arguments)
+    settings = rules.settings
+    outcome = Outcome(settings.metrics, rules.limits, rules.required)
+    pages = ReportPages(arguments.output, found.inputs)
+    for text in settings.ignored.unused(name for p in found.pairs for name in (p.test, p.name)):
+        say(f"note: {text}")
+    with Jobs(found, reading) as jobs:
+        outcome.start(found, [file for file in (jobs.reference, jobs.mask) if file])
+        entries = [*_without_partner(found, run, reading), *_set_aside(found, run)]
+        with progress(len(found.pairs), "pair") as bar:
+            threads = arguments.workers or imsim.get_workers()
+            for item, done in in_order(jobs.each(bar), lambda item: _done(item, run), threads):
+                if isinstance(item, Job):
+                    item.close()  # the files of a pair whose last image is done
+                entries.append(done.entry)
+                if done.entry.page and done.html:
+                    pages.write(done.entry.page, done.html)
+                hear(outcome, done.result)
+                if bar is not None:
+                    bar.update(1)
+    facts = _facts(arguments)
+    pages.write(
+        INDEX, folder_report(entries, folders=run.folders, metrics=settings.metrics, facts=facts)
+    )
+    pages.tidy({entry.page for entry in entries if entry.page})
+    status = outcome.end()
+    yield f"Report: {readable(os.path.join(arguments.output, INDEX))}"
+    return status
+
+
+def hear(outcome: Outcome, result: Result | Failure) -> None:
+    """Take a result; different sizes are shown, so that without limits they are no error."""
+    if isinstance(result, Result):
+        outcome.add(result)
+    elif result.sizes and not outcome.limits:
+        say(f"note: {result.test}: {result.sizes}")
+    else:
+        outcome.fail(result)
+
+
+def _done(item: Job | Failure, run: _Run) -> _Done:
+    """Score a pair and make its page; whatever fails, the other pairs have theirs."""
+    if isinstance(item, Failure):
+        return _Done(item, _failed(item, run))
+    found = shown(item, run.rules)
+    if isinstance(found, Failure):
+        return _Done(found, _failed(found, run))
+    name, accept = item.name, without_index(item.name)[0]
+    is_equal = found.status == "equal"
+    address = f"{PAGES}/{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.html"
+    can = can_replace(*(without_index(path)[0] for path in (item.reference, item.test)))
+    try:
+        html = None if is_equal else found.html(f"../{INDEX}")
+        small = thumbnails(found.pair)
+    except Exception as error:  # whatever it is, the other pairs are shown
+        reason = f"{item.test}: could not be shown: {unforeseen(error)}"
+        failure = Failure(reason, item.reference, item.test)
+        return _Done(failure, _failed(failure, run))
+    entry = Entry(
+        name,
+        found.status,
+        found.scores,
+        [*found.reasons, *found.missing],
+        found.notes,
+        small,
+        None if is_equal else address,
+        None if is_equal or not can else accept,
+    )
+    return _Done(found.result, entry, html)
+
+
+def _failed(failure: Failure, run: _Run) -> Entry:
+    path = failure.test or failure.reference
+    name = _inside(path, run) if path else failure.message
+    return Entry(name, NOT_SCORED, reasons=(failure.message,))
+
+
+def _without_partner(found: Pairing, run: _Run, reading: Reading) -> Iterator[Entry]:
+    """Yield what there is to say about the files that only one folder has."""
+    for failure in found.unmatched:
+        is_new = failure.test is not None
+        path = str(failure.test if is_new else failure.reference)
+        name, reasons = _inside(path, run), [f"only in {run.folders[is_new]}"]
+        small = {}
+        try:
+            with ImageFile(path, reading) as file:
+                picture = file.read(0)
+            small = {"test" if is_new else "reference": _thumbnail(picture, run)}
+        except ImsimError as error:
+            reasons.append(str(error))
+        except Exception as error:
+            reasons.append(f"could not be shown: {unforeseen(error)}")
+        new = name if is_new and small and os.path.isfile(path) else None
+        yield Entry(name, "unmatched", {}, reasons, (), small, None, new)
+
+
+def _thumbnail(picture: Picture, run: _Run) -> Thumbnail:
+    """Draw an image in small, on the scale of its pixels where nothing is said of their range."""
+    pixels = picture.samples
+    span = run.rules.settings.data_ranges.of(picture) or usual_data_range([pixels.dtype])
+    if span is None:
+        finite = pixels[np.isfinite(pixels)]
+        span = float(np.ptp(finite.astype(np.float64))) if finite.size else 0.0
+    return thumbnails(ImagePair(pixels, pixels, picture.valid, span or 1.0))["reference"]
+
+
+def _set_aside(found: Pairing, run: _Run) -> Iterator[Entry]:
+    """Yield what there is to say about files that were not compared."""
+    for failure in found.failed:
+        yield _failed(failure, run)
+    for path in found.odd:
+        yield Entry(_inside(path, run), NOT_SCORED, reasons=("a pipe or a device, left aside",))
+    for path in found.left_aside:
+        if why := why_not_read(path):
+            yield Entry(_inside(path, run), NOT_SCORED, reasons=(why,))
+
+
+def _inside(path: str, run: _Run) -> str:
+    """Return the path of a file within its folder."""
+    for folder in reversed(run.folders):
+        start = os.path.join(folder, "")
+        if path.startswith(start):
+            return path[len(start) :]
+    return path
+
+
+def _facts(arguments: argparse.Namespace) -> dict[str, str]:
+    """Say with what the report was made: every option that was given."""
+    given: dict[str, Any] = {"imsim": __version__, **vars(arguments)}
+    nothing: tuple[Any, ...] = (None, False, [], ())
+    return {
+        name.replace("_", "-"): ", ".join(map(str, value if isinstance(value, list) else [value]))
+        for name, value in given.items()
+        if value not in nothing and not callable(value)
+    }

@@ -1,0 +1,92 @@
+"""The folder of a report: a new one, or one that an earlier report has made."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+
+from imsim.cli.options import check_folder
+from imsim.errors import ImsimError, OptionError
+from imsim.pages import page, tag
+from imsim.pages.page import GENERATOR
+
+INDEX, PAGES = "index.html", "pairs"
+_NAME = re.compile(r"[0-9a-f]{16}\.html")
+_MARK = str(tag("meta", name="generator", content=GENERATOR)).encode("ascii")
+_HEAD = 4096
+"""Bytes at the beginning of a page, which hold its mark."""
+
+
+class ReportPages:
+    """Writes the pages of a report.
+
+    Parameters
+    ----------
+    folder : str
+        A new or empty folder, or one with an index of this program.
+    inputs : iterable of str
+        The files and folders that are read.
+
+    Raises
+    ------
+    OptionError
+        If the folder holds something else, or lies in one that is read.
+    ImsimError
+        If it cannot be written.
+    """
+
+    def __init__(self, folder: str, inputs: Iterable[str]) -> None:
+        self._folder = folder
+        if os.path.exists(folder):
+            if not os.path.isdir(folder):
+                raise OptionError(
+                    f"{folder}: is a file; the report of two folders is a folder, name a new one"
+                )
+            if os.listdir(folder) and not _is_ours(os.path.join(folder, INDEX)):
+                raise OptionError(
+                    f"{folder}: is there, and holds no report; name a new folder, or an empty one"
+                )
+        check_folder(folder, inputs)
+        try:
+            os.makedirs(os.path.join(folder, PAGES), exist_ok=True)
+        except OSError as error:
+            raise ImsimError(f"{folder}: cannot be written: {error.strerror}") from error
+        # Whatever happens, the folder is known as ours, and an old index does not stay.
+        unfinished = "This report is being written, or was interrupted."
+        self.write(INDEX, page("Unfinished report", tag("h1", unfinished)))
+
+    def write(self, name: str, html: str) -> None:
+        """Write a page, all of it or nothing; its name is relative to the folder."""
+        path = os.path.join(self._folder, name)
+        part = f"{path}.{secrets.token_hex(4)}.part"
+        try:
+            try:
+                with open(part, "w", encoding="utf-8") as file:
+                    file.write(html)
+                os.replace(part, path)
+            finally:
+                with suppress(OSError):
+                    os.remove(part)
+        except OSError as error:
+            raise ImsimError(f"{path}: cannot be written: {error.strerror}") from error
+
+    def tidy(self, kept: Collection[str]) -> None:
+        """Remove the pages of an earlier report that this one has not; nothing else."""
+        place = os.path.join(self._folder, PAGES)
+        for name in os.listdir(place):
+            path = os.path.join(place, name)
+            if f"{PAGES}/{name}" not in kept and _NAME.fullmatch(name) and _is_ours(path):
+                with suppress(OSError):
+                    os.remove(path)
+
+
+def _is_ours(path: str) -> bool:
+    """Tell whether a file is a page of this program."""
+    try:
+        with open(path, "rb") as file:
+            return os.path.isfile(path) and _MARK in file.read(_HEAD)
+    except OSError:
+        return False

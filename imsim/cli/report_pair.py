@@ -1,0 +1,217 @@
+"""A pair of images as a report shows it, which may be of different sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imsim._images import Picture, widened
+from imsim.cli.aligning import aligned
+from imsim.cli.ignoring import Ignored
+from imsim.cli.jobs import Job, Result, Settings, scored
+from imsim.cli.measures import verdicts
+from imsim.cli.options import NEEDS_RANGE, DataRanges
+from imsim.cli.pairing import Failure
+from imsim.cli.reading import Mask, comparable
+from imsim.comparison import Comparison
+from imsim.errors import DataRangeError, ImsimError, unforeseen
+from imsim.pages import pair_report, volume_report
+from imsim.pages.colour import MapScale
+from imsim.pages.folder import Status
+from imsim.pages.layers import ImagePair
+from imsim.registry import METRICS
+
+Array = np.ndarray[Any, Any]
+Files = tuple[Picture, Picture, Mask | None, Picture | None]
+NOT_SCORED: Status = "could not be scored"
+
+
+class Rules(NamedTuple):
+    """What is the same for every pair of a report."""
+
+    settings: Settings
+    limits: dict[str, float]
+    required: set[str]
+    """The metrics and counts that no pair may lack."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a report says of a pair that could be read."""
+
+    result: Result | Failure
+    """A failure if the sizes differ."""
+    reference: Picture
+    test: Picture
+    used: Array | None
+    data_range: float | None
+    metrics: list[str]
+    reasons: list[str]
+    """Why the pair fails."""
+    missing: list[str]
+    """What was not scored, and why."""
+    notes: list[str]
+    """What the reader must know, each after the name of an image."""
+    is_gated: bool
+    map_scale: MapScale = "fixed"
+
+    @cached_property
+    def pair(self) -> ImagePair:
+        """The pixels, to be drawn in small."""
+        return ImagePair(self.reference.samples, self.test.samples, self.used, self.data_range)
+
+    @property
+    def status(self) -> Status:
+        """What the pair comes to."""
+        if self.missing:
+            return NOT_SCORED
+        if self.reasons and self.is_gated:
+            return "failed"
+        differs = isinstance(self.result, Failure) or (self.pair.differ & self.pair.mask).any()
+        return "differs" if differs else "equal"
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Of metrics, and counts."""
+        return self.result.scores if isinstance(self.result, Result) else {}
+
+    def html(self, home: str | None = None) -> str:
+        """Write the page, with a link to `home`."""
+        result = self.result
+        options: dict[str, Any] = {
+            "mask": self.used,
+            "data_range": self.data_range,
+            "channel_axis": self.reference.channel_axis,
+            "names": (self.reference.path, self.test.path),
+            "notes": self.notes,
+            "map_scale": self.map_scale,
+        }
+        if isinstance(result, Result):
+            skipped = {name: ImsimError(reason) for name, reason in result.skipped.items()}
+            options["scores"] = Comparison(dict(result.scores), skipped)
+            if self.reference.ndim == 3:
+                options["spacing"] = result.spacing
+                if self.reference.space is not None:
+                    options["directions"] = self.reference.space.directions
+                return volume_report(self.reference.pixels, self.test.pixels, **options)
+            options["boxes"] = result.boxes
+        return pair_report(
+            self.reference.pixels,
+            self.test.pixels,
+            **options,
+            metrics=[name for name in self.metrics if name in METRICS],
+            reasons=[*self.reasons, *self.missing],
+            home=home,
+        )
+
+
+def shown(job: Job, rules: Rules) -> Shown | Failure:
+    """Score a pair, and find what there is to show; whatever is wrong is returned."""
+    files: list[Files] = []
+
+    def read() -> Files:
+        if not files:
+            files.append(job.read())
+        return files[0]
+
+    (result,) = scored([job._replace(read=read, close=lambda: None)], rules.settings, 1)
+    if isinstance(result, Failure) and not (files and result.sizes):
+        return result
+    try:
+        return _shown(job, result, files[0], rules)
+    except ImsimError as error:
+        reason = str(error)
+    except MemoryError:
+        reason = f"{job.test}: too large for the memory of this machine"
+    except Exception as error:
+        reason = f"{job.test}: could not be shown: {unforeseen(error)}"
+    return Failure(reason, job.reference, job.test)
+
+
+def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Shown:
+    first, second, mask, _ = files
+    reference, test = _together(first, second)
+    names = job.test, job.name
+    used, said = _used(first, second, mask, rules.settings.ignored, names)
+    missing: list[str] = []
+    if rules.settings.max_shift is not None:
+        moved = aligned(reference, test, used, rules.settings.max_shift)
+        test, used = test._replace(pixels=moved.pixels), moved.used
+        if isinstance(result, Failure):
+            said.append(moved.note)
+    if isinstance(result, Failure):
+        reasons = [result.sizes]
+        said = [
+            (picture.path, note) for picture in (reference, test) for note in picture.notes
+        ] + said
+    else:
+        said = list(result.notes)
+        judged = verdicts(result.scores, rules.limits)
+        reasons = [verdict.said for verdict in judged if not verdict.passed]
+        missing = [f"{n}: {why}" for n, why in result.skipped.items() if n in rules.required]
+        if not (missing or result.scores):
+            missing = ["every metric was skipped"]
+    return Shown(
+        result,
+        reference,
+        test,
+        used,
+        _data_range(test, rules.settings.data_ranges),
+        rules.settings.metrics,
+        reasons,
+        missing,
+        [f"{path}: {note}" for path, note in said],
+        bool(rules.limits),
+        rules.settings.on_disk.map_scale,
+    )
+
+
+def _together(first: Picture, second: Picture) -> tuple[Picture, Picture]:
+    """Return a pair that one page can show; its sizes may differ, its type and channels not."""
+    reference, test = widened(first, second)
+    if reference.sides != test.sides:  # of which `widened` takes the grey as it is
+        reference, test = _coloured(reference, test), _coloured(test, reference)
+    a, b = reference.pixels, test.pixels
+    if reference.ndim == test.ndim == 2 and (a.dtype, a.shape[2:]) == (b.dtype, b.shape[2:]):
+        return reference, test
+    return comparable(first, second)
+
+
+def _coloured(picture: Picture, other: Picture) -> Picture:
+    """Widen grey to RGB, if the other picture has three channels."""
+    if picture.channel_axis is not None or other.samples.shape[-1] != 3:
+        return picture
+    return picture._replace(pixels=np.repeat(picture.samples, 3, axis=-1))
+
+
+def _used(
+    first: Picture, second: Picture, mask: Mask | None, ignored: Ignored, names: tuple[str, str]
+) -> tuple[Array | None, list[tuple[str, str]]]:
+    """Return the pixels of the reference to score, None for all, and notes on the others."""
+    pixels = None if mask is None else mask.pixels
+    if first.sides == second.sides:
+        return ignored.used(first, second, pixels, names)
+    common = tuple(slice(min(sides)) for sides in zip(first.sides, second.sides, strict=True))
+    one, two = (
+        picture._replace(
+            pixels=picture.pixels[common],
+            valid=None if picture.valid is None else picture.valid[common],
+        )
+        for picture in (first, second)
+    )
+    part, notes = ignored.used(one, two, None if pixels is None else pixels[common], names)
+    if part is None:
+        return None, notes
+    used = np.ones(first.sides, dtype=bool)
+    used[common] = part
+    return used, notes
+
+
+def _data_range(test: Picture, data_ranges: DataRanges) -> float | None:
+    if data_ranges.missing(test):
+        raise DataRangeError(f"{test.path}: is {test}; add {NEEDS_RANGE}")
+    return data_ranges.of(test)

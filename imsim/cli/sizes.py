@@ -1,0 +1,145 @@
+"""Two images of different sizes: refused, cropped or filled up, as an option says."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imsim._images import ImageFileError, Picture
+from imsim._images.raster import is_raster
+from imsim.cli.options import DataRanges
+from imsim.cli.reading import Mask
+
+Array = np.ndarray[Any, Any]
+RULES = ("fail", "crop", "pad")
+SIZES_HELP = """\
+Different sizes: such a pair fails, and has a row of the status "size differs".
+--on-size-mismatch crop scores what both images have from their upper left
+corner on. pad fills up both to the larger width and height, right and below,
+with black or white, whichever is farther from the other image there: what only
+one image has counts as different. Either is said in a note.
+"""
+
+
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Add the option on sizes."""
+    parser.add_argument(
+        "--on-size-mismatch",
+        choices=RULES,
+        default=RULES[0],
+        help="what to do with a pair of different sizes: fail, which is the default; crop both to "
+        "what both have; or pad both to what either has; see above",
+    )
+
+
+class Fitted(NamedTuple):
+    """A pair of pictures of one size, with what belongs to them."""
+
+    reference: Picture
+    test: Picture
+    mask: Mask | None
+    labels: Picture | None
+    notes: list[tuple[str, str]]
+
+
+def fitted(
+    reference: Picture,
+    test: Picture,
+    mask: Mask | None,
+    labels: Picture | None,
+    rule: str,
+    data_ranges: DataRanges,
+) -> Fitted:
+    """Bring a pair to one size, if the rule says so; mask and labels are of the reference.
+
+    Raises
+    ------
+    ImageFileError
+        If one of the images is too large for the memory.
+    """
+    one, other = reference.sides, test.sides
+    if one == other or rule == "fail" or len(one) != len(other):
+        return Fitted(reference, test, mask, labels, [])
+    if is_raster(reference.pixels, test.pixels, mask and mask.pixels):
+        raise ImageFileError(
+            f"{test.path}: is {test}, but {reference.path} is {reference}; images that are read "
+            "strip by strip are not brought to one size",
+            "crop one of them, or raise --memory above the size of an image",
+        )
+    common = tuple(map(min, zip(one, other, strict=True)))
+    if rule == "crop":
+        said = f"cropped to the {_said(common)} that both images have, from {{}}"
+        parts = _part(reference, common), _part(test, common)
+        frame = common
+    else:
+        frame = tuple(map(max, zip(one, other, strict=True)))
+        said = f"filled up to {_said(frame)}, from {{}}; what only one image has differs"
+        data_range = data_ranges.of(test)
+        parts = (
+            _padded(reference, test, frame, data_range),
+            _padded(test, reference, frame, data_range),
+        )
+    if mask is not None:
+        mask = Mask(_resized(mask.picture, frame, 0), _of_size(mask.pixels, frame, True))
+    if labels is not None:
+        labels = _resized(labels, frame, 0)
+    notes = [
+        (picture.path, said.format(_said(picture.sides)))
+        for picture in (reference, test)
+        if picture.sides != frame
+    ]
+    return Fitted(*parts, mask, labels, notes)
+
+
+def _said(sides: tuple[int, ...]) -> str:
+    return "x".join(map(str, reversed(sides)))
+
+
+def _part(picture: Picture, sides: tuple[int, ...]) -> Picture:
+    inside = tuple(map(slice, sides))
+    valid = None if picture.valid is None else picture.valid[inside]
+    return picture._replace(pixels=picture.pixels[inside], valid=valid)
+
+
+def _of_size(pixels: Array, sides: tuple[int, ...], fill: Any) -> Array:
+    """Return pixels with more or fewer rows and columns."""
+    kept = pixels[tuple(map(slice, sides))]
+    if kept.shape[: len(sides)] == sides:
+        return kept
+    found = np.full((*sides, *pixels.shape[len(sides) :]), fill, pixels.dtype)
+    found[tuple(map(slice, kept.shape[: len(sides)]))] = kept
+    return found
+
+
+def _resized(picture: Picture, sides: tuple[int, ...], fill: Any) -> Picture:
+    valid = None if picture.valid is None else _of_size(picture.valid, sides, True)
+    return picture._replace(pixels=_of_size(picture.pixels, sides, fill), valid=valid)
+
+
+def _padded(
+    picture: Picture, other: Picture, frame: tuple[int, ...], data_range: float | None
+) -> Picture:
+    """Fill up a picture with what the other is farthest from; a corner of neither is no data."""
+    found = _resized(picture, frame, 0)
+    bright = other.samples.astype(np.float64).mean(axis=-1) > _top(other, data_range) / 2
+    bright = _of_size(bright, frame, False)
+    own = _of_size(np.ones(picture.sides, np.bool_), frame, False)
+    there = _of_size(np.ones(other.sides, np.bool_), frame, False)
+    pixels = found.pixels.copy()
+    white = np.asarray(_top(picture, data_range)).astype(pixels.dtype)
+    pixels[~own & there & ~bright] = white
+    valid = found.valid
+    if not (own | there).all():
+        valid = own | there if valid is None else valid & (own | there)
+    return found._replace(pixels=pixels, valid=valid)
+
+
+def _top(picture: Picture, data_range: float | None) -> float:
+    """Return white: the end of the data range, or of the type."""
+    kind = picture.pixels.dtype
+    top = float(np.iinfo(kind).max) if kind.kind in "iu" else 1.0
+    if data_range is None:
+        return top
+    return data_range if kind.kind == "f" else min(top, data_range)

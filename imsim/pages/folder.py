@@ -1,0 +1,223 @@
+"""The index of a report on two folders: a row for each pair, the worst first."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from imsim import METRICS
+from imsim.pages.page import Html, asset, page, table, tag
+from imsim.pages.shell import quoted
+from imsim.pages.text import number
+from imsim.pages.thumbs import Thumbnail
+
+Status = Literal["could not be scored", "failed", "unmatched", "differs", "equal"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+"""The worst first."""
+_VERBS: dict[Status, tuple[str, str]] = {
+    "could not be scored": ("could not be scored", "could not be scored"),
+    "failed": ("failed", "failed"),
+    "unmatched": ("has no partner", "have no partner"),
+    "differs": ("differs", "differ"),
+    "equal": ("is equal", "are equal"),
+}
+"""What is said of one pair, and of several."""
+_SHOWN = ("reference", "test", "difference")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the index says of one pair of images, or of a file without partner."""
+
+    name: str
+    status: Status
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Of metrics, and counts."""
+    reasons: Sequence[str] = ()
+    """Why the status is what it is."""
+    notes: Sequence[str] = ()
+    thumbnails: Mapping[str, Thumbnail] = field(default_factory=dict)
+    """Of "reference", "test" and "difference", those that there are."""
+    page: str | None = None
+    """The address of the page of this pair, as seen from the index."""
+    accept: str | None = None
+    """The name that `imsim accept` takes, if there is something to accept."""
+
+
+def folder_report(
+    entries: Iterable[Entry],
+    *,
+    folders: tuple[str, str],
+    metrics: Sequence[str] = (),
+    facts: Mapping[str, str] | None = None,
+) -> str:
+    """Write the index of a report on two folders.
+
+    Parameters
+    ----------
+    entries : iterable of Entry
+        The pairs.
+    folders : tuple of str
+        The folder of references and that of test images, as a shell is to find them.
+    metrics : sequence of str
+        The columns of scores: metrics, and counts of `imsim.COUNTS`. Pairs of one status are in
+        the order of the first one.
+    facts : mapping of str, optional
+        How the report was made, by name.
+
+    Returns
+    -------
+    str
+        HTML, to be saved as UTF-8.
+
+    Examples
+    --------
+    >>> from imsim.pages import Entry, folder_report
+    >>> entries = [Entry("a.png", "equal", {"ssim": 1.0}), Entry("b.png", "failed", {"ssim": 0.2})]
+    >>> html = folder_report(entries, folders=("expected", "actual"), metrics=["ssim"])
+    >>> html.index("b.png") < html.index("a.png")
+    True
+    """
+    ordered = sorted(entries, key=lambda entry: _rank(entry, metrics))
+    title = f"{folders[1]} against {folders[0]}"
+    head: list[object] = ["", "reference, test, difference", "name", "status", *metrics]
+    rows = [_row(entry, i, metrics) for i, entry in enumerate(ordered)]
+    return page(
+        title,
+        tag("h1", title),
+        tag("p", _answer(ordered), class_="answer"),
+        _filters(ordered),
+        tag("h2", "Pairs"),
+        _table(head, rows),
+        _accept(folders) if any(entry.accept for entry in ordered) else "",
+        tag("h2", "How this report was made"),
+        table(["option", "value"], [[name, value] for name, value in (facts or {}).items()]),
+        script=asset("sort.js") + asset("folder.js"),
+    )
+
+
+def _rank(entry: Entry, metrics: Sequence[str]) -> tuple[int, float, str]:
+    """Order by status, then by how little alike the images are; NaN is worse than any number."""
+    far = math.inf
+    if metrics and metrics[0] in entry.scores:
+        score = entry.scores[metrics[0]]
+        far = float(METRICS[metrics[0]].dissimilarity(score)) if metrics[0] in METRICS else score
+        far = math.inf if math.isnan(far) else far
+    return STATUSES.index(entry.status), -far, entry.name
+
+
+def _answer(entries: Sequence[Entry]) -> str:
+    """Say how many pairs have which status."""
+    said = []
+    for status, verbs in _VERBS.items():
+        count = sum(entry.status == status for entry in entries)
+        if count:
+            said.append(f"{count} {verbs[count > 1]}")
+    return f"Of {len(entries)}: {', '.join(said)}." if said else "There is nothing to compare."
+
+
+def _filters(entries: Sequence[Entry]) -> Html:
+    """Show what there is to choose from; each status that occurs has a box."""
+    boxes = []
+    for status in STATUSES:
+        count = sum(entry.status == status for entry in entries)
+        if count:
+            box = tag("input", type="checkbox", checked=True, value=status, data_show=True)
+            boxes.append(tag("label", box, f" {status} ({count})"))
+    search = tag("label", "name contains ", tag("input", type="search", id="search"))
+    return tag(
+        "div",
+        tag("fieldset", tag("legend", "Show"), *boxes),
+        search,
+        tag("p", id="shown", role="status", class_="note"),
+        class_="filters",
+    )
+
+
+def _row(entry: Entry, rank: int, metrics: Sequence[str]) -> Html:
+    pick: object = ""
+    if entry.accept is not None:
+        value = quoted(entry.accept)
+        pick = tag("input", type="checkbox", data_accept=value, aria_label=f"accept {entry.name}")
+    name = tag("a", entry.name, href=entry.page) if entry.page else tag("span", entry.name)
+    said = [tag("span", text, class_="why") for text in entry.reasons]
+    said += [tag("span", text, class_="note") for text in entry.notes]
+    cells = [
+        tag("td", pick, class_="pick"),
+        tag("td", _pictures(entry), class_="thumbs"),
+        tag("th", name, *said, scope="row"),
+        tag(
+            "td",
+            tag("span", entry.status, class_="status " + entry.status.split()[0]),
+            data_key=rank,
+        ),
+    ]
+    for metric in metrics:
+        score = entry.scores.get(metric)
+        key = "" if score is None or math.isnan(score) else repr(float(score))
+        shown = "" if score is None else number(score)
+        cells.append(tag("td", shown, data_key=key, data_label=metric, class_="number"))
+    return tag("tr", *cells, data_status=entry.status)
+
+
+def _pictures(entry: Entry) -> Html:
+    """Show the small pictures, to which the name beside them is the text."""
+    inside = []
+    for name in _SHOWN:
+        small = entry.thumbnails.get(name)
+        if small is None:
+            continue
+        kind = "webp" if small.content[8:12] == b"WEBP" else "jpeg"
+        source = f"data:image/{kind};base64," + base64.b64encode(small.content).decode("ascii")
+        inside.append(
+            tag(
+                "img",
+                src=source,
+                alt="",
+                title=name,
+                width=small.width,
+                height=small.height,
+                class_=name,
+            )
+        )
+    if entry.page is None:
+        return tag("span", *inside)
+    return tag("a", *inside, href=entry.page, tabindex=-1, aria_hidden="true")
+
+
+def _table(head: list[object], rows: list[Html]) -> Html:
+    titles = [tag("th", title, scope="col", data_plain=i == 1) for i, title in enumerate(head) if i]
+    titles.insert(0, tag("td"))
+    caption = "The worst first; a click on the head of a column sorts by it"
+    inside = tag(
+        "table",
+        tag("caption", caption),
+        tag("thead", tag("tr", *titles)),
+        tag("tbody", *rows),
+        class_="sortable index",
+    )
+    return tag("div", inside, class_="wide", tabindex=0, role="region", aria_label="Pairs")
+
+
+def _accept(folders: tuple[str, str]) -> Html:
+    """Show the command that makes the chosen test images the new references."""
+    buttons = [
+        tag("button", words, type="button", id=name)
+        for name, words in (("all", "choose all shown"), ("none", "choose none"), ("copy", "copy"))
+    ]
+    command = tag("textarea", id="command", readonly=True, rows=2, spellcheck="false")
+    label = tag("label", "Run this where the report was made:", for_="command", class_="note")
+    return tag(
+        "section",
+        tag("h2", "Accept changes", id="accepting"),
+        tag("p", id="chosen", role="status", class_="note"),
+        tag("div", *buttons, class_="choices"),
+        tag("div", label, command, hidden=True),
+        class_="accept",
+        aria_labelledby="accepting",
+        data_command="imsim accept",
+        data_folders=" ".join(map(quoted, folders)),
+    )

@@ -1,0 +1,538 @@
+"""`imsim compare` as a gate: sizes, counts, limits, and what servers read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from command import compared
+from image_files import GREY, NOISY, RGB, refusal, save
+from PIL import Image
+from scipy import ndimage
+from skimage.data import camera
+
+import imsim
+from imsim.cli import command_parser, main
+from imsim.cli.completion import SHELLS
+
+pytestmark = pytest.mark.usefixtures("empty_directory")
+DOT = GREY.copy()
+DOT[5:7, 9:12] ^= 1
+DOT[20, 30] ^= 64
+
+
+def rows_of(capsys, *arguments: str, status: int = 0) -> tuple[list[dict[str, str]], str]:
+    assert main(["compare", "--csv", *arguments]) == status
+    out, err = capsys.readouterr()
+    return list(csv.DictReader(io.StringIO(out))), err
+
+
+class TestSizes:
+    def files(self) -> tuple[str, str]:
+        return save("a.png", GREY), save("b.png", GREY[:-1])
+
+    def test_they_fail_a_gate_with_status_1(self, capsys):
+        call = [*self.files(), "--metrics", "ssim", "--fail-under", "ssim=0.5"]
+        found, err = compared(capsys, *call, status=1)
+        (row,) = found["size differs"]
+        assert row["reason"].startswith("size 48x39 against 48x40: b.png: is 48 x 39 pixels")
+        assert "imsim: fails: b.png: size 48x39 against 48x40" in err
+        assert "imsim: 1 pair has different sizes, and fails" in err
+        rows, _ = rows_of(capsys, *call, status=1)
+        assert (rows[0]["status"], rows[0]["ssim"]) == ("size differs", "")
+        assert rows[0]["notes"].startswith("size 48x39 against 48x40")
+
+    def test_without_a_gate_they_are_an_error(self, capsys):
+        found, err = compared(capsys, *self.files(), "--metrics", "ssim", status=2)
+        assert len(found["size differs"]) == 1
+        assert "--on-size-mismatch" in err[0]
+
+    @pytest.mark.parametrize("shape", [(30, 50), (50, 30), (40, 47), (39, 48)])
+    def test_crop(self, capsys, shape):
+        other = np.resize(NOISY, shape)
+        files = save("a.png", GREY), save("b.png", other)
+        found, err = compared(capsys, *files, "--on-size-mismatch", "crop", "--metrics", "rmse")
+        common = tuple(slice(min(pair)) for pair in zip(GREY.shape, shape, strict=True))
+        want = imsim.rmse(GREY[common], other[common])
+        assert found["scored"][0]["scores"]["rmse"] == want
+        assert any("cropped to the" in line and "from 48x40" in line for line in err) or (
+            shape[0] >= 40 and shape[1] >= 48
+        )
+        assert found["run"][0]["on_size_mismatch"] == "crop"
+
+    def test_a_mask_is_cropped_with_its_reference(self, capsys):
+        mask = np.zeros(GREY.shape, bool)
+        mask[:20, 5:30] = True
+        files = save("a.png", GREY), save("b.png", NOISY[:-3, :-2])
+        call = ["--mask", save("m.png", mask), "--on-size-mismatch", "crop", "--metrics", "ssim"]
+        found, _ = compared(capsys, *files, *call)
+        want = imsim.ssim(GREY[:-3, :-2], NOISY[:-3, :-2], mask=mask[:-3, :-2])
+        assert found["scored"][0]["scores"]["ssim"] == want
+
+    @pytest.mark.parametrize("level", [0, 40, 200, 255])
+    @pytest.mark.parametrize("swapped", [False, True])
+    def test_what_only_one_has_always_differs_if_padded(self, capsys, level, swapped):
+        images = [np.full((20, 30), level, np.uint8), np.full((25, 24), level, np.uint8)]
+        files = [save(f"{k}.png", image) for k, image in enumerate(images[:: -1 if swapped else 1])]
+        call = ["--on-size-mismatch", "pad", "--metrics", "pixels", "--tolerance", "100"]
+        found, err = compared(capsys, *files, *call)
+        only_one = 20 * 6 + 5 * 24  # the corner of neither is left out
+        assert found["scored"][0]["scores"]["pixels"] == only_one
+        assert any("filled up to 30x25" in line for line in err)
+
+    @pytest.mark.parametrize("rule", ["crop", "pad"])
+    @pytest.mark.parametrize("kind", [bool, np.uint16, np.float32])
+    def test_every_kind_of_pixels(self, capsys, rule, kind):
+        a = (GREY > 99) if kind is bool else GREY.astype(kind)
+        files = save("a.npy", a), save("b.npy", a[2:])
+        call = ["--on-size-mismatch", rule, "--metrics", "rmse", "--data-range", "1"]
+        found, _ = compared(capsys, *files, *call)
+        assert found["scored"][0]["scores"]["rmse"] > 0
+
+    def test_volumes_and_colours(self, capsys):
+        files = save("a.png", RGB), save("b.png", RGB[:, 3:])
+        found, _ = compared(capsys, *files, "--on-size-mismatch", "pad", "--metrics", "sam,pixels")
+        assert found["scored"][0]["scores"]["pixels"] > 3 * len(RGB) - 1
+        volume = np.stack([GREY, NOISY, GREY])
+        files = save("a.npy", volume), save("b.npy", volume[:2])
+        call = ["--volume", "--on-size-mismatch", "crop", "--metrics", "rmse"]
+        found, _ = compared(capsys, *files, *call)
+        assert found["scored"][0]["scores"]["rmse"] == 0
+
+    def test_large_files_are_refused(self, capsys):
+        files = save("a.npy", np.zeros((400, 300))), save("b.npy", np.zeros((400, 301)))
+        err = refusal(capsys, *files, "--on-size-mismatch", "crop", "--memory", "500kB")
+        assert "strip by strip" in err
+
+
+class TestMasks:
+    def test_some_images_only(self, capsys):
+        for name in "12":
+            save(f"r/{name}.png", GREY), save(f"t/{name}.png", DOT)
+        mask = np.ones(GREY.shape, bool)
+        mask[20, 30] = False
+        save("m/1.png", mask)
+        call = ["r", "t", "--mask", "m", "--metrics", "pixels"]
+        found, _ = compared(capsys, *call, status=2)
+        assert "has no mask in m" in found["failed"][0]["reason"]
+        found, err = compared(capsys, *call, "--mask-missing", "whole")
+        assert [row["scores"]["pixels"] for row in found["scored"]] == [6, 7]
+        assert [row["mask"] for row in found["scored"]] == ["m/1.png", None]
+        assert "imsim: note: images without a mask, scored whole: 1, e.g. t/2.png" in err
+        assert found["run"][0]["mask_missing"] == "whole"
+
+
+class TestAligned:
+    MOVED = ndimage.shift(camera().astype(float), (0.4, -1.3))[100:300, 100:340].astype(np.uint8)
+    SCENE = camera()[100:300, 100:340]
+    CALL = ("--metrics", "ssim", "--align")
+
+    def test_the_shift_is_taken_out_and_said(self, capsys):
+        files = save("a.png", self.SCENE), save("b.png", self.MOVED)
+        found, err = compared(capsys, *files, *self.CALL)
+        row = found["scored"][0]
+        want = imsim.align(self.SCENE, self.MOVED)
+        assert row["shift"] == list(want.shift) == pytest.approx([-0.4, 1.3], abs=0.02)
+        assert row["scores"]["ssim"] == imsim.ssim(self.SCENE, want.image, mask=want.valid) > 0.97
+        assert "moved by -0.40 pixels down and +1.30 right; " in err[0]
+        assert found["run"][0]["max_shift"] == 8
+        (csv_row,), _ = rows_of(capsys, *files, *self.CALL)
+        assert csv_row["shift"] == ",".join(f"{length:.15g}" for length in want.shift)
+
+    def test_never_by_default(self, capsys):
+        files = save("a.png", self.SCENE), save("b.png", self.MOVED)
+        found, err = compared(capsys, *files, "--metrics", "ssim")
+        assert found["scored"][0]["scores"]["ssim"] == imsim.ssim(self.SCENE, self.MOVED)
+        assert err == []
+
+    def test_other_sizes_and_masks(self, capsys):
+        mask = np.zeros(self.SCENE.shape, bool)
+        mask[20:150, 30:200] = True
+        files = save("a.png", self.SCENE), save("b.png", self.MOVED[:-7])
+        call = [*self.CALL, "--mask", save("m.png", mask), "--on-size-mismatch", "crop"]
+        found, _ = compared(capsys, *files, *call)
+        assert found["scored"][0]["shift"] == pytest.approx([-0.4, 1.3], abs=0.05)
+        call = [*self.CALL, "--fail-under", "ssim=0.5"]
+        assert len(compared(capsys, *files, *call, status=1)[0]["size differs"]) == 1
+
+    def test_refusals(self, capsys):
+        a, b = save("a.png", self.SCENE), save("b.png", self.MOVED)
+        assert "--max-shift: is a limit of --align" in refusal(capsys, a, b, "--max-shift", "3")
+        assert "leave out --volume" in refusal(capsys, a, b, "--align", "--volume")
+        words = "use --on-size-mismatch crop"
+        assert words in refusal(capsys, a, b, "--align", "--on-size-mismatch", "pad")
+        flat = save("flat.png", np.full_like(self.SCENE, 7))
+        assert "flat.png" in refusal(capsys, a, flat, "--align")
+        stored = save("a.npy", self.SCENE.astype(float))
+        words = "raise --memory above"
+        assert words in refusal(capsys, stored, stored, "--align", "--memory", "300kB")
+
+    def test_pages(self, capsys):
+        files = save("a.png", self.SCENE), save("b.png", self.MOVED[:-7])
+        assert main(["report", *files, "-o", "r.html", "--align"]) == 0
+        page = Path("r.html").read_text()
+        assert "moved by -0.40 pixels down and +1.30 right" in page
+        assert "size 240x193 against 240x200" in page
+
+
+class TestCounts:
+    CALL = ("--metrics", "rmse", "--tolerance", "1")
+
+    def test_csv_and_json_have_them(self, capsys):
+        files = save("a.png", GREY), save("b.png", DOT)
+        (row,), _ = rows_of(capsys, *files, "--metrics", "rmse", "--tolerance", "0")
+        want = imsim.differing_pixels(GREY, DOT)
+        assert float(row["pixels"]) == want.count == 7
+        assert float(row["pixel_share"]) == want.share
+        assert (float(row["parts"]), float(row["largest_difference"])) == (2, 64)
+        found, _ = compared(capsys, *files, *self.CALL)
+        assert found["scored"][0]["scores"]["pixels"] == 1
+        assert found["scored"][0]["boxes"] == [[30, 20, 1, 1]]
+        assert found["run"][0]["tolerance"] == 1
+
+    def test_every_count_can_be_named_and_is_printed(self, capsys):
+        files = save("a.png", GREY), save("b.png", DOT)
+        assert main(["compare", *files, "--metrics", ",".join(imsim.COUNTS)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines[2:]] == list(imsim.COUNTS)
+
+    @pytest.mark.parametrize("name", imsim.COUNTS)
+    def test_every_count_can_be_a_gate(self, capsys, name):
+        files = save("a.png", GREY), save("b.png", DOT)
+        call = [*files, "--metrics", "rmse"]
+        for flag in ("--fail-over", "--fail-under"):
+            compared(capsys, *call, flag, f"{name}=0", status=1)
+            high = min(imsim.COUNTS[name].bounds[1], 1e9)
+            compared(capsys, *call, flag, f"{name}={high}", status=0)
+
+    def test_the_mask_holds(self, capsys):
+        mask = np.ones(GREY.shape, bool)
+        mask[20, 30] = False
+        files = save("a.png", GREY), save("b.png", DOT)
+        found, _ = compared(capsys, *files, *self.CALL, "--mask", save("m.png", mask))
+        assert found["scored"][0]["scores"]["pixels"] == 0
+
+    def test_an_edge_one_pixel_away(self, capsys):
+        files = save("a.png", GREY), save("b.png", np.roll(GREY, 1, axis=1))
+        call = ["--metrics", "pixels,aa_pixels", "--mask", save("m.png", np.eye(40, 48) > -1)]
+        mask = np.ones(GREY.shape, bool)
+        mask[:, 0] = False
+        save("m.png", mask)
+        scores = compared(capsys, *files, *call)[0]["scored"][0]["scores"]
+        assert scores["pixels"] > 1000
+        assert scores["aa_pixels"] < scores["pixels"]
+
+    def test_where_they_are_not_counted(self, capsys):
+        files = save("a.npy", np.zeros((400, 300))), save("b.npy", np.zeros((400, 300)))
+        call = [*files, "--metrics", "rmse,pixels", "--memory", "500kB"]
+        found, _ = compared(capsys, *call, status=2)
+        assert "raise --memory" in found["scored"][0]["skipped"]["pixels"]
+        labels = save("l.png", np.ones(GREY.shape, np.uint8))
+        a = save("a.png", GREY)
+        assert "pixels are of whole" in refusal(
+            capsys, a, a, "--labels", labels, "--metrics", "pixels"
+        )
+
+
+class TestLimits:
+    def test_the_direction_is_that_of_the_record(self, capsys):
+        a = save("a.png", GREY)
+        for name, metric in imsim.METRICS.items():
+            limit = f"{name}={metric.bounds[0] if metric.bounds[0] > -1e300 else 0:g}"
+            if metric.higher_is_better:
+                err = refusal(capsys, a, a, "--fail-over", limit)
+                assert f"{name} is better if higher; --fail-under {name}=" in err
+
+    def test_rules_for_each_pair_and_in_the_end(self, capsys):
+        save("r/1.png", GREY), save("r/2.png", GREY), save("r/3.png", GREY)
+        save("t/1.png", GREY), save("t/2.png", 255 - GREY), save("t/4.png", GREY)
+        call = [
+            "r",
+            "t",
+            "--metrics",
+            "ssim",
+            "--fail-under",
+            "ssim=0.99",
+            "--fail-over",
+            "pixels=5",
+        ]
+        found, _ = compared(capsys, *call, status=1)
+        assert found["scored"][0]["rules"] == {"ssim >= 0.99": True, "pixels <= 5": True}
+        assert found["scored"][1]["rules"] == {"ssim >= 0.99": False, "pixels <= 5": False}
+        (end,) = found["end"]
+        assert end["counts"] == {"scored": 2, "failed": 0, "size differs": 0, "no partner": 2}
+        half = {"passed": 1, "failed": 1}
+        assert end["rules"] == {"ssim >= 0.99": half, "pixels <= 5": half}
+        assert end["status"] == 1
+        assert found["run"][0]["versions"]["imsim"] == imsim.__version__
+        assert (found["scored"][0]["mask"], found["scored"][0]["data_range"]) == (None, 255)
+
+    def test_all_metrics(self, capsys):
+        a = save("a.png", GREY)
+        found, _ = compared(capsys, a, a, "--metrics", "pixels,all")
+        assert found["run"][0]["metrics"] == ["pixels", *imsim.METRICS]
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("given", "options"),
+        [
+            ("ssim.downsample=true", {"downsample": True}),
+            ("ssim.window=uniform", {"window": "uniform"}),
+            ("ssim.window_size=9", {"window_size": 9}),
+            ("zncc.window_size=9", {"window_size": 9}),
+            ("fsim.chromatic=false", {"chromatic": False}),
+            ("rmse.normalize=range", {"normalize": "range"}),
+        ],
+    )
+    def test_values(self, capsys, given, options):
+        metric = given.split(".")[0]
+        files = save("a.png", RGB), save("b.png", RGB[::-1])
+        found, _ = compared(capsys, *files, "--metrics", metric, "--option", given)
+        want = imsim.METRICS[metric].function(RGB, RGB[::-1], channel_axis=-1, **options)
+        assert found["scored"][0]["scores"][metric] == want
+        assert found["run"][0]["options"] == {metric: options}
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ("ssim.downsample", "expected metric.option=value"),
+            ("downsample=true", "expected metric.option=value"),
+            ("sism.downsample=true", "sism is not run"),
+            ("ssim.spacing=[1,1]", "ssim has no option 'spacing'; its options are window,"),
+            ("ssim.sgima=2", "ssim has no option 'sgima'; its options are window,"),
+            ("psnr.x=1", "it has none"),
+            ("ssim.downsample=1", "downsample=1; expected True or False"),
+            ("ssim.K1=-1", "K1=-1"),
+        ],
+    )
+    def test_mistakes(self, capsys, given, words):
+        a = save("a.png", GREY)
+        assert words in refusal(capsys, a, a, "--option", given)
+
+    def test_they_hold_for_maps_and_strips(self, capsys):
+        files = save("a.npy", np.float64(GREY)), save("b.npy", np.float64(NOISY))
+        call = [*files, "--metrics", "ssim", "--data-range", "255", "--option", "ssim.sigma=3"]
+        compared(capsys, *call, "--maps", "maps", "--map-format", "npy")
+        want = imsim.ssim_map(np.float64(GREY), np.float64(NOISY), data_range=255, sigma=3)
+        np.testing.assert_array_equal(np.load("maps/b.ssim.npy"), want)
+
+
+class TestServers:
+    def test_junit(self, capsys):
+        for name in ("1", "2", "3", "4"):
+            save(f"r/{name}.png", GREY)
+        save("t/1.png", GREY), save("t/2.png", 255 - GREY), save("t/3.png", GREY[1:])
+        Path("t/4.png").write_bytes(b"damaged")
+        save("t/5\x01<&\udc80.png", GREY)
+        call = ["r", "t", "--metrics", "ssim", "--fail-under", "ssim=0.99", "--junit", "j.xml"]
+        compared(capsys, *call, status=2)
+        root = ElementTree.parse("j.xml").getroot()
+        assert root.tag == "testsuites"
+        (suite,) = root
+        counts = [suite.get(name) for name in ("tests", "failures", "errors", "skipped")]
+        assert counts == ["5", "3", "1", "0"]
+        cases = {case.get("name"): case for case in suite.iter("testcase")}
+        assert len(cases["1.png"].findall("failure")) == 0
+        (failure,) = cases["2.png"].findall("failure")
+        assert re.match(r"ssim is \S+, below 0\.99", failure.get("message"))
+        assert cases["3.png"].find("failure").get("message") == "size 48x39 against 48x40"
+        assert cases["4.png"].find("error") is not None
+        assert cases["1.png"].get("classname") == "t"
+        assert cases["1.png"].find("system-out").text == "ssim 1"
+
+    def test_junit_is_written_for_missing_partners_without_a_gate(self, capsys):
+        save("r/1.png", GREY), save("t/1.png", GREY), save("t/2.png", GREY)
+        compared(capsys, "r", "t", "--metrics", "ssim", "--junit", "j.xml")
+        assert ElementTree.parse("j.xml").getroot().get("skipped") == "1"
+
+    def test_a_place_that_cannot_be_written(self, capsys):
+        a = save("a.png", GREY)
+        assert "there is no folder" in refusal(capsys, a, a, "--junit", "no/j.xml")
+        assert "is an image to be read" in refusal(capsys, a, a, "--junit", "a.png")
+
+    def test_annotations(self, capsys):
+        files = save("r,a.png", GREY), save("t:,%.png", 255 - GREY)
+        call = [*files, "--metrics", "ssim", "--fail-under", "ssim=0.99", "--annotations", "github"]
+        _, err = compared(capsys, *call, status=1)
+        (said,) = (line for line in err if line.startswith("::"))
+        assert said.startswith("::error file=t%3A%2C%25.png,title=imsim::ssim is ")
+
+    @pytest.mark.parametrize("shell", SHELLS)
+    def test_completion(self, capsys, shell):
+        assert main(["completion", shell]) == 0
+        script = capsys.readouterr().out
+        assert "--on-size-mismatch" in script
+        assert "anomaly" in script
+
+    def test_the_help_has_a_table_of_statuses(self):
+        commands = command_parser()._subparsers._group_actions[0].choices
+        text = commands["compare"].format_help()
+        for status in (0, 1, 2, 130):
+            assert re.search(rf"^  {status} +\w", text, re.M)
+        for name in imsim.COUNTS:
+            assert re.search(rf"^  {name} ", text, re.M)
+
+
+class TestIgnored:
+    BOX = (9, 5, 3, 2)  # x, y, w, h of the first part of DOT
+
+    def scores(self, capsys, *options: str, b=DOT, a=GREY) -> float:
+        files = save("ref/a.png", a), save("t/a.png", b)
+        assert main(["compare", "--json", *files, "--metrics", "pixels", *options]) == 0
+        self.out, self.err = capsys.readouterr()
+        return json.loads(self.out.splitlines()[1])["scores"]["pixels"]
+
+    def test_rectangles(self, capsys):
+        assert self.scores(capsys) == 7
+        assert self.scores(capsys, "--ignore", "9,5,3,2") == 1
+        assert "6 of 1920 pixels (0.3%) are left out by --ignore 9,5,3,2" in self.err
+        assert self.scores(capsys, "--ignore", "9,5,3,2", "--ignore", "30,20,99,99") == 0
+        assert self.scores(capsys, "--ignore", "10,5,2,2") == 3
+
+    @pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "1,2,0,4", "-1,0,2,2", "1.5,0,2,2", ""])
+    def test_no_rectangles(self, capsys, text):
+        a = save("a.png", GREY)
+        assert "expected x,y,w,h in whole pixels" in refusal(capsys, a, a, f"--ignore={text}")
+
+    @pytest.mark.parametrize(
+        ("name", "text", "left"),
+        [
+            ("i.csv", "file,x,y,w,h\na.png,9,5,3,2\nb.png,30,20,1,1\n", 1),
+            ("i.csv", "x, y, w, h, file\n9, 5, 3, 2,\n", 1),
+            ("i.csv", "file,x,y,w,h\nt/a.png,9,5,3,2\n", 1),
+            ("i.csv", "file,x,y,w,h\na,30,20,1,1\n", 6),
+            ("i.csv", "file,x,y,w,h\nb*,9,5,3,2\n", 7),
+            ("i.yaml", "a.png: [[9, 5, 3, 2], '30,20,1,1']\n", 0),
+            ("i.yml", "'*': [[9, 5, 3, 2]]\n", 1),
+        ],
+    )
+    def test_files_of_rectangles(self, capsys, name, text, left):
+        Path(name).write_text(text)
+        assert self.scores(capsys, "--ignore-from", name) == left
+        assert ("no image is called b" in self.err) == ("\nb" in text)
+
+    @pytest.mark.parametrize(
+        "shape",
+        [
+            {"shapes": [{"points": [[9, 5], [12, 5], [12, 7], [9, 7]]}]},
+            {"shapes": [{"points": [[9, 5], [12, 7]], "shape_type": "rectangle"}]},
+            {"shapes": [{"points": [[10.5, 6], [14, 6]], "shape_type": "circle"}]},
+            {
+                "type": "Feature",
+                "geometry": {
+                    "type": "MultiPolygon",
+                    "coordinates": [[[[9, 5], [12, 5], [12, 7], [9, 7], [9, 5]]]],
+                },
+            },
+        ],
+    )
+    def test_polygons(self, capsys, shape):
+        Path("i.json").write_text(json.dumps(shape))
+        assert self.scores(capsys, "--ignore-from", "i.json") == 1
+        # A folder holds a file for each image.
+        Path("j").mkdir()
+        Path("j/b.json").write_text(json.dumps(shape))
+        assert self.scores(capsys, "--ignore-from", "j") == 7
+        Path("j/a.json").write_text(json.dumps(shape))
+        assert self.scores(capsys, "--ignore-from", "j") == 1
+
+    def test_holes(self, capsys):
+        ring = [[0, 0], [48, 0], [48, 40], [0, 40]]
+        hole = [[9, 5], [12, 5], [12, 7], [9, 7]]
+        found = {"type": "FeatureCollection", "features": []}
+        found["features"].append(
+            {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring, hole]}}
+        )
+        Path("i.geojson").write_text(json.dumps(found))
+        assert self.scores(capsys, "--ignore-from", "i.geojson") == 6
+
+    @pytest.mark.parametrize(
+        ("name", "text", "words"),
+        [
+            ("i.csv", "", "lacks the columns file, x, y, w, h"),
+            ("i.csv", "file,x,y,w,h\na,1,2,3\n", "i.csv, line 2: '1,2,3,' is no rectangle"),
+            ("i.yaml", "- 1\n", "expected the names of images"),
+            ("i.yaml", "a: 1\n", "i.yaml, a: expected a list"),
+            ("i.yaml", "a: [", "is no YAML"),
+            ("i.yaml", "a: !!python/object/apply:os.system [ls]", "is no YAML"),
+            ("i.json", "{", "is no JSON"),
+            ("i.json", "[]", "holds no polygons"),
+            ("i.json", '{"type": "Point", "coordinates": [1, 2]}', "Point is no area"),
+            ("i.json", '{"shapes": [{"points": [[1, 2]]}]}', "at least three points"),
+            ("i.json", '{"shapes": [{"points": [[1, 2], [3, NaN], [4, 5]]}]}', "holds no polygons"),
+            ("i.json", "[" * 100000, "nested too deeply"),
+            ("i.txt", "", "expected a file of .csv"),
+            ("i.csv", None, "cannot be read"),
+        ],
+    )
+    def test_mistakes_in_files(self, capsys, name, text, words):
+        if text is not None:
+            Path(name).write_text(text)
+        a = save("a.png", GREY)
+        assert words in refusal(capsys, a, a, "--ignore-from", name)
+
+    def test_a_colour_of_the_reference(self, capsys):
+        marked = np.repeat(GREY[..., None], 3, axis=-1)
+        marked[5:7, 9:12] = (255, 0, 255)
+        for colour in ("#ff00ff", "magenta"):
+            assert self.scores(capsys, "--ignore-colour", colour, a=marked) == 1
+        wide = marked.astype(np.uint16) * 257
+        files = (
+            save("a.npy", wide),
+            save("b.npy", np.repeat(257 * np.uint16(DOT)[..., None], 3, -1)),
+        )
+        call = ["--channel-axis", "-1", "--metrics", "pixels", "--ignore-colour", "magenta"]
+        found, _ = compared(capsys, *files, *call)
+        assert found["scored"][0]["scores"]["pixels"] == 1
+        a = save("a.png", GREY)
+        assert "expected a name, as magenta" in refusal(capsys, a, a, "--ignore-colour", "purpel")
+
+    def test_transparent_parts_of_the_reference(self, capsys):
+        alpha = np.full(GREY.shape, 255, np.uint8)
+        alpha[5:7, 9:12] = 0
+        reference = np.dstack([GREY] * 3 + [alpha])
+        assert self.scores(capsys, "--ignore-transparent", a=reference) == 1
+        assert "6 of 1920 pixels are wholly transparent, and left out" in self.err
+        # Of the test image they show the background.
+        test = np.dstack([DOT] * 3 + [alpha])
+        assert self.scores(capsys, "--ignore-transparent", a=GREY, b=test) == 7
+
+    def test_large_files(self, capsys):
+        a = np.random.default_rng(0).normal(size=(400, 300))
+        b = a.copy()
+        b[100:140, 50:90] += 1
+        files = save("a.npy", a), save("b.npy", b)
+        polygon = {"shapes": [{"points": [[50, 100], [90, 140]], "shape_type": "rectangle"}]}
+        Path("i.json").write_text(json.dumps(polygon))
+        call = [*files, "--metrics", "rmse", "--memory", "500kB"]
+        for options in (["--ignore", "50,100,40,40"], ["--ignore-from", "i.json"]):
+            found, err = compared(capsys, *call, *options)
+            assert found["scored"][0]["scores"]["rmse"] == 0
+            assert "1600 of 120000 pixels" in err[0]
+
+    def test_the_page_hatches_them(self, capsys):
+        files = save("a.png", GREY), save("b.png", DOT)
+        assert main(["report", *files, "-o", "r.html", "--ignore", "9,5,3,2"]) == 0
+        assert "The mask uses 1914 of 1920 pixels" in Path("r.html").read_text()
+
+    def test_resume_knows_them(self, capsys):
+        save("r/1.png", GREY), save("t/1.png", DOT)
+        call = ["compare", "r", "t", "--metrics", "pixels", "-o", "o.csv"]
+        assert main([*call, "--ignore", "9,5,3,2"]) == 0
+        assert main([*call, "--resume"]) == 2
+        assert "another run" in capsys.readouterr().err
+
+
+def test_animated_counts_of_stacks(capsys):
+    """The images of a stack are counted one by one."""
+    Image.fromarray(GREY).save("a.tif", save_all=True, append_images=[Image.fromarray(GREY)])
+    Image.fromarray(GREY).save("b.tif", save_all=True, append_images=[Image.fromarray(DOT)])
+    found, _ = compared(capsys, "a.tif", "b.tif", "--metrics", "pixels", "--ignore", "30,20,1,1")
+    assert [row["scores"]["pixels"] for row in found["scored"]] == [0, 6]

@@ -1,0 +1,266 @@
+"""`imsim report` of two folders."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_files import DEEP, GREY, NOISY, RGB, save
+
+from imsim.cli import main
+from imsim.pages import Entry, folder, folder_report, readable, thumbs
+from imsim.pages.layers import ImagePair
+
+pytestmark = pytest.mark.usefixtures("empty_directory")
+
+
+def report(*options, status=0, output="report"):
+    assert main(["report", "expected", "actual", "-o", output, *options]) == status
+
+
+class Rows(HTMLParser):
+    """Reads the rows of an index."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[dict[str, str]] = []
+        self._into = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        if tag == "tr" and "data-status" in found:
+            self.rows.append({"status": found["data-status"], "name": "", "pictures": ""})
+        elif self.rows and tag == "a" and "tabindex" not in found:
+            self.rows[-1]["page"] = found["href"]
+        elif self.rows and "data-accept" in found:
+            self.rows[-1]["accept"] = found["data-accept"]
+        elif self.rows and tag == "img":
+            self.rows[-1]["pictures"] += found["title"][0]
+        if tag in ("a", "span", "td", "h2"):
+            kind = found.get("class", "name" if tag in ("a", "span") else "")
+            self._into = kind if kind in ("name", "why") else ""
+
+    def handle_data(self, data):
+        if self.rows and self._into:
+            self.rows[-1][self._into] = self.rows[-1].get(self._into, "") + data
+
+
+def rows(output="report"):
+    text = Path(output, "index.html").read_bytes().decode("utf-8")
+    return {row["name"]: row for row in Rows(text).rows}
+
+
+@pytest.fixture
+def folders(empty_directory):
+    """One pair, or file, of each kind."""
+    for folder_name, image in (("expected", GREY), ("actual", NOISY)):
+        save(f"{folder_name}/differs.png", image)
+        save(f"{folder_name}/same.png", GREY)
+        save(f"{folder_name}/menu/stack.npy", np.stack([GREY, image, image]))
+        save(f"{folder_name}/deep.png", DEEP)
+    save("expected/size.png", GREY)
+    save("actual/size.png", GREY[:, :30])
+    save("actual/new.png", RGB)
+    save("expected/old.png", GREY)
+    save("expected/damaged.png", GREY)
+    Path("actual/damaged.png").write_bytes(Path("expected/damaged.png").read_bytes()[:50])
+    save("expected/kind.png", GREY)
+    save("actual/kind.jpg", GREY)
+    save("expected/worse.png", GREY)
+    save("actual/worse.png", 255 - GREY)
+    if sys.platform == "linux":
+        os.mkfifo("actual/pipe.png")
+
+
+def test_every_pair_and_file_has_its_row(folders, capsys):
+    report("--fail-under", "ssim=0.5", status=2)
+    assert capsys.readouterr().out == "Report: report/index.html\n"
+    found = rows()
+    statuses = {name: row["status"] for name, row in found.items()}
+    pipe = {"pipe.png": "could not be scored"} if sys.platform == "linux" else {}
+    assert statuses == {
+        "damaged.png": "could not be scored",
+        "deep.png": "could not be scored",
+        **pipe,
+        "size.png": "failed",
+        "worse.png": "failed",
+        "new.png": "unmatched",
+        "old.png": "unmatched",
+        "kind.jpg": "differs",
+        "differs.png": "differs",
+        "menu/stack.npy[1]": "differs",
+        "menu/stack.npy[2]": "differs",
+        "menu/stack.npy[0]": "equal",
+        "same.png": "equal",
+    }
+    order = [folder.STATUSES.index(status) for status in statuses.values()]
+    assert order == sorted(order)  # the worst first
+    assert found["size.png"]["why"] == "size 30x40 against 48x40"
+    assert found["worse.png"]["why"].startswith("ssim is -0.")
+    assert found["damaged.png"]["why"].startswith("actual/damaged.png: damaged")
+    assert found["old.png"]["why"] == "only in expected"
+    assert "add --data-range" in found["deep.png"]["why"]
+    pictures = {name: row["pictures"] for name, row in found.items()}
+    assert pictures["differs.png"] == pictures["size.png"] == "rtd"
+    assert (pictures["same.png"], pictures["new.png"], pictures["old.png"]) == ("r", "t", "r")
+    accepted = {name: row["accept"] for name, row in found.items() if "accept" in row}
+    assert accepted == {
+        "size.png": "size.png",
+        "worse.png": "worse.png",
+        "new.png": "new.png",
+        "differs.png": "differs.png",
+        "menu/stack.npy[1]": "menu/stack.npy",
+        "menu/stack.npy[2]": "menu/stack.npy",
+    }
+    linked = {name for name, row in found.items() if "page" in row}
+    assert linked == {name for name, s in statuses.items() if s in ("failed", "differs")}
+    for name in linked:
+        page = Path("report", found[name]["page"]).read_text(encoding="utf-8")
+        assert 'href="../index.html"' in page
+        assert f"actual/{name} against" in page
+    written = {path.name for path in Path("report/pairs").iterdir()}
+    assert written == {os.path.basename(found[name]["page"]) for name in linked}
+    index = Path("report/index.html").read_text(encoding="utf-8")
+    assert "<td>ssim=0.5</td>" in index  # how it was made
+
+
+def test_the_status_is_that_of_compare(folders, capsys):
+    for name in ("damaged.png", "deep.png", "pipe.png"):
+        Path("actual", name).unlink(missing_ok=True)
+        Path("expected", name).unlink(missing_ok=True)
+    for options, status in (
+        (["--fail-under", "ssim=0.5"], 1),
+        (["--fail-over", "rmse=2", "--mask", save("m.png", np.tri(*GREY.shape, dtype=bool))], 1),
+    ):
+        report(*options, status=status)
+        said = capsys.readouterr().err
+        assert main(["compare", "expected", "actual", "--metrics", "ssim,psnr,rmse", *options]) == 1
+        assert capsys.readouterr().err == said
+    report()  # without limits, pairs differ and none fails; sizes that differ are shown
+    assert {row["status"] for row in rows().values()} == {"unmatched", "differs", "equal"}
+    assert "note: actual/size.png: size 30x40 against 48x40" in capsys.readouterr().err
+
+
+def test_what_is_left_out_decides(empty_directory):
+    changed = GREY.copy()
+    changed[2:5, 3:9] ^= 255
+    save("expected/a.png", GREY)
+    save("actual/a.png", changed)
+    report("--ignore", "3,2,6,3")
+    assert rows()["a.png"]["status"] == "equal"
+    report("--ignore", "3,2,5,3")
+    assert rows()["a.png"]["status"] == "differs"
+    report("--metrics", "rmse", "--tolerance", "300", "--fail-over", "pixels=0")
+    assert rows()["a.png"]["status"] == "differs"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
+@pytest.mark.parametrize(
+    "name",
+    [
+        '<img src=x onerror="a()">.png',
+        'it\'s & "so".png',
+        "new\nline.png",
+        "caf\udce9.png",
+        "%2e%2e%2f#?.png",
+        "-o.png",
+        "a[0].png",
+    ],
+)
+def test_names_are_any_text(name, empty_directory):
+    source = save("x.png", GREY)
+    for folder_name, image in (("expected", GREY), ("actual", NOISY)):
+        Path(folder_name).mkdir()
+        Path(folder_name, name).write_bytes(Path(save(source, image)).read_bytes())
+    report()
+    ((shown, row),) = rows().items()
+    index = Path("report/index.html").read_bytes().decode("utf-8")
+    assert "<img src=x" not in index
+    assert shown == readable(name)
+    assert re.fullmatch(r"pairs/[0-9a-f]{16}\.html", row["page"])
+    assert Path("report", row["page"]).is_file()
+    assert row["accept"].isprintable()
+
+
+def test_only_pages_of_a_report_are_replaced_or_removed(folders, capsys):
+    report(status=2)
+    own = {path.name for path in Path("report/pairs").iterdir()}
+    kept = Path("report/pairs/0123456789abcdef.html"), Path("report/notes.txt")
+    for path in kept:
+        path.write_text("mine", encoding="utf-8")
+    Path("actual/differs.png").write_bytes(Path("expected/differs.png").read_bytes())
+    report(status=2)
+    left = {path.name for path in Path("report/pairs").iterdir()}
+    assert left - {kept[0].name} < own
+    assert len(left) == len(own)  # one less of its own, and the other one
+    assert all(path.read_text(encoding="utf-8") == "mine" for path in kept)
+    Path("other").mkdir()
+    Path("other/index.html").write_text("<p>mine</p>", encoding="utf-8")
+    Path("file").write_text("mine", encoding="utf-8")
+    for output, words in (
+        ("other", "other: is there, and holds no report"),
+        ("file", "file: is a file"),
+        ("actual/report", "lies in actual, which is read"),
+        ("nowhere/report", "there is no folder"),
+        ("-", "is a folder; name one"),
+    ):
+        report(output=output, status=2)
+        assert words in capsys.readouterr().err
+    assert os.listdir("other") == ["index.html"]
+    assert not Path("actual/report").exists()
+
+
+def test_an_interrupted_report_says_so_and_can_be_made_again(folders, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("imsim.cli.report_folder.folder_report", lambda *_, **__: 1 / 0)
+        report(status=2)
+    assert "was interrupted" in Path("report/index.html").read_text(encoding="utf-8")
+    report(status=2)
+    assert "differs.png" in rows()
+
+
+def test_a_pair_that_cannot_be_drawn_does_not_end_the_run(folders, monkeypatch):
+    def thumbnails(pair):
+        if pair.test.max() == 255 - GREY.min():
+            raise ZeroDivisionError("of a fault")
+        return {}
+
+    save("actual/worse.png", np.full_like(GREY, 255 - GREY.min()))
+    monkeypatch.setattr("imsim.cli.report_folder.thumbnails", thumbnails)
+    report(status=2)
+    found = rows()
+    assert "could not be shown" in found["worse.png"]["why"]
+    assert found["differs.png"]["status"] == "differs"
+
+
+def test_small_pictures_are_small(rng):
+    noise = rng.integers(0, 256, (2, 512, 300, 3), dtype=np.uint8)  # nothing to compress
+    small = thumbs.thumbnails(ImagePair(*noise, None, None))
+    assert small.keys() == {"reference", "test", "difference"}
+    for one in small.values():
+        assert len(one.content) <= thumbs.MOST_BYTES
+        assert max(one.width, one.height) <= thumbs.SIDE
+    entries = [
+        Entry(f"a/rather/long/name/of/an/image{i}.png", "differs", {"ssim": i / 500}, (), (), small)
+        for i in range(500)
+    ]
+    html = folder_report(entries, folders=("expected", "actual"), metrics=["ssim", "psnr"])
+    assert len(html) <= 3_000_000
+
+
+def test_order_within_a_status():
+    scores = [0.9, float("nan"), 0.2, 1.0]
+    entries = [Entry(f"{i}", "differs", {"ssim": s}) for i, s in enumerate(scores)]
+    entries += [Entry("4", "equal", {"ssim": 0.0}), Entry("5", "failed", {"ssim": 1.0})]
+    html = folder_report(entries, folders=("a", "b"), metrics=["ssim"])
+    assert [row["name"] for row in Rows(html).rows] == ["5", "1", "2", "0", "3", "4"]
+    entries = [Entry("few", "failed", {"pixels": 3.0}), Entry("many", "failed", {"pixels": 30.0})]
+    html = folder_report(entries, folders=("a", "b"), metrics=["pixels"])
+    assert [row["name"] for row in Rows(html).rows] == ["many", "few"]
+    assert "nothing to compare" in folder_report([], folders=("a", "b"))

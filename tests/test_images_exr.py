@@ -1,0 +1,111 @@
+"""OpenEXR: channels of colour, grey and alpha, of half and single floats."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from image_files import contents
+
+from imsim._images import ImageFileError, Reading, read_picture
+
+pytestmark = pytest.mark.usefixtures("empty_directory")
+RGB = np.random.default_rng(4).normal(1, 1, (11, 17, 3))
+
+
+@pytest.fixture(scope="module")
+def exr() -> Any:
+    return pytest.importorskip("OpenEXR")
+
+
+def write(exr: Any, name: str, channels: dict[str, np.ndarray], **header: Any) -> str:
+    planes = {key: np.ascontiguousarray(plane) for key, plane in channels.items()}
+    plain = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}
+    exr.File(plain | header, planes).write(name)
+    return name
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_colours_and_grey(exr, kind):
+    pixels = RGB.astype(kind)
+    name = write(exr, "a.exr", {"R": pixels[..., 0], "G": pixels[..., 1], "B": pixels[..., 2]})
+    picture = read_picture(name)
+    assert picture.pixels.dtype == kind
+    np.testing.assert_array_equal(picture.pixels, pixels)
+    assert picture.notes == ()
+    for channel in ("Y", "Z"):
+        grey = read_picture(write(exr, "g.exr", {channel: pixels[..., 0]}))
+        np.testing.assert_array_equal(grey.pixels, pixels[..., 0])
+
+
+def test_alpha_is_multiplied_in(exr):
+    alpha = np.random.default_rng(0).random((11, 17)).astype(np.float32)
+    colours = np.abs(RGB).astype(np.float32) * alpha[..., None]
+    channels = {"R": colours[..., 0], "G": colours[..., 1], "B": colours[..., 2], "A": alpha}
+    picture = read_picture(write(exr, "a.exr", channels))
+    np.testing.assert_allclose(picture.pixels, colours + 1 - alpha[..., None], rtol=1e-6, atol=1e-6)
+    assert picture.transparent
+
+
+def test_other_channels_and_layers(exr):
+    plane = RGB[..., 0].astype(np.float32)
+    channels = {key: plane * i for i, key in enumerate("RGB")} | {"Z": plane + 5}
+    channels |= {f"glow.{key}": plane - i for i, key in enumerate("RGB")}
+    name = write(exr, "a.exr", channels)
+    picture = read_picture(name)
+    np.testing.assert_array_equal(picture.pixels[..., 2], 2 * plane)
+    (note,) = picture.notes
+    assert "left aside of its channels: Z, glow.B, glow.G, glow.R" in note
+    np.testing.assert_array_equal(read_picture("a.exr:Z").pixels, plane + 5)
+    np.testing.assert_array_equal(read_picture("a.exr:glow").pixels[..., 1], plane - 1)
+    write(exr, "b.exr", {"u": plane, "v": plane})
+    with pytest.raises(ImageFileError, match=r"channels are u, v; none are .* FILE.exr:NAME"):
+        read_picture("b.exr")
+    np.testing.assert_array_equal(read_picture("b.exr:v").pixels, plane)
+
+
+def test_windows(exr):
+    plane = RGB[..., 0].astype(np.float32)
+    data = (np.array([3, 4], np.int32), np.array([19, 14], np.int32))
+    shown = (np.array([0, 0], np.int32), np.array([31, 23], np.int32))
+    name = write(exr, "a.exr", {"Y": plane}, dataWindow=data, displayWindow=shown)
+    picture = read_picture(name)
+    np.testing.assert_array_equal(picture.pixels, plane)
+    (note,) = picture.notes
+    assert (
+        "its data window, 17 x 11 pixels at 3, 4, is taken; its display window is 32 x 24" in note
+    )
+
+
+def test_parts_are_refused(exr):
+    plane = RGB[..., 0].astype(np.float32)
+    exr.File([exr.Part({}, {"Y": plane}, "a"), exr.Part({}, {"Y": plane}, "b")]).write("a.exr")
+    with pytest.raises(ImageFileError, match=r"a.exr: holds several parts; save one flat image"):
+        read_picture("a.exr")
+
+
+def test_damage(exr):
+    """The library writes on standard error what it makes of it."""
+    name = write(exr, "a.exr", {"Y": np.indices((11, 17), np.float32).sum(axis=0)})
+    content = Path(name).read_bytes()
+    for tenth in range(1, 10):
+        Path("x").write_bytes(content[: len(content) * tenth // 10])
+        with pytest.raises(ImageFileError, match=r"^x: damaged"):
+            contents("x")
+    changed = bytearray(content)
+    changed[-60:-40] = bytes(20)
+    Path("x").write_bytes(changed)
+    with pytest.raises(ImageFileError, match=r"^x: damaged"):
+        contents("x")
+    with pytest.raises(ImageFileError, match="17 x 11 = 187 pixels are more than"):
+        contents(name, Reading(max_pixels=186))
+
+
+def test_without_the_library(monkeypatch):
+    Path("a.exr").write_bytes(b"v/1\x01".ljust(200, b"\0"))
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)
+    with pytest.raises(ImageFileError, match=r"a.exr: OpenEXR needs the package OpenEXR; pip in"):
+        read_picture("a.exr")

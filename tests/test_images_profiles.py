@@ -1,0 +1,108 @@
+"""Colour profiles: carried with the image, and a note where those of a pair differ."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from command import compared
+from image_files import RGB, contents, save
+from PIL import Image
+
+from imsim._images import Reading, read_picture
+from imsim._images.profiles import difference, profile_of
+
+pytestmark = pytest.mark.usefixtures("empty_directory")
+
+
+def icc(name: str, *, red: bytes = b"\x00\x00\x6f\xa2", version: int = 4) -> bytes:
+    """Return a profile of a name and of a primary colour."""
+    text = name.encode("utf-16-be")
+    tags = {
+        b"desc": b"mluc\0\0\0\0" + struct.pack(">II4sII", 1, 12, b"enUS", len(text), 28) + text,
+        b"rXYZ": b"XYZ \0\0\0\0" + red,
+    }
+    if version == 2:
+        latin = name.encode("latin-1") + b"\0"
+        tags[b"desc"] = b"desc\0\0\0\0" + struct.pack(">I", len(latin)) + latin
+    table, body = struct.pack(">I", len(tags)), b""
+    start = 128 + 4 + 12 * len(tags)
+    for kind, content in tags.items():
+        table += struct.pack(">4sII", kind, start + len(body), len(content))
+        body += content
+    size = start + len(body)
+    return (struct.pack(">I", size) + bytes(32) + b"acsp").ljust(128, b"\0") + table + body
+
+
+WIDE = icc("Display P3", red=b"\x00\x00\x83\xdf")
+SRGB = icc("sRGB IEC61966-2.1")
+
+
+@pytest.mark.parametrize("version", [2, 4])
+@pytest.mark.parametrize("form", ["png", "jpg", "tif", "webp", "avif"])
+def test_every_format_that_embeds_one(form, version):
+    profile = icc("Display P3", version=version)
+    if form == "tif":
+        name = save("a.tif", RGB, iccprofile=profile)
+    else:
+        name = save(f"a.{form}", RGB, icc_profile=profile)
+    picture = read_picture(name)
+    assert picture.profile == profile_of(profile)
+    assert picture.profile.name == "Display P3"
+    assert picture.notes == ()
+    assert read_picture(save("b.png", RGB)).profile is None
+
+
+def test_what_differs():
+    wide, srgb = profile_of(WIDE), profile_of(SRGB)
+    same = [
+        (None, None),
+        (None, srgb),
+        (srgb, profile_of(icc("sRGB built-in", red=b"\x00\x00\x6f\xa1", version=2))),
+        (wide, profile_of(WIDE)),
+        (wide, profile_of(icc("Called otherwise", red=b"\x00\x00\x83\xdf"))),
+    ]
+    for one, other in same:
+        assert difference(one, other) == difference(other, one) == ""
+    assert difference(srgb, wide) == (
+        "its colour profile is 'Display P3', and that of the reference 'sRGB IEC61966-2.1'"
+    )
+    assert difference(wide, None) == (
+        "its colour profile is none, and that of the reference 'Display P3'"
+    )
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 130, 140, 200])
+def test_damaged_ones_stop_nothing(length):
+    cut = WIDE[:length]
+    profile = profile_of(cut)
+    assert (profile is None) == (not cut)
+    assert difference(profile, profile_of(cut)) == ""
+    if cut:
+        save("a.png", RGB, icc_profile=cut)
+        np.testing.assert_array_equal(read_picture("a.png").pixels, RGB)
+
+
+def test_a_note_on_the_pair(capsys):
+    a, b = save("a.png", RGB, icc_profile=SRGB), save("b.png", RGB, icc_profile=WIDE)
+    c = save("c.png", RGB)
+    found, err = compared(capsys, a, b, c, "--metrics", "rmse")
+    first, second = found["scored"]
+    assert first["scores"] == {"rmse": 0}
+    assert first["notes"] == [
+        "b.png: its colour profile is 'Display P3', and that of the reference 'sRGB IEC61966-2.1'; "
+        "the pixels are compared as stored"
+    ]
+    assert second["notes"] == []
+    assert len(err) == 1
+
+
+def test_pages_and_volumes_have_that_of_their_first_image():
+    save("a.tif", np.stack([RGB, RGB]), photometric="rgb", iccprofile=WIDE, metadata=None)
+    assert {p.profile.name for p in contents("a.tif")} == {"Display P3"}
+    (volume,) = contents("a.tif", Reading(volume=True))
+    assert volume.profile.name == "Display P3"
+    frames = [Image.fromarray(RGB), Image.fromarray(RGB[::-1])]
+    frames[0].save("a.png", save_all=True, append_images=frames[1:], icc_profile=WIDE)
+    assert {p.profile.name for p in contents("a.png")} == {"Display P3"}
