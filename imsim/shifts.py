@@ -228,7 +228,10 @@ def _fraction(a: _Planes, b: _Planes, whole: Array, *, is_copy: bool) -> Array:
         # not that of b.
         x, y = _centred(of_a, weight), _centred(of_b, weight)
         told = x * weight.ravel()
-        factors = np.linalg.solve(told @ y.T, told @ x[0])
+        try:
+            factors = np.linalg.solve(told @ y.T, told @ x[0])
+        except np.linalg.LinAlgError:  # an exponential, whose slope is its height
+            break
         if factors[0] <= 0:
             break
         step = -factors[1:] / factors[0]
