@@ -94,9 +94,9 @@ def align(
 
     Notes
     -----
-    The whole-pixel shift has the largest masked normalised correlation [1]_ of all up to 64
-    pixels, or four times `max_shift`, that bring at least 30 % of the pixels together. Of several
-    that fit alike, as in a periodic pattern, it is the smallest. From there, Gauss-Newton steps
+    The whole-pixel shift is that of the most significant peak of the masked normalised
+    correlation [1]_, up to 64 pixels or four times `max_shift`. Of several that are as good, as in
+    a periodic pattern, it is the smallest. From there, Gauss-Newton steps
     with the slopes of `a` [2]_ lead to where these are uncorrelated with what is left of `b`
     besides `a`, so that noise draws to no whole or half pixel. Heights and slopes are those of
     planes fitted around each pixel to what is used there [3]_. Interpolation is cubic convolution

@@ -13,8 +13,6 @@ from imsim.typing import Array
 
 REACH = 64
 """Pixels within which shifts are compared at least, so that one beyond the limit is noticed."""
-LEAST_OVERLAP = 0.3
-"""Share of the pixels that shifts must bring together, as in scikit-image."""
 AS_GOOD = 0.95
 """Share of the best peak's significance from which on another one counts as equal to it."""
 CERTAIN = 5.0
@@ -144,13 +142,10 @@ def _best_peak(correlation: Array, counts: Array) -> Array:
     """Find the place of the best correlation; of several alike, the one nearest to the middle."""
     from scipy import ndimage  # slow to import
 
-    eligible = (correlation > 0) & (counts >= LEAST_OVERLAP * counts.max())
-    heights = np.where(eligible, correlation, 0)
+    heights = np.maximum(correlation, 0)
     # Fisher's z in units of its deviation: of two peaks alike, the one of more pixels is better.
     score = np.arctanh(np.minimum(heights, 1 - ROUNDING)) * np.sqrt(np.maximum(counts - 3, 0))
     score[heights < ndimage.maximum_filter(heights, 3)] = 0
-    if score.max() < CERTAIN:
-        raise _too_little()
     places = np.argwhere(score >= AS_GOOD * score.max())
     middle = np.array(counts.shape) // 2
     nearest: Array = places[np.argmin(((places - middle) ** 2).sum(axis=1))]
@@ -233,7 +228,10 @@ def _fraction(a: _Planes, b: _Planes, whole: Array, *, is_copy: bool) -> Array:
         # not that of b.
         x, y = _centred(of_a, weight), _centred(of_b, weight)
         told = x * weight.ravel()
-        factors = np.linalg.solve(told @ y.T, told @ x[0])
+        try:
+            factors = np.linalg.solve(told @ y.T, told @ x[0])
+        except np.linalg.LinAlgError:  # an exponential, whose slope is its height
+            break
         if factors[0] <= 0:
             break
         step = -factors[1:] / factors[0]

@@ -27,6 +27,7 @@ Masks = dict[str, Callable[[np.random.Generator], NDArray[np.bool_] | None]]
 MASKS: Masks = {
     "whole": lambda _: None,
     "blob": lambda rng: blob_mask(rng, *FRAME),
+    "disc": lambda _: np.hypot(*np.ogrid[-48:48, -44:44]) < 40,
     "holes": lambda rng: rng.random(FRAME) < 0.9,
     "half of the pixels": lambda rng: rng.random(FRAME) < 0.5,
 }
@@ -48,12 +49,19 @@ def noisy(image: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("kind", MASKS)
-def test_known_shifts_at_30_db(kind: str, rng: np.random.Generator) -> None:
-    for _ in range(8):
+@pytest.mark.parametrize("grain", [0.8, 2.0])
+def test_known_shifts_at_30_db(kind: str, grain: float, rng: np.random.Generator) -> None:
+    """Within 0.05 pixels; and on average near to what the noise leaves, so that nothing draws."""
+    errors = []
+    for _ in range(12):
+        scene = texture(rng, (160, 160), grain=grain)
+        scene *= 40 / scene.std()
         shift = rng.uniform(-7.5, 7.5, 2)
-        a, b = noisy(at(30, 30), rng), noisy(at(30, 30, scene=shifted(SCENE, *-shift)), rng)
-        found = imsim.align(a, b, MASKS[kind](rng))
-        np.testing.assert_allclose(found.shift, shift, atol=0.05)
+        a, b = (noisy(at(30, 30, scene=v), rng) for v in (scene, shifted(scene, *-shift)))
+        errors.append(np.abs(np.subtract(imsim.align(a, b, MASKS[kind](rng)).shift, shift)))
+    half = kind == "half of the pixels"  # a quarter of the pairs
+    assert np.max(errors) < (0.06 if half else 0.05)
+    assert np.mean(errors) < (0.03 if half else 0.015)
 
 
 @pytest.mark.parametrize("grain", [0.7, 1.2, 2.5])
@@ -180,10 +188,19 @@ def test_colour_has_one_shift(channels: int, rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(np.where(valid, found.image, a), a)
 
 
-@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e305])
 def test_brightness_and_contrast_may_differ(scale: float) -> None:
     found = imsim.align(at(30, 30), (3 * at(31, 32) + 1000) * scale)
     assert found.shift == (1, 2)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64", ">i8"])
+def test_integers_that_floats_do_not_hold(dtype: str) -> None:
+    start = np.iinfo(dtype).max - 1000
+    a, b = (at(top, 30).astype(dtype) + np.array(start, dtype) for top in (30, 33))
+    found = imsim.align(a, b)
+    assert found.shift == (3, 0)
+    assert found.image.dtype == b.dtype
 
 
 def test_the_sign_is_that_of_scipy() -> None:
@@ -233,7 +250,7 @@ def test_interpolation_is_exact_for_cubic_polynomials(fraction: float) -> None:
     np.testing.assert_allclose(found[..., 3:-3], want[..., 3:-3], rtol=1e-12, atol=1e-11)
 
 
-@pytest.mark.parametrize("step", [(0, 9), (-20, 3), (9, 9)])
+@pytest.mark.parametrize("step", [(0, 9), (-20, 3), (9, 9), (0, 45)])
 def test_a_shift_beyond_the_limit_is_an_error(step: tuple[int, int]) -> None:
     a, b = at(30, 30), at(30 + step[0], 30 + step[1])
     with pytest.raises(imsim.AlignmentError, match="beyond max_shift=8; pass max_shift=") as caught:
@@ -244,20 +261,35 @@ def test_a_shift_beyond_the_limit_is_an_error(step: tuple[int, int]) -> None:
     assert imsim.align(a, b, max_shift=largest).shift == step
 
 
-def test_of_a_pattern_that_repeats_itself_the_smallest_shift() -> None:
-    tiles = np.tile(texture(np.random.default_rng(1), (12, 12)), (8, 8))
-    for dy, dx in itertools.product((-5, 0, 5), (-4, 1)):
-        found = imsim.align(at(20, 20, (50, 50), tiles), at(20 + dy, 20 + dx, (50, 50), tiles))
-        assert found.shift == (dy, dx)
+def test_of_a_pattern_that_repeats_itself_the_smallest_shift(rng: np.random.Generator) -> None:
+    """Even where another brings more pixels together, as many of a smaller image may."""
+    tiles = np.tile(texture(rng, (6, 6), grain=0.7), (16, 16))
+    for dy, dx in itertools.product((-2, 0, 2), (-1, 1)):
+        for frame in ((60, 60), (40, 40)):
+            b = noisy(at(20 + dy, 20 + dx, frame, tiles), rng)
+            found = imsim.align(noisy(at(20, 20, (60, 60), tiles), rng), b, subpixel=False)
+            assert found.shift == (dy, dx)
+
+
+def test_a_pattern_that_nearly_repeats_itself(rng: np.random.Generator) -> None:
+    """What fits a little worse nearer by is not taken instead."""
+    scene = np.tile(texture(rng, (6, 6), grain=0.7), (16, 16))
+    scene += 0.2 * scene.std() / SCENE.std() * SCENE[:96, :96]
+    a, b = (noisy(at(20, left, (60, 60), scene), rng) for left in (10, 22))
+    with pytest.raises(imsim.AlignmentError, match=r"beyond max_shift=8") as caught:
+        imsim.align(a, b)
+    assert caught.value.shift == (0, 12)
 
 
 STRIPES = np.tile(100 * np.sin(np.arange(64) / 3), (64, 1))
+SLANT = np.sin(np.add.outer(np.arange(64), np.arange(64)) / 3)
 TOO_LITTLE: dict[str, tuple[Any, Any, str]] = {
     "black": (np.zeros(FRAME), at(0, 0), "a is constant"),
     "constant": (at(0, 0), np.full(FRAME, 0.1), "b is constant"),
     "nothing finite": (at(0, 0), np.full(FRAME, np.nan), "b has no finite pixel"),
     "stripes": (STRIPES, STRIPES, "in common along the height"),
     "upright stripes": (STRIPES.T, STRIPES.T, "in common along the width"),
+    "slanting stripes": (SLANT, SLANT, "in common along the"),
     "one pixel": (np.ones((1, 1)), np.ones((1, 1)), "a is constant"),
     "few pixels": (at(0, 0, (3, 3)), at(0, 0, (3, 3)), "too little structure"),
     "opposite": (at(0, 0), 255 - at(0, 0), "beyond|too little"),
@@ -277,8 +309,9 @@ def test_no_shift_can_be_told(kind: str) -> None:
 def test_noise_tells_no_shift(kind: str, rng: np.random.Generator) -> None:
     image = STRIPES if kind != "noise" else np.zeros((64, 64))
     for _ in range(5):
-        with pytest.raises(imsim.AlignmentError):
+        with pytest.raises(imsim.AlignmentError, match=r"beyond|in common") as caught:
             imsim.align(noisy(image, rng), noisy(image, rng))
+        assert kind != "noise" or "along" not in str(caught.value)
 
 
 def test_images_that_fit_nowhere_near(rng: np.random.Generator) -> None:
@@ -301,11 +334,14 @@ def test_images_smaller_than_the_limit() -> None:
     assert imsim.align(a, b, max_shift=100).shift == (1, -2)
 
 
-def test_no_shift_at_all() -> None:
+def test_no_shift_at_all(rng: np.random.Generator) -> None:
     """No shift is -0.0, and none is allowed."""
     found = imsim.align(at(30, 30), at(30, 30), max_shift=0)
-    assert str(found.shift) == "(0.0, 0.0)"
+    assert found.shift == (0, 0)
     assert found.valid.all()
+    for _ in range(4):
+        found = imsim.align(at(30, 30), at(30, 30) + rng.normal(size=FRAME))
+        assert str(found.shift) == "(0.0, 0.0)"
     with pytest.raises(imsim.AlignmentError):
         imsim.align(at(30, 30), at(30, 31), max_shift=0)
 

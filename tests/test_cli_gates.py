@@ -161,6 +161,12 @@ class TestAligned:
         call = [*self.CALL, "--fail-under", "ssim=0.5"]
         assert len(compared(capsys, *files, *call, status=1)[0]["size differs"]) == 1
 
+    def test_equal_images_need_no_structure(self, capsys):
+        blank = save("a.png", np.full_like(self.SCENE, 255))
+        found, _ = compared(capsys, blank, blank, *self.CALL)
+        assert found["scored"][0]["shift"] == [0, 0]
+        assert found["scored"][0]["scores"]["ssim"] == 1
+
     def test_refusals(self, capsys):
         a, b = save("a.png", self.SCENE), save("b.png", self.MOVED)
         assert "--max-shift: is a limit of --align" in refusal(capsys, a, b, "--max-shift", "3")

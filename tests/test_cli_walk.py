@@ -81,7 +81,7 @@ def test_a_gate_does_not_pass_over_images_that_are_not_read(capsys):
         ("c.jxl", "is JPEG XL, which is not read; save it as PNG or TIFF"),
         ("sub/d.cr2", "is a raw camera file, which is not read; develop it as TIFF"),
         ("e.svg", "is SVG, which is not read; render it as PNG"),
-        ("f.img", "is an image, but does not end like one; call it .png"),
+        ("f.img", "is an image, but does not end like one; add the ending of its format"),
         ("g.tif.gz", "is packed; unpack it"),
     ):
         save("test/x.png", NOISY)
@@ -183,7 +183,7 @@ def test_an_image_by_any_name_is_seen_by_a_gate(capsys, form):
     for side in ("ref", "test"):
         save(f"{side}/a.png", GREY)
     name = f"test/{form}" if form != "ppm.gz" else "test/x.ppm.gz"
-    why = "is Netpbm, which is not read" if form == "ppm.gz" else "call it .png"
+    why = "is Netpbm, which is not read" if form == "ppm.gz" else "add the ending of its format"
     if form == "npy":
         with open(name, "wb") as file:
             np.save(file, NOISY)

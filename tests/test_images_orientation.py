@@ -10,7 +10,7 @@ from command import compared
 from image_files import GREY, RGB, save
 from PIL import Image, features
 
-from imsim._images import Reading, read_picture
+from imsim._images import ImageFile, Reading, read_picture
 from imsim.cli import main
 from imsim.errors import OptionError
 
@@ -55,6 +55,14 @@ def test_all_eight(form, value):
         (note,) = picture.notes
         assert note.startswith(f"its orientation tag ({value}: ")
         assert picture.turned in note
+
+
+def test_parts_that_are_decoded_together_are_turned_too():
+    name = save("a.tif", GREY, tile=(16, 32), extratags=[(274, "H", 1, 6, True)])
+    with ImageFile(name, Reading(memory=1)) as file:
+        picture = file.read(0)
+        assert picture.pixels.stored == (32, 16)
+        np.testing.assert_array_equal(picture.pixels[:], np.rot90(GREY, -1))
 
 
 def test_no_data_are_turned_with_the_pixels():

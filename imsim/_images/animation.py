@@ -105,6 +105,12 @@ def _is_opaque(alpha: Array) -> bool:
 def _over(colours: Array, alpha: Array, below: Array, below_alpha: Array) -> tuple[Array, Array]:
     """Lay colours over others, both with alpha; the result has alpha too."""
     full = np.iinfo(alpha.dtype).max
+    if _is_opaque(alpha):
+        return colours, alpha
+    is_hard = not ((alpha > 0) & (alpha < full)).any()
+    if is_hard:  # as in every GIF
+        shown = alpha > 0 if colours.ndim == 2 else alpha[..., None] > 0
+        return np.where(shown, colours, below), np.maximum(alpha, below_alpha)
     upper = alpha.astype(np.float64) / full
     lower = below_alpha / full * (1 - upper)
     total = upper + lower

@@ -44,8 +44,6 @@ def open_exr(source: Source, layer: str | None, reading: Reading) -> Pages:
 
 def _read(file: Any, layer: str | None, reading: Reading) -> Contents:
     header = file.header()
-    if not file.isComplete():
-        raise ImageFileError("damaged: some of its rows or tiles are not there")
     stored = header["channels"]
     chosen, alpha = _chosen(list(stored), layer)
     names = [*chosen, *([alpha] if alpha else [])]

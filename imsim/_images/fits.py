@@ -31,21 +31,23 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
         raise ImageFileError(
             "FITS needs the package astropy", "pip install 'imsim[astronomy]'"
         ) from error
-    with source.open() as stream:
-        size = stream.seek(0, 2)
+    stream = source.open()
+    size = stream.seek(0, 2)
+    stream.seek(0)
     with warnings.catch_warnings():
         # Of cards that break a rule. What is cut off is found below.
         warnings.simplefilter("ignore")
-        opened = source.path if source.content is None else source.open()
-        file = fits.open(opened, memmap=False, do_not_scale_image_data=True, lazy_load_hdus=False)
         try:
+            file = fits.open(
+                stream, memmap=False, do_not_scale_image_data=True, lazy_load_hdus=False
+            )
             _check_whole(file, size)
             images = {
                 i: hdu.name for i, hdu in enumerate(file) if hdu.is_image and len(hdu.shape) > 1
             }
             index = _chosen(images, name)
         except BaseException:
-            file.close()
+            stream.close()
             raise
     hdu = file[index]
     kind = np.dtype(_TYPES[hdu.header["BITPIX"]])
@@ -78,13 +80,15 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
                 stored = axes.take(np.asarray(hdu.data), number)
         return _values(native(np.array(stored)), hdu.header, notes)
 
-    return Pages(len(axes), read, file.close, counting=axes.leading)
+    return Pages(len(axes), read, stream.close, counting=axes.leading)
 
 
 def _check_whole(file: Any, size: int) -> None:
     """Refuse a file that ends before its data do, or goes on with something else."""
     end = 0
     for number, hdu in enumerate(file):
+        if not hasattr(hdu, "fileinfo"):
+            raise ImageFileError(f"damaged: the header of its HDU {number} cannot be read")
         start, span = (hdu.fileinfo()[key] for key in ("datLoc", "datSpan"))
         # What fills up the last block may be missing.
         if start + min(_bytes_of(hdu, span), span) > size:

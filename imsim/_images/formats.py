@@ -38,7 +38,7 @@ class Unread(NamedTuple):
 
 _UNREAD = (
     Unread("HEIC", (".heic", ".heics", ".heif"), ()),
-    Unread("JPEG XL", (".jxl",), (b"\xff\x0a", b"\x00\x00\x00\x0cJXL ")),
+    Unread("JPEG XL", (".jxl",), (b"\x00\x00\x00\x0cJXL ",)),
     Unread(
         "JPEG 2000",
         (".j2c", ".j2k", ".jp2", ".jpc", ".jpf", ".jpx"),
@@ -65,10 +65,10 @@ _UNREAD = (
     Unread("PCX", (".pcx",), ()),
     Unread("SGI", (".sgi",), ()),
     Unread("Targa", (".tga",), ()),
-    Unread("an icon", (".ico", ".cur"), (b"\x00\x00\x01\x00",)),
+    Unread("an icon", (".ico", ".cur"), ()),
     Unread("TIFF by another name", (".btf", ".tf2", ".tf8"), (), "call it .tif"),
     Unread("a camera's JPEG of several pictures", (".mpo",), (), "call it .jpg"),
-    Unread("NIfTI", (".nii",), (), "compare volumes: --volume"),
+    Unread("NIfTI, a volume", (".nii",), (), "compare volumes: --volume"),
     Unread("a volume", (".mha", ".nrrd"), (), "save it as NIfTI"),
 )
 """Formats that are not taken from a folder, by what they are called."""
@@ -136,7 +136,9 @@ def why_not_read(path: str) -> str | None:
         or is_avif(start)
         or start[128:] == DICOM_SIGNATURE
     )
-    return f"is an image, but does not end like one; call it {EXTENSIONS[0]}" if is_image else None
+    return (
+        "is an image, but does not end like one; add the ending of its format" if is_image else None
+    )
 
 
 def _start(path: str) -> bytes:

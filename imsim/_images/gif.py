@@ -129,20 +129,24 @@ def _palette(stream: _Stream, flags: int) -> Array | None:
 
 def _frame(block: _Block, height: int, width: int, *, grey: bool, notes: tuple[str, ...]) -> Frame:
     indices = _indices(block)
-    opaque = np.ones(indices.shape, bool)
+    used = np.bincount(indices.ravel(), minlength=256)
     if block.transparent is not None:
-        opaque = indices != block.transparent
-    asked = int(indices[opaque].max(initial=0))
+        used[block.transparent] = 0
+    asked = int(np.flatnonzero(used).max(initial=0))
     if asked >= len(block.palette):
         raise ImageFileError(
             f"damaged: its pixels ask for colour {asked} of a palette of {len(block.palette)}, "
             "counted from 0"
         )
-    colours = block.palette[np.where(opaque, indices, 0)]
-    colours = colours[..., 0] if grey else colours
+    # The index of what is transparent may lie beyond the palette.
+    table = np.zeros((256, 4), np.uint8)
+    table[: len(block.palette), :3], table[:, 3] = block.palette, 255
+    if block.transparent is not None:
+        table[block.transparent, 3] = 0
+    colours = (table[:, 0] if grey else np.ascontiguousarray(table[:, :3])).take(indices, axis=0)
     # What lies outside the screen is not shown.
     seen = slice(max(height - block.top, 0)), slice(max(width - block.left, 0))
-    alpha = opaque[seen] * np.uint8(255)
+    alpha = table[:, 3].take(indices)[seen]
     return Frame(colours[seen], alpha, block.left, block.top, True, block.after, notes)
 
 

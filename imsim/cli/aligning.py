@@ -85,6 +85,10 @@ def aligned(reference: Picture, test: Picture, used: Array | None, max_shift: in
     ImageFileError
         If no shift can be told, or it is larger.
     """
+    if reference.sides == test.sides and np.array_equal(reference.pixels, test.pixels):
+        # Equal images need no structure, such as two blank pages.
+        everywhere = np.ones(reference.sides, np.bool_) if used is None else used
+        return Aligned(test.pixels, everywhere, (0.0, 0.0), (test.path, _said(0, 0)))
     try:
         found = imsim.align(
             reference.pixels,
@@ -98,6 +102,10 @@ def aligned(reference: Picture, test: Picture, used: Array | None, max_shift: in
     before = math.prod(reference.sides) if used is None else int(np.count_nonzero(used))
     lost = before - int(np.count_nonzero(found.valid))
     down, right = found.shift
-    note = f"moved by {down:+.2f} pixels down and {right:+.2f} right"
+    note = _said(down, right)
     note += f"; {lost} pixels ({share(lost, before)}) have no partner then" if lost else ""
     return Aligned(found.image, found.valid, (float(down), float(right)), (test.path, note))
+
+
+def _said(down: float, right: float) -> str:
+    return f"moved by {down:+.2f} pixels down and {right:+.2f} right"

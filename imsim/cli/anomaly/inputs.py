@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from imsim.anomaly import AnomalyDetector, ItemDetector
 
 IMAGES = """\
-Images are grey: PNG, JPEG, TIFF (each page), .npy or .npz of shape (images,
-height, width), and folders of these."""
+Images are grey: PNG, JPEG, TIFF (each page) and whatever else `imsim compare`
+reads, .npy or .npz of shape (images, height, width), and folders of these."""
 SKIPPED = """\
 A file that cannot be read, or an image unlike the others, is named, counted
 and skipped; the exit status is then 2."""
