@@ -432,7 +432,7 @@ def _page(reference: Array, image: Array, rule: _Rule, names: tuple[str, str], p
             data_range=rule.data_range,
             channel_axis=-1 if image.ndim == 3 else None,
             names=names,
-            notes=[problem],
+            reasons=[problem],
         )
 
 

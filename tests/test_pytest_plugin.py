@@ -283,6 +283,13 @@ def test_a_failure_has_its_page_and_image_until_it_passes(make, tmp_path):
     assert _files(tmp_path) == ["test_x/test_a.png"]
 
 
+def test_other_sizes_have_a_page_too(make, tmp_path):
+    make(update=True).check(RAMP)
+    assert "the page: " in _failure(make, RAMP[:, 2:])
+    html = (tmp_path / "report/test_x/test_a.html").read_text(encoding="utf-8")
+    assert "the image is 22x20" in html
+
+
 def test_without_a_data_range_there_is_no_page(make, tmp_path):
     make(update=True).check(RAMP / 7)
     said = _failure(make, RAMP / 6)
