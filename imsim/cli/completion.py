@@ -9,8 +9,21 @@ from typing import Any
 from imsim.cli.options import add_command
 
 SHELLS = ("bash", "zsh", "tcsh")
-_FILES = {"REF", "TEST", "FILE", "M", "MODEL", "CSV", "IMAGES", "MASKS", "GOOD", "BAD", "NEW"}
-_FOLDERS = {"DIR", "FOLDER"}
+_FILES = {
+    "REF",
+    "TEST",
+    "FILE",
+    "M",
+    "MODEL",
+    "CSV",
+    "IMAGES",
+    "MASKS",
+    "GOOD",
+    "BAD",
+    "NEW",
+    "PLACE",
+}
+_FOLDERS = {"DIR", "FOLDER", "EXPECTED", "ACTUAL"}
 HELP = """\
 Print a script for a shell, which then completes commands, options and files:
 
