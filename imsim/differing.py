@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -226,6 +226,15 @@ def differing_pixels(
     share = count / used if used else math.nan
     largest = float(distance.max(initial=0))
     return DifferingPixels(count, used, share, largest, boxes, sizes, where)
+
+
+def with_more(found: DifferingPixels, pixels: Array) -> DifferingPixels:
+    """Count some pixels as well, whatever the images hold there; the largest difference stays."""
+    where = found.where | pixels
+    boxes, sizes = _parts(where)
+    count = int(np.count_nonzero(where))
+    share = count / found.used if found.used else math.nan
+    return replace(found, count=count, share=share, boxes=boxes, sizes=sizes, where=where)
 
 
 def difference_of(reference: Array, test: Array) -> Array:

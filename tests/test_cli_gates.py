@@ -80,10 +80,12 @@ class TestSizes:
     def test_what_only_one_has_always_differs_if_padded(self, capsys, level, swapped):
         images = [np.full((20, 30), level, np.uint8), np.full((25, 24), level, np.uint8)]
         files = [save(f"{k}.png", image) for k, image in enumerate(images[:: -1 if swapped else 1])]
-        call = ["--on-size-mismatch", "pad", "--metrics", "pixels", "--tolerance", "100"]
-        found, err = compared(capsys, *files, *call)
+        call = ["--on-size-mismatch", "pad", "--metrics", ",".join(imsim.COUNTS)]
+        found, err = compared(capsys, *files, *call, "--tolerance", "255")
         only_one = 20 * 6 + 5 * 24  # the corner of neither is left out
-        assert found["scored"][0]["scores"]["pixels"] == only_one
+        scores = found["scored"][0]["scores"]
+        assert scores["pixels"] == scores["aa_pixels"] == only_one
+        assert scores["pixel_share"] == only_one / (25 * 30 - 5 * 6)
         assert any("filled up to 30x25" in line for line in err)
 
     @pytest.mark.parametrize("rule", ["crop", "pad"])
@@ -216,6 +218,33 @@ class TestCounts:
             compared(capsys, *call, flag, f"{name}=0", status=1)
             high = min(imsim.COUNTS[name].bounds[1], 1e9)
             compared(capsys, *call, flag, f"{name}={high}", status=0)
+
+    def test_a_mask_of_padded_images_holds(self, capsys):
+        mask = np.ones(GREY.shape, bool)
+        mask[-1, :8] = False
+        files = save("a.png", GREY), save("b.png", GREY[:-1])
+        call = ["--on-size-mismatch", "pad", "--metrics", "pixels", "--mask", save("m.png", mask)]
+        found, _ = compared(capsys, *files, *call)
+        assert found["scored"][0]["scores"]["pixels"] == 40
+
+    def test_nan_is_said(self, capsys):
+        a = GREY.astype(float)
+        a[3, 4] = np.nan
+        a = save("a.npy", a)
+        found, err = compared(capsys, a, a, "--metrics", "pixels")
+        assert found["scored"][0]["scores"]["pixels"] == 1
+        assert "a.npy: 1 of its pixels are NaN or infinite; NaN differs from" in err[0]
+        found, err = compared(capsys, a, a, "--metrics", "pixels", "--ignore-nan")
+        assert found["scored"][0]["scores"]["pixels"] == 0
+        assert not any("differs from" in line for line in err)
+
+    def test_boxes_are_of_plain_parts_if_any_count_is(self, capsys):
+        moved = np.roll(GREY, 1, axis=1)
+        files = save("a.png", GREY), save("b.png", moved)
+        for names, rule in (("pixels,aa_pixels", False), ("aa_pixels", True)):
+            found, _ = compared(capsys, *files, "--metrics", names)
+            want = imsim.differing_pixels(GREY, moved, anti_aliasing=rule)
+            assert len(found["scored"][0]["boxes"]) == min(want.parts, 100)
 
     def test_the_mask_holds(self, capsys):
         mask = np.ones(GREY.shape, bool)

@@ -112,7 +112,7 @@ class Junit:
 def annotate(case: Case) -> None:
     """Say a failure as GitHub Actions reads it."""
     if case.status in (FAILED, ERROR):
-        place = _escaped(readable(case.name)).replace(":", "%3A").replace(",", "%2C")
+        place = readable(_escaped(case.name)).replace(":", "%3A").replace(",", "%2C")
         say_line(f"::error file={place},title=imsim::{_escaped(readable(case.message))}")
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 import imsim
-from imsim.differing import COUNTS, counted
+from imsim.differing import COUNTS, counted, with_more
+from imsim.typing import Array
 
 MOST_BOXES = 100
 """Of the parts that differ, those whose boxes are kept."""
@@ -16,16 +17,27 @@ UNCOUNTED = "is not counted strip by strip; raise --memory above the size of an 
 
 
 def count(
-    names: Sequence[str], pair: tuple[Any, Any], options: Mapping[str, Any], tolerance: float
+    names: Sequence[str],
+    pair: tuple[Any, Any],
+    options: Mapping[str, Any],
+    tolerance: float,
+    only_one: Array | None,
 ) -> tuple[dict[str, float], tuple[tuple[int, ...], ...]]:
-    """Return counts by their names, and the boxes of the largest parts that differ."""
+    """Return counts by their names, and the boxes of the largest parts that differ.
+
+    Boxes are of the parts without the rule of anti-aliasing, if any count without it is named.
+    `only_one` is where one image alone has pixels, which always differ.
+    """
     kept = {name: options[name] for name in ("mask", "channel_axis", "ndim")}
     rules = {COUNTS[name].anti_aliasing for name in names}
     found = {
         rule: imsim.differing_pixels(*pair, **kept, tolerance=tolerance, anti_aliasing=rule)
         for rule in sorted(rules)
     }
+    if only_one is not None:
+        more = only_one if options["mask"] is None else only_one & options["mask"]
+        found = {rule: with_more(one, more) for rule, one in found.items()}
     # Of axes in the order of x, y and z: where a part begins, and how long it is.
-    boxes = next(reversed(found.values())).boxes[:MOST_BOXES, ::-1]
+    boxes = next(iter(found.values())).boxes[:MOST_BOXES, ::-1]
     places = np.concatenate([boxes[..., 0], boxes[..., 1] - boxes[..., 0]], axis=1)
     return counted(found, names), tuple(map(tuple, places.tolist()))

@@ -27,6 +27,7 @@ from imsim.cli.reading import (
     mask_of,
     nan_notes,
     option_notes,
+    unknown_notes,
 )
 from imsim.cli.scenes import OnDisk, Scene, alone, on_disk
 from imsim.cli.sizes import fitted
@@ -330,7 +331,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     """Score a pair; a large one holds, until the stack is left, what others wait for."""
     first, second, mask, labels = job.read()
     fit = fitted(first, second, mask, labels, settings.on_size_mismatch, settings.data_ranges)
-    first, second, mask, labels, _ = fit
+    first, second, mask, labels, *_ = fit
     reference, test = comparable(first, second)
     others = [*([mask.picture] if mask else []), *([labels] if labels else [])]
     place = placed(reference, test, others, settings.spacing)
@@ -387,8 +388,9 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         scores = {name: float(score) for name, score in found.items()}
         errors = {**errors, **found.errors}
         if counts and not errors.keys() & COUNTS.keys():
-            more, boxes = count(counts, pair, options, settings.tolerance)
+            more, boxes = count(counts, pair, options, settings.tolerance, fit.only_one)
             scores |= more
+            notes += unknown_notes(counts, reference, test, options["mask"])
     if settings.maps is not None:
         form = settings.on_disk.map_format
         missing = write_maps(

@@ -187,6 +187,20 @@ def nan_notes(
     return broken_notes(names, reference, test, mask, used is not None, counts)
 
 
+def unknown_notes(
+    names: Iterable[str], reference: Picture, test: Picture, used: Array | None
+) -> list[tuple[str, str]]:
+    """Say how many pixels count as different since they are NaN or infinite."""
+    notes = []
+    for picture in (reference, test):
+        broken = broken_pixels(picture.samples)
+        number = int(np.count_nonzero(broken if used is None else broken & used))
+        if number:
+            said = f"{number} of its pixels are NaN or infinite; NaN differs from everything, in "
+            notes.append((picture.path, f"{said}{', '.join(names)}; --ignore-nan leaves out NaN"))
+    return notes
+
+
 def broken_notes(
     names: Iterable[str],
     reference: Picture,

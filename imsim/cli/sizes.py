@@ -18,8 +18,8 @@ SIZES_HELP = """\
 Different sizes: such a pair fails, and has a row of the status "size differs".
 --on-size-mismatch crop scores what both images have from their upper left
 corner on. pad fills up both to the larger width and height, right and below,
-with black or white, whichever is farther from the other image there: what only
-one image has counts as different. Either is said in a note.
+with black or white, whichever is farther from the other image there; pixels
+that only one image has always count as different. Either is said in a note.
 """
 
 
@@ -42,6 +42,8 @@ class Fitted(NamedTuple):
     mask: Mask | None
     labels: Picture | None
     notes: list[tuple[str, str]]
+    only_one: Array | None = None
+    """Where only one image had pixels, if both are filled up."""
 
 
 def fitted(
@@ -90,7 +92,11 @@ def fitted(
         for picture in (reference, test)
         if picture.sides != frame
     ]
-    return Fitted(*parts, mask, labels, notes)
+    only_one = None
+    if rule == "pad":
+        there = (_of_size(np.ones(p.sides, np.bool_), frame, False) for p in (reference, test))
+        only_one = np.logical_xor(*there)
+    return Fitted(*parts, mask, labels, notes, only_one)
 
 
 def _said(sides: tuple[int, ...]) -> str:
