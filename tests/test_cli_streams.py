@@ -96,7 +96,7 @@ def test_ctrl_c_while_it_starts(delay):
 
 
 def test_a_fault_of_the_program_is_not_a_score_beyond_its_limit(capsys, monkeypatch):
-    monkeypatch.setattr("imsim.cli.compare.pair_files", lambda *_: 1 / 0)
+    monkeypatch.setattr("imsim.cli.compare.pair_files", lambda *_, **__: 1 / 0)
     assert main(["compare", "a.png", "a.png"]) == 2
     assert "ZeroDivisionError: division by zero (test_cli_streams.py:" in capsys.readouterr().err
 
