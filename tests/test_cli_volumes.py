@@ -244,6 +244,9 @@ class TestReport:
         assert main(["report", a, a, "-o", "page.html"]) == 2
         assert "holds 12 images; name one of them" in capsys.readouterr().err
         assert main(["report", a, ".", "--volume", "-o", "page.html"]) == 2
-        assert ".: is a folder, and the other is not; report takes two images" in capsys.readouterr().err
+        assert (
+            ".: is a folder, and the other is not; report takes two images"
+            in capsys.readouterr().err
+        )
         assert main(["report", a, a, "--spacing", "1,1,1", "-o", "page.html"]) == 2
         assert "add --volume" in capsys.readouterr().err
