@@ -89,13 +89,20 @@ class TestSizes:
         assert any("filled up to 30x25" in line for line in err)
 
     @pytest.mark.parametrize("rule", ["crop", "pad"])
-    @pytest.mark.parametrize("kind", [bool, np.uint16, np.float32])
+    @pytest.mark.parametrize("kind", [bool, np.int8, np.uint16, np.int64, np.uint64, np.float32])
     def test_every_kind_of_pixels(self, capsys, rule, kind):
         a = (GREY > 99) if kind is bool else GREY.astype(kind)
         files = save("a.npy", a), save("b.npy", a[2:])
         call = ["--on-size-mismatch", rule, "--metrics", "rmse", "--data-range", "1"]
         found, _ = compared(capsys, *files, *call)
         assert found["scored"][0]["scores"]["rmse"] > 0
+
+    @pytest.mark.parametrize("kind", [np.int8, np.uint16, np.int64, np.uint64])
+    def test_white_is_the_largest_number_of_the_type(self, capsys, kind):
+        files = save("a.npy", np.zeros((20, 20), kind)), save("b.npy", np.zeros((18, 20), kind))
+        call = ["--on-size-mismatch", "pad", "--metrics", "largest_difference"]
+        found, _ = compared(capsys, *files, *call)
+        assert found["scored"][0]["scores"]["largest_difference"] == float(np.iinfo(kind).max)
 
     def test_volumes_and_colours(self, capsys):
         files = save("a.png", RGB), save("b.png", RGB[:, 3:])

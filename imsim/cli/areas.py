@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Set
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ Box = tuple[int, int, int, int]
 COLUMNS = ("file", "x", "y", "w", "h")
 """Of a CSV file."""
 ENDINGS = (".csv", ".yaml", ".yml", ".json", ".geojson")
+_LETTERS = frozenset("*?[")
+"""That stand for others in names."""
 _CIRCLE = 64
 """Corners of the polygon that stands for a circle; it is 0.1 % of the radius away at most."""
 
@@ -52,10 +54,13 @@ class Area(NamedTuple):
     pattern: str | None = None
     """The name of an image, or what a shell would match it with; None: all."""
 
-    def is_of(self, names: Iterable[str]) -> bool:
+    def is_of(self, names: Set[str]) -> bool:
         """Tell whether it is of an image that has these names; see `names_of`."""
         pattern = self.pattern
-        return pattern is None or any(n == pattern or fnmatchcase(n, pattern) for n in names)
+        if pattern is None or pattern in names:
+            return True
+        # Files may name thousands of images, most of them as they are.
+        return not _LETTERS.isdisjoint(pattern) and any(fnmatchcase(n, pattern) for n in names)
 
     def pixels(self, box: Box) -> Array:
         """Tell which pixels of a part of the image it covers."""
@@ -251,7 +256,7 @@ def _polygon(rings: Any) -> Polygon:
 
 
 def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+    return "".join(f"[{letter}]" if letter in _LETTERS else letter for letter in name)
 
 
 def names_of(*paths: str) -> set[str]:

@@ -71,10 +71,10 @@ or FILE.npz:NAME); Zarr; DICOM of one frame. A TIFF of several pages, an
 animation, a cube of FITS, and an array of shape (images, height, width) or
 (images, height, width, channels), is a stack: image i is compared with image i
 of REF, or with the only one. FILE[i] names it, counted from 0, in results and in
-REF and TEST. REF, TEST and the mask must have the same size; nothing is aligned
-or resized. What is done to an image on the way (composited, turned, widened, no
-data left out) is said in a note, on the terminal, in CSV and in JSON. - is the
-standard input.
+REF and TEST. REF, TEST and the mask must have the same size; nothing is cropped,
+moved or resized unless an option asks for it. What is done to an image on the
+way (composited, turned, widened, no data left out) is said in a note, on the
+terminal, in CSV and in JSON. - is the standard input.
 
 {SCENES_HELP}
 {VOLUMES_HELP}
@@ -89,8 +89,8 @@ decide scores are given. --json: an object per line. The first is of the "kind"
 "ignore_nan", "background", "orientation", "channel_axis") and "metrics"; then
 one of the kind "scored" for each pair has "reference", "test", "scores",
 "skipped" (metric: reason) and "notes". The last rows of both are of the status,
-or kind, "failed" for pairs that could not be scored, and "no partner" for files
-without one; JSON has the "reason". JSON has no infinity and no NaN: such scores
+or kind, "failed" for pairs that could not be scored, "size differs", and "no
+partner" for files without one; JSON has the "reason". JSON has no infinity and no NaN: such scores
 are the strings "Infinity", "-Infinity" and "NaN". Both are UTF-8, with the
 names as they are, and rows are written as soon as they are known.
 

@@ -157,7 +157,7 @@ class Ignored(NamedTuple):
 
     def areas_of(self, names: Iterable[str]) -> list[Area]:
         """Return the areas of images of these names."""
-        every = names_of(*names) if self.areas else ()
+        every = names_of(*names) if self.areas else set()
         return [area for area in self.areas if area.is_of(every)]
 
     def unused(self, names: Iterable[str]) -> list[str]:

@@ -107,9 +107,12 @@ class SizeError(ImageFileError):
             f"{test.path}: is {test}, but {reference.path} is {reference}",
             remedy + _turned(reference, test),
         )
-        self.sizes = "size {} against {}".format(
-            *("x".join(map(str, reversed(picture.sides))) for picture in (test, reference))
-        )
+        self.sizes = f"size {short_size(test.sides)} against {short_size(reference.sides)}"
+
+
+def short_size(sides: tuple[int, ...]) -> str:
+    """Say the sides of an image or a volume, width first: ``512x512``."""
+    return "x".join(map(str, reversed(sides)))
 
 
 def _turned(*pictures: Picture) -> str:
@@ -137,24 +140,19 @@ def option_notes(
     said = []
     if mask and mask.picture.from_bottom != reference.from_bottom:
         said.append((mask.picture.path, _UPSIDE.format(reference.path)))
-    return said + _range_or_mask_notes(reference, test, mask, used, data_range)
-
-
-def _range_or_mask_notes(
-    reference: Picture,
-    test: Picture,
-    mask: Mask | None,
-    used: Array | None,
-    data_range: float | None,
-) -> list[tuple[str, str]]:
     if mask and not mask.pixels.any():
-        return [(mask.picture.path, "this mask leaves out every pixel, so that the scores are NaN")]
+        return [
+            *said,
+            (mask.picture.path, "this mask leaves out every pixel, so that the scores are NaN"),
+        ]
     if used is not None and not used.any():
-        return [(test.path, "every pixel is left out, so that the scores are NaN")]
+        return [*said, (test.path, "every pixel is left out, so that the scores are NaN")]
     if data_range is None:
-        return []
+        return said
     inside = used if used is None else used[..., None]
-    return range_notes(test, *value_ends(reference.samples, test.samples, inside), data_range)
+    return said + range_notes(
+        test, *value_ends(reference.samples, test.samples, inside), data_range
+    )
 
 
 def range_notes(
@@ -180,11 +178,14 @@ def nan_notes(
     names = nan_scores(scores, used)  # none where nothing is left, of which `option_notes` tells
     if not names:
         return []
-    counts = []
-    for picture in (reference, test):
-        broken = broken_pixels(picture.samples)
-        counts.append(int(np.count_nonzero(broken if used is None else broken & used)))
+    counts = _broken_counts(reference, test, used)
     return broken_notes(names, reference, test, mask, used is not None, counts)
+
+
+def _broken_counts(reference: Picture, test: Picture, used: Array | None) -> list[int]:
+    """Count the pixels of each image that are NaN or infinite, where they are used."""
+    broken = (broken_pixels(picture.samples) for picture in (reference, test))
+    return [int(np.count_nonzero(one if used is None else one & used)) for one in broken]
 
 
 def unknown_notes(
@@ -192,9 +193,8 @@ def unknown_notes(
 ) -> list[tuple[str, str]]:
     """Say how many pixels count as different since they are NaN or infinite."""
     notes = []
-    for picture in (reference, test):
-        broken = broken_pixels(picture.samples)
-        number = int(np.count_nonzero(broken if used is None else broken & used))
+    counts = _broken_counts(reference, test, used)
+    for picture, number in zip((reference, test), counts, strict=True):
         if number:
             said = f"{number} of its pixels are NaN or infinite; NaN differs from everything, in "
             notes.append((picture.path, f"{said}{', '.join(names)}; --ignore-nan leaves out NaN"))

@@ -11,12 +11,12 @@ import numpy as np
 
 from imsim._images import Picture, widened
 from imsim.cli.aligning import aligned
-from imsim.cli.ignoring import Ignored
 from imsim.cli.jobs import Job, Result, Settings, scored
 from imsim.cli.measures import verdicts
 from imsim.cli.options import NEEDS_RANGE, DataRanges
 from imsim.cli.pairing import Failure
 from imsim.cli.reading import Mask, comparable
+from imsim.cli.sizes import fitted
 from imsim.comparison import Comparison
 from imsim.differing import COUNTS
 from imsim.errors import DataRangeError, ImsimError, unforeseen
@@ -137,7 +137,7 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
     first, second, mask, _ = files
     reference, test = _together(first, second)
     names = job.test, job.name
-    used, said = _used(first, second, mask, rules.settings.ignored, names)
+    used, said = _used(first, second, mask, rules, names)
     missing: list[str] = []
     tolerance = rules.settings.tolerance
     if rules.settings.max_shift is not None:
@@ -194,25 +194,18 @@ def _coloured(picture: Picture, other: Picture) -> Picture:
 
 
 def _used(
-    first: Picture, second: Picture, mask: Mask | None, ignored: Ignored, names: tuple[str, str]
+    first: Picture, second: Picture, mask: Mask | None, rules: Rules, names: tuple[str, str]
 ) -> tuple[Array | None, list[tuple[str, str]]]:
     """Return the pixels of the reference to score, None for all, and notes on the others."""
-    pixels = None if mask is None else mask.pixels
+    fit = fitted(first, second, mask, None, "crop", rules.settings.data_ranges)
+    pixels = None if fit.mask is None else fit.mask.pixels
+    part, notes = rules.settings.ignored.used(fit.reference, fit.test, pixels, names)
     if first.sides == second.sides:
-        return ignored.used(first, second, pixels, names)
-    common = tuple(slice(min(sides)) for sides in zip(first.sides, second.sides, strict=True))
-    one, two = (
-        picture._replace(
-            pixels=picture.pixels[common],
-            valid=None if picture.valid is None else picture.valid[common],
-        )
-        for picture in (first, second)
-    )
-    part, notes = ignored.used(one, two, None if pixels is None else pixels[common], names)
+        return part, notes
     if part is None:
         return None, notes
     used = np.ones(first.sides, dtype=bool)
-    used[common] = part
+    used[tuple(map(slice, fit.reference.sides))] = part
     return used, notes
 
 

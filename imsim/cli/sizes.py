@@ -10,7 +10,7 @@ import numpy as np
 from imsim._images import ImageFileError, Picture
 from imsim._images.raster import is_raster
 from imsim.cli.options import DataRanges
-from imsim.cli.reading import Mask
+from imsim.cli.reading import Mask, short_size
 
 Array = np.ndarray[Any, Any]
 RULES = ("fail", "crop", "pad")
@@ -72,12 +72,12 @@ def fitted(
         )
     common = tuple(map(min, zip(one, other, strict=True)))
     if rule == "crop":
-        said = f"cropped to the {_said(common)} that both images have, from {{}}"
+        said = f"cropped to the {short_size(common)} that both images have, from {{}}"
         parts = _part(reference, common), _part(test, common)
         frame = common
     else:
         frame = tuple(map(max, zip(one, other, strict=True)))
-        said = f"filled up to {_said(frame)}, from {{}}; what only one image has differs"
+        said = f"filled up to {short_size(frame)}, from {{}}; what only one image has differs"
         data_range = data_ranges.of(test)
         parts = (
             _padded(reference, test, frame, data_range),
@@ -88,7 +88,7 @@ def fitted(
     if labels is not None:
         labels = _resized(labels, frame, 0)
     notes = [
-        (picture.path, said.format(_said(picture.sides)))
+        (picture.path, said.format(short_size(picture.sides)))
         for picture in (reference, test)
         if picture.sides != frame
     ]
@@ -97,10 +97,6 @@ def fitted(
         there = (_of_size(np.ones(p.sides, np.bool_), frame, False) for p in (reference, test))
         only_one = np.logical_xor(*there)
     return Fitted(*parts, mask, labels, notes, only_one)
-
-
-def _said(sides: tuple[int, ...]) -> str:
-    return "x".join(map(str, reversed(sides)))
 
 
 def _part(picture: Picture, sides: tuple[int, ...]) -> Picture:
@@ -145,7 +141,8 @@ def _padded(
 def _top(picture: Picture, data_range: float | None) -> float:
     """Return white: the end of the data range, or of the type."""
     kind = picture.pixels.dtype
-    top = float(np.iinfo(kind).max) if kind.kind in "iu" else 1.0
+    # No float: that of 64 bits is beyond the type.
+    top = int(np.iinfo(kind).max) if kind.kind in "iu" else 1.0
     if data_range is None:
         return top
     return data_range if kind.kind == "f" else min(top, data_range)
