@@ -154,6 +154,7 @@ ALLOWED: dict[str, set[str]] = {
         "kernels",  # the folder of compiled code
         "finite",  # what the pixels span
         "labelled",
+        "moving",
         "pages",
         "registry",
         "validation",  # the hint that names an argument where the command has an option

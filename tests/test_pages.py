@@ -389,3 +389,14 @@ class TestSizes:
         size = len(found.data) + sum(numbers.text_size(len(picture)) for picture in pictures)
         assert size + content.FRAME_BYTES <= 8_000_000
         assert found.pixel_side <= 3
+
+
+@pytest.mark.parametrize("dtype", ["uint64", "int64", "float32", "float64", "float16"])
+def test_a_range_that_is_lost_next_to_the_pixels(dtype):
+    """A scale has a length even where the data range is less than the step of the type."""
+    ends = np.finfo(dtype) if np.dtype(dtype).kind == "f" else np.iinfo(dtype)
+    top = np.array(ends.max, dtype)
+    image = np.full((6, 6), top)
+    other = np.where(np.eye(6, dtype=bool), top // 2, image).astype(dtype)
+    for pair in ((image, image), (image, other), (other, image)):
+        assert "<h1>" in pages.pair_report(*pair, data_range=1.0, metrics=[])

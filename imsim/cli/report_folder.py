@@ -88,6 +88,7 @@ def hear(outcome: Outcome, result: Result | Failure) -> None:
         outcome.add(result)
     elif result.sizes and not outcome.limits:
         say(f"note: {result.test}: {result.sizes}")
+        outcome.shown += 1
     else:
         outcome.fail(result)
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import Picture, widened
-from imsim.cli.aligning import aligned
+from imsim._images import ImageFileError, Picture, widened
+from imsim.cli.aligning import aligned, moved_onto
 from imsim.cli.jobs import Job, Result, Settings, scored
 from imsim.cli.measures import verdicts
 from imsim.cli.options import NEEDS_RANGE, DataRanges
@@ -59,6 +59,8 @@ class Shown:
     """What the reader must know, each after the name of an image."""
     is_gated: bool
     map_scale: MapScale = "fixed"
+    is_moved: bool = False
+    """Whether the test image was moved onto the reference."""
 
     @cached_property
     def pair(self) -> ImagePair:
@@ -100,10 +102,13 @@ class Shown:
                     options["directions"] = self.reference.space.directions
                 return volume_report(self.reference.pixels, self.test.pixels, **options)
             options["boxes"] = result.boxes
+        elif not result.sizes:  # scores would be of a pair that was not brought to fit
+            options["scores"] = Comparison({}, {})
         return pair_report(
             self.reference.pixels,
             self.test.pixels,
             **options,
+            is_moved=self.is_moved,
             metrics=[name for name in self.metrics if name in METRICS],
             reasons=[*self.reasons, *self.missing],
             home=home,
@@ -120,11 +125,13 @@ def shown(job: Job, rules: Rules) -> Shown | Failure:
         return files[0]
 
     (result,) = scored([job._replace(read=read, close=lambda: None)], rules.settings, 1)
-    if isinstance(result, Failure) and not (files and result.sizes):
+    if isinstance(result, Failure) and not files:
         return result
     try:
         return _shown(job, result, files[0], rules)
     except ImsimError as error:
+        if isinstance(result, Failure) and not result.sizes:
+            return result
         reason = str(error)
     except MemoryError:
         reason = f"{job.test}: too large for the memory of this machine"
@@ -138,15 +145,26 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
     reference, test = _together(first, second)
     names = job.test, job.name
     used, said = _used(first, second, mask, rules, names)
+    if isinstance(result, Failure) and reference.ndim == 3:
+        raise ImageFileError(result.message)
     missing: list[str] = []
     tolerance = rules.settings.tolerance
-    if rules.settings.max_shift is not None:
-        moved = aligned(reference, test, used, rules.settings.max_shift)
-        test, used = test._replace(pixels=moved.pixels), moved.used
-        if isinstance(result, Failure):
-            said.append(moved.note)
+    shift = None
+    if isinstance(result, Result):
+        shift = result.shift
+    elif result.sizes and rules.settings.max_shift is not None:
+        try:
+            found = aligned(reference, test, used, rules.settings.max_shift)
+            shift, note = found.shift, found.note
+        except ImageFileError as error:
+            note = (test.path, f"not moved: {error.reason}")
+        said.append(note)
+    if shift is not None:
+        test, used = moved_onto(reference, test, used, shift)
+    metrics = rules.settings.metrics
     if isinstance(result, Failure):
-        reasons = [result.sizes]
+        metrics = metrics if result.sizes else []
+        reasons, missing = ([result.sizes], []) if result.sizes else ([], [result.message])
         said = [
             (picture.path, note) for picture in (reference, test) for note in picture.notes
         ] + said
@@ -166,12 +184,13 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
         test,
         used,
         _data_range(test, rules.settings.data_ranges),
-        rules.settings.metrics,
+        metrics,
         reasons,
         missing,
         [f"{path}: {note}" for path, note in said],
         bool(rules.limits),
         rules.settings.on_disk.map_scale,
+        shift is not None,
     )
 
 

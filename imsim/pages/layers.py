@@ -108,6 +108,8 @@ def scale_between(
         what = "the data range" if nominal == data_range else "the range of 8 bits"
     if low == high:
         high = low + data_range
+    if low == high:  # of pixels next to which the data range is lost
+        low, high = sorted((low, math.nextafter(low, 0)))
     return Scale(low, high, colours="grey"), what
 
 

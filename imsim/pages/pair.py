@@ -45,6 +45,7 @@ def pair_report(
     map_scale: MapScale = "fixed",
     boxes: Sequence[Sequence[int]] = (),
     home: str | None = None,
+    is_moved: bool = False,
 ) -> str:
     """Show where two images differ, and by how much, on one self-contained HTML page.
 
@@ -89,6 +90,8 @@ def pair_report(
         Places to link to, such as those of connected parts that differ: x, y, width, height.
     home : str, optional
         The address of the page that this one belongs to.
+    is_moved : bool
+        Whether the test image was moved onto the reference, so that its size is not its own.
 
     Returns
     -------
@@ -163,7 +166,7 @@ def pair_report(
         tag("nav", tag("a", "All pairs", href=home), aria_label="Report") if home else "",
         tag("h1", title),
         *(tag("p", reason, class_="answer failed") for reason in reasons),
-        *_summary(pair),
+        *_summary(pair, is_moved=is_moved),
         *_counted(scores, boxes),
         _why_nan(pair, scores),
         tag("ul", *(tag("li", note) for note in notes), class_="notes") if notes else "",
@@ -285,7 +288,7 @@ def _readout(pair: ImagePair, layers: list[Layer], content: Content) -> Html:
     return tag("div", line, tag("dl", *values, aria_live="polite"), class_="readout")
 
 
-def _summary(pair: ImagePair) -> list[Html]:
+def _summary(pair: ImagePair, *, is_moved: bool) -> list[Html]:
     used = int(pair.mask.sum())
     size = int(pair.mask[pair.canvas.common].size)
     differ = int(np.count_nonzero(pair.differ & pair.mask))
@@ -321,10 +324,11 @@ def _summary(pair: ImagePair) -> list[Html]:
     said = [tag("p", answer, class_="answer"), tag("p", facts, class_="note")]
     if not pair.canvas.one_size:
         rows, columns = (part.stop for part in pair.canvas.common)
-        words = (
-            f"The sizes differ: {pair.canvas.said}. Aligned at the top left, both have the same "
-            f"{columns} × {rows} pixels; these are compared."
-        )
+        words = f"both have the same {columns} × {rows} pixels; these are compared."
+        if is_moved:  # the reason of the pair has the sizes
+            words = f"Moved onto each other, {words}"
+        else:
+            words = f"The sizes differ: {pair.canvas.said}. Aligned at the top left, {words}"
         said.insert(0, tag("p", words, class_="answer"))
     return said
 
