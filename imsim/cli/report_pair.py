@@ -149,16 +149,14 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
         raise ImageFileError(result.message)
     missing: list[str] = []
     tolerance = rules.settings.tolerance
-    shift = None
-    if isinstance(result, Result):
-        shift = result.shift
-    elif result.sizes and rules.settings.max_shift is not None:
+    shift = result.shift if isinstance(result, Result) else None
+    if isinstance(result, Failure) and result.sizes and rules.settings.max_shift is not None:
         try:
             found = aligned(reference, test, used, rules.settings.max_shift)
-            shift, note = found.shift, found.note
+            shift = found.shift
+            said.append(found.note)
         except ImageFileError as error:
-            note = (test.path, f"not moved: {error.reason}")
-        said.append(note)
+            said.append((test.path, f"not moved: {error.reason}"))
     if shift is not None:
         test, used = moved_onto(reference, test, used, shift)
     metrics = rules.settings.metrics
