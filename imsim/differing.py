@@ -78,7 +78,7 @@ def measure(name: str) -> Metric | Count:
     return METRICS[name] if name in METRICS else COUNTS[name]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays are not equal as a whole
 class DifferingPixels:
     """The pixels at which two images differ.
 
@@ -207,7 +207,7 @@ def differing_pixels(
     images, valid = checking.check(
         a, b, mask=mask, weights=None, data_range=None, channel_axis=channel_axis, ndim=axes
     )
-    checking.check_single("differing_pixels", images)
+    checking.check_single("differing_pixels", images, valid)
     x, y = (np.moveaxis(unstacked(v, images.depth), 0, -1) for v in (images.x, images.y))
     distance = distances(x, y)
     inside = None
