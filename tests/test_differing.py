@@ -165,5 +165,5 @@ def test_results_can_be_told_apart() -> None:
     """Arrays have no truth; each result is itself."""
     a = np.eye(3)
     one, other = (imsim.differing_pixels(a, a.T) for _ in range(2))
-    assert one == one  # noqa: PLR0124
+    assert one == one
     assert len({one, other}) == 2
