@@ -18,6 +18,9 @@ from imsim.registry import METRICS, Metric
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_flag, check_ndim, check_number
 
+MOST_BOXES = 100
+"""Of the parts that differ, those whose places are kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Count:
@@ -235,6 +238,13 @@ def with_more(found: DifferingPixels, pixels: Array) -> DifferingPixels:
     count = int(np.count_nonzero(where))
     share = count / found.used if found.used else math.nan
     return replace(found, count=count, share=share, boxes=boxes, sizes=sizes, where=where)
+
+
+def places(found: DifferingPixels) -> tuple[tuple[int, ...], ...]:
+    """Return where the largest parts lie: x, y, width and height; of volumes with z and depth."""
+    boxes = found.boxes[:MOST_BOXES, ::-1]
+    starts, ends = boxes[..., 0], boxes[..., 1]
+    return tuple(map(tuple, np.concatenate([starts, ends - starts], axis=1).tolist()))
 
 
 def difference_of(reference: Array, test: Array) -> Array:

@@ -22,6 +22,7 @@ from imsim import (
     ChannelAxisWarning,
     Count,
     DataRangeWarning,
+    DifferingPixels,
     EmptyMaskWarning,
     ImsimError,
     MaskError,
@@ -33,6 +34,7 @@ from imsim import (
 from imsim._images import Reading, read_picture, write_png
 from imsim._images.png import open_png
 from imsim._images.source import Source
+from imsim.differing import places
 from imsim.errors import silent
 from imsim.inputs import as_array, check_real
 from imsim.pages import pair_report, share
@@ -89,33 +91,45 @@ class _Rule(NamedTuple):
     mask: MaskLike | None
     data_range: float | None
 
+    @property
+    def anti_aliasing(self) -> bool:
+        """Whether pixels are counted by the rule of anti-aliasing."""
+        return isinstance(self.record, Count) and self.record.anti_aliasing
+
+    def differing(self, reference: Array, image: Array) -> DifferingPixels:
+        """Find the pixels that differ, by more than the tolerance."""
+        with silent(EmptyMaskWarning):
+            return differing_pixels(
+                *_without_shared_nan(reference, image),
+                mask=self.mask,
+                tolerance=self.tolerance,
+                anti_aliasing=self.anti_aliasing,
+                channel_axis=_channel_axis(image),
+            )
+
     def problem(self, reference: Array, image: Array) -> str | None:
         """Say how an image misses the rule, or return None; both have channels last, if any."""
-        options: dict[str, Any] = {
-            "mask": self.mask,
-            "channel_axis": -1 if image.ndim == 3 else None,
-        }
-        anti_aliasing = isinstance(self.record, Count) and self.record.anti_aliasing
-        with silent(EmptyMaskWarning):
-            found = differing_pixels(
-                *_without_shared_nan(reference, image),
-                **options,
-                tolerance=self.tolerance,
-                anti_aliasing=anti_aliasing,
-            )
+        found = self.differing(reference, image)
         if not found.used:
             raise MaskError("mask uses no pixel, so that nothing is compared", "True = use")
         if isinstance(self.record, Count):
             score = float(getattr(found, self.record.attribute))
         else:
-            options["data_range"] = self.data_range
-            score = float(self.record.function(reference, image, **options))
+            score = float(
+                self.record.function(
+                    reference,
+                    image,
+                    mask=self.mask,
+                    data_range=self.data_range,
+                    channel_axis=_channel_axis(image),
+                )
+            )
         higher = self.record.higher_is_better
         if score >= self.limit if higher else score <= self.limit:
             return None
         said = f"{found.count} of {found.used} pixels ({share(found.count, found.used)}) differ"
         said += f" by more than {number(self.tolerance)}" if self.tolerance else ""
-        said += " also from their neighbours" if anti_aliasing else ""
+        said += " also from their neighbours" if self.anti_aliasing else ""
         if found.parts:
             (top, bottom), (left, right) = found.boxes[0].tolist()
             said += (
@@ -365,9 +379,14 @@ def pixels_of(image: ImageLike, channel_axis: int | None = None) -> Array:
 
 
 def _drawn(image: Any) -> Array | None:
-    """Draw a figure; nobody can have one who has not imported Matplotlib."""
+    """Draw a figure, or that of axes; nobody can have one who has not imported Matplotlib."""
     figures = sys.modules.get("matplotlib.figure")
-    if figures is None or not isinstance(image, figures.Figure):
+    if figures is None:
+        return None
+    if isinstance(image, sys.modules["matplotlib.artist"].Artist):
+        while (above := image.figure) not in (None, image):  # a sub-figure, or the figure
+            image = above
+    if not isinstance(image, figures.Figure):
         return None
     content = io.BytesIO()
     # As PNG, a figure is drawn by Agg, whatever canvas it has.
@@ -424,16 +443,24 @@ def _without_shared_nan(reference: Array, image: Array) -> tuple[Array, Array]:
 
 
 def _page(reference: Array, image: Array, rule: _Rule, names: tuple[str, str], problem: str) -> str:
+    """Show a failure, with the metric that the test asks for: others would have to be compiled."""
+    fits = _form_problem(reference, image) is None
     with silent(EmptyMaskWarning, DataRangeWarning, ChannelAxisWarning):
         return pair_report(
             reference,
             image,
             mask=rule.mask,
             data_range=rule.data_range,
-            channel_axis=-1 if image.ndim == 3 else None,
+            channel_axis=_channel_axis(image),
+            metrics=[rule.record.name] if isinstance(rule.record, Metric) else [],
             names=names,
             reasons=[problem],
+            boxes=places(rule.differing(reference, image)) if fits else (),
         )
+
+
+def _channel_axis(image: Array) -> int | None:
+    return -1 if image.ndim == 3 else None
 
 
 def named_from(path: Path, start: Path) -> str:

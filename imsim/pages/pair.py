@@ -174,8 +174,7 @@ def pair_report(
         large_picture(pair.width, pair.height),
         tag("h2", "All pictures"),
         tag("div", *figures, class_="pictures flat" if flat else "pictures"),
-        tag("h2", "Scores"),
-        score_table(scores, masked=masked and (mask is not None), parts=parts),
+        *_scores(scores, masked=masked and (mask is not None), parts=parts),
         tag("h2", "How to read the pictures"),
         *(tag("p", note, class_="note") for note in notes_on(pair, layers, content, wanted)),
         tag("script", Html(content.data), type="application/json", id="data"),
@@ -357,6 +356,12 @@ def _why_nan(pair: ImagePair, scores: Comparison) -> Html:
         else "nothing is left for these metrics to score"
     )
     return tag("p", f"NaN: {', '.join(names)}, since {why}.", class_="answer")
+
+
+def _scores(scores: Comparison, *, masked: bool, parts: str) -> list[Html]:
+    if not (scores.keys() | scores.skipped.keys()) & METRICS.keys():
+        return []
+    return [tag("h2", "Scores"), score_table(scores, masked=masked, parts=parts)]
 
 
 def score_table(scores: Any, *, masked: bool, parts: str = "pixels") -> Html:
