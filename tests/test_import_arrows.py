@@ -162,7 +162,7 @@ ALLOWED: dict[str, set[str]] = {
     | LEAVES,
     "_images": {"_images"} | LEAVES,
     # Colour maps and self-contained HTML pages, which command and workflow share.
-    "pages": {"", "differing", "finite", "pages", "validation"} | LEAVES,
+    "pages": {"", "differing", "finite", "inputs", "pages", "portable", "validation"} | LEAVES,
     # What the pytest plugin does, which lies beside the package.
     "regression": {"", "_images", "differing", "one_image", "pages", "validation"} | LEAVES,
     "one_image": {"_images", "inputs", "portable"} | LEAVES,
