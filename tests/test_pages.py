@@ -102,8 +102,8 @@ class TestPage:
     def test_policy_allows_its_own_script_and_style_only(self, report):
         elements = Elements(report)
         (policy,) = (m["content"] for m in elements.all("meta") if "http-equiv" in m)
-        assert policy.startswith("default-src 'none'; img-src data:;")
-        script = "".join(map(pages.asset, ("packed.js", "stage.js", "pair.js")))
+        assert policy.startswith("default-src 'none'; img-src data: blob:;")
+        script = "".join(map(pages.asset, ("packed.js", "drawn.js", "stage.js", "pair.js")))
         for element, text in (("script", script), ("style", pages.asset("page.css"))):
             digest = hashlib.sha256(text.encode()).digest()
             assert f"{element}-src 'sha256-{base64.b64encode(digest).decode()}'" in policy
@@ -385,7 +385,7 @@ class TestSizes:
                 *(layers.map_layer(of_pair, f"{i}", "", noise, scale) for i in range(9)),
             ],
         )
-        pictures = [*found.overviews, *(found.details or [])]
+        pictures = [*found.overviews, *found.details.values()]
         size = len(found.data) + sum(numbers.text_size(len(picture)) for picture in pictures)
         assert size + content.FRAME_BYTES <= 8_000_000
         assert found.pixel_side <= 3

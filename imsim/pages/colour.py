@@ -52,6 +52,12 @@ def colour_table(name: Colours, number: int) -> Array:
 _TABLES = {name: colour_table(name, number) for name, number in _STEPS.items()}
 
 
+def colour_list(name: Colours) -> list[int]:
+    """Return the colours of scales of this name: red, green and blue of the first, and so on."""
+    found: list[int] = _TABLES[name].ravel().tolist()
+    return found
+
+
 class Scale(NamedTuple):
     """How values become colours.
 

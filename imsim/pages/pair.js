@@ -4,6 +4,12 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const { width, height, channels } = data;
   const [sizeOfReference, sizeOfTest] = data.sizes;
+  const drawn = data.drawn.scales || {};
+  for (const name of Object.keys(drawn)) {
+    const detail = document.createElement("img");
+    Object.assign(detail, { alt: "", className: "detail", draggable: false });
+    document.querySelector(`#picture-${name} .frame img`).after(detail);
+  }
   const large = largePicture(() => address());
   const frames = [...document.querySelectorAll(".frame")];
   const images = [...document.querySelectorAll(".frame img")];
@@ -30,6 +36,20 @@
   const maps = {};
   for (const [name, values] of Object.entries(data.maps.values)) {
     maps[name] = await unpacked(values, Float32Array, 1, mapColumns);
+  }
+
+  // The fine pictures, from the numbers.
+  for (const [name, scale] of Object.entries(drawn)) {
+    const isImage = name === "reference" || name === "test";
+    const of = isImage ? kept[name]
+      : name === "difference" ? differences(kept.reference, kept.test, channels) : maps[name];
+    const { colours, missing } = data.drawn;
+    const source = bitmap(width, height, isImage ? channels : 1, of, { ...scale, colours: colours[scale.colours], missing });
+    const copies = document.querySelectorAll(`:is(#picture-${name} .frame, .stage [data-of="${name}"]) .detail`);
+    for (const copy of copies) {
+      copy.src = source;
+      await copy.decode().catch(() => copy.remove()); // the coarse one stays
+    }
   }
 
   const used = (cell) => (mask[cell >> 3] >> (cell & 7)) & 1;

@@ -153,10 +153,9 @@ def pair_report(
     ]
     content = content_of(pair, layers)
     title = f"{names[1]} against {names[0]}"
-    details: Sequence[bytes | None] = content.details or [None] * len(layers)
     figures = [
-        _figure(pair, layer, overview, detail)
-        for layer, overview, detail in zip(layers, content.overviews, details, strict=True)
+        _figure(pair, layer, overview, content.details.get(layer.name))
+        for layer, overview in zip(layers, content.overviews, strict=True)
     ]
     flat = pair.width > THIN * pair.height
     masked = not pair.mask.all()
@@ -178,7 +177,7 @@ def pair_report(
         tag("h2", "How to read the pictures"),
         *(tag("p", note, class_="note") for note in notes_on(pair, layers, content, wanted)),
         tag("script", Html(content.data), type="application/json", id="data"),
-        script=asset("packed.js") + asset("stage.js") + asset("pair.js"),
+        script="".join(map(asset, ("packed.js", "drawn.js", "stage.js", "pair.js"))),
     )
 
 
