@@ -217,6 +217,29 @@ def test_only_pages_of_a_report_are_replaced_or_removed(folders, capsys):
     assert not Path("actual/report").exists()
 
 
+def test_folders_without_any_pair_are_shown(empty_directory, capsys):
+    """As before the first references are accepted; that nothing was compared is an error."""
+    Path("expected").mkdir()
+    save("actual/a.png", GREY)
+    report(status=2)
+    assert "expected: holds no image" in capsys.readouterr().err
+    ((name, row),) = rows().items()
+    assert (name, row["status"], row["accept"]) == ("a.png", "unmatched", "a.png")
+    save("expected/b.png", GREY)
+    report("--fail-under", "ssim=0.5", status=2)
+    assert "no image has the name of one" in capsys.readouterr().err
+    assert rows().keys() == {"a.png", "b.png"}
+    Path("actual/a.png").unlink()
+    report(status=2)
+    assert rows().keys() == {"actual", "b.png"}
+    assert rows()["actual"]["status"] == "could not be scored"
+    Path("expected/b.png").unlink()
+    report(output="other", status=2)
+    assert not Path("other").exists()
+    assert main(["report", "expected", "nowhere", "-o", "other"]) == 2
+    assert "nowhere: cannot be read: there is no such folder" in capsys.readouterr().err
+
+
 def test_an_interrupted_report_says_so_and_can_be_made_again(folders, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("imsim.cli.report_folder.folder_report", lambda *_, **__: 1 / 0)

@@ -83,6 +83,9 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     both = arguments.reference, arguments.test
     folders = [path for path in both if is_folder(path, arguments.volume)]
     if len(folders) == 1:
+        (other,) = (path for path in both if path not in folders)
+        if not os.path.exists(other):
+            raise OptionError(f"{other}: cannot be read: there is no such folder")
         raise OptionError(
             f"{folders[0]}: is a folder, and the other is not; report takes two images, or two "
             "folders"

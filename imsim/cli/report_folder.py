@@ -51,7 +51,7 @@ def report_folder(arguments: argparse.Namespace, rules: Rules) -> Generator[str,
     if arguments.volume:
         raise OptionError("--volume: is for a pair of volumes; name one of the folders' pairs")
     run = _Run((arguments.reference, arguments.test), rules)
-    found = pair_files(arguments.reference, [arguments.test], arguments.mask)
+    found = pair_files(arguments.reference, [arguments.test], arguments.mask, pairs_may_miss=True)
     reading = reading_of(arguments)
     settings = rules.settings
     outcome = Outcome(settings.metrics, rules.limits, rules.required)
@@ -78,8 +78,10 @@ def report_folder(arguments: argparse.Namespace, rules: Rules) -> Generator[str,
     )
     pages.tidy({entry.page for entry in entries if entry.page})
     status = outcome.end()
+    if found.pairless:
+        say(f"error: {found.pairless}")
     yield f"Report: {readable(os.path.join(arguments.output, INDEX))}"
-    return status
+    return 2 if found.pairless else status
 
 
 def hear(outcome: Outcome, result: Result | Failure) -> None:
