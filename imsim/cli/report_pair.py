@@ -18,7 +18,7 @@ from imsim.cli.pairing import Failure
 from imsim.cli.reading import Mask, comparable
 from imsim.cli.sizes import fitted
 from imsim.comparison import Comparison
-from imsim.differing import COUNTS
+from imsim.differing import COUNTS, distances
 from imsim.errors import DataRangeError, ImsimError, unforeseen
 from imsim.pages import pair_report, volume_report
 from imsim.pages.colour import MapScale
@@ -64,8 +64,18 @@ class Shown:
 
     @cached_property
     def pair(self) -> ImagePair:
-        """The pixels, to be drawn in small."""
-        return ImagePair(self.reference.samples, self.test.samples, self.used, self.data_range)
+        """The pixels, to be drawn in small; of volumes, those of the slice that differs most."""
+        images, used = (self.reference.samples, self.test.samples), self.used
+        if self.reference.ndim == 3:
+            inside = [True] * len(images[0]) if used is None else used
+            farthest = [
+                float(distances(one, other)[own].max(initial=0))
+                for one, other, own in zip(*images, inside, strict=True)
+            ]
+            index = int(np.argmax(farthest))
+            images = images[0][index], images[1][index]
+            used = None if used is None else used[index]
+        return ImagePair(*images, used, self.data_range)
 
     @property
     def status(self) -> Status:
@@ -92,6 +102,8 @@ class Shown:
             "names": (self.reference.path, self.test.path),
             "notes": self.notes,
             "map_scale": self.map_scale,
+            "reasons": [*self.reasons, *self.missing],
+            "home": home,
         }
         if isinstance(result, Result):
             skipped = {name: ImsimError(reason) for name, reason in result.skipped.items()}
@@ -110,8 +122,6 @@ class Shown:
             **options,
             is_moved=self.is_moved,
             metrics=[name for name in self.metrics if name in METRICS],
-            reasons=[*self.reasons, *self.missing],
-            home=home,
         )
 
 
@@ -130,7 +140,7 @@ def shown(job: Job, rules: Rules) -> Shown | Failure:
     try:
         return _shown(job, result, files[0], rules)
     except ImsimError as error:
-        if isinstance(result, Failure) and not result.sizes:
+        if isinstance(result, Failure) and (rules.settings.volumes or not result.sizes):
             return result
         reason = str(error)
     except MemoryError:

@@ -162,9 +162,7 @@ def pair_report(
     parts = "pixels" if pair.canvas.one_size else "pixels that both images have"
     return page(
         title,
-        tag("nav", tag("a", "All pairs", href=home), aria_label="Report") if home else "",
-        tag("h1", title),
-        *(tag("p", reason, class_="answer failed") for reason in reasons),
+        *heading(title, reasons, home),
         *_summary(pair, is_moved=is_moved),
         *_counted(scores, boxes),
         _why_nan(pair, scores),
@@ -179,6 +177,13 @@ def pair_report(
         tag("script", Html(content.data), type="application/json", id="data"),
         script="".join(map(asset, ("packed.js", "drawn.js", "stage.js", "pair.js"))),
     )
+
+
+def heading(title: str, reasons: Sequence[str], home: str | None) -> list[Html]:
+    """Begin a page: the way back, what it is of, and why that fails."""
+    back = tag("nav", tag("a", "All pairs", href=home), aria_label="Report")
+    failures = [tag("p", reason, class_="answer failed") for reason in reasons]
+    return [*([back] if home else []), tag("h1", title), *failures]
 
 
 def _counted(scores: Mapping[str, Any], boxes: Sequence[Sequence[int]]) -> list[Html]:
