@@ -15,6 +15,7 @@ from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
 from imsim.cli.jobs import Job, Settings
 from imsim.cli.judging import add_judging, judged_by
 from imsim.cli.maps import add_map_scale
+from imsim.cli.measures import parse_options
 from imsim.cli.options import DataRanges, add_command, add_reading, check_output, count, reading_of
 from imsim.cli.outcome import Outcome
 from imsim.cli.pairing import Failure, is_folder
@@ -101,6 +102,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         arguments.spacing,
         OnDisk(map_scale=arguments.map_scale),
         tolerance=arguments.tolerance or 0.0,
+        options=parse_options(arguments.option, metrics),
         max_shift=max_shift_of(arguments),
     )
     report = report_folder if folders else _report_pair

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -61,6 +61,8 @@ class Shown:
     map_scale: MapScale = "fixed"
     is_moved: bool = False
     """Whether the test image was moved onto the reference."""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of the metrics, by their names."""
 
     @cached_property
     def pair(self) -> ImagePair:
@@ -121,6 +123,7 @@ class Shown:
             self.test.pixels,
             **options,
             is_moved=self.is_moved,
+            options=self.options,
             metrics=[name for name in self.metrics if name in METRICS],
         )
 
@@ -186,6 +189,13 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
         missing = [f"{n}: {why}" for n, why in result.skipped.items() if n in rules.required]
         if not (missing or result.scores):
             missing = ["every metric was skipped"]
+    given = [
+        f"{metric}.{name}={value}"
+        for metric, own in rules.settings.options.items()
+        for name, value in own.items()
+    ]
+    if given:
+        said.append((test.path, f"scored with {', '.join(given)}"))
     return Shown(
         result,
         reference,
@@ -199,6 +209,7 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
         bool(rules.limits),
         rules.settings.on_disk.map_scale,
         shift is not None,
+        rules.settings.options,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -231,16 +232,23 @@ def map_layers(
     options: dict[str, Any],
     names: Iterable[str] = METRICS,
     ends: MapScale = "fixed",
+    own: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Layer]:
-    """Show the map of every metric of these names that has one for these images."""
+    """Show the map of every metric of these names that has one for these images.
+
+    `own` are options of metrics; a map that does not know them is left out.
+    """
     layers = []
     for name in names:
         metric = METRICS[name]
+        special = (own or {}).get(name, {})
         if metric.map_function is None:
+            continue
+        if special.keys() - inspect.signature(metric.map_function).parameters:
             continue
         try:
             with silent(EmptyMaskWarning):  # the scores have already warned
-                local = np.asarray(metric.map_function(reference, test, **options))
+                local = np.asarray(metric.map_function(reference, test, **options, **special))
                 local = pair.canvas.padded(local, np.nan)
         except ImsimError:  # the notes list maps that are not available
             continue

@@ -46,6 +46,7 @@ def pair_report(
     boxes: Sequence[Sequence[int]] = (),
     home: str | None = None,
     is_moved: bool = False,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Show where two images differ, and by how much, on one self-contained HTML page.
 
@@ -92,6 +93,8 @@ def pair_report(
         The address of the page that this one belongs to.
     is_moved : bool
         Whether the test image was moved onto the reference, so that its size is not its own.
+    options : mapping of mapping, optional
+        Options of metrics, by the names of these, as for `imsim.compare`.
 
     Returns
     -------
@@ -130,7 +133,7 @@ def pair_report(
     wanted = list(METRICS if metrics is None else metrics)
     a = pixels_of("reference", reference, channel_axis)
     b = pixels_of("test", test, channel_axis)
-    options: dict[str, Any] = {
+    shared: dict[str, Any] = {
         "mask": mask,
         "data_range": data_range,
         "channel_axis": channel_axis,
@@ -140,16 +143,16 @@ def pair_report(
     if (height, width) != size:
         part = Canvas((height, width), size).common
         common = a[part], b[part]
-        options |= {"mask": _cut(mask, a, part), "channel_axis": -1}
+        shared |= {"mask": _cut(mask, a, part), "channel_axis": -1}
     if scores is None:
         with silent(DataRangeWarning):  # the page says that
-            scores = compare(*common, wanted, **options)
+            scores = compare(*common, wanted, **shared, options=options)
     pair = ImagePair(a, b, mask, data_range)
     layers = [
         image_layer(pair, "reference", names[0], pair.reference),
         image_layer(pair, "test", names[1], pair.test),
         difference_layer(pair),
-        *map_layers(pair, *common, options, wanted, map_scale),
+        *map_layers(pair, *common, shared, wanted, map_scale, options),
     ]
     content = content_of(pair, layers)
     title = f"{names[1]} against {names[0]}"
