@@ -155,6 +155,8 @@ def test_what_is_left_out_decides(empty_directory):
     save("actual/a.png", changed)
     report("--ignore", "3,2,6,3")
     assert rows()["a.png"]["status"] == "equal"
+    report("--ignore", "0,0,99,99")  # nothing is left that could be equal
+    assert rows()["a.png"]["status"] == "could not be scored"
     report("--ignore", "3,2,5,3")
     assert rows()["a.png"]["status"] == "differs"
     report("--metrics", "rmse", "--tolerance", "300", "--fail-over", "pixels=0")
