@@ -148,6 +148,14 @@ def test_the_status_is_that_of_compare(folders, capsys):
     assert "note: actual/size.png: size 30x40 against 48x40" in capsys.readouterr().err
 
 
+def test_an_empty_cell_is_explained(empty_directory):
+    save("expected/a.png", GREY[:9, :9])
+    save("actual/a.png", NOISY[:9, :9])
+    report()
+    index = Path("report/index.html").read_text(encoding="utf-8")
+    assert re.search("ssim: skipped, .*9x9 pixels.*11x11", index)
+
+
 def test_what_is_left_out_decides(empty_directory):
     changed = GREY.copy()
     changed[2:5, 3:9] ^= 255

@@ -18,7 +18,7 @@ from imsim.cli.executors import in_order
 from imsim.cli.jobs import Job, Jobs, Result
 from imsim.cli.messages import progress, say
 from imsim.cli.options import reading_of
-from imsim.cli.outcome import Outcome
+from imsim.cli.outcome import Outcome, by_reason
 from imsim.cli.pairing import Failure, Pairing, pair_files
 from imsim.cli.report_pages import INDEX, PAGES, ReportPages
 from imsim.cli.report_pair import NOT_SCORED, Rules, shown
@@ -117,12 +117,14 @@ def _done(item: Job | Failure, run: _Run) -> _Done:
         reason = f"{item.test}: could not be shown: {unforeseen(error)}"
         failure = Failure(reason, item.reference, item.test)
         return _Done(failure, _failed(failure, run))
+    skipped = found.result.skipped if isinstance(found.result, Result) else {}
+    optional = {name: why for name, why in skipped.items() if name not in run.rules.required}
     entry = Entry(
         name,
         found.status,
         found.scores,
         [*found.reasons, *found.missing],
-        found.notes,
+        [*found.notes, *(f"{names}: skipped, {why}" for names, why in by_reason(optional))],
         small,
         None if is_equal else address,
         None if is_equal or not can or run.rules.settings.volumes else accept,
