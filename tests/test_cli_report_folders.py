@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_files import DEEP, GREY, NOISY, RGB, save
+from PIL import Image
 
 from imsim.cli import main
 from imsim.pages import Entry, folder, folder_report, readable, thumbs
@@ -325,6 +327,18 @@ def test_small_pictures_are_small(rng):
     ]
     html = folder_report(entries, folders=("expected", "actual"), metrics=["ssim", "psnr"])
     assert len(html) <= 3_000_000
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (300, 400), (200, 20)])
+def test_a_faint_dot_is_in_the_small_difference(shape, rng):
+    image = rng.integers(0, 255, (*shape, 1), dtype=np.uint8)
+    changed = image.copy()
+    changed[shape[0] // 3, shape[1] // 2] += 1
+    small = thumbs.thumbnails(ImagePair(image, changed, None, None))["difference"]
+    shown = np.asarray(Image.open(io.BytesIO(small.content)).convert("RGB")).astype(int)
+    away = np.abs(shown - np.median(shown.reshape(-1, 3), axis=0)).max(axis=-1)
+    assert np.count_nonzero(away) == 1
+    assert away.max() > 5
 
 
 def test_order_within_a_status():
