@@ -72,6 +72,8 @@ def folders(empty_directory):
     save("expected/old.png", GREY)
     save("expected/damaged.png", GREY)
     Path("actual/damaged.png").write_bytes(Path("expected/damaged.png").read_bytes()[:50])
+    Path("expected/was.png").write_bytes(Path("actual/damaged.png").read_bytes())
+    save("actual/was.png", GREY)
     save("expected/kind.png", GREY)
     save("actual/kind.jpg", GREY)
     save("expected/worse.png", GREY)
@@ -90,6 +92,7 @@ def test_every_pair_and_file_has_its_row(folders, capsys):
     assert statuses == {
         "damaged.png": "could not be scored",
         "deep.png": "could not be scored",
+        "was.png": "could not be scored",
         **pipe,
         "size.png": "failed",
         "worse.png": "failed",
@@ -113,7 +116,10 @@ def test_every_pair_and_file_has_its_row(folders, capsys):
     assert pictures["differs.png"] == pictures["size.png"] == "rtd"
     assert (pictures["same.png"], pictures["new.png"], pictures["old.png"]) == ("r", "t", "r")
     accepted = {name: row["accept"] for name, row in found.items() if "accept" in row}
+    assert (pictures["deep.png"], pictures["damaged.png"]) == ("rt", "r")  # what can be read
     assert accepted == {
+        "deep.png": "deep.png",
+        "was.png": "was.png",  # of which the reference is damaged
         "size.png": "size.png",
         "worse.png": "worse.png",
         "new.png": "new.png",
@@ -134,7 +140,7 @@ def test_every_pair_and_file_has_its_row(folders, capsys):
 
 
 def test_the_status_is_that_of_compare(folders, capsys):
-    for name in ("damaged.png", "deep.png", "pipe.png"):
+    for name in ("damaged.png", "was.png", "deep.png", "pipe.png"):
         Path("actual", name).unlink(missing_ok=True)
         Path("expected", name).unlink(missing_ok=True)
     for options, status in (
@@ -250,7 +256,7 @@ def test_volumes_have_a_row_each(empty_directory, capsys, rng):
     assert found["size.npy"]["why"] == "size 14x12x4 against 14x12x5"
     assert {name: row["pictures"] for name, row in found.items()} == {
         "new.npy": "t",
-        "size.npy": "",
+        "size.npy": "rt",
         "differs.npy": "rtd",
         "same.npy": "r",
     }
