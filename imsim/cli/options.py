@@ -33,12 +33,31 @@ _TYPES += ["float16", "float32", "float64"]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints may quote any name."""
+    """A parser whose complaints may quote any name, and whose options stand anywhere."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self._is_inside = False
         # Before Python 3.14, a number with an exponent, such as a no-data value, is no number.
         self._negative_number_matcher = re.compile(r"-((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|inf)$", re.I)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, with options before, between and after the files.
+
+        argparse does that in another method, which it never calls for a command of a command,
+        which calls this one, and which before Python 3.13 loses a `--`.
+        """
+        if self._subparsers is not None or self._is_inside:
+            return super().parse_known_args(args, namespace)
+        self._is_inside = True
+        try:
+            parse = super().parse_known_args if "--" in args else self.parse_known_intermixed_args
+            found, unknown = parse(args, namespace)
+        finally:
+            self._is_inside = False
+        if unknown:  # said here, the usage is that of the command
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         """Complain about the usage, and end."""
