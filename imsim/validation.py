@@ -256,9 +256,8 @@ def check_frame(
         needed = "x".join(map(str, (*least[:-1], max(least[-1], longer_side))))
         given = "x".join(map(str, sides))
         raise ShapeError(
-            f"a and b are {given} pixels, {metric} needs at least {needed}: "
-            "pass larger images or a smaller window",
-            CHANNEL_HINT,
+            f"the images are {given} pixels, {metric} needs at least {needed}",
+            f"pass larger images or a smaller window; {CHANNEL_HINT}",
         )
 
 

@@ -294,3 +294,14 @@ def test_an_unknown_option_is_said_by_its_command(capsys, command):
         main([*command, "a.png", "--metrix", "b.png", "c.png"])
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"imsim {command[0]}: error: unrecognized arguments: --metrix")
+
+
+@pytest.mark.parametrize(
+    "shape, more, hint",
+    [((9, 6), (), False), ((9, 3), (), True), ((9, 3, 3), ("--channel-axis", "-1"), False)],
+)
+def test_a_small_image_is_told_of_channels_only_where_there_may_be_some(capsys, shape, more, hint):
+    np.save("a.npy", np.arange(np.prod(shape), dtype=np.uint8).reshape(shape))
+    _, err = compare(capsys, "a.npy", "a.npy", "--metrics", "ssim", *more, status=2)
+    assert f"the images are 9x{shape[1]} pixels" in err[0]
+    assert ("--channel-axis" in err[0]) == hint

@@ -371,10 +371,20 @@ def _check_place(path: str) -> None:
         raise OptionError(f"{path}: there is no folder {parent}; make it first")
 
 
-def in_options(error: ImsimError) -> str:
-    """Describe an error, with the option in its remedy where the library names an argument."""
+def in_options(error: ImsimError, image: Picture | None = None) -> str:
+    """Describe an error, with the option in its remedy where the library names an argument.
+
+    Parameters
+    ----------
+    error : ImsimError
+        The error.
+    image : Picture, optional
+        What was scored. As in the library's warning, a width of 3 or 4 may be channels.
+    """
     option = "if an axis holds channels, name it: --channel-axis -1"
     memory = "raise --memory above the size of an image, if this machine has several times as much"
-    remedy = error.remedy and error.remedy.replace(CHANNEL_HINT, option)
-    remedy = remedy and remedy.replace(MEMORY_HINT, memory)
+    remedy = error.remedy or ""
+    if image and (image.channel_axis is not None or image.sides[-1] not in (3, 4)):
+        remedy = remedy.removesuffix(f"; {CHANNEL_HINT}")
+    remedy = remedy.replace(CHANNEL_HINT, option).replace(MEMORY_HINT, memory)
     return f"{error.message}; {remedy}" if remedy else error.message
