@@ -297,7 +297,7 @@ def test_an_unknown_option_is_said_by_its_command(capsys, command):
 
 
 @pytest.mark.parametrize(
-    "shape, more, hint",
+    ("shape", "more", "hint"),
     [((9, 6), (), False), ((9, 3), (), True), ((9, 3, 3), ("--channel-axis", "-1"), False)],
 )
 def test_a_small_image_is_told_of_channels_only_where_there_may_be_some(capsys, shape, more, hint):
