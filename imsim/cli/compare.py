@@ -142,14 +142,6 @@ def add_compare(commands: Any) -> None:
     add_volumes(parser)
     add_labels(parser)
     add_judging(parser, "all of the former by default")
-    add(
-        "--option",
-        metavar="m.o=x",
-        action="append",
-        default=[],
-        help="option o of metric m, as in Python: ssim.downsample=true, zncc.window_size=9; can be "
-        "repeated",
-    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="write JSON lines instead of tables")
     form.add_argument("--csv", action="store_true", help="write CSV instead of tables")

@@ -71,6 +71,8 @@ class Pairing(NamedTuple):
     """All that is read: what was named, and the linked folders in the folders."""
     unmasked: Sequence[str] = ()
     """The test files without a mask of their own, where some may have none."""
+    pairless: str = ""
+    """Why there is no pair, if there is none and no failure says it."""
 
 
 def is_folder(path: str, volumes: bool) -> bool:
@@ -85,6 +87,7 @@ def pair_files(
     volumes: bool = False,
     *,
     masks_may_miss: bool = False,
+    pairs_may_miss: bool = False,
 ) -> Pairing:
     """Match files with their reference and their mask.
 
@@ -103,6 +106,8 @@ def pair_files(
         Whether files hold volumes, as a folder of DICOM files does.
     masks_may_miss : bool
         Whether images without a mask in a folder of masks have none; else they fail.
+    pairs_may_miss : bool
+        Whether files without any pair are a result, whose attribute `pairless` says why.
 
     Returns
     -------
@@ -188,7 +193,10 @@ def pair_files(
             )
     if not (found.pairs or found.failed):
         nothing = NO_VOLUME if volumes else NO_IMAGE
-        raise ImageFileError(_nothing(reference, references, tests, found, nothing))
+        why = _nothing(reference, references, tests, found, nothing)
+        if not (pairs_may_miss and found.unmatched):
+            raise ImageFileError(why)
+        found = found._replace(pairless="" if empty else why)
     found.failed.extend(empty)
     return found._replace(unmasked=unmasked)
 
