@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -40,6 +41,29 @@ class Region(NamedTuple):
 def bounds_of(chunks: Sequence[int]) -> tuple[int, ...]:
     """Return where the chunks along one side begin, and where the last one ends."""
     return (0, *itertools.accumulate(chunks))
+
+
+def gathered(chunks: Sequence[Sequence[int]], most: int) -> list[tuple[int, ...]]:
+    """Join neighbouring chunks, into blocks of at most `most` pixels that are rather square.
+
+    A chunk that is larger remains as it is.
+    """
+    sides, lengths = [sum(along) for along in chunks], [max(along) for along in chunks]
+    while 2 * math.prod(lengths) <= most and lengths != sides:
+        _, axis = min((n, k) for k, n in enumerate(lengths) if n < sides[k])
+        lengths[axis] = min(2 * lengths[axis], sides[axis])
+    return [_together(along, n) for along, n in zip(chunks, lengths, strict=True)]
+
+
+def _together(along: Sequence[int], most: int) -> tuple[int, ...]:
+    """Add up neighbouring lengths."""
+    found = [along[0]]
+    for n in along[1:]:
+        if found[-1] + n <= most:
+            found[-1] += n
+        else:
+            found.append(n)
+    return tuple(found)
 
 
 def parts_of(region: Region, bounds: Sequence[Sequence[int]]) -> list[Cut]:

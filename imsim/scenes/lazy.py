@@ -1,11 +1,14 @@
-"""Dask arrays: one task for each chunk of the reference, a tree that merges, and nothing computed.
+"""Dask arrays: a task for each block, a tree that merges, and nothing computed.
 
-A task takes the chunks that its block reads, its own and those beside it, and cuts them itself.
+A block is a chunk of the reference, or several neighbouring ones that are small: a task costs as
+much time as thousands of pixels. It takes the chunks that its block reads, its own and those
+beside it, and cuts them itself.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +18,7 @@ import numpy as np
 from imsim.errors import DTypeError
 from imsim.inputs import as_array, kind
 from imsim.scenes.cells import Coarse
-from imsim.scenes.chunks import Region, bounds_of, joined, parts_of
+from imsim.scenes.chunks import Region, bounds_of, gathered, joined, parts_of
 from imsim.scenes.maps import coarse_map, map_of_block, spread
 from imsim.scenes.pieces import Part, Pieces
 from imsim.scenes.plan import Needs
@@ -26,6 +29,8 @@ from imsim.workers import workers
 
 TOGETHER = 16
 """Parts that one task merges."""
+TASK_VALUES = 1 << 20
+"""Up to so many pixels, times channels, small chunks are scored by one task."""
 Place = tuple[int, ...]
 Slices = tuple[slice, ...]
 
@@ -165,7 +170,7 @@ class _Stored:
 
 
 class Grid:
-    """The blocks of a scene: the chunks of the reference, and all of the batch."""
+    """The chunks of a scene, those of the reference, and its blocks."""
 
     def __init__(self, scene: Scene, batch: Place, sides: Place, pieces: list[Pieces]) -> None:
         import dask.array
@@ -182,6 +187,10 @@ class Grid:
             for source in scene.sources
         ]
         self._bounds = [[bounds_of(along) for along in array.chunks] for array in self.arrays]
+        n = len(batch)
+        others = math.prod(map(max, self.chunks[:n])) * pieces[0].whole.channels
+        self.blocks = (*self.chunks[:n], *gathered(self.chunks[n:], TASK_VALUES // others))
+        """Like the chunks, with small ones joined along the sides."""
 
     def _chunks(self, lazy: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
         """Return the chunks of the batch and of the sides: of the first array that has any."""
@@ -205,15 +214,6 @@ class Grid:
             found[axis] = along
         return tuple(found)
 
-    def places(self, axes: slice) -> list[Place]:
-        """Return the places of chunks along some axes."""
-        return list(itertools.product(*(range(len(along)) for along in self.chunks[axes])))
-
-    def slices(self, place: Place, axes: slice) -> Slices:
-        """Return what a chunk holds."""
-        bounds = [bounds_of(along) for along in self.chunks[axes]]
-        return tuple(slice(b[k], b[k + 1]) for k, b in zip(place, bounds, strict=True))
-
     def task(self, group: Slices, own: Slices) -> tuple[BlockTask, list[Any]]:
         """Return what a task does, and the keys of the chunks that it takes."""
         region = self._needs.region(own, self.sides)
@@ -236,6 +236,15 @@ class Grid:
         return BlockTask(self._pieces, self.scene, own, region, sources), keys
 
 
+def places(chunks: Sequence[Sequence[int]]) -> dict[Place, Slices]:
+    """Return what each chunk holds, by its place."""
+    bounds = [bounds_of(along) for along in chunks]
+    return {
+        place: tuple(slice(b[k], b[k + 1]) for k, b in zip(place, bounds, strict=True))
+        for place in itertools.product(*(range(len(along)) for along in chunks))
+    }
+
+
 def scores(jobs: Sequence[Job], scene: Scene) -> list[Any]:
     """Return lazy scores of all jobs, which share the tasks of the chunks."""
     grid, ends, token = _prepared(jobs, scene)
@@ -254,7 +263,6 @@ def mapped(job: Job, scene: Scene, function: Callable[..., Array], least: Place)
     grid, ends, token = _prepared([job], scene)
     n = len(grid.batch)
     name = f"imsim-{job.facts.name}-map-{token}"
-    batches, images = slice(0, n), slice(n, None)
     graph: dict[Any, Any] = {}
     cells: dict[Place, Any] = {}
     if isinstance(job.pieces, Coarse):
@@ -263,10 +271,9 @@ def mapped(job: Job, scene: Scene, function: Callable[..., Array], least: Place)
         for place, key in merged.items():
             cells[place] = (f"imsim-cells-{token}", *place)
             graph[cells[place]] = (ends.cells, key)
-    for place in grid.places(batches):
-        group = grid.slices(place, batches)
-        for at in grid.places(images):
-            own = grid.slices(at, images)
+    images = places(grid.chunks[n:])
+    for place, group in places(grid.chunks[:n]).items():
+        for at, own in images.items():
             if cells:
                 graph[(name, *place, *at)] = (_Spread(own), cells[place])
                 continue
@@ -302,11 +309,11 @@ def _merged(grid: Grid, ends: Ends, token: str) -> tuple[dict[Any, Any], dict[Pl
     n = len(grid.batch)
     graph: dict[Any, Any] = {}
     merged: dict[Place, Any] = {}
-    for place in grid.places(slice(0, n)):
-        group = grid.slices(place, slice(0, n))
+    images = places(grid.blocks[n:])
+    for place, group in places(grid.blocks[:n]).items():
         keys: list[Any] = []
-        for at in grid.places(slice(n, None)):
-            block, chunks = grid.task(group, grid.slices(at, slice(n, None)))
+        for at, own in images.items():
+            block, chunks = grid.task(group, own)
             keys.append((f"imsim-part-{token}", *place, *at))
             graph[keys[-1]] = (block.score, *chunks)
         level = 0

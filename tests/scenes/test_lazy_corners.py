@@ -12,6 +12,7 @@ from sampling import FRAME, SCORES
 from sampling import MAPS as MAPS_OF
 
 import imsim
+from imsim.scenes import lazy as tasks
 from imsim.scenes.sums import SquaredErrors
 
 dask = pytest.importorskip("dask")
@@ -28,6 +29,12 @@ TOLERANCE = 1e-12
 
 def lazy(values: np.ndarray, *chunks: int) -> Any:
     return da.from_array(values, chunks=chunks or 20)
+
+
+@pytest.fixture(autouse=True)
+def _small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images here are so small that one task would score all chunks."""
+    monkeypatch.setattr(tasks, "TASK_VALUES", 1)
 
 
 class Computations(dask.callbacks.Callback):
