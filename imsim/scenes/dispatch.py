@@ -9,13 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.checking import check, check_for, has_doubtful_width, warn_of_width
-from imsim.errors import (
-    DTypeError,
-    EmptyMaskWarning,
-    ImsimError,
-    OptionError,
-    warn,
-)
+from imsim.errors import DTypeError, ImsimError, OptionError
 from imsim.inputs import as_array, kind
 from imsim.portable.arrays import is_tensor
 from imsim.portable.pair import Scores
@@ -251,13 +245,7 @@ def map_of_scene(
                 "pass another array",
             )
     target = maps.target(out, shape, images.dtype, room)
-    any_scored = maps.write(prepared, scene, mapped, sides, batch, room, target)
-    if not any_scored.all():
-        warn(
-            f"{facts.name}: of some image no position could be scored, which is NaN in the map; "
-            "widen the mask, or leave such images out",
-            EmptyMaskWarning,
-        )
+    maps.check_scored(facts.name, maps.write(prepared, scene, mapped, sides, batch, room, target))
     return target
 
 
@@ -266,18 +254,28 @@ def planned(values: tuple[Any, ...]) -> list[Any]:
     return [None if value is None else Planned(value) for value in values]
 
 
-def scene_scores(jobs: list[Job], scene: Scene, memory: Any) -> list[Any]:
-    """Compute prepared metrics in one pass, or prepare it for arrays of Dask."""
+def scene_scores(
+    jobs: list[Job],
+    scene: Scene,
+    memory: Any,
+    told_ends: Callable[[float, float], None] | None = None,
+) -> list[Any]:
+    """Compute prepared metrics in one pass, or prepare it for arrays of Dask.
+
+    `told_ends` is called with the least and the largest value, which are found in the same pass.
+    """
+    ends = [] if told_ends is None else [_value_ends(jobs[0], told_ends)]
     if any(lazy.is_lazy(source.value) for source in scene.sources):
-        return lazy.scores(jobs, scene)
-    return scores(jobs, scene, check_memory(memory))
+        return lazy.scores(jobs, scene, ends)
+    return scores([*jobs, *ends], scene, check_memory(memory))[: len(jobs)]
 
 
-def value_ends(like: Job) -> Job:
-    """Prepare the search for the least and the largest value, in the pass of other metrics."""
-    pieces = ValueEnds(like.pieces.whole)
+def _value_ends(like: Job, told: Callable[[float, float], None]) -> Job:
+    """Prepare the search for the least and the largest value."""
+    return like._replace(
+        pieces=ValueEnds(like.pieces.whole), finish=functools.partial(_tell_ends, told)
+    )
 
-    def finish(result: Scores, _: Array) -> tuple[float, float]:
-        return float(result.values.min()), float(result.scored.max())
 
-    return like._replace(pieces=pieces, finish=finish)
+def _tell_ends(told: Callable[[float, float], None], found: Scores, _: Array) -> None:
+    told(float(found.values.min()), float(found.scored.max()))

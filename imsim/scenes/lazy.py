@@ -19,7 +19,7 @@ from imsim.errors import DTypeError
 from imsim.inputs import as_array, kind
 from imsim.scenes.cells import Coarse
 from imsim.scenes.chunks import Region, bounds_of, gathered, joined, parts_of
-from imsim.scenes.maps import coarse_map, map_of_block, spread
+from imsim.scenes.maps import check_scored, coarse_map, has_cells, map_of_block, spread
 from imsim.scenes.pieces import Part, Pieces
 from imsim.scenes.plan import Needs
 from imsim.scenes.scoring import Job, Scene
@@ -123,8 +123,12 @@ class Ends(NamedTuple):
 
     pieces: list[Pieces]
     finish: list[Callable[..., Any]]
+    """Of the metrics, and of what is only told, which comes after them."""
+    metric: str
+    """The name of the first one."""
     mapped: Callable[..., Array] | None = None
     dtype: Any = None
+    is_masked: bool = False
 
     def merge(self, parts: list[list[Part]]) -> list[Part]:
         """Merge the parts of several blocks, metric by metric."""
@@ -140,12 +144,21 @@ class Ends(NamedTuple):
             found = self.pieces[k].finish(parts[k])
         return np.asarray(self.finish[k](found, parts[k].finite), np.float64)[()]
 
+    def told(self, first: int, parts: list[Part]) -> list[Part]:
+        """Finish all from `first` on, which tell what they find; return the parts as they are."""
+        for k in range(first, len(self.pieces)):
+            self.finish[k](self.pieces[k].finish(parts[k]), parts[k].finite)
+        return parts
+
     def cells(self, parts: list[Part]) -> tuple[Array, int]:
         """Return the map of the cells, and their size."""
         if self.mapped is None:
             raise TypeError("there is no map")
         with workers(1):
-            return coarse_map(self.pieces[0], self.mapped, parts[0], self.dtype)
+            cells, step = coarse_map(self.pieces[0], self.mapped, parts[0], self.dtype)
+        if self.is_masked:
+            check_scored(self.metric, has_cells(cells, parts[0]))
+        return cells, step
 
 
 def _plain(source: Source) -> Any:
@@ -245,11 +258,17 @@ def places(chunks: Sequence[Sequence[int]]) -> dict[Place, Slices]:
     }
 
 
-def scores(jobs: Sequence[Job], scene: Scene) -> list[Any]:
-    """Return lazy scores of all jobs, which share the tasks of the chunks."""
-    grid, ends, token = _prepared(jobs, scene)
+def scores(jobs: Sequence[Job], scene: Scene, told: Sequence[Job]) -> list[Any]:
+    """Return lazy scores of all jobs, which share the tasks of the chunks.
+
+    Those of `told` say something as any of the scores is computed.
+    """
+    grid, ends, token = _prepared([*jobs, *told], scene)
     n = len(grid.batch)
     graph, merged = _merged(grid, ends, token)
+    for place, key in merged.items() if told else ():
+        merged[place] = (f"imsim-told-{token}", *place)
+        graph[merged[place]] = (ends.told, len(jobs), key)
     found = []
     for k, job in enumerate(jobs):
         name = f"imsim-{job.facts.name}-{token}"
@@ -266,7 +285,8 @@ def mapped(job: Job, scene: Scene, function: Callable[..., Array], least: Place)
     graph: dict[Any, Any] = {}
     cells: dict[Place, Any] = {}
     if isinstance(job.pieces, Coarse):
-        ends = ends._replace(mapped=function, dtype=job.images.dtype)
+        is_masked = scene.mask is not None
+        ends = ends._replace(mapped=function, dtype=job.images.dtype, is_masked=is_masked)
         graph, merged = _merged(grid, ends, token)
         for place, key in merged.items():
             cells[place] = (f"imsim-cells-{token}", *place)
@@ -301,7 +321,7 @@ def _prepared(jobs: Sequence[Job], scene: Scene) -> tuple[Grid, Ends, str]:
     names = [array.name for array in grid.arrays]
     metrics = [job.facts.name for job in jobs]
     token = dask.base.tokenize(names, metrics, pieces, scene.channel_axis, scene.ndim)
-    return grid, Ends(pieces, [job.finish for job in jobs]), token
+    return grid, Ends(pieces, [job.finish for job in jobs], metrics[0]), token
 
 
 def _merged(grid: Grid, ends: Ends, token: str) -> tuple[dict[Any, Any], dict[Place, Any]]:

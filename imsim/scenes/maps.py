@@ -17,6 +17,7 @@ from imsim.errors import (
     OptionError,
     ShapeError,
     silent,
+    warn,
 )
 from imsim.inputs import kind
 from imsim.scenes.cells import Coarse
@@ -175,7 +176,7 @@ def _write_coarse(
             if part is None:
                 continue
             cells, step = coarse_map(one.pieces, mapped, part, one.images.dtype)
-            any_scored[group] |= ~np.isnan(cells).all(axis=(-2, -1)) | ~part.finite
+            any_scored[group] |= has_cells(cells, part)
             for own, _ in layout.blocks():
                 _write_into(target, (*group, *own), spread(cells, step, own))
     return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
@@ -198,6 +199,21 @@ def coarse_map(
         )
     cells = np.where(part.finite[..., None, None] | (not pieces.is_global), cells, np.nan)
     return cells.astype(dtype, copy=False), step
+
+
+def has_cells(cells: Array, part: Part) -> Array:
+    """Return of which of the batch some cell is scored, or is none because of a pixel."""
+    return ~np.isnan(cells).all(axis=(-2, -1)) | ~part.finite
+
+
+def check_scored(metric: str, any_scored: Array) -> None:
+    """Warn if of some of the batch no position is scored."""
+    if not any_scored.all():
+        warn(
+            f"{metric}: of some image no position could be scored, which is NaN in the map; "
+            "widen the mask, or leave such images out",
+            EmptyMaskWarning,
+        )
 
 
 def spread(cells: Array, step: int, own: tuple[slice, ...]) -> Array:

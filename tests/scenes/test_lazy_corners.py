@@ -234,6 +234,23 @@ def test_a_comparison_without_scores() -> None:
     assert "psnr" in found.compute().skipped
 
 
+def test_a_range_of_another_unit_is_told_once_as_scores_are_computed() -> None:
+    found: Any = imsim.compare(lazy(1000 * A[0]), lazy(1000 * B[0]), ["se", "ssim"], data_range=255)
+    for compute in (found.compute, found["ssim"].compute):
+        with pytest.warns(imsim.DataRangeWarning, match="times data_range=255") as told:
+            compute(scheduler="sync")
+        assert len(told) == 1
+    imsim.compare(lazy(1000 * A[0]), B[0], ["se"], data_range=255).compute(scheduler="sync")
+
+
+def test_empty_masks_of_coarse_maps_are_told_as_these_are_computed() -> None:
+    empty = np.stack([np.ones((40, 41), np.bool_), np.zeros((40, 41), np.bool_)])
+    found = imsim.fsim_map(lazy(A), B, data_range=255, mask=lazy(empty))
+    with pytest.warns(imsim.EmptyMaskWarning, match=r"^fsim: .* in the map"):
+        assert np.isnan(found.compute(scheduler="sync")[1]).all()
+    imsim.fsim_map(lazy(A), B, data_range=255, mask=lazy(~empty[::-1])[:1]).compute()
+
+
 # Arrays of xarray.
 
 
