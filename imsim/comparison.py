@@ -294,7 +294,7 @@ def compare(
         whole = dispatch.read_at_once(given, memory)
         if whole is None:
             return _in_blocks(names, given, own, memory, arguments)
-        a, b, mask = whole
+        a, b, mask, weights = whole
     arguments |= {"mask": mask, "weights": weights}
     images, valid = checking.check(a, b, **arguments)
     if any(METRICS[name].needs_data_range for name in names):

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.errors import ImsimError
 from imsim.masks import check_mask
 from imsim.portable.arrays import broadcast
 from imsim.portable.pair import Scores
@@ -18,7 +17,7 @@ from imsim.scenes.pieces import Block, Part, Pieces, Whole
 from imsim.scenes.plan import Needs, blocks, divided, extents
 from imsim.scenes.sources import Source
 from imsim.typing import Array
-from imsim.validation import MEMORY_HINT, Images, check_images
+from imsim.validation import Images, check_images
 
 WORKING_BYTES = 24
 """Bytes that metrics take for each pixel and channel that they compute, besides the images."""
@@ -127,10 +126,7 @@ def job(
 ) -> Job:
     """Prepare a metric; the images and the mask are stand-ins, which hold no pixels."""
     if facts.pieces is None:
-        raise ImsimError(
-            f"{facts.name} has no value for images that are read in blocks: {facts.no_pieces}",
-            MEMORY_HINT,
-        )
+        raise TypeError(f"{facts.name} has no pieces")
     whole = Whole(
         images.sides,
         images.x.shape[-3],
