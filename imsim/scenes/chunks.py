@@ -24,6 +24,8 @@ class Cut(NamedTuple):
     """Where the part lies in the chunk."""
     target: tuple[slice, ...]
     """Where it lies in the region."""
+    sides: Index
+    """Lengths of the chunk."""
 
 
 class Region(NamedTuple):
@@ -75,14 +77,15 @@ def parts_of(region: Region, bounds: Sequence[Sequence[int]]) -> list[Cut]:
     return [Cut(*zip(*sides, strict=True)) for sides in itertools.product(*found)]
 
 
-def _along(begin: int, end: int, bounds: Sequence[int]) -> Iterator[tuple[int, slice, slice]]:
-    """Yield chunk, source and target along one side; empty chunks have no part."""
+def _along(begin: int, end: int, bounds: Sequence[int]) -> Iterator[tuple[int, slice, slice, int]]:
+    """Yield chunk, source, target and length along one side; empty chunks have no part."""
     place, chunk = begin, bisect_right(bounds, begin) - 1
     while place < end:
         stop = min(end, bounds[chunk + 1])
         if stop > place:
-            first = bounds[chunk]
-            yield chunk, slice(place - first, stop - first), slice(place - begin, stop - begin)
+            first, length = bounds[chunk], bounds[chunk + 1] - bounds[chunk]
+            source, target = (slice(place - n, stop - n) for n in (first, begin))
+            yield chunk, source, target, length
             place = stop
         chunk += 1
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.errors import DTypeError
+from imsim.errors import DTypeError, ShapeError
 from imsim.inputs import as_array, kind
 from imsim.scenes.cells import Coarse
 from imsim.scenes.chunks import Region, bounds_of, gathered, joined, parts_of
@@ -64,7 +64,7 @@ class BlockTask(NamedTuple):
         coming = iter(chunks)
         found = []
         for source, (region, parts) in zip(self.scene.sources, self.sources, strict=True):
-            own = [_bare(source, chunk) for chunk in itertools.islice(coming, len(parts))]
+            own = [_bare(source, part.sides, next(coming)) for part in parts]
             found.append(joined(own, parts, region.sides))
         return found
 
@@ -78,7 +78,7 @@ class BlockTask(NamedTuple):
             ]
 
 
-def _bare(source: Source, chunk: Any) -> Array:
+def _bare(source: Source, sides: Place, chunk: Any) -> Array:
     """Return a chunk as an array; refuse one that is not what the Dask array says of it."""
     array = as_array(source.name, chunk)
     if not isinstance(array, np.ndarray):
@@ -90,6 +90,12 @@ def _bare(source: Source, chunk: Any) -> Array:
         raise DTypeError(
             f"{source.name} has dtype {source.dtype}, a chunk of it has {array.dtype}",
             f"pass {source.name}.map_blocks(numpy.asarray, dtype={str(array.dtype)!r})",
+        )
+    if array.shape != sides:
+        raise ShapeError(
+            f"{source.name} has a chunk of shape {sides}, which is {array.shape} when it is "
+            "computed",
+            "say what it is, e.g. the chunks= of dask.array.map_blocks",
         )
     return array
 

@@ -135,6 +135,11 @@ def test_chunks_are_what_the_array_says() -> None:
     single = lazy(B[0]).map_blocks(lambda v: v.astype(np.float32), meta=np.empty((0, 0)))
     with pytest.raises(imsim.DTypeError, match=r"^b has dtype float64, a chunk .* float32; pass b"):
         imsim.se(A[0], single).compute(scheduler="sync")
+    for chunks in (20, 41):
+        short = lazy(A[0], chunks, chunks).map_blocks(lambda v: v[1:], meta=np.empty((0, 0)))
+        for function in (imsim.se, imsim.se_map):
+            with pytest.raises(imsim.ShapeError, match=r"^a has a chunk .* is \((19|39), "):
+                function(short, short).compute(scheduler="sync")
 
 
 # Names.
