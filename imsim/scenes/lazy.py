@@ -73,8 +73,8 @@ class BlockTask(NamedTuple):
         arrays = self.arrays(chunks)
         with workers(1):  # the scheduler has threads of its own
             return [
-                one.part(self.scene.block(arrays, self.region, self.own, one))
-                for one in self.pieces
+                pieces.part(self.scene.block(arrays, self.region, self.own, pieces))
+                for pieces in self.pieces
             ]
 
 
@@ -110,17 +110,17 @@ class MapTask(NamedTuple):
 
     def map(self, *chunks: Array) -> Array:
         """Return the map of the pixels that the block owns."""
-        one = self.block
+        block = self.block
         with workers(1):
             return map_of_block(
-                one.pieces[0],
-                one.scene,
+                block.pieces[0],
+                block.scene,
                 self.mapped,
                 self.least,
                 self.dtype,
-                one.arrays(chunks),
-                one.region,
-                one.own,
+                block.arrays(chunks),
+                block.region,
+                block.own,
             )
 
 
@@ -138,11 +138,11 @@ class Ends(NamedTuple):
 
     def merge(self, parts: list[list[Part]]) -> list[Part]:
         """Merge the parts of several blocks, metric by metric."""
-        found = parts[0]
+        merged = parts[0]
         for more in parts[1:]:
-            triples = zip(self.pieces, found, more, strict=True)
-            found = [one.merge(before, part) for one, before, part in triples]
-        return found
+            triples = zip(self.pieces, merged, more, strict=True)
+            merged = [pieces.merge(before, part) for pieces, before, part in triples]
+        return merged
 
     def scores(self, k: int, parts: list[Part]) -> Array:
         """Return the scores of the k-th metric."""
@@ -213,16 +213,16 @@ class Grid:
 
     def _chunks(self, lazy: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
         """Return the chunks of the batch and of the sides: of the first array that has any."""
-        found: list[tuple[int, ...] | None] = [None] * (len(self.batch) + len(self.sides))
+        chunks: list[tuple[int, ...] | None] = [None] * (len(self.batch) + len(self.sides))
         for source in lazy:
             own, channel = self.scene.axes_of(source)
             order = [k for k in range(len(source.shape)) if k not in (*own, channel)] + list(own)
             for place, axis in zip(range(-1, -len(order) - 1, -1), reversed(order), strict=True):
                 along = source.value.chunks[axis]
                 whole = ([*self.batch, *self.sides])[place]
-                if found[place] is None and sum(along) == whole:
-                    found[place] = tuple(n for n in along if n > 0)
-        lengths = zip(found, [*self.batch, *self.sides], strict=True)
+                if chunks[place] is None and sum(along) == whole:
+                    chunks[place] = tuple(n for n in along if n > 0)
+        lengths = zip(chunks, [*self.batch, *self.sides], strict=True)
         return tuple((n,) if along is None else along for along, n in lengths)
 
     def _like(self, source: Source) -> tuple[Any, ...]:
