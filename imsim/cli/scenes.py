@@ -29,11 +29,12 @@ _AHEAD = 4
 _one_at_a_time = threading.Lock()
 SCENES_HELP = """\
 Large files: of TIFF (BigTIFF, tiled, compressed, cloud-optimised GeoTIFF),
-.npy and Zarr (versions 2 and 3, OME-Zarr; `pip install 'imsim[zarr]'`), images
-that take more than --memory are read strip by strip, and never as a whole. REF,
-TEST and the mask may be folders of Zarr; of a pyramid level 0 is taken, or
---level. GeoTIFF of another place on the ground or another reference system is
-refused: nothing is warped. No data of GDAL and of Zarr attributes are left out.
+.npy, HDF5 (`pip install 'imsim[hdf5]'`) and Zarr (versions 2 and 3, OME-Zarr;
+`pip install 'imsim[zarr]'`), images that take more than --memory are read strip
+by strip, and never as a whole. REF, TEST and the mask may be folders of Zarr; of
+a pyramid level 0 is taken, or --level. GeoTIFF of another place on the ground or
+another reference system is refused: nothing is warped. No data of GDAL and of
+attributes in Zarr and HDF5 are left out.
 """
 
 
