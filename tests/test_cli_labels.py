@@ -175,7 +175,7 @@ def test_files_and_options_that_do_not_fit(capsys):
             capsys.readouterr().err
         )
     assert main([*arguments, "--csv", "-o", "l.png"]) == 2
-    assert "is an image to be read" in capsys.readouterr().err
+    assert "is a file to be read" in capsys.readouterr().err
     assert main(["compare", *files(), "--labels", "none.png"]) == 2
     assert "none.png" in capsys.readouterr().err
 

@@ -331,7 +331,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     """Score a pair; a large one holds, until the stack is left, what others wait for."""
     first, second, mask, labels = job.read()
     fit = fitted(first, second, mask, labels, settings.on_size_mismatch, settings.data_ranges)
-    first, second, mask, labels, *_ = fit
+    first, second, mask, labels = fit[:4]
     reference, test = comparable(first, second)
     others = [*([mask.picture] if mask else []), *([labels] if labels else [])]
     place = placed(reference, test, others, settings.spacing)
@@ -369,7 +369,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         errors = {name: ImsimError(UNCOUNTED) for name in counts}
         notes += scene.notes(reference, test, found)
     else:
-        used, said = settings.ignored.used(first, second, mask and mask.pixels, names)
+        used, said = settings.ignored.used(first, second, mask and mask.pixels, names, fit.own)
         if settings.max_shift is not None:
             moved = aligned(reference, test, used, settings.max_shift)
             pair, used, shift = (reference.pixels, moved.pixels), moved.used, moved.shift

@@ -19,6 +19,8 @@ _UPSIDE = (
     "the order of the files"
 )
 
+_REMEDY = "--ignore-nan leaves out NaN, and --ignore-value inf infinity"
+
 
 class Mask(NamedTuple):
     """A mask and where it came from; like its picture, it may stay on the disk."""
@@ -197,7 +199,7 @@ def unknown_notes(
     for picture, number in zip((reference, test), counts, strict=True):
         if number:
             said = f"{number} of its pixels are NaN or infinite; NaN differs from everything, in "
-            notes.append((picture.path, f"{said}{', '.join(names)}; --ignore-nan leaves out NaN"))
+            notes.append((picture.path, f"{said}{', '.join(names)}; {_REMEDY}"))
     return notes
 
 
@@ -216,5 +218,5 @@ def broken_notes(
     for picture, count in zip((reference, test), counts, strict=True):
         if count:
             said = f"{count} of its pixels are NaN or infinite, so that the scores are NaN"
-            notes.append((picture.path, f"{said}; --ignore-nan leaves out NaN"))
+            notes.append((picture.path, f"{said}; {_REMEDY}"))
     return notes
