@@ -35,7 +35,7 @@ from imsim.cli.volumes import Spacing, placed
 from imsim.comparison import compare
 from imsim.differing import COUNTS
 from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, silent, unforeseen
-from imsim.labelled import Regions
+from imsim.labelled import Regions, with_left_out
 from imsim.registry import METRICS
 from imsim.validation import usual_data_range
 
@@ -377,8 +377,9 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
             said.append(moved.note)
         notes += said + option_notes(reference, test, mask, used, data_range)
         if labels is not None:
-            numbers = labels_of(labels, reference, used)
+            numbers, gone = labels_of(labels, reference, used)
             regions = imsim.regions(*pair, numbers, metrics, **options)
+            regions = with_left_out(regions, gone)
             errors = regions.errors
         else:
             options["mask"] = used
