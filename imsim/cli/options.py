@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import numpy as np
@@ -122,14 +123,17 @@ def count(text: str) -> int:
 def pixel_value(text: str) -> float:
     """Read a value of a pixel, exactly."""
     # An int where it is one: 2**60 + 1 is no float. No pixel has more than 64 bits.
-    try:
+    with suppress(ValueError):
         value = int(text)
-    except ValueError:
+        if abs(value) < 2**64:
+            return value
+    try:
         number = float(text)
-        if math.isinf(number) and "inf" not in text.lower():
-            raise  # beyond every type, and not the infinity that it would become
-        return number
-    return value if abs(value) < 2**64 else pixel_value(f"{text}.0")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if math.isinf(number) and "inf" not in text.lower():  # which it would become
+        raise argparse.ArgumentTypeError(f"{text!r} is beyond every type of pixels")
+    return number
 
 
 def reading_of(arguments: argparse.Namespace) -> Reading:
@@ -267,7 +271,12 @@ def output_format(arguments: argparse.Namespace) -> str | None:
 
 
 def check_output(
-    file: str | None, inputs: Iterable[str], *, images: Iterable[str] = (), resume: bool = False
+    file: str | None,
+    inputs: Iterable[str],
+    *,
+    images: Iterable[str] = (),
+    resume: bool = False,
+    option: str = "--output",
 ) -> None:
     """Refuse a file that cannot be written, or that is to be read.
 
@@ -281,6 +290,8 @@ def check_output(
         The images in these folders.
     resume : bool
         Whether the file is to be gone on with.
+    option : str
+        That names it.
     """
     if file is None:
         if resume:
@@ -288,18 +299,18 @@ def check_output(
         return
     _check_place(file)
     if os.path.isdir(file):
-        raise OptionError(f"--output {file}: is a folder; name a file")
+        raise OptionError(f"{option} {file}: is a folder; name a file")
     for path in inputs:
         if same_file(file, path):
-            raise OptionError(f"--output {file}: is an image to be read; name another file")
+            raise OptionError(f"{option} {file}: is a file to be read; name another one")
         if file.lower().endswith(EXTENSIONS) and os.path.isdir(path) and _lies_in(file, path):
             raise OptionError(
-                f"--output {file}: lies in {path}, whose images are read, and is called like one "
+                f"{option} {file}: lies in {path}, whose images are read, and is called like one "
                 f"({os.path.splitext(file)[1]}); name a file elsewhere"
             )
     for path in images if os.path.exists(file) else ():
         if same_file(file, path):  # by a link of either kind
-            raise OptionError(f"--output {file}: is the image {path}; name another file")
+            raise OptionError(f"{option} {file}: is the image {path}; name another file")
 
 
 def check_new_folder(folder: str) -> None:
