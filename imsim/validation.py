@@ -62,6 +62,9 @@ class Images(NamedTuple):
     """What the given weights were divided by, a number or (*batch, 1)."""
     even_weights: Array | None = None
     """Where, (*batch, 1), those inside the mask are equal, if they are so in some of the batch."""
+    are_unchecked: bool = False
+    """Whether the weights are as given: a kernel that reads them anyway checks them, and a formula
+    must not see them."""
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

@@ -164,6 +164,13 @@ def load_mask(mask, i, left, right, row):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def fill_zeros(row):  # type: ignore[no-untyped-def]
+    """What filters make of a row of which no pixel is inside the mask."""
+    for j in range(row.size):
+        row[j] = 0
+
+
+@kernel
 def filter_row(row, taps, unrolled, out):  # type: ignore[no-untyped-def]
     """Write weighted sums along a row."""
     if unrolled is None:
