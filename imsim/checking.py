@@ -49,10 +49,12 @@ def check_for(
     least_side: LeastSide,
     *,
     by_kernel: bool,
+    leaves_check: bool = False,
 ) -> tuple[Images, Array | None]:
     """Check a, b, mask, data range and weights for one metric; return the images and the mask.
 
-    The record says whether the metric needs the data range, unless `needs_data_range` does.
+    The record says whether the metric needs the data range, unless `needs_data_range` does. The
+    last two say how the weights are checked, see `check_weights`.
     """
     a, b, mask, data_range, *others = given
     weights = others[0] if others else None
@@ -70,7 +72,9 @@ def check_for(
     valid = check_mask(mask, images)
     if weights is not None:
         _check_takes_weights(facts)
-        images, valid = check_weights(weights, images, valid, by_kernel=by_kernel)
+        images, valid = check_weights(
+            weights, images, valid, by_kernel=by_kernel, leaves_check=leaves_check
+        )
     sides = images.sides
     if callable(least_side):
         least_side = least_side(*images.frame)

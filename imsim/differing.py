@@ -305,6 +305,12 @@ def _parts(where: Array) -> tuple[Array, Array]:
 
 
 def counted(found: Mapping[bool, DifferingPixels], names: Any) -> dict[str, float]:
-    """Return counts by their names, from what was found without and with the rule."""
-    counts = (COUNTS[name] for name in names)
-    return {one.name: float(getattr(found[one.anti_aliasing], one.attribute)) for one in counts}
+    """Return counts by their names, from what was found without and with the rule.
+
+    Where the mask uses no pixel they are NaN, as all scores are: 0 would pass every limit.
+    """
+    counts = [(COUNTS[name], found[COUNTS[name].anti_aliasing]) for name in names]
+    return {
+        one.name: float(getattr(those, one.attribute)) if those.used else math.nan
+        for one, those in counts
+    }

@@ -126,7 +126,7 @@ def test_what_is_refused(capsys):
         ((a, a, "--mask", small), "the mask is 9 x 9 pixels"),
         ((deep, deep), "a.tif: is 48 x 40 pixels, 16-bit, grey; add --data-range"),
         ((a, a, "-o", "nowhere/page.html"), "there is no folder"),
-        ((a, a, "-o", a), "is an image to be read"),
+        ((a, a, "-o", a), "is a file to be read"),
     ):
         assert main(["report", "-o", "page.html", *arguments]) == 2
         assert words in capsys.readouterr().err

@@ -7,6 +7,7 @@ from typing import Any
 
 from imsim.cli.measures import ALL, BY_RULE, PLAIN, named_ones, parse_limits, parse_metrics
 from imsim.cli.options import pixel_value
+from imsim.validation import check_number
 
 
 def add_judging(parser: argparse.ArgumentParser, default: str) -> None:
@@ -57,6 +58,8 @@ def judged_by(
     arguments: argparse.Namespace, default: str | None = None
 ) -> tuple[list[str], dict[str, float], set[str]]:
     """Return the metrics and counts to run, the limits, and which of them no pair may lack."""
+    if arguments.tolerance is not None:
+        check_number("--tolerance", arguments.tolerance)
     limits = parse_limits(arguments.fail_under, arguments.fail_over)
     counts = [*(PLAIN if arguments.tolerance is not None else ())]
     counts += BY_RULE if arguments.anti_aliasing else []
