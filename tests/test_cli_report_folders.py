@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -192,7 +193,7 @@ def test_what_is_left_out_decides(empty_directory):
         "a[0].png",
     ],
 )
-def test_names_are_any_text(name, empty_directory):
+def test_names_are_any_text(name, empty_directory, capsys):
     source = save("x.png", GREY)
     for folder_name, image in (("expected", GREY), ("actual", NOISY)):
         Path(folder_name).mkdir()
@@ -205,6 +206,11 @@ def test_names_are_any_text(name, empty_directory):
     assert re.fullmatch(r"pairs/[0-9a-f]{16}\.html", row["page"])
     assert Path("report", row["page"]).is_file()
     assert row["accept"].isprintable()
+    said = subprocess.run(
+        ["sh", "-c", "printf %s " + row["accept"]], capture_output=True, check=True
+    )
+    assert main(["accept", "expected", "actual", os.fsdecode(said.stdout), "--dry-run"]) == 0
+    assert "1 file would be copied" in capsys.readouterr().out
 
 
 def test_only_pages_of_a_report_are_replaced_or_removed(folders, capsys):
