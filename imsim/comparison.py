@@ -27,7 +27,7 @@ from imsim.registry import METRICS
 from imsim.scenes import dispatch, lazy
 from imsim.scenes.attributes import described
 from imsim.scenes.names import Labelled, are_labelled, call, check_unnamed
-from imsim.tables import indexed, reasons, table, to_csv, to_frame
+from imsim.tables import indexed, number, reasons, table, to_csv, to_frame
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory
 from imsim.validation import Images, check_names, check_ndim, check_spacing
 
@@ -152,7 +152,7 @@ class Comparison(Mapping[str, Any]):
             better = "higher" if facts.higher_is_better else "lower"
             missing = np.count_nonzero(np.isnan(score)) if batch else 0
             better += f"  ({missing} of {np.size(score)} NaN)" if missing else ""
-            rows.append([name, *(f"{number:.6g}" for number in numbers), facts.unit, better])
+            rows.append([name, *map(number, numbers), facts.unit, better])
         return rows, "l" + "r" * len(columns)
 
 

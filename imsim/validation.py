@@ -62,6 +62,9 @@ class Images(NamedTuple):
     """What the given weights were divided by, a number or (*batch, 1)."""
     even_weights: Array | None = None
     """Where, (*batch, 1), those inside the mask are equal, if they are so in some of the batch."""
+    are_unchecked: bool = False
+    """Whether the weights are as given: a kernel that reads them anyway checks them, and a formula
+    must not see them."""
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -256,9 +259,8 @@ def check_frame(
         needed = "x".join(map(str, (*least[:-1], max(least[-1], longer_side))))
         given = "x".join(map(str, sides))
         raise ShapeError(
-            f"a and b are {given} pixels, {metric} needs at least {needed}: "
-            "pass larger images or a smaller window",
-            CHANNEL_HINT,
+            f"the images are {given} pixels, {metric} needs at least {needed}",
+            f"pass larger images or a smaller window; {CHANNEL_HINT}",
         )
 
 

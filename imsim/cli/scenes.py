@@ -16,7 +16,7 @@ import imsim
 from imsim._images import Picture, widened
 from imsim._images.raster import Raster, is_raster, spans
 from imsim.cli.areas import Box
-from imsim.cli.ignoring import Ignored, having, left_out
+from imsim.cli.ignoring import Ignored, beside, having, left_out
 from imsim.cli.options import count
 from imsim.cli.reading import Array, Mask, broken_notes, range_notes
 from imsim.errors import OptionError
@@ -195,7 +195,8 @@ class Scene:
                     self._count(index, "", ~piece.valid[fresh])
             options = [(o, having(piece.samples, v)) for o, v in self._ignored.in_either()]
             if piece is one:
-                options += self._ignored.in_reference(one, self._names, box)
+                options += self._ignored.of_colours(one)
+                options += self._ignored.in_areas(one, self._names, box)
             for option, found in options:
                 if found.any():
                     used = ~found if used is None else used & ~found
@@ -261,6 +262,9 @@ class Scene:
         for (index, option), number in self._left_out.items():
             if option:
                 notes.append(left_out(pictures[index], number, option))
+        for option in dict.fromkeys(one.option for one in self._ignored.areas_of(self._names)):
+            if (0, option) not in self._left_out:
+                notes.append(beside(pictures[0], option))
         if self._mask and not self._in_mask:
             said = "this mask leaves out every pixel, so that the scores are NaN"
             return [*notes, (self._mask.picture.path, said)]
