@@ -118,6 +118,11 @@ class TestIgnored:
             ("i.json", '{"type": "Point", "coordinates": [1, 2]}', "Point is no area"),
             ("i.json", '{"shapes": [{"points": [[1, 2]]}]}', "at least three points"),
             ("i.json", '{"shapes": [{"points": [[1, 2], [3, NaN], [4, 5]]}]}', "holds no polygons"),
+            (
+                "i.json",
+                '{"shapes": [{"points": [[1, 1e999], [3, 4]], "shape_type": "circle"}]}',
+                "holds no polygons",
+            ),
             ("i.json", "[" * 100000, "nested too deeply"),
             ("i.txt", "", "expected a file of .csv"),
             ("i.csv", None, "cannot be read"),

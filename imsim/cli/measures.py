@@ -118,6 +118,11 @@ def parse_limits(under: Iterable[str], over: Iterable[str] = ()) -> dict[str, fl
     return limits
 
 
+def rule(name: str, limit: float) -> str:
+    """Say what passes: ``ssim >= 0.9``."""
+    return f"{name} {'>=' if measure(name).higher_is_better else '<='} {limit:.15g}"
+
+
 class Verdict(NamedTuple):
     """Whether a score is within its limit."""
 
@@ -128,10 +133,8 @@ class Verdict(NamedTuple):
 
     @property
     def rule(self) -> str:
-        """What passes: ``ssim >= 0.9``."""
-        return (
-            f"{self.name} {'>=' if measure(self.name).higher_is_better else '<='} {self.limit:.15g}"
-        )
+        """What passes."""
+        return rule(self.name, self.limit)
 
     @property
     def said(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from imsim._images import why_not_read
 from imsim.cli.ci import ERROR, FAILED, PASSED, SKIPPED, Case, Listener, scores_said
 from imsim.cli.jobs import Result, Shared
-from imsim.cli.measures import verdicts
+from imsim.cli.measures import rule, verdicts
 from imsim.cli.messages import Notes, Tally, say, shortened
 from imsim.cli.pairing import Failure, Pairing
 from imsim.differing import measure
@@ -112,7 +112,7 @@ class Outcome:
         self.mismatched: list[Failure] = []
         """The pairs of different sizes."""
         self.unmatched: list[Failure] = []
-        self.rules: dict[str, dict[str, int]] = {}
+        self.rules = {rule(*limit): {"passed": 0, "failed": 0} for limit in limits.items()}
         """How many pairs each rule has passed and failed."""
         self.beyond = 0
         self._said: set[tuple[str, str]] = set()
@@ -174,13 +174,12 @@ class Outcome:
         for names, reason in by_reason(required):
             verb = "were" if "," in names else "was"
             self.skips.add(f"{names} {verb} skipped: {reason}", result.title)
-        if not result.scores:
+        if not (required or result.scores):
             self.skips.add("every metric was skipped", result.title)
         judged = verdicts(result.scores, self.limits)
         failed = [verdict.said for verdict in judged if not verdict.passed]
         for verdict in judged:
-            counts = self.rules.setdefault(verdict.rule, {"passed": 0, "failed": 0})
-            counts["passed" if verdict.passed else "failed"] += 1
+            self.rules[verdict.rule]["passed" if verdict.passed else "failed"] += 1
         if failed:
             self.beyond += 1
             say(f"fails: {result.title}: {', '.join(failed)}")
