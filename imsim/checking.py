@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from imsim.errors import ChannelAxisWarning, DTypeError, OptionError, ShapeError, warn
+from imsim.errors import (
+    ChannelAxisWarning,
+    DTypeError,
+    MaskError,
+    OptionError,
+    ShapeError,
+    warn,
+)
 from imsim.masks import check_mask
 from imsim.registry import Metric
 from imsim.typing import Array, ImageLike, MaskLike
@@ -42,10 +49,12 @@ def check_for(
     least_side: LeastSide,
     *,
     by_kernel: bool,
+    leaves_check: bool = False,
 ) -> tuple[Images, Array | None]:
     """Check a, b, mask, data range and weights for one metric; return the images and the mask.
 
-    The record says whether the metric needs the data range, unless `needs_data_range` does.
+    The record says whether the metric needs the data range, unless `needs_data_range` does. The
+    last two say how the weights are checked, see `check_weights`.
     """
     a, b, mask, data_range, *others = given
     weights = others[0] if others else None
@@ -63,7 +72,9 @@ def check_for(
     valid = check_mask(mask, images)
     if weights is not None:
         _check_takes_weights(facts)
-        images, valid = check_weights(weights, images, valid, by_kernel=by_kernel)
+        images, valid = check_weights(
+            weights, images, valid, by_kernel=by_kernel, leaves_check=leaves_check
+        )
     sides = images.sides
     if callable(least_side):
         least_side = least_side(*images.frame)
@@ -71,7 +82,7 @@ def check_for(
     return images, valid
 
 
-def check_single(function: str, images: Images) -> None:
+def check_single(function: str, images: Images, valid: Array | None = None) -> None:
     """Refuse what is not one pair in the memory of the host, for a function that takes no other."""
     if images.xp is not np:
         raise DTypeError(
@@ -84,6 +95,11 @@ def check_single(function: str, images: Images) -> None:
         raise ShapeError(
             f"a and b have batch axes, {batch}, and {function} takes one pair of images",
             f"call it for each pair; {CHANNEL_HINT}",
+        )
+    if valid is not None and valid.ndim > 3:
+        raise MaskError(
+            f"mask has batch axes, {valid.shape[:-3]}, and {function} takes one pair of images",
+            "pass a mask without batch axes",
         )
 
 

@@ -41,6 +41,8 @@ def computed(
         finite = (finite_pixels if by_pixel else finite_images)(images, valid)
         result = formula(prepared(images, valid, finite), **options)
     elif kernel is not None and not is_witnessed(result):
+        if images.are_unchecked:  # what has no weight counts as inside a mask
+            raise kernels.DoubtfulWeights
         finite = finite_pixels(images, valid)
         if finite is not None:
             # A kernel may spread NaN to other images and to positions that do not read it.

@@ -42,7 +42,7 @@ from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.scenes import attributes, dispatch, maps, names
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import Images, check_choice
-from imsim.weights import evened, in_unit
+from imsim.weights import checked, evened, in_unit
 
 _engine = "auto"
 NO_PARAMETERS = ("least_side", "needs_data_range", "weight_power", "memory")
@@ -134,7 +134,7 @@ def score(
         if whole is None:
             others = data_range, memory, runs_kernels(), _finished
             return dispatch.score_of_scene(facts, given, *others, **arguments)
-        a, b, mask = whole
+        a, b, mask, weights = whole
 
     def scored(*given: Any, at_once: Callable[..., Any] | None = None) -> Score:
         kernel = facts.volume_kernel if is_volume else facts.kernel
@@ -181,7 +181,7 @@ def score_map(
         if whole is None:
             others = data_range, memory, out, runs_kernels()
             return dispatch.map_of_scene(METRICS[metric], mapped, given, *others, **arguments)
-        a, b, mask = whole
+        a, b, mask, weights = whole
     found = _lent(mapped, a, b, mask, data_range, weights)
     return found if out is None else maps.written(found, out)
 
@@ -261,7 +261,8 @@ def score_parts(
     facts = METRICS[metric]
     given = dispatch.stored(a, b, mask, weights)
     if given is not None:
-        a, b, mask = dispatch.read_at_once(given, memory) or dispatch.refuse(facts)
+        whole = dispatch.read_at_once(given, memory) or dispatch.refuse(facts, given)
+        a, b, mask, weights = whole
 
     def scored(*given: Any) -> list[Score]:
         found = _evaluate(facts, formula, kernel, facts.least_side, *given, **arguments)
@@ -336,6 +337,7 @@ def _evaluate(
     The record says what the metric needs, unless `needs_data_range` and `least_side` do.
     A map needs to know which pixels are not finite, `by_pixel`; a score, whether any is.
     """
+    by_kernel = _engine != "portable"
     images, valid = check_for(
         facts,
         (a, b, mask, data_range, weights),
@@ -343,7 +345,8 @@ def _evaluate(
         ndim,
         needs_data_range,
         usual_side if least_side is None else least_side,
-        by_kernel=_engine != "portable",
+        by_kernel=by_kernel,
+        leaves_check=by_kernel and weights is not None and kernels.surveys(load_kernel),
     )
     is_numpy = images.xp is np
     if facts.of_differences:
@@ -358,18 +361,18 @@ def _evaluate(
             "convert a and b with numpy.asarray, tensors of PyTorch after .detach().cpu()",
         )
     kernel = None
-    if _engine != "portable" and is_numpy and load_kernel is not None:
+    if by_kernel and is_numpy and load_kernel is not None:
         kernel = kernel_instead or kernels.loaded(load_kernel)
-    refusal = None
-    if _engine == "fast":
-        refusal = (
-            f"engine='fast' has no kernel for {facts.name} on this input and with these options"
-        )
+    refusal = f"engine='fast' has no kernel for {facts.name} on this input and with these options"
+    others = formula, kernel, options, by_pixel, refusal if _engine == "fast" else None
     with _quiet(images):
-        others = valid, formula, kernel, options, by_pixel, refusal
-        result, finite = computed(images, *others)
+        try:
+            result, finite = computed(images, valid, *others)
+        except kernels.DoubtfulWeights:
+            images, valid = checked(images, images.weights, valid, by_kernel=True)
+            result, finite = computed(images, valid, *others)
         if images.even_weights is not None and kernel is not None:
-            masked, _ = computed(images._replace(weights=None), *others)
+            masked, _ = computed(images._replace(weights=None), valid, *others)
             result = evened(result, masked, images.even_weights)
     if has_doubtful_width(images):
         warn_of_width(images)

@@ -22,17 +22,25 @@ LEAST = 2.0**-104
 Products of weights then stay in range, and no score changes by as much as its rounding error."""
 UNSCALED = 128
 """Weights up to this root of the largest float, 256 for float64, keep their unit."""
+SAMPLE = 512
+"""Weights, about, that tell whether all may be equal."""
 ORDINARY = 2.0
 """Weights up to this number keep their unit in either precision."""
 
 
 def check_weights(
-    weights: MaskLike | None, images: Images, mask: Array | None, *, by_kernel: bool = False
+    weights: MaskLike | None,
+    images: Images,
+    mask: Array | None,
+    *,
+    by_kernel: bool = False,
+    leaves_check: bool = False,
 ) -> tuple[Images, Array | None]:
     """Return the images with their weights, and the mask of the pixels that have one.
 
     Where all weights of a mask are equal, that mask is all that is left of them. Weights that are
-    only traced cannot be checked: those that are not allowed make the scores NaN.
+    only traced cannot be checked: those that are not allowed make the scores NaN. `leaves_check`
+    leaves the check of weights that differ to a kernel that reads them anyway.
     """
     if weights is None:
         return images, mask
@@ -41,6 +49,27 @@ def check_weights(
     check_real("weights", array)
     array = of_images("weights", array, images, WeightsError)
     array = _as_floats(array, images)
+    if leaves_check and xp is np and _differ(array, mask):
+        return images._replace(weights=array, are_unchecked=True), mask
+    return checked(images, array, mask, by_kernel=by_kernel)
+
+
+def _differ(array: Array, mask: Array | None) -> bool:
+    """Whether it is certain that weights of one image are positive and differ inside the mask."""
+    of_one = array.size == array.shape[-1] * array.shape[-2]
+    if not (of_one and array.flags.c_contiguous and (mask is None or mask.shape == array.shape)):
+        return False
+    step = array.size // SAMPLE | 1  # odd: mostly not of one column alone
+    some = array.reshape(-1)[::step]
+    some = some[some > 0 if mask is None else (some > 0) & mask.reshape(-1)[::step]]
+    return some.size > 0 and bool(some.min() < some.max())
+
+
+def checked(
+    images: Images, array: Array, mask: Array | None, *, by_kernel: bool
+) -> tuple[Images, Array | None]:
+    """Return images with weights, floats of their shape, that are checked, and the mask."""
+    xp, images = images.xp, images._replace(are_unchecked=False)
     if not has_values(array):
         return _unchecked(array, images, mask)
     surveyed = _surveyed(array, mask) if xp is np and by_kernel else None

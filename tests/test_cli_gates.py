@@ -197,6 +197,55 @@ class TestAligned:
         page = Path("r.html").read_text()
         assert "moved by -0.40 pixels down and +1.30 right" in page
         assert "size 240x193 against 240x200" in page
+        assert "Moved onto each other, both have the same 240 × 193 pixels" in page
+        assert "Aligned at the top left" not in page
+
+    def test_a_page_keeps_what_only_one_image_has(self, capsys, monkeypatch):
+        """Right of the other and below it; and each pair is moved by one search."""
+        sought = []
+        own = imsim.align
+
+        def align(*args, **options):
+            sought.append(1)
+            return own(*args, **options)
+
+        monkeypatch.setattr(imsim, "align", align)
+        scene = camera()
+        save("e/more.png", scene[100:200, 100:240])
+        save("a/more.png", scene[96:230, 98:270])
+        save("e/less.png", scene[100:200, 100:240])
+        save("a/less.png", scene[104:180, 103:220])
+        save("e/same.png", self.SCENE)
+        save("a/same.png", self.MOVED)
+        assert main(["report", "e", "a", "-o", "r", "--align"]) == 0
+        assert len(sought) == 3
+        pages = [path.read_text() for path in Path("r/pairs").iterdir()]
+        (more,) = (page for page in pages if "a/more.png against" in page)
+        assert '"sizes": [[140, 100], [170, 130]]' in more
+        assert "equal at every pixel" in more
+        (less,) = (page for page in pages if "a/less.png against" in page)
+        assert '"sizes": [[140, 100], [120, 80]]' in less
+        assert f"The mask uses {117 * 76} of {120 * 80} pixels" in less
+        assert "equal at every pixel that the mask uses" in less
+
+    def test_what_cannot_be_moved_is_shown_as_it_is(self, capsys):
+        scene = camera()
+        for name, frame in (("far", 340), ("size", 345)):
+            save(f"e/{name}.png", scene[100:300, 100:340])
+            save(f"a/{name}.png", scene[130:330, 100:frame])
+        assert main(["report", "e", "a", "-o", "r", "--align"]) == 2
+        err = capsys.readouterr().err
+        assert "a/far.png: b fits a best when moved by (dy, dx) = (30, 0)" in err
+        assert "1 of 2 could not be scored" in err
+        pages = {path.read_text() for path in Path("r/pairs").iterdir()}
+        (far,) = (page for page in pages if "a/far.png against" in page)
+        assert "beyond max_shift=8" in far
+        assert "psnr" not in far  # no score of a pair that was not moved
+        (size,) = pages - {far}
+        assert "a/size.png: not moved: b fits a best" in size
+        assert "Aligned at the top left" in size
+        assert main(["report", "e/far.png", "a/far.png", "-o", "r.html", "--align"]) == 2
+        assert Path("r.html").exists()
 
 
 class TestCounts:

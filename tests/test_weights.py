@@ -256,6 +256,28 @@ def test_one_pixel(variant: Variant, rng: np.random.Generator) -> None:
     )
 
 
+@each
+@pytest.mark.parametrize("odd", [5e-324, 1e-310, 2.0**-120, 2.0**-100, 2.0, 3.0, 1e300])
+def test_one_weight_unlike_all_others(variant: Variant, odd: float) -> None:
+    """It counts by the same rule, whoever finds it: a kernel on its way, or the check in full."""
+    rng = np.random.default_rng(1)
+    x, y = textured_pair(rng, 26, 29)
+    weights = rng.uniform(0.5, 1, x.shape)
+    weights[13, 14] = odd
+    if odd < 2.0**-104:  # it counts as 0, and hides what is there
+        want = quietly(variant, x, y, weights=np.where(weights == odd, 0, weights))
+        x[13, 14] = np.nan
+        np.testing.assert_array_equal(quietly(variant, x, y, weights=weights), want)
+        return
+    got = quietly(variant, x, y, weights=weights)
+    imsim.set_engine("portable")
+    try:
+        want = quietly(variant, x, y, weights=weights)
+    finally:
+        imsim.set_engine("auto")
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["zncc", "gmsd", "ssim"])
 def test_one_weight_that_exceeds_all_others(name: str, rng: np.random.Generator) -> None:
     """Variances about the pixel that dominates keep their digits."""

@@ -68,14 +68,15 @@ Links are followed. Pipes and devices in folders are left aside and named.
 
 JPEG; PNG; WebP; AVIF; GIF; BMP; TIFF of 1 bit, of integers of 8 bits or more,
 or of floats; FITS (one HDU, or FILE.fits:NAME); OpenEXR; .npy; .npz (one array,
-or FILE.npz:NAME); Zarr; DICOM of one frame. A TIFF of several pages, an
-animation, a cube of FITS, and an array of shape (images, height, width) or
-(images, height, width, channels), is a stack: image i is compared with image i
-of REF, or with the only one. FILE[i] names it, counted from 0, in results and in
-REF and TEST. REF, TEST and the mask must have the same size; nothing is cropped,
-moved or resized unless an option asks for it. What is done to an image on the
-way (composited, turned, widened, no data left out) is said in a note, on the
-terminal, in CSV and in JSON. - is the standard input.
+or FILE.npz:NAME); HDF5 (one dataset, or FILE.h5:/PATH); Zarr; DICOM of one
+frame. A TIFF of several pages, an animation, a cube of FITS, and an array of
+shape (images, height, width) or (images, height, width, channels), is a stack:
+image i is compared with image i of REF, or with the only one. FILE[i] names it,
+counted from 0, in results and in REF and TEST. REF, TEST and the mask must have
+the same size; nothing is cropped, moved or resized unless an option asks for
+it. What is done to an image on the way (composited, turned, widened, no data
+left out) is said in a note, on the terminal, in CSV and in JSON. - is the
+standard input.
 
 {SCENES_HELP}
 {VOLUMES_HELP}
@@ -144,14 +145,6 @@ def add_compare(commands: Any) -> None:
     add_volumes(parser)
     add_labels(parser)
     add_judging(parser, "all of the former by default")
-    add(
-        "--option",
-        metavar="m.o=x",
-        action="append",
-        default=[],
-        help="option o of metric m, as in Python: ssim.downsample=true, zncc.window_size=9; can be "
-        "repeated",
-    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="write JSON lines instead of tables")
     form.add_argument("--csv", action="store_true", help="write CSV instead of tables")

@@ -436,7 +436,7 @@ def _reasons(
     missing = settings.data_ranges.missing(test)
     reasons = {}
     for name, error in errors.items():
-        reasons[name] = in_options(error)
+        reasons[name] = in_options(error, test)
         if missing and name in METRICS and METRICS[name].needs_data_range:
             reasons[name] = f"needs {NEEDS_RANGE}"
         elif spacing and name in METRICS and METRICS[name].takes_spacing:

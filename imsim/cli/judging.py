@@ -32,6 +32,14 @@ def add_judging(parser: argparse.ArgumentParser, default: str) -> None:
         help=f"count {', '.join(BY_RULE)}: a pixel counts only if its value, of either image, is "
         "nowhere in the other one within one pixel, to within the tolerance",
     )
+    add(
+        "--option",
+        metavar="m.o=x",
+        action="append",
+        default=[],
+        help="option o of metric m, as in Python: ssim.downsample=true, zncc.window_size=9; can be "
+        "repeated",
+    )
     several: dict[str, Any] = {"metavar": "m=x", "action": "append", "default": []}
     add(
         "--fail-under",

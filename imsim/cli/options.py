@@ -34,12 +34,31 @@ _TYPES += ["float16", "float32", "float64"]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints may quote any name."""
+    """A parser whose complaints may quote any name, and whose options stand anywhere."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self._is_inside = False
         # Before Python 3.14, a number with an exponent, such as a no-data value, is no number.
         self._negative_number_matcher = re.compile(r"-((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|inf)$", re.I)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, with options before, between and after the files.
+
+        argparse does that in another method, which it never calls for a command of a command,
+        which calls this one, and which before Python 3.13 loses a `--`.
+        """
+        if self._subparsers is not None or self._is_inside:
+            return super().parse_known_args(args, namespace)
+        self._is_inside = True
+        try:
+            parse = super().parse_known_args if "--" in args else self.parse_known_intermixed_args
+            found, unknown = parse(args, namespace)
+        finally:
+            self._is_inside = False
+        if unknown:  # said here, the usage is that of the command
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         """Complain about the usage, and end."""
@@ -363,10 +382,20 @@ def _check_place(path: str) -> None:
         raise OptionError(f"{path}: there is no folder {parent}; make it first")
 
 
-def in_options(error: ImsimError) -> str:
-    """Describe an error, with the option in its remedy where the library names an argument."""
+def in_options(error: ImsimError, image: Picture | None = None) -> str:
+    """Describe an error, with the option in its remedy where the library names an argument.
+
+    Parameters
+    ----------
+    error : ImsimError
+        The error.
+    image : Picture, optional
+        What was scored. As in the library's warning, a width of 3 or 4 may be channels.
+    """
     option = "if an axis holds channels, name it: --channel-axis -1"
     memory = "raise --memory above the size of an image, if this machine has several times as much"
-    remedy = error.remedy and error.remedy.replace(CHANNEL_HINT, option)
-    remedy = remedy and remedy.replace(MEMORY_HINT, memory)
+    remedy = error.remedy or ""
+    if image and (image.channel_axis is not None or image.sides[-1] not in (3, 4)):
+        remedy = remedy.removesuffix(f"; {CHANNEL_HINT}")
+    remedy = remedy.replace(CHANNEL_HINT, option).replace(MEMORY_HINT, memory)
     return f"{error.message}; {remedy}" if remedy else error.message

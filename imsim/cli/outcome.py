@@ -115,6 +115,8 @@ class Outcome:
         self.rules = {rule(*limit): {"passed": 0, "failed": 0} for limit in limits.items()}
         """How many pairs each rule has passed and failed."""
         self.beyond = 0
+        self.shown = 0
+        """Pairs of different sizes that a report shows, which are no failures without limits."""
         self._said: set[tuple[str, str]] = set()
 
     def start(self, found: Pairing, shared: list[Shared]) -> None:
@@ -200,7 +202,7 @@ class Outcome:
         mismatched = len(self.mismatched)
         if not self.limits:
             failures, mismatched = failures + mismatched, 0
-        total = self.summary.pairs + failures + mismatched
+        total = self.summary.pairs + self.shown + failures + mismatched
         if failures and total > 1:
             say(f"error: {failures} of {total} could not be scored; they are named above")
         if self.beyond and total > 1:

@@ -71,6 +71,8 @@ class Pairing(NamedTuple):
     """All that is read: what was named, and the linked folders in the folders."""
     unmasked: Sequence[str] = ()
     """The test files without a mask of their own, where some may have none."""
+    pairless: str = ""
+    """Why there is no pair, if there is none and no failure says it."""
     idle_masks: Sequence[str] = ()
     """The masks that are of none of the images."""
 
@@ -87,6 +89,7 @@ def pair_files(
     volumes: bool = False,
     *,
     masks_may_miss: bool = False,
+    pairs_may_miss: bool = False,
 ) -> Pairing:
     """Match files with their reference and their mask.
 
@@ -105,6 +108,8 @@ def pair_files(
         Whether files hold volumes, as a folder of DICOM files does.
     masks_may_miss : bool
         Whether images without a mask in a folder of masks have none; else they fail.
+    pairs_may_miss : bool
+        Whether files without any pair are a result, whose attribute `pairless` says why.
 
     Returns
     -------
@@ -192,7 +197,10 @@ def pair_files(
             )
     if not (found.pairs or found.failed):
         nothing = NO_VOLUME if volumes else NO_IMAGE
-        raise ImageFileError(_nothing(reference, references, tests, found, nothing))
+        why = _nothing(reference, references, tests, found, nothing)
+        if not (pairs_may_miss and found.unmatched):
+            raise ImageFileError(why)
+        found = found._replace(pairless="" if empty else why)
     found.failed.extend(empty)
     idle = [masks.path(name) for name in masks.names if name not in masking] if masks else []
     return found._replace(unmasked=unmasked, idle_masks=idle)

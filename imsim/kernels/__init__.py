@@ -36,6 +36,16 @@ def weighing(kernel: F) -> F:
     return kernel
 
 
+class DoubtfulWeights(Exception):  # noqa: N818
+    """Weights that a kernel was to check are not the usual ones, and need the check in full."""
+
+
+def surveying(kernel: F) -> F:
+    """Mark a weighing kernel that takes unchecked weights, and raises `DoubtfulWeights`."""
+    kernel.__dict__["surveys"] = True
+    return weighing(kernel)
+
+
 def weighs(kernel: Callable[..., Any]) -> bool:
     """Whether a kernel takes weights of pixels."""
     return "weighs" in kernel.__dict__
@@ -45,3 +55,9 @@ def weighs(kernel: Callable[..., Any]) -> bool:
 def loaded(load: Callable[[], Callable[..., Any]]) -> Callable[..., Any] | None:
     """Load a kernel once; return None where Numba is told not to compile."""
     return load() if are_enabled() else None
+
+
+def surveys(load: Callable[[], Callable[..., Any]] | None) -> bool:
+    """Whether there is a kernel, and it takes unchecked weights."""
+    kernel = None if load is None else loaded(load)
+    return kernel is not None and "surveys" in kernel.__dict__

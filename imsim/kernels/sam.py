@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from imsim.kernels import weighing
+from imsim.kernels import surveying, weighing
+from imsim.kernels.common.gram import N_GRAM, fit, merge_gram
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
-from imsim.kernels.common.planes import RUN_PIXELS, Planes, sum_parts
+from imsim.kernels.common.planes import RUN_PIXELS, Planes, flat_rows, sum_parts
 from imsim.kernels.common.rescaling import (
     find_lost_sums,
     lost_elements,
     scale_images,
     scaling_unit,
 )
-from imsim.portable.arrays import total
+from imsim.kernels.weighted.survey import check_usual, refuse_unchecked
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images
 from imsim.workers import parallel
 
-N_GRAM = 4
-"""Numbers of a Gram matrix: sums of x^2, y^2 and x y, and the square of the sine of the angle.
 
-The square is the part of y^2 that a fit by x leaves. From the sums alone, cancellation would lose
-the sine of a small angle. Where x or y is 0 throughout, the square is 1.
-"""
-
-
-@weighing
+@surveying
 def sam(images: Images, mask: Array | None, mode: str, degrees: bool) -> Scores:
     """Angle between the images, or mean of the angles of the pixels."""
     unit = 180 / math.pi if degrees else 1.0
@@ -42,6 +37,7 @@ def _image_angle(images: Images, mask: Array | None, unit: float) -> Scores:
     theta, n, xx, yy = _whole(images, mask)
     odd = find_lost_sums(images, xx, yy)
     if odd is not None:
+        refuse_unchecked(images)
         for index, element, valid in lost_elements(odd, images, mask):
             theta[index] = _whole(scale_images(element), valid)[0]
     return Scores(theta * unit, n, witness=xx + yy)
@@ -50,13 +46,22 @@ def _image_angle(images: Images, mask: Array | None, unit: float) -> Scores:
 def _whole(images: Images, mask: Array | None) -> Array:
     """Angle, number of pixels, and sums of squares."""
     planes = Planes(images, mask, in_order=False)
-    find = _gram_of_run if images.weights is None else _weighted_run
-    runs = planes.runs(find, N_GRAM + 1, cheapness=4)
+    if images.weights is None:
+        runs = planes.runs(_gram_of_run, N_GRAM + 1, cheapness=4)
+    else:
+        runs = planes.runs(_weighted_run(), N_GRAM + 2, cheapness=4)
+        check_usual(images, runs[..., N_GRAM + 1])
     *batch, channels = planes.shape
     scores = np.empty((4, *batch, 1))
-    runs = runs.reshape(len(runs), -1, channels, N_GRAM + 1)
+    runs = runs.reshape(len(runs), -1, channels, runs.shape[-1])
     _angles(runs, np.empty(N_GRAM), scores.reshape(4, -1))
     return scores
+
+
+def _weighted_run() -> Any:
+    from imsim.kernels.weighted.sam import gram_of_run
+
+    return gram_of_run
 
 
 def scaled_grams(images: Images, mask: Array | None) -> tuple[Array, Array, Array]:
@@ -117,11 +122,11 @@ def _gram(x, y, mask, room, copies, block, out):  # type: ignore[no-untyped-def]
                 xx += a * a
                 yy += b * b
                 xy += a * b
-            fit(p, q, xx, yy, xy, block)
+            fit(p, q, None, xx, yy, xy, block)
         else:
             u, v = copies[0, : p.size], copies[1, : p.size]
             xx, yy, xy = _products_inside(p, q, inside, u, v)
-            fit(u, v, xx, yy, xy, block)
+            fit(u, v, None, xx, yy, xy, block)
         merge_gram(out, block)
         out[4] += n
 
@@ -141,86 +146,6 @@ def _products_inside(p, q, inside, u, v):  # type: ignore[no-untyped-def]
         yy += b * b
         xy += a * b
     return xx, yy, xy
-
-
-def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
-    """Gram matrix of vectors times the roots of the weights, and the sum of the weights."""
-    inside = NO_BYTES if mask is None else mask
-    _weighted_gram(x, y, inside, weights, np.empty((4, BLOCK)), np.empty(4), out)
-
-
-@kernel
-def _weighted_gram(x, y, mask, weights, room, block, out):  # type: ignore[no-untyped-def]
-    out[3] = 1.0
-    for start in range(0, x.size, BLOCK):
-        p, q, inside, n = load_block(x, y, mask, start, room)
-        if n == 0:
-            continue
-        w = weights[start : start + BLOCK]
-        u, v = room[2, : p.size], room[3, : p.size]
-        whole, xx, yy, xy = 0.0, 0.0, 0.0, 0.0
-        for i in range(p.size):
-            use = inside[i] != 0
-            weight = np.float64(w[i]) if use else 0.0
-            root = math.sqrt(weight)
-            a = root * (np.float64(p[i]) if use else 0.0)
-            b = root * (np.float64(q[i]) if use else 0.0)
-            u[i], v[i] = a, b
-            whole += weight
-            xx += a * a
-            yy += b * b
-            xy += a * b
-        fit(u, v, xx, yy, xy, block)
-        merge_gram(out, block)
-        out[4] += whole
-
-
-@exact  # a compiler that may reorder squares a square, which may leave float64
-def fit(x, y, xx, yy, xy, gram):  # type: ignore[no-untyped-def]
-    """Fit the shorter vector by the longer one, and square the residual."""
-    gram[0], gram[1], gram[2], gram[3] = xx, yy, xy, 1.0
-    if xx == 0 or yy == 0:
-        return
-    by_x = xx > yy
-    if xx == yy:  # swapped vectors give the same fit
-        by_x = True
-        for i in range(x.size):
-            if x[i] != y[i]:
-                by_x = x[i] > y[i]
-                break
-    p, q = (x, y) if by_x else (y, x)
-    pp, qq = (xx, yy) if by_x else (yy, xx)
-    ee, pe = _unexplained(p, q, xy / pp)
-    gram[3] = max(ee - pe * (pe / pp), 0.0) / qq
-
-
-@kernel
-def _unexplained(p, q, slope):  # type: ignore[no-untyped-def]
-    """Sum the squares of q - slope p, and its products with p, which correct the slope."""
-    ee, pe = 0.0, 0.0
-    for i in range(p.size):
-        u = np.float64(p[i])
-        e = np.float64(q[i]) - slope * u
-        ee += e * e
-        pe += u * e
-    return ee, pe
-
-
-@exact
-def merge_gram(total, part):  # type: ignore[no-untyped-def]
-    """Add the Gram matrix of further pixels; for multiples of one vector without an error."""
-    by_y = total[1] > total[0] or (total[1] == total[0] and part[1] > part[0])
-    a, b = (1, 0) if by_y else (0, 1)
-    aa, bb = total[a] + part[a], total[b] + part[b]
-    rest = 1.0 if bb == 0 else (total[3] * total[b] + part[3] * part[b]) / bb
-    if total[a] != 0 and part[a] != 0 and bb != 0:
-        turn = total[2] / total[a] - part[2] / part[a]
-        short, long = min(total[a], part[a]), max(total[a], part[a])
-        # For parts or images of unlike magnitudes, other products would leave float64.
-        rest += (turn * (short / (1 + short / long))) * (turn / bb)
-    total[a], total[b] = aa, bb
-    total[2] += part[2]
-    total[3] = rest
 
 
 @exact
@@ -274,26 +199,12 @@ def sam_map(images: Images, mask: Array | None, degrees: bool) -> Local:
 
 def mean_angle(images: Images, mask: Array | None, unit: float) -> Scores:
     """Mean angle; 0 if all pixels are black in both images."""
-    theta, n, pixels = _weighted_sums(images, mask, unit)
+    refuse_unchecked(images)
+    theta, n, pixels = _Spectra(images, mask).sums(unit)
     if not n.all():
         n = np.where((n == 0) & (pixels > 0), 1.0, n)
     # The angle of a pixel that is not finite is NaN.
     return Scores(np.minimum(theta / n, math.pi * unit), n, witness=theta)
-
-
-def _weighted_sums(images: Images, mask: Array | None, unit: float) -> Array:
-    """Sums of angles and of their weights, and the number of pixels; (3, *batch, 1)."""
-    spectra = _Spectra(images, mask)
-    if images.weights is None:
-        return spectra.sums(unit)
-    angles = np.empty((spectra.count, *images.frame))
-    coloured = np.empty(angles.shape, np.bool_)
-    found = spectra.sums(unit, angles, coloured)
-    shape = (*spectra.batch, 1, *images.frame)
-    weights = np.where(coloured.reshape(shape), images.weights, 0.0)
-    angles = np.where(coloured, angles, 0.0).reshape(shape)
-    found[0], found[1] = total(angles, None, weights), total(weights)
-    return found
 
 
 class _Spectra:
@@ -301,11 +212,15 @@ class _Spectra:
 
     def __init__(self, images: Images, mask: Array | None) -> None:
         self._planes = Planes(images, mask, in_order=False)
+        self._is_weighted = images.weights is not None
         self.batch = self._planes.shape[:-1]
         self.count = math.prod(self.batch)
 
     def sums(self, unit: float, theta: Array | None = None, coloured: Array | None = None) -> Array:
-        """Return the sum of angles, their number and the number of pixels; (3, *batch, 1)."""
+        """Return the sum of angles, their number and the number of pixels; (3, *batch, 1).
+
+        Weights weigh the first two.
+        """
         height, width = self._planes.frame
         rows = max(1, RUN_PIXELS // width)
         runs = -(-height // rows)
@@ -316,11 +231,15 @@ class _Spectra:
             part = slice(run * rows, (run + 1) * rows)
             x, y, mask = self._planes.spectra(element, part)
             inside, room = NO_BYTES if mask is None else mask, np.empty((6, max(BLOCK, len(x))))
-            if theta is None or coloured is None:
-                angles, has_angle = np.empty(BLOCK), np.empty(BLOCK, np.bool_)
-            else:
-                angles, has_angle = np.empty(x.shape[1]), coloured[element, part].reshape(-1)
+            is_kept = self._is_weighted or theta is not None
+            angles = np.empty(x.shape[1] if is_kept else BLOCK)
+            has_angle = np.empty(angles.shape, np.bool_)
+            if coloured is not None:
+                has_angle = coloured[element, part].reshape(-1)
             _spectral_angles(x, y, inside, unit, room, angles, has_angle, found[element, run])
+            if self._is_weighted:
+                weights = self._planes.weights(element * self._planes.shape[-1])[part]
+                _weigh_angles(angles, has_angle, flat_rows(weights), found[element, run])
             if theta is not None:
                 theta[element, part] = angles.reshape(-1, width)
 
@@ -421,6 +340,17 @@ def _add_angles(angles, has_angle, mask, out):  # type: ignore[no-untyped-def]
     out[0] += total
     out[1] += n
     out[2] += inside if mask.size > 0 else angles.size
+
+
+@kernel
+def _weigh_angles(angles, has_angle, weights, out):  # type: ignore[no-untyped-def]
+    """Put sums by weights in the place of the sum of angles and of their number."""
+    total, whole = 0.0, 0.0
+    for i in range(angles.size):
+        weight = np.float64(weights[i]) if has_angle[i] else 0.0
+        total += weight * (angles[i] if has_angle[i] else 0.0)
+        whole += weight
+    out[0], out[1] = total, whole
 
 
 @inline

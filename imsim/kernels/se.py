@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels import weighing
+from imsim.kernels import surveying
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import Planes, flat_rows, sum_parts
@@ -14,6 +14,12 @@ from imsim.kernels.common.rescaling import (
     lost_elements,
     scale_difference,
     scaling_unit,
+)
+from imsim.kernels.weighted.survey import (
+    check_usual,
+    is_unusual,
+    keep_weights,
+    refuse_unchecked,
 )
 from imsim.portable.differences import decibels, reconstruction_decibels
 from imsim.portable.pair import Local, Scores
@@ -29,7 +35,7 @@ twice as fast at 8 million."""
 NO_ROOM = np.empty((2, 0))
 
 
-@weighing
+@surveying
 def se(images: Images, mask: Array | None, reduction: str) -> Scores:
     """Sum, or mean, of the squared differences over the scored pixels and channels."""
     squares, n, unit = pooled(images, mask)
@@ -37,7 +43,7 @@ def se(images: Images, mask: Array | None, reduction: str) -> Scores:
     return Scores(found if unit is None else found * unit * unit, n, witness=squares)
 
 
-@weighing
+@surveying
 def rmse(images: Images, mask: Array | None, normalize: str | None) -> Scores:
     """sqrt(mean((x - y)^2)), divided by L on request."""
     squares, n, unit = pooled(images, mask)
@@ -47,7 +53,7 @@ def rmse(images: Images, mask: Array | None, normalize: str | None) -> Scores:
     return Scores(root / images.data_range if normalize == "range" else root, n, witness=squares)
 
 
-@weighing
+@surveying
 def psnr(images: Images, mask: Array | None) -> Scores:
     """10 log10(L^2 / MSE)."""
     squares, n, unit = pooled(images, mask)
@@ -55,7 +61,7 @@ def psnr(images: Images, mask: Array | None) -> Scores:
     return Scores(ratio if unit is None else ratio - 20 * np.log10(unit), n, witness=squares)
 
 
-@weighing
+@surveying
 def sre(images: Images, mask: Array | None) -> Scores:
     """10 log10(mean(x)^2 / MSE), per channel."""
     squares, unit, total, unit_x, n = scaled_sums(images, mask)
@@ -77,6 +83,7 @@ def scaled_sums(
     odd = find_lost_sums(images, squares, total * total)
     if odd is None:
         return squares, 1.0, total, 1.0, n
+    refuse_unchecked(images)
     unit, unit_x = np.ones((2, *squares.shape))
     for index, element, valid in lost_elements(odd.any(axis=-1), images, mask, equal=False):
         for k, channel in enumerate(channels_of(element)):
@@ -117,6 +124,7 @@ def pooled(images: Images, mask: Array | None) -> tuple[Array, Array, Array | No
     odd = find_lost_sums(images, squares)
     if odd is None:
         return squares, n, None
+    refuse_unchecked(images)
     units = np.ones(squares.shape)
     for index, element, valid in lost_elements(odd, images, mask, equal=False):
         difference, units[index] = scale_difference(element)
@@ -132,7 +140,9 @@ def sums_of(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Ar
     planes = Planes(images, mask, in_order=False)
     are_bytes = images.x.dtype == images.y.dtype == np.uint8
     if images.weights is not None:
-        sums = sum_parts(planes.runs(_weighted_run, 3, cheapness=WEIGHTED_CHEAPNESS))
+        is_summed = True if with_total else None
+        sums = sum_parts(planes.runs(_weighted_run, 4, is_summed, cheapness=WEIGHTED_CHEAPNESS))
+        check_usual(images, sums[..., 3])
         return sums[..., 0], sums[..., 1], sums[..., 2]
     find, cheapness = (_run_of_bytes, CHEAPNESS_OF_BYTES) if are_bytes else (_run, CHEAPNESS)
     runs = planes.runs(find, 3, True if with_total else None, cheapness=cheapness)
@@ -229,23 +239,50 @@ def _add_squares(x, y, out, further):  # type: ignore[no-untyped-def]
         out[i] = out[i] + d * d if further else d * d
 
 
-def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
-    """Sum of the squared differences, of the weights, and of x."""
-    _weighted_squares(x, y, weights, out)
+def _weighted_run(
+    x: Array,
+    y: Array,
+    mask: Array | None,
+    out: Array,
+    weights: Array,
+    with_total: bool | None,
+) -> None:
+    """Sum of the squared differences, of the weights, and of x; the number of unusual weights."""
+    inside, kept = (NO_BYTES, NO_ROOM[0]) if mask is None else (mask, np.empty(BLOCK))
+    _weighted_squares(x, y, inside, weights, kept, out, with_total)
 
 
 @kernel
-def _weighted_squares(x, y, weights, out):  # type: ignore[no-untyped-def]
+def _weighted_squares(x, y, mask, weights, kept, out, with_total):  # type: ignore[no-untyped-def]
     for start in range(0, x.size, BLOCK):
         p, q, w = x[start : start + BLOCK], y[start : start + BLOCK], weights[start : start + BLOCK]
-        squares, whole, total = 0.0, 0.0, 0.0
-        for i in range(p.size):
-            weight, v, u = np.float64(w[i]), np.float64(p[i]), np.float64(q[i])
-            # Selections between computed values, since a pixel of weight 0 may be NaN.
-            d = v - u if weight != 0 else 0.0
-            squares += weight * (d * d)
-            whole += weight
-            total += weight * v if weight != 0 else 0.0
+        if mask.size > 0:
+            own = kept[: w.size]
+            keep_weights(w, mask[start : start + BLOCK], own)
+            squares, whole, total, unusual = _weighted_sums(p, q, own, with_total)
+        else:
+            squares, whole, total, unusual = _weighted_sums(p, q, w, with_total)
         out[0] += squares
         out[1] += whole
         out[2] += total
+        out[3] += unusual
+
+
+@kernel
+def _weighted_sums(p, q, weights, with_total):  # type: ignore[no-untyped-def]
+    squares, whole, total, unusual = 0.0, 0.0, 0.0, 0.0
+    are_numbers = p.dtype.type(0.5) == 0 and q.dtype.type(0.5) == 0  # known to the compiler
+    for i in range(p.size):
+        weight, v = np.float64(weights[i]), np.float64(p[i])
+        if are_numbers:
+            d = np.float64(np.int32(p[i]) - np.int32(q[i]))
+        else:
+            # Selections between computed values, since a pixel of weight 0 may be NaN.
+            d = v - np.float64(q[i]) if weight != 0 else np.float64(0)
+            v = v if weight != 0 else np.float64(0)
+        squares += weight * (d * d)
+        whole += weight
+        unusual += is_unusual(weight)
+        if with_total is not None:
+            total += weight * v
+    return squares, whole, total, unusual

@@ -21,6 +21,7 @@ import numpy as np
 from imsim.caches import kept
 from imsim.kernels import weighing
 from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.pixel_blocks import count as number_inside
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
     PIXEL_Y,
@@ -52,6 +53,7 @@ from imsim.kernels.common.window_sums import (
     add_row,
     clipped,
     digits_of,
+    fill_zeros,
     filter_moments,
     filter_row,
     filter_rows,
@@ -158,17 +160,21 @@ def quality_strip(  # type: ignore[no-untyped-def]
         for i in range(x.shape[0]):
             oldest, row = (i + 1) % size, i - size + 1
             slot = slots[i % size]
-            load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d)
-            filter_moments(u, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
-            filter_moments(d, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
-            if mask is not None:
-                if may_be_broken(u, right - left):
-                    out[0] += nan_if_broken(x, mask, i, left, right)
-                    out[0] += nan_if_broken(y, mask, i, left, right)
-                load_mask(mask, i, left, right, inside)
-                filter_row(inside, taps, unrolled, slot[4 * tile :])
-                if ones.size > 0:
-                    filter_row(inside, ones, None, count_slots[i % size])
+            if mask is not None and number_inside(mask[i, left:right]) == 0:
+                fill_zeros(slot)
+                fill_zeros(count_slots[i % size])
+            else:
+                load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d)
+                filter_moments(u, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
+                filter_moments(d, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
+                if mask is not None:
+                    if may_be_broken(u, right - left):
+                        out[0] += nan_if_broken(x, mask, i, left, right)
+                        out[0] += nan_if_broken(y, mask, i, left, right)
+                    load_mask(mask, i, left, right, inside)
+                    filter_row(inside, taps, unrolled, slot[4 * tile :])
+                    if ones.size > 0:
+                        filter_row(inside, ones, None, count_slots[i % size])
             if row < 0:
                 continue
             filter_rows(slots, oldest, taps, unrolled, flat_sums)
@@ -231,6 +237,7 @@ def quality_strips(
         again,
         _weighted_strip,
         weighted,
+        doubts=(squared, doubts) if dtype == np.float32 else (),
     )
 
 
@@ -342,17 +349,21 @@ def _strips(
     is_whole: bool,
 ) -> Strips:
     """Return the kernel with its arguments; `is_whole` scores only windows inside the mask."""
-    return quality_strips(
-        pixels,
-        dtype,
-        window,
-        2.0 ** -math.frexp(data_range)[1],  # scaling by a power of two is exact
-        2 * (K1 * data_range) ** 2,
-        2 * (K2 * data_range) ** 2,
-        least_weight(window, min_coverage, float(np.finfo(dtype).eps)),
-        fewest=window.pixels if is_whole else 0,
-        is_sample=sample_covariance,
+    strips, wider = (
+        quality_strips(
+            pixels,
+            kind,
+            window,
+            2.0 ** -math.frexp(data_range)[1],  # scaling by a power of two is exact
+            2 * (K1 * data_range) ** 2,
+            2 * (K2 * data_range) ** 2,
+            least_weight(window, min_coverage, float(np.finfo(dtype).eps)),
+            fewest=window.pixels if is_whole else 0,
+            is_sample=sample_covariance,
+        )
+        for kind in (dtype, np.float64)
     )
+    return strips._replace(wider=wider) if dtype == np.float32 else strips
 
 
 def suits_float32(

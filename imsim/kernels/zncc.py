@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from imsim.caches import kept
-from imsim.kernels import weighing
+from imsim.kernels import surveying, weighing
 from imsim.kernels.common.jit import exact, kernel
-from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
+from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, floats, load_block
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.rescaling import (
     channels_of,
@@ -52,6 +52,12 @@ from imsim.kernels.common.window_sums import (
     may_be_broken,
     nan_if_broken,
 )
+from imsim.kernels.weighted.survey import (
+    check_usual,
+    is_unusual,
+    keep_weights,
+    refuse_unchecked,
+)
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import Window, least_weight, uniform
 from imsim.typing import Array
@@ -65,12 +71,13 @@ N_MOMENTS = 8
 about these means; centres of x and y, from which the means are counted to keep their digits."""
 
 
-@weighing
+@surveying
 def zncc(
     images: Images, mask: Array | None, lengths: tuple[int, ...] | None, min_coverage: float
 ) -> Scores | None:
     """Correlation of the whole images, or its mean over windows; None, unless these are square."""
     if lengths is not None:
+        refuse_unchecked(images)
         return mean_local_correlation(images, mask, lengths, min_coverage)
     if images.weights is not None:
         return _weighted(images, mask)
@@ -87,7 +94,8 @@ def zncc(
 def _weighted(images: Images, mask: Array | None) -> Scores:
     """Correlation by weights; pairs for which the sums may not be precise are left."""
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(_weighted_run, N_MOMENTS + 1, cheapness=4)
+    runs = planes.runs(_weighted_run, N_MOMENTS + 2, cheapness=4)
+    check_usual(images, runs[..., N_MOMENTS + 1])
     squares = sum_parts(runs[..., N_MOMENTS])
     moments = np.ascontiguousarray(runs[..., :N_MOMENTS]).reshape(len(runs), -1, N_MOMENTS)
     scores = np.empty((5, *planes.shape))
@@ -97,6 +105,8 @@ def _weighted(images: Images, mask: Array | None) -> Scores:
     lost = find_lost_sums(images, xx, yy)
     odd |= False if lost is None else lost
     odd &= n > 0
+    if odd.any():
+        refuse_unchecked(images)
     r[odd] = witness[odd] = math.nan
     return Scores(r, n, witness, odd.any(axis=-1) if odd.any() else None)
 
@@ -207,51 +217,68 @@ def _centred_sums(p, q, inside, centre_x, centre_y):  # type: ignore[no-untyped-
 
 
 def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
-    """Moments of a run by weights, and the sum of the squared weights."""
+    """Moments of a run by weights, sum of the squared weights, number of unusual weights."""
     inside = NO_BYTES if mask is None else mask
-    _weighted_moments(x, y, inside, weights, np.empty((3, BLOCK)), out)
+    _weighted_moments(x, y, inside, weights, np.empty((4, BLOCK)), out)
 
 
 @kernel
 def _weighted_moments(x, y, mask, weights, room, out):  # type: ignore[no-untyped-def]
     """Moments about the means of the block before; those of the first one about its pixels."""
-    centre_x, centre_y, block = 0.0, 0.0, room[2]
+    centres = (0.0, 0.0)
     for start in range(0, x.size, BLOCK):
-        p, q, inside, n = load_block(x, y, mask, start, room)
-        if n == 0:
-            continue
+        p = floats(x[start : start + BLOCK], room[0])
+        q = floats(y[start : start + BLOCK], room[1])
         w = weights[start : start + BLOCK]
-        first = 0
-        while inside[first] == 0:
-            first += 1
-        is_first = out[0] == 0
-        if is_first:
-            centre_x, centre_y = np.float64(p[first]), np.float64(q[first])
-        for _ in range(2 if is_first else 1):
-            whole, squares, dx, dy, xx, yy, xy = _weighted_sums(p, q, inside, w, centre_x, centre_y)
-            set_moments((dx, dy, xx, yy, xy), whole, centre_x, centre_y, block)
-            centre_x, centre_y = block[6] + block[1], block[7] + block[2]
-        merge(out, block)
-        out[8] += squares
+        if mask.size > 0:
+            own = room[3, : w.size]
+            keep_weights(w, mask[start : start + BLOCK], own)
+            centres = _merge_weighted(p, q, own, centres, room[2], out)
+        else:
+            centres = _merge_weighted(p, q, w, centres, room[2], out)
 
 
 @kernel
-def _weighted_sums(p, q, inside, w, centre_x, centre_y):  # type: ignore[no-untyped-def]
-    whole, squares, dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+def _merge_weighted(p, q, w, centres, block, out):  # type: ignore[no-untyped-def]
+    """Merge the moments of a block about centres; return its means."""
+    first = 0
+    while first < w.size and w[first] == 0:
+        first += 1
+    if first == w.size:
+        return centres
+    centre_x, centre_y = centres
+    is_first = out[0] == 0
+    if is_first:
+        centre_x, centre_y = np.float64(p[first]), np.float64(q[first])
+    unusual = 0.0
+    for _ in range(2 if is_first else 1):
+        sums, whole, squares, unusual = _weighted_sums(p, q, w, centre_x, centre_y)
+        set_moments(sums, whole, centre_x, centre_y, block)
+        centre_x, centre_y = block[6] + block[1], block[7] + block[2]
+    merge(out, block)
+    out[8] += squares
+    out[9] += unusual
+    return centre_x, centre_y
+
+
+@kernel
+def _weighted_sums(p, q, w, centre_x, centre_y):  # type: ignore[no-untyped-def]
+    dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0
+    whole, squares, unusual = 0.0, 0.0, 0.0
     for i in range(p.size):
-        use = inside[i] != 0
-        u = np.float64(p[i]) - centre_x if use else 0.0
-        v = np.float64(q[i]) - centre_y if use else 0.0
-        weight = np.float64(w[i]) if use else 0.0
+        weight = np.float64(w[i])
+        u = np.float64(p[i]) - centre_x if weight != 0 else 0.0
+        v = np.float64(q[i]) - centre_y if weight != 0 else 0.0
         whole += weight
         squares += weight * weight
+        unusual += is_unusual(weight)
         a, b = weight * u, weight * v
         dx += a
         dy += b
         xx += a * u
         yy += b * v
         xy += a * v
-    return whole, squares, dx, dy, xx, yy, xy
+    return (dx, dy, xx, yy, xy), whole, squares, unusual
 
 
 @exact

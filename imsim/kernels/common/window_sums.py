@@ -29,8 +29,9 @@ length. For all other windows, the tuple is None.
 """
 
 
-OUTSIDE, CROSSED, INSIDE = range(3)
-"""Where a tile lies: no pixel, some pixels or all pixels of it are inside the mask."""
+OUTSIDE, CROSSED, INSIDE, DOUBTFUL = range(4)
+"""Where a tile lies: no pixel, some pixels or all pixels of it are inside the mask; or all are, and
+float32 would leave many of its windows in doubt."""
 
 
 @kept_by_thread
@@ -160,6 +161,13 @@ def load_mask(mask, i, left, right, row):  # type: ignore[no-untyped-def]
     inside = mask[i, left:right]
     for j in range(inside.size):
         row[j] = inside[j]
+
+
+@kernel
+def fill_zeros(row):  # type: ignore[no-untyped-def]
+    """What filters make of a row of which no pixel is inside the mask."""
+    for j in range(row.size):
+        row[j] = 0
 
 
 @kernel

@@ -5,9 +5,10 @@ whose pixels are finite, and the options of the formula. It returns `Scores` of 
 channels), or None. Regions that it leaves are scored by the kernel of the metric, in batches of
 crops.
 
-Regions of nearly equal heights are copied side by side onto a shelf, which lies in the cache, with
-gaps that keep the windows of one region from its neighbours. The kernel of the metric computes the
-values on the whole shelf, and those of each region are pooled.
+For windows, regions of nearly equal heights are copied side by side onto a shelf, which lies in the
+cache, with gaps that keep the windows of one region from its neighbours. The kernel of the metric
+computes the values on the whole shelf, and those of each region are pooled. The cells of GMSD need
+no copies: one that is scored sees no other region.
 """
 
 from __future__ import annotations

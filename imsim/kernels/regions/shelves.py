@@ -55,6 +55,27 @@ def next_shelf(boxes, begin, gap, step):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def shelf_in(room, rows, columns):  # type: ignore[no-untyped-def]
+    """Return memory for a shelf, the same if it suffices, and the shelf.
+
+    New memory for each shelf would cost about as much time as to fill it.
+    """
+    n = rows * columns
+    if room.size < n:
+        room = np.empty(n + n // 4, room.dtype)
+    return room, room[:n].reshape(rows, columns)
+
+
+@kernel
+def cleared(room, rows, columns):  # type: ignore[no-untyped-def]
+    """The same, with a shelf of zeros."""
+    room, shelf = shelf_in(room, rows, columns)
+    for j in range(shelf.size):
+        room[j] = 0
+    return room, shelf
+
+
+@kernel
 def fill(x, y, codes, code, box, row, column, p, q, inside):  # type: ignore[no-untyped-def]
     """Copy the pixels of a region, and its mask, to a place on a shelf of zeros."""
     # Rows are too short for slices; indices without a sign need no check whether they are negative.

@@ -9,7 +9,7 @@ from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.window_strips import Strips, pixel_types
 from imsim.kernels.common.window_sums import TILE, workspaces
 from imsim.kernels.regions import Places, pooled
-from imsim.kernels.regions.shelves import fill, next_shelf, read_only
+from imsim.kernels.regions.shelves import cleared, fill, next_shelf, read_only, shelf_in
 from imsim.kernels.ssim import quality_strip, ssim_strips
 from imsim.kernels.uiq import uiq_strips
 from imsim.portable.pair import Scores
@@ -17,8 +17,8 @@ from imsim.portable.windows import Window, uniform
 from imsim.typing import Array
 from imsim.validation import Images
 
-COLUMNS = TILE // 8
-"""Columns of a tile in float64."""
+COLUMNS = TILE // 4
+"""Columns of a tile in float64: shelves are low, and each row of a tile has a price of its own."""
 
 
 def ssim(
@@ -86,19 +86,24 @@ def _qualities(  # type: ignore[no-untyped-def]
     size, zero, one, keeps = taps.size, np.int64(0), np.int64(1), np.bool_(True)
     # A window of an odd size has its centre inside a region; others touch it.
     gap = size // 2 if size % 2 else size - 1
+    room_p, room_q = np.empty(zero, pixel.dtype), np.empty(zero, pixel.dtype)
+    room_inside, room_valid = np.empty(zero, np.bool_), np.empty(zero, np.bool_)
+    room_values = np.empty(zero)
     end = zero
     while end < wanted.size:
         begin = end
         end, height, width = next_shelf(boxes, begin, gap, one)
         shape = (height + 2 * gap, max(width, size))
-        p, q = np.zeros(shape, pixel.dtype), np.zeros(shape, pixel.dtype)
-        inside = np.zeros(shape, np.bool_)
+        room_p, p = cleared(room_p, *shape)
+        room_q, q = cleared(room_q, *shape)
+        room_inside, inside = cleared(room_inside, *shape)
         column = gap
         for k in range(begin, end):
             fill(x, y, codes, wanted[k], boxes[k], gap, column, p, q, inside)
             column += boxes[k, 1, 1] - boxes[k, 1, 0] + gap
         positions = (shape[0] - size + 1, shape[1] - size + 1)
-        values, valid = np.empty(positions), np.empty(positions, np.bool_)
+        room_values, values = shelf_in(room_values, *positions)
+        room_valid, valid = shelf_in(room_valid, *positions)
         tiles = -(-positions[1] // COLUMNS)
         doubtful, out = np.empty((positions[0], tiles), np.bool_), np.zeros(3)
         quality_strip(

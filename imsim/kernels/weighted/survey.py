@@ -7,11 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imsim.kernels.common.jit import kernel
+from imsim.kernels import DoubtfulWeights
+from imsim.kernels.common.jit import inline, kernel
 from imsim.kernels.common.pixel_blocks import BLOCK
 from imsim.typing import Array
+from imsim.validation import Images
 
 NO_MASK = np.empty((0, 0), np.uint8)
+LEAST, MOST = 2.0**-103, 2.0
+"""The usual weights that are positive: from the first to less than the second number. They all
+count, see `imsim.weights.LEAST`, and need no unit."""
 
 
 class Survey(NamedTuple):
@@ -55,6 +60,32 @@ def survey(weights: Array, mask: Array | None) -> Survey | None:
     if np.signbit(largest).any() or not np.isfinite(largest).all():  # also of -0.0
         return None
     return Survey(kept, valid, largest, np.where(largest > 0, least, math.inf))
+
+
+def check_usual(images: Images, unusual: Array) -> None:
+    """Refuse unchecked weights of which a kernel has found some unusual ones."""
+    if images.are_unchecked and unusual.any():
+        raise DoubtfulWeights
+
+
+def refuse_unchecked(images: Images) -> None:
+    """Leave images that need more than one pass to weights that are checked."""
+    if images.are_unchecked:
+        raise DoubtfulWeights
+
+
+@kernel
+def keep_weights(weights, inside, kept):  # type: ignore[no-untyped-def]
+    """Copy a block of weights, with 0 outside a mask of bytes."""
+    for i in range(weights.size):
+        v = np.float64(weights[i])
+        kept[i] = v if inside[i] != 0 else 0.0
+
+
+@inline
+def is_unusual(weight):  # type: ignore[no-untyped-def]
+    """Whether a weight is not a usual one, as 1 or 0."""
+    return 0.0 if (weight == 0) | ((weight >= LEAST) & (weight < MOST)) else 1.0
 
 
 @kernel

@@ -1,0 +1,53 @@
+"""SAM of whole images by weights: Gram matrices whose products have weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imsim.kernels.common.gram import N_GRAM, fit, merge_gram
+from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, floats
+from imsim.kernels.weighted.survey import is_unusual, keep_weights
+from imsim.typing import Array
+
+
+def gram_of_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
+    """Gram matrix of a run by weights, the sum of the weights, and the number of unusual ones."""
+    inside = NO_BYTES if mask is None else mask
+    _weighted_gram(x, y, inside, weights, np.empty((5, BLOCK)), np.empty(N_GRAM), out)
+
+
+@kernel
+def _weighted_gram(x, y, mask, weights, room, block, out):  # type: ignore[no-untyped-def]
+    out[3] = 1.0
+    for start in range(0, x.size, BLOCK):
+        p = floats(x[start : start + BLOCK], room[0])
+        q = floats(y[start : start + BLOCK], room[1])
+        w = weights[start : start + BLOCK]
+        if mask.size > 0:
+            own = room[4, : w.size]
+            keep_weights(w, mask[start : start + BLOCK], own)
+            _merge_weighted(p, q, own, room, block, out)
+        else:
+            _merge_weighted(p, q, w, room, block, out)
+
+
+@kernel
+def _merge_weighted(p, q, w, room, block, out):  # type: ignore[no-untyped-def]
+    """Merge the Gram matrix of a block, whose products have weights."""
+    u, v = room[2, : p.size], room[3, : p.size]
+    whole, xx, yy, xy, unusual = 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(p.size):
+        weight = np.float64(w[i])
+        a = np.float64(p[i]) if weight != 0 else 0.0
+        b = np.float64(q[i]) if weight != 0 else 0.0
+        u[i], v[i] = a, b
+        whole += weight
+        unusual += is_unusual(weight)
+        xx += weight * (a * a)
+        yy += weight * (b * b)
+        xy += weight * (a * b)
+    fit(u, v, w, xx, yy, xy, block)
+    merge_gram(out, block)
+    out[4] += whole
+    out[5] += unusual
