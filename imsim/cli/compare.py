@@ -237,7 +237,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
                 nested = output_format(arguments) == "json"
                 finish(writer, outcome, nested=nested, is_whole=is_whole)
             if junit is not None:
-                junit.write()
+                junit.write(is_whole=is_whole)
     return outcome.end()
 
 
