@@ -103,6 +103,12 @@ class TestSizes:
         found, _ = compared(capsys, *files, *call)
         assert found["scored"][0]["scores"]["largest_difference"] == float(np.iinfo(kind).max)
 
+    @pytest.mark.parametrize("rule", ["crop", "pad"])
+    def test_what_else_differs_is_said_without_a_size(self, capsys, rule):
+        files = save("a.png", GREY), save("b.npy", GREY[:-1].astype(np.uint16))
+        err = refusal(capsys, *files, "--on-size-mismatch", rule, "--json", "-o", "o.json")
+        assert "b.npy: is 16-bit, grey, but a.png is 8-bit, grey; save both" in err
+
     def test_volumes_and_colours(self, capsys):
         files = save("a.png", RGB), save("b.png", RGB[:, 3:])
         found, _ = compared(capsys, *files, "--on-size-mismatch", "pad", "--metrics", "sam,pixels")
