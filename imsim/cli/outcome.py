@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from imsim._images import why_not_read
 from imsim.cli.ci import ERROR, FAILED, PASSED, SKIPPED, Case, Listener, scores_said
@@ -92,6 +92,13 @@ def by_reason(skipped: Mapping[str, str]) -> list[tuple[str, str]]:
     for name, reason in skipped.items():
         names.setdefault(reason, []).append(name)
     return [(", ".join(those), reason) for reason, those in names.items()]
+
+
+def lacking(result: Result, required: Container[str]) -> list[str]:
+    """Say what a pair must be scored by, and was not."""
+    missing = {name: why for name, why in result.skipped.items() if name in required}
+    said = [f"{names}: {reason}" for names, reason in by_reason(missing)]
+    return said if said or result.scores else ["every metric was skipped"]
 
 
 class Outcome:
@@ -185,9 +192,7 @@ class Outcome:
         if failed:
             self.beyond += 1
             say(f"fails: {result.title}: {', '.join(failed)}")
-        missing = [f"{names}: {reason}" for names, reason in by_reason(required)]
-        if not (missing or result.scores):
-            missing = ["every metric was skipped"]
+        missing = lacking(result, self.required)
         status = ERROR if missing else FAILED if failed else PASSED
         said = scores_said(result.scores.items())
         self._tell(result.title, result.reference, status, ", ".join(failed + missing), said)
