@@ -88,7 +88,8 @@ def align(
     AlignmentError
         If no shift can be told (the images are constant, or have too little structure in common,
         or too little along one direction, such as stripes), or the best one is beyond `max_shift`.
-        If one was found, it is in the attribute `shift`.
+        If one was found, it is in the attribute `shift`. Images that are equal as they are, such
+        as two blank pages, have the shift (0, 0), whatever they show.
     ShapeError, DTypeError, MaskError, OptionError
         If the input is not one pair of images, the mask does not fit, or an option has no meaning.
 
@@ -143,7 +144,10 @@ def align(
     inside = np.ones(x.shape[-2:], np.bool_) if valid is None else _on_host("mask", valid)[0]
     # The mask is one of both images; it says nothing about pixels beyond its own frame.
     inside_y = translated(inside, (0, 0), y.shape[-2:], fill=True)
-    shift = find_shift(Scene.of("a", x, inside), Scene.of("b", y, inside_y), max_shift)
+    if _equal(x, y, inside):
+        shift = np.zeros(2)
+    else:
+        shift = find_shift(Scene.of("a", x, inside), Scene.of("b", y, inside_y), max_shift)
     whole = np.rint(shift)
     snapped = (np.abs(shift - whole) <= SNAP) | (not subpixel)
     shift[snapped] = whole[snapped] + 0.0  # which is not negative
@@ -174,6 +178,14 @@ def _one_pair(a: ImageLike, b: ImageLike, channel_axis: int | None) -> Images:
             f"a has {x.shape[0]} channels, b has {y.shape[0]}", "convert both to the same channels"
         )
     return Images(xp, x, y, np.float64, math.nan, channel_axis is not None)
+
+
+def _equal(x: Array, y: Array, inside: Array) -> bool:
+    """Tell whether the images are equal where both have finite pixels inside the mask."""
+    part = (..., *(slice(min(pair)) for pair in zip(x.shape[-2:], y.shape[-2:], strict=True)))
+    x, y, used = x[part], y[part], inside[part]
+    used = used & np.isfinite(x).all(axis=0) & np.isfinite(y).all(axis=0)
+    return bool(used.any() and (x == y)[:, used].all())
 
 
 def _on_host(name: str, array: Array) -> Array:

@@ -93,7 +93,7 @@ def kept(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def kept_by_thread(make: Callable[..., R]) -> Callable[..., R]:
-    """Keep in each thread the memory that it needed last, unless that is large.
+    """Keep in each thread the memory that it needed last, of two kinds, unless that is large.
 
     `make` takes hashable arguments and returns arrays, whose content nobody relies on. To allocate
     them takes as long as to score a small image.
@@ -102,11 +102,13 @@ def kept_by_thread(make: Callable[..., R]) -> Callable[..., R]:
 
     @functools.wraps(make)
     def wrapper(*key: Hashable) -> R:
-        found: tuple[Any, R] | None = getattr(_THREAD, name, None)
-        if found is None or found[0] != key:
-            found = key, make(*key)
-            if array_bytes(found[1]) <= THREAD_LIMIT:
-                setattr(_THREAD, name, found)  # key and memory at once: no interrupt parts them
+        last: tuple[tuple[Any, R], ...] = getattr(_THREAD, name, ())
+        for found in last:
+            if found[0] == key:
+                return found[1]
+        found = key, make(*key)
+        if array_bytes(found[1]) <= THREAD_LIMIT:
+            setattr(_THREAD, name, (found, *last[:1]))  # at once: no interrupt parts them
         return found[1]
 
     return wrapper
@@ -118,7 +120,7 @@ def clear_caches() -> None:
     These are filters and weights that depend on the size of the images and on options, such as
     the filter bank of `fsim`. Images, and results computed from them, are never kept. The arrays
     take at most 64 MiB in total. The next call that needs an array makes it again. Besides, each
-    thread keeps up to 1 MiB in which it computes windows, until it ends.
+    thread keeps up to 2 MiB in which it computes windows, until it ends.
 
     Examples
     --------

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from imsim.errors import ChannelAxisWarning, DTypeError, OptionError, ShapeError, warn
+from imsim.errors import (
+    ChannelAxisWarning,
+    DTypeError,
+    MaskError,
+    OptionError,
+    ShapeError,
+    warn,
+)
 from imsim.masks import check_mask
 from imsim.registry import Metric
 from imsim.typing import Array, ImageLike, MaskLike
@@ -75,7 +82,7 @@ def check_for(
     return images, valid
 
 
-def check_single(function: str, images: Images) -> None:
+def check_single(function: str, images: Images, valid: Array | None = None) -> None:
     """Refuse what is not one pair in the memory of the host, for a function that takes no other."""
     if images.xp is not np:
         raise DTypeError(
@@ -88,6 +95,11 @@ def check_single(function: str, images: Images) -> None:
         raise ShapeError(
             f"a and b have batch axes, {batch}, and {function} takes one pair of images",
             f"call it for each pair; {CHANNEL_HINT}",
+        )
+    if valid is not None and valid.ndim > 3:
+        raise MaskError(
+            f"mask has batch axes, {valid.shape[:-3]}, and {function} takes one pair of images",
+            "pass a mask without batch axes",
         )
 
 

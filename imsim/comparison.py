@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from imsim.registry import METRICS
 from imsim.scenes import dispatch, lazy
 from imsim.scenes.attributes import described
 from imsim.scenes.names import Labelled, are_labelled, call, check_unnamed
-from imsim.tables import indexed, reasons, table, to_csv, to_frame
+from imsim.tables import indexed, number, reasons, table, to_csv, to_frame
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory
 from imsim.validation import Images, check_names, check_ndim, check_spacing
 
@@ -151,7 +152,7 @@ class Comparison(Mapping[str, Any]):
             better = "higher" if facts.higher_is_better else "lower"
             missing = np.count_nonzero(np.isnan(score)) if batch else 0
             better += f"  ({missing} of {np.size(score)} NaN)" if missing else ""
-            rows.append([name, *(f"{number:.6g}" for number in numbers), facts.unit, better])
+            rows.append([name, *map(number, numbers), facts.unit, better])
         return rows, "l" + "r" * len(columns)
 
 
@@ -293,7 +294,7 @@ def compare(
         whole = dispatch.read_at_once(given, memory)
         if whole is None:
             return _in_blocks(names, given, own, memory, arguments)
-        a, b, mask = whole
+        a, b, mask, weights = whole
     arguments |= {"mask": mask, "weights": weights}
     images, valid = checking.check(a, b, **arguments)
     if any(METRICS[name].needs_data_range for name in names):
@@ -351,17 +352,17 @@ def _in_blocks(
     kind = LazyComparison if dispatch.is_lazy(given) else Comparison
     if not jobs:
         return kind({}, errors)
-    further = []
-    # What is lazy has no values yet to be told of.
-    if not dispatch.is_lazy(given) and any(METRICS[name].needs_data_range for name in jobs):
-        further.append(dispatch.value_ends(next(iter(jobs.values()))))
-    scores = dispatch.scene_scores([*jobs.values(), *further], scene, memory)
-    if further:
-        low, high = scores.pop()
-        _warn_of_range(_problem_of_range(low, high, images.data_range))
+    needs_range = any(METRICS[name].needs_data_range for name in jobs)
+    told = functools.partial(_check_ends, images.data_range) if needs_range else None
+    scores = dispatch.scene_scores([*jobs.values()], scene, memory, told)
     if checking.has_doubtful_width(images):
         checking.warn_of_width(images)
     return kind(dict(zip(jobs, scores, strict=True)), errors)
+
+
+def _check_ends(data_range: float, low: float, high: float) -> None:
+    """Warn if the values between the least and the largest one do not suit the data range."""
+    _warn_of_range(_problem_of_range(low, high, data_range))
 
 
 def _warn_of_range(problem: str | None) -> None:

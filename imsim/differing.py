@@ -18,6 +18,9 @@ from imsim.registry import METRICS, Metric
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_flag, check_ndim, check_number
 
+MOST_BOXES = 100
+"""Of the parts that differ, those whose places are kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Count:
@@ -78,7 +81,7 @@ def measure(name: str) -> Metric | Count:
     return METRICS[name] if name in METRICS else COUNTS[name]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays are not equal as a whole
 class DifferingPixels:
     """The pixels at which two images differ.
 
@@ -207,7 +210,7 @@ def differing_pixels(
     images, valid = checking.check(
         a, b, mask=mask, weights=None, data_range=None, channel_axis=channel_axis, ndim=axes
     )
-    checking.check_single("differing_pixels", images)
+    checking.check_single("differing_pixels", images, valid)
     x, y = (np.moveaxis(unstacked(v, images.depth), 0, -1) for v in (images.x, images.y))
     distance = distances(x, y)
     inside = None
@@ -235,6 +238,13 @@ def with_more(found: DifferingPixels, pixels: Array) -> DifferingPixels:
     count = int(np.count_nonzero(where))
     share = count / found.used if found.used else math.nan
     return replace(found, count=count, share=share, boxes=boxes, sizes=sizes, where=where)
+
+
+def places(found: DifferingPixels) -> tuple[tuple[int, ...], ...]:
+    """Return where the largest parts lie: x, y, width and height; of volumes with z and depth."""
+    boxes = found.boxes[:MOST_BOXES, ::-1]
+    starts, ends = boxes[..., 0], boxes[..., 1]
+    return tuple(map(tuple, np.concatenate([starts, ends - starts], axis=1).tolist()))
 
 
 def difference_of(reference: Array, test: Array) -> Array:
@@ -295,6 +305,12 @@ def _parts(where: Array) -> tuple[Array, Array]:
 
 
 def counted(found: Mapping[bool, DifferingPixels], names: Any) -> dict[str, float]:
-    """Return counts by their names, from what was found without and with the rule."""
-    counts = (COUNTS[name] for name in names)
-    return {one.name: float(getattr(found[one.anti_aliasing], one.attribute)) for one in counts}
+    """Return counts by their names, from what was found without and with the rule.
+
+    Where the mask uses no pixel they are NaN, as all scores are: 0 would pass every limit.
+    """
+    counts = [(COUNTS[name], found[COUNTS[name].anti_aliasing]) for name in names]
+    return {
+        one.name: float(getattr(those, one.attribute)) if those.used else math.nan
+        for one, those in counts
+    }

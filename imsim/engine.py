@@ -134,7 +134,7 @@ def score(
         if whole is None:
             others = data_range, memory, runs_kernels(), _finished
             return dispatch.score_of_scene(facts, given, *others, **arguments)
-        a, b, mask = whole
+        a, b, mask, weights = whole
 
     def scored(*given: Any, at_once: Callable[..., Any] | None = None) -> Score:
         kernel = facts.volume_kernel if is_volume else facts.kernel
@@ -181,7 +181,7 @@ def score_map(
         if whole is None:
             others = data_range, memory, out, runs_kernels()
             return dispatch.map_of_scene(METRICS[metric], mapped, given, *others, **arguments)
-        a, b, mask = whole
+        a, b, mask, weights = whole
     found = _lent(mapped, a, b, mask, data_range, weights)
     return found if out is None else maps.written(found, out)
 
@@ -261,7 +261,8 @@ def score_parts(
     facts = METRICS[metric]
     given = dispatch.stored(a, b, mask, weights)
     if given is not None:
-        a, b, mask = dispatch.read_at_once(given, memory) or dispatch.refuse(facts)
+        whole = dispatch.read_at_once(given, memory) or dispatch.refuse(facts, given)
+        a, b, mask, weights = whole
 
     def scored(*given: Any) -> list[Score]:
         found = _evaluate(facts, formula, kernel, facts.least_side, *given, **arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +16,8 @@ from imsim.typing import Array, ImageLike
 
 MOST_AXES = 32
 """Of an array; beyond, the array libraries differ in what they can do."""
+MEMORY = 512 * 10**6
+"""Bytes for images that are not in memory, unless told otherwise."""
 PLAIN_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "RGB")
 """Of PIL images whose pixels are intensities."""
 
@@ -26,6 +29,7 @@ _BARE = {int, float, bool, np.ndarray}
 def as_array(name: str, value: ImageLike) -> Array:
     """Return an array-API array as it is, anything else as a NumPy array."""
     if type(value) is not np.ndarray and not _is_plain_tensor(value):
+        _check_size(name, value)
         check_meaning(name, value)
         if isinstance(value, np.ndarray) or not is_array_api_obj(value):
             value = _read(name, value)  # of subclasses, too, the bare array
@@ -36,6 +40,20 @@ def as_array(name: str, value: ImageLike) -> Array:
     if axes > MOST_AXES:
         raise ShapeError(f"{name} has {axes} axes", f"expected at most {MOST_AXES}")
     return _with_plain_true(value) if type(value) is np.ndarray else value
+
+
+def _check_size(name: str, value: Any) -> None:
+    """Refuse what is not in memory and would fill it, where no blocks of it are read."""
+    if isinstance(value, np.ndarray | list | tuple) or is_array_api_obj(value):
+        return
+    size = 0
+    with contextlib.suppress(Exception):  # of a store that is closed, which is named when read
+        size = math.prod(value.shape) * np.dtype(value.dtype).itemsize
+    if size > MEMORY:
+        raise ImsimError(
+            f"{name} is a {kind(value)}, which takes {size / 1e6:,.0f} MB as a whole",
+            f"pass numpy.asarray({name}) if that fits into memory, or a part of it",
+        )
 
 
 def _is_plain_tensor(value: Any) -> bool:

@@ -35,6 +35,7 @@ ENDS = 10
 NOT_FINITE = "NaN or infinite pixels inside"
 NOT_SCORED = "no position could be scored: too few pixels, or too thin"
 UNDEFINED = "undefined for these pixels"
+LEFT_OUT = "every pixel is left out"
 
 
 class Regions(Mapping[str, Array]):
@@ -164,6 +165,25 @@ class Regions(Mapping[str, Array]):
         if column == "box":
             return ", ".join(f"{begin}:{end}" for begin, end in self.boxes[row])
         return str(self[column][row])
+
+
+def with_left_out(found: Regions, labels: Array) -> Regions:
+    """Add the labels of which a mask left no pixel: their scores are NaN, and their boxes empty."""
+    if not len(labels):
+        return found
+    every = np.concatenate([found.labels, labels])
+    order = np.argsort(every)
+    none = np.zeros_like(found.boxes, shape=(len(labels), *found.boxes.shape[1:]))
+    pixels = np.concatenate([found.pixels, np.zeros_like(found.pixels, shape=len(labels))])
+    boxes = np.concatenate([found.boxes, none])
+    scores = {
+        name: np.concatenate([those, np.full(len(labels), np.nan)])[order]
+        for name, those in found.scores.items()
+    }
+    missing = {name: {**found.missing.get(name, {}), LEFT_OUT: labels} for name in scores}
+    empty = np.empty(0, np.int32)
+    regions = Survey(empty, every[order], empty, pixels[order], boxes[order])
+    return Regions(regions, scores, missing, found.errors)
 
 
 def _some(labels: Array) -> str:

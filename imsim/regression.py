@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import os
 import re
 import shlex
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,27 +20,23 @@ from imsim import (
     ChannelAxisWarning,
     Count,
     DataRangeWarning,
+    DifferingPixels,
     EmptyMaskWarning,
     ImsimError,
     MaskError,
     Metric,
     OptionError,
-    ShapeError,
     differing_pixels,
 )
-from imsim._images import Reading, read_picture, write_png
-from imsim._images.png import open_png
-from imsim._images.source import Source
+from imsim._images import read_picture, write_png
+from imsim.differing import places
 from imsim.errors import silent
-from imsim.inputs import as_array, check_real
+from imsim.one_image import pixels_of
 from imsim.pages import pair_report, share
 from imsim.pages.text import number
-from imsim.portable.arrays import to_host
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_number
 
-DPI = 100
-"""Of figures of Matplotlib, whatever they have for the screen."""
 MOST_LETTERS = 100
 """Of the name of a test; further ones become part of a digest."""
 SUFFIXES = (".png", ".npy")
@@ -89,33 +83,45 @@ class _Rule(NamedTuple):
     mask: MaskLike | None
     data_range: float | None
 
+    @property
+    def anti_aliasing(self) -> bool:
+        """Whether pixels are counted by the rule of anti-aliasing."""
+        return isinstance(self.record, Count) and self.record.anti_aliasing
+
+    def differing(self, reference: Array, image: Array) -> DifferingPixels:
+        """Find the pixels that differ, by more than the tolerance."""
+        with silent(EmptyMaskWarning):
+            return differing_pixels(
+                *_without_shared_nan(reference, image),
+                mask=self.mask,
+                tolerance=self.tolerance,
+                anti_aliasing=self.anti_aliasing,
+                channel_axis=_channel_axis(image),
+            )
+
     def problem(self, reference: Array, image: Array) -> str | None:
         """Say how an image misses the rule, or return None; both have channels last, if any."""
-        options: dict[str, Any] = {
-            "mask": self.mask,
-            "channel_axis": -1 if image.ndim == 3 else None,
-        }
-        anti_aliasing = isinstance(self.record, Count) and self.record.anti_aliasing
-        with silent(EmptyMaskWarning):
-            found = differing_pixels(
-                *_without_shared_nan(reference, image),
-                **options,
-                tolerance=self.tolerance,
-                anti_aliasing=anti_aliasing,
-            )
+        found = self.differing(reference, image)
         if not found.used:
             raise MaskError("mask uses no pixel, so that nothing is compared", "True = use")
         if isinstance(self.record, Count):
             score = float(getattr(found, self.record.attribute))
         else:
-            options["data_range"] = self.data_range
-            score = float(self.record.function(reference, image, **options))
+            score = float(
+                self.record.function(
+                    reference,
+                    image,
+                    mask=self.mask,
+                    data_range=self.data_range,
+                    channel_axis=_channel_axis(image),
+                )
+            )
         higher = self.record.higher_is_better
         if score >= self.limit if higher else score <= self.limit:
             return None
         said = f"{found.count} of {found.used} pixels ({share(found.count, found.used)}) differ"
         said += f" by more than {number(self.tolerance)}" if self.tolerance else ""
-        said += " also from their neighbours" if anti_aliasing else ""
+        said += " also from their neighbours" if self.anti_aliasing else ""
         if found.parts:
             (top, bottom), (left, right) = found.boxes[0].tolist()
             said += (
@@ -340,41 +346,6 @@ class ImageRegression:
             return [f"no page: {error}; choose another folder with --imsim-report DIR"]
 
 
-def pixels_of(image: ImageLike, channel_axis: int | None = None) -> Array:
-    """Return one image as a NumPy array with its channels last; draw a figure of Matplotlib."""
-    drawn = _drawn(image)
-    if drawn is not None:
-        return drawn
-    array = as_array("image", image)
-    check_real("image", array)
-    pixels = np.asarray(to_host(array))
-    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    if channel_axis is None and hasattr(image, "getbands") and len(image.getbands()) > 1:
-        channel_axis = -1  # of a PIL image
-    if pixels.ndim != (2 if channel_axis is None else 3) or not pixels.size:
-        raise ShapeError(
-            f"image has shape {pixels.shape}",
-            "expected (height, width): name the axis that holds channels, e.g. channel_axis=-1, "
-            "and check the images of a stack one by one",
-        )
-    if channel_axis is None:
-        return pixels
-    if channel_axis not in range(-3, 3):
-        raise OptionError(f"channel_axis={channel_axis!r}", "expected an axis, from -3 to 2")
-    return np.moveaxis(pixels, channel_axis, -1)
-
-
-def _drawn(image: Any) -> Array | None:
-    """Draw a figure; nobody can have one who has not imported Matplotlib."""
-    figures = sys.modules.get("matplotlib.figure")
-    if figures is None or not isinstance(image, figures.Figure):
-        return None
-    content = io.BytesIO()
-    # As PNG, a figure is drawn by Agg, whatever canvas it has.
-    image.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
-    return open_png(Source("figure", content.getvalue()), Reading()).read(0).pixels
-
-
 def _suffix(pixels: Array) -> str:
     """Choose the format that gives the pixels back: PNG for the usual ones, else .npy."""
     grey = pixels.ndim == 2 and pixels.dtype in (np.bool_, np.uint8, np.uint16)
@@ -424,16 +395,24 @@ def _without_shared_nan(reference: Array, image: Array) -> tuple[Array, Array]:
 
 
 def _page(reference: Array, image: Array, rule: _Rule, names: tuple[str, str], problem: str) -> str:
+    """Show a failure, with the metric that the test asks for: others would have to be compiled."""
+    fits = _form_problem(reference, image) is None
     with silent(EmptyMaskWarning, DataRangeWarning, ChannelAxisWarning):
         return pair_report(
             reference,
             image,
             mask=rule.mask,
             data_range=rule.data_range,
-            channel_axis=-1 if image.ndim == 3 else None,
+            channel_axis=_channel_axis(image),
+            metrics=[rule.record.name] if isinstance(rule.record, Metric) else [],
             names=names,
             reasons=[problem],
+            boxes=places(rule.differing(reference, image)) if fits else (),
         )
+
+
+def _channel_axis(image: Array) -> int | None:
+    return -1 if image.ndim == 3 else None
 
 
 def named_from(path: Path, start: Path) -> str:

@@ -14,6 +14,19 @@ from imsim.errors import ImsimError
 from imsim.typing import Array
 
 
+def number(value: float) -> str:
+    """Write a number with six digits, and a whole one, such as a count, with all of up to twelve.
+
+    Examples
+    --------
+    >>> from imsim.tables import number
+    >>> number(1299999.0), number(0.12345678)
+    ('1299999', '0.123457')
+    """
+    is_whole = abs(value) < 1e12 and value == int(value)
+    return f"{value:.12g}" if is_whole else f"{value:.6g}"
+
+
 def table(rows: Iterable[Sequence[str]], align: str = "", *, html: bool = False) -> str:
     """Set cells in columns, two spaces apart.
 

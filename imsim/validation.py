@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.errors import DataRangeError, OptionError, ShapeError
-from imsim.inputs import on_common_namespace
+from imsim.inputs import MEMORY, on_common_namespace
 from imsim.portable.arrays import (
     array_namespace,
     asks_for_gradient,
@@ -259,9 +259,8 @@ def check_frame(
         needed = "x".join(map(str, (*least[:-1], max(least[-1], longer_side))))
         given = "x".join(map(str, sides))
         raise ShapeError(
-            f"a and b are {given} pixels, {metric} needs at least {needed}: "
-            "pass larger images or a smaller window",
-            CHANNEL_HINT,
+            f"the images are {given} pixels, {metric} needs at least {needed}",
+            f"pass larger images or a smaller window; {CHANNEL_HINT}",
         )
 
 
@@ -373,8 +372,6 @@ def check_between(name: str, value: Any, low: float = 0.0, high: float = 1.0) ->
         raise OptionError(f"{name}={value!r}", f"expected a number between {low:g} and {high:g}")
 
 
-MEMORY = 512 * 10**6
-"""Bytes for the blocks of images that are not in memory, unless told otherwise."""
 LEAST_MEMORY = 10**5
 """Fewer bytes hold no block."""
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

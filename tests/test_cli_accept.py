@@ -63,6 +63,8 @@ def changed(before):
         (["./a.png", "menu//b.png"], {"a.png", "menu/b.png"}),
         (["actual/menu/b.png"], {"menu/b.png"}),  # as a shell completes it
         (["menu/*"], {"menu/b.png", "menu/deep.png"}),
+        (["menu"], {"menu/b.png", "menu/deep.png"}),
+        (["./new/", "actual/new"], {"new/c.png"}),
         (["*.png"], {"a.png", "menu/b.png", "menu/deep.png", "new/c.png"}),
         (["--all"], {"a.png", "menu/b.png"}),
         (["new/c.png", "same.png"], {"new/c.png"}),
@@ -100,6 +102,11 @@ def test_what_is_named_is_copied(names, wanted, folders, capsys):
         (["a.png", "kind.jpg"], "actual/kind.jpg: is of another format than expected/kind.png"),
         (["a.png", "twice.png"], "twice.png: has more than one partner in expected: twice.jpg"),
         (["one.jpg", "one.jpeg"], "expected/one.jpg: 2 files belong there"),
+        (["a.png", "new/c.png[0]"], "is one image of new/c.png, which is accepted as a whole"),
+        (["a.png", "file/x.png"], "file/x.png: cannot be written: expected/file is no folder"),
+        (["a.png", "men"], "men: no image in actual fits it"),
+        (["a.png", "."], "no image in actual fits it"),
+        (["a.png", ""], "no image in actual fits it"),
     ],
 )
 def test_one_mistake_and_nothing_is_copied(names, said, folders, capsys):
@@ -110,7 +117,9 @@ def test_one_mistake_and_nothing_is_copied(names, said, folders, capsys):
     save(str(ACTUAL / "twice.png"), NOISY)
     for name in ("twice.jpg", "twice.tif", "one.jpg"):
         save(str(EXPECTED / name), GREY)
-    for name in ("one.jpeg", "one.jpg"):
+    (EXPECTED / "file").touch()
+    (ACTUAL / "file").mkdir()
+    for name in ("file/x.png", "one.jpeg", "one.jpg"):
         save(str(ACTUAL / name), NOISY)
     before = contents(EXPECTED)
     accept(*names, status=2)
@@ -126,6 +135,20 @@ def test_endings_of_one_format_and_permissions(folders):
     assert (EXPECTED / "p.jpg").read_bytes() == (ACTUAL / "p.jpeg").read_bytes()
     assert (EXPECTED / "p.jpg").stat().st_mode & 0o777 == 0o604
     assert not (EXPECTED / "p.jpeg").exists()
+
+
+def test_whole_paths_links_to_nothing_and_arrays_with_channels(folders):
+    """Which the next comparison reads, with the options that the user has for it."""
+    accept(str(Path(ACTUAL, "a.png").absolute()))
+    assert (EXPECTED / "a.png").read_bytes() == (ACTUAL / "a.png").read_bytes()
+    (EXPECTED / "a.png").unlink()
+    (EXPECTED / "a.png").symlink_to("nowhere")
+    accept("a.png")
+    assert not (EXPECTED / "a.png").is_symlink()
+    save(str(EXPECTED / "c.npy"), np.zeros((40, 48, 3)))
+    save(str(ACTUAL / "c.npy"), np.ones((40, 48, 3)))
+    accept("c.npy")
+    assert np.load(EXPECTED / "c.npy").all()
 
 
 def test_the_first_references(empty_directory):

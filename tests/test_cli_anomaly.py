@@ -180,7 +180,7 @@ class TestTrain:
         for arguments, words in (
             (["nowhere.png", "-o", "m.safetensors"], "nowhere.png"),
             (["good.npy", "-o", "nowhere/m.safetensors"], "there is no folder"),
-            (["good.npy", "-o", "good.npy"], "is an image to be read"),
+            (["good.npy", "-o", "good.npy"], "is a file to be read"),
             (["good.npy", "-o", "m.safetensors", "--metric", "lpips"], "lpips"),
             (["good.npy", "-o", "m.safetensors", "--false-alarm-rate", "2"], "false_alarm_rate"),
             (["good.npy", "-o", "m.safetensors", "--dark", "good.npy"], "give both"),

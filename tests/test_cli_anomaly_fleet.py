@@ -10,8 +10,10 @@ from clusters import workers
 from image_files import save
 
 from imsim.anomaly import AnomalyDetector, ItemDetector
+from imsim.anomaly.writing import Writer
 from imsim.cli import main
 from imsim.cli.anomaly import fleet_images
+from imsim.cli.anomaly.pictures import Shown
 
 pytest.importorskip("distributed")
 pytestmark = pytest.mark.usefixtures("empty_directory")
@@ -32,7 +34,7 @@ def textures(number, side=24):
 def model(tmp_path_factory):
     """A detector of textures, in a file."""
     path = str(tmp_path_factory.mktemp("model") / "m.safetensors")
-    detector = AnomalyDetector(metric="rmse", preprocess=None, random_state=0)
+    detector = AnomalyDetector(metric="se", preprocess=None, random_state=0)
     detector.fit(textures(20) / 255).save(path)
     return path
 
@@ -109,12 +111,41 @@ def test_items(capsys, address):
     assert len(found) == 10
 
 
+def test_reports_and_maps(capsys, address, model, images, monkeypatch):
+    """What they show is read here, in the order of the files."""
+    pytest.importorskip("matplotlib", reason="reports draw")
+    save("in/3.npy", np.where(np.eye(24) > 0, 5.0, np.load("in/3.npy")))
+    monkeypatch.setattr(Writer, "figure", lambda *_: "")
+    pages, maps = [], []
+    for place, more in (("here", []), ("there", ["--scheduler", address])):
+        shown = ["--report", f"{place}_page", "--maps", f"{place}_maps", "--maps-as", "npy"]
+        score(model, images, *shown, *more, status=2)
+        text = Path(f"{place}_page/inspection.html").read_text()
+        pages.append(text[text.index('class="sortable"') :].split("</tbody>")[0])
+        maps.append({path.name for path in Path(f"{place}_maps").iterdir()})
+    assert maps[0] == maps[1]
+    assert maps[0] >= {"3.npy.se.npy", "stack.npy[7].se.npy"}
+    assert pages[0] == pages[1]
+    assert "x 4 to" in pages[0]  # the place of a reject
+    assert "is not shown" not in capsys.readouterr().err
+
+
+def test_an_image_that_is_gone_is_not_shown(capsys, address, model, monkeypatch):
+    save("in/a.npy", np.full((24, 24), 5.0)), save("in/b.npy", np.full((24, 24), 5.0))
+    again = Shown.again
+
+    def late(self, rows, pictures):
+        Path("in/a.npy").unlink()
+        again(self, rows, pictures)
+
+    monkeypatch.setattr(Shown, "again", late)
+    score(model, "in", "--scheduler", address, "--maps", "maps", status=0)
+    assert "note: in/a.npy: is not shown, since it cannot be read here" in capsys.readouterr().err
+    assert [path.name for path in Path("maps").iterdir()] == ["b.npy.se.png"]
+
+
 def test_what_workers_cannot_do(capsys, address, model, monkeypatch):
     save("in/a.npy", textures(1)[0] / 255)
-    for option in ("--report", "--maps"):
-        score(model, "in", "--scheduler", address, option, "x", status=2)
-        err = capsys.readouterr().err
-        assert f"error: {option}: is made where the images are read" in err
     score(model, "-", "--scheduler", address, status=2)
     assert "-: is the standard input of this machine" in capsys.readouterr().err
     score(model, "in", "--scheduler", "nonsense", "-o", "o.csv", status=2)

@@ -48,7 +48,7 @@ def test_an_image_in_a_named_folder_is_not_replaced(capsys):
         assert "lies in good, whose" in errors(capsys, *call, "-o", "good/000.png")[0]
     flat = ("--flat", save("flat.png", GOOD[0]))
     for call in (("train", "good"), ("score", "m.safetensors", "good", "--csv")):
-        assert "is an image to be read" in errors(capsys, *call, *flat, "-o", "flat.png")[0]
+        assert "is a file to be read" in errors(capsys, *call, *flat, "-o", "flat.png")[0]
     assert Path("good/000.png").read_bytes() == Path("flat.png").read_bytes() == before
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -18,8 +16,8 @@ from scipy import ndimage
 from skimage.data import camera
 
 import imsim
-from imsim.cli import command_parser, main
-from imsim.cli.completion import SHELLS
+from imsim.cli import main
+from imsim.differing import measure
 
 pytestmark = pytest.mark.usefixtures("empty_directory")
 DOT = GREY.copy()
@@ -135,6 +133,10 @@ class TestMasks:
         assert [row["mask"] for row in found["scored"]] == ["m/1.png", None]
         assert "imsim: note: images without a mask, scored whole: 1, e.g. t/2.png" in err
         assert found["run"][0]["mask_missing"] == "whole"
+        assert "masks of no image" not in "".join(err)
+        save("m/one.png", mask)
+        _, err = compared(capsys, *call, "--mask-missing", "whole")
+        assert "imsim: note: masks of no image: 1, e.g. m/one.png" in err
 
 
 class TestAligned:
@@ -194,6 +196,55 @@ class TestAligned:
         page = Path("r.html").read_text()
         assert "moved by -0.40 pixels down and +1.30 right" in page
         assert "size 240x193 against 240x200" in page
+        assert "Moved onto each other, both have the same 240 × 193 pixels" in page
+        assert "Aligned at the top left" not in page
+
+    def test_a_page_keeps_what_only_one_image_has(self, capsys, monkeypatch):
+        """Right of the other and below it; and each pair is moved by one search."""
+        sought = []
+        own = imsim.align
+
+        def align(*args, **options):
+            sought.append(1)
+            return own(*args, **options)
+
+        monkeypatch.setattr(imsim, "align", align)
+        scene = camera()
+        save("e/more.png", scene[100:200, 100:240])
+        save("a/more.png", scene[96:230, 98:270])
+        save("e/less.png", scene[100:200, 100:240])
+        save("a/less.png", scene[104:180, 103:220])
+        save("e/same.png", self.SCENE)
+        save("a/same.png", self.MOVED)
+        assert main(["report", "e", "a", "-o", "r", "--align"]) == 0
+        assert len(sought) == 3
+        pages = [path.read_text() for path in Path("r/pairs").iterdir()]
+        (more,) = (page for page in pages if "a/more.png against" in page)
+        assert '"sizes": [[140, 100], [170, 130]]' in more
+        assert "equal at every pixel" in more
+        (less,) = (page for page in pages if "a/less.png against" in page)
+        assert '"sizes": [[140, 100], [120, 80]]' in less
+        assert f"The mask uses {117 * 76} of {120 * 80} pixels" in less
+        assert "equal at every pixel that the mask uses" in less
+
+    def test_what_cannot_be_moved_is_shown_as_it_is(self, capsys):
+        scene = camera()
+        for name, frame in (("far", 340), ("size", 345)):
+            save(f"e/{name}.png", scene[100:300, 100:340])
+            save(f"a/{name}.png", scene[130:330, 100:frame])
+        assert main(["report", "e", "a", "-o", "r", "--align"]) == 2
+        err = capsys.readouterr().err
+        assert "a/far.png: b fits a best when moved by (dy, dx) = (30, 0)" in err
+        assert "1 of 2 could not be scored" in err
+        pages = {path.read_text() for path in Path("r/pairs").iterdir()}
+        (far,) = (page for page in pages if "a/far.png against" in page)
+        assert "beyond max_shift=8" in far
+        assert "psnr" not in far  # no score of a pair that was not moved
+        (size,) = pages - {far}
+        assert "a/size.png: not moved: b fits a best" in size
+        assert "Aligned at the top left" in size
+        assert main(["report", "e/far.png", "a/far.png", "-o", "r.html", "--align"]) == 2
+        assert Path("r.html").exists()
 
 
 class TestCounts:
@@ -315,6 +366,57 @@ class TestLimits:
         assert found["run"][0]["versions"]["imsim"] == imsim.__version__
         assert (found["scored"][0]["mask"], found["scored"][0]["data_range"]) == (None, 255)
 
+    @pytest.mark.parametrize("name", [*imsim.METRICS, *imsim.COUNTS])
+    @pytest.mark.parametrize("option", [["--mask", "m.png"], ["--ignore", "0,0,99,99"]])
+    def test_nothing_left_to_score_never_passes(self, capsys, name, option):
+        a = save("a.png", RGB)
+        save("m.png", np.zeros(RGB.shape[:2], np.uint8))
+        facts = measure(name)
+        low, high = facts.bounds
+        limit = max(low, -1e9) if facts.higher_is_better else min(high, 1e9)
+        call = [a, a, "--metrics", name, "--fail-under", f"{name}={limit}"]
+        compared(capsys, *call)
+        found, err = compared(capsys, *call, *option, status=1)
+        assert found["scored"][0]["scores"] == {name: "NaN"}
+        assert f"imsim: fails: a.png: {name} is NaN" in err
+
+    def test_what_is_said_of_numbers_that_are_close(self, capsys):
+        big = np.zeros((1200, 1000), np.uint8)
+        files = save("a.png", big), save("b.png", big + 1)
+        call = [*files, "--metrics", "pixels", "--fail-over", "pixels=1199999"]
+        found, err = compared(capsys, *call, status=1)
+        assert found["scored"][0]["rules"] == {"pixels <= 1199999": False}
+        assert "imsim: fails: b.png: pixels is 1200000, above 1199999" in err
+        assert main(["compare", *files, "--metrics", "pixels"]) == 0
+        assert "1200000" in capsys.readouterr().out
+        score = imsim.rmse(GREY, NOISY)
+        files = save("a.png", GREY), save("b.png", NOISY)
+        call = [*files, "--metrics", "rmse", "--fail-over", f"rmse={score - 1e-9:.12f}"]
+        _, err = compared(capsys, *call, status=1)
+        said, limit = re.fullmatch(r".*rmse is (\S+), above (\S+)", err[0]).groups()
+        assert float(said) == score > float(limit)
+
+    def test_tolerances_are_refused_once(self, capsys):
+        for name in "12":
+            save(f"r/{name}.png", GREY), save(f"t/{name}.png", GREY)
+        for value in ("-1", "nan", "inf", "1e200"):
+            words = refusal(capsys, "r", "t", f"--tolerance={value}")
+            assert f"--tolerance={float(value):g}; expected a number from 0" in words
+        for value in ("", "abc", "1e400"):
+            with pytest.raises(SystemExit, match="2"):
+                main(["compare", "r", "t", f"--tolerance={value}"])
+            assert f"argument --tolerance: '{value}' is " in capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", ["o.csv", "o.json"])
+    @pytest.mark.parametrize("count", imsim.COUNTS)
+    def test_counts_are_gone_on_with(self, capsys, name, count):
+        save("r/1.png", GREY), save("t/1.png", DOT)
+        call = ["compare", "r", "t", "--metrics", count, "-o", name]
+        assert main(call) == main([*call, "--resume"]) == 0
+        save("t/1.png", NOISY)
+        assert main([*call, "--resume"]) == 2
+        assert "another run" in capsys.readouterr().err
+
     def test_all_metrics(self, capsys):
         a = save("a.png", GREY)
         found, _ = compared(capsys, a, a, "--metrics", "pixels,all")
@@ -326,6 +428,7 @@ class TestOptions:
         ("given", "options"),
         [
             ("ssim.downsample=true", {"downsample": True}),
+            ("ssim.downsample=False", {"downsample": False}),
             ("ssim.window=uniform", {"window": "uniform"}),
             ("ssim.window_size=9", {"window_size": 9}),
             ("zncc.window_size=9", {"window_size": 9}),
@@ -358,218 +461,17 @@ class TestOptions:
         a = save("a.png", GREY)
         assert words in refusal(capsys, a, a, "--option", given)
 
+    def test_not_with_labels_which_have_none(self, capsys):
+        a = save("a.png", GREY)
+        call = [a, a, "--labels", a, "--metrics", "ssim", "--option", "ssim.sigma=3"]
+        assert "leave out --option, or --labels" in refusal(capsys, *call)
+
     def test_they_hold_for_maps_and_strips(self, capsys):
         files = save("a.npy", np.float64(GREY)), save("b.npy", np.float64(NOISY))
         call = [*files, "--metrics", "ssim", "--data-range", "255", "--option", "ssim.sigma=3"]
         compared(capsys, *call, "--maps", "maps", "--map-format", "npy")
         want = imsim.ssim_map(np.float64(GREY), np.float64(NOISY), data_range=255, sigma=3)
         np.testing.assert_array_equal(np.load("maps/b.ssim.npy"), want)
-
-
-class TestServers:
-    def test_junit(self, capsys):
-        for name in ("1", "2", "3", "4"):
-            save(f"r/{name}.png", GREY)
-        save("t/1.png", GREY), save("t/2.png", 255 - GREY), save("t/3.png", GREY[1:])
-        Path("t/4.png").write_bytes(b"damaged")
-        save("t/5\x01<&\udc80.png", GREY)
-        call = ["r", "t", "--metrics", "ssim", "--fail-under", "ssim=0.99", "--junit", "j.xml"]
-        compared(capsys, *call, status=2)
-        root = ElementTree.parse("j.xml").getroot()
-        assert root.tag == "testsuites"
-        (suite,) = root
-        counts = [suite.get(name) for name in ("tests", "failures", "errors", "skipped")]
-        assert counts == ["5", "3", "1", "0"]
-        cases = {case.get("name"): case for case in suite.iter("testcase")}
-        assert len(cases["1.png"].findall("failure")) == 0
-        (failure,) = cases["2.png"].findall("failure")
-        assert re.match(r"ssim is \S+, below 0\.99", failure.get("message"))
-        assert cases["3.png"].find("failure").get("message") == "size 48x39 against 48x40"
-        assert cases["4.png"].find("error") is not None
-        assert cases["1.png"].get("classname") == "t"
-        assert cases["1.png"].find("system-out").text == "ssim 1"
-
-    def test_junit_is_written_for_missing_partners_without_a_gate(self, capsys):
-        save("r/1.png", GREY), save("t/1.png", GREY), save("t/2.png", GREY)
-        compared(capsys, "r", "t", "--metrics", "ssim", "--junit", "j.xml")
-        assert ElementTree.parse("j.xml").getroot().get("skipped") == "1"
-
-    def test_a_place_that_cannot_be_written(self, capsys):
-        a = save("a.png", GREY)
-        assert "there is no folder" in refusal(capsys, a, a, "--junit", "no/j.xml")
-        assert "is an image to be read" in refusal(capsys, a, a, "--junit", "a.png")
-
-    def test_annotations(self, capsys):
-        files = save("r,a.png", GREY), save("t:,%.png", 255 - GREY)
-        call = [*files, "--metrics", "ssim", "--fail-under", "ssim=0.99", "--annotations", "github"]
-        _, err = compared(capsys, *call, status=1)
-        (said,) = (line for line in err if line.startswith("::"))
-        assert said.startswith("::error file=t%3A%2C%25.png,title=imsim::ssim is ")
-
-    @pytest.mark.parametrize("shell", SHELLS)
-    def test_completion(self, capsys, shell):
-        assert main(["completion", shell]) == 0
-        script = capsys.readouterr().out
-        assert "--on-size-mismatch" in script
-        assert "anomaly" in script
-
-    def test_the_help_has_a_table_of_statuses(self):
-        commands = command_parser()._subparsers._group_actions[0].choices
-        text = commands["compare"].format_help()
-        for status in (0, 1, 2, 130):
-            assert re.search(rf"^  {status} +\w", text, re.M)
-        for name in imsim.COUNTS:
-            assert re.search(rf"^  {name} ", text, re.M)
-
-
-class TestIgnored:
-    BOX = (9, 5, 3, 2)  # x, y, w, h of the first part of DOT
-
-    def scores(self, capsys, *options: str, b=DOT, a=GREY) -> float:
-        files = save("ref/a.png", a), save("t/a.png", b)
-        assert main(["compare", "--json", *files, "--metrics", "pixels", *options]) == 0
-        self.out, self.err = capsys.readouterr()
-        return json.loads(self.out.splitlines()[1])["scores"]["pixels"]
-
-    def test_rectangles(self, capsys):
-        assert self.scores(capsys) == 7
-        assert self.scores(capsys, "--ignore", "9,5,3,2") == 1
-        assert "6 of 1920 pixels (0.3%) are left out by --ignore 9,5,3,2" in self.err
-        assert self.scores(capsys, "--ignore", "9,5,3,2", "--ignore", "30,20,99,99") == 0
-        assert self.scores(capsys, "--ignore", "10,5,2,2") == 3
-
-    @pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "1,2,0,4", "-1,0,2,2", "1.5,0,2,2", ""])
-    def test_no_rectangles(self, capsys, text):
-        a = save("a.png", GREY)
-        assert "expected x,y,w,h in whole pixels" in refusal(capsys, a, a, f"--ignore={text}")
-
-    @pytest.mark.parametrize(
-        ("name", "text", "left"),
-        [
-            ("i.csv", "file,x,y,w,h\na.png,9,5,3,2\nb.png,30,20,1,1\n", 1),
-            ("i.csv", "x, y, w, h, file\n9, 5, 3, 2,\n", 1),
-            ("i.csv", "file,x,y,w,h\nt/a.png,9,5,3,2\n", 1),
-            ("i.csv", "file,x,y,w,h\na,30,20,1,1\n", 6),
-            ("i.csv", "file,x,y,w,h\nb*,9,5,3,2\n", 7),
-            ("i.yaml", "a.png: [[9, 5, 3, 2], '30,20,1,1']\n", 0),
-            ("i.yml", "'*': [[9, 5, 3, 2]]\n", 1),
-        ],
-    )
-    def test_files_of_rectangles(self, capsys, name, text, left):
-        Path(name).write_text(text)
-        assert self.scores(capsys, "--ignore-from", name) == left
-        assert ("no image is called b" in self.err) == ("\nb" in text)
-
-    @pytest.mark.parametrize(
-        "shape",
-        [
-            {"shapes": [{"points": [[9, 5], [12, 5], [12, 7], [9, 7]]}]},
-            {"shapes": [{"points": [[9, 5], [12, 7]], "shape_type": "rectangle"}]},
-            {"shapes": [{"points": [[10.5, 6], [14, 6]], "shape_type": "circle"}]},
-            {
-                "type": "Feature",
-                "geometry": {
-                    "type": "MultiPolygon",
-                    "coordinates": [[[[9, 5], [12, 5], [12, 7], [9, 7], [9, 5]]]],
-                },
-            },
-        ],
-    )
-    def test_polygons(self, capsys, shape):
-        Path("i.json").write_text(json.dumps(shape))
-        assert self.scores(capsys, "--ignore-from", "i.json") == 1
-        # A folder holds a file for each image.
-        Path("j").mkdir()
-        Path("j/b.json").write_text(json.dumps(shape))
-        assert self.scores(capsys, "--ignore-from", "j") == 7
-        Path("j/a.json").write_text(json.dumps(shape))
-        assert self.scores(capsys, "--ignore-from", "j") == 1
-
-    def test_holes(self, capsys):
-        ring = [[0, 0], [48, 0], [48, 40], [0, 40]]
-        hole = [[9, 5], [12, 5], [12, 7], [9, 7]]
-        found = {"type": "FeatureCollection", "features": []}
-        found["features"].append(
-            {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring, hole]}}
-        )
-        Path("i.geojson").write_text(json.dumps(found))
-        assert self.scores(capsys, "--ignore-from", "i.geojson") == 6
-
-    @pytest.mark.parametrize(
-        ("name", "text", "words"),
-        [
-            ("i.csv", "", "lacks the columns file, x, y, w, h"),
-            ("i.csv", "file,x,y,w,h\na,1,2,3\n", "i.csv, line 2: '1,2,3,' is no rectangle"),
-            ("i.yaml", "- 1\n", "expected the names of images"),
-            ("i.yaml", "a: 1\n", "i.yaml, a: expected a list"),
-            ("i.yaml", "a: [", "is no YAML"),
-            ("i.yaml", "a: !!python/object/apply:os.system [ls]", "is no YAML"),
-            ("i.json", "{", "is no JSON"),
-            ("i.json", "[]", "holds no polygons"),
-            ("i.json", '{"type": "Point", "coordinates": [1, 2]}', "Point is no area"),
-            ("i.json", '{"shapes": [{"points": [[1, 2]]}]}', "at least three points"),
-            ("i.json", '{"shapes": [{"points": [[1, 2], [3, NaN], [4, 5]]}]}', "holds no polygons"),
-            ("i.json", "[" * 100000, "nested too deeply"),
-            ("i.txt", "", "expected a file of .csv"),
-            ("i.csv", None, "cannot be read"),
-        ],
-    )
-    def test_mistakes_in_files(self, capsys, name, text, words):
-        if text is not None:
-            Path(name).write_text(text)
-        a = save("a.png", GREY)
-        assert words in refusal(capsys, a, a, "--ignore-from", name)
-
-    def test_a_colour_of_the_reference(self, capsys):
-        marked = np.repeat(GREY[..., None], 3, axis=-1)
-        marked[5:7, 9:12] = (255, 0, 255)
-        for colour in ("#ff00ff", "magenta"):
-            assert self.scores(capsys, "--ignore-colour", colour, a=marked) == 1
-        wide = marked.astype(np.uint16) * 257
-        files = (
-            save("a.npy", wide),
-            save("b.npy", np.repeat(257 * np.uint16(DOT)[..., None], 3, -1)),
-        )
-        call = ["--channel-axis", "-1", "--metrics", "pixels", "--ignore-colour", "magenta"]
-        found, _ = compared(capsys, *files, *call)
-        assert found["scored"][0]["scores"]["pixels"] == 1
-        a = save("a.png", GREY)
-        assert "expected a name, as magenta" in refusal(capsys, a, a, "--ignore-colour", "purpel")
-
-    def test_transparent_parts_of_the_reference(self, capsys):
-        alpha = np.full(GREY.shape, 255, np.uint8)
-        alpha[5:7, 9:12] = 0
-        reference = np.dstack([GREY] * 3 + [alpha])
-        assert self.scores(capsys, "--ignore-transparent", a=reference) == 1
-        assert "6 of 1920 pixels are wholly transparent, and left out" in self.err
-        # Of the test image they show the background.
-        test = np.dstack([DOT] * 3 + [alpha])
-        assert self.scores(capsys, "--ignore-transparent", a=GREY, b=test) == 7
-
-    def test_large_files(self, capsys):
-        a = np.random.default_rng(0).normal(size=(400, 300))
-        b = a.copy()
-        b[100:140, 50:90] += 1
-        files = save("a.npy", a), save("b.npy", b)
-        polygon = {"shapes": [{"points": [[50, 100], [90, 140]], "shape_type": "rectangle"}]}
-        Path("i.json").write_text(json.dumps(polygon))
-        call = [*files, "--metrics", "rmse", "--memory", "500kB"]
-        for options in (["--ignore", "50,100,40,40"], ["--ignore-from", "i.json"]):
-            found, err = compared(capsys, *call, *options)
-            assert found["scored"][0]["scores"]["rmse"] == 0
-            assert "1600 of 120000 pixels" in err[0]
-
-    def test_the_page_hatches_them(self, capsys):
-        files = save("a.png", GREY), save("b.png", DOT)
-        assert main(["report", *files, "-o", "r.html", "--ignore", "9,5,3,2"]) == 0
-        assert "The mask uses 1914 of 1920 pixels" in Path("r.html").read_text()
-
-    def test_resume_knows_them(self, capsys):
-        save("r/1.png", GREY), save("t/1.png", DOT)
-        call = ["compare", "r", "t", "--metrics", "pixels", "-o", "o.csv"]
-        assert main([*call, "--ignore", "9,5,3,2"]) == 0
-        assert main([*call, "--resume"]) == 2
-        assert "another run" in capsys.readouterr().err
 
 
 def test_animated_counts_of_stacks(capsys):

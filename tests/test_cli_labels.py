@@ -135,6 +135,18 @@ def test_a_mask_leaves_out_pixels_of_regions(capsys):
     assert [row["scores"]["rmse"] for row in lines["scored"]] == want["rmse"].tolist()
 
 
+def test_a_region_that_is_left_out_is_not_forgotten(capsys):
+    call = [*files("a2.png"), "--labels", save("l.png", LABELS), *FLAGS, "--ignore", "5,22,35,16"]
+    (lines, err) = compared(capsys, *call, "--fail-under", "rmse=1e9", status=1)
+    want = expected(np.where(LABELS == 2, 0, LABELS))
+    assert [row["label"] for row in lines["scored"]] == [1, 2, 7]
+    one, two, seven = (row["scores"]["rmse"] for row in lines["scored"])
+    assert (one, two, seven) == (want["rmse"][0], "NaN", want["rmse"][1])
+    assert (lines["scored"][1]["pixels"], lines["scored"][1]["bbox"]) == (0, [0, 0, 0, 0])
+    assert lines["scored"][1]["notes"] == ["a2.png, label 2: ssim, rmse: every pixel is left out"]
+    assert "imsim: fails: a2.png, label 2: rmse is NaN" in err
+
+
 def test_a_stack_of_labels(capsys):
     stack = np.stack([GREY, NOISY])
     labels = np.stack([LABELS, LABELS + 1])
@@ -175,7 +187,7 @@ def test_files_and_options_that_do_not_fit(capsys):
             capsys.readouterr().err
         )
     assert main([*arguments, "--csv", "-o", "l.png"]) == 2
-    assert "is an image to be read" in capsys.readouterr().err
+    assert "is a file to be read" in capsys.readouterr().err
     assert main(["compare", *files(), "--labels", "none.png"]) == 2
     assert "none.png" in capsys.readouterr().err
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from command import by_kind
+from command import by_kind, compared
 from image_files import DEEP, GREY, NOISY, save
 
 from imsim._images import ImageFileError, read_picture
@@ -265,3 +265,43 @@ def test_rows_of_several_folders_name_them(capsys):
     save("a.png", GREY), save("A/i.png", GREY), save("B/i.png", NOISY)
     out, _ = compare(capsys, "a.png", "A", "B", "--metrics", "rmse", status=0)
     assert [line.split()[0] for line in out.splitlines()[1:3]] == ["A/i.png", "B/i.png"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("a.png", "--metrics", "rmse", "b.png", "c.png"),
+        ("a.png", "b.png", "--metrics", "rmse", "c.png"),
+        ("a.png", "b.png", "c.png", "--metrics", "rmse"),
+        ("--metrics", "rmse", "--", "a.png", "b.png", "c.png"),
+    ],
+)
+def test_options_stand_before_between_and_after_files(capsys, call):
+    for name in ("a.png", "b.png", "c.png"):
+        save(name, GREY)
+    rows, _ = compared(capsys, *call)
+    assert [row["test"] for row in rows["scored"]] == ["b.png", "c.png"]
+
+
+def test_names_that_begin_with_a_dash_stand_behind_two(capsys):
+    save("-a.png", GREY)
+    assert "-a.png" in compare(capsys, "--metrics", "rmse", "--", "-a.png", "-a.png", status=0)[0]
+
+
+@pytest.mark.parametrize("command", [["compare"], ["report", "-o", "p"], ["accept"]])
+def test_an_unknown_option_is_said_by_its_command(capsys, command):
+    with pytest.raises(SystemExit):
+        main([*command, "a.png", "--metrix", "b.png", "c.png"])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"imsim {command[0]}: error: unrecognized arguments: --metrix")
+
+
+@pytest.mark.parametrize(
+    ("shape", "more", "hint"),
+    [((9, 6), (), False), ((9, 3), (), True), ((9, 3, 3), ("--channel-axis", "-1"), False)],
+)
+def test_a_small_image_is_told_of_channels_only_where_there_may_be_some(capsys, shape, more, hint):
+    np.save("a.npy", np.arange(np.prod(shape), dtype=np.uint8).reshape(shape))
+    _, err = compare(capsys, "a.npy", "a.npy", "--metrics", "ssim", *more, status=2)
+    assert f"the images are 9x{shape[1]} pixels" in err[0]
+    assert ("--channel-axis" in err[0]) == hint

@@ -196,7 +196,7 @@ class TestOptions:
         assert "name it with -o FILE" in refused(capsys, "--resume")
         save("a.npy", GREY)
         assert main(["compare", "a.npy", "a.npy", "--csv", "-o", "a.npy"]) == 2
-        assert "is an image to be read" in capsys.readouterr().err
+        assert "is a file to be read" in capsys.readouterr().err
 
     def test_old_results_survive_a_wrong_call(self, capsys):
         Path("o.csv").write_text("precious")

@@ -275,7 +275,7 @@ class TestOutputs:
             assert main(["compare", "ref", "test", "-o", name, "--csv"]) == 2
             assert words in capsys.readouterr().err
         assert main(["report", "ref/a.png", "store/a.png", "-o", "hard.json"]) == 2
-        assert "is an image to be read" in capsys.readouterr().err
+        assert "is a file to be read" in capsys.readouterr().err
         assert main(["compare", "ref", "test", "--maps", "store/maps"]) == 2
         assert "store/maps: lies in test/sub, which is read" in capsys.readouterr().err
         assert Path("store/a.png").read_bytes() == before

@@ -12,6 +12,7 @@ from PIL import Image
 
 import imsim
 from imsim.cli import main
+from imsim.pages import layers
 
 pytestmark = pytest.mark.usefixtures("empty_directory")
 
@@ -125,7 +126,7 @@ def test_what_is_refused(capsys):
         ((a, a, "--mask", small), "the mask is 9 x 9 pixels"),
         ((deep, deep), "a.tif: is 48 x 40 pixels, 16-bit, grey; add --data-range"),
         ((a, a, "-o", "nowhere/page.html"), "there is no folder"),
-        ((a, a, "-o", a), "is an image to be read"),
+        ((a, a, "-o", a), "is a file to be read"),
     ):
         assert main(["report", "-o", "page.html", *arguments]) == 2
         assert words in capsys.readouterr().err
@@ -171,3 +172,27 @@ def test_a_page_fails_as_compare_does(limit, status, capsys):
     assert "pixels that differ by more than 3 in some channel" in html
     (y, bottom), (x, right) = found.boxes[0].tolist()
     assert f"{right - x} × {bottom - y} at {x}, {y}</a>" in html
+
+
+@pytest.mark.parametrize("rows", [40, 30])
+def test_options_of_metrics_are_those_of_the_scores_and_maps(rows, capsys):
+    """Of images of one size, and of others, whose scores the page computes."""
+    paths = save("a.png", GREY), save("b.png", NOISY[:rows])
+    call = ("--metrics", "zncc,sh", "--option", "zncc.window_size=5", "--option", "sh.hash=average")
+    assert report(*paths, *call) == 0
+    html = Path("page.html").read_text(encoding="utf-8")
+    want = imsim.zncc(GREY[:rows], NOISY[:rows], window_size=5)
+    assert want != imsim.zncc(GREY[:rows], NOISY[:rows])
+    assert f"{want:.6g}" in html
+    assert "b.png: scored with zncc.window_size=5, sh.hash=average" in html
+    assert report(*paths, "--metrics", "sh", "--option", "ssim.sigma=2") == 2
+    assert "ssim is not run" in capsys.readouterr().err
+    maps = layers.map_layers(
+        layers.ImagePair(GREY[..., None], NOISY[..., None], None, 255),
+        *(GREY, NOISY),
+        {"mask": None},
+        ["zncc", "imed"],
+        own={"zncc": {"window_size": 5}, "imed": {"nonsense": 1}},
+    )
+    (layer,) = maps
+    np.testing.assert_array_equal(layer.map.values, imsim.zncc_map(GREY, NOISY, window_size=5))

@@ -217,6 +217,68 @@ def test_only_pages_of_a_report_are_replaced_or_removed(folders, capsys):
     assert not Path("actual/report").exists()
 
 
+def test_volumes_have_a_row_each(empty_directory, capsys, rng):
+    volume = rng.integers(0, 256, (5, 12, 14)).astype(np.uint8)
+    changed = volume.copy()
+    changed[3, 4:7, 5:9] ^= 255
+    for name, image in (("same", volume), ("differs", changed), ("size", volume[1:])):
+        save(f"expected/{name}.npy", volume)
+        save(f"actual/{name}.npy", image)
+    save("actual/new.npy", volume)
+    mask = np.ones(volume.shape, bool)
+    report("--volume", "--metrics", "rmse", "--mask", save("m.npy", mask))
+    found = rows()
+    statuses = {name: row["status"] for name, row in found.items()}
+    assert statuses == {
+        "new.npy": "unmatched",
+        "size.npy": "differs",
+        "differs.npy": "differs",
+        "same.npy": "equal",
+    }
+    assert found["size.npy"]["why"] == "size 14x12x4 against 14x12x5"
+    assert {name: row["pictures"] for name, row in found.items()} == {
+        "new.npy": "t",
+        "size.npy": "",
+        "differs.npy": "rtd",
+        "same.npy": "r",
+    }
+    assert not any("accept" in row for row in found.values())
+    page = Path("report", found["differs.npy"]["page"]).read_text(encoding="utf-8")
+    assert 'href="../index.html"' in page
+    mask[3] = False  # what differs is left out
+    save("m.npy", mask)
+    report("--volume", "--metrics", "rmse", "--mask", "m.npy")
+    assert rows()["differs.npy"]["status"] == "equal"
+    report("--volume", "--metrics", "rmse", "--fail-over", "rmse=1", status=1)
+    found = rows()
+    assert found["size.npy"]["status"] == found["differs.npy"]["status"] == "failed"
+    page = Path("report", found["differs.npy"]["page"]).read_text(encoding="utf-8")
+    assert "rmse is " in page
+
+
+def test_folders_without_any_pair_are_shown(empty_directory, capsys):
+    """As before the first references are accepted; that nothing was compared is an error."""
+    Path("expected").mkdir()
+    save("actual/a.png", GREY)
+    report(status=2)
+    assert "expected: holds no image" in capsys.readouterr().err
+    ((name, row),) = rows().items()
+    assert (name, row["status"], row["accept"]) == ("a.png", "unmatched", "a.png")
+    save("expected/b.png", GREY)
+    report("--fail-under", "ssim=0.5", status=2)
+    assert "no image has the name of one" in capsys.readouterr().err
+    assert rows().keys() == {"a.png", "b.png"}
+    Path("actual/a.png").unlink()
+    report(status=2)
+    assert rows().keys() == {"actual", "b.png"}
+    assert rows()["actual"]["status"] == "could not be scored"
+    Path("expected/b.png").unlink()
+    report(output="other", status=2)
+    assert not Path("other").exists()
+    assert main(["report", "expected", "nowhere", "-o", "other"]) == 2
+    assert "nowhere: cannot be read: there is no such folder" in capsys.readouterr().err
+
+
 def test_an_interrupted_report_says_so_and_can_be_made_again(folders, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("imsim.cli.report_folder.folder_report", lambda *_, **__: 1 / 0)

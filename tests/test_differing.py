@@ -151,8 +151,19 @@ def test_mistakes() -> None:
         imsim.differing_pixels(a, a[1:])
     with pytest.raises(imsim.ShapeError, match="differing_pixels takes one pair"):
         imsim.differing_pixels(np.zeros((2, 4, 5)), np.zeros((2, 4, 5)))
+    for masks in (1, 2):
+        with pytest.raises(imsim.MaskError, match=r"batch axes, \(\d,\), and differing_pixels"):
+            imsim.differing_pixels(a, a, mask=np.ones((masks, 4, 4), bool))
     for wrong in (-1, np.nan, np.inf, "2"):
         with pytest.raises(imsim.OptionError, match="tolerance"):
             imsim.differing_pixels(a, a, tolerance=wrong)  # type: ignore[arg-type]
     with pytest.raises(imsim.OptionError, match="anti_aliasing=1"):
         imsim.differing_pixels(a, a, anti_aliasing=1)  # type: ignore[arg-type]
+
+
+def test_results_can_be_told_apart() -> None:
+    """Arrays have no truth; each result is itself."""
+    a = np.eye(3)
+    one, other = (imsim.differing_pixels(a, a.T) for _ in range(2))
+    assert one == one
+    assert len({one, other}) == 2

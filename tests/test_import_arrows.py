@@ -154,6 +154,7 @@ ALLOWED: dict[str, set[str]] = {
         "kernels",  # the folder of compiled code
         "finite",  # what the pixels span
         "labelled",
+        "moving",
         "pages",
         "registry",
         "validation",  # the hint that names an argument where the command has an option
@@ -161,9 +162,10 @@ ALLOWED: dict[str, set[str]] = {
     | LEAVES,
     "_images": {"_images"} | LEAVES,
     # Colour maps and self-contained HTML pages, which command and workflow share.
-    "pages": {"", "differing", "finite", "pages", "validation"} | LEAVES,
+    "pages": {"", "differing", "finite", "inputs", "pages", "portable", "validation"} | LEAVES,
     # What the pytest plugin does, which lies beside the package.
-    "regression": {"", "_images", "inputs", "pages", "portable", "validation"} | LEAVES,
+    "regression": {"", "_images", "differing", "one_image", "pages", "validation"} | LEAVES,
+    "one_image": {"_images", "inputs", "portable"} | LEAVES,
     "__main__": {"cli"},
     "anomaly": {
         "",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import copy
 import csv
 import io
+import pickle
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -215,11 +217,41 @@ def test_a_large_map_shows_the_worst_of_each_block():
         (np.zeros((0, 4)), "ssim", imsim.ShapeError, "one map"),
         (np.zeros((3, 4)), "psnr", imsim.OptionError, "a metric with a map"),
         (np.zeros((3, 4)), "se", imsim.DataRangeError, "data_range=255"),
+        (np.zeros((3, 4), complex), "ssim", imsim.DTypeError, "values has dtype complex"),
+        (np.zeros((3, 4), object), "ssim", imsim.DTypeError, "values has dtype object"),
     ],
 )
 def test_what_is_no_map(values, metric, error, words):
     with pytest.raises(error, match=words):
         MapPicture(values, metric)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        *(({"data_range": wrong}, imsim.DataRangeError) for wrong in (0, -1, np.nan, "255", 1e200)),
+        *(
+            ({"scale": wrong}, imsim.OptionError)
+            for wrong in ("auto", (1, 0), Scale(1, 1), Scale(np.nan, 1), Scale(0, 1, False, "jet"))
+        ),
+        ({"scale": Scale("0", "1")}, imsim.OptionError),
+    ],
+)
+def test_what_is_no_scale(options, error):
+    with pytest.raises(error):
+        MapPicture(np.zeros((3, 4)), "se", **options)
+
+
+def test_maps_of_any_container_and_by_pickle(rng: np.random.Generator) -> None:
+    values = rng.random((12, 9))
+    want = MapPicture(np.where(values < 0.3, np.nan, values), "ssim")
+    hidden = np.ma.array(values, mask=values < 0.3)
+    assert MapPicture(hidden, "ssim")._repr_html_() == want._repr_html_()
+    assert pickle.loads(pickle.dumps(want))._repr_html_() == want._repr_html_()
+    assert repr(copy.deepcopy(want)) == repr(want)
+    xarray = pytest.importorskip("xarray", reason="an optional array library")
+    shown = MapPicture(xarray.DataArray(values), "ssim")
+    assert shown._repr_html_() == MapPicture(values.tolist(), "ssim")._repr_html_()
 
 
 def test_a_notebook_shows_what_the_page_promises(tmp_path: Path, rng: np.random.Generator) -> None:

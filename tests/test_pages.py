@@ -102,8 +102,8 @@ class TestPage:
     def test_policy_allows_its_own_script_and_style_only(self, report):
         elements = Elements(report)
         (policy,) = (m["content"] for m in elements.all("meta") if "http-equiv" in m)
-        assert policy.startswith("default-src 'none'; img-src data:;")
-        script = "".join(map(pages.asset, ("packed.js", "stage.js", "pair.js")))
+        assert policy.startswith("default-src 'none'; img-src data: blob:;")
+        script = "".join(map(pages.asset, ("packed.js", "drawn.js", "stage.js", "pair.js")))
         for element, text in (("script", script), ("style", pages.asset("page.css"))):
             digest = hashlib.sha256(text.encode()).digest()
             assert f"{element}-src 'sha256-{base64.b64encode(digest).decode()}'" in policy
@@ -385,7 +385,18 @@ class TestSizes:
                 *(layers.map_layer(of_pair, f"{i}", "", noise, scale) for i in range(9)),
             ],
         )
-        pictures = [*found.overviews, *(found.details or [])]
+        pictures = [*found.overviews, *found.details.values()]
         size = len(found.data) + sum(numbers.text_size(len(picture)) for picture in pictures)
         assert size + content.FRAME_BYTES <= 8_000_000
         assert found.pixel_side <= 3
+
+
+@pytest.mark.parametrize("dtype", ["uint64", "int64", "float32", "float64", "float16"])
+def test_a_range_that_is_lost_next_to_the_pixels(dtype):
+    """A scale has a length even where the data range is less than the step of the type."""
+    ends = np.finfo(dtype) if np.dtype(dtype).kind == "f" else np.iinfo(dtype)
+    top = np.array(ends.max, dtype)
+    image = np.full((6, 6), top)
+    other = np.where(np.eye(6, dtype=bool), top // 2, image).astype(dtype)
+    for pair in ((image, image), (image, other), (other, image)):
+        assert "<h1>" in pages.pair_report(*pair, data_range=1.0, metrics=[])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
 import numpy as np
 import pytest
 from headless import browser
+from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 import imsim
 from imsim import pages
-from imsim.pages import content, pair
+from imsim.pages import content, layers, pair
 
 HEIGHT, WIDTH = 216, 768
 COLUMN = 403
@@ -192,3 +196,70 @@ def test_numbers_of_any_type_are_read(dtype, before, after, change, reader, tmp_
     assert (found["reference"], found["test"]) == (str(before), str(after))
     assert found["difference"] == change
     assert reader.press(Keys.ARROW_RIGHT)["reference"] == "2"
+
+
+def _scene(kind, rng):
+    """Return a pair, its data range, and the axis of its channels."""
+    grey = rng.integers(0, 256, (380, 370))
+    planes = np.stack([grey, grey[::-1], 255 - grey]).astype(np.uint8)
+    other = np.where(rng.random(grey.shape) < 0.3, rng.integers(0, 256, grey.shape), grey)
+    pairs = {
+        "grey": (grey.astype(np.uint8), other.astype(np.uint8), 255, None),
+        "colour": (planes, planes // 2, 255, 0),
+        "deep": ((grey * 16).astype(np.uint16), (other * 16).astype(np.uint16), 4095, None),
+        "float": (grey / 128 - 1, (other / 128 - 1).astype(np.float32), 2, None),
+        "bool": (grey > 99, other > 99, 1, None),
+    }
+    return pairs[kind]
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour", "deep", "float", "bool"])
+def test_what_the_page_draws_is_what_python_draws(kind, reader, tmp_path):
+    """Every pixel of the images, of their difference and of the maps, none of them stored twice."""
+    a, b, data_range, axis = _scene(kind, np.random.default_rng(5))
+    options = {"data_range": data_range, "channel_axis": axis}
+    text = pages.pair_report(a, b, metrics=["se", "zncc"], **options)
+    assert 'class="detail"' not in text
+    path = tmp_path / "report.html"
+    path.write_text(text, encoding="utf-8")
+    reader.open(path)
+    assert reader.problems() == []
+    of_pair = layers.ImagePair(
+        *(layers.pixels_of("", image, axis) for image in (a, b)), None, data_range
+    )
+    wanted = [
+        layers.image_layer(of_pair, "reference", "", of_pair.reference),
+        layers.image_layer(of_pair, "test", "", of_pair.test),
+        layers.difference_layer(of_pair),
+        *layers.map_layers(of_pair, a, b, {"mask": None, **options}, ["se", "zncc"]),
+    ]
+    for layer in wanted:
+        content = reader.driver.execute_script(
+            "const image = document.querySelector(`#picture-${arguments[0]} .detail`);"
+            "const canvas = document.createElement('canvas');"
+            "[canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];"
+            "canvas.getContext('2d').drawImage(image, 0, 0);"
+            "return canvas.toDataURL('image/png')",
+            layer.name,
+        )
+        image = Image.open(io.BytesIO(base64.b64decode(content.partition(",")[2])))
+        want = layer.draw((1, 1)).astype(int)
+        off = np.abs(np.asarray(image.convert("RGB")) - want).max(axis=-1)
+        # One step of the scale, where the float32 of a map rounds to the other side.
+        assert (off > 0).mean() <= (1e-3 if layer.map else 0)
+        assert off.max() <= 3
+
+
+@pytest.mark.parametrize("kind", ["mask", "size", "nan", "wide"])
+def test_what_only_python_can_draw_is_stored(kind):
+    a, b, *_ = _scene("float", np.random.default_rng(5))
+    options = {"data_range": 2}
+    if kind == "mask":
+        options["mask"] = np.arange(370) < np.full((380, 1), 200)
+    elif kind == "size":
+        b = b[:-3]
+    elif kind == "nan":
+        b[4, 5] = np.nan
+    else:
+        a, b = ((v * 99).astype(np.int64) for v in (a, b))
+    assert 'class="detail"' in pages.pair_report(a, b, metrics=[], **options)

@@ -183,6 +183,10 @@ def test_zoom_is_shared_and_links_keep_the_view(reader, report):
     reader.driver.find_element(By.CSS_SELECTOR, ".boxes a").click()
     WebDriverWait(reader.driver, 5).until(lambda _: "(held)" in reader.values()["place"])
     assert reader.values()["place"] == "40, 30 (held)"
+    reader.open(report, "#3,5;zoom=8")
+    hash_of(reader, "#3,5;zoom=8;at=0.0625,0.0917")  # a place that is linked to is in view
+    reader.driver.find_element(By.CSS_SELECTOR, ".boxes a").click()
+    hash_of(reader, "#40,30;zoom=8;at=0.5062,0.5083")
     for wrong in ("#nonsense", "#1,2;zoom=x;at=y", "#9999,9999;view=none;wipe=900", "#;zoom=1e9"):
         reader.open(report, wrong)
     assert reader.problems() == []

@@ -152,6 +152,11 @@ def test_figures_are_drawn_alike_whatever_they_have_for_the_screen(make, tmp_pat
         assert stored.info == {}
     make(update=True).check(_figure(facecolor="none"), "transparent")
     make().check(_figure(facecolor="white"), "transparent", tolerance=2)
+    figure = _figure()
+    part = figure.subfigures()
+    part.set_visible(False)
+    for of_figure in (figure.axes[0], part, part.add_subplot()):
+        make().check(of_figure)
 
 
 def test_channels_anywhere(make):
@@ -278,6 +283,14 @@ def test_a_failure_has_its_page_and_image_until_it_passes(make, tmp_path):
     html = page.read_text(encoding="utf-8")
     assert "20 of 480 pixels" in html
     assert "test_x.py::test_a" in html
+    assert html.count('href="#') == 1 + 1 + 1  # to the view, the largest difference and the part
+    assert '<a href="#10,10">20 × 20 at 0, 0</a>' in html
+    assert "Scores" not in html  # nobody asked for any, and each costs seconds to compile
+    said = _failure(make, image, metric="rmse", at_most=0.1)
+    html = page.read_text(encoding="utf-8")
+    assert "rmse is 0.2" in said
+    assert "Root mean squared error" in html
+    assert "Structural" not in html
     assert (np.asarray(Image.open(stored)) == image).all()
     make().check(RAMP)
     assert _files(tmp_path) == ["test_x/test_a.png"]

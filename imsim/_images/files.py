@@ -19,6 +19,9 @@ from imsim._images.fits import open_fits
 from imsim._images.formats import STARTS, is_avif, is_bitmap, is_webp, unread
 from imsim._images.gif import SIGNATURES as GIF_SIGNATURES
 from imsim._images.gif import open_gif
+from imsim._images.hdf5 import EXTENSIONS as HDF5_EXTENSIONS
+from imsim._images.hdf5 import SIGNATURE as HDF5_SIGNATURE
+from imsim._images.hdf5 import open_hdf5
 from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
 from imsim._images.jpeg import open_jpeg
 from imsim._images.nifti import GZIP_SIGNATURE, is_nifti, open_nifti
@@ -36,10 +39,18 @@ from imsim._images.webp_avif import open_avif, open_webp
 from imsim._images.zarr_arrays import open_zarr
 from imsim._images.zarr_nodes import is_zarr
 
-_KNOWN = (*STARTS, *ZIP_SIGNATURES, GZIP_SIGNATURE, *NIFTI_SIGNATURES, b"BM", b"RIFF")
+_KNOWN = (
+    *STARTS,
+    HDF5_SIGNATURE,
+    *ZIP_SIGNATURES,
+    GZIP_SIGNATURE,
+    *NIFTI_SIGNATURES,
+    b"BM",
+    b"RIFF",
+)
 _BOXES = tuple(bytes([0, 0, 0, size]) + b"ftyp" for size in range(16, 128, 4))
 """How a file of boxes, such as AVIF, begins."""
-_NAMED = (".npz", ".exr", *FITS_EXTENSIONS)
+_NAMED = (".npz", ".exr", *FITS_EXTENSIONS, *HDF5_EXTENSIONS)
 """Extensions of files whose parts have names."""
 _INDEXED = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
 
@@ -52,10 +63,10 @@ class ImageFile:
     Parameters
     ----------
     path : str
-        The file; ``FILE:NAME`` for one array of .npz, HDU of FITS or layer of OpenEXR, ``FILE[i]``
-        for one image of several, counted from 0; ``-`` for the standard input; a folder of Zarr. A
-        pipe is read once. As a volume, a folder of DICOM files is a file of one volume, and so is a
-        stack of images.
+        The file; ``FILE:NAME`` for one array of .npz or HDF5, HDU of FITS or layer of OpenEXR,
+        ``FILE[i]`` for one image of several, counted from 0; ``-`` for the standard input; a folder
+        of Zarr. A pipe is read once. As a volume, a folder of DICOM files is a file of one volume,
+        and so is a stack of images.
     reading : Reading, optional
         One for all files of a run, since it keeps the content of pipes.
 
@@ -211,6 +222,8 @@ def _open_images(source: Source, start: bytes, name: str | None, reading: Readin
         return open_fits(source, name, reading)
     if start.startswith(EXR_SIGNATURE):
         return open_exr(source, name, reading)
+    if start.startswith(HDF5_SIGNATURE):
+        return open_hdf5(source, name, reading)
     if start.startswith(ZIP_SIGNATURES):
         return open_npz(source, name, reading)
     if start.startswith(PNG_SIGNATURE):
@@ -229,8 +242,8 @@ def _open_images(source: Source, start: bytes, name: str | None, reading: Readin
     if kind is not None:
         raise ImageFileError(f"is {kind.name}, which is not read", kind.remedy)
     raise ImageFileError(
-        "not a PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, FITS, OpenEXR, .npy, .npz, NIfTI or DICOM "
-        "file, nor Zarr"
+        "not a PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, FITS, OpenEXR, HDF5, .npy, .npz, NIfTI or "
+        "DICOM file, nor Zarr"
     )
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from imsim._images import ImageFile, Reading
+from imsim._images import ImageFile, Reading, without_index
 from imsim.cli.messages import say
 from imsim.cli.options import add_command
 from imsim.cli.pairing import Folder, is_folder
@@ -24,8 +24,9 @@ HELP = """\
 Copy the named images of ACTUAL over their partners in EXPECTED, once a person
 has looked at them, as on the pages of `imsim report EXPECTED ACTUAL -o DIR`.
 
-NAME is the path of an image below ACTUAL, or a pattern such as 'menu/*.png',
-whose * also goes over folders; a name that is there as it is stands for itself.
+NAME is the path of an image or a folder below ACTUAL, or a pattern such as
+'menu/*.png', whose * also goes over folders; a name that is there as it is
+stands for itself.
 New images, without a partner in EXPECTED, are copied if they are named or fit a
 pattern. --all stands for every image that has a partner. Files are matched as
 `imsim compare` does. Images whose files are equal to the last byte stay.
@@ -58,7 +59,7 @@ def add_accept(commands: Any) -> None:
     add = parser.add_argument
     add("expected", metavar="EXPECTED", help="the folder of references")
     add("actual", metavar="ACTUAL", help="the folder of test images")
-    add("names", metavar="NAME", nargs="*", help="the images to accept: paths below ACTUAL, or *")
+    add("names", metavar="NAME", nargs="*", help="what to accept: paths below ACTUAL, or *")
     add("--all", action="store_true", help="accept every image that has a partner")
     add("--dry-run", action="store_true", help="say what would be copied, and copy nothing")
 
@@ -105,24 +106,9 @@ def _chosen(arguments: argparse.Namespace) -> tuple[list[Copy], list[str]]:
     if arguments.all:
         names = {name: None for name in actual.names if expected.partners(name)}
     for given in arguments.names:
-        name = os.path.normpath(given)
-        start = os.path.join(os.path.normpath(actual.root), "")
-        fitting = (
-            [
-                own
-                for own in (
-                    given,
-                    name,
-                    name.removeprefix(start),
-                )  # with the folder, as a shell fills in
-                if own in actual.names
-            ][:1]
-            or [own for own in actual.names if fnmatchcase(own, given)]
-        )
+        fitting = _fitting(given, actual)
         if not fitting:
-            only = name in expected.names
-            why = "is only in {0}; nothing is ever deleted" if only else "no image in {1} fits it"
-            wrong.append(f"{given}: " + why.format(expected.root, actual.root))
+            wrong.append(f"{given}: {_why_none(given, expected, actual)}")
         names |= dict.fromkeys(fitting)
     copies = []
     for name in names:
@@ -134,6 +120,28 @@ def _chosen(arguments: argparse.Namespace) -> tuple[list[Copy], list[str]]:
         target = expected.path(partners[0] if partners else name)
         copies.append(Copy(actual.path(name), target, not partners))
     return copies, wrong
+
+
+def _fitting(given: str, actual: Folder) -> list[str]:
+    """Return the images that a name stands for: one, those of a folder, or those of a pattern."""
+    places = [given, os.path.normpath(given)]
+    with suppress(ValueError):  # there is none from one drive to another
+        places.append(os.path.relpath(given, actual.root))  # as a shell fills it in
+    for place in places:
+        if place in actual.names:
+            return [place]
+    folders = tuple(os.path.join(place, "") for place in places[1:])
+    inside = [own for own in actual.names if own.startswith(folders)]
+    return inside or [own for own in actual.names if fnmatchcase(own, given)]
+
+
+def _why_none(given: str, expected: Folder, actual: Folder) -> str:
+    if os.path.normpath(given) in expected.names:
+        return f"is only in {expected.root}; nothing is ever deleted"
+    file, index = without_index(given)
+    if index is not None and file in actual.names:
+        return f"is one image of {file}, which is accepted as a whole: name the file"
+    return f"no image in {actual.root} fits it"
 
 
 def can_replace(reference: str, test: str) -> bool:
@@ -156,12 +164,28 @@ def _problems(copy: Copy, expected: str) -> Iterator[str]:
             f"{copy.source}: is of another format than {copy.target}; remove that first, and it is "
             "accepted as a new one"
         )
+    above = os.path.dirname(copy.target)
+    while above and not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above or os.curdir):
+        yield f"{copy.target}: cannot be written: {above} is no folder"
+    elif not os.access(above or os.curdir, os.W_OK):
+        yield f"{copy.target}: cannot be written: {above or os.curdir} is write-protected"
+    # An array that may have channels is one to those who name them.
+    problems = [_problem(copy.source, axis) for axis in (None, -1)]
+    if all(problems):
+        yield str(problems[0])
+
+
+def _problem(path: str, channel_axis: int | None) -> str | None:
+    """Say why the images of a file cannot be read."""
     try:
-        with ImageFile(copy.source, Reading(memory=_MEMORY)) as file:
+        with ImageFile(path, Reading(memory=_MEMORY, channel_axis=channel_axis)) as file:
             for index in range(len(file)):
                 file.read(index)
     except ImsimError as error:
-        yield str(error)
+        return str(error)
+    return None
 
 
 def _equal(copy: Copy) -> bool:
@@ -179,7 +203,7 @@ def _copy(copy: Copy) -> None:
         os.makedirs(folder, exist_ok=True)
         try:
             shutil.copyfile(copy.source, part)
-            if not copy.is_new:
+            if os.path.exists(copy.target):  # and is no link to nothing
                 shutil.copymode(copy.target, part)
             os.replace(part, copy.target)
         finally:

@@ -12,6 +12,7 @@ import imsim
 from imsim._images import ImageFileError, Picture
 from imsim.cli.options import count
 from imsim.errors import ImsimError, OptionError
+from imsim.moving import moved, translated
 from imsim.pages import share
 
 Array = np.ndarray[Any, Any]
@@ -74,7 +75,7 @@ def aligned(reference: Picture, test: Picture, used: Array | None, max_shift: in
     Parameters
     ----------
     reference, test : Picture
-        Of one size and type.
+        Of one type; their sizes may differ.
     used : numpy.ndarray of bool, optional
         What counts in both images.
     max_shift : int
@@ -85,10 +86,6 @@ def aligned(reference: Picture, test: Picture, used: Array | None, max_shift: in
     ImageFileError
         If no shift can be told, or it is larger.
     """
-    if reference.sides == test.sides and np.array_equal(reference.pixels, test.pixels):
-        # Equal images need no structure, such as two blank pages.
-        everywhere = np.ones(reference.sides, np.bool_) if used is None else used
-        return Aligned(test.pixels, everywhere, (0.0, 0.0), (test.path, _said(0, 0)))
     try:
         found = imsim.align(
             reference.pixels,
@@ -98,14 +95,29 @@ def aligned(reference: Picture, test: Picture, used: Array | None, max_shift: in
             channel_axis=reference.channel_axis,
         )
     except ImsimError as error:
-        raise ImageFileError(f"{test.path}: {error.message}", error.remedy) from error
+        raise ImageFileError(error.message, error.remedy, image=test.path) from error
     before = math.prod(reference.sides) if used is None else int(np.count_nonzero(used))
     lost = before - int(np.count_nonzero(found.valid))
-    down, right = found.shift
-    note = _said(down, right)
+    note = "moved by {:+.2f} pixels down and {:+.2f} right".format(*found.shift)
     note += f"; {lost} pixels ({share(lost, before)}) have no partner then" if lost else ""
-    return Aligned(found.image, found.valid, (float(down), float(right)), (test.path, note))
+    return Aligned(found.image, found.valid, found.shift, (test.path, note))
 
 
-def _said(down: float, right: float) -> str:
-    return f"moved by {down:+.2f} pixels down and {right:+.2f} right"
+def moved_onto(
+    reference: Picture, test: Picture, used: Array | None, shift: tuple[float, float]
+) -> tuple[Picture, Array]:
+    """Move a test image by a shift that is known, and say which pixels of the reference count.
+
+    Of a pair of different sizes, what lies right of the reference and below it is kept, and what
+    the test image does not reach is not made up.
+    """
+    inside = np.ones(reference.sides, np.bool_) if used is None else used
+    frame = reference.sides
+    if test.sides != frame:
+        ends = (math.ceil(n + step) for n, step in zip(test.sides, shift, strict=True))
+        frame = tuple(max(1, end) for end in ends)
+    own = translated(inside, (0, 0), test.sides, fill=True)
+    samples, valid = moved(np.moveaxis(test.samples, -1, 0), own, np.array(shift), frame)
+    pixels = samples[0] if test.channel_axis is None else np.moveaxis(samples, 0, -1)
+    valid = translated(valid, (0, 0), reference.sides, fill=False)
+    return test._replace(pixels=pixels), inside & valid

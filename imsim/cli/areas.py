@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import numpy as np
 
 import imsim
 from imsim._images import without_index
+from imsim.cli.pairing import composed
 from imsim.errors import EmptyMaskWarning, ImsimError, OptionError, silent
 
 Array = np.ndarray[Any, Any]
@@ -23,7 +25,7 @@ Box = tuple[int, int, int, int]
 COLUMNS = ("file", "x", "y", "w", "h")
 """Of a CSV file."""
 ENDINGS = (".csv", ".yaml", ".yml", ".json", ".geojson")
-_LETTERS = frozenset("*?[")
+_LETTERS = frozenset("*?")
 """That stand for others in names."""
 _CIRCLE = 64
 """Corners of the polygon that stands for a circle; it is 0.1 % of the radius away at most."""
@@ -51,16 +53,21 @@ class Area(NamedTuple):
     option: str
     """As it was given, for what is said."""
     shape: Rectangle | Polygon
-    pattern: str | None = None
-    """The name of an image, or what a shell would match it with; None: all."""
+    name: str | None = None
+    """That of an image, as `written` returns it; None: all."""
+    is_pattern: bool = True
+    """Whether some letters of the name stand for others."""
 
     def is_of(self, names: Set[str]) -> bool:
         """Tell whether it is of an image that has these names; see `names_of`."""
-        pattern = self.pattern
-        if pattern is None or pattern in names:
+        name = self.name
+        if name is None or name in names:
             return True
         # Files may name thousands of images, most of them as they are.
-        return not _LETTERS.isdisjoint(pattern) and any(fnmatchcase(n, pattern) for n in names)
+        if not self.is_pattern or _LETTERS.isdisjoint(name):
+            return False
+        name = name.replace("[", "[[]")  # which stands for itself
+        return any(fnmatchcase(one, name) for one in names)
 
     def pixels(self, box: Box) -> Array:
         """Tell which pixels of a part of the image it covers."""
@@ -121,62 +128,81 @@ def areas_of(path: str) -> list[Area]:
         )
         if not files:
             raise OptionError(f"--ignore-from {path}: holds no file of {' or '.join(_POLYGONS)}")
-        named = ((str(file), file.relative_to(path).with_suffix("").as_posix()) for file in files)
-        return [place for file, stem in named for place in _read(file, _escaped(stem))]
+        named = ((str(file), str(file.relative_to(path).with_suffix(""))) for file in files)
+        return [place for file, stem in named for place in _read(file, written(stem))]
     return _read(path, None)
 
 
-def _read(path: str, pattern: str | None) -> list[Area]:
+def _read(path: str, image: str | None) -> list[Area]:
     option = f"--ignore-from {path}"
     ending = os.path.splitext(path)[1].lower()
     if ending not in ENDINGS:
         raise OptionError(f"{option}: expected a file of {', '.join(ENDINGS)}, or a folder")
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        # Ends of lines are kept: they may be in quoted names.
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            text = file.read()
     except OSError as error:
         raise ImsimError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ImsimError(f"{path}: is no text in UTF-8") from error
     if ending in _POLYGONS:
-        return [Area(option, polygon, pattern) for polygon in _polygons(path, text)]
+        return [Area(option, polygon, image, False) for polygon in _polygons(path, text)]
     found = _from_csv(path, text) if ending == ".csv" else _from_yaml(path, text)
-    return [Area(option, one, name or None) for name, one in found]
+    return [Area(option, one, written(name) if name else None) for name, one in found]
 
 
 _POLYGONS = (".json", ".geojson")
 
 
 def _from_csv(path: str, text: str) -> Iterator[tuple[str, Rectangle]]:
-    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
-    heads = [head.strip() for head in reader.fieldnames or []]
-    if missing := [column for column in COLUMNS if column not in heads]:
-        raise ImsimError(
-            f"{path}: the first line lacks the columns {', '.join(missing)}; "
-            f"expected {','.join(COLUMNS)}"
-        )
-    reader.fieldnames = heads
-    for row in reader:
-        cells = [str(row[column] or "").strip() for column in COLUMNS]
-        where = f"{path}, line {reader.line_num}"
-        yield cells[0], _rectangle(where, ",".join(cells[1:]))
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    try:
+        heads = [head.strip() for head in reader.fieldnames or []]
+        if missing := [column for column in COLUMNS if column not in heads]:
+            raise ImsimError(
+                f"{path}: the first line lacks the columns {', '.join(missing)}; "
+                f"expected {','.join(COLUMNS)}"
+            )
+        reader.fieldnames = heads
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in row:
+                raise ImsimError(
+                    f"{where}: has more cells than the first line; a name with a comma in it "
+                    "stands between quotes"
+                )
+            cells = [str(row[column] or "").strip() for column in COLUMNS]
+            yield cells[0], _rectangle(where, ",".join(cells[1:]))
+    except csv.Error as error:
+        raise ImsimError(f"{path}: is no CSV: {error}") from error
 
 
 def _from_yaml(path: str, text: str) -> Iterator[tuple[str, Rectangle]]:
     import yaml
 
     try:
-        found = yaml.safe_load(text)
+        # Names and numbers as they are written: YAML itself takes `01` for 1, and drops the first
+        # of two lists of one name. Nothing is constructed.
+        root = yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise ImsimError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict):
+    except RecursionError:
+        raise ImsimError(f"{path}: is nested too deeply") from None
+    if not isinstance(root, yaml.MappingNode):
         raise ImsimError(f"{path}: expected the names of images, each with a list of rectangles")
-    for name, listed in found.items():
+    for key, listed in root.value:
+        name = _scalar(key)
         where = f"{path}, {name}"
-        if not isinstance(listed, list):
+        if not isinstance(listed, yaml.SequenceNode):
             raise ImsimError(f"{where}: expected a list of rectangles [x, y, w, h]")
-        for one in listed:
-            text = ",".join(map(str, one)) if isinstance(one, list) else str(one)
-            yield str(name), _rectangle(where, text)
+        for one in listed.value:
+            parts = one.value if isinstance(one, yaml.SequenceNode) else [one]
+            yield name, _rectangle(where, ",".join(map(_scalar, parts)))
+
+
+def _scalar(node: Any) -> str:
+    return node.value if isinstance(node.value, str) else "..."
 
 
 def _rectangle(where: str, text: str) -> Rectangle:
@@ -233,7 +259,7 @@ def _of_geojson(found: Any) -> Iterator[Polygon]:
 
 def _of_labelme(shape: Any) -> Polygon:
     points, kind = shape["points"], shape.get("shape_type", "polygon")
-    if kind == "rectangle":
+    if kind == "rectangle" and len(points) == 2:  # some tools write its four corners
         (x0, y0), (x1, y1) = points
         points = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
     elif kind == "circle":
@@ -241,7 +267,7 @@ def _of_labelme(shape: Any) -> Polygon:
         angles = np.linspace(0, 2 * math.pi, _CIRCLE, endpoint=False)
         radius = math.dist((x, y), edge)
         points = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1)
-    elif kind != "polygon":
+    elif kind not in ("polygon", "rectangle"):
         raise _NoAreaError(f"{kind} is no area")
     return _polygon([points])
 
@@ -255,12 +281,17 @@ def _polygon(rings: Any) -> Polygon:
     return Polygon(outer[:, ::-1] - 0.5, tuple(hole[:, ::-1] - 0.5 for hole in holes))
 
 
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in _LETTERS else letter for letter in name)
+def written(name: str) -> str:
+    """Return the name of an image in one of the ways to write it: systems and users differ."""
+    return composed(os.path.normpath(name))
 
 
 def names_of(*paths: str) -> set[str]:
     """Return what an image may be called: as a path or by its file alone, endings aside or not."""
-    found = {name for path in paths for name in (path, without_index(path)[0])}
-    found |= {os.path.basename(name) for name in found}
-    return found | {os.path.splitext(name)[0] for name in found}
+    found = set()
+    for path in paths:
+        file, index = without_index(path)
+        file = written(file)
+        for name in {file, os.path.splitext(file)[0]}:
+            found |= {name} if index is None else {name, f"{name}[{index}]"}
+    return found | {os.path.basename(name) for name in found}

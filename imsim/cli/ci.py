@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 from xml.etree import ElementTree
 
+from imsim._images import same_file
 from imsim._version import __version__
 from imsim.cli.messages import say_line
-from imsim.errors import ImsimError
+from imsim.cli.options import check_output
+from imsim.errors import ImsimError, OptionError
 from imsim.pages import readable
+from imsim.tables import number
 
 PASSED, FAILED, ERROR, SKIPPED = "passed", "failed", "error", "skipped"
 _ELEMENTS = {FAILED: "failure", ERROR: "error", SKIPPED: "skipped"}
@@ -54,17 +57,42 @@ def add_ci(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_junit(
+    arguments: argparse.Namespace, inputs: Iterable[str], images: Iterable[str]
+) -> None:
+    """Refuse a file of --junit that cannot be written, or that is another one of the run.
+
+    Raises
+    ------
+    OptionError
+        If it is.
+    """
+    file, rows = arguments.junit, arguments.output
+    if file == "-":
+        raise OptionError("--junit -: is written to a file, and not to standard output; name one")
+    if rows is not None and same_file(file, rows):
+        raise OptionError(f"--junit {file}: is the file of --output; name another one")
+    check_output(file, inputs, images=images, option="--junit")
+
+
 class Junit:
     """Collects cases, and writes them as XML that servers know from JUnit.
 
     Parameters
     ----------
     file : str
-        Where to.
+        Where to. It is emptied at once: a server must not take that of an earlier run for this one.
+
+    Raises
+    ------
+    ImsimError
+        If it cannot be written.
     """
 
     def __init__(self, file: str) -> None:
         self._file = file
+        if os.path.isfile(file) or not os.path.exists(file):
+            self._write(b"")
         self._suite = ElementTree.Element("testsuite", name="imsim compare")
         self._counts = dict.fromkeys((PASSED, FAILED, ERROR, SKIPPED), 0)
 
@@ -79,8 +107,10 @@ class Junit:
             inside = ElementTree.SubElement(
                 element, _ELEMENTS[case.status], message=_plain(case.message)
             )
-            against = f" against {case.reference}" if case.reference else ""
-            inside.text = _plain(f"{case.name}{against}: {case.message}")
+            is_pair = case.reference not in (None, case.name)
+            against = f" against {case.reference}" if is_pair else ""
+            message = case.message.removeprefix(f"{case.name}: ")
+            inside.text = _plain(f"{case.name}{against}: {message}")
         if case.output:
             ElementTree.SubElement(element, "system-out").text = _plain(case.output)
 
@@ -102,9 +132,12 @@ class Junit:
         suites = ElementTree.Element("testsuites", total)
         suites.append(self._suite)
         ElementTree.indent(suites)
+        self._write(ElementTree.tostring(suites, "utf-8", xml_declaration=True) + b"\n")
+
+    def _write(self, content: bytes) -> None:
         try:
             with open(self._file, "wb") as file:
-                ElementTree.ElementTree(suites).write(file, "utf-8", xml_declaration=True)
+                file.write(content)
         except OSError as error:
             raise ImsimError(f"{self._file}: cannot be written: {error.strerror}") from error
 
@@ -127,4 +160,4 @@ def _plain(text: str) -> str:
 
 def scores_said(scores: Iterable[tuple[str, float]]) -> str:
     """Write scores on one line."""
-    return ", ".join(f"{name} {score:.6g}" for name, score in scores)
+    return ", ".join(f"{name} {number(score)}" for name, score in scores)

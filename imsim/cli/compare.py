@@ -12,7 +12,7 @@ from typing import Any
 import imsim
 from imsim._images import ImageFile, Reading, file_of
 from imsim.cli.aligning import add_aligning, max_shift_of
-from imsim.cli.ci import Junit, Listener, add_ci, annotate
+from imsim.cli.ci import Junit, Listener, add_ci, annotate, check_junit
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
 from imsim.cli.fleet_pairs import scored_afar
 from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
@@ -43,10 +43,11 @@ from imsim.cli.scenes import SCENES_HELP, add_scenes, on_disk_of
 from imsim.cli.sizes import SIZES_HELP, add_sizes
 from imsim.cli.volumes import VOLUMES_HELP, add_volumes, check_volumes
 from imsim.comparison import Comparison
-from imsim.differing import COUNTS
+from imsim.differing import COUNTS, measure
 from imsim.errors import ImsimError, OptionError
 from imsim.pages import readable
 from imsim.registry import METRICS
+from imsim.tables import number
 
 MOST_TABLES = 3
 """Files up to which each gets a table of its own."""
@@ -67,14 +68,15 @@ Links are followed. Pipes and devices in folders are left aside and named.
 
 JPEG; PNG; WebP; AVIF; GIF; BMP; TIFF of 1 bit, of integers of 8 bits or more,
 or of floats; FITS (one HDU, or FILE.fits:NAME); OpenEXR; .npy; .npz (one array,
-or FILE.npz:NAME); Zarr; DICOM of one frame. A TIFF of several pages, an
-animation, a cube of FITS, and an array of shape (images, height, width) or
-(images, height, width, channels), is a stack: image i is compared with image i
-of REF, or with the only one. FILE[i] names it, counted from 0, in results and in
-REF and TEST. REF, TEST and the mask must have the same size; nothing is cropped,
-moved or resized unless an option asks for it. What is done to an image on the
-way (composited, turned, widened, no data left out) is said in a note, on the
-terminal, in CSV and in JSON. - is the standard input.
+or FILE.npz:NAME); HDF5 (one dataset, or FILE.h5:/PATH); Zarr; DICOM of one
+frame. A TIFF of several pages, an animation, a cube of FITS, and an array of
+shape (images, height, width) or (images, height, width, channels), is a stack:
+image i is compared with image i of REF, or with the only one. FILE[i] names it,
+counted from 0, in results and in REF and TEST. REF, TEST and the mask must have
+the same size; nothing is cropped, moved or resized unless an option asks for
+it. What is done to an image on the way (composited, turned, widened, no data
+left out) is said in a note, on the terminal, in CSV and in JSON. - is the
+standard input.
 
 {SCENES_HELP}
 {VOLUMES_HELP}
@@ -142,14 +144,6 @@ def add_compare(commands: Any) -> None:
     add_volumes(parser)
     add_labels(parser)
     add_judging(parser, "all of the former by default")
-    add(
-        "--option",
-        metavar="m.o=x",
-        action="append",
-        default=[],
-        help="option o of metric m, as in Python: ssim.downsample=true, zncc.window_size=9; can be "
-        "repeated",
-    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="write JSON lines instead of tables")
     form.add_argument("--csv", action="store_true", help="write CSV instead of tables")
@@ -207,8 +201,9 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     )
     reading = reading_of(arguments)
     with Jobs(found, reading, arguments.labels) as jobs:
-        images = (path for pair in found.pairs for path in pair[:3] if path)
-        inputs = [*found.inputs, *([arguments.labels] if arguments.labels else [])]
+        images = [path for pair in found.pairs for path in pair[:3] if path]
+        inputs = [*found.inputs, *arguments.ignore_from]
+        inputs += [arguments.labels] if arguments.labels else []
         check_output(arguments.output, inputs, images=images, resume=arguments.resume)
         if arguments.scheduler is not None:
             refuse_pipes(inputs)
@@ -217,8 +212,8 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         own = [name for name in metrics if name in METRICS]
         check_maps(arguments.maps, found.inputs, (pair.stem for pair in found.pairs), own)
         junit = None
-        if arguments.junit:
-            check_output(arguments.junit, inputs)
+        if arguments.junit is not None:
+            check_junit(arguments, inputs, images)
             junit = Junit(arguments.junit)
         options = score_options(arguments, settings, reading)
         names = {pair.test: pair.name for pair in found.pairs}
@@ -261,7 +256,7 @@ def _rows(
 ) -> Iterator[str]:
     earlier = writer.earlier if writer else []
     if writer and earlier:
-        _check_earlier(earlier, found, jobs, settings, writer)
+        _check_earlier(earlier, found, jobs, settings, writer, arguments.ignore_from)
     for row in earlier:
         outcome.add(row)
     done = {(row.reference, row.test) for row in earlier}
@@ -299,17 +294,28 @@ def _rows(
 
 
 def _check_earlier(
-    earlier: list[Result], found: Pairing, jobs: Jobs, settings: Settings, writer: Writer[Result]
+    earlier: list[Result],
+    found: Pairing,
+    jobs: Jobs,
+    settings: Settings,
+    writer: Writer[Result],
+    areas: Iterable[str],
 ) -> None:
     """Score pairs of an earlier run again, and refuse to go on if a result is another.
 
-    These are one pair, and those of files that were changed since.
+    These are one pair, and those of files that were changed since: all pairs if that is one of
+    `areas`.
     """
     rows = {(row.reference, row.test): row for row in earlier}
     # A pair of equal images has the same scores whatever the options.
     telling = {names: row for names, row in rows.items() if _tells(row)} or rows
     changed = changed_since(writer.written, chain.from_iterable(map(_files, found.pairs)))
-    stale = {file_of(pair.test) for pair in found.pairs if not changed.isdisjoint(_files(pair))}
+    renewed = bool(changed_since(writer.written, areas))
+    stale = {
+        file_of(pair.test)
+        for pair in found.pairs
+        if renewed or not changed.isdisjoint(_files(pair))
+    }
     is_tried = False
     for item in jobs.each():
         if not isinstance(item, Job):
@@ -336,7 +342,7 @@ def _files(pair: FilePair) -> list[str]:
 
 
 def _tells(row: Result) -> bool:
-    return any(math.isfinite(s) and s != METRICS[name].best for name, s in row.scores.items())
+    return any(math.isfinite(s) and s != measure(name).best for name, s in row.scores.items())
 
 
 class _Text:
@@ -370,7 +376,7 @@ class _Text:
                 yield self._row("", self.metrics)
             name = shortened(result.name, self.name_width)
             scores = (result.scores.get(name) for name in self.metrics)
-            cells = ("-" if score is None else f"{score:.6g}" for score in scores)
+            cells = ("-" if score is None else number(score) for score in scores)
             yield self._row(name, cells)
         else:
             return

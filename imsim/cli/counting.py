@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 import imsim
-from imsim.differing import COUNTS, counted, with_more
+from imsim.differing import COUNTS, counted, places, with_more
 from imsim.typing import Array
 
-MOST_BOXES = 100
-"""Of the parts that differ, those whose boxes are kept."""
 UNCOUNTED = "is not counted strip by strip; raise --memory above the size of an image"
 
 
@@ -37,7 +33,4 @@ def count(
     if only_one is not None:
         more = only_one if options["mask"] is None else only_one & options["mask"]
         found = {rule: with_more(one, more) for rule, one in found.items()}
-    # Of axes in the order of x, y and z: where a part begins, and how long it is.
-    boxes = next(iter(found.values())).boxes[:MOST_BOXES, ::-1]
-    places = np.concatenate([boxes[..., 0], boxes[..., 1] - boxes[..., 0]], axis=1)
-    return counted(found, names), tuple(map(tuple, places.tolist()))
+    return counted(found, names), places(next(iter(found.values())))

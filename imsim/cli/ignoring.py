@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import ImageFileError, Picture, Reading, where_equal
+from imsim._images import ImageFileError, Picture, Reading, where_equal, without_index
 from imsim.cli.areas import COLUMNS, Area, Box, areas_of, names_of, rectangle
 from imsim.cli.options import pixel_value
 from imsim.errors import OptionError
@@ -130,22 +130,25 @@ class Ignored(NamedTuple):
         if self.nan:
             yield "--ignore-nan", math.nan
 
-    def in_reference(
+    def of_colours(self, reference: Picture) -> Iterator[tuple[str, Array]]:
+        """Yield each option on colours, and the pixels of the reference that it leaves out."""
+        for colour in self.colours:
+            yield f"--ignore-colour {colour}", _of_colour(reference, colour)
+
+    def in_areas(
         self, reference: Picture, names: Iterable[str], box: Box | None = None
     ) -> Iterator[tuple[str, Array]]:
-        """Yield each option on colours or places, and the pixels that it leaves out.
+        """Yield each option on places, and the pixels that it leaves out.
 
         Parameters
         ----------
         reference : Picture
-            The reference as its file has it, or a part of it.
+            The reference, or a part of it.
         names : iterable of str
             What the images are called.
         box : tuple of int, optional
             The part.
         """
-        for colour in self.colours:
-            yield f"--ignore-colour {colour}", _of_colour(reference, colour)
         height, width = reference.sides[-2:]
         box = box or (0, height, 0, width)
         found: dict[str, Array] = {}
@@ -163,30 +166,42 @@ class Ignored(NamedTuple):
     def unused(self, names: Iterable[str]) -> list[str]:
         """Say which names in files fit none of the images of these names."""
         every = names_of(*names) if self.areas else set()
-        named = [area for area in self.areas if area.pattern is not None]
+        named = [area for area in self.areas if area.name is not None and not area.is_of(every)]
+        # A name may be of one image in a file, which is not opened yet.
         return list(
             dict.fromkeys(
-                f"{area.option}: no image is called {area.pattern}"
+                f"{area.option}: no image is called {area.name}"
                 for area in named
-                if not area.is_of(every)
+                if without_index(str(area.name))[0] not in every
             )
         )
 
     def used(
-        self, reference: Picture, test: Picture, mask: Array | None, names: Sequence[str] = ()
+        self,
+        reference: Picture,
+        test: Picture,
+        mask: Array | None,
+        names: Sequence[str] = (),
+        own: tuple[Array, Array] | None = None,
     ) -> tuple[Array | None, list[tuple[str, str]]]:
         """Return the pixels to score, None for all, and notes on what is left out.
 
         A pixel is left out if it is in either image: whatever one image does not show, the other
-        cannot be compared with. Both are as the files have them, not widened to one type.
+        cannot be compared with. Both are as the files have them, not widened to one type. `own` is
+        where each has pixels of its file: what it is filled up with has no value and no colour.
         """
         notes = []
-        for picture in (reference, test):
+        for picture, there in zip((reference, test), own or (None, None), strict=True):
             if picture.valid is not None:  # the picture has a note on that
                 mask = picture.valid if mask is None else mask & picture.valid
             options = [(o, having(picture.samples, v)) for o, v in self.in_either()]
             if picture is reference:
-                options += self.in_reference(reference, names)
+                options += self.of_colours(reference)
+            options = [(o, found if there is None else found & there) for o, found in options]
+            if picture is reference:
+                areas = list(self.in_areas(reference, names))
+                notes += [beside(picture, o) for o, found in areas if not found.any()]
+                options += areas
             for option, found in options:
                 if found.any():
                     notes.append(left_out(picture, int(np.count_nonzero(found)), option))
@@ -199,6 +214,11 @@ def left_out(picture: Picture, number: int, option: str) -> tuple[str, str]:
     size = math.prod(picture.sides)
     said = f"{number} of {size} pixels ({share(number, size)}) are left out by {option}"
     return picture.path, said
+
+
+def beside(picture: Picture, option: str) -> tuple[str, str]:
+    """Say that an option on places is of an image, and leaves out nothing of it."""
+    return picture.path, f"{option} covers no pixel of it"
 
 
 def having(samples: Array, value: float) -> Array:

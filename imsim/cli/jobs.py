@@ -35,7 +35,7 @@ from imsim.cli.volumes import Spacing, placed
 from imsim.comparison import compare
 from imsim.differing import COUNTS
 from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, silent, unforeseen
-from imsim.labelled import Regions
+from imsim.labelled import Regions, with_left_out
 from imsim.registry import METRICS
 from imsim.validation import usual_data_range
 
@@ -331,7 +331,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     """Score a pair; a large one holds, until the stack is left, what others wait for."""
     first, second, mask, labels = job.read()
     fit = fitted(first, second, mask, labels, settings.on_size_mismatch, settings.data_ranges)
-    first, second, mask, labels, *_ = fit
+    first, second, mask, labels = fit[:4]
     reference, test = comparable(first, second)
     others = [*([mask.picture] if mask else []), *([labels] if labels else [])]
     place = placed(reference, test, others, settings.spacing)
@@ -369,7 +369,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         errors = {name: ImsimError(UNCOUNTED) for name in counts}
         notes += scene.notes(reference, test, found)
     else:
-        used, said = settings.ignored.used(first, second, mask and mask.pixels, names)
+        used, said = settings.ignored.used(first, second, mask and mask.pixels, names, fit.own)
         if settings.max_shift is not None:
             moved = aligned(reference, test, used, settings.max_shift)
             pair, used, shift = (reference.pixels, moved.pixels), moved.used, moved.shift
@@ -377,8 +377,9 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
             said.append(moved.note)
         notes += said + option_notes(reference, test, mask, used, data_range)
         if labels is not None:
-            numbers = labels_of(labels, reference, used)
+            numbers, gone = labels_of(labels, reference, used)
             regions = imsim.regions(*pair, numbers, metrics, **options)
+            regions = with_left_out(regions, gone)
             errors = regions.errors
         else:
             options["mask"] = used
@@ -435,7 +436,7 @@ def _reasons(
     missing = settings.data_ranges.missing(test)
     reasons = {}
     for name, error in errors.items():
-        reasons[name] = in_options(error)
+        reasons[name] = in_options(error, test)
         if missing and name in METRICS and METRICS[name].needs_data_range:
             reasons[name] = f"needs {NEEDS_RANGE}"
         elif spacing and name in METRICS and METRICS[name].takes_spacing:

@@ -7,6 +7,7 @@ from typing import Any
 
 from imsim.cli.measures import ALL, BY_RULE, PLAIN, named_ones, parse_limits, parse_metrics
 from imsim.cli.options import pixel_value
+from imsim.validation import check_number
 
 
 def add_judging(parser: argparse.ArgumentParser, default: str) -> None:
@@ -31,6 +32,14 @@ def add_judging(parser: argparse.ArgumentParser, default: str) -> None:
         help=f"count {', '.join(BY_RULE)}: a pixel counts only if its value, of either image, is "
         "nowhere in the other one within one pixel, to within the tolerance",
     )
+    add(
+        "--option",
+        metavar="m.o=x",
+        action="append",
+        default=[],
+        help="option o of metric m, as in Python: ssim.downsample=true, zncc.window_size=9; can be "
+        "repeated",
+    )
     several: dict[str, Any] = {"metavar": "m=x", "action": "append", "default": []}
     add(
         "--fail-under",
@@ -49,6 +58,8 @@ def judged_by(
     arguments: argparse.Namespace, default: str | None = None
 ) -> tuple[list[str], dict[str, float], set[str]]:
     """Return the metrics and counts to run, the limits, and which of them no pair may lack."""
+    if arguments.tolerance is not None:
+        check_number("--tolerance", arguments.tolerance)
     limits = parse_limits(arguments.fail_under, arguments.fail_over)
     counts = [*(PLAIN if arguments.tolerance is not None else ())]
     counts += BY_RULE if arguments.anti_aliasing else []

@@ -128,7 +128,7 @@ def write_maps(
                 continue
             values = function(*pair, **options, **spaced)
         except ImsimError as error:
-            missing[metric] = in_options(error)
+            missing[metric] = in_options(error, reference)
             continue
         if ends == "auto":
             scale = map_scale(metric, data_range or 1.0, values)

@@ -12,12 +12,15 @@ import numpy as np
 from imsim.differing import COUNTS, measure
 from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, OptionError, silent
 from imsim.registry import METRICS
+from imsim.tables import number
 
 WARNINGS = (DataRangeWarning, EmptyMaskWarning)
 PLAIN = [name for name, count in COUNTS.items() if not count.anti_aliasing]
 BY_RULE = [name for name, count in COUNTS.items() if count.anti_aliasing]
 ALL = "all"
 """Stands for every metric, but for no count."""
+_PYTHON = {"True": True, "False": False}
+"""What JSON writes otherwise."""
 
 
 def parse_metrics(text: str | None, limits: Iterable[str], counts: Iterable[str] = ()) -> list[str]:
@@ -65,7 +68,7 @@ def parse_options(texts: Iterable[str], metrics: Iterable[str]) -> dict[str, dic
         try:
             found[metric][key] = json.loads(value, parse_constant=float)
         except (ValueError, RecursionError):
-            found[metric][key] = value
+            found[metric][key] = _PYTHON.get(value, value)
     for metric, options in found.items():
         _check_values(metric, options)
     return found
@@ -89,10 +92,10 @@ def parse_limits(under: Iterable[str], over: Iterable[str] = ()) -> dict[str, fl
     limits: dict[str, float] = {}
     given = [("--fail-under", text) for text in under] + [("--fail-over", text) for text in over]
     for flag, text in given:
-        name, equals, number = text.partition("=")
+        name, equals, value = text.partition("=")
         option = f"{flag} {text}"
         try:
-            limit = float(number)
+            limit = float(value)
         except ValueError:
             limit = math.nan
         if not equals or math.isnan(limit):
@@ -102,13 +105,15 @@ def parse_limits(under: Iterable[str], over: Iterable[str] = ()) -> dict[str, fl
         _check(name, option)
         if flag == "--fail-over" and measure(name).higher_is_better:
             raise OptionError(
-                f"{option}: {name} is better if higher; --fail-under {name}={number} fails below it"
+                f"{option}: {name} is better if higher; --fail-under {name}={value} fails below it"
             )
         low, high = measure(name).bounds
         if not low <= limit <= high:
             raise OptionError(f"{option}: {name} is never outside {low:.4g} to {high:.4g}")
         if name in limits:
-            raise OptionError(f"{option}: {name} has a limit already, {limits[name]:g}; give one")
+            raise OptionError(
+                f"{option}: {name} has a limit already, {limits[name]:.15g}; give one"
+            )
         limits[name] = limit
     return limits
 
@@ -124,7 +129,9 @@ class Verdict(NamedTuple):
     @property
     def rule(self) -> str:
         """What passes: ``ssim >= 0.9``."""
-        return f"{self.name} {'>=' if measure(self.name).higher_is_better else '<='} {self.limit:g}"
+        return (
+            f"{self.name} {'>=' if measure(self.name).higher_is_better else '<='} {self.limit:.15g}"
+        )
 
     @property
     def said(self) -> str:
@@ -132,7 +139,10 @@ class Verdict(NamedTuple):
         if math.isnan(self.score):
             return f"{self.name} is NaN"
         side = "below" if measure(self.name).higher_is_better else "above"
-        return f"{self.name} is {self.score:.6g}, {side} {self.limit:g}"
+        score, limit = number(self.score), number(self.limit)
+        if score == limit:  # they differ in a later digit
+            score, limit = f"{self.score:.17g}", f"{self.limit:.15g}"
+        return f"{self.name} is {score}, {side} {limit}"
 
 
 def verdicts(scores: Mapping[str, float], limits: Mapping[str, float]) -> list[Verdict]:

@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import numpy as np
@@ -33,12 +34,31 @@ _TYPES += ["float16", "float32", "float64"]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints may quote any name."""
+    """A parser whose complaints may quote any name, and whose options stand anywhere."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self._is_inside = False
         # Before Python 3.14, a number with an exponent, such as a no-data value, is no number.
         self._negative_number_matcher = re.compile(r"-((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|inf)$", re.I)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, with options before, between and after the files.
+
+        argparse does that in another method, which it never calls for a command of a command,
+        which calls this one, and which before Python 3.13 loses a `--`.
+        """
+        if self._subparsers is not None or self._is_inside:
+            return super().parse_known_args(args, namespace)
+        self._is_inside = True
+        try:
+            parse = super().parse_known_args if "--" in args else self.parse_known_intermixed_args
+            found, unknown = parse(args, namespace)
+        finally:
+            self._is_inside = False
+        if unknown:  # said here, the usage is that of the command
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         """Complain about the usage, and end."""
@@ -103,14 +123,17 @@ def count(text: str) -> int:
 def pixel_value(text: str) -> float:
     """Read a value of a pixel, exactly."""
     # An int where it is one: 2**60 + 1 is no float. No pixel has more than 64 bits.
-    try:
+    with suppress(ValueError):
         value = int(text)
-    except ValueError:
+        if abs(value) < 2**64:
+            return value
+    try:
         number = float(text)
-        if math.isinf(number) and "inf" not in text.lower():
-            raise  # beyond every type, and not the infinity that it would become
-        return number
-    return value if abs(value) < 2**64 else pixel_value(f"{text}.0")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if math.isinf(number) and "inf" not in text.lower():  # which it would become
+        raise argparse.ArgumentTypeError(f"{text!r} is beyond every type of pixels")
+    return number
 
 
 def reading_of(arguments: argparse.Namespace) -> Reading:
@@ -248,7 +271,12 @@ def output_format(arguments: argparse.Namespace) -> str | None:
 
 
 def check_output(
-    file: str | None, inputs: Iterable[str], *, images: Iterable[str] = (), resume: bool = False
+    file: str | None,
+    inputs: Iterable[str],
+    *,
+    images: Iterable[str] = (),
+    resume: bool = False,
+    option: str = "--output",
 ) -> None:
     """Refuse a file that cannot be written, or that is to be read.
 
@@ -262,6 +290,8 @@ def check_output(
         The images in these folders.
     resume : bool
         Whether the file is to be gone on with.
+    option : str
+        That names it.
     """
     if file is None:
         if resume:
@@ -269,18 +299,18 @@ def check_output(
         return
     _check_place(file)
     if os.path.isdir(file):
-        raise OptionError(f"--output {file}: is a folder; name a file")
+        raise OptionError(f"{option} {file}: is a folder; name a file")
     for path in inputs:
         if same_file(file, path):
-            raise OptionError(f"--output {file}: is an image to be read; name another file")
+            raise OptionError(f"{option} {file}: is a file to be read; name another one")
         if file.lower().endswith(EXTENSIONS) and os.path.isdir(path) and _lies_in(file, path):
             raise OptionError(
-                f"--output {file}: lies in {path}, whose images are read, and is called like one "
+                f"{option} {file}: lies in {path}, whose images are read, and is called like one "
                 f"({os.path.splitext(file)[1]}); name a file elsewhere"
             )
     for path in images if os.path.exists(file) else ():
         if same_file(file, path):  # by a link of either kind
-            raise OptionError(f"--output {file}: is the image {path}; name another file")
+            raise OptionError(f"{option} {file}: is the image {path}; name another file")
 
 
 def check_new_folder(folder: str) -> None:
@@ -352,10 +382,20 @@ def _check_place(path: str) -> None:
         raise OptionError(f"{path}: there is no folder {parent}; make it first")
 
 
-def in_options(error: ImsimError) -> str:
-    """Describe an error, with the option in its remedy where the library names an argument."""
+def in_options(error: ImsimError, image: Picture | None = None) -> str:
+    """Describe an error, with the option in its remedy where the library names an argument.
+
+    Parameters
+    ----------
+    error : ImsimError
+        The error.
+    image : Picture, optional
+        What was scored. As in the library's warning, a width of 3 or 4 may be channels.
+    """
     option = "if an axis holds channels, name it: --channel-axis -1"
     memory = "raise --memory above the size of an image, if this machine has several times as much"
-    remedy = error.remedy and error.remedy.replace(CHANNEL_HINT, option)
-    remedy = remedy and remedy.replace(MEMORY_HINT, memory)
+    remedy = error.remedy or ""
+    if image and (image.channel_axis is not None or image.sides[-1] not in (3, 4)):
+        remedy = remedy.removesuffix(f"; {CHANNEL_HINT}")
+    remedy = remedy.replace(CHANNEL_HINT, option).replace(MEMORY_HINT, memory)
     return f"{error.message}; {remedy}" if remedy else error.message

@@ -13,7 +13,7 @@ from imsim.cli.measures import verdicts
 from imsim.cli.messages import Notes, Tally, say, shortened
 from imsim.cli.pairing import Failure, Pairing
 from imsim.differing import measure
-from imsim.tables import table
+from imsim.tables import number, table
 
 
 class _Statistics:
@@ -74,7 +74,7 @@ class Summary:
             worst = found.lowest if facts.higher_is_better else found.highest
             if low == high:
                 worst = "all are equal" if found.count > 1 else worst
-            rows.append([name, *(f"{value:.6g}" for value in (mean, low, high)), facts.unit])
+            rows.append([name, *map(number, (mean, low, high)), facts.unit])
             worsts.append((worst, f"  ({found.missing} NaN)" if found.missing else ""))
         room = width - max(map(len, table(rows, "lrrr").splitlines())) - 2
         for row, (worst, end) in zip(rows, worsts, strict=True):
@@ -114,7 +114,9 @@ class Outcome:
         self.unmatched: list[Failure] = []
         self.rules: dict[str, dict[str, int]] = {}
         """How many pairs each rule has passed and failed."""
-        self.beyond = self.odd = 0
+        self.beyond = 0
+        self.shown = 0
+        """Pairs of different sizes that a report shows, which are no failures without limits."""
         self._said: set[tuple[str, str]] = set()
 
     def start(self, found: Pairing, shared: list[Shared]) -> None:
@@ -127,8 +129,11 @@ class Outcome:
             )
         self.unmatched = list(found.unmatched)
         images = {path: why for path in found.left_aside if (why := why_not_read(path))}
+        odd = dict.fromkeys(found.odd, "is a pipe or a device, and not compared")
         # A gate must not pass over images; otherwise they are left aside like other files.
-        failed = images if self.limits else {}
+        failed = images | odd if self.limits else {}
+        if odd and not self.limits:
+            say(f"note: no files but pipes or devices, left aside: {len(odd)}, e.g. {found.odd[0]}")
         aside = [path for path in (*images, *found.left_aside) if path not in failed]
         if number := len(set(aside)):
             say(f"note: files of other kinds left aside: {number}, e.g. {aside[0]}")
@@ -139,14 +144,12 @@ class Outcome:
         if found.unmasked:
             number, example = len(found.unmasked), found.unmasked[0]
             say(f"note: images without a mask, scored whole: {number}, e.g. {example}")
+            if number := len(found.idle_masks):
+                say(f"note: masks of no image: {number}, e.g. {found.idle_masks[0]}")
         for file in shared:
             for note in file.notes:
                 self._said.add((file.file.path, note))
                 say(f"note: {file.file.path}: {note}")
-        if found.odd:
-            number = len(found.odd)
-            say(f"note: no files but pipes or devices, left aside: {number}, e.g. {found.odd[0]}")
-        self.odd = len(found.odd)
         for failure in found.failed:
             self.fail(failure)
 
@@ -200,7 +203,7 @@ class Outcome:
         mismatched = len(self.mismatched)
         if not self.limits:
             failures, mismatched = failures + mismatched, 0
-        total = self.summary.pairs + failures + mismatched
+        total = self.summary.pairs + self.shown + failures + mismatched
         if failures and total > 1:
             say(f"error: {failures} of {total} could not be scored; they are named above")
         if self.beyond and total > 1:
@@ -212,8 +215,6 @@ class Outcome:
             files = "1 file has" if unmatched == 1 else f"{unmatched} files have"
             counted = "counts" if unmatched == 1 else "count"
             say(f"{files} no partner, and {counted} as failed")
-        if self.limits and self.odd:
-            say("error: what was left aside as a pipe or device was not compared")
         return self.status
 
     @property
@@ -223,6 +224,4 @@ class Outcome:
             return 2
         if not self.limits:
             return 2 if self.mismatched else 0
-        if self.odd:
-            return 2
         return 1 if self.beyond or self.unmatched or self.mismatched else 0

@@ -71,6 +71,10 @@ class Pairing(NamedTuple):
     """All that is read: what was named, and the linked folders in the folders."""
     unmasked: Sequence[str] = ()
     """The test files without a mask of their own, where some may have none."""
+    pairless: str = ""
+    """Why there is no pair, if there is none and no failure says it."""
+    idle_masks: Sequence[str] = ()
+    """The masks that are of none of the images."""
 
 
 def is_folder(path: str, volumes: bool) -> bool:
@@ -85,6 +89,7 @@ def pair_files(
     volumes: bool = False,
     *,
     masks_may_miss: bool = False,
+    pairs_may_miss: bool = False,
 ) -> Pairing:
     """Match files with their reference and their mask.
 
@@ -103,6 +108,8 @@ def pair_files(
         Whether files hold volumes, as a folder of DICOM files does.
     masks_may_miss : bool
         Whether images without a mask in a folder of masks have none; else they fail.
+    pairs_may_miss : bool
+        Whether files without any pair are a result, whose attribute `pairless` says why.
 
     Returns
     -------
@@ -146,6 +153,7 @@ def pair_files(
         )
     empty: list[Failure] = []
     unmasked: list[str] = []
+    masking: set[str] = set()
     for test in tests:
         folder = None if test in found.tests else _folder(test, found, volumes)
         if folder and not folder.names:
@@ -162,6 +170,7 @@ def pair_files(
                 continue
             partner = references.path(partners[0]) if references else reference
             own_masks = masks.partners(name) if masks else [mask]
+            masking.update(map(str, own_masks))
             if len(partners) > 1:
                 why = _several("partner", partners, reference)
             elif len(own_masks) > 1:
@@ -188,9 +197,13 @@ def pair_files(
             )
     if not (found.pairs or found.failed):
         nothing = NO_VOLUME if volumes else NO_IMAGE
-        raise ImageFileError(_nothing(reference, references, tests, found, nothing))
+        why = _nothing(reference, references, tests, found, nothing)
+        if not (pairs_may_miss and found.unmatched):
+            raise ImageFileError(why)
+        found = found._replace(pairless="" if empty else why)
     found.failed.extend(empty)
-    return found._replace(unmasked=unmasked)
+    idle = [masks.path(name) for name in masks.names if name not in masking] if masks else []
+    return found._replace(unmasked=unmasked, idle_masks=idle)
 
 
 def _folder(path: str, found: Pairing, volumes: bool) -> Folder:
@@ -320,7 +333,7 @@ class Folder:
         return next((names for names in found if names), [])
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
     """Write accents in one of the two ways of Unicode; systems differ in which they use."""
     return unicodedata.normalize("NFC", name)
 
@@ -334,9 +347,9 @@ def _stem(name: str) -> str:
 
 _WAYS: tuple[Callable[[str], str], ...] = (
     str,
-    _composed,
+    composed,
     _stem,
-    lambda name: _stem(_composed(name)),
+    lambda name: _stem(composed(name)),
 )
 
 

@@ -19,6 +19,8 @@ _UPSIDE = (
     "the order of the files"
 )
 
+_REMEDY = "--ignore-nan leaves out NaN, and --ignore-value inf infinity"
+
 
 class Mask(NamedTuple):
     """A mask and where it came from; like its picture, it may stay on the disk."""
@@ -46,8 +48,10 @@ def _check_size(pixels: Array, path: str, reference: Picture, said: str) -> None
         )
 
 
-def labels_of(labels: Picture, reference: Picture, used: Array | None) -> Array:
-    """Return the labels that a picture holds, 0 where a pixel is left out.
+def labels_of(labels: Picture, reference: Picture, used: Array | None) -> tuple[Array, Array]:
+    """Return the labels that a picture holds, 0 where a pixel is left out, and those that are gone.
+
+    The latter are those of which no pixel is left.
 
     Raises
     ------
@@ -64,11 +68,17 @@ def labels_of(labels: Picture, reference: Picture, used: Array | None) -> Array:
         )
     _check_size(pixels, labels.path, reference, "labels are")
     numbers = pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
-    for valid in (labels.valid, used):
-        numbers = numbers if valid is None else np.where(valid, numbers, numbers.dtype.type(0))
+    background = numbers.dtype.type(0)
+    if labels.valid is not None:
+        numbers = np.where(labels.valid, numbers, background)
+    gone = numbers[:0].ravel()
+    if used is not None:
+        left = np.where(used, numbers, background)
+        gone = np.setdiff1d(numbers[~used], np.append(left, background))
+        numbers = left
     if not numbers.any():
         raise ImageFileError(f"{labels.path}: holds no label; 0 is background, or left out")
-    return numbers
+    return numbers, gone
 
 
 def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
@@ -197,7 +207,7 @@ def unknown_notes(
     for picture, number in zip((reference, test), counts, strict=True):
         if number:
             said = f"{number} of its pixels are NaN or infinite; NaN differs from everything, in "
-            notes.append((picture.path, f"{said}{', '.join(names)}; --ignore-nan leaves out NaN"))
+            notes.append((picture.path, f"{said}{', '.join(names)}; {_REMEDY}"))
     return notes
 
 
@@ -216,5 +226,5 @@ def broken_notes(
     for picture, count in zip((reference, test), counts, strict=True):
         if count:
             said = f"{count} of its pixels are NaN or infinite, so that the scores are NaN"
-            notes.append((picture.path, f"{said}; --ignore-nan leaves out NaN"))
+            notes.append((picture.path, f"{said}; {_REMEDY}"))
     return notes

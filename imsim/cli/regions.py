@@ -39,7 +39,7 @@ def columns(ndim: int) -> tuple[str, ...]:
 
 def check_labels(arguments: argparse.Namespace) -> None:
     """Refuse options that go on with, or draw, whole images."""
-    for option in ("resume", "maps"):
+    for option in ("resume", "maps", "option"):
         if arguments.labels is not None and getattr(arguments, option):
             raise OptionError(
                 f"--{option}: is for whole images, and --labels has a row for each region",

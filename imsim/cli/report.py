@@ -15,6 +15,7 @@ from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
 from imsim.cli.jobs import Job, Settings
 from imsim.cli.judging import add_judging, judged_by
 from imsim.cli.maps import add_map_scale
+from imsim.cli.measures import parse_options
 from imsim.cli.options import DataRanges, add_command, add_reading, check_output, count, reading_of
 from imsim.cli.outcome import Outcome
 from imsim.cli.pairing import Failure, is_folder
@@ -83,6 +84,9 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     both = arguments.reference, arguments.test
     folders = [path for path in both if is_folder(path, arguments.volume)]
     if len(folders) == 1:
+        (other,) = (path for path in both if path not in folders)
+        if not os.path.exists(other):
+            raise OptionError(f"{other}: cannot be read: there is no such folder")
         raise OptionError(
             f"{folders[0]}: is a folder, and the other is not; report takes two images, or two "
             "folders"
@@ -98,6 +102,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         arguments.spacing,
         OnDisk(map_scale=arguments.map_scale),
         tolerance=arguments.tolerance or 0.0,
+        options=parse_options(arguments.option, metrics),
         max_shift=max_shift_of(arguments),
     )
     report = report_folder if folders else _report_pair

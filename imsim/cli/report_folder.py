@@ -48,10 +48,8 @@ def report_folder(arguments: argparse.Namespace, rules: Rules) -> Generator[str,
     """Write the report and yield where it is; return the exit status, as `imsim compare` does."""
     if arguments.output == "-":
         raise OptionError("--output -: the report of two folders is a folder; name one")
-    if arguments.volume:
-        raise OptionError("--volume: is for a pair of volumes; name one of the folders' pairs")
     run = _Run((arguments.reference, arguments.test), rules)
-    found = pair_files(arguments.reference, [arguments.test], arguments.mask)
+    found = pair_files(arguments.reference, [arguments.test], arguments.mask, pairs_may_miss=True)
     reading = reading_of(arguments)
     settings = rules.settings
     outcome = Outcome(settings.metrics, rules.limits, rules.required)
@@ -63,7 +61,13 @@ def report_folder(arguments: argparse.Namespace, rules: Rules) -> Generator[str,
         entries = [*_without_partner(found, run, reading), *_set_aside(found, run)]
         with progress(len(found.pairs), "pair") as bar:
             threads = arguments.workers or imsim.get_workers()
-            for item, done in in_order(jobs.each(bar), lambda item: _done(item, run), threads):
+            work = in_order(
+                jobs.each(bar),
+                lambda item: _done(item, run),
+                threads,
+                singly=settings.volumes,  # many at once would fill the memory
+            )
+            for item, done in work:
                 if isinstance(item, Job):
                     item.close()  # the files of a pair whose last image is done
                 entries.append(done.entry)
@@ -78,8 +82,10 @@ def report_folder(arguments: argparse.Namespace, rules: Rules) -> Generator[str,
     )
     pages.tidy({entry.page for entry in entries if entry.page})
     status = outcome.end()
+    if found.pairless:
+        say(f"error: {found.pairless}")
     yield f"Report: {readable(os.path.join(arguments.output, INDEX))}"
-    return status
+    return 2 if found.pairless else status
 
 
 def hear(outcome: Outcome, result: Result | Failure) -> None:
@@ -88,6 +94,7 @@ def hear(outcome: Outcome, result: Result | Failure) -> None:
         outcome.add(result)
     elif result.sizes and not outcome.limits:
         say(f"note: {result.test}: {result.sizes}")
+        outcome.shown += 1
     else:
         outcome.fail(result)
 
@@ -118,7 +125,7 @@ def _done(item: Job | Failure, run: _Run) -> _Done:
         found.notes,
         small,
         None if is_equal else address,
-        None if is_equal or not can else accept,
+        None if is_equal or not can or run.rules.settings.volumes else accept,
     )
     return _Done(found.result, entry, html)
 
@@ -126,6 +133,8 @@ def _done(item: Job | Failure, run: _Run) -> _Done:
 def _failed(failure: Failure, run: _Run) -> Entry:
     path = failure.test or failure.reference
     name = _inside(path, run) if path else failure.message
+    if failure.sizes:  # of volumes; images of different sizes have pages
+        return Entry(name, "failed" if run.rules.limits else "differs", reasons=(failure.sizes,))
     return Entry(name, NOT_SCORED, reasons=(failure.message,))
 
 
@@ -144,18 +153,22 @@ def _without_partner(found: Pairing, run: _Run, reading: Reading) -> Iterator[En
             reasons.append(str(error))
         except Exception as error:
             reasons.append(f"could not be shown: {unforeseen(error)}")
-        new = name if is_new and small and os.path.isfile(path) else None
+        can_accept = is_new and small and os.path.isfile(path)
+        new = name if can_accept and not run.rules.settings.volumes else None
         yield Entry(name, "unmatched", {}, reasons, (), small, None, new)
 
 
 def _thumbnail(picture: Picture, run: _Run) -> Thumbnail:
     """Draw an image in small, on the scale of its pixels where nothing is said of their range."""
-    pixels = picture.samples
+    pixels, valid = picture.samples, picture.valid
+    if picture.ndim == 3:  # the slice in the middle
+        middle = len(pixels) // 2
+        pixels, valid = pixels[middle], None if valid is None else valid[middle]
     span = run.rules.settings.data_ranges.of(picture) or usual_data_range([pixels.dtype])
     if span is None:
         finite = pixels[np.isfinite(pixels)]
         span = float(np.ptp(finite.astype(np.float64))) if finite.size else 0.0
-    return thumbnails(ImagePair(pixels, pixels, picture.valid, span or 1.0))["reference"]
+    return thumbnails(ImagePair(pixels, pixels, valid, span or 1.0))["reference"]
 
 
 def _set_aside(found: Pairing, run: _Run) -> Iterator[Entry]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import Picture, widened
-from imsim.cli.aligning import aligned
+from imsim._images import ImageFileError, Picture, widened
+from imsim.cli.aligning import aligned, moved_onto
 from imsim.cli.jobs import Job, Result, Settings, scored
 from imsim.cli.measures import verdicts
 from imsim.cli.options import NEEDS_RANGE, DataRanges
@@ -18,7 +18,7 @@ from imsim.cli.pairing import Failure
 from imsim.cli.reading import Mask, comparable
 from imsim.cli.sizes import fitted
 from imsim.comparison import Comparison
-from imsim.differing import COUNTS
+from imsim.differing import COUNTS, distances
 from imsim.errors import DataRangeError, ImsimError, unforeseen
 from imsim.pages import pair_report, volume_report
 from imsim.pages.colour import MapScale
@@ -59,11 +59,25 @@ class Shown:
     """What the reader must know, each after the name of an image."""
     is_gated: bool
     map_scale: MapScale = "fixed"
+    is_moved: bool = False
+    """Whether the test image was moved onto the reference."""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of the metrics, by their names."""
 
     @cached_property
     def pair(self) -> ImagePair:
-        """The pixels, to be drawn in small."""
-        return ImagePair(self.reference.samples, self.test.samples, self.used, self.data_range)
+        """The pixels, to be drawn in small; of volumes, those of the slice that differs most."""
+        images, used = (self.reference.samples, self.test.samples), self.used
+        if self.reference.ndim == 3:
+            inside = [True] * len(images[0]) if used is None else used
+            farthest = [
+                float(distances(one, other)[own].max(initial=0))
+                for one, other, own in zip(*images, inside, strict=True)
+            ]
+            index = int(np.argmax(farthest))
+            images = images[0][index], images[1][index]
+            used = None if used is None else used[index]
+        return ImagePair(*images, used, self.data_range)
 
     @property
     def status(self) -> Status:
@@ -90,6 +104,8 @@ class Shown:
             "names": (self.reference.path, self.test.path),
             "notes": self.notes,
             "map_scale": self.map_scale,
+            "reasons": [*self.reasons, *self.missing],
+            "home": home,
         }
         if isinstance(result, Result):
             skipped = {name: ImsimError(reason) for name, reason in result.skipped.items()}
@@ -100,13 +116,15 @@ class Shown:
                     options["directions"] = self.reference.space.directions
                 return volume_report(self.reference.pixels, self.test.pixels, **options)
             options["boxes"] = result.boxes
+        elif not result.sizes:  # scores would be of a pair that was not brought to fit
+            options["scores"] = Comparison({}, {})
         return pair_report(
             self.reference.pixels,
             self.test.pixels,
             **options,
+            is_moved=self.is_moved,
+            options=self.options,
             metrics=[name for name in self.metrics if name in METRICS],
-            reasons=[*self.reasons, *self.missing],
-            home=home,
         )
 
 
@@ -120,11 +138,13 @@ def shown(job: Job, rules: Rules) -> Shown | Failure:
         return files[0]
 
     (result,) = scored([job._replace(read=read, close=lambda: None)], rules.settings, 1)
-    if isinstance(result, Failure) and not (files and result.sizes):
+    if isinstance(result, Failure) and not files:
         return result
     try:
         return _shown(job, result, files[0], rules)
     except ImsimError as error:
+        if isinstance(result, Failure) and (rules.settings.volumes or not result.sizes):
+            return result
         reason = str(error)
     except MemoryError:
         reason = f"{job.test}: too large for the memory of this machine"
@@ -138,15 +158,24 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
     reference, test = _together(first, second)
     names = job.test, job.name
     used, said = _used(first, second, mask, rules, names)
+    if isinstance(result, Failure) and reference.ndim == 3:
+        raise ImageFileError(result.message)
     missing: list[str] = []
     tolerance = rules.settings.tolerance
-    if rules.settings.max_shift is not None:
-        moved = aligned(reference, test, used, rules.settings.max_shift)
-        test, used = test._replace(pixels=moved.pixels), moved.used
-        if isinstance(result, Failure):
-            said.append(moved.note)
+    shift = result.shift if isinstance(result, Result) else None
+    if isinstance(result, Failure) and result.sizes and rules.settings.max_shift is not None:
+        try:
+            found = aligned(reference, test, used, rules.settings.max_shift)
+            shift = found.shift
+            said.append(found.note)
+        except ImageFileError as error:
+            said.append((test.path, f"not moved: {error.reason}"))
+    if shift is not None:
+        test, used = moved_onto(reference, test, used, shift)
+    metrics = rules.settings.metrics
     if isinstance(result, Failure):
-        reasons = [result.sizes]
+        metrics = metrics if result.sizes else []
+        reasons, missing = ([result.sizes], []) if result.sizes else ([], [result.message])
         said = [
             (picture.path, note) for picture in (reference, test) for note in picture.notes
         ] + said
@@ -160,18 +189,27 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
         missing = [f"{n}: {why}" for n, why in result.skipped.items() if n in rules.required]
         if not (missing or result.scores):
             missing = ["every metric was skipped"]
+    given = [
+        f"{metric}.{name}={value}"
+        for metric, own in rules.settings.options.items()
+        for name, value in own.items()
+    ]
+    if given:
+        said.append((test.path, f"scored with {', '.join(given)}"))
     return Shown(
         result,
         reference,
         test,
         used,
         _data_range(test, rules.settings.data_ranges),
-        rules.settings.metrics,
+        metrics,
         reasons,
         missing,
         [f"{path}: {note}" for path, note in said],
         bool(rules.limits),
         rules.settings.on_disk.map_scale,
+        shift is not None,
+        rules.settings.options,
     )
 
 

@@ -16,31 +16,32 @@ import imsim
 from imsim._images import Picture, widened
 from imsim._images.raster import Raster, is_raster, spans
 from imsim.cli.areas import Box
-from imsim.cli.ignoring import Ignored, having, left_out
+from imsim.cli.ignoring import Ignored, beside, having, left_out
 from imsim.cli.options import count
 from imsim.cli.reading import Array, Mask, broken_notes, range_notes
 from imsim.errors import OptionError
 from imsim.finite import broken_pixels, value_ends
 from imsim.pages.colour import MapScale
-from imsim.validation import LEAST_MEMORY, MEMORY, check_memory
+from imsim.validation import LEAST_MEMORY, check_memory
 
 _AHEAD = 4
 """Parts that are kept until all three of reference, test and mask have been taken of them."""
 _one_at_a_time = threading.Lock()
 SCENES_HELP = """\
 Large files: of TIFF (BigTIFF, tiled, compressed, cloud-optimised GeoTIFF),
-.npy and Zarr (versions 2 and 3, OME-Zarr; `pip install 'imsim[zarr]'`), images
-that take more than --memory are read strip by strip, and never as a whole. REF,
-TEST and the mask may be folders of Zarr; of a pyramid level 0 is taken, or
---level. GeoTIFF of another place on the ground or another reference system is
-refused: nothing is warped. No data of GDAL and of Zarr attributes are left out.
+.npy, HDF5 (`pip install 'imsim[hdf5]'`) and Zarr (versions 2 and 3, OME-Zarr;
+`pip install 'imsim[zarr]'`), images that take more than --memory are read strip
+by strip, and never as a whole. REF, TEST and the mask may be folders of Zarr; of
+a pyramid level 0 is taken, or --level. GeoTIFF of another place on the ground or
+another reference system is refused: nothing is warped. No data of GDAL and of
+attributes in Zarr and HDF5 are left out.
 """
 
 
 class OnDisk(NamedTuple):
     """What the options say about images that stay on the disk, and about maps."""
 
-    memory: int = MEMORY
+    memory: int = check_memory(None)
     ignore_georeference: bool = False
     map_format: str = "png"
     workers: int | None = None
@@ -54,7 +55,7 @@ def add_scenes(parser: argparse.ArgumentParser) -> None:
         "--memory",
         metavar="SIZE",
         type=size,
-        default=MEMORY,
+        default=check_memory(None),
         help="images that take more are read strip by strip, if their format allows it, and the "
         "strips in memory take about this together; 512MB by default. Smaller images are in memory "
         "as a whole, which takes several times their size",
@@ -194,7 +195,8 @@ class Scene:
                     self._count(index, "", ~piece.valid[fresh])
             options = [(o, having(piece.samples, v)) for o, v in self._ignored.in_either()]
             if piece is one:
-                options += self._ignored.in_reference(one, self._names, box)
+                options += self._ignored.of_colours(one)
+                options += self._ignored.in_areas(one, self._names, box)
             for option, found in options:
                 if found.any():
                     used = ~found if used is None else used & ~found
@@ -260,6 +262,9 @@ class Scene:
         for (index, option), number in self._left_out.items():
             if option:
                 notes.append(left_out(pictures[index], number, option))
+        for option in dict.fromkeys(one.option for one in self._ignored.areas_of(self._names)):
+            if (0, option) not in self._left_out:
+                notes.append(beside(pictures[0], option))
         if self._mask and not self._in_mask:
             said = "this mask leaves out every pixel, so that the scores are NaN"
             return [*notes, (self._mask.picture.path, said)]

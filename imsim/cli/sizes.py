@@ -42,8 +42,13 @@ class Fitted(NamedTuple):
     mask: Mask | None
     labels: Picture | None
     notes: list[tuple[str, str]]
-    only_one: Array | None = None
-    """Where only one image had pixels, if both are filled up."""
+    own: tuple[Array, Array] | None = None
+    """Where each image has pixels of its own, if both are filled up."""
+
+    @property
+    def only_one(self) -> Array | None:
+        """Where only one image has pixels of its own, if both are filled up."""
+        return None if self.own is None else np.logical_xor(*self.own)
 
 
 def fitted(
@@ -71,6 +76,7 @@ def fitted(
             "crop one of them, or raise --memory above the size of an image",
         )
     common = tuple(map(min, zip(one, other, strict=True)))
+    own = None
     if rule == "crop":
         said = f"cropped to the {short_size(common)} that both images have, from {{}}"
         parts = _part(reference, common), _part(test, common)
@@ -79,9 +85,10 @@ def fitted(
         frame = tuple(map(max, zip(one, other, strict=True)))
         said = f"filled up to {short_size(frame)}, from {{}}; what only one image has differs"
         data_range = data_ranges.of(test)
+        own = _own(reference, frame), _own(test, frame)
         parts = (
-            _padded(reference, test, frame, data_range),
-            _padded(test, reference, frame, data_range),
+            _padded(reference, test, own, data_range),
+            _padded(test, reference, own[::-1], data_range),
         )
     if mask is not None:
         mask = Mask(_resized(mask.picture, frame, 0), _of_size(mask.pixels, frame, True))
@@ -92,11 +99,7 @@ def fitted(
         for picture in (reference, test)
         if picture.sides != frame
     ]
-    only_one = None
-    if rule == "pad":
-        there = (_of_size(np.ones(p.sides, np.bool_), frame, False) for p in (reference, test))
-        only_one = np.logical_xor(*there)
-    return Fitted(*parts, mask, labels, notes, only_one)
+    return Fitted(*parts, mask, labels, notes, own)
 
 
 def _part(picture: Picture, sides: tuple[int, ...]) -> Picture:
@@ -120,21 +123,24 @@ def _resized(picture: Picture, sides: tuple[int, ...], fill: Any) -> Picture:
     return picture._replace(pixels=_of_size(picture.pixels, sides, fill), valid=valid)
 
 
+def _own(picture: Picture, frame: tuple[int, ...]) -> Array:
+    return _of_size(np.ones(picture.sides, np.bool_), frame, False)
+
+
 def _padded(
-    picture: Picture, other: Picture, frame: tuple[int, ...], data_range: float | None
+    picture: Picture, other: Picture, own: tuple[Array, Array], data_range: float | None
 ) -> Picture:
     """Fill up a picture with what the other is farthest from; a corner of neither is no data."""
-    found = _resized(picture, frame, 0)
+    here, there = own
+    found = _resized(picture, here.shape, 0)
     bright = other.samples.astype(np.float64).mean(axis=-1) > _top(other, data_range) / 2
-    bright = _of_size(bright, frame, False)
-    own = _of_size(np.ones(picture.sides, np.bool_), frame, False)
-    there = _of_size(np.ones(other.sides, np.bool_), frame, False)
     pixels = found.pixels.copy()
     white = np.asarray(_top(picture, data_range)).astype(pixels.dtype)
-    pixels[~own & there & ~bright] = white
+    pixels[~here & there & ~_of_size(bright, here.shape, False)] = white
     valid = found.valid
-    if not (own | there).all():
-        valid = own | there if valid is None else valid & (own | there)
+    either = here | there
+    if not either.all():
+        valid = either if valid is None else valid & either
     return found._replace(pixels=pixels, valid=valid)
 
 

@@ -77,7 +77,8 @@ def _positions(
         images, mask = _extended(images, mask, window)
     is_whole = mask is not None and min_coverage == 1
     strips = ssim_strips(images, window, K1, K2, sample_covariance, min_coverage, is_whole)
-    return VolumePositions(images, mask, strips._replace(fast=quality_slab))
+    wider = strips.wider and strips.wider._replace(fast=quality_slab)
+    return VolumePositions(images, mask, strips._replace(fast=quality_slab, wider=wider))
 
 
 def _extended(images: Images, mask: Array | None, window: Window) -> tuple[Images, Array | None]:

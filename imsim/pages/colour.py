@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from imsim import METRICS, ImsimError, OptionError, ShapeError
 from imsim.typing import Array
+from imsim.validation import check_choice, check_data_range, check_number
 
 Colours = Literal["viridis", "grey", "difference"]
 MapScale = Literal["fixed", "auto"]
@@ -48,6 +50,12 @@ def colour_table(name: Colours, number: int) -> Array:
 
 
 _TABLES = {name: colour_table(name, number) for name, number in _STEPS.items()}
+
+
+def colour_list(name: Colours) -> list[int]:
+    """Return the colours of scales of this name: red, green and blue of the first, and so on."""
+    found: list[int] = _TABLES[name].ravel().tolist()
+    return found
 
 
 class Scale(NamedTuple):
@@ -152,9 +160,19 @@ def colour_map(values: Array, low: float, high: float) -> Array:
             f"values has shape {values.shape}",
             "expected one picture, (height, width): pass the pictures of a batch one by one",
         )
+    return checked_scale(Scale(low, high)).colours_of(values)
+
+
+def checked_scale(scale: Scale) -> Scale:
+    """Return a scale with floats for its ends; refuse one that has no colours."""
+    if not isinstance(scale, Scale):
+        raise OptionError(f"scale={scale!r}", "expected a Scale, such as Scale(1.0, 0.9)")
+    check_choice("colours", scale.colours, _STEPS)
+    low = check_number("low", scale.low, -math.inf, math.inf)
+    high = check_number("high", scale.high, -math.inf, math.inf)
     if not (math.isfinite(low) and math.isfinite(high) and low != high):
         raise OptionError(f"low={low!r}, high={high!r}", "expected two different finite numbers")
-    return Scale(float(low), float(high)).colours_of(values)
+    return scale._replace(low=low, high=high)
 
 
 def map_scale(name: str, data_range: float, local: Array | None = None) -> Scale:
@@ -186,6 +204,8 @@ def map_scale(name: str, data_range: float, local: Array | None = None) -> Scale
     ------
     OptionError
         If there is no metric of that name, or it has no map.
+    DataRangeError
+        If `data_range` is not a positive finite number.
 
     Examples
     --------
@@ -205,7 +225,8 @@ def map_scale(name: str, data_range: float, local: Array | None = None) -> Scale
         alike, different = different, alike
     alike = alike if math.isfinite(alike) else 0.0
     root = math.isinf(different)
-    scale = Scale(alike, float(data_range) ** 2 if root else different, root)
+    span = float(check_data_range(data_range, (), None, np))
+    scale = Scale(alike, min(span * span, sys.float_info.max) if root else different, root)
     return scale if local is None else _ending_at_worst(scale, local)
 
 

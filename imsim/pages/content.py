@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from imsim.finite import broken_pixels
 from imsim.pages import blocks, numbers
-from imsim.pages.colour import small_png
+from imsim.pages.colour import MISSING, colour_list, small_png
 from imsim.pages.layers import ImagePair, Layer, differing, overview_step
 from imsim.typing import Array
 
@@ -30,8 +31,8 @@ class Content:
 
     overviews: list[bytes]
     """One PNG per layer."""
-    details: list[bytes] | None
-    """The same, finer, to zoom into; None if `overviews` have every pixel."""
+    details: dict[str, bytes]
+    """The same by name, finer, to zoom into; those that the page does not draw from its numbers."""
     detail_side: int
     """The side of the blocks of `details`."""
     pixel_side: int
@@ -58,9 +59,13 @@ def content_of(pair: ImagePair, layers: list[Layer]) -> Content:
     map_side, maps = numbers.finest(lambda side: _maps(layers, side, budget), budget, few, whole)
     room -= len(json.dumps(maps))
     coarse = max(first)
+    # What the page has all numbers of, it draws itself.
+    drawn = pixel_side == 1 < coarse and _can_be_drawn(pair)
+    own = [layer for layer in layers if drawn and (layer.map is None or map_side == 1)]
+    others = layers[len(own) :]  # maps come last
     hopeful = min(max(1, int(coarse * math.sqrt(seen / max(room, 1))) - 1), coarse)
     detail_side, details = numbers.finest(
-        lambda side: _details(layers, side, room), room, hopeful, coarse
+        lambda side: _details(others, side, room), room, hopeful, coarse
     )
     data = {
         "width": pair.width,
@@ -69,15 +74,38 @@ def content_of(pair: ImagePair, layers: list[Layer]) -> Content:
         "sizes": [[width, height] for height, width in (pair.canvas.reference, pair.canvas.test)],
         "pixels": pixels,
         "maps": maps,
+        "drawn": _scales(own),
     }
     return Content(
         overviews,
-        details if detail_side < coarse else None,
+        {layer.name: png for layer, png in zip(others, details or [], strict=True)}
+        if detail_side < coarse
+        else {},
         detail_side,
         pixel_side,
         map_side,
         json.dumps(data).replace("<", "\\u003c"),
     )
+
+
+def _can_be_drawn(pair: ImagePair) -> bool:
+    """Tell whether colours follow from the numbers alone, which JavaScript has."""
+    images = (pair.reference, pair.test)
+    dtype = np.result_type(*images)
+    return (
+        (dtype.kind == "f" or dtype.itemsize <= 4)  # others are no numbers of JavaScript
+        and pair.channels in (1, 3)
+        and pair.canvas.one_size
+        and bool(pair.mask.all())
+        and not broken_pixels(*images).any()
+    )
+
+
+def _scales(layers: list[Layer]) -> dict[str, Any]:
+    """Return what the page needs to draw the layers: their scales, and the colours of these."""
+    tables = {layer.scale.colours: colour_list(layer.scale.colours) for layer in layers}
+    scales = {layer.name: layer.scale._asdict() for layer in layers}
+    return {"scales": scales, "colours": tables, "missing": MISSING}
 
 
 def _details(layers: list[Layer], side: int, room: int) -> tuple[list[bytes] | None, int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -108,6 +109,8 @@ def scale_between(
         what = "the data range" if nominal == data_range else "the range of 8 bits"
     if low == high:
         high = low + data_range
+    if low == high:  # of pixels next to which the data range is lost
+        low, high = sorted((low, math.nextafter(low, 0)))
     return Scale(low, high, colours="grey"), what
 
 
@@ -229,16 +232,23 @@ def map_layers(
     options: dict[str, Any],
     names: Iterable[str] = METRICS,
     ends: MapScale = "fixed",
+    own: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Layer]:
-    """Show the map of every metric of these names that has one for these images."""
+    """Show the map of every metric of these names that has one for these images.
+
+    `own` are options of metrics; a map that does not know them is left out.
+    """
     layers = []
     for name in names:
         metric = METRICS[name]
+        special = (own or {}).get(name, {})
         if metric.map_function is None:
+            continue
+        if special.keys() - inspect.signature(metric.map_function).parameters:
             continue
         try:
             with silent(EmptyMaskWarning):  # the scores have already warned
-                local = np.asarray(metric.map_function(reference, test, **options))
+                local = np.asarray(metric.map_function(reference, test, **options, **special))
                 local = pair.canvas.padded(local, np.nan)
         except ImsimError:  # the notes list maps that are not available
             continue

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from imsim import METRICS, DataRangeError, ShapeError
+from imsim import METRICS, DataRangeError, Metric, ShapeError
+from imsim.inputs import check_real
 from imsim.pages import blocks
-from imsim.pages.colour import Scale, map_scale, small_png
+from imsim.pages.colour import Scale, checked_scale, map_scale, small_png
 from imsim.pages.layers import overview_step
 from imsim.pages.page import Html, picture, tag
 from imsim.pages.pair import colour_bar
 from imsim.pages.text import number
-from imsim.typing import Array
+from imsim.portable.arrays import to_host
 
 _SMALL = 256
 """Maps with shorter sides than this are enlarged by a whole number."""
@@ -34,7 +37,7 @@ class MapPicture:
     Parameters
     ----------
     values : array_like, shape (height, width)
-        The map of one pair.
+        The map of one pair. NaN, and what an array of `numpy.ma` masks, is not scored.
     metric : str
         The metric it is of, such as ``"ssim"``.
     data_range : float, optional
@@ -52,10 +55,12 @@ class MapPicture:
     ------
     ShapeError
         If `values` is not one map.
+    DTypeError
+        If `values` are not real numbers.
     OptionError
-        If there is no metric of that name, or it has no map.
+        If there is no metric of that name, it has no map, or the scale has no colours.
     DataRangeError
-        If the scale depends on the data range, and there is none.
+        If the scale depends on the data range, and there is none, or it is not positive.
 
     Examples
     --------
@@ -68,13 +73,16 @@ class MapPicture:
 
     def __init__(
         self,
-        values: Array,
+        values: Any,
         metric: str,
         *,
         data_range: float | None = None,
         scale: Scale | None = None,
     ) -> None:
-        values = np.asarray(values)
+        # What has a mask, or names of axes, is a map as well.
+        is_masked = isinstance(values, np.ma.MaskedArray)
+        values = values.astype(np.float64).filled(np.nan) if is_masked else to_host(values)
+        check_real("values", values)
         if values.ndim != 2 or not values.size:
             raise ShapeError(
                 f"values has shape {values.shape}",
@@ -86,8 +94,8 @@ class MapPicture:
                 f"the scale of {metric} ends at the square of data_range, which is missing",
                 "pass that of the images, e.g. data_range=255 for uint8",
             )
-        self._values, self._metric = values, METRICS[metric]
-        self.scale = scale or fixed
+        self._values, self._name = values, metric
+        self.scale = fixed if scale is None else checked_scale(scale)
 
     def __repr__(self) -> str:
         height, width = self._values.shape
@@ -112,6 +120,10 @@ class MapPicture:
             class_="imsim-map",
             style=f"width:{max(shown.shape[1] * enlarged, _SMALL)}px",
         )
+
+    @property
+    def _metric(self) -> Metric:
+        return METRICS[self._name]
 
     @property
     def _title(self) -> str:

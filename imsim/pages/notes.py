@@ -108,7 +108,7 @@ def _sizes(pair: ImagePair, content: Content) -> list[str]:
         notes.append(
             f"The pictures show blocks of {columns} × {rows} pixels, the images by their mean, the "
             "difference and the maps by their worst value"
-            + (f"; zoomed in, {finer}." if content.details is not None else ".")
+            + (f"; zoomed in, {finer}." if side < max(rows, columns) else ".")
         )
     if content.pixel_side > 1:
         notes.append(

@@ -142,7 +142,7 @@ def page(title: str, *body: object, script: str = "") -> str:
     """
     style = asset("page.css")
     policy = (
-        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "default-src 'none'; img-src data: blob:; base-uri 'none'; form-action 'none'; "
         f"style-src {_digest(style)}; script-src {_digest(script)}"
     )
     head = tag(

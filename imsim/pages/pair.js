@@ -4,6 +4,12 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const { width, height, channels } = data;
   const [sizeOfReference, sizeOfTest] = data.sizes;
+  const drawn = data.drawn.scales || {};
+  for (const name of Object.keys(drawn)) {
+    const detail = document.createElement("img");
+    Object.assign(detail, { alt: "", className: "detail", draggable: false });
+    document.querySelector(`#picture-${name} .frame img`).after(detail);
+  }
   const large = largePicture(() => address());
   const frames = [...document.querySelectorAll(".frame")];
   const images = [...document.querySelectorAll(".frame img")];
@@ -30,6 +36,20 @@
   const maps = {};
   for (const [name, values] of Object.entries(data.maps.values)) {
     maps[name] = await unpacked(values, Float32Array, 1, mapColumns);
+  }
+
+  // The fine pictures, from the numbers.
+  for (const [name, scale] of Object.entries(drawn)) {
+    const isImage = name === "reference" || name === "test";
+    const of = isImage ? kept[name]
+      : name === "difference" ? differences(kept.reference, kept.test, channels) : maps[name];
+    const { colours, missing } = data.drawn;
+    const source = bitmap(width, height, isImage ? channels : 1, of, { ...scale, colours: colours[scale.colours], missing });
+    const copies = document.querySelectorAll(`:is(#picture-${name} .frame, .stage [data-of="${name}"]) .detail`);
+    for (const copy of copies) {
+      copy.src = source;
+      await copy.decode().catch(() => copy.remove()); // the coarse one stays
+    }
   }
 
   const used = (cell) => (mask[cell >> 3] >> (cell & 7)) & 1;
@@ -171,6 +191,11 @@
 
   const middle = () => [state.left + 0.5 / state.zoom, state.top + 0.5 / state.zoom];
   const ofSpot = () => [(state.x + 0.5) / width, (state.y + 0.5) / height];
+  function reveal() {
+    const [u, v] = ofSpot();
+    const inside = (w, start) => w >= start && w <= start + 1 / state.zoom;
+    if (!inside(u, state.left) || !inside(v, state.top)) look(state.zoom, u, v);
+  }
   const actions = {
     in: () => look(state.zoom * 2, ...(state.shown ? ofSpot() : middle())),
     out: () => look(state.zoom / 2, ...middle()),
@@ -184,9 +209,7 @@
     if (arrows[event.key]) {
       const [dx, dy] = arrows[event.key].map((d) => d * side * (event.shiftKey ? 10 : 1));
       show(state.x + (state.shown ? dx : 0), state.y + (state.shown ? dy : 0));
-      const [u, v] = ofSpot();
-      const inside = (w, start) => w >= start && w <= start + 1 / state.zoom;
-      if (!inside(u, state.left) || !inside(v, state.top)) look(state.zoom, u, v);
+      reveal();
     } else if (event.key === "Enter" || event.key === " ") {
       pin(!state.pinned);
     } else if (event.key === "Escape") {
@@ -263,10 +286,12 @@
     const words = Object.fromEntries(found[3].split(";").slice(1).map((part) => part.split("=")));
     large.restore(words);
     const at = (words.at || "").split(",").map(Number);
-    if (Number(words.zoom) >= 1) look(Number(words.zoom), ...(at.length === 2 && at.every(isFinite) ? at : middle()));
+    const isPlaced = at.length === 2 && at.every(isFinite);
+    if (Number(words.zoom) >= 1) look(Number(words.zoom), ...(isPlaced ? at : middle()));
     if (found[1] === undefined) return;
     show(Number(found[1]), Number(found[2]));
     pin(true);
+    if (!isPlaced) reveal();
   }
   addEventListener("hashchange", fromAddress);
   for (const link of document.querySelectorAll("a[href^='#']")) {

@@ -45,6 +45,8 @@ def pair_report(
     map_scale: MapScale = "fixed",
     boxes: Sequence[Sequence[int]] = (),
     home: str | None = None,
+    is_moved: bool = False,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Show where two images differ, and by how much, on one self-contained HTML page.
 
@@ -89,6 +91,10 @@ def pair_report(
         Places to link to, such as those of connected parts that differ: x, y, width, height.
     home : str, optional
         The address of the page that this one belongs to.
+    is_moved : bool
+        Whether the test image was moved onto the reference, so that its size is not its own.
+    options : mapping of mapping, optional
+        Options of metrics, by the names of these, as for `imsim.compare`.
 
     Returns
     -------
@@ -127,7 +133,7 @@ def pair_report(
     wanted = list(METRICS if metrics is None else metrics)
     a = pixels_of("reference", reference, channel_axis)
     b = pixels_of("test", test, channel_axis)
-    options: dict[str, Any] = {
+    shared: dict[str, Any] = {
         "mask": mask,
         "data_range": data_range,
         "channel_axis": channel_axis,
@@ -137,33 +143,30 @@ def pair_report(
     if (height, width) != size:
         part = Canvas((height, width), size).common
         common = a[part], b[part]
-        options |= {"mask": _cut(mask, a, part), "channel_axis": -1}
+        shared |= {"mask": _cut(mask, a, part), "channel_axis": -1}
     if scores is None:
         with silent(DataRangeWarning):  # the page says that
-            scores = compare(*common, wanted, **options)
+            scores = compare(*common, wanted, **shared, options=options)
     pair = ImagePair(a, b, mask, data_range)
     layers = [
         image_layer(pair, "reference", names[0], pair.reference),
         image_layer(pair, "test", names[1], pair.test),
         difference_layer(pair),
-        *map_layers(pair, *common, options, wanted, map_scale),
+        *map_layers(pair, *common, shared, wanted, map_scale, options),
     ]
     content = content_of(pair, layers)
     title = f"{names[1]} against {names[0]}"
-    details: Sequence[bytes | None] = content.details or [None] * len(layers)
     figures = [
-        _figure(pair, layer, overview, detail)
-        for layer, overview, detail in zip(layers, content.overviews, details, strict=True)
+        _figure(pair, layer, overview, content.details.get(layer.name))
+        for layer, overview in zip(layers, content.overviews, strict=True)
     ]
     flat = pair.width > THIN * pair.height
     masked = not pair.mask.all()
     parts = "pixels" if pair.canvas.one_size else "pixels that both images have"
     return page(
         title,
-        tag("nav", tag("a", "All pairs", href=home), aria_label="Report") if home else "",
-        tag("h1", title),
-        *(tag("p", reason, class_="answer failed") for reason in reasons),
-        *_summary(pair),
+        *heading(title, reasons, home),
+        *_summary(pair, is_moved=is_moved),
         *_counted(scores, boxes),
         _why_nan(pair, scores),
         tag("ul", *(tag("li", note) for note in notes), class_="notes") if notes else "",
@@ -171,13 +174,19 @@ def pair_report(
         large_picture(pair.width, pair.height),
         tag("h2", "All pictures"),
         tag("div", *figures, class_="pictures flat" if flat else "pictures"),
-        tag("h2", "Scores"),
-        score_table(scores, masked=masked and (mask is not None), parts=parts),
+        *_scores(scores, masked=masked and (mask is not None), parts=parts),
         tag("h2", "How to read the pictures"),
         *(tag("p", note, class_="note") for note in notes_on(pair, layers, content, wanted)),
         tag("script", Html(content.data), type="application/json", id="data"),
-        script=asset("packed.js") + asset("stage.js") + asset("pair.js"),
+        script="".join(map(asset, ("packed.js", "drawn.js", "stage.js", "pair.js"))),
     )
+
+
+def heading(title: str, reasons: Sequence[str], home: str | None) -> list[Html]:
+    """Begin a page: the way back, what it is of, and why that fails."""
+    back = tag("nav", tag("a", "All pairs", href=home), aria_label="Report")
+    failures = [tag("p", reason, class_="answer failed") for reason in reasons]
+    return [*([back] if home else []), tag("h1", title), *failures]
 
 
 def _counted(scores: Mapping[str, Any], boxes: Sequence[Sequence[int]]) -> list[Html]:
@@ -285,7 +294,7 @@ def _readout(pair: ImagePair, layers: list[Layer], content: Content) -> Html:
     return tag("div", line, tag("dl", *values, aria_live="polite"), class_="readout")
 
 
-def _summary(pair: ImagePair) -> list[Html]:
+def _summary(pair: ImagePair, *, is_moved: bool) -> list[Html]:
     used = int(pair.mask.sum())
     size = int(pair.mask[pair.canvas.common].size)
     differ = int(np.count_nonzero(pair.differ & pair.mask))
@@ -321,10 +330,11 @@ def _summary(pair: ImagePair) -> list[Html]:
     said = [tag("p", answer, class_="answer"), tag("p", facts, class_="note")]
     if not pair.canvas.one_size:
         rows, columns = (part.stop for part in pair.canvas.common)
-        words = (
-            f"The sizes differ: {pair.canvas.said}. Aligned at the top left, both have the same "
-            f"{columns} × {rows} pixels; these are compared."
-        )
+        words = f"both have the same {columns} × {rows} pixels; these are compared."
+        if is_moved:  # the reason of the pair has the sizes
+            words = f"Moved onto each other, {words}"
+        else:
+            words = f"The sizes differ: {pair.canvas.said}. Aligned at the top left, {words}"
         said.insert(0, tag("p", words, class_="answer"))
     return said
 
@@ -353,6 +363,12 @@ def _why_nan(pair: ImagePair, scores: Comparison) -> Html:
         else "nothing is left for these metrics to score"
     )
     return tag("p", f"NaN: {', '.join(names)}, since {why}.", class_="answer")
+
+
+def _scores(scores: Comparison, *, masked: bool, parts: str) -> list[Html]:
+    if not (scores.keys() | scores.skipped.keys()) & METRICS.keys():
+        return []
+    return [tag("h2", "Scores"), score_table(scores, masked=masked, parts=parts)]
 
 
 def score_table(scores: Any, *, masked: bool, parts: str = "pixels") -> Html:

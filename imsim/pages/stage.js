@@ -59,7 +59,7 @@ function largePicture(changed) {
     for (const side of sides) {
       const [coarse, fine] = side.children;
       const least = side.dataset.of === "difference" ? 0.75 : 0;
-      const finer = fine && shown > coarse.naturalWidth && shown >= least * fine.naturalWidth;
+      const finer = fine && fine.naturalWidth && shown > coarse.naturalWidth && shown >= least * fine.naturalWidth;
       side.classList.toggle("fine", Boolean(finer));
       side.classList.toggle("pixels", shown > (finer ? fine : coarse).naturalWidth);
     }

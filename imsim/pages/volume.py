@@ -14,7 +14,7 @@ from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.cuts import Cuts, cuts_of
 from imsim.pages.notes import SCALES
 from imsim.pages.page import Html, asset, page, picture, tag
-from imsim.pages.pair import colour_bar, kind_of_scale, score_table
+from imsim.pages.pair import colour_bar, heading, kind_of_scale, score_table
 from imsim.pages.text import number, share
 from imsim.pages.voxels import MAP, Place, VolumePair, local_map, scales_of
 from imsim.typing import Array, ImageLike, MaskLike
@@ -52,8 +52,10 @@ def volume_report(
     directions: Array | None = None,
     scores: Comparison | None = None,
     names: tuple[str, str] = ("reference", "test"),
+    reasons: Sequence[str] = (),
     notes: Sequence[str] = (),
     map_scale: MapScale = "fixed",
+    home: str | None = None,
 ) -> str:
     """Show where two volumes differ on one self-contained HTML page.
 
@@ -82,10 +84,14 @@ def volume_report(
         Those of `imsim.compare` with the same arguments, if they are known already.
     names : tuple of str
         What to call the volumes.
+    reasons : sequence of str
+        Why the pair fails, said first.
     notes : sequence of str
         What the reader must know of the volumes.
     map_scale : {"fixed", "auto"}
         As for `pair_report`.
+    home : str, optional
+        The address of the page that this one belongs to.
 
     Returns
     -------
@@ -146,7 +152,7 @@ def volume_report(
     titles = {"reference": names[0], "test": names[1], "difference": "difference", MAP: MAP}
     return page(
         title,
-        tag("h1", title),
+        *heading(title, reasons, home),
         *_summary(pair, spacing),
         _why_nan(pair, scores),
         tag("ul", *(tag("li", note) for note in notes), class_="notes") if notes else "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from imsim.portable.arrays import (
@@ -26,6 +26,8 @@ class Window:
     """A separable window, given by the taps along each axis, the last axis last."""
 
     sides: tuple[tuple[float, ...], ...]
+    sigmas: tuple[float, ...] = field(default=(), compare=False)
+    """Standard deviation along each axis, in pixels, of a Gaussian."""
 
     @property
     def taps(self) -> tuple[float, ...]:
@@ -82,7 +84,7 @@ def uniform(*lengths: int) -> Window:
 @remembered
 def gaussian(lengths: tuple[int, ...], sigmas: tuple[float, ...]) -> Window:
     """Return the Gaussian window whose weights sum to 1."""
-    return Window(tuple(map(_gaussian_taps, lengths, sigmas)))
+    return Window(tuple(map(_gaussian_taps, lengths, sigmas)), sigmas)
 
 
 def _gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:

@@ -66,8 +66,10 @@ def _stored(key: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {k: v for name, one in value.items() for k, v in _stored(name, one).items()}
     if isinstance(value, Window):
-        kind = "uniform" if value.is_uniform else "gaussian"
-        return {key: kind, f"{key}_size": list(value.lengths)}
+        size = {f"{key}_size": list(value.lengths)}
+        if not value.sigmas:
+            return {key: "uniform", **size}
+        return {key: "gaussian", **size, "sigma": list(value.sigmas)}
     if isinstance(value, bool):
         return {key: str(value)}
     if isinstance(value, (str, numbers.Real)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -23,6 +24,8 @@ class Cut(NamedTuple):
     """Where the part lies in the chunk."""
     target: tuple[slice, ...]
     """Where it lies in the region."""
+    sides: Index
+    """Lengths of the chunk."""
 
 
 class Region(NamedTuple):
@@ -42,6 +45,29 @@ def bounds_of(chunks: Sequence[int]) -> tuple[int, ...]:
     return (0, *itertools.accumulate(chunks))
 
 
+def gathered(chunks: Sequence[Sequence[int]], most: int) -> list[tuple[int, ...]]:
+    """Join neighbouring chunks, into blocks of at most `most` pixels that are rather square.
+
+    A chunk that is larger remains as it is.
+    """
+    sides, lengths = [sum(along) for along in chunks], [max(along) for along in chunks]
+    while 2 * math.prod(lengths) <= most and lengths != sides:
+        _, axis = min((n, k) for k, n in enumerate(lengths) if n < sides[k])
+        lengths[axis] = min(2 * lengths[axis], sides[axis])
+    return [_together(along, n) for along, n in zip(chunks, lengths, strict=True)]
+
+
+def _together(along: Sequence[int], most: int) -> tuple[int, ...]:
+    """Add up neighbouring lengths."""
+    found = [along[0]]
+    for n in along[1:]:
+        if found[-1] + n <= most:
+            found[-1] += n
+        else:
+            found.append(n)
+    return tuple(found)
+
+
 def parts_of(region: Region, bounds: Sequence[Sequence[int]]) -> list[Cut]:
     """Cut a region along the bounds of the chunks."""
     found = [
@@ -51,14 +77,15 @@ def parts_of(region: Region, bounds: Sequence[Sequence[int]]) -> list[Cut]:
     return [Cut(*zip(*sides, strict=True)) for sides in itertools.product(*found)]
 
 
-def _along(begin: int, end: int, bounds: Sequence[int]) -> Iterator[tuple[int, slice, slice]]:
-    """Yield chunk, source and target along one side; empty chunks have no part."""
+def _along(begin: int, end: int, bounds: Sequence[int]) -> Iterator[tuple[int, slice, slice, int]]:
+    """Yield chunk, source, target and length along one side; empty chunks have no part."""
     place, chunk = begin, bisect_right(bounds, begin) - 1
     while place < end:
         stop = min(end, bounds[chunk + 1])
         if stop > place:
-            first = bounds[chunk]
-            yield chunk, slice(place - first, stop - first), slice(place - begin, stop - begin)
+            first, length = bounds[chunk], bounds[chunk + 1] - bounds[chunk]
+            source, target = (slice(place - n, stop - n) for n in (first, begin))
+            yield chunk, source, target, length
             place = stop
         chunk += 1
 

@@ -9,13 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.checking import check, check_for, has_doubtful_width, warn_of_width
-from imsim.errors import (
-    DTypeError,
-    EmptyMaskWarning,
-    ImsimError,
-    OptionError,
-    warn,
-)
+from imsim.errors import DTypeError, ImsimError, OptionError
 from imsim.inputs import as_array, kind
 from imsim.portable.arrays import is_tensor
 from imsim.portable.pair import Scores
@@ -44,6 +38,7 @@ class Given(NamedTuple):
     b: Any
     mask: Any
     is_planned: bool
+    weights: Any = None
 
 
 def stored(a: Any, b: Any, mask: Any, weights: Any) -> Given | None:
@@ -59,12 +54,7 @@ def stored(a: Any, b: Any, mask: Any, weights: Any) -> Given | None:
         a, b, mask = a.value, b.value, None if mask is None else mask.value
     elif is_tensor(a) or is_tensor(b) or not any(map(_is_read, (a, b, mask))):
         return None
-    if weights is not None:
-        raise OptionError(
-            "weights= are not taken for images that are read in blocks",
-            "pass images that fit into memory, e.g. numpy.asarray(a), or mask=",
-        )
-    return Given(a, b, mask, is_planned)
+    return Given(a, b, mask, is_planned, weights)
 
 
 def is_lazy(given: Given) -> bool:
@@ -77,26 +67,33 @@ def _is_read(value: Any) -> bool:
     return is_stored(value) or lazy.is_lazy(value)
 
 
-def read_at_once(given: Given, memory: Any) -> tuple[Any, Any, Any] | None:
-    """Read images that are small against the memory as a whole; None: they are not."""
-    if is_lazy(given):
-        return None
-    pairs = [pair for pair in zip(("a", "b", "mask"), given[:3], strict=True) if is_stored(pair[1])]
-    size = sum(Source(*pair).nbytes for pair in pairs)
-    if given.is_planned or SHARE_READ_AT_ONCE * size > check_memory(memory):
-        return None
-    found = []
-    for name, value in zip(("a", "b", "mask"), given[:3], strict=True):
-        found.append(_read(name, value) if is_stored(value) else value)
-    return found[0], found[1], found[2]
+def read_at_once(given: Given, memory: Any) -> tuple[Any, ...] | None:
+    """Read a, b, mask and weights as a whole where they are small against the memory; else None."""
+    values = {"a": given.a, "b": given.b, "mask": given.mask, "weights": given.weights}
+    size = sum(Source(*pair).nbytes for pair in values.items() if is_stored(pair[1]))
+    is_small = SHARE_READ_AT_ONCE * size <= check_memory(memory)
+    if is_small and not (is_lazy(given) or given.is_planned):
+        return tuple(
+            _read(name, value) if is_stored(value) else value for name, value in values.items()
+        )
+    if given.weights is not None:
+        raise OptionError(
+            "weights= with images that are read in blocks", f"{_in_memory(given)}, or mask="
+        )
+    return None
 
 
-def refuse(facts: Metric) -> tuple[Any, Any, Any]:
+def refuse(facts: Metric, given: Given) -> tuple[Any, ...]:
     """Refuse images that do not fit into memory."""
     raise ImsimError(
         f"{facts.name} has no value for images that are read in blocks: {facts.no_pieces}",
-        MEMORY_HINT,
+        _in_memory(given),
     )
+
+
+def _in_memory(given: Given) -> str:
+    """Say how the images come to be read as a whole."""
+    return "compute a and b first, e.g. a.compute()" if is_lazy(given) else MEMORY_HINT
 
 
 def _read(name: str, value: Any) -> Array:
@@ -175,13 +172,13 @@ def _stand_ins(scene: Scene) -> tuple[Any, Any, Any]:
     return a, b, mask
 
 
-def score_of_scene(
+def _prepared(
     facts: Metric,
     given: Given,
     data_range: Any,
-    memory: Any,
     by_kernel: bool,
-    finished: Callable[[str, Scores, Array], Any],
+    usual_side: Any,
+    finish: Callable[[Scores, Array], Any],
     *,
     channel_axis: int | None,
     ndim: int = 2,
@@ -189,20 +186,33 @@ def score_of_scene(
     least_side: Any = None,
     weight_power: float = 0,
     **options: Any,
+) -> tuple[Scene, Job, Any]:
+    """Check a call; return the sources, the metric, and the pixels that a side needs."""
+    scene = scene_of(given, data_range, channel_axis, ndim)
+    least = usual_side if least_side is None else least_side
+    images, valid = checked(facts, scene, least, needs_data_range, by_kernel)
+    if facts.pieces is None:
+        refuse(facts, given)
+    prepared = job(facts, images, valid, by_kernel, options, finish)
+    if has_doubtful_width(images) and not given.is_planned:
+        warn_of_width(images)
+    return scene, prepared, least
+
+
+def score_of_scene(
+    facts: Metric,
+    given: Given,
+    data_range: Any,
+    memory: Any,
+    by_kernel: bool,
+    finished: Callable[[str, Scores, Array], Any],
+    **arguments: Any,
 ) -> Any:
     """Score images in blocks; those that are `Planned` are prepared only."""
-    scene = scene_of(given, data_range, channel_axis, ndim)
-    least = facts.least_side if least_side is None else least_side
-    images, valid = checked(facts, scene, least, needs_data_range, by_kernel)
-
-    prepared = job(
-        facts, images, valid, by_kernel, options, functools.partial(finished, facts.name)
-    )
-    if given.is_planned:
-        return prepared
-    if has_doubtful_width(images):
-        warn_of_width(images)
-    return scene_scores([prepared], scene, memory)[0]
+    finish = functools.partial(finished, facts.name)
+    call = facts, given, data_range, by_kernel, facts.least_side, finish
+    scene, prepared, _ = _prepared(*call, **arguments)
+    return prepared if given.is_planned else scene_scores([prepared], scene, memory)[0]
 
 
 def _no_score(*_: Any) -> None:
@@ -217,21 +227,12 @@ def map_of_scene(
     memory: Any,
     out: Any,
     by_kernel: bool,
-    *,
-    channel_axis: int | None,
-    ndim: int = 2,
-    needs_data_range: bool | None = None,
-    least_side: Any = None,
-    weight_power: float = 0,
-    **options: Any,
+    **arguments: Any,
 ) -> Any:
     """Write the map of images block by block, into `out` or an array in memory."""
-    scene = scene_of(given, data_range, channel_axis, ndim)
-    least = facts.map_least_side if least_side is None else least_side
-    images, valid = checked(facts, scene, least, needs_data_range, by_kernel)
-    prepared = job(facts, images, valid, by_kernel, options, _no_score)
-    if has_doubtful_width(images):
-        warn_of_width(images)
+    call = facts, given, data_range, by_kernel, facts.map_least_side, _no_score
+    scene, prepared, least = _prepared(*call, **arguments)
+    images = prepared.images
     room = check_memory(memory)
     batch = prepared.batch
     shape = (*batch, *images.sides)
@@ -251,13 +252,7 @@ def map_of_scene(
                 "pass another array",
             )
     target = maps.target(out, shape, images.dtype, room)
-    any_scored = maps.write(prepared, scene, mapped, sides, batch, room, target)
-    if not any_scored.all():
-        warn(
-            f"{facts.name}: of some image no position could be scored, which is NaN in the map; "
-            "widen the mask, or leave such images out",
-            EmptyMaskWarning,
-        )
+    maps.check_scored(facts.name, maps.write(prepared, scene, mapped, sides, batch, room, target))
     return target
 
 
@@ -266,18 +261,28 @@ def planned(values: tuple[Any, ...]) -> list[Any]:
     return [None if value is None else Planned(value) for value in values]
 
 
-def scene_scores(jobs: list[Job], scene: Scene, memory: Any) -> list[Any]:
-    """Compute prepared metrics in one pass, or prepare it for arrays of Dask."""
+def scene_scores(
+    jobs: list[Job],
+    scene: Scene,
+    memory: Any,
+    told_ends: Callable[[float, float], None] | None = None,
+) -> list[Any]:
+    """Compute prepared metrics in one pass, or prepare it for arrays of Dask.
+
+    `told_ends` is called with the least and the largest value, which are found in the same pass.
+    """
+    ends = [] if told_ends is None else [_value_ends(jobs[0], told_ends)]
     if any(lazy.is_lazy(source.value) for source in scene.sources):
-        return lazy.scores(jobs, scene)
-    return scores(jobs, scene, check_memory(memory))
+        return lazy.scores(jobs, scene, ends)
+    return scores([*jobs, *ends], scene, check_memory(memory))[: len(jobs)]
 
 
-def value_ends(like: Job) -> Job:
-    """Prepare the search for the least and the largest value, in the pass of other metrics."""
-    pieces = ValueEnds(like.pieces.whole)
+def _value_ends(like: Job, told: Callable[[float, float], None]) -> Job:
+    """Prepare the search for the least and the largest value."""
+    return like._replace(
+        pieces=ValueEnds(like.pieces.whole), finish=functools.partial(_tell_ends, told)
+    )
 
-    def finish(result: Scores, _: Array) -> tuple[float, float]:
-        return float(result.values.min()), float(result.scored.max())
 
-    return like._replace(pieces=pieces, finish=finish)
+def _tell_ends(told: Callable[[float, float], None], found: Scores, _: Array) -> None:
+    told(float(found.values.min()), float(found.scored.max()))

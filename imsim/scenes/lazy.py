@@ -1,22 +1,25 @@
-"""Dask arrays: one task for each chunk of the reference, a tree that merges, and nothing computed.
+"""Dask arrays: a task for each block, a tree that merges, and nothing computed.
 
-A task takes the chunks that its block reads, its own and those beside it, and cuts them itself.
+A block is a chunk of the reference, or several neighbouring ones that are small: a task costs as
+much time as thousands of pixels. It takes the chunks that its block reads, its own and those
+beside it, and cuts them itself.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.errors import DTypeError
+from imsim.errors import DTypeError, ShapeError
 from imsim.inputs import as_array, kind
 from imsim.scenes.cells import Coarse
-from imsim.scenes.chunks import Region, bounds_of, joined, parts_of
-from imsim.scenes.maps import coarse_map, map_of_block, spread
+from imsim.scenes.chunks import Region, bounds_of, gathered, joined, parts_of
+from imsim.scenes.maps import check_scored, coarse_map, has_cells, map_of_block, spread
 from imsim.scenes.pieces import Part, Pieces
 from imsim.scenes.plan import Needs
 from imsim.scenes.scoring import Job, Scene
@@ -26,6 +29,8 @@ from imsim.workers import workers
 
 TOGETHER = 16
 """Parts that one task merges."""
+TASK_VALUES = 1 << 20
+"""Up to so many pixels, times channels, small chunks are scored by one task."""
 Place = tuple[int, ...]
 Slices = tuple[slice, ...]
 
@@ -59,7 +64,7 @@ class BlockTask(NamedTuple):
         coming = iter(chunks)
         found = []
         for source, (region, parts) in zip(self.scene.sources, self.sources, strict=True):
-            own = [_bare(source, chunk) for chunk in itertools.islice(coming, len(parts))]
+            own = [_bare(source, part.sides, next(coming)) for part in parts]
             found.append(joined(own, parts, region.sides))
         return found
 
@@ -68,12 +73,12 @@ class BlockTask(NamedTuple):
         arrays = self.arrays(chunks)
         with workers(1):  # the scheduler has threads of its own
             return [
-                one.part(self.scene.block(arrays, self.region, self.own, one))
-                for one in self.pieces
+                pieces.part(self.scene.block(arrays, self.region, self.own, pieces))
+                for pieces in self.pieces
             ]
 
 
-def _bare(source: Source, chunk: Any) -> Array:
+def _bare(source: Source, sides: Place, chunk: Any) -> Array:
     """Return a chunk as an array; refuse one that is not what the Dask array says of it."""
     array = as_array(source.name, chunk)
     if not isinstance(array, np.ndarray):
@@ -85,6 +90,12 @@ def _bare(source: Source, chunk: Any) -> Array:
         raise DTypeError(
             f"{source.name} has dtype {source.dtype}, a chunk of it has {array.dtype}",
             f"pass {source.name}.map_blocks(numpy.asarray, dtype={str(array.dtype)!r})",
+        )
+    if array.shape != sides:
+        raise ShapeError(
+            f"{source.name} has a chunk of shape {sides}, which is {array.shape} when it is "
+            "computed",
+            "say what it is, e.g. the chunks= of dask.array.map_blocks",
         )
     return array
 
@@ -99,17 +110,17 @@ class MapTask(NamedTuple):
 
     def map(self, *chunks: Array) -> Array:
         """Return the map of the pixels that the block owns."""
-        one = self.block
+        block = self.block
         with workers(1):
             return map_of_block(
-                one.pieces[0],
-                one.scene,
+                block.pieces[0],
+                block.scene,
                 self.mapped,
                 self.least,
                 self.dtype,
-                one.arrays(chunks),
-                one.region,
-                one.own,
+                block.arrays(chunks),
+                block.region,
+                block.own,
             )
 
 
@@ -118,16 +129,20 @@ class Ends(NamedTuple):
 
     pieces: list[Pieces]
     finish: list[Callable[..., Any]]
+    """Of the metrics, and of what is only told, which comes after them."""
+    metric: str
+    """The name of the first one."""
     mapped: Callable[..., Array] | None = None
     dtype: Any = None
+    is_masked: bool = False
 
     def merge(self, parts: list[list[Part]]) -> list[Part]:
         """Merge the parts of several blocks, metric by metric."""
-        found = parts[0]
+        merged = parts[0]
         for more in parts[1:]:
-            triples = zip(self.pieces, found, more, strict=True)
-            found = [one.merge(before, part) for one, before, part in triples]
-        return found
+            triples = zip(self.pieces, merged, more, strict=True)
+            merged = [pieces.merge(before, part) for pieces, before, part in triples]
+        return merged
 
     def scores(self, k: int, parts: list[Part]) -> Array:
         """Return the scores of the k-th metric."""
@@ -135,12 +150,21 @@ class Ends(NamedTuple):
             found = self.pieces[k].finish(parts[k])
         return np.asarray(self.finish[k](found, parts[k].finite), np.float64)[()]
 
+    def told(self, first: int, parts: list[Part]) -> list[Part]:
+        """Finish all from `first` on, which tell what they find; return the parts as they are."""
+        for k in range(first, len(self.pieces)):
+            self.finish[k](self.pieces[k].finish(parts[k]), parts[k].finite)
+        return parts
+
     def cells(self, parts: list[Part]) -> tuple[Array, int]:
         """Return the map of the cells, and their size."""
         if self.mapped is None:
             raise TypeError("there is no map")
         with workers(1):
-            return coarse_map(self.pieces[0], self.mapped, parts[0], self.dtype)
+            cells, step = coarse_map(self.pieces[0], self.mapped, parts[0], self.dtype)
+        if self.is_masked:
+            check_scored(self.metric, has_cells(cells, parts[0]))
+        return cells, step
 
 
 def _plain(source: Source) -> Any:
@@ -165,7 +189,7 @@ class _Stored:
 
 
 class Grid:
-    """The blocks of a scene: the chunks of the reference, and all of the batch."""
+    """The chunks of a scene, those of the reference, and its blocks."""
 
     def __init__(self, scene: Scene, batch: Place, sides: Place, pieces: list[Pieces]) -> None:
         import dask.array
@@ -182,19 +206,23 @@ class Grid:
             for source in scene.sources
         ]
         self._bounds = [[bounds_of(along) for along in array.chunks] for array in self.arrays]
+        n = len(batch)
+        others = math.prod(map(max, self.chunks[:n])) * pieces[0].whole.channels
+        self.blocks = (*self.chunks[:n], *gathered(self.chunks[n:], TASK_VALUES // others))
+        """Like the chunks, with small ones joined along the sides."""
 
     def _chunks(self, lazy: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
         """Return the chunks of the batch and of the sides: of the first array that has any."""
-        found: list[tuple[int, ...] | None] = [None] * (len(self.batch) + len(self.sides))
+        chunks: list[tuple[int, ...] | None] = [None] * (len(self.batch) + len(self.sides))
         for source in lazy:
             own, channel = self.scene.axes_of(source)
             order = [k for k in range(len(source.shape)) if k not in (*own, channel)] + list(own)
             for place, axis in zip(range(-1, -len(order) - 1, -1), reversed(order), strict=True):
                 along = source.value.chunks[axis]
                 whole = ([*self.batch, *self.sides])[place]
-                if found[place] is None and sum(along) == whole:
-                    found[place] = tuple(n for n in along if n > 0)
-        lengths = zip(found, [*self.batch, *self.sides], strict=True)
+                if chunks[place] is None and sum(along) == whole:
+                    chunks[place] = tuple(n for n in along if n > 0)
+        lengths = zip(chunks, [*self.batch, *self.sides], strict=True)
         return tuple((n,) if along is None else along for along, n in lengths)
 
     def _like(self, source: Source) -> tuple[Any, ...]:
@@ -204,15 +232,6 @@ class Grid:
         for axis, along in zip(own, self.chunks[-len(own) :], strict=True):
             found[axis] = along
         return tuple(found)
-
-    def places(self, axes: slice) -> list[Place]:
-        """Return the places of chunks along some axes."""
-        return list(itertools.product(*(range(len(along)) for along in self.chunks[axes])))
-
-    def slices(self, place: Place, axes: slice) -> Slices:
-        """Return what a chunk holds."""
-        bounds = [bounds_of(along) for along in self.chunks[axes]]
-        return tuple(slice(b[k], b[k + 1]) for k, b in zip(place, bounds, strict=True))
 
     def task(self, group: Slices, own: Slices) -> tuple[BlockTask, list[Any]]:
         """Return what a task does, and the keys of the chunks that it takes."""
@@ -236,11 +255,26 @@ class Grid:
         return BlockTask(self._pieces, self.scene, own, region, sources), keys
 
 
-def scores(jobs: Sequence[Job], scene: Scene) -> list[Any]:
-    """Return lazy scores of all jobs, which share the tasks of the chunks."""
-    grid, ends, token = _prepared(jobs, scene)
+def places(chunks: Sequence[Sequence[int]]) -> dict[Place, Slices]:
+    """Return what each chunk holds, by its place."""
+    bounds = [bounds_of(along) for along in chunks]
+    return {
+        place: tuple(slice(b[k], b[k + 1]) for k, b in zip(place, bounds, strict=True))
+        for place in itertools.product(*(range(len(along)) for along in chunks))
+    }
+
+
+def scores(jobs: Sequence[Job], scene: Scene, told: Sequence[Job]) -> list[Any]:
+    """Return lazy scores of all jobs, which share the tasks of the chunks.
+
+    Those of `told` say something as any of the scores is computed.
+    """
+    grid, ends, token = _prepared([*jobs, *told], scene)
     n = len(grid.batch)
     graph, merged = _merged(grid, ends, token)
+    for place, key in merged.items() if told else ():
+        merged[place] = (f"imsim-told-{token}", *place)
+        graph[merged[place]] = (ends.told, len(jobs), key)
     found = []
     for k, job in enumerate(jobs):
         name = f"imsim-{job.facts.name}-{token}"
@@ -254,19 +288,18 @@ def mapped(job: Job, scene: Scene, function: Callable[..., Array], least: Place)
     grid, ends, token = _prepared([job], scene)
     n = len(grid.batch)
     name = f"imsim-{job.facts.name}-map-{token}"
-    batches, images = slice(0, n), slice(n, None)
     graph: dict[Any, Any] = {}
     cells: dict[Place, Any] = {}
     if isinstance(job.pieces, Coarse):
-        ends = ends._replace(mapped=function, dtype=job.images.dtype)
+        is_masked = scene.mask is not None
+        ends = ends._replace(mapped=function, dtype=job.images.dtype, is_masked=is_masked)
         graph, merged = _merged(grid, ends, token)
         for place, key in merged.items():
             cells[place] = (f"imsim-cells-{token}", *place)
             graph[cells[place]] = (ends.cells, key)
-    for place in grid.places(batches):
-        group = grid.slices(place, batches)
-        for at in grid.places(images):
-            own = grid.slices(at, images)
+    images = places(grid.chunks[n:])
+    for place, group in places(grid.chunks[:n]).items():
+        for at, own in images.items():
             if cells:
                 graph[(name, *place, *at)] = (_Spread(own), cells[place])
                 continue
@@ -294,7 +327,7 @@ def _prepared(jobs: Sequence[Job], scene: Scene) -> tuple[Grid, Ends, str]:
     names = [array.name for array in grid.arrays]
     metrics = [job.facts.name for job in jobs]
     token = dask.base.tokenize(names, metrics, pieces, scene.channel_axis, scene.ndim)
-    return grid, Ends(pieces, [job.finish for job in jobs]), token
+    return grid, Ends(pieces, [job.finish for job in jobs], metrics[0]), token
 
 
 def _merged(grid: Grid, ends: Ends, token: str) -> tuple[dict[Any, Any], dict[Place, Any]]:
@@ -302,11 +335,11 @@ def _merged(grid: Grid, ends: Ends, token: str) -> tuple[dict[Any, Any], dict[Pl
     n = len(grid.batch)
     graph: dict[Any, Any] = {}
     merged: dict[Place, Any] = {}
-    for place in grid.places(slice(0, n)):
-        group = grid.slices(place, slice(0, n))
+    images = places(grid.blocks[n:])
+    for place, group in places(grid.blocks[:n]).items():
         keys: list[Any] = []
-        for at in grid.places(slice(n, None)):
-            block, chunks = grid.task(group, grid.slices(at, slice(n, None)))
+        for at, own in images.items():
+            block, chunks = grid.task(group, own)
             keys.append((f"imsim-part-{token}", *place, *at))
             graph[keys[-1]] = (block.score, *chunks)
         level = 0

@@ -17,6 +17,7 @@ from imsim.errors import (
     OptionError,
     ShapeError,
     silent,
+    warn,
 )
 from imsim.inputs import kind
 from imsim.scenes.cells import Coarse
@@ -26,7 +27,7 @@ from imsim.typing import Array
 
 
 def write(
-    one: Job,
+    job: Job,
     scene: Scene,
     mapped: Callable[..., Array],
     least: tuple[int, ...],
@@ -35,9 +36,9 @@ def write(
     target: Any,
 ) -> Array:
     """Write the map of images; return of which of the batch some position is scored."""
-    if isinstance(one.pieces, Coarse):
-        return _write_coarse(one, scene, mapped, batch, memory, target)
-    return _write_local(one, scene, mapped, least, batch, memory, target)
+    if isinstance(job.pieces, Coarse):
+        return _write_coarse(job, scene, mapped, batch, memory, target)
+    return _write_local(job, scene, mapped, least, batch, memory, target)
 
 
 def written(found: Array, out: Any) -> Any:
@@ -89,7 +90,7 @@ def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> An
 
 
 def _write_local(
-    one: Job,
+    job: Job,
     scene: Scene,
     mapped: Callable[..., Array],
     least: tuple[int, ...],
@@ -98,8 +99,8 @@ def _write_local(
     target: Any,
 ) -> Array:
     """Write the map of each block; return of which of the batch some position is scored."""
-    dtype = one.images.dtype
-    layout = plan([one], scene, memory, further=2 * np.dtype(dtype).itemsize)
+    dtype = job.images.dtype
+    layout = plan([job], scene, memory, further=2 * np.dtype(dtype).itemsize)
     any_scored = np.zeros(batch, np.bool_)
     with ThreadPoolExecutor(1, "imsim-reader") as reader:
         for group in parts_of_batch(batch, layout.together):
@@ -107,14 +108,14 @@ def _write_local(
                 found = np.empty((*lengths_of(group), *lengths_of(whole)), dtype)
                 for own in layout.parts(whole, group):
                     part = map_of_block(
-                        one.pieces, scene, mapped, least, dtype, arrays, region, own
+                        job.pieces, scene, mapped, least, dtype, arrays, region, own
                     )
                     place: Any = (..., *within(own, whole))
                     found[place] = part
                 _write_into(target, (*group, *whole), found)  # stores write whole chunks at once
                 scored = ~np.isnan(found).all(axis=tuple(range(-scene.ndim, 0)))
                 if not scored.all():  # for want of positions, and not for a pixel that is NaN
-                    block = scene.block(arrays, region, whole, one.pieces)
+                    block = scene.block(arrays, region, whole, job.pieces)
                     scored = scored | ~block.finite(block.images, block.valid)
                 any_scored[group] |= scored
     return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
@@ -147,16 +148,16 @@ def map_of_block(
 def within(own: tuple[slice, ...], whole: tuple[slice, ...]) -> tuple[slice, ...]:
     """Return the place of some pixels in a part of the images."""
     pairs = zip(own, whole, strict=True)
-    return tuple(slice(one.start - part.start, one.stop - part.start) for one, part in pairs)
+    return tuple(slice(at.start - part.start, at.stop - part.start) for at, part in pairs)
 
 
 def lengths_of(place: tuple[slice, ...]) -> tuple[int, ...]:
     """Return the sides of a part of the images, or of the batch."""
-    return tuple(one.stop - one.start for one in place)
+    return tuple(along.stop - along.start for along in place)
 
 
 def _write_coarse(
-    one: Job,
+    job: Job,
     scene: Scene,
     mapped: Callable[..., Array],
     batch: tuple[int, ...],
@@ -164,18 +165,18 @@ def _write_coarse(
     target: Any,
 ) -> Array:
     """Write the map of the cells, each over its block of pixels."""
-    layout = plan([one], scene, memory)
+    layout = plan([job], scene, memory)
     any_scored = np.zeros(batch, np.bool_)
     with ThreadPoolExecutor(1, "imsim-reader") as reader:
         for group in parts_of_batch(batch, layout.together):
             part: Part | None = None
             for own, region, arrays in regions(scene, batch, group, layout, reader):
-                more = one.pieces.part(scene.block(arrays, region, own, one.pieces))
-                part = more if part is None else one.pieces.merge(part, more)
+                more = job.pieces.part(scene.block(arrays, region, own, job.pieces))
+                part = more if part is None else job.pieces.merge(part, more)
             if part is None:
                 continue
-            cells, step = coarse_map(one.pieces, mapped, part, one.images.dtype)
-            any_scored[group] |= ~np.isnan(cells).all(axis=(-2, -1)) | ~part.finite
+            cells, step = coarse_map(job.pieces, mapped, part, job.images.dtype)
+            any_scored[group] |= has_cells(cells, part)
             for own, _ in layout.blocks():
                 _write_into(target, (*group, *own), spread(cells, step, own))
     return any_scored if scene.mask is not None else np.ones(batch, np.bool_)
@@ -200,8 +201,23 @@ def coarse_map(
     return cells.astype(dtype, copy=False), step
 
 
+def has_cells(cells: Array, part: Part) -> Array:
+    """Return of which of the batch some cell is scored, or is none because of a pixel."""
+    return ~np.isnan(cells).all(axis=(-2, -1)) | ~part.finite
+
+
+def check_scored(metric: str, any_scored: Array) -> None:
+    """Warn if of some of the batch no position is scored."""
+    if not any_scored.all():
+        warn(
+            f"{metric}: of some image no position could be scored, which is NaN in the map; "
+            "widen the mask, or leave such images out",
+            EmptyMaskWarning,
+        )
+
+
 def spread(cells: Array, step: int, own: tuple[slice, ...]) -> Array:
     """Repeat each cell over its pixels, of which a block owns some."""
-    for axis, one in zip((-2, -1), own, strict=True):
-        cells = np.take(cells, np.arange(one.start, one.stop) // step, axis=axis)
+    for axis, pixels in zip((-2, -1), own, strict=True):
+        cells = np.take(cells, np.arange(pixels.start, pixels.stop) // step, axis=axis)
     return cells

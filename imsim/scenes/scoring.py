@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.errors import ImsimError
 from imsim.masks import check_mask
 from imsim.portable.arrays import broadcast
 from imsim.portable.pair import Scores
@@ -18,7 +17,7 @@ from imsim.scenes.pieces import Block, Part, Pieces, Whole
 from imsim.scenes.plan import Needs, blocks, divided, extents
 from imsim.scenes.sources import Source
 from imsim.typing import Array
-from imsim.validation import MEMORY_HINT, Images, check_images
+from imsim.validation import Images, check_images
 
 WORKING_BYTES = 24
 """Bytes that metrics take for each pixel and channel that they compute, besides the images."""
@@ -127,10 +126,7 @@ def job(
 ) -> Job:
     """Prepare a metric; the images and the mask are stand-ins, which hold no pixels."""
     if facts.pieces is None:
-        raise ImsimError(
-            f"{facts.name} has no value for images that are read in blocks: {facts.no_pieces}",
-            MEMORY_HINT,
-        )
+        raise TypeError(f"{facts.name} has no pieces")
     whole = Whole(
         images.sides,
         images.x.shape[-3],
@@ -146,27 +142,27 @@ def scores(jobs: Sequence[Job], scene: Scene, memory: int) -> list[Any]:
     """Compute all jobs in one pass over the pixels."""
     batch = jobs[0].batch
     layout = plan(jobs, scene, memory)
-    found: list[list[tuple[Any, Part]]] = [[] for _ in jobs]
-    pieces = [one.pieces for one in jobs]
+    groups: list[list[tuple[Any, Part]]] = [[] for _ in jobs]
+    pieces = [job.pieces for job in jobs]
     with ThreadPoolExecutor(1, "imsim-reader") as reader:
         for group in parts_of_batch(batch, layout.together):
             parts = _parts(pieces, scene, batch, group, layout, reader)
-            for one, part in zip(found, parts, strict=True):
-                one.append((group, part))
-    return [_finished(one, groups, batch) for one, groups in zip(jobs, found, strict=True)]
+            for of_job, part in zip(groups, parts, strict=True):
+                of_job.append((group, part))
+    return [_finished(job, parts, batch) for job, parts in zip(jobs, groups, strict=True)]
 
 
 def _finished(job: Job, groups: list[tuple[Any, Part]], batch: tuple[int, ...]) -> Any:
     """Finish the groups of a batch, and join them."""
-    found: Any = None
+    values: Any = None
+    scored: Any = None
     finite = np.empty(batch, np.bool_)
     for group, part in groups:
-        one = job.pieces.finish(part)
-        own = np.asarray(one.values, np.float64)
-        if found is None:
-            found = np.empty((2, *batch, own.shape[-1]))
-        found[0][group], found[1][group], finite[group] = own, one.scored, part.finite
-    return job.finish(Scores(found[0], found[1]), finite)
+        result = job.pieces.finish(part)
+        if values is None:
+            values, scored = np.empty((2, *batch, np.shape(result.values)[-1]))
+        values[group], scored[group], finite[group] = result.values, result.scored, part.finite
+    return job.finish(Scores(values, scored), finite)
 
 
 class Layout(NamedTuple):
@@ -260,14 +256,14 @@ def _parts(
     reader: ThreadPoolExecutor,
 ) -> list[Part]:
     """Return the parts of all blocks of a group, merged."""
-    found: list[Part | None] = [None] * len(pieces)
+    merged: list[Part | None] = [None] * len(pieces)
     for whole, region, arrays in regions(scene, batch, group, layout, reader):
         for own in layout.parts(whole, group):
-            for k, one in enumerate(pieces):
-                part = one.part(scene.block(arrays, region, own, one))
-                before = found[k]
-                found[k] = part if before is None else one.merge(before, part)
-    return [part for part in found if part is not None]
+            for k, metric in enumerate(pieces):
+                part = metric.part(scene.block(arrays, region, own, metric))
+                before = merged[k]
+                merged[k] = part if before is None else metric.merge(before, part)
+    return [part for part in merged if part is not None]
 
 
 class Rolling:

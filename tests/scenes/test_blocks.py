@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from stored import Stored
 
 import imsim
-from imsim import METRICS
+from imsim import METRICS, inputs
 from imsim.scenes import dispatch
 
 IN_BLOCKS = {name: facts for name, facts in METRICS.items() if facts.pieces is not None}
@@ -307,10 +307,33 @@ def test_a_mask_of_other_integers_is_refused() -> None:
         imsim.se(Stored(a), b, mask=mask, memory=100_000)
 
 
-def test_weights_are_refused() -> None:
-    a, b = pair((200, 200), np.uint8)
-    with pytest.raises(imsim.OptionError, match="weights="):
-        imsim.se(Stored(a), b, weights=np.ones((200, 200)), memory=100_000)
+def test_weights_need_images_that_are_read_as_a_whole() -> None:
+    a, b, w = np.random.default_rng(0).random((3, 200, 200))
+    for own in (w, Stored(w)):
+        found = [imsim.se(Stored(a), b, weights=own), imsim.se_map(Stored(a), b, weights=own)]
+        np.testing.assert_array_equal(found[0], imsim.se(a, b, weights=w))
+        np.testing.assert_array_equal(found[1], imsim.se_map(a, b, weights=w))
+        scores = imsim.compare(Stored(a), b, ["se"], weights=own)
+        assert scores["se"] == found[0]
+        for function in (imsim.se, imsim.se_map, imsim.compare):
+            with pytest.raises(imsim.OptionError, match=r"^weights=.*larger memory=, or mask="):
+                function(Stored(a), b, weights=own, memory=100_000)
+
+
+def test_what_is_read_as_a_whole_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of functions that know no blocks; `Stored` fails where it is read as a whole."""
+    monkeypatch.setattr(inputs, "MEMORY", 1000)
+    a = Stored(np.zeros((3, 20, 20)))
+    labels = np.ones((20, 20), int)
+    for call in (
+        lambda: imsim.by_slice("se", a, a),
+        lambda: imsim.regions(a, a, labels, ["se"]),
+        lambda: imsim.differing_pixels(a, a),
+        lambda: imsim.finite_mask(a, a),
+        lambda: imsim.align(a, a),
+    ):
+        with pytest.raises(imsim.ImsimError, match=r"a is a stored.Stored, .* numpy.asarray\(a\)"):
+            call()
 
 
 @pytest.mark.parametrize("memory", [0, 99_999, True, 1e6, "much", "12 parsecs", "-5 MB"])

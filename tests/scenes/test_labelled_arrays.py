@@ -449,6 +449,9 @@ def test_attributes_name_the_parameters() -> None:
     found = imsim.ssim(A, B, data_range=255, K1=0.02, window="uniform")
     assert found.attrs["K1"] == 0.02
     assert (found.attrs["window"], found.attrs["window_size"]) == ("uniform", [7, 7])
+    assert "sigma" not in found.attrs
+    found = imsim.ssim_map(A, B, data_range=255, sigma=1.2, spacing=(2, 1))
+    assert found.attrs["sigma"] == [0.6, 1.2]  # in pixels, as window_size
     ones = A.astype(np.uint8)
     assert imsim.psnr(ones, ones + 1).attrs["data_range"] == 255
 

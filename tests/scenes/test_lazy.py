@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from stored import Stored
 
 import imsim
 from imsim import METRICS
+from imsim.scenes import lazy
+from imsim.scenes.chunks import bounds_of, gathered
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -22,6 +24,12 @@ IN_BLOCKS = {name: facts for name, facts in METRICS.items() if facts.pieces is n
 MAPPED = {name: facts for name, facts in IN_BLOCKS.items() if facts.map_function is not None}
 TOLERANCE = 1e-11
 """Of sums in another order."""
+
+
+@pytest.fixture(autouse=True)
+def _small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images here are so small that one task would score all chunks."""
+    monkeypatch.setattr(lazy, "TASK_VALUES", 1)
 
 
 class Computes:
@@ -37,8 +45,8 @@ class Computes:
             self.chunks += 1
             return block
 
-        lazy = da.from_array(values, chunks=chunks)
-        return lazy.map_blocks(seen, dtype=values.dtype, meta=values)
+        array = da.from_array(values, chunks=chunks)
+        return array.map_blocks(seen, dtype=values.dtype, meta=values)
 
 
 def pair(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -59,9 +67,14 @@ def chunks(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ..
 
 
 @pytest.mark.parametrize("name", IN_BLOCKS)
-@settings(max_examples=6, deadline=None)
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # the size of tasks
+)
 @given(data=st.data())
 def test_any_chunks(name: str, data: st.DataObject) -> None:
+    lazy.TASK_VALUES = data.draw(st.sampled_from([1, 300, 900]))  # the fixture puts it back
     channels = data.draw(st.sampled_from([None, -1]))
     shape = (2, 31, 27) if channels is None else (31, 27, 3)
     sides = (31, 27)
@@ -144,13 +157,43 @@ def test_few_tasks_a_chunk() -> None:
         assert len(dict(found.dask)) - own <= 2 * 256
 
 
+def test_one_task_scores_several_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = pair((3, 320, 200))
+    x, y = (da.from_array(v, chunks=(1, 20, (1,) * 100 + (100,))) for v in (a, b))
+
+    def tasks(found: Any) -> int:
+        return sum("imsim-part" in str(key) for key in dict(found.dask))
+
+    monkeypatch.setattr(lazy, "TASK_VALUES", 160 * 200)
+    found = imsim.ssim(x, y, data_range=255)
+    assert tasks(found) == 3 * 2
+    assert_allclose(found.compute(scheduler="sync"), imsim.ssim(a, b, data_range=255))
+    found = imsim.ssim(x.rechunk((3, 20, 200)), b, data_range=255)
+    assert tasks(found) == 8  # of all images of the batch: 3 x 40 x 200
+    found = imsim.ssim(x, y, data_range=255, channel_axis=0)
+    assert tasks(found) == 8
+
+
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1), min_size=1, max_size=3), st.integers())
+def test_joined_chunks(chunks: list[list[int]], most: int) -> None:
+    found = gathered(chunks, most)
+    for along, before in zip(found, chunks, strict=True):
+        assert set(bounds_of(along)) <= set(bounds_of(before))
+        assert bounds_of(along)[-1] == sum(before)
+    largest = np.prod([max(along) for along in chunks])
+    assert np.prod([max(along) for along in found]) <= max(largest, most)
+
+
 def test_other_processes() -> None:
     """What the tasks hold travels by pickle, and is small."""
     a, b = pair((300, 300))
     x, y = (da.from_array(v, chunks=100, name=False) for v in (a, b))
-    lazy = [imsim.ssim(x, y, data_range=255, downsample=True), imsim.fsim_map(x, y, data_range=255)]
+    found = [
+        imsim.ssim(x, y, data_range=255, downsample=True),
+        imsim.fsim_map(x, y, data_range=255),
+    ]
     cloudpickle = pytest.importorskip("cloudpickle")
-    for one in lazy:
+    for one in found:
         own = {k: v for k, v in dict(one.dask).items() if "imsim" in str(k)}
         sent = cloudpickle.dumps(own)
         assert len(sent) < 200_000  # the images take 720 kB each
@@ -205,6 +248,6 @@ def test_stored_images_beside_lazy_ones() -> None:
 def test_axes_of_cubes_have_names_of_their_own() -> None:
     a, b = pair((6, 6, 6))
     x, y = (da.from_array(v, chunks=3) for v in (a, b))
-    lazy = [imsim.sam(x, y, channel_axis=axis) for axis in (0, 1)]
+    found = [imsim.sam(x, y, channel_axis=axis) for axis in (0, 1)]
     expected = [imsim.sam(a, b, channel_axis=axis) for axis in (0, 1)]
-    assert_allclose(dask.compute(*lazy, scheduler="sync"), expected, rtol=TOLERANCE)
+    assert_allclose(dask.compute(*found, scheduler="sync"), expected, rtol=TOLERANCE)

@@ -12,6 +12,7 @@ from sampling import FRAME, SCORES
 from sampling import MAPS as MAPS_OF
 
 import imsim
+from imsim.scenes import lazy as tasks
 from imsim.scenes.sums import SquaredErrors
 
 dask = pytest.importorskip("dask")
@@ -28,6 +29,12 @@ TOLERANCE = 1e-12
 
 def lazy(values: np.ndarray, *chunks: int) -> Any:
     return da.from_array(values, chunks=chunks or 20)
+
+
+@pytest.fixture(autouse=True)
+def _small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images here are so small that one task would score all chunks."""
+    monkeypatch.setattr(tasks, "TASK_VALUES", 1)
 
 
 class Computations(dask.callbacks.Callback):
@@ -128,6 +135,11 @@ def test_chunks_are_what_the_array_says() -> None:
     single = lazy(B[0]).map_blocks(lambda v: v.astype(np.float32), meta=np.empty((0, 0)))
     with pytest.raises(imsim.DTypeError, match=r"^b has dtype float64, a chunk .* float32; pass b"):
         imsim.se(A[0], single).compute(scheduler="sync")
+    for chunks in (20, 41):
+        short = lazy(A[0], chunks, chunks).map_blocks(lambda v: v[1:], meta=np.empty((0, 0)))
+        for function in (imsim.se, imsim.se_map):
+            with pytest.raises(imsim.ShapeError, match=r"^a has a chunk .* is \((19|39), "):
+                function(short, short).compute(scheduler="sync")
 
 
 # Names.
@@ -225,6 +237,23 @@ def test_a_comparison_without_scores() -> None:
     found: Any = imsim.compare(lazy(A[0]), lazy(B[0]), ["psnr"])
     assert dict(found.compute()) == {}
     assert "psnr" in found.compute().skipped
+
+
+def test_a_range_of_another_unit_is_told_once_as_scores_are_computed() -> None:
+    found: Any = imsim.compare(lazy(1000 * A[0]), lazy(1000 * B[0]), ["se", "ssim"], data_range=255)
+    for compute in (found.compute, found["ssim"].compute):
+        with pytest.warns(imsim.DataRangeWarning, match="times data_range=255") as told:
+            compute(scheduler="sync")
+        assert len(told) == 1
+    imsim.compare(lazy(1000 * A[0]), B[0], ["se"], data_range=255).compute(scheduler="sync")
+
+
+def test_empty_masks_of_coarse_maps_are_told_as_these_are_computed() -> None:
+    empty = np.stack([np.ones((40, 41), np.bool_), np.zeros((40, 41), np.bool_)])
+    found = imsim.fsim_map(lazy(A), B, data_range=255, mask=lazy(empty))
+    with pytest.warns(imsim.EmptyMaskWarning, match=r"^fsim: .* in the map"):
+        assert np.isnan(found.compute(scheduler="sync")[1]).all()
+    imsim.fsim_map(lazy(A), B, data_range=255, mask=lazy(~empty[::-1])[:1]).compute()
 
 
 # Arrays of xarray.

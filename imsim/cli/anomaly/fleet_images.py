@@ -22,7 +22,7 @@ from imsim.cli.executors import Answer, Opened, Part, as_they_come
 from imsim.cli.fleet import Fleet, folders_of, refuse_pipes
 from imsim.cli.messages import progress, say
 from imsim.cli.tasks import Kept, Order
-from imsim.errors import ImsimError, OptionError
+from imsim.errors import ImsimError
 
 LOST = (
     "the workers that scored it died, each time; likely it is too large for their memory: give "
@@ -46,18 +46,9 @@ class Run(NamedTuple):
 
 
 def check_fleet(arguments: argparse.Namespace, inputs: Iterable[str]) -> None:
-    """Refuse what workers cannot read, and what is made of the images, which they alone have."""
-    if arguments.scheduler is None:
-        return
-    refuse_pipes(inputs)
-    for option in ("report", "maps"):
-        if getattr(arguments, option) is not None:
-            raise OptionError(
-                f"--{option}: is made where the images are read, and with --scheduler that is on "
-                "the workers",
-                f"leave out --{option}, and give it with the rejected images in a run without "
-                "--scheduler",
-            )
+    """Refuse what workers cannot read."""
+    if arguments.scheduler is not None:
+        refuse_pipes(inputs)
 
 
 def scored_afar(
@@ -143,20 +134,21 @@ _loaded = Kept(_load)
 """On a worker: the detectors and fields of runs."""
 
 
-class _Notes:
+class KeptNotes:
     """Keeps the notes on images, to be said elsewhere."""
 
     def __init__(self) -> None:
         self.found: list[tuple[str, str]] = []
 
     def add(self, note: str, label: str) -> None:
+        """Keep a note on an image."""
         self.found.append((note, label))
 
 
 def score_parts(run: Run, parts: list[Part], threads: int) -> Answer:
     """Score images, on a worker."""
     loaded, opened = _loaded.of(run), Opened()
-    pictures, notes = Pictures([], run.folder), _Notes()
+    pictures, notes = Pictures([], run.folder), KeptNotes()
     pictures.notes = notes  # type: ignore[assignment]
     images = (pictures.each_of(part.subject, choose=opened.choice(part)) for part in parts)
     with imsim.workers(threads):

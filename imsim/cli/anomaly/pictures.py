@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imsim._images import Picture, file_of
-from imsim.cli.anomaly.inputs import Array, Correction, Unusable
+from imsim._images import Picture, file_of, without_index
+from imsim.cli.anomaly.fleet_images import KeptNotes
+from imsim.cli.anomaly.inputs import Array, Correction, Pictures, Unusable
 from imsim.cli.maps import make_folder, replacing
 from imsim.cli.messages import say
 from imsim.cli.options import check_folder
@@ -125,7 +128,7 @@ class Shown:
     def earlier(self, rows: Iterable[Any]) -> None:
         """Take the rows of an earlier run, whose images are not at hand."""
         for row in rows:
-            self.kept += row.reason is None if self.every else row.verdict == ANOMALY
+            self.kept += self._is_wanted(row)
             self._unseen(row)
 
     def add(self, batch: list[Picture] | Unusable, rows: Sequence[Any]) -> None:
@@ -149,11 +152,44 @@ class Shown:
         for _ in maps:  # those behind the last reject
             pass
 
+    def again(self, rows: Sequence[Any], pictures: Pictures) -> None:
+        """Take the rows of images that were read elsewhere, and read those that are shown."""
+        if not self:
+            return
+        quiet = copy.copy(pictures)
+        quiet.notes = KeptNotes()  # type: ignore[assignment]  # said with the rows
+        places = {path: place for place, path in enumerate(pictures.files)}
+
+        def found(row: Any) -> tuple[str, int | None]:
+            """Return the file of an image, and its index there."""
+            return (row.image, None) if row.image in places else without_index(row.image)
+
+        def place(row: Any) -> tuple[int, int]:
+            file, index = found(row)
+            return places.get(file, -1), index or 0
+
+        for row in sorted(rows, key=place):
+            if not self._is_wanted(row):
+                self._unseen(row)
+                continue
+            file, index = found(row)
+            chosen = range if index is None else partial(_only, index)
+            picture = next(quiet.each_of(file, choose=chosen), None)
+            if isinstance(picture, Picture) and picture.path == row.image:
+                self.add([picture], [row])
+            else:
+                say(f"note: {row.image}: is not shown, since it cannot be read here")
+                self._unseen(row)
+
+    def _is_wanted(self, row: Any) -> bool:
+        """Whether there is to be a picture or a map of an image."""
+        return row.verdict == ANOMALY or (self.every and row.reason is None)
+
     def _maps(self, images: Array, rows: Sequence[Any], flagged: Array) -> Iterator[Any]:
         """Write maps one by one, and yield those of rejects."""
         from imsim.anomaly.inspection_report import maps_of
 
-        wanted = np.array([row.reason is None for row in rows]) if self.every else flagged
+        wanted = np.array([self._is_wanted(row) for row in rows])
         found = maps_of(self.detector, images[wanted])
         for i, values in zip(np.flatnonzero(wanted).tolist(), found, strict=True):
             if self.maps:
@@ -194,6 +230,11 @@ class Shown:
             else:
                 Path(file).write_bytes(png(dissimilarity_scale(self.detector).colours_of(values)))
         self.written += 1
+
+
+def _only(index: int, _: int) -> list[int]:
+    """Choose one image of a file."""
+    return [index]
 
 
 def _check_apart(folder: str, images: Iterable[str]) -> None:

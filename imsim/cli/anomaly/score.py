@@ -64,7 +64,7 @@ and one with the row of an image that was changed since, if its score is another
 
 {ABOUT_ITEMS}
 
-{FLEET_HELP}With it there is no --report and no --maps.
+{FLEET_HELP}With it, what --report and --maps show is read once more, here.
 
 Exit status: 0 if every image was inspected; 2 if one was not, and after any
 error, also if the reader of the output went away; else 1 if there is an anomaly
@@ -210,9 +210,14 @@ def _each(
 ) -> Iterator[Score]:
     """Score the images that have no row yet, here or on a cluster."""
     if arguments.scheduler is not None:
-        yield from (_unusable(odd) for odd in pictures.odd if not rows.is_known(odd.path))
+        odd = (_unusable(odd) for odd in pictures.odd if not rows.is_known(odd.path))
         sha256 = rows.judge.model_sha256
-        yield from scored_afar(arguments, pictures, sha256, scored_all, _lost, rows.known)
+        afar = scored_afar(arguments, pictures, sha256, scored_all, _lost, rows.known)
+        every: list[Score] = []
+        for row in chain(odd, afar):
+            yield row
+            every += [row] if shown else []
+        shown.again(every, pictures)
         return
     with imsim.workers(arguments.workers or imsim.get_workers()):
         for batch in batches(pictures.each(skip=rows.is_known), BATCH_IMAGES):

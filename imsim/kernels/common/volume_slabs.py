@@ -9,6 +9,7 @@ import numpy as np
 
 from imsim.caches import kept_by_thread
 from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.window_doubts import box_of, fixed, settle_by_parts, settle_constant
 from imsim.kernels.common.window_moments import volume_moments
 from imsim.kernels.common.window_strips import Strips, means_of, spans_of, taps_by_axis
 from imsim.kernels.common.window_sums import (
@@ -182,28 +183,90 @@ class VolumePositions:
             if not np.isfinite(pixels).all():
                 out[0] = np.nan
                 return
-        deep, high, wide = self._lengths
-        sides = kernel.window.sides
-        taps, orders = (tuple(map(np.array, v)) for v in (sides, map(by_weight, sides)))
-        for row, k in np.argwhere(doubtful.any(axis=0)).tolist():
-            firsts = np.flatnonzero(doubtful[:, row, k])  # windows that share most planes
-            doubts = np.isnan(found[firsts, row, k * tile : (k + 1) * tile])
-            some = np.flatnonzero(doubts.any(axis=0))
-            if not some.size:
+        for k in np.flatnonzero(doubtful.any(axis=(0, 1))).tolist():
+            # Rows of a tile without a doubt have no values, unless all are kept.
+            doubts = np.isnan(found[..., k * tile : (k + 1) * tile]) & doubtful[..., k : k + 1]
+            box = box_of(doubts, tuple(slice(0, n) for n in doubts.shape))
+            if box is None:
                 continue
-            columns = slice(k * tile + int(some[0]), k * tile + int(some[-1]) + 1)
-            doubts = doubts[:, some[0] : some[-1] + 1]
-            values = found[firsts, row, columns].astype(np.float64)
-            first_plane, first_row = slab.planes.start + int(firsts[0]), slab.rows.start + row
-            part = (
-                slice(first_plane, slab.planes.start + int(firsts[-1]) + deep),
-                slice(first_row, first_row + high),
-                slice(columns.start, columns.stop + wide - 1),
+            doubts = doubts[box]
+            starts = slab.planes.start, slab.rows.start, k * tile
+            part = tuple(
+                slice(start + s.start, start + s.stop + n - 1)
+                for start, s, n in zip(starts, box, self._lengths, strict=True)
             )
             p, q = x[part].astype(np.float64), y[part].astype(np.float64)
             inside = np.ones(p.shape, np.bool_) if mask is None else mask[part].copy()
-            moments = volume_moments(p, q, inside, firsts - firsts[0], taps, orders)
-            kernel.precise(moments, values, *kernel.precise_constants)
+            piece = Piece(kernel, p, q, inside, tile)
+            values = np.where(doubts, np.nan, 0.0)
+            if kernel.wider:
+                whole = tuple(slice(0, n) for n in values.shape)
+                values = np.where(doubts, piece.run(whole), 0.0)
+            if np.isnan(values).any():
+                piece.settle(values)
             out[0] += values[doubts].sum()
-            found[firsts, row, columns] = np.clip(values, -1, 1)
+            here = found[..., k * tile : (k + 1) * tile][box]  # a view
+            here[doubts] = np.clip(values[doubts], -1, 1)
         out[0] = np.clip(out[0], -out[1], out[1])
+
+
+class Piece(NamedTuple):
+    """A part of a slab, whose doubtful windows are computed again."""
+
+    kernel: Strips
+    x: Array
+    """Pixels as float64."""
+    y: Array
+    mask: Array
+    tile: int
+
+    def run(self, part: tuple[slice, ...]) -> Array:
+        """Compute all values of a part about its own mean, in float64; few stay doubtful."""
+        kernel = self.kernel.wider or self.kernel
+        lengths = kernel.window.lengths
+        pixels = tuple(slice(s.start, s.stop + n - 1) for s, n in zip(part, lengths, strict=True))
+        x, y, mask = (np.ascontiguousarray(v[pixels]) for v in (self.x, self.y, self.mask))
+        shape = tuple(s.stop - s.start for s in part)
+        size, tile = max(lengths), columns_of(kernel.dtype, min(self.tile, shape[2]))
+        is_whole = bool(mask.all())  # which gives the same bits as no mask
+        values = np.empty(shape)
+        doubtful = np.zeros((*shape[:2], -(-shape[2] // tile)), np.bool_)
+        kernel.fast(
+            *fixed(x, y, None if is_whole else mask),
+            *(number for length in shape for number in (0, length)),
+            *(np.zeros(3), values, np.empty((shape[0], 0, 0), np.bool_), doubtful),
+            workspaces(size, kernel.planes, tile, kernel.dtype)[not is_whole],
+            ring_buffers(size, kernel.planes + (not is_whole), tile, kernel.dtype),
+            True,
+            *taps_by_axis(kernel.window, kernel.dtype)[:2],
+            *kernel.constants,
+        )
+        return values
+
+    def settle(self, values: Array) -> None:
+        """Replace NaN at doubtful windows."""
+        kernel, sides = self.kernel, self.kernel.window.sides
+        again = kernel.precise, kernel.precise_constants
+        settle_constant(values, self.x, self.y, self.mask, kernel.window, *again)
+        taps, orders = (tuple(map(np.array, v)) for v in (sides, map(by_weight, sides)))
+        _, high, wide = kernel.window.lengths
+
+        def compute(part: tuple[slice, ...]) -> None:
+            planes, rows, columns = part
+            for row in range(rows.start, rows.stop):
+                doubts = np.isnan(values[planes, row, columns]).any(axis=1)
+                firsts = planes.start + np.flatnonzero(doubts)  # windows that share most planes
+                if not firsts.size:
+                    continue
+                pixels = (
+                    slice(None),
+                    slice(row, row + high),
+                    slice(columns.start, columns.stop + wide - 1),
+                )
+                x, y, mask = (np.ascontiguousarray(v[pixels]) for v in (self.x, self.y, self.mask))
+                moments = volume_moments(x, y, mask, firsts, taps, orders)
+                some = values[firsts, row, columns]
+                kernel.precise(moments, some, *kernel.precise_constants)
+                values[firsts, row, columns] = some
+
+        settle_by_parts(values, self.run, compute, has_run=kernel.wider is not None)

@@ -8,8 +8,13 @@ import numpy as np
 
 from imsim.kernels.common.jit import exact, inline, kernel
 from imsim.kernels.common.window_moments import TINY
+from imsim.kernels.common.window_sums import DOUBTFUL, INSIDE, local_offset
 from imsim.validation import LARGEST, SMALLEST
 
+HIGH, WIDE = 4, 8
+"""Pixels of the sides of a block that stands for windows."""
+STEP = 32
+"""Pixels from one such block to the next."""
 EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -101,6 +106,44 @@ def quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, 
                 sound &= few < scale
             quality = quality if sound & (scale < beyond) else nothing
         found[j] = quality
+
+
+@kernel
+def find_doubtful(x, y, width, size, tile, constants, limits, places):  # type: ignore[no-untyped-def]
+    """Find tiles that float32 need not try, since windows here and there would be doubtful.
+
+    The windows are blocks, one in 32 x 32 pixels; `quality_row` has the same two rules.
+    """
+    scale, c2 = constants[0], constants[2]
+    share, few = limits[0], limits[2]
+    n = float(HIGH * WIDE)
+    for k in range(places.size):
+        if places[k] != INSIDE:
+            continue
+        left, right = k * tile, min((k + 1) * tile, width) + size - 1
+        offset_x = local_offset(x, None, left, right, 24)
+        offset_y = local_offset(y, None, left, right, 24)
+        found, number = 0, 0
+        for top in range(0, x.shape[0] - HIGH + 1, STEP):
+            for start in range(left, right - WIDE + 1, STEP):
+                sum_u, sum_d, square_u, square_d = 0.0, 0.0, 0.0, 0.0
+                for i in range(top, top + HIGH):
+                    row_x, row_y = x[i, start : start + WIDE], y[i, start : start + WIDE]
+                    for j in range(WIDE):
+                        p, q = row_x[j] - offset_x, row_y[j] - offset_y
+                        sum_u += p + q
+                        sum_d += p - q
+                        square_u += (p + q) * (p + q)
+                        square_d += (p - q) * (p - q)
+                power = n * square_u
+                variance_d = n * square_d - sum_d * sum_d
+                variances = power - sum_u * sum_u + variance_d + c2 * n * n / (scale * scale)
+                sound = few * power < variances
+                sound &= share * power * variance_d < variances * variances
+                found += not sound
+                number += 1
+        if found * 16 >= max(number, 16):
+            places[k] = DOUBTFUL
 
 
 @inline

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -11,9 +11,19 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels.common.planes import Planes, sum_parts
+from imsim.kernels.common.window_doubts import (
+    doubtful_columns,
+    fixed,
+    settle,
+    settle_by_parts,
+    settle_constant,
+    take,
+)
 from imsim.kernels.common.window_moments import moments_at
+from imsim.kernels.common.window_rows import find_doubtful
 from imsim.kernels.common.window_sums import (
     CROSSED,
+    DOUBTFUL,
     INSIDE,
     OUTSIDE,
     UNROLLED,
@@ -79,6 +89,10 @@ class Strips(NamedTuple):
     load_weighted: Callable[[], Callable[..., None]]
     """Returns the kernel for weights, see `imsim.kernels.weighted.windows`, which it imports."""
     weighted_constants: tuple[Any, ...]
+    wider: Strips | None = None
+    """The same in float64, for the windows that float32 leaves in doubt."""
+    doubts: tuple[Any, ...] = ()
+    """What `find_doubtful` takes of the constants, to find tiles that float32 need not try."""
 
 
 class Found(NamedTuple):
@@ -150,6 +164,25 @@ def spans_of(places: list[int], tile: int, width: int) -> list[tuple[int, int, i
         spans.append((place, first, last))
         first = last
     return spans
+
+
+def _runs(doubtful: Array, size: int) -> Iterator[tuple[int, int, int]]:
+    """Yield tiles with rows that hold doubtful values, together if their windows share pixels.
+
+    A run of rows is the first, and one past the last.
+    """
+    for k in np.flatnonzero(doubtful.any(axis=0)).tolist():
+        rows = np.flatnonzero(doubtful[:, k])
+        gaps = np.flatnonzero(np.diff(rows) >= size)
+        for run in np.split(rows, gaps + 1):
+            yield k, int(run[0]), int(run[-1]) + 1
+
+
+def _leave(found: Found, first: int, last: int, tile: int) -> None:
+    """Leave all values in some columns of a strip in doubt."""
+    found.values[:, first:last] = np.nan
+    found.doubtful[:, first // tile : -(-last // tile)] = True
+    found.sums[2] += 1
 
 
 def weighed(
@@ -236,12 +269,16 @@ class Positions:
                 np.zeros((shape[0], tiles), np.bool_),
             )
             plain, masked = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
-            for place, first, last in self._spans(mask):
+            for place, first, last in self._spans(mask, x, y):
                 span = (first, last, values is not None)
                 if place == INSIDE:
                     kernel.fast(x, y, None, *span, *found, plain, *kernel.constants)
                 elif place == CROSSED:
                     kernel.fast(x, y, mask, *span, *found, masked, *kernel.constants)
+                elif place == DOUBTFUL:
+                    _leave(found, first, last, self._tile)
+                    found.sums[1] += shape[0] * (last - first)
+                    found.valid[:, first:last] = True
                 elif valid is not None:
                     found.values[:, first:last] = np.nan
                     found.valid[:, first:last] = False
@@ -272,10 +309,12 @@ class Positions:
                 np.zeros((shape[0], tiles), np.bool_),
             )
             _, memory = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
-            for place, first, last in self._spans(mask):
+            for place, first, last in self._spans(mask, x, y):
                 if place != OUTSIDE:
-                    span = (first, last, place == INSIDE, values is not None)
+                    span = (first, last, place >= INSIDE, values is not None)
                     fast(x, y, mask, weights, *span, *found, memory, *kernel.weighted_constants)
+                    if place == DOUBTFUL:  # as without weights; only theirs are needed
+                        _leave(found, first, last, self._tile)
                 elif values is not None:
                     found.values[:, first:last] = 0
             if found.sums[2]:
@@ -288,16 +327,22 @@ class Positions:
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
         return means_of(sums, planes.shape)
 
-    def _spans(self, mask: Array | None) -> list[tuple[int, int, int]]:
+    def _spans(
+        self, mask: Array | None, x: Array | None = None, y: Array | None = None
+    ) -> list[tuple[int, int, int]]:
         """Return the spans of columns of a strip whose tiles lie alike, as (place, first, last).
 
         A tile inside the mask gives the same bits as without a mask.
         """
-        width, tile = self._frame[1], self._tile
-        if mask is None:
+        width, tile, kernel = self._frame[1], self._tile, self._strips
+        doubts = kernel.doubts if x is not None else ()
+        if mask is None and not doubts:
             return [(INSIDE, 0, width)]
-        places = np.empty(-(-width // tile), np.int64)
-        find_places(mask, self._strips.window.size, tile, places)
+        places = np.full(-(-width // tile), INSIDE)
+        if mask is not None:
+            find_places(mask, kernel.window.size, tile, places)
+        if doubts:
+            find_doubtful(x, y, width, kernel.window.size, tile, *doubts, places)
         return spans_of(places.tolist(), tile, width)
 
     def _compute_again(
@@ -314,23 +359,90 @@ class Positions:
         A weighted mask holds the weights of the pixels.
         """
         kernel, tile, size = self._strips, self._tile, self._strips.window.size
-        taps, order = np.array(kernel.window.taps), np.array(by_weight(kernel.window.taps))
-        for k in np.flatnonzero(found.doubtful.any(axis=0)).tolist():
-            rows = np.flatnonzero(found.doubtful[:, k])
-            doubts = np.isnan(found.values[rows, k * tile : (k + 1) * tile])
-            some = np.flatnonzero(doubts.any(axis=0))  # most columns of a tile have no doubt
-            if not some.size:
+        total = np.zeros(3)
+        for k, top, bottom in _runs(found.doubtful, size):
+            # Most columns of a tile have no doubt.
+            span = k * tile, min((k + 1) * tile, self._frame[1])
+            left, last = doubtful_columns(found.values, found.doubtful, k, (top, bottom), *span)
+            if left > last:
                 continue
-            columns = slice(k * tile + int(some[0]), k * tile + int(some[-1]) + 1)
-            doubts = doubts[:, some[0] : some[-1] + 1]
-            values = found.values[rows, columns].astype(np.float64)
-            part = slice(rows[0], rows[-1] + size), slice(columns.start, columns.stop + size - 1)
+            part = slice(top, bottom + size - 1), slice(left, last + size)
             p, q = x[part].astype(np.float64), y[part].astype(np.float64)
-            inside = np.ones(p.shape, np.bool_) if mask is None else mask[part].copy()
-            places = rows - rows[0], slice(0, doubts.shape[1])
-            moments = moments_at(p, q, inside, *places, taps, order, is_weighted=is_weighted)
-            kernel.precise(moments, values, *kernel.precise_constants)
-            if not is_weighted:
-                found.sums[0] += values[doubts].sum()
-            found.values[rows, columns] = np.clip(values, -1, 1)
+            inside = None if mask is None else mask[part].copy()
+            piece = Piece(kernel, p, q, inside, tile, is_weighted)
+            if kernel.wider:
+                again = piece.run((slice(0, bottom - top), slice(0, last + 1 - left)))
+            else:
+                again = np.empty((bottom - top, last + 1 - left))
+                take(found.values, found.doubtful, k, top, left, again)
+            if np.isnan(again).any():
+                piece.settle(again)
+            settle(found.values, again, top, left, found.doubtful, k, total)
+        if not is_weighted:
+            found.sums[0] += total[0]
         found.sums[0] = np.clip(found.sums[0], -found.sums[1], found.sums[1])
+
+
+class Piece(NamedTuple):
+    """Some rows and columns of a strip, whose doubtful windows are computed again."""
+
+    kernel: Strips
+    x: Array
+    """Pixels as float64."""
+    y: Array
+    mask: Array | None
+    """Or the weights of the pixels."""
+    tile: int
+    is_weighted: bool
+
+    def run(self, part: tuple[slice, ...]) -> Array:
+        """Compute all values of a part about its own mean, in float64; few stay doubtful.
+
+        In photographs, a tenth of the windows can be doubtful to float32.
+        """
+        kernel = self.kernel.wider or self.kernel
+        size = kernel.window.size
+        pixels = tuple(slice(s.start, s.stop + size - 1) for s in part)
+        x, y, mask = (
+            None if v is None else np.ascontiguousarray(v[pixels])
+            for v in (self.x, self.y, self.mask)
+        )
+        height, width = (s.stop - s.start for s in part)
+        tile = columns_of(kernel.dtype, min(self.tile, width))
+        plain, masked = workspaces(size, kernel.planes, tile, kernel.dtype)
+        sums, values = np.zeros(3), np.empty((height, width))
+        doubtful = np.zeros((height, -(-width // tile)), np.bool_)
+        # That no pixel is left out gives the same bits as no mask.
+        inside = None if mask is None or (mask > 0).all() else mask > 0
+        span = 0, width
+        if self.is_weighted:
+            images = fixed(x, y, np.asarray(mask) > 0, mask)
+            found = Found(sums, values, np.zeros(values.shape), doubtful)
+            more = inside is None, True, *found, masked, *kernel.weighted_constants
+            kernel.load_weighted()(*images, *span, *more)
+        else:
+            images = fixed(x, y, inside)
+            found = Found(sums, values, np.empty((0, 0), np.bool_), doubtful)
+            memory = plain if inside is None else masked
+            kernel.fast(*images, *span, True, *found, memory, *kernel.constants)
+        return values
+
+    def settle(self, values: Array) -> None:
+        """Replace NaN at doubtful windows."""
+        kernel = self.kernel
+        mask = np.ones(self.x.shape, np.bool_) if self.mask is None else self.mask
+        again = kernel.precise, kernel.precise_constants
+        settle_constant(values[None], self.x[None], self.y[None], mask[None], kernel.window, *again)
+        taps = np.array(kernel.window.taps)
+        order = np.array(by_weight(kernel.window.taps))
+
+        def compute(part: tuple[slice, ...]) -> None:
+            rows = part[0].start + np.flatnonzero(np.isnan(values[part]).any(axis=1))
+            moments = moments_at(
+                self.x, self.y, mask, rows, part[1], taps, order, is_weighted=self.is_weighted
+            )
+            some = values[rows, part[1]]
+            kernel.precise(moments, some, *kernel.precise_constants)
+            values[rows, part[1]] = some
+
+        settle_by_parts(values, self.run, compute, has_run=kernel.wider is not None)

@@ -29,8 +29,9 @@ length. For all other windows, the tuple is None.
 """
 
 
-OUTSIDE, CROSSED, INSIDE = range(3)
-"""Where a tile lies: no pixel, some pixels or all pixels of it are inside the mask."""
+OUTSIDE, CROSSED, INSIDE, DOUBTFUL = range(4)
+"""Where a tile lies: no pixel, some pixels or all pixels of it are inside the mask; or all are, and
+float32 would leave many of its windows in doubt."""
 
 
 @kept_by_thread

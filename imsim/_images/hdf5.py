@@ -1,0 +1,130 @@
+"""HDF5, and netCDF 4, which is HDF5: one dataset of numbers, read by h5py in parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from imsim._images.arrays import Axes, axes_of
+from imsim._images.pictures import ImageFileError, Pages
+from imsim._images.reading import Reading
+from imsim._images.sliced import NO_DATA, NOT_APPLIED, no_data_of, pages_of
+from imsim._images.source import Source
+from imsim._images.zarr_nodes import channel_of
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+EXTENSIONS = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
+"""Extensions of files whose datasets are named by ``FILE.h5:/PATH``."""
+
+
+def open_hdf5(source: Source, name: str | None, reading: Reading) -> Pages:
+    """Open a file, and the dataset of that name, or the only one of two or more axes."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImageFileError("HDF5 needs the package h5py", "pip install 'imsim[hdf5]'") from error
+    file = h5py.File(source.path if source.content is None else source.open(), "r")
+    try:
+        dataset, notes = _chosen(file, name)
+        _check(file, dataset)
+        no_data, said = no_data_of(_attributes(dataset))
+        axes = _axes(dataset, reading)
+        notes = (*notes, *said, *_said_of_missing(dataset))
+        return pages_of(dataset, axes, reading, no_data, notes, close=file.close)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _chosen(file: Any, name: str | None) -> tuple[Any, tuple[str, ...]]:
+    """Return a dataset, and what to say of the choice."""
+    import h5py
+
+    if name is not None:
+        found = file.get(name)
+        if isinstance(found, h5py.Dataset):
+            return found, ()
+        if isinstance(found, h5py.Group):
+            raise ImageFileError(f"its {name!r} is a group", f"name one of {_named(file)}")
+        raise ImageFileError(f"has no dataset {name!r}", f"name one of {_named(file)}")
+    images = [dataset for dataset in _datasets(file) if _is_image(dataset)]
+    if not images:
+        raise ImageFileError("holds no dataset of numbers with two or more axes")
+    if len(images) > 1:
+        raise ImageFileError(
+            f"holds {len(images)} arrays ({_named(file)})",
+            f"name one: FILE.h5:{images[0].name}",
+        )
+    others = len(_datasets(file)) > 1
+    return images[0], (f"its dataset {images[0].name} is taken",) if others else ()
+
+
+def _datasets(file: Any) -> list[Any]:
+    """Return all datasets that lie in the file itself; links are not followed."""
+    import h5py
+
+    found: list[Any] = []
+
+    def visit(_: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            found.append(node)
+
+    file.visititems(visit)
+    return found
+
+
+def _is_image(dataset: Any) -> bool:
+    return len(dataset.shape or ()) > 1 and dataset.dtype.kind in "biuf"
+
+
+def _named(file: Any) -> str:
+    names = [dataset.name for dataset in _datasets(file) if _is_image(dataset)]
+    return ", ".join(names[:9]) + (", ..." if len(names) > 9 else "")
+
+
+def _check(file: Any, dataset: Any) -> None:
+    """Refuse what is no array of numbers, and what lies in other files, which nobody named."""
+    if dataset.file.filename != file.filename or dataset.external or dataset.is_virtual:
+        raise ImageFileError(
+            f"its dataset {dataset.name} lies in other files", "name the file that holds it"
+        )
+    if dataset.shape is None or dataset.dtype.kind not in "biuf":
+        raise ImageFileError(f"its values are of type {dataset.dtype}, not real numbers")
+
+
+def _axes(dataset: Any, reading: Reading) -> Axes:
+    """Return the meaning of the axes, by their names if all have one."""
+    shape = tuple(dataset.shape)
+    names = [side.label or (side[0].name if len(side) else "") for side in dataset.dims]
+    if reading.channel_axis is None and all(names) and len(shape) > 1 and 0 not in shape:
+        return Axes(shape, channel_of(tuple(name.rsplit("/", 1)[-1] for name in names)))
+    return axes_of(shape, reading)
+
+
+def _attributes(dataset: Any) -> Mapping[str, Any]:
+    """Return those attributes that tell about the pixels, as plain values."""
+    found = {}
+    for name in (*NO_DATA, *NOT_APPLIED):
+        if name in dataset.attrs:
+            value = dataset.attrs[name]
+            value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+            found[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return found
+
+
+def _said_of_missing(dataset: Any) -> tuple[str, ...]:
+    """Say how many chunks are not stored: writers leave out empty ones, or did not end."""
+    if not dataset.chunks:
+        return ()
+    chunks = zip(dataset.shape, dataset.chunks, strict=True)
+    total = math.prod(-(-length // chunk) for length, chunk in chunks)
+    missing = total - dataset.id.get_num_chunks()
+    if not missing:
+        return ()
+    return (
+        f"{missing} of its {total} chunks are not stored; as HDF5 has it, their pixels have the "
+        f"fill value {dataset.fillvalue}",
+    )

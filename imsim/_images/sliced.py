@@ -1,0 +1,158 @@
+"""Images of an array that is read by slices, as those of Zarr and HDF5 are, with attributes."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from imsim._images.arrays import Axes
+from imsim._images.georeference import Georeference
+from imsim._images.pictures import Array, Contents, Pages, native, where_equal
+from imsim._images.raster import Raster
+from imsim._images.reading import Reading
+
+_NAMES = ("_FillValue", "nodata", "missing_value")
+"""Attributes that name the value of no data; the first that is there counts."""
+NO_DATA = frozenset(_NAMES)
+NOT_APPLIED = ("scale_factor", "add_offset")
+"""Attributes that would change the pixels."""
+
+
+def pages_of(
+    array: Any,
+    axes: Axes,
+    reading: Reading,
+    no_data: tuple[str, float] | None,
+    notes: tuple[str, ...],
+    *,
+    place: Georeference | None = None,
+    said: Callable[[int], tuple[str, ...]] = lambda _: (),
+    close: Callable[[], None] = lambda: None,
+) -> Pages:
+    """Return the images of an array; large ones stay where they are.
+
+    Parameters
+    ----------
+    array : array-like
+        With `shape`, `dtype`, `chunks` and slices.
+    axes : Axes
+        What its axes mean.
+    reading : Reading
+        How it is to be read.
+    no_data : tuple, optional
+        The name and the value of what is no data.
+    notes : tuple of str
+        On all images.
+    place : Georeference, optional
+        Where the pixels lie.
+    said : callable, optional
+        Returns notes on image i.
+    close : callable, optional
+        Lets go of the array.
+    """
+    dtype = np.dtype(array.dtype).newbyteorder("=")
+    height, width, *channels = axes.image
+    channels = [] if channels == [1] else channels
+    rows, columns = image_axes(axes)
+    stored = tuple(array.chunks or (1,) * len(axes.shape))
+
+    def read(index: int) -> Contents:
+        part = _reader(array, axes, index, no_data)
+        own = (*notes, *said(index))
+        if reading.stays_on_disk((height, width), dtype, *channels):
+            reading.check_size(stored, dtype.itemsize)
+            chunks = stored[rows], stored[columns]
+            text = "" if no_data is None else f"{no_data[0]} {no_data[1]:g}"
+            shape = (height, width, *channels)
+            raster = Raster(shape, dtype, part, chunks=chunks, no_data=text)
+            return Contents(cast("Array", raster), own, place=place)
+        reading.check_size((height, width), dtype.itemsize, *channels)
+        found = part(0, height, 0, width)
+        if found.valid is not None and no_data is not None:
+            number = np.count_nonzero(~found.valid)
+            own += (
+                f"no data ({no_data[0]} {no_data[1]:g}) at {number} of {height * width} pixels, "
+                "which are masked",
+            )
+        return found._replace(notes=own, place=place)
+
+    return Pages(len(axes), read, close, counting=axes.leading)
+
+
+def image_axes(axes: Axes) -> tuple[int, int]:
+    """Return the axes of rows and columns."""
+    rows, columns = [axis for axis in range(len(axes.shape)) if axis != axes.channel][-2:]
+    return rows, columns
+
+
+def _reader(
+    array: Any, axes: Axes, index: int, no_data: tuple[str, float] | None
+) -> Callable[[int, int, int, int], Contents]:
+    """Return a function that reads a part of image i."""
+    where = iter(np.unravel_index(index, axes.leading) if axes.leading else ())
+    rows, columns = image_axes(axes)
+    counting = {axis for axis in range(len(axes.shape)) if axis not in (rows, columns)}
+    key: list[Any] = [
+        int(next(where)) if axis in counting - {axes.channel} else slice(None)
+        for axis in range(len(axes.shape))
+    ]
+    # Of the axes that are left, the channels are the first, the second or the last.
+    left = [axis for axis in range(len(axes.shape)) if isinstance(key[axis], slice)]
+
+    def read(top: int, bottom: int, before: int, after: int) -> Contents:
+        part = list(key)
+        part[rows], part[columns] = slice(top, bottom), slice(before, after)
+        pixels = native(np.asarray(array[tuple(part)]))
+        if axes.channel is not None:
+            pixels = np.moveaxis(pixels, left.index(axes.channel), -1)
+            pixels = pixels[..., 0] if pixels.shape[-1] == 1 else np.ascontiguousarray(pixels)
+        if no_data is None:
+            return Contents(pixels)
+        samples = pixels if pixels.ndim == 3 else pixels[..., None]
+        empty = np.asarray(where_equal(samples, no_data[1]).any(axis=-1))
+        return Contents(pixels, valid=~empty if empty.any() else None)
+
+    return read
+
+
+def no_data_of(
+    attributes: Mapping[str, Any],
+) -> tuple[tuple[str, float] | None, tuple[str, ...]]:
+    """Return the attribute that names no data and its value, and notes on others."""
+    notes = [
+        f"its {name} {attributes[name]} is not applied"
+        for name in NOT_APPLIED
+        if name in attributes
+    ]
+    for name in _NAMES:
+        if name in attributes:
+            value = number_of(attributes[name])
+            if value is not None:
+                return (name, value), tuple(notes)
+            notes.append(f"its {name} {attributes[name]!r} is no number; no data are masked")
+            break
+    return None, tuple(notes)
+
+
+def number_of(value: Any) -> float | None:
+    """Return the number that an attribute holds, if it does."""
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, int | float):
+        return value
+    if not isinstance(value, str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:  # as xarray has floats in JSON
+        content = base64.b64decode(value, validate=True)
+        return float(np.frombuffer(content, "<f8")[0]) if len(content) == 8 else None
+    except ValueError:
+        return None

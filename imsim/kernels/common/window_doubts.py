@@ -1,0 +1,230 @@
+"""Doubtful windows, and how to compute few of them one by one.
+
+Fast kernels lose digits where windows are far from the mean of their tile: dark parts of a bright
+photograph, the background of a scan, no data of -9999. Most such windows are constant, or sound
+about the mean of a smaller part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from imsim.caches import kept
+from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.window_moments import PIXEL_X, PIXEL_Y, PIXELS, PLANES, WEIGHT
+from imsim.kernels.common.window_sums import clipped
+from imsim.portable.windows import Window
+from imsim.typing import Array
+
+Box = tuple[slice, ...]
+SMALL = 4096
+"""Positions of a part that is not run again: to call the kernel, for windows half of which belong
+to others, would take longer."""
+FEW = 24
+"""Doubtful windows of a part for which that does not pay."""
+
+
+@kernel
+def doubtful_columns(values, doubtful, k, rows, first, last):  # type: ignore[no-untyped-def]
+    """Return the first and the last column, of those of tile k of a strip, with doubtful values.
+
+    `rows` is (first, one past the last). If there is none, the first is the larger one.
+    """
+    left, right = last, first
+    for row in range(rows[0], rows[1]):
+        if doubtful[row, k]:
+            here = values[row, first:last]
+            for j in range(here.size):
+                if np.isnan(here[j]):
+                    left, right = min(left, first + j), max(right, first + j)
+    return left, right
+
+
+@kernel
+def take(values, doubtful, k, top, left, again):  # type: ignore[no-untyped-def]
+    """Write NaN where a value is doubtful, 0 elsewhere."""
+    for i in range(again.shape[0]):
+        here = values[top + i, left : left + again.shape[1]]
+        for j in range(here.size):
+            again[i, j] = np.nan if doubtful[top + i, k] and np.isnan(here[j]) else 0.0
+
+
+@kernel
+def settle(values, again, top, left, doubtful, k, out):  # type: ignore[no-untyped-def]
+    """Replace the doubtful values of tile k of a strip by those found again, and add them up.
+
+    The rectangle of these begins at `top` and `left`.
+    """
+    one = again.dtype.type(1)
+    for i in range(again.shape[0]):
+        row = top + i
+        if not doubtful[row, k]:
+            continue  # its values were not kept
+        here = values[row, left : left + again.shape[1]]
+        for j in range(here.size):
+            if np.isnan(here[j]):
+                value = clipped(again[i, j], one)
+                here[j] = value
+                out[0] += value
+
+
+def settle_by_parts(
+    values: Array,
+    run: Callable[[Box], Array],
+    compute: Callable[[Box], None],
+    *,
+    has_run: bool = False,
+) -> None:
+    """Replace NaN by values of a fast kernel on smaller and smaller parts, and at last one by one.
+
+    Parameters
+    ----------
+    values : array of float64
+        Values at neighbouring windows; the last axes are rows and columns.
+    run : callable
+        Returns the values in a part, as the fast kernel finds them, which takes its mean off.
+    compute : callable
+        Replaces NaN in a part by what follows from the moments of the windows.
+    has_run : bool
+        Whether the values are those of ``run`` already.
+    """
+    parts = [(tuple(slice(0, n) for n in values.shape), has_run)]
+    while parts:
+        whole, has_run = parts.pop()
+        part = box_of(np.isnan(values[whole]), whole)
+        if part is None:
+            continue
+        here = values[part]
+        if here.size <= SMALL or np.count_nonzero(np.isnan(here)) <= FEW:
+            compute(part)
+            continue
+        if not has_run:
+            doubts = np.isnan(here)
+            here[doubts] = run(part)[doubts]
+        axis = int(np.argmax(here.shape))
+        first, last = part[axis].start, part[axis].stop
+        halves = slice(first, (first + last) // 2), slice((first + last) // 2, last)
+        parts += [((*part[:axis], half, *part[axis + 1 :]), False) for half in halves]
+
+
+def box_of(flags: Array, whole: Box) -> Box | None:
+    """Return the smallest box, inside one that has these flags, that holds all that is True."""
+    box = []
+    for axis, outer in enumerate(whole):
+        others = tuple(other for other in range(flags.ndim) if other != axis)
+        places = np.flatnonzero(flags.any(axis=others))
+        if not places.size:
+            return None
+        box.append(slice(outer.start + int(places[0]), outer.start + int(places[-1]) + 1))
+    return tuple(box)
+
+
+def fixed(*arrays: Array | None) -> tuple[Array | None, ...]:
+    """Return views that nobody can write, as are the images for which kernels are compiled."""
+    views = []
+    for array in arrays:
+        view = None if array is None else array.view()
+        if view is not None:
+            view.setflags(write=False)
+        views.append(view)
+    return tuple(views)
+
+
+def settle_constant(
+    values: Array,
+    x: Array,
+    y: Array,
+    mask: Array | None,
+    window: Window,
+    precise: Callable[..., None],
+    constants: tuple[Any, ...],
+) -> None:
+    """Replace NaN at windows in which both images are constant.
+
+    Parameters
+    ----------
+    values : array of float64, shape (planes, rows, columns)
+        Values at neighbouring windows.
+    x, y : array of float64, shape (planes, rows, columns)
+        Their pixels.
+    mask : array, of the same shape, optional
+        Windows are left alone in which it is 0 somewhere.
+    window : Window
+        Its weights.
+    precise, constants
+        See `imsim.kernels.common.window_strips.Strips`.
+    """
+    numbers = np.empty(values.shape, np.int32)
+    pairs = np.empty((values.size, 2))
+    rows, planes = np.empty((2, x.shape[2]), np.int32), np.empty((2, *x.shape[1:]), np.int32)
+    lengths = (1, *window.lengths)[-3:]
+    count = _find_constant(values, x, y, mask, *lengths, rows, planes, numbers, pairs)
+    if not count:
+        return
+    moments = np.zeros((1, PLANES, count))
+    moments[0, PIXEL_X], moments[0, PIXEL_Y] = pairs[:count].T
+    moments[0, WEIGHT], moments[0, PIXELS] = full_of(window)
+    known = np.full((1, count), np.nan)
+    precise(moments, known, *constants)
+    _fill(values, numbers, known[0])
+
+
+@kept
+def full_of(window: Window) -> Array:
+    """Return the weight of a whole window, and its number of pixels."""
+    return np.array([window.weight, window.pixels])
+
+
+@kernel
+def _fill(values, numbers, known):  # type: ignore[no-untyped-def]
+    """Write the values of numbered windows."""
+    for k in range(values.shape[0]):
+        for i in range(values.shape[1]):
+            row, those = values[k, i], numbers[k, i]
+            for j in range(row.size):
+                if those[j] >= 0:
+                    row[j] = known[those[j]]
+
+
+@exact
+def _find_constant(values, x, y, mask, deep, high, wide, rows, planes, numbers, pairs):  # type: ignore[no-untyped-def]
+    """Number the pairs of values of constant windows, -1 for others; return how many there are.
+
+    Neighbours mostly share a pair. `rows` and `planes` count for a pixel, of the last row and of
+    the last plane, how many equal rows and planes of a window end there.
+    """
+    count = 0
+    for k in range(x.shape[0]):
+        this_plane, last_plane = planes[k % 2], planes[1 - k % 2]
+        for i in range(x.shape[1]):
+            this_row, last_row = rows[i % 2], rows[1 - i % 2]
+            run = 0
+            for j in range(x.shape[2]):
+                p, q = x[k, i, j], y[k, i, j]
+                if mask is not None and not mask[k, i, j] > 0:
+                    run = 0
+                elif run > 0 and p == x[k, i, j - 1] and q == y[k, i, j - 1]:
+                    run += 1
+                else:
+                    run = 1
+                equal = 1 if run >= wide else 0
+                if equal and i > 0 and p == x[k, i - 1, j] and q == y[k, i - 1, j]:
+                    equal += last_row[j]
+                this_row[j] = equal
+                equal = 1 if equal >= high else 0
+                if equal and k > 0 and p == x[k - 1, i, j] and q == y[k - 1, i, j]:
+                    equal += last_plane[i, j]
+                this_plane[i, j] = equal
+                plane, row, column = k - deep + 1, i - high + 1, j - wide + 1
+                if plane < 0 or row < 0 or column < 0:
+                    continue
+                numbers[plane, row, column] = -1
+                if equal >= deep and np.isnan(values[plane, row, column]):
+                    if count == 0 or p != pairs[count - 1, 0] or q != pairs[count - 1, 1]:
+                        pairs[count, 0], pairs[count, 1] = p, q
+                        count += 1
+                    numbers[plane, row, column] = count - 1
+    return count

@@ -1,0 +1,129 @@
+"""HDF5 and netCDF 4: which dataset is taken, what its attributes say, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_files import DEEP, GREY, RGB, contents
+from test_images_large import SMALL, same
+
+from imsim._images import ImageFile, ImageFileError, Reading, read_picture
+from imsim.cli import main
+
+h5py = pytest.importorskip("h5py")
+
+pytestmark = pytest.mark.usefixtures("empty_directory")
+
+
+def put(name, datasets, **options):
+    """Save datasets by their names, and return the path."""
+    with h5py.File(name, "w") as file:
+        for key, pixels in datasets.items():
+            file.create_dataset(key, data=pixels, **options)
+    return name
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (16, 9), "compression": "gzip"}])
+@pytest.mark.parametrize(
+    "pixels", [GREY, DEEP, GREY > 9, GREY.astype("f4") / 7, DEEP.astype(">u2")]
+)
+def test_arrays(pixels, options):
+    put("a.h5", {"entry/data": pixels}, **options)
+    for path in ("a.h5", "a.h5:/entry/data", "a.h5:entry/data", "a.h5:/entry/data[0]"):
+        (picture,) = contents(path)
+        np.testing.assert_array_equal(picture.pixels, pixels)
+        assert picture.pixels.dtype == pixels.dtype.newbyteorder("=")
+        assert picture.notes == ()
+    with ImageFile("a.h5", SMALL) as file:
+        same(file.read(0), picture._replace(path="a.h5"))
+
+
+def test_one_of_several_is_named():
+    put("a.h5", {"x": GREY, "g/y": DEEP, "text": "no image", "line": np.arange(9)})
+    with pytest.raises(ImageFileError, match=r"a\.h5: holds 2 arrays \(/g/y, /x\); name one"):
+        contents("a.h5")
+    np.testing.assert_array_equal(read_picture("a.h5:/g/y").pixels, DEEP)
+    for name, why in {"z": "has no dataset 'z'", "g": "is a group", "text": "not real num"}.items():
+        with pytest.raises(ImageFileError, match=why):
+            read_picture(f"a.h5:{name}")
+    put("b.h5", {"x": GREY, "line": np.arange(9)})
+    assert contents("b.h5")[0].notes == ("its dataset /x is taken",)
+    put("c.h5", {"line": np.arange(9)})
+    with pytest.raises(ImageFileError, match="no dataset of numbers with two"):
+        contents("c.h5")
+
+
+def test_axes_and_attributes():
+    put("a.nc", {"t": np.stack([GREY, GREY + 1])})
+    with h5py.File("a.nc", "a") as file:
+        for side, name in zip(file["t"].dims, ("time", "y", "x"), strict=True):
+            side.label = name
+        file["t"].attrs["_FillValue"] = np.array([GREY[0, 0]])
+        file["t"].attrs["scale_factor"] = 0.5
+    one, two = contents("a.nc")
+    np.testing.assert_array_equal(one.pixels, GREY)
+    np.testing.assert_array_equal(two.pixels, GREY + 1)
+    empty = GREY[0, 0]
+    np.testing.assert_array_equal(one.valid, empty != GREY)
+    assert "its scale_factor 0.5 is not applied" in one.notes
+    put("b.h5", {"x": RGB})
+    with pytest.raises(ImageFileError, match="--channel-axis -1"):
+        contents("b.h5")
+    (picture,) = contents("b.h5", Reading(channel_axis=-1))
+    np.testing.assert_array_equal(picture.pixels, RGB)
+
+
+def test_chunks_that_are_not_stored():
+    with h5py.File("a.h5", "w") as file:
+        file.create_dataset("x", (32, 32), "u1", chunks=(16, 16), fillvalue=7)[:16] = 3
+    (picture,) = contents("a.h5")
+    assert picture.notes == (
+        "2 of its 4 chunks are not stored; as HDF5 has it, their pixels have the fill value 7",
+    )
+
+
+def test_other_files_are_not_read():
+    put("secret.h5", {"x": GREY})
+    GREY.tofile("raw.bin")
+    with h5py.File("a.h5", "w") as file:
+        file["link"] = h5py.ExternalLink("secret.h5", "/x")
+        layout = h5py.VirtualLayout(GREY.shape, GREY.dtype)
+        layout[...] = h5py.VirtualSource("secret.h5", "x", GREY.shape)
+        file.create_virtual_dataset("virtual", layout)
+        external = [("raw.bin", 0, GREY.nbytes)]
+        file.create_dataset("raw", GREY.shape, GREY.dtype, external=external)
+    for name in ("link", "virtual", "raw"):
+        with pytest.raises(ImageFileError, match="lies in other files"):
+            read_picture(f"a.h5:{name}")
+
+
+def test_damage_is_named():
+    put("a.h5", {"x": GREY}, chunks=(16, 16), compression="gzip")
+    size = os.path.getsize("a.h5")
+    with open("a.h5", "r+b") as file:
+        file.truncate(size // 2)
+    with pytest.raises(ImageFileError, match=r"a\.h5: damaged"):
+        contents("a.h5")
+
+
+def test_pipes():
+    put("a.h5", {"x": DEEP})
+    os.mkfifo("pipe")
+    writer = threading.Thread(target=lambda: Path("pipe").write_bytes(Path("a.h5").read_bytes()))
+    writer.start()
+    np.testing.assert_array_equal(read_picture("pipe").pixels, DEEP)
+    writer.join()
+
+
+def test_the_command(capsys):
+    put("a.h5", {"x": DEEP, "y": DEEP + 1}, chunks=(16, 16))
+    call = ["compare", "a.h5:/x", "a.h5:/y", "--metrics", "se", "--data-range", "65535"]
+    assert main([*call, "--csv"]) == 0
+    assert f",{DEEP.size}.0" in capsys.readouterr().out
+    assert main([*call, "--maps", "maps", "--map-format", "npy"]) == 0
+    (found,) = os.listdir("maps")
+    assert np.load(f"maps/{found}").max() == 1
