@@ -82,8 +82,8 @@ class Shown:
 
     @property
     def status(self) -> Status:
-        """What the pair comes to."""
-        if self.missing:
+        """What the pair comes to; one of which nothing is compared is not equal."""
+        if self.missing or (self.used is not None and not self.used.any()):
             return NOT_SCORED
         if self.reasons and self.is_gated:
             return "failed"
