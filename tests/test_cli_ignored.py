@@ -268,6 +268,13 @@ class TestIgnored:
         assert (scores["pixels"], scores["pixel_share"]) == (only_one, only_one / (25 * 36 - 1))
         assert any("0.png: 1 of 900 pixels" in line for line in err)
 
+    def test_of_many_names_that_fit_nothing_some_are_told(self, capsys):
+        Path("i.csv").write_text("file,x,y,w,h\n" + "".join(f"{k},1,2,3,4\n" for k in range(50)))
+        assert self.scores(capsys, "--ignore-from", "i.csv") == 7
+        lines = self.err.splitlines()
+        assert sum("no image is called" in line for line in lines) == 3
+        assert lines[-1] == "imsim: note: 47 more names are of no image"
+
     def test_a_changed_file_is_seen_by_resume(self, capsys):
         save("r/1.png", GREY), save("t/1.png", DOT)
         Path("i.csv").write_text("file,x,y,w,h\n,9,5,3,2\n")

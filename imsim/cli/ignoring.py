@@ -11,6 +11,7 @@ import numpy as np
 
 from imsim._images import ImageFileError, Picture, Reading, where_equal, without_index
 from imsim.cli.areas import COLUMNS, Area, Box, Image, Names, areas_of, rectangle
+from imsim.cli.messages import Notes
 from imsim.cli.options import pixel_value
 from imsim.errors import OptionError
 from imsim.pages import share
@@ -170,13 +171,13 @@ class Ignored(NamedTuple):
         every = Names.of(images if self.areas else [])
         named = [area for area in self.areas if area.name is not None and not area.is_of(every)]
         # A name may be of one image in a file, which is not opened yet.
-        return list(
-            dict.fromkeys(
-                f"{area.option}: no image is called {area.name}"
-                for area in named
-                if without_index(str(area.name))[0] not in every.names or area.is_path
-            )
+        said = dict.fromkeys(
+            f"{area.option}: no image is called {area.name}"
+            for area in named
+            if without_index(str(area.name))[0] not in every.names or area.is_path
         )
+        first, more = list(said)[: Notes.NAMED], len(said) - Notes.NAMED
+        return [*first, f"{more} more names are of no image"] if more > 0 else first
 
     def used(
         self,
