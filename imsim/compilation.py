@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from imsim import engine, labelled
 from imsim.region_scores import SMALL_PIXELS
 from imsim.registry import METRICS, Metric
 from imsim.tensors import Differentiated
+from imsim.typing import Array
 from imsim.validation import check_flag, check_names
 
 DTYPES = ("uint8", "float32", "float64")
@@ -20,6 +22,10 @@ COMPILED = (*DTYPES, "uint16")
 """Dtypes that have kernels; all others are converted to one of these."""
 LARGE_PIXELS = 2 * SMALL_PIXELS
 """Of images of which a region is not scored with others within the cache."""
+BLOCK_FRAME = (400, 412)
+"""Of images that are scored in blocks: large enough for cells of several pixels."""
+BLOCK_MEMORY = 10**6
+"""Bytes, so few that these images are read in blocks."""
 FAR = 1e9
 """Offset of pixels that take the kernels for pixels far from 0."""
 
@@ -33,6 +39,7 @@ def compile_kernels(
 ) -> None:
     """Compile ahead of time what `compare` and all maps need, with default options.
 
+    That includes what images in blocks need: those that are not in memory, and arrays of Dask.
     Otherwise the first call for images of a dtype, and the first one with a mask, compiles what
     it needs, which takes seconds. Compiled code is kept in the folder that the environment
     variable ``IMSIM_CACHE_DIR`` names, or else beside the installed package, or, if nobody may
@@ -112,6 +119,30 @@ def _compile(metric: Metric, dtype: str, gradients: bool = False) -> None:
                     function(x, y, channel_axis=-1, **options)
                     if function is metric.function or not metric.map_needs_channels:
                         function(x[..., 0], y[..., 0], **options)
+        if metric.pieces is not None and not gradients:
+            _compile_blocks(metric, dtype)
+
+
+class _OnDisk:
+    """Pixels that are read by slices, as if they were not in memory."""
+
+    def __init__(self, pixels: Array) -> None:
+        self._pixels = pixels
+        self.shape, self.dtype = pixels.shape, pixels.dtype
+
+    def __getitem__(self, index: Any) -> Array:
+        return self._pixels[index]
+
+
+def _compile_blocks(metric: Metric, dtype: str) -> None:
+    """Score images in blocks, grey and in colours, masked and not."""
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, *BLOCK_FRAME, 3)).astype(dtype)
+    mask = np.ones(BLOCK_FRAME, np.bool_)
+    mask[::7, ::5] = False
+    for inside in (None, mask):
+        options: Any = {"mask": inside, "data_range": 255, "memory": BLOCK_MEMORY}
+        for pair, axis in ((pixels, -1), (pixels[..., 0], None)):
+            metric.function(*map(_OnDisk, pair), channel_axis=axis, **options)
 
 
 def _compile_regions(metric: Metric, dtype: str) -> None:

@@ -41,6 +41,17 @@ for x, y in (last, first, last[:, 0], first[:, 0], (last[0], last[1, 0]), last[:
                 if not metric.map_needs_channels:
                     function(*grey, mask=inside, data_range=255)
                     function(*view, mask=inside, data_range=255)
+class Stored:  # what is read in blocks
+    def __init__(self, values):
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+    def __getitem__(self, index):
+        return self.values[index]
+wide = [Stored(np.tile(v, (12, 14, 1))[:500, :420]) for v in last[:, 0]]
+options = dict(memory=10**6, data_range=255, channel_axis=-1)
+for inside in (None, np.tile(mask, (12, 14))[:500, :420]):
+    for metric in imsim.METRICS.values():
+        if metric.pieces is not None:
+            metric.function(*wide, mask=inside, **options)
 print(sorted({str(e.data["dispatcher"]) + str(e.data["args"]) for _, e in compiled.buffer}))
 """
 
