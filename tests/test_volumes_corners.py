@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -156,3 +157,29 @@ def test_a_border_that_would_fill_the_memory_is_refused() -> None:
     a = np.ones((4, 5, 6))
     with pytest.raises(imsim.OptionError, match="at most 128 pixels"):
         imsim.ssim(a, a, ndim=3, data_range=1, border="replicate", window_size=4096)
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("name", [m.name for m in imsim.METRICS.values() if m.volume_kernel])
+def test_a_kernel_takes_less_memory_than_its_input(name: str) -> None:
+    a, b = (v.astype(np.float32) for v in pair((64, 80, 90)))
+    function = imsim.METRICS[name].function
+    function(a[:16], b[:16], ndim=3, data_range=255)
+    tracemalloc.start()
+    try:
+        function(a, b, ndim=3, data_range=255)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < a.nbytes + b.nbytes
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("factor", [1e-320, 1e-170, 1e160, 1e300])
+def test_imed_of_volumes_whose_squares_leave_float64(factor: float) -> None:
+    a, b = pair()
+    for x, y in ((a, b), (a, a)):
+        found = imsim.imed(x * factor, y * factor, ndim=3)
+        with formulas():
+            want = imsim.imed(x * factor, y * factor, ndim=3)
+        assert found == pytest.approx(want, rel=1e-12)

@@ -119,8 +119,13 @@ def _blurred(
 
 def _taps_of(images: Images, sigma: float) -> Array:
     """Return the taps, up to the largest distance of two pixels of these images."""
-    reach = math.ceil(CUTOFF[np.dtype(images.dtype)] * sigma)
-    return _taps(sigma, min(reach, max(images.frame) - 1), images.dtype)
+    return taps_along(sigma, max(images.frame), images.dtype)
+
+
+def taps_along(sigma: float, length: int, dtype: Any) -> Array:
+    """Return half of the Gaussian from its centre on, up to the distance of the ends of an axis."""
+    reach = math.ceil(CUTOFF[np.dtype(dtype)] * sigma)
+    return _taps(sigma, min(reach, length - 1), dtype)
 
 
 @kept

@@ -148,6 +148,12 @@ def _map_kernel() -> Any:
     return imed_map
 
 
+def _volume_kernel() -> Any:
+    from imsim.kernels.volume_imed import imed
+
+    return imed
+
+
 def _gradient() -> Any:
     from imsim.kernels.gradients.imed import imed
 
@@ -183,6 +189,7 @@ def _pieces(
     map_kernel=_map_kernel,
     gradient=_gradient,
     volumes="windows",
+    volume_kernel=_volume_kernel,
     takes_spacing=True,
     crop=Crop(halo=0, widens=True),
     pieces=_pieces,
