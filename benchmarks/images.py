@@ -14,7 +14,11 @@ DTYPES = ("uint8", "uint16", "float32", "float64")
 
 
 def _texture(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
-    """Noise whose amplitude falls with frequency as in photographs, with one hard edge."""
+    """Noise whose amplitude falls with frequency as in photographs, with hard edges.
+
+    A tenth is dark and flat, as backgrounds are: its windows are far from the mean of their
+    surroundings, and need more digits.
+    """
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
     frequency[0, 0] = 1.0
     spectrum = np.fft.rfft2(rng.standard_normal((size, size))) / frequency**1.2
@@ -22,7 +26,9 @@ def _texture(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
     image = np.fft.irfft2(spectrum, s=(size, size))
     image /= image.std()
     image[:, size // 3 : size // 2] += 1.5
-    return np.asarray(128 + 35 * image)
+    image = 128 + 35 * image
+    image[:, : size // 10] = 12 + rng.normal(0, 1, (size, size // 10))
+    return np.asarray(image)
 
 
 @functools.lru_cache(maxsize=4)

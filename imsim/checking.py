@@ -92,9 +92,10 @@ def check_single(function: str, images: Images, valid: Array | None = None) -> N
         )
     if max(images.x.ndim, images.y.ndim) > 3:
         batch = " and ".join(str(v.shape[:-3]) for v in (images.x, images.y))
+        of_volumes = ", with ndim=3 if these are volumes" if images.depth is None else ""
         raise ShapeError(
             f"a and b have batch axes, {batch}, and {function} takes one pair of images",
-            f"call it for each pair; {CHANNEL_HINT}",
+            f"call it for each pair{of_volumes}; {CHANNEL_HINT}",
         )
     if valid is not None and valid.ndim > 3:
         raise MaskError(

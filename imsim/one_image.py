@@ -31,6 +31,11 @@ def pixels_of(image: ImageLike, channel_axis: int | None = None) -> Array:
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if channel_axis is None and hasattr(image, "getbands") and len(image.getbands()) > 1:
         channel_axis = -1  # of a PIL image
+    if channel_axis is not None and pixels.ndim != 3:
+        raise ShapeError(
+            f"image has shape {pixels.shape}, and channel_axis={channel_axis!r}",
+            "expected three axes, one of them that of channels, or no channel_axis",
+        )
     if pixels.ndim != (2 if channel_axis is None else 3) or not pixels.size:
         raise ShapeError(
             f"image has shape {pixels.shape}",

@@ -49,19 +49,20 @@ def check_weights(
     check_real("weights", array)
     array = of_images("weights", array, images, WeightsError)
     array = _as_floats(array, images)
-    if leaves_check and xp is np and _differ(array, mask):
-        return images._replace(weights=array, are_unchecked=True), mask
+    if leaves_check and xp is np and (mask is None or mask.shape == array.shape):
+        kept = np.ascontiguousarray(where_valid(mask, array))
+        has_own_axes = array.ndim > max(images.x.ndim, images.y.ndim)
+        if not has_own_axes and _differ(kept):
+            return images._replace(weights=kept, are_unchecked=True), mask
     return checked(images, array, mask, by_kernel=by_kernel)
 
 
-def _differ(array: Array, mask: Array | None) -> bool:
-    """Whether it is certain that weights of one image are positive and differ inside the mask."""
-    of_one = array.size == array.shape[-1] * array.shape[-2]
-    if not (of_one and array.flags.c_contiguous and (mask is None or mask.shape == array.shape)):
+def _differ(array: Array) -> bool:
+    """Whether it is certain that weights of one image are positive and differ."""
+    if array.size != array.shape[-1] * array.shape[-2]:
         return False
-    step = array.size // SAMPLE | 1  # odd: mostly not of one column alone
-    some = array.reshape(-1)[::step]
-    some = some[some > 0 if mask is None else (some > 0) & mask.reshape(-1)[::step]]
+    some = array.reshape(-1)[:: array.size // SAMPLE | 1]  # odd: mostly not of one column alone
+    some = some[some > 0]
     return some.size > 0 and bool(some.min() < some.max())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
 
@@ -101,6 +102,12 @@ class TestSizes:
         call = ["--on-size-mismatch", "pad", "--metrics", "largest_difference"]
         found, _ = compared(capsys, *files, *call)
         assert found["scored"][0]["scores"]["largest_difference"] == float(np.iinfo(kind).max)
+
+    @pytest.mark.parametrize("rule", ["crop", "pad"])
+    def test_what_else_differs_is_said_without_a_size(self, capsys, rule):
+        files = save("a.png", GREY), save("b.npy", GREY[:-1].astype(np.uint16))
+        err = refusal(capsys, *files, "--on-size-mismatch", rule, "--json", "-o", "o.json")
+        assert "b.npy: is 16-bit, grey, but a.png is 8-bit, grey; save both" in err
 
     def test_volumes_and_colours(self, capsys):
         files = save("a.png", RGB), save("b.png", RGB[:, 3:])
@@ -416,6 +423,24 @@ class TestLimits:
         save("t/1.png", NOISY)
         assert main([*call, "--resume"]) == 2
         assert "another run" in capsys.readouterr().err
+
+    def test_rules_of_other_limits_do_not_mix(self, capsys):
+        save("r/1.png", GREY), save("t/1.png", DOT)
+        save("r/2.png", GREY), save("t/2.png", GREY)
+        call = ["compare", "r", "t", "--metrics", "pixels", "-o", "o.json", "--resume"]
+        for limit, status in (("9", 0), ("9", 0), ("5", 1)):
+            assert main([*call, "--fail-over", f"pixels={limit}"]) == status
+            _, *rows, end = map(json.loads, Path("o.json").read_text().splitlines())
+            assert [row["rules"] for row in rows] == [
+                {f"pixels <= {limit}": limit == "9"},
+                {f"pixels <= {limit}": True},
+            ]
+            assert list(end["rules"]) == [f"pixels <= {limit}"]
+        Path("t/2.png").unlink()
+        save("t/1.png", GREY[1:])
+        assert main([*call[:-1], "--fail-over", "pixels=5"]) == 1
+        end = json.loads(Path("o.json").read_text().splitlines()[-1])
+        assert end["rules"] == {"pixels <= 5": {"passed": 0, "failed": 0}}
 
     def test_all_metrics(self, capsys):
         a = save("a.png", GREY)

@@ -118,6 +118,11 @@ class TestIgnored:
             ("i.json", '{"type": "Point", "coordinates": [1, 2]}', "Point is no area"),
             ("i.json", '{"shapes": [{"points": [[1, 2]]}]}', "at least three points"),
             ("i.json", '{"shapes": [{"points": [[1, 2], [3, NaN], [4, 5]]}]}', "holds no polygons"),
+            (
+                "i.json",
+                '{"shapes": [{"points": [[1, 1e999], [3, 4]], "shape_type": "circle"}]}',
+                "holds no polygons",
+            ),
             ("i.json", "[" * 100000, "nested too deeply"),
             ("i.txt", "", "expected a file of .csv"),
             ("i.csv", None, "cannot be read"),
@@ -252,3 +257,38 @@ class TestIgnored:
         for option in ("-o", "--junit"):
             words = refusal(capsys, a, a, "--ignore-from", "i.csv", option, "i.csv")
             assert "i.csv: is a file to be read" in words
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_options_together_are_what_each_says(capsys, seed):
+    """Counts of two sizes, a mask, rectangles, a value and a colour, by the words of the help."""
+    rng = np.random.default_rng(seed)
+    rule, channels = ("crop", "pad")[seed % 2], [(), (3,)][seed // 2 % 2]
+    sides = rng.integers(3, 13, (2, 2))
+    a, b = (rng.integers(0, 3, (*s, *channels)).astype(np.uint8) * 127 for s in sides)
+    common = tuple(map(slice, sides.min(axis=0)))
+    b[common] = a[common]
+    b[0, 0] ^= 1
+    frame = tuple(sides.min(axis=0) if rule == "crop" else sides.max(axis=0))
+
+    def framed(pixels):
+        kept = pixels[: frame[0], : frame[1]]
+        pads = [(0, frame[0] - kept.shape[0]), (0, frame[1] - kept.shape[1])]
+        return np.pad(kept, [*pads, *[(0, 0)] * (kept.ndim - 2)]).astype(int)
+
+    has_a, has_b = (framed(np.ones(s, bool)) > 0 for s in sides)
+    x, y = (framed(image).reshape(*frame, -1) for image in (a, b))
+    mask = rng.random(sides[0]) > 0.2
+    mask[0, 0] = True
+    left, top = rng.integers(0, 9, 2)
+    used = (has_a | has_b) & ((framed(mask) > 0) | ~has_a)
+    used[top : top + 3, left : left + 2] = False
+    used &= ~((x == 127).any(axis=-1) & has_a) & ~((y == 127).any(axis=-1) & has_b)
+    used &= ~((x == 0).all(axis=-1) & has_a)
+    differs = np.where(has_a & has_b, (x != y).any(axis=-1), True) & used
+    call = [save("a.png", a), save("b.png", b), "--mask", save("m.png", mask)]
+    call += ["--on-size-mismatch", rule, "--ignore", f"{left},{top},2,3", "--ignore-value", "127"]
+    call += ["--ignore-colour", "black", "--metrics", "pixels,pixel_share"]
+    found, _ = compared(capsys, *call)
+    want = [differs.sum(), differs.sum() / used.sum()] if used.any() else ["NaN", "NaN"]
+    assert list(found["scored"][0]["scores"].values()) == want

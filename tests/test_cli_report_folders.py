@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_files import DEEP, GREY, NOISY, RGB, save
+from PIL import Image
 
 from imsim.cli import main
 from imsim.pages import Entry, folder, folder_report, readable, thumbs
@@ -70,6 +73,8 @@ def folders(empty_directory):
     save("expected/old.png", GREY)
     save("expected/damaged.png", GREY)
     Path("actual/damaged.png").write_bytes(Path("expected/damaged.png").read_bytes()[:50])
+    Path("expected/was.png").write_bytes(Path("actual/damaged.png").read_bytes())
+    save("actual/was.png", GREY)
     save("expected/kind.png", GREY)
     save("actual/kind.jpg", GREY)
     save("expected/worse.png", GREY)
@@ -88,6 +93,7 @@ def test_every_pair_and_file_has_its_row(folders, capsys):
     assert statuses == {
         "damaged.png": "could not be scored",
         "deep.png": "could not be scored",
+        "was.png": "could not be scored",
         **pipe,
         "size.png": "failed",
         "worse.png": "failed",
@@ -111,7 +117,10 @@ def test_every_pair_and_file_has_its_row(folders, capsys):
     assert pictures["differs.png"] == pictures["size.png"] == "rtd"
     assert (pictures["same.png"], pictures["new.png"], pictures["old.png"]) == ("r", "t", "r")
     accepted = {name: row["accept"] for name, row in found.items() if "accept" in row}
+    assert (pictures["deep.png"], pictures["damaged.png"]) == ("rt", "r")  # what can be read
     assert accepted == {
+        "deep.png": "deep.png",
+        "was.png": "was.png",  # of which the reference is damaged
         "size.png": "size.png",
         "worse.png": "worse.png",
         "new.png": "new.png",
@@ -132,7 +141,7 @@ def test_every_pair_and_file_has_its_row(folders, capsys):
 
 
 def test_the_status_is_that_of_compare(folders, capsys):
-    for name in ("damaged.png", "deep.png", "pipe.png"):
+    for name in ("damaged.png", "was.png", "deep.png", "pipe.png"):
         Path("actual", name).unlink(missing_ok=True)
         Path("expected", name).unlink(missing_ok=True)
     for options, status in (
@@ -148,6 +157,14 @@ def test_the_status_is_that_of_compare(folders, capsys):
     assert "note: actual/size.png: size 30x40 against 48x40" in capsys.readouterr().err
 
 
+def test_an_empty_cell_is_explained(empty_directory):
+    save("expected/a.png", GREY[:9, :9])
+    save("actual/a.png", NOISY[:9, :9])
+    report()
+    index = Path("report/index.html").read_text(encoding="utf-8")
+    assert re.search("ssim: skipped, .*9x9 pixels.*11x11", index)
+
+
 def test_what_is_left_out_decides(empty_directory):
     changed = GREY.copy()
     changed[2:5, 3:9] ^= 255
@@ -155,6 +172,8 @@ def test_what_is_left_out_decides(empty_directory):
     save("actual/a.png", changed)
     report("--ignore", "3,2,6,3")
     assert rows()["a.png"]["status"] == "equal"
+    report("--ignore", "0,0,99,99")  # nothing is left that could be equal
+    assert rows()["a.png"]["status"] == "could not be scored"
     report("--ignore", "3,2,5,3")
     assert rows()["a.png"]["status"] == "differs"
     report("--metrics", "rmse", "--tolerance", "300", "--fail-over", "pixels=0")
@@ -174,7 +193,7 @@ def test_what_is_left_out_decides(empty_directory):
         "a[0].png",
     ],
 )
-def test_names_are_any_text(name, empty_directory):
+def test_names_are_any_text(name, empty_directory, capsys):
     source = save("x.png", GREY)
     for folder_name, image in (("expected", GREY), ("actual", NOISY)):
         Path(folder_name).mkdir()
@@ -187,6 +206,11 @@ def test_names_are_any_text(name, empty_directory):
     assert re.fullmatch(r"pairs/[0-9a-f]{16}\.html", row["page"])
     assert Path("report", row["page"]).is_file()
     assert row["accept"].isprintable()
+    said = subprocess.run(
+        ["sh", "-c", "printf %s " + row["accept"]], capture_output=True, check=True
+    )
+    assert main(["accept", "expected", "actual", os.fsdecode(said.stdout), "--dry-run"]) == 0
+    assert "1 file would be copied" in capsys.readouterr().out
 
 
 def test_only_pages_of_a_report_are_replaced_or_removed(folders, capsys):
@@ -238,7 +262,7 @@ def test_volumes_have_a_row_each(empty_directory, capsys, rng):
     assert found["size.npy"]["why"] == "size 14x12x4 against 14x12x5"
     assert {name: row["pictures"] for name, row in found.items()} == {
         "new.npy": "t",
-        "size.npy": "",
+        "size.npy": "rt",
         "differs.npy": "rtd",
         "same.npy": "r",
     }
@@ -315,6 +339,18 @@ def test_small_pictures_are_small(rng):
     ]
     html = folder_report(entries, folders=("expected", "actual"), metrics=["ssim", "psnr"])
     assert len(html) <= 3_000_000
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (300, 400), (200, 20)])
+def test_a_faint_dot_is_in_the_small_difference(shape, rng):
+    image = rng.integers(0, 255, (*shape, 1), dtype=np.uint8)
+    changed = image.copy()
+    changed[shape[0] // 3, shape[1] // 2] += 1
+    small = thumbs.thumbnails(ImagePair(image, changed, None, None))["difference"]
+    shown = np.asarray(Image.open(io.BytesIO(small.content)).convert("RGB")).astype(int)
+    away = np.abs(shown - np.median(shown.reshape(-1, 3), axis=0)).max(axis=-1)
+    assert np.count_nonzero(away) == 1
+    assert away.max() > 5
 
 
 def test_order_within_a_status():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -90,6 +92,47 @@ class TestServers:
         _, err = compared(capsys, *call, status=1)
         (said,) = (line for line in err if line.startswith("::"))
         assert said.startswith("::error file=t%3A%2C%25.png,title=imsim::ssim is ")
+
+    def test_an_interrupted_run_does_not_look_passed(self, capsys, monkeypatch):
+        for name in "12":
+            save(f"r/{name}.png", GREY), save(f"t/{name}.png", GREY)
+
+        def interrupted(result):
+            if result.test == "t/2.png":
+                raise KeyboardInterrupt
+            yield result
+
+        monkeypatch.setattr("imsim.cli.compare.parted", interrupted)
+        assert main(["compare", "r", "t", "--metrics", "ssim", "--junit", "j.xml"]) == 130
+        root = ElementTree.parse("j.xml").getroot()
+        assert (root.get("tests"), root.get("errors")) == ("2", "1")
+        assert "before all pairs" in next(root.iter("error")).get("message")
+
+    @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+    @pytest.mark.parametrize(
+        ("words", "completed"),
+        [
+            ("comp", {"compare", "compile", "completion"}),
+            ("compare --on-size", {"--on-size-mismatch"}),
+            ("compare --on-size-mismatch ", {"fail", "crop", "pad"}),
+            ("compare a", {"a.png", "a b.png"}),
+            ("compare a.png b.png --ignore-from a", {"a.png", "a b.png"}),
+            ("compare a.png b.png --maps f", {"folder"}),
+        ],
+    )
+    def test_bash_completes(self, capsys, words, completed):
+        for name in ("a.png", "a b.png", "f.png"):
+            save(name, GREY)
+        Path("folder").mkdir()
+        assert main(["completion", "bash"]) == 0
+        program = capsys.readouterr().out + (
+            'COMP_WORDS=("imsim" "$@"); COMP_CWORD=$#\n'
+            '_shtab_imsim imsim "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"\n'
+            "printf '%s\\n' \"${COMPREPLY[@]}\"\n"
+        )
+        call = ["bash", "--norc", "-c", program, "bash", *words.split(" ")]
+        found = subprocess.run(call, capture_output=True, text=True, check=True)
+        assert set(found.stdout.splitlines()) == completed
 
     @pytest.mark.parametrize("shell", SHELLS)
     def test_completion(self, capsys, shell):

@@ -88,10 +88,11 @@ def test_the_pictures_of_maps_stay(metric, image_regression):
 
 
 @pytest.mark.parametrize("colours", [1, 256, 257])
-def test_small_png_holds_the_pixels(colours):
-    levels = np.arange(32 * 33) % colours * 65_521
+@pytest.mark.parametrize("width", [33, 600])
+def test_small_png_holds_the_pixels(colours, width):
+    levels = np.arange(32 * width) % colours * 65_521
     pixels = np.stack([levels >> 16, levels >> 8, levels], axis=-1).astype(np.uint8)
-    pixels = pixels.reshape(32, 33, 3)
+    pixels = pixels.reshape(32, width, 3)
     content = colour.small_png(pixels)
     with Image.open(io.BytesIO(content)) as picture:
         assert picture.mode == ("P" if colours <= 256 else "RGB")

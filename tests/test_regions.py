@@ -108,6 +108,24 @@ def test_pixels_far_from_the_range(rng: np.random.Generator) -> None:
     assert_rows(found, a, b, labels, data_range=255)
 
 
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.filterwarnings("ignore::imsim.DataRangeWarning")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("odd", [np.nan, np.inf, 1e6, 1e30])
+def test_odd_pixels_of_others_change_nothing(
+    rng: np.random.Generator, dtype: str, odd: float
+) -> None:
+    """Of a region, of the background, and beside all regions, which do not reach the border."""
+    sides = frame(47, 53)
+    a, b = (v.astype(dtype) for v in textured_pair(rng, *sides))
+    labels = label_image("cells", rng, *sides)
+    labels[:9], labels[:, :7], labels[-5:] = 0, 0, 0
+    a[labels == labels[20, 20]] = odd
+    b[:3] = odd
+    a[-1] = odd
+    assert_rows(regions(a, b, labels, CROPPED, data_range=255), a, b, labels, data_range=255)
+
+
 def test_formulas_agree(rng: np.random.Generator) -> None:
     a, b = textured_pair(rng, *FRAME)
     labels = label_image("boxes", rng, *FRAME)

@@ -245,7 +245,7 @@ def test_batches_are_refused(rng: np.random.Generator) -> None:
     a, b = textured_pair(rng, *FRAME, batch=(2,))
     labels = np.ones(FRAME, int)
     for images in ((a, b), (a[0], b), (a, b[0]), (a[:1], b[:1])):
-        with pytest.raises(imsim.ShapeError, match=r"batch axes.*one pair.*channel_axis=-1"):
+        with pytest.raises(imsim.ShapeError, match=r"one pair.*ndim=3.*channel_axis=-1"):
             imsim.regions(*images, labels)
 
 

@@ -257,6 +257,15 @@ def test_one_pixel(variant: Variant, rng: np.random.Generator) -> None:
 
 
 @each
+def test_leading_axes_of_weights_are_batch_axes(variant: Variant, rng: np.random.Generator) -> None:
+    x, y = textured_pair(rng, 26, 29)
+    weights = rng.uniform(0.5, 1, x.shape)
+    want = quietly(variant, x, y, weights=weights)
+    got = quietly(variant, x, y, weights=weights[None, None])
+    np.testing.assert_array_equal(got, np.asarray(want)[None, None], strict=True)
+
+
+@each
 @pytest.mark.parametrize("odd", [5e-324, 1e-310, 2.0**-120, 2.0**-100, 2.0, 3.0, 1e300])
 def test_one_weight_unlike_all_others(variant: Variant, odd: float) -> None:
     """It counts by the same rule, whoever finds it: a kernel on its way, or the check in full."""

@@ -107,14 +107,18 @@ class Picture(NamedTuple):
         """The `channel_axis` to pass to a metric."""
         return None if self.pixels.ndim == self.ndim else -1
 
-    def __str__(self) -> str:
-        """Describe the picture: ``512 x 512 pixels, 8-bit, 3 channels``."""
+    @property
+    def kind(self) -> str:
+        """Describe the pixels: ``8-bit, 3 channels``."""
         kind = _KINDS.get(self.pixels.dtype.kind, str(self.pixels.dtype))
         kind = kind.format(8 * self.pixels.dtype.itemsize)
         grey = self.channel_axis is None
-        said = "grey" if grey else f"{self.pixels.shape[-1]} channels"
+        return f"{kind}, {'grey' if grey else f'{self.pixels.shape[-1]} channels'}"
+
+    def __str__(self) -> str:
+        """Describe the picture: ``512 x 512 pixels, 8-bit, 3 channels``."""
         spaced = f", spacing {self.space}" if self.space and self.space.spacing else ""
-        return f"{sized(self.sides)}, {kind}, {said}{spaced}"
+        return f"{sized(self.sides)}, {self.kind}{spaced}"
 
 
 def sized(sides: tuple[int, ...]) -> str:

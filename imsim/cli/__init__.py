@@ -19,16 +19,13 @@ from imsim.cli.compare import add_compare
 from imsim.cli.compile import add_compile
 from imsim.cli.completion import add_completion
 from imsim.cli.list import add_list
-from imsim.cli.messages import flush, say, say_on_terminal, write
+from imsim.cli.messages import NOTED, flush, say, say_on_terminal, write
 from imsim.cli.options import Parser
 from imsim.cli.report import add_report
-from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, unforeseen
+from imsim.errors import ImsimError, unforeseen
 from imsim.notice import heard_by
 
 __all__ = ["command_parser", "main"]
-
-_NOTED = (EmptyMaskWarning, DataRangeWarning)
-"""Warnings of the library that the command replaces by notes, which name the images."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,7 +77,7 @@ def _command(argv: Sequence[str] | None) -> int:
         warnings.simplefilter("always")
         # Not recorded one by one: a long run may give the same one for each pair.
         warnings.showwarning = lambda message, kind, *_, **__: (
-            None if issubclass(kind, _NOTED) else caught.setdefault(str(message))
+            None if issubclass(kind, NOTED) else caught.setdefault(str(message))
         )
         with heard_by(say_on_terminal):
             status = _guarded(lambda: _run(arguments))

@@ -266,6 +266,8 @@ def _of_labelme(shape: Any) -> Polygon:
         (x, y), edge = points
         angles = np.linspace(0, 2 * math.pi, _CIRCLE, endpoint=False)
         radius = math.dist((x, y), edge)
+        if not math.isfinite(x + y + radius):
+            raise ValueError(shape)
         points = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1)
     elif kind not in ("polygon", "rectangle"):
         raise _NoAreaError(f"{kind} is no area")

@@ -114,14 +114,16 @@ class Junit:
         if case.output:
             ElementTree.SubElement(element, "system-out").text = _plain(case.output)
 
-    def write(self) -> None:
-        """Write the file.
+    def write(self, *, is_whole: bool) -> None:
+        """Write the file; what is left of a run that was ended is an error in it.
 
         Raises
         ------
         ImsimError
             If it cannot be written.
         """
+        if not is_whole:
+            self(Case("imsim", None, ERROR, "the run was ended before all pairs were compared"))
         names = {"failures": FAILED, "errors": ERROR, "skipped": SKIPPED}
         numbers = {name: str(self._counts[status]) for name, status in names.items()}
         total = {"tests": str(sum(self._counts.values())), **numbers}

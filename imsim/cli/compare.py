@@ -92,9 +92,10 @@ decide scores are given. --json: an object per line. The first is of the "kind"
 one of the kind "scored" for each pair has "reference", "test", "scores",
 "skipped" (metric: reason) and "notes". The last rows of both are of the status,
 or kind, "failed" for pairs that could not be scored, "size differs", and "no
-partner" for files without one; JSON has the "reason". JSON has no infinity and no NaN: such scores
-are the strings "Infinity", "-Infinity" and "NaN". Both are UTF-8, with the
-names as they are, and rows are written as soon as they are known.
+partner" for files without one; JSON has the "reason". JSON has no infinity and
+no NaN: such scores are the strings "Infinity", "-Infinity" and "NaN". Both are
+UTF-8, with the names as they are, and rows are written as soon as they are
+known.
 
 {LABELS_HELP}
 {FLEET_HELP}
@@ -217,7 +218,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             junit = Junit(arguments.junit)
         options = score_options(arguments, settings, reading)
         names = {pair.test: pair.name for pair in found.pairs}
-        writer = writer_of(arguments, metrics, options, names)
+        writer = writer_of(arguments, metrics, limits, options, names)
         listeners: list[Listener] = [junit] if junit else []
         listeners += [annotate] if arguments.annotations else []
         outcome = Outcome(metrics, limits, required, listeners)
@@ -236,7 +237,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
                 nested = output_format(arguments) == "json"
                 finish(writer, outcome, nested=nested, is_whole=is_whole)
             if junit is not None:
-                junit.write()
+                junit.write(is_whole=is_whole)
     return outcome.end()
 
 

@@ -15,6 +15,7 @@ from imsim.cli.counting import UNCOUNTED, count
 from imsim.cli.executors import in_order
 from imsim.cli.ignoring import Ignored
 from imsim.cli.maps import write_maps
+from imsim.cli.messages import NOTED
 from imsim.cli.options import NEEDS_RANGE, DataRanges, in_options
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.places import check_places
@@ -34,7 +35,7 @@ from imsim.cli.sizes import fitted
 from imsim.cli.volumes import Spacing, placed
 from imsim.comparison import compare
 from imsim.differing import COUNTS
-from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, silent, unforeseen
+from imsim.errors import ImsimError, silent, unforeseen
 from imsim.labelled import Regions, with_left_out
 from imsim.registry import METRICS
 from imsim.validation import usual_data_range
@@ -309,7 +310,7 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
         return item
     try:
         # What these warn of is said in notes, which name the images.
-        with silent(EmptyMaskWarning, DataRangeWarning):
+        with silent(*NOTED):
             return _score(item, settings)
     except SizeError as error:
         return Failure(in_options(error), item.reference, item.test, error.sizes)

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim.cli.messages import NOTED
 from imsim.differing import COUNTS, measure
-from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError, OptionError, silent
+from imsim.errors import ImsimError, OptionError, silent
 from imsim.registry import METRICS
 from imsim.tables import number
 
-WARNINGS = (DataRangeWarning, EmptyMaskWarning)
 PLAIN = [name for name, count in COUNTS.items() if not count.anti_aliasing]
 BY_RULE = [name for name, count in COUNTS.items() if count.anti_aliasing]
 ALL = "all"
@@ -78,7 +78,7 @@ def _check_values(metric: str, options: Mapping[str, Any]) -> None:
     """Let the metric refuse values before any image is read."""
     image = np.zeros((256, 256, 3), np.uint8)
     try:
-        with silent(*WARNINGS):
+        with silent(*NOTED):
             METRICS[metric].function(image, image, channel_axis=-1, **options)
     except OptionError as error:
         given = ", ".join(f"{metric}.{key}={json.dumps(value)}" for key, value in options.items())
@@ -118,6 +118,11 @@ def parse_limits(under: Iterable[str], over: Iterable[str] = ()) -> dict[str, fl
     return limits
 
 
+def rule(name: str, limit: float) -> str:
+    """Say what passes: ``ssim >= 0.9``."""
+    return f"{name} {'>=' if measure(name).higher_is_better else '<='} {limit:.15g}"
+
+
 class Verdict(NamedTuple):
     """Whether a score is within its limit."""
 
@@ -128,10 +133,8 @@ class Verdict(NamedTuple):
 
     @property
     def rule(self) -> str:
-        """What passes: ``ssim >= 0.9``."""
-        return (
-            f"{self.name} {'>=' if measure(self.name).higher_is_better else '<='} {self.limit:.15g}"
-        )
+        """What passes."""
+        return rule(self.name, self.limit)
 
     @property
     def said(self) -> str:

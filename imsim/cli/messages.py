@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from imsim.errors import ImsimError
+from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError
 from imsim.pages import readable
 
+NOTED = (EmptyMaskWarning, DataRangeWarning)
+"""Warnings of the library that the command replaces by notes, which name the images."""
 _bars: list[Any] = []  # the progress bar on display, if there is one
 
 

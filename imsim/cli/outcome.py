@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from imsim._images import why_not_read
 from imsim.cli.ci import ERROR, FAILED, PASSED, SKIPPED, Case, Listener, scores_said
 from imsim.cli.jobs import Result, Shared
-from imsim.cli.measures import verdicts
+from imsim.cli.measures import rule, verdicts
 from imsim.cli.messages import Notes, Tally, say, shortened
 from imsim.cli.pairing import Failure, Pairing
 from imsim.differing import measure
@@ -94,6 +94,13 @@ def by_reason(skipped: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(", ".join(those), reason) for reason, those in names.items()]
 
 
+def lacking(result: Result, required: Container[str]) -> list[str]:
+    """Say what a pair must be scored by, and was not."""
+    missing = {name: why for name, why in result.skipped.items() if name in required}
+    said = [f"{names}: {reason}" for names, reason in by_reason(missing)]
+    return said if said or result.scores else ["every metric was skipped"]
+
+
 class Outcome:
     """Takes the results one by one, says what is wrong with them, and counts."""
 
@@ -112,7 +119,7 @@ class Outcome:
         self.mismatched: list[Failure] = []
         """The pairs of different sizes."""
         self.unmatched: list[Failure] = []
-        self.rules: dict[str, dict[str, int]] = {}
+        self.rules = {rule(*limit): {"passed": 0, "failed": 0} for limit in limits.items()}
         """How many pairs each rule has passed and failed."""
         self.beyond = 0
         self.shown = 0
@@ -176,19 +183,16 @@ class Outcome:
         for names, reason in by_reason(required):
             verb = "were" if "," in names else "was"
             self.skips.add(f"{names} {verb} skipped: {reason}", result.title)
-        if not result.scores:
+        if not (required or result.scores):
             self.skips.add("every metric was skipped", result.title)
         judged = verdicts(result.scores, self.limits)
         failed = [verdict.said for verdict in judged if not verdict.passed]
         for verdict in judged:
-            counts = self.rules.setdefault(verdict.rule, {"passed": 0, "failed": 0})
-            counts["passed" if verdict.passed else "failed"] += 1
+            self.rules[verdict.rule]["passed" if verdict.passed else "failed"] += 1
         if failed:
             self.beyond += 1
             say(f"fails: {result.title}: {', '.join(failed)}")
-        missing = [f"{names}: {reason}" for names, reason in by_reason(required)]
-        if not (missing or result.scores):
-            missing = ["every metric was skipped"]
+        missing = lacking(result, self.required)
         status = ERROR if missing else FAILED if failed else PASSED
         said = scores_said(result.scores.items())
         self._tell(result.title, result.reference, status, ", ".join(failed + missing), said)

@@ -105,7 +105,9 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
         remedy = "convert one of them, so that both are grey or both have the same channels"
     else:
         remedy = "save both with the same number of bits"
-    raise ImageFileError(f"{test.path}: is {test}, but {reference.path} is {reference}", remedy)
+    # Of one size, which need not be that of the files.
+    said = f"{test.path}: is {test.kind}, but {reference.path} is {reference.kind}"
+    raise ImageFileError(said, remedy)
 
 
 class SizeError(ImageFileError):

@@ -18,12 +18,13 @@ from imsim.cli.executors import in_order
 from imsim.cli.jobs import Job, Jobs, Result
 from imsim.cli.messages import progress, say
 from imsim.cli.options import reading_of
-from imsim.cli.outcome import Outcome
+from imsim.cli.outcome import Outcome, by_reason
 from imsim.cli.pairing import Failure, Pairing, pair_files
 from imsim.cli.report_pages import INDEX, PAGES, ReportPages
 from imsim.cli.report_pair import NOT_SCORED, Rules, shown
 from imsim.errors import ImsimError, OptionError, unforeseen
 from imsim.pages import Entry, folder_report, readable
+from imsim.pages.folder import Status
 from imsim.pages.layers import ImagePair
 from imsim.pages.thumbs import Thumbnail, thumbnails
 from imsim.validation import usual_data_range
@@ -42,23 +43,23 @@ class _Run(NamedTuple):
 
     folders: tuple[str, str]
     rules: Rules
+    reading: Reading
 
 
 def report_folder(arguments: argparse.Namespace, rules: Rules) -> Generator[str, None, int]:
     """Write the report and yield where it is; return the exit status, as `imsim compare` does."""
     if arguments.output == "-":
         raise OptionError("--output -: the report of two folders is a folder; name one")
-    run = _Run((arguments.reference, arguments.test), rules)
+    run = _Run((arguments.reference, arguments.test), rules, reading_of(arguments))
     found = pair_files(arguments.reference, [arguments.test], arguments.mask, pairs_may_miss=True)
-    reading = reading_of(arguments)
     settings = rules.settings
     outcome = Outcome(settings.metrics, rules.limits, rules.required)
     pages = ReportPages(arguments.output, found.inputs)
     for text in settings.ignored.unused(name for p in found.pairs for name in (p.test, p.name)):
         say(f"note: {text}")
-    with Jobs(found, reading) as jobs:
+    with Jobs(found, run.reading) as jobs:
         outcome.start(found, [file for file in (jobs.reference, jobs.mask) if file])
-        entries = [*_without_partner(found, run, reading), *_set_aside(found, run)]
+        entries = [*_without_partner(found, run), *_set_aside(found, run)]
         with progress(len(found.pairs), "pair") as bar:
             threads = arguments.workers or imsim.get_workers()
             work = in_order(
@@ -109,7 +110,7 @@ def _done(item: Job | Failure, run: _Run) -> _Done:
     name, accept = item.name, without_index(item.name)[0]
     is_equal = found.status == "equal"
     address = f"{PAGES}/{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.html"
-    can = can_replace(*(without_index(path)[0] for path in (item.reference, item.test)))
+    can = _can_replace(item.reference, item.test)
     try:
         html = None if is_equal else found.html(f"../{INDEX}")
         small = thumbnails(found.pair)
@@ -117,12 +118,14 @@ def _done(item: Job | Failure, run: _Run) -> _Done:
         reason = f"{item.test}: could not be shown: {unforeseen(error)}"
         failure = Failure(reason, item.reference, item.test)
         return _Done(failure, _failed(failure, run))
+    skipped = found.result.skipped if isinstance(found.result, Result) else {}
+    optional = {name: why for name, why in skipped.items() if name not in run.rules.required}
     entry = Entry(
         name,
         found.status,
         found.scores,
         [*found.reasons, *found.missing],
-        found.notes,
+        [*found.notes, *(f"{names}: skipped, {why}" for names, why in by_reason(optional))],
         small,
         None if is_equal else address,
         None if is_equal or not can or run.rules.settings.volumes else accept,
@@ -131,31 +134,55 @@ def _done(item: Job | Failure, run: _Run) -> _Done:
 
 
 def _failed(failure: Failure, run: _Run) -> Entry:
+    """Say why there is no page, and show of the images what can be read."""
     path = failure.test or failure.reference
     name = _inside(path, run) if path else failure.message
+    small, _ = _small(run, reference=failure.reference, test=failure.test)
+    can = "test" in small and failure.reference and _can_replace(failure.reference, failure.test)
+    status: Status = NOT_SCORED
     if failure.sizes:  # of volumes; images of different sizes have pages
-        return Entry(name, "failed" if run.rules.limits else "differs", reasons=(failure.sizes,))
-    return Entry(name, NOT_SCORED, reasons=(failure.message,))
+        status = "failed" if run.rules.limits else "differs"
+    return Entry(
+        name,
+        status,
+        reasons=(failure.sizes or failure.message,),
+        thumbnails=small,
+        accept=without_index(name)[0] if can and not run.rules.settings.volumes else None,
+    )
 
 
-def _without_partner(found: Pairing, run: _Run, reading: Reading) -> Iterator[Entry]:
+def _can_replace(reference: str, test: str | None) -> bool:
+    return test is not None and can_replace(*(without_index(path)[0] for path in (reference, test)))
+
+
+def _without_partner(found: Pairing, run: _Run) -> Iterator[Entry]:
     """Yield what there is to say about the files that only one folder has."""
     for failure in found.unmatched:
         is_new = failure.test is not None
         path = str(failure.test if is_new else failure.reference)
-        name, reasons = _inside(path, run), [f"only in {run.folders[is_new]}"]
-        small = {}
-        try:
-            with ImageFile(path, reading) as file:
-                picture = file.read(0)
-            small = {"test" if is_new else "reference": _thumbnail(picture, run)}
-        except ImsimError as error:
-            reasons.append(str(error))
-        except Exception as error:
-            reasons.append(f"could not be shown: {unforeseen(error)}")
+        name = _inside(path, run)
+        small, problems = _small(run, reference=failure.reference, test=failure.test)
         can_accept = is_new and small and os.path.isfile(path)
         new = name if can_accept and not run.rules.settings.volumes else None
+        reasons = [f"only in {run.folders[is_new]}", *problems]
         yield Entry(name, "unmatched", {}, reasons, (), small, None, new)
+
+
+def _small(run: _Run, **paths: str | None) -> tuple[dict[str, Thumbnail], list[str]]:
+    """Draw each image in small, the first of a stack; say why that cannot be done."""
+    small, problems = {}, []
+    for which, path in paths.items():
+        if path is None:
+            continue
+        file, index = without_index(path)
+        try:
+            with ImageFile(file, run.reading) as opened:
+                small[which] = _thumbnail(opened.read(index or 0), run)
+        except ImsimError as error:
+            problems.append(str(error))
+        except Exception as error:
+            problems.append(f"could not be shown: {unforeseen(error)}")
+    return small, problems
 
 
 def _thumbnail(picture: Picture, run: _Run) -> Thumbnail:

@@ -14,6 +14,7 @@ from imsim.cli.aligning import aligned, moved_onto
 from imsim.cli.jobs import Job, Result, Settings, scored
 from imsim.cli.measures import verdicts
 from imsim.cli.options import NEEDS_RANGE, DataRanges
+from imsim.cli.outcome import lacking
 from imsim.cli.pairing import Failure
 from imsim.cli.reading import Mask, comparable
 from imsim.cli.sizes import fitted
@@ -81,8 +82,8 @@ class Shown:
 
     @property
     def status(self) -> Status:
-        """What the pair comes to."""
-        if self.missing:
+        """What the pair comes to; one of which nothing is compared is not equal."""
+        if self.missing or (self.used is not None and not self.used.any()):
             return NOT_SCORED
         if self.reasons and self.is_gated:
             return "failed"
@@ -186,9 +187,7 @@ def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Sh
             said.append((test.path, note))
         judged = verdicts(result.scores, rules.limits)
         reasons = [verdict.said for verdict in judged if not verdict.passed]
-        missing = [f"{n}: {why}" for n, why in result.skipped.items() if n in rules.required]
-        if not (missing or result.scores):
-            missing = ["every metric was skipped"]
+        missing = lacking(result, rules.required)
     given = [
         f"{metric}.{name}={value}"
         for metric, own in rules.settings.options.items()

@@ -27,6 +27,7 @@ SCORED, FAILED, MISMATCHED, UNMATCHED = "scored", "failed", "size differs", "no 
 def writer_of(
     arguments: argparse.Namespace,
     metrics: list[str],
+    limits: Mapping[str, float],
     options: Record,
     names: Mapping[str, str],
 ) -> Writer[Result] | None:
@@ -58,6 +59,8 @@ def writer_of(
         scores = record["scores"] if "scores" in record else {m: record[m] for m in metrics}
         skipped = {name: "in an earlier run" for name in metrics if scores.get(name, "") == ""}
         numbers = {name: float(score) for name, score in scores.items() if score != ""}
+        if "kind" in record and record.get("rules", {}) != _rules(numbers, limits):
+            raise ValueError("a pair that was judged by other limits: it is scored again")
         return Result(record["reference"], test, name, numbers, record.get("skipped", skipped))
 
     return Writer(layout, arguments.output, arguments.resume, parse)

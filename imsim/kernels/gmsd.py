@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from imsim.kernels import weighing
+from imsim.kernels import surveying, weighing
 from imsim.kernels.common.cell_rows import (
     PADDING,
     cell_similarity,
@@ -50,7 +50,7 @@ FLOAT32_RANGE = 1e12
 """Largest data range, and inverse of the smallest one, whose square fits into float32."""
 
 
-@weighing
+@surveying
 def gmsd(images: Images, mask: Array | None) -> Scores:
     """Standard deviation, with n - 1, of the gradient similarity."""
     if images.weights is not None:
@@ -103,6 +103,7 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
 def _weighted(images: Images, mask: Array | None) -> Scores:
     """The same by weights of reliability; pairs where it may not be precise are left."""
     from imsim.kernels.weighted import gmsd as weighted
+    from imsim.kernels.weighted.survey import check_usual, refuse_unchecked
 
     images = images._replace(weights=np.asarray(images.weights, np.float64))
     planes, constant, most, cells = prepare(images, mask)
@@ -114,13 +115,16 @@ def _weighted(images: Images, mask: Array | None) -> Scores:
         for place in np.ndindex(planes.shape):
             merge_cells(total[place], *strip[place][:3])
         total[..., 5:] += strip[..., 5:]
-    whole, _, squares, _, _, squared, n = np.moveaxis(total, -1, 0)
+    whole, _, squares, _, _, squared, n, unusual, sum_of_all = np.moveaxis(total, -1, 0)
+    check_usual(images, unusual, sum_of_all)
     spread = whole - squared / whole
     is_near = np.all(strips[..., 4] <= most, axis=0) & (spread >= LEAST_SPREAD * whole)
     several = n > 1
     scores = np.where(is_near, np.sqrt(squares / spread), math.nan)
     scores = np.where(several, scores, 0.0 * squares)  # NaN where a pixel is
     left = (several & ~is_near).any(axis=-1)
+    if left.any():
+        refuse_unchecked(images)
     return Scores(scores, np.where(several, whole, 0.0), scores, left if left.any() else None)
 
 

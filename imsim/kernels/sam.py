@@ -50,7 +50,7 @@ def _whole(images: Images, mask: Array | None) -> Array:
         runs = planes.runs(_gram_of_run, N_GRAM + 1, cheapness=4)
     else:
         runs = planes.runs(_weighted_run(), N_GRAM + 2, cheapness=4)
-        check_usual(images, runs[..., N_GRAM + 1])
+        check_usual(images, runs[..., N_GRAM + 1], sum_parts(runs[..., N_GRAM]))
     *batch, channels = planes.shape
     scores = np.empty((4, *batch, 1))
     runs = runs.reshape(len(runs), -1, channels, runs.shape[-1])

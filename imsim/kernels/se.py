@@ -18,7 +18,6 @@ from imsim.kernels.common.rescaling import (
 from imsim.kernels.weighted.survey import (
     check_usual,
     is_unusual,
-    keep_weights,
     refuse_unchecked,
 )
 from imsim.portable.differences import decibels, reconstruction_decibels
@@ -142,7 +141,7 @@ def sums_of(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Ar
     if images.weights is not None:
         is_summed = True if with_total else None
         sums = sum_parts(planes.runs(_weighted_run, 4, is_summed, cheapness=WEIGHTED_CHEAPNESS))
-        check_usual(images, sums[..., 3])
+        check_usual(images, sums[..., 3], sums[..., 1])
         return sums[..., 0], sums[..., 1], sums[..., 2]
     find, cheapness = (_run_of_bytes, CHEAPNESS_OF_BYTES) if are_bytes else (_run, CHEAPNESS)
     runs = planes.runs(find, 3, True if with_total else None, cheapness=cheapness)
@@ -248,20 +247,14 @@ def _weighted_run(
     with_total: bool | None,
 ) -> None:
     """Sum of the squared differences, of the weights, and of x; the number of unusual weights."""
-    inside, kept = (NO_BYTES, NO_ROOM[0]) if mask is None else (mask, np.empty(BLOCK))
-    _weighted_squares(x, y, inside, weights, kept, out, with_total)
+    _weighted_squares(x, y, weights, out, with_total)
 
 
 @kernel
-def _weighted_squares(x, y, mask, weights, kept, out, with_total):  # type: ignore[no-untyped-def]
+def _weighted_squares(x, y, weights, out, with_total):  # type: ignore[no-untyped-def]
     for start in range(0, x.size, BLOCK):
         p, q, w = x[start : start + BLOCK], y[start : start + BLOCK], weights[start : start + BLOCK]
-        if mask.size > 0:
-            own = kept[: w.size]
-            keep_weights(w, mask[start : start + BLOCK], own)
-            squares, whole, total, unusual = _weighted_sums(p, q, own, with_total)
-        else:
-            squares, whole, total, unusual = _weighted_sums(p, q, w, with_total)
+        squares, whole, total, unusual = _weighted_sums(p, q, w, with_total)
         out[0] += squares
         out[1] += whole
         out[2] += total

@@ -55,7 +55,6 @@ from imsim.kernels.common.window_sums import (
 from imsim.kernels.weighted.survey import (
     check_usual,
     is_unusual,
-    keep_weights,
     refuse_unchecked,
 )
 from imsim.portable.pair import Local, Scores
@@ -95,12 +94,12 @@ def _weighted(images: Images, mask: Array | None) -> Scores:
     """Correlation by weights; pairs for which the sums may not be precise are left."""
     planes = Planes(images, mask, in_order=False)
     runs = planes.runs(_weighted_run, N_MOMENTS + 2, cheapness=4)
-    check_usual(images, runs[..., N_MOMENTS + 1])
     squares = sum_parts(runs[..., N_MOMENTS])
     moments = np.ascontiguousarray(runs[..., :N_MOMENTS]).reshape(len(runs), -1, N_MOMENTS)
     scores = np.empty((5, *planes.shape))
     _correlations(moments, scores.reshape(5, -1))
     r, n, xx, yy, witness = scores
+    check_usual(images, runs[..., N_MOMENTS + 1], n)
     odd = n * n - squares < LEAST_SPREAD * n * n
     lost = find_lost_sums(images, xx, yy)
     odd |= False if lost is None else lost
@@ -218,24 +217,18 @@ def _centred_sums(p, q, inside, centre_x, centre_y):  # type: ignore[no-untyped-
 
 def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
     """Moments of a run by weights, sum of the squared weights, number of unusual weights."""
-    inside = NO_BYTES if mask is None else mask
-    _weighted_moments(x, y, inside, weights, np.empty((4, BLOCK)), out)
+    _weighted_moments(x, y, weights, np.empty((3, BLOCK)), out)
 
 
 @kernel
-def _weighted_moments(x, y, mask, weights, room, out):  # type: ignore[no-untyped-def]
+def _weighted_moments(x, y, weights, room, out):  # type: ignore[no-untyped-def]
     """Moments about the means of the block before; those of the first one about its pixels."""
     centres = (0.0, 0.0)
     for start in range(0, x.size, BLOCK):
         p = floats(x[start : start + BLOCK], room[0])
         q = floats(y[start : start + BLOCK], room[1])
         w = weights[start : start + BLOCK]
-        if mask.size > 0:
-            own = room[3, : w.size]
-            keep_weights(w, mask[start : start + BLOCK], own)
-            centres = _merge_weighted(p, q, own, centres, room[2], out)
-        else:
-            centres = _merge_weighted(p, q, w, centres, room[2], out)
+        centres = _merge_weighted(p, q, w, centres, room[2], out)
 
 
 @kernel

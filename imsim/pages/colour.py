@@ -22,6 +22,8 @@ MISSING = (150, 150, 150)
 """The neutral grey of NaN: red, green, blue."""
 _LEVEL = 4
 """Of zlib in PNG, as for numbers."""
+_FEW = 2**14
+"""Pixels of a picture from which on a table of all colours is faster than a search."""
 BROKEN = (214, 0, 147)
 """The magenta of pixels of an image that are not finite."""
 
@@ -285,10 +287,14 @@ def small_png(pixels: Array) -> bytes:
         return png(pixels)
     weights = np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
     palette = np.array(sorted(colour for _, colour in found), dtype=np.uint8)
-    index = np.zeros(1 << 24, dtype=np.uint8)  # faster than to look each pixel up
-    index[palette @ weights] = np.arange(len(palette))
-    levels = pixels.astype(np.uint32) @ weights
-    picture = Image.fromarray(index[levels])
+    levels, known = pixels.astype(np.uint32) @ weights, palette @ weights
+    if levels.size < _FEW:
+        steps = np.searchsorted(known, levels).astype(np.uint8)
+    else:
+        index = np.zeros(1 << 24, dtype=np.uint8)
+        index[known] = np.arange(len(palette))
+        steps = index[levels]
+    picture = Image.fromarray(steps)
     picture.putpalette(palette.tobytes())
     content = io.BytesIO()
     picture.save(content, format="PNG", optimize=False, compress_level=_LEVEL)

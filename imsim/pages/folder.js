@@ -32,8 +32,7 @@
       ? `${number} ${number === 1 ? "file" : "files"} chosen, to become the new ${number === 1 ? "reference" : "references"}`
       : "Tick the rows whose change is right.";
     const { command: name, folders } = accept.dataset;
-    const ends = words.some((word) => /^['"]?-/.test(word)) ? " --" : "";
-    command.value = number ? `${name}${ends} ${folders} ${words.join(" ")}` : "";
+    command.value = number ? `${name} ${folders} ${words.join(" ")}` : "";
     copy.hidden = command.parentElement.hidden = !number;
   }
   function choose(on) {

@@ -140,7 +140,7 @@ def _filters(entries: Sequence[Entry]) -> Html:
 def _row(entry: Entry, rank: int, metrics: Sequence[str]) -> Html:
     pick: object = ""
     if entry.accept is not None:
-        value = quoted(entry.accept)
+        value = _path(entry.accept)
         pick = tag("input", type="checkbox", data_accept=value, aria_label=f"accept {entry.name}")
     name = tag("a", entry.name, href=entry.page) if entry.page else tag("span", entry.name)
     said = [tag("span", text, class_="why") for text in entry.reasons]
@@ -161,6 +161,11 @@ def _row(entry: Entry, rank: int, metrics: Sequence[str]) -> Html:
         shown = "" if score is None else number(score)
         cells.append(tag("td", shown, data_key=key, data_label=metric, class_="number"))
     return tag("tr", *cells, data_status=entry.status)
+
+
+def _path(name: str) -> str:
+    """Quote a path, which must not be taken for an option."""
+    return quoted(f"./{name}" if name.startswith("-") else name)
 
 
 def _pictures(entry: Entry) -> Html:
@@ -219,5 +224,5 @@ def _accept(folders: tuple[str, str]) -> Html:
         class_="accept",
         aria_labelledby="accepting",
         data_command="imsim accept",
-        data_folders=" ".join(map(quoted, folders)),
+        data_folders=" ".join(map(_path, folders)),
     )

@@ -34,15 +34,23 @@ def thumbnails(pair: ImagePair) -> dict[str, Thumbnail]:
         layers += [image_layer(pair, "test", "", pair.test), difference_layer(pair)]
     side = math.ceil(max(pair.height, pair.width) / SIDE)
     step = min(side, pair.height), min(side, pair.width)
-    return {layer.name: compact(layer.draw(step)) for layer in layers}
+    # A faint dot is all that some differences have, and losses take it.
+    return {
+        layer.name: compact(layer.draw(step), exact=layer.name == "difference") for layer in layers
+    }
 
 
-def compact(pixels: Array) -> Thumbnail:
-    """Encode colours in at most `MOST_BYTES`, smaller if need be."""
+def compact(pixels: Array, *, exact: bool = False) -> Thumbnail:
+    """Encode colours in at most `MOST_BYTES`, smaller if need be; exactly if they fit so."""
     from PIL import Image, features
 
     kind = "WEBP" if features.check("webp") else "JPEG"
     image = Image.fromarray(np.ascontiguousarray(pixels))
+    if exact and kind == "WEBP":
+        content = io.BytesIO()
+        image.save(content, format=kind, lossless=True)
+        if content.tell() <= MOST_BYTES:
+            return Thumbnail(content.getvalue(), image.width, image.height)
     factor = 1
     while True:
         for quality in _QUALITIES:

@@ -6,17 +6,20 @@ import numpy as np
 
 from imsim.kernels.common.cell_rows import PADDING, fill_row, merge_cells, near_row
 from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.pixel_blocks import NO_MASK
+from imsim.kernels.weighted.survey import is_unusual
 from imsim.typing import Array
 
-N_SUMS = 7
+N_SUMS = 9
 """Numbers of a strip: the first five of `imsim.kernels.gmsd.N_SUMS`, with weights for the number
-of cells; the sum of the squared weights; and the number of cells with a weight."""
+of cells; the sum of the squared weights; the number of cells with a weight; and, of pixels, the
+number of unusual weights and the sum of all."""
 
 
 def moments_of_strip(
     x: Array,
     y: Array,
-    mask: Array,
+    mask: Array | None,
     start: int,
     stop: int,
     out: Array,
@@ -24,7 +27,7 @@ def moments_of_strip(
     constant: np.floating,
 ) -> None:
     """Moments of the similarity in rows of cells."""
-    _moments(x, y, mask, weights, start, stop, out, constant)
+    _moments(x, y, NO_MASK if mask is None else mask, weights, start, stop, out, constant)
 
 
 @kernel
@@ -42,6 +45,9 @@ def _moments(x, y, mask, weights, start, stop, out, constant):  # type: ignore[n
         size = size_x if size_x > size_y or np.isnan(size_x) else size_y
         out[4] = size if size > out[4] or np.isnan(size) else out[4]
         _least_of_cells(weights, r, lowest, own[r % 3])
+        if start <= r < stop:
+            for i in range(2 * r, min(2 * r + 2, weights.shape[0])):
+                _survey_row(weights[i], out)
         if r <= start:
             continue
         near_row(room, up, here, down, constant, found)
@@ -102,3 +108,14 @@ def _add_row(row, weights, out):  # type: ignore[no-untyped-def]
     merge_cells(out, whole, mean + rest / whole, 0.0 if squares < 0 else squares)
     out[5] += squared
     out[6] += n
+
+
+@kernel
+def _survey_row(weights, out):  # type: ignore[no-untyped-def]
+    """Count unusual weights, and add up all."""
+    unusual, whole = 0.0, 0.0
+    for j in range(weights.size):
+        unusual += is_unusual(weights[j])
+        whole += weights[j]
+    out[7] += unusual
+    out[8] += whole

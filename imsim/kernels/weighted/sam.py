@@ -6,30 +6,23 @@ import numpy as np
 
 from imsim.kernels.common.gram import N_GRAM, fit, merge_gram
 from imsim.kernels.common.jit import kernel
-from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, floats
-from imsim.kernels.weighted.survey import is_unusual, keep_weights
+from imsim.kernels.common.pixel_blocks import BLOCK, floats
+from imsim.kernels.weighted.survey import is_unusual
 from imsim.typing import Array
 
 
 def gram_of_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
     """Gram matrix of a run by weights, the sum of the weights, and the number of unusual ones."""
-    inside = NO_BYTES if mask is None else mask
-    _weighted_gram(x, y, inside, weights, np.empty((5, BLOCK)), np.empty(N_GRAM), out)
+    _weighted_gram(x, y, weights, np.empty((4, BLOCK)), np.empty(N_GRAM), out)
 
 
 @kernel
-def _weighted_gram(x, y, mask, weights, room, block, out):  # type: ignore[no-untyped-def]
+def _weighted_gram(x, y, weights, room, block, out):  # type: ignore[no-untyped-def]
     out[3] = 1.0
     for start in range(0, x.size, BLOCK):
         p = floats(x[start : start + BLOCK], room[0])
         q = floats(y[start : start + BLOCK], room[1])
-        w = weights[start : start + BLOCK]
-        if mask.size > 0:
-            own = room[4, : w.size]
-            keep_weights(w, mask[start : start + BLOCK], own)
-            _merge_weighted(p, q, own, room, block, out)
-        else:
-            _merge_weighted(p, q, w, room, block, out)
+        _merge_weighted(p, q, weights[start : start + BLOCK], room, block, out)
 
 
 @kernel

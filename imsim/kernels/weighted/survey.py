@@ -14,9 +14,9 @@ from imsim.typing import Array
 from imsim.validation import Images
 
 NO_MASK = np.empty((0, 0), np.uint8)
-LEAST, MOST = 2.0**-103, 2.0
-"""The usual weights that are positive: from the first to less than the second number. They all
-count, see `imsim.weights.LEAST`, and need no unit."""
+LEAST, MOST = 2.0**-64, 2.0**40
+"""Least of the usual weights that are positive, and largest sum of these. Then all of them count,
+see `imsim.weights.LEAST`, and none needs a unit."""
 
 
 class Survey(NamedTuple):
@@ -62,9 +62,9 @@ def survey(weights: Array, mask: Array | None) -> Survey | None:
     return Survey(kept, valid, largest, np.where(largest > 0, least, math.inf))
 
 
-def check_usual(images: Images, unusual: Array) -> None:
-    """Refuse unchecked weights of which a kernel has found some unusual ones."""
-    if images.are_unchecked and unusual.any():
+def check_usual(images: Images, unusual: Array, whole: Array) -> None:
+    """Refuse unchecked weights of which a kernel has found unusual ones, or an unusual sum."""
+    if images.are_unchecked and (unusual.any() or not ((whole > LEAST) & (whole < MOST)).all()):
         raise DoubtfulWeights
 
 
@@ -74,18 +74,10 @@ def refuse_unchecked(images: Images) -> None:
         raise DoubtfulWeights
 
 
-@kernel
-def keep_weights(weights, inside, kept):  # type: ignore[no-untyped-def]
-    """Copy a block of weights, with 0 outside a mask of bytes."""
-    for i in range(weights.size):
-        v = np.float64(weights[i])
-        kept[i] = v if inside[i] != 0 else 0.0
-
-
 @inline
 def is_unusual(weight):  # type: ignore[no-untyped-def]
     """Whether a weight is not a usual one, as 1 or 0."""
-    return 0.0 if (weight == 0) | ((weight >= LEAST) & (weight < MOST)) else 1.0
+    return 0.0 if (weight == 0) | (weight >= LEAST) else 1.0  # 1 for NaN
 
 
 @kernel
