@@ -52,6 +52,10 @@ def test_one_of_several_is_named():
             read_picture(f"a.h5:{name}")
     put("b.h5", {"x": GREY, "line": np.arange(9)})
     assert contents("b.h5")[0].notes == ("its dataset /x is taken",)
+    with h5py.File("b.h5", "a") as file:
+        file["empty"] = h5py.Empty("f4")
+    with pytest.raises(ImageFileError, match="holds no values"):
+        read_picture("b.h5:empty")
     put("c.h5", {"line": np.arange(9)})
     with pytest.raises(ImageFileError, match="no dataset of numbers with two"):
         contents("c.h5")

@@ -91,7 +91,9 @@ def _check(file: Any, dataset: Any) -> None:
         raise ImageFileError(
             f"its dataset {dataset.name} lies in other files", "name the file that holds it"
         )
-    if dataset.shape is None or dataset.dtype.kind not in "biuf":
+    if dataset.shape is None:
+        raise ImageFileError(f"its dataset {dataset.name} holds no values")
+    if dataset.dtype.kind not in "biuf":
         raise ImageFileError(f"its values are of type {dataset.dtype}, not real numbers")
 
 
