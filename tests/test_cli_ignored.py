@@ -206,6 +206,28 @@ class TestIgnored:
         assert counts == {n: 1 if n in (name, *also) else 7 for n in (name, "img1", "b2")}
         assert not any("no image is called" in line for line in err)
 
+    @pytest.mark.parametrize("tests", [["t"], ["t", "t"], ["./t/"]])
+    def test_a_folder_of_shapes_has_the_paths_of_the_images(self, capsys, tests):
+        for name in ("1", "sub/1", "sub/s[0]"):
+            save(f"r/{name}.png", GREY), save(f"t/{name}.png", DOT)
+        shape = {"shapes": [{"points": [[9, 5], [12, 7]], "shape_type": "rectangle"}]}
+        Path("j/sub").mkdir(parents=True)
+        call = ["r", *tests, "--metrics", "pixels", "--ignore-from", "j"]
+        for place, want in (("1.json", [1, 7, 7]), ("sub/1.png.json", [7, 1, 7])):
+            Path("j", place).write_text(json.dumps(shape))
+            found, err = compared(capsys, *call)
+            assert [row["scores"]["pixels"] for row in found["scored"]] == want * len(tests)
+            assert not any("no image is called" in line for line in err)
+            Path("j", place).unlink()
+        Path("j/s.json").write_text(json.dumps(shape))
+        _, err = compared(capsys, *call)
+        assert "imsim: note: --ignore-from j/s.json: no image is called s" in err
+        Path("j/s.json").rename("j/b.json")
+        assert main(["report", "r/1.png", "t/1.png", "-o", "r.html", "--ignore-from", "j"]) == 0
+        Path("j/b.json").rename("j/1.json")
+        assert main(["report", "r/1.png", "t/1.png", "-o", "r.html", "--ignore-from", "j"]) == 0
+        assert "The mask uses 1914 of 1920 pixels" in Path("r.html").read_text()
+
     def test_images_of_stacks(self, capsys):
         for name, image in (("a.tif", GREY), ("b.tif", DOT)):
             save(name, np.stack([image, image]), photometric="minisblack")
@@ -215,6 +237,11 @@ class TestIgnored:
             found, err = compared(capsys, *call)
             assert [row["scores"]["pixels"] for row in found["scored"]] == want
             assert not any("no image is called" in line for line in err)
+        Path("j").mkdir()
+        shape = {"shapes": [{"points": [[9, 5], [12, 7]], "shape_type": "rectangle"}]}
+        Path("j/b.json").write_text(json.dumps(shape))
+        found, _ = compared(capsys, *call[:-1], "j")
+        assert [row["scores"]["pixels"] for row in found["scored"]] == [1, 1]
 
     def test_what_covers_nothing_is_said(self, capsys):
         said = "ref/a.png: --ignore 48,0,9,9 covers no pixel of it"
@@ -240,6 +267,13 @@ class TestIgnored:
         scores = found["scored"][0]["scores"]
         assert (scores["pixels"], scores["pixel_share"]) == (only_one, only_one / (25 * 36 - 1))
         assert any("0.png: 1 of 900 pixels" in line for line in err)
+
+    def test_of_many_names_that_fit_nothing_some_are_told(self, capsys):
+        Path("i.csv").write_text("file,x,y,w,h\n" + "".join(f"{k},1,2,3,4\n" for k in range(50)))
+        assert self.scores(capsys, "--ignore-from", "i.csv") == 7
+        lines = self.err.splitlines()
+        assert sum("no image is called" in line for line in lines) == 3
+        assert lines[-1] == "imsim: note: 47 more names are of no image"
 
     def test_a_changed_file_is_seen_by_resume(self, capsys):
         save("r/1.png", GREY), save("t/1.png", DOT)

@@ -214,7 +214,7 @@ def test_alpha_beyond_opaque():
 
 def test_backgrounds():
     assert Reading(background="#102030").rgb == (16, 32, 48)
-    for wrong in ("no colour", "#12", ""):
+    for wrong in ("no colour", "#12", "", "#ff00ff80"):  # nothing is seen through a background
         with pytest.raises(OptionError, match="is no colour; expected a name"):
             Reading(background=wrong)
     with pytest.raises(OptionError, match="max_pixels is 0; expected a positive number"):

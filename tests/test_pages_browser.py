@@ -250,8 +250,8 @@ def test_what_the_page_draws_is_what_python_draws(kind, reader, tmp_path):
         assert off.max() <= 3
 
 
-@pytest.mark.parametrize("kind", ["mask", "size", "nan", "wide"])
-def test_what_only_python_can_draw_is_stored(kind):
+@pytest.mark.parametrize("kind", ["mask", "size", "nan", "wide", "large"])
+def test_what_a_page_does_not_draw_is_stored(kind, monkeypatch):
     a, b, *_ = _scene("float", np.random.default_rng(5))
     options = {"data_range": 2}
     if kind == "mask":
@@ -260,6 +260,8 @@ def test_what_only_python_can_draw_is_stored(kind):
         b = b[:-3]
     elif kind == "nan":
         b[4, 5] = np.nan
+    elif kind == "large":
+        monkeypatch.setattr(content, "MOST_DRAWN", a.size - 1)
     else:
         a, b = ((v * 99).astype(np.int64) for v in (a, b))
     assert 'class="detail"' in pages.pair_report(a, b, metrics=[], **options)

@@ -168,7 +168,9 @@ def _rgb(colour: str) -> tuple[int, int, int]:
     from PIL import ImageColor
 
     try:
-        red, green, blue = ImageColor.getcolor(colour, "RGB")  # type: ignore[misc]
+        red, green, blue, alpha = ImageColor.getcolor(colour, "RGBA")  # type: ignore[misc]
+        if alpha != 255:
+            raise ValueError("a colour that is seen through is none")
     except (ValueError, TypeError, AttributeError) as error:
         raise OptionError(
             f"background {colour!r} is no colour; expected a name, as white, or #rrggbb"

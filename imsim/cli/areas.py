@@ -7,10 +7,10 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -47,6 +47,46 @@ class Polygon(NamedTuple):
     holes: tuple[Array, ...] = ()
 
 
+class Image(Protocol):
+    """An image of a run, or a file of images."""
+
+    @property
+    def test(self) -> str:
+        """The path of the test image."""
+
+    @property
+    def name(self) -> str:
+        """What it is called on the terminal."""
+
+    @property
+    def path(self) -> str:
+        """Its path below the folder that was named, without the ending."""
+
+
+class Names(NamedTuple):
+    """What one or several images may be called."""
+
+    names: frozenset[str]
+    """As paths or by their files alone, endings aside or not."""
+    paths: frozenset[str]
+    """Below the folder that was named, endings aside or not."""
+
+    @classmethod
+    def of(cls, images: Iterable[Image]) -> Names:
+        """Return those of images."""
+        names: set[str] = set()
+        paths: set[str] = set()
+        for image in images:
+            for path in (image.test, image.name):
+                file, index = without_index(path)
+                file = written(file)
+                for name in {file, os.path.splitext(file)[0]}:
+                    names |= {name} if index is None else {name, f"{name}[{index}]"}
+            below, ending = written(image.path), os.path.splitext(without_index(image.test)[0])[1]
+            paths |= {below, below + ending}
+        return cls(frozenset(names | {os.path.basename(name) for name in names}), frozenset(paths))
+
+
 class Area(NamedTuple):
     """One rectangle or polygon, and of which images."""
 
@@ -55,19 +95,22 @@ class Area(NamedTuple):
     shape: Rectangle | Polygon
     name: str | None = None
     """That of an image, as `written` returns it; None: all."""
-    is_pattern: bool = True
-    """Whether some letters of the name stand for others."""
+    is_path: bool = False
+    """Whether the name is the path of the image below its folder; else it may be any of its names,
+    and some letters stand for others."""
 
-    def is_of(self, names: Set[str]) -> bool:
-        """Tell whether it is of an image that has these names; see `names_of`."""
+    def is_of(self, names: Names) -> bool:
+        """Tell whether it is of an image that has these names, or of one of several."""
         name = self.name
-        if name is None or name in names:
+        if self.is_path:
+            return name in names.paths
+        if name is None or name in names.names:
             return True
         # Files may name thousands of images, most of them as they are.
-        if not self.is_pattern or _LETTERS.isdisjoint(name):
+        if _LETTERS.isdisjoint(name):
             return False
         name = name.replace("[", "[[]")  # which stands for itself
-        return any(fnmatchcase(one, name) for one in names)
+        return any(fnmatchcase(one, name) for one in names.names)
 
     def pixels(self, box: Box) -> Array:
         """Tell which pixels of a part of the image it covers."""
@@ -115,7 +158,7 @@ def areas_of(path: str) -> list[Area]:
     path : str
         CSV with the columns of `COLUMNS`; YAML from names of images to lists of rectangles; or
         polygons of GeoJSON or labelme, in pixels, for all images. A folder holds such a file of
-        polygons for each image, which has its name.
+        polygons for each image, of the same path below it.
 
     Raises
     ------
@@ -147,7 +190,8 @@ def _read(path: str, image: str | None) -> list[Area]:
     except UnicodeDecodeError as error:
         raise ImsimError(f"{path}: is no text in UTF-8") from error
     if ending in _POLYGONS:
-        return [Area(option, polygon, image, False) for polygon in _polygons(path, text)]
+        polygons = _polygons(path, text)
+        return [Area(option, polygon, image, image is not None) for polygon in polygons]
     found = _from_csv(path, text) if ending == ".csv" else _from_yaml(path, text)
     return [Area(option, one, written(name) if name else None) for name, one in found]
 
@@ -286,14 +330,3 @@ def _polygon(rings: Any) -> Polygon:
 def written(name: str) -> str:
     """Return the name of an image in one of the ways to write it: systems and users differ."""
     return composed(os.path.normpath(name))
-
-
-def names_of(*paths: str) -> set[str]:
-    """Return what an image may be called: as a path or by its file alone, endings aside or not."""
-    found = set()
-    for path in paths:
-        file, index = without_index(path)
-        file = written(file)
-        for name in {file, os.path.splitext(file)[0]}:
-            found |= {name} if index is None else {name, f"{name}[{index}]"}
-    return found | {os.path.basename(name) for name in found}

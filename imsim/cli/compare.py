@@ -208,7 +208,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         check_output(arguments.output, inputs, images=images, resume=arguments.resume)
         if arguments.scheduler is not None:
             refuse_pipes(inputs)
-        for text in settings.ignored.unused(name for p in found.pairs for name in (p.test, p.name)):
+        for text in settings.ignored.unused(found.pairs):
             say(f"note: {text}")
         own = [name for name in metrics if name in METRICS]
         check_maps(arguments.maps, found.inputs, (pair.stem for pair in found.pairs), own)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from imsim._images import ImageFileError, Picture, Reading, where_equal, without_index
-from imsim.cli.areas import COLUMNS, Area, Box, areas_of, names_of, rectangle
+from imsim.cli.areas import COLUMNS, Area, Box, Image, Names, areas_of, rectangle
+from imsim.cli.messages import Notes
 from imsim.cli.options import pixel_value
 from imsim.errors import OptionError
 from imsim.pages import share
@@ -24,7 +25,7 @@ in rectangles (--ignore x,y,w,h), and what --ignore-from FILE says:
                    "file" is empty
   .yaml, .yml      from names to lists of rectangles [x, y, w, h]
   .json, .geojson  polygons of GeoJSON or labelme, in pixels, of all images
-  a folder         such a file of polygons for each image, of its name
+  a folder         such a file of polygons for each image, of its path
 Names of images may have * and ?, and lack the ending; those without a folder
 are of images in every folder. What is left out is counted in a note, and
 hatched on pages.
@@ -136,7 +137,7 @@ class Ignored(NamedTuple):
             yield f"--ignore-colour {colour}", _of_colour(reference, colour)
 
     def in_areas(
-        self, reference: Picture, names: Iterable[str], box: Box | None = None
+        self, reference: Picture, image: Image | None, box: Box | None = None
     ) -> Iterator[tuple[str, Array]]:
         """Yield each option on places, and the pixels that it leaves out.
 
@@ -144,44 +145,46 @@ class Ignored(NamedTuple):
         ----------
         reference : Picture
             The reference, or a part of it.
-        names : iterable of str
-            What the images are called.
+        image : Image, optional
+            The image that it is of.
         box : tuple of int, optional
             The part.
         """
         height, width = reference.sides[-2:]
         box = box or (0, height, 0, width)
         found: dict[str, Array] = {}
-        for area in self.areas_of(names):
+        for area in self.areas_of(image):
             pixels = area.pixels(box)
             found[area.option] = found[area.option] | pixels if area.option in found else pixels
         for option, pixels in found.items():
             yield option, np.broadcast_to(pixels, reference.sides)
 
-    def areas_of(self, names: Iterable[str]) -> list[Area]:
-        """Return the areas of images of these names."""
-        every = names_of(*names) if self.areas else set()
+    def areas_of(self, image: Image | None) -> list[Area]:
+        """Return the areas of an image."""
+        if not self.areas:
+            return []
+        every = Names.of([] if image is None else [image])
         return [area for area in self.areas if area.is_of(every)]
 
-    def unused(self, names: Iterable[str]) -> list[str]:
-        """Say which names in files fit none of the images of these names."""
-        every = names_of(*names) if self.areas else set()
+    def unused(self, images: Iterable[Image]) -> list[str]:
+        """Say which names in files fit none of the images."""
+        every = Names.of(images if self.areas else [])
         named = [area for area in self.areas if area.name is not None and not area.is_of(every)]
         # A name may be of one image in a file, which is not opened yet.
-        return list(
-            dict.fromkeys(
-                f"{area.option}: no image is called {area.name}"
-                for area in named
-                if without_index(str(area.name))[0] not in every
-            )
+        said = dict.fromkeys(
+            f"{area.option}: no image is called {area.name}"
+            for area in named
+            if without_index(str(area.name))[0] not in every.names or area.is_path
         )
+        first, more = list(said)[: Notes.NAMED], len(said) - Notes.NAMED
+        return [*first, f"{more} more names are of no image"] if more > 0 else first
 
     def used(
         self,
         reference: Picture,
         test: Picture,
         mask: Array | None,
-        names: Sequence[str] = (),
+        image: Image | None = None,
         own: tuple[Array, Array] | None = None,
     ) -> tuple[Array | None, list[tuple[str, str]]]:
         """Return the pixels to score, None for all, and notes on what is left out.
@@ -199,7 +202,7 @@ class Ignored(NamedTuple):
                 options += self.of_colours(reference)
             options = [(o, found if there is None else found & there) for o, found in options]
             if picture is reference:
-                areas = list(self.in_areas(reference, names))
+                areas = list(self.in_areas(reference, image))
                 notes += [beside(picture, o) for o, found in areas if not found.any()]
                 options += areas
             for option, found in options:

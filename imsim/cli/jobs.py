@@ -50,6 +50,8 @@ class Job(NamedTuple):
     test: str
     name: str
     stem: str
+    path: str
+    """Of the test file below the folder that was named, without the ending."""
     read: Callable[[], tuple[Picture, Picture, Mask | None, Picture | None]]
     """Reads reference, test, mask and labels as the files have them."""
     close: Callable[[], None]
@@ -203,6 +205,7 @@ def _jobs_of(
             test.label(index),
             pair.name if one else f"{pair.name}[{index}]",
             pair.stem if one else f"{pair.stem}_{index:0{digits}}",
+            pair.path,
             lambda index=index: read(index),  # type: ignore[misc]
             close if index == indices[-1] else lambda: None,
         )
@@ -349,7 +352,6 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     pictures = [reference, test, *others]
     notes = [(picture.path, note) for picture in pictures for note in picture.notes]
     notes += place.notes + fit.notes
-    names = job.test, job.name
     metrics = [name for name in settings.metrics if name in METRICS]
     counts = [name for name in settings.metrics if name in COUNTS]
     boxes: tuple[tuple[int, ...], ...] = ()
@@ -362,7 +364,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
                 f"{test.path}: is read strip by strip, and not moved",
                 "leave out --align, or raise --memory above the size of an image",
             )
-        scene = Scene(first, second, reference, mask, settings.ignored, data_range, names)
+        scene = Scene(first, second, reference, mask, settings.ignored, data_range, job)
         pair = scene.a, scene.b
         options |= {"mask": scene.mask, "memory": settings.on_disk.memory}
         stack.enter_context(alone(settings.on_disk.workers))
@@ -370,7 +372,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         errors = {name: ImsimError(UNCOUNTED) for name in counts}
         notes += scene.notes(reference, test, found)
     else:
-        used, said = settings.ignored.used(first, second, mask and mask.pixels, names, fit.own)
+        used, said = settings.ignored.used(first, second, mask and mask.pixels, job, fit.own)
         if settings.max_shift is not None:
             moved = aligned(reference, test, used, settings.max_shift)
             pair, used, shift = (reference.pixels, moved.pixels), moved.used, moved.shift

@@ -36,6 +36,11 @@ class FilePair(NamedTuple):
     stem: str
     """Of the maps: the name without its ending."""
 
+    @property
+    def path(self) -> str:
+        """The path of the test file below the folder that was named, without the ending."""
+        return self.stem
+
 
 class Failure(NamedTuple):
     """A pair that could not be scored, or whatever else a run was to look at and did not."""

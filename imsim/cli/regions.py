@@ -13,7 +13,8 @@ LABELS_HELP = """\
 With --labels, a row is about one label of a pair: it has also "label",
 "pixels", and in "bbox-0" to "bbox-3" (JSON: "bbox") the first row and column,
 and the row and column after the last ones; of volumes, in "bbox-0" to
-"bbox-5", with the planes before these.
+"bbox-5", with the planes before these. A region of which nothing is left has 0
+pixels and NaN.
 """
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from imsim._images import read_picture
+from imsim._images import file_of, read_picture
 from imsim.cli.aligning import add_aligning, max_shift_of
 from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
 from imsim.cli.jobs import Job, Settings
@@ -129,6 +129,7 @@ def _report_pair(arguments: argparse.Namespace, rules: Rules) -> Generator[str, 
             second.path,
             second.path,
             "",
+            os.path.splitext(os.path.basename(file_of(second.path)))[0],
             lambda: (first, second, mask, None),
             lambda: None,
         ),

@@ -55,7 +55,7 @@ def report_folder(arguments: argparse.Namespace, rules: Rules) -> Generator[str,
     settings = rules.settings
     outcome = Outcome(settings.metrics, rules.limits, rules.required)
     pages = ReportPages(arguments.output, found.inputs)
-    for text in settings.ignored.unused(name for p in found.pairs for name in (p.test, p.name)):
+    for text in settings.ignored.unused(found.pairs):
         say(f"note: {text}")
     with Jobs(found, run.reading) as jobs:
         outcome.start(found, [file for file in (jobs.reference, jobs.mask) if file])

@@ -157,8 +157,7 @@ def shown(job: Job, rules: Rules) -> Shown | Failure:
 def _shown(job: Job, result: Result | Failure, files: Files, rules: Rules) -> Shown:
     first, second, mask, _ = files
     reference, test = _together(first, second)
-    names = job.test, job.name
-    used, said = _used(first, second, mask, rules, names)
+    used, said = _used(first, second, mask, rules, job)
     if isinstance(result, Failure) and reference.ndim == 3:
         raise ImageFileError(result.message)
     missing: list[str] = []
@@ -231,12 +230,12 @@ def _coloured(picture: Picture, other: Picture) -> Picture:
 
 
 def _used(
-    first: Picture, second: Picture, mask: Mask | None, rules: Rules, names: tuple[str, str]
+    first: Picture, second: Picture, mask: Mask | None, rules: Rules, job: Job
 ) -> tuple[Array | None, list[tuple[str, str]]]:
     """Return the pixels of the reference to score, None for all, and notes on the others."""
     fit = fitted(first, second, mask, None, "crop", rules.settings.data_ranges)
     pixels = None if fit.mask is None else fit.mask.pixels
-    part, notes = rules.settings.ignored.used(fit.reference, fit.test, pixels, names)
+    part, notes = rules.settings.ignored.used(fit.reference, fit.test, pixels, job)
     if first.sides == second.sides:
         return part, notes
     if part is None:

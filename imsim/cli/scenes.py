@@ -6,7 +6,7 @@ import argparse
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 import imsim
 from imsim._images import Picture, widened
 from imsim._images.raster import Raster, is_raster, spans
-from imsim.cli.areas import Box
+from imsim.cli.areas import Box, Image
 from imsim.cli.ignoring import Ignored, beside, having, left_out
 from imsim.cli.options import count
 from imsim.cli.reading import Array, Mask, broken_notes, range_notes
@@ -122,8 +122,8 @@ class Scene:
         What options leave out.
     data_range : float, optional
         What the options say; values beyond are told.
-    names : sequence of str
-        What the images are called.
+    image : Image, optional
+        What it is that the areas are of.
     """
 
     def __init__(
@@ -134,9 +134,9 @@ class Scene:
         mask: Mask | None,
         ignored: Ignored,
         data_range: float | None,
-        names: Sequence[str] = (),
+        image: Image | None = None,
     ) -> None:
-        self._names = names
+        self._image = image
         self._pictures = first, second
         self._mask = mask
         self._ignored = ignored
@@ -147,7 +147,7 @@ class Scene:
         stored = [_raster(p) for p in (first, second) if is_raster(p.pixels)]
         declared = any(raster.no_data for raster in stored)
         valid = any(picture.valid is not None for picture in (first, second))
-        left_out = any(ignored._replace(areas=())) or ignored.areas_of(names)
+        left_out = any(ignored._replace(areas=())) or ignored.areas_of(image)
         self.is_masked = bool(mask or declared or valid or left_out)
         masks = [mask.pixels] if mask and is_raster(mask.pixels) else []
         tiles = [raster.stored for raster in (*stored, *masks)]
@@ -196,7 +196,7 @@ class Scene:
             options = [(o, having(piece.samples, v)) for o, v in self._ignored.in_either()]
             if piece is one:
                 options += self._ignored.of_colours(one)
-                options += self._ignored.in_areas(one, self._names, box)
+                options += self._ignored.in_areas(one, self._image, box)
             for option, found in options:
                 if found.any():
                     used = ~found if used is None else used & ~found
@@ -262,7 +262,7 @@ class Scene:
         for (index, option), number in self._left_out.items():
             if option:
                 notes.append(left_out(pictures[index], number, option))
-        for option in dict.fromkeys(one.option for one in self._ignored.areas_of(self._names)):
+        for option in dict.fromkeys(one.option for one in self._ignored.areas_of(self._image)):
             if (0, option) not in self._left_out:
                 notes.append(beside(pictures[0], option))
         if self._mask and not self._in_mask:

@@ -25,6 +25,11 @@ MOST_PIXELS = 2**24
 """Most pixels that a page keeps: of larger images, it starts with blocks."""
 
 
+MOST_DRAWN = 2**21
+"""Most pixels that a page draws itself, in half a second. Larger images, if their numbers fit into
+a page, have small pictures too."""
+
+
 @dataclass(frozen=True)
 class Content:
     """Pictures and numbers of all layers."""
@@ -93,7 +98,8 @@ def _can_be_drawn(pair: ImagePair) -> bool:
     images = (pair.reference, pair.test)
     dtype = np.result_type(*images)
     return (
-        (dtype.kind == "f" or dtype.itemsize <= 4)  # others are no numbers of JavaScript
+        pair.height * pair.width <= MOST_DRAWN
+        and (dtype.kind == "f" or dtype.itemsize <= 4)  # others are no numbers of JavaScript
         and pair.channels in (1, 3)
         and pair.canvas.one_size
         and bool(pair.mask.all())

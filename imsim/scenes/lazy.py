@@ -189,9 +189,11 @@ class _Stored:
 
 
 class Grid:
-    """The chunks of a scene, those of the reference, and its blocks."""
+    """The chunks of a scene, those of the reference, and its blocks of one or several chunks."""
 
-    def __init__(self, scene: Scene, batch: Place, sides: Place, pieces: list[Pieces]) -> None:
+    def __init__(
+        self, scene: Scene, batch: Place, sides: Place, pieces: list[Pieces], is_map: bool
+    ) -> None:
         import dask.array
 
         self.scene = scene.outline()
@@ -206,10 +208,7 @@ class Grid:
             for source in scene.sources
         ]
         self._bounds = [[bounds_of(along) for along in array.chunks] for array in self.arrays]
-        n = len(batch)
-        others = math.prod(map(max, self.chunks[:n])) * pieces[0].whole.channels
-        self.blocks = (*self.chunks[:n], *gathered(self.chunks[n:], TASK_VALUES // others))
-        """Like the chunks, with small ones joined along the sides."""
+        self.blocks = self._blocks(is_map)
 
     def _chunks(self, lazy: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
         """Return the chunks of the batch and of the sides: of the first array that has any."""
@@ -224,6 +223,16 @@ class Grid:
                     chunks[place] = tuple(n for n in along if n > 0)
         lengths = zip(chunks, [*self.batch, *self.sides], strict=True)
         return tuple((n,) if along is None else along for along, n in lengths)
+
+    def _blocks(self, is_map: bool) -> tuple[tuple[int, ...], ...]:
+        """Join small chunks, along the sides first; a map has the chunks of its batch."""
+        n = len(self.batch)
+        batch, images = self.chunks[:n], self.chunks[n:]
+        values = TASK_VALUES // self._pieces[0].whole.channels
+        joined = gathered(images, values // math.prod(map(max, batch)))
+        if not is_map:
+            batch = tuple(gathered(batch, values // math.prod(map(max, joined))))
+        return (*batch, *joined)
 
     def _like(self, source: Source) -> tuple[Any, ...]:
         """Return chunks for an array that has none, those of the lazy ones where it has sides."""
@@ -269,7 +278,7 @@ def scores(jobs: Sequence[Job], scene: Scene, told: Sequence[Job]) -> list[Any]:
 
     Those of `told` say something as any of the scores is computed.
     """
-    grid, ends, token = _prepared([*jobs, *told], scene)
+    grid, ends, token = _prepared([*jobs, *told], scene, is_map=False)
     n = len(grid.batch)
     graph, merged = _merged(grid, ends, token)
     for place, key in merged.items() if told else ():
@@ -279,13 +288,13 @@ def scores(jobs: Sequence[Job], scene: Scene, told: Sequence[Job]) -> list[Any]:
     for k, job in enumerate(jobs):
         name = f"imsim-{job.facts.name}-{token}"
         own = {(name, *place): (ends.scores, k, key) for place, key in merged.items()}
-        found.append(_array(name, {**graph, **own}, grid, grid.chunks[:n], np.float64))
+        found.append(_array(name, {**graph, **own}, grid, grid.blocks[:n], np.float64))
     return found
 
 
 def mapped(job: Job, scene: Scene, function: Callable[..., Array], least: Place) -> Any:
     """Return a lazy map, whose chunks are those of the reference."""
-    grid, ends, token = _prepared([job], scene)
+    grid, ends, token = _prepared([job], scene, is_map=True)
     n = len(grid.batch)
     name = f"imsim-{job.facts.name}-map-{token}"
     graph: dict[Any, Any] = {}
@@ -318,15 +327,16 @@ class _Spread(NamedTuple):
         return spread(*cells, self.own)
 
 
-def _prepared(jobs: Sequence[Job], scene: Scene) -> tuple[Grid, Ends, str]:
+def _prepared(jobs: Sequence[Job], scene: Scene, *, is_map: bool) -> tuple[Grid, Ends, str]:
     import dask.base
 
     first = jobs[0]
     pieces = [job.pieces for job in jobs]
-    grid = Grid(scene, first.batch, first.images.sides, pieces)
+    grid = Grid(scene, first.batch, first.images.sides, pieces, is_map)
     names = [array.name for array in grid.arrays]
     metrics = [job.facts.name for job in jobs]
-    token = dask.base.tokenize(names, metrics, pieces, scene.channel_axis, scene.ndim)
+    others = scene.channel_axis, scene.ndim, grid.blocks
+    token = dask.base.tokenize(names, metrics, pieces, *others)
     return grid, Ends(pieces, [job.finish for job in jobs], metrics[0]), token
 
 

@@ -172,6 +172,14 @@ def test_one_task_scores_several_small_chunks(monkeypatch: pytest.MonkeyPatch) -
     assert tasks(found) == 8  # of all images of the batch: 3 x 40 x 200
     found = imsim.ssim(x, y, data_range=255, channel_axis=0)
     assert tasks(found) == 8
+    small = [v.rechunk((1, 20, 20))[:, :80, :50] for v in (x, y)]
+    score, where = (f(*small, data_range=255) for f in (imsim.fsim, imsim.fsim_map))
+    assert score.chunks == ((3,),)  # images of the batch
+    assert where.chunks[0] == (1, 1, 1)
+    cut = (slice(None), slice(80), slice(50))
+    computed = dask.compute(score, where, scheduler="sync")  # whose tasks are not mixed up
+    assert_allclose(computed[0], imsim.fsim(a[cut], b[cut], data_range=255), rtol=TOLERANCE)
+    assert_allclose(computed[1], imsim.fsim_map(a[cut], b[cut], data_range=255), rtol=1e-9)
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1), min_size=1, max_size=3), st.integers())
