@@ -109,7 +109,7 @@ def _blocks(images: Images, mask: Array | None, block_size: int) -> VolumePositi
 
 
 @kernel
-def _slab_offset(image, mask, first, last, top, bottom, left, right, digits):  # type: ignore[no-untyped-def]
+def slab_offset(image, mask, first, last, top, bottom, left, right, digits):  # type: ignore[no-untyped-def]
     """Return a number close to the mean of a tile: that of its middle plane, if it has pixels."""
     near = 0.0
     for k in range(last - first):
@@ -182,8 +182,8 @@ def quality_slab(  # type: ignore[no-untyped-def]
         right = left + count + wide - 1
         span = (first_plane, last_plane + deep - 1, first_row, bottom, left, right, digits)
         offsets = (
-            constants.dtype.type(_slab_offset(x, mask, *span)),
-            constants.dtype.type(_slab_offset(y, mask, *span)),
+            constants.dtype.type(slab_offset(x, mask, *span)),
+            constants.dtype.type(slab_offset(y, mask, *span)),
         )
         shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
         for k in range(first_plane, last_plane + deep - 1):

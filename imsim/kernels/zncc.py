@@ -401,7 +401,7 @@ def zncc_map(
     window = uniform(*lengths)
     if not window.is_square:
         return None
-    strips = _strips(pixel_types(images), window, min_coverage)
+    strips = zncc_strips(pixel_types(images), window, min_coverage)
     return Positions(images, mask, strips).local()[1]
 
 
@@ -412,11 +412,12 @@ def mean_local_correlation(
     window = uniform(*lengths)
     if not window.is_square:
         return None
-    return Positions(images, mask, _strips(pixel_types(images), window, min_coverage)).scores()
+    return Positions(images, mask, zncc_strips(pixel_types(images), window, min_coverage)).scores()
 
 
 @kept
-def _strips(pixels: PixelTypes, window: Window, min_coverage: float) -> Strips:
+def zncc_strips(pixels: PixelTypes, window: Window, min_coverage: float) -> Strips:
+    """Return the kernel with its arguments."""
     # Without a constant in the quotient, float32 has too few digits.
     real = np.float64
     least = least_weight(window, min_coverage, float(np.finfo(real).eps))

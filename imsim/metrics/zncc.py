@@ -205,6 +205,18 @@ def _map_kernel() -> Any:
     return zncc_map
 
 
+def _volume_kernel() -> Any:
+    from imsim.kernels.volume_zncc import zncc
+
+    return zncc
+
+
+def _volume_map_kernel() -> Any:
+    from imsim.kernels.volume_zncc import zncc_map
+
+    return zncc_map
+
+
 def _gradient() -> Any:
     from imsim.kernels.gradients.zncc import zncc
 
@@ -219,7 +231,7 @@ def _pieces(whole: Any, lengths: tuple[int, ...] | None, min_coverage: float) ->
     from imsim.scenes.means import WindowMeans
 
     options = {"lengths": lengths, "min_coverage": min_coverage}
-    kernel = _kernel if len(whole.sides) == 2 else None
+    kernel = _kernel if len(whole.sides) == 2 else _volume_kernel
     return WindowMeans(whole, correlation_score, kernel, lengths, options)
 
 
@@ -238,7 +250,8 @@ def _pieces(whole: Any, lengths: tuple[int, ...] | None, min_coverage: float) ->
     map_kernel=_map_kernel,
     gradient=_gradient,
     volumes="windows",
-    volume_kernel=_kernel,  # for the whole volume
+    volume_kernel=_volume_kernel,
+    volume_map_kernel=_volume_map_kernel,
     takes_spacing=True,
     crop=Crop(halo=0),
     pieces=_pieces,

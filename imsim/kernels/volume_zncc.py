@@ -1,0 +1,135 @@
+"""ZNCC of volumes: of the whole, and in every window in one pass; see `volume_ssim`."""
+
+from __future__ import annotations
+
+from imsim.kernels import surveying
+from imsim.kernels import zncc as of_images
+from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.volume_slabs import VolumePositions
+from imsim.kernels.common.window_rows import correlation_row
+from imsim.kernels.common.window_strips import pixel_types
+from imsim.kernels.common.window_sums import (
+    add_row,
+    digits_of,
+    filter_moments,
+    filter_products,
+    filter_row,
+    filter_rows,
+    find_scored,
+    load,
+    load_mask,
+    may_be_broken,
+    nan_if_broken,
+)
+from imsim.kernels.volume_ssim import slab_offset
+from imsim.kernels.weighted.survey import refuse_unchecked
+from imsim.portable.pair import Local, Scores
+from imsim.portable.windows import uniform
+from imsim.typing import Array
+from imsim.validation import Images
+
+
+@surveying
+def zncc(
+    images: Images, mask: Array | None, lengths: tuple[int, ...] | None, min_coverage: float
+) -> Scores | None:
+    """Correlation of whole volumes, or its mean over windows; None, for the formula, by weights."""
+    if lengths is None:
+        return of_images.zncc(images, mask, None, min_coverage)
+    refuse_unchecked(images)
+    if images.weights is not None:
+        return None
+    return _positions(images, mask, lengths, min_coverage).scores()
+
+
+def zncc_map(
+    images: Images, mask: Array | None, *, lengths: tuple[int, ...], min_coverage: float
+) -> Local:
+    """Correlation in every window."""
+    return _positions(images, mask, lengths, min_coverage).local()
+
+
+def _positions(
+    images: Images, mask: Array | None, lengths: tuple[int, ...], min_coverage: float
+) -> VolumePositions:
+    strips = of_images.zncc_strips(pixel_types(images), uniform(*lengths), min_coverage)
+    return VolumePositions(images, mask, strips._replace(fast=_correlation_slab))
+
+
+@kernel
+def _correlation_slab(  # type: ignore[no-untyped-def]
+    x,
+    y,
+    mask,
+    first_plane,
+    last_plane,
+    first_row,
+    last_row,
+    first,
+    last,
+    out,
+    values,
+    valid,
+    doubtful,
+    memory,
+    rings,
+    keeps,
+    taps_of_planes,
+    taps_of_rows,
+    taps,
+    unrolled,
+    limits,
+    least,
+):
+    """Correlation at the positions of some columns of a slab; see `imsim.kernels.zncc`."""
+    rows, slots, sums, flat_sums, found, scored, _, _ = memory
+    ring, _ = rings
+    deep, high, wide, tile = taps_of_planes.size, taps_of_rows.size, taps.size, found.size
+    full = float(deep * high * wide)
+    p, q, inside = rows[0], rows[1], rows[2]
+    digits, scale = digits_of(taps), 1.0
+    bottom = last_row + high - 1
+    # Where a side is even, a window has no centre, which `find_scored` is told by an even size.
+    is_odd = deep % 2 == 1 and high % 2 == 1 and wide % 2 == 1
+    centred, above = (wide if is_odd else 2), (high // 2 - wide // 2 if is_odd else 0)
+
+    for left in range(first, last, tile):
+        count = min(tile, last - left)
+        right = left + count + wide - 1
+        span = (first_plane, last_plane + deep - 1, first_row, bottom, left, right, digits)
+        offset_x, offset_y = slab_offset(x, mask, *span), slab_offset(y, mask, *span)
+        for k in range(first_plane, last_plane + deep - 1):
+            within = None if mask is None else mask[k]
+            for i in range(first_row, bottom):
+                oldest, row = (i + 1) % high, i - high + 1 - first_row
+                slot = slots[i % high]
+                load(x[k], within, i, left, right, offset_x, scale, p)
+                load(y[k], within, i, left, right, offset_y, scale, q)
+                filter_moments(p, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
+                filter_moments(q, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
+                filter_products(p, q, taps, unrolled, slot[4 * tile : 5 * tile])
+                if mask is not None:
+                    if may_be_broken(p, right - left):
+                        out[0] += nan_if_broken(x[k], within, i, left, right)
+                    if may_be_broken(q, right - left):
+                        out[0] += nan_if_broken(y[k], within, i, left, right)
+                    load_mask(within, i, left, right, inside)
+                    filter_row(inside, taps, unrolled, slot[5 * tile :])
+                if row >= 0:
+                    filter_rows(slots, oldest, taps_of_rows, unrolled, ring[row, k % deep])
+            plane = k - deep + 1 - first_plane
+            if plane < 0:
+                continue
+            oldest = (k + 1) % deep
+            for row in range(last_row - first_row):
+                filter_rows(ring[row], oldest, taps_of_planes, unrolled, flat_sums)
+                if mask is None:
+                    correlation_row(sums, None, full, limits, found)
+                else:
+                    pixels, centre = sums[5], mask[k - (deep - 1 - deep // 2)]
+                    top = first_row + row + above
+                    correlation_row(sums, pixels, full, limits, found)
+                    find_scored(pixels, None, least, 0.0, centre, top, left, count, centred, scored)
+                use = None if mask is None else scored
+                places, inner, doubts = values[plane], valid[plane], doubtful[plane]
+                add_row(found, use, row, left, count, keeps, out, places, inner, doubts)
