@@ -150,7 +150,7 @@ class TestCompare:
         assert err[0].startswith("imsim: error: b.png: ssim was skipped: needs --data-range")
         dot = save("dot.png", GREY[:1, :1])
         assert main(["compare", dot, dot, "--metrics", "ssim"]) == 2
-        assert "dot.png: ssim was skipped: a and b are 1x1" in capsys.readouterr().err
+        assert "dot.png: ssim was skipped: the images are 1x1" in capsys.readouterr().err
         assert main(["compare", a, b, "--metrics", "se,ssim,fsim"]) == 2
         assert "b.png: ssim, fsim were skipped: needs" in capsys.readouterr().err
         assert main(["compare", dot, dot]) == 0

@@ -74,7 +74,8 @@ def test_the_remedy_of_an_error_can_be_read_apart() -> None:
     a, b = np.random.default_rng(0).uniform(0, 255, (2, 9, 10))
     result = imsim.compare(a, b, ["ssim"], data_range=255)
     error = result.errors["ssim"]
-    assert error.remedy == "if one axis holds channels, name it, e.g. channel_axis=-1"
+    hint = "if one axis holds channels, name it, e.g. channel_axis=-1"
+    assert error.remedy == f"pass larger images or a smaller window; {hint}"
     assert result.skipped["ssim"] == str(error) == f"{error.message}; {error.remedy}"
     assert isinstance(error, imsim.ShapeError)
     assert error.__traceback__ is None  # which would keep the images
