@@ -52,11 +52,12 @@ def take(values, doubtful, k, top, left, again):  # type: ignore[no-untyped-def]
             again[i, j] = np.nan if doubtful[top + i, k] and np.isnan(here[j]) else 0.0
 
 
-@kernel
+@exact
 def settle(values, again, top, left, doubtful, k, out):  # type: ignore[no-untyped-def]
     """Replace the doubtful values of tile k of a strip by those found again, and add them up.
 
-    The rectangle of these begins at `top` and `left`.
+    The rectangle of these begins at `top` and `left`. `out` holds the sum and, as in the sum of
+    Neumaier, what rounding took from it: values of constant parts are equal, and so are the errors.
     """
     one = again.dtype.type(1)
     for i in range(again.shape[0]):
@@ -68,7 +69,10 @@ def settle(values, again, top, left, doubtful, k, out):  # type: ignore[no-untyp
             if np.isnan(here[j]):
                 value = clipped(again[i, j], one)
                 here[j] = value
-                out[0] += value
+                total = out[0] + value
+                is_first = abs(out[0]) >= abs(value)
+                out[1] += (out[0] - total) + value if is_first else (value - total) + out[0]
+                out[0] = total
 
 
 def settle_by_parts(

@@ -359,7 +359,7 @@ class Positions:
         A weighted mask holds the weights of the pixels.
         """
         kernel, tile, size = self._strips, self._tile, self._strips.window.size
-        total = np.zeros(3)
+        total = np.zeros(2)
         for k, top, bottom in _runs(found.doubtful, size):
             # Most columns of a tile have no doubt.
             span = k * tile, min((k + 1) * tile, self._frame[1])
@@ -379,7 +379,7 @@ class Positions:
                 piece.settle(again)
             settle(found.values, again, top, left, found.doubtful, k, total)
         if not is_weighted:
-            found.sums[0] += total[0]
+            found.sums[0] += total.sum()
         found.sums[0] = np.clip(found.sums[0], -found.sums[1], found.sums[1])
 
 
