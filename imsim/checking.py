@@ -49,7 +49,7 @@ def check_for(
     least_side: LeastSide,
     *,
     by_kernel: bool,
-    leaves_check: bool = False,
+    leaves_check: Callable[[], bool] | None = None,
 ) -> tuple[Images, Array | None]:
     """Check a, b, mask, data range and weights for one metric; return the images and the mask.
 

@@ -346,7 +346,7 @@ def _evaluate(
         needs_data_range,
         usual_side if least_side is None else least_side,
         by_kernel=by_kernel,
-        leaves_check=by_kernel and weights is not None and kernels.surveys(load_kernel),
+        leaves_check=(lambda: kernels.surveys(load_kernel)) if by_kernel else None,
     )
     is_numpy = images.xp is np
     if facts.of_differences:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,14 @@ def check_weights(
     mask: Array | None,
     *,
     by_kernel: bool = False,
-    leaves_check: bool = False,
+    leaves_check: Callable[[], bool] | None = None,
 ) -> tuple[Images, Array | None]:
     """Return the images with their weights, and the mask of the pixels that have one.
 
     Where all weights of a mask are equal, that mask is all that is left of them. Weights that are
     only traced cannot be checked: those that are not allowed make the scores NaN. `leaves_check`
-    leaves the check of weights that differ to a kernel that reads them anyway.
+    says whether the check of weights that differ is left to a kernel, which reads them anyway;
+    NumPy alone asks, since to load a kernel is nothing that torch.compile can follow.
     """
     if weights is None:
         return images, mask
@@ -49,7 +51,8 @@ def check_weights(
     check_real("weights", array)
     array = of_images("weights", array, images, WeightsError)
     array = _as_floats(array, images)
-    if leaves_check and xp is np and (mask is None or mask.shape == array.shape):
+    of_mask = mask is None or mask.shape == array.shape
+    if leaves_check is not None and xp is np and of_mask and leaves_check():
         kept = np.ascontiguousarray(where_valid(mask, array))
         has_own_axes = array.ndim > max(images.x.ndim, images.y.ndim)
         if not has_own_axes and _differ(kept):
