@@ -120,7 +120,7 @@ def clear_caches() -> None:
     These are filters and weights that depend on the size of the images and on options, such as
     the filter bank of `fsim`. Images, and results computed from them, are never kept. The arrays
     take at most 64 MiB in total. The next call that needs an array makes it again. Besides, each
-    thread keeps up to 2 MiB in which it computes windows, until it ends.
+    thread keeps up to 6 MiB in which it computes windows, until it ends.
 
     Examples
     --------

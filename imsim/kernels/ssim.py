@@ -349,21 +349,21 @@ def _strips(
     is_whole: bool,
 ) -> Strips:
     """Return the kernel with its arguments; `is_whole` scores only windows inside the mask."""
-    strips, wider = (
-        quality_strips(
-            pixels,
-            kind,
-            window,
-            2.0 ** -math.frexp(data_range)[1],  # scaling by a power of two is exact
-            2 * (K1 * data_range) ** 2,
-            2 * (K2 * data_range) ** 2,
-            least_weight(window, min_coverage, float(np.finfo(dtype).eps)),
-            fewest=window.pixels if is_whole else 0,
-            is_sample=sample_covariance,
-        )
-        for kind in (dtype, np.float64)
+    strips = quality_strips(
+        pixels,
+        dtype,
+        window,
+        2.0 ** -math.frexp(data_range)[1],  # scaling by a power of two is exact
+        2 * (K1 * data_range) ** 2,
+        2 * (K2 * data_range) ** 2,
+        least_weight(window, min_coverage, float(np.finfo(dtype).eps)),
+        fewest=window.pixels if is_whole else 0,
+        is_sample=sample_covariance,
     )
-    return strips._replace(wider=wider) if dtype == np.float32 else strips
+    if dtype == np.float64:
+        return strips
+    given = (data_range, window, K1, K2, sample_covariance, min_coverage, is_whole)
+    return strips._replace(wider=_strips(pixels, np.float64, *given))
 
 
 def suits_float32(

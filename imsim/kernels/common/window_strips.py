@@ -179,9 +179,11 @@ def _runs(doubtful: Array, size: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _leave(found: Found, first: int, last: int, tile: int) -> None:
-    """Leave all values in some columns of a strip in doubt."""
+    """Leave all values in some columns of a strip in doubt, which all are scored."""
     found.values[:, first:last] = np.nan
+    found.valid[:, first:last] = True
     found.doubtful[:, first // tile : -(-last // tile)] = True
+    found.sums[1] += found.values[:, first:last].size
     found.sums[2] += 1
 
 
@@ -277,8 +279,6 @@ class Positions:
                     kernel.fast(x, y, mask, *span, *found, masked, *kernel.constants)
                 elif place == DOUBTFUL:
                     _leave(found, first, last, self._tile)
-                    found.sums[1] += shape[0] * (last - first)
-                    found.valid[:, first:last] = True
                 elif valid is not None:
                     found.values[:, first:last] = np.nan
                     found.valid[:, first:last] = False
@@ -309,12 +309,10 @@ class Positions:
                 np.zeros((shape[0], tiles), np.bool_),
             )
             _, memory = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
-            for place, first, last in self._spans(mask, x, y):
+            for place, first, last in self._spans(mask):
                 if place != OUTSIDE:
-                    span = (first, last, place >= INSIDE, values is not None)
+                    span = (first, last, place == INSIDE, values is not None)
                     fast(x, y, mask, weights, *span, *found, memory, *kernel.weighted_constants)
-                    if place == DOUBTFUL:  # as without weights; only theirs are needed
-                        _leave(found, first, last, self._tile)
                 elif values is not None:
                     found.values[:, first:last] = 0
             if found.sums[2]:
@@ -332,7 +330,8 @@ class Positions:
     ) -> list[tuple[int, int, int]]:
         """Return the spans of columns of a strip whose tiles lie alike, as (place, first, last).
 
-        A tile inside the mask gives the same bits as without a mask.
+        A tile inside the mask gives the same bits as without a mask. With the images, tiles are
+        found too that float32 need not try.
         """
         width, tile, kernel = self._frame[1], self._tile, self._strips
         doubts = kernel.doubts if x is not None else ()
