@@ -43,13 +43,13 @@ class Remote:
     """A call of one of its metrics on one pair; gives the value, or measures itself there."""
 
     def __init__(self, metric: str, x: Array, y: Array, options: dict[str, Any]) -> None:
+        self._worker = _worker()
         self._folder = tempfile.TemporaryDirectory()
         self._request: dict[str, Any] = {"metric": metric, "options": options}
         for name, image in (("x", x), ("y", y)):
             path = Path(self._folder.name) / f"{name}.npy"
             np.save(path, image if image.ndim == 3 else image[..., None])
             self._request[name] = str(path)
-        self._worker = _worker()
 
     def __call__(self) -> float:
         return self._ask(1)["value"]
