@@ -108,6 +108,17 @@ def test_integers_of_every_width(engine: str) -> None:
             check(name, (p, q), **CASES[name])
 
 
+@pytest.mark.parametrize("level", [3e3, 1e6])
+def test_means_of_opposite_levels(engine: str, level: float) -> None:
+    """Of blocks half at a level and half at its opposite, a mean near 0 keeps its digits."""
+    for shape in ((40, 64), (9, 200)):
+        x, y = np.random.default_rng(int(level)).normal(0, 0.3, (2, *shape))
+        for v in (x, y):
+            v += level * (1 - 2 * (np.arange(shape[1]) // 16 % 2))
+        for mask in (None, region(shape)):
+            check("uiq", (x, y), mask)
+
+
 def test_a_scene_without_data_in_one_part(engine: str) -> None:
     rng = np.random.default_rng(0)
     p = rng.normal(0.2, 0.03, (64, 120))

@@ -7,7 +7,13 @@ from typing import Any, Literal
 
 from imsim import engine
 from imsim.portable.arrays import to_widest_float
-from imsim.portable.moments import is_dark, is_flat, local_covariance, local_moments
+from imsim.portable.moments import (
+    is_dark,
+    is_flat,
+    local_covariance,
+    local_moments,
+    mean_of_opposites,
+)
 from imsim.portable.pair import Local, Pair, Scores, average, laid_out
 from imsim.portable.slabs import in_slabs
 from imsim.portable.units import SQUARES, in_units, scaling_unit
@@ -35,7 +41,7 @@ def _quality(pair: Pair, block_size: int) -> Local:
     def values(unit: Any, _: Any) -> Array:
         p, q = local_moments(x / unit, block, support), local_moments(y / unit, block, support)
         covariance = local_covariance(p, q, block, support)
-        mu_x, mu_y = p.mean, q.mean
+        mu_x, mu_y = (mean_of_opposites(v, block, support) for v in (p, q))
         luminance = Fraction(2 * mu_x * mu_y, mu_x * mu_x + mu_y * mu_y)
         structure = Fraction(2 * covariance, p.variance + q.variance)
         flat = is_flat(p) & is_flat(q)

@@ -47,6 +47,24 @@ def scaling_unit(
     return xp.where(ordinary, one, (2 * one) ** exponent)
 
 
+def exact_parts(values: Array, axes: tuple[int, ...], count: int) -> tuple[Array, Array]:
+    """Split float64 into multiples of a unit, `count` of which add up without rounding, and rests.
+
+    The rests are so small that rounding of their sum does not matter. The largest value along the
+    axes decides the unit.
+    """
+    xp = array_namespace(values)
+    sizes = xp.abs(values)
+    sizes = xp.where(xp.isfinite(sizes), sizes, xp.zeros_like(sizes))
+    largest = xp.max(sizes, axis=axes, keepdims=True)
+    exponent = xp.floor(xp.log2(xp.where(largest > 0, largest, xp.ones_like(largest))))
+    # 53 digits hold the sum. The logarithm may be rounded down, and the values are below twice it.
+    spare = 53 - 2 - math.ceil(math.log2(count))
+    unit = (2 * xp.ones_like(largest)) ** xp.clip(exponent - spare, min=-1000.0)
+    multiples = xp.round(values / unit) * unit
+    return multiples, values - multiples
+
+
 def always_ordinary(narrow: Array, wide: Array) -> bool:
     """Whether images need no unit for squares: float64 holds those of all numbers of float32."""
     xp = array_namespace(wide)

@@ -9,7 +9,14 @@ import numpy as np
 
 from imsim.caches import kept_by_thread
 from imsim.kernels.common.planes import Planes
-from imsim.kernels.common.window_doubts import box_of, fixed, settle_by_parts, settle_constant
+from imsim.kernels.common.window_doubts import (
+    blocks_of,
+    box_of,
+    fixed,
+    settle_by_parts,
+    settle_constant,
+    settle_opposites,
+)
 from imsim.kernels.common.window_moments import volume_moments
 from imsim.kernels.common.window_strips import Strips, means_of, spans_of, taps_by_axis
 from imsim.kernels.common.window_sums import (
@@ -265,6 +272,9 @@ class Piece(NamedTuple):
                 )
                 x, y, mask = (np.ascontiguousarray(v[pixels]) for v in (self.x, self.y, self.mask))
                 moments = volume_moments(x, y, mask, firsts, taps, orders)
+                if kernel.window.is_uniform:
+                    blocks = (blocks_of(v, kernel.window)[firsts, 0] for v in (x, y, mask))
+                    settle_opposites(moments, *blocks)
                 some = values[firsts, row, columns]
                 kernel.precise(moments, some, *kernel.precise_constants)
                 values[firsts, row, columns] = some

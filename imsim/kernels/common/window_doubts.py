@@ -7,6 +7,7 @@ about the mean of a smaller part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +15,20 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels.common.jit import exact, kernel
-from imsim.kernels.common.window_moments import PIXEL_X, PIXEL_Y, PIXELS, PLANES, WEIGHT
+from imsim.kernels.common.window_moments import (
+    PIXEL_X,
+    PIXEL_Y,
+    PIXELS,
+    PLANES,
+    SUM_X,
+    SUM_XX,
+    SUM_XY,
+    SUM_Y,
+    SUM_YY,
+    WEIGHT,
+)
 from imsim.kernels.common.window_sums import clipped
+from imsim.portable.units import exact_parts
 from imsim.portable.windows import Window
 from imsim.typing import Array
 
@@ -126,6 +139,11 @@ def box_of(flags: Array, whole: Box) -> Box | None:
     return tuple(box)
 
 
+def blocks_of(image: Array, window: Window) -> Array:
+    """Return a view of the pixels in each window of an image or a volume."""
+    return np.lib.stride_tricks.sliding_window_view(image, window.lengths)
+
+
 def fixed(*arrays: Array | None) -> tuple[Array | None, ...]:
     """Return views that nobody can write, as are the images for which kernels are compiled."""
     views = []
@@ -180,6 +198,39 @@ def settle_constant(
 def full_of(window: Window) -> Array:
     """Return the weight of a whole window, and its number of pixels."""
     return np.array([window.weight, window.pixels])
+
+
+CANCELLING = 2.0**-90, 2.0**-30
+"""Squared means, as shares of the mean square, that have lost digits; smaller ones count as 0."""
+
+
+def settle_opposites(moments: Array, x: Array, y: Array, mask: Array) -> None:
+    """Take moments about the mean of a block, where its pixels cancel: its sum has lost digits.
+
+    Parameters
+    ----------
+    moments : array of float64, shape (rows, PLANES, columns)
+        See `imsim.kernels.common.window_moments`; those of blocks, all of whose taps are 1.
+    x, y, mask : array, shape (rows, columns, ...)
+        The pixels of each block, and whether they lie inside the mask.
+    """
+    axes = tuple(range(1, x.ndim - 1))
+    weight = np.maximum(moments[:, WEIGHT], 1)
+    planes = (SUM_X, PIXEL_X, SUM_XX, SUM_Y, x), (SUM_Y, PIXEL_Y, SUM_YY, SUM_X, y)
+    for total, pixel, squares, other, image in planes:
+        mean_square = (moments[:, pixel] + moments[:, total] / weight) ** 2
+        least, most = (share * moments[:, squares] / weight for share in CANCELLING)
+        i, j = np.nonzero((least < mean_square) & (mean_square < most))
+        if not i.size:
+            continue
+        pixels = np.where(mask[i, j] > 0, image[i, j], 0.0)
+        multiples, rests = exact_parts(pixels, axes, math.prod(x.shape[2:]))
+        mean = (multiples.sum(axis=axes) + rests.sum(axis=axes)) / weight[i, j]
+        off = moments[i, total, j] / weight[i, j]
+        moments[i, squares, j] -= moments[i, total, j] * off
+        moments[i, SUM_XY, j] -= moments[i, other, j] * off
+        moments[i, total, j] = 0.0
+        moments[i, pixel, j] = mean
 
 
 @kernel

@@ -103,6 +103,7 @@ def quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, 
             else:
                 sound = share * (power_u + power_d) < variances
                 sound &= share_d * centred < brightness
+                sound &= share_of_mean * (power_u + power_d) <= brightness
                 sound &= few < scale
             quality = quality if sound & (scale < beyond) else nothing
         found[j] = quality

@@ -12,11 +12,13 @@ import numpy as np
 from imsim.caches import kept
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.window_doubts import (
+    blocks_of,
     doubtful_columns,
     fixed,
     settle,
     settle_by_parts,
     settle_constant,
+    settle_opposites,
     take,
 )
 from imsim.kernels.common.window_moments import moments_at
@@ -138,10 +140,11 @@ def limits(
     A variance has lost too many digits to rounding where it is a small share of the mean square
     about the offset, and so has a squared mean. A doubtful window is computed again.
 
-    In float64 the limits are the shares of the variance and of the squared mean, and the smallest
-    product of both. In float32 they are the shares of the power of x + y, weighted by how far the
-    images differ; of the power of x - y; of the power of x + y, whatever the difference; and of
-    the powers for the means, weighted by how far these differ. `quality_row` applies them.
+    In float64 the limits are the shares of the variance and of the squared mean, the smallest
+    product of both, and the share of a squared mean near 0 in the mean square. In float32 they are
+    the shares of the power of x + y, weighted by how far the images differ; of the power of x - y;
+    of the power of x + y, whatever the difference; and of the powers for the means, weighted by how
+    far these differ. `quality_row` applies them.
     """
     if dtype == np.float32:
         return np.array([2.0**-4, 2.0**-4, 2.0**-10, 2.0**-6], dtype)
@@ -153,7 +156,9 @@ def limits(
         is_exact = not is_weighted and window.is_uniform and power * window.pixels**2 <= 2.0**53
         if is_exact or (share * power < c2 and share_of_mean * power < c1):
             return None
-    return np.array([share, share_of_mean, SMALLEST, 0])
+    # Without C1, a mean near 0 is the quotient's own: pixels may cancel.
+    share_of_power = 2.0**-30 if c1 == 0 and window.is_uniform else 0.0
+    return np.array([share, share_of_mean, SMALLEST, share_of_power])
 
 
 def spans_of(places: list[int], tile: int, width: int) -> list[tuple[int, int, int]]:
@@ -440,6 +445,11 @@ class Piece(NamedTuple):
             moments = moments_at(
                 self.x, self.y, mask, rows, part[1], taps, order, is_weighted=self.is_weighted
             )
+            if kernel.window.is_uniform and not self.is_weighted:
+                blocks = (
+                    blocks_of(v, kernel.window)[rows, part[1]] for v in (self.x, self.y, mask)
+                )
+                settle_opposites(moments, *blocks)
             some = values[rows, part[1]]
             kernel.precise(moments, some, *kernel.precise_constants)
             values[rows, part[1]] = some
