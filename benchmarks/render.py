@@ -28,8 +28,8 @@ METHOD = """\
 - Every library may use as many threads as imsim, and gets its images in the form it wants
   (tensors, PIL images): the conversion is not timed.
 - The images are seeded noise with the spectrum of photographs, an edge and a dark flat part, the
-  same pixel values for everyone, from 1 to 255. In that part SSIM needs float64. They stay in
-  memory, so that small ones stay in the caches.
+  same pixel values for everyone, from 1 to 255. They stay in memory, so that small ones stay in the
+  caches.
 - **≈** marks a peer that computes a slightly different number, **≠** one that computes another
   quantity; the notes say which. `benchmarks/test_agreement.py` checks every peer's number.
 - Ratios carry from machine to machine better than times do, yet not unchanged: run

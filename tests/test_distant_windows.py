@@ -8,7 +8,7 @@ import exact_windows as exact
 import numpy as np
 import pytest
 from distant import KINDS, distant_pair, distant_pairs
-from engines import by_engine
+from engines import by_both, by_engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampling import MAPS, SCORES, Variant
@@ -108,15 +108,48 @@ def test_integers_of_every_width(engine: str) -> None:
             check(name, (p, q), **CASES[name])
 
 
+def opposites(level: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Make two textures, whose columns lie by turns at a level and at its opposite."""
+    pair = np.random.default_rng(int(level)).normal(0, 0.3, (2, *shape))
+    return np.asarray(pair + level * (1 - 2 * (np.arange(shape[-1]) // 16 % 2)))
+
+
 @pytest.mark.parametrize("level", [3e3, 1e6])
 def test_means_of_opposite_levels(engine: str, level: float) -> None:
     """Of blocks half at a level and half at its opposite, a mean near 0 keeps its digits."""
     for shape in ((40, 64), (9, 200)):
-        x, y = np.random.default_rng(int(level)).normal(0, 0.3, (2, *shape))
-        for v in (x, y):
-            v += level * (1 - 2 * (np.arange(shape[1]) // 16 % 2))
+        x, y = opposites(level, shape)
         for mask in (None, region(shape)):
             check("uiq", (x, y), mask)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32, np.float64], ids=lambda v: v.__name__)
+def test_opposite_levels_in_several_strips(dtype: Any) -> None:
+    """Beside black and constant parts, NaN and in several blocks; both engines agree."""
+    x, y = opposites(3e3, (300, 520))
+    x[:40], y[:40, 100:200] = 0, 0
+    x[200:230] = y[200:240] = 7
+    x, y = x.astype(dtype), y.astype(dtype)
+    mask = region(x.shape)
+    mask[100:260, 300:] = False
+    if dtype != np.int16:
+        x[280, 500] = np.nan
+    bound = 2e-5 if dtype == np.float32 else 1e-11  # as in `check`
+    for options in ({}, {"mask": mask}, {"block_size": 33}):
+        np.testing.assert_allclose(*by_both(imsim.uiq_map, x, y, **options), rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e150, 1e200])
+def test_opposite_levels_far_outside_the_range(scale: float) -> None:
+    x, y = opposites(3e3, (40, 64)) * scale
+    np.testing.assert_allclose(*by_both(imsim.uiq_map, x, y), rtol=0, atol=1e-11)
+
+
+def test_opposite_levels_of_volumes() -> None:
+    x, y = opposites(1e6, (12, 40, 64))
+    for mask in (None, np.random.default_rng(1).random(x.shape) < 0.9):
+        maps = by_both(imsim.uiq_map, x, y, ndim=3, mask=mask)
+        np.testing.assert_allclose(*maps, rtol=0, atol=1e-11)
 
 
 def test_a_scene_without_data_in_one_part(engine: str) -> None:

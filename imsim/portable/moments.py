@@ -12,7 +12,7 @@ from imsim.portable.moment_derivatives import (
     with_derivative_of_mean,
 )
 from imsim.portable.taps import compiled, replace_by_taps, sum_over_taps, under_tap, weighted
-from imsim.portable.units import exact_parts, takes_one_pass
+from imsim.portable.units import CANCELLING, exact_parts, takes_one_pass
 from imsim.portable.windows import Support, Window, by_weight, correlate
 from imsim.typing import Array
 
@@ -246,13 +246,14 @@ def _under(
 def mean_of_opposites(moments: Moments, block: Window, support: Support) -> Array:
     """Local mean of blocks, whose pixels are all weighted alike, also where they cancel.
 
-    Next to 3000 and -1000, a mean of 0.01 has lost 5 digits to rounding.
+    Next to 3000 and -1000, a mean of 0.01 has lost 5 digits to rounding. It stays as it is in
+    libraries that differentiate and compile, and for pixels that have weights.
     """
     mean = moments.mean
     if takes_one_pass(mean) or support.positions is not None:
         return mean
     xp = array_namespace(mean)
-    cancels = mean * mean < 2.0**-10 * moments.power
+    cancels = mean * mean < CANCELLING * moments.power
     if not bool(xp.any(cancels)):
         return mean
     parts = exact_parts(moments.image, block.axes, block.pixels)

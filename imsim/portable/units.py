@@ -23,6 +23,9 @@ PRODUCTS, SQUARES = 16, 3
 squares, the third root for squares only."""
 BETWEEN = 0.55
 """Exponent of a unit between 1 and the largest pixel; sums of squares need more than a half."""
+CANCELLING = 2.0**-28
+"""Share of a squared mean in the mean square below which a sum has lost too many digits: above it,
+UIQ is off by 2e-12 at most in blocks of up to 33 x 33 pixels."""
 
 
 def scaling_unit(

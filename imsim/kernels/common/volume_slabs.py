@@ -10,7 +10,6 @@ import numpy as np
 from imsim.caches import kept_by_thread
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.window_doubts import (
-    blocks_of,
     box_of,
     fixed,
     settle_by_parts,
@@ -256,7 +255,7 @@ class Piece(NamedTuple):
         again = kernel.precise, kernel.precise_constants
         settle_constant(values, self.x, self.y, self.mask, kernel.window, *again)
         taps, orders = (tuple(map(np.array, v)) for v in (sides, map(by_weight, sides)))
-        _, high, wide = kernel.window.lengths
+        deep, high, wide = kernel.window.lengths
 
         def compute(part: tuple[slice, ...]) -> None:
             planes, rows, columns = part
@@ -273,8 +272,7 @@ class Piece(NamedTuple):
                 x, y, mask = (np.ascontiguousarray(v[pixels]) for v in (self.x, self.y, self.mask))
                 moments = volume_moments(x, y, mask, firsts, taps, orders)
                 if kernel.window.is_uniform:
-                    blocks = (blocks_of(v, kernel.window)[firsts, 0] for v in (x, y, mask))
-                    settle_opposites(moments, *blocks)
+                    settle_opposites(moments, x, y, mask, firsts, (0, deep, wide))
                 some = values[firsts, row, columns]
                 kernel.precise(moments, some, *kernel.precise_constants)
                 values[firsts, row, columns] = some

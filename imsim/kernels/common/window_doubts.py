@@ -7,8 +7,7 @@ about the mean of a smaller part.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from imsim.kernels.common.window_moments import (
     WEIGHT,
 )
 from imsim.kernels.common.window_sums import clipped
-from imsim.portable.units import exact_parts
+from imsim.portable.units import CANCELLING
 from imsim.portable.windows import Window
 from imsim.typing import Array
 
@@ -38,6 +37,18 @@ SMALL = 4096
 to others, would take longer."""
 FEW = 24
 """Doubtful windows of a part for which that does not pay."""
+
+
+def runs_of(doubtful: Array, size: int) -> Iterator[tuple[int, int, int]]:
+    """Yield tiles with rows that hold doubtful values, together if their windows share pixels.
+
+    A run of rows is the first, and one past the last.
+    """
+    for k in np.flatnonzero(doubtful.any(axis=0)).tolist():
+        rows = np.flatnonzero(doubtful[:, k])
+        gaps = np.flatnonzero(np.diff(rows) >= size)
+        for run in np.split(rows, gaps + 1):
+            yield k, int(run[0]), int(run[-1]) + 1
 
 
 @kernel
@@ -66,11 +77,19 @@ def take(values, doubtful, k, top, left, again):  # type: ignore[no-untyped-def]
 
 
 @exact
+def added(total, lost, value):  # type: ignore[no-untyped-def]
+    """Add a value to a sum and to what rounding took from it, as in the sum of Neumaier."""
+    found = total + value
+    is_first = abs(total) >= abs(value)
+    return found, lost + ((total - found) + value if is_first else (value - found) + total)
+
+
+@exact
 def settle(values, again, top, left, doubtful, k, out):  # type: ignore[no-untyped-def]
     """Replace the doubtful values of tile k of a strip by those found again, and add them up.
 
-    The rectangle of these begins at `top` and `left`. `out` holds the sum and, as in the sum of
-    Neumaier, what rounding took from it: values of constant parts are equal, and so are the errors.
+    The rectangle of these begins at `top` and `left`. `out` holds the sum and what rounding took
+    from it: values of constant parts are equal, and so are the errors.
     """
     one = again.dtype.type(1)
     for i in range(again.shape[0]):
@@ -82,10 +101,7 @@ def settle(values, again, top, left, doubtful, k, out):  # type: ignore[no-untyp
             if np.isnan(here[j]):
                 value = clipped(again[i, j], one)
                 here[j] = value
-                total = out[0] + value
-                is_first = abs(out[0]) >= abs(value)
-                out[1] += (out[0] - total) + value if is_first else (value - total) + out[0]
-                out[0] = total
+                out[0], out[1] = added(out[0], out[1], value)
 
 
 def settle_by_parts(
@@ -137,11 +153,6 @@ def box_of(flags: Array, whole: Box) -> Box | None:
             return None
         box.append(slice(outer.start + int(places[0]), outer.start + int(places[-1]) + 1))
     return tuple(box)
-
-
-def blocks_of(image: Array, window: Window) -> Array:
-    """Return a view of the pixels in each window of an image or a volume."""
-    return np.lib.stride_tricks.sliding_window_view(image, window.lengths)
 
 
 def fixed(*arrays: Array | None) -> tuple[Array | None, ...]:
@@ -200,37 +211,50 @@ def full_of(window: Window) -> Array:
     return np.array([window.weight, window.pixels])
 
 
-CANCELLING = 2.0**-90, 2.0**-30
-"""Squared means, as shares of the mean square, that have lost digits; smaller ones count as 0."""
+NEARLY_ZERO = 2.0**-90
+"""Share of a squared mean in the mean square that may be rounding alone; it stays as it is."""
 
 
-def settle_opposites(moments: Array, x: Array, y: Array, mask: Array) -> None:
+@exact
+def settle_opposites(moments, x, y, mask, rows, columns):  # type: ignore[no-untyped-def]
     """Take moments about the mean of a block, where its pixels cancel: its sum has lost digits.
 
     Parameters
     ----------
     moments : array of float64, shape (rows, PLANES, columns)
         See `imsim.kernels.common.window_moments`; those of blocks, all of whose taps are 1.
-    x, y, mask : array, shape (rows, columns, ...)
-        The pixels of each block, and whether they lie inside the mask.
+    x, y, mask : array, shape (depth, height, width)
+        The pixels, and whether they lie inside the mask. A block is as high as they are.
+    rows : array of int
+        First plane of the blocks of each row of moments.
+    columns : tuple of int
+        First column of the first block, and the depth and width of a block.
     """
-    axes = tuple(range(1, x.ndim - 1))
-    weight = np.maximum(moments[:, WEIGHT], 1)
-    planes = (SUM_X, PIXEL_X, SUM_XX, SUM_Y, x), (SUM_Y, PIXEL_Y, SUM_YY, SUM_X, y)
-    for total, pixel, squares, other, image in planes:
-        mean_square = (moments[:, pixel] + moments[:, total] / weight) ** 2
-        least, most = (share * moments[:, squares] / weight for share in CANCELLING)
-        i, j = np.nonzero((least < mean_square) & (mean_square < most))
-        if not i.size:
-            continue
-        pixels = np.where(mask[i, j] > 0, image[i, j], 0.0)
-        multiples, rests = exact_parts(pixels, axes, math.prod(x.shape[2:]))
-        mean = (multiples.sum(axis=axes) + rests.sum(axis=axes)) / weight[i, j]
-        off = moments[i, total, j] / weight[i, j]
-        moments[i, squares, j] -= moments[i, total, j] * off
-        moments[i, SUM_XY, j] -= moments[i, other, j] * off
-        moments[i, total, j] = 0.0
-        moments[i, pixel, j] = mean
+    for n in range(rows.size):
+        for j in range(moments.shape[2]):
+            sums, place = moments[n, :, j], (rows[n], columns[0] + j, columns[1], columns[2])
+            if sums[WEIGHT] > 0:
+                _take_about_mean(sums, x, mask, place, SUM_X, PIXEL_X, SUM_XX, SUM_Y)
+                _take_about_mean(sums, y, mask, place, SUM_Y, PIXEL_Y, SUM_YY, SUM_X)
+
+
+@exact
+def _take_about_mean(sums, image, mask, place, total, pixel, squares, other):  # type: ignore[no-untyped-def]
+    """Take the moments of one image of a block about its mean, where this is small but not 0."""
+    off = sums[total] / sums[WEIGHT]
+    mean, power = sums[pixel] + off, sums[squares] / sums[WEIGHT]
+    if not NEARLY_ZERO * power < mean * mean < CANCELLING * power:
+        return
+    found, lost = 0.0, 0.0
+    first, left, deep, wide = place
+    for k in range(first, first + deep):
+        for i in range(image.shape[1]):
+            for j in range(left, left + wide):
+                if mask[k, i, j] > 0:
+                    found, lost = added(found, lost, image[k, i, j])
+    sums[squares] -= sums[total] * off
+    sums[SUM_XY] -= sums[other] * off
+    sums[total], sums[pixel] = 0.0, (found + lost) / sums[WEIGHT]
 
 
 @kernel

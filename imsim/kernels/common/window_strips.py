@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -12,9 +12,9 @@ import numpy as np
 from imsim.caches import kept
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.window_doubts import (
-    blocks_of,
     doubtful_columns,
     fixed,
+    runs_of,
     settle,
     settle_by_parts,
     settle_constant,
@@ -35,6 +35,7 @@ from imsim.kernels.common.window_sums import (
     workspaces,
 )
 from imsim.portable.pair import Local, Scores, window_reach
+from imsim.portable.units import CANCELLING
 from imsim.portable.windows import Window, by_weight, representable
 from imsim.typing import Array
 from imsim.validation import SMALLEST, Images
@@ -157,7 +158,7 @@ def limits(
         if is_exact or (share * power < c2 and share_of_mean * power < c1):
             return None
     # Without C1, a mean near 0 is the quotient's own: pixels may cancel.
-    share_of_power = 2.0**-30 if c1 == 0 and window.is_uniform else 0.0
+    share_of_power = CANCELLING if c1 == 0 and window.is_uniform else 0.0
     return np.array([share, share_of_mean, SMALLEST, share_of_power])
 
 
@@ -169,18 +170,6 @@ def spans_of(places: list[int], tile: int, width: int) -> list[tuple[int, int, i
         spans.append((place, first, last))
         first = last
     return spans
-
-
-def _runs(doubtful: Array, size: int) -> Iterator[tuple[int, int, int]]:
-    """Yield tiles with rows that hold doubtful values, together if their windows share pixels.
-
-    A run of rows is the first, and one past the last.
-    """
-    for k in np.flatnonzero(doubtful.any(axis=0)).tolist():
-        rows = np.flatnonzero(doubtful[:, k])
-        gaps = np.flatnonzero(np.diff(rows) >= size)
-        for run in np.split(rows, gaps + 1):
-            yield k, int(run[0]), int(run[-1]) + 1
 
 
 def _leave(found: Found, first: int, last: int, tile: int) -> None:
@@ -364,7 +353,7 @@ class Positions:
         """
         kernel, tile, size = self._strips, self._tile, self._strips.window.size
         total = np.zeros(2)
-        for k, top, bottom in _runs(found.doubtful, size):
+        for k, top, bottom in runs_of(found.doubtful, size):
             # Most columns of a tile have no doubt.
             span = k * tile, min((k + 1) * tile, self._frame[1])
             left, last = doubtful_columns(found.values, found.doubtful, k, (top, bottom), *span)
@@ -446,10 +435,9 @@ class Piece(NamedTuple):
                 self.x, self.y, mask, rows, part[1], taps, order, is_weighted=self.is_weighted
             )
             if kernel.window.is_uniform and not self.is_weighted:
-                blocks = (
-                    blocks_of(v, kernel.window)[rows, part[1]] for v in (self.x, self.y, mask)
-                )
-                settle_opposites(moments, *blocks)
+                # An image is a volume one row high.
+                pixels = (v[:, None] for v in (self.x, self.y, mask))
+                settle_opposites(moments, *pixels, rows, (part[1].start, *kernel.window.lengths))
             some = values[rows, part[1]]
             kernel.precise(moments, some, *kernel.precise_constants)
             values[rows, part[1]] = some
