@@ -75,7 +75,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit measured; a plus sign if the package was changed since."""
+    """The commit measured; a plus sign if the package or its benchmarks were changed."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(ROOT), *arguments]
@@ -83,7 +83,9 @@ def commit() -> str:
 
     try:
         head = git("rev-parse", "--short=12", "HEAD")
-        return head + ("+" if git("status", "--porcelain", "--", "imsim") else "")
+        return head + (
+            "+" if git("status", "--porcelain", "--", "imsim", "benchmarks/*.py") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

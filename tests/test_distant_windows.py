@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import exact_windows as exact
@@ -143,6 +144,19 @@ def test_opposite_levels_in_several_strips(dtype: Any) -> None:
 def test_opposite_levels_far_outside_the_range(scale: float) -> None:
     x, y = opposites(3e3, (40, 64)) * scale
     np.testing.assert_allclose(*by_both(imsim.uiq_map, x, y), rtol=0, atol=1e-11)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_opposite_levels_in_large_blocks_need_little_memory() -> None:
+    x, y = opposites(3e3, (200, 300))
+    imsim.uiq(x[:70], y[:70], block_size=64)
+    tracemalloc.start()
+    try:
+        imsim.uiq(x, y, block_size=64)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * (x.nbytes + y.nbytes)
 
 
 def test_opposite_levels_of_volumes() -> None:
