@@ -145,7 +145,7 @@ def score(
     is_volume = arguments.get("ndim", 2) == 3
     has_gradient = facts.gradient is not None and (facts.volumes == "pixels" or not is_volume)
     has_gradient = has_gradient and weights is None
-    gradient = Gradient(facts, scored, arguments) if has_gradient else None
+    gradient = functools.partial(Gradient, facts, scored, arguments) if has_gradient else None
     return _lent(scored, a, b, mask, data_range, weights, gradient)
 
 
@@ -304,13 +304,16 @@ def _lent(
     mask: MaskLike | None,
     data_range: float | None,
     weights: MaskLike | None,
-    gradient: Gradient | None = None,
+    gradient: Callable[[], Gradient] | None = None,
 ) -> Any:
-    """Call a function, with NumPy arrays in place of tensors that the kernels can read."""
+    """Call a function, with NumPy arrays in place of tensors that the kernels can read.
+
+    `gradient` makes what computes the gradient of the function, if any kernel does.
+    """
     given = (a, b, mask, data_range) if weights is None else (a, b, mask, data_range, weights)
     if (type(a) is np.ndarray and type(b) is np.ndarray) or _engine == "portable":
         return function(*given)
-    return tensors.call(function, given, gradient if kernels.are_enabled() else None)
+    return tensors.call(function, given, gradient() if gradient and kernels.are_enabled() else None)
 
 
 def _evaluate(
