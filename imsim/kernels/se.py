@@ -246,7 +246,7 @@ def _weighted_run(
     weights: Array,
     with_total: bool | None,
 ) -> None:
-    """Sum of the squared differences, of the weights, and of x; the number of unusual weights."""
+    """Sum of the squared differences, of the weights, and of x; unusual weights."""
     _weighted_squares(x, y, weights, out, with_total)
 
 
@@ -263,7 +263,7 @@ def _weighted_squares(x, y, weights, out, with_total):  # type: ignore[no-untype
 
 @kernel
 def _weighted_sums(p, q, weights, with_total):  # type: ignore[no-untyped-def]
-    squares, whole, total, unusual = 0.0, 0.0, 0.0, 0.0
+    squares, whole, total, unusual = 0.0, 0.0, 0.0, False
     are_numbers = p.dtype.type(0.5) == 0 and q.dtype.type(0.5) == 0  # known to the compiler
     for i in range(p.size):
         weight, v = np.float64(weights[i]), np.float64(p[i])
@@ -275,7 +275,7 @@ def _weighted_sums(p, q, weights, with_total):  # type: ignore[no-untyped-def]
             v = v if weight != 0 else np.float64(0)
         squares += weight * (d * d)
         whole += weight
-        unusual += is_unusual(weight)
+        unusual |= is_unusual(weight)
         if with_total is not None:
             total += weight * v
     return squares, whole, total, unusual

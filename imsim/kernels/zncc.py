@@ -216,7 +216,7 @@ def _centred_sums(p, q, inside, centre_x, centre_y):  # type: ignore[no-untyped-
 
 
 def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
-    """Moments of a run by weights, sum of the squared weights, number of unusual weights."""
+    """Moments of a run by weights, sum of the squared weights, unusual ones."""
     _weighted_moments(x, y, weights, np.empty((3, BLOCK)), out)
 
 
@@ -243,7 +243,7 @@ def _merge_weighted(p, q, w, centres, block, out):  # type: ignore[no-untyped-de
     is_first = out[0] == 0
     if is_first:
         centre_x, centre_y = np.float64(p[first]), np.float64(q[first])
-    unusual = 0.0
+    unusual = False
     for _ in range(2 if is_first else 1):
         sums, whole, squares, unusual = _weighted_sums(p, q, w, centre_x, centre_y)
         set_moments(sums, whole, centre_x, centre_y, block)
@@ -257,14 +257,14 @@ def _merge_weighted(p, q, w, centres, block, out):  # type: ignore[no-untyped-de
 @kernel
 def _weighted_sums(p, q, w, centre_x, centre_y):  # type: ignore[no-untyped-def]
     dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0
-    whole, squares, unusual = 0.0, 0.0, 0.0
+    whole, squares, unusual = 0.0, 0.0, False
     for i in range(p.size):
         weight = np.float64(w[i])
         u = np.float64(p[i]) - centre_x if weight != 0 else 0.0
         v = np.float64(q[i]) - centre_y if weight != 0 else 0.0
         whole += weight
         squares += weight * weight
-        unusual += is_unusual(weight)
+        unusual |= is_unusual(weight)
         a, b = weight * u, weight * v
         dx += a
         dy += b

@@ -13,7 +13,7 @@ from imsim.typing import Array
 N_SUMS = 9
 """Numbers of a strip: the first five of `imsim.kernels.gmsd.N_SUMS`, with weights for the number
 of cells; the sum of the squared weights; the number of cells with a weight; and, of pixels, the
-number of unusual weights and the sum of all."""
+whether any weight is unusual and the sum of all."""
 
 
 def moments_of_strip(
@@ -112,10 +112,10 @@ def _add_row(row, weights, out):  # type: ignore[no-untyped-def]
 
 @kernel
 def _survey_row(weights, out):  # type: ignore[no-untyped-def]
-    """Count unusual weights, and add up all."""
-    unusual, whole = 0.0, 0.0
+    """Look for unusual weights, and add up all."""
+    unusual, whole = False, 0.0
     for j in range(weights.size):
-        unusual += is_unusual(weights[j])
+        unusual |= is_unusual(weights[j])
         whole += weights[j]
     out[7] += unusual
     out[8] += whole

@@ -12,7 +12,7 @@ from imsim.typing import Array
 
 
 def gram_of_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
-    """Gram matrix of a run by weights, the sum of the weights, and the number of unusual ones."""
+    """Gram matrix of a run by weights, the sum of the weights, and whether any is unusual."""
     _weighted_gram(x, y, weights, np.empty((4, BLOCK)), np.empty(N_GRAM), out)
 
 
@@ -29,14 +29,14 @@ def _weighted_gram(x, y, weights, room, block, out):  # type: ignore[no-untyped-
 def _merge_weighted(p, q, w, room, block, out):  # type: ignore[no-untyped-def]
     """Merge the Gram matrix of a block, whose products have weights."""
     u, v = room[2, : p.size], room[3, : p.size]
-    whole, xx, yy, xy, unusual = 0.0, 0.0, 0.0, 0.0, 0.0
+    whole, xx, yy, xy, unusual = 0.0, 0.0, 0.0, 0.0, False
     for i in range(p.size):
         weight = np.float64(w[i])
         a = np.float64(p[i]) if weight != 0 else 0.0
         b = np.float64(q[i]) if weight != 0 else 0.0
         u[i], v[i] = a, b
         whole += weight
-        unusual += is_unusual(weight)
+        unusual |= is_unusual(weight)
         xx += weight * (a * a)
         yy += weight * (b * b)
         xy += weight * (a * b)

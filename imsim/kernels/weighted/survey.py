@@ -63,7 +63,7 @@ def survey(weights: Array, mask: Array | None) -> Survey | None:
 
 
 def check_usual(images: Images, unusual: Array, whole: Array) -> None:
-    """Refuse unchecked weights of which a kernel has found unusual ones, or an unusual sum."""
+    """Refuse unchecked weights of which a kernel has found an unusual one, or an unusual sum."""
     if images.are_unchecked and (unusual.any() or not ((whole > LEAST) & (whole < MOST)).all()):
         raise DoubtfulWeights
 
@@ -76,8 +76,8 @@ def refuse_unchecked(images: Images) -> None:
 
 @inline
 def is_unusual(weight):  # type: ignore[no-untyped-def]
-    """Whether a weight is not a usual one, as 1 or 0."""
-    return 0.0 if (weight == 0) | (weight >= LEAST) else 1.0  # 1 for NaN
+    """Whether a weight is negative or tiny; NaN and infinities are seen in the sum of all."""
+    return (weight != 0) & (weight < LEAST)
 
 
 @kernel
