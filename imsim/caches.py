@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -20,6 +21,8 @@ ENTRY = 1 << 10
 """Bytes that a kept result takes besides its arrays, about: its key, and the arrays' headers."""
 THREAD_LIMIT = 1 << 20
 """Most bytes of memory of one kind that a thread keeps."""
+SPARE_LIMIT = 32 << 20
+"""Most bytes of memory that waits to be used again."""
 _THREAD = threading.local()
 
 
@@ -114,13 +117,75 @@ def kept_by_thread(make: Callable[..., R]) -> Callable[..., R]:
     return wrapper
 
 
+class Spares:
+    """Memory of arrays that nobody holds any more, of at most `limit` bytes, to be used again.
+
+    The system clears each page of new memory before it gives it away, which takes as long as to
+    fill it.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._waiting: list[np.ndarray] = []
+        self._lock = threading.RLock()  # an array may be collected while its thread is in here
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """Return an array of any content, whose memory comes back with the last view of it."""
+        size = math.prod(shape) * dtype.itemsize
+        with self._lock:
+            fitting = [v for v in self._waiting if size <= v.nbytes <= 2 * size]
+            memory = fitting[-1] if fitting else None
+            self._waiting = [v for v in self._waiting if v is not memory]
+        memory = np.empty(size, np.uint8) if memory is None else memory
+        whole = np.asarray(_Lent(memory, self))
+        return whole[:size].view(dtype).reshape(shape)
+
+    def put(self, memory: np.ndarray) -> None:
+        """Take memory back; what came first goes first."""
+        with self._lock:
+            self._waiting.append(memory)
+            while self.size > self.limit:
+                self._waiting.pop(0)
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return sum(v.nbytes for v in self._waiting)
+
+    def clear(self) -> None:
+        """Give all to the system."""
+        with self._lock:
+            self._waiting = []
+
+    def renew_lock(self) -> None:
+        """Replace the lock after a fork."""
+        self._lock = threading.RLock()
+
+
+class _Lent:
+    """What an array on spare memory is a view of; all views of that array hold it."""
+
+    def __init__(self, memory: np.ndarray, owner: Spares) -> None:
+        self.__array_interface__ = memory.__array_interface__
+        self._memory, self._owner = memory, owner
+
+    def __del__(self) -> None:
+        self._owner.put(self._memory)
+
+
+SPARES = Spares(SPARE_LIMIT)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=SPARES.renew_lock)
+
+
 def clear_caches() -> None:
     """Release the arrays that the library keeps for further calls.
 
     These are filters and weights that depend on the size of the images and on options, such as
-    the filter bank of `fsim`. Images, and results computed from them, are never kept. The arrays
-    take at most 64 MiB in total. The next call that needs an array makes it again. Besides, each
-    thread keeps up to 6 MiB in which it computes windows, until it ends.
+    the filter bank of `fsim`. Images, and results computed from them, are never looked up again.
+    The arrays take at most 64 MiB in total. The next call that needs an array makes it again.
+    Released as well is memory, at most 32 MiB, in which chunks of Dask arrays were joined. Besides,
+    each thread keeps up to 6 MiB in which it computes windows, until it ends.
 
     Examples
     --------
@@ -128,3 +193,4 @@ def clear_caches() -> None:
     >>> imsim.clear_caches()
     """
     CACHE.clear()
+    SPARES.clear()

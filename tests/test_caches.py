@@ -14,7 +14,7 @@ import pytest
 
 import imsim
 from imsim import caches
-from imsim.caches import CACHE, ENTRY, Cache, array_bytes, kept
+from imsim.caches import CACHE, ENTRY, SPARES, Cache, Spares, array_bytes, kept
 
 
 def test_what_was_not_used_longest_goes_first() -> None:
@@ -113,3 +113,45 @@ def test_no_other_cache_holds_arrays() -> None:
             returned = str(cached.__wrapped__.__annotations__["return"])
             assert "Array" not in returned
             assert "Floats" not in returned
+
+
+def test_memory_is_used_again_only_after_its_last_view() -> None:
+    spares = Spares(4000)
+    first = spares.array((10, 100), np.dtype(np.uint8))
+    first[...] = 7
+    view = first[3:, ::2].T
+    address = first.ctypes.data
+    del first
+    second = spares.array((10, 100), np.dtype(np.uint8))
+    assert second.ctypes.data != address
+    assert spares.size == 0
+    assert (view == 7).all()
+    del view
+    gc.collect()
+    assert spares.size == 1000
+    assert spares.array((200,), np.dtype(np.float32)).ctypes.data == address
+
+
+def test_spare_memory_is_bounded_and_released() -> None:
+    spares = Spares(4000)
+    arrays = [spares.array((n,), np.dtype(np.float64)) for n in (100, 200, 300, 600)]
+    assert all(v.flags.c_contiguous and v.flags.writeable for v in arrays)
+    del arrays
+    gc.collect()
+    assert 0 < spares.size <= 4000
+    assert spares.array((0, 3), np.dtype(np.float64)).shape == (0, 3)
+    spares.clear()
+    assert spares.size == 0
+
+
+def test_chunks_of_lazy_arrays_use_memory_again() -> None:
+    da = pytest.importorskip("dask.array")
+    imsim.clear_caches()
+    a, b = np.random.default_rng(0).random((2, 128, 128))
+    expected = imsim.ssim(a, b, data_range=1)
+    for _ in range(3):
+        lazy = imsim.ssim(da.from_array(a, chunks=32), da.from_array(b, chunks=32), data_range=1)
+        assert abs(float(lazy.compute(scheduler="threads")) - expected) < 1e-12
+        assert 0 < SPARES.size <= SPARES.limit
+    imsim.clear_caches()
+    assert SPARES.size == 0

@@ -67,6 +67,7 @@ ALLOWED: dict[str, set[str]] = {
     "checking": {"masks", "registry", "validation", "weights"} | LEAVES,
     # Metrics in blocks, whose parts are computed by kernels or by formulas that the records name.
     "scenes": {
+        "caches",
         "checking",
         "computation",
         "finite",

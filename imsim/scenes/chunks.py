@@ -8,8 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
+from imsim.caches import SPARES
 from imsim.typing import Array
 
 Index = tuple[int, ...]
@@ -94,7 +93,7 @@ def joined(arrays: Sequence[Array], parts: Sequence[Cut], sides: Index) -> Array
     """Join the parts of a region; one that is a part of a single chunk is a view."""
     if len(arrays) == 1:
         return arrays[0][parts[0].source]
-    found = np.empty(sides, arrays[0].dtype)
+    found = SPARES.array(sides, arrays[0].dtype)
     for array, part in zip(arrays, parts, strict=True):
         found[part.target] = array[part.source]
     return found
