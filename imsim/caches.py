@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 import threading
@@ -96,7 +97,7 @@ def kept(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def kept_by_thread(make: Callable[..., R]) -> Callable[..., R]:
-    """Keep in each thread the memory that it needed last, of two kinds, unless that is large.
+    """Keep in each thread the memory that it needed last, of several kinds, unless it is large.
 
     `make` takes hashable arguments and returns arrays, whose content nobody relies on. To allocate
     them takes as long as to score a small image.
@@ -111,7 +112,10 @@ def kept_by_thread(make: Callable[..., R]) -> Callable[..., R]:
                 return found[1]
         found = key, make(*key)
         if array_bytes(found[1]) <= THREAD_LIMIT:
-            setattr(_THREAD, name, (found, *last[:1]))  # at once: no interrupt parts them
+            memory = (found, *last)
+            sizes = itertools.accumulate(array_bytes(one) for _, one in memory)
+            memory = memory[: sum(size <= 2 * THREAD_LIMIT for size in sizes)]
+            setattr(_THREAD, name, memory)  # at once: no interrupt parts them
         return found[1]
 
     return wrapper

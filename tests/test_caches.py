@@ -155,3 +155,26 @@ def test_chunks_of_lazy_arrays_use_memory_again() -> None:
         assert 0 < SPARES.size <= SPARES.limit
     imsim.clear_caches()
     assert SPARES.size == 0
+
+
+def test_a_thread_keeps_memory_of_several_kinds_up_to_a_limit() -> None:
+    made: list[int] = []
+
+    @caches.kept_by_thread
+    def room(size: int) -> np.ndarray:
+        made.append(size)
+        return np.empty(size, np.uint8)
+
+    sizes = [1000, 2000, 3000, 4000]
+    for size in 3 * sizes:
+        assert room(size).nbytes == size
+    assert made == sizes
+    large = [caches.THREAD_LIMIT, caches.THREAD_LIMIT - 1]
+    for size in 2 * large:  # there is no room for the others besides
+        room(size)
+    assert made == sizes + large
+    room(1000)
+    assert made[-1] == 1000
+    room(caches.THREAD_LIMIT + 1)
+    room(caches.THREAD_LIMIT + 1)
+    assert made[-2:] == 2 * [caches.THREAD_LIMIT + 1]

@@ -401,7 +401,8 @@ class Piece(NamedTuple):
             for v in (self.x, self.y, self.mask)
         )
         height, width = (s.stop - s.start for s in part)
-        tile = columns_of(kernel.dtype, min(self.tile, width))
+        # Of a power of two, so that parts of few widths share memory.
+        tile = columns_of(kernel.dtype, min(self.tile, 1 << (width - 1).bit_length()))
         plain, masked = workspaces(size, kernel.planes, tile, kernel.dtype)
         sums, values = np.zeros(3), np.empty((height, width))
         doubtful = np.zeros((height, -(-width // tile)), np.bool_)
