@@ -92,7 +92,6 @@ def decibels(amplitude: Array | float, mse: Array, xp: ModuleType) -> Array:
 
 def reconstruction_decibels(mean: Array, mse: Array, xp: ModuleType) -> Array:
     """10 log10(mean^2 / MSE); +inf for identical images, also if they are black."""
-    bright = (mse == 0) | (mean != 0)
-    amplitude = xp.where(mse == 0, xp.ones_like(mse), xp.abs(mean))
-    found = decibels(where_valid(bright, amplitude, 1.0), mse, xp)
-    return where_valid(bright, found, -math.inf)
+    bright = mean != 0
+    found = decibels(where_valid(bright, xp.abs(mean), 1.0), mse, xp)
+    return where_valid(bright | (mse == 0), found, -math.inf)
