@@ -352,3 +352,21 @@ def test_narrow_gaussians_see_far_pixels(sigma: float, dtype: Any, engine: Any, 
 def test_flat_images_far_from_each_other(engine: Any) -> None:
     x, y = (np.full((16, 16), v, np.float32) for v in (11253.084, 11175.919))
     check("ssim", (x, y), data_range=1.0)
+
+
+def test_settled_values_add_up_without_drift() -> None:
+    """Ten thousand equal values, a third of them settled, and a row that is not doubtful."""
+    settle = pytest.importorskip("imsim.kernels.common.window_doubts").settle
+    value = 1 / 3 - 2.0**-54
+    values = np.full((101, 120), 0.25, np.float32)
+    values[:, ::3] = np.nan
+    doubtful = np.ones((101, 1), np.bool_)
+    doubtful[50] = False
+    total = np.zeros(2)
+    settle(values, np.full((101, 100), value), 0, 10, doubtful, 0, total)
+    number = len(range(12, 110, 3))
+    assert total.sum() == pytest.approx(100 * number * value, rel=2e-16, abs=0)
+    assert np.isnan(values[50]).sum() == 40
+    assert (values[0, 12:110:3] == np.float32(value)).all()
+    assert (values[0, 10:110][values[0, 10:110] != np.float32(value)] == 0.25).all()
+    assert np.isnan(values[0, :10]).sum() == 4

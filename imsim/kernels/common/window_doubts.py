@@ -84,24 +84,42 @@ def added(total, lost, value):  # type: ignore[no-untyped-def]
     return found, lost + ((total - found) + value if is_first else (value - found) + total)
 
 
-@exact
+@kernel
 def settle(values, again, top, left, doubtful, k, out):  # type: ignore[no-untyped-def]
     """Replace the doubtful values of tile k of a strip by those found again, and add them up.
 
     The rectangle of these begins at `top` and `left`. `out` holds the sum and what rounding took
     from it: values of constant parts are equal, and so are the errors.
     """
-    one = again.dtype.type(1)
     for i in range(again.shape[0]):
         row = top + i
         if not doubtful[row, k]:
             continue  # its values were not kept
         here = values[row, left : left + again.shape[1]]
-        for j in range(here.size):
-            if np.isnan(here[j]):
-                value = clipped(again[i, j], one)
-                here[j] = value
-                out[0], out[1] = added(out[0], out[1], value)
+        level, total, number = _settle_row(here, again[i])
+        out[0], out[1] = added(out[0], out[1], total)
+        out[0], out[1] = added(out[0], out[1], number * level)
+
+
+@kernel
+def _settle_row(here, again):  # type: ignore[no-untyped-def]
+    """Settle a row; return the first value, the sum of what others exceed it by, their number.
+
+    Those of a constant part are equal, and add up without rounding.
+    """
+    one = again.dtype.type(1)
+    level, total, number = 0.0, 0.0, 0.0
+    for j in range(here.size):
+        if np.isnan(here[j]):
+            level = clipped(again[j], one)
+            break
+    for j in range(here.size):
+        # LLVM vectorises selections, and no branches.
+        is_doubtful, value = np.isnan(here[j]), clipped(again[j], one)
+        here[j] = value if is_doubtful else here[j]
+        total += value - level if is_doubtful else 0.0
+        number += 1.0 if is_doubtful else 0.0
+    return level, total, number
 
 
 def settle_by_parts(
