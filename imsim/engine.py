@@ -222,7 +222,7 @@ def _map(
         reading = positions_reading(~found.finite, local, images.depth)
         values = where_valid(~reading, values, np.nan)
     with _quiet(images):  # values beyond float32 become infinite in its maps
-        values = xp.astype(xp.mean(values, axis=-3), images.dtype, copy=False)
+        values = xp.astype(_mean_of_planes(values, xp), images.dtype, copy=False)
     values = unstacked(values, local.depth)
     for axis in range(-len(sides), 0):
         values = xp.repeat(values, local.step, axis=axis) if local.step > 1 else values
@@ -232,6 +232,17 @@ def _map(
     if local.valid is not None:
         _warn_if_empty(facts.name, xp.any(local.valid, axis=(-1, -2, -3)))
     return copied(values, (*_batch(images, valid), *sides))
+
+
+def _mean_of_planes(values: Array, xp: Any) -> Array:
+    """Average maps over their channels.
+
+    NumPy's in float64: of a batch with weights, a formula computes some elements in that, and a
+    kernel those whose weights are equal in float32.
+    """
+    if values.shape[-3] == 1:
+        return values[..., 0, :, :]
+    return xp.mean(values, axis=-3, **({"dtype": np.float64} if xp is np else {}))
 
 
 def score_parts(

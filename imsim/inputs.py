@@ -21,6 +21,8 @@ MEMORY = 512 * 10**6
 PLAIN_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "RGB")
 """Of PIL images whose pixels are intensities."""
 
+LEFT_OUT = {"labels": 0, "mask": False}
+"""What a pixel to leave out has in an argument that knows no mask beside it."""
 
 _BARE = {int, float, bool, np.ndarray}
 """Types that hold bare numbers."""
@@ -140,10 +142,10 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
 
     what = f"a {kind(value)}"
     if isinstance(value, np.ma.MaskedArray):
-        return (
-            "a numpy.ma.MaskedArray, whose mask means 'leave out'; "
-            f"pass {name}.data, and mask=~numpy.ma.getmaskarray({name})"
-        )
+        left_out = f"{name}.data, and mask=~numpy.ma.getmaskarray({name})"
+        if name in LEFT_OUT:
+            left_out = f"{name}.filled({LEFT_OUT[name]})"
+        return f"a numpy.ma.MaskedArray, whose mask means 'leave out'; pass {left_out}"
     if has("mode") is not None and has("getbands") is not None:
         return _loss_of_colour(name, value)
     if has("todense") is not None or str(has("layout")).startswith("torch.sparse"):

@@ -131,6 +131,10 @@ def finite_mask(
     return unstacked(finite, images.depth)
 
 
+MOST_COORDINATE = 2.0**31
+"""Largest coordinate of a vertex, so that edges keep their place to a small part of a pixel."""
+
+
 def polygon_mask(shape: tuple[int, int], vertices: Any) -> Array:
     """Build the mask of a polygon, such as an annotated region.
 
@@ -141,20 +145,20 @@ def polygon_mask(shape: tuple[int, int], vertices: Any) -> Array:
     vertices : array_like, shape (n, 2), or list of these
         The vertices in order, each as (row, column); the last one is joined to the first. The
         centre of the pixel in row i and column j is at (i, j). Of a list of polygons, the mask is
-        the union.
+        the union. A vertex may lie outside of the frame, up to 2^31 pixels from its corner.
 
     Returns
     -------
     array of bool, shape (height, width)
         True for the pixels whose centres lie inside a polygon or on its edge. Where a polygon
-        covers itself twice is outside.
+        covers itself twice is outside, as are centres where two of its edges cross.
 
     Raises
     ------
     ShapeError
         If `shape` is not a height and a width, or `vertices` no list of points.
     MaskError
-        If a polygon has less than three vertices, or a coordinate is not finite.
+        If a polygon has less than three vertices, or a coordinate is not finite, or too large.
 
     Warns
     -----
@@ -220,4 +224,9 @@ def _checked_polygon(name: str, vertices: Any) -> Array:
         raise MaskError(f"{name} has {len(array)} vertices", "a polygon needs at least 3")
     if not np.isfinite(array).all():
         raise MaskError(f"{name} has coordinates that are not finite", "leave these vertices out")
+    if (largest := np.abs(array).max()) > MOST_COORDINATE:  # scikit-image would find no pixel
+        raise MaskError(
+            f"{name} has a coordinate of size {largest:g}, and none may exceed {MOST_COORDINATE:g}",
+            "clip the polygon to the frame",
+        )
     return array

@@ -116,10 +116,12 @@ def by_slice(
                 broken = xp.any(~_slices(finite, images.depth, across), axis=(-3, -2, -1))
                 is_number = is_number | broken
             count = xp.sum(xp.astype(is_number, found.dtype), axis=-1)
-            total = xp.sum(where_valid(is_number, found), axis=-1)
+            with np.errstate(invalid="ignore"):  # decibels of both infinities average to NaN
+                total = xp.sum(where_valid(is_number, found), axis=-1)
             means.append(ratio(total, count, math.nan))
             counts.append(count)
-    mean = (means[0] + means[1] + means[2]) / 3
+    with np.errstate(invalid="ignore"):
+        mean = (means[0] + means[1] + means[2]) / 3
     if has_values(mean) and any(bool(xp.any(count == 0)) for count in counts):
         warn(
             f"{name}: across some axis of a volume no slice could be scored, which is NaN in the "

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import by_kind, compared
-from image_files import GREY, NOISY, png_of, save
-from PIL import Image
+from image_files import GREY, NOISY, png_of, save, save_packed
+from PIL import Image, features
 
 import imsim
 from imsim.cli import main
@@ -123,6 +123,32 @@ def test_grey_levels_of_few_bits_are_not_scaled(capsys, depth):
     Path("l.png").write_bytes(content)
     (lines, _) = compared(capsys, *files(), "--labels", "l.png", *FLAGS)
     assert [row["label"] for row in lines["scored"]] == sorted({*labels.flat} - {0})
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_tiff_of_few_bits_is_not_scaled(capsys, bits):
+    labels = np.minimum(LABELS, 2**bits - 1)
+    save_packed("l.tif", labels, bits)
+    (lines, _) = compared(capsys, *files(), "--labels", "l.tif", *FLAGS)
+    assert [row["label"] for row in lines["scored"]] == sorted({*labels.flat} - {0})
+
+
+def test_the_indices_of_a_palette_in_tiff_are_the_labels(capsys):
+    palette = np.zeros((3, 256), np.uint16)
+    palette[0, 1:] = 65535
+    save("l.tif", LABELS, photometric="palette", colormap=palette)
+    (lines, _) = compared(capsys, *files(), "--labels", "l.tif", *FLAGS)
+    assert [row["label"] for row in lines["scored"]] == [1, 2, 7]
+
+
+@pytest.mark.parametrize("name", ["l.jpg", "l.tif", "l.avif"])
+def test_formats_that_change_numbers_are_refused(capsys, name):
+    if name == "l.avif" and not features.check("avif"):
+        pytest.skip("needs a Pillow that writes AVIF")
+    save(name, LABELS, **({"compression": "jpeg"} if name == "l.tif" else {"quality": 95}))
+    assert main(["compare", *files(), "--labels", name]) == 2
+    words = f"imsim: error: {name}: is compressed as .*changes numbers.*as PNG"
+    assert re.match(words, capsys.readouterr().err)
 
 
 def test_a_mask_leaves_out_pixels_of_regions(capsys):

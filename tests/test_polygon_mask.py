@@ -63,6 +63,13 @@ def test_points_that_count_from_the_corner() -> None:
     np.testing.assert_array_equal(mask, imsim.polygon_mask((6, 8), SQUARE))
 
 
+@pytest.mark.parametrize("far", [1e3, 1e6, 2.0**31])
+def test_vertices_far_outside_the_frame(far: float) -> None:
+    """As of a half-plane, whose edge goes through the frame."""
+    mask = imsim.polygon_mask((6, 8), [(-far, 2.5), (-far, far), (far, far), (far, 2.5)])
+    np.testing.assert_array_equal(mask, np.broadcast_to(np.arange(8) > 2.5, (6, 8)))
+
+
 def test_it_is_a_mask() -> None:
     a, b = np.random.default_rng(0).uniform(0, 255, (2, 6, 8))
     mask = imsim.polygon_mask(a.shape, SQUARE)
@@ -89,6 +96,8 @@ def test_an_empty_mask_is_said() -> None:
         ([SQUARE, []], imsim.ImsimError, r"vertices\[1\]"),
         ([*SQUARE, (np.nan, 1)], imsim.MaskError, "not finite"),
         ([*SQUARE, (1, np.inf)], imsim.MaskError, "not finite"),
+        ([*SQUARE, (1e30, 1)], imsim.MaskError, "size 1e[+]30.*clip the polygon"),
+        ([*SQUARE, (1, -1e308)], imsim.MaskError, "size 1e[+]308"),
         ([("a", "b")] * 3, imsim.DTypeError, "dtype"),
         ([(1j, 2)] * 3, imsim.DTypeError, "complex"),
         ([(1, 2), (3,), (4, 5)], imsim.ShapeError, "rectangular"),

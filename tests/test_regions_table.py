@@ -226,7 +226,7 @@ BAD_LABELS: list[tuple[Any, type[Exception], str]] = [
     (np.ones((1, *FRAME), int), imsim.ShapeError, "labels has shape"),
     (np.ones((*FRAME, 1), int), imsim.ShapeError, "labels has shape"),
     (np.ones((FRAME[0], FRAME[1] + 1), int), imsim.ShapeError, "labels has shape"),
-    (np.ma.masked_array(np.ones(FRAME, int)), imsim.DTypeError, "labels is a numpy.ma"),
+    (np.ma.masked_array(np.ones(FRAME, int)), imsim.DTypeError, r"labels.filled\(0\)$"),
     (None, imsim.ImsimError, "labels"),
     ("cells.png", imsim.ImsimError, "labels"),
     (3, imsim.ShapeError, "labels"),

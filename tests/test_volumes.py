@@ -442,6 +442,14 @@ def test_empty_slices_are_left_out_and_broken_pixels_are_not() -> None:
         assert np.isnan(imsim.by_slice("rmse", a, b, mask=np.zeros(SHAPE, bool)))
 
 
+def test_slices_of_both_infinities_have_no_average() -> None:
+    """One slice of decibels is of equal images, another of a black reference."""
+    a, b = np.ones((2, *SHAPE))
+    a[1], b[1] = 0, 1
+    assert np.isneginf(imsim.by_slice("sre", a, b, axis=0)[1])
+    assert np.isnan(imsim.by_slice("sre", a, b))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [({"axis": 3}, "axis=3"), ({"axis": "z"}, "axis"), ({"ndim": 3}, "ndim")],

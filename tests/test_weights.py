@@ -173,6 +173,18 @@ def test_batch_of_weights_is_a_loop(variant: Variant, rng: np.random.Generator) 
     np.testing.assert_array_equal(got, want)
 
 
+@each_colour
+def test_batch_of_weights_is_a_loop_over_channels_of_float32(
+    variant: Variant, rng: np.random.Generator
+) -> None:
+    """Also where one engine computes some pairs and the other the rest."""
+    x, y = (v.astype(np.float32) for v in textured_pair(rng, 26, 29, colour=True))
+    mask = region(1, x[..., 0])
+    weights = np.stack([uneven(1, mask), mask])
+    want = [quietly(variant, x, y, weights=w) for w in weights]
+    np.testing.assert_array_equal(quietly(variant, x, y, weights=weights), want)
+
+
 def in_order(weights: np.ndarray) -> np.ndarray:
     return np.asfortranarray(weights)
 

@@ -48,6 +48,7 @@ class _Metadata(NamedTuple):
 
 def open_jpeg(source: Source, reading: Reading) -> Pages:
     """Open a file of one image; pictures that cameras append (MPO) are read by their index."""
+    reading.check_exact("JPEG")
     metadata = _metadata(source.read())
     return Pages(
         1,

@@ -41,8 +41,9 @@ class Reading:
     volume : bool
         Whether a file holds a volume, whose slices are its images.
     as_stored : bool, default False
-        Take the pixels of PNG and BMP as the numbers that the file holds: indices of a palette, and
-        grey levels of 2 or 4 bits. For labels, which are no colours.
+        Take the pixels of PNG, TIFF and BMP as the numbers that the file holds: indices of a
+        palette, and grey levels of 2 or 4 bits. For labels, which are no colours; a format that
+        changes numbers a little is refused.
     memory : int, optional
         Images whose pixels take more bytes stay on the disk, where their format can be read in
         parts. By default, none do.
@@ -109,6 +110,21 @@ class Reading:
         if large and self.max_pixels is not None:
             self.check_size(shape, dtype.itemsize, channels)
         return large
+
+    def check_exact(self, form: str) -> None:
+        """Refuse numbers that a format does not keep exactly, where they are taken as stored.
+
+        Raises
+        ------
+        ImageFileError
+            If they are.
+        """
+        if self.as_stored:
+            raise ImageFileError(
+                f"is compressed as {form}, which changes numbers a little, and labels by that into "
+                "others",
+                "save the numbers anew, as PNG; those in this file are changed already",
+            )
 
     def check_size(self, shape: Sequence[int], itemsize: float, channels: int = 1) -> None:
         """Refuse an image that is too large, before it is decoded.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Values of the Compression tag.
 _NONE, _FAX_RLE, _FAX_3, _FAX_4, _LZW = 1, 2, 3, 4, 5
-_JPEGS = (6, 7, 33007, 34892)
+JPEGS = (6, 7, 33007, 34892)
 _JPEG_XR = (22610, 34934)
 _PICTURES = (
     *(33003, 33004, 33005, 34712),  # JPEG 2000
@@ -106,7 +106,7 @@ def chunk_check(
     if check is None:
         return None
     down = 1 if page.is_tiled else -(-page.imagelength // chunk.rows)
-    is_mirrored = page.fillorder == 2 and page.compression not in (*_JPEGS, *_PICTURES)
+    is_mirrored = page.fillorder == 2 and page.compression not in (*JPEGS, *_PICTURES)
 
     def check_one(content: bytes, index: int) -> None:
         rows = chunk.rows
@@ -128,7 +128,7 @@ def _chunk(page: TiffPage) -> _Chunk:
 def _check_of(page: TiffPage, chunk: _Chunk) -> Callable[[bytes, int], None] | None:
     """Return a check of the content and rows of a strip or tile; None if the decoder checks."""
     codec = page.compression
-    if codec in _JPEGS:
+    if codec in JPEGS:
         return lambda content, rows: _check_jpeg(content, rows, chunk, page.jpegtables)
     if codec in _INFLATORS:
         # imagecodecs refuses deflate data that hold more bytes than the pixels, but for packed

@@ -20,7 +20,7 @@ from imsim._images.pictures import (
 from imsim._images.profiles import profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
-from imsim._images.tiff_codecs import check_chunks
+from imsim._images.tiff_codecs import JPEGS, check_chunks
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -33,6 +33,8 @@ _PROFILE = 34675  # and of the colour profile
 def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
     """Read a page; `planes` of that size make up the image."""
     itemsize, samples = check_kind(page).itemsize, samples_of(page)
+    if page.compression in JPEGS:
+        reading.check_exact("JPEG")
     reading.check_size((page.imagelength, page.imagewidth), itemsize, samples * planes)
     check_chunks(page, check_complete(page))
     pixels = native(_decoded(page, source))
@@ -50,7 +52,8 @@ def finished(pixels: Array, page: TiffPage, reading: Reading, *, is_part: bool =
     Of a part of them, no note tells how many are no data, and it is not turned by itself.
     """
     valid, notes = _valid(pixels, page, is_part=is_part)
-    for step in (_without_palette, _of_8_bits, _black_is_0):
+    to_grey_levels = () if reading.as_stored else (_without_palette, _of_8_bits)
+    for step in (*to_grey_levels, _black_is_0):
         pixels, more, *_ = step(pixels, page)
         notes += more
     image = _without_alpha(pixels, page, reading)

@@ -50,6 +50,7 @@ def open_avif(source: Source, reading: Reading) -> Pages:
         raise ImageFileError("AVIF is not read by this Pillow", _REMEDY)
     from PIL.AvifImagePlugin import AvifImageFile
 
+    reading.check_exact("AVIF")
     content = source.read()
     bits = max((ord(flags) for flags in _CONFIGURATION.findall(content)), default=0)
     notes = []

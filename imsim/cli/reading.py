@@ -63,8 +63,8 @@ def labels_of(labels: Picture, reference: Picture, used: Array | None) -> tuple[
         kind = "transparent in parts" if labels.transparent else str(labels)
         raise ImageFileError(
             f"{labels.path}: is {kind}, but labels are one whole number a pixel",
-            "save the numbers as grey PNG or TIFF of 8, 16 or 32 bits, as PNG with a palette, or "
-            "as .npy of integers",
+            "save the numbers as grey PNG or TIFF of 8, 16 or 32 bits, as PNG or TIFF with a "
+            "palette, or as .npy or NIfTI of integers",
         )
     _check_size(pixels, labels.path, reference, "labels are")
     numbers = pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels

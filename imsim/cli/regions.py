@@ -24,8 +24,8 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
         "--labels",
         metavar="FILE",
         help="score each region of a label image by itself: a row per label. Labels are whole "
-        "numbers, in grey PNG or TIFF, PNG with a palette, or .npy; 0 is background. One image for "
-        "all pairs, or a stack with one for each image",
+        "numbers, in PNG or TIFF, grey or with a palette, in .npy or NIfTI; 0 is background. One "
+        "image for all pairs, or a stack with one for each image",
     )
 
 
