@@ -203,6 +203,17 @@ def test_lengths_must_agree() -> None:
         imsim.rmse(STACK, STACK.isel(time=[0, 1]), dims=("y", "x"))
 
 
+def test_chunks_of_unknown_size_are_named() -> None:
+    da = pytest.importorskip("dask.array")
+    pixels = da.from_array(A.values, chunks=9)
+    lazy = xr.DataArray(pixels[pixels[:, 0] > 0], dims=A.dims)
+    for a, b, key in ((lazy, B, "a"), (B, lazy, "b")):
+        with pytest.raises(
+            imsim.ShapeError, match=rf"{key} has chunks of unknown size.*{key}\.copy"
+        ):
+            imsim.rmse(a, b)
+
+
 def test_an_array_without_coordinates_lies_where_the_other_does() -> None:
     bare = B.drop_vars(["x", "y"])
     for a, b in ((A, bare), (bare, A)):
