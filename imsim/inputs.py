@@ -141,6 +141,10 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
             return None
 
     what = f"a {kind(value)}"
+    if has("no_such_attribute") is not None:  # Dask's Delayed has whatever it is asked for
+        return f"{what}, which has no pixels before it is computed; pass {name}.compute()"
+    if callable(has("keys")) and has("shape") is None:
+        return f"{what}, which holds arrays by name; pass one of them, {name}['name']"
     if isinstance(value, np.ma.MaskedArray):
         left_out = f"{name}.data, and mask=~numpy.ma.getmaskarray({name})"
         if name in LEFT_OUT:

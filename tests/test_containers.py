@@ -31,6 +31,26 @@ class Wrapper:
         return IMAGE.astype(IMAGE.dtype if dtype is None else dtype)
 
 
+class Delayed:
+    """Has every attribute it is asked for, and none is True or False, as in Dask."""
+
+    def __getattr__(self, name: str) -> Delayed:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> Delayed:
+        return self
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("Truth of Delayed objects is not supported")
+
+    __hash__ = object.__hash__
+
+
 class Labelled(np.ndarray):
     """An array with a unit, as astropy, unyt and others make them."""
 
@@ -48,6 +68,8 @@ MEANINGFUL = {
     "fill value": (Wrapper(fill_value=-9999), r"fill_value, -9999.*mask="),
     "no data": (Wrapper(nodata=np.nan), r"nodata, nan.*mask="),
     "table": (Wrapper(columns=["x"], dtypes=[float]), r"labels.*to_numpy"),
+    "names of arrays": ({"x": IMAGE}, r"dict, which holds arrays by name.*a\['name'\]"),
+    "delayed": (Delayed(), r"test_containers\.Delayed.*before it is computed.*a\.compute"),
     "subclass": (IMAGE.view(Labelled), r"test_containers\.Labelled in units of mm.*a\.value"),
     "sparse array": (sparse.csr_array(IMAGE), r"scipy\.csr_array, a sparse array.*a\.todense\(\)"),
     "sparse matrix": (sparse.coo_matrix(IMAGE), r"a sparse array.*a\.todense\(\)"),

@@ -341,6 +341,15 @@ class TestNoData:
         with ImageFile("a.zarr", SMALL) as file:
             same(file.read(0), picture)
 
+    @pytest.mark.parametrize("written", [int, str])
+    def test_integers_that_no_float_holds(self, written):
+        value = -(2**63) + 2  # the default of netCDF
+        pixels = GREY.astype("i8")
+        pixels[3:5, 7] = value
+        put("a.zarr", pixels, attributes={"_FillValue": written(value)})
+        (picture,) = contents("a.zarr")
+        assert picture.valid.sum() == GREY.size - 2
+
     def test_what_xarray_writes_in_version_2(self):
         pixels = GREY.astype("f4")
         pixels[0, 0] = -5

@@ -74,6 +74,11 @@ def everywhere(a: np.ndarray, b: np.ndarray, value: float) -> None:
     a[...] = value
 
 
+def everywhere_in_both(a: np.ndarray, b: np.ndarray, value: float) -> None:
+    """No window beside them differs from one that is constant."""
+    a[...] = b[...] = value
+
+
 def in_one_channel(a: np.ndarray, b: np.ndarray, value: float) -> None:
     a.reshape(*FRAME, -1)[5, 5, -1] = value
 
@@ -90,6 +95,7 @@ INSIDE = {
     "constant": in_a_constant,
     "zero vector": next_to_a_zero_vector,
     "everywhere": everywhere,
+    "everywhere in both": everywhere_in_both,
     "one channel": in_one_channel,
 }
 BORDERS = {

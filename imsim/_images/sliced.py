@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -137,7 +138,7 @@ def no_data_of(
     return None, tuple(notes)
 
 
-def number_of(value: Any) -> float | None:
+def number_of(value: Any) -> float | int | None:
     """Return the number that an attribute holds, if it does."""
     if isinstance(value, list) and len(value) == 1:
         (value,) = value
@@ -147,10 +148,9 @@ def number_of(value: Any) -> float | None:
         return value
     if not isinstance(value, str):
         return None
-    try:
-        return float(value)
-    except ValueError:
-        pass
+    for kind in (int, float):  # integers of 64 bits exceed a float
+        with contextlib.suppress(ValueError):
+            return kind(value)
     try:  # as xarray has floats in JSON
         content = base64.b64decode(value, validate=True)
         return float(np.frombuffer(content, "<f8")[0]) if len(content) == 8 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -34,14 +35,15 @@ def without_data(
     return found
 
 
-def _marks(name: str, attributes: Mapping[Any, Any]) -> Iterator[float]:
+def _marks(name: str, attributes: Mapping[Any, Any]) -> Iterator[float | int]:
     """Yield the values that mark what is no data; netCDF allows several."""
     for key in MARKS:
         given = attributes.get(key)
         if given is None or (isinstance(given, str) and given.strip().lower() in ("", "none")):
             continue
         try:
-            yield from np.asarray(given).astype(np.float64).ravel().tolist()
+            for one in given if isinstance(given, list | tuple) else [given]:
+                yield from map(number_of, np.asarray(one).ravel().tolist())
         except (TypeError, ValueError) as error:
             raise DTypeError(
                 f"{name} has the attribute {key}={given!r}, which is no number",
@@ -49,16 +51,29 @@ def _marks(name: str, attributes: Mapping[Any, Any]) -> Iterator[float]:
             ) from error
 
 
-def _equal(pixels: Array, value: float) -> Array | None:
+def number_of(value: Any) -> float | int:
+    """Return a number, or that of a text; whole ones as they are, since 64 bits exceed a float."""
+    if isinstance(value, int):
+        return value
+    with contextlib.suppress(TypeError, ValueError):
+        if not isinstance(value, float):
+            return int(value)
+    return float(value)
+
+
+def _equal(pixels: Array, value: float | int) -> Array | None:
     """Compare with a value in the dtype of the pixels; None if that dtype cannot hold it."""
     kind = pixels.dtype.kind
     if kind == "f":
-        with np.errstate(over="ignore"):
-            own = pixels.dtype.type(value)
-        if math.isnan(value):
+        if value != value:
             return pixels != pixels
-        return None if math.isinf(own) and not math.isinf(value) else pixels == own
-    if kind not in "iu" or not float(value).is_integer():
+        try:
+            with np.errstate(over="ignore"):
+                own = pixels.dtype.type(value)
+        except OverflowError:  # of an integer beyond all floats
+            return None
+        return None if math.isinf(own) and value not in (math.inf, -math.inf) else pixels == own
+    if kind not in "iu" or not (isinstance(value, int) or value.is_integer()):
         return None
     limits = np.iinfo(pixels.dtype)
     return pixels == int(value) if limits.min <= value <= limits.max else None

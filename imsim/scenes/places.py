@@ -37,6 +37,12 @@ def _check_size(
     dim: Hashable, first: str, one: Any, name: str, other: Any, *, is_image: bool
 ) -> None:
     sizes = one.sizes[dim], other.sizes[dim]
+    for key, size in zip((first, name), sizes, strict=True):
+        if size != size:
+            raise ShapeError(
+                f"{key} has chunks of unknown size along {dim!r}",
+                f"pass {key}.copy(data={key}.data.compute_chunk_sizes())",
+            )
     if sizes[0] == sizes[1]:
         return
     remedy = "crop or resample one"

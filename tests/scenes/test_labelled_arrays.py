@@ -203,6 +203,17 @@ def test_lengths_must_agree() -> None:
         imsim.rmse(STACK, STACK.isel(time=[0, 1]), dims=("y", "x"))
 
 
+def test_chunks_of_unknown_size_are_named() -> None:
+    da = pytest.importorskip("dask.array")
+    pixels = da.from_array(A.values, chunks=9)
+    lazy = xr.DataArray(pixels[pixels[:, 0] > 0], dims=A.dims)
+    for a, b, key in ((lazy, B, "a"), (B, lazy, "b")):
+        with pytest.raises(
+            imsim.ShapeError, match=rf"{key} has chunks of unknown size.*{key}\.copy"
+        ):
+            imsim.rmse(a, b)
+
+
 def test_an_array_without_coordinates_lies_where_the_other_does() -> None:
     bare = B.drop_vars(["x", "y"])
     for a, b in ((A, bare), (bare, A)):
@@ -349,8 +360,28 @@ def test_values_that_the_dtype_cannot_hold() -> None:
         assert imsim.rmse(marked, B).item() == plain
     single = A.astype(np.float32)
     assert imsim.rmse(single.assign_attrs(nodata=1e300), single) == 0
-    with pytest.raises(imsim.DTypeError, match=r"b has the attribute nodata='zero'"):
-        imsim.rmse(A, B.assign_attrs(nodata="zero"))
+    for bad in ("zero", 1 + 2j):
+        with pytest.raises(imsim.DTypeError, match=r"b has the attribute nodata="):
+            imsim.rmse(A, B.assign_attrs(nodata=bad))
+
+
+@pytest.mark.parametrize("written", [int, str, np.array, lambda value: [-1, value]])
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        (np.int64, -(2**63) + 2),  # the defaults of netCDF
+        (np.uint64, 2**64 - 2),
+        (np.uint64, 2**64 - 1),
+        (np.int64, 2**63 - 1),
+    ],
+)
+def test_integers_that_no_float_holds(dtype: Any, value: int, written: Any) -> None:
+    a, b = A.astype(dtype), B.astype(dtype)
+    holed = a.copy(data=np.where(HOLE, dtype(value), a)).assign_attrs(_FillValue=written(value))
+    assert imsim.rmse(holed, b).item() == imsim.rmse(a.values, b.values, mask=~HOLE)
+    assert imsim.rmse(holed.astype(np.float32), b).item() == imsim.rmse(
+        a.values.astype(np.float32), b.values, mask=~HOLE
+    )
 
 
 def test_soft_masks_are_refused_beside_pixels_without_data() -> None:
