@@ -10,6 +10,7 @@ from strategies import SEEDS
 
 KINDS = (
     "offset",  # all pixels far from 0, next to their contrast
+    "apart",  # one image far from the other, on either side of 0 or at a multiple
     "cliff",  # one part of the frame far from the other
     "nodata",  # a corner at -9999
     "outlier",  # a single pixel far away, in one image or in both
@@ -36,6 +37,8 @@ def distant_pair(
     row = int(rng.integers(1, max(height, 2)))
     if kind == "offset":
         x, y = x + distance, y + distance
+    elif kind == "apart":
+        x, y = x + distance * rng.choice([-1.0, 3.0]), y + distance
     elif kind == "cliff":
         x[:, column:] += distance
         y[:, column:] += distance

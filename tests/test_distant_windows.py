@@ -122,6 +122,7 @@ def test_means_of_opposite_levels(engine: str, level: float) -> None:
         x, y = opposites(level, shape)
         for mask in (None, region(shape)):
             check("uiq", (x, y), mask)
+            check("ssim", (x, y), mask, data_range=2.0, window="uniform")
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32, np.float64], ids=lambda v: v.__name__)
@@ -162,8 +163,25 @@ def test_opposite_levels_in_large_blocks_need_little_memory() -> None:
 def test_opposite_levels_of_volumes() -> None:
     x, y = opposites(1e6, (12, 40, 64))
     for mask in (None, np.random.default_rng(1).random(x.shape) < 0.9):
-        maps = by_both(imsim.uiq_map, x, y, ndim=3, mask=mask)
-        np.testing.assert_allclose(*maps, rtol=0, atol=1e-11)
+        for name, options in (("uiq", {}), ("ssim", {"data_range": 2.0, "window": "uniform"})):
+            function = getattr(imsim, f"{name}_map")
+            maps = by_both(function, x, y, ndim=3, mask=mask, **options)
+            np.testing.assert_allclose(*maps, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+def test_volumes_and_weighted_images_far_from_each_other(name: str, dtype: Any, rng: Any) -> None:
+    """The difference of two pixels loses digits that those from the means of a tile keep."""
+    x = rng.normal(0, 0.3, (12, 20, 40))
+    y = x + rng.normal(0, 0.1, x.shape)
+    function, bound = getattr(imsim, f"{name}_map"), 2e-5 if dtype == np.float32 else 1e-11
+    for levels in ((-1e6, 1e6), (1e4, 3e4), (1e3, 3e5)):
+        p, q = (v.astype(dtype) + dtype(level) for v, level in zip((x, y), levels, strict=True))
+        weights = rng.random(p.shape)
+        for options in ({"ndim": 3}, {"weights": weights}):
+            maps = by_both(function, p, q, **CASES[name], **options)
+            np.testing.assert_allclose(*maps, rtol=0, atol=bound)
 
 
 def test_a_scene_without_data_in_one_part(engine: str) -> None:

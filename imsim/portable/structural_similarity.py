@@ -8,7 +8,13 @@ from typing import Any
 from imsim.portable.arrays import to_widest_float, valid_in_both, where_valid
 from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
 from imsim.portable.correlation import is_convolved, pair_moments, similarity_of
-from imsim.portable.moments import is_dark, is_flat, local_covariance, local_moments
+from imsim.portable.moments import (
+    is_dark,
+    is_flat,
+    local_covariance,
+    local_moments,
+    mean_of_opposites,
+)
 from imsim.portable.pair import Local, Pair, Scores, average, laid_out
 from imsim.portable.slabs import in_slabs
 from imsim.portable.units import (
@@ -101,6 +107,8 @@ def _structural_similarity(
 
         c1, c2 = constants(unit)
         mu_x, mu_y = p.mean, q.mean
+        if window.is_uniform:
+            mu_x, mu_y = (mean_of_opposites(v, window, support) for v in (p, q))
         luminance = Fraction(2 * mu_x * mu_y + c1, mu_x * mu_x + mu_y * mu_y + c1)
         structure = Fraction(2 * covariance + c2, variances + c2)
         if K1 == 0 or K2 == 0 or not (in_one_pass or isinstance(unit, float)):

@@ -24,19 +24,23 @@ def load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d):  
     x_row, y_row = x[i, left:right], y[i, left:right]
     real = u.dtype.type
     # The difference of nearly equal pixels is exact; that of the two minus their offsets is not.
+    # Where offsets lie far from each other, it is the first that loses the digits of the pixels.
     shift = offsets[0] - offsets[1]
+    is_apart = abs(shift) > min(abs(offsets[0]), abs(offsets[1]))
     if mask is None:
         for j in range(x_row.size):
             p, q = real(x_row[j]), real(y_row[j])
-            u[j] = ((p - offsets[0]) + (q - offsets[1])) * scale
-            d[j] = ((p - q) - shift) * scale
+            centred_p, centred_q = p - offsets[0], q - offsets[1]
+            u[j] = (centred_p + centred_q) * scale
+            d[j] = (centred_p - centred_q if is_apart else (p - q) - shift) * scale
     else:
         inside = mask[i, left:right]
         nothing = real(0)
         for j in range(x_row.size):
             p, q = real(x_row[j]), real(y_row[j])
-            sum_of_both = ((p - offsets[0]) + (q - offsets[1])) * scale
-            difference = ((p - q) - shift) * scale
+            centred_p, centred_q = p - offsets[0], q - offsets[1]
+            sum_of_both = (centred_p + centred_q) * scale
+            difference = (centred_p - centred_q if is_apart else (p - q) - shift) * scale
             u[j] = sum_of_both if inside[j] else nothing
             d[j] = difference if inside[j] else nothing
 

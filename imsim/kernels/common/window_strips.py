@@ -157,8 +157,8 @@ def limits(
         is_exact = not is_weighted and window.is_uniform and power * window.pixels**2 <= 2.0**53
         if is_exact or (share * power < c2 and share_of_mean * power < c1):
             return None
-    # Without C1, a mean near 0 is the quotient's own: pixels may cancel.
-    share_of_power = CANCELLING if c1 == 0 and window.is_uniform else 0.0
+    # Next to a mean near 0, and to C1 if there is one, pixels may cancel.
+    share_of_power = CANCELLING if window.is_uniform else 0.0
     return np.array([share, share_of_mean, SMALLEST, share_of_power])
 
 
