@@ -148,7 +148,7 @@ def limits(
     far these differ. `quality_row` applies them.
     """
     if dtype == np.float32:
-        return np.array([2.0**-4, 2.0**-4, 2.0**-10, 2.0**-6], dtype)
+        return np.array([2.0**-4, 2.0**-4, 2.0**-10, 2.0**-7], dtype)
     share = 2.0**-28 if pixels.arithmetic == np.float32 else 2.0**-13
     share_of_mean = 16 * share**2
     kind, other = pixels.kinds
@@ -170,15 +170,6 @@ def spans_of(places: list[int], tile: int, width: int) -> list[tuple[int, int, i
         spans.append((place, first, last))
         first = last
     return spans
-
-
-def _leave(found: Found, first: int, last: int, tile: int) -> None:
-    """Leave all values in some columns of a strip in doubt, which all are scored."""
-    found.values[:, first:last] = np.nan
-    found.valid[:, first:last] = True
-    found.doubtful[:, first // tile : -(-last // tile)] = True
-    found.sums[1] += found.values[:, first:last].size
-    found.sums[2] += 1
 
 
 def weighed(
@@ -272,7 +263,7 @@ class Positions:
                 elif place == CROSSED:
                     kernel.fast(x, y, mask, *span, *found, masked, *kernel.constants)
                 elif place == DOUBTFUL:
-                    _leave(found, first, last, self._tile)
+                    self._run_wider(x, y, first, last, found)
                 elif valid is not None:
                     found.values[:, first:last] = np.nan
                     found.valid[:, first:last] = False
@@ -338,6 +329,23 @@ class Positions:
             find_doubtful(x, y, width, kernel.window.size, tile, *doubts, places)
         return spans_of(places.tolist(), tile, width)
 
+    def _run_wider(self, x: Array, y: Array, first: int, last: int, found: Found) -> None:
+        """Compute some columns of a strip in float64, of which all are scored."""
+        kernel, tile = self._strips, self._tile
+        columns = slice(first, last + kernel.window.size - 1)
+        p, q = (v[:, columns].astype(np.float64) for v in (x, y))
+        here = found.values[:, first:last]
+        whole = tuple(slice(0, n) for n in here.shape)
+        values, sums = Piece(kernel, p, q, None, tile, False).run(whole)
+        here[...] = values
+        found.valid[:, first:last] = True
+        found.sums[...] += sums
+        if sums[2]:  # some stay doubtful
+            for left in range(first, last, tile):
+                found.doubtful[:, left // tile] = np.isnan(values[:, left - first :][:, :tile]).any(
+                    1
+                )
+
     def _compute_again(
         self,
         x: Array,
@@ -364,7 +372,7 @@ class Positions:
             inside = None if mask is None else mask[part].copy()
             piece = Piece(kernel, p, q, inside, tile, is_weighted)
             if kernel.wider:
-                again = piece.run((slice(0, bottom - top), slice(0, last + 1 - left)))
+                again, _ = piece.run((slice(0, bottom - top), slice(0, last + 1 - left)))
             else:
                 again = np.empty((bottom - top, last + 1 - left))
                 take(found.values, found.doubtful, k, top, left, again)
@@ -388,10 +396,10 @@ class Piece(NamedTuple):
     tile: int
     is_weighted: bool
 
-    def run(self, part: tuple[slice, ...]) -> Array:
-        """Compute all values of a part about its own mean, in float64; few stay doubtful.
+    def run(self, part: tuple[slice, ...]) -> tuple[Array, Array]:
+        """Compute all values of a part about its own mean, in float64, and their `Found.sums`.
 
-        In photographs, a tenth of the windows can be doubtful to float32.
+        Few stay doubtful. In photographs, a tenth of the windows can be doubtful to float32.
         """
         kernel = self.kernel.wider or self.kernel
         size = kernel.window.size
@@ -419,7 +427,7 @@ class Piece(NamedTuple):
             found = Found(sums, values, np.empty((0, 0), np.bool_), doubtful)
             memory = plain if inside is None else masked
             kernel.fast(*images, *span, True, *found, memory, *kernel.constants)
-        return values
+        return values, sums
 
     def settle(self, values: Array) -> None:
         """Replace NaN at doubtful windows."""
@@ -443,4 +451,5 @@ class Piece(NamedTuple):
             kernel.precise(moments, some, *kernel.precise_constants)
             values[rows, part[1]] = some
 
-        settle_by_parts(values, self.run, compute, has_run=kernel.wider is not None)
+        has_run = kernel.wider is not None
+        settle_by_parts(values, lambda part: self.run(part)[0], compute, has_run=has_run)
