@@ -22,6 +22,7 @@ from imsim.caches import kept
 from imsim.kernels import weighing
 from imsim.kernels.common.jit import exact, kernel
 from imsim.kernels.common.pixel_blocks import count as number_inside
+from imsim.kernels.common.window_limits import PixelTypes, limits, pixel_types, weighed
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
     PIXEL_Y,
@@ -40,15 +41,7 @@ from imsim.kernels.common.window_rows import (
     terms,
     without_zeros,
 )
-from imsim.kernels.common.window_strips import (
-    PixelTypes,
-    Positions,
-    Strips,
-    limits,
-    pixel_types,
-    taps_of,
-    weighed,
-)
+from imsim.kernels.common.window_strips import Positions, Strips, taps_of
 from imsim.kernels.common.window_sums import (
     add_row,
     clipped,

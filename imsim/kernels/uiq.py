@@ -6,7 +6,8 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels import weighing
-from imsim.kernels.common.window_strips import PixelTypes, Positions, Strips, pixel_types
+from imsim.kernels.common.window_limits import PixelTypes, pixel_types
+from imsim.kernels.common.window_strips import Positions, Strips
 from imsim.kernels.ssim import quality_strips
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import Window, least_weight, uniform

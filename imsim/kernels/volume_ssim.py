@@ -11,8 +11,8 @@ from typing import Any
 from imsim.kernels import ssim as of_images
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.volume_slabs import VolumePositions
+from imsim.kernels.common.window_limits import pixel_types
 from imsim.kernels.common.window_rows import load_sum_and_difference, quality_row
-from imsim.kernels.common.window_strips import pixel_types
 from imsim.kernels.common.window_sums import (
     add_row,
     clipped,

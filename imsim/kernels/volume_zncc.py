@@ -6,8 +6,8 @@ from imsim.kernels import surveying
 from imsim.kernels import zncc as of_images
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.volume_slabs import VolumePositions
+from imsim.kernels.common.window_limits import pixel_types
 from imsim.kernels.common.window_rows import correlation_row
-from imsim.kernels.common.window_strips import pixel_types
 from imsim.kernels.common.window_sums import (
     add_row,
     digits_of,

@@ -19,6 +19,7 @@ from imsim.kernels.common.rescaling import (
     scale_images,
     scaling_unit,
 )
+from imsim.kernels.common.window_limits import PixelTypes, limits, pixel_types, weighed
 from imsim.kernels.common.window_moments import (
     SUM_X,
     SUM_XX,
@@ -29,15 +30,7 @@ from imsim.kernels.common.window_moments import (
     is_lost,
 )
 from imsim.kernels.common.window_rows import correlation, correlation_row
-from imsim.kernels.common.window_strips import (
-    PixelTypes,
-    Positions,
-    Strips,
-    limits,
-    pixel_types,
-    taps_of,
-    weighed,
-)
+from imsim.kernels.common.window_strips import Positions, Strips, taps_of
 from imsim.kernels.common.window_sums import (
     add_row,
     digits_of,

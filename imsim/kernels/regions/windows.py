@@ -6,7 +6,8 @@ import numpy as np
 
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.planes import Planes
-from imsim.kernels.common.window_strips import Strips, pixel_types
+from imsim.kernels.common.window_limits import pixel_types
+from imsim.kernels.common.window_strips import Strips
 from imsim.kernels.common.window_sums import TILE, workspaces
 from imsim.kernels.regions import Places, pooled
 from imsim.kernels.regions.shelves import cleared, fill, next_shelf, read_only, shelf_in
