@@ -223,6 +223,7 @@ def _map(
         values = where_valid(~reading, values, np.nan)
     with _quiet(images):  # values beyond float32 become infinite in its maps
         values = xp.astype(_mean_of_planes(values, xp), images.dtype, copy=False)
+    values = _below(values, facts.map_bounds[1])
     values = unstacked(values, local.depth)
     for axis in range(-len(sides), 0):
         values = xp.repeat(values, local.step, axis=axis) if local.step > 1 else values
@@ -232,6 +233,15 @@ def _map(
     if local.valid is not None:
         _warn_if_empty(facts.name, xp.any(local.valid, axis=(-1, -2, -3)))
     return copied(values, (*_batch(images, valid), *sides))
+
+
+def _below(values: Array, bound: float) -> Array:
+    """Lower the values that float32 has rounded up from a bound, as pi."""
+    rounded = float(np.float32(bound))
+    if rounded <= bound or values.dtype != array_namespace(values).float32:
+        return values
+    lower = float(np.nextafter(np.float32(bound), np.float32(-np.inf)))
+    return where_valid(values != rounded, values, lower)
 
 
 def _mean_of_planes(values: Array, xp: Any) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from types import ModuleType
 from typing import Any
 
@@ -106,7 +107,9 @@ def check_meaning(name: str, value: Any, depth: int = 0, *, is_stored: bool = Fa
 def _read(name: str, value: Any) -> Array:
     """Convert lists, PIL images and whatever else says how it becomes an array."""
     try:
-        return np.asarray(value)
+        found = np.asarray(value)
+        if found.ndim or found.dtype.kind not in "OSU" or isinstance(value, np.ndarray):
+            return found
     except MemoryError:
         raise
     except ValueError as error:
@@ -121,6 +124,9 @@ def _read(name: str, value: Any) -> Array:
         raise ImsimError(
             f"{name} cannot be read: {kind(value)} raises {type(error).__name__} ({error})"
         ) from error
+    is_path = isinstance(value, str | bytes | os.PathLike)
+    remedy = f"numpy.asarray(PIL.Image.open({name}))" if is_path else "an array of numbers"
+    raise DTypeError(f"{name} is a {kind(value)}, which is no array", f"pass {remedy}")
 
 
 def kind(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -192,3 +193,17 @@ def test_integer_types_agree_with_single_precision(
     want = variant(x.astype(np.uint16), y.astype(np.uint8))
     got = variant(x.astype(np.float32), y.astype(np.float32))
     assert abs(got - want) <= 1e-5 * max(1.0, abs(want))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("a.png", r"a is a str, which is no array; pass numpy.asarray\(PIL.Image.open\(a\)\)"),
+        (Path("a.png"), r"Path, which is no array; pass numpy.asarray\(PIL.Image.open\(a\)\)"),
+        (None, "a is a NoneType, which is no array; pass an array of numbers"),
+    ],
+    ids=str,
+)
+def test_what_is_no_array_is_named(value: Any, message: str) -> None:
+    with pytest.raises(imsim.DTypeError, match=message):
+        imsim.rmse(value, np.zeros((4, 4)))

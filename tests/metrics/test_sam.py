@@ -194,3 +194,18 @@ def test_channels_of_unlike_magnitudes(scale: float, rng: np.random.Generator) -
         want = math.acos((p @ q) / math.sqrt((p @ p) * (q @ q)))
         got = imsim.sam(a, b, mode="image", channel_axis=-1)
         assert got == pytest.approx(want, abs=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["auto", "portable"])
+def test_maps_of_float32_stay_below_pi(engine: Any) -> None:
+    """Rounded to float32, pi is larger than pi."""
+    x = np.ones((4, 5, 3), np.float32)
+    imsim.set_engine(engine)
+    try:
+        angles = imsim.sam_map(x, -x, channel_axis=-1)
+        degrees = imsim.sam_map(x, -x, channel_axis=-1, degrees=True)
+    finally:
+        imsim.set_engine("auto")
+    assert angles.dtype == np.float32
+    assert math.pi - 3e-7 < float(angles.min()) <= float(angles.max()) <= math.pi
+    assert (degrees == 180).all()
