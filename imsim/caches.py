@@ -77,8 +77,6 @@ def array_bytes(value: Any) -> int:
 
 
 CACHE = Cache(LIMIT)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=CACHE.renew_lock)
 
 
 def kept(function: Callable[P, R]) -> Callable[P, R]:
@@ -179,7 +177,8 @@ class _Lent:
 
 SPARES = Spares(SPARE_LIMIT)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=SPARES.renew_lock)
+    for _memory in (CACHE, SPARES):
+        os.register_at_fork(after_in_child=_memory.renew_lock)
 
 
 def clear_caches() -> None:

@@ -1,4 +1,7 @@
-"""The dispatcher: from checked input, through a kernel or a formula, to a score or a map."""
+"""The dispatcher: from checked input, through a kernel or a formula, to a score or a map.
+
+Longer than most files: scores, maps and several scores at once share the whole way.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,8 @@ from imsim.portable.arrays import (
     copied,
     has_values,
     is_tensor,
+    mean_of_channels,
+    not_above,
     pad,
     shifted,
     where_valid,
@@ -222,8 +227,8 @@ def _map(
         reading = positions_reading(~found.finite, local, images.depth)
         values = where_valid(~reading, values, np.nan)
     with _quiet(images):  # values beyond float32 become infinite in its maps
-        values = xp.astype(_mean_of_planes(values, xp), images.dtype, copy=False)
-    values = _below(values, facts.map_bounds[1])
+        values = xp.astype(mean_of_channels(values), images.dtype, copy=False)
+    values = not_above(values, facts.map_bounds[1])
     values = unstacked(values, local.depth)
     for axis in range(-len(sides), 0):
         values = xp.repeat(values, local.step, axis=axis) if local.step > 1 else values
@@ -233,26 +238,6 @@ def _map(
     if local.valid is not None:
         _warn_if_empty(facts.name, xp.any(local.valid, axis=(-1, -2, -3)))
     return copied(values, (*_batch(images, valid), *sides))
-
-
-def _below(values: Array, bound: float) -> Array:
-    """Lower the values that float32 has rounded up from a bound, as pi."""
-    rounded = float(np.float32(bound))
-    if rounded <= bound or values.dtype != array_namespace(values).float32:
-        return values
-    lower = float(np.nextafter(np.float32(bound), np.float32(-np.inf)))
-    return where_valid(values != rounded, values, lower)
-
-
-def _mean_of_planes(values: Array, xp: Any) -> Array:
-    """Average maps over their channels.
-
-    NumPy's in float64: of a batch with weights, a formula computes some elements in that, and a
-    kernel those whose weights are equal in float32.
-    """
-    if values.shape[-3] == 1:
-        return values[..., 0, :, :]
-    return xp.mean(values, axis=-3, **({"dtype": np.float64} if xp is np else {}))
 
 
 def score_parts(

@@ -43,7 +43,7 @@ class Reading:
     as_stored : bool, default False
         Take the pixels of PNG, TIFF and BMP as the numbers that the file holds: indices of a
         palette, and grey levels of 2 or 4 bits. For labels, which are no colours; a format that
-        changes numbers a little is refused.
+        may change numbers is refused.
     memory : int, optional
         Images whose pixels take more bytes stay on the disk, where their format can be read in
         parts. By default, none do.
@@ -112,7 +112,7 @@ class Reading:
         return large
 
     def check_exact(self, form: str) -> None:
-        """Refuse numbers that a format does not keep exactly, where they are taken as stored.
+        """Refuse numbers that a format may not keep exactly, where they are taken as stored.
 
         Raises
         ------
@@ -121,9 +121,9 @@ class Reading:
         """
         if self.as_stored:
             raise ImageFileError(
-                f"is compressed as {form}, which changes numbers a little, and labels by that into "
-                "others",
-                "save the numbers anew, as PNG; those in this file are changed already",
+                f"is compressed as {form}, which may change numbers a little, and labels by that "
+                "into others",
+                "save the numbers anew, as PNG; those in this file may be changed already",
             )
 
     def check_size(self, shape: Sequence[int], itemsize: float, channels: int = 1) -> None:

@@ -21,16 +21,18 @@ if TYPE_CHECKING:
 
 # Values of the Compression tag.
 _NONE, _FAX_RLE, _FAX_3, _FAX_4, _LZW = 1, 2, 3, 4, 5
-JPEGS = (6, 7, 33007, 34892)
-_JPEG_XR = (22610, 34934)
+_JPEGS = (6, 7, 33007, 34892)
+_JPEG_XR, _PNG = (22610, 34934), 34933
 _PICTURES = (
     *(33003, 33004, 33005, 34712),  # JPEG 2000
     *_JPEG_XR,
     34887,  # LERC
     *(34927, 50001),  # WebP
-    34933,  # PNG
+    _PNG,
     *(50002, 52546),  # JPEG XL
 )
+INEXACT = frozenset({*_JPEGS, *_PICTURES} - {_PNG})
+"""What may change numbers; all but JPEG can keep them, which their chunks do not tell alike."""
 _DEFLATE, _LZMA = (8, 32946), 34925
 _INFLATORS: dict[int, Callable[[], Any]] = {
     **dict.fromkeys(_DEFLATE, zlib.decompressobj),
@@ -106,7 +108,7 @@ def chunk_check(
     if check is None:
         return None
     down = 1 if page.is_tiled else -(-page.imagelength // chunk.rows)
-    is_mirrored = page.fillorder == 2 and page.compression not in (*JPEGS, *_PICTURES)
+    is_mirrored = page.fillorder == 2 and page.compression not in (*_JPEGS, *_PICTURES)
 
     def check_one(content: bytes, index: int) -> None:
         rows = chunk.rows
@@ -128,7 +130,7 @@ def _chunk(page: TiffPage) -> _Chunk:
 def _check_of(page: TiffPage, chunk: _Chunk) -> Callable[[bytes, int], None] | None:
     """Return a check of the content and rows of a strip or tile; None if the decoder checks."""
     codec = page.compression
-    if codec in JPEGS:
+    if codec in _JPEGS:
         return lambda content, rows: _check_jpeg(content, rows, chunk, page.jpegtables)
     if codec in _INFLATORS:
         # imagecodecs refuses deflate data that hold more bytes than the pixels, but for packed

@@ -20,7 +20,7 @@ from imsim._images.pictures import (
 from imsim._images.profiles import profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
-from imsim._images.tiff_codecs import JPEGS, check_chunks
+from imsim._images.tiff_codecs import check_chunks
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -33,8 +33,6 @@ _PROFILE = 34675  # and of the colour profile
 def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
     """Read a page; `planes` of that size make up the image."""
     itemsize, samples = check_kind(page).itemsize, samples_of(page)
-    if page.compression in JPEGS:
-        reading.check_exact("JPEG")
     reading.check_size((page.imagelength, page.imagewidth), itemsize, samples * planes)
     check_chunks(page, check_complete(page))
     pixels = native(_decoded(page, source))

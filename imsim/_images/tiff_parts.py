@@ -11,7 +11,7 @@ from imsim._images.pictures import Array, Contents, ImageFileError, native
 from imsim._images.raster import Raster
 from imsim._images.reading import Reading
 from imsim._images.source import Source
-from imsim._images.tiff_codecs import chunk_check
+from imsim._images.tiff_codecs import INEXACT, chunk_check
 from imsim._images.tiff_pages import (
     check_complete,
     check_kind,
@@ -34,6 +34,8 @@ Stored = Callable[[int, int, int, int], Array]
 def open_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
     """Read a page, or leave it on the disk; `planes` of that size make up the image."""
     dtype = check_kind(page)
+    if page.compression in INEXACT:
+        reading.check_exact(getattr(page.compression, "name", "JPEG"))
     sides = page.imagelength, page.imagewidth
     if not reading.stays_on_disk(sides, dtype, samples_of(page) * planes):
         return read_page(page, source, reading, planes)

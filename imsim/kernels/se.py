@@ -246,7 +246,7 @@ def _weighted_run(
     weights: Array,
     with_total: bool | None,
 ) -> None:
-    """Sum of the squared differences, of the weights, and of x; unusual weights."""
+    """Sum of the squared differences, of the weights, and of x; whether one is unusual."""
     _weighted_squares(x, y, weights, out, with_total)
 
 

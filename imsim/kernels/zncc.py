@@ -209,7 +209,7 @@ def _centred_sums(p, q, inside, centre_x, centre_y):  # type: ignore[no-untyped-
 
 
 def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
-    """Moments of a run by weights, sum of the squared weights, unusual ones."""
+    """Moments of a run by weights, sum of the squared weights, whether one is unusual."""
     _weighted_moments(x, y, weights, np.empty((3, BLOCK)), out)
 
 

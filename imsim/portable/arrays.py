@@ -142,6 +142,27 @@ def at_most(values: Array, bound: float) -> Array:
     return where_valid(~(values > bound), values, bound)
 
 
+def not_above(values: Array, bound: float) -> Array:
+    """Lower the values that float32 has rounded up from a bound, as pi."""
+    rounded = float(np.float32(bound))
+    if rounded <= bound or values.dtype != array_namespace(values).float32:
+        return values
+    lower = float(np.nextafter(np.float32(bound), np.float32(-np.inf)))
+    return where_valid(values != rounded, values, lower)
+
+
+def mean_of_channels(values: Array) -> Array:
+    """Average maps, (..., channels, height, width), over their channels.
+
+    NumPy's in float64: of a batch with weights, a formula computes some elements in that, and a
+    kernel those whose weights are equal in float32.
+    """
+    if values.shape[-3] == 1:
+        return values[..., 0, :, :]
+    xp = array_namespace(values)
+    return np.mean(values, axis=-3, dtype=np.float64) if xp is np else xp.mean(values, axis=-3)
+
+
 def copied(values: Array, shape: tuple[int, ...]) -> Array:
     """Return a copy of the values, broadcast to a shape."""
     xp = array_namespace(values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def _marks(name: str, attributes: Mapping[Any, Any]) -> Iterator[float | int]:
             continue
         try:
             for one in given if isinstance(given, list | tuple) else [given]:
-                yield from map(number_of, np.asarray(one).ravel().tolist())
+                yield from map(_number, np.asarray(one).ravel().tolist())
         except (TypeError, ValueError) as error:
             raise DTypeError(
                 f"{name} has the attribute {key}={given!r}, which is no number",
@@ -51,12 +52,10 @@ def _marks(name: str, attributes: Mapping[Any, Any]) -> Iterator[float | int]:
             ) from error
 
 
-def number_of(value: Any) -> float | int:
+def _number(value: Any) -> float | int:
     """Return a number, or that of a text; whole ones as they are, since 64 bits exceed a float."""
-    if isinstance(value, int):
-        return value
-    with contextlib.suppress(TypeError, ValueError):
-        if not isinstance(value, float):
+    if isinstance(value, str | bytes | Integral):
+        with contextlib.suppress(ValueError):
             return int(value)
     return float(value)
 

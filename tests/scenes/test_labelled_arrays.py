@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -363,6 +365,17 @@ def test_values_that_the_dtype_cannot_hold() -> None:
     for bad in ("zero", 1 + 2j):
         with pytest.raises(imsim.DTypeError, match=r"b has the attribute nodata="):
             imsim.rmse(A, B.assign_attrs(nodata=bad))
+
+
+def test_numbers_of_other_kinds_that_mark_no_data() -> None:
+    """A fraction is no whole number, in whatever type it comes."""
+    whole = A.astype(np.int64)
+    holed = whole.copy(data=np.where(HOLE, 1, whole))
+    plain, masked = imsim.rmse(holed, whole).item(), imsim.rmse(whole.values, whole.values)
+    for value in (Decimal("1.5"), Fraction(3, 2), "1.5", 1.5):
+        assert imsim.rmse(holed.assign_attrs(nodata=value), whole).item() == plain
+    for value in (Decimal(1), Fraction(1), "1", "1.0", 1.0, np.int64(1), True):
+        assert imsim.rmse(holed.assign_attrs(nodata=value), whole).item() == masked
 
 
 @pytest.mark.parametrize("written", [int, str, np.array, lambda value: [-1, value]])

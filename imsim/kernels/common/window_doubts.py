@@ -319,9 +319,9 @@ def _find_constant(values, x, y, mask, deep, high, wide, rows, planes, numbers, 
                 if plane < 0 or row < 0 or column < 0:
                     continue
                 numbers[plane, row, column] = -1
-                # Infinities are equal, but no value follows from them.
-                is_value = np.isfinite(p) and np.isfinite(q)
-                if equal >= deep and is_value and np.isnan(values[plane, row, column]):
+                if equal < deep or not (np.isfinite(p) and np.isfinite(q)):
+                    continue  # infinities are equal, but no value follows from them
+                if np.isnan(values[plane, row, column]):
                     if count == 0 or p != pairs[count - 1, 0] or q != pairs[count - 1, 1]:
                         pairs[count, 0], pairs[count, 1] = p, q
                         count += 1

@@ -280,9 +280,8 @@ class Positions:
         found.sums[...] += sums
         if sums[2]:  # some stay doubtful
             for left in range(first, last, tile):
-                found.doubtful[:, left // tile] = np.isnan(values[:, left - first :][:, :tile]).any(
-                    1
-                )
+                doubts = np.isnan(values[:, left - first : left - first + tile])
+                found.doubtful[:, left // tile] = doubts.any(axis=1)
 
     def _compute_again(
         self,
