@@ -126,13 +126,16 @@ def score(
     The facts about the metric stand in its record; the arguments are those of `_evaluate`. A score
     that depends on the unit of the weights is multiplied by this power of the unit.
     """
+    facts = METRICS[metric]
+    scored = functools.partial(_scored, facts, formula, arguments, weight_power)
+    if dispatch.are_bare(a, b, mask, weights) and dims is None:  # the common case
+        return scored(a, b, mask, data_range, weights)
     if names.are_labelled(a, b):
         function = functools.partial(
             score, metric, formula, memory=memory, weight_power=weight_power
         )
         return _by_names(metric, function, a, b, mask, weights, data_range, dims, arguments)
     names.check_unnamed(dims)
-    facts = METRICS[metric]
     given = dispatch.stored(a, b, mask, weights)
     if given is not None:
         whole = dispatch.read_at_once(given, memory)
@@ -140,18 +143,29 @@ def score(
             others = data_range, memory, runs_kernels(), _finished
             return dispatch.score_of_scene(facts, given, *others, **arguments)
         a, b, mask, weights = whole
-
-    def scored(*given: Any, at_once: Callable[..., Any] | None = None) -> Score:
-        kernel = facts.volume_kernel if is_volume else facts.kernel
-        side = facts.least_side
-        found = _evaluate(facts, formula, kernel, side, *given, kernel_instead=at_once, **arguments)
-        return _score(metric, _in_unit(found, weight_power), found)
-
-    is_volume = arguments.get("ndim", 2) == 3
-    has_gradient = facts.gradient is not None and (facts.volumes == "pixels" or not is_volume)
-    has_gradient = has_gradient and weights is None
+    has_gradient = facts.gradient is not None and weights is None
+    has_gradient = has_gradient and (facts.volumes == "pixels" or not _are_volumes(arguments))
     gradient = functools.partial(Gradient, facts, scored, arguments) if has_gradient else None
     return _lent(scored, a, b, mask, data_range, weights, gradient)
+
+
+def _scored(
+    facts: Metric,
+    formula: Callable[..., Scores],
+    arguments: dict[str, Any],
+    weight_power: float,
+    *given: Any,
+    at_once: Callable[..., Any] | None = None,
+) -> Score:
+    """Return the score of arrays; `at_once` is a kernel to run in place of the record's."""
+    kernel = facts.volume_kernel if _are_volumes(arguments) else facts.kernel
+    side = facts.least_side
+    found = _evaluate(facts, formula, kernel, side, *given, kernel_instead=at_once, **arguments)
+    return _score(facts.name, _in_unit(found, weight_power), found)
+
+
+def _are_volumes(arguments: dict[str, Any]) -> bool:
+    return bool(arguments.get("ndim", 2) == 3)
 
 
 def score_map(

@@ -25,6 +25,8 @@ PLAIN_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "RGB")
 LEFT_OUT = {"labels": 0, "mask": False}
 """What a pixel to leave out has in an argument that knows no mask beside it."""
 
+_USUAL_NUMBERS = "BHILQbhilqefd"
+"""NumPy's characters of integers and floats of at most 8 bytes."""
 _BARE = {int, float, bool, np.ndarray}
 """Types that hold bare numbers."""
 
@@ -236,15 +238,15 @@ def _is_zero(value: Any) -> bool:
         return False
 
 
-def _is_simple(value: Any) -> bool:
-    """Whether a value is what most are, which the other checks would let pass."""
-    return type(value) is np.ndarray and value.dtype.kind in "uif" and value.ndim <= MOST_AXES
+def is_usual(value: Any) -> bool:
+    """Whether a value is what most are, which the checks here would let pass as it is."""
+    return (
+        type(value) is np.ndarray and value.dtype.char in _USUAL_NUMBERS and value.ndim <= MOST_AXES
+    )
 
 
 def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
     """Bring all to the one array namespace that is not NumPy's, if there is one."""
-    if all(map(_is_simple, values.values())):
-        return np, list(values.values())
     arrays = {name: as_array(name, value) for name, value in values.items()}
     for name, array in arrays.items():
         check_real(name, array)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.errors import DataRangeError, OptionError, ShapeError
-from imsim.inputs import MEMORY, on_common_namespace
+from imsim.inputs import MEMORY, is_usual, on_common_namespace
 from imsim.portable.arrays import (
     array_namespace,
     asks_for_gradient,
@@ -69,7 +69,8 @@ class Images(NamedTuple):
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """The broadcast shape of the batch axes of the two images."""
-        return broadcast(self.x.shape[:-3], self.y.shape[:-3])
+        own, other = self.x.shape[:-3], self.y.shape[:-3]
+        return own if own == other else broadcast(own, other)
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -80,16 +81,18 @@ class Images(NamedTuple):
     @property
     def sides(self) -> tuple[int, ...]:
         """Height and width, or depth, height and width."""
-        return unstacked_shape(self.frame, self.depth)
+        return self.frame if self.depth is None else unstacked_shape(self.frame, self.depth)
 
 
 def in_canonical_order(
     name: str, array: Array, channel_axis: int | None, xp: ModuleType, ndim: int = 2
 ) -> Array:
     """View an image as (*batch, channels, height, width); planes of a volume below each other."""
+    shape = tuple(array.shape)
+    if channel_axis is None and len(shape) == ndim == 2 and 0 not in shape:  # the common case
+        return array[None, ...]
     sides = AXES[-ndim:]
     needed = ndim if channel_axis is None else ndim + 1
-    shape = tuple(array.shape)
     if len(shape) < needed:
         axes = ", ".join(sides)
         axes = f"(..., {axes})" if channel_axis is None else f"{axes} and channels"
@@ -198,9 +201,12 @@ def check_images(
     ndim = check_ndim(ndim)
     if channel_axis is not None:
         check_integer("channel_axis", channel_axis)
-    xp, (x, y) = on_common_namespace(a=a, b=b)
-    if xp is np and max(x.dtype.itemsize, y.dtype.itemsize) > 8:
-        x, y = _at_most_double(x), _at_most_double(y)
+    if is_usual(a) and is_usual(b):
+        xp, x, y = np, a, b
+    else:
+        xp, (x, y) = on_common_namespace(a=a, b=b)
+        if xp is np:
+            x, y = _at_most_double(x), _at_most_double(y)
     if channel_axis is not None and channel_axis >= 0 and len(x.shape) != len(y.shape):
         raise ShapeError(
             f"channel_axis={channel_axis} names different axes of a {tuple(x.shape)} and "
@@ -208,11 +214,11 @@ def check_images(
             "count it from the end, as a negative number",
         )
     images = Images(
-        xp=xp,
-        x=in_canonical_order("a", x, channel_axis, xp, ndim),
-        y=in_canonical_order("b", y, channel_axis, xp, ndim),
-        dtype=arithmetic_dtype(x, y, xp),
-        data_range=check_data_range(data_range, (x.dtype, y.dtype), needed_by, xp),
+        xp,
+        in_canonical_order("a", x, channel_axis, xp, ndim),
+        in_canonical_order("b", y, channel_axis, xp, ndim),
+        arithmetic_dtype(x, y, xp),
+        check_data_range(data_range, (x.dtype, y.dtype), needed_by, xp),
         has_channels=channel_axis is not None,
         depth=None if ndim == 2 else _depth(x, channel_axis),
     )

@@ -40,7 +40,7 @@ def _image_angle(images: Images, mask: Array | None, unit: float) -> Scores:
         refuse_unchecked(images)
         for index, element, valid in lost_elements(odd, images, mask):
             theta[index] = _whole(scale_images(element), valid)[0]
-    return Scores(theta * unit, n, witness=xx + yy)
+    return Scores(theta if unit == 1.0 else theta * unit, n, witness=xx + yy)
 
 
 def _whole(images: Images, mask: Array | None) -> Array:

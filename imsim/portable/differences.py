@@ -6,6 +6,8 @@ import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from imsim.portable.arrays import (
     array_namespace,
     channel_sum,
@@ -84,7 +86,12 @@ def mean_squared_error(pair: Pair) -> tuple[Array, Array, Array]:
 
 
 def decibels(amplitude: Array | float, mse: Array, xp: ModuleType) -> Array:
-    """10 log10(amplitude^2 / MSE), of a root, since the square may leave float64."""
+    """10 log10(amplitude^2 / MSE), of a root, since the square may leave float64.
+
+    It is NaN if both are 0.
+    """
+    if xp is np:  # what follows is for derivatives, and took a fifth of a small call
+        return 20 * np.log10(amplitude / np.sqrt(mse))
     differ = mse != 0
     ratio = amplitude / xp.sqrt(where_valid(differ, mse, 1.0))
     return where_valid(differ, 20 * xp.log10(ratio), math.inf)
@@ -92,6 +99,8 @@ def decibels(amplitude: Array | float, mse: Array, xp: ModuleType) -> Array:
 
 def reconstruction_decibels(mean: Array, mse: Array, xp: ModuleType) -> Array:
     """10 log10(mean^2 / MSE); +inf for identical images, also if they are black."""
+    if xp is np:
+        return where_valid(mse != 0, decibels(np.abs(mean), mse, np), math.inf)
     bright = mean != 0
     found = decibels(where_valid(bright, xp.abs(mean), 1.0), mse, xp)
     return where_valid(bright | (mse == 0), found, -math.inf)

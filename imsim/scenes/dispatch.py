@@ -41,14 +41,18 @@ class Given(NamedTuple):
     weights: Any = None
 
 
-def stored(a: Any, b: Any, mask: Any, weights: Any) -> Given | None:
-    """Return the arguments if any of them is stored, or planned; else None."""
-    if (
+def are_bare(a: Any, b: Any, mask: Any, weights: Any) -> bool:
+    """Whether all are NumPy's own arrays, whose axes have no names, or the last two None."""
+    return (
         type(a) is np.ndarray
         and type(b) is np.ndarray
         and (mask is None or type(mask) is np.ndarray)
-    ):
-        return None
+        and (weights is None or type(weights) is np.ndarray)
+    )
+
+
+def stored(a: Any, b: Any, mask: Any, weights: Any) -> Given | None:
+    """Return the arguments if any of them is stored, or planned; else None."""
     is_planned = isinstance(a, Planned)
     if is_planned:
         a, b, mask = a.value, b.value, None if mask is None else mask.value

@@ -37,10 +37,12 @@ class Planes:
     def __init__(self, images: Images, mask: Array | None, *, in_order: bool = True) -> None:
         """Copy planes that do not lie in C order, unless `in_order` is False."""
         x, y = _readable(images)
-        batch = x.shape[:-3] if x.shape == y.shape else images.batch_shape
+        shape = x.shape[:-2]
+        if x.shape != y.shape:
+            shape = (*images.batch_shape, shape[-1])
         if mask is not None:
-            batch = broadcast(batch, mask.shape[:-3])
-        self.shape = (*batch, x.shape[-3])
+            shape = (*broadcast(shape[:-1], mask.shape[:-3]), shape[-1])
+        self.shape = shape
         """Batch shape and number of channels."""
         self.count = math.prod(self.shape)
         self.frame: tuple[int, int] = x.shape[-2:]
@@ -127,11 +129,12 @@ class Planes:
         """
         height = self.frame[0] if positions is None else positions
         strips = -(-height // rows)
-        found = np.zeros((strips, self.count, width))
         is_weighted = self._weights is not None
         if self.count == strips == 1 and not is_weighted:  # the fast way for one small pair
-            kernel(*self[0], 0, height, found[0, 0], *constants)
-            return found.reshape(1, *self.shape, width)
+            only = np.zeros(width)
+            kernel(*self[0], 0, height, only, *constants)
+            return only.reshape(1, *self.shape, width)
+        found = np.zeros((strips, self.count, width))
 
         def task(i: int) -> None:
             plane, strip = divmod(i, strips)
@@ -156,14 +159,15 @@ class Planes:
         """
         height, length = self.frame
         rows = max(1, cheapness * RUN_PIXELS // length)
-        runs = -(-height // rows)
-        found = np.zeros((runs, self.count, width))
         is_weighted = self._weights is not None
-        if self.count == runs == 1:  # the fast way for one small pair
+        if self.count == 1 and height <= rows:  # the fast way for one small pair
+            only = np.zeros(width)
             inside = None if self._mask is None else flat_rows(self._mask)
             own = (flat_rows(self._weights),) if is_weighted else ()
-            kernel(flat_rows(self._x), flat_rows(self._y), inside, found[0, 0], *own, *constants)
-            return found.reshape(1, *self.shape, width)
+            kernel(flat_rows(self._x), flat_rows(self._y), inside, only, *own, *constants)
+            return only.reshape(1, *self.shape, width)
+        runs = -(-height // rows)
+        found = np.zeros((runs, self.count, width))
 
         def task(i: int) -> None:
             plane, run = divmod(i, runs)
@@ -218,5 +222,7 @@ def _converted(image: Array, images: Images) -> Array:
 def flat_rows(rows: Array) -> Array:
     """Flatten rows of a plane in C order, read-only; a mask becomes bytes, odd = use."""
     flat: Array = rows.ravel()
+    if rows.dtype.char == "?":
+        flat = flat.view(np.uint8)
     flat.setflags(write=False)
-    return flat.view(np.uint8) if flat.dtype.kind == "b" else flat
+    return flat

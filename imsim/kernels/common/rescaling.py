@@ -11,6 +11,9 @@ from imsim.portable.arrays import broadcast
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images, element
 
+LEAST_SQUARE, LARGEST_SQUARE = SMALLEST**2, LARGEST**2
+"""Bounds of sums of squares in float64 that have lost nothing."""
+
 
 def find_lost_sums(images: Images, *sums: Array) -> Array | None:
     """Find the elements of a batch of which a sum of squares may have overflowed or underflowed.
@@ -19,12 +22,15 @@ def find_lost_sums(images: Images, *sums: Array) -> Array | None:
     """
     is_narrow = images.dtype == np.float32  # squares of float32 are far from the ends of float64
     if sums[0].size == 1:  # for one pair, Python's comparison is faster than NumPy's
-        least = 0.0 if is_narrow else SMALLEST**2
-        if all(least < one.item() < LARGEST**2 for one in sums):
+        least = 0.0 if is_narrow else LEAST_SQUARE
+        for one in sums:
+            if not least < one.item() < LARGEST_SQUARE:
+                break
+        else:
             return None
     odd: Array = np.zeros(sums[0].shape, np.bool_)
     for one in sums:
-        odd |= ~np.isfinite(one) if is_narrow else ~((one > SMALLEST**2) & (one < LARGEST**2))
+        odd |= ~np.isfinite(one) if is_narrow else ~((one > LEAST_SQUARE) & (one < LARGEST_SQUARE))
     return odd if odd.any() else None
 
 
