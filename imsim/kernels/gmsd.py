@@ -14,7 +14,7 @@ from imsim.kernels.common.cell_rows import (
     merge_cells,
     near_row,
 )
-from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.jit import exact, exact_part, kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK, count
 from imsim.kernels.common.planes import Planes
 from imsim.portable.gradients import CELL_REACH
@@ -229,7 +229,7 @@ def find_scored(mask, start, marks, scored):  # type: ignore[no-untyped-def]
             _erode(marks[0], marks[1], marks[2], marks[3], scored[r - 1 - start])
 
 
-@kernel
+@part
 def _fill_inside(mask, r, line, inside):  # type: ignore[no-untyped-def]
     """Find the cells of a row that have all their pixels inside the mask; beyond the frame, all."""
     columns = (mask.shape[1] + 1) // 2
@@ -246,7 +246,7 @@ def _fill_inside(mask, r, line, inside):  # type: ignore[no-untyped-def]
             inside[j + 1] = 1
 
 
-@kernel
+@part
 def _erode(up, here, down, line, scored):  # type: ignore[no-untyped-def]
     """Find the cells of a row whose neighbours are all inside."""
     for j in range(scored.size + 2):
@@ -274,7 +274,7 @@ def _far_rows(pixels, span, is_huge, found):  # type: ignore[no-untyped-def]
             found[r, j] = 1.0 if s > 1 else s
 
 
-@exact
+@exact_part
 def _far_gradient(v, i, j, scale):  # type: ignore[no-untyped-def]
     """Gradient of a cell: sums of differences of pixels two cells apart."""
     gx, gy = 0.0, 0.0
@@ -294,7 +294,7 @@ def _add_moments(values, scored, out):  # type: ignore[no-untyped-def]
         add_row(values[r], scored[r] if scored.size > 0 else scored[0], n, out)
 
 
-@kernel
+@part
 def add_row(row, scored, n, out):  # type: ignore[no-untyped-def]
     """Add the moments of the `n` scored cells of a row, taken about its own mean."""
     if n == 0:
@@ -308,7 +308,7 @@ def add_row(row, scored, n, out):  # type: ignore[no-untyped-def]
     merge_cells(out, np.float64(n), mean + rest / n, 0.0 if squares < 0 else squares)
 
 
-@kernel
+@part
 def _row_moments(found, n):  # type: ignore[no-untyped-def]
     total, squares, rest = 0.0, 0.0, 0.0
     for j in range(found.size):
@@ -321,7 +321,7 @@ def _row_moments(found, n):  # type: ignore[no-untyped-def]
     return mean, squares, rest
 
 
-@kernel
+@part
 def _row_moments_inside(found, scored, n):  # type: ignore[no-untyped-def]
     total, squares, rest = 0.0, 0.0, 0.0
     for j in range(found.size):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from imsim.caches import kept
-from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_difference
@@ -186,7 +186,7 @@ def _quadratic_form(x, y, mask, start, stop, taps, tile, lines, out):  # type: i
             _add_form(tile, min(height, stop - top), taps, lines[0], lines[1], out)
 
 
-@kernel
+@part
 def _add_form(tile, rows, taps, blurred, ahead, out):  # type: ignore[no-untyped-def]
     """Add the forms and the squares of the first rows of a tile.
 
@@ -258,7 +258,7 @@ def _load(x, y, mask, top, left, radius, width, tile):  # type: ignore[no-untype
                     row[j] = d if inside[j] else real(0)
 
 
-@kernel
+@part
 def _blur(values, origin, stride, taps, out):  # type: ignore[no-untyped-def]
     """Correlate values from `origin` on with a symmetric filter whose taps are `stride` apart."""
     centre = values[origin : origin + out.size]

@@ -9,7 +9,7 @@ import numpy as np
 
 from imsim.kernels import surveying, weighing
 from imsim.kernels.common.gram import N_GRAM, fit, merge_gram
-from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.jit import exact, exact_part, inline, kernel, part
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import RUN_PIXELS, Planes, flat_rows, sum_parts
 from imsim.kernels.common.rescaling import (
@@ -131,7 +131,7 @@ def _gram(x, y, mask, room, copies, block, out):  # type: ignore[no-untyped-def]
         out[4] += n
 
 
-@kernel
+@part
 def _products_inside(p, q, inside, u, v):  # type: ignore[no-untyped-def]
     """Copy p and q to u and v, with 0 outside a mask of bytes; sum their products."""
     xx, yy, xy = 0.0, 0.0, 0.0
@@ -286,7 +286,7 @@ def _spectral_angles(x, y, mask, unit, room, angles, has_angle, out):  # type: i
         _add_angles(block, known, mask[start : start + size], out)
 
 
-@kernel
+@part
 def _write_angles(room, unit, angles, has_angle):  # type: ignore[no-untyped-def]
     """Write angles; count the pixels where a vector is 0 or its square leaves float64."""
     xx, yy, minus, plus = room[0], room[1], room[2], room[3]
@@ -302,7 +302,7 @@ def _write_angles(room, unit, angles, has_angle):  # type: ignore[no-untyped-def
     return odd
 
 
-@exact
+@exact_part
 def _odd_angle(p, q, channels):  # type: ignore[no-untyped-def]
     """Angle where a vector is 0 or its square leaves float64; -1 if both vectors are 0."""
     longest_p, longest_q, rest = 0.0, 0.0, 0.0
@@ -326,7 +326,7 @@ def _odd_angle(p, q, channels):  # type: ignore[no-untyped-def]
     return 2 * math.atan2(math.sqrt(minus), math.sqrt(plus))
 
 
-@kernel
+@part
 def _add_angles(angles, has_angle, mask, out):  # type: ignore[no-untyped-def]
     """Add the sum of angles, their number, and the number of pixels."""
     total, n, inside = 0.0, 0, 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels import surveying
-from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import Planes, flat_rows, sum_parts
 from imsim.kernels.common.rescaling import (
@@ -176,7 +176,7 @@ def _squares(x, y, mask, room, out, with_total):  # type: ignore[no-untyped-def]
         out[2] += total
 
 
-@kernel
+@part
 def _block_sums(p, q, with_total):  # type: ignore[no-untyped-def]
     squares, total = 0.0, 0.0
     for i in range(p.size):
@@ -187,7 +187,7 @@ def _block_sums(p, q, with_total):  # type: ignore[no-untyped-def]
     return squares, total
 
 
-@kernel
+@part
 def _block_sums_inside(p, q, inside, with_total):  # type: ignore[no-untyped-def]
     squares, total = 0.0, 0.0
     zero = p.dtype.type(0)
@@ -261,7 +261,7 @@ def _weighted_squares(x, y, weights, out, with_total):  # type: ignore[no-untype
         out[3] += unusual
 
 
-@kernel
+@part
 def _weighted_sums(p, q, weights, with_total):  # type: ignore[no-untyped-def]
     squares, whole, total, unusual = 0.0, 0.0, 0.0, False
     are_numbers = p.dtype.type(0.5) == 0 and q.dtype.type(0.5) == 0  # known to the compiler

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.shared_images import distinct_images, image_numbers
@@ -138,7 +138,7 @@ def _cell_sums(image, mask, low, line, room, sums, covered):  # type: ignore[no-
         _sums_of_row(parts, inside, sums[r], covered[r])
 
 
-@kernel
+@part
 def _sums_of_row(parts, inside, sums, covered):  # type: ignore[no-untyped-def]
     across = parts.size / sums.size
     for c in range(sums.size):

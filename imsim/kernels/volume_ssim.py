@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from imsim.kernels import ssim as of_images
-from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.volume_slabs import VolumePositions
 from imsim.kernels.common.window_limits import pixel_types
 from imsim.kernels.common.window_rows import load_sum_and_difference, quality_row
@@ -108,7 +108,7 @@ def _blocks(images: Images, mask: Array | None, block_size: int) -> VolumePositi
     return VolumePositions(images, mask, strips._replace(fast=quality_slab))
 
 
-@kernel
+@part
 def slab_offset(image, mask, first, last, top, bottom, left, right, digits):  # type: ignore[no-untyped-def]
     """Return a number close to the mean of a tile: that of its middle plane, if it has pixels."""
     near = 0.0

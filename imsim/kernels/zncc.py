@@ -9,7 +9,7 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels import surveying, weighing
-from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.jit import exact, exact_part, kernel, part
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, floats, load_block
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.rescaling import (
@@ -176,7 +176,7 @@ def _moments(x, y, mask, room, out):  # type: ignore[no-untyped-def]
         merge(out, block)
 
 
-@kernel
+@part
 def set_moments(sums, n, centre_x, centre_y, out):  # type: ignore[no-untyped-def]
     """Write the moments of a block from its sums about the centres."""
     dx, dy, xx, yy, xy = sums
@@ -190,7 +190,7 @@ def set_moments(sums, n, centre_x, centre_y, out):  # type: ignore[no-untyped-de
     out[5] = xy - dx * dy / n
 
 
-@kernel
+@part
 def _centred_sums(p, q, inside, centre_x, centre_y):  # type: ignore[no-untyped-def]
     dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(p.size):
@@ -224,7 +224,7 @@ def _weighted_moments(x, y, weights, room, out):  # type: ignore[no-untyped-def]
         centres = _merge_weighted(p, q, w, centres, room[2], out)
 
 
-@kernel
+@part
 def _merge_weighted(p, q, w, centres, block, out):  # type: ignore[no-untyped-def]
     """Merge the moments of a block about centres; return its means."""
     first = 0
@@ -247,7 +247,7 @@ def _merge_weighted(p, q, w, centres, block, out):  # type: ignore[no-untyped-de
     return centre_x, centre_y
 
 
-@kernel
+@part
 def _weighted_sums(p, q, w, centre_x, centre_y):  # type: ignore[no-untyped-def]
     dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0
     whole, squares, unusual = 0.0, 0.0, False
@@ -267,7 +267,7 @@ def _weighted_sums(p, q, w, centre_x, centre_y):  # type: ignore[no-untyped-def]
     return (dx, dy, xx, yy, xy), whole, squares, unusual
 
 
-@exact
+@exact_part
 def merge(total, part):  # type: ignore[no-untyped-def]
     """Add the moments of further pixels; for equal constants without an error."""
     if part[0] == 0:

@@ -56,6 +56,21 @@ def is_cached(path: Path, argument: Any = 21) -> bool:
     return bool(kernel.stats.cache_hits)
 
 
+@pytest.mark.parametrize("mark", [jit.part, jit.exact_part])
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_a_part_of_kernels_cannot_be_called_from_python(mark: Any, is_compiled: bool) -> None:
+    """Numba would jump to an address of 0."""
+
+    def twice(x: float) -> float:
+        return 2 * x
+
+    twice = mark(twice)
+    if is_compiled:
+        assert numba.njit(lambda x: twice(x))(2.0) == 4.0
+    with pytest.raises(TypeError, match=r"twice\S* is a part of kernels: mark it as a kernel"):
+        twice(2.0)
+
+
 def entries(path: Path) -> list[Path]:
     return sorted(path.parent.glob("cache/*/*"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 
@@ -50,8 +51,7 @@ def test_squares_of_a_row_are_its_products_with_itself(
     taps = taps_of(window, dtype)
     row = rng.normal(size=64 + window.size - 1).astype(dtype)
     total, squares, products = np.zeros((3, 64), dtype)
-    filter_moments(row, *taps, total, squares)
-    filter_products(row, row, *taps, products)
+    _filter(row, *taps, total, squares, products)
     if window.is_uniform:
         np.testing.assert_array_equal(squares, products)
     weights = taps.taps.astype(np.float64)
@@ -62,12 +62,23 @@ def test_squares_of_a_row_are_its_products_with_itself(
         np.testing.assert_allclose(found, expected, rtol=0, atol=100 * np.finfo(dtype).eps)
 
 
+@numba.njit
+def _filter(row, taps, unrolled, total, squares, products):  # type: ignore[no-untyped-def]
+    filter_moments(row, taps, unrolled, total, squares)
+    filter_products(row, row, taps, unrolled, products)
+
+
+@numba.njit
+def _total(found, scored, count):  # type: ignore[no-untyped-def]
+    return row_total(found, scored, count)
+
+
 def test_total_of_a_row_leaves_out_what_is_not_scored() -> None:
     found = np.array([1.0, np.nan, 3.0, 4.0, np.nan])
     scored = np.array([1, 0, 1, 0, 1], np.uint8)
-    assert row_total(found.copy(), scored, 4) == (4.0, 2)
-    assert row_total(found.copy(), np.ones(5, np.uint8), 1) == (1.0, 1)
-    total, number = row_total(found, None, 5)
+    assert _total(found.copy(), scored, 4) == (4.0, 2)
+    assert _total(found.copy(), np.ones(5, np.uint8), 1) == (1.0, 1)
+    total, number = _total(found, None, 5)
     assert np.isnan(total)
     assert number == 5
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from imsim.caches import kept
-from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.jit import exact, exact_part, kernel
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.typing import Array
 
@@ -142,7 +142,7 @@ def _thin(smoothed, first, mask, start, stop, low, high, room, out):  # type: ig
                 out[i, j] = STRONG if m >= high else WEAK
 
 
-@exact
+@exact_part
 def _surrounded(mask, i, j):  # type: ignore[no-untyped-def]
     """Whether a pixel and its eight neighbours lie inside the mask."""
     for k in range(i - 1, i + 2):

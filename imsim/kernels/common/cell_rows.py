@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.jit import exact, exact_part, inline, part
 from imsim.portable import similarity as formulas
 
 POSITIVE = np.iinfo(np.int32).max
@@ -17,7 +17,7 @@ PADDING = 24
 cell_similarity = inline(formulas.similarity)
 
 
-@kernel
+@part
 def fill_row(image, mask, r, line, bits, room, k):  # type: ignore[no-untyped-def]
     """Sum the 2x2 pixels of each cell of a row, 0 beyond the frame and outside the mask.
 
@@ -45,7 +45,7 @@ def fill_row(image, mask, r, line, bits, room, k):  # type: ignore[no-untyped-de
     return 0.0 if image.dtype.type(0.5) == 0 else 2 * _size(line, bits)
 
 
-@kernel
+@part
 def _size(line, bits):  # type: ignore[no-untyped-def]
     """Largest magnitude in a row of float32 that ends with a 0; mean magnitude of a row of float64.
 
@@ -68,7 +68,7 @@ def _size(line, bits):  # type: ignore[no-untyped-def]
     return largest
 
 
-@exact  # fused multiplications would break symmetry, and the 1 of equal gradients
+@exact_part  # fused multiplications would break symmetry, and the 1 of equal gradients
 def near_row(room, up, here, down, constant, found):  # type: ignore[no-untyped-def]
     """Similarity of the gradients in the middle of three rows of cells of both images."""
     one = found.dtype.type(1)

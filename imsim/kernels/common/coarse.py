@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.jit import exact, kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.typing import Array
 
@@ -54,7 +54,7 @@ def _block_means(image, mask, factor, sums, counts, cells, valid):  # type: igno
             _part_cells(sums, counts, factor, bottom - top, width, cells[r], valid[r])
 
 
-@kernel
+@part
 def _whole_cells(sums, factor, cells):  # type: ignore[no-untyped-def]
     for c in range(cells.size):
         total = sums[c * factor]
@@ -63,7 +63,7 @@ def _whole_cells(sums, factor, cells):  # type: ignore[no-untyped-def]
         cells[c] = total / (factor * factor)
 
 
-@kernel
+@part
 def _part_cells(sums, counts, factor, rows, width, cells, valid):  # type: ignore[no-untyped-def]
     before = (factor - 1) // 2
     for c in range(cells.size):

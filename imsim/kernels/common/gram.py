@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.jit import exact_part, part
 
 N_GRAM = 4
 """Numbers of a Gram matrix: sums of x^2, y^2 and x y, and the square of the sine of the angle.
@@ -14,7 +14,7 @@ the sine of a small angle. Where x or y is 0 throughout, the square is 1.
 """
 
 
-@exact  # a compiler that may reorder squares a square, which may leave float64
+@exact_part  # a compiler that may reorder squares a square, which may leave float64
 def fit(x, y, weights, xx, yy, xy, gram):  # type: ignore[no-untyped-def]
     """Fit the shorter vector by the longer one, and square the residual."""
     gram[0], gram[1], gram[2], gram[3] = xx, yy, xy, 1.0
@@ -33,7 +33,7 @@ def fit(x, y, weights, xx, yy, xy, gram):  # type: ignore[no-untyped-def]
     gram[3] = max(ee - pe * (pe / pp), 0.0) / qq
 
 
-@kernel
+@part
 def _unexplained(p, q, weights, slope):  # type: ignore[no-untyped-def]
     """Sum the squares of q - slope p, and its products with p, which correct the slope."""
     ee, pe = 0.0, 0.0
@@ -50,7 +50,7 @@ def _unexplained(p, q, weights, slope):  # type: ignore[no-untyped-def]
     return ee, pe
 
 
-@exact
+@exact_part
 def merge_gram(total, part):  # type: ignore[no-untyped-def]
     """Add the Gram matrix of further pixels; for multiples of one vector without an error."""
     by_y = total[1] > total[0] or (total[1] == total[0] and part[1] > part[0])

@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from imsim.kernels.common.jit import inline, kernel
+from imsim.kernels.common.jit import inline, part
 from imsim.typing import Array
 
 BLOCK = 1 << 11
@@ -58,7 +58,7 @@ def load_block(x, y, mask, start, room):  # type: ignore[no-untyped-def]
     return p, q, inside, n
 
 
-@kernel
+@part
 def count(inside):  # type: ignore[no-untyped-def]
     """Count the pixels inside a mask of bytes."""
     total = np.int64(0)

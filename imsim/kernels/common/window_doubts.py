@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from imsim.caches import kept
-from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.jit import exact, exact_part, kernel, part
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
     PIXEL_Y,
@@ -76,7 +76,7 @@ def take(values, doubtful, k, top, left, again):  # type: ignore[no-untyped-def]
             again[i, j] = np.nan if doubtful[top + i, k] and np.isnan(here[j]) else 0.0
 
 
-@exact
+@exact_part
 def added(total, lost, value):  # type: ignore[no-untyped-def]
     """Add a value to a sum and to what rounding took from it, as in the sum of Neumaier."""
     found = total + value
@@ -101,7 +101,7 @@ def settle(values, again, top, left, doubtful, k, out):  # type: ignore[no-untyp
         out[0], out[1] = added(out[0], out[1], number * level)
 
 
-@kernel
+@part
 def _settle_row(here, again):  # type: ignore[no-untyped-def]
     """Settle a row; return the first value, the sum of what others exceed it by, their number.
 
@@ -256,7 +256,7 @@ def settle_opposites(moments, x, y, mask, rows, columns):  # type: ignore[no-unt
                 _take_about_mean(sums, y, mask, place, SUM_Y, PIXEL_Y, SUM_YY, SUM_X)
 
 
-@exact
+@exact_part
 def _take_about_mean(sums, image, mask, place, total, pixel, squares, other):  # type: ignore[no-untyped-def]
     """Take the moments of one image of a block about its mean, where this is small but not 0."""
     off = sums[total] / sums[WEIGHT]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.jit import exact_part, inline, kernel, part
 from imsim.kernels.common.window_sums import load, load_mask
 from imsim.typing import Array
 from imsim.validation import SMALLEST
@@ -107,7 +107,7 @@ def _moments(x, y, mask, rows, left, taps, order, is_weighted, pixels, ring, fou
         _across_rows(ring, row, taps, order, is_weighted, found[n])
 
 
-@exact
+@exact_part
 def _along_row(p, q, inside, taps, order, found):  # type: ignore[no-untyped-def]
     """Moments of each row of windows about its heaviest pixel inside the mask."""
     count = found.shape[1]
@@ -133,7 +133,7 @@ def _along_row(p, q, inside, taps, order, found):  # type: ignore[no-untyped-def
             found[PIXELS, j] += inside[j + k]
 
 
-@exact
+@exact_part
 def _across_rows(ring, row, taps, order, is_weighted, sums):  # type: ignore[no-untyped-def]
     """Move the moments of the rows to the heaviest of their pixels, and add them up."""
     size, count = taps.size, sums.shape[1]
@@ -165,7 +165,7 @@ def _across_rows(ring, row, taps, order, is_weighted, sums):  # type: ignore[no-
             sums[PIXELS, j] += found[PIXELS, j]
 
 
-@kernel
+@part
 def _clear(planes):  # type: ignore[no-untyped-def]
     """Put 0 into the planes of sums."""
     for k in (SUM_X, SUM_Y, SUM_XX, SUM_YY, SUM_XY, WEIGHT, PIXELS):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.jit import exact_part, inline, kernel, part
 from imsim.kernels.common.window_moments import TINY
 from imsim.kernels.common.window_sums import DOUBTFUL, INSIDE, local_offset
 from imsim.validation import LARGEST, SMALLEST
@@ -18,7 +18,7 @@ STEP = 32
 EPSILON = float(np.finfo(np.float64).eps)
 
 
-@exact
+@exact_part
 def load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d):  # type: ignore[no-untyped-def]
     """Copy x + y and x - y of row i, centred and scaled; 0 outside the mask."""
     x_row, y_row = x[i, left:right], y[i, left:right]
@@ -71,7 +71,7 @@ def without_zeros(product, brightness, covariance, variances, centred, square, r
     return product, brightness, covariance, variances
 
 
-@kernel
+@part
 def quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found):  # type: ignore[no-untyped-def]
     """Quality at a row of positions, from weighted sums of u, d, u^2 and d^2; NaN if doubtful."""
     one, nothing = found.dtype.type(1), found.dtype.type(np.nan)
@@ -167,7 +167,7 @@ def correlation(covariance, variance_x, variance_y):  # type: ignore[no-untyped-
     return r + 0.0 * (variance_x + variance_y)
 
 
-@exact  # covariance and variances of equal images must be equal
+@exact_part  # covariance and variances of equal images must be equal
 def correlation_row(sums, pixels, full, limits, found):  # type: ignore[no-untyped-def]
     """Correlation at a row of positions, from sums of x, y, x^2, y^2 and x y; NaN if doubtful.
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from imsim.caches import kept_by_thread
-from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.jit import exact_part, inline, kernel, part
 from imsim.kernels.common.pixel_blocks import count as number_inside
 from imsim.typing import Array
 
@@ -140,7 +140,7 @@ def local_offset(image, mask, left, right, digits):  # type: ignore[no-untyped-d
 # of the multiplications.
 
 
-@exact
+@exact_part
 def load(image, mask, i, left, right, offset, scale, row):  # type: ignore[no-untyped-def]
     """Copy pixels of row i, centred and scaled; 0 outside the mask."""
     pixels = image[i, left:right]
@@ -155,7 +155,7 @@ def load(image, mask, i, left, right, offset, scale, row):  # type: ignore[no-un
             row[j] = value if inside[j] else nothing
 
 
-@exact
+@exact_part
 def load_mask(mask, i, left, right, row):  # type: ignore[no-untyped-def]
     """Copy pixels of row i of a mask, as ones and zeros."""
     inside = mask[i, left:right]
@@ -163,14 +163,14 @@ def load_mask(mask, i, left, right, row):  # type: ignore[no-untyped-def]
         row[j] = inside[j]
 
 
-@kernel
+@part
 def fill_zeros(row):  # type: ignore[no-untyped-def]
     """What filters make of a row of which no pixel is inside the mask."""
     for j in range(row.size):
         row[j] = 0
 
 
-@kernel
+@part
 def filter_row(row, taps, unrolled, out):  # type: ignore[no-untyped-def]
     """Write weighted sums along a row."""
     if unrolled is None:
@@ -190,7 +190,7 @@ def filter_row(row, taps, unrolled, out):  # type: ignore[no-untyped-def]
             out[j] = total
 
 
-@kernel
+@part
 def filter_products(p, q, taps, unrolled, out):  # type: ignore[no-untyped-def]
     """Write weighted sums of p q along a row."""
     if unrolled is None:
@@ -211,7 +211,7 @@ def filter_products(p, q, taps, unrolled, out):  # type: ignore[no-untyped-def]
             out[j] = total
 
 
-@kernel
+@part
 def filter_moments(p, taps, unrolled, out, squares):  # type: ignore[no-untyped-def]
     """Write weighted sums of p and of p^2 along a row."""
     if unrolled is None:
@@ -239,7 +239,7 @@ def _slot(oldest, k, size):  # type: ignore[no-untyped-def]
     return oldest + k - size if oldest + k >= size else oldest + k
 
 
-@kernel
+@part
 def filter_rows(slots, oldest, taps, unrolled, sums):  # type: ignore[no-untyped-def]
     """Write weighted sums of the slots of a ring buffer; the planes of a slot are one row."""
     size = taps.size
@@ -266,7 +266,7 @@ def filter_rows(slots, oldest, taps, unrolled, sums):  # type: ignore[no-untyped
             sums[j] = total
 
 
-@kernel
+@part
 def may_be_broken(row, count):  # type: ignore[no-untyped-def]
     """Whether a loaded row holds NaN or an infinity, or values that add up to one."""
     total = 0.0
@@ -276,7 +276,7 @@ def may_be_broken(row, count):  # type: ignore[no-untyped-def]
     return np.isnan(total * 0.0)
 
 
-@exact
+@exact_part
 def nan_if_broken(image, mask, i, left, right):  # type: ignore[no-untyped-def]
     """Return NaN if a row of an image holds NaN or an infinity inside the mask, else 0."""
     for j in range(left, right):
@@ -285,7 +285,7 @@ def nan_if_broken(image, mask, i, left, right):  # type: ignore[no-untyped-def]
     return 0.0
 
 
-@kernel
+@part
 def find_scored(weights, pixels, least, fewest, mask, i, left, count, size, scored):  # type: ignore[no-untyped-def]
     """Find which positions of row i are scored; see `imsim.portable.windows.support_of`."""
     half = size // 2
@@ -297,7 +297,7 @@ def find_scored(weights, pixels, least, fewest, mask, i, left, count, size, scor
             scored[j] &= centre[j]
 
 
-@kernel
+@part
 def row_total(found, scored, count):  # type: ignore[no-untyped-def]
     """Put 0 where a row is not scored; return its sum and the number of scored positions.
 
@@ -342,7 +342,7 @@ def add_row(found, scored, row, left, count, keeps, out, values, valid, doubtful
         _write_row(found, scored, row, left, count, values, valid)
 
 
-@kernel
+@part
 def _total_of_numbers(found, count):  # type: ignore[no-untyped-def]
     """Sum a row without its NaN."""
     total = found.dtype.type(0)
@@ -352,7 +352,7 @@ def _total_of_numbers(found, count):  # type: ignore[no-untyped-def]
     return total
 
 
-@kernel
+@part
 def _write_row(found, scored, row, left, count, values, valid):  # type: ignore[no-untyped-def]
     """Write results, from -1 to 1, and which are scored, into a row of maps.
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, inline, kernel
+from imsim.kernels.common.jit import exact, inline, kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.sharing import Run, share_out
@@ -283,7 +283,7 @@ def _pool_back(  # type: ignore[no-untyped-def]
                     edges[side, k, i + 1, j + 1] = room[2 + 2 * side + k, j]
 
 
-@kernel
+@part
 def _load(chroma, scored, i, colour, use):  # type: ignore[no-untyped-def]
     """Copy a row of the chromatic similarity, and of the scored cells."""
     if chroma.size > 0:

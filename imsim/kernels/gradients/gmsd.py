@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from imsim.kernels.common.cell_rows import PADDING, merge_cells
-from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.jit import exact_part, kernel, part
 from imsim.kernels.common.pixel_blocks import count
 from imsim.kernels.common.planes import Plane, Planes
 from imsim.kernels.common.sharing import Run, share_out
@@ -165,7 +165,7 @@ def _forward(x, y, scored, start, stop, scale, first, misfit, slopes, out):  # t
         add_row(found, use, n, out)
 
 
-@kernel
+@part
 def _sum_cells(image, r, room, k):  # type: ignore[no-untyped-def]
     """Sum the 2x2 pixels of each cell of a row in float64; 0 beyond the frame."""
     height, width = image.shape
@@ -184,7 +184,7 @@ def _sum_cells(image, r, room, k):  # type: ignore[no-untyped-def]
         room[k, width // 2 + 1] = weight * last
 
 
-@exact  # equal images have exactly d = 0
+@exact_part  # equal images have exactly d = 0
 def _row(lines, scale, c, tiny, misfit, slopes):  # type: ignore[no-untyped-def]
     """Write d and its slopes from sums of three rows of cells, and differences of two of them.
 

@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.jit import exact_part, kernel, part
 from imsim.kernels.common.window_rows import load_sum_and_difference
 from imsim.kernels.common.window_sums import (
     filter_moments,
@@ -36,7 +36,7 @@ FIELDS = 4
 """Planes of fields, in the order A, B and C, and the A of d where that of u stands first."""
 
 
-@kernel
+@part
 def _quality_fields(sums, weights, unbiased, full, shift, constants, fields):  # type: ignore[no-untyped-def]
     """Fields A_u, B_u, B_d and A_d at a row of positions; A_u is NaN where they are doubtful."""
     one, nothing = fields.dtype.type(1), fields.dtype.type(np.nan)
@@ -73,7 +73,7 @@ def _quality_fields(sums, weights, unbiased, full, shift, constants, fields):  #
         fields[3, j] = -mean_part * (u * u + c1) - of_d * mean_d
 
 
-@kernel
+@part
 def _correlation_fields(sums, weights, full, limits, fields):  # type: ignore[no-untyped-def]
     """Fields A, B and C of x at a row of positions; A is NaN where they are doubtful."""
     share, tiny = limits
@@ -94,7 +94,7 @@ def _correlation_fields(sums, weights, full, limits, fields):  # type: ignore[no
         fields[2, j] = c
 
 
-@kernel
+@part
 def _keep_scored(fields, scored):  # type: ignore[no-untyped-def]
     """Put 0 where a row of fields is not scored."""
     nothing = fields.dtype.type(0)
@@ -103,7 +103,7 @@ def _keep_scored(fields, scored):  # type: ignore[no-untyped-def]
             fields[k, j] = fields[k, j] if scored[j] else nothing
 
 
-@kernel
+@part
 def _settle_row(fields, lead, count, marks):  # type: ignore[no-untyped-def]
     """Put 0 beyond the frame; mark doubtful positions, and return their number."""
     nothing, total = fields.dtype.type(0), fields.dtype.type(0)
@@ -235,7 +235,7 @@ def find_fields(  # type: ignore[no-untyped-def]
         numbers[1] += _settle_row(found, lead, count, mark)
 
 
-@exact
+@exact_part
 def _clear_outside(mask, row, first, out):  # type: ignore[no-untyped-def]
     """Put 0 outside the mask."""
     inside = mask[row, first:]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact
+from imsim.kernels.common.jit import exact, exact_part
 from imsim.typing import Array
 
 (WEIGHT, PIXELS, PIXEL_X, PIXEL_Y, MEAN_X, MEAN_Y, XX, YY, XY, UU, DD) = range(11)
@@ -60,7 +60,7 @@ def _moments(x, y, mask, places, taps, order, found):  # type: ignore[no-untyped
         found[MEAN_X, n], found[MEAN_Y, n] = mean_x, mean_y
 
 
-@exact
+@exact_part
 def _heaviest(mask, top, left, order):  # type: ignore[no-untyped-def]
     """Find the pixel that `imsim.portable.windows.local_moments` takes."""
     for i in order[::-1]:

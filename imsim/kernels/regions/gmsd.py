@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import sum_parts
 from imsim.kernels.gmsd import N_SUMS, NO_SCORED, STRIP_ROWS, near_strip, prepare
@@ -116,7 +116,7 @@ def _find_scored(codes, first, n, scored):  # type: ignore[no-untyped-def]
                 found[j] = code if is_one else NOWHERE
 
 
-@kernel
+@part
 def _fill_codes(codes, r, line):  # type: ignore[no-untyped-def]
     """Write the code that all pixels of a cell have, for a row of cells."""
     height, width = codes.shape
@@ -129,7 +129,7 @@ def _fill_codes(codes, r, line):  # type: ignore[no-untyped-def]
         line[-1] = above[-1] if above[-1] == below[-1] else NOWHERE
 
 
-@kernel
+@part
 def _join_beside(line, found):  # type: ignore[no-untyped-def]
     """Keep codes that the cells beside have as well."""
     last = line.size - 1

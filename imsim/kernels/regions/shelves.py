@@ -9,7 +9,7 @@ import numpy as np
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
-from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.jit import part
 
 WIDTH = 512
 """Columns of a shelf: enough for fast loops along its rows."""
@@ -34,7 +34,7 @@ Planes of images are such arrays: for others, Numba would compile the kernel of 
 """
 
 
-@kernel
+@part
 def next_shelf(boxes, begin, gap, step):  # type: ignore[no-untyped-def]
     """Choose regions, of ascending heights, that stand on a shelf.
 
@@ -54,7 +54,7 @@ def next_shelf(boxes, begin, gap, step):  # type: ignore[no-untyped-def]
     return k, height, width
 
 
-@kernel
+@part
 def shelf_in(room, rows, columns):  # type: ignore[no-untyped-def]
     """Return memory for a shelf, the same if it suffices, and the shelf.
 
@@ -66,7 +66,7 @@ def shelf_in(room, rows, columns):  # type: ignore[no-untyped-def]
     return room, room[:n].reshape(rows, columns)
 
 
-@kernel
+@part
 def cleared(room, rows, columns):  # type: ignore[no-untyped-def]
     """The same, with a shelf of zeros."""
     room, shelf = shelf_in(room, rows, columns)
@@ -75,7 +75,7 @@ def cleared(room, rows, columns):  # type: ignore[no-untyped-def]
     return room, shelf
 
 
-@kernel
+@part
 def fill(x, y, codes, code, box, row, column, p, q, inside):  # type: ignore[no-untyped-def]
     """Copy the pixels of a region, and its mask, to a place on a shelf of zeros."""
     # Rows are too short for slices; indices without a sign need no check whether they are negative.

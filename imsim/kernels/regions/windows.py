@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.window_limits import pixel_types
 from imsim.kernels.common.window_strips import Strips
@@ -133,7 +133,7 @@ def _qualities(  # type: ignore[no-untyped-def]
             column += boxes[k, 1, 1] - boxes[k, 1, 0] + gap
 
 
-@kernel
+@part
 def _add_up(values, valid, column, box, frame, size, sums):  # type: ignore[no-untyped-def]
     """Add up the values of the windows of a region that lie inside the frame."""
     lead, further = (size // 2, 0) if size % 2 else (size - 1, size - 1)

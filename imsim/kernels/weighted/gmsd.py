@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels.common.cell_rows import PADDING, fill_row, merge_cells, near_row
-from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.weighted.survey import is_unusual
 from imsim.typing import Array
@@ -55,7 +55,7 @@ def _moments(x, y, mask, weights, start, stop, out, constant):  # type: ignore[n
         _add_row(found, around, out)
 
 
-@kernel
+@part
 def _least_of_cells(weights, r, line, least):  # type: ignore[no-untyped-def]
     """Least weight of the pixels of each cell of a row; infinity beyond the frame."""
     height, width = weights.shape
@@ -74,7 +74,7 @@ def _least_of_cells(weights, r, line, least):  # type: ignore[no-untyped-def]
         least[j + 1] = q if q < p else p
 
 
-@kernel
+@part
 def _least_around(up, here, down, line, least):  # type: ignore[no-untyped-def]
     """Least of three rows and columns of cells."""
     for j in range(line.size):
@@ -85,7 +85,7 @@ def _least_around(up, here, down, line, least):  # type: ignore[no-untyped-def]
         least[j] = line[j + 2] if line[j + 2] < v else v
 
 
-@kernel
+@part
 def _add_row(row, weights, out):  # type: ignore[no-untyped-def]
     """Add the moments of a row, taken about its own mean."""
     whole, total, squared, n = 0.0, 0.0, 0.0, 0.0
@@ -110,7 +110,7 @@ def _add_row(row, weights, out):  # type: ignore[no-untyped-def]
     out[6] += n
 
 
-@kernel
+@part
 def _survey_row(weights, out):  # type: ignore[no-untyped-def]
     """Look for unusual weights, and add up all."""
     unusual, whole = False, 0.0

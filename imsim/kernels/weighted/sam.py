@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels.common.gram import N_GRAM, fit, merge_gram
-from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.pixel_blocks import BLOCK, floats
 from imsim.kernels.weighted.survey import is_unusual
 from imsim.typing import Array
@@ -25,7 +25,7 @@ def _weighted_gram(x, y, weights, room, block, out):  # type: ignore[no-untyped-
         _merge_weighted(p, q, weights[start : start + BLOCK], room, block, out)
 
 
-@kernel
+@part
 def _merge_weighted(p, q, w, room, block, out):  # type: ignore[no-untyped-def]
     """Merge the Gram matrix of a block, whose products have weights."""
     u, v = room[2, : p.size], room[3, : p.size]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imsim.kernels import DoubtfulWeights
-from imsim.kernels.common.jit import inline, kernel
+from imsim.kernels.common.jit import inline, kernel, part
 from imsim.kernels.common.pixel_blocks import BLOCK
 from imsim.typing import Array
 from imsim.validation import Images
@@ -99,7 +99,7 @@ def _survey(bits, inside, out, valid, found):  # type: ignore[no-untyped-def]
         found[0, k], found[1, k] = largest, below + kind(1)
 
 
-@kernel
+@part
 def _keep(row, inside, out):  # type: ignore[no-untyped-def]
     nothing = row.dtype.type(0)
     for i in range(row.size):
@@ -107,7 +107,7 @@ def _keep(row, inside, out):  # type: ignore[no-untyped-def]
         out[i] = v if inside[i] else nothing
 
 
-@kernel
+@part
 def _ends(row, largest, below):  # type: ignore[no-untyped-def]
     """Largest number, and one less than the least positive one; one less than 0 is the largest."""
     one = row.dtype.type(1)
@@ -119,7 +119,7 @@ def _ends(row, largest, below):  # type: ignore[no-untyped-def]
     return largest, below
 
 
-@kernel
+@part
 def _mark(row, valid):  # type: ignore[no-untyped-def]
     for i in range(row.size):
         valid[i] = row[i] > 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, kernel
+from imsim.kernels.common.jit import exact_part, kernel, part
 from imsim.kernels.common.window_rows import (
     correlation_row,
     load_sum_and_difference,
@@ -190,7 +190,7 @@ def correlation_strip(  # type: ignore[no-untyped-def]
             _add_row(found, positions, row, left, count, keeps, out, values, valid, doubtful)
 
 
-@exact
+@exact_part
 def _load_weights(weights, i, left, right, row):  # type: ignore[no-untyped-def]
     """Copy weights of row i."""
     own = weights[i, left:right]
@@ -198,7 +198,7 @@ def _load_weights(weights, i, left, right, row):  # type: ignore[no-untyped-def]
         row[j] = row.dtype.type(own[j])
 
 
-@exact  # of equal images, moments must be equal
+@exact_part  # of equal images, moments must be equal
 def _weigh(pixels, weights, squares):  # type: ignore[no-untyped-def]
     """Write weighted squares of pixels, and replace these by their weighted values."""
     for j in range(pixels.size):
@@ -207,7 +207,7 @@ def _weigh(pixels, weights, squares):  # type: ignore[no-untyped-def]
         pixels[j] = product
 
 
-@kernel
+@part
 def _find_positions(weights, sums, counts, counted, least, row, left, count, size, positions):  # type: ignore[no-untyped-def]
     """Write the weights of a row of positions; see `imsim.portable.windows.support_of`."""
     here = positions[:count]
@@ -225,7 +225,7 @@ def _find_positions(weights, sums, counts, counted, least, row, left, count, siz
             here[j] = mean if counts[j] >= least else 0.0
 
 
-@kernel
+@part
 def _add_row(found, positions, row, left, count, keeps, out, values, valid, doubtful):  # type: ignore[no-untyped-def]
     """Add a row of results, 0 where none is scored, or keep it if one is doubtful, NaN."""
     own, results = positions[:count], found[:count]
