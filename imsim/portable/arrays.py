@@ -31,6 +31,11 @@ def array_namespace(*arrays: Array) -> ModuleType:
     return namespace
 
 
+def is_of_numpy(values: Any) -> bool:
+    """Whether this is an array or a scalar of NumPy."""
+    return isinstance(values, _OF_NUMPY)
+
+
 def is_tensor(values: Any) -> bool:
     """Whether this is a tensor of PyTorch; nobody can have one who has not imported it."""
     torch = sys.modules.get("torch")

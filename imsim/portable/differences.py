@@ -6,13 +6,12 @@ import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from imsim.portable.arrays import (
     array_namespace,
     channel_sum,
     constant,
     count,
+    is_of_numpy,
     to_widest_float,
     total,
     where_valid,
@@ -90,8 +89,8 @@ def decibels(amplitude: Array | float, mse: Array, xp: ModuleType) -> Array:
 
     It is NaN if both are 0.
     """
-    if xp is np:  # what follows is for derivatives, and took a fifth of a small call
-        return 20 * np.log10(amplitude / np.sqrt(mse))
+    if is_of_numpy(mse):  # what follows is for derivatives, and took a fifth of a small call
+        return 20 * xp.log10(amplitude / xp.sqrt(mse))
     differ = mse != 0
     ratio = amplitude / xp.sqrt(where_valid(differ, mse, 1.0))
     return where_valid(differ, 20 * xp.log10(ratio), math.inf)
@@ -99,8 +98,8 @@ def decibels(amplitude: Array | float, mse: Array, xp: ModuleType) -> Array:
 
 def reconstruction_decibels(mean: Array, mse: Array, xp: ModuleType) -> Array:
     """10 log10(mean^2 / MSE); +inf for identical images, also if they are black."""
-    if xp is np:
-        return where_valid(mse != 0, decibels(np.abs(mean), mse, np), math.inf)
+    if is_of_numpy(mse):
+        return where_valid(mse != 0, decibels(xp.abs(mean), mse, xp), math.inf)
     bright = mean != 0
     found = decibels(where_valid(bright, xp.abs(mean), 1.0), mse, xp)
     return where_valid(bright | (mse == 0), found, -math.inf)
