@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
+from imsim._images.hdf5_chunks import Stored
 from imsim._images.pictures import ImageFileError, Pages
 from imsim._images.reading import Reading
 from imsim._images.sliced import NO_DATA, NOT_APPLIED, no_data_of, pages_of
@@ -32,8 +32,9 @@ def open_hdf5(source: Source, name: str | None, reading: Reading) -> Pages:
         _check(file, dataset)
         no_data, said = no_data_of(_attributes(dataset))
         axes = _axes(dataset, reading)
-        notes = (*notes, *said, *_said_of_missing(dataset))
-        return pages_of(dataset, axes, reading, no_data, notes, close=file.close)
+        stored = Stored(dataset)
+        notes = (*notes, *said, *stored.notes)
+        return pages_of(stored, axes, reading, no_data, notes, close=file.close)
     except BaseException:
         file.close()
         raise
@@ -63,17 +64,32 @@ def _chosen(file: Any, name: str | None) -> tuple[Any, tuple[str, ...]]:
 
 
 def _datasets(file: Any) -> list[Any]:
-    """Return all datasets that lie in the file itself; links are not followed."""
+    """Return all datasets that lie in the file itself, once each; links are not followed.
+
+    `visititems` reads the index of every chunked dataset too, and a damaged one ends the process.
+    """
     import h5py
 
-    found: list[Any] = []
+    def number(group: Any, name: str) -> tuple[int, ...]:
+        key = name.encode("utf-8", "surrogateescape")
+        return tuple(h5py.h5g.get_objinfo(group.id, key).objno)
 
-    def visit(_: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset):
-            found.append(node)
-
-    file.visititems(visit)
-    return found
+    found: dict[str, Any] = {}
+    groups = [file["/"]]
+    seen = {number(groups[0], ".")}
+    while groups:
+        group = groups.pop()
+        for name in group:
+            is_own = isinstance(group.get(name, getlink=True), h5py.HardLink)
+            if not is_own or number(group, name) in seen:
+                continue
+            seen.add(number(group, name))
+            node = group[name]
+            if isinstance(node, h5py.Group):
+                groups.append(node)
+            elif isinstance(node, h5py.Dataset):
+                found[node.name] = node
+    return [found[name] for name in sorted(found)]
 
 
 def _is_image(dataset: Any) -> bool:
@@ -115,18 +131,3 @@ def _attributes(dataset: Any) -> Mapping[str, Any]:
             value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
             found[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     return found
-
-
-def _said_of_missing(dataset: Any) -> tuple[str, ...]:
-    """Say how many chunks are not stored: writers leave out empty ones, or did not end."""
-    if not dataset.chunks:
-        return ()
-    chunks = zip(dataset.shape, dataset.chunks, strict=True)
-    total = math.prod(-(-length // chunk) for length, chunk in chunks)
-    missing = total - dataset.id.get_num_chunks()
-    if not missing:
-        return ()
-    return (
-        f"{missing} of its {total} chunks are not stored; as HDF5 has it, their pixels have the "
-        f"fill value {dataset.fillvalue}",
-    )
