@@ -126,8 +126,7 @@ def test_an_index_of_chunks_in_parts_zero_is_damage(options, size):
                 with ImageFile("b.h5", reading) as file:
                     picture = file.read(0)
                     found = np.asarray(picture.pixels[:])
-            except ImageFileError as error:
-                assert "damaged" in str(error)
+            except ImageFileError:
                 continue
             noted = any("not stored" in note for note in picture.notes)
             # A part of an address that is zero may lead to other bytes, which nothing tells.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -50,6 +50,12 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
             stream.close()
             raise
     hdu = file[index]
+    if reading.as_stored and _is_compressed(hdu):
+        try:
+            _check_exact(stream, index, reading)
+        except BaseException:
+            stream.close()
+            raise
     kind = np.dtype(_TYPES[hdu.header["BITPIX"]])
     shape = tuple(hdu.shape)
     # The order of axes is certain, unless somebody says that one of them counts channels.
@@ -109,6 +115,24 @@ def _bytes_of(hdu: Any, span: int) -> int:
 
 def _is_compressed(hdu: Any) -> bool:
     return hasattr(hdu, "compression_type")
+
+
+def _check_exact(stream: BinaryIO, index: int, reading: Reading) -> None:
+    """Refuse tiles whose compression changes numbers, if these are to be taken as stored."""
+    from astropy.io import fits
+
+    stream.seek(0)
+    tables = fits.open(stream, memmap=False, disable_image_compression=True)
+    header = tables[index].header
+    form, steps = header.get("ZCMPTYPE"), header.get("ZQUANTIZ", "NONE")
+    values = {
+        header[f"ZNAME{i}"]: header.get(f"ZVAL{i}") for i in range(1, 9) if f"ZNAME{i}" in header
+    }
+    columns = {str(header.get(f"TTYPE{i}")) for i in range(1, header.get("TFIELDS", 0) + 1)}
+    if header.get("ZBITPIX", 8) < 0 and (steps != "NONE" or "ZSCALE" in columns):
+        reading.check_exact(f"{form} of quantised floats")
+    if form == "HCOMPRESS_1" and values.get("SCALE", 0):
+        reading.check_exact(f"{form} with scale {values['SCALE']:g}")
 
 
 def _check_sum(source: Source, hdu: Any) -> None:

@@ -15,6 +15,9 @@ from imsim._images.sliced import NO_DATA, NOT_APPLIED, no_data_of, pages_of
 from imsim._images.source import Source
 from imsim._images.zarr_nodes import channel_of
 
+_SCALE_OFFSET = 6
+_INEXACT = {_SCALE_OFFSET, 32013, 32017, 32018, 32019, 32022, 32023, 32024, 32027, 32028}
+"""Numbers of filters that may change values: ZFP, SZ, JPEG, rounding of bits and others."""
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 EXTENSIONS = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
 """Extensions of files whose datasets are named by ``FILE.h5:/PATH``."""
@@ -32,6 +35,7 @@ def open_hdf5(source: Source, name: str | None, reading: Reading) -> Pages:
         _check(file, dataset)
         no_data, said = no_data_of(_attributes(dataset))
         axes = _axes(dataset, reading)
+        _check_exact(dataset, reading)
         stored = Stored(dataset)
         notes = (*notes, *said, *stored.notes)
         return pages_of(stored, axes, reading, no_data, notes, close=file.close)
@@ -111,6 +115,19 @@ def _check(file: Any, dataset: Any) -> None:
         raise ImageFileError(f"its dataset {dataset.name} holds no values")
     if dataset.dtype.kind not in "biuf":
         raise ImageFileError(f"its values are of type {dataset.dtype}, not real numbers")
+
+
+def _check_exact(dataset: Any, reading: Reading) -> None:
+    """Refuse numbers that a filter may have changed, if they are taken as stored."""
+    properties = dataset.id.get_create_plist()
+    for number in range(properties.get_nfilters()):
+        code, _, values, name = properties.get_filter(number)
+        kept = code == _SCALE_OFFSET and dataset.dtype.kind in "iu" and values[1:2] == (0,)
+        if code in _INEXACT and not kept:
+            reading.check_exact(name.decode("utf-8", "replace").split(";")[0] or f"filter {code}")
+    for name in dataset.attrs:
+        if name.startswith("_Quantize"):
+            reading.check_exact(name.removeprefix("_"))
 
 
 def _axes(dataset: Any, reading: Reading) -> Axes:

@@ -12,7 +12,6 @@ import numpy as np
 
 from imsim._images.pictures import Array, ImageFileError
 
-
 _FIRST = 48  # bytes of the shortest superblock, with which a file begins
 
 
@@ -98,7 +97,7 @@ class Stored:
         numbers = np.ravel_multi_index(tuple(places.astype(np.int64).T), self._grid)
         if (np.diff(numbers) <= 0).any():
             raise _damaged("has chunks twice, or in a wrong order")
-        return numbers
+        return np.asarray(numbers)
 
     def _check_found(self, values: Array, key: Any) -> None:
         """Look for those chunks that are listed, but were read as nothing but fill values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,6 +21,7 @@ from imsim.cli.options import NEEDS_RANGE, DataRanges, in_options
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.places import check_places
 from imsim.cli.reading import (
+    NO_LABEL,
     Mask,
     SizeError,
     check_mask_size,
@@ -384,11 +386,14 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
             regions = imsim.regions(*pair, numbers, metrics, **options)
             regions = with_left_out(regions, gone)
             errors = regions.errors
+            if not len(regions.labels):
+                scores, regions = dict.fromkeys(regions.scores, math.nan), None
+                notes.append((labels.path, f"{NO_LABEL}, so that the scores are NaN"))
         else:
             options["mask"] = used
             found = compare(*pair, metrics, **options, options=settings.options)
             notes += nan_notes(found, reference, test, mask, used)
-    if regions is None:
+    if labels is None:
         scores = {name: float(score) for name, score in found.items()}
         errors = {**errors, **found.errors}
         if counts and not errors.keys() & COUNTS.keys():
