@@ -98,9 +98,9 @@ class TestPairs:
         (tmp_path / "all").symlink_to("ref")
         call = ("--metrics", "rmse", "--fail-over", "rmse=99")
         words = "imsim: note: images compared with themselves, each one file: {}, e.g. {}"
-        for test, number in (("ref", 2), ("all", 2), ("test", 1)):
+        for test, count in (("ref", 2), ("all", 2), ("test", 1)):
             _, err = run(capsys, "ref", test, *call)
-            assert err[0] == words.format(number, f"{test}/a.png")
+            assert err[0] == words.format(count, f"{test}/a.png")
         _, err = run(capsys, "test", "test/../ref", *call)
         assert err == [words.format(1, "test/../ref/a.png")]
         assert run(capsys, "ref/a.png", "test/b.png", *call)[1] == []
