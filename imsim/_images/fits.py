@@ -120,7 +120,10 @@ def _is_compressed(hdu: Any) -> bool:
 
 
 def _as_table(source: Source, index: int) -> tuple[Any, Any]:
-    """Return the header of an HDU as it is stored, and where its data lie: that of compressed tiles is a table."""
+    """Return the header of an HDU as it is stored, and where its data lie.
+
+    Compressed tiles are stored as a table.
+    """
     from astropy.io import fits
 
     # Everything that is used of it is read here.
