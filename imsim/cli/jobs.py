@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -383,11 +382,10 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         notes += said + option_notes(reference, test, mask, used, data_range)
         if labels is not None:
             numbers, gone = labels_of(labels, reference, used)
-            regions = imsim.regions(*pair, numbers, metrics, **options)
-            regions = with_left_out(regions, gone)
+            regions = with_left_out(imsim.regions(*pair, numbers, metrics, **options), gone)
             errors = regions.errors
             if not len(regions.labels):
-                scores, regions = dict.fromkeys(regions.scores, math.nan), None
+                scores, regions = dict.fromkeys(regions.scores, float("nan")), None
                 notes.append((labels.path, f"{NO_LABEL}, so that the scores are NaN"))
         else:
             options["mask"] = used
