@@ -90,6 +90,21 @@ class TestPairs:
         assert pairs(results) == [("a.png", "test/a.png"), ("a.png", "test/b.png")]
         assert scores(results) == [0, imsim.rmse(GREY, NOISY)]
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="links may need rights")
+    def test_images_that_are_their_own_reference(self, capsys, tmp_path):
+        """A gate whose two folders are one, or linked, passes whatever is in them."""
+        save("ref/a.png", GREY), save("ref/b.png", NOISY), save("test/b.png", GREY)
+        (tmp_path / "test" / "a.png").symlink_to("../ref/a.png")
+        (tmp_path / "all").symlink_to("ref")
+        call = ("--metrics", "rmse", "--fail-over", "rmse=99")
+        words = "imsim: note: images compared with themselves, each one file: {}, e.g. {}"
+        for test, count in (("ref", 2), ("all", 2), ("test", 1)):
+            _, err = run(capsys, "ref", test, *call)
+            assert err[0] == words.format(count, f"{test}/a.png")
+        _, err = run(capsys, "test", "test/../ref", *call)
+        assert err == [words.format(1, "test/../ref/a.png")]
+        assert run(capsys, "ref/a.png", "test/b.png", *call)[1] == []
+
     def test_nothing_to_compare(self, capsys, tmp_path):
         (tmp_path / "empty").mkdir()
         save("ref/a.png", GREY), save("test/b.png", GREY), save("a.png", GREY)

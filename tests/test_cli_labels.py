@@ -7,12 +7,14 @@ import io
 import re
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import by_kind, compared
 from image_files import GREY, NOISY, png_of, save, save_packed
+from medical_files import dicom
 from PIL import Image, features
 
 import imsim
@@ -158,6 +160,109 @@ def test_compressions_of_tiff_that_may_change_numbers_are_refused(capsys, compre
     refused(capsys, "l.tif", *memory)
 
 
+FITS = {
+    "RICE_1": {},
+    "HCOMPRESS_1": {"hcomp_scale": 2},
+    "GZIP_1": {"quantize_level": 16, "quantize_method": -1},
+}
+
+
+@pytest.mark.parametrize("form", FITS)
+def test_tiles_of_fits_that_changed_numbers_are_refused(capsys, form):
+    fits = pytest.importorskip("astropy.io.fits")
+    labels = LABELS.astype(np.int32 if form == "HCOMPRESS_1" else np.float32)
+
+    def put(name, pixels, **options):
+        hdu = fits.CompImageHDU(pixels, compression_type=form, **options)
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(name)
+
+    put("l.fits", labels, **FITS[form])
+    refused(capsys, "l.fits")
+    put("exact.fits", LABELS.astype(np.int32))
+    (lines, _) = compared(capsys, *files(), "--labels", "exact.fits", *FLAGS)
+    assert [row["label"] for row in lines["scored"]] == [1, 2, 7]
+
+
+@pytest.mark.parametrize(
+    ("syntax", "earlier", "kind"),
+    [
+        ("1.2.840.10008.1.2.4.50", None, "MONOCHROME2"),
+        ("1.2.840.10008.1.2.4.91", None, "MONOCHROME2"),
+        ("1.2.840.10008.1.2.4.90", "01", "MONOCHROME2"),
+        ("1.2.840.10008.1.2.1", "01", "MONOCHROME2"),
+        ("1.2.840.10008.1.2.1", "00", "MONOCHROME1"),
+        ("1.2.840.10008.1.2.1", "00", "MONOCHROME2"),
+    ],
+)
+def test_labels_in_dicom(capsys, syntax, earlier, kind):
+    data = dicom(LABELS, PhotometricInterpretation=kind, LossyImageCompression=earlier or "00")
+    data.file_meta.TransferSyntaxUID = syntax
+    if ".2.4." in syntax:
+        pydicom = pytest.importorskip("pydicom")
+        content = BytesIO()
+        if syntax.endswith("50"):
+            Image.fromarray(LABELS).save(content, "jpeg")
+        else:
+            Image.fromarray(LABELS).save(content, "jpeg2000", no_jp2=True)
+        data.PixelData = pydicom.encaps.encapsulate([content.getvalue()])
+        data["PixelData"].is_undefined_length = True
+    data.save_as("l.dcm", enforce_file_format=True)
+    if kind == "MONOCHROME1":
+        assert main(["compare", *files(), "--labels", "l.dcm"]) == 2
+        assert "l.dcm: is stored with 0 as white" in capsys.readouterr().err
+    elif earlier == "00":
+        (lines, _) = compared(capsys, *files(), "--labels", "l.dcm", *FLAGS)
+        assert [row["label"] for row in lines["scored"]] == [1, 2, 7]
+    else:
+        refused(capsys, "l.dcm")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_labels_with_0_as_white_are_refused(capsys, dtype):
+    save("l.tif", LABELS.astype(dtype), photometric="miniswhite")
+    assert main(["compare", *files(), "--labels", "l.tif"]) == 2
+    assert "l.tif: is stored with 0 as white" in capsys.readouterr().err
+
+
+def test_filters_and_codecs_that_change_numbers_are_refused(capsys):
+    h5py, zarr = pytest.importorskip("h5py"), pytest.importorskip("zarr")
+    numcodecs = pytest.importorskip("numcodecs")
+    with h5py.File("l.h5", "w") as file:
+        file.create_dataset("x", data=LABELS.astype("f4"), chunks=(8, 8), scaleoffset=1)
+    refused(capsys, "l.h5")
+    with h5py.File("q.nc", "w") as file:
+        file["x"] = LABELS.astype("f4")
+        file["x"].attrs["_QuantizeBitGroomNumberOfSignificantDigits"] = 3
+    refused(capsys, "q.nc")
+    with h5py.File("exact.h5", "w") as file:
+        file.create_dataset("x", data=LABELS, chunks=(8, 8), scaleoffset=0, compression="gzip")
+    codec = numcodecs.BitRound(3)
+    options = {"zarr_format": 2, "chunks": (8, 8)}
+    zarr.create_array("l.zarr", data=LABELS.astype("f4"), filters=[codec], **options)
+    refused(capsys, "l.zarr")
+    zarr.create_array("exact.zarr", data=LABELS, **options)
+    for name in ("exact.h5", "exact.zarr"):
+        (lines, _) = compared(capsys, *files(), "--labels", name, *FLAGS)
+        assert [row["label"] for row in lines["scored"]] == [1, 2, 7]
+
+
+@pytest.mark.parametrize("form", ["PXR24", "B44", "DWAA", "ZIP"])
+def test_compressions_of_openexr_that_change_numbers_are_refused(capsys, form):
+    library, imath = pytest.importorskip("OpenEXR"), pytest.importorskip("Imath")
+    header = library.Header(48, 40)
+    kind = imath.PixelType(imath.PixelType.FLOAT)
+    header["channels"] = {"Y": imath.Channel(kind)}
+    header["compression"] = imath.Compression(getattr(imath.Compression, f"{form}_COMPRESSION"))
+    file = library.OutputFile("l.exr", header)
+    file.writePixels({"Y": LABELS.astype(np.float32).tobytes()})
+    file.close()
+    if form != "ZIP":
+        refused(capsys, "l.exr")
+        return
+    (lines, _) = compared(capsys, *files(), "--labels", "l.exr", *FLAGS)
+    assert [row["label"] for row in lines["scored"]] == [1, 2, 7]
+
+
 def refused(capsys, name, *options):
     assert main(["compare", *files(), "--labels", name, *options]) == 2
     words = f"imsim: error: {name}: is compressed as .*may change numbers.*as PNG"
@@ -195,6 +300,56 @@ def test_a_stack_of_labels(capsys):
     assert rows == [("s.tif[0]", k) for k in (1, 2, 7)] + [("s.tif[1]", k) for k in (1, 2, 3, 8)]
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", ">f8"])
+def test_whole_numbers_that_are_stored_as_floats(capsys, dtype):
+    labels = (LABELS.astype(int) * 300 - 300 * (LABELS == 2) * 3).astype(dtype)
+    (lines, _) = compared(capsys, *files(), "--labels", save("l.npy", labels), *FLAGS)
+    assert [row["label"] for row in lines["scored"]] == [-300, 300, 2100]
+
+
+def test_whole_numbers_of_nifti(capsys):
+    nibabel = pytest.importorskip("nibabel")
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 200, (14, 16, 18), dtype=np.uint8)
+    labels = np.zeros(a.shape)
+    labels[1:13, 2:14, 3:15], labels[0, 0, 0] = 4, 1000
+    np.save("a.npy", a)
+    for name, array in (("a.nii", a), ("l.nii", labels)):
+        nibabel.save(nibabel.Nifti1Image(array.T, np.eye(4), dtype=array.dtype), name)
+    given = ("a.nii", "a.nii", "--volume", "--labels", "l.nii", "--metrics", "rmse")
+    (lines, _) = compared(capsys, *given)
+    assert [row["label"] for row in lines["scored"]] == [4, 1000]
+
+
+@pytest.mark.parametrize("form", ["--csv", "--json", "--no"])
+def test_a_slice_without_labels_has_a_row(capsys, form):
+    save("s.tif", np.stack([NOISY] * 4), photometric="minisblack")
+    save("l.tif", np.stack([LABELS, 0 * LABELS, LABELS, LABELS]), photometric="minisblack")
+    call = ["compare", save("a.png", GREY), "s.tif", "--labels", "l.tif", "--metrics", "rmse"]
+    call += [form] * (form != "--no")
+    assert main(call) == 0
+    out, err = capsys.readouterr()
+    assert "l.tif[1]: holds no label" in err
+    if form == "--json":
+        rows = by_kind(out)["scored"]
+        assert [row.get("label") for row in rows] == [1, 2, 7, None, *[1, 2, 7] * 2]
+        assert rows[3]["scores"] == {"rmse": "NaN"}
+        assert "holds no label" in rows[3]["notes"][0]
+    elif form == "--csv":
+        rows = list(csv.DictReader(io.StringIO(out)))
+        assert [row["label"] for row in rows] == ["1", "2", "7", "", *["1", "2", "7"] * 2]
+        assert (rows[3]["rmse"], rows[3]["test"]) == ("nan", "s.tif[1]")
+    assert main([*call, "--fail-under", "rmse=1e9"]) == 1
+    assert "fails: s.tif[1]: rmse is NaN" in capsys.readouterr().err
+
+
+def test_labels_that_are_all_left_out_have_their_rows(capsys):
+    call = [*files(), "--labels", save("l.png", LABELS), *FLAGS, "--ignore", "0,0,48,40"]
+    (lines, _) = compared(capsys, *call, "--fail-under", "rmse=1e9", status=1)
+    assert [row["label"] for row in lines["scored"]] == [1, 2, 7]
+    assert all(row["scores"]["rmse"] == "NaN" for row in lines["scored"])
+
+
 def test_metrics_that_cannot_run(capsys):
     a, b = save("a.tif", GREY.astype(np.uint16)), save("b.tif", NOISY.astype(np.uint16))
     labels = save("l.png", LABELS)
@@ -207,13 +362,16 @@ def test_metrics_that_cannot_run(capsys):
     ("labels", "words"),
     [
         (np.repeat(LABELS[..., None], 3, axis=-1), "3 channels.*one whole number a pixel.*palette"),
-        (LABELS.astype(np.float64), "64-bit float.*one whole number a pixel"),
+        (LABELS + 0.5, "64-bit float, grey, with the value [0-9.]*, but.*one whole number a pixel"),
+        (np.where(LABELS, LABELS, np.nan), "with the value nan"),
+        (np.where(LABELS, 2.0**60, 0), "with the value 1.15"),
+        (LABELS.astype(np.complex64), "type complex64"),
         (LABELS[:-1], "the labels are 48 x 39 pixels.*must have the same size"),
         (np.zeros_like(LABELS), "holds no label"),
     ],
 )
 def test_labels_that_are_none(capsys, labels, words):
-    name = "l.npy" if labels.dtype.kind == "f" else "l.png"
+    name = "l.npy" if labels.dtype.kind in "fc" else "l.png"
     assert main(["compare", *files(), "--labels", save(name, labels)]) == 2
     assert re.match(f"imsim: error: {name}: .*{words}", capsys.readouterr().err)
 

@@ -245,6 +245,11 @@ class TestOptions:
     def test_limits_that_make_no_sense(self, capsys, limit, word):
         assert word in refused(capsys, "--fail-under", "rmse=9", "--fail-under", limit)
 
+    @pytest.mark.parametrize("metrics", ["", " ", "ssim,", ","])
+    def test_metrics_without_a_name(self, capsys, metrics):
+        """As a variable that was never set."""
+        assert "there is no metric ''" in refused(capsys, "--metrics", metrics)
+
     @pytest.mark.parametrize("number", ["0", "-1", "two", "1.5"])
     def test_workers(self, capsys, number):
         with pytest.raises(SystemExit) as end:

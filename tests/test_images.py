@@ -145,7 +145,7 @@ class TestRefusals:
     def test_unusual_colours(self, capsys):
         Image.fromarray(RGB).convert("CMYK").save("cmyk.jpg")
         assert "CMYK" in refusal(capsys, "cmyk.jpg", "cmyk.jpg")
-        save("white.tif", GREY, photometric="miniswhite")
+        save("white.tif", GREY.astype("f4"), photometric="miniswhite")
         assert "MINISWHITE" in refusal(capsys, "white.tif", "white.tif")
         save("volume.tif", np.zeros((16, 32, 32), np.uint8), volumetric=True, tile=(16, 16, 16))
         assert "axes" in refusal(capsys, "volume.tif", "volume.tif")

@@ -169,6 +169,19 @@ class TestGif:
         refused(gif(rows), "truncated")
         refused(gif(frame(INDICES)[:-20] + b"\0"), "truncated|cut off|no block")
 
+    def test_a_frame_that_goes_on(self):
+        """Its stream is whole, and ends well, but holds more pixels than the frame."""
+        tall = np.concatenate([INDICES, INDICES[:1]])
+        for size in ((11, 20), (12, 20)):
+            data = lzw(tall if size == (12, 20) else INDICES)
+            head = b"," + struct.pack("<4HB", 0, 0, size[1], size[0], 0)
+            refused(gif(frame(INDICES)[:8] + head + data), "holds more than its .* pixels")
+        large = np.random.default_rng(0).integers(0, 16, (300, 401)).astype(np.uint8)
+        (picture,) = read(gif(frame(large), sides=large.shape))
+        assert picture.pixels.shape[:2] == large.shape
+        head = b"," + struct.pack("<4HB", 0, 0, 401, 299, 0)
+        refused(gif(frame(INDICES)[:8] + head + lzw(large), sides=large.shape), "holds more than")
+
     def test_size_before_pixels(self):
         content = bytearray(gif(frame(INDICES), sides=(60_000, 60_000)))
         Path("x").write_bytes(content)

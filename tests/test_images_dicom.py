@@ -194,6 +194,31 @@ def test_rle_is_decoded():
     assert np.array_equal(read("s").pixels, VOLUME)
 
 
+@pytest.mark.parametrize("syntax", ["JPEGBaseline8Bit", "JPEG2000Lossless", "JPEG2000"])
+def test_frames_without_their_end_are_damaged(syntax):
+    import io
+
+    from PIL import Image
+
+    grey = VOLUME[0].astype(np.uint8)
+    stream = io.BytesIO()
+    form = ("jpeg", {}) if syntax.startswith("JPEGB") else ("jpeg2000", {"no_jp2": True})
+    Image.fromarray(grey).save(stream, form[0], **form[1])
+    whole = stream.getvalue()
+    data = dicom(grey)
+    data.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
+    for zeros in (0, 2, 20, len(whole) // 2):
+        content = whole[: len(whole) - zeros] + bytes(zeros)
+        data.PixelData = pydicom.encaps.encapsulate([content])
+        data["PixelData"].is_undefined_length = True
+        data.save_as("a.dcm", enforce_file_format=True)
+        if zeros:
+            with pytest.raises(ImageFileError, match=r"a\.dcm: damaged: .*mark of their end"):
+                contents("a.dcm")
+        else:
+            assert contents("a.dcm")[0].pixels.shape == grey.shape
+
+
 def test_frames_are_slices():
     order = np.random.default_rng(2).permutation(DEPTH)
     frames(VOLUME[order], order.tolist()).save_as("f.dcm", enforce_file_format=True)

@@ -131,6 +131,22 @@ def test_damage(fits):
     np.testing.assert_array_equal(read_picture("x.fits:1").pixels, DEEP)
 
 
+@pytest.mark.parametrize("form", ["RICE_1", "GZIP_1", "PLIO_1", "HCOMPRESS_1"])
+def test_compressed_tiles_have_a_sum(fits, form):
+    pixels = (GREY // 2).astype(np.int16)
+    hdu = fits.CompImageHDU(pixels, compression_type=form)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto("a.fits", checksum=True)
+    np.testing.assert_array_equal(read_picture("a.fits").pixels, pixels)
+    content = bytearray(Path("a.fits").read_bytes())
+    end = len(content.rstrip(b"\0"))
+    for place in range(end - 700, end, 50):
+        changed = content.copy()
+        changed[place] ^= 4
+        refused(bytes(changed), "")
+        changed[place:end] = bytes(end - place)
+        refused(bytes(changed), "")
+
+
 def test_rows_against_other_formats(fits, capsys):
     """Rows are in the order of the file; a note tells that FITS has the first one at the bottom."""
     fits.PrimaryHDU(GREY).writeto("a.fits")

@@ -90,6 +90,67 @@ def test_chunks_that_are_not_stored():
     )
 
 
+def test_values_that_are_not_stored():
+    with h5py.File("a.h5", "w") as file:
+        file.create_dataset("x", shape=GREY.shape, dtype="u1", fillvalue=7)
+    assert contents("a.h5")[0].notes == (
+        "its values are not stored; as HDF5 has it, their pixels have the fill value 7",
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"maxshape": (None, None)}])
+@pytest.mark.parametrize("size", [2, 4, 8, 32, 64, 256, 1024, 1 << 20])
+def test_an_index_of_chunks_in_parts_zero_is_damage(options, size):
+    # Pixels of 0, which is the fill value, are stored too.
+    pixels = np.tile(GREY, (2, 2)) | 1
+    pixels[8:16] = 0
+    with h5py.File("a.h5", "w", libver="earliest") as file:
+        file.create_dataset("x", data=pixels, chunks=(4, 4), **options)
+        chunks = []
+        file["x"].id.chunk_iter(chunks.append)
+    whole = Path("a.h5").read_bytes()
+    np.testing.assert_array_equal(contents("a.h5")[0].pixels, pixels)
+    assert contents("a.h5")[0].notes == ()
+    is_pixel = np.zeros(len(whole), bool)
+    for chunk in chunks:
+        is_pixel[chunk.byte_offset : chunk.byte_offset + chunk.size] = True
+    rng = np.random.default_rng(size)
+    for _ in range(40):
+        content = np.frombuffer(whole, np.uint8).copy()
+        start = rng.integers(whole.index(b"TREE", 900), len(whole))
+        part = np.arange(start, min(start + size, len(whole)))
+        content[part[~is_pixel[part]]] = 0
+        Path("b.h5").write_bytes(content.tobytes())
+        for reading in (None, SMALL):
+            try:
+                with ImageFile("b.h5", reading) as file:
+                    picture = file.read(0)
+                    found = np.asarray(picture.pixels[:])
+            except ImageFileError:
+                continue
+            noted = any("not stored" in note for note in picture.notes)
+            # A part of an address that is zero may lead to other bytes, which nothing tells.
+            assert noted or size < 8 or (found == pixels).all()
+
+
+def test_a_damaged_index_does_not_end_the_process():
+    with h5py.File("a.h5", "w", libver="latest") as file:
+        file.create_dataset("x", data=GREY, chunks=(4, 4), maxshape=(None, None))
+    content = bytearray(Path("a.h5").read_bytes())
+    content[content.index(b"BTHD") + 35] ^= 1
+    Path("a.h5").write_bytes(content)
+    with pytest.raises(ImageFileError, match="damaged"):
+        contents("a.h5")
+
+
+def test_datasets_of_several_names_are_listed_once():
+    put("a.h5", {"g/x": GREY})
+    with h5py.File("a.h5", "a") as file:
+        file["g/again"], file["g/up"] = file["g/x"], file["/"]
+    np.testing.assert_array_equal(read_picture("a.h5").pixels, GREY)
+    assert contents("a.h5")[0].notes == ()
+
+
 def test_other_files_are_not_read():
     put("secret.h5", {"x": GREY})
     GREY.tofile("raw.bin")

@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from image_files import DEEP, GREY, RGB, RNG, contents, refused, save, save_packed
+from image_files import (
+    DEEP,
+    GREY,
+    RGB,
+    RNG,
+    contents,
+    patched,
+    refused,
+    save,
+    save_packed,
+)
 from PIL import Image
 
 from imsim._images import ImageFile, ImageFileError, Reading, read_picture
@@ -364,6 +374,47 @@ def test_grey_levels_of_few_bits(bits):
     picture = read_picture("a.tif")
     np.testing.assert_array_equal(picture.pixels, (GREY >> (8 - bits)) * (255 // (2**bits - 1)))
     assert picture.notes == (f"its {bits}-bit grey levels are scaled to 8 bits",)
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "u4", "u8"])
+@pytest.mark.parametrize(
+    "layout",
+    [{}, {"tile": (16, 16)}, {"compression": "zlib"}, {"byteorder": ">"}, {"metadata": None}],
+)
+def test_0_as_white(kind, layout):
+    """Whole numbers are counted from the largest one: white is then the largest everywhere."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, np.iinfo(kind).max, (3, 40, 48), kind, endpoint=True)
+    most = np.iinfo(kind).max
+    save("a.tif", most - pixels[0], photometric="miniswhite", **layout)
+    save("s.tif", most - np.tile(pixels, (2, 1, 1)), photometric="miniswhite", **layout)
+    for reading in (None, Reading(memory=99)):
+        with ImageFile("a.tif", reading) as file:
+            np.testing.assert_array_equal(file.read(0).pixels[:], pixels[0])
+        with ImageFile("s.tif", reading) as file:
+            assert len(file) == 6
+            np.testing.assert_array_equal(file.read(4).pixels[:], pixels[1])
+    assert contents("a.tif")[0].notes == (
+        f"stored with 0 as white; {most} - stored is taken, so that 0 is black",
+    )
+
+
+@pytest.mark.parametrize("bits", [2, 4, 12])
+def test_0_as_white_in_few_bits(bits):
+    levels = DEEP >> (16 - bits)
+    save_packed("a.tif", levels.astype(np.uint16 if bits > 8 else np.uint8), bits)
+    black = read_picture("a.tif").pixels
+    Path("b.tif").write_bytes(patched("a.tif", "PhotometricInterpretation", 0))
+    white = read_picture("b.tif").pixels
+    np.testing.assert_array_equal(white, (255 if bits < 8 else 4095) - black)
+
+
+@pytest.mark.parametrize("kind", ["i2", "f4", "f8"])
+@pytest.mark.parametrize("number", [1, 5])
+def test_0_as_white_has_no_meaning_for_other_numbers(kind, number):
+    save("a.tif", np.repeat(GREY[None].astype(kind), number, axis=0), photometric="miniswhite")
+    with pytest.raises(ImageFileError, match="stored as MINISWHITE; save it as grey"):
+        contents("a.tif")
 
 
 def test_packed_samples(monkeypatch):

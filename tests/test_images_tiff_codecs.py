@@ -93,6 +93,21 @@ def test_pictures_that_are_cut(codec, share):
     refused(patched("a.tif", "StripByteCounts", int(count * share)), "")
 
 
+@pytest.mark.parametrize("codec", [*PICTURES, "jpeg", "lzw", "zlib", "packbits"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_strips_that_end_in_zeros(codec, share):
+    """As of a file that was being written when the power went."""
+    if codec == "jpegxr":
+        pytest.skip("its streams do not tell where they end")
+    save("a.tif", RGB, compression=codec, photometric="rgb", rowsperstrip=40)
+    with tifffile.TiffFile("a.tif") as tiff:
+        start, count = tiff.pages[0].dataoffsets[0], tiff.pages[0].databytecounts[0]
+    content = bytearray(Path("a.tif").read_bytes())
+    zeros = int(count * (1 - share))
+    content[start + count - zeros : start + count] = bytes(zeros)
+    refused(bytes(content), "")
+
+
 @pytest.mark.parametrize("pixels", BITS, ids=["dots", "noise", "white", "black", "narrow"])
 @pytest.mark.parametrize(
     ("codec", "options"),

@@ -137,3 +137,47 @@ def test_the_content_tells_the_format():
         Path(f"text{ending}").write_text("no image")
         with pytest.raises(ImageFileError, match="not a PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP"):
             read_picture(f"text{ending}")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["noise", "alpha", "frames", "smooth"])
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}])
+def test_streams_that_end_in_zeros(form, kind, options):
+    """As of a file that was being written when the power went."""
+    pixels = np.tile(RGBA if kind == "alpha" else RGB, (2, 2, 1))
+    if kind == "smooth":
+        pixels = np.repeat(np.add.outer(np.arange(80), np.arange(96))[..., None], 3, axis=-1)
+        pixels = pixels.astype(np.uint8)
+    if kind == "frames":
+        options = {**options, "save_all": True, "append_images": [Image.fromarray(255 - pixels)]}
+    name = save(f"a.{form}", pixels, **options)
+    contents(name)
+    whole = Path(name).read_bytes()
+    for share in (0.4, 0.7, 0.9):
+        zeros = int(len(whole) * (1 - share))
+        if zeros > 64:
+            refused(whole[:-zeros] + bytes(zeros), "")
+
+
+def test_zeros_behind_the_pixels_of_avif():
+    """As metadata may end, and as some writers fill up a file."""
+    if not features.check("avif"):
+        pytest.skip("Pillow was built without it")
+    exif = Image.Exif()
+    exif[271] = "x"
+    for name, more in (("a.avif", b""), ("b.avif", (24).to_bytes(4, "big") + b"free" + bytes(16))):
+        save(name, RGB, exif=exif.tobytes())
+        Path(name).write_bytes(Path(name).read_bytes() + more)
+        assert read_picture(name).pixels.shape == RGB.shape
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}, {"quality": 1}])
+def test_webp_of_plain_parts_is_whole(options):
+    """Its streams may end in zeros that are no damage."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        height, width = rng.integers(1, 120, 2)
+        pixels = np.zeros((height, width, 4), np.uint8) + rng.integers(0, 256, 4, np.uint8)
+        pixels[: height // 3] = rng.integers(0, 256, (height // 3, width, 4))
+        name = save("a.webp", pixels[..., : rng.integers(3, 5)].copy(), method=1, **options)
+        contents(name)

@@ -202,6 +202,12 @@ class TestMissingChunks:
         with ImageFile("a.zarr", SMALL) as file:
             assert file.read(0).notes == picture.notes
 
+    def test_folders_in_the_place_of_chunks(self):
+        put("a.zarr", GREY)
+        Path("a.zarr/c/0/1").unlink()
+        Path("a.zarr/c/0/1").mkdir()
+        assert contents("a.zarr")[0].notes[0].startswith("1 of its 9 chunks are not stored")
+
     def test_only_those_of_the_image_count(self):
         put("a.zarr", np.stack([GREY, GREY]), chunks=(1, 16, 16))
         shutil.rmtree("a.zarr/c/1/2")

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from imsim._images.dicom_frames import Frame, Headers, arranged, check_alike, frames_of
-from imsim._images.dicom_pixels import check_decoder, decoded, invert, kind_of, padding
+from imsim._images.dicom_pixels import (
+    check_decoder,
+    check_exact,
+    decoded,
+    invert,
+    kind_of,
+    padding,
+)
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -152,9 +159,10 @@ def _read(
     notes: dict[str, None] = {}
     for name, of_frame in places.items():
         with _naming(name):
+            check_exact(headers[name], reading)
             check_decoder(headers[name])
             count = 0
-            for index, stored in enumerate(decoded(paths[name], kinds[name][0])):
+            for index, stored in enumerate(decoded(paths[name], headers[name], kinds[name][0])):
                 count += 1
                 place = of_frame[index]
                 data = padding(stored, headers[name])

@@ -7,10 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from imsim._images.codestreams import check_end_mark
 from imsim._images.pictures import Array, ImageFileError
+from imsim._images.reading import Reading
 
 Kind = np.dtype[Any]
 Ends = tuple[int, int]
+_INEXACT = {
+    *(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51)),  # JPEG
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS, nearly without loss
+    *(f"1.2.840.10008.1.2.4.{number}" for number in (91, 93, 203)),  # JPEG 2000
+    *(f"1.2.840.10008.1.2.4.{number}" for number in (111, 112)),  # JPEG XL
+}
+"""Transfer syntaxes that may change values."""
+_MARKED = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91)}
+"""Those of the JPEG family, whose streams have a mark of their end."""
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
@@ -56,10 +67,43 @@ def check_decoder(header: Any) -> None:
         )
 
 
-def decoded(file: Any, kind: Kind) -> Iterator[Array]:
-    """Yield the stored values of each frame, of colours as RGB; bits that are not used are 0."""
+def check_exact(header: Any, reading: Reading) -> None:
+    """Refuse values that a compression, this one or an earlier one, may have changed, or inverted.
+
+    Raises
+    ------
+    ImageFileError
+        If they are to be taken as stored.
+    """
+    syntax = header.file_meta.TransferSyntaxUID
+    if str(syntax) in _INEXACT:
+        reading.check_exact(syntax.name)
+    if str(header.get("LossyImageCompression", "00")) == "01":
+        reading.check_exact("lossy (LossyImageCompression 01)")
+    if str(header.PhotometricInterpretation) == "MONOCHROME1":
+        reading.check_black_is_0()
+
+
+def decoded(file: Any, header: Any, kind: Kind) -> Iterator[Array]:
+    """Yield the stored values of each frame, of colours as RGB; bits that are not used are 0.
+
+    Raises
+    ------
+    ImageFileError
+        If a frame lacks the mark of its end, for which its decoder does not look.
+    """
+    from pydicom import dcmread
+    from pydicom.encaps import generate_frames
     from pydicom.pixels import iter_pixels
 
+    syntax = header.file_meta.TransferSyntaxUID
+    if str(syntax) in _MARKED:
+        if hasattr(file, "seek"):
+            file.seek(0)
+        file = dcmread(file)
+        number = int(header.get("NumberOfFrames") or 1)
+        for frame in generate_frames(file.PixelData, number_of_frames=number):
+            check_end_mark(frame, syntax.name)
     for stored in iter_pixels(file):
         yield stored.astype(kind, copy=False)
 

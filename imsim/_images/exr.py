@@ -14,6 +14,8 @@ from imsim._images.source import Source
 SIGNATURE = b"v/1\x01"
 _DEEP, _SEVERAL_PARTS = 0x800, 0x1000  # flags in the version
 _TYPES = (np.dtype(np.uint32), np.dtype(np.float16), np.dtype(np.float32))
+_INEXACT = ("B44", "B44A", "DWAA", "DWAB", "LJ2K")
+"""Compressions that may change numbers; PXR24 those of single floats."""
 _COLOURS = ("R", "G", "B")
 
 
@@ -54,6 +56,9 @@ def _read(file: Any, layer: str | None, reading: Reading) -> Contents:
     kinds = [_TYPES[stored[name].type.v] for name in names]
     kind = np.result_type(*kinds)
     reading.check_size((height, width), kind.itemsize, len(names))
+    form = str(header.get("compression")).removesuffix("_COMPRESSION")
+    if form in _INEXACT or (form == "PXR24" and kind == np.float32):
+        reading.check_exact(form)
     planes: list[Array] = [
         np.frombuffer(file.channel(name), own).reshape(height, width).astype(kind)
         for name, own in zip(names, kinds, strict=True)

@@ -50,6 +50,14 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
             stream.close()
             raise
     hdu = file[index]
+    stored_as = hdu.header, hdu.fileinfo()
+    try:
+        if _is_compressed(hdu):
+            stored_as = _as_table(source, index)
+            _check_exact(stored_as[0], reading)
+    except BaseException:
+        stream.close()
+        raise
     kind = np.dtype(_TYPES[hdu.header["BITPIX"]])
     shape = tuple(hdu.shape)
     # The order of axes is certain, unless somebody says that one of them counts channels.
@@ -66,7 +74,7 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
     def read(number: int) -> Contents:
         height, width, *channels = axes.image
         if not checked:
-            _check_sum(source, hdu)
+            _check_sum(source, *stored_as)
             checked.append(True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -111,12 +119,35 @@ def _is_compressed(hdu: Any) -> bool:
     return hasattr(hdu, "compression_type")
 
 
-def _check_sum(source: Source, hdu: Any) -> None:
+def _as_table(source: Source, index: int) -> tuple[Any, Any]:
+    """Return the header of an HDU as it is stored, and where its data lie.
+
+    Compressed tiles are stored as a table.
+    """
+    from astropy.io import fits
+
+    # Everything that is used of it is read here.
+    with source.open() as stream:
+        hdu = fits.open(stream, memmap=False, disable_image_compression=True)[index]
+        return hdu.header, hdu.fileinfo()
+
+
+def _check_exact(header: Any, reading: Reading) -> None:
+    """Refuse tiles whose compression changes numbers, if these are to be taken as stored."""
+    form, steps = header.get("ZCMPTYPE"), header.get("ZQUANTIZ", "NONE")
+    values = {header.get(f"ZNAME{i}"): header.get(f"ZVAL{i}") for i in range(1, 9)}
+    columns = {header.get(f"TTYPE{i}") for i in range(1, header.get("TFIELDS", 0) + 1)}
+    if header.get("ZBITPIX", 8) < 0 and (steps != "NONE" or "ZSCALE" in columns):
+        reading.check_exact(f"{form} of quantised floats")
+    if form == "HCOMPRESS_1" and values.get("SCALE"):
+        reading.check_exact(f"{form} with scale {values['SCALE']:g}")
+
+
+def _check_sum(source: Source, header: Any, found: Any) -> None:
     """Compare data with the sum in the header, if there is one: of words, with carries added."""
-    said = str(hdu.header.get("DATASUM", ""))
-    if not said.isdecimal() or _is_compressed(hdu):
+    said = str(header.get("DATASUM", ""))
+    if not said.isdecimal():
         return
-    found = hdu.fileinfo()
     with source.open() as stream:
         stream.seek(found["datLoc"])
         content = stream.read(found["datSpan"])

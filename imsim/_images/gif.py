@@ -20,6 +20,7 @@ SIGNATURES = (b"GIF87a", b"GIF89a")
 _EXTENSION, _IMAGE, _END = b"!", b",", b";"
 _CONTROL = 0xF9
 _AFTER = {2: After.CLEAR, 3: After.RESTORE, 4: After.RESTORE}  # 4 by an old mistake
+_LONGEST = 2**16 - 1  # side of an image
 _ANY_PALETTE = bytes([1, 2, 3]) * 256  # of colours, so that Pillow returns indices
 
 
@@ -152,12 +153,25 @@ def _frame(block: _Block, height: int, width: int, *, grey: bool, notes: tuple[s
 
 def _indices(block: _Block) -> Array:
     """Decode the pixels of a frame as a file of its own, which Pillow refuses if it is short."""
-    from PIL.GifImagePlugin import GifImageFile
-
     if 0 in (block.width, block.height):
         raise ImageFileError("damaged: one of its frames holds no pixel")
-    sides = block.width.to_bytes(2, "little") + block.height.to_bytes(2, "little")
+    pixels = _decoded(block.data, block.width, block.height, interlaced=block.interlaced)
+    # Data that make up more pixels are enough for a larger frame, too.
+    more = pixels.size + 1
+    least = -(-more // _LONGEST)
+    rows = min(range(least, min(least + 64, _LONGEST) + 1), key=lambda number: -more % number)
+    try:
+        _decoded(block.data, -(-more // rows), rows)
+    except Exception:  # whatever says that they are too few
+        return pixels
+    raise ImageFileError(f"damaged: one of its frames holds more than its {more - 1} pixels")
+
+
+def _decoded(data: bytes, width: int, height: int, *, interlaced: bool = False) -> Array:
+    from PIL.GifImagePlugin import GifImageFile
+
+    sides = width.to_bytes(2, "little") + height.to_bytes(2, "little")
     start = SIGNATURES[1] + sides + b"\xf7\0\0" + _ANY_PALETTE
-    image = b",\0\0\0\0" + sides + (b"\x40" if block.interlaced else b"\0")
-    with GifImageFile(io.BytesIO(start + image + block.data + _END)) as file:
+    image = b",\0\0\0\0" + sides + (b"\x40" if interlaced else b"\0")
+    with GifImageFile(io.BytesIO(start + image + data + _END)) as file:
         return np.asarray(file)

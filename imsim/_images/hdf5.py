@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
+from imsim._images.hdf5_chunks import Stored
 from imsim._images.pictures import ImageFileError, Pages
 from imsim._images.reading import Reading
 from imsim._images.sliced import NO_DATA, NOT_APPLIED, no_data_of, pages_of
 from imsim._images.source import Source
 from imsim._images.zarr_nodes import channel_of
 
+_SCALE_OFFSET = 6
+_INEXACT = {_SCALE_OFFSET, 32013, 32017, 32018, 32019, 32022, 32023, 32024, 32027, 32028}
+"""Numbers of filters that may change values: ZFP, SZ, JPEG, rounding of bits and others."""
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 EXTENSIONS = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
 """Extensions of files whose datasets are named by ``FILE.h5:/PATH``."""
@@ -32,8 +35,10 @@ def open_hdf5(source: Source, name: str | None, reading: Reading) -> Pages:
         _check(file, dataset)
         no_data, said = no_data_of(_attributes(dataset))
         axes = _axes(dataset, reading)
-        notes = (*notes, *said, *_said_of_missing(dataset))
-        return pages_of(dataset, axes, reading, no_data, notes, close=file.close)
+        _check_exact(dataset, reading)
+        stored = Stored(dataset)
+        notes = (*notes, *said, *stored.notes)
+        return pages_of(stored, axes, reading, no_data, notes, close=file.close)
     except BaseException:
         file.close()
         raise
@@ -63,17 +68,32 @@ def _chosen(file: Any, name: str | None) -> tuple[Any, tuple[str, ...]]:
 
 
 def _datasets(file: Any) -> list[Any]:
-    """Return all datasets that lie in the file itself; links are not followed."""
+    """Return all datasets that lie in the file itself, once each; links are not followed.
+
+    `visititems` reads the index of every chunked dataset too, and a damaged one ends the process.
+    """
     import h5py
 
-    found: list[Any] = []
+    def number(group: Any, name: str) -> tuple[int, ...]:
+        key = name.encode("utf-8", "surrogateescape")
+        return tuple(h5py.h5g.get_objinfo(group.id, key).objno)
 
-    def visit(_: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset):
-            found.append(node)
-
-    file.visititems(visit)
-    return found
+    found: dict[str, Any] = {}
+    groups = [file["/"]]
+    seen = {number(groups[0], ".")}
+    while groups:
+        group = groups.pop()
+        for name in group:
+            is_own = isinstance(group.get(name, getlink=True), h5py.HardLink)
+            if not is_own or number(group, name) in seen:
+                continue
+            seen.add(number(group, name))
+            node = group[name]
+            if isinstance(node, h5py.Group):
+                groups.append(node)
+            elif isinstance(node, h5py.Dataset):
+                found[node.name] = node
+    return [found[name] for name in sorted(found)]
 
 
 def _is_image(dataset: Any) -> bool:
@@ -97,6 +117,19 @@ def _check(file: Any, dataset: Any) -> None:
         raise ImageFileError(f"its values are of type {dataset.dtype}, not real numbers")
 
 
+def _check_exact(dataset: Any, reading: Reading) -> None:
+    """Refuse numbers that a filter may have changed, if they are taken as stored."""
+    properties = dataset.id.get_create_plist()
+    for number in range(properties.get_nfilters()):
+        code, _, values, name = properties.get_filter(number)
+        kept = code == _SCALE_OFFSET and dataset.dtype.kind in "iu" and values[1:2] == (0,)
+        if code in _INEXACT and not kept:
+            reading.check_exact(name.decode("utf-8", "replace").split(";")[0] or f"filter {code}")
+    for name in dataset.attrs:
+        if name.startswith("_Quantize"):
+            reading.check_exact(name.removeprefix("_"))
+
+
 def _axes(dataset: Any, reading: Reading) -> Axes:
     """Return the meaning of the axes, by their names if all have one."""
     shape = tuple(dataset.shape)
@@ -115,18 +148,3 @@ def _attributes(dataset: Any) -> Mapping[str, Any]:
             value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
             found[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     return found
-
-
-def _said_of_missing(dataset: Any) -> tuple[str, ...]:
-    """Say how many chunks are not stored: writers leave out empty ones, or did not end."""
-    if not dataset.chunks:
-        return ()
-    chunks = zip(dataset.shape, dataset.chunks, strict=True)
-    total = math.prod(-(-length // chunk) for length, chunk in chunks)
-    missing = total - dataset.id.get_num_chunks()
-    if not missing:
-        return ()
-    return (
-        f"{missing} of its {total} chunks are not stored; as HDF5 has it, their pixels have the "
-        f"fill value {dataset.fillvalue}",
-    )

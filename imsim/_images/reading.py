@@ -126,6 +126,20 @@ class Reading:
                 "save the numbers anew, as PNG; those in this file may be changed already",
             )
 
+    def check_black_is_0(self) -> None:
+        """Refuse numbers that stand for white if they are 0, where they are taken as stored.
+
+        Raises
+        ------
+        ImageFileError
+            If they are.
+        """
+        if self.as_stored:
+            raise ImageFileError(
+                "is stored with 0 as white, so that it is not certain which label is background",
+                "save the numbers anew with 0 as black, as PNG",
+            )
+
     def check_size(self, shape: Sequence[int], itemsize: float, channels: int = 1) -> None:
         """Refuse an image that is too large, before it is decoded.
 

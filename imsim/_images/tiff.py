@@ -19,7 +19,7 @@ from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.tiff_chain import SIGNATURES, Link, walk
 from imsim._images.tiff_pages import finished
-from imsim._images.tiff_parts import contiguous, on_disk, open_page
+from imsim._images.tiff_parts import checked_kind, contiguous, on_disk, open_page
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -262,20 +262,21 @@ def _plane(
 ) -> Contents:
     """Read a plane of a page that has many planes, one behind the other."""
     page = series.keyframe
-    if series.dataoffset is None or page.dtype is None:
+    dtype = checked_kind(page, reading)
+    if series.dataoffset is None:
         raise ImageFileError("holds several images in one page; save them as pages, or as .npy")
     height, width = page.imagelength, page.imagewidth
     samples, offset = page.size // height // width, series.dataoffset + index * page.nbytes
-    if reading.stays_on_disk((height, width), page.dtype, number * samples):
+    if reading.stays_on_disk((height, width), dtype, number * samples):
         return on_disk(page, reading, contiguous(page, offset), (1, width))
-    reading.check_size((height, width), page.dtype.itemsize, number * samples)
+    reading.check_size((height, width), dtype.itemsize, number * samples)
     handle = tiff.filehandle
     with handle.lock:
         handle.seek(offset)
         content = handle.read(page.nbytes)
     if len(content) < page.nbytes:
         raise ImageFileError(f"damaged: the file is cut off in plane {index}")
-    stored = np.frombuffer(content, page.dtype.newbyteorder(tiff.byteorder)).reshape(page.shape)
+    stored = np.frombuffer(content, dtype.newbyteorder(tiff.byteorder)).reshape(page.shape)
     pixels = native(stored)
     return finished(np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels, page, reading)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from imsim._images.codestreams import check_end_mark, check_webp
 from imsim._images.jpeg import check_stream
 from imsim._images.pictures import ImageFileError
 
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 _NONE, _FAX_RLE, _FAX_3, _FAX_4, _LZW = 1, 2, 3, 4, 5
 _JPEGS = (6, 7, 33007, 34892)
 _JPEG_XR, _PNG = (22610, 34934), 34933
+_JPEG_2000, _WEBP = (33003, 33004, 33005, 34712), (34927, 50001)
 _PICTURES = (
-    *(33003, 33004, 33005, 34712),  # JPEG 2000
+    *_JPEG_2000,
     *_JPEG_XR,
     34887,  # LERC
-    *(34927, 50001),  # WebP
+    *_WEBP,
     _PNG,
     *(50002, 52546),  # JPEG XL
 )
@@ -190,6 +192,10 @@ def _check_picture(content: bytes, rows: int, chunk: _Chunk, codec: int) -> None
 
     if codec in _JPEG_XR:
         _check_jpeg_xr(content)
+    if codec in _JPEG_2000:
+        check_end_mark(content, "JPEG 2000")
+    if codec in _WEBP:
+        check_webp(content, TIFF.DECOMPRESSORS[codec])
     decoded = TIFF.DECOMPRESSORS[codec](content)
     height, width, samples = decoded.shape if decoded.ndim == 3 else (*decoded.shape, 1)
     found = _Chunk(height, width, samples, decoded.dtype.newbyteorder("="), chunk.nbytes)

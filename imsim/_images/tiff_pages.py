@@ -83,13 +83,13 @@ def check_kind(page: TiffPage) -> np.dtype[Any]:
     if page.axes not in ("YX", "YXS", "SYX"):
         raise ImageFileError(f"its axes are {page.axes}, not those of one image (YX, YXS or SYX)")
     plain = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)
-    bilevel = page.bitspersample == 1 and page.photometric in (
-        PHOTOMETRIC.MINISWHITE,
-        PHOTOMETRIC.MASK,
-    )
+    bilevel = page.bitspersample == 1 and page.photometric == PHOTOMETRIC.MASK
+    # Other numbers have no largest one, from which to count.
+    whole = page.dtype is not None and page.dtype.kind in "bu" and page.samplesperpixel == 1
+    inverse = page.photometric == PHOTOMETRIC.MINISWHITE and whole
     # The reader of JPEG in TIFF returns RGB.
     decoded = page.photometric == PHOTOMETRIC.YCBCR and page.compression == COMPRESSION.JPEG
-    if not (plain or bilevel or decoded):
+    if not (plain or bilevel or inverse or decoded):
         name = getattr(page.photometric, "name", page.photometric)
         raise ImageFileError(
             f"its pixels are stored as {name}; save it as grey (0 is black) or RGB"
@@ -280,6 +280,13 @@ def _black_is_0(pixels: Array, page: TiffPage) -> Contents:
 
     if page.photometric != PHOTOMETRIC.MINISWHITE:
         return Contents(pixels)
+    if page.bitspersample > 1:
+        bits = 8 if page.bitspersample < 8 else page.bitspersample
+        most = pixels.dtype.type(2**bits - 1)
+        return Contents(
+            most - pixels,
+            (f"stored with 0 as white; {most} - stored is taken, so that 0 is black",),
+        )
     # tifffile gives every boolean array this tag, but writes True as 1.
     if page.is_shaped or page.software.startswith("tifffile"):
         return Contents(

@@ -31,11 +31,19 @@ Stored = Callable[[int, int, int, int], Array]
 """Reads a part of the stored samples, shape (separate planes, rows, columns, samples)."""
 
 
-def open_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
-    """Read a page, or leave it on the disk; `planes` of that size make up the image."""
+def checked_kind(page: TiffPage, reading: Reading) -> np.dtype[Any]:
+    """Return the type of the samples of a page; refuse what is not read, or not as it is stored."""
     dtype = check_kind(page)
     if page.compression in INEXACT:
         reading.check_exact(getattr(page.compression, "name", "JPEG"))
+    if page.photometric == 0 and page.bitspersample > 1:
+        reading.check_black_is_0()
+    return dtype
+
+
+def open_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
+    """Read a page, or leave it on the disk; `planes` of that size make up the image."""
+    dtype = checked_kind(page, reading)
     sides = page.imagelength, page.imagewidth
     if not reading.stays_on_disk(sides, dtype, samples_of(page) * planes):
         return read_page(page, source, reading, planes)

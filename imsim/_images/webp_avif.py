@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from imsim._images.alpha import composite
+from imsim._images.codestreams import check_avif, check_webp
 from imsim._images.orientation import of_exif, oriented
 from imsim._images.pictures import Contents, ImageFileError, Pages
 from imsim._images.profiles import profile_of
@@ -36,6 +37,7 @@ def open_webp(source: Source, reading: Reading) -> Pages:
 
     if not features.check("webp"):
         raise ImageFileError("WebP is not read by this Pillow, which was built without it", _REMEDY)
+    check_webp(content, lambda changed: WebPImageFile(io.BytesIO(changed)).load())
     try:
         return _pages(WebPImageFile(io.BytesIO(content)), notes, reading)
     except DecompressionBombError as error:
@@ -52,6 +54,7 @@ def open_avif(source: Source, reading: Reading) -> Pages:
 
     reading.check_exact("AVIF")
     content = source.read()
+    check_avif(content)
     bits = max((ord(flags) for flags in _CONFIGURATION.findall(content)), default=0)
     notes = []
     if bits & _DEEP:

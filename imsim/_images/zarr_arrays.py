@@ -17,6 +17,7 @@ from imsim._images.zarr_nodes import (
     channel_of,
     check_type,
     choose,
+    inexact_codec,
     missing_chunks,
     node_at,
 )
@@ -27,6 +28,8 @@ def open_zarr(path: str, reading: Reading) -> Pages:
     chosen = choose(path, reading.level)
     node = chosen.array
     check_type(node)
+    if codec := inexact_codec(node):
+        reading.check_exact(codec)
     if chosen.axes is not None and (reading.channel_axis is None or "c" in chosen.axes):
         axes = Axes(tuple(node.meta["shape"]), channel_of(chosen.axes))
         if len(axes.image) < 2 or 0 in axes.shape:

@@ -260,6 +260,26 @@ def check_type(array: Node) -> None:
         raise ImageFileError(f"its values are of type {kind}, not real numbers")
 
 
+_INEXACT = (
+    "quantize",
+    "fixedscaleoffset",
+    "scale_offset",
+    "bitround",
+    "zfpy",
+    "jpeg",
+    "lerc",
+    "sz3",
+)
+"""In the names of codecs that may change numbers."""
+
+
+def inexact_codec(array: Node) -> str | None:
+    """Name a codec that may change numbers, if an array has one."""
+    meta = array.meta
+    names = _codecs([meta.get("codecs"), meta.get("filters"), meta.get("compressor")])
+    return next((name for name in names if any(one in name for one in _INEXACT)), None)
+
+
 def _codecs(value: Any) -> Iterator[str]:
     """Yield the names of all codecs in some metadata, those of the parts of a shard too."""
     if isinstance(value, Mapping):
@@ -305,7 +325,7 @@ def missing_chunks(array: Node, box: Sequence[range]) -> tuple[int, int] | None:
         path = os.path.join(array.path, *name.split("/"))
         if sharded is None:
             total += 1
-            missing += not os.path.exists(path)
+            missing += not os.path.isfile(path)
             continue
         inner = sharded["chunk_shape"]
         within = tuple(
@@ -315,7 +335,7 @@ def missing_chunks(array: Node, box: Sequence[range]) -> tuple[int, int] | None:
         grid = [c // i for c, i in zip(chunks, inner, strict=True)]
         number = math.prod(span.stop - span.start for span in within)
         total += number
-        if not os.path.exists(path):
+        if not os.path.isfile(path):
             missing += number
             continue
         index = _index(path, grid, sharded)

@@ -20,6 +20,7 @@ from imsim.cli.options import NEEDS_RANGE, DataRanges, in_options
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.cli.places import check_places
 from imsim.cli.reading import (
+    NO_LABEL,
     Mask,
     SizeError,
     check_mask_size,
@@ -381,14 +382,16 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         notes += said + option_notes(reference, test, mask, used, data_range)
         if labels is not None:
             numbers, gone = labels_of(labels, reference, used)
-            regions = imsim.regions(*pair, numbers, metrics, **options)
-            regions = with_left_out(regions, gone)
+            regions = with_left_out(imsim.regions(*pair, numbers, metrics, **options), gone)
             errors = regions.errors
+            if not len(regions.labels):
+                scores, regions = dict.fromkeys(regions.scores, float("nan")), None
+                notes.append((labels.path, f"{NO_LABEL}, so that the scores are NaN"))
         else:
             options["mask"] = used
             found = compare(*pair, metrics, **options, options=settings.options)
             notes += nan_notes(found, reference, test, mask, used)
-    if regions is None:
+    if labels is None:
         scores = {name: float(score) for name, score in found.items()}
         errors = {**errors, **found.errors}
         if counts and not errors.keys() & COUNTS.keys():

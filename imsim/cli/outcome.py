@@ -6,14 +6,20 @@ import math
 import os
 from collections.abc import Container, Iterable, Mapping, Sequence
 
-from imsim._images import why_not_read
+from imsim._images import same_file, why_not_read, without_index
 from imsim.cli.ci import ERROR, FAILED, PASSED, SKIPPED, Case, Listener, scores_said
 from imsim.cli.jobs import Result, Shared
 from imsim.cli.measures import rule, verdicts
 from imsim.cli.messages import Notes, Tally, say, shortened
-from imsim.cli.pairing import Failure, Pairing
+from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.differing import measure
 from imsim.tables import number, table
+
+
+def _is_one_file(pair: FilePair) -> bool:
+    """Tell whether a pair is one file, of which its scores tell nothing."""
+    indices = [without_index(path)[1] for path in (pair.reference, pair.test)]
+    return indices[0] == indices[1] and same_file(pair.reference, pair.test)
 
 
 class _Statistics:
@@ -153,6 +159,9 @@ class Outcome:
             say(f"note: images without a mask, scored whole: {number}, e.g. {example}")
             if number := len(found.idle_masks):
                 say(f"note: masks of no image: {number}, e.g. {found.idle_masks[0]}")
+        own = [] if found.reference else [pair.test for pair in found.pairs if _is_one_file(pair)]
+        if own:
+            say(f"note: images compared with themselves, each one file: {len(own)}, e.g. {own[0]}")
         for file in shared:
             for note in file.notes:
                 self._said.add((file.file.path, note))

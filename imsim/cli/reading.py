@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import ImageFileError, Picture, as_mask, sized, widened
+from imsim._images import (
+    ImageFileError,
+    Picture,
+    as_mask,
+    sized,
+    widened,
+    without_index,
+)
 from imsim._images.profiles import difference
 from imsim._images.raster import is_raster, mask_on_disk
 from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
@@ -51,34 +58,55 @@ def _check_size(pixels: Array, path: str, reference: Picture, said: str) -> None
 def labels_of(labels: Picture, reference: Picture, used: Array | None) -> tuple[Array, Array]:
     """Return the labels that a picture holds, 0 where a pixel is left out, and those that are gone.
 
-    The latter are those of which no pixel is left.
+    The latter are those of which no pixel is left. Of a slice of a stack there may be none at all.
 
     Raises
     ------
     ImageFileError
-        If the picture holds colours, transparency or fractions, or is of another size.
+        If the picture holds colours, transparency or fractions, is of another size, or is one
+        image without a label.
     """
     pixels = labels.pixels
-    if pixels.ndim != len(reference.sides) or pixels.dtype.kind == "f" or labels.transparent:
-        kind = "transparent in parts" if labels.transparent else str(labels)
-        raise ImageFileError(
-            f"{labels.path}: is {kind}, but labels are one whole number a pixel",
-            "save the numbers as grey PNG or TIFF of 8, 16 or 32 bits, as PNG or TIFF with a "
-            "palette, or as .npy or NIfTI of integers",
-        )
+    if pixels.ndim != len(reference.sides) or labels.transparent:
+        raise _no_labels(labels, "transparent in parts" if labels.transparent else str(labels))
     _check_size(pixels, labels.path, reference, "labels are")
-    numbers = pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
+    valid = labels.valid
+    numbers = _whole(labels) if pixels.dtype.kind == "f" else pixels
+    numbers = numbers.astype(np.uint8) if numbers.dtype.kind == "b" else numbers
     background = numbers.dtype.type(0)
-    if labels.valid is not None:
-        numbers = np.where(labels.valid, numbers, background)
+    if valid is not None:
+        numbers = np.where(valid, numbers, background)
+    if not numbers.any() and without_index(labels.path)[1] is None:
+        raise ImageFileError(f"{labels.path}: {NO_LABEL}")
     gone = numbers[:0].ravel()
     if used is not None:
         left = np.where(used, numbers, background)
         gone = np.setdiff1d(numbers[~used], np.append(left, background))
         numbers = left
-    if not numbers.any():
-        raise ImageFileError(f"{labels.path}: holds no label; 0 is background, or left out")
     return numbers, gone
+
+
+NO_LABEL = "holds no label; 0 is background, or left out"
+_EXACT = 2**53
+"""Up to which float64 holds every whole number."""
+
+
+def _whole(labels: Picture) -> Array:
+    """Return labels that are stored as floats, as medical formats and networks have them."""
+    pixels = labels.pixels if labels.valid is None else np.where(labels.valid, labels.pixels, 0)
+    with np.errstate(invalid="ignore"):
+        broken = ~(np.abs(pixels) <= _EXACT) | (pixels != np.trunc(pixels))
+    if broken.any():
+        raise _no_labels(labels, f"{labels}, with the value {pixels[broken][0]:.6g}")
+    return np.asarray(pixels.astype(np.int64))
+
+
+def _no_labels(labels: Picture, what: str) -> ImageFileError:
+    return ImageFileError(
+        f"{labels.path}: is {what}, but labels are one whole number a pixel",
+        "save the numbers as grey PNG or TIFF of 8, 16 or 32 bits, as PNG or TIFF with a "
+        "palette, or as .npy or NIfTI",
+    )
 
 
 def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:

@@ -1,0 +1,118 @@
+"""What streams of pixels tell of their own end, where their decoders ask for less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from imsim._images.pictures import ImageFileError
+
+_END = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000
+_ZEROS, _SPARE = 32, 24
+"""Zeros at the end of a stream of WebP that are doubtful, and bytes that no decoder does without:
+encoders of whole images left up to 11 that hold nothing."""
+_FRAME_HEADER = 16  # bytes of a frame of animated WebP, before its own chunks
+
+
+def check_end_mark(content: bytes, name: str) -> None:
+    """Refuse a stream of the JPEG family that lacks its end mark, before zeros that fill it up.
+
+    Raises
+    ------
+    ImageFileError
+        If it is cut off.
+    """
+    if not content.rstrip(b"\0").endswith(_END):
+        raise ImageFileError(
+            f"damaged: its {name} data are cut off; the mark of their end is missing"
+        )
+
+
+def check_webp(content: bytes, open_: Callable[[bytes], Any]) -> None:
+    """Refuse WebP whose streams end in zeros that are no part of them.
+
+    A decoder takes all the bits it needs, and no more: without the last bytes of a stream that is
+    whole it fails.
+
+    Parameters
+    ----------
+    content : bytes
+        The file, or the strip of a TIFF file.
+    open_ : callable
+        Decodes a file, and raises if that fails.
+
+    Raises
+    ------
+    ImageFileError
+        If one of them is decoded without its last bytes.
+    """
+    for canvas, chunks in _pictures_of_webp(content):
+        for kind, body in chunks.items():
+            if not body.endswith(bytes(_ZEROS)):
+                continue
+            short = {**chunks, kind: body[:-_SPARE]}
+            try:
+                open_(_webp_of(canvas, short))
+            except Exception:
+                continue
+            raise ImageFileError("damaged: its last bytes are zeros that hold no pixels")
+
+
+def check_avif(content: bytes) -> None:
+    """Refuse AVIF whose pixels end in zeros: a tile of AV1 ends in a bit 1 and what fills its byte.
+
+    Of a file whose last bytes may be metadata, nothing is known.
+
+    Raises
+    ------
+    ImageFileError
+        If it ends in zeros.
+    """
+    place, last = 0, b""
+    while place + 8 <= len(content):
+        size, last = (
+            int.from_bytes(content[place : place + 4], "big"),
+            content[place + 4 : place + 8],
+        )
+        if size < 8:  # to the end, or in 64 bits
+            break
+        place += size
+    others = any(kind in content for kind in (b"Exif", b"mime"))
+    if last == b"mdat" and content.endswith(bytes(4)) and not others:
+        raise ImageFileError("damaged: its last bytes are zeros that hold no pixels")
+
+
+def _chunks_of_webp(content: bytes, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
+    while start + 8 <= end:
+        size = int.from_bytes(content[start + 4 : start + 8], "little")
+        yield content[start : start + 4], content[start + 8 : min(start + 8 + size, end)]
+        start += 8 + size + size % 2
+
+
+def _pictures_of_webp(content: bytes) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    """Yield the size of each picture, as three bytes each of width and height, and its streams."""
+    size = b""
+    chunks: dict[bytes, bytes] = {}
+    for kind, body in _chunks_of_webp(content, 12, len(content)):
+        if kind == b"VP8X":
+            size = body[4:10]
+        elif kind == b"ANMF":
+            own = dict(_chunks_of_webp(body, _FRAME_HEADER, len(body)))
+            yield body[6:12], {k: own[k] for k in _STREAMS if k in own}
+        elif kind in _STREAMS:
+            chunks[kind] = body
+    if chunks:
+        yield size, chunks
+
+
+_STREAMS = (b"ALPH", b"VP8 ", b"VP8L")
+
+
+def _webp_of(size: bytes, chunks: dict[bytes, bytes]) -> bytes:
+    """Return a file of one picture."""
+    if b"ALPH" in chunks:
+        chunks = {b"VP8X": b"\x10\0\0\0" + size, **chunks}
+    content = b"WEBP"
+    for kind, body in chunks.items():
+        content += kind + len(body).to_bytes(4, "little") + body + bytes(len(body) % 2)
+    return b"RIFF" + len(content).to_bytes(4, "little") + content
