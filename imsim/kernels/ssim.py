@@ -36,6 +36,7 @@ from imsim.kernels.common.window_moments import (
     is_lost,
 )
 from imsim.kernels.common.window_rows import (
+    correct_bias,
     load_sum_and_difference,
     quality_row,
     terms,
@@ -174,21 +175,14 @@ def quality_strip(  # type: ignore[no-untyped-def]
             if mask is None:
                 quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
             else:
-                weights = sums[4]
-                if ones.size == 0:
-                    quality_row(sums, weights, None, full, shift, c1, c2, limits, rounding, found)
-                    find_scored(weights, None, least, fewest, mask, row, left, count, size, scored)
-                else:
+                weights, pixels, enough = sums[4], sums[4], least
+                if ones.size > 0:
                     filter_rows(count_slots, oldest, ones, None, counts[0])
+                    pixels, enough = counts[0], fewest
                     if is_sample:
-                        for j in range(tile):
-                            unbiased[j] = (counts[0, j] - constants.dtype.type(1)) / counts[0, j]
-                    quality_row(
-                        sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found
-                    )
-                    find_scored(
-                        weights, counts[0], least, fewest, mask, row, left, count, size, scored
-                    )
+                        correct_bias(pixels, unbiased)
+                quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found)
+                find_scored(weights, pixels, least, enough, mask, row, left, count, size, scored)
             use = None if mask is None else scored
             add_row(found, use, row, left, count, keeps, out, values, valid, doubtful)
     out[0] = clipped(out[0], out[1])

@@ -12,7 +12,7 @@ from imsim.kernels import ssim as of_images
 from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.volume_slabs import VolumePositions
 from imsim.kernels.common.window_limits import pixel_types
-from imsim.kernels.common.window_rows import load_sum_and_difference, quality_row
+from imsim.kernels.common.window_rows import correct_bias, load_sum_and_difference, quality_row
 from imsim.kernels.common.window_sums import (
     add_row,
     clipped,
@@ -220,37 +220,20 @@ def quality_slab(  # type: ignore[no-untyped-def]
                 if mask is None:
                     quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
                 else:
-                    weights, centre = sums[4], mask[k - (deep - 1 - deep // 2)]
-                    top = first_row + row + above
-                    if ones.size == 0:
-                        quality_row(
-                            sums, weights, None, full, shift, c1, c2, limits, rounding, found
-                        )
-                        find_scored(
-                            weights, None, least, fewest, centre, top, left, count, centred, scored
-                        )
-                    else:
+                    weights, pixels, enough = sums[4], sums[4], least
+                    if ones.size > 0:
                         filter_rows(count_ring[row], oldest, ones[:deep], None, counts[0])
+                        pixels, enough = counts[0], fewest
                         if is_sample:
-                            for j in range(tile):
-                                unbiased[j] = (counts[0, j] - constants.dtype.type(1)) / counts[
-                                    0, j
-                                ]
-                        quality_row(
-                            sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found
-                        )
-                        find_scored(
-                            weights,
-                            counts[0],
-                            least,
-                            fewest,
-                            centre,
-                            top,
-                            left,
-                            count,
-                            centred,
-                            scored,
-                        )
+                            correct_bias(pixels, unbiased)
+                    centre = mask[k - (deep - 1 - deep // 2)]
+                    top = first_row + row + above
+                    quality_row(
+                        sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found
+                    )
+                    find_scored(
+                        weights, pixels, least, enough, centre, top, left, count, centred, scored
+                    )
                 use = None if mask is None else scored
                 add_row(
                     found,

@@ -129,7 +129,9 @@ def _correlation_slab(  # type: ignore[no-untyped-def]
                     pixels, centre = sums[5], mask[k - (deep - 1 - deep // 2)]
                     top = first_row + row + above
                     correlation_row(sums, pixels, full, limits, found)
-                    find_scored(pixels, None, least, 0.0, centre, top, left, count, centred, scored)
+                    find_scored(
+                        pixels, pixels, least, least, centre, top, left, count, centred, scored
+                    )
                 use = None if mask is None else scored
                 places, inner, doubts = values[plane], valid[plane], doubtful[plane]
                 add_row(found, use, row, left, count, keeps, out, places, inner, doubts)

@@ -380,8 +380,9 @@ def _correlation_strip(  # type: ignore[no-untyped-def]
             if mask is None:
                 correlation_row(sums, None, full, limits, found)
             else:
-                correlation_row(sums, sums[5], full, limits, found)
-                find_scored(sums[5], None, least, 0.0, mask, row, left, count, size, scored)
+                weights = sums[5]
+                correlation_row(sums, weights, full, limits, found)
+                find_scored(weights, weights, least, least, mask, row, left, count, size, scored)
             use = None if mask is None else scored
             add_row(found, use, row, left, count, keeps, out, values, valid, doubtful)
 

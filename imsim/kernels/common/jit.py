@@ -34,8 +34,9 @@ IS_ENABLED = not config.DISABLE_JIT
 _PACKAGE = Path(__file__).parents[2]
 _HOMES = {"kernels", "portable", "validation"}
 """Folders and files that hold compiled code and its constants."""
-_FOR_C, _FOR_PYTHON = "no_cfunc_wrapper", "no_cpython_wrapper"
-"""Options that leave out the code by which C, and Python, call a compiled function."""
+_OF_PART = {"no_cpython_wrapper": True, "forceinline": True}
+"""A part becomes code of the kernels that call it. To pass many arrays to it, row by row, took a
+tenth of the time of SSIM; code by which Python could call it, a sixth of the time of compiling."""
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -49,13 +50,13 @@ def exact(function: Callable[..., Any]) -> Any:
 
 
 def part(function: Callable[..., Any]) -> Any:
-    """Compile what only kernels call; code to call it from Python took a sixth of the time."""
-    return _uncallable(_compile(function, **{_FOR_PYTHON: True}))
+    """Compile what only kernels call."""
+    return _uncallable(_compile(function, **_OF_PART))
 
 
 def exact_part(function: Callable[..., Any]) -> Any:
     """Compile what only kernels call, and whose operations must keep their written order."""
-    return _uncallable(_compile(function, fastmath=False, **{_FOR_PYTHON: True}))
+    return _uncallable(_compile(function, fastmath=False, **_OF_PART))
 
 
 def inline(function: Callable[..., Any]) -> Any:
@@ -118,8 +119,9 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
     # Inlined code and constants come from other files, so their digest goes into the name, by
     # which the cache on disk identifies a kernel.
     function.__qualname__ += f"_{_digest(function.__module__)}"
-    usual = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy", _FOR_C: True}
-    dispatcher = numba.njit(function, **{**usual, **options})
+    usual = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
+    # C calls no kernel.
+    dispatcher = numba.njit(function, **{**usual, "no_cfunc_wrapper": True, **options})
     with contextlib.suppress(Exception):  # no writable folder: compile in every process
         dispatcher._cache = _Cache(function)
     return dispatcher

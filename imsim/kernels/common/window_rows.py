@@ -113,6 +113,14 @@ def quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, 
         found[j] = quality
 
 
+@part
+def correct_bias(pixels, unbiased):  # type: ignore[no-untyped-def]
+    """Write (n - 1) / n for windows of n pixels."""
+    one = unbiased.dtype.type(1)
+    for j in range(unbiased.size):
+        unbiased[j] = (pixels[j] - one) / pixels[j]
+
+
 @kernel
 def find_doubtful(x, y, width, size, tile, constants, limits, places):  # type: ignore[no-untyped-def]
     """Find tiles that float32 need not try, since windows here and there would be doubtful.

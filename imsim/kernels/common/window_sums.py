@@ -290,7 +290,7 @@ def find_scored(weights, pixels, least, fewest, mask, i, left, count, size, scor
     """Find which positions of row i are scored; see `imsim.portable.windows.support_of`."""
     half = size // 2
     for j in range(count):
-        scored[j] = weights[j] >= least and (pixels is None or pixels[j] >= fewest)
+        scored[j] = weights[j] >= least and pixels[j] >= fewest
     if size % 2:
         centre = mask[i + half, left + half :]
         for j in range(count):

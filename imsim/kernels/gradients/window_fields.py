@@ -19,7 +19,7 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import exact_part, kernel, part
-from imsim.kernels.common.window_rows import load_sum_and_difference
+from imsim.kernels.common.window_rows import correct_bias, load_sum_and_difference
 from imsim.kernels.common.window_sums import (
     filter_moments,
     filter_products,
@@ -206,8 +206,7 @@ def find_fields(  # type: ignore[no-untyped-def]
         if ones.size > 0 and mask is not None:
             filter_rows(count_slots, oldest, ones, None, counts[0])
             if is_sample:
-                for j in range(columns):
-                    unbiased[j] = (counts[0, j] - real(1)) / counts[0, j]
+                correct_bias(counts[0], unbiased)
         if constants is not None:
             shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
             if mask is None:
