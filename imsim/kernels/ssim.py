@@ -230,6 +230,7 @@ def quality_strips(
         again,
         _weighted_strip,
         weighted,
+        constant=c1 / 2,
         doubts=(squared, doubts) if dtype == np.float32 else (),
     )
 

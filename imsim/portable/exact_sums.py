@@ -1,10 +1,15 @@
-"""Sums of pixels that nearly cancel, without the rounding errors of the larger ones."""
+"""Sums of pixels that nearly cancel, without the rounding errors of the larger ones.
+
+A pair of floats, of which the second one is small, holds 32 digits.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from imsim.portable.arrays import array_namespace, count, ratio, total, where_valid
+from imsim.portable.taps import under_tap
 from imsim.portable.units import exact_parts, takes_one_pass
 from imsim.typing import Array
 
@@ -36,16 +41,41 @@ def exact_total(values: Array, valid: Array | None, weights: Array | None) -> Ar
     values = where_valid(valid, values)
     rest = xp.zeros_like(values)
     if weights is not None:
-        values, rest = _product(*xp.broadcast_arrays(values, xp.astype(weights, values.dtype)))
+        values, rest = exact_product(*xp.broadcast_arrays(values, xp.astype(weights, values.dtype)))
     pixels = math.prod(values.shape[-2:])
     multiples, rests = exact_parts(values, (-2, -1), pixels)
     return total(multiples) + (total(rests) + total(rest))
 
 
-def _product(a: Array, b: Array) -> tuple[Array, Array]:
+def exact_product(a: Array, b: Array | float) -> tuple[Array, Array]:
     """Multiply, and return what rounding takes from the products, as Dekker does."""
-    high_a, high_b = (v * HALVING - (v * HALVING - v) for v in (a, b))
-    low_a, low_b = a - high_a, b - high_b
+    (high_a, low_a), (high_b, low_b) = _halves(a), _halves(b)
     found = a * b
     lost = high_a * high_b - found + high_a * low_b + low_a * high_b + low_a * low_b
+    return found, lost
+
+
+def _halves(v: Array | float) -> tuple[Array, Array]:
+    high = v * HALVING - (v * HALVING - v)
+    return high, v - high
+
+
+def exact_correlate(
+    values: Array, low: Array, taps: Sequence[float], rests: Sequence[float], axis: int
+) -> tuple[Array, Array]:
+    """Correlate pairs with taps that are pairs along an axis, where these fit into the frame."""
+    found = lost = None
+    for k, (tap, rest) in enumerate(zip(taps, rests, strict=True)):
+        value, further = (under_tap(v, k, tuple(taps), axis) for v in (values, low))
+        if tap != 1:
+            product, rounding = exact_product(value, tap)
+            value, further = product, rounding + (tap * further + rest * value)
+        if found is None or lost is None:
+            found, lost = value, further
+            continue
+        total = found + value
+        part = total - found
+        lost = lost + ((found - (total - part)) + (value - part) + further)
+        found = total
+    assert found is not None and lost is not None
     return found, lost
