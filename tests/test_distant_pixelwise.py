@@ -196,3 +196,24 @@ def test_a_mean_that_cancels(kind: str, dtype: Any, rng: Any) -> None:
         want = 10 * exact.log10((w @ p) ** 2 / (w @ (p - q) ** 2) / w.sum())
     got = imsim.sre(x, y, mask=mask, weights=weights)
     assert got == pytest.approx(want, rel=close)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("distance", [1e3, 1e6, 1e8, 1e15])
+def test_a_cliff_whose_gradient_cancels(distance: float, dtype: Any, rng: Any) -> None:
+    """The last cells of an odd frame are half zeros, and those of the cliff are half as bright."""
+    x = rng.normal(0, 0.5, (15, 17))
+    y = x + rng.normal(0, 0.5, x.shape)
+    for v in (x, y):
+        v[:, 13:] += distance
+        v[:, 3] -= distance  # and a line of which both sides
+        v[:, 6] -= distance  # lie in the cells that are compared
+    x, y = x.astype(dtype), y.astype(dtype)
+    for p, q in ((x, y), (x.T, y.T)):
+        want = exact.gmsd_map(p, q, 2.0)
+        got = imsim.gmsd_map(p, q, data_range=2.0)[::2, ::2]
+        np.testing.assert_allclose(got, want, rtol=0, atol=MAP[dtype])
+        score = imsim.gmsd(p, q, data_range=2.0)
+        assert score == pytest.approx(exact.gmsd(p, q, 2.0), rel=0, abs=SCORE[dtype])
+        everywhere = np.ones(p.shape, bool)
+        assert imsim.gmsd(p, q, data_range=2.0, mask=everywhere) == score

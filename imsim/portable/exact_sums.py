@@ -60,6 +60,13 @@ def _halves(v: Array | float) -> tuple[Array, Array]:
     return high, v - high
 
 
+def exact_pair(a: Array, b: Array) -> tuple[Array, Array]:
+    """Add, and return what rounding takes from the sums, as Knuth does."""
+    found = a + b
+    part = found - a
+    return found, (a - (found - part)) + (b - part)
+
+
 def exact_correlate(
     values: Array, low: Array, taps: Sequence[float], rests: Sequence[float], axis: int
 ) -> tuple[Array, Array]:
@@ -73,9 +80,7 @@ def exact_correlate(
         if found is None or lost is None:
             found, lost = value, further
             continue
-        total = found + value
-        part = total - found
-        lost = lost + ((found - (total - part)) + (value - part) + further)
-        found = total
+        found, rounding = exact_pair(found, value)
+        lost = lost + (rounding + further)
     assert found is not None and lost is not None
     return found, lost

@@ -287,9 +287,7 @@ def product(a, b, low_a, low_b):  # type: ignore[no-untyped-def]
 
 
 @exact
-def _take_about_mean(
-    sums, image, mask, place, taps, constant, total, pixel, squares, other
-):  # type: ignore[no-untyped-def]
+def _take_about_mean(sums, image, mask, place, taps, constant, total, pixel, squares, other):  # type: ignore[no-untyped-def]
     """Take the moments of one image of a window about its mean, where this is small but not 0."""
     off = sums[total] / sums[WEIGHT]
     mean, power = sums[pixel] + off, sums[squares] / sums[WEIGHT]
