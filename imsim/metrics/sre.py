@@ -54,7 +54,7 @@ def _pieces(whole: Any) -> Any:
     sees="The error against the mean brightness of the reference, in decibels.",
     kernel=_kernel,
     gradient=_gradient,
-    crop=Crop(halo=0),
+    crop=Crop(halo=0, gathers=True),
     pieces=_pieces,
 )
 def sre(

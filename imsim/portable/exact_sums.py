@@ -71,16 +71,12 @@ def exact_correlate(
     values: Array, low: Array, taps: Sequence[float], rests: Sequence[float], axis: int
 ) -> tuple[Array, Array]:
     """Correlate pairs with taps that are pairs along an axis, where these fit into the frame."""
-    found = lost = None
+    found, lost = (0.0 * under_tap(v, 0, tuple(taps), axis) for v in (values, low))
     for k, (tap, rest) in enumerate(zip(taps, rests, strict=True)):
         value, further = (under_tap(v, k, tuple(taps), axis) for v in (values, low))
         if tap != 1:
             product, rounding = exact_product(value, tap)
             value, further = product, rounding + (tap * further + rest * value)
-        if found is None or lost is None:
-            found, lost = value, further
-            continue
         found, rounding = exact_pair(found, value)
         lost = lost + (rounding + further)
-    assert found is not None and lost is not None
     return found, lost
