@@ -29,6 +29,7 @@ from imsim.errors import (
     warn,
 )
 from imsim.finite import positions_reading
+from imsim.masks import more_pixels
 from imsim.portable.arrays import (
     array_namespace,
     broadcast,
@@ -64,6 +65,8 @@ class _Found(NamedTuple):
     """The mask, (*batch, 1, height, width)."""
     finite: Array | None
     """True for pixels that are finite or outside the mask, of the same shape; None: all are."""
+    remedy: str = "widen the mask"
+    """What gives a score to an image of which no position could be scored."""
 
 
 def set_engine(engine: Literal["auto", "portable", "fast"]) -> None:
@@ -250,7 +253,7 @@ def _map(
         missing = sides[axis] - margin - values.shape[axis]
         values = shifted(pad(values, margin, max(missing, 0), axis, np.nan), 0, sides[axis], axis)
     if local.valid is not None:
-        _warn_if_empty(facts.name, xp.any(local.valid, axis=(-1, -2, -3)))
+        _warn_if_empty(facts.name, xp.any(local.valid, axis=(-1, -2, -3)), found.remedy)
     return copied(values, (*_batch(images, valid), *sides))
 
 
@@ -399,7 +402,7 @@ def _evaluate(
             result = evened(result, masked, images.even_weights)
     if has_doubtful_width(images):
         warn_of_width(images)
-    return _Found(result, images, valid, finite)
+    return _Found(result, images, valid, finite, more_pixels(mask, weights))
 
 
 def _finished(metric: str, result: Scores, finite: Array) -> Score:
@@ -430,7 +433,7 @@ def _score(metric: str, result: Scores, found: _Found) -> Score:
     if not (found.finite is None and _all_scored(scored)):
         is_scored = xp.broadcast_to(scored > 0, values.shape)
         values = where_valid(is_scored, values, np.nan)
-        _warn_if_empty(metric, xp.all(is_scored, axis=-1))
+        _warn_if_empty(metric, xp.all(is_scored, axis=-1), found.remedy)
     values = _channel_mean(values, found.images)
     if found.finite is not None:
         values = where_valid(xp.all(found.finite, axis=(-3, -2, -1)), values, np.nan)
@@ -464,11 +467,11 @@ def _batch(images: Images, valid: Array | None) -> tuple[int, ...]:
     return images.batch_shape if valid is None else broadcast(images.batch_shape, valid.shape[:-3])
 
 
-def _warn_if_empty(metric: str, scored: Array) -> None:
+def _warn_if_empty(metric: str, scored: Array, remedy: str) -> None:
     """Warn if an element of the batch had nothing to score; nothing is awaited for it."""
     if has_values(scored) and not bool(array_namespace(scored).all(scored)):
         warn(
             f"{metric}: of some image no position could be scored, which is NaN in the result; "
-            "widen the mask, or leave such images out",
+            f"{remedy}, or leave such images out",
             EmptyMaskWarning,
         )

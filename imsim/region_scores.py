@@ -6,8 +6,10 @@ A metric whose score depends on the whole frame, and the formulas, take one labe
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +21,19 @@ from imsim.registry import METRICS, Crop
 from imsim.typing import Array
 from imsim.validation import Images, check_data_range, check_frame
 
+SPARSE = 8
+"""A region that fills less than one part of so many of a large box is scattered."""
 SMALL_PIXELS = 1 << 15
 """Most pixels of a box that one thread scores within its cache."""
+
+
+class Places(NamedTuple):
+    """Where the pixels of each code lie."""
+
+    order: Array
+    """Places in the flat frame, by code."""
+    ends: Array
+    """Where those of each code end."""
 
 
 class Scorer:
@@ -96,6 +109,27 @@ class Scorer:
             x, y = self._pixels
             self._scores[name][row : row + 1] = self._call(name, x, y, mask[None])
 
+    def _score_gathered(self, name: str, rows: Iterable[int]) -> None:
+        """Score one label after the other, whose pixels are gathered in one row."""
+        for row in rows:
+            end = self._places.ends[self._found.wanted[row]]
+            places = self._places.order[end - self._found.pixels[row] : end]
+            x, y = (
+                v.reshape(*v.shape[:-3], -1)[..., places].reshape(*v.shape[:-3], 1, 1, -1)
+                for v in self._pixels
+            )
+            mask = np.ones((1, *x.shape[-3:]), np.bool_)
+            self._scores[name][row : row + 1] = self._call(name, x, y, mask)
+
+    @functools.cached_property
+    def _places(self) -> Places:
+        """The places of all pixels by their codes: as much work as one pass, for all labels."""
+        codes = self._found.codes.reshape(-1)
+        ends = np.cumsum(np.bincount(codes))
+        narrow = len(ends) <= np.iinfo(np.uint16).max  # of which NumPy sorts the digits
+        order = np.argsort(codes.astype(np.uint16) if narrow else codes, kind="stable")
+        return Places(order, ends)
+
     def _score_crops(self, crop: Crop, names: list[str]) -> None:
         crops = crops_around(self._found.boxes, self._images.sides, crop)
         # Metrics of which the same regions are left share their crops.
@@ -138,8 +172,10 @@ class Scorer:
         for batch in batches(crops, frame, crop.step, least):
             own = rows[batch.rows]
             if batch.is_large:  # copies would take as much memory as the images
+                is_sparse = SPARSE * self._found.pixels[own].max() < math.prod(batch.shape)
+                score = self._score_gathered if crop.gathers and is_sparse else self._score_frames
                 for name in names:
-                    self._attempt(name, self._score_frames, own)
+                    self._attempt(name, score, own)
                 continue
             masks = masks_of(codes, found.wanted[own], batch.starts, batch.shape)
             x, y = (crops_of(v, masks, batch.starts) for v in self._pixels)

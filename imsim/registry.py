@@ -35,11 +35,15 @@ class Crop:
     widens : bool
         True if rounding in float32 depends on the place in the frame. Crops of float32 are then
         scored in float64.
+    gathers : bool
+        True if the score depends on the pixels inside the mask alone, and not on their places.
+        Those of scattered regions are then scored side by side.
     """
 
     halo: int
     step: int = 1
     widens: bool = False
+    gathers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

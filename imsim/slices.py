@@ -10,7 +10,7 @@ import numpy as np
 from imsim.errors import ChannelAxisWarning, EmptyMaskWarning, OptionError, silent, warn
 from imsim.finite import finite_pixels
 from imsim.inputs import as_array
-from imsim.masks import check_mask
+from imsim.masks import check_mask, more_pixels
 from imsim.portable.arrays import array_namespace, has_values, ratio, where_valid
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS
@@ -125,7 +125,7 @@ def by_slice(
     if has_values(mean) and any(bool(xp.any(count == 0)) for count in counts):
         warn(
             f"{name}: across some axis of a volume no slice could be scored, which is NaN in the "
-            "result; widen the mask, or name another axis",
+            f"result; {more_pixels(mask, weights)}, or name another axis",
             EmptyMaskWarning,
         )
     return mean[()] if xp is np else mean

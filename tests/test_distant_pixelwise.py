@@ -6,6 +6,7 @@ are, and what is computed in float32 from their differences is within 2e-6, in m
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import exact_pixelwise as exact
@@ -156,3 +157,63 @@ def test_angle_between_images_of_unlike_magnitudes(rng: Any) -> None:
     for size in (1e-90, 1e90):
         got = imsim.sam(x * size, y / size, mode="image", channel_axis=-1)
         assert got == pytest.approx(want, rel=0, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("kind", ["checks", "noise", "outliers", "weights"])
+def test_a_mean_that_cancels(kind: str, dtype: Any, rng: Any) -> None:
+    """SRE divides by the mean of the reference, of which rounding leaves few digits."""
+    x = rng.random((40, 300))
+    mask, weights = rng.random(x.shape) < 0.9, None
+    if kind == "checks":
+        x = 1e-3 * x + np.where(np.indices(x.shape).sum(axis=0) % 2, 1e3, -1e3)
+        mask[:, 1::2] = mask[:, ::2]
+    elif kind == "noise":
+        x = rng.normal(0, 1, x.shape)
+        x += 1e-9 - np.array([x[mask].mean(), x[~mask].mean()])[1 - mask.astype(int)]
+    elif kind == "outliers":
+        x[3, 4], x[30, 50] = 1e17, -1e17
+        mask[3, 4] = mask[30, 50] = True
+    else:
+        weights = rng.random(x.shape) + 0.5
+        x = rng.normal(0, 1, x.shape)
+        for _ in range(2):
+            x[mask] -= (x * weights)[mask].sum() / weights[mask].sum()
+    x = x.astype(dtype)
+    y = x + 0.1 * rng.normal(size=x.shape).astype(dtype)
+    close = SCORE[dtype]
+    if weights is None:
+        assert imsim.sre(x, y) == pytest.approx(exact.sre(x, y), rel=close)
+        want = exact.sre(x[mask], y[mask])
+        pairs = np.stack([x, y])
+        each = imsim.sre(pairs, pairs[::-1])
+        np.testing.assert_array_equal(each, [imsim.sre(x, y), imsim.sre(y, x)])
+        both = imsim.sre(pairs, pairs[::-1], channel_axis=0)
+        assert both == pytest.approx(np.mean([exact.sre(x, y), exact.sre(y, x)]), rel=close)
+    else:
+        p, q, w = (v[mask].astype(object) for v in (x.astype(float), y.astype(float), weights))
+        p, q, w = (np.array([Fraction(n) for n in v]) for v in (p, q, w))
+        want = 10 * exact.log10((w @ p) ** 2 / (w @ (p - q) ** 2) / w.sum())
+    got = imsim.sre(x, y, mask=mask, weights=weights)
+    assert got == pytest.approx(want, rel=close)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("distance", [1e3, 1e6, 1e8, 1e15])
+def test_a_cliff_whose_gradient_cancels(distance: float, dtype: Any, rng: Any) -> None:
+    """The last cells of an odd frame are half zeros, and those of the cliff are half as bright."""
+    x = rng.normal(0, 0.5, (15, 17))
+    y = x + rng.normal(0, 0.5, x.shape)
+    for v in (x, y):
+        v[:, 13:] += distance
+        v[:, 3] -= distance  # and a line of which both sides
+        v[:, 6] -= distance  # lie in the cells that are compared
+    x, y = x.astype(dtype), y.astype(dtype)
+    for p, q in ((x, y), (x.T, y.T)):
+        want = exact.gmsd_map(p, q, 2.0)
+        got = imsim.gmsd_map(p, q, data_range=2.0)[::2, ::2]
+        np.testing.assert_allclose(got, want, rtol=0, atol=MAP[dtype])
+        score = imsim.gmsd(p, q, data_range=2.0)
+        assert score == pytest.approx(exact.gmsd(p, q, 2.0), rel=0, abs=SCORE[dtype])
+        everywhere = np.ones(p.shape, bool)
+        assert imsim.gmsd(p, q, data_range=2.0, mask=everywhere) == score

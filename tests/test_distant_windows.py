@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from distant import KINDS, distant_pair, distant_pairs
 from engines import by_both, by_engine
+from exact_ssim import ssim_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampling import MAPS, SCORES, Variant
@@ -388,3 +389,35 @@ def test_settled_values_add_up_without_drift() -> None:
     assert (values[0, 12:110:3] == np.float32(value)).all()
     assert (values[0, 10:110][values[0, 10:110] != np.float32(value)] == 0.25).all()
     assert np.isnan(values[0, :10]).sum() == 4
+
+
+@pytest.mark.parametrize("inside", ["all", "mask", "weights"])
+@pytest.mark.parametrize("options", [{}, {"window": "uniform"}, {"window_size": 8}, {"ndim": 3}])
+@pytest.mark.parametrize("far", [1e2, 1e4, 1e5, 1e6, 1e9])
+def test_levels_that_cancel_within_windows(
+    far: float, options: dict[str, Any], inside: str, engine: str, rng: Any
+) -> None:
+    """As in a checkerboard: what rounding takes from the taps counts beside a mean near 0."""
+    shape = (14, 13, 12) if "ndim" in options else (16, 15)
+    level = far * (np.indices(shape).sum(axis=0) % 2 * 2 - 1)
+    x = level + rng.normal(0, 0.3, shape)
+    y = level + rng.normal(0, 0.3, shape)
+    weights, options = None, dict(options)
+    if inside == "mask":  # of 2 x 2 pixels each, whose levels still cancel
+        coarse = rng.random([-(-n // 2) for n in shape]) < 0.8
+        weights = np.kron(coarse, np.ones([2] * len(shape)))[tuple(map(slice, shape))] > 0
+        options["mask"] = weights
+    elif inside == "weights":
+        weights = rng.random(shape) + 0.5
+        options["weights"] = weights
+    got = imsim.ssim_map(x, y, data_range=2.0, **options)
+    is_uniform = options.get("window") == "uniform"
+    size = options.get("window_size") or (7 if is_uniform else 11)
+    sigma = None if is_uniform else 1.5
+    places = np.argwhere(~np.isnan(got))
+    assert len(places)
+    for place in places[:: -(-len(places) // 3)]:
+        window = tuple(slice(i - size // 2, i - size // 2 + size) for i in place)
+        own = None if weights is None else weights[window]
+        want = ssim_of(x[window], y[window], own, data_range=2.0, sigma=sigma)
+        assert got[tuple(place)] == pytest.approx(want, rel=0, abs=1e-11)

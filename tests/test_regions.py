@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,3 +211,31 @@ def test_calls_at_once(rng: np.random.Generator) -> None:
     for one in found:
         np.testing.assert_array_equal(one["ssim"], want["ssim"])
         np.testing.assert_array_equal(one["gmsd"], want["gmsd"])
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, facts in imsim.METRICS.items() if facts.crop and facts.crop.gathers]
+)
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(520, 530), (8, 190, 200), (520, 530, 3)])
+def test_scattered_labels_do_not_each_cost_a_frame(
+    name: str, dtype: str, shape: tuple[int, ...], rng: Any, monkeypatch: Any
+) -> None:
+    """Their pixels are gathered, in one pass for all labels."""
+    x = rng.integers(0, 200, shape)
+    y = x + rng.integers(0, 50, shape)
+    x, y = ((v / (1 if dtype == "uint8" else 7)).astype(dtype) for v in (x, y))
+    ndim, axis = (3, None) if shape[0] == 8 else (2, -1 if shape[-1] == 3 else None)
+    frame = shape[:-1] if axis else shape
+    labels = rng.choice([0, 3, 5, 9, 70, 71, 100, 200, 201, 202, 203, 204], frame)
+    options = {"channel_axis": axis, "ndim": ndim, "data_range": 255}
+
+    def refused(*_: Any) -> None:
+        raise AssertionError("a whole frame was scored")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("imsim.region_scores.Scorer._score_frames", refused)
+        found = imsim.regions(x, y, labels, metrics=[name], **options)
+    for label, score in zip(found.labels, found.scores[name], strict=True):
+        want = imsim.METRICS[name].function(x, y, mask=labels == label, **options)
+        assert score == pytest.approx(want, rel=1e-6 if dtype == "float32" else 1e-12)

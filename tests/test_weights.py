@@ -434,3 +434,22 @@ def test_batches_that_do_not_broadcast() -> None:
 def test_a_soft_mask_is_told_of_weights() -> None:
     with pytest.raises(imsim.MaskTypeError, match="weights="):
         imsim.se(IMAGE, IMAGE, mask=0.5 * ONES)
+
+
+@pytest.mark.parametrize("variant", WEIGHED, ids=lambda v: ("map of " if v.is_map else "") + v.id)
+def test_weights_that_are_all_zero_are_named(variant: Variant) -> None:
+    """The mask is named only if there is one."""
+    shape = variant.shape(32, 34)
+    x, ones = np.full(shape, 0.5), np.ones((32, 34))
+    half = np.tile(np.arange(34) < 16, (32, 1))
+    for weights, mask, remedy in (
+        (0 * ones, None, r"; give more pixels weights > 0, or leave"),
+        (half * ones, ~half, r"; widen the mask, or give more of its pixels weights > 0, or"),
+    ):
+        with pytest.warns(imsim.EmptyMaskWarning, match=remedy):
+            assert np.isnan(variant(x, x, weights=weights, mask=mask)).all()
+
+
+def test_slices_without_weights_are_told_of_them() -> None:
+    with pytest.warns(imsim.EmptyMaskWarning, match="; give more pixels weights > 0, or name"):
+        imsim.by_slice("rmse", np.ones((3, 4, 5)), np.ones((3, 4, 5)), weights=np.zeros((3, 4, 5)))

@@ -17,9 +17,10 @@ from imsim.kernels.common.cell_rows import (
 from imsim.kernels.common.jit import exact, exact_part, kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK, count
 from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.window_doubts import added
 from imsim.portable.gradients import CELL_REACH
 from imsim.portable.pair import Local, Scores
-from imsim.portable.similarity import C
+from imsim.portable.similarity import LOST, C
 from imsim.typing import Array
 from imsim.validation import LARGEST, Images
 from imsim.workers import parallel
@@ -260,29 +261,55 @@ def _far_rows(pixels, span, is_huge, found):  # type: ignore[no-untyped-def]
     """Similarity in rows of cells whose pixels, far from 0, are subtracted before they are added.
 
     The pixels have a frame of one cell. Where squares of gradients of huge pixels overflow, the
-    gradients are scaled.
+    gradients are scaled. Where differences nearly cancel, and the constant is smaller than what is
+    lost, they need more digits.
     """
     for r in range(found.shape[0]):
         for j in range(found.shape[1]):
             scale, s = 1.0, math.nan
             for _ in range(1 + is_huge):
                 if not np.isfinite(s):
-                    p = _far_gradient(pixels[0], 2 * r, 2 * j, scale)
-                    q = _far_gradient(pixels[1], 2 * r, 2 * j, scale)
-                    s = cell_similarity(p, q, C * (span * scale) ** 2)
+                    c = C * (span * scale) ** 2
+                    p, lost_p = _far_gradient(pixels[0], 2 * r, 2 * j, scale)
+                    q, lost_q = _far_gradient(pixels[1], 2 * r, 2 * j, scale)
+                    if p * p + c < lost_p * lost_p:
+                        p = _exact_gradient(pixels[0], 2 * r, 2 * j, scale)
+                    if q * q + c < lost_q * lost_q:
+                        q = _exact_gradient(pixels[1], 2 * r, 2 * j, scale)
+                    s = cell_similarity(p, q, c)
                 scale = HUGE_SCALE
             found[r, j] = 1.0 if s > 1 else s
 
 
 @exact_part
 def _far_gradient(v, i, j, scale):  # type: ignore[no-untyped-def]
-    """Gradient of a cell: sums of differences of pixels two cells apart."""
-    gx, gy = 0.0, 0.0
+    """Gradient of a cell, and the size below which it has lost digits.
+
+    It is the sum of differences of pixels two cells apart.
+    """
+    gx, gy, sizes = 0.0, 0.0, 0.0
     for k in range(6):
         right = scale * v[i + k, j + 4] - scale * v[i + k, j]
-        gx += right + (scale * v[i + k, j + 5] - scale * v[i + k, j + 1])
+        further = scale * v[i + k, j + 5] - scale * v[i + k, j + 1]
+        gx += right + further
         down = scale * v[i + 4, j + k] - scale * v[i, j + k]
-        gy += down + (scale * v[i + 5, j + k] - scale * v[i + 1, j + k])
+        deeper = scale * v[i + 5, j + k] - scale * v[i + 1, j + k]
+        gy += down + deeper
+        sizes += (abs(right) + abs(further)) + (abs(down) + abs(deeper))
+    return math.sqrt(gx * gx + gy * gy), LOST * sizes
+
+
+@exact_part
+def _exact_gradient(v, i, j, scale):  # type: ignore[no-untyped-def]
+    """The same, also where distant pixels cancel, as of a cliff at a border."""
+    gx, gy, lost_x, lost_y = 0.0, 0.0, 0.0, 0.0
+    for k in range(6):
+        for n in range(2):
+            gx, lost_x = added(gx, lost_x, scale * v[i + k, j + 4 + n])
+            gx, lost_x = added(gx, lost_x, -scale * v[i + k, j + n])
+            gy, lost_y = added(gy, lost_y, scale * v[i + 4 + n, j + k])
+            gy, lost_y = added(gy, lost_y, -scale * v[i + n, j + k])
+    gx, gy = gx + lost_x, gy + lost_y
     return math.sqrt(gx * gx + gy * gy)
 
 

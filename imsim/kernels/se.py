@@ -21,6 +21,7 @@ from imsim.kernels.weighted.survey import (
     refuse_unchecked,
 )
 from imsim.portable.differences import decibels, reconstruction_decibels
+from imsim.portable.exact_sums import LEAST_SHARE, exact_total
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import Images
@@ -78,9 +79,10 @@ def scaled_sums(
 
     Both units are 1, or arrays: x and the difference of some channels are scaled.
     """
-    squares, n, total = sums_of(images, mask, with_total=True)
+    squares, n, total, sizes = sums_of(images, mask, with_total=True)
     odd = find_lost_sums(images, squares, total * total)
     if odd is None:
+        _sum_exactly(images, mask, squares, total, sizes)
         return squares, 1.0, total, 1.0, n
     refuse_unchecked(images)
     unit, unit_x = np.ones((2, *squares.shape))
@@ -90,9 +92,35 @@ def scaled_sums(
             unit_x[place] = scaling_unit(channel.x)
             difference, unit[place] = scale_difference(channel)
             scaled = channel._replace(x=channel.x / unit_x[place])
-            total[place] = sums_of(scaled, valid, with_total=True)[2].item()
+            total[place], sizes[place] = (
+                v.item() for v in sums_of(scaled, valid, with_total=True)[2:]
+            )
             squares[place] = sums_of(difference, valid, with_total=False)[0].item()
+    _sum_exactly(images, mask, squares, total, sizes, unit_x)
     return squares, unit, total, unit_x, n
+
+
+def _sum_exactly(
+    images: Images,
+    mask: Array | None,
+    squares: Array,
+    total: Array,
+    sizes: Array,
+    unit: Array | None = None,
+) -> None:
+    """Replace the sums of pixels that nearly cancel, and have lost digits."""
+    if total.size == 1 and abs(total.item()) >= LEAST_SHARE * sizes.item():
+        return  # as most pairs do, of which Python compares faster than NumPy
+    lost = (abs(total) < LEAST_SHARE * sizes) & (squares > 0)
+    if not lost.any():
+        return
+    refuse_unchecked(images)
+    for index, element, valid in lost_elements(lost.any(axis=-1), images, mask, equal=False):
+        for k, channel in enumerate(channels_of(element)):
+            place = (*index, k)
+            if lost[place]:
+                x = channel.x if unit is None else channel.x / unit[place]
+                total[place] = exact_total(x, valid, channel.weights).item()
 
 
 def se_map(images: Images, mask: Array | None, reduction: str) -> Local:
@@ -117,7 +145,7 @@ def pooled(images: Images, mask: Array | None) -> tuple[Array, Array, Array | No
 
     A unit of None stands for 1 in all images.
     """
-    squares, n, _ = sums_of(images, mask, with_total=False)
+    squares, n = sums_of(images, mask, with_total=False)[:2]
     if squares.shape[-1] > 1:
         squares, n = squares.sum(axis=-1, keepdims=True), n[..., :1]
     odd = find_lost_sums(images, squares)
@@ -131,22 +159,25 @@ def pooled(images: Images, mask: Array | None) -> tuple[Array, Array, Array | No
     return squares, n, units
 
 
-def sums_of(images: Images, mask: Array | None, *, with_total: bool) -> tuple[Array, Array, Array]:
-    """Sum of the squared differences, number of pixels, and sum of x; per plane.
+def sums_of(
+    images: Images, mask: Array | None, *, with_total: bool
+) -> tuple[Array, Array, Array, Array]:
+    """Sum of the squared differences, number of pixels, sums of x and of |x|; per plane.
 
-    With weights, all three are sums of these times 1, or the numbers.
+    With weights, all four are sums of these times 1, or the numbers. The last one has a few digits,
+    and is 0 for bytes, which do not cancel.
     """
     planes = Planes(images, mask, in_order=False)
     are_bytes = images.x.dtype == images.y.dtype == np.uint8
     if images.weights is not None:
         is_summed = True if with_total else None
-        sums = sum_parts(planes.runs(_weighted_run, 4, is_summed, cheapness=WEIGHTED_CHEAPNESS))
-        check_usual(images, sums[..., 3], sums[..., 1])
-        return sums[..., 0], sums[..., 1], sums[..., 2]
+        sums = sum_parts(planes.runs(_weighted_run, 5, is_summed, cheapness=WEIGHTED_CHEAPNESS))
+        check_usual(images, sums[..., 4], sums[..., 1])
+        return sums[..., 0], sums[..., 1], sums[..., 2], sums[..., 3]
     find, cheapness = (_run_of_bytes, CHEAPNESS_OF_BYTES) if are_bytes else (_run, CHEAPNESS)
-    runs = planes.runs(find, 3, True if with_total else None, cheapness=cheapness)
+    runs = planes.runs(find, 4, True if with_total else None, cheapness=cheapness)
     sums = sum_parts(runs)
-    return sums[..., 0], sums[..., 1], sums[..., 2]
+    return sums[..., 0], sums[..., 1], sums[..., 2], sums[..., 3]
 
 
 def _run(x: Array, y: Array, mask: Array | None, out: Array, with_total: bool | None) -> None:
@@ -168,29 +199,33 @@ def _squares(x, y, mask, room, out, with_total):  # type: ignore[no-untyped-def]
             continue
         # A full block is added in the order of a block without a mask.
         if n == p.size:
-            squares, total = _block_sums(p, q, with_total)
+            squares, total, sizes = _block_sums(p, q, with_total)
         else:
-            squares, total = _block_sums_inside(p, q, inside, with_total)
+            squares, total, sizes = _block_sums_inside(p, q, inside, with_total)
         out[0] += squares
         out[1] += n
         out[2] += total
+        out[3] += sizes
 
 
 @part
 def _block_sums(p, q, with_total):  # type: ignore[no-untyped-def]
     squares, total = 0.0, 0.0
+    sizes = p.dtype.type(0)  # a few digits are enough, of narrow floats many at a time
     for i in range(p.size):
         d = np.float64(p[i] - q[i])
         squares += d * d
         if with_total is not None:
             total += np.float64(p[i])
-    return squares, total
+            sizes += abs(p[i])
+    return squares, total, np.float64(sizes)
 
 
 @part
 def _block_sums_inside(p, q, inside, with_total):  # type: ignore[no-untyped-def]
     squares, total = 0.0, 0.0
     zero = p.dtype.type(0)
+    sizes = zero
     for i in range(p.size):
         # LLVM vectorises a selection between two computed values, and no branch.
         v, d = (p[i], p[i] - q[i]) if inside[i] != 0 else (zero, zero)
@@ -198,7 +233,8 @@ def _block_sums_inside(p, q, inside, with_total):  # type: ignore[no-untyped-def
         squares += d * d
         if with_total is not None:
             total += np.float64(v)
-    return squares, total
+            sizes += abs(v)
+    return squares, total, np.float64(sizes)
 
 
 @kernel
@@ -254,16 +290,17 @@ def _weighted_run(
 def _weighted_squares(x, y, weights, out, with_total):  # type: ignore[no-untyped-def]
     for start in range(0, x.size, BLOCK):
         p, q, w = x[start : start + BLOCK], y[start : start + BLOCK], weights[start : start + BLOCK]
-        squares, whole, total, unusual = _weighted_sums(p, q, w, with_total)
+        squares, whole, total, sizes, unusual = _weighted_sums(p, q, w, with_total)
         out[0] += squares
         out[1] += whole
         out[2] += total
-        out[3] += unusual
+        out[3] += sizes
+        out[4] += unusual
 
 
 @part
 def _weighted_sums(p, q, weights, with_total):  # type: ignore[no-untyped-def]
-    squares, whole, total, unusual = 0.0, 0.0, 0.0, False
+    squares, whole, total, sizes, unusual = 0.0, 0.0, 0.0, 0.0, False
     are_numbers = p.dtype.type(0.5) == 0 and q.dtype.type(0.5) == 0  # known to the compiler
     for i in range(p.size):
         weight, v = np.float64(weights[i]), np.float64(p[i])
@@ -278,4 +315,5 @@ def _weighted_sums(p, q, weights, with_total):  # type: ignore[no-untyped-def]
         unusual |= is_unusual(weight)
         if with_total is not None:
             total += weight * v
-    return squares, whole, total, unusual
+            sizes += abs(weight * v)
+    return squares, whole, total, sizes, unusual

@@ -171,6 +171,13 @@ def quality_strip(  # type: ignore[no-untyped-def]
                         filter_row(inside, ones, None, count_slots[i % size])
             if row < 0:
                 continue
+            if mask is not None and size % 2:
+                centre, start = mask[row + size // 2], left + size // 2
+                if number_inside(centre[start : start + count]) == 0:  # nothing is scored
+                    fill_zeros(found)
+                    fill_zeros(scored)
+                    add_row(found, scored, row, left, count, keeps, out, values, valid, doubtful)
+                    continue
             filter_rows(slots, oldest, taps, unrolled, flat_sums)
             if mask is None:
                 quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
@@ -224,6 +231,7 @@ def quality_strips(
         again,
         _weighted_strip,
         weighted,
+        constant=c1 / 2,
         doubts=(squared, doubts) if dtype == np.float32 else (),
     )
 

@@ -5,14 +5,28 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from imsim import engine
-from imsim.portable.arrays import at_most, to_widest_float
+from imsim.portable.arrays import array_namespace, at_most, to_widest_float
 from imsim.portable.coarse import block_mean, least_in_cells
 from imsim.portable.correlation import cell_gradients, is_convolved
-from imsim.portable.gradients import CELL_REACH, PREWITT, cell_gradient, eroded, least_around
+from imsim.portable.gradients import (
+    CELL_REACH,
+    PREWITT,
+    cell_gradient,
+    eroded,
+    exact_cell_gradient,
+    least_around,
+)
 from imsim.portable.pair import Local, Pair, Scores, deviation
-from imsim.portable.similarity import C, similarity
+from imsim.portable.similarity import LOST, C, similarity
 from imsim.portable.slabs import in_slabs
-from imsim.portable.units import SQUARES, always_ordinary, in_unit, in_units, scaling_unit
+from imsim.portable.units import (
+    SQUARES,
+    always_ordinary,
+    in_unit,
+    in_units,
+    scaling_unit,
+    takes_one_pass,
+)
 from imsim.portable.volumes import stacked, unstacked
 from imsim.registry import Crop, metric
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
@@ -42,7 +56,8 @@ def _gradient_similarity(pair: Pair) -> Local:
         if is_convolved(x) and always_ordinary(pair.x, x) and pair.depth is None:
             m_x, m_y = cell_gradients((in_unit(x, unit), in_unit(y, unit)))
             return similarity(m_x, m_y, 144 * c)
-        m_x, m_y = (cell_gradient(in_unit(v, unit), PREWITT, axes) for v in (x, y))
+        p, q = in_unit(x, unit), in_unit(y, unit)
+        m_x, m_y = (_with_digits(cell_gradient(v, PREWITT, axes), v, c, axes) for v in (p, q))
         return similarity(m_x, m_y, c)
 
     if always_ordinary(pair.x, x):
@@ -59,6 +74,22 @@ def _gradient_similarity(pair: Pair) -> Local:
     quality, *others = (None if v is None else stacked(v) for v in (quality, valid, weights))
     valid, weights = others
     return Local(quality, valid, step=2, reach=CELL_REACH, depth=planes, weights=weights)
+
+
+def _with_digits(gradient: Array, image: Array, c: Array | float, axes: tuple[int, ...]) -> Array:
+    """Return the gradient, precise also where distant pixels cancel, as of a cliff at a border.
+
+    It stays as it is in libraries that differentiate and compile, and where c is large beside it.
+    """
+    xp = array_namespace(image)
+    if takes_one_pass(image) or image.dtype != xp.float64:
+        return gradient
+    largest = xp.max(xp.abs(image), axis=axes, keepdims=True)
+    lost = gradient * gradient + c < (LOST * largest) ** 2
+    if not bool(xp.any(lost)):
+        return gradient
+    precise = exact_cell_gradient(image, axes)
+    return xp.where(lost & xp.isfinite(precise), precise, gradient)
 
 
 def gradient_similarity_deviation(pair: Pair) -> Scores:

@@ -49,7 +49,7 @@ def _pieces(whole: Any) -> Any:
     of_differences=True,
     kernel=_kernel,
     gradient=_gradient,
-    crop=Crop(halo=0),
+    crop=Crop(halo=0, gathers=True),
     pieces=_pieces,
 )
 def psnr(

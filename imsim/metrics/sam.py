@@ -209,7 +209,7 @@ def _pieces(whole: Any, degrees: bool, mode: str = "spectral") -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
-    crop=Crop(halo=0),
+    crop=Crop(halo=0, gathers=True),
     pieces=_pieces,
 )
 def sam(

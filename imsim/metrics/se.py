@@ -135,7 +135,7 @@ def _pieces(whole: Any, reduction: str) -> Any:
     kernel=_kernel,
     map_kernel=_map_kernel,
     gradient=_gradient,
-    crop=Crop(halo=0),
+    crop=Crop(halo=0, gathers=True),
     pieces=_pieces,
 )
 def se(

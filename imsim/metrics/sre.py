@@ -7,6 +7,7 @@ from typing import Any, Literal
 from imsim import engine
 from imsim.portable.arrays import count, mean, to_widest_float, where_valid
 from imsim.portable.differences import reconstruction_decibels, squared_difference
+from imsim.portable.exact_sums import exact_mean
 from imsim.portable.pair import Pair, Scores
 from imsim.portable.units import PER_CHANNEL, scaling_unit
 from imsim.registry import Crop, metric
@@ -19,7 +20,7 @@ def signal_to_reconstruction_error(pair: Pair) -> Scores:
     mse = mean(squares, pair.mask, pair.weights)
     x = to_widest_float(pair.x)
     unit_x = scaling_unit(x)
-    ratio = reconstruction_decibels(mean(x / unit_x, pair.mask, pair.weights), mse, pair.xp)
+    ratio = reconstruction_decibels(exact_mean(x / unit_x, pair.mask, pair.weights), mse, pair.xp)
     units = 20 * (pair.xp.log10(unit_x[..., 0, 0]) - pair.xp.log10(unit))
     return Scores(ratio + where_valid(mse > 0, units, 0.0), count(squares, pair.mask, pair.weights))
 
@@ -53,7 +54,7 @@ def _pieces(whole: Any) -> Any:
     sees="The error against the mean brightness of the reference, in decibels.",
     kernel=_kernel,
     gradient=_gradient,
-    crop=Crop(halo=0),
+    crop=Crop(halo=0, gathers=True),
     pieces=_pieces,
 )
 def sre(

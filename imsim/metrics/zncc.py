@@ -253,7 +253,7 @@ def _pieces(whole: Any, lengths: tuple[int, ...] | None, min_coverage: float) ->
     volume_kernel=_volume_kernel,
     volume_map_kernel=_volume_map_kernel,
     takes_spacing=True,
-    crop=Crop(halo=0),
+    crop=Crop(halo=0, gathers=True),
     pieces=_pieces,
 )
 def zncc(

@@ -6,6 +6,7 @@ import math
 
 from imsim.portable.arrays import array_namespace, pad, root, shifted, sum_in_order
 from imsim.portable.coarse import block_mean
+from imsim.portable.exact_sums import exact_correlate, exact_pair
 from imsim.portable.pair import window_reach
 from imsim.portable.windows import correlate
 from imsim.typing import Array
@@ -47,6 +48,31 @@ def cell_gradient(
             if along != across:
                 cells = correlate(pad(cells, 1, 1, along), smoothing, along)
         return cells
+
+    return root(sum_in_order(g * g for g in map(component, axes)))
+
+
+def exact_cell_gradient(image: Array, axes: tuple[int, ...] = (-1, -2)) -> Array:
+    """The same by Prewitt's operator, of pairs of floats: also where distant pixels cancel."""
+    for axis in axes:
+        image = pad(image, 0, image.shape[axis] % 2, axis)
+
+    def component(across: int) -> Array:
+        framed = pad(image, 2, 2, across)
+        length = image.shape[across]
+        ends = shifted(framed, 4, length, across), -shifted(framed, 0, length, across)
+        found, lost = exact_pair(*ends)
+        for along in axes:
+            whole = image.shape[along]
+            (p, low_p), (q, low_q) = (
+                tuple(shifted(v, k, whole, along, step=2) for v in (found, lost)) for k in (0, 1)
+            )
+            found, rounding = exact_pair(p, q)
+            lost = low_p + low_q + rounding
+            if along != across:
+                found, lost = (pad(v, 1, 1, along) for v in (found, lost))
+                found, lost = exact_correlate(found, lost, (1.0,) * 3, (0.0,) * 3, along)
+        return (found + lost) / (2 ** len(axes) * 3 ** (len(axes) - 1))
 
     return root(sum_in_order(g * g for g in map(component, axes)))
 

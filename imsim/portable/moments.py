@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from imsim.portable.arrays import array_namespace, is_of_jax, where_valid, without_gradient
+from imsim.portable.exact_sums import exact_correlate, exact_product
 from imsim.portable.moment_derivatives import (
     with_derivative_of_covariance,
     with_derivative_of_mean,
 )
 from imsim.portable.taps import compiled, replace_by_taps, sum_over_taps, under_tap, weighted
 from imsim.portable.units import CANCELLING, exact_parts, takes_one_pass
-from imsim.portable.windows import Support, Window, by_weight, correlate
+from imsim.portable.windows import Support, Window, by_weight, correlate, rests_of
 from imsim.typing import Array
 
 
@@ -243,24 +244,42 @@ def _under(
     return weight, under_tap(sums, k, taps, axis), shift
 
 
-def mean_of_opposites(moments: Moments, block: Window, support: Support) -> Array:
-    """Local mean of blocks, whose pixels are all weighted alike, also where they cancel.
+def mean_of_opposites(
+    moments: Moments, window: Window, support: Support, constant: float = 0.0
+) -> Array:
+    """Local mean, also where pixels cancel.
 
-    Next to 3000 and -1000, a mean of 0.01 has lost 5 digits to rounding. It stays as it is in
-    libraries that differentiate and compile, and for pixels that have weights.
+    Next to 3000 and -1000, a mean of 0.01 has lost 5 digits to rounding, of the sum and of the taps
+    of a Gaussian. It stays as it is in libraries that differentiate and compile, and where its
+    square is small beside a constant that is added to it.
     """
     mean = moments.mean
-    if takes_one_pass(mean) or support.positions is not None:
-        return mean
     xp = array_namespace(mean)
-    cancels = mean * mean < CANCELLING * moments.power
+    if takes_one_pass(mean) or mean.dtype != xp.float64:
+        return mean
+    cancels = mean * mean + constant < CANCELLING * moments.power
     if not bool(xp.any(cancels)):
         return mean
-    parts = exact_parts(moments.image, block.axes, block.pixels)
-    for axis in block.axes:
-        parts = tuple(correlate(part, block.sides[axis], axis) for part in parts)
-    precise = (parts[0] + parts[1]) / support.weight
+    found, lost = _exact_sums(moments.image, window, support)
+    precise = (found + lost) / support.weight
     return xp.where(cancels & xp.isfinite(precise), precise, mean)
+
+
+def _exact_sums(image: Array, window: Window, support: Support) -> tuple[Array, Array]:
+    """Weighted sums of pixels in every window, as pairs of which the second one is small."""
+    xp = array_namespace(image)
+    if window.is_uniform and support.positions is None:
+        found, lost = exact_parts(image, window.axes, window.pixels)
+        for axis in window.axes:
+            found, lost = (correlate(v, window.sides[axis], axis) for v in (found, lost))
+        return found, lost
+    found, lost = image, xp.zeros_like(image)
+    if support.positions is not None:
+        found, lost = exact_product(*xp.broadcast_arrays(image, support.weights[0]))
+    for axis in window.axes:
+        taps = window.sides[axis], rests_of(window)[axis]
+        found, lost = exact_correlate(found, lost, *taps, axis)
+    return found, lost
 
 
 def is_flat(moments: Moments) -> Array:

@@ -11,6 +11,9 @@ T2 = 160.0
 C = 170 / 255**2
 """GMSD's constant of the gradient similarity, relative to the square of the data range."""
 
+LOST = 2.0**-17
+"""Share of a gradient in the differences that it sums below which it has lost too many digits."""
+
 
 def similarity(p: Array, q: Array, c: Array | float) -> Array:
     """(2 p q + c) / (p^2 + q^2 + c): 1 where p = q, and less the more p and q differ."""

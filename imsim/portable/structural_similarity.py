@@ -106,9 +106,7 @@ def _structural_similarity(
             covariance, variances = covariance * unbiased, variances * unbiased
 
         c1, c2 = constants(unit)
-        mu_x, mu_y = p.mean, q.mean
-        if window.is_uniform:
-            mu_x, mu_y = (mean_of_opposites(v, window, support) for v in (p, q))
+        mu_x, mu_y = (mean_of_opposites(v, window, support, c1) for v in (p, q))
         luminance = Fraction(2 * mu_x * mu_y + c1, mu_x * mu_x + mu_y * mu_y + c1)
         structure = Fraction(2 * covariance + c2, variances + c2)
         if K1 == 0 or K2 == 0 or not (in_one_pass or isinstance(unit, float)):

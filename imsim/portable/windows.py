@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, field
+from decimal import Context, Decimal, localcontext
 from typing import Any, NamedTuple
 
 from imsim.portable.arrays import (
@@ -57,7 +58,7 @@ class Window:
     @property
     def of_planes(self) -> Window:
         """The window of the planes of a volume."""
-        return Window(self.sides[-2:])
+        return Window(self.sides[-2:], self.sigmas[-2:])
 
     @property
     def pixels(self) -> int:
@@ -94,6 +95,23 @@ def _gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:
     taps = [math.exp((nearest - (k - centre) ** 2) / (2 * sigma**2)) for k in range(size)]
     norm = math.fsum(taps)
     return tuple(t / norm for t in taps)
+
+
+@remembered
+def rests_of(window: Window) -> tuple[tuple[float, ...], ...]:
+    """Return what rounding took from the taps along each axis, of which pairs hold 32 digits."""
+    if not window.sigmas:
+        return tuple((0.0,) * length for length in window.lengths)
+    return tuple(map(_gaussian_rests, window.sides, window.sigmas))
+
+
+def _gaussian_rests(taps: tuple[float, ...], sigma: float) -> tuple[float, ...]:
+    with localcontext(Context(prec=50, traps=[])):
+        centre, width = Decimal(len(taps) - 1) / 2, 2 * Decimal(sigma) ** 2
+        nearest = (centre % 1) ** 2
+        exact = [((nearest - (k - centre) ** 2) / width).exp() for k in range(len(taps))]
+        norm = sum(exact)
+        return tuple(float(e / norm - Decimal(tap)) for e, tap in zip(exact, taps, strict=True))
 
 
 def lengths_of(size: float, spacing: tuple[float, ...]) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from imsim.portable.differences import (
     reconstruction_decibels,
     squared_difference,
 )
+from imsim.portable.exact_sums import exact_mean
 from imsim.portable.pair import Scores
 from imsim.portable.units import PER_CHANNEL, scaling_unit
 from imsim.scenes.pieces import Accurate, Block, Part, Pieces, Whole
@@ -91,9 +92,8 @@ class Reconstruction(Pieces):
                 x = to_widest_float(pair.x)
                 unit_x = scaling_unit(x)
                 n = np.asarray(count(differences, valid), np.float64)
-                squares, total = (
-                    np.where(n > 0, mean(v, valid) * n, 0.0) for v in (differences, x / unit_x)
-                )
+                means = mean(differences, valid), exact_mean(x / unit_x, valid, None)
+                squares, total = (np.where(n > 0, v * n, 0.0) for v in means)
                 unit_x = unit_x[..., 0, 0]
         squares, unit, total, unit_x, n = (
             np.broadcast_to(v, shape).astype(np.float64) for v in (squares, unit, total, unit_x, n)

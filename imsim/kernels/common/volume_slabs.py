@@ -12,6 +12,7 @@ from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.window_doubts import (
     box_of,
     fixed,
+    precise_taps,
     settle_by_parts,
     settle_constant,
     settle_opposites,
@@ -255,7 +256,7 @@ class Piece(NamedTuple):
         again = kernel.precise, kernel.precise_constants
         settle_constant(values, self.x, self.y, self.mask, kernel.window, *again)
         taps, orders = (tuple(map(np.array, v)) for v in (sides, map(by_weight, sides)))
-        deep, high, wide = kernel.window.lengths
+        _, high, wide = kernel.window.lengths
 
         def compute(part: tuple[slice, ...]) -> None:
             planes, rows, columns = part
@@ -271,8 +272,8 @@ class Piece(NamedTuple):
                 )
                 x, y, mask = (np.ascontiguousarray(v[pixels]) for v in (self.x, self.y, self.mask))
                 moments = volume_moments(x, y, mask, firsts, taps, orders)
-                if kernel.window.is_uniform:
-                    settle_opposites(moments, x, y, mask, firsts, (0, deep, wide))
+                precise = precise_taps(kernel.window), kernel.constant
+                settle_opposites(moments, x, y, mask, firsts, 0, *precise)
                 some = values[firsts, row, columns]
                 kernel.precise(moments, some, *kernel.precise_constants)
                 values[firsts, row, columns] = some

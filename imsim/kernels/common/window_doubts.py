@@ -27,8 +27,9 @@ from imsim.kernels.common.window_moments import (
     WEIGHT,
 )
 from imsim.kernels.common.window_sums import clipped
+from imsim.portable.exact_sums import HALVING
 from imsim.portable.units import CANCELLING
-from imsim.portable.windows import Window
+from imsim.portable.windows import Window, rests_of
 from imsim.typing import Array
 
 Box = tuple[slice, ...]
@@ -233,43 +234,81 @@ NEARLY_ZERO = 2.0**-90
 """Share of a squared mean in the mean square that may be rounding alone; it stays as it is."""
 
 
+@kept
+def precise_taps(window: Window) -> tuple[Array, ...]:
+    """Return the taps along each of three axes, and what rounding took from them, as (2, taps).
+
+    An image is a volume one row high.
+    """
+    found = tuple(map(np.array, zip(window.sides, rests_of(window), strict=True)))
+    return found if len(found) == 3 else (found[0], np.array([[1.0], [0.0]]), found[1])
+
+
 @exact
-def settle_opposites(moments, x, y, mask, rows, columns):  # type: ignore[no-untyped-def]
-    """Take moments about the mean of a block, where its pixels cancel: its sum has lost digits.
+def settle_opposites(moments, x, y, mask, rows, column, taps, constant):  # type: ignore[no-untyped-def]
+    """Take moments about the mean of a window, where its pixels cancel: its sum has lost digits.
 
     Parameters
     ----------
     moments : array of float64, shape (rows, PLANES, columns)
-        See `imsim.kernels.common.window_moments`; those of blocks, all of whose taps are 1.
+        See `imsim.kernels.common.window_moments`.
     x, y, mask : array, shape (depth, height, width)
-        The pixels, and whether they lie inside the mask. A block is as high as they are.
+        The pixels, and their weights or whether they lie inside the mask. A window is as high as
+        they are.
     rows : array of int
-        First plane of the blocks of each row of moments.
-    columns : tuple of int
-        First column of the first block, and the depth and width of a block.
+        First plane of the windows of each row of moments.
+    column : int
+        First column of the first window.
+    taps : tuple of array
+        See `precise_taps`.
+    constant : float
+        Added to squared means, beside which small ones need no more digits.
     """
     for n in range(rows.size):
         for j in range(moments.shape[2]):
-            sums, place = moments[n, :, j], (rows[n], columns[0] + j, columns[1], columns[2])
+            sums, place = moments[n, :, j], (rows[n], column + j)
             if sums[WEIGHT] > 0:
-                _take_about_mean(sums, x, mask, place, SUM_X, PIXEL_X, SUM_XX, SUM_Y)
-                _take_about_mean(sums, y, mask, place, SUM_Y, PIXEL_Y, SUM_YY, SUM_X)
+                _take_about_mean(
+                    sums, x, mask, place, taps, constant, SUM_X, PIXEL_X, SUM_XX, SUM_Y
+                )
+                _take_about_mean(
+                    sums, y, mask, place, taps, constant, SUM_Y, PIXEL_Y, SUM_YY, SUM_X
+                )
 
 
 @exact_part
-def _take_about_mean(sums, image, mask, place, total, pixel, squares, other):  # type: ignore[no-untyped-def]
-    """Take the moments of one image of a block about its mean, where this is small but not 0."""
+def product(a, b, low_a, low_b):  # type: ignore[no-untyped-def]
+    """Multiply two pairs of floats, which hold 32 digits, as Dekker does."""
+    high_a, high_b = a * HALVING - (a * HALVING - a), b * HALVING - (b * HALVING - b)
+    rest_a, rest_b = a - high_a, b - high_b
+    found = a * b
+    lost = high_a * high_b - found + high_a * rest_b + rest_a * high_b + rest_a * rest_b
+    return found, lost + (a * low_b + low_a * b)
+
+
+@exact_part
+def _take_about_mean(sums, image, mask, place, taps, constant, total, pixel, squares, other):  # type: ignore[no-untyped-def]
+    """Take the moments of one image of a window about its mean, where this is small but not 0."""
     off = sums[total] / sums[WEIGHT]
     mean, power = sums[pixel] + off, sums[squares] / sums[WEIGHT]
-    if not NEARLY_ZERO * power < mean * mean < CANCELLING * power:
+    # Without a constant, a mean that is rounding alone counts as 0.
+    least = NEARLY_ZERO * power if constant == 0 else -1.0
+    if not (least < mean * mean and mean * mean + constant < CANCELLING * power):
         return
     found, lost = 0.0, 0.0
-    first, left, deep, wide = place
-    for k in range(first, first + deep):
+    first, left = place
+    for k in range(taps[0].shape[1]):
         for i in range(image.shape[1]):
-            for j in range(left, left + wide):
-                if mask[k, i, j] > 0:
-                    found, lost = added(found, lost, image[k, i, j])
+            row, low_row = product(taps[0][0, k], taps[1][0, i], taps[0][1, k], taps[1][1, i])
+            for j in range(taps[2].shape[1]):
+                own, value = np.float64(mask[first + k, i, left + j]), image[first + k, i, left + j]
+                if own > 0:
+                    tap, low = taps[2][0, j], taps[2][1, j]
+                    if row != 1 or tap != 1 or own != 1:
+                        tap, low = product(row, tap, low_row, low)
+                        tap, low = product(tap, own, low, 0.0)
+                        value, low = product(tap, value, low, 0.0)
+                    found, lost = added(found, lost + low, value)
     sums[squares] -= sums[total] * off
     sums[SUM_XY] -= sums[other] * off
     sums[total], sums[pixel] = 0.0, (found + lost) / sums[WEIGHT]

@@ -57,8 +57,7 @@ def limits(
         if is_exact or (share * power < c2 and share_of_mean * power < c1):
             return None
     # Next to a mean near 0, and to C1 if there is one, pixels may cancel.
-    share_of_power = CANCELLING if window.is_uniform else 0.0
-    return np.array([share, share_of_mean, SMALLEST, share_of_power])
+    return np.array([share, share_of_mean, SMALLEST, CANCELLING])
 
 
 def weighed(

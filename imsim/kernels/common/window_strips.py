@@ -14,6 +14,7 @@ from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.window_doubts import (
     doubtful_columns,
     fixed,
+    precise_taps,
     runs_of,
     settle,
     settle_by_parts,
@@ -93,6 +94,8 @@ class Strips(NamedTuple):
     weighted_constants: tuple[Any, ...]
     wider: Strips | None = None
     """The same in float64, for the windows that float32 leaves in doubt."""
+    constant: float = 0.0
+    """What is added to squared means."""
     doubts: tuple[Any, ...] = ()
     """What `find_doubtful` takes of the constants, to find tiles that float32 need not try."""
 
@@ -380,10 +383,9 @@ class Piece(NamedTuple):
             moments = moments_at(
                 self.x, self.y, mask, rows, part[1], taps, order, is_weighted=self.is_weighted
             )
-            if kernel.window.is_uniform and not self.is_weighted:
-                # An image is a volume one row high.
-                pixels = (v[:, None] for v in (self.x, self.y, mask))
-                settle_opposites(moments, *pixels, rows, (part[1].start, *kernel.window.lengths))
+            pixels = (v[:, None] for v in (self.x, self.y, mask))
+            precise = precise_taps(kernel.window), kernel.constant
+            settle_opposites(moments, *pixels, rows, part[1].start, *precise)
             some = values[rows, part[1]]
             kernel.precise(moments, some, *kernel.precise_constants)
             values[rows, part[1]] = some

@@ -52,7 +52,7 @@ def sre(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | N
     It is 0 where the score of a channel is infinite.
     """
     images = images_of(pair)
-    squares, _, total = sums_of(images, pair.mask, with_total=True)
+    squares, _, total, _ = sums_of(images, pair.mask, with_total=True)
     odd = find_lost_sums(images, squares, total * total)
     if odd is not None and any(lost_elements(odd.any(axis=-1), images, pair.mask, equal=False)):
         return None
