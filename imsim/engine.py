@@ -26,10 +26,10 @@ from imsim.errors import (
     EmptyMaskWarning,
     ImsimError,
     OptionError,
+    more_pixels,
     warn,
 )
 from imsim.finite import positions_reading
-from imsim.masks import more_pixels
 from imsim.portable.arrays import (
     array_namespace,
     broadcast,

@@ -127,3 +127,12 @@ def unforeseen(error: BaseException) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = "".join(f" ({os.path.basename(frame.filename)}:{frame.lineno})" for frame in place)
     return f"{type(error).__name__}: {error}{where}"
+
+
+def more_pixels(mask: object, weights: object) -> str:
+    """Return how to score an image of which no position was, given the mask and the weights."""
+    if weights is None:
+        return "widen the mask"
+    if mask is None:
+        return "give more pixels weights > 0"
+    return "widen the mask, or give more of its pixels weights > 0"

@@ -34,15 +34,6 @@ def check_mask(mask: MaskLike | None, images: Images) -> Array | None:
     return of_images("mask", array, images, MaskError)
 
 
-def more_pixels(mask: MaskLike | None, weights: MaskLike | None) -> str:
-    """Return how to score an image of which no position was, given the mask and the weights."""
-    if weights is None:
-        return "widen the mask"
-    if mask is None:
-        return "give more pixels weights > 0"
-    return "widen the mask, or give more of its pixels weights > 0"
-
-
 def of_images(name: str, array: Array, images: Images, error: type[ImsimError]) -> Array:
     """View a mask, or weights, as (*batch, 1, height, width); refuse shapes that do not fit."""
     shape = tuple(array.shape)

@@ -7,10 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from imsim.errors import ChannelAxisWarning, EmptyMaskWarning, OptionError, silent, warn
+from imsim.errors import (
+    ChannelAxisWarning,
+    EmptyMaskWarning,
+    OptionError,
+    more_pixels,
+    silent,
+    warn,
+)
 from imsim.finite import finite_pixels
 from imsim.inputs import as_array
-from imsim.masks import check_mask, more_pixels
+from imsim.masks import check_mask
 from imsim.portable.arrays import array_namespace, has_values, ratio, where_valid
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS
