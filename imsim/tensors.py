@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from imsim.inputs import as_array
+from imsim.portable.arrays import is_tensor
 from imsim.typing import Array
 
 Given = tuple[Any, ...]
@@ -109,7 +110,7 @@ def _kept(given: Given, lent: Any, library: Any) -> Given:
     """
     names = ("a", "b", "mask")
     parts = [
-        v if v is None or isinstance(v, library) else _copied(as_array(name, v))
+        v if v is None or _notices(v, library) else _copied(as_array(name, v))
         for name, v in zip(names, given[:3], strict=True)
     ]
     data_range = lent[3]
@@ -118,7 +119,14 @@ def _kept(given: Given, lent: Any, library: Any) -> Given:
     return (*parts, data_range)
 
 
+def _notices(value: Any, library: Any) -> bool:
+    """Whether the library notices a change of an array; of PyTorch's inference mode, it does not."""
+    return isinstance(value, library) and not (is_tensor(value) and value.is_inference())
+
+
 def _copied(array: Any) -> Any:
+    if is_tensor(array):
+        return array.clone()
     return array.copy() if isinstance(array, np.ndarray) else array
 
 
