@@ -120,7 +120,7 @@ def _kept(given: Given, lent: Any, library: Any) -> Given:
 
 
 def _notices(value: Any, library: Any) -> bool:
-    """Whether the library notices a change of an array; of PyTorch's inference mode, it does not."""
+    """Whether the library notices changes of an array; in PyTorch's inference mode, it does not."""
     return isinstance(value, library) and not (is_tensor(value) and value.is_inference())
 
 

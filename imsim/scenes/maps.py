@@ -89,9 +89,7 @@ def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> An
             f"out is a {kind(out)} of shape {given}", f"expected an array of shape {shape}"
         )
     if is_tensor(out) or is_of_jax(out):
-        raise DTypeError(
-            f"out is a {kind(out)}", "pass an array of NumPy or Zarr, or leave it out"
-        )
+        raise DTypeError(f"out is a {kind(out)}", "pass an array of NumPy or Zarr, or leave it out")
     if own not in (np.float32, np.float64):
         raise DTypeError(f"out has dtype {own}", "expected float32 or float64")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
