@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from imsim.inputs import as_array
-from imsim.portable.arrays import is_tensor
 from imsim.typing import Array
 
 Given = tuple[Any, ...]
@@ -121,11 +120,11 @@ def _kept(given: Given, lent: Any, library: Any) -> Given:
 
 def _notices(value: Any, library: Any) -> bool:
     """Whether the library notices changes of an array; in PyTorch's inference mode, it does not."""
-    return isinstance(value, library) and not (is_tensor(value) and value.is_inference())
+    return isinstance(value, library) and not getattr(value, "is_inference", bool)()
 
 
 def _copied(array: Any) -> Any:
-    if is_tensor(array):
+    if _library(array) is _call_torch:
         return array.clone()
     return array.copy() if isinstance(array, np.ndarray) else array
 
