@@ -125,7 +125,11 @@ class Gradient:
             found: Gradients | None = kernel(
                 prepared(images, valid, finite), weights, wanted, **self._options
             )
-        return found
+        if found is None or valid is None or np.isfinite(weights).all():
+            return found
+        # Infinity from above times the 0 outside the mask is NaN.
+        x, y = (g if g is None else where_valid(valid, g) for g in found)
+        return x, y
 
 
 def _scaled(gradient: Array, scale: Array) -> Array:

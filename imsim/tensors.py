@@ -109,7 +109,7 @@ def _kept(given: Given, lent: Any, library: Any) -> Given:
     """
     names = ("a", "b", "mask")
     parts = [
-        v if v is None or isinstance(v, library) else _copied(as_array(name, v))
+        v if v is None or _notices(v, library) else _copied(as_array(name, v))
         for name, v in zip(names, given[:3], strict=True)
     ]
     data_range = lent[3]
@@ -118,7 +118,14 @@ def _kept(given: Given, lent: Any, library: Any) -> Given:
     return (*parts, data_range)
 
 
+def _notices(value: Any, library: Any) -> bool:
+    """Whether the library notices changes of an array; in PyTorch's inference mode, it does not."""
+    return isinstance(value, library) and not getattr(value, "is_inference", bool)()
+
+
 def _copied(array: Any) -> Any:
+    if _library(array) is _call_torch:
+        return array.clone()
     return array.copy() if isinstance(array, np.ndarray) else array
 
 

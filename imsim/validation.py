@@ -159,9 +159,12 @@ def check_data_range(
             "e.g. data_range=4095 for a 12-bit detector, data_range=1 for floats in [0, 1]"
         )
     if type(value) is not float and getattr(value, "ndim", None) == 0:
-        if not has_values(value) or (array_namespace(value) is xp and asks_for_gradient(value)):
+        if not has_values(value):
             return _traced_data_range(value, xp)
-        value = value.item()
+        given, value = value, value.item()
+        if array_namespace(given) is xp and asks_for_gradient(given):
+            check_data_range(value, dtypes, needed_by, xp)
+            return _traced_data_range(given, xp)
     number: Any = value
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         if SMALLEST <= number <= LARGEST:

@@ -6,6 +6,7 @@ import math
 
 from imsim.portable.arrays import (
     array_namespace,
+    at_most,
     device,
     running_sums,
     to_widest_float,
@@ -58,7 +59,7 @@ def _window(integral: Array, reach: int) -> Array:
     for axis in (-2, -1):
         n = integral.shape[axis] - 1
         here = xp.arange(n, device=device(integral))
-        last = xp.clip(here + (reach + 1), max=n)
+        last = at_most(here + (reach + 1), n)  # a side may be a symbol, which clip cannot take
         first = xp.clip(here - reach, min=0)
         integral = xp.take(integral, last, axis=axis) - xp.take(integral, first, axis=axis)
     return integral

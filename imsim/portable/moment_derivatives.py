@@ -5,8 +5,9 @@ derivatives are filters of the whole image all the same:
 
     d mean = E[dx],    d cov(x, y) = E[dx (y - mean_y)] + E[dy (x - mean_x)],
 
-where E is the weighted mean of a window. JAX would differentiate each of some hundred shifted
-images instead.
+where E is the weighted mean of a window. If the weights w move as well, E[(x - mean) dw / w] adds
+to the first, and E[((x - mean_x) (y - mean_y) - cov) dw / w] to the second. JAX would differentiate
+each of some hundred shifted images instead.
 """
 
 from __future__ import annotations
@@ -25,13 +26,27 @@ BLOCK = 64
 
 
 def with_derivative_of_mean(mean: Array, image: Array, window: Window, support: Support) -> Any:
-    """Return a local mean, whose derivative is the mean of the tangents."""
+    """Return a local mean with its derivative with respect to the image and the weights."""
 
-    def tangent(primals: Any, tangents: Any) -> Any:
-        _, own, weight = primals
-        return local_mean(tangents[0] * own, window, weight)
+    def tangent(primals: Any, tangents: Any, mean: Any) -> Any:
+        image, mask, own, weight = primals
+        moved, _, own_moved, _ = tangents
+        found = 0.0
+        if not _is_zero(moved):
+            found += local_mean(moved * own, window, weight)
+        if not _is_zero(own_moved):
+            centre = centre_of(image, mask, len(window.sides))
+            found += local_mean(own_moved * (image - centre), window, weight)
+            found -= (mean - centre) * local_mean(own_moved, window, weight)
+        return found
 
-    return _with_tangent(mean, tangent, image, _own_weights(support), support.weight)
+    own = _own_weights(support)
+    return _with_tangent(mean, tangent, image, support.mask, own, support.weight)
+
+
+def _is_zero(tangent: Any) -> bool:
+    """Whether nothing is differentiated with respect to an argument."""
+    return isinstance(tangent, sys.modules["jax"].custom_derivatives.SymbolicZero)
 
 
 def _own_weights(support: Support) -> Any:
@@ -46,33 +61,42 @@ def with_derivative_of_covariance(
     window: Window,
     support: Support,
 ) -> Any:
-    """Return a local covariance with its derivative with respect to both images."""
-    jax = sys.modules["jax"]
+    """Return a local covariance with its derivative with respect to images and weights."""
 
-    def tangent(primals: Any, tangents: Any) -> Any:
+    def tangent(primals: Any, tangents: Any, covariance: Any) -> Any:
         x, y, mean_x, mean_y, mask, own, weight = primals
-        found = jax.numpy.zeros_like(covariance)
+        own_moved = tangents[-2]
+        # About one number for all windows, so that products of distant pixels do not cancel.
+        centre_x, centre_y = (centre_of(v, mask, len(window.sides)) for v in (x, y))
+        x, mean_x, y, mean_y = x - centre_x, mean_x - centre_x, y - centre_y, mean_y - centre_y
+        found = 0.0
         for moved, other, mean in ((tangents[0], y, mean_y), (tangents[1], x, mean_x)):
-            if isinstance(moved, jax.custom_derivatives.SymbolicZero):
+            if _is_zero(moved):
                 continue
-            # About one number for all windows, so that products of distant pixels do not cancel.
-            centre = centre_of(other, mask, len(window.sides))
             weighted = moved * own
-            found += local_mean(weighted * (other - centre), window, weight)
-            found -= (mean - centre) * local_mean(weighted, window, weight)
+            found += local_mean(weighted * other, window, weight)
+            found -= mean * local_mean(weighted, window, weight)
+        if not _is_zero(own_moved):
+            found += local_mean(own_moved * x * y, window, weight)
+            found -= mean_x * local_mean(own_moved * y, window, weight)
+            found -= mean_y * local_mean(own_moved * x, window, weight)
+            found += (mean_x * mean_y - covariance) * local_mean(own_moved, window, weight)
         return found
 
     own = _own_weights(support)
     return _with_tangent(covariance, tangent, *images, *means, support.mask, own, support.weight)
 
 
-def _with_tangent(value: Array, tangent: Callable[[Any, Any], Any], *arguments: Any) -> Any:
-    """Return a value whose tangent is ``tangent(arguments, their tangents)``."""
-    known = sys.modules["jax"].custom_jvp(lambda value, *_: value)
+def _with_tangent(value: Array, tangent: Callable[[Any, Any, Any], Any], *arguments: Any) -> Any:
+    """Return a value whose tangent is ``tangent(arguments, their tangents, value)``."""
+    jax = sys.modules["jax"]
+    known = jax.custom_jvp(lambda value, *_: value)
 
     def rule(primals: Any, tangents: Any) -> Any:
         # Through `known` once more, which has this derivative for whoever differentiates twice.
-        return known(*primals), tangent(primals[1:], tangents[1:])
+        value = known(*primals)
+        found = tangent(primals[1:], tangents[1:], value)
+        return value, jax.numpy.broadcast_to(found, value.shape).astype(value.dtype)
 
     known.defjvp(rule, symbolic_zeros=True)
     return known(without_gradient(value), *arguments)

@@ -20,6 +20,7 @@ from imsim.errors import (
     warn,
 )
 from imsim.inputs import kind
+from imsim.portable.arrays import asks_for_gradient, has_values, is_of_jax, is_tensor
 from imsim.scenes.cells import Coarse
 from imsim.scenes.pieces import Part, Pieces
 from imsim.scenes.scoring import Job, Scene, parts_of_batch, plan, regions
@@ -44,6 +45,11 @@ def write(
 def written(found: Array, out: Any) -> Any:
     """Write a map into what the user gives for it."""
     place = target(out, tuple(found.shape), found.dtype, None)
+    if asks_for_gradient(found) or not has_values(found):
+        raise OptionError(
+            "out= with tensors that ask for a gradient, are traced or on an accelerator",
+            "leave it out: the map is a tensor",
+        )
     _write_into(place, ..., found if isinstance(place, np.ndarray) else np.asarray(found))
     return place
 
@@ -82,6 +88,8 @@ def target(out: Any, shape: tuple[int, ...], dtype: Any, room: int | None) -> An
         raise ShapeError(
             f"out is a {kind(out)} of shape {given}", f"expected an array of shape {shape}"
         )
+    if is_tensor(out) or is_of_jax(out):
+        raise DTypeError(f"out is a {kind(out)}", "pass an array of NumPy or Zarr, or leave it out")
     if own not in (np.float32, np.float64):
         raise DTypeError(f"out has dtype {own}", "expected float32 or float64")
     if isinstance(out, np.ndarray) and not out.flags.writeable:

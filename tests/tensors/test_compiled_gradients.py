@@ -10,7 +10,7 @@ import pytest
 import torch
 from engines import by_engine
 from libraries import TORCH, Library
-from sampling import FRAME, SCORES, Variant, blob_mask, textured_pair
+from sampling import FRAME, SCORES, Variant, blob_mask, spread_mask, textured_pair
 
 import imsim
 
@@ -162,6 +162,37 @@ def test_saved_images_must_not_change(rng: np.random.Generator) -> None:
         b.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         score.backward()
+
+
+@each_variant
+def test_infinity_from_above_does_not_pass_the_mask(
+    variant: Variant, library: Library, rng: np.random.Generator
+) -> None:
+    images = textured_pair(rng, *FRAME, colour=variant.colour, batch=(2,))
+    mask = blob_mask(rng, *FRAME)
+    factors = library.asarray(np.array([1.0, np.inf]))
+    usual = library.gradients(lambda a, b: variant(a, b, mask=mask)[0], *images)
+    found = library.gradients(lambda a, b: variant(a, b, mask=mask) * factors, *images)
+    for got, want in zip(found, usual, strict=True):
+        for part in got:
+            assert not part[~spread_mask(mask, part)].any()
+        np.testing.assert_array_equal(got[0], want[0])
+
+
+@each_variant
+def test_partner_and_mask_of_inference_mode(variant: Variant, rng: np.random.Generator) -> None:
+    """PyTorch does not notice changes of such tensors, and saves none."""
+    images = textured_pair(rng, *FRAME, colour=variant.colour)
+    mask = blob_mask(rng, *FRAME)
+    (want,) = TORCH.gradients(lambda a: variant(a, torch.tensor(images[1]), mask=mask), images[0])
+    with torch.inference_mode():
+        b, seen = torch.tensor(images[1]), torch.tensor(mask)
+    a = torch.tensor(images[0], requires_grad=True)
+    score = variant(a, b, mask=seen)
+    with torch.inference_mode():
+        b.add_(1)
+    score.backward()
+    np.testing.assert_array_equal(a.grad, want)
 
 
 @pytest.mark.parametrize("wrap", [jax.jit, jax.vmap, lambda f: jax.jit(jax.vmap(f))])

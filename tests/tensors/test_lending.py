@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from engines import by_engine
-from libraries import Library
-from sampling import DEFAULTS, FRAME, MAPS, SCORES, Variant, blob_mask, textured_pair
+from libraries import TORCH, Library
+from sampling import DEFAULTS, FRAME, MAPS, PLAIN, SCORES, Variant, blob_mask, textured_pair
 
 import imsim
 from imsim import tensors
@@ -165,3 +165,33 @@ def test_empty_mask_warns(library: Library) -> None:
     with pytest.warns(imsim.EmptyMaskWarning):
         score = imsim.rmse(image, image, mask=np.zeros((24, 27), dtype=np.bool_))
     assert np.isnan(float(score))
+
+
+@pytest.mark.parametrize("variant", [v for v in MAPS if v in PLAIN], ids=lambda v: v.id)
+def test_where_maps_of_tensors_are_written(
+    variant: Variant, library: Library, rng: np.random.Generator
+) -> None:
+    a, b = map(library.asarray, textured_pair(rng, *FRAME, colour=variant.colour))
+    want = np.asarray(variant(a, b))
+    out = np.zeros(want.shape)
+    assert variant(a, b, out=out) is out
+    np.testing.assert_array_equal(out, want)
+    with pytest.raises(imsim.DTypeError, match="array of NumPy or Zarr"):
+        variant(a, b, out=library.asarray(out))
+    if library is TORCH:
+        a.requires_grad_()
+        with pytest.raises(imsim.OptionError, match="leave it out"):
+            variant(a, b, out=out)
+    else:
+        with pytest.raises(imsim.OptionError, match="leave it out"):
+            jax.jit(lambda x: variant(x, b, out=out))(a)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, m in imsim.METRICS.items() if m.needs_data_range and not m.numpy_only]
+)
+@pytest.mark.parametrize("value", [-1.0, 0.0, np.nan, np.inf])
+def test_a_range_with_a_gradient_is_checked(name: str, value: float) -> None:
+    x = torch.rand(24, 24)
+    with pytest.raises(imsim.DataRangeError):
+        getattr(imsim, name)(x, x, data_range=torch.tensor(value, requires_grad=True))

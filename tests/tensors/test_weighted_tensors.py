@@ -114,6 +114,22 @@ def test_derivative_by_weights(variant: Variant, rng: np.random.Generator) -> No
 
 
 @each_few
+def test_derivatives_of_jax_by_weights(variant: Variant, rng: np.random.Generator) -> None:
+    """By the weights alone, and beside those by the images, equal to those of torch."""
+    a, b, weights = example(variant, rng, ())
+
+    def total(library: Library) -> Any:
+        return lambda x, y, w: library.weighted_sum(variant(x, y, weights=w))
+
+    want = TORCH.gradients(total(TORCH), a, b, weights)
+    with_images = JAX.gradients(total(JAX), a, b, weights)
+    alone = JAX.gradients(lambda w: total(JAX)(JAX.asarray(a), JAX.asarray(b), w), weights)
+    for got, expected in ((with_images, want), (alone, want[2:])):
+        for p, q in zip(got, expected, strict=True):
+            np.testing.assert_allclose(p, q, rtol=0, atol=1e-9 * np.abs(q).max())
+
+
+@each_few
 def test_jax_compiles_with_traced_weights(variant: Variant, rng: np.random.Generator) -> None:
     a, b, weights = example(variant, rng)
     compiled = jax.jit(lambda a, b, w: variant(a, b, weights=w))
