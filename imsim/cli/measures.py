@@ -38,7 +38,7 @@ def parse_metrics(text: str | None, limits: Iterable[str], counts: Iterable[str]
 
 def named_ones(text: str | None) -> set[str]:
     """Return the names in `text`, all of which must be scored; those of `ALL` need not be."""
-    return {name.strip() for name in (text or ALL).split(",")} - {ALL}
+    return {name.strip() for name in (ALL if text is None else text).split(",")} - {ALL}
 
 
 def parse_options(texts: Iterable[str], metrics: Iterable[str]) -> dict[str, dict[str, Any]]:
