@@ -203,7 +203,15 @@ def _loss_of_colour(name: str, image: Any) -> str | None:
     is_transparent = has_alpha or getattr(image, "has_transparency_data", False)
     if is_transparent and not has_alpha:  # which a conversion to RGB would take along
         plain = f"{name}.convert('RGBA')"
+    elif mode == "La":  # which Pillow converts to LA only
+        plain = f"{name}.convert('LA')"
     rgb = f"{plain}.convert('RGB')"
+    if name == "mask" and (is_transparent or mode not in PLAIN_MODES):
+        what = "transparency" if is_transparent else "colours"
+        return (
+            f"a PIL image with {what} (mode {mode}), and a mask says yes or no; pass "
+            f"numpy.asarray({rgb}.convert('L')) > 0, or another level"
+        )
     if mode in ("P", "PA"):
         return (
             "a palette image, whose pixels are indices and not intensities; "

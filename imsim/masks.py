@@ -88,7 +88,9 @@ def _as_boolean(array: Array, xp: Any) -> Array:
     except (TypeError, RuntimeError) as error:
         raise MaskTypeError(f"mask has dtype {array.dtype}, and is only traced", remedy) from error
     if not is_binary:
-        raise MaskTypeError("mask holds integers other than 0 and 1", remedy)
+        other = array[~boolean & (array != 0)] if is_numpy_array(array) else None
+        found = "" if other is None else f", such as {other[0]}"
+        raise MaskTypeError(f"mask holds integers other than 0 and 1{found}", remedy)
     return boolean
 
 

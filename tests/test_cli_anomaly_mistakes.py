@@ -207,6 +207,9 @@ def test_the_same_files_as_good_and_bad_are_refused(capsys):
         save(f"good/{i}.png", GOOD[i])
         save(f"good/more/{i}.png", GOOD[i])
         save(f"bad/{i}.png", GOOD[i + 4])
+        save(f"copy/renamed_{i}.tif", GOOD[i])
+    save("mixed/new.png", GOOD[5])
+    save("mixed/old.png", GOOD[1])
     Path("link").symlink_to("good")
     Path("one").mkdir()
     Path("one/0.png").symlink_to(Path("good/0.png").absolute())
@@ -220,12 +223,15 @@ def test_the_same_files_as_good_and_bad_are_refused(capsys):
         ("good/more", "good"),
         ("good", "one"),
         ("good", "two"),
+        ("good", "copy"),
+        ("copy", "good.npy"),
+        ("good", "mixed"),
         ("good.npy", "good.npy[3]"),
         ("good.npy[3]", "good.npy[3]"),
     ):
         err = errors(capsys, "report", "m.safetensors", good, bad, "-o", "page")
         assert "is among the bad images, but also among the good ones" in err[0], (good, bad)
-    assert not Path("page").exists()
+    assert not list(Path().glob("page/*"))
     np.savez("both.npz", a=GOOD[:3], ab=GOOD[3:])
     for good, bad in (("both.npz:a", "both.npz:ab"), ("good.npy[1]", "good.npy[11]")):
         refuse_shared(Pictures([good]), Pictures([bad]))
@@ -246,7 +252,7 @@ def test_empty_folders_and_wrong_labels(capsys):
     err = errors(capsys, "score", "m.safetensors", "empty", "good.npy")
     assert err[0].startswith("imsim: error: empty: holds no image; these endings")
     Path("labels.csv").write_text("file,kind,size\ngood.npy[0],worm,big\n")
-    bad = save("bad.npy", GOOD[:2])
+    bad = save("bad.npy", GOOD[:2] // 2)
     call = ("report", "m.safetensors", "good.npy", bad, "-o", "page", "--labels", "labels.csv")
     err = errors(capsys, *call)
     assert err == ["imsim: error: labels.csv: the size of good.npy[0], 'big', is not a number"]

@@ -305,3 +305,17 @@ def test_a_small_image_is_told_of_channels_only_where_there_may_be_some(capsys, 
     _, err = compare(capsys, "a.npy", "a.npy", "--metrics", "ssim", *more, status=2)
     assert f"the images are 9x{shape[1]} pixels" in err[0]
     assert ("--channel-axis" in err[0]) == hint
+
+
+def test_empty_values_are_refused(capsys):
+    """As of variables of a script that are not set: no metric, or output, was named."""
+    save("a.png", GREY)
+    _, err = compare(capsys, "a.png", "a.png", "--metrics", "", status=2)
+    assert err[0].startswith("imsim: error: --metrics: there is no metric ''; expected")
+    for option, kind in (("--junit", "file"), ("--maps", "folder")):
+        _, err = compare(capsys, "a.png", "a.png", "--metrics", "ssim", option, "", status=2)
+        assert f"'': is empty; name a {kind}" in err[0]
+    assert main(["report", "a.png", "a.png", "-o", ""]) == 2
+    assert main(["anomaly", "train", "a.png", "-o", "", "--preprocess", "none"]) == 2
+    found = capsys.readouterr().err.splitlines()
+    assert found == ["imsim: error: --output '': is empty; name a file"] * 2

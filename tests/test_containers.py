@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from io import BytesIO
 from typing import Any
@@ -176,6 +177,31 @@ def test_channels_that_are_no_intensities(mode: str) -> None:
     picture = Image.new(mode, (18, 16))
     with pytest.raises(imsim.DTypeError, match=r"^b is a .*intensities.*convert\('RGB'\)"):
         imsim.rmse(np.zeros((16, 18)), picture)
+
+
+ODD_MODES = ("RGBA", "LA", "RGBa", "La", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB", "RGBX")
+
+
+@pytest.mark.parametrize("name", ["a", "mask"])
+@pytest.mark.parametrize("mode", ODD_MODES)
+def test_the_remedy_for_a_picture_works(mode: str, name: str) -> None:
+    """Of a mask, it is two-valued, and of the images' height and width."""
+    picture = Image.new(mode, (18, 16), 1)
+    given = {"a": IMAGE, "b": IMAGE, name: picture}
+    with pytest.raises(imsim.DTypeError) as caught:
+        imsim.rmse(**given)
+    conversion = rf"(?:numpy\.asarray\()?{name}(?:\.convert\('\w+'\))+(?:\) > 0)?"
+    converted = eval(re.findall(conversion, str(caught.value))[-1], {"numpy": np, name: picture})
+    axes = {"channel_axis": -1} if name == "a" else {}
+    given |= {"b": converted, "a": converted} if name == "a" else {"mask": converted}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", imsim.EmptyMaskWarning)
+        assert not imsim.rmse(**given, **axes) > 0
+
+
+def test_a_mask_of_other_integers_names_one() -> None:
+    with pytest.raises(imsim.MaskTypeError, match="other than 0 and 1, such as 255; pass booleans"):
+        imsim.rmse(IMAGE, IMAGE, mask=Image.fromarray(np.full(IMAGE.shape, 255, np.uint8)))
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L"])

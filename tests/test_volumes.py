@@ -114,6 +114,27 @@ def test_maps_agree_with_formulas_and_scores(facts: Metric) -> None:
         assert np.nanmean(found) == pytest.approx(call(facts, a, b, mask=mask), rel=1e-12)
 
 
+ODD_VALUES = (np.nan, np.inf, -np.inf, 1e200, 1e-200, 0.0)
+
+
+@each_call
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.filterwarnings("ignore::imsim.EmptyMaskWarning")  # black volumes have no angle
+def test_others_of_the_batch_keep_theirs(
+    facts: Metric, options: dict[str, Any], masked: bool
+) -> None:
+    """One volume of odd pixels decides of no other one how it is computed."""
+    a, b = pair()
+    mask = (np.indices(SHAPE)[2] < 15) if masked else None
+    odd = [np.where(np.indices(SHAPE).sum(0) == 20, value, a) for value in ODD_VALUES[:3]]
+    odd += [a * value for value in ODD_VALUES[3:]]
+    partners = [b] * 3 + [b * value for value in ODD_VALUES[3:]]
+    found = call(facts, np.stack([a, *odd, a]), np.stack([b, *partners, b]), mask=mask, **options)
+    assert found[0] == found[-1] == call(facts, a, b, mask=mask, **options)
+    for x, y, score in zip(odd, partners, found[1:-1], strict=True):
+        np.testing.assert_array_equal(score, call(facts, x, y, mask=mask, **options))
+
+
 @each
 def test_batches_channels_and_memory_orders(facts: Metric) -> None:
     a, b = pair(shape=(2, 3, *SHAPE))

@@ -63,7 +63,6 @@ def judged_by(
     limits = parse_limits(arguments.fail_under, arguments.fail_over)
     counts = [*(PLAIN if arguments.tolerance is not None else ())]
     counts += BY_RULE if arguments.anti_aliasing else []
-    metrics = parse_metrics(
-        default if arguments.metrics is None else arguments.metrics, limits, counts
-    )
+    named = default if arguments.metrics is None else arguments.metrics
+    metrics = parse_metrics(named, limits, counts)
     return metrics, limits, {*limits, *counts, *named_ones(arguments.metrics)}

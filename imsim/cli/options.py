@@ -297,6 +297,8 @@ def check_output(
         if resume:
             raise OptionError("--resume: goes on with a file of results; name it with -o FILE")
         return
+    if not file:
+        raise OptionError(f"{option} '': is empty; name a file")
     _check_place(file)
     if os.path.isdir(file):
         raise OptionError(f"{option} {file}: is a folder; name a file")
@@ -377,6 +379,8 @@ def _lies_in(path: str, folder: str) -> bool:
 
 
 def _check_place(path: str) -> None:
+    if not path:
+        raise OptionError("'': is empty; name a folder")
     parent = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(parent):
         raise OptionError(f"{path}: there is no folder {parent}; make it first")

@@ -13,7 +13,7 @@ import numpy as np
 
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.pixel_blocks import BLOCK
-from imsim.kernels.common.rescaling import find_lost_sums
+from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_difference
 from imsim.kernels.imed import blurred_difference, taps_along
 from imsim.portable.arrays import broadcast
 from imsim.portable.pair import Scores
@@ -33,39 +33,43 @@ def imed(
     normalize: str | None,
     spacing: tuple[float, ...] | None,
 ) -> Scores | None:
-    """sqrt(d' G d), pooled over channels; None, for the formula.
-
-    It gets volumes with a spacing, and those with squares that leave float64 or are not finite.
-    """
+    """sqrt(d' G d), pooled over channels; None, for the formula, where there is a spacing."""
     if spacing is not None:
         return None
-    channels = images.x.shape[-3]
     batch = broadcast(images.batch_shape, () if mask is None else mask.shape[:-3])
-    squared, n, energy = (np.zeros((*batch, 1)) for _ in range(3))
-    differs = np.ones(squared.shape, np.bool_)
+    squared, n, energy, units = (np.zeros((*batch, 1)) for _ in range(4))
+    units[:] = 1
     for place in np.ndindex(batch):
-        x, y = (unstacked(element(v, batch, place), images.depth) for v in (images.x, images.y))
-        valid = None
-        if mask is not None:
-            valid = unstacked(element(mask, batch, place), images.depth)[0]
-        n[place] = x[0].size if valid is None else np.count_nonzero(valid)
-        for p, q in zip(x, y, strict=True):
-            squared[place] += _form(images, p, q, valid, sigma, energy[place])
-        if energy[place] == 0:
-            differs[place] = (x != y).any(where=True if valid is None else valid)
-    # G is positive definite, yet for a large sigma its smallest eigenvalues are below rounding.
-    squared = np.maximum(squared, 0)
+        one = images._replace(x=element(images.x, batch, place), y=element(images.y, batch, place))
+        valid = None if mask is None else element(mask, batch, place)
+        n[place] = one.x[0].size if valid is None else np.count_nonzero(valid)
+        squared[place], energy[place] = _pooled(one, valid, sigma)
     lost = find_lost_sums(images._replace(dtype=np.float64), squared)
-    if lost is not None and (lost & differs).any():
-        return None
-    root = np.sqrt(squared / (n * channels) if normalize == "rms" else squared)
-    return Scores(root, n, witness=energy)
+    if lost is not None:
+        for place, one, valid in lost_elements(lost, images, mask, equal=False):
+            difference, units[place] = scale_difference(one)
+            squared[place], _ = _pooled(difference, valid, sigma)
+    if normalize == "rms":
+        squared = squared / (n * images.x.shape[-3])
+    return Scores(np.sqrt(squared) * units, n, witness=energy)
+
+
+def _pooled(images: Images, mask: Array | None, sigma: float) -> tuple[float, float]:
+    """D' G d and the sum of squares of a pair of volumes, over all channels."""
+    x, y = (unstacked(v, images.depth) for v in (images.x, images.y))
+    valid = None if mask is None else unstacked(mask, images.depth)[0]
+    form, energy = 0.0, 0.0
+    for p, q in zip(x, y, strict=True):
+        of_channel, squares = _form(images, p, q, valid, sigma)
+        form, energy = form + of_channel, energy + squares
+    # G is positive definite, yet for a large sigma its smallest eigenvalues are below rounding.
+    return 0.0 if form < 0 else form, energy
 
 
 def _form(
-    images: Images, x: Array, y: Array, mask: Array | None, sigma: float, energy: Array
-) -> float:
-    """D' G d of one channel, (depth, height, width); add the sum of squares to `energy`."""
+    images: Images, x: Array, y: Array, mask: Array | None, sigma: float
+) -> tuple[float, float]:
+    """D' G d and the sum of squares of one channel, (depth, height, width)."""
     depth, height, width = x.shape
     taps = taps_along(sigma, depth, np.dtype(np.float64))
     ring = np.zeros((taps.size, height * width))
@@ -87,8 +91,7 @@ def _form(
             blurred = blurred_difference(plane, inside, sigma).reshape(-1)
             _add(ring, z % taps.size, taps, blurred, parts, sums)
     form, squares = (math.fsum(column) for column in sums.T)
-    energy += squares
-    return form
+    return form, squares
 
 
 def _add(

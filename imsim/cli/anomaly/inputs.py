@@ -212,6 +212,19 @@ def refuse_shared(good: Pictures, bad: Pictures) -> None:
                 )
 
 
+def refuse_equal(good: tuple[list[str], Array], bad: tuple[list[str], Array]) -> None:
+    """Refuse images of equal pixels among the good ones and among the bad ones, such as copies."""
+    from imsim.anomaly.card import digests_of
+
+    known = {key.tobytes(): name for name, key in zip(good[0], digests_of(good[1]), strict=True)}
+    for name, key in zip(bad[0], digests_of(bad[1]), strict=True):
+        if key.tobytes() in known:
+            raise ImageFileError(
+                f"{name}: is among the bad images, but also among the good ones, whose "
+                f"{known[key.tobytes()]} has the same pixels; take it from one of the two"
+            )
+
+
 def _identity(path: str) -> tuple[object, str]:
     """Return what tells a file from others, and what of it is chosen: ``[i]``, ``:NAME``."""
     file = file_of(path)

@@ -18,6 +18,7 @@ from imsim.cli.anomaly.inputs import (
     add_fields,
     digest,
     load,
+    refuse_equal,
     refuse_shared,
     stacked,
     status,
@@ -33,8 +34,9 @@ and write a page with the result: what it found and missed, and which
 similarity measure tells good from bad best.
 
 {IMAGES}
-{SKIPPED} A file that is among the good and the bad ones is refused; images
-that the model learned from are counted in a note.
+{SKIPPED} An image that is
+among the good and the bad ones is refused, and so is its copy; images that the
+model learned from are counted in a note.
 
 Exit status: 0; 2 after any error.
 """
@@ -85,6 +87,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             f"{good_names[0]} of {good.shape[2]} x {good.shape[1]} ({good.dtype}); they must have "
             "the same size and type"
         )
+    refuse_equal((good_names, good), (bad_names, bad))
     images = np.concatenate([correction(good), correction(bad)])
     labels = np.arange(len(images)) >= len(good)
     names = good_names + bad_names

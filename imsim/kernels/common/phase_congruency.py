@@ -23,6 +23,8 @@ from imsim.typing import Array
 
 PADDING = 8
 """Numbers that pad each row: rows a power of two apart would compete for cache lines."""
+NARROW = 64
+"""Width of an image below which rows are not padded, which would multiply the memory they take."""
 BATCH_BYTES = 1 << 22
 """Bytes of responses per call of a transform: larger calls are slower, smaller ones too many."""
 LEAST_COLUMNS = 16
@@ -48,7 +50,7 @@ class Transforms:
         complex_dtype = np.result_type(dtype, np.complex64)
         self.spectrum = np.empty((height, width // 2 + 1), dtype=complex_dtype)
         """The image is real: frequencies along the rows are not negative."""
-        self.responses = np.empty((SCALES, height, width + PADDING), dtype=complex_dtype)
+        self.responses = np.empty((SCALES, height, padded(width)), dtype=complex_dtype)
         self.parts = self.responses.view(dtype)
         """The same memory as real numbers: real and imaginary parts alternate along the rows."""
         number = SCALES * complex_dtype.itemsize
@@ -109,6 +111,11 @@ class Transforms:
         run(lambda k: task(blocks[k]), len(blocks), self.height * self.width * SCALES)
 
 
+def padded(width: int) -> int:
+    """Return the length of a row of responses."""
+    return width if width < NARROW else width + PADDING
+
+
 def in_place(transform: Callable[..., Array], values: Array, **options: Any) -> None:
     """Transform an array in place; the result of a backend that returns a new array is copied."""
     result = transform(values, overwrite_x=True, **options)
@@ -145,10 +152,17 @@ def phase_congruency(
     return congruency
 
 
+@inline
+def width_of(parts):  # type: ignore[no-untyped-def]
+    """Width of the image whose responses these are."""
+    length = parts.shape[2] // 2
+    return length if length < NARROW else length - PADDING
+
+
 @kernel
 def apply_filters(radial, angular, distances, spectrum, start, stop, parts, line):  # type: ignore[no-untyped-def]
     """Write the filtered spectrum of some columns as pairs of a real and an imaginary part."""
-    height, width = parts.shape[1], parts.shape[2] // 2 - PADDING
+    height, width = parts.shape[1], width_of(parts)
     half = (width + 1) // 2  # from here on, frequencies along the row are negative
     positive, negative = max(min(stop, half) - start, 0), max(stop - max(start, half), 0)
     for i in range(height):

@@ -15,12 +15,13 @@ from imsim.kernels.common.median import middle_two
 from imsim.kernels.common.phase_congruency import (
     LARGEST_SPREAD,
     NOISE_FLOOR,
-    PADDING,
     Transforms,
     add_above,
     apply_filters,
     in_place,
     measure,
+    padded,
+    width_of,
 )
 from imsim.kernels.common.sharing import Run
 from imsim.portable.phase_congruency import EPSILON, ORIENTATIONS, SCALES
@@ -67,7 +68,7 @@ def make_rooms(transforms: Transforms) -> list[Room]:
     NumPy has the system give large pages to arrays of 4 MiB and more, which takes a tenth of the
     time of small ones.
     """
-    shape = (ORIENTATIONS, SCALES, transforms.height, transforms.width + PADDING)
+    shape = (ORIENTATIONS, SCALES, transforms.height, padded(transforms.width))
     return [Room(transforms, part) for part in np.empty(shape, transforms.spectrum.dtype)]
 
 
@@ -262,7 +263,7 @@ def _gather(radial, angular, distances, parts, gathered):  # type: ignore[no-unt
     Frequencies that are negative along the rows are apart, since `apply_filters` reads the
     spectrum twice.
     """
-    height, width = parts.shape[1], parts.shape[2] // 2 - PADDING
+    height, width = parts.shape[1], width_of(parts)
     half = (width + 1) // 2
     for i in range(height):
         below = int(2 * i >= height)
