@@ -319,3 +319,6 @@ def test_empty_values_are_refused(capsys):
     assert main(["anomaly", "train", "a.png", "-o", "", "--preprocess", "none"]) == 2
     found = capsys.readouterr().err.splitlines()
     assert found == ["imsim: error: --output '': is empty; name a file"] * 2
+    for line in (["compare", "", "a.png"], ["compare", "a.png", ""], ["report", "", "a.png"]):
+        assert main([*line, *(["-o", "page.html"] if line[0] == "report" else [])]) == 2
+        assert "imsim: error: '': cannot be read" in capsys.readouterr().err

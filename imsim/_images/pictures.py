@@ -33,7 +33,9 @@ class ImageFileError(ImsimError):
     def __init__(
         self, message: str = "", remedy: str | None = None, *, image: str | None = None
     ) -> None:
-        super().__init__(message if image is None else f"{image}: {message}", remedy)
+        # An empty name, as of a variable that is not set, is quoted to be seen.
+        name = "''" if image == "" else image
+        super().__init__(message if image is None else f"{name}: {message}", remedy)
         self.image = image
         self.reason = message if remedy is None else f"{message}; {remedy}"
 

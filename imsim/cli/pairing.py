@@ -286,7 +286,7 @@ class Folder:
         try:
             self._walk(root, "", frozenset())
         except OSError as error:
-            raise ImageFileError(f"{root}: cannot be read: {error.strerror}") from error
+            raise ImageFileError(f"cannot be read: {error.strerror}", image=root) from error
         self.names.sort(key=lambda name: name.split(os.sep))
         self._by: list[dict[str, list[str]]] = [{} for _ in _WAYS]
         for name in self.names:
