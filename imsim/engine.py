@@ -230,8 +230,7 @@ def _map(
     weight_power: float = 0,
     **arguments: Any,
 ) -> Array:
-    is_volume = arguments.get("ndim", 2) == 3
-    kernel = facts.volume_map_kernel if is_volume else facts.map_kernel
+    kernel = facts.volume_map_kernel if _are_volumes(arguments) else facts.map_kernel
     side = facts.map_least_side
     given = (a, b, mask, data_range, weights)
     found = _evaluate(facts, formula, kernel, side, *given, by_pixel=True, **arguments)

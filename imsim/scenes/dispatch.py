@@ -53,6 +53,8 @@ def are_bare(a: Any, b: Any, mask: Any, weights: Any) -> bool:
 
 def stored(a: Any, b: Any, mask: Any, weights: Any) -> Given | None:
     """Return the arguments if any of them is stored, or planned; else None."""
+    if are_bare(a, b, mask, weights):
+        return None
     is_planned = isinstance(a, Planned)
     if is_planned:
         a, b, mask = a.value, b.value, None if mask is None else mask.value

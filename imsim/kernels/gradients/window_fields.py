@@ -222,11 +222,10 @@ def find_fields(  # type: ignore[no-untyped-def]
             else:
                 _correlation_fields(sums, sums[5], full, limits, found)
         if mask is not None:
-            pixels = counts[0, lead:]
-            if ones.size == 0:  # any number is enough
-                for j in range(count):
-                    pixels[j] = fewest
-            find_scored(inner_weights, pixels, least, fewest, mask, row, first, count, size, scored)
+            pixels, enough = inner_weights, least
+            if ones.size > 0:
+                pixels, enough = counts[0, lead:], fewest
+            find_scored(inner_weights, pixels, least, enough, mask, row, first, count, size, scored)
             _keep_scored(found[:, lead:], scored[:count])
             if row >= top:
                 for j in range(left, count):
