@@ -209,6 +209,30 @@ def notes() -> list[str]:
     ]
 
 
+def limit_rows(result: Result) -> list[list[str]]:
+    """What the machine allows, and how much of it is reached."""
+    rows = []
+    for entry in result["limits"]:
+        at_limit, own = (entry[name][0] for name in ("limit", "imsim"))
+        rate = f"{entry['amount'] / at_limit / 1e9:.3g} G/s"
+        middle, low, high = (f"{v:.0f} %" for v in entry["share"])
+        what = f"`{entry['work']}`, {entry['size']}x{entry['size']} {entry['dtype']}"
+        shown = f"{middle} ({low} to {high})"
+        rows.append([what, entry["kind"], rate, milliseconds(at_limit), milliseconds(own), shown])
+    return rows
+
+
+def between_rows(result: Result) -> list[list[str]]:
+    """Median times of a call in a row, and between other work."""
+    rows = []
+    for entry in result["between"]:
+        seconds = {name: found[0] for name, found in entry["seconds"].items()}
+        what = f"`{entry['work']}`, {entry['size']}x{entry['size']}"
+        shown = (milliseconds(seconds[name]) for name in ("in a row", "between", "alone"))
+        rows.append([what, *shown, times(seconds["alone"] / seconds["between"])])
+    return rows
+
+
 def about(result: Result) -> str:
     machine, load = result["machine"], result["load"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
@@ -257,6 +281,24 @@ def markdown(result: Result) -> str:
         "## What others do faster\n\n"
         + (table(["metric", "library", "part of imsim's time"], slower) if slower else "Nothing."),
         "## What other libraries compute instead\n\n" + "\n".join(f"- {n}" for n in notes()),
+        "## Limits of the machine\n\n"
+        "Measured in turns with imsim, on as many threads. To copy an image moves as many bytes as "
+        "to read two. The multiply-adds are those of separable windows: of x + y, x - y and their "
+        "squares for SSIM and UIQ, of x - y for IMED; they run on numbers in registers, in the "
+        "widest vectors that the compiler uses here. No other arithmetic, load or store counts, so "
+        "100 % is out of reach.\n\n"
+        + table(
+            ["work", "limit", "rate", "time at the limit", "imsim", "share reached"],
+            limit_rows(result),
+        ),
+        "## Between other work\n\n"
+        "Calls in a row find their images in the caches and threads awake. Between other work, "
+        "each call follows a pass over an array of 20 MB. The last column says how many times as "
+        "long it takes with one thread.\n\n"
+        + table(
+            ["work", "in a row", "between other work", "with one thread", "gain by threads"],
+            between_rows(result),
+        ),
         "## Batches\n\n64 pairs 128x128 float32: how many times as long others take. piq takes the "
         "batch in one call, OpenCV one pair after the other.\n\n"
         + table(["metric", "library", "times"], batches),

@@ -22,8 +22,10 @@ from typing import Any
 import imsim
 from benchmarks import ism, probes, render
 from benchmarks.bars import BARS, Bar, Case, Input
+from benchmarks.between import BETWEEN_BARS, SIDES, measure_between
 from benchmarks.images import DTYPES
 from benchmarks.libraries import looped
+from benchmarks.limits import LIMIT_BARS, LIMITS, Limit
 from benchmarks.peers import WORKS
 from benchmarks.scene_bars import SCENE_BARS
 from benchmarks.tensor_bars import TENSOR_BARS, races
@@ -166,6 +168,21 @@ def measure_dtypes(metric: str, budget: float) -> dict[str, Any]:
     return {"work": metric, **{d: spread(measured.ratio(d, "float32")) for d in others}}
 
 
+def measure_limit(limit: Limit, budget: float) -> dict[str, Any]:
+    """What share of what the machine allows a metric reaches."""
+    found = {name: spread(value) for name, value in limit.measure(budget).items()}
+    say(f"  {limit.work}, {limit.given.label}, {limit.kind}: {found['share']} %")
+    given = limit.given
+    return {
+        "work": limit.work,
+        "size": given.size,
+        "dtype": given.dtype,
+        "kind": limit.kind,
+        "amount": limit.amount,
+        **found,
+    }
+
+
 def rest(most: float = 180) -> None:
     """Wait, for `most` seconds at the longest, until the machine has finished other work.
 
@@ -193,7 +210,15 @@ def measure(quick: bool) -> dict[str, Any]:
     }
     say("Bars")
     result["bars"] = [
-        measure_bar(bar, budget, quick) for bar in (*BARS, *VOLUME_BARS, *SCENE_BARS, *TENSOR_BARS)
+        measure_bar(bar, budget, quick)
+        for bar in (
+            *BARS,
+            *LIMIT_BARS,
+            *BETWEEN_BARS,
+            *VOLUME_BARS,
+            *SCENE_BARS,
+            *TENSOR_BARS,
+        )
     ]
     result["races"] = races(budget, quick)
     for race in result["races"]:
@@ -208,6 +233,16 @@ def measure(quick: bool) -> dict[str, Any]:
     result["batches"] = [measure_work(name, BATCH, budget / 2) for name in BATCHED]
     say("Pixel types")
     result["dtypes"] = [measure_dtypes(name, budget / 2) for name in WORKS]
+    say("Limits of the machine")
+    result["limits"] = [
+        measure_limit(limit, budget) for limit in LIMITS if not quick or limit.given.size <= 1024
+    ]
+    say("Between other work")
+    result["between"] = [
+        measure_between(name, side, budget / 4)
+        for name in WORKS
+        for side in (SIDES[:1] if quick else SIDES)
+    ]
     say("First calls")
     first = ("ssim",) if quick else tuple(WORKS)
     result["first_calls"] = {name: probes.first_call(name) for name in first}

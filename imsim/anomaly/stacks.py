@@ -171,8 +171,8 @@ def product(a: Floats, b: Floats) -> Floats:
     rows = _ONE_THREAD // max(b.shape[-2] * b.shape[-1], 1)
     if rows < _LEAST_ROWS:
         rows = max(a.shape[-2], 1)
-    for start in range(0, a.shape[-2], rows):
-        piece = slice(start, start + rows)
-        with np.errstate(under="ignore"):  # the tails of a Gaussian
+    with np.errstate(under="ignore"):  # the tails of a Gaussian
+        for start in range(0, a.shape[-2], rows):
+            piece = slice(start, start + rows)
             np.matmul(a[..., piece, :], b, out=result[..., piece, :])
     return result

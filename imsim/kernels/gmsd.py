@@ -43,6 +43,8 @@ FAR_RANGES = 16
 The rounding error of a difference is then below 3e-6 of the constant's root in float32."""
 HUGE_SCALE = 2.0**-600
 """Factor that brings gradients whose squares overflow back into float64."""
+CHEAPNESS = 6
+"""See `Planes.strips`."""
 NO_SCORED = np.empty((1, 0), np.uint8)
 """Which cells are scored, without a mask; one row, so that it can be sliced."""
 NO_VALUES = {dtype: np.empty((0, 0), dtype) for dtype in (np.float32, np.float64)}
@@ -58,7 +60,7 @@ def gmsd(images: Images, mask: Array | None) -> Scores:
         return _weighted(images, mask)
     planes, constant, most, cells = prepare(images, mask)
     strips = planes.strips(
-        _near_moments, N_SUMS, constant, positions=cells[0], rows=STRIP_ROWS
+        _near_moments, N_SUMS, constant, positions=cells[0], rows=STRIP_ROWS, cheapness=CHEAPNESS
     ).reshape(-1, planes.count, N_SUMS)
     scores = np.empty((2, *planes.shape))
     if _deviations(strips, most, scores.reshape(2, -1)):
@@ -95,7 +97,7 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
         if not out[4] <= most:
             values[plane, rows], _ = _far_strip(x, y, inside, rows, out, images.data_range)
 
-    parallel(task, planes.count * strips, planes.count * math.prod(planes.frame))
+    parallel(task, planes.count * strips, planes.count * math.prod(planes.frame) // CHEAPNESS)
     shape = (*planes.shape, *cells)
     found = None if mask is None else valid.reshape(shape)
     return Local(values.reshape(shape), found, step=2, reach=CELL_REACH)

@@ -28,6 +28,8 @@ CANCELLED = 0.02
 """Quadratic forms below this part of the sum of squares are computed in float64."""
 SMALLEST_SUM = 1e-20
 """Below this sum of squares, float32 loses squares to underflow."""
+CHEAPNESS = 2
+"""See `Planes.strips`."""
 TAPS_AT_ONCE = 3
 """Taps of one pass over a row; the first pass also starts the sums."""
 CUTOFF = {np.dtype(np.float32): 6.0, np.dtype(np.float64): 9.0}
@@ -67,7 +69,7 @@ def _forms(images: Images, mask: Array | None, sigma: float) -> tuple[Array, Arr
     planes = Planes(images, mask)
     taps = _taps_of(images, sigma)
     rows = max(STRIP_ROWS, 2 * len(taps))
-    sums = planes.strip_sums(_form_of_strip, 3, taps, rows=rows)
+    sums = planes.strip_sums(_form_of_strip, 3, taps, rows=rows, cheapness=CHEAPNESS)
     squared, n, energy = sums[..., 0], sums[..., :1, 1], sums[..., 2]
     if squared.shape[-1] > 1:
         squared, energy = (v.sum(axis=-1, keepdims=True) for v in (squared, energy))

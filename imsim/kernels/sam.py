@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from imsim.kernels import surveying, weighing
+from imsim.kernels.common.byte_sums import BYTE_BLOCK, sums_of_bytes
 from imsim.kernels.common.gram import N_GRAM, fit, merge_gram
 from imsim.kernels.common.jit import exact, exact_part, inline, kernel, part
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
@@ -23,6 +24,9 @@ from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images
 from imsim.workers import parallel
+
+CHEAPNESS, CHEAPNESS_OF_BYTES = 4, 24
+"""See `Planes.runs`."""
 
 
 @surveying
@@ -47,9 +51,9 @@ def _whole(images: Images, mask: Array | None) -> Array:
     """Angle, number of pixels, and sums of squares."""
     planes = Planes(images, mask, in_order=False)
     if images.weights is None:
-        runs = planes.runs(_gram_of_run, N_GRAM + 1, cheapness=4)
+        runs = _runs(planes)
     else:
-        runs = planes.runs(_weighted_run(), N_GRAM + 2, cheapness=4)
+        runs = planes.runs(_weighted_run(), N_GRAM + 2, cheapness=CHEAPNESS)
         check_usual(images, runs[..., N_GRAM + 1], sum_parts(runs[..., N_GRAM]))
     *batch, channels = planes.shape
     scores = np.empty((4, *batch, 1))
@@ -81,7 +85,7 @@ def scaled_grams(images: Images, mask: Array | None) -> tuple[Array, Array, Arra
 
 def _grams(images: Images, mask: Array | None) -> tuple[Array, Array]:
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(_gram_of_run, N_GRAM + 1, cheapness=4)
+    runs = _runs(planes)
     *batch, channels = planes.shape
     found, n = np.zeros((*batch, N_GRAM)), np.zeros(tuple(batch))
     runs = runs.reshape(len(runs), -1, channels, N_GRAM + 1)
@@ -100,10 +104,35 @@ def _merge_runs(runs, found, n):  # type: ignore[no-untyped-def]
 
 def _gram_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:
     inside = NO_BYTES if mask is None else mask
+    if x.dtype == np.uint8:
+        _gram_of_bytes(x, y, inside, np.empty(N_GRAM), out)
+        return
     # What is copied to leave out pixels stays in float32, half the memory, where both images are.
     narrow = x.dtype == np.float32 and y.dtype == np.float32
     copies = np.empty((2, BLOCK), np.float32 if narrow else np.float64)
     _gram(x, y, inside, np.empty((2, BLOCK)), copies, np.empty(N_GRAM), out)
+
+
+def _runs(planes: Planes) -> Array:
+    """Return the Gram matrices of the runs of all planes, and their numbers of pixels."""
+    cheapness = CHEAPNESS_OF_BYTES if planes.dtype == np.uint8 else CHEAPNESS
+    return planes.runs(_gram_of_run, N_GRAM + 1, cheapness=cheapness)
+
+
+@kernel
+def _gram_of_bytes(x, y, mask, block, out):  # type: ignore[no-untyped-def]
+    """Gram matrix of a run, and the number of pixels; the sine of a block's angle is exact."""
+    out[3] = 1.0
+    for start in range(0, x.size, BYTE_BLOCK):
+        stop = start + BYTE_BLOCK
+        n, _, _, xx, yy, xy = sums_of_bytes(x[start:stop], y[start:stop], mask[start:stop])
+        if n == 0:
+            continue
+        block[0], block[1], block[2], block[3] = xx, yy, xy, 1.0
+        if xx > 0 and yy > 0:  # below 2^31 each
+            block[3] = (xx * yy - xy * xy) / (np.float64(xx) * np.float64(yy))
+        merge_gram(out, block)
+        out[4] += n
 
 
 @kernel

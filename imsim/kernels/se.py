@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels import surveying
+from imsim.kernels.common.byte_sums import BYTE_BLOCK
 from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import Planes, flat_rows, sum_parts
@@ -27,8 +28,6 @@ from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import parallel
 
-BYTE_BLOCK = 1 << 15
-"""Pixels of a block: their squared differences of bytes add up to less than 2^31."""
 CHEAPNESS, CHEAPNESS_OF_BYTES, WEIGHTED_CHEAPNESS = 16, 96, 8
 """See `Planes.runs`. Two threads were no faster than one at 4 million pixels of bytes, and nearly
 twice as fast at 8 million."""

@@ -17,7 +17,7 @@ from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import parallel
 
-CHEAPNESS = 32
+CHEAPNESS, CENSUS_CHEAPNESS = 32, 2
 """Pixels that cost as much time as one for which `parallel` has its threshold."""
 
 
@@ -85,7 +85,7 @@ def extremes(image: Array, mask: Array | None) -> tuple[float, float]:
 def _census(planes: Planes) -> Scores:
     """Compare the bits 'is this neighbour brighter than the pixel?' of all pixels."""
     positions = planes.frame[0] - 2
-    sums = planes.strip_sums(_differing_codes, 2, positions=positions)
+    sums = planes.strip_sums(_differing_codes, 2, positions=positions, cheapness=CENSUS_CHEAPNESS)
     rest = np.zeros(planes.shape)
     for i in range(planes.count):
         x, y, mask = planes[i]

@@ -51,6 +51,7 @@ from imsim.kernels.common.window_sums import (
     filter_moments,
     filter_row,
     filter_rows,
+    filter_two_rows,
     find_scored,
     load_mask,
     local_offset,
@@ -131,7 +132,7 @@ def quality_strip(  # type: ignore[no-untyped-def]
     the mask. `rounding` asks for UIQ's rules for 0 / 0: a mean counts as 0 if it is smaller than
     this part of its summands. None: the constants prevent 0 / 0.
     """
-    rows, slots, sums, flat_sums, found, scored, count_slots, counts = memory
+    rows, slots, both_sums, flat_sums, found, scored, count_slots, counts = memory
     size, tile = taps.size, found.size
     scale, c1, c2, least, fewest = constants
     full = constants.dtype.type(size**2 if taps[0] == 1 else 1)
@@ -152,11 +153,10 @@ def quality_strip(  # type: ignore[no-untyped-def]
         )
         shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
         for i in range(x.shape[0]):
-            oldest, row = (i + 1) % size, i - size + 1
-            slot = slots[i % size]
+            slot, count_slot = slots[i % slots.shape[0]], count_slots[i % slots.shape[0]]
             if mask is not None and number_inside(mask[i, left:right]) == 0:
                 fill_zeros(slot)
-                fill_zeros(count_slots[i % size])
+                fill_zeros(count_slot)
             else:
                 load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d)
                 filter_moments(u, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
@@ -168,30 +168,44 @@ def quality_strip(  # type: ignore[no-untyped-def]
                     load_mask(mask, i, left, right, inside)
                     filter_row(inside, taps, unrolled, slot[4 * tile :])
                     if ones.size > 0:
-                        filter_row(inside, ones, None, count_slots[i % size])
-            if row < 0:
+                        filter_row(inside, ones, None, count_slot)
+            # Two rows of positions are summed at a time.
+            bottom = i - size + 1
+            if bottom < 0 or (bottom % 2 == 0 and i + 1 < x.shape[0]):
                 continue
-            if mask is not None and size % 2:
-                centre, start = mask[row + size // 2], left + size // 2
-                if number_inside(centre[start : start + count]) == 0:  # nothing is scored
-                    fill_zeros(found)
-                    fill_zeros(scored)
-                    add_row(found, scored, row, left, count, keeps, out, values, valid, doubtful)
-                    continue
-            filter_rows(slots, oldest, taps, unrolled, flat_sums)
-            if mask is None:
-                quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
-            else:
-                weights, pixels, enough = sums[4], sums[4], least
-                if ones.size > 0:
-                    filter_rows(count_slots, oldest, ones, None, counts[0])
-                    pixels, enough = counts[0], fewest
-                    if is_sample:
-                        correct_bias(pixels, unbiased)
-                quality_row(sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found)
-                find_scored(weights, pixels, least, enough, mask, row, left, count, size, scored)
-            use = None if mask is None else scored
-            add_row(found, use, row, left, count, keeps, out, values, valid, doubtful)
+            top = bottom - bottom % 2
+            is_summed = False
+            for row in range(top, bottom + 1):
+                if mask is not None and size % 2:
+                    centre, start = mask[row + size // 2], left + size // 2
+                    if number_inside(centre[start : start + count]) == 0:  # nothing is scored
+                        fill_zeros(found)
+                        fill_zeros(scored)
+                        add_row(
+                            found, scored, row, left, count, keeps, out, values, valid, doubtful
+                        )
+                        continue
+                if not is_summed:
+                    filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
+                    is_summed = True
+                sums = both_sums[row - top]
+                if mask is None:
+                    quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
+                else:
+                    weights, pixels, enough = sums[4], sums[4], least
+                    if ones.size > 0:
+                        filter_rows(count_slots, row, ones, None, counts[0])
+                        pixels, enough = counts[0], fewest
+                        if is_sample:
+                            correct_bias(pixels, unbiased)
+                    quality_row(
+                        sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found
+                    )
+                    find_scored(
+                        weights, pixels, least, enough, mask, row, left, count, size, scored
+                    )
+                use = None if mask is None else scored
+                add_row(found, use, row, left, count, keeps, out, values, valid, doubtful)
     out[0] = clipped(out[0], out[1])
 
 

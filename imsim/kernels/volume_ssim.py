@@ -157,7 +157,8 @@ def quality_slab(  # type: ignore[no-untyped-def]
     rounding,
 ):
     """Quality at the positions of some columns of a slab; see `imsim.kernels.ssim`."""
-    rows, slots, sums, flat_sums, found, scored, count_slots, counts = memory
+    rows, slots, both_sums, both_flat_sums, found, scored, count_slots, counts = memory
+    sums, flat_sums = both_sums[0], both_flat_sums[0]
     ring, count_ring = rings
     deep, high, wide, tile = taps_of_planes.size, taps_of_rows.size, taps.size, found.size
     pixels = deep * high * wide
@@ -189,10 +190,10 @@ def quality_slab(  # type: ignore[no-untyped-def]
         for k in range(first_plane, last_plane + deep - 1):
             p, q = x[k], y[k]
             within = None if mask is None else mask[k]
-            slot_of_plane = k % deep
+            slot_of_plane = k % ring.shape[1]
             for i in range(first_row, bottom):
-                oldest, row = (i + 1) % high, i - high + 1 - first_row
-                slot = slots[i % high]
+                row = i - high + 1 - first_row
+                slot, count_slot = slots[i % slots.shape[0]], count_slots[i % slots.shape[0]]
                 load_sum_and_difference(p, q, within, i, left, right, offsets, scale, u, d)
                 filter_moments(u, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
                 filter_moments(d, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
@@ -203,9 +204,10 @@ def quality_slab(  # type: ignore[no-untyped-def]
                     load_mask(within, i, left, right, inside)
                     filter_row(inside, taps, unrolled, slot[4 * tile :])
                     if ones.size > 0:
-                        filter_row(inside, ones[:wide], None, count_slots[i % high])
+                        filter_row(inside, ones[:wide], None, count_slot)
                 if row < 0:
                     continue
+                oldest = i - high + 1
                 filter_rows(slots, oldest, taps_of_rows, unrolled, ring[row, slot_of_plane])
                 if mask is not None and ones.size > 0:
                     filter_rows(
@@ -214,7 +216,7 @@ def quality_slab(  # type: ignore[no-untyped-def]
             plane = k - deep + 1 - first_plane
             if plane < 0:
                 continue
-            oldest = (k + 1) % deep
+            oldest = k - deep + 1
             for row in range(last_row - first_row):
                 filter_rows(ring[row], oldest, taps_of_planes, unrolled, flat_sums)
                 if mask is None:

@@ -82,7 +82,8 @@ def _correlation_slab(  # type: ignore[no-untyped-def]
     least,
 ):
     """Correlation at the positions of some columns of a slab; see `imsim.kernels.zncc`."""
-    rows, slots, sums, flat_sums, found, scored, _, _ = memory
+    rows, slots, both_sums, both_flat_sums, found, scored, _, _ = memory
+    sums, flat_sums = both_sums[0], both_flat_sums[0]
     ring, _ = rings
     deep, high, wide, tile = taps_of_planes.size, taps_of_rows.size, taps.size, found.size
     full = float(deep * high * wide)
@@ -101,8 +102,8 @@ def _correlation_slab(  # type: ignore[no-untyped-def]
         for k in range(first_plane, last_plane + deep - 1):
             within = None if mask is None else mask[k]
             for i in range(first_row, bottom):
-                oldest, row = (i + 1) % high, i - high + 1 - first_row
-                slot = slots[i % high]
+                row = i - high + 1 - first_row
+                slot = slots[i % slots.shape[0]]
                 load(x[k], within, i, left, right, offset_x, scale, p)
                 load(y[k], within, i, left, right, offset_y, scale, q)
                 filter_moments(p, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
@@ -116,13 +117,14 @@ def _correlation_slab(  # type: ignore[no-untyped-def]
                     load_mask(within, i, left, right, inside)
                     filter_row(inside, taps, unrolled, slot[5 * tile :])
                 if row >= 0:
-                    filter_rows(slots, oldest, taps_of_rows, unrolled, ring[row, k % deep])
+                    filter_rows(
+                        slots, i - high + 1, taps_of_rows, unrolled, ring[row, k % ring.shape[1]]
+                    )
             plane = k - deep + 1 - first_plane
             if plane < 0:
                 continue
-            oldest = (k + 1) % deep
             for row in range(last_row - first_row):
-                filter_rows(ring[row], oldest, taps_of_planes, unrolled, flat_sums)
+                filter_rows(ring[row], k - deep + 1, taps_of_planes, unrolled, flat_sums)
                 if mask is None:
                     correlation_row(sums, None, full, limits, found)
                 else:

@@ -9,6 +9,7 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels import surveying, weighing
+from imsim.kernels.common.byte_sums import BYTE_BLOCK, sums_of_bytes
 from imsim.kernels.common.jit import exact, exact_part, kernel, part
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, floats, load_block
 from imsim.kernels.common.planes import Planes, sum_parts
@@ -37,7 +38,7 @@ from imsim.kernels.common.window_sums import (
     filter_moments,
     filter_products,
     filter_row,
-    filter_rows,
+    filter_two_rows,
     find_scored,
     load,
     load_mask,
@@ -58,6 +59,8 @@ from imsim.validation import Images
 LEAST_SPREAD = 1e-6
 """Least share of all products of weights that those of different pixels make up. Where one weight
 exceeds all others by more, variances about the mean lose digits."""
+CHEAPNESS, CHEAPNESS_OF_BYTES = 4, 16
+"""See `Planes.runs`."""
 N_MOMENTS = 8
 """Numbers of a run: its pixels; means of x and y; sums of squares of x, of y, and of products,
 about these means; centres of x and y, from which the means are counted to keep their digits."""
@@ -86,7 +89,7 @@ def zncc(
 def _weighted(images: Images, mask: Array | None) -> Scores:
     """Correlation by weights; pairs for which the sums may not be precise are left."""
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(_weighted_run, N_MOMENTS + 2, cheapness=4)
+    runs = planes.runs(_weighted_run, N_MOMENTS + 2, cheapness=CHEAPNESS)
     squares = sum_parts(runs[..., N_MOMENTS])
     moments = np.ascontiguousarray(runs[..., :N_MOMENTS]).reshape(len(runs), -1, N_MOMENTS)
     scores = np.empty((5, *planes.shape))
@@ -106,7 +109,7 @@ def _weighted(images: Images, mask: Array | None) -> Scores:
 def _whole(images: Images, mask: Array | None) -> Array:
     """Correlation, number of pixels, the two sums of squares about the means, and their sum."""
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(moments_of_run, N_MOMENTS, cheapness=4)
+    runs = _runs(planes)
     scores = np.empty((5, *planes.shape))
     _correlations(runs.reshape(len(runs), -1, N_MOMENTS), scores.reshape(5, -1))
     return scores
@@ -118,7 +121,7 @@ def scaled_moments(images: Images, mask: Array | None) -> tuple[Array, Array]:
     The units are 1 where sums of squares stay within float64.
     """
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(moments_of_run, N_MOMENTS, cheapness=4)
+    runs = _runs(planes)
     found, units = np.zeros((*planes.shape, N_MOMENTS)), np.ones((*planes.shape, 2))
     _merge_runs(runs.reshape(len(runs), -1, N_MOMENTS), found.reshape(-1, N_MOMENTS))
     odd = find_lost_sums(images, found[..., 3], found[..., 4])
@@ -127,9 +130,7 @@ def scaled_moments(images: Images, mask: Array | None) -> tuple[Array, Array]:
             for k, channel in enumerate(channels_of(element)):
                 place = (*index, k)
                 units[place] = scaling_unit(channel.x), scaling_unit(channel.y)
-                own = Planes(scale_images(channel), valid).runs(
-                    moments_of_run, N_MOMENTS, cheapness=4
-                )
+                own = _runs(Planes(scale_images(channel), valid))
                 found[place] = 0
                 _merge_runs(own.reshape(len(own), 1, N_MOMENTS), found[place].reshape(1, -1))
     return found, units
@@ -144,7 +145,34 @@ def _merge_runs(runs, found):  # type: ignore[no-untyped-def]
 
 def moments_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:
     """Write the moments of a run, see `N_MOMENTS`."""
-    _moments(x, y, NO_BYTES if mask is None else mask, np.empty((3, BLOCK)), out)
+    inside = NO_BYTES if mask is None else mask
+    if x.dtype == np.uint8:
+        _moments_of_bytes(x, y, inside, np.empty(N_MOMENTS), out)
+    else:
+        _moments(x, y, inside, np.empty((3, BLOCK)), out)
+
+
+def _runs(planes: Planes) -> Array:
+    """Return the moments of the runs of all planes."""
+    cheapness = CHEAPNESS_OF_BYTES if planes.dtype == np.uint8 else CHEAPNESS
+    return planes.runs(moments_of_run, N_MOMENTS, cheapness=cheapness)
+
+
+@kernel
+def _moments_of_bytes(x, y, mask, block, out):  # type: ignore[no-untyped-def]
+    """Moments of a run; sums of squares and of products about the means of a block are exact."""
+    for start in range(0, x.size, BYTE_BLOCK):
+        stop = start + BYTE_BLOCK
+        n, sum_x, sum_y, xx, yy, xy = sums_of_bytes(x[start:stop], y[start:stop], mask[start:stop])
+        if n == 0:
+            continue
+        centre_x, centre_y = sum_x // n, sum_y // n
+        block[0] = n
+        block[1], block[2] = (sum_x - n * centre_x) / n, (sum_y - n * centre_y) / n
+        block[3], block[4] = (n * xx - sum_x * sum_x) / n, (n * yy - sum_y * sum_y) / n
+        block[5] = (n * xy - sum_x * sum_y) / n
+        block[6], block[7] = centre_x, centre_y
+        merge(out, block)
 
 
 @kernel
@@ -348,7 +376,7 @@ def _correlation_strip(  # type: ignore[no-untyped-def]
     least,
 ):
     """Correlation at the positions of some columns of a strip."""
-    rows, slots, sums, flat_sums, found, scored, _, _ = memory
+    rows, slots, both_sums, flat_sums, found, scored, _, _ = memory
     size, tile = taps.size, found.size
     full = float(size**2)
     p, q, inside = rows[0], rows[1], rows[2]
@@ -360,8 +388,7 @@ def _correlation_strip(  # type: ignore[no-untyped-def]
         offset_x = local_offset(x, mask, left, right, digits)
         offset_y = local_offset(y, mask, left, right, digits)
         for i in range(x.shape[0]):
-            oldest, row = (i + 1) % size, i - size + 1
-            slot = slots[i % size]
+            slot = slots[i % slots.shape[0]]
             load(x, mask, i, left, right, offset_x, scale, p)
             load(y, mask, i, left, right, offset_y, scale, q)
             filter_moments(p, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
@@ -374,17 +401,22 @@ def _correlation_strip(  # type: ignore[no-untyped-def]
                     out[0] += nan_if_broken(y, mask, i, left, right)
                 load_mask(mask, i, left, right, inside)
                 filter_row(inside, taps, unrolled, slot[5 * tile :])
-            if row < 0:
+            # Two rows of positions are summed at a time.
+            bottom = i - size + 1
+            if bottom < 0 or (bottom % 2 == 0 and i + 1 < x.shape[0]):
                 continue
-            filter_rows(slots, oldest, taps, unrolled, flat_sums)
-            if mask is None:
-                correlation_row(sums, None, full, limits, found)
-            else:
-                weights = sums[5]
-                correlation_row(sums, weights, full, limits, found)
-                find_scored(weights, weights, least, least, mask, row, left, count, size, scored)
-            use = None if mask is None else scored
-            add_row(found, use, row, left, count, keeps, out, values, valid, doubtful)
+            top = bottom - bottom % 2
+            filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
+            for row in range(top, bottom + 1):
+                sums = both_sums[row - top]
+                if mask is None:
+                    correlation_row(sums, None, full, limits, found)
+                else:
+                    pixels = sums[5]
+                    correlation_row(sums, pixels, full, limits, found)
+                    find_scored(pixels, pixels, least, least, mask, row, left, count, size, scored)
+                use = None if mask is None else scored
+                add_row(found, use, row, left, count, keeps, out, values, valid, doubtful)
 
 
 @weighing

@@ -253,7 +253,7 @@ def test_no_samples_at_all() -> None:
         ({"count": 2.0}, r"count=2\.0; expected an integer"),
         ({"count": True}, "count=True; expected an integer"),
         ({"size": 63}, "size=63; expected an integer of at least 64"),
-        ({"size": 513}, "size=513; expected at most 512"),
+        ({"size": 8193}, "size=8193; expected at most 8192"),
         ({"seed": -1}, "seed=-1; expected an integer of at least 0"),
         ({"defects": "brick"}, "defects='brick': name one or more of needle, ball"),
         ({"defects": 5}, "defects=5: name one or more of needle, ball"),

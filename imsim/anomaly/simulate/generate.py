@@ -16,7 +16,7 @@ from imsim.anomaly.xray import correct
 from imsim.validation import check_choice, check_integer
 
 KINDS = tuple(items.DEFECTS)
-SIZES = (64, 512)  # pixels: the least and the greatest image
+SIZES = (64, 8192)  # pixels: the least and the greatest image
 MOST = 1_000_000  # images; more do not fit into any memory
 SHARED = ("flat", "dark")  # one for all samples
 
@@ -110,7 +110,7 @@ def potatoes(
         from this interval, within 0.1 to 1. In a potato a defect of size 0.25 can hardly be
         seen, one of size 1 is obvious.
     size : int
-        Height and width in pixels, 64 to 512.
+        Height and width in pixels, 64 to 8192; the field is 112 mm wide at every size.
     seed : int
         At least 0. Sample `i` depends on the seed, on `i` and on whether it is good, not on
         `count`; good and bad samples of one seed are different items.

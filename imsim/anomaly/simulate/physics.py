@@ -17,6 +17,7 @@ FIELD = 112.0  # mm: width and height of the imaged field in the plane of the it
 OPEN_COUNTS = 45_000.0  # mean counts of the open beam above the dark level, of 65 535
 FRAMES = 64  # frames averaged into the flat and the dark field
 SCATTER_REACH = 14.0  # mm: standard deviation of the scatter kernel
+BLOCK_PIXELS = 512 * 512  # of one piece of work, which holds all energies of a pixel
 LOWEST = 12.0  # keV: what the tube's window and the belt let through
 
 Floats = npt.NDArray[np.float32]
@@ -272,11 +273,15 @@ def expose(
     open_beam = shares @ energies
     mu = attenuation(material, energies).astype(np.float32)
     weights = (shares * energies / open_beam).astype(np.float32)
-    through = np.exp(-mu[:, None, None] * thickness)
-    # einsum rather than matrix products: threads of a BLAS cost more than they give at this size.
-    primary, second_moment = np.einsum(
-        "wk,kij->wij", np.stack([weights, weights * energies.astype(np.float32)]), through
-    )
+    moments = np.stack([weights, weights * energies.astype(np.float32)])
+    primary, second_moment = np.empty((2, *thickness.shape), np.float32)
+    step = max(1, BLOCK_PIXELS // thickness.shape[1])
+    for start in range(0, len(thickness), step):
+        rows_here = slice(start, start + step)
+        # einsum rather than matrix products: threads of a BLAS cost more than they give here.
+        primary[rows_here], second_moment[rows_here] = np.einsum(
+            "wk,kij->wij", moments, np.exp(-mu[:, None, None] * thickness[rows_here])
+        )
     quantum = second_moment / primary / np.float32(open_beam)
     clean = _blur(primary, detector.blur) + beam.scatter * _scatter(primary)
     if foreign is None:
@@ -288,7 +293,8 @@ def expose(
     extra = attenuation(foreign.material, energies).astype(np.float32)[:, None, None]
     extra = extra * foreign.thickness - mu[:, None, None] * np.minimum(foreign.thickness, local)
     factor = (np.exp(-extra) - 1).reshape(-1, rows, times, columns, times)
-    lost = through[(slice(None), *foreign.box)] * factor.mean(axis=(2, 4))
+    through = np.exp(-mu[:, None, None] * thickness[foreign.box])
+    lost = through * factor.mean(axis=(2, 4))
     change[foreign.box] = np.einsum("k,kij->ij", weights, lost)
     return Exposure(clean, clean + _blur(change, detector.blur), quantum)
 

@@ -104,16 +104,21 @@ def _fill_cells(cells, valid, sums, counts):  # type: ignore[no-untyped-def]
             sums[i + 1, j + 1] += sums[i + 1, j]
             counts[i + 1, j + 1] += counts[i + 1, j]
     for i in range(rows):
+        least = 1
         for j in range(columns):
             if valid[i, j] or not np.isfinite(cells[i, j]):
+                least = 1
                 continue
-            reach, n, total = 1, 0, 0.0
+            # Half the reach of the cell before found nothing there, so a quarter finds nothing.
+            reach, n = least, 0
+            top, bottom, left, right = i, i, j, j
             while n == 0 and reach < 2 * max(rows, columns):
                 top, bottom = max(i - reach, 0), min(i + reach + 1, rows)
                 left, right = max(j - reach, 0), min(j + reach + 1, columns)
                 n = counts[bottom, right] - counts[top, right]
                 n -= counts[bottom, left] - counts[top, left]
-                total = sums[bottom, right] - sums[top, right]
-                total -= sums[bottom, left] - sums[top, left]
                 reach *= 2
+            total = sums[bottom, right] - sums[top, right]
+            total -= sums[bottom, left] - sums[top, left]
+            least = max(reach // 4, 1)
             cells[i, j] = low + total / n if n > 0 else 0.0

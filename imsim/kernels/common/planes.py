@@ -46,6 +46,8 @@ class Planes:
         """Batch shape and number of channels."""
         self.count = math.prod(self.shape)
         self.frame: tuple[int, int] = x.shape[-2:]
+        self.dtype = x.dtype
+        """Of the pixels, as kernels read them."""
         self._first = (0,) * len(self.shape)
         self._x = self._view(x, in_order)
         self._y = self._view(y, in_order)
@@ -104,6 +106,7 @@ class Planes:
         *constants: Any,
         positions: int | None = None,
         rows: int = 128,
+        cheapness: int = 1,
     ) -> Array:
         """Sum what `kernel` finds in the strips of each plane.
 
@@ -112,7 +115,9 @@ class Planes:
         positions, by default that of the frame. Neither the strips nor the order of their sums
         depend on the number of workers. Shape (*shape, width).
         """
-        found = self.strips(kernel, width, *constants, positions=positions, rows=rows)
+        found = self.strips(
+            kernel, width, *constants, positions=positions, rows=rows, cheapness=cheapness
+        )
         return sum_parts(found)
 
     def strips(
@@ -122,10 +127,12 @@ class Planes:
         *constants: Any,
         positions: int | None = None,
         rows: int = 128,
+        cheapness: int = 1,
     ) -> Array:
         """Return the sums of each strip, see `strip_sums`; shape (strips, *shape, width).
 
-        If there are weights, those of the plane come before the constants.
+        If there are weights, those of the plane come before the constants. `cheapness` is the
+        number of pixels that cost as much time as one for which `parallel` has its threshold.
         """
         height = self.frame[0] if positions is None else positions
         strips = -(-height // rows)
@@ -143,7 +150,7 @@ class Planes:
             own = (self.weights(plane),) if is_weighted else ()
             kernel(*self[plane], start, stop, found[strip, plane], *own, *constants)
 
-        parallel(task, self.count * strips, self.count * math.prod(self.frame))
+        parallel(task, self.count * strips, self.count * math.prod(self.frame) // cheapness)
         return found.reshape(strips, *self.shape, width)
 
     def runs(

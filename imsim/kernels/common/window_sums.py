@@ -45,19 +45,20 @@ def workspaces(
 def workspace(size: int, planes: int, tile: int, dtype: Any) -> tuple[Array, ...]:
     """Return memory for `tile` columns of windows of `size` pixels a side.
 
-    It holds four rows of pixels; a ring buffer of the last filtered rows, as (slots, planes *
-    columns); their sums, as (planes, columns) and in one row; a row of results; which of these are
-    scored; a ring buffer of counted pixels; and two rows for their sums and what follows from them.
+    It holds four rows of pixels; a ring buffer of the last filtered rows, which two rows of windows
+    need, as (slots, planes * columns); the sums of these two, as (2, planes, columns) and as (2,
+    planes * columns); a row of results; which of these are scored; a ring buffer of counted pixels;
+    and two rows for their sums and what follows from them.
     """
-    sums = _aligned(planes, tile, dtype)
+    sums = _aligned(2 * planes, tile, dtype)
     return (
         _aligned(4, tile + size - 1, dtype),
-        _aligned(size, planes * tile, dtype),
-        sums,
-        sums.reshape(-1),
+        _aligned(size + 1, planes * tile, dtype),
+        sums.reshape(2, planes, tile),
+        sums.reshape(2, -1),
         _aligned(1, tile, dtype)[0],
         np.empty(tile, np.uint8),
-        _aligned(size, tile, dtype),
+        _aligned(size + 1, tile, dtype),
         _aligned(2, tile, dtype),
     )
 
@@ -234,36 +235,77 @@ def filter_moments(p, taps, unrolled, out, squares):  # type: ignore[no-untyped-
 
 
 @inline
-def _slot(oldest, k, size):  # type: ignore[no-untyped-def]
-    """Place of the k-th row of a window in the ring buffer."""
-    return oldest + k - size if oldest + k >= size else oldest + k
+def _slot(oldest, k, ring):  # type: ignore[no-untyped-def]
+    """Place of the k-th row of a window in a ring buffer of `ring` slots."""
+    return oldest + k - ring if oldest + k >= ring else oldest + k
 
 
 @part
-def filter_rows(slots, oldest, taps, unrolled, sums):  # type: ignore[no-untyped-def]
-    """Write weighted sums of the slots of a ring buffer; the planes of a slot are one row."""
-    size = taps.size
+def filter_rows(slots, row, taps, unrolled, sums):  # type: ignore[no-untyped-def]
+    """Write weighted sums of the slots of a ring buffer, from that of `row`.
+
+    The planes of a slot are one row.
+    """
+    ring = slots.shape[0]
+    oldest = row % ring
     if unrolled is None:
         for j in range(sums.size):
             sums[j] = 0
-        for k in range(size):
-            slot = slots[_slot(oldest, k, size)]
+        for k in range(taps.size):
+            slot = slots[_slot(oldest, k, ring)]
             for j in range(sums.size):
                 sums[j] += taps[k] * slot[j]
     else:
         half, last = len(unrolled) // 2, len(unrolled) - 1
-        middle = slots[_slot(oldest, half, size)]
+        middle = slots[_slot(oldest, half, ring)]
         for j in range(sums.size):
             total = sums.dtype.type(0)
             if last % 2 == 0:
                 total = unrolled[half] * middle[j]
                 for k in range(half):
-                    near, far = _slot(oldest, k, size), _slot(oldest, last - k, size)
+                    near, far = _slot(oldest, k, ring), _slot(oldest, last - k, ring)
                     total += unrolled[k] * (slots[near, j] + slots[far, j])
             else:  # for windows of an even size, the written order is faster
                 for k in range(len(unrolled)):
-                    total += unrolled[k] * slots[_slot(oldest, k, size), j]
+                    total += unrolled[k] * slots[_slot(oldest, k, ring), j]
             sums[j] = total
+
+
+@part
+def filter_two_rows(slots, row, taps, unrolled, upper, lower):  # type: ignore[no-untyped-def]
+    """Write weighted sums of the slots from that of `row`, and of those from the next row.
+
+    The two share most slots, and to load these is what filtering along columns waits for. The ring
+    buffer has one slot more than a window has rows.
+    """
+    ring = slots.shape[0]
+    oldest = row % ring
+    if unrolled is None:
+        for m in range(2):
+            total = lower if m else upper
+            for j in range(total.size):
+                total[j] = 0
+            for k in range(taps.size):
+                slot = slots[_slot(oldest, m + k, ring)]
+                for j in range(total.size):
+                    total[j] += taps[k] * slot[j]
+    else:
+        half, last = len(unrolled) // 2, len(unrolled) - 1
+        for j in range(upper.size):
+            total, next_total = upper.dtype.type(0), lower.dtype.type(0)
+            if last % 2 == 0:
+                total = unrolled[half] * slots[_slot(oldest, half, ring), j]
+                next_total = unrolled[half] * slots[_slot(oldest, half + 1, ring), j]
+                for k in range(half):
+                    near, far = _slot(oldest, k, ring), _slot(oldest, last - k, ring)
+                    total += unrolled[k] * (slots[near, j] + slots[far, j])
+                    near, far = _slot(oldest, k + 1, ring), _slot(oldest, last - k + 1, ring)
+                    next_total += unrolled[k] * (slots[near, j] + slots[far, j])
+            else:  # for windows of an even size, the written order is faster
+                for k in range(len(unrolled)):
+                    total += unrolled[k] * slots[_slot(oldest, k, ring), j]
+                    next_total += unrolled[k] * slots[_slot(oldest, k + 1, ring), j]
+            upper[j], lower[j] = total, next_total
 
 
 @part

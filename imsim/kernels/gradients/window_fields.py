@@ -25,6 +25,7 @@ from imsim.kernels.common.window_sums import (
     filter_products,
     filter_row,
     filter_rows,
+    filter_two_rows,
     find_scored,
     load,
     load_mask,
@@ -156,20 +157,13 @@ def find_fields(  # type: ignore[no-untyped-def]
     of doubtful ones. `constants` are those of quality, `limits` those of a correlation: one of them
     is None. `both` asks for the fields of both images.
     """
-    rows, slots, sums, flat_sums, _, scored, count_slots, counts = memory
-    size, columns, real = taps.size, sums.shape[1], taps.dtype.type
+    rows, slots, both_sums, flat_sums, _, scored, count_slots, counts = memory
+    size, columns, real = taps.size, both_sums.shape[2], taps.dtype.type
     top, left, above, lead, first, width, _, _ = place
     height, end, count = x.shape[0], first + width, width - size + 1
     full = real(size**2 if taps[0] == 1 else 1)
     p, q, inside, unbiased = rows[0], rows[1], rows[2], counts[1]
-    inner_p, inner_q, inner_inside, inner_weights = (
-        p[lead:],
-        q[lead:],
-        inside[lead:],
-        sums[4, lead:],
-    )
-    if limits is not None and mask is not None:
-        inner_weights = sums[5, lead:]
+    inner_p, inner_q, inner_inside = p[lead:], q[lead:], inside[lead:]
     for j in range(columns):
         unbiased[j] = real((size**2 - 1) / size**2) if is_sample else real(1)
     for j in range(inside.size):  # beyond the frame, no window is to be divided by 0
@@ -182,8 +176,7 @@ def find_fields(  # type: ignore[no-untyped-def]
                 for j in range(columns):
                     fields[i, k, j] = 0
     for i in range(height):
-        oldest, row = (i + 1) % size, i - size + 1
-        slot, found, mark = slots[i % size], fields[above + row], marks[row]
+        slot, count_slot = slots[i % slots.shape[0]], count_slots[i % slots.shape[0]]
         if constants is not None:
             scale = constants[0]
             load_sum_and_difference(x, y, mask, i, first, end, offsets, scale, inner_p, inner_q)
@@ -197,40 +190,46 @@ def find_fields(  # type: ignore[no-untyped-def]
         )
         if mask is not None:
             load_mask(mask, i, first, end, inner_inside)
-            filter_row(inside, taps, unrolled, slot[(sums.shape[0] - 1) * columns :])
+            filter_row(inside, taps, unrolled, slot[(both_sums.shape[1] - 1) * columns :])
             if ones.size > 0:
-                filter_row(inside, ones, None, count_slots[i % size])
-        if row < 0:
+                filter_row(inside, ones, None, count_slot)
+        # Two rows of positions are summed at a time.
+        bottom = i - size + 1
+        if bottom < 0 or (bottom % 2 == 0 and i + 1 < height):
             continue
-        filter_rows(slots, oldest, taps, unrolled, flat_sums)
-        if ones.size > 0 and mask is not None:
-            filter_rows(count_slots, oldest, ones, None, counts[0])
-            if is_sample:
-                correct_bias(counts[0], unbiased)
-        if constants is not None:
-            shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
-            if mask is None:
-                _quality_fields(sums, None, unbiased, full, shift, constants, found)
-            else:
-                _quality_fields(sums, sums[4], unbiased, full, shift, constants, found)
-            if not both:  # the fields of u and d are spread to x alone
-                for j in range(columns):
-                    found[0, j] += found[3, j]
-        if limits is not None:
-            if mask is None:
-                _correlation_fields(sums, None, full, limits, found)
-            else:
-                _correlation_fields(sums, sums[5], full, limits, found)
-        if mask is not None:
-            pixels, enough = inner_weights, least
-            if ones.size > 0:
-                pixels, enough = counts[0, lead:], fewest
-            find_scored(inner_weights, pixels, least, enough, mask, row, first, count, size, scored)
-            _keep_scored(found[:, lead:], scored[:count])
-            if row >= top:
-                for j in range(left, count):
-                    numbers[0] += scored[j]
-        numbers[1] += _settle_row(found, lead, count, mark)
+        first_of_two = bottom - bottom % 2
+        filter_two_rows(slots, first_of_two, taps, unrolled, flat_sums[0], flat_sums[1])
+        for row in range(first_of_two, bottom + 1):
+            sums, found, mark = both_sums[row - first_of_two], fields[above + row], marks[row]
+            if ones.size > 0 and mask is not None:
+                filter_rows(count_slots, row, ones, None, counts[0])
+                if is_sample:
+                    correct_bias(counts[0], unbiased)
+            if constants is not None:
+                shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
+                if mask is None:
+                    _quality_fields(sums, None, unbiased, full, shift, constants, found)
+                else:
+                    _quality_fields(sums, sums[4], unbiased, full, shift, constants, found)
+                if not both:  # the fields of u and d are spread to x alone
+                    for j in range(columns):
+                        found[0, j] += found[3, j]
+            if limits is not None:
+                if mask is None:
+                    _correlation_fields(sums, None, full, limits, found)
+                else:
+                    _correlation_fields(sums, sums[5], full, limits, found)
+            if mask is not None:
+                weights = sums[sums.shape[0] - 1, lead:]
+                pixels, enough = weights, least
+                if ones.size > 0:
+                    pixels, enough = counts[0, lead:], fewest
+                find_scored(weights, pixels, least, enough, mask, row, first, count, size, scored)
+                _keep_scored(found[:, lead:], scored[:count])
+                if row >= top:
+                    for j in range(left, count):
+                        numbers[0] += scored[j]
+            numbers[1] += _settle_row(found, lead, count, mark)
 
 
 @exact_part
@@ -264,8 +263,8 @@ def spread_fields(  # type: ignore[no-untyped-def]
 
     See `find_fields`. For both images, p and q are u and d, and the fourth field is the A of d.
     """
-    rows, slots, sums, flat_sums, _, _, _, _ = memory
-    size, columns = taps.size, sums.shape[1]
+    rows, slots, both_sums, flat_sums, _, _, _, _ = memory
+    columns = both_sums.shape[2]
     top, left, _, _, first, _, column, width = place
     start = first + left
     stop = start + width
@@ -274,7 +273,10 @@ def spread_fields(  # type: ignore[no-untyped-def]
     a, b, c, other = filtered[0], filtered[1], filtered[2], filtered[3]
     p, q, planes = rows[0], rows[1], FIELDS if both else FIELDS - 1
     for i in range(out_x.shape[0]):
-        filter_rows(flat[i : i + size], 0, taps, unrolled, flat_sums[: planes * columns])
+        sums = both_sums[i % 2]
+        if i % 2 == 0:  # two rows are summed at a time
+            upper, lower = flat_sums[0, : planes * columns], flat_sums[1, : planes * columns]
+            filter_two_rows(flat, i, taps, unrolled, upper, lower)
         for k in range(planes):
             filter_row(sums[k], taps, unrolled, filtered[k, :width])
         if constants is not None:

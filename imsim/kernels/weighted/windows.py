@@ -22,6 +22,7 @@ from imsim.kernels.common.window_sums import (
     digits_of,
     filter_row,
     filter_rows,
+    filter_two_rows,
     load,
     load_mask,
     local_offset,
@@ -54,7 +55,7 @@ def quality_strip(  # type: ignore[no-untyped-def]
     rounding,
 ):
     """Quality; the constants are those of `imsim.kernels.ssim`."""
-    rows, slots, sums, flat_sums, found, _, count_slots, counts = memory
+    rows, slots, both_sums, flat_sums, found, _, count_slots, counts = memory
     size, tile = taps.size, found.size
     scale, c1, c2 = constants[0], constants[1], constants[2]
     full = constants.dtype.type(1)
@@ -73,15 +74,14 @@ def quality_strip(  # type: ignore[no-untyped-def]
         )
         shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
         for i in range(x.shape[0]):
-            oldest, row = (i + 1) % size, i - size + 1
-            slot = slots[i % size]
+            slot, count_slot = slots[i % slots.shape[0]], count_slots[i % slots.shape[0]]
             load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d)
             if may_be_broken(u, right - left):
                 out[0] += nan_if_broken(x, mask, i, left, right)
                 out[0] += nan_if_broken(y, mask, i, left, right)
             if is_counted:
                 load_mask(mask, i, left, right, own)
-                filter_row(own, taps, unrolled, count_slots[i % size])
+                filter_row(own, taps, unrolled, count_slot)
             _load_weights(weights, i, left, right, own)
             filter_row(own, taps, unrolled, slot[4 * tile :])
             _weigh(u, own, squares)
@@ -90,25 +90,30 @@ def quality_strip(  # type: ignore[no-untyped-def]
             _weigh(d, own, squares)
             filter_row(d, taps, unrolled, slot[tile : 2 * tile])
             filter_row(squares, taps, unrolled, slot[3 * tile : 4 * tile])
-            if row < 0:
+            # Two rows of positions are summed at a time.
+            bottom = i - size + 1
+            if bottom < 0 or (bottom % 2 == 0 and i + 1 < x.shape[0]):
                 continue
-            filter_rows(slots, oldest, taps, unrolled, flat_sums)
-            quality_row(sums, sums[4], None, full, shift, c1, c2, limits, rounding, found)
-            if is_counted:
-                filter_rows(count_slots, oldest, taps, unrolled, counts[0])
-            _find_positions(
-                weights,
-                sums[4],
-                counts[0],
-                counted,
-                least,
-                row,
-                left,
-                count,
-                size,
-                positions,
-            )
-            _add_row(found, positions, row, left, count, keeps, out, values, valid, doubtful)
+            top = bottom - bottom % 2
+            filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
+            for row in range(top, bottom + 1):
+                sums = both_sums[row - top]
+                quality_row(sums, sums[4], None, full, shift, c1, c2, limits, rounding, found)
+                if is_counted:
+                    filter_rows(count_slots, row, taps, unrolled, counts[0])
+                _find_positions(
+                    weights,
+                    sums[4],
+                    counts[0],
+                    counted,
+                    least,
+                    row,
+                    left,
+                    count,
+                    size,
+                    positions,
+                )
+                _add_row(found, positions, row, left, count, keeps, out, values, valid, doubtful)
 
 
 @kernel
@@ -133,7 +138,7 @@ def correlation_strip(  # type: ignore[no-untyped-def]
     least,
 ):
     """Correlation."""
-    rows, slots, sums, flat_sums, found, _, count_slots, counts = memory
+    rows, slots, both_sums, flat_sums, found, _, count_slots, counts = memory
     size, tile = taps.size, found.size
     p, q, own, products = rows[0], rows[1], rows[2], rows[3]
     digits, scale, full = digits_of(taps), 1.0, 1.0
@@ -147,8 +152,7 @@ def correlation_strip(  # type: ignore[no-untyped-def]
         offset_x = local_offset(x, mask, left, right, digits)
         offset_y = local_offset(y, mask, left, right, digits)
         for i in range(x.shape[0]):
-            oldest, row = (i + 1) % size, i - size + 1
-            slot = slots[i % size]
+            slot, count_slot = slots[i % slots.shape[0]], count_slots[i % slots.shape[0]]
             load(x, mask, i, left, right, offset_x, scale, p)
             load(y, mask, i, left, right, offset_y, scale, q)
             if may_be_broken(p, right - left):
@@ -157,7 +161,7 @@ def correlation_strip(  # type: ignore[no-untyped-def]
                 out[0] += nan_if_broken(y, mask, i, left, right)
             if is_counted:
                 load_mask(mask, i, left, right, own)
-                filter_row(own, taps, unrolled, count_slots[i % size])
+                filter_row(own, taps, unrolled, count_slot)
             _load_weights(weights, i, left, right, own)
             filter_row(own, taps, unrolled, slot[5 * tile :])
             for j in range(products.size):
@@ -169,25 +173,30 @@ def correlation_strip(  # type: ignore[no-untyped-def]
             _weigh(q, own, products)
             filter_row(q, taps, unrolled, slot[tile : 2 * tile])
             filter_row(products, taps, unrolled, slot[3 * tile : 4 * tile])
-            if row < 0:
+            # Two rows of positions are summed at a time.
+            bottom = i - size + 1
+            if bottom < 0 or (bottom % 2 == 0 and i + 1 < x.shape[0]):
                 continue
-            filter_rows(slots, oldest, taps, unrolled, flat_sums)
-            correlation_row(sums, sums[5], full, limits, found)
-            if is_counted:
-                filter_rows(count_slots, oldest, taps, unrolled, counts[0])
-            _find_positions(
-                weights,
-                sums[5],
-                counts[0],
-                counted,
-                least,
-                row,
-                left,
-                count,
-                size,
-                positions,
-            )
-            _add_row(found, positions, row, left, count, keeps, out, values, valid, doubtful)
+            top = bottom - bottom % 2
+            filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
+            for row in range(top, bottom + 1):
+                sums = both_sums[row - top]
+                correlation_row(sums, sums[5], full, limits, found)
+                if is_counted:
+                    filter_rows(count_slots, row, taps, unrolled, counts[0])
+                _find_positions(
+                    weights,
+                    sums[5],
+                    counts[0],
+                    counted,
+                    least,
+                    row,
+                    left,
+                    count,
+                    size,
+                    positions,
+                )
+                _add_row(found, positions, row, left, count, keeps, out, values, valid, doubtful)
 
 
 @exact_part
