@@ -41,6 +41,16 @@ by channel and averaged, and FSIM is that of the luma, with imsim as with piq. W
 in µs, the number is what imsim takes for tensors beyond 1.3 times that for NumPy arrays in the same
 memory. What JAX compiles takes all cores. Missed goals come first."""
 
+LIMITS = """\
+Measured in turns with imsim, on as many threads. To copy an image moves as many bytes as to read
+two. The multiply-adds are those of separable windows: of x + y, x - y and their squares for SSIM
+and UIQ, of x - y for IMED. They run on numbers in registers, in the widest vectors that the
+compiler uses here. No other arithmetic, load or store counts, so 100 % of them is out of reach."""
+BETWEEN = """\
+Calls in a row find their images in the caches and the threads awake. Between other work, each call
+follows a pass over an array of 20 MB. The last column says how many times as long it takes with
+one thread."""
+
 
 def to_json(result: Result) -> str:
     """Indented, but lists of numbers on one line."""
@@ -233,6 +243,22 @@ def between_rows(result: Result) -> list[list[str]]:
     return rows
 
 
+def limits(result: Result) -> str:
+    """Return the section on what the machine allows."""
+    if not result.get("limits"):
+        return ""
+    head = ["work", "limit", "rate", "time at the limit", "imsim", "share reached"]
+    return f"## Limits of the machine\n\n{LIMITS}\n\n{table(head, limit_rows(result))}"
+
+
+def between(result: Result) -> str:
+    """Return the section on calls between other work."""
+    if not result.get("between"):
+        return ""
+    head = ["work", "in a row", "between other work", "with one thread", "gain by threads"]
+    return f"## Between other work\n\n{BETWEEN}\n\n{table(head, between_rows(result))}"
+
+
 def about(result: Result) -> str:
     machine, load = result["machine"], result["load"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
@@ -281,24 +307,8 @@ def markdown(result: Result) -> str:
         "## What others do faster\n\n"
         + (table(["metric", "library", "part of imsim's time"], slower) if slower else "Nothing."),
         "## What other libraries compute instead\n\n" + "\n".join(f"- {n}" for n in notes()),
-        "## Limits of the machine\n\n"
-        "Measured in turns with imsim, on as many threads. To copy an image moves as many bytes as "
-        "to read two. The multiply-adds are those of separable windows: of x + y, x - y and their "
-        "squares for SSIM and UIQ, of x - y for IMED; they run on numbers in registers, in the "
-        "widest vectors that the compiler uses here. No other arithmetic, load or store counts, so "
-        "100 % is out of reach.\n\n"
-        + table(
-            ["work", "limit", "rate", "time at the limit", "imsim", "share reached"],
-            limit_rows(result),
-        ),
-        "## Between other work\n\n"
-        "Calls in a row find their images in the caches and threads awake. Between other work, "
-        "each call follows a pass over an array of 20 MB. The last column says how many times as "
-        "long it takes with one thread.\n\n"
-        + table(
-            ["work", "in a row", "between other work", "with one thread", "gain by threads"],
-            between_rows(result),
-        ),
+        limits(result),
+        between(result),
         "## Batches\n\n64 pairs 128x128 float32: how many times as long others take. piq takes the "
         "batch in one call, OpenCV one pair after the other.\n\n"
         + table(["metric", "library", "times"], batches),

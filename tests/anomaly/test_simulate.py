@@ -104,6 +104,14 @@ def test_an_item_is_the_same_at_every_image_size(make: Make) -> None:
     assert np.median(np.abs(small.images - blocks)[deep]) < 0.015
 
 
+def test_large_images_show_the_same_item() -> None:
+    small, large = (simulate.potatoes(1, size=size, seed=5) for size in (512, 1024))
+    assert large.images.shape == (1, 1024, 1024)
+    blocks = large.images.reshape(512, 2, 512, 2).mean(axis=(1, 3))
+    deep = ndimage.binary_erosion(small.interiors[0], iterations=4)
+    assert np.median(np.abs(small.images[0] - blocks)[deep]) < 0.015  # noise of 1 %
+
+
 # --- seeds ---------------------------------------------------------------------------------------
 
 

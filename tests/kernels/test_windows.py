@@ -17,6 +17,8 @@ from imsim.kernels.common.window_sums import (
     columns_of,
     filter_moments,
     filter_products,
+    filter_rows,
+    filter_two_rows,
     find_places,
     row_total,
     workspaces,
@@ -66,6 +68,34 @@ def test_squares_of_a_row_are_its_products_with_itself(
 def _filter(row, taps, unrolled, total, squares, products):  # type: ignore[no-untyped-def]
     filter_moments(row, taps, unrolled, total, squares)
     filter_products(row, row, taps, unrolled, products)
+
+
+@pytest.mark.parametrize("size", [8, 11])
+def test_two_rows_of_sums_are_those_of_each(rng: np.random.Generator, size: int) -> None:
+    """Also where the ring buffer begins again, and where the next row is not there yet."""
+    slots = rng.uniform(-1, 1, (size + 1, 40))
+    taps = rng.uniform(0.1, 1, size)
+    taps += taps[::-1]
+    tolerance = 4 * size * np.finfo(float).eps  # of sums of so many values below 2
+    for row in range(2 * size + 3):
+        order = (row + np.arange(size + 1)) % (size + 1)
+        ordered = slots[order]
+        expected = np.stack([taps @ ordered[:-1], taps @ ordered[1:]])
+        without = slots.copy()
+        without[order[-1]] = np.nan
+        for unrolled in (None, tuple(taps)):
+            found, first = np.empty((2, 40)), np.empty((2, 40))
+            _two_rows(slots, row, taps, unrolled, found[0], found[1], first[0])
+            np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+            np.testing.assert_allclose(first[0], expected[0], rtol=0, atol=tolerance)
+            _two_rows(without, row, taps, unrolled, first[0], first[1], found[0])
+            np.testing.assert_allclose(first[0], expected[0], rtol=0, atol=tolerance)
+
+
+@numba.njit
+def _two_rows(slots, row, taps, unrolled, upper, lower, single):  # type: ignore[no-untyped-def]
+    filter_two_rows(slots, row, taps, unrolled, upper, lower)
+    filter_rows(slots, row, taps, unrolled, single)
 
 
 @numba.njit
