@@ -71,7 +71,7 @@ def _against_one_thread(work: str) -> Case:
         del calls["in a row"]
         return interleave(calls, budget).ratio("between", "alone")
 
-    return Case(work, measure)
+    return Case(work, measure, slow=True)
 
 
 BETWEEN_BARS = (
