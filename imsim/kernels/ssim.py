@@ -57,6 +57,7 @@ from imsim.kernels.common.window_sums import (
     local_offset,
     may_be_broken,
     nan_if_broken,
+    rows_to_sum,
 )
 from imsim.portable.arrays import where_valid
 from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
@@ -169,13 +170,11 @@ def quality_strip(  # type: ignore[no-untyped-def]
                     filter_row(inside, taps, unrolled, slot[4 * tile :])
                     if ones.size > 0:
                         filter_row(inside, ones, None, count_slot)
-            # Two rows of positions are summed at a time.
-            bottom = i - size + 1
-            if bottom < 0 or (bottom % 2 == 0 and i + 1 < x.shape[0]):
+            top, end = rows_to_sum(i, size, x.shape[0])
+            if top == end:
                 continue
-            top = bottom - bottom % 2
             is_summed = False
-            for row in range(top, bottom + 1):
+            for row in range(top, end):
                 if mask is not None and size % 2:
                     centre, start = mask[row + size // 2], left + size // 2
                     if number_inside(centre[start : start + count]) == 0:  # nothing is scored

@@ -1,4 +1,7 @@
-"""ZNCC: Pearson's correlation of whole images, and in every square window."""
+"""ZNCC: Pearson's correlation of whole images, and in every square window.
+
+Longer than most files: the moments of floats, of bytes and by weights are merged in one way.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,7 @@ from imsim.kernels.common.window_sums import (
     local_offset,
     may_be_broken,
     nan_if_broken,
+    rows_to_sum,
 )
 from imsim.kernels.weighted.survey import (
     check_usual,
@@ -401,13 +405,11 @@ def _correlation_strip(  # type: ignore[no-untyped-def]
                     out[0] += nan_if_broken(y, mask, i, left, right)
                 load_mask(mask, i, left, right, inside)
                 filter_row(inside, taps, unrolled, slot[5 * tile :])
-            # Two rows of positions are summed at a time.
-            bottom = i - size + 1
-            if bottom < 0 or (bottom % 2 == 0 and i + 1 < x.shape[0]):
+            top, end = rows_to_sum(i, size, x.shape[0])
+            if top == end:
                 continue
-            top = bottom - bottom % 2
             filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
-            for row in range(top, bottom + 1):
+            for row in range(top, end):
                 sums = both_sums[row - top]
                 if mask is None:
                     correlation_row(sums, None, full, limits, found)

@@ -12,8 +12,8 @@ import pytest
 import imsim
 from imsim.kernels.common.byte_sums import BYTE_BLOCK
 
-SHAPES = ((3, 5), (181, 181), (182, 181), (400, 413))
-"""Less than a block, one but for some pixels, one and a row, and five of several rows."""
+SHAPES = ((3, 5), (181, 181), (182, 181), (400, 413), (1300, 1301))
+"""Less than a block, one but for some pixels, one and a row, five blocks, and several runs."""
 
 
 def pairs(rng: Any, shape: tuple[int, int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -271,6 +271,18 @@ def filter_rows(slots, row, taps, unrolled, sums):  # type: ignore[no-untyped-de
             sums[j] = total
 
 
+@inline
+def rows_to_sum(i, size, height):  # type: ignore[no-untyped-def]
+    """First and end of the rows of positions to sum once row i of pixels is filtered: two, or none.
+
+    The last one of an odd number is summed alone.
+    """
+    row = i - size + 1
+    waits = row < 0 or (row % 2 == 0 and i + 1 < height)
+    first = row - row % 2
+    return first, (first if waits else row + 1)
+
+
 @part
 def filter_two_rows(slots, row, taps, unrolled, upper, lower):  # type: ignore[no-untyped-def]
     """Write weighted sums of the slots from that of `row`, and of those from the next row.

@@ -29,6 +29,7 @@ from imsim.kernels.common.window_sums import (
     find_scored,
     load,
     load_mask,
+    rows_to_sum,
 )
 from imsim.validation import LARGEST, SMALLEST
 
@@ -193,14 +194,12 @@ def find_fields(  # type: ignore[no-untyped-def]
             filter_row(inside, taps, unrolled, slot[(both_sums.shape[1] - 1) * columns :])
             if ones.size > 0:
                 filter_row(inside, ones, None, count_slot)
-        # Two rows of positions are summed at a time.
-        bottom = i - size + 1
-        if bottom < 0 or (bottom % 2 == 0 and i + 1 < height):
+        begin, stop = rows_to_sum(i, size, height)
+        if begin == stop:
             continue
-        first_of_two = bottom - bottom % 2
-        filter_two_rows(slots, first_of_two, taps, unrolled, flat_sums[0], flat_sums[1])
-        for row in range(first_of_two, bottom + 1):
-            sums, found, mark = both_sums[row - first_of_two], fields[above + row], marks[row]
+        filter_two_rows(slots, begin, taps, unrolled, flat_sums[0], flat_sums[1])
+        for row in range(begin, stop):
+            sums, found, mark = both_sums[row - begin], fields[above + row], marks[row]
             if ones.size > 0 and mask is not None:
                 filter_rows(count_slots, row, ones, None, counts[0])
                 if is_sample:

@@ -28,6 +28,7 @@ from imsim.kernels.common.window_sums import (
     local_offset,
     may_be_broken,
     nan_if_broken,
+    rows_to_sum,
 )
 
 
@@ -90,28 +91,17 @@ def quality_strip(  # type: ignore[no-untyped-def]
             _weigh(d, own, squares)
             filter_row(d, taps, unrolled, slot[tile : 2 * tile])
             filter_row(squares, taps, unrolled, slot[3 * tile : 4 * tile])
-            # Two rows of positions are summed at a time.
-            bottom = i - size + 1
-            if bottom < 0 or (bottom % 2 == 0 and i + 1 < x.shape[0]):
+            top, end = rows_to_sum(i, size, x.shape[0])
+            if top == end:
                 continue
-            top = bottom - bottom % 2
             filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
-            for row in range(top, bottom + 1):
+            for row in range(top, end):
                 sums = both_sums[row - top]
                 quality_row(sums, sums[4], None, full, shift, c1, c2, limits, rounding, found)
                 if is_counted:
                     filter_rows(count_slots, row, taps, unrolled, counts[0])
                 _find_positions(
-                    weights,
-                    sums[4],
-                    counts[0],
-                    counted,
-                    least,
-                    row,
-                    left,
-                    count,
-                    size,
-                    positions,
+                    weights, sums[4], counts[0], counted, least, row, left, count, size, positions
                 )
                 _add_row(found, positions, row, left, count, keeps, out, values, valid, doubtful)
 
@@ -173,28 +163,17 @@ def correlation_strip(  # type: ignore[no-untyped-def]
             _weigh(q, own, products)
             filter_row(q, taps, unrolled, slot[tile : 2 * tile])
             filter_row(products, taps, unrolled, slot[3 * tile : 4 * tile])
-            # Two rows of positions are summed at a time.
-            bottom = i - size + 1
-            if bottom < 0 or (bottom % 2 == 0 and i + 1 < x.shape[0]):
+            top, end = rows_to_sum(i, size, x.shape[0])
+            if top == end:
                 continue
-            top = bottom - bottom % 2
             filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
-            for row in range(top, bottom + 1):
+            for row in range(top, end):
                 sums = both_sums[row - top]
                 correlation_row(sums, sums[5], full, limits, found)
                 if is_counted:
                     filter_rows(count_slots, row, taps, unrolled, counts[0])
                 _find_positions(
-                    weights,
-                    sums[5],
-                    counts[0],
-                    counted,
-                    least,
-                    row,
-                    left,
-                    count,
-                    size,
-                    positions,
+                    weights, sums[5], counts[0], counted, least, row, left, count, size, positions
                 )
                 _add_row(found, positions, row, left, count, keeps, out, values, valid, doubtful)
 
