@@ -36,6 +36,7 @@ def compile_kernels(
     *,
     gradients: bool = False,
     regions: bool = False,
+    xray: bool = False,
 ) -> None:
     """Compile ahead of time what `compare` and all maps need, with default options.
 
@@ -57,12 +58,14 @@ def compile_kernels(
         pixels of "float32" and "float64" have any.
     regions : bool
         Compile also what `imsim.regions` needs.
+    xray : bool
+        Compile also the passes of `imsim.anomaly.xray.VirtualPeel` over images of any dtype.
 
     Raises
     ------
     OptionError
-        If a name is not that of a metric, or not one of these dtypes; if `gradients` or `regions`
-        is no bool; or if `set_engine` has chosen the portable engine, which runs no kernels.
+        If a name is not that of a metric, or not one of these dtypes; if `gradients`, `regions` or
+        `xray` is no bool; or if `set_engine` has chosen the portable engine, which runs no kernels.
     ImsimError
         If Numba is told not to compile.
 
@@ -74,8 +77,9 @@ def compile_kernels(
     names = check_names("metrics", metrics, METRICS)
     check_flag("gradients", gradients)
     check_flag("regions", regions)
+    check_flag("xray", xray)
     named = check_names("dtypes", dtypes, COMPILED, DTYPES)
-    for call in compiling_calls(names, named, gradients, regions):
+    for call in compiling_calls(names, named, gradients, regions, xray):
         call()
 
 
@@ -84,6 +88,7 @@ def compiling_calls(
     dtypes: Iterable[str],
     gradients: bool = False,
     regions: bool = False,
+    xray: bool = False,
 ) -> list[Callable[[], None]]:
     """Return the calls that compile; each takes up to seconds."""
     engine.check_kernels()
@@ -97,7 +102,16 @@ def compiling_calls(
         ]
     if regions:
         calls += [partial(_compile_regions, *work) for work in works if work[0].crop is not None]
+    if xray:
+        calls.append(_compile_passes)
     return calls
+
+
+def _compile_passes() -> None:
+    """Visit the pixels of X-ray images of one size; the passes have one type of images."""
+    from imsim.kernels.xray import compile_passes  # slow to import, as Numba is
+
+    compile_passes()
 
 
 def _compile(metric: Metric, dtype: str, gradients: bool = False) -> None:

@@ -152,6 +152,34 @@ def test_no_regions_are_left_to_compile(dtype: str) -> None:
         assert process.stdout.strip() in ("", "[]")
 
 
+PASSES = """
+import numpy as np
+from numba.core import event
+from imsim.anomaly import simulate
+from imsim.anomaly.xray import VirtualPeel
+
+compiled = event.RecordingListener()
+event.register("numba:compile", compiled)
+images = simulate.potatoes(6, size=64, seed=1).images
+for frames in (images, (60000 * images).astype(np.uint16)):
+    peel = VirtualPeel().fit(frames)
+    frames.setflags(write=False)
+    peel.transform(frames)
+    peel.doubts(frames[:1])
+print(sorted({str(e.data["dispatcher"]) + str(e.data["args"]) for _, e in compiled.buffer}))
+"""
+
+
+def test_no_passes_over_xray_images_are_left_to_compile() -> None:
+    ahead = "import imsim; imsim.compile_kernels([], xray=True)"
+    for code in (ahead, PASSES):
+        process = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+        assert (process.returncode, process.stderr) == (0, "")
+        assert process.stdout.strip() in ("", "[]")
+
+
 def test_calls_of_regions() -> None:
     """One for each metric that is cropped, and each type."""
     metrics, dtypes = ("fsim", "se", "ssim"), ("uint8", "float32")
@@ -174,6 +202,7 @@ def test_calls_of_gradients() -> None:
         ({"dtypes": ["int64"]}, "dtypes holds 'int64'; expected names of 'uint8', 'float32'"),
         ({"gradients": "yes"}, "gradients='yes'"),
         ({"regions": 1}, "regions=1"),
+        ({"xray": None}, "xray=None"),
         ({"dtypes": [np.uint8]}, "dtypes holds <class 'numpy.uint8'>; expected names"),
     ],
 )
@@ -191,7 +220,7 @@ def test_the_command_refuses(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--dtypes", ", ".join(COMPILED), "--gradients", "--regions"]
+    options = ["--dtypes", ", ".join(COMPILED), "--gradients", "--regions", "--xray"]
     assert main(["compile", "--metrics", "se,rmse", *options]) == 0
     said, err = capsys.readouterr()
     assert said.startswith("compiled code is ready after ")

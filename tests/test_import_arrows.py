@@ -173,6 +173,7 @@ ALLOWED: dict[str, set[str]] = {
         "anomaly",
         "caches",
         "inputs",
+        "kernels",  # passes over X-ray images
         "pages",
         "portable",  # FSIM's filters, of which statistics are learned
         "validation",

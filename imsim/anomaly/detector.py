@@ -49,7 +49,7 @@ from imsim.validation import (
     check_number,
     usual_data_range,
 )
-from imsim.workers import divided
+from imsim.workers import divided, in_parts
 
 __all__ = ["AnomalyDetector", "Inspection", "Reconstruction", "UnscorableImageWarning"]
 
@@ -368,14 +368,23 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     def inspect(self, images: Any, masks: Any = None) -> Inspection:
         """Return scores as `anomaly_score` does, with the reasons of NaN instead of a warning."""
         frames, used = self._check_images(images, masks)
-        scores, reasons = np.empty(len(frames)), {}
-        for part in divided(len(frames), 4 * batch_images(frames)):  # bounds the memory
+        scores = np.empty(len(frames))
+        reasons: dict[int, str] = {}
+
+        def judge(part: slice) -> dict[int, str]:
             batch, given = frames[part], None if used is None else used[part]
             inputs, inside, problems = self._prepare(batch, given)
-            found = scoring.most_anomalous(self._compare(inputs, inside), self.scales_)
-            for i, reason in _reasons(batch, given, np.isnan(found), problems).items():
-                reasons[part.start + i] = reason
-            scores[part] = found
+            scores[part] = scoring.most_anomalous(self._compare(inputs, inside), self.scales_)
+            found = _reasons(batch, given, np.isnan(scores[part]), problems)
+            return {part.start + i: reason for i, reason in found.items()}
+
+        if all(isinstance(p, Stored) for p in (self.model_, self.preprocess_ or self.model_)):
+            # Images are peeled and compared side by side: these need Python at different times.
+            found = in_parts(judge, len(frames), batch_images(frames))
+        else:  # parts that others wrote may not expect several threads
+            found = [judge(part) for part in divided(len(frames), 4 * batch_images(frames))]
+        for part in found:
+            reasons |= part
         return Inspection(scores, reasons)
 
     def anomaly_score(self, images: Any, masks: Any = None) -> Doubles:

@@ -43,6 +43,9 @@ def add_compile(commands: Any) -> None:
     parser.add_argument(
         "--regions", action="store_true", help="also what scores the regions of a label image"
     )
+    parser.add_argument(
+        "--xray", action="store_true", help="also what peels X-ray images, for `imsim anomaly`"
+    )
 
 
 def _is_writable(folder: str) -> bool:
@@ -71,7 +74,8 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
             f"IMSIM_CACHE_DIR={named_folder}: no folder that can be written to",
             "let it name one, or unset it",
         )
-    calls = compiling_calls(metrics, dtypes, arguments.gradients, arguments.regions)
+    also = (arguments.gradients, arguments.regions, arguments.xray)
+    calls = compiling_calls(metrics, dtypes, *also)
     start = time.monotonic()
     # Whoever calls this need not be told that code is compiled.
     with progress(len(calls), "call") as bar, heard_by(lambda _: None):

@@ -164,7 +164,7 @@ def test_good_texture_has_strength_one(peel: xray.VirtualPeel) -> None:
 
 def test_texture_is_as_strong_at_the_rim_as_in_the_middle(peel: xray.VirtualPeel) -> None:
     images, masks, _ = peel.transform(shots(seed=9))
-    places = np.array([rim.distances(mask) for mask in masks])
+    places = rim.distances(masks)
     for low, high in ((1, 2), (3, 5), (6, 16)):
         values = np.abs(images[(low <= places) & (places <= high)])
         # The far tail of some 500 to 3000 pixels, from other items than those learned from: over
@@ -190,9 +190,9 @@ def test_distances_from_the_rim() -> None:
     mask = np.zeros((7, 60), bool)
     mask[1:6, :50] = True
     # The frame is no rim, and far from it all is alike.
-    assert rim.distances(mask)[3].tolist() == [3] * 48 + [2, 1] + [0] * 10
-    assert (rim.distances(np.ones((3, 3), bool)) == rim.REACH).all()
-    assert not rim.distances(np.zeros((3, 3), bool)).any()
+    assert rim.distances(mask[None])[0, 3].tolist() == [3] * 48 + [2, 1] + [0] * 10
+    assert (rim.distances(np.ones((1, 3, 3), bool)) == rim.REACH).all()
+    assert not rim.distances(np.zeros((1, 3, 3), bool)).any()
 
 
 def test_a_foreign_body_stays_and_a_smooth_one_goes(peel: xray.VirtualPeel) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from imsim.anomaly.stacks import Booleans, Floats, nearest
 from imsim.caches import kept
+from imsim.kernels import xray as passes
 
 LONE = 0.1
 """A pixel is a lone outlier if its neighbours differ by less than this part of its own distance
@@ -54,34 +55,14 @@ def _sources(shape: tuple[int, int], packed: bytes) -> tuple[NDArray[Any], NDArr
 
 def without_lone(images: Floats) -> Floats:
     """Replace lone outliers by the middle of their neighbours."""
-    low, high = _neighbours(images)
-    odd = _is_lone(images, low, high)
-    return np.where(odd, (low + high) / 2, images) if odd.any() else images
+    result: Floats = passes.without_lone(images, LONE)
+    return result
 
 
 def lone(images: Floats) -> Booleans:
     """Find lone outliers: pixels far from eight neighbours that are alike."""
-    return _is_lone(images, *_neighbours(images))
-
-
-def _is_lone(images: Floats, low: Floats, high: Floats) -> Booleans:
-    with np.errstate(invalid="ignore"):  # an infinity less another one is none
-        distance = np.maximum(images - high, low - images)
-        result: Booleans = (high - low < LONE * distance) & (distance > 0)
+    result: Booleans = (without_lone(images) != images) & ~np.isnan(images)
     return result
-
-
-def _neighbours(images: Floats) -> tuple[Floats, Floats]:
-    """Return the least and the largest of the eight neighbours, mirrored at the frame."""
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)), mode="reflect")
-    above, here, below = padded[:, :-2], padded[:, 1:-1], padded[:, 2:]
-    found = []
-    for extreme in (np.minimum, np.maximum):
-        beside = extreme(above, below)
-        whole = extreme(beside, here)
-        value = extreme(beside[..., 1:-1], whole[..., :-2])
-        found.append(extreme(value, whole[..., 2:], out=value))
-    return found[0], found[1]
 
 
 def _lines(image: Floats) -> Booleans:

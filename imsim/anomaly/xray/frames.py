@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 import imsim
 from imsim.anomaly.stacks import (
@@ -15,11 +14,11 @@ from imsim.anomaly.stacks import (
     Floats,
     as_real,
     as_stack,
-    bounding_box,
     listed,
     nearest,
 )
 from imsim.errors import warn
+from imsim.kernels import xray as passes
 from imsim.validation import check_between, check_choice, check_flag
 
 SMALLEST = 1e-4
@@ -288,18 +287,32 @@ def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Boolea
     threshold = halfway(smooth)
     contrast = 2 * threshold  # the background is at 0
 
-    masks = np.zeros(frames.shape, dtype=bool)
     problems: dict[int, str] = {}
+    above = np.zeros(frames.shape, np.bool_)
     for i, frame in enumerate(smooth):
         if not finite[i]:
             problems[i] = NOT_FINITE
-            continue
-        if not contrast[i] > _CONTRAST * noise[i]:
+        elif not contrast[i] > _CONTRAST * noise[i]:
             problems[i] = "shows no item that stands out from the background: is the frame empty?"
+        else:
+            np.greater(frame, threshold[i] / 2, out=above[i])
+    smallest = max(_SMALLEST_ITEM * height * width, 1)
+    masks, numbers = passes.items(above, smallest, _SECOND_ITEM, several)
+    for i, number in enumerate(numbers.tolist()):
+        if i in problems:
             continue
-        masks[i], problem = _item(frame > threshold[i] / 2, touching, several)
-        if problem:
-            problems[i] = problem
+        if number == 0:
+            problems[i] = "shows specks only, no item: is the frame empty?"
+        elif number > 1 and not several:
+            problems[i] = (
+                f"shows {number} items: separate the items, or allow them with several=True"
+            )
+        elif not touching and _touches_frame(masks[i]):
+            masks[i] = False
+            problems[i] = (
+                "shows an item that touches the frame: take a larger frame, or allow it with "
+                "touching=True"
+            )
     return masks, problems
 
 
@@ -328,7 +341,7 @@ def find_doubts(absorbed: Floats, items: Booleans) -> dict[int, str]:
             doubts[i] = "shows no item"
             continue
         beam = [np.median(part[i][free]) for part in eighths if (free := ~np.isnan(part[i])).any()]
-        if item[0].any() or item[-1].any() or item[:, 0].any() or item[:, -1].any() or not beam:
+        if _touches_frame(item) or not beam:
             doubts[i] = "shows something that touches the frame"
         elif item.mean() > LARGEST_ITEM:
             doubts[i] = f"shows something that fills {item.mean():.0%} of the frame"
@@ -337,73 +350,22 @@ def find_doubts(absorbed: Floats, items: Booleans) -> dict[int, str]:
     return doubts
 
 
+def _touches_frame(item: Booleans) -> bool:
+    return any(edge.any() for edge in (item[0], item[-1], item[:, 0], item[:, -1]))
+
+
 def mean_of_neighbours(frames: Floats) -> Floats:
     """Average over 3x3 pixels; the frame's border continues outwards."""
-    padded = np.pad(frames, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    rows = padded[:, :-2] + padded[:, 1:-1]
-    rows += padded[:, 2:]
-    mean: Floats = rows[..., :-2] + rows[..., 1:-1]
-    mean += rows[..., 2:]
-    mean /= 9
-    return mean
+    result: Floats = passes.mean_of_neighbours(frames)
+    return result
 
 
 def halfway(smooth: Floats) -> NDArray[np.float64]:
-    """Return the threshold half-way between the means of the pixels below and above it."""
-    flat = smooth.reshape(len(smooth), -1)
-    total, pixels = flat.sum(axis=1, dtype=np.float64), flat.shape[1]
-    # The search starts at the mean: from half-way between the extremes it could end at metal.
-    threshold: NDArray[np.float64] = total / pixels
-    for _ in range(_ITERATIONS):
-        last = threshold
-        above = flat > threshold[:, None].astype(np.float32)
-        count = np.count_nonzero(above, axis=1)
-        part = (flat * above).sum(axis=1, dtype=np.float64)
-        high = part / np.maximum(count, 1)
-        low = (total - part) / np.maximum(pixels - count, 1)
-        threshold = (high + low) / 2
-        if (threshold == last).all():
-            break
-    return threshold
+    """Return the threshold half-way between the means of the pixels below and above it.
 
-
-def _item(above: Booleans, touching: bool, several: bool) -> tuple[Booleans, str | None]:
-    """Return the item among the pixels above the threshold, or an empty mask and the reason."""
-    labels, found = ndimage.label(above)
-    areas = np.bincount(labels.ravel(), minlength=found + 1)
-    areas[0] = 0
-    empty = np.zeros_like(above)
-    if areas.max() < max(_SMALLEST_ITEM * above.size, 1):
-        return empty, "shows specks only, no item: is the frame empty?"
-    large = areas >= _SECOND_ITEM * areas.max()
-    if large.sum() > 1 and not several:
-        return empty, (
-            f"shows {large.sum()} items: separate the items, or allow them with several=True"
-        )
-    item = _without_holes(large[labels])
-    edges = (item[0], item[-1], item[:, 0], item[:, -1])
-    if not touching and any(edge.any() for edge in edges):
-        return empty, (
-            "shows an item that touches the frame: take a larger frame, or allow it with "
-            "touching=True"
-        )
-    return item, None
-
-
-def _without_holes(item: Booleans) -> Booleans:
-    """Fill background that is not connected with the frame.
-
-    This is several times as fast as `scipy.ndimage.binary_fill_holes`, which dilates step by step.
+    The search starts at the mean: from half-way between the extremes it could end at metal.
     """
-    box = bounding_box(item)  # what lies around it is connected with the frame
-    rows, columns = (slice(max(side.start - 1, 0), side.stop + 1) for side in box)
-    labels, found = ndimage.label(~item[rows, columns])
-    is_outside = np.zeros(found + 1, dtype=bool)
-    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        is_outside[edge] = True
-    is_outside[0] = False
-    result = item.copy()
-    result[rows, columns] = ~is_outside[labels]
+    result: NDArray[np.float64] = passes.halfway(smooth, _ITERATIONS)
     return result
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from imsim.anomaly.stacks import Booleans, Floats, batch_images
+from imsim.anomaly.stacks import Booleans, Doubles, Floats
 from imsim.anomaly.xray.frames import border, eroded, halfway, mean_of_neighbours
-from imsim.workers import divided
+from imsim.kernels import xray as passes
 
 LARGEST = 0.2
 """Largest difference in absorbance between neighbours that counts as one of gains, which change by
@@ -22,8 +22,6 @@ AWAY = 2
 """Pixels between what absorbs and the open beam that is used: the reach of the blur."""
 _ENOUGH = 32
 """Rows and columns of which the threshold between item and open beam is found."""
-_PIECES = 4
-"""Parts of a piece of work, which stay in the cache: 8 images of 128x128 pixels."""
 
 
 class Gains(NamedTuple):
@@ -38,14 +36,12 @@ class Gains(NamedTuple):
 def removed(absorbed: Floats) -> Floats:
     """Return absorbance relative to the frame's border, without the gains of columns and rows."""
     absorbed = np.ascontiguousarray(absorbed)  # sums depend on the order in memory
-    result = np.empty_like(absorbed)
-    for part in divided(len(absorbed), max(1, batch_images(absorbed) // _PIECES)):
-        columns, rows = found_in(absorbed[part])
-        flat = absorbed[part] - columns[:, None, :]
-        flat -= rows[:, :, None]
-        # The strength of good texture depends on the absorbance: its zero must stay where it was.
-        np.subtract(flat, np.median(border(flat), axis=1)[:, None, None], out=result[part])
-    return result
+    columns, rows = found_in(absorbed)
+    flat = absorbed - columns[:, None, :]
+    flat -= rows[:, :, None]
+    # The strength of good texture depends on the absorbance: its zero must stay where it was.
+    flat -= np.median(border(flat), axis=1)[:, None, None]
+    return flat
 
 
 def found_in(absorbed: Floats) -> Gains:
@@ -68,8 +64,7 @@ def found_in(absorbed: Floats) -> Gains:
     if not finite.all():
         absorbed = np.where(finite[:, None, None], absorbed, np.float32(0))
     beam = _open_beam(absorbed)
-    turned = absorbed.swapaxes(1, 2), beam.swapaxes(1, 2)
-    return Gains(_summed(absorbed, beam), _summed(*turned))
+    return Gains(*map(_summed, passes.steps(absorbed, beam, LARGEST)))
 
 
 def _open_beam(absorbed: Floats) -> Booleans:
@@ -95,14 +90,10 @@ def _rough(first: Floats, last: Floats) -> Floats:
     return result
 
 
-def _summed(absorbed: Floats, beam: Booleans) -> Floats:
-    """Return the gains of the columns: the sums of their mean differences in the open beam."""
-    apart = absorbed[..., 1:] - absorbed[..., :-1]
-    both = (beam[..., 1:] & beam[..., :-1] & (np.abs(apart) < LARGEST)).astype(np.float32)
-    pairs = both.sum(axis=1)
-    steps: Any = np.einsum("nyx,nyx->nx", apart, both) / np.maximum(pairs, 1)
-    steps[pairs < LEAST] = 0
-    gains = np.zeros((len(beam), beam.shape[2]), np.float32)
-    np.cumsum(steps, axis=1, out=gains[:, 1:])
+def _summed(steps: Doubles) -> Floats:
+    """Return gains: the sums of the mean differences, from their totals and numbers (2, n, m)."""
+    totals, pairs = steps
+    gains = np.zeros((totals.shape[0], totals.shape[1] + 1))
+    np.cumsum(np.where(pairs < LEAST, 0, totals / np.maximum(pairs, 1)), axis=1, out=gains[:, 1:])
     gains -= gains.mean(axis=1, keepdims=True)
-    return gains
+    return gains.astype(np.float32)

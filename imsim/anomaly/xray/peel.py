@@ -41,7 +41,7 @@ from imsim.anomaly.xray.frames import (
 )
 from imsim.caches import kept
 from imsim.validation import check_choice, check_flag, check_integer, check_number
-from imsim.workers import SMALLEST_SHARED, get_workers, in_parts
+from imsim.workers import SMALLEST_SHARED, divided, get_workers, in_parts
 
 _CLIP = 3.0
 """Standard deviations of good texture at which the influence of a pixel on the trend ends."""
@@ -61,6 +61,8 @@ _VARIED, _HEAVY = 1 / 3, 2.0
 """Limits of the deviation that a tenth of the pixels exceed: relative to the absorbance of the
 item, and to the robust standard deviation (1.64 in noise). Beyond both, the image has a pattern
 like a photograph."""
+_PIECES = 4
+"""Parts of a piece of work, which stay in the cache: 8 images of 128x128 pixels."""
 _LEVELS = 12
 """Classes of absorbance for which the strength is learned."""
 
@@ -374,8 +376,11 @@ class VirtualPeel(Stored):
 
     def _absorbance(self, frames: NDArray[Any]) -> Floats:
         """Return absorbance relative to the frame's border; NaN where that has no meaning."""
-        measured = self._measured(frames)
-        return faults.without_lone(gains.removed(measured) if self.gains else measured)
+        result = np.empty(frames.shape, np.float32)
+        for part in divided(len(frames), max(1, batch_images(frames) // _PIECES)):
+            measured = self._measured(frames[part])
+            result[part] = faults.without_lone(gains.removed(measured) if self.gains else measured)
+        return result
 
     def _measured(self, frames: NDArray[Any]) -> Floats:
         """Return absorbance with gains and lone outliers; faults of the detector are repaired."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from imsim.anomaly.stacks import Booleans, Floats, bounding_box
+from imsim.anomaly.stacks import Booleans, Floats
+from imsim.kernels import xray as passes
 
 REACH = 16
 """Distances in pixels that are told apart; all beyond count as the last one."""
@@ -16,20 +16,12 @@ LEAST = 0.1
 """Least strength, as a part of the median one: flat parts must not be amplified to noise."""
 
 
-def distances(mask: Booleans) -> NDArray[np.intp]:
-    """Return the chessboard distance of each pixel of a mask from its rim, 1 to `REACH`; 0 outside.
+def distances(masks: Booleans) -> NDArray[np.int32]:
+    """Return the chessboard distance of each pixel of masks from the rim, 1 to `REACH`; 0 outside.
 
     The frame is no rim: beyond it an item goes on.
     """
-    if mask.all():
-        return np.full(mask.shape, REACH, np.intp)
-    result = np.zeros(mask.shape, np.intp)
-    box = tuple(
-        slice(max(side.start - 1, 0), side.stop + 1)  # what is beside the mask is its rim
-        for side in bounding_box(mask)
-    )
-    found = ndimage.distance_transform_cdt(np.pad(mask[box], 1, mode="edge"))[1:-1, 1:-1]
-    np.minimum(found, REACH, out=result[box], casting="unsafe")
+    result: NDArray[np.int32] = passes.distances(masks, REACH)
     return result
 
 
@@ -40,7 +32,7 @@ def learned(textures: list[Floats], masks: list[Booleans]) -> Floats:
     what the filter sees is missing, and that must not amplify them.
     """
     values = [np.abs(texture[mask]) for texture, mask in zip(textures, masks, strict=True)]
-    places = [distances(mask)[mask] for mask in masks]
+    places = [distances(mask[None])[0][mask] for mask in masks]
     value, place = np.concatenate(values), np.concatenate(places)
     known = [k for k in range(1, REACH + 1) if (place == k).any()]
     strength = [float(np.quantile(value[place == k], QUANTILE)) / NORMAL for k in known]
@@ -52,4 +44,5 @@ def learned(textures: list[Floats], masks: list[Booleans]) -> Floats:
 def divided(textures: Floats, masks: Booleans, strength: Floats) -> Floats:
     """Return textures divided by their strength at each distance; 0 outside the masks."""
     factors = np.concatenate([np.zeros(1, np.float32), 1 / strength])
-    return np.stack([t * factors[distances(mask)] for t, mask in zip(textures, masks, strict=True)])
+    result: Floats = textures * factors[distances(masks)]
+    return result

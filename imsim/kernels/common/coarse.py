@@ -39,15 +39,16 @@ def _block_means(image, mask, factor, sums, counts, cells, valid):  # type: igno
         for k in range(sums.size):
             sums[k], counts[k] = 0, 0
         top, bottom = max(r * factor - before, 0), min((r + 1) * factor - before, height)
-        for i in range(top, bottom):
+        inside, number = sums[before : before + width], counts[before : before + width]
+        for i in range(top, bottom):  # loops over slices from 0 on are vectorised
             if mask.size == 0:
                 for j in range(width):
-                    sums[before + j] += image[i, j]
+                    inside[j] += image[i, j]
             else:
                 for j in range(width):
-                    if mask[i, j]:
-                        sums[before + j] += image[i, j]
-                        counts[before + j] += 1
+                    inside[j] += np.float64(image[i, j]) if mask[i, j] else 0.0
+                for j in range(width):
+                    number[j] += mask[i, j]
         if mask.size == 0:
             _whole_cells(sums, factor, cells[r])
         else:
@@ -67,15 +68,18 @@ def _whole_cells(sums, factor, cells):  # type: ignore[no-untyped-def]
 def _part_cells(sums, counts, factor, rows, width, cells, valid):  # type: ignore[no-untyped-def]
     before = (factor - 1) // 2
     for c in range(cells.size):
-        total, n = sums[c * factor], 0
-        for k in range(c * factor + 1, (c + 1) * factor):
-            total += sums[k]
-        for k in range(c * factor, (c + 1) * factor):
+        first, n = c * factor, 0
+        for k in range(first, first + factor):
             n += counts[k]
-        left, right = max(c * factor - before, 0), min((c + 1) * factor - before, width)
-        inside = n / (rows * (right - left))
-        cells[c] = total / (factor * factor * inside) if n > 0 else 0.0
-        valid[c] = n > 0 and inside >= 0.5
+        cells[c], valid[c] = 0.0, False
+        if n > 0:
+            total = sums[first]
+            for k in range(first + 1, first + factor):
+                total += sums[k]
+            left, right = max(first - before, 0), min(first + factor - before, width)
+            inside = n / (rows * (right - left))
+            cells[c] = total / (factor * factor * inside)
+            valid[c] = inside >= 0.5
 
 
 def fill_cells(cells: Array, valid: Array) -> None:
@@ -99,6 +103,15 @@ def _fill_cells(cells, valid, sums, counts):  # type: ignore[no-untyped-def]
             here = valid[i, j]
             sums[i + 1, j + 1] = sums[i, j + 1] + (cells[i, j] - low if here else 0.0)
             counts[i + 1, j + 1] = counts[i, j + 1] + here
+    spread = 0.0
+    for j in range(columns):
+        spread += sums[rows, j + 1]
+    if spread == 0 and low < np.inf:  # the mean around each cell is that of a constant
+        for i in range(rows):
+            for j in range(columns):
+                if np.isfinite(cells[i, j]):
+                    cells[i, j] = low
+        return
     for i in range(rows):  # sums by column become sums of rectangles
         for j in range(columns):
             sums[i + 1, j + 1] += sums[i + 1, j]
