@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +50,8 @@ MATRICES = {
 the other tests reach the same lines."""
 
 
+LOCKS = pytest.StashKey[tempfile.TemporaryDirectory]()
+
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 """The environment of `make test-tensors` has it; that of `make test` stays light."""
 
@@ -75,7 +79,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Compile the kernels before several workers do so, each for itself, in a run of the whole."""
+    """Say what is compiled: in a run of the whole, all kernels, before several workers need them.
+
+    Without the matrices, which take them all, a worker compiles a kernel when a test needs it.
+    """
     config = session.config
     is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     # Workers themselves have no number of processes.
@@ -86,6 +93,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     import compilation
 
     terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if config.getoption("--matrices") == "without" and compilation.CAN_LOCK:
+        terminal.write_line(
+            "compiling each kernel when a test first needs it, in one of the workers, unless "
+            "imsim/kernels/**/__pycache__ has it"
+        )
+        return
     terminal.write_line(
         f"compiling all kernels for {', '.join(compilation.DTYPES)}, with masks and without, "
         "unless imsim/kernels/**/__pycache__ has them ..."
@@ -93,6 +106,31 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     start = time.monotonic()
     compilation.compile_kernels()
     terminal.write_line(f"kernels ready after {time.monotonic() - start:.0f} s")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give each worker the folder where it says what it compiles."""
+    if LOCKS not in node.config.stash:
+        node.config.stash[LOCKS] = tempfile.TemporaryDirectory(prefix="imsim-tests-")
+    node.workerinput["locks"] = node.config.stash[LOCKS].name
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let no worker compile what another one compiles."""
+    if hasattr(config, "workerinput"):
+        import compilation
+
+        compilation.compile_once(Path(config.workerinput["locks"]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Leave the tests of a file to one worker, mostly: they share kernels and fixtures."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    is_usual = config.getvalue("dist") == "load"
+    return WorkStealingScheduling(config, log) if is_usual else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -49,7 +49,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "rmse": ({"normalize": "range"},),
     "imed": ({"sigma": 2.0, "normalize": "rms"},),
     "ssim": (
-        {"window": "uniform", "sample_covariance": True},
+        {"window": "uniform", "window_size": 11, "sample_covariance": True},
         {"window": "uniform", "window_size": 8},
         {"min_coverage": 0.75},
         {"downsample": True},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from types import ModuleType
 from typing import Any
 
@@ -152,6 +153,11 @@ def test_complex_strict_arrays(dtype: str) -> None:
         imsim.rmse(image, image)
 
 
+def of_one(variant: Variant) -> tuple[Any, ...]:
+    """Key of the variants that share their images and their options."""
+    return variant.metric, variant.colour, str(variant.options)
+
+
 def test_jax(rng: np.random.Generator, request: pytest.FixtureRequest) -> None:
     """JAX, which has float32 only by default, and compiles for seconds.
 
@@ -159,13 +165,16 @@ def test_jax(rng: np.random.Generator, request: pytest.FixtureRequest) -> None:
     """
     jax = pytest.importorskip("jax", reason="JAX is an optional array library")
     is_thorough = request.config.getoption("--hypothesis-profile") == "thorough"
-    for variant in PORTABLE if is_thorough else [v for v in PORTABLE if v in PLAIN]:
-        a, b = (
-            image.astype(np.float32) for image in textured_pair(rng, *FRAME, colour=variant.colour)
-        )
+    variants = PORTABLE if is_thorough else [v for v in PORTABLE if v in PLAIN]
+    # A score and its map in one program, which computes once what both need.
+    for _, together in groupby(sorted(variants, key=of_one), of_one):
+        group = list(together)
+        colour = group[0].colour
+        a, b = (v.astype(np.float32) for v in textured_pair(rng, *FRAME, colour=colour))
         mask = blob_mask(rng, *FRAME)
-        by_formula = jax.jit(lambda x, y, m, variant=variant: variant(x, y, mask=m))
-        compare(by_formula(a, b, mask), variant(a, b, mask=mask), jax.numpy, "float32")
+        by_formula = jax.jit(lambda x, y, m, group=group: [v(x, y, mask=m) for v in group])
+        for found, variant in zip(by_formula(a, b, mask), group, strict=True):
+            compare(found, variant(a, b, mask=mask), jax.numpy, "float32")
 
 
 def test_far_from_zero_in_single_precision(rng: np.random.Generator) -> None:

@@ -53,6 +53,13 @@ def masks(rng: np.random.Generator, frame: tuple[int, int]) -> Iterator[np.ndarr
     yield region(rng, frame)
 
 
+def fewer_masks(
+    rng: np.random.Generator, frame: tuple[int, int], dtype: Any
+) -> Iterator[np.ndarray | None]:
+    """Yield the same, but no mask for 16-bit integers, whose windows take seconds to compile."""
+    return iter((None,)) if dtype == np.uint16 else masks(rng, frame)
+
+
 def check_agreement(
     function: Function, images: Images, rtol: float, atol: float, **options: Any
 ) -> None:

@@ -12,7 +12,7 @@ from agreement import (
     check_layouts,
     check_outside,
     check_workers,
-    masks,
+    fewer_masks,
     pair,
     region,
 )
@@ -41,14 +41,14 @@ def map_close(size: int, dtype: Any) -> float:
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 def test_engines_agree(rng: Any, dtype: Any, frame: tuple[int, int]) -> None:
     images = pair(rng, (2, *frame), dtype)
-    for mask in masks(rng, frame):
+    for mask in fewer_masks(rng, frame, dtype):
         check_agreement(imsim.uiq, images, 0, close(8), mask=mask)
         check_agreement(imsim.uiq_map, images, 0, map_close(8, dtype), mask=mask)
 
 
 @pytest.mark.parametrize("size", [2, 5, 16])
 def test_block_sizes(rng: Any, size: int) -> None:
-    images = pair(rng, (50, 71), np.uint8)
+    images = pair(rng, (50, 71), np.float64)
     # The 4 pixels of the smallest block may vary little against their distance from the offset.
     atol = 1e4 * close(size) if size == 2 else close(size)
     for mask in (None, region(rng, (50, 71))):
@@ -57,7 +57,7 @@ def test_block_sizes(rng: Any, size: int) -> None:
 
 
 @pytest.mark.parametrize("levels", [(0, 50, 255), (0.0, 0.1, 0.7)], ids=["integers", "fractions"])
-@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize("size", [5, 8])
 def test_flat_blocks(rng: Any, levels: tuple[float, ...], size: int) -> None:
     """Large tiles of equal pixels: blocks that are flat in both images, in one, or black."""
     x, y = (np.kron(rng.choice(levels, (5, 9)), np.ones((16, 16))) for _ in range(2))

@@ -13,6 +13,7 @@ from agreement import (
     check_layouts,
     check_outside,
     check_workers,
+    fewer_masks,
     masks,
     pair,
     region,
@@ -101,7 +102,7 @@ def close(size: int, dtype: Any = np.float64) -> float:
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 def test_engines_agree_in_windows(rng: Any, dtype: Any, frame: tuple[int, int]) -> None:
     images = pair(rng, (2, *frame), dtype)
-    for mask in masks(rng, frame):
+    for mask in fewer_masks(rng, frame, dtype):
         check_agreement(imsim.zncc, images, 0, close(9), mask=mask, window_size=9)
         check_agreement(imsim.zncc_map, images, 0, close(9, dtype), mask=mask)
 
@@ -116,7 +117,7 @@ def test_options_of_windows(rng: Any, size: int) -> None:
 
 
 @pytest.mark.parametrize("levels", [(0, 50, 255), (0.0, 0.1, 0.7)], ids=["integers", "fractions"])
-@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize("size", [9, 4])
 def test_flat_windows(rng: Any, levels: tuple[float, ...], size: int) -> None:
     """Large tiles of equal pixels: windows that are flat in both images, or in one."""
     x, y = (np.kron(rng.choice(levels, (5, 9)), np.ones((16, 16))) for _ in range(2))
@@ -154,7 +155,7 @@ def test_zncc_does_not_see_brightness_or_contrast(
 ) -> None:
     x, y = pair
     mask = some_region(seed, x)
-    for options in ({}, {"window_size": 7}, {"mask": mask}):
+    for options in ({}, {"window_size": 9}, {"mask": mask}):
         # An offset of 1000 on a contrast of 0.3 costs seven digits of the variance in a window.
         close = 1e-6 if "window_size" in options else 1e-10
         assert imsim.zncc(x, gain * x + offset, **options) == pytest.approx(1, abs=close)

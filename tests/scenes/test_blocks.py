@@ -23,13 +23,13 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "ssim": [
         {"border": "replicate"},
         {"downsample": True},
-        {"window": "uniform", "window_size": 6},
+        {"window": "uniform", "window_size": 8},
         {"min_coverage": 1.0},
         {"K1": 0.0, "K2": 0.0},
     ],
-    "zncc": [{"window_size": 5}],
+    "zncc": [{"window_size": 9}],
     "sam": [{"mode": "image", "degrees": True}],
-    "imed": [{"sigma": 2.5, "normalize": "rms"}, {"spacing": (1.0, 2.0)}],
+    "imed": [{"sigma": 1.3, "normalize": "rms"}, {"spacing": (1.0, 2.0)}],
     "sh": [{"hash": hash} for hash in ("perceptual", "difference", "average", "census")],
     "se": [{"reduction": "mean"}],
     "rmse": [{"normalize": "range"}],
@@ -119,7 +119,7 @@ def test_any_blocks_in_any_order(name: str, data: st.DataObject) -> None:
     channels = data.draw(st.sampled_from([None, -1, 0]))
     sides = data.draw(st.tuples(st.integers(12, 40), st.integers(12, 40)))
     shape = sides if channels is None else (*sides, 3) if channels == -1 else (3, *sides)
-    dtype = data.draw(st.sampled_from([np.uint8, np.uint16, np.int32, np.float64]))
+    dtype = data.draw(st.sampled_from([np.uint8, np.int32, np.float64]))
     a, b = pair(shape, dtype, data.draw(st.integers(0, 99)))
     mask = None
     if data.draw(st.booleans()):
@@ -136,7 +136,7 @@ def test_any_blocks_in_any_order(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", [n for n, facts in IN_BLOCKS.items() if facts.volumes])
 def test_volumes(name: str) -> None:
-    a, b = pair((14, 17, 15), np.uint16)
+    a, b = pair((14, 17, 15))
     mask = np.random.default_rng(2).random(a.shape) > 0.01
     options: dict[str, Any] = {"data_range": 255, "ndim": 3}
     expected = METRICS[name].function(a, b, mask=mask, **options)
