@@ -249,6 +249,9 @@ class InspectionRecord:
             number=len(rows),
             scored=scored,
             noun=self.noun,
+            empty=sum(r.place is None and r.verdict == "not inspected" for r in rows)
+            if self.noun == "item"
+            else 0,
             counts=counts,
             threshold=threshold,
             expected=detector.false_alarms_.alarms(scored),
@@ -267,14 +270,14 @@ class InspectionRecord:
                 "inspection_order",
                 f"The score of each {self.noun}, in the order they were inspected. What lies above "
                 "the dashed threshold is rejected.",
-                partial(figures.order_figure, drawn, threshold),
+                partial(figures.order_figure, drawn, threshold, self.noun),
             ),
             spread=partial(
                 writer.figure,
                 "inspection_scores",
                 f"How these {self.noun}s score, beside the good ones that the threshold comes "
                 "from.",
-                partial(figures.inspected_figure, scores, held_out, threshold),
+                partial(figures.inspected_figure, scores, held_out, threshold, self.noun),
             ),
         )
         return writer.page(page(title, Html(text), script=asset("sort.js")), PAGE)
