@@ -113,9 +113,9 @@ class DriftAlarm:
 
     Parameters
     ----------
-    detector : AnomalyDetector
-        A fitted one. Its held-out scores and the raw statistics of its good images are copied, and
-        how many of them could not be used.
+    detector : AnomalyDetector or ItemDetector
+        A fitted one; with one of items, the images are their crops. Its held-out scores and the raw
+        statistics of its good images are copied, and how many of them could not be used.
     run_length : int
         Mean number of images between two false alarms, all charts together; 100 to 1e9.
     smoothing : float
@@ -171,6 +171,8 @@ class DriftAlarm:
     ) -> None:
         check_integer("run_length", run_length, 100, 10**9)
         check_number("smoothing", smoothing, 0.001, 1)
+        missed = getattr(detector, "missed_", 0)  # of the good frames of a detector of items
+        detector = getattr(detector, "detector_", detector)
         if not hasattr(detector, "raw_statistics_"):
             raise imsim.OptionError(
                 f"detector={detector!r}; expected an AnomalyDetector: call fit(good_images) first"
@@ -197,7 +199,7 @@ class DriftAlarm:
                 f"{run_length} images: fit the detector to more images, or pass a smaller "
                 "run_length, or smoothing=0.05"
             )
-        missed, self._shape = detector.card_.left_out, detector.shape_
+        missed, self._shape = missed + detector.card_.left_out, detector.shape_
         self._missed = missed / (missed + len(raw))
         most_missed = float(beta.ppf(_SURE, missed + 1, len(raw)))
         limit = _share_limit(most_missed, self._smoothing, length)

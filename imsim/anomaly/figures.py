@@ -48,14 +48,18 @@ def scores_figure(evaluation: Evaluation) -> Figure:
     )
 
 
-def inspected_figure(scores: Doubles, held_out: Doubles, threshold: float) -> Figure:
+def inspected_figure(
+    scores: Doubles, held_out: Doubles, threshold: float, noun: str = "image"
+) -> Figure:
     """Draw how images score whose labels nobody knows, and held-out good ones."""
     return _spread_figure(
-        (("good, learned from", GOOD, held_out), ("inspected", BAD, scores)), threshold
+        (("good, learned from", GOOD, held_out), ("inspected", BAD, scores)), threshold, noun
     )
 
 
-def _spread_figure(groups: tuple[tuple[str, str, Doubles], ...], threshold: float) -> Figure:
+def _spread_figure(
+    groups: tuple[tuple[str, str, Doubles], ...], threshold: float, noun: str = "image"
+) -> Figure:
     """Draw how the scores of groups are distributed; each has a name and a colour."""
     figure, axes = _figure(WIDTH, 3.6)
     finite = [scores[np.isfinite(scores)] for _, _, scores in groups]
@@ -71,17 +75,17 @@ def _spread_figure(groups: tuple[tuple[str, str, Doubles], ...], threshold: floa
         counts, _ = np.histogram(np.minimum(of_group, high), edges)
         share = 100 * counts / max(1, len(of_group))
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.45)
-        axes.stairs(share, edges, color=colour, label=f"{name} ({len(of_group)} images)")
+        axes.stairs(share, edges, color=colour, label=f"{name} ({len(of_group)} {noun}s)")
     axes.axvline(threshold, color="black", linestyle="--", linewidth=1.2)
     axes.annotate(" threshold", (threshold, 0.97), xycoords=("data", "axes fraction"), va="top")
     end = "; the last bar takes all beyond" if beyond else ""
     axes.set_xlabel(f"anomaly score (larger = more anomalous{end})")
-    axes.set_ylabel("share of the images, %")
+    axes.set_ylabel(f"share of the {noun}s, %")
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return figure
 
 
-def order_figure(scores: Doubles, threshold: float) -> Figure:
+def order_figure(scores: Doubles, threshold: float, noun: str = "image") -> Figure:
     """Draw scores in the order of inspection, with the threshold; NaN was not inspected.
 
     A running median shows a drift, which comes before the rejects do.
@@ -132,7 +136,7 @@ def order_figure(scores: Doubles, threshold: float) -> Figure:
     axes.set_xlim(0.5 - 0.02 * number, number + 0.5 + 0.02 * number)
     axes.set_ylim(low - 0.12 * (top - low), top + 0.06 * (top - low))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("image, in the order of inspection")
+    axes.set_xlabel(f"{noun}, in the order of inspection")
     axes.set_ylabel("anomaly score")
     axes.legend(
         frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=1

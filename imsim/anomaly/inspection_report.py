@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import imsim
 from imsim.anomaly import figures, scoring
 from imsim.anomaly.detector import AnomalyDetector, Inspection
+from imsim.anomaly.item_detector import ItemDetector
 from imsim.anomaly.stacks import as_stack, batch_images, check_masks
 from imsim.anomaly.thumbnails import Thumbnail, place_words, thumbnail
 from imsim.anomaly.writing import Writer, check_facts, template
@@ -34,8 +35,17 @@ SAMPLED = 4096
 """Pixels of an image, evenly spread, of which its darkest and brightest are taken."""
 
 
+class Where(NamedTuple):
+    """Where in a frame an item lies."""
+
+    box: tuple[slice, slice]
+    """Its rows and columns."""
+    frame: NDArray[Any] | None = None
+    """If it is to be shown."""
+
+
 class Row(NamedTuple):
-    """What is said about one image."""
+    """What is said about one image, or one item of it."""
 
     name: str
     score: float
@@ -44,14 +54,14 @@ class Row(NamedTuple):
     reason: str
     """Why it was not inspected."""
     place: tuple[slice, slice] | None
-    """Rows and columns of the strongest window of the map of a reject."""
+    """Rows and columns of the strongest window of the map of a reject; of an item, its box."""
 
     @property
     def verdict(self) -> str:
         """Return the verdict in words."""
-        if math.isnan(self.score):
-            return "not inspected"
-        return "anomaly" if self.flagged else "good"
+        if self.flagged:  # debris is, without a score
+            return "anomaly"
+        return "not inspected" if math.isnan(self.score) else "good"
 
 
 class _Pictured(NamedTuple):
@@ -59,8 +69,9 @@ class _Pictured(NamedTuple):
 
     score: float
     order: int
-    image: Thumbnail
+    image: Thumbnail | None
     local: Thumbnail | None
+    frame: Thumbnail | None
 
 
 class InspectionRecord:
@@ -70,16 +81,16 @@ class InspectionRecord:
 
     Parameters
     ----------
-    detector : AnomalyDetector
+    detector : AnomalyDetector or ItemDetector
         Fitted. If its metric has a map, each reject gets its place, the window of the map where it
-        differs most.
+        differs most. With one of items, `add` and `add_unseen` take items one by one.
     gallery : int, optional
         The most rejects to picture.
 
     Attributes
     ----------
     rows : list of Row
-        One for each image.
+        One for each image, or item.
 
     Examples
     --------
@@ -98,8 +109,11 @@ class InspectionRecord:
     'inspection.html'
     """
 
-    def __init__(self, detector: AnomalyDetector, *, gallery: int = GALLERY) -> None:
+    def __init__(self, detector: AnomalyDetector | ItemDetector, *, gallery: int = GALLERY) -> None:
         check_integer("gallery", gallery, 0)
+        self.noun = "image"
+        if isinstance(detector, ItemDetector) and hasattr(detector, "detector_"):
+            self.noun, detector = "item", detector.detector_
         if not isinstance(detector, AnomalyDetector):
             raise imsim.OptionError(
                 f"detector is of type {type(detector).__name__}; expected a fitted AnomalyDetector"
@@ -144,31 +158,46 @@ class InspectionRecord:
         flagged: NDArray[np.bool_],
         images: Any,
         maps: Iterable[NDArray[Any] | None],
+        where: Sequence[Where | None] | None = None,
     ) -> None:
         """Keep what is known of images: scores, and the maps of those that are flagged, in order.
 
-        `images` are what the detector was given.
+        `images` are what the detector was given; of items, `where` has the places.
         """
         frames, local = np.asarray(images), iter(maps)
         for i, name in enumerate(names):
             values = next(local) if flagged[i] else None
             place = None if values is None else scoring.worst_place(values, self.detector.window)
             score = math.nan if i in found.problems else float(found.scores[i])
-            self.rows.append(Row(name, score, bool(flagged[i]), found.problems.get(i, ""), place))
+            there = None if where is None else where[i]
+            is_flagged = bool(flagged[i]) and not math.isnan(score)
+            shown = place if there is None else there.box
+            self.rows.append(Row(name, score, is_flagged, found.problems.get(i, ""), shown))
             if i not in found.problems:
                 self._ends.append(_ends_of(frames[i]))
             if flagged[i]:
-                self._picture(score, frames[i], values, place)
+                self._picture(score, frames[i], values, place, there)
 
     def add_unseen(
-        self, name: str, score: float, *, flagged: bool = False, reason: str = ""
+        self,
+        name: str,
+        score: float,
+        *,
+        flagged: bool = False,
+        reason: str = "",
+        where: Where | None = None,
     ) -> None:
         """Keep what is known of an image that cannot be shown.
 
-        Its file cannot be read, so that the score is NaN, or only its score is known.
+        Its file cannot be read, so that the score is NaN, or only its score is known. Of debris,
+        which is flagged without a score, its frame can be.
         """
-        self.rows.append(Row(name, float(score), flagged, reason, None))
-        self._without += flagged
+        self.rows.append(Row(name, float(score), flagged, reason, where and where.box))
+        if flagged and where is not None and where.frame is not None:
+            self._ends.append(_ends_of(where.frame))
+            self._picture(math.inf, None, None, None, where)
+        else:
+            self._without += flagged and not reason
 
     def write(
         self,
@@ -182,7 +211,12 @@ class InspectionRecord:
         return self._write(Writer(folder), title, facts or {})
 
     def _picture(
-        self, score: float, image: Any, local: Any, place: tuple[slice, slice] | None
+        self,
+        score: float,
+        image: Any,
+        local: Any,
+        place: tuple[slice, slice] | None,
+        where: Where | None,
     ) -> None:
         """Keep small pictures of an image if it is among the worst."""
         order = -len(self.rows)  # of equal scores, the first ones stay
@@ -192,8 +226,9 @@ class InspectionRecord:
         pictured = _Pictured(
             score,
             order,
-            thumbnail(image, place),
+            None if image is None else thumbnail(image, place),
             None if local is None else thumbnail(local, place, largest=True),
+            None if where is None or where.frame is None else thumbnail(where.frame, where.box),
         )
         (heapq.heapreplace if full else heapq.heappush)(self._worst, pictured)
 
@@ -202,8 +237,9 @@ class InspectionRecord:
             raise imsim.ImsimError("there is no image to report on: inspect some first")
         rows, detector = self.rows, self.detector
         counts = Counter(row.verdict for row in rows)
-        scored = len(rows) - counts["not inspected"]
         scores = np.array([row.score for row in rows])
+        scored = int(np.count_nonzero(~np.isnan(scores)))
+        drawn = np.where(np.isnan(scores) & [row.flagged for row in rows], np.inf, scores)
         threshold = float(detector.threshold_)
         held_out = detector.held_out_scores_
         shown = _shown_rows(rows)
@@ -211,10 +247,17 @@ class InspectionRecord:
             title=title,
             rows=[(i + 1, rows[i]) for i in shown],
             number=len(rows),
+            scored=scored,
+            noun=self.noun,
+            empty=sum(r.place is None and r.verdict == "not inspected" for r in rows)
+            if self.noun == "item"
+            else 0,
             counts=counts,
             threshold=threshold,
             expected=detector.false_alarms_.alarms(scored),
-            reasons=Counter(row.reason for row in rows if math.isnan(row.score)).most_common(),
+            reasons=Counter(
+                row.reason for row in rows if row.verdict == "not inspected"
+            ).most_common(),
             rejects=self._rejects(),
             without=self._without,
             has_map=has_map(detector),
@@ -225,15 +268,16 @@ class InspectionRecord:
             order=partial(
                 writer.figure,
                 "inspection_order",
-                "The score of each image, in the order they were inspected. What lies above the "
-                "dashed threshold is rejected.",
-                partial(figures.order_figure, scores, threshold),
+                f"The score of each {self.noun}, in the order they were inspected. What lies above "
+                "the dashed threshold is rejected.",
+                partial(figures.order_figure, drawn, threshold, self.noun),
             ),
             spread=partial(
                 writer.figure,
                 "inspection_scores",
-                "How these images score, beside the good ones that the threshold comes from.",
-                partial(figures.inspected_figure, scores, held_out, threshold),
+                f"How these {self.noun}s score, beside the good ones that the threshold comes "
+                "from.",
+                partial(figures.inspected_figure, scores, held_out, threshold, self.noun),
             ),
         )
         return writer.page(page(title, Html(text), script=asset("sort.js")), PAGE)
@@ -249,7 +293,11 @@ class InspectionRecord:
         rejects = []
         for one in sorted(self._worst, reverse=True):
             row = self.rows[-one.order - 1]
-            pictures = [one.image.drawn(grey, f"{row.name}, as it was inspected")]
+            pictures = []
+            if one.frame is not None:
+                pictures.append(one.frame.drawn(grey, f"{row.name}, the {self.noun} marked"))
+            if one.image is not None:
+                pictures.append(one.image.drawn(grey, f"{row.name}, as it was inspected"))
             if one.local is not None:
                 scale = dissimilarity_scale(self.detector)
                 words = f"its map of {self.detector.metric}: bright differs"

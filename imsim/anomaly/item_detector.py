@@ -19,10 +19,12 @@ from imsim.anomaly.stacks import as_stack, listed
 from imsim.anomaly.storage import Arrays, State, Stored
 from imsim.anomaly.xray.frames import UnusableImageWarning
 from imsim.errors import silent, warn
+from imsim.validation import check_integer
 from imsim.workers import in_parts
 
 __all__ = ["VERDICTS", "ItemDetector", "ItemInspection", "ItemScan"]
 
+_NOT_INSPECTED = ("cut", "large", "damaged")
 _ODD = "is unlike the others"
 VERDICTS = ("good", "anomaly", "not inspected")
 """An item that was not inspected is rejected, like an anomaly."""
@@ -75,6 +77,9 @@ class ItemDetector(Stored):
         The fitted ones.
     kinds_ : Counter of str
         What the good frames show, by kind; only items were learned from.
+    missed_ : int
+        How much of what the good frames show was not inspected: what is cut, large or damaged, and
+        frames without items.
     left_out_ : dict of int to str
         Good frames that were not learned from, or some items of them, and why.
     odd_ : dict of int to str
@@ -123,6 +128,7 @@ class ItemDetector(Stored):
         usable = [i for i in range(len(frames)) if i not in found.left_out_]
         cut = [(i, item) for i in usable for item in found.cut(frames[i])]
         self.kinds_ = Counter(item.kind for _, item in cut)
+        self.missed_ = len(found.left_out_) + sum(self.kinds_[kind] for kind in _NOT_INSPECTED)
         whole = [(i, item) for i, item in cut if item.crop is not None]
         crops = np.stack([item.crop for _, item in whole])
         # Their indices are those of crops, which the caller does not see.
@@ -190,19 +196,22 @@ class ItemDetector(Stored):
         for name, part in (("detector", self.detector_), ("finder", self.finder_)):
             states[name], found = part.get_state()
             arrays |= {f"{name}/{key}": value for key, value in found.items()}
+        states["missed"] = self.missed_
         return states, arrays
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted detector of items from the result of `get_state`."""
-        if parameters.keys() != {"detector", "finder"}:
+        missed = parameters.get("missed", 0)  # earlier models do not have it
+        if parameters.keys() - {"missed"} != {"detector", "finder"}:
             raise imsim.OptionError("it holds other things than a detector and a finder")
+        check_integer("missed", missed, 0)
         detector = AnomalyDetector.from_state(parameters["detector"], arrays.under("detector/"))
         finder = ItemFinder.from_state(parameters["finder"], arrays.under("finder/"))
         if detector.shape_ != finder.shape_ or detector.depth_ != finder.depth_:
             raise imsim.OptionError("its detector is for other images than the finder cuts out")
         self = cls(clone(detector), clone(finder))
-        self.detector_, self.finder_ = detector, finder
+        self.detector_, self.finder_, self.missed_ = detector, finder, missed
         return self
 
     def _check_fitted(self) -> None:

@@ -16,7 +16,7 @@ from imsim.cli.anomaly.inputs import (
     Pictures,
     digest,
     field_files,
-    load,
+    load_any,
 )
 from imsim.cli.executors import Answer, Opened, Part, as_they_come
 from imsim.cli.fleet import Fleet, folders_of, refuse_pipes
@@ -118,12 +118,9 @@ class _Loaded(NamedTuple):
 
 
 def _load(run: Run) -> _Loaded:
-    from imsim.anomaly import AnomalyDetector, ItemDetector, storage
-
     model = os.path.join(run.folder, run.model)
     flat, dark = (path and os.path.join(run.folder, path) for path in (run.flat, run.dark))
-    kind = ItemDetector if storage.kind_of(model) == "ItemDetector" else AnomalyDetector
-    detector = load(kind, model)
+    detector = load_any(model)
     if digest(model) != run.model_sha256:
         raise ImsimError(f"{model}: is another file there", "copy the model to all machines")
     fields = argparse.Namespace(flat=flat, dark=dark)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imsim.cli.anomaly.inputs import (
     Correction,
@@ -13,14 +13,11 @@ from imsim.cli.anomaly.inputs import (
     Unusable,
     add_fields,
     digest,
-    load,
+    load_any,
     status,
 )
 from imsim.cli.options import add_command
 from imsim.tables import table
-
-if TYPE_CHECKING:
-    from imsim.anomaly import AnomalyDetector
 
 HELP = """\
 Say what is known about MODEL: its metric and threshold, the false alarms to
@@ -47,7 +44,10 @@ def add_info(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Yield what is known about a model, and return the exit status."""
-    detector = _loaded(arguments.model)
+    from imsim.anomaly import AnomalyDetector
+
+    model = load_any(arguments.model)
+    detector = model if isinstance(model, AnomalyDetector) else model.detector_
     sha256 = digest(arguments.model)
     correction = Correction(arguments)
     pictures = Pictures(arguments.images)
@@ -86,13 +86,3 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             yield "\n" + table(rows)
             yield f"\n{sum(known.values())} of {len(known)} images were learned from"
     return status(pictures)
-
-
-def _loaded(path: str) -> AnomalyDetector:
-    """Load a detector, or that of a detector of items."""
-    from imsim.anomaly import AnomalyDetector, ItemDetector, storage
-
-    if storage.kind_of(path) == "ItemDetector":
-        found: AnomalyDetector = load(ItemDetector, path).detector_
-        return found
-    return load(AnomalyDetector, path)

@@ -300,13 +300,22 @@ def load(kind: type[Detector], path: str) -> Detector:
 
     if kind.__name__ != "ItemDetector" and storage.kind_of(path) == "ItemDetector":
         raise OptionError(
-            f"{path}: is a model of items, of `imsim anomaly train --items`; only `imsim anomaly "
-            "score` takes it"
+            f"{path}: is a model of items, of `imsim anomaly train --items`; `imsim anomaly score` "
+            "and `imsim anomaly watch` take it"
         )
     try:
         return kind.load(path)
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def load_any(path: str) -> AnomalyDetector | ItemDetector:
+    """Load a detector of whole images or of items, whatever the file holds."""
+    from imsim.anomaly import AnomalyDetector, ItemDetector, storage
+
+    if storage.kind_of(path) == "ItemDetector":
+        return load(ItemDetector, path)
+    return load(AnomalyDetector, path)
 
 
 def save(detector: AnomalyDetector | ItemDetector, path: str) -> None:

@@ -16,17 +16,16 @@ import numpy as np
 
 from imsim._images import Picture, file_of, without_index
 from imsim.cli.anomaly.fleet_images import KeptNotes
-from imsim.cli.anomaly.inputs import Array, Correction, Pictures, Unusable
+from imsim.cli.anomaly.inputs import Array, Pictures
+from imsim.cli.anomaly.judges import ANOMALY, NOT_INSPECTED, Found, ImageJudge, Score
 from imsim.cli.maps import make_folder, replacing
 from imsim.cli.messages import say
 from imsim.cli.options import check_folder
 from imsim.errors import ImsimError, OptionError
 
 if TYPE_CHECKING:
-    from imsim.anomaly import AnomalyDetector, InspectionRecord
-
-ANOMALY = "anomaly"
-"""The verdict on images that get a place and a map."""
+    from imsim.anomaly import InspectionRecord
+    from imsim.anomaly.inspection_report import Where
 
 
 def add_pictures(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +42,8 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write the anomaly map of each reject, DIR/<image>.<metric>.png, below the folders "
         "that it lies in: dark is alike, bright differs, on the metric's fixed scale; not for rows "
-        "kept by --resume",
+        "kept by --resume. With a model of items, a frame with a reject has one map of "
+        "all items that were compared, grey (NaN) where there is none",
     )
     add("--maps-of", choices=("rejects", "all"), help="of rejects (the default), or of all images")
     add(
@@ -61,10 +61,11 @@ class Shown:
     ----------
     arguments : argparse.Namespace
         With those of `add_pictures`.
-    detector : AnomalyDetector
+    judge : ImageJudge
         What scores.
-    correction : Correction
-        What makes images for it.
+
+    Attributes
+    ----------
     facts : dict
         What the report says about the run.
 
@@ -79,11 +80,10 @@ class Shown:
     def __init__(
         self,
         arguments: argparse.Namespace,
-        detector: AnomalyDetector,
-        correction: Correction,
-        facts: dict[str, object],
+        judge: ImageJudge,
     ) -> None:
-        self.detector, self.correction = detector, correction
+        self.judge, self.detector = judge, judge.detector
+        self.facts: dict[str, object] = {}
         self.report, self.maps = arguments.report, arguments.maps
         self.record: InspectionRecord | None = None
         self.written = self.kept = 0
@@ -107,16 +107,15 @@ class Shown:
         # Loaded here, since the packages of a report take a second.
         from imsim.anomaly import inspection_report
 
-        if self.maps and not inspection_report.has_map(detector):
+        if self.maps and not inspection_report.has_map(self.detector):
             raise OptionError(
-                f"--maps {self.maps}: the metric of the detector, {detector.metric}, has no map; "
-                "leave out --maps"
+                f"--maps {self.maps}: the metric of the detector, {self.detector.metric}, has no "
+                "map; leave out --maps"
             )
         if self.report:
-            self.record = inspection_report.InspectionRecord(detector)
+            self.record = inspection_report.InspectionRecord(judge.model)
         fields = (("flat", arguments.flat), ("dark", arguments.dark))
         self.facts = {
-            **facts,
             **{f"--{name}": path for name, path in fields if path},
             "images": ", ".join(arguments.images),
             "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -125,34 +124,31 @@ class Shown:
     def __bool__(self) -> bool:
         return bool(self.report or self.maps)
 
-    def earlier(self, rows: Iterable[Any]) -> None:
+    def earlier(self, rows: Iterable[Score]) -> None:
         """Take the rows of an earlier run, whose images are not at hand."""
         for row in rows:
             self.kept += self._is_wanted(row)
             self._unseen(row)
 
-    def add(self, batch: list[Picture] | Unusable, rows: Sequence[Any]) -> None:
-        """Take the rows of a batch of images, one for each."""
+    def add(self, found: Found) -> None:
+        """Take rows, and what there is to show for them."""
         if not self:
             return
-        if isinstance(batch, Unusable) or all(row.reason is not None for row in rows):
-            for row in rows:
-                self._unseen(row)
-            return
-        from imsim.anomaly.detector import Inspection
+        maps = self._maps(found)
+        for row, image in zip(found.rows, found.seen, strict=True):
+            if image is None or row.reason is not None:
+                self._unseen(row, found.frame)
+            elif self.record is not None:
+                from imsim.anomaly.detector import Inspection
 
-        images = self.correction(np.stack([picture.pixels for picture in batch]))
-        flagged = np.array([row.verdict == ANOMALY for row in rows])
-        maps = self._maps(images, rows, flagged)
-        if self.record is not None:
-            scores = np.array([row.anomaly_score for row in rows])
-            problems = {i: row.reason for i, row in enumerate(rows) if row.reason is not None}
-            names = [row.image for row in rows]
-            self.record.add(names, Inspection(scores, problems), flagged, images, maps)
+                flagged = np.array([row.verdict == ANOMALY])
+                one = Inspection(np.array([row.anomaly_score]), {})
+                places = _where(row, found.frame)
+                self.record.add([row.image], one, flagged, image[None], maps, [places])
         for _ in maps:  # those behind the last reject
             pass
 
-    def again(self, rows: Sequence[Any], pictures: Pictures) -> None:
+    def again(self, rows: Sequence[Score], pictures: Pictures) -> None:
         """Take the rows of images that were read elsewhere, and read those that are shown."""
         if not self:
             return
@@ -160,42 +156,64 @@ class Shown:
         quiet.notes = KeptNotes()  # type: ignore[assignment]  # said with the rows
         places = {path: place for place, path in enumerate(pictures.files)}
 
-        def found(row: Any) -> tuple[str, int | None]:
+        def found(image: str) -> tuple[str, int | None]:
             """Return the file of an image, and its index there."""
-            return (row.image, None) if row.image in places else without_index(row.image)
+            return (image, None) if image in places else without_index(image)
 
-        def place(row: Any) -> tuple[int, int]:
-            file, index = found(row)
+        def place(image: str) -> tuple[int, int]:
+            file, index = found(image)
             return places.get(file, -1), index or 0
 
-        for row in sorted(rows, key=place):
-            if not self._is_wanted(row):
-                self._unseen(row)
+        by_image: dict[str, list[Score]] = {}
+        for row in rows:
+            by_image.setdefault(row.image, []).append(row)
+        for image in sorted(by_image, key=place):
+            ours = by_image[image]
+            if not any(map(self._is_wanted, ours)):
+                for row in ours:
+                    self._unseen(row)
                 continue
-            file, index = found(row)
+            file, index = found(image)
             chosen = range if index is None else partial(_only, index)
             picture = next(quiet.each_of(file, choose=chosen), None)
-            if isinstance(picture, Picture) and picture.path == row.image:
-                self.add([picture], [row])
+            if isinstance(picture, Picture) and picture.path == image:
+                self.add(self.judge.again(picture, ours))
             else:
-                say(f"note: {row.image}: is not shown, since it cannot be read here")
-                self._unseen(row)
+                say(f"note: {image}: is not shown, since it cannot be read here")
+                for row in ours:
+                    self._unseen(row)
 
-    def _is_wanted(self, row: Any) -> bool:
+    def _is_wanted(self, row: Score) -> bool:
         """Whether there is to be a picture or a map of an image."""
-        return row.verdict == ANOMALY or (self.every and row.reason is None)
+        return row.verdict == ANOMALY or (self.every and row.verdict != NOT_INSPECTED)
 
-    def _maps(self, images: Array, rows: Sequence[Any], flagged: Array) -> Iterator[Any]:
-        """Write maps one by one, and yield those of rejects."""
+    def _maps(self, found: Found) -> Iterator[Any]:
+        """Write the maps, and yield those of rejects."""
         from imsim.anomaly.inspection_report import maps_of
 
-        wanted = np.array([self._is_wanted(row) for row in rows])
-        found = maps_of(self.detector, images[wanted])
-        for i, values in zip(np.flatnonzero(wanted).tolist(), found, strict=True):
-            if self.maps:
-                self._write(rows[i].image, values)
-            if flagged[i]:
+        # In a frame that has a map, all items are on it.
+        is_shown = found.frame is not None and self.maps and any(map(self._is_wanted, found.rows))
+        seen = [
+            (row, image)
+            for row, image in zip(found.rows, found.seen, strict=True)
+            if image is not None and row.reason is None and (is_shown or self._is_wanted(row))
+        ]
+        frame = None
+        if is_shown and found.frame is not None:
+            frame = np.full(found.frame.shape, np.nan, np.float32)
+        values_of = maps_of(self.detector, np.stack([image for _, image in seen])) if seen else ()
+        for (row, _), values in zip(seen, values_of, strict=True):
+            if frame is None:
+                if self.maps:
+                    self._write(row.image, values)
+            elif values is None:
+                say(f"note: {row.name}: has no map, which failed")
+            else:
+                _paste(frame, values, row)
+            if row.verdict == ANOMALY:
                 yield values
+        if frame is not None:
+            self._write(found.rows[0].image, frame)
 
     def end(self) -> Iterator[str]:
         """Write the report; yield where it is, and where the maps are."""
@@ -206,11 +224,15 @@ class Shown:
             kept = f"; not made for rows of an earlier run: {self.kept}" if self.kept else ""
             yield f"Maps of {what}: {self.written} in {self.maps}{kept}"
 
-    def _unseen(self, row: Any) -> None:
+    def _unseen(self, row: Score, frame: Array | None = None) -> None:
         if self.record is not None:
             score = math.nan if row.reason is not None else row.anomaly_score
             self.record.add_unseen(
-                row.image, score, flagged=row.verdict == ANOMALY, reason=row.reason or ""
+                row.image,
+                score,
+                flagged=row.verdict == ANOMALY,
+                reason=row.reason or "",
+                where=_where(row, frame),
             )
 
     def _write(self, image: str, values: Array | None) -> None:
@@ -230,6 +252,27 @@ class Shown:
             else:
                 Path(file).write_bytes(png(dissimilarity_scale(self.detector).colours_of(values)))
         self.written += 1
+
+
+def _where(row: Score, frame: Array | None) -> Where | None:
+    """Return the box of an item, and the frame that it lies in, if it is at hand."""
+    if row.place is None:
+        return None
+    from imsim.anomaly.inspection_report import Where
+
+    box = row.place
+    return Where((slice(box.y, box.y + box.height), slice(box.x, box.x + box.width)), frame)
+
+
+def _paste(frame: Array, values: Array, row: Score) -> None:
+    """Put the map of an item, whose box is in its middle, where the item lies in the frame."""
+    box = row.place
+    if box is None:
+        return
+    top, left = values.shape[0] // 2 - box.height // 2, values.shape[1] // 2 - box.width // 2
+    there = frame[box.y : box.y + box.height, box.x : box.x + box.width]
+    # Boxes of items that touch overlap.
+    np.fmax(there, values[top : top + box.height, left : left + box.width], out=there)
 
 
 def _only(index: int, _: int) -> list[int]:

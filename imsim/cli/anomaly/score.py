@@ -4,44 +4,41 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 import imsim
 from imsim._images import Picture, file_of
 from imsim.cli.anomaly.fleet_images import LOST, check_fleet, scored_afar
 from imsim.cli.anomaly.inputs import (
     IMAGES,
-    Correction,
     Pictures,
     Unusable,
     add_fields,
-    batches,
     digest,
     field_files,
-    load,
-    reason_of,
 )
-from imsim.cli.anomaly.items import ABOUT_ITEMS, score_items
+from imsim.cli.anomaly.judges import (
+    ABOUT_ITEMS,
+    ANOMALY,
+    GOOD,
+    NOT_INSPECTED,
+    ImageJudge,
+    Place,
+    Score,
+    add_strips,
+    load_judge,
+    scored_all,
+    unusable,
+)
 from imsim.cli.anomaly.pictures import Shown, add_pictures
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet
 from imsim.cli.messages import say, shortened, width
 from imsim.cli.options import add_command, check_output, output_format
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
-from imsim.errors import ImsimError
+from imsim.errors import ImsimError, OptionError
 
-if TYPE_CHECKING:
-    from imsim.anomaly import AnomalyDetector
-
-BATCH_IMAGES = 64
-"""Images that are scored at a time."""
-GOOD, ANOMALY, NOT_INSPECTED = "good", "anomaly", "not inspected"
-"""The verdicts; what is not inspected is rejected, like an anomaly."""
-IMAGE = "image"
-"""The kind of a row."""
 HELP = f"""\
 Score IMAGES with a detector: the larger the score, the less an image is like
 the good ones.
@@ -85,24 +82,14 @@ def add_score(commands: Any) -> None:
     add("-o", "--output", metavar="FILE", help="write the rows to FILE (.csv, .json, .jsonl)")
     add("--resume", action="store_true", help="keep the rows that FILE has, and add the others")
     add("--fail-on-anomaly", action="store_true", help="end with status 1 if there is an anomaly")
+    add_strips(parser)
     add_pictures(parser)
     add_fields(parser)
     add_fleet(parser, "threads to use; by default one per CPU")
 
 
-class Score(NamedTuple):
-    """What is said about an image."""
-
-    image: str
-    anomaly_score: float
-    """NaN if it was not inspected."""
-    verdict: str
-    reason: str | None = None
-    """Why it was not inspected."""
-
-
-class Judge(NamedTuple):
-    """Which detector decides; rows of another one do not belong to a file of its rows."""
+class Terms(NamedTuple):
+    """What decides; rows of another model do not belong to a file of its rows."""
 
     threshold: float
     model_sha256: str
@@ -110,8 +97,7 @@ class Judge(NamedTuple):
 
 def opened(
     arguments: argparse.Namespace,
-    detector: AnomalyDetector,
-    judge: Judge,
+    judge: ImageJudge,
     form: str | None,
     first: tuple[str, ...] = (),
 ) -> Rows:
@@ -119,72 +105,73 @@ def opened(
 
     With ``--resume``, a file of another model or threshold is refused.
     """
+    terms = Terms(float(judge.detector.threshold_), digest(arguments.model))
+    kind = judge.kind
     layout: Csv | Json | None = None
     if form == "csv":
-        layout = Csv(first + Score._fields + Judge._fields)
+        scores = ("anomaly_score", "verdict", "reason")
+        layout = Csv((*first, "image", *judge.columns, *scores, *Terms._fields))
     elif form == "json":
         layout = Json(
             model=arguments.model,
-            model_sha256=judge.model_sha256,
-            metric=detector.metric,
-            threshold=judge.threshold,
+            model_sha256=terms.model_sha256,
+            metric=judge.detector.metric,
+            threshold=terms.threshold,
             flat=arguments.flat,
             dark=arguments.dark,
         )
-    judges: set[Judge] = set()
+    found: set[Terms] = set()
 
     def parse(record: Record) -> Score | None:
-        if record.get("kind", IMAGE) != IMAGE:
+        if record.get("kind", kind) != kind:
             return None
         if form == "csv":
-            judges.add(Judge(float(record["threshold"]), record["model_sha256"]))
+            found.add(Terms(float(record["threshold"]), record["model_sha256"]))
         value = record["anomaly_score"]
         if record["verdict"] not in (GOOD, ANOMALY, NOT_INSPECTED):
             raise ValueError("no verdict")
         score = math.nan if value in ("", None) else float(value)
-        return Score(record["image"], score, record["verdict"], record["reason"] or None)
+        place = Place.of(record) if judge.columns else None
+        return Score(record["image"], score, record["verdict"], record["reason"] or None, place)
 
     writer = None
     if layout is not None:
         writer = Writer(layout, arguments.output, arguments.resume, parse)
-    if writer is not None and judges - {judge}:
+    if writer is not None and found - {terms}:
         writer.close()
         raise ImsimError(
             f"{arguments.output}: holds the results of another run (of another model or "
             "threshold); use another -o, or leave out --resume"
         )
-    more = judge._asdict() if form == "csv" else {"kind": IMAGE}
-    return Rows(judge, writer, arguments.output, more)
+    more = terms._asdict() if form == "csv" else {"kind": kind}
+    return Rows(kind, terms, writer, arguments.output, more)
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Score images with a detector, and return the exit status."""
-    from imsim.anomaly import AnomalyDetector, storage
-
-    if storage.kind_of(arguments.model) == "ItemDetector":  # of `imsim anomaly train --items`
-        return (yield from score_items(arguments))
     form = output_format(arguments)
     inputs = [arguments.model, *arguments.images, *field_files(arguments)]
     check_output(arguments.output, inputs, resume=arguments.resume)
     check_fleet(arguments, inputs)
-    detector = load(AnomalyDetector, arguments.model)
-    judge = Judge(float(detector.threshold_), digest(arguments.model))
-    correction = Correction(arguments)
-    facts = {"model": arguments.model, "SHA-256 of the model": judge.model_sha256}
-    shown = Shown(arguments, detector, correction, facts)
+    for option, value in (("--scheduler", arguments.scheduler), ("--maps", arguments.maps)):
+        if arguments.strips and value is not None:
+            raise OptionError(f"{option}: is for images one by one; leave it or --strips out")
+    judge = load_judge(arguments)
+    shown = Shown(arguments, judge)
     pictures = Pictures(arguments.images)
-    rows = opened(arguments, detector, judge, form)
+    rows = opened(arguments, judge, form)
+    shown.facts |= {"model": arguments.model, "SHA-256 of the model": rows.terms.model_sha256}
     writer = rows.writer
     try:
         if writer is not None and rows.known:
             changed = changed_since(writer.written, [*rows.known, *field_files(arguments)])
             is_other = not changed.isdisjoint(map(file_of, field_files(arguments)))
             stale = {name for name in rows.known if is_other or file_of(name) in changed}
-            _check_earlier(rows, stale, detector, correction, pictures)
-        shown.earlier(rows.known.values())
-        for row in _each(arguments, detector, correction, pictures, rows, shown):
-            if row.reason is not None:
-                pictures.fail(Unusable(row.image, row.reason))
+            _check_earlier(rows, stale, judge, pictures)
+            rows.finish(judge, pictures)
+        shown.earlier(chain.from_iterable(rows.known.values()))
+        for row in _each(arguments, judge, pictures, rows, shown):
+            rows.fail(row, pictures)
             yield from rows.add(row)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(rows.there()) from None
@@ -202,16 +189,15 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
 def _each(
     arguments: argparse.Namespace,
-    detector: AnomalyDetector,
-    correction: Correction,
+    judge: ImageJudge,
     pictures: Pictures,
     rows: Rows,
     shown: Shown,
 ) -> Iterator[Score]:
     """Score the images that have no row yet, here or on a cluster."""
     if arguments.scheduler is not None:
-        odd = (_unusable(odd) for odd in pictures.odd if not rows.is_known(odd.path))
-        sha256 = rows.judge.model_sha256
+        odd = (unusable(*odd) for odd in pictures.odd if not rows.is_known(odd.path))
+        sha256 = rows.terms.model_sha256
         afar = scored_afar(arguments, pictures, sha256, scored_all, _lost, rows.known)
         every: list[Score] = []
         for row in chain(odd, afar):
@@ -220,32 +206,58 @@ def _each(
         shown.again(every, pictures)
         return
     with imsim.workers(arguments.workers or imsim.get_workers()):
-        for batch in batches(pictures.each(skip=rows.is_known), BATCH_IMAGES):
-            found = list(scored(detector, correction, batch))
-            yield from found
-            shown.add(batch, found)
-
-
-def _unusable(failure: Unusable) -> Score:
-    return Score(failure.path, math.nan, NOT_INSPECTED, failure.reason)
+        for found in chain(judge.found(pictures.each(skip=rows.is_known)), judge.end()):
+            yield from found.rows
+            shown.add(found)
 
 
 def _lost(image: str) -> Score:
-    return _unusable(Unusable(image, LOST))
+    return unusable(image, LOST)
 
 
 class Rows:
-    """Takes the scores one by one, writes and counts them."""
+    """Takes the scores one by one, writes and counts them.
+
+    Attributes
+    ----------
+    known : dict of str to list of Score
+        The rows of an earlier run by their images.
+    last : str, optional
+        The image of the last one of them.
+    """
 
     def __init__(
-        self, judge: Judge, writer: Writer[Score | None] | None, file: str | None, more: Record
+        self,
+        kind: str,
+        terms: Terms,
+        writer: Writer[Score | None] | None,
+        file: str | None,
+        more: Record,
     ) -> None:
-        self.judge, self.writer, self.file, self.more = judge, writer, file, more
-        self.count = self.anomalies = self.rejected = 0
-        earlier = [row for row in writer.earlier if row] if writer else []
-        for row in earlier:
+        self.kind, self.terms, self.writer, self.file, self.more = kind, terms, writer, file, more
+        self.count = self.anomalies = self.rejected = self.without = 0
+        self.known: dict[str, list[Score]] = {}
+        self.last: str | None = None
+        for row in writer.earlier if writer else ():
+            if row is None:
+                continue
             self._count(row)
-        self.known = {row.image: row for row in earlier}
+            if row.place is None or row.place.number == 0:  # of an image scored again, the last
+                self.known[row.image] = []
+            self.known.setdefault(row.image, []).append(row)
+            self.last = row.image
+
+    def finish(self, judge: ImageJudge, pictures: Pictures, **first: Any) -> None:
+        """Write rows that the last image of an earlier run lacks, which was interrupted in it."""
+        if self.last is None or self.known[self.last][0].place is None:
+            return
+        have = self.known[self.last]
+        file = [p for p in pictures.each_of(file_of(self.last)) if p.path == self.last]
+        for found in judge.found(file):
+            for row in found.rows[len(have) :]:
+                self.fail(row, pictures)
+                list(self.add(row, **first))
+                have.append(row)
 
     def there(self) -> str:
         """Say where the rows are after an interruption."""
@@ -256,30 +268,39 @@ class Rows:
         """Tell whether the file has a row of an image."""
         return image in self.known
 
+    def fail(self, row: Score, pictures: Pictures) -> None:
+        """Name what was not inspected."""
+        if row.verdict == NOT_INSPECTED:
+            pictures.fail(Unusable(row.name, str(row.reason)))
+
     def add(self, row: Score, **first: Any) -> Iterator[str]:
         """Write a row, with values of further columns, or yield it for the terminal."""
         if self.writer is not None:
-            empty = {"anomaly_score": None} if math.isnan(row.anomaly_score) else {}
-            self.writer.row({**self.more, **first, **row._asdict(), **empty})
+            self.writer.row({**self.more, **first, **row.record()})
         else:
-            space = width() - 30
-            if not self.count:
-                yield f"{'':{space}}{'score':>12}  verdict"
+            names = ("x", "y", "width", "height") if self.kind == "item" else ()
+            space = width() - 30 - 7 * len(names)
+            if not self.count + self.without:
+                heads = "".join(f"{name:>7}" for name in names)
+                yield f"{'':{space}}{heads}{'score':>12}  verdict"
             score = "" if math.isnan(row.anomaly_score) else f"{row.anomaly_score:.6g}"
-            yield f"{shortened(row.image, space):{space}}{score:>12}  {row.verdict}"
+            box = "".join(f"{getattr(row.place, name, ''):>7}" for name in names)
+            yield f"{shortened(row.image, space):{space}}{box}{score:>12}  {row.verdict}"
         self._count(row)
 
     def _count(self, row: Score) -> None:
-        self.count += 1
+        is_without = self.kind == "item" and row.place is None
+        self.without += is_without
+        self.count += not is_without
         self.anomalies += row.verdict == ANOMALY
-        self.rejected += row.verdict == NOT_INSPECTED
+        self.rejected += row.verdict == NOT_INSPECTED and not is_without
 
     def end(self) -> Iterator[str]:
         """Yield a summary, unless rows go to standard output in a format of their own."""
         if self.writer is None or self.file:
             yield ("" if self.writer else "\n") + self.summary()
         if self.file:
-            yield f"A row per image: {self.file}"
+            yield f"A row per {self.kind}: {self.file}"
 
     def summary(self) -> str:
         """Say how many images are anomalies, and how many could not be inspected."""
@@ -289,9 +310,11 @@ class Rows:
                 f", {self.rejected} could not be inspected: "
                 f"{self.anomalies + self.rejected} rejected"
             )
+        if self.without:
+            missing += f"; images without an item, or unreadable: {self.without}"
         return (
-            f"{self.anomalies} of {self.count} images are anomalies{missing} "
-            f"(threshold {self.judge.threshold:.6g})"
+            f"{self.anomalies} of {self.count} {self.kind}s are anomalies{missing} "
+            f"(threshold {self.terms.threshold:.6g})"
         )
 
     def status(self, pictures: Pictures, fail_on_anomaly: bool) -> int:
@@ -302,63 +325,34 @@ class Rows:
                 f"{'counts' if self.rejected == 1 else 'count'} as rejected"
             )
         if self.count == self.rejected:
-            say("error: no image was scored")
+            say(f"error: no {self.kind} was scored")
             return 2
-        if self.rejected or pictures.failures:
+        if self.rejected or self.without or pictures.failures:
             return 2
         return int(fail_on_anomaly and self.anomalies > 0)
 
 
-def _check_earlier(
-    rows: Rows,
-    stale: set[str],
-    detector: AnomalyDetector,
-    correction: Correction,
-    pictures: Pictures,
-) -> None:
+def _check_earlier(rows: Rows, stale: set[str], judge: ImageJudge, pictures: Pictures) -> None:
     """Score images of an earlier run again, and refuse to go on if a result is another.
 
     These are one image, and those that were changed since.
     """
-    inspected = {name for name, row in rows.known.items() if row.verdict != NOT_INSPECTED}
+    inspected = {
+        name for name, known in rows.known.items() if any(r.verdict != NOT_INSPECTED for r in known)
+    }
     first = (p for p in pictures.chosen(inspected - stale) if isinstance(p, Picture))
     for picture in chain(islice(first, 1), pictures.chosen(inspected & stale)):
-        batch = picture if isinstance(picture, Unusable) else [picture]
-        (found,) = scored(detector, correction, batch)
-        row = rows.known.get(picture.path)  # None for a stack that can no longer be read
-        if (
-            row is None
-            or found.verdict != row.verdict
-            or not same_score(found.anomaly_score, row.anomaly_score)
-        ):
+        found = [row for one in judge.found([picture]) for row in one.rows]
+        known = rows.known.get(picture.path)  # None for a stack that can no longer be read
+        is_last = picture.path == rows.last  # of which some rows may be missing
+        if known is None or not _same(found[: len(known)] if is_last else found, known):
             raise ImsimError(another_run(str(rows.file), picture.path))
 
 
-def scored_all(
-    detector: AnomalyDetector, correction: Correction, pictures: Iterable[Picture | Unusable]
-) -> Iterator[Score]:
-    """Score images batch by batch."""
-    for batch in batches(pictures, BATCH_IMAGES):
-        yield from scored(detector, correction, batch)
-
-
-def scored(
-    detector: AnomalyDetector, correction: Correction, batch: list[Picture] | Unusable
-) -> Iterator[Score]:
-    """Score a batch; if that fails, one by one, so that only the culprits have no score."""
-    if isinstance(batch, Unusable):
-        yield _unusable(batch)
-        return
-    try:
-        images = correction(np.stack([picture.pixels for picture in batch]))
-        scores, why = detector.inspect(images)
-    except Exception as error:  # of whatever kind: it does not end the run
-        if len(batch) > 1:
-            for picture in batch:
-                yield from scored(detector, correction, [picture])
-            return
-        yield Score(batch[0].path, math.nan, NOT_INSPECTED, reason_of(error, "scored"))
-        return
-    for i, (picture, score) in enumerate(zip(batch, scores.tolist(), strict=True)):
-        verdict = ANOMALY if score > detector.threshold_ else GOOD
-        yield Score(picture.path, score, NOT_INSPECTED if i in why else verdict, why.get(i))
+def _same(found: Sequence[Score], known: Sequence[Score]) -> bool:
+    return len(found) == len(known) and all(
+        one.verdict == other.verdict
+        and one.place == other.place
+        and same_score(one.anomaly_score, other.anomaly_score)
+        for one, other in zip(found, known, strict=True)
+    )

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,16 +19,19 @@ from imsim._images import Picture, file_of, looks_like_an_image
 from imsim.cli.anomaly.inputs import (
     IMAGES,
     OTHER,
-    Correction,
     Pictures,
     Unusable,
     add_fields,
-    batches,
-    digest,
     field_files,
-    load,
 )
-from imsim.cli.anomaly.score import BATCH_IMAGES, NOT_INSPECTED, Judge, Rows, Score, opened, scored
+from imsim.cli.anomaly.judges import (
+    NOT_INSPECTED,
+    Found,
+    ImageJudge,
+    add_strips,
+    load_judge,
+)
+from imsim.cli.anomaly.score import Rows, opened
 from imsim.cli.messages import say
 from imsim.cli.options import add_command, check_output, count, output_format
 from imsim.cli.pairing import Folder
@@ -35,7 +39,6 @@ from imsim.cli.rows import changed_since
 from imsim.errors import ImsimError, OptionError
 
 if TYPE_CHECKING:
-    from imsim.anomaly import AnomalyDetector
     from imsim.anomaly.drift import Drift
 
 INTERVAL = 0.5
@@ -65,6 +68,10 @@ those not inspected with the good images of the training. When something begins
 or ends to drift, a message on standard error says so; with --json, also a row
 of the "kind" "drift" with "time", "state", "name", "since" (the image from
 which on it is so), "now", "usual", "value", "limit" and "text".
+
+With a model of `imsim anomaly train --items`, rows are those of its items, and
+the drift alarm takes these. With --strips, images are strips of a line-scan
+camera, the oldest first. See `imsim anomaly score --help` for both.
 
 Exit status, at the end by --stop-after or --for: 0 if every image was
 inspected; 2 if one was not, and after any error, also if FOLDER goes; else 1 if
@@ -104,13 +111,12 @@ def add_watch(commands: Any) -> None:
         help="whether to say when images are no longer like the good ones; by default yes",
     )
     add("--fail-on-anomaly", action="store_true", help="end with status 1 if there was an anomaly")
+    add_strips(parser)
     add_fields(parser)
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Score images as they appear, and return the exit status."""
-    from imsim.anomaly import AnomalyDetector
-
     for option, value in (("--interval", arguments.interval), ("--for", arguments.seconds)):
         if value is not None and not 0 < value < math.inf:
             raise OptionError(f"{option} {value:g}: expected a positive number of seconds")
@@ -122,16 +128,17 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         raise OptionError(f"{arguments.folder}: {what}; name the folder in which images appear")
     inputs = [arguments.model, arguments.folder, *field_files(arguments)]
     check_output(arguments.output, inputs, resume=arguments.resume)
-    detector = load(AnomalyDetector, arguments.model)
-    judge = Judge(float(detector.threshold_), digest(arguments.model))
-    correction = Correction(arguments)
+    judge = load_judge(arguments)
     pictures = Pictures([])
-    rows = opened(arguments, detector, judge, form, ("time",))
+    rows = opened(arguments, judge, form, ("time",))
     is_interrupted = False
     try:
-        _watch(arguments, detector, correction, pictures, rows, form)
-    except KeyboardInterrupt:
-        is_interrupted = True
+        try:
+            _watch(arguments, judge, pictures, rows, form)
+        except KeyboardInterrupt:
+            is_interrupted = True
+        for found in judge.end():
+            _add(found, rows, pictures)
     finally:
         if rows.writer is not None:
             rows.writer.close()
@@ -140,7 +147,9 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     else:
         say(rows.summary())
     pictures.notes.end()
-    status = rows.status(pictures, arguments.fail_on_anomaly) if rows.count else 0
+    status = 0
+    if rows.count or rows.without:
+        status = rows.status(pictures, arguments.fail_on_anomaly)
     if is_interrupted:
         raise KeyboardInterrupt
     return status
@@ -148,18 +157,19 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
 def _watch(
     arguments: argparse.Namespace,
-    detector: AnomalyDetector,
-    correction: Correction,
+    judge: ImageJudge,
     pictures: Pictures,
     rows: Rows,
     form: str | None,
 ) -> None:
     """Write rows until the number of images or the time is reached."""
-    drifts = _Drifts(detector, correction, rows, form == "json") if arguments.drift else None
+    drifts = _Drifts(judge, rows, form == "json") if arguments.drift else None
     known: set[str] = set()
     if rows.writer is not None and rows.known:
         changed = changed_since(rows.writer.written, rows.known)
         known = {name for name in rows.known if file_of(name) not in changed}
+        if rows.last in known:
+            rows.finish(judge, pictures, time=_now())
     arrivals = _Arrivals(arguments.folder, pictures, known, existing=arguments.existing)
     if arguments.resume and not arguments.existing:
         have_rows = set(map(file_of, known))
@@ -168,32 +178,32 @@ def _watch(
                 f"note: files that are there already, without a row that holds, are not scored: "
                 f"{len(missing)}, e.g. {missing[0]}; --existing takes them"
             )
-    begun, left = time.monotonic(), arguments.stop_after
+    begun, most = time.monotonic(), arguments.stop_after
     output = _state_of(arguments.output) if arguments.output else None
     while True:
-        for batch in batches(arrivals.look(), BATCH_IMAGES):
-            if not isinstance(batch, Unusable):
-                batch = batch[:left]
-            found = list(scored(detector, correction, batch))
+        left = None if most is None else most - arrivals.count
+        for found in judge.found(islice(arrivals.look(), left)):
             if output is not None:
                 _check_there(arguments.output, output)
-            for row in found:
-                if row.reason is not None:
-                    pictures.fail(Unusable(row.image, row.reason))
-                for _ in rows.add(row, time=_now()):
-                    pass  # rows have a format, so that there is no line for a terminal
+            _add(found, rows, pictures)
             if drifts is not None:
-                drifts.take(batch, found)
-            if left is not None:
-                left -= len(found)
-                if left <= 0:
-                    return
+                drifts.take(found)
+        if most is not None and arrivals.count >= most:
+            return
         rest = math.inf
         if arguments.seconds is not None:
             rest = arguments.seconds - (time.monotonic() - begun)
         if rest <= 0:
             return
         time.sleep(min(arguments.interval, rest, LONGEST_SLEEP))
+
+
+def _add(found: Found, rows: Rows, pictures: Pictures) -> None:
+    """Write rows, with the time."""
+    for row in found.rows:
+        rows.fail(row, pictures)
+        for _ in rows.add(row, time=_now()):
+            pass  # rows have a format, so that there is no line for a terminal
 
 
 def _now() -> str:
@@ -250,6 +260,8 @@ class _Arrivals:
     ----------
     there : list of str
         The files that are there now.
+    count : int
+        How many images, and files that are none, were taken.
     """
 
     def __init__(self, folder: str, pictures: Pictures, known: set[str], *, existing: bool) -> None:
@@ -257,6 +269,7 @@ class _Arrivals:
         files = self._files()
         self._first = {path: file.state for path, file in files.items()}
         self.there = [path for path, file in files.items() if file.reason is None]
+        self.count = 0
         self._waiting: dict[str, State] = {}
         self._done = {} if existing else dict(self._first)
 
@@ -272,6 +285,7 @@ class _Arrivals:
             if reason is None:
                 yield from self._images(path, state)
             elif reason is not OTHER or looks_like_an_image(path):
+                self.count += 1
                 yield Unusable(path, reason)
             if self._waiting.get(path) == state:
                 self._done[path] = self._waiting.pop(path)
@@ -288,6 +302,7 @@ class _Arrivals:
                 if now is not None:
                     self._waiting[path] = now
                 return
+            self.count += 1
             yield picture
 
     def _files(self) -> dict[str, _File]:
@@ -307,33 +322,31 @@ class _Arrivals:
 class _Drifts:
     """Follows the images with a drift alarm, and tells when something begins or ends to drift."""
 
-    def __init__(
-        self, detector: AnomalyDetector, correction: Correction, rows: Rows, as_rows: bool
-    ) -> None:
+    def __init__(self, judge: ImageJudge, rows: Rows, as_rows: bool) -> None:
         from imsim.anomaly import DriftAlarm
 
-        self._correction = correction
         self._writer = rows.writer if as_rows else None
         self._alarm: DriftAlarm | None = None
         self._names: deque[str] = deque(maxlen=REMEMBERED)
         self._drifting: dict[str, Drift] = {}
         try:
-            self._alarm = DriftAlarm(detector)
+            self._alarm = DriftAlarm(judge.model)
         except ImsimError as error:
             say(f"note: there is no drift alarm: {error}")
 
-    def take(self, batch: list[Picture] | Unusable, found: list[Score]) -> None:
-        """Take a batch of images and what was said about them."""
+    def take(self, found: Found) -> None:
+        """Take rows, and what the detector compared for them."""
         if self._alarm is None:
             return
-        drifts: list[Drift] = []
-        for i, row in enumerate(found):
-            if isinstance(batch, Unusable) or row.verdict == NOT_INSPECTED:
-                drifts = self._alarm.miss()
-            else:
-                image = self._correction(batch[i].pixels[None])
-                drifts = self._alarm.update(image, (np.array([row.anomaly_score]), {}))
-        self._names.extend(row.image for row in found)
+        for row, image in zip(found.rows, found.seen, strict=True):
+            if row.verdict == NOT_INSPECTED:
+                self._alarm.miss()
+            elif image is not None:
+                self._alarm.update(image[None], (np.array([row.anomaly_score]), {}))
+            else:  # debris, which is no item
+                continue
+            self._names.append(row.image)
+        drifts = self._alarm.drifts()
         now = {drift.name: drift for drift in drifts}
         for name, drift in now.items():
             if name not in self._drifting:
