@@ -326,6 +326,23 @@ class TestStrips:
         found = by_kind(capsys.readouterr().out)["item"]
         assert [row["object"] for row in found] == ["item", "cut"]
 
+    def test_the_order_of_numbers_is_not_guessed(self, capsys, model):
+        image = belt()
+        names = [f"belt/{k}.png" for k in range(11)]
+        Path("belt").mkdir()
+        for name, part in zip(names, np.array_split(image, 11), strict=True):
+            save(name, part)
+        assert run("score", model, "belt", "--strips", "--csv") == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "belt/10.png would come before belt/2.png" in said.err
+        assert run("score", model, *names, "--strips", "-o", "s.csv") == 0
+        lay("padded", image, 70)
+        assert run("score", model, "padded", "--strips", "-o", "p.csv") == 0
+        assert [(r["x"], r["y"]) for r in rows_of("s.csv")] == [
+            (r["x"], r["y"]) for r in rows_of("p.csv")
+        ]
+
     def test_what_is_refused(self, capsys, model):
         lay("in", belt(), 64)
         for options in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -277,6 +278,24 @@ def add_strips(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="images are strips of one endless image, in their order; for a model of items",
     )
+
+
+def check_order(files: Sequence[str]) -> None:
+    """Refuse strips in the order of their names as text if their numbers have another order."""
+
+    def numbered(path: str) -> list[tuple[bool, int, str]]:
+        return [
+            (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+            for part in re.split(r"([0-9]+)", path)
+        ]
+
+    by_number = sorted(files, key=numbered)
+    if list(files) == sorted(files) != by_number:
+        late = next(i for i, path in enumerate(files) if path != by_number[i])
+        raise OptionError(
+            f"--strips: {files[late]} would come before {by_number[late]}: fill up the numbers in "
+            "the names with zeros, or name the files in their order"
+        )
 
 
 def load_judge(arguments: argparse.Namespace) -> ImageJudge:

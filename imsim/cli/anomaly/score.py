@@ -28,6 +28,7 @@ from imsim.cli.anomaly.judges import (
     Place,
     Score,
     add_strips,
+    check_order,
     load_judge,
     scored_all,
     unusable,
@@ -159,6 +160,8 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     judge = load_judge(arguments)
     shown = Shown(arguments, judge)
     pictures = Pictures(arguments.images)
+    if arguments.strips:
+        check_order(pictures.files)
     rows = opened(arguments, judge, form)
     shown.facts |= {"model": arguments.model, "SHA-256 of the model": rows.terms.model_sha256}
     writer = rows.writer
