@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import os
 import re
 import time
 from pathlib import Path
@@ -342,6 +343,40 @@ class TestStrips:
         assert [(r["x"], r["y"]) for r in rows_of("s.csv")] == [
             (r["x"], r["y"]) for r in rows_of("p.csv")
         ]
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["s.png", "s1.png", "s2.png"],
+            ["s-a.png", "s0.png", "s1.png"],
+            ["s/0.png", "s0/0.png", "s1/0.png"],
+        ],
+    )
+    def test_names_without_a_number_have_the_order_of_text(self, capsys, model, names):
+        for name, part in zip(names, np.array_split(belt(), 3), strict=True):
+            save(f"belt/{name}", part)
+        assert run("score", model, "belt", "--strips", "--csv") == 0
+        assert len(capsys.readouterr().out.splitlines()) == 7
+
+    def test_the_order_in_each_of_several_folders(self, capsys, model):
+        for folder in "ab":
+            lay(folder, belt(), 20)
+            for number in range(11):
+                Path(f"{folder}/{number:03}.png").rename(f"{folder}/{number}.png")
+        assert run("score", model, "b", "a", "--strips", "--csv") == 2
+        assert "b/10.png would come before b/2.png" in capsys.readouterr().err
+
+    def test_strips_as_old_are_watched_in_the_order_of_numbers(self, capsys, model, looks):
+        Path("in").mkdir(exist_ok=True)
+        for number, top in enumerate(range(0, 210, 19)):
+            save(f"in/{number}.png", belt()[top : top + 19])
+            os.utime(f"in/{number}.png", (1e9, 1e9))
+        looks += [None]
+        options = ["--strips", "--existing", "--stop-after", "12"]
+        assert run("watch", model, "in", *options, "-o", "w.csv") == 0
+        lay("padded", belt(), 19)
+        assert run("score", model, "padded", "--strips", "-o", "s.csv") == 0
+        assert [r["y"] for r in rows_of("w.csv")] == [r["y"] for r in rows_of("s.csv")]
 
     def test_what_is_refused(self, capsys, model):
         lay("in", belt(), 64)

@@ -378,10 +378,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             found = _reasons(batch, given, np.isnan(scores[part]), problems)
             return {part.start + i: reason for i, reason in found.items()}
 
-        if all(isinstance(p, Stored) for p in (self.model_, self.preprocess_ or self.model_)):
+        parts = (self.model_, self.preprocess_ or self.model_)
+        if all(type(part).__module__.startswith("imsim.") for part in parts):
             # Images are peeled and compared side by side: these need Python at different times.
             found = in_parts(judge, len(frames), batch_images(frames))
-        else:  # parts that others wrote may not expect several threads
+        else:  # what others wrote or derived may not expect several threads
             found = [judge(part) for part in divided(len(frames), 4 * batch_images(frames))]
         for part in found:
             reasons |= part

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import warnings
 
 import numpy as np
 import pytest
 
 import imsim
-from imsim.anomaly import scoring, xray
+from imsim.anomaly import AnomalyDetector, scoring, xray
 from imsim.anomaly.stacks import batch_images, bounding_box
 from imsim.errors import silent
 from imsim.workers import _Pool, divided, in_parts
@@ -161,3 +162,27 @@ def test_bounding_box():
     assert bounding_box(mask) == (slice(0, 1), slice(0, 1))
     mask[2, 3] = mask[5, 4] = True
     assert bounding_box(mask) == (slice(2, 6), slice(3, 5))
+
+
+class OwnPeel(xray.VirtualPeel):
+    """Derived by a user, who does not expect several threads."""
+
+    def transform(self, images):
+        threads.add(threading.get_ident())
+        time.sleep(0.01)  # so that others take a part
+        return super().transform(images)
+
+
+threads: set[int] = set()
+
+
+def test_classes_that_others_derive_are_called_by_one_thread():
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    thickness = np.sqrt(np.maximum(0.6 - x**2 - y**2, 0))
+    noise = np.random.default_rng(0).normal(0, 0.01, (6 * MOST, 128, 128))
+    images = np.exp(-thickness) * (1 + noise)
+    detector = AnomalyDetector(preprocess=OwnPeel(), random_state=0).fit(images[:24])
+    threads.clear()
+    with imsim.workers(4):
+        detector.inspect(images)
+    assert threads == {threading.get_ident()}

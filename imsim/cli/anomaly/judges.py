@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -280,22 +282,29 @@ def add_strips(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def by_number(path: str) -> tuple[tuple[bool, int, str], ...]:
+    """Return the key of an order in which numbers in names count by their value, 9 before 10."""
+    return tuple(
+        (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+        for part in re.split(r"([0-9]+)", path)
+    )
+
+
 def check_order(files: Sequence[str]) -> None:
     """Refuse strips in the order of their names as text if their numbers have another order."""
-
-    def numbered(path: str) -> list[tuple[bool, int, str]]:
-        return [
-            (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
-            for part in re.split(r"([0-9]+)", path)
-        ]
-
-    by_number = sorted(files, key=numbered)
-    if list(files) == sorted(files) != by_number:
-        late = next(i for i, path in enumerate(files) if path != by_number[i])
-        raise OptionError(
-            f"--strips: {files[late]} would come before {by_number[late]}: fill up the numbers in "
-            "the names with zeros, or name the files in their order"
-        )
+    folders = [list(group) for _, group in groupby(files, os.path.dirname)]
+    for group in (list(files), *folders):
+        if group != sorted(group):  # named in an order of their own
+            continue
+        # In the order of text, names that differ in one number first follow each other.
+        for one, other in pairwise(group):
+            parts = zip(by_number(one), by_number(other), strict=False)
+            a, b = next(((a, b) for a, b in parts if a != b), ((False, 0, ""),) * 2)
+            if a[0] and b[0] and a[1] > b[1]:
+                raise OptionError(
+                    f"--strips: {one} would come before {other}: fill up the numbers in the names "
+                    "with zeros, or name the files in their order"
+                )
 
 
 def load_judge(arguments: argparse.Namespace) -> ImageJudge:

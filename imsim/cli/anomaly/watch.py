@@ -29,6 +29,7 @@ from imsim.cli.anomaly.judges import (
     Found,
     ImageJudge,
     add_strips,
+    by_number,
     load_judge,
 )
 from imsim.cli.anomaly.score import Rows, opened
@@ -280,7 +281,8 @@ class _Arrivals:
         new = {path: f for path, f in files.items() if self._done.get(path) != f.state}
         ready = [path for path, file in new.items() if self._waiting.get(path) == file.state]
         self._waiting = {path: file.state for path, file in new.items()}
-        for path in sorted(ready, key=lambda path: (new[path].state[1], path)):
+        # Clocks of file systems are coarse: of files as old, numbers in the names decide.
+        for path in sorted(ready, key=lambda path: (new[path].state[1], by_number(path))):
             state, reason = new[path]
             if reason is None:
                 yield from self._images(path, state)
