@@ -325,8 +325,9 @@ class TestFile:
             "e.g. in/b.png; --existing takes them"
         ) in capsys.readouterr().err
 
+    @pytest.mark.parametrize("more", [[], [lambda: put("b.png", GOOD[1]), None]])
     @pytest.mark.parametrize("change", ["removed", "replaced"])
-    def test_rows_do_not_go_where_nobody_finds_them(self, capsys, model, looks, change):
+    def test_rows_do_not_go_where_nobody_finds_them(self, capsys, model, looks, change, more):
         def act():
             if change == "replaced":
                 Path("other").write_text("")
@@ -334,7 +335,7 @@ class TestFile:
             else:
                 Path("rows.csv").unlink()
 
-        looks += [lambda: put("a.png", GOOD[0]), None, act, lambda: put("b.png", GOOD[1]), None]
+        looks += [lambda: put("a.png", GOOD[0]), None, act, *more]
         assert main(["anomaly", "watch", model, "in", "-o", "rows.csv"]) == 2
         assert "rows.csv: was moved, removed or replaced" in capsys.readouterr().err
 

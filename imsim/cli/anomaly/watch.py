@@ -189,6 +189,8 @@ def _watch(
             _add(found, rows, pictures)
             if drifts is not None:
                 drifts.take(found)
+        if output is not None:
+            _check_there(arguments.output, output)
         if most is not None and arrivals.count >= most:
             return
         rest = math.inf
