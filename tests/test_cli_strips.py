@@ -6,15 +6,14 @@ import csv
 import html
 import os
 import re
-import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from command import by_kind
 from image_files import save
 from test_cli_anomaly_items import frame, good
+from watching import between_looks
 
 from imsim.anomaly import AnomalyDetector, DriftAlarm, InspectionRecord, ItemDetector
 from imsim.cli import main
@@ -74,21 +73,7 @@ def model(items, tmp_path_factory):
 
 @pytest.fixture
 def looks(monkeypatch):
-    """Takes what happens between two looks at the folder; after that, there is Ctrl-C."""
-    steps = []
-
-    def sleep(_):
-        if not steps:
-            raise KeyboardInterrupt
-        step = steps.pop(0)
-        if step is not None:
-            step()
-
-    # Its own clock alone: the workers that judge items sleep, too.
-    clock = SimpleNamespace(sleep=sleep, monotonic=time.monotonic)
-    monkeypatch.setattr("imsim.cli.anomaly.watch.time", clock)
-    Path("in").mkdir()
-    return steps
+    return between_looks(monkeypatch)
 
 
 class TestPictures:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from command import by_kind
 from image_files import save
+from watching import between_looks
 
 import imsim
 from imsim.anomaly import AnomalyDetector
@@ -44,19 +45,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def looks(monkeypatch):
-    """Takes what happens between two looks at the folder; after that, there is Ctrl-C."""
-    steps = []
-
-    def sleep(_):
-        if not steps:
-            raise KeyboardInterrupt
-        step = steps.pop(0)
-        if step is not None:
-            step()
-
-    monkeypatch.setattr("imsim.cli.anomaly.watch.time.sleep", sleep)
-    Path("in").mkdir()
-    return steps
+    return between_looks(monkeypatch)
 
 
 def watch(capsys, model, *arguments, status=130, folder="in"):

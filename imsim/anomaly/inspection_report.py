@@ -1,4 +1,7 @@
-"""The report on images without labels: verdicts, their course, and where the rejects are odd."""
+"""The report on images without labels: verdicts, their course, and where the rejects are odd.
+
+Longer than 450 lines: the record of a run, of images and of items, and the page made of it.
+"""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ def items(above: Array, smallest: float, second: float, several: bool) -> tuple[
     there are more than one and not `several`, no item is returned. Holes are filled: pixels that do
     not hang together with the frame.
     """
-    result, numbers = np.zeros_like(above), np.zeros(len(above), np.int64)
+    result, numbers = np.zeros(above.shape, np.bool_), np.zeros(len(above), np.int64)
     height, width = above.shape[1:]
     runs = height * (width + 2)  # more than there can be
     first, room = np.empty(height + 1, np.int64), np.empty((4, runs), np.int32)
