@@ -117,7 +117,7 @@ def _halfway(images, most, result):  # type: ignore[no-untyped-def]
     zero = np.float32(0)
     for k in range(images.shape[0]):
         pixels = images[k]
-        total = 0.0
+        total = np.float64(0)
         for j in range(pixels.size):
             total += pixels[j]
         threshold = total / pixels.size
