@@ -79,7 +79,7 @@ $(DEMO)/installed $(TEST)/installed $(DEV)/installed $(DOCS)/installed: pyprojec
 $(BENCH_ENV)/installed: pyproject.toml benchmarks/requirements.txt | python
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --editable . -r benchmarks/requirements.txt
+	$(@D)/bin/python -m pip install --quiet --editable '.[anomaly]' -r benchmarks/requirements.txt
 	$(@D)/bin/python -m pip install --quiet --no-deps piq==0.8.0
 	@touch $@
 

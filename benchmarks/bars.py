@@ -177,6 +177,20 @@ def _import(budget: float) -> Spread:
     return probes.import_seconds(7 if budget > 0.5 else 3)
 
 
+def _first(work: str) -> Case:
+    """Seconds until the first score, on a machine where nothing is compiled."""
+
+    def measure(budget: float) -> Spread:
+        seconds = probes.first_call(work)["cold"]
+        return Spread(seconds, seconds, seconds)
+
+    return Case(work, measure, slow=True)
+
+
+def _compile_all(budget: float) -> Spread:
+    return Spread.of([probes.compile_seconds()])
+
+
 def _regions(given: Input, labels: int, each: float) -> Case:
     """Part of the time of two unmasked calls of each metric, and `each` seconds a label."""
     works = ("ssim", "gmsd")
@@ -262,4 +276,10 @@ BARS = (
               for masked in (False, True)), unit="%"),
     Bar("import imsim", "0.1 s more than import numpy", 0.1, False,
         (Case("import", _import),), unit="s"),
+    Bar("first call, SSIM", "2 s where nothing is compiled", 2, False, (_first("ssim"),),
+        unit="s"),
+    Bar("first call", "4 s where nothing is compiled", 4, False,
+        tuple(_first(work) for work in (*WINDOWED, *PIXELWISE, *HASHES)), unit="s"),
+    Bar("compile_kernels()", "25 s of one core", 25, False,
+        (Case("all metrics", _compile_all, slow=True),), unit="s"),
 )  # fmt: skip

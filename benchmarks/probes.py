@@ -38,6 +38,7 @@ def import_seconds(rounds: int) -> Spread:
     return Spread.of(differences[1:])  # the first one reads the files from the disk
 
 
+@functools.cache
 def first_call(work: str) -> dict[str, float]:
     """Seconds until the first score on a 256 x 256 pair, and what a later call takes.
 
@@ -48,6 +49,12 @@ def first_call(work: str) -> dict[str, float]:
         cold = _probe("first", work, environment=environment)
         warm = _probe("first", work, environment=environment)
     return {"cold": cold["first"], "warm": warm["first"], "later": warm["later"]}
+
+
+def compile_seconds() -> float:
+    """Seconds of CPU that compile what `imsim.compile_kernels` compiles unasked."""
+    with tempfile.TemporaryDirectory() as cache:
+        return _probe("compile", environment={"NUMBA_CACHE_DIR": cache})["seconds"]
 
 
 @functools.cache
@@ -178,6 +185,14 @@ def _first(work: str) -> dict[str, float]:
     return {"first": times[0], "later": statistics.median(times[1:])}
 
 
+def _compile() -> dict[str, float]:
+    import imsim
+
+    start = time.process_time()
+    imsim.compile_kernels()
+    return {"seconds": time.process_time() - start}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure one thing in this process; print JSON.")
     commands = parser.add_subparsers(dest="what", required=True)
@@ -188,11 +203,14 @@ def main() -> None:
     commands.add_parser("first").add_argument("work", choices=WORKS)
     commands.add_parser("volume")
     commands.add_parser("scene")
+    commands.add_parser("compile")
     given = parser.parse_args()
     if given.what == "volume":
         print(json.dumps(_volume()))
     elif given.what == "scene":
         print(json.dumps(_scene()))
+    elif given.what == "compile":
+        print(json.dumps(_compile()))
     elif given.what == "memory":
         print(json.dumps(_memory(given.work, given.size, given.masked)))
     else:

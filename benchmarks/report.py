@@ -23,6 +23,7 @@ import imsim
 from benchmarks import ism, probes, render
 from benchmarks.bars import BARS, Bar, Case, Input
 from benchmarks.between import BETWEEN_BARS, SIDES, measure_between
+from benchmarks.detector_bars import DETECTOR_BARS
 from benchmarks.images import DTYPES
 from benchmarks.libraries import looped
 from benchmarks.limits import LIMIT_BARS, LIMITS, Limit
@@ -217,6 +218,7 @@ def measure(quick: bool) -> dict[str, Any]:
             *BETWEEN_BARS,
             *VOLUME_BARS,
             *SCENE_BARS,
+            *DETECTOR_BARS,
             *TENSOR_BARS,
         )
     ]
