@@ -271,7 +271,10 @@ class TestStrips:
             ("in/006.png", "item", "9", "anomaly"),
             *[("in/006.png", "item", str(9 + 30 * k), "good") for k in (1, 2, 3)],
         ]
-        assert "in/005.png: " in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "in/005.png: " in said
+        assert ("80 pixels, those before 90; the image ends before it" in said) == (odd == "narrow")
+        assert "LineScan" not in said
 
     def test_an_odd_first_strip_and_an_empty_belt(self, capsys, model):
         lay("in", frame(3), 10)

@@ -9,7 +9,7 @@ import pytest
 from image_files import DEEP, GREY, NOISY, RGB, RNG, contents, save, save_deep_png
 from PIL import Image
 
-from imsim._images import ImageFile, ImageFileError, read_picture, same_file, write_png
+from imsim._images import ImageFile, ImageFileError, Reading, read_picture, same_file, write_png
 
 STACK = np.stack([GREY, NOISY, 255 - GREY])
 COLOUR_STACK = np.stack([RGB, 255 - RGB])
@@ -84,6 +84,15 @@ def test_arrays_that_are_no_images(array, words):
     for name in ("a.npy", "a.npz"):
         with pytest.raises(ImageFileError, match=f"^{name}: .*{words}"):
             contents(name)
+
+
+@pytest.mark.parametrize("shape", [(9, 9, 3), (2, 3, 9, 9), (2, 2, 9, 9, 3)])
+def test_where_images_are_grey_no_axis_of_channels_is_asked_for(shape):
+    np.save("a.npy", np.zeros(shape))
+    for reading, words in ((Reading(), "--channel-axis"), (Reading(grey=True), "save grey images")):
+        with pytest.raises(ImageFileError, match=words) as caught:
+            ImageFile("a.npy", reading)
+        assert ("--channel-axis" in str(caught.value)) != reading.grey
 
 
 @pytest.mark.parametrize("name", ["cut.npy", "cut.npz"])

@@ -56,6 +56,8 @@ class Reading:
     folder : str, default ""
         Where relative paths begin, if not at the current directory: another machine has another
         one. Images are called by the path that the caller gave.
+    grey : bool, default False
+        Whether nobody can name an axis of channels, since only grey images are of use.
 
     Raises
     ------
@@ -73,6 +75,7 @@ class Reading:
     orientation: str = "obey"
     clear_is_no_data: bool = False
     folder: str = ""
+    grey: bool = False
     _pipes: dict[tuple[int, int], bytes] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 

@@ -53,12 +53,12 @@ class LineScan:
             `end` was called.
         """
         if self._has_ended:
-            raise imsim.ImsimError("the image has ended: make another LineScan")
+            raise imsim.ImsimError("the image has ended", "make another LineScan")
         strip = self.finder.checked("rows", rows)
         if self._width not in (None, strip.shape[1]):
             raise imsim.ShapeError(
-                f"rows have {strip.shape[1]} pixels, those before {self._width}: "
-                "make another LineScan for another camera"
+                f"rows have {strip.shape[1]} pixels, those before {self._width}",
+                "make another LineScan for another camera",
             )
         self._width = strip.shape[1]
         return self._items(self._strips.feed(strip)) if len(strip) else []

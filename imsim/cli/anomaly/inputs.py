@@ -84,7 +84,9 @@ class Pictures:
         self.paths = list(paths)
         self.failures = 0
         self.notes = Notes()
-        self._reading = Reading(folder=base)  # one for all, which keeps what came out of pipes
+        self._reading = Reading(
+            folder=base, grey=True
+        )  # one for all, which keeps what came out of pipes
         self.files: list[str] = []
         self.odd: list[Unusable] = []
         left_aside: list[str] = []

@@ -22,7 +22,7 @@ from imsim.cli.anomaly.inputs import (
     reason_of,
 )
 from imsim.cli.rows import Record
-from imsim.errors import OptionError
+from imsim.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
     from imsim.anomaly import AnomalyDetector, Item, ItemDetector, ItemInspection, LineScan
@@ -32,6 +32,7 @@ BATCH_IMAGES = 64
 GOOD, ANOMALY, NOT_INSPECTED = "good", "anomaly", "not inspected"
 """The verdicts; what is not inspected is rejected, like an anomaly."""
 NO_ITEM = "shows no item: nothing stands out from the background"
+ONE_WIDTH = "the image ends before it: give the strips of another camera in a run of their own"
 ABOUT_ITEMS = """\
 With a model of `imsim anomaly train --items`, images have any size, and each
 item in them has its row, in JSON of the kind "item": "image", "number" in the
@@ -238,7 +239,10 @@ class StripJudge(ItemJudge):
                 if is_first:  # there is nothing to end
                     self._scan = None
                 yield from self.end()
-                yield Found([unusable(picture.path, reason_of(error, "scored"))], [None])
+                reason = reason_of(error, "scored")
+                if isinstance(error, ShapeError) and not is_first:
+                    reason = f"{error.message}; {ONE_WIDTH}"
+                yield Found([unusable(picture.path, reason)], [None])
                 continue
             yield from found
 

@@ -49,7 +49,7 @@ def defect_masks(path: str, bad: str, names: list[str], size: tuple[int, ...]) -
     if folder is not None and (unused := {*map(folder.path, folder.names)} - {*places}):
         say(f"note: masks of none of the bad images: {len(unused)}, e.g. {min(unused)}")
     masks = np.zeros((len(names), *size), dtype=np.bool_)
-    reading = Reading()
+    reading = Reading(grey=True)
     for place, group in groupby(range(len(names)), key=places.__getitem__):
         members = [*group]
         with ImageFile(place, reading) as file:
