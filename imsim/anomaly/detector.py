@@ -34,6 +34,7 @@ from imsim.anomaly.stacks import (
     depth_of,
     filled,
     listed,
+    masks_at,
     sample_of,
 )
 from imsim.anomaly.statistics import METRIC, SAMPLE, GoodStatistics, place_surprise
@@ -266,7 +267,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         if self.pose_ is not None:  # turned images have other pixels
             seen = check_images(frames, given, leave_out=True)
         self.data_range_ = self._find_data_range(frames.dtype, *seen)
-        inputs, used = inputs[usable], None if used is None else used[usable]
+        inputs, used = inputs[usable], masks_at(used, usable)
         seed = int(generator.integers(2**31))
         if named is not None:
             learning.check_left(named[usable], len(inputs))
@@ -281,7 +282,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         columns, odd = self._learn(inputs, used, dealt, seed, peel)
         self._decide(columns, odd, np.flatnonzero(usable), [int((~odd).sum())])
         learned = np.flatnonzero(usable)[~odd]
-        self.raw_statistics_ = raw_statistics(frames[learned], _those(given, learned))
+        self.raw_statistics_ = raw_statistics(frames[learned], masks_at(given, learned))
         self.card_ = Card.of(frames[learned], self.note, len(self.left_out_))
         return self
 
@@ -331,7 +332,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 f"none of {len(frames)} images can be learned from: {listed(self.left_out_)}"
             )
         _warn_of(self.left_out_, len(frames))
-        inputs, used = inputs[usable], None if used is None else used[usable]
+        inputs, used = inputs[usable], masks_at(used, usable)
         dealt = learning.deal_folds(
             len(inputs),
             learning.FOLDS,
@@ -353,7 +354,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             [*(lesson.images for lesson in self.card_.lessons), int((~odd).sum())],
         )
         learned = np.flatnonzero(usable)[~odd]
-        raw = raw_statistics(frames[learned], _those(given, learned))
+        raw = raw_statistics(frames[learned], masks_at(given, learned))
         times = times_the_contrast(raw, self.raw_statistics_)
         if not 1 / RANGES < times < RANGES:
             warn(
@@ -372,7 +373,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         reasons: dict[int, str] = {}
 
         def judge(part: slice) -> dict[int, str]:
-            batch, given = frames[part], None if used is None else used[part]
+            batch, given = frames[part], masks_at(used, part)
             inputs, inside, problems = self._prepare(batch, given)
             scores[part] = scoring.most_anomalous(self._compare(inputs, inside), self.scales_)
             found = _reasons(batch, given, np.isnan(scores[part]), problems)
@@ -617,7 +618,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     def _fit_model(self, inputs: Floats, used: Booleans | None, index: Any, seed: int) -> Any:
         """Fit a fresh model to some of the images."""
         model = self._new_model(inputs, seed)
-        self.model_ = model.fit(inputs[index], None if used is None else used[index])
+        self.model_ = model.fit(inputs[index], masks_at(used, index))
         return self.model_
 
     def _learn(
@@ -678,7 +679,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             if used is not None and isinstance(peel, VirtualPeel):
                 these = peel.with_rim_of(inputs, used, others)
             self._fit_model(these, used, others, seed)
-            found.append(self._compare(these[held_out], None if used is None else used[held_out]))
+            found.append(self._compare(these[held_out], masks_at(used, held_out)))
         if final is not None:
             self.model_ = final
         columns = np.full((len(inputs), found[0].shape[1]), np.nan)
@@ -700,15 +701,13 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
         def extended(some: NDArray[np.intp]) -> Any:
             model = deepcopy(earlier)
-            return model.partial_fit(inputs[some], None if used is None else used[some])
+            return model.partial_fit(inputs[some], masks_at(used, some))
 
         columns = []
         for held_out in dealt:
             others = np.setdiff1d(learned, held_out)
             self.model_ = extended(others) if others.size else earlier
-            columns.append(
-                self._compare(inputs[held_out], None if used is None else used[held_out])
-            )
+            columns.append(self._compare(inputs[held_out], masks_at(used, held_out)))
         self.model_ = extended(learned)
         result = np.empty((len(inputs), columns[0].shape[1]))
         result[np.concatenate(dealt)] = np.concatenate(columns)
@@ -773,10 +772,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         detector = cls()
         detector_state.restore(detector, parameters, arrays)
         return detector
-
-
-def _those(masks: Booleans | None, which: NDArray[np.intp]) -> Booleans | None:
-    return None if masks is None else masks[which]
 
 
 def _groups_of(

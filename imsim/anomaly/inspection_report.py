@@ -22,7 +22,7 @@ import imsim
 from imsim.anomaly import figures, scoring
 from imsim.anomaly.detector import AnomalyDetector, Inspection
 from imsim.anomaly.item_detector import ItemDetector
-from imsim.anomaly.stacks import as_stack, batch_images, check_masks
+from imsim.anomaly.stacks import as_stack, batch_images, check_masks, masks_at
 from imsim.anomaly.thumbnails import Thumbnail, place_words, thumbnail
 from imsim.anomaly.writing import Writer, check_facts, template
 from imsim.pages import Html, Scale, asset, map_scale, page
@@ -145,10 +145,10 @@ class InspectionRecord:
         scores = np.empty(len(frames))
         problems: dict[int, str] = {}
         for part in divided(len(frames), 4 * batch_images(frames)):  # bounds the memory
-            some, inside = frames[part], _those(used, part)
+            some, inside = frames[part], masks_at(used, part)
             found = self.detector.inspect(some, inside)
             flagged = found.scores > self.detector.threshold_
-            maps = maps_of(self.detector, some[flagged], _those(inside, flagged))
+            maps = maps_of(self.detector, some[flagged], masks_at(inside, flagged))
             self.add(names[part], found, flagged, some, maps)
             scores[part] = found.scores
             problems |= {part.start + i: reason for i, reason in found.problems.items()}
@@ -399,7 +399,7 @@ def maps_of(
     A few are made at a time, so that memory does not grow with the number of images.
     """
     for part in divided(len(images), 4 * batch_images(images)):
-        yield from _maps(detector, images[part], _those(masks, part))
+        yield from _maps(detector, images[part], masks_at(masks, part))
 
 
 def _maps(detector: AnomalyDetector, images: NDArray[Any], masks: Any) -> list[NDArray[Any] | None]:
@@ -411,7 +411,7 @@ def _maps(detector: AnomalyDetector, images: NDArray[Any], masks: Any) -> list[N
         if len(images) == 1:
             return [None]
         each = (slice(i, i + 1) for i in range(len(images)))
-        return [_maps(detector, images[part], _those(masks, part))[0] for part in each]
+        return [_maps(detector, images[part], masks_at(masks, part))[0] for part in each]
 
 
 def dissimilarity_scale(detector: AnomalyDetector) -> Scale:
@@ -434,10 +434,6 @@ def _one_each(names: Any, count: int) -> Sequence[str]:
     if len(given) != count:
         raise imsim.ShapeError(f"names has length {len(given)}; expected one for each of {count}")
     return given
-
-
-def _those(masks: Any, which: Any) -> Any:
-    return None if masks is None else masks[which]
 
 
 def _ends_of(image: NDArray[Any]) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly.stacks import Booleans, Doubles, batch_images
+from imsim.anomaly.stacks import Booleans, Doubles, batch_images, masks_at
 from imsim.workers import in_parts
 
 RAW = ("level", "contrast", "border", "noise", "texture", "column pattern", "row pattern")
@@ -46,7 +46,7 @@ def raw_statistics(frames: NDArray[Any], used: Booleans | None) -> Doubles:
 
     def part(these: slice) -> None:
         for i in range(these.start, these.stop):
-            found = of_image(frames[i], None if used is None else used[i])
+            found = of_image(frames[i], masks_at(used, i))
             if np.isfinite(found).all():  # a preprocess of the caller may repair NaN
                 result[i] = found
 

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly.stacks import Doubles, as_real, batch_images, bounding_box, check_masks
+from imsim.anomaly.stacks import (
+    Doubles,
+    as_real,
+    batch_images,
+    bounding_box,
+    check_masks,
+    masks_at,
+)
 from imsim.errors import silent
 from imsim.validation import check_integer
 from imsim.workers import in_parts
@@ -126,7 +133,7 @@ def anomaly_scores(
     facts = imsim.METRICS[metric]
 
     def scores(part: slice) -> Doubles:
-        p, q, inside = x[part], y[part], None if used is None else used[part]
+        p, q, inside = x[part], y[part], masks_at(used, part)
         if aggregate == "mean":
             score = np.asarray(facts.function(p, q, mask=inside, data_range=data_range))
             result = np.array(facts.dissimilarity(score), dtype=np.float64)

@@ -77,6 +77,11 @@ def check_masks(masks: Any, shape: tuple[int, ...]) -> Booleans:
     return np.broadcast_to(used, shape)
 
 
+def masks_at(masks: Booleans | None, which: Any) -> Booleans | None:
+    """Return the masks of some of the images; None if all pixels are used."""
+    return None if masks is None else masks[which]
+
+
 def check_images(
     images: Any, masks: Any = None, *, leave_out: bool = False
 ) -> tuple[Floats, Booleans | None]:

@@ -40,6 +40,7 @@ from imsim.anomaly.stacks import (
     Floats,
     batch_images,
     check_images,
+    masks_at,
     sample_of,
 )
 from imsim.anomaly.storage import Arrays, State, Stored
@@ -214,7 +215,7 @@ class GoodStatistics(Stored):
             judge._forget()
             others = np.concatenate([part for j, part in enumerate(teaching) if j != k])
             judge._learn([part for j, part in enumerate(parts) if j != k], shown[np.sort(others)])
-            given = None if used is None else used[fold]
+            given = masks_at(used, fold)
             found.append(judge._distances_of(shown[fold], given))
         self._forget()
         self._learn(parts, shown[learned])
@@ -230,7 +231,7 @@ class GoodStatistics(Stored):
         pixels, used = self._check_size(images, masks)
         found = []
         for part in divided(len(pixels), 4 * batch_images(pixels)):
-            given = None if used is None else used[part]
+            given = masks_at(used, part)
             found.append(self._distances_of(self._energies(pixels[part], given), given))
         return np.concatenate(found)
 
@@ -309,7 +310,7 @@ class GoodStatistics(Stored):
         """Choose what is chosen once from the images to learn from; return what all images show."""
         self._check_parameters()
         these = pixels[learned]
-        masks = None if used is None else used[learned]
+        masks = masks_at(used, learned)
         self.linear_ = PCAAutoencoder(self.components).fit(these, masks)
         self.shape_ = pixels.shape[1:]
         self.level_, self.spread_ = level_and_spread(these if masks is None else these[masks])
@@ -372,7 +373,7 @@ class GoodStatistics(Stored):
         """Return what all images show."""
         parts = divided(len(pixels), 4 * batch_images(pixels))
         return np.concatenate(
-            [self._energies(pixels[part], None if used is None else used[part]) for part in parts]
+            [self._energies(pixels[part], masks_at(used, part)) for part in parts]
         )
 
     def _check_size(self, images: Any, masks: Any) -> tuple[Floats, Booleans | None]:
