@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -127,8 +128,13 @@ def filled(images: NDArray[Any], masks: Booleans | None) -> NDArray[Any]:
 def listed(problems: dict[int, str]) -> str:
     """List the images that have problems, with the problem of the first one."""
     first, reason = min(problems.items())
-    shown = ", ".join(map(str, sorted(problems)[:10])) + (", ..." if len(problems) > 10 else "")
-    return f"index {shown}; images[{first}] {reason}"
+    return f"{indices(problems)}; images[{first}] {reason}"
+
+
+def indices(images: Iterable[int]) -> str:
+    """Say the first ten indices of images in words."""
+    ordered = sorted(images)
+    return f"index {', '.join(map(str, ordered[:10]))}" + (", ..." if len(ordered) > 10 else "")
 
 
 def nearest(odd: Booleans) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
