@@ -1,7 +1,4 @@
-"""The report on images without labels: verdicts, their course, and where the rejects are odd.
-
-Longer than 450 lines: the record of a run, of images and of items, and the page made of it.
-"""
+"""The report on images without labels: verdicts, their course, and where the rejects are odd."""
 
 from __future__ import annotations
 
@@ -263,8 +260,8 @@ class InspectionRecord:
             ).most_common(),
             rejects=self._rejects(),
             without=self._without,
-            has_map=has_map(detector),
-            with_map=[name for name in imsim.METRICS if "worst" in scoring.aggregates(name)],
+            has_map=detector.metric in scoring.with_map(),
+            with_map=scoring.with_map(),
             detector=detector,
             facts={**detector.describe(), **facts},
             place_words=place_words,
@@ -386,11 +383,6 @@ def write_inspection_report(
     return record._write(writer, title, facts or {})
 
 
-def has_map(detector: AnomalyDetector) -> bool:
-    """Tell whether the metric of a detector has a map of grey images."""
-    return "worst" in scoring.aggregates(detector.metric)
-
-
 def maps_of(
     detector: AnomalyDetector, images: NDArray[Any], masks: Any = None
 ) -> Iterator[NDArray[Any] | None]:
@@ -403,7 +395,7 @@ def maps_of(
 
 
 def _maps(detector: AnomalyDetector, images: NDArray[Any], masks: Any) -> list[NDArray[Any] | None]:
-    if not has_map(detector):
+    if detector.metric not in scoring.with_map():
         return [None] * len(images)
     try:
         return list(detector.anomaly_map(images, masks))

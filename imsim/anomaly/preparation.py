@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 import imsim
+from imsim.anomaly.places import place_surprise
 from imsim.anomaly.pose import Pose, moved_back
 from imsim.anomaly.stacks import (
     NOT_FINITE,
@@ -20,7 +21,7 @@ from imsim.anomaly.stacks import (
     filled,
     sample_of,
 )
-from imsim.anomaly.statistics import SAMPLE, place_surprise
+from imsim.anomaly.statistics import SAMPLE
 from imsim.anomaly.xray.frames import VARIED, UnlikelyItemWarning, UnusableImageWarning
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.errors import silent, warn
