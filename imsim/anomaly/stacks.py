@@ -60,16 +60,21 @@ def as_stack(name: str, value: Any) -> NDArray[Any]:
     return array
 
 
+def as_booleans(name: str, values: NDArray[Any], meaning: str) -> Booleans:
+    """Return booleans, or zeros and ones, as booleans; `meaning` says what True is."""
+    if values.dtype == np.bool_:
+        return values
+    if values.dtype.kind not in "iu" or not np.isin(values, (0, 1)).all():
+        raise MaskTypeError(
+            f"{name} has dtype {values.dtype}",
+            f"expected booleans, True = {meaning}: pass e.g. {name} > 0",
+        )
+    return values.astype(np.bool_)
+
+
 def check_masks(masks: Any, shape: tuple[int, ...]) -> Booleans:
     """Return masks as booleans of the shape (n, height, width) of the images."""
-    used = _as_numpy("masks", masks, MaskTypeError)
-    if used.dtype != np.bool_:
-        if used.dtype.kind not in "iu" or not np.isin(used, (0, 1)).all():
-            raise MaskTypeError(
-                f"masks has dtype {used.dtype}",
-                "expected booleans, True = use: pass e.g. masks > 0",
-            )
-        used = used.astype(np.bool_)
+    used = as_booleans("masks", _as_numpy("masks", masks, MaskTypeError), "use")
     if used.shape not in (tuple(shape), tuple(shape[1:])):
         raise MaskError(
             f"masks has shape {used.shape}",
