@@ -56,8 +56,7 @@ FEW = 64
 """Places that the description of the whole image can hold one by one. Then none is judged alone:
 in small images with synthetic defects that only added to the noise of good ones."""
 EQUAL = 0.1
-"""Distances below, where good images have about 4, are those of images that equal the only good
-one."""
+"""Distances below this count as 0: the image equals the only good one. Good images have about 4."""
 HIGHEST = 0.005
 """Share of the places, those most unlike good ones, whose mean is the score of places."""
 HIGHEST_OF_ALL = 0.02
@@ -296,13 +295,13 @@ class GoodStatistics(Stored):
         return model
 
     def _forget(self) -> None:
-        """Drop what was learned from images, but for what was chosen once."""
+        """Drop what was learned from images; scales, use of places and shrinkage stay."""
         self.moments_ = (Moments(), Moments())
         self.wholes_ = self.examples_ = np.empty((0, 0), np.float32)
         self.count_ = 0
 
     def _choose(self, pixels: Floats, used: Booleans | None, learned: Any) -> Floats:
-        """Choose what is chosen once from the images to learn from; return what all images show."""
+        """Learn scales, use of places and shrinkage from some images; return what all show."""
         self._check_parameters()
         these = pixels[learned]
         masks = masks_at(used, learned)
