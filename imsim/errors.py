@@ -103,7 +103,7 @@ def warn(message: str, category: type[Warning]) -> None:
 
 @contextlib.contextmanager
 def silent(*categories: type[Warning]) -> Iterator[None]:
-    """Leave out in this thread or task, and in the threads that help it, what is said otherwise.
+    """Suppress warnings of these categories in this thread or task, and in its helper threads.
 
     The filters of `warnings` belong to the whole process, so that threads cannot change them.
     """

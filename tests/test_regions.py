@@ -76,6 +76,21 @@ def test_more_regions_than_stand_side_by_side(
 
 
 @pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("name", ["uiq", "ssim", "zncc"])
+def test_nothing_is_left_of_an_earlier_shelf(rng: np.random.Generator, name: str) -> None:
+    """Ragged regions, whose next shelf has gaps where pixels of the earlier one stood."""
+    sides = (70, 900)
+    a, b = textured_pair(rng, *sides)
+    widths = rng.integers(9, 24, 200)
+    columns = np.repeat(np.arange(1, 201), widths)[: sides[1]]
+    labels = np.where(np.arange(sides[0])[:, None] < 30, columns, 1000 + columns[::-1])
+    labels[30 + rng.integers(9, 40, sides[1])[columns % 7], np.arange(sides[1])] = 0
+    found = regions(a, b, labels, [name], data_range=255)
+    assert len(found.labels) > 80
+    assert_rows(found, a, b, labels, data_range=255)
+
+
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("large", [0, 1 << 20])
 def test_crops_of_any_size(

@@ -128,26 +128,26 @@ def open_npy(source: Source, reading: Reading) -> Pages:
         if reading.stays_on_disk((height, width), header.dtype, *channels):
             return _on_disk(source, header, axes, index)
         reading.check_size((height, width), header.dtype.itemsize, *channels)
-        array: Array = (
-            np.load(source.path, mmap_mode="r", allow_pickle=False)
-            if source.content is None
-            else header.array(source.content, header.offset)
-        )
-        return _copy(axes.take(array, index))
+        return _copy(axes.take(_stored(source, header), index))
 
     return Pages(len(axes), read, counting=axes.leading)
+
+
+def _stored(source: Source, header: _ArrayHeader) -> Array:
+    """Return the array of a file, of which pages are read when they are needed."""
+    array: Array = (
+        np.load(source.path, mmap_mode="r", allow_pickle=False)
+        if source.content is None
+        else header.array(source.content, header.offset)
+    )
+    return array
 
 
 def _on_disk(source: Source, header: _ArrayHeader, axes: Axes, index: int) -> Contents:
     """Return one image, of which each part is mapped into memory, copied and released."""
 
     def read(top: int, bottom: int, left: int, right: int) -> Contents:
-        stored: Array = (
-            np.load(source.path, mmap_mode="r", allow_pickle=False)
-            if source.content is None
-            else header.array(source.content, header.offset)
-        )
-        return _copy(axes.take(stored, index)[top:bottom, left:right])
+        return _copy(axes.take(_stored(source, header), index)[top:bottom, left:right])
 
     height, width, *channels = axes.image
     shape = (height, width, *([] if channels == [1] else channels))

@@ -1,4 +1,4 @@
-"""The card of a model: when it learned from how many images, with which versions, and which."""
+"""The card of a model: dates, numbers and digests of its images, versions of the libraries."""
 
 from __future__ import annotations
 

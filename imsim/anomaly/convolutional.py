@@ -1,7 +1,4 @@
-"""Small convolutional autoencoder, in JAX.
-
-Longer than 450 lines: network, training and synthetic bodies make sense together only.
-"""
+"""Small convolutional autoencoder, in JAX."""
 
 from __future__ import annotations
 
@@ -19,6 +16,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import imsim
+from imsim.anomaly.foreign_bodies import draw, render
+from imsim.anomaly.network import autoencoder
 from imsim.anomaly.stacks import Booleans, Floats, check_images
 from imsim.anomaly.storage import Arrays, State, Stored
 from imsim.validation import check_choice, check_flag, check_integer, check_number
@@ -34,12 +33,6 @@ DATA_RANGE = 8.0
 """Data range for SSIM of images in units of their standard deviation: four to each side."""
 _WINDOW = 11
 """Side of the window of SSIM."""
-_AREA = 1024
-"""Pixels for each body: four in a patch of 64 x 64."""
-_THINNEST = 0.7
-"""Least semi-axis of a body in pixels."""
-_CONTRAST = 0.7, 12.0
-"""Range of the contrast, in standard deviations of the training pixels."""
 _CHANGED = 0.3
 """Change, in these units, from which on a pixel counts as one of a body: less than the least."""
 _RISE = 0.05
@@ -172,9 +165,9 @@ class ConvAutoencoder(Stored):
         if not used.any():
             raise imsim.MaskError("masks are False everywhere; there is nothing to learn from")
         least = min(pixels.shape[1:] if self.patch is None else (*pixels.shape[1:], self.patch))
-        if self.loss == "ssim" and least < imsim.METRICS["ssim"].least_side:
+        if self.loss == "ssim" and least < _WINDOW:
             raise imsim.ShapeError(
-                f"images or patches are {least} pixels wide or high, loss='ssim' needs 11: "
+                f"images or patches are {least} pixels wide or high, loss='ssim' needs {_WINDOW}: "
                 "use larger ones, or loss='mse'"
             )
         values = pixels[used]
@@ -208,7 +201,7 @@ class ConvAutoencoder(Stored):
             batch = normalised[start : start + _AT_ONCE]
             filled = 1 << (len(batch) - 1).bit_length()  # few sizes, each compiled once
             whole = np.pad(batch, [(0, filled - len(batch)), (0, 0), (0, 0)])
-            found = _reconstruct(self.network_, whole)
+            found = np.asarray(_apply(self.network_, whole))
             result[start : start + len(batch)] = found[: len(batch), :height, :width]
         result *= np.float32(self.scale_)
         result += np.float32(self.offset_)
@@ -373,13 +366,9 @@ def _step_length(done: float, steps: int) -> float:
     return rising * (1 + math.cos(math.pi * done)) / 2
 
 
-def _reconstruct(network: Any, images: Floats) -> Floats:
-    """Apply a network to images of shape (n, height, width)."""
-    return np.asarray(_apply(network, images))
-
-
 @eqx.filter_jit
 def _apply(network: Any, images: Any) -> Any:
+    """Apply a network to images of shape (n, height, width)."""
     return jax.vmap(network)(images[:, None])[:, 0]
 
 
@@ -401,6 +390,7 @@ def _loss(network: Any, images: Any, masks: Any, bodies: Any, emphasis: Any, kin
         result + DATA_RANGE / 2,
         mask=masks | ~usable[:, None, None],
         data_range=DATA_RANGE,
+        window_size=_WINDOW,
     )
     return jnp.where(usable, 1 - scores, 0).sum() / jnp.maximum(usable.sum(), 1)
 
@@ -456,79 +446,3 @@ def _batches(examples: Examples, size: int, rng: np.random.Generator | None) -> 
         chosen = order[start : start + size]
         filling = [(0, min(size, n) - len(chosen)), (0, 0), (0, 0)]
         yield Examples(np.pad(images[chosen], filling), np.pad(masks[chosen], filling))
-
-
-@eqx.filter_jit  # compiled once, where the layers would compile their random numbers one by one
-def autoencoder(channels: tuple[int, ...], bottleneck: int, key: jax.Array) -> eqx.nn.Sequential:
-    """Return a network from images (1, height, width) to the same, with random weights.
-
-    Height and width must be multiples of 2 ** len(channels). What each layer does is said in
-    `imsim.anomaly.ConvAutoencoder`.
-    """
-    keys = iter(jax.random.split(key, 2 * len(channels) + 2))
-    rectifier = eqx.nn.Lambda(jax.nn.relu)
-
-    def convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> eqx.nn.Conv2d:
-        padding = (side - stride + 1) // 2
-        return eqx.nn.Conv2d(
-            inputs, outputs, side, stride, padding, dtype=jnp.float32, key=next(keys)
-        )
-
-    layers: list[Any] = []
-    width = 1
-    for features in channels:
-        layers += [convolution(width, features, 4, stride=2), rectifier]
-        width = features
-    layers += [convolution(width, bottleneck, 1), convolution(bottleneck, width, 1), rectifier]
-    for features in (*reversed(channels[:-1]), 1):
-        layers += [convolution(width, 4 * features, 3), eqx.nn.Lambda(_twice_as_fine), rectifier]
-        width = features
-    return eqx.nn.Sequential(layers[:-1])  # pixel values may be negative: no rectifier last
-
-
-def _twice_as_fine(features: jax.Array) -> jax.Array:
-    """Lay four channels out as the 2 x 2 pixels of one place, after Shi et al. 2016.
-
-    doi:10.1109/CVPR.2016.207
-    """
-    channels, height, width = features.shape
-    parts = features.reshape(channels // 4, 2, 2, height, width)
-    return parts.transpose(0, 3, 1, 4, 2).reshape(channels // 4, 2 * height, 2 * width)
-
-
-def draw(
-    rng: np.random.Generator, shape: tuple[int, ...], longest: float, probability: float
-) -> Floats:
-    """Draw ellipses for images of shape (n, height, width), of shape (n, bodies, 6).
-
-    A body is row, column, longer and shorter semi-axis, angle, and contrast; this is 0 where there
-    is none. Both semi-axes and the contrast are drawn evenly over their logarithms: the axes from
-    0.7 pixels to `longest`, the contrast from 0.7 to 12, of either sign.
-    """
-    n, height, width = shape
-    count = -(-height * width // _AREA) if probability else 0
-    size = n, count
-    axes = np.exp(rng.uniform(np.log(_THINNEST), np.log(max(longest, 1.0)), (*size, 2)))
-    low, high = np.log(_CONTRAST)
-    contrast = np.exp(rng.uniform(low, high, size)) * rng.choice([-1.0, 1.0], size)
-    bodies = [
-        rng.uniform(0, height, size),
-        rng.uniform(0, width, size),
-        axes.max(axis=-1),
-        axes.min(axis=-1),
-        rng.uniform(0, np.pi, size),
-        contrast * (rng.uniform(size=size) < probability),
-    ]
-    return np.stack(bodies, axis=-1).astype(np.float32)
-
-
-def render(bodies: Any, height: int, width: int) -> Any:
-    """Return the sum of the bodies of each image, shape (n, height, width), on JAX's device."""
-    row, column, longer, shorter, angle, contrast = jnp.moveaxis(bodies, -1, 0)[..., None, None]
-    y = jnp.arange(height, dtype=jnp.float32)[:, None] - row
-    x = jnp.arange(width, dtype=jnp.float32) - column
-    along = (x * jnp.cos(angle) + y * jnp.sin(angle)) / longer
-    across = (y * jnp.cos(angle) - x * jnp.sin(angle)) / shorter
-    # Approximately the distance from the edge, in pixels; the edge is about two pixels wide.
-    distance = (jnp.hypot(along, across) - 1) * shorter
-    return (contrast * jax.nn.sigmoid(-2 * distance)).sum(axis=1)

@@ -5,25 +5,36 @@ Longer than 450 lines: it is one class, in scikit-learn's manner.
 
 from __future__ import annotations
 
-from collections import Counter
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import OutlierMixin, clone
-from sklearn.utils import check_random_state
+from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 import imsim
 from imsim.anomaly import detector_state, learning, scoring
 from imsim.anomaly.card import Card, digests_of
-from imsim.anomaly.pca import MeanModel, PCAAutoencoder
-from imsim.anomaly.pose import Pose, moved_back
-from imsim.anomaly.raw import RANGES, raw_statistics, times_the_contrast
+from imsim.anomaly.cross_fitting import CrossFit
+from imsim.anomaly.detector_parameters import (
+    check_parameters,
+    data_range_of,
+    folds_of,
+    new_model,
+    random_generator,
+)
+from imsim.anomaly.preparation import (
+    LEAST_IMAGES,
+    Prepared,
+    fitted_pose,
+    fitted_preprocess,
+    map_back,
+    prepared,
+    reasons,
+)
+from imsim.anomaly.raw import raw_statistics, warn_of_other_range
 from imsim.anomaly.stacks import (
-    NOT_FINITE,
     Booleans,
     Doubles,
     Floats,
@@ -33,36 +44,18 @@ from imsim.anomaly.stacks import (
     check_masks,
     depth_of,
     filled,
+    indices,
     listed,
-    sample_of,
+    masks_at,
 )
-from imsim.anomaly.statistics import METRIC, SAMPLE, GoodStatistics, place_surprise
 from imsim.anomaly.storage import Arrays, State, Stored
-from imsim.anomaly.xray.frames import VARIED, UnlikelyItemWarning, UnusableImageWarning
 from imsim.anomaly.xray.peel import VirtualPeel
-from imsim.errors import silent, warn
-from imsim.validation import (
-    check_between,
-    check_choice,
-    check_data_range,
-    check_integer,
-    check_number,
-    usual_data_range,
-)
+from imsim.errors import warn
 from imsim.workers import divided, in_parts
 
 __all__ = ["AnomalyDetector", "Inspection", "Reconstruction", "UnscorableImageWarning"]
 
-COMPONENTS = 60
-"""Components of the default reconstruction of whole images, see docs/decisions.md."""
-PATCH, PATCH_COMPONENTS = 8, 4
-"""Side in pixels and components of patches, for peeled images if the metric needs contrast."""
-LEAST_SIDE = 16
-"""Least side in pixels of images whose items may be brought into one pose."""
 LEARNED_BEFORE = "was learned from before"
-LEAST_IMAGES = 3
-"""Least number of good images: one is held out, and two are left to learn from."""
-NOTHING_LEFT = "leaves nothing to compare"
 
 
 class UnscorableImageWarning(UserWarning):
@@ -247,41 +240,40 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         """
         if getattr(y, "ndim", 0) > 1:
             raise imsim.OptionError("y has several axes, but is not used: pass masks=... by name")
-        self.model_: Any
-        self.aggregate_ = self._check_parameters()
-        generator = np.random.default_rng(_random_state(self.random_state).randint(2**31))
+        self.aggregate_ = check_parameters(self)
+        generator = random_generator(self.random_state)
         frames = as_stack("images", good)
         named = learning.check_groups(groups, len(frames))
         given = None if masks is None else check_masks(masks, frames.shape)
         given = None if given is not None and given.all() else given
         self.shape_, self.depth_ = frames.shape[1:], depth_of(frames)
         self.n_features_in_ = int(np.prod(self.shape_))
-        self._fit_preprocess(filled(frames, given))
-        self._fit_pose(frames, given)
-        inputs, used, problems = self._prepare(frames, given)
-        usable: Any = np.ones(len(inputs), bool) if used is None else used.any(axis=(1, 2))
-        self.left_out_ = _reasons(frames, given, ~usable, problems)
+        self.preprocess_ = fitted_preprocess(self.preprocess, filled(frames, given))
+        is_posed = self.pose is not None and self.preprocess_ is None and given is None
+        self.pose_ = fitted_pose(frames) if is_posed else None
+        found = self._prepared(frames, given)
+        usable = found.usable
+        self.left_out_ = reasons(frames, given, ~usable, found.problems)
         _check_usable(usable, self.left_out_)
-        seen = (inputs, used)
+        seen = (found.images, found.masks)
         if self.pose_ is not None:  # turned images have other pixels
             seen = check_images(frames, given, leave_out=True)
-        self.data_range_ = self._find_data_range(frames.dtype, *seen)
-        inputs, used = inputs[usable], None if used is None else used[usable]
+        self.data_range_ = data_range_of(self, frames.dtype, *seen)
         seed = int(generator.integers(2**31))
         if named is not None:
-            learning.check_left(named[usable], len(inputs))
-        dealt = learning.deal_folds(
-            len(inputs),
-            self.folds or (learning.FOLDS if self._is_closed() else 1),
-            generator,
-            _groups_of(frames, usable, named),
-        )
+            named = named[usable]
+            learning.check_left(named, len(named))
         # With masks of the caller, the distances from the rim that was peeled are not known.
         peel = self.preprocess_ if given is None else None
-        columns, odd = self._learn(inputs, used, dealt, seed, peel)
+        groups = learning.with_twins(named, digests_of(frames[usable]))
+        folds = learning.deal_folds(int(usable.sum()), folds_of(self), generator, groups)
+        cross_fit = self._cross_fit(found, usable, folds, peel)
+        self.model_, columns, odd = cross_fit.fit_without_odd(
+            lambda: new_model(self, self.n_features_in_, seed), self.fence
+        )
         self._decide(columns, odd, np.flatnonzero(usable), [int((~odd).sum())])
         learned = np.flatnonzero(usable)[~odd]
-        self.raw_statistics_ = raw_statistics(frames[learned], _those(given, learned))
+        self.raw_statistics_ = raw_statistics(frames[learned], masks_at(given, learned))
         self.card_ = Card.of(frames[learned], self.note, len(self.left_out_))
         return self
 
@@ -314,15 +306,15 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def _update(self, frames: NDArray[Any], given: Booleans | None, groups: Any) -> None:
         named = learning.check_groups(groups, len(frames))
-        earlier: Any = self.model_
-        if not hasattr(self.model_, "partial_fit"):
+        earlier = self.model_
+        if not hasattr(earlier, "partial_fit"):
             raise imsim.OptionError(
-                f"a {type(self.model_).__name__} cannot learn further: call fit(good) with all "
+                f"a {type(earlier).__name__} cannot learn further: call fit(good) with all "
                 "good images, earlier and new ones"
             )
-        inputs, used, problems = self._prepare(frames, given)
-        usable: Any = np.ones(len(inputs), bool) if used is None else used.any(axis=(1, 2))
-        self.left_out_ = _reasons(frames, given, ~usable, problems)
+        found = self._prepared(frames, given)
+        usable = found.usable
+        self.left_out_ = reasons(frames, given, ~usable, found.problems)
         unusable = len(self.left_out_)
         for i in np.flatnonzero(usable & self.card_.knows(frames)):
             self.left_out_[int(i)], usable[i] = LEARNED_BEFORE, False
@@ -331,21 +323,19 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 f"none of {len(frames)} images can be learned from: {listed(self.left_out_)}"
             )
         _warn_of(self.left_out_, len(frames))
-        inputs, used = inputs[usable], None if used is None else used[usable]
-        dealt = learning.deal_folds(
-            len(inputs),
-            learning.FOLDS,
-            np.random.default_rng(_random_state(self.random_state).randint(2**31)),
-            _groups_of(frames, usable, named),
-        )
-        odd: Booleans = np.zeros(len(inputs), np.bool_)
+        count = int(usable.sum())
+        named = None if named is None else named[usable]
+        groups = learning.with_twins(named, digests_of(frames[usable]))
+        generator = random_generator(self.random_state)
+        folds = learning.deal_folds(count, learning.FOLDS, generator, groups)
+        cross_fit = self._cross_fit(found, usable, folds)
+        odd: Booleans = np.zeros(count, np.bool_)
         before = self.held_out_columns_
-        columns = self._cross_update(inputs, used, dealt, odd)
-        if self.fence is not None and len(inputs) >= learning.LEAST_UPDATE:
+        self.model_, columns = cross_fit.update(earlier, odd)
+        if self.fence is not None and count >= learning.LEAST_UPDATE:
             odd = learning.odd_ones(columns, self.fence)
             if odd.any():
-                self.model_ = earlier
-                columns = self._cross_update(inputs, used, dealt, odd)
+                self.model_, columns = cross_fit.update(earlier, odd)
         self._decide(
             np.concatenate([before, columns]),
             np.concatenate([np.zeros(len(before), np.bool_), odd]),
@@ -353,15 +343,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             [*(lesson.images for lesson in self.card_.lessons), int((~odd).sum())],
         )
         learned = np.flatnonzero(usable)[~odd]
-        raw = raw_statistics(frames[learned], _those(given, learned))
-        times = times_the_contrast(raw, self.raw_statistics_)
-        if not 1 / RANGES < times < RANGES:
-            warn(
-                f"the new images have {times:.3g} times the contrast of those learned from before: "
-                "if they have another range of numbers, convert them, and update the detector as "
-                "it was saved before; a model of both hardly finds what is wrong in either",
-                UserWarning,
-            )
+        raw = raw_statistics(frames[learned], masks_at(given, learned))
+        warn_of_other_range(raw, self.raw_statistics_)
         self.raw_statistics_ = np.concatenate([self.raw_statistics_, raw])
         self.card_ = self.card_.extended(frames[learned], self.note, unusable)
 
@@ -369,13 +352,14 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         """Return scores as `anomaly_score` does, with the reasons of NaN instead of a warning."""
         frames, used = self._check_images(images, masks)
         scores = np.empty(len(frames))
-        reasons: dict[int, str] = {}
+        problems: dict[int, str] = {}
 
         def judge(part: slice) -> dict[int, str]:
-            batch, given = frames[part], None if used is None else used[part]
-            inputs, inside, problems = self._prepare(batch, given)
-            scores[part] = scoring.most_anomalous(self._compare(inputs, inside), self.scales_)
-            found = _reasons(batch, given, np.isnan(scores[part]), problems)
+            batch, given = frames[part], masks_at(used, part)
+            inputs, inside, known = self._prepared(batch, given)
+            columns = self._compare(self.model_, inputs, inside)
+            scores[part] = scoring.most_anomalous(columns, self.scales_)
+            found = reasons(batch, given, np.isnan(scores[part]), known)
             return {part.start + i: reason for i, reason in found.items()}
 
         parts = (self.model_, self.preprocess_ or self.model_)
@@ -385,8 +369,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         else:  # what others wrote or derived may not expect several threads
             found = [judge(part) for part in divided(len(frames), 4 * batch_images(frames))]
         for part in found:
-            reasons |= part
-        return Inspection(scores, reasons)
+            problems |= part
+        return Inspection(scores, problems)
 
     def anomaly_score(self, images: Any, masks: Any = None) -> Doubles:
         """Return how anomalous images are, float64 of shape (n,); larger = more.
@@ -427,22 +411,20 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         OptionError
             If the metric has no map.
         """
-        inputs, reconstructions, used = self.reconstruct(images, masks)
+        frames, given = self._check_images(images, masks)
+        inputs, used, _ = self._prepared(frames, given)
+        reconstructions = self.model_.reconstruct(inputs, used)
         found = scoring.dissimilarity_map(
             self.metric, inputs, reconstructions, masks=used, data_range=self.data_range_
         )
-        if self.pose_ is None:
-            return found
-        frames, given = self._check_images(images, masks)
-        unposed, _ = check_images(frames, given, leave_out=True)
-        return moved_back(found.astype(np.float64), self.pose_.placements(unposed))
+        return map_back(found, frames, given, self.pose_)
 
     def reconstruct(self, images: Any, masks: Any = None) -> Reconstruction:
         """Return what the metric compares: preprocessed images, reconstructions and masks.
 
         Where poses are learned, all three show the items in their common pose.
         """
-        inputs, used, _ = self._prepare(*self._check_images(images, masks))
+        inputs, used, _ = self._prepared(*self._check_images(images, masks))
         return Reconstruction(inputs, self.model_.reconstruct(inputs, used), used)
 
     def describe(self) -> dict[str, str]:
@@ -473,30 +455,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         tags.input_tags.three_d_array = True
         return tags
 
-    def _check_parameters(self) -> str:
-        """Check what `fit` needs; return the aggregate."""
-        plain = self.preprocess is None
-        has_distances = hasattr(self.model, "distances")
-        if self.model is None and plain and isinstance(self.metric, str) and self.metric == METRIC:
-            has_distances = self.aggregate in (None, scoring.STATISTICS)
-        aggregate = scoring.choose_aggregate(
-            self.aggregate, self.metric, not plain, has_distances=has_distances
-        )
-        check_choice("pose", self.pose, ("auto", None))
-        check_between("false_alarm_rate", self.false_alarm_rate)
-        check_integer("window", self.window, 1)
-        if self.folds is not None:
-            check_integer("folds", self.folds, 1)
-        if self.fence is not None:
-            check_number("fence", self.fence)
-        if not isinstance(self.note, str):
-            raise imsim.OptionError(f"note={self.note!r}; expected a text")
-        if self.data_range is not None:
-            check_data_range(self.data_range, (), None, np)
-        _check_part("model", self.model, "reconstruct", (None,), "PCAAutoencoder(components=60)")
-        _check_part("preprocess", self.preprocess, "transform", ("xray", None), "VirtualPeel()")
-        return aggregate
-
     def _check_images(self, images: Any, masks: Any) -> tuple[NDArray[Any], Booleans | None]:
         """Return images like those learned from, and their masks or None."""
         check_is_fitted(self, "threshold_")
@@ -513,206 +471,24 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             )
         return frames, None if masks is None else check_masks(masks, frames.shape)
 
-    def _is_closed(self) -> bool:
-        """Whether the model is learned in one step, so that folds cost little."""
-        closed = PCAAutoencoder | MeanModel | GoodStatistics
-        return self.model is None or isinstance(self.model, closed)
-
-    def _fit_preprocess(self, frames: NDArray[Any]) -> None:
-        """Fit a fresh preprocess; refuse the peel of images that hardly show single items.
-
-        About 100 images are looked at. If the caller passed a peel, or if patterns are the only
-        reason, there is a warning instead.
-        """
-        given = VirtualPeel() if isinstance(self.preprocess, str) else self.preprocess
-        self.preprocess_ = None if given is None else clone(given)
-        if self.preprocess_ is None:
-            return
-        with silent(imsim.EmptyMaskWarning, UnusableImageWarning):  # `fit` warns of them together
-            self.preprocess_.fit(frames)
-        if not isinstance(self.preprocess_, VirtualPeel):
-            return
-        sample = frames[sample_of(len(frames), 100)]
-        doubts = self.preprocess_.doubts(sample)
-        if len(doubts) <= len(sample) / 2:
-            return
-        reasons = Counter(doubts.values())
-        reason = reasons.most_common(1)[0][0]
-        message = (
-            "most of the good images do not look like X-ray images of single items with the open "
-            f"beam around them, as the peel needs them ({len(doubts)} of {len(sample)}; the "
-            f"commonest reason: one {reason}): for other images pass preprocess=None, on the "
-            "command line --preprocess none; for X-ray images take a larger frame, or pass "
-            "preprocess=VirtualPeel()"
-        )
-        if isinstance(self.preprocess, str) and len(doubts) - reasons[VARIED] > len(sample) / 2:
-            raise imsim.ImsimError(message)
-        warn(message, UnlikelyItemWarning)
-
-    def _fit_pose(self, frames: NDArray[Any], used: Booleans | None) -> None:
-        """Fit a pose if it makes good images more alike, place by place."""
-        self.pose_: Pose | None = None
-        if self.pose is None or self.preprocess_ is not None or used is not None:
-            return
-        images, inside = check_images(frames, leave_out=True)
-        images = images if inside is None else images[inside.any(axis=(1, 2))]
-        if len(images) < LEAST_IMAGES or min(self.shape_) < LEAST_SIDE:
-            return
-        pose = Pose().fit(images)
-        sample = images[sample_of(len(images), SAMPLE)]
-        if pose.is_found_ and place_surprise(pose.transform(sample)[0]) < place_surprise(sample):
-            self.pose_ = pose
-
-    def _prepare(
-        self, frames: NDArray[Any], used: Booleans | None
-    ) -> tuple[Floats, Booleans | None, dict[int, str]]:
-        """Return preprocessed images, their masks, and the problems named by the preprocess.
-
-        An image that cannot be used has an empty mask.
-        """
-        if self.preprocess_ is None:
-            images, inside = check_images(frames, used, leave_out=True)
-            if self.pose_ is not None:
-                images, inside = self.pose_.transform(images, inside)
-            return images, inside, {}
-        with silent(imsim.EmptyMaskWarning, UnusableImageWarning):
-            images, inside, *problems = self.preprocess_.transform(filled(frames, used))
-        inputs, inside = check_images(
-            images, inside if used is None else inside & used, leave_out=True
-        )
-        inside = np.ones(inputs.shape, bool) if inside is None else inside
-        return inputs, inside, problems[0] if problems else {}
-
-    def _find_data_range(self, dtype: Any, inputs: Floats, used: Booleans | None) -> float:
-        """Return the given range, or that of preprocess or dtype, or that of the images."""
-        if self.data_range is not None:
-            return float(self.data_range)
-        if self.preprocess_ is None:
-            known = usual_data_range([dtype])
-        else:
-            known = getattr(self.preprocess_, "data_range", None)
-        if known is not None:
-            return float(known)
-        return float(np.ptp(inputs if used is None else inputs[used])) or 1.0
-
-    def _new_model(self, inputs: Floats, seed: int) -> Any:
-        """Return a fresh model."""
-        # With as many components as pixels, the model would reproduce anomalies too.
-        components = max(1, min(COMPONENTS, inputs[0].size // 8))
-        if self.model is not None:
-            model: Any = clone(self.model)
-        elif self.aggregate_ == scoring.STATISTICS:
-            model = GoodStatistics(components)
-        elif self.preprocess_ is None:
-            model = PCAAutoencoder(components)
-        elif imsim.METRICS[self.metric].needs_contrast:
-            model = PCAAutoencoder(PATCH_COMPONENTS, patch=PATCH)
-        else:
-            model = MeanModel()
-        for name in ("random_state", "seed"):
-            if model.get_params().get(name, 0) is None:
-                model.set_params(**{name: seed})
-        return model
-
-    def _fit_model(self, inputs: Floats, used: Booleans | None, index: Any, seed: int) -> Any:
-        """Fit a fresh model to some of the images."""
-        model = self._new_model(inputs, seed)
-        self.model_ = model.fit(inputs[index], None if used is None else used[index])
-        return self.model_
-
-    def _learn(
-        self,
-        inputs: Floats,
-        used: Booleans | None,
-        dealt: list[NDArray[np.intp]],
-        seed: int,
-        peel: Any,
-    ) -> tuple[Doubles, Booleans]:
-        """Learn from images that are no odd ones; return columns of scores, and which are odd."""
-        odd: Booleans = np.zeros(len(inputs), np.bool_)
-        columns = self._cross_fit(inputs, used, dealt, odd, seed, peel)
-        if self.fence is None:
-            return columns, odd
-        first = 0
-        for _ in range(learning.ROUNDS):
-            found = learning.odd_ones(columns, self.fence, odd)
-            first = first or int(found.sum())
-            most = min(learning.MOST_ODD * len(odd), learning.GROWTH * first)
-            if found.sum() > most:  # good images simply differ
-                found = np.zeros_like(odd)
-            if (found == odd).all():
-                break
-            odd = found
-            if used is not None and isinstance(peel, VirtualPeel):
-                inputs = peel.learn_rim(inputs, used, np.flatnonzero(~odd))
-            columns = self._cross_fit(inputs, used, dealt, odd, seed, peel)
-            if not odd.any():
-                break
-        return columns, odd
+    def _prepared(self, frames: NDArray[Any], used: Booleans | None) -> Prepared:
+        return prepared(frames, used, self.preprocess_, self.pose_)
 
     def _cross_fit(
         self,
-        inputs: Floats,
-        used: Booleans | None,
-        dealt: list[NDArray[np.intp]],
-        odd: Booleans,
-        seed: int,
-        peel: Any,
-    ) -> Doubles:
-        """Return columns of scores of held-out images; NaN for those that are in no fold.
-
-        Each part is scored by a model of the others, of which none learns from odd images. The
-        final model is left in `model_`; with a single fold it is the one that scored.
-        """
-        learned = np.flatnonzero(~odd)
-        if self.aggregate_ == scoring.STATISTICS and len(dealt) > 1:
-            self.model_ = self._new_model(inputs, seed)
-            if isinstance(self.model_, GoodStatistics):
-                return self.model_.cross_fit(inputs, used, dealt, learned)
-        final = None
-        if len(dealt) > 1:
-            final = self._fit_model(inputs, used, learned, seed)
-        found = []
-        for held_out in dealt:
-            these, others = inputs, np.setdiff1d(learned, held_out)
-            if used is not None and isinstance(peel, VirtualPeel):
-                these = peel.with_rim_of(inputs, used, others)
-            self._fit_model(these, used, others, seed)
-            found.append(self._compare(these[held_out], None if used is None else used[held_out]))
-        if final is not None:
-            self.model_ = final
-        columns = np.full((len(inputs), found[0].shape[1]), np.nan)
-        columns[np.concatenate(dealt)] = np.concatenate(found)
-        return columns
-
-    def _cross_update(
-        self,
-        inputs: Floats,
-        used: Booleans | None,
-        dealt: list[NDArray[np.intp]],
-        odd: Booleans,
-    ) -> Doubles:
-        """Return columns of scores of new images, each held out; `model_` learns all but odd ones.
-
-        A single new image is scored by the earlier model.
-        """
-        earlier, learned = self.model_, np.flatnonzero(~odd)
-
-        def extended(some: NDArray[np.intp]) -> Any:
-            model = deepcopy(earlier)
-            return model.partial_fit(inputs[some], None if used is None else used[some])
-
-        columns = []
-        for held_out in dealt:
-            others = np.setdiff1d(learned, held_out)
-            self.model_ = extended(others) if others.size else earlier
-            columns.append(
-                self._compare(inputs[held_out], None if used is None else used[held_out])
-            )
-        self.model_ = extended(learned)
-        result = np.empty((len(inputs), columns[0].shape[1]))
-        result[np.concatenate(dealt)] = np.concatenate(columns)
-        return result
+        found: Prepared,
+        usable: Booleans,
+        folds: list[NDArray[np.intp]],
+        peel: Any = None,
+    ) -> CrossFit:
+        return CrossFit(
+            found.images[usable],
+            masks_at(found.masks, usable),
+            folds,
+            self._compare,
+            by_distances=self.aggregate_ == scoring.STATISTICS,
+            peel=peel if isinstance(peel, VirtualPeel) else None,
+        )
 
     def _decide(
         self,
@@ -745,21 +521,18 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         pairs = zip(places[odd].tolist(), every[odd].tolist(), strict=True)
         self.odd_: dict[int, float] = dict(pairs)
         if self.odd_:
-            shown = ", ".join(map(str, sorted(self.odd_)[:10])) + (
-                ", ..." if odd.sum() > 10 else ""
-            )
             warn(
-                f"{len(self.odd_)} good images are unlike the others (index {shown}) and are not "
-                "learned from: look at them, and if they are good, pass fence=None",
+                f"{len(self.odd_)} good images are unlike the others ({indices(self.odd_)}) and "
+                "are not learned from: look at them, and if they are good, pass fence=None",
                 OddImageWarning,
             )
 
-    def _compare(self, inputs: Floats, used: Booleans | None) -> Doubles:
+    def _compare(self, model: Any, inputs: Floats, used: Booleans | None) -> Doubles:
         """Return a column of scores for each aggregate."""
         if self.aggregate_ == scoring.STATISTICS:
-            distances: Doubles = np.asarray(self.model_.distances(inputs, used), dtype=np.float64)
+            distances: Doubles = np.asarray(model.distances(inputs, used), dtype=np.float64)
             return distances
-        made = self.model_.reconstruct(inputs, used)
+        made = model.reconstruct(inputs, used)
         how = {"masks": used, "data_range": self.data_range_, "window": self.window}
         return scoring.every_score(self.metric, self.aggregate_, inputs, made, **how)
 
@@ -773,30 +546,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         detector = cls()
         detector_state.restore(detector, parameters, arrays)
         return detector
-
-
-def _those(masks: Booleans | None, which: NDArray[np.intp]) -> Booleans | None:
-    return None if masks is None else masks[which]
-
-
-def _groups_of(
-    frames: NDArray[Any], usable: Booleans, named: NDArray[Any] | None
-) -> NDArray[Any] | None:
-    """Return the groups of usable images: those that were named, with equal images together."""
-    return learning.with_twins(None if named is None else named[usable], digests_of(frames[usable]))
-
-
-def _reasons(
-    frames: NDArray[Any], used: Booleans | None, which: Booleans, problems: dict[int, str]
-) -> dict[int, str]:
-    """Return why the marked images cannot be compared, by their indices."""
-    found = {}
-    for i in np.flatnonzero(which).tolist():
-        with np.errstate(over="ignore"):
-            sound = np.isfinite(frames[i].astype(np.float32))
-        unsound = not (sound if used is None else sound | ~used[i]).all()
-        found[i] = problems.get(i) or (NOT_FINITE if unsound else NOTHING_LEFT)
-    return found
 
 
 def _check_usable(usable: Booleans, problems: dict[int, str]) -> None:
@@ -815,26 +564,3 @@ def _warn_of(problems: dict[int, str], count: int) -> None:
     if problems:
         message = f"{len(problems)} of {count} images are left out of the training"
         warn(f"{message}: {listed(problems)}", UnscorableImageWarning)
-
-
-def _check_part(name: str, given: Any, method: str, names: tuple[Any, ...], example: str) -> None:
-    """Refuse a value that is neither a part of a detector nor the name of one."""
-    if given is None or (isinstance(given, str) and given in names):
-        return
-    methods = ("fit", method, "get_params")
-    if isinstance(given, type) or not all(hasattr(given, m) for m in methods):
-        raise imsim.OptionError(
-            f"{name}={given!r}; expected {', '.join(map(repr, names))}, or an object with "
-            f"{', '.join(methods)}, such as {example}"
-        )
-
-
-def _random_state(given: Any) -> Any:
-    try:
-        if not isinstance(given, bool | np.bool_):
-            return check_random_state(given)
-    except ValueError:
-        pass
-    raise imsim.OptionError(
-        f"random_state={given!r}; expected None, an integer from 0 to 2**32 - 1, or a RandomState"
-    )

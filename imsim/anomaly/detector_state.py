@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 import imsim
 from imsim.anomaly import learning, optional, scoring
 from imsim.anomaly.card import Card
+from imsim.anomaly.detector_parameters import check_parameters
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose
 from imsim.anomaly.raw import RAW, check_raw
@@ -101,7 +102,7 @@ def restore(detector: Any, parameters: dict[str, Any], arrays: Arrays) -> None:
     for name, value in fitted.items():
         setattr(detector, name, value)
     check_data_range(detector.data_range_, (), None, np)
-    check_choice("aggregate_", detector.aggregate_, (detector._check_parameters(),))
+    check_choice("aggregate_", detector.aggregate_, (check_parameters(detector),))
     for side in detector.shape_:
         check_integer("shape_", side, 1)
     if len(detector.shape_) != 2 or not isinstance(detector.depth_, str):

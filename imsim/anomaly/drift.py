@@ -17,7 +17,7 @@ from scipy.stats import beta
 
 import imsim
 from imsim.anomaly.raw import RAW, of_image
-from imsim.anomaly.stacks import Doubles, as_stack, check_masks
+from imsim.anomaly.stacks import Doubles, as_stack, check_masks, masks_at
 from imsim.validation import check_integer, check_number
 
 __all__ = ["Chart", "Drift", "DriftAlarm"]
@@ -259,7 +259,7 @@ class DriftAlarm:
             if i in problems or np.isnan(scores[i]):
                 self._take({MISSED: 1.0})
                 continue
-            found = of_image(frame, None if used is None else used[i])
+            found = of_image(frame, masks_at(used, i))
             # A preprocess of the caller may repair what is not finite.
             values = dict(zip(RAW, found, strict=True)) if np.isfinite(found).all() else {}
             self._take({**values, SCORE: float(scores[i]), MISSED: 0.0})

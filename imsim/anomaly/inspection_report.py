@@ -1,7 +1,4 @@
-"""The report on images without labels: verdicts, their course, and where the rejects are odd.
-
-Longer than 450 lines: the record of a run, of images and of items, and the page made of it.
-"""
+"""The report on images without labels: verdicts, their course, and where the rejects are odd."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ import imsim
 from imsim.anomaly import figures, scoring
 from imsim.anomaly.detector import AnomalyDetector, Inspection
 from imsim.anomaly.item_detector import ItemDetector
-from imsim.anomaly.stacks import as_stack, batch_images, check_masks
+from imsim.anomaly.stacks import as_stack, batch_images, check_masks, masks_at
 from imsim.anomaly.thumbnails import Thumbnail, place_words, thumbnail
 from imsim.anomaly.writing import Writer, check_facts, template
 from imsim.pages import Html, Scale, asset, map_scale, page
@@ -145,10 +142,10 @@ class InspectionRecord:
         scores = np.empty(len(frames))
         problems: dict[int, str] = {}
         for part in divided(len(frames), 4 * batch_images(frames)):  # bounds the memory
-            some, inside = frames[part], _those(used, part)
+            some, inside = frames[part], masks_at(used, part)
             found = self.detector.inspect(some, inside)
             flagged = found.scores > self.detector.threshold_
-            maps = maps_of(self.detector, some[flagged], _those(inside, flagged))
+            maps = maps_of(self.detector, some[flagged], masks_at(inside, flagged))
             self.add(names[part], found, flagged, some, maps)
             scores[part] = found.scores
             problems |= {part.start + i: reason for i, reason in found.problems.items()}
@@ -263,8 +260,8 @@ class InspectionRecord:
             ).most_common(),
             rejects=self._rejects(),
             without=self._without,
-            has_map=has_map(detector),
-            with_map=[name for name in imsim.METRICS if "worst" in scoring.aggregates(name)],
+            has_map=detector.metric in scoring.with_map(),
+            with_map=scoring.with_map(),
             detector=detector,
             facts={**detector.describe(), **facts},
             place_words=place_words,
@@ -386,11 +383,6 @@ def write_inspection_report(
     return record._write(writer, title, facts or {})
 
 
-def has_map(detector: AnomalyDetector) -> bool:
-    """Tell whether the metric of a detector has a map of grey images."""
-    return "worst" in scoring.aggregates(detector.metric)
-
-
 def maps_of(
     detector: AnomalyDetector, images: NDArray[Any], masks: Any = None
 ) -> Iterator[NDArray[Any] | None]:
@@ -399,11 +391,11 @@ def maps_of(
     A few are made at a time, so that memory does not grow with the number of images.
     """
     for part in divided(len(images), 4 * batch_images(images)):
-        yield from _maps(detector, images[part], _those(masks, part))
+        yield from _maps(detector, images[part], masks_at(masks, part))
 
 
 def _maps(detector: AnomalyDetector, images: NDArray[Any], masks: Any) -> list[NDArray[Any] | None]:
-    if not has_map(detector):
+    if detector.metric not in scoring.with_map():
         return [None] * len(images)
     try:
         return list(detector.anomaly_map(images, masks))
@@ -411,7 +403,7 @@ def _maps(detector: AnomalyDetector, images: NDArray[Any], masks: Any) -> list[N
         if len(images) == 1:
             return [None]
         each = (slice(i, i + 1) for i in range(len(images)))
-        return [_maps(detector, images[part], _those(masks, part))[0] for part in each]
+        return [_maps(detector, images[part], masks_at(masks, part))[0] for part in each]
 
 
 def dissimilarity_scale(detector: AnomalyDetector) -> Scale:
@@ -434,10 +426,6 @@ def _one_each(names: Any, count: int) -> Sequence[str]:
     if len(given) != count:
         raise imsim.ShapeError(f"names has length {len(given)}; expected one for each of {count}")
     return given
-
-
-def _those(masks: Any, which: Any) -> Any:
-    return None if masks is None else masks[which]
 
 
 def _ends_of(image: NDArray[Any]) -> tuple[float, float]:

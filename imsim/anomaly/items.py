@@ -45,7 +45,7 @@ _EVEN = 0.999
 _ROBUST = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 _MOST_ITEMS = 64
-"""Most items that hang together which are parted: beyond, the background is not what it was."""
+"""Most connected items that are parted: a larger piece is a background that has changed."""
 
 _REASONS = {
     "debris": "is smaller than any item: debris, or a piece of one",

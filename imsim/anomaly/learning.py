@@ -1,4 +1,4 @@
-"""What is learned from held-out good images: which are odd ones out, and the threshold."""
+"""Folds of good images; from their held-out scores, the odd images and the threshold."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from scipy import ndimage
 
 import imsim
 from imsim.anomaly.separation import RESAMPLED_AT_ONCE, resampled
-from imsim.anomaly.stacks import Booleans, Doubles, as_real, batch_images, sample_of
-from imsim.errors import MaskError, MaskTypeError
+from imsim.anomaly.stacks import Booleans, Doubles, as_booleans, as_real, batch_images, sample_of
+from imsim.errors import MaskError
 from imsim.workers import divided
 
 PRO_LIMIT = 0.3
@@ -65,14 +65,7 @@ class Localisation:
 
 def check_defects(defects: Any, shape: tuple[int, ...], anomalous: Booleans) -> Booleans:
     """Return the anomalous pixels as booleans; there are some in anomalous images alone."""
-    given = as_real("defects", defects)
-    if given.dtype != np.bool_:
-        if given.dtype.kind not in "iu" or not np.isin(given, (0, 1)).all():
-            raise MaskTypeError(
-                f"defects has dtype {given.dtype}",
-                "expected booleans, True = anomalous: pass e.g. defects > 0",
-            )
-        given = given.astype(np.bool_)
+    given = as_booleans("defects", as_real("defects", defects), "anomalous")
     if given.shape != tuple(shape):
         raise MaskError(
             f"defects has shape {given.shape}",

@@ -148,7 +148,7 @@ def _singles(things: list[Booleans]) -> tuple[list[Booleans], float]:
 
 
 def parted(mask: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Labels:
-    """Number the items of what hangs together, from 1 on; holes in it are filled.
+    """Number the items of a connected mask, from 1 on; its holes are filled.
 
     The distance from the background is highest in the middle of items; a watershed parts its
     hills. Hills are joined again whose pass is no neck, and so are pieces below an item with the

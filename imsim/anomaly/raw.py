@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly.stacks import Booleans, Doubles, batch_images
+from imsim.anomaly.stacks import Booleans, Doubles, batch_images, masks_at
+from imsim.errors import warn
 from imsim.workers import in_parts
 
 RAW = ("level", "contrast", "border", "noise", "texture", "column pattern", "row pattern")
@@ -27,17 +28,20 @@ RANGES = 10.0
 percent 100, from 8 bits to shares 255, while a new harvest changes it by a few tenths."""
 
 
-def times_the_contrast(new: Doubles, known: Doubles) -> float:
-    """Return the median contrast of new images in units of that of known ones; 1 if one has none.
-
-    Both are given by their raw statistics.
-    """
+def warn_of_other_range(new: Doubles, known: Doubles) -> None:
+    """Warn if new images have another range of numbers than known ones, by their raw statistics."""
     column = RAW.index("contrast")
     contrasts = [values[np.isfinite(values)] for values in (new[:, column], known[:, column])]
     if not all(values.size for values in contrasts):
-        return 1.0
+        return
     one, other = (float(np.median(values)) for values in contrasts)
-    return one / other if min(one, other) > 0 else 1.0
+    if min(one, other) > 0 and not 1 / RANGES < one / other < RANGES:
+        warn(
+            f"the new images have {one / other:.3g} times the contrast of those learned from "
+            "before: if they have another range of numbers, convert them, and update the detector "
+            "as it was saved before; a model of both hardly finds what is wrong in either",
+            UserWarning,
+        )
 
 
 def raw_statistics(frames: NDArray[Any], used: Booleans | None) -> Doubles:
@@ -46,7 +50,7 @@ def raw_statistics(frames: NDArray[Any], used: Booleans | None) -> Doubles:
 
     def part(these: slice) -> None:
         for i in range(these.start, these.stop):
-            found = of_image(frames[i], None if used is None else used[i])
+            found = of_image(frames[i], masks_at(used, i))
             if np.isfinite(found).all():  # a preprocess of the caller may repair NaN
                 result[i] = found
 

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly.stacks import Doubles, as_real, batch_images, bounding_box, check_masks
+from imsim.anomaly.stacks import (
+    Doubles,
+    as_real,
+    batch_images,
+    bounding_box,
+    check_masks,
+    masks_at,
+)
 from imsim.errors import silent
 from imsim.validation import check_integer
 from imsim.workers import in_parts
@@ -46,10 +53,16 @@ def aggregates(metric: str) -> tuple[str, ...]:
     """
     if not isinstance(metric, str) or metric not in imsim.METRICS:
         raise imsim.OptionError(f"metric={metric!r}; expected one of {', '.join(imsim.METRICS)}")
-    facts = imsim.METRICS[metric]
-    # The images of the workflow have no channels.
-    has_map = facts.map_function is not None and not facts.map_needs_channels
-    return AGGREGATES if has_map else AGGREGATES[:1]
+    return AGGREGATES if metric in with_map() else AGGREGATES[:1]
+
+
+def with_map() -> list[str]:
+    """Return the metrics with a map of grey images: the images of the workflow have no channels."""
+    return [
+        name
+        for name, facts in imsim.METRICS.items()
+        if facts.map_function is not None and not facts.map_needs_channels
+    ]
 
 
 def anomaly_scores(
@@ -126,7 +139,7 @@ def anomaly_scores(
     facts = imsim.METRICS[metric]
 
     def scores(part: slice) -> Doubles:
-        p, q, inside = x[part], y[part], None if used is None else used[part]
+        p, q, inside = x[part], y[part], masks_at(used, part)
         if aggregate == "mean":
             score = np.asarray(facts.function(p, q, mask=inside, data_range=data_range))
             result = np.array(facts.dissimilarity(score), dtype=np.float64)
@@ -165,10 +178,9 @@ def dissimilarity_map(
     >>> print(scoring.dissimilarity_map("se", [[[1.0, 2.0]]], [[[1.0, 4.0]]]))
     [[[0. 4.]]]
     """
-    if "worst" not in aggregates(metric):
-        with_map = [name for name in imsim.METRICS if "worst" in aggregates(name)]
+    if aggregates(metric) == AGGREGATES[:1]:
         raise imsim.OptionError(
-            f"{metric} has no map of grey images: use one of {', '.join(with_map)}"
+            f"{metric} has no map of grey images: use one of {', '.join(with_map())}"
         )
     with silent(imsim.EmptyMaskWarning):  # the map is NaN
         return _map(metric, inputs, reconstructions, masks, data_range)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -59,22 +60,32 @@ def as_stack(name: str, value: Any) -> NDArray[Any]:
     return array
 
 
+def as_booleans(name: str, values: NDArray[Any], meaning: str) -> Booleans:
+    """Return booleans, or zeros and ones, as booleans; `meaning` says what True is."""
+    if values.dtype == np.bool_:
+        return values
+    if values.dtype.kind not in "iu" or not np.isin(values, (0, 1)).all():
+        raise MaskTypeError(
+            f"{name} has dtype {values.dtype}",
+            f"expected booleans, True = {meaning}: pass e.g. {name} > 0",
+        )
+    return values.astype(np.bool_)
+
+
 def check_masks(masks: Any, shape: tuple[int, ...]) -> Booleans:
     """Return masks as booleans of the shape (n, height, width) of the images."""
-    used = _as_numpy("masks", masks, MaskTypeError)
-    if used.dtype != np.bool_:
-        if used.dtype.kind not in "iu" or not np.isin(used, (0, 1)).all():
-            raise MaskTypeError(
-                f"masks has dtype {used.dtype}",
-                "expected booleans, True = use: pass e.g. masks > 0",
-            )
-        used = used.astype(np.bool_)
+    used = as_booleans("masks", _as_numpy("masks", masks, MaskTypeError), "use")
     if used.shape not in (tuple(shape), tuple(shape[1:])):
         raise MaskError(
             f"masks has shape {used.shape}",
             f"expected {tuple(shape)} like the images, or {tuple(shape[1:])} for all of them",
         )
     return np.broadcast_to(used, shape)
+
+
+def masks_at(masks: Booleans | None, which: Any) -> Booleans | None:
+    """Return the masks of some of the images; None if all pixels are used."""
+    return None if masks is None else masks[which]
 
 
 def check_images(
@@ -122,8 +133,13 @@ def filled(images: NDArray[Any], masks: Booleans | None) -> NDArray[Any]:
 def listed(problems: dict[int, str]) -> str:
     """List the images that have problems, with the problem of the first one."""
     first, reason = min(problems.items())
-    shown = ", ".join(map(str, sorted(problems)[:10])) + (", ..." if len(problems) > 10 else "")
-    return f"index {shown}; images[{first}] {reason}"
+    return f"{indices(problems)}; images[{first}] {reason}"
+
+
+def indices(images: Iterable[int]) -> str:
+    """Say the first ten indices of images in words."""
+    ordered = sorted(images)
+    return f"index {', '.join(map(str, ordered[:10]))}" + (", ..." if len(ordered) > 10 else "")
 
 
 def nearest(odd: Booleans) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

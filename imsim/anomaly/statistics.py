@@ -3,8 +3,6 @@
 What a good image looks like is told twice: by a description of the whole image, and by what each
 place shows. Images that are not aligned, in which no place means anything, are recognised from the
 good images alone; what all their places show then makes one memory.
-
-Longer than 450 lines: one model, with what it chooses, learns, keeps in a file and measures.
 """
 
 from __future__ import annotations
@@ -17,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
+from imsim.anomaly.descriptions import number_of_features, of_places, of_wholes
 from imsim.anomaly.energies import (
     CHANNELS,
     FILTERS,
-    cell_means,
     energies_of,
     grid_of,
     level_and_spread,
@@ -34,12 +32,14 @@ from imsim.anomaly.gaussians import (
     mean_of_highest,
 )
 from imsim.anomaly.pca import PCAAutoencoder
+from imsim.anomaly.places import has_places
 from imsim.anomaly.stacks import (
     Booleans,
     Doubles,
     Floats,
     batch_images,
     check_images,
+    masks_at,
     sample_of,
 )
 from imsim.anomaly.storage import Arrays, State, Stored
@@ -55,13 +55,8 @@ COARSE = 4
 FEW = 64
 """Places that the description of the whole image can hold one by one. Then none is judged alone:
 in small images with synthetic defects that only added to the noise of good ones."""
-QUANTILES = (0.5, 0.9, 0.99, 1.0)
-"""Of the energies over all places, in the description of the whole image."""
-LEVELS = (0.0, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 1.0)
-"""The same of the brightness."""
 EQUAL = 0.1
-"""Distances below, where good images have about 4, are those of images that equal the only good
-one."""
+"""Distances below this count as 0: the image equals the only good one. Good images have about 4."""
 HIGHEST = 0.005
 """Share of the places, those most unlike good ones, whose mean is the score of places."""
 HIGHEST_OF_ALL = 0.02
@@ -214,7 +209,7 @@ class GoodStatistics(Stored):
             judge._forget()
             others = np.concatenate([part for j, part in enumerate(teaching) if j != k])
             judge._learn([part for j, part in enumerate(parts) if j != k], shown[np.sort(others)])
-            given = None if used is None else used[fold]
+            given = masks_at(used, fold)
             found.append(judge._distances_of(shown[fold], given))
         self._forget()
         self._learn(parts, shown[learned])
@@ -230,7 +225,7 @@ class GoodStatistics(Stored):
         pixels, used = self._check_size(images, masks)
         found = []
         for part in divided(len(pixels), 4 * batch_images(pixels)):
-            given = None if used is None else used[part]
+            given = masks_at(used, part)
             found.append(self._distances_of(self._energies(pixels[part], given), given))
         return np.concatenate(found)
 
@@ -282,14 +277,14 @@ class GoodStatistics(Stored):
         model.count_ = arrays.number("count", np.int64)
         scales = [model.spread_, model.floor_, model.count_]
         if model._judges_places:
-            places = model._places if model.places_ else 1
+            places = math.prod(grid_of(model.shape_)) if model.places_ else 1
             of_plain = FILTERS if model.places_ else CHANNELS
             model.moments_ = (
                 Moments.taken(arrays.under("logs/"), places, CHANNELS),
                 Moments.taken(arrays.under("plain/"), places, of_plain),
             )
         if model.places_:
-            features = CHANNELS * math.prod(model._coarse) + FILTERS * len(QUANTILES) + len(LEVELS)
+            features = number_of_features(*model._coarse)
             model.wholes_ = arrays.take("wholes", np.float32, model.count_, features)
         else:
             model.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
@@ -300,16 +295,16 @@ class GoodStatistics(Stored):
         return model
 
     def _forget(self) -> None:
-        """Drop what was learned from images, but for what was chosen once."""
+        """Drop what was learned from images; scales, use of places and shrinkage stay."""
         self.moments_ = (Moments(), Moments())
         self.wholes_ = self.examples_ = np.empty((0, 0), np.float32)
         self.count_ = 0
 
     def _choose(self, pixels: Floats, used: Booleans | None, learned: Any) -> Floats:
-        """Choose what is chosen once from the images to learn from; return what all images show."""
+        """Learn scales, use of places and shrinkage from some images; return what all show."""
         self._check_parameters()
         these = pixels[learned]
-        masks = None if used is None else used[learned]
+        masks = masks_at(used, learned)
         self.linear_ = PCAAutoencoder(self.components).fit(these, masks)
         self.shape_ = pixels.shape[1:]
         self.level_, self.spread_ = level_and_spread(these if masks is None else these[masks])
@@ -321,7 +316,7 @@ class GoodStatistics(Stored):
         self.places_ = has_places(some) if self.places is None else bool(self.places)
         self.shrinkage_ = self.shrinkage if self.places_ else None
         if self.places_ and self.shrinkage is None:
-            self.shrinkage_ = likeliest_share(self._wholes(some))
+            self.shrinkage_ = likeliest_share(self._of_wholes(some))
         return shown
 
     def _taught(self, shown: Floats, like: tuple[Moments, Moments] | None = None) -> _Taught:
@@ -330,9 +325,9 @@ class GoodStatistics(Stored):
         wholes = []
         for part in divided(len(shown), AT_ONCE):
             if self.places_:
-                wholes.append(self._wholes(shown[part]).astype(np.float32))
+                wholes.append(self._of_wholes(shown[part]).astype(np.float32))
             if self._judges_places:
-                for sums, local in zip(moments, self._locals(shown[part]), strict=True):
+                for sums, local in zip(moments, self._of_places(shown[part]), strict=True):
                     sums.add(local if self.places_ else local.reshape(-1, 1, local.shape[-1]))
         return _Taught(wholes, moments, len(shown))
 
@@ -354,7 +349,7 @@ class GoodStatistics(Stored):
         self._finish()
         if not self.places_:
             some = shown[sample_of(len(shown), SAMPLE)]
-            every = [part.reshape(-1, part.shape[-1]) for part in self._locals(some)]
+            every = [part.reshape(-1, part.shape[-1]) for part in self._of_places(some)]
             new = self._white(*(_evenly(part, EXAMPLES) for part in every))
             if not is_first and len(self.examples_) + len(new) > EXAMPLES:
                 new = _evenly(new, math.ceil(EXAMPLES * count / self.count_))
@@ -372,7 +367,7 @@ class GoodStatistics(Stored):
         """Return what all images show."""
         parts = divided(len(pixels), 4 * batch_images(pixels))
         return np.concatenate(
-            [self._energies(pixels[part], None if used is None else used[part]) for part in parts]
+            [self._energies(pixels[part], masks_at(used, part)) for part in parts]
         )
 
     def _check_size(self, images: Any, masks: Any) -> tuple[Floats, Booleans | None]:
@@ -402,12 +397,8 @@ class GoodStatistics(Stored):
             check_between("shrinkage", self.shrinkage)
 
     @property
-    def _places(self) -> int:
-        return math.prod(grid_of(self.shape_))
-
-    @property
     def _judges_places(self) -> bool:
-        return not self.places_ or self._places > FEW
+        return not self.places_ or math.prod(grid_of(self.shape_)) > FEW
 
     @property
     def _coarse(self) -> tuple[int, int]:
@@ -423,31 +414,26 @@ class GoodStatistics(Stored):
     def _distances(self, shown: Floats) -> Doubles:
         """Return the distances of one image, from what it shows (1, channels, rows, columns)."""
         if not self.places_:
-            white = self._white(*(local[0] for local in self._locals(shown)))
+            white = self._white(*(local[0] for local in self._of_places(shown)))
             sides = [np.split(part, 2, axis=1) for part in (white, self.examples_)]
             near = [
                 farthest(ours, known, HIGHEST_OF_ALL) for ours, known in zip(*sides, strict=True)
             ]
             return np.array([sum(near)])
-        found = [self.whole_.distance(self._wholes(shown)[0])]
+        found = [self.whole_.distance(self._of_wholes(shown)[0])]
         if self._judges_places:
-            for gaussian, local in zip((self.logs_, self.plain_), self._locals(shown), strict=True):
+            for gaussian, local in zip(
+                (self.logs_, self.plain_), self._of_places(shown), strict=True
+            ):
                 squares = gaussian.squared_distances(local[0])
                 found.append(mean_of_highest(np.sqrt(squares), HIGHEST))
         return np.array(found)
 
-    def _locals(self, shown: Floats) -> tuple[Doubles, Doubles]:
-        """Return the features of all places, shapes (n, places, features).
+    def _of_wholes(self, shown: Floats) -> Doubles:
+        return of_wholes(shown, self._coarse, self.floor_)
 
-        Logarithms and brightness, and the energies; where places mean nothing, their roots, which
-        are less skewed, and again the brightness.
-        """
-        places = _by_place(shown)
-        energies, brightness = places[..., :FILTERS], places[..., FILTERS:]
-        logs = np.concatenate([np.log(energies + self.floor_), brightness], axis=2)
-        if self.places_:
-            return logs, energies / self.floor_
-        return logs, np.concatenate([np.sqrt(energies), brightness], axis=2)
+    def _of_places(self, shown: Floats) -> tuple[Doubles, Doubles]:
+        return of_places(shown, self.floor_, alike=not self.places_)
 
     def _white(self, logs: Doubles, roots: Doubles) -> Floats:
         """Return features of places (places, features) as what is remembered of places."""
@@ -455,61 +441,7 @@ class GoodStatistics(Stored):
         result: Floats = np.concatenate(both, axis=1).astype(np.float32)
         return result
 
-    def _wholes(self, shown: Floats) -> Doubles:
-        """Return the descriptions of whole images, shape (n, features)."""
-        n = len(shown)
-        coarse = cell_means(shown, *self._coarse)
-        places = shown.reshape(n, CHANNELS, -1)
-        parts = [
-            coarse[:, :FILTERS].reshape(n, -1),
-            _quantiles(places[:, :FILTERS], QUANTILES),
-            coarse[:, FILTERS:].reshape(n, -1),
-            _quantiles(places[:, FILTERS:], LEVELS),
-        ]
-        logs = [np.log(part.astype(np.float64) + self.floor_) for part in parts[:2]]
-        return np.concatenate([*logs, *parts[2:]], axis=1)
-
 
 def _evenly(values: NDArray[_Number], count: int) -> NDArray[_Number]:
     """Return so many rows, evenly spread; all of them if there are no more."""
     return values[np.linspace(0, len(values) - 1, min(count, len(values))).astype(np.intp)]
-
-
-def has_places(shown: Floats) -> bool:
-    """Whether good images are more likely with a Gaussian for each place than with one for all.
-
-    Each half of the images is judged by what is learned from the other, in energies.
-    """
-    features = _by_place(shown)[..., :FILTERS]
-    return surprise(features) <= surprise(features, pooled=True)
-
-
-def place_surprise(images: Floats) -> float:
-    """Return how little one half of good images tells about the other, place by place.
-
-    Of the logarithms of energies, so that images are not alike for being smoother.
-    """
-    energies = energies_of(images, None, *level_and_spread(images))[:, :FILTERS]
-    return surprise(np.log(_by_place(energies) + FLOOR * max(float(np.median(energies)), 1e-6)))
-
-
-def surprise(features: Doubles, *, pooled: bool = False) -> float:
-    """Return the mean negative log-likelihood of half of the images given the other half."""
-    total = 0.0
-    for learned, judged in ((features[::2], features[1::2]), (features[1::2], features[::2])):
-        moments = Moments()
-        moments.add(learned.reshape(-1, 1, features.shape[-1]) if pooled else learned)
-        gaussian = moments.gaussian()
-        total += sum(gaussian.surprise(image) for image in judged) / max(len(judged), 1)
-    return total
-
-
-def _by_place(shown: Floats) -> Doubles:
-    """Return what images show as features of places, shape (n, places, channels)."""
-    return np.moveaxis(shown.reshape(*shown.shape[:2], -1), 1, 2).astype(np.float64)
-
-
-def _quantiles(values: Floats, shares: tuple[float, ...]) -> Floats:
-    """Return quantiles over the last axis of values (n, channels, places), (n, features)."""
-    ranks = [round(share * (values.shape[2] - 1)) for share in shares]
-    return np.partition(values, ranks, axis=2)[..., ranks].reshape(len(values), -1)

@@ -1,4 +1,4 @@
-"""What hangs together in an image whose rows come one after another, in bounded memory."""
+"""Connected marked pixels of an image whose rows arrive one by one, in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST_ROWS = 16
 
 
 class Piece(NamedTuple):
-    """Marked pixels that hang together, in the window around them."""
+    """Connected marked pixels, in the window around them."""
 
     x: int
     y: int
@@ -32,15 +32,15 @@ class Piece(NamedTuple):
     edges: tuple[bool, bool, bool, bool]
     """Whether the window's first row, last row, first column, last column is the image's."""
     goes_on: bool
-    """Whether it goes on above or below, since it is longer than what fits into memory."""
+    """Whether it goes on above or below, since it is longer than the memory holds."""
 
 
 class Strips:
     """Find the pieces of an image as its rows come.
 
-    A piece is complete when the rows are there that its window reaches below it. A piece that has
-    grown to `longest` rows is given out as it is; what goes on below counts as another piece, which
-    says so. The pieces come in the order in which they are complete, from left to right. They do
+    A piece is complete once all rows of the window around it have arrived. A piece that has grown
+    to `longest` rows is given out as it is; its continuation counts as another piece, which says
+    so. The pieces come in the order in which they are complete, from left to right. They do
     not depend on how the rows were divided.
 
     Parameters

@@ -156,7 +156,6 @@ class Scene:
         self.mask = None
         if self.is_masked:
             self.mask = View(self, "mask", shape[:2], np.dtype(bool), chunks)
-        self._takers = ("a", "b", "mask") if self.is_masked else ("a", "b")
         self._counted = np.zeros(shape[0], np.int64)
         """Columns of each row that are counted, from the left."""
         self._left_out: dict[tuple[int, str], int] = {}

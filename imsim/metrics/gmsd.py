@@ -43,9 +43,8 @@ def gradient_similarity(pair: Pair) -> Local:
 def _gradient_similarity(pair: Pair) -> Local:
     axes = (-1, -2) if pair.depth is None else (-1, -2, -3)
     x, y = (unstacked(to_widest_float(v), pair.depth) for v in (pair.x, pair.y))
-    valid = pair.mask
+    valid = unstacked(pair.mask, pair.depth)
     if valid is not None:
-        valid = unstacked(valid, pair.depth)
         _, valid = block_mean(x, valid, 2, border="zero", min_coverage=1.0, axes=axes[::-1])
     weights = pair.weights
     if weights is not None:

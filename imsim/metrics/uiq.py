@@ -33,9 +33,7 @@ def _quality(pair: Pair, block_size: int) -> Local:
     block = uniform(*[block_size] * (2 if pair.depth is None else 3))
     # Without constants in the quotients, rounding in float32 would decide the flat blocks.
     x, y = (unstacked(to_widest_float(v), pair.depth) for v in (pair.x, pair.y))
-    mask, weights = (
-        None if v is None else unstacked(v, pair.depth) for v in (pair.mask, pair.weights)
-    )
+    mask, weights = (unstacked(v, pair.depth) for v in (pair.mask, pair.weights))
     support = support_of(mask, block, x, 0.0, weights)
 
     def values(unit: Any, _: Any) -> Array:

@@ -93,9 +93,7 @@ def local_correlation(pair: Pair, lengths: tuple[int, ...], min_coverage: float)
 def _local_correlation(pair: Pair, lengths: tuple[int, ...], min_coverage: float) -> Local:
     window = uniform(*lengths)
     x, y = (unstacked(to_widest_float(v), pair.depth) for v in (pair.x, pair.y))
-    mask, weights = (
-        None if v is None else unstacked(v, pair.depth) for v in (pair.mask, pair.weights)
-    )
+    mask, weights = (unstacked(v, pair.depth) for v in (pair.mask, pair.weights))
     support = support_of(mask, window, x, min_coverage, weights)
 
     def values(unit_x: Any, unit_y: Any) -> Array:

@@ -310,7 +310,7 @@ def _section(
     head = tag("h2", cut.name, " ", value)
     line = tag("div", strip, slider, class_="slide")
     figures = [
-        _figure(cut, name, titles[name], png, flips, directions)
+        _figure(cut, name, titles[name], png, directions)
         for name, png in cuts.pictures[cut.axis].items()
     ]
     return tag("section", head, line, tag("div", *figures, class_="pictures cuts"), class_="cut")
@@ -321,7 +321,6 @@ def _figure(
     name: str,
     title: str,
     png: bytes,
-    flips: tuple[bool, ...],
     directions: Array | None,
 ) -> Html:
     letters: list[object] = []

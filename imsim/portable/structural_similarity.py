@@ -67,7 +67,7 @@ def _structural_similarity(
     if weights is not None and pair.mask is not None:
         weights = where_valid(mask, cell_weights(weights, pair.mask, factor, border="symmetric"))
     x, y = unstacked(x, depth), unstacked(y, depth)
-    mask, weights = (None if v is None else unstacked(v, depth) for v in (mask, weights))
+    mask, weights = (unstacked(v, depth) for v in (mask, weights))
     if border == "replicate":
         x, y = replicated(x, window), replicated(y, window)
         mask, weights = (None if v is None else replicated(v, window) for v in (mask, weights))

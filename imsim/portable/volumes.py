@@ -17,8 +17,11 @@ def stacked(values: Array) -> Array:
 
 
 def unstacked(values: Array, depth: int | None) -> Array:
-    """From (..., depth * height, width) to (..., depth, height, width); images stay as they are."""
-    if depth is None:
+    """From (..., depth * height, width) to (..., depth, height, width).
+
+    Images stay as they are, and so does None, where there is no mask.
+    """
+    if depth is None or values is None:
         return values
     *others, rows, width = values.shape
     shape = (*others, depth, rows // depth, width)

@@ -124,7 +124,7 @@ def _of_datasets(
                 f"{other} is a Dataset and {key} is none",
                 f"pass one variable of it, {other}['name']",
             )
-    names, others = _variables("a", a), _variables("b", b)
+    names, others = _variables(a), _variables(b)
     for key, only in (("a", names.keys() - others.keys()), ("b", others.keys() - names.keys())):
         if only:
             listed = sorted(map(repr, only))
@@ -149,7 +149,7 @@ def _of_datasets(
     return _stacked(found) if isinstance(first, xarray.Dataset) else xarray.Dataset(found)
 
 
-def _variables(name: str, dataset: Any) -> dict[Hashable, Any]:
+def _variables(dataset: Any) -> dict[Hashable, Any]:
     """Return the data variables, without those that say where the others lie on the earth."""
     mappings = {str(grid_mapping_name(array)) for array in dataset.data_vars.values()}
     return {

@@ -18,8 +18,8 @@ pytest.importorskip("optax", reason="the convolutional model is optional")
 import equinox as eqx
 import jax
 
-from imsim.anomaly import ConvAutoencoder, convolutional
-from imsim.anomaly.convolutional import autoencoder
+from imsim.anomaly import ConvAutoencoder, convolutional, foreign_bodies
+from imsim.anomaly.network import autoencoder
 
 # Small and of few shapes: what takes time is compiling.
 TINY: dict[str, Any] = {
@@ -123,7 +123,7 @@ def test_errors_where_a_body_was_count_more() -> None:
     def same(image: Any) -> Any:
         return image
 
-    added = np.asarray(convolutional.render(bodies, 32, 32))
+    added = np.asarray(foreign_bodies.render(bodies, 32, 32))
     changed, error = masks & (added > 0.3), np.where(masks, added, 0) ** 2
     assert 40 < changed[0].sum() < 80  # the ellipse has 38 pixels, and soft edges
     for emphasis in (0.0, 10.0):
@@ -145,12 +145,12 @@ def test_steps_rise_and_fall() -> None:
 
 def test_bodies_in_training() -> None:
     rng = np.random.default_rng(0)
-    bodies = convolutional.draw(rng, (50, 64, 64), 12.8, 0.5)
+    bodies = foreign_bodies.draw(rng, (50, 64, 64), 12.8, 0.5)
     assert bodies.shape == (50, 4, 6)
     assert 0.3 < (bodies[..., 5] != 0).mean() < 0.7
     assert (bodies[..., 2] >= bodies[..., 3]).all()
     one = np.array([[[20, 30, 8, 4, 0, 3]]], dtype=np.float32)  # longer axis along the row
-    image = np.asarray(convolutional.render(one, 64, 64))[0]
+    image = np.asarray(foreign_bodies.render(one, 64, 64))[0]
     inside = image > 1.5
     assert inside.sum() == pytest.approx(np.pi * 8 * 4, rel=0.1)
     assert inside[20, 23:38].all()
@@ -158,8 +158,8 @@ def test_bodies_in_training() -> None:
     assert not inside[:16].any()
     assert image[20, 30] == pytest.approx(3, abs=0.01)
     assert abs(image[50]).max() < 1e-6
-    assert convolutional.draw(rng, (3, 8, 8), 2, 0).shape == (3, 0, 6)
-    assert not np.asarray(convolutional.render(np.zeros((3, 0, 6)), 8, 8)).any()
+    assert foreign_bodies.draw(rng, (3, 8, 8), 2, 0).shape == (3, 0, 6)
+    assert not np.asarray(foreign_bodies.render(np.zeros((3, 0, 6)), 8, 8)).any()
 
 
 def test_training_with_bodies_keeps_them_out_of_the_reconstruction() -> None:
@@ -215,13 +215,13 @@ def test_batches(model: ConvAutoencoder, monkeypatch: pytest.MonkeyPatch) -> Non
     """Images do not influence each other, and few sizes of batch are compiled."""
     images = textures(21) * 3 + 50
     sizes = []
-    apply = convolutional._reconstruct
+    apply = convolutional._apply
 
     def spy(network: Any, batch: np.ndarray) -> np.ndarray:
         sizes.append(len(batch))
         return apply(network, batch)
 
-    monkeypatch.setattr(convolutional, "_reconstruct", spy)
+    monkeypatch.setattr(convolutional, "_apply", spy)
     found = model.reconstruct(images)
     assert sizes == [16, 8]
     one = model.reconstruct(images[:1])

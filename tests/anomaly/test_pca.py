@@ -12,7 +12,8 @@ from scipy.ndimage import gaussian_filter
 
 import imsim
 from imsim.anomaly import PCAAutoencoder, pca
-from imsim.anomaly.pca import MeanModel, cut, join
+from imsim.anomaly.patches import cut, join
+from imsim.anomaly.pca import MeanModel
 
 BOTH: list[dict[str, int | None]] = [{"patch": None}, {"patch": 8}]
 both = pytest.mark.parametrize("kind", BOTH, ids=["whole", "patches"])

@@ -23,7 +23,8 @@ from imsim.anomaly.gaussians import (
     nearest_distances,
     shrunk_of,
 )
-from imsim.anomaly.statistics import EXAMPLES, has_places
+from imsim.anomaly.places import has_places
+from imsim.anomaly.statistics import EXAMPLES
 from imsim.anomaly.storage import Arrays
 from imsim.portable.phase_congruency import filter_bank
 

@@ -15,6 +15,7 @@ from safetensors.numpy import save
 
 import imsim
 from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, storage
+from imsim.anomaly.detector_parameters import check_parameters
 from imsim.anomaly.xray import VirtualPeel
 
 Arrays = dict[str, NDArray[Any]]
@@ -161,7 +162,7 @@ def test_headers(model: Path, tmp_path: Path) -> None:
                 assert refused(path) or changed == whole, (where, odd)
             put(path, header, signed(header, arrays))
             if not refused(path):
-                AnomalyDetector.load(path)._check_parameters()
+                check_parameters(AnomalyDetector.load(path))
     for header in (
         "",
         "{",

@@ -89,3 +89,29 @@ def test_weights_of_0_and_1_are_a_mask_in_a_photograph():
     assert scores[0] == scores[1]
     whole = imsim.ssim(a, b, **options), imsim.ssim(a, b, mask=np.ones_like(mask), **options)
     assert whole[0] == whole[1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["ssim", "uiq", "zncc"])
+@pytest.mark.parametrize("use", [None, "mask", "weights"])
+def test_faint_texture_far_from_the_mean_of_its_tile_keeps_its_digits(use, name, dtype):
+    """What the sums of a strip have lost is found again: local values are those about 0.
+
+    The pixels are whole numbers, which float32 holds. Values of float64 lose no more than its
+    rounding over a window; the strip has lost all but three digits.
+    """
+    rng = np.random.default_rng(5)
+    a = rng.integers(0, 16, (60, 90)).astype(np.float64)
+    b = np.clip(a + rng.integers(-3, 4, a.shape), 0, 15)
+    level = 2.0**20 if dtype == np.float32 else 2.0**24
+    far, far_b = (np.concatenate([v, v + level], axis=1).astype(dtype) for v in (a, b))
+    options = {"data_range": 15.0} if name == "ssim" else {}
+    if use:
+        own = rng.uniform(0.5, 2, far.shape)
+        options[use] = own > 0.6 if use == "mask" else own
+    function = imsim.METRICS[name].map_function
+    found = function(far, far_b, **options)[:, :75]
+    if use:
+        options[use] = options[use][:, :90]
+    expected = function(a, b, **options)[:, :75]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-7 if dtype == np.float32 else 1e-12)

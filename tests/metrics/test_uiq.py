@@ -67,6 +67,29 @@ def test_flat_blocks(rng: Any, levels: tuple[float, ...], size: int) -> None:
             check_agreement(function, (x, x), 0, 1e-12, mask=mask, block_size=size)
 
 
+@pytest.mark.parametrize("engine", ["fast", "portable"])
+@pytest.mark.parametrize("use", [None, "mask", "weights"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+def test_windows_whose_means_are_0_are_1(engine: Any, use: Any, dtype: Any, rng: Any) -> None:
+    """Black in both images, and patterns about 0 whatever they are: a rule of the authors."""
+    a, b = pair(rng, (40, 60), dtype)
+    a[:, :20] = b[:, :20] = 0
+    if dtype != np.uint8:
+        signs = np.where(np.add.outer(np.arange(20), np.arange(20)) % 2, 1, -1)
+        a[20:, :20], b[20:, :20] = signs, -3 * signs
+    given = {"mask": region(rng, a.shape), "weights": rng.uniform(0.5, 2, a.shape)}
+    if use:
+        given[use][:, :20] = 1  # the means are those of whole blocks
+    imsim.set_engine(engine)
+    try:
+        found = imsim.uiq_map(a, b, **({use: given[use]} if use else {}))
+    finally:
+        imsim.set_engine("auto")
+    for rows in (slice(4, 16), slice(24, 36)):
+        np.testing.assert_array_equal(found[rows, 4:16], 1)
+    assert np.nanmax(found[4:36, 24:56]) < 1
+
+
 def test_identical_and_symmetric(rng: Any) -> None:
     x, y = pair(rng, (60, 140), np.float64)
     assert imsim.uiq(x, x) == 1

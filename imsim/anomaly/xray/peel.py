@@ -1,32 +1,25 @@
-"""The virtual peel: it removes the rim and the thickness of an item, and keeps its texture.
-
-Longer than 450 lines: the steps of one procedure, their filters and their scale.
-"""
+"""The virtual peel: it removes the rim and the thickness of an item, and keeps its texture."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly.stacks import (
     Booleans,
-    Doubles,
     Floats,
     as_stack,
     batch_images,
     bounding_box,
-    product,
     sample_of,
 )
 from imsim.anomaly.storage import Arrays, State, Stored
-from imsim.anomaly.xray import faults, gains, rim
+from imsim.anomaly.xray import faults, gains, matched_filter, rim
 from imsim.anomaly.xray.frames import (
     KINDS,
     SMALLEST,
@@ -39,22 +32,14 @@ from imsim.anomaly.xray.frames import (
     logarithm,
     report,
 )
-from imsim.caches import kept
+from imsim.anomaly.xray.smoothing import smoothed
 from imsim.validation import check_choice, check_flag, check_integer, check_number
-from imsim.workers import SMALLEST_SHARED, divided, get_workers, in_parts
+from imsim.workers import divided, in_parts
 
 _CLIP = 3.0
 """Standard deviations of good texture at which the influence of a pixel on the trend ends."""
 _LARGEST = 1e12
 """Largest absorbance: products of larger numbers overflow."""
-LAGS = 16
-"""Distances in pixels for which the autocovariance of a texture is computed."""
-RIDGE = 5.0
-"""The mean power of a texture, times this, is added to its power at every frequency."""
-_REACH = 6
-"""Standard deviations at which a Gaussian ends; 2e-9 of its weight lie beyond."""
-_LEAST_BLOCK = 64
-"""Least pixels of a block of `smoothed`: products of smaller matrices take longer per pixel."""
 _ROBUST = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 _VARIED, _HEAVY = 1 / 3, 2.0
@@ -225,8 +210,8 @@ class VirtualPeel(Stored):
         masks = [p.masks for p in found]
         equal = [self._equalised(p) for p in found]
         if self.body:
-            self.autocovariance_ = _autocovariance(equal, masks)
-            filtered = [_matched(t, self.autocovariance_, self.body) for t in equal]
+            self.autocovariance_ = matched_filter.autocovariance(equal, masks)
+            filtered = [matched_filter.filtered(t, self.autocovariance_, self.body) for t in equal]
             inside = np.concatenate([t[m] for t, m in zip(filtered, masks, strict=True)])
             self.gain_ = max(_deviation(inside), float(np.finfo(np.float32).tiny))
             equal = [t / np.float32(self.gain_) for t in filtered]
@@ -258,7 +243,9 @@ class VirtualPeel(Stored):
             inside = masks[part] = found.masks
             texture = self._equalised(found)
             if self.body:
-                texture = _matched(texture, self.autocovariance_, self.body) / self.gain_
+                texture = (
+                    matched_filter.filtered(texture, self.autocovariance_, self.body) / self.gain_
+                )
             result[part] = rim.divided(texture, inside, self.rim_)
             return found.problems
 
@@ -326,7 +313,7 @@ class VirtualPeel(Stored):
         peel.faults_ = arrays.take("faults", np.bool_, None, None)
         positive = [peel.spread_, *peel.sigmas_, *peel.rim_]
         if peel.body:
-            peel.autocovariance_ = arrays.take("autocovariance", np.float64, LAGS)
+            peel.autocovariance_ = arrays.take("autocovariance", np.float64, matched_filter.LAGS)
             peel.gain_ = arrays.number("gain")
             positive += [peel.gain_, peel.autocovariance_[0]]
         unlikely = peel.faults_.all() or (np.diff(peel.levels_) < 0).any()
@@ -413,117 +400,6 @@ class VirtualPeel(Stored):
 
 def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:
     return {i: reason for part in problems for i, reason in part.items()}
-
-
-def smoothed(image: Floats, sigma: float) -> Floats:
-    """Convolve with a Gaussian, zeros beyond the frame.
-
-    Along each axis, blocks of pixels are products of a matrix and the pixels that the Gaussian
-    reaches, so that time grows with the number of pixels. What it leaves out, beyond `_REACH`
-    standard deviations, is below the resolution of float32.
-    """
-    across, result = np.empty_like(image), np.empty_like(image)
-    for inside, around, part in _blocks(image.shape[0], float(sigma)):
-        across[inside] = product(part, image[around])
-    for inside, around, part in _blocks(image.shape[1], float(sigma)):
-        result[:, inside] = product(across[:, around], part.T)
-    return result
-
-
-def _blocks(length: int, sigma: float) -> Iterator[tuple[slice, slice, Floats]]:
-    """Cut an axis into blocks: their pixels, those within reach, and the weights of these."""
-    reach = math.ceil(_REACH * sigma)
-    block = max(2 * reach, _LEAST_BLOCK)
-    if block >= length:  # a single block, which sees the whole axis
-        reach, block = 0, length
-    weights = _gaussian(reach, block, sigma)
-    for start in range(0, length, block):
-        stop = min(start + block, length)
-        first, last = max(start - reach, 0), min(stop + reach, length)
-        origin = start - reach
-        part = weights[: stop - start, first - origin : last - origin]
-        yield slice(start, stop), slice(first, last), part
-
-
-def _autocovariance(textures: Iterable[Floats], masks: Iterable[Booleans]) -> Doubles:
-    """Return the mean product of pixels inside the masks, by their distance in whole pixels."""
-    products, pairs = np.zeros(LAGS), np.zeros(LAGS)
-    for texture, mask in zip(textures, masks, strict=True):
-        shape = _padded_size(texture.shape[1:])
-        distances = np.rint(_distance(shape)).astype(int).ravel()
-        near = distances < LAGS
-        for values, total in ((texture, products), (mask.astype(np.float32), pairs)):
-            power = np.abs(_transform(values, shape)) ** 2
-            sums = scipy.fft.irfft2(power.sum(axis=0, dtype=np.float64), shape).ravel()
-            total += np.bincount(distances[near], sums[near], LAGS)
-    return products / np.maximum(pairs, 1)
-
-
-def _matched(textures: Floats, covariance: Doubles, body: float) -> Floats:
-    r"""Filter for a Gaussian body within texture of the given autocovariance.
-
-    The spectrum of the body, of `body` pixels, over the power spectrum N of the texture:
-
-    .. math:: H(f) = \frac{\exp(-2 \pi^2 s^2 f^2)}{N(f) + \lambda \bar N}
-
-    where :math:`\lambda` bounds the gain in gaps of a spectrum that is known from few images only.
-    The filter is tapered to `LAGS` pixels, so that metal does not ring through the image.
-    """
-    shape = _padded_size(textures.shape[1:])
-    spectra = _transform(textures, shape)
-    spectra *= _transfer(shape, tuple(covariance.tolist()), body)
-    found = scipy.fft.irfft2(spectra, shape, overwrite_x=True, workers=_threads(textures))
-    height, width = textures.shape[1:]
-    result: Floats = found[:, :height, :width]
-    return result
-
-
-@kept
-def _transfer(shape: tuple[int, int], autocovariance: tuple[float, ...], body: float) -> Floats:
-    """Return the transfer function of `_matched`, at the frequencies of a transform of reals."""
-    covariance = np.array(autocovariance)
-    distance = _distance(shape)
-    taper = 0.5 * (1 + np.cos(np.pi * np.minimum(distance / LAGS, 1)))
-    near = np.interp(distance, np.arange(LAGS), covariance) * taper
-    power = np.maximum(scipy.fft.rfft2(near).real, 0)
-    y, x = scipy.fft.fftfreq(shape[0])[:, None], scipy.fft.rfftfreq(shape[1])
-    spectrum = np.exp(-2 * (np.pi * body) ** 2 * (y**2 + x**2))
-    transfer = spectrum / (power + RIDGE * covariance[0])  # the mean of N is the variance
-    tapered = scipy.fft.rfft2(scipy.fft.irfft2(transfer, shape) * taper).real
-    result: Floats = tapered.astype(np.float32)
-    return result
-
-
-def _transform(images: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    result: NDArray[Any] = scipy.fft.rfft2(images, shape, workers=_threads(images))
-    return result
-
-
-def _threads(images: NDArray[Any]) -> int:
-    """Return the threads for transforms: few pixels are done before another thread has woken."""
-    return get_workers() if images.size >= SMALLEST_SHARED else 1
-
-
-def _padded_size(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return a size that keeps `LAGS` pixels between an image and its periodic continuation."""
-    height, width = (int(scipy.fft.next_fast_len(length + LAGS, real=True)) for length in shape)
-    return height, width
-
-
-def _distance(shape: tuple[int, int]) -> Doubles:
-    """Return the distance of each lag of a circular correlation from zero, in pixels."""
-    y, x = (np.minimum(np.arange(n), n - np.arange(n)) for n in shape)
-    result: Doubles = np.hypot(y[:, None], x)
-    return result
-
-
-@kept
-def _gaussian(reach: int, block: int, sigma: float) -> Floats:
-    """Return the weights of the pixels from `reach` before a block to `reach` behind it."""
-    distance = np.arange(block)[:, None] + reach - np.arange(block + 2 * reach)
-    weights = np.exp(-0.5 * (distance / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
-    result: Floats = weights.astype(np.float32)
-    return result
 
 
 def _deviation(values: NDArray[Any]) -> float:

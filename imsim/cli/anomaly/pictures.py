@@ -105,9 +105,9 @@ class Shown:
         if not self:
             return
         # Loaded here, since the packages of a report take a second.
-        from imsim.anomaly import inspection_report
+        from imsim.anomaly import inspection_report, scoring
 
-        if self.maps and not inspection_report.has_map(self.detector):
+        if self.maps and self.detector.metric not in scoring.with_map():
             raise OptionError(
                 f"--maps {self.maps}: the metric of the detector, {self.detector.metric}, has no "
                 "map; leave out --maps"

@@ -1,0 +1,62 @@
+"""Descriptions of images by their energies: of the whole image, and of each place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imsim.anomaly.energies import CHANNELS, FILTERS, cell_means
+from imsim.anomaly.stacks import Doubles, Floats
+
+QUANTILES = (0.5, 0.9, 0.99, 1.0)
+"""Of the energies over all places, in the description of the whole image."""
+LEVELS = (0.0, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 1.0)
+"""The same of the brightness."""
+
+
+def number_of_features(rows: int, columns: int) -> int:
+    """Return how many features the description of a whole image has."""
+    return CHANNELS * rows * columns + FILTERS * len(QUANTILES) + len(LEVELS)
+
+
+def of_wholes(shown: Floats, grid: tuple[int, int], floor: float) -> Doubles:
+    """Return the descriptions of whole images, shape (n, features).
+
+    They have the logarithmic energies and the brightness of the cells of a grid, and the quantiles
+    of both over all places.
+    """
+    n = len(shown)
+    coarse = cell_means(shown, *grid)
+    places = shown.reshape(n, CHANNELS, -1)
+    parts = [
+        coarse[:, :FILTERS].reshape(n, -1),
+        _quantiles(places[:, :FILTERS], QUANTILES),
+        coarse[:, FILTERS:].reshape(n, -1),
+        _quantiles(places[:, FILTERS:], LEVELS),
+    ]
+    logs = [np.log(part.astype(np.float64) + floor) for part in parts[:2]]
+    return np.concatenate([*logs, *parts[2:]], axis=1)
+
+
+def of_places(shown: Floats, floor: float, *, alike: bool) -> tuple[Doubles, Doubles]:
+    """Return two descriptions of all places, shapes (n, places, features).
+
+    The first has logarithmic energies and brightness. The second has the energies; where all places
+    are `alike`, it has the roots of the energies, which are less skewed, and the brightness.
+    """
+    places = by_place(shown)
+    energies, brightness = places[..., :FILTERS], places[..., FILTERS:]
+    logs = np.concatenate([np.log(energies + floor), brightness], axis=2)
+    if alike:
+        return logs, np.concatenate([np.sqrt(energies), brightness], axis=2)
+    return logs, energies / floor
+
+
+def by_place(shown: Floats) -> Doubles:
+    """Return what images show as features of places, shape (n, places, channels)."""
+    return np.moveaxis(shown.reshape(*shown.shape[:2], -1), 1, 2).astype(np.float64)
+
+
+def _quantiles(values: Floats, shares: tuple[float, ...]) -> Floats:
+    """Return quantiles over the last axis of values (n, channels, places), (n, features)."""
+    ranks = [round(share * (values.shape[2] - 1)) for share in shares]
+    return np.partition(values, ranks, axis=2)[..., ranks].reshape(len(values), -1)

@@ -1,0 +1,137 @@
+"""What is done to images before a detector compares them: the preprocess, and the pose."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+import imsim
+from imsim.anomaly.places import place_surprise
+from imsim.anomaly.pose import Pose, moved_back
+from imsim.anomaly.stacks import (
+    NOT_FINITE,
+    Booleans,
+    Doubles,
+    Floats,
+    check_images,
+    filled,
+    sample_of,
+)
+from imsim.anomaly.statistics import SAMPLE
+from imsim.anomaly.xray.frames import VARIED, UnlikelyItemWarning, UnusableImageWarning
+from imsim.anomaly.xray.peel import VirtualPeel
+from imsim.errors import silent, warn
+
+LEAST_IMAGES = 3
+"""Least number of good images: one is held out, and two are left to learn from."""
+LEAST_SIDE = 16
+"""Least side in pixels of images whose items may be brought into one pose."""
+_DOUBTED = 100
+"""Most good images that are looked at for whether they show single items."""
+_NOTHING_LEFT = "leaves nothing to compare"
+
+
+class Prepared(NamedTuple):
+    """Images as they are compared."""
+
+    images: Floats
+    masks: Booleans | None
+    """Where they are compared; None: everywhere. Empty for an image that cannot be used."""
+    problems: dict[int, str]
+    """Why images cannot be used, as far as the preprocess says."""
+
+    @property
+    def usable(self) -> Booleans:
+        """Which images can be used."""
+        if self.masks is None:
+            return np.ones(len(self.images), np.bool_)
+        usable: Any = self.masks.any(axis=(1, 2))
+        return np.asarray(usable)
+
+
+def prepared(
+    frames: NDArray[Any], used: Booleans | None, preprocess: Any, pose: Pose | None
+) -> Prepared:
+    """Return preprocessed images, in their common pose if there is one."""
+    if preprocess is None:
+        images, inside = check_images(frames, used, leave_out=True)
+        if pose is not None:
+            images, inside = pose.transform(images, inside)
+        return Prepared(images, inside, {})
+    with silent(imsim.EmptyMaskWarning, UnusableImageWarning):
+        images, inside, *problems = preprocess.transform(filled(frames, used))
+    inputs, inside = check_images(images, inside if used is None else inside & used, leave_out=True)
+    inside = np.ones(inputs.shape, bool) if inside is None else inside
+    return Prepared(inputs, inside, problems[0] if problems else {})
+
+
+def map_back(
+    values: NDArray[Any], frames: NDArray[Any], used: Booleans | None, pose: Pose | None
+) -> NDArray[Any]:
+    """Return maps of images in their common pose as maps of the images as they lie."""
+    if pose is None:
+        return values
+    unposed, _ = check_images(frames, used, leave_out=True)
+    found: Doubles = moved_back(values.astype(np.float64), pose.placements(unposed))
+    return found
+
+
+def reasons(
+    frames: NDArray[Any], used: Booleans | None, which: Booleans, problems: dict[int, str]
+) -> dict[int, str]:
+    """Return why the marked images cannot be compared, by their indices."""
+    found = {}
+    for i in np.flatnonzero(which).tolist():
+        with np.errstate(over="ignore"):
+            sound = np.isfinite(frames[i].astype(np.float32))
+        unsound = not (sound if used is None else sound | ~used[i]).all()
+        found[i] = problems.get(i) or (NOT_FINITE if unsound else _NOTHING_LEFT)
+    return found
+
+
+def fitted_preprocess(given: Any, frames: NDArray[Any]) -> Any:
+    """Return a fresh preprocess that was fitted; refuse the peel of images without single items.
+
+    There is a warning instead if the caller passed a peel, or if patterns are the only reason.
+    """
+    if given is None:
+        return None
+    preprocess = clone(VirtualPeel() if isinstance(given, str) else given)
+    with silent(imsim.EmptyMaskWarning, UnusableImageWarning):  # the detector warns of them
+        preprocess.fit(frames)
+    if not isinstance(preprocess, VirtualPeel):
+        return preprocess
+    sample = frames[sample_of(len(frames), _DOUBTED)]
+    doubts = preprocess.doubts(sample)
+    if len(doubts) <= len(sample) / 2:
+        return preprocess
+    counts = Counter(doubts.values())
+    reason = counts.most_common(1)[0][0]
+    message = (
+        "most of the good images do not look like X-ray images of single items with the open "
+        f"beam around them, as the peel needs them ({len(doubts)} of {len(sample)}; the "
+        f"commonest reason: one {reason}): for other images pass preprocess=None, on the "
+        "command line --preprocess none; for X-ray images take a larger frame, or pass "
+        "preprocess=VirtualPeel()"
+    )
+    if isinstance(given, str) and len(doubts) - counts[VARIED] > len(sample) / 2:
+        raise imsim.ImsimError(message)
+    warn(message, UnlikelyItemWarning)
+    return preprocess
+
+
+def fitted_pose(frames: NDArray[Any]) -> Pose | None:
+    """Return a pose that makes good images more alike, place by place; None if none does."""
+    images, inside = check_images(frames, leave_out=True)
+    images = images if inside is None else images[inside.any(axis=(1, 2))]
+    if len(images) < LEAST_IMAGES or min(images.shape[1:]) < LEAST_SIDE:
+        return None
+    pose = Pose().fit(images)
+    sample = images[sample_of(len(images), SAMPLE)]
+    if pose.is_found_ and place_surprise(pose.transform(sample)[0]) < place_surprise(sample):
+        return pose
+    return None
