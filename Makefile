@@ -11,6 +11,8 @@ DEV := .venv-dev
 DOCS := .venv-docs
 BENCH_ENV := .venv-bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start many processes, and each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-tensors check docs bench clean python
@@ -29,8 +31,8 @@ demo: $(DEMO)/installed
 	$(DEMO)/bin/python examples/anomaly_detection.py -o build/anomaly_report
 
 test: $(TEST)/installed
-	$(TEST)/bin/python -m pytest -n auto --matrices without --cov --cov-report=term-missing --cov-fail-under=95
 	$(TEST)/bin/python -m pytest -n auto --matrices only tests
+	$(TEST)/bin/python -m pytest -n auto --matrices without --cov --cov-report=term-missing --cov-fail-under=95
 
 test-tensors: $(TENSORS)/installed
 	$(TENSORS)/bin/python -m pytest -n auto tests/tensors

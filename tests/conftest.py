@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +39,19 @@ collect_ignore = ["new_metric.py"]
 MATRICES = {
     f"test_{name}"
     for name in (
-        *("contract", "distant_pixelwise", "distant_windows", "exact_integers", "fsim_oracle"),
-        *("fuzz", "golden", "golden_maps", "golden_phase_congruency", "human_agreement"),
-        *("identities", "inputs", "large_frames", "mask_oracles", "not_finite", "properties"),
-        "properties_pixelwise",
+        *("all_gradients", "array_api", "contract", "detector", "distant_pixelwise"),
+        *("distant_windows", "docs", "drift", "exact_integers", "examples", "fsim"),
+        *("fsim_gradient", "fsim_oracle", "fuzz", "golden", "golden_maps"),
+        *("golden_phase_congruency", "human_agreement", "identities", "imed", "import_arrows"),
+        *("inputs", "inspection_report", "issm", "large_frames", "learning", "mask_oracles"),
+        *("masks", "not_finite", "pose", "properties", "properties_pixelwise", "report", "roc"),
+        *("sh", "simulate", "ssim", "statistics", "uiq", "weights", "windows", "zncc"),
     )
 }
-"""Modules that run all metrics over many inputs. Under coverage they take 1.7 times as long, and
-the other tests reach the same lines."""
+"""Modules that go over many inputs, or compile much. Under coverage, both take 1.5 times as long,
+and all other tests together reach nearly the same lines. They run first: the others find kernels
+that are compiled."""
 
-
-LOCKS = pytest.StashKey[tempfile.TemporaryDirectory]()
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 """The environment of `make test-tensors` has it; that of `make test` stays light."""
@@ -78,50 +79,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if is_matrix is (choice == "without") else None
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Say what is compiled: in a run of the whole, all kernels, before several workers need them.
-
-    Without the matrices, which take them all, a worker compiles a kernel when a test needs it.
-    """
-    config = session.config
-    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    # Workers themselves have no number of processes.
-    if not (is_whole and config.getoption("numprocesses", None)):
-        return
-    if config.getoption("--engine") == "portable":
-        return
-    import compilation
-
-    terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if config.getoption("--matrices") == "without" and compilation.CAN_LOCK:
-        terminal.write_line(
-            "compiling each kernel when a test first needs it, in one of the workers, unless "
-            "imsim/kernels/**/__pycache__ has it"
-        )
-        return
-    terminal.write_line(
-        f"compiling all kernels for {', '.join(compilation.DTYPES)}, with masks and without, "
-        "unless imsim/kernels/**/__pycache__ has them ..."
-    )
-    start = time.monotonic()
-    compilation.compile_kernels()
-    terminal.write_line(f"kernels ready after {time.monotonic() - start:.0f} s")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Give each worker the folder where it says what it compiles."""
-    if LOCKS not in node.config.stash:
-        node.config.stash[LOCKS] = tempfile.TemporaryDirectory(prefix="imsim-tests-")
-    node.workerinput["locks"] = node.config.stash[LOCKS].name
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Let no worker compile what another one compiles."""
-    if hasattr(config, "workerinput"):
-        import compilation
-
-        compilation.compile_once(Path(config.workerinput["locks"]))
+def pytest_collection_finish() -> None:
+    """Look for garbage less often: what a compiler makes mostly lives, and a tenth went into it."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.hookimpl(optionalhook=True)

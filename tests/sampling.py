@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy.ndimage import gaussian_filter
 
 import imsim
@@ -38,6 +39,14 @@ class Variant:
         """Call it with data_range=255 and, for colour, the channels last."""
         defaults = {"data_range": 255, **({"channel_axis": -1} if self.colour else {})}
         return self.function(a, b, **{**defaults, **self.options, **options})
+
+    def some(self, *dtypes: Any) -> tuple[Any, ...]:
+        """All dtypes for a call by default, and the first one for a call with options.
+
+        Each pair may be a kernel of its own, of seconds. `tests/metrics` hold kernels of other
+        dtypes with options to the formula.
+        """
+        return dtypes[:1] if self.options else dtypes
 
     def shape(self, height: int, width: int) -> tuple[int, ...]:
         """Shape of one image."""
@@ -90,6 +99,13 @@ def _variants() -> Iterator[Variant]:
             yield from (Variant(name, options, True) for options in MAP_OPTIONS.get(name, ()))
         for options in ({}, *MAP_COLOUR_OPTIONS.get(name, ())):
             yield Variant(name, options, is_map=True, colour=True)
+
+
+def each_of_some(variants: Iterable[Variant], *dtypes: Any) -> Any:
+    """Parametrise a test by variants and `Variant.some` of the dtypes."""
+    cases = [(v, dtype) for v in variants for dtype in v.some(*dtypes)]
+    ids = [f"{np.dtype(dtype).name}-{v.id}" for v, dtype in cases]
+    return pytest.mark.parametrize(("variant", "dtype"), cases, ids=ids)
 
 
 SCORES = tuple(variant for variant in _variants() if not variant.is_map)

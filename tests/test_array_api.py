@@ -9,7 +9,7 @@ from typing import Any
 import array_api_strict
 import numpy as np
 import pytest
-from sampling import FRAME, MAPS, PLAIN, SCORES, Variant, blob_mask, textured_pair
+from sampling import FRAME, MAPS, PLAIN, SCORES, Variant, blob_mask, each_of_some, textured_pair
 
 import imsim
 
@@ -29,8 +29,7 @@ def compare(got: Any, want: Any, xp: ModuleType, dtype: str) -> None:
     np.testing.assert_allclose(got / scale, want / scale, rtol=0, atol=CLOSE[dtype])
 
 
-@each_portable
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@each_of_some(PORTABLE, "float64", "float32")
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
 def test_strict_equals_numpy(
     variant: Variant, dtype: str, masked: bool, rng: np.random.Generator

@@ -20,6 +20,7 @@ from sampling import (
     OPTIONS,
     SCORES,
     Variant,
+    each_of_some,
     textured_pair,
 )
 
@@ -142,7 +143,7 @@ def test_import_is_light() -> None:
 @each_score
 def test_score_of_a_single_pair(variant: Variant, rng: np.random.Generator) -> None:
     a, b = textured_pair(rng, *FRAME, colour=variant.colour)
-    for dtype in (np.float64, np.float32, np.uint8):
+    for dtype in variant.some(np.float64, np.float32, np.uint8):
         score = variant(a.astype(dtype), b.astype(dtype))
         assert type(score) is np.float64
         assert np.isfinite(score)
@@ -160,8 +161,7 @@ def test_score_of_a_batch(variant: Variant, rng: np.random.Generator) -> None:
     assert one.shape == (1, 1)
 
 
-@each_map
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.uint8])
+@each_of_some(MAPS, np.float64, np.float32, np.float16, np.uint8)
 def test_map(variant: Variant, dtype: type, rng: np.random.Generator) -> None:
     a, b = (i.astype(dtype) for i in textured_pair(rng, *FRAME, colour=variant.colour, batch=(2,)))
     local = variant(a, b)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import array_api_strict
 import numpy as np
 import pytest
-from sampling import DEFAULTS, MAPS, SCORES, Variant, frame, textured_pair
+from sampling import DEFAULTS, MAPS, SCORES, Variant, each_of_some, frame, textured_pair
 
 import imsim
 
@@ -17,7 +17,6 @@ FRAME = tuple(side + 1 - side % 2 for side in frame(25, 27))
 MASK = np.zeros(FRAME, dtype=bool)
 MASK[2:20, 3:22] = True
 MASK[9:11, 9:11] = False
-each_score = pytest.mark.parametrize("variant", SCORES, ids=lambda v: v.id)
 each_map = pytest.mark.parametrize("variant", MAPS, ids=lambda v: v.id)
 
 
@@ -118,9 +117,8 @@ def spoilt(
             yield f"{value} {name}", x, y
 
 
-@each_score
+@each_of_some(SCORES, "float64", "float32")
 @pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.filterwarnings("ignore::imsim.EmptyMaskWarning")  # black images have no angle
 def test_score_is_nan(
     variant: Variant, mask: np.ndarray | None, dtype: str, rng: np.random.Generator
@@ -131,9 +129,8 @@ def test_score_is_nan(
         assert np.isnan(variant(x, y, mask=mask)), name
 
 
-@each_score
+@each_of_some(SCORES, "float64", "float32")
 @pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.filterwarnings("ignore::imsim.EmptyMaskWarning")
 def test_others_of_the_batch_keep_theirs(
     variant: Variant,

@@ -37,8 +37,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
         {"sample_covariance": True},
         {"window": "uniform", "window_size": 11},
         {"window_size": 6},
-        {"spacing": (2.0, 1.0, 1.0)},
         {"spacing": (1.0, 2.0, 1.5), "window": "uniform", "sample_covariance": True},
+        {"spacing": (2.0, 1.0, 1.0)},
         {"spacing": (1.3, 1.0, 1.0), "window_size": 4, "border": "replicate"},
         {"min_coverage": 1.0, "window_size": 3},
     ),
@@ -46,9 +46,13 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "imed": ({"sigma": 2.0, "normalize": "rms"}, {"spacing": (3.0, 1.0, 1.0)}),
     "uiq": ({"block_size": 5},),
 }
-CALLS = [(m, options) for m in VOLUMES for options in ({}, *OPTIONS.get(m.name, ()))]
+CALLS = [
+    *((m, {}, masked) for m in VOLUMES for masked in (False, True)),
+    *((m, o, i % 2 == 1) for m in VOLUMES for i, o in enumerate(OPTIONS.get(m.name, ()))),
+]
+"""By default masked and not, with options by turns: each is a kernel of its own."""
 each_call = pytest.mark.parametrize(
-    ("facts", "options"), CALLS, ids=lambda v: v.name if isinstance(v, Metric) else str(v)
+    ("facts", "options", "masked"), CALLS, ids=lambda v: v.name if isinstance(v, Metric) else str(v)
 )
 
 
@@ -77,7 +81,6 @@ def call_map(facts: Metric, a: Any, b: Any, **options: Any) -> Any:
 
 
 @each_call
-@pytest.mark.parametrize("masked", [False, True])
 def test_kernels_agree_with_formulas(facts: Metric, options: dict[str, Any], masked: bool) -> None:
     check_engines(facts, options, "float64", masked)
 
@@ -118,7 +121,6 @@ ODD_VALUES = (np.nan, np.inf, -np.inf, 1e200, 1e-200, 0.0)
 
 
 @each_call
-@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.filterwarnings("ignore::imsim.EmptyMaskWarning")  # black volumes have no angle
 def test_others_of_the_batch_keep_theirs(
     facts: Metric, options: dict[str, Any], masked: bool
@@ -491,7 +493,11 @@ def test_wrong_slices_are_refused(options: Any, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("facts", "options"),
-    [(m, o) for m, o in CALLS if m.volumes == "windows" and m.name != "imed"],
+    [
+        (m, o)
+        for m in [v for v in VOLUMES if v.volumes == "windows" and v.name != "imed"]
+        for o in ({}, *OPTIONS.get(m.name, ()))
+    ],
     ids=lambda v: v.name if isinstance(v, Metric) else str(v),
 )
 @pytest.mark.parametrize("within", ["everything", "mask", "weights"])

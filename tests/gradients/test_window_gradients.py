@@ -32,7 +32,13 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("zncc", {"window_size": 4, "min_coverage": 0.7}),
 )
 USUAL = tuple(case for case in CASES if case[1] in ({}, {"window_size": 9}))
-IN_FLOAT32 = tuple(case for case in CASES if case[1].get("window_size") != 5)
+MASKED = tuple(
+    (name, options, is_masked)
+    for name, options in CASES
+    for is_masked in ((False, True) if (name, options) in USUAL else ("min_coverage" in options,))
+)
+"""By default masked and not, with options once: each is a kernel of its own."""
+IN_FLOAT32 = tuple(case for case in MASKED if case[:2] in USUAL or case[1].get("window_size") == 4)
 """Each size is compiled for each dtype, the usual ones by themselves, all others together."""
 
 
@@ -85,8 +91,7 @@ def part_of(rng: Any, frame: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-@pytest.mark.parametrize("is_masked", [False, True])
-@pytest.mark.parametrize(("metric", "options"), CASES, ids=str)
+@pytest.mark.parametrize(("metric", "options", "is_masked"), MASKED, ids=str)
 def test_it_is_the_derivative_of_the_score(
     rng: Any, metric: str, options: dict[str, Any], is_masked: bool
 ) -> None:
@@ -145,8 +150,7 @@ def positions(metric: str, x: Any, y: Any, mask: Any, **options: Any) -> int:
     return int(np.isfinite(local).sum())
 
 
-@pytest.mark.parametrize("is_masked", [False, True])
-@pytest.mark.parametrize(("metric", "options"), IN_FLOAT32, ids=str)
+@pytest.mark.parametrize(("metric", "options", "is_masked"), IN_FLOAT32, ids=str)
 def test_float32(rng: Any, metric: str, options: dict[str, Any], is_masked: bool) -> None:
     mask = part_of(rng, (40, 150)) if is_masked else None
     x, y = pair_of(rng, (1, 40, 150), mask, "f4")
