@@ -14,7 +14,7 @@ from imsim.kernels.common.cell_rows import (
     merge_cells,
     near_row,
 )
-from imsim.kernels.common.jit import exact, exact_part, kernel, part
+from imsim.kernels.common.jit import allocating, exact, exact_part, kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK, count
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.window_doubts import added
@@ -186,7 +186,7 @@ def _far_strip(
     return values, scored
 
 
-@kernel
+@allocating
 def near_strip(x, y, mask, start, stop, out, constant, values, scored):  # type: ignore[no-untyped-def]
     """Similarity in rows of cells, from sums of four pixels; three rows of these lie in the cache.
 

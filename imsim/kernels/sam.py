@@ -10,7 +10,7 @@ import numpy as np
 from imsim.kernels import surveying, weighing
 from imsim.kernels.common.byte_sums import BYTE_BLOCK, sums_of_bytes
 from imsim.kernels.common.gram import N_GRAM, fit, merge_gram
-from imsim.kernels.common.jit import exact, exact_part, inline, kernel, part
+from imsim.kernels.common.jit import allocating, exact, exact_part, inline, kernel, part
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import RUN_PIXELS, Planes, flat_rows, sum_parts
 from imsim.kernels.common.rescaling import (
@@ -135,7 +135,7 @@ def _gram_of_bytes(x, y, mask, block, out):  # type: ignore[no-untyped-def]
         out[4] += n
 
 
-@kernel
+@allocating
 def _gram(x, y, mask, room, copies, block, out):  # type: ignore[no-untyped-def]
     """Gram matrix of a run, merged from blocks, and the number of pixels."""
     out[3] = 1.0

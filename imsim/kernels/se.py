@@ -6,7 +6,7 @@ import numpy as np
 
 from imsim.kernels import surveying
 from imsim.kernels.common.byte_sums import BYTE_BLOCK
-from imsim.kernels.common.jit import kernel, part
+from imsim.kernels.common.jit import allocating, kernel, part
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import Planes, flat_rows, sum_parts
 from imsim.kernels.common.rescaling import (
@@ -190,7 +190,7 @@ def _run_of_bytes(
     _squares_of_bytes(x, y, NO_BYTES if mask is None else mask, out, with_total)
 
 
-@kernel
+@allocating
 def _squares(x, y, mask, room, out, with_total):  # type: ignore[no-untyped-def]
     for start in range(0, x.size, BLOCK):
         p, q, inside, n = load_block(x, y, mask, start, room)

@@ -160,8 +160,9 @@ def quality_strip(  # type: ignore[no-untyped-def]
                 fill_zeros(count_slot)
             else:
                 load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d)
-                filter_moments(u, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
-                filter_moments(d, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
+                for m in range(2):  # one copy of the code for both
+                    plane, squares = slot[m * tile :], slot[(m + 2) * tile :]
+                    filter_moments(rows[m], taps, unrolled, plane[:tile], squares[:tile])
                 if mask is not None:
                     if may_be_broken(u, right - left):
                         out[0] += nan_if_broken(x, mask, i, left, right)
@@ -175,34 +176,33 @@ def quality_strip(  # type: ignore[no-untyped-def]
                 continue
             is_summed = False
             for row in range(top, end):
+                is_empty = False
                 if mask is not None and size % 2:
                     centre, start = mask[row + size // 2], left + size // 2
-                    if number_inside(centre[start : start + count]) == 0:  # nothing is scored
-                        fill_zeros(found)
-                        fill_zeros(scored)
-                        add_row(
-                            found, scored, row, left, count, keeps, out, values, valid, doubtful
-                        )
-                        continue
-                if not is_summed:
-                    filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
-                    is_summed = True
-                sums = both_sums[row - top]
-                if mask is None:
-                    quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
+                    is_empty = number_inside(centre[start : start + count]) == 0
+                if is_empty:  # nothing is scored
+                    fill_zeros(found)
+                    fill_zeros(scored)
                 else:
-                    weights, pixels, enough = sums[4], sums[4], least
-                    if ones.size > 0:
-                        filter_rows(count_slots, row, ones, None, counts[0])
-                        pixels, enough = counts[0], fewest
-                        if is_sample:
-                            correct_bias(pixels, unbiased)
-                    quality_row(
-                        sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found
-                    )
-                    find_scored(
-                        weights, pixels, least, enough, mask, row, left, count, size, scored
-                    )
+                    if not is_summed:
+                        filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
+                        is_summed = True
+                    sums = both_sums[row - top]
+                    if mask is None:
+                        quality_row(sums, None, None, full, shift, c1, c2, limits, rounding, found)
+                    else:
+                        weights, pixels, enough = sums[4], sums[4], least
+                        if ones.size > 0:
+                            filter_rows(count_slots, row, ones, None, counts[0])
+                            pixels, enough = counts[0], fewest
+                            if is_sample:
+                                correct_bias(pixels, unbiased)
+                        quality_row(
+                            sums, weights, unbiased, full, shift, c1, c2, limits, rounding, found
+                        )
+                        find_scored(
+                            weights, pixels, least, enough, mask, row, left, count, size, scored
+                        )
                 use = None if mask is None else scored
                 add_row(found, use, row, left, count, keeps, out, values, valid, doubtful)
     out[0] = clipped(out[0], out[1])

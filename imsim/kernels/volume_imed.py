@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.jit import allocating
 from imsim.kernels.common.pixel_blocks import BLOCK
 from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_difference
 from imsim.kernels.imed import blurred_difference, taps_along
@@ -106,7 +106,7 @@ def _add(
     parallel(task, len(parts), blurred.size)
 
 
-@kernel
+@allocating
 def _add_part(ring, here, taps, blurred, first, last, out):  # type: ignore[no-untyped-def]
     joined, planes = np.empty(BLOCK), taps.size
     for start in range(first, last, BLOCK):

@@ -13,7 +13,7 @@ import numpy as np
 from imsim.caches import kept
 from imsim.kernels import surveying, weighing
 from imsim.kernels.common.byte_sums import BYTE_BLOCK, sums_of_bytes
-from imsim.kernels.common.jit import exact, exact_part, kernel, part
+from imsim.kernels.common.jit import allocating, exact, exact_part, kernel, part
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, floats, load_block
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.rescaling import (
@@ -179,7 +179,7 @@ def _moments_of_bytes(x, y, mask, block, out):  # type: ignore[no-untyped-def]
         merge(out, block)
 
 
-@kernel
+@allocating
 def _moments(x, y, mask, room, out):  # type: ignore[no-untyped-def]
     """Moments of a run; those of each block are taken about the means of the block before.
 
@@ -245,7 +245,7 @@ def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: A
     _weighted_moments(x, y, weights, np.empty((3, BLOCK)), out)
 
 
-@kernel
+@allocating
 def _weighted_moments(x, y, weights, room, out):  # type: ignore[no-untyped-def]
     """Moments about the means of the block before; those of the first one about its pixels."""
     centres = (0.0, 0.0)
@@ -321,7 +321,7 @@ def merge(total, part):  # type: ignore[no-untyped-def]
     total[5] += part[5] + dx * dy * between
 
 
-@exact
+@allocating
 def _correlations(runs, scores):  # type: ignore[no-untyped-def]
     """Write the five numbers of `_whole`; see `imsim.metrics.zncc.correlation`."""
     total = np.empty(N_MOMENTS)

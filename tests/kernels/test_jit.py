@@ -71,6 +71,51 @@ def test_a_part_of_kernels_cannot_be_called_from_python(mark: Any, is_compiled: 
         twice(2.0)
 
 
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_no_garbage_is_collected_while_a_kernel_is_compiled(
+    module: Path, is_enabled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And after it as before, even if it cannot be compiled."""
+    kernel, seen = loaded(module), []
+    compile_ = type(kernel).compile
+    monkeypatch.setattr(
+        type(kernel), "compile", lambda *a: (seen.append(gc.isenabled()), compile_(*a))[1]
+    )
+    was_enabled = gc.isenabled()
+    try:
+        (gc.enable if is_enabled else gc.disable)()
+        assert kernel(21) == 42
+        assert (seen, gc.isenabled()) == ([False], is_enabled)
+        with pytest.raises(numba.core.errors.TypingError):
+            kernel({})
+        assert gc.isenabled() == is_enabled
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
+
+
+def test_who_returns_arrays_is_marked_as_allocating() -> None:
+    """Without counts of users, the memory of what is returned would be freed too early."""
+
+    def same(x: Any) -> Any:
+        return x
+
+    def beginning(x: Any) -> Any:
+        return 1, x[:1]
+
+    pixels = np.ones(3)
+    for function in (same, beginning):
+        expected = function(pixels)
+        name = function.__qualname__
+        kernel = jit.kernel(function)
+        with pytest.raises((TypeError, numba.core.errors.TypingError), match="return"):
+            kernel(pixels)
+        function.__qualname__ = name
+        kernel = jit.allocating(function)
+        for _ in range(100):
+            found = kernel(pixels)
+        assert repr(found) == repr(expected)
+
+
 def entries(path: Path) -> list[Path]:
     return sorted(path.parent.glob("cache/*/*"))
 

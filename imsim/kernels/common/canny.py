@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from imsim.caches import kept
-from imsim.kernels.common.jit import exact, exact_part, kernel
+from imsim.kernels.common.jit import allocating, exact, exact_part
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.typing import Array
 
@@ -158,7 +158,7 @@ def link(strengths: Array) -> Array:
     return strengths.view(np.bool_)
 
 
-@kernel
+@allocating
 def _link(strengths):  # type: ignore[no-untyped-def]
     height, width = strengths.shape
     waiting = np.empty(1024, dtype=np.int64)

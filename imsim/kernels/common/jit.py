@@ -5,16 +5,18 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import gc
 import hashlib
 import os
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config
+from numba.core import config, types
 from numba.core.caching import (
     CacheImpl,
     CompileResultCacheImpl,
@@ -34,6 +36,9 @@ IS_ENABLED = not config.DISABLE_JIT
 _PACKAGE = Path(__file__).parents[2]
 _HOMES = {"kernels", "portable", "validation"}
 """Folders and files that hold compiled code and its constants."""
+_COUNTS_USERS = {"_nrt": True}
+"""Of memory that is made inside. For all other code, Numba need not count who uses an array: the
+caller keeps it. To count at each slice took a twentieth of the time of compiling."""
 _OF_PART = {"no_cpython_wrapper": True, "forceinline": True}
 """A part becomes code of the kernels that call it. To pass many arrays to it, row by row, took a
 tenth of the time of SSIM; code by which Python could call it, a sixth of the time of compiling."""
@@ -42,6 +47,21 @@ tenth of the time of SSIM; code by which Python could call it, a sixth of the ti
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile on first use, for each combination of dtypes; release the GIL; cache on disk."""
     return _compile(function)
+
+
+def allocating(function: Callable[..., Any]) -> Any:
+    """Compile a kernel that makes arrays, or calls what returns arrays."""
+    return _compile(function, **_COUNTS_USERS)
+
+
+def allocating_exact(function: Callable[..., Any]) -> Any:
+    """Compile a kernel that makes arrays, and whose operations must keep their written order."""
+    return _compile(function, fastmath=False, **_COUNTS_USERS)
+
+
+def allocating_part(function: Callable[..., Any]) -> Any:
+    """Compile what only kernels call, and makes or returns arrays."""
+    return _uncallable(_compile(function, **_OF_PART, **_COUNTS_USERS))
 
 
 def exact(function: Callable[..., Any]) -> Any:
@@ -119,12 +139,53 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
     # Inlined code and constants come from other files, so their digest goes into the name, by
     # which the cache on disk identifies a kernel.
     function.__qualname__ += f"_{_digest(function.__module__)}"
-    usual = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
+    usual = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy", "_nrt": False}
     # C calls no kernel.
     dispatcher = numba.njit(function, **{**usual, "no_cfunc_wrapper": True, **options})
+    if IS_ENABLED:
+        compile_ = dispatcher._compile_for_args
+        dispatcher._compile_for_args = functools.partial(_without_collection, compile_)
+        if not dispatcher.targetoptions["_nrt"]:
+            dispatcher.add_overload = functools.partial(_add_without_arrays, dispatcher)
     with contextlib.suppress(Exception):  # no writable folder: compile in every process
         dispatcher._cache = _Cache(function)
     return dispatcher
+
+
+class _Compiling:
+    """How many threads compile, and whether Python collected garbage before the first one did."""
+
+    lock = threading.Lock()
+    threads = 0
+    collected = False
+
+
+def _without_collection(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Call a function while Python collects no garbage: Numba makes many objects, and few cycles.
+
+    To look for these took an eighth of the time of compiling.
+    """
+    state = _Compiling
+    with state.lock:
+        if state.threads == 0:
+            state.collected = gc.isenabled()
+            gc.disable()
+        state.threads += 1
+    try:
+        return function(*arguments, **named)
+    finally:
+        with state.lock:
+            state.threads -= 1
+            if state.threads == 0 and state.collected:
+                gc.enable()
+
+
+def _add_without_arrays(dispatcher: Any, compiled: Any) -> None:
+    """Take compiled code unless it returns arrays, whose users it has not counted."""
+    returned = compiled.signature.return_type
+    if any(isinstance(t, types.Array) for t in getattr(returned, "types", (returned,))):
+        raise TypeError(f"{dispatcher.__name__} returns arrays: mark it as allocating")
+    type(dispatcher).add_overload(dispatcher, compiled)
 
 
 def _uncallable(dispatcher: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, inline, kernel, part
+from imsim.kernels.common.jit import allocating_exact, exact, inline, kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.sharing import Run, share_out
@@ -243,7 +243,7 @@ def _chrominance_back(p, q, slopes, factor, constant, out):  # type: ignore[no-u
             out[i, j] = of_s * 2 * ((v - u) + u * (1 - s)) / (u * u + v * v + constant)
 
 
-@exact  # equal images have exactly the gradient 0
+@allocating_exact  # equal images have exactly the gradient 0
 def _pool_back(  # type: ignore[no-untyped-def]
     x, y, pc_x, pc_y, chroma, scored, scale, values, part, score, slopes, edges
 ):

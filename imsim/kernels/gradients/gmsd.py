@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from imsim.kernels.common.cell_rows import PADDING, merge_cells
-from imsim.kernels.common.jit import exact_part, kernel, part
+from imsim.kernels.common.jit import allocating, exact_part, part
 from imsim.kernels.common.pixel_blocks import count
 from imsim.kernels.common.planes import Plane, Planes
 from imsim.kernels.common.sharing import Run, share_out
@@ -128,7 +128,7 @@ def _write(
     return True
 
 
-@kernel
+@allocating
 def _forward(x, y, scored, start, stop, scale, first, misfit, slopes, out):  # type: ignore[no-untyped-def]
     """Write d and the slopes of GMS along both components of the gradients; add the moments of d.
 
@@ -215,7 +215,7 @@ def _row(lines, scale, c, tiny, misfit, slopes):  # type: ignore[no-untyped-def]
         slopes[2, j], slopes[3, j] = by_q * q_x, by_q * q_y
 
 
-@kernel
+@allocating
 def _back(misfit, slopes, mean, slope, start, stop, gradients):  # type: ignore[no-untyped-def]
     """Write the gradients of the pixels of some rows of cells."""
     rows, columns = misfit.shape

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
-from imsim.kernels.common.jit import inline, kernel
+from imsim.kernels.common.jit import allocating, inline, kernel
 from imsim.kernels.common.log_gabor import DISTANCES
 from imsim.kernels.common.median import middle_two
 from imsim.kernels.common.phase_congruency import (
@@ -201,7 +201,7 @@ class Congruency:
         self._rooms.append(room)
 
 
-@kernel
+@allocating
 def _respond_back(parts, energy, threshold, epsilon, values, amplitude, slopes):  # type: ignore[no-untyped-def]
     """Replace responses by their gradients; return the sum of the gradients of the energy.
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from imsim.kernels.common.jit import kernel, part
+from imsim.kernels.common.jit import allocating, kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import sum_parts
 from imsim.kernels.gmsd import N_SUMS, NO_SCORED, STRIP_ROWS, near_strip, prepare
@@ -96,7 +96,7 @@ def _far(images: Images, places: Places, codes: Array) -> Array:
     return np.isin(places.wanted, codes[is_far])
 
 
-@kernel
+@allocating
 def _find_scored(codes, first, n, scored):  # type: ignore[no-untyped-def]
     """Write the code of each cell whose neighbours, within the frame, hold no other one."""
     rows, columns = (codes.shape[0] + 1) // 2, scored.shape[1]

@@ -9,7 +9,7 @@ import numpy as np
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
-from imsim.kernels.common.jit import part
+from imsim.kernels.common.jit import allocating_part, part
 
 WIDTH = 512
 """Columns of a shelf: enough for fast loops along its rows."""
@@ -54,7 +54,7 @@ def next_shelf(boxes, begin, gap, step):  # type: ignore[no-untyped-def]
     return k, height, width
 
 
-@part
+@allocating_part
 def shelf_in(room, rows, columns):  # type: ignore[no-untyped-def]
     """Return memory for a shelf, the same if it suffices, and the shelf.
 
@@ -66,7 +66,7 @@ def shelf_in(room, rows, columns):  # type: ignore[no-untyped-def]
     return room, room[:n].reshape(rows, columns)
 
 
-@part
+@allocating_part
 def cleared(room, rows, columns):  # type: ignore[no-untyped-def]
     """The same, with a shelf of zeros."""
     room, shelf = shelf_in(room, rows, columns)

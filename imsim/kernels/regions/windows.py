@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.common.jit import kernel, part
+from imsim.kernels.common.jit import allocating, part
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.window_limits import pixel_types
 from imsim.kernels.common.window_strips import Strips
@@ -64,7 +64,7 @@ def _scores(images: Images, places: Places, strips: Strips) -> Scores:
     return Scores(totals / numbers, numbers, left=left)
 
 
-@kernel
+@allocating
 def _qualities(  # type: ignore[no-untyped-def]
     x,
     y,

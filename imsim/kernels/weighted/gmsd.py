@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels.common.cell_rows import PADDING, fill_row, merge_cells, near_row
-from imsim.kernels.common.jit import kernel, part
+from imsim.kernels.common.jit import allocating, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.weighted.survey import is_unusual
 from imsim.typing import Array
@@ -30,7 +30,7 @@ def moments_of_strip(
     _moments(x, y, NO_MASK if mask is None else mask, weights, start, stop, out, constant)
 
 
-@kernel
+@allocating
 def _moments(x, y, mask, weights, start, stop, out, constant):  # type: ignore[no-untyped-def]
     columns, real = (x.shape[1] + 1) // 2, type(constant)
     room = np.empty((6, columns + 2 + PADDING), real)

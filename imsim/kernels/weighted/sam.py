@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels.common.gram import N_GRAM, fit, merge_gram
-from imsim.kernels.common.jit import kernel, part
+from imsim.kernels.common.jit import allocating, part
 from imsim.kernels.common.pixel_blocks import BLOCK, floats
 from imsim.kernels.weighted.survey import is_unusual
 from imsim.typing import Array
@@ -16,7 +16,7 @@ def gram_of_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Arr
     _weighted_gram(x, y, weights, np.empty((4, BLOCK)), np.empty(N_GRAM), out)
 
 
-@kernel
+@allocating
 def _weighted_gram(x, y, weights, room, block, out):  # type: ignore[no-untyped-def]
     out[3] = 1.0
     for start in range(0, x.size, BLOCK):

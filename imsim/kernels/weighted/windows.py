@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact_part, kernel, part
+from imsim.kernels.common.jit import allocating, exact_part, part
 from imsim.kernels.common.window_rows import (
     correlation_row,
     load_sum_and_difference,
@@ -32,7 +32,7 @@ from imsim.kernels.common.window_sums import (
 )
 
 
-@kernel
+@allocating
 def quality_strip(  # type: ignore[no-untyped-def]
     x,
     y,
@@ -106,7 +106,7 @@ def quality_strip(  # type: ignore[no-untyped-def]
                 _add_row(found, positions, row, left, count, keeps, out, values, valid, doubtful)
 
 
-@kernel
+@allocating
 def correlation_strip(  # type: ignore[no-untyped-def]
     x,
     y,
