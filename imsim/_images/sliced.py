@@ -18,8 +18,11 @@ from imsim._images.reading import Reading
 _NAMES = ("_FillValue", "nodata", "missing_value")
 """Attributes that name the value of no data; the first that is there counts."""
 NO_DATA = frozenset(_NAMES)
-NOT_APPLIED = ("scale_factor", "add_offset")
-"""Attributes that would change the pixels."""
+NOT_APPLIED = (
+    *("scale_factor", "add_offset", "_Unsigned"),
+    *("valid_min", "valid_max", "valid_range"),
+)
+"""Attributes that would change the pixels, or take some for no data."""
 UNIT = "units"
 """The attribute that names the unit of the pixels."""
 
@@ -137,10 +140,19 @@ def no_data_of(
         if name in attributes:
             value = number_of(attributes[name])
             if value is not None:
+                notes += [
+                    f"its {other} {attributes[other]} is not applied, beside {name} {value}"
+                    for other in _NAMES
+                    if other in attributes and not _are_same(number_of(attributes[other]), value)
+                ]
                 return (name, value), tuple(notes)
             notes.append(f"its {name} {attributes[name]!r} is no number; no data are masked")
             break
     return None, tuple(notes)
+
+
+def _are_same(one: float | None, other: float) -> bool:
+    return one == other or (one != one and other != other)
 
 
 def unit_of(attributes: Mapping[str, Any]) -> str:
