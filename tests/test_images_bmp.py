@@ -132,6 +132,12 @@ def test_alpha_is_where_a_mask_says_so():
     plain = read_picture(bmp(stored(pixels.reshape(4, -1)), 32))
     np.testing.assert_array_equal(plain.pixels, pixels[..., 2::-1])
     assert not plain.transparent
+    assert plain.notes == (
+        "the fourth bytes of its pixels differ; its header names no alpha, and they are left out",
+    )
+    for unused in (0, 255):
+        pixels[..., 3] = unused
+        assert read_picture(bmp(stored(pixels.reshape(4, -1)), 32)).notes == ()
     pixels[..., 3] = 0  # which most writers mean to be opaque
     name = bmp(stored(pixels.reshape(4, -1)), 32, compression=3, header=56, masks=masks)
     empty = read_picture(name)

@@ -194,6 +194,26 @@ def test_rle_is_decoded():
     assert np.array_equal(read("s").pixels, VOLUME)
 
 
+@pytest.mark.filterwarnings("ignore:The decoded RLE segment")
+def test_rle_of_another_length_than_its_pixels_is_damaged():
+    data = dicom(VOLUME[0])
+    data.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
+    data.save_as("a.dcm", enforce_file_format=True)
+    right = contents("a.dcm")[0].pixels
+    (whole,) = pydicom.encaps.generate_frames(data.PixelData, number_of_frames=1)
+
+    def save(frame):
+        data.PixelData = pydicom.encaps.encapsulate([frame])
+        data.save_as("a.dcm", enforce_file_format=True)
+
+    save(whole + bytes(4))  # filled up
+    np.testing.assert_array_equal(contents("a.dcm")[0].pixels, right)
+    for damaged in (whole[:90] + whole[96:], whole[:80] + b"\2\1" + whole[80:], whole[:60]):
+        save(damaged)
+        with pytest.raises(ImageFileError, match=r"a\.dcm: damaged"):
+            contents("a.dcm")
+
+
 @pytest.mark.parametrize("syntax", ["JPEGBaseline8Bit", "JPEG2000Lossless", "JPEG2000"])
 def test_frames_without_their_end_are_damaged(syntax):
     import io

@@ -170,3 +170,28 @@ def test_without_astropy(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "astropy.io", None)
     _, err = compared(capsys, "ref", "test", "--metrics", "rmse", status=2)
     assert "test/b.fits: FITS needs the package astropy; pip install 'imsim[astronomy]'" in err[0]
+
+
+def test_units_that_differ_are_said(fits, capsys):
+    h5py, zarr = pytest.importorskip("h5py"), pytest.importorskip("zarr")
+    large = np.tile(FLOATS, (20, 20))  # is read in parts
+    for name, unit in (("a", "K"), ("b", "mK"), ("c", None)):
+        hdu = fits.PrimaryHDU(large)
+        array = zarr.create_array(f"{name}.zarr", shape=large.shape, dtype=large.dtype)
+        array[:] = large
+        with h5py.File(f"{name}.h5", "w") as file:
+            file["x"] = large
+            if unit:
+                file["x"].attrs["units"] = unit
+                hdu.header["BUNIT"] = unit
+                array.attrs["units"] = unit
+        hdu.writeto(f"{name}.fits")
+    words = "its values are in units of 'mK', and those of the reference of 'K'"
+    for form in ("fits", "h5", "zarr"):
+        names = [f"{name}.{form}" for name in "abc"]
+        for options in ((), ("--memory", "100kB")):
+            found, _ = compared(capsys, *names, "--metrics", "rmse", *options)
+            other, none = ([n for n in row["notes"] if "units" in n] for row in found["scored"])
+            assert other[0].startswith(f"b.{form}: {words}")
+            assert not none
+            assert read_picture(names[0]).unit == "K"

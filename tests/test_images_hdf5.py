@@ -74,6 +74,16 @@ def test_axes_and_attributes():
     empty = GREY[0, 0]
     np.testing.assert_array_equal(one.valid, empty != GREY)
     assert "its scale_factor 0.5 is not applied" in one.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("valid_min", 3), ("valid_range", [3, 200]), ("_Unsigned", "true")]
+)
+def test_attributes_that_change_the_meaning_of_pixels_are_said(name, value):
+    put("a.nc", {"t": GREY})
+    with h5py.File("a.nc", "a") as file:
+        file["t"].attrs[name] = value
+    assert contents("a.nc")[0].notes == (f"its {name} {value} is not applied",)
     put("b.h5", {"x": RGB})
     with pytest.raises(ImageFileError, match="--channel-axis -1"):
         contents("b.h5")

@@ -127,6 +127,34 @@ class TestNoData:
                 f"no pixel of {pixels.dtype} can be {text!r} (GDAL_NODATA); no data are masked",
             )
 
+    def test_pages_that_declare_none_have_that_of_the_first(self):
+        """As in a stack whose writer tags the first page only."""
+        pages = np.stack([GREY, GREY, GREY]).astype(np.float32)
+        pages[1, :4] = pages[2, 0] = -9999
+        tags = [(42113, "s", 0, "-9999", True)]
+        save("a.tif", pages, photometric="minisblack", extratags=tags, rowsperstrip=8)
+        with ImageFile("a.tif", Reading(memory=100)) as file:
+            parts = [file.read(i).pixels.part(0, 40, 0, 48) for i in range(3)]
+        for found in (contents("a.tif"), parts):
+            assert found[0].valid is None
+            np.testing.assert_array_equal(found[1].valid, pages[1] != -9999)
+            np.testing.assert_array_equal(found[2].valid, pages[2] != -9999)
+        (volume,) = contents("a.tif", Reading(volume=True))
+        np.testing.assert_array_equal(volume.valid, pages != -9999)
+
+    def test_strips_that_are_missing_ask_for_a_value_of_their_own_page(self):
+        """Others would be filled with 0."""
+        pages = np.stack([GREY, GREY])
+        tags = [(42113, "s", 0, "9", True)]
+        save("a.tif", pages, photometric="minisblack", extratags=tags, rowsperstrip=40)
+        with tifffile.TiffFile("a.tif") as tiff:
+            place = tiff.pages[1].tags["StripOffsets"].valueoffset
+        content = bytearray(Path("a.tif").read_bytes())
+        content[place : place + 4] = bytes(4)
+        Path("a.tif").write_bytes(content)
+        with pytest.raises(ImageFileError, match="1 of its 1 strips are empty"):
+            contents("a.tif")
+
     def test_integers_of_64_bits_are_exact(self):
         pixels = np.array([[2**60, 2**60 + 1], [2**60 + 2, 0]])
         save("a.tif", pixels, extratags=[(42113, "s", 0, str(2**60 + 1), True)])

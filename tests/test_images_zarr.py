@@ -365,6 +365,18 @@ class TestNoData:
         put("b.zarr", pixels, version=2, fill_value=-5)  # Zarr's own, which means nothing
         assert contents("b.zarr")[0].valid is None
 
+    def test_attributes_beside_the_value_are_said(self):
+        same = {"_FillValue": 9, "missing_value": 9}
+        put("a.zarr", GREY, attributes=same)
+        assert "not applied" not in " ".join(contents("a.zarr")[0].notes)
+        put("b.zarr", GREY, attributes={**same, "missing_value": 8, "valid_range": [10, 200]})
+        notes = contents("b.zarr")[0].notes
+        assert "its missing_value 8 is not applied, beside _FillValue 9" in notes
+        assert "its valid_range [10, 200] is not applied" in notes
+        nan = {"_FillValue": "NaN", "missing_value": "NaN"}
+        put("c.zarr", GREY.astype("f4"), attributes=nan)
+        assert contents("c.zarr")[0].notes == ()
+
     def test_what_cannot_be_applied_is_said(self):
         put("a.zarr", GREY, attributes={"scale_factor": 0.1, "nodata": "none"})
         assert contents("a.zarr")[0].notes == (

@@ -163,6 +163,11 @@ def _coloured(rows: Array, header: _Header, reading: Reading) -> Contents:
         said = " and ".join(map(str, depths))
         notes = (f"its samples of {said} bits are scaled to 8",)
     if not header.masks[3]:
+        if header.compression == _PLAIN and size == 4 and np.ptp(pixels[..., 3]):
+            notes += (
+                "the fourth bytes of its pixels differ; its header names no alpha, and they "
+                "are left out",
+            )
         return Contents(colours, notes)
     alpha = _scaled(words, header.masks[3])
     if not alpha.any():  # as viewers have it: writers leave it empty

@@ -8,6 +8,9 @@ from typing import Any
 from imsim._images.pictures import ImageFileError
 
 _END = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000
+_NOTHING = 128
+"""The code of a run that does nothing: smaller ones copy bytes, larger ones repeat one."""
+_FILLING = bytes((0, _NOTHING))
 _ZEROS, _SPARE = 32, 24
 """Zeros at the end of a stream of WebP that are doubtful, and bytes that no decoder does without:
 encoders of whole images left up to 11 that hold nothing."""
@@ -25,6 +28,40 @@ def check_end_mark(content: bytes, name: str) -> None:
     if not content.rstrip(b"\0").endswith(_END):
         raise ImageFileError(
             f"damaged: its {name} data are cut off; the mark of their end is missing"
+        )
+
+
+def check_runs(content: bytes, size: int) -> None:
+    """Refuse runs and copies of bytes (PackBits, RLE of DICOM) that hold more than their pixels.
+
+    Decoders stop when they have all pixels, as they do where a damaged length shifts them. What
+    fills up the end, zeros and codes that do nothing, is harmless.
+
+    Parameters
+    ----------
+    content : bytes
+        The codes, each with its bytes.
+    size : int
+        Bytes of the pixels.
+
+    Raises
+    ------
+    ImageFileError
+        If a run goes beyond the pixels, or others follow it.
+    """
+    place = found = 0
+    while found < size and place < len(content):
+        code = content[place]
+        if code < _NOTHING:
+            found, place = found + code + 1, place + code + 2
+        else:
+            found, place = (
+                found + (257 - code if code > _NOTHING else 0),
+                place + 1 + (code > _NOTHING),
+            )
+    if found > size or content[place:].strip(_FILLING):
+        raise ImageFileError(
+            f"damaged: its run lengths hold more than the {size} bytes of their pixels"
         )
 
 

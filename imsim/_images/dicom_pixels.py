@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from imsim._images.codestreams import check_end_mark
+from imsim._images.codestreams import check_end_mark, check_runs
 from imsim._images.pictures import Array, ImageFileError
 from imsim._images.reading import Reading
 
@@ -22,6 +24,8 @@ _INEXACT = {
 """Transfer syntaxes that may change values."""
 _MARKED = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91)}
 """Those of the JPEG family, whose streams have a mark of their end."""
+_RLE = "1.2.840.10008.1.2.5"
+_RLE_HEADER = struct.Struct("<16I")  # the number of segments, and the offset of each
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
@@ -90,22 +94,36 @@ def decoded(file: Any, header: Any, kind: Kind) -> Iterator[Array]:
     Raises
     ------
     ImageFileError
-        If a frame lacks the mark of its end, for which its decoder does not look.
+        If a frame lacks the mark of its end, for which its decoder does not look, or has more
+        bytes than pixels.
     """
     from pydicom import dcmread
     from pydicom.encaps import generate_frames
     from pydicom.pixels import iter_pixels
 
     syntax = header.file_meta.TransferSyntaxUID
-    if str(syntax) in _MARKED:
+    if str(syntax) in _MARKED or syntax == _RLE:
         if hasattr(file, "seek"):
             file.seek(0)
         file = dcmread(file)
         number = int(header.get("NumberOfFrames") or 1)
         for frame in generate_frames(file.PixelData, number_of_frames=number):
-            check_end_mark(frame, syntax.name)
+            if syntax == _RLE:
+                _check_rle(frame, int(header.Rows) * int(header.Columns))
+            else:
+                check_end_mark(frame, syntax.name)
     for stored in iter_pixels(file):
         yield stored.astype(kind, copy=False)
+
+
+def _check_rle(frame: bytes, pixels: int) -> None:
+    """Refuse a frame of which a segment, a byte of each sample, holds more than its pixels."""
+    if len(frame) < _RLE_HEADER.size:
+        raise ImageFileError("damaged: a frame is cut off in its RLE header")
+    count, *offsets = _RLE_HEADER.unpack_from(frame)
+    offsets = [*offsets[:count], len(frame)]
+    for start, end in pairwise(offsets):
+        check_runs(frame[start:end], pixels)
 
 
 def padding(stored: Array, header: Any) -> Array | None:

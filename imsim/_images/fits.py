@@ -177,6 +177,7 @@ def _values(stored: Array, header: Any, notes: list[str]) -> Contents:
     """Return what the stored numbers stand for."""
     said = list(notes)
     kind = stored.dtype
+    unit = str(header.get("BUNIT", "")).strip()
     slope, intercept = float(header.get("BSCALE", 1)), float(header.get("BZERO", 0))
     blank = header.get("BLANK") if kind.kind in "iu" else math.nan
     valid = None
@@ -193,10 +194,10 @@ def _values(stored: Array, header: Any, notes: list[str]) -> Contents:
         other = np.dtype(f"{'i' if kind.kind == 'u' else 'u'}{kind.itemsize}")
         unsigned = stored.view(f"u{kind.itemsize}")
         pixels = (unsigned ^ unsigned.dtype.type(half)).view(other)
-        return Contents(pixels, tuple(said), valid, from_bottom=True)
+        return Contents(pixels, tuple(said), valid, from_bottom=True, unit=unit)
     ends = np.iinfo(kind) if kind.kind in "iu" else None
     final = rescaled_type(kind, (ends.min, ends.max) if ends else (0, 0), slope, intercept)
     if (slope, intercept) != (1, 0):
         said.append(said_of_scaling(slope, intercept))
     pixels = rescaled(stored, slope, intercept, final)
-    return Contents(pixels, tuple(said), valid, from_bottom=True)
+    return Contents(pixels, tuple(said), valid, from_bottom=True, unit=unit)

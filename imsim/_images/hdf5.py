@@ -11,7 +11,7 @@ from imsim._images.arrays import Axes, axes_of
 from imsim._images.hdf5_chunks import Stored
 from imsim._images.pictures import ImageFileError, Pages
 from imsim._images.reading import Reading
-from imsim._images.sliced import NO_DATA, NOT_APPLIED, no_data_of, pages_of
+from imsim._images.sliced import NO_DATA, NOT_APPLIED, UNIT, no_data_of, pages_of, unit_of
 from imsim._images.source import Source
 from imsim._images.zarr_nodes import channel_of
 
@@ -33,12 +33,15 @@ def open_hdf5(source: Source, name: str | None, reading: Reading) -> Pages:
     try:
         dataset, notes = _chosen(file, name)
         _check(file, dataset)
-        no_data, said = no_data_of(_attributes(dataset))
+        attributes = _attributes(dataset)
+        no_data, said = no_data_of(attributes)
         axes = _axes(dataset, reading)
         _check_exact(dataset, reading)
         stored = Stored(dataset)
         notes = (*notes, *said, *stored.notes)
-        return pages_of(stored, axes, reading, no_data, notes, close=file.close)
+        return pages_of(
+            stored, axes, reading, no_data, notes, unit=unit_of(attributes), close=file.close
+        )
     except BaseException:
         file.close()
         raise
@@ -142,7 +145,7 @@ def _axes(dataset: Any, reading: Reading) -> Axes:
 def _attributes(dataset: Any) -> Mapping[str, Any]:
     """Return those attributes that tell about the pixels, as plain values."""
     found = {}
-    for name in (*NO_DATA, *NOT_APPLIED):
+    for name in (*NO_DATA, *NOT_APPLIED, UNIT):
         if name in dataset.attrs:
             value = dataset.attrs[name]
             value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -53,6 +53,7 @@ class Contents(NamedTuple):
     place: Georeference | None = None
     profile: Profile | None = None
     from_bottom: bool = False
+    unit: str = ""
 
 
 class Pages(NamedTuple):
@@ -93,6 +94,8 @@ class Picture(NamedTuple):
     """The colour profile that the file embeds, which is not applied."""
     from_bottom: bool = False
     """Whether the format calls the first row the bottom one, as FITS does."""
+    unit: str = ""
+    """The unit of the values, if the file names one."""
 
     @property
     def sides(self) -> tuple[int, ...]:

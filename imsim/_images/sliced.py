@@ -18,8 +18,13 @@ from imsim._images.reading import Reading
 _NAMES = ("_FillValue", "nodata", "missing_value")
 """Attributes that name the value of no data; the first that is there counts."""
 NO_DATA = frozenset(_NAMES)
-NOT_APPLIED = ("scale_factor", "add_offset")
-"""Attributes that would change the pixels."""
+NOT_APPLIED = (
+    *("scale_factor", "add_offset", "_Unsigned"),
+    *("valid_min", "valid_max", "valid_range"),
+)
+"""Attributes that would change the pixels, or take some for no data."""
+UNIT = "units"
+"""The attribute that names the unit of the pixels."""
 
 
 def pages_of(
@@ -30,6 +35,7 @@ def pages_of(
     notes: tuple[str, ...],
     *,
     place: Georeference | None = None,
+    unit: str = "",
     said: Callable[[int], tuple[str, ...]] = lambda _: (),
     close: Callable[[], None] = lambda: None,
 ) -> Pages:
@@ -49,6 +55,8 @@ def pages_of(
         On all images.
     place : Georeference, optional
         Where the pixels lie.
+    unit : str
+        Of the pixels, if it is known.
     said : callable, optional
         Returns notes on image i.
     close : callable, optional
@@ -69,7 +77,7 @@ def pages_of(
             text = "" if no_data is None else f"{no_data[0]} {no_data[1]:g}"
             shape = (height, width, *channels)
             raster = Raster(shape, dtype, part, chunks=chunks, no_data=text)
-            return Contents(cast("Array", raster), own, place=place)
+            return Contents(cast("Array", raster), own, place=place, unit=unit)
         reading.check_size((height, width), dtype.itemsize, *channels)
         found = part(0, height, 0, width)
         if found.valid is not None and no_data is not None:
@@ -78,7 +86,7 @@ def pages_of(
                 f"no data ({no_data[0]} {no_data[1]:g}) at {number} of {height * width} pixels, "
                 "which are masked",
             )
-        return found._replace(notes=own, place=place)
+        return found._replace(notes=own, place=place, unit=unit)
 
     return Pages(len(axes), read, close, counting=axes.leading)
 
@@ -132,10 +140,25 @@ def no_data_of(
         if name in attributes:
             value = number_of(attributes[name])
             if value is not None:
+                notes += [
+                    f"its {other} {attributes[other]} is not applied, beside {name} {value}"
+                    for other in _NAMES
+                    if other in attributes and not _are_same(number_of(attributes[other]), value)
+                ]
                 return (name, value), tuple(notes)
             notes.append(f"its {name} {attributes[name]!r} is no number; no data are masked")
             break
     return None, tuple(notes)
+
+
+def _are_same(one: float | None, other: float) -> bool:
+    return one == other or (one != one and other != other)
+
+
+def unit_of(attributes: Mapping[str, Any]) -> str:
+    """Return the unit that attributes name, or nothing."""
+    unit = attributes.get(UNIT, "")
+    return unit.strip() if isinstance(unit, str) else ""
 
 
 def number_of(value: Any) -> float | int | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from imsim._images.codestreams import check_end_mark, check_webp
+from imsim._images.codestreams import check_end_mark, check_runs, check_webp
 from imsim._images.jpeg import check_stream
 from imsim._images.pictures import ImageFileError
 
@@ -36,6 +36,7 @@ _PICTURES = (
 INEXACT = frozenset({*_JPEGS, *_PICTURES} - {_PNG})
 """What may change numbers; all but JPEG can keep them, which their chunks do not tell alike."""
 _DEFLATE, _LZMA = (8, 32946), 34925
+_PACKBITS, _ZSTD = 32773, (34926, 50000)
 _INFLATORS: dict[int, Callable[[], Any]] = {
     **dict.fromkeys(_DEFLATE, zlib.decompressobj),
     _LZMA: lzma.LZMADecompressor,
@@ -143,8 +144,12 @@ def _check_of(page: TiffPage, chunk: _Chunk) -> Callable[[bytes, int], None] | N
         return lambda content, _: _check_inflated(content, chunk, _INFLATORS[codec]())
     if codec == _LZW:
         return lambda content, _: _check_lzw(content, chunk)
+    if codec == _PACKBITS and page.bitspersample % 8:  # of others, the decoder checks
+        return lambda content, _: check_runs(content, chunk.nbytes)
     if find_spec("imagecodecs") is None:
         return None  # no other codec can be decoded
+    if codec in _ZSTD and page.bitspersample % 8:
+        return lambda content, _: _check_zstd(content, chunk)
     if codec in _PICTURES:
         return lambda content, rows: _check_picture(content, rows, chunk, codec)
     if codec in (_FAX_RLE, _FAX_3, _FAX_4):
@@ -172,6 +177,12 @@ def _check_size(found: int, chunk: _Chunk) -> None:
         raise ImageFileError(
             f"damaged: its strips or tiles hold more than the {chunk.nbytes} bytes of their pixels"
         )
+
+
+def _check_zstd(content: bytes, chunk: _Chunk) -> None:
+    import imagecodecs
+
+    _check_size(len(imagecodecs.zstd_decode(content)), chunk)
 
 
 def _check_lzw(content: bytes, chunk: _Chunk) -> None:

@@ -127,7 +127,7 @@ def check_complete(page: TiffPage) -> Array:
             f"damaged: {min(len(offsets), len(counts))} of its {wanted} {kind} are there"
         )
     missing = (offsets == 0) | (counts == 0)
-    if missing.any() and no_data_of(page) is None:
+    if missing.any() and no_data_of(page, of_first=False) is None:
         raise ImageFileError(f"damaged: {missing.sum()} of its {wanted} {kind} are empty")
     if (offsets + counts > page.parent.filehandle.size).any():
         raise ImageFileError(f"damaged: {kind} reach beyond the end of the file")
@@ -193,13 +193,29 @@ def _pillow_is_faithful(page: TiffPage) -> bool:
     )
 
 
-def _no_data_text(page: TiffPage) -> str:
-    return str(page.tags.valueof(_NO_DATA, "")).strip("\0 ")
+def _no_data_text(page: TiffPage, *, of_first: bool = True) -> str:
+    """Return what a page declares, or the first one of an array: its writers tag only that."""
+    tags = page.tags
+    if of_first and _NO_DATA not in tags and _is_of_first_array(page):
+        tags = page.parent.pages.first.tags
+    return str(tags.valueof(_NO_DATA, "")).strip("\0 ")
 
 
-def no_data_of(page: TiffPage) -> float | int | None:
-    """Return the value that stands for "no data", or None if no pixel of this type has it."""
-    text, dtype = _no_data_text(page).replace(",", "."), page.dtype
+def _is_of_first_array(page: TiffPage) -> bool:
+    """Tell whether the file says that a page and the first one are parts of one array."""
+    first = page.parent.pages.first
+    if not (first.is_shaped or first.is_imagej or first.is_ome) or _NO_DATA not in first.tags:
+        return False
+    # The pages of such an array follow each other; those of sub-directories have several numbers.
+    return isinstance(page.index, int) and page.index < len(page.parent.series[0].pages)
+
+
+def no_data_of(page: TiffPage, *, of_first: bool = True) -> float | int | None:
+    """Return the value that stands for "no data", or None if no pixel of this type has it.
+
+    A page that declares none has that of the first one of its array, if that is asked for.
+    """
+    text, dtype = _no_data_text(page, of_first=of_first).replace(",", "."), page.dtype
     try:
         value = float(text)
     except ValueError:
@@ -217,10 +233,10 @@ def no_data_of(page: TiffPage) -> float | int | None:
 
 def _valid(pixels: Array, page: TiffPage, *, is_part: bool) -> tuple[Array | None, tuple[str, ...]]:
     """Tell by GDAL's tag where a page has data, in every band but alpha."""
-    if _NO_DATA not in page.tags:
-        return None, ()
     value = no_data_of(page)
     if value is None:
+        if _NO_DATA not in page.tags:
+            return None, ()
         text = f"{_no_data_text(page)!r} (GDAL_NODATA)"
         return None, (f"no pixel of {pixels.dtype} can be {text}; no data are masked",)
     bands = np.delete(pixels, _alphas(page), axis=-1) if pixels.ndim == 3 else pixels[..., None]

@@ -62,7 +62,7 @@ def _stack(pages: Pages, reading: Reading) -> Contents:
             masks[index] = part.valid
     valid = _with_data(masks, pixels.shape[:3])
     found = Contents(pixels, tuple(notes), valid, transparent, turned, ndim=3)
-    return found._replace(profile=first.profile, from_bottom=first.from_bottom)
+    return found._replace(profile=first.profile, from_bottom=first.from_bottom, unit=first.unit)
 
 
 def _with_data(masks: dict[int, Array], shape: tuple[int, ...]) -> Array | None:

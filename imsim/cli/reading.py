@@ -26,6 +26,10 @@ _UPSIDE = (
     "the order of the files"
 )
 
+_UNITS = (
+    "its values are in units of {!r}, and those of the reference of {!r}; they are compared as "
+    "stored, so convert one if these are two units"
+)
 _REMEDY = "--ignore-nan leaves out NaN, and --ignore-value inf infinity"
 
 
@@ -112,7 +116,7 @@ def _no_labels(labels: Picture, what: str) -> ImageFileError:
 def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     """Widen one picture to the type of the other where that loses nothing.
 
-    A note tells whether their colour profiles differ, which are not applied.
+    A note tells whether their colour profiles or their units differ, which are not applied.
 
     Raises
     ------
@@ -122,6 +126,9 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     reference, test = widened(reference, test)
     if said := difference(reference.profile, test.profile):
         test = test._replace(notes=(*test.notes, f"{said}; the pixels are compared as stored"))
+    if reference.unit and test.unit and reference.unit != test.unit:
+        said = _UNITS.format(test.unit, reference.unit)
+        test = test._replace(notes=(*test.notes, said))
     if reference.from_bottom != test.from_bottom:
         test = test._replace(notes=(*test.notes, _UPSIDE.format(reference.path)))
     a, b = reference.pixels, test.pixels
