@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self
@@ -163,10 +164,19 @@ def write(
                 "expected booleans, integers or real floats"
             )
     checked[_DIGEST] = np.frombuffer(_digest(text, checked), dtype=np.uint8)
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    _write_whole(Path(path), save(checked, {_HEADER: text}))
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write all of a file or nothing; a link stays, and so does a device or a pipe."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        path.write_bytes(content)
+        return
+    # Threads may save to the same name: the last one wins, with a whole file.
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        part.write_bytes(save(checked, {_HEADER: text}))
+        part.write_bytes(content)
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
