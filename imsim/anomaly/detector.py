@@ -48,7 +48,7 @@ from imsim.anomaly.stacks import (
     listed,
     masks_at,
 )
-from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.errors import warn
 from imsim.workers import divided, in_parts
@@ -215,6 +215,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     fence: float | None = 1.5
     note: str = ""
 
+    @all_or_nothing
     def fit(self, good: Any, y: Any = None, masks: Any = None, groups: Any = None) -> Self:
         """Learn from good images, at least three of them usable; the others are left out.
 
@@ -277,6 +278,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self.card_ = Card.of(frames[learned], self.note, len(self.left_out_))
         return self
 
+    @all_or_nothing
     def update(self, good: Any, masks: Any = None, groups: Any = None) -> Self:
         """Learn further good images, such as those of a new harvest, and set the threshold anew.
 
@@ -296,12 +298,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         UnscorableImageWarning, OddImageWarning, UserWarning
             As in `fit`; also if the images seem to have another range of numbers.
         """
-        before = self.__dict__.copy()
-        try:
-            self._update(*self._check_images(good, masks), groups)
-        except BaseException:  # what is learned by half is not kept
-            self.__dict__ = before
-            raise
+        self._update(*self._check_images(good, masks), groups)
         return self
 
     def _update(self, frames: NDArray[Any], given: Booleans | None, groups: Any) -> None:

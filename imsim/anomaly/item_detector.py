@@ -16,7 +16,7 @@ from imsim.anomaly.detector import AnomalyDetector, OddImageWarning, UnscorableI
 from imsim.anomaly.items import Item, ItemFinder
 from imsim.anomaly.line_scan import LineScan
 from imsim.anomaly.stacks import as_stack, listed
-from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.anomaly.xray.frames import UnusableImageWarning
 from imsim.errors import silent, warn
 from imsim.validation import check_integer
@@ -102,6 +102,7 @@ class ItemDetector(Stored):
     detector: AnomalyDetector | None = None
     finder: ItemFinder | None = None
 
+    @all_or_nothing
     def fit(self, good: Any, y: Any = None) -> Self:
         """Learn from good frames, (n, height, width), or from good images of one item each.
 

@@ -26,7 +26,7 @@ from imsim.anomaly.stacks import (
     nearest,
     sample_of,
 )
-from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.anomaly.strips import Piece, Strips
 from imsim.anomaly.xray.faults import MOST_IMAGES, faults_of, without_lone
 from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items, mean_of_neighbours
@@ -158,6 +158,7 @@ class ItemFinder(Stored):
 
     _LEARNED = ("level",)
 
+    @all_or_nothing
     def fit(self, good: Any, y: Any = None) -> Self:
         """Learn background, contrast and size of items from good images or frames.
 

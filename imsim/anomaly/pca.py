@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -12,7 +13,7 @@ import scipy.linalg
 import imsim
 from imsim.anomaly.patches import cut, join, window
 from imsim.anomaly.stacks import Booleans, Doubles, Floats, batch_images, check_images, product
-from imsim.anomaly.storage import Arrays, Stored
+from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
 from imsim.validation import check_integer, check_number
 from imsim.workers import divided
 
@@ -106,6 +107,7 @@ class PCAAutoencoder(Stored):
     patch: int | None = None
     stride: int | None = None
 
+    @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
         """Learn mean and components from good images, at least two of them, or two patches.
 
@@ -115,9 +117,11 @@ class PCAAutoencoder(Stored):
         pixels, used = check_images(images, masks)
         self._check_size(pixels)
         if self.patch is None:
+            pixels, used = _without_empty(pixels, used)
             count, shape = len(pixels), pixels.shape[1:]
-            inside = None if used is None else used.reshape(count, -1)
-            found = _of_few(pixels.reshape(count, -1), inside) if count > 1 else None
+            vectors = pixels.reshape(count, math.prod(shape))
+            inside = None if used is None else used.reshape(vectors.shape)
+            found = _of_few(vectors, inside) if count > 1 else None
         else:
             shape = (self.patch, self.patch)
             found, count = _of_many(self._complete_patches(pixels, used), self.patch**2)
@@ -130,6 +134,7 @@ class PCAAutoencoder(Stored):
         self._keep(found, float(found.variances.sum()), count)
         return self
 
+    @all_or_nothing
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
         r"""Learn further good images; what is kept of the earlier ones are mean and components.
 
@@ -147,14 +152,16 @@ class PCAAutoencoder(Stored):
         pixels, used = check_images(images, masks)
         self._check_size(pixels, self.shape_)
         if self.patch is None:
-            vectors, count = pixels.reshape(len(pixels), -1), len(pixels)
+            pixels, used = _without_empty(pixels, used)
+            count = len(pixels)
+            vectors = pixels.reshape(count, self.mean_.size)
             if used is not None:
                 vectors = np.where(used.reshape(vectors.shape), vectors, self.mean_)
-            new = _of_few(vectors, None)
+            new = _of_few(vectors, None) if count else None
         else:
             new, count = _of_many(self._complete_patches(pixels, used), self.patch**2)
-        if not count:
-            return self  # the masks leave no complete patch
+        if new is None or not count:
+            return self  # the masks leave no image, or no complete patch
         n, kept = self.count_, self.explained_variance_
         total = (n - 1) * self.total_variance_ + (count - 1) * float(new.variances.sum())
         axes = self.components_.astype(np.float64)
@@ -317,10 +324,12 @@ class MeanModel(Stored):
 
     _LEARNED = ("mean", "count")
 
+    @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
         """Learn the mean from good images."""
         return self._learn(images, masks, 0.0, 0)
 
+    @all_or_nothing
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
         """Learn from further good images."""
         if not hasattr(self, "mean_"):
@@ -367,6 +376,13 @@ class _Principal(NamedTuple):
     """In descending order, none negative."""
     axes: Doubles
     """Unit vectors as rows, shape (len(variances), length)."""
+
+
+def _without_empty(pixels: Floats, used: Booleans | None) -> tuple[Floats, Booleans | None]:
+    """Leave out images of which the masks leave nothing."""
+    if used is None or (shown := used.any(axis=(1, 2))).all():
+        return pixels, used
+    return pixels[shown], used[shown]
 
 
 def _of_few(vectors: Floats, seen: Booleans | None) -> _Principal:

@@ -6,14 +6,15 @@ type and shape were checked; a digest tells whether anything was changed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -29,6 +30,25 @@ _HEADER, _DIGEST = "imsim", "imsim_sha256"
 
 State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 """Parameters and fitted arrays."""
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def all_or_nothing(learn: Method) -> Method:
+    """Make a method that learns leave an object as it was if it fails or is interrupted.
+
+    An object that learned by half would go on with parts that do not belong together.
+    """
+
+    @functools.wraps(learn)
+    def learn_all(self: Any, *images: Any, **options: Any) -> Any:
+        before = self.__dict__.copy()
+        try:
+            return learn(self, *images, **options)
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    return cast("Method", learn_all)
 
 
 class Stored(BaseEstimator):  # type: ignore[misc]

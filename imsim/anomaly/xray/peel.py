@@ -18,7 +18,7 @@ from imsim.anomaly.stacks import (
     bounding_box,
     sample_of,
 )
-from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.anomaly.xray import faults, gains, matched_filter, rim
 from imsim.anomaly.xray.frames import (
     KINDS,
@@ -174,6 +174,7 @@ class VirtualPeel(Stored):
     on_error: Literal["empty", "raise"] = "empty"
     gains: bool = True
 
+    @all_or_nothing
     def fit(self, images: Any) -> Self:
         """Learn the scale from good images; those that cannot be used are left out.
 
