@@ -40,6 +40,9 @@ LEAST_SIDE, MOST_SIDE = 16, 1 << 15
 _ONE_SIDED = 0.5
 """Items are brighter than the background, or darker, if their mean differs from it by more than
 this share of how far their pixels do."""
+_OTHER_SIDE, _MOST_OF_A_ROW = 2.0, 0.5
+"""Thresholds beyond the background, on the side where no items are, and the share of a row that has
+to be there: then it is the background that has changed, and not a glint."""
 _EVEN = 0.999
 """Share of the pixels of the border of good images, without items, that is below the threshold."""
 _ROBUST = 1.4826
@@ -92,6 +95,7 @@ class ItemFinder(Stored):
     1. A pixel is marked if the mean of it and its neighbours is brighter than the background by
        more than a quarter of what good items are, or darker if they are darker; up to half of it
        where the background is uneven. Lone outliers take the middle of their neighbours first.
+       Where most of a row is beyond the background on the other side, it is marked too.
        Background and contrast are those of the good images, for all frames.
     2. Marked pixels that hang together are parted by a watershed of their distance from the
        background, where the pass between two hills is a neck:
@@ -254,10 +258,18 @@ class ItemFinder(Stored):
         return self._repaired(values)
 
     def mark(self, rows: NDArray[Any]) -> Booleans:
-        """Return which pixels stand out from the background; NaN and infinity do."""
+        """Return which pixels stand out from the background; NaN and infinity do.
+
+        So does most of a row that is beyond the background on the side where no items are: against
+        such a background, these may not stand out.
+        """
         values, finite = self._sound(rows)
         with np.errstate(over="ignore", invalid="ignore"):  # sums beyond float32 stand out
-            marked: Booleans = self._apart(mean_of_neighbours(values)[0]) > np.float32(1)
+            apart = self._apart(mean_of_neighbours(values)[0])
+        marked: Booleans = apart > np.float32(1)
+        if self.side_:
+            beyond = apart < np.float32(-_OTHER_SIDE)
+            marked |= beyond & (beyond.mean(axis=1, keepdims=True) > _MOST_OF_A_ROW)
         return marked | ~finite
 
     def items(self, piece: Piece) -> list[Item]:
