@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
-from sklearn.utils.validation import check_is_fitted
 
 import imsim
 from imsim.anomaly import detector_state, learning, scoring
@@ -202,6 +201,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     array([-1, -1])
     """
 
+    _LEARNED = ("threshold",)
+
     model: Any = None
     preprocess: Any = "xray"
     metric: str = "fsim"
@@ -220,9 +221,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         """Learn from good images, at least three of them usable; the others are left out.
 
         scikit-learn passes `y`, which is not used. The masks of a preprocess are intersected with
-        the given ones. ``groups`` gives each image a name or a number: images of one group, such as
-        versions of one item, are held out together, so that none is scored by a model that saw
-        another. So are equal images.
+        the given ones; the preprocess itself sees the whole image, since the peel needs the open
+        beam, but for NaN and infinity outside the masks: these take the nearest finite value. Of a
+        pixel outside all masks nothing is learned: leave it out of images to score, too. ``groups``
+        gives each image a name or a number: images of one group, such as versions of one item, are
+        held out together, so that none is scored by a model that saw another. So are equal images.
 
         Raises
         ------
@@ -426,7 +429,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def describe(self) -> dict[str, str]:
         """Return what there is to say about the fitted detector, in words, by subject."""
-        check_is_fitted(self, "threshold_")
+        self._check_fitted()
         height, width = self.shape_
         found = {
             "metric": f"{self.metric}, {imsim.METRICS[self.metric].title}",
@@ -454,7 +457,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def _check_images(self, images: Any, masks: Any) -> tuple[NDArray[Any], Booleans | None]:
         """Return images like those learned from, and their masks or None."""
-        check_is_fitted(self, "threshold_")
+        self._check_fitted()
         frames = as_stack("images", images)
         if frames.shape[1:] != self.shape_:
             raise imsim.ShapeError(
@@ -535,6 +538,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def get_state(self) -> State:
         """Return what `from_state` needs; model and preprocess must be of `imsim.anomaly`."""
+        self._check_fitted()
         return detector_state.state_of(self)
 
     @classmethod

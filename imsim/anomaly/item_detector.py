@@ -99,6 +99,8 @@ class ItemDetector(Stored):
     [(8, 'good'), (48, 'anomaly'), (88, 'good')]
     """
 
+    _LEARNED = ("finder",)
+
     detector: AnomalyDetector | None = None
     finder: ItemFinder | None = None
 
@@ -214,10 +216,6 @@ class ItemDetector(Stored):
         self = cls(clone(detector), clone(finder))
         self.detector_, self.finder_, self.missed_ = detector, finder, missed
         return self
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "finder_"):
-            raise imsim.ImsimError("this ItemDetector is not fitted: call fit(good_frames) first")
 
     def _judged(self, item: Item, frame: int) -> ItemInspection:
         score, verdict, reason = math.nan, "not inspected", item.reason

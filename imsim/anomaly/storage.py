@@ -21,6 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 
 import imsim
 
@@ -31,6 +32,10 @@ _HEADER, _DIGEST = "imsim", "imsim_sha256"
 State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 """Parameters and fitted arrays."""
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class UnfittedError(imsim.ImsimError, NotFittedError):  # type: ignore[misc]
+    """What was not fitted cannot be used; an error of `imsim`, and of scikit-learn too."""
 
 
 def all_or_nothing(learn: Method) -> Method:
@@ -69,7 +74,7 @@ class Stored(BaseEstimator):  # type: ignore[misc]
 
     def _check_fitted(self) -> None:
         if not hasattr(self, f"{self._LEARNED[0]}_"):
-            raise imsim.ImsimError(
+            raise UnfittedError(
                 f"this {type(self).__name__} is not fitted: call fit(good_images) first"
             )
 
@@ -83,8 +88,8 @@ class Stored(BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        ImsimError
-            If nothing was fitted, or a parameter is nothing that JSON can hold.
+        UnfittedError, OptionError
+            If nothing was fitted; if a parameter is nothing that JSON can hold.
         """
         write(path, type(self).__name__, *self.get_state())
 

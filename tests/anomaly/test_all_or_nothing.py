@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 
 import imsim
 from imsim.anomaly import AnomalyDetector, GoodStatistics, ItemDetector, ItemFinder, storage
@@ -76,3 +77,10 @@ def test_statistics_that_cannot_learn_further_keep_their_model(
     with pytest.raises(MemoryError):
         model.partial_fit(good + 1)
     np.testing.assert_array_equal(model.reconstruct(good), before)
+
+
+def test_what_is_not_fitted_says_so() -> None:
+    for kind in classes():
+        for error in (imsim.ImsimError, NotFittedError):  # scikit-learn's own, too
+            with pytest.raises(error, match=rf"this {kind.__name__} is not fitted: call fit"):
+                kind().save("nowhere")
