@@ -407,3 +407,31 @@ def test_a_rate_holds_over_trainings() -> None:
         alarms.append((detector.predict(fresh) == -1).mean())
     assert np.mean(alarms) <= 0.1
     assert learning.FOLDS == 5
+
+
+@pytest.mark.parametrize("metric", sorted(imsim.METRICS))
+def test_whatever_is_fitted_to_equal_images_can_be_loaded(metric: str, tmp_path: Path) -> None:
+    """Their reconstructions are exact, of which some metrics are infinitely sure."""
+    good = np.repeat(np.random.default_rng(0).random((1, 24, 24), np.float32), 12, axis=0)
+    detector = AnomalyDetector(preprocess=None, metric=metric, data_range=1.0, random_state=0)
+    with silent(UserWarning):
+        try:
+            detector.fit(good)
+        except imsim.ImsimError:
+            with pytest.raises(imsim.ImsimError, match="infinite scores"):
+                detector.fit(good)
+            return
+    detector.save(tmp_path / "model")
+    loaded = AnomalyDetector.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.anomaly_score(good), detector.anomaly_score(good))
+
+
+@pytest.mark.parametrize("count", [3, 10, 25])
+def test_any_number_of_infinite_scores_has_a_threshold(count: int) -> None:
+    for number in range(count + 1):
+        for value in (-np.inf, np.inf):
+            scores = np.linspace(0, 1, count)
+            scores[:number] = value
+            with silent(UserWarning), warnings.catch_warnings():
+                warnings.simplefilter("error", RuntimeWarning)
+                assert not np.isnan(learning.threshold_at(scores, 0.05).value)
