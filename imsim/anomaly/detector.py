@@ -24,8 +24,10 @@ from imsim.anomaly.detector_parameters import (
     random_generator,
 )
 from imsim.anomaly.preparation import (
+    CONSTANT,
     LEAST_IMAGES,
     Prepared,
+    few_constant,
     fitted_pose,
     fitted_preprocess,
     map_back,
@@ -179,7 +181,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     n_features_in_ : int
         Pixels of an image.
     left_out_ : dict of int to str
-        Why good images were left out of the training, by their indices.
+        Why good images were left out of the training, by their indices. Without a preprocess, so
+        are constant ones, such as a black frame, unless most of them are.
     odd_ : dict of int to float
         Scores of good images that are so unlike the others that they were left out, by their
         indices.
@@ -256,12 +259,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         is_posed = self.pose is not None and self.preprocess_ is None and given is None
         self.pose_ = fitted_pose(frames) if is_posed else None
         found = self._prepared(frames, given)
-        usable = found.usable
-        self.left_out_ = reasons(frames, given, ~usable, found.problems)
+        usable, self.left_out_ = self._usable(frames, given, found)
         _check_usable(usable, self.left_out_)
-        seen = (found.images, found.masks)
+        seen = (found.images[usable], masks_at(found.masks, usable))
         if self.pose_ is not None:  # turned images have other pixels
-            seen = check_images(frames, given, leave_out=True)
+            seen = check_images(frames[usable], masks_at(given, usable))
         self.data_range_ = data_range_of(self, frames.dtype, *seen)
         seed = int(generator.integers(2**31))
         if named is not None:
@@ -278,7 +280,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self._decide(columns, odd, np.flatnonzero(usable), [int((~odd).sum())])
         learned = np.flatnonzero(usable)[~odd]
         self.raw_statistics_ = raw_statistics(frames[learned], masks_at(given, learned))
-        self.card_ = Card.of(frames[learned], self.note, len(self.left_out_))
+        self.card_ = Card.of(frames[learned], self.note, int((~found.usable).sum()))
         return self
 
     @all_or_nothing
@@ -313,9 +315,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 "good images, earlier and new ones"
             )
         found = self._prepared(frames, given)
-        usable = found.usable
-        self.left_out_ = reasons(frames, given, ~usable, found.problems)
-        unusable = len(self.left_out_)
+        usable, self.left_out_ = self._usable(frames, given, found)
+        unusable = int((~found.usable).sum())
         for i in np.flatnonzero(usable & self.card_.knows(frames)):
             self.left_out_[int(i)], usable[i] = LEARNED_BEFORE, False
         if not usable.any():
@@ -473,6 +474,17 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def _prepared(self, frames: NDArray[Any], used: Booleans | None) -> Prepared:
         return prepared(frames, used, self.preprocess_, self.pose_)
+
+    def _usable(
+        self, frames: NDArray[Any], given: Booleans | None, found: Prepared
+    ) -> tuple[Booleans, dict[int, str]]:
+        """Return which good images can be learned from, and why others cannot."""
+        usable, problems = found.usable, found.problems
+        if self.preprocess_ is None:  # a preprocess knows itself what shows nothing
+            constant = few_constant(found)
+            usable = usable & ~constant
+            problems = problems | dict.fromkeys(np.flatnonzero(constant).tolist(), CONSTANT)
+        return usable, reasons(frames, given, ~usable, problems)
 
     def _cross_fit(
         self,
