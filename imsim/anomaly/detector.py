@@ -44,7 +44,7 @@ from imsim.anomaly.stacks import (
     check_images,
     check_masks,
     depth_of,
-    filled,
+    finite_outside,
     indices,
     listed,
     masks_at,
@@ -255,7 +255,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         given = None if given is not None and given.all() else given
         self.shape_, self.depth_ = frames.shape[1:], depth_of(frames)
         self.n_features_in_ = int(np.prod(self.shape_))
-        self.preprocess_ = fitted_preprocess(self.preprocess, filled(frames, given))
+        self.preprocess_ = fitted_preprocess(self.preprocess, finite_outside(frames, given))
         is_posed = self.pose is not None and self.preprocess_ is None and given is None
         self.pose_ = fitted_pose(frames) if is_posed else None
         found = self._prepared(frames, given)

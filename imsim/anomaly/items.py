@@ -12,7 +12,7 @@ from scipy import ndimage
 
 import imsim
 from imsim.anomaly.crops import MARGIN, alone
-from imsim.anomaly.parting import SPECK, TOLERANCE, Limits, filled, learned, parted
+from imsim.anomaly.parting import SPECK, TOLERANCE, Limits, learned_limits, parted, without_holes
 from imsim.anomaly.stacks import (
     NOT_FINITE,
     Booleans,
@@ -196,7 +196,7 @@ class ItemFinder(Stored):
         self._fit_contrast(values)
         usable = np.setdiff1d(np.arange(len(values)), list(self.left_out_))
         masks = [m for i in usable for m in self._things(values[i])]
-        self.limits_, self.speck_, boxes = learned(masks)
+        self.limits_, self.speck_, boxes = learned_limits(masks)
         self._fit_shape(boxes)
         return self
 
@@ -409,7 +409,7 @@ class ItemFinder(Stored):
         """Describe a part of a piece; what else is marked in its holes is not its own."""
         box = bounding_box(part)
         own = np.zeros_like(part)
-        own[box] = filled(part[box]) & ~(piece.marked[box] & ~part[box])
+        own[box] = without_holes(part[box]) & ~(piece.marked[box] & ~part[box])
         rows, columns = np.nonzero(own)
         top, left = int(rows.min()), int(columns.min())
         height, width = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left

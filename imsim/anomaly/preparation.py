@@ -18,7 +18,7 @@ from imsim.anomaly.stacks import (
     Doubles,
     Floats,
     check_images,
-    filled,
+    finite_outside,
     sample_of,
 )
 from imsim.anomaly.statistics import SAMPLE
@@ -64,7 +64,7 @@ def prepared(
             images, inside = pose.transform(images, inside)
         return Prepared(images, inside, {})
     with silent(imsim.EmptyMaskWarning, UnusableImageWarning):
-        images, inside, *problems = preprocess.transform(filled(frames, used))
+        images, inside, *problems = preprocess.transform(finite_outside(frames, used))
     inputs, inside = check_images(images, inside if used is None else inside & used, leave_out=True)
     inside = np.ones(inputs.shape, bool) if inside is None else inside
     return Prepared(inputs, inside, problems[0] if problems else {})

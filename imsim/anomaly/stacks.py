@@ -119,7 +119,7 @@ def check_images(
     return values, used
 
 
-def filled(images: NDArray[Any], masks: Booleans | None) -> NDArray[Any]:
+def finite_outside(images: NDArray[Any], masks: Booleans | None) -> NDArray[Any]:
     """Replace NaN and infinities outside the masks by the value of the nearest finite pixel."""
     if masks is None or images.dtype.kind != "f":
         return images
