@@ -151,7 +151,6 @@ class GoodStatistics(Stored):
     """
 
     linear_: PCAAutoencoder
-
     _LEARNED = ("shape",)
 
     def __init__(
