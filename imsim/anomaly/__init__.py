@@ -11,7 +11,8 @@ images : array_like, shape (n, height, width)
     Grey images of any real dtype. Others raise `ShapeError` or `DTypeError`, NaN and infinity
     inside the masks `MaskError`.
 masks : array_like of bool, shape (n, height, width) or (height, width), optional
-    True = use; by default every pixel is used. Pixels outside have no influence.
+    True = use; by default every pixel is used. Pixels outside have no influence, unless a
+    preprocess reads them: see `AnomalyDetector.fit`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import imsim
 from imsim.anomaly.foreign_bodies import draw, render
 from imsim.anomaly.network import autoencoder
 from imsim.anomaly.stacks import Booleans, Floats, check_images
-from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.validation import check_choice, check_flag, check_integer, check_number
 
 _MOST_HALVINGS = 12
@@ -146,6 +146,7 @@ class ConvAutoencoder(Stored):
     progress: bool | None = None
     emphasis: float = 10.0
 
+    @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
         """Train a new network on good images.
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
-from sklearn.utils.validation import check_is_fitted
 
 import imsim
 from imsim.anomaly import detector_state, learning, scoring
@@ -25,8 +24,10 @@ from imsim.anomaly.detector_parameters import (
     random_generator,
 )
 from imsim.anomaly.preparation import (
+    CONSTANT,
     LEAST_IMAGES,
     Prepared,
+    few_constant,
     fitted_pose,
     fitted_preprocess,
     map_back,
@@ -43,12 +44,12 @@ from imsim.anomaly.stacks import (
     check_images,
     check_masks,
     depth_of,
-    filled,
+    finite_outside,
     indices,
     listed,
     masks_at,
 )
-from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.errors import warn
 from imsim.workers import divided, in_parts
@@ -180,7 +181,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     n_features_in_ : int
         Pixels of an image.
     left_out_ : dict of int to str
-        Why good images were left out of the training, by their indices.
+        Why good images were left out of the training, by their indices. Without a preprocess, so
+        are constant ones, such as a black frame, unless most of them are.
     odd_ : dict of int to float
         Scores of good images that are so unlike the others that they were left out, by their
         indices.
@@ -202,6 +204,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     array([-1, -1])
     """
 
+    _LEARNED = ("threshold",)
+
     model: Any = None
     preprocess: Any = "xray"
     metric: str = "fsim"
@@ -215,13 +219,16 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     fence: float | None = 1.5
     note: str = ""
 
+    @all_or_nothing
     def fit(self, good: Any, y: Any = None, masks: Any = None, groups: Any = None) -> Self:
         """Learn from good images, at least three of them usable; the others are left out.
 
         scikit-learn passes `y`, which is not used. The masks of a preprocess are intersected with
-        the given ones. ``groups`` gives each image a name or a number: images of one group, such as
-        versions of one item, are held out together, so that none is scored by a model that saw
-        another. So are equal images.
+        the given ones; the preprocess itself sees the whole image, since the peel needs the open
+        beam, but for NaN and infinity outside the masks: these take the nearest finite value. Of a
+        pixel outside all masks nothing is learned: leave it out of images to score, too. ``groups``
+        gives each image a name or a number: images of one group, such as versions of one item, are
+        held out together, so that none is scored by a model that saw another. So are equal images.
 
         Raises
         ------
@@ -248,16 +255,15 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         given = None if given is not None and given.all() else given
         self.shape_, self.depth_ = frames.shape[1:], depth_of(frames)
         self.n_features_in_ = int(np.prod(self.shape_))
-        self.preprocess_ = fitted_preprocess(self.preprocess, filled(frames, given))
+        self.preprocess_ = fitted_preprocess(self.preprocess, finite_outside(frames, given))
         is_posed = self.pose is not None and self.preprocess_ is None and given is None
         self.pose_ = fitted_pose(frames) if is_posed else None
         found = self._prepared(frames, given)
-        usable = found.usable
-        self.left_out_ = reasons(frames, given, ~usable, found.problems)
+        usable, self.left_out_ = self._usable(frames, given, found)
         _check_usable(usable, self.left_out_)
-        seen = (found.images, found.masks)
+        seen = (found.images[usable], masks_at(found.masks, usable))
         if self.pose_ is not None:  # turned images have other pixels
-            seen = check_images(frames, given, leave_out=True)
+            seen = check_images(frames[usable], masks_at(given, usable))
         self.data_range_ = data_range_of(self, frames.dtype, *seen)
         seed = int(generator.integers(2**31))
         if named is not None:
@@ -274,9 +280,10 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self._decide(columns, odd, np.flatnonzero(usable), [int((~odd).sum())])
         learned = np.flatnonzero(usable)[~odd]
         self.raw_statistics_ = raw_statistics(frames[learned], masks_at(given, learned))
-        self.card_ = Card.of(frames[learned], self.note, len(self.left_out_))
+        self.card_ = Card.of(frames[learned], self.note, int((~found.usable).sum()))
         return self
 
+    @all_or_nothing
     def update(self, good: Any, masks: Any = None, groups: Any = None) -> Self:
         """Learn further good images, such as those of a new harvest, and set the threshold anew.
 
@@ -296,12 +303,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         UnscorableImageWarning, OddImageWarning, UserWarning
             As in `fit`; also if the images seem to have another range of numbers.
         """
-        before = self.__dict__.copy()
-        try:
-            self._update(*self._check_images(good, masks), groups)
-        except BaseException:  # what is learned by half is not kept
-            self.__dict__ = before
-            raise
+        self._update(*self._check_images(good, masks), groups)
         return self
 
     def _update(self, frames: NDArray[Any], given: Booleans | None, groups: Any) -> None:
@@ -313,9 +315,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 "good images, earlier and new ones"
             )
         found = self._prepared(frames, given)
-        usable = found.usable
-        self.left_out_ = reasons(frames, given, ~usable, found.problems)
-        unusable = len(self.left_out_)
+        usable, self.left_out_ = self._usable(frames, given, found)
+        unusable = int((~found.usable).sum())
         for i in np.flatnonzero(usable & self.card_.knows(frames)):
             self.left_out_[int(i)], usable[i] = LEARNED_BEFORE, False
         if not usable.any():
@@ -429,7 +430,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def describe(self) -> dict[str, str]:
         """Return what there is to say about the fitted detector, in words, by subject."""
-        check_is_fitted(self, "threshold_")
+        self._check_fitted()
         height, width = self.shape_
         found = {
             "metric": f"{self.metric}, {imsim.METRICS[self.metric].title}",
@@ -457,7 +458,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def _check_images(self, images: Any, masks: Any) -> tuple[NDArray[Any], Booleans | None]:
         """Return images like those learned from, and their masks or None."""
-        check_is_fitted(self, "threshold_")
+        self._check_fitted()
         frames = as_stack("images", images)
         if frames.shape[1:] != self.shape_:
             raise imsim.ShapeError(
@@ -473,6 +474,17 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def _prepared(self, frames: NDArray[Any], used: Booleans | None) -> Prepared:
         return prepared(frames, used, self.preprocess_, self.pose_)
+
+    def _usable(
+        self, frames: NDArray[Any], given: Booleans | None, found: Prepared
+    ) -> tuple[Booleans, dict[int, str]]:
+        """Return which good images can be learned from, and why others cannot."""
+        usable, problems = found.usable, found.problems
+        if self.preprocess_ is None:  # a preprocess knows itself what shows nothing
+            constant = few_constant(found)
+            usable = usable & ~constant
+            problems = problems | dict.fromkeys(np.flatnonzero(constant).tolist(), CONSTANT)
+        return usable, reasons(frames, given, ~usable, problems)
 
     def _cross_fit(
         self,
@@ -538,6 +550,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def get_state(self) -> State:
         """Return what `from_state` needs; model and preprocess must be of `imsim.anomaly`."""
+        self._check_fitted()
         return detector_state.state_of(self)
 
     @classmethod

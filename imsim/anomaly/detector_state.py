@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 import imsim
 from imsim.anomaly import learning, optional, scoring
@@ -46,7 +45,6 @@ def class_of(kind: str) -> Any:
 
 def state_of(detector: Any) -> State:
     """Return what `restore` needs; model and preprocess must be of `imsim.anomaly`."""
-    check_is_fitted(detector, "threshold_")
     own = detector.get_params(deep=False)
     stored: dict[str, Any] = {}
     arrays = {  # scores may be infinite or NaN, which JSON cannot hold
@@ -123,7 +121,8 @@ def restore(detector: Any, parameters: dict[str, Any], arrays: Arrays) -> None:
     scores = detector.held_out_scores_ = scoring.most_anomalous(
         detector.held_out_columns_, detector.scales_
     )
-    value, rate, low, high = arrays.take("threshold", np.float64, 4).tolist()
+    # Of good images that are all reproduced exactly, the threshold may be minus infinity.
+    value, rate, low, high = arrays.take("threshold", np.float64, 4, finite=False).tolist()
     number = arrays.number("number", np.int64)
     found = detector.false_alarms_ = learning.Threshold(value, rate, low, high, number)
     detector.threshold_, detector.offset_ = found.value, -found.value
@@ -135,6 +134,7 @@ def restore(detector: Any, parameters: dict[str, Any], arrays: Arrays) -> None:
     if not np.isclose(found.value, expected, rtol=1e-9, atol=0):
         raise imsim.OptionError("its threshold does not come from its scores of good images")
     is_share = 0 <= found.low <= found.high <= 1 and 0 < found.rate < 1 <= found.number
+    is_share &= found.value < np.inf  # above which nothing would be an anomaly
     if not (detector.scales_[1] > 0).all() or not is_share:
         raise imsim.OptionError("its scales or its false-alarm rate are none that exist")
     detector.n_features_in_ = int(np.prod(detector.shape_))

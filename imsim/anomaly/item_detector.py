@@ -16,7 +16,7 @@ from imsim.anomaly.detector import AnomalyDetector, OddImageWarning, UnscorableI
 from imsim.anomaly.items import Item, ItemFinder
 from imsim.anomaly.line_scan import LineScan
 from imsim.anomaly.stacks import as_stack, listed
-from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.anomaly.xray.frames import UnusableImageWarning
 from imsim.errors import silent, warn
 from imsim.validation import check_integer
@@ -99,9 +99,12 @@ class ItemDetector(Stored):
     [(8, 'good'), (48, 'anomaly'), (88, 'good')]
     """
 
+    _LEARNED = ("finder",)
+
     detector: AnomalyDetector | None = None
     finder: ItemFinder | None = None
 
+    @all_or_nothing
     def fit(self, good: Any, y: Any = None) -> Self:
         """Learn from good frames, (n, height, width), or from good images of one item each.
 
@@ -213,10 +216,6 @@ class ItemDetector(Stored):
         self = cls(clone(detector), clone(finder))
         self.detector_, self.finder_, self.missed_ = detector, finder, missed
         return self
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "finder_"):
-            raise imsim.ImsimError("this ItemDetector is not fitted: call fit(good_frames) first")
 
     def _judged(self, item: Item, frame: int) -> ItemInspection:
         score, verdict, reason = math.nan, "not inspected", item.reason

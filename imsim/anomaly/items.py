@@ -1,4 +1,7 @@
-"""Several items in a frame: found, parted where they touch, and cut out one by one."""
+"""Several items in a frame: found, parted where they touch, and cut out one by one.
+
+Longer than 450 lines: it is one class, in scikit-learn's manner, and what it returns.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from scipy import ndimage
 
 import imsim
 from imsim.anomaly.crops import MARGIN, alone
-from imsim.anomaly.parting import SPECK, TOLERANCE, Limits, filled, learned, parted
+from imsim.anomaly.parting import SPECK, TOLERANCE, Limits, learned_limits, parted, without_holes
 from imsim.anomaly.stacks import (
     NOT_FINITE,
     Booleans,
@@ -26,7 +29,7 @@ from imsim.anomaly.stacks import (
     nearest,
     sample_of,
 )
-from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.anomaly.strips import Piece, Strips
 from imsim.anomaly.xray.faults import MOST_IMAGES, faults_of, without_lone
 from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items, mean_of_neighbours
@@ -40,6 +43,9 @@ LEAST_SIDE, MOST_SIDE = 16, 1 << 15
 _ONE_SIDED = 0.5
 """Items are brighter than the background, or darker, if their mean differs from it by more than
 this share of how far their pixels do."""
+_OTHER_SIDE, _MOST_OF_A_ROW = 2.0, 0.5
+"""Thresholds beyond the background, on the side where no items are, and the share of a row that has
+to be there: then it is the background that has changed, and not a glint."""
 _EVEN = 0.999
 """Share of the pixels of the border of good images, without items, that is below the threshold."""
 _ROBUST = 1.4826
@@ -92,6 +98,7 @@ class ItemFinder(Stored):
     1. A pixel is marked if the mean of it and its neighbours is brighter than the background by
        more than a quarter of what good items are, or darker if they are darker; up to half of it
        where the background is uneven. Lone outliers take the middle of their neighbours first.
+       Where most of a row is beyond the background on the other side, it is marked too.
        Background and contrast are those of the good images, for all frames.
     2. Marked pixels that hang together are parted by a watershed of their distance from the
        background, where the pass between two hills is a neck:
@@ -158,6 +165,7 @@ class ItemFinder(Stored):
 
     _LEARNED = ("level",)
 
+    @all_or_nothing
     def fit(self, good: Any, y: Any = None) -> Self:
         """Learn background, contrast and size of items from good images or frames.
 
@@ -191,7 +199,7 @@ class ItemFinder(Stored):
         self._fit_contrast(values)
         usable = np.setdiff1d(np.arange(len(values)), list(self.left_out_))
         masks = [m for i in usable for m in self._things(values[i])]
-        self.limits_, self.speck_, boxes = learned(masks)
+        self.limits_, self.speck_, boxes = learned_limits(masks)
         self._fit_shape(boxes)
         return self
 
@@ -253,10 +261,18 @@ class ItemFinder(Stored):
         return self._repaired(values)
 
     def mark(self, rows: NDArray[Any]) -> Booleans:
-        """Return which pixels stand out from the background; NaN and infinity do."""
+        """Return which pixels stand out from the background; NaN and infinity do.
+
+        So does most of a row that is beyond the background on the side where no items are: against
+        such a background, these may not stand out.
+        """
         values, finite = self._sound(rows)
         with np.errstate(over="ignore", invalid="ignore"):  # sums beyond float32 stand out
-            marked: Booleans = self._apart(mean_of_neighbours(values)[0]) > np.float32(1)
+            apart = self._apart(mean_of_neighbours(values)[0])
+        marked: Booleans = apart > np.float32(1)
+        if self.side_:
+            beyond = apart < np.float32(-_OTHER_SIDE)
+            marked |= beyond & (beyond.mean(axis=1, keepdims=True) > _MOST_OF_A_ROW)
         return marked | ~finite
 
     def items(self, piece: Piece) -> list[Item]:
@@ -396,7 +412,7 @@ class ItemFinder(Stored):
         """Describe a part of a piece; what else is marked in its holes is not its own."""
         box = bounding_box(part)
         own = np.zeros_like(part)
-        own[box] = filled(part[box]) & ~(piece.marked[box] & ~part[box])
+        own[box] = without_holes(part[box]) & ~(piece.marked[box] & ~part[box])
         rows, columns = np.nonzero(own)
         top, left = int(rows.min()), int(columns.min())
         height, width = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left

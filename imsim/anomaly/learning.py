@@ -159,7 +159,8 @@ def _beyond(ordered: Doubles, rate: float) -> Threshold:
     largest = float(ordered[-1])
     m = min(max(n // 4, _LEAST_TAIL), n - 1)
     start = float(ordered[n - 1 - m]) if m else largest
-    mean = float(np.mean(ordered[n - m :] - start)) if m else 0.0
+    with np.errstate(invalid="ignore"):  # of infinite scores, it is NaN
+        mean = float(np.mean(ordered[n - m :] - start)) if m else 0.0
     if not 0 < mean < math.inf:  # equal or infinite scores have no tail
         return Threshold(largest, *_share_above(1, n), n)
     tail = (m + 0.5) / (n + 1)  # of fresh images above the start

@@ -62,7 +62,7 @@ class Limits(NamedTuple):
         return bool(mask.sum() <= self.largest) and length(mask) <= self.length
 
 
-def filled(mask: Booleans, most: float = np.inf) -> Booleans:
+def without_holes(mask: Booleans, most: float = np.inf) -> Booleans:
     """Fill holes of at most this area: background that is not connected with the outside."""
     labels, found = ndimage.label(np.pad(~mask, 1, constant_values=True))
     areas = np.bincount(labels.ravel(), minlength=found + 1)
@@ -92,7 +92,7 @@ def waist(mask: Booleans) -> float:
     return basins.joined(0.0) if basins.count > 1 else 1.0
 
 
-def learned(things: list[Booleans]) -> tuple[Limits, float, list[tuple[int, ...]]]:
+def learned_limits(things: list[Booleans]) -> tuple[Limits, float, list[tuple[int, ...]]]:
     """Learn from whole things in good images what an item is.
 
     Returns
@@ -113,7 +113,7 @@ def learned(things: list[Booleans]) -> tuple[Limits, float, list[tuple[int, ...]
             f"at least {LEAST_ITEMS}: pass more images, or larger frames"
         )
     items, narrowest = _singles(large)
-    solid = [filled(m) for m in items]
+    solid = [without_holes(m) for m in items]
     sizes = [float(m.sum()) for m in solid]
     holes = max(size - float(m.sum()) for size, m in zip(sizes, items, strict=True))
     limits = Limits(
@@ -136,10 +136,10 @@ def _singles(things: list[Booleans]) -> tuple[list[Booleans], float]:
     Things with a neck are items that touch, unless most things have one. Of the others those are
     single whose area is within Tukey's fence, or within the tolerance of the median.
     """
-    waists = np.array([waist(filled(m)) for m in things])
+    waists = np.array([waist(without_holes(m)) for m in things])
     has_neck = waists < WAIST
     chosen = ~has_neck if has_neck.mean() < 0.5 else np.ones_like(has_neck)
-    areas = np.log([filled(m).sum() for m in things])
+    areas = np.log([without_holes(m).sum() for m in things])
     low, middle, high = np.quantile(areas[chosen], (0.25, 0.5, 0.75))
     reach = np.maximum(_FENCE * (high - low), math.log(TOLERANCE))
     chosen &= (areas >= min(low - reach, middle)) & (areas <= high + reach)
@@ -159,9 +159,9 @@ def parted(mask: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Label
     necks, or between cores that stand out more from the background, if that makes items. `apart`
     returns how much each pixel stands out, in units of the threshold.
     """
-    solid = filled(mask)
+    solid = without_holes(mask)
     if solid.sum() > limits.largest:  # there may be gaps between items that touch each other
-        solid = filled(mask, limits.hole)
+        solid = without_holes(mask, limits.hole)
     labels = _parted_at(limits.waist, solid, limits)
     for number in range(1, labels.max() + 1):
         part = labels == number
@@ -193,7 +193,7 @@ def _by_cores(part: Booleans, limits: Limits, apart: Callable[[], Floats]) -> It
     """Yield watersheds between the cores of items, higher and higher ones."""
     depth, values = distance(part), apart()
     for height in CORES:
-        labels, count = ndimage.label(filled(part & (values > height), limits.hole))
+        labels, count = ndimage.label(without_holes(part & (values > height), limits.hole))
         areas = np.bincount(labels.ravel(), minlength=count + 1)
         areas[0] = 0
         is_core = areas >= limits.smallest / 2

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
-import scipy.linalg
 
 import imsim
+from imsim.anomaly import principal
 from imsim.anomaly.patches import cut, join, window
-from imsim.anomaly.stacks import Booleans, Doubles, Floats, batch_images, check_images, product
-from imsim.anomaly.storage import Arrays, Stored
+from imsim.anomaly.principal import Principal
+from imsim.anomaly.stacks import Booleans, Floats, batch_images, check_images
+from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
 from imsim.validation import check_integer, check_number
 from imsim.workers import divided
 
-STEPS = 4
-"""Steps towards the least-squares fit to the known numbers of a vector."""
 _NEGLIGIBLE = 1e-10
 """Variance, relative to the largest, below which a component is rounding noise."""
 
@@ -106,6 +106,7 @@ class PCAAutoencoder(Stored):
     patch: int | None = None
     stride: int | None = None
 
+    @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
         """Learn mean and components from good images, at least two of them, or two patches.
 
@@ -115,12 +116,14 @@ class PCAAutoencoder(Stored):
         pixels, used = check_images(images, masks)
         self._check_size(pixels)
         if self.patch is None:
+            pixels, used = _without_empty(pixels, used)
             count, shape = len(pixels), pixels.shape[1:]
-            inside = None if used is None else used.reshape(count, -1)
-            found = _of_few(pixels.reshape(count, -1), inside) if count > 1 else None
+            vectors = pixels.reshape(count, math.prod(shape))
+            inside = None if used is None else used.reshape(vectors.shape)
+            found = principal.of_few(vectors, inside) if count > 1 else None
         else:
             shape = (self.patch, self.patch)
-            found, count = _of_many(self._complete_patches(pixels, used), self.patch**2)
+            found, count = principal.of_many(self._complete_patches(pixels, used), self.patch**2)
         if found is None or count < 2:
             raise imsim.MaskError(
                 f"there are {count} complete images or patches to learn from; expected at least 2: "
@@ -130,6 +133,7 @@ class PCAAutoencoder(Stored):
         self._keep(found, float(found.variances.sum()), count)
         return self
 
+    @all_or_nothing
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
         r"""Learn further good images; what is kept of the earlier ones are mean and components.
 
@@ -147,24 +151,26 @@ class PCAAutoencoder(Stored):
         pixels, used = check_images(images, masks)
         self._check_size(pixels, self.shape_)
         if self.patch is None:
-            vectors, count = pixels.reshape(len(pixels), -1), len(pixels)
+            pixels, used = _without_empty(pixels, used)
+            count = len(pixels)
+            vectors = pixels.reshape(count, self.mean_.size)
             if used is not None:
                 vectors = np.where(used.reshape(vectors.shape), vectors, self.mean_)
-            new = _of_few(vectors, None)
+            new = principal.of_few(vectors, None) if count else None
         else:
-            new, count = _of_many(self._complete_patches(pixels, used), self.patch**2)
-        if not count:
-            return self  # the masks leave no complete patch
+            new, count = principal.of_many(self._complete_patches(pixels, used), self.patch**2)
+        if new is None or not count:
+            return self  # the masks leave no image, or no complete patch
         n, kept = self.count_, self.explained_variance_
         total = (n - 1) * self.total_variance_ + (count - 1) * float(new.variances.sum())
         axes = self.components_.astype(np.float64)
-        earlier = _Principal(self.mean_.astype(np.float64), kept, axes)
-        found = _merged(earlier, n, new, count)
+        earlier = Principal(self.mean_.astype(np.float64), kept, axes)
+        found = principal.merged(earlier, n, new, count)
         apart = float(np.sum((self.mean_ - new.mean) ** 2)) * n * count / (n + count)
         self._keep(found, (total + apart) / (n + count - 1), n + count)
         return self
 
-    def _keep(self, found: _Principal, total: float, count: int) -> None:
+    def _keep(self, found: Principal, total: float, count: int) -> None:
         """Keep as many components as the parameters ask for, and as carry more than rounding."""
         mean, variances, axes = found
         kept = int((variances > _NEGLIGIBLE * variances[0]).sum())
@@ -191,7 +197,7 @@ class PCAAutoencoder(Stored):
             vectors = pixels.reshape(len(pixels), 1, -1)
             seen = [None] * len(pixels) if used is None else used.reshape(vectors.shape)
             pairs = zip(vectors, seen, strict=True)
-            flat = [_project(*pair, self.mean_, self.components_) for pair in pairs]
+            flat = [principal.project(*pair, self.mean_, self.components_) for pair in pairs]
             result = np.concatenate(flat).reshape(pixels.shape)
         else:
             inside = np.broadcast_to(np.True_, pixels.shape) if used is None else used
@@ -288,7 +294,9 @@ class PCAAutoencoder(Stored):
         some = shares > 0
         weighted = np.zeros_like(weights)
         vectors = cut(image, side, stride)[some]
-        weighted[some] = weights[some] * _project(vectors, seen[some], self.mean_, self.components_)
+        weighted[some] = weights[some] * principal.project(
+            vectors, seen[some], self.mean_, self.components_
+        )
         result, total = (join(p, inside.shape, side, stride) for p in (weighted, weights))
         return np.divide(result, total, out=np.zeros_like(image), where=inside)
 
@@ -317,10 +325,12 @@ class MeanModel(Stored):
 
     _LEARNED = ("mean", "count")
 
+    @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
         """Learn the mean from good images."""
         return self._learn(images, masks, 0.0, 0)
 
+    @all_or_nothing
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
         """Learn from further good images."""
         if not hasattr(self, "mean_"):
@@ -358,87 +368,8 @@ class MeanModel(Stored):
         return model
 
 
-class _Principal(NamedTuple):
-    """All principal components of some vectors."""
-
-    mean: Doubles
-    """Shape (length,)."""
-    variances: Doubles
-    """In descending order, none negative."""
-    axes: Doubles
-    """Unit vectors as rows, shape (len(variances), length)."""
-
-
-def _of_few(vectors: Floats, seen: Booleans | None) -> _Principal:
-    """Principal components of vectors that are not many more than their length.
-
-    Each entry's mean is that of the vectors in which it is seen; unseen ones, which are 0, count
-    as this mean.
-    """
-    if seen is None:
-        mean = vectors.mean(axis=0, dtype=np.float64)
-        centred = vectors - mean
-    else:
-        mean = vectors.sum(axis=0, dtype=np.float64) / np.maximum(seen.sum(axis=0), 1)
-        centred = np.where(seen, vectors - mean, 0.0)
-    return _of_centred(mean, centred, max(len(centred) - 1, 1))
-
-
-def _merged(one: _Principal, n: int, other: _Principal, m: int) -> _Principal:
-    """Principal components of n and m vectors together, from those of each."""
-    mean = (n * one.mean + m * other.mean) / (n + m)
-    rows = [
-        np.sqrt((n - 1) * one.variances)[:, None] * one.axes,
-        np.sqrt((m - 1) * other.variances)[:, None] * other.axes,
-        np.sqrt(n * m / (n + m)) * (one.mean - other.mean)[None],
-    ]
-    return _of_centred(mean, np.concatenate(rows), n + m - 1)
-
-
-def _of_centred(mean: Doubles, centred: Doubles, divisor: int) -> _Principal:
-    """Principal components of vectors less their mean."""
-    n, length = centred.shape
-    if n >= length:
-        return _of_symmetric(mean, centred.T @ centred / divisor)
-    # The matrix of inner products is smaller, and has the same eigenvalues.
-    _, variances, combinations = _of_symmetric(mean, centred @ centred.T / divisor)
-    lengths = np.sqrt(divisor * variances)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        axes = np.where(lengths[:, None] > 0, combinations @ centred / lengths[:, None], 0)
-    return _Principal(mean, variances, axes)
-
-
-def _of_many(batches: Iterable[Floats], length: int) -> tuple[_Principal, int]:
-    """Principal components of many short vectors, and their number."""
-    count, shift = 0, np.zeros(length)
-    total, products = np.zeros(length), np.zeros((length, length))
-    for batch in batches:
-        if not count and len(batch):
-            shift = batch.mean(axis=0, dtype=np.float64)  # a large offset would cost precision
-        moved = batch - shift
-        count += len(batch)
-        total += moved.sum(axis=0)
-        products += moved.T @ moved
-    mean = total / max(count, 1)
-    covariance = (products - count * np.outer(mean, mean)) / max(count - 1, 1)
-    return _of_symmetric(shift + mean, covariance), count
-
-
-def _project(vectors: Floats, seen: Booleans | None, mean: Floats, axes: Floats) -> Floats:
-    """Reconstruct vectors (rows) from their known numbers."""
-    centred = vectors - mean
-    if seen is not None:
-        centred[~seen] = 0
-    coefficients = product(centred, axes.T)
-    if seen is not None and (some := np.flatnonzero(~seen.all(axis=1))).size:
-        wanted, visible, found = centred[some], seen[some], coefficients[some]
-        for _ in range(STEPS):
-            missing = np.where(visible, wanted - product(found, axes), np.float32(0))
-            found += product(missing, axes.T)
-        coefficients[some] = found
-    return product(coefficients, axes) + mean
-
-
-def _of_symmetric(mean: Doubles, symmetric: Doubles) -> _Principal:
-    values, vectors = scipy.linalg.eigh(symmetric)
-    return _Principal(mean, np.maximum(values[::-1], 0), vectors.T[::-1])
+def _without_empty(pixels: Floats, used: Booleans | None) -> tuple[Floats, Booleans | None]:
+    """Leave out images of which the masks leave nothing."""
+    if used is None or (shown := used.any(axis=(1, 2))).all():
+        return pixels, used
+    return pixels[shown], used[shown]

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 import imsim
 from imsim.anomaly.stacks import Booleans, Doubles, Floats, batch_images, check_images
-from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.anomaly.xray.frames import LARGEST_ITEM, border, find_items
 from imsim.workers import in_parts
 
@@ -60,6 +60,7 @@ class Pose(Stored):
 
     _LEARNED = ("mean",)
 
+    @all_or_nothing
     def fit(self, images: Any) -> Self:
         """Learn from good images whether they show items, how round these are, and their mean."""
         frames, _ = check_images(images)

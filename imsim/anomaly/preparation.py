@@ -18,7 +18,7 @@ from imsim.anomaly.stacks import (
     Doubles,
     Floats,
     check_images,
-    filled,
+    finite_outside,
     sample_of,
 )
 from imsim.anomaly.statistics import SAMPLE
@@ -33,6 +33,7 @@ LEAST_SIDE = 16
 _DOUBTED = 100
 """Most good images that are looked at for whether they show single items."""
 _NOTHING_LEFT = "leaves nothing to compare"
+CONSTANT = "is constant: it shows nothing to learn from"
 
 
 class Prepared(NamedTuple):
@@ -63,10 +64,19 @@ def prepared(
             images, inside = pose.transform(images, inside)
         return Prepared(images, inside, {})
     with silent(imsim.EmptyMaskWarning, UnusableImageWarning):
-        images, inside, *problems = preprocess.transform(filled(frames, used))
+        images, inside, *problems = preprocess.transform(finite_outside(frames, used))
     inputs, inside = check_images(images, inside if used is None else inside & used, leave_out=True)
     inside = np.ones(inputs.shape, bool) if inside is None else inside
     return Prepared(inputs, inside, problems[0] if problems else {})
+
+
+def few_constant(found: Prepared) -> Booleans:
+    """Return which usable images are constant, such as a black frame; none if most of them are."""
+    usable, used = found.usable, True if found.masks is None else found.masks
+    highest = found.images.max(axis=(1, 2), initial=-np.inf, where=used)
+    lowest = found.images.min(axis=(1, 2), initial=np.inf, where=used)
+    constant: Booleans = usable & (highest == lowest)
+    return constant if 2 * constant.sum() < usable.sum() else np.zeros_like(constant)
 
 
 def map_back(
@@ -128,6 +138,7 @@ def fitted_pose(frames: NDArray[Any]) -> Pose | None:
     """Return a pose that makes good images more alike, place by place; None if none does."""
     images, inside = check_images(frames, leave_out=True)
     images = images if inside is None else images[inside.any(axis=(1, 2))]
+    images = images[~few_constant(Prepared(images, None, {}))]
     if len(images) < LEAST_IMAGES or min(images.shape[1:]) < LEAST_SIDE:
         return None
     pose = Pose().fit(images)

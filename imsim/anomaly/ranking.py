@@ -224,6 +224,8 @@ def rank_metrics(
     used = None if masks is None else check_masks(masks, x.shape)
     anomalous = check_labels(labels, len(x))
     names = check_names("metrics", metrics, tuple(imsim.METRICS))
+    if not names:
+        raise imsim.OptionError("metrics is empty; expected at least one name, or None for all")
     wanted = check_names("aggregates", aggregates, scoring.AGGREGATES)
     check_integer("window", window, 1)
     records, skipped = [], {}
@@ -238,7 +240,7 @@ def rank_metrics(
             except imsim.ImsimError as error:
                 skipped[f"{metric} {aggregate}"] = str(error)
                 continue
-            if np.ptp(scores[~np.isnan(scores)]) == 0:
+            if len(np.unique(scores[~np.isnan(scores)])) == 1:
                 contrast = [m.name for m in imsim.METRICS.values() if m.needs_contrast]
                 skipped[f"{metric} {aggregate}"] = (
                     f"every image has the same score; with {' and '.join(contrast)}, because the "

@@ -111,15 +111,15 @@ def check_images(
             used[~sound] = values[~sound] = 0
             return values, used
         index = int(np.argmin(sound))
-        where = "" if masks is None else " inside its mask"
+        where = "" if masks is None else ", inside its mask"
         raise MaskError(
-            f"images[{index}] holds NaN or infinity, or a number too large for float32,{where}: "
+            f"images[{index}] holds NaN or infinity, or a number too large for float32{where}: "
             "leave such pixels out, e.g. masks=numpy.isfinite(images)"
         )
     return values, used
 
 
-def filled(images: NDArray[Any], masks: Booleans | None) -> NDArray[Any]:
+def finite_outside(images: NDArray[Any], masks: Booleans | None) -> NDArray[Any]:
     """Replace NaN and infinities outside the masks by the value of the nearest finite pixel."""
     if masks is None or images.dtype.kind != "f":
         return images

@@ -42,7 +42,7 @@ from imsim.anomaly.stacks import (
     masks_at,
     sample_of,
 )
-from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.validation import check_between, check_integer
 from imsim.workers import divided
 
@@ -150,6 +150,7 @@ class GoodStatistics(Stored):
     True
     """
 
+    linear_: PCAAutoencoder
     _LEARNED = ("shape",)
 
     def __init__(
@@ -159,6 +160,7 @@ class GoodStatistics(Stored):
         self.places = places
         self.shrinkage = shrinkage
 
+    @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
         """Learn from good images, at least two of them; outside the masks they have no influence.
 
@@ -169,6 +171,7 @@ class GoodStatistics(Stored):
         self._learn([self._taught(shown)], shown)
         return self
 
+    @all_or_nothing
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
         """Learn from further good images; scales, the use of places and the shrinkage stay.
 
@@ -178,7 +181,7 @@ class GoodStatistics(Stored):
         if not hasattr(self, "shape_"):
             return self.fit(images, masks)
         pixels, used = self._check_size(images, masks)
-        self.linear_.partial_fit(pixels, used)
+        self.linear_ = copy(self.linear_).partial_fit(pixels, used)
         shown = self._shown(pixels, used)
         self._learn([self._taught(shown, self.moments_)], shown)
         return self

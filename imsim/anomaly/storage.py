@@ -6,19 +6,22 @@ type and shape were checked; a digest tells whether anything was changed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 
 import imsim
 
@@ -28,6 +31,29 @@ _HEADER, _DIGEST = "imsim", "imsim_sha256"
 
 State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 """Parameters and fitted arrays."""
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class UnfittedError(imsim.ImsimError, NotFittedError):  # type: ignore[misc]
+    """What was not fitted cannot be used; an error of `imsim`, and of scikit-learn too."""
+
+
+def all_or_nothing(learn: Method) -> Method:
+    """Make a method that learns leave an object as it was if it fails or is interrupted.
+
+    An object that learned by half would go on with parts that do not belong together.
+    """
+
+    @functools.wraps(learn)
+    def learn_all(self: Any, *images: Any, **options: Any) -> Any:
+        before = self.__dict__.copy()
+        try:
+            return learn(self, *images, **options)
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    return cast("Method", learn_all)
 
 
 class Stored(BaseEstimator):  # type: ignore[misc]
@@ -48,7 +74,7 @@ class Stored(BaseEstimator):  # type: ignore[misc]
 
     def _check_fitted(self) -> None:
         if not hasattr(self, f"{self._LEARNED[0]}_"):
-            raise imsim.ImsimError(
+            raise UnfittedError(
                 f"this {type(self).__name__} is not fitted: call fit(good_images) first"
             )
 
@@ -62,8 +88,8 @@ class Stored(BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        ImsimError
-            If nothing was fitted, or a parameter is nothing that JSON can hold.
+        UnfittedError, OptionError
+            If nothing was fitted; if a parameter is nothing that JSON can hold.
         """
         write(path, type(self).__name__, *self.get_state())
 
@@ -163,10 +189,19 @@ def write(
                 "expected booleans, integers or real floats"
             )
     checked[_DIGEST] = np.frombuffer(_digest(text, checked), dtype=np.uint8)
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    _write_whole(Path(path), save(checked, {_HEADER: text}))
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write all of a file or nothing; a link stays, and so does a device or a pipe."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        path.write_bytes(content)
+        return
+    # Threads may save to the same name: the last one wins, with a whole file.
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        part.write_bytes(save(checked, {_HEADER: text}))
+        part.write_bytes(content)
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)

@@ -210,6 +210,27 @@ class TestCut:
         assert dark.kind == "cut"
         assert "background as bright" in str(dark.reason)
 
+    @pytest.mark.parametrize("is_light", [False, True])
+    def test_no_item_is_lost_in_another_background(self, is_light: bool) -> None:
+        """Not even where the background moves away from the items, and they from the threshold."""
+        side = -1 if is_light else 1
+        finder = ItemFinder().fit(side * singles())
+        frame = side * put(put(belt((60, 90)), 30, 17), 30, 45)
+        changed = [frame + side * shift for shift in np.linspace(0, 2, 41, dtype=np.float32)]
+        assert all(finder.cut(other) for other in changed)
+        assert kinds(finder.cut(changed[-1])) == ["cut"]
+        assert "background as bright" in str(finder.cut(changed[-1])[0].reason)
+        scan = LineScan(finder)
+        parts = [item for row in changed[-1] for item in scan.feed(row[None])]
+        assert kinds([*parts, *scan.end()]) == ["cut"]
+
+    def test_a_glint_is_no_other_background(self, finder: ItemFinder) -> None:
+        frame = put(put(belt((60, 90)), 30, 17), 30, 45)
+        before = finder.mark(frame)
+        frame[5:20, 60:80] += 3
+        assert (finder.mark(frame)[:, :55] == before[:, :55]).all()
+        assert kinds(finder.cut(frame)) == ["item", "item"]
+
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float64])
     @pytest.mark.parametrize("is_light", [False, True])
     def test_light_and_dark_items_of_any_type(self, dtype: Any, is_light: bool) -> None:

@@ -330,7 +330,7 @@ def test_new_images_without_a_score_do_not_hide_those_of_the_others() -> None:
     new = waves(30, 1) + np.random.default_rng(3).normal(0, 0.05, (30, SIDE, SIDE))
     masks = np.ones(new.shape, bool)
     masks[:5] = False
-    masks[:5, 0, 0] = True
+    masks[:5, 0, :2] = True
     detector.update(new, masks)
     scores = detector.held_out_scores_
     assert np.isnan(scores[60:65]).all()
@@ -407,3 +407,55 @@ def test_a_rate_holds_over_trainings() -> None:
         alarms.append((detector.predict(fresh) == -1).mean())
     assert np.mean(alarms) <= 0.1
     assert learning.FOLDS == 5
+
+
+@pytest.mark.parametrize("metric", sorted(imsim.METRICS))
+def test_whatever_is_fitted_to_equal_images_can_be_loaded(metric: str, tmp_path: Path) -> None:
+    """Their reconstructions are exact, of which some metrics are infinitely sure."""
+    good = np.repeat(np.random.default_rng(0).random((1, 24, 24), np.float32), 12, axis=0)
+    detector = AnomalyDetector(preprocess=None, metric=metric, data_range=1.0, random_state=0)
+    with silent(UserWarning):
+        try:
+            detector.fit(good)
+        except imsim.ImsimError:
+            with pytest.raises(imsim.ImsimError, match="infinite scores"):
+                detector.fit(good)
+            return
+    detector.save(tmp_path / "model")
+    loaded = AnomalyDetector.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.anomaly_score(good), detector.anomaly_score(good))
+
+
+@pytest.mark.parametrize("count", [3, 10, 25])
+def test_any_number_of_infinite_scores_has_a_threshold(count: int) -> None:
+    for number in range(count + 1):
+        for value in (-np.inf, np.inf):
+            scores = np.linspace(0, 1, count)
+            scores[:number] = value
+            with silent(UserWarning), warnings.catch_warnings():
+                warnings.simplefilter("error", RuntimeWarning)
+                assert not np.isnan(learning.threshold_at(scores, 0.05).value)
+
+
+@pytest.mark.parametrize("value", [0.0, -9999.0, 1.0])
+@pytest.mark.parametrize("metric", ["fsim", "ssim"])
+def test_constant_images_among_the_good_teach_nothing(value: float, metric: str) -> None:
+    good = waves(30, 0).astype(np.float32)
+    with_blanks = np.concatenate([np.full((2, SIDE, SIDE), value, np.float32), good])
+    without = AnomalyDetector(preprocess=None, metric=metric, random_state=0).fit(good)
+    detector = AnomalyDetector(preprocess=None, metric=metric, random_state=0)
+    with pytest.warns(UnscorableImageWarning, match=r"2 of 32 .*index 0, 1; .* is constant"):
+        detector.fit(with_blanks)
+    assert detector.threshold_ == without.threshold_
+    assert detector.data_range_ == without.data_range_
+    assert detector.card_.left_out == 0  # live ones are inspected, and found anomalous
+    assert (detector.predict(with_blanks[:2]) == -1).all()
+    with pytest.warns(UnscorableImageWarning, match=r"images\[2\] is constant"):
+        detector.update(np.concatenate([waves(2, 7).astype(np.float32), with_blanks[:1]]))
+
+
+def test_constant_images_are_learned_if_most_are() -> None:
+    good = np.arange(12.0)[:, None, None] + np.zeros((16, 16))
+    with silent(UserWarning):
+        detector = AnomalyDetector(preprocess=None, data_range=12.0, random_state=0).fit(good)
+    assert not detector.left_out_

@@ -11,7 +11,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import imsim
-from imsim.anomaly import PCAAutoencoder, pca
+from imsim.anomaly import GoodStatistics, PCAAutoencoder, principal
 from imsim.anomaly.patches import cut, join
 from imsim.anomaly.pca import MeanModel
 
@@ -152,8 +152,8 @@ def test_incomplete_vectors_are_reconstructed_from_what_is_seen(
     model = PCAAutoencoder(0.95, **kind).fit(good)
     inside = disc(radius=9)
     errors = [(model.reconstruct(new) - new)[:, inside].std()]
-    for steps in (pca.STEPS, 0):
-        monkeypatch.setattr(pca, "STEPS", steps)
+    for steps in (principal.STEPS, 0):
+        monkeypatch.setattr(principal, "STEPS", steps)
         errors.append((model.reconstruct(new, inside) - new)[:, inside].std())
     whole, seen, one_projection = errors
     assert seen < 2 * whole
@@ -263,7 +263,7 @@ def test_bad_parameters(parameters: dict[str, object], message: str) -> None:
         (textures(3) + 1j, None, imsim.DTypeError, r"images has dtype complex"),
         ([["a"]], None, imsim.DTypeError, r"images has dtype <U1"),
         (textures(3) * np.nan, None, imsim.MaskError, r"images\[0\] holds NaN or infinity"),
-        (np.full((3, 32, 32), 1e300), None, imsim.MaskError, r"too large for float32"),
+        (np.full((3, 32, 32), 1e300), None, imsim.MaskError, r"too large for float32: leave"),
         (textures(3) * np.nan, disc(), imsim.MaskError, r"images\[0\].*inside its mask"),
         (textures(3), disc(20), imsim.MaskError, r"masks has shape \(20, 20\).*\(3, 32, 32\)"),
         (textures(3), np.ones((2, 32, 32), bool), imsim.MaskError, r"masks has shape"),
@@ -289,6 +289,27 @@ def test_too_little_to_learn_from() -> None:
         PCAAutoencoder(2).fit(textures(1))
     with pytest.raises(imsim.MaskError, match=r"there are 0 complete.*smaller patch"):
         PCAAutoencoder(2, patch=16).fit(textures(9), disc(radius=6))
+    one_left = np.arange(9)[:, None, None] < np.ones((32, 32))
+    for model in (PCAAutoencoder(2), PCAAutoencoder(2, patch=16), GoodStatistics(2)):
+        with pytest.raises(imsim.MaskError, match=r"there are 0 complete"):
+            model.fit(textures(9), np.zeros((32, 32), bool))
+    for model in (PCAAutoencoder(2), GoodStatistics(2)):
+        with pytest.raises(imsim.MaskError, match=r"there are 1 complete"):
+            model.fit(textures(9), one_left)
+
+
+def test_images_with_an_empty_mask_teach_nothing() -> None:
+    images, masks = textures(12), np.ones((12, 32, 32), bool)
+    masks[::3] = False
+    some = masks.any(axis=(1, 2))
+    first, second = PCAAutoencoder(2), PCAAutoencoder(2)
+    for learn in ("fit", "partial_fit"):
+        getattr(first, learn)(images, masks)
+        getattr(second, learn)(images[some])
+        for name in ("mean_", "components_", "explained_variance_", "count_", "total_variance_"):
+            np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    before = first.mean_
+    np.testing.assert_array_equal(first.partial_fit(images, masks & False).mean_, before)
 
 
 def test_size_that_does_not_fit() -> None:

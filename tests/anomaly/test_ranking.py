@@ -177,3 +177,15 @@ def test_measures_that_cannot_tell_images_apart_are_skipped_with_the_reason():
     assert {r.metric for r in ranking} == {"se"}
     assert set(ranking.skipped) == {"zncc mean", "zncc worst", "zncc highest"}
     assert "no contrast" in ranking.skipped["zncc mean"]
+
+
+def test_what_scores_all_images_alike_is_no_measure() -> None:
+    images = np.random.default_rng(0).random((12, 16, 16))
+    with pytest.raises(imsim.OptionError, match="every image has the same score"):
+        rank_metrics(images, images, np.arange(12) >= 6, data_range=1.0, metrics=["psnr", "se"])
+
+
+def test_no_metrics_are_refused_by_name() -> None:
+    images = np.random.default_rng(0).random((12, 16, 16))
+    with pytest.raises(imsim.OptionError, match="metrics is empty; expected at least one name"):
+        rank_metrics(images, images, np.arange(12) >= 6, metrics=[])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -85,6 +87,43 @@ def test_old_file_stays_if_writing_fails(path: Path, monkeypatch: pytest.MonkeyP
         storage.write(path, "Thing", {}, {"x": np.zeros(3)})
     np.testing.assert_array_equal(Thing.load(path).arrays["x"], 1)
     assert [p.name for p in path.parent.iterdir()] == ["model.bin"]
+
+
+def test_threads_save_to_one_name(path: Path) -> None:
+    values = np.arange(200_000.0)
+
+    def save(number: int) -> None:
+        storage.write(path, "Thing", {"a": number}, {"x": values + number})
+        thing = Thing.load(path)  # of this thread or of another, but whole
+        np.testing.assert_array_equal(thing.arrays["x"], values + thing.parameters["a"])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(save, range(40)))
+    assert [p.name for p in path.parent.iterdir()] == ["model.bin"]
+
+
+def test_a_link_stays_and_leads_to_the_new_content(path: Path) -> None:
+    storage.write(path, "Thing", {}, {"x": np.zeros(3)})
+    link = path.with_name("link.bin")
+    link.symlink_to(path.name)
+    storage.write(link, "Thing", {}, {"x": np.ones(3)})
+    assert link.is_symlink()
+    np.testing.assert_array_equal(Thing.load(path).arrays["x"], 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+def test_a_pipe_is_written_to_and_not_replaced(path: Path) -> None:
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        storage.write(path, "Thing", {}, {"x": np.ones(3)})
+        content = os.read(end, 1 << 16)
+    finally:
+        os.close(end)
+    assert path.is_fifo()
+    copy = path.with_name("copy.bin")
+    copy.write_bytes(content)
+    np.testing.assert_array_equal(Thing.load(copy).arrays["x"], 1)
 
 
 @pytest.mark.parametrize(

@@ -282,11 +282,21 @@ def test_peel_refuses_what_it_cannot_learn_from() -> None:
         xray.VirtualPeel().transform(shots())
     with (
         pytest.warns(xray.UnusableImageWarning, match="a peel of 60 pixels leaves nothing"),
-        pytest.raises(imsim.ImsimError, match="width too large"),
+        pytest.raises(imsim.ImsimError, match=r"images\[0\] shows an item of which a peel of 60"),
     ):
         xray.VirtualPeel(width=60).fit(shots())
     with pytest.raises(imsim.ShapeError, match=r"\(n, height, width\)"):
         xray.VirtualPeel().fit(shots()[0])
+    for images, reason in (
+        (shots() - 100, "black along"),
+        (shots().astype(np.float64) * 1e300, "NaN or infinity"),
+    ):
+        peel = xray.VirtualPeel(kind="counts")
+        with (
+            pytest.warns(xray.UnusableImageWarning),
+            pytest.raises(imsim.ImsimError, match=reason),
+        ):
+            peel.fit(images)
 
 
 def test_saved_is_loaded(peel: xray.VirtualPeel, tmp_path: Any) -> None:

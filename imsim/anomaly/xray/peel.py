@@ -16,9 +16,10 @@ from imsim.anomaly.stacks import (
     as_stack,
     batch_images,
     bounding_box,
+    listed,
     sample_of,
 )
-from imsim.anomaly.storage import Arrays, State, Stored
+from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.anomaly.xray import faults, gains, matched_filter, rim
 from imsim.anomaly.xray.frames import (
     KINDS,
@@ -174,6 +175,7 @@ class VirtualPeel(Stored):
     on_error: Literal["empty", "raise"] = "empty"
     gains: bool = True
 
+    @all_or_nothing
     def fit(self, images: Any) -> Self:
         """Learn the scale from good images; those that cannot be used are left out.
 
@@ -194,13 +196,14 @@ class VirtualPeel(Stored):
             self.faults_ = faults.faults_of(sample[sound])
         self.spread_ = np.inf  # clips nothing in the first trend
         found = self._textures(frames)
-        report(_merged(p.problems for p in found), len(frames), self.on_error)
+        problems = _merged(p.problems for p in found)
+        report(problems, len(frames), self.on_error)
         raw = np.concatenate([p.texture[p.masks] for p in found])
         if not raw.size:
             raise imsim.ImsimError(
-                "no image has an interior to learn from: is width too large for the items? For "
-                "images of other things than X-rayed items take no peel: preprocess=None of a "
-                "detector, --preprocess none of the command"
+                f"no image has an interior to learn from: {listed(problems)}; for images of other "
+                "things than X-rayed items take no peel: preprocess=None of a detector, "
+                "--preprocess none of the command"
             )
         self.spread_ = max(_deviation(raw), float(np.finfo(np.float32).tiny))
         found = self._textures(frames)
@@ -339,7 +342,9 @@ class VirtualPeel(Stored):
             problems.setdefault(
                 i, f"shows an item of which a peel of {self.width} pixels leaves nothing"
             )
-            if np.isfinite(frames[part.start + i]).all() and not np.isfinite(absorbed[i]).all():
+            with np.errstate(over="ignore"):  # numbers beyond float32 count as infinite
+                values = frames[part.start + i].astype(np.float32)
+            if np.isfinite(values).all() and not np.isfinite(absorbed[i]).all():
                 problems[i] = (
                     f"holds absorbances beyond {_LARGEST:g}"
                     if self.kind_ == "absorbance"
