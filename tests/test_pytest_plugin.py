@@ -45,7 +45,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def _files(folder: Path) -> list[str]:
-    found = (path for path in folder.rglob("*") if path.is_file())
+    found = (p for p in folder.rglob("*") if p.is_file() and p.parent.name != "__pycache__")
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
