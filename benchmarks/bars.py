@@ -181,8 +181,7 @@ def _first(work: str) -> Case:
     """Seconds until the first score, on a machine where nothing is compiled."""
 
     def measure(budget: float) -> Spread:
-        seconds = probes.first_call(work)["cold"]
-        return Spread(seconds, seconds, seconds)
+        return Spread.of([probes.first_call(work)["cold"]])
 
     return Case(work, measure, slow=True)
 

@@ -71,34 +71,30 @@ def axes_of(shape: tuple[int, ...], reading: Reading) -> Axes:
                 f"its shape is {shape}, which has no axis {axis} for --channel-axis"
             )
         return Axes(shape, axis % len(shape))
-    grey = "; save grey images as (images, height, width)"
     if len(shape) > 4:
+        what = "; expected (height, width)"
         named = (
             ", (images, height, width) or (images, height, width, channels). Name its axis of "
             "channels: --channel-axis -1"
         )
-        raise ImageFileError(
-            f"its shape is {shape}; expected (height, width){grey if reading.grey else named}"
+    elif len(shape) == 3 and shape[-1] <= 4:
+        what = (
+            f", which could be one image with channels or {shape[0]} images {shape[2]} pixels wide"
         )
-    if len(shape) == 3 and shape[-1] <= 4:
         named = (
             "; name its axis of channels (--channel-axis -1), or save it as (images, height, "
             "width, channels)"
         )
-        raise ImageFileError(
-            f"its shape is {shape}, which could be one image with channels or {shape[0]} images "
-            f"{shape[2]} pixels wide{grey if reading.grey else named}"
-        )
-    if len(shape) == 4 and shape[-1] > 4 and shape[-1] >= shape[1]:
+    elif len(shape) == 4 and shape[-1] > 4 and shape[-1] >= shape[1]:
+        what = f", which would be {shape[-1]} channels"
         named = (
             "; channels must be the last axis: (images, height, width, channels), or be named: "
             "--channel-axis 1"
         )
-        raise ImageFileError(
-            f"its shape is {shape}, which would be {shape[-1]} channels"
-            f"{grey if reading.grey else named}"
-        )
-    return Axes(shape, 3 if len(shape) == 4 else None)
+    else:
+        return Axes(shape, 3 if len(shape) == 4 else None)
+    remedy = "; save grey images as (images, height, width)" if reading.grey else named
+    raise ImageFileError(f"its shape is {shape}{what}{remedy}")
 
 
 class _ArrayHeader(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 from imsim.caches import kept
 from imsim.kernels import surveying, weighing
 from imsim.kernels.common.byte_sums import BYTE_BLOCK, sums_of_bytes
-from imsim.kernels.common.jit import allocating, exact, exact_part, kernel, part
+from imsim.kernels.common.jit import allocating, allocating_exact, exact, exact_part, kernel, part
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, floats, load_block
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.rescaling import (
@@ -321,7 +321,7 @@ def merge(total, part):  # type: ignore[no-untyped-def]
     total[5] += part[5] + dx * dy * between
 
 
-@allocating
+@allocating_exact
 def _correlations(runs, scores):  # type: ignore[no-untyped-def]
     """Write the five numbers of `_whole`; see `imsim.metrics.zncc.correlation`."""
     total = np.empty(N_MOMENTS)

@@ -84,9 +84,8 @@ class Pictures:
         self.paths = list(paths)
         self.failures = 0
         self.notes = Notes()
-        self._reading = Reading(
-            folder=base, grey=True
-        )  # one for all, which keeps what came out of pipes
+        # One for all, which keeps what came out of pipes.
+        self._reading = Reading(folder=base, grey=True)
         self.files: list[str] = []
         self.odd: list[Unusable] = []
         left_aside: list[str] = []
