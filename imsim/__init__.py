@@ -64,6 +64,7 @@ from imsim.errors import (
     MaskError,
     MaskTypeError,
     OptionError,
+    PrecisionWarning,
     ShapeError,
     WeightsError,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "MaskTypeError",
     "Metric",
     "OptionError",
+    "PrecisionWarning",
     "Regions",
     "ShapeError",
     "WeightsError",

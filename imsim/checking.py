@@ -12,11 +12,15 @@ from imsim.errors import (
     DTypeError,
     MaskError,
     OptionError,
+    PrecisionWarning,
     ShapeError,
+    is_silent,
     warn,
 )
 from imsim.masks import check_mask
-from imsim.registry import Metric
+from imsim.portable.arrays import has_values
+from imsim.portable.differences import long_integers, rounding_error
+from imsim.registry import METRICS, Metric
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import CHANNEL_HINT, Images, check_frame, check_images
 from imsim.weights import check_weights
@@ -120,6 +124,47 @@ def _check_takes_weights(facts: Metric) -> None:
             f"weights= is not defined for {facts.name}: {facts.no_weights}",
             "pass mask=, e.g. mask=(weights > 0)",
         )
+
+
+def warn_of_rounding(images: Images, valid: Array | None) -> None:
+    """Warn of integers inside the mask that the floats of the metrics do not hold.
+
+    Nothing is awaited for it. Metrics of differences have no need of it: these are exact.
+    """
+    if not has_long_integers(images) or is_silent(PrecisionWarning):
+        return
+    if any(_is_rounded(image, images, valid) for image in (images.x, images.y)):
+        exact = ", ".join(name for name, facts in METRICS.items() if facts.of_differences)
+        warn(
+            "integers inside the mask have more digits than "
+            f"float{images.xp.finfo(images.dtype).bits} and were rounded to it; subtract from both "
+            "images what they have in common, or take a metric of their differences, which is "
+            f"exact: {exact}",
+            PrecisionWarning,
+        )
+
+
+def has_long_integers(images: Images) -> bool:
+    """Whether an image holds integers that may have more digits than floats."""
+    if images.xp is np and max(images.x.dtype.itemsize, images.y.dtype.itemsize) <= 4:
+        return False  # the usual case
+    return any(long_integers(image, images.dtype) for image in (images.x, images.y))
+
+
+def _is_rounded(image: Array, images: Images, valid: Array | None) -> bool:
+    """Whether an image has values inside the mask that no float holds, if they are known."""
+    xp, dtype, weights = images.xp, images.dtype, images.weights
+    if not long_integers(image, dtype):
+        return False
+    if not all(has_values(v) for v in (image, valid, weights) if v is not None):
+        return False
+    largest = 2 / xp.finfo(dtype).eps
+    if int(xp.min(image)) >= -largest and int(xp.max(image)) <= largest:
+        return False
+    is_rounded = rounding_error(image, dtype) != 0
+    for inside in (valid, None if weights is None else weights > 0):
+        is_rounded = is_rounded if inside is None else is_rounded & inside
+    return bool(xp.any(is_rounded))
 
 
 def has_doubtful_width(images: Images) -> bool:

@@ -17,6 +17,7 @@ from imsim.errors import (
     DataRangeWarning,
     ImsimError,
     OptionError,
+    PrecisionWarning,
     silent,
     warn,
     without_traceback,
@@ -265,6 +266,8 @@ def compare(
         If the mask leaves a metric nothing to score; its score is NaN.
     DataRangeWarning
         If the values lie beyond the data range by more than the range itself.
+    PrecisionWarning
+        If integers inside the mask have more digits than float64, and a metric rounds them.
     ChannelAxisWarning
         If the last of three or more axes has a length of 3 or 4, and `channel_axis` is not given.
 
@@ -302,6 +305,8 @@ def compare(
     scores, errors = _attempted(names, (a, b), arguments, own)
     if scores and checking.has_doubtful_width(images):
         checking.warn_of_width(images)
+    if not all(METRICS[name].of_differences for name in scores):
+        checking.warn_of_rounding(images, valid)
     return Comparison(scores, errors)
 
 
@@ -328,7 +333,7 @@ def _attempted(
 ) -> tuple[dict[str, Any], dict[str, ImsimError]]:
     """Call metrics; return what they return, and why others return nothing."""
     found, errors = {}, {}
-    with silent(ChannelAxisWarning):
+    with silent(ChannelAxisWarning, PrecisionWarning):
         for name in names:
             try:
                 found[name] = METRICS[name].function(*given, **arguments, **own[name])

@@ -17,6 +17,7 @@ from imsim.checking import (
     LeastSide,
     check_for,
     has_doubtful_width,
+    warn_of_rounding,
     warn_of_width,
 )
 from imsim.computation import computed, subtracted
@@ -376,6 +377,8 @@ def _evaluate(
     is_numpy = images.xp is np
     if facts.of_differences:
         images = subtracted(images)
+    else:
+        warn_of_rounding(images, valid)
     for key, value in options.items():
         if isinstance(value, np.generic):
             options[key] = value.item()

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 _silent: ContextVar[tuple[type[Warning], ...]] = ContextVar("imsim_silent", default=())
+_collected: ContextVar[tuple[type[Warning], list[str]] | None] = ContextVar(
+    "imsim_collected", default=None
+)
 
 
 class ImsimError(ValueError):
@@ -91,14 +94,27 @@ class DataRangeWarning(UserWarning):
     """The values lie beyond the data range by more than the range itself."""
 
 
+class PrecisionWarning(UserWarning):
+    """Integers inside the mask have more digits than floats, and were rounded to them."""
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Warn at the line outside the package that made the call, however deep this one lies."""
-    if issubclass(category, _silent.get()):
+    if is_silent(category):
+        return
+    collected = _collected.get()
+    if collected is not None and issubclass(category, collected[0]):
+        collected[1].append(message)
         return
     level, frame = 1, sys._getframe()
     while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] == "imsim":
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+def is_silent(category: type[Warning]) -> bool:
+    """Whether warnings of a category are suppressed here."""
+    return issubclass(category, _silent.get())
 
 
 @contextlib.contextmanager
@@ -112,6 +128,17 @@ def silent(*categories: type[Warning]) -> Iterator[None]:
         yield
     finally:
         _silent.reset(token)
+
+
+@contextlib.contextmanager
+def collecting(category: type[Warning]) -> Iterator[list[str]]:
+    """Collect the messages of warnings of one category, likewise, and yield their list."""
+    messages: list[str] = []
+    token = _collected.set((category, messages))
+    try:
+        yield messages
+    finally:
+        _collected.reset(token)
 
 
 def without_traceback(error: ImsimError) -> ImsimError:

@@ -256,6 +256,8 @@ def regions(
         If a metric can score nothing of some region; or if there is no region.
     DataRangeWarning
         If the values of the regions lie beyond the data range by more than the range itself.
+    PrecisionWarning
+        If integers of the regions have more digits than float64, and a metric rounds them.
 
     See Also
     --------
@@ -284,6 +286,8 @@ def regions(
     images, _ = checking.check(a, b, mask=None, weights=None, ndim=ndim, **options)
     checking.check_single("regions", images)
     found = survey(_checked_labels(labels, images))
+    if checking.has_long_integers(images) and not all(METRICS[n].of_differences for n in names):
+        checking.warn_of_rounding(images, _inside(found, images))
     ends = _ends(images)
     if not len(found.labels):
         warn("labels holds no region: every pixel is 0, background", EmptyMaskWarning)
@@ -330,8 +334,12 @@ def _range_problem(images: Images, found: Survey, ends: tuple[float, float] | No
     """See `range_problem`; mostly, no pixel at all is beyond the range."""
     if ends and not in_another_unit(*ends, float(images.data_range)):
         return None
-    inside = np.isin(found.codes, found.wanted).reshape(images.frame)
-    return range_problem(images, inside[None])
+    return range_problem(images, _inside(found, images))
+
+
+def _inside(found: Survey, images: Images) -> Array:
+    """Return the mask of all regions."""
+    return np.isin(found.codes, found.wanted).reshape(images.frame)[None]
 
 
 def _broken(images: Images, found: Survey) -> Array:

@@ -15,7 +15,14 @@ import numpy as np
 
 from imsim import engine
 from imsim.cropping import Survey, batches, crops_around, in_three_axes
-from imsim.errors import ChannelAxisWarning, EmptyMaskWarning, ImsimError, silent, without_traceback
+from imsim.errors import (
+    ChannelAxisWarning,
+    EmptyMaskWarning,
+    ImsimError,
+    PrecisionWarning,
+    silent,
+    without_traceback,
+)
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, Crop
 from imsim.typing import Array
@@ -65,7 +72,7 @@ class Scorer:
         """Return the scores of each metric, and why others have none."""
         names = list(names)
         self._scores = {name: np.full(len(self._found.labels), np.nan) for name in names}
-        with silent(EmptyMaskWarning, ChannelAxisWarning):
+        with silent(EmptyMaskWarning, ChannelAxisWarning, PrecisionWarning):
             alike: dict[Crop | None, list[str]] = {}
             for name in names:
                 self._attempt(name, self._check)

@@ -13,7 +13,7 @@ from engines import by_both
 import imsim
 
 BIG = 2**60
-OF_DIFFERENCES = ("se", "rmse", "psnr", "imed")
+OF_DIFFERENCES = [name for name, metric in imsim.METRICS.items() if metric.of_differences]
 
 
 @pytest.mark.parametrize(

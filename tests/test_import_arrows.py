@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
         "weights",
     }
     | LEAVES,
-    "checking": {"masks", "registry", "validation", "weights"} | LEAVES,
+    "checking": {"masks", "portable", "registry", "validation", "weights"} | LEAVES,
     # Metrics in blocks, whose parts are computed by kernels or by formulas that the records name.
     "scenes": {
         "caches",

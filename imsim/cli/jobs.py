@@ -36,7 +36,7 @@ from imsim.cli.sizes import fitted
 from imsim.cli.volumes import Spacing, placed
 from imsim.comparison import compare
 from imsim.differing import COUNTS
-from imsim.errors import ImsimError, silent, unforeseen
+from imsim.errors import ImsimError, PrecisionWarning, collecting, silent, unforeseen
 from imsim.labelled import Regions, with_left_out
 from imsim.registry import METRICS
 from imsim.validation import usual_data_range
@@ -328,8 +328,10 @@ def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
 
 
 def _score(job: Job, settings: Settings) -> Result:
-    with ExitStack() as stack:
-        return _score_within(job, settings, stack)
+    with ExitStack() as stack, collecting(PrecisionWarning) as said:
+        result = _score_within(job, settings, stack)
+        more = tuple((result.test, message) for message in dict.fromkeys(said))
+        return result._replace(notes=result.notes + more)
 
 
 def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:

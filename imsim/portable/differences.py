@@ -33,15 +33,26 @@ def exact_difference(x: Array, y: Array, dtype: Any) -> Array:
     """Return x - y, rounded once, also for integers that no float holds."""
 
     def parts(image: Array) -> tuple[Array, Array | float]:
-        xp = array_namespace(image)
         if not long_integers(image, dtype):
-            return xp.astype(image, dtype), 0.0
-        spare = xp.iinfo(image.dtype).bits - _digits(dtype, xp)
-        low = xp.bitwise_and(image, constant(2**spare - 1, image))
-        return xp.astype(image - low, dtype), xp.astype(low, dtype)
+            return array_namespace(image).astype(image, dtype), 0.0
+        return _parts(image, dtype)
 
     (high_x, low_x), (high_y, low_y) = parts(x), parts(y)
     return (high_x - high_y) + (low_x - low_y)
+
+
+def rounding_error(image: Array, dtype: Any) -> Array:
+    """Return what each pixel of `long_integers` loses, as a float."""
+    high, low = _parts(image, dtype)
+    return low - ((high + low) - high)
+
+
+def _parts(image: Array, dtype: Any) -> tuple[Array, Array]:
+    """Write integers that no float holds as the sum of two that floats hold."""
+    xp = array_namespace(image)
+    spare = xp.iinfo(image.dtype).bits - _digits(dtype, xp)
+    low = xp.bitwise_and(image, constant(2**spare - 1, image))
+    return xp.astype(image - low, dtype), xp.astype(low, dtype)
 
 
 def _digits(dtype: Any, xp: ModuleType) -> int:

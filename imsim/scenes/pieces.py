@@ -38,6 +38,8 @@ class Whole(NamedTuple):
     data_range: Any
     by_kernel: bool
     """Whether kernels run where there are any."""
+    of_differences: bool
+    """Whether the metric depends on the differences only, which are exact for integers."""
 
 
 class Block(NamedTuple):

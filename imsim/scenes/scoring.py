@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim.checking import warn_of_rounding
 from imsim.masks import check_mask
 from imsim.portable.arrays import broadcast
 from imsim.portable.pair import Scores
@@ -100,6 +101,8 @@ class Scene(NamedTuple):
             x, y, data_range=self.data_range, channel_axis=self.channel_axis, ndim=self.ndim
         )
         valid = check_mask(masks[0], images) if masks else None
+        if not pieces.whole.of_differences:
+            warn_of_rounding(images, valid)
         return Block(images, valid, tuple(one.start for one in wanted), own)
 
     def outline(self) -> Scene:
@@ -134,6 +137,7 @@ def job(
         images.dtype,
         images.data_range,
         by_kernel,
+        facts.of_differences,
     )
     return Job(facts, facts.pieces(whole, **options), images, valid, finish)
 
