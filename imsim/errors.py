@@ -95,7 +95,7 @@ class DataRangeWarning(UserWarning):
 
 
 class PrecisionWarning(UserWarning):
-    """Integers inside the mask have more digits than floats, and were rounded to them."""
+    """Integers, or floats wider than float64, were rounded to floats that hold fewer digits."""
 
 
 def warn(message: str, category: type[Warning]) -> None:

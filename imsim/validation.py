@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.errors import DataRangeError, OptionError, ShapeError
+from imsim.errors import (
+    DataRangeError,
+    OptionError,
+    PrecisionWarning,
+    ShapeError,
+    is_silent,
+    warn,
+)
 from imsim.inputs import MEMORY, is_usual, on_common_namespace
 from imsim.portable.arrays import (
     array_namespace,
@@ -28,6 +35,8 @@ from imsim.typing import Array, ImageLike
 
 SMALLEST, LARGEST = 1e-100, 1e100
 """Bounds of numbers that are squared."""
+LOST_DIGITS = 1e-12
+"""Share of the span of all pixels that may be rounded off in silence."""
 LONGEST_SIDE = 4096
 """Largest side of a window, a block or a hash."""
 AXES = ("depth", "height", "width")
@@ -120,12 +129,28 @@ def arithmetic_dtype(x: Array, y: Array, xp: ModuleType) -> Any:
     return xp.float32 if _is_narrow(x, xp) and _is_narrow(y, xp) else widest_float(x)
 
 
-def _at_most_double(array: Array) -> Array:
+def _at_most_double(x: Array, y: Array) -> tuple[Array, Array]:
     """Convert floats wider than float64; those beyond its range become infinite."""
-    if array.dtype.kind != "f" or array.dtype.itemsize <= 8:
-        return array
+    if not any(v.dtype.kind == "f" and v.dtype.itemsize > 8 for v in (x, y)):
+        return x, y
     with np.errstate(over="ignore"):
-        return array.astype(np.float64)
+        found = x.astype(np.float64), y.astype(np.float64)
+    if not is_silent(PrecisionWarning):
+        _warn_of_digits((x, y), found)
+    return found
+
+
+def _warn_of_digits(given: tuple[Array, Array], converted: tuple[Array, Array]) -> None:
+    """Warn if float64 rounds what the pixels differ by, and not only their last digits."""
+    kept = [np.isfinite(v) for v in converted]
+    wide = np.concatenate([v[k].astype(np.longdouble) for v, k in zip(given, kept, strict=True)])
+    narrow = np.concatenate([v[k] for v, k in zip(converted, kept, strict=True)])
+    if wide.size and np.abs(wide - narrow).max() > LOST_DIGITS * np.ptp(wide) > 0:
+        warn(
+            "float64, in which images are scored, holds fewer than 12 digits of the contrast of "
+            f"these {max(v.dtype for v in given)}; subtract from both what they have in common",
+            PrecisionWarning,
+        )
 
 
 def _is_narrow(array: Array, xp: ModuleType) -> bool:
@@ -209,7 +234,7 @@ def check_images(
     else:
         xp, (x, y) = on_common_namespace(a=a, b=b)
         if xp is np:
-            x, y = _at_most_double(x), _at_most_double(y)
+            x, y = _at_most_double(x, y)
     if channel_axis is not None and channel_axis >= 0 and len(x.shape) != len(y.shape):
         raise ShapeError(
             f"channel_axis={channel_axis} names different axes of a {tuple(x.shape)} and "

@@ -91,6 +91,20 @@ def test_stores_and_dask(name: str, tmp_path: Path) -> None:
         metric.function(*lazy, **RANGE).compute(scheduler="sync")
 
 
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-17, reason="they are as wide as float64")
+@pytest.mark.parametrize("name", METRICS)
+def test_long_doubles(name: str) -> None:
+    """Only where the contrast is lost: the last digits of each pixel always are."""
+    a, b = (v.astype(np.longdouble) for v in _pair(0))
+    for function in _functions(name):
+        function(a / 3, b / 3, **RANGE)
+        with pytest.warns(imsim.PrecisionWarning, match="contrast of these float128"):
+            function(a + 2**60, b + 2**60, **RANGE)
+    with pytest.warns(imsim.PrecisionWarning):  # of images that are constant, too
+        METRICS[name].function(a * 0 + 2**60 + 1, a * 0 + 2**60, **RANGE)
+    METRICS[name].function(a * 0 + 0.1, a * 0 + np.longdouble(0.1), **RANGE)
+
+
 def test_compare_says_it_once() -> None:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
