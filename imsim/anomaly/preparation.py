@@ -13,12 +13,13 @@ import imsim
 from imsim.anomaly.places import place_surprise
 from imsim.anomaly.pose import Pose, moved_back
 from imsim.anomaly.stacks import (
-    NOT_FINITE,
     Booleans,
     Doubles,
     Floats,
     check_images,
+    damage,
     finite_outside,
+    masks_at,
     sample_of,
 )
 from imsim.anomaly.statistics import SAMPLE
@@ -96,10 +97,7 @@ def reasons(
     """Return why the marked images cannot be compared, by their indices."""
     found = {}
     for i in np.flatnonzero(which).tolist():
-        with np.errstate(over="ignore"):
-            sound = np.isfinite(frames[i].astype(np.float32))
-        unsound = not (sound if used is None else sound | ~used[i]).all()
-        found[i] = problems.get(i) or (NOT_FINITE if unsound else _NOTHING_LEFT)
+        found[i] = problems.get(i) or damage(frames[i], masks_at(used, i)) or _NOTHING_LEFT
     return found
 
 

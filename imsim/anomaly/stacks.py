@@ -20,6 +20,14 @@ Booleans = NDArray[np.bool_]
 BATCH_PIXELS = 1 << 19
 """Most pixels in one piece of work, if that is more than one image: 2 MB of float32."""
 NOT_FINITE = "holds NaN or infinity: repair these pixels, or leave the image out"
+NO_CONTRAST = (
+    "has so little contrast at its level that float32, in which images are compared, loses it: "
+    "subtract from all images what they have in common, such as the mean of the good ones"
+)
+_LEVELS = 256
+"""Least grey levels of an image that float32 is to hold."""
+_NOISE = 2.0**-48
+"""Of the largest value: smaller differences of float64 are the rounding of a constant image."""
 _ONE_THREAD = 1 << 18
 """Multiplications up to which OpenBLAS works in one thread (its interface/gemm.c)."""
 _LEAST_ROWS = 4
@@ -93,7 +101,8 @@ def check_images(
 ) -> tuple[Floats, Booleans | None]:
     """Return images as float32, 0 outside their masks, and masks, None if all pixels are used.
 
-    An image that is not finite inside its mask is refused; with `leave_out` it gets an empty mask.
+    An image that is not finite inside its mask, or whose contrast float32 does not hold, is
+    refused; with `leave_out` it gets an empty mask.
     """
     pixels = as_stack("images", images)
     used = None if masks is None else check_masks(masks, pixels.shape)
@@ -105,6 +114,10 @@ def check_images(
         else:
             used = None
     sound = np.isfinite(values).all(axis=(1, 2))
+    lost = _without_contrast(pixels, values, used) & sound
+    if lost.any() and not leave_out:
+        raise DTypeError(f"images[{int(np.argmax(lost))}] {NO_CONTRAST}")
+    sound &= ~lost
     if not sound.all():
         if leave_out:
             used = np.ones(values.shape, np.bool_) if used is None else used.copy()
@@ -117,6 +130,39 @@ def check_images(
             "leave such pixels out, e.g. masks=numpy.isfinite(images)"
         )
     return values, used
+
+
+def damage(image: NDArray[Any], used: Booleans | None) -> str | None:
+    """Return why `check_images` leaves out an image, if it does."""
+    mask = None if used is None else used[None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = image[None].astype(np.float32)
+    if not (np.isfinite(values) if mask is None else np.isfinite(values) | ~mask).all():
+        return NOT_FINITE
+    return NO_CONTRAST if _without_contrast(image[None], values, mask).any() else None
+
+
+def _without_contrast(pixels: NDArray[Any], values: Floats, used: Booleans | None) -> Booleans:
+    """Return which images hold fewer grey levels inside their masks as float32 than they did."""
+    found = np.zeros(len(pixels), np.bool_)
+    if pixels.dtype.itemsize < 4 or pixels.dtype == np.float32:  # these are exact
+        return found
+    inside: Any = True if used is None else used
+    highest = values.max(axis=(1, 2), initial=-np.inf, where=inside)
+    lowest = values.min(axis=(1, 2), initial=np.inf, where=inside)
+    largest = np.maximum(np.abs(highest), np.abs(lowest))
+    rounding = np.finfo(np.float32).eps / 2 * largest
+    with np.errstate(invalid="ignore"):  # infinities, of which none is finite
+        doubtful = (_LEVELS * rounding > highest - lowest) & np.isfinite(largest)
+    for i in np.flatnonzero(doubtful):
+        given, held = (v[i] if used is None else v[i][used[i]] for v in (pixels, values))
+        # Long doubles hold integers of 64 bits, and what float64 loses of them.
+        exact = given.astype(np.longdouble)
+        span = np.ptp(exact)
+        error = np.abs(exact - held).max()
+        is_noise = given.dtype.kind == "f" and span <= _NOISE * largest[i]
+        found[i] = _LEVELS * error > span > 0 and not is_noise
+    return found
 
 
 def finite_outside(images: NDArray[Any], masks: Booleans | None) -> NDArray[Any]:
