@@ -12,6 +12,7 @@ from command import compared
 
 import imsim
 from imsim import METRICS
+from imsim.cli import main
 
 BIG = 2**54
 SHAPE = (24, 26)
@@ -136,3 +137,7 @@ def test_the_command_notes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert [line for line in said if "b.npy: integers inside the mask have more" in line]
         _, said = compared(capsys, *call, "se,psnr", *memory)
         assert not [line for line in said if "digits" in line]
+
+    assert main(["report", *files, "--data-range", "255", "-o", str(tmp_path / "page.html")]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert len([line for line in said if "integers inside the mask have more" in line]) == 1

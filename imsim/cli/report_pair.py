@@ -20,7 +20,7 @@ from imsim.cli.reading import Mask, comparable
 from imsim.cli.sizes import fitted
 from imsim.comparison import Comparison
 from imsim.differing import COUNTS, distances
-from imsim.errors import DataRangeError, ImsimError, unforeseen
+from imsim.errors import DataRangeError, ImsimError, PrecisionWarning, silent, unforeseen
 from imsim.pages import pair_report, volume_report
 from imsim.pages.colour import MapScale
 from imsim.pages.folder import Status
@@ -97,6 +97,10 @@ class Shown:
 
     def html(self, home: str | None = None) -> str:
         """Write the page, with a link to `home`."""
+        with silent(PrecisionWarning):  # a note has said it
+            return self._html(home)
+
+    def _html(self, home: str | None) -> str:
         result = self.result
         options: dict[str, Any] = {
             "mask": self.used,
