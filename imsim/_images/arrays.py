@@ -154,12 +154,13 @@ def _on_disk(source: Source, header: _ArrayHeader, axes: Axes, index: int) -> Co
 def open_npz(source: Source, name: str | None, reading: Reading) -> Pages:
     """Read a whole array: the one of that name, or the only one of the file."""
     with source.open() as stream, _archive(stream) as archive:
-        members = {
-            info.filename.removesuffix(".npy"): info
-            for info in archive.infolist()
-            if info.filename.endswith(".npy")
-        }
+        found = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        members = {info.filename.removesuffix(".npy"): info for info in found}
         names = ", ".join(members)
+        if not members:
+            raise ImageFileError("is a ZIP file without arrays", "unpack it, if it holds images")
+        if len(members) < len(found):
+            raise ImageFileError(f"damaged: it holds {len(found)} arrays by {len(members)} names")
         if name is None and len(members) != 1:
             raise ImageFileError(f"holds {len(members)} arrays ({names}); name one: FILE:NAME")
         if name is not None and name not in members:
@@ -211,4 +212,7 @@ def _header(stream: IO[bytes], size: int) -> _ArrayHeader:
 
 
 def _copy(image: Array) -> Contents:
-    return Contents(native(np.array(image, subok=False, order="C")))
+    pixels = native(np.array(image, subok=False, order="C"))
+    if pixels.dtype == bool and (pixels.view(np.uint8) > 1).any():
+        raise ImageFileError("damaged: its booleans hold other numbers than 0 and 1")
+    return Contents(pixels)

@@ -27,6 +27,9 @@ from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, said_of_s
 SIGNATURE = b"DICM"
 """It stands behind 128 bytes of anything."""
 _ENDINGS = (".dcm", ".dicom", ".ima")
+_SIGN = "PixelRepresentation"
+_NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated")
+"""What every header of an image has."""
 _INDEX_FILE = "DICOMDIR"
 
 
@@ -117,9 +120,17 @@ def _header(file: Any) -> Any:
             "DICOM needs the package pydicom", "pip install 'imsim[medical]'"
         ) from error
     try:
-        return dcmread(file, stop_before_pixels=True)
+        header = dcmread(file, stop_before_pixels=True)
     except InvalidDicomError as error:
         raise ImageFileError(f"damaged or not DICOM: {error}") from error
+    if "Rows" not in header and "Columns" not in header:
+        raise ImageFileError("is DICOM without an image: its header has neither Rows nor Columns")
+    lost = [keyword for keyword in _NEEDED if keyword not in header]
+    lost += [_SIGN] if "BitsStored" in header and _SIGN not in header else []
+    lost += ["TransferSyntaxUID"] if "TransferSyntaxUID" not in header.file_meta else []
+    if lost:
+        raise ImageFileError(f"damaged: its header lacks {', '.join(lost)}")
+    return header
 
 
 def _volume(

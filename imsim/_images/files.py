@@ -16,7 +16,7 @@ from imsim._images.exr import SIGNATURE as EXR_SIGNATURE
 from imsim._images.exr import open_exr
 from imsim._images.fits import SIGNATURE as FITS_SIGNATURE
 from imsim._images.fits import open_fits
-from imsim._images.formats import STARTS, is_avif, is_bitmap, is_webp, unread
+from imsim._images.formats import STARTS, is_avif, is_bitmap, is_webp, no_image
 from imsim._images.gif import SIGNATURES as GIF_SIGNATURES
 from imsim._images.gif import open_gif
 from imsim._images.hdf5 import EXTENSIONS as HDF5_EXTENSIONS
@@ -24,8 +24,9 @@ from imsim._images.hdf5 import SIGNATURE as HDF5_SIGNATURE
 from imsim._images.hdf5 import open_hdf5
 from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
 from imsim._images.jpeg import open_jpeg
-from imsim._images.nifti import GZIP_SIGNATURE, is_nifti, open_nifti
+from imsim._images.nifti import HEADER_BYTES, is_nifti, open_nifti
 from imsim._images.nifti import SIGNATURES as NIFTI_SIGNATURES
+from imsim._images.packed import GZIP_SIGNATURE, beginning, unpacked
 from imsim._images.pictures import ImageFileError, Pages, Picture
 from imsim._images.png import SIGNATURE as PNG_SIGNATURE
 from imsim._images.png import is_animated, open_png
@@ -203,8 +204,16 @@ def _open_all(path: str, reading: Reading) -> Pages:
         start = stream.read(132)
     if not start:
         raise ImageFileError("is empty")
-    if start.startswith((GZIP_SIGNATURE, *NIFTI_SIGNATURES)) and is_nifti(source):
-        return open_nifti(source, reading)
+    if start.startswith((GZIP_SIGNATURE, *NIFTI_SIGNATURES)):
+        content = beginning(source, HEADER_BYTES)
+        if is_nifti(content):
+            return open_nifti(source, reading)
+        if start.startswith(GZIP_SIGNATURE):
+            if not content.startswith(FITS_SIGNATURE):
+                raise ImageFileError(
+                    "is packed by gzip, which is read of FITS and NIfTI", "unpack it: gunzip -k"
+                )
+            source, start = unpacked(source, reading), content[:132]
     if start[128:] == dicom.SIGNATURE:
         return dicom.open_file(source, reading)
     pages = _open_images(source, start, name, reading)
@@ -238,13 +247,7 @@ def _open_images(source: Source, start: bytes, name: str | None, reading: Readin
         return open_avif(source, reading)
     if is_bitmap(start):
         return open_bmp(source, reading)
-    kind = unread(source.path, start)
-    if kind is not None:
-        raise ImageFileError(f"is {kind.name}, which is not read", kind.remedy)
-    raise ImageFileError(
-        "not a PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, FITS, OpenEXR, HDF5, .npy, .npz, NIfTI or "
-        "DICOM file, nor Zarr"
-    )
+    raise ImageFileError(*no_image(source.path, start))
 
 
 def without_index(path: str) -> tuple[str, int | None]:

@@ -11,7 +11,7 @@ from imsim._images.arrays import Axes, axes_of
 from imsim._images.hdf5_chunks import Stored
 from imsim._images.pictures import ImageFileError, Pages
 from imsim._images.reading import Reading
-from imsim._images.sliced import NO_DATA, NOT_APPLIED, UNIT, no_data_of, pages_of, unit_of
+from imsim._images.sliced import NO_DATA, NOT_APPLIED, UNIT, no_data_of, pages_of
 from imsim._images.source import Source
 from imsim._images.zarr_nodes import channel_of
 
@@ -40,7 +40,7 @@ def open_hdf5(source: Source, name: str | None, reading: Reading) -> Pages:
         stored = Stored(dataset)
         notes = (*notes, *said, *stored.notes)
         return pages_of(
-            stored, axes, reading, no_data, notes, unit=unit_of(attributes), close=file.close
+            stored, axes, reading, no_data, notes, attributes=attributes, close=file.close
         )
     except BaseException:
         file.close()

@@ -68,7 +68,11 @@ def _read(content: bytes, index: int, metadata: _Metadata, reading: Reading) -> 
     plain, has_strays = _without_metadata(content[offsets[index] : ends[index]])
     if has_strays and _DAMAGED_METADATA not in notes:
         notes += (_DAMAGED_METADATA,)
-    image = Contents(_decoded(plain, reading), notes, profile=profile)
+    pixels, end = _decoded(plain, reading)
+    further = plain[end:].strip(b"\0")
+    if further:
+        notes += (f"{len(further)} bytes after its end are left aside",)
+    image = Contents(pixels, notes, profile=profile)
     return oriented(image, orientation, reading)
 
 
@@ -104,8 +108,8 @@ def _without_metadata(content: bytes) -> tuple[bytes, bool]:
     return b"".join((*parts, content[place:])), has_strays
 
 
-def _decoded(content: bytes, reading: Reading) -> Array:
-    """Decode a JPEG stream; refuse it if the decoder warns."""
+def _decoded(content: bytes, reading: Reading) -> tuple[Array, int]:
+    """Decode a JPEG stream, and return where it ends; refuse it if the decoder warns."""
     import simplejpeg
 
     try:
@@ -115,7 +119,7 @@ def _decoded(content: bytes, reading: Reading) -> Array:
         grey = colours == "Gray"
         reading.check_size((height, width), 1, 1 if grey else 3)
         pixels: Array = simplejpeg.decode_jpeg(content, "GRAY" if grey else "RGB")
-        _check_scans(content)
+        end = _check_scans(content)
     except ImageFileError:
         raise
     except ValueError as error:
@@ -123,7 +127,7 @@ def _decoded(content: bytes, reading: Reading) -> Array:
         if "nsupported" in reason or "subsampling" in reason or "recision" in reason:
             raise ImageFileError(f"a JPEG that is not read ({reason}); save it as PNG") from error
         raise ImageFileError(f"damaged: {reason}") from error
-    return pixels[..., 0] if grey else np.asarray(pixels)
+    return pixels[..., 0] if grey else np.asarray(pixels), end
 
 
 def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: int) -> None:
@@ -159,8 +163,11 @@ def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: 
     _check_scans(content)
 
 
-def _check_scans(content: bytes) -> None:
-    """Refuse a stream that lacks a scan, since the decoder takes missing coefficients for 0."""
+def _check_scans(content: bytes) -> int:
+    """Refuse a stream that lacks a scan, since the decoder takes missing coefficients for 0.
+
+    Returns where the stream ends.
+    """
     missing_bits: dict[int, list[int]] = {}  # of each coefficient, by the number of its component
     place = 2
     while (found := _MARKER.search(content, place)) and found[1][0] != _END:
@@ -179,6 +186,7 @@ def _check_scans(content: bytes) -> None:
         place += size
     if any(any(bits) for bits in missing_bits.values()):
         raise ImageFileError("damaged: its last scans are missing")
+    return found.end() if found else len(content)
 
 
 def _metadata(content: bytes) -> _Metadata:

@@ -18,6 +18,10 @@ Array = np.ndarray[Any, Any]
 _KINDS = {"b": "1-bit", "u": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}
 
 
+AS_STORED = (1.0, 0.0)
+"""The packing of pixels that are values themselves."""
+
+
 class ImageFileError(ImsimError):
     """An image file that cannot be read, or holds something that imsim does not score.
 
@@ -54,6 +58,7 @@ class Contents(NamedTuple):
     profile: Profile | None = None
     from_bottom: bool = False
     unit: str = ""
+    packing: tuple[float, float] = AS_STORED
 
 
 class Pages(NamedTuple):
@@ -96,6 +101,8 @@ class Picture(NamedTuple):
     """Whether the format calls the first row the bottom one, as FITS does."""
     unit: str = ""
     """The unit of the values, if the file names one."""
+    packing: tuple[float, float] = AS_STORED
+    """The factor and the summand that turn pixels into values, where they are not applied."""
 
     @property
     def sides(self) -> tuple[int, ...]:

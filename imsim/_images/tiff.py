@@ -112,6 +112,9 @@ def _harmless(messages: Iterator[str]) -> list[str]:
     for message in messages:
         if "GDAL_NODATA" in message:  # a value that no pixel of this type can have
             continue
+        if "read_colormap" in message:  # or a transfer function; who needs the palette misses it
+            notes[f"the TIFF reader warns: {message}"] = None
+            continue
         tag = _TAG.search(message)
         if tag is None or int(tag[1]) in _DESCRIPTIVE:
             raise ImageFileError(f"damaged: the TIFF reader warns: {message}")

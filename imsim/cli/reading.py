@@ -121,8 +121,19 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     Raises
     ------
     ImageFileError
-        If they still differ in size or type, instead of a misleading score.
+        If they still differ in size or type, or their numbers stand for values in another way,
+        instead of a misleading score.
     """
+    if reference.packing != test.packing:
+        own, other = (
+            f"{factor:g} x stored + {summand:g}"
+            for factor, summand in (test.packing, reference.packing)
+        )
+        raise ImageFileError(
+            f"{test.path}: its values are {own}, but those of {reference.path} {other}, by their "
+            "scale_factor and add_offset; stored numbers do not compare",
+            "unpack both: save the values as floats",
+        )
     reference, test = widened(reference, test)
     if said := difference(reference.profile, test.profile):
         test = test._replace(notes=(*test.notes, f"{said}; the pixels are compared as stored"))
