@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,8 +83,12 @@ class ImageFile:
         self._reading = reading or Reading()
         self._lock = threading.Lock()
         self._closed = False
+        self._state: _State | None = None
         with _naming(path):
-            self._pages = _open(os.path.join(self._reading.folder, path), self._reading)
+            place = os.path.join(self._reading.folder, path)
+            self._file = file_of(place)
+            self._state = _state_of(self._file)
+            self._pages = _open(place, self._reading)
 
     def __len__(self) -> int:
         return self._pages.number
@@ -115,10 +120,24 @@ class ImageFile:
         with self._lock, _naming(label):
             if self._closed:
                 raise ImageFileError("is closed; nothing more is read from it")
-            found = self._pages.read(index)
+            with self._unchanged():
+                found = self._pages.read(index)
         if isinstance(found.pixels, Raster):
+            found.pixels.guards.insert(0, self._unchanged)
             found.pixels.guards.insert(0, lambda: _naming(label))
         return Picture(label, *found)
+
+    @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """Refuse what is read of a file that somebody writes: it may be of two files."""
+        try:
+            yield
+        finally:
+            # It may be gone: what was open is read to its end.
+            if (now := _state_of(self._file)) is not None and now != self._state:
+                raise ImageFileError(
+                    "was changed while it was read", "compare it again when nothing writes to it"
+                )
 
     def close(self) -> None:
         """Let go of the file, once no thread reads from it."""
@@ -131,6 +150,21 @@ class ImageFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_State = tuple[int, int, int]
+"""Size, time of change and number of a file: it is the same while these are."""
+
+
+def _state_of(path: str) -> _State | None:
+    """Return the state of a file; None of a pipe, of a folder, and where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def read_picture(path: str, reading: Reading | None = None) -> Picture:
