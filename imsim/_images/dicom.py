@@ -18,6 +18,7 @@ from imsim._images.dicom_pixels import (
     kind_of,
     padding,
 )
+from imsim._images.grids import of_dicom
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -84,7 +85,9 @@ def open_file(source: Source, reading: Reading) -> Pages:
     def read(_: int) -> Contents:
         found = _read({"": header}, frames, {"": opened}, reading)
         valid = None if found.valid is None else found.valid[0]
-        return found._replace(pixels=found.pixels[0], valid=valid, ndim=2, space=Space())
+        return found._replace(
+            pixels=found.pixels[0], valid=valid, ndim=2, space=Space(), grid=of_dicom(header)
+        )
 
     return Pages(1, read)
 

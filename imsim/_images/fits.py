@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
+from imsim._images.grids import of_fits
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -86,7 +87,8 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
             else:
                 reading.check_size((len(axes), height, width), max(kind.itemsize, 4), *channels)
                 stored = axes.take(np.asarray(hdu.data), number)
-        return _values(native(np.array(stored)), hdu.header, notes)
+        found = _values(native(np.array(stored)), hdu.header, notes)
+        return found._replace(grid=of_fits(hdu.header))
 
     return Pages(len(axes), read, stream.close, counting=axes.leading)
 

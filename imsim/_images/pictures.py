@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images.georeference import Georeference
+from imsim._images.grids import Grid
 from imsim._images.profiles import Profile
 from imsim._images.space import Space
 from imsim.errors import ImsimError
@@ -59,6 +60,7 @@ class Contents(NamedTuple):
     from_bottom: bool = False
     unit: str = ""
     packing: tuple[float, float] = AS_STORED
+    grid: Grid | None = None
 
 
 class Pages(NamedTuple):
@@ -103,6 +105,8 @@ class Picture(NamedTuple):
     """The unit of the values, if the file names one."""
     packing: tuple[float, float] = AS_STORED
     """The factor and the summand that turn pixels into values, where they are not applied."""
+    grid: Grid | None = None
+    """What the file tells of the size of its pixels and where they lie."""
 
     @property
     def sides(self) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
+from imsim._images.grids import Grid, of_imagej, of_ome
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
 from imsim._images.raster import Raster, stacked
 from imsim._images.reading import Reading
@@ -62,6 +63,7 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
             tiff.close()
             raise
     lost = {match[0] for match in breaks}
+    grid = _grid(tiff) if count else {}
 
     def read(index: int) -> Contents:
         if index == len(images):
@@ -71,11 +73,20 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
         if isinstance(found.pixels, Raster):
             found.pixels.guards.append(_heard)
         said = _harmless(m for m in (*opening, *messages) if m not in lost)
-        return found._replace(notes=(*aside, *found.notes, *said))
+        return found._replace(notes=(*aside, *found.notes, *said), grid=grid)
 
     # The number of pages behind a break in the chain is unknown. One image that cannot be read
     # stands for all of them.
     return Pages(len(images) + bool(broken), read, tiff.close, counting=counting)
+
+
+def _grid(tiff: TiffFile) -> Grid:
+    if tiff.is_ome:
+        return of_ome(_page(tiff, 0).description)
+    if tiff.is_imagej:
+        tags = _page(tiff, 0).tags
+        return of_imagej(tiff.imagej_metadata or {}, [tags.valueof(code) for code in (282, 283)])
+    return {}
 
 
 @contextmanager

@@ -74,6 +74,7 @@ def _stack(pages: Pages, reading: Reading) -> Contents:
         from_bottom=first.from_bottom,
         unit=first.unit,
         packing=first.packing,
+        grid=first.grid,
     )
 
 

@@ -11,6 +11,7 @@ from imsim._images import (
     ImageFileError,
     Picture,
     as_mask,
+    grids,
     sized,
     widened,
     without_index,
@@ -116,7 +117,8 @@ def _no_labels(labels: Picture, what: str) -> ImageFileError:
 def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     """Widen one picture to the type of the other where that loses nothing.
 
-    A note tells whether their colour profiles or their units differ, which are not applied.
+    A note tells whether their colour profiles, their units, or the size and place of their pixels
+    differ, which are not applied.
 
     Raises
     ------
@@ -137,6 +139,8 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     reference, test = widened(reference, test)
     if said := difference(reference.profile, test.profile):
         test = test._replace(notes=(*test.notes, f"{said}; the pixels are compared as stored"))
+    if said := grids.difference(reference.grid, test.grid):
+        test = test._replace(notes=(*test.notes, f"{said}; they are compared one by one"))
     if reference.unit and test.unit and reference.unit != test.unit:
         said = _UNITS.format(test.unit, reference.unit)
         test = test._replace(notes=(*test.notes, said))
