@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from imsim._images.alpha import composite
+from imsim._images.exr_header import opened
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.profiles import Profile
 from imsim._images.reading import Reading
@@ -38,7 +39,7 @@ def open_exr(source: Source, layer: str | None, reading: Reading) -> Pages:
         raise ImageFileError(f"holds {kind}", "save one flat image, of R, G and B or of Y")
 
     def read(_: int) -> Contents:
-        file = InputFile(source.path if source.content is None else source.open())
+        file = InputFile(opened(source))
         try:
             return _read(file, layer, reading)
         finally:
