@@ -153,6 +153,20 @@ def test_attributes_that_say_nothing_of_the_pixels(exr, more):
     np.testing.assert_array_equal(read_picture("b.exr").pixels, plane)
 
 
+def test_every_compression_that_the_library_knows(exr):
+    tall = np.random.default_rng(1).random((300, 9)).astype(np.float32)
+    for name in dir(exr):
+        if name.endswith("_COMPRESSION") and name != "NUM_COMPRESSION_METHODS":
+            picture = read_picture(write(exr, "a.exr", {"Y": tall}, compression=getattr(exr, name)))
+            np.testing.assert_allclose(picture.pixels, tall, atol=0.05)
+    content = Path("a.exr").read_bytes()
+    place = content.index(b"compression\0compression\0") + 28
+    for number in (99, 255):
+        Path("b.exr").write_bytes(content[:place] + bytes([number]) + content[place + 1 :])
+        with pytest.raises(ImageFileError, match=r"^b.exr: "):
+            read_picture("b.exr")
+
+
 def test_a_damaged_header_is_found_before_the_library_reads_it(exr):
     plane = RGB[..., 0].astype(np.float32)
     content = Path(write(exr, "a.exr", {"Y": plane})).read_bytes()

@@ -43,7 +43,7 @@ _HARMLESS = {
 }
 """Types of other attributes that the library reads, and their sizes."""
 _ROWS = (1, 1, 1, 16, 32, 16, 32, 32, 32, 256, 256, 32)
-"""Rows of a chunk, by the number of the compression."""
+"""Rows of a chunk, by the number of the compression; of later ones the library knows them."""
 _TILED, _LONG_NAMES = 0x200, 0x400  # flags in the version
 _MOST = 2**24
 """Bytes of a header."""
@@ -145,9 +145,7 @@ def _check(attributes: list[_Attribute], start: bytes, end: int, size: int) -> N
     form = found["compression"].content[0]
     if right < left or bottom < top or right - left >= 2**30 or bottom - top >= 2**30:
         raise ImageFileError(f"damaged: its data window is {left}, {top} to {right}, {bottom}")
-    if form >= len(_ROWS):
-        raise ImageFileError(f"its compression {form} is not known", "save it with ZIP")
-    if not start[5] & (_TILED >> 8):
+    if form < len(_ROWS) and not start[5] & (_TILED >> 8):
         _check_chunks(start, end, size, -(-(bottom - top + 1) // _ROWS[form]))
 
 
