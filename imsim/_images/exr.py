@@ -60,7 +60,7 @@ def _read(file: Any, layer: str | None, reading: Reading) -> Contents:
     kinds = [_TYPES[stored[name].type.v] for name in names]
     kind = np.result_type(*kinds)
     reading.check_size((height, width), kind.itemsize, len(names))
-    form = str(header.get("compression")).removesuffix("_COMPRESSION")
+    form = _form(header["compression"].v)
     if form in _INEXACT or (form == "PXR24" and kind == np.float32):
         reading.check_exact(form)
     planes: list[Array] = [
@@ -80,6 +80,15 @@ def _read(file: Any, layer: str | None, reading: Reading) -> Contents:
     if alpha:
         image = composite(colours, planes[-1], reading, premultiplied=True)
     return image._replace(notes=(*notes, *image.notes), profile=_profile(header))
+
+
+def _form(number: int) -> str:
+    """Return what a compression is called; Imath does not know the later ones."""
+    from OpenEXR import Compression
+
+    names = {int(value): str(name) for name, value in Compression.__members__.items()}
+    name: str = names.get(number, str(number))
+    return name.removesuffix("_COMPRESSION")
 
 
 def _profile(header: Any) -> Profile | None:
