@@ -170,3 +170,22 @@ def test_a_linear_profile_of_srgb_is_not_that_of_others():
         assert difference(None, profile)
     usual = Profile("sRGB", frozenset({(b"rTRC", b"curv\0\0\0\0\0\0\0\1\2\x33")}))
     assert not difference(None, usual)
+
+
+def test_adobe_rgb_of_cameras_without_a_profile():
+    entry = struct.Struct(">HHHII")  # a directory of one tag: its number, type, count, value
+    exif = b"Exif\0\0MM\0*\0\0\0\x08"
+    exif += entry.pack(1, 0x8769, 4, 1, 26) + bytes(4)
+    exif += entry.pack(1, 0xA005, 4, 1, 44) + bytes(4)
+    exif += entry.pack(1, 1, 2, 4, int.from_bytes(b"R03\0", "big")) + bytes(4)
+    save("a.jpg", RGB, exif=exif)
+    camera = read_picture("a.jpg")
+    assert camera.profile.name == "Adobe RGB, by EXIF"
+    assert camera.notes == ()
+    assert difference(None, camera.profile)
+    save("b.jpg", RGB, exif=exif, icc_profile=WIDE)
+    assert read_picture("b.jpg").profile.name == "Display P3"
+    turned = Image.Exif()
+    turned[274] = 6
+    save("c.jpg", RGB, exif=turned)
+    assert "is obeyed" in read_picture("c.jpg").notes[0]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,11 @@ _SCAN, _END = 0xDA, 0xD9
 _COEFFICIENTS = 64  # of a block
 _DAMAGED_METADATA = "its metadata are damaged and left aside"
 _PICTURES = 0xB002  # the tag that lists the pictures of one file (MPO)
+
+
+_INTEROPERABILITY = 0xA005
+_ADOBE_RGB = Profile("Adobe RGB, by EXIF", frozenset({(b"", b"R03")}))
+"""As cameras say it that embed no profile."""
 
 
 class _Metadata(NamedTuple):
@@ -205,7 +211,17 @@ def _metadata(content: bytes) -> _Metadata:
                         content.startswith(SIGNATURE, place) for place in offsets
                     ):
                         raise ValueError("a list of pictures that are not there")
+                exif = image.getexif()
                 profile = profile_of(image.info.get("icc_profile"))
-                return _Metadata(image.getexif().get(ORIENTATION, 1), offsets, (), profile)
+                if profile is None and _is_adobe_rgb(exif):
+                    profile = _ADOBE_RGB
+                return _Metadata(exif.get(ORIENTATION, 1), offsets, (), profile)
     except Exception:  # damaged metadata are no error; the decoder finds damaged pixels
         return _Metadata(1, [0], (_DAMAGED_METADATA,))
+
+
+def _is_adobe_rgb(exif: Any) -> bool:
+    """Tell whether a camera says so, in the directory of a directory."""
+    with suppress(Exception):  # damaged, or not there
+        return bool(exif.get_ifd(_INTEROPERABILITY).get(1) == "R03")
+    return False

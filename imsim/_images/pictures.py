@@ -59,7 +59,7 @@ class Contents(NamedTuple):
     profile: Profile | None = None
     from_bottom: bool = False
     unit: str = ""
-    packing: tuple[float, float] = AS_STORED
+    packing: tuple[float, ...] = AS_STORED
     grid: Grid | None = None
 
 
@@ -103,8 +103,9 @@ class Picture(NamedTuple):
     """Whether the format calls the first row the bottom one, as FITS does."""
     unit: str = ""
     """The unit of the values, if the file names one."""
-    packing: tuple[float, float] = AS_STORED
-    """The factor and the summand that turn pixels into values, where they are not applied."""
+    packing: tuple[float, ...] = AS_STORED
+    """The factor and the summand that turn pixels into values, where they are not applied; two
+    numbers for each channel, if these differ."""
     grid: Grid | None = None
     """What the file tells of the size of its pixels and where they lie."""
 
@@ -135,6 +136,12 @@ class Picture(NamedTuple):
         """Describe the picture: ``512 x 512 pixels, 8-bit, 3 channels``."""
         spaced = f", spacing {self.space}" if self.space and self.space.spacing else ""
         return f"{sized(self.sides)}, {self.kind}{spaced}"
+
+
+def packed(packing: tuple[float, ...]) -> str:
+    """Say how stored numbers become values: ``0.5 x stored + 3``, for each channel."""
+    pairs = zip(packing[::2], packing[1::2], strict=True)
+    return ", ".join(f"{factor:g} x stored + {summand:g}" for factor, summand in pairs)
 
 
 def sized(sides: tuple[int, ...]) -> str:

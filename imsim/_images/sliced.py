@@ -11,6 +11,7 @@ import numpy as np
 
 from imsim._images.arrays import Axes
 from imsim._images.georeference import Georeference
+from imsim._images.grids import Grid
 from imsim._images.pictures import AS_STORED, Array, Contents, Pages, native, where_equal
 from imsim._images.raster import Raster
 from imsim._images.reading import Reading
@@ -36,6 +37,7 @@ def pages_of(
     *,
     place: Georeference | None = None,
     attributes: Mapping[str, Any],
+    grid: Grid | None = None,
     said: Callable[[int], tuple[str, ...]] = lambda _: (),
     close: Callable[[], None] = lambda: None,
 ) -> Pages:
@@ -57,6 +59,8 @@ def pages_of(
         Where the pixels lie.
     attributes : mapping
         Of the array; they may tell a unit, and how values are packed.
+    grid : Grid, optional
+        The size and the place of pixels.
     said : callable, optional
         Returns notes on image i.
     close : callable, optional
@@ -78,7 +82,9 @@ def pages_of(
             text = "" if no_data is None else f"{no_data[0]} {no_data[1]:g}"
             shape = (height, width, *channels)
             raster = Raster(shape, dtype, part, chunks=chunks, no_data=text)
-            return Contents(cast("Array", raster), own, place=place, unit=unit, packing=packing)
+            return Contents(
+                cast("Array", raster), own, place=place, unit=unit, packing=packing, grid=grid
+            )
         reading.check_size((height, width), dtype.itemsize, *channels)
         found = part(0, height, 0, width)
         if found.valid is not None and no_data is not None:
@@ -87,7 +93,7 @@ def pages_of(
                 f"no data ({no_data[0]} {no_data[1]:g}) at {number} of {height * width} pixels, "
                 "which are masked",
             )
-        return found._replace(notes=own, place=place, unit=unit, packing=packing)
+        return found._replace(notes=own, place=place, unit=unit, packing=packing, grid=grid)
 
     return Pages(len(axes), read, close, counting=axes.leading)
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -295,6 +296,11 @@ def _plane(
     return finished(np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels, page, reading)
 
 
+def _together(packings: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Return how the numbers of planes that are channels become values."""
+    return packings[0] if len(set(packings)) == 1 else tuple(chain.from_iterable(packings))
+
+
 def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int], Contents]:
     """Return a function that reads image i, from one that reads plane i.
 
@@ -354,6 +360,7 @@ def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int]
             turned=found[0].turned,
             place=found[0].place,
             profile=found[0].profile,
+            packing=_together([part.packing for part in found]),
         )
 
     return read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from imsim._images.alpha import composite
 from imsim._images.georeference import TAGS, of_tags
 from imsim._images.orientation import ORIENTATION, oriented
 from imsim._images.pictures import (
+    AS_STORED,
     Array,
     Contents,
     ImageFileError,
     native,
+    packed,
     where_equal,
 )
 from imsim._images.profiles import Profile, profile_of
@@ -31,6 +34,9 @@ _UNDEFINED = 4
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
 _NO_DATA = 42113  # the number of GDAL's tag
 _PROFILE = 34675  # and of the colour profile
+_GDAL_METADATA = 42112
+_ITEM = re.compile(r"<Item\b([^>]*)>([^<]*)</Item>")
+_ATTRIBUTE = re.compile(r"(\w+)=\"([^\"]*)\"")
 _COLOUR_TAGS = {
     291: "GrayResponseCurve",
     301: "TransferFunction",
@@ -73,13 +79,33 @@ def finished(pixels: Array, page: TiffPage, reading: Reading, *, is_part: bool =
 
 def placed(image: Contents, page: TiffPage, reading: Reading) -> Contents:
     """Turn an image as the page says, and add its profile and where it lies on the ground."""
-    image = image._replace(profile=_profile(page))
+    packing = _packing(page)
+    image = image._replace(profile=_profile(page), packing=packing)
+    if packing != AS_STORED:
+        said = f"its scale and offset (GDAL_METADATA) {packed(packing)} are not applied"
+        image = image._replace(notes=(*image.notes, said))
     try:
         image = image._replace(place=of_tags({code: page.tags.valueof(code) for code in TAGS}))
     except (ValueError, TypeError) as error:
         said = f"its place on the ground is damaged and not used: {error}"
         image = image._replace(notes=(*image.notes, said))
     return oriented(image, page.tags.valueof(ORIENTATION), reading)
+
+
+def _packing(page: TiffPage) -> tuple[float, ...]:
+    """Return scale and offset of the values in the tag of GDAL: once, or for each band."""
+    text = page.tags.valueof(_GDAL_METADATA)
+    found = {"scale": {}, "offset": {}}  # type: dict[str, dict[int, float]]
+    for item in _ITEM.findall(text if isinstance(text, str) else ""):
+        own = dict(_ATTRIBUTE.findall(item[0]))
+        if own.get("role") in found:
+            try:
+                found[own["role"]][int(own.get("sample", 0))] = float(item[1])
+            except ValueError:
+                continue
+    bands = range(max([page.samplesperpixel - 1, *found["scale"], *found["offset"]]) + 1)
+    pairs = [(found["scale"].get(i, 1.0), found["offset"].get(i, 0.0)) for i in bands]
+    return pairs[0] if len(set(pairs)) == 1 else tuple(value for pair in pairs for value in pair)
 
 
 def _profile(page: TiffPage) -> Profile | None:

@@ -16,6 +16,7 @@ from imsim._images import (
     widened,
     without_index,
 )
+from imsim._images.pictures import packed
 from imsim._images.profiles import difference
 from imsim._images.raster import is_raster, mask_on_disk
 from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
@@ -127,13 +128,10 @@ def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
         instead of a misleading score.
     """
     if reference.packing != test.packing:
-        own, other = (
-            f"{factor:g} x stored + {summand:g}"
-            for factor, summand in (test.packing, reference.packing)
-        )
+        own, other = packed(test.packing), packed(reference.packing)
         raise ImageFileError(
-            f"{test.path}: its values are {own}, but those of {reference.path} {other}, by their "
-            "scale_factor and add_offset; stored numbers do not compare",
+            f"{test.path}: its values are {own}, but those of {reference.path} {other}, as they "
+            "say (scale_factor, add_offset); stored numbers do not compare",
             "unpack both: save the values as floats",
         )
     reference, test = widened(reference, test)
