@@ -307,3 +307,17 @@ class TestMaps:
             assert word in run(capsys, "ref", "test", "--maps", place, status=2)[1][0]
         _, err = run(capsys, "ref/a.png", "test/a.png", "ref/a.png", "--maps", "m", status=2)
         assert "2 images are called a" in err[0]
+
+
+def test_names_that_differ_in_case_are_no_partners_and_are_said(capsys):
+    """Where the disk tells them apart; other systems would pair them."""
+    save("ref/sub/Menu.png", GREY), save("ref/a.png", GREY)
+    save("test/sub/menu.PNG", NOISY), save("test/a.png", NOISY)
+    found, err = compared(capsys, "ref", "test", "--metrics", "rmse")
+    assert [row["test"] for row in found["scored"]] == ["test/a.png"]
+    assert err == [
+        "imsim: note: test/sub/menu.PNG: has no partner in ref; sub/Menu.png there is written in "
+        "other letters",
+        "imsim: note: ref/sub/Menu.png: has no partner in test; sub/menu.PNG there is written in "
+        "other letters",
+    ]

@@ -403,6 +403,23 @@ class TestLimits:
         said, limit = re.fullmatch(r".*rmse is (\S+), above (\S+)", err[0]).groups()
         assert float(said) == score > float(limit)
 
+    def test_a_tolerance_in_another_unit(self, capsys):
+        files = save("a.png", GREY), save("b.png", NOISY)
+        words = refusal(capsys, *files, "--tolerance", "256", "--metrics", "rmse")
+        assert "b.png: --tolerance 256 is beyond what 8-bit pixels hold (255)" in words
+        files = save("a.npy", GREY / 255), save("b.npy", NOISY / 255)
+        for tolerance, count in (("2", 1), ("0.5", 0), ("0", 0)):
+            found, _ = compared(capsys, *files, "--metrics", "rmse", "--tolerance", tolerance)
+            notes = found["scored"][0]["notes"]
+            assert len(notes) == count
+            assert all("--tolerance 2 is as wide as all pixels, which are" in n for n in notes)
+
+    @pytest.mark.parametrize("limit", ["psnr=1e400", "rmse=1e400", "psnr=-1e999"])
+    def test_a_limit_beyond_every_number(self, capsys, limit):
+        files = save("a.png", GREY), save("b.png", NOISY)
+        words = refusal(capsys, *files, "--fail-under", limit)
+        assert f"--fail-under {limit}: is beyond every number; write inf" in words
+
     def test_tolerances_are_refused_once(self, capsys):
         for name in "12":
             save(f"r/{name}.png", GREY), save(f"t/{name}.png", GREY)

@@ -297,3 +297,36 @@ class TestAnimatedPng:
             png_of(*chunks[:place], (b"fcTL", bytes(outside)), *chunks[place + 1 :]),
             "48 x 40 pixels at 9, 0, in an image of 48 x 40",
         )
+
+
+def changed_png(*chunks: tuple[bytes, bytes], behind: bool = False) -> bytes:
+    """Return a still image with chunks before its pixels, or behind them."""
+    first, data, end = png_chunks(Path(save("still.png", GREY)).read_bytes())
+    return png_of(first, *([data, *chunks] if behind else [*chunks, data]), end)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [(b"acTL", struct.pack(">II", 0, 0))],
+        [(b"fcTL", struct.pack(">5I2H2B", 0, 48, 40, 0, 0, 1, 1, 0, 0))],
+    ],
+)
+def test_what_is_no_animation_is_a_still_image(chunks, behind):
+    (picture,) = read(changed_png(*chunks, behind=behind))
+    np.testing.assert_array_equal(picture.pixels, GREY)
+    assert picture.notes == (
+        "what is there of an animation (acTL, fcTL, fdAT) makes up none, and is left aside",
+    )
+
+
+def test_chunks_of_an_animation_that_contradict_each_other():
+    one = (b"acTL", struct.pack(">II", 1, 0))
+    frame_of = (b"fcTL", struct.pack(">5I2H2B", 0, 48, 40, 0, 0, 1, 1, 0, 0))
+    assert len(read(changed_png(one, frame_of))) == 1
+    for chunks in ([one, one, frame_of], [(b"acTL", b"\0\0\0"), frame_of]):
+        with pytest.raises(ImageFileError, match=r"damaged: it has . chunks acTL"):
+            read(changed_png(*chunks))
+    with pytest.raises(ImageFileError, match="damaged: 1 of the 0 frames"):
+        read(changed_png((b"acTL", struct.pack(">II", 0, 0)), frame_of))

@@ -9,6 +9,7 @@ import contextlib
 import io
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -380,3 +381,35 @@ def test_any_byte_of_any_file():
             Path("x").write_bytes(wrong)
             with contextlib.suppress(ImageFileError):
                 assert all(picture.pixels.size for picture in contents("x"))
+
+
+def test_bytes_behind_the_end_of_a_jpeg_are_said():
+    content = Path(save("a.jpg", RGB)).read_bytes()
+    for more in (b"junk" * 9, content):
+        Path("b.jpg").write_bytes(content + more)
+        (picture,) = contents("b.jpg")
+        assert picture.notes == (f"{len(more)} bytes after its end are left aside",)
+    Path("b.jpg").write_bytes(content + bytes(99))
+    assert contents("b.jpg")[0].notes == ()
+
+
+def test_arrays_whose_bytes_are_no_booleans():
+    broken = np.array([[0, 1], [2, 1]], np.uint8).view(bool)
+    np.save("a.npy", broken)
+    refused(Path("a.npy").read_bytes(), "its booleans hold other numbers than 0 and 1")
+
+
+def test_two_arrays_of_one_name():
+    np.save("a.npy", GREY)
+    with zipfile.ZipFile("a.npz", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.write("a.npy")
+        archive.write("a.npy")
+    refused(Path("a.npz").read_bytes(), "it holds 2 arrays by 1 names")
+
+
+def test_a_png_of_apples_own_kind_has_a_remedy():
+    chunks = png_chunks(Path(save("a.png", RGB)).read_bytes())
+    Path("b.png").write_bytes(png_of((b"CgBI", bytes(4)), *chunks))
+    with pytest.raises(ImageFileError, match=r"CgBI.*pngcrush -revert-iphone"):
+        contents("b.png")

@@ -309,3 +309,40 @@ def test_the_package_that_is_missing_is_named(monkeypatch):
     save_series("s", VOLUME)
     monkeypatch.setitem(sys.modules, "pydicom", None)
     refusal("s", r"DICOM needs the package pydicom; pip install 'imsim\[medical\]'")
+
+
+SLICE = VOLUME[0].astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({"RescaleSlope": "0", "RescaleIntercept": "5"}, "its values would be 0 x stored"),
+        ({"BitsStored": 12, "HighBit": 15}, r"of which 15 is the highest \(HighBit\); only 11"),
+        ({"Rows": HEIGHT - 1}, f"take {2 * (HEIGHT - 1) * WIDTH} bytes, .* {2 * HEIGHT * WIDTH}"),
+        ({"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}, "its pixels take .* bytes"),
+        ({"Rows": HEIGHT + 1}, "damaged"),
+        ({"Rows": None}, "damaged: its header lacks Rows"),
+        ({"PhotometricInterpretation": None}, "its header lacks PhotometricInterpretation"),
+        ({"PixelRepresentation": None}, "its header lacks PixelRepresentation"),
+    ],
+)
+def test_pixels_that_are_not_those_of_the_header(tags, words):
+    dicom(SLICE).save_as("a.dcm", enforce_file_format=True)
+    np.testing.assert_array_equal(contents("a.dcm")[0].pixels, SLICE)
+    dicom(SLICE, **tags).save_as("a.dcm", enforce_file_format=True)
+    with pytest.raises(ImageFileError, match=f"^a.dcm: .*{words}"):
+        contents("a.dcm")
+
+
+def test_a_byte_that_makes_the_length_even_is_no_damage():
+    odd = np.arange(15, dtype=np.uint8).reshape(3, 5)
+    dicom(odd, PixelData=odd.tobytes() + b"\0").save_as("a.dcm", enforce_file_format=True)
+    np.testing.assert_array_equal(contents("a.dcm")[0].pixels, odd)
+
+
+def test_dicom_without_an_image():
+    data = dicom(SLICE, Rows=None, Columns=None, PixelData=None)
+    data.save_as("a.dcm", enforce_file_format=True)
+    with pytest.raises(ImageFileError, match="is DICOM without an image"):
+        contents("a.dcm")

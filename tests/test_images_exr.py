@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from image_files import contents
+from image_files import contents, refused
 
 from imsim._images import ImageFileError, Reading, read_picture
 
@@ -109,3 +109,86 @@ def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "OpenEXR", None)
     with pytest.raises(ImageFileError, match=r"a.exr: OpenEXR needs the package OpenEXR; pip in"):
         read_picture("a.exr")
+
+
+def attributes_of(content: bytes) -> tuple[list[tuple[bytes, bytes, bytes]], int]:
+    """Return the names, types and contents of a header, and where it ends."""
+    place, found = 8, []
+    while content[place]:
+        name, kind = content[place:].split(b"\0", 2)[:2]
+        place += len(name) + len(kind) + 2
+        size = int.from_bytes(content[place : place + 4], "little")
+        found.append((name, kind, content[place + 4 : place + 4 + size]))
+        place += 4 + size
+    return found, place + 1
+
+
+def rebuilt(content: bytes, attributes: list[tuple[bytes, bytes, bytes]]) -> bytes:
+    """Return a file of one chunk of rows with another header."""
+    _, end = attributes_of(content)
+    header = content[:8]
+    for name, kind, body in attributes:
+        header += name + b"\0" + kind + b"\0" + len(body).to_bytes(4, "little") + body
+    return header + b"\0" + (len(header) + 9).to_bytes(8, "little") + content[end + 8 :]
+
+
+PREVIEW = b"preview", b"preview", (1).to_bytes(4, "little") * 2 + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        PREVIEW,  # ends the process in the library
+        (b"thing", b"ofNobody", b"abc"),
+        (b"words", b"string", b"\xff\xfe"),
+        (b"number", b"int", b"\0"),
+        (b"chromaticities", b"chromaticities", bytes(32)),
+    ],
+)
+def test_attributes_that_say_nothing_of_the_pixels(exr, more):
+    plane = RGB[..., 0].astype(np.float32)
+    content = Path(write(exr, "a.exr", {"Y": plane})).read_bytes()
+    attributes, _ = attributes_of(content)
+    Path("b.exr").write_bytes(rebuilt(content, [*attributes, more]))
+    np.testing.assert_array_equal(read_picture("b.exr").pixels, plane)
+
+
+def test_every_compression_that_the_library_knows(exr):
+    tall = np.random.default_rng(1).random((300, 9)).astype(np.float32)
+    for name in dir(exr):
+        if name.endswith("_COMPRESSION") and name != "NUM_COMPRESSION_METHODS":
+            picture = read_picture(write(exr, "a.exr", {"Y": tall}, compression=getattr(exr, name)))
+            np.testing.assert_allclose(picture.pixels, tall, atol=0.05)
+    content = Path("a.exr").read_bytes()
+    place = content.index(b"compression\0compression\0") + 28
+    for number in (99, 255):
+        Path("b.exr").write_bytes(content[:place] + bytes([number]) + content[place + 1 :])
+        with pytest.raises(ImageFileError, match=r"^b.exr: "):
+            read_picture("b.exr")
+
+
+def test_a_damaged_header_is_found_before_the_library_reads_it(exr):
+    plane = RGB[..., 0].astype(np.float32)
+    content = Path(write(exr, "a.exr", {"Y": plane})).read_bytes()
+    attributes, end = attributes_of(content)
+    needed = [i for i, (name, *_) in enumerate(attributes) if name not in (b"type", b"Software")]
+    assert len(needed) >= 8
+    for i in needed:
+        name, kind, body = attributes[i]
+        for instead in (
+            [],
+            [(name, b"x" + kind[1:], body)],
+            [(name, kind, body[1:])] if len(body) < 20 else [],
+            [(name[:-1] + b"\xe4", kind, body)],
+            [attributes[i]] * 2,
+        ):
+            changed = [*attributes[:i], *instead, *attributes[i + 1 :]]
+            refused(rebuilt(content, changed), "its header", "b.exr")
+    for place in (end + 3, end - 30, 20):
+        refused(content[:place], "cut off|attribute", "b.exr")
+    refused(content[:end] + bytes(8) + content[end + 8 :], "1 of its 1 chunks of rows", "b.exr")
+    channels = {name: body for name, _, body in attributes}[b"channels"]
+    for start, value in ((2, 7), (10, 0), (14, 0)):  # the type, and both samplings
+        body = channels[:start] + value.to_bytes(4, "little") + channels[start + 4 :]
+        changed = [(b"channels", b"chlist", body) if a[0] == b"channels" else a for a in attributes]
+        refused(rebuilt(content, changed), "its channel Y has", "b.exr")

@@ -195,3 +195,35 @@ def test_units_that_differ_are_said(fits, capsys):
             assert other[0].startswith(f"b.{form}: {words}")
             assert not none
             assert read_picture(names[0]).unit == "K"
+
+
+def header_of(*cards: str, bits: int = 16) -> bytes:
+    """Return the header of an image of int16, 3 x 2 pixels."""
+    own = [
+        *(
+            "SIMPLE  =                    T",
+            f"BITPIX  = {bits:>20}",
+            "NAXIS   =                    2",
+        ),
+        *("NAXIS1  =                    3", "NAXIS2  =                    2", *cards, "END"),
+    ]
+    return "".join(card.ljust(80) for card in own).encode().ljust(2880)
+
+
+@pytest.mark.parametrize(
+    ("cards", "words"),
+    [
+        (["BSCALE  =                  0.0"], "its values would be 0 x stored"),
+        (["BZERO   =              1.0E400"], r"its values would be 1 x stored \+ inf"),
+        (["BSCALE  = '2.0'"], "its BSCALE is '2.0'; expected a number"),
+        (["BSCALE  = "], "its BSCALE is 'None'; expected a number"),
+        (["BSCALE  =  2.0", "BSCALE  =  3.0"], "its BSCALE is '2.0' and '3.0'"),
+        (["BLANK   =                  1.5"], "its BLANK is '1.5'; expected a whole number"),
+    ],
+)
+def test_a_header_that_makes_no_sense_of_the_numbers(fits, cards, words):
+    data = np.arange(6, dtype=">i2").tobytes().ljust(2880, b"\0")
+    Path("a.fits").write_bytes(header_of() + data)
+    np.testing.assert_array_equal(read_picture("a.fits").pixels, [[0, 1, 2], [3, 4, 5]])
+    refused(header_of(*cards) + data, words, "b.fits")
+    refused(header_of(bits=12) + data, "its BITPIX is 12", "b.fits")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import compared
 from image_files import DEEP, GREY, RGB, contents
 from test_images_large import SMALL, same
 
@@ -202,3 +203,27 @@ def test_the_command(capsys):
     assert main([*call, "--maps", "maps", "--map-format", "npy"]) == 0
     (found,) = os.listdir("maps")
     assert np.load(f"maps/{found}").max() == 1
+
+
+@pytest.mark.parametrize("form", ["h5", "zarr"])
+@pytest.mark.parametrize("name", ["scale_factor", "add_offset"])
+def test_stored_numbers_of_another_scale_do_not_compare(form, name, capsys):
+    zarr = pytest.importorskip("zarr")
+    for key, value in (("a", 0.5), ("b", 0.25), ("c", 0.5), ("d", None)):
+        if form == "zarr":
+            array = zarr.create_array(f"{key}.zarr", shape=DEEP.shape, dtype=DEEP.dtype)
+            array[:] = DEEP
+        else:
+            put(f"{key}.h5", {"x": DEEP})
+        if value is None:
+            continue
+        if form == "zarr":
+            array.attrs[name] = value
+        else:
+            with h5py.File(f"{key}.h5", "a") as file:
+                file["x"].attrs[name] = value
+    files = (f"{key}.{form}" for key in "abcd")
+    found, _ = compared(capsys, *files, "--metrics", "rmse", status=2)
+    assert [row["test"] for row in found["scored"]] == [f"c.{form}"]
+    assert [row["test"] for row in found["failed"]] == [f"b.{form}", f"d.{form}"]
+    assert all("stored numbers do not compare; unpack" in row["reason"] for row in found["failed"])

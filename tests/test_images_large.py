@@ -234,7 +234,7 @@ class TestDamage:
         with ImageFile("a.tif", SMALL) as file:
             pixels = file.read(0).pixels
             Path("a.tif").write_bytes(Path("a.tif").read_bytes()[:-100])
-            with pytest.raises(ImageFileError, match=r"a\.tif: damaged: the file is cut off"):
+            with pytest.raises(ImageFileError, match=r"a\.tif: was changed while it was re"):
                 pixels[700:]
 
     def test_a_palette_that_is_too_short(self):

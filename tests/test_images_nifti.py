@@ -160,8 +160,11 @@ def test_what_is_damaged():
 
 def test_bytes_behind_the_voxels_are_said():
     save_nifti("a.nii", VOLUME)
-    Path("a.nii.gz").write_bytes(gzip.compress(Path("a.nii").read_bytes() + bytes(8)))
-    assert read("a.nii.gz").notes == ("8 bytes behind its voxels are left aside",)
+    longer = Path("a.nii").read_bytes() + bytes(8)
+    Path("a.nii").write_bytes(longer)
+    Path("a.nii.gz").write_bytes(gzip.compress(longer))
+    for name in ("a.nii", "a.nii.gz"):
+        assert read(name).notes == ("8 bytes behind its voxels are left aside",)
 
 
 def test_a_header_and_voxels_in_two_files_are_refused():
@@ -183,3 +186,15 @@ def test_the_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "nibabel.nifti1", None)
     with pytest.raises(ImageFileError, match=r"needs the package nibabel; pip install 'imsim\[med"):
         contents("a.nii", VOLUMES)
+
+
+@pytest.mark.parametrize("scaling", [(np.inf, 0), (2, np.nan), (2, np.inf)])
+def test_a_scale_that_is_not_finite_is_damage(scaling):
+    with pytest.raises(ImageFileError, match=r"^a.nii: damaged: its values would be"):
+        read(save_nifti("a.nii", VOLUME, scaling=scaling))
+
+
+def test_nan_as_slope_means_none_and_is_said():
+    found = read(save_nifti("a.nii", VOLUME, scaling=(np.nan, 0)))
+    assert np.array_equal(found.pixels, VOLUME)
+    assert found.notes == ("its header has NaN as slope; its values are taken as stored",)

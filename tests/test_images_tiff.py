@@ -486,3 +486,42 @@ def test_tags_of_the_wrong_type():
         content.replace(struct.pack("<HH", 42112, 2), struct.pack("<HH", 42112, 77))
     )
     np.testing.assert_array_equal(read_picture("b.tif").pixels, GREY)
+
+
+def one_page(name: str, pixels: np.ndarray, *tags: tuple[str, int]) -> str:
+    """Save a page, some of whose tags are then overwritten."""
+    save(name, pixels, metadata=None)
+    for tag, value in tags:
+        Path(name).write_bytes(patched(name, tag, value))
+    return name
+
+
+def test_what_a_page_leaves_open_is_said_or_refused():
+    with pytest.raises(ImageFileError, match="says to be RGB, and a pixel has 1 of its 3 samples"):
+        contents(one_page("a.tif", GREY, ("PhotometricInterpretation", 2)))
+    (undefined,) = contents(one_page("b.tif", GREY.view(np.int8), ("SampleFormat", 4)))
+    assert undefined.notes == (
+        "its sample format is undefined (4); its samples are taken as uint8",
+    )
+    np.testing.assert_array_equal(undefined.pixels, GREY)
+    Path("c.tif").write_bytes(patched("b.tif", "SampleFormat", 99))
+    with pytest.raises(ImageFileError, match="its sample format is 99, which is none; save it as"):
+        contents("c.tif")
+
+
+@pytest.mark.parametrize("samples", [2, 4])
+def test_a_sample_of_no_stated_kind_is_said(samples):
+    pixels = np.stack([GREY] * samples, axis=-1)
+    photometric = "rgb" if samples == 4 else "minisblack"
+    options = {"photometric": photometric, "planarconfig": "contig", "metadata": None}
+    (picture,) = contents(save("a.tif", pixels, extrasamples=["unspecified"], **options))
+    np.testing.assert_array_equal(picture.pixels, pixels)
+    assert len(picture.notes) == 1
+    assert f"sample {samples} of its pixels is of no stated kind" in picture.notes[0]
+
+
+def test_a_transfer_function_of_one_curve_stops_nothing():
+    curve = (301, "H", 256, [257 * i for i in range(256)], True)
+    (picture,) = contents(save("a.tif", GREY, metadata=None, extratags=[curve]))
+    np.testing.assert_array_equal(picture.pixels, GREY)
+    assert "read_colormap" in picture.notes[0]

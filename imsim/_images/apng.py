@@ -10,12 +10,14 @@ from imsim._images.animation import After, Frame, Frames
 from imsim._images.pictures import Contents, ImageFileError, Pages
 from imsim._images.png import (
     ANIMATION,
+    FRAMES,
     Body,
     ImageHeader,
     chunks_of,
     decoded,
     described,
     header_of,
+    open_png,
 )
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -38,6 +40,8 @@ def open_apng(source: Source, reading: Reading) -> Pages:
     """Open a file, whose frames are images."""
     chunks, notes = chunks_of(source.read())
     header, found = header_of(chunks), dict(chunks)
+    if _number_of_frames(chunks) == 0 and not found.keys() & set(FRAMES):
+        return open_png(source, reading)
     stored = _frames(chunks, header)
     first = next(kind for kind, _ in chunks if kind in (b"fcTL", b"IDAT"))
     if first == b"IDAT":
@@ -79,11 +83,21 @@ def _frames(chunks: list[tuple[bytes, memoryview]], header: ImageHeader) -> list
             frames[-1].data.append(body)
         elif kind == b"fdAT" and frames:
             frames[-1].data.append(body[4:])
-    said = int.from_bytes(dict(chunks)[ANIMATION][:4], "big")
+    said = _number_of_frames(chunks)
     if said != len(frames) or not frames or not all(frame.data for frame in frames):
         whole = sum(bool(frame.data) for frame in frames)
         raise ImageFileError(f"damaged: {whole} of the {said} frames of its animation are there")
     return frames
+
+
+def _number_of_frames(chunks: list[tuple[bytes, memoryview]]) -> int:
+    """Return how many frames the file says to have."""
+    found = [bytes(body) for kind, body in chunks if kind == ANIMATION]
+    if len(found) > 1 or len(found[0]) != 8:
+        raise ImageFileError(
+            f"damaged: it has {len(found)} chunks acTL, of {len(found[0])} bytes; expected 1 of 8"
+        )
+    return int.from_bytes(found[0][:4], "big")
 
 
 def _frame(body: bytes, header: ImageHeader) -> _Stored:

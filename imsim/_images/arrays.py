@@ -105,14 +105,21 @@ class _ArrayHeader(NamedTuple):
     dtype: np.dtype[Any]
     offset: int
 
-    def array(self, content: bytes, offset: int = 0) -> Array:
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The distances of elements along each axis, in bytes."""
+        lengths = self.shape if self.fortran else self.shape[::-1]
+        steps = [self.dtype.itemsize * math.prod(lengths[:i]) for i in range(len(lengths))]
+        return tuple(steps if self.fortran else steps[::-1])
+
+    def array(self, content: bytes) -> Array:
         """Interpret bytes as the array."""
-        flat = np.frombuffer(content, self.dtype, math.prod(self.shape), offset)
+        flat = np.frombuffer(content, self.dtype, math.prod(self.shape))
         return flat.reshape(self.shape, order="F" if self.fortran else "C")
 
 
 def open_npy(source: Source, reading: Reading) -> Pages:
-    """Open a file, which is mapped into memory for each image and released after it."""
+    """Open a file, of which the images that are asked for are read."""
     with source.open() as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(0)
@@ -121,45 +128,67 @@ def open_npy(source: Source, reading: Reading) -> Pages:
 
     def read(index: int) -> Contents:
         height, width, *channels = axes.image
+
+        def part(top: int, bottom: int, left: int, right: int) -> Contents:
+            rows, columns = slice(top, bottom), slice(left, right)
+            return _read(source, header, lambda whole: axes.take(whole, index)[rows, columns])
+
         if reading.stays_on_disk((height, width), header.dtype, *channels):
-            return _on_disk(source, header, axes, index)
+            shape = (height, width, *([] if channels == [1] else channels))
+            raster = Raster(shape, header.dtype.newbyteorder("="), part)
+            return Contents(cast("Array", raster))
         reading.check_size((height, width), header.dtype.itemsize, *channels)
-        return _copy(axes.take(_stored(source, header), index))
+        return part(0, height, 0, width)
 
     return Pages(len(axes), read, counting=axes.leading)
 
 
-def _stored(source: Source, header: _ArrayHeader) -> Array:
-    """Return the array of a file, of which pages are read when they are needed."""
-    array: Array = (
-        np.load(source.path, mmap_mode="r", allow_pickle=False)
-        if source.content is None
-        else header.array(source.content, header.offset)
-    )
+def _read(source: Source, header: _ArrayHeader, part_of: Callable[[Array], Array]) -> Contents:
+    """Read a part of an array, which is told by a view of it.
+
+    The file is not mapped into memory: if it were cut meanwhile, that would end the process.
+    """
+    first = np.empty(1, header.dtype)
+    view = part_of(np.lib.stride_tricks.as_strided(first, header.shape, header.strides))
+    start = header.offset + view.__array_interface__["data"][0] - first.ctypes.data
+    with source.open() as stream:
+        return _checked(_gathered(stream, start, view.shape, view.strides, header.dtype))
+
+
+def _gathered(
+    stream: BinaryIO,
+    start: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> Array:
+    """Read elements at equal distances, at once if most of what lies between is wanted."""
+    span = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + dtype.itemsize
+    if span <= 2 * math.prod(shape) * dtype.itemsize:
+        content = bytearray(span)
+        stream.seek(start)
+        if (found := stream.readinto(content)) < span:  # type: ignore[attr-defined]
+            raise ImageFileError(f"damaged: it is cut off: {found} of {span} bytes are there")
+        return np.ndarray(shape, dtype, content, 0, strides)
+    axis = max(range(len(shape)), key=lambda i: strides[i] if shape[i] > 1 else 0)
+    others = [tuple(numbers[:axis] + numbers[axis + 1 :]) for numbers in (shape, strides)]
+    array = np.empty(shape, dtype)
+    for i in range(shape[axis]):
+        part = _gathered(stream, start + i * strides[axis], others[0], others[1], dtype)
+        array[(slice(None),) * axis + (i,)] = part
     return array
-
-
-def _on_disk(source: Source, header: _ArrayHeader, axes: Axes, index: int) -> Contents:
-    """Return one image, of which each part is mapped into memory, copied and released."""
-
-    def read(top: int, bottom: int, left: int, right: int) -> Contents:
-        return _copy(axes.take(_stored(source, header), index)[top:bottom, left:right])
-
-    height, width, *channels = axes.image
-    shape = (height, width, *([] if channels == [1] else channels))
-    dtype = header.dtype.newbyteorder("=")
-    return Contents(cast("Array", Raster(shape, dtype, read)))
 
 
 def open_npz(source: Source, name: str | None, reading: Reading) -> Pages:
     """Read a whole array: the one of that name, or the only one of the file."""
     with source.open() as stream, _archive(stream) as archive:
-        members = {
-            info.filename.removesuffix(".npy"): info
-            for info in archive.infolist()
-            if info.filename.endswith(".npy")
-        }
+        found = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        members = {info.filename.removesuffix(".npy"): info for info in found}
         names = ", ".join(members)
+        if not members:
+            raise ImageFileError("is a ZIP file without arrays", "unpack it, if it holds images")
+        if len(members) < len(found):
+            raise ImageFileError(f"damaged: it holds {len(found)} arrays by {len(members)} names")
         if name is None and len(members) != 1:
             raise ImageFileError(f"holds {len(members)} arrays ({names}); name one: FILE:NAME")
         if name is not None and name not in members:
@@ -211,4 +240,11 @@ def _header(stream: IO[bytes], size: int) -> _ArrayHeader:
 
 
 def _copy(image: Array) -> Contents:
-    return Contents(native(np.array(image, subok=False, order="C")))
+    return _checked(np.array(image, subok=False, order="C"))
+
+
+def _checked(image: Array) -> Contents:
+    pixels = np.ascontiguousarray(native(image))
+    if pixels.dtype == bool and (pixels.view(np.uint8) > 1).any():
+        raise ImageFileError("damaged: its booleans hold other numbers than 0 and 1")
+    return Contents(pixels)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 import numpy as np
 
 from imsim._images.alpha import composite
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
+from imsim._images.profiles import Profile, profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 
@@ -21,7 +23,7 @@ _BITS = {
 }
 """Bits of a pixel, by the compression."""
 _USUAL_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
-_OLD_HEADER, _WITH_MASKS, _WITH_ALPHA = 12, 52, 56  # sizes of headers
+_OLD_HEADER, _WITH_MASKS, _WITH_ALPHA, _WITH_PROFILE = 12, 52, 56, 124  # sizes of headers
 
 
 class _Header(NamedTuple):
@@ -49,6 +51,19 @@ def open_bmp(source: Source, reading: Reading) -> Pages:
 
 
 def _read(content: bytes, reading: Reading) -> Contents:
+    image = _pixels(content, reading)
+    return image._replace(profile=_profile(content))
+
+
+def _profile(content: bytes) -> Profile | None:
+    """Return the profile that a file of the fifth version embeds, of any version before none."""
+    if int.from_bytes(content[14:18], "little") < _WITH_PROFILE or content[70:74] != b"DEBM":
+        return None
+    start, size = struct.unpack_from("<II", content, 126)
+    return profile_of(content[14 + start : 14 + start + size])
+
+
+def _pixels(content: bytes, reading: Reading) -> Contents:
     header = _header(content)
     alpha_of = header.masks[3]
     channels = 1 if header.bits <= 8 else 4 if alpha_of else 3

@@ -18,6 +18,7 @@ from imsim._images.dicom_pixels import (
     kind_of,
     padding,
 )
+from imsim._images.grids import of_dicom
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -27,6 +28,9 @@ from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, said_of_s
 SIGNATURE = b"DICM"
 """It stands behind 128 bytes of anything."""
 _ENDINGS = (".dcm", ".dicom", ".ima")
+_SIGN = "PixelRepresentation"
+_NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated")
+"""What every header of an image has."""
 _INDEX_FILE = "DICOMDIR"
 
 
@@ -81,7 +85,9 @@ def open_file(source: Source, reading: Reading) -> Pages:
     def read(_: int) -> Contents:
         found = _read({"": header}, frames, {"": opened}, reading)
         valid = None if found.valid is None else found.valid[0]
-        return found._replace(pixels=found.pixels[0], valid=valid, ndim=2, space=Space())
+        return found._replace(
+            pixels=found.pixels[0], valid=valid, ndim=2, space=Space(), grid=of_dicom(header)
+        )
 
     return Pages(1, read)
 
@@ -117,9 +123,17 @@ def _header(file: Any) -> Any:
             "DICOM needs the package pydicom", "pip install 'imsim[medical]'"
         ) from error
     try:
-        return dcmread(file, stop_before_pixels=True)
+        header = dcmread(file, stop_before_pixels=True)
     except InvalidDicomError as error:
         raise ImageFileError(f"damaged or not DICOM: {error}") from error
+    if "Rows" not in header and "Columns" not in header:
+        raise ImageFileError("is DICOM without an image: its header has neither Rows nor Columns")
+    lost = [keyword for keyword in _NEEDED if keyword not in header]
+    lost += [_SIGN] if "BitsStored" in header and _SIGN not in header else []
+    lost += ["TransferSyntaxUID"] if "TransferSyntaxUID" not in header.file_meta else []
+    if lost:
+        raise ImageFileError(f"damaged: its header lacks {', '.join(lost)}")
+    return header
 
 
 def _volume(

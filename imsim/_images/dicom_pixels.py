@@ -41,6 +41,13 @@ def kind_of(header: Any) -> tuple[Kind, Ends]:
         return np.dtype(np.uint8), (0, 1)
     if bits not in (8, 16, 32) or not 1 <= stored <= bits:
         raise ImageFileError(f"its pixels have {stored} of {bits} bits, which are not read")
+    high = header.get("HighBit")
+    if high is not None and int(high) != stored - 1:
+        raise ImageFileError(
+            f"its pixels have {stored} of {bits} bits, of which {high} is the highest (HighBit); "
+            f"only {stored - 1} is read",
+            "save it anew, with the bits that are used as the low ones",
+        )
     if header.PixelRepresentation:
         return np.dtype(f"i{bits // 8}"), (-(2 ** (stored - 1)), 2 ** (stored - 1) - 1)
     return np.dtype(f"u{bits // 8}"), (0, 2**stored - 1)
@@ -112,8 +119,38 @@ def decoded(file: Any, header: Any, kind: Kind) -> Iterator[Array]:
                 _check_rle(frame, int(header.Rows) * int(header.Columns))
             else:
                 check_end_mark(frame, syntax.name)
+    _check_length(file, header)
     for stored in iter_pixels(file):
         yield stored.astype(kind, copy=False)
+
+
+def _check_length(file: Any, header: Any) -> None:
+    """Refuse pixels without compression that take another number of bytes than the header says.
+
+    What is missing is found where they are decoded, but more of them are passed over there, as of
+    16 bits that are said to be 8.
+    """
+    from pydicom import dcmread
+    from pydicom.pixels.utils import get_expected_length
+
+    if header.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    if hasattr(file, "seek"):
+        file.seek(0)
+        whole = dcmread(file)
+        file.seek(0)
+    else:
+        whole = dcmread(file, defer_size="1 KB")  # does not read the pixels
+    wanted = int(get_expected_length(header))
+    for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
+        if keyword in whole:
+            item = whole.get_item(keyword)
+            found = item.length if hasattr(item, "length") else len(item.value)
+            if found > wanted + wanted % 2:
+                raise ImageFileError(
+                    f"damaged: its pixels take {wanted} bytes, as its header says; {found} are "
+                    "there"
+                )
 
 
 def _check_rle(frame: bytes, pixels: int) -> None:

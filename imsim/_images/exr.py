@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from imsim._images.alpha import composite
+from imsim._images.exr_header import opened
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
+from imsim._images.profiles import Profile
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 
@@ -17,6 +19,8 @@ _TYPES = (np.dtype(np.uint32), np.dtype(np.float16), np.dtype(np.float32))
 _INEXACT = ("B44", "B44A", "DWAA", "DWAB", "LJ2K")
 """Compressions that may change numbers; PXR24 those of single floats."""
 _COLOURS = ("R", "G", "B")
+_SRGB = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
+"""Red, green, blue and white of sRGB, which are those of OpenEXR where a file names none."""
 
 
 def open_exr(source: Source, layer: str | None, reading: Reading) -> Pages:
@@ -35,7 +39,7 @@ def open_exr(source: Source, layer: str | None, reading: Reading) -> Pages:
         raise ImageFileError(f"holds {kind}", "save one flat image, of R, G and B or of Y")
 
     def read(_: int) -> Contents:
-        file = InputFile(source.path if source.content is None else source.open())
+        file = InputFile(opened(source))
         try:
             return _read(file, layer, reading)
         finally:
@@ -56,7 +60,7 @@ def _read(file: Any, layer: str | None, reading: Reading) -> Contents:
     kinds = [_TYPES[stored[name].type.v] for name in names]
     kind = np.result_type(*kinds)
     reading.check_size((height, width), kind.itemsize, len(names))
-    form = str(header.get("compression")).removesuffix("_COMPRESSION")
+    form = _form(header["compression"].v)
     if form in _INEXACT or (form == "PXR24" and kind == np.float32):
         reading.check_exact(form)
     planes: list[Array] = [
@@ -72,10 +76,32 @@ def _read(file: Any, layer: str | None, reading: Reading) -> Contents:
             f"window is {shown[2]} x {shown[3]} at {shown[0]}, {shown[1]}"
         )
     colours = planes[0] if len(chosen) == 1 else np.stack(planes[: len(chosen)], axis=-1)
-    if not alpha:
-        return Contents(colours, tuple(notes))
-    image = composite(colours, planes[-1], reading, premultiplied=True)
-    return image._replace(notes=(*notes, *image.notes))
+    image = Contents(colours)
+    if alpha:
+        image = composite(colours, planes[-1], reading, premultiplied=True)
+    return image._replace(notes=(*notes, *image.notes), profile=_profile(header))
+
+
+def _form(number: int) -> str:
+    """Return what a compression is called; Imath does not know the later ones."""
+    from OpenEXR import Compression
+
+    names = {int(value): str(name) for name, value in Compression.__members__.items()}
+    name: str = names.get(number, str(number))
+    return name.removesuffix("_COMPRESSION")
+
+
+def _profile(header: Any) -> Profile | None:
+    """Return the colours that a file declares; None: those of sRGB, as without a declaration."""
+    found = header.get("chromaticities")
+    if found is None:
+        return None
+    points = (getattr(found, name) for name in ("red", "green", "blue", "white"))
+    numbers = [round(float(value), 4) for point in points for value in (point.x, point.y)]
+    if not any(numbers) or np.allclose(numbers, _SRGB, atol=1e-3):
+        return None
+    name = f"chromaticities {', '.join(map(str, numbers))}"
+    return Profile(name, frozenset({(b"", name.encode())}))
 
 
 def _window(box: Any) -> tuple[int, int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from imsim._images.exr import SIGNATURE as EXR_SIGNATURE
 from imsim._images.exr import open_exr
 from imsim._images.fits import SIGNATURE as FITS_SIGNATURE
 from imsim._images.fits import open_fits
-from imsim._images.formats import STARTS, is_avif, is_bitmap, is_webp, unread
+from imsim._images.formats import STARTS, is_avif, is_bitmap, is_webp, no_image
 from imsim._images.gif import SIGNATURES as GIF_SIGNATURES
 from imsim._images.gif import open_gif
 from imsim._images.hdf5 import EXTENSIONS as HDF5_EXTENSIONS
@@ -24,8 +25,9 @@ from imsim._images.hdf5 import SIGNATURE as HDF5_SIGNATURE
 from imsim._images.hdf5 import open_hdf5
 from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
 from imsim._images.jpeg import open_jpeg
-from imsim._images.nifti import GZIP_SIGNATURE, is_nifti, open_nifti
+from imsim._images.nifti import HEADER_BYTES, is_nifti, open_nifti
 from imsim._images.nifti import SIGNATURES as NIFTI_SIGNATURES
+from imsim._images.packed import GZIP_SIGNATURE, beginning, unpacked
 from imsim._images.pictures import ImageFileError, Pages, Picture
 from imsim._images.png import SIGNATURE as PNG_SIGNATURE
 from imsim._images.png import is_animated, open_png
@@ -81,8 +83,12 @@ class ImageFile:
         self._reading = reading or Reading()
         self._lock = threading.Lock()
         self._closed = False
+        self._state: _State | None = None
         with _naming(path):
-            self._pages = _open(os.path.join(self._reading.folder, path), self._reading)
+            place = os.path.join(self._reading.folder, path)
+            self._file = file_of(place)
+            self._state = _state_of(self._file)
+            self._pages = _open(place, self._reading)
 
     def __len__(self) -> int:
         return self._pages.number
@@ -114,10 +120,24 @@ class ImageFile:
         with self._lock, _naming(label):
             if self._closed:
                 raise ImageFileError("is closed; nothing more is read from it")
-            found = self._pages.read(index)
+            with self._unchanged():
+                found = self._pages.read(index)
         if isinstance(found.pixels, Raster):
+            found.pixels.guards.insert(0, self._unchanged)
             found.pixels.guards.insert(0, lambda: _naming(label))
         return Picture(label, *found)
+
+    @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """Refuse what is read of a file that somebody writes: it may be of two files."""
+        try:
+            yield
+        finally:
+            # It may be gone: what was open is read to its end.
+            if (now := _state_of(self._file)) is not None and now != self._state:
+                raise ImageFileError(
+                    "was changed while it was read", "compare it again when nothing writes to it"
+                )
 
     def close(self) -> None:
         """Let go of the file, once no thread reads from it."""
@@ -130,6 +150,21 @@ class ImageFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_State = tuple[int, int, int]
+"""Size, time of change and number of a file: it is the same while these are."""
+
+
+def _state_of(path: str) -> _State | None:
+    """Return the state of a file; None of a pipe, of a folder, and where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def read_picture(path: str, reading: Reading | None = None) -> Picture:
@@ -203,8 +238,16 @@ def _open_all(path: str, reading: Reading) -> Pages:
         start = stream.read(132)
     if not start:
         raise ImageFileError("is empty")
-    if start.startswith((GZIP_SIGNATURE, *NIFTI_SIGNATURES)) and is_nifti(source):
-        return open_nifti(source, reading)
+    if start.startswith((GZIP_SIGNATURE, *NIFTI_SIGNATURES)):
+        content = beginning(source, HEADER_BYTES)
+        if is_nifti(content):
+            return open_nifti(source, reading)
+        if start.startswith(GZIP_SIGNATURE):
+            if not content.startswith(FITS_SIGNATURE):
+                raise ImageFileError(
+                    "is packed by gzip, which is read of FITS and NIfTI", "unpack it: gunzip -k"
+                )
+            source, start = unpacked(source, reading), content[:132]
     if start[128:] == dicom.SIGNATURE:
         return dicom.open_file(source, reading)
     pages = _open_images(source, start, name, reading)
@@ -238,13 +281,7 @@ def _open_images(source: Source, start: bytes, name: str | None, reading: Readin
         return open_avif(source, reading)
     if is_bitmap(start):
         return open_bmp(source, reading)
-    kind = unread(source.path, start)
-    if kind is not None:
-        raise ImageFileError(f"is {kind.name}, which is not read", kind.remedy)
-    raise ImageFileError(
-        "not a PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, FITS, OpenEXR, HDF5, .npy, .npz, NIfTI or "
-        "DICOM file, nor Zarr"
-    )
+    raise ImageFileError(*no_image(source.path, start))
 
 
 def without_index(path: str) -> tuple[str, int | None]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
+from imsim._images.grids import of_fits
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -86,7 +87,8 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
             else:
                 reading.check_size((len(axes), height, width), max(kind.itemsize, 4), *channels)
                 stored = axes.take(np.asarray(hdu.data), number)
-        return _values(native(np.array(stored)), hdu.header, notes)
+        found = _values(native(np.array(stored)), hdu.header, notes)
+        return found._replace(grid=of_fits(hdu.header))
 
     return Pages(len(axes), read, stream.close, counting=axes.leading)
 
@@ -97,6 +99,9 @@ def _check_whole(file: Any, size: int) -> None:
     for number, hdu in enumerate(file):
         if not hasattr(hdu, "fileinfo"):
             raise ImageFileError(f"damaged: the header of its HDU {number} cannot be read")
+        if (bits := hdu.header.get("BITPIX")) not in _TYPES:
+            known = ", ".join(map(str, _TYPES))
+            raise ImageFileError(f"damaged: its BITPIX is {bits}; expected one of {known}")
         start, span = (hdu.fileinfo()[key] for key in ("datLoc", "datSpan"))
         # What fills up the last block may be missing.
         if start + min(_bytes_of(hdu, span), span) > size:
@@ -173,13 +178,32 @@ def _chosen(images: dict[int, str], name: str | None) -> int:
     raise ImageFileError(f"holds {count} called {name}; it has {known}; a number names one")
 
 
+def _number(header: Any, keyword: str, default: int | None) -> Any:
+    """Return the number that a keyword has; what it stands for decides all pixels.
+
+    Raises
+    ------
+    ImageFileError
+        If the header has two numbers, or no number that the keyword can have.
+    """
+    if keyword not in header:
+        return default
+    found = {header[keyword, i] for i in range(header.count(keyword))}
+    kinds = (int,) if default is None else (int, float)
+    if len(found) > 1 or not all(type(value) in kinds for value in found):
+        said = " and ".join(sorted(map(repr, map(str, found))))
+        what = "a whole number" if default is None else "a number"
+        raise ImageFileError(f"damaged: its {keyword} is {said}; expected {what}")
+    return found.pop()
+
+
 def _values(stored: Array, header: Any, notes: list[str]) -> Contents:
     """Return what the stored numbers stand for."""
     said = list(notes)
     kind = stored.dtype
     unit = str(header.get("BUNIT", "")).strip()
-    slope, intercept = float(header.get("BSCALE", 1)), float(header.get("BZERO", 0))
-    blank = header.get("BLANK") if kind.kind in "iu" else math.nan
+    slope, intercept = (float(_number(header, *of)) for of in (("BSCALE", 1), ("BZERO", 0)))
+    blank = math.nan if kind.kind == "f" else _number(header, "BLANK", None)
     valid = None
     if blank is not None:
         valid = ~np.isnan(stored) if kind.kind == "f" else stored != int(blank)

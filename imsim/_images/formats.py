@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import product
 from typing import NamedTuple
 
 from imsim._images.arrays import NPY_SIGNATURE
@@ -27,13 +28,16 @@ _START = 132
 """Bytes that tell a format; DICOM has its mark at their end."""
 
 
+_AS_IMAGE = "save it as PNG or TIFF"
+
+
 class Unread(NamedTuple):
     """Formats of one kind that are not read, or not as images."""
 
     name: str
     endings: tuple[str, ...]
     starts: tuple[bytes, ...]
-    remedy: str = "save it as PNG or TIFF"
+    remedy: str = _AS_IMAGE
 
 
 _UNREAD = (
@@ -69,9 +73,56 @@ _UNREAD = (
     Unread("TIFF by another name", (".btf", ".tf2", ".tf8"), (), "call it .tif"),
     Unread("a camera's JPEG of several pictures", (".mpo",), (), "call it .jpg"),
     Unread("NIfTI, a volume", (".nii",), (), "compare volumes: --volume"),
-    Unread("a volume", (".mha", ".nrrd"), (), "save it as NIfTI"),
+    Unread("a volume", (".mha", ".mhd", ".nrrd"), (b"NRRD0",), "save it as NIfTI"),
+    Unread(
+        "a microscope's own format",
+        (".czi", ".lif", ".nd2", ".oib", ".oif", ".vsi"),
+        (b"ZISRAWFILE", b"\xda\xce\xbe\x0a"),
+        "export it as OME-TIFF",
+    ),
 )
 """Formats that are not taken from a folder, by what they are called."""
+_OTHERS = (
+    # Text may begin like that.
+    Unread("Netpbm", (), tuple(b"P%c%c" % two for two in product(b"1234567Ff", b"\n\r\t "))),
+    Unread(
+        "DICOM without its mark (DICM)", (".dcm", ".dicom", ".ima"), (), "write it anew: dcmconv"
+    ),
+    Unread("PDF", (), (b"%PDF-",), "render its pages as PNG"),
+    Unread(
+        "a video",
+        (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"),
+        (b"\x1a\x45\xdf\xa3", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"),
+        "save its frames as PNG: ffmpeg -i FILE frames/%05d.png",
+    ),
+    Unread("packed by bzip2", (".bz2",), (b"BZh",), "unpack it: bunzip2 -k"),
+    Unread("packed by xz", (".xz",), (b"\xfd7zXZ\x00",), "unpack it: unxz -k"),
+    Unread("packed by Zstandard", (".zst",), (b"\x28\xb5\x2f\xfd",), "unpack it: unzstd"),
+    Unread("packed by compress", (".z",), (b"\x1f\x9d",), "unpack it: uncompress -k"),
+    Unread("an archive", (".7z", ".rar"), (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"), "unpack it"),
+    Unread(
+        "a pointer of Git LFS, and not the file",
+        (),
+        (b"version https://git-lfs",),
+        "fetch the file: git lfs pull",
+    ),
+    Unread(
+        "a file of MATLAB", (".mat",), (b"MATLAB 5.0 MAT-file",), "save it as TIFF, HDF5 or .npy"
+    ),
+    Unread("netCDF 3", (), (b"CDF\x01", b"CDF\x02", b"CDF\x05"), "convert it: nccopy -k nc4"),
+    Unread("HDF4", (".hdf",), (b"\x0e\x03\x13\x01",), "convert it: h4toh5"),
+    Unread(
+        "text",
+        (),
+        (b"<!DOCTYPE", b"<!doctype", b"<html", b"<?xml", b"{"),
+        "if it was to be an image, fetch it anew",
+    ),
+    Unread("a table", (".csv", ".tsv", ".txt"), (), "save it as .npy or TIFF"),
+    Unread(
+        "a pickle of Python", (".pkl", ".pickle"), (b"\x80\x03", b"\x80\x04"), "save it as .npy"
+    ),
+)
+"""What is no image, or not by itself: in a folder it is passed over."""
 STARTS = (
     *(PNG_SIGNATURE, JPEG_SIGNATURE, *TIFF_SIGNATURES, *GIF_SIGNATURES, NPY_SIGNATURE),
     *(FITS_SIGNATURE, EXR_SIGNATURE),
@@ -100,9 +151,9 @@ def is_avif(start: bytes) -> bool:
     return any(start[i : i + 4] in (b"avif", b"avis") for i in range(8, end, 4))
 
 
-def unread(path: str, start: bytes) -> Unread | None:
+def unread(path: str, start: bytes, kinds: tuple[Unread, ...] = _UNREAD) -> Unread | None:
     """Return the format of a file that is not read, by its first bytes or else by its ending."""
-    for kind in _UNREAD:
+    for kind in kinds:
         if kind.starts and start.startswith(kind.starts):
             return kind
     if start[4:8] == b"ftyp" and start[8:11] in _BRANDS and not is_avif(start):
@@ -110,7 +161,23 @@ def unread(path: str, start: bytes) -> Unread | None:
     name = path.lower()
     while name.endswith(_PACKED):
         name = os.path.splitext(name)[0]
-    return next((kind for kind in _UNREAD if name.endswith(kind.endings)), None)
+    return next((kind for kind in kinds if name.endswith(kind.endings)), None)
+
+
+def no_image(path: str, start: bytes) -> tuple[str, str]:
+    """Say what a file that is not read is instead, and what to do."""
+    # What its name tells of a file is believed last.
+    by_content = unread("", start, (*_UNREAD, *_OTHERS))
+    kind = by_content or unread(path, start, (*_UNREAD, *_OTHERS))
+    if kind is None and start[4:8] in (b"ftyp", b"moov", b"mdat"):
+        kind = next(other for other in _OTHERS if other.name == "a video")
+    if kind is not None:
+        return f"is {kind.name}, which is not read", kind.remedy
+    return (
+        "not a PNG, JPEG, TIFF, WebP, AVIF, GIF, BMP, FITS, OpenEXR, HDF5, .npy, .npz, NIfTI or "
+        "DICOM file, nor Zarr",
+        _AS_IMAGE,
+    )
 
 
 def looks_like_an_image(path: str) -> bool:

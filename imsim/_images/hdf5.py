@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
+from imsim._images.grids import Grid
 from imsim._images.hdf5_chunks import Stored
 from imsim._images.pictures import ImageFileError, Pages
 from imsim._images.reading import Reading
-from imsim._images.sliced import NO_DATA, NOT_APPLIED, UNIT, no_data_of, pages_of, unit_of
+from imsim._images.sliced import NO_DATA, NOT_APPLIED, UNIT, image_axes, no_data_of, pages_of
 from imsim._images.source import Source
 from imsim._images.zarr_nodes import channel_of
 
@@ -40,7 +42,14 @@ def open_hdf5(source: Source, name: str | None, reading: Reading) -> Pages:
         stored = Stored(dataset)
         notes = (*notes, *said, *stored.notes)
         return pages_of(
-            stored, axes, reading, no_data, notes, unit=unit_of(attributes), close=file.close
+            stored,
+            axes,
+            reading,
+            no_data,
+            notes,
+            attributes=attributes,
+            grid=_grid(dataset, axes),
+            close=file.close,
         )
     except BaseException:
         file.close()
@@ -140,6 +149,22 @@ def _axes(dataset: Any, reading: Reading) -> Axes:
     if reading.channel_axis is None and all(names) and len(shape) > 1 and 0 not in shape:
         return Axes(shape, channel_of(tuple(name.rsplit("/", 1)[-1] for name in names)))
     return axes_of(shape, reading)
+
+
+def _grid(dataset: Any, axes: Axes) -> Grid:
+    """Return the first and the last coordinates of rows and columns, by the scales of axes."""
+    found: dict[str, float | str] = {}
+    for axis in image_axes(axes):
+        scales = dataset.dims[axis]
+        scale = scales[0] if len(scales) else None
+        if scale is None or scale.shape != (axes.shape[axis],) or scale.dtype.kind not in "iuf":
+            continue
+        name, last = scale.name.rsplit("/", 1)[-1], scale.shape[0] - 1
+        with suppress(ImageFileError):  # damaged ones stop nothing
+            stored = Stored(scale)
+            for index, end in ((0, 0), (last, -1)):
+                found[f"{name}[{end}]"] = float(np.asarray(stored[(slice(index, index + 1),)])[0])
+    return found
 
 
 def _attributes(dataset: Any) -> Mapping[str, Any]:

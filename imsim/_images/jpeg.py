@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,11 @@ _SCAN, _END = 0xDA, 0xD9
 _COEFFICIENTS = 64  # of a block
 _DAMAGED_METADATA = "its metadata are damaged and left aside"
 _PICTURES = 0xB002  # the tag that lists the pictures of one file (MPO)
+
+
+_INTEROPERABILITY = 0xA005
+_ADOBE_RGB = Profile("Adobe RGB, by EXIF", frozenset({(b"", b"R03")}))
+"""As cameras say it that embed no profile."""
 
 
 class _Metadata(NamedTuple):
@@ -68,7 +74,11 @@ def _read(content: bytes, index: int, metadata: _Metadata, reading: Reading) -> 
     plain, has_strays = _without_metadata(content[offsets[index] : ends[index]])
     if has_strays and _DAMAGED_METADATA not in notes:
         notes += (_DAMAGED_METADATA,)
-    image = Contents(_decoded(plain, reading), notes, profile=profile)
+    pixels, end = _decoded(plain, reading)
+    further = plain[end:].strip(b"\0")
+    if further:
+        notes += (f"{len(further)} bytes after its end are left aside",)
+    image = Contents(pixels, notes, profile=profile)
     return oriented(image, orientation, reading)
 
 
@@ -104,8 +114,8 @@ def _without_metadata(content: bytes) -> tuple[bytes, bool]:
     return b"".join((*parts, content[place:])), has_strays
 
 
-def _decoded(content: bytes, reading: Reading) -> Array:
-    """Decode a JPEG stream; refuse it if the decoder warns."""
+def _decoded(content: bytes, reading: Reading) -> tuple[Array, int]:
+    """Decode a JPEG stream, and return where it ends; refuse it if the decoder warns."""
     import simplejpeg
 
     try:
@@ -115,7 +125,7 @@ def _decoded(content: bytes, reading: Reading) -> Array:
         grey = colours == "Gray"
         reading.check_size((height, width), 1, 1 if grey else 3)
         pixels: Array = simplejpeg.decode_jpeg(content, "GRAY" if grey else "RGB")
-        _check_scans(content)
+        end = _check_scans(content)
     except ImageFileError:
         raise
     except ValueError as error:
@@ -123,7 +133,7 @@ def _decoded(content: bytes, reading: Reading) -> Array:
         if "nsupported" in reason or "subsampling" in reason or "recision" in reason:
             raise ImageFileError(f"a JPEG that is not read ({reason}); save it as PNG") from error
         raise ImageFileError(f"damaged: {reason}") from error
-    return pixels[..., 0] if grey else np.asarray(pixels)
+    return pixels[..., 0] if grey else np.asarray(pixels), end
 
 
 def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: int) -> None:
@@ -159,8 +169,11 @@ def check_stream(content: bytes, heights: tuple[int, ...], width: int, samples: 
     _check_scans(content)
 
 
-def _check_scans(content: bytes) -> None:
-    """Refuse a stream that lacks a scan, since the decoder takes missing coefficients for 0."""
+def _check_scans(content: bytes) -> int:
+    """Refuse a stream that lacks a scan, since the decoder takes missing coefficients for 0.
+
+    Returns where the stream ends.
+    """
     missing_bits: dict[int, list[int]] = {}  # of each coefficient, by the number of its component
     place = 2
     while (found := _MARKER.search(content, place)) and found[1][0] != _END:
@@ -179,6 +192,7 @@ def _check_scans(content: bytes) -> None:
         place += size
     if any(any(bits) for bits in missing_bits.values()):
         raise ImageFileError("damaged: its last scans are missing")
+    return found.end() if found else len(content)
 
 
 def _metadata(content: bytes) -> _Metadata:
@@ -197,7 +211,17 @@ def _metadata(content: bytes) -> _Metadata:
                         content.startswith(SIGNATURE, place) for place in offsets
                     ):
                         raise ValueError("a list of pictures that are not there")
+                exif = image.getexif()
                 profile = profile_of(image.info.get("icc_profile"))
-                return _Metadata(image.getexif().get(ORIENTATION, 1), offsets, (), profile)
+                if profile is None and _is_adobe_rgb(exif):
+                    profile = _ADOBE_RGB
+                return _Metadata(exif.get(ORIENTATION, 1), offsets, (), profile)
     except Exception:  # damaged metadata are no error; the decoder finds damaged pixels
         return _Metadata(1, [0], (_DAMAGED_METADATA,))
+
+
+def _is_adobe_rgb(exif: Any) -> bool:
+    """Tell whether a camera says so, in the directory of a directory."""
+    with suppress(Exception):  # damaged, or not there
+        return bool(exif.get_ifd(_INTEROPERABILITY).get(1) == "R03")
+    return False

@@ -9,17 +9,17 @@ from __future__ import annotations
 import gzip
 import logging
 import math
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from imsim._images.packed import GZIP_SIGNATURE, beginning, named_as_damage
 from imsim._images.pictures import Contents, ImageFileError, Pages, native
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.space import SAME_SPACING, Space, rounded
 from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, said_of_scaling
 
-GZIP_SIGNATURE = b"\x1f\x8b"
 SIGNATURES = (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
 """The length of the header, 348 or 540, in either byte order."""
 HEADER_BYTES = 540
@@ -29,10 +29,8 @@ _MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3, "unknown": 1.0}
 _WORDS = ("n+1\0", "ni1\0", "n+2\0", "ni2\0")
 
 
-def is_nifti(source: Source) -> bool:
-    """Tell whether a file is NIfTI, packed by gzip or not."""
-    with source.open() as stream:
-        start = _start(stream)
+def is_nifti(start: bytes) -> bool:
+    """Tell by the first bytes of its content whether a file is NIfTI."""
     return _word(start) in _WORDS
 
 
@@ -56,7 +54,7 @@ def open_nifti(source: Source, reading: Reading) -> Pages:
     if not 0 <= offset <= LATEST_VOXELS:
         raise ImageFileError(f"damaged: its voxels begin at byte {offset}")
     size = width * height * depth * kind.itemsize * channels
-    slope, intercept = (float(v) for v in _scaling(header))
+    slope, intercept = _scaling(header, notes)
     ends = np.iinfo(kind) if kind.kind in "iu" else None
     final = rescaled_type(kind, (ends.min, ends.max) if ends else (0, 0), slope, intercept)
     if (slope, intercept) != (1, 0):
@@ -76,7 +74,8 @@ def open_nifti(source: Source, reading: Reading) -> Pages:
                 kept.append(content)
             start = offset + index * size
         else:
-            content, start = _part(source, offset + index * size, size, offset + number * size), 0
+            content = _part(source, offset + index * size, size, offset + number * size, notes)
+            start = 0
         stored = np.frombuffer(content, kind, size // kind.itemsize, start)
         stored = stored.reshape(depth, height, width, channels)
         pixels = rescaled(native(stored), slope, intercept, final)
@@ -86,19 +85,6 @@ def open_nifti(source: Source, reading: Reading) -> Pages:
         )
 
     return Pages(number, read)
-
-
-def _start(stream: BinaryIO) -> bytes:
-    """Return the first bytes, of a packed file those of its content."""
-    start = stream.read(HEADER_BYTES)
-    if not start.startswith(GZIP_SIGNATURE):
-        return start
-    stream.seek(0)
-    try:
-        with gzip.open(stream) as unpacked:
-            return unpacked.read(HEADER_BYTES)
-    except (OSError, EOFError):
-        return b""
 
 
 def _is_packed(source: Source) -> bool:
@@ -120,8 +106,7 @@ def _header(source: Source) -> tuple[Any, list[str]]:
         raise ImageFileError(
             "NIfTI needs the package nibabel", "pip install 'imsim[medical]'"
         ) from error
-    with source.open() as stream:
-        start = _start(stream)
+    start = beginning(source, HEADER_BYTES)
     if "i" in _word(start):
         raise ImageFileError(
             "is the header of a pair of files, .hdr and .img", "save it as one file, .nii"
@@ -151,9 +136,12 @@ def _kind(kind: np.dtype[Any]) -> tuple[np.dtype[Any], int]:
     return kind, 1
 
 
-def _scaling(header: Any) -> tuple[float, float]:
-    slope, intercept = header.get_slope_inter()
-    return (1.0, 0.0) if slope is None else (slope, intercept or 0.0)
+def _scaling(header: Any, notes: list[str]) -> tuple[float, float]:
+    """Return slope and intercept; by the format, a slope of 0 means that there are none."""
+    slope, intercept = (float(header[name]) for name in ("scl_slope", "scl_inter"))
+    if math.isnan(slope):
+        notes.append("its header has NaN as slope; its values are taken as stored")
+    return (1.0, 0.0) if math.isnan(slope) or not slope else (slope, intercept)
 
 
 def _space(header: Any, notes: list[str]) -> Space:
@@ -185,33 +173,35 @@ def _space(header: Any, notes: list[str]) -> Space:
     return Space(spacing, directions, affine[:3, 3] * scale)
 
 
-def _part(source: Source, start: int, size: int, whole: int) -> bytes:
+def _part(source: Source, start: int, size: int, whole: int, notes: list[str]) -> bytes:
     """Read one volume of a file whose voxels end at byte `whole`."""
     with source.open() as stream:
         length = stream.seek(0, 2)
         if length < whole:
             raise ImageFileError(f"damaged: {length} of {whole} bytes are there")
+        _check_further(length - whole, notes)
         stream.seek(start)
         return stream.read(size)
 
 
 def _unpacked(source: Source, whole: int, notes: list[str]) -> bytes:
     """Read all volumes, and go on to the end, where the checksum is compared."""
-    with source.open() as stream, gzip.open(stream) as unpacked:
+    with source.open() as stream, named_as_damage(), gzip.open(stream) as unpacked:
         content = unpacked.read(whole)
         if len(content) < whole:
             raise ImageFileError(f"damaged: {len(content)} of {whole} bytes are there")
-        further = _drained(unpacked)
-    if further:
-        notes.append(f"{further} bytes behind its voxels are left aside")
+        further = 0
+        while chunk := unpacked.read(2**16):
+            further += len(chunk)
+            _check_further(further, [])
+    _check_further(further, notes)
     return content
 
 
-def _drained(stream: gzip.GzipFile) -> int:
-    """Return how many bytes are left, of which a few are no harm."""
-    number = 0
-    while chunk := stream.read(2**16):
-        number += len(chunk)
-        if number > 2**20:
-            raise ImageFileError("damaged: it goes on for more than 1 MiB behind its voxels")
-    return number
+def _check_further(number: int, notes: list[str]) -> None:
+    """Say how many bytes follow the voxels, of which a few are no harm."""
+    if number > 2**20:
+        raise ImageFileError("damaged: it goes on for more than 1 MiB behind its voxels")
+    said = f"{number} bytes behind its voxels are left aside"
+    if number and said not in notes:
+        notes.append(said)

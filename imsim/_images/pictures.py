@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images.georeference import Georeference
+from imsim._images.grids import Grid
 from imsim._images.profiles import Profile
 from imsim._images.space import Space
 from imsim.errors import ImsimError
@@ -16,6 +17,10 @@ from imsim.errors import ImsimError
 Array = np.ndarray[Any, Any]
 
 _KINDS = {"b": "1-bit", "u": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}
+
+
+AS_STORED = (1.0, 0.0)
+"""The packing of pixels that are values themselves."""
 
 
 class ImageFileError(ImsimError):
@@ -54,6 +59,8 @@ class Contents(NamedTuple):
     profile: Profile | None = None
     from_bottom: bool = False
     unit: str = ""
+    packing: tuple[float, ...] = AS_STORED
+    grid: Grid | None = None
 
 
 class Pages(NamedTuple):
@@ -96,6 +103,11 @@ class Picture(NamedTuple):
     """Whether the format calls the first row the bottom one, as FITS does."""
     unit: str = ""
     """The unit of the values, if the file names one."""
+    packing: tuple[float, ...] = AS_STORED
+    """The factor and the summand that turn pixels into values, where they are not applied; two
+    numbers for each channel, if these differ."""
+    grid: Grid | None = None
+    """What the file tells of the size of its pixels and where they lie."""
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -124,6 +136,12 @@ class Picture(NamedTuple):
         """Describe the picture: ``512 x 512 pixels, 8-bit, 3 channels``."""
         spaced = f", spacing {self.space}" if self.space and self.space.spacing else ""
         return f"{sized(self.sides)}, {self.kind}{spaced}"
+
+
+def packed(packing: tuple[float, ...]) -> str:
+    """Say how stored numbers become values: ``0.5 x stored + 3``, for each channel."""
+    pairs = zip(packing[::2], packing[1::2], strict=True)
+    return ", ".join(f"{factor:g} x stored + {summand:g}" for factor, summand in pairs)
 
 
 def sized(sides: tuple[int, ...]) -> str:

@@ -41,8 +41,14 @@ _PASSES = (
 _PIECE = 2**16
 _MOST_OF_A_PROFILE = 2**24
 ANIMATION = b"acTL"
-_DECISIVE = (b"tRNS", ANIMATION, b"fcTL", b"fdAT")
+FRAMES = (b"fcTL", b"fdAT")
+_DECISIVE = (b"tRNS", ANIMATION, *FRAMES)
 """Chunks that decide pixels although a reader need not know them: transparency and animation."""
+_PRIMARIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+"""White, red, green and blue of sRGB, as cHRM has them; readers of gAMA expect 45455 with them."""
+_GAMMA, _ABOUT = 45455, 1000
+_SRGB_CODES = {bytes([1, 13, 0, 1]), bytes([1, 1, 0, 1])}
+"""The codes of sRGB in cICP, and those of BT.709, which screens show alike."""
 Body = bytes | memoryview
 Chunks = Mapping[bytes, memoryview]
 
@@ -98,6 +104,11 @@ def _read(content: bytes, reading: Reading) -> Contents:
     chunks, notes = chunks_of(content)
     header = header_of(chunks)
     found = dict(chunks)
+    if found.keys() & {ANIMATION, *FRAMES}:
+        # As the standard has it, what is no valid animation is a still image.
+        notes.append(
+            "what is there of an animation (acTL, fcTL, fdAT) makes up none, and is left aside"
+        )
     data = [body for kind, body in chunks if kind == b"IDAT"]
     colours, alpha, said = decoded(header, found, data, reading)
     image = Contents(colours) if alpha is None else composite(colours, alpha, reading)
@@ -107,14 +118,44 @@ def _read(content: bytes, reading: Reading) -> Contents:
 def described(image: Contents, found: Chunks, reading: Reading) -> Contents:
     """Apply to an image what the metadata of its file say."""
     orientation, doubts = of_exif(found.get(b"eXIf"), "eXIf")
-    image = image._replace(notes=(*image.notes, *doubts), profile=_profile(found.get(b"iCCP")))
+    image = image._replace(notes=(*image.notes, *doubts), profile=_profile(found))
     return oriented(image, orientation, reading)
 
 
-def _profile(body: memoryview | None) -> Profile | None:
-    """Return the profile in a chunk; a damaged one is none."""
-    if body is None:
+def _profile(found: Chunks) -> Profile | None:
+    """Return which colours are meant, by the first of four kinds of chunks; None: those of sRGB."""
+    codes = found.get(b"cICP")
+    if codes is not None:
+        numbers = ", ".join(map(str, bytes(codes)))
+        return None if bytes(codes) in _SRGB_CODES else _named(f"cICP {numbers}", codes)
+    if b"iCCP" in found:
+        return _embedded(found[b"iCCP"])
+    if b"sRGB" in found:
         return None
+    gamma, primaries = (_numbers(found.get(kind)) for kind in (b"gAMA", b"cHRM"))
+    said = []
+    if gamma and abs(gamma[0] - _GAMMA) > _ABOUT:
+        said.append(f"gAMA {gamma[0] / 1e5:g}")
+    if len(primaries) == len(_PRIMARIES) and any(
+        abs(one - other) > _ABOUT for one, other in zip(primaries, _PRIMARIES, strict=True)
+    ):
+        said.append(f"cHRM {', '.join(f'{value / 1e5:g}' for value in primaries)}")
+    return _named(" and ".join(said), " ".join(said).encode()) if said else None
+
+
+def _named(name: str, content: Body) -> Profile:
+    return Profile(name, frozenset({(b"", bytes(content))}))
+
+
+def _numbers(body: memoryview | None) -> tuple[int, ...]:
+    """Return the numbers of 4 bytes in a chunk; of a damaged one none."""
+    if body is None or len(body) % 4:
+        return ()
+    return tuple(np.frombuffer(body, ">u4").tolist())
+
+
+def _embedded(body: memoryview) -> Profile | None:
+    """Return the profile in a chunk; a damaged one is none."""
     packed = bytes(body).partition(b"\0")[2][1:]
     try:
         return profile_of(zlib.decompressobj().decompress(packed, _MOST_OF_A_PROFILE))
@@ -184,6 +225,11 @@ def chunks_of(content: bytes) -> tuple[list[tuple[bytes, memoryview]], list[str]
         body, check = view[position + 8 : end - 4], int.from_bytes(view[end - 4 : end], "big")
         name = kind.decode("ascii")
         critical = name[0].isupper()
+        if kind == b"CgBI":
+            raise ImageFileError(
+                "is a PNG of Apple's own kind (CgBI), which is not read",
+                "convert it: pngcrush -revert-iphone-optimizations",
+            )
         if critical and kind not in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
             raise ImageFileError(f"its chunk {name}, which it says is critical, is not known")
         if zlib.crc32(body, zlib.crc32(kind)) == check:

@@ -11,6 +11,9 @@ _WORDS = {b"desc", b"cprt", b"dmnd", b"dmdd", b"vued", b"tech", b"targ", b"meta"
 """Tags that do not say which colours are meant."""
 
 
+_CURVES = {b"rTRC", b"gTRC", b"bTRC", b"kTRC"}
+
+
 class Profile(NamedTuple):
     """What a profile is called, and what says which colours are meant."""
 
@@ -21,7 +24,9 @@ class Profile(NamedTuple):
     @property
     def is_srgb(self) -> bool:
         """Whether it is one of the many profiles of sRGB, as images without a profile are taken."""
-        return "srgb" in self.name.lower()
+        return "srgb" in self.name.lower() and not any(
+            kind in _CURVES and _is_gamma_1(body) for kind, body in self.colours
+        )
 
 
 def profile_of(content: bytes | None) -> Profile | None:
@@ -39,6 +44,13 @@ def profile_of(content: bytes | None) -> Profile | None:
         tags, name = {b"": content}, ""
     colours = frozenset((kind, body) for kind, body in tags.items() if kind not in _WORDS)
     return Profile(name or "without a name", colours)
+
+
+def _is_gamma_1(curve: bytes) -> bool:
+    """Tell whether a curve is a straight line: of no point, or a power of 1, in either version."""
+    if curve[:4] == b"para":
+        return curve[8:16] == b"\0\0\0\0\0\1\0\0"
+    return curve[:12] == b"curv" + bytes(8) or curve[8:14] == b"\0\0\0\1\1\0"
 
 
 def _text(tag: bytes) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 
 from imsim._images.arrays import Axes
 from imsim._images.georeference import Georeference
-from imsim._images.pictures import Array, Contents, Pages, native, where_equal
+from imsim._images.grids import Grid
+from imsim._images.pictures import AS_STORED, Array, Contents, Pages, native, where_equal
 from imsim._images.raster import Raster
 from imsim._images.reading import Reading
 
@@ -35,7 +36,8 @@ def pages_of(
     notes: tuple[str, ...],
     *,
     place: Georeference | None = None,
-    unit: str = "",
+    attributes: Mapping[str, Any],
+    grid: Grid | None = None,
     said: Callable[[int], tuple[str, ...]] = lambda _: (),
     close: Callable[[], None] = lambda: None,
 ) -> Pages:
@@ -55,8 +57,10 @@ def pages_of(
         On all images.
     place : Georeference, optional
         Where the pixels lie.
-    unit : str
-        Of the pixels, if it is known.
+    attributes : mapping
+        Of the array; they may tell a unit, and how values are packed.
+    grid : Grid, optional
+        The size and the place of pixels.
     said : callable, optional
         Returns notes on image i.
     close : callable, optional
@@ -66,6 +70,7 @@ def pages_of(
     height, width, *channels = axes.image
     channels = [] if channels == [1] else channels
     rows, columns = image_axes(axes)
+    unit, packing = unit_of(attributes), packing_of(attributes)
     stored = tuple(array.chunks or (1,) * len(axes.shape))
 
     def read(index: int) -> Contents:
@@ -77,7 +82,9 @@ def pages_of(
             text = "" if no_data is None else f"{no_data[0]} {no_data[1]:g}"
             shape = (height, width, *channels)
             raster = Raster(shape, dtype, part, chunks=chunks, no_data=text)
-            return Contents(cast("Array", raster), own, place=place, unit=unit)
+            return Contents(
+                cast("Array", raster), own, place=place, unit=unit, packing=packing, grid=grid
+            )
         reading.check_size((height, width), dtype.itemsize, *channels)
         found = part(0, height, 0, width)
         if found.valid is not None and no_data is not None:
@@ -86,7 +93,7 @@ def pages_of(
                 f"no data ({no_data[0]} {no_data[1]:g}) at {number} of {height * width} pixels, "
                 "which are masked",
             )
-        return found._replace(notes=own, place=place, unit=unit)
+        return found._replace(notes=own, place=place, unit=unit, packing=packing, grid=grid)
 
     return Pages(len(axes), read, close, counting=axes.leading)
 
@@ -159,6 +166,15 @@ def unit_of(attributes: Mapping[str, Any]) -> str:
     """Return the unit that attributes name, or nothing."""
     unit = attributes.get(UNIT, "")
     return unit.strip() if isinstance(unit, str) else ""
+
+
+def packing_of(attributes: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the factor and the summand of the values, as netCDF has them."""
+    found = (number_of(attributes.get(name)) for name in ("scale_factor", "add_offset"))
+    factor, summand = (
+        own if value is None else float(value) for value, own in zip(found, AS_STORED, strict=True)
+    )
+    return factor, summand
 
 
 def number_of(value: Any) -> float | int | None:

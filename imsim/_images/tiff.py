@@ -8,11 +8,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
+from imsim._images.grids import Grid, of_imagej, of_ome
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
 from imsim._images.raster import Raster, stacked
 from imsim._images.reading import Reading
@@ -62,6 +64,7 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
             tiff.close()
             raise
     lost = {match[0] for match in breaks}
+    grid = _grid(tiff) if count else {}
 
     def read(index: int) -> Contents:
         if index == len(images):
@@ -71,11 +74,20 @@ def open_tiff(source: Source, reading: Reading) -> Pages:
         if isinstance(found.pixels, Raster):
             found.pixels.guards.append(_heard)
         said = _harmless(m for m in (*opening, *messages) if m not in lost)
-        return found._replace(notes=(*aside, *found.notes, *said))
+        return found._replace(notes=(*aside, *found.notes, *said), grid=grid)
 
     # The number of pages behind a break in the chain is unknown. One image that cannot be read
     # stands for all of them.
     return Pages(len(images) + bool(broken), read, tiff.close, counting=counting)
+
+
+def _grid(tiff: TiffFile) -> Grid:
+    if tiff.is_ome:
+        return of_ome(_page(tiff, 0).description)
+    if tiff.is_imagej:
+        tags = _page(tiff, 0).tags
+        return of_imagej(tiff.imagej_metadata or {}, [tags.valueof(code) for code in (282, 283)])
+    return {}
 
 
 @contextmanager
@@ -111,6 +123,9 @@ def _harmless(messages: Iterator[str]) -> list[str]:
     notes: dict[str, None] = {}
     for message in messages:
         if "GDAL_NODATA" in message:  # a value that no pixel of this type can have
+            continue
+        if "read_colormap" in message:  # or a transfer function; who needs the palette misses it
+            notes[f"the TIFF reader warns: {message}"] = None
             continue
         tag = _TAG.search(message)
         if tag is None or int(tag[1]) in _DESCRIPTIVE:
@@ -281,6 +296,11 @@ def _plane(
     return finished(np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels, page, reading)
 
 
+def _together(packings: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Return how the numbers of planes that are channels become values."""
+    return packings[0] if len(set(packings)) == 1 else tuple(chain.from_iterable(packings))
+
+
 def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int], Contents]:
     """Return a function that reads image i, from one that reads plane i.
 
@@ -340,6 +360,7 @@ def _reader(axes: Axes, plane: Callable[[int, int], Contents]) -> Callable[[int]
             turned=found[0].turned,
             place=found[0].place,
             profile=found[0].profile,
+            packing=_together([part.packing for part in found]),
         )
 
     return read

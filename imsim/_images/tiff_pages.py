@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,13 +12,15 @@ from imsim._images.alpha import composite
 from imsim._images.georeference import TAGS, of_tags
 from imsim._images.orientation import ORIENTATION, oriented
 from imsim._images.pictures import (
+    AS_STORED,
     Array,
     Contents,
     ImageFileError,
     native,
+    packed,
     where_equal,
 )
-from imsim._images.profiles import profile_of
+from imsim._images.profiles import Profile, profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.tiff_codecs import check_chunks
@@ -25,9 +28,21 @@ from imsim._images.tiff_codecs import check_chunks
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
+_FORMATS = (1, 2, 3, 4, 5, 6)
+"""Values of the SampleFormat tag: integers, floats, undefined, complex numbers."""
+_UNDEFINED = 4
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
 _NO_DATA = 42113  # the number of GDAL's tag
 _PROFILE = 34675  # and of the colour profile
+_GDAL_METADATA = 42112
+_ITEM = re.compile(r"<Item\b([^>]*)>([^<]*)</Item>")
+_ATTRIBUTE = re.compile(r"(\w+)=\"([^\"]*)\"")
+_COLOUR_TAGS = {
+    291: "GrayResponseCurve",
+    301: "TransferFunction",
+    318: "WhitePoint",
+    319: "PrimaryChromaticities",
+}
 
 
 def read_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1) -> Contents:
@@ -50,6 +65,7 @@ def finished(pixels: Array, page: TiffPage, reading: Reading, *, is_part: bool =
     Of a part of them, no note tells how many are no data, and it is not turned by itself.
     """
     valid, notes = _valid(pixels, page, is_part=is_part)
+    notes += _doubts(page)
     to_grey_levels = () if reading.as_stored else (_without_palette, _of_8_bits)
     for step in (*to_grey_levels, _black_is_0):
         pixels, more, *_ = step(pixels, page)
@@ -63,15 +79,45 @@ def finished(pixels: Array, page: TiffPage, reading: Reading, *, is_part: bool =
 
 def placed(image: Contents, page: TiffPage, reading: Reading) -> Contents:
     """Turn an image as the page says, and add its profile and where it lies on the ground."""
-    profile = page.tags.valueof(_PROFILE)
-    if isinstance(profile, bytes):
-        image = image._replace(profile=profile_of(profile))
+    packing = _packing(page)
+    image = image._replace(profile=_profile(page), packing=packing)
+    if packing != AS_STORED:
+        said = f"its scale and offset (GDAL_METADATA) {packed(packing)} are not applied"
+        image = image._replace(notes=(*image.notes, said))
     try:
         image = image._replace(place=of_tags({code: page.tags.valueof(code) for code in TAGS}))
     except (ValueError, TypeError) as error:
         said = f"its place on the ground is damaged and not used: {error}"
         image = image._replace(notes=(*image.notes, said))
     return oriented(image, page.tags.valueof(ORIENTATION), reading)
+
+
+def _packing(page: TiffPage) -> tuple[float, ...]:
+    """Return scale and offset of the values in the tag of GDAL: once, or for each band."""
+    text = page.tags.valueof(_GDAL_METADATA)
+    found = {"scale": {}, "offset": {}}  # type: dict[str, dict[int, float]]
+    for item in _ITEM.findall(text if isinstance(text, str) else ""):
+        own = dict(_ATTRIBUTE.findall(item[0]))
+        if own.get("role") in found:
+            try:
+                found[own["role"]][int(own.get("sample", 0))] = float(item[1])
+            except ValueError:
+                continue
+    bands = range(max([page.samplesperpixel - 1, *found["scale"], *found["offset"]]) + 1)
+    pairs = [(found["scale"].get(i, 1.0), found["offset"].get(i, 0.0)) for i in bands]
+    return pairs[0] if len(set(pairs)) == 1 else tuple(value for pair in pairs for value in pair)
+
+
+def _profile(page: TiffPage) -> Profile | None:
+    """Return the profile of a page, or what its tags say of colours in place of one."""
+    content = page.tags.valueof(_PROFILE)
+    if isinstance(content, bytes):
+        return profile_of(content)
+    found = {name: page.tags.valueof(code) for code, name in _COLOUR_TAGS.items()}
+    said = {name: value for name, value in found.items() if value is not None}
+    if not said:
+        return None
+    return Profile(" and ".join(said), frozenset({(b"", repr(said).encode())}))
 
 
 def check_kind(page: TiffPage) -> np.dtype[Any]:
@@ -82,6 +128,10 @@ def check_kind(page: TiffPage) -> np.dtype[Any]:
         raise ImageFileError(f"damaged: it holds no pixel; its shape is {page.shape}")
     if page.axes not in ("YX", "YXS", "SYX"):
         raise ImageFileError(f"its axes are {page.axes}, not those of one image (YX, YXS or SYX)")
+    if page.photometric == PHOTOMETRIC.RGB and page.samplesperpixel < 3:
+        raise ImageFileError(
+            f"damaged: it says to be RGB, and a pixel has {page.samplesperpixel} of its 3 samples"
+        )
     plain = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)
     bilevel = page.bitspersample == 1 and page.photometric == PHOTOMETRIC.MASK
     # Other numbers have no largest one, from which to count.
@@ -95,6 +145,11 @@ def check_kind(page: TiffPage) -> np.dtype[Any]:
             f"its pixels are stored as {name}; save it as grey (0 is black) or RGB"
         )
     bits = page.bitspersample
+    if isinstance(bits, int) and page.dtype is None and int(page.sampleformat) not in _FORMATS:
+        raise ImageFileError(
+            f"its sample format is {int(page.sampleformat)}, which is none",
+            "save it as integers (1, 2) or as floats (3)",
+        )
     if not isinstance(bits, int) or page.dtype is None:
         raise ImageFileError(
             f"its pixels have {bits} bits (sample format {int(page.sampleformat)}), which are "
@@ -258,6 +313,22 @@ def _alphas(page: TiffPage) -> list[int]:
         for i, kind in enumerate(page.extrasamples)
         if int(kind) in (_ASSOCIATED, _UNASSOCIATED)
     ]
+
+
+def _doubts(page: TiffPage) -> tuple[str, ...]:
+    """Say what a page leaves open about its samples, and how they are taken."""
+    from tifffile import PHOTOMETRIC
+
+    notes: tuple[str, ...] = ()
+    if int(page.sampleformat) == _UNDEFINED:
+        notes += (f"its sample format is undefined (4); its samples are taken as {page.dtype}",)
+    colours = {PHOTOMETRIC.MINISBLACK.value: 1, PHOTOMETRIC.RGB.value: 3}.get(page.photometric, 0)
+    if page.samplesperpixel == colours + 1 and colours and not _alphas(page):
+        notes += (
+            f"sample {colours + 1} of its pixels is of no stated kind (ExtraSamples), and is "
+            "scored as a channel; if it is alpha, save it as that",
+        )
+    return notes
 
 
 def _without_palette(pixels: Array, page: TiffPage) -> Contents:

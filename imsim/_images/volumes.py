@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.reading import Reading
 
-FITS_EXTENSIONS = (".fits", ".fit", ".fts", ".fz")
+_FITS = (".fits", ".fit", ".fts")
+FITS_EXTENSIONS = (
+    *_FITS,
+    *(ending + packed for packed in (".fz", ".gz") for ending in _FITS),
+    ".fz",
+)
 VOLUME_EXTENSIONS = (".tif", ".tiff", ".npy", ".npz", ".nii", ".nii.gz", *FITS_EXTENSIONS)
 """Extensions of files that are taken from a folder as volumes; the content tells the format."""
 ADD_VOLUME = "compare it as one: --volume"
@@ -62,7 +69,13 @@ def _stack(pages: Pages, reading: Reading) -> Contents:
             masks[index] = part.valid
     valid = _with_data(masks, pixels.shape[:3])
     found = Contents(pixels, tuple(notes), valid, transparent, turned, ndim=3)
-    return found._replace(profile=first.profile, from_bottom=first.from_bottom, unit=first.unit)
+    return found._replace(
+        profile=first.profile,
+        from_bottom=first.from_bottom,
+        unit=first.unit,
+        packing=first.packing,
+        grid=first.grid,
+    )
 
 
 def _with_data(masks: dict[int, Array], shape: tuple[int, ...]) -> Array | None:
@@ -88,7 +101,17 @@ def rescaled_type(
         The least and the largest value that can be stored, of whole numbers.
     slope, intercept : float
         What the file says.
+
+    Raises
+    ------
+    ImageFileError
+        If the slope makes one number of all values, or of none.
     """
+    if not (slope and math.isfinite(slope) and math.isfinite(intercept)):
+        raise ImageFileError(
+            f"damaged: its values would be {slope:g} x stored + {intercept:g}, as its header says",
+            "correct the header; stored values stand for themselves with slope 1 and intercept 0",
+        )
     if (slope, intercept) == (1, 0):
         return kind.newbyteorder("=")
     if kind.kind in "iu" and slope == int(slope) and intercept == int(intercept):

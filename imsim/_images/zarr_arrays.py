@@ -11,7 +11,7 @@ from imsim._images.arrays import Axes, axes_of
 from imsim._images.georeference import Georeference, of_attributes
 from imsim._images.pictures import ImageFileError, Pages
 from imsim._images.reading import Reading
-from imsim._images.sliced import NO_DATA, image_axes, no_data_of, number_of, pages_of, unit_of
+from imsim._images.sliced import NO_DATA, image_axes, no_data_of, number_of, pages_of
 from imsim._images.zarr_nodes import (
     Node,
     channel_of,
@@ -44,8 +44,16 @@ def open_zarr(path: str, reading: Reading) -> Pages:
         return _said_of_missing(node, axes, index)
 
     notes = (*chosen.notes, *said)
-    unit = unit_of(node.attributes)
-    return pages_of(array, axes, reading, no_data, notes, place=place, unit=unit, said=missing)
+    return pages_of(
+        array,
+        axes,
+        reading,
+        no_data,
+        notes,
+        place=place,
+        attributes=node.attributes,
+        said=missing,
+    )
 
 
 def _opened(node: Node) -> Any:

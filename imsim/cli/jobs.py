@@ -11,7 +11,7 @@ import imsim
 from imsim._images import ImageFile, ImageFileError, Picture, Reading
 from imsim._images.raster import is_raster
 from imsim.cli.aligning import aligned
-from imsim.cli.counting import UNCOUNTED, count
+from imsim.cli.counting import UNCOUNTED, count, tolerance_notes
 from imsim.cli.executors import in_order
 from imsim.cli.ignoring import Ignored
 from imsim.cli.maps import write_maps
@@ -397,6 +397,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
         scores = {name: float(score) for name, score in found.items()}
         errors = {**errors, **found.errors}
         if counts and not errors.keys() & COUNTS.keys():
+            notes += tolerance_notes(settings.tolerance, reference, test, options["mask"])
             more, boxes = count(counts, pair, options, settings.tolerance, fit.only_one)
             scores |= more
             notes += unknown_notes(counts, reference, test, options["mask"])

@@ -98,6 +98,8 @@ def parse_limits(under: Iterable[str], over: Iterable[str] = ()) -> dict[str, fl
             limit = float(value)
         except ValueError:
             limit = math.nan
+        if math.isinf(limit) and "inf" not in value.lower():
+            raise OptionError(f"{option}: is beyond every number; write inf if that is meant")
         if not equals or math.isnan(limit):
             example = "fsim=0.95" if flag == "--fail-under" else "rmse=2"
             raise OptionError(f"{option}: expected a metric and a number, e.g. {example}")

@@ -231,6 +231,19 @@ def _capacity(kind: np.dtype[Any]) -> float:
     return 1.0 if kind.kind == "b" else float(2 ** (8 * kind.itemsize) - 1)
 
 
+def check_tolerance(tolerance: float, picture: Picture) -> None:
+    """Refuse a tolerance that is beyond every difference, as in another unit.
+
+    Raises
+    ------
+    DataRangeError
+        If it is beyond what the pixels of this type can hold.
+    """
+    kind = picture.pixels.dtype
+    if tolerance > _capacity(kind):
+        raise DataRangeError(f"{picture.path}: --tolerance {tolerance:g} {_beyond(kind)}")
+
+
 def _beyond(kind: np.dtype[Any]) -> str:
     bits = 1 if kind.kind == "b" else 8 * kind.itemsize
     return f"is beyond what {bits}-bit pixels hold ({_capacity(kind):.0f})"

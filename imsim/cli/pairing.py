@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from imsim._images import (
@@ -169,9 +170,8 @@ def pair_files(
             partners = references.partners(name) if references else [reference]
             used.update(partners)
             if not partners:
-                found.unmatched.append(
-                    Failure(f"{path}: has no partner in {reference}", None, path)
-                )
+                alone = _alone(path, name, reference, references)
+                found.unmatched.append(Failure(alone, None, path))
                 continue
             partner = references.path(partners[0]) if references else reference
             own_masks = masks.partners(name) if masks else [mask]
@@ -196,9 +196,10 @@ def pair_files(
             one = partner if len(partners) == 1 else None
             found.failed.append(Failure(f"{path}: {why}", one, path))
         if references:
-            left = [references.path(name) for name in references.names if name not in used]
+            left = [name for name in references.names if name not in used]
             found.unmatched.extend(
-                Failure(f"{path}: has no partner in {test}", path, None) for path in left
+                Failure(_alone(references.path(name), name, test, folder), references.path(name))
+                for name in left
             )
     if not (found.pairs or found.failed):
         nothing = NO_VOLUME if volumes else NO_IMAGE
@@ -217,6 +218,13 @@ def _folder(path: str, found: Pairing, volumes: bool) -> Folder:
     found.failed.extend(Failure(f"{place}: {reason}") for place, reason in folder.unread)
     found.inputs.extend(folder.linked)
     return folder
+
+
+def _alone(path: str, name: str, place: str, folder: Folder | None) -> str:
+    """Say that a file has no partner, and whether it is due to small and capital letters."""
+    said = f"{path}: has no partner in {place}"
+    others = folder.in_another_case(name) if folder else []
+    return f"{said}; {others[0]} there is written in other letters" if others else said
 
 
 def _several(what: str, names: Sequence[str | None], place: str | None) -> str:
@@ -337,6 +345,17 @@ class Folder:
         found = (names.get(way(name)) for way, names in zip(_WAYS, self._by, strict=True))
         return next((names for names in found if names), [])
 
+    def in_another_case(self, name: str) -> list[str]:
+        """Return the files of this name, but for the ending and for small and capital letters."""
+        return self._in_any_case.get(_without_case(name), [])
+
+    @cached_property
+    def _in_any_case(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.names:
+            found.setdefault(_without_case(name), []).append(name)
+        return found
+
 
 def composed(name: str) -> str:
     """Write accents in one of the two ways of Unicode; systems differ in which they use."""
@@ -348,6 +367,10 @@ def _stem(name: str) -> str:
     known = (*EXTENSIONS, *VOLUME_EXTENSIONS, ".zarr")
     endings = (e for e in known if name.lower().endswith(e))
     return name[: len(name) - len(next(endings, ""))]
+
+
+def _without_case(name: str) -> str:
+    return _stem(composed(name)).casefold()
 
 
 _WAYS: tuple[Callable[[str], str], ...] = (

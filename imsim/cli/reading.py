@@ -11,10 +11,12 @@ from imsim._images import (
     ImageFileError,
     Picture,
     as_mask,
+    grids,
     sized,
     widened,
     without_index,
 )
+from imsim._images.pictures import packed
 from imsim._images.profiles import difference
 from imsim._images.raster import is_raster, mask_on_disk
 from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
@@ -116,16 +118,27 @@ def _no_labels(labels: Picture, what: str) -> ImageFileError:
 def comparable(reference: Picture, test: Picture) -> tuple[Picture, Picture]:
     """Widen one picture to the type of the other where that loses nothing.
 
-    A note tells whether their colour profiles or their units differ, which are not applied.
+    A note tells whether their colour profiles, their units, or the size and place of their pixels
+    differ, which are not applied.
 
     Raises
     ------
     ImageFileError
-        If they still differ in size or type, instead of a misleading score.
+        If they still differ in size or type, or their numbers stand for values in another way,
+        instead of a misleading score.
     """
+    if reference.packing != test.packing:
+        own, other = packed(test.packing), packed(reference.packing)
+        raise ImageFileError(
+            f"{test.path}: its values are {own}, but those of {reference.path} {other}, as they "
+            "say (scale_factor, add_offset); stored numbers do not compare",
+            "unpack both: save the values as floats",
+        )
     reference, test = widened(reference, test)
     if said := difference(reference.profile, test.profile):
         test = test._replace(notes=(*test.notes, f"{said}; the pixels are compared as stored"))
+    if said := grids.difference(reference.grid, test.grid):
+        test = test._replace(notes=(*test.notes, f"{said}; they are compared one by one"))
     if reference.unit and test.unit and reference.unit != test.unit:
         said = _UNITS.format(test.unit, reference.unit)
         test = test._replace(notes=(*test.notes, said))

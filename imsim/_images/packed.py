@@ -1,0 +1,74 @@
+"""Files packed by gzip: those of FITS are unpacked as a whole, those of NIfTI where they are read.
+
+The checksum of gzip is compared at its end, and bytes behind the end must be zeros or another
+part, as the format has it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from imsim._images.pictures import ImageFileError
+from imsim._images.reading import Reading, memory_limit
+from imsim._images.source import Source
+
+GZIP_SIGNATURE = b"\x1f\x8b"
+_PIECE = 2**22
+_BYTES_OF_A_PIXEL = 8
+
+
+@contextmanager
+def named_as_damage() -> Iterator[None]:
+    """Say of what is wrong with a packed stream that it is damage.
+
+    Raises
+    ------
+    ImageFileError
+        If the stream is cut off, has a wrong checksum, or goes on with something else.
+    """
+    try:
+        yield
+    except EOFError as error:
+        raise ImageFileError("damaged: its gzip stream is cut off") from error
+    except gzip.BadGzipFile as error:
+        raise ImageFileError(f"damaged: its gzip stream: {error}") from error
+    except zlib.error as error:
+        raise ImageFileError(f"damaged: its gzip stream does not inflate: {error}") from error
+
+
+def beginning(source: Source, size: int) -> bytes:
+    """Return the first bytes of a file, of a packed one those of its content."""
+    with source.open() as stream:
+        start = stream.read(size)
+        if not start.startswith(GZIP_SIGNATURE):
+            return start
+        stream.seek(0)
+        with named_as_damage(), gzip.open(stream) as content:
+            return content.read(size)
+
+
+def unpacked(source: Source, reading: Reading) -> Source:
+    """Unpack a whole file into memory.
+
+    Raises
+    ------
+    ImageFileError
+        If it is damaged, or takes more memory than an image may.
+    """
+    most = memory_limit()
+    if reading.max_pixels is not None:
+        most = max(most, _BYTES_OF_A_PIXEL * reading.max_pixels)
+    parts: list[bytes] = []
+    size = 0
+    with source.open() as stream, named_as_damage(), gzip.open(stream) as content:
+        while piece := content.read(_PIECE):
+            parts.append(piece)
+            size += len(piece)
+            if size > most:
+                raise ImageFileError(
+                    f"takes more than {most:.0f} bytes if it is unpacked", "unpack it: gunzip -k"
+                )
+    return Source(source.path, b"".join(parts))
