@@ -23,6 +23,7 @@ from imsim._images import (
 from imsim.cli.messages import Notes, progress, say
 from imsim.cli.pairing import NO_IMAGE, Folder
 from imsim.errors import ImsimError, OptionError
+from imsim.whole_files import writing_to
 
 if TYPE_CHECKING:
     from imsim.anomaly import AnomalyDetector, ItemDetector
@@ -321,10 +322,8 @@ def load_any(path: str) -> AnomalyDetector | ItemDetector:
 
 def save(detector: AnomalyDetector | ItemDetector, path: str) -> None:
     """Save a detector, or say why that cannot be."""
-    try:
+    with writing_to(path):
         detector.save(path)
-    except OSError as error:
-        raise ImsimError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def digest(path: str) -> str:
