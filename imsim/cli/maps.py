@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from imsim._images import ImageFileError, Picture, write_stack
+from imsim._images import Array, ImageFileError, Picture, write_stack
 from imsim._images.map_files import npy_rows, picture_rows, take_place, tiff_rows, zarr_rows
 from imsim.cli.options import in_options
 from imsim.errors import ImsimError, OptionError
@@ -25,7 +25,6 @@ FORMATS = ("png", "npy", "tif", "zarr")
 """Of maps: pictures, and three of numbers."""
 _COLOURS = 255
 """Of a picture with a palette; the last of its 256 is that of what is not scored."""
-Array = np.ndarray[Any, Any]
 
 
 def add_maps(parser: argparse.ArgumentParser) -> None:

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import ImageFileError, Picture
+from imsim._images import Array, ImageFileError, Picture
 from imsim._images.raster import is_raster
 from imsim.cli.options import DataRanges
 from imsim.cli.reading import Mask, short_size
 
-Array = np.ndarray[Any, Any]
 RULES = ("fail", "crop", "pad")
 SIZES_HELP = """\
 Different sizes: such a pair fails, and has a row of the status "size differs".

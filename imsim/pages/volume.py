@@ -18,9 +18,8 @@ from imsim.pages.pair import colour_bar, heading, kind_of_scale, score_table
 from imsim.pages.text import number, share
 from imsim.pages.voxels import MAP, Place, VolumePair, local_map, scales_of
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import check_choice
+from imsim.validation import AXES, check_choice
 
-AXES = ("depth", "height", "width")
 _PLANES = ("sagittal", "coronal", "axial")
 """Across x, y and z of a patient."""
 _ENDS = (("L", "R"), ("P", "A"), ("F", "H"))

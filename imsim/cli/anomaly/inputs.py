@@ -6,11 +6,12 @@ import argparse
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 from imsim._images import (
+    Array,
     ImageFile,
     ImageFileError,
     Picture,
@@ -38,7 +39,6 @@ OTHER = (
     "is an image with an ending that is not looked for in a folder: save it as PNG or TIFF, or "
     "move it elsewhere"
 )
-Array = np.ndarray[Any, Any]
 Detector = TypeVar("Detector", "AnomalyDetector", "ItemDetector")
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imsim._images import Picture, file_of, without_index
+from imsim._images import Array, Picture, file_of, without_index
 from imsim.cli.anomaly.fleet_images import KeptNotes
-from imsim.cli.anomaly.inputs import Array, Pictures
+from imsim.cli.anomaly.inputs import Pictures
 from imsim.cli.anomaly.judges import ANOMALY, NOT_INSPECTED, Found, ImageJudge, Score
 from imsim.cli.maps import make_folder, replaced_map
 from imsim.cli.messages import say

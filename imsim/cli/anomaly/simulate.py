@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imsim._images import write_png
-from imsim.cli.anomaly.inputs import Array
+from imsim._images import Array, write_png
 from imsim.cli.messages import progress
 from imsim.cli.options import add_command, check_folder, check_new_folder
 from imsim.cli.rows import Csv
