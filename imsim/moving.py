@@ -28,11 +28,11 @@ def translated(image: Array, shift: Any, frame: tuple[int, ...], *, fill: Any) -
     return moved
 
 
-def interpolated(image: Array, shift: Any, frame: tuple[int, ...], *, fill: Any) -> Array:
+def interpolated(image: Array, shift: Any, frame: tuple[int, ...]) -> Array:
     """Move floats, (..., height, width), by a shift that need not be whole, into a frame.
 
     Cubic convolution of fourth order, by Keys 1981. It continues the image by its rim; the frame
-    beyond is filled.
+    beyond is 0.
     """
     from scipy import ndimage  # slow to import
 
@@ -47,7 +47,7 @@ def interpolated(image: Array, shift: Any, frame: tuple[int, ...], *, fill: Any)
             far = -3 / 2 + 7 / 4 * s - 2 / 3 * s**2 + 1 / 12 * s**3
             weights = np.where(s < 1, near, np.where(s < 2, middle, far))
             image = ndimage.correlate1d(image, weights, axis=axis - 2, mode="nearest")
-    return translated(image, whole, frame, fill=fill)
+    return translated(image, whole, frame, fill=0.0)
 
 
 def moved(image: Array, inside: Array, shift: Any, frame: tuple[int, ...]) -> tuple[Array, Array]:
@@ -76,14 +76,14 @@ def _between(image: Array, inside: Array, fraction: Array) -> tuple[Array, Array
         inside, [2 if rest else 1 for rest in fraction], mode="constant", cval=False
     )
     with np.errstate(invalid="ignore", over="ignore"):  # of infinities
-        found = interpolated(values, fraction, sides, fill=0.0)
+        found = interpolated(values, fraction, sides)
         if usable.any() and not inside.all():
             # What lies outside is continued from inside, as the frame is.
             nearest = ndimage.distance_transform_edt(
                 ~inside, return_distances=False, return_indices=True
             )
             values = values[:, *nearest]
-            found = np.where(usable, interpolated(values, fraction, sides, fill=0.0), found)
+            found = np.where(usable, interpolated(values, fraction, sides), found)
         return _in_dtype(found, image.dtype), usable
 
 

@@ -36,6 +36,7 @@ from imsim.pages import pair_report, share
 from imsim.pages.text import number
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_number
+from imsim.whole_files import writing_to
 
 MOST_LETTERS = 100
 """Of the name of a test; further ones become part of a digest."""
@@ -306,14 +307,12 @@ class ImageRegression:
     def _write(self, stem: str, pixels: Array) -> None:
         """Write a reference, and remove one of the other format."""
         path = self._folder / (stem + _suffix(pixels))
-        try:
+        with writing_to(path):
             self._folder.mkdir(parents=True, exist_ok=True)
             _save(path, pixels)
             for suffix in SUFFIXES:
                 if suffix != path.suffix:
                     (self._folder / (stem + suffix)).unlink(missing_ok=True)
-        except OSError as error:
-            raise ImsimError(f"{path}: cannot be written: {error.strerror or error}") from error
         self._written(self._told(path))
 
     def _clear(self, stem: str) -> None:

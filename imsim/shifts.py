@@ -244,7 +244,7 @@ def _fraction(a: _Planes, b: _Planes, whole: Array, *, is_copy: bool) -> Array:
         rest = np.abs(x[0] - factors @ y)
         usual = max(2 * float(np.median(rest[steep])), 1e-12)
         weight = (usual / np.maximum(rest, usual)).reshape(weight.shape)
-        of_b[:1] = interpolated(b.values[:1], whole + fraction, frame, fill=0.0)[..., where]
+        of_b[:1] = interpolated(b.values[:1], whole + fraction, frame)[..., where]
     raise _too_little()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from imsim.errors import ImsimError
 from imsim.typing import Array
+from imsim.whole_files import writing_to
 
 
 def number(value: float) -> str:
@@ -108,10 +109,8 @@ def to_csv(
     writer.writerows(zip(*(np.asarray(v).tolist() for v in every.values()), strict=True))
     if path is None:
         return content.getvalue()
-    try:
+    with writing_to(path):
         Path(path).write_text(content.getvalue(), encoding="utf-8")
-    except OSError as error:
-        raise ImsimError(f"{path}: cannot be written: {error.strerror or error}") from error
     return None
 
 

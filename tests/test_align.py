@@ -228,7 +228,7 @@ def test_interpolation_keeps_the_dtype(dtype: str) -> None:
     found, valid = moved(image, right[0], np.array([0, 0.25]), (8, 8))
     assert found.dtype == image.dtype
     np.testing.assert_array_equal(valid, np.arange(8) >= 5 + np.zeros((8, 1)))
-    want = interpolated(image.astype(float), np.array([0, 0.25]), (8, 8), fill=0.0)
+    want = interpolated(image.astype(float), np.array([0, 0.25]), (8, 8))
     assert want.min() < 0
     assert want.max() > top
     if is_integer:
@@ -245,7 +245,7 @@ def test_interpolation_keeps_the_dtype(dtype: str) -> None:
 def test_interpolation_is_exact_for_cubic_polynomials(fraction: float) -> None:
     x = np.arange(12.0)
     image = np.stack([x**power for power in range(4)])[:, None]
-    found = interpolated(image, np.array([0, fraction]), (1, 12), fill=0.0)
+    found = interpolated(image, np.array([0, fraction]), (1, 12))
     want = np.stack([(x - fraction) ** power for power in range(4)])[:, None]
     np.testing.assert_allclose(found[..., 3:-3], want[..., 3:-3], rtol=1e-12, atol=1e-11)
 

@@ -18,6 +18,7 @@ from imsim._images.files import (
 )
 from imsim._images.formats import EXTENSIONS, looks_like_an_image, why_not_read
 from imsim._images.pictures import (
+    Array,
     ImageFileError,
     Picture,
     as_mask,
@@ -36,6 +37,7 @@ __all__ = [
     "EXTENSIONS",
     "ORIENTATIONS",
     "VOLUME_EXTENSIONS",
+    "Array",
     "ImageFile",
     "ImageFileError",
     "Picture",

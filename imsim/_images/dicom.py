@@ -23,7 +23,7 @@ from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.space import Space
-from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, said_of_scaling
+from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, scaling_notes
 
 SIGNATURE = b"DICM"
 """It stands behind 128 bytes of anything."""
@@ -159,7 +159,10 @@ def _read(
     header = headers[frames[0].file]
     channels = int(header.SamplesPerPixel)
     kinds = {name: kind_of(header) for name, header in headers.items()}
-    finals = {rescaled_type(*kinds[frame.file], frame.slope, frame.intercept) for frame in frames}
+    finals = set()
+    for frame in frames:
+        kind, ends = kinds[frame.file]
+        finals.add(rescaled_type(kind, frame.slope, frame.intercept, ends))
     floats = [kind for kind in finals if kind.kind == "f"]
     final = np.result_type(*(floats or finals))
     sides = (len(frames), int(header.Rows), int(header.Columns))
@@ -194,8 +197,8 @@ def _read(
         notes[f"its values are rescaled by {len(scales)} slopes and intercepts of its slices"] = (
             None
         )
-    elif scales != {(1.0, 0.0)}:
-        notes[said_of_scaling(*scales.pop())] = None
+    else:
+        notes.update(dict.fromkeys(scaling_notes(*scales.pop())))
     if valid is not None:
         left = int(valid.size - np.count_nonzero(valid))
         notes[f"{left} of {valid.size} voxels are left out: padding, as its header says"] = None

@@ -17,7 +17,7 @@ from imsim._images.grids import of_fits
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
 from imsim._images.reading import Reading
 from imsim._images.source import Source
-from imsim._images.volumes import rescaled, rescaled_type, said_of_scaling
+from imsim._images.volumes import rescaled, rescaled_type, scaling_notes
 
 SIGNATURE = b"SIMPLE  "
 _TYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
@@ -219,9 +219,6 @@ def _values(stored: Array, header: Any, notes: list[str]) -> Contents:
         unsigned = stored.view(f"u{kind.itemsize}")
         pixels = (unsigned ^ unsigned.dtype.type(half)).view(other)
         return Contents(pixels, tuple(said), valid, from_bottom=True, unit=unit)
-    ends = np.iinfo(kind) if kind.kind in "iu" else None
-    final = rescaled_type(kind, (ends.min, ends.max) if ends else (0, 0), slope, intercept)
-    if (slope, intercept) != (1, 0):
-        said.append(said_of_scaling(slope, intercept))
-    pixels = rescaled(stored, slope, intercept, final)
+    said += scaling_notes(slope, intercept)
+    pixels = rescaled(stored, slope, intercept, rescaled_type(kind, slope, intercept))
     return Contents(pixels, tuple(said), valid, from_bottom=True, unit=unit)

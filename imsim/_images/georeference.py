@@ -12,6 +12,8 @@ SCALE, TIEPOINTS, TRANSFORM = 33550, 33922, 34264
 KEYS, DOUBLES, TEXTS = 34735, 34736, 34737
 TAGS = {SCALE: "d", TIEPOINTS: "d", TRANSFORM: "d", KEYS: "H", DOUBLES: "d", TEXTS: "s"}
 """The tags of GeoTIFF by their numbers, and the types of their values."""
+NO_DATA = 42113
+"""The tag of GDAL that names the value of pixels without data."""
 EPSG = "EPSG"
 _MODEL_TYPE, _RASTER_TYPE, _GEOGRAPHIC, _PROJECTED = 1024, 1025, 2048, 3072
 _CITATIONS = (1026, 2049, 3073, 4097)

@@ -14,13 +14,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from imsim._images.georeference import Georeference
+from imsim._images.georeference import NO_DATA, Georeference
 from imsim._images.pictures import Array, ImageFileError
 from imsim._images.png import SIGNATURE
 from imsim._images.zarr_nodes import node_at
 
 _CHUNK = 512
-_NO_DATA = 42113
 _PACKED = 2**22
 """Pixels of a picture that are packed at once."""
 
@@ -170,7 +169,7 @@ def tiff_rows(
         bigtiff=int(np.prod(shape, dtype=np.int64)) * dtype.itemsize > 2**32 - 2**25,
         photometric="minisblack",
         metadata=None,
-        extratags=[*tags, (_NO_DATA, "s", 0, "nan", True)],
+        extratags=[*tags, (NO_DATA, "s", 0, "nan", True)],
         returnoffset=True,
     )
     with open(path, "r+b") as stream:

@@ -18,7 +18,7 @@ from imsim._images.pictures import Contents, ImageFileError, Pages, native
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.space import SAME_SPACING, Space, rounded
-from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, said_of_scaling
+from imsim._images.volumes import ADD_VOLUME, rescaled, rescaled_type, scaling_notes
 
 SIGNATURES = (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
 """The length of the header, 348 or 540, in either byte order."""
@@ -55,10 +55,8 @@ def open_nifti(source: Source, reading: Reading) -> Pages:
         raise ImageFileError(f"damaged: its voxels begin at byte {offset}")
     size = width * height * depth * kind.itemsize * channels
     slope, intercept = _scaling(header, notes)
-    ends = np.iinfo(kind) if kind.kind in "iu" else None
-    final = rescaled_type(kind, (ends.min, ends.max) if ends else (0, 0), slope, intercept)
-    if (slope, intercept) != (1, 0):
-        notes.append(said_of_scaling(slope, intercept))
+    final = rescaled_type(kind, slope, intercept)
+    notes += scaling_notes(slope, intercept)
     space = _space(header, notes)
     packed = _is_packed(source)
     kept: list[bytes] = []

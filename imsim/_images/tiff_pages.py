@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imsim._images.alpha import composite
-from imsim._images.georeference import TAGS, of_tags
+from imsim._images.georeference import NO_DATA, TAGS, of_tags
 from imsim._images.orientation import ORIENTATION, oriented
 from imsim._images.pictures import (
     AS_STORED,
@@ -32,7 +32,6 @@ _FORMATS = (1, 2, 3, 4, 5, 6)
 """Values of the SampleFormat tag: integers, floats, undefined, complex numbers."""
 _UNDEFINED = 4
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
-_NO_DATA = 42113  # the number of GDAL's tag
 _PROFILE = 34675  # and of the colour profile
 _GDAL_METADATA = 42112
 _ITEM = re.compile(r"<Item\b([^>]*)>([^<]*)</Item>")
@@ -251,15 +250,15 @@ def _pillow_is_faithful(page: TiffPage) -> bool:
 def _no_data_text(page: TiffPage, *, of_first: bool = True) -> str:
     """Return what a page declares, or the first one of an array: its writers tag only that."""
     tags = page.tags
-    if of_first and _NO_DATA not in tags and _is_of_first_array(page):
+    if of_first and NO_DATA not in tags and _is_of_first_array(page):
         tags = page.parent.pages.first.tags
-    return str(tags.valueof(_NO_DATA, "")).strip("\0 ")
+    return str(tags.valueof(NO_DATA, "")).strip("\0 ")
 
 
 def _is_of_first_array(page: TiffPage) -> bool:
     """Tell whether the file says that a page and the first one are parts of one array."""
     first = page.parent.pages.first
-    if not (first.is_shaped or first.is_imagej or first.is_ome) or _NO_DATA not in first.tags:
+    if not (first.is_shaped or first.is_imagej or first.is_ome) or NO_DATA not in first.tags:
         return False
     # The pages of such an array follow each other; those of sub-directories have several numbers.
     return isinstance(page.index, int) and page.index < len(page.parent.series[0].pages)
@@ -290,7 +289,7 @@ def _valid(pixels: Array, page: TiffPage, *, is_part: bool) -> tuple[Array | Non
     """Tell by GDAL's tag where a page has data, in every band but alpha."""
     value = no_data_of(page)
     if value is None:
-        if _NO_DATA not in page.tags:
+        if NO_DATA not in page.tags:
             return None, ()
         text = f"{_no_data_text(page)!r} (GDAL_NODATA)"
         return None, (f"no pixel of {pixels.dtype} can be {text}; no data are masked",)

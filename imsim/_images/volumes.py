@@ -89,7 +89,10 @@ def _with_data(masks: dict[int, Array], shape: tuple[int, ...]) -> Array | None:
 
 
 def rescaled_type(
-    kind: np.dtype[np.generic], ends: tuple[int, int], slope: float, intercept: float
+    kind: np.dtype[np.generic],
+    slope: float,
+    intercept: float,
+    ends: tuple[int, int] | None = None,
 ) -> np.dtype[np.generic]:
     """Return the type of ``slope * stored + intercept``; whole numbers stay whole where they can.
 
@@ -97,10 +100,10 @@ def rescaled_type(
     ----------
     kind : numpy.dtype
         The type of the stored values.
-    ends : tuple of int
-        The least and the largest value that can be stored, of whole numbers.
     slope, intercept : float
         What the file says.
+    ends : tuple of int, optional
+        The least and the largest whole number that can be stored; by default, those of the type.
 
     Raises
     ------
@@ -115,7 +118,8 @@ def rescaled_type(
     if (slope, intercept) == (1, 0):
         return kind.newbyteorder("=")
     if kind.kind in "iu" and slope == int(slope) and intercept == int(intercept):
-        values = [int(slope) * end + int(intercept) for end in ends]
+        own = np.iinfo(kind.name)
+        values = [int(slope) * end + int(intercept) for end in ends or (own.min, own.max)]
         for bits in (16, 32, 64):
             limits = np.iinfo(f"i{bits // 8}")
             if limits.min <= min(values) and max(values) <= limits.max:
@@ -133,7 +137,9 @@ def rescaled(stored: Array, slope: float, intercept: float, kind: np.dtype[np.ge
     return (stored.astype(np.float64) * slope + intercept).astype(kind)
 
 
-def said_of_scaling(slope: float, intercept: float) -> str:
-    """Say what was done to the stored values."""
+def scaling_notes(slope: float, intercept: float) -> list[str]:
+    """Say what was done to the stored values, if anything was."""
+    if (slope, intercept) == (1, 0):
+        return []
     sign = "-" if intercept < 0 else "+"
-    return f"its values are {slope:g} x stored {sign} {abs(intercept):g}, as its header says"
+    return [f"its values are {slope:g} x stored {sign} {abs(intercept):g}, as its header says"]

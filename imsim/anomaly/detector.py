@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
 
 import imsim
-from imsim.anomaly import detector_state, learning, scoring
+from imsim.anomaly import detector_state, scoring
 from imsim.anomaly.card import Card, digests_of
-from imsim.anomaly.cross_fitting import CrossFit
+from imsim.anomaly.cross_fitting import CrossFit, odd_ones
 from imsim.anomaly.detector_parameters import (
     check_parameters,
     data_range_of,
@@ -23,6 +23,7 @@ from imsim.anomaly.detector_parameters import (
     new_model,
     random_generator,
 )
+from imsim.anomaly.folds import FOLDS, check_groups, check_left, deal_folds, with_twins
 from imsim.anomaly.preparation import (
     CONSTANT,
     LEAST_IMAGES,
@@ -50,6 +51,7 @@ from imsim.anomaly.stacks import (
     masks_at,
 )
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
+from imsim.anomaly.threshold import LEAST_UPDATE, threshold_of
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.errors import warn
 from imsim.workers import divided, in_parts
@@ -250,7 +252,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self.aggregate_ = check_parameters(self)
         generator = random_generator(self.random_state)
         frames = as_stack("images", good)
-        named = learning.check_groups(groups, len(frames))
+        named = check_groups(groups, len(frames))
         given = None if masks is None else check_masks(masks, frames.shape)
         given = None if given is not None and given.all() else given
         self.shape_, self.depth_ = frames.shape[1:], depth_of(frames)
@@ -268,11 +270,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         seed = int(generator.integers(2**31))
         if named is not None:
             named = named[usable]
-            learning.check_left(named, len(named))
+            check_left(named, len(named))
         # With masks of the caller, the distances from the rim that was peeled are not known.
         peel = self.preprocess_ if given is None else None
-        groups = learning.with_twins(named, digests_of(frames[usable]))
-        folds = learning.deal_folds(int(usable.sum()), folds_of(self), generator, groups)
+        groups = with_twins(named, digests_of(frames[usable]))
+        folds = deal_folds(int(usable.sum()), folds_of(self), generator, groups)
         cross_fit = self._cross_fit(found, usable, folds, peel)
         self.model_, columns, odd = cross_fit.fit_without_odd(
             lambda: new_model(self, self.n_features_in_, seed), self.fence
@@ -307,7 +309,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         return self
 
     def _update(self, frames: NDArray[Any], given: Booleans | None, groups: Any) -> None:
-        named = learning.check_groups(groups, len(frames))
+        named = check_groups(groups, len(frames))
         earlier = self.model_
         if not hasattr(earlier, "partial_fit"):
             raise imsim.OptionError(
@@ -326,15 +328,15 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         _warn_of(self.left_out_, len(frames))
         count = int(usable.sum())
         named = None if named is None else named[usable]
-        groups = learning.with_twins(named, digests_of(frames[usable]))
+        groups = with_twins(named, digests_of(frames[usable]))
         generator = random_generator(self.random_state)
-        folds = learning.deal_folds(count, learning.FOLDS, generator, groups)
+        folds = deal_folds(count, FOLDS, generator, groups)
         cross_fit = self._cross_fit(found, usable, folds)
         odd: Booleans = np.zeros(count, np.bool_)
         before = self.held_out_columns_
         self.model_, columns = cross_fit.update(earlier, odd)
-        if self.fence is not None and count >= learning.LEAST_UPDATE:
-            odd = learning.odd_ones(columns, self.fence)
+        if self.fence is not None and count >= LEAST_UPDATE:
+            odd = odd_ones(columns, self.fence)
             if odd.any():
                 self.model_, columns = cross_fit.update(earlier, odd)
         self._decide(
@@ -521,7 +523,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             raise imsim.ImsimError(
                 f"{self.metric} gives no score for any good image: are the masks too small?"
             )
-        found = learning.threshold_of(scores, sizes, self.false_alarm_rate)
+        found = threshold_of(scores, sizes, self.false_alarm_rate)
         if not found.value < np.inf:
             raise imsim.ImsimError(
                 f"{self.metric} gives good images infinite scores, to which there is no threshold: "

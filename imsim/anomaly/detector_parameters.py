@@ -9,7 +9,8 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 import imsim
-from imsim.anomaly import learning, scoring
+from imsim.anomaly import scoring
+from imsim.anomaly.folds import FOLDS
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.stacks import Booleans, Floats
 from imsim.anomaly.statistics import METRIC, GoodStatistics
@@ -98,7 +99,7 @@ def folds_of(detector: Any) -> int:
     """Return the given number of folds, or one that suits the time that the model takes."""
     closed = PCAAutoencoder | MeanModel | GoodStatistics  # learned in one step
     is_closed = detector.model is None or isinstance(detector.model, closed)
-    return detector.folds or (learning.FOLDS if is_closed else 1)
+    return detector.folds or (FOLDS if is_closed else 1)
 
 
 def new_model(detector: Any, pixels: int, seed: int) -> Any:

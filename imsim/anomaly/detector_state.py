@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import imsim
-from imsim.anomaly import learning, optional, scoring
+from imsim.anomaly import optional, scoring
 from imsim.anomaly.card import Card
 from imsim.anomaly.detector_parameters import check_parameters
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
@@ -15,6 +15,7 @@ from imsim.anomaly.pose import Pose
 from imsim.anomaly.raw import RAW, check_raw
 from imsim.anomaly.statistics import GoodStatistics
 from imsim.anomaly.storage import Arrays, State
+from imsim.anomaly.threshold import Threshold, threshold_of
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.errors import silent
 from imsim.validation import check_choice, check_data_range, check_integer
@@ -124,13 +125,13 @@ def restore(detector: Any, parameters: dict[str, Any], arrays: Arrays) -> None:
     # Of good images that are all reproduced exactly, the threshold may be minus infinity.
     value, rate, low, high = arrays.take("threshold", np.float64, 4, finite=False).tolist()
     number = arrays.number("number", np.int64)
-    found = detector.false_alarms_ = learning.Threshold(value, rate, low, high, number)
+    found = detector.false_alarms_ = Threshold(value, rate, low, high, number)
     detector.threshold_, detector.offset_ = found.value, -found.value
     sizes = [lesson.images for lesson in detector.card_.lessons]
     if len(scores) != sum(sizes):
         raise imsim.OptionError("its scores of good images are not as many as its card counts")
     with silent(UserWarning):  # `fit` has warned
-        expected = learning.threshold_of(scores, sizes, detector.false_alarm_rate).value
+        expected = threshold_of(scores, sizes, detector.false_alarm_rate).value
     if not np.isclose(found.value, expected, rtol=1e-9, atol=0):
         raise imsim.OptionError("its threshold does not come from its scores of good images")
     is_share = 0 <= found.low <= found.high <= 1 and 0 < found.rate < 1 <= found.number

@@ -278,15 +278,15 @@ def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
     return figure
 
 
-def write_above(axes: Any, words: str, size: int = 9) -> None:
+def write_above(axes: Any, words: str) -> None:
     """Write a caption above the left end of a picture."""
     caption = axes.annotate(
         words,
         (0, 1),
-        (0, size - 5),
+        (0, 4),
         xycoords="axes fraction",
         textcoords="offset points",
-        fontsize=size,
+        fontsize=9,
         fontweight="bold",
         annotation_clip=False,
         parse_math=False,  # the name of a file is no formula

@@ -18,6 +18,7 @@ from imsim.anomaly.crops import MARGIN, alone
 from imsim.anomaly.parting import SPECK, TOLERANCE, Limits, learned_limits, parted, without_holes
 from imsim.anomaly.stacks import (
     NOT_FINITE,
+    ROBUST,
     Booleans,
     Doubles,
     Floats,
@@ -48,8 +49,6 @@ _OTHER_SIDE, _MOST_OF_A_ROW = 2.0, 0.5
 to be there: then it is the background that has changed, and not a glint."""
 _EVEN = 0.999
 """Share of the pixels of the border of good images, without items, that is below the threshold."""
-_ROBUST = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
 _MOST_ITEMS = 64
 """Most connected items that are parted: a larger piece is a background that has changed."""
 
@@ -373,7 +372,7 @@ class ItemFinder(Stored):
         self.side_ = int(np.sign(whole)) if abs(whole) > _ONE_SIDED * contrast else 0
         contrast = abs(whole) if self.side_ else contrast
         rest = [border(clean[i][None])[~border(masks[i][None])] - levels[i] for i in usable]
-        self.noise_ = _ROBUST * float(np.median(np.abs(np.concatenate([*rest, [0.0]]))))
+        self.noise_ = ROBUST * float(np.median(np.abs(np.concatenate([*rest, [0.0]]))))
         self.threshold_ = 1.0
         around: Any = border(self._apart(mean_of_neighbours(clean[usable])))[~border(masks[usable])]
         uneven = float(np.quantile(around, _EVEN)) if around.size else 0.0

@@ -19,6 +19,8 @@ Booleans = NDArray[np.bool_]
 
 BATCH_PIXELS = 1 << 19
 """Most pixels in one piece of work, if that is more than one image: 2 MB of float32."""
+ROBUST = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
 NOT_FINITE = "holds NaN or infinity: repair these pixels, or leave the image out"
 NO_CONTRAST = (
     "has so little contrast at its level that float32, in which images are compared, loses it: "

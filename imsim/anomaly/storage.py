@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
@@ -24,6 +23,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 import imsim
+from imsim.whole_files import replacing
 
 FORMAT = 5
 """Version of the layout; a file with another one is refused."""
@@ -189,22 +189,9 @@ def write(
                 "expected booleans, integers or real floats"
             )
     checked[_DIGEST] = np.frombuffer(_digest(text, checked), dtype=np.uint8)
-    _write_whole(Path(path), save(checked, {_HEADER: text}))
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write all of a file or nothing; a link stays, and so does a device or a pipe."""
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        path.write_bytes(content)
-        return
-    # Threads may save to the same name: the last one wins, with a whole file.
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    content = save(checked, {_HEADER: text})
+    with replacing(os.path.realpath(path)) as new:  # a link stays
+        Path(new).write_bytes(content)
 
 
 def _read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], Arrays]:

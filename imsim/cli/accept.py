@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import filecmp
 import os
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -19,6 +18,7 @@ from imsim.cli.options import add_command
 from imsim.cli.pairing import Folder, is_folder
 from imsim.errors import ImsimError, OptionError
 from imsim.pages import readable
+from imsim.whole_files import replacing, writing_to
 
 HELP = """\
 Copy the named images of ACTUAL over their partners in EXPECTED, once a person
@@ -197,17 +197,7 @@ def _equal(copy: Copy) -> bool:
 
 
 def _copy(copy: Copy) -> None:
-    folder = os.path.dirname(copy.target)
-    part = os.path.join(folder, f".imsim-{secrets.token_hex(6)}.part")
-    try:
-        os.makedirs(folder, exist_ok=True)
-        try:
-            shutil.copyfile(copy.source, part)
-            if os.path.exists(copy.target):  # and is no link to nothing
-                shutil.copymode(copy.target, part)
-            os.replace(part, copy.target)
-        finally:
-            with suppress(OSError):
-                os.remove(part)
-    except OSError as error:
-        raise ImsimError(f"{copy.target}: cannot be written: {error.strerror}") from error
+    with writing_to(copy.target):
+        os.makedirs(os.path.dirname(copy.target), exist_ok=True)
+        with replacing(copy.target) as new:
+            shutil.copyfile(copy.source, new)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 import imsim
-from imsim._images import ImageFileError, Picture
+from imsim._images import Array, ImageFileError, Picture
 from imsim.cli.options import count
 from imsim.errors import ImsimError, OptionError
 from imsim.moving import moved, translated
 from imsim.pages import share
 
-Array = np.ndarray[Any, Any]
 MAX_SHIFT = 8
 
 

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 import imsim
-from imsim._images import without_index
+from imsim._images import Array, without_index
 from imsim.cli.pairing import composed
 from imsim.errors import EmptyMaskWarning, ImsimError, OptionError, silent
 
-Array = np.ndarray[Any, Any]
 Box = tuple[int, int, int, int]
 """The first row and one past the last, and likewise the columns."""
 COLUMNS = ("file", "x", "y", "w", "h")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple, Protocol
 from xml.etree import ElementTree
 
@@ -12,9 +13,10 @@ from imsim._images import same_file
 from imsim._version import __version__
 from imsim.cli.messages import say_line
 from imsim.cli.options import check_output
-from imsim.errors import ImsimError, OptionError
+from imsim.errors import OptionError
 from imsim.pages import readable
 from imsim.tables import number
+from imsim.whole_files import writing_to
 
 PASSED, FAILED, ERROR, SKIPPED = "passed", "failed", "error", "skipped"
 _ELEMENTS = {FAILED: "failure", ERROR: "error", SKIPPED: "skipped"}
@@ -137,11 +139,8 @@ class Junit:
         self._write(ElementTree.tostring(suites, "utf-8", xml_declaration=True) + b"\n")
 
     def _write(self, content: bytes) -> None:
-        try:
-            with open(self._file, "wb") as file:
-                file.write(content)
-        except OSError as error:
-            raise ImsimError(f"{self._file}: cannot be written: {error.strerror}") from error
+        with writing_to(self._file):
+            Path(self._file).write_bytes(content)
 
 
 def annotate(case: Case) -> None:

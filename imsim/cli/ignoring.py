@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import ImageFileError, Picture, Reading, where_equal, without_index
+from imsim._images import Array, ImageFileError, Picture, Reading, where_equal, without_index
 from imsim.cli.areas import COLUMNS, Area, Box, Image, Names, areas_of, rectangle
 from imsim.cli.messages import Notes
 from imsim.cli.options import pixel_value
 from imsim.errors import OptionError
 from imsim.pages import share
 
-Array = np.ndarray[Any, Any]
 IGNORING_HELP = f"""\
 Left out: pixels outside --mask, of a value (--ignore-value, --ignore-nan), of
 a colour of REF (--ignore-colour), transparent in REF (--ignore-transparent),

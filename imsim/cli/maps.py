@@ -5,28 +5,26 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from imsim._images import ImageFileError, Picture, write_stack
+from imsim._images import Array, ImageFileError, Picture, write_stack
 from imsim._images.map_files import npy_rows, picture_rows, take_place, tiff_rows, zarr_rows
 from imsim.cli.options import in_options
 from imsim.errors import ImsimError, OptionError
 from imsim.pages.colour import MAP_SCALES, MISSING, MapScale, Scale, colour_table, map_scale, png
 from imsim.registry import METRICS
 from imsim.validation import usual_data_range
+from imsim.whole_files import replacing, writing_to
 
 FORMATS = ("png", "npy", "tif", "zarr")
 """Of maps: pictures, and three of numbers."""
 _COLOURS = 255
 """Of a picture with a palette; the last of its 256 is that of what is not scored."""
-Array = np.ndarray[Any, Any]
 
 
 def add_maps(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +119,7 @@ def write_maps(
                     missing[metric] = "--map-scale auto needs a map in memory; raise --memory"
                     continue
                 with (
-                    _replacing(f"{path}.{metric}.{ending}") as file,
+                    replaced_map(f"{path}.{metric}.{ending}") as file,
                     _rows(file, form, reference, None, scale) as rows,
                 ):
                     function(*pair, **options, **spaced, out=rows)
@@ -132,7 +130,7 @@ def write_maps(
             continue
         if ends == "auto":
             scale = map_scale(metric, data_range or 1.0, values)
-        with _replacing(f"{path}.{metric}.{ending}") as file:
+        with replaced_map(f"{path}.{metric}.{ending}") as file:
             _write(file, form, values, reference, scale)
     return missing
 
@@ -201,36 +199,8 @@ def make_folder(path: str) -> None:
 
 
 @contextmanager
-def replacing(path: str) -> Iterator[str]:
-    """Yield the name of a new file, which takes the place of `path` once it is written.
-
-    So no link, whoever made it, leads to another file that is written over, and what a full disk
-    did not take leaves no half of a file.
-    """
-    new = f"{path}.{secrets.token_hex(4)}.part"
-    try:
-        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+def replaced_map(path: str) -> Iterator[str]:
+    """Yield the name of a new file, or of a folder of Zarr, which takes the place of an old one."""
+    put = take_place if path.endswith(".zarr") else os.replace
+    with writing_to(path), replacing(path, put) as new:
         yield new
-        os.replace(new, path)
-    except OSError as error:
-        raise ImsimError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            os.remove(new)
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[str]:
-    """Like `replacing`, for folders of Zarr too."""
-    if not path.endswith(".zarr"):
-        with replacing(path) as new:
-            yield new
-        return
-    new = f"{path}.{secrets.token_hex(4)}.part"
-    try:
-        yield new
-        take_place(new, path)
-    except OSError as error:
-        raise ImsimError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images import (
+    Array,
     ImageFileError,
     Picture,
     as_mask,
@@ -20,8 +21,6 @@ from imsim._images.pictures import packed
 from imsim._images.profiles import difference
 from imsim._images.raster import is_raster, mask_on_disk
 from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
-
-Array = np.ndarray[Any, Any]
 
 _UPSIDE = (
     "of this image and {}, one is FITS, whose first row is its bottom one; rows are compared in "

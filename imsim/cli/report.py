@@ -26,6 +26,7 @@ from imsim.cli.scenes import OnDisk
 from imsim.cli.volumes import add_volumes, check_volumes
 from imsim.errors import ImsimError, OptionError
 from imsim.pages import readable
+from imsim.whole_files import writing_to
 
 METRICS = "ssim,psnr,rmse"
 """Of folders, without --metrics: what most people know, at little cost."""
@@ -143,10 +144,8 @@ def _report_pair(arguments: argparse.Namespace, rules: Rules) -> Generator[str, 
     if printed:
         yield html
         return status
-    try:
+    with writing_to(arguments.output):
         _save(arguments.output, html)
-    except OSError as error:
-        raise ImsimError(f"{arguments.output}: cannot be written: {error.strerror}") from error
     yield f"Report: {readable(arguments.output)}"
     return status
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from imsim.cli.options import check_folder
-from imsim.errors import ImsimError, OptionError
+from imsim.errors import OptionError
 from imsim.pages import page, tag
 from imsim.pages.page import GENERATOR
+from imsim.whole_files import replacing, writing_to
 
 INDEX, PAGES = "index.html", "pairs"
 _NAME = re.compile(r"[0-9a-f]{16}\.html")
@@ -50,10 +51,8 @@ class ReportPages:
                     f"{folder}: is there, and holds no report; name a new folder, or an empty one"
                 )
         check_folder(folder, inputs)
-        try:
+        with writing_to(folder):
             os.makedirs(os.path.join(folder, PAGES), exist_ok=True)
-        except OSError as error:
-            raise ImsimError(f"{folder}: cannot be written: {error.strerror}") from error
         # Whatever happens, the folder is known as ours, and an old index does not stay.
         unfinished = "This report is being written, or was interrupted."
         self.write(INDEX, page("Unfinished report", tag("h1", unfinished)))
@@ -61,17 +60,8 @@ class ReportPages:
     def write(self, name: str, html: str) -> None:
         """Write a page, all of it or nothing; its name is relative to the folder."""
         path = os.path.join(self._folder, name)
-        part = f"{path}.{secrets.token_hex(4)}.part"
-        try:
-            try:
-                with open(part, "w", encoding="utf-8") as file:
-                    file.write(html)
-                os.replace(part, path)
-            finally:
-                with suppress(OSError):
-                    os.remove(part)
-        except OSError as error:
-            raise ImsimError(f"{path}: cannot be written: {error.strerror}") from error
+        with writing_to(path), replacing(path) as new:
+            Path(new).write_text(html, encoding="utf-8")
 
     def tidy(self, kept: Collection[str]) -> None:
         """Remove the pages of an earlier report that this one has not; nothing else."""

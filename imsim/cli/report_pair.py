@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import ImageFileError, Picture, widened
+from imsim._images import Array, ImageFileError, Picture, widened
 from imsim.cli.aligning import aligned, moved_onto
 from imsim.cli.jobs import Job, Result, Settings, scored
 from imsim.cli.measures import verdicts
@@ -27,7 +27,6 @@ from imsim.pages.folder import Status
 from imsim.pages.layers import ImagePair
 from imsim.registry import METRICS
 
-Array = np.ndarray[Any, Any]
 Files = tuple[Picture, Picture, Mask | None, Picture | None]
 NOT_SCORED: Status = "could not be scored"
 

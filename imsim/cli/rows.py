@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 from imsim._images import file_of
 from imsim.cli.messages import write_exactly
 from imsim.errors import ImsimError
+from imsim.whole_files import writing_to
 
 Row = TypeVar("Row")
 Record = Mapping[str, Any]
@@ -185,7 +186,7 @@ class Writer(Generic[Row]):
         if file is None:
             self._put(layout.head())
             return
-        with self._naming():
+        with writing_to(self.name):
             going_on = resume and os.path.exists(file) and os.path.getsize(file) > 0
             self.written = os.path.getmtime(file) if going_on else 0.0
             self._stream = open(file, "r+b" if going_on else "wb")  # noqa: SIM115
@@ -203,14 +204,14 @@ class Writer(Generic[Row]):
     def close(self) -> None:
         """End the file."""
         if self._stream is not None:
-            with self._naming():  # what a full disk did not take is tried once more
+            with writing_to(self.name):  # what a full disk did not take is tried once more
                 self._stream.close()
 
     def _put(self, text: str) -> None:
         if self._stream is None:
             write_exactly(text)
             return
-        with self._naming():
+        with writing_to(self.name):
             # A single call, so that an interruption hardly ever tears a row.
             self._stream.write(f"{text}\n".encode("utf-8", "surrogateescape"))
             self._stream.flush()
@@ -251,10 +252,3 @@ class Writer(Generic[Row]):
             with contextlib.suppress(OSError):
                 os.utime(self.name, (self.written, self.written))
         return good > 0
-
-    @contextlib.contextmanager
-    def _naming(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ImsimError(f"{self.name}: cannot be written: {error.strerror}") from error

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import imsim
-from imsim._images import Picture, widened
+from imsim._images import Array, Picture, widened
 from imsim._images.raster import Raster, is_raster, spans
 from imsim.cli.areas import Box, Image
 from imsim.cli.ignoring import Ignored, beside, having, left_out
 from imsim.cli.options import count
-from imsim.cli.reading import Array, Mask, broken_notes, range_notes
+from imsim.cli.reading import Mask, broken_notes, range_notes
 from imsim.errors import OptionError
 from imsim.finite import broken_pixels, value_ends
 from imsim.pages.colour import MapScale

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import ImageFileError, Picture
+from imsim._images import Array, ImageFileError, Picture
 from imsim._images.raster import is_raster
 from imsim.cli.options import DataRanges
 from imsim.cli.reading import Mask, short_size
 
-Array = np.ndarray[Any, Any]
 RULES = ("fail", "crop", "pad")
 SIZES_HELP = """\
 Different sizes: such a pair fails, and has a row of the status "size differs".
@@ -91,9 +90,9 @@ def fitted(
             _padded(test, reference, own[::-1], data_range),
         )
     if mask is not None:
-        mask = Mask(_resized(mask.picture, frame, 0), _of_size(mask.pixels, frame, True))
+        mask = Mask(_resized(mask.picture, frame), _of_size(mask.pixels, frame, True))
     if labels is not None:
-        labels = _resized(labels, frame, 0)
+        labels = _resized(labels, frame)
     notes = [
         (picture.path, said.format(short_size(picture.sides)))
         for picture in (reference, test)
@@ -118,9 +117,9 @@ def _of_size(pixels: Array, sides: tuple[int, ...], fill: Any) -> Array:
     return found
 
 
-def _resized(picture: Picture, sides: tuple[int, ...], fill: Any) -> Picture:
+def _resized(picture: Picture, sides: tuple[int, ...]) -> Picture:
     valid = None if picture.valid is None else _of_size(picture.valid, sides, True)
-    return picture._replace(pixels=_of_size(picture.pixels, sides, fill), valid=valid)
+    return picture._replace(pixels=_of_size(picture.pixels, sides, 0), valid=valid)
 
 
 def _own(picture: Picture, frame: tuple[int, ...]) -> Array:
@@ -132,7 +131,7 @@ def _padded(
 ) -> Picture:
     """Fill up a picture with what the other is farthest from; a corner of neither is no data."""
     here, there = own
-    found = _resized(picture, here.shape, 0)
+    found = _resized(picture, here.shape)
     bright = other.samples.astype(np.float64).mean(axis=-1) > _top(other, data_range) / 2
     pixels = found.pixels.copy()
     white = np.asarray(_top(picture, data_range)).astype(pixels.dtype)

@@ -87,7 +87,7 @@ def _pieces(whole: Any, hash: str, hash_size: int) -> Any:
 
     if hash == "census":
         options = {"hash": hash, "hash_size": hash_size}
-        return Census(whole, hash_distance, _kernel, options)
+        return Census(whole, hash_distance, _kernel, (3, 3), options)
     return Signatures(whole, hash, hash_size)
 
 

@@ -10,8 +10,7 @@ from typing import Literal, get_args
 
 from imsim import METRICS
 from imsim.pages.page import Html, asset, page, table, tag
-from imsim.pages.shell import quoted
-from imsim.pages.text import number
+from imsim.pages.text import number, quoted
 from imsim.pages.thumbs import Thumbnail
 
 Status = Literal["could not be scored", "failed", "unmatched", "differs", "equal"]

@@ -148,14 +148,15 @@ class Layer:
     """Whether the scale ends at the worst value of this very map."""
 
 
-def pixels_of(name: str, image: ImageLike, channel_axis: int | None) -> Array:
-    """Return one image with its channels last; refuse a batch."""
+def pixels_of(name: str, image: ImageLike, channel_axis: int | None, ndim: int = 2) -> Array:
+    """Return one image, or one volume, with its channels last; refuse a batch."""
     pixels = np.asarray(image)
-    if pixels.ndim != (2 if channel_axis is None else 3):
+    if pixels.ndim != ndim + (channel_axis is not None):
+        word = "image" if ndim == 2 else "volume"
         raise ShapeError(
             f"{name} has shape {pixels.shape}",
-            "a report shows one pair of images: pass one image "
-            "of a batch, and name the axis that holds channels, e.g. channel_axis=-1",
+            f"a report shows one pair of {word}s: pass one {word} of a batch, and name the axis "
+            "that holds channels, e.g. channel_axis=-1",
         )
     return pixels[..., None] if channel_axis is None else np.moveaxis(pixels, channel_axis, -1)
 

@@ -1,9 +1,14 @@
-"""Numbers, shares and names as text."""
+"""Numbers, shares and names as text, and as words of a command line."""
 
 from __future__ import annotations
 
 import math
+import os
+import shlex
 import unicodedata
+
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./ ")
+"""Bytes of a name that ``printf`` takes as they are."""
 
 
 def readable(text: str) -> str:
@@ -42,6 +47,35 @@ def _unseen(character: str) -> bool:
     """Tell whether a character controls the text, such as its direction or its lines."""
     category = unicodedata.category(character)
     return category[0] == "C" or category in ("Zl", "Zp")
+
+
+def quoted(word: str) -> str:
+    r"""Quote a word of a command line, which may be any name of a file, as a POSIX shell reads it.
+
+    Parameters
+    ----------
+    word : str
+        Python keeps bytes that the encoding of the file system cannot decode as surrogates.
+
+    Returns
+    -------
+    str
+        Printable text. What cannot be seen is spelled by ``printf``.
+
+    Examples
+    --------
+    >>> from imsim.pages.text import quoted
+    >>> print(quoted("it's.png"), quoted("\udcff\n.png"))
+    'it'"'"'s.png' "$(printf %b '\0377\0012.png')"
+    """
+    if word.isprintable():
+        return shlex.quote(word)
+    try:
+        content = os.fsencode(word)
+    except UnicodeEncodeError:  # no name on this system
+        content = word.encode("utf-8", "backslashreplace")
+    spelled = "".join(chr(byte) if byte in _PLAIN else f"\\0{byte:03o}" for byte in content)
+    return f"\"$(printf %b '{spelled}')\""
 
 
 def share(part: int, whole: int) -> str:

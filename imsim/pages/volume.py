@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim import Comparison, DataRangeWarning, ShapeError, compare
+from imsim import Comparison, DataRangeWarning, compare
 from imsim.errors import silent
 from imsim.finite import nan_scores
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.cuts import Cuts, cuts_of
+from imsim.pages.layers import pixels_of
 from imsim.pages.notes import SCALES
 from imsim.pages.page import Html, asset, page, picture, tag
 from imsim.pages.pair import colour_bar, heading, kind_of_scale, score_table
 from imsim.pages.text import number, share
 from imsim.pages.voxels import MAP, Place, VolumePair, local_map, scales_of
 from imsim.typing import Array, ImageLike, MaskLike
-from imsim.validation import check_choice
+from imsim.validation import AXES, check_choice
 
-AXES = ("depth", "height", "width")
 _PLANES = ("sagittal", "coronal", "axial")
 """Across x, y and z of a patient."""
 _ENDS = (("L", "R"), ("P", "A"), ("F", "H"))
@@ -129,8 +129,8 @@ def volume_report(
     ways = None if directions is None else np.asarray(directions, dtype=float)
     flips = _flips(ways)
     pair = VolumePair(
-        _voxels("reference", reference, channel_axis),
-        _voxels("test", test, channel_axis),
+        pixels_of("reference", reference, channel_axis, 3),
+        pixels_of("test", test, channel_axis, 3),
         mask,
         data_range,
         local_map(reference, test, options),
@@ -167,18 +167,6 @@ def volume_report(
         tag("script", Html(cuts.data), type="application/json", id="data"),
         script=asset("packed.js") + asset("volume.js"),
     )
-
-
-def _voxels(name: str, volume: ImageLike, channel_axis: int | None) -> Array:
-    """Return one volume with its channels last; refuse a batch."""
-    voxels = np.asarray(volume)
-    if voxels.ndim != (3 if channel_axis is None else 4):
-        raise ShapeError(
-            f"{name} has shape {voxels.shape}",
-            "a report shows one pair of volumes: pass one of a batch, and name the axis that holds "
-            "channels, e.g. channel_axis=-1",
-        )
-    return voxels[..., None] if channel_axis is None else np.moveaxis(voxels, channel_axis, -1)
 
 
 def _world(directions: Array, axis: int) -> int:

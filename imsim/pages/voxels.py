@@ -137,8 +137,7 @@ def changes(reference: Array, test: Array) -> tuple[Array, Array]:
 def _surveyed(pair: VolumePair) -> tuple[Survey, Worst | None]:
     used = differ = unknown = 0
     largest, low, high = 0.0, np.inf, -np.inf
-    best, place = 0.0, None
-    profiles = tuple(np.zeros(side) for side in pair.sides)
+    peak = _Peak(pair.sides)
     for depth in range(pair.sides[0]):
         mask = pair.mask[depth]
         used += int(np.count_nonzero(mask))
@@ -152,34 +151,40 @@ def _surveyed(pair: VolumePair) -> tuple[Survey, Worst | None]:
         differ += int(np.count_nonzero(size))
         unknown += int(np.count_nonzero(np.isinf(size)))
         largest = max(largest, float(known.max()))
-        if size.max() > best:
-            best = float(size.max())
-            row, column = np.unravel_index(int(size.argmax()), size.shape)
-            place = (depth, int(row), int(column))
-        _raise_profiles(profiles, depth, size)
+        peak.add(depth, size)
     survey = Survey(used, differ, unknown, largest, (low, high) if low <= high else None)
-    return survey, None if place is None else Worst(place, "difference", profiles)
+    return survey, peak.worst("difference")
 
 
 def _worst_of_map(local: Array) -> Worst | None:
-    far = METRICS[MAP].map_dissimilarity
-    best, place = 0.0, None
-    profiles = tuple(np.zeros(side) for side in local.shape)
+    far, peak = METRICS[MAP].map_dissimilarity, _Peak(local.shape)
     for depth, plane in enumerate(local):
         values = np.asarray(far(plane), dtype=np.float64)
-        values = np.where(np.isnan(values), 0, values)
-        if values.max() > best:
-            best = float(values.max())
+        peak.add(depth, np.where(np.isnan(values), 0, values))
+    return peak.worst(MAP)
+
+
+class _Peak:
+    """Where voxels are largest, and the largest of each plane across an axis."""
+
+    def __init__(self, sides: tuple[int, ...]) -> None:
+        self._largest = 0.0
+        self._place: Place | None = None
+        self._profiles = tuple(np.zeros(side) for side in sides)
+
+    def add(self, depth: int, values: Array) -> None:
+        """Look at a plane."""
+        largest = float(values.max())
+        if largest > self._largest:
             row, column = np.unravel_index(int(values.argmax()), values.shape)
-            place = (depth, int(row), int(column))
-        _raise_profiles(profiles, depth, values)
-    return None if place is None else Worst(place, MAP, profiles)
+            self._largest, self._place = largest, (depth, int(row), int(column))
+        self._profiles[0][depth] = largest
+        np.maximum(self._profiles[1], values.max(axis=1), out=self._profiles[1])
+        np.maximum(self._profiles[2], values.max(axis=0), out=self._profiles[2])
 
-
-def _raise_profiles(profiles: tuple[Array, ...], depth: int, values: Array) -> None:
-    profiles[0][depth] = values.max()
-    np.maximum(profiles[1], values.max(axis=1), out=profiles[1])
-    np.maximum(profiles[2], values.max(axis=0), out=profiles[2])
+    def worst(self, by: str) -> Worst | None:
+        """Return the place, unless all voxels are 0."""
+        return None if self._place is None else Worst(self._place, by, self._profiles)
 
 
 class Small(NamedTuple):

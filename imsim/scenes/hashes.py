@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,8 @@ import numpy as np
 from imsim.finite import is_finite
 from imsim.portable.hashes import SIGNATURES, TIE, area_means, grid_shape, overlaps
 from imsim.portable.pair import Scores
-from imsim.scenes.pieces import Block, Loader, Part, Pieces, Whole
+from imsim.scenes.means import WindowMeans
+from imsim.scenes.pieces import Block, Part, Pieces, Whole
 from imsim.typing import Array
 
 GROUP_PIXELS = 1 << 18
@@ -123,37 +123,11 @@ def _ends(image: Array, use: Array | None) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if values.size else (np.inf, -np.inf)
 
 
-class Census(Pieces):
+class Census(WindowMeans):
     """Differing bits, and all of them, of the pixels that have neighbours on all sides."""
-
-    def __init__(
-        self,
-        whole: Whole,
-        formula: Callable[..., Scores],
-        kernel: Loader | None,
-        options: dict[str, Any],
-    ) -> None:
-        super().__init__(whole, kernel)
-        self._formula, self._options = formula, options
-        self.reach = ((1, 1),) * 2
 
     def part(self, block: Block) -> Part:
         """Return the numbers of bits of the pixels that the block owns."""
-        images, valid = block.images, block.valid
-        shape = (*block.batch, self.whole.channels)
-        if min(images.sides) < 3:
-            nothing = np.zeros(shape)
-            return Part((nothing, nothing.copy()), block.finite(*block.owned()))
-        found, finite = self._computed(images, valid, self._formula, self._options)
-        n = np.broadcast_to(np.asarray(found.scored, np.float64), shape)
-        share = np.broadcast_to(np.asarray(found.values, np.float64), shape)
-        differing = np.where(n > 0, np.rint(share * n), 0.0)
-        return Part((differing, n.copy()), block.finite(images, valid, finite))
-
-    def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:
-        return p[0] + q[0], p[1] + q[1]
-
-    def finish(self, part: Part) -> Scores:
-        """Return the part of the bits that differ."""
-        differing, bits = part.values
-        return Scores(differing / np.where(bits > 0, bits, 1.0), bits)
+        found = super().part(block)
+        differing, bits = found.values
+        return found._replace(values=(np.rint(differing), bits))

@@ -101,11 +101,8 @@ class QuadraticForm(Pieces):
             total, n = sums_over(*own_positions(local, block), len(block.start))
         shape = (*block.batch, 1)
         total, n, unit = (np.broadcast_to(v, shape).astype(np.float64) for v in (total, n, unit))
-        values = Accurate.of(total, unit), Accurate.of(n)
+        values = Accurate.of(total, unit, 2), Accurate.of(n)
         return Part(values, block.finite(block.images, valid, finite))
-
-    def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:
-        return p[0].plus(q[0], 2), p[1].plus(q[1], 0)
 
     def finish(self, part: Part) -> Scores:
         """Return the distances."""

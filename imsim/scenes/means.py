@@ -40,9 +40,6 @@ class WindowMeans(Pieces):
             (np.where(n > 0, values * n, 0.0), n.copy()), block.finite(images, valid, finite)
         )
 
-    def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:
-        return p[0] + q[0], p[1] + q[1]
-
     def finish(self, part: Part) -> Scores:
         """Return the means."""
         total, n = part.values

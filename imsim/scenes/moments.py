@@ -241,9 +241,6 @@ class SpectralAngles(Pieces):
         values = np.where(n > 0, theta * n, 0.0), n, pixels
         return Part(values, block.finite(images, valid, finite))
 
-    def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(v + w for v, w in zip(p, q, strict=True))
-
     def finish(self, part: Part) -> Scores:
         """Return the mean angles; 0 where all pixels are black in both images."""
         theta, n, pixels = part.values

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,8 +140,8 @@ class Pieces(ABC):
         """Add the parts of different blocks."""
         return Part(self._merge(one.values, other.values), one.finite & other.finite)
 
-    @abstractmethod
-    def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]: ...
+    def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(one + other for one, other in zip(p, q, strict=True))
 
     @abstractmethod
     def finish(self, part: Part) -> Scores:
@@ -193,34 +194,36 @@ def sums_over(values: Array, valid: Array | None, axes: int) -> tuple[Array, Arr
     return np.where(valid, values, 0).sum(axis=over, dtype=np.float64), n
 
 
-class Accurate(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Accurate:
     """A sum in a unit, and what rounding has left of it; whole numbers add up without an error."""
 
     high: Array
     low: Array
     unit: Array
     """A power of two, by which the sum is multiplied `power` times."""
+    power: int
 
     @classmethod
-    def of(cls, values: Array, unit: Array | float | None = None) -> Accurate:
-        """Begin with some values."""
-        one = np.ones_like(values) if unit is None else np.broadcast_to(unit, values.shape)
-        return cls(values, np.zeros_like(values), one)
+    def of(cls, values: Array, unit: Array | None = None, power: int = 0) -> Accurate:
+        """Begin with some values, in units of 1 by default."""
+        one = np.broadcast_to(1.0 if unit is None else unit, values.shape)
+        return cls(values, np.zeros_like(values), one, power)
 
-    def plus(self, other: Accurate, power: int) -> Accurate:
+    def __add__(self, other: Accurate) -> Accurate:
         """Add a sum whose unit counts as often."""
         empty, none = (v.high == 0 for v in (self, other))
         unit = np.maximum(self.unit, other.unit)
         # A sum of zero has no unit of its own: in it, small numbers would vanish.
         unit = np.where(empty, other.unit, np.where(none, self.unit, unit))
         with np.errstate(all="ignore"):
-            a, b = (np.where(v.high == 0, 1.0, v.unit / unit) ** power for v in (self, other))
+            a, b = (np.where(v.high == 0, 1.0, v.unit / unit) ** self.power for v in (self, other))
             p, q = self.high * a, other.high * b
             high = p + q
             back = high - p
             rest = (p - (high - back)) + (q - back)
             low = self.low * a + other.low * b + np.where(np.isfinite(rest), rest, 0.0)
-        return Accurate(high, low, unit)
+        return Accurate(high, low, unit, self.power)
 
     @property
     def value(self) -> Array:

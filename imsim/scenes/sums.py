@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -48,11 +48,8 @@ class SquaredErrors(Pieces):
                 squares = np.where(n > 0, squares * n * self.whole.channels, 0.0)
         shape = (*block.batch, 1)
         squares, n = (np.broadcast_to(v, shape).astype(np.float64) for v in (squares, n))
-        values = Accurate.of(squares, unit), Accurate.of(n)
+        values = Accurate.of(squares, unit, 2), Accurate.of(n)
         return Part(values, block.finite(images, valid, finite))
-
-    def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:
-        return p[0].plus(q[0], 2), p[1].plus(q[1], 0)
 
     def finish(self, part: Part) -> Scores:
         """Return the sum, the mean, its root, or its decibels."""
@@ -98,11 +95,8 @@ class Reconstruction(Pieces):
         squares, unit, total, unit_x, n = (
             np.broadcast_to(v, shape).astype(np.float64) for v in (squares, unit, total, unit_x, n)
         )
-        values = Accurate.of(squares, unit), Accurate.of(total, unit_x), Accurate.of(n)
+        values = Accurate.of(squares, unit, 2), Accurate.of(total, unit_x, 1), Accurate.of(n)
         return Part(values, block.finite(images, valid, finite))
-
-    def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:
-        return p[0].plus(q[0], 2), p[1].plus(q[1], 1), p[2].plus(q[2], 0)
 
     def finish(self, part: Part) -> Scores:
         """Return the ratios in decibels."""

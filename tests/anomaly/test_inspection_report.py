@@ -31,7 +31,7 @@ from imsim.anomaly import (
     writing,
 )
 from imsim.anomaly.detector import Inspection
-from imsim.anomaly.learning import threshold_at
+from imsim.anomaly.threshold import threshold_at
 
 NASTY = "<script>alert(1)</script> $x_$ \udcff.png"
 SIDE = 24

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
 import imsim
-from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, learning, statistics
+from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, statistics
 from imsim.anomaly.card import Card
+from imsim.anomaly.cross_fitting import odd_ones
 from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
-from imsim.anomaly.learning import check_groups, deal_folds, odd_ones, threshold_at
+from imsim.anomaly.folds import FOLDS, check_groups, deal_folds, with_twins
 from imsim.anomaly.pca import MeanModel
+from imsim.anomaly.threshold import threshold_at
 from imsim.errors import silent
 
 SIDE = 24
@@ -168,13 +170,13 @@ def test_equal_images_are_held_out_together() -> None:
 def test_twins_join_groups(images: list[tuple[int, int]]) -> None:
     groups, kinds = (np.array(part) for part in zip(*images, strict=True))
     digests = np.repeat(kinds[:, None], 16, axis=1).astype(np.uint8)
-    joined = learning.with_twins(groups, digests)
+    joined = with_twins(groups, digests)
     assert joined is not None
     if not (joined == groups).all():
         for labels in (groups, kinds):
             for label in labels:
                 assert len(set(joined[labels == label])) == 1
-    alone = learning.with_twins(None, digests)
+    alone = with_twins(None, digests)
     assert alone is None or (alone[:, None] == alone).tolist() == (kinds[:, None] == kinds).tolist()
 
 
@@ -406,7 +408,7 @@ def test_a_rate_holds_over_trainings() -> None:
         detector = whole(false_alarm_rate=0.05).fit(waves(20, seed))
         alarms.append((detector.predict(fresh) == -1).mean())
     assert np.mean(alarms) <= 0.1
-    assert learning.FOLDS == 5
+    assert FOLDS == 5
 
 
 @pytest.mark.parametrize("metric", sorted(imsim.METRICS))
@@ -434,7 +436,7 @@ def test_any_number_of_infinite_scores_has_a_threshold(count: int) -> None:
             scores[:number] = value
             with silent(UserWarning), warnings.catch_warnings():
                 warnings.simplefilter("error", RuntimeWarning)
-                assert not np.isnan(learning.threshold_at(scores, 0.05).value)
+                assert not np.isnan(threshold_at(scores, 0.05).value)
 
 
 @pytest.mark.parametrize("value", [0.0, -9999.0, 1.0])

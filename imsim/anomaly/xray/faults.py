@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imsim.anomaly.stacks import Booleans, Floats, nearest
+from imsim.anomaly.stacks import ROBUST, Booleans, Floats, nearest
 from imsim.caches import kept
 from imsim.kernels import xray as passes
 
@@ -72,7 +72,7 @@ def _lines(image: Floats) -> Booleans:
         return result
     left, here, right = image[:, :-2], image[:, 1:-1], image[:, 2:]
     apart = np.median(here - (left + right) / 2, axis=0)
-    deviation = 1.4826 * float(np.median(np.abs(apart)))
+    deviation = ROBUST * float(np.median(np.abs(apart)))
     above, below = (here > np.maximum(left, right)), (here < np.minimum(left, right))
     throughout = np.maximum(above.mean(axis=0), below.mean(axis=0)) > THROUGHOUT
     result[1:-1] = throughout & (np.abs(apart) > COLUMN * deviation)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 import imsim
 from imsim.anomaly.stacks import (
     NOT_FINITE,
+    ROBUST,
     Booleans,
     Floats,
     as_real,
@@ -282,7 +283,7 @@ def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Boolea
     smooth = mean_of_neighbours(np.where(finite[:, None, None], frames, 0))
     around = border(smooth)
     level = np.median(around, axis=1)
-    noise = 1.4826 * np.median(np.abs(around - level[:, None]), axis=1)
+    noise = ROBUST * np.median(np.abs(around - level[:, None]), axis=1)
     smooth -= level[:, None, None]
     threshold = halfway(smooth)
     contrast = 2 * threshold  # the background is at 0

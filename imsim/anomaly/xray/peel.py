@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly.stacks import (
+    ROBUST,
     Booleans,
     Floats,
     as_stack,
@@ -41,8 +42,6 @@ _CLIP = 3.0
 """Standard deviations of good texture at which the influence of a pixel on the trend ends."""
 _LARGEST = 1e12
 """Largest absorbance: products of larger numbers overflow."""
-_ROBUST = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
 _VARIED, _HEAVY = 1 / 3, 2.0
 """Limits of the deviation that a tenth of the pixels exceed: relative to the absorbance of the
 item, and to the robust standard deviation (1.64 in noise). Beyond both, the image has a pattern
@@ -409,7 +408,7 @@ def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:
 
 def _deviation(values: NDArray[Any]) -> float:
     """Return a robust standard deviation about zero."""
-    return float(_ROBUST * np.median(np.abs(values))) if values.size else 0.0
+    return float(ROBUST * np.median(np.abs(values))) if values.size else 0.0
 
 
 def _is_varied(texture: Floats, trend: Floats) -> bool:

@@ -6,11 +6,12 @@ import argparse
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 from imsim._images import (
+    Array,
     ImageFile,
     ImageFileError,
     Picture,
@@ -23,6 +24,7 @@ from imsim._images import (
 from imsim.cli.messages import Notes, progress, say
 from imsim.cli.pairing import NO_IMAGE, Folder
 from imsim.errors import ImsimError, OptionError
+from imsim.whole_files import writing_to
 
 if TYPE_CHECKING:
     from imsim.anomaly import AnomalyDetector, ItemDetector
@@ -37,7 +39,6 @@ OTHER = (
     "is an image with an ending that is not looked for in a folder: save it as PNG or TIFF, or "
     "move it elsewhere"
 )
-Array = np.ndarray[Any, Any]
 Detector = TypeVar("Detector", "AnomalyDetector", "ItemDetector")
 
 
@@ -321,10 +322,8 @@ def load_any(path: str) -> AnomalyDetector | ItemDetector:
 
 def save(detector: AnomalyDetector | ItemDetector, path: str) -> None:
     """Save a detector, or say why that cannot be."""
-    try:
+    with writing_to(path):
         detector.save(path)
-    except OSError as error:
-        raise ImsimError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def digest(path: str) -> str:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from imsim._images import Picture
+from imsim._images import Array, Picture
 from imsim.cli.anomaly.inputs import (
-    Array,
     Correction,
     Unusable,
     batches,

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imsim._images import Picture, file_of, without_index
+from imsim._images import Array, Picture, file_of, without_index
 from imsim.cli.anomaly.fleet_images import KeptNotes
-from imsim.cli.anomaly.inputs import Array, Pictures
+from imsim.cli.anomaly.inputs import Pictures
 from imsim.cli.anomaly.judges import ANOMALY, NOT_INSPECTED, Found, ImageJudge, Score
-from imsim.cli.maps import make_folder, replacing
+from imsim.cli.maps import make_folder, replaced_map
 from imsim.cli.messages import say
 from imsim.cli.options import check_folder
 from imsim.errors import ImsimError, OptionError
@@ -245,7 +245,7 @@ class Shown:
 
         stem = os.path.join(self.maps, _name_below(image, self.base))
         make_folder(os.path.dirname(stem))
-        with replacing(f"{stem}.{self.detector.metric}.{self.ending}") as file:
+        with replaced_map(f"{stem}.{self.detector.metric}.{self.ending}") as file:
             if self.ending == "npy":
                 with open(file, "wb") as stream:  # np.save would add an ending to a name
                     np.save(stream, values.astype(np.float32), allow_pickle=False)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imsim._images import write_png
-from imsim.cli.anomaly.inputs import Array
+from imsim._images import Array, write_png
 from imsim.cli.messages import progress
 from imsim.cli.options import add_command, check_folder, check_new_folder
 from imsim.cli.rows import Csv
-from imsim.errors import ImsimError, OptionError
+from imsim.errors import OptionError
+from imsim.whole_files import writing_to
 
 if TYPE_CHECKING:
     from imsim.anomaly.simulate import Samples
@@ -76,11 +76,9 @@ def run(arguments: argparse.Namespace) -> Iterator[str]:
         **options,
     )
     check_folder(folder, [])
-    try:
+    with writing_to(folder):
         names = _write_stacks(folder, samples) if arguments.npy else _write_images(folder, samples)
         _write_labels(folder, names, samples)
-    except OSError as error:
-        raise ImsimError(f"{folder}: cannot be written: {error.strerror}") from error
     yield (
         f"{folder}: {arguments.good} good and {arguments.bad} bad images of {arguments.size} x "
         f"{arguments.size} pixels"

@@ -8,8 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
-from imsim._images import ImageFile, ImageFileError, Reading, file_of, without_index
-from imsim.cli.anomaly.inputs import Array
+from imsim._images import Array, ImageFile, ImageFileError, Reading, file_of, without_index
 from imsim.cli.messages import say
 from imsim.cli.pairing import Folder
 from imsim.cli.reading import mask_of

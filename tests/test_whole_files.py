@@ -1,0 +1,128 @@
+"""Files that are written whole or not at all, by everything that replaces files."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imsim._images import write_png
+from imsim._images.map_files import take_place
+from imsim.anomaly import storage
+from imsim.cli import main
+from imsim.errors import ImsimError
+from imsim.whole_files import replacing, writing_to
+
+
+def _model(folder: Path) -> Path:
+    storage.write(folder / "model", "Thing", {}, {"x": np.ones(3)})
+    return folder / "model"
+
+
+def _images(folder: Path) -> None:
+    for side in ("reference", "test"):
+        (folder / side).mkdir(exist_ok=True)
+        write_png(folder / side / "a.png", np.full((16, 16), len(side), np.uint8))
+
+
+def _map(folder: Path) -> Path:
+    _images(folder)
+    names = [str(folder / side / "a.png") for side in ("reference", "test")]
+    assert main(["compare", *names, "--metrics", "se", "--maps", str(folder / "maps")]) == 0
+    return folder / "maps" / "a.se.png"
+
+
+def _page(folder: Path) -> Path:
+    _images(folder)
+    names = [str(folder / side) for side in ("reference", "test")]
+    assert main(["report", *names, "-o", str(folder / "report")]) == 0
+    return folder / "report" / "index.html"
+
+
+def _accepted(folder: Path) -> Path:
+    _images(folder)
+    names = [str(folder / side) for side in ("reference", "test")]
+    assert main(["accept", *names, "--all"]) == 0
+    return folder / "reference" / "a.png"
+
+
+WRITERS = (_model, _map, _page, _accepted)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_permissions_stay_and_no_part_does(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    path = write(tmp_path)
+    path.chmod(0o600)
+    before = path.stat().st_ino
+    assert write(tmp_path) == path
+    assert path.stat().st_ino != before
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not [name for name in tmp_path.rglob("*") if name.suffix == ".part"]
+
+
+def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+
+    def write() -> None:
+        with replacing(path) as new:
+            Path(new).write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_link_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("old")
+    (tmp_path / "a").symlink_to("other")
+    with replacing(tmp_path / "a") as new:
+        Path(new).write_text("new")
+    assert (tmp_path / "other").read_text() == "old"
+    assert not (tmp_path / "a").is_symlink()
+    assert (tmp_path / "a").read_text() == "new"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    end = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with replacing(tmp_path / "pipe") as new:
+        Path(new).write_text("new")
+    assert os.read(end, 9) == b"new"
+    os.close(end)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_folder_of_zarr_takes_the_place_of_one(tmp_path: Path, is_old: bool) -> None:
+    zarr = pytest.importorskip("zarr")
+    path = str(tmp_path / "a.zarr")
+    if is_old:
+        zarr.create_array(path, shape=(3,), dtype="f4")
+
+    def write(length: int) -> None:
+        with replacing(path, take_place) as new:
+            zarr.create_array(new, shape=(length,), dtype="f4")
+            if length == 5:
+                raise KeyboardInterrupt
+
+    write(4)
+    assert zarr.open(path).shape == (4,)
+    with pytest.raises(KeyboardInterrupt):
+        write(5)
+    assert os.listdir(tmp_path) == ["a.zarr"]
+    assert zarr.open(path).shape == (4,)
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "a"
+    words = r"nowhere.a: cannot be written: No such file"
+    with pytest.raises(ImsimError, match=words), writing_to(path), replacing(path) as new:
+        Path(new).write_text("new")
