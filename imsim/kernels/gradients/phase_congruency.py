@@ -41,15 +41,14 @@ class Room:
         """The same memory as real numbers: real and imaginary parts alternate along the rows."""
         self.powers = np.empty((height, width), dtype)
         """Squared amplitudes of the finest scale."""
-        self._line = np.empty(2 * width, dtype)
         self._width, self._dtype = width, dtype
 
     def filter(self, o: int, transforms: Transforms) -> None:
         """Filter an image at one orientation and all scales, one by one: each fits in the cache."""
         (radial, angular), spectrum = transforms.bank[:2], transforms.spectrum.view(self._dtype)
         for s in range(SCALES):
-            one, parts, line = radial[s : s + 1], self.parts[s : s + 1], self._line
-            apply_filters(one, angular, DISTANCES[o], spectrum, 0, self._width, parts, line)
+            one, parts = radial[s : s + 1], self.parts[s : s + 1]
+            apply_filters(one, angular, DISTANCES[o], spectrum, 0, self._width, parts)
             in_place(scipy.fft.ifft2, self.responses[s, :, : self._width], norm="forward")
 
     def filter_back(self, o: int, transforms: Transforms, gathered: Array) -> None:
@@ -99,7 +98,8 @@ class Congruency:
     ) -> Array | None:
         """Phase congruency of ``scale * cells``; None if float32 has too few digits for it.
 
-        With `keep`, the responses are kept for the gradient if they do not take much memory.
+        The next image overwrites it. With `keep`, the responses are kept for the gradient if they
+        do not take much memory.
         """
         inside = {} if valid is None else {"where": valid}
         lowest = np.min(cells, initial=math.inf, **inside)
