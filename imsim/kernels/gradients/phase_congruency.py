@@ -125,7 +125,7 @@ class Congruency:
         for o in range(ORIENTATIONS):
             noise, is_last = self.dtype.type(self._thresholds[o]), o == ORIENTATIONS - 1
             add_above(self._energies[o], noise, amplitude, is_last, self._values)
-        return self._values.astype(np.float64)
+        return self._values
 
     def back(self, slopes: Array, run: Run) -> Array:
         """Gradient of the cells from that of the phase congruency."""
@@ -265,6 +265,7 @@ def _gather(radial, angular, distances, parts, gathered):  # type: ignore[no-unt
     """
     height, width = parts.shape[1], width_of(parts)
     half = (width + 1) // 2
+    one, two = np.uint64(1), np.uint64(2)  # see `apply_filters`
     for i in range(height):
         below = int(2 * i >= height)
         row, mirrored = min(i, height - i), (height - i) % height
@@ -276,7 +277,7 @@ def _gather(radial, angular, distances, parts, gathered):  # type: ignore[no-unt
                 out[2 * j] += parts[s, i, 2 * j] * gain
                 out[2 * j + 1] += parts[s, i, 2 * j + 1] * gain
             g, out = angular[distances[below, 1], row], gathered[1, mirrored]
-            for j in range(1, width - half + 1):
-                gain, k = f[j] * g[j], width - j
-                out[2 * j] += parts[s, i, 2 * k] * gain
-                out[2 * j + 1] -= parts[s, i, 2 * k + 1] * gain
+            for j in range(one, np.uint64(width - half + 1)):
+                gain, k = f[j] * g[j], np.uint64(width) - j
+                out[two * j] += parts[s, i, two * k] * gain
+                out[two * j + one] -= parts[s, i, two * k + one] * gain
