@@ -135,5 +135,8 @@ class Gradient:
 def _scaled(gradient: Array, scale: Array) -> Array:
     """Multiply a gradient by a number per image; what is 0 stays 0, also times infinity."""
     with np.errstate(all="ignore"):
-        found = (gradient * scale).astype(gradient.dtype)
+        own = scale.astype(gradient.dtype)
+        # Of two numbers of one dtype, the product is that in a wider one, rounded.
+        factor = own if np.array_equal(own, scale, equal_nan=True) else scale
+        found = (gradient * factor).astype(gradient.dtype, copy=False)
     return found if np.isfinite(scale).all() else where_valid(gradient != 0, found)

@@ -201,10 +201,9 @@ class _Work:
     def _features(self, side: int, i: int, run: Run) -> CellFeatures:
         """Compute the features of one image of the i-th pair."""
         (luminance, *chrominance), valid = self._planes(side, i)
-        framed = within_zeros(luminance)
-        del luminance
-        congruency = self._congruency(framed[1:-1, 1:-1], valid, run)
-        return CellFeatures(framed, congruency, tuple(self.scale * c for c in chrominance), valid)
+        congruency = self._congruency(luminance, valid, run)
+        chroma = tuple(self.scale * c for c in chrominance)
+        return CellFeatures(within_zeros(luminance), congruency, chroma, valid)
 
     def _congruency(self, cells: Array, valid: Array | None, run: Run) -> Array:
         """Phase congruency in the dtype of the images, computed in float64 where float32 fails."""

@@ -118,17 +118,20 @@ def _weighted(images: Images, mask: Array | None) -> Scores:
         for place in np.ndindex(planes.shape):
             merge_cells(total[place], *strip[place][:3])
         total[..., 5:] += strip[..., 5:]
-    whole, _, squares, _, _, squared, n, unusual, sum_of_all = np.moveaxis(total, -1, 0)
+    numbers = (total[..., k] for k in range(weighted.N_SUMS))
+    whole, _, squares, _, _, squared, n, unusual, sum_of_all = numbers
     check_usual(images, unusual, sum_of_all)
     spread = whole - squared / whole
-    is_near = np.all(strips[..., 4] <= most, axis=0) & (spread >= LEAST_SPREAD * whole)
+    is_near = (strips[..., 4] <= most).all(axis=0) & (spread >= LEAST_SPREAD * whole)
     several = n > 1
     scores = np.where(is_near, np.sqrt(squares / spread), math.nan)
     scores = np.where(several, scores, 0.0 * squares)  # NaN where a pixel is
+    several_whole = np.where(several, whole, 0.0)
     left = (several & ~is_near).any(axis=-1)
-    if left.any():
-        refuse_unchecked(images)
-    return Scores(scores, np.where(several, whole, 0.0), scores, left if left.any() else None)
+    if not left.any():
+        return Scores(scores, several_whole, scores)
+    refuse_unchecked(images)
+    return Scores(scores, several_whole, scores, left)
 
 
 def prepare(

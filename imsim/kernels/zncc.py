@@ -14,7 +14,7 @@ from imsim.caches import kept
 from imsim.kernels import surveying, weighing
 from imsim.kernels.common.byte_sums import BYTE_BLOCK, sums_of_bytes
 from imsim.kernels.common.jit import allocating, allocating_exact, exact, exact_part, kernel, part
-from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, floats, load_block
+from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.rescaling import (
     channels_of,
@@ -242,18 +242,16 @@ def _centred_sums(p, q, inside, centre_x, centre_y):  # type: ignore[no-untyped-
 
 def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
     """Moments of a run by weights, sum of the squared weights, whether one is unusual."""
-    _weighted_moments(x, y, weights, np.empty((3, BLOCK)), out)
+    _weighted_moments(x, y, weights, np.empty(N_MOMENTS), out)
 
 
-@allocating
-def _weighted_moments(x, y, weights, room, out):  # type: ignore[no-untyped-def]
+@kernel
+def _weighted_moments(x, y, weights, block, out):  # type: ignore[no-untyped-def]
     """Moments about the means of the block before; those of the first one about its pixels."""
     centres = (0.0, 0.0)
     for start in range(0, x.size, BLOCK):
-        p = floats(x[start : start + BLOCK], room[0])
-        q = floats(y[start : start + BLOCK], room[1])
-        w = weights[start : start + BLOCK]
-        centres = _merge_weighted(p, q, w, centres, room[2], out)
+        p, q, w = x[start : start + BLOCK], y[start : start + BLOCK], weights[start : start + BLOCK]
+        centres = _merge_weighted(p, q, w, centres, block, out)
 
 
 @part

@@ -11,6 +11,8 @@ from imsim.typing import Array
 
 BUCKETS = 2048
 """Buckets of a histogram: 16 KiB of counts stay in the first-level cache."""
+BLOCK = 64
+"""Values of which few blocks have one in the middle bucket; whether one has is vectorised."""
 
 
 def median(values: Array) -> np.float64:
@@ -55,8 +57,7 @@ def _middle(bits, positive, counts, found):  # type: ignore[no-untyped-def]
         shift = 0
         while (most - least) >> shift >= counts.size:
             shift += 1
-        for k in range(counts.size):
-            counts[k] = 0
+        counts[:] = 0
         for i in range(n):
             counts[(bits[i] - least) >> shift] += 1
         bucket, before = 0, 0
@@ -73,8 +74,12 @@ def _middle(bits, positive, counts, found):  # type: ignore[no-untyped-def]
             found[0], found[1] = below, above
             return
         kept = 0
-        for i in range(n):
-            if (bits[i] - least) >> shift == bucket:
-                bits[kept] = bits[i]
-                kept += 1
+        for start in range(0, n, BLOCK):
+            block, some = bits[start : min(start + BLOCK, n)], 0
+            for i in range(block.size):
+                some += int((block[i] - least) >> shift == bucket)
+            for i in range(block.size if some > 0 else 0):
+                if (block[i] - least) >> shift == bucket:
+                    bits[kept] = block[i]
+                    kept += 1
         lower, upper, n = lower - before, upper - before, kept

@@ -79,8 +79,7 @@ class Transforms:
         spectrum = self.spectrum.view(self.dtype)
 
         def apply(start: int, stop: int) -> None:
-            line = np.empty(2 * (stop - start), self.dtype)
-            apply_filters(*self.bank[:2], DISTANCES[o], spectrum, start, stop, self.parts, line)
+            apply_filters(*self.bank[:2], DISTANCES[o], spectrum, start, stop, self.parts)
 
         def columns(part: slice) -> None:
             apply(part.start, part.stop)
@@ -160,17 +159,19 @@ def width_of(parts):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def apply_filters(radial, angular, distances, spectrum, start, stop, parts, line):  # type: ignore[no-untyped-def]
+def apply_filters(radial, angular, distances, spectrum, start, stop, parts):  # type: ignore[no-untyped-def]
     """Write the filtered spectrum of some columns as pairs of a real and an imaginary part."""
     height, width = parts.shape[1], width_of(parts)
     half = (width + 1) // 2  # from here on, frequencies along the row are negative
     positive, negative = max(min(stop, half) - start, 0), max(stop - max(start, half), 0)
+    first = width - stop + 1
+    here, there = slice(start, start + positive), slice(first, first + negative)
+    # Loops over slices from 0 on are vectorised, and backwards where no index can be negative.
+    one, two = np.uint64(1), np.uint64(2)
     for i in range(height):
         below = int(2 * i >= height)
         row, mirrored = min(i, height - i), (height - i) % height
         for s in range(parts.shape[0]):
-            # Loops over slices from 0 on are vectorised.
-            here = slice(start, start + positive)
             f, g = radial[s, row, here], angular[distances[below, 0], row, here]
             source = spectrum[i, 2 * start : 2 * (start + positive)]
             out = parts[s, i, 2 * start : 2 * (start + positive)]
@@ -178,18 +179,13 @@ def apply_filters(radial, angular, distances, spectrum, start, stop, parts, line
                 gain = f[j] * g[j]
                 out[2 * j] = source[2 * j] * gain
                 out[2 * j + 1] = source[2 * j + 1] * gain
-            first = width - stop + 1
-            there = slice(first, first + negative)
             f, g = radial[s, row, there], angular[distances[below, 1], row, there]
             source = spectrum[mirrored, 2 * first : 2 * (first + negative)]
-            for j in range(negative):
-                gain = f[j] * g[j]
-                line[2 * j] = source[2 * j] * gain
-                line[2 * j + 1] = -source[2 * j + 1] * gain
             out = parts[s, i, 2 * (stop - negative) : 2 * stop]
-            for j in range(negative):
-                k = negative - 1 - j
-                out[2 * j], out[2 * j + 1] = line[2 * k], line[2 * k + 1]
+            for j in range(np.uint64(negative)):
+                gain, k = f[j] * g[j], np.uint64(negative) - one - j
+                out[two * k] = source[two * j] * gain
+                out[two * k + one] = -source[two * j + one] * gain
 
 
 @kernel

@@ -61,11 +61,13 @@ def add_to_pixels(
     slopes: Array, mask: Array | None, factor: int, weight: float, pixels: Array
 ) -> None:
     """Add the gradients of the pixels of blocks, see `block_means`, times a weight."""
-    _add_to_pixels(slopes, NO_MASK if mask is None else mask, factor, weight, pixels)
+    shares = np.zeros(pixels.shape[1])  # pixels beyond the last block have none
+    _add_to_pixels(slopes, NO_MASK if mask is None else mask, factor, weight, shares, pixels)
 
 
 @kernel
-def _add_to_pixels(slopes, mask, factor, weight, pixels):  # type: ignore[no-untyped-def]
+def _add_to_pixels(slopes, mask, factor, weight, shares, pixels):  # type: ignore[no-untyped-def]
+    """`shares` hold 0 for each column; rows of pixels are added at once, which vectorises."""
     height, width = pixels.shape
     before = (factor - 1) // 2
     for r in range(slopes.shape[0]):
@@ -73,17 +75,18 @@ def _add_to_pixels(slopes, mask, factor, weight, pixels):  # type: ignore[no-unt
         for c in range(slopes.shape[1]):
             left, right = max(c * factor - before, 0), min((c + 1) * factor - before, width)
             share = weight * slopes[r, c] / (factor * factor)
+            if mask.size > 0:
+                n = 0
+                for i in range(top, bottom):
+                    for j in range(left, right):
+                        n += mask[i, j]
+                share = share * ((bottom - top) * (right - left)) / n if n > 0 else 0.0
+            for j in range(left, right):
+                shares[j] = share
+        for i in range(top, bottom):
             if mask.size == 0:
-                for i in range(top, bottom):
-                    for j in range(left, right):
-                        pixels[i, j] += share
-                continue
-            n = 0
-            for i in range(top, bottom):
-                for j in range(left, right):
-                    n += mask[i, j]
-            if n > 0:
-                share = share * ((bottom - top) * (right - left)) / n
-                for i in range(top, bottom):
-                    for j in range(left, right):
-                        pixels[i, j] += share if mask[i, j] else 0.0
+                for j in range(width):
+                    pixels[i, j] += shares[j]
+            else:
+                for j in range(width):
+                    pixels[i, j] += shares[j] if mask[i, j] else 0.0

@@ -126,7 +126,13 @@ class _Work:
         """
         if mask is not None and mask.all():
             mask = None
-        cells, valids = zip(*(filled_cells(v, mask, self._factor) for v in pair), strict=True)
+        cells: dict[int, list[Array]] = {}
+        valids: dict[int, Array | None] = {}
+
+        def load(side: int, run: Run) -> None:
+            cells[side], valids[side] = filled_cells(pair[side], mask, self._factor)
+
+        self.share_out(load, 2, run)
         valid = valids[0]
         scored: Array = NO_MASK if valid is None else eroded(valid)
         if scored.size > 0 and not scored.any():
@@ -144,7 +150,7 @@ class _Work:
             CellFeatures(
                 within_zeros(luminance), values[side], tuple(self._scale * c for c in rest), valid
             )
-            for side, (luminance, *rest) in enumerate(cells)
+            for side, (luminance, *rest) in sorted(cells.items())
         )
         chroma = chroma_of(x, y)
         similarities, sums = similarity(x, y, chroma, self._scale)
@@ -205,7 +211,8 @@ def _slopes(
     rows, columns = values.shape
     scored = scored.view(np.uint8)
     scored.setflags(write=False)  # Numba would compile again for a writable array
-    slopes, edges = np.zeros((2, rows, columns)), np.zeros((2, 2, rows + 2, columns + 2))
+    slopes, edges = np.empty((2, rows, columns)), np.empty((2, 2, rows + 2, columns + 2))
+    edges[..., [0, -1], :] = edges[..., [0, -1]] = 0
     part = 1 / sums[1] if sums[1] > 0 else 0.0
     _pool_back(
         x.luminance,
@@ -256,12 +263,16 @@ def _pool_back(  # type: ignore[no-untyped-def]
     colour, use = np.ones(width), np.ones(width)
     for i in range(height):
         _load(chroma, scored, i, colour, use)
+        # A loop of less is vectorised: the compiler compares what it reads and writes in pairs.
+        for j in range(width):
+            room[2, j], room[3, j] = _gradient(x, i, j)
+            room[4, j], room[5, j] = _gradient(y, i, j)
         for j in range(width):
             p, q, s = pc_x[i, j], pc_y[i, j], values[i, j]
             of_s, of_weight = use[j] * part * max(p, q), use[j] * part * (s - score)
             share = (0.5 if p >= q else 0.0) + (0.5 if p > q else 0.0)
-            of_x, of_y = _gradient(x, i, j), _gradient(y, i, j)
-            g_x, g_y = scale * _length(of_x), scale * _length(of_y)
+            g_x = scale * _length(room[2, j], room[3, j])
+            g_y = scale * _length(room[4, j], room[5, j])
             s_pc, s_g = _similarity(p, q, T1), _similarity(g_x, g_y, T2)
             of_pc = of_s * colour[j] * s_g * 2 / (p * p + q * q + T1)
             room[0, j] = of_pc * ((q - p) + p * (1 - s_pc)) + of_weight * share
@@ -270,8 +281,10 @@ def _pool_back(  # type: ignore[no-untyped-def]
             # The root at 0 has the slope 0.
             along_x = of_g * ((g_y - g_x) + g_x * (1 - s_g)) / (g_x if g_x > 0 else 1.0)
             along_y = of_g * ((g_x - g_y) + g_y * (1 - s_g)) / (g_y if g_y > 0 else 1.0)
-            room[2, j], room[3, j] = along_x * of_x[0], along_x * of_x[1]
-            room[4, j], room[5, j] = along_y * of_y[0], along_y * of_y[1]
+            room[2, j] *= along_x
+            room[3, j] *= along_x
+            room[4, j] *= along_y
+            room[5, j] *= along_y
             room[6, j] = of_s * s
         for j in range(width):
             values[i, j] = room[6, j]
@@ -305,8 +318,8 @@ def _gradient(v, i, j):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _length(g):  # type: ignore[no-untyped-def]
-    return np.sqrt(g[0] * g[0] + g[1] * g[1])
+def _length(across, along):  # type: ignore[no-untyped-def]
+    return np.sqrt(across * across + along * along)
 
 
 @kernel

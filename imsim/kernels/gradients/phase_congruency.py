@@ -41,15 +41,14 @@ class Room:
         """The same memory as real numbers: real and imaginary parts alternate along the rows."""
         self.powers = np.empty((height, width), dtype)
         """Squared amplitudes of the finest scale."""
-        self._line = np.empty(2 * width, dtype)
         self._width, self._dtype = width, dtype
 
     def filter(self, o: int, transforms: Transforms) -> None:
         """Filter an image at one orientation and all scales, one by one: each fits in the cache."""
         (radial, angular), spectrum = transforms.bank[:2], transforms.spectrum.view(self._dtype)
         for s in range(SCALES):
-            one, parts, line = radial[s : s + 1], self.parts[s : s + 1], self._line
-            apply_filters(one, angular, DISTANCES[o], spectrum, 0, self._width, parts, line)
+            one, parts = radial[s : s + 1], self.parts[s : s + 1]
+            apply_filters(one, angular, DISTANCES[o], spectrum, 0, self._width, parts)
             in_place(scipy.fft.ifft2, self.responses[s, :, : self._width], norm="forward")
 
     def filter_back(self, o: int, transforms: Transforms, gathered: Array) -> None:
@@ -99,7 +98,8 @@ class Congruency:
     ) -> Array | None:
         """Phase congruency of ``scale * cells``; None if float32 has too few digits for it.
 
-        With `keep`, the responses are kept for the gradient if they do not take much memory.
+        The next image overwrites it. With `keep`, the responses are kept for the gradient if they
+        do not take much memory.
         """
         inside = {} if valid is None else {"where": valid}
         lowest = np.min(cells, initial=math.inf, **inside)
@@ -125,7 +125,7 @@ class Congruency:
         for o in range(ORIENTATIONS):
             noise, is_last = self.dtype.type(self._thresholds[o]), o == ORIENTATIONS - 1
             add_above(self._energies[o], noise, amplitude, is_last, self._values)
-        return self._values.astype(np.float64)
+        return self._values
 
     def back(self, slopes: Array, run: Run) -> Array:
         """Gradient of the cells from that of the phase congruency."""
@@ -265,6 +265,7 @@ def _gather(radial, angular, distances, parts, gathered):  # type: ignore[no-unt
     """
     height, width = parts.shape[1], width_of(parts)
     half = (width + 1) // 2
+    one, two = np.uint64(1), np.uint64(2)  # see `apply_filters`
     for i in range(height):
         below = int(2 * i >= height)
         row, mirrored = min(i, height - i), (height - i) % height
@@ -276,7 +277,7 @@ def _gather(radial, angular, distances, parts, gathered):  # type: ignore[no-unt
                 out[2 * j] += parts[s, i, 2 * j] * gain
                 out[2 * j + 1] += parts[s, i, 2 * j + 1] * gain
             g, out = angular[distances[below, 1], row], gathered[1, mirrored]
-            for j in range(1, width - half + 1):
-                gain, k = f[j] * g[j], width - j
-                out[2 * j] += parts[s, i, 2 * k] * gain
-                out[2 * j + 1] -= parts[s, i, 2 * k + 1] * gain
+            for j in range(one, np.uint64(width - half + 1)):
+                gain, k = f[j] * g[j], np.uint64(width) - j
+                out[two * j] += parts[s, i, two * k] * gain
+                out[two * j + one] -= parts[s, i, two * k + one] * gain

@@ -5,30 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels.common.gram import N_GRAM, fit, merge_gram
-from imsim.kernels.common.jit import allocating, part
-from imsim.kernels.common.pixel_blocks import BLOCK, floats
+from imsim.kernels.common.jit import kernel, part
+from imsim.kernels.common.pixel_blocks import BLOCK
 from imsim.kernels.weighted.survey import is_unusual
 from imsim.typing import Array
 
 
 def gram_of_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
     """Gram matrix of a run by weights, the sum of the weights, and whether any is unusual."""
-    _weighted_gram(x, y, weights, np.empty((4, BLOCK)), np.empty(N_GRAM), out)
+    _weighted_gram(x, y, weights, np.empty((2, BLOCK)), np.empty(N_GRAM), out)
 
 
-@allocating
+@kernel
 def _weighted_gram(x, y, weights, room, block, out):  # type: ignore[no-untyped-def]
     out[3] = 1.0
     for start in range(0, x.size, BLOCK):
-        p = floats(x[start : start + BLOCK], room[0])
-        q = floats(y[start : start + BLOCK], room[1])
+        p, q = x[start : start + BLOCK], y[start : start + BLOCK]
         _merge_weighted(p, q, weights[start : start + BLOCK], room, block, out)
 
 
 @part
 def _merge_weighted(p, q, w, room, block, out):  # type: ignore[no-untyped-def]
     """Merge the Gram matrix of a block, whose products have weights."""
-    u, v = room[2, : p.size], room[3, : p.size]
+    u, v = room[0, : p.size], room[1, : p.size]
     whole, xx, yy, xy, unusual = 0.0, 0.0, 0.0, 0.0, False
     for i in range(p.size):
         weight = np.float64(w[i])
