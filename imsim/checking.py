@@ -86,14 +86,19 @@ def check_for(
     return images, valid
 
 
-def check_single(function: str, images: Images, valid: Array | None = None) -> None:
-    """Refuse what is not one pair in the memory of the host, for a function that takes no other."""
+def check_on_host(function: str, images: Images) -> None:
+    """Refuse what is not in the memory of the host, for a function that takes nothing else."""
     if images.xp is not np:
         raise DTypeError(
             f"{function} takes NumPy arrays, and tensors of PyTorch and JAX on the CPU that are "
             "neither traced nor ask for a gradient",
             "convert a and b with numpy.asarray, tensors of PyTorch after .detach().cpu()",
         )
+
+
+def check_single(function: str, images: Images, valid: Array | None = None) -> None:
+    """Refuse what is not one pair in the memory of the host, for a function that takes no other."""
+    check_on_host(function, images)
     if max(images.x.ndim, images.y.ndim) > 3:
         batch = " and ".join(str(v.shape[:-3]) for v in (images.x, images.y))
         of_volumes = ", with ndim=3 if these are volumes" if images.depth is None else ""

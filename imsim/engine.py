@@ -16,6 +16,7 @@ from imsim import kernels, tensors
 from imsim.checking import (
     LeastSide,
     check_for,
+    check_on_host,
     has_doubtful_width,
     warn_of_rounding,
     warn_of_width,
@@ -23,7 +24,6 @@ from imsim.checking import (
 from imsim.computation import computed, subtracted
 from imsim.derivatives import Gradient
 from imsim.errors import (
-    DTypeError,
     EmptyMaskWarning,
     ImsimError,
     OptionError,
@@ -382,12 +382,8 @@ def _evaluate(
     for key, value in options.items():
         if isinstance(value, np.generic):
             options[key] = value.item()
-    if facts.numpy_only and not is_numpy:
-        raise DTypeError(
-            f"{facts.name} takes NumPy arrays, and tensors of PyTorch and JAX on the CPU that are "
-            "neither traced nor ask for a gradient",
-            "convert a and b with numpy.asarray, tensors of PyTorch after .detach().cpu()",
-        )
+    if facts.numpy_only:
+        check_on_host(facts.name, images)
     kernel = None
     if by_kernel and is_numpy and load_kernel is not None:
         kernel = kernel_instead or kernels.loaded(load_kernel)

@@ -126,7 +126,7 @@ def _surveyed(array: Array, mask: Array | None) -> tuple[Array, ...] | None:
 
 
 def _survey() -> Any:
-    from imsim.kernels.weighted.survey import survey  # slow to import, as Numba is
+    from imsim.kernels.common.weight_survey import survey  # slow to import, as Numba is
 
     return survey
 

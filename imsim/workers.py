@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, copy_context
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from imsim.validation import check_integer
 
 T = TypeVar("T")
+Run: TypeAlias = Callable[[Callable[[int], object], int, int], None]
+"""``run(task, n, pixels)`` calls a task for 0 to n - 1; `pixels` measures the work."""
 SMALLEST_SHARED = 1 << 16
 """Pixels below which handing work to another thread costs more than it saves."""
 SPINS = 50
@@ -244,6 +246,31 @@ def parallel(task: Callable[[int], object], n: int, pixels: int) -> None:
         errors = [share.withdraw() for share in shares]
     for error in filter(None, errors):
         raise error
+
+
+def _serial(task: Callable[[int], object], n: int, pixels: int) -> None:
+    """Call a task for 0 to n - 1 in this thread."""
+    for i in range(n):
+        task(i)
+
+
+def share_out(
+    task: Callable[[int, Run], None],
+    n: int,
+    pixels: int,
+    *,
+    run: Run = parallel,
+    at_once: bool = True,
+) -> None:
+    """Share n tasks of some pixels each among threads; where they are few, the work within each.
+
+    Each task gets the `Run` for its parts. Without `at_once`, it is one task after the other.
+    """
+    if run is parallel and at_once and n >= get_workers():
+        parallel(lambda i: task(i, _serial), n, n * pixels)
+    else:
+        for i in range(n):
+            task(i, run)
 
 
 def divided(n: int, most: int) -> list[slice]:

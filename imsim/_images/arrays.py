@@ -10,7 +10,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
+from imsim._images.pictures import OBJECTS, Array, Contents, ImageFileError, Pages, native
 from imsim._images.raster import Raster
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -223,10 +223,7 @@ def _header(stream: IO[bytes], size: int) -> _ArrayHeader:
         raise ImageFileError(f"its format has version {version}; save it with numpy.save")
     shape, fortran, dtype = readers[version](stream)
     if dtype.hasobject:
-        raise ImageFileError(
-            "holds Python objects, which are not loaded, since that can run code; "
-            "save an array of numbers"
-        )
+        raise ImageFileError(OBJECTS)
     if dtype.kind not in "biuf":
         raise ImageFileError(f"its values are of type {dtype}, not real numbers")
     offset = stream.tell()

@@ -16,6 +16,10 @@ from imsim.errors import ImsimError
 
 Array = np.ndarray[Any, Any]
 
+OBJECTS = (
+    "holds Python objects, which are not loaded, since that can run code; save an array of numbers"
+)
+"""Why some arrays are not read."""
 _KINDS = {"b": "1-bit", "u": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}
 
 

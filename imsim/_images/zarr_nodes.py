@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim._images.pictures import ImageFileError
+from imsim._images.pictures import OBJECTS, ImageFileError
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 """Files that make a folder a Zarr array or group: of version 3, and of version 2."""
@@ -245,10 +245,7 @@ def check_type(array: Node) -> None:
     codecs = set(_codecs([meta.get("codecs"), meta.get("filters"), meta.get("compressor")]))
     pickled = any("pickle" in name for name in codecs)
     if pickled or (isinstance(kind, str) and "O" in kind):
-        raise ImageFileError(
-            "holds Python objects, which are not loaded, since that can run code; "
-            "save an array of numbers"
-        )
+        raise ImageFileError(OBJECTS)
     if "data_type" in meta:
         known = kind in _NUMBERS
     else:

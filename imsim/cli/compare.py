@@ -164,7 +164,7 @@ def add_compare(commands: Any) -> None:
     add_maps(parser)
     add_scenes(parser)
     add_ci(parser)
-    add_fleet(parser, "threads to use; by default one per CPU")
+    add_fleet(parser)
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:

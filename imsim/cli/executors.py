@@ -34,6 +34,11 @@ AHEAD = 3
 """Tasks under way for each slot of a worker: one that runs, and others that wait beside it."""
 TICK = 0.01
 """Seconds between two looks for results."""
+LOST = (
+    "the workers that scored it died, each time; likely it is too large for their memory: give "
+    "them more, or let them run fewer tasks at a time"
+)
+"""Why an image has no result, of which every worker died."""
 
 
 def in_order(
@@ -98,6 +103,10 @@ class Part(NamedTuple):
     def images(self) -> int:
         """How many images there are, as far as known."""
         return 1 if self.stop is None else self.stop - self.start
+
+    def name(self, file: str) -> str:
+        """Return what the first image is called, in a file of this name."""
+        return file if self.stop is None else f"{file}[{self.start}]"
 
     def among(self, number: int) -> range:
         """Return the indices of the images in a file of that many."""

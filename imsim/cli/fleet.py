@@ -55,7 +55,7 @@ class FleetError(ImsimError):
     """A cluster that cannot be reached, or cannot do this work."""
 
 
-def add_fleet(parser: argparse.ArgumentParser, threads: str) -> None:
+def add_fleet(parser: argparse.ArgumentParser) -> None:
     """Add the options on the cluster, and on threads, with what is said on these."""
     add = parser.add_argument
     add(
@@ -68,8 +68,8 @@ def add_fleet(parser: argparse.ArgumentParser, threads: str) -> None:
         "--workers",
         metavar="N",
         type=count,
-        help=f"{threads}; with --scheduler, threads of each task: by default the CPUs of a machine "
-        "divided by the tasks that its workers run at a time",
+        help="threads to use; by default one per CPU; with --scheduler, threads of each task: by "
+        "default the CPUs of a machine divided by the tasks that its workers run at a time",
     )
 
 

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from imsim._images import Reading, without_index
-from imsim.cli.executors import Answer, Opened, Part, as_they_come
+from imsim.cli.executors import LOST, Answer, Opened, Part, as_they_come
 from imsim.cli.fleet import Fleet, folders_of
 from imsim.cli.jobs import Jobs, Result, Settings, scored
 from imsim.cli.messages import say
@@ -98,13 +98,8 @@ def _parts(pairs: Sequence[FilePair], done: set[tuple[str, str]]) -> Iterator[Pa
 
 def _lost(part: Part) -> Failure:
     pair: FilePair = part.subject
-    test = pair.test if part.stop is None else f"{pair.test}[{part.start}]"
-    return Failure(
-        f"{test}: the workers that scored it died, each time; likely it is too large for their "
-        "memory: give them more, or let them run fewer tasks at a time",
-        pair.reference,
-        test,
-    )
+    test = part.name(pair.test)
+    return Failure(f"{test}: {LOST}", pair.reference, test)
 
 
 def _opening(run: Run) -> Jobs:

@@ -199,13 +199,9 @@ def option_notes(
     said = []
     if mask and mask.picture.from_bottom != reference.from_bottom:
         said.append((mask.picture.path, _UPSIDE.format(reference.path)))
-    if mask and not mask.pixels.any():
-        return [
-            *said,
-            (mask.picture.path, "this mask leaves out every pixel, so that the scores are NaN"),
-        ]
-    if used is not None and not used.any():
-        return [*said, (test.path, "every pixel is left out, so that the scores are NaN")]
+    in_mask = mask is None or bool(mask.pixels.any())
+    if note := emptied(test, mask, in_mask=in_mask, is_used=used is None or bool(used.any())):
+        return [*said, note]
     if data_range is None:
         return said
     inside = used if used is None else used[..., None]
@@ -245,6 +241,17 @@ def _broken_counts(reference: Picture, test: Picture, used: Array | None) -> lis
     """Count the pixels of each image that are NaN or infinite, where they are used."""
     broken = (broken_pixels(picture.samples) for picture in (reference, test))
     return [int(np.count_nonzero(one if used is None else one & used)) for one in broken]
+
+
+def emptied(
+    test: Picture, mask: Mask | None, *, in_mask: bool, is_used: bool
+) -> tuple[str, str] | None:
+    """Say which file it is if the mask, or all that is left out, leaves no pixel."""
+    if mask and not in_mask:
+        return mask.picture.path, "this mask leaves out every pixel, so that the scores are NaN"
+    if not is_used:
+        return test.path, "every pixel is left out, so that the scores are NaN"
+    return None
 
 
 def unknown_notes(

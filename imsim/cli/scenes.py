@@ -18,7 +18,7 @@ from imsim._images.raster import Raster, is_raster, spans
 from imsim.cli.areas import Box, Image
 from imsim.cli.ignoring import Ignored, beside, having, left_out
 from imsim.cli.options import count
-from imsim.cli.reading import Mask, broken_notes, range_notes
+from imsim.cli.reading import Mask, broken_notes, emptied, range_notes
 from imsim.errors import OptionError
 from imsim.finite import broken_pixels, value_ends
 from imsim.pages.colour import MapScale
@@ -264,11 +264,9 @@ class Scene:
         for option in dict.fromkeys(one.option for one in self._ignored.areas_of(self._image)):
             if (0, option) not in self._left_out:
                 notes.append(beside(pictures[0], option))
-        if self._mask and not self._in_mask:
-            said = "this mask leaves out every pixel, so that the scores are NaN"
-            return [*notes, (self._mask.picture.path, said)]
-        if not self._used:
-            return [*notes, (test.path, "every pixel is left out, so that the scores are NaN")]
+        in_mask, is_used = bool(self._in_mask), bool(self._used)
+        if note := emptied(test, self._mask, in_mask=in_mask, is_used=is_used):
+            return [*notes, note]
         notes += range_notes(test, self._low, self._high, self._data_range)
         names = [name for name, score in scores.items() if math.isnan(score)]
         if names:

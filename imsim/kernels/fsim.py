@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim.kernels.common.cell_rows import cell_similarity
 from imsim.kernels.common.coarse import block_means, fill_cells
 from imsim.kernels.common.jit import exact, inline
 from imsim.kernels.common.phase_congruency import Transforms, phase_congruency
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.shared_images import image_numbers
-from imsim.kernels.common.sharing import Run, share_out
-from imsim.portable import similarity as formulas
 from imsim.portable.chrominance import YIQ, chromatic_similarity, weighted
 from imsim.portable.coarse import automatic_factor
 from imsim.portable.gradients import SCHARR, eroded
@@ -23,7 +22,7 @@ from imsim.portable.pair import Local, Scores
 from imsim.portable.similarity import T1, T2
 from imsim.typing import Array
 from imsim.validation import Images
-from imsim.workers import parallel
+from imsim.workers import Run, parallel, share_out
 
 COST = 16
 """Work per cell, as a multiple of that per pixel for which `parallel` has its threshold."""
@@ -31,8 +30,6 @@ LARGE_IMAGE = 1 << 16
 """Cells above which all threads share one image, since transforms of an image take much memory."""
 SIDE, DIAGONAL = SCHARR[1], SCHARR[0]
 NO_CHROMA = np.empty((0, 0))
-
-_similarity = inline(formulas.similarity)
 
 
 class CellFeatures(NamedTuple):
@@ -115,8 +112,9 @@ def _pool(x, y, pc_x, pc_y, chroma, valid, scale, values, columns):  # type: ign
     height, width = values.shape
     for i in range(height):
         for j in range(width):
-            s = _similarity(pc_x[i, j], pc_y[i, j], T1)
-            s *= _similarity(scale * _gradient(x, i, j), scale * _gradient(y, i, j), T2)
+            s = cell_similarity(pc_x[i, j], pc_y[i, j], T1)
+            g_x, g_y = length(scharr(x, i, j)), length(scharr(y, i, j))
+            s *= cell_similarity(scale * g_x, scale * g_y, T2)
             values[i, j] = s
         if chroma.size > 0:
             for j in range(width):
@@ -132,13 +130,19 @@ def _pool(x, y, pc_x, pc_y, chroma, valid, scale, values, columns):  # type: ign
 
 
 @inline
-def _gradient(v, i, j):  # type: ignore[no-untyped-def]
+def scharr(v, i, j):  # type: ignore[no-untyped-def]
     """Scharr's gradient at cell (i, j), which is (i + 1, j + 1) within the frame."""
     gx = SIDE * (v[i + 1, j + 2] - v[i + 1, j])
     gx += DIAGONAL * ((v[i, j + 2] - v[i, j]) + (v[i + 2, j + 2] - v[i + 2, j]))
     gy = SIDE * (v[i + 2, j + 1] - v[i, j + 1])
     gy += DIAGONAL * ((v[i + 2, j] - v[i, j]) + (v[i + 2, j + 2] - v[i, j + 2]))
-    return np.sqrt(np.float64(gx * gx + gy * gy))
+    return gx, gy
+
+
+@inline
+def length(g):  # type: ignore[no-untyped-def]
+    """Length of a gradient."""
+    return np.sqrt(g[0] * g[0] + g[1] * g[1])
 
 
 class _Work:

@@ -8,15 +8,16 @@ import numpy as np
 
 from imsim.kernels import surveying, weighing
 from imsim.kernels.common.cell_rows import (
-    PADDING,
+    cell_memory,
     cell_similarity,
-    fill_row,
+    fill_rows,
     merge_cells,
     near_row,
 )
 from imsim.kernels.common.jit import allocating, exact, exact_part, kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK, count
 from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.weight_survey import LEAST_SPREAD
 from imsim.kernels.common.window_doubts import added
 from imsim.portable.gradients import CELL_REACH
 from imsim.portable.pair import Local, Scores
@@ -31,9 +32,6 @@ GAIN = 4 * 3
 """Gradients of the kernel are larger by this factor: cells are sums of 4 pixels, not means, and
 Prewitt's operator does not divide by 3."""
 
-LEAST_SPREAD = 1e-6
-"""Least share of V1 - V2 / V1 in V1. Where one weight exceeds all others by more, the squares about
-the mean have lost digits."""
 N_SUMS = 5
 """Numbers of a strip: the number of cells; their mean; the sum of squares about it; 0, or NaN if
 `_far_strip` finds a pixel inside that is not finite; and twice the largest magnitude of half a cell
@@ -105,8 +103,8 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
 
 def _weighted(images: Images, mask: Array | None) -> Scores:
     """The same by weights of reliability; pairs where it may not be precise are left."""
+    from imsim.kernels.common.weight_survey import check_usual, refuse_unchecked
     from imsim.kernels.weighted import gmsd as weighted
-    from imsim.kernels.weighted.survey import check_usual, refuse_unchecked
 
     images = images._replace(weights=np.asarray(images.weights, np.float64))
     planes, constant, most, cells = prepare(images, mask)
@@ -195,23 +193,17 @@ def near_strip(x, y, mask, start, stop, out, constant, values, scored):  # type:
 
     Write the values and where they are scored, or their moments if `values` is of size 0.
     """
-    columns, real = (x.shape[1] + 1) // 2, type(constant)
-    room = np.empty((6, columns + 2 + PADDING), real)
-    found, line = np.empty(columns, real), np.empty(2 * columns + 1, real)
-    bits, marks = line.view(np.int32), np.empty((5, 2 * columns + 2), np.uint8)
-    line[2 * columns - 1], line[2 * columns] = 0, 0
+    columns = (x.shape[1] + 1) // 2
+    room, found, line, bits = cell_memory(columns, constant)
+    marks = np.empty((5, 2 * columns + 2), np.uint8)
     use = marks[4, :columns]
     for r in range(start - 1, stop + 1):
-        up, here, down = (r - 2) % 3, (r - 1) % 3, r % 3
-        size_x = fill_row(x, mask, r, line, bits, room, down)
-        size_y = fill_row(y, mask, r, line, bits, room, 3 + down)
-        size = size_x if size_x > size_y or np.isnan(size_x) else size_y
-        out[4] = size if size > out[4] or np.isnan(size) else out[4]
+        fill_rows(x, y, mask, r, line, bits, room, out)
         if mask.size > 0:
             _fill_inside(mask, r, marks[3], marks[r % 3])
         if r <= start:
             continue
-        near_row(room, up, here, down, constant, found)
+        near_row(room, r, constant, found)
         n = columns
         if mask.size > 0:
             _erode(marks[0], marks[1], marks[2], marks[3], use)

@@ -84,20 +84,24 @@ def joint_entropy(plane: Plane, images: Images) -> float:
     scale = np.float64(BINS / images.data_range)
     top = histogram.upper_end(images.dtype, images.data_range)
     x, y, mask = plane.x, plane.y, NO_MASK if plane.mask is None else plane.mask
-    outside = _count_pairs(x, y, mask, scale, top, counts)
+    outside = _count_pairs(x, y, mask, scale, top, counts, np.empty((2, 0)))
     if outside == 0:
         return histogram.shannon_entropy(counts)
-    bins_x, bins_y = np.empty((2, outside))
-    _other_pairs(x, y, mask, scale, top, bins_x, bins_y)
-    others = histogram.pair_counts(bins_x, bins_y)
-    if others.size == 0:  # not finite
+    others = np.empty((2, outside))
+    counts[:] = 0
+    _count_pairs(x, y, mask, scale, top, counts, others)
+    numbers = histogram.pair_counts(*others)
+    if numbers.size == 0:  # not finite
         return math.nan
-    return histogram.shannon_entropy(np.concatenate([counts[counts > 0], others]))
+    return histogram.shannon_entropy(np.concatenate([counts[counts > 0], numbers]))
 
 
 @kernel
-def _count_pairs(x, y, mask, scale, top, counts):  # type: ignore[no-untyped-def]
-    """Count pairs of bins in the data range; return the number of pixels outside it."""
+def _count_pairs(x, y, mask, scale, top, counts, others):  # type: ignore[no-untyped-def]
+    """Count pairs of bins in the data range; return how many lie outside it, and write these.
+
+    Only as many are written as `others` has columns.
+    """
     outside = 0
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
@@ -105,21 +109,11 @@ def _count_pairs(x, y, mask, scale, top, counts):  # type: ignore[no-untyped-def
                 p, q = _bin(x[i, j], scale, top), _bin(y[i, j], scale, top)
                 if 0 <= p < BINS and 0 <= q < BINS:
                     counts[int(p), int(q)] += 1
-                else:
-                    outside += 1
+                    continue
+                if outside < others.shape[1]:
+                    others[0, outside], others[1, outside] = p, q
+                outside += 1
     return outside
-
-
-@kernel
-def _other_pairs(x, y, mask, scale, top, bins_x, bins_y):  # type: ignore[no-untyped-def]
-    n = 0
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            if mask.size == 0 or mask[i, j]:
-                p, q = _bin(x[i, j], scale, top), _bin(y[i, j], scale, top)
-                if not (0 <= p < BINS and 0 <= q < BINS):
-                    bins_x[n], bins_y[n] = p, q
-                    n += 1
 
 
 @inline

@@ -19,7 +19,7 @@ from imsim.kernels.common.rescaling import (
     scale_images,
     scaling_unit,
 )
-from imsim.kernels.weighted.survey import check_usual, refuse_unchecked
+from imsim.kernels.common.weight_survey import check_usual, refuse_unchecked
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images

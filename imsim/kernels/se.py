@@ -16,7 +16,7 @@ from imsim.kernels.common.rescaling import (
     scale_difference,
     scaling_unit,
 )
-from imsim.kernels.weighted.survey import (
+from imsim.kernels.common.weight_survey import (
     check_usual,
     is_unusual,
     refuse_unchecked,

@@ -38,6 +38,7 @@ from imsim.kernels.common.window_moments import (
 from imsim.kernels.common.window_rows import (
     correct_bias,
     load_sum_and_difference,
+    paired,
     quality_row,
     terms,
     without_zeros,
@@ -54,10 +55,11 @@ from imsim.kernels.common.window_sums import (
     filter_two_rows,
     find_scored,
     load_mask,
-    local_offset,
     may_be_broken,
     nan_if_broken,
+    offsets_of,
     rows_to_sum,
+    span_of,
 )
 from imsim.portable.arrays import where_valid
 from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
@@ -146,13 +148,8 @@ def quality_strip(  # type: ignore[no-untyped-def]
     digits = digits_of(taps)
 
     for left in range(first, last, tile):
-        count = min(tile, last - left)
-        right = left + count + size - 1
-        offsets = (
-            constants.dtype.type(local_offset(x, mask, left, right, digits)),
-            constants.dtype.type(local_offset(y, mask, left, right, digits)),
-        )
-        shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
+        count, right = span_of(left, last, tile, size)
+        offsets, shift = paired(offsets_of(x, y, mask, left, right, digits), constants)
         for i in range(x.shape[0]):
             slot, count_slot = slots[i % slots.shape[0]], count_slots[i % slots.shape[0]]
             if mask is not None and number_inside(mask[i, left:right]) == 0:
@@ -242,17 +239,10 @@ def quality_strips(
         constants,
         _quality_again,
         again,
-        _weighted_strip,
         weighted,
         constant=c1 / 2,
         doubts=(squared, doubts) if dtype == np.float32 else (),
     )
-
-
-def _weighted_strip() -> Any:
-    from imsim.kernels.weighted.windows import quality_strip
-
-    return quality_strip
 
 
 @weighing

@@ -9,10 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from imsim.kernels import ssim as of_images
-from imsim.kernels.common.jit import kernel, part
-from imsim.kernels.common.volume_slabs import VolumePositions
+from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.volume_slabs import VolumePositions, centre_of, slab_offset
 from imsim.kernels.common.window_limits import pixel_types
-from imsim.kernels.common.window_rows import correct_bias, load_sum_and_difference, quality_row
+from imsim.kernels.common.window_rows import (
+    correct_bias,
+    load_sum_and_difference,
+    paired,
+    quality_row,
+)
 from imsim.kernels.common.window_sums import (
     add_row,
     clipped,
@@ -22,9 +27,9 @@ from imsim.kernels.common.window_sums import (
     filter_rows,
     find_scored,
     load_mask,
-    local_offset,
     may_be_broken,
     nan_if_broken,
+    span_of,
 )
 from imsim.kernels.ssim import ssim_strips
 from imsim.kernels.uiq import uiq_strips
@@ -108,26 +113,6 @@ def _blocks(images: Images, mask: Array | None, block_size: int) -> VolumePositi
     return VolumePositions(images, mask, strips._replace(fast=quality_slab))
 
 
-@part
-def slab_offset(image, mask, first, last, top, bottom, left, right, digits):  # type: ignore[no-untyped-def]
-    """Return a number close to the mean of a tile: that of its middle plane, if it has pixels."""
-    near = 0.0
-    for k in range(last - first):
-        # The middle plane first, and then all others.
-        plane = (first + last) // 2 + k
-        plane = plane if plane < last else plane - (last - first)
-        near = local_offset(
-            image[plane, top:bottom],
-            None if mask is None else mask[plane, top:bottom],
-            left,
-            right,
-            digits,
-        )
-        if near != 0:
-            break
-    return near
-
-
 @kernel
 def quality_slab(  # type: ignore[no-untyped-def]
     x,
@@ -174,19 +159,13 @@ def quality_slab(  # type: ignore[no-untyped-def]
         unbiased[j] = 1
     digits = digits_of(taps)
     bottom = last_row + high - 1
-    # Where a side is even, a window has no centre, which `find_scored` is told by an even size.
-    is_odd = deep % 2 == 1 and high % 2 == 1 and wide % 2 == 1
-    centred, above = (wide if is_odd else 2), (high // 2 - wide // 2 if is_odd else 0)
+    centred, above = centre_of(deep, high, wide)
 
     for left in range(first, last, tile):
-        count = min(tile, last - left)
-        right = left + count + wide - 1
+        count, right = span_of(left, last, tile, wide)
         span = (first_plane, last_plane + deep - 1, first_row, bottom, left, right, digits)
-        offsets = (
-            constants.dtype.type(slab_offset(x, mask, *span)),
-            constants.dtype.type(slab_offset(y, mask, *span)),
-        )
-        shift = ((offsets[0] + offsets[1]) * scale, (offsets[0] - offsets[1]) * scale)
+        near = slab_offset(x, mask, *span), slab_offset(y, mask, *span)
+        offsets, shift = paired(near, constants)
         for k in range(first_plane, last_plane + deep - 1):
             p, q = x[k], y[k]
             within = None if mask is None else mask[k]

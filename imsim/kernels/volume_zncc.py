@@ -5,24 +5,18 @@ from __future__ import annotations
 from imsim.kernels import surveying
 from imsim.kernels import zncc as of_images
 from imsim.kernels.common.jit import kernel
-from imsim.kernels.common.volume_slabs import VolumePositions
+from imsim.kernels.common.volume_slabs import VolumePositions, centre_of, slab_offset
+from imsim.kernels.common.weight_survey import refuse_unchecked
 from imsim.kernels.common.window_limits import pixel_types
 from imsim.kernels.common.window_rows import correlation_row
 from imsim.kernels.common.window_sums import (
     add_row,
     digits_of,
-    filter_moments,
-    filter_products,
-    filter_row,
     filter_rows,
     find_scored,
-    load,
-    load_mask,
-    may_be_broken,
-    nan_if_broken,
+    span_of,
 )
-from imsim.kernels.volume_ssim import slab_offset
-from imsim.kernels.weighted.survey import refuse_unchecked
+from imsim.kernels.zncc import filter_pair
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import uniform
 from imsim.typing import Array
@@ -86,36 +80,22 @@ def _correlation_slab(  # type: ignore[no-untyped-def]
     sums, flat_sums = both_sums[0], both_flat_sums[0]
     ring, _ = rings
     deep, high, wide, tile = taps_of_planes.size, taps_of_rows.size, taps.size, found.size
-    full = float(deep * high * wide)
-    p, q, inside = rows[0], rows[1], rows[2]
-    digits, scale = digits_of(taps), 1.0
+    full, digits = float(deep * high * wide), digits_of(taps)
     bottom = last_row + high - 1
-    # Where a side is even, a window has no centre, which `find_scored` is told by an even size.
-    is_odd = deep % 2 == 1 and high % 2 == 1 and wide % 2 == 1
-    centred, above = (wide if is_odd else 2), (high // 2 - wide // 2 if is_odd else 0)
+    centred, above = centre_of(deep, high, wide)
 
     for left in range(first, last, tile):
-        count = min(tile, last - left)
-        right = left + count + wide - 1
+        count, right = span_of(left, last, tile, wide)
         span = (first_plane, last_plane + deep - 1, first_row, bottom, left, right, digits)
-        offset_x, offset_y = slab_offset(x, mask, *span), slab_offset(y, mask, *span)
+        offsets, columns = (slab_offset(x, mask, *span), slab_offset(y, mask, *span)), (left, right)
         for k in range(first_plane, last_plane + deep - 1):
             within = None if mask is None else mask[k]
             for i in range(first_row, bottom):
                 row = i - high + 1 - first_row
                 slot = slots[i % slots.shape[0]]
-                load(x[k], within, i, left, right, offset_x, scale, p)
-                load(y[k], within, i, left, right, offset_y, scale, q)
-                filter_moments(p, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
-                filter_moments(q, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
-                filter_products(p, q, taps, unrolled, slot[4 * tile : 5 * tile])
-                if mask is not None:
-                    if may_be_broken(p, right - left):
-                        out[0] += nan_if_broken(x[k], within, i, left, right)
-                    if may_be_broken(q, right - left):
-                        out[0] += nan_if_broken(y[k], within, i, left, right)
-                    load_mask(within, i, left, right, inside)
-                    filter_row(inside, taps, unrolled, slot[5 * tile :])
+                filter_pair(
+                    x[k], y[k], within, i, columns, offsets, rows, taps, unrolled, slot, tile, out
+                )
                 if row >= 0:
                     filter_rows(
                         slots, i - high + 1, taps_of_rows, unrolled, ring[row, k % ring.shape[1]]

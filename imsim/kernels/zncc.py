@@ -1,20 +1,22 @@
-"""ZNCC: Pearson's correlation of whole images, and in every square window.
-
-Longer than most files: the moments of floats, of bytes and by weights are merged in one way.
-"""
+"""ZNCC: Pearson's correlation of whole images, and in every square window."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels import surveying, weighing
-from imsim.kernels.common.byte_sums import BYTE_BLOCK, sums_of_bytes
-from imsim.kernels.common.jit import allocating, allocating_exact, exact, exact_part, kernel, part
-from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
+from imsim.kernels.common.jit import allocating_exact, exact, kernel, part
+from imsim.kernels.common.pair_moments import (
+    CHEAPNESS,
+    N_MOMENTS,
+    merge,
+    moments_of_planes,
+    moments_of_runs,
+    weighted_moments_of_run,
+)
 from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.rescaling import (
     channels_of,
@@ -22,6 +24,11 @@ from imsim.kernels.common.rescaling import (
     lost_elements,
     scale_images,
     scaling_unit,
+)
+from imsim.kernels.common.weight_survey import (
+    LEAST_SPREAD,
+    check_usual,
+    refuse_unchecked,
 )
 from imsim.kernels.common.window_limits import PixelTypes, limits, pixel_types, weighed
 from imsim.kernels.common.window_moments import (
@@ -45,29 +52,16 @@ from imsim.kernels.common.window_sums import (
     find_scored,
     load,
     load_mask,
-    local_offset,
     may_be_broken,
     nan_if_broken,
+    offsets_of,
     rows_to_sum,
-)
-from imsim.kernels.weighted.survey import (
-    check_usual,
-    is_unusual,
-    refuse_unchecked,
+    span_of,
 )
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import Window, least_weight, uniform
 from imsim.typing import Array
 from imsim.validation import Images
-
-LEAST_SPREAD = 1e-6
-"""Least share of all products of weights that those of different pixels make up. Where one weight
-exceeds all others by more, variances about the mean lose digits."""
-CHEAPNESS, CHEAPNESS_OF_BYTES = 4, 16
-"""See `Planes.runs`."""
-N_MOMENTS = 8
-"""Numbers of a run: its pixels; means of x and y; sums of squares of x, of y, and of products,
-about these means; centres of x and y, from which the means are counted to keep their digits."""
 
 
 @surveying
@@ -93,7 +87,7 @@ def zncc(
 def _weighted(images: Images, mask: Array | None) -> Scores:
     """Correlation by weights; pairs for which the sums may not be precise are left."""
     planes = Planes(images, mask, in_order=False)
-    runs = planes.runs(_weighted_run, N_MOMENTS + 2, cheapness=CHEAPNESS)
+    runs = planes.runs(weighted_moments_of_run, N_MOMENTS + 2, cheapness=CHEAPNESS)
     squares = sum_parts(runs[..., N_MOMENTS])
     moments = np.ascontiguousarray(runs[..., :N_MOMENTS]).reshape(len(runs), -1, N_MOMENTS)
     scores = np.empty((5, *planes.shape))
@@ -113,9 +107,8 @@ def _weighted(images: Images, mask: Array | None) -> Scores:
 def _whole(images: Images, mask: Array | None) -> Array:
     """Correlation, number of pixels, the two sums of squares about the means, and their sum."""
     planes = Planes(images, mask, in_order=False)
-    runs = _runs(planes)
     scores = np.empty((5, *planes.shape))
-    _correlations(runs.reshape(len(runs), -1, N_MOMENTS), scores.reshape(5, -1))
+    _correlations(moments_of_runs(planes), scores.reshape(5, -1))
     return scores
 
 
@@ -125,198 +118,16 @@ def scaled_moments(images: Images, mask: Array | None) -> tuple[Array, Array]:
     The units are 1 where sums of squares stay within float64.
     """
     planes = Planes(images, mask, in_order=False)
-    runs = _runs(planes)
-    found, units = np.zeros((*planes.shape, N_MOMENTS)), np.ones((*planes.shape, 2))
-    _merge_runs(runs.reshape(len(runs), -1, N_MOMENTS), found.reshape(-1, N_MOMENTS))
+    found = moments_of_planes(planes).reshape(*planes.shape, N_MOMENTS)
+    units = np.ones((*planes.shape, 2))
     odd = find_lost_sums(images, found[..., 3], found[..., 4])
     if odd is not None:
         for index, element, valid in lost_elements(odd.any(axis=-1), images, mask):
             for k, channel in enumerate(channels_of(element)):
                 place = (*index, k)
                 units[place] = scaling_unit(channel.x), scaling_unit(channel.y)
-                own = _runs(Planes(scale_images(channel), valid))
-                found[place] = 0
-                _merge_runs(own.reshape(len(own), 1, N_MOMENTS), found[place].reshape(1, -1))
+                found[place] = moments_of_planes(Planes(scale_images(channel), valid))[0]
     return found, units
-
-
-@exact
-def _merge_runs(runs, found):  # type: ignore[no-untyped-def]
-    for plane in range(runs.shape[1]):
-        for run in range(runs.shape[0]):
-            merge(found[plane], runs[run, plane])
-
-
-def moments_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:
-    """Write the moments of a run, see `N_MOMENTS`."""
-    inside = NO_BYTES if mask is None else mask
-    if x.dtype == np.uint8:
-        _moments_of_bytes(x, y, inside, np.empty(N_MOMENTS), out)
-    else:
-        _moments(x, y, inside, np.empty((3, BLOCK)), out)
-
-
-def _runs(planes: Planes) -> Array:
-    """Return the moments of the runs of all planes."""
-    cheapness = CHEAPNESS_OF_BYTES if planes.dtype == np.uint8 else CHEAPNESS
-    return planes.runs(moments_of_run, N_MOMENTS, cheapness=cheapness)
-
-
-@kernel
-def _moments_of_bytes(x, y, mask, block, out):  # type: ignore[no-untyped-def]
-    """Moments of a run; sums of squares and of products about the means of a block are exact."""
-    for start in range(0, x.size, BYTE_BLOCK):
-        stop = start + BYTE_BLOCK
-        n, sum_x, sum_y, xx, yy, xy = sums_of_bytes(x[start:stop], y[start:stop], mask[start:stop])
-        if n == 0:
-            continue
-        centre_x, centre_y = sum_x // n, sum_y // n
-        block[0] = n
-        block[1], block[2] = (sum_x - n * centre_x) / n, (sum_y - n * centre_y) / n
-        block[3], block[4] = (n * xx - sum_x * sum_x) / n, (n * yy - sum_y * sum_y) / n
-        block[5] = (n * xy - sum_x * sum_y) / n
-        block[6], block[7] = centre_x, centre_y
-        merge(out, block)
-
-
-@allocating
-def _moments(x, y, mask, room, out):  # type: ignore[no-untyped-def]
-    """Moments of a run; those of each block are taken about the means of the block before.
-
-    These are near enough: where they are far from the block's own mean, the distance itself makes
-    the variance of the run large against the rounding error.
-    """
-    centre_x, centre_y, block = 0.0, 0.0, room[2]
-    for start in range(0, x.size, BLOCK):
-        p, q, inside, n = load_block(x, y, mask, start, room)
-        if n == 0:
-            continue
-        first = 0
-        while mask.size > 0 and inside[first] == 0:
-            first += 1
-        is_first = out[0] == 0
-        if is_first:  # about one of its pixels, the moments of a constant image are 0
-            centre_x, centre_y = np.float64(p[first]), np.float64(q[first])
-        for _ in range(2 if is_first else 1):
-            # A full block is added in the order of a block without a mask.
-            if n == p.size:
-                sums = _centred_sums(p, q, None, centre_x, centre_y)
-            else:
-                sums = _centred_sums(p, q, inside, centre_x, centre_y)
-            set_moments(sums, n, centre_x, centre_y, block)
-            centre_x, centre_y = block[6] + block[1], block[7] + block[2]
-        merge(out, block)
-
-
-@part
-def set_moments(sums, n, centre_x, centre_y, out):  # type: ignore[no-untyped-def]
-    """Write the moments of a block from its sums about the centres."""
-    dx, dy, xx, yy, xy = sums
-    out[0] = n
-    out[1], out[2] = dx / n, dy / n
-    out[6], out[7] = centre_x, centre_y
-    xx -= dx * dx / n
-    yy -= dy * dy / n
-    out[3] = 0.0 if xx < 0 else xx
-    out[4] = 0.0 if yy < 0 else yy
-    out[5] = xy - dx * dy / n
-
-
-@part
-def _centred_sums(p, q, inside, centre_x, centre_y):  # type: ignore[no-untyped-def]
-    dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(p.size):
-        u = np.float64(p[i]) - centre_x
-        v = np.float64(q[i]) - centre_y
-        if inside is not None:
-            use = inside[i] != 0
-            u = u if use else 0.0
-            v = v if use else 0.0
-        dx += u
-        dy += v
-        xx += u * u
-        yy += v * v
-        xy += u * v
-    return dx, dy, xx, yy, xy
-
-
-def _weighted_run(x: Array, y: Array, mask: Array | None, out: Array, weights: Array) -> None:
-    """Moments of a run by weights, sum of the squared weights, whether one is unusual."""
-    _weighted_moments(x, y, weights, np.empty(N_MOMENTS), out)
-
-
-@kernel
-def _weighted_moments(x, y, weights, block, out):  # type: ignore[no-untyped-def]
-    """Moments about the means of the block before; those of the first one about its pixels."""
-    centres = (0.0, 0.0)
-    for start in range(0, x.size, BLOCK):
-        p, q, w = x[start : start + BLOCK], y[start : start + BLOCK], weights[start : start + BLOCK]
-        centres = _merge_weighted(p, q, w, centres, block, out)
-
-
-@part
-def _merge_weighted(p, q, w, centres, block, out):  # type: ignore[no-untyped-def]
-    """Merge the moments of a block about centres; return its means."""
-    first = 0
-    while first < w.size and w[first] == 0:
-        first += 1
-    if first == w.size:
-        return centres
-    centre_x, centre_y = centres
-    is_first = out[0] == 0
-    if is_first:
-        centre_x, centre_y = np.float64(p[first]), np.float64(q[first])
-    unusual = False
-    for _ in range(2 if is_first else 1):
-        sums, whole, squares, unusual = _weighted_sums(p, q, w, centre_x, centre_y)
-        set_moments(sums, whole, centre_x, centre_y, block)
-        centre_x, centre_y = block[6] + block[1], block[7] + block[2]
-    merge(out, block)
-    out[8] += squares
-    out[9] += unusual
-    return centre_x, centre_y
-
-
-@part
-def _weighted_sums(p, q, w, centre_x, centre_y):  # type: ignore[no-untyped-def]
-    dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0
-    whole, squares, unusual = 0.0, 0.0, False
-    for i in range(p.size):
-        weight = np.float64(w[i])
-        u = np.float64(p[i]) - centre_x if weight != 0 else 0.0
-        v = np.float64(q[i]) - centre_y if weight != 0 else 0.0
-        whole += weight
-        squares += weight * weight
-        unusual |= is_unusual(weight)
-        a, b = weight * u, weight * v
-        dx += a
-        dy += b
-        xx += a * u
-        yy += b * v
-        xy += a * v
-    return (dx, dy, xx, yy, xy), whole, squares, unusual
-
-
-@exact_part
-def merge(total, part):  # type: ignore[no-untyped-def]
-    """Add the moments of further pixels; for equal constants without an error."""
-    if part[0] == 0:
-        return
-    if total[0] == 0:
-        for k in range(N_MOMENTS):
-            total[k] = part[k]
-        return
-    n = total[0] + part[0]
-    weight = part[0] / n
-    dx = (part[6] - total[6]) + (part[1] - total[1])
-    dy = (part[7] - total[7]) + (part[2] - total[2])
-    between = total[0] * weight
-    total[0] = n
-    total[1] += dx * weight
-    total[2] += dy * weight
-    total[3] += part[3] + dx * dx * between
-    total[4] += part[4] + dy * dy * between
-    total[5] += part[5] + dx * dy * between
 
 
 @allocating_exact
@@ -359,6 +170,25 @@ def _correlation_again(moments, found):  # type: ignore[no-untyped-def]
             )
 
 
+@part
+def filter_pair(x, y, mask, i, columns, offsets, rows, taps, unrolled, slot, tile, out):  # type: ignore[no-untyped-def]
+    """Filter row i of x, y, x^2, y^2, x y and the mask; add NaN to `out` for one inside."""
+    p, q, inside = rows[0], rows[1], rows[2]
+    (left, right), scale = columns, 1.0
+    load(x, mask, i, left, right, offsets[0], scale, p)
+    load(y, mask, i, left, right, offsets[1], scale, q)
+    filter_moments(p, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
+    filter_moments(q, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
+    filter_products(p, q, taps, unrolled, slot[4 * tile : 5 * tile])
+    if mask is not None:
+        if may_be_broken(p, right - left):
+            out[0] += nan_if_broken(x, mask, i, left, right)
+        if may_be_broken(q, right - left):
+            out[0] += nan_if_broken(y, mask, i, left, right)
+        load_mask(mask, i, left, right, inside)
+        filter_row(inside, taps, unrolled, slot[5 * tile :])
+
+
 @kernel
 def _correlation_strip(  # type: ignore[no-untyped-def]
     x,
@@ -380,33 +210,17 @@ def _correlation_strip(  # type: ignore[no-untyped-def]
     """Correlation at the positions of some columns of a strip."""
     rows, slots, both_sums, flat_sums, found, scored, _, _ = memory
     size, tile = taps.size, found.size
-    full = float(size**2)
-    p, q, inside = rows[0], rows[1], rows[2]
-    digits, scale = digits_of(taps), 1.0
+    full, digits = float(size**2), digits_of(taps)
 
     for left in range(first, last, tile):
-        count = min(tile, last - left)
-        right = left + count + size - 1
-        offset_x = local_offset(x, mask, left, right, digits)
-        offset_y = local_offset(y, mask, left, right, digits)
+        count, right = span_of(left, last, tile, size)
+        columns, offsets = (left, right), offsets_of(x, y, mask, left, right, digits)
         for i in range(x.shape[0]):
             slot = slots[i % slots.shape[0]]
-            load(x, mask, i, left, right, offset_x, scale, p)
-            load(y, mask, i, left, right, offset_y, scale, q)
-            filter_moments(p, taps, unrolled, slot[:tile], slot[2 * tile : 3 * tile])
-            filter_moments(q, taps, unrolled, slot[tile : 2 * tile], slot[3 * tile : 4 * tile])
-            filter_products(p, q, taps, unrolled, slot[4 * tile : 5 * tile])
-            if mask is not None:
-                if may_be_broken(p, right - left):
-                    out[0] += nan_if_broken(x, mask, i, left, right)
-                if may_be_broken(q, right - left):
-                    out[0] += nan_if_broken(y, mask, i, left, right)
-                load_mask(mask, i, left, right, inside)
-                filter_row(inside, taps, unrolled, slot[5 * tile :])
+            filter_pair(x, y, mask, i, columns, offsets, rows, taps, unrolled, slot, tile, out)
             top, end = rows_to_sum(i, size, x.shape[0])
-            if top == end:
-                continue
-            filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
+            if top < end:
+                filter_two_rows(slots, top, taps, unrolled, flat_sums[0], flat_sums[1])
             for row in range(top, end):
                 sums = both_sums[row - top]
                 if mask is None:
@@ -448,12 +262,6 @@ def zncc_strips(pixels: PixelTypes, window: Window, min_coverage: float) -> Stri
     real = np.float64
     least = least_weight(window, min_coverage, float(np.finfo(real).eps))
     constants = (*taps_of(window), limits(pixels, window, real), least)
-    weighted = (*taps_of(window), *weighed(pixels, window, real, least))
+    weighted = (*taps_of(window), *weighed(pixels, window, real, least), None, None)
     again = _correlation_again, ()
-    return Strips(window, real, 5, _correlation_strip, constants, *again, _weighted_strip, weighted)
-
-
-def _weighted_strip() -> Any:
-    from imsim.kernels.weighted.windows import correlation_strip
-
-    return correlation_strip
+    return Strips(window, real, 5, _correlation_strip, constants, *again, weighted)

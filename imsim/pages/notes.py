@@ -42,15 +42,22 @@ def notes_on(
         )
     if not pair.mask[pair.canvas.common].all():
         notes.append("Striped pixels are masked: they influence no score.")
-    if pair.channels not in (1, 3):
-        notes.append(f"The pictures show the mean of the {pair.channels} channels.")
-    if pair.channels > 1:
-        notes.append("The difference shows the channel that differs most.")
+    notes += channel_notes(pair.channels)
     notes += _sizes(pair, content)
     missing = [name for name in wanted if METRICS[name].map_function]
     missing = [name for name in missing if name not in {layer.name for layer in layers}]
     if missing:
         notes.append(f"Not available for these images: the map of {', '.join(missing)}.")
+    return notes
+
+
+def channel_notes(channels: int) -> list[str]:
+    """Say how channels are shown."""
+    notes = []
+    if channels not in (1, 3):
+        notes.append(f"The pictures show the mean of the {channels} channels.")
+    if channels > 1:
+        notes.append("The difference shows the channel that differs most.")
     return notes
 
 

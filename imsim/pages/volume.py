@@ -13,7 +13,7 @@ from imsim.finite import nan_scores
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.cuts import Cuts, cuts_of
 from imsim.pages.layers import pixels_of
-from imsim.pages.notes import SCALES
+from imsim.pages.notes import SCALES, channel_notes
 from imsim.pages.page import Html, asset, page, picture, tag
 from imsim.pages.pair import colour_bar, heading, kind_of_scale, score_table
 from imsim.pages.text import number, share
@@ -371,10 +371,7 @@ def _notes_on(pair: VolumePair, cuts: Cuts, directions: Array | None) -> list[st
         )
     if not pair.mask.all():
         notes.append("Striped voxels are masked: they influence no score.")
-    if pair.channels not in (1, 3):
-        notes.append(f"The pictures show the mean of the {pair.channels} channels.")
-    if pair.channels > 1:
-        notes.append("The difference shows the channel that differs most.")
+    notes += channel_notes(pair.channels)
     if cuts.side > 1:
         notes.append(
             f"The cuts through the worst place show blocks of {cuts.side} × {cuts.side} voxels."

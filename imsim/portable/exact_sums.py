@@ -49,15 +49,11 @@ def exact_total(values: Array, valid: Array | None, weights: Array | None) -> Ar
 
 def exact_product(a: Array, b: Array | float) -> tuple[Array, Array]:
     """Multiply, and return what rounding takes from the products, as Dekker does."""
-    (high_a, low_a), (high_b, low_b) = _halves(a), _halves(b)
+    high_a, high_b = a * HALVING - (a * HALVING - a), b * HALVING - (b * HALVING - b)
+    low_a, low_b = a - high_a, b - high_b
     found = a * b
     lost = high_a * high_b - found + high_a * low_b + low_a * high_b + low_a * low_b
     return found, lost
-
-
-def _halves(v: Array | float) -> tuple[Array, Array]:
-    high = v * HALVING - (v * HALVING - v)
-    return high, v - high
 
 
 def exact_pair(a: Array, b: Array) -> tuple[Array, Array]:

@@ -24,11 +24,6 @@ from imsim.cli.messages import progress, say
 from imsim.cli.tasks import Kept, Order
 from imsim.errors import ImsimError
 
-LOST = (
-    "the workers that scored it died, each time; likely it is too large for their memory: give "
-    "them more, or let them run fewer tasks at a time"
-)
-
 
 class Run(NamedTuple):
     """What a worker needs to know beside the images."""
@@ -87,7 +82,7 @@ def scored_afar(
         progress(len(parts), "file") as bar,
         Fleet(arguments.scheduler, order, say) as fleet,
     ):
-        for answer in as_they_come(fleet, parts, lambda part: lost(_name(part))):
+        for answer in as_they_come(fleet, parts, lambda part: lost(part.name(part.subject))):
             if bar is not None:
                 bar.total += sum(part.images for part in answer.rests)
                 bar.update(answer.images)
@@ -106,10 +101,6 @@ def _parts(files: Iterable[str], known: set[str]) -> Iterator[Part]:
     for path in files:
         if path not in known:  # as the only image of a file is called
             yield Part(path, done=frozenset(rows.get(path, ())))
-
-
-def _name(part: Part) -> str:
-    return str(part.subject) if part.stop is None else f"{part.subject}[{part.start}]"
 
 
 class _Loaded(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import imsim
 from imsim._images import Picture, file_of
-from imsim.cli.anomaly.fleet_images import LOST, check_fleet, scored_afar
+from imsim.cli.anomaly.fleet_images import check_fleet, scored_afar
 from imsim.cli.anomaly.inputs import (
     IMAGES,
     Pictures,
@@ -34,6 +34,7 @@ from imsim.cli.anomaly.judges import (
     unusable,
 )
 from imsim.cli.anomaly.pictures import Shown, add_pictures
+from imsim.cli.executors import LOST
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet
 from imsim.cli.messages import say, shortened, width
 from imsim.cli.options import add_command, check_output, output_format
@@ -86,7 +87,7 @@ def add_score(commands: Any) -> None:
     add_strips(parser)
     add_pictures(parser)
     add_fields(parser)
-    add_fleet(parser, "threads to use; by default one per CPU")
+    add_fleet(parser)
 
 
 class Terms(NamedTuple):

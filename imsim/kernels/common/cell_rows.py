@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, exact_part, inline, part
+from imsim.kernels.common.jit import allocating_part, exact, exact_part, inline, part
 from imsim.portable import similarity as formulas
 
 POSITIVE = np.iinfo(np.int32).max
@@ -17,8 +17,30 @@ PADDING = 24
 cell_similarity = inline(formulas.similarity)
 
 
+@allocating_part
+def cell_memory(columns, constant):  # type: ignore[no-untyped-def]
+    """Return memory in the dtype of a constant.
+
+    Three rows of cells of each image, a row of similarities, a row of pixels, and the bits of this.
+    """
+    real = type(constant)
+    room, found = np.empty((6, columns + 2 + PADDING), real), np.empty(columns, real)
+    line = np.empty(2 * columns + 1, real)
+    line[2 * columns - 1], line[2 * columns] = 0, 0
+    return room, found, line, line.view(np.int32)
+
+
 @part
-def fill_row(image, mask, r, line, bits, room, k):  # type: ignore[no-untyped-def]
+def fill_rows(x, y, mask, r, line, bits, room, out):  # type: ignore[no-untyped-def]
+    """Sum the cells of a row of both images, and find the largest size of half cells so far."""
+    size_x = _fill_row(x, mask, r, line, bits, room, r % 3)
+    size_y = _fill_row(y, mask, r, line, bits, room, 3 + r % 3)
+    size = size_x if size_x > size_y or np.isnan(size_x) else size_y
+    out[4] = size if size > out[4] or np.isnan(size) else out[4]
+
+
+@part
+def _fill_row(image, mask, r, line, bits, room, k):  # type: ignore[no-untyped-def]
     """Sum the 2x2 pixels of each cell of a row, 0 beyond the frame and outside the mask.
 
     Return twice the size of half cells, see `_size`; 0 for integers, whose sums are exact.
@@ -69,8 +91,9 @@ def _size(line, bits):  # type: ignore[no-untyped-def]
 
 
 @exact_part  # fused multiplications would break symmetry, and the 1 of equal gradients
-def near_row(room, up, here, down, constant, found):  # type: ignore[no-untyped-def]
-    """Similarity of the gradients in the middle of three rows of cells of both images."""
+def near_row(room, r, constant, found):  # type: ignore[no-untyped-def]
+    """Similarity of the gradients in the middle of three rows of cells, of which r is the last."""
+    up, here, down = (r - 2) % 3, (r - 1) % 3, r % 3
     one = found.dtype.type(1)
     for j in range(found.size):
         p = _gradient(room, up, here, down, j)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.common.jit import exact, kernel, part
+from imsim.kernels.common.jit import exact, inline, kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.typing import Array
 
@@ -124,14 +124,24 @@ def _fill_cells(cells, valid, sums, counts):  # type: ignore[no-untyped-def]
                 continue
             # Half the reach of the cell before found nothing there, so a quarter finds nothing.
             reach, n = least, 0
-            top, bottom, left, right = i, i, j, j
+            box = (i, i, j, j)
             while n == 0 and reach < 2 * max(rows, columns):
-                top, bottom = max(i - reach, 0), min(i + reach + 1, rows)
-                left, right = max(j - reach, 0), min(j + reach + 1, columns)
-                n = counts[bottom, right] - counts[top, right]
-                n -= counts[bottom, left] - counts[top, left]
+                box = cells_around(i, j, reach, rows, columns)
+                n = total_of(counts, box)
                 reach *= 2
-            total = sums[bottom, right] - sums[top, right]
-            total -= sums[bottom, left] - sums[top, left]
             least = max(reach // 4, 1)
-            cells[i, j] = low + total / n if n > 0 else 0.0
+            cells[i, j] = low + total_of(sums, box) / n if n > 0 else 0.0
+
+
+@inline
+def cells_around(i, j, reach, rows, columns):  # type: ignore[no-untyped-def]
+    """Rows and columns of the cells up to `reach` away: (top, bottom, left, right)."""
+    top, bottom = max(i - reach, 0), min(i + reach + 1, rows)
+    return top, bottom, max(j - reach, 0), min(j + reach + 1, columns)
+
+
+@inline
+def total_of(sums, box):  # type: ignore[no-untyped-def]
+    """Sum over a rectangle, from sums over the rectangles that begin at the corner of the frame."""
+    top, bottom, left, right = box
+    return sums[bottom, right] - sums[top, right] - (sums[bottom, left] - sums[top, left])

@@ -16,10 +16,10 @@ import scipy.fft
 from imsim.kernels.common.jit import inline, kernel
 from imsim.kernels.common.log_gabor import DISTANCES, filters
 from imsim.kernels.common.median import median
-from imsim.kernels.common.sharing import Run
 from imsim.portable import phase_congruency as portable
 from imsim.portable.phase_congruency import EPSILON, ORIENTATIONS, SCALES
 from imsim.typing import Array
+from imsim.workers import Run
 
 PADDING = 8
 """Numbers that pad each row: rows a power of two apart would compete for cache lines."""

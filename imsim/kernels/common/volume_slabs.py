@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.caches import kept_by_thread
+from imsim.kernels.common.jit import inline, part
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.window_doubts import (
     box_of,
@@ -25,6 +26,7 @@ from imsim.kernels.common.window_sums import (
     OUTSIDE,
     columns_of,
     find_places,
+    local_offset,
     workspaces,
 )
 from imsim.portable.pair import Local, Scores, laid_out
@@ -279,3 +281,33 @@ class Piece(NamedTuple):
                 values[firsts, row, columns] = some
 
         settle_by_parts(values, self.run, compute, has_run=kernel.wider is not None)
+
+
+@part
+def slab_offset(image, mask, first, last, top, bottom, left, right, digits):  # type: ignore[no-untyped-def]
+    """Return a number close to the mean of a tile: that of its middle plane, if it has pixels."""
+    near = 0.0
+    for k in range(last - first):
+        # The middle plane first, and then all others.
+        plane = (first + last) // 2 + k
+        plane = plane if plane < last else plane - (last - first)
+        near = local_offset(
+            image[plane, top:bottom],
+            None if mask is None else mask[plane, top:bottom],
+            left,
+            right,
+            digits,
+        )
+        if near != 0:
+            break
+    return near
+
+
+@inline
+def centre_of(deep, high, wide):  # type: ignore[no-untyped-def]
+    """Size of a window as `find_scored` takes it for one row, and the rows above that row.
+
+    Where a side is even, a window has no centre, which is told by an even size.
+    """
+    is_odd = deep % 2 == 1 and high % 2 == 1 and wide % 2 == 1
+    return (wide if is_odd else 2), (high // 2 - wide // 2 if is_odd else 0)

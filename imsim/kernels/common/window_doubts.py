@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from imsim.caches import kept
-from imsim.kernels.common.jit import exact, exact_part, kernel, part
+from imsim.kernels.common.jit import exact, exact_part, inline, kernel, part
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
     PIXEL_Y,
@@ -27,7 +27,7 @@ from imsim.kernels.common.window_moments import (
     WEIGHT,
 )
 from imsim.kernels.common.window_sums import clipped
-from imsim.portable.exact_sums import HALVING
+from imsim.portable import exact_sums
 from imsim.portable.units import CANCELLING
 from imsim.portable.windows import Window, rests_of
 from imsim.typing import Array
@@ -38,6 +38,8 @@ SMALL = 4096
 to others, would take longer."""
 FEW = 24
 """Doubtful windows of a part for which that does not pay."""
+
+_exact_product = inline(exact_sums.exact_product)
 
 
 def runs_of(doubtful: Array, size: int) -> Iterator[tuple[int, int, int]]:
@@ -278,11 +280,8 @@ def settle_opposites(moments, x, y, mask, rows, column, taps, constant):  # type
 
 @exact_part
 def product(a, b, low_a, low_b):  # type: ignore[no-untyped-def]
-    """Multiply two pairs of floats, which hold 32 digits, as Dekker does."""
-    high_a, high_b = a * HALVING - (a * HALVING - a), b * HALVING - (b * HALVING - b)
-    rest_a, rest_b = a - high_a, b - high_b
-    found = a * b
-    lost = high_a * high_b - found + high_a * rest_b + rest_a * high_b + rest_a * rest_b
+    """Multiply two pairs of floats, which hold 32 digits."""
+    found, lost = _exact_product(a, b)
     return found, lost + (a * low_b + low_a * b)
 
 

@@ -18,6 +18,14 @@ STEP = 32
 EPSILON = float(np.finfo(np.float64).eps)
 
 
+@inline
+def paired(offsets, constants):  # type: ignore[no-untyped-def]
+    """Offsets of x and y in the dtype of the constants, and those of x + y and x - y, scaled."""
+    real, scale = constants.dtype.type, constants[0]
+    x, y = real(offsets[0]), real(offsets[1])
+    return (x, y), ((x + y) * scale, (x - y) * scale)
+
+
 @exact_part
 def load_sum_and_difference(x, y, mask, i, left, right, offsets, scale, u, d):  # type: ignore[no-untyped-def]
     """Copy x + y and x - y of row i, centred and scaled; 0 outside the mask."""

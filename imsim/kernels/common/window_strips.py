@@ -11,6 +11,7 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels.common.planes import Planes, sum_parts
+from imsim.kernels.common.weighted_windows import weighted_strip
 from imsim.kernels.common.window_doubts import (
     doubtful_columns,
     fixed,
@@ -89,9 +90,8 @@ class Strips(NamedTuple):
     constants: tuple[Any, ...]
     precise: Callable[..., None]
     precise_constants: tuple[Any, ...]
-    load_weighted: Callable[[], Callable[..., None]]
-    """Returns the kernel for weights, see `imsim.kernels.weighted.windows`, which it imports."""
     weighted_constants: tuple[Any, ...]
+    """Of the kernel for weights, see `imsim.kernels.common.weighted_windows`."""
     wider: Strips | None = None
     """The same in float64, for the windows that float32 leaves in doubt."""
     constant: float = 0.0
@@ -219,7 +219,6 @@ class Positions:
         planes, (height, width), kernel = self._planes, self._frame, self._strips
         tiles, strips = -(-width // self._tile), -(-height // STRIP_ROWS)
         sums = np.zeros((strips, planes.count, 3))
-        fast = kernel.load_weighted()
 
         def task(i: int) -> None:
             k, strip = divmod(i, strips)
@@ -238,7 +237,8 @@ class Positions:
             for place, first, last in self._spans(mask):
                 if place != OUTSIDE:
                     span = (first, last, place == INSIDE, values is not None)
-                    fast(x, y, mask, weights, *span, *found, memory, *kernel.weighted_constants)
+                    constants = kernel.weighted_constants
+                    weighted_strip(x, y, mask, weights, *span, *found, memory, *constants)
                 elif values is not None:
                     found.values[:, first:last] = 0
             if found.sums[2]:
@@ -361,7 +361,7 @@ class Piece(NamedTuple):
             images = fixed(x, y, np.asarray(mask) > 0, mask)
             found = Found(sums, values, np.zeros(values.shape), doubtful)
             more = inside is None, True, *found, masked, *kernel.weighted_constants
-            kernel.load_weighted()(*images, *span, *more)
+            weighted_strip(*images, *span, *more)
         else:
             images = fixed(x, y, inside)
             found = Found(sums, values, np.empty((0, 0), np.bool_), doubtful)

@@ -27,8 +27,6 @@ UNROLLED = (7, 8, 9, 11)
 The compiler unrolls loops over a tuple and vectorises along the row, but must compile for each
 length. For all other windows, the tuple is None.
 """
-
-
 OUTSIDE, CROSSED, INSIDE, DOUBTFUL = range(4)
 """Where a tile lies: no pixel, some pixels or all pixels of it are inside the mask; or all are, and
 float32 would leave many of its windows in doubt."""
@@ -77,6 +75,13 @@ def _aligned(rows: int, length: int, dtype: Any) -> Array:
     buffer = np.zeros(rows * length + line, dtype)
     skipped = -(buffer.ctypes.data // buffer.itemsize) % line
     return buffer[skipped : skipped + rows * length].reshape(rows, length)
+
+
+@inline
+def span_of(left, last, tile, size):  # type: ignore[no-untyped-def]
+    """Number of the positions of a tile that begins at a column; one past its last pixel."""
+    count = min(tile, last - left)
+    return count, left + count + size - 1
 
 
 @inline
@@ -132,6 +137,13 @@ def local_offset(image, mask, left, right, digits):  # type: ignore[no-untyped-d
             near = math.ldexp(np.rint(math.ldexp(fraction, digits)), exponent - digits)
             return near if image.dtype.type(0.5) > 0 else np.rint(near)
     return 0.0
+
+
+@inline
+def offsets_of(x, y, mask, left, right, digits):  # type: ignore[no-untyped-def]
+    """Return the offsets of both images."""
+    offset = local_offset(x, mask, left, right, digits)
+    return offset, local_offset(y, mask, left, right, digits)
 
 
 # Rows are sliced before the loops over them: the compiler then knows that no index is negative, and

@@ -30,6 +30,8 @@ from imsim.validation import Images
 
 Gradients = tuple[Array | None, Array | None]
 """With respect to x and y; None where it is not wanted."""
+LARGEST_RANGE = 1e30
+"""Largest data range, and inverse of the smallest one, whose gradients fit into float32."""
 
 
 def images_of(pair: Pair) -> Images:

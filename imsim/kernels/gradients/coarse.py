@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from imsim.kernels.common.coarse import cells_around, total_of
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.typing import Array
@@ -35,12 +36,10 @@ def _fill_back(slopes, valid, shares, counts):  # type: ignore[no-untyped-def]
                 continue
             reach, n = 1, 0
             while n == 0 and reach < 2 * max(rows, columns):
-                top, bottom = max(i - reach, 0), min(i + reach + 1, rows)
-                left, right = max(j - reach, 0), min(j + reach + 1, columns)
-                n = counts[bottom, right] - counts[top, right]
-                n -= counts[bottom, left] - counts[top, left]
+                box = cells_around(i, j, reach, rows, columns)
+                n = total_of(counts, box)
                 if n > 0:
-                    share = slopes[i, j] / n
+                    share, (top, bottom, left, right) = slopes[i, j] / n, box
                     shares[top, left] += share
                     shares[top, right] -= share
                     shares[bottom, left] -= share

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imsim.kernels.common.jit import allocating_exact, exact, inline, kernel, part
+from imsim.kernels.common.cell_rows import cell_similarity
+from imsim.kernels.common.jit import allocating_exact, exact, kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Planes
-from imsim.kernels.common.sharing import Run, share_out
 from imsim.kernels.fsim import (
     COST,
     DIAGONAL,
@@ -27,28 +27,25 @@ from imsim.kernels.fsim import (
     CellFeatures,
     chroma_of,
     filled_cells,
+    length,
     pooled,
+    scharr,
     similarity,
     within_zeros,
 )
-from imsim.kernels.gradients import Gradients, images_of, largest, plane_weights
+from imsim.kernels.gradients import LARGEST_RANGE, Gradients, images_of, largest, plane_weights
 from imsim.kernels.gradients.coarse import add_to_pixels, fill_back
 from imsim.kernels.gradients.phase_congruency import Congruency, Room
-from imsim.portable import similarity as formulas
 from imsim.portable.chrominance import LAMBDA, T3, T4, YIQ
 from imsim.portable.coarse import automatic_factor
 from imsim.portable.gradients import eroded
 from imsim.portable.pair import Pair, Scores
 from imsim.portable.similarity import T1, T2
 from imsim.typing import Array
-from imsim.workers import parallel
+from imsim.workers import Run, parallel, share_out
 
 LARGEST_SIZE = 1e15
 """Largest magnitude of pixels scaled to a data range of 255; the formula takes larger ones."""
-LARGEST_RANGE = 1e30
-"""Largest data range, and inverse of the smallest one, whose gradients fit into float32."""
-
-_similarity = inline(formulas.similarity)
 
 
 def gradient(
@@ -245,7 +242,7 @@ def _chrominance_back(p, q, slopes, factor, constant, out):  # type: ignore[no-u
     for i in range(p.shape[0]):
         for j in range(p.shape[1]):
             u, v = p[i, j], q[i, j]
-            s = _similarity(u, v, constant)
+            s = cell_similarity(u, v, constant)
             of_s = factor * slopes[i, j] / s if s != 0 else 0.0
             out[i, j] = of_s * 2 * ((v - u) + u * (1 - s)) / (u * u + v * v + constant)
 
@@ -265,15 +262,15 @@ def _pool_back(  # type: ignore[no-untyped-def]
         _load(chroma, scored, i, colour, use)
         # A loop of less is vectorised: the compiler compares what it reads and writes in pairs.
         for j in range(width):
-            room[2, j], room[3, j] = _gradient(x, i, j)
-            room[4, j], room[5, j] = _gradient(y, i, j)
+            room[2, j], room[3, j] = scharr(x, i, j)
+            room[4, j], room[5, j] = scharr(y, i, j)
         for j in range(width):
             p, q, s = pc_x[i, j], pc_y[i, j], values[i, j]
             of_s, of_weight = use[j] * part * max(p, q), use[j] * part * (s - score)
             share = (0.5 if p >= q else 0.0) + (0.5 if p > q else 0.0)
-            g_x = scale * _length(room[2, j], room[3, j])
-            g_y = scale * _length(room[4, j], room[5, j])
-            s_pc, s_g = _similarity(p, q, T1), _similarity(g_x, g_y, T2)
+            g_x = scale * length((room[2, j], room[3, j]))
+            g_y = scale * length((room[4, j], room[5, j]))
+            s_pc, s_g = cell_similarity(p, q, T1), cell_similarity(g_x, g_y, T2)
             of_pc = of_s * colour[j] * s_g * 2 / (p * p + q * q + T1)
             room[0, j] = of_pc * ((q - p) + p * (1 - s_pc)) + of_weight * share
             room[1, j] = of_pc * ((p - q) + q * (1 - s_pc)) + of_weight * (1 - share)
@@ -305,21 +302,6 @@ def _load(chroma, scored, i, colour, use):  # type: ignore[no-untyped-def]
     if scored.size > 0:
         for j in range(use.size):
             use[j] = scored[i, j]
-
-
-@inline
-def _gradient(v, i, j):  # type: ignore[no-untyped-def]
-    """Scharr's gradient at cell (i, j), which is (i + 1, j + 1) within the frame."""
-    gx = SIDE * (v[i + 1, j + 2] - v[i + 1, j])
-    gx += DIAGONAL * ((v[i, j + 2] - v[i, j]) + (v[i + 2, j + 2] - v[i + 2, j]))
-    gy = SIDE * (v[i + 2, j + 1] - v[i, j + 1])
-    gy += DIAGONAL * ((v[i + 2, j] - v[i, j]) + (v[i + 2, j + 2] - v[i, j + 2]))
-    return gx, gy
-
-
-@inline
-def _length(across, along):  # type: ignore[no-untyped-def]
-    return np.sqrt(across * across + along * along)
 
 
 @kernel

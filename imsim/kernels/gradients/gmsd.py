@@ -18,7 +18,6 @@ from imsim.kernels.common.cell_rows import PADDING, merge_cells
 from imsim.kernels.common.jit import allocating, exact_part, part
 from imsim.kernels.common.pixel_blocks import count
 from imsim.kernels.common.planes import Plane, Planes
-from imsim.kernels.common.sharing import Run, share_out
 from imsim.kernels.gmsd import (
     GAIN,
     NO_SCORED,
@@ -26,16 +25,15 @@ from imsim.kernels.gmsd import (
     add_row,
     find_scored,
 )
-from imsim.kernels.gradients import Gradients, images_of, largest, plane_weights
+from imsim.kernels.gradients import LARGEST_RANGE, Gradients, images_of, largest, plane_weights
 from imsim.portable.pair import Pair
 from imsim.portable.similarity import C
 from imsim.typing import Array
+from imsim.workers import Run, share_out
 
 FAR_RANGES = 1e6
 """Largest magnitude of float64, in data ranges, for which sums of pixels keep enough digits of
 differences."""
-LARGEST_RANGE = 1e30
-"""Largest data range, and inverse of the smallest one, whose gradients fit into float32."""
 TINY = 1e-15
 """Length of a gradient, in data ranges, that counts as 0."""
 N_SUMS = 4

@@ -23,9 +23,9 @@ from imsim.kernels.common.phase_congruency import (
     padded,
     width_of,
 )
-from imsim.kernels.common.sharing import Run
 from imsim.portable.phase_congruency import EPSILON, ORIENTATIONS, SCALES
 from imsim.typing import Array
+from imsim.workers import Run
 
 KEPT_CELLS = 1 << 18
 """Cells up to which all responses of an image are kept; in float32, these take 32 MiB."""

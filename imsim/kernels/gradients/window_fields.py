@@ -19,7 +19,7 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import exact_part, kernel, part
-from imsim.kernels.common.window_rows import correct_bias, load_sum_and_difference
+from imsim.kernels.common.window_rows import EPSILON, correct_bias, load_sum_and_difference
 from imsim.kernels.common.window_sums import (
     filter_moments,
     filter_products,
@@ -33,7 +33,6 @@ from imsim.kernels.common.window_sums import (
 )
 from imsim.validation import LARGEST, SMALLEST
 
-EPSILON = float(np.finfo(np.float64).eps)
 FIELDS = 4
 """Planes of fields, in the order A, B and C, and the A of d where that of u stands first."""
 

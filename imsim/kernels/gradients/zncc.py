@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels.common.jit import exact
+from imsim.kernels.common.pair_moments import moments_of_planes
 from imsim.kernels.common.pixel_blocks import NO_BYTES
 from imsim.kernels.common.planes import Planes, flat_rows
 from imsim.kernels.common.rescaling import find_lost_sums
@@ -12,7 +13,6 @@ from imsim.kernels.common.window_moments import TINY
 from imsim.kernels.gradients import Gradients, images_of, plane_weights
 from imsim.kernels.gradients.window_positions import MEAN_X, MEAN_Y, XX, XY, YY
 from imsim.kernels.gradients.windows import Windowed, windowed_gradient
-from imsim.kernels.zncc import N_MOMENTS, merge, moments_of_run
 from imsim.portable.pair import Pair
 from imsim.portable.windows import least_weight, uniform
 from imsim.typing import Array
@@ -61,9 +61,7 @@ def correlation_coefficients(moments: Array) -> Array:
 def _whole(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | None:
     images = images_of(pair)
     planes = Planes(images, pair.mask)
-    runs = planes.runs(moments_of_run, N_MOMENTS, cheapness=4)
-    totals = np.zeros((planes.count, N_MOMENTS))
-    _add_runs(runs.reshape(len(runs), -1, N_MOMENTS), totals)
+    totals = moments_of_planes(planes)
     squares = totals[:, 3:5].reshape(*planes.shape, 2)
     if find_lost_sums(images, squares[..., 0], squares[..., 1]) is not None and _leaves(totals):
         return None
@@ -89,13 +87,6 @@ def _leaves(totals: Array) -> bool:
     """Whether a sum of squares has left float64, and is not 0 of a constant image."""
     squares = totals[:, 3:5]
     return bool((~np.isfinite(squares) | ((squares < TINY) & (squares > 0))).any())
-
-
-@exact
-def _add_runs(runs, totals):  # type: ignore[no-untyped-def]
-    for plane in range(totals.shape[0]):
-        for run in range(runs.shape[0]):
-            merge(totals[plane], runs[run, plane])
 
 
 @exact  # without fused operations, equal images have a gradient of exactly 0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.common.cell_rows import PADDING, fill_row, merge_cells, near_row
+from imsim.kernels.common.cell_rows import cell_memory, fill_rows, merge_cells, near_row
 from imsim.kernels.common.jit import allocating, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
-from imsim.kernels.weighted.survey import is_unusual
+from imsim.kernels.common.weight_survey import is_unusual
 from imsim.typing import Array
 
 N_SUMS = 9
@@ -32,25 +32,18 @@ def moments_of_strip(
 
 @allocating
 def _moments(x, y, mask, weights, start, stop, out, constant):  # type: ignore[no-untyped-def]
-    columns, real = (x.shape[1] + 1) // 2, type(constant)
-    room = np.empty((6, columns + 2 + PADDING), real)
-    found, line = np.empty(columns, real), np.empty(2 * columns + 1, real)
-    bits, own = line.view(np.int32), np.empty((4, columns + 2))
-    lowest, around = np.empty(2 * columns), np.empty(columns)
-    line[2 * columns - 1], line[2 * columns] = 0, 0
+    columns = (x.shape[1] + 1) // 2
+    room, found, line, bits = cell_memory(columns, constant)
+    own, lowest, around = np.empty((4, columns + 2)), np.empty(2 * columns), np.empty(columns)
     for r in range(start - 1, stop + 1):
-        up, here, down = (r - 2) % 3, (r - 1) % 3, r % 3
-        size_x = fill_row(x, mask, r, line, bits, room, down)
-        size_y = fill_row(y, mask, r, line, bits, room, 3 + down)
-        size = size_x if size_x > size_y or np.isnan(size_x) else size_y
-        out[4] = size if size > out[4] or np.isnan(size) else out[4]
+        fill_rows(x, y, mask, r, line, bits, room, out)
         _least_of_cells(weights, r, lowest, own[r % 3])
         if start <= r < stop:
             for i in range(2 * r, min(2 * r + 2, weights.shape[0])):
                 _survey_row(weights[i], out)
         if r <= start:
             continue
-        near_row(room, up, here, down, constant, found)
+        near_row(room, r, constant, found)
         _least_around(own[0], own[1], own[2], own[3], around)
         _add_row(found, around, out)
 

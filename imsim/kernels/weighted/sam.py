@@ -7,7 +7,7 @@ import numpy as np
 from imsim.kernels.common.gram import N_GRAM, fit, merge_gram
 from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.pixel_blocks import BLOCK
-from imsim.kernels.weighted.survey import is_unusual
+from imsim.kernels.common.weight_survey import is_unusual
 from imsim.typing import Array
 
 

@@ -1,0 +1,207 @@
+"""Moments of two images, of pixels in runs or by weights, and how those of further pixels join."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imsim.kernels.common.byte_sums import BYTE_BLOCK, sums_of_bytes
+from imsim.kernels.common.jit import allocating, exact, exact_part, kernel, part
+from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
+from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.weight_survey import is_unusual
+from imsim.typing import Array
+
+CHEAPNESS, CHEAPNESS_OF_BYTES = 4, 16
+"""See `Planes.runs`."""
+N_MOMENTS = 8
+"""Numbers of a run: its pixels; means of x and y; sums of squares of x, of y, and of products,
+about these means; centres of x and y, from which the means are counted to keep their digits."""
+
+
+def moments_of_runs(planes: Planes) -> Array:
+    """Return the moments of the runs of all planes, (runs, planes, N_MOMENTS)."""
+    cheapness = CHEAPNESS_OF_BYTES if planes.dtype == np.uint8 else CHEAPNESS
+    runs = planes.runs(_moments_of_run, N_MOMENTS, cheapness=cheapness)
+    return runs.reshape(len(runs), -1, N_MOMENTS)
+
+
+def moments_of_planes(planes: Planes) -> Array:
+    """Return the moments of all planes, (planes, N_MOMENTS)."""
+    found = np.zeros((planes.count, N_MOMENTS))
+    _merge_runs(moments_of_runs(planes), found)
+    return found
+
+
+@exact
+def _merge_runs(runs, found):  # type: ignore[no-untyped-def]
+    for plane in range(runs.shape[1]):
+        for run in range(runs.shape[0]):
+            merge(found[plane], runs[run, plane])
+
+
+def _moments_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:
+    """Write the moments of a run, see `N_MOMENTS`."""
+    inside = NO_BYTES if mask is None else mask
+    if x.dtype == np.uint8:
+        _moments_of_bytes(x, y, inside, np.empty(N_MOMENTS), out)
+    else:
+        _moments(x, y, inside, np.empty((3, BLOCK)), out)
+
+
+@kernel
+def _moments_of_bytes(x, y, mask, block, out):  # type: ignore[no-untyped-def]
+    """Moments of a run; sums of squares and of products about the means of a block are exact."""
+    for start in range(0, x.size, BYTE_BLOCK):
+        stop = start + BYTE_BLOCK
+        n, sum_x, sum_y, xx, yy, xy = sums_of_bytes(x[start:stop], y[start:stop], mask[start:stop])
+        if n == 0:
+            continue
+        centre_x, centre_y = sum_x // n, sum_y // n
+        block[0] = n
+        block[1], block[2] = (sum_x - n * centre_x) / n, (sum_y - n * centre_y) / n
+        block[3], block[4] = (n * xx - sum_x * sum_x) / n, (n * yy - sum_y * sum_y) / n
+        block[5] = (n * xy - sum_x * sum_y) / n
+        block[6], block[7] = centre_x, centre_y
+        merge(out, block)
+
+
+@allocating
+def _moments(x, y, mask, room, out):  # type: ignore[no-untyped-def]
+    """Moments of a run; those of each block are taken about the means of the block before.
+
+    These are near enough: where they are far from the block's own mean, the distance itself makes
+    the variance of the run large against the rounding error.
+    """
+    centre_x, centre_y, block = 0.0, 0.0, room[2]
+    for start in range(0, x.size, BLOCK):
+        p, q, inside, n = load_block(x, y, mask, start, room)
+        if n == 0:
+            continue
+        first = 0
+        while mask.size > 0 and inside[first] == 0:
+            first += 1
+        is_first = out[0] == 0
+        if is_first:  # about one of its pixels, the moments of a constant image are 0
+            centre_x, centre_y = np.float64(p[first]), np.float64(q[first])
+        for _ in range(2 if is_first else 1):
+            # A full block is added in the order of a block without a mask.
+            if n == p.size:
+                sums = _centred_sums(p, q, None, centre_x, centre_y)
+            else:
+                sums = _centred_sums(p, q, inside, centre_x, centre_y)
+            set_moments(sums, n, centre_x, centre_y, block)
+            centre_x, centre_y = block[6] + block[1], block[7] + block[2]
+        merge(out, block)
+
+
+@part
+def set_moments(sums, n, centre_x, centre_y, out):  # type: ignore[no-untyped-def]
+    """Write the moments of a block from its sums about the centres."""
+    dx, dy, xx, yy, xy = sums
+    out[0] = n
+    out[1], out[2] = dx / n, dy / n
+    out[6], out[7] = centre_x, centre_y
+    xx -= dx * dx / n
+    yy -= dy * dy / n
+    out[3] = 0.0 if xx < 0 else xx
+    out[4] = 0.0 if yy < 0 else yy
+    out[5] = xy - dx * dy / n
+
+
+@part
+def _centred_sums(p, q, inside, centre_x, centre_y):  # type: ignore[no-untyped-def]
+    dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(p.size):
+        u = np.float64(p[i]) - centre_x
+        v = np.float64(q[i]) - centre_y
+        if inside is not None:
+            use = inside[i] != 0
+            u = u if use else 0.0
+            v = v if use else 0.0
+        dx += u
+        dy += v
+        xx += u * u
+        yy += v * v
+        xy += u * v
+    return dx, dy, xx, yy, xy
+
+
+def weighted_moments_of_run(
+    x: Array, y: Array, mask: Array | None, out: Array, weights: Array
+) -> None:
+    """Moments of a run by weights, sum of the squared weights, whether one is unusual."""
+    _weighted_moments(x, y, weights, np.empty(N_MOMENTS), out)
+
+
+@kernel
+def _weighted_moments(x, y, weights, block, out):  # type: ignore[no-untyped-def]
+    """Moments about the means of the block before; those of the first one about its pixels."""
+    centres = (0.0, 0.0)
+    for start in range(0, x.size, BLOCK):
+        p, q, w = x[start : start + BLOCK], y[start : start + BLOCK], weights[start : start + BLOCK]
+        centres = _merge_weighted(p, q, w, centres, block, out)
+
+
+@part
+def _merge_weighted(p, q, w, centres, block, out):  # type: ignore[no-untyped-def]
+    """Merge the moments of a block about centres; return its means."""
+    first = 0
+    while first < w.size and w[first] == 0:
+        first += 1
+    if first == w.size:
+        return centres
+    centre_x, centre_y = centres
+    is_first = out[0] == 0
+    if is_first:
+        centre_x, centre_y = np.float64(p[first]), np.float64(q[first])
+    unusual = False
+    for _ in range(2 if is_first else 1):
+        sums, whole, squares, unusual = _weighted_sums(p, q, w, centre_x, centre_y)
+        set_moments(sums, whole, centre_x, centre_y, block)
+        centre_x, centre_y = block[6] + block[1], block[7] + block[2]
+    merge(out, block)
+    out[8] += squares
+    out[9] += unusual
+    return centre_x, centre_y
+
+
+@part
+def _weighted_sums(p, q, w, centre_x, centre_y):  # type: ignore[no-untyped-def]
+    dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0
+    whole, squares, unusual = 0.0, 0.0, False
+    for i in range(p.size):
+        weight = np.float64(w[i])
+        u = np.float64(p[i]) - centre_x if weight != 0 else 0.0
+        v = np.float64(q[i]) - centre_y if weight != 0 else 0.0
+        whole += weight
+        squares += weight * weight
+        unusual |= is_unusual(weight)
+        a, b = weight * u, weight * v
+        dx += a
+        dy += b
+        xx += a * u
+        yy += b * v
+        xy += a * v
+    return (dx, dy, xx, yy, xy), whole, squares, unusual
+
+
+@exact_part
+def merge(total, part):  # type: ignore[no-untyped-def]
+    """Add the moments of further pixels; for equal constants without an error."""
+    if part[0] == 0:
+        return
+    if total[0] == 0:
+        for k in range(N_MOMENTS):
+            total[k] = part[k]
+        return
+    n = total[0] + part[0]
+    weight = part[0] / n
+    dx = (part[6] - total[6]) + (part[1] - total[1])
+    dy = (part[7] - total[7]) + (part[2] - total[2])
+    between = total[0] * weight
+    total[0] = n
+    total[1] += dx * weight
+    total[2] += dy * weight
+    total[3] += part[3] + dx * dx * between
+    total[4] += part[4] + dy * dy * between
+    total[5] += part[5] + dx * dy * between
