@@ -22,7 +22,8 @@ def tolerance_notes(
     kind = test.pixels.dtype
     said = ""
     if kind.kind != "f" and tolerance >= (most := capacity(kind)):
-        said = f"as wide as {8 * kind.itemsize}-bit pixels can differ ({most:.0f})"
+        bits = 1 if kind.kind == "b" else 8 * kind.itemsize
+        said = f"as wide as {bits}-bit pixels can differ ({most:.0f})"
     elif kind.kind == "f" and tolerance:
         inside = used if used is None else used[..., None]
         low, high = value_ends(reference.samples, test.samples, inside)
