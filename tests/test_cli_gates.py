@@ -405,8 +405,12 @@ class TestLimits:
 
     def test_a_tolerance_in_another_unit(self, capsys):
         files = save("a.png", GREY), save("b.png", NOISY)
-        words = refusal(capsys, *files, "--tolerance", "256", "--metrics", "rmse")
-        assert "b.png: --tolerance 256 is beyond what 8-bit pixels hold (255)" in words
+        for tolerance, count in (("300", 1), ("255", 1), ("254", 0)):
+            found, _ = compared(capsys, *files, "--metrics", "rmse", "--tolerance", tolerance)
+            notes = found["scored"][0]["notes"]
+            assert len(notes) == count
+            words = f"b.png: --tolerance {tolerance} is as wide as 8-bit pixels can differ (255)"
+            assert all(words in note for note in notes)
         files = save("a.npy", GREY / 255), save("b.npy", NOISY / 255)
         for tolerance, count in (("2", 1), ("0.5", 0), ("0", 0)):
             found, _ = compared(capsys, *files, "--metrics", "rmse", "--tolerance", tolerance)

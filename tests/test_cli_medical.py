@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from command import compared
 from image_files import refusal, save
-from medical_files import AFFINE, CHANGED, SPACING, VOLUME, save_nifti, save_series
+from medical_files import AFFINE, CHANGED, SPACING, VOLUME, dicom, save_nifti, save_series
 
 import imsim
 from imsim.cli import main
@@ -218,3 +218,18 @@ def test_a_page_on_two_series(capsys):
     assert "its width goes to the right" in capsys.readouterr().err
     assert main([*run, "--spacing", "3,0.8,0.7"]) == 0
     assert "its width goes to the right" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_units_of_dicom_that_differ_are_said(capsys):
+    for name, tags in {
+        "a": {"RescaleType": "HU"},
+        "b": {"RescaleType": "OD"},
+        "c": {"RescaleType": "US"},
+        "d": {"RescaleType": "HU"},
+    }.items():
+        data = dicom(VOLUME[0], RescaleSlope="1", RescaleIntercept="0", **tags)
+        data.save_as(f"{name}.dcm", enforce_file_format=True)
+    found, _ = compared(capsys, *(f"{name}.dcm" for name in "abcd"), "--metrics", "rmse")
+    said = [[note for note in row["notes"] if "units" in note] for row in found["scored"]]
+    assert [len(notes) for notes in said] == [1, 0, 0]
+    assert "its values are in units of 'OD', and those of the reference of 'HU'" in said[0][0]

@@ -337,8 +337,10 @@ def test_pixels_that_are_not_those_of_the_header(tags, words):
 
 def test_a_byte_that_makes_the_length_even_is_no_damage():
     odd = np.arange(15, dtype=np.uint8).reshape(3, 5)
-    dicom(odd, PixelData=odd.tobytes() + b"\0").save_as("a.dcm", enforce_file_format=True)
-    np.testing.assert_array_equal(contents("a.dcm")[0].pixels, odd)
+    for filling in (b"\0", bytes(99)):  # and what fills up a block
+        data = dicom(odd, PixelData=odd.tobytes() + filling)
+        data.save_as("a.dcm", enforce_file_format=True)
+        np.testing.assert_array_equal(contents("a.dcm")[0].pixels, odd)
 
 
 def test_dicom_without_an_image():

@@ -115,3 +115,21 @@ def test_scale_and_offset_of_gdal(capsys):
     pixels = np.stack([DEEP] * 3, axis=-1)
     save("e.tif", pixels, photometric="rgb", **gdal((0, "scale", 2), (2, "scale", 4)))
     assert read_picture("e.tif").packing == (2, 0, 1, 0, 4, 0)
+
+
+def save_ome_zarr(name: str, scale: Any) -> str:
+    zarr = pytest.importorskip("zarr")
+    group = zarr.create_group(name, zarr_format=3)
+    group.create_array("0", data=GREY)
+    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+    axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
+    group.attrs["ome"] = {"multiscales": [{"axes": axes, "datasets": [level]}]}
+    return name
+
+
+def test_ome_zarr(capsys):
+    files = [save_ome_zarr(f"{k}.zarr", [0.5, x]) for k, x in (("a", 0.5), ("b", 0.25))]
+    found, _ = compared(capsys, *files, "--metrics", "rmse")
+    assert any("(scale x 0.25, not 0.5)" in note for note in found["scored"][0]["notes"])
+    for damaged in (None, [1], ["a", "b"], 7):
+        assert read_picture(save_ome_zarr(f"{damaged}.zarr", damaged)).pixels.shape == GREY.shape

@@ -525,3 +525,20 @@ def test_a_transfer_function_of_one_curve_stops_nothing():
     (picture,) = contents(save("a.tif", GREY, metadata=None, extratags=[curve]))
     np.testing.assert_array_equal(picture.pixels, GREY)
     assert "read_colormap" in picture.notes[0]
+
+
+@pytest.mark.parametrize("compression", [1, 32773])
+def test_a_predictor_without_its_compression(compression):
+    """Where there is none, or PackBits, libtiff takes the samples as they are; tifffile adds up."""
+    save("a.tif", GREY, compression="zlib", predictor=True, metadata=None)
+    Path("a.tif").write_bytes(patched("a.tif", "Compression", compression))
+    with pytest.raises(ImageFileError, match=r"^a.tif: has a predictor \(2\) without a compress"):
+        contents("a.tif")
+    for known in ("zlib", "lzw", "zstd", "lzma"):
+        save("b.tif", GREY, compression=known, predictor=True, metadata=None)
+        np.testing.assert_array_equal(contents("b.tif")[0].pixels, GREY)
+
+
+def test_strips_within_the_header():
+    save("a.tif", GREY, metadata=None)
+    refused(patched("a.tif", "StripOffsets", 4), "strips begin within the header", "b.tif")

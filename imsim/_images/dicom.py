@@ -202,7 +202,13 @@ def _read(
     if valid is not None:
         left = int(valid.size - np.count_nonzero(valid))
         notes[f"{left} of {valid.size} voxels are left out: padding, as its header says"] = None
-    return Contents(pixels, tuple(notes), valid, ndim=3)
+    return Contents(pixels, tuple(notes), valid, ndim=3, unit=_unit(header))
+
+
+def _unit(header: Any) -> str:
+    """Return what the values are in, of PET or by RescaleType; US is unspecified."""
+    unit = str(header.get("Units") or header.get("RescaleType") or "").strip()
+    return "" if unit == "US" else unit
 
 
 @contextmanager

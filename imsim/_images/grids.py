@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Grid = Mapping[str, float | str]
@@ -65,6 +65,23 @@ def of_imagej(metadata: Mapping[str, Any], resolution: Any) -> Grid:
     for axis, value in zip("XY", resolution, strict=True):
         if isinstance(value, tuple) and value[1]:
             found[f"{axis}Resolution"] = value[0] / value[1]
+    return _values(found)
+
+
+def of_ome_zarr(pyramid: Any, level: Any, axes: Sequence[str]) -> Grid:
+    """Return the scale and the place of a level of a pyramid along the axes of space."""
+    found: dict[str, Any] = {}
+    try:
+        for transformation in level.get("coordinateTransformations", ()):
+            kind = transformation["type"]
+            if kind in ("scale", "translation"):
+                named = dict(zip(axes, transformation[kind], strict=True))
+                found |= {f"{kind} {name}": named[name] for name in "zyx" if name in named}
+        for axis in pyramid.get("axes", ()):
+            if axis["name"] in "zyx" and "unit" in axis:
+                found[f"unit {axis['name']}"] = axis["unit"]
+    except (AttributeError, KeyError, TypeError, ValueError):  # damaged ones stop nothing
+        return {}
     return _values(found)
 
 

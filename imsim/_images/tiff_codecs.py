@@ -37,6 +37,8 @@ INEXACT = frozenset({*_JPEGS, *_PICTURES} - {_PNG})
 """What may change numbers; all but JPEG can keep them, which their chunks do not tell alike."""
 _DEFLATE, _LZMA = (8, 32946), 34925
 _PACKBITS, _ZSTD = 32773, (34926, 50000)
+WITH_PREDICTOR = frozenset({_LZW, *_DEFLATE, _LZMA, *_ZSTD})
+"""Compressions of data behind a predictor, as libtiff has them."""
 _INFLATORS: dict[int, Callable[[], Any]] = {
     **dict.fromkeys(_DEFLATE, zlib.decompressobj),
     _LZMA: lzma.LZMADecompressor,

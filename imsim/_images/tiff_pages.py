@@ -23,7 +23,7 @@ from imsim._images.pictures import (
 from imsim._images.profiles import Profile, profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
-from imsim._images.tiff_codecs import check_chunks
+from imsim._images.tiff_codecs import WITH_PREDICTOR, check_chunks
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -32,6 +32,7 @@ _FORMATS = (1, 2, 3, 4, 5, 6)
 """Values of the SampleFormat tag: integers, floats, undefined, complex numbers."""
 _UNDEFINED = 4
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
+_FIRST = 8  # bytes of the shortest header of a file
 _PROFILE = 34675  # and of the colour profile
 _GDAL_METADATA = 42112
 _ITEM = re.compile(r"<Item\b([^>]*)>([^<]*)</Item>")
@@ -159,6 +160,12 @@ def check_kind(page: TiffPage) -> np.dtype[Any]:
     if bits % 8 and page.samplesperpixel > 1 and page.planarconfig == PLANARCONFIG.CONTIG:
         # Writers do not agree on where a row of such pixels ends.
         raise ImageFileError(f"its bands are packed in {bits} bits each; save it with 8 or 16")
+    if page.predictor != 1 and page.compression not in WITH_PREDICTOR:
+        raise ImageFileError(
+            f"has a predictor ({int(page.predictor)}) without a compression that has one, which "
+            "some readers apply and others do not",
+            "save it anew, without a predictor",
+        )
     if page.dtype.kind == "c":
         raise ImageFileError(
             f"its pixels are complex numbers ({page.dtype}); save their magnitude or real part"
@@ -183,6 +190,8 @@ def check_complete(page: TiffPage) -> Array:
     missing = (offsets == 0) | (counts == 0)
     if missing.any() and no_data_of(page, of_first=False) is None:
         raise ImageFileError(f"damaged: {missing.sum()} of its {wanted} {kind} are empty")
+    if (~missing & (offsets < _FIRST)).any():
+        raise ImageFileError(f"damaged: {kind} begin within the header of the file")
     if (offsets + counts > page.parent.filehandle.size).any():
         raise ImageFileError(f"damaged: {kind} reach beyond the end of the file")
     if page.is_contiguous and counts.sum() < page.nbytes:

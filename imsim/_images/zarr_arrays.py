@@ -52,6 +52,7 @@ def open_zarr(path: str, reading: Reading) -> Pages:
         notes,
         place=place,
         attributes=node.attributes,
+        grid=chosen.grid,
         said=missing,
     )
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imsim._images.grids import Grid, of_ome_zarr
 from imsim._images.pictures import OBJECTS, ImageFileError
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
@@ -46,6 +47,7 @@ class Chosen(NamedTuple):
     axes: tuple[str, ...] | None
     """Names of its axes, if they are told."""
     notes: tuple[str, ...] = ()
+    grid: Grid | None = None
 
 
 def is_zarr(path: str) -> bool:
@@ -175,7 +177,9 @@ def _level(node: Node, pyramids: Sequence[Any], level: int | None) -> Chosen:
         notes.append(f"the first of its {len(pyramids)} pyramids is taken")
     if level is None and len(paths) > 1:
         notes.append(f"level 0 of its {len(paths)} levels is taken; --level names another")
-    return Chosen(array, _axes_of(pyramids[0], array), tuple(notes))
+    axes = _axes_of(pyramids[0], array)
+    grid = of_ome_zarr(pyramids[0], pyramids[0]["datasets"][level or 0], axes)
+    return Chosen(array, axes, tuple(notes), grid)
 
 
 def _check_level(level: int | None, number: int, why: str) -> None:

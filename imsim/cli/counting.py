@@ -7,7 +7,7 @@ from typing import Any
 
 import imsim
 from imsim._images import Picture
-from imsim.cli.options import check_tolerance
+from imsim.cli.options import capacity
 from imsim.differing import COUNTS, counted, places, with_more
 from imsim.finite import value_ends
 from imsim.typing import Array
@@ -18,22 +18,21 @@ UNCOUNTED = "is not counted strip by strip; raise --memory above the size of an 
 def tolerance_notes(
     tolerance: float, reference: Picture, test: Picture, used: Array | None
 ) -> list[tuple[str, str]]:
-    """Say whether no two values of floats differ by more than the tolerance.
-
-    Raises
-    ------
-    DataRangeError
-        If it is beyond what the pixels of this type can hold.
-    """
-    check_tolerance(tolerance, test)
-    if not tolerance or test.pixels.dtype.kind != "f":
+    """Say whether no two pixels can differ by more than the tolerance, as in another unit."""
+    kind = test.pixels.dtype
+    said = ""
+    if kind.kind != "f" and tolerance >= (most := capacity(kind)):
+        bits = 1 if kind.kind == "b" else 8 * kind.itemsize
+        said = f"as wide as {bits}-bit pixels can differ ({most:.0f})"
+    elif kind.kind == "f" and tolerance:
+        inside = used if used is None else used[..., None]
+        low, high = value_ends(reference.samples, test.samples, inside)
+        if 0 < high - low <= tolerance:
+            said = f"as wide as all pixels, which are {low:.6g} to {high:.6g}"
+    if not said:
         return []
-    inside = used if used is None else used[..., None]
-    low, high = value_ends(reference.samples, test.samples, inside)
-    if not 0 < high - low <= tolerance:
-        return []
-    said = f"--tolerance {tolerance:g} is as wide as all pixels, which are {low:.6g} to {high:.6g}"
-    return [(test.path, f"{said}, so that none can differ: is it in another unit?")]
+    text = f"--tolerance {tolerance:g} is {said}, so that none counts; is it in another unit?"
+    return [(test.path, text)]
 
 
 def count(

@@ -188,7 +188,7 @@ class DataRanges:
                     "give one for each type"
                 )
             self._of[key] = value
-            if equals and value > _capacity(np.dtype(kind)):
+            if equals and value > capacity(np.dtype(kind)):
                 raise DataRangeError(f"--data-range {part} {_beyond(np.dtype(kind))}")
 
     @property
@@ -213,10 +213,10 @@ class DataRanges:
         """
         kind = picture.pixels.dtype
         value = self._of.get(kind.name, self._of.get(None))
-        if value is not None and value > _capacity(kind):
+        if value is not None and value > capacity(kind):
             raise DataRangeError(
                 f"{picture.path}: --data-range {value:g} {_beyond(kind)}; for files of several "
-                f"types, give one of each: --data-range {kind.name}={_capacity(kind):.0f},..."
+                f"types, give one of each: --data-range {kind.name}={capacity(kind):.0f},..."
             )
         return value
 
@@ -225,28 +225,16 @@ class DataRanges:
         return self.of(picture) is None and usual_data_range([picture.pixels.dtype]) is None
 
 
-def _capacity(kind: np.dtype[Any]) -> float:
+def capacity(kind: np.dtype[Any]) -> float:
+    """Return the largest difference of two pixels of a type."""
     if kind.kind == "f":
         return math.inf
     return 1.0 if kind.kind == "b" else float(2 ** (8 * kind.itemsize) - 1)
 
 
-def check_tolerance(tolerance: float, picture: Picture) -> None:
-    """Refuse a tolerance that is beyond every difference, as in another unit.
-
-    Raises
-    ------
-    DataRangeError
-        If it is beyond what the pixels of this type can hold.
-    """
-    kind = picture.pixels.dtype
-    if tolerance > _capacity(kind):
-        raise DataRangeError(f"{picture.path}: --tolerance {tolerance:g} {_beyond(kind)}")
-
-
 def _beyond(kind: np.dtype[Any]) -> str:
     bits = 1 if kind.kind == "b" else 8 * kind.itemsize
-    return f"is beyond what {bits}-bit pixels hold ({_capacity(kind):.0f})"
+    return f"is beyond what {bits}-bit pixels hold ({capacity(kind):.0f})"
 
 
 def check_data_range(value: float | None, text: str | None = None) -> None:
