@@ -11,6 +11,8 @@ from imsim.typing import Array
 
 BUCKETS = 2048
 """Buckets of a histogram: 16 KiB of counts stay in the first-level cache."""
+POSITIVE = {4: np.int32(2**31 - 1), 8: np.int64(2**63 - 1)}
+"""By bytes of a float, all its bits but the sign."""
 BLOCK = 64
 """Values of which few blocks have one in the middle bucket; whether one has is vectorised."""
 
@@ -32,7 +34,7 @@ def middle_two(values: Array) -> Array:
     # Read as integers, the bits of floats that are not negative have the order of the floats.
     bits = values.view(np.int32 if values.dtype == np.float32 else np.int64)
     middle = np.empty(2, bits.dtype)
-    _middle(bits, bits.dtype.type(np.iinfo(bits.dtype).max), np.empty(BUCKETS, np.int64), middle)
+    _middle(bits, POSITIVE[values.itemsize], np.empty(BUCKETS, np.int64), middle)
     return middle.view(values.dtype)
 
 
