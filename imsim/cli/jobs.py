@@ -1,4 +1,7 @@
-"""The pairs of images of a run, opened file after file and scored several at a time."""
+"""The pairs of images of a run, opened file after file and scored several at a time.
+
+Longer than 450 lines: a pair goes through all of it, from its files to its row.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from imsim.kernels.common.cell_rows import (
 from imsim.kernels.common.jit import allocating, exact, exact_part, kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK, count
 from imsim.kernels.common.planes import Planes
-from imsim.kernels.common.weight_survey import LEAST_SPREAD
+from imsim.kernels.common.weight_survey import LEAST_SPREAD, check_usual, refuse_unchecked
 from imsim.kernels.common.window_doubts import added
 from imsim.portable.gradients import CELL_REACH
 from imsim.portable.pair import Local, Scores
@@ -103,7 +103,6 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
 
 def _weighted(images: Images, mask: Array | None) -> Scores:
     """The same by weights of reliability; pairs where it may not be precise are left."""
-    from imsim.kernels.common.weight_survey import check_usual, refuse_unchecked
     from imsim.kernels.weighted import gmsd as weighted
 
     images = images._replace(weights=np.asarray(images.weights, np.float64))
