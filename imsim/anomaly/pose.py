@@ -20,6 +20,9 @@ MOST_ROUND = 0.9
 """Ratio of the axes above which an item is round: the direction of its axis is noise."""
 LEAST_MOVE = 1.0
 """Root mean square, in pixels, by which poses must differ: since moving an image smooths it."""
+LEAST_SHIFT = 4.0
+"""The same of items that are centred only, a cell of the statistics: in uneven light the centre of
+an item is known to half a pixel, which costs more than smaller shifts do."""
 LEAST_FOUND = 0.95
 """Share of the good images that must show an item for poses to have a meaning: where none is found,
 the image stays as it lies, and is unlike the others."""
@@ -73,8 +76,9 @@ class Pose(Stored):
         found = np.isfinite(moments).all(axis=1)
         self.turns_ = bool(found.any() and np.median(moments[found, 3]) < MOST_ROUND)
         placements = self._placements(moments, frames.shape[1:])
+        least = LEAST_MOVE if self.turns_ else LEAST_SHIFT
         self.is_found_ = bool(
-            found.mean() >= LEAST_FOUND and _spread(placements, frames.shape[1:]) >= LEAST_MOVE
+            found.mean() >= LEAST_FOUND and _spread(placements, frames.shape[1:]) >= least
         )
         posed = _moved(frames, placements, _levels(frames))
         self.mean_ = posed[0]
