@@ -1,8 +1,9 @@
-"""Descriptions of images by their energies: of the whole image, and of each place."""
+"""Descriptions of images by their energies: of the whole image, of places, and of windows."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from imsim.anomaly.energies import CHANNELS, FILTERS, cell_means
 from imsim.anomaly.stacks import Doubles, Floats
@@ -11,6 +12,8 @@ QUANTILES = (0.5, 0.9, 0.99, 1.0)
 """Of the energies over all places, in the description of the whole image."""
 LEVELS = (0.0, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 1.0)
 """The same of the brightness."""
+WINDOW, STRIDE = 3, 2
+"""Side of a window of places, and how far apart windows lie at most."""
 
 
 def number_of_features(rows: int, columns: int) -> int:
@@ -37,8 +40,8 @@ def of_wholes(shown: Floats, grid: tuple[int, int], floor: float) -> Doubles:
     return np.concatenate([*logs, *parts[2:]], axis=1)
 
 
-def of_places(shown: Floats, floor: float, *, alike: bool) -> tuple[Doubles, Doubles]:
-    """Return two descriptions of all places, shapes (n, places, features).
+def of_places(shown: Floats, floor: float, *, alike: bool) -> list[Doubles]:
+    """Return descriptions of all places, shapes (n, places, features).
 
     The first has logarithmic energies and brightness. The second has the energies; where all places
     are `alike`, it has the roots of the energies, which are less skewed, and the brightness.
@@ -47,8 +50,31 @@ def of_places(shown: Floats, floor: float, *, alike: bool) -> tuple[Doubles, Dou
     energies, brightness = places[..., :FILTERS], places[..., FILTERS:]
     logs = np.concatenate([np.log(energies + floor), brightness], axis=2)
     if alike:
-        return logs, np.concatenate([np.sqrt(energies), brightness], axis=2)
-    return logs, energies / floor
+        return [logs, np.concatenate([np.sqrt(energies), brightness], axis=2)]
+    return [logs, energies / floor]
+
+
+def within(rows: int, columns: int) -> tuple[int, int]:
+    """Return the rows and columns of a grid without its border, if more than a window is left."""
+    rows, columns = (n - 2 if n > WINDOW + 2 else n for n in (rows, columns))
+    return rows, columns
+
+
+def of_windows(shown: Floats, floor: float) -> Doubles:
+    """Return energies and brightness of windows of places, shape (n, windows, features).
+
+    The windows overlap and reach all places.
+    """
+    side = [min(WINDOW, n) for n in shown.shape[2:]]
+    starts = [
+        np.linspace(0, n - k, -((k - n) // STRIDE) + 1).round().astype(np.intp)
+        for n, k in zip(shown.shape[2:], side, strict=True)
+    ]
+    scaled = shown.astype(np.float64)
+    scaled[:, :FILTERS] /= floor
+    windows = sliding_window_view(scaled, side, axis=(2, 3))[:, :, starts[0][:, None], starts[1]]
+    n, channels, rows, columns = windows.shape[:4]
+    return np.moveaxis(windows, 1, 3).reshape(n, rows * columns, channels * side[0] * side[1])
 
 
 def by_place(shown: Floats) -> Doubles:

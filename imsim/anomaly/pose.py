@@ -20,10 +20,17 @@ MOST_ROUND = 0.9
 """Ratio of the axes above which an item is round: the direction of its axis is noise."""
 LEAST_MOVE = 1.0
 """Root mean square, in pixels, by which poses must differ: since moving an image smooths it."""
-LEAST_FOUND = 0.9
-"""Share of the good images that must show an item for poses to have a meaning."""
+LEAST_SHIFT = 4.0
+"""The same of items that are centred only, a cell of the statistics: in uneven light the centre of
+an item is known to half a pixel, which costs more than smaller shifts do."""
+LEAST_FOUND = 0.95
+"""Share of the good images that must show an item for poses to have a meaning: where none is found,
+the image stays as it lies, and is unlike the others."""
 SEEN = 0.999
 """Share of a moved pixel that must come from inside a mask; 1 less what rounding takes."""
+ROUNDS, FAR = 3, 4.5
+"""Fits of a plane to the background, and the median distances from it beyond which nothing counts:
+three standard deviations of noise."""
 TURNS = 5
 """Rounds in which good images are turned towards their mean."""
 
@@ -31,10 +38,11 @@ TURNS = 5
 class Pose(Stored):
     """Bring single items into one pose: centre to the middle, long axis level, one end to the left.
 
-    The item is what differs from the border of the frame. Its centre and its axis follow from its
-    moments; of the two half turns that is taken in which the image is more like the mean of the
-    good ones. Round items, whose axis means nothing, are centred only. Pixels between the old ones
-    are interpolated linearly; what comes in from beyond the frame has the median of the border.
+    The item is what differs from the background, a plane through the border of the frame. Its
+    centre and its axis follow from its moments; of the two half turns that is taken in which the
+    image is more like the mean of the good ones. Round items, whose axis means nothing, are centred
+    only, by whole pixels. Pixels between the old ones are interpolated linearly; what comes in from
+    beyond the frame has the median of the border.
 
     An image without an item stays as it is.
 
@@ -68,8 +76,9 @@ class Pose(Stored):
         found = np.isfinite(moments).all(axis=1)
         self.turns_ = bool(found.any() and np.median(moments[found, 3]) < MOST_ROUND)
         placements = self._placements(moments, frames.shape[1:])
+        least = LEAST_MOVE if self.turns_ else LEAST_SHIFT
         self.is_found_ = bool(
-            found.mean() >= LEAST_FOUND and _spread(placements, frames.shape[1:]) >= LEAST_MOVE
+            found.mean() >= LEAST_FOUND and _spread(placements, frames.shape[1:]) >= least
         )
         posed = _moved(frames, placements, _levels(frames))
         self.mean_ = posed[0]
@@ -148,6 +157,8 @@ class Pose(Stored):
             cosine, sine = (np.cos(angle), np.sin(angle)) if self.turns_ else (1.0, 0.0)
             placement[:, :2] = (cosine, sine), (-sine, cosine)
             placement[:, 2] = (row, column) - placement[:, :2] @ middle
+            if not self.turns_:  # by whole pixels, since what lies between these is smoothed
+                placement[:, 2] = np.rint(placement[:, 2])
         return result
 
     def _is_turned(self, posed: Floats) -> Booleans:
@@ -186,8 +197,7 @@ def _moments(frames: Floats) -> Doubles:
     result = np.full((len(frames), 4), np.nan)
 
     def part(these: slice) -> None:
-        level = _levels(frames[these])[:, None, None]
-        distance = np.abs(frames[these].astype(np.float64) - level)
+        distance = np.abs(frames[these] - _grounds(frames[these]))
         largest = distance.max(axis=(1, 2), keepdims=True)
         distance /= np.where(largest > 0, largest, 1)  # squares and sums stay within float32
         items, _ = find_items(distance.astype(np.float32), touching=False, several=False)
@@ -203,6 +213,25 @@ def _moments(frames: Floats) -> Doubles:
             result[i] = rows.mean(), columns.mean(), angle, ratio
 
     in_parts(part, len(frames), batch_images(frames))
+    return result
+
+
+def _grounds(frames: Floats) -> Doubles:
+    """Return the background of each image, a plane through the border: light may be uneven.
+
+    Pixels of the border far from a first plane, such as those of an item there, do not count.
+    """
+    around = border(frames).astype(np.float64)
+    rows, columns = np.mgrid[-1 : 1 : frames.shape[1] * 1j, -1 : 1 : frames.shape[2] * 1j]
+    plane = np.stack([np.ones_like(rows), rows, columns])
+    there = border(plane).T
+    counts = np.ones(around.shape)
+    for _ in range(ROUNDS):
+        weighted = counts[:, None] * there.T
+        found = np.linalg.solve(weighted @ there, weighted @ around[:, :, None])
+        away = np.abs(around - (there @ found)[:, :, 0])
+        counts = (away <= FAR * np.median(away, axis=1, keepdims=True)).astype(np.float64)
+    result: Doubles = np.tensordot(found[:, :, 0], plane, 1)
     return result
 
 

@@ -2,7 +2,7 @@
 
 What a good image looks like is told twice: by a description of the whole image, and by what each
 place shows. Images that are not aligned, in which no place means anything, are recognised from the
-good images alone; what all their places show then makes one memory.
+good images alone; then what places and windows show is compared with all places of good images.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly.descriptions import number_of_features, of_places, of_wholes
+from imsim.anomaly.descriptions import (
+    WINDOW,
+    number_of_features,
+    of_places,
+    of_wholes,
+    of_windows,
+    within,
+)
 from imsim.anomaly.energies import (
     CHANNELS,
     FILTERS,
@@ -60,7 +67,7 @@ EQUAL = 0.1
 HIGHEST = 0.005
 """Share of the places, those most unlike good ones, whose mean is the score of places."""
 HIGHEST_OF_ALL = 0.02
-"""The same where places mean nothing."""
+"""The same of places that are compared with the nearest ones of good images."""
 EXAMPLES = 1000
 """Places of good images that are remembered where places mean nothing."""
 AT_ONCE = 64
@@ -77,8 +84,8 @@ class _Taught(NamedTuple):
 
     wholes: list[Floats]
     """Their descriptions, shapes (n, features)."""
-    moments: tuple[Moments, Moments]
-    """Of their places: logarithms and brightness, and the others."""
+    moments: list[Moments]
+    """Of each description of their places."""
     images: int
 
 
@@ -87,7 +94,7 @@ class GoodStatistics(Stored):
 
     The energies are the amplitudes of FSIM's log-Gabor filters (four scales, four orientations) and
     of a finer scale, averaged over the cells of a grid of at most 32 x 32 places, like the
-    brightness. Three distances are learned from good images, all of Mahalanobis,
+    brightness. Distances of three kinds are learned from good images, all of Mahalanobis,
     :math:`\sqrt{(x - \mu)^T \Sigma^{-1} (x - \mu)}`:
 
     - of the *whole* image: the logarithmic energies and the brightness of 4 x 4 cells, and their
@@ -102,9 +109,15 @@ class GoodStatistics(Stored):
     distance only.
 
     Where good images are more likely, held out, if all places share one Gaussian, places mean
-    nothing. Then there is one distance: that of a place from the nearest of 1000 places of good
-    images, in roots and logarithms of the energies that are white over all places; the mean of the
-    largest 2 % counts.
+    nothing. Then there are two distances:
+
+    - of a place from the nearest of 1000 places of good images, in roots and logarithms of the
+      energies that are white over all places; the mean of the largest 2 % counts;
+    - of *windows* of 3 x 3 places, which share one Gaussian of energies and brightness: what a
+      place shows has to go with what its neighbours show; the mean of the largest 0.5 % counts.
+
+    The outermost places are left out then, since the filters see there how opposite borders of the
+    frame do not fit together, which differs from image to image.
 
     `reconstruct` is that of `PCAAutoencoder`: the maps of a metric show where an image differs.
 
@@ -175,14 +188,14 @@ class GoodStatistics(Stored):
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
         """Learn from further good images; scales, the use of places and the shrinkage stay.
 
-        Where places mean nothing, so do the features, and the new images get their share of the
-        places that are remembered.
+        Where places mean nothing, so do the features of the places that are remembered, and the new
+        images get their share of these.
         """
         if not hasattr(self, "shape_"):
             return self.fit(images, masks)
         pixels, used = self._check_size(images, masks)
         self.linear_ = copy(self.linear_).partial_fit(pixels, used)
-        shown = self._shown(pixels, used)
+        shown = self._within(self._shown(pixels, used))
         self._learn([self._taught(shown, self.moments_)], shown)
         return self
 
@@ -221,7 +234,7 @@ class GoodStatistics(Stored):
         return result
 
     def distances(self, images: Any, masks: Any = None) -> Doubles:
-        """Return the distances of each image, shape (n, 1) or (n, 3); larger = more unlike good.
+        """Return the distances of each image, (n, `columns_`); larger = more unlike good.
 
         They are NaN for an image of which the mask leaves nothing.
         """
@@ -229,13 +242,14 @@ class GoodStatistics(Stored):
         found = []
         for part in divided(len(pixels), 4 * batch_images(pixels)):
             given = masks_at(used, part)
-            found.append(self._distances_of(self._energies(pixels[part], given), given))
+            shown = self._within(self._energies(pixels[part], given))
+            found.append(self._distances_of(shown, given))
         return np.concatenate(found)
 
     @property
     def columns_(self) -> int:
         """The number of distances."""
-        return 3 if self.places_ and self._judges_places else 1
+        return 1 + len(self._local) if self.places_ else 2
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
         """Return the reconstruction of each image, see `PCAAutoencoder`."""
@@ -249,9 +263,8 @@ class GoodStatistics(Stored):
         arrays |= {f"linear/{name}": array for name, array in components.items()}
         arrays["numbers"] = np.array((self.level_, self.spread_, self.floor_))
         arrays["count"] = np.array(self.count_)
-        if self._judges_places:
-            for name, moments in zip(("logs", "plain"), self.moments_, strict=True):
-                arrays |= {f"{name}/{part}": a for part, a in moments.to_arrays().items()}
+        for name, moments in zip(self._local, self.moments_, strict=True):
+            arrays |= {f"{name}/{part}": a for part, a in moments.to_arrays().items()}
         if self.places_:
             arrays["wholes"] = self.wholes_
         else:
@@ -278,14 +291,10 @@ class GoodStatistics(Stored):
         model.level_, model.spread_, model.floor_ = arrays.take("numbers", np.float64, 3).tolist()
         model._forget()
         model.count_ = arrays.number("count", np.int64)
+        model.moments_ = [
+            Moments.taken(arrays.under(f"{name}/"), *sizes) for name, sizes in model._local.items()
+        ]
         scales = [model.spread_, model.floor_, model.count_]
-        if model._judges_places:
-            places = math.prod(grid_of(model.shape_)) if model.places_ else 1
-            of_plain = FILTERS if model.places_ else CHANNELS
-            model.moments_ = (
-                Moments.taken(arrays.under("logs/"), places, CHANNELS),
-                Moments.taken(arrays.under("plain/"), places, of_plain),
-            )
         if model.places_:
             features = number_of_features(*model._coarse)
             model.wholes_ = arrays.take("wholes", np.float32, model.count_, features)
@@ -299,8 +308,9 @@ class GoodStatistics(Stored):
 
     def _forget(self) -> None:
         """Drop what was learned from images; scales, use of places and shrinkage stay."""
-        self.moments_ = (Moments(), Moments())
-        self.wholes_ = self.examples_ = np.empty((0, 0), np.float32)
+        self.moments_ = [Moments() for _ in self._local]
+        self.wholes_ = np.empty((0, number_of_features(*self._coarse)), np.float32)
+        self.examples_ = np.empty((0, 2 * CHANNELS), np.float32)
         self.count_ = 0
 
     def _choose(self, pixels: Floats, used: Booleans | None, learned: Any) -> Floats:
@@ -320,49 +330,45 @@ class GoodStatistics(Stored):
         self.shrinkage_ = self.shrinkage if self.places_ else None
         if self.places_ and self.shrinkage is None:
             self.shrinkage_ = likeliest_share(self._of_wholes(some))
-        return shown
+        return self._within(shown)
 
-    def _taught(self, shown: Floats, like: tuple[Moments, Moments] | None = None) -> _Taught:
+    def _taught(self, shown: Floats, like: list[Moments] | None = None) -> _Taught:
         """Return what images teach, in moments that can be added to those of `like`."""
-        moments = (Moments(), Moments()) if like is None else (like[0].empty(), like[1].empty())
+        moments = [Moments() for _ in self._local] if like is None else [m.empty() for m in like]
         wholes = []
         for part in divided(len(shown), AT_ONCE):
             if self.places_:
                 wholes.append(self._of_wholes(shown[part]).astype(np.float32))
-            if self._judges_places:
-                for sums, local in zip(moments, self._of_places(shown[part]), strict=True):
-                    sums.add(local if self.places_ else local.reshape(-1, 1, local.shape[-1]))
+            for sums, local in zip(moments, self._of_local(shown[part]), strict=True):
+                sums.add(local if self.places_ else local.reshape(-1, 1, local.shape[-1]))
         return _Taught(wholes, moments, len(shown))
 
     def _learn(self, parts: list[_Taught], shown: Floats) -> None:
         """Learn what images teach, beside what was learned before; `shown` is what they show."""
         is_first, count = not self.count_, sum(part.images for part in parts)
         self.count_ += count
-        if self.places_:
-            earlier = [] if is_first else [self.wholes_]
-            self.wholes_ = np.concatenate(
-                [*earlier, *(whole for part in parts for whole in part.wholes)]
-            )
-        if self._judges_places and (self.places_ or is_first):
-            taught = [part.moments for part in parts if part.images]
-            if not is_first:
-                taught.insert(0, self.moments_)
-            logs, plain = zip(*taught, strict=True)
-            self.moments_ = (Moments.total(logs), Moments.total(plain))
+        taught = [part.moments for part in parts if part.images]
+        totals = [Moments.total(sums) for sums in zip(*taught, strict=True)]
+        for i, total in enumerate(totals):
+            if is_first:
+                self.moments_[i] = total
+            # By the first two, the places that are remembered are white.
+            elif self.places_ or i >= 2:
+                self.moments_[i] = Moments.total((self.moments_[i], total))
+        wholes = [whole for part in parts for whole in part.wholes]
+        self.wholes_ = np.concatenate([self.wholes_, *wholes])
         self._finish()
         if not self.places_:
-            some = shown[sample_of(len(shown), SAMPLE)]
-            every = [part.reshape(-1, part.shape[-1]) for part in self._of_places(some)]
-            new = self._white(*(_evenly(part, EXAMPLES) for part in every))
+            every = self._of_local(shown[sample_of(len(shown), SAMPLE)])[:2]
+            new = self._white([_evenly(one.reshape(-1, one.shape[-1]), EXAMPLES) for one in every])
             if not is_first and len(self.examples_) + len(new) > EXAMPLES:
                 new = _evenly(new, math.ceil(EXAMPLES * count / self.count_))
                 self.examples_ = _evenly(self.examples_, EXAMPLES - len(new))
-            self.examples_ = new if is_first else np.concatenate([self.examples_, new])
+            self.examples_ = np.concatenate([self.examples_, new])
 
     def _finish(self) -> None:
         """Make distributions of what was learned."""
-        if self._judges_places:
-            self.logs_, self.plain_ = (moments.gaussian() for moments in self.moments_)
+        self.gaussians_ = [moments.gaussian() for moments in self.moments_]
         if self.places_:
             self.whole_ = Whole.of(self.wholes_.astype(np.float64), self.shrinkage_ or 0.0)
 
@@ -400,47 +406,63 @@ class GoodStatistics(Stored):
             check_between("shrinkage", self.shrinkage)
 
     @property
-    def _judges_places(self) -> bool:
-        return not self.places_ or math.prod(grid_of(self.shape_)) > FEW
+    def _grid(self) -> tuple[int, int]:
+        """Rows and columns of the places that are looked at."""
+        rows, columns = grid_of(self.shape_)
+        return (rows, columns) if self.places_ else within(rows, columns)
+
+    @property
+    def _local(self) -> dict[str, tuple[int, int]]:
+        """Numbers of distributions and of features of each description of places, by its name."""
+        rows, columns = self._grid
+        if not self.places_:
+            window = CHANNELS * min(WINDOW, rows) * min(WINDOW, columns)
+            return {"logs": (1, CHANNELS), "roots": (1, CHANNELS), "windows": (1, window)}
+        if rows * columns <= FEW:
+            return {}
+        return {"logs": (rows * columns, CHANNELS), "plain": (rows * columns, FILTERS)}
 
     @property
     def _coarse(self) -> tuple[int, int]:
         """Rows and columns of the cells that describe the whole image."""
-        rows, columns = grid_of(self.shape_)
-        if not self._judges_places:
-            return rows, columns
-        return min(rows, COARSE), min(columns, COARSE)
+        rows, columns = self._grid
+        return (min(rows, COARSE), min(columns, COARSE)) if self._local else (rows, columns)
+
+    def _within(self, shown: Floats) -> Floats:
+        """Return what images show at the places that are looked at."""
+        top, left = ((a - b) // 2 for a, b in zip(shown.shape[2:], self._grid, strict=True))
+        rows, columns = self._grid
+        return np.ascontiguousarray(shown[:, :, top : top + rows, left : left + columns])
 
     def _energies(self, pixels: Floats, used: Booleans | None) -> Floats:
         return energies_of(pixels, used, self.level_, self.spread_)
 
     def _distances(self, shown: Floats) -> Doubles:
         """Return the distances of one image, from what it shows (1, channels, rows, columns)."""
-        if not self.places_:
-            white = self._white(*(local[0] for local in self._of_places(shown)))
-            sides = [np.split(part, 2, axis=1) for part in (white, self.examples_)]
-            near = [
-                farthest(ours, known, HIGHEST_OF_ALL) for ours, known in zip(*sides, strict=True)
-            ]
-            return np.array([sum(near)])
-        found = [self.whole_.distance(self._of_wholes(shown)[0])]
-        if self._judges_places:
-            for gaussian, local in zip(
-                (self.logs_, self.plain_), self._of_places(shown), strict=True
-            ):
-                squares = gaussian.squared_distances(local[0])
-                found.append(mean_of_highest(np.sqrt(squares), HIGHEST))
+        local, gaussians = [one[0] for one in self._of_local(shown)], self.gaussians_
+        if self.places_:
+            found = [self.whole_.distance(self._of_wholes(shown)[0])]
+        else:
+            sides = [np.split(one, 2, axis=1) for one in (self._white(local[:2]), self.examples_)]
+            found = [sum(farthest(a, b, HIGHEST_OF_ALL) for a, b in zip(*sides, strict=True))]
+            local, gaussians = local[2:], gaussians[2:]
+        for gaussian, one in zip(gaussians, local, strict=True):
+            found.append(mean_of_highest(np.sqrt(gaussian.squared_distances(one)), HIGHEST))
         return np.array(found)
 
     def _of_wholes(self, shown: Floats) -> Doubles:
         return of_wholes(shown, self._coarse, self.floor_)
 
-    def _of_places(self, shown: Floats) -> tuple[Doubles, Doubles]:
-        return of_places(shown, self.floor_, alike=not self.places_)
+    def _of_local(self, shown: Floats) -> list[Doubles]:
+        """Return the descriptions of places, in the order of `_local`."""
+        if not self._local:
+            return []
+        found = of_places(shown, self.floor_, alike=not self.places_)
+        return found if self.places_ else [*found, of_windows(shown, self.floor_)]
 
-    def _white(self, logs: Doubles, roots: Doubles) -> Floats:
-        """Return features of places (places, features) as what is remembered of places."""
-        both = [self.logs_.white(logs), self.plain_.white(roots)]
+    def _white(self, features: list[Doubles]) -> Floats:
+        """Return logarithms and roots of places as what is remembered of places."""
+        both = [g.white(one) for g, one in zip(self.gaussians_[:2], features, strict=True)]
         result: Floats = np.concatenate(both, axis=1).astype(np.float32)
         return result
 

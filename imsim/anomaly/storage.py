@@ -139,7 +139,9 @@ class Arrays:
         """Return an array of this type and shape, in which None is any length; refuse others."""
         name = self._prefix + name
         if name not in self._left:
-            raise imsim.OptionError(f"it has no {name}")
+            raise imsim.OptionError(
+                f"it has no {name}: train it again, or use the version of imsim that wrote it"
+            )
         array, wanted = self._left.pop(name), np.dtype(dtype)
         fits = len(array.shape) == len(shape) and all(
             side in (length, None) for length, side in zip(array.shape, shape, strict=True)

@@ -53,6 +53,35 @@ def test_turned_items_are_alike_in_their_pose() -> None:
     assert images[:, 8:-8, 8:-8].std(axis=0).mean() > 0.05
 
 
+def lit(images: Any, seed: int) -> Any:
+    """Light that falls off across the frame by up to two thirds of an item's contrast."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    angle = rng.uniform(0, 2 * np.pi, (len(images), 1, 1))
+    return (images + 0.17 * (np.cos(angle) * y + np.sin(angle) * x)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", ["bar", "disc"])
+def test_uneven_light_hides_no_item(shape: str) -> None:
+    images = items(40, 0, shape=shape)[0]
+    plain, uneven = (Pose().fit(given) for given in (images, lit(images, 1)))
+    assert plain.is_found_
+    assert uneven.is_found_
+    assert plain.turns_ == uneven.turns_ == (shape == "bar")
+    found = [pose.placements(given)[:, :, 2] @ (1, 1)
+             for pose, given in ((plain, images), (uneven, lit(images, 1)))]  # fmt: skip
+    assert np.median(np.abs(found[0] - found[1])) < 2
+
+
+def test_round_items_are_moved_by_whole_pixels() -> None:
+    """Else they are smoothed, each by another amount."""
+    images = items(12, 0, shape="disc")[0]
+    pose = Pose().fit(images)
+    assert not pose.turns_
+    placements = pose.placements(images)
+    np.testing.assert_array_equal(placements, placements.round())
+
+
 def test_small_defects_of_turned_items_are_found(detector: AnomalyDetector) -> None:
     assert detector.pose_ is not None
     scores = detector.anomaly_score(np.concatenate([items(30, 1)[0], items(30, 2, spot=True)[0]]))

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 import imsim
 from imsim.anomaly import AnomalyDetector, GoodStatistics
+from imsim.anomaly.descriptions import of_windows, within
 from imsim.anomaly.energies import CHANNELS, cell_energies
 from imsim.anomaly.gaussians import (
     SHARES,
@@ -146,7 +147,7 @@ def test_the_nearest_example_is_found() -> None:
 def test_places_are_told_apart_where_images_are_aligned(moved: bool) -> None:
     model = GoodStatistics(components=4).fit(parts(40, 0, moved=moved))
     assert model.places_ is not moved
-    assert model.distances(parts(2, 1)).shape == (2, 1 if moved else 3)
+    assert model.distances(parts(2, 1)).shape == (2, model.columns_) == (2, 2 if moved else 3)
 
 
 def test_small_images_are_described_by_all_their_places() -> None:
@@ -164,7 +165,60 @@ def test_unaligned_images_remember_places_of_all_images() -> None:
     model = GoodStatistics(components=4).fit(images)
     assert EXAMPLES / 2 <= len(model.examples_) <= EXAMPLES
     good, bad = model.distances(parts(20, 1, moved=True)), model.distances(spotted(parts(20, 1)))
-    assert roc_auc_score(np.repeat([0, 1], 20), np.concatenate([good, bad])[:, 0]) > 0.95
+    for column in np.concatenate([good, bad]).T:
+        assert roc_auc_score(np.repeat([0, 1], 20), column) > 0.95
+
+
+def crops(count: int, seed: int, *, broken: bool = False) -> Any:
+    """Crops of tracks that go on beyond the frame, so that opposite borders do not fit together."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :64]
+    found = []
+    for _ in range(count):
+        turned = x if rng.random() < 0.5 else y
+        image = 60.0 + 120 * ((turned + rng.integers(24)) % 24 < 6)
+        if broken:  # a track ends and goes on beside itself, as bright as ever
+            along = y if turned is x else x
+            image = np.where(along < 32, image, np.roll(image, 8, axis=int(turned is x)))
+        found.append(image * rng.uniform(0.8, 1.2) + rng.normal(0, 3, image.shape))
+    return np.clip(found, 0, 255).astype(np.uint8)
+
+
+def test_what_neighbours_show_together_counts_where_places_mean_nothing() -> None:
+    model = GoodStatistics(components=4, places=False).fit(crops(60, 0))
+    good, bad = model.distances(crops(30, 1)), model.distances(crops(30, 2, broken=True))
+    scores = np.concatenate([good, bad])[:, 1]
+    assert roc_auc_score(np.repeat([0, 1], 30), scores) > 0.98
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (3, 7), (1, 2), (2, 12)])
+def test_windows_reach_every_place(shape: tuple[int, int]) -> None:
+    shown = np.zeros((1, CHANNELS, *shape), np.float32)
+    nothing = of_windows(shown, 1.0)
+    assert nothing.shape[2] == CHANNELS * min(3, shape[0]) * min(3, shape[1])
+    for row, column in np.ndindex(shape):
+        other = shown.copy()
+        other[0, 0, row, column] = 1
+        assert (of_windows(other, 1.0) != nothing).any()
+
+
+def test_only_what_is_far_from_the_border_counts_where_places_mean_nothing() -> None:
+    """The filters see there that opposite borders differ, which says nothing of the image."""
+    good, rows, columns = np.zeros((2, CHANNELS, 8, 9), np.float32), *within(8, 9)
+    assert (rows, columns) == (6, 7)
+    assert within(5, 20) == (5, 18)  # more than a window must be left
+    model = GoodStatistics(components=2, places=False).fit(crops(6, 0)[:, :32, :36])
+    good[1, :, 0], good[1, :, :, -1] = 9, 9
+    one, other = (model._within(shown[None]) for shown in good)
+    assert one.shape[2:] == (rows, columns)
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_model_of_unaligned_images_of_an_earlier_version_is_refused() -> None:
+    parameters, arrays = GoodStatistics(components=4, places=False).fit(parts(9, 0)).get_state()
+    earlier = {name: a for name, a in arrays.items() if not name.startswith("windows/")}
+    with pytest.raises(imsim.OptionError, match="it has no windows/count: train it again"):
+        GoodStatistics.from_state(parameters, Arrays(earlier))
 
 
 def test_default_without_a_preprocess_finds_small_and_wide_defects() -> None:
@@ -309,4 +363,4 @@ def test_whitening_is_laid_out_as_a_file_gives_it_back() -> None:
     images = np.random.default_rng(0).random((8, 12, 100))
     for places in (True, False):
         model = GoodStatistics(2, places=places).fit(images)
-        assert model.logs_.whitening.flags.c_contiguous
+        assert all(gaussian.whitening.flags.c_contiguous for gaussian in model.gaussians_)
