@@ -3,6 +3,8 @@
 What a good image looks like is told twice: by a description of the whole image, and by what each
 place shows. Images that are not aligned, in which no place means anything, are recognised from the
 good images alone; then what places and windows show is compared with all places of good images.
+
+Longer than most files: both kinds of images are learned, judged and saved by one model.
 """
 
 from __future__ import annotations
