@@ -267,7 +267,8 @@ def compare(
     DataRangeWarning
         If the values lie beyond the data range by more than the range itself.
     PrecisionWarning
-        If integers inside the mask have more digits than float64, and a metric rounds them.
+        If integers inside the mask have more digits than float64, and a metric rounds them; or if
+        float64 loses the contrast of long doubles.
     ChannelAxisWarning
         If the last of three or more axes has a length of 3 or 4, and `channel_axis` is not given.
 

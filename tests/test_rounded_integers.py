@@ -104,6 +104,9 @@ def test_long_doubles(name: str) -> None:
     with pytest.warns(imsim.PrecisionWarning):  # of images that are constant, too
         METRICS[name].function(a * 0 + 2**60 + 1, a * 0 + 2**60, **RANGE)
     METRICS[name].function(a * 0 + 0.1, a * 0 + np.longdouble(0.1), **RANGE)
+    with pytest.warns(imsim.PrecisionWarning) as told:
+        imsim.compare(a + 2**60, b + 2**60, [name], **RANGE)
+    assert len(told) == 1
 
 
 def test_compare_says_it_once() -> None:

@@ -136,12 +136,13 @@ def check_images(
 
 def damage(image: NDArray[Any], used: Booleans | None) -> str | None:
     """Return why `check_images` leaves out an image, if it does."""
-    mask = None if used is None else used[None]
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = image[None].astype(np.float32)
-    if not (np.isfinite(values) if mask is None else np.isfinite(values) | ~mask).all():
+    try:
+        check_images(image[None], None if used is None else used[None])
+    except MaskError:
         return NOT_FINITE
-    return NO_CONTRAST if _without_contrast(image[None], values, mask).any() else None
+    except DTypeError:
+        return NO_CONTRAST
+    return None
 
 
 def _without_contrast(pixels: NDArray[Any], values: Floats, used: Booleans | None) -> Booleans:

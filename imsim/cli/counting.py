@@ -7,7 +7,7 @@ from typing import Any
 
 import imsim
 from imsim._images import Picture
-from imsim.cli.options import capacity
+from imsim.cli.options import bits_of, capacity
 from imsim.differing import COUNTS, counted, places, with_more
 from imsim.finite import value_ends
 from imsim.typing import Array
@@ -22,8 +22,7 @@ def tolerance_notes(
     kind = test.pixels.dtype
     said = ""
     if kind.kind != "f" and tolerance >= (most := capacity(kind)):
-        bits = 1 if kind.kind == "b" else 8 * kind.itemsize
-        said = f"as wide as {bits}-bit pixels can differ ({most:.0f})"
+        said = f"as wide as {bits_of(kind)}-bit pixels can differ ({most:.0f})"
     elif kind.kind == "f" and tolerance:
         inside = used if used is None else used[..., None]
         low, high = value_ends(reference.samples, test.samples, inside)

@@ -229,12 +229,16 @@ def capacity(kind: np.dtype[Any]) -> float:
     """Return the largest difference of two pixels of a type."""
     if kind.kind == "f":
         return math.inf
-    return 1.0 if kind.kind == "b" else float(2 ** (8 * kind.itemsize) - 1)
+    return float(2 ** bits_of(kind) - 1)
+
+
+def bits_of(kind: np.dtype[Any]) -> int:
+    """Return the bits of a pixel of a type."""
+    return 1 if kind.kind == "b" else 8 * kind.itemsize
 
 
 def _beyond(kind: np.dtype[Any]) -> str:
-    bits = 1 if kind.kind == "b" else 8 * kind.itemsize
-    return f"is beyond what {bits}-bit pixels hold ({capacity(kind):.0f})"
+    return f"is beyond what {bits_of(kind)}-bit pixels hold ({capacity(kind):.0f})"
 
 
 def check_data_range(value: float | None, text: str | None = None) -> None:

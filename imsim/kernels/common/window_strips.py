@@ -244,7 +244,7 @@ class Positions:
             if found.sums[2]:
                 self._compute_again(x, y, weights, found, is_weighted=True)
                 add_weighted(found.values, found.valid, found.doubtful, self._tile, found.sums)
-            found.sums[0] = min(max(found.sums[0], -found.sums[1]), found.sums[1])  # NaN stays
+            _clip_total(found.sums)
             if valid is not None:
                 valid[k, rows] = found.valid > 0
 
@@ -321,7 +321,12 @@ class Positions:
             settle(found.values, again, top, left, found.doubtful, k, total)
         if not is_weighted:
             found.sums[0] += total.sum()
-        found.sums[0] = min(max(found.sums[0], -found.sums[1]), found.sums[1])  # NaN stays
+        _clip_total(found.sums)
+
+
+def _clip_total(sums: Array) -> None:
+    """Keep a total of similarities between -1 and 1 times its weight; NaN stays."""
+    sums[0] = min(max(sums[0], -sums[1]), sums[1])
 
 
 class Piece(NamedTuple):
