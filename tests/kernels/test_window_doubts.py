@@ -8,9 +8,8 @@ import pytest
 import imsim
 from imsim.kernels.common import volume_slabs, window_strips
 
-SHARES = {"photograph": 0.1, "black": 0.1, "no data": 0.5}
-"""Of the windows; the moments of one take some 50 times as long as it takes in a strip. Those
-beside a part of no data, which is large in these small images, have to be computed so."""
+SHARES = {"photograph": 0.1, "black": 0.1, "no data": 0.02, "scattered no data": 0.02}
+"""Of the windows; the moments of one take some 50 times as long as it takes in a strip."""
 
 
 def _scene(kind: str, rng: np.random.Generator) -> np.ndarray:
@@ -21,6 +20,9 @@ def _scene(kind: str, rng: np.random.Generator) -> np.ndarray:
         x[20:90, 70:] = 0
     elif kind == "no data":
         x[20:90, 70:] = -9999.0
+    elif kind == "scattered no data":
+        x = 0.7 + 0.15 * rng.standard_normal(x.shape)
+        x[rng.random(x.shape) < 0.01] = -9999.0
     return x
 
 
@@ -97,8 +99,8 @@ def test_weights_of_0_and_1_are_a_mask_in_a_photograph():
 def test_faint_texture_far_from_the_mean_of_its_tile_keeps_its_digits(use, name, dtype):
     """What the sums of a strip have lost is found again: local values are those about 0.
 
-    The pixels are whole numbers, which float32 holds. Values of float64 lose no more than its
-    rounding over a window; the strip has lost all but three digits.
+    The pixels are whole numbers, which float32 holds. Values lose no more than the rounding of
+    their type over a window; a strip about the mean of both parts loses all but three digits.
     """
     rng = np.random.default_rng(5)
     a = rng.integers(0, 16, (60, 90)).astype(np.float64)
@@ -114,4 +116,4 @@ def test_faint_texture_far_from_the_mean_of_its_tile_keeps_its_digits(use, name,
     if use:
         options[use] = options[use][:, :90]
     expected = function(a, b, **options)[:, :75]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-7 if dtype == np.float32 else 1e-12)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 if dtype == np.float32 else 1e-12)

@@ -27,6 +27,10 @@ UNROLLED = (7, 8, 9, 11)
 The compiler unrolls loops over a tuple and vectorises along the row, but must compile for each
 length. For all other windows, the tuple is None.
 """
+SPARSE = 8
+"""One in so many rows tells whether the pixels of a tile lie in two groups."""
+APART = 16.0
+"""The groups are so many times as far from each other as they are wide."""
 OUTSIDE, CROSSED, INSIDE, DOUBTFUL = range(4)
 """Where a tile lies: no pixel, some pixels or all pixels of it are inside the mask; or all are, and
 float32 would leave many of its windows in doubt."""
@@ -109,6 +113,41 @@ def find_places(mask, size, tile, places):  # type: ignore[no-untyped-def]
         places[k] = (CROSSED if gaps else INSIDE) if some else OUTSIDE
 
 
+@part
+def _level(image, mask, left, right, step, mean):  # type: ignore[no-untyped-def]
+    """Return the mean of a tile, or that of its pixels on one side of it, if these lie apart.
+
+    No data of -9999 are such a side. The other one needs the digits: it is the one that varies.
+    """
+    low, lowest, below, n_below = -np.inf, np.inf, 0.0, 0
+    high, highest, above, n_above = np.inf, -np.inf, 0.0, 0
+    for i in range(0, image.shape[0], SPARSE):
+        pixels = image[i, left:right]
+        for j in range(0, pixels.size, step):
+            value = np.float64(pixels[j])
+            if mask is not None and not mask[i, left + j]:
+                continue
+            if value < mean:
+                low, lowest = max(low, value), min(lowest, value)
+                below += value
+                n_below += 1
+            elif value >= mean:
+                high, highest = min(high, value), max(highest, value)
+                above += value
+                n_above += 1
+    if n_below == 0:  # what pulls the mean to there lies in other rows
+        low, lowest = mean, mean
+    elif n_above == 0:
+        high, highest = mean, mean
+    width_below, width_above = low - lowest, highest - high
+    if n_below + n_above > 0 and high - low > APART * (width_below + width_above):
+        takes_below = n_below > n_above
+        if n_below > 0 and n_above > 0 and (width_below == 0) != (width_above == 0):
+            takes_below = width_below > 0
+        mean = below / n_below if takes_below else above / n_above
+    return mean
+
+
 @kernel
 def local_offset(image, mask, left, right, digits):  # type: ignore[no-untyped-def]
     """Return a number close to the mean of a tile, to subtract before taking moments.
@@ -122,18 +161,16 @@ def local_offset(image, mask, left, right, digits):  # type: ignore[no-untyped-d
         total, count = 0.0, 0
         for i in range(image.shape[0]):
             pixels = image[i, left:right]
-            if mask is None and not careful:
-                for j in range(0, pixels.size, step):
+            for j in range(0, pixels.size, step):
+                inside = mask is None or mask[i, left + j]
+                if inside and (not careful or np.isfinite(pixels[j])):
                     total += pixels[j]
                     count += 1
-            else:
-                for j in range(0, pixels.size, step):
-                    inside = mask is None or mask[i, left + j]
-                    if inside and (not careful or np.isfinite(pixels[j])):
-                        total += pixels[j]
-                        count += 1
         if count > 0 and np.isfinite(total):
-            fraction, exponent = math.frexp(total / count)
+            near = total / count
+            if image.dtype.type(0.5) > 0:
+                near = _level(image, mask, left, right, step, near)
+            fraction, exponent = math.frexp(near)
             near = math.ldexp(np.rint(math.ldexp(fraction, digits)), exponent - digits)
             return near if image.dtype.type(0.5) > 0 else np.rint(near)
     return 0.0
