@@ -140,11 +140,13 @@ def _level(image, mask, left, right, step, mean):  # type: ignore[no-untyped-def
     elif n_above == 0:
         high, highest = mean, mean
     width_below, width_above = low - lowest, highest - high
-    if n_below + n_above > 0 and high - low > APART * (width_below + width_above):
+    width = width_below + width_above
+    if width > 0 and high - low > APART * width:
         takes_below = n_below > n_above
         if n_below > 0 and n_above > 0 and (width_below == 0) != (width_above == 0):
             takes_below = width_below > 0
-        mean = below / n_below if takes_below else above / n_above
+        level = below / n_below if takes_below else above / n_above
+        mean = level if np.isfinite(level) else mean
     return mean
 
 
