@@ -13,6 +13,7 @@ import numpy as np
 
 from imsim import checking, tensors
 from imsim.errors import EmptyMaskWarning, warn
+from imsim.portable.differences import exact_difference, long_integers
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, Metric
 from imsim.typing import Array, ImageLike, MaskLike
@@ -249,22 +250,27 @@ def places(found: DifferingPixels) -> tuple[tuple[int, ...], ...]:
 
 def difference_of(reference: Array, test: Array) -> Array:
     """Return test less reference as float64, which is 0 only where the two are equal."""
-    if np.result_type(reference, test).kind in "iu" and max(reference.itemsize, test.itemsize) > 4:
-        # The difference of unsigned numbers is exact if the smaller is subtracted from the larger.
-        a, b = (image.astype(np.uint64) for image in (reference, test))
-        up = test > reference
-        return np.where(up, 1.0, -1.0) * np.where(up, b - a, a - b).astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
+        if any(long_integers(image, np.float64) for image in (reference, test)):
+            return exact_difference(test, reference, np.float64)
         difference: Array = test.astype(np.float64) - reference.astype(np.float64)
     return difference
 
 
-def distances(reference: Array, test: Array, difference: Array | None = None) -> Array:
-    """Return the largest absolute difference over the channels, which are the last axis.
+def size_of(difference: Array, reference: Array, test: Array) -> Array:
+    """Return the size of what `difference_of` found.
 
     A pixel that is not finite in one image only differs by an unknown amount, infinity; equal
     infinities do not differ.
     """
+    size = np.abs(difference)
+    unknown = np.isnan(size)
+    size[unknown] = np.where(reference[unknown] == test[unknown], 0, np.inf)
+    return size
+
+
+def distances(reference: Array, test: Array, difference: Array | None = None) -> Array:
+    """Return the largest absolute difference over the channels, which are the last axis."""
     if max(reference.itemsize, test.itemsize) <= 2 and {reference.dtype.kind, test.dtype.kind} <= {
         *"bui"
     }:
@@ -272,8 +278,7 @@ def distances(reference: Array, test: Array, difference: Array | None = None) ->
         return whole[..., 0] if whole.shape[-1] == 1 else whole.max(axis=-1)
     if difference is None:
         difference = difference_of(reference, test)
-    distance = np.where(np.isnan(difference), np.inf, np.abs(difference))
-    largest: Array = np.where(reference != test, distance, 0).max(axis=-1)
+    largest: Array = size_of(difference, reference, test).max(axis=-1)
     return largest
 
 

@@ -167,6 +167,15 @@ class Metric:
     pieces: PiecesMaker | None
     no_pieces: str
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # not all fields have a hash
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle and copy a record by its name, which stands for the same facts everywhere."""
+        if METRICS.get(self.name) is self:
+            return recorded, (self.name,)
+        return object.__reduce_ex__(self, protocol)
+
     @property
     def numpy_only(self) -> bool:
         """True when no formula takes the arrays of other libraries.
@@ -272,6 +281,11 @@ _metrics: dict[str, Metric] = {}
 
 METRICS: Mapping[str, Metric] = MappingProxyType(_metrics)
 """Read-only mapping from the name of a metric to its `Metric` record."""
+
+
+def recorded(name: str) -> Metric:
+    """Return the record of a metric."""
+    return METRICS[name]
 
 
 def metric(

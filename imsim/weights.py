@@ -12,7 +12,7 @@ from imsim import kernels
 from imsim.errors import WeightsError
 from imsim.inputs import as_array, check_real
 from imsim.masks import beside, of_images
-from imsim.portable.arrays import has_values, to_widest_float, where_valid, without_gradient
+from imsim.portable.arrays import array_namespace, has_values, to_widest_float, where_valid, without_gradient
 from imsim.portable.pair import Scores
 from imsim.portable.units import PER_CHANNEL, scaling_unit
 from imsim.typing import Array, MaskLike
@@ -88,7 +88,7 @@ def checked(
         valid = _that_count(array, largest)
         array = where_valid(valid, array)
         are_even = xp.all(~valid | (array == largest), axis=PER_CHANNEL, keepdims=True)
-    unit = xp.where(are_even & (largest > 0), largest, scaling_unit(largest, root=UNSCALED))
+    unit = xp.where(are_even & (largest > 0), largest, _unit_of(largest))
     if bool(xp.all(are_even)):
         return _weighted(images, None, unit), valid
     some = xp is np and bool(xp.any(are_even))
@@ -102,9 +102,15 @@ def _unchecked(array: Array, images: Images, mask: Array | None) -> tuple[Images
     array = where_valid(mask, array)
     largest = xp.max(without_gradient(array), axis=PER_CHANNEL, keepdims=True)
     allowed = xp.all(xp.isfinite(array) & (array >= 0), axis=PER_CHANNEL, keepdims=True)
-    unit = where_valid(allowed, scaling_unit(largest, root=UNSCALED), math.nan)
+    unit = where_valid(allowed, _unit_of(largest), math.nan)
     valid = _that_count(array, largest)
     return _weighted(images, where_valid(valid, array), unit), valid
+
+
+def _unit_of(largest: Array) -> Array:
+    """Return a power of four, whose root is exact too: scores by its multiples have equal bits."""
+    root = array_namespace(largest).sqrt(largest)
+    return scaling_unit(root, root=2 * UNSCALED) ** 2
 
 
 def _that_count(array: Array, largest: Array) -> Array:

@@ -100,6 +100,16 @@ def test_wide_integers_are_exact() -> None:
     assert imsim.differing_pixels(a, a[:, ::-1]).largest == 2.0**64
 
 
+@pytest.mark.parametrize("other", [np.int64, np.uint64, np.float64], ids=str)
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64], ids=str)
+def test_what_no_float_holds_differs(dtype: Any, other: Any) -> None:
+    """Also between two dtypes, which NumPy subtracts and compares as floats."""
+    a, b = np.array([[2**60 + 1, 2**60]], dtype), np.full((1, 2), 2**60, other)
+    for pair in ((a, b), (b, a)):
+        found = imsim.differing_pixels(*pair)
+        assert (found.where.tolist(), found.largest) == ([[True, False]], 1)
+
+
 def test_what_is_not_finite() -> None:
     a = np.array([[np.nan, np.inf, np.inf, 0.0]])
     b = np.array([[np.nan, np.inf, -np.inf, 0.0]])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
+import pickle
 import re
 from pathlib import Path
 
@@ -36,6 +38,16 @@ def test_one_name_for_key_function_and_file(metric: imsim.Metric) -> None:
     assert metric.function.__module__ == f"imsim.metrics.{metric.name}"
     assert getattr(imsim, metric.name) is metric.function
     assert metric.name in imsim.__all__
+
+
+@each_metric
+def test_a_record_goes_where_its_name_goes(metric: imsim.Metric) -> None:
+    """To other processes, into copies of what holds it, and into sets."""
+    assert pickle.loads(pickle.dumps(metric)) is metric
+    assert copy.deepcopy([metric])[0] is copy.copy(metric) is metric
+    assert {metric: 1}[metric] == 1
+    changed = dataclasses.replace(metric, title="changed")
+    assert copy.copy(changed) == changed != metric
 
 
 @each_metric

@@ -173,6 +173,37 @@ def test_batch_of_weights_is_a_loop(variant: Variant, rng: np.random.Generator) 
     np.testing.assert_array_equal(got, want)
 
 
+@each
+def test_batch_of_large_weights_is_a_loop(variant: Variant, rng: np.random.Generator) -> None:
+    """Sums of weights beyond 256 have a unit in a batch, and may have none in a call of one."""
+    for largest in (300.0, 1000.0, 2000.0):
+        x, y = textured_pair(rng, 26, 29, batch=(3,))
+        weights = largest * (1 - 0.9 * rng.random(x.shape))
+        want = [variant(x[i], y[i], weights=weights[i]) for i in range(3)]
+        np.testing.assert_array_equal(variant(x, y, weights=weights), want)
+
+
+@each
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_weights_are_those_of_either_image(
+    variant: Variant, dtype: Any, rng: np.random.Generator
+) -> None:
+    """To the bit: swapped images have the same score, and equal ones the best."""
+    facts = imsim.METRICS[variant.metric]
+    for kind in range(12):
+        shape = (int(rng.integers(16, 34)), int(rng.integers(16, 34)))
+        x, y = (rng.random((2, *shape)) * 255).astype(dtype)
+        if kind % 3 == 0:  # windows that kernels compute again
+            x[:, : shape[1] // 2] = 0
+            y[: shape[0] // 2] = 250
+        weights = 1 - rng.random(shape)
+        if facts.symmetric:
+            got = variant(y, x, weights=weights)
+            np.testing.assert_array_equal(got, variant(x, y, weights=weights))
+        if not np.isnan(facts.best) and not variant.is_map:
+            assert variant(x, x, weights=weights) == facts.best
+
+
 @each_colour
 def test_batch_of_weights_is_a_loop_over_channels_of_float32(
     variant: Variant, rng: np.random.Generator

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim import METRICS, EmptyMaskWarning, ImsimError, ShapeError
-from imsim.differing import difference_of
+from imsim.differing import difference_of, size_of
 from imsim.errors import silent
 from imsim.pages.colour import MapScale, Scale, map_scale
 from imsim.pages.layers import known_range, scale_between
@@ -125,8 +125,7 @@ def changes(reference: Array, test: Array) -> tuple[Array, Array]:
     The size is infinite where the difference is not known, and 0 only where the pixels are equal.
     """
     signed = difference_of(reference, test)
-    size = np.where(np.isnan(signed), np.inf, np.abs(signed))
-    size = np.where(reference != test, size, 0)
+    size = size_of(signed, reference, test)
     if size.shape[-1] > 1:
         channel = size.argmax(axis=-1)[..., None]
         signed, size = (np.take_along_axis(v, channel, axis=-1) for v in (signed, size))

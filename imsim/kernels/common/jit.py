@@ -79,6 +79,11 @@ def exact_part(function: Callable[..., Any]) -> Any:
     return _uncallable(_compile(function, fastmath=False, **_OF_PART))
 
 
+def contracting_part(function: Callable[..., Any]) -> Any:
+    """Compile what only kernels call, and whose operations may be fused, but not reordered."""
+    return _uncallable(_compile(function, fastmath={"contract"}, **_OF_PART))
+
+
 def inline(function: Callable[..., Any]) -> Any:
     """Compile a scalar formula into the kernels that call it."""
     return numba.njit(function, inline="always", fastmath=FAST_MATH, error_model="numpy")

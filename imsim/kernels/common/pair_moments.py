@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels.common.byte_sums import BYTE_BLOCK, sums_of_bytes
-from imsim.kernels.common.jit import allocating, exact, exact_part, kernel, part
+from imsim.kernels.common.jit import (
+    allocating,
+    contracting_part,
+    exact,
+    exact_part,
+    kernel,
+    part,
+)
 from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.weight_survey import is_unusual
@@ -94,7 +101,7 @@ def _moments(x, y, mask, room, out):  # type: ignore[no-untyped-def]
         merge(out, block)
 
 
-@part
+@exact_part  # which keeps them alike for swapped images
 def set_moments(sums, n, centre_x, centre_y, out):  # type: ignore[no-untyped-def]
     """Write the moments of a block from its sums about the centres."""
     dx, dy, xx, yy, xy = sums
@@ -165,6 +172,12 @@ def _merge_weighted(p, q, w, centres, block, out):  # type: ignore[no-untyped-de
     return centre_x, centre_y
 
 
+@contracting_part
+def weighed(weight, a, b):  # type: ignore[no-untyped-def]
+    """Weigh a product, with the same bits for b a as for a b."""
+    return weight * (a * b)
+
+
 @part
 def _weighted_sums(p, q, w, centre_x, centre_y):  # type: ignore[no-untyped-def]
     dx, dy, xx, yy, xy = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -176,12 +189,11 @@ def _weighted_sums(p, q, w, centre_x, centre_y):  # type: ignore[no-untyped-def]
         whole += weight
         squares += weight * weight
         unusual |= is_unusual(weight)
-        a, b = weight * u, weight * v
-        dx += a
-        dy += b
-        xx += a * u
-        yy += b * v
-        xy += a * v
+        dx += weight * u
+        dy += weight * v
+        xx += weighed(weight, u, u)
+        yy += weighed(weight, v, v)
+        xy += weighed(weight, u, v)
     return (dx, dy, xx, yy, xy), whole, squares, unusual
 
 

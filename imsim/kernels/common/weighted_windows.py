@@ -83,8 +83,7 @@ def weighted_strip(  # type: ignore[no-untyped-def]
             _load_weights(weights, i, left, right, own)
             filter_row(own, taps, unrolled, slot[plane * tile :])
             if constants is None:
-                for j in range(products.size):
-                    products[j] = own[j] * p[j] * q[j]
+                _weigh_products(own, p, q, products)
                 filter_row(products, taps, unrolled, slot[4 * tile : 5 * tile])
             _filter_moments(p, own, products, taps, unrolled, slot, tile)
             _filter_moments(q, own, products, taps, unrolled, slot[tile:], tile)
@@ -116,19 +115,25 @@ def _load_weights(weights, i, left, right, row):  # type: ignore[no-untyped-def]
         row[j] = row.dtype.type(own[j])
 
 
-@exact_part  # of equal images, moments must be equal
-def _weigh(pixels, weights, squares):  # type: ignore[no-untyped-def]
-    """Write weighted squares of pixels, and replace these by their weighted values."""
+@exact_part  # of equal images, moments must be equal, and of swapped ones
+def _weigh_products(weights, p, q, products):  # type: ignore[no-untyped-def]
+    """Write weighted products of pixels."""
+    for j in range(products.size):
+        products[j] = weights[j] * (p[j] * q[j])
+
+
+@exact_part
+def _weigh(weights, pixels):  # type: ignore[no-untyped-def]
+    """Replace pixels by their weighted values."""
     for j in range(pixels.size):
-        product = weights[j] * pixels[j]
-        squares[j] = product * pixels[j]
-        pixels[j] = product
+        pixels[j] *= weights[j]
 
 
 @part
 def _filter_moments(pixels, weights, squares, taps, unrolled, slot, tile):  # type: ignore[no-untyped-def]
     """Write sums of a row of pixels by weight, and, two planes later, of their squares."""
-    _weigh(pixels, weights, squares)
+    _weigh_products(weights, pixels, pixels, squares)
+    _weigh(weights, pixels)
     filter_row(pixels, taps, unrolled, slot[:tile])
     filter_row(squares, taps, unrolled, slot[2 * tile : 3 * tile])
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from imsim.caches import kept_by_thread
-from imsim.kernels.common.jit import exact_part, inline, kernel, part
+from imsim.kernels.common.jit import exact, exact_part, inline, kernel, part
 from imsim.kernels.common.pixel_blocks import count as number_inside
 from imsim.typing import Array
 
@@ -473,7 +473,7 @@ def _write_row(found, scored, row, left, count, values, valid):  # type: ignore[
             here[j] = scored is None or scored[j] != 0
 
 
-@kernel
+@exact  # values that are all 1 add up to the sum of the weights
 def add_weighted(values, weights, doubtful, tile, out):  # type: ignore[no-untyped-def]
     """Add the values of rows that were doubtful by their weights, and the weights."""
     for i in range(doubtful.shape[0]):

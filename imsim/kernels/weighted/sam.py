@@ -6,6 +6,7 @@ import numpy as np
 
 from imsim.kernels.common.gram import N_GRAM, fit, merge_gram
 from imsim.kernels.common.jit import kernel, part
+from imsim.kernels.common.pair_moments import weighed
 from imsim.kernels.common.pixel_blocks import BLOCK
 from imsim.kernels.common.weight_survey import is_unusual
 from imsim.typing import Array
@@ -36,9 +37,9 @@ def _merge_weighted(p, q, w, room, block, out):  # type: ignore[no-untyped-def]
         u[i], v[i] = a, b
         whole += weight
         unusual |= is_unusual(weight)
-        xx += weight * (a * a)
-        yy += weight * (b * b)
-        xy += weight * (a * b)
+        xx += weighed(weight, a, a)
+        yy += weighed(weight, b, b)
+        xy += weighed(weight, a, b)
     fit(u, v, w, xx, yy, xy, block)
     merge_gram(out, block)
     out[4] += whole
