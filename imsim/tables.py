@@ -12,7 +12,7 @@ import numpy as np
 
 from imsim.errors import ImsimError
 from imsim.typing import Array
-from imsim.whole_files import writing_to
+from imsim.whole_files import write_whole, writing_to
 
 
 def number(value: float) -> str:
@@ -110,7 +110,7 @@ def to_csv(
     if path is None:
         return content.getvalue()
     with writing_to(path):
-        Path(path).write_text(content.getvalue(), encoding="utf-8")
+        write_whole(path, content.getvalue().encode("utf-8"))
     return None
 
 

@@ -16,7 +16,7 @@ from imsim.cli.options import check_output
 from imsim.errors import OptionError
 from imsim.pages import readable
 from imsim.tables import number
-from imsim.whole_files import writing_to
+from imsim.whole_files import write_whole, writing_to
 
 PASSED, FAILED, ERROR, SKIPPED = "passed", "failed", "error", "skipped"
 _ELEMENTS = {FAILED: "failure", ERROR: "error", SKIPPED: "skipped"}
@@ -94,7 +94,8 @@ class Junit:
     def __init__(self, file: str) -> None:
         self._file = file
         if os.path.isfile(file) or not os.path.exists(file):
-            self._write(b"")
+            with writing_to(file):
+                Path(file).write_bytes(b"")
         self._suite = ElementTree.Element("testsuite", name="imsim compare")
         self._counts = dict.fromkeys((PASSED, FAILED, ERROR, SKIPPED), 0)
 
@@ -140,7 +141,7 @@ class Junit:
 
     def _write(self, content: bytes) -> None:
         with writing_to(self._file):
-            Path(self._file).write_bytes(content)
+            write_whole(self._file, content)
 
 
 def annotate(case: Case) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Generator
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +25,7 @@ from imsim.cli.scenes import OnDisk
 from imsim.cli.volumes import add_volumes, check_volumes
 from imsim.errors import ImsimError, OptionError
 from imsim.pages import readable
-from imsim.whole_files import writing_to
+from imsim.whole_files import write_whole, writing_to
 
 METRICS = "ssim,psnr,rmse"
 """Of folders, without --metrics: what most people know, at little cost."""
@@ -145,18 +144,6 @@ def _report_pair(arguments: argparse.Namespace, rules: Rules) -> Generator[str, 
         yield html
         return status
     with writing_to(arguments.output):
-        _save(arguments.output, html)
+        write_whole(arguments.output, html.encode("utf-8"))
     yield f"Report: {readable(arguments.output)}"
     return status
-
-
-def _save(path: str, html: str) -> None:
-    """Write a page, and leave no part of one."""
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(html)
-    except OSError:
-        if os.path.isfile(path):  # not a device
-            with suppress(OSError):
-                os.remove(path)
-        raise
