@@ -254,7 +254,7 @@ class TestEnds:
             stderr=subprocess.PIPE,
             text=True,
             # A shell starts what runs in the background with this signal ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
             assert '"kind": "run"' in process.stdout.readline()
             assert '"image": "in/a.png"' in process.stdout.readline()
