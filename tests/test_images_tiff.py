@@ -600,3 +600,13 @@ def test_a_predictor_without_its_compression(compression):
 def test_strips_within_the_header():
     save("a.tif", GREY, metadata=None)
     refused(patched("a.tif", "StripOffsets", 4), "strips begin within the header", "b.tif")
+
+
+@pytest.mark.parametrize("form", [1, 2])
+def test_a_predictor_of_floats_with_integers(form):
+    """What tells the format of samples was overwritten."""
+    save("a.tif", FLOATS, compression="zlib", predictor=3, metadata=None)
+    with tifffile.TiffFile("a.tif", mode="r+b") as tiff:
+        tiff.pages[0].tags[339].overwrite(form)
+    with pytest.raises(ImageFileError, match=r"damaged: its predictor \(3\) is one of floats"):
+        contents("a.tif")

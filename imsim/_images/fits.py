@@ -7,6 +7,7 @@ calls the bottom one, is the top one here.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from typing import Any
 
@@ -22,6 +23,8 @@ from imsim._images.volumes import rescaled, rescaled_type, scaling_notes
 SIGNATURE = b"SIMPLE  "
 _TYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 """By BITPIX."""
+_STRUCTURE = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT")
+"""Keywords that tell where data are; each comes once."""
 
 
 def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
@@ -102,6 +105,13 @@ def _check_whole(file: Any, size: int) -> None:
         if (bits := hdu.header.get("BITPIX")) not in _TYPES:
             known = ", ".join(map(str, _TYPES))
             raise ImageFileError(f"damaged: its BITPIX is {bits}; expected one of {known}")
+        keywords = [keyword for keyword in hdu.header if _STRUCTURE.fullmatch(keyword)]
+        twice = sorted({keyword for keyword in keywords if keywords.count(keyword) > 1})
+        if twice or (number == 0 and "XTENSION" in keywords):
+            # Its end is not seen, so that the next header goes on with it.
+            raise ImageFileError(
+                f"damaged: the header of its HDU {number} is that of two ({', '.join(twice)})"
+            )
         start, span = (hdu.fileinfo()[key] for key in ("datLoc", "datSpan"))
         # What fills up the last block may be missing.
         if start + min(_bytes_of(hdu, span), span) > size:

@@ -32,6 +32,7 @@ _FORMATS = (1, 2, 3, 4, 5, 6)
 """Values of the SampleFormat tag: integers, floats, undefined, complex numbers."""
 _UNDEFINED = 4
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
+_OF_FLOATS = (3, 34894, 34895)  # values of the Predictor tag
 _FIRST = 8  # bytes of the shortest header of a file
 _PROFILE = 34675  # and of the colour profile
 _GDAL_METADATA = 42112
@@ -165,6 +166,11 @@ def check_kind(page: TiffPage) -> np.dtype[Any]:
             f"has a predictor ({int(page.predictor)}) without a compression that has one, which "
             "some readers apply and others do not",
             "save it anew, without a predictor",
+        )
+    if page.predictor in _OF_FLOATS and page.dtype.kind != "f":
+        raise ImageFileError(
+            f"damaged: its predictor ({int(page.predictor)}) is one of floats, and its samples are "
+            f"said to be {page.dtype}"
         )
     if page.dtype.kind == "c":
         raise ImageFileError(
