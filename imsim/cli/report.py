@@ -15,7 +15,15 @@ from imsim.cli.jobs import Job, Settings
 from imsim.cli.judging import add_judging, judged_by
 from imsim.cli.maps import add_map_scale
 from imsim.cli.measures import parse_options
-from imsim.cli.options import DataRanges, add_command, add_reading, check_output, count, reading_of
+from imsim.cli.options import (
+    DataRanges,
+    add_command,
+    add_reading,
+    check_output,
+    count,
+    is_standard_output,
+    reading_of,
+)
 from imsim.cli.outcome import Outcome
 from imsim.cli.pairing import Failure, is_folder
 from imsim.cli.reading import check_mask_size, mask_of
@@ -113,7 +121,7 @@ def _report_pair(arguments: argparse.Namespace, rules: Rules) -> Generator[str, 
     paths = [arguments.reference, arguments.test, *([arguments.mask] if arguments.mask else [])]
     if arguments.mask and is_folder(arguments.mask, arguments.volume):
         raise OptionError(f"{arguments.mask}: is a folder; the mask of two images is an image")
-    printed = arguments.output == "-"
+    printed = is_standard_output(arguments.output)
     check_output(None if printed else arguments.output, paths)
     reading = reading_of(arguments)
     plain = replace(reading, clear_is_no_data=False)
