@@ -15,6 +15,8 @@ from imsim.errors import ImsimError
 Path = str | os.PathLike[str]
 _NOT_REPLACED = {errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS, errno.EXDEV}
 """Errors of a folder that takes no new file, and of a file that is mounted by itself."""
+_START, _END = ".imsim-", ".part"
+"""Of the name of a new file until it takes the place of the old one."""
 _STREAMS = ("/dev/", "/proc/")
 """Where names stand for what is open already, such as /dev/stdout."""
 
@@ -45,7 +47,7 @@ def replacing(path: Path, put: Callable[[str, str], object] | None = None) -> It
     if is_special and not os.path.islink(path):
         yield path
         return
-    new = os.path.join(os.path.dirname(path), f".imsim-{secrets.token_hex(8)}.part")
+    new = os.path.join(os.path.dirname(path), f"{_START}{secrets.token_hex(8)}{_END}")
     try:
         yield new
         if os.path.isfile(path):
@@ -57,6 +59,11 @@ def replacing(path: Path, put: Callable[[str, str], object] | None = None) -> It
     finally:
         with suppress(OSError):
             shutil.rmtree(new) if os.path.isdir(new) else os.remove(new)
+
+
+def is_part(name: str) -> bool:
+    """Tell whether a name is that of a file that is being written."""
+    return name.startswith(_START) and name.endswith(_END)
 
 
 def write_whole(path: Path, content: bytes) -> None:

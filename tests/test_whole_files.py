@@ -223,6 +223,23 @@ def test_devices_are_written_to() -> None:
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
 
 
+def test_a_file_in_a_folder_that_takes_no_new_files_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    put = Path.write_bytes
+
+    def refusing(where: Path, content: bytes) -> int:
+        if where != path:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return put(where, content)
+
+    monkeypatch.setattr(Path, "write_bytes", refusing)
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
 def test_a_file_that_must_not_be_written_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
