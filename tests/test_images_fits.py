@@ -244,3 +244,15 @@ def test_a_header_without_its_end_goes_on_with_the_next(fits, form):
             Path("a.fits").write_bytes(content[:place] + damage + content[place + 3 :])
             with pytest.raises(ImageFileError, match=r"a\.fits.*: damaged"):
                 contents("a.fits:1")
+
+
+def test_axes_that_are_shorter_than_the_data(fits):
+    fits.PrimaryHDU(FLOATS).writeto("a.fits")
+    assert read_picture("a.fits").notes == ()
+    content = Path("a.fits").read_bytes()
+    height, width = FLOATS.shape
+    for axis, length in ((1, width), (2, height)):
+        found = re.search(rb"NAXIS%d  = +%d" % (axis, length), content)
+        shorter = found[0][: -len(str(length))] + str(length - 1).encode().rjust(len(str(length)))
+        Path("b.fits").write_bytes(content.replace(found[0], shorter))
+        assert "what follows its pixels is not 0" in read_picture("b.fits").notes[0]

@@ -55,10 +55,13 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
             raise
     hdu = file[index]
     stored_as = hdu.header, hdu.fileinfo()
+    notes = []
     try:
         if _is_compressed(hdu):
             stored_as = _as_table(source, index)
             _check_exact(stored_as[0], reading)
+        elif _has_more(source, hdu):
+            notes.append("what follows its pixels is not 0, as FITS has it; are its axes right?")
     except BaseException:
         stream.close()
         raise
@@ -68,7 +71,6 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
     axes = Axes(shape, None) if reading.channel_axis is None else axes_of(shape, reading)
     checked: list[bool] = []
     others = [f"{i} ({said})" if said else str(i) for i, said in images.items() if i != index]
-    notes = []
     if others and name is None:
         notes.append(
             f"the image of its HDU {index} is taken; FILE.fits:HDU names another: "
@@ -128,6 +130,15 @@ def _bytes_of(hdu: Any, span: int) -> int:
     if not hdu.is_image or _is_compressed(hdu):
         return span
     return int(math.prod(hdu.shape)) * abs(int(hdu.header["BITPIX"])) // 8
+
+
+def _has_more(source: Source, hdu: Any) -> bool:
+    """Tell whether the last block of the data of an image goes on with something."""
+    start, span = (hdu.fileinfo()[key] for key in ("datLoc", "datSpan"))
+    number = _bytes_of(hdu, span)
+    with source.open() as stream:
+        stream.seek(start + number)
+        return any(stream.read(max(span - number, 0)))
 
 
 def _is_compressed(hdu: Any) -> bool:
