@@ -76,13 +76,21 @@ def _is_clean(image: Array) -> bool:
 def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
     """Least and largest finite value of two images inside a mask, which broadcasts with them.
 
-    Without a finite value, or one that can be read, they are infinity and minus infinity.
+    Without a finite value, or one that can be read, they are infinity and minus infinity. Those of
+    whole numbers of NumPy are exact: floats would round them beyond 2**53.
     """
     if not (has_values(x) and has_values(y)):
         return math.inf, -math.inf
     xp = array_namespace(x)
-    lows, highs = [], []
+    lows: list[float] = []
+    highs: list[float] = []
     for image in (x, y):
+        if xp is np and image.dtype.kind in "iu":
+            least, most = (image.dtype.type(end) for end in _ends_of(image.dtype))
+            if image.size and (valid is None or valid.any()):
+                lows.append(int((image if valid is None else np.where(valid, image, most)).min()))
+                highs.append(int((image if valid is None else np.where(valid, image, least)).max()))
+            continue
         # Not every library has a minimum of every integer dtype.
         image = image if xp is np else to_widest_float(image)
         low, high = float(xp.min(image)), float(xp.max(image))
@@ -94,7 +102,12 @@ def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
             high = float(xp.max(where_valid(used, values, -math.inf)))
         lows.append(low)
         highs.append(high)
-    return min(lows), max(highs)
+    return min(lows, default=math.inf), max(highs, default=-math.inf)
+
+
+def _ends_of(dtype: np.dtype[Any]) -> tuple[int, int]:
+    found = np.iinfo(dtype)
+    return int(found.min), int(found.max)
 
 
 def in_another_unit(low: float, high: float, data_range: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 import re
@@ -36,7 +37,7 @@ from imsim.pages import pair_report, share
 from imsim.pages.text import number
 from imsim.typing import Array, ImageLike, MaskLike
 from imsim.validation import check_number
-from imsim.whole_files import writing_to
+from imsim.whole_files import write_whole, writing_to
 
 MOST_LETTERS = 100
 """Of the name of a test; further ones become part of a digest."""
@@ -339,7 +340,7 @@ class ImageRegression:
             except ImsimError as error:
                 return [*lines, f"no page: {error}"]
             path = path.with_name(stem + ".html")
-            path.write_text(html, encoding="utf-8")
+            write_whole(path, html.encode("utf-8"))
             return [f"the page: {self._told(path)}", *lines]
         except (OSError, ImsimError) as error:
             return [f"no page: {error}; choose another folder with --imsim-report DIR"]
@@ -353,10 +354,12 @@ def _suffix(pixels: Array) -> str:
 
 
 def _save(path: Path, pixels: Array) -> None:
+    content = io.BytesIO()
     if path.suffix == ".npy":
-        np.save(path, pixels, allow_pickle=False)
+        np.save(content, pixels, allow_pickle=False)
     else:
-        write_png(path, pixels)
+        write_png(content, pixels)
+    write_whole(path, content.getvalue())
 
 
 def _read(path: Path) -> tuple[Array | None, str]:

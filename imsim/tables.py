@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from imsim.errors import ImsimError
 from imsim.typing import Array
-from imsim.whole_files import writing_to
+from imsim.whole_files import write_whole, writing_to
 
 
 def number(value: float) -> str:
@@ -26,6 +27,32 @@ def number(value: float) -> str:
     """
     is_whole = abs(value) < 1e12 and value == int(value)
     return f"{value:.12g}" if is_whole else f"{value:.6g}"
+
+
+def breadth(text: str) -> int:
+    """Count the columns of a terminal that a text takes.
+
+    Examples
+    --------
+    >>> from imsim.tables import breadth
+    >>> breadth("cafe\u0301"), breadth("画像")
+    (4, 4)
+    """
+    if text.isascii():
+        return len(text)
+    return sum(map(_breadth, text))
+
+
+def _breadth(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):  # drawn over the one before, or not
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def padded(text: str, columns: int, *, right: bool = False) -> str:
+    """Fill up a text with spaces to so many columns; they come first if it is set to the right."""
+    spaces = " " * (columns - breadth(text))
+    return spaces + text if right else text + spaces
 
 
 def table(rows: Iterable[Sequence[str]], align: str = "", *, html: bool = False) -> str:
@@ -47,18 +74,27 @@ def table(rows: Iterable[Sequence[str]], align: str = "", *, html: bool = False)
     str
         A line per row, without a line break at the end.
     """
-    from tabulate import tabulate
-
-    sides = ["right" if letter == "r" else "left" for letter in align]
-    options: dict[str, Any] = {"colalign": sides, "disable_numparse": True}
-    text: str
     if html:
-        text = tabulate(list(rows), "firstrow", tablefmt="html", **options)
+        from tabulate import tabulate
+
+        sides = ["right" if letter == "r" else "left" for letter in align]
+        options: dict[str, Any] = {"colalign": sides, "disable_numparse": True}
+        text: str = tabulate(list(rows), "firstrow", tablefmt="html", **options)
         for cell in ("<th>", "<td>"):  # Jupyter sets cells to the right that do not say their side
             text = text.replace(cell, f'{cell[:-1]} style="text-align: left;">')
         return text
-    text = tabulate(list(rows), tablefmt="plain", **options)
-    return text
+    # Not by tabulate, which counts letters.
+    cells = [[str(cell).strip() for cell in row] for row in rows]
+    number = max(map(len, cells), default=0)
+    columns = [max(breadth(row[i]) for row in cells if i < len(row)) for i in range(number)]
+    rights = [letter == "r" for letter in align.ljust(number)]
+    return "\n".join(
+        "  ".join(
+            padded(cell, size, right=right)
+            for cell, size, right in zip(row, columns, rights, strict=False)
+        ).rstrip()
+        for row in cells
+    )
 
 
 def reasons(found: Mapping[str, str]) -> str:
@@ -110,7 +146,7 @@ def to_csv(
     if path is None:
         return content.getvalue()
     with writing_to(path):
-        Path(path).write_text(content.getvalue(), encoding="utf-8")
+        write_whole(path, content.getvalue().encode("utf-8"))
     return None
 
 

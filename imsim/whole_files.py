@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path as _Path
 
 from imsim.errors import ImsimError
 
 Path = str | os.PathLike[str]
+_NOT_REPLACED = {errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS, errno.EXDEV}
+"""Errors of a folder that takes no new file, and of a file that is mounted by itself."""
+_START, _END = ".imsim-", ".part"
+"""Of the name of a new file until it takes the place of the old one."""
+_STREAMS = ("/dev/", "/proc/")
+"""Where names stand for what is open already, such as /dev/stdout."""
 
 
 @contextmanager
-def replacing(path: Path, put: Callable[[str, str], object] = os.replace) -> Iterator[str]:
+def replacing(path: Path, put: Callable[[str, str], object] | None = None) -> Iterator[str]:
     """Yield the name of a new file or folder, which takes the place of an old one once written.
 
     Whatever fails, the old one stays as it is, and nothing is left of the new one. Where several
@@ -26,7 +34,7 @@ def replacing(path: Path, put: Callable[[str, str], object] = os.replace) -> Ite
     ----------
     path : path
         The name; its folder exists.
-    put : callable
+    put : callable, optional
         ``put(new, path)`` puts the new one in the place of the old one.
 
     Raises
@@ -39,15 +47,49 @@ def replacing(path: Path, put: Callable[[str, str], object] = os.replace) -> Ite
     if is_special and not os.path.islink(path):
         yield path
         return
-    new = os.path.join(os.path.dirname(path), f".imsim-{secrets.token_hex(8)}.part")
+    new = os.path.join(os.path.dirname(path), f"{_START}{secrets.token_hex(8)}{_END}")
     try:
         yield new
         if os.path.isfile(path):
             shutil.copymode(path, new)
-        put(new, path)
+            with suppress(OSError, AttributeError):  # of another user; Windows has none
+                before = os.stat(path)
+                os.chown(new, before.st_uid, before.st_gid)
+        (put or os.replace)(new, path)
     finally:
         with suppress(OSError):
             shutil.rmtree(new) if os.path.isdir(new) else os.remove(new)
+
+
+def is_part(name: str) -> bool:
+    """Tell whether a name is that of a file that is being written."""
+    return name.startswith(_START) and name.endswith(_END)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that somebody named: whatever fails, an old one stays as it is.
+
+    A link is followed. A device or a pipe is written to, and so is a file that cannot be replaced
+    but takes other content: one that is mounted by itself, or in a folder that takes no new files.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    place = os.path.realpath(path)
+    is_special = os.path.exists(path) and not os.path.isfile(path)
+    is_protected = os.path.isfile(place) and not os.access(place, os.W_OK)
+    if not (is_special or is_protected or os.path.abspath(path).startswith(_STREAMS)):
+        try:
+            with replacing(place) as new:
+                _Path(new).write_bytes(content)
+        except OSError as error:
+            if error.errno not in _NOT_REPLACED:
+                raise
+        else:
+            return
+    _Path(path).write_bytes(content)
 
 
 @contextmanager

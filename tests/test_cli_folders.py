@@ -13,7 +13,7 @@ from PIL import Image
 import imsim
 from imsim.cli import main
 from imsim.comparison import Comparison
-from imsim.tables import number
+from imsim.tables import breadth, number, table
 
 MASK = np.zeros(GREY.shape, bool)
 MASK[8:30, 8:40] = True
@@ -321,3 +321,22 @@ def test_names_that_differ_in_case_are_no_partners_and_are_said(capsys):
         "imsim: note: ref/sub/Menu.png: has no partner in test; sub/menu.PNG there is written in "
         "other letters",
     ]
+
+
+def test_columns_of_wide_letters_stand_below_each_other(capsys):
+    """East Asian letters take two columns of a terminal, and accents none."""
+    names = ["a", "画像" * 3, "cafe\u0301 " * 4, "\uff46" * 8, "画像" * 90]
+    for name in names:
+        save(f"ref/{name[:70]}.png", GREY), save(f"test/{name[:70]}.png", NOISY)
+    assert main(["compare", "ref", "test", "--metrics", "rmse,ssim"]) == 0
+    rows = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    assert len(rows) == 1 + len(names)
+    assert {breadth(row) for row in rows} == {breadth(rows[0])}
+    assert breadth(rows[0]) <= 80
+    assert breadth("画像a\u0301") == 5
+    assert any("..." in row for row in rows)
+
+
+def test_tables_of_wide_letters():
+    text = table([["head", "n"], ["画像", "12"], ["cafe\u0301", "3"]], "lr")
+    assert text == "head   n\n画像  12\ncafe\u0301   3"

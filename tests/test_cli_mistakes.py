@@ -239,6 +239,29 @@ def test_data_ranges_that_do_not_fit(capsys):
         assert words in compare(capsys, *call, text, status=2)[1][0]
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("memory", [None, "3MB"])
+@pytest.mark.parametrize("base", [0, 2**60, 2**63 - 300])
+def test_ends_of_whole_numbers_are_exact(capsys, base, memory, masked):
+    """Floats near 2**60 are 256 apart."""
+    large = np.tile(GREY, (8, 8)) if memory else GREY
+    one, other = (
+        save(f"{name}.npy", np.int64(base) + large[::step].astype(np.int64))
+        for name, step in (("a", 1), ("b", -1))
+    )
+    low, high = base + int(GREY.min()), base + int(GREY.max())
+    call = [one, other, "--metrics", "rmse", "--json"]
+    call += ["--memory", memory] if memory else []
+    if masked:
+        save("m.png", np.pad(np.full_like(large[2:-2, 2:-2], 255), 2))
+        call += ["--mask", "m.png"]
+        used = large[2:-2, 2:-2]
+        low, high = base + int(used.min()), base + int(used.max())
+    assert compare(capsys, *call, "--data-range", str(high - low), status=0)[1] == []
+    _, err = compare(capsys, *call, "--data-range", str((high - low) / 1.5), status=0)
+    assert err[0].endswith(f", from {low} to {high}")
+
+
 def test_floats_take_any_data_range_and_a_mistake_of_units_is_noted(capsys):
     metres = save("a.npy", GREY.astype(np.float32) / 255)
     millimetres = save("b.npy", np.float32(1000) * GREY / 255)

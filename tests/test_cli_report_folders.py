@@ -238,6 +238,10 @@ def test_only_pages_of_a_report_are_replaced_or_removed(folders, capsys):
         report(output=output, status=2)
         assert words in capsys.readouterr().err
     assert os.listdir("other") == ["index.html"]
+    Path("begun").mkdir()
+    Path("begun/.imsim-0123456789abcdef.part").touch()  # by a run at the same time
+    report(output="begun", status=2)
+    assert "holds no report" not in capsys.readouterr().err
     assert not Path("actual/report").exists()
 
 

@@ -66,6 +66,33 @@ def test_messages_do_not_go_into_a_file_that_took_the_number_of_a_closed_stream(
     assert "imsim:" not in Path("o.csv").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "into"),
+    [("/dev/stdout", "> out"), ("/dev/stdout", "| cat > out"), ("out", ">> out"), ("-", "> out")],
+)
+def test_what_is_printed_is_not_written_over_what_goes_to_the_same_file(name, into):
+    Path("out").write_text("")
+    shell(f"IMSIM report a.png b.png --metrics rmse -o {name} {into}")
+    page = Path("out").read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert page.rstrip().endswith("</html>")
+    shell(f": > out; IMSIM compare a.png b.png a.png --metrics rmse --csv -o {name} {into}")
+    rows = Path("out").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["reference", "a.png", "a.png"]
+    done = shell(f"IMSIM compare a.png b.png --metrics rmse --junit {name} {into}")
+    assert "not to standard output" in done.stderr
+
+
+def test_in_a_folder_that_is_gone():
+    home = os.getcwd()
+    start = "mkdir gone; cd gone; rmdir ../gone; IMSIM"
+    for call in (f"report {home}/a.png {home}/b.png --metrics rmse -o page.html", "compare a b"):
+        done = shell(f"{start} {call}")
+        assert done.returncode == 2
+        assert "imsim itself failed" not in done.stderr
+        assert done.stderr.startswith("imsim: error: ")
+
+
 def test_a_reader_that_went_away():
     np.save("s.npy", np.repeat(GREY[None], 3000, axis=0))
     line = f"IMSIM compare a.png s.npy --csv {GATE} | head -1 >&2; exit ${{PIPESTATUS[0]}}"

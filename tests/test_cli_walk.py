@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -204,3 +205,18 @@ def test_other_files_are_no_images(capsys, content):
     os.mkfifo("test/pipe")
     _, err = run(capsys, "ref", "test", "--fail-under", "rmse=10")
     assert err == ["imsim: note: files of other kinds left aside: 2, e.g. test/notes"]
+
+
+def test_folders_lie_as_deep_in_each_other_as_the_system_lets_them(capsys):
+    depth, home = 1300, os.getcwd()
+    for side, image in (("ref", GREY), ("test", NOISY)):
+        os.mkdir(side)
+        os.chdir(side)
+        for _ in range(depth):
+            os.mkdir("d")
+            os.chdir("d")
+        save("a.png", image)
+        os.chdir(home)
+    found, _ = run(capsys, "ref", "test")
+    subprocess.run(["rm", "-r", "ref", "test"], check=True)  # pytest could not
+    assert found == [tuple(f"{side}/{'d/' * depth}a.png" for side in ("ref", "test"))]

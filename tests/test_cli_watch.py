@@ -246,12 +246,15 @@ class TestEnds:
         put("a.png", GOOD[0])
         home = str(Path(imsim.__file__).parents[1])
         call = ["anomaly", "watch", model, "in", "--existing", "--interval", "0.05", "--json"]
+        call += ["--for", "60"]  # whatever fails
         with subprocess.Popen(
             [sys.executable, "-m", "imsim", *call],
             env={**os.environ, "PYTHONPATH": home},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell starts what runs in the background with this signal ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
             assert '"kind": "run"' in process.stdout.readline()
             assert '"image": "in/a.png"' in process.stdout.readline()

@@ -207,3 +207,29 @@ def test_damage():
             read_picture(bmp(bytes(128), 32, compression=3, header=56, masks=masks))
     with pytest.raises(ImageFileError, match="compression 5, which are not read; save it as"):
         read_picture(bmp(bytes(99), 24, compression=5))
+
+
+def test_a_wrong_size_or_place_of_the_rows():
+    save("a.bmp", RGB)  # 48 x 40 pixels
+    content = Path("a.bmp").read_bytes()
+    refused(content[:10] + struct.pack("<I", 50) + content[14:], "begin within its header")
+    assert read_picture("a.bmp").notes == ()
+    for place, value in ((18, 44), (22, 39)):
+        Path("b.bmp").write_bytes(content[:place] + struct.pack("<i", value) + content[place + 4 :])
+        notes = read_picture("b.bmp").notes
+        assert "bytes behind its pixels are left aside" in notes[0]
+    Path("b.bmp").write_bytes(content + bytes(2))  # as one writer has it
+    assert read_picture("b.bmp").notes == ()
+    save("c.bmp", RGB[:, :47])
+    content = Path("c.bmp").read_bytes()
+    refused(content[:10] + struct.pack("<I", 55) + content[14:], "5759 of the 5760 bytes")
+
+
+def test_a_profile_behind_the_rows_is_no_note():
+    rows = stored(RGB[:4, :8, ::-1].reshape(4, -1))
+    profile = b"profile " * 20
+    content = bytearray(Path(bmp(rows, 24, header=124)).read_bytes() + profile)
+    content[70:74] = b"DEBM"
+    content[126:134] = struct.pack("<II", 124 + len(rows), len(profile))
+    Path("x.bmp").write_bytes(content)
+    assert not any("left aside" in note for note in read_picture("x.bmp").notes)

@@ -263,7 +263,7 @@ class TestTiff:
         kind = "Tile" if layout is TILES else "Strip"
         with tifffile.TiffFile("a.tif") as tiff:
             counts = tiff.pages[0].databytecounts
-        refused(patched("a.tif", f"{kind}ByteCounts", counts[1] - cut, 1), "end code")
+            refused(patched("a.tif", f"{kind}ByteCounts", counts[1] - cut, 1), "end code")
 
     @pytest.mark.parametrize("codec", ["zlib", "lzma", "lzw", "packbits"])
     @pytest.mark.parametrize("alone", [False, True])
@@ -413,3 +413,39 @@ def test_a_png_of_apples_own_kind_has_a_remedy():
     Path("b.png").write_bytes(png_of((b"CgBI", bytes(4)), *chunks))
     with pytest.raises(ImageFileError, match=r"CgBI.*pngcrush -revert-iphone"):
         contents("b.png")
+
+
+@pytest.mark.parametrize("form", [{"rowsperstrip": 5}, {"tile": (16, 16)}])
+def test_addresses_of_parts_that_reach_into_others(form):
+    """What is stored without compression, or by LZW, has no other trace of it."""
+    save("a.tif", GREY, metadata=None, **form)
+    with tifffile.TiffFile("a.tif") as tiff:
+        tag = next(tag for tag in tiff.pages[0].tags if tag.name.endswith("Offsets"))
+        size, number, offsets = tag.valuebytecount // tag.count, tag.count, tag.value
+    content = Path("a.tif").read_bytes()
+    index = number // 2
+    for moved in (offsets[index] - 1, offsets[index] + 1, tag.offset, tag.valueoffset):
+        changed, place = bytearray(content), tag.valueoffset + index * size
+        changed[place : place + size] = moved.to_bytes(size, "little")
+        Path("b.tif").write_bytes(changed)
+        with pytest.raises(ImageFileError, match=r"damaged: its (strips|tiles) overlap each"):
+            contents("b.tif")
+    # Equal parts may be stored once, and what fills one up to a multiple of 4 may be counted.
+    save("c.tif", np.full((64, 64), 7, np.uint8), metadata=None, **form)
+    with tifffile.TiffFile("c.tif", mode="r+b") as tiff:
+        tag = next(tag for tag in tiff.pages[0].tags if tag.name.endswith("Offsets"))
+        tag.overwrite([tag.value[0]] * tag.count)
+    np.testing.assert_array_equal(contents("c.tif")[0].pixels, np.full((64, 64), 7))
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "packbits", "zlib", "zstd", "lzma"])
+def test_a_last_strip_of_more_rows_than_the_image(compression):
+    save("a.tif", GREY, metadata=None, rowsperstrip=9, compression=compression)
+    height = len(GREY)
+    assert height % 9 > 2
+    for rows in (height - 1, height - 2):
+        save("b.tif", GREY, metadata=None, rowsperstrip=9, compression=compression)
+        with tifffile.TiffFile("b.tif", mode="r+b") as tiff:
+            tiff.pages[0].tags[257].overwrite(rows)
+        with pytest.raises(ImageFileError, match="damaged"):
+            contents("b.tif")

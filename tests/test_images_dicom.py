@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +194,29 @@ def test_rle_is_decoded():
         data.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
         data.save_as(path, enforce_file_format=True)
     assert np.array_equal(read("s").pixels, VOLUME)
+
+
+@pytest.mark.parametrize("as_pipe", [False, True])
+def test_deflated_files(as_pipe, monkeypatch):
+    data = dicom(VOLUME[0])
+    data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    data.save_as("a.dcm", enforce_file_format=True)
+    content = Path("a.dcm").read_bytes()
+    if as_pipe:
+        os.remove("a.dcm")
+        os.mkfifo("a.dcm")
+        threading.Thread(target=lambda: Path("a.dcm").write_bytes(content), daemon=True).start()
+        np.testing.assert_array_equal(contents("a.dcm")[0].pixels, VOLUME[0])
+        return
+    np.testing.assert_array_equal(contents("a.dcm")[0].pixels, VOLUME[0])
+    for damaged in (content[:-9], content[:300], content[:400] + bytes(30) + content[430:]):
+        Path("a.dcm").write_bytes(damaged)
+        with pytest.raises(ImageFileError, match=r"a\.dcm: damaged"):
+            contents("a.dcm")
+    Path("a.dcm").write_bytes(content)
+    monkeypatch.setattr("imsim._images.packed.memory_limit", lambda: 300.0)
+    with pytest.raises(ImageFileError, match="takes more than 300 bytes if it is unpacked"):
+        contents("a.dcm")
 
 
 @pytest.mark.filterwarnings("ignore:The decoded RLE segment")

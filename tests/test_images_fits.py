@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -227,3 +228,31 @@ def test_a_header_that_makes_no_sense_of_the_numbers(fits, cards, words):
     np.testing.assert_array_equal(read_picture("a.fits").pixels, [[0, 1, 2], [3, 4, 5]])
     refused(header_of(*cards) + data, words, "b.fits")
     refused(header_of(bits=12) + data, "its BITPIX is 12", "b.fits")
+
+
+@pytest.mark.parametrize("form", ["plain", "compressed"])
+def test_a_header_without_its_end_goes_on_with_the_next(fits, form):
+    kind = {"plain": fits.ImageHDU, "compressed": fits.CompImageHDU}[form]
+    fits.HDUList(
+        [fits.PrimaryHDU(), kind(GREY.astype(np.int16)), kind(GREY.astype(np.int16))]
+    ).writeto("a.fits")
+    content = Path("a.fits").read_bytes()
+    ends = [match.start() for match in re.finditer(rb"END {77}", content)]
+    assert len(ends) == 3
+    for place in ends:
+        for damage in (b"ENE", b"   "):
+            Path("a.fits").write_bytes(content[:place] + damage + content[place + 3 :])
+            with pytest.raises(ImageFileError, match=r"a\.fits.*: damaged"):
+                contents("a.fits:1")
+
+
+def test_axes_that_are_shorter_than_the_data(fits):
+    fits.PrimaryHDU(FLOATS).writeto("a.fits")
+    assert read_picture("a.fits").notes == ()
+    content = Path("a.fits").read_bytes()
+    height, width = FLOATS.shape
+    for axis, length in ((1, width), (2, height)):
+        found = re.search(rb"NAXIS%d  = +%d" % (axis, length), content)
+        shorter = found[0][: -len(str(length))] + str(length - 1).encode().rjust(len(str(length)))
+        Path("b.fits").write_bytes(content.replace(found[0], shorter))
+        assert "what follows its pixels is not 0" in read_picture("b.fits").notes[0]

@@ -227,3 +227,56 @@ def test_stored_numbers_of_another_scale_do_not_compare(form, name, capsys):
     assert [row["test"] for row in found["scored"]] == [f"c.{form}"]
     assert [row["test"] for row in found["failed"]] == [f"b.{form}", f"d.{form}"]
     assert all("stored numbers do not compare; unpack" in row["reason"] for row in found["failed"])
+
+
+class TestImageSpecification:
+    """Attributes by which HDF5 says what the numbers of an image mean."""
+
+    @staticmethod
+    def put(pixels, **attributes):
+        put("a.h5", {"x": pixels}, chunks=True)
+        with h5py.File("a.h5", "a") as file:
+            for name, value in {"CLASS": np.bytes_("IMAGE"), **attributes}.items():
+                file["x"].attrs[name] = value
+        return "a.h5"
+
+    @pytest.mark.parametrize("pixels", [GREY, DEEP, GREY > 9])
+    def test_0_as_white(self, pixels):
+        path = self.put(pixels, IMAGE_WHITE_IS_ZERO=np.uint8(1), _FillValue=pixels[0, 0])
+        most = {"uint8": 255, "uint16": 65535, "bool": 1}[pixels.dtype.name]
+        (picture,) = contents(path)
+        np.testing.assert_array_equal(picture.pixels, (most - pixels.astype(int)))
+        assert picture.pixels.dtype == pixels.dtype
+        np.testing.assert_array_equal(picture.valid, pixels != pixels[0, 0])
+        assert f"stored with 0 as white (IMAGE_WHITE_IS_ZERO); {most} - stored is taken" in (
+            picture.notes
+        )
+        with ImageFile(path, SMALL) as file:
+            same(file.read(0), picture._replace(path=path))
+        if pixels.dtype != bool:
+            with pytest.raises(ImageFileError, match="0 as white"):
+                read_picture(path, Reading(as_stored=True))
+        assert contents(self.put(pixels, IMAGE_WHITE_IS_ZERO=np.uint8(0)))[0].notes == ()
+
+    @pytest.mark.parametrize("dtype", ["int16", "float32"])
+    def test_0_as_white_of_numbers_without_a_largest(self, dtype):
+        path = self.put(GREY.astype(dtype), IMAGE_WHITE_IS_ZERO=np.uint8([1]))
+        with pytest.raises(ImageFileError, match="0 as white, in numbers that have no largest"):
+            read_picture(path)
+
+    def test_a_palette_and_an_origin(self):
+        palette = {"IMAGE_SUBCLASS": np.bytes_("IMAGE_INDEXED"), "PALETTE": h5py.Reference()}
+        path = self.put(GREY, **palette)
+        with pytest.raises(ImageFileError, match="holds numbers of a palette"):
+            read_picture(path)
+        labels = read_picture(path, Reading(as_stored=True))
+        np.testing.assert_array_equal(labels.pixels, GREY)
+        (picture,) = contents(self.put(GREY, DISPLAY_ORIGIN="LL"))
+        np.testing.assert_array_equal(picture.pixels, GREY)
+        assert "its DISPLAY_ORIGIN LL is not applied" in picture.notes[0]
+
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    def test_colours(self, axis):
+        name = ("INTERLACE_PLANE", "INTERLACE_LINE", "INTERLACE_PIXEL")[axis]
+        path = self.put(np.moveaxis(RGB, -1, axis), INTERLACE_MODE=np.bytes_(name))
+        np.testing.assert_array_equal(read_picture(path).pixels, RGB)

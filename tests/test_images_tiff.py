@@ -258,6 +258,64 @@ class TestAxes:
         save("a.tif", stack, imagej=True)
         np.testing.assert_array_equal(pixels_of("a.tif"), stack)
 
+    @pytest.mark.parametrize(
+        ("pages", "counted"),
+        [
+            (3, "images=9\nchannels=3"),
+            (4, "images=9\nchannels=3\nframes=3"),
+            (3, "images=9\nslices=9"),
+            (3, "images=9"),
+            (1, "images=3\nchannels=3"),
+        ],
+    )
+    def test_imagej_counts_images_that_are_not_there(self, pages, counted):
+        self.described_by_imagej(pages, counted)
+        with pytest.raises(ImageFileError, match=r"damaged: .*ImageJ"):
+            contents("a.tif")
+
+    @pytest.mark.parametrize(
+        ("pages", "counted"),
+        [(6, "images=6\nchannels=3"), (4, "images=3\nchannels=3"), (3, "images=2\nslices=2")],
+    )
+    def test_imagej_counts_less_than_all_pages(self, pages, counted):
+        """As of files that were joined page by page."""
+        self.described_by_imagej(pages, counted)
+        found = contents("a.tif")
+        assert [picture.pixels.shape for picture in found] == [GREY.shape] * pages
+        assert "pages; each page is taken as an image" in found[0].notes[0]
+
+    @staticmethod
+    def described_by_imagej(pages, counted):
+        with tifffile.TiffWriter("a.tif") as tiff:
+            for index in range(pages):
+                description = None if index else f"ImageJ=1.53t\n{counted}\nhyperstack=true\n"
+                tiff.write(
+                    GREY + np.uint8(index),
+                    description=description,
+                    metadata=None,
+                    contiguous=False,
+                    software="",
+                )
+
+    @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "float32", "float64"])
+    def test_another_type_in_an_ome_description(self, dtype):
+        stack = np.stack([GREY, GREY]).astype(dtype)
+        save("a.ome.tif", stack, metadata={"axes": "ZYX"}, photometric="minisblack")
+        assert contents("a.ome.tif")[0].notes == ()
+        content = Path("a.ome.tif").read_bytes()
+        name = {"float32": b"float", "float64": b"double"}.get(dtype, dtype.encode())
+        other = {4: b"bit", 5: b"int16", 6: b"uint32"}[len(name)]
+        assert content.count(b'Type="' + name + b'"') == 1
+        changed = b'Type="' + other + b'"'
+        changed += b" " * (len(name) + 7 - len(changed))
+        Path("a.ome.tif").write_bytes(content.replace(b'Type="' + name + b'"', changed))
+        found = contents("a.ome.tif")
+        np.testing.assert_array_equal([picture.pixels for picture in found], stack)
+        assert found[0].notes == (
+            f"its OME description says Type {other.decode()}, its pages are {dtype}, which is "
+            "taken",
+        )
+
     @pytest.mark.parametrize("place", ["tail", "middle"])
     def test_a_torn_description(self, place):
         """Without it, three channels would be three images."""
@@ -542,3 +600,13 @@ def test_a_predictor_without_its_compression(compression):
 def test_strips_within_the_header():
     save("a.tif", GREY, metadata=None)
     refused(patched("a.tif", "StripOffsets", 4), "strips begin within the header", "b.tif")
+
+
+@pytest.mark.parametrize("form", [1, 2])
+def test_a_predictor_of_floats_with_integers(form):
+    """What tells the format of samples was overwritten."""
+    save("a.tif", FLOATS, compression="zlib", predictor=3, metadata=None)
+    with tifffile.TiffFile("a.tif", mode="r+b") as tiff:
+        tiff.pages[0].tags[339].overwrite(form)
+    with pytest.raises(ImageFileError, match=r"damaged: its predictor \(3\) is one of floats"):
+        contents("a.tif")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import imsim
 from imsim._images import write_png
 from imsim._images.map_files import take_place
 from imsim.anomaly import storage
 from imsim.cli import main
 from imsim.errors import ImsimError
-from imsim.whole_files import replacing, writing_to
+from imsim.regression import ImageRegression
+from imsim.whole_files import replacing, write_whole, writing_to
 
 
 def _model(folder: Path) -> Path:
@@ -126,3 +130,124 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     words = r"nowhere.a: cannot be written: No such file"
     with pytest.raises(ImsimError, match=words), writing_to(path), replacing(path) as new:
         Path(new).write_text("new")
+
+
+def _table(path: Path) -> None:
+    imsim.compare([[1.0, 2.0]], [[[1.0, 3.0]], [[2.0, 2.0]]], ["se"]).to_csv(path)
+
+
+def _pair_page(path: Path) -> None:
+    _images(path.parent)
+    names = [str(path.parent / side / "a.png") for side in ("reference", "test")]
+    assert main(["report", *names, "--metrics", "se", "-o", str(path)]) in (0, 2)
+
+
+def _junit(path: Path) -> None:
+    _images(path.parent)
+    names = [str(path.parent / side) for side in ("reference", "test")]
+    assert main(["compare", *names, "--metrics", "se", "--junit", str(path)]) in (0, 2)
+
+
+def _expected(path: Path) -> None:
+    ImageRegression(
+        path.parent,
+        path.stem,
+        report=path.parent / "report",
+        start=path.parent,
+        test="a test",
+        update=True,
+        written=print,
+    ).check(np.full((16, 16), 7, np.float32))
+
+
+NAMED = {"a.csv": _table, "a.html": _pair_page, "a.xml": _junit, "a.npy": _expected}
+"""What writes a file that somebody named."""
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_named_file_is_never_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"old")
+    put = Path.write_bytes
+
+    def full(where: Path, content: bytes) -> int:
+        put(where, content[: len(content) // 2])
+        if content:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return 0
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with suppress(ImsimError):
+        NAMED[name](path)
+    assert path.read_bytes() in (b"", b"old")
+    assert not list(tmp_path.glob("*.part"))
+    monkeypatch.undo()
+    NAMED[name](path)
+    assert len(path.read_bytes()) > 9
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_named_file_that_is_a_link_stays_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / "real").write_bytes(b"")
+    (tmp_path / name).symlink_to("real")
+    NAMED[name](tmp_path / name)
+    assert (tmp_path / name).is_symlink()
+    assert (tmp_path / "real").read_bytes()
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV])
+def test_a_file_that_is_mounted_by_itself_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+
+    def replace(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", replace)
+    before = path.stat().st_ino
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_ino == before
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no such device")
+def test_devices_are_written_to() -> None:
+    write_whole(os.devnull, b"new")
+    with pytest.raises(OSError, match="No space left"):
+        write_whole("/dev/full", b"new")
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+
+
+def test_a_file_in_a_folder_that_takes_no_new_files_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    put = Path.write_bytes
+
+    def refusing(where: Path, content: bytes) -> int:
+        if where != path:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return put(where, content)
+
+    monkeypatch.setattr(Path, "write_bytes", refusing)
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_file_that_must_not_be_written_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    path.chmod(0o400)
+    before = path.stat().st_ino
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with suppress(PermissionError):  # the superuser may
+        write_whole(path, b"new")
+    assert path.stat().st_ino == before

@@ -68,9 +68,10 @@ def _pixels(content: bytes, reading: Reading) -> Contents:
     alpha_of = header.masks[3]
     channels = 1 if header.bits <= 8 else 4 if alpha_of else 3
     reading.check_size((header.height, header.width), 1, max(channels, 3))
+    notes = _behind(content, header)
     if header.bits > 8:
-        return _coloured(_rows(content, header), header, reading)
-    notes: tuple[str, ...] = ()
+        image = _coloured(_rows(content, header), header, reading)
+        return image._replace(notes=(*notes, *image.notes))
     if header.compression == _PLAIN:
         indices = _indices(_rows(content, header), header)
     else:
@@ -124,6 +125,8 @@ def _header(content: bytes) -> _Header:
         end += 0 if size >= _WITH_MASKS else 4 * count
         if not all(masks[:3]) or any(not _is_run(mask) or mask >> bits for mask in masks):
             raise ImageFileError(f"damaged: its masks of colours are {[hex(m) for m in masks]}")
+    if offset < end:
+        raise ImageFileError("damaged: its pixels begin within its header")
     palette = np.empty((0, 3), np.uint8)
     if bits <= 8:
         entry = 3 if size == _OLD_HEADER else 4
@@ -147,14 +150,27 @@ def _rows(content: bytes, header: _Header) -> Array:
     # Some writers leave out what fills up the last row.
     wanted = header.row * (header.height - 1) + -(-header.width * header.bits // 8)
     there = len(content) - header.offset
-    if header.offset < 14 or there < wanted:
+    if there < wanted or wanted < there < header.row * header.height:
         raise ImageFileError(
-            f"damaged: it is cut off: {max(there, 0)} of the {wanted} bytes of its rows are there"
+            f"damaged: it is cut off: {max(there, 0)} of the {header.row * header.height} bytes "
+            "of its rows are there"
         )
     whole = content[header.offset : header.offset + header.row * header.height]
     whole = whole.ljust(header.row * header.height, b"\0")
     rows = np.frombuffer(whole, np.uint8).reshape(header.height, header.row)
     return rows if header.from_top else rows[::-1]
+
+
+def _behind(content: bytes, header: _Header) -> tuple[str, ...]:
+    """Say that more follows the rows than what fills them up, or a profile."""
+    end = header.offset + header.row * header.height
+    if header.compression in (_RLE8, _RLE4) or len(content) <= end + 3:
+        return ()
+    if int.from_bytes(content[14:18], "little") >= _WITH_PROFILE:
+        start, size = struct.unpack_from("<II", content, 126)
+        if size and 14 + start + size + 3 >= len(content):
+            return ()
+    return (f"{len(content) - end} bytes behind its pixels are left aside",)
 
 
 def _indices(rows: Array, header: _Header) -> Array:

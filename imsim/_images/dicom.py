@@ -19,6 +19,7 @@ from imsim._images.dicom_pixels import (
     padding,
 )
 from imsim._images.grids import of_dicom
+from imsim._images.packed import check_deflated
 from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -122,6 +123,7 @@ def _header(file: Any) -> Any:
         raise ImageFileError(
             "DICOM needs the package pydicom", "pip install 'imsim[medical]'"
         ) from error
+    check_deflated(file)
     try:
         header = dcmread(file, stop_before_pixels=True)
     except InvalidDicomError as error:

@@ -109,6 +109,10 @@ def decoded(file: Any, header: Any, kind: Kind) -> Iterator[Array]:
     from pydicom.pixels import iter_pixels
 
     syntax = header.file_meta.TransferSyntaxUID
+    if syntax.is_deflated:  # iter_pixels does not inflate
+        if hasattr(file, "seek"):
+            file.seek(0)
+        file = dcmread(file)
     if str(syntax) in _MARKED or syntax == _RLE:
         if hasattr(file, "seek"):
             file.seek(0)
@@ -130,12 +134,14 @@ def _check_length(file: Any, header: Any) -> None:
     What is missing is found where they are decoded, but more of them are passed over there, as of
     16 bits that are said to be 8.
     """
-    from pydicom import dcmread
+    from pydicom import Dataset, dcmread
     from pydicom.pixels.utils import get_expected_length
 
     if header.file_meta.TransferSyntaxUID.is_encapsulated:
         return
-    if hasattr(file, "seek"):
+    if isinstance(file, Dataset):
+        whole: Any = file
+    elif hasattr(file, "seek"):
         file.seek(0)
         whole = dcmread(file)
         file.seek(0)

@@ -233,7 +233,7 @@ def _open_all(path: str, reading: Reading) -> Pages:
         return as_volume(pages, reading) if reading.volume else pages
     if reading.volume and os.path.isdir(file):
         return dicom.open_series(file, reading)
-    source = find(file, reading, (*_KNOWN, *_BOXES))
+    source = find(file, reading, _is_known)
     with source.open() as stream:
         start = stream.read(132)
     if not start:
@@ -252,6 +252,10 @@ def _open_all(path: str, reading: Reading) -> Pages:
         return dicom.open_file(source, reading)
     pages = _open_images(source, start, name, reading)
     return as_volume(pages, reading) if reading.volume else pages
+
+
+def _is_known(start: bytes) -> bool:
+    return start.startswith((*_KNOWN, *_BOXES)) or start[128:132] == dicom.SIGNATURE
 
 
 def _open_images(source: Source, start: bytes, name: str | None, reading: Reading) -> Pages:

@@ -7,6 +7,7 @@ calls the bottom one, is the top one here.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from typing import Any
 
@@ -22,6 +23,8 @@ from imsim._images.volumes import rescaled, rescaled_type, scaling_notes
 SIGNATURE = b"SIMPLE  "
 _TYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 """By BITPIX."""
+_STRUCTURE = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT")
+"""Keywords that tell where data are; each comes once."""
 
 
 def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
@@ -52,10 +55,13 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
             raise
     hdu = file[index]
     stored_as = hdu.header, hdu.fileinfo()
+    notes = []
     try:
         if _is_compressed(hdu):
             stored_as = _as_table(source, index)
             _check_exact(stored_as[0], reading)
+        elif _has_more(source, hdu):
+            notes.append("what follows its pixels is not 0, as FITS has it; are its axes right?")
     except BaseException:
         stream.close()
         raise
@@ -65,7 +71,6 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
     axes = Axes(shape, None) if reading.channel_axis is None else axes_of(shape, reading)
     checked: list[bool] = []
     others = [f"{i} ({said})" if said else str(i) for i, said in images.items() if i != index]
-    notes = []
     if others and name is None:
         notes.append(
             f"the image of its HDU {index} is taken; FILE.fits:HDU names another: "
@@ -102,6 +107,13 @@ def _check_whole(file: Any, size: int) -> None:
         if (bits := hdu.header.get("BITPIX")) not in _TYPES:
             known = ", ".join(map(str, _TYPES))
             raise ImageFileError(f"damaged: its BITPIX is {bits}; expected one of {known}")
+        keywords = [keyword for keyword in hdu.header if _STRUCTURE.fullmatch(keyword)]
+        twice = sorted({keyword for keyword in keywords if keywords.count(keyword) > 1})
+        if twice or (number == 0 and "XTENSION" in keywords):
+            # Its end is not seen, so that the next header goes on with it.
+            raise ImageFileError(
+                f"damaged: the header of its HDU {number} is that of two ({', '.join(twice)})"
+            )
         start, span = (hdu.fileinfo()[key] for key in ("datLoc", "datSpan"))
         # What fills up the last block may be missing.
         if start + min(_bytes_of(hdu, span), span) > size:
@@ -118,6 +130,15 @@ def _bytes_of(hdu: Any, span: int) -> int:
     if not hdu.is_image or _is_compressed(hdu):
         return span
     return int(math.prod(hdu.shape)) * abs(int(hdu.header["BITPIX"])) // 8
+
+
+def _has_more(source: Source, hdu: Any) -> bool:
+    """Tell whether the last block of the data of an image goes on with something."""
+    start, span = (hdu.fileinfo()[key] for key in ("datLoc", "datSpan"))
+    number = _bytes_of(hdu, span)
+    with source.open() as stream:
+        stream.seek(start + number)
+        return any(stream.read(max(span - number, 0)))
 
 
 def _is_compressed(hdu: Any) -> bool:

@@ -20,6 +20,8 @@ from imsim._images.zarr_nodes import channel_of
 _SCALE_OFFSET = 6
 _INEXACT = {_SCALE_OFFSET, 32013, 32017, 32018, 32019, 32022, 32023, 32024, 32027, 32028}
 """Numbers of filters that may change values: ZFP, SZ, JPEG, rounding of bits and others."""
+_INTERLACED = {"INTERLACE_PIXEL": 2, "INTERLACE_LINE": 1, "INTERLACE_PLANE": 0}
+"""The axis of colours of three, by an attribute of the HDF5 Image specification."""
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 EXTENSIONS = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
 """Extensions of files whose datasets are named by ``FILE.h5:/PATH``."""
@@ -39,6 +41,8 @@ def open_hdf5(source: Source, name: str | None, reading: Reading) -> Pages:
         no_data, said = no_data_of(attributes)
         axes = _axes(dataset, reading)
         _check_exact(dataset, reading)
+        white, more = _as_image(dataset, reading)
+        said += more
         stored = Stored(dataset)
         notes = (*notes, *said, *stored.notes)
         return pages_of(
@@ -49,6 +53,7 @@ def open_hdf5(source: Source, name: str | None, reading: Reading) -> Pages:
             notes,
             attributes=attributes,
             grid=_grid(dataset, axes),
+            white=white,
             close=file.close,
         )
     except BaseException:
@@ -148,7 +153,55 @@ def _axes(dataset: Any, reading: Reading) -> Axes:
     names = [side.label or (side[0].name if len(side) else "") for side in dataset.dims]
     if reading.channel_axis is None and all(names) and len(shape) > 1 and 0 not in shape:
         return Axes(shape, channel_of(tuple(name.rsplit("/", 1)[-1] for name in names)))
+    interlaced = _INTERLACED.get(str(_attribute(dataset, "INTERLACE_MODE")))
+    if reading.channel_axis is None and interlaced is not None and len(shape) == 3:
+        return Axes(shape, interlaced)
     return axes_of(shape, reading)
+
+
+def _as_image(dataset: Any, reading: Reading) -> tuple[int | None, tuple[str, ...]]:
+    """Heed what the HDF5 Image specification says of grey levels and of the first row.
+
+    Returns
+    -------
+    white : int or None
+        The value from which others are taken, where 0 is white.
+    notes : tuple of str
+        On that, and on rows that are to be shown upside down.
+    """
+    if _attribute(dataset, "CLASS") != "IMAGE":
+        return None, ()
+    notes: tuple[str, ...] = ()
+    is_indexed = _attribute(dataset, "IMAGE_SUBCLASS") == "IMAGE_INDEXED"
+    if is_indexed and "PALETTE" in dataset.attrs and not reading.as_stored:
+        raise ImageFileError(
+            f"its dataset {dataset.name} holds numbers of a palette (PALETTE), not grey levels",
+            "save its colours",
+        )
+    origin = _attribute(dataset, "DISPLAY_ORIGIN")
+    if origin not in (None, "UL"):
+        notes = (f"its DISPLAY_ORIGIN {origin} is not applied; rows stay in the order of the file",)
+    if is_indexed or not _attribute(dataset, "IMAGE_WHITE_IS_ZERO"):
+        return None, notes
+    if dataset.dtype.kind not in "bu":
+        raise ImageFileError(
+            f"its dataset {dataset.name} is stored with 0 as white, in numbers that have no "
+            f"largest one ({dataset.dtype})",
+            "save it with 0 as black",
+        )
+    if dataset.dtype.kind != "b":
+        reading.check_black_is_0()
+    white = 1 if dataset.dtype.kind == "b" else int(np.iinfo(dataset.dtype).max)
+    said = f"stored with 0 as white (IMAGE_WHITE_IS_ZERO); {white} - stored is taken"
+    return white, (*notes, said)
+
+
+def _attribute(dataset: Any, name: str) -> Any:
+    """Return a plain value of an attribute; None if there is none."""
+    value = dataset.attrs.get(name)
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _grid(dataset: Any, axes: Axes) -> Grid:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from imsim._images.pictures import ImageFileError
 from imsim._images.reading import Reading, memory_limit
@@ -18,6 +19,10 @@ from imsim._images.source import Source
 GZIP_SIGNATURE = b"\x1f\x8b"
 _PIECE = 2**22
 _BYTES_OF_A_PIXEL = 8
+_META = 132
+"""Where the first group of a DICOM file begins, by an element that tells its length."""
+_META_LENGTH = b"\2\0\0\0UL\4\0"
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
 @contextmanager
@@ -72,3 +77,26 @@ def unpacked(source: Source, reading: Reading) -> Source:
                     f"takes more than {most:.0f} bytes if it is unpacked", "unpack it: gunzip -k"
                 )
     return Source(source.path, b"".join(parts))
+
+
+def check_deflated(file: Any) -> None:
+    """Refuse a DICOM file, packed as a whole, that takes more memory than an image may."""
+    with open(file, "rb") if isinstance(file, str) else nullcontext(file) as stream:
+        stream.seek(_META)
+        start = stream.read(12)
+        length = int.from_bytes(start[8:], "little")
+        if start.startswith(_META_LENGTH) and _DEFLATED in stream.read(min(length, _PIECE)):
+            most, size, inflating = memory_limit(), 0, zlib.decompressobj(-zlib.MAX_WBITS)
+            while piece := inflating.unconsumed_tail or stream.read(_PIECE):
+                try:
+                    size += len(inflating.decompress(piece, _PIECE))
+                except zlib.error as error:
+                    raise ImageFileError(f"damaged: it does not inflate: {error}") from error
+                if size > most:
+                    raise ImageFileError(
+                        f"takes more than {most:.0f} bytes if it is unpacked",
+                        "save it uncompressed",
+                    )
+            if not inflating.eof:
+                raise ImageFileError("damaged: its deflated data are cut off")
+        stream.seek(0)

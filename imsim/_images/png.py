@@ -7,7 +7,7 @@ import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -396,13 +396,13 @@ def _keyed(samples: Array, header: ImageHeader, keyed: memoryview) -> Array:
     return np.asarray((samples != key).any(axis=-1) if samples.ndim == 3 else samples != key[0])
 
 
-def write_png(path: str | Path, pixels: Array) -> None:
+def write_png(path: str | Path | IO[bytes], pixels: Array) -> None:
     """Write an image as PNG.
 
     Parameters
     ----------
-    path : str or Path
-        The file, which is replaced if it exists.
+    path : str, Path or file
+        The file, which is replaced if it exists, or one that is open.
     pixels : numpy.ndarray, shape (height, width) or (height, width, 3)
         Grey of dtype bool, uint8 or uint16, or colours of dtype uint8.
 

@@ -39,6 +39,7 @@ def pages_of(
     attributes: Mapping[str, Any],
     grid: Grid | None = None,
     said: Callable[[int], tuple[str, ...]] = lambda _: (),
+    white: int | None = None,
     close: Callable[[], None] = lambda: None,
 ) -> Pages:
     """Return the images of an array; large ones stay where they are.
@@ -63,6 +64,8 @@ def pages_of(
         The size and the place of pixels.
     said : callable, optional
         Returns notes on image i.
+    white : int, optional
+        What 0 stands for; pixels are taken from that.
     close : callable, optional
         Lets go of the array.
     """
@@ -74,7 +77,7 @@ def pages_of(
     stored = tuple(array.chunks or (1,) * len(axes.shape))
 
     def read(index: int) -> Contents:
-        part = _reader(array, axes, index, no_data)
+        part = _reader(array, axes, index, no_data, white)
         own = (*notes, *said(index))
         if reading.stays_on_disk((height, width), dtype, *channels):
             reading.check_size(stored, dtype.itemsize)
@@ -105,7 +108,11 @@ def image_axes(axes: Axes) -> tuple[int, int]:
 
 
 def _reader(
-    array: Any, axes: Axes, index: int, no_data: tuple[str, float] | None
+    array: Any,
+    axes: Axes,
+    index: int,
+    no_data: tuple[str, float] | None,
+    white: int | None,
 ) -> Callable[[int, int, int, int], Contents]:
     """Return a function that reads a part of image i."""
     where = iter(np.unravel_index(index, axes.leading) if axes.leading else ())
@@ -125,11 +132,12 @@ def _reader(
         if axes.channel is not None:
             pixels = np.moveaxis(pixels, left.index(axes.channel), -1)
             pixels = pixels[..., 0] if pixels.shape[-1] == 1 else np.ascontiguousarray(pixels)
+        taken = pixels if white is None else np.asarray(pixels.dtype.type(white) ^ pixels)
         if no_data is None:
-            return Contents(pixels)
+            return Contents(taken)
         samples = pixels if pixels.ndim == 3 else pixels[..., None]
         empty = np.asarray(where_equal(samples, no_data[1]).any(axis=-1))
-        return Contents(pixels, valid=~empty if empty.any() else None)
+        return Contents(taken, valid=~empty if empty.any() else None)
 
     return read
 

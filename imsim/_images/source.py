@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -40,7 +41,7 @@ class Source(NamedTuple):
         return Path(self.path).read_bytes() if self.content is None else self.content
 
 
-def find(path: str, reading: Reading, known: tuple[bytes, ...]) -> Source:
+def find(path: str, reading: Reading, is_known: Callable[[bytes], bool]) -> Source:
     """Return the file of that name; a pipe is read here, once for each `Reading`.
 
     Parameters
@@ -49,8 +50,9 @@ def find(path: str, reading: Reading, known: tuple[bytes, ...]) -> Source:
         ``-`` is the standard input, unless there is a file of that name.
     reading : Reading
         Keeps the content of pipes.
-    known : tuple of bytes
-        Beginnings of files; a pipe or device that begins otherwise is not read to its end.
+    is_known : callable
+        Tells whether the first 132 bytes are those of an image; a pipe or device that begins
+        otherwise is not read to its end.
 
     Raises
     ------
@@ -70,15 +72,15 @@ def find(path: str, reading: Reading, known: tuple[bytes, ...]) -> Source:
         if place not in reading._pipes:
             stream = sys.stdin.fileno() if standard else path
             with open(stream, "rb", closefd=not standard) as pipe:
-                reading._pipes[place] = _drained(pipe, known)
+                reading._pipes[place] = _drained(pipe, is_known)
         return Source(path, reading._pipes[place])
 
 
-def _drained(pipe: BinaryIO, known: tuple[bytes, ...]) -> bytes:
-    content = bytearray(pipe.read(8))
+def _drained(pipe: BinaryIO, is_known: Callable[[bytes], bool]) -> bytes:
+    content = bytearray(pipe.read(132))
     if not content:
         raise ImageFileError("is empty, or was read before")
-    if not content.startswith(known):
+    if not is_known(bytes(content)):
         return bytes(content)  # the readers raise the error
     while chunk := pipe.read(_CHUNK):
         content += chunk

@@ -36,6 +36,8 @@ _DESCRIPTIVE = {*range(254, 260), 262, 266, 270, 273, *range(277, 280), 284, 317
 _DESCRIPTIVE |= {*range(322, 326), 330, 338, 339, 347, *range(512, 533), 32997, 32998}
 # Kinds of files with a description, read by tifffile, that names the axes or gives the shape.
 _DESCRIBED = ("ome", "imagej", "lsm", "stk", "fluoview", "mmstack", "ndtiff", "nih", "shaped")
+_OME_TYPE = re.compile(r"<(?:\w+:)?Pixels\b[^>]*?\bType=\"([\w-]+)\"")
+_OME_TYPES = {"bit": "bool", "float": "float32", "double": "float64"}
 _messages: ContextVar[list[str] | None] = ContextVar("imsim_tiff_messages", default=None)
 
 Image = Callable[[], Contents]
@@ -169,7 +171,11 @@ def _images(
         return _at_level(tiff, reading.level, source, reading)
     images: list[Image] = []
     counting: list[tuple[int, ...]] = []
+    if described and (said := _beyond(tiff, len(plain))):
+        aside += (f"{said}; each page is taken as an image",)
+        described = False
     if described:
+        aside += _other_type(tiff)
         if aside and _is_all_there(tiff):
             opening[:] = [message for message in opening if "shaped series" not in message]
         for series in tiff.series:
@@ -207,6 +213,39 @@ def _at_level(
         images += found
         counting.append(lengths)
     return images, (), counting[0] if len(counting) == 1 else (len(counting), len(images))
+
+
+def _beyond(tiff: TiffFile, pages: int) -> str:
+    """Say that a description leaves out pages, which would be lost; or nothing.
+
+    Raises
+    ------
+    ImageFileError
+        If the description of ImageJ counts images that are not there.
+    """
+    planes = sum(math.prod(series.shape[: -len(series.keyframe.axes)]) for series in tiff.series)
+    found = max(pages, planes)
+    if tiff.is_imagej:
+        counted = (tiff.imagej_metadata or {}).get("images", 1)
+        # Some writers count the samples of a pixel as images.
+        if isinstance(counted, int) and counted > found * _page(tiff, 0).samplesperpixel:
+            raise ImageFileError(
+                f"damaged: its ImageJ description counts {counted} images, and {found} are there"
+            )
+    return f"its description counts {planes} of its {pages} pages" if planes < pages else ""
+
+
+def _other_type(tiff: TiffFile) -> tuple[str, ...]:
+    """Say whether an OME description names another type than that of the pixels."""
+    named = _OME_TYPE.findall(_page(tiff, 0).description) if tiff.is_ome else []
+    notes: dict[str, None] = {}
+    for name, series in zip(named, tiff.series, strict=False):
+        kind = "" if series.dtype is None else series.dtype.name
+        if _OME_TYPES.get(name, name) != kind:
+            notes[f"its OME description says Type {name}, its pages are {kind}, which is taken"] = (
+                None
+            )
+    return tuple(notes)
 
 
 def _is_all_there(tiff: TiffFile) -> bool:

@@ -105,14 +105,18 @@ def chunk_check(
     """
     chunk = _chunk(page)
     kind = "tiles" if page.is_tiled else "strips"
-    if page.compression == _NONE and (counts > chunk.nbytes + _PADDING).any():
-        raise ImageFileError(
-            f"damaged: its {kind} hold up to {counts.max():.0f} bytes, their pixels {chunk.nbytes}"
-        )
+    down = 1 if page.is_tiled else -(-page.imagelength // chunk.rows)
+    if page.compression == _NONE:
+        if (counts > chunk.nbytes + _PADDING).any():
+            raise ImageFileError(
+                f"damaged: its {kind} hold up to {counts.max():.0f} bytes, their pixels "
+                f"{chunk.nbytes}"
+            )
+        for count in [] if page.is_tiled else counts[down - 1 :: down]:
+            _check_size(count - _PADDING, chunk, page.imagelength - (down - 1) * chunk.rows)
     check = _check_of(page, chunk)
     if check is None:
         return None
-    down = 1 if page.is_tiled else -(-page.imagelength // chunk.rows)
     is_mirrored = page.fillorder == 2 and page.compression not in (*_JPEGS, *_PICTURES)
 
     def check_one(content: bytes, index: int) -> None:
@@ -122,6 +126,11 @@ def chunk_check(
         check(content.translate(_MIRRORED) if is_mirrored else content, rows)
 
     return check_one
+
+
+def most_bytes(page: TiffPage) -> float:
+    """Return the bytes that a strip or tile takes at most; of compressed ones nothing tells."""
+    return _chunk(page).nbytes if page.compression == _NONE else math.inf
 
 
 def _chunk(page: TiffPage) -> _Chunk:
@@ -143,15 +152,15 @@ def _check_of(page: TiffPage, chunk: _Chunk) -> Callable[[bytes, int], None] | N
         is_packed = page.bitspersample % 8 > 0
         if codec in _DEFLATE and find_spec("imagecodecs") is not None and not is_packed:
             return None
-        return lambda content, _: _check_inflated(content, chunk, _INFLATORS[codec]())
+        return lambda content, rows: _check_inflated(content, rows, chunk, _INFLATORS[codec]())
     if codec == _LZW:
-        return lambda content, _: _check_lzw(content, chunk)
+        return lambda content, rows: _check_lzw(content, rows, chunk)
     if codec == _PACKBITS and page.bitspersample % 8:  # of others, the decoder checks
         return lambda content, _: check_runs(content, chunk.nbytes)
     if find_spec("imagecodecs") is None:
         return None  # no other codec can be decoded
     if codec in _ZSTD and page.bitspersample % 8:
-        return lambda content, _: _check_zstd(content, chunk)
+        return lambda content, rows: _check_zstd(content, rows, chunk)
     if codec in _PICTURES:
         return lambda content, rows: _check_picture(content, rows, chunk, codec)
     if codec in (_FAX_RLE, _FAX_3, _FAX_4):
@@ -170,24 +179,26 @@ def _check_jpeg(content: bytes, rows: int, chunk: _Chunk, tables: bytes | None) 
     check_stream(whole, (rows, chunk.rows), chunk.width, chunk.samples)
 
 
-def _check_inflated(content: bytes, chunk: _Chunk, inflator: Any) -> None:
-    _check_size(len(inflator.decompress(content, chunk.nbytes + 1)), chunk)
+def _check_inflated(content: bytes, rows: int, chunk: _Chunk, inflator: Any) -> None:
+    _check_size(len(inflator.decompress(content, chunk.nbytes + 1)), chunk, rows)
 
 
-def _check_size(found: int, chunk: _Chunk) -> None:
-    if found > chunk.nbytes:
+def _check_size(found: int, chunk: _Chunk, rows: int) -> None:
+    """Refuse more bytes than those of so many rows; some writers fill up the last strip."""
+    wanted = chunk.nbytes // chunk.rows * rows
+    if found > wanted and found not in range(chunk.nbytes - _PADDING, chunk.nbytes + 1):
         raise ImageFileError(
-            f"damaged: its strips or tiles hold more than the {chunk.nbytes} bytes of their pixels"
+            f"damaged: its strips or tiles hold more than the {wanted} bytes of their pixels"
         )
 
 
-def _check_zstd(content: bytes, chunk: _Chunk) -> None:
+def _check_zstd(content: bytes, rows: int, chunk: _Chunk) -> None:
     import imagecodecs
 
-    _check_size(len(imagecodecs.zstd_decode(content)), chunk)
+    _check_size(len(imagecodecs.zstd_decode(content)), chunk, rows)
 
 
-def _check_lzw(content: bytes, chunk: _Chunk) -> None:
+def _check_lzw(content: bytes, rows: int, chunk: _Chunk) -> None:
     """Refuse data without the end code, 257: the decoder would invent the last code."""
     if content[:1] == b"\0":  # the old kind, with reversed bits
         return
@@ -196,7 +207,7 @@ def _check_lzw(content: bytes, chunk: _Chunk) -> None:
     if find_spec("imagecodecs") is not None:
         import imagecodecs
 
-        _check_size(len(imagecodecs.lzw_decode(content, out=chunk.nbytes + 1)), chunk)
+        _check_size(len(imagecodecs.lzw_decode(content, out=chunk.nbytes + 1)), chunk, rows)
 
 
 def _check_picture(content: bytes, rows: int, chunk: _Chunk, codec: int) -> None:

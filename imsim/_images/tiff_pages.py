@@ -23,7 +23,7 @@ from imsim._images.pictures import (
 from imsim._images.profiles import Profile, profile_of
 from imsim._images.reading import Reading
 from imsim._images.source import Source
-from imsim._images.tiff_codecs import WITH_PREDICTOR, check_chunks
+from imsim._images.tiff_codecs import WITH_PREDICTOR, check_chunks, most_bytes
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -32,6 +32,7 @@ _FORMATS = (1, 2, 3, 4, 5, 6)
 """Values of the SampleFormat tag: integers, floats, undefined, complex numbers."""
 _UNDEFINED = 4
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of the ExtraSamples tag
+_OF_FLOATS = (3, 34894, 34895)  # values of the Predictor tag
 _FIRST = 8  # bytes of the shortest header of a file
 _PROFILE = 34675  # and of the colour profile
 _GDAL_METADATA = 42112
@@ -166,6 +167,11 @@ def check_kind(page: TiffPage) -> np.dtype[Any]:
             "some readers apply and others do not",
             "save it anew, without a predictor",
         )
+    if page.predictor in _OF_FLOATS and page.dtype.kind != "f":
+        raise ImageFileError(
+            f"damaged: its predictor ({int(page.predictor)}) is one of floats, and its samples are "
+            f"said to be {page.dtype}"
+        )
     if page.dtype.kind == "c":
         raise ImageFileError(
             f"its pixels are complex numbers ({page.dtype}); save their magnitude or real part"
@@ -194,11 +200,34 @@ def check_complete(page: TiffPage) -> Array:
         raise ImageFileError(f"damaged: {kind} begin within the header of the file")
     if (offsets + counts > page.parent.filehandle.size).any():
         raise ImageFileError(f"damaged: {kind} reach beyond the end of the file")
+    if _overlap(page, offsets[~missing], counts[~missing]):
+        raise ImageFileError(f"damaged: its {kind} overlap each other, or what describes them")
     if page.is_contiguous and counts.sum() < page.nbytes:
         raise ImageFileError(
             f"damaged: its {kind} hold {counts.sum():.0f} of the {page.nbytes} bytes of its pixels"
         )
     return counts
+
+
+def _overlap(page: TiffPage, offsets: Array, counts: Array) -> bool:
+    """Tell whether strips or tiles reach into each other or into tags.
+
+    Those that begin alike may be stored once, and what fills one up may be counted.
+    """
+    if not offsets.size:
+        return False
+    counts = np.minimum(counts, most_bytes(page))
+    order = np.lexsort((-counts, offsets))  # of those that begin alike, the longest is first
+    starts, first = np.unique(offsets[order], return_index=True)
+    ends = starts + counts[order][first]
+    if (starts[1:] < ends[:-1]).any():
+        return True
+    described = [(tag.valueoffset, tag.valueoffset + tag.valuebytecount) for tag in page.tags]
+    described += [(tag.offset, tag.offset + 2) for tag in page.tags]  # its number
+    tags = np.array(described, np.float64)
+    # Strips follow each other, so that the last one that begins before a tag ends decides.
+    before = starts.searchsorted(tags[:, 1]) - 1
+    return bool(((before >= 0) & (ends[before] > tags[:, 0])).any())
 
 
 def _decoded(page: TiffPage, source: Source) -> Array:

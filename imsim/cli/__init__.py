@@ -98,9 +98,21 @@ def _guarded(run: Callable[[], int]) -> int:
     except (ImsimError, ImportError) as error:
         say(f"error: {error}")
     except Exception as error:
+        if isinstance(error, FileNotFoundError) and _is_nowhere():
+            say("error: the folder in which the command runs is gone; change to another one")
+            return 2
         # Not Python's own status for this, 1, which is that of scores beyond a limit.
         say(f"error: imsim itself failed, please report this: {unforeseen(error)}")
     return 2
+
+
+def _is_nowhere() -> bool:
+    """Tell whether the folder in which the process runs was removed."""
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
 
 
 def _is_process() -> bool:

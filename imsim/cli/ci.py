@@ -12,11 +12,11 @@ from xml.etree import ElementTree
 from imsim._images import same_file
 from imsim._version import __version__
 from imsim.cli.messages import say_line
-from imsim.cli.options import check_output
+from imsim.cli.options import check_output, is_standard_output
 from imsim.errors import OptionError
 from imsim.pages import readable
 from imsim.tables import number
-from imsim.whole_files import writing_to
+from imsim.whole_files import write_whole, writing_to
 
 PASSED, FAILED, ERROR, SKIPPED = "passed", "failed", "error", "skipped"
 _ELEMENTS = {FAILED: "failure", ERROR: "error", SKIPPED: "skipped"}
@@ -70,8 +70,10 @@ def check_junit(
         If it is.
     """
     file, rows = arguments.junit, arguments.output
-    if file == "-":
-        raise OptionError("--junit -: is written to a file, and not to standard output; name one")
+    if is_standard_output(file):
+        raise OptionError(
+            f"--junit {file}: is written to a file, and not to standard output; name one"
+        )
     if rows is not None and same_file(file, rows):
         raise OptionError(f"--junit {file}: is the file of --output; name another one")
     check_output(file, inputs, images=images, option="--junit")
@@ -94,7 +96,8 @@ class Junit:
     def __init__(self, file: str) -> None:
         self._file = file
         if os.path.isfile(file) or not os.path.exists(file):
-            self._write(b"")
+            with writing_to(file):
+                Path(file).write_bytes(b"")
         self._suite = ElementTree.Element("testsuite", name="imsim compare")
         self._counts = dict.fromkeys((PASSED, FAILED, ERROR, SKIPPED), 0)
 
@@ -140,7 +143,7 @@ class Junit:
 
     def _write(self, content: bytes) -> None:
         with writing_to(self._file):
-            Path(self._file).write_bytes(content)
+            write_whole(self._file, content)
 
 
 def annotate(case: Case) -> None:

@@ -47,7 +47,7 @@ from imsim.differing import COUNTS, measure
 from imsim.errors import ImsimError, OptionError
 from imsim.pages import readable
 from imsim.registry import METRICS
-from imsim.tables import number
+from imsim.tables import breadth, number, padded
 
 MOST_TABLES = 3
 """Files up to which each gets a table of its own."""
@@ -357,7 +357,9 @@ class _Text:
         self.metrics = metrics
         self.width = width()
         room = self.width - (2 + SCORE_WIDTH) * len(metrics)
-        longest = max((len(readable(pair.name)) for pair in found.pairs), default=0) + len("[999]")
+        longest = max((breadth(readable(pair.name)) for pair in found.pairs), default=0) + len(
+            "[999]"
+        )
         longest += len(", label 9999") if with_labels else 0
         self.rows_fit = room >= NAME_WIDTH
         self.name_width = min(room, max(longest, NAME_WIDTH))
@@ -385,7 +387,7 @@ class _Text:
 
     def _row(self, name: str, cells: Iterable[str]) -> str:
         numbers = "".join(f"  {cell:>{SCORE_WIDTH}}" for cell in cells)
-        return f"{name:{self.name_width}}{numbers}"
+        return f"{padded(name, self.name_width)}{numbers}"
 
     def end(
         self, outcome: Outcome, arguments: argparse.Namespace, data_ranges: DataRanges

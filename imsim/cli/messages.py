@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 
 from imsim.errors import DataRangeWarning, EmptyMaskWarning, ImsimError
 from imsim.pages import readable
+from imsim.tables import breadth
 
 NOTED = (EmptyMaskWarning, DataRangeWarning)
 """Warnings of the library that the command replaces by notes, which name the images."""
@@ -131,10 +133,17 @@ def width() -> int:
 def shortened(text: str, length: int) -> str:
     """Take out the middle of a name that is too long to be shown; its ends tell more."""
     text = readable(text)
-    if len(text) <= length:
+    if breadth(text) <= length:
         return text
     tail = (length - 3) * 2 // 3
-    return text[: length - 3 - tail] + "..." + text[len(text) - tail :]
+    start, end = _cut(text, length - 3 - tail), _cut(text[::-1], tail)[::-1]
+    return f"{start}...{end}"
+
+
+def _cut(text: str, length: int) -> str:
+    """Return as many of the first letters as take so many columns."""
+    sizes = itertools.accumulate(map(breadth, text))
+    return text[: sum(size <= length for size in sizes)]
 
 
 _NUMBER = re.compile(r"[0-9.]+(e[-+]?[0-9]+)?")

@@ -6,6 +6,8 @@ import argparse
 import math
 import os
 import re
+import stat
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -250,12 +252,26 @@ def check_data_range(value: float | None, text: str | None = None) -> None:
         )
 
 
+def is_standard_output(path: str | None) -> bool:
+    """Tell whether a name is ``-``, or that of the file or pipe to which the command prints.
+
+    If that were opened once more, the rows and what is printed would be written over each other.
+    """
+    if path is None or path == "-":
+        return path is not None
+    try:
+        found, printed = os.stat(path), os.fstat(sys.stdout.fileno())
+        return os.path.samestat(found, printed) and not stat.S_ISCHR(found.st_mode)
+    except (OSError, ValueError, AttributeError):  # one of them is not there
+        return False
+
+
 def output_format(arguments: argparse.Namespace) -> str | None:
     """Return "csv" or "json", or None for tables.
 
     The standard output, ``-``, is what gets the rows if no file is named; it is CSV by default.
     """
-    if arguments.output == "-":
+    if is_standard_output(arguments.output):
         arguments.output = None
         arguments.csv = not arguments.json
     asked = "csv" if arguments.csv else "json" if arguments.json else None

@@ -13,7 +13,7 @@ from imsim.cli.measures import rule, verdicts
 from imsim.cli.messages import Notes, Tally, say, shortened
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.differing import measure
-from imsim.tables import number, table
+from imsim.tables import breadth, number, table
 
 
 def _is_one_file(pair: FilePair) -> bool:
@@ -82,7 +82,7 @@ class Summary:
                 worst = "all are equal" if found.count > 1 else worst
             rows.append([name, *map(number, (mean, low, high)), facts.unit])
             worsts.append((worst, f"  ({found.missing} NaN)" if found.missing else ""))
-        room = width - max(map(len, table(rows, "lrrr").splitlines())) - 2
+        room = width - max(map(breadth, table(rows, "lrrr").splitlines())) - 2
         for row, (worst, end) in zip(rows, worsts, strict=True):
             row.append(shortened(worst, max(room - len(end), 9)) + end)
         lines = [table(rows, "lrrr")]

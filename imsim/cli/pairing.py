@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -24,6 +24,8 @@ NO_VOLUME = (
 )
 Identity = tuple[int, int]
 """Device and inode: the same for all names of a folder."""
+_Below = tuple[str, str, frozenset[Identity]]
+"""A folder, its path below that of the run, and the folders it lies in."""
 
 
 class FilePair(NamedTuple):
@@ -292,7 +294,7 @@ class Folder:
         self.unread: list[tuple[str, str]] = []
         self._left_aside = left_aside
         try:
-            self._walk(root, "", frozenset())
+            self._walk()
         except OSError as error:
             raise ImageFileError(f"cannot be read: {error.strerror}", image=root) from error
         self.names.sort(key=lambda name: name.split(os.sep))
@@ -301,15 +303,33 @@ class Folder:
             for way, names in zip(_WAYS, self._by, strict=True):
                 names.setdefault(way(name), []).append(name)
 
-    def _walk(self, place: str, inside: str, above: frozenset[Identity]) -> None:
-        """Take the files of a folder, then those of its folders."""
+    def _walk(self) -> None:
+        """Take the files of all folders, which may lie deeper in each other than calls may."""
+        walking = [(self.root, self._taken(self.root, "", frozenset()))]
+        while walking:
+            place, below = walking[-1]
+            try:
+                found = next(below, None)
+            except OSError as error:
+                if len(walking) == 1:
+                    raise
+                self.unread.append((place, f"cannot be read: {error.strerror}"))
+                found = None
+            if found is None:
+                walking.pop()
+            else:
+                walking.append((found[0], self._taken(*found)))
+
+    def _taken(self, place: str, inside: str, above: frozenset[Identity]) -> Iterator[_Below]:
+        """Take the files of a folder, and yield its folders."""
         above |= {_identity(place)}
         for entry in sorted(_entries(place), key=lambda entry: entry.name):
             if entry.name.startswith("."):
                 continue
             name = os.path.join(inside, entry.name)
             if os.path.isdir(entry.path):
-                self._enter(entry, name, above)
+                if self._is_entered(entry, name, above):
+                    yield entry.path, name, above
             elif not entry.name.lower().endswith(self._endings):
                 if os.path.exists(entry.path):
                     self._left_aside.append(entry.path)
@@ -320,18 +340,20 @@ class Folder:
             else:
                 self.odd.append(entry.path)
 
-    def _enter(self, entry: os.DirEntry[str], name: str, above: frozenset[Identity]) -> None:
+    def _is_entered(self, entry: os.DirEntry[str], name: str, above: frozenset[Identity]) -> bool:
+        """Tell whether a folder is one of images, and no image itself, which is taken."""
         try:
             if is_zarr(entry.path) or (self._volumes and is_series(entry.path)):
                 self.names.append(name)
-                return
+                return False
             if _identity(entry.path) in above:
-                return  # all that lies there is taken already, or will be
+                return False  # all that lies there is taken already, or will be
             if entry.is_symlink():
                 self.linked.append(entry.path)
-            self._walk(entry.path, name, above)
         except OSError as error:
             self.unread.append((entry.path, f"cannot be read: {error.strerror}"))
+            return False
+        return True
 
     def path(self, name: str) -> str:
         """Return the whole path of a file."""

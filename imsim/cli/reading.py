@@ -21,6 +21,7 @@ from imsim._images.pictures import packed
 from imsim._images.profiles import difference
 from imsim._images.raster import is_raster, mask_on_disk
 from imsim.finite import broken_pixels, in_another_unit, nan_scores, value_ends
+from imsim.tables import number as written
 
 _UPSIDE = (
     "of this image and {}, one is FITS, whose first row is its bottom one; rows are compared in "
@@ -216,10 +217,17 @@ def range_notes(
     """Say whether the values of two images, which go from `low` to `high`, go beyond the range."""
     if data_range is None or high - low <= data_range * (1 + 1e-6):  # the rounding of floats
         return []
-    said = f"pixels span more than --data-range {data_range:g}, from {low:.6g} to {high:.6g}"
+    said = f"pixels span more than --data-range {written(data_range)}, from {_span(low, high)}"
     if in_another_unit(low, high, data_range):
         said += "; that is beyond it by more than the range itself: is it in another unit?"
     return [(test.path, said)]
+
+
+def _span(low: float, high: float) -> str:
+    """Write two values with as many digits as they have, or as tell one from the other."""
+    if isinstance(low, int) or written(low) == written(high):
+        return f"{low} to {high}"
+    return f"{written(low)} to {written(high)}"
 
 
 def nan_notes(

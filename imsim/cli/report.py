@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Generator
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,15 @@ from imsim.cli.jobs import Job, Settings
 from imsim.cli.judging import add_judging, judged_by
 from imsim.cli.maps import add_map_scale
 from imsim.cli.measures import parse_options
-from imsim.cli.options import DataRanges, add_command, add_reading, check_output, count, reading_of
+from imsim.cli.options import (
+    DataRanges,
+    add_command,
+    add_reading,
+    check_output,
+    count,
+    is_standard_output,
+    reading_of,
+)
 from imsim.cli.outcome import Outcome
 from imsim.cli.pairing import Failure, is_folder
 from imsim.cli.reading import check_mask_size, mask_of
@@ -26,7 +33,7 @@ from imsim.cli.scenes import OnDisk
 from imsim.cli.volumes import add_volumes, check_volumes
 from imsim.errors import ImsimError, OptionError
 from imsim.pages import readable
-from imsim.whole_files import writing_to
+from imsim.whole_files import write_whole, writing_to
 
 METRICS = "ssim,psnr,rmse"
 """Of folders, without --metrics: what most people know, at little cost."""
@@ -114,7 +121,7 @@ def _report_pair(arguments: argparse.Namespace, rules: Rules) -> Generator[str, 
     paths = [arguments.reference, arguments.test, *([arguments.mask] if arguments.mask else [])]
     if arguments.mask and is_folder(arguments.mask, arguments.volume):
         raise OptionError(f"{arguments.mask}: is a folder; the mask of two images is an image")
-    printed = arguments.output == "-"
+    printed = is_standard_output(arguments.output)
     check_output(None if printed else arguments.output, paths)
     reading = reading_of(arguments)
     plain = replace(reading, clear_is_no_data=False)
@@ -145,18 +152,6 @@ def _report_pair(arguments: argparse.Namespace, rules: Rules) -> Generator[str, 
         yield html
         return status
     with writing_to(arguments.output):
-        _save(arguments.output, html)
+        write_whole(arguments.output, html.encode("utf-8"))
     yield f"Report: {readable(arguments.output)}"
     return status
-
-
-def _save(path: str, html: str) -> None:
-    """Write a page, and leave no part of one."""
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(html)
-    except OSError:
-        if os.path.isfile(path):  # not a device
-            with suppress(OSError):
-                os.remove(path)
-        raise

@@ -12,7 +12,7 @@ from imsim.cli.options import check_folder
 from imsim.errors import OptionError
 from imsim.pages import page, tag
 from imsim.pages.page import GENERATOR
-from imsim.whole_files import replacing, writing_to
+from imsim.whole_files import is_part, replacing, writing_to
 
 INDEX, PAGES = "index.html", "pairs"
 _NAME = re.compile(r"[0-9a-f]{16}\.html")
@@ -46,16 +46,20 @@ class ReportPages:
                 raise OptionError(
                     f"{folder}: is a file; the report of two folders is a folder, name a new one"
                 )
-            if os.listdir(folder) and not _is_ours(os.path.join(folder, INDEX)):
+            # Another run may be making its index.
+            holds = [name for name in os.listdir(folder) if not is_part(name)]
+            if holds and not _is_ours(os.path.join(folder, INDEX)):
                 raise OptionError(
                     f"{folder}: is there, and holds no report; name a new folder, or an empty one"
                 )
         check_folder(folder, inputs)
         with writing_to(folder):
-            os.makedirs(os.path.join(folder, PAGES), exist_ok=True)
+            os.makedirs(folder, exist_ok=True)
         # Whatever happens, the folder is known as ours, and an old index does not stay.
         unfinished = "This report is being written, or was interrupted."
         self.write(INDEX, page("Unfinished report", tag("h1", unfinished)))
+        with writing_to(folder):
+            os.makedirs(os.path.join(folder, PAGES), exist_ok=True)
 
     def write(self, name: str, html: str) -> None:
         """Write a page, all of it or nothing; its name is relative to the folder."""

@@ -11,6 +11,13 @@ from imsim.portable.pair import Scores
 from imsim.scenes.pieces import Block, Part, Pieces
 
 
+def _inward(end: float, way: int) -> float:
+    """Round a whole number that no float holds up (1) or down (-1): a span is not made wider."""
+    rounded = float(end)
+    is_outside = rounded < end if way > 0 else rounded > end
+    return float(np.nextafter(rounded, way * np.inf)) if is_outside else rounded
+
+
 class ValueEnds(Pieces):
     """Least and largest value inside the mask; infinities where there is none."""
 
@@ -20,7 +27,9 @@ class ValueEnds(Pieces):
         with np.errstate(all="ignore"):
             ends = value_ends(images.x, images.y, valid)
         shape = (*block.batch, 1)
-        low, high = (np.full(shape, end) for end in ends)
+        low, high = (
+            np.full(shape, _inward(end, way)) for end, way in zip(ends, (1, -1), strict=True)
+        )
         return Part((low, high), np.ones(block.batch, np.bool_))
 
     def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:

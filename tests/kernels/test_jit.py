@@ -36,6 +36,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "tiny.py"
     path.write_text(KERNEL)
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("IMSIM_CACHE_DIR", raising=False)  # which goes before it
     return path
 
 
