@@ -32,9 +32,10 @@ from imsim.anomaly.stacks import (
 )
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.anomaly.strips import Piece, Strips
-from imsim.anomaly.xray.faults import MOST_IMAGES, faults_of, without_lone
-from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items, mean_of_neighbours
+from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items
+from imsim.anomaly.xray.sensor import MOST_IMAGES, faults_of, without_lone
 from imsim.errors import warn
+from imsim.kernels.xray import mean_of_neighbours
 from imsim.validation import check_integer
 
 __all__ = ["Item", "ItemFinder"]

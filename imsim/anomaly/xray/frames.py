@@ -280,7 +280,7 @@ def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Boolea
     if min(height, width) < 2 * _BORDER + 2:
         raise imsim.ShapeError(f"images are {height}x{width} pixels; expected at least 8x8")
     finite = np.asarray(np.isfinite(frames).all(axis=(1, 2)))
-    smooth = mean_of_neighbours(np.where(finite[:, None, None], frames, 0))
+    smooth = passes.mean_of_neighbours(np.where(finite[:, None, None], frames, 0))
     around = border(smooth)
     level = np.median(around, axis=1)
     noise = ROBUST * np.median(np.abs(around - level[:, None]), axis=1)
@@ -355,17 +355,8 @@ def _touches_frame(item: Booleans) -> bool:
     return any(edge.any() for edge in (item[0], item[-1], item[:, 0], item[:, -1]))
 
 
-def mean_of_neighbours(frames: Floats) -> Floats:
-    """Average over 3x3 pixels; the frame's border continues outwards."""
-    result: Floats = passes.mean_of_neighbours(frames)
-    return result
-
-
 def halfway(smooth: Floats) -> NDArray[np.float64]:
-    """Return the threshold half-way between the means of the pixels below and above it.
-
-    The search starts at the mean: from half-way between the extremes it could end at metal.
-    """
+    """Return the threshold half-way between the means of the pixels below and above it."""
     result: NDArray[np.float64] = passes.halfway(smooth, _ITERATIONS)
     return result
 

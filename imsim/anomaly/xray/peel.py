@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -21,7 +23,7 @@ from imsim.anomaly.stacks import (
     sample_of,
 )
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.anomaly.xray import faults, gains, matched_filter, rim
+from imsim.anomaly.xray import sensor
 from imsim.anomaly.xray.frames import (
     KINDS,
     SMALLEST,
@@ -34,7 +36,15 @@ from imsim.anomaly.xray.frames import (
     logarithm,
     report,
 )
-from imsim.anomaly.xray.smoothing import smoothed
+from imsim.anomaly.xray.texture import (
+    LAGS,
+    REACH,
+    autocovariance,
+    divided_by_rim,
+    filtered,
+    rim_strength,
+    smoothed,
+)
 from imsim.validation import check_choice, check_flag, check_integer, check_number
 from imsim.workers import divided, in_parts
 
@@ -189,10 +199,10 @@ class VirtualPeel(Stored):
         frames = as_stack("images", images)
         self.kind_ = self.kind or find_kind(frames)
         self.faults_ = np.zeros(frames.shape[1:], np.bool_)
-        sample = self._measured(frames[sample_of(len(frames), faults.MOST_IMAGES)])
+        sample = self._measured(frames[sample_of(len(frames), sensor.MOST_IMAGES)])
         sound = np.isfinite(sample).all(axis=(1, 2))
         if sound.any():
-            self.faults_ = faults.faults_of(sample[sound])
+            self.faults_ = sensor.faults_of(sample[sound])
         self.spread_ = np.inf  # clips nothing in the first trend
         found = self._textures(frames)
         problems = _merged(p.problems for p in found)
@@ -212,14 +222,12 @@ class VirtualPeel(Stored):
         masks = [p.masks for p in found]
         equal = [self._equalised(p) for p in found]
         if self.body:
-            self.autocovariance_ = matched_filter.autocovariance(equal, masks)
-            filtered = [matched_filter.filtered(t, self.autocovariance_, self.body) for t in equal]
-            inside = np.concatenate([t[m] for t, m in zip(filtered, masks, strict=True)])
+            self.autocovariance_ = autocovariance(equal, masks)
+            equal = [filtered(t, self.autocovariance_, self.body) for t in equal]
+            inside = np.concatenate([t[m] for t, m in zip(equal, masks, strict=True)])
             self.gain_ = max(_deviation(inside), float(np.finfo(np.float32).tiny))
-            equal = [t / np.float32(self.gain_) for t in filtered]
-        self.rim_ = rim.learned(
-            [texture for part in equal for texture in part], [m for part in masks for m in part]
-        )
+            equal = [t / np.float32(self.gain_) for t in equal]
+        self.rim_ = rim_strength(chain.from_iterable(equal), chain.from_iterable(masks))
         return self
 
     def transform(self, images: Any) -> Peeled:
@@ -245,10 +253,8 @@ class VirtualPeel(Stored):
             inside = masks[part] = found.masks
             texture = self._equalised(found)
             if self.body:
-                texture = (
-                    matched_filter.filtered(texture, self.autocovariance_, self.body) / self.gain_
-                )
-            result[part] = rim.divided(texture, inside, self.rim_)
+                texture = filtered(texture, self.autocovariance_, self.body) / self.gain_
+            result[part] = divided_by_rim(texture, inside, self.rim_)
             return found.problems
 
         problems = _merged(in_parts(peel, len(frames), batch_images(frames)))
@@ -260,14 +266,13 @@ class VirtualPeel(Stored):
 
         So a threshold can be learned from images that did not take part.
         """
-        textures = rim.divided(peeled, masks, np.float32(1) / self.rim_)
-        return rim.divided(textures, masks, rim.learned([*textures[some]], [*masks[some]]))
+        return copy.copy(self).learn_rim(peeled, masks, some)
 
     def learn_rim(self, peeled: Floats, masks: Booleans, some: NDArray[np.intp]) -> Floats:
         """Learn the rim anew from some of peeled images; return all of them peeled with it."""
-        textures = rim.divided(peeled, masks, np.float32(1) / self.rim_)
-        self.rim_ = rim.learned([*textures[some]], [*masks[some]])
-        return rim.divided(textures, masks, self.rim_)
+        textures = divided_by_rim(peeled, masks, np.float32(1) / self.rim_)
+        self.rim_ = rim_strength(textures[some], masks[some])
+        return divided_by_rim(textures, masks, self.rim_)
 
     def problems(self, images: Any) -> dict[int, str]:
         """Return the reasons why images cannot be used, by their indices."""
@@ -311,11 +316,11 @@ class VirtualPeel(Stored):
         peel.levels_ = arrays.take("levels", np.float32, None)
         peel.sigmas_ = arrays.take("sigmas", np.float32, len(peel.levels_))
         peel.spread_ = arrays.number("spread")
-        peel.rim_ = arrays.take("rim", np.float32, rim.REACH)
+        peel.rim_ = arrays.take("rim", np.float32, REACH)
         peel.faults_ = arrays.take("faults", np.bool_, None, None)
         positive = [peel.spread_, *peel.sigmas_, *peel.rim_]
         if peel.body:
-            peel.autocovariance_ = arrays.take("autocovariance", np.float64, matched_filter.LAGS)
+            peel.autocovariance_ = arrays.take("autocovariance", np.float64, LAGS)
             peel.gain_ = arrays.number("gain")
             positive += [peel.gain_, peel.autocovariance_[0]]
         unlikely = peel.faults_.all() or (np.diff(peel.levels_) < 0).any()
@@ -370,7 +375,9 @@ class VirtualPeel(Stored):
         result = np.empty(frames.shape, np.float32)
         for part in divided(len(frames), max(1, batch_images(frames) // _PIECES)):
             measured = self._measured(frames[part])
-            result[part] = faults.without_lone(gains.removed(measured) if self.gains else measured)
+            if self.gains:
+                measured = sensor.without_gains(measured)
+            result[part] = sensor.without_lone(measured)
         return result
 
     def _measured(self, frames: NDArray[Any]) -> Floats:
@@ -381,7 +388,7 @@ class VirtualPeel(Stored):
                 "fit a peel to images of this size".format(*frames.shape[1:], *self.faults_.shape)
             )
         with np.errstate(over="ignore"):  # numbers beyond float32 have no absorbance
-            values = faults.repaired(frames.astype(np.float32), self.faults_)
+            values = sensor.repaired(frames.astype(np.float32), self.faults_)
         around: Any = np.median(border(values), axis=1)[:, None, None]
         if self.kind_ == "absorbance":
             with np.errstate(invalid="ignore", over="ignore"):
