@@ -18,16 +18,20 @@ from imsim.anomaly.detector import AnomalyDetector
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.figures import BAD, GOOD, GalleryRow
 from imsim.anomaly.pose import moved_back
-from imsim.anomaly.report import FALLBACK_METRIC, grey_scale
+from imsim.anomaly.report import (
+    Writer,
+    caption,
+    check_lengths,
+    dissimilarity_scale,
+    grey_scale,
+    metric_with_map,
+    spread,
+)
 from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images
-from imsim.anomaly.writing import Writer
 from imsim.anomaly.xray.peel import VirtualPeel
-from imsim.pages import Html, Scale, map_scale, page, table, tag
+from imsim.pages import Scale
 from imsim.validation import check_integer
 
-__all__ = ["write_comparison"]
-
-PAGE = "comparison.html"
 IMAGE = "image"
 """The heading of images that a detector sees as they are."""
 BEYOND = 4.0
@@ -66,21 +70,17 @@ def write_comparison(
 
     Parameters
     ----------
-    folder : path
-        Where to; made if it does not exist. Files of the same names are replaced.
     detectors : mapping of str to AnomalyDetector
         Fitted detectors by the names that the page gives them, in its order.
     evaluations : mapping of str to Evaluation
         What `evaluate` returned for each of them, of the same images and labels.
     images : array_like, shape (n, height, width)
         The evaluated images.
-    kinds, names : sequence of str, optional
-        What is wrong with each image, and its name, for the captions; any text is safe.
-    title : str, optional
-        The title of the page.
     gallery : int, optional
         The most images to show: one good one of middling score, and bad ones from those that all
         detectors together find easiest to the hardest.
+    folder, kinds, names, title
+        As for `write_report`.
 
     Returns
     -------
@@ -94,11 +94,6 @@ def write_comparison(
     OptionError, ShapeError
         If there is no detector; if detectors, evaluations, `images`, `kinds` or `names` do not
         belong together.
-
-    Warns
-    -----
-    RuntimeWarning
-        If a figure could not be drawn; the page is written without it and says why.
 
     Notes
     -----
@@ -127,59 +122,34 @@ def write_comparison(
     """
     check_integer("gallery", gallery, 1)
     frames = as_stack("images", images)
-    _check(detectors, evaluations, frames, {"kinds": kinds, "names": names})
+    _check(detectors, evaluations)
+    labels = next(iter(evaluations.values())).labels
+    check_lengths(len(labels), images=frames, kinds=kinds, names=names)
     chosen = shown_together(evaluations, gallery)
-    captions = [_caption(evaluations, int(i), kinds, names) for i in chosen]
+    what = np.where(labels, "bad", "good") if kinds is None else np.where(labels, kinds, "good")
+    captions = [caption(f"image {i}" if names is None else names[i], what[i]) for i in chosen]
     writer = Writer(folder)
     seen = _all_seen(detectors, evaluations, frames, chosen)
-    best = max(evaluations, key=lambda name: evaluations[name].auroc)
-    scored = evaluations[best].labels[~np.isnan(evaluations[best].scores)]
-    answer = (
-        f"{best} tells good from bad best: AUROC {evaluations[best].auroc:.3f} on "
-        f"{len(scored)} images, {int(scored.sum())} of them bad."
-    )
-    parts = [
-        (
-            "How good and bad images score",
-            "0 is the median of the good images and 1 the threshold of each detector, beyond which "
-            "images are flagged: orange left of it is missed, blue right of it a false alarm.",
-            "comparison_scores",
-            partial(scores_figure, evaluations),
-        ),
-        (
-            "Other thresholds",
-            "What every threshold would find, against the false alarms it would raise. "
-            "Grey are the others; a dot is the threshold that the detector chose from good images.",
-            "comparison_roc",
-            partial(roc_figure, evaluations),
-        ),
-    ]
-    text = [tag("h1", title), tag("p", answer, class_="answer"), _numbers(evaluations)]
     # Some detector sees the images as they are, or nobody would.
     raw = None if any(one.heading == IMAGE for one in seen) else frames[chosen].astype(np.float64)
-    galleries = [
-        Html(
-            writer.figure(
-                f"comparison_gallery_{i}", one.name, partial(gallery_figure, captions, one, raw)
-            )
-        )
+    best = max(evaluations, key=lambda name: evaluations[name].auroc)
+    galleries = {
+        f"comparison_gallery_{i}": partial(gallery_figure, captions, one, raw)
         for i, one in enumerate(seen, 1)
-    ]
-    text += [
-        tag("h2", "What each expects, and where the images differ"),
-        tag(
-            "p",
-            "What a detector expects is the reconstruction by its model. The map compares that "
-            "with what the model sees, and is bright where they differ. The outline is where they "
-            "were compared. All detectors have the same images in the same rows.",
-        ),
-        tag("div", *galleries, class_="beside"),
-    ]
-    for heading, caption, name, draw in parts:
-        text += [tag("h2", heading), Html(writer.figure(name, caption, draw))]
-    note = "The learning saw none of these images. Those without a score are flagged, not ranked."
-    text.append(tag("p", note, class_="note"))
-    return writer.page(page(title, *text), PAGE)
+    }
+    return writer.write(
+        "comparison.html",
+        title,
+        {
+            **galleries,
+            "comparison_scores": partial(scores_figure, evaluations),
+            "comparison_roc": partial(roc_figure, evaluations),
+        },
+        galleries=dict(zip(galleries, detectors, strict=True)),
+        evaluations=evaluations,
+        best=best,
+        scored=labels[~np.isnan(evaluations[best].scores)],
+    )
 
 
 def shown_together(evaluations: Mapping[str, Evaluation], most: int) -> NDArray[np.intp]:
@@ -192,15 +162,15 @@ def shown_together(evaluations: Mapping[str, Evaluation], most: int) -> NDArray[
     labels = next(iter(evaluations.values())).labels
     order = np.argsort(-ranks, kind="stable")
     good, bad = order[~labels[order]], order[labels[order]]
-    spread = np.linspace(0, len(bad) - 1, min(max(most - 1, 1), len(bad))).astype(np.intp)
-    return np.concatenate([good[len(good) // 2 :][: most > 1], bad[spread]])
+    shown = bad[spread(len(bad), max(most - 1, 1))]
+    return np.concatenate([good[len(good) // 2 :][: most > 1], shown])
 
 
 def gallery_figure(captions: Sequence[str], one: _Seen, raw: Doubles | None) -> Figure:
     """Draw a row for each image: itself, if given, what a detector sees and expects, its map."""
     rows = []
     raw_scale = None if raw is None else grey_scale(raw)
-    for row, caption in enumerate(captions):
+    for row, words in enumerate(captions):
         panels = [
             (one.heading, one.inputs[row], one.scale),
             ("what it expects", one.reconstructions[row], one.scale),
@@ -210,7 +180,7 @@ def gallery_figure(captions: Sequence[str], one: _Seen, raw: Doubles | None) -> 
             panels.insert(0, (IMAGE, raw[row], raw_scale))
         verdict = "flagged" if one.flagged[row] else "passed"
         mask = None if one.masks is None else one.masks[row]
-        rows.append(GalleryRow(f"{verdict}: {caption}", tuple(panels), mask))
+        rows.append(GalleryRow(f"{verdict}: {words}", tuple(panels), mask))
     return figures.gallery_figure(rows)
 
 
@@ -263,10 +233,8 @@ def roc_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
     return figures.roc_panels([figures.curve_of(name, one) for name, one in evaluations.items()])
 
 
-def _check(
-    detectors: Any, evaluations: Any, frames: NDArray[Any], of_images: Mapping[str, Any]
-) -> None:
-    """Refuse detectors, evaluations and images that do not belong together."""
+def _check(detectors: Any, evaluations: Any) -> None:
+    """Refuse detectors and evaluations that do not belong together."""
     for what, given, kind in (
         ("detectors", detectors, AnomalyDetector),
         ("evaluations", evaluations, Evaluation),
@@ -293,27 +261,6 @@ def _check(
             raise imsim.OptionError(
                 "evaluations have different labels: evaluate all detectors on the same images"
             )
-    for name, values in {"images": frames, **of_images}.items():
-        length = len(values) if hasattr(values, "__len__") else 0
-        if values is not None and length != len(first.labels):
-            raise imsim.ShapeError(
-                f"{name} has length {length}; expected one for each of the {len(first.labels)} "
-                "evaluated images"
-            )
-
-
-def _caption(
-    evaluations: Mapping[str, Evaluation],
-    index: int,
-    kinds: Sequence[str] | None,
-    names: Sequence[str] | None,
-) -> str:
-    is_bad = next(iter(evaluations.values())).labels[index]
-    words = [f"image {index}" if names is None else str(names[index]), "bad" if is_bad else "good"]
-    if is_bad and kinds is not None:
-        words[1] = str(kinds[index])
-    # The name of a file may hold characters that cannot be drawn.
-    return ", ".join(words).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _all_seen(
@@ -326,9 +273,7 @@ def _all_seen(
     result: list[_Seen] = []
     for name, detector in detectors.items():
         inputs, made, used = detector.reconstruct(frames[chosen])
-        metric = detector.metric
-        if "worst" not in scoring.aggregates(metric):
-            metric = FALLBACK_METRIC
+        metric = metric_with_map(detector.metric)
         maps = scoring.dissimilarity_map(
             metric, inputs, made, masks=used, data_range=detector.data_range_
         )
@@ -345,8 +290,6 @@ def _all_seen(
         heading = IMAGE
         if detector.preprocess_ is not None:
             heading = "peeled" if isinstance(detector.preprocess_, VirtualPeel) else "preprocessed"
-        facts, local = imsim.METRICS[metric], map_scale(metric, detector.data_range_)
-        low, high = (float(facts.map_dissimilarity(end)) for end in (local.low, local.high))
         result.append(
             _Seen(
                 name=name,
@@ -357,7 +300,7 @@ def _all_seen(
                 scale=scale,
                 masks=used if detector.pose_ is None else None,
                 map_heading=f"{metric}: bright differs",
-                map_scale=Scale(low, high, root=local.root),
+                map_scale=dissimilarity_scale(metric, detector.data_range_),
                 flagged=evaluations[name].flagged[chosen],
             )
         )
@@ -371,22 +314,3 @@ def _contrast(texture: NDArray[Any]) -> Scale:
     first, third = np.quantile(finite, (0.25, 0.75)).tolist() if finite.size else (0.0, 0.0)
     low, high = max(scale.low, 4 * first - 3 * third), min(scale.high, 4 * third - 3 * first)
     return scale._replace(low=low, high=high) if first < third else scale
-
-
-def _numbers(evaluations: Mapping[str, Evaluation]) -> Html:
-    """Return the table of the detectors."""
-    head: list[object] = ["detector", "AUROC", "interval", "found", "false alarms", "without score"]
-    head.append("images/s")
-    rows: list[list[object]] = [
-        [
-            name,
-            f"{one.auroc:.3f}",
-            "{:.3f}\xa0to\xa0{:.3f}".format(*one.interval),
-            f"{one.detection_rate:.1%}",
-            f"{one.false_alarm_rate:.1%}",
-            str(len(one.unscored)),
-            f"{one.images_per_second:.0f}",
-        ]
-        for name, one in evaluations.items()
-    ]
-    return table(head, rows)

@@ -240,7 +240,7 @@ class Shown:
         if values is None:
             say(f"note: {image}: has no map, which failed")
             return
-        from imsim.anomaly.inspection_report import dissimilarity_scale
+        from imsim.anomaly.report import dissimilarity_scale
         from imsim.pages import png
 
         stem = os.path.join(self.maps, _name_below(image, self.base))
@@ -250,7 +250,8 @@ class Shown:
                 with open(file, "wb") as stream:  # np.save would add an ending to a name
                     np.save(stream, values.astype(np.float32), allow_pickle=False)
             else:
-                Path(file).write_bytes(png(dissimilarity_scale(self.detector).colours_of(values)))
+                scale = dissimilarity_scale(self.detector.metric, self.detector.data_range_)
+                Path(file).write_bytes(png(scale.colours_of(values)))
         self.written += 1
 
 
