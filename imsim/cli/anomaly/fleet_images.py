@@ -54,22 +54,10 @@ def scored_afar(
     lost: Callable[[str], Any],
     known: Iterable[str] = (),
 ) -> Iterator[Any]:
-    """Score the images on a cluster, and yield the results as they come.
+    """Score the images that are not known on a cluster, and yield the results as they come.
 
-    Parameters
-    ----------
-    arguments : argparse.Namespace
-        With the address of the scheduler, the model and the fields.
-    pictures : Pictures
-        The files; takes the notes on them.
-    model_sha256 : str
-        Of the file of the detector: that of a worker must be the same.
-    score : callable
-        As `Run` has it: a function of a module, which travels by its name.
-    lost : callable
-        Returns the result of an image that no worker survived.
-    known : iterable of str
-        The names of images that have their rows from an earlier run.
+    `score`, as `Run` has it, travels by its name; `lost` returns the result of an image that no
+    worker survived.
     """
     files = arguments.model, model_sha256, arguments.flat, arguments.dark
     run = Run(secrets.token_hex(8), *files, os.getcwd(), score)

@@ -111,21 +111,19 @@ def unusable(image: str, reason: str) -> Score:
     return Score(image, math.nan, NOT_INSPECTED, reason)
 
 
-class ImageJudge:
-    """A row for each image.
+def nothing(image: str, reason: str | Exception) -> Found:
+    """Return the row of an image that is not inspected, and that there is nothing to show."""
+    why = reason if isinstance(reason, str) else reason_of(reason, "scored")
+    return Found([unusable(image, why)], [None])
 
-    Attributes
-    ----------
-    detector : AnomalyDetector
-        What decides.
-    kind : str
-        Of the rows: what each is about.
-    columns : tuple of str
-        Further ones, behind the name of the image.
-    """
+
+class ImageJudge:
+    """A row for each image."""
 
     kind = "image"
+    """What each row is about."""
     columns: tuple[str, ...] = ()
+    """Further ones, behind the name of the image."""
 
     def __init__(self, detector: AnomalyDetector, correction: Correction) -> None:
         self.detector, self.correction = detector, correction
@@ -135,7 +133,7 @@ class ImageJudge:
         """Judge pictures in their order."""
         for batch in batches(pictures, BATCH_IMAGES):
             if isinstance(batch, Unusable):
-                yield Found([unusable(*batch)], [None])
+                yield nothing(*batch)
             else:
                 yield from self._judged(batch)
 
@@ -157,7 +155,7 @@ class ImageJudge:
                 for picture in batch:
                     yield from self._judged([picture])
             else:
-                yield Found([unusable(batch[0].path, reason_of(error, "scored"))], [None])
+                yield nothing(batch[0].path, error)
             return
         rows = []
         for i, (picture, score) in enumerate(zip(batch, scores.tolist(), strict=True)):
@@ -181,19 +179,19 @@ class ItemJudge(ImageJudge):
         """Judge pictures in their order."""
         for picture in pictures:
             if isinstance(picture, Unusable):
-                yield Found([unusable(*picture)], [None])
+                yield nothing(*picture)
                 continue
             try:
                 frame = self.correction(picture.pixels[None])[0]
                 cut = self.items.finder_.cut(frame)
                 rows = self._rows(picture.path, cut, self.items.verdicts(cut))
             except Exception as error:  # of whatever kind: it does not end the run
-                yield Found([unusable(picture.path, reason_of(error, "scored"))], [None])
+                yield nothing(picture.path, error)
                 continue
             if rows:
                 yield Found(rows, [item.crop for item in cut], frame)
             else:
-                yield Found([unusable(picture.path, NO_ITEM)], [None])
+                yield nothing(picture.path, NO_ITEM)
 
     def again(self, picture: Picture, rows: Sequence[Score]) -> Found:
         """Return what there is to show for the rows of a picture."""
@@ -226,7 +224,7 @@ class StripJudge(ItemJudge):
         for picture in pictures:
             if isinstance(picture, Unusable):
                 yield from self.end()
-                yield Found([unusable(*picture)], [None])
+                yield nothing(*picture)
                 continue
             if is_first := self._scan is None:
                 self._scan = LineScan(self.items.finder_)
@@ -238,10 +236,10 @@ class StripJudge(ItemJudge):
                 if is_first:  # there is nothing to end
                     self._scan = None
                 yield from self.end()
-                reason = reason_of(error, "scored")
                 if isinstance(error, ShapeError) and not is_first:
-                    reason = f"{error.message}; {ONE_WIDTH}"
-                yield Found([unusable(picture.path, reason)], [None])
+                    yield nothing(picture.path, f"{error.message}; {ONE_WIDTH}")
+                else:
+                    yield nothing(picture.path, error)
                 continue
             yield from found
 
@@ -253,11 +251,11 @@ class StripJudge(ItemJudge):
         try:
             found = self._complete(scan.end())
         except Exception as error:  # of whatever kind: it does not end the run
-            yield Found([unusable(self._image, reason_of(error, "scored"))], [None])
+            yield nothing(self._image, error)
             return
         yield from found
         if not self._count:
-            yield Found([unusable(self._image, NO_ITEM)], [None])
+            yield nothing(self._image, NO_ITEM)
 
     def _complete(self, cut: list[Item]) -> list[Found]:
         rows = self._rows(self._image, cut, self.items.verdicts(cut), self._count)

@@ -55,35 +55,11 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
 
 
 class Shown:
-    """Takes the results batch by batch; without options, it does nothing.
+    """Takes the results batch by batch; without options, it does nothing."""
 
-    Parameters
-    ----------
-    arguments : argparse.Namespace
-        With those of `add_pictures`.
-    judge : ImageJudge
-        What scores.
-
-    Attributes
-    ----------
-    facts : dict
-        What the report says about the run.
-
-    Raises
-    ------
-    ImsimError
-        If a folder cannot be written, or is one that is read.
-    OptionError
-        If there are no maps to write.
-    """
-
-    def __init__(
-        self,
-        arguments: argparse.Namespace,
-        judge: ImageJudge,
-    ) -> None:
+    def __init__(self, arguments: argparse.Namespace, judge: ImageJudge) -> None:
         self.judge, self.detector = judge, judge.detector
-        self.facts: dict[str, object] = {}
+        self.facts: dict[str, object] = {}  # what the report says about the run
         self.report, self.maps = arguments.report, arguments.maps
         self.record: InspectionRecord | None = None
         self.written = self.kept = 0
@@ -298,10 +274,7 @@ def _common_folder(paths: Iterable[str]) -> str:
 
 
 def _name_below(image: str, folder: str) -> str:
-    """Return a path below a folder for an image, with the ending of its file; of each its own.
-
-    What chooses an image in a file, such as ``[3]``, becomes part of the name.
-    """
+    """Return a path below a folder for an image, of each its own: with what chooses it, ``[3]``."""
     file = file_of(image)
     chosen = image[len(file) :].replace("%", "%25").replace(os.sep, "%2F")
     return os.path.relpath(os.path.abspath(file), folder) + chosen
