@@ -80,12 +80,12 @@ class ConvAutoencoder(Stored):
     Attributes
     ----------
     network_ : equinox.Module
-        The network, with the weights of the best epoch.
+        The network.
     offset_, scale_ : float
         Mean and standard deviation of the training pixels inside their masks; every image is
         normalised by these two, never by its own.
     history_ : dict of str to list of float
-        ``"loss"`` and ``"validation_loss"`` of each epoch; the second is empty without validation.
+        ``"loss"`` and ``"validation_loss"`` of each epoch.
     best_epoch_ : int
         Index into these of the epoch whose weights were kept.
 
@@ -136,17 +136,7 @@ class ConvAutoencoder(Stored):
 
     @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
-        """Train a new network on good images.
-
-        Raises
-        ------
-        MaskError, ShapeError
-            If no pixel is inside; if SSIM's window of 11 x 11 pixels does not fit.
-        OptionError
-            If a parameter is none of those that are allowed.
-        ImsimError
-            If the training diverges.
-        """
+        """Train a new network on good images."""
         self._check_parameters()
         pixels, used = check_images(images, masks)
         if used is None:
@@ -199,7 +189,7 @@ class ConvAutoencoder(Stored):
         return result
 
     def get_state(self) -> State:
-        """Return the input of `from_state`: parameters and fitted arrays."""
+        """Return what `from_state` needs."""
         self._check_fitted()
         weights = jax.tree.leaves(eqx.filter(self.network_, eqx.is_array))
         arrays = {f"weights_{i}": np.asarray(array) for i, array in enumerate(weights)}

@@ -106,11 +106,6 @@ class ItemDetector(Stored):
     def fit(self, good: Any, y: Any = None) -> Self:
         """Learn from good frames, (n, height, width), or from good images of one item each.
 
-        Raises
-        ------
-        ImsimError
-            As `ItemFinder.fit` and `AnomalyDetector.fit` say.
-
         Warns
         -----
         UnusableImageWarning, UnscorableImageWarning, OddImageWarning
@@ -150,19 +145,9 @@ class ItemDetector(Stored):
         return self
 
     def inspect_frame(self, frame: Any, index: int = 0) -> list[ItemInspection]:
-        """Return a verdict for each item that a frame shows, and for what is no item.
+        """Return a verdict for each item that a frame of any size shows, and for what is none.
 
-        Parameters
-        ----------
-        frame : array_like, shape (height, width)
-            Of the type of the good frames, and of any size.
-        index : int
-            Number of the frame in the result.
-
-        Returns
-        -------
-        list of ItemInspection
-            In the order of the lowest rows; empty for a frame of background alone.
+        `index` is the number of the frame in the result.
         """
         self._check_fitted()
         return self.verdicts(self.finder_.cut(frame), index)
@@ -270,14 +255,7 @@ class LineScan:
         self._has_ended = False
 
     def feed(self, rows: Any) -> list[Item]:
-        """Take the next rows, (height, width); return the items that are complete.
-
-        Raises
-        ------
-        ImsimError
-            If rows have another width than those before, or another type than the good images, or
-            `end` was called.
-        """
+        """Take the next rows, (height, width); return the items that are complete."""
         if self._has_ended:
             raise imsim.ImsimError("the image has ended", "make another LineScan")
         strip = self.finder.checked("rows", rows)

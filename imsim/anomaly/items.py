@@ -1,7 +1,4 @@
-"""Several items in a frame: found, parted where they touch, and cut out one by one.
-
-Longer than 450 lines: it is one class, in scikit-learn's manner, and what it returns.
-"""
+"""Several items in a frame: found, parted where they touch, and cut out one by one."""
 
 from __future__ import annotations
 
@@ -128,10 +125,9 @@ class ItemFinder(Stored):
     ----------
     shape_, longest_ : (int, int) and int
         As above.
-    level_, noise_ : float
-        Median of the background, and its standard deviation.
-    threshold_ : float
-        Difference from the background above which pixels are marked.
+    level_, noise_, threshold_ : float
+        Median of the background, its standard deviation, and the difference from it above which
+        pixels are marked.
     side_ : int
         1 if items are brighter than the background, -1 if they are darker; 0 if they are both, and
         pixels are marked that differ either way.
@@ -172,11 +168,6 @@ class ItemFinder(Stored):
         Most things in them must be single whole items; there may be crumbs, and some items may
         touch each other or the border.
 
-        Parameters
-        ----------
-        good : array_like, shape (n, height, width)
-            Grey images of one item each, or of several; at least three items.
-
         Raises
         ------
         ImsimError
@@ -204,29 +195,12 @@ class ItemFinder(Stored):
         return self
 
     def cut(self, frame: Any) -> list[Item]:
-        """Return what a frame shows, in the order of the lowest rows.
-
-        Parameters
-        ----------
-        frame : array_like, shape (height, width)
-            Of the type of the good images, and of any size.
-
-        Returns
-        -------
-        list of Item
-            Empty if nothing stands out from the background.
-        """
+        """Return what a frame of any size shows, in the order of the lowest rows."""
         pieces = self.strips().end(self.checked("frame", frame))
         return [item for piece in pieces for item in self.items(piece)]
 
     def crops(self, frames: Any) -> NDArray[Any]:
-        """Return the items of all frames, one by one: what a detector learns from.
-
-        Raises
-        ------
-        ImsimError
-            If there is no whole item in any frame.
-        """
+        """Return the items of all frames, one by one: what a detector learns from."""
         images = as_stack("images", frames)
         items = [item for image in images for item in self.cut(image)]
         found = [item.crop for item in items if item.crop is not None]
@@ -261,16 +235,12 @@ class ItemFinder(Stored):
         return self._repaired(values)
 
     def mark(self, rows: NDArray[Any]) -> Booleans:
-        """Return which pixels stand out from the background; NaN and infinity do.
-
-        So does most of a row that is beyond the background on the side where no items are: against
-        such a background, these may not stand out.
-        """
+        """Return which pixels stand out from the background; NaN and infinity do."""
         values, finite = self._sound(rows)
         with np.errstate(over="ignore", invalid="ignore"):  # sums beyond float32 stand out
             apart = self._apart(mean_of_neighbours(values)[0])
         marked: Booleans = apart > np.float32(1)
-        if self.side_:
+        if self.side_:  # against a background beyond, items may not stand out
             beyond = apart < np.float32(-_OTHER_SIDE)
             marked |= beyond & (beyond.mean(axis=1, keepdims=True) > _MOST_OF_A_ROW)
         return marked | ~finite

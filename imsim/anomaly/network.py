@@ -35,11 +35,7 @@ _CONTRAST = 0.7, 12.0
 
 @eqx.filter_jit  # compiled once, where the layers would compile their random numbers one by one
 def autoencoder(channels: tuple[int, ...], bottleneck: int, key: jax.Array) -> eqx.nn.Sequential:
-    """Return a network from images (1, height, width) to the same, with random weights.
-
-    Height and width must be multiples of 2 ** len(channels). What each layer does is said in
-    `imsim.anomaly.ConvAutoencoder`.
-    """
+    """Return a network from images (1, height, width) to the same, with random weights."""
     keys = iter(jax.random.split(key, 2 * len(channels) + 2))
     rectifier = eqx.nn.Lambda(jax.nn.relu)
 
@@ -62,10 +58,7 @@ def autoencoder(channels: tuple[int, ...], bottleneck: int, key: jax.Array) -> e
 
 
 def _twice_as_fine(features: jax.Array) -> jax.Array:
-    """Lay four channels out as the 2 x 2 pixels of one place, after Shi et al. 2016.
-
-    doi:10.1109/CVPR.2016.207
-    """
+    """Lay four channels out as 2 x 2 pixels (Shi et al. 2016, doi:10.1109/CVPR.2016.207)."""
     channels, height, width = features.shape
     parts = features.reshape(channels // 4, 2, 2, height, width)
     return parts.transpose(0, 3, 1, 4, 2).reshape(channels // 4, 2 * height, 2 * width)
@@ -74,11 +67,9 @@ def _twice_as_fine(features: jax.Array) -> jax.Array:
 def draw(
     rng: np.random.Generator, shape: tuple[int, ...], longest: float, probability: float
 ) -> Floats:
-    """Draw ellipses for images of shape (n, height, width), of shape (n, bodies, 6).
+    """Draw ellipses for images (n, height, width), even in the logarithms of their size.
 
-    A body is row, column, longer and shorter semi-axis, angle, and contrast; this is 0 where there
-    is none. Both semi-axes and the contrast are drawn evenly over their logarithms: the axes from
-    0.7 pixels to `longest`, the contrast from 0.7 to 12, of either sign.
+    Of shape (n, bodies, 6): row, column, semi-axes, angle, and contrast, 0 where there is none.
     """
     n, height, width = shape
     count = -(-height * width // _AREA) if probability else 0
@@ -198,10 +189,7 @@ def apply(network: Any, images: Any) -> Any:
 
 
 def _loss(network: Any, images: Any, masks: Any, bodies: Any, emphasis: Any, kind: str) -> Any:
-    """Weighted mean over the pixels inside the masks (mse), or mean over the images (1 - ssim).
-
-    The network sees the images with the bodies, and is to return those without.
-    """
+    """Weighted mean over the pixels inside the masks (mse), or mean over the images (1 - ssim)."""
     added = render(bodies, *images.shape[1:])
     result = apply(network, images + jnp.where(masks, added, 0))
     if kind == "mse":

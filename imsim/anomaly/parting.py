@@ -93,17 +93,7 @@ def waist(mask: Booleans) -> float:
 
 
 def learned_limits(things: list[Booleans]) -> tuple[Limits, float, list[tuple[int, ...]]]:
-    """Learn from whole things in good images what an item is.
-
-    Returns
-    -------
-    limits : Limits
-        Of items.
-    speck : float
-        Area up to which something is nothing.
-    boxes : list of (int, int)
-        Height and width of the items.
-    """
+    """Return limits, the area up to which something is nothing, and the sizes of single items."""
     areas = [int(m.sum()) for m in things]
     most = _CRUMB * max(areas, default=0)
     large = [m for m, area in zip(things, areas, strict=True) if area > most]
@@ -131,13 +121,9 @@ def learned_limits(things: list[Booleans]) -> tuple[Limits, float, list[tuple[in
 
 
 def _singles(things: list[Booleans]) -> tuple[list[Booleans], float]:
-    """Return the single items among things of good images, and their narrowest waist.
-
-    Things with a neck are items that touch, unless most things have one. Of the others those are
-    single whose area is within Tukey's fence, or within the tolerance of the median.
-    """
+    """Return the single items among things of good images, and their narrowest waist."""
     waists = np.array([waist(without_holes(m)) for m in things])
-    has_neck = waists < WAIST
+    has_neck = waists < WAIST  # items that touch, unless most things have one
     chosen = ~has_neck if has_neck.mean() < 0.5 else np.ones_like(has_neck)
     areas = np.log([without_holes(m).sum() for m in things])
     low, middle, high = np.quantile(areas[chosen], (0.25, 0.5, 0.75))
@@ -152,12 +138,9 @@ def parted(mask: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Label
 
     The distance from the background is highest in the middle of items; a watershed parts its
     hills. Hills are joined again whose pass is no neck, and so are pieces below an item with the
-    neighbour beside the widest neck, as long as the whole is no larger than an item. So neither a
-    hole nor a notch parts an item.
-
-    A part that is too large for an item is parted once more, with its holes as gaps, at wider
-    necks, or between cores that stand out more from the background, if that makes items. `apart`
-    returns how much each pixel stands out, in units of the threshold.
+    neighbour beside the widest neck, as long as the whole is no larger than an item. A part that
+    is too large is parted once more, with its holes as gaps, at wider necks, or between cores that
+    stand out more from the background. `apart` returns how much, in units of the threshold.
     """
     solid = without_holes(mask)
     if solid.sum() > limits.largest:  # there may be gaps between items that touch each other

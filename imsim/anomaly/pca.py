@@ -108,10 +108,7 @@ class PCAAutoencoder(Stored):
 
     @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
-        """Learn mean and components from good images, at least two of them, or two patches.
-
-        `OptionError` refuses parameters that are none of those allowed.
-        """
+        """Learn mean and components from good images, at least two of them, or two patches."""
         self._check_parameters()
         pixels, used = check_images(images, masks)
         self._check_size(pixels)

@@ -36,22 +36,11 @@ class Piece(NamedTuple):
 
 
 class Strips:
-    """Find the pieces of an image as its rows come.
+    """Find the pieces of an image as its rows come, however these are divided.
 
-    A piece is complete once all rows of the window around it have arrived. A piece that has grown
-    to `longest` rows is given out as it is; its continuation counts as another piece, which says
-    so. The pieces come in the order in which they are complete, from left to right. They do
-    not depend on how the rows were divided.
-
-    Parameters
-    ----------
-    mark : callable
-        Returns which pixels of some rows are marked; `CONTEXT` rows at each end may be wrong,
-        unless the image ends there.
-    reach : (int, int)
-        Rows and columns of the window around a piece, at least 1.
-    longest : int
-        See above, in rows.
+    A piece is complete once all rows of the window around it, of this `reach`, have arrived. A
+    piece that has grown to `longest` rows is given out as it is; its continuation counts as another
+    piece, which says so. `mark` may be wrong in `CONTEXT` rows at each end.
     """
 
     def __init__(
@@ -85,10 +74,13 @@ class Strips:
         return rows + sum(map(len, self._waiting))
 
     def _advance(self, *, is_end: bool) -> list[Piece]:
-        self._gather()
         pieces: list[Piece] = []
+        if self._rows is None and self._waiting:
+            self._rows = self._waiting[0][:0]
+            self._marked = self._done = np.zeros(self._rows.shape, np.bool_)
         if self._rows is None:
             return pieces
+        self._rows, self._waiting = np.concatenate([self._rows, *self._waiting]), []
         while True:
             known, total = len(self._marked), len(self._rows)
             last = total if is_end else total - CONTEXT
@@ -101,15 +93,6 @@ class Strips:
             self._marked = np.concatenate([self._marked, fresh])
             self._done = np.concatenate([self._done, np.zeros_like(fresh)])
             pieces += self._completed(is_end and stop == total)
-
-    def _gather(self) -> None:
-        new = self._waiting
-        if self._rows is None and new:
-            self._marked = self._done = np.zeros((0, new[0].shape[1]), np.bool_)
-        old = [] if self._rows is None else [self._rows]
-        if new:
-            self._rows = np.concatenate([*old, *new])
-        self._waiting = []
 
     def _completed(self, is_end: bool) -> list[Piece]:
         """Return the pieces that are complete with the rows that are known, and forget them."""

@@ -35,9 +35,8 @@ SHARED = ("flat", "dark")  # one for all samples
 class Samples:
     """Simulated images with their ground truth; the first axis counts the samples.
 
-    `len(samples)` is their number, and `samples[index]` picks some of them: a boolean mask over the
-    samples, a slice, integers, or one integer, which gives `Samples` of length 1. The flat and the
-    dark field stay with them.
+    `samples[index]` picks some of them, by a boolean mask, a slice or integers; one integer gives
+    `Samples` of length 1.
 
     Attributes
     ----------
@@ -112,7 +111,7 @@ def potatoes(
     Parameters
     ----------
     count : int
-        Number of images, at least 0.
+        Number of images.
     defects : str or sequence of str, optional
         Kinds of defect out of `KINDS`, which take turns. None makes good samples.
     sizes : float or (float, float)
@@ -122,22 +121,15 @@ def potatoes(
     size : int
         Height and width in pixels, 64 to 8192; the field is 112 mm wide at every size.
     seed : int
-        At least 0. Sample `i` depends on the seed, on `i` and on whether it is good, not on
-        `count`; good and bad samples of one seed are different items.
-    beam : Beam, optional
-        Tube and scatter; by default `Beam()`.
-    detector : Detector, optional
-        Photons, blur, gains and noise; by default `Detector()`.
+        Sample `i` depends on the seed, on `i` and on whether it is good, not on `count`; good and
+        bad samples of one seed are different items.
+    beam, detector : Beam and Detector, optional
+        Tube and scatter; photons, blur, gains and noise.
 
     Returns
     -------
     Samples
         Images with ground truth.
-
-    Raises
-    ------
-    OptionError
-        For a count, size, seed, kind or size of defect out of its range.
 
     Examples
     --------
@@ -200,8 +192,8 @@ def dataset(
     item : {"potato", "bar"}
         What is on the belt.
     good, bad : int
-        How many of each, at least 0. The good ones come first; nothing is shuffled. They are
-        those of `potatoes` or `bars` with the same seed.
+        How many of each. The good ones come first; nothing is shuffled. They are those of
+        `potatoes` or `bars` with the same seed.
     kinds : str or sequence of str
         Kinds of defect, which take turns.
     sizes, size, seed, beam, detector
@@ -235,7 +227,7 @@ def _simulate(
     good: int,
     bad: int,
     kinds: Sequence[str],
-    sizes: float | tuple[float, float],
+    sizes: Any,
     size: int,
     seed: int,
     beam: Beam | None,
@@ -298,7 +290,7 @@ def _kinds(name: str, kinds: str | Sequence[str]) -> list[str]:
     return names
 
 
-def _interval(sizes: float | tuple[float, float]) -> tuple[float, float]:
+def _interval(sizes: Any) -> tuple[float, float]:
     """Return the limits of the defects' sizes; one number stands for both."""
     try:
         low, high = np.broadcast_to(np.asarray(sizes, dtype=np.float64), (2,))

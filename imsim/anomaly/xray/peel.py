@@ -126,8 +126,7 @@ class VirtualPeel(Stored):
     touching, several : bool
         Whether to take images whose item touches the frame, and those with several items.
     on_error : {"empty", "raise"}
-        What to do with an image that cannot be used: give it an empty mask and say so in a
-        `UnusableImageWarning`, or raise.
+        Give an image that cannot be used an empty mask, and warn, or raise.
     gains : bool
         Whether to subtract the gains of columns and rows. A column counts if at least 4 of its
         pixels are in the open beam, and if it differs from its neighbour by less than 0.2 in
@@ -186,15 +185,7 @@ class VirtualPeel(Stored):
 
     @all_or_nothing
     def fit(self, images: Any) -> Self:
-        """Learn the scale from good images; those that cannot be used are left out.
-
-        Raises
-        ------
-        OptionError
-            If a parameter has no meaning, or the images leave a doubt about their kind.
-        ImsimError
-            If no image can be used, or the texture is constant.
-        """
+        """Learn the scale from good images; those that cannot be used are left out."""
         self._check_parameters()
         frames = as_stack("images", images)
         self.kind_ = self.kind or find_kind(frames)
@@ -232,11 +223,6 @@ class VirtualPeel(Stored):
 
     def transform(self, images: Any) -> Peeled:
         """Peel images, each by itself.
-
-        Raises
-        ------
-        ImsimError
-            If nothing was fitted, or, with ``on_error="raise"``, an image cannot be used.
 
         Warns
         -----
@@ -280,10 +266,7 @@ class VirtualPeel(Stored):
         return _merged(p.problems for p in self._textures(as_stack("images", images)))
 
     def doubts(self, images: Any) -> dict[int, str]:
-        """Return the reasons to doubt that images are X-ray images of single items, by index.
-
-        Around such an item the open beam is even; within it, absorbance varies little.
-        """
+        """Return the reasons to doubt that images are X-ray images of single items, by index."""
         self._check_fitted()
         frames = as_stack("images", images)
 
@@ -300,7 +283,7 @@ class VirtualPeel(Stored):
         return _merged(in_parts(doubt, len(frames), batch_images(frames)))
 
     def get_state(self) -> State:
-        """Return what `from_state` needs: parameters and the kind, and the scale as arrays."""
+        """Return what `from_state` needs."""
         parameters, arrays = super().get_state()
         if self.body:
             arrays |= {"autocovariance": self.autocovariance_, "gain": np.array(self.gain_)}
@@ -403,10 +386,9 @@ class VirtualPeel(Stored):
         check_number("trend", self.trend, 0.5, 1000)
         check_number("body", self.body, 0, 1000)
         check_choice("kind", self.kind, (None, *KINDS))
-        check_flag("touching", self.touching)
-        check_flag("several", self.several)
         check_choice("on_error", self.on_error, ("empty", "raise"))
-        check_flag("gains", self.gains)
+        for name in ("touching", "several", "gains"):
+            check_flag(name, getattr(self, name))
 
 
 def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:
