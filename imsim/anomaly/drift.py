@@ -17,7 +17,7 @@ from scipy.stats import beta
 
 import imsim
 from imsim.anomaly.raw import RAW, of_image
-from imsim.anomaly.stacks import Doubles, as_stack, check_masks, masks_at
+from imsim.anomaly.stacks import Doubles, as_stack, check_kind, check_masks, masks_at
 from imsim.validation import check_integer, check_number
 
 __all__ = ["Chart", "Drift", "DriftAlarm"]
@@ -224,7 +224,14 @@ class DriftAlarm:
                 "images are {1} x {0} pixels, those learned from {3} x {2}: pass the images that "
                 "were inspected".format(*frames.shape[1:], *self._shape)
             )
-        scores, problems = _parts_of(inspection)
+        is_pair = isinstance(inspection, tuple) and len(inspection) == 2
+        check_kind(
+            is_pair and np.ndim(inspection[0]) == 1 and isinstance(inspection[1], Mapping),
+            "inspection",
+            inspection,
+            "scores and problems, as detector.inspect(images) returns them",
+        )
+        scores, problems = inspection
         if len(scores) != len(frames):
             raise imsim.ShapeError(
                 f"inspection has {len(scores)} scores, images has {len(frames)} images: pass what "
@@ -294,18 +301,6 @@ class DriftAlarm:
         else:
             now, usual = float(np.median(values)), self._ranks[name].middle
         return Drift(name, since, now, usual, self._chart[name], self.limits[name])
-
-
-def _parts_of(inspection: Any) -> tuple[Doubles, Mapping[int, str]]:
-    """Return scores and problems; refuse what is no inspection, such as scores alone."""
-    if isinstance(inspection, tuple) and len(inspection) == 2:
-        scores, problems = inspection
-        if np.ndim(scores) == 1 and isinstance(problems, Mapping):
-            return scores, problems
-    raise imsim.OptionError(
-        f"inspection is of type {type(inspection).__name__}; expected scores and problems, as "
-        "detector.inspect(images) returns them"
-    )
 
 
 class _Ranks(NamedTuple):

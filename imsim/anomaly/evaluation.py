@@ -22,7 +22,7 @@ from imsim.anomaly.separation import (
     one_each,
     separate,
 )
-from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_masks
+from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_kind, check_masks
 from imsim.tables import table
 
 _MOST_SIZES = 6
@@ -253,9 +253,8 @@ def evaluate(
     >>> evaluation.auroc, evaluation.confusion.misses
     (1.0, 0)
     """
-    if not hasattr(detector, "anomaly_score"):
-        kind = type(detector).__name__
-        raise imsim.OptionError(f"detector is of type {kind}; expected a fitted AnomalyDetector")
+    is_detector = hasattr(detector, "anomaly_score")
+    check_kind(is_detector, "detector", detector, "a fitted AnomalyDetector")
     check_bootstrap(n_bootstrap, confidence, random_state)
     frames = as_stack("images", images)
     anomalous = check_labels(labels, len(frames))

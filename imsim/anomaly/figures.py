@@ -70,7 +70,7 @@ def _spread_figure(
     groups: tuple[tuple[str, str, Doubles], ...], threshold: float, noun: str = "image"
 ) -> Figure:
     """Draw how the scores of groups are distributed; each has a name and a colour."""
-    figure, axes = _figure(WIDTH, 3.6)
+    figure, axes = _figure(3.6)
     finite = [scores[np.isfinite(scores)] for _, _, scores in groups]
     scores = np.concatenate(finite)
     # The last bar takes all larger scores: one outlier must not squeeze the others into one bar.
@@ -81,10 +81,7 @@ def _spread_figure(
     edges = np.linspace(low, high, 41)
     beyond = bool((scores > high).any())
     for (name, colour, _), of_group in zip(groups, finite, strict=True):
-        counts, _ = np.histogram(np.minimum(of_group, high), edges)
-        share = 100 * counts / max(1, len(of_group))
-        axes.stairs(share, edges, fill=True, color=colour, alpha=0.45)
-        axes.stairs(share, edges, color=colour, label=f"{name} ({len(of_group)} {noun}s)")
+        draw_shares(axes, of_group, edges, colour, f"{name} ({len(of_group)} {noun}s)")
     axes.axvline(threshold, color="black", linestyle="--", linewidth=1.2)
     axes.annotate(" threshold", (threshold, 0.97), xycoords=("data", "axes fraction"), va="top")
     end = "; the last bar takes all beyond" if beyond else ""
@@ -94,12 +91,18 @@ def _spread_figure(
     return figure
 
 
-def order_figure(scores: Doubles, threshold: float, noun: str = "image") -> Figure:
-    """Draw scores in the order of inspection, with the threshold; NaN was not inspected.
+def draw_shares(axes: Any, scores: Doubles, edges: Doubles, colour: str, label: str) -> Doubles:
+    """Draw the shares of scores in bars, in percent; the outer bars take all beyond."""
+    counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
+    shares: Doubles = 100 * counts / max(1, len(scores))
+    axes.stairs(shares, edges, fill=True, color=colour, alpha=0.45)
+    axes.stairs(shares, edges, color=colour, label=label)
+    return shares
 
-    A running median shows a drift, which comes before the rejects do.
-    """
-    figure, axes = _figure(WIDTH, 3.6)
+
+def order_figure(scores: Doubles, threshold: float, noun: str = "image") -> Figure:
+    """Draw scores in the order of inspection, with the threshold; NaN was not inspected."""
+    figure, axes = _figure(3.6)
     number, place = len(scores), np.arange(1, len(scores) + 1)
     missed = np.isnan(scores)
     known = np.append(scores[np.isfinite(scores)], threshold)
@@ -180,10 +183,7 @@ def curve_of(name: str, evaluation: Evaluation) -> Curve:
 
 
 def roc_panels(curves: Sequence[Curve]) -> Figure:
-    """Draw each curve in a panel of its own, in front of all others in grey.
-
-    In one panel good curves run along the same edges, and one would hide the other.
-    """
+    """Draw each curve in a panel, before all others in grey: in one, good curves hide others."""
     columns = {1: 1, 2: 2, 4: 2}.get(len(curves), 3)
     rows = -(-len(curves) // columns)
     side = WIDTH / max(columns, 1.5)
@@ -219,7 +219,7 @@ def roc_panels(curves: Sequence[Curve]) -> Figure:
 
 def ranking_figure(ranking: Ranking) -> Figure:
     """Draw the AUROC of every measure with its interval, best on top."""
-    figure, axes = _figure(WIDTH, 1.0 + 0.26 * len(ranking))
+    figure, axes = _figure(1.0 + 0.26 * len(ranking))
     places = np.arange(len(ranking))
     auroc = np.array([record.auroc for record in ranking])
     ends = np.array([record.interval for record in ranking])
@@ -303,8 +303,8 @@ def write_above(axes: Any, words: str) -> None:
     caption.set_in_layout(False)  # else it would widen the column
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _figure(height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

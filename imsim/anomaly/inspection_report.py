@@ -27,7 +27,7 @@ from imsim.anomaly.figures import (
 )
 from imsim.anomaly.item_detector import ItemDetector
 from imsim.anomaly.report import Writer, check_facts, dissimilarity_scale, ends_of, grey_between
-from imsim.anomaly.stacks import as_stack, batch_images, check_masks, masks_at
+from imsim.anomaly.stacks import as_stack, batch_images, check_kind, check_masks, masks_at
 from imsim.pages import asset
 from imsim.validation import check_integer
 from imsim.workers import divided
@@ -119,10 +119,8 @@ class InspectionRecord:
         self.noun = "image"
         if isinstance(detector, ItemDetector) and hasattr(detector, "detector_"):
             self.noun, detector = "item", detector.detector_
-        if not isinstance(detector, AnomalyDetector):
-            raise imsim.OptionError(
-                f"detector is of type {type(detector).__name__}; expected a fitted AnomalyDetector"
-            )
+        is_detector = isinstance(detector, AnomalyDetector)
+        check_kind(is_detector, "detector", detector, "a fitted AnomalyDetector")
         self.detector, self.gallery = detector, gallery
         self.rows: list[Row] = []
         self._worst: list[_Pictured] = []
@@ -385,10 +383,8 @@ def _maps(detector: AnomalyDetector, images: NDArray[Any], masks: Any) -> list[N
 
 def _one_each(names: Any, count: int) -> Sequence[str]:
     """Return the names of images as a list."""
-    if isinstance(names, (str, bytes, Mapping)) or not isinstance(names, Iterable):
-        raise imsim.OptionError(
-            f"names is of type {type(names).__name__}; expected a list with one for each image"
-        )
+    are_names = isinstance(names, Iterable) and not isinstance(names, str | bytes | Mapping)
+    check_kind(are_names, "names", names, "a list with one for each image")
     given = [str(name) for name in names]
     if len(given) != count:
         raise imsim.ShapeError(f"names has length {len(given)}; expected one for each of {count}")

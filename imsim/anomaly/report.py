@@ -20,7 +20,7 @@ import imsim
 from imsim.anomaly import figures, scoring
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.ranking import Ranking
-from imsim.anomaly.stacks import Booleans, check_masks
+from imsim.anomaly.stacks import Booleans, check_kind, check_masks
 from imsim.errors import silent
 from imsim.pages import Html, Scale, map_scale, page, picture, readable, tag
 from imsim.validation import check_integer, usual_data_range
@@ -111,14 +111,10 @@ def write_report(
     """
     check_integer("gallery", gallery, 1)
     check_facts(facts)
-    for name, given, kind, maker in (
-        ("evaluation", evaluation, Evaluation, "evaluate"),
-        ("ranking", ranking, Ranking | None, "rank_metrics"),
-    ):
-        if not isinstance(given, kind):
-            raise imsim.OptionError(
-                f"{name} is of type {type(given).__name__}; expected what {maker} returned"
-            )
+    is_one = isinstance(evaluation, Evaluation)
+    check_kind(is_one, "evaluation", evaluation, "what evaluate returned")
+    is_one = isinstance(ranking, Ranking | None)
+    check_kind(is_one, "ranking", ranking, "what rank_metrics returned")
     shown = None
     if reconstruction is not None:
         shown = Gallery(
@@ -178,11 +174,12 @@ class Gallery:
         kinds: Sequence[str] | None,
         names: Sequence[str] | None,
     ) -> None:
-        if not isinstance(reconstruction, tuple | list) or len(reconstruction) != 3:
-            raise imsim.OptionError(
-                f"reconstruction is of type {type(reconstruction).__name__}; expected three parts: "
-                "inputs, reconstructions and masks, which may be None"
-            )
+        check_kind(
+            isinstance(reconstruction, tuple | list) and len(reconstruction) == 3,
+            "reconstruction",
+            reconstruction,
+            "three parts: inputs, reconstructions and masks, which may be None",
+        )
         inputs, reconstructions, masks = reconstruction
         check_lengths(
             len(evaluation.labels),
@@ -315,10 +312,8 @@ def _unwritable(path: Path, error: OSError) -> imsim.ImsimError:
 
 def check_facts(facts: Any) -> None:
     """Refuse what is no mapping before images are inspected."""
-    if facts is not None and not isinstance(facts, Mapping):
-        raise imsim.OptionError(
-            f"facts is of type {type(facts).__name__}; expected a dictionary of what else to say"
-        )
+    is_mapping = isinstance(facts, Mapping | None)
+    check_kind(is_mapping, "facts", facts, "a dictionary of what else to say")
 
 
 def check_lengths(count: int, **given: Any) -> None:

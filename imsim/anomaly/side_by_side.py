@@ -16,7 +16,7 @@ import imsim
 from imsim.anomaly import figures, scoring
 from imsim.anomaly.detector import AnomalyDetector
 from imsim.anomaly.evaluation import Evaluation
-from imsim.anomaly.figures import BAD, GOOD, GalleryRow
+from imsim.anomaly.figures import BAD, GOOD, GalleryRow, draw_shares
 from imsim.anomaly.pose import moved_back
 from imsim.anomaly.report import (
     Writer,
@@ -27,7 +27,7 @@ from imsim.anomaly.report import (
     metric_with_map,
     spread,
 )
-from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images
+from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images, check_kind
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.pages import Scale
 from imsim.validation import check_integer
@@ -198,11 +198,8 @@ def scores_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
         places = (one.scores - middle) / unit
         most = 0.0
         for label, colour, word in ((False, GOOD, "good"), (True, BAD, "bad")):
-            of_class = np.clip(places[scored & (one.labels == label)], edges[0], BEYOND)
-            counts, _ = np.histogram(of_class, edges)
-            share = 100 * counts / max(1, len(of_class))
-            axes.stairs(share, edges, fill=True, color=colour, alpha=0.45)
-            axes.stairs(share, edges, color=colour, label=word)
+            of_class = places[scored & (one.labels == label)]
+            share = draw_shares(axes, of_class, edges, colour, word)
             most = max(most, float(share[:-1].max()))
         if share[-1] > 1.2 * most:  # of the bad images; the bar would flatten all others
             axes.set_ylim(0, 1.2 * max(most, 1.0))
@@ -245,11 +242,8 @@ def _check(detectors: Any, evaluations: Any) -> None:
                 f"{kind.__name__} by the names of the detectors"
             )
         for name, one in given.items():
-            if not isinstance(name, str) or not isinstance(one, kind):
-                raise imsim.OptionError(
-                    f"{what}[{name!r}] is of type {type(one).__name__}; expected {kind.__name__} "
-                    "by a name"
-                )
+            is_right = isinstance(name, str) and isinstance(one, kind)
+            check_kind(is_right, f"{what}[{name!r}]", one, f"{kind.__name__} by a name")
     if list(detectors) != list(evaluations):
         raise imsim.OptionError(
             f"detectors has {list(detectors)}, evaluations {list(evaluations)}; expected the same "
