@@ -50,20 +50,6 @@ _EVEN = 0.999
 _MOST_ITEMS = 64
 """Most connected items that are parted: a larger piece is a background that has changed."""
 
-_REASONS = {
-    "debris": "is smaller than any item: debris, or a piece of one",
-    "cut": "touches the border of the frame: the item is not seen whole",
-    "large": "is larger than an item, and shows no neck at which it could be parted",
-    "damaged": NOT_FINITE,
-}
-_GOES_ON = "goes on for longer than items do"
-_TOO_MANY = "is as large as {:.0f} items: so many that hang together are not parted"
-_TOO_WIDE = "is an item, but does not fit into {} x {} pixels"
-_EVERYWHERE = (
-    "is as large as {:.0f} items and touches the border of the frame: is the background as bright "
-    "as in the good images?"
-)
-
 
 class Item(NamedTuple):
     """What was found in a frame, and where."""
@@ -405,24 +391,30 @@ class ItemFinder(Stored):
         )
 
     def _kind(self, piece: Piece, own: Booleans, size: tuple[int, int]) -> tuple[str, str | None]:
+        """Return what a part is, and why it is no item to inspect."""
         limits, area = self.limits_, int(own.sum())
+        items = f"is as large as {area / limits.largest:.0f} items"
         at_edge = (own[0].any(), own[-1].any(), own[:, 0].any(), own[:, -1].any())
         if not self._sound(piece.values)[1][own].all():
-            return "damaged", _REASONS["damaged"]
+            return "damaged", NOT_FINITE
         if any(touches and is_edge for touches, is_edge in zip(at_edge, piece.edges, strict=True)):
             if area > 2 * limits.largest:
-                return "cut", _EVERYWHERE.format(area / limits.largest)
-            return "cut", _REASONS["cut"]
+                return "cut", (
+                    f"{items} and touches the border of the frame: is the background as bright as "
+                    "in the good images?"
+                )
+            return "cut", "touches the border of the frame: the item is not seen whole"
         if piece.goes_on:
-            return "large", _GOES_ON
+            return "large", "goes on for longer than items do"
         if area < limits.smallest:
-            return "debris", _REASONS["debris"]
+            return "debris", "is smaller than any item: debris, or a piece of one"
         if area > _MOST_ITEMS * limits.largest:
-            return "large", _TOO_MANY.format(area / limits.largest)
+            return "large", f"{items}: so many that hang together are not parted"
         if not limits.hold(own):
-            return "large", _REASONS["large"]
-        if any(side + 2 * MARGIN > most for side, most in zip(size, self.shape_, strict=True)):
-            return "large", _TOO_WIDE.format(self.shape_[1], self.shape_[0])
+            return "large", "is larger than an item, and shows no neck at which it could be parted"
+        height, width = self.shape_
+        if size[0] + 2 * MARGIN > height or size[1] + 2 * MARGIN > width:
+            return "large", f"is an item, but does not fit into {width} x {height} pixels"
         return "item", None
 
 

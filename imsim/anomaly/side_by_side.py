@@ -27,7 +27,7 @@ from imsim.anomaly.report import (
     metric_with_map,
     spread,
 )
-from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images, check_kind
+from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images, check_kind, masks_at
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.pages import Scale
 from imsim.validation import check_integer
@@ -41,17 +41,10 @@ BEYOND = 4.0
 class _Seen(NamedTuple):
     """What one detector makes of the images shown; NaN where nothing was compared."""
 
-    name: str
-    heading: str
-    inputs: Doubles
-    """What the model sees, under this heading."""
-    reconstructions: Doubles
-    maps: Doubles
-    scale: Scale
+    panels: tuple[tuple[str, NDArray[Any], Scale], ...]
+    """Title, values (n, height, width) and scale of inputs, reconstructions and maps."""
     masks: Booleans | None
     """Where images were compared; None: everywhere, or where the pose shows it."""
-    map_heading: str
-    map_scale: Scale
     flagged: Booleans
 
 
@@ -129,9 +122,13 @@ def write_comparison(
     what = np.where(labels, "bad", "good") if kinds is None else np.where(labels, kinds, "good")
     captions = [caption(f"image {i}" if names is None else names[i], what[i]) for i in chosen]
     writer = Writer(folder)
-    seen = _all_seen(detectors, evaluations, frames, chosen)
+    seen = [
+        _seen(one, frames[chosen], evaluations[name].flagged[chosen])
+        for name, one in detectors.items()
+    ]
     # Some detector sees the images as they are, or nobody would.
-    raw = None if any(one.heading == IMAGE for one in seen) else frames[chosen].astype(np.float64)
+    as_they_are = any(one.panels[0][0] == IMAGE for one in seen)
+    raw = None if as_they_are else frames[chosen].astype(np.float64)
     best = max(evaluations, key=lambda name: evaluations[name].auroc)
     galleries = {
         f"comparison_gallery_{i}": partial(gallery_figure, captions, one, raw)
@@ -168,19 +165,12 @@ def shown_together(evaluations: Mapping[str, Evaluation], most: int) -> NDArray[
 
 def gallery_figure(captions: Sequence[str], one: _Seen, raw: Doubles | None) -> Figure:
     """Draw a row for each image: itself, if given, what a detector sees and expects, its map."""
+    panels = one.panels if raw is None else ((IMAGE, raw, grey_scale(raw)), *one.panels)
     rows = []
-    raw_scale = None if raw is None else grey_scale(raw)
-    for row, words in enumerate(captions):
-        panels = [
-            (one.heading, one.inputs[row], one.scale),
-            ("what it expects", one.reconstructions[row], one.scale),
-            (one.map_heading, one.maps[row], one.map_scale),
-        ]
-        if raw is not None and raw_scale is not None:
-            panels.insert(0, (IMAGE, raw[row], raw_scale))
-        verdict = "flagged" if one.flagged[row] else "passed"
-        mask = None if one.masks is None else one.masks[row]
-        rows.append(GalleryRow(f"{verdict}: {words}", tuple(panels), mask))
+    for i, words in enumerate(captions):
+        verdict = "flagged" if one.flagged[i] else "passed"
+        of_image = tuple((title, values[i], scale) for title, values, scale in panels)
+        rows.append(GalleryRow(f"{verdict}: {words}", of_image, masks_at(one.masks, i)))
     return figures.gallery_figure(rows)
 
 
@@ -257,48 +247,27 @@ def _check(detectors: Any, evaluations: Any) -> None:
             )
 
 
-def _all_seen(
-    detectors: Mapping[str, AnomalyDetector],
-    evaluations: Mapping[str, Evaluation],
-    frames: NDArray[Any],
-    chosen: NDArray[np.intp],
-) -> list[_Seen]:
-    """Return what the detectors make of the chosen images."""
-    result: list[_Seen] = []
-    for name, detector in detectors.items():
-        inputs, made, used = detector.reconstruct(frames[chosen])
-        metric = metric_with_map(detector.metric)
-        maps = scoring.dissimilarity_map(
-            metric, inputs, made, masks=used, data_range=detector.data_range_
-        )
-        chosen_scale = grey_scale if detector.preprocess_ is None else _contrast
-        scale = chosen_scale(inputs if used is None else inputs[used])
-        shown = [
-            np.where(np.True_ if used is None else used, part, np.nan).astype(np.float64)
-            for part in (inputs, made)
-        ]
-        if detector.pose_ is not None:  # everything in the place where the image has it
-            placements = detector.pose_.placements(check_images(frames[chosen], leave_out=True)[0])
-            shown = [moved_back(part, placements) for part in shown]
-            maps = moved_back(maps.astype(np.float64), placements)
-        heading = IMAGE
-        if detector.preprocess_ is not None:
-            heading = "peeled" if isinstance(detector.preprocess_, VirtualPeel) else "preprocessed"
-        result.append(
-            _Seen(
-                name=name,
-                heading=heading,
-                inputs=shown[0],
-                reconstructions=shown[1],
-                maps=maps,
-                scale=scale,
-                masks=used if detector.pose_ is None else None,
-                map_heading=f"{metric}: bright differs",
-                map_scale=dissimilarity_scale(metric, detector.data_range_),
-                flagged=evaluations[name].flagged[chosen],
-            )
-        )
-    return result
+def _seen(detector: AnomalyDetector, frames: NDArray[Any], flagged: Booleans) -> _Seen:
+    """Return what a detector makes of some images."""
+    inputs, made, used = detector.reconstruct(frames)
+    metric, data_range = metric_with_map(detector.metric), detector.data_range_
+    maps = scoring.dissimilarity_map(metric, inputs, made, masks=used, data_range=data_range)
+    chosen_scale = grey_scale if detector.preprocess_ is None else _contrast
+    scale = chosen_scale(inputs if used is None else inputs[used])
+    shown = [
+        np.where(np.True_ if used is None else used, part, np.nan).astype(np.float64)
+        for part in (inputs, made)
+    ]
+    shown.append(maps.astype(np.float64))
+    if detector.pose_ is not None:  # everything in the place where the image has it
+        placements = detector.pose_.placements(check_images(frames, leave_out=True)[0])
+        shown, used = [moved_back(part, placements) for part in shown], None
+    heading = IMAGE
+    if detector.preprocess_ is not None:
+        heading = "peeled" if isinstance(detector.preprocess_, VirtualPeel) else "preprocessed"
+    titles = (heading, "what it expects", f"{metric}: bright differs")
+    scales = (scale, scale, dissimilarity_scale(metric, data_range))
+    return _Seen(tuple(zip(titles, shown, scales, strict=True)), used, flagged)
 
 
 def _contrast(texture: NDArray[Any]) -> Scale:
