@@ -39,11 +39,9 @@ class ConvAutoencoder(Stored):
 
     A network that only copies learns to copy foreign bodies too. This one is trained as a
     denoising autoencoder [2]_: it sees good images with random ellipses in them, bright and dark,
-    thin and thick, sharp-edged and faint, and has to return the images without. No real defect is
-    needed. Errors where a body was count most: what good images have there, the network has to
-    learn from what lies around. With ``corruption=0`` the size of the code,
-    ``bottleneck / 4**len(channels)`` numbers per pixel, is all that keeps foreign bodies out of the
-    reconstruction.
+    thin and thick, sharp-edged and faint, and has to return the images without. With
+    ``corruption=0`` the size of the code, ``bottleneck / 4**len(channels)`` numbers per pixel, is
+    all that keeps foreign bodies out of the reconstruction.
 
     Parameters
     ----------
@@ -54,8 +52,7 @@ class ConvAutoencoder(Stored):
         images', trains on whole images.
     corruption : float, optional
         Probability, in [0, 1], of each of the synthetic foreign bodies, four to a patch of
-        64 x 64, that are put into the training images for the network to take out again. 0 trains
-        a plain autoencoder.
+        64 x 64; 0 trains a plain autoencoder.
     emphasis : float, optional
         How much more, beside 1, the squared error of a pixel counts that a body has changed by more
         than 0.3 standard deviations of the training pixels; 0 counts all pixels alike.
@@ -72,15 +69,12 @@ class ConvAutoencoder(Stored):
     patience : int, optional
         Training ends when the validation loss has not fallen for so many epochs.
     seed : int, optional
-        Of the first weights, the split, the order and the patches. The same seed gives the same
-        weights on the same machine.
+        The same seed gives the same weights on the same machine.
     progress : bool, optional
         Whether to show a progress bar; None shows it on terminals only.
 
     Attributes
     ----------
-    network_ : equinox.Module
-        The network.
     offset_, scale_ : float
         Mean and standard deviation of the training pixels inside their masks; every image is
         normalised by these two, never by its own.

@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 import imsim
 from imsim.anomaly import scoring
 from imsim.anomaly.detector import AnomalyDetector, Inspection
-from imsim.anomaly.figures import (
-    Thumbnail,
-    inspected_figure,
-    order_figure,
-    place_words,
-    thumbnail,
-)
+from imsim.anomaly.figures import Thumbnail, inspected_figure, order_figure, place_words, thumbnail
 from imsim.anomaly.item_detector import ItemDetector
 from imsim.anomaly.report import Writer, check_facts, dissimilarity_scale, ends_of, grey_between
 from imsim.anomaly.stacks import as_stack, batch_images, check_kind, check_masks, masks_at
@@ -116,12 +110,12 @@ class InspectionRecord:
 
     def __init__(self, detector: AnomalyDetector | ItemDetector, *, gallery: int = GALLERY) -> None:
         check_integer("gallery", gallery, 0)
-        self.noun = "image"
+        self.noun, own = "image", detector
         if isinstance(detector, ItemDetector) and hasattr(detector, "detector_"):
-            self.noun, detector = "item", detector.detector_
-        is_detector = isinstance(detector, AnomalyDetector)
-        check_kind(is_detector, "detector", detector, "a fitted AnomalyDetector")
-        self.detector, self.gallery = detector, gallery
+            self.noun, own = "item", detector.detector_
+        check_kind(isinstance(own, AnomalyDetector), "detector", own, "a fitted AnomalyDetector")
+        self.detector: Any = own
+        self.gallery = gallery
         self.rows: list[Row] = []
         self._worst: list[_Pictured] = []
         self._ends: list[tuple[float, float]] = []
@@ -330,13 +324,6 @@ def write_inspection_report(
     -------
     pathlib.Path
         The page, ``inspection.html``. Beside it lie its figures as PNG files.
-
-    Raises
-    ------
-    ImsimError
-        If the folder cannot be written.
-    ShapeError, DTypeError, MaskError, OptionError
-        If the images are not like those learned from, or `names` or `masks` not one for each.
 
     Examples
     --------

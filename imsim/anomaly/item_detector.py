@@ -39,12 +39,10 @@ class ItemInspection(NamedTuple):
     y: int
     width: int
     height: int
-    """The box; in strips, rows count from the first one fed."""
     centre_x: float
     centre_y: float
-    """Mean column and row."""
     area: int
-    """In pixels."""
+    """As of `Item`."""
     anomaly_score: float
     """Larger = more anomalous; NaN for what could not be compared."""
     verdict: str

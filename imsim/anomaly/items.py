@@ -109,8 +109,6 @@ class ItemFinder(Stored):
 
     Attributes
     ----------
-    shape_, longest_ : (int, int) and int
-        As above.
     level_, noise_, threshold_ : float
         Median of the background, its standard deviation, and the difference from it above which
         pixels are marked.

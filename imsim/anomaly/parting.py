@@ -202,8 +202,7 @@ def _numbered(labels: Labels) -> Labels:
     found, first = np.unique(labels[labels > 0], return_index=True)
     numbers = np.zeros(labels.max() + 1, np.int32)
     numbers[found[np.argsort(first)]] = np.arange(1, len(found) + 1)
-    result: Labels = numbers[labels]
-    return result
+    return numbers[labels]
 
 
 class _Basins:
@@ -265,8 +264,7 @@ class _Basins:
 
     def labels(self) -> Labels:
         """Return the basins."""
-        result: Labels = self.names[self.regions].astype(np.int32)
-        return result
+        return self.names[self.regions].astype(np.int32)
 
 
 def _basins(mask: Booleans, depth: Doubles, radius: float) -> _Basins:

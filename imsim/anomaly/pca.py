@@ -36,9 +36,8 @@ class PCAAutoencoder(Stored):
     the patch is seen. Patches suit texture, which has no fixed place; they take images of any
     size from one patch upwards. Whole images suit parts that always lie in the same place.
 
-    Capacity is a matter of detection, not of fidelity: with too many components a linear model
-    reconstructs foreign bodies as well as good texture, and the two cannot be told apart. As many
-    components as a patch has pixels reproduce everything.
+    With too many components a linear model reconstructs foreign bodies as well as good texture;
+    as many as a patch has pixels reproduce everything.
 
     Parameters
     ----------
@@ -52,10 +51,8 @@ class PCAAutoencoder(Stored):
 
     Attributes
     ----------
-    components_ : float32 array, shape (kept, pixels)
-        The columns of W as rows.
-    mean_ : float32 array, shape (pixels,)
-        The mean.
+    components_, mean_ : float32 array, shapes (kept, pixels) and (pixels,)
+        The columns of W as rows, and the mean.
     explained_variance_ : float64 array, shape (kept,)
         Variance along each component, in units of the pixel values squared.
     total_variance_ : float
@@ -76,8 +73,7 @@ class PCAAutoencoder(Stored):
     inside and stop short of fitting the noise of a few. The first step already gives a
     complete patch its final coefficients.
 
-    The result is deterministic. Each image is reconstructed by itself, so that a batch equals its
-    images one by one to the last bit.
+    Each image is reconstructed by itself: a batch equals its images one by one to the last bit.
 
     References
     ----------

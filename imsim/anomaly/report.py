@@ -51,10 +51,8 @@ def write_report(
     ----------
     folder : path
         Where to; made if it does not exist. Files of the same names are replaced.
-    evaluation : Evaluation
-        The decisions, from `evaluate`.
-    ranking : Ranking, optional
-        The comparison of the similarity measures, from `rank_metrics`.
+    evaluation, ranking : Evaluation, and Ranking, optional
+        From `evaluate` and `rank_metrics`.
     reconstruction : tuple, optional
         Inputs, reconstructions and masks (or None) of the evaluated images in their order, from
         ``AnomalyDetector.reconstruct``: draws the gallery.
@@ -67,7 +65,7 @@ def write_report(
     kinds, names : sequence of str, optional
         What is wrong with each image, and its name, for the captions; any text is safe.
     title : str, optional
-        The title of the page.
+        Of the page.
     gallery : int, optional
         The most hits, misses and false alarms to show, of each.
     facts : mapping of str, optional
@@ -77,13 +75,6 @@ def write_report(
     -------
     pathlib.Path
         The page, ``report.html``. Beside it lie its figures as PNG files.
-
-    Raises
-    ------
-    ImsimError
-        If the folder cannot be written.
-    ShapeError, OptionError
-        If `reconstruction`, `images`, `kinds` or `names` are not one for each evaluated image.
 
     Warns
     -----

@@ -10,14 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from imsim.errors import (
-    DTypeError,
-    ImsimError,
-    MaskError,
-    MaskTypeError,
-    OptionError,
-    ShapeError,
-)
+from imsim.errors import DTypeError, ImsimError, MaskError, MaskTypeError, OptionError, ShapeError
 from imsim.inputs import as_array, check_real
 
 Floats = NDArray[np.float32]

@@ -89,8 +89,7 @@ def potato(size: int, shape: np.random.Generator, inside: np.random.Generator) -
     inner = 1 + 0.012 * texture(size, inside, 12.0, 1.6)
     lumps = _scattered(size, inside, centre, half_length, 8, (1.5, 6.0), 0.4)
     inside_rim = np.minimum(thickness / 15, 1)  # lumps lie inside, not in the thin rim
-    path: Floats = (thickness * inner + lumps * inside_rim).astype(np.float32)
-    return path
+    return (thickness * inner + lumps * inside_rim).astype(np.float32)
 
 
 def _scattered(

@@ -145,8 +145,7 @@ def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> Floats:
 
 def logarithm(transmission: Floats, smallest: float) -> Floats:
     """Absorbance of checked transmission."""
-    result: Floats = -np.log(np.maximum(transmission, np.float32(smallest)))
-    return result
+    return -np.log(np.maximum(transmission, np.float32(smallest)))
 
 
 def check_finite(name: str, array: NDArray[Any]) -> None:

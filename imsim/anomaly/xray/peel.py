@@ -105,9 +105,8 @@ class VirtualPeel(Stored):
     6. Division by the strength that good texture has at this distance from the rim of the interior:
        next to it, thickness changes most steeply, and the trend follows least.
 
-    The scale :math:`\sigma`, the filter and the rim are learned once from all good images. The
-    content of an image, such as metal, does not change its scale. The result is in standard
-    deviations of good images.
+    The scale :math:`\sigma`, the filter and the rim are learned once from all good images: metal in
+    an image does not change its scale. The result is in standard deviations of good images.
 
     Parameters
     ----------

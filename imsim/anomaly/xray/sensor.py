@@ -151,8 +151,7 @@ def _open_beam(absorbed: Floats) -> Booleans:
 def _rough(first: Floats, last: Floats) -> Floats:
     """Return the gains of strips along two opposite sides: the lesser, as an item only absorbs."""
     lesser = np.minimum(*(side - np.median(side, axis=1, keepdims=True) for side in (first, last)))
-    result: Floats = np.where(np.abs(lesser) < _ROUGH, lesser, np.float32(0))
-    return result
+    return np.where(np.abs(lesser) < _ROUGH, lesser, np.float32(0))
 
 
 def _summed(steps: Doubles) -> Floats:

@@ -137,8 +137,7 @@ def _padded_size(shape: tuple[int, ...]) -> tuple[int, int]:
 def _distance(shape: tuple[int, int]) -> Doubles:
     """Return the distance of each lag of a circular correlation from zero, in pixels."""
     y, x = (np.minimum(np.arange(n), n - np.arange(n)) for n in shape)
-    result: Doubles = np.hypot(y[:, None], x)
-    return result
+    return np.hypot(y[:, None], x)
 
 
 def rim_distances(masks: Booleans) -> NDArray[np.int32]:

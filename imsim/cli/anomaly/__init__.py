@@ -15,13 +15,5 @@ def add_anomaly(commands: Any) -> None:
     """Add the command with its own commands."""
     parser = commands.add_parser("anomaly", help="find what is unlike good images")
     own = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (
-        add_simulate,
-        add_train,
-        add_update,
-        add_info,
-        add_score,
-        add_watch,
-        add_report,
-    ):
+    for add in (add_simulate, add_train, add_update, add_info, add_score, add_watch, add_report):
         add(own)

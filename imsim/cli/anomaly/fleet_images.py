@@ -11,13 +11,7 @@ from typing import Any, NamedTuple
 
 import imsim
 from imsim._images import without_index
-from imsim.cli.anomaly.inputs import (
-    Correction,
-    Pictures,
-    digest,
-    field_files,
-    load_any,
-)
+from imsim.cli.anomaly.inputs import Correction, Pictures, digest, field_files, load_any
 from imsim.cli.executors import Answer, Opened, Part, as_they_come
 from imsim.cli.fleet import Fleet, folders_of, refuse_pipes
 from imsim.cli.messages import progress, say
@@ -66,10 +60,7 @@ def scored_afar(
         return
     inputs = [arguments.model, *pictures.paths, *field_files(arguments)]
     order = Order(score_parts, forget, run, folders_of(inputs), arguments.workers)
-    with (
-        progress(len(parts), "file") as bar,
-        Fleet(arguments.scheduler, order, say) as fleet,
-    ):
+    with progress(len(parts), "file") as bar, Fleet(arguments.scheduler, order, say) as fleet:
         for answer in as_they_come(fleet, parts, lambda part: lost(part.name(part.subject))):
             if bar is not None:
                 bar.total += sum(part.images for part in answer.rests)

@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from imsim._images import Array, Picture
-from imsim.cli.anomaly.inputs import (
-    Correction,
-    Unusable,
-    batches,
-    load_any,
-    reason_of,
-)
+from imsim.cli.anomaly.inputs import Correction, Unusable, batches, load_any, reason_of
 from imsim.cli.rows import Record
 from imsim.errors import OptionError, ShapeError
 

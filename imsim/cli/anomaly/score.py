@@ -11,14 +11,7 @@ from typing import Any, NamedTuple
 import imsim
 from imsim._images import Picture, file_of
 from imsim.cli.anomaly.fleet_images import check_fleet, scored_afar
-from imsim.cli.anomaly.inputs import (
-    IMAGES,
-    Pictures,
-    Unusable,
-    add_fields,
-    digest,
-    field_files,
-)
+from imsim.cli.anomaly.inputs import IMAGES, Pictures, Unusable, add_fields, digest, field_files
 from imsim.cli.anomaly.judges import (
     ABOUT_ITEMS,
     ANOMALY,

@@ -16,21 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from imsim._images import Picture, file_of, looks_like_an_image
-from imsim.cli.anomaly.inputs import (
-    IMAGES,
-    OTHER,
-    Pictures,
-    Unusable,
-    add_fields,
-    field_files,
-)
-from imsim.cli.anomaly.judges import (
-    NOT_INSPECTED,
-    Found,
-    add_strips,
-    by_number,
-    load_judge,
-)
+from imsim.cli.anomaly.inputs import IMAGES, OTHER, Pictures, Unusable, add_fields, field_files
+from imsim.cli.anomaly.judges import NOT_INSPECTED, Found, add_strips, by_number, load_judge
 from imsim.cli.anomaly.score import Rows, opened
 from imsim.cli.messages import say
 from imsim.cli.options import add_command, check_output, count, output_format
