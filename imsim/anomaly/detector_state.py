@@ -43,16 +43,11 @@ _DIGEST = 16
 class Lesson:
     """One time of learning: the fit, or an update."""
 
-    date: str
-    """In ISO 8601, UTC."""
-    images: int
-    """Images that were learned from; of a detector with one fold, with those held out."""
-    left_out: int
-    """Images that were given, but could not be used."""
-    versions: dict[str, str]
-    """From the name of a library to its version."""
-    note: str
-    """What the user wrote about it."""
+    date: str  # in ISO 8601, UTC
+    images: int  # images that were learned from; of a detector with one fold, with those held out
+    left_out: int  # images that were given, but could not be used
+    versions: dict[str, str]  # from the name of a library to its version
+    note: str  # what the user wrote about it
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +64,7 @@ class Card:
     (1, 'line 3', [True, False])
     """
 
-    lessons: tuple[Lesson, ...]
-    """The fit, and the updates in their order."""
+    lessons: tuple[Lesson, ...]  # the fit, and the updates in their order
     digests: NDArray[np.uint8]
     """The first 16 bytes of the SHA-256 of each image that was learned from, shape (n, 16)."""
 

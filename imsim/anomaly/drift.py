@@ -310,8 +310,7 @@ class _Ranks(NamedTuple):
     scores: Doubles
     """Of the ranks 0, 1/2, 1, ... n."""
     middle: float
-    tolerance: float
-    """Values that differ by no more are equal."""
+    tolerance: float  # values that differ by no more are equal
 
     @classmethod
     def of(cls, values: Doubles, band: float) -> _Ranks:

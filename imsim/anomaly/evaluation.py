@@ -47,10 +47,8 @@ class Group:
 
     name: str
     count: int
-    auroc: float
-    """NaN if no image of the group has a score."""
-    detection_rate: float
-    """The share that the detector flagged."""
+    auroc: float  # NaN if no image of the group has a score
+    detection_rate: float  # the share that the detector flagged
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers, in types of JSON."""

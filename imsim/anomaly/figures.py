@@ -45,8 +45,7 @@ class GalleryRow(NamedTuple):
     caption: str
     panels: tuple[tuple[str, NDArray[Any], Scale], ...]
     """Title, values of shape (height, width) and their fixed scale."""
-    mask: NDArray[np.bool_] | None
-    """Where the images were compared."""
+    mask: NDArray[np.bool_] | None  # where the images were compared
 
 
 def scores_figure(evaluation: Evaluation) -> Figure:
@@ -315,8 +314,7 @@ class Thumbnail(NamedTuple):
 
     values: Floats
     """(height, width), at most `THUMBNAIL` each unless it is a single row or column of blocks."""
-    box: tuple[int, int, int, int] | None
-    """First and last row, and column, of the innermost line."""
+    box: tuple[int, int, int, int] | None  # first and last row, and column, of the innermost line
 
     def drawn(self, scale: Scale, words: str) -> Markup:
         """Return the picture for a page."""

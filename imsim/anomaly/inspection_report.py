@@ -37,21 +37,17 @@ SAMPLED = 4096
 class Where(NamedTuple):
     """Where in a frame an item lies."""
 
-    box: tuple[slice, slice]
-    """Its rows and columns."""
-    frame: NDArray[Any] | None = None
-    """If it is to be shown."""
+    box: tuple[slice, slice]  # its rows and columns
+    frame: NDArray[Any] | None = None  # if it is to be shown
 
 
 class Row(NamedTuple):
     """What is said about one image, or one item of it."""
 
     name: str
-    score: float
-    """NaN if it was not inspected."""
+    score: float  # NaN if it was not inspected
     flagged: bool
-    reason: str
-    """Why it was not inspected."""
+    reason: str  # why it was not inspected
     place: tuple[slice, slice] | None
     """Rows and columns of the strongest window of the map of a reject; of an item, its box."""
 

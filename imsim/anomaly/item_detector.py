@@ -24,8 +24,6 @@ from imsim.workers import in_parts
 
 _NOT_INSPECTED = ("cut", "large", "damaged")
 _ODD = "is unlike the others"
-VERDICTS = ("good", "anomaly", "not inspected")
-"""An item that was not inspected is rejected, like an anomaly."""
 
 
 class ItemInspection(NamedTuple):
@@ -46,7 +44,7 @@ class ItemInspection(NamedTuple):
     anomaly_score: float
     """Larger = more anomalous; NaN for what could not be compared."""
     verdict: str
-    """One of `VERDICTS`. Debris is an anomaly; what is cut, large or damaged is not inspected."""
+    """``"good"``, ``"anomaly"``, as debris is, or ``"not inspected"``: cut, large or damaged."""
     reason: str | None
     """Why there is no score."""
 

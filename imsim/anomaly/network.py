@@ -103,8 +103,7 @@ def render(bodies: Any, height: int, width: int) -> Any:
 class Examples(NamedTuple):
     """Images to learn from or to validate with; equal shapes (n, height, width)."""
 
-    images: Floats
-    """Scaled to values of about 1; 0 outside the masks."""
+    images: Floats  # scaled to values of about 1; 0 outside the masks
     masks: Booleans
 
     def at(self, indices: NDArray[np.intp]) -> Examples:

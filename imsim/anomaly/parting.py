@@ -42,20 +42,13 @@ _FENCE = 1.5
 class Limits(NamedTuple):
     """What an item may be; areas in pixels, lengths in pixels."""
 
-    smallest: float
-    """Area of the smallest item."""
-    largest: float
-    """Area of the largest one."""
-    length: float
-    """Length of the longest one: that of the ellipse with its moments."""
-    radius: float
-    """Radius of the largest disc in the narrowest one."""
-    hole: float
-    """Largest area of a hole that is filled in what is larger than an item."""
-    waist: float
-    """See `WAIST`."""
-    narrow: float
-    """See `NARROW`."""
+    smallest: float  # area of the smallest item
+    largest: float  # area of the largest one
+    length: float  # length of the longest one: that of the ellipse with its moments
+    radius: float  # radius of the largest disc in the narrowest one
+    hole: float  # largest area of a hole that is filled in what is larger than an item
+    waist: float  # see `WAIST`
+    narrow: float  # see `NARROW`
 
     def hold(self, mask: Booleans) -> bool:
         """Tell whether a mask is not too large for an item."""

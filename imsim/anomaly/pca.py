@@ -362,12 +362,9 @@ class MeanModel(Stored):
 class _Principal(NamedTuple):
     """All principal components of some vectors."""
 
-    mean: Doubles
-    """Shape (length,)."""
-    variances: Doubles
-    """In descending order, none negative."""
-    axes: Doubles
-    """Unit vectors as rows, shape (len(variances), length)."""
+    mean: Doubles  # shape (length,)
+    variances: Doubles  # in descending order, none negative
+    axes: Doubles  # unit vectors as rows, shape (len(variances), length)
 
 
 def _of_few(vectors: Floats, seen: Booleans | None) -> _Principal:

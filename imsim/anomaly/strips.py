@@ -21,18 +21,13 @@ class Piece(NamedTuple):
     """Connected marked pixels, in the window around them."""
 
     x: int
-    y: int
-    """Column and row of the window's first pixel in the image."""
-    values: NDArray[Any]
-    """The pixels of the window."""
-    mask: Booleans
-    """Which of them belong to the piece."""
-    marked: Booleans
-    """Which of them are marked: they belong to the piece or to others."""
+    y: int  # column and row of the window's first pixel in the image
+    values: NDArray[Any]  # the pixels of the window
+    mask: Booleans  # which of them belong to the piece
+    marked: Booleans  # which of them are marked: they belong to the piece or to others
     edges: tuple[bool, bool, bool, bool]
     """Whether the window's first row, last row, first column, last column is the image's."""
-    goes_on: bool
-    """Whether it goes on above or below, since it is longer than the memory holds."""
+    goes_on: bool  # whether it goes on above or below, since it is longer than the memory holds
 
 
 class Strips:

@@ -78,10 +78,8 @@ class _Texture(NamedTuple):
 
     texture: Floats
     trend: Floats
-    masks: Booleans
-    """The interiors."""
-    problems: dict[int, str]
-    """Why frames cannot be used, by their index in the whole stack."""
+    masks: Booleans  # the interiors
+    problems: dict[int, str]  # why frames cannot be used, by their index in the whole stack
 
 
 @dataclass(eq=False, repr=False)

@@ -22,14 +22,12 @@ from imsim.errors import ImsimError
 class Run(NamedTuple):
     """What a worker needs to know beside the images."""
 
-    number: str
-    """Of this run alone: files of the same name may be others in the next one."""
+    number: str  # of this run alone: files of the same name may be others in the next one
     model: str
     model_sha256: str
     flat: str | None
     dark: str | None
-    folder: str
-    """Where relative paths begin."""
+    folder: str  # where relative paths begin
     score: Callable[[Any, Correction, Iterable[Any]], Iterator[Any]]
     """Takes the detector, the correction and images, and yields the results."""
 

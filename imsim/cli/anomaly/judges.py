@@ -68,11 +68,9 @@ class Score(NamedTuple):
     """What is said about an image, or an item of it."""
 
     image: str
-    anomaly_score: float
-    """NaN if it was not inspected, or is debris."""
+    anomaly_score: float  # NaN if it was not inspected, or is debris
     verdict: str
-    reason: str | None = None
-    """Why it has no score."""
+    reason: str | None = None  # why it has no score
     place: Place | None = None
 
     @property
@@ -96,8 +94,7 @@ class Found(NamedTuple):
     rows: Sequence[Score]
     seen: Sequence[Array | None]
     """For each row what the detector compared, the image or the crop; None if nothing."""
-    frame: Array | None = None
-    """The image that the items of all rows lie in."""
+    frame: Array | None = None  # the image that the items of all rows lie in
 
 
 def unusable(image: str, reason: str) -> Score:
@@ -116,8 +113,7 @@ class ImageJudge:
 
     kind = "image"
     """What each row is about."""
-    columns: tuple[str, ...] = ()
-    """Further ones, behind the name of the image."""
+    columns: tuple[str, ...] = ()  # further ones, behind the name of the image
 
     def __init__(self, detector: AnomalyDetector, correction: Correction) -> None:
         self.detector, self.correction = detector, correction

@@ -220,8 +220,7 @@ class _File(NamedTuple):
     """A file in the folder."""
 
     state: State
-    reason: str | None
-    """Why it is no image; of `OTHER`, its content decides."""
+    reason: str | None  # why it is no image; of `OTHER`, its content decides
 
 
 class _Arrivals:
