@@ -90,56 +90,6 @@ class Terms(NamedTuple):
     model_sha256: str
 
 
-def opened(
-    arguments: argparse.Namespace,
-    judge: ImageJudge,
-    pictures: Pictures,
-    form: str | None,
-    first: tuple[str, ...] = (),
-) -> Rows:
-    """Return what takes the rows, with further columns first; refuse rows of another model."""
-    terms = Terms(float(judge.detector.threshold_), digest(arguments.model))
-    kind = judge.kind
-    layout: Csv | Json | None = None
-    if form == "csv":
-        scores = ("anomaly_score", "verdict", "reason")
-        layout = Csv((*first, "image", *judge.columns, *scores, *Terms._fields))
-    elif form == "json":
-        layout = Json(
-            model=arguments.model,
-            model_sha256=terms.model_sha256,
-            metric=judge.detector.metric,
-            threshold=terms.threshold,
-            flat=arguments.flat,
-            dark=arguments.dark,
-        )
-    found: set[Terms] = set()
-
-    def parse(record: Record) -> Score | None:
-        if record.get("kind", kind) != kind:
-            return None
-        if form == "csv":
-            found.add(Terms(float(record["threshold"]), record["model_sha256"]))
-        value = record["anomaly_score"]
-        if record["verdict"] not in (GOOD, ANOMALY, NOT_INSPECTED):
-            raise ValueError("no verdict")
-        score = math.nan if value in ("", None) else float(value)
-        place = Place.of(record) if judge.columns else None
-        return Score(record["image"], score, record["verdict"], record["reason"] or None, place)
-
-    writer = None
-    if layout is not None:
-        writer = Writer(layout, arguments.output, arguments.resume, parse)
-    if writer is not None and found - {terms}:
-        writer.close()
-        raise ImsimError(
-            f"{arguments.output}: holds the results of another run (of another model or "
-            "threshold); use another -o, or leave out --resume"
-        )
-    more = terms._asdict() if form == "csv" else {"kind": kind}
-    return Rows(judge, pictures, terms, writer, arguments.output, more)
-
-
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Score images with a detector, and return the exit status."""
     form = output_format(arguments)
@@ -154,7 +104,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     pictures = Pictures(arguments.images)
     if arguments.strips:
         check_order(pictures.files)
-    rows = opened(arguments, judge, pictures, form)
+    rows = Rows(arguments, judge, pictures, form)
     shown.facts |= {"model": arguments.model, "SHA-256 of the model": rows.terms.model_sha256}
     writer = rows.writer
     try:
@@ -209,19 +159,21 @@ class Rows:
 
     def __init__(
         self,
+        arguments: argparse.Namespace,
         judge: ImageJudge,
         pictures: Pictures,
-        terms: Terms,
-        writer: Writer[Score | None] | None,
-        file: str | None,
-        more: Record,
+        form: str | None,
+        first: tuple[str, ...] = (),
     ) -> None:
         self.judge, self.pictures, self.kind = judge, pictures, judge.kind
-        self.terms, self.writer, self.file, self.more = terms, writer, file, more
+        self.file = arguments.output
+        self.terms = Terms(float(judge.detector.threshold_), digest(arguments.model))
         self.count = self.anomalies = self.rejected = self.without = 0
         self.known: dict[str, list[Score]] = {}  # rows of an earlier run by their images
         self.last: str | None = None  # the image of the last one of them
-        for row in writer.earlier if writer else ():
+        self._more = self.terms._asdict() if form == "csv" else {"kind": self.kind}
+        self.writer = self._opened(arguments, form, first)
+        for row in self.writer.earlier if self.writer else ():
             if row is None:
                 continue
             self._count(row)
@@ -229,6 +181,49 @@ class Rows:
                 self.known[row.image] = []
             self.known.setdefault(row.image, []).append(row)
             self.last = row.image
+
+    def _opened(
+        self, arguments: argparse.Namespace, form: str | None, first: tuple[str, ...]
+    ) -> Writer[Score | None] | None:
+        """Open what rows are written with, further columns first; refuse rows of another model."""
+        judge, terms = self.judge, self.terms
+        layout: Csv | Json
+        if form == "csv":
+            scores = ("anomaly_score", "verdict", "reason")
+            layout = Csv((*first, "image", *judge.columns, *scores, *Terms._fields))
+        elif form == "json":
+            layout = Json(
+                model=arguments.model,
+                model_sha256=terms.model_sha256,
+                metric=judge.detector.metric,
+                threshold=terms.threshold,
+                flat=arguments.flat,
+                dark=arguments.dark,
+            )
+        else:
+            return None
+        found: set[Terms] = set()
+
+        def parse(record: Record) -> Score | None:
+            if record.get("kind", self.kind) != self.kind:
+                return None
+            if form == "csv":
+                found.add(Terms(float(record["threshold"]), record["model_sha256"]))
+            value = record["anomaly_score"]
+            if record["verdict"] not in (GOOD, ANOMALY, NOT_INSPECTED):
+                raise ValueError("no verdict")
+            score = math.nan if value in ("", None) else float(value)
+            place = Place.of(record) if judge.columns else None
+            return Score(record["image"], score, record["verdict"], record["reason"] or None, place)
+
+        writer = Writer(layout, arguments.output, arguments.resume, parse)
+        if found - {terms}:
+            writer.close()
+            raise ImsimError(
+                f"{arguments.output}: holds the results of another run (of another model or "
+                "threshold); use another -o, or leave out --resume"
+            )
+        return writer
 
     def finish(self, **first: Any) -> None:
         """Write rows that the last image of an earlier run lacks, which was interrupted in it."""
@@ -255,7 +250,7 @@ class Rows:
         if row.verdict == NOT_INSPECTED:
             self.pictures.fail(Unusable(row.name, str(row.reason)))
         if self.writer is not None:
-            self.writer.row({**self.more, **first, **row.record()})
+            self.writer.row({**self._more, **first, **row.record()})
         else:
             names = ("x", "y", "width", "height") if self.kind == "item" else ()
             space = width() - 30 - 7 * len(names)

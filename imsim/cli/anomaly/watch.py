@@ -18,7 +18,7 @@ import numpy as np
 from imsim._images import Picture, file_of, looks_like_an_image
 from imsim.cli.anomaly.inputs import IMAGES, OTHER, Pictures, Unusable, add_fields, field_files
 from imsim.cli.anomaly.judges import NOT_INSPECTED, Found, add_strips, by_number, load_judge
-from imsim.cli.anomaly.score import Rows, opened
+from imsim.cli.anomaly.score import Rows
 from imsim.cli.messages import say
 from imsim.cli.options import add_command, check_output, count, output_format
 from imsim.cli.pairing import Folder
@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     check_output(arguments.output, inputs, resume=arguments.resume)
     judge = load_judge(arguments)
     pictures = Pictures([])
-    rows = opened(arguments, judge, pictures, form, ("time",))
+    rows = Rows(arguments, judge, pictures, form, ("time",))
     is_interrupted = False
     try:
         try:
