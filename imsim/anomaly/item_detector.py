@@ -14,9 +14,9 @@ from sklearn.base import clone
 import imsim
 from imsim.anomaly.detector import AnomalyDetector, OddImageWarning, UnscorableImageWarning
 from imsim.anomaly.items import Item, ItemFinder
+from imsim.anomaly.pieces import Piece
 from imsim.anomaly.stacks import as_stack, listed
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.anomaly.strips import Piece
 from imsim.anomaly.xray.frames import UnusableImageWarning
 from imsim.errors import silent, warn
 from imsim.validation import check_integer

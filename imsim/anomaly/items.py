@@ -12,7 +12,16 @@ from scipy import ndimage
 
 import imsim
 from imsim.anomaly.crops import MARGIN, alone
-from imsim.anomaly.parting import SPECK, TOLERANCE, Limits, learned_limits, parted, without_holes
+from imsim.anomaly.pieces import (
+    SPECK,
+    TOLERANCE,
+    Limits,
+    Piece,
+    Strips,
+    learned_limits,
+    parted,
+    without_holes,
+)
 from imsim.anomaly.stacks import (
     NOT_FINITE,
     ROBUST,
@@ -28,7 +37,6 @@ from imsim.anomaly.stacks import (
     sample_of,
 )
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.anomaly.strips import Piece, Strips
 from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items
 from imsim.anomaly.xray.sensor import MOST_IMAGES, faults_of, without_lone
 from imsim.errors import warn
@@ -119,7 +127,7 @@ class ItemFinder(Stored):
         Columns that stand alone in the median of the good images: faults of the detector. They take
         the values of the nearest sound ones. With faults, all frames have this width.
     limits_ : Limits
-        Smallest and largest area of items, and more (``imsim.anomaly.parting``).
+        Smallest and largest area of items, and more (``imsim.anomaly.pieces``).
     speck_ : float
         Largest area of what is left out as nothing: 9 pixels, or twice the largest crumb in good
         images.
@@ -335,12 +343,12 @@ class ItemFinder(Stored):
 
     def _things(self, frame: Floats) -> list[Booleans]:
         """Return the masks of what stands out and does not touch the border of the frame."""
-        labels, _ = ndimage.label(self.mark(frame))
-        inner = labels.copy()
-        inner[1:-1, 1:-1] = 0
-        at_border = set(np.unique(inner).tolist())
-        found = enumerate(ndimage.find_objects(labels), 1)
-        masks = [labels[box] == k for k, box in found if k not in at_border]
+        from skimage import segmentation  # slow to import
+
+        clear: Any = segmentation.clear_border
+        labels = clear(ndimage.label(self.mark(frame))[0])
+        boxes = enumerate(ndimage.find_objects(labels), 1)
+        masks = [labels[box] == k for k, box in boxes if box is not None]
         return [m for m in masks if m.sum() > SPECK]
 
     def _fit_shape(self, boxes: Iterable[tuple[int, ...]]) -> None:
