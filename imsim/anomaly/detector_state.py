@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Self
@@ -89,9 +89,9 @@ class Card:
 
     def extended(self, images: NDArray[Any], note: str, left_out: int = 0) -> Self:
         """Return the card after an update with these images."""
-        new = type(self).of(images, note, left_out)
+        new = self.of(images, note, left_out)
         digests = np.concatenate([self.digests, new.digests])
-        return replace(self, lessons=self.lessons + new.lessons, digests=digests)
+        return type(self)(self.lessons + new.lessons, digests)
 
     def knows(self, images: NDArray[Any]) -> Booleans:
         """Return which images were learned from, bit for bit."""

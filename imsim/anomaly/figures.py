@@ -17,7 +17,7 @@ from scipy import ndimage
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.ranking import Ranked, Ranking
 from imsim.anomaly.separation import ROC
-from imsim.anomaly.stacks import Doubles, Floats
+from imsim.anomaly.stacks import Booleans, Doubles, Floats, masks_at
 from imsim.pages import Scale, blocks, picture
 from imsim.pages.colour import small_png
 
@@ -39,13 +39,8 @@ _RINGS = ((0, 0), (1, 255), (2, 255), (3, 0))
 """Distance outwards and grey of the lines of a box: white in black is seen on any colours."""
 
 
-class GalleryRow(NamedTuple):
-    """One image of a gallery."""
-
-    caption: str
-    panels: tuple[tuple[str, NDArray[Any], Scale], ...]
-    """Title, values of shape (height, width) and their fixed scale."""
-    mask: NDArray[np.bool_] | None  # where the images were compared
+Panel = tuple[str, NDArray[Any], Scale]
+"""Title, values of images (n, height, width) and their fixed scale: a column of a gallery."""
 
 
 def scores_figure(evaluation: Evaluation) -> Figure:
@@ -266,40 +261,36 @@ def groups_figure(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
-    """Draw a row for each image: input, reconstruction and similarity map."""
-    columns = len(rows[0].panels)
-    size = (PANEL * columns, (PANEL + 0.25) * len(rows) + 0.2)
+def gallery_figure(
+    captions: Sequence[str], panels: Sequence[Panel], masks: Booleans | None
+) -> Figure:
+    """Draw a row for each image, such as input, reconstruction and similarity map."""
+    size = (PANEL * len(panels), (PANEL + 0.25) * len(captions) + 0.2)
     figure = Figure(figsize=size, layout="constrained")
-    all_axes = figure.subplots(len(rows), columns, squeeze=False)
-    for line, row in zip(all_axes, rows, strict=True):
-        outlined = row.mask is not None and row.mask.any() and not row.mask.all()
-        for place, (title, values, scale) in enumerate(row.panels):
-            axes = line[place]
-            axes.imshow(scale.colours_of(values), interpolation="nearest")
+    all_axes = figure.subplots(len(captions), len(panels), squeeze=False)
+    for row, words in enumerate(captions):
+        mask = masks_at(masks, row)
+        outlined = mask is not None and mask.any() and not mask.all()
+        for axes, (title, values, scale) in zip(all_axes[row], panels, strict=True):
+            axes.imshow(scale.colours_of(values[row]), interpolation="nearest")
             axes.set_axis_off()
-            if row is rows[0]:
+            if row == 0:
                 axes.set_title(title, fontsize=9, pad=18)
-            if outlined and place < columns - 1:
-                axes.contour(row.mask, levels=[0.5], colors=OUTLINE, linewidths=0.8)
-        write_above(line[0], textwrap.shorten(row.caption, 20 * columns, placeholder="…"))
+            if outlined and axes is not all_axes[row][-1]:
+                axes.contour(mask, levels=[0.5], colors=OUTLINE, linewidths=0.8)
+        caption = all_axes[row][0].annotate(
+            textwrap.shorten(words, 20 * len(panels), placeholder="…"),
+            (0, 1),
+            (0, 4),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=9,
+            fontweight="bold",
+            annotation_clip=False,
+            parse_math=False,  # the name of a file is no formula
+        )
+        caption.set_in_layout(False)  # else it would widen the column
     return figure
-
-
-def write_above(axes: Any, words: str) -> None:
-    """Write a caption above the left end of a picture."""
-    caption = axes.annotate(
-        words,
-        (0, 1),
-        (0, 4),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=9,
-        fontweight="bold",
-        annotation_clip=False,
-        parse_math=False,  # the name of a file is no formula
-    )
-    caption.set_in_layout(False)  # else it would widen the column
 
 
 def _figure(height: float) -> tuple[Figure, Any]:

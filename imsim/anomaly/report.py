@@ -20,7 +20,7 @@ import imsim
 from imsim.anomaly import figures, scoring
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.ranking import Ranking
-from imsim.anomaly.stacks import Booleans, check_kind, check_masks
+from imsim.anomaly.stacks import check_kind, check_masks, masks_at
 from imsim.errors import silent
 from imsim.pages import Html, Scale, map_scale, page, picture, readable, tag
 from imsim.validation import check_integer, usual_data_range
@@ -197,33 +197,34 @@ class Gallery:
         self.scale = grey_scale(self.inputs if self.masks is None else self.inputs[self.masks])
         self.image_scale = None if self.images is None else grey_scale(self.images)
 
-    def figure(self, chosen: Sequence[int] | NDArray[np.intp]) -> Figure:
-        """Draw the images of these indices, a row each."""
-        return figures.gallery_figure([self.row(int(index)) for index in chosen])
-
-    def row(self, index: int) -> figures.GalleryRow:
-        """Return input, reconstruction and similarity map of one image, with its caption."""
-        mask = None if self.masks is None else self.masks[index]
+    def panels(self, chosen: Any) -> list[figures.Panel]:
+        """Return inputs, reconstructions and similarity maps of the images of these indices."""
         map_function: Any = imsim.METRICS[self.metric].map_function
-        image, made = self.inputs[index], self.reconstructions[index]
+        inputs, made = self.inputs[chosen], self.reconstructions[chosen]
+        masks = masks_at(self.masks, chosen)
         with silent(imsim.EmptyMaskWarning):  # the caption says NaN
-            local = map_function(image, made, mask=mask, data_range=self.data_range)
-        panels = [
-            ("what the model sees", _inside(image, mask), self.scale),
-            ("what it expects", _inside(made, mask), self.scale),
-            (f"{self.metric}: bright differs", local, self.map_scale),
+            maps = map_function(inputs, made, mask=masks, data_range=self.data_range)
+        if masks is not None:
+            inputs, made = np.where(masks, inputs, np.nan), np.where(masks, made, np.nan)
+        found = [
+            ("what the model sees", inputs, self.scale),
+            ("what it expects", made, self.scale),
+            (f"{self.metric}: bright differs", maps, self.map_scale),
         ]
         if self.images is not None and self.image_scale is not None:
-            panels.insert(0, ("image", self.images[index], self.image_scale))
-        words = [f"image {index}" if self.names is None else self.names[index]]
-        if self.kinds is not None and self.evaluation.labels[index]:
-            words.append(self.kinds[index])
-        words.append(f"score {self.evaluation.scores[index]:.4g}")
-        return figures.GalleryRow(caption(*words), tuple(panels), mask)
+            found.insert(0, ("image", self.images[chosen], self.image_scale))
+        return found
 
-
-def _inside(image: NDArray[Any], mask: Booleans | None) -> NDArray[Any]:
-    return image if mask is None else np.where(mask, image, np.nan)
+    def figure(self, chosen: Sequence[int] | NDArray[np.intp]) -> Figure:
+        """Draw the images of these indices, a row each."""
+        captions = []
+        for i in chosen:
+            words = [f"image {i}" if self.names is None else self.names[i]]
+            if self.kinds is not None and self.evaluation.labels[i]:
+                words.append(self.kinds[i])
+            captions.append(caption(*words, f"score {self.evaluation.scores[i]:.4g}"))
+        masks = masks_at(self.masks, chosen)
+        return figures.gallery_figure(captions, self.panels(chosen), masks)
 
 
 class Writer:

@@ -16,7 +16,7 @@ import imsim
 from imsim.anomaly import figures, scoring
 from imsim.anomaly.detector import AnomalyDetector
 from imsim.anomaly.evaluation import Evaluation
-from imsim.anomaly.figures import BAD, GOOD, GalleryRow, draw_shares
+from imsim.anomaly.figures import BAD, GOOD, Panel, draw_shares
 from imsim.anomaly.pose import moved_back
 from imsim.anomaly.report import (
     Writer,
@@ -27,7 +27,7 @@ from imsim.anomaly.report import (
     metric_with_map,
     spread,
 )
-from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images, check_kind, masks_at
+from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images, check_kind
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.pages import Scale
 from imsim.validation import check_integer
@@ -41,8 +41,7 @@ BEYOND = 4.0
 class _Seen(NamedTuple):
     """What one detector makes of the images shown; NaN where nothing was compared."""
 
-    panels: tuple[tuple[str, NDArray[Any], Scale], ...]
-    """Title, values (n, height, width) and scale of inputs, reconstructions and maps."""
+    panels: tuple[Panel, ...]  # inputs, reconstructions and maps
     masks: Booleans | None
     """Where images were compared; None: everywhere, or where the pose shows it."""
     flagged: Booleans
@@ -158,12 +157,9 @@ def shown_together(evaluations: Mapping[str, Evaluation], most: int) -> NDArray[
 def gallery_figure(captions: Sequence[str], one: _Seen, raw: Doubles | None) -> Figure:
     """Draw a row for each image: itself, if given, what a detector sees and expects, its map."""
     panels = one.panels if raw is None else ((IMAGE, raw, grey_scale(raw)), *one.panels)
-    rows = []
-    for i, words in enumerate(captions):
-        verdict = "flagged" if one.flagged[i] else "passed"
-        of_image = tuple((title, values[i], scale) for title, values, scale in panels)
-        rows.append(GalleryRow(f"{verdict}: {words}", of_image, masks_at(one.masks, i)))
-    return figures.gallery_figure(rows)
+    verdicts = np.where(one.flagged, "flagged", "passed")
+    words = [f"{verdict}: {about}" for verdict, about in zip(verdicts, captions, strict=True)]
+    return figures.gallery_figure(words, panels, one.masks)
 
 
 def scores_figure(evaluations: Mapping[str, Evaluation]) -> Figure:

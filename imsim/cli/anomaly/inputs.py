@@ -24,7 +24,6 @@ from imsim._images import (
 from imsim.cli.messages import Notes, progress, say
 from imsim.cli.pairing import NO_IMAGE, Folder
 from imsim.errors import ImsimError, OptionError
-from imsim.whole_files import writing_to
 
 if TYPE_CHECKING:
     from imsim.anomaly import AnomalyDetector, ItemDetector
@@ -289,12 +288,6 @@ def load_any(path: str) -> AnomalyDetector | ItemDetector:
     if storage.kind_of(path) == "ItemDetector":
         return load(ItemDetector, path)
     return load(AnomalyDetector, path)
-
-
-def save(detector: AnomalyDetector | ItemDetector, path: str) -> None:
-    """Save a detector, or say why that cannot be."""
-    with writing_to(path):
-        detector.save(path)
 
 
 def digest(path: str) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
+from imsim._images import Array
 from imsim.cli.anomaly.inputs import (
     IMAGES,
     SKIPPED,
@@ -19,7 +20,6 @@ from imsim.cli.anomaly.inputs import (
     field_files,
     load,
     load_any,
-    save,
     stacked,
     status,
 )
@@ -27,6 +27,7 @@ from imsim.cli.messages import say
 from imsim.cli.options import add_command, check_data_range, check_output
 from imsim.errors import OptionError, silent
 from imsim.tables import table
+from imsim.whole_files import writing_to
 
 if TYPE_CHECKING:
     from imsim.anomaly import AnomalyDetector, ItemDetector
@@ -146,6 +147,25 @@ def add_lesson(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _read(arguments: argparse.Namespace) -> tuple[Pictures, list[str], Array]:
+    """Read good images and their names, each once: what is held out must not be learned from."""
+    correction = Correction(arguments)
+    pictures = Pictures(arguments.good)
+    pictures.take_once()
+    labels, images = stacked(pictures)
+    return pictures, labels, correction(images)
+
+
+def _save(
+    learner: AnomalyDetector | ItemDetector, path: str, pictures: Pictures, labels: list[str]
+) -> None:
+    """Save a detector, and name what it did not learn from."""
+    for i, reason in learner.left_out_.items():
+        pictures.fail(Unusable(labels[i], reason))
+    with writing_to(path):
+        learner.save(path)
+
+
 def groups_of(pattern: str | None, labels: list[str]) -> list[str] | None:
     """Return what a regular expression finds in the name of each image; None without one."""
     if pattern is None:
@@ -199,7 +219,6 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         )
     check_output(arguments.output, [*arguments.good, *field_files(arguments)])
     peeled = arguments.preprocess == "xray"
-    correction = Correction(arguments)
     detector = anomaly.AnomalyDetector(
         model=_model(arguments.model, peeled, arguments.seed),
         preprocess="xray" if peeled else None,
@@ -214,10 +233,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     )
     if arguments.items and arguments.group_by:
         raise OptionError("--group-by: names whole images, not the items in them; leave it out")
-    pictures = Pictures(arguments.good)
-    pictures.take_once()  # what is held out must not be learned from under another name
-    labels, images = stacked(pictures)
-    images = correction(images)
+    pictures, labels, images = _read(arguments)
     learner = anomaly.ItemDetector(detector) if arguments.items else detector
     each = (UnscorableImageWarning, OddImageWarning, anomaly.xray.UnusableImageWarning)
     with silent(*each):  # these are named below
@@ -225,9 +241,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             learner.fit(images)
         else:
             learner.fit(images, groups=groups_of(arguments.group_by, labels))
-    for i, reason in learner.left_out_.items():
-        pictures.fail(Unusable(labels[i], reason))
-    save(learner, arguments.output)
+    _save(learner, arguments.output, pictures, labels)
     if isinstance(learner, anomaly.ItemDetector):
         yield from _about_items(learner, arguments.output, labels)
         return status(pictures)
@@ -283,18 +297,13 @@ def update(arguments: argparse.Namespace) -> Generator[str, None, int]:
 
     check_output(arguments.output, [arguments.model, *arguments.good, *field_files(arguments)])
     detector: AnomalyDetector = load(anomaly.AnomalyDetector, arguments.model)
-    correction = Correction(arguments)
-    pictures = Pictures(arguments.good)
-    pictures.take_once()
-    labels, images = stacked(pictures)
+    pictures, labels, images = _read(arguments)
     detector.set_params(note=arguments.note)
     before = detector.threshold_
     with silent(UnscorableImageWarning, OddImageWarning):  # these are named below
-        detector.update(correction(images), groups=groups_of(arguments.group_by, labels))
-    for i, reason in detector.left_out_.items():
-        pictures.fail(Unusable(labels[i], reason))
+        detector.update(images, groups=groups_of(arguments.group_by, labels))
+    _save(detector, arguments.output, pictures, labels)
     name_odd(detector.odd_, labels, "if they are good, train again with --fence none")
-    save(detector, arguments.output)
     lesson = detector.card_.lessons[-1]
     yield f"{arguments.output}: learned {lesson.images} more images, {detector.card_.images} in all"
     yield from about_threshold(detector)
