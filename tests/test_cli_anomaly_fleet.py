@@ -10,7 +10,7 @@ from clusters import workers
 from image_files import save
 
 from imsim.anomaly import AnomalyDetector, ItemDetector
-from imsim.anomaly.writing import Writer
+from imsim.anomaly.report import Writer
 from imsim.cli import main
 from imsim.cli.anomaly import fleet_images
 from imsim.cli.anomaly.pictures import Shown

@@ -16,9 +16,9 @@ from image_files import save
 from PIL import Image
 
 from imsim import anomaly
-from imsim.anomaly import inspection_report, writing
+from imsim.anomaly import report
 from imsim.cli import main
-from imsim.cli.anomaly.truth import defect_masks, kinds_and_sizes
+from imsim.cli.anomaly.report import defect_masks, kinds_and_sizes
 from imsim.errors import ImsimError
 
 GOOD = np.random.default_rng(0).uniform(0.4, 0.6, (40, 20, 24))
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("empty_directory")
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """Nobody looks at the figures here."""
-    monkeypatch.setattr(writing, "DPI", 20)
+    monkeypatch.setattr(report, "DPI", 20)
 
 
 def trained(folder, *options):
@@ -98,7 +98,7 @@ class TestScore:
         with Image.open("maps/b/1.npy.se.png") as picture:
             np.testing.assert_array_equal(
                 np.asarray(picture),
-                inspection_report.dissimilarity_scale(detector).colours_of(local),
+                report.dissimilarity_scale(detector.metric, detector.data_range_).colours_of(local),
             )
 
     def test_maps_alone_as_numbers_and_of_all(self, capsys, model):

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from imsim.anomaly.drift import DriftAlarm
     from imsim.anomaly.evaluation import Evaluation, evaluate
     from imsim.anomaly.inspection_report import InspectionRecord, write_inspection_report
-    from imsim.anomaly.item_detector import ItemDetector, ItemInspection
+    from imsim.anomaly.item_detector import ItemDetector, ItemInspection, LineScan
     from imsim.anomaly.items import Item, ItemFinder
-    from imsim.anomaly.line_scan import LineScan
     from imsim.anomaly.pca import PCAAutoencoder
     from imsim.anomaly.ranking import Ranking, rank_metrics
     from imsim.anomaly.report import write_report
@@ -71,7 +70,7 @@ _HOMES = {
     "ItemDetector": "item_detector",
     "ItemFinder": "items",
     "ItemInspection": "item_detector",
-    "LineScan": "line_scan",
+    "LineScan": "item_detector",
     "PCAAutoencoder": "pca",
     "Ranking": "ranking",
     "evaluate": "evaluation",

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 import imsim
-from imsim.anomaly.foreign_bodies import draw, render
-from imsim.anomaly.network import autoencoder
+from imsim.anomaly import network
+from imsim.anomaly.network import WINDOW, Examples, autoencoder
 from imsim.anomaly.stacks import Booleans, Floats, check_images
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.validation import check_choice, check_flag, check_integer, check_number
@@ -29,14 +25,6 @@ _LARGEST = 2**32 - 1
 _AT_ONCE = 16
 """Images in one call of the network."""
 LOSSES = ("mse", "ssim")
-DATA_RANGE = 8.0
-"""Data range for SSIM of images in units of their standard deviation: four to each side."""
-_WINDOW = 11
-"""Side of the window of SSIM."""
-_CHANGED = 0.3
-"""Change, in these units, from which on a pixel counts as one of a body: less than the least."""
-_RISE = 0.05
-"""Part of the steps over which their length rises."""
 
 
 @dataclass(eq=False, repr=False)
@@ -51,11 +39,9 @@ class ConvAutoencoder(Stored):
 
     A network that only copies learns to copy foreign bodies too. This one is trained as a
     denoising autoencoder [2]_: it sees good images with random ellipses in them, bright and dark,
-    thin and thick, sharp-edged and faint, and has to return the images without. No real defect is
-    needed. Errors where a body was count most: what good images have there, the network has to
-    learn from what lies around. With ``corruption=0`` the size of the code,
-    ``bottleneck / 4**len(channels)`` numbers per pixel, is all that keeps foreign bodies out of the
-    reconstruction.
+    thin and thick, sharp-edged and faint, and has to return the images without. With
+    ``corruption=0`` the size of the code, ``bottleneck / 4**len(channels)`` numbers per pixel, is
+    all that keeps foreign bodies out of the reconstruction.
 
     Parameters
     ----------
@@ -66,8 +52,7 @@ class ConvAutoencoder(Stored):
         images', trains on whole images.
     corruption : float, optional
         Probability, in [0, 1], of each of the synthetic foreign bodies, four to a patch of
-        64 x 64, that are put into the training images for the network to take out again. 0 trains
-        a plain autoencoder.
+        64 x 64; 0 trains a plain autoencoder.
     emphasis : float, optional
         How much more, beside 1, the squared error of a pixel counts that a body has changed by more
         than 0.3 standard deviations of the training pixels; 0 counts all pixels alike.
@@ -84,20 +69,17 @@ class ConvAutoencoder(Stored):
     patience : int, optional
         Training ends when the validation loss has not fallen for so many epochs.
     seed : int, optional
-        Of the first weights, the split, the order and the patches. The same seed gives the same
-        weights on the same machine.
+        The same seed gives the same weights on the same machine.
     progress : bool, optional
         Whether to show a progress bar; None shows it on terminals only.
 
     Attributes
     ----------
-    network_ : equinox.Module
-        The network, with the weights of the best epoch.
     offset_, scale_ : float
         Mean and standard deviation of the training pixels inside their masks; every image is
         normalised by these two, never by its own.
     history_ : dict of str to list of float
-        ``"loss"`` and ``"validation_loss"`` of each epoch; the second is empty without validation.
+        ``"loss"`` and ``"validation_loss"`` of each epoch.
     best_epoch_ : int
         Index into these of the epoch whose weights were kept.
 
@@ -148,17 +130,7 @@ class ConvAutoencoder(Stored):
 
     @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
-        """Train a new network on good images.
-
-        Raises
-        ------
-        MaskError, ShapeError
-            If no pixel is inside; if SSIM's window of 11 x 11 pixels does not fit.
-        OptionError
-            If a parameter is none of those that are allowed.
-        ImsimError
-            If the training diverges.
-        """
+        """Train a new network on good images."""
         self._check_parameters()
         pixels, used = check_images(images, masks)
         if used is None:
@@ -166,9 +138,9 @@ class ConvAutoencoder(Stored):
         if not used.any():
             raise imsim.MaskError("masks are False everywhere; there is nothing to learn from")
         least = min(pixels.shape[1:] if self.patch is None else (*pixels.shape[1:], self.patch))
-        if self.loss == "ssim" and least < _WINDOW:
+        if self.loss == "ssim" and least < WINDOW:
             raise imsim.ShapeError(
-                f"images or patches are {least} pixels wide or high, loss='ssim' needs {_WINDOW}: "
+                f"images or patches are {least} pixels wide or high, loss='ssim' needs {WINDOW}: "
                 "use larger ones, or loss='mse'"
             )
         values = pixels[used]
@@ -179,7 +151,7 @@ class ConvAutoencoder(Stored):
         order = rng.permutation(len(pixels))
         wanted = max(1, round(self.validation * len(pixels))) if self.validation else 0
         held_out, rest = np.split(order, [min(wanted, len(pixels) - 1)])
-        trained = train(
+        trained = network.train(
             autoencoder(tuple(self.channels), self.bottleneck, jax.random.key(self.seed)),
             examples.at(rest),
             examples.at(held_out) if held_out.size else None,
@@ -202,7 +174,7 @@ class ConvAutoencoder(Stored):
             batch = normalised[start : start + _AT_ONCE]
             filled = 1 << (len(batch) - 1).bit_length()  # few sizes, each compiled once
             whole = np.pad(batch, [(0, filled - len(batch)), (0, 0), (0, 0)])
-            found = np.asarray(_apply(self.network_, whole))
+            found = np.asarray(network.apply(self.network_, whole))
             result[start : start + len(batch)] = found[: len(batch), :height, :width]
         result *= np.float32(self.scale_)
         result += np.float32(self.offset_)
@@ -211,7 +183,7 @@ class ConvAutoencoder(Stored):
         return result
 
     def get_state(self) -> State:
-        """Return the input of `from_state`: parameters and fitted arrays."""
+        """Return what `from_state` needs."""
         self._check_fitted()
         weights = jax.tree.leaves(eqx.filter(self.network_, eqx.is_array))
         arrays = {f"weights_{i}": np.asarray(array) for i, array in enumerate(weights)}
@@ -283,167 +255,3 @@ class ConvAutoencoder(Stored):
                     f"patch={self.patch}; expected a multiple of {stride}, by which the "
                     f"{len(channels)} halvings divide the image"
                 )
-
-
-class Examples(NamedTuple):
-    """Images to learn from or to validate with; equal shapes (n, height, width)."""
-
-    images: Floats
-    """Scaled to values of about 1; 0 outside the masks."""
-    masks: Booleans
-
-    def at(self, indices: NDArray[np.intp]) -> Examples:
-        """Return those at the given indices."""
-        return Examples(self.images[indices], self.masks[indices])
-
-
-class Trained(NamedTuple):
-    """The best network, and the history of its training."""
-
-    network: Any
-    best_epoch: int
-    losses: list[float]
-    validation_losses: list[float]
-
-
-def train(
-    network: Any,
-    examples: Examples,
-    validation: Examples | None,
-    plan: ConvAutoencoder,
-    rng: np.random.Generator,
-) -> Trained:
-    """Minimise the loss with Adam until it no longer falls; return the best network."""
-    state = optax.adam(plan.learning_rate).init(eqx.filter(network, eqx.is_inexact_array))
-    emphasis = np.float32(plan.emphasis)
-    sides = examples.images.shape[1:]
-    longest = min(sides if plan.patch is None else (*sides, plan.patch)) / 5
-    trials = []
-    if validation is not None:  # the same bodies in every epoch, so that the losses compare
-        for batch in _batches(validation, plan.batch_size, None):
-            bodies = draw(rng, batch.images.shape, longest, plan.corruption)
-            trials.append((*batch, bodies, emphasis, plan.loss))
-    weights = [trial[1].any(axis=(1, 2)).sum() for trial in trials]
-    result = Trained(network, -1, [], [])
-    best = np.inf
-    # None shows the bar on terminals only.
-    hidden = None if plan.progress is None else not plan.progress
-    with tqdm(range(plan.epochs), desc="training", unit="epoch", disable=hidden) as bar:
-        for epoch in bar:
-            losses: list[Any] = []
-            crops = _crops(examples, plan.patch, rng)
-            steps = -(-len(crops.images) // plan.batch_size)
-            for batch in _batches(crops, plan.batch_size, rng):
-                bodies = draw(rng, batch.images.shape, longest, plan.corruption)
-                done = (epoch + len(losses) / steps) / plan.epochs
-                rate = np.float32(plan.learning_rate * _step_length(done, steps * plan.epochs))
-                network, state, loss = _step(
-                    network, state, *batch, bodies, emphasis, plan.loss, rate
-                )
-                losses.append(loss)
-            result.losses.append(float(np.mean(losses)))
-            watched = result.losses[-1]
-            if trials and any(weights):
-                values = [float(_evaluate(network, *trial)) for trial in trials]
-                watched = float(np.average(values, weights=weights))
-                result.validation_losses.append(watched)
-            bar.set_postfix(loss=f"{watched:.4g}", refresh=False)
-            if watched < best:
-                best = watched
-                result = result._replace(network=network, best_epoch=epoch)
-            elif epoch - result.best_epoch >= plan.patience:
-                break
-    if result.best_epoch < 0:
-        raise imsim.ImsimError(
-            "the loss was never a number: the training diverged; lower learning_rate "
-            f"(it is {plan.learning_rate})"
-        )
-    return result
-
-
-def _step_length(done: float, steps: int) -> float:
-    """Return the length of a step, of at most 1, when this part of all steps is done."""
-    rising = min(1.0, (done + 1 / steps) / _RISE)
-    return rising * (1 + math.cos(math.pi * done)) / 2
-
-
-@eqx.filter_jit
-def _apply(network: Any, images: Any) -> Any:
-    """Apply a network to images of shape (n, height, width)."""
-    return jax.vmap(network)(images[:, None])[:, 0]
-
-
-def _loss(network: Any, images: Any, masks: Any, bodies: Any, emphasis: Any, kind: str) -> Any:
-    """Weighted mean over the pixels inside the masks (mse), or mean over the images (1 - ssim).
-
-    The network sees the images with the bodies, and is to return those without.
-    """
-    added = render(bodies, *images.shape[1:])
-    result = _apply(network, images + jnp.where(masks, added, 0))
-    if kind == "mse":
-        counts = jnp.where(masks, 1 + emphasis * (jnp.abs(added) > _CHANGED), 0)
-        return (counts * (result - images) ** 2).sum() / jnp.maximum(counts.sum(), 1)
-    # SSIM scores the places where its window fits into the frame; images without one have weight 0.
-    margin = _WINDOW // 2
-    usable = masks[:, margin:-margin, margin:-margin].any(axis=(1, 2))
-    scores = imsim.ssim(
-        images + DATA_RANGE / 2,  # its constants want values that are not negative
-        result + DATA_RANGE / 2,
-        mask=masks | ~usable[:, None, None],
-        data_range=DATA_RANGE,
-        window_size=_WINDOW,
-    )
-    return jnp.where(usable, 1 - scores, 0).sum() / jnp.maximum(usable.sum(), 1)
-
-
-_evaluate: Any = eqx.filter_jit(_loss)
-_loss_and_gradient: Any = eqx.filter_value_and_grad(_loss)
-
-
-@eqx.filter_jit
-def _step(
-    network: Any,
-    state: Any,
-    images: Any,
-    masks: Any,
-    bodies: Any,
-    emphasis: Any,
-    kind: str,
-    rate: Any,
-) -> tuple[Any, Any, Any]:
-    loss, gradient = _loss_and_gradient(network, images, masks, bodies, emphasis, kind)
-    updates, state = optax.adam(rate).update(gradient, state)
-    return eqx.apply_updates(network, updates), state, loss
-
-
-def _crops(examples: Examples, patch: int | None, rng: np.random.Generator) -> Examples:
-    """Cut patches around pixels inside the masks: the number that would tile the images."""
-    images, masks = examples
-    n, height, width = images.shape
-    if patch is None or (patch >= height and patch >= width):
-        return examples
-    sides = min(patch, height), min(patch, width)
-    owners = np.repeat(np.arange(n), -(-height * width // (sides[0] * sides[1])))
-    crops = np.empty((len(owners), *sides), dtype=np.float32)
-    inside = np.empty(crops.shape, dtype=np.bool_)
-    for k, i in enumerate(owners):
-        centres = np.flatnonzero(masks[i])
-        centre = divmod(int(rng.choice(centres)) if centres.size else 0, width)
-        top, left = (
-            min(max(place - side // 2, 0), whole - side)
-            for place, side, whole in zip(centre, sides, (height, width), strict=True)
-        )
-        here = (i, slice(top, top + sides[0]), slice(left, left + sides[1]))
-        crops[k], inside[k] = images[here], masks[here]
-    return Examples(crops, inside)
-
-
-def _batches(examples: Examples, size: int, rng: np.random.Generator | None) -> Iterator[Examples]:
-    """Yield batches of one size, shuffled by `rng`; the last is filled up with empty masks."""
-    images, masks = examples
-    n = len(images)
-    order = np.arange(n) if rng is None else rng.permutation(n)
-    for start in range(0, n, size):
-        chosen = order[start : start + size]
-        filling = [(0, min(size, n) - len(chosen)), (0, 0), (0, 0)]
-        yield Examples(np.pad(images[chosen], filling), np.pad(masks[chosen], filling))

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from imsim.anomaly.pieces import Piece
 from imsim.anomaly.stacks import Booleans, Floats
-from imsim.anomaly.strips import Piece
 from imsim.caches import kept
 
 MARGIN = 3

@@ -14,7 +14,6 @@ from sklearn.base import OutlierMixin
 
 import imsim
 from imsim.anomaly import detector_state, scoring
-from imsim.anomaly.card import Card, digests_of
 from imsim.anomaly.cross_fitting import CrossFit, odd_ones
 from imsim.anomaly.detector_parameters import (
     check_parameters,
@@ -23,6 +22,7 @@ from imsim.anomaly.detector_parameters import (
     new_model,
     random_generator,
 )
+from imsim.anomaly.detector_state import Card, digests_of
 from imsim.anomaly.folds import FOLDS, check_groups, check_left, deal_folds, with_twins
 from imsim.anomaly.preparation import (
     CONSTANT,

@@ -1,44 +1,136 @@
-"""The state of a detector, as a file holds it."""
+"""The state of a detector, as a file holds it, and its card: what it learned from, and when."""
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly import optional, scoring
-from imsim.anomaly.card import Card
 from imsim.anomaly.detector_parameters import check_parameters
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose
 from imsim.anomaly.raw import RAW, check_raw
+from imsim.anomaly.stacks import Booleans
 from imsim.anomaly.statistics import GoodStatistics
 from imsim.anomaly.storage import Arrays, State
 from imsim.anomaly.threshold import Threshold, threshold_of
 from imsim.anomaly.xray.peel import VirtualPeel
-from imsim.errors import silent
+from imsim.errors import OptionError, silent
 from imsim.validation import check_choice, check_data_range, check_integer
 
 FITTED = ("data_range_", "aggregate_", "shape_", "depth_")
 """What a detector learns, beside its parts and its scores."""
 PARTS = ("model", "preprocess", "pose")
-KINDS = (
-    "MeanModel",
-    "PCAAutoencoder",
-    "GoodStatistics",
-    "ConvAutoencoder",
-    "VirtualPeel",
-    "Pose",
-)
+_NETWORK = "ConvAutoencoder"  # needs JAX
+_CLASSES = (MeanModel, PCAAutoencoder, GoodStatistics, VirtualPeel, Pose)
+KINDS = (*(known.__name__ for known in _CLASSES), _NETWORK)
 """Classes of the parts that can be saved."""
+_LIBRARIES = ("numpy", "scipy", "scikit-learn")
+"""Libraries whose versions the results depend on, beside Python and imsim."""
+_DIGEST = 16
+"""Bytes that tell an image from others: two of 10^9 images are alike with 10^-21."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One time of learning: the fit, or an update."""
+
+    date: str  # in ISO 8601, UTC
+    images: int  # images that were learned from; of a detector with one fold, with those held out
+    left_out: int  # images that were given, but could not be used
+    versions: dict[str, str]  # from the name of a library to its version
+    note: str  # what the user wrote about it
+
+
+@dataclass(frozen=True, eq=False)
+class Card:
+    """What is known about how a model was made.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly.detector_state import Card
+    >>> images = np.arange(8.0).reshape(2, 2, 2)
+    >>> card = Card.of(images[:1], "line 3")
+    >>> card.images, card.lessons[0].note, card.knows(images).tolist()
+    (1, 'line 3', [True, False])
+    """
+
+    lessons: tuple[Lesson, ...]  # the fit, and the updates in their order
+    digests: NDArray[np.uint8]
+    """The first 16 bytes of the SHA-256 of each image that was learned from, shape (n, 16)."""
+
+    @property
+    def images(self) -> int:
+        """Number of images that were learned from."""
+        return sum(lesson.images for lesson in self.lessons)
+
+    @property
+    def left_out(self) -> int:
+        """Number of images that could not be used."""
+        return sum(lesson.left_out for lesson in self.lessons)
+
+    @classmethod
+    def of(cls, images: NDArray[Any], note: str, left_out: int = 0) -> Self:
+        """Make the card of a model that has just learned from these images."""
+        versions = {"imsim": imsim.__version__, "python": platform.python_version()}
+        versions |= {name: metadata.version(name) for name in _LIBRARIES}
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        lesson = Lesson(date, len(images), left_out, versions, note)
+        return cls((lesson,), digests_of(images))
+
+    def extended(self, images: NDArray[Any], note: str, left_out: int = 0) -> Self:
+        """Return the card after an update with these images."""
+        new = self.of(images, note, left_out)
+        digests = np.concatenate([self.digests, new.digests])
+        return type(self)(self.lessons + new.lessons, digests)
+
+    def knows(self, images: NDArray[Any]) -> Booleans:
+        """Return which images were learned from, bit for bit."""
+        known = {digest.tobytes() for digest in self.digests}
+        return np.array([digest.tobytes() in known for digest in digests_of(images)], np.bool_)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return the lessons in types of JSON."""
+        return [asdict(lesson) for lesson in self.lessons]
+
+    @classmethod
+    def from_list(cls, lessons: Any, arrays: Arrays) -> Self:
+        """Make a card from `to_list` and the array "digests"; refuse everything else."""
+        made = tuple(Lesson(**lesson) for lesson in lessons)
+        for lesson in made:
+            texts = (lesson.date, lesson.note, *lesson.versions, *lesson.versions.values())
+            are_counts = all(type(n) is int and n >= 0 for n in (lesson.images, lesson.left_out))
+            if not all(isinstance(t, str) for t in texts) or not are_counts:
+                raise OptionError("its card is none that a model has")
+            datetime.fromisoformat(lesson.date)
+        card = cls(made, arrays.take("digests", np.uint8, None, _DIGEST))
+        if not made or card.images != len(card.digests):
+            raise OptionError("its card does not count the images that were learned from")
+        return card
+
+
+def digests_of(images: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return what tells images from others: type, shape and pixels; uint8 of shape (n, 16)."""
+    kind = f"{images.dtype.str} {images.shape[1:]}".encode()
+    found = [hashlib.sha256(kind + np.ascontiguousarray(image).data).digest() for image in images]
+    joined = np.frombuffer(b"".join(d[:_DIGEST] for d in found), np.uint8)
+    return joined.reshape(len(images), _DIGEST)
 
 
 def class_of(kind: str) -> Any:
     """Return the class of a part by its name."""
-    if kind == "ConvAutoencoder":  # needs JAX
+    if kind == _NETWORK:
         return optional.found("imsim.anomaly", kind, "convolutional")
-    for known in (MeanModel, PCAAutoencoder, GoodStatistics, VirtualPeel, Pose):
+    for known in _CLASSES:
         if kind == known.__name__:
             return known
     raise imsim.OptionError(f"there is no {kind!r} among {', '.join(KINDS)}")

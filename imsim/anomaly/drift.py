@@ -17,7 +17,7 @@ from scipy.stats import beta
 
 import imsim
 from imsim.anomaly.raw import RAW, of_image
-from imsim.anomaly.stacks import Doubles, as_stack, check_masks, masks_at
+from imsim.anomaly.stacks import Doubles, as_stack, check_kind, check_masks, masks_at
 from imsim.validation import check_integer, check_number
 
 __all__ = ["Chart", "Drift", "DriftAlarm"]
@@ -114,8 +114,7 @@ class DriftAlarm:
     Parameters
     ----------
     detector : AnomalyDetector or ItemDetector
-        A fitted one; with one of items, the images are their crops. Its held-out scores and the raw
-        statistics of its good images are copied, and how many of them could not be used.
+        Fitted; with one of items, the images are their crops. It may change afterwards.
     run_length : int
         Mean number of images between two false alarms, all charts together; 100 to 1e9.
     smoothing : float
@@ -129,15 +128,9 @@ class DriftAlarm:
         left out that cannot speak within 100 images, whatever these show, since too few good images
         are known.
     limits : dict of str to float
-        The limits of the charts by name: of the share not inspected, and of the absolute value of
-        the others.
+        By name: of the share not inspected, and of the absolute value of the other charts.
     count : int
         Images since the last reset.
-
-    Raises
-    ------
-    ImsimError
-        If the detector is not fitted, or its good images are too few for any raw statistic.
 
     References
     ----------
@@ -220,27 +213,10 @@ class DriftAlarm:
         }
 
     def update(self, images: Any, inspection: Any, masks: Any = None) -> list[Drift]:
-        """Take images, in the order in which they came, and what ``inspect`` said about them.
+        """Take images in their order; return what is drifting after the last of them.
 
-        Parameters
-        ----------
-        images : array_like, shape (n, height, width)
-            As passed to `AnomalyDetector.inspect`.
-        inspection : Inspection
-            What it returned.
-        masks : array_like of bool, optional
-            As passed to it.
-
-        Returns
-        -------
-        list of Drift
-            What is drifting after the last of these images.
-
-        Raises
-        ------
-        ImsimError
-            If the images are no stack of the size that was learned from, or not as many as the
-            scores, or if `inspection` is nothing that ``inspect`` returns.
+        Images and masks are as passed to `AnomalyDetector.inspect`, `inspection` is what it
+        returned.
         """
         frames = as_stack("images", images)
         if frames.shape[1:] != self._shape:
@@ -248,7 +224,14 @@ class DriftAlarm:
                 "images are {1} x {0} pixels, those learned from {3} x {2}: pass the images that "
                 "were inspected".format(*frames.shape[1:], *self._shape)
             )
-        scores, problems = _parts_of(inspection)
+        is_pair = isinstance(inspection, tuple) and len(inspection) == 2
+        check_kind(
+            is_pair and np.ndim(inspection[0]) == 1 and isinstance(inspection[1], Mapping),
+            "inspection",
+            inspection,
+            "scores and problems, as detector.inspect(images) returns them",
+        )
+        scores, problems = inspection
         if len(scores) != len(frames):
             raise imsim.ShapeError(
                 f"inspection has {len(scores)} scores, images has {len(frames)} images: pass what "
@@ -320,18 +303,6 @@ class DriftAlarm:
         return Drift(name, since, now, usual, self._chart[name], self.limits[name])
 
 
-def _parts_of(inspection: Any) -> tuple[Doubles, Mapping[int, str]]:
-    """Return scores and problems; refuse what is no inspection, such as scores alone."""
-    if isinstance(inspection, tuple) and len(inspection) == 2:
-        scores, problems = inspection
-        if np.ndim(scores) == 1 and isinstance(problems, Mapping):
-            return scores, problems
-    raise imsim.OptionError(
-        f"inspection is of type {type(inspection).__name__}; expected scores and problems, as "
-        "detector.inspect(images) returns them"
-    )
-
-
 class _Ranks(NamedTuple):
     """The values of good images, among which a live one has its rank."""
 
@@ -339,8 +310,7 @@ class _Ranks(NamedTuple):
     scores: Doubles
     """Of the ranks 0, 1/2, 1, ... n."""
     middle: float
-    tolerance: float
-    """Values that differ by no more are equal."""
+    tolerance: float  # values that differ by no more are equal
 
     @classmethod
     def of(cls, values: Doubles, band: float) -> _Ranks:
@@ -369,50 +339,38 @@ def _rank_limit(n: int, smoothing: float, length: float) -> float:
     scores = _normal_scores(n)[::2]  # a fresh good image has each rank with the same probability
     if n > 400:  # 400 ranks give a limit 0.4 % below that of any number
         scores = ndtri((np.arange(400) + 0.5) / 400)
-    weights = np.full(len(scores), 1 / len(scores))
-    highest = float(scores[-1])
-
-    def run_length(limit: float) -> float:
-        return _mean_run_length(-limit, limit, scores, weights, smoothing)
-
-    exact = _where(run_length, length, smoothing, highest)
+    exact = _limit(-1, scores, np.full(len(scores), 1 / len(scores)), smoothing, length)
     return exact * float(np.sqrt(1 + (2 - smoothing) / (smoothing * n)))
 
 
 @lru_cache
 def _share_limit(share: float, smoothing: float, length: float) -> float:
-    """Return the limit of a chart of a share, with this mean run length.
-
-    A single image never goes beyond it.
-    """
-    values, weights = np.array([0.0, 1.0]), np.array([1 - share, share])
-
-    def run_length(limit: float) -> float:
-        return _mean_run_length(0.0, limit, values, weights, smoothing)
-
-    return _where(run_length, length, smoothing, 1.0)
+    """Return the limit of a chart of a share; a single image never goes beyond it."""
+    return _limit(0, np.array([0.0, 1.0]), np.array([1 - share, share]), smoothing, length)
 
 
-def _where(function: Any, wanted: float, lowest: float, highest: float) -> float:
-    """Return where a rising function reaches a value, from `lowest` to `highest`; to 0.1 %."""
-    low = high = min(lowest, highest)
+def _limit(side: int, values: Doubles, weights: Doubles, smoothing: float, length: float) -> float:
+    """Return the limit with this mean run length, to 0.1 %; the other one is `side` times it."""
+
+    def is_short(limit: float) -> bool:
+        return _mean_run_length(side * limit, limit, values, weights, smoothing) < length
+
+    highest = float(values[-1])
+    low = high = min(smoothing, highest)
     # From below: far beyond, mean run lengths are larger than what can be solved for.
-    while high < highest and function(high) < wanted:
+    while high < highest and is_short(high):
         low, high = high, min(1.2 * high, highest)
     while high - low > 1e-3 * high:
         middle = (low + high) / 2
-        low, high = (middle, high) if function(middle) < wanted else (low, middle)
+        low, high = (middle, high) if is_short(middle) else (low, middle)
     return high
 
 
 def _mean_run_length(
     low: float, high: float, values: Doubles, weights: Doubles, smoothing: float
 ) -> float:
-    r"""Return the mean number of steps until a chart that begins at 0 leaves its limits.
-
-    It solves :math:`L(e) = 1 + \sum_k w_k L((1 - \lambda) e + \lambda z_k)`, with L = 0 beyond the
-    limits, at nodes between which L is linear.
-    """
+    r"""Return the mean number of steps until a chart that begins at 0 leaves its limits."""
+    # L(e) = 1 + sum of w L((1 - smoothing) e + smoothing z), 0 beyond the limits, linear between.
     nodes = np.linspace(low, high, _NODES)
     after = (1 - smoothing) * nodes[:, None] + smoothing * values
     place = (after - low) / (high - low) * (_NODES - 1)

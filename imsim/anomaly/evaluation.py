@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 import imsim
-from imsim.anomaly.groups import Group, groups_of, members_by_kind, members_by_size
 from imsim.anomaly.localisation import Localisation, check_defects, localise
-from imsim.anomaly.separation import Separation, check_bootstrap, check_labels, separate
-from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_masks
+from imsim.anomaly.separation import (
+    Separation,
+    area_under_roc,
+    check_bootstrap,
+    check_labels,
+    one_each,
+    separate,
+)
+from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_kind, check_masks
 from imsim.tables import table
+
+_MOST_SIZES = 6
+"""Up to this number, each size has a row; more sizes are put into `_SIZE_CLASSES` classes."""
+_SIZE_CLASSES = 4
+_MOST_DIGITS = 17
+"""These tell any two numbers of double precision apart."""
 
 
 class Confusion(NamedTuple):
@@ -25,6 +39,21 @@ class Confusion(NamedTuple):
     misses: int
     false_alarms: int
     correct_passes: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """The anomalous images of one kind or size, against all good images."""
+
+    name: str
+    count: int
+    auroc: float  # NaN if no image of the group has a score
+    detection_rate: float  # the share that the detector flagged
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers, in types of JSON."""
+        auroc = None if math.isnan(self.auroc) else self.auroc
+        return asdict(self) | {"auroc": auroc}
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,14 +230,6 @@ def evaluate(
         It prints as text. An image whose score is NaN counts as flagged, is left out of the AUROC,
         and is named in ``unscored``.
 
-    Raises
-    ------
-    ShapeError, MaskError, OptionError
-        If there is not one label, kind, size, mask or array of defects for each image, a label is
-        neither 0 nor 1, only one of them occurs or has scores, `defects` marks a good image or
-        nothing in an anomalous one, the detector has no map to judge by `defects`, or an option
-        makes no sense.
-
     Examples
     --------
     >>> import numpy as np
@@ -222,14 +243,13 @@ def evaluate(
     >>> evaluation.auroc, evaluation.confusion.misses
     (1.0, 0)
     """
-    if not hasattr(detector, "anomaly_score"):
-        kind = type(detector).__name__
-        raise imsim.OptionError(f"detector is of type {kind}; expected a fitted AnomalyDetector")
+    is_detector = hasattr(detector, "anomaly_score")
+    check_kind(is_detector, "detector", detector, "a fitted AnomalyDetector")
     check_bootstrap(n_bootstrap, confidence, random_state)
     frames = as_stack("images", images)
     anomalous = check_labels(labels, len(frames))
-    of_kind = {} if kinds is None else members_by_kind(kinds, anomalous)
-    of_size = {} if sizes is None else members_by_size(sizes, anomalous)
+    of_kind = {} if kinds is None else _members_by_kind(kinds, anomalous)
+    of_size = {} if sizes is None else _members_by_size(sizes, anomalous)
     used = {} if masks is None else {"masks": check_masks(masks, frames.shape)}
     first = {name: value[:1] for name, value in used.items()}
     marked = None if defects is None else check_defects(defects, frames.shape, anomalous)
@@ -258,8 +278,8 @@ def evaluate(
         threshold=threshold,
         separation=separate(scores, anomalous, n_bootstrap, confidence, random_state),
         confidence=confidence,
-        by_kind=groups_of(of_kind, scores, anomalous, flagged),
-        by_size=groups_of(of_size, scores, anomalous, flagged),
+        by_kind=_groups_of(of_kind, scores, anomalous, flagged),
+        by_size=_groups_of(of_size, scores, anomalous, flagged),
         images_per_second=len(frames) / seconds,
         localisation=where,
     )
@@ -281,3 +301,54 @@ def _rate_interval(count: int, number: int, confidence: float) -> tuple[float, f
     """Return the interval of a rate by the quantiles of the binomial distribution."""
     low, high = binomtest(count, number).proportion_ci(confidence, method="exact")
     return float(low), float(high)
+
+
+def _members_by_kind(kinds: Any, anomalous: Booleans) -> dict[str, Booleans]:
+    """Sort images by the kind of their anomaly."""
+    given = one_each("kinds", kinds, len(anomalous))
+    if given.dtype.kind in "Of":  # None and NaN, as of a table with gaps, are kinds too
+        given = np.array([str(kind) for kind in given.tolist()])
+    return {str(kind): given == kind for kind in np.unique(given[anomalous])}
+
+
+def _members_by_size(sizes: Any, anomalous: Booleans) -> dict[str, Booleans]:
+    """Sort images by the size of their anomaly: each size, or classes of equal width."""
+    given = one_each("sizes", sizes, len(anomalous))
+    if given.dtype.kind not in "buif" or not np.isfinite(given[anomalous]).all():
+        raise imsim.OptionError(
+            f"sizes (of dtype {given.dtype}) must be finite numbers where labels is 1"
+        )
+    found = np.unique(given[anomalous])
+    if len(found) <= _MOST_SIZES:
+        names = _distinct(found, 6)
+        return {name: given == size for name, size in zip(names, found, strict=True)}
+    edges = np.linspace(found[0], found[-1], _SIZE_CLASSES + 1)
+    which = np.digitize(given, edges[1:-1])
+    ends = _distinct(edges, 3)
+    classes = {f"{ends[i]} to {ends[i + 1]}": which == i for i in range(_SIZE_CLASSES)}
+    return {name: member for name, member in classes.items() if (member & anomalous).any()}
+
+
+def _distinct(numbers: NDArray[Any], digits: int) -> list[str]:
+    """Return numbers in words, with as many more digits as tell them apart."""
+    while True:
+        words = [f"{number:.{digits}g}" for number in numbers]
+        if len({*words}) == len(words) or digits >= _MOST_DIGITS:
+            return words
+        digits += 1
+
+
+def _groups_of(
+    members: dict[str, Booleans], scores: Doubles, anomalous: Booleans, flagged: Booleans
+) -> tuple[Group, ...]:
+    """Judge each group of anomalous images against all good images."""
+    groups = []
+    for name, member in members.items():
+        of_group = anomalous & member
+        scored = (of_group | ~anomalous) & ~np.isnan(scores)
+        bad = anomalous[scored]
+        both = bad.any() and not bad.all()
+        auroc = area_under_roc(scores[scored], bad) if both else math.nan
+        count, rate = int(of_group.sum()), float(np.mean(flagged[of_group]))
+        groups.append(Group(name, count, auroc, rate))
+    return tuple(groups)

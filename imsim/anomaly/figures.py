@@ -1,12 +1,14 @@
-"""Figures of the report, drawn without any global state of matplotlib."""
+"""Figures and small pictures of the reports, drawn without any global state of matplotlib."""
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -15,8 +17,9 @@ from scipy import ndimage
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.ranking import Ranked, Ranking
 from imsim.anomaly.separation import ROC
-from imsim.anomaly.stacks import Doubles
-from imsim.pages import Scale
+from imsim.anomaly.stacks import Booleans, Doubles, Floats, masks_at
+from imsim.pages import Scale, blocks, picture
+from imsim.pages.colour import small_png
 
 GOOD, BAD, OTHER = "#2f6db3", "#c8641b", "#9aa4ae"
 """Blue and orange, which most colour-blind readers can tell apart, and grey."""
@@ -28,16 +31,16 @@ PANEL = 1.5
 """Width of a picture of a gallery in inches: four fit into `WIDTH`."""
 RUNNING = 25
 """Scores of which the running median is taken: one reject in a dozen does not move it."""
+THUMBNAIL = 256
+"""Longest side of a small picture in pixels; a page shows two beside each other on a phone."""
+_LEAST_HALF = 14
+"""Least distance in pixels from the middle of a box to its line: around it, not on it."""
+_RINGS = ((0, 0), (1, 255), (2, 255), (3, 0))
+"""Distance outwards and grey of the lines of a box: white in black is seen on any colours."""
 
 
-class GalleryRow(NamedTuple):
-    """One image of a gallery."""
-
-    caption: str
-    panels: tuple[tuple[str, NDArray[Any], Scale], ...]
-    """Title, values of shape (height, width) and their fixed scale."""
-    mask: NDArray[np.bool_] | None
-    """Where the images were compared."""
+Panel = tuple[str, NDArray[Any], Scale]
+"""Title, values of images (n, height, width) and their fixed scale: a column of a gallery."""
 
 
 def scores_figure(evaluation: Evaluation) -> Figure:
@@ -61,7 +64,7 @@ def _spread_figure(
     groups: tuple[tuple[str, str, Doubles], ...], threshold: float, noun: str = "image"
 ) -> Figure:
     """Draw how the scores of groups are distributed; each has a name and a colour."""
-    figure, axes = _figure(WIDTH, 3.6)
+    figure, axes = _figure(3.6)
     finite = [scores[np.isfinite(scores)] for _, _, scores in groups]
     scores = np.concatenate(finite)
     # The last bar takes all larger scores: one outlier must not squeeze the others into one bar.
@@ -72,10 +75,7 @@ def _spread_figure(
     edges = np.linspace(low, high, 41)
     beyond = bool((scores > high).any())
     for (name, colour, _), of_group in zip(groups, finite, strict=True):
-        counts, _ = np.histogram(np.minimum(of_group, high), edges)
-        share = 100 * counts / max(1, len(of_group))
-        axes.stairs(share, edges, fill=True, color=colour, alpha=0.45)
-        axes.stairs(share, edges, color=colour, label=f"{name} ({len(of_group)} {noun}s)")
+        draw_shares(axes, of_group, edges, colour, f"{name} ({len(of_group)} {noun}s)")
     axes.axvline(threshold, color="black", linestyle="--", linewidth=1.2)
     axes.annotate(" threshold", (threshold, 0.97), xycoords=("data", "axes fraction"), va="top")
     end = "; the last bar takes all beyond" if beyond else ""
@@ -85,12 +85,18 @@ def _spread_figure(
     return figure
 
 
-def order_figure(scores: Doubles, threshold: float, noun: str = "image") -> Figure:
-    """Draw scores in the order of inspection, with the threshold; NaN was not inspected.
+def draw_shares(axes: Any, scores: Doubles, edges: Doubles, colour: str, label: str) -> Doubles:
+    """Draw the shares of scores in bars, in percent; the outer bars take all beyond."""
+    counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
+    shares: Doubles = 100 * counts / max(1, len(scores))
+    axes.stairs(shares, edges, fill=True, color=colour, alpha=0.45)
+    axes.stairs(shares, edges, color=colour, label=label)
+    return shares
 
-    A running median shows a drift, which comes before the rejects do.
-    """
-    figure, axes = _figure(WIDTH, 3.6)
+
+def order_figure(scores: Doubles, threshold: float, noun: str = "image") -> Figure:
+    """Draw scores in the order of inspection, with the threshold; NaN was not inspected."""
+    figure, axes = _figure(3.6)
     number, place = len(scores), np.arange(1, len(scores) + 1)
     missed = np.isnan(scores)
     known = np.append(scores[np.isfinite(scores)], threshold)
@@ -171,10 +177,7 @@ def curve_of(name: str, evaluation: Evaluation) -> Curve:
 
 
 def roc_panels(curves: Sequence[Curve]) -> Figure:
-    """Draw each curve in a panel of its own, in front of all others in grey.
-
-    In one panel good curves run along the same edges, and one would hide the other.
-    """
+    """Draw each curve in a panel, before all others in grey: in one, good curves hide others."""
     columns = {1: 1, 2: 2, 4: 2}.get(len(curves), 3)
     rows = -(-len(curves) // columns)
     side = WIDTH / max(columns, 1.5)
@@ -210,7 +213,7 @@ def roc_panels(curves: Sequence[Curve]) -> Figure:
 
 def ranking_figure(ranking: Ranking) -> Figure:
     """Draw the AUROC of every measure with its interval, best on top."""
-    figure, axes = _figure(WIDTH, 1.0 + 0.26 * len(ranking))
+    figure, axes = _figure(1.0 + 0.26 * len(ranking))
     places = np.arange(len(ranking))
     auroc = np.array([record.auroc for record in ranking])
     ends = np.array([record.interval for record in ranking])
@@ -258,44 +261,108 @@ def groups_figure(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def gallery_figure(rows: Sequence[GalleryRow]) -> Figure:
-    """Draw a row for each image: input, reconstruction and similarity map."""
-    columns = len(rows[0].panels)
-    size = (PANEL * columns, (PANEL + 0.25) * len(rows) + 0.2)
+def gallery_figure(
+    captions: Sequence[str], panels: Sequence[Panel], masks: Booleans | None
+) -> Figure:
+    """Draw a row for each image, such as input, reconstruction and similarity map."""
+    size = (PANEL * len(panels), (PANEL + 0.25) * len(captions) + 0.2)
     figure = Figure(figsize=size, layout="constrained")
-    all_axes = figure.subplots(len(rows), columns, squeeze=False)
-    for line, row in zip(all_axes, rows, strict=True):
-        outlined = row.mask is not None and row.mask.any() and not row.mask.all()
-        for place, (title, values, scale) in enumerate(row.panels):
-            axes = line[place]
-            axes.imshow(scale.colours_of(values), interpolation="nearest")
+    all_axes = figure.subplots(len(captions), len(panels), squeeze=False)
+    for row, words in enumerate(captions):
+        mask = masks_at(masks, row)
+        outlined = mask is not None and mask.any() and not mask.all()
+        for axes, (title, values, scale) in zip(all_axes[row], panels, strict=True):
+            axes.imshow(scale.colours_of(values[row]), interpolation="nearest")
             axes.set_axis_off()
-            if row is rows[0]:
+            if row == 0:
                 axes.set_title(title, fontsize=9, pad=18)
-            if outlined and place < columns - 1:
-                axes.contour(row.mask, levels=[0.5], colors=OUTLINE, linewidths=0.8)
-        write_above(line[0], textwrap.shorten(row.caption, 20 * columns, placeholder="…"))
+            if outlined and axes is not all_axes[row][-1]:
+                axes.contour(mask, levels=[0.5], colors=OUTLINE, linewidths=0.8)
+        caption = all_axes[row][0].annotate(
+            textwrap.shorten(words, 20 * len(panels), placeholder="…"),
+            (0, 1),
+            (0, 4),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=9,
+            fontweight="bold",
+            annotation_clip=False,
+            parse_math=False,  # the name of a file is no formula
+        )
+        caption.set_in_layout(False)  # else it would widen the column
     return figure
 
 
-def write_above(axes: Any, words: str) -> None:
-    """Write a caption above the left end of a picture."""
-    caption = axes.annotate(
-        words,
-        (0, 1),
-        (0, 4),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=9,
-        fontweight="bold",
-        annotation_clip=False,
-        parse_math=False,  # the name of a file is no formula
-    )
-    caption.set_in_layout(False)  # else it would widen the column
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _figure(height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+class Thumbnail(NamedTuple):
+    """Values in small, and a box around a place in them."""
+
+    values: Floats
+    """(height, width), at most `THUMBNAIL` each unless it is a single row or column of blocks."""
+    box: tuple[int, int, int, int] | None  # first and last row, and column, of the innermost line
+
+    def drawn(self, scale: Scale, words: str) -> Markup:
+        """Return the picture for a page."""
+        colours = scale.colours_of(self.values)
+        if self.box is not None:
+            _draw(colours, self.box)
+        return Markup(picture(small_png(colours), words))
+
+
+def thumbnail(
+    values: NDArray[Any], place: tuple[slice, slice] | None, *, largest: bool = False
+) -> Thumbnail:
+    """Reduce an image to the means of blocks, or to the largest values; enlarge a small one.
+
+    A box is drawn around a place. A small defect must not vanish from a map: take the `largest`.
+    """
+    step = math.ceil(max(values.shape) / THUMBNAIL)
+    if largest:
+        small = values[blocks.worst(values, (step, step))]
+    else:
+        everywhere = (
+            np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
+        )
+        small = blocks.mean(values[..., None], everywhere, (step, step))[..., 0]
+    factor = max(1, THUMBNAIL // max(small.shape))
+    with np.errstate(over="ignore"):  # the colour is that of the end of the scale
+        small = small.astype(np.float32).repeat(factor, axis=0).repeat(factor, axis=1)
+    box = None
+    if place is not None:
+        (top, bottom), (left, right) = (
+            _ends(part, factor / step, side) for part, side in zip(place, small.shape, strict=True)
+        )
+        box = (top, bottom, left, right)
+    return Thumbnail(small, box)
+
+
+def _ends(part: slice, factor: float, side: int) -> tuple[int, int]:
+    """Return the first and the last row or column of the line around a part, within a picture."""
+    middle = (part.start + part.stop) / 2 * factor
+    half = max((part.stop - part.start) / 2 * factor + 2, _LEAST_HALF)
+    return max(0, math.floor(middle - half)), min(side - 1, math.ceil(middle + half))
+
+
+def _draw(colours: NDArray[np.uint8], box: tuple[int, int, int, int]) -> None:
+    """Draw the lines of a box; those that would lie outside the picture run along its border."""
+    last = colours.shape[0] - 1, colours.shape[1] - 1
+    for out, grey in _RINGS[::-1]:
+        top, left = max(0, box[0] - out), max(0, box[2] - out)
+        bottom, right = min(last[0], box[1] + out), min(last[1], box[3] + out)
+        colours[[top, bottom], left : right + 1] = grey
+        colours[top : bottom + 1, [left, right]] = grey
+
+
+def place_words(place: tuple[slice, slice]) -> str:
+    """Say where a place is, in pixels from the upper left corner, counted from 0."""
+    rows, columns = (
+        f"{part.start}" if part.stop - part.start == 1 else f"{part.start} to {part.stop - 1}"
+        for part in place
+    )
+    return f"x {columns}, y {rows}"

@@ -16,17 +16,16 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly import figures, scoring
+from imsim.anomaly import scoring
 from imsim.anomaly.detector import AnomalyDetector, Inspection
+from imsim.anomaly.figures import Thumbnail, inspected_figure, order_figure, place_words, thumbnail
 from imsim.anomaly.item_detector import ItemDetector
-from imsim.anomaly.stacks import as_stack, batch_images, check_masks, masks_at
-from imsim.anomaly.thumbnails import Thumbnail, place_words, thumbnail
-from imsim.anomaly.writing import Writer, check_facts, template
-from imsim.pages import Html, Scale, asset, map_scale, page
+from imsim.anomaly.report import Writer, check_facts, dissimilarity_scale, ends_of, grey_between
+from imsim.anomaly.stacks import as_stack, batch_images, check_kind, check_masks, masks_at
+from imsim.pages import asset
 from imsim.validation import check_integer
 from imsim.workers import divided
 
-PAGE = "inspection.html"
 GALLERY = 12
 """Rejects that are pictured by default: with two pictures of 256 pixels each, 2 MB at most."""
 MOST_ROWS = 20_000
@@ -38,21 +37,17 @@ SAMPLED = 4096
 class Where(NamedTuple):
     """Where in a frame an item lies."""
 
-    box: tuple[slice, slice]
-    """Its rows and columns."""
-    frame: NDArray[Any] | None = None
-    """If it is to be shown."""
+    box: tuple[slice, slice]  # its rows and columns
+    frame: NDArray[Any] | None = None  # if it is to be shown
 
 
 class Row(NamedTuple):
     """What is said about one image, or one item of it."""
 
     name: str
-    score: float
-    """NaN if it was not inspected."""
+    score: float  # NaN if it was not inspected
     flagged: bool
-    reason: str
-    """Why it was not inspected."""
+    reason: str  # why it was not inspected
     place: tuple[slice, slice] | None
     """Rows and columns of the strongest window of the map of a reject; of an item, its box."""
 
@@ -111,14 +106,12 @@ class InspectionRecord:
 
     def __init__(self, detector: AnomalyDetector | ItemDetector, *, gallery: int = GALLERY) -> None:
         check_integer("gallery", gallery, 0)
-        self.noun = "image"
+        self.noun, own = "image", detector
         if isinstance(detector, ItemDetector) and hasattr(detector, "detector_"):
-            self.noun, detector = "item", detector.detector_
-        if not isinstance(detector, AnomalyDetector):
-            raise imsim.OptionError(
-                f"detector is of type {type(detector).__name__}; expected a fitted AnomalyDetector"
-            )
-        self.detector, self.gallery = detector, gallery
+            self.noun, own = "item", detector.detector_
+        check_kind(isinstance(own, AnomalyDetector), "detector", own, "a fitted AnomalyDetector")
+        self.detector: Any = own
+        self.gallery = gallery
         self.rows: list[Row] = []
         self._worst: list[_Pictured] = []
         self._ends: list[tuple[float, float]] = []
@@ -127,14 +120,7 @@ class InspectionRecord:
     def inspect(self, images: Any, names: Sequence[str], masks: Any = None) -> Inspection:
         """Inspect images with the detector, and keep what it says.
 
-        Parameters
-        ----------
-        images : array_like, shape (n, height, width)
-            As for `AnomalyDetector.inspect`.
-        names : sequence of str
-            One for each image; any text is safe.
-        masks : array_like of bool, optional
-            True = use.
+        `images` and `masks` are as for `AnomalyDetector.inspect`; each image has a name.
         """
         frames = as_stack("images", images)
         used = None if masks is None else check_masks(masks, frames.shape)
@@ -241,10 +227,17 @@ class InspectionRecord:
         scored = int(np.count_nonzero(~np.isnan(scores)))
         drawn = np.where(np.isnan(scores) & [row.flagged for row in rows], np.inf, scores)
         threshold = float(detector.threshold_)
-        held_out = detector.held_out_scores_
         shown = _shown_rows(rows)
-        text = template("inspection_report.html").render(
-            title=title,
+        return writer.write(
+            "inspection.html",
+            title,
+            {
+                "inspection_order": partial(order_figure, drawn, threshold, self.noun),
+                "inspection_scores": partial(
+                    inspected_figure, scores, detector.held_out_scores_, threshold, self.noun
+                ),
+            },
+            script=asset("sort.js"),
             rows=[(i + 1, rows[i]) for i in shown],
             number=len(rows),
             scored=scored,
@@ -265,22 +258,7 @@ class InspectionRecord:
             detector=detector,
             facts={**detector.describe(), **facts},
             place_words=place_words,
-            order=partial(
-                writer.figure,
-                "inspection_order",
-                f"The score of each {self.noun}, in the order they were inspected. What lies above "
-                "the dashed threshold is rejected.",
-                partial(figures.order_figure, drawn, threshold, self.noun),
-            ),
-            spread=partial(
-                writer.figure,
-                "inspection_scores",
-                f"How these {self.noun}s score, beside the good ones that the threshold comes "
-                "from.",
-                partial(figures.inspected_figure, scores, held_out, threshold, self.noun),
-            ),
         )
-        return writer.page(page(title, Html(text), script=asset("sort.js")), PAGE)
 
     def _rejects(self) -> list[tuple[Row, list[Markup]]]:
         """Return the pictured rejects, worst first, with their pictures."""
@@ -288,8 +266,10 @@ class InspectionRecord:
             return []
         lows, highs = np.array(self._ends).T
         # A few odd images, all black or white, do not set the scale of the others.
-        low, high = float(np.quantile(lows, 0.05)), float(np.quantile(highs, 0.95))
-        grey = Scale(low, high if high > low else low + 1, colours="grey")
+        grey = grey_between(float(np.quantile(lows, 0.05)), float(np.quantile(highs, 0.95)))
+        bright = None
+        if any(one.local is not None for one in self._worst):
+            bright = dissimilarity_scale(self.detector.metric, self.detector.data_range_)
         rejects = []
         for one in sorted(self._worst, reverse=True):
             row = self.rows[-one.order - 1]
@@ -298,10 +278,9 @@ class InspectionRecord:
                 pictures.append(one.frame.drawn(grey, f"{row.name}, the {self.noun} marked"))
             if one.image is not None:
                 pictures.append(one.image.drawn(grey, f"{row.name}, as it was inspected"))
-            if one.local is not None:
-                scale = dissimilarity_scale(self.detector)
+            if one.local is not None and bright is not None:
                 words = f"its map of {self.detector.metric}: bright differs"
-                pictures.append(one.local.drawn(scale, words))
+                pictures.append(one.local.drawn(bright, words))
             rejects.append((row, pictures))
         return rejects
 
@@ -325,40 +304,22 @@ def write_inspection_report(
 
     Parameters
     ----------
-    folder : path
-        Where to; made if it does not exist. Files of the same names are replaced.
     detector : AnomalyDetector
         Fitted. Rejects get a map and a place if its metric has a map.
     images : array_like, shape (n, height, width)
         In the order in which they came. Worked on in batches, so that a memory-mapped array stays
         on disk; for images that come one by one, see `InspectionRecord`.
-    names : sequence of str, optional
-        A name for each image; any text is safe.
     masks : array_like of bool, shape (n, height, width) or (height, width), optional
         True = use; handed to the detector.
-    title : str, optional
-        The title of the page.
     gallery : int, optional
         The most rejects to picture; the page says how many it leaves out.
-    facts : mapping of str, optional
-        What else to say about the run, such as the file of the detector and its hash.
+    folder, names, title, facts
+        As for `write_report`.
 
     Returns
     -------
     pathlib.Path
         The page, ``inspection.html``. Beside it lie its figures as PNG files.
-
-    Raises
-    ------
-    ImsimError
-        If the folder cannot be written.
-    ShapeError, DTypeError, MaskError, OptionError
-        If the images are not like those learned from, or `names` or `masks` not one for each.
-
-    Warns
-    -----
-    RuntimeWarning
-        If a figure could not be drawn; the page is written without it and says why.
 
     Examples
     --------
@@ -386,10 +347,7 @@ def write_inspection_report(
 def maps_of(
     detector: AnomalyDetector, images: NDArray[Any], masks: Any = None
 ) -> Iterator[NDArray[Any] | None]:
-    """Yield the map of each image; None where the metric has none, or where one fails.
-
-    A few are made at a time, so that memory does not grow with the number of images.
-    """
+    """Yield the map of each image, a few at a time; None where there is none or it fails."""
     for part in divided(len(images), 4 * batch_images(images)):
         yield from _maps(detector, images[part], masks_at(masks, part))
 
@@ -406,22 +364,10 @@ def _maps(detector: AnomalyDetector, images: NDArray[Any], masks: Any) -> list[N
         return [_maps(detector, images[part], masks_at(masks, part))[0] for part in each]
 
 
-def dissimilarity_scale(detector: AnomalyDetector) -> Scale:
-    """Return the fixed scale of a detector's maps: dark is alike, bright differs.
-
-    The colours are those of the metric's own map, as `imsim compare` draws it.
-    """
-    scale = map_scale(detector.metric, detector.data_range_)
-    turned = imsim.METRICS[detector.metric].map_dissimilarity
-    return scale._replace(low=turned(scale.low), high=turned(scale.high))
-
-
 def _one_each(names: Any, count: int) -> Sequence[str]:
     """Return the names of images as a list."""
-    if isinstance(names, (str, bytes, Mapping)) or not isinstance(names, Iterable):
-        raise imsim.OptionError(
-            f"names is of type {type(names).__name__}; expected a list with one for each image"
-        )
+    are_names = isinstance(names, Iterable) and not isinstance(names, str | bytes | Mapping)
+    check_kind(are_names, "names", names, "a list with one for each image")
     given = [str(name) for name in names]
     if len(given) != count:
         raise imsim.ShapeError(f"names has length {len(given)}; expected one for each of {count}")
@@ -429,13 +375,8 @@ def _one_each(names: Any, count: int) -> Sequence[str]:
 
 
 def _ends_of(image: NDArray[Any]) -> tuple[float, float]:
-    """Return the darkest and the brightest pixel, but for 0.1 % at either end."""
-    pixels = image.ravel()[:: -(-image.size // SAMPLED)].astype(np.float64)
-    pixels = pixels[np.isfinite(pixels)]
-    if not pixels.size:
-        return 0.0, 1.0
-    low, high = np.quantile(pixels, (0.001, 0.999))
-    return float(low), float(high)
+    """Return the darkest and the brightest pixel of a sample."""
+    return ends_of(image.ravel()[:: -(-image.size // SAMPLED)].astype(np.float64))
 
 
 def _shown_rows(rows: list[Row]) -> list[int]:

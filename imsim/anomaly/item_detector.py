@@ -14,7 +14,7 @@ from sklearn.base import clone
 import imsim
 from imsim.anomaly.detector import AnomalyDetector, OddImageWarning, UnscorableImageWarning
 from imsim.anomaly.items import Item, ItemFinder
-from imsim.anomaly.line_scan import LineScan
+from imsim.anomaly.pieces import Piece
 from imsim.anomaly.stacks import as_stack, listed
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.anomaly.xray.frames import UnusableImageWarning
@@ -22,12 +22,8 @@ from imsim.errors import silent, warn
 from imsim.validation import check_integer
 from imsim.workers import in_parts
 
-__all__ = ["VERDICTS", "ItemDetector", "ItemInspection", "ItemScan"]
-
 _NOT_INSPECTED = ("cut", "large", "damaged")
 _ODD = "is unlike the others"
-VERDICTS = ("good", "anomaly", "not inspected")
-"""An item that was not inspected is rejected, like an anomaly."""
 
 
 class ItemInspection(NamedTuple):
@@ -41,16 +37,14 @@ class ItemInspection(NamedTuple):
     y: int
     width: int
     height: int
-    """The box; in strips, rows count from the first one fed."""
     centre_x: float
     centre_y: float
-    """Mean column and row."""
     area: int
-    """In pixels."""
+    """As of `Item`."""
     anomaly_score: float
     """Larger = more anomalous; NaN for what could not be compared."""
     verdict: str
-    """One of `VERDICTS`. Debris is an anomaly; what is cut, large or damaged is not inspected."""
+    """``"good"``, ``"anomaly"``, as debris is, or ``"not inspected"``: cut, large or damaged."""
     reason: str | None
     """Why there is no score."""
 
@@ -108,11 +102,6 @@ class ItemDetector(Stored):
     def fit(self, good: Any, y: Any = None) -> Self:
         """Learn from good frames, (n, height, width), or from good images of one item each.
 
-        Raises
-        ------
-        ImsimError
-            As `ItemFinder.fit` and `AnomalyDetector.fit` say.
-
         Warns
         -----
         UnusableImageWarning, UnscorableImageWarning, OddImageWarning
@@ -152,19 +141,9 @@ class ItemDetector(Stored):
         return self
 
     def inspect_frame(self, frame: Any, index: int = 0) -> list[ItemInspection]:
-        """Return a verdict for each item that a frame shows, and for what is no item.
+        """Return a verdict for each item that a frame of any size shows, and for what is none.
 
-        Parameters
-        ----------
-        frame : array_like, shape (height, width)
-            Of the type of the good frames, and of any size.
-        index : int
-            Number of the frame in the result.
-
-        Returns
-        -------
-        list of ItemInspection
-            In the order of the lowest rows; empty for a frame of background alone.
+        `index` is the number of the frame in the result.
         """
         self._check_fitted()
         return self.verdicts(self.finder_.cut(frame), index)
@@ -237,6 +216,65 @@ def _by_frame(reasons: Iterable[tuple[tuple[int, Item], str]]) -> dict[int, str]
     for (frame, item), reason in reasons:
         found.setdefault(frame, []).append(f"has an item at x={item.x}, y={item.y} that {reason}")
     return {frame: "; ".join(texts) for frame, texts in found.items()}
+
+
+class LineScan:
+    """Cut the strips of a line-scan camera into items, whatever the height of the strips.
+
+    The items are those of `ItemFinder.cut` of all rows at once, to the last bit. What hangs
+    together for more than ``finder.longest_`` rows is given out as ``"large"``, over and over, as
+    long as it goes on; so no more rows than that are in memory, and few more.
+
+    Parameters
+    ----------
+    finder : ItemFinder
+        Fitted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly import ItemFinder, LineScan
+    >>> y, x = np.mgrid[:48, :48] - 24
+    >>> good = np.stack([np.where(np.hypot(y, x) < r, 0.5, 1.0) for r in (12, 13, 14)])
+    >>> scan = LineScan(ItemFinder().fit(good))
+    >>> found = [item for strip in np.split(good[1], 3) for item in scan.feed(strip)]
+    >>> [(item.kind, item.y) for item in [*found, *scan.end()]]
+    [('item', 11)]
+    """
+
+    def __init__(self, finder: ItemFinder) -> None:
+        if not isinstance(finder, ItemFinder):
+            raise imsim.OptionError(f"finder={finder!r}; expected an ItemFinder")
+        self.finder = finder
+        self._strips = finder.strips()
+        self._width: int | None = None
+        self._has_ended = False
+
+    def feed(self, rows: Any) -> list[Item]:
+        """Take the next rows, (height, width); return the items that are complete."""
+        if self._has_ended:
+            raise imsim.ImsimError("the image has ended", "make another LineScan")
+        strip = self.finder.checked("rows", rows)
+        if self._width not in (None, strip.shape[1]):
+            raise imsim.ShapeError(
+                f"rows have {strip.shape[1]} pixels, those before {self._width}",
+                "make another LineScan for another camera",
+            )
+        self._width = strip.shape[1]
+        return self._items(self._strips.feed(strip)) if len(strip) else []
+
+    def end(self) -> list[Item]:
+        """End the image; return the items that are left. Those at the last row are cut."""
+        self._has_ended = True
+        return self._items(self._strips.end())
+
+    @property
+    def rows_in_memory(self) -> int:
+        """How many rows are kept."""
+        return self._strips.memory
+
+    def _items(self, pieces: list[Piece]) -> list[Item]:
+        return [item for piece in pieces for item in self.finder.items(piece)]
 
 
 class ItemScan:

@@ -1,7 +1,4 @@
-"""Several items in a frame: found, parted where they touch, and cut out one by one.
-
-Longer than 450 lines: it is one class, in scikit-learn's manner, and what it returns.
-"""
+"""Several items in a frame: found, parted where they touch, and cut out one by one."""
 
 from __future__ import annotations
 
@@ -15,7 +12,16 @@ from scipy import ndimage
 
 import imsim
 from imsim.anomaly.crops import MARGIN, alone
-from imsim.anomaly.parting import SPECK, TOLERANCE, Limits, learned_limits, parted, without_holes
+from imsim.anomaly.pieces import (
+    SPECK,
+    TOLERANCE,
+    Limits,
+    Piece,
+    Strips,
+    learned_limits,
+    parted,
+    without_holes,
+)
 from imsim.anomaly.stacks import (
     NOT_FINITE,
     ROBUST,
@@ -31,10 +37,10 @@ from imsim.anomaly.stacks import (
     sample_of,
 )
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.anomaly.strips import Piece, Strips
-from imsim.anomaly.xray.faults import MOST_IMAGES, faults_of, without_lone
-from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items, mean_of_neighbours
+from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items
+from imsim.anomaly.xray.sensor import MOST_IMAGES, faults_of, without_lone
 from imsim.errors import warn
+from imsim.kernels.xray import mean_of_neighbours
 from imsim.validation import check_integer
 
 __all__ = ["Item", "ItemFinder"]
@@ -51,20 +57,6 @@ _EVEN = 0.999
 """Share of the pixels of the border of good images, without items, that is below the threshold."""
 _MOST_ITEMS = 64
 """Most connected items that are parted: a larger piece is a background that has changed."""
-
-_REASONS = {
-    "debris": "is smaller than any item: debris, or a piece of one",
-    "cut": "touches the border of the frame: the item is not seen whole",
-    "large": "is larger than an item, and shows no neck at which it could be parted",
-    "damaged": NOT_FINITE,
-}
-_GOES_ON = "goes on for longer than items do"
-_TOO_MANY = "is as large as {:.0f} items: so many that hang together are not parted"
-_TOO_WIDE = "is an item, but does not fit into {} x {} pixels"
-_EVERYWHERE = (
-    "is as large as {:.0f} items and touches the border of the frame: is the background as bright "
-    "as in the good images?"
-)
 
 
 class Item(NamedTuple):
@@ -125,12 +117,9 @@ class ItemFinder(Stored):
 
     Attributes
     ----------
-    shape_, longest_ : (int, int) and int
-        As above.
-    level_, noise_ : float
-        Median of the background, and its standard deviation.
-    threshold_ : float
-        Difference from the background above which pixels are marked.
+    level_, noise_, threshold_ : float
+        Median of the background, its standard deviation, and the difference from it above which
+        pixels are marked.
     side_ : int
         1 if items are brighter than the background, -1 if they are darker; 0 if they are both, and
         pixels are marked that differ either way.
@@ -138,7 +127,7 @@ class ItemFinder(Stored):
         Columns that stand alone in the median of the good images: faults of the detector. They take
         the values of the nearest sound ones. With faults, all frames have this width.
     limits_ : Limits
-        Smallest and largest area of items, and more (``imsim.anomaly.parting``).
+        Smallest and largest area of items, and more (``imsim.anomaly.pieces``).
     speck_ : float
         Largest area of what is left out as nothing: 9 pixels, or twice the largest crumb in good
         images.
@@ -171,11 +160,6 @@ class ItemFinder(Stored):
         Most things in them must be single whole items; there may be crumbs, and some items may
         touch each other or the border.
 
-        Parameters
-        ----------
-        good : array_like, shape (n, height, width)
-            Grey images of one item each, or of several; at least three items.
-
         Raises
         ------
         ImsimError
@@ -203,29 +187,12 @@ class ItemFinder(Stored):
         return self
 
     def cut(self, frame: Any) -> list[Item]:
-        """Return what a frame shows, in the order of the lowest rows.
-
-        Parameters
-        ----------
-        frame : array_like, shape (height, width)
-            Of the type of the good images, and of any size.
-
-        Returns
-        -------
-        list of Item
-            Empty if nothing stands out from the background.
-        """
+        """Return what a frame of any size shows, in the order of the lowest rows."""
         pieces = self.strips().end(self.checked("frame", frame))
         return [item for piece in pieces for item in self.items(piece)]
 
     def crops(self, frames: Any) -> NDArray[Any]:
-        """Return the items of all frames, one by one: what a detector learns from.
-
-        Raises
-        ------
-        ImsimError
-            If there is no whole item in any frame.
-        """
+        """Return the items of all frames, one by one: what a detector learns from."""
         images = as_stack("images", frames)
         items = [item for image in images for item in self.cut(image)]
         found = [item.crop for item in items if item.crop is not None]
@@ -260,16 +227,12 @@ class ItemFinder(Stored):
         return self._repaired(values)
 
     def mark(self, rows: NDArray[Any]) -> Booleans:
-        """Return which pixels stand out from the background; NaN and infinity do.
-
-        So does most of a row that is beyond the background on the side where no items are: against
-        such a background, these may not stand out.
-        """
+        """Return which pixels stand out from the background; NaN and infinity do."""
         values, finite = self._sound(rows)
         with np.errstate(over="ignore", invalid="ignore"):  # sums beyond float32 stand out
             apart = self._apart(mean_of_neighbours(values)[0])
         marked: Booleans = apart > np.float32(1)
-        if self.side_:
+        if self.side_:  # against a background beyond, items may not stand out
             beyond = apart < np.float32(-_OTHER_SIDE)
             marked |= beyond & (beyond.mean(axis=1, keepdims=True) > _MOST_OF_A_ROW)
         return marked | ~finite
@@ -380,12 +343,12 @@ class ItemFinder(Stored):
 
     def _things(self, frame: Floats) -> list[Booleans]:
         """Return the masks of what stands out and does not touch the border of the frame."""
-        labels, _ = ndimage.label(self.mark(frame))
-        inner = labels.copy()
-        inner[1:-1, 1:-1] = 0
-        at_border = set(np.unique(inner).tolist())
-        found = enumerate(ndimage.find_objects(labels), 1)
-        masks = [labels[box] == k for k, box in found if k not in at_border]
+        from skimage import segmentation  # slow to import
+
+        clear: Any = segmentation.clear_border
+        labels = clear(ndimage.label(self.mark(frame))[0])
+        boxes = enumerate(ndimage.find_objects(labels), 1)
+        masks = [labels[box] == k for k, box in boxes if box is not None]
         return [m for m in masks if m.sum() > SPECK]
 
     def _fit_shape(self, boxes: Iterable[tuple[int, ...]]) -> None:
@@ -434,24 +397,30 @@ class ItemFinder(Stored):
         )
 
     def _kind(self, piece: Piece, own: Booleans, size: tuple[int, int]) -> tuple[str, str | None]:
+        """Return what a part is, and why it is no item to inspect."""
         limits, area = self.limits_, int(own.sum())
+        items = f"is as large as {area / limits.largest:.0f} items"
         at_edge = (own[0].any(), own[-1].any(), own[:, 0].any(), own[:, -1].any())
         if not self._sound(piece.values)[1][own].all():
-            return "damaged", _REASONS["damaged"]
+            return "damaged", NOT_FINITE
         if any(touches and is_edge for touches, is_edge in zip(at_edge, piece.edges, strict=True)):
             if area > 2 * limits.largest:
-                return "cut", _EVERYWHERE.format(area / limits.largest)
-            return "cut", _REASONS["cut"]
+                return "cut", (
+                    f"{items} and touches the border of the frame: is the background as bright as "
+                    "in the good images?"
+                )
+            return "cut", "touches the border of the frame: the item is not seen whole"
         if piece.goes_on:
-            return "large", _GOES_ON
+            return "large", "goes on for longer than items do"
         if area < limits.smallest:
-            return "debris", _REASONS["debris"]
+            return "debris", "is smaller than any item: debris, or a piece of one"
         if area > _MOST_ITEMS * limits.largest:
-            return "large", _TOO_MANY.format(area / limits.largest)
+            return "large", f"{items}: so many that hang together are not parted"
         if not limits.hold(own):
-            return "large", _REASONS["large"]
-        if any(side + 2 * MARGIN > most for side, most in zip(size, self.shape_, strict=True)):
-            return "large", _TOO_WIDE.format(self.shape_[1], self.shape_[0])
+            return "large", "is larger than an item, and shows no neck at which it could be parted"
+        height, width = self.shape_
+        if size[0] + 2 * MARGIN > height or size[1] + 2 * MARGIN > width:
+            return "large", f"is an item, but does not fit into {width} x {height} pixels"
         return "item", None
 
 

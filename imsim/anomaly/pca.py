@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import scipy.linalg
 
 import imsim
-from imsim.anomaly import principal
 from imsim.anomaly.patches import cut, join, window
-from imsim.anomaly.principal import Principal
-from imsim.anomaly.stacks import Booleans, Floats, batch_images, check_images
+from imsim.anomaly.stacks import Booleans, Doubles, Floats, batch_images, check_images, product
 from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
 from imsim.validation import check_integer, check_number
 from imsim.workers import divided
 
 _NEGLIGIBLE = 1e-10
 """Variance, relative to the largest, below which a component is rounding noise."""
+_STEPS = 4
+"""Steps towards the least-squares fit to the known numbers of a vector."""
 
 
 @dataclass(eq=False, repr=False)
@@ -36,9 +36,8 @@ class PCAAutoencoder(Stored):
     the patch is seen. Patches suit texture, which has no fixed place; they take images of any
     size from one patch upwards. Whole images suit parts that always lie in the same place.
 
-    Capacity is a matter of detection, not of fidelity: with too many components a linear model
-    reconstructs foreign bodies as well as good texture, and the two cannot be told apart. As many
-    components as a patch has pixels reproduce everything.
+    With too many components a linear model reconstructs foreign bodies as well as good texture;
+    as many as a patch has pixels reproduce everything.
 
     Parameters
     ----------
@@ -52,10 +51,8 @@ class PCAAutoencoder(Stored):
 
     Attributes
     ----------
-    components_ : float32 array, shape (kept, pixels)
-        The columns of W as rows.
-    mean_ : float32 array, shape (pixels,)
-        The mean.
+    components_, mean_ : float32 array, shapes (kept, pixels) and (pixels,)
+        The columns of W as rows, and the mean.
     explained_variance_ : float64 array, shape (kept,)
         Variance along each component, in units of the pixel values squared.
     total_variance_ : float
@@ -76,8 +73,7 @@ class PCAAutoencoder(Stored):
     inside and stop short of fitting the noise of a few. The first step already gives a
     complete patch its final coefficients.
 
-    The result is deterministic. Each image is reconstructed by itself, so that a batch equals its
-    images one by one to the last bit.
+    Each image is reconstructed by itself: a batch equals its images one by one to the last bit.
 
     References
     ----------
@@ -108,28 +104,17 @@ class PCAAutoencoder(Stored):
 
     @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
-        """Learn mean and components from good images, at least two of them, or two patches.
-
-        `OptionError` refuses parameters that are none of those allowed.
-        """
+        """Learn mean and components from good images, at least two of them, or two patches."""
         self._check_parameters()
         pixels, used = check_images(images, masks)
         self._check_size(pixels)
-        if self.patch is None:
-            pixels, used = _without_empty(pixels, used)
-            count, shape = len(pixels), pixels.shape[1:]
-            vectors = pixels.reshape(count, math.prod(shape))
-            inside = None if used is None else used.reshape(vectors.shape)
-            found = principal.of_few(vectors, inside) if count > 1 else None
-        else:
-            shape = (self.patch, self.patch)
-            found, count = principal.of_many(self._complete_patches(pixels, used), self.patch**2)
+        found, count = self._principal(pixels, used)
         if found is None or count < 2:
             raise imsim.MaskError(
                 f"there are {count} complete images or patches to learn from; expected at least 2: "
                 "pass more images, larger masks, or a smaller patch"
             )
-        self.shape_ = shape
+        self.shape_ = pixels.shape[1:] if self.patch is None else (self.patch, self.patch)
         self._keep(found, float(found.variances.sum()), count)
         return self
 
@@ -150,27 +135,39 @@ class PCAAutoencoder(Stored):
             return self.fit(images, masks)
         pixels, used = check_images(images, masks)
         self._check_size(pixels, self.shape_)
-        if self.patch is None:
-            pixels, used = _without_empty(pixels, used)
-            count = len(pixels)
-            vectors = pixels.reshape(count, self.mean_.size)
-            if used is not None:
-                vectors = np.where(used.reshape(vectors.shape), vectors, self.mean_)
-            new = principal.of_few(vectors, None) if count else None
-        else:
-            new, count = principal.of_many(self._complete_patches(pixels, used), self.patch**2)
+        new, count = self._principal(pixels, used, self.mean_)
         if new is None or not count:
             return self  # the masks leave no image, or no complete patch
         n, kept = self.count_, self.explained_variance_
         total = (n - 1) * self.total_variance_ + (count - 1) * float(new.variances.sum())
         axes = self.components_.astype(np.float64)
-        earlier = Principal(self.mean_.astype(np.float64), kept, axes)
-        found = principal.merged(earlier, n, new, count)
+        earlier = _Principal(self.mean_.astype(np.float64), kept, axes)
+        found = _merged(earlier, n, new, count)
         apart = float(np.sum((self.mean_ - new.mean) ** 2)) * n * count / (n + count)
         self._keep(found, (total + apart) / (n + count - 1), n + count)
         return self
 
-    def _keep(self, found: Principal, total: float, count: int) -> None:
+    def _principal(
+        self, pixels: Floats, used: Booleans | None, filling: Floats | None = None
+    ) -> tuple[_Principal | None, int]:
+        """Return all components of images or patches, and the number of these.
+
+        Of images, pixels outside the masks take the filling, or the mean of the others.
+        """
+        if self.patch is not None:
+            return _of_many(self._complete_patches(pixels, used), self.patch**2)
+        if used is not None:
+            shown = used.any(axis=(1, 2))
+            pixels, used = pixels[shown], used[shown]
+        if not len(pixels):
+            return None, 0
+        vectors = pixels.reshape(len(pixels), -1)
+        seen = None if used is None else used.reshape(vectors.shape)
+        if seen is not None and filling is not None:
+            vectors, seen = np.where(seen, vectors, filling), None
+        return _of_few(vectors, seen), len(vectors)
+
+    def _keep(self, found: _Principal, total: float, count: int) -> None:
         """Keep as many components as the parameters ask for, and as carry more than rounding."""
         mean, variances, axes = found
         kept = int((variances > _NEGLIGIBLE * variances[0]).sum())
@@ -197,7 +194,7 @@ class PCAAutoencoder(Stored):
             vectors = pixels.reshape(len(pixels), 1, -1)
             seen = [None] * len(pixels) if used is None else used.reshape(vectors.shape)
             pairs = zip(vectors, seen, strict=True)
-            flat = [principal.project(*pair, self.mean_, self.components_) for pair in pairs]
+            flat = [_project(*pair, self.mean_, self.components_) for pair in pairs]
             result = np.concatenate(flat).reshape(pixels.shape)
         else:
             inside = np.broadcast_to(np.True_, pixels.shape) if used is None else used
@@ -294,9 +291,7 @@ class PCAAutoencoder(Stored):
         some = shares > 0
         weighted = np.zeros_like(weights)
         vectors = cut(image, side, stride)[some]
-        weighted[some] = weights[some] * principal.project(
-            vectors, seen[some], self.mean_, self.components_
-        )
+        weighted[some] = weights[some] * _project(vectors, seen[some], self.mean_, self.components_)
         result, total = (join(p, inside.shape, side, stride) for p in (weighted, weights))
         return np.divide(result, total, out=np.zeros_like(image), where=inside)
 
@@ -328,21 +323,17 @@ class MeanModel(Stored):
     @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
         """Learn the mean from good images."""
-        return self._learn(images, masks, 0.0, 0)
+        self.mean_, self.count_ = 0.0, 0
+        return self.partial_fit(images, masks)
 
     @all_or_nothing
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
         """Learn from further good images."""
-        if not hasattr(self, "mean_"):
-            return self.fit(images, masks)
-        return self._learn(images, masks, self.mean_, self.count_)
-
-    def _learn(self, images: Any, masks: Any, earlier: float, number: int) -> Self:
-        """Learn from images, beside a number of pixels that had a mean earlier."""
         pixels, used = check_images(images, masks)
         inside = pixels if used is None else pixels[used]
         if not inside.size:
             raise imsim.MaskError("the masks leave no pixel to learn from: pass larger masks")
+        earlier, number = getattr(self, "mean_", 0.0), getattr(self, "count_", 0)
         self.count_ = number + inside.size
         mean = float(inside.mean(dtype=np.float64))
         self.mean_ = mean + (earlier - mean) * (number / self.count_)
@@ -368,8 +359,80 @@ class MeanModel(Stored):
         return model
 
 
-def _without_empty(pixels: Floats, used: Booleans | None) -> tuple[Floats, Booleans | None]:
-    """Leave out images of which the masks leave nothing."""
-    if used is None or (shown := used.any(axis=(1, 2))).all():
-        return pixels, used
-    return pixels[shown], used[shown]
+class _Principal(NamedTuple):
+    """All principal components of some vectors."""
+
+    mean: Doubles  # shape (length,)
+    variances: Doubles  # in descending order, none negative
+    axes: Doubles  # unit vectors as rows, shape (len(variances), length)
+
+
+def _of_few(vectors: Floats, seen: Booleans | None) -> _Principal:
+    """Principal components of few vectors; unseen entries, which are 0, count as the mean."""
+    if seen is None:
+        mean = vectors.mean(axis=0, dtype=np.float64)
+        centred = vectors - mean
+    else:
+        mean = vectors.sum(axis=0, dtype=np.float64) / np.maximum(seen.sum(axis=0), 1)
+        centred = np.where(seen, vectors - mean, 0.0)
+    return _of_centred(mean, centred, max(len(centred) - 1, 1))
+
+
+def _merged(one: _Principal, n: int, other: _Principal, m: int) -> _Principal:
+    """Principal components of n and m vectors together, from those of each."""
+    mean = (n * one.mean + m * other.mean) / (n + m)
+    rows = [
+        np.sqrt((n - 1) * one.variances)[:, None] * one.axes,
+        np.sqrt((m - 1) * other.variances)[:, None] * other.axes,
+        np.sqrt(n * m / (n + m)) * (one.mean - other.mean)[None],
+    ]
+    return _of_centred(mean, np.concatenate(rows), n + m - 1)
+
+
+def _of_centred(mean: Doubles, centred: Doubles, divisor: int) -> _Principal:
+    """Principal components of vectors less their mean."""
+    n, length = centred.shape
+    if n >= length:
+        return _of_symmetric(mean, centred.T @ centred / divisor)
+    # The matrix of inner products is smaller, and has the same eigenvalues.
+    _, variances, combinations = _of_symmetric(mean, centred @ centred.T / divisor)
+    lengths = np.sqrt(divisor * variances)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        axes = np.where(lengths[:, None] > 0, combinations @ centred / lengths[:, None], 0)
+    return _Principal(mean, variances, axes)
+
+
+def _of_many(batches: Iterable[Floats], length: int) -> tuple[_Principal, int]:
+    """Principal components of many short vectors, and their number."""
+    count, shift = 0, np.zeros(length)
+    total, products = np.zeros(length), np.zeros((length, length))
+    for batch in batches:
+        if not count and len(batch):
+            shift = batch.mean(axis=0, dtype=np.float64)  # a large offset would cost precision
+        moved = batch - shift
+        count += len(batch)
+        total += moved.sum(axis=0)
+        products += moved.T @ moved
+    mean = total / max(count, 1)
+    covariance = (products - count * np.outer(mean, mean)) / max(count - 1, 1)
+    return _of_symmetric(shift + mean, covariance), count
+
+
+def _project(vectors: Floats, seen: Booleans | None, mean: Floats, axes: Floats) -> Floats:
+    """Reconstruct vectors (rows) from their known numbers."""
+    centred = vectors - mean
+    if seen is not None:
+        centred[~seen] = 0
+    coefficients = product(centred, axes.T)
+    if seen is not None and (some := np.flatnonzero(~seen.all(axis=1))).size:
+        wanted, visible, found = centred[some], seen[some], coefficients[some]
+        for _ in range(_STEPS):
+            missing = np.where(visible, wanted - product(found, axes), np.float32(0))
+            found += product(missing, axes.T)
+        coefficients[some] = found
+    return product(coefficients, axes) + mean
+
+
+def _of_symmetric(mean: Doubles, symmetric: Doubles) -> _Principal:
+    values, vectors = scipy.linalg.eigh(symmetric)
+    return _Principal(mean, np.maximum(values[::-1], 0), vectors.T[::-1])

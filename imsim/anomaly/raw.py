@@ -66,19 +66,12 @@ def check_raw(raw: Doubles) -> Doubles:
     return raw
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def of_image(image: NDArray[Any], used: Booleans | None) -> list[float]:
-    """Return the raw statistics of an image, some of which are not finite if its pixels are not.
-
-    Pixels outside a mask have the mean inside; an empty mask leaves nothing but NaN.
-    """
-    pixels = image.astype(np.float64)
+    """Return the raw statistics of an image; they may be NaN or infinite, as pixels may."""
     if used is not None and not used.any():
         return [np.nan] * len(RAW)
-    with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond float32 among them
-        return _of_pixels(pixels, used)
-
-
-def _of_pixels(pixels: Doubles, used: Booleans | None) -> list[float]:
+    pixels = image.astype(np.float64)
     if used is not None and not used.all():
         pixels[~used] = pixels[used].mean()
     height, width = (side // 2 * 2 for side in pixels.shape)

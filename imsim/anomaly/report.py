@@ -1,14 +1,18 @@
-"""The report of the workflow: figures as PNG files and one self-contained page."""
+"""The report of the workflow, and what all reports are made with: pages, figures, scales."""
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from os import PathLike
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -16,18 +20,18 @@ import imsim
 from imsim.anomaly import figures, scoring
 from imsim.anomaly.evaluation import Evaluation
 from imsim.anomaly.ranking import Ranking
-from imsim.anomaly.stacks import Booleans, check_masks
-from imsim.anomaly.writing import Writer, check_facts, template
+from imsim.anomaly.stacks import check_kind, check_masks, masks_at
 from imsim.errors import silent
-from imsim.pages import Html, Scale, map_scale, page
+from imsim.pages import Html, Scale, map_scale, page, picture, readable, tag
 from imsim.validation import check_integer, usual_data_range
 
 FALLBACK_METRIC = "fsim"
 """Metric whose maps are shown if that of the detector has none."""
+DPI = 160
 
 
 def write_report(
-    folder: str | PathLike[str],
+    folder: str | os.PathLike[str],
     evaluation: Evaluation,
     ranking: Ranking | None = None,
     reconstruction: tuple[Any, Any, Any] | None = None,
@@ -47,10 +51,8 @@ def write_report(
     ----------
     folder : path
         Where to; made if it does not exist. Files of the same names are replaced.
-    evaluation : Evaluation
-        The decisions, from `evaluate`.
-    ranking : Ranking, optional
-        The comparison of the similarity measures, from `rank_metrics`.
+    evaluation, ranking : Evaluation, and Ranking, optional
+        From `evaluate` and `rank_metrics`.
     reconstruction : tuple, optional
         Inputs, reconstructions and masks (or None) of the evaluated images in their order, from
         ``AnomalyDetector.reconstruct``: draws the gallery.
@@ -63,7 +65,7 @@ def write_report(
     kinds, names : sequence of str, optional
         What is wrong with each image, and its name, for the captions; any text is safe.
     title : str, optional
-        The title of the page.
+        Of the page.
     gallery : int, optional
         The most hits, misses and false alarms to show, of each.
     facts : mapping of str, optional
@@ -73,13 +75,6 @@ def write_report(
     -------
     pathlib.Path
         The page, ``report.html``. Beside it lie its figures as PNG files.
-
-    Raises
-    ------
-    ImsimError
-        If the folder cannot be written.
-    ShapeError, OptionError
-        If `reconstruction`, `images`, `kinds` or `names` are not one for each evaluated image.
 
     Warns
     -----
@@ -107,20 +102,15 @@ def write_report(
     """
     check_integer("gallery", gallery, 1)
     check_facts(facts)
-    if not isinstance(evaluation, Evaluation):
-        raise imsim.OptionError(
-            f"evaluation is of type {type(evaluation).__name__}; expected what evaluate returned"
-        )
-    if ranking is not None and not isinstance(ranking, Ranking):
-        raise imsim.OptionError(
-            f"ranking is of type {type(ranking).__name__}; expected what rank_metrics returned"
-        )
+    is_one = isinstance(evaluation, Evaluation)
+    check_kind(is_one, "evaluation", evaluation, "what evaluate returned")
+    is_one = isinstance(ranking, Ranking | None)
+    check_kind(is_one, "ranking", ranking, "what rank_metrics returned")
     shown = None
     if reconstruction is not None:
         shown = Gallery(
             evaluation, reconstruction, images, metric, data_range, kinds=kinds, names=names
         )
-    writer = Writer(folder)
     draws: dict[str, Callable[..., Figure]] = {
         "scores": partial(figures.scores_figure, evaluation),
         "groups": partial(figures.groups_figure, evaluation),
@@ -129,17 +119,19 @@ def write_report(
     if ranking is not None:
         draws["ranking"] = partial(figures.ranking_figure, ranking)
     if shown is not None:
-        draws |= {f"gallery_{name}": shown.figure for name in ("hits", "misses", "false_alarms")}
-    text = template("report.html").render(
-        title=title,
+        for name, chosen in shown_images(evaluation, gallery).items():
+            if len(chosen):
+                draws[f"gallery_{name}"] = partial(shown.figure, chosen)
+    return Writer(folder).write(
+        "report.html",
+        title,
+        draws,
         evaluation=evaluation,
         ranking=ranking,
-        shown=shown_images(evaluation, gallery) if shown else {},
-        figure=lambda name, caption, *which: writer.figure(name, caption, draws[name], *which),
+        has_gallery=shown is not None,
         metrics=imsim.METRICS,
         facts=facts or {},
     )
-    return writer.page(page(title, Html(text)))
 
 
 def shown_images(evaluation: Evaluation, most: int) -> dict[str, NDArray[np.intp]]:
@@ -152,8 +144,11 @@ def shown_images(evaluation: Evaluation, most: int) -> dict[str, NDArray[np.intp
     hits, misses, alarms = (
         order[wanted[order]] for wanted in (labels & flagged, labels & ~flagged, ~labels & flagged)
     )
-    spread = np.linspace(0, len(hits) - 1, min(most, len(hits))).astype(np.intp)
-    return {"hits": hits[spread], "misses": misses[:most], "false_alarms": alarms[:most]}
+    return {
+        "hits": hits[spread(len(hits), most)],
+        "misses": misses[:most],
+        "false_alarms": alarms[:most],
+    }
 
 
 class Gallery:
@@ -170,32 +165,26 @@ class Gallery:
         kinds: Sequence[str] | None,
         names: Sequence[str] | None,
     ) -> None:
-        if not isinstance(reconstruction, tuple | list) or len(reconstruction) != 3:
-            raise imsim.OptionError(
-                f"reconstruction is of type {type(reconstruction).__name__}; expected three parts: "
-                "inputs, reconstructions and masks, which may be None"
-            )
+        check_kind(
+            isinstance(reconstruction, tuple | list) and len(reconstruction) == 3,
+            "reconstruction",
+            reconstruction,
+            "three parts: inputs, reconstructions and masks, which may be None",
+        )
         inputs, reconstructions, masks = reconstruction
-        count = len(evaluation.labels)
-        given = {
-            "inputs": inputs,
-            "reconstructions": reconstructions,
-            "images": images,
-            "kinds": kinds,
-            "names": names,
-        }
-        for name, values in given.items():
-            length = len(values) if hasattr(values, "__len__") else 0
-            if values is not None and length != count:
-                raise imsim.ShapeError(
-                    f"{name} has length {length}; expected one for each of the {count} "
-                    "evaluated images"
-                )
-        self.evaluation = evaluation
+        check_lengths(
+            len(evaluation.labels),
+            inputs=inputs,
+            reconstructions=reconstructions,
+            images=images,
+            kinds=kinds,
+            names=names,
+        )
+        self.evaluation, self.kinds, self.names = evaluation, kinds, names
         self.inputs, self.reconstructions = np.asarray(inputs), np.asarray(reconstructions)
         self.masks = None if masks is None else check_masks(masks, self.inputs.shape)
         self.images = None if images is None else np.asarray(images)
-        self.metric = metric if "worst" in scoring.aggregates(metric) else FALLBACK_METRIC
+        self.metric = metric_with_map(metric)
         default = usual_data_range([self.inputs.dtype])
         self.data_range = default if data_range is None else data_range
         scale = map_scale(self.metric, self.data_range or 1)
@@ -205,47 +194,166 @@ class Gallery:
                 "pass data_range=detector.data_range_"
             )
         self.map_scale = scale
-        self.kinds, self.names = kinds, names
-        used = self.inputs if self.masks is None else self.inputs[self.masks]
-        self.scale = grey_scale(used)
+        self.scale = grey_scale(self.inputs if self.masks is None else self.inputs[self.masks])
         self.image_scale = None if self.images is None else grey_scale(self.images)
+
+    def panels(self, chosen: Any) -> list[figures.Panel]:
+        """Return inputs, reconstructions and similarity maps of the images of these indices."""
+        map_function: Any = imsim.METRICS[self.metric].map_function
+        inputs, made = self.inputs[chosen], self.reconstructions[chosen]
+        masks = masks_at(self.masks, chosen)
+        with silent(imsim.EmptyMaskWarning):  # the caption says NaN
+            maps = map_function(inputs, made, mask=masks, data_range=self.data_range)
+        if masks is not None:
+            inputs, made = np.where(masks, inputs, np.nan), np.where(masks, made, np.nan)
+        found = [
+            ("what the model sees", inputs, self.scale),
+            ("what it expects", made, self.scale),
+            (f"{self.metric}: bright differs", maps, self.map_scale),
+        ]
+        if self.images is not None and self.image_scale is not None:
+            found.insert(0, ("image", self.images[chosen], self.image_scale))
+        return found
 
     def figure(self, chosen: Sequence[int] | NDArray[np.intp]) -> Figure:
         """Draw the images of these indices, a row each."""
-        return figures.gallery_figure([self.row(int(index)) for index in chosen])
-
-    def row(self, index: int) -> figures.GalleryRow:
-        """Return input, reconstruction and similarity map of one image, with its caption."""
-        mask = None if self.masks is None else self.masks[index]
-        map_function: Any = imsim.METRICS[self.metric].map_function
-        image, made = self.inputs[index], self.reconstructions[index]
-        with silent(imsim.EmptyMaskWarning):  # the caption says NaN
-            local = map_function(image, made, mask=mask, data_range=self.data_range)
-        panels = [
-            ("what the model sees", _inside(image, mask), self.scale),
-            ("what it expects", _inside(made, mask), self.scale),
-            (f"{self.metric}: bright differs", local, self.map_scale),
-        ]
-        if self.images is not None and self.image_scale is not None:
-            panels.insert(0, ("image", self.images[index], self.image_scale))
-        evaluation = self.evaluation
-        words = [f"image {index}" if self.names is None else str(self.names[index])]
-        if self.kinds is not None and evaluation.labels[index]:
-            words.append(str(self.kinds[index]))
-        words.append(f"score {evaluation.scores[index]:.4g}")
-        # The name of a file may hold characters that cannot be drawn.
-        caption = ", ".join(words).encode("utf-8", "backslashreplace").decode("utf-8")
-        return figures.GalleryRow(caption, tuple(panels), mask)
+        captions = []
+        for i in chosen:
+            words = [f"image {i}" if self.names is None else self.names[i]]
+            if self.kinds is not None and self.evaluation.labels[i]:
+                words.append(self.kinds[i])
+            captions.append(caption(*words, f"score {self.evaluation.scores[i]:.4g}"))
+        masks = masks_at(self.masks, chosen)
+        return figures.gallery_figure(captions, self.panels(chosen), masks)
 
 
-def _inside(image: NDArray[Any], mask: Booleans | None) -> NDArray[Any]:
-    return image if mask is None else np.where(mask, image, np.nan)
+class Writer:
+    """Writes the files of one report; the page is written even if a figure fails."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK | os.X_OK):  # known before hours of computing
+                raise PermissionError(None, "no permission to write")
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
+    def write(
+        self,
+        name: str,
+        title: str,
+        draws: Mapping[str, Callable[[], Figure]],
+        *,
+        script: str = "",
+        **about: Any,
+    ) -> Path:
+        """Fill in the template of a page with what it is about, and return the path of the page.
+
+        The template asks for figures by their names in `draws`, with a caption each.
+        """
+        environment = Environment(
+            autoescape=True,
+            finalize=lambda value: value if hasattr(value, "__html__") else readable(str(value)),
+            loader=FunctionLoader(_template),
+            lstrip_blocks=True,
+            trim_blocks=True,
+            undefined=StrictUndefined,
+        )
+        text = environment.get_template(name).render(
+            title=title,
+            draws=draws,
+            figure=lambda figure, caption: self.figure(figure, caption, draws[figure]),
+            **about,
+        )
+        path = self.folder / name
+        try:
+            whole = page(title, Html(text), script=script)
+            path.write_text(whole, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        return path
+
+    def figure(self, name: str, caption: str, draw: Callable[[], Figure]) -> Markup:
+        """Draw a figure into a file, and return it for the page."""
+        path = self.folder / f"{name}.png"
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # in names
+                draw().savefig(path, dpi=DPI, format="png")
+            content = path.read_bytes()
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        except Exception as error:  # hours of computing lie behind: write what there is
+            reason = f"{path.name} could not be drawn: {error}"
+            warnings.warn(reason, RuntimeWarning, stacklevel=3)
+            return Markup(tag("p", reason, class_="note"))
+        image = picture(content, caption)
+        return Markup(tag("figure", image, tag("figcaption", caption), class_="plot", id=name))
+
+
+def _template(name: str) -> str:
+    return resources.files("imsim.anomaly").joinpath(name).read_text(encoding="utf-8")
+
+
+def _unwritable(path: Path, error: OSError) -> imsim.ImsimError:
+    return imsim.ImsimError(
+        f"{path}: cannot be written ({error.strerror}); choose another folder for the report"
+    )
+
+
+def check_facts(facts: Any) -> None:
+    """Refuse what is no mapping before images are inspected."""
+    is_mapping = isinstance(facts, Mapping | None)
+    check_kind(is_mapping, "facts", facts, "a dictionary of what else to say")
+
+
+def check_lengths(count: int, **given: Any) -> None:
+    """Refuse what is not given once for each evaluated image; None is."""
+    for name, values in given.items():
+        length = len(values) if hasattr(values, "__len__") else 0
+        if values is not None and length != count:
+            raise imsim.ShapeError(
+                f"{name} has length {length}; expected one for each of the {count} evaluated images"
+            )
+
+
+def caption(*words: object) -> str:
+    """Join words; the name of a file among them may hold characters that cannot be drawn."""
+    return ", ".join(map(str, words)).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def spread(count: int, most: int) -> NDArray[np.intp]:
+    """Return some of so many places, evenly spread, with the first and the last."""
+    return np.linspace(0, count - 1, min(most, count)).astype(np.intp)
+
+
+def metric_with_map(metric: str) -> str:
+    """Return a metric, or the one that stands in for it if it has no map."""
+    return metric if metric in scoring.with_map() else FALLBACK_METRIC
+
+
+def dissimilarity_scale(metric: str, data_range: float) -> Scale:
+    """Return the fixed scale of the dissimilarity map of a metric, in the colours of its map."""
+    scale = map_scale(metric, data_range)
+    turned = imsim.METRICS[metric].map_dissimilarity
+    return scale._replace(low=float(turned(scale.low)), high=float(turned(scale.high)))
+
+
+def ends_of(values: NDArray[Any]) -> tuple[float, float]:
+    """Return the least and the largest finite value, but for 0.1 % at either end."""
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 1.0
+    low, high = np.quantile(values, (0.001, 0.999))
+    return float(low), float(high)
+
+
+def grey_between(low: float, high: float) -> Scale:
+    """Return a scale from black to white."""
+    return Scale(low, high if high > low else low + 1, colours="grey")
 
 
 def grey_scale(values: NDArray[Any]) -> Scale:
-    """One scale for all images together: from the least to the largest value, less 0.1 % a side."""
-    values = values[np.isfinite(values)]
-    low, high = (
-        (float(end) for end in np.quantile(values, (0.001, 0.999))) if values.size else (0.0, 1.0)
-    )
-    return Scale(low, high if high > low else low + 1, colours="grey")
+    """Return one scale for all images together."""
+    return grey_between(*ends_of(values))

@@ -31,8 +31,7 @@ class ROC(NamedTuple):
     false_alarm_rates: Doubles
     """The share of the good images that are flagged, ascending from 0 to 1."""
     detection_rates: Doubles
-    thresholds: Doubles
-    """Descending; the first is infinite."""
+    thresholds: Doubles  # descending; the first is infinite
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,22 +43,18 @@ class Separation:
 
     auroc: float
     """The probability that an anomalous image scores higher than a good one; ties count half."""
-    interval: tuple[float, float]
-    """Bootstrap interval of `auroc`."""
-    accuracy: float
-    """The largest accuracy of any threshold on these images: an optimistic estimate."""
+    interval: tuple[float, float]  # bootstrap interval of `auroc`
+    accuracy: float  # the largest accuracy of any threshold on these images: an optimistic estimate
     balanced_accuracy: float
     """The largest mean of detection rate and 1 - false-alarm rate: optimistic too."""
-    threshold: float
-    """The threshold of `accuracy`."""
+    threshold: float  # the threshold of `accuracy`
     detection_at_1_percent: float
     """The largest detection rate of a threshold with a false-alarm rate of at most 1 %.
 
     With fewer than 100 good images that means no false alarm at all.
     """
     roc: ROC
-    unscored: tuple[int, ...]
-    """The indices of the images whose score is NaN."""
+    unscored: tuple[int, ...]  # the indices of the images whose score is NaN
 
 
 def one_each(name: str, values: Any, count: int) -> NDArray[Any]:

@@ -16,18 +16,22 @@ import imsim
 from imsim.anomaly import figures, scoring
 from imsim.anomaly.detector import AnomalyDetector
 from imsim.anomaly.evaluation import Evaluation
-from imsim.anomaly.figures import BAD, GOOD, GalleryRow
+from imsim.anomaly.figures import BAD, GOOD, Panel, draw_shares
 from imsim.anomaly.pose import moved_back
-from imsim.anomaly.report import FALLBACK_METRIC, grey_scale
-from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images
-from imsim.anomaly.writing import Writer
+from imsim.anomaly.report import (
+    Writer,
+    caption,
+    check_lengths,
+    dissimilarity_scale,
+    grey_scale,
+    metric_with_map,
+    spread,
+)
+from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images, check_kind
 from imsim.anomaly.xray.peel import VirtualPeel
-from imsim.pages import Html, Scale, map_scale, page, table, tag
+from imsim.pages import Scale
 from imsim.validation import check_integer
 
-__all__ = ["write_comparison"]
-
-PAGE = "comparison.html"
 IMAGE = "image"
 """The heading of images that a detector sees as they are."""
 BEYOND = 4.0
@@ -37,17 +41,9 @@ BEYOND = 4.0
 class _Seen(NamedTuple):
     """What one detector makes of the images shown; NaN where nothing was compared."""
 
-    name: str
-    heading: str
-    inputs: Doubles
-    """What the model sees, under this heading."""
-    reconstructions: Doubles
-    maps: Doubles
-    scale: Scale
+    panels: tuple[Panel, ...]  # inputs, reconstructions and maps
     masks: Booleans | None
     """Where images were compared; None: everywhere, or where the pose shows it."""
-    map_heading: str
-    map_scale: Scale
     flagged: Booleans
 
 
@@ -66,39 +62,22 @@ def write_comparison(
 
     Parameters
     ----------
-    folder : path
-        Where to; made if it does not exist. Files of the same names are replaced.
     detectors : mapping of str to AnomalyDetector
         Fitted detectors by the names that the page gives them, in its order.
     evaluations : mapping of str to Evaluation
         What `evaluate` returned for each of them, of the same images and labels.
     images : array_like, shape (n, height, width)
         The evaluated images.
-    kinds, names : sequence of str, optional
-        What is wrong with each image, and its name, for the captions; any text is safe.
-    title : str, optional
-        The title of the page.
     gallery : int, optional
         The most images to show: one good one of middling score, and bad ones from those that all
         detectors together find easiest to the hardest.
+    folder, kinds, names, title
+        As for `write_report`.
 
     Returns
     -------
     pathlib.Path
         The page, ``comparison.html``. Beside it lie its figures as PNG files.
-
-    Raises
-    ------
-    ImsimError
-        If the folder cannot be written.
-    OptionError, ShapeError
-        If there is no detector; if detectors, evaluations, `images`, `kinds` or `names` do not
-        belong together.
-
-    Warns
-    -----
-    RuntimeWarning
-        If a figure could not be drawn; the page is written without it and says why.
 
     Notes
     -----
@@ -127,59 +106,38 @@ def write_comparison(
     """
     check_integer("gallery", gallery, 1)
     frames = as_stack("images", images)
-    _check(detectors, evaluations, frames, {"kinds": kinds, "names": names})
+    _check(detectors, evaluations)
+    labels = next(iter(evaluations.values())).labels
+    check_lengths(len(labels), images=frames, kinds=kinds, names=names)
     chosen = shown_together(evaluations, gallery)
-    captions = [_caption(evaluations, int(i), kinds, names) for i in chosen]
+    what = np.where(labels, "bad", "good") if kinds is None else np.where(labels, kinds, "good")
+    captions = [caption(f"image {i}" if names is None else names[i], what[i]) for i in chosen]
     writer = Writer(folder)
-    seen = _all_seen(detectors, evaluations, frames, chosen)
-    best = max(evaluations, key=lambda name: evaluations[name].auroc)
-    scored = evaluations[best].labels[~np.isnan(evaluations[best].scores)]
-    answer = (
-        f"{best} tells good from bad best: AUROC {evaluations[best].auroc:.3f} on "
-        f"{len(scored)} images, {int(scored.sum())} of them bad."
-    )
-    parts = [
-        (
-            "How good and bad images score",
-            "0 is the median of the good images and 1 the threshold of each detector, beyond which "
-            "images are flagged: orange left of it is missed, blue right of it a false alarm.",
-            "comparison_scores",
-            partial(scores_figure, evaluations),
-        ),
-        (
-            "Other thresholds",
-            "What every threshold would find, against the false alarms it would raise. "
-            "Grey are the others; a dot is the threshold that the detector chose from good images.",
-            "comparison_roc",
-            partial(roc_figure, evaluations),
-        ),
+    seen = [
+        _seen(one, frames[chosen], evaluations[name].flagged[chosen])
+        for name, one in detectors.items()
     ]
-    text = [tag("h1", title), tag("p", answer, class_="answer"), _numbers(evaluations)]
     # Some detector sees the images as they are, or nobody would.
-    raw = None if any(one.heading == IMAGE for one in seen) else frames[chosen].astype(np.float64)
-    galleries = [
-        Html(
-            writer.figure(
-                f"comparison_gallery_{i}", one.name, partial(gallery_figure, captions, one, raw)
-            )
-        )
+    as_they_are = any(one.panels[0][0] == IMAGE for one in seen)
+    raw = None if as_they_are else frames[chosen].astype(np.float64)
+    best = max(evaluations, key=lambda name: evaluations[name].auroc)
+    galleries = {
+        f"comparison_gallery_{i}": partial(gallery_figure, captions, one, raw)
         for i, one in enumerate(seen, 1)
-    ]
-    text += [
-        tag("h2", "What each expects, and where the images differ"),
-        tag(
-            "p",
-            "What a detector expects is the reconstruction by its model. The map compares that "
-            "with what the model sees, and is bright where they differ. The outline is where they "
-            "were compared. All detectors have the same images in the same rows.",
-        ),
-        tag("div", *galleries, class_="beside"),
-    ]
-    for heading, caption, name, draw in parts:
-        text += [tag("h2", heading), Html(writer.figure(name, caption, draw))]
-    note = "The learning saw none of these images. Those without a score are flagged, not ranked."
-    text.append(tag("p", note, class_="note"))
-    return writer.page(page(title, *text), PAGE)
+    }
+    return writer.write(
+        "comparison.html",
+        title,
+        {
+            **galleries,
+            "comparison_scores": partial(scores_figure, evaluations),
+            "comparison_roc": partial(roc_figure, evaluations),
+        },
+        galleries=dict(zip(galleries, detectors, strict=True)),
+        evaluations=evaluations,
+        best=best,
+        scored=labels[~np.isnan(evaluations[best].scores)],
+    )
 
 
 def shown_together(evaluations: Mapping[str, Evaluation], most: int) -> NDArray[np.intp]:
@@ -192,26 +150,16 @@ def shown_together(evaluations: Mapping[str, Evaluation], most: int) -> NDArray[
     labels = next(iter(evaluations.values())).labels
     order = np.argsort(-ranks, kind="stable")
     good, bad = order[~labels[order]], order[labels[order]]
-    spread = np.linspace(0, len(bad) - 1, min(max(most - 1, 1), len(bad))).astype(np.intp)
-    return np.concatenate([good[len(good) // 2 :][: most > 1], bad[spread]])
+    shown = bad[spread(len(bad), max(most - 1, 1))]
+    return np.concatenate([good[len(good) // 2 :][: most > 1], shown])
 
 
 def gallery_figure(captions: Sequence[str], one: _Seen, raw: Doubles | None) -> Figure:
     """Draw a row for each image: itself, if given, what a detector sees and expects, its map."""
-    rows = []
-    raw_scale = None if raw is None else grey_scale(raw)
-    for row, caption in enumerate(captions):
-        panels = [
-            (one.heading, one.inputs[row], one.scale),
-            ("what it expects", one.reconstructions[row], one.scale),
-            (one.map_heading, one.maps[row], one.map_scale),
-        ]
-        if raw is not None and raw_scale is not None:
-            panels.insert(0, (IMAGE, raw[row], raw_scale))
-        verdict = "flagged" if one.flagged[row] else "passed"
-        mask = None if one.masks is None else one.masks[row]
-        rows.append(GalleryRow(f"{verdict}: {caption}", tuple(panels), mask))
-    return figures.gallery_figure(rows)
+    panels = one.panels if raw is None else ((IMAGE, raw, grey_scale(raw)), *one.panels)
+    verdicts = np.where(one.flagged, "flagged", "passed")
+    words = [f"{verdict}: {about}" for verdict, about in zip(verdicts, captions, strict=True)]
+    return figures.gallery_figure(words, panels, one.masks)
 
 
 def scores_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
@@ -228,11 +176,8 @@ def scores_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
         places = (one.scores - middle) / unit
         most = 0.0
         for label, colour, word in ((False, GOOD, "good"), (True, BAD, "bad")):
-            of_class = np.clip(places[scored & (one.labels == label)], edges[0], BEYOND)
-            counts, _ = np.histogram(of_class, edges)
-            share = 100 * counts / max(1, len(of_class))
-            axes.stairs(share, edges, fill=True, color=colour, alpha=0.45)
-            axes.stairs(share, edges, color=colour, label=word)
+            of_class = places[scored & (one.labels == label)]
+            share = draw_shares(axes, of_class, edges, colour, word)
             most = max(most, float(share[:-1].max()))
         if share[-1] > 1.2 * most:  # of the bad images; the bar would flatten all others
             axes.set_ylim(0, 1.2 * max(most, 1.0))
@@ -263,10 +208,8 @@ def roc_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
     return figures.roc_panels([figures.curve_of(name, one) for name, one in evaluations.items()])
 
 
-def _check(
-    detectors: Any, evaluations: Any, frames: NDArray[Any], of_images: Mapping[str, Any]
-) -> None:
-    """Refuse detectors, evaluations and images that do not belong together."""
+def _check(detectors: Any, evaluations: Any) -> None:
+    """Refuse detectors and evaluations that do not belong together."""
     for what, given, kind in (
         ("detectors", detectors, AnomalyDetector),
         ("evaluations", evaluations, Evaluation),
@@ -277,11 +220,8 @@ def _check(
                 f"{kind.__name__} by the names of the detectors"
             )
         for name, one in given.items():
-            if not isinstance(name, str) or not isinstance(one, kind):
-                raise imsim.OptionError(
-                    f"{what}[{name!r}] is of type {type(one).__name__}; expected {kind.__name__} "
-                    "by a name"
-                )
+            is_right = isinstance(name, str) and isinstance(one, kind)
+            check_kind(is_right, f"{what}[{name!r}]", one, f"{kind.__name__} by a name")
     if list(detectors) != list(evaluations):
         raise imsim.OptionError(
             f"detectors has {list(detectors)}, evaluations {list(evaluations)}; expected the same "
@@ -293,75 +233,29 @@ def _check(
             raise imsim.OptionError(
                 "evaluations have different labels: evaluate all detectors on the same images"
             )
-    for name, values in {"images": frames, **of_images}.items():
-        length = len(values) if hasattr(values, "__len__") else 0
-        if values is not None and length != len(first.labels):
-            raise imsim.ShapeError(
-                f"{name} has length {length}; expected one for each of the {len(first.labels)} "
-                "evaluated images"
-            )
 
 
-def _caption(
-    evaluations: Mapping[str, Evaluation],
-    index: int,
-    kinds: Sequence[str] | None,
-    names: Sequence[str] | None,
-) -> str:
-    is_bad = next(iter(evaluations.values())).labels[index]
-    words = [f"image {index}" if names is None else str(names[index]), "bad" if is_bad else "good"]
-    if is_bad and kinds is not None:
-        words[1] = str(kinds[index])
-    # The name of a file may hold characters that cannot be drawn.
-    return ", ".join(words).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _all_seen(
-    detectors: Mapping[str, AnomalyDetector],
-    evaluations: Mapping[str, Evaluation],
-    frames: NDArray[Any],
-    chosen: NDArray[np.intp],
-) -> list[_Seen]:
-    """Return what the detectors make of the chosen images."""
-    result: list[_Seen] = []
-    for name, detector in detectors.items():
-        inputs, made, used = detector.reconstruct(frames[chosen])
-        metric = detector.metric
-        if "worst" not in scoring.aggregates(metric):
-            metric = FALLBACK_METRIC
-        maps = scoring.dissimilarity_map(
-            metric, inputs, made, masks=used, data_range=detector.data_range_
-        )
-        chosen_scale = grey_scale if detector.preprocess_ is None else _contrast
-        scale = chosen_scale(inputs if used is None else inputs[used])
-        shown = [
-            np.where(np.True_ if used is None else used, part, np.nan).astype(np.float64)
-            for part in (inputs, made)
-        ]
-        if detector.pose_ is not None:  # everything in the place where the image has it
-            placements = detector.pose_.placements(check_images(frames[chosen], leave_out=True)[0])
-            shown = [moved_back(part, placements) for part in shown]
-            maps = moved_back(maps.astype(np.float64), placements)
-        heading = IMAGE
-        if detector.preprocess_ is not None:
-            heading = "peeled" if isinstance(detector.preprocess_, VirtualPeel) else "preprocessed"
-        facts, local = imsim.METRICS[metric], map_scale(metric, detector.data_range_)
-        low, high = (float(facts.map_dissimilarity(end)) for end in (local.low, local.high))
-        result.append(
-            _Seen(
-                name=name,
-                heading=heading,
-                inputs=shown[0],
-                reconstructions=shown[1],
-                maps=maps,
-                scale=scale,
-                masks=used if detector.pose_ is None else None,
-                map_heading=f"{metric}: bright differs",
-                map_scale=Scale(low, high, root=local.root),
-                flagged=evaluations[name].flagged[chosen],
-            )
-        )
-    return result
+def _seen(detector: AnomalyDetector, frames: NDArray[Any], flagged: Booleans) -> _Seen:
+    """Return what a detector makes of some images."""
+    inputs, made, used = detector.reconstruct(frames)
+    metric, data_range = metric_with_map(detector.metric), detector.data_range_
+    maps = scoring.dissimilarity_map(metric, inputs, made, masks=used, data_range=data_range)
+    chosen_scale = grey_scale if detector.preprocess_ is None else _contrast
+    scale = chosen_scale(inputs if used is None else inputs[used])
+    shown = [
+        np.where(np.True_ if used is None else used, part, np.nan).astype(np.float64)
+        for part in (inputs, made)
+    ]
+    shown.append(maps.astype(np.float64))
+    if detector.pose_ is not None:  # everything in the place where the image has it
+        placements = detector.pose_.placements(check_images(frames, leave_out=True)[0])
+        shown, used = [moved_back(part, placements) for part in shown], None
+    heading = IMAGE
+    if detector.preprocess_ is not None:
+        heading = "peeled" if isinstance(detector.preprocess_, VirtualPeel) else "preprocessed"
+    titles = (heading, "what it expects", f"{metric}: bright differs")
+    scales = (scale, scale, dissimilarity_scale(metric, data_range))
+    return _Seen(tuple(zip(titles, shown, scales, strict=True)), used, flagged)
 
 
 def _contrast(texture: NDArray[Any]) -> Scale:
@@ -371,22 +265,3 @@ def _contrast(texture: NDArray[Any]) -> Scale:
     first, third = np.quantile(finite, (0.25, 0.75)).tolist() if finite.size else (0.0, 0.0)
     low, high = max(scale.low, 4 * first - 3 * third), min(scale.high, 4 * third - 3 * first)
     return scale._replace(low=low, high=high) if first < third else scale
-
-
-def _numbers(evaluations: Mapping[str, Evaluation]) -> Html:
-    """Return the table of the detectors."""
-    head: list[object] = ["detector", "AUROC", "interval", "found", "false alarms", "without score"]
-    head.append("images/s")
-    rows: list[list[object]] = [
-        [
-            name,
-            f"{one.auroc:.3f}",
-            "{:.3f}\xa0to\xa0{:.3f}".format(*one.interval),
-            f"{one.detection_rate:.1%}",
-            f"{one.false_alarm_rate:.1%}",
-            str(len(one.unscored)),
-            f"{one.images_per_second:.0f}",
-        ]
-        for name, one in evaluations.items()
-    ]
-    return table(head, rows)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from imsim.errors import DTypeError, ImsimError, MaskError, MaskTypeError, ShapeError
+from imsim.errors import DTypeError, ImsimError, MaskError, MaskTypeError, OptionError, ShapeError
 from imsim.inputs import as_array, check_real
 
 Floats = NDArray[np.float32]
@@ -43,6 +43,12 @@ def _as_numpy(name: str, value: Any, refusal: type[ImsimError] = DTypeError) -> 
         raise
     except Exception as error:  # a library that does not give its values to NumPy
         raise refusal(f"{name} does not become a NumPy array: {error}") from error
+
+
+def check_kind(is_right: bool, name: str, given: Any, expected: str) -> None:
+    """Refuse what is of the wrong kind."""
+    if not is_right:
+        raise OptionError(f"{name} is of type {type(given).__name__}; expected {expected}")
 
 
 def as_real(name: str, value: Any) -> NDArray[Any]:

@@ -13,7 +13,7 @@ import pytest
 
 import imsim
 from imsim.anomaly import evaluate
-from imsim.anomaly.groups import Group
+from imsim.anomaly.evaluation import Group
 
 # Good 0.1 ... 0.8, anomalous 0.55 0.75 0.95 1.05; the detector flags above 0.7.
 SCORES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.55, 0.75, 0.95, 1.05])

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 import imsim
 from imsim.anomaly import AnomalyDetector, simulate, xray
-from imsim.anomaly.xray import gains
 from imsim.anomaly.xray.frames import border
+from imsim.anomaly.xray.sensor import gains_of, without_gains
 
 SIZE = 64
 GOOD = simulate.potatoes(40, size=SIZE, seed=31).images
@@ -87,14 +87,14 @@ def test_without_drift_nothing_is_lost(detector: AnomalyDetector, plain: Anomaly
 def test_gains_are_found_to_the_noise_of_their_open_beam() -> None:
     truth = -np.log(drift("both"))
     image = item()
-    found = gains.found_in((image + truth).astype(np.float32)[None])
+    found = gains_of((image + truth).astype(np.float32)[None])
     columns, rows = truth[0] - truth[0, 0], truth[:, 0] - truth[0, 0]
     for measured, true in ((found.columns[0], columns), (found.rows[0], rows)):
         error = np.diff(measured - true)
         # At least 20 pairs of pixels, each of two noises; an item has no part in it.
         assert np.abs(error).max() < 4 * NOISE * np.sqrt(2 / 20)
     # The same image without gains tells where the remaining error comes from: its own noise.
-    same = gains.found_in(image[None])
+    same = gains_of(image[None])
     left = np.diff(found.columns - same.columns)[0]
     np.testing.assert_allclose(left, np.diff(columns), atol=1e-3)
 
@@ -107,7 +107,7 @@ def test_what_columns_and_rows_add_changes_nothing(
     rng = np.random.default_rng(seed)
     image = item(*shape, radius=12)[None]
     added = rng.normal(0, strength, shape[1]) + rng.normal(0, strength, (shape[0], 1))
-    before, after = gains.removed(image), gains.removed((image + added).astype(np.float32))
+    before, after = without_gains(image), without_gains((image + added).astype(np.float32))
     # A few pixels at the rim count as open beam or not.
     assert np.abs(after - before).std() < 0.2 * NOISE
 
@@ -127,7 +127,7 @@ def test_a_wire_along_an_item_stays(
     assert (scores > detector.threshold_).all()
     # Each detector has its own scale.
     np.testing.assert_allclose(scores, plain.anomaly_score(images), atol=0.05)
-    with_wire, without = (gains.removed(xray.absorbance(x)) for x in (images, JUDGED.images[:8]))
+    with_wire, without = (without_gains(xray.absorbance(x)) for x in (images, JUDGED.images[:8]))
     assert np.median((with_wire - without)[wire]) > 0.295
 
 
@@ -137,7 +137,7 @@ def test_an_item_that_fills_the_height_keeps_its_wire() -> None:
     image[:, :, 16:48] += 0.8
     wired = image.copy()
     wired[:, :, 30] += 0.05
-    change = gains.removed(wired) - gains.removed(image)
+    change = without_gains(wired) - without_gains(image)
     assert change[0, :, 30].min() > 0.045
     assert np.abs(np.delete(change, 30, axis=2)).max() < 0.005
 
@@ -156,7 +156,7 @@ def test_weak_items_and_those_across_the_frame_are_none_of_the_gains(
     clean = top * np.sqrt(np.maximum(1 - (distance / 16) ** 2, 0))
     added = -np.log(drift("both"))
     frame = (clean + added + rng.normal(0, NOISE, clean.shape)).astype(np.float32)
-    left = gains.removed(frame[None])[0] - clean
+    left = without_gains(frame[None])[0] - clean
     if spanning:  # its rows show no open beam, and keep their gains
         left = left - np.median(left, axis=1, keepdims=True)
     # The noise is left, and that of the gains.
@@ -168,7 +168,7 @@ def test_large_differences_are_no_gains() -> None:
     image = item()
     image[:, 10] = 9.2  # a black column
     image[5] += 0.3
-    result = gains.removed(image[None])[0]
+    result = without_gains(image[None])[0]
     assert result[20, 10] > 9
     assert np.median(result[5]) > 0.25
 
@@ -176,38 +176,38 @@ def test_large_differences_are_no_gains() -> None:
 def test_the_open_beam_stays_at_zero() -> None:
     """The strength of good texture is looked up at an absorbance, which must not move."""
     images = xray.absorbance(drifted(JUDGED.images, "both"))
-    levels = np.median(border(gains.removed(images)), axis=1)
+    levels = np.median(border(without_gains(images)), axis=1)
     np.testing.assert_allclose(levels, 0, atol=1e-6)
 
 
 def test_images_do_not_depend_on_their_company() -> None:
     absorbed = xray.absorbance(JUDGED.images)
     absorbed[3, 7, 7] = np.nan
-    together = gains.removed(absorbed)
+    together = without_gains(absorbed)
     for i in range(len(absorbed)):
-        np.testing.assert_array_equal(gains.removed(absorbed[i : i + 1])[0], together[i])
+        np.testing.assert_array_equal(without_gains(absorbed[i : i + 1])[0], together[i])
 
 
 def test_an_image_with_nan_keeps_it_and_the_others_their_values() -> None:
     absorbed = np.stack([item(), item(), item()])
     absorbed[1, 30, 30] = np.nan
-    found = gains.found_in(absorbed)
+    found = gains_of(absorbed)
     assert not found.columns[1].any()
     assert not found.rows[1].any()
     np.testing.assert_array_equal(found.columns[0], found.columns[2])
-    assert np.isnan(gains.removed(absorbed)[1]).any()
+    assert np.isnan(without_gains(absorbed)[1]).any()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 3), (8, 8), (16, 16), (17, 40)])
 @pytest.mark.parametrize("value", [0.0, 0.7, 9.2])
 def test_small_and_constant_frames(shape: tuple[int, int], value: float) -> None:
     frame = np.full((2, *shape), value, np.float32)
-    found = gains.found_in(frame)
+    found = gains_of(frame)
     assert found.columns.shape == (2, shape[1])
     assert found.rows.shape == (2, shape[0])
     assert not found.columns.any()
     assert not found.rows.any()
-    np.testing.assert_array_equal(gains.removed(frame), np.zeros_like(frame))
+    np.testing.assert_array_equal(without_gains(frame), np.zeros_like(frame))
 
 
 def test_a_detector_of_small_frames_with_drift() -> None:

@@ -24,11 +24,11 @@ from imsim.anomaly import (
     AnomalyDetector,
     InspectionRecord,
     ItemDetector,
+    figures,
     inspection_report,
+    report,
     scoring,
-    thumbnails,
     write_inspection_report,
-    writing,
 )
 from imsim.anomaly.detector import Inspection
 from imsim.anomaly.threshold import threshold_at
@@ -51,7 +51,7 @@ def marked(count: int, bad: Any, seed: int = 1) -> Any:
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """Nobody looks at the figures here."""
-    monkeypatch.setattr(writing, "DPI", 20)
+    monkeypatch.setattr(report, "DPI", 20)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_marks_the_place_in_image_and_map(detector, tmp_path):
     image, local = pictures_of(
         text_of(write_inspection_report(tmp_path, detector, marked(12, [4]), gallery=1))
     )
-    factor = thumbnails.SIDE // SIDE
+    factor = figures.THUMBNAIL // SIDE
     assert image.shape == local.shape == (SIDE * factor, SIDE * factor, 3)
     white = (image == 255).all(axis=-1) & (local == 255).all(axis=-1)  # the box is in both
     rows, columns = (np.flatnonzero(white.any(axis=axis)) for axis in (1, 0))
@@ -311,15 +311,15 @@ def test_a_long_run_stays_small(detector, tmp_path, monkeypatch):
 def test_large_and_thin_images_become_small_pictures():
     large = np.zeros((700, 900), np.uint8)
     large[350, 450] = 255
-    small = thumbnails.thumbnail(large, (slice(350, 351), slice(450, 451)), largest=True)
+    small = figures.thumbnail(large, (slice(350, 351), slice(450, 451)), largest=True)
     assert small.values.shape == (175, 225)
     assert small.values.max() == 255  # a defect of one pixel is seen
-    assert thumbnails.thumbnail(large, None).values.max() < 255
+    assert figures.thumbnail(large, None).values.max() < 255
     top, bottom, left, right = small.box
     assert top < 350 / 4 < bottom
     assert left < 450 / 4 < right
-    assert thumbnails.thumbnail(np.ones((1, 900)), None).values.shape == (1, 225)
-    grown = thumbnails.thumbnail(np.array([[True, False]]), (slice(0, 1), slice(0, 1)))
+    assert figures.thumbnail(np.ones((1, 900)), None).values.shape == (1, 225)
+    grown = figures.thumbnail(np.array([[True, False]]), (slice(0, 1), slice(0, 1)))
     assert grown.values.shape == (128, 256)
 
 

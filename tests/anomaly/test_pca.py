@@ -11,7 +11,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import imsim
-from imsim.anomaly import GoodStatistics, PCAAutoencoder, principal
+from imsim.anomaly import GoodStatistics, PCAAutoencoder, pca
 from imsim.anomaly.patches import cut, join
 from imsim.anomaly.pca import MeanModel
 
@@ -152,8 +152,8 @@ def test_incomplete_vectors_are_reconstructed_from_what_is_seen(
     model = PCAAutoencoder(0.95, **kind).fit(good)
     inside = disc(radius=9)
     errors = [(model.reconstruct(new) - new)[:, inside].std()]
-    for steps in (principal.STEPS, 0):
-        monkeypatch.setattr(principal, "STEPS", steps)
+    for steps in (pca._STEPS, 0):
+        monkeypatch.setattr(pca, "_STEPS", steps)
         errors.append((model.reconstruct(new, inside) - new)[:, inside].std())
     whole, seen, one_projection = errors
     assert seen < 2 * whole

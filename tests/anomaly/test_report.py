@@ -189,11 +189,11 @@ def test_gallery_shows_hits_of_every_strength_and_the_closest_misses(judged):
 def test_all_pictures_of_a_gallery_share_one_scale(judged):
     evaluation, _, compared, _ = judged
     shown = pages.Gallery(evaluation, compared, None, "psnr", 1.0, kinds=None, names=None)
-    first, second = shown.row(0), shown.row(GOOD + 1)
-    assert [panel[2] for panel in first.panels] == [panel[2] for panel in second.panels]
-    assert first.panels[-1][2] == Scale(1.0, 0.0)  # psnr has no map: that of fsim
+    first, second = shown.panels([0]), shown.panels([GOOD + 1])
+    assert [panel[2] for panel in first] == [panel[2] for panel in second]
+    assert first[-1][2] == Scale(1.0, 0.0)  # psnr has no map: that of fsim
     outside = ~compared[2][0]
-    assert np.isnan(first.panels[0][1][outside]).all()
+    assert np.isnan(first[0][1][0][outside]).all()
 
 
 def test_images_without_a_score_are_counted(judged, tmp_path):

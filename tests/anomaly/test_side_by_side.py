@@ -130,21 +130,24 @@ def test_shows_a_good_image_and_bad_ones_from_the_easiest_to_the_hardest(judged:
 
 
 def test_everything_lies_in_the_place_of_the_image(judged: Any) -> None:
-    detectors, evaluations, images, labels = judged
+    detectors, _, images, labels = judged
     chosen = np.flatnonzero(labels)[-2:]  # a level bar and an upright one, with clear squares
-    posed, half, again = side_by_side._all_seen(detectors, evaluations, images, chosen)
+    posed, half, again = (
+        side_by_side._seen(one, images[chosen], labels[chosen]) for one in detectors.values()
+    )
     assert detectors["posed"].pose_ is not None
-    for image, made, local in zip(images[chosen], posed.reconstructions, posed.maps, strict=True):
+    (_, _, _), (_, made_all, _), (_, maps, scale) = posed.panels
+    for image, made, local in zip(images[chosen], made_all, maps, strict=True):
         assert np.corrcoef(image[4:20, 4:20].ravel(), made[4:20, 4:20].ravel())[0, 1] > 0.8
         assert np.nanargmax(local) in np.arange(576).reshape(24, 24)[9:15, 9:15]
-    assert [one.heading for one in (posed, half, again)] == ["image", *["preprocessed"] * 2]
+    headings = [one.panels[0][0] for one in (posed, half, again)]
+    assert headings == ["image", *["preprocessed"] * 2]
     left = images[chosen][:, :, :12] - 1
-    np.testing.assert_allclose(half.inputs[:, :, :12], left, rtol=1e-6)  # float32
-    assert np.isnan(half.inputs[:, :, 12:]).all()
-    assert np.isnan(half.reconstructions[:, :, 12:]).all()
-    assert half.map_heading == "fsim: bright differs"  # psnr has no map
-    assert half.map_scale[:2] == (0.0, 1.0)
-    assert posed.map_scale[:2] == (0.0, 1.0)
+    np.testing.assert_allclose(half.panels[0][1][:, :, :12], left, rtol=1e-6)  # float32
+    for _, values, _ in half.panels[:2]:
+        assert np.isnan(values[:, :, 12:]).all()
+    assert half.panels[2][0] == "fsim: bright differs"  # psnr has no map
+    assert half.panels[2][2][:2] == scale[:2] == (0.0, 1.0)
 
 
 def test_images_without_a_score(judged: Any, tmp_path: Path) -> None:
@@ -268,10 +271,10 @@ def test_a_detector_is_as_wide_as_a_phone(comparison: Path, judged: Any) -> None
 
 
 def test_images_are_shown_as_they_are_even_if_no_detector_sees_them_so(judged: Any) -> None:
-    detectors, evaluations, images, _ = judged
-    seen = side_by_side._all_seen(detectors, evaluations, images, np.arange(2))
+    detectors, _, images, labels = judged
+    seen = side_by_side._seen(detectors["left <half>"], images[:2], labels[:2])
     for raw, headings in ((None, ["preprocessed"]), (images[:2], ["image", "preprocessed"])):
-        figure = side_by_side.gallery_figure(["one", "two"], seen[1], raw)
+        figure = side_by_side.gallery_figure(["one", "two"], seen, raw)
         titles = [axes.get_title() for axes in figure.axes[: len(headings) + 2]]
         assert titles == [*headings, "what it expects", "fsim: bright differs"]
 

@@ -261,7 +261,7 @@ def test_the_peel_of_images_that_are_no_x_rays() -> None:
         AnomalyDetector(**options).fit(figure)
 
 
-@pytest.mark.parametrize("item", simulate.generate.ITEMS)
+@pytest.mark.parametrize("item", simulate.ITEMS)
 def test_x_rays_of_single_items_are_never_refused(item: str) -> None:
     samples = simulate.dataset(item, good=9, bad=18, size=64, seed=3)
     counts = np.rint(samples.images * 200).clip(0, 255).astype(np.uint8)

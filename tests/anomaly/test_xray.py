@@ -10,9 +10,14 @@ from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly import xray
-from imsim.anomaly.xray import rim
 from imsim.anomaly.xray.frames import eroded
-from imsim.anomaly.xray.peel import smoothed
+from imsim.anomaly.xray.texture import (
+    REACH,
+    divided_by_rim,
+    rim_distances,
+    rim_strength,
+    smoothed,
+)
 
 SIZE = 64
 NOISE = 0.01
@@ -151,7 +156,7 @@ def test_interior_agrees_with_the_truth(peel: xray.VirtualPeel) -> None:
 
 def before_the_rim(peel: xray.VirtualPeel, images: Any, masks: Any) -> Any:
     """Peeled images before they are divided by the strength of the rim."""
-    return rim.divided(images, masks, 1 / peel.rim_)
+    return divided_by_rim(images, masks, 1 / peel.rim_)
 
 
 def test_good_texture_has_strength_one(peel: xray.VirtualPeel) -> None:
@@ -164,7 +169,7 @@ def test_good_texture_has_strength_one(peel: xray.VirtualPeel) -> None:
 
 def test_texture_is_as_strong_at_the_rim_as_in_the_middle(peel: xray.VirtualPeel) -> None:
     images, masks, _ = peel.transform(shots(seed=9))
-    places = rim.distances(masks)
+    places = rim_distances(masks)
     for low, high in ((1, 2), (3, 5), (6, 16)):
         values = np.abs(images[(low <= places) & (places <= high)])
         # The far tail of some 500 to 3000 pixels, from other items than those learned from: over
@@ -178,9 +183,9 @@ def test_the_rim_of_some_images_is_that_of_a_peel_that_saw_no_others() -> None:
     peeled, masks, _ = peel.transform(images)
     some = np.array([0, 2, 3])
     found = peel.with_rim_of(peeled, masks, some)
-    strength = rim.learned([*rim.divided(peeled, masks, 1 / peel.rim_)[some]], [*masks[some]])
+    strength = rim_strength(divided_by_rim(peeled, masks, 1 / peel.rim_)[some], masks[some])
     np.testing.assert_allclose(
-        found, rim.divided(peeled, masks, strength / peel.rim_), rtol=1e-5, atol=1e-6
+        found, divided_by_rim(peeled, masks, strength / peel.rim_), rtol=1e-5, atol=1e-6
     )
     again = peel.with_rim_of(peeled, masks, np.arange(len(images)))
     np.testing.assert_allclose(again, peeled, rtol=1e-5, atol=1e-6)
@@ -190,9 +195,9 @@ def test_distances_from_the_rim() -> None:
     mask = np.zeros((7, 60), bool)
     mask[1:6, :50] = True
     # The frame is no rim, and far from it all is alike.
-    assert rim.distances(mask[None])[0, 3].tolist() == [3] * 48 + [2, 1] + [0] * 10
-    assert (rim.distances(np.ones((1, 3, 3), bool)) == rim.REACH).all()
-    assert not rim.distances(np.zeros((1, 3, 3), bool)).any()
+    assert rim_distances(mask[None])[0, 3].tolist() == [3] * 48 + [2, 1] + [0] * 10
+    assert (rim_distances(np.ones((1, 3, 3), bool)) == REACH).all()
+    assert not rim_distances(np.zeros((1, 3, 3), bool)).any()
 
 
 def test_a_foreign_body_stays_and_a_smooth_one_goes(peel: xray.VirtualPeel) -> None:

@@ -27,9 +27,9 @@ def grid(size: int) -> tuple[Floats, Floats]:
 
 
 def texture(size: int, generator: np.random.Generator, coarsest: float, steepness: float) -> Floats:
-    """Random field of unit variance: cosines whose amplitudes fall as 1 / frequency^steepness.
+    """Random field of unit variance: cosines that fall as 1 / frequency^steepness from a period on.
 
-    The series is the same at every image size; `coarsest`, in mm, is where the fall begins.
+    The series is the same at every image size.
     """
     frequency = np.arange(MODES) / (2 * FIELD)
     squared = frequency[:, None] ** 2 + frequency[None, :] ** 2
@@ -55,12 +55,7 @@ def bumps(
 
 
 def potato(size: int, shape: np.random.Generator, inside: np.random.Generator) -> Floats:
-    """Path length through a potato in mm of flesh of mean density.
-
-    The outline is an ellipse with harmonics; the halves above and below its plane are independent:
-    each has its own height, roundness, summit, lumps and eyes. Inside are density texture and
-    denser or lighter lumps.
-    """
+    """Path length through a potato in mm of flesh of mean density."""
     half_length = shape.uniform(28.0, 42.0)
     half_width = half_length * shape.uniform(0.62, 0.88)
     turn = shape.uniform(0, 2 * np.pi)
@@ -80,7 +75,7 @@ def potato(size: int, shape: np.random.Generator, inside: np.random.Generator) -
     relative = np.minimum(relative, np.float32(1))
 
     thickness = np.zeros((size, size), np.float32)
-    for _ in range(2):
+    for _ in range(2):  # the halves above and below the plane are independent
         height = half_width * shape.uniform(0.7, 1.0)
         power = np.float32(shape.uniform(1.9, 2.7))
         # The summit lies off the centre: the rings of equal height are shifted, not the outline.
@@ -94,8 +89,7 @@ def potato(size: int, shape: np.random.Generator, inside: np.random.Generator) -
     inner = 1 + 0.012 * texture(size, inside, 12.0, 1.6)
     lumps = _scattered(size, inside, centre, half_length, 8, (1.5, 6.0), 0.4)
     inside_rim = np.minimum(thickness / 15, 1)  # lumps lie inside, not in the thin rim
-    path: Floats = (thickness * inner + lumps * inside_rim).astype(np.float32)
-    return path
+    return (thickness * inner + lumps * inside_rim).astype(np.float32)
 
 
 def _scattered(
@@ -114,11 +108,7 @@ def _scattered(
 
 
 def bar(size: int, shape: np.random.Generator, inside: np.random.Generator) -> Floats:
-    """Path length through a chocolate bar in mm of chocolate without nuts and bubbles.
-
-    The mould is always the same: segments with bevels and an embossed ring each. Fill height, tilt
-    of the poured surface, placement, nuts, bubbles and density texture vary.
-    """
+    """Path length through a chocolate bar in mm of chocolate without nuts and bubbles."""
     turn = np.deg2rad(shape.normal(0, 2.0))
     centre = shape.uniform(-3, 3, 2)
     fill = shape.normal(5.5, 0.35)
@@ -261,11 +251,8 @@ def _bone(scale: float, generator: np.random.Generator) -> Shape:
     core = generator.uniform(0.3, 0.6)
 
     def bone(along: Points, across: Points) -> Points:
-        local = (
-            radius
-            * (1 + taper * along / length)
-            * np.sqrt(np.maximum(1 - (2 * along / length) ** 4, 0))
-        )
+        ends = np.sqrt(np.maximum(1 - (2 * along / length) ** 4, 0))
+        local = radius * (1 + taper * along / length) * ends
         return _chord(local, across) - _chord(core * local, across)
 
     return bone
@@ -297,16 +284,12 @@ def _gap(scale: float, generator: np.random.Generator) -> Shape:
 
 
 class Kind(NamedTuple):
-    """A kind of defect: its material, its shapes, and two lengths in mm at full size.
-
-    `reach` is the greatest distance of a part of it from its centre, `finest` its smallest
-    extent, which the subpixels have to resolve.
-    """
+    """A kind of defect: its material, its shapes, and two lengths in mm at full size."""
 
     material: str
     make: Callable[[float, np.random.Generator], Shape]
-    reach: float
-    finest: float
+    reach: float  # greatest distance of a part of it from its centre
+    finest: float  # smallest extent, which the subpixels have to resolve
 
 
 DEFECTS = {
@@ -325,16 +308,13 @@ DEFECTS = {
 def place(
     kind: str, scale: float, thickness: Floats, generator: np.random.Generator
 ) -> tuple[Foreign, npt.NDArray[np.bool_]]:
-    """Put a defect into an item; return it with its mask: every pixel that it touches.
-
-    It lies at random where it would fit in at full size, so that the place does not depend on
-    `scale`; a hollow heart in the middle; what fits nowhere, as near to the middle as can be.
-    """
+    """Put a defect into an item; return it with its mask: every pixel that it touches."""
     size = thickness.shape[0]
     pixel = FIELD / size
     defect = DEFECTS[kind]
     depth = ndimage.distance_transform_edt(np.pad(thickness > 0, 1))[1:-1, 1:-1] * pixel
     deepest = depth.max()
+    # Where it would fit in at full size, or as near to the middle as can be: at every scale there.
     needed = 0.8 * deepest if kind == "hollow_heart" else min(defect.reach + 2, 0.95 * deepest)
     candidates = np.argwhere(depth >= needed)
     row, column = candidates[int(generator.random() * len(candidates))]

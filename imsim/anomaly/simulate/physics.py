@@ -84,24 +84,8 @@ def attenuation(material: str, energies: npt.ArrayLike) -> npt.NDArray[np.float6
 
     .. math:: \mu(E) = \rho \sum_i w_i\, (\mu/\rho)_i(E)
 
-    with the tables of the elements interpolated by a cubic spline in log-log axes.
-
-    Parameters
-    ----------
-    material : str
-        A key of `MATERIALS`.
-    energies : array_like
-        Photon energies in keV, from 10 to 150.
-
-    Returns
-    -------
-    numpy.ndarray of float64
-        Coefficients in 1/mm, of the shape of `energies`.
-
-    References
-    ----------
-    M. J. Berger et al., XCOM: Photon Cross Sections Database, NIST Standard Reference Database 8,
-    https://doi.org/10.18434/T48G6X.
+    with the tables of the elements interpolated by a cubic spline in log-log axes; in 1/mm, at
+    energies from 10 to 150 keV.
 
     Examples
     --------
@@ -144,11 +128,6 @@ class Beam:
         Strength of the scatter, 0 to 2: added to the primary transmission :math:`P` is this times
         :math:`-P \ln P` (what interacts on the way and still gets out), blurred by a Gaussian of
         14 mm.
-
-    Raises
-    ------
-    OptionError
-        For values outside these ranges.
 
     References
     ----------
@@ -208,11 +187,6 @@ class Detector:
     read_noise : float
         Standard deviation in counts, 0 to 1000; the open beam has 45 000.
 
-    Raises
-    ------
-    OptionError
-        For values outside these ranges.
-
     Examples
     --------
     >>> from imsim.anomaly import simulate
@@ -251,24 +225,17 @@ class Foreign(NamedTuple):
 
 
 class Exposure(NamedTuple):
-    """Noise-free signals as fractions of the open beam, without and with the foreign body.
-
-    `quantum`: variance of the clean signal over its mean, times the photons of the open beam.
-    """
+    """Noise-free signals as fractions of the open beam, without and with the foreign body."""
 
     clean: Floats
     signal: Floats
-    quantum: Floats
+    quantum: Floats  # variance of the clean signal over its mean, times the photons of the beam
 
 
 def expose(
     thickness: Floats, material: str, foreign: Foreign | None, beam: Beam, detector: Detector
 ) -> Exposure:
-    """Shine through path lengths in mm, and through a foreign body that displaces the item.
-
-    The scatter is that of the clean item, so that the two signals differ only within the blur's
-    reach of the foreign body: what a small body changes in the scatter is far below the noise.
-    """
+    """Shine through path lengths in mm, and through a foreign body that displaces the item."""
     energies, shares = beam.spectrum()
     open_beam = shares @ energies
     mu = attenuation(material, energies).astype(np.float32)
@@ -283,6 +250,7 @@ def expose(
             "wk,kij->wij", moments, np.exp(-mu[:, None, None] * thickness[rows_here])
         )
     quantum = second_moment / primary / np.float32(open_beam)
+    # What a small body changes in the scatter is far below the noise.
     clean = _blur(primary, detector.blur) + beam.scatter * _scatter(primary)
     if foreign is None:
         return Exposure(clean, clean, quantum)
@@ -300,7 +268,7 @@ def expose(
 
 
 def _blur(image: Floats, deviation: float) -> Floats:
-    """Blur by a Gaussian of standard deviation `deviation` in mm, cut off at 4 deviations."""
+    """Blur by a Gaussian of this standard deviation in mm, cut off at 4 deviations."""
     sigma = deviation / FIELD * image.shape[0]
     blurred: Floats = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=4.0)
     return blurred
@@ -345,13 +313,11 @@ def count(
     noise: np.random.Generator,
     rest: np.random.Generator,
 ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
-    r"""Raw counts of an exposure and of its clean twin, with one noise realisation for both.
+    """Raw counts of an exposure and of its clean twin, with one noise realisation for both.
 
-    The compound Poisson signal of an energy-integrating detector is drawn as a scaled Poisson
-    number with the same mean and variance. The photons of the twin are those of the clean item;
-    a foreign body that absorbs takes each of them away with its probability (thinning), and
-    a void adds the missing ones, so that both are exactly Poisson and equal wherever the
-    expected signals are equal.
+    A compound Poisson signal is drawn as a scaled Poisson number of the same mean and variance. A
+    body takes each photon of the twin away with its probability (thinning), and a void adds the
+    missing ones: both are Poisson, and equal wherever the expected signals are.
     """
     scale = np.float32(detector.photons) / exposure.quantum
     clean = noise.poisson(exposure.clean * scale)

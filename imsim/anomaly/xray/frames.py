@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -64,11 +65,9 @@ def correct(counts: Any, flat: Any, dark: Any = None) -> Floats:
     Parameters
     ----------
     counts : array_like, shape (..., height, width)
-        Raw images; any real dtype.
-    flat : array_like, shape (height, width)
-        Image of the open beam.
-    dark : array_like, shape (height, width), optional
-        Image without beam; 0 by default.
+        Raw images.
+    flat, dark : array_like, shape (height, width)
+        Images of the open beam, and without beam; by default 0.
 
     Returns
     -------
@@ -78,8 +77,8 @@ def correct(counts: Any, flat: Any, dark: Any = None) -> Floats:
     Raises
     ------
     ImsimError
-        If the fields are not of the images' height and width, there are NaN or infinities, or more
-        than 5 % of the pixels have no response.
+        If the fields do not fit the images, there are NaN or infinities, or more than 5 % of the
+        pixels have no response.
 
     Examples
     --------
@@ -123,7 +122,7 @@ def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> Floats:
     Parameters
     ----------
     transmission : array_like, shape (..., height, width)
-        1 in the open beam; any real dtype.
+        1 in the open beam.
     smallest : float, optional
         :math:`T_{\min}`: smaller values, zero and below among them, count as this one.
 
@@ -131,11 +130,6 @@ def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> Floats:
     -------
     float32 array, shape (..., height, width)
         0 in the open beam, larger the more is absorbed, at most :math:`-\ln T_{\min}`.
-
-    Raises
-    ------
-    ImsimError
-        If there are NaN or infinities, or `smallest` is not between 0 and 1.
 
     Examples
     --------
@@ -151,8 +145,7 @@ def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> Floats:
 
 def logarithm(transmission: Floats, smallest: float) -> Floats:
     """Absorbance of checked transmission."""
-    result: Floats = -np.log(np.maximum(transmission, np.float32(smallest)))
-    return result
+    return -np.log(np.maximum(transmission, np.float32(smallest)))
 
 
 def check_finite(name: str, array: NDArray[Any]) -> None:
@@ -182,11 +175,9 @@ def segment(
     ----------
     absorbance : array_like, shape (n, height, width)
         The item brighter than the background, see `imsim.anomaly.xray.absorbance`.
-    touching : bool
-        Whether an item may touch the frame.
-    several : bool
-        Whether there may be several items in a frame. Pieces below a tenth of the largest are
-        crumbs, which are left out.
+    touching, several : bool
+        Whether items may touch the frame, and whether there may be several in one. Pieces below a
+        tenth of the largest are crumbs, which are left out.
     on_error : {"raise", "empty"}
         For a frame that is empty or shows something that is not allowed: raise, or return an empty
         mask, so that a long run goes on.
@@ -195,12 +186,6 @@ def segment(
     -------
     bool array, shape (n, height, width)
         True = item.
-
-    Raises
-    ------
-    ImsimError
-        If images are below 8x8 pixels, or a frame has no usable item: the message names the first
-        one and says why.
 
     References
     ----------
@@ -237,11 +222,7 @@ def border(frames: NDArray[Any]) -> NDArray[Any]:
 
 
 def find_kind(frames: NDArray[Any]) -> str:
-    """Tell from good images whether pixels are transmission, counts or absorbance.
-
-    The border of a frame shows the background. If items are brighter, pixels are absorbance. If
-    they are darker, floats with a background of about 1 are transmission, and others are counts.
-    """
+    """Tell from good images whether pixels are transmission, counts or absorbance."""
     finite = np.asarray(np.isfinite(frames).all(axis=(1, 2)))
     usable = frames[finite].astype(np.float64)
     if not len(usable):
@@ -280,7 +261,7 @@ def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Boolea
     if min(height, width) < 2 * _BORDER + 2:
         raise imsim.ShapeError(f"images are {height}x{width} pixels; expected at least 8x8")
     finite = np.asarray(np.isfinite(frames).all(axis=(1, 2)))
-    smooth = mean_of_neighbours(np.where(finite[:, None, None], frames, 0))
+    smooth = passes.mean_of_neighbours(np.where(finite[:, None, None], frames, 0))
     around = border(smooth)
     level = np.median(around, axis=1)
     noise = ROBUST * np.median(np.abs(around - level[:, None]), axis=1)
@@ -318,22 +299,12 @@ def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Boolea
 
 
 def find_doubts(absorbed: Floats, items: Booleans) -> dict[int, str]:
-    """Return the reasons to doubt that finite frames show a single item, by index.
-
-    The border is cut into eight parts, half a side each. The median of a part, without pixels of
-    the item, measures the open beam there with little noise.
-    """
+    """Return the reasons to doubt that finite frames show a single item, by index."""
     frames, n = np.where(items, np.float32(np.nan), absorbed), len(absorbed)
-    eighths = [
-        half.reshape(n, -1)
-        for side in (
-            frames[:, :_BORDER],
-            frames[:, -_BORDER:],
-            frames[:, :, :_BORDER].transpose(0, 2, 1),
-            frames[:, :, -_BORDER:].transpose(0, 2, 1),
-        )
-        for half in np.array_split(side, 2, axis=2)
-    ]
+    # The medians of half a side each, without the item, measure the open beam there.
+    ends = (slice(None, _BORDER), slice(-_BORDER, None))
+    sides = [frames[:, end] for end in ends] + [frames[:, :, end].swapaxes(1, 2) for end in ends]
+    eighths = [half.reshape(n, -1) for side in sides for half in np.array_split(side, 2, axis=2)]
     doubts: dict[int, str] = {}
     for i, (frame, item) in enumerate(zip(absorbed, items, strict=True)):
         if not np.isfinite(frame).all():
@@ -355,40 +326,20 @@ def _touches_frame(item: Booleans) -> bool:
     return any(edge.any() for edge in (item[0], item[-1], item[:, 0], item[:, -1]))
 
 
-def mean_of_neighbours(frames: Floats) -> Floats:
-    """Average over 3x3 pixels; the frame's border continues outwards."""
-    result: Floats = passes.mean_of_neighbours(frames)
-    return result
-
-
 def halfway(smooth: Floats) -> NDArray[np.float64]:
-    """Return the threshold half-way between the means of the pixels below and above it.
-
-    The search starts at the mean: from half-way between the extremes it could end at metal.
-    """
+    """Return the threshold half-way between the means of the pixels below and above it."""
     result: NDArray[np.float64] = passes.halfway(smooth, _ITERATIONS)
     return result
 
 
 def eroded(masks: Booleans, width: int) -> Booleans:
-    """Return the pixels at least `width` pixels inside the masks: erosion by an octagon.
-
-    Every second step is a square instead of a cross, which makes diagonals and axes equally wide to
-    within a few per cent.
-    """
-    result = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
+    """Return the pixels at least `width` pixels inside the masks: erosion by an octagon."""
+    rows, columns = masks.shape[1:]
     for step in range(width):
-        inner = result[:, 1:-1, 1:-1].copy()
-        for rows, columns in ((0, 1), (2, 1), (1, 0), (1, 2)):
-            inner &= _shifted(result, rows, columns)
-        if step % 2:
-            for rows, columns in ((0, 0), (0, 2), (2, 0), (2, 2)):
-                inner &= _shifted(result, rows, columns)
-        result[:, 1:-1, 1:-1] = inner
-    interior: Booleans = result[:, 1:-1, 1:-1]
-    return interior
-
-
-def _shifted(padded: Booleans, rows: int, columns: int) -> Booleans:
-    height, width = padded.shape[1:]
-    return padded[:, rows : height - 2 + rows, columns : width - 2 + columns]
+        around = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
+        # A cross and a square in turn: diagonals and axes are equally wide, within a few per cent.
+        masks = masks.copy()
+        for y, x in product(range(3), repeat=2):
+            if step % 2 or 1 in (y, x):
+                masks &= around[:, y : y + rows, x : x + columns]
+    return masks

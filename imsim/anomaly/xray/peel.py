@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -21,7 +23,7 @@ from imsim.anomaly.stacks import (
     sample_of,
 )
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.anomaly.xray import faults, gains, matched_filter, rim
+from imsim.anomaly.xray import sensor
 from imsim.anomaly.xray.frames import (
     KINDS,
     SMALLEST,
@@ -34,7 +36,15 @@ from imsim.anomaly.xray.frames import (
     logarithm,
     report,
 )
-from imsim.anomaly.xray.smoothing import smoothed
+from imsim.anomaly.xray.texture import (
+    LAGS,
+    REACH,
+    autocovariance,
+    divided_by_rim,
+    filtered,
+    rim_strength,
+    smoothed,
+)
 from imsim.validation import check_choice, check_flag, check_integer, check_number
 from imsim.workers import divided, in_parts
 
@@ -68,10 +78,8 @@ class _Texture(NamedTuple):
 
     texture: Floats
     trend: Floats
-    masks: Booleans
-    """The interiors."""
-    problems: dict[int, str]
-    """Why frames cannot be used, by their index in the whole stack."""
+    masks: Booleans  # the interiors
+    problems: dict[int, str]  # why frames cannot be used, by their index in the whole stack
 
 
 @dataclass(eq=False, repr=False)
@@ -95,9 +103,8 @@ class VirtualPeel(Stored):
     6. Division by the strength that good texture has at this distance from the rim of the interior:
        next to it, thickness changes most steeply, and the trend follows least.
 
-    The scale :math:`\sigma`, the filter and the rim are learned once from all good images. The
-    content of an image, such as metal, does not change its scale. The result is in standard
-    deviations of good images.
+    The scale :math:`\sigma`, the filter and the rim are learned once from all good images: metal in
+    an image does not change its scale. The result is in standard deviations of good images.
 
     Parameters
     ----------
@@ -116,8 +123,7 @@ class VirtualPeel(Stored):
     touching, several : bool
         Whether to take images whose item touches the frame, and those with several items.
     on_error : {"empty", "raise"}
-        What to do with an image that cannot be used: give it an empty mask and say so in a
-        `UnusableImageWarning`, or raise.
+        Give an image that cannot be used an empty mask, and warn, or raise.
     gains : bool
         Whether to subtract the gains of columns and rows. A column counts if at least 4 of its
         pixels are in the open beam, and if it differs from its neighbour by less than 0.2 in
@@ -176,23 +182,15 @@ class VirtualPeel(Stored):
 
     @all_or_nothing
     def fit(self, images: Any) -> Self:
-        """Learn the scale from good images; those that cannot be used are left out.
-
-        Raises
-        ------
-        OptionError
-            If a parameter has no meaning, or the images leave a doubt about their kind.
-        ImsimError
-            If no image can be used, or the texture is constant.
-        """
+        """Learn the scale from good images; those that cannot be used are left out."""
         self._check_parameters()
         frames = as_stack("images", images)
         self.kind_ = self.kind or find_kind(frames)
         self.faults_ = np.zeros(frames.shape[1:], np.bool_)
-        sample = self._measured(frames[sample_of(len(frames), faults.MOST_IMAGES)])
+        sample = self._measured(frames[sample_of(len(frames), sensor.MOST_IMAGES)])
         sound = np.isfinite(sample).all(axis=(1, 2))
         if sound.any():
-            self.faults_ = faults.faults_of(sample[sound])
+            self.faults_ = sensor.faults_of(sample[sound])
         self.spread_ = np.inf  # clips nothing in the first trend
         found = self._textures(frames)
         problems = _merged(p.problems for p in found)
@@ -212,23 +210,16 @@ class VirtualPeel(Stored):
         masks = [p.masks for p in found]
         equal = [self._equalised(p) for p in found]
         if self.body:
-            self.autocovariance_ = matched_filter.autocovariance(equal, masks)
-            filtered = [matched_filter.filtered(t, self.autocovariance_, self.body) for t in equal]
-            inside = np.concatenate([t[m] for t, m in zip(filtered, masks, strict=True)])
+            self.autocovariance_ = autocovariance(equal, masks)
+            equal = [filtered(t, self.autocovariance_, self.body) for t in equal]
+            inside = np.concatenate([t[m] for t, m in zip(equal, masks, strict=True)])
             self.gain_ = max(_deviation(inside), float(np.finfo(np.float32).tiny))
-            equal = [t / np.float32(self.gain_) for t in filtered]
-        self.rim_ = rim.learned(
-            [texture for part in equal for texture in part], [m for part in masks for m in part]
-        )
+            equal = [t / np.float32(self.gain_) for t in equal]
+        self.rim_ = rim_strength(chain.from_iterable(equal), chain.from_iterable(masks))
         return self
 
     def transform(self, images: Any) -> Peeled:
         """Peel images, each by itself.
-
-        Raises
-        ------
-        ImsimError
-            If nothing was fitted, or, with ``on_error="raise"``, an image cannot be used.
 
         Warns
         -----
@@ -245,10 +236,8 @@ class VirtualPeel(Stored):
             inside = masks[part] = found.masks
             texture = self._equalised(found)
             if self.body:
-                texture = (
-                    matched_filter.filtered(texture, self.autocovariance_, self.body) / self.gain_
-                )
-            result[part] = rim.divided(texture, inside, self.rim_)
+                texture = filtered(texture, self.autocovariance_, self.body) / self.gain_
+            result[part] = divided_by_rim(texture, inside, self.rim_)
             return found.problems
 
         problems = _merged(in_parts(peel, len(frames), batch_images(frames)))
@@ -260,14 +249,13 @@ class VirtualPeel(Stored):
 
         So a threshold can be learned from images that did not take part.
         """
-        textures = rim.divided(peeled, masks, np.float32(1) / self.rim_)
-        return rim.divided(textures, masks, rim.learned([*textures[some]], [*masks[some]]))
+        return copy.copy(self).learn_rim(peeled, masks, some)
 
     def learn_rim(self, peeled: Floats, masks: Booleans, some: NDArray[np.intp]) -> Floats:
         """Learn the rim anew from some of peeled images; return all of them peeled with it."""
-        textures = rim.divided(peeled, masks, np.float32(1) / self.rim_)
-        self.rim_ = rim.learned([*textures[some]], [*masks[some]])
-        return rim.divided(textures, masks, self.rim_)
+        textures = divided_by_rim(peeled, masks, np.float32(1) / self.rim_)
+        self.rim_ = rim_strength(textures[some], masks[some])
+        return divided_by_rim(textures, masks, self.rim_)
 
     def problems(self, images: Any) -> dict[int, str]:
         """Return the reasons why images cannot be used, by their indices."""
@@ -275,10 +263,7 @@ class VirtualPeel(Stored):
         return _merged(p.problems for p in self._textures(as_stack("images", images)))
 
     def doubts(self, images: Any) -> dict[int, str]:
-        """Return the reasons to doubt that images are X-ray images of single items, by index.
-
-        Around such an item the open beam is even; within it, absorbance varies little.
-        """
+        """Return the reasons to doubt that images are X-ray images of single items, by index."""
         self._check_fitted()
         frames = as_stack("images", images)
 
@@ -295,7 +280,7 @@ class VirtualPeel(Stored):
         return _merged(in_parts(doubt, len(frames), batch_images(frames)))
 
     def get_state(self) -> State:
-        """Return what `from_state` needs: parameters and the kind, and the scale as arrays."""
+        """Return what `from_state` needs."""
         parameters, arrays = super().get_state()
         if self.body:
             arrays |= {"autocovariance": self.autocovariance_, "gain": np.array(self.gain_)}
@@ -311,11 +296,11 @@ class VirtualPeel(Stored):
         peel.levels_ = arrays.take("levels", np.float32, None)
         peel.sigmas_ = arrays.take("sigmas", np.float32, len(peel.levels_))
         peel.spread_ = arrays.number("spread")
-        peel.rim_ = arrays.take("rim", np.float32, rim.REACH)
+        peel.rim_ = arrays.take("rim", np.float32, REACH)
         peel.faults_ = arrays.take("faults", np.bool_, None, None)
         positive = [peel.spread_, *peel.sigmas_, *peel.rim_]
         if peel.body:
-            peel.autocovariance_ = arrays.take("autocovariance", np.float64, matched_filter.LAGS)
+            peel.autocovariance_ = arrays.take("autocovariance", np.float64, LAGS)
             peel.gain_ = arrays.number("gain")
             positive += [peel.gain_, peel.autocovariance_[0]]
         unlikely = peel.faults_.all() or (np.diff(peel.levels_) < 0).any()
@@ -370,7 +355,9 @@ class VirtualPeel(Stored):
         result = np.empty(frames.shape, np.float32)
         for part in divided(len(frames), max(1, batch_images(frames) // _PIECES)):
             measured = self._measured(frames[part])
-            result[part] = faults.without_lone(gains.removed(measured) if self.gains else measured)
+            if self.gains:
+                measured = sensor.without_gains(measured)
+            result[part] = sensor.without_lone(measured)
         return result
 
     def _measured(self, frames: NDArray[Any]) -> Floats:
@@ -381,7 +368,7 @@ class VirtualPeel(Stored):
                 "fit a peel to images of this size".format(*frames.shape[1:], *self.faults_.shape)
             )
         with np.errstate(over="ignore"):  # numbers beyond float32 have no absorbance
-            values = faults.repaired(frames.astype(np.float32), self.faults_)
+            values = sensor.repaired(frames.astype(np.float32), self.faults_)
         around: Any = np.median(border(values), axis=1)[:, None, None]
         if self.kind_ == "absorbance":
             with np.errstate(invalid="ignore", over="ignore"):
@@ -396,10 +383,9 @@ class VirtualPeel(Stored):
         check_number("trend", self.trend, 0.5, 1000)
         check_number("body", self.body, 0, 1000)
         check_choice("kind", self.kind, (None, *KINDS))
-        check_flag("touching", self.touching)
-        check_flag("several", self.several)
         check_choice("on_error", self.on_error, ("empty", "raise"))
-        check_flag("gains", self.gains)
+        for name in ("touching", "several", "gains"):
+            check_flag(name, getattr(self, name))
 
 
 def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:

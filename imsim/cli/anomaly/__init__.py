@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from imsim.cli.anomaly.info import add_info
 from imsim.cli.anomaly.report import add_report
 from imsim.cli.anomaly.score import add_score
 from imsim.cli.anomaly.simulate import add_simulate
-from imsim.cli.anomaly.train import add_train
-from imsim.cli.anomaly.update import add_update
+from imsim.cli.anomaly.train import add_info, add_train, add_update
 from imsim.cli.anomaly.watch import add_watch
 
 
@@ -17,13 +15,5 @@ def add_anomaly(commands: Any) -> None:
     """Add the command with its own commands."""
     parser = commands.add_parser("anomaly", help="find what is unlike good images")
     own = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (
-        add_simulate,
-        add_train,
-        add_update,
-        add_info,
-        add_score,
-        add_watch,
-        add_report,
-    ):
+    for add in (add_simulate, add_train, add_update, add_info, add_score, add_watch, add_report):
         add(own)

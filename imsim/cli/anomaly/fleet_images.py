@@ -11,13 +11,7 @@ from typing import Any, NamedTuple
 
 import imsim
 from imsim._images import without_index
-from imsim.cli.anomaly.inputs import (
-    Correction,
-    Pictures,
-    digest,
-    field_files,
-    load_any,
-)
+from imsim.cli.anomaly.inputs import Correction, Pictures, digest, field_files, load_any
 from imsim.cli.executors import Answer, Opened, Part, as_they_come
 from imsim.cli.fleet import Fleet, folders_of, refuse_pipes
 from imsim.cli.messages import progress, say
@@ -28,14 +22,12 @@ from imsim.errors import ImsimError
 class Run(NamedTuple):
     """What a worker needs to know beside the images."""
 
-    number: str
-    """Of this run alone: files of the same name may be others in the next one."""
+    number: str  # of this run alone: files of the same name may be others in the next one
     model: str
     model_sha256: str
     flat: str | None
     dark: str | None
-    folder: str
-    """Where relative paths begin."""
+    folder: str  # where relative paths begin
     score: Callable[[Any, Correction, Iterable[Any]], Iterator[Any]]
     """Takes the detector, the correction and images, and yields the results."""
 
@@ -54,22 +46,10 @@ def scored_afar(
     lost: Callable[[str], Any],
     known: Iterable[str] = (),
 ) -> Iterator[Any]:
-    """Score the images on a cluster, and yield the results as they come.
+    """Score the images that are not known on a cluster, and yield the results as they come.
 
-    Parameters
-    ----------
-    arguments : argparse.Namespace
-        With the address of the scheduler, the model and the fields.
-    pictures : Pictures
-        The files; takes the notes on them.
-    model_sha256 : str
-        Of the file of the detector: that of a worker must be the same.
-    score : callable
-        As `Run` has it: a function of a module, which travels by its name.
-    lost : callable
-        Returns the result of an image that no worker survived.
-    known : iterable of str
-        The names of images that have their rows from an earlier run.
+    `score`, as `Run` has it, travels by its name; `lost` returns the result of an image that no
+    worker survived.
     """
     files = arguments.model, model_sha256, arguments.flat, arguments.dark
     run = Run(secrets.token_hex(8), *files, os.getcwd(), score)
@@ -78,10 +58,7 @@ def scored_afar(
         return
     inputs = [arguments.model, *pictures.paths, *field_files(arguments)]
     order = Order(score_parts, forget, run, folders_of(inputs), arguments.workers)
-    with (
-        progress(len(parts), "file") as bar,
-        Fleet(arguments.scheduler, order, say) as fleet,
-    ):
+    with progress(len(parts), "file") as bar, Fleet(arguments.scheduler, order, say) as fleet:
         for answer in as_they_come(fleet, parts, lambda part: lost(part.name(part.subject))):
             if bar is not None:
                 bar.total += sum(part.images for part in answer.rests)

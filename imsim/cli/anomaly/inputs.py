@@ -24,7 +24,6 @@ from imsim._images import (
 from imsim.cli.messages import Notes, progress, say
 from imsim.cli.pairing import NO_IMAGE, Folder
 from imsim.errors import ImsimError, OptionError
-from imsim.whole_files import writing_to
 
 if TYPE_CHECKING:
     from imsim.anomaly import AnomalyDetector, ItemDetector
@@ -62,23 +61,7 @@ class Unusable(NamedTuple):
 class Pictures:
     """The grey images of files and folders; what cannot be used is named, counted and skipped.
 
-    Parameters
-    ----------
-    paths : iterable of str
-        Files of one image or many, and folders.
-    base : str
-        The folder where relative paths begin, if not the current one.
-
-    Attributes
-    ----------
-    files : list of str
-        The files of images.
-    odd : list of Unusable
-        What is there beside them and cannot be used.
-    failures : int
-        How many files or images were skipped so far.
-    notes : Notes
-        What was left aside or converted while reading.
+    Relative paths begin in the folder `base`.
     """
 
     def __init__(self, paths: Iterable[str], base: str = "") -> None:
@@ -88,7 +71,7 @@ class Pictures:
         # One for all, which keeps what came out of pipes.
         self._reading = Reading(folder=base, grey=True)
         self.files: list[str] = []
-        self.odd: list[Unusable] = []
+        self.odd: list[Unusable] = []  # what is there beside them and cannot be used
         left_aside: list[str] = []
         for path in self.paths:
             if os.path.isdir(path):
@@ -216,7 +199,7 @@ def refuse_shared(good: Pictures, bad: Pictures) -> None:
 
 def refuse_equal(good: tuple[list[str], Array], bad: tuple[list[str], Array]) -> None:
     """Refuse images of equal pixels among the good ones and among the bad ones, such as copies."""
-    from imsim.anomaly.card import digests_of
+    from imsim.anomaly.detector_state import digests_of
 
     known = {key.tobytes(): name for name, key in zip(good[0], digests_of(good[1]), strict=True)}
     for name, key in zip(bad[0], digests_of(bad[1]), strict=True):
@@ -238,20 +221,7 @@ def _identity(path: str) -> tuple[object, str]:
 
 
 def stacked(pictures: Pictures) -> tuple[list[str], Array]:
-    """Read all images into one array; those unlike the first are named, counted and skipped.
-
-    Returns
-    -------
-    labels : list of str
-        The names of the images.
-    images : numpy.ndarray, shape (n, height, width)
-        In the type of the files.
-
-    Raises
-    ------
-    ImageFileError
-        If there is no image.
-    """
+    """Read names and images, in one array; those unlike the first are named and skipped."""
     labels, images = [], []
     first: Picture | None = None
     for picture in pictures.each():
@@ -318,12 +288,6 @@ def load_any(path: str) -> AnomalyDetector | ItemDetector:
     if storage.kind_of(path) == "ItemDetector":
         return load(ItemDetector, path)
     return load(AnomalyDetector, path)
-
-
-def save(detector: AnomalyDetector | ItemDetector, path: str) -> None:
-    """Save a detector, or say why that cannot be."""
-    with writing_to(path):
-        detector.save(path)
 
 
 def digest(path: str) -> str:

@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from imsim._images import Array, Picture
-from imsim.cli.anomaly.inputs import (
-    Correction,
-    Unusable,
-    batches,
-    load_any,
-    reason_of,
-)
+from imsim.cli.anomaly.inputs import Correction, Unusable, batches, load_any, reason_of
 from imsim.cli.rows import Record
 from imsim.errors import OptionError, ShapeError
 
@@ -74,11 +68,9 @@ class Score(NamedTuple):
     """What is said about an image, or an item of it."""
 
     image: str
-    anomaly_score: float
-    """NaN if it was not inspected, or is debris."""
+    anomaly_score: float  # NaN if it was not inspected, or is debris
     verdict: str
-    reason: str | None = None
-    """Why it has no score."""
+    reason: str | None = None  # why it has no score
     place: Place | None = None
 
     @property
@@ -102,8 +94,7 @@ class Found(NamedTuple):
     rows: Sequence[Score]
     seen: Sequence[Array | None]
     """For each row what the detector compared, the image or the crop; None if nothing."""
-    frame: Array | None = None
-    """The image that the items of all rows lie in."""
+    frame: Array | None = None  # the image that the items of all rows lie in
 
 
 def unusable(image: str, reason: str) -> Score:
@@ -111,21 +102,18 @@ def unusable(image: str, reason: str) -> Score:
     return Score(image, math.nan, NOT_INSPECTED, reason)
 
 
-class ImageJudge:
-    """A row for each image.
+def nothing(image: str, reason: str | Exception) -> Found:
+    """Return the row of an image that is not inspected, and that there is nothing to show."""
+    why = reason if isinstance(reason, str) else reason_of(reason, "scored")
+    return Found([unusable(image, why)], [None])
 
-    Attributes
-    ----------
-    detector : AnomalyDetector
-        What decides.
-    kind : str
-        Of the rows: what each is about.
-    columns : tuple of str
-        Further ones, behind the name of the image.
-    """
+
+class ImageJudge:
+    """A row for each image."""
 
     kind = "image"
-    columns: tuple[str, ...] = ()
+    """What each row is about."""
+    columns: tuple[str, ...] = ()  # further ones, behind the name of the image
 
     def __init__(self, detector: AnomalyDetector, correction: Correction) -> None:
         self.detector, self.correction = detector, correction
@@ -135,7 +123,7 @@ class ImageJudge:
         """Judge pictures in their order."""
         for batch in batches(pictures, BATCH_IMAGES):
             if isinstance(batch, Unusable):
-                yield Found([unusable(*batch)], [None])
+                yield nothing(*batch)
             else:
                 yield from self._judged(batch)
 
@@ -157,7 +145,7 @@ class ImageJudge:
                 for picture in batch:
                     yield from self._judged([picture])
             else:
-                yield Found([unusable(batch[0].path, reason_of(error, "scored"))], [None])
+                yield nothing(batch[0].path, error)
             return
         rows = []
         for i, (picture, score) in enumerate(zip(batch, scores.tolist(), strict=True)):
@@ -181,19 +169,19 @@ class ItemJudge(ImageJudge):
         """Judge pictures in their order."""
         for picture in pictures:
             if isinstance(picture, Unusable):
-                yield Found([unusable(*picture)], [None])
+                yield nothing(*picture)
                 continue
             try:
                 frame = self.correction(picture.pixels[None])[0]
                 cut = self.items.finder_.cut(frame)
                 rows = self._rows(picture.path, cut, self.items.verdicts(cut))
             except Exception as error:  # of whatever kind: it does not end the run
-                yield Found([unusable(picture.path, reason_of(error, "scored"))], [None])
+                yield nothing(picture.path, error)
                 continue
             if rows:
                 yield Found(rows, [item.crop for item in cut], frame)
             else:
-                yield Found([unusable(picture.path, NO_ITEM)], [None])
+                yield nothing(picture.path, NO_ITEM)
 
     def again(self, picture: Picture, rows: Sequence[Score]) -> Found:
         """Return what there is to show for the rows of a picture."""
@@ -226,7 +214,7 @@ class StripJudge(ItemJudge):
         for picture in pictures:
             if isinstance(picture, Unusable):
                 yield from self.end()
-                yield Found([unusable(*picture)], [None])
+                yield nothing(*picture)
                 continue
             if is_first := self._scan is None:
                 self._scan = LineScan(self.items.finder_)
@@ -238,10 +226,10 @@ class StripJudge(ItemJudge):
                 if is_first:  # there is nothing to end
                     self._scan = None
                 yield from self.end()
-                reason = reason_of(error, "scored")
                 if isinstance(error, ShapeError) and not is_first:
-                    reason = f"{error.message}; {ONE_WIDTH}"
-                yield Found([unusable(picture.path, reason)], [None])
+                    yield nothing(picture.path, f"{error.message}; {ONE_WIDTH}")
+                else:
+                    yield nothing(picture.path, error)
                 continue
             yield from found
 
@@ -253,11 +241,11 @@ class StripJudge(ItemJudge):
         try:
             found = self._complete(scan.end())
         except Exception as error:  # of whatever kind: it does not end the run
-            yield Found([unusable(self._image, reason_of(error, "scored"))], [None])
+            yield nothing(self._image, error)
             return
         yield from found
         if not self._count:
-            yield Found([unusable(self._image, NO_ITEM)], [None])
+            yield nothing(self._image, NO_ITEM)
 
     def _complete(self, cut: list[Item]) -> list[Found]:
         rows = self._rows(self._image, cut, self.items.verdicts(cut), self._count)

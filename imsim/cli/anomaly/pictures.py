@@ -55,35 +55,11 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
 
 
 class Shown:
-    """Takes the results batch by batch; without options, it does nothing.
+    """Takes the results batch by batch; without options, it does nothing."""
 
-    Parameters
-    ----------
-    arguments : argparse.Namespace
-        With those of `add_pictures`.
-    judge : ImageJudge
-        What scores.
-
-    Attributes
-    ----------
-    facts : dict
-        What the report says about the run.
-
-    Raises
-    ------
-    ImsimError
-        If a folder cannot be written, or is one that is read.
-    OptionError
-        If there are no maps to write.
-    """
-
-    def __init__(
-        self,
-        arguments: argparse.Namespace,
-        judge: ImageJudge,
-    ) -> None:
+    def __init__(self, arguments: argparse.Namespace, judge: ImageJudge) -> None:
         self.judge, self.detector = judge, judge.detector
-        self.facts: dict[str, object] = {}
+        self.facts: dict[str, object] = {}  # what the report says about the run
         self.report, self.maps = arguments.report, arguments.maps
         self.record: InspectionRecord | None = None
         self.written = self.kept = 0
@@ -240,7 +216,7 @@ class Shown:
         if values is None:
             say(f"note: {image}: has no map, which failed")
             return
-        from imsim.anomaly.inspection_report import dissimilarity_scale
+        from imsim.anomaly.report import dissimilarity_scale
         from imsim.pages import png
 
         stem = os.path.join(self.maps, _name_below(image, self.base))
@@ -250,7 +226,8 @@ class Shown:
                 with open(file, "wb") as stream:  # np.save would add an ending to a name
                     np.save(stream, values.astype(np.float32), allow_pickle=False)
             else:
-                Path(file).write_bytes(png(dissimilarity_scale(self.detector).colours_of(values)))
+                scale = dissimilarity_scale(self.detector.metric, self.detector.data_range_)
+                Path(file).write_bytes(png(scale.colours_of(values)))
         self.written += 1
 
 
@@ -297,10 +274,7 @@ def _common_folder(paths: Iterable[str]) -> str:
 
 
 def _name_below(image: str, folder: str) -> str:
-    """Return a path below a folder for an image, with the ending of its file; of each its own.
-
-    What chooses an image in a file, such as ``[3]``, becomes part of the name.
-    """
+    """Return a path below a folder for an image, of each its own: with what chooses it, ``[3]``."""
     file = file_of(image)
     chosen = image[len(file) :].replace("%", "%25").replace(os.sep, "%2F")
     return os.path.relpath(os.path.abspath(file), folder) + chosen

@@ -11,14 +11,7 @@ from typing import Any, NamedTuple
 import imsim
 from imsim._images import Picture, file_of
 from imsim.cli.anomaly.fleet_images import check_fleet, scored_afar
-from imsim.cli.anomaly.inputs import (
-    IMAGES,
-    Pictures,
-    Unusable,
-    add_fields,
-    digest,
-    field_files,
-)
+from imsim.cli.anomaly.inputs import IMAGES, Pictures, Unusable, add_fields, digest, field_files
 from imsim.cli.anomaly.judges import (
     ABOUT_ITEMS,
     ANOMALY,
@@ -97,58 +90,6 @@ class Terms(NamedTuple):
     model_sha256: str
 
 
-def opened(
-    arguments: argparse.Namespace,
-    judge: ImageJudge,
-    form: str | None,
-    first: tuple[str, ...] = (),
-) -> Rows:
-    """Return what takes the rows, with further columns before the others of CSV.
-
-    With ``--resume``, a file of another model or threshold is refused.
-    """
-    terms = Terms(float(judge.detector.threshold_), digest(arguments.model))
-    kind = judge.kind
-    layout: Csv | Json | None = None
-    if form == "csv":
-        scores = ("anomaly_score", "verdict", "reason")
-        layout = Csv((*first, "image", *judge.columns, *scores, *Terms._fields))
-    elif form == "json":
-        layout = Json(
-            model=arguments.model,
-            model_sha256=terms.model_sha256,
-            metric=judge.detector.metric,
-            threshold=terms.threshold,
-            flat=arguments.flat,
-            dark=arguments.dark,
-        )
-    found: set[Terms] = set()
-
-    def parse(record: Record) -> Score | None:
-        if record.get("kind", kind) != kind:
-            return None
-        if form == "csv":
-            found.add(Terms(float(record["threshold"]), record["model_sha256"]))
-        value = record["anomaly_score"]
-        if record["verdict"] not in (GOOD, ANOMALY, NOT_INSPECTED):
-            raise ValueError("no verdict")
-        score = math.nan if value in ("", None) else float(value)
-        place = Place.of(record) if judge.columns else None
-        return Score(record["image"], score, record["verdict"], record["reason"] or None, place)
-
-    writer = None
-    if layout is not None:
-        writer = Writer(layout, arguments.output, arguments.resume, parse)
-    if writer is not None and found - {terms}:
-        writer.close()
-        raise ImsimError(
-            f"{arguments.output}: holds the results of another run (of another model or "
-            "threshold); use another -o, or leave out --resume"
-        )
-    more = terms._asdict() if form == "csv" else {"kind": kind}
-    return Rows(kind, terms, writer, arguments.output, more)
-
-
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     """Score images with a detector, and return the exit status."""
     form = output_format(arguments)
@@ -163,7 +104,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     pictures = Pictures(arguments.images)
     if arguments.strips:
         check_order(pictures.files)
-    rows = opened(arguments, judge, form)
+    rows = Rows(arguments, judge, pictures, form)
     shown.facts |= {"model": arguments.model, "SHA-256 of the model": rows.terms.model_sha256}
     writer = rows.writer
     try:
@@ -171,11 +112,10 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             changed = changed_since(writer.written, [*rows.known, *field_files(arguments)])
             is_other = not changed.isdisjoint(map(file_of, field_files(arguments)))
             stale = {name for name in rows.known if is_other or file_of(name) in changed}
-            _check_earlier(rows, stale, judge, pictures)
-            rows.finish(judge, pictures)
+            _check_earlier(rows, stale)
+            rows.finish()
         shown.earlier(chain.from_iterable(rows.known.values()))
-        for row in _each(arguments, judge, pictures, rows, shown):
-            rows.fail(row, pictures)
+        for row in _each(arguments, rows, shown):
             yield from rows.add(row)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(rows.there()) from None
@@ -188,17 +128,12 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     said = list(shown.end())
     yield from said if writer is None or arguments.output else ()  # else rows go there
     pictures.notes.end()
-    return rows.status(pictures, arguments.fail_on_anomaly)
+    return rows.status(arguments.fail_on_anomaly)
 
 
-def _each(
-    arguments: argparse.Namespace,
-    judge: ImageJudge,
-    pictures: Pictures,
-    rows: Rows,
-    shown: Shown,
-) -> Iterator[Score]:
+def _each(arguments: argparse.Namespace, rows: Rows, shown: Shown) -> Iterator[Score]:
     """Score the images that have no row yet, here or on a cluster."""
+    judge, pictures = rows.judge, rows.pictures
     if arguments.scheduler is not None:
         odd = (unusable(*odd) for odd in pictures.odd if not rows.is_known(odd.path))
         sha256 = rows.terms.model_sha256
@@ -220,29 +155,25 @@ def _lost(image: str) -> Score:
 
 
 class Rows:
-    """Takes the scores one by one, writes and counts them.
-
-    Attributes
-    ----------
-    known : dict of str to list of Score
-        The rows of an earlier run by their images.
-    last : str, optional
-        The image of the last one of them.
-    """
+    """Takes the scores one by one, writes and counts them; names what was not inspected."""
 
     def __init__(
         self,
-        kind: str,
-        terms: Terms,
-        writer: Writer[Score | None] | None,
-        file: str | None,
-        more: Record,
+        arguments: argparse.Namespace,
+        judge: ImageJudge,
+        pictures: Pictures,
+        form: str | None,
+        first: tuple[str, ...] = (),
     ) -> None:
-        self.kind, self.terms, self.writer, self.file, self.more = kind, terms, writer, file, more
+        self.judge, self.pictures, self.kind = judge, pictures, judge.kind
+        self.file = arguments.output
+        self.terms = Terms(float(judge.detector.threshold_), digest(arguments.model))
         self.count = self.anomalies = self.rejected = self.without = 0
-        self.known: dict[str, list[Score]] = {}
-        self.last: str | None = None
-        for row in writer.earlier if writer else ():
+        self.known: dict[str, list[Score]] = {}  # rows of an earlier run by their images
+        self.last: str | None = None  # the image of the last one of them
+        self._more = self.terms._asdict() if form == "csv" else {"kind": self.kind}
+        self.writer = self._opened(arguments, form, first)
+        for row in self.writer.earlier if self.writer else ():
             if row is None:
                 continue
             self._count(row)
@@ -251,15 +182,57 @@ class Rows:
             self.known.setdefault(row.image, []).append(row)
             self.last = row.image
 
-    def finish(self, judge: ImageJudge, pictures: Pictures, **first: Any) -> None:
+    def _opened(
+        self, arguments: argparse.Namespace, form: str | None, first: tuple[str, ...]
+    ) -> Writer[Score | None] | None:
+        """Open what rows are written with, further columns first; refuse rows of another model."""
+        judge, terms = self.judge, self.terms
+        layout: Csv | Json
+        if form == "csv":
+            scores = ("anomaly_score", "verdict", "reason")
+            layout = Csv((*first, "image", *judge.columns, *scores, *Terms._fields))
+        elif form == "json":
+            layout = Json(
+                model=arguments.model,
+                model_sha256=terms.model_sha256,
+                metric=judge.detector.metric,
+                threshold=terms.threshold,
+                flat=arguments.flat,
+                dark=arguments.dark,
+            )
+        else:
+            return None
+        found: set[Terms] = set()
+
+        def parse(record: Record) -> Score | None:
+            if record.get("kind", self.kind) != self.kind:
+                return None
+            if form == "csv":
+                found.add(Terms(float(record["threshold"]), record["model_sha256"]))
+            value = record["anomaly_score"]
+            if record["verdict"] not in (GOOD, ANOMALY, NOT_INSPECTED):
+                raise ValueError("no verdict")
+            score = math.nan if value in ("", None) else float(value)
+            place = Place.of(record) if judge.columns else None
+            return Score(record["image"], score, record["verdict"], record["reason"] or None, place)
+
+        writer = Writer(layout, arguments.output, arguments.resume, parse)
+        if found - {terms}:
+            writer.close()
+            raise ImsimError(
+                f"{arguments.output}: holds the results of another run (of another model or "
+                "threshold); use another -o, or leave out --resume"
+            )
+        return writer
+
+    def finish(self, **first: Any) -> None:
         """Write rows that the last image of an earlier run lacks, which was interrupted in it."""
         if self.last is None or self.known[self.last][0].place is None:
             return
         have = self.known[self.last]
-        file = [p for p in pictures.each_of(file_of(self.last)) if p.path == self.last]
-        for found in judge.found(file):
+        file = [p for p in self.pictures.each_of(file_of(self.last)) if p.path == self.last]
+        for found in self.judge.found(file):
             for row in found.rows[len(have) :]:
-                self.fail(row, pictures)
                 list(self.add(row, **first))
                 have.append(row)
 
@@ -272,15 +245,12 @@ class Rows:
         """Tell whether the file has a row of an image."""
         return image in self.known
 
-    def fail(self, row: Score, pictures: Pictures) -> None:
-        """Name what was not inspected."""
-        if row.verdict == NOT_INSPECTED:
-            pictures.fail(Unusable(row.name, str(row.reason)))
-
     def add(self, row: Score, **first: Any) -> Iterator[str]:
         """Write a row, with values of further columns, or yield it for the terminal."""
+        if row.verdict == NOT_INSPECTED:
+            self.pictures.fail(Unusable(row.name, str(row.reason)))
         if self.writer is not None:
-            self.writer.row({**self.more, **first, **row.record()})
+            self.writer.row({**self._more, **first, **row.record()})
         else:
             names = ("x", "y", "width", "height") if self.kind == "item" else ()
             space = width() - 30 - 7 * len(names)
@@ -321,7 +291,7 @@ class Rows:
             f"(threshold {self.terms.threshold:.6g})"
         )
 
-    def status(self, pictures: Pictures, fail_on_anomaly: bool) -> int:
+    def status(self, fail_on_anomaly: bool) -> int:
         """Say how many images could not be inspected, and return the exit status."""
         if self.rejected:
             say(
@@ -331,22 +301,20 @@ class Rows:
         if self.count == self.rejected:
             say(f"error: no {self.kind} was scored")
             return 2
-        if self.rejected or self.without or pictures.failures:
+        if self.rejected or self.without or self.pictures.failures:
             return 2
         return int(fail_on_anomaly and self.anomalies > 0)
 
 
-def _check_earlier(rows: Rows, stale: set[str], judge: ImageJudge, pictures: Pictures) -> None:
-    """Score images of an earlier run again, and refuse to go on if a result is another.
-
-    These are one image, and those that were changed since.
-    """
+def _check_earlier(rows: Rows, stale: set[str]) -> None:
+    """Score an image of an earlier run, and those changed since, again; refuse other results."""
+    pictures = rows.pictures
     inspected = {
         name for name, known in rows.known.items() if any(r.verdict != NOT_INSPECTED for r in known)
     }
     first = (p for p in pictures.chosen(inspected - stale) if isinstance(p, Picture))
     for picture in chain(islice(first, 1), pictures.chosen(inspected & stale)):
-        found = [row for one in judge.found([picture]) for row in one.rows]
+        found = [row for one in rows.judge.found([picture]) for row in one.rows]
         known = rows.known.get(picture.path)  # None for a stack that can no longer be read
         is_last = picture.path == rows.last  # of which some rows may be missing
         if known is None or not _same(found[: len(known)] if is_last else found, known):

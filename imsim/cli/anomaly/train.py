@@ -1,12 +1,14 @@
-"""`imsim anomaly train`: from good images to a detector in a file."""
+"""`imsim anomaly train`, `update` and `info`: detectors in files, and what they learned from."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
+from imsim._images import Array
 from imsim.cli.anomaly.inputs import (
     IMAGES,
     SKIPPED,
@@ -14,14 +16,18 @@ from imsim.cli.anomaly.inputs import (
     Pictures,
     Unusable,
     add_fields,
+    digest,
     field_files,
-    save,
+    load,
+    load_any,
     stacked,
     status,
 )
 from imsim.cli.messages import say
 from imsim.cli.options import add_command, check_data_range, check_output
 from imsim.errors import OptionError, silent
+from imsim.tables import table
+from imsim.whole_files import writing_to
 
 if TYPE_CHECKING:
     from imsim.anomaly import AnomalyDetector, ItemDetector
@@ -38,6 +44,28 @@ Train a detector on GOOD images only, and save it.
 {SKIPPED} A file that is there twice, through links or nested folders, is taken
 once. --preprocess xray refuses images most of which do not look like X-ray
 images of single items with the open beam around them.
+
+Exit status: 0; 2 after any error.
+"""
+UPDATE_HELP = f"""\
+Let MODEL learn further GOOD images, such as those of a new harvest, and save
+the result as another file. The threshold is set anew: it keeps the false-alarm
+rate among the earlier images and, of at least 20 new ones, among these alone.
+The peel keeps its scale: after a change of the X-ray settings, train again.
+
+{IMAGES}
+{SKIPPED} So is an image that MODEL learned from before.
+
+Exit status: 0; 2 after any error.
+"""
+INFO_HELP = """\
+Say what is known about MODEL: its metric and threshold, the false alarms to
+expect, when it learned from how many images, with which versions and notes.
+
+With IMAGES, say of each whether the model learned from it: such an image must
+not be used to judge it. They are compared bit for bit.
+
+--json: one object; "lessons" are the training and the updates.
 
 Exit status: 0; 2 after any error.
 """
@@ -119,6 +147,25 @@ def add_lesson(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _read(arguments: argparse.Namespace) -> tuple[Pictures, list[str], Array]:
+    """Read good images and their names, each once: what is held out must not be learned from."""
+    correction = Correction(arguments)
+    pictures = Pictures(arguments.good)
+    pictures.take_once()
+    labels, images = stacked(pictures)
+    return pictures, labels, correction(images)
+
+
+def _save(
+    learner: AnomalyDetector | ItemDetector, path: str, pictures: Pictures, labels: list[str]
+) -> None:
+    """Save a detector, and name what it did not learn from."""
+    for i, reason in learner.left_out_.items():
+        pictures.fail(Unusable(labels[i], reason))
+    with writing_to(path):
+        learner.save(path)
+
+
 def groups_of(pattern: str | None, labels: list[str]) -> list[str] | None:
     """Return what a regular expression finds in the name of each image; None without one."""
     if pattern is None:
@@ -172,7 +219,6 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         )
     check_output(arguments.output, [*arguments.good, *field_files(arguments)])
     peeled = arguments.preprocess == "xray"
-    correction = Correction(arguments)
     detector = anomaly.AnomalyDetector(
         model=_model(arguments.model, peeled, arguments.seed),
         preprocess="xray" if peeled else None,
@@ -187,10 +233,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     )
     if arguments.items and arguments.group_by:
         raise OptionError("--group-by: names whole images, not the items in them; leave it out")
-    pictures = Pictures(arguments.good)
-    pictures.take_once()  # what is held out must not be learned from under another name
-    labels, images = stacked(pictures)
-    images = correction(images)
+    pictures, labels, images = _read(arguments)
     learner = anomaly.ItemDetector(detector) if arguments.items else detector
     each = (UnscorableImageWarning, OddImageWarning, anomaly.xray.UnusableImageWarning)
     with silent(*each):  # these are named below
@@ -198,9 +241,7 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
             learner.fit(images)
         else:
             learner.fit(images, groups=groups_of(arguments.group_by, labels))
-    for i, reason in learner.left_out_.items():
-        pictures.fail(Unusable(labels[i], reason))
-    save(learner, arguments.output)
+    _save(learner, arguments.output, pictures, labels)
     if isinstance(learner, anomaly.ItemDetector):
         yield from _about_items(learner, arguments.output, labels)
         return status(pictures)
@@ -236,3 +277,91 @@ def _model(name: str | None, peeled: bool, seed: int) -> Any:
         return anomaly.ConvAutoencoder(seed=seed)
     # Of whole images, PCA is what the detector takes itself.
     return anomaly.PCAAutoencoder(components=4, patch=16) if name == "pca" and peeled else None
+
+
+def add_update(commands: Any) -> None:
+    """Add the command with its options."""
+    parser = add_command(commands, "update", update, "learn further good images", UPDATE_HELP)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="what `imsim anomaly train` wrote")
+    add("good", metavar="GOOD", nargs="+", help="files or folders of good images")
+    add("-o", "--output", metavar="NEW", required=True, help="the new detector")
+    add_lesson(parser)
+    add_fields(parser)
+
+
+def update(arguments: argparse.Namespace) -> Generator[str, None, int]:
+    """Let a detector learn further images, save it, and return the exit status."""
+    from imsim import anomaly
+    from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
+
+    check_output(arguments.output, [arguments.model, *arguments.good, *field_files(arguments)])
+    detector: AnomalyDetector = load(anomaly.AnomalyDetector, arguments.model)
+    pictures, labels, images = _read(arguments)
+    detector.set_params(note=arguments.note)
+    before = detector.threshold_
+    with silent(UnscorableImageWarning, OddImageWarning):  # these are named below
+        detector.update(images, groups=groups_of(arguments.group_by, labels))
+    _save(detector, arguments.output, pictures, labels)
+    name_odd(detector.odd_, labels, "if they are good, train again with --fence none")
+    lesson = detector.card_.lessons[-1]
+    yield f"{arguments.output}: learned {lesson.images} more images, {detector.card_.images} in all"
+    yield from about_threshold(detector)
+    yield f"Before, it was {before:.6g}"
+    return status(pictures)
+
+
+def add_info(commands: Any) -> None:
+    """Add the command with its options."""
+    parser = add_command(commands, "info", info, "say what is known about a detector", INFO_HELP)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="what `imsim anomaly train` wrote")
+    add("images", metavar="IMAGES", nargs="*", help="files or folders to look for")
+    add("--json", action="store_true", help="print JSON instead of tables")
+    add_fields(parser)
+
+
+def info(arguments: argparse.Namespace) -> Generator[str, None, int]:
+    """Yield what is known about a model, and return the exit status."""
+    from imsim import anomaly
+
+    model = load_any(arguments.model)
+    detector = model if isinstance(model, anomaly.AnomalyDetector) else model.detector_
+    sha256 = digest(arguments.model)
+    correction = Correction(arguments)
+    pictures = Pictures(arguments.images)
+    known: dict[str, bool] = {}
+    for picture in pictures.each():
+        if isinstance(picture, Unusable):
+            pictures.fail(picture)
+            continue
+        known[picture.path] = bool(detector.card_.knows(correction(picture.pixels[None]))[0])
+    if arguments.json:
+        found = detector.false_alarms_
+        facts = {
+            "model": arguments.model,
+            "model_sha256": sha256,
+            "metric": detector.metric,
+            "aggregate": detector.aggregate_,
+            "threshold": found.value,
+            "false_alarm_rate": detector.false_alarm_rate,
+            "expected": {"rate": found.rate, "low": found.low, "high": found.high},
+            "held_out": found.number,
+            "height": detector.shape_[0],
+            "width": detector.shape_[1],
+            "type": detector.depth_,
+            "lessons": detector.card_.to_list(),
+        }
+        if arguments.images:
+            facts["images"] = [{"image": name, "learned_from": k} for name, k in known.items()]
+        yield json.dumps(facts, indent=2)
+    else:
+        facts = {"file": arguments.model, "SHA-256": sha256, **detector.describe()}
+        yield table([[name, str(value)] for name, value in facts.items()])
+        if known:
+            rows = [
+                [name, "learned from" if k else "not learned from"] for name, k in known.items()
+            ]
+            yield "\n" + table(rows)
+            yield f"\n{sum(known.values())} of {len(known)} images were learned from"
+    return status(pictures)

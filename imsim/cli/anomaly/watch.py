@@ -16,23 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from imsim._images import Picture, file_of, looks_like_an_image
-from imsim.cli.anomaly.inputs import (
-    IMAGES,
-    OTHER,
-    Pictures,
-    Unusable,
-    add_fields,
-    field_files,
-)
-from imsim.cli.anomaly.judges import (
-    NOT_INSPECTED,
-    Found,
-    ImageJudge,
-    add_strips,
-    by_number,
-    load_judge,
-)
-from imsim.cli.anomaly.score import Rows, opened
+from imsim.cli.anomaly.inputs import IMAGES, OTHER, Pictures, Unusable, add_fields, field_files
+from imsim.cli.anomaly.judges import NOT_INSPECTED, Found, add_strips, by_number, load_judge
+from imsim.cli.anomaly.score import Rows
 from imsim.cli.messages import say
 from imsim.cli.options import add_command, check_output, count, output_format
 from imsim.cli.pairing import Folder
@@ -131,15 +117,15 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     check_output(arguments.output, inputs, resume=arguments.resume)
     judge = load_judge(arguments)
     pictures = Pictures([])
-    rows = opened(arguments, judge, form, ("time",))
+    rows = Rows(arguments, judge, pictures, form, ("time",))
     is_interrupted = False
     try:
         try:
-            _watch(arguments, judge, pictures, rows, form)
+            _watch(arguments, rows, form)
         except KeyboardInterrupt:
             is_interrupted = True
         for found in judge.end():
-            _add(found, rows, pictures)
+            _add(found, rows)
     finally:
         if rows.writer is not None:
             rows.writer.close()
@@ -150,28 +136,22 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
     pictures.notes.end()
     status = 0
     if rows.count or rows.without:
-        status = rows.status(pictures, arguments.fail_on_anomaly)
+        status = rows.status(arguments.fail_on_anomaly)
     if is_interrupted:
         raise KeyboardInterrupt
     return status
 
 
-def _watch(
-    arguments: argparse.Namespace,
-    judge: ImageJudge,
-    pictures: Pictures,
-    rows: Rows,
-    form: str | None,
-) -> None:
+def _watch(arguments: argparse.Namespace, rows: Rows, form: str | None) -> None:
     """Write rows until the number of images or the time is reached."""
-    drifts = _Drifts(judge, rows, form == "json") if arguments.drift else None
+    drifts = _Drifts(rows, form == "json") if arguments.drift else None
     known: set[str] = set()
     if rows.writer is not None and rows.known:
         changed = changed_since(rows.writer.written, rows.known)
         known = {name for name in rows.known if file_of(name) not in changed}
         if rows.last in known:
-            rows.finish(judge, pictures, time=_now())
-    arrivals = _Arrivals(arguments.folder, pictures, known, existing=arguments.existing)
+            rows.finish(time=_now())
+    arrivals = _Arrivals(arguments.folder, rows.pictures, known, existing=arguments.existing)
     if arguments.resume and not arguments.existing:
         have_rows = set(map(file_of, known))
         if missing := [path for path in arrivals.there if path not in have_rows]:
@@ -183,10 +163,10 @@ def _watch(
     output = _state_of(arguments.output) if arguments.output else None
     while True:
         left = None if most is None else most - arrivals.count
-        for found in judge.found(islice(arrivals.look(), left)):
+        for found in rows.judge.found(islice(arrivals.look(), left)):
             if output is not None:
                 _check_there(arguments.output, output)
-            _add(found, rows, pictures)
+            _add(found, rows)
             if drifts is not None:
                 drifts.take(found)
         if output is not None:
@@ -201,10 +181,9 @@ def _watch(
         time.sleep(min(arguments.interval, rest, LONGEST_SLEEP))
 
 
-def _add(found: Found, rows: Rows, pictures: Pictures) -> None:
+def _add(found: Found, rows: Rows) -> None:
     """Write rows, with the time."""
     for row in found.rows:
-        rows.fail(row, pictures)
         for _ in rows.add(row, time=_now()):
             pass  # rows have a format, so that there is no line for a terminal
 
@@ -241,30 +220,14 @@ class _File(NamedTuple):
     """A file in the folder."""
 
     state: State
-    reason: str | None
-    """Why it is no image; of `OTHER`, its content decides."""
+    reason: str | None  # why it is no image; of `OTHER`, its content decides
 
 
 class _Arrivals:
     """The files of a folder that are new and complete.
 
-    Parameters
-    ----------
-    folder : str
-        The folder.
-    pictures : Pictures
-        Reads the files.
-    known : set of str
-        Images that are not read, if their files are there now and stay as they are.
-    existing : bool
-        Whether files that are there now count.
-
-    Attributes
-    ----------
-    there : list of str
-        The files that are there now.
-    count : int
-        How many images, and files that are none, were taken.
+    Images that are `known` are not read, as long as their files stay as they are now. Files that
+    are `there` now count if `existing` ones do.
     """
 
     def __init__(self, folder: str, pictures: Pictures, known: set[str], *, existing: bool) -> None:
@@ -295,10 +258,7 @@ class _Arrivals:
                 self._done[path] = self._waiting.pop(path)
 
     def _images(self, path: str, state: State) -> Iterator[Picture | Unusable]:
-        """Yield the images of a file, unless somebody writes it: what was read may be half of it.
-
-        It then waits for the next look.
-        """
+        """Yield the images of a file; one that somebody writes waits for the next look."""
         known = self._known if self._first.get(path) == state else ()
         for picture in self._pictures.each_of(path, lambda label: label in known):
             if (now := _state_of(path)) != state:
@@ -326,7 +286,7 @@ class _Arrivals:
 class _Drifts:
     """Follows the images with a drift alarm, and tells when something begins or ends to drift."""
 
-    def __init__(self, judge: ImageJudge, rows: Rows, as_rows: bool) -> None:
+    def __init__(self, rows: Rows, as_rows: bool) -> None:
         from imsim.anomaly import DriftAlarm
 
         self._writer = rows.writer if as_rows else None
@@ -334,7 +294,7 @@ class _Drifts:
         self._names: deque[str] = deque(maxlen=REMEMBERED)
         self._drifting: dict[str, Drift] = {}
         try:
-            self._alarm = DriftAlarm(judge.model)
+            self._alarm = DriftAlarm(rows.judge.model)
         except ImsimError as error:
             say(f"note: there is no drift alarm: {error}")
 

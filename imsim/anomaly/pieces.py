@@ -1,4 +1,4 @@
-"""Touching items parted: a watershed of the distance from the background."""
+"""Pieces of an image that hang together: found as its rows come, and parted into items."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from imsim.anomaly.stacks import Booleans, Doubles, Floats
 from imsim.errors import ImsimError
 
 Labels = NDArray[np.int32]
+CONTEXT = 2
+"""Rows above and below that decide on a pixel's mark."""
+_LEAST_ROWS = 16
+"""Rows that are waited for before the next step, which looks at all rows in memory."""
 WAIST = 0.75
 """Where the half width of a neck is below this share of that of the narrower of its two sides,
 items touch. Passes within single potatoes and bars have 0.96 and more."""
@@ -39,23 +43,142 @@ _FENCE = 1.5
 """Interquartile ranges of the logarithm of areas (Tukey) within which things are single items."""
 
 
+class Piece(NamedTuple):
+    """Connected marked pixels, in the window around them."""
+
+    x: int
+    y: int  # column and row of the window's first pixel in the image
+    values: NDArray[Any]  # the pixels of the window
+    mask: Booleans  # which of them belong to the piece
+    marked: Booleans  # which of them are marked: they belong to the piece or to others
+    edges: tuple[bool, bool, bool, bool]
+    """Whether the window's first row, last row, first column, last column is the image's."""
+    goes_on: bool  # whether it goes on above or below, since it is longer than the memory holds
+
+
+class Strips:
+    """Find the pieces of an image as its rows come, however these are divided.
+
+    A piece is complete once all rows of the window around it, of this `reach`, have arrived. A
+    piece that has grown to `longest` rows is given out as it is; its continuation counts as another
+    piece, which says so. `mark` may be wrong in `CONTEXT` rows at each end.
+    """
+
+    def __init__(
+        self, mark: Callable[[NDArray[Any]], Booleans], reach: tuple[int, int], longest: int
+    ) -> None:
+        self._mark, self._reach, self._longest = mark, reach, longest
+        self._waiting: list[NDArray[Any]] = []
+        self._rows: NDArray[Any] | None = None
+        self._first = 0  # the row of the image that is the first one in memory
+        self._open = 0  # the first row of what is not complete
+        self._marked: Booleans = np.zeros((0, 0), np.bool_)
+        self._done = self._marked  # pixels of pieces that were given out
+
+    def feed(self, rows: NDArray[Any]) -> list[Piece]:
+        """Take further rows; return the pieces that are complete by now."""
+        self._waiting.append(np.array(rows))  # the caller may use the memory again
+        if sum(map(len, self._waiting)) < _LEAST_ROWS:
+            return []
+        return self._advance(is_end=False)
+
+    def end(self, rows: NDArray[Any] | None = None) -> list[Piece]:
+        """Take the last rows, if there are more, and end the image; return what is left."""
+        if rows is not None:
+            self._waiting.append(np.array(rows))
+        return self._advance(is_end=True)
+
+    @property
+    def memory(self) -> int:
+        """How many rows are in memory."""
+        rows = 0 if self._rows is None else len(self._rows)
+        return rows + sum(map(len, self._waiting))
+
+    def _advance(self, *, is_end: bool) -> list[Piece]:
+        pieces: list[Piece] = []
+        if self._rows is None and self._waiting:
+            self._rows = self._waiting[0][:0]
+            self._marked = self._done = np.zeros(self._rows.shape, np.bool_)
+        if self._rows is None:
+            return pieces
+        self._rows, self._waiting = np.concatenate([self._rows, *self._waiting]), []
+        while True:
+            known, total = len(self._marked), len(self._rows)
+            last = total if is_end else total - CONTEXT
+            # No step goes beyond the row at which a piece is as long as it may be.
+            stop = min(last, self._open - self._first + self._longest)
+            if stop <= known:
+                return pieces
+            start = max(known - CONTEXT, 0)
+            fresh = self._mark(self._rows[start : stop + CONTEXT])[known - start : stop - start]
+            self._marked = np.concatenate([self._marked, fresh])
+            self._done = np.concatenate([self._done, np.zeros_like(fresh)])
+            pieces += self._completed(is_end and stop == total)
+
+    def _completed(self, is_end: bool) -> list[Piece]:
+        """Return the pieces that are complete with the rows that are known, and forget them."""
+        known, first = len(self._marked), self._first
+        labels, _ = ndimage.label(self._marked & ~self._done)
+        above = self._done[:-1] & (labels[1:] > 0)
+        goes_on = set(np.unique(labels[1:][above]).tolist())
+        found: list[tuple[tuple[int, int], Piece]] = []
+        unfinished, growing = known, known
+        for number, box in enumerate(ndimage.find_objects(labels), 1):
+            rows = box[0]
+            is_long = rows.stop == known and known - rows.start >= self._longest
+            when = known - 1 if is_long else rows.stop - 1 + self._reach[0]
+            if not (is_end or is_long or when < known):
+                unfinished = min(unfinished, rows.start)
+                if rows.stop == known:
+                    growing = min(growing, rows.start)
+                continue
+            inside = labels[box] == number
+            left = box[1].start + int(inside[-1].argmax())
+            is_whole = number not in goes_on and (is_end or not is_long)
+            piece = self._piece(box, labels, number, not is_whole, is_end)
+            found.append(((first + when, left), piece))
+            self._done[box] |= inside
+        self._open = first + growing
+        self._forget(min(unfinished, known) - max(self._reach[0], CONTEXT))
+        return [piece for _, piece in sorted(found, key=lambda pair: pair[0])]
+
+    def _piece(
+        self, box: Any, labels: NDArray[Any], number: int, goes_on: bool, is_end: bool
+    ) -> Piece:
+        (rows, columns), (height, width) = box, labels.shape
+        down, across = self._reach
+        top, left = max(rows.start - down, 0), max(columns.start - across, 0)
+        bottom, right = rows.stop + down, columns.stop + across
+        window = np.s_[top:bottom, left:right]
+        y = top + self._first
+        memory: Any = self._rows
+        return Piece(
+            x=left,
+            y=y,
+            values=memory[:height][window].copy(),
+            mask=labels[window] == number,
+            marked=self._marked[window].copy(),
+            edges=(y == 0, is_end and bottom >= height, left == 0, right >= width),
+            goes_on=goes_on,
+        )
+
+    def _forget(self, row: int) -> None:
+        if row > 0 and self._rows is not None:
+            self._rows = self._rows[row:].copy()
+            self._marked, self._done = self._marked[row:].copy(), self._done[row:].copy()
+            self._first += row
+
+
 class Limits(NamedTuple):
     """What an item may be; areas in pixels, lengths in pixels."""
 
-    smallest: float
-    """Area of the smallest item."""
-    largest: float
-    """Area of the largest one."""
-    length: float
-    """Length of the longest one: that of the ellipse with its moments."""
-    radius: float
-    """Radius of the largest disc in the narrowest one."""
-    hole: float
-    """Largest area of a hole that is filled in what is larger than an item."""
-    waist: float
-    """See `WAIST`."""
-    narrow: float
-    """See `NARROW`."""
+    smallest: float  # area of the smallest item
+    largest: float  # area of the largest one
+    length: float  # length of the longest one: that of the ellipse with its moments
+    radius: float  # radius of the largest disc in the narrowest one
+    hole: float  # largest area of a hole that is filled in what is larger than an item
+    waist: float  # see `WAIST`
+    narrow: float  # see `NARROW`
 
     def hold(self, mask: Booleans) -> bool:
         """Tell whether a mask is not too large for an item."""
@@ -93,17 +216,7 @@ def waist(mask: Booleans) -> float:
 
 
 def learned_limits(things: list[Booleans]) -> tuple[Limits, float, list[tuple[int, ...]]]:
-    """Learn from whole things in good images what an item is.
-
-    Returns
-    -------
-    limits : Limits
-        Of items.
-    speck : float
-        Area up to which something is nothing.
-    boxes : list of (int, int)
-        Height and width of the items.
-    """
+    """Return limits, the area up to which something is nothing, and the sizes of single items."""
     areas = [int(m.sum()) for m in things]
     most = _CRUMB * max(areas, default=0)
     large = [m for m, area in zip(things, areas, strict=True) if area > most]
@@ -131,13 +244,9 @@ def learned_limits(things: list[Booleans]) -> tuple[Limits, float, list[tuple[in
 
 
 def _singles(things: list[Booleans]) -> tuple[list[Booleans], float]:
-    """Return the single items among things of good images, and their narrowest waist.
-
-    Things with a neck are items that touch, unless most things have one. Of the others those are
-    single whose area is within Tukey's fence, or within the tolerance of the median.
-    """
+    """Return the single items among things of good images, and their narrowest waist."""
     waists = np.array([waist(without_holes(m)) for m in things])
-    has_neck = waists < WAIST
+    has_neck = waists < WAIST  # items that touch, unless most things have one
     chosen = ~has_neck if has_neck.mean() < 0.5 else np.ones_like(has_neck)
     areas = np.log([without_holes(m).sum() for m in things])
     low, middle, high = np.quantile(areas[chosen], (0.25, 0.5, 0.75))
@@ -152,12 +261,9 @@ def parted(mask: Booleans, limits: Limits, apart: Callable[[], Floats]) -> Label
 
     The distance from the background is highest in the middle of items; a watershed parts its
     hills. Hills are joined again whose pass is no neck, and so are pieces below an item with the
-    neighbour beside the widest neck, as long as the whole is no larger than an item. So neither a
-    hole nor a notch parts an item.
-
-    A part that is too large for an item is parted once more, with its holes as gaps, at wider
-    necks, or between cores that stand out more from the background, if that makes items. `apart`
-    returns how much each pixel stands out, in units of the threshold.
+    neighbour beside the widest neck, as long as the whole is no larger than an item. A part that
+    is too large is parted once more, with its holes as gaps, at wider necks, or between cores that
+    stand out more from the background. `apart` returns how much, in units of the threshold.
     """
     solid = without_holes(mask)
     if solid.sum() > limits.largest:  # there may be gaps between items that touch each other
@@ -219,8 +325,7 @@ def _numbered(labels: Labels) -> Labels:
     found, first = np.unique(labels[labels > 0], return_index=True)
     numbers = np.zeros(labels.max() + 1, np.int32)
     numbers[found[np.argsort(first)]] = np.arange(1, len(found) + 1)
-    result: Labels = numbers[labels]
-    return result
+    return numbers[labels]
 
 
 class _Basins:
@@ -282,8 +387,7 @@ class _Basins:
 
     def labels(self) -> Labels:
         """Return the basins."""
-        result: Labels = self.names[self.regions].astype(np.int32)
-        return result
+        return self.names[self.regions].astype(np.int32)
 
 
 def _basins(mask: Booleans, depth: Doubles, radius: float) -> _Basins:

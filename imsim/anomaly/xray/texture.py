@@ -1,0 +1,169 @@
+"""The texture of items: its trend, the filter for a small body in it, its strength at the rim."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from imsim.anomaly.stacks import Booleans, Doubles, Floats, product
+from imsim.caches import kept
+from imsim.kernels import xray as passes
+from imsim.workers import SMALLEST_SHARED, get_workers
+
+_DEVIATIONS = 6
+"""Standard deviations at which a Gaussian ends; 2e-9 of its weight lie beyond."""
+_LEAST_BLOCK = 64
+"""Least pixels of a block of `smoothed`: products of smaller matrices take longer per pixel."""
+LAGS = 16
+"""Distances in pixels for which the autocovariance of a texture is computed."""
+_RIDGE = 5.0
+"""The mean power of a texture, times this, is added to its power at every frequency."""
+REACH = 16
+"""Distances from the rim, in pixels, that are told apart; all beyond count as the last one."""
+_QUANTILE, _NORMAL = 0.999, 3.29
+"""The strength is this quantile of the absolute texture, over that of a normal distribution."""
+_LEAST_STRENGTH = 0.1
+"""Least strength, as a part of the median one: flat parts must not be amplified to noise."""
+
+
+def smoothed(image: Floats, sigma: float) -> Floats:
+    """Convolve with a Gaussian, zeros beyond the frame.
+
+    Along each axis, blocks of pixels are products of a matrix and the pixels that the Gaussian
+    reaches, so that time grows with the number of pixels.
+    """
+    across, result = np.empty_like(image), np.empty_like(image)
+    for inside, around, part in _blocks(image.shape[0], float(sigma)):
+        across[inside] = product(part, image[around])
+    for inside, around, part in _blocks(image.shape[1], float(sigma)):
+        result[:, inside] = product(across[:, around], part.T)
+    return result
+
+
+def _blocks(length: int, sigma: float) -> Iterator[tuple[slice, slice, Floats]]:
+    """Cut an axis into blocks: their pixels, those within reach, and the weights of these."""
+    reach = math.ceil(_DEVIATIONS * sigma)
+    block = max(2 * reach, _LEAST_BLOCK)
+    if block >= length:  # a single block, which sees the whole axis
+        reach, block = 0, length
+    weights = _gaussian(reach, block, sigma)
+    for start in range(0, length, block):
+        stop = min(start + block, length)
+        first, last = max(start - reach, 0), min(stop + reach, length)
+        origin = start - reach
+        part = weights[: stop - start, first - origin : last - origin]
+        yield slice(start, stop), slice(first, last), part
+
+
+@kept
+def _gaussian(reach: int, block: int, sigma: float) -> Floats:
+    """Return the weights of the pixels from `reach` before a block to `reach` behind it."""
+    distance = np.arange(block)[:, None] + reach - np.arange(block + 2 * reach)
+    weights = np.exp(-0.5 * (distance / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+    result: Floats = weights.astype(np.float32)
+    return result
+
+
+def autocovariance(textures: Iterable[Floats], masks: Iterable[Booleans]) -> Doubles:
+    """Return the mean product of pixels inside the masks, by their distance in whole pixels."""
+    products, pairs = np.zeros(LAGS), np.zeros(LAGS)
+    for texture, mask in zip(textures, masks, strict=True):
+        shape = _padded_size(texture.shape[1:])
+        distances = np.rint(_distance(shape)).astype(int).ravel()
+        near = distances < LAGS
+        for values, total in ((texture, products), (mask.astype(np.float32), pairs)):
+            power = np.abs(_transform(values, shape)) ** 2
+            sums = scipy.fft.irfft2(power.sum(axis=0, dtype=np.float64), shape).ravel()
+            total += np.bincount(distances[near], sums[near], LAGS)
+    return products / np.maximum(pairs, 1)
+
+
+def filtered(textures: Floats, covariance: Doubles, body: float) -> Floats:
+    r"""Filter for a Gaussian body within texture of the given autocovariance.
+
+    The spectrum of the body, of `body` pixels, over the power spectrum N of the texture:
+
+    .. math:: H(f) = \frac{\exp(-2 \pi^2 s^2 f^2)}{N(f) + \lambda \bar N}
+
+    where :math:`\lambda` bounds the gain in gaps of a spectrum that is known from few images only.
+    The filter is tapered to `LAGS` pixels, so that metal does not ring through the image.
+    """
+    shape = _padded_size(textures.shape[1:])
+    spectra = _transform(textures, shape)
+    spectra *= _transfer(shape, tuple(covariance.tolist()), body)
+    found = scipy.fft.irfft2(spectra, shape, overwrite_x=True, workers=_threads(textures))
+    height, width = textures.shape[1:]
+    result: Floats = found[:, :height, :width]
+    return result
+
+
+@kept
+def _transfer(shape: tuple[int, int], autocovariance: tuple[float, ...], body: float) -> Floats:
+    """Return the transfer function of `filtered`, at the frequencies of a transform of reals."""
+    covariance = np.array(autocovariance)
+    distance = _distance(shape)
+    taper = 0.5 * (1 + np.cos(np.pi * np.minimum(distance / LAGS, 1)))
+    near = np.interp(distance, np.arange(LAGS), covariance) * taper
+    power = np.maximum(scipy.fft.rfft2(near).real, 0)
+    y, x = scipy.fft.fftfreq(shape[0])[:, None], scipy.fft.rfftfreq(shape[1])
+    spectrum = np.exp(-2 * (np.pi * body) ** 2 * (y**2 + x**2))
+    transfer = spectrum / (power + _RIDGE * covariance[0])  # the mean of N is the variance
+    tapered = scipy.fft.rfft2(scipy.fft.irfft2(transfer, shape) * taper).real
+    result: Floats = tapered.astype(np.float32)
+    return result
+
+
+def _transform(images: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    result: NDArray[Any] = scipy.fft.rfft2(images, shape, workers=_threads(images))
+    return result
+
+
+def _threads(images: NDArray[Any]) -> int:
+    """Return the threads for transforms: few pixels are done before another thread has woken."""
+    return get_workers() if images.size >= SMALLEST_SHARED else 1
+
+
+def _padded_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return a size that keeps `LAGS` pixels between an image and its periodic continuation."""
+    height, width = (int(scipy.fft.next_fast_len(length + LAGS, real=True)) for length in shape)
+    return height, width
+
+
+def _distance(shape: tuple[int, int]) -> Doubles:
+    """Return the distance of each lag of a circular correlation from zero, in pixels."""
+    y, x = (np.minimum(np.arange(n), n - np.arange(n)) for n in shape)
+    return np.hypot(y[:, None], x)
+
+
+def rim_distances(masks: Booleans) -> NDArray[np.int32]:
+    """Return the chessboard distance of pixels from the rim of their mask, at most `REACH`."""
+    result: NDArray[np.int32] = passes.distances(masks, REACH)
+    return result
+
+
+def rim_strength(textures: Iterable[Floats], masks: Iterable[Booleans]) -> Floats:
+    """Return the strength of the texture inside the masks at distances 1 to `REACH` from the rim.
+
+    Nearer to the rim it is never taken for weaker than farther in: of the first pixels, half of
+    what the filter sees is missing, and that must not amplify them.
+    """
+    pairs = list(zip(textures, masks, strict=True))
+    value = np.concatenate([np.abs(texture[mask]) for texture, mask in pairs])
+    place = np.concatenate([rim_distances(mask[None])[0][mask] for _, mask in pairs])
+    known = [k for k in range(1, REACH + 1) if (place == k).any()]
+    strength = [float(np.quantile(value[place == k], _QUANTILE)) / _NORMAL for k in known]
+    least = max(_LEAST_STRENGTH * float(np.median(strength)), float(np.finfo(np.float32).tiny))
+    every = np.interp(np.arange(1, REACH + 1), known, np.maximum(strength, least))
+    return np.maximum.accumulate(every[::-1])[::-1].astype(np.float32)
+
+
+def divided_by_rim(textures: Floats, masks: Booleans, strength: Floats) -> Floats:
+    """Return textures divided by their strength at each distance; 0 outside the masks."""
+    factors = np.concatenate([np.zeros(1, np.float32), 1 / strength])
+    result: Floats = textures * factors[rim_distances(masks)]
+    return result
