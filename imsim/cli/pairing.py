@@ -144,65 +144,17 @@ def pair_files(
     references = None if found.reference else _folder(reference, found, volumes)
     masks = None if mask is None or found.mask else _folder(mask, found, volumes)
     if references and found.tests:
-        file = found.tests[0]
-        if not os.path.exists(file):
-            raise ImageFileError(
-                f"{file}: cannot be read: there is no such folder; the reference {reference} is one"
-            )
-        if os.path.isdir(file):
-            kind = "image, a folder of Zarr" if is_zarr(file) else "volume, a folder of DICOM files"
-            raise ImageFileError(
-                f"{file}: is one {kind}, but the reference {reference} is a folder of "
-                f"{'volumes' if volumes else 'images'}; give two of a kind"
-            )
-        raise ImageFileError(
-            f"{file}: is not a folder, but the reference {reference} is; give two folders, "
-            "or a reference file"
-        )
+        raise _no_folder(found.tests[0], reference, volumes)
+    matching = _Matching(found, (reference, references), (mask, masks), masks_may_miss)
     empty: list[Failure] = []
-    unmasked: list[str] = []
-    masking: set[str] = set()
     for test in tests:
         folder = None if test in found.tests else _folder(test, found, volumes)
         if folder and not folder.names:
             empty.append(Failure(f"{test}: {NO_VOLUME if volumes else NO_IMAGE}", None, test))
-        used: set[str] = set()
         for name in folder.names if folder else [os.path.basename(os.path.normpath(test))]:
             path = folder.path(name) if folder else test
-            partners = references.partners(name) if references else [reference]
-            used.update(partners)
-            if not partners:
-                alone = _alone(path, name, reference, references)
-                found.unmatched.append(Failure(alone, None, path))
-                continue
-            partner = references.path(partners[0]) if references else reference
-            own_masks = masks.partners(name) if masks else [mask]
-            masking.update(map(str, own_masks))
-            if len(partners) > 1:
-                why = _several("partner", partners, reference)
-            elif len(own_masks) > 1:
-                why = _several("mask", own_masks, mask)
-            elif not own_masks and not masks_may_miss:
-                why = f"has no mask in {mask}"
-            else:
-                own_mask = mask
-                if masks:
-                    own_mask = masks.path(str(own_masks[0])) if own_masks else None
-                    unmasked += [] if own_masks else [path]
-                stem = _stem(name)
-                if stem == name and not os.path.isdir(path):
-                    stem = os.path.splitext(name)[0]
-                shown = name if folder and len(tests) == 1 else path
-                found.pairs.append(FilePair(partner, path, own_mask, shown, stem))
-                continue
-            one = partner if len(partners) == 1 else None
-            found.failed.append(Failure(f"{path}: {why}", one, path))
-        if references:
-            left = [name for name in references.names if name not in used]
-            found.unmatched.extend(
-                Failure(_alone(references.path(name), name, test, folder), references.path(name))
-                for name in left
-            )
+            matching.match(name, path, name if folder and len(tests) == 1 else path)
+        matching.end_of(test, folder)
     if not (found.pairs or found.failed):
         nothing = NO_VOLUME if volumes else NO_IMAGE
         why = _nothing(reference, references, tests, found, nothing)
@@ -210,8 +162,95 @@ def pair_files(
             raise ImageFileError(why)
         found = found._replace(pairless="" if empty else why)
     found.failed.extend(empty)
-    idle = [masks.path(name) for name in masks.names if name not in masking] if masks else []
-    return found._replace(unmasked=unmasked, idle_masks=idle)
+    return found._replace(unmasked=matching.unmasked, idle_masks=matching.idle_masks())
+
+
+class _Matching:
+    """Matches the files of a run, one by one, with their references and masks.
+
+    Each of these two is the path that was named, and the folder there if it is one.
+    """
+
+    def __init__(
+        self,
+        found: Pairing,
+        reference: tuple[str, Folder | None],
+        mask: tuple[str | None, Folder | None],
+        masks_may_miss: bool,
+    ) -> None:
+        self._found = found
+        self._reference, self._references = reference
+        self._mask, self._masks = mask
+        self._masks_may_miss = masks_may_miss
+        self._used: set[str] = set()
+        self._masking: set[str] = set()
+        self.unmasked: list[str] = []
+
+    def match(self, name: str, path: str, shown: str) -> None:
+        """Note the pair of a test file, or why there is none."""
+        folder, masks = self._references, self._masks
+        partners = folder.partners(name) if folder else [self._reference]
+        self._used.update(partners)
+        if not partners:
+            alone = _alone(path, name, self._reference, folder)
+            self._found.unmatched.append(Failure(alone, None, path))
+            return
+        own_masks = masks.partners(name) if masks else [self._mask]
+        self._masking.update(map(str, own_masks))
+        partner = folder.path(partners[0]) if folder else self._reference
+        if why := self._uncertain(partners, own_masks):
+            one = partner if len(partners) == 1 else None
+            self._found.failed.append(Failure(f"{path}: {why}", one, path))
+            return
+        mask = self._mask
+        if masks:
+            mask = masks.path(str(own_masks[0])) if own_masks else None
+            self.unmasked += [] if own_masks else [path]
+        stem = _stem(name)
+        if stem == name and not os.path.isdir(path):
+            stem = os.path.splitext(name)[0]
+        self._found.pairs.append(FilePair(partner, path, mask, shown, stem))
+
+    def _uncertain(self, partners: Sequence[str], masks: Sequence[str | None]) -> str:
+        """Say why it is not certain what belongs to a file."""
+        if len(partners) > 1:
+            return _several("partner", partners, self._reference)
+        if len(masks) > 1:
+            return _several("mask", masks, self._mask)
+        return "" if masks or self._masks_may_miss else f"has no mask in {self._mask}"
+
+    def end_of(self, test: str, folder: Folder | None) -> None:
+        """Note the references that no file of a test folder belonged to."""
+        if self._references:
+            for name in self._references.names:
+                if name not in self._used:
+                    path = self._references.path(name)
+                    alone = _alone(path, name, test, folder)
+                    self._found.unmatched.append(Failure(alone, path))
+        self._used = set()
+
+    def idle_masks(self) -> list[str]:
+        """Return the masks that are of none of the files."""
+        masks = self._masks
+        return [masks.path(n) for n in masks.names if n not in self._masking] if masks else []
+
+
+def _no_folder(file: str, reference: str, volumes: bool) -> ImageFileError:
+    """Say why a file cannot be compared with a folder."""
+    if not os.path.exists(file):
+        why = f"cannot be read: there is no such folder; the reference {reference} is one"
+    elif os.path.isdir(file):
+        kind = "image, a folder of Zarr" if is_zarr(file) else "volume, a folder of DICOM files"
+        why = (
+            f"is one {kind}, but the reference {reference} is a folder of "
+            f"{'volumes' if volumes else 'images'}; give two of a kind"
+        )
+    else:
+        why = (
+            f"is not a folder, but the reference {reference} is; give two folders, "
+            "or a reference file"
+        )
+    return ImageFileError(f"{file}: {why}")
 
 
 def _folder(path: str, found: Pairing, volumes: bool) -> Folder:
