@@ -157,7 +157,7 @@ class TestCompare:
 
     def test_something_must_be_scored(self, capsys, monkeypatch):
         nothing = Comparison({}, dict.fromkeys(imsim.METRICS, ImsimError("a reason")))
-        monkeypatch.setattr("imsim.cli.jobs.compare", lambda *args, **options: nothing)
+        monkeypatch.setattr("imsim.cli.pair_scoring.compare", lambda *args, **options: nothing)
         a = save("a.png", GREY)
         assert main(["compare", a, a]) == 2
         assert "a.png: every metric was skipped" in capsys.readouterr().err

@@ -246,7 +246,7 @@ class TestTables:
         tiny = {"zncc": -0.000687169, "ssim": -1.23457e-05, "se": 123456789012.0}
         found = Comparison(dict(tiny), {})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("imsim.cli.jobs.compare", lambda *args, **options: found)
+            patch.setattr("imsim.cli.pair_scoring.compare", lambda *args, **options: found)
             assert main(["compare", "a.png", "test", "--metrics", ",".join(tiny)]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 80

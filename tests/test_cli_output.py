@@ -18,7 +18,7 @@ from image_files import DEEP, GREY, NOISY, save
 
 import imsim
 from imsim import notice
-from imsim.cli import jobs, main
+from imsim.cli import main, pair_scoring
 from imsim.cli.rows import Csv, Json, Writer
 
 COUNT = 6
@@ -82,13 +82,13 @@ class TestFiles:
 
     def test_rows_are_there_as_soon_as_they_are_known(self, monkeypatch, name):
         seen = []
-        attempt = jobs._attempt
+        attempt = pair_scoring._attempt
 
         def watched(*arguments):
             seen.append(Path(name).read_text().count("test/"))
             return attempt(*arguments)
 
-        monkeypatch.setattr(jobs, "_attempt", watched)
+        monkeypatch.setattr(pair_scoring, "_attempt", watched)
         assert compare("--metrics", "rmse", "-o", name, "--workers", "1") == 0
         assert seen == list(range(COUNT))
 
@@ -101,8 +101,10 @@ class TestFiles:
         middle = whole.index(b"test/3.png")
         Path(name).write_bytes(whole[: middle + torn])
         scored = []
-        score = jobs._score
-        monkeypatch.setattr(jobs, "_score", lambda job, s: scored.append(job.test) or score(job, s))
+        score = pair_scoring._score
+        monkeypatch.setattr(
+            pair_scoring, "_score", lambda job, s: scored.append(job.test) or score(job, s)
+        )
         assert compare("--metrics", "rmse,ssim", "-o", name, "--resume") == 0
         assert Path(name).read_bytes() == whole
         # The first again, to see that it is the same run.
@@ -134,7 +136,7 @@ class TestFiles:
         assert f"{COUNT} of {COUNT} pairs fail" in capsys.readouterr().err
 
     def test_interruption_keeps_rows(self, capsys, monkeypatch, name):
-        score = jobs._score
+        score = pair_scoring._score
 
         def until_the_third(job, settings):
             if job.test == "test/3.png":
@@ -142,7 +144,7 @@ class TestFiles:
             return score(job, settings)
 
         for workers in ("1", "2"):
-            monkeypatch.setattr(jobs, "_score", until_the_third)
+            monkeypatch.setattr(pair_scoring, "_score", until_the_third)
             assert compare("--metrics", "rmse", "-o", name, "--workers", workers) == 130
             assert f"interrupted; 3 rows are in {name}" in capsys.readouterr().err
             assert Path(name).read_text().count("test/") == 3
@@ -311,8 +313,10 @@ def test_progress_bar_on_a_terminal_only(capfd, monkeypatch):
 def test_compiling_is_told_on_a_terminal_only(capfd, monkeypatch, terminal):
     notice.compiling.cache_clear()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    score = jobs.compare
-    monkeypatch.setattr(jobs, "compare", lambda *a, **o: notice.compiling() or score(*a, **o))
+    score = pair_scoring.compare
+    monkeypatch.setattr(
+        pair_scoring, "compare", lambda *a, **o: notice.compiling() or score(*a, **o)
+    )
     assert main(["compare", "ref/0.png", "test/0.png", "--metrics", "rmse"]) == 0
     err = capfd.readouterr().err
     assert err.count("imsim: note: a metric is compiled when it is first used") == terminal

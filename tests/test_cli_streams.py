@@ -187,7 +187,7 @@ def test_ctrl_c_does_not_wait_for_what_is_under_way(capsys, monkeypatch):
             raise KeyboardInterrupt
         end.wait(60)
 
-    monkeypatch.setattr("imsim.cli.jobs._score", slow)
+    monkeypatch.setattr("imsim.cli.pair_scoring._score", slow)
     begun = time.monotonic()
     assert main(["compare", "a.png", "s.npy", "--metrics", "se", "--workers", "2"]) == 130
     assert time.monotonic() - begun < 30  # less than the other image would take

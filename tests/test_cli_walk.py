@@ -161,9 +161,9 @@ def test_a_folder_that_cannot_be_read(capsys, monkeypatch):
 def test_any_failure_is_that_of_its_pair(capsys, monkeypatch):
     for name in ("ref/a.png", "ref/b.png", "ref/c.png"):
         save(name, GREY)
-    from imsim.cli import jobs
+    from imsim.cli import pair_scoring
 
-    compare = jobs.compare
+    compare = pair_scoring.compare
     errors = iter([RecursionError("deep"), MemoryError()])
 
     def fail(*args, **options):
@@ -171,7 +171,7 @@ def test_any_failure_is_that_of_its_pair(capsys, monkeypatch):
             raise error
         return compare(*args, **options)
 
-    monkeypatch.setattr(jobs, "compare", fail)
+    monkeypatch.setattr(pair_scoring, "compare", fail)
     found, err = run(capsys, "ref", "ref", status=2)
     assert found == [("ref/c.png", "ref/c.png")]
     assert "ref/a.png: could not be scored: RecursionError: deep (test_cli_walk.py:" in err[1]

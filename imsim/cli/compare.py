@@ -16,7 +16,7 @@ from imsim.cli.ci import Junit, Listener, add_ci, annotate, check_junit
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet, refuse_pipes
 from imsim.cli.fleet_pairs import scored_afar
 from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
-from imsim.cli.jobs import Job, Jobs, Result, Settings, scored
+from imsim.cli.jobs import Job, Jobs
 from imsim.cli.judging import add_judging, judged_by
 from imsim.cli.maps import add_maps, check_map_format, scales
 from imsim.cli.measures import (
@@ -34,6 +34,7 @@ from imsim.cli.options import (
     reading_of,
 )
 from imsim.cli.outcome import Outcome, by_reason
+from imsim.cli.pair_scoring import Result, Settings, scored
 from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
 from imsim.cli.regions import LABELS_HELP, add_labels, check_labels, parted
 from imsim.cli.remaining import left, owners_of_maps

@@ -8,9 +8,10 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 
 from imsim._images import same_file, why_not_read, without_index
 from imsim.cli.ci import ERROR, FAILED, PASSED, SKIPPED, Case, Listener, scores_said
-from imsim.cli.jobs import Result, Shared
+from imsim.cli.jobs import Shared
 from imsim.cli.measures import rule, verdicts
 from imsim.cli.messages import Notes, Tally, say, shortened
+from imsim.cli.pair_scoring import Result
 from imsim.cli.pairing import Failure, FilePair, Pairing
 from imsim.differing import measure
 from imsim.tables import breadth, number, table

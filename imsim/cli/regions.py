@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from imsim.cli.jobs import Result
+from imsim.cli.pair_scoring import Result
 from imsim.cli.rows import Record
 from imsim.errors import OptionError
 

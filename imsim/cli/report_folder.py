@@ -15,10 +15,11 @@ from imsim._images import ImageFile, Picture, Reading, why_not_read, without_ind
 from imsim._version import __version__
 from imsim.cli.accept import can_replace
 from imsim.cli.executors import in_order
-from imsim.cli.jobs import Job, Jobs, Result
+from imsim.cli.jobs import Job, Jobs
 from imsim.cli.messages import progress, say
 from imsim.cli.options import reading_of
 from imsim.cli.outcome import Outcome, by_reason
+from imsim.cli.pair_scoring import Result
 from imsim.cli.pairing import Failure, Pairing, pair_files
 from imsim.cli.report_pages import INDEX, PAGES, ReportPages
 from imsim.cli.report_pair import NOT_SCORED, Rules, shown

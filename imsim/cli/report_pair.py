@@ -11,10 +11,11 @@ import numpy as np
 
 from imsim._images import Array, ImageFileError, Picture, widened
 from imsim.cli.aligning import aligned, moved_onto
-from imsim.cli.jobs import Job, Result, Settings, scored
+from imsim.cli.jobs import Job
 from imsim.cli.measures import verdicts
 from imsim.cli.options import NEEDS_RANGE, DataRanges
 from imsim.cli.outcome import lacking
+from imsim.cli.pair_scoring import Result, Settings, scored
 from imsim.cli.pairing import Failure
 from imsim.cli.reading import Mask, comparable
 from imsim.cli.sizes import fitted

@@ -1,0 +1,304 @@
+"""Scores pairs of images, several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import imsim
+from imsim._images import ImageFileError, Picture
+from imsim.cli.aligning import aligned
+from imsim.cli.counting import UNCOUNTED, count, tolerance_notes
+from imsim.cli.executors import in_order
+from imsim.cli.ignoring import Ignored
+from imsim.cli.jobs import Job
+from imsim.cli.maps import write_maps
+from imsim.cli.messages import NOTED
+from imsim.cli.options import NEEDS_RANGE, DataRanges, in_options
+from imsim.cli.pairing import Failure
+from imsim.cli.places import check_places
+from imsim.cli.reading import (
+    NO_LABEL,
+    Mask,
+    SizeError,
+    comparable,
+    labels_of,
+    nan_notes,
+    option_notes,
+    unknown_notes,
+)
+from imsim.cli.scenes import OnDisk, Scene, alone, on_disk
+from imsim.cli.sizes import fitted
+from imsim.cli.volumes import Spacing, placed
+from imsim.comparison import compare
+from imsim.differing import COUNTS
+from imsim.errors import ImsimError, PrecisionWarning, collecting, silent, unforeseen
+from imsim.labelled import Regions, with_left_out
+from imsim.registry import METRICS
+from imsim.validation import usual_data_range
+
+
+class Settings(NamedTuple):
+    """What is the same for every pair."""
+
+    metrics: list[str]
+    """With the counts among them."""
+    named: bool
+    """Whether the metrics were asked for by name; else all of them run."""
+    data_ranges: DataRanges
+    ignored: Ignored
+    maps: str | None
+    volumes: bool = False
+    spacing: Spacing | None = None
+    """Of volumes, instead of what their files say."""
+    on_disk: OnDisk = OnDisk()
+    on_size_mismatch: str = "fail"
+    tolerance: float = 0.0
+    """Of a pixel that counts as equal."""
+    options: Mapping[str, Mapping[str, Any]] = {}
+    """Of the metrics, by their names."""
+    max_shift: int | None = None
+    """By which a test image is moved at most, along each axis; None: not at all."""
+
+
+class Result(NamedTuple):
+    """What there is to say about one pair."""
+
+    reference: str
+    test: str
+    name: str
+    scores: dict[str, float]
+    skipped: dict[str, str]
+    description: str = ""
+    notes: tuple[tuple[str, str], ...] = ()
+    """The name of an image, and what is to be said about it."""
+    spacing: Spacing | None = None
+    """That two volumes were scored with."""
+    regions: Regions | None = None
+    """With labels, the scores of all regions of the pair."""
+    mask: str | None = None
+    data_range: float | None = None
+    """What the images were scored with, if it is known."""
+    shift: tuple[float, float] | None = None
+    """By how many pixels the test image was moved, down and right."""
+    boxes: tuple[tuple[int, ...], ...] = ()
+    """Of connected parts that differ, as ``x, y, w, h``, the largest first; of volumes with z and
+    depth."""
+    row: int | None = None
+    """Which of the regions the scores are of; None: there are no labels, or it is not parted."""
+
+    @property
+    def title(self) -> str:
+        """The test image, and the label if there is one."""
+        if self.regions is None or self.row is None:
+            return self.test
+        return f"{self.test}, label {self.regions.labels[self.row]}"
+
+
+def scored(
+    work: Iterable[Job | Failure], settings: Settings, threads: int
+) -> Iterator[Result | Failure]:
+    """Score the pairs and yield the results in their order; few are under way at a time."""
+
+    def attempt(item: Job | Failure) -> Result | Failure:
+        return _attempt(item, settings)
+
+    # Many volumes at once would fill the memory.
+    for item, result in in_order(work, attempt, threads, singly=settings.volumes):
+        if isinstance(item, Job):
+            item.close()  # the files of a pair whose last image is done
+        yield result
+
+
+def _attempt(item: Job | Failure, settings: Settings) -> Result | Failure:
+    if isinstance(item, Failure):
+        return item
+    try:
+        # What these warn of is said in notes, which name the images.
+        with silent(*NOTED):
+            return _score(item, settings)
+    except SizeError as error:
+        return Failure(in_options(error), item.reference, item.test, error.sizes)
+    except ImsimError as error:
+        return Failure(in_options(error), item.reference, item.test)
+    except MemoryError:
+        reason = "too large for the memory of this machine"
+    except Exception as error:  # whatever it is, the pairs after this one are scored
+        reason = f"could not be scored: {unforeseen(error)}"
+    return Failure(f"{item.test}: {reason}", item.reference, item.test)
+
+
+def _score(job: Job, settings: Settings) -> Result:
+    with ExitStack() as stack, collecting(PrecisionWarning) as said:
+        result = _score_within(job, settings, stack)
+        more = tuple((result.test, message) for message in dict.fromkeys(said))
+        return result._replace(notes=result.notes + more)
+
+
+class _Found(NamedTuple):
+    """What scoring a pair of pictures gave."""
+
+    pair: tuple[Any, Any]
+    """The pixels that were scored, of the test image as it was moved."""
+    options: dict[str, Any]
+    """That they were scored with, of every metric."""
+    scores: dict[str, float]
+    errors: Mapping[str, ImsimError]
+    notes: list[tuple[str, str]]
+    test: Picture
+    regions: Regions | None = None
+    shift: tuple[float, float] | None = None
+
+
+def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
+    """Score a pair; a large one holds, until the stack is left, what others wait for."""
+    first, second, mask, labels = job.read()
+    fit = fitted(first, second, mask, labels, settings.on_size_mismatch, settings.data_ranges)
+    first, second, mask, labels = fit[:4]
+    reference, test = comparable(first, second)
+    others = [*([mask.picture] if mask else []), *([labels] if labels else [])]
+    place = placed(reference, test, others, settings.spacing)
+    place.notes.extend(
+        check_places(reference, test, others, ignore=settings.on_disk.ignore_georeference)
+    )
+    data_range = settings.data_ranges.of(test)
+    options: dict[str, Any] = {
+        "data_range": data_range,
+        "channel_axis": reference.channel_axis,
+        "ndim": reference.ndim,
+        "spacing": place.spacing,
+    }
+    metrics = [name for name in settings.metrics if name in METRICS]
+    counts = [name for name in settings.metrics if name in COUNTS]
+    if on_disk(first, second, mask):
+        if settings.max_shift is not None:
+            raise ImageFileError(
+                f"{test.path}: is read strip by strip, and not moved",
+                "leave out --align, or raise --memory above the size of an image",
+            )
+        stack.enter_context(alone(settings.on_disk.workers))
+        scene = Scene(first, second, reference, mask, settings.ignored, data_range, job)
+        found = _of_scene(scene, (reference, test), metrics, counts, options, settings)
+    else:
+        used, said = settings.ignored.used(first, second, mask and mask.pixels, job, fit.own)
+        found = _in_memory((reference, test), used, mask, labels, metrics, options, settings)
+        found.notes[:0] = said
+    boxes: tuple[tuple[int, ...], ...] = ()
+    if labels is None and counts and not found.errors.keys() & COUNTS.keys():
+        used = found.options["mask"]
+        found.notes.extend(tolerance_notes(settings.tolerance, reference, found.test, used))
+        more, boxes = count(counts, found.pair, found.options, settings.tolerance, fit.only_one)
+        found.scores.update(more)
+        found.notes.extend(unknown_notes(counts, reference, found.test, used))
+    if settings.maps is not None:
+        found.notes.extend(_map_notes(job, reference, found, metrics, settings))
+    notes = [(v.path, note) for v in (reference, test, *others) for note in v.notes]
+    notes += [*place.notes, *fit.notes, *found.notes]
+    return Result(
+        job.reference,
+        job.test,
+        job.name,
+        found.scores,
+        _reasons(found.errors, settings, found.test, place.spacing),
+        str(found.test),
+        tuple(dict.fromkeys(notes)),
+        place.spacing,
+        found.regions,
+        mask.picture.path if mask else None,
+        data_range or usual_data_range([found.test.pixels.dtype]),
+        found.shift,
+        boxes,
+    )
+
+
+def _of_scene(
+    scene: Scene,
+    pictures: tuple[Picture, Picture],
+    metrics: list[str],
+    counts: list[str],
+    options: dict[str, Any],
+    settings: Settings,
+) -> _Found:
+    """Score two images that are read strip by strip, in which nothing is counted."""
+    pair = scene.a, scene.b
+    options = options | {"mask": scene.mask, "memory": settings.on_disk.memory}
+    found = compare(*pair, metrics, **options, options=settings.options)
+    errors = dict.fromkeys(counts, ImsimError(UNCOUNTED)) | found.errors
+    notes = scene.notes(*pictures, found)
+    return _Found(pair, options, _floats(found), errors, notes, pictures[1])
+
+
+def _in_memory(
+    pictures: tuple[Picture, Picture],
+    used: Any,
+    mask: Mask | None,
+    labels: Picture | None,
+    metrics: list[str],
+    options: dict[str, Any],
+    settings: Settings,
+) -> _Found:
+    """Score two images, or their regions; `used` are the pixels that the options leave."""
+    (reference, test), notes = pictures, []
+    shift: tuple[float, float] | None = None
+    if settings.max_shift is not None:
+        moved = aligned(reference, test, used, settings.max_shift)
+        used, shift = moved.used, moved.shift
+        test = test._replace(pixels=moved.pixels)
+        notes.append(moved.note)
+    pair = reference.pixels, test.pixels
+    notes += option_notes(reference, test, mask, used, options["data_range"])
+    if labels is None:
+        options = options | {"mask": used}
+        scores = compare(*pair, metrics, **options, options=settings.options)
+        notes += nan_notes(scores, reference, test, mask, used)
+        return _Found(pair, options, _floats(scores), scores.errors, notes, test, shift=shift)
+    numbers, gone = labels_of(labels, reference, used)
+    regions = with_left_out(imsim.regions(*pair, numbers, metrics, **options), gone)
+    if len(regions.labels):
+        return _Found(pair, options, {}, regions.errors, notes, test, regions, shift)
+    notes.append((labels.path, f"{NO_LABEL}, so that the scores are NaN"))
+    nothing = dict.fromkeys(regions.scores, float("nan"))
+    return _Found(pair, options, nothing, regions.errors, notes, test, shift=shift)
+
+
+def _floats(scores: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(score) for name, score in scores.items()}
+
+
+def _map_notes(
+    job: Job, reference: Picture, found: _Found, metrics: list[str], settings: Settings
+) -> Iterator[tuple[str, str]]:
+    """Write the maps, and say which metrics have none, and why."""
+    form, scale = settings.on_disk.map_format, settings.on_disk.map_scale
+    missing = write_maps(
+        str(settings.maps),
+        job.stem,
+        found.pair,
+        reference,
+        metrics,
+        found.options,
+        form,
+        settings.options,
+        scale,
+    )
+    # That some have none without channels is worth a note only to those who asked for them.
+    grey = reference.channel_axis is None
+    for name, why in missing.items():
+        if settings.named or not (grey and METRICS[name].map_needs_channels):
+            yield job.test, f"no map of {name}: {why}"
+
+
+def _reasons(
+    errors: Mapping[str, ImsimError], settings: Settings, test: Picture, spacing: Spacing | None
+) -> dict[str, str]:
+    """Say which option is missing where the library names the argument of its functions."""
+    missing = settings.data_ranges.missing(test)
+    reasons = {}
+    for name, error in errors.items():
+        reasons[name] = in_options(error, test)
+        if missing and name in METRICS and METRICS[name].needs_data_range:
+            reasons[name] = f"needs {NEEDS_RANGE}"
+        elif spacing and name in METRICS and METRICS[name].takes_spacing:
+            reasons[name] += "; windows are measured in the spacing, with --spacing 1,1,1 in voxels"
+    return reasons
