@@ -22,11 +22,7 @@ def number_of_features(rows: int, columns: int) -> int:
 
 
 def of_wholes(shown: Floats, grid: tuple[int, int], floor: float) -> Doubles:
-    """Return the descriptions of whole images, shape (n, features).
-
-    They have the logarithmic energies and the brightness of the cells of a grid, and the quantiles
-    of both over all places.
-    """
+    """Return logarithmic energies and brightness, by cells and their quantiles, (n, features)."""
     n = len(shown)
     coarse = cell_means(shown, *grid)
     places = shown.reshape(n, CHANNELS, -1)
@@ -61,10 +57,7 @@ def within(rows: int, columns: int) -> tuple[int, int]:
 
 
 def of_windows(shown: Floats, floor: float) -> Doubles:
-    """Return energies and brightness of windows of places, shape (n, windows, features).
-
-    The windows overlap and reach all places.
-    """
+    """Return energies and brightness of overlapping windows of places, (n, windows, features)."""
     side = [min(WINDOW, n) for n in shown.shape[2:]]
     starts = [
         np.linspace(0, n - k, -((k - n) // STRIDE) + 1).round().astype(np.intp)

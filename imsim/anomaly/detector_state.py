@@ -23,7 +23,7 @@ from imsim.anomaly.statistics import GoodStatistics
 from imsim.anomaly.storage import Arrays, State
 from imsim.anomaly.threshold import Threshold, threshold_of
 from imsim.anomaly.xray.peel import VirtualPeel
-from imsim.errors import OptionError, silent
+from imsim.errors import silent
 from imsim.validation import check_choice, check_data_range, check_integer
 
 FITTED = ("data_range_", "aggregate_", "shape_", "depth_")
@@ -110,11 +110,11 @@ class Card:
             texts = (lesson.date, lesson.note, *lesson.versions, *lesson.versions.values())
             are_counts = all(type(n) is int and n >= 0 for n in (lesson.images, lesson.left_out))
             if not all(isinstance(t, str) for t in texts) or not are_counts:
-                raise OptionError("its card is none that a model has")
+                raise imsim.OptionError("its card is none that a model has")
             datetime.fromisoformat(lesson.date)
         card = cls(made, arrays.take("digests", np.uint8, None, _DIGEST))
         if not made or card.images != len(card.digests):
-            raise OptionError("its card does not count the images that were learned from")
+            raise imsim.OptionError("its card does not count the images that were learned from")
         return card
 
 

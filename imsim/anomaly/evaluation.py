@@ -117,14 +117,16 @@ class Evaluation:
     @property
     def detection_interval(self) -> tuple[float, float]:
         """Interval of `detection_rate`, exact for independent images (Clopper and Pearson)."""
-        c = self.confusion
-        return _rate_interval(c.hits, c.hits + c.misses, self.confidence)
+        return self._interval_of(self.flagged[self.labels])
 
     @property
     def false_alarm_interval(self) -> tuple[float, float]:
         """Interval of `false_alarm_rate`, exact for independent images (Clopper and Pearson)."""
-        c = self.confusion
-        return _rate_interval(c.false_alarms, c.false_alarms + c.correct_passes, self.confidence)
+        return self._interval_of(self.flagged[~self.labels])
+
+    def _interval_of(self, flagged: Booleans) -> tuple[float, float]:
+        found = binomtest(int(flagged.sum()), len(flagged)).proportion_ci(self.confidence, "exact")
+        return float(found.low), float(found.high)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers, without the scores and the curve, in types of JSON."""
@@ -295,12 +297,6 @@ def _check_map(detector: Any, image: Any, used: dict[str, Any]) -> None:
         detector.anomaly_map(image, **used)
     except imsim.OptionError as error:
         raise imsim.OptionError(f"defects is given, but {error}, or leave it out") from error
-
-
-def _rate_interval(count: int, number: int, confidence: float) -> tuple[float, float]:
-    """Return the interval of a rate by the quantiles of the binomial distribution."""
-    low, high = binomtest(count, number).proportion_ci(confidence, method="exact")
-    return float(low), float(high)
 
 
 def _members_by_kind(kinds: Any, anomalous: Booleans) -> dict[str, Booleans]:

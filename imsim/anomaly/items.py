@@ -160,12 +160,6 @@ class ItemFinder(Stored):
         Most things in them must be single whole items; there may be crumbs, and some items may
         touch each other or the border.
 
-        Raises
-        ------
-        ImsimError
-            If there are no items that stand out from the border of most images, fewer than three
-            whole ones, or crops cannot hold them.
-
         Warns
         -----
         UnusableImageWarning

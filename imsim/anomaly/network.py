@@ -151,9 +151,8 @@ def train(
                 bodies = draw(rng, batch.images.shape, longest, plan.corruption)
                 done = (epoch + len(losses) / steps) / plan.epochs
                 rate = np.float32(plan.learning_rate * _step_length(done, steps * plan.epochs))
-                network, state, loss = _step(
-                    network, state, *batch, bodies, emphasis, plan.loss, rate
-                )
+                terms = (*batch, bodies, emphasis, plan.loss)
+                network, state, loss = _step(network, state, rate, *terms)
                 losses.append(loss)
             result.losses.append(float(np.mean(losses)))
             watched = result.losses[-1]
@@ -212,17 +211,9 @@ _loss_and_gradient: Any = eqx.filter_value_and_grad(_loss)
 
 
 @eqx.filter_jit
-def _step(
-    network: Any,
-    state: Any,
-    images: Any,
-    masks: Any,
-    bodies: Any,
-    emphasis: Any,
-    kind: str,
-    rate: Any,
-) -> tuple[Any, Any, Any]:
-    loss, gradient = _loss_and_gradient(network, images, masks, bodies, emphasis, kind)
+def _step(network: Any, state: Any, rate: Any, *terms: Any) -> tuple[Any, Any, Any]:
+    """Take a step against the gradient of `_loss` with these terms."""
+    loss, gradient = _loss_and_gradient(network, *terms)
     updates, state = optax.adam(rate).update(gradient, state)
     return eqx.apply_updates(network, updates), state, loss
 

@@ -135,10 +135,7 @@ def write_report(
 
 
 def shown_images(evaluation: Evaluation, most: int) -> dict[str, NDArray[np.intp]]:
-    """Return the indices of the hits, misses and false alarms to show.
-
-    Hits are spread from the clearest to the closest call; of the others, those that score highest.
-    """
+    """Return the indices of hits, spread over their scores, misses and false alarms to show."""
     labels, flagged = evaluation.labels, evaluation.flagged
     order = np.argsort(-np.nan_to_num(evaluation.scores, nan=np.inf), kind="stable")
     hits, misses, alarms = (

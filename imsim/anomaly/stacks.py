@@ -219,11 +219,7 @@ def batch_images(images: NDArray[Any]) -> int:
 
 
 def bounding_box(mask: Booleans) -> tuple[slice, slice]:
-    """Return the part of a frame that holds a mask; one pixel if the mask is empty.
-
-    A filter that reads zeros outside the mask needs to visit no more. A box for several images
-    would make the rounding of one depend on the others.
-    """
+    """Return the part of a frame that holds a mask; one pixel if the mask is empty."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         return slice(0, 1), slice(0, 1)

@@ -63,7 +63,7 @@ class Stored(BaseEstimator):  # type: ignore[misc]
     """Names of learned arrays in a file; the attributes have an underscore at the end."""
 
     def get_state(self) -> State:
-        """Return the input of `from_state`: parameters and fitted arrays."""
+        """Return what `from_state` needs: parameters and fitted arrays."""
         self._check_fitted()
         return self.get_params(), {n: np.asarray(getattr(self, f"{n}_")) for n in self._LEARNED}
 
@@ -79,18 +79,7 @@ class Stored(BaseEstimator):  # type: ignore[misc]
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the fitted state as one safetensors file, which replaces an old file.
-
-        Parameters
-        ----------
-        path : path
-            The file, under exactly this name; its folder must exist.
-
-        Raises
-        ------
-        UnfittedError, OptionError
-            If nothing was fitted; if a parameter is nothing that JSON can hold.
-        """
+        """Save the fitted state as one safetensors file of this name, which replaces an old one."""
         write(path, type(self).__name__, *self.get_state())
 
     @classmethod

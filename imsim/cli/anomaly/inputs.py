@@ -6,7 +6,8 @@ import argparse
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -229,7 +230,7 @@ def stacked(pictures: Pictures) -> tuple[list[str], Array]:
             pictures.fail(picture)
             continue
         first = first or picture
-        if fit_together(picture, first):
+        if _form(picture) == _form(first):
             labels.append(picture.path)
             images.append(picture.pixels)
         else:
@@ -244,26 +245,18 @@ def batches(
     pictures: Iterable[Picture | Unusable], size: int
 ) -> Iterator[list[Picture] | Unusable]:
     """Yield neighbours that fit into one array, at most `size` at a time; failures alone."""
-    waiting: list[Picture] = []
-    for picture in pictures:
-        if isinstance(picture, Unusable):
-            if waiting:
-                yield waiting
-            waiting = []
-            yield picture
-            continue
-        if waiting and (len(waiting) == size or not fit_together(picture, waiting[0])):
-            yield waiting
-            waiting = []
-        waiting.append(picture)
-    if waiting:
-        yield waiting
+    for form, group in groupby(pictures, _form):
+        if form is None:
+            yield from cast("Iterator[Unusable]", group)
+        while batch := cast("list[Picture]", list(islice(group, size))):
+            yield batch
 
 
-def fit_together(one: Picture, other: Picture) -> bool:
-    """Tell whether two images have the same size and type."""
-    a, b = one.pixels, other.pixels
-    return a.shape == b.shape and bool(a.dtype == b.dtype)
+def _form(picture: Picture | Unusable) -> tuple[object, object] | None:
+    """Return the size and type of an image: those of one form fit into one array."""
+    if isinstance(picture, Unusable):
+        return None
+    return picture.pixels.shape, picture.pixels.dtype
 
 
 def load(kind: type[Detector], path: str) -> Detector:

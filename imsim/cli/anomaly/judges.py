@@ -313,13 +313,3 @@ def load_judge(arguments: argparse.Namespace) -> ImageJudge:
             "a model of `imsim anomaly train --items`"
         )
     return judge
-
-
-def scored_all(
-    model: AnomalyDetector | ItemDetector,
-    correction: Correction,
-    pictures: Iterable[Picture | Unusable],
-) -> Iterator[Score]:
-    """Yield the rows of pictures, on the worker of a cluster."""
-    for found in judge_of(model, correction).found(pictures):
-        yield from found.rows

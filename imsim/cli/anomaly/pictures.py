@@ -129,7 +129,7 @@ class Shown:
         if not self:
             return
         quiet = copy.copy(pictures)
-        quiet.notes = KeptNotes()  # type: ignore[assignment]  # said with the rows
+        quiet.notes = KeptNotes()  # said with the rows
         places = {path: place for place, path in enumerate(pictures.files)}
 
         def found(image: str) -> tuple[str, int | None]:

@@ -23,11 +23,9 @@ from imsim.cli.anomaly.judges import (
     add_strips,
     check_order,
     load_judge,
-    scored_all,
     unusable,
 )
 from imsim.cli.anomaly.pictures import Shown, add_pictures
-from imsim.cli.executors import LOST
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet
 from imsim.cli.messages import say, shortened, width
 from imsim.cli.options import add_command, check_output, output_format
@@ -137,7 +135,7 @@ def _each(arguments: argparse.Namespace, rows: Rows, shown: Shown) -> Iterator[S
     if arguments.scheduler is not None:
         odd = (unusable(*odd) for odd in pictures.odd if not rows.is_known(odd.path))
         sha256 = rows.terms.model_sha256
-        afar = scored_afar(arguments, pictures, sha256, scored_all, _lost, rows.known)
+        afar = scored_afar(arguments, pictures, sha256, rows.known)
         every: list[Score] = []
         for row in chain(odd, afar):
             yield row
@@ -148,10 +146,6 @@ def _each(arguments: argparse.Namespace, rows: Rows, shown: Shown) -> Iterator[S
         for found in chain(judge.found(pictures.each(skip=rows.is_known)), judge.end()):
             yield from found.rows
             shown.add(found)
-
-
-def _lost(image: str) -> Score:
-    return unusable(image, LOST)
 
 
 class Rows:
