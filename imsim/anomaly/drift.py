@@ -132,6 +132,11 @@ class DriftAlarm:
     count : int
         Images since the last reset.
 
+    Raises
+    ------
+    ImsimError
+        If the detector is not fitted, or its good images are too few for any raw statistic.
+
     References
     ----------
     Roberts 1959, Control chart tests based on geometric moving averages, Technometrics 1(3),
@@ -217,6 +222,12 @@ class DriftAlarm:
 
         Images and masks are as passed to `AnomalyDetector.inspect`, `inspection` is what it
         returned.
+
+        Raises
+        ------
+        ImsimError
+            If the images are no stack of the size that was learned from, or not as many as the
+            scores, or if `inspection` is nothing that ``inspect`` returns.
         """
         frames = as_stack("images", images)
         if frames.shape[1:] != self._shape:

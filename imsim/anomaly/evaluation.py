@@ -232,6 +232,14 @@ def evaluate(
         It prints as text. An image whose score is NaN counts as flagged, is left out of the AUROC,
         and is named in ``unscored``.
 
+    Raises
+    ------
+    ShapeError, MaskError, OptionError
+        If there is not one label, kind, size, mask or array of defects for each image, a label is
+        neither 0 nor 1, only one of them occurs or has scores, `defects` marks a good image or
+        nothing in an anomalous one, the detector has no map to judge by `defects`, or an option
+        makes no sense.
+
     Examples
     --------
     >>> import numpy as np

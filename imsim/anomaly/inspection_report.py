@@ -321,6 +321,13 @@ def write_inspection_report(
     pathlib.Path
         The page, ``inspection.html``. Beside it lie its figures as PNG files.
 
+    Raises
+    ------
+    ImsimError
+        If the folder cannot be written.
+    ShapeError, DTypeError, MaskError, OptionError
+        If the images are not like those learned from, or `names` or `masks` not one for each.
+
     Examples
     --------
     >>> import tempfile

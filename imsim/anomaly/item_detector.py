@@ -251,7 +251,14 @@ class LineScan:
         self._has_ended = False
 
     def feed(self, rows: Any) -> list[Item]:
-        """Take the next rows, (height, width); return the items that are complete."""
+        """Take the next rows, (height, width); return the items that are complete.
+
+        Raises
+        ------
+        ImsimError
+            If rows have another width than those before, or another type than the good images, or
+            `end` was called.
+        """
         if self._has_ended:
             raise imsim.ImsimError("the image has ended", "make another LineScan")
         strip = self.finder.checked("rows", rows)

@@ -186,7 +186,13 @@ class ItemFinder(Stored):
         return [item for piece in pieces for item in self.items(piece)]
 
     def crops(self, frames: Any) -> NDArray[Any]:
-        """Return the items of all frames, one by one: what a detector learns from."""
+        """Return the items of all frames, one by one: what a detector learns from.
+
+        Raises
+        ------
+        ImsimError
+            If there is no whole item in any frame.
+        """
         images = as_stack("images", frames)
         items = [item for image in images for item in self.cut(image)]
         found = [item.crop for item in items if item.crop is not None]

@@ -76,6 +76,13 @@ def write_report(
     pathlib.Path
         The page, ``report.html``. Beside it lie its figures as PNG files.
 
+    Raises
+    ------
+    ImsimError
+        If the folder cannot be written.
+    ShapeError, OptionError
+        If `reconstruction`, `images`, `kinds` or `names` are not one for each evaluated image.
+
     Warns
     -----
     RuntimeWarning

@@ -79,6 +79,14 @@ def write_comparison(
     pathlib.Path
         The page, ``comparison.html``. Beside it lie its figures as PNG files.
 
+    Raises
+    ------
+    ImsimError
+        If the folder cannot be written.
+    OptionError, ShapeError
+        If there is no detector; if detectors, evaluations, `images`, `kinds` or `names` do not
+        belong together.
+
     Notes
     -----
     Detectors have scores in units of their own. Their distributions are drawn on one axis by

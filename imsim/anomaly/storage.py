@@ -79,7 +79,13 @@ class Stored(BaseEstimator):  # type: ignore[misc]
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the fitted state as one safetensors file of this name, which replaces an old one."""
+        """Save the fitted state as one safetensors file of this name, which replaces an old one.
+
+        Raises
+        ------
+        UnfittedError, OptionError
+            If nothing was fitted; if a parameter is nothing that JSON can hold.
+        """
         write(path, type(self).__name__, *self.get_state())
 
     @classmethod

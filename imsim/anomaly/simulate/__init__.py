@@ -131,6 +131,11 @@ def potatoes(
     Samples
         Images with ground truth.
 
+    Raises
+    ------
+    OptionError
+        For a count, size, seed, kind or size of defect out of its range.
+
     Examples
     --------
     >>> from imsim.anomaly import simulate

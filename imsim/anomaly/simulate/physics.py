@@ -129,6 +129,11 @@ class Beam:
         :math:`-P \ln P` (what interacts on the way and still gets out), blurred by a Gaussian of
         14 mm.
 
+    Raises
+    ------
+    OptionError
+        For values outside these ranges.
+
     References
     ----------
     H. A. Kramers, On the theory of X-ray absorption and of the continuous X-ray spectrum,
@@ -186,6 +191,11 @@ class Detector:
         Mean dark signal in counts, 0 to 5000; its pattern has a standard deviation of 5 %.
     read_noise : float
         Standard deviation in counts, 0 to 1000; the open beam has 45 000.
+
+    Raises
+    ------
+    OptionError
+        For values outside these ranges.
 
     Examples
     --------

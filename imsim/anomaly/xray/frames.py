@@ -131,6 +131,11 @@ def absorbance(transmission: Any, *, smallest: float = SMALLEST) -> Floats:
     float32 array, shape (..., height, width)
         0 in the open beam, larger the more is absorbed, at most :math:`-\ln T_{\min}`.
 
+    Raises
+    ------
+    ImsimError
+        If there are NaN or infinities, or `smallest` is not between 0 and 1.
+
     Examples
     --------
     >>> from imsim.anomaly import xray
@@ -186,6 +191,12 @@ def segment(
     -------
     bool array, shape (n, height, width)
         True = item.
+
+    Raises
+    ------
+    ImsimError
+        If images are below 8x8 pixels, or a frame has no usable item: the message names the first
+        one and says why.
 
     References
     ----------

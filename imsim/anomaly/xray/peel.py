@@ -182,7 +182,15 @@ class VirtualPeel(Stored):
 
     @all_or_nothing
     def fit(self, images: Any) -> Self:
-        """Learn the scale from good images; those that cannot be used are left out."""
+        """Learn the scale from good images; those that cannot be used are left out.
+
+        Raises
+        ------
+        OptionError
+            If a parameter has no meaning, or the images leave a doubt about their kind.
+        ImsimError
+            If no image can be used, or the texture is constant.
+        """
         self._check_parameters()
         frames = as_stack("images", images)
         self.kind_ = self.kind or find_kind(frames)
@@ -220,6 +228,11 @@ class VirtualPeel(Stored):
 
     def transform(self, images: Any) -> Peeled:
         """Peel images, each by itself.
+
+        Raises
+        ------
+        ImsimError
+            If nothing was fitted, or, with ``on_error="raise"``, an image cannot be used.
 
         Warns
         -----
