@@ -65,7 +65,7 @@ class Evaluation:
     scores: Doubles
     """One for each image; larger = more anomalous, NaN = could not be scored."""
     flagged: Booleans
-    """True for images that the detector flags at its own `threshold`."""
+    """True for images that the detector flags at its own threshold."""
     threshold: float
     separation: Separation
     """Quality of the scores at any threshold, with the ROC curve."""
