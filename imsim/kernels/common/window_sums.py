@@ -170,7 +170,7 @@ def local_offset(image, mask, left, right, digits):  # type: ignore[no-untyped-d
                     count += 1
         if count > 0 and np.isfinite(total):
             near = total / count
-            if image.dtype.type(0.5) > 0:
+            if image.itemsize > 1:  # sums of bytes are exact
                 near = _level(image, mask, left, right, step, near)
             fraction, exponent = math.frexp(near)
             near = math.ldexp(np.rint(math.ldexp(fraction, digits)), exponent - digits)
