@@ -12,7 +12,13 @@ from imsim import kernels
 from imsim.errors import WeightsError
 from imsim.inputs import as_array, check_real
 from imsim.masks import beside, of_images
-from imsim.portable.arrays import array_namespace, has_values, to_widest_float, where_valid, without_gradient
+from imsim.portable.arrays import (
+    array_namespace,
+    has_values,
+    to_widest_float,
+    where_valid,
+    without_gradient,
+)
 from imsim.portable.pair import Scores
 from imsim.portable.units import PER_CHANNEL, scaling_unit
 from imsim.typing import Array, MaskLike
