@@ -11,7 +11,7 @@ import numpy as np
 from imsim._images.arrays import Axes, axes_of
 from imsim._images.grids import Grid
 from imsim._images.hdf5_chunks import Stored
-from imsim._images.pictures import ImageFileError, Pages
+from imsim._images.pictures import ImageFileError, Pages, listed
 from imsim._images.reading import Reading
 from imsim._images.sliced import NO_DATA, NOT_APPLIED, UNIT, image_axes, no_data_of, pages_of
 from imsim._images.source import Source
@@ -118,8 +118,7 @@ def _is_image(dataset: Any) -> bool:
 
 
 def _named(file: Any) -> str:
-    names = [dataset.name for dataset in _datasets(file) if _is_image(dataset)]
-    return ", ".join(names[:9]) + (", ..." if len(names) > 9 else "")
+    return listed(dataset.name for dataset in _datasets(file) if _is_image(dataset))
 
 
 def _check(file: Any, dataset: Any) -> None:
