@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 
@@ -296,6 +297,25 @@ class TestAxes:
                     contiguous=False,
                     software="",
                 )
+
+    def test_pages_that_ome_does_not_name(self):
+        with tifffile.TiffWriter("a.ome.tif") as tiff:
+            stack = np.stack([GREY, GREY + 1])
+            tiff.write(stack, metadata={"axes": "CYX"}, photometric="minisblack")
+        parts = [f'<TiffData IFD="{i}" FirstC="{i}" PlaneCount="1"/>' for i in range(2)]
+        with tifffile.TiffFile("a.ome.tif") as tiff:
+            described = tiff.ome_metadata
+        whole = r"<TiffData[^>]*/>|<TiffData.*</TiffData>"
+        description = re.sub(whole, "".join(parts), described, flags=re.DOTALL)
+        with tifffile.TiffWriter("b.ome.tif") as tiff:
+            for index in range(3):
+                said = None if index else description.encode()
+                tiff.write(GREY + np.uint8(index), description=said, metadata=None, software="")
+        (picture,) = contents("b.ome.tif")
+        np.testing.assert_array_equal(picture.pixels, np.moveaxis(stack, 0, -1))
+        assert picture.notes == (
+            "its description counts 2 of its 3 pages; the others are left aside",
+        )
 
     @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "float32", "float64"])
     def test_another_type_in_an_ome_description(self, dtype):
