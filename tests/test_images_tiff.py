@@ -630,3 +630,23 @@ def test_a_predictor_of_floats_with_integers(form):
         tiff.pages[0].tags[339].overwrite(form)
     with pytest.raises(ImageFileError, match=r"damaged: its predictor \(3\) is one of floats"):
         contents("a.tif")
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("kind", ["whole", "float"])
+def test_24_bits(byteorder, kind):
+    """Whole ones are in the order of the file to some readers, and packed bits to others."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    floats = np.float32(GREY) / 4
+    raw = np.frombuffer(imagecodecs.float24_encode(floats, byteorder=byteorder), np.int8)
+    height, width = GREY.shape
+    save("a.tif", raw.reshape(height, -1), byteorder=byteorder, metadata=None)
+    with tifffile.TiffFile("a.tif", mode="r+b") as tiff:
+        tags = {256: width, 258: 24, 339: 3 if kind == "float" else 1}
+        for code, value in tags.items():
+            tiff.pages[0].tags[code].overwrite(value)
+    if kind == "float":
+        np.testing.assert_array_equal(contents("a.tif")[0].pixels, floats)
+        return
+    with pytest.raises(ImageFileError, match=r"a\.tif: its pixels are whole numbers of 24 bits"):
+        contents("a.tif")
