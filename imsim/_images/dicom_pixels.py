@@ -26,6 +26,8 @@ _MARKED = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81
 """Those of the JPEG family, whose streams have a mark of their end."""
 _RLE = "1.2.840.10008.1.2.5"
 _RLE_HEADER = struct.Struct("<16I")  # the number of segments, and the offset of each
+DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or save it uncompressed"
+"""What to do about a compression that is not read."""
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
@@ -65,7 +67,6 @@ def check_decoder(header: Any) -> None:
         return
     from pydicom.pixels import get_decoder
 
-    remedy = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or save it uncompressed"
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
@@ -74,7 +75,7 @@ def check_decoder(header: Any) -> None:
         ) from error
     if not decoder.is_available:
         raise ImageFileError(
-            f"its compression ({syntax.name}) needs a decoder that is not installed", remedy
+            f"its compression ({syntax.name}) needs a decoder that is not installed", DECODERS
         )
 
 
