@@ -401,3 +401,13 @@ def test_dicom_without_an_image():
     data.save_as("a.dcm", enforce_file_format=True)
     with pytest.raises(ImageFileError, match="is DICOM without an image"):
         contents("a.dcm")
+
+
+def test_a_stream_that_is_signed_although_the_header_says_otherwise():
+    path = pydicom.data.get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False)
+    if path is None:
+        pytest.skip("pydicom came without its test files")
+    data = pydicom.dcmread(path)
+    np.testing.assert_array_equal(
+        contents(path)[0].pixels, data.pixel_array * data.RescaleSlope + data.RescaleIntercept
+    )
