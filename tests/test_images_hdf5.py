@@ -256,7 +256,8 @@ class TestImageSpecification:
         if pixels.dtype != bool:
             with pytest.raises(ImageFileError, match="0 as white"):
                 read_picture(path, Reading(as_stored=True))
-        assert contents(self.put(pixels, IMAGE_WHITE_IS_ZERO=np.uint8(0)))[0].notes == ()
+        for none in (np.uint8(0), "0", h5py.Empty("u1")):
+            assert contents(self.put(pixels, IMAGE_WHITE_IS_ZERO=none))[0].notes == ()
 
     @pytest.mark.parametrize("dtype", ["int16", "float32"])
     def test_0_as_white_of_numbers_without_a_largest(self, dtype):
