@@ -13,8 +13,10 @@ from pathlib import Path as _Path
 from imsim.errors import ImsimError
 
 Path = str | os.PathLike[str]
-_NOT_REPLACED = {errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS, errno.EXDEV}
-"""Errors of a folder that takes no new file, and of a file that is mounted by itself."""
+_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+"""Errors of a folder that takes no new file."""
+_MOUNTED = {errno.EBUSY, errno.EXDEV}
+"""Errors where a file that is mounted by itself, as into a container, is to be replaced."""
 _START, _END = ".imsim-", ".part"
 """Of the name of a new file until it takes the place of the old one."""
 _STREAMS = ("/dev/", "/proc/")
@@ -28,7 +30,8 @@ def replacing(path: Path, put: Callable[[str, str], object] | None = None) -> It
     Whatever fails, the old one stays as it is, and nothing is left of the new one. Where several
     threads write to one name, the last one wins. The new file has the permissions of the old one. A
     link is replaced: no link, whoever made it, leads to another file that is written over. A device
-    or a pipe is written to.
+    or a pipe is written to, and a file that is mounted by itself is written over once the new one
+    is whole.
 
     Parameters
     ----------
@@ -55,7 +58,12 @@ def replacing(path: Path, put: Callable[[str, str], object] | None = None) -> It
             with suppress(OSError, AttributeError):  # of another user; Windows has none
                 before = os.stat(path)
                 os.chown(new, before.st_uid, before.st_gid)
-        (put or os.replace)(new, path)
+        try:
+            (put or os.replace)(new, path)
+        except OSError as error:
+            if error.errno not in _MOUNTED or os.path.islink(path) or not os.path.isfile(new):
+                raise
+            shutil.copyfile(new, path)
     finally:
         with suppress(OSError):
             shutil.rmtree(new) if os.path.isdir(new) else os.remove(new)
@@ -85,7 +93,7 @@ def write_whole(path: Path, content: bytes) -> None:
             with replacing(place) as new:
                 _Path(new).write_bytes(content)
         except OSError as error:
-            if error.errno not in _NOT_REPLACED:
+            if error.errno not in _CLOSED:
                 raise
         else:
             return

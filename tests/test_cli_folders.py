@@ -340,3 +340,12 @@ def test_columns_of_wide_letters_stand_below_each_other(capsys):
 def test_tables_of_wide_letters():
     text = table([["head", "n"], ["画像", "12"], ["cafe\u0301", "3"]], "lr")
     assert text == "head   n\n画像  12\ncafe\u0301   3"
+
+
+@pytest.mark.parametrize("columns", [1, 20, 200])
+def test_words_are_not_shortened_as_names_are(capsys, monkeypatch, columns):
+    monkeypatch.setattr("imsim.cli.compare.width", lambda: columns)
+    for name in ("a", "b"):
+        save(f"ref/{name}.png", GREY), save(f"test/{name}.png", GREY)
+    assert main(["compare", "ref", "test", "--metrics", "rmse,psnr,se", "--maps", "m"]) == 0
+    assert capsys.readouterr().out.count("all are equal") == 3

@@ -345,3 +345,19 @@ def test_empty_values_are_refused(capsys):
     for line in (["compare", "", "a.png"], ["compare", "a.png", ""], ["report", "", "a.png"]):
         assert main([*line, *(["-o", "page.html"] if line[0] == "report" else [])]) == 2
         assert "imsim: error: '': cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [("a", "A"), ("caf\u00e9", "cafe\u0301"), ("d/a", "D/a")])
+def test_maps_whose_names_are_one_on_the_disk(capsys, monkeypatch, names):
+    """As on those of Windows and macOS, which may be mounted anywhere."""
+    for name in names:
+        save(f"ref/{name}.png", GREY), save(f"test/{name}.png", NOISY)
+    call = ["ref", "test", "--metrics", "se", "--maps", "maps"]
+    compare(capsys, *call, status=0)
+    assert len([path for path in Path("maps").rglob("*") if path.is_file()]) == 2
+    monkeypatch.setattr(
+        "os.path.exists", lambda path: os.access(path, os.F_OK) or "-A" in str(path)
+    )
+    _, err = compare(capsys, *call, status=2)
+    assert "2 images are called " in err[0]
+    assert "would replace each other" in err[0]

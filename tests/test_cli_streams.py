@@ -93,6 +93,13 @@ def test_in_a_folder_that_is_gone():
         assert done.stderr.startswith("imsim: error: ")
 
 
+def test_a_page_is_utf_8_whatever_the_terminal():
+    call = "IMSIM report a.png b.png --metrics rmse -o -"
+    plain = "env LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 PYTHONIOENCODING= "
+    assert shell(f"{call} > u.html; {plain} {call} > c.html; cmp u.html c.html").returncode == 0
+    assert "48 × 40 pixels" in Path("c.html").read_text(encoding="utf-8")
+
+
 def test_a_reader_that_went_away():
     np.save("s.npy", np.repeat(GREY[None], 3000, axis=0))
     line = f"IMSIM compare a.png s.npy --csv {GATE} | head -1 >&2; exit ${{PIPESTATUS[0]}}"

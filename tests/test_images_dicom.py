@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -23,6 +24,7 @@ from medical_files import (
     name_of,
     save_series,
 )
+from PIL import Image
 
 from imsim._images import ImageFileError, Reading, is_series
 from imsim._images.space import way_of
@@ -241,10 +243,6 @@ def test_rle_of_another_length_than_its_pixels_is_damaged():
 
 @pytest.mark.parametrize("syntax", ["JPEGBaseline8Bit", "JPEG2000Lossless", "JPEG2000"])
 def test_frames_without_their_end_are_damaged(syntax):
-    import io
-
-    from PIL import Image
-
     grey = VOLUME[0].astype(np.uint8)
     stream = io.BytesIO()
     form = ("jpeg", {}) if syntax.startswith("JPEGB") else ("jpeg2000", {"no_jp2": True})
@@ -262,6 +260,36 @@ def test_frames_without_their_end_are_damaged(syntax):
                 contents("a.dcm")
         else:
             assert contents("a.dcm")[0].pixels.shape == grey.shape
+
+
+def test_what_fills_a_frame_up_is_no_damage():
+    grey = VOLUME[0].astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(grey).save(stream, "jpeg")
+    data = dicom(grey)
+    data.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+    for filled in (b"", b"\xff", b"\0\0", b"\0"):
+        data.PixelData = pydicom.encaps.encapsulate([stream.getvalue() + filled])
+        data["PixelData"].is_undefined_length = True
+        data.save_as("a.dcm", enforce_file_format=True)
+        assert contents("a.dcm")[0].pixels.shape == grey.shape
+
+
+def test_a_stream_that_no_decoder_reads_need_not_be_damaged():
+    imagecodecs = pytest.importorskip("imagecodecs")
+    deep = VOLUME[0].astype(np.uint16) & 4095
+    stream = imagecodecs.jpeg8_encode(deep, bitspersample=12)
+    data = dicom(deep, BitsStored=12, HighBit=11)
+    data.file_meta.TransferSyntaxUID = pydicom.uid.JPEGExtended12Bit
+    data.PixelData = pydicom.encaps.encapsulate([stream])
+    data["PixelData"].is_undefined_length = True
+    data.save_as("a.dcm", enforce_file_format=True)
+    decoder = pydicom.pixels.get_decoder(pydicom.uid.JPEGExtended12Bit)
+    if decoder.available_plugins != ("pillow",):
+        return  # another one may read it
+    words = r"a\.dcm: damaged, or of a kind that no installed decoder reads: .*12-bit.*pip install"
+    with pytest.raises(ImageFileError, match=words):
+        contents("a.dcm")
 
 
 def test_frames_are_slices():
@@ -373,3 +401,13 @@ def test_dicom_without_an_image():
     data.save_as("a.dcm", enforce_file_format=True)
     with pytest.raises(ImageFileError, match="is DICOM without an image"):
         contents("a.dcm")
+
+
+def test_a_stream_that_is_signed_although_the_header_says_otherwise():
+    path = pydicom.data.get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False)
+    if path is None:
+        pytest.skip("pydicom came without its test files")
+    data = pydicom.dcmread(path)
+    np.testing.assert_array_equal(
+        contents(path)[0].pixels, data.pixel_array * data.RescaleSlope + data.RescaleIntercept
+    )

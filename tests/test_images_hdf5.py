@@ -256,7 +256,8 @@ class TestImageSpecification:
         if pixels.dtype != bool:
             with pytest.raises(ImageFileError, match="0 as white"):
                 read_picture(path, Reading(as_stored=True))
-        assert contents(self.put(pixels, IMAGE_WHITE_IS_ZERO=np.uint8(0)))[0].notes == ()
+        for none in (np.uint8(0), "0", h5py.Empty("u1")):
+            assert contents(self.put(pixels, IMAGE_WHITE_IS_ZERO=none))[0].notes == ()
 
     @pytest.mark.parametrize("dtype", ["int16", "float32"])
     def test_0_as_white_of_numbers_without_a_largest(self, dtype):
@@ -280,3 +281,17 @@ class TestImageSpecification:
         name = ("INTERLACE_PLANE", "INTERLACE_LINE", "INTERLACE_PIXEL")[axis]
         path = self.put(np.moveaxis(RGB, -1, axis), INTERLACE_MODE=np.bytes_(name))
         np.testing.assert_array_equal(read_picture(path).pixels, RGB)
+
+
+@pytest.mark.parametrize("pixels", [GREY, DEEP])
+def test_a_shape_of_fewer_values_than_are_stored(pixels):
+    """An old header has no checksum."""
+    with h5py.File("a.h5", "w", libver="earliest") as file:
+        file["x"] = pixels
+    content = Path("a.h5").read_bytes()
+    shape = b"".join(length.to_bytes(8, "little") for length in pixels.shape)
+    smaller = b"".join((length - 1).to_bytes(8, "little") for length in pixels.shape)
+    assert shape in content
+    Path("a.h5").write_bytes(content.replace(shape, smaller, 1))
+    with pytest.raises(ImageFileError, match=f"damaged: .*; {pixels.nbytes} are stored"):
+        read_picture("a.h5")

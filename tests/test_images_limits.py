@@ -221,3 +221,22 @@ def test_links_are_names_of_one_file():
     for name in ("b.png", "missing.png", "folder/missing.png"):
         assert not same_file("a.png", name)
     assert same_file("new.png", "folder/new.png")
+
+
+def test_lists_in_messages_are_short():
+    with zipfile.ZipFile("a.npz", "w") as file:
+        for index in range(2000):
+            file.writestr(f"member_{index}.npy", b"")
+    for name in ("a.npz", "a.npz:other"):
+        with pytest.raises(ImageFileError, match=r"member_8, \.\.\.") as error:
+            read_picture(name)
+        assert len(str(error.value)) < 300
+
+
+def test_fits_of_more_data_than_a_file_can_have():
+    pytest.importorskip("astropy")
+    cards = ("SIMPLE  = T", "BITPIX  = -64", "NAXIS   = 2", *2 * ["NAXIS{}  = 1000000000"], "END")
+    head = "".join(card.format(i - 2).ljust(80) for i, card in enumerate(cards))
+    Path("a.fits").write_bytes(head.ljust(2880).encode())
+    with pytest.raises(ImageFileError, match=r"a\.fits: damaged"):
+        read_picture("a.fits")

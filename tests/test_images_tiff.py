@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 
@@ -296,6 +297,25 @@ class TestAxes:
                     contiguous=False,
                     software="",
                 )
+
+    def test_pages_that_ome_does_not_name(self):
+        with tifffile.TiffWriter("a.ome.tif") as tiff:
+            stack = np.stack([GREY, GREY + 1])
+            tiff.write(stack, metadata={"axes": "CYX"}, photometric="minisblack")
+        parts = [f'<TiffData IFD="{i}" FirstC="{i}" PlaneCount="1"/>' for i in range(2)]
+        with tifffile.TiffFile("a.ome.tif") as tiff:
+            described = tiff.ome_metadata
+        whole = r"<TiffData[^>]*/>|<TiffData.*</TiffData>"
+        description = re.sub(whole, "".join(parts), described, flags=re.DOTALL)
+        with tifffile.TiffWriter("b.ome.tif") as tiff:
+            for index in range(3):
+                said = None if index else description.encode()
+                tiff.write(GREY + np.uint8(index), description=said, metadata=None, software="")
+        (picture,) = contents("b.ome.tif")
+        np.testing.assert_array_equal(picture.pixels, np.moveaxis(stack, 0, -1))
+        assert picture.notes == (
+            "its description counts 2 of its 3 pages; the others are left aside",
+        )
 
     @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "float32", "float64"])
     def test_another_type_in_an_ome_description(self, dtype):
@@ -609,4 +629,24 @@ def test_a_predictor_of_floats_with_integers(form):
     with tifffile.TiffFile("a.tif", mode="r+b") as tiff:
         tiff.pages[0].tags[339].overwrite(form)
     with pytest.raises(ImageFileError, match=r"damaged: its predictor \(3\) is one of floats"):
+        contents("a.tif")
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("kind", ["whole", "float"])
+def test_24_bits(byteorder, kind):
+    """Whole ones are in the order of the file to some readers, and packed bits to others."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    floats = np.float32(GREY) / 4
+    raw = np.frombuffer(imagecodecs.float24_encode(floats, byteorder=byteorder), np.int8)
+    height, width = GREY.shape
+    save("a.tif", raw.reshape(height, -1), byteorder=byteorder, metadata=None)
+    with tifffile.TiffFile("a.tif", mode="r+b") as tiff:
+        tags = {256: width, 258: 24, 339: 3 if kind == "float" else 1}
+        for code, value in tags.items():
+            tiff.pages[0].tags[code].overwrite(value)
+    if kind == "float":
+        np.testing.assert_array_equal(contents("a.tif")[0].pixels, floats)
+        return
+    with pytest.raises(ImageFileError, match=r"a\.tif: its pixels are whole numbers of 24 bits"):
         contents("a.tif")

@@ -211,8 +211,30 @@ def test_a_file_that_is_mounted_by_itself_is_written_over(
     before = path.stat().st_ino
     write_whole(path, b"new")
     assert path.read_bytes() == b"new"
+    with replacing(path) as new:
+        Path(new).write_bytes(b"newer")
+    assert path.read_bytes() == b"newer"
     assert path.stat().st_ino == before
     assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_whatever_is_mounted_by_itself_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Path]
+) -> None:
+    path = write(tmp_path)
+    before, replace = path.stat().st_ino, os.replace
+
+    def mounted(new: str, old: str) -> None:
+        if Path(old) == path:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        replace(new, old)
+
+    monkeypatch.setattr(os, "replace", mounted)
+    os.utime(path, (1, 1))
+    assert write(tmp_path) == path
+    assert path.stat().st_ino == before
+    assert path.stat().st_mtime > 1
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no such device")

@@ -10,7 +10,15 @@ from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from imsim._images.pictures import OBJECTS, Array, Contents, ImageFileError, Pages, native
+from imsim._images.pictures import (
+    OBJECTS,
+    Array,
+    Contents,
+    ImageFileError,
+    Pages,
+    listed,
+    native,
+)
 from imsim._images.raster import Raster
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -184,7 +192,7 @@ def open_npz(source: Source, name: str | None, reading: Reading) -> Pages:
     with source.open() as stream, _archive(stream) as archive:
         found = [info for info in archive.infolist() if info.filename.endswith(".npy")]
         members = {info.filename.removesuffix(".npy"): info for info in found}
-        names = ", ".join(members)
+        names = listed(members)
         if not members:
             raise ImageFileError("is a ZIP file without arrays", "unpack it, if it holds images")
         if len(members) < len(found):

@@ -18,14 +18,14 @@ _FRAME_HEADER = 16  # bytes of a frame of animated WebP, before its own chunks
 
 
 def check_end_mark(content: bytes, name: str) -> None:
-    """Refuse a stream of the JPEG family that lacks its end mark, before zeros that fill it up.
+    """Refuse a stream of the JPEG family that lacks its end mark, before what fills it up.
 
     Raises
     ------
     ImageFileError
         If it is cut off.
     """
-    if not content.rstrip(b"\0").endswith(_END):
+    if not content.rstrip(b"\0\xff").endswith(_END):
         raise ImageFileError(
             f"damaged: its {name} data are cut off; the mark of their end is missing"
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from imsim._images.dicom_frames import Frame, Headers, arranged, check_alike, frames_of
 from imsim._images.dicom_pixels import (
+    DECODERS,
     check_decoder,
     check_exact,
     decoded,
@@ -32,6 +33,8 @@ _ENDINGS = (".dcm", ".dicom", ".ima")
 _SIGN = "PixelRepresentation"
 _NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated")
 """What every header of an image has."""
+_BY_ALL = "raised by all available plugins:"
+"""Of pydicom, before what each decoder says."""
 _INDEX_FILE = "DICOMDIR"
 
 
@@ -224,4 +227,8 @@ def _naming(name: str) -> Iterator[None]:
     except ImageFileError as error:
         raise ImageFileError(f"{before}{error}") from error
     except Exception as error:  # pydicom raises a dozen kinds
+        start, found, reason = str(error).partition(_BY_ALL)
+        if found and start.startswith("Unable to decode"):
+            said = f"{before}damaged, or of a kind that no installed decoder reads"
+            raise ImageFileError(f"{said}: {' '.join(reason.split())}", DECODERS) from error
         raise ImageFileError(f"{before}damaged or not DICOM: {error}") from error

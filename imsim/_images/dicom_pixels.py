@@ -26,6 +26,8 @@ _MARKED = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81
 """Those of the JPEG family, whose streams have a mark of their end."""
 _RLE = "1.2.840.10008.1.2.5"
 _RLE_HEADER = struct.Struct("<16I")  # the number of segments, and the offset of each
+DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or save it uncompressed"
+"""What to do about a compression that is not read."""
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
@@ -65,7 +67,6 @@ def check_decoder(header: Any) -> None:
         return
     from pydicom.pixels import get_decoder
 
-    remedy = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or save it uncompressed"
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
@@ -74,7 +75,7 @@ def check_decoder(header: Any) -> None:
         ) from error
     if not decoder.is_available:
         raise ImageFileError(
-            f"its compression ({syntax.name}) needs a decoder that is not installed", remedy
+            f"its compression ({syntax.name}) needs a decoder that is not installed", DECODERS
         )
 
 
@@ -106,7 +107,6 @@ def decoded(file: Any, header: Any, kind: Kind) -> Iterator[Array]:
     """
     from pydicom import dcmread
     from pydicom.encaps import generate_frames
-    from pydicom.pixels import iter_pixels
 
     syntax = header.file_meta.TransferSyntaxUID
     if syntax.is_deflated:  # iter_pixels does not inflate
@@ -117,15 +117,36 @@ def decoded(file: Any, header: Any, kind: Kind) -> Iterator[Array]:
         if hasattr(file, "seek"):
             file.seek(0)
         file = dcmread(file)
-        number = int(header.get("NumberOfFrames") or 1)
-        for frame in generate_frames(file.PixelData, number_of_frames=number):
+        for frame in generate_frames(file.PixelData, number_of_frames=number_of_frames(header)):
             if syntax == _RLE:
                 _check_rle(frame, int(header.Rows) * int(header.Columns))
             else:
                 check_end_mark(frame, syntax.name)
     _check_length(file, header)
-    for stored in iter_pixels(file):
+    for stored in _frames(file, number_of_frames(header)):
         yield stored.astype(kind, copy=False)
+
+
+def number_of_frames(header: Any) -> int:
+    """Return how many frames the header counts."""
+    return int(header.get("NumberOfFrames") or 1)
+
+
+def _frames(file: Any, number: int) -> Iterator[Array]:
+    """Yield the frames, each decoded when it is wanted."""
+    from pydicom.pixels import iter_pixels, pixel_array
+
+    try:
+        yield from iter_pixels(file)
+    except ValueError as error:
+        # Where a stream of JPEG 2000 is signed and the header says otherwise, or the other way
+        # round, pydicom corrects frames in place, and of this iterator they are read-only.
+        if "read-only" not in str(error):
+            raise
+        if hasattr(file, "seek"):
+            file.seek(0)
+        found = pixel_array(file)
+        yield from found if number > 1 else [found]
 
 
 def _check_length(file: Any, header: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from imsim._images.alpha import composite
 from imsim._images.exr_header import opened
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, listed
 from imsim._images.profiles import Profile
 from imsim._images.reading import Reading
 from imsim._images.source import Source
@@ -69,7 +69,7 @@ def _read(file: Any, layer: str | None, reading: Reading) -> Contents:
     ]
     notes = []
     if aside := [name for name in stored if name not in names]:
-        notes.append(f"left aside of its channels: {', '.join(aside)}; FILE.exr:NAME names one")
+        notes.append(f"left aside of its channels: {listed(aside)}; FILE.exr:NAME names one")
     if data != shown:
         notes.append(
             f"its data window, {width} x {height} pixels at {left}, {top}, is taken; its display "
@@ -126,6 +126,6 @@ def _chosen(names: list[str], layer: str | None) -> tuple[list[str], str | None]
         return others, alpha
     what = "" if layer is None else f" of {layer}"
     raise ImageFileError(
-        f"its channels{what} are {', '.join(inside or names)}; none are R, G and B, or Y alone",
+        f"its channels{what} are {listed(inside or names)}; none are R, G and B, or Y alone",
         "name a channel or a layer: FILE.exr:NAME",
     )

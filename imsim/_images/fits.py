@@ -6,6 +6,7 @@ calls the bottom one, is the top one here.
 
 from __future__ import annotations
 
+import errno
 import math
 import re
 import warnings
@@ -15,7 +16,7 @@ import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
 from imsim._images.grids import of_fits
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages, listed, native
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.volumes import rescaled, rescaled_type, scaling_notes
@@ -50,8 +51,12 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
                 i: hdu.name for i, hdu in enumerate(file) if hdu.is_image and len(hdu.shape) > 1
             }
             index = _chosen(images, name)
-        except BaseException:
+        except BaseException as error:
             stream.close()
+            if isinstance(error, OSError) and error.errno in (errno.EINVAL, errno.EOVERFLOW):
+                raise ImageFileError(
+                    "damaged: its header tells of more data than a file can have"
+                ) from error
             raise
     hdu = file[index]
     stored_as = hdu.header, hdu.fileinfo()
@@ -73,8 +78,7 @@ def open_fits(source: Source, name: str | None, reading: Reading) -> Pages:
     others = [f"{i} ({said})" if said else str(i) for i, said in images.items() if i != index]
     if others and name is None:
         notes.append(
-            f"the image of its HDU {index} is taken; FILE.fits:HDU names another: "
-            f"{', '.join(others)}"
+            f"the image of its HDU {index} is taken; FILE.fits:HDU names another: {listed(others)}"
         )
 
     def read(number: int) -> Contents:
@@ -194,7 +198,7 @@ def _chosen(images: dict[int, str], name: str | None) -> int:
     found = [i for i, own in images.items() if own == name.upper() or str(i) == name]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(f"{i} ({own})" if own else str(i) for i, own in images.items())
+    known = listed(f"{i} ({own})" if own else str(i) for i, own in images.items())
     count = f"{len(found)} images" if found else "no image"
     raise ImageFileError(f"holds {count} called {name}; it has {known}; a number names one")
 

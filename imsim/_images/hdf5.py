@@ -11,9 +11,17 @@ import numpy as np
 from imsim._images.arrays import Axes, axes_of
 from imsim._images.grids import Grid
 from imsim._images.hdf5_chunks import Stored
-from imsim._images.pictures import ImageFileError, Pages
+from imsim._images.pictures import ImageFileError, Pages, listed
 from imsim._images.reading import Reading
-from imsim._images.sliced import NO_DATA, NOT_APPLIED, UNIT, image_axes, no_data_of, pages_of
+from imsim._images.sliced import (
+    NO_DATA,
+    NOT_APPLIED,
+    UNIT,
+    image_axes,
+    no_data_of,
+    number_of,
+    pages_of,
+)
 from imsim._images.source import Source
 from imsim._images.zarr_nodes import channel_of
 
@@ -118,8 +126,7 @@ def _is_image(dataset: Any) -> bool:
 
 
 def _named(file: Any) -> str:
-    names = [dataset.name for dataset in _datasets(file) if _is_image(dataset)]
-    return ", ".join(names[:9]) + (", ..." if len(names) > 9 else "")
+    return listed(dataset.name for dataset in _datasets(file) if _is_image(dataset))
 
 
 def _check(file: Any, dataset: Any) -> None:
@@ -181,7 +188,7 @@ def _as_image(dataset: Any, reading: Reading) -> tuple[int | None, tuple[str, ..
     origin = _attribute(dataset, "DISPLAY_ORIGIN")
     if origin not in (None, "UL"):
         notes = (f"its DISPLAY_ORIGIN {origin} is not applied; rows stay in the order of the file",)
-    if is_indexed or not _attribute(dataset, "IMAGE_WHITE_IS_ZERO"):
+    if is_indexed or not number_of(_attribute(dataset, "IMAGE_WHITE_IS_ZERO")):
         return None, notes
     if dataset.dtype.kind not in "bu":
         raise ImageFileError(
@@ -197,8 +204,10 @@ def _as_image(dataset: Any, reading: Reading) -> tuple[int | None, tuple[str, ..
 
 
 def _attribute(dataset: Any, name: str) -> Any:
-    """Return a plain value of an attribute; None if there is none."""
-    value = dataset.attrs.get(name)
+    """Return a plain value of an attribute; None if there is none that can be read."""
+    value = None
+    with suppress(OSError, TypeError, ValueError):
+        value = dataset.attrs.get(name)
     value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
     value = value[0] if isinstance(value, list) and len(value) == 1 else value
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -56,6 +56,8 @@ class Stored:
             self.notes = (self._said("its values are"),)
         elif size < wanted:
             raise ImageFileError(f"damaged: {size} of the {wanted} bytes of its values are stored")
+        elif size > wanted:
+            raise ImageFileError(f"damaged: its values take {wanted} bytes; {size} are stored")
         elif (self._dataset.id.get_offset() or _FIRST) < _FIRST:
             raise ImageFileError("damaged: its values begin in the header of the file")
 

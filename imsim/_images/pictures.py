@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,10 @@ _KINDS = {"b": "1-bit", "u": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"
 
 AS_STORED = (1.0, 0.0)
 """The packing of pixels that are values themselves."""
+
+
+_LISTED = 9
+"""Names in a list that may be of any length."""
 
 
 class ImageFileError(ImsimError):
@@ -140,6 +144,12 @@ class Picture(NamedTuple):
         """Describe the picture: ``512 x 512 pixels, 8-bit, 3 channels``."""
         spaced = f", spacing {self.space}" if self.space and self.space.spacing else ""
         return f"{sized(self.sides)}, {self.kind}{spaced}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Write names one behind the other; of many, the first."""
+    found = list(names)
+    return ", ".join(found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")
 
 
 def packed(packing: tuple[float, ...]) -> str:

@@ -36,6 +36,7 @@ _DESCRIPTIVE = {*range(254, 260), 262, 266, 270, 273, *range(277, 280), 284, 317
 _DESCRIPTIVE |= {*range(322, 326), 330, 338, 339, 347, *range(512, 533), 32997, 32998}
 # Kinds of files with a description, read by tifffile, that names the axes or gives the shape.
 _DESCRIBED = ("ome", "imagej", "lsm", "stk", "fluoview", "mmstack", "ndtiff", "nih", "shaped")
+_EACH = "each page is taken as an image"
 _OME_TYPE = re.compile(r"<(?:\w+:)?Pixels\b[^>]*?\bType=\"([\w-]+)\"")
 _OME_TYPES = {"bit": "bool", "float": "float32", "double": "float64"}
 _messages: ContextVar[list[str] | None] = ContextVar("imsim_tiff_messages", default=None)
@@ -172,8 +173,9 @@ def _images(
     images: list[Image] = []
     counting: list[tuple[int, ...]] = []
     if described and (said := _beyond(tiff, len(plain))):
-        aside += (f"{said}; each page is taken as an image",)
-        described = False
+        # OME names each page that it describes; others count, and may count in vain.
+        described = tiff.is_ome
+        aside += (f"{said}; {'the others are left aside' if described else _EACH}",)
     if described:
         aside += _other_type(tiff)
         if aside and _is_all_there(tiff):

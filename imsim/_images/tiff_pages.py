@@ -156,6 +156,11 @@ def check_kind(page: TiffPage) -> np.dtype[Any]:
             f"its pixels have {bits} bits (sample format {int(page.sampleformat)}), which are "
             "not read; save it with 8, 16 or 32"
         )
+    if bits == 24 and page.dtype.kind != "f":
+        raise ImageFileError(
+            "its pixels are whole numbers of 24 bits, whose bytes writers store in either order",
+            "save it with 32",
+        )
     if 1 < bits < 8 and bits not in (2, 4):
         raise ImageFileError(f"its pixels have {bits} bits; scale them to 8 bits")
     if bits % 8 and page.samplesperpixel > 1 and page.planarconfig == PLANARCONFIG.CONTIG:

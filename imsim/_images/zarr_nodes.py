@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim._images.grids import Grid, of_ome_zarr
-from imsim._images.pictures import OBJECTS, ImageFileError
+from imsim._images.pictures import OBJECTS, ImageFileError, listed
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 """Files that make a folder a Zarr array or group: of version 3, and of version 2."""
@@ -140,7 +140,7 @@ def choose(path: str, level: int | None) -> Chosen:
 
 
 def _names(nodes: Sequence[Node]) -> str:
-    return ", ".join(node.name for node in nodes[:9]) + (", ..." if len(nodes) > 9 else "")
+    return listed(node.name for node in nodes)
 
 
 def _children(node: Node) -> list[Node]:

@@ -199,7 +199,7 @@ _POLYGONS = (".json", ".geojson")
 
 
 def _from_csv(path: str, text: str) -> Iterator[tuple[str, Rectangle]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     try:
         heads = [head.strip() for head in reader.fieldnames or []]
         if missing := [column for column in COLUMNS if column not in heads]:

@@ -43,7 +43,7 @@ def _abandoned(error: OSError) -> Exception:
 
 
 def write_exactly(text: str) -> None:
-    """Print rows for another program: UTF-8 whatever the terminal, and names as they are."""
+    """Print for another program: UTF-8 whatever the terminal, and names as they are."""
     buffer = getattr(sys.stdout, "buffer", None)
     if buffer is None:
         write(text)

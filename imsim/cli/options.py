@@ -8,6 +8,8 @@ import os
 import re
 import stat
 import sys
+import tempfile
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -379,14 +381,30 @@ def check_maps(
             f"--maps {folder}: no metric of --metrics has a map; add one of {known}, or leave out "
             "--maps"
         )
-    for stem, count in Counter(stems).most_common(1):
-        if count == 1:
-            break
+    stems = list(stems)
+    _check_stems(stems, str)
+    check_folder(folder, inputs)
+    if _takes_names_for_one(folder):
+        _check_stems(stems, lambda stem: unicodedata.normalize("NFC", stem).casefold())
+
+
+def _check_stems(stems: Iterable[str], way: Callable[[str], str]) -> None:
+    (stem, count), *_ = Counter(map(way, stems)).most_common(1) or [("", 1)]
+    if count > 1:
         raise OptionError(
             f"--maps: {count} images are called {stem}, and their maps would replace each other; "
             "compare them one after the other"
         )
-    check_folder(folder, inputs)
+
+
+def _takes_names_for_one(folder: str) -> bool:
+    """Tell whether small and capital letters make one name in a folder."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".imsim-a", dir=folder) as file:
+            place, name = os.path.split(file.name)
+            return os.path.exists(os.path.join(place, name.replace("-a", "-A")))
+    except OSError as error:
+        raise ImsimError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
 def _lies_in(path: str, folder: str) -> bool:

@@ -79,10 +79,11 @@ class Summary:
             mean = found.total / found.count if found.count else math.nan
             low, high = (found.low, found.high) if found.count else (math.nan, math.nan)
             worst = found.lowest if facts.higher_is_better else found.highest
-            if low == high:
-                worst = "all are equal" if found.count > 1 else worst
+            end = f"  ({found.missing} NaN)" if found.missing else ""
+            if low == high and found.count > 1:
+                worst, end = "", f"all are equal{end}"
             rows.append([name, *map(number, (mean, low, high)), facts.unit])
-            worsts.append((worst, f"  ({found.missing} NaN)" if found.missing else ""))
+            worsts.append((worst, end))
         room = width - max(map(breadth, table(rows, "lrrr").splitlines())) - 2
         for row, (worst, end) in zip(rows, worsts, strict=True):
             row.append(shortened(worst, max(room - len(end), 9)) + end)

@@ -15,6 +15,7 @@ from imsim.cli.jobs import Job
 from imsim.cli.judging import add_judging, judged_by
 from imsim.cli.maps import add_map_scale
 from imsim.cli.measures import parse_options
+from imsim.cli.messages import write_exactly
 from imsim.cli.options import (
     DataRanges,
     add_command,
@@ -88,7 +89,7 @@ def add_report(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
-    """Write the report and yield where it is, or yield the page itself; return the status."""
+    """Write the report and yield where it is, or print the page itself; return the status."""
     check_volumes(arguments)
     both = arguments.reference, arguments.test
     folders = [path for path in both if is_folder(path, arguments.volume)]
@@ -150,7 +151,7 @@ def _report_pair(arguments: argparse.Namespace, rules: Rules) -> Generator[str, 
     hear(outcome, found.result)
     status = outcome.end()
     if printed:
-        yield html
+        write_exactly(html)
         return status
     with writing_to(arguments.output):
         write_whole(arguments.output, html.encode("utf-8"))
