@@ -67,7 +67,7 @@ def of_windows(shown: Floats, floor: float) -> Doubles:
     """
     side = [min(WINDOW, n) for n in shown.shape[2:]]
     starts = [
-        np.linspace(0, n - k, -((k - n) // STRIDE) + 1).round().astype(np.intp)
+        np.union1d(np.arange(0, n - k, STRIDE), n - k)
         for n, k in zip(shown.shape[2:], side, strict=True)
     ]
     scaled = shown.astype(np.float64)
@@ -75,6 +75,13 @@ def of_windows(shown: Floats, floor: float) -> Doubles:
     windows = sliding_window_view(scaled, side, axis=(2, 3))[:, :, starts[0][:, None], starts[1]]
     n, channels, rows, columns = windows.shape[:4]
     return np.moveaxis(windows, 1, 3).reshape(n, rows * columns, channels * side[0] * side[1])
+
+
+def energies_in(windows: Doubles) -> Doubles:
+    """Return the energy in each window of those of `of_windows`, (windows,)."""
+    places = windows.shape[-1] // CHANNELS
+    energies: Doubles = windows[:, : FILTERS * places].sum(axis=1)
+    return energies
 
 
 def by_place(shown: Floats) -> Doubles:

@@ -19,6 +19,8 @@ ROUNDING = 1e-4
 """Deviations below are rounding errors of float32."""
 FIRST = 4
 """One of so many examples is looked at first."""
+CLASSES = 5
+"""Of windows by their energy; 3 to 8 did as well."""
 SHARES = (0.01, 0.03, 0.1, 0.3)
 """Of the identity in the covariance of whole images; good images choose among them."""
 
@@ -124,6 +126,33 @@ class Moments:
         # A saved array is contiguous: in another layout, products would differ in the last bit.
         transposed = np.ascontiguousarray(lower.swapaxes(1, 2))
         return Gaussian(self.shift + mean, transposed / found[:, :, None])
+
+
+class Usual(NamedTuple):
+    """The squared distances that windows of good images have, by how much energy is in them.
+
+    Strong structure varies more than weak: without, the strongest would be the farthest.
+    """
+
+    energies: Doubles
+    """Logarithms of the energies of classes of as many windows, ascending; (classes,)."""
+    squares: Doubles
+    """The mean squared distance of each class."""
+
+    @classmethod
+    def of(cls, energies: Doubles, squares: Doubles) -> Usual:
+        """Learn from windows of good images."""
+        ordered = np.argsort(energies, kind="stable")
+        parts = [part for part in np.array_split(ordered, CLASSES) if part.size]
+        levels = [np.log1p(energies[part]).mean() for part in parts]
+        # Windows that are all alike have no distance; else it is the number of features on average.
+        return cls(np.array(levels), np.array([max(squares[part].mean(), 1.0) for part in parts]))
+
+    def relative(self, energies: Doubles, squares: Doubles) -> Doubles:
+        """Return the distances of windows in units of what is usual for their energy."""
+        usual = np.exp(np.interp(np.log1p(energies), self.energies, np.log(self.squares)))
+        result: Doubles = np.sqrt(squares / usual)
+        return result
 
 
 class Whole(NamedTuple):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import imsim
 from imsim.anomaly.descriptions import (
     WINDOW,
+    energies_in,
     number_of_features,
     of_places,
     of_wholes,
@@ -35,6 +36,7 @@ from imsim.anomaly.energies import (
 from imsim.anomaly.gaussians import (
     FLOOR,
     Moments,
+    Usual,
     Whole,
     farthest,
     likeliest_share,
@@ -65,11 +67,12 @@ FEW = 64
 """Places that the description of the whole image can hold one by one. Then none is judged alone:
 in small images with synthetic defects that only added to the noise of good ones."""
 EQUAL = 0.1
-"""Distances below this count as 0: the image equals the only good one. Good images have about 4."""
+"""Distances below this count as 0: the image equals the only good one. Good images have 1 to 4."""
 HIGHEST = 0.005
 """Share of the places, those most unlike good ones, whose mean is the score of places."""
-HIGHEST_OF_ALL = 0.02
-"""The same of places that are compared with the nearest ones of good images."""
+HIGHEST_OF_ALL, HIGHEST_WINDOWS = 0.1, 0.01
+"""The same of places that are compared with the nearest ones of good images, which see what extends
+far, and of windows, which see what is small: these overlap, so that it lies in two or more."""
 EXAMPLES = 1000
 """Places of good images that are remembered where places mean nothing."""
 AT_ONCE = 64
@@ -114,9 +117,10 @@ class GoodStatistics(Stored):
     nothing. Then there are two distances:
 
     - of a place from the nearest of 1000 places of good images, in roots and logarithms of the
-      energies that are white over all places; the mean of the largest 2 % counts;
+      energies that are white over all places; the mean of the largest 10 % counts;
     - of *windows* of 3 x 3 places, which share one Gaussian of energies and brightness: what a
-      place shows has to go with what its neighbours show; the mean of the largest 0.5 % counts.
+      place shows has to go with what its neighbours show. It is counted in units of what is usual
+      where good images show as much energy, and the mean of the largest 1 % counts.
 
     The outermost places are left out then, since the filters see there how opposite borders of the
     frame do not fit together, which differs from image to image.
@@ -271,6 +275,7 @@ class GoodStatistics(Stored):
             arrays["wholes"] = self.wholes_
         else:
             arrays["examples"] = self.examples_
+            arrays |= {f"usual/{name}": a for name, a in self.usual_._asdict().items()}
         return {
             "parameters": parameters,
             "places": self.places_,
@@ -302,7 +307,10 @@ class GoodStatistics(Stored):
             model.wholes_ = arrays.take("wholes", np.float32, model.count_, features)
         else:
             model.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
-            scales.append(len(model.examples_))
+            usual = arrays.under("usual/")
+            energies = usual.take("energies", np.float64, None)
+            model.usual_ = Usual(energies, usual.take("squares", np.float64, len(energies)))
+            scales += [len(model.examples_), len(energies), *model.usual_.squares]
         if not min(scales) > 0:
             raise imsim.OptionError("its scale is none that good images have")
         model._finish()
@@ -367,6 +375,10 @@ class GoodStatistics(Stored):
                 new = _evenly(new, math.ceil(EXAMPLES * count / self.count_))
                 self.examples_ = _evenly(self.examples_, EXAMPLES - len(new))
             self.examples_ = np.concatenate([self.examples_, new])
+        if not self.places_ and is_first:
+            windows = np.concatenate(self._of_local(shown[sample_of(len(shown), AT_ONCE)])[2])
+            squares = self.gaussians_[2].squared_distances(windows)
+            self.usual_ = Usual.of(energies_in(windows), squares)
 
     def _finish(self) -> None:
         """Make distributions of what was learned."""
@@ -447,7 +459,9 @@ class GoodStatistics(Stored):
         else:
             sides = [np.split(one, 2, axis=1) for one in (self._white(local[:2]), self.examples_)]
             found = [sum(farthest(a, b, HIGHEST_OF_ALL) for a, b in zip(*sides, strict=True))]
-            local, gaussians = local[2:], gaussians[2:]
+            squares = gaussians[2].squared_distances(local[2])
+            windows = self.usual_.relative(energies_in(local[2]), squares)
+            return np.array([*found, mean_of_highest(windows, HIGHEST_WINDOWS)])
         for gaussian, one in zip(gaussians, local, strict=True):
             found.append(mean_of_highest(np.sqrt(gaussian.squared_distances(one)), HIGHEST))
         return np.array(found)

@@ -18,6 +18,7 @@ from imsim.anomaly.energies import CHANNELS, cell_energies
 from imsim.anomaly.gaussians import (
     SHARES,
     Moments,
+    Usual,
     Whole,
     farthest,
     likeliest_share,
@@ -141,6 +142,35 @@ def test_the_nearest_example_is_found() -> None:
         highest = np.sort(expected)[-max(1, round(70 * share)) :].mean()
         assert farthest(features, examples, share) == pytest.approx(highest, abs=2e-5)
         assert farthest(features, features[:1], share) >= highest
+
+
+def test_distances_count_in_units_of_what_is_usual_for_their_energy() -> None:
+    energies = np.random.default_rng(5).uniform(1, 100, 20_000)
+    usual = Usual.of(energies, 3 * energies)  # strong windows differ more
+    found = usual.relative(np.array([10.0, 50, 90]), np.array([30.0, 150, 270]))
+    np.testing.assert_allclose(found, 1, rtol=0.15)
+    alike = Usual.of(np.zeros(3), np.zeros(3))
+    assert alike.relative(np.ones(1), np.full(1, 4.0)) == 2
+
+
+def grained(count: int, seed: int, *, dirty: bool = False) -> Any:
+    """Weak grain with a strong blot anywhere, whose strength varies; dirt is a weaker one."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :64]
+    found = 100 + rng.normal(0, 3, (count, 64, 64))
+    for image in found:
+        row, column = rng.integers(32, 54, 2)
+        image[row : row + 9, column : column + 9] += rng.uniform(30, 130)
+        if dirty:
+            image += 12 * (np.hypot(y - rng.integers(12, 22), x - rng.integers(12, 50)) < 3)
+    return np.clip(found, 0, 255).astype(np.uint8)
+
+
+def test_faint_dirt_is_seen_beside_strong_structure() -> None:
+    model = GoodStatistics(components=4, places=False).fit(grained(60, 0))
+    good, bad = model.distances(grained(40, 1)), model.distances(grained(40, 2, dirty=True))
+    scores = np.concatenate([good, bad])[:, 1]
+    assert roc_auc_score(np.repeat([0, 1], 40), scores) > 0.9
 
 
 @pytest.mark.parametrize("moved", [False, True])
