@@ -16,12 +16,10 @@ from imsim.anomaly import AnomalyDetector, GoodStatistics
 from imsim.anomaly.descriptions import of_windows, within
 from imsim.anomaly.energies import CHANNELS, cell_energies
 from imsim.anomaly.gaussians import (
-    SHARES,
+    SHARE,
     Moments,
     Usual,
     Whole,
-    farthest,
-    likeliest_share,
     nearest_distances,
     shrunk_of,
 )
@@ -104,33 +102,14 @@ def test_distances_of_places_are_those_of_mahalanobis() -> None:
 def test_whole_images_have_distances_of_mahalanobis() -> None:
     rng = np.random.default_rng(2)
     samples = rng.normal(3, 1, (60, 80)) @ rng.normal(size=(80, 80))
-    whole = Whole.of(samples, 0.1)
+    whole = Whole.of(samples)
     deviations = samples.std(axis=0)
     covariance = np.cov(samples / deviations, rowvar=False, bias=True)
     other = samples[0] + 5 * deviations
     centred = (other - samples.mean(axis=0)) / deviations
-    shrunk = 0.9 * covariance + (0.1 + 1e-4) * np.eye(80)
+    shrunk = (1 - SHARE) * covariance + (SHARE + 1e-4) * np.eye(80)
     expected = np.sqrt(centred @ np.linalg.solve(shrunk, centred))
     assert whole.distance(other) == pytest.approx(expected, rel=1e-9)
-
-
-@pytest.mark.parametrize(("rank", "count"), [(3, 400), (60, 40)])
-def test_the_share_makes_fresh_samples_likely(rank: int, count: int) -> None:
-    rng = np.random.default_rng(3)
-    factors = rng.normal(size=(rank, 60))
-    learned, fresh = (rng.normal(size=(n, rank)) @ factors + 0.05 * rng.normal(size=(n, 60))
-                      for n in (count, 2000))  # fmt: skip
-    deviations = learned.std(axis=0)
-    covariance = np.cov(learned / deviations, rowvar=False, bias=True)
-    centred = (fresh - learned.mean(axis=0)) / deviations
-    surprises = []
-    for share in SHARES:
-        shrunk = (1 - share) * covariance + (share + 1e-4) * np.eye(60)
-        distances = np.einsum("ni,ij,nj->n", centred, np.linalg.inv(shrunk), centred)
-        surprises.append(distances.mean() + np.linalg.slogdet(shrunk)[1])
-    chosen = SHARES.index(likeliest_share(learned))
-    # Half of the samples needs at most one step more.
-    assert chosen - int(np.argmin(surprises)) in (0, 1)
 
 
 def test_the_nearest_example_is_found() -> None:
@@ -138,10 +117,6 @@ def test_the_nearest_example_is_found() -> None:
     features, examples = (rng.normal(size=(n, 5)).astype(np.float32) for n in (70, 90))
     expected = cdist(features.astype(float), examples.astype(float)).min(axis=1)
     np.testing.assert_allclose(nearest_distances(features, examples), expected, atol=2e-5)
-    for share in (0.02, 0.3, 1):
-        highest = np.sort(expected)[-max(1, round(70 * share)) :].mean()
-        assert farthest(features, examples, share) == pytest.approx(highest, abs=2e-5)
-        assert farthest(features, features[:1], share) >= highest
 
 
 def test_distances_count_in_units_of_what_is_usual_for_their_energy() -> None:
@@ -357,7 +332,7 @@ def test_masks_of_everything_are_none() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("wholes", None), ("logs/products", None), ("count", 0), ("numbers", -1), ("shrinkage", 7)],
+    [("wholes", None), ("logs/products", None), ("count", 0), ("numbers", -1)],
 )
 def test_what_a_file_says_is_checked(name: str, value: Any) -> None:
     parameters, arrays = GoodStatistics(components=4).fit(parts(20, 0)).get_state()
@@ -378,8 +353,6 @@ def test_size_and_parameters_are_checked() -> None:
         model.distances(np.zeros((1, 32, 64)))
     with pytest.raises(imsim.OptionError, match="places='yes'"):
         GoodStatistics(places="yes").fit(parts(3, 0))  # type: ignore[arg-type]
-    with pytest.raises(imsim.OptionError, match="shrinkage"):
-        GoodStatistics(shrinkage=1.5).fit(parts(3, 0))
     with pytest.raises(imsim.ImsimError, match="not fitted"):
         GoodStatistics().distances(parts(1, 0))
 
