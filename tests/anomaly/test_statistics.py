@@ -128,6 +128,20 @@ def test_distances_count_in_units_of_what_is_usual_for_their_energy() -> None:
     assert alike.relative(np.ones(1), np.full(1, 4.0)) == 2
 
 
+@pytest.mark.parametrize(("moved", "distances"), [(False, 2), (True, 1)])
+def test_weak_and_strong_places_of_good_images_are_as_far(moved: bool, distances: int) -> None:
+    images = parts(30, 0, moved=moved)
+    model = GoodStatistics(components=4, places=not moved).fit(images)
+    shown = model._within(model._energies(images.astype(np.float32), None))
+    each = [model._measured(one[None]) for one in shown]
+    measured = [np.concatenate(found, axis=1) for found in zip(*each, strict=True)]
+    assert len(model.usual_) == len(measured) == distances
+    for usual, (energies, squares) in zip(model.usual_, measured, strict=True):
+        found = usual.relative(energies, squares) ** 2
+        for half in np.array_split(found[np.argsort(energies)], 2):
+            assert half.mean() == pytest.approx(1, abs=0.15)
+
+
 def grained(count: int, seed: int, *, dirty: bool = False) -> Any:
     """Weak grain with a strong blot anywhere, whose strength varies; dirt is a weaker one."""
     rng = np.random.default_rng(seed)
