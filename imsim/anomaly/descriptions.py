@@ -60,7 +60,7 @@ def of_windows(shown: Floats, floor: float) -> Doubles:
     """Return energies and brightness of overlapping windows of places, (n, windows, features)."""
     side = [min(WINDOW, n) for n in shown.shape[2:]]
     starts = [
-        np.linspace(0, n - k, -((k - n) // STRIDE) + 1).round().astype(np.intp)
+        np.union1d(np.arange(0, n - k, STRIDE), n - k)
         for n, k in zip(shown.shape[2:], side, strict=True)
     ]
     scaled = shown.astype(np.float64)
@@ -68,6 +68,19 @@ def of_windows(shown: Floats, floor: float) -> Doubles:
     windows = sliding_window_view(scaled, side, axis=(2, 3))[:, :, starts[0][:, None], starts[1]]
     n, channels, rows, columns = windows.shape[:4]
     return np.moveaxis(windows, 1, 3).reshape(n, rows * columns, channels * side[0] * side[1])
+
+
+def energies_at(shown: Floats, floor: float) -> Doubles:
+    """Return the energy of all filters at each place, shape (n, places)."""
+    energies: Doubles = by_place(shown)[..., :FILTERS].sum(axis=2) / floor
+    return energies
+
+
+def energies_in(windows: Doubles) -> Doubles:
+    """Return the energy in windows of `of_windows`, shape (n, windows)."""
+    places = windows.shape[2] // CHANNELS
+    energies: Doubles = windows[:, :, : FILTERS * places].sum(axis=2)
+    return energies
 
 
 def by_place(shown: Floats) -> Doubles:

@@ -17,10 +17,11 @@ FLOOR = 0.05
 without bound."""
 ROUNDING = 1e-4
 """Deviations below are rounding errors of float32."""
-FIRST = 4
-"""One of so many examples is looked at first."""
-SHARES = (0.01, 0.03, 0.1, 0.3)
-"""Of the identity in the covariance of whole images; good images choose among them."""
+CLASSES = 5
+"""Of places or windows by their energy; 3 to 8 did as well."""
+SHARE = 0.3
+"""Of the identity in the covariance of whole images. That by which half of the good images made the
+other half likeliest, between 0.01 and this, did no better."""
 
 
 class Gaussian(NamedTuple):
@@ -126,13 +127,38 @@ class Moments:
         return Gaussian(self.shift + mean, transposed / found[:, :, None])
 
 
+class Usual(NamedTuple):
+    """The squared distances that places or windows of good images have, by their energy.
+
+    Strong structure varies more than weak: without, the strongest would be the farthest.
+    """
+
+    energies: Doubles
+    """Logarithms of the energies of classes of equal size, ascending; (classes,)."""
+    squares: Doubles
+    """The mean squared distance of each class."""
+
+    @classmethod
+    def of(cls, energies: Doubles, squares: Doubles) -> Usual:
+        """Learn from places or windows of good images."""
+        ordered = np.argsort(energies, kind="stable")
+        parts = [part for part in np.array_split(ordered, CLASSES) if part.size]
+        levels = [np.log1p(energies[part]).mean() for part in parts]
+        # What is always the same has no distance; else it is the number of features on average.
+        return cls(np.array(levels), np.array([max(squares[part].mean(), 1.0) for part in parts]))
+
+    def relative(self, energies: Doubles, squares: Doubles) -> Doubles:
+        """Return distances in units of what is usual for the energy."""
+        usual = np.exp(np.interp(np.log1p(energies), self.energies, np.log(self.squares)))
+        result: Doubles = np.sqrt(squares / usual)
+        return result
+
+
 class Whole(NamedTuple):
     r"""A normal distribution of few samples of many features, shrunk towards equal variances.
 
     The covariance of the standardised features is :math:`(1 - s) C + s \mu I` with the mean
-    variance :math:`\mu`. Ledoit and Wolf choose the share s that brings it nearest to the truth;
-    but its inverse, which makes the distance, depends on its smallest variances, and these on s.
-    So s makes one half of good images most likely given the other.
+    variance :math:`\mu`.
     """
 
     mean: Doubles
@@ -145,11 +171,11 @@ class Whole(NamedTuple):
     """Along the axes and, last, across them; shape (axes + 1,)."""
 
     @classmethod
-    def of(cls, samples: Doubles, share: float) -> Whole:
+    def of(cls, samples: Doubles) -> Whole:
         """Learn from samples (n, features)."""
         found = deviations(samples.std(axis=0))
         mean, axes, variances = _axes(samples / found)
-        return cls(mean * found, found, axes, _shrunk_variances(variances, share, len(found)))
+        return cls(mean * found, found, axes, _shrunk_variances(variances, len(found)))
 
     def distance(self, features: Doubles) -> float:
         """Return the Mahalanobis distance of features (features,)."""
@@ -160,14 +186,6 @@ class Whole(NamedTuple):
         return float(np.sqrt((along**2 / self.variances[:-1]).sum() + across / self.variances[-1]))
 
 
-def likeliest_share(samples: Doubles) -> float:
-    """Return the share with which one half of samples is most likely given the other."""
-    scaled = samples / deviations(samples.std(axis=0))
-    halves = (scaled[::2], scaled[1::2])
-    surprises = _surprises(*halves) + _surprises(*halves[::-1])
-    return SHARES[int(np.argmin(surprises))]
-
-
 def _axes(samples: Doubles) -> tuple[Doubles, Doubles, Doubles]:
     """Return mean, principal axes (axes, features) and variances along them."""
     mean = samples.mean(axis=0)
@@ -175,28 +193,12 @@ def _axes(samples: Doubles) -> tuple[Doubles, Doubles, Doubles]:
     return mean, np.ascontiguousarray(axes), spreads**2
 
 
-def _shrunk_variances(variances: Doubles, share: float, features: int) -> Doubles:
+def _shrunk_variances(variances: Doubles, features: int) -> Doubles:
     """Return variances along axes and, last, across them."""
     all_of_them = np.append(variances, 0.0)
     # A constant description has no covariance; the last term keeps it invertible.
-    result: Doubles = (1 - share) * all_of_them + share * variances.sum() / features + ROUNDING
+    result: Doubles = (1 - SHARE) * all_of_them + SHARE * variances.sum() / features + ROUNDING
     return result
-
-
-def _surprises(learned: Doubles, judged: Doubles) -> Doubles:
-    """Return the negative log-likelihood of what is judged for each share, less a constant."""
-    mean, axes, variances = _axes(learned)
-    features = learned.shape[1]
-    centred = judged - mean
-    along = (centred @ axes.T) ** 2
-    across = ((centred**2).sum(axis=1) - along.sum(axis=1)).clip(0)
-    result = []
-    for share in SHARES:
-        shrunk = _shrunk_variances(variances, share, features)
-        distances = (along / shrunk[:-1]).sum(axis=1) + across / shrunk[-1]
-        volume = np.log(shrunk[:-1]).sum() + (features - len(variances)) * np.log(shrunk[-1])
-        result.append(distances.mean() + volume)
-    return np.array(result)
 
 
 def nearest_distances(features: Floats, examples: Floats) -> Floats:
@@ -208,26 +210,6 @@ def nearest_distances(features: Floats, examples: Floats) -> Floats:
     near = product(given, np.ascontiguousarray(known.T)).min(axis=1)
     result: Floats = np.sqrt((near + np.einsum("pf,pf->p", features, features)).clip(0))
     return result
-
-
-def farthest(features: Floats, examples: Floats, share: float) -> float:
-    """Return the mean of the highest distances of places from their nearest examples.
-
-    A quarter of the examples bounds all distances from above; only the places that may be among
-    the highest are compared with the others.
-    """
-    near = nearest_distances(features, examples[::FIRST])
-    number = max(1, round(share * len(near)))
-    left = np.argsort(-near, kind="stable")
-    rest = np.concatenate([examples[k::FIRST] for k in range(1, FIRST)])
-    count = 4 * number
-    while len(left) and len(rest):
-        these, left = left[:count], left[count:]
-        near[these] = np.minimum(near[these], nearest_distances(features[these], rest))
-        known = np.setdiff1d(np.arange(len(near)), left)
-        least = np.partition(near[known], len(known) - number)[-number]
-        left = left[near[left] > least]
-    return mean_of_highest(near, share)
 
 
 def shrunk_of(matrices: Doubles, n: int) -> Doubles:

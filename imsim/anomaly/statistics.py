@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 import imsim
 from imsim.anomaly.descriptions import (
     WINDOW,
+    energies_at,
+    energies_in,
     number_of_features,
     of_places,
     of_wholes,
@@ -35,10 +37,10 @@ from imsim.anomaly.energies import (
 from imsim.anomaly.gaussians import (
     FLOOR,
     Moments,
+    Usual,
     Whole,
-    farthest,
-    likeliest_share,
     mean_of_highest,
+    nearest_distances,
 )
 from imsim.anomaly.pca import PCAAutoencoder
 from imsim.anomaly.places import has_places
@@ -52,7 +54,7 @@ from imsim.anomaly.stacks import (
     sample_of,
 )
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.validation import check_between, check_integer
+from imsim.validation import check_integer
 from imsim.workers import divided
 
 __all__ = ["GoodStatistics"]
@@ -65,13 +67,16 @@ FEW = 64
 """Places that the description of the whole image can hold one by one. Then none is judged alone:
 in small images with synthetic defects that only added to the noise of good ones."""
 EQUAL = 0.1
-"""Distances below this count as 0: the image equals the only good one. Good images have about 4."""
+"""Distances below this count as 0: the image equals the only good one. Good images have 1 to 4."""
 HIGHEST = 0.005
 """Share of the places, those most unlike good ones, whose mean is the score of places."""
-HIGHEST_OF_ALL = 0.02
-"""The same of places that are compared with the nearest ones of good images."""
+HIGHEST_OF_ALL, HIGHEST_WINDOWS = 0.1, 0.01
+"""The same of places that are compared with the nearest ones of good images, which see what extends
+far, and of windows, which see what is small: these overlap, so that it lies in two or more."""
 EXAMPLES = 1000
 """Places of good images that are remembered where places mean nothing."""
+MEASURED = 32
+"""Most images whose distances tell which are usual."""
 AT_ONCE = 64
 """Images whose places are in memory at a time."""
 SAMPLE = 256
@@ -101,11 +106,11 @@ class GoodStatistics(Stored):
 
     - of the *whole* image: the logarithmic energies and the brightness of 4 x 4 cells, and their
       quantiles over the places. The covariance is shrunk towards the identity, as Ledoit and Wolf
-      do, by the share with which one half of the good images tells most about the other;
+      do, by 30 %;
     - of the *places*, twice: logarithmic energies and brightness of each place have a mean and a
-      covariance of their own, and so have the energies themselves; the mean of the largest 0.5 % of
-      the distances counts. The logarithms tell where something is missing, the energies
-      where something strong is added.
+      covariance of their own, and so have the energies themselves. The logarithms tell where
+      something is missing, the energies where something strong is added. Distances count in units
+      of what is usual where good images show as much energy, and the mean of the largest 0.5 %.
 
     Images of at most 64 places are described by the cells of all places, and have the first
     distance only.
@@ -114,9 +119,10 @@ class GoodStatistics(Stored):
     nothing. Then there are two distances:
 
     - of a place from the nearest of 1000 places of good images, in roots and logarithms of the
-      energies that are white over all places; the mean of the largest 2 % counts;
+      energies that are white over all places; the mean of the largest 10 % counts;
     - of *windows* of 3 x 3 places, which share one Gaussian of energies and brightness: what a
-      place shows has to go with what its neighbours show; the mean of the largest 0.5 % counts.
+      place shows has to go with what its neighbours show. The mean of the largest 1 %
+      counts, in the same units.
 
     The outermost places are left out then, since the filters see there how opposite borders of the
     frame do not fit together, which differs from image to image.
@@ -129,16 +135,11 @@ class GoodStatistics(Stored):
         Components of the reconstruction.
     places : bool, optional
         Whether places mean something; None learns it from the good images.
-    shrinkage : float, optional
-        Share of the identity in the covariance of whole images, between 0 and 1; None learns
-        it likewise.
 
     Attributes
     ----------
     places_ : bool
         Whether places are told apart.
-    shrinkage_ : float
-        The share of the identity that was used; None if places are not told apart.
     linear_ : PCAAutoencoder
         What reconstructs.
 
@@ -168,12 +169,9 @@ class GoodStatistics(Stored):
     linear_: PCAAutoencoder
     _LEARNED = ("shape",)
 
-    def __init__(
-        self, components: int = 60, places: bool | None = None, shrinkage: float | None = None
-    ) -> None:
+    def __init__(self, components: int = 60, places: bool | None = None) -> None:
         self.components = components
         self.places = places
-        self.shrinkage = shrinkage
 
     @all_or_nothing
     def fit(self, images: Any, masks: Any = None) -> Self:
@@ -188,7 +186,7 @@ class GoodStatistics(Stored):
 
     @all_or_nothing
     def partial_fit(self, images: Any, masks: Any = None) -> Self:
-        """Learn from further good images; scales, the use of places and the shrinkage stay.
+        """Learn from further good images; scales and the use of places stay.
 
         Where places mean nothing, so do the features of the places that are remembered, and the new
         images get their share of these.
@@ -211,7 +209,7 @@ class GoodStatistics(Stored):
         """Fit; return `distances` of each fold of images, by what the images of the others teach.
 
         `dealt` has the indices of the images in each fold, and `learned` those of the images to
-        learn from. Scales, the use of places and the shrinkage are the same for all folds, and what
+        learn from. Scales and the use of places are the same for all folds, and what
         the images show is computed once. Images in no fold have NaN.
         """
         pixels, used = check_images(images, masks)
@@ -267,6 +265,8 @@ class GoodStatistics(Stored):
         arrays["count"] = np.array(self.count_)
         for name, moments in zip(self._local, self.moments_, strict=True):
             arrays |= {f"{name}/{part}": a for part, a in moments.to_arrays().items()}
+        for name, usual in zip(self._judged, self.usual_, strict=True):
+            arrays |= {f"usual/{name}/{part}": a for part, a in usual._asdict().items()}
         if self.places_:
             arrays["wholes"] = self.wholes_
         else:
@@ -274,7 +274,6 @@ class GoodStatistics(Stored):
         return {
             "parameters": parameters,
             "places": self.places_,
-            "shrinkage": self.shrinkage_,
             "linear": linear,
         }, arrays
 
@@ -286,8 +285,7 @@ class GoodStatistics(Stored):
         model.linear_ = PCAAutoencoder.from_state(parameters["linear"], arrays.under("linear/"))
         height, width = arrays.take("shape", np.int64, 2).tolist()
         model.shape_ = (height, width)
-        model.places_, model.shrinkage_ = parameters["places"], parameters["shrinkage"]
-        cls(places=model.places_, shrinkage=model.shrinkage_)._check_parameters()
+        model.places_ = parameters["places"]
         if model.linear_.shape_ != model.shape_ or not isinstance(model.places_, bool):
             raise imsim.OptionError(f"a shape of {model.shape_} does not go with {model!r}")
         model.level_, model.spread_, model.floor_ = arrays.take("numbers", np.float64, 3).tolist()
@@ -303,20 +301,26 @@ class GoodStatistics(Stored):
         else:
             model.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
             scales.append(len(model.examples_))
+        model.usual_ = []
+        for name in model._judged:
+            usual = arrays.under(f"usual/{name}/")
+            energies = usual.take("energies", np.float64, None)
+            model.usual_.append(Usual(energies, usual.take("squares", np.float64, len(energies))))
+            scales += [len(energies), *model.usual_[-1].squares]
         if not min(scales) > 0:
             raise imsim.OptionError("its scale is none that good images have")
         model._finish()
         return model
 
     def _forget(self) -> None:
-        """Drop what was learned from images; scales, use of places and shrinkage stay."""
+        """Drop what was learned from images; scales and use of places stay."""
         self.moments_ = [Moments() for _ in self._local]
         self.wholes_ = np.empty((0, number_of_features(*self._coarse)), np.float32)
         self.examples_ = np.empty((0, 2 * CHANNELS), np.float32)
         self.count_ = 0
 
     def _choose(self, pixels: Floats, used: Booleans | None, learned: Any) -> Floats:
-        """Learn scales, use of places and shrinkage from some images; return what all show."""
+        """Learn scales and the use of places from some images; return what all show."""
         self._check_parameters()
         these = pixels[learned]
         masks = masks_at(used, learned)
@@ -329,9 +333,6 @@ class GoodStatistics(Stored):
         # Energies of constant images are rounding errors: 1e-6 of the spread is above these.
         self.floor_ = max(FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
         self.places_ = has_places(some) if self.places is None else bool(self.places)
-        self.shrinkage_ = self.shrinkage if self.places_ else None
-        if self.places_ and self.shrinkage is None:
-            self.shrinkage_ = likeliest_share(self._of_wholes(some))
         return self._within(shown)
 
     def _taught(self, shown: Floats, like: list[Moments] | None = None) -> _Taught:
@@ -367,12 +368,16 @@ class GoodStatistics(Stored):
                 new = _evenly(new, math.ceil(EXAMPLES * count / self.count_))
                 self.examples_ = _evenly(self.examples_, EXAMPLES - len(new))
             self.examples_ = np.concatenate([self.examples_, new])
+        if is_first:
+            some = shown[sample_of(len(shown), MEASURED)]
+            measured = zip(*(self._measured(one[None]) for one in some), strict=True)
+            self.usual_ = [Usual.of(*np.concatenate(found, axis=1)) for found in measured]
 
     def _finish(self) -> None:
         """Make distributions of what was learned."""
         self.gaussians_ = [moments.gaussian() for moments in self.moments_]
         if self.places_:
-            self.whole_ = Whole.of(self.wholes_.astype(np.float64), self.shrinkage_ or 0.0)
+            self.whole_ = Whole.of(self.wholes_.astype(np.float64))
 
     def _shown(self, pixels: Floats, used: Booleans | None) -> Floats:
         """Return what all images show."""
@@ -404,8 +409,6 @@ class GoodStatistics(Stored):
         check_integer("components", self.components, 1)
         if self.places is not None and not isinstance(self.places, bool | np.bool_):
             raise imsim.OptionError(f"places={self.places!r}; expected True, False or None")
-        if self.shrinkage is not None:
-            check_between("shrinkage", self.shrinkage)
 
     @property
     def _grid(self) -> tuple[int, int]:
@@ -425,6 +428,11 @@ class GoodStatistics(Stored):
         return {"logs": (rows * columns, CHANNELS), "plain": (rows * columns, FILTERS)}
 
     @property
+    def _judged(self) -> list[str]:
+        """Names of the descriptions whose distances from their Gaussians count."""
+        return list(self._local) if self.places_ else ["windows"]
+
+    @property
     def _coarse(self) -> tuple[int, int]:
         """Rows and columns of the cells that describe the whole image."""
         rows, columns = self._grid
@@ -441,16 +449,30 @@ class GoodStatistics(Stored):
 
     def _distances(self, shown: Floats) -> Doubles:
         """Return the distances of one image, from what it shows (1, channels, rows, columns)."""
-        local, gaussians = [one[0] for one in self._of_local(shown)], self.gaussians_
         if self.places_:
-            found = [self.whole_.distance(self._of_wholes(shown)[0])]
+            found, share = [self.whole_.distance(self._of_wholes(shown)[0])], HIGHEST
         else:
-            sides = [np.split(one, 2, axis=1) for one in (self._white(local[:2]), self.examples_)]
-            found = [sum(farthest(a, b, HIGHEST_OF_ALL) for a, b in zip(*sides, strict=True))]
-            local, gaussians = local[2:], gaussians[2:]
-        for gaussian, one in zip(gaussians, local, strict=True):
-            found.append(mean_of_highest(np.sqrt(gaussian.squared_distances(one)), HIGHEST))
+            white = self._white([one[0] for one in self._of_local(shown)[:2]])
+            sides = [np.split(one, 2, axis=1) for one in (white, self.examples_)]
+            near = [nearest_distances(a, b) for a, b in zip(*sides, strict=True)]
+            found = [sum(mean_of_highest(one, HIGHEST_OF_ALL) for one in near)]
+            share = HIGHEST_WINDOWS
+        for usual, measured in zip(self.usual_, self._measured(shown), strict=True):
+            found.append(mean_of_highest(usual.relative(*measured), share))
         return np.array(found)
+
+    def _measured(self, shown: Floats) -> list[Doubles]:
+        """Return energies and squared distances of the places or windows of one image, (2, n)."""
+        local = self._of_local(shown)
+        if self.places_:
+            energies, gaussians = energies_at(shown, self.floor_), self.gaussians_
+        else:
+            local, gaussians = local[2:], self.gaussians_[2:]
+            energies = energies_in(local[0])
+        return [
+            np.stack([energies[0], gaussian.squared_distances(one[0])])
+            for gaussian, one in zip(gaussians, local, strict=True)
+        ]
 
     def _of_wholes(self, shown: Floats) -> Doubles:
         return of_wholes(shown, self._coarse, self.floor_)

@@ -16,11 +16,10 @@ from imsim.anomaly import AnomalyDetector, GoodStatistics
 from imsim.anomaly.descriptions import of_windows, within
 from imsim.anomaly.energies import CHANNELS, cell_energies
 from imsim.anomaly.gaussians import (
-    SHARES,
+    SHARE,
     Moments,
+    Usual,
     Whole,
-    farthest,
-    likeliest_share,
     nearest_distances,
     shrunk_of,
 )
@@ -103,33 +102,14 @@ def test_distances_of_places_are_those_of_mahalanobis() -> None:
 def test_whole_images_have_distances_of_mahalanobis() -> None:
     rng = np.random.default_rng(2)
     samples = rng.normal(3, 1, (60, 80)) @ rng.normal(size=(80, 80))
-    whole = Whole.of(samples, 0.1)
+    whole = Whole.of(samples)
     deviations = samples.std(axis=0)
     covariance = np.cov(samples / deviations, rowvar=False, bias=True)
     other = samples[0] + 5 * deviations
     centred = (other - samples.mean(axis=0)) / deviations
-    shrunk = 0.9 * covariance + (0.1 + 1e-4) * np.eye(80)
+    shrunk = (1 - SHARE) * covariance + (SHARE + 1e-4) * np.eye(80)
     expected = np.sqrt(centred @ np.linalg.solve(shrunk, centred))
     assert whole.distance(other) == pytest.approx(expected, rel=1e-9)
-
-
-@pytest.mark.parametrize(("rank", "count"), [(3, 400), (60, 40)])
-def test_the_share_makes_fresh_samples_likely(rank: int, count: int) -> None:
-    rng = np.random.default_rng(3)
-    factors = rng.normal(size=(rank, 60))
-    learned, fresh = (rng.normal(size=(n, rank)) @ factors + 0.05 * rng.normal(size=(n, 60))
-                      for n in (count, 2000))  # fmt: skip
-    deviations = learned.std(axis=0)
-    covariance = np.cov(learned / deviations, rowvar=False, bias=True)
-    centred = (fresh - learned.mean(axis=0)) / deviations
-    surprises = []
-    for share in SHARES:
-        shrunk = (1 - share) * covariance + (share + 1e-4) * np.eye(60)
-        distances = np.einsum("ni,ij,nj->n", centred, np.linalg.inv(shrunk), centred)
-        surprises.append(distances.mean() + np.linalg.slogdet(shrunk)[1])
-    chosen = SHARES.index(likeliest_share(learned))
-    # Half of the samples needs at most one step more.
-    assert chosen - int(np.argmin(surprises)) in (0, 1)
 
 
 def test_the_nearest_example_is_found() -> None:
@@ -137,10 +117,49 @@ def test_the_nearest_example_is_found() -> None:
     features, examples = (rng.normal(size=(n, 5)).astype(np.float32) for n in (70, 90))
     expected = cdist(features.astype(float), examples.astype(float)).min(axis=1)
     np.testing.assert_allclose(nearest_distances(features, examples), expected, atol=2e-5)
-    for share in (0.02, 0.3, 1):
-        highest = np.sort(expected)[-max(1, round(70 * share)) :].mean()
-        assert farthest(features, examples, share) == pytest.approx(highest, abs=2e-5)
-        assert farthest(features, features[:1], share) >= highest
+
+
+def test_distances_count_in_units_of_what_is_usual_for_their_energy() -> None:
+    energies = np.random.default_rng(5).uniform(1, 100, 20_000)
+    usual = Usual.of(energies, 3 * energies)  # strong windows differ more
+    found = usual.relative(np.array([10.0, 50, 90]), np.array([30.0, 150, 270]))
+    np.testing.assert_allclose(found, 1, rtol=0.15)
+    alike = Usual.of(np.zeros(3), np.zeros(3))
+    assert alike.relative(np.ones(1), np.full(1, 4.0)) == 2
+
+
+@pytest.mark.parametrize(("moved", "distances"), [(False, 2), (True, 1)])
+def test_weak_and_strong_places_of_good_images_are_as_far(moved: bool, distances: int) -> None:
+    images = parts(30, 0, moved=moved)
+    model = GoodStatistics(components=4, places=not moved).fit(images)
+    shown = model._within(model._energies(images.astype(np.float32), None))
+    each = [model._measured(one[None]) for one in shown]
+    measured = [np.concatenate(found, axis=1) for found in zip(*each, strict=True)]
+    assert len(model.usual_) == len(measured) == distances
+    for usual, (energies, squares) in zip(model.usual_, measured, strict=True):
+        found = usual.relative(energies, squares) ** 2
+        for half in np.array_split(found[np.argsort(energies)], 2):
+            assert half.mean() == pytest.approx(1, abs=0.15)
+
+
+def grained(count: int, seed: int, *, dirty: bool = False) -> Any:
+    """Weak grain with a strong blot anywhere, whose strength varies; dirt is a weaker one."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :64]
+    found = 100 + rng.normal(0, 3, (count, 64, 64))
+    for image in found:
+        row, column = rng.integers(32, 54, 2)
+        image[row : row + 9, column : column + 9] += rng.uniform(30, 130)
+        if dirty:
+            image += 12 * (np.hypot(y - rng.integers(12, 22), x - rng.integers(12, 50)) < 3)
+    return np.clip(found, 0, 255).astype(np.uint8)
+
+
+def test_faint_dirt_is_seen_beside_strong_structure() -> None:
+    model = GoodStatistics(components=4, places=False).fit(grained(60, 0))
+    good, bad = model.distances(grained(40, 1)), model.distances(grained(40, 2, dirty=True))
+    scores = np.concatenate([good, bad])[:, 1]
+    assert roc_auc_score(np.repeat([0, 1], 40), scores) > 0.9
 
 
 @pytest.mark.parametrize("moved", [False, True])
@@ -327,7 +346,7 @@ def test_masks_of_everything_are_none() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("wholes", None), ("logs/products", None), ("count", 0), ("numbers", -1), ("shrinkage", 7)],
+    [("wholes", None), ("logs/products", None), ("count", 0), ("numbers", -1)],
 )
 def test_what_a_file_says_is_checked(name: str, value: Any) -> None:
     parameters, arrays = GoodStatistics(components=4).fit(parts(20, 0)).get_state()
@@ -348,8 +367,6 @@ def test_size_and_parameters_are_checked() -> None:
         model.distances(np.zeros((1, 32, 64)))
     with pytest.raises(imsim.OptionError, match="places='yes'"):
         GoodStatistics(places="yes").fit(parts(3, 0))  # type: ignore[arg-type]
-    with pytest.raises(imsim.OptionError, match="shrinkage"):
-        GoodStatistics(shrinkage=1.5).fit(parts(3, 0))
     with pytest.raises(imsim.ImsimError, match="not fitted"):
         GoodStatistics().distances(parts(1, 0))
 
