@@ -17,6 +17,7 @@ from imsim import anomaly
 from imsim.anomaly import simulate
 from imsim.cli import main
 from imsim.cli.anomaly.simulate import OPEN_BEAM
+from imsim.tables import breadth
 
 SAMPLES = simulate.dataset(good=24, bad=6, kinds="hollow_heart", sizes=1.0, size=64, seed=5)
 BAD = SAMPLES.labels == 1
@@ -228,6 +229,13 @@ class TestScore:
         assert run("score", model, "s.npy", "--fail-on-anomaly") == 1
 
     @pytest.mark.parametrize("form", ["csv", "json", "table"])
+    def test_columns_of_wide_letters_stand_below_each_other(self, capsys, model):
+        for name in ("a.npy", "画像.npy"):
+            np.save(name, SAMPLES.images[0])
+        assert run("score", model, "a.npy", "画像.npy") == 0
+        lines = capsys.readouterr().out.splitlines()[:3]
+        assert len({breadth(line.rsplit("  ", 1)[0]) for line in lines}) == 1
+
     def test_what_is_not_inspected_has_its_row_and_is_rejected(
         self, capsys, tmp_path, deep_model, form
     ):

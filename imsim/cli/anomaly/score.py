@@ -31,6 +31,7 @@ from imsim.cli.messages import say, shortened, width
 from imsim.cli.options import add_command, check_output, output_format
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
 from imsim.errors import ImsimError, OptionError
+from imsim.tables import padded
 
 HELP = f"""\
 Score IMAGES with a detector: the larger the score, the less an image is like
@@ -253,7 +254,8 @@ class Rows:
                 yield f"{'':{space}}{heads}{'score':>12}  verdict"
             score = "" if math.isnan(row.anomaly_score) else f"{row.anomaly_score:.6g}"
             box = "".join(f"{getattr(row.place, name, ''):>7}" for name in names)
-            yield f"{shortened(row.image, space):{space}}{box}{score:>12}  {row.verdict}"
+            name = padded(shortened(row.image, space), space)
+            yield f"{name}{box}{score:>12}  {row.verdict}"
         self._count(row)
 
     def _count(self, row: Score) -> None:
