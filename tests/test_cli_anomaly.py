@@ -228,7 +228,6 @@ class TestScore:
         assert lines[-1].startswith("6 of 6 images are anomalies")
         assert run("score", model, "s.npy", "--fail-on-anomaly") == 1
 
-    @pytest.mark.parametrize("form", ["csv", "json", "table"])
     def test_columns_of_wide_letters_stand_below_each_other(self, capsys, model):
         for name in ("a.npy", "画像.npy"):
             np.save(name, SAMPLES.images[0])
@@ -236,6 +235,7 @@ class TestScore:
         lines = capsys.readouterr().out.splitlines()[:3]
         assert len({breadth(line.rsplit("  ", 1)[0]) for line in lines}) == 1
 
+    @pytest.mark.parametrize("form", ["csv", "json", "table"])
     def test_what_is_not_inspected_has_its_row_and_is_rejected(
         self, capsys, tmp_path, deep_model, form
     ):
