@@ -115,9 +115,9 @@ def find_places(mask, size, tile, places):  # type: ignore[no-untyped-def]
 
 @part
 def _level(image, mask, left, right, step, mean):  # type: ignore[no-untyped-def]
-    """Return the mean of a tile, or that of its pixels on one side of it, if these lie apart.
+    """Return the mean of a tile, or of its pixels on one side of it if all others are equal.
 
-    No data of -9999 are such a side. The other one needs the digits: it is the one that varies.
+    These are no data of -9999, far from the pixels that vary, which need the digits.
     """
     low, lowest, below, n_below = -np.inf, np.inf, 0.0, 0
     high, highest, above, n_above = np.inf, -np.inf, 0.0, 0
@@ -140,12 +140,10 @@ def _level(image, mask, left, right, step, mean):  # type: ignore[no-untyped-def
     elif n_above == 0:
         high, highest = mean, mean
     width_below, width_above = low - lowest, highest - high
-    width = width_below + width_above
-    if width > 0 and high - low > APART * width:
-        takes_below = n_below > n_above
-        if n_below > 0 and n_above > 0 and (width_below == 0) != (width_above == 0):
-            takes_below = width_below > 0
-        level = below / n_below if takes_below else above / n_above
+    # Of two that vary, each would be far from the other's mean, and half as far from that of both.
+    is_one = (width_below == 0) != (width_above == 0)
+    if is_one and high - low > APART * (width_below + width_above):
+        level = below / n_below if width_below > 0 else above / n_above
         mean = level if np.isfinite(level) else mean
     return mean
 
