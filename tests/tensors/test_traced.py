@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from sampling import FRAME, PLAIN, Variant, blob_mask, textured_pair
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import imsim
 
@@ -80,6 +82,17 @@ def test_torch_exports_any_batch(variant: Variant) -> None:
     exported = torch.export.export(Module(), (a, b), dynamic_shapes=sizes, strict=False)
     more = torch.cat([a, b]), torch.cat([b, a])
     equal(exported.module()(*more), variant(*more), close=1e-5)
+
+
+@each
+def test_nobody_asks_for_values_where_pytorch_looks_on(variant: Variant) -> None:
+    """Modes that record what is computed, or only shapes, give no value out."""
+    a, b, mask = map(torch.asarray, in_batches(variant))
+    traced = make_fx(lambda x, y: variant(x, y, mask=mask))(a, b)
+    equal(traced(b, a), variant(b, a, mask=mask))
+    with FakeTensorMode() as mode:
+        found = variant(mode.from_tensor(a), mode.from_tensor(b))
+    assert found.shape[0] == 2
 
 
 @each
