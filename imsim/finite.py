@@ -16,6 +16,7 @@ import numpy as np
 
 from imsim.portable.arrays import (
     array_namespace,
+    at_most,
     device,
     has_values,
     is_tensor,
@@ -173,7 +174,8 @@ def positions_reading(pixels: Array, local: Local, depth: int | None) -> Array:
         before, after = local.reach_along(axis)
         places = xp.arange(sides[axis], device=device(pixels))
         own = local.margin_along(axis) + local.step * places
-        ends = xp.clip(own + (after + 1), max=length), xp.clip(own - before, min=0)
+        # The sides may be symbols of torch.compile, which the standard's clip() does not take.
+        ends = at_most(own + (after + 1), length), xp.clip(own - before, min=0)
         counts = running_sums(xp.astype(pixels, xp.int32), axis)
         until, since = (xp.take(counts, end, axis=axis) for end in ends)
         pixels = until > since

@@ -160,9 +160,16 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
         return f"a numpy.ma.MaskedArray, whose mask means 'leave out'; pass {left_out}"
     if has("mode") is not None and has("getbands") is not None:
         return _loss_of_colour(name, value)
-    if has("todense") is not None or str(has("layout")).startswith("torch.sparse"):
+    layout = str(has("layout"))
+    if layout == "torch.jagged":
+        return f"{what}, nested of others, which may differ in size; pass one of {name}.unbind()"
+    is_sparse = has("todense") is not None or layout.startswith("torch.sparse")
+    if is_sparse or (layout.startswith("torch.") and layout != "torch.strided"):
         remedy = "to_dense" if has("to_dense") is not None else "todense"
-        return f"{what}, a sparse array; pass {name}.{remedy}()"
+        laid_out = "a sparse array" if is_sparse else f"laid out as {layout}"
+        return f"{what}, {laid_out}; pass {name}.{remedy}()"
+    if _is_deleted(value):
+        return f"{what} that was deleted, as a donated argument is; pass a copy made before"
     if isinstance(has("dims"), tuple):
         return (
             f"{what}, whose axes have names, {_words(value.dims)}, and need not be in order; "
@@ -194,6 +201,14 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
                 f"e.g. {bare}, and mask= of the pixels that are"
             )
     return None
+
+
+def _is_deleted(value: Any) -> bool:
+    """Whether the memory of an array of JAX is gone."""
+    try:
+        return value.is_deleted() is True
+    except Exception:  # no such method, or the array is only traced
+        return False
 
 
 def _loss_of_colour(name: str, image: Any) -> str | None:
@@ -324,7 +339,10 @@ def check_real(name: str, array: Array) -> None:
         known = array.dtype.kind in "buif"
     else:
         kinds = ("bool", "integral", "real floating")
-        known = array_namespace(array).isdtype(array.dtype, kinds)
+        try:
+            known = array_namespace(array).isdtype(array.dtype, kinds)
+        except TypeError:  # JAX's keys of random numbers
+            known = False
     if not known:
         raise DTypeError(
             f"{name} has dtype {array.dtype}",

@@ -75,8 +75,8 @@ def remembered(function: F) -> F:
 def has_values(values: Array) -> bool:
     """Whether Python may look at an array without waiting for it.
 
-    It may not where the array is only traced, as by `jax.jit` or `torch.func.vmap`, is not computed
-    yet, or lies on another device than the host.
+    It may not where the array is only traced, as by `jax.jit` or `torch.func.vmap`, where a mode of
+    PyTorch sees what is computed, is not computed yet, or lies on another device than the host.
     """
     if isinstance(values, _OF_NUMPY):
         return True
@@ -84,7 +84,8 @@ def has_values(values: Array) -> bool:
         return False
     try:
         if is_tensor(values):
-            return values.device.type == "cpu" and values.data_ptr() is not None
+            is_seen = sys.modules["torch"]._C._len_torch_dispatch_stack() > 0
+            return not is_seen and values.device.type == "cpu" and values.data_ptr() is not None
         return bool(values.__dlpack_device__()[0] == 1)  # the host's number
     except Exception:  # each library that traces has an error of its own
         return False

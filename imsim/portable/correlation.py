@@ -121,7 +121,7 @@ def cell_gradients(images: tuple[Array, ...]) -> list[Array]:
     whose square is 0 beside any constant.
     """
     torch = sys.modules["torch"]
-    sides = [image.shape[:-2].numel() for image in images]
+    counts = [math.prod(image.shape[:-2]) for image in images]  # numel() would ask for a number
     height, width = images[0].shape[-2:]
     flat = torch.cat([image.reshape(-1, 1, height, width) for image in images])
     if height % 2 or width % 2:
@@ -134,5 +134,5 @@ def cell_gradients(images: tuple[Array, ...]) -> list[Array]:
     found = squares.clamp(min=torch.finfo(flat.dtype).smallest_normal).sqrt()
     return [
         part.reshape(*image.shape[:-2], *part.shape[-2:])
-        for part, image in zip(found.split(sides), images, strict=True)
+        for part, image in zip(found.split(counts), images, strict=True)
     ]

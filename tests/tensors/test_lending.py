@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -195,3 +196,29 @@ def test_a_range_with_a_gradient_is_checked(name: str, value: float) -> None:
     x = torch.rand(24, 24)
     with pytest.raises(imsim.DataRangeError):
         getattr(imsim, name)(x, x, data_range=torch.tensor(value, requires_grad=True))
+
+
+def deleted(image: np.ndarray) -> Any:
+    array = jax.numpy.asarray(image) + 1
+    array.delete()
+    return array
+
+
+ODD: dict[str, Callable[[np.ndarray], Any]] = {
+    "another layout": lambda image: torch.asarray(image, dtype=torch.float32).to_mkldnn(),
+    "sparse": lambda image: torch.asarray(image).to_sparse(),
+    "nested": lambda image: torch.nested.nested_tensor(
+        [torch.asarray(image)] * 2, layout=torch.jagged
+    ),
+    "keys": lambda image: jax.random.split(jax.random.key(0), image.shape),
+    "deleted": deleted,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors:UserWarning")
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_tensors_without_plain_numbers_are_named(odd: Callable[[np.ndarray], Any]) -> None:
+    image = np.ones((24, 25))
+    for facts in imsim.METRICS.values():
+        with pytest.raises(imsim.DTypeError, match=r"^b (is a|has dtype)"):
+            facts.function(image, odd(image), data_range=1)

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from sampling import FRAME, PLAIN, Variant, blob_mask, textured_pair
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import imsim
 
 FEW = [v for v in PLAIN if not imsim.METRICS[v.metric].numpy_only]
 each = pytest.mark.parametrize("variant", FEW, ids=lambda v: v.id)
-SCORED = [v for v in FEW if not (v.is_map or v.colour)]
 
 
 pytestmark = pytest.mark.usefixtures("by_formulas")
@@ -55,18 +56,43 @@ def test_torch_compiles_one_graph(variant: Variant, backend: str) -> None:
     assert counter.frame_count == (2 if backend == "eager" else 1)
 
 
-@pytest.mark.parametrize("variant", SCORED, ids=lambda v: v.id)
+@each
 def test_torch_compiles_other_sizes(variant: Variant) -> None:
     """PyTorch makes symbols of sides that change."""
     torch._dynamo.reset()
     compiled = torch.compile(with_range(variant), backend="eager", fullgraph=True)
     *images, mask = map(torch.asarray, in_batches(variant))
     for first in (0, 2):
-        parts = [v[..., first:, first // 2 :] for v in (*images, mask)]
+        part = (slice(None), slice(first, None), slice(first // 2, None))
+        parts = [v[part] for v in (*images, mask)]
         equal(
             compiled(*parts, torch.tensor(255.0)),
             variant(*parts[:2], mask=parts[2], data_range=255.0),
         )
+
+
+@pytest.mark.parametrize("variant", [v for v in FEW if not v.is_map], ids=lambda v: v.id)
+def test_torch_exports_any_batch(variant: Variant) -> None:
+    class Module(torch.nn.Module):
+        def forward(self, a: Any, b: Any) -> Any:
+            return variant(a, b)
+
+    a, b = (torch.asarray(v).float() for v in in_batches(variant)[:2])
+    sizes = ({0: torch.export.Dim("images")},) * 2
+    exported = torch.export.export(Module(), (a, b), dynamic_shapes=sizes, strict=False)
+    more = torch.cat([a, b]), torch.cat([b, a])
+    equal(exported.module()(*more), variant(*more), close=1e-5)
+
+
+@each
+def test_nobody_asks_for_values_where_pytorch_looks_on(variant: Variant) -> None:
+    """Modes that record what is computed, or only shapes, give no value out."""
+    a, b, mask = map(torch.asarray, in_batches(variant))
+    traced = make_fx(lambda x, y: variant(x, y, mask=mask))(a, b)
+    equal(traced(b, a), variant(b, a, mask=mask))
+    with FakeTensorMode() as mode:
+        found = variant(mode.from_tensor(a), mode.from_tensor(b))
+    assert found.shape[0] == 2
 
 
 @each
