@@ -25,7 +25,7 @@ from sklearn.exceptions import NotFittedError
 import imsim
 from imsim.whole_files import replacing
 
-FORMAT = 5
+FORMAT = 6
 """Version of the layout; a file with another one is refused."""
 _HEADER, _DIGEST = "imsim", "imsim_sha256"
 
