@@ -195,7 +195,7 @@ class ConvAutoencoder(Stored):
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted model from the result of `get_state`."""
-        model = cls(**{**parameters, "channels": tuple(parameters["channels"])})
+        model = cls.with_parameters({**parameters, "channels": tuple(parameters["channels"])})
         model._check_parameters()
         key = jax.random.key(0)  # for the shapes only
         empty = eqx.filter_eval_shape(autoencoder, model.channels, model.bottleneck, key)

@@ -179,7 +179,7 @@ def restore(detector: Any, parameters: dict[str, Any], arrays: Arrays) -> None:
         raise imsim.OptionError("its parameters are not those of a detector")
     for name in PARTS:
         if isinstance(own[name], dict):
-            own[name] = class_of(own[name]["kind"])(**own[name]["parameters"])
+            own[name] = class_of(own[name]["kind"]).with_parameters(own[name]["parameters"])
         part = None
         optional = name == "pose" and name not in stored
         if name == "model" or (own[name] is not None and not optional):

@@ -267,7 +267,7 @@ class ItemFinder(Stored):
         """Make a fitted finder from the result of `get_state`."""
         own, fitted = dict(parameters["parameters"]), parameters["fitted"]
         own["shape"] = None if own["shape"] is None else tuple(own["shape"])
-        finder = cls(**own)
+        finder = cls.with_parameters(own)
         finder._check_parameters()
         scale = arrays.take("scale", np.float64, 4 + len(Limits._fields)).tolist()
         finder.level_, finder.noise_, finder.threshold_, finder.speck_ = scale[:4]

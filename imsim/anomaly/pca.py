@@ -208,7 +208,7 @@ class PCAAutoencoder(Stored):
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted model from the result of `get_state`."""
-        model = cls(**parameters)
+        model = cls.with_parameters(parameters)
         model._check_parameters()
         height, width = arrays.take("shape", np.int64, 2).tolist()
         model.shape_ = (height, width)
@@ -351,7 +351,7 @@ class MeanModel(Stored):
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted model from the result of `get_state`."""
-        model = cls(**parameters)
+        model = cls.with_parameters(parameters)
         model.mean_ = arrays.number("mean")
         model.count_ = arrays.number("count", np.int64)
         if model.count_ < 1:

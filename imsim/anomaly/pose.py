@@ -139,7 +139,7 @@ class Pose(Stored):
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted pose from the result of `get_state`."""
-        pose = cls(**parameters["parameters"])
+        pose = cls.with_parameters(parameters["parameters"])
         pose.turns_, pose.is_found_ = parameters["turns"], parameters["is_found"]
         pose.mean_ = arrays.take("mean", np.float32, None, None)
         if not isinstance(pose.turns_, bool) or not isinstance(pose.is_found_, bool):

@@ -280,7 +280,7 @@ class GoodStatistics(Stored):
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted model from the result of `get_state`."""
-        model = cls(**parameters["parameters"])
+        model = cls.with_parameters(parameters["parameters"])
         model._check_parameters()
         model.linear_ = PCAAutoencoder.from_state(parameters["linear"], arrays.under("linear/"))
         height, width = arrays.take("shape", np.int64, 2).tolist()

@@ -25,8 +25,9 @@ from sklearn.exceptions import NotFittedError
 import imsim
 from imsim.whole_files import replacing
 
-FORMAT = 6
+FORMAT = 5
 """Version of the layout; a file with another one is refused."""
+ANOTHER_VERSION = "train it again, or use the version of imsim that wrote it"
 _HEADER, _DIGEST = "imsim", "imsim_sha256"
 
 State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
@@ -66,6 +67,16 @@ class Stored(BaseEstimator):  # type: ignore[misc]
         """Return what `from_state` needs: parameters and fitted arrays."""
         self._check_fitted()
         return self.get_params(), {n: np.asarray(getattr(self, f"{n}_")) for n in self._LEARNED}
+
+    @classmethod
+    def with_parameters(cls, parameters: dict[str, Any]) -> Self:
+        """Make an object that is not fitted; refuse parameters of another version of `imsim`."""
+        for name in sorted(parameters.keys() - cls._get_param_names()):
+            raise imsim.OptionError(
+                f"its {cls.__name__} has a parameter {name!r}, which this imsim does not know: "
+                f"{ANOTHER_VERSION}"
+            )
+        return cls(**parameters)
 
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
@@ -134,9 +145,7 @@ class Arrays:
         """Return an array of this type and shape, in which None is any length; refuse others."""
         name = self._prefix + name
         if name not in self._left:
-            raise imsim.OptionError(
-                f"it has no {name}: train it again, or use the version of imsim that wrote it"
-            )
+            raise imsim.OptionError(f"it has no {name}: {ANOTHER_VERSION}")
         array, wanted = self._left.pop(name), np.dtype(dtype)
         fits = len(array.shape) == len(shape) and all(
             side in (length, None) for length, side in zip(array.shape, shape, strict=True)

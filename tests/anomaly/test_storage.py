@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save, save_file
 
 import imsim
-from imsim.anomaly import PCAAutoencoder, storage
+from imsim.anomaly import GoodStatistics, PCAAutoencoder, VirtualPeel, simulate, storage
 
 
 class Thing(storage.Stored):
@@ -73,6 +73,17 @@ def test_same_content_same_bytes(path: Path) -> None:
     first = path.read_bytes()
     storage.write(path, "Thing", {"a": 1}, {"x": np.ones(3)})
     assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("model", [PCAAutoencoder(2), GoodStatistics(2), VirtualPeel()], ids=repr)
+def test_a_parameter_of_another_version_is_named(path: Path, model: Any) -> None:
+    images = simulate.potatoes(6, size=64, seed=1).images
+    parameters, arrays = model.fit(images).get_state()
+    own = parameters.get("parameters", parameters)
+    own["gone"] = 1
+    storage.write(path, type(model).__name__, parameters, arrays)
+    with pytest.raises(imsim.OptionError, match="a parameter 'gone', which .* train it again"):
+        type(model).load(path)
 
 
 def test_old_file_stays_if_writing_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -302,7 +302,7 @@ class VirtualPeel(Stored):
     @classmethod
     def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
         """Make a fitted peel from the result of `get_state`."""
-        peel = cls(**parameters["parameters"])
+        peel = cls.with_parameters(parameters["parameters"])
         peel._check_parameters()
         peel.kind_ = parameters["kind"]
         check_choice("kind", peel.kind_, KINDS if peel.kind is None else (peel.kind,))
