@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save, save_file
 
 import imsim
-from imsim.anomaly import GoodStatistics, PCAAutoencoder, VirtualPeel, simulate, storage
+from imsim.anomaly import GoodStatistics, PCAAutoencoder, simulate, storage
+from imsim.anomaly.xray import VirtualPeel
 
 
 class Thing(storage.Stored):
@@ -82,7 +83,7 @@ def test_a_parameter_of_another_version_is_named(path: Path, model: Any) -> None
     own = parameters.get("parameters", parameters)
     own["gone"] = 1
     storage.write(path, type(model).__name__, parameters, arrays)
-    with pytest.raises(imsim.OptionError, match="a parameter 'gone', which .* train it again"):
+    with pytest.raises(imsim.OptionError, match=r"a parameter 'gone', which .* train it again"):
         type(model).load(path)
 
 
