@@ -208,7 +208,7 @@ def test_another_version_or_class_is_refused(path: Path) -> None:
 
 
 def test_missing_contents_are_refused(path: Path) -> None:
-    for parameters, message in (({}, "it has no shape"), ({"unknown": 1}, "do not fit together")):
+    for parameters, message in (({}, "it has no shape"), ({"unknown": 1}, "a parameter 'unknown'")):
         storage.write(path, "PCAAutoencoder", parameters, {"mean": np.zeros(4)})
         with pytest.raises(imsim.OptionError, match=rf"model\.bin cannot.*{message}"):
             PCAAutoencoder.load(path)
