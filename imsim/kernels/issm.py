@@ -11,8 +11,7 @@ from imsim.kernels.common.canny import find_strengths, link
 from imsim.kernels.common.canny import strips as canny_strips
 from imsim.kernels.common.jit import inline, kernel
 from imsim.kernels.common.pixel_blocks import NO_MASK
-from imsim.kernels.common.planes import Plane, Planes
-from imsim.kernels.common.shared_images import distinct_images, image_numbers
+from imsim.kernels.common.planes import Plane, Planes, distinct_images, image_numbers
 from imsim.kernels.ssim import ssim
 from imsim.portable import joint_histogram as histogram
 from imsim.portable.edges import correlation_of_counts

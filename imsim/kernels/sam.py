@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from imsim.kernels import surveying, weighing
-from imsim.kernels.common.byte_sums import BYTE_BLOCK, sums_of_bytes
 from imsim.kernels.common.gram import N_GRAM, fit, merge_gram
 from imsim.kernels.common.jit import allocating, exact, exact_part, inline, kernel, part
-from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
+from imsim.kernels.common.pixel_blocks import BLOCK, BYTE_BLOCK, NO_BYTES, load_block, sums_of_bytes
 from imsim.kernels.common.planes import RUN_PIXELS, Planes, flat_rows, sum_parts
 from imsim.kernels.common.rescaling import (
     find_lost_sums,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels import surveying
-from imsim.kernels.common.byte_sums import BYTE_BLOCK
 from imsim.kernels.common.jit import allocating, kernel, part
-from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
+from imsim.kernels.common.pixel_blocks import BLOCK, BYTE_BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import Planes, flat_rows, sum_parts
 from imsim.kernels.common.rescaling import (
     channels_of,

@@ -9,8 +9,7 @@ import numpy as np
 
 from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
-from imsim.kernels.common.planes import Planes
-from imsim.kernels.common.shared_images import distinct_images, image_numbers
+from imsim.kernels.common.planes import Planes, distinct_images, image_numbers
 from imsim.portable.hashes import SIGNATURES, TIE, Bits, area_means, grid_shape
 from imsim.portable.pair import Scores
 from imsim.typing import Array

@@ -22,7 +22,7 @@ from imsim.caches import kept
 from imsim.kernels import weighing
 from imsim.kernels.common.jit import exact, kernel
 from imsim.kernels.common.pixel_blocks import count as number_inside
-from imsim.kernels.common.window_limits import PixelTypes, limits, pixel_types, weighed
+from imsim.kernels.common.window_doubts import PixelTypes, limits, pixel_types, weighed
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
     PIXEL_Y,

@@ -6,7 +6,7 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels import weighing
-from imsim.kernels.common.window_limits import PixelTypes, pixel_types
+from imsim.kernels.common.window_doubts import PixelTypes, pixel_types
 from imsim.kernels.common.window_strips import Positions, Strips
 from imsim.kernels.ssim import quality_strips
 from imsim.portable.pair import Local, Scores

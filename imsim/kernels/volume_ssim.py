@@ -11,7 +11,7 @@ from typing import Any
 from imsim.kernels import ssim as of_images
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.volume_slabs import VolumePositions, centre_of, slab_offset
-from imsim.kernels.common.window_limits import pixel_types
+from imsim.kernels.common.window_doubts import pixel_types
 from imsim.kernels.common.window_rows import (
     correct_bias,
     load_sum_and_difference,

@@ -30,7 +30,7 @@ from imsim.kernels.common.weight_survey import (
     check_usual,
     refuse_unchecked,
 )
-from imsim.kernels.common.window_limits import PixelTypes, limits, pixel_types, weighed
+from imsim.kernels.common.window_doubts import PixelTypes, limits, pixel_types, weighed
 from imsim.kernels.common.window_moments import (
     SUM_X,
     SUM_XX,

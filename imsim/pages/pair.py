@@ -11,10 +11,10 @@ import numpy as np
 from imsim import COUNTS, METRICS, Comparison, DataRangeWarning, MaskError, compare
 from imsim.errors import silent
 from imsim.finite import broken_pixels, nan_scores, value_ends
-from imsim.pages.canvas import Canvas
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.content import Content, content_of
 from imsim.pages.layers import (
+    Canvas,
     ImagePair,
     Layer,
     difference_layer,

@@ -15,9 +15,9 @@ from imsim.portable.arrays import is_tensor
 from imsim.portable.pair import Scores
 from imsim.registry import Metric
 from imsim.scenes import lazy, maps
-from imsim.scenes.ends import ValueEnds
 from imsim.scenes.scoring import Job, Scene, job, scores
 from imsim.scenes.sources import Source, in_memory, is_stored
+from imsim.scenes.sums import ValueEnds
 from imsim.typing import Array
 from imsim.validation import MEMORY_HINT, Images, check_integer, check_memory
 

@@ -1,4 +1,4 @@
-"""Planes of a batch, and their strips and runs: the units that kernels work on."""
+"""Planes of a batch, their strips and runs on which kernels work, and the images they share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imsim.portable.arrays import broadcast
 from imsim.typing import Array
@@ -233,3 +234,29 @@ def flat_rows(rows: Array) -> Array:
         flat = flat.view(np.uint8)
     flat.setflags(write=False)
     return flat
+
+
+def image_numbers(
+    images: Images, mask: Array | None, shape: tuple[int, ...]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Number the images of x and of y; return the number of each pair's image.
+
+    Pairs are counted along `shape`, the batch axes and channels. An image with two masks counts as
+    two images.
+    """
+    masks = () if mask is None else mask.shape[:-3]
+
+    def numbers(image: Array) -> NDArray[np.intp]:
+        own = (*broadcast(image.shape[:-3], masks), shape[-1])
+        return np.broadcast_to(np.arange(math.prod(own)).reshape(own), shape).reshape(-1)
+
+    return numbers(images.x), numbers(images.y)
+
+
+def distinct_images(sides: tuple[NDArray[np.intp], ...]) -> list[tuple[int, int, int]]:
+    """List side (0: x, 1: y), number and first pair of every image."""
+    firsts: dict[tuple[int, int], int] = {}
+    for side, own in enumerate(sides):
+        for pair, image in enumerate(own.tolist()):
+            firsts.setdefault((side, image), pair)
+    return [(side, image, pair) for (side, image), pair in firsts.items()]
