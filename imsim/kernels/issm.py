@@ -41,9 +41,8 @@ def issm_components(
     def find_strengths_of_strip(i: int) -> None:
         k, strip = divmod(i, len(strips))
         side, _, first = firsts[k]
-        plane = planes[first]
-        inside = None if plane.mask is None or plane.mask.all() else plane.mask
-        image = plane.y if side else plane.x
+        image, mask = planes[first][side], planes[first].mask
+        inside = None if mask is None or mask.all() else mask
         options = {"data_range": images.data_range, **canny}
         find_strengths(image, inside, strips[strip], strengths[k], **options)
 

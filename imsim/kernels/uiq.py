@@ -24,7 +24,7 @@ def uiq(images: Images, mask: Array | None, *, block_size: int) -> Scores:
 @weighing
 def uiq_map(images: Images, mask: Array | None, *, block_size: int) -> Local:
     """Quality of every block."""
-    return _positions(images, mask, block_size).local()[1]
+    return _positions(images, mask, block_size).local()
 
 
 def _positions(images: Images, mask: Array | None, block_size: int) -> Positions:

@@ -117,11 +117,9 @@ def _planes(pair: Pair, first: int, last: int) -> Pair:
     rows = pair.x.shape[-2] // depth
     last = min(last, depth)
 
-    def part(values: Array) -> Array:
-        return values[..., first * rows : last * rows, :]
-
     x, y, mask, weights = (
-        None if v is None else part(v) for v in (pair.x, pair.y, pair.mask, pair.weights)
+        None if v is None else v[..., first * rows : last * rows, :]
+        for v in (pair.x, pair.y, pair.mask, pair.weights)
     )
     return replace(pair, x=x, y=y, mask=mask, weights=weights, depth=last - first)
 

@@ -1,4 +1,4 @@
-"""Of local values: their means, SSIM, UIQ and ZNCC, their deviation, GMSD, and their sum, IMED."""
+"""Local values: their means for SSIM, UIQ and ZNCC, deviation for GMSD, and sum for IMED."""
 
 from __future__ import annotations
 

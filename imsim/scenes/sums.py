@@ -70,7 +70,7 @@ class SquaredErrors(Pieces):
 
 
 class Reconstruction(Pieces):
-    """Of each channel, the sums of the squared differences and of x, and the number of pixels."""
+    """Sums of the squared differences and of x, and numbers of pixels, by channel."""
 
     def part(self, block: Block) -> Part:
         """Return the sums over the pixels that the block owns."""

@@ -48,7 +48,7 @@ class Planes:
         self.count = math.prod(self.shape)
         self.frame: tuple[int, int] = x.shape[-2:]
         self.dtype = x.dtype
-        """Of the pixels, as kernels read them."""
+        """Dtype of the pixels, as kernels read them."""
         self._first = (0,) * len(self.shape)
         self._x = self._view(x, in_order)
         self._y = self._view(y, in_order)
@@ -58,16 +58,12 @@ class Planes:
 
     def _view(self, image: Array, in_order: bool) -> Array:
         """Give an image the full batch shape."""
-        if in_order and not (image.flags.c_contiguous or self._plane(image).flags.c_contiguous):
-            image = np.ascontiguousarray(image)
+        if in_order and not image.flags.c_contiguous:
+            first = image[(0,) * (image.ndim - 2)]
+            image = image if first.flags.c_contiguous else np.ascontiguousarray(image)
         if image.shape[:-2] != self.shape:
             return np.broadcast_to(image, (*self.shape, *self.frame))
         return image
-
-    @staticmethod
-    def _plane(image: Array) -> Array:
-        """Return the first plane."""
-        return image[(0,) * (image.ndim - 2)]
 
     def __getitem__(self, i: int) -> Plane:
         """Return the i-th plane, read-only: Numba would compile again for writable arrays."""
@@ -100,27 +96,6 @@ class Planes:
         mask = None if self._mask is None else self._mask[(*index, 0)]
         return x, y, None if mask is None else flat_rows(mask[rows])
 
-    def strip_sums(
-        self,
-        kernel: Callable[..., None],
-        width: int,
-        *constants: Any,
-        positions: int | None = None,
-        rows: int = 128,
-        cheapness: int = 1,
-    ) -> Array:
-        """Sum what `kernel` finds in the strips of each plane.
-
-        ``kernel(x, y, mask, start, stop, out, *constants)`` writes `width` sums over the
-        positions in rows start to stop into ``out``. `positions` is the number of rows of
-        positions, by default that of the frame. Neither the strips nor the order of their sums
-        depend on the number of workers. Shape (*shape, width).
-        """
-        found = self.strips(
-            kernel, width, *constants, positions=positions, rows=rows, cheapness=cheapness
-        )
-        return sum_parts(found)
-
     def strips(
         self,
         kernel: Callable[..., None],
@@ -130,8 +105,11 @@ class Planes:
         rows: int = 128,
         cheapness: int = 1,
     ) -> Array:
-        """Return the sums of each strip, see `strip_sums`; shape (strips, *shape, width).
+        """Return what `kernel` finds in the strips of each plane; shape (strips, *shape, width).
 
+        ``kernel(x, y, mask, start, stop, out, *constants)`` writes `width` sums over the
+        positions in rows start to stop into ``out``. `positions` is the number of rows of
+        positions, by default that of the frame. The strips do not depend on the number of workers.
         If there are weights, those of the plane come before the constants. `cheapness` is the
         number of pixels that cost as much time as one for which `parallel` has its threshold.
         """
@@ -225,6 +203,13 @@ def _converted(image: Array, images: Images) -> Array:
     if not image.flags.aligned:
         return image.copy()
     return image.view(np.uint8) if dtype.kind == "b" else image
+
+
+def unwritable(values: Array) -> Array:
+    """View an array in C order, read-only: Numba would compile again for one that is writable."""
+    view = np.ascontiguousarray(values).view()
+    view.setflags(write=False)
+    return view
 
 
 def flat_rows(rows: Array) -> Array:

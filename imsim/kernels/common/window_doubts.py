@@ -14,6 +14,7 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels.common.jit import exact, exact_part, inline, kernel, part
+from imsim.kernels.common.planes import unwritable
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
     PIXEL_Y,
@@ -196,16 +197,9 @@ def settle_by_parts(
 ) -> None:
     """Replace NaN by values of a fast kernel on smaller and smaller parts, and at last one by one.
 
-    Parameters
-    ----------
-    values : array of float64
-        Values at neighbouring windows; the last axes are rows and columns.
-    run : callable
-        Returns the values in a part, as the fast kernel finds them, which takes its mean off.
-    compute : callable
-        Replaces NaN in a part by what follows from the moments of the windows.
-    has_run : bool
-        Whether the values are those of ``run`` already.
+    The last axes of the values are rows and columns. ``run`` returns the values in a part, as the
+    fast kernel finds them, which takes its mean off; with `has_run` these are given. ``compute``
+    replaces NaN in a part by what follows from the moments of the windows.
     """
     parts = [(tuple(slice(0, n) for n in values.shape), has_run)]
     while parts:
@@ -240,13 +234,7 @@ def box_of(flags: Array, whole: Box) -> Box | None:
 
 def fixed(*arrays: Array | None) -> tuple[Array | None, ...]:
     """Return views that nobody can write, as are the images for which kernels are compiled."""
-    views = []
-    for array in arrays:
-        view = None if array is None else array.view()
-        if view is not None:
-            view.setflags(write=False)
-        views.append(view)
-    return tuple(views)
+    return tuple(None if array is None else unwritable(array) for array in arrays)
 
 
 def settle_constant(
@@ -258,20 +246,10 @@ def settle_constant(
     precise: Callable[..., None],
     constants: tuple[Any, ...],
 ) -> None:
-    """Replace NaN at windows in which both images are constant.
+    """Replace NaN at windows in which both images are constant, and no pixel is masked.
 
-    Parameters
-    ----------
-    values : array of float64, shape (planes, rows, columns)
-        Values at neighbouring windows.
-    x, y : array of float64, shape (planes, rows, columns)
-        Their pixels.
-    mask : array, of the same shape, optional
-        Windows are left alone in which it is 0 somewhere.
-    window : Window
-        Its weights.
-    precise, constants
-        See `imsim.kernels.common.window_strips.Strips`.
+    Values, pixels and mask have the shape (planes, rows, columns). For `precise` and its constants
+    see `imsim.kernels.common.window_strips.Strips`.
     """
     numbers = np.empty(values.shape, np.int32)
     pairs = np.empty((values.size, 2))
@@ -312,21 +290,10 @@ def precise_taps(window: Window) -> tuple[Array, ...]:
 def settle_opposites(moments, x, y, mask, rows, column, taps, constant):  # type: ignore[no-untyped-def]
     """Take moments about the mean of a window, where its pixels cancel: its sum has lost digits.
 
-    Parameters
-    ----------
-    moments : array of float64, shape (rows, PLANES, columns)
-        See `imsim.kernels.common.window_moments`.
-    x, y, mask : array, shape (depth, height, width)
-        The pixels, and their weights or whether they lie inside the mask. A window is as high as
-        they are.
-    rows : array of int
-        First plane of the windows of each row of moments.
-    column : int
-        First column of the first window.
-    taps : tuple of array
-        See `precise_taps`.
-    constant : float
-        Added to squared means, beside which small ones need no more digits.
+    The moments, (rows, PLANES, columns), are those of windows as high as the images, (depth,
+    height, width), and `mask`, or the weights of the pixels. `rows` holds the first plane of the
+    windows of each row, and `column` is the first column of the first window; see `precise_taps`.
+    A small mean needs no more digits beside the `constant` that is added to its square.
     """
     for n in range(rows.size):
         for j in range(moments.shape[2]):

@@ -141,7 +141,7 @@ def _scores(images: Images, places: Places, strips: Strips) -> Scores:
     def score(channel: int, some: Places, out: Array) -> None:
         x, y, _ = planes[channel]
         _, memory = workspaces(strips.window.size, strips.planes, COLUMNS, strips.dtype)
-        _qualities(x, y, *some, out, pixel, memory, *strips.constants)
+        _qualities(x, y, *some, out, pixel, memory, strips.constants)
 
     totals, numbers = pooled(score, places, planes.count, 2).transpose(2, 0, 1)
     # A doubtful window, which is NaN, is computed again by the other kernels.
@@ -150,26 +150,10 @@ def _scores(images: Images, places: Places, strips: Strips) -> Scores:
 
 
 @allocating
-def _qualities(  # type: ignore[no-untyped-def]
-    x,
-    y,
-    codes,
-    wanted,
-    boxes,
-    sums,
-    pixel,
-    memory,
-    taps,
-    unrolled,
-    ones,
-    limits,
-    is_sample,
-    constants,
-    rounding,
-):
+def _qualities(x, y, codes, wanted, boxes, sums, pixel, memory, constants):  # type: ignore[no-untyped-def]
     """Sum and number of the qualities of each region; `pixel` has the dtype of shelves."""
     # Literals are types of their own, for each of which Numba would compile again.
-    size, zero, one, keeps = taps.size, np.int64(0), np.int64(1), np.bool_(True)
+    size, zero, one, keeps = constants[0].size, np.int64(0), np.int64(1), np.bool_(True)
     # A window of an odd size has its centre inside a region; others touch it.
     gap = size // 2 if size % 2 else size - 1
     room_p, room_q = np.empty(zero, pixel.dtype), np.empty(zero, pixel.dtype)
@@ -192,26 +176,9 @@ def _qualities(  # type: ignore[no-untyped-def]
         room_valid, valid = shelf_in(room_valid, *positions)
         tiles = -(-positions[1] // COLUMNS)
         doubtful, out = np.empty((positions[0], tiles), np.bool_), np.zeros(3)
-        quality_strip(
-            read_only(p),
-            read_only(q),
-            read_only(inside),
-            zero,
-            positions[1],
-            keeps,
-            out,
-            values,
-            valid,
-            doubtful,
-            memory,
-            taps,
-            unrolled,
-            ones,
-            limits,
-            is_sample,
-            constants,
-            rounding,
-        )
+        images, span = (read_only(p), read_only(q), read_only(inside)), (zero, positions[1], keeps)
+        found = (out, values, valid, doubtful)
+        quality_strip(*images, *span, *found, memory, *constants)
         column = zero
         for k in range(begin, end):
             _add_up(values, valid, column, boxes[k], x.shape, size, sums[k])
