@@ -151,7 +151,7 @@ def test_batches_and_threads(rng: Any, chromatic: bool) -> None:
 def test_threads_within_an_image(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import imsim
 
-    monkeypatch.setattr("imsim.kernels.gradients.fsim.LARGE_IMAGE", 1000)
+    monkeypatch.setattr("imsim.kernels.fsim.LARGE_IMAGE", 1000)
     x, y = smooth_pair(rng, (1, 40, 41))
     with imsim.workers(1):
         want = gradients("fsim", x, y)
