@@ -13,13 +13,11 @@ from imsim.kernels.common.coarse import block_means, fill_cells
 from imsim.kernels.common.jit import exact, inline
 from imsim.kernels.common.phase_congruency import Transforms, phase_congruency
 from imsim.kernels.common.pixel_blocks import NO_MASK
-from imsim.kernels.common.planes import Planes
-from imsim.kernels.common.shared_images import image_numbers
-from imsim.portable.chrominance import YIQ, chromatic_similarity, weighted
+from imsim.kernels.common.planes import Planes, image_numbers
 from imsim.portable.coarse import automatic_factor
 from imsim.portable.gradients import SCHARR, eroded
 from imsim.portable.pair import Local, Scores
-from imsim.portable.similarity import T1, T2
+from imsim.portable.similarity import T1, T2, YIQ, chromatic_similarity, weighted
 from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import Run, parallel, share_out
@@ -159,7 +157,6 @@ class _Work:
         channels = 1 if chromatic else images.x.shape[-3]
         self.shape = (*self._batch.shape[:-1], channels)
         self.count = math.prod(self.shape)
-        self._pixels = COST * math.prod(self.cells)
         self._transforms: dict[np.dtype[Any], list[Transforms]] = {}
         self._image_numbers = image_numbers(images, mask, self.shape)
 
@@ -176,10 +173,10 @@ class _Work:
             def image(k: int, run: Run) -> None:
                 found[missing[k]] = self._features(missing[k], i, run)
 
-            self._share_out(image, len(missing), run)
+            share_images(image, len(missing), self.cells, run)
             task(i, *found)
 
-        self._share_out(pair, self.count)
+        share_images(pair, self.count, self.cells)
 
     def _shared(self, side: int) -> list[CellFeatures]:
         """Features of the images if some take part in several pairs, else an empty list."""
@@ -191,16 +188,8 @@ class _Work:
         def image(k: int, run: Run) -> None:
             features[k] = self._features(side, int(pairs[k]), run)
 
-        self._share_out(image, images.size)
+        share_images(image, images.size, self.cells)
         return features
-
-    def _share_out(self, task: Callable[[int, Run], None], n: int, run: Run = parallel) -> None:
-        """Share tasks among threads; where they are few or large, share the work within each task.
-
-        A task holds the transforms of an image, so large images are computed one at a time.
-        """
-        is_small = math.prod(self.cells) <= LARGE_IMAGE
-        share_out(task, n, self._pixels, run=run, at_once=is_small)
 
     def _features(self, side: int, i: int, run: Run) -> CellFeatures:
         """Compute the features of one image of the i-th pair."""
@@ -229,17 +218,24 @@ class _Work:
             waiting.append(transforms)
         return found
 
-    def _image(self, side: int, i: int) -> Array:
-        plane = self._batch[i]
-        return plane.y if side else plane.x
-
     def _planes(self, side: int, i: int) -> tuple[list[Array], Array | None]:
         """Cells of the luminance, or of Y, I and Q; and which cells lie inside the mask."""
         mask = self._batch[3 * i if self._chromatic else i].mask
         if mask is not None and mask.all():
             mask = None
         numbers = [3 * i + c for c in range(3)] if self._chromatic else [i]
-        return filled_cells([self._image(side, k) for k in numbers], mask, self.factor)
+        return filled_cells([self._batch[k][side] for k in numbers], mask, self.factor)
+
+
+def share_images(
+    task: Callable[[int, Run], None], n: int, cells: tuple[int, int], run: Run = parallel
+) -> None:
+    """Share tasks among threads; where they are few or large, share the work within each task.
+
+    A task holds the transforms of an image, so large images are computed one at a time.
+    """
+    size = math.prod(cells)
+    share_out(task, n, COST * size, run=run, at_once=size <= LARGE_IMAGE)
 
 
 def within_zeros(cells: Array) -> Array:

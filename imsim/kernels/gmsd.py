@@ -103,7 +103,7 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
 
 def _weighted(images: Images, mask: Array | None) -> Scores:
     """The same by weights of reliability; pairs where it may not be precise are left."""
-    from imsim.kernels.weighted import gmsd as weighted
+    from imsim.kernels import weighted_gmsd as weighted  # which masks do not need
 
     images = images._replace(weights=np.asarray(images.weights, np.float64))
     planes, constant, most, cells = prepare(images, mask)
@@ -146,13 +146,7 @@ def prepare(
 
 
 def _near_moments(
-    x: Array,
-    y: Array,
-    mask: Array | None,
-    start: int,
-    stop: int,
-    out: Array,
-    constant: np.floating,
+    x: Array, y: Array, mask: Array | None, start: int, stop: int, out: Array, constant: np.floating
 ) -> None:
     """Moments of the similarity in rows of cells."""
     use, no_values = NO_MASK if mask is None else mask, NO_VALUES[type(constant)]
@@ -324,35 +318,26 @@ def add_row(row, scored, n, out):  # type: ignore[no-untyped-def]
         return
     # A full row is added in the order of a row without a mask.
     if n == row.size:
-        mean, squares, rest = _row_moments(row, n)
+        mean, squares, rest = _row_moments(row, None, n)
     else:
-        mean, squares, rest = _row_moments_inside(row, scored, n)
+        mean, squares, rest = _row_moments(row, scored, n)
     squares -= rest * rest / n
     merge_cells(out, np.float64(n), mean + rest / n, 0.0 if squares < 0 else squares)
 
 
 @part
-def _row_moments(found, n):  # type: ignore[no-untyped-def]
+def _row_moments(found, scored, n):  # type: ignore[no-untyped-def]
     total, squares, rest = 0.0, 0.0, 0.0
     for j in range(found.size):
-        total += np.float64(found[j])
+        value = np.float64(found[j])
+        if scored is not None:
+            value = value if scored[j] else np.float64(0)
+        total += value
     mean = total / n
     for j in range(found.size):
         d = np.float64(found[j]) - mean
-        squares += d * d
-        rest += d
-    return mean, squares, rest
-
-
-@part
-def _row_moments_inside(found, scored, n):  # type: ignore[no-untyped-def]
-    total, squares, rest = 0.0, 0.0, 0.0
-    for j in range(found.size):
-        total += np.float64(found[j]) if scored[j] else 0.0
-    mean = total / n
-    for j in range(found.size):
-        d = np.float64(found[j]) - mean
-        d = d if scored[j] else np.float64(0)
+        if scored is not None:
+            d = d if scored[j] else np.float64(0)
         squares += d * d
         rest += d
     return mean, squares, rest

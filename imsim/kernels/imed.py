@@ -10,7 +10,7 @@ import numpy as np
 from imsim.caches import kept
 from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
-from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.planes import Planes, sum_parts
 from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_difference
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import gaussian_reach
@@ -67,9 +67,9 @@ def imed(
 def _forms(images: Images, mask: Array | None, sigma: float) -> tuple[Array, Array, Array]:
     """Quadratic forms pooled over channels, numbers of pixels, and sums of squares."""
     planes = Planes(images, mask)
-    taps = _taps_of(images, sigma)
+    taps = taps_along(sigma, max(images.frame), images.dtype)
     rows = max(STRIP_ROWS, 2 * len(taps))
-    sums = planes.strip_sums(_form_of_strip, 3, taps, rows=rows, cheapness=CHEAPNESS)
+    sums = sum_parts(planes.strips(_form_of_strip, 3, taps, rows=rows, cheapness=CHEAPNESS))
     squared, n, energy = sums[..., 0], sums[..., :1, 1], sums[..., 2]
     if squared.shape[-1] > 1:
         squared, energy = (v.sum(axis=-1, keepdims=True) for v in (squared, energy))
@@ -101,7 +101,7 @@ def _blurred(
     """Sum of G d, or d (G d), over each so many channels that belong together."""
     images = images._replace(dtype=np.float64)
     planes = Planes(images, mask)
-    taps = _taps_of(images, sigma)
+    taps = taps_along(sigma, max(images.frame), images.dtype)
     *batch, channels = planes.shape
     rows = max(STRIP_ROWS, 2 * len(taps))
     strips = -(-planes.frame[0] // rows)
@@ -117,11 +117,6 @@ def _blurred(
 
     parallel(task, len(found) * strips, found.size)
     return found.reshape(*batch, channels // together, *planes.frame)
-
-
-def _taps_of(images: Images, sigma: float) -> Array:
-    """Return the taps, up to the largest distance of two pixels of these images."""
-    return taps_along(sigma, max(images.frame), images.dtype)
 
 
 def taps_along(sigma: float, length: int, dtype: Any) -> Array:

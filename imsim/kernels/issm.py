@@ -11,8 +11,7 @@ from imsim.kernels.common.canny import find_strengths, link
 from imsim.kernels.common.canny import strips as canny_strips
 from imsim.kernels.common.jit import inline, kernel
 from imsim.kernels.common.pixel_blocks import NO_MASK
-from imsim.kernels.common.planes import Plane, Planes
-from imsim.kernels.common.shared_images import distinct_images, image_numbers
+from imsim.kernels.common.planes import Plane, Planes, distinct_images, image_numbers
 from imsim.kernels.ssim import ssim
 from imsim.portable import joint_histogram as histogram
 from imsim.portable.edges import correlation_of_counts
@@ -42,9 +41,8 @@ def issm_components(
     def find_strengths_of_strip(i: int) -> None:
         k, strip = divmod(i, len(strips))
         side, _, first = firsts[k]
-        plane = planes[first]
-        inside = None if plane.mask is None or plane.mask.all() else plane.mask
-        image = plane.y if side else plane.x
+        image, mask = planes[first][side], planes[first].mask
+        inside = None if mask is None or mask.all() else mask
         options = {"data_range": images.data_range, **canny}
         find_strengths(image, inside, strips[strip], strengths[k], **options)
 

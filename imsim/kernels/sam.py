@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from imsim.kernels import surveying, weighing
-from imsim.kernels.common.byte_sums import BYTE_BLOCK, sums_of_bytes
-from imsim.kernels.common.gram import N_GRAM, fit, merge_gram
-from imsim.kernels.common.jit import allocating, exact, exact_part, inline, kernel, part
-from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
+from imsim.kernels.common.gram import N_GRAM, grams_of_runs, merge_gram, weighted_grams_of_runs
+from imsim.kernels.common.jit import exact, exact_part, inline, kernel, part
+from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES
 from imsim.kernels.common.planes import RUN_PIXELS, Planes, flat_rows, sum_parts
-from imsim.kernels.common.rescaling import (
-    find_lost_sums,
-    lost_elements,
-    scale_images,
-    scaling_unit,
-)
+from imsim.kernels.common.rescaling import find_lost_sums, lost_elements, scale_images, scaling_unit
 from imsim.kernels.common.weight_survey import check_usual, refuse_unchecked
 from imsim.portable.pair import Local, Scores
 from imsim.typing import Array
 from imsim.validation import LARGEST, SMALLEST, Images
 from imsim.workers import parallel
-
-CHEAPNESS, CHEAPNESS_OF_BYTES = 4, 24
-"""See `Planes.runs`."""
 
 
 @surveying
@@ -51,21 +41,15 @@ def _whole(images: Images, mask: Array | None) -> Array:
     """Angle, number of pixels, and sums of squares."""
     planes = Planes(images, mask, in_order=False)
     if images.weights is None:
-        runs = _runs(planes)
+        runs = grams_of_runs(planes)
     else:
-        runs = planes.runs(_weighted_run(), N_GRAM + 2, cheapness=CHEAPNESS)
+        runs = weighted_grams_of_runs(planes)
         check_usual(images, runs[..., N_GRAM + 1], sum_parts(runs[..., N_GRAM]))
     *batch, channels = planes.shape
     scores = np.empty((4, *batch, 1))
     runs = runs.reshape(len(runs), -1, channels, runs.shape[-1])
     _angles(runs, np.empty(N_GRAM), scores.reshape(4, -1))
     return scores
-
-
-def _weighted_run() -> Any:
-    from imsim.kernels.weighted.sam import gram_of_run
-
-    return gram_of_run
 
 
 def scaled_grams(images: Images, mask: Array | None) -> tuple[Array, Array, Array]:
@@ -85,7 +69,7 @@ def scaled_grams(images: Images, mask: Array | None) -> tuple[Array, Array, Arra
 
 def _grams(images: Images, mask: Array | None) -> tuple[Array, Array]:
     planes = Planes(images, mask, in_order=False)
-    runs = _runs(planes)
+    runs = grams_of_runs(planes)
     *batch, channels = planes.shape
     found, n = np.zeros((*batch, N_GRAM)), np.zeros(tuple(batch))
     runs = runs.reshape(len(runs), -1, channels, N_GRAM + 1)
@@ -100,81 +84,6 @@ def _merge_runs(runs, found, n):  # type: ignore[no-untyped-def]
             for run in range(runs.shape[0]):
                 merge_gram(found[image], runs[run, image, channel])
                 n[image] += runs[run, image, channel, 4] if channel == 0 else 0.0
-
-
-def _gram_of_run(x: Array, y: Array, mask: Array | None, out: Array) -> None:
-    inside = NO_BYTES if mask is None else mask
-    if x.dtype == np.uint8:
-        _gram_of_bytes(x, y, inside, np.empty(N_GRAM), out)
-        return
-    # What is copied to leave out pixels stays in float32, half the memory, where both images are.
-    narrow = x.dtype == np.float32 and y.dtype == np.float32
-    copies = np.empty((2, BLOCK), np.float32 if narrow else np.float64)
-    _gram(x, y, inside, np.empty((2, BLOCK)), copies, np.empty(N_GRAM), out)
-
-
-def _runs(planes: Planes) -> Array:
-    """Return the Gram matrices of the runs of all planes, and their numbers of pixels."""
-    cheapness = CHEAPNESS_OF_BYTES if planes.dtype == np.uint8 else CHEAPNESS
-    return planes.runs(_gram_of_run, N_GRAM + 1, cheapness=cheapness)
-
-
-@kernel
-def _gram_of_bytes(x, y, mask, block, out):  # type: ignore[no-untyped-def]
-    """Gram matrix of a run, and the number of pixels; the sine of a block's angle is exact."""
-    out[3] = 1.0
-    for start in range(0, x.size, BYTE_BLOCK):
-        stop = start + BYTE_BLOCK
-        n, _, _, xx, yy, xy = sums_of_bytes(x[start:stop], y[start:stop], mask[start:stop])
-        if n == 0:
-            continue
-        block[0], block[1], block[2], block[3] = xx, yy, xy, 1.0
-        if xx > 0 and yy > 0:  # below 2^31 each
-            block[3] = (xx * yy - xy * xy) / (np.float64(xx) * np.float64(yy))
-        merge_gram(out, block)
-        out[4] += n
-
-
-@allocating
-def _gram(x, y, mask, room, copies, block, out):  # type: ignore[no-untyped-def]
-    """Gram matrix of a run, merged from blocks, and the number of pixels."""
-    out[3] = 1.0
-    for start in range(0, x.size, BLOCK):
-        p, q, inside, n = load_block(x, y, mask, start, room)
-        if n == 0:
-            continue
-        xx, yy, xy = 0.0, 0.0, 0.0
-        # A full block is added in the order of a block without a mask.
-        if n == p.size:
-            for i in range(p.size):
-                a, b = np.float64(p[i]), np.float64(q[i])
-                xx += a * a
-                yy += b * b
-                xy += a * b
-            fit(p, q, None, xx, yy, xy, block)
-        else:
-            u, v = copies[0, : p.size], copies[1, : p.size]
-            xx, yy, xy = _products_inside(p, q, inside, u, v)
-            fit(u, v, None, xx, yy, xy, block)
-        merge_gram(out, block)
-        out[4] += n
-
-
-@part
-def _products_inside(p, q, inside, u, v):  # type: ignore[no-untyped-def]
-    """Copy p and q to u and v, with 0 outside a mask of bytes; sum their products."""
-    xx, yy, xy = 0.0, 0.0, 0.0
-    nothing = u.dtype.type(0)
-    for i in range(p.size):
-        use = inside[i] != 0
-        s = u.dtype.type(p[i]) if use else nothing
-        t = u.dtype.type(q[i]) if use else nothing
-        u[i], v[i] = s, t
-        a, b = np.float64(s), np.float64(t)
-        xx += a * a
-        yy += b * b
-        xy += a * b
-    return xx, yy, xy
 
 
 @exact

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from imsim.kernels import surveying
-from imsim.kernels.common.byte_sums import BYTE_BLOCK
 from imsim.kernels.common.jit import allocating, kernel, part
-from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
+from imsim.kernels.common.pixel_blocks import BLOCK, BYTE_BLOCK, NO_BYTES, load_block
 from imsim.kernels.common.planes import Planes, flat_rows, sum_parts
 from imsim.kernels.common.rescaling import (
     channels_of,
@@ -16,11 +15,7 @@ from imsim.kernels.common.rescaling import (
     scale_difference,
     scaling_unit,
 )
-from imsim.kernels.common.weight_survey import (
-    check_usual,
-    is_unusual,
-    refuse_unchecked,
-)
+from imsim.kernels.common.weight_survey import check_usual, is_unusual, refuse_unchecked
 from imsim.portable.differences import decibels, reconstruction_decibels
 from imsim.portable.exact_sums import LEAST_SHARE, exact_total
 from imsim.portable.pair import Local, Scores
@@ -198,9 +193,9 @@ def _squares(x, y, mask, room, out, with_total):  # type: ignore[no-untyped-def]
             continue
         # A full block is added in the order of a block without a mask.
         if n == p.size:
-            squares, total, sizes = _block_sums(p, q, with_total)
+            squares, total, sizes = _block_sums(p, q, None, with_total)
         else:
-            squares, total, sizes = _block_sums_inside(p, q, inside, with_total)
+            squares, total, sizes = _block_sums(p, q, inside, with_total)
         out[0] += squares
         out[1] += n
         out[2] += total
@@ -208,27 +203,16 @@ def _squares(x, y, mask, room, out, with_total):  # type: ignore[no-untyped-def]
 
 
 @part
-def _block_sums(p, q, with_total):  # type: ignore[no-untyped-def]
-    squares, total = 0.0, 0.0
-    sizes = p.dtype.type(0)  # a few digits are enough, of narrow floats many at a time
-    for i in range(p.size):
-        d = np.float64(p[i] - q[i])
-        squares += d * d
-        if with_total is not None:
-            total += np.float64(p[i])
-            sizes += abs(p[i])
-    return squares, total, np.float64(sizes)
-
-
-@part
-def _block_sums_inside(p, q, inside, with_total):  # type: ignore[no-untyped-def]
+def _block_sums(p, q, inside, with_total):  # type: ignore[no-untyped-def]
     squares, total = 0.0, 0.0
     zero = p.dtype.type(0)
-    sizes = zero
+    sizes = zero  # a few digits are enough, of narrow floats many at a time
     for i in range(p.size):
-        # LLVM vectorises a selection between two computed values, and no branch.
-        v, d = (p[i], p[i] - q[i]) if inside[i] != 0 else (zero, zero)
-        d = np.float64(d)
+        v, difference = p[i], p[i] - q[i]
+        if inside is not None:
+            # LLVM vectorises a selection between two computed values, and no branch.
+            v, difference = (v, difference) if inside[i] != 0 else (zero, zero)
+        d = np.float64(difference)
         squares += d * d
         if with_total is not None:
             total += np.float64(v)
@@ -274,12 +258,7 @@ def _add_squares(x, y, out, further):  # type: ignore[no-untyped-def]
 
 
 def _weighted_run(
-    x: Array,
-    y: Array,
-    mask: Array | None,
-    out: Array,
-    weights: Array,
-    with_total: bool | None,
+    x: Array, y: Array, mask: Array | None, out: Array, weights: Array, with_total: bool | None
 ) -> None:
     """Sum of the squared differences, of the weights, and of x; whether one is unusual."""
     _weighted_squares(x, y, weights, out, with_total)

@@ -9,8 +9,7 @@ import numpy as np
 
 from imsim.kernels.common.jit import kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
-from imsim.kernels.common.planes import Planes
-from imsim.kernels.common.shared_images import distinct_images, image_numbers
+from imsim.kernels.common.planes import Planes, distinct_images, image_numbers, sum_parts
 from imsim.portable.hashes import SIGNATURES, TIE, Bits, area_means, grid_shape
 from imsim.portable.pair import Scores
 from imsim.typing import Array
@@ -32,10 +31,7 @@ def sh(images: Images, mask: Array | None, hash: str, hash_size: int) -> Scores 
 
     def reduce(k: int) -> None:
         side, _, i = firsts[k]
-        plane = planes[i]
-        reduced[k] = cell_means(
-            plane.y if side else plane.x, plane.mask, *grid_shape(hash, hash_size)
-        )
+        reduced[k] = cell_means(planes[i][side], planes[i].mask, *grid_shape(hash, hash_size))
 
     parallel(reduce, len(firsts), len(firsts) * math.prod(planes.frame) // CHEAPNESS)
     # The cells are few, and one thread is enough.
@@ -85,7 +81,8 @@ def extremes(image: Array, mask: Array | None) -> tuple[float, float]:
 def _census(planes: Planes) -> Scores:
     """Compare the bits 'is this neighbour brighter than the pixel?' of all pixels."""
     positions = planes.frame[0] - 2
-    sums = planes.strip_sums(_differing_codes, 2, positions=positions, cheapness=CENSUS_CHEAPNESS)
+    strips = planes.strips(_differing_codes, 2, positions=positions, cheapness=CENSUS_CHEAPNESS)
+    sums = sum_parts(strips)
     rest = np.zeros(planes.shape)
     for i in range(planes.count):
         x, y, mask = planes[i]

@@ -22,7 +22,7 @@ from imsim.caches import kept
 from imsim.kernels import weighing
 from imsim.kernels.common.jit import exact, kernel
 from imsim.kernels.common.pixel_blocks import count as number_inside
-from imsim.kernels.common.window_limits import PixelTypes, limits, pixel_types, weighed
+from imsim.kernels.common.window_doubts import PixelTypes, limits, pixel_types, weighed
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
     PIXEL_Y,
@@ -248,22 +248,30 @@ def quality_strips(
 @weighing
 def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
     """Mean structural similarity; None, for the formula, if K1 or K2 is 0."""
-    found = _structural_similarity(images, mask, with_map=False, **options)
-    return None if found is None else found[0]
+    found = _positions(images, mask, **options)
+    if found is None:
+        return None
+    positions, factor = found
+    scores = positions.scores()
+    # A coarser grid may leave out the last pixels: the sums do not witness that these are finite.
+    return scores if factor == 1 else scores._replace(witness=None)
 
 
 @weighing
 def ssim_map(images: Images, mask: Array | None, **options: Any) -> Local | None:
     """Structural similarity at every position; None, for the formula, if K1 or K2 is 0."""
-    found = _structural_similarity(images, mask, with_map=True, **options)
-    return None if found is None else found[1]
+    found = _positions(images, mask, **options)
+    if found is None:
+        return None
+    positions, factor = found
+    local = positions.local(step=factor, is_padded=options["border"] == "replicate")
+    return local if factor == 1 else local._replace(witness=None)
 
 
-def _structural_similarity(
+def _positions(
     images: Images,
     mask: Array | None,
     *,
-    with_map: bool,
     window: Window,
     K1: float,
     K2: float,
@@ -271,13 +279,13 @@ def _structural_similarity(
     downsample: bool,
     min_coverage: float,
     border: str,
-) -> tuple[Scores, Local | None] | None:
+) -> tuple[Positions, int] | None:
+    """Return the positions, and the number of pixels per cell of the grid."""
     if K1 == 0 or K2 == 0 or not window.is_square:
         return None
     weights = images.weights
     if weights is not None and (sample_covariance or min_coverage > 0 or not _counts(window)):
         return None
-    is_padded = border == "replicate"
     factor = automatic_factor(*images.frame) if downsample else 1
     if factor > 1:
         if weights is not None:
@@ -289,7 +297,7 @@ def _structural_similarity(
         if weights is not None and mask is not None:
             weights = where_valid(cells, cell_weights(weights, mask, factor, border="symmetric"))
         images, mask = images._replace(x=x, y=y, weights=weights), cells
-    if is_padded:
+    if border == "replicate":
         x, y, mask, weights = (
             None if v is None else replicated(v, window)
             for v in (images.x, images.y, mask, images.weights)
@@ -299,14 +307,7 @@ def _structural_similarity(
     strips = ssim_strips(
         images, window, K1, K2, sample_covariance, min_coverage, is_whole, is_coarse=factor > 1
     )
-    positions = Positions(images, mask, strips)
-    if with_map:
-        scores, local = positions.local(step=factor)
-        local = local._replace(margin=0) if is_padded else local
-        return scores, local if factor == 1 else local._replace(witness=None)
-    scores = positions.scores()
-    # A coarser grid may leave out the last pixels: the sums do not witness that these are finite.
-    return scores if factor == 1 else scores._replace(witness=None), None
+    return Positions(images, mask, strips), factor
 
 
 def ssim_strips(

@@ -6,7 +6,7 @@ import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels import weighing
-from imsim.kernels.common.window_limits import PixelTypes, pixel_types
+from imsim.kernels.common.window_doubts import PixelTypes, pixel_types
 from imsim.kernels.common.window_strips import Positions, Strips
 from imsim.kernels.ssim import quality_strips
 from imsim.portable.pair import Local, Scores
@@ -24,7 +24,7 @@ def uiq(images: Images, mask: Array | None, *, block_size: int) -> Scores:
 @weighing
 def uiq_map(images: Images, mask: Array | None, *, block_size: int) -> Local:
     """Quality of every block."""
-    return _positions(images, mask, block_size).local()[1]
+    return _positions(images, mask, block_size).local()
 
 
 def _positions(images: Images, mask: Array | None, block_size: int) -> Positions:

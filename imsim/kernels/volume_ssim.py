@@ -11,7 +11,7 @@ from typing import Any
 from imsim.kernels import ssim as of_images
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.volume_slabs import VolumePositions, centre_of, slab_offset
-from imsim.kernels.common.window_limits import pixel_types
+from imsim.kernels.common.window_doubts import pixel_types
 from imsim.kernels.common.window_rows import (
     correct_bias,
     load_sum_and_difference,
@@ -43,7 +43,7 @@ from imsim.validation import Images
 def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
     """Mean structural similarity; None, for the formula, if K1 or K2 is 0."""
     if is_one_plane(images.depth, options["border"], options["sample_covariance"]):
-        return of_images.ssim(images, mask, **_of_planes(options))
+        return of_images.ssim(images._replace(depth=None), mask, **_of_planes(options))
     found = _positions(images, mask, **options)
     return None if found is None else found.scores()
 
@@ -51,13 +51,12 @@ def ssim(images: Images, mask: Array | None, **options: Any) -> Scores | None:
 def ssim_map(images: Images, mask: Array | None, **options: Any) -> Local | None:
     """Structural similarity at every position; None as for `ssim`."""
     if is_one_plane(images.depth, options["border"], options["sample_covariance"]):
-        local = of_images.ssim_map(images, mask, **_of_planes(options))
+        local = of_images.ssim_map(images._replace(depth=None), mask, **_of_planes(options))
         return None if local is None else local.as_volume()
     found = _positions(images, mask, **options)
     if found is None:
         return None
-    local = found.local()
-    return local._replace(margin=0) if options["border"] == "replicate" else local
+    return found.local(is_padded=options["border"] == "replicate")
 
 
 def _of_planes(options: dict[str, Any]) -> dict[str, Any]:

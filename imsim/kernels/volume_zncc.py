@@ -7,15 +7,9 @@ from imsim.kernels import zncc as of_images
 from imsim.kernels.common.jit import kernel
 from imsim.kernels.common.volume_slabs import VolumePositions, centre_of, slab_offset
 from imsim.kernels.common.weight_survey import refuse_unchecked
-from imsim.kernels.common.window_limits import pixel_types
+from imsim.kernels.common.window_doubts import pixel_types
 from imsim.kernels.common.window_rows import correlation_row
-from imsim.kernels.common.window_sums import (
-    add_row,
-    digits_of,
-    filter_rows,
-    find_scored,
-    span_of,
-)
+from imsim.kernels.common.window_sums import add_row, digits_of, filter_rows, find_scored, span_of
 from imsim.kernels.zncc import filter_pair
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import uniform

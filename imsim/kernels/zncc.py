@@ -25,12 +25,8 @@ from imsim.kernels.common.rescaling import (
     scale_images,
     scaling_unit,
 )
-from imsim.kernels.common.weight_survey import (
-    LEAST_SPREAD,
-    check_usual,
-    refuse_unchecked,
-)
-from imsim.kernels.common.window_limits import PixelTypes, limits, pixel_types, weighed
+from imsim.kernels.common.weight_survey import LEAST_SPREAD, check_usual, refuse_unchecked
+from imsim.kernels.common.window_doubts import PixelTypes, limits, pixel_types, weighed
 from imsim.kernels.common.window_moments import (
     SUM_X,
     SUM_XX,
@@ -71,7 +67,8 @@ def zncc(
     """Correlation of the whole images, or its mean over windows; None, unless these are square."""
     if lengths is not None:
         refuse_unchecked(images)
-        return mean_local_correlation(images, mask, lengths, min_coverage)
+        positions = _positions(images, mask, lengths, min_coverage)
+        return None if positions is None else positions.scores()
     if images.weights is not None:
         return _weighted(images, mask)
     r, n, xx, yy, witness = _whole(images, mask)
@@ -238,21 +235,17 @@ def zncc_map(
     images: Images, mask: Array | None, *, lengths: tuple[int, ...], min_coverage: float
 ) -> Local | None:
     """Correlation in every window; None, for the formula, unless these are square."""
-    window = uniform(*lengths)
-    if not window.is_square:
-        return None
-    strips = zncc_strips(pixel_types(images), window, min_coverage)
-    return Positions(images, mask, strips).local()[1]
+    positions = _positions(images, mask, lengths, min_coverage)
+    return None if positions is None else positions.local()
 
 
-def mean_local_correlation(
+def _positions(
     images: Images, mask: Array | None, lengths: tuple[int, ...], min_coverage: float
-) -> Scores | None:
-    """Mean of the correlation over all windows."""
+) -> Positions | None:
     window = uniform(*lengths)
     if not window.is_square:
         return None
-    return Positions(images, mask, zncc_strips(pixel_types(images), window, min_coverage)).scores()
+    return Positions(images, mask, zncc_strips(pixel_types(images), window, min_coverage))
 
 
 @kept

@@ -15,14 +15,12 @@ from imsim.portable.arrays import (
     total,
     where_valid,
 )
-from imsim.portable.chrominance import YIQ, chromatic_similarity, weighted
 from imsim.portable.chunks import in_chunks
-from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
-from imsim.portable.fill import filled
+from imsim.portable.coarse import automatic_factor, block_mean, cell_weights, filled
 from imsim.portable.gradients import SCHARR, eroded, gradient_magnitude, least_around
 from imsim.portable.pair import Local, Pair, Scores
 from imsim.portable.phase_congruency import phase_congruency
-from imsim.portable.similarity import T1, T2, similarity
+from imsim.portable.similarity import T1, T2, YIQ, chromatic_similarity, similarity, weighted
 from imsim.registry import metric
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
 from imsim.validation import check_flag

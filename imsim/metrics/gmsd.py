@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from imsim import engine
 from imsim.portable.arrays import array_namespace, at_most, to_widest_float
+from imsim.portable.chunks import in_slabs
 from imsim.portable.coarse import block_mean, least_in_cells
 from imsim.portable.correlation import cell_gradients, is_convolved
 from imsim.portable.gradients import (
@@ -18,7 +19,6 @@ from imsim.portable.gradients import (
 )
 from imsim.portable.pair import Local, Pair, Scores, deviation
 from imsim.portable.similarity import LOST, C, similarity
-from imsim.portable.slabs import in_slabs
 from imsim.portable.units import (
     SQUARES,
     always_ordinary,

@@ -235,7 +235,7 @@ def _region_kernel() -> Any:
 
 def _pieces(whole: Any, **options: Any) -> Any:
     from imsim.scenes.cells import Coarse
-    from imsim.scenes.means import PaddedMeans, WindowMeans
+    from imsim.scenes.local import PaddedMeans, WindowMeans
 
     is_image = len(whole.sides) == 2
     kernel, lengths = _kernel if is_image else _volume_kernel, options["window"].lengths

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from imsim import engine
 from imsim.portable.arrays import to_widest_float
+from imsim.portable.chunks import in_slabs
 from imsim.portable.moments import (
     is_dark,
     is_flat,
@@ -15,7 +16,6 @@ from imsim.portable.moments import (
     mean_of_opposites,
 )
 from imsim.portable.pair import Local, Pair, Scores, average, laid_out
-from imsim.portable.slabs import in_slabs
 from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.volumes import unstacked
 from imsim.portable.windows import Fraction, support_of, uniform, zero_rules
@@ -154,7 +154,7 @@ def _region_kernel() -> Any:
 
 
 def _pieces(whole: Any, block_size: int) -> Any:
-    from imsim.scenes.means import WindowMeans
+    from imsim.scenes.local import WindowMeans
 
     kernel = _kernel if len(whole.sides) == 2 else _volume_kernel
     lengths = (block_size,) * len(whole.sides)

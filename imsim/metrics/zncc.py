@@ -19,9 +19,9 @@ from imsim.portable.arrays import (
     where_valid,
     without_gradient,
 )
+from imsim.portable.chunks import in_slabs
 from imsim.portable.moments import is_flat, local_covariance, local_moments
 from imsim.portable.pair import Local, Pair, Scores, average, laid_out
-from imsim.portable.slabs import in_slabs
 from imsim.portable.units import SQUARES, in_units, scaling_unit
 from imsim.portable.volumes import unstacked
 from imsim.portable.windows import support_of, uniform
@@ -226,7 +226,7 @@ def _pieces(whole: Any, lengths: tuple[int, ...] | None, min_coverage: float) ->
         from imsim.scenes.moments import Correlation
 
         return Correlation(whole, correlation)
-    from imsim.scenes.means import WindowMeans
+    from imsim.scenes.local import WindowMeans
 
     options = {"lengths": lengths, "min_coverage": min_coverage}
     kernel = _kernel if len(whole.sides) == 2 else _volume_kernel

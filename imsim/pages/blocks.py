@@ -18,19 +18,9 @@ def shape(height: int, width: int, step: Step) -> tuple[int, int]:
 
 
 def worst(dissimilarity: Array, step: Step) -> tuple[Array, Array]:
-    """Find the least alike pixel of each block.
+    """Find the row and the column of the least alike pixel of each block, the first of several.
 
-    Parameters
-    ----------
-    dissimilarity : numpy.ndarray of float, shape (height, width)
-        Larger where less alike; NaN counts as less than every number.
-    step : tuple of int
-        The size of a block.
-
-    Returns
-    -------
-    tuple of numpy.ndarray of int, shape (rows, columns)
-        Rows and columns of the pixels, to index an image with. Of equal pixels, the first one.
+    NaN counts as less than every number. Both results have the shape of the blocks.
     """
     height, width = dissimilarity.shape
     rows, columns = shape(height, width, step)
@@ -55,19 +45,7 @@ def total(values: Array, step: Step) -> Array:
 def mean(image: Array, mask: Array, step: Step) -> Array:
     """Average each block over its pixels inside the mask, or over all where none is inside.
 
-    Parameters
-    ----------
-    image : numpy.ndarray, shape (height, width, channels)
-        The values.
-    mask : numpy.ndarray of bool, shape (height, width)
-        True = use.
-    step : tuple of int
-        The size of a block.
-
-    Returns
-    -------
-    numpy.ndarray of float64, shape (rows, columns, channels)
-        The means.
+    The channels come last, in float64.
     """
     values = image.astype(np.float64)
     if step == (1, 1):
@@ -75,8 +53,7 @@ def mean(image: Array, mask: Array, step: Step) -> Array:
     used = mask | ~_repeat(inside(mask, step), mask.shape, step)
     values[~used] = 0
     with np.errstate(invalid="ignore", over="ignore"):
-        means: Array = total(values, step) / total(used.astype(np.float64), step)[..., None]
-    return means
+        return total(values, step) / total(used.astype(np.float64), step)[..., None]
 
 
 def inside(mask: Array, step: Step) -> Array:
@@ -86,5 +63,4 @@ def inside(mask: Array, step: Step) -> Array:
 
 def _repeat(blocks: Array, size: tuple[int, ...], step: Step) -> Array:
     """Give every pixel the value of its block."""
-    pixels: Array = blocks.repeat(step[0], axis=0).repeat(step[1], axis=1)[: size[0], : size[1]]
-    return pixels
+    return blocks.repeat(step[0], axis=0).repeat(step[1], axis=1)[: size[0], : size[1]]

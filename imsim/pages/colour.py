@@ -21,7 +21,7 @@ MAP_SCALES: tuple[MapScale, ...] = ("fixed", "auto")
 MISSING = (150, 150, 150)
 """The neutral grey of NaN: red, green, blue."""
 _LEVEL = 4
-"""Of zlib in PNG, as for numbers."""
+"""Level of zlib in PNG, see `imsim.pages.numbers.LEVEL`."""
 _FEW = 2**14
 """Pixels of a picture from which on a table of all colours is faster than a search."""
 BROKEN = (214, 0, 147)

@@ -39,18 +39,10 @@ class Cuts(NamedTuple):
 
 
 def cuts_of(pair: VolumePair, place: Place, lengths: tuple[float, ...], facts: Any) -> Cuts:
-    """Draw the cuts through a place, and make a copy of a size that fits.
+    """Draw the three cuts through a place, and make a copy of a size that fits.
 
-    Parameters
-    ----------
-    pair : VolumePair
-        The volumes.
-    place : tuple of int
-        Where the three cuts meet.
-    lengths : tuple of float
-        The sides of a voxel; longer ones are put together less.
-    facts : dict
-        What else the script is to know.
+    `lengths` are the sides of a voxel: longer ones are put together less. `facts` are what else the
+    script is to know.
     """
     side, pictures = numbers.finest(
         lambda side: _pictures(pair, place, side), CUT_BYTES, 1, max(pair.sides)
@@ -146,20 +138,17 @@ def _codes_of_image(found: Small, name: str, scale: Scale, *, coloured: bool) ->
         return _flat(_codes(scale, grey))
     colours = scale.steps_of(np.where(broken[..., None], 0, values), 256)[0].astype(np.uint8)
     colours[broken] = BROKEN
-    result: Array = colours.reshape(-1, *colours.shape[2:])
-    return result
+    return colours.reshape(-1, *colours.shape[2:])
 
 
 def _codes(scale: Scale, values: Array) -> Array:
     steps, nothing = scale.steps_of(values, STEPS)
-    codes: Array = np.where(nothing, STEPS, steps).astype(np.uint8)
-    return codes
+    return np.where(nothing, STEPS, steps).astype(np.uint8)
 
 
 def _flat(codes: Array) -> Array:
     """Lay the planes below each other, as one image of one channel."""
-    flat: Array = codes.reshape(-1, codes.shape[-1], 1)
-    return flat
+    return codes.reshape(-1, codes.shape[-1], 1)
 
 
 def _palette(scale: Scale, nothing: tuple[int, int, int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -34,12 +35,12 @@ class Entry:
     name: str
     status: Status
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Of metrics, and counts."""
+    """Scores of metrics, and counts."""
     reasons: Sequence[str] = ()
     """Why the status is what it is."""
     notes: Sequence[str] = ()
     thumbnails: Mapping[str, Thumbnail] = field(default_factory=dict)
-    """Of "reference", "test" and "difference", those that there are."""
+    """Those that there are of "reference", "test" and "difference"."""
     page: str | None = None
     """The address of the page of this pair, as seen from the index."""
     accept: str | None = None
@@ -110,22 +111,18 @@ def _rank(entry: Entry, metrics: Sequence[str]) -> tuple[int, float, str]:
 
 def _answer(entries: Sequence[Entry]) -> str:
     """Say how many pairs have which status."""
-    said = []
-    for status, verbs in _VERBS.items():
-        count = sum(entry.status == status for entry in entries)
-        if count:
-            said.append(f"{count} {verbs[count > 1]}")
+    counts = Counter(entry.status for entry in entries)
+    said = [f"{counts[s]} {verbs[counts[s] > 1]}" for s, verbs in _VERBS.items() if counts[s]]
     return f"Of {len(entries)}: {', '.join(said)}." if said else "There is nothing to compare."
 
 
 def _filters(entries: Sequence[Entry]) -> Html:
     """Show what there is to choose from; each status that occurs has a box."""
+    counts = Counter(entry.status for entry in entries)
     boxes = []
-    for status in STATUSES:
-        count = sum(entry.status == status for entry in entries)
-        if count:
-            box = tag("input", type="checkbox", checked=True, value=status, data_show=True)
-            boxes.append(tag("label", box, f" {status} ({count})"))
+    for status in filter(counts.get, STATUSES):
+        box = tag("input", type="checkbox", checked=True, value=status, data_show=True)
+        boxes.append(tag("label", box, f" {status} ({counts[status]})"))
     search = tag("label", "name contains ", tag("input", type="search", id="search"))
     return tag(
         "div",

@@ -1,4 +1,4 @@
-"""The pictures of a pair of images, and the numbers behind them."""
+"""The pictures of a pair of images, on one canvas if their sizes differ, and their numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -16,10 +16,66 @@ from imsim.differing import difference_of, distances
 from imsim.errors import silent
 from imsim.pages import blocks
 from imsim.pages.blocks import Step
-from imsim.pages.canvas import ABSENT, ONLY, Canvas, Which
 from imsim.pages.colour import BROKEN, MapScale, Scale, map_scale
 from imsim.typing import Array, ImageLike
 from imsim.validation import usual_data_range
+
+Which = Literal["reference", "test"]
+ONLY: dict[Which, tuple[int, int, int]] = {"reference": (38, 138, 76), "test": (136, 84, 208)}
+"""Red, green and blue of the stripes on what only one image has: no colour of any scale."""
+ABSENT = (104, 152)
+"""The two greys of the chequers where an image has no pixels."""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The heights and widths of two images, and the extent of both together."""
+
+    reference: tuple[int, int]
+    test: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the canvas."""
+        (a, b), (c, d) = self.reference, self.test
+        return max(a, c), max(b, d)
+
+    @property
+    def common(self) -> tuple[slice, slice]:
+        """The rows and columns that both images have."""
+        (a, b), (c, d) = self.reference, self.test
+        return slice(min(a, c)), slice(min(b, d))
+
+    @property
+    def one_size(self) -> bool:
+        """Whether there is nothing that only one image has."""
+        return self.reference == self.test
+
+    @property
+    def said(self) -> str:
+        """Say both sizes, width first, as in ``size 97x128 against 96x128``."""
+        (a, b), (c, d) = self.reference, self.test
+        return f"size {d}x{c} against {b}x{a}"
+
+    def padded(self, values: Array, nothing: float = 0) -> Array:
+        """Put an image, or what belongs to its upper left part, on the canvas."""
+        if values.shape[:2] == self.size:
+            return values
+        canvas = np.full((*self.size, *values.shape[2:]), nothing, values.dtype)
+        canvas[: values.shape[0], : values.shape[1]] = values
+        return canvas
+
+    def has(self, which: Which) -> Array:
+        """Tell where an image has pixels."""
+        height, width = getattr(self, which)
+        found = np.zeros(self.size, dtype=bool)
+        found[:height, :width] = True
+        return found
+
+    def only(self, which: Which) -> Array:
+        """Tell where this image alone has pixels."""
+        return self.has(which) & ~self.has("test" if which == "reference" else "reference")
+
 
 MOST_RANGES = 16
 """Most data ranges that one scale spans: beyond, pixels would hide each other."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from imsim import METRICS, DataRangeError, Metric, ShapeError
+from imsim import METRICS, DataRangeError, ShapeError
 from imsim.inputs import check_real
 from imsim.pages import blocks
 from imsim.pages.colour import Scale, checked_scale, map_scale, small_png
@@ -94,7 +94,7 @@ class MapPicture:
                 f"the scale of {metric} ends at the square of data_range, which is missing",
                 "pass that of the images, e.g. data_range=255 for uint8",
             )
-        self._values, self._name = values, metric
+        self._values, self._metric = values, METRICS[metric]
         self.scale = fixed if scale is None else checked_scale(scale)
 
     def __repr__(self) -> str:
@@ -120,10 +120,6 @@ class MapPicture:
             class_="imsim-map",
             style=f"width:{max(shown.shape[1] * enlarged, _SMALL)}px",
         )
-
-    @property
-    def _metric(self) -> Metric:
-        return METRICS[self._name]
 
     @property
     def _title(self) -> str:

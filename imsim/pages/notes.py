@@ -10,6 +10,7 @@ from imsim import METRICS
 from imsim.pages.content import Content
 from imsim.pages.layers import ImagePair, Layer, overview_step
 from imsim.pages.text import number, share
+from imsim.typing import Array
 
 THIN = 4
 """An image is thin if one side is more than this many times the other."""
@@ -49,6 +50,32 @@ def notes_on(
     if missing:
         notes.append(f"Not available for these images: the map of {', '.join(missing)}.")
     return notes
+
+
+def answer(
+    things: str, unit: str, used: int, differ: int, unknown: int, largest: float, *, masked: bool
+) -> str:
+    """Say at how many pixels or voxels, the unit, two things differ, and by how much.
+
+    At the `unknown` ones of them a value is not finite; `largest` is of the others.
+    """
+    where = " that the mask uses" if masked else ""
+    if not used:
+        return f"There is nothing inside the mask: no {unit} was compared."
+    if not differ:
+        return f"The {things} are equal at every {unit}{where}."
+    return (
+        f"The {things} differ at {differ} of {used} {unit}s{where} ({share(differ, used)})"
+        + (f", by at most {number(largest)}." if unknown < differ else ".")
+        + (f" At {unknown} of them a value is NaN or infinite." if unknown else "")
+    )
+
+
+def kinds(reference: Array, test: Array, channels: int, data_range: float) -> str:
+    """Name the dtypes, the channels and the data range."""
+    names = dict.fromkeys((reference.dtype.name, test.dtype.name))
+    said = "grey" if channels == 1 else f"{channels} channels"
+    return f"{' and '.join(names)}, {said}, data range {data_range:g}. "
 
 
 def channel_notes(channels: int) -> list[str]:

@@ -11,10 +11,10 @@ import numpy as np
 from imsim import COUNTS, METRICS, Comparison, DataRangeWarning, MaskError, compare
 from imsim.errors import silent
 from imsim.finite import broken_pixels, nan_scores, value_ends
-from imsim.pages.canvas import Canvas
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.content import Content, content_of
 from imsim.pages.layers import (
+    Canvas,
     ImagePair,
     Layer,
     difference_layer,
@@ -22,7 +22,7 @@ from imsim.pages.layers import (
     map_layers,
     pixels_of,
 )
-from imsim.pages.notes import THIN, notes_on
+from imsim.pages.notes import THIN, answer, kinds, notes_on
 from imsim.pages.page import Html, asset, page, picture, table, tag
 from imsim.pages.stage import large_picture
 from imsim.pages.text import number, share, short
@@ -133,11 +133,7 @@ def pair_report(
     wanted = list(METRICS if metrics is None else metrics)
     a = pixels_of("reference", reference, channel_axis)
     b = pixels_of("test", test, channel_axis)
-    shared: dict[str, Any] = {
-        "mask": mask,
-        "data_range": data_range,
-        "channel_axis": channel_axis,
-    }
+    shared: dict[str, Any] = {"mask": mask, "data_range": data_range, "channel_axis": channel_axis}
     (height, width), size = a.shape[:2], b.shape[:2]
     common: tuple[Any, Any] = reference, test
     if (height, width) != size:
@@ -227,11 +223,7 @@ def _figure(pair: ImagePair, layer: Layer, overview: bytes, detail: bytes | None
         "figure",
         tag("h3", tag("span", layer.title), tag("span", class_="value", data_value=layer.name)),
         frame,
-        tag(
-            "figcaption",
-            colour_bar(layer.scale, layer.ends),
-            tag("div", *below, class_="below"),
-        ),
+        tag("figcaption", colour_bar(layer.scale, layer.ends), tag("div", *below, class_="below")),
         id=f"picture-{layer.name}",
     )
 
@@ -286,10 +278,7 @@ def _readout(pair: ImagePair, layers: list[Layer], content: Content) -> Html:
     )
     link = tag("a", "Link to this view", href="#", id="link")
     line = tag(
-        "p",
-        tag("span", *buttons, class_="controls"),
-        tag("span", hint, class_="note hint"),
-        link,
+        "p", tag("span", *buttons, class_="controls"), tag("span", hint, class_="note hint"), link
     )
     return tag("div", line, tag("dl", *values, aria_live="polite"), class_="readout")
 
@@ -298,13 +287,8 @@ def _summary(pair: ImagePair, *, is_moved: bool) -> list[Html]:
     used = int(pair.mask.sum())
     size = int(pair.mask[pair.canvas.common].size)
     differ = int(np.count_nonzero(pair.differ & pair.mask))
-    kind = pair.reference.dtype.name
-    if pair.test.dtype != pair.reference.dtype:
-        kind += f" and {pair.test.dtype.name}"
-    channels = "grey" if pair.channels == 1 else f"{pair.channels} channels"
-    facts = f"{pair.width} × {pair.height} pixels, {kind}, {channels}, data range " + (
-        f"{pair.data_range:g}. "
-    )
+    kind = kinds(pair.reference, pair.test, pair.channels, pair.data_range)
+    facts = f"{pair.width} × {pair.height} pixels, {kind}"
     low, high = value_ends(pair.reference, pair.test, pair.mask[..., None])
     span = high - low
     if span > pair.data_range * (1 + 1e-6):  # more than the rounding of floats
@@ -312,22 +296,13 @@ def _summary(pair: ImagePair, *, is_moved: bool) -> list[Html]:
     masked = used < size
     if masked:
         facts += f"The mask uses {used} of {size} pixels ({share(used, size)})."
-    if not used:
-        answer = "There is nothing inside the mask: no pixel was compared."
-    elif not differ:
-        answer = "The images are equal at every pixel" + (" that the mask uses." if masked else ".")
-    else:
+    unknown, largest = 0, 0.0
+    if differ:
         broken = broken_pixels(pair.reference, pair.test)
-        largest = pair.distance[pair.mask & ~broken].max(initial=0.0)
+        largest = float(pair.distance[pair.mask & ~broken].max(initial=0.0))
         unknown = int(np.count_nonzero(broken & pair.differ & pair.mask))
-        answer = (
-            f"The images differ at {differ} of {used} pixels "
-            + ("that the mask uses " if masked else "")
-            + f"({share(differ, used)})"
-            + (f", by at most {number(float(largest))}." if unknown < differ else ".")
-            + (f" At {unknown} of them a value is NaN or infinite." if unknown else "")
-        )
-    said = [tag("p", answer, class_="answer"), tag("p", facts, class_="note")]
+    words = answer("images", "pixel", used, differ, unknown, largest, masked=masked)
+    said = [tag("p", words, class_="answer"), tag("p", facts, class_="note")]
     if not pair.canvas.one_size:
         rows, columns = (part.stop for part in pair.canvas.common)
         words = f"both have the same {columns} × {rows} pixels; these are compared."

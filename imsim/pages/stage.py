@@ -6,7 +6,7 @@ from imsim.pages.page import Html, tag
 
 _MODES = ("wipe", "flicker", "difference", "reference", "test")
 _RATES = {"0": "by hand", "0.5": "every 2 s", "1": "every second", "2": "twice a second"}
-"""Of a flicker: far below three flashes a second, which can hurt."""
+"""Rates of a flicker, far below three flashes a second, which can hurt."""
 _KEYS = (
     "arrow keys move the spot, Enter holds it, plus and minus zoom; w wipes, square brackets move "
     "the divider; f flickers; d, r and t show difference, reference and test alone"

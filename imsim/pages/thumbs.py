@@ -14,7 +14,7 @@ from imsim.typing import Array
 SIDE = 80
 """Longest side in pixels."""
 MOST_BYTES = 1150
-"""Of one picture; 1500 of them and the text of 500 rows take less than 3 MB."""
+"""Most bytes of a picture: 1500 of them and the text of 500 rows take less than 3 MB."""
 _QUALITIES = (75, 50, 25, 5)
 
 
@@ -56,7 +56,6 @@ def compact(pixels: Array, *, exact: bool = False) -> Thumbnail:
         for quality in _QUALITIES:
             content = io.BytesIO()
             image.reduce(factor).save(content, format=kind, quality=quality)
-            small = content.tell() <= MOST_BYTES or max(image.size) // factor < 8
-            if small:
+            if content.tell() <= MOST_BYTES or max(image.size) // factor < 8:
                 return Thumbnail(content.getvalue(), image.width, image.height)
         factor *= 2

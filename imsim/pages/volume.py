@@ -13,7 +13,7 @@ from imsim.finite import nan_scores
 from imsim.pages.colour import MAP_SCALES, MapScale, Scale
 from imsim.pages.cuts import Cuts, cuts_of
 from imsim.pages.layers import pixels_of
-from imsim.pages.notes import SCALES, channel_notes
+from imsim.pages.notes import SCALES, answer, channel_notes, kinds
 from imsim.pages.page import Html, asset, page, picture, tag
 from imsim.pages.pair import colour_bar, heading, kind_of_scale, score_table
 from imsim.pages.text import number, share
@@ -199,24 +199,10 @@ def _cuts(directions: Array | None) -> list[Cut]:
 def _summary(pair: VolumePair, spacing: tuple[float, ...] | None) -> list[Html]:
     found, total = pair.survey, int(np.prod(pair.sides))
     masked = found.used < total
-    where = " that the mask uses" if masked else ""
-    if not found.used:
-        answer = "There is nothing inside the mask: no voxel was compared."
-    elif not found.differ:
-        answer = f"The volumes are equal at every voxel{where}."
-    else:
-        answer = (
-            f"The volumes differ at {found.differ} of {found.used} voxels{where} "
-            f"({share(found.differ, found.used)})"
-            + (f", by at most {number(found.largest)}." if found.unknown < found.differ else ".")
-            + (f" At {found.unknown} of them a value is NaN or infinite." if found.unknown else "")
-        )
-    kind = pair.reference.dtype.name
-    if pair.test.dtype != pair.reference.dtype:
-        kind += f" and {pair.test.dtype.name}"
-    channels = "grey" if pair.channels == 1 else f"{pair.channels} channels"
+    said = answer("volumes", "voxel", *found[:4], masked=masked)
     sides = " × ".join(map(str, reversed(pair.sides)))
-    facts = f"{sides} voxels, {kind}, {channels}, data range {pair.data_range:g}. "
+    kind = kinds(pair.reference, pair.test, pair.channels, pair.data_range)
+    facts = f"{sides} voxels, {kind}"
     if spacing is not None:
         lengths = " × ".join(f"{length:g}" for length in reversed(spacing))
         facts += f"Spacing {lengths}, in which ssim, zncc and imed measure their windows. "
@@ -224,7 +210,7 @@ def _summary(pair: VolumePair, spacing: tuple[float, ...] | None) -> list[Html]:
         facts += f"The voxels span {number(found.ends[1] - found.ends[0])}, which is more. "
     if masked:
         facts += f"The mask uses {found.used} of {total} voxels ({share(found.used, total)})."
-    return [tag("p", answer, class_="answer"), tag("p", facts, class_="note")]
+    return [tag("p", said, class_="answer"), tag("p", facts, class_="note")]
 
 
 def _why_nan(pair: VolumePair, scores: Comparison) -> Html:
@@ -304,13 +290,7 @@ def _section(
     return tag("section", head, line, tag("div", *figures, class_="pictures cuts"), class_="cut")
 
 
-def _figure(
-    cut: Cut,
-    name: str,
-    title: str,
-    png: bytes,
-    directions: Array | None,
-) -> Html:
+def _figure(cut: Cut, name: str, title: str, png: bytes, directions: Array | None) -> Html:
     letters: list[object] = []
     if directions is not None:
         for axis, class_ in ((cut.rows, "edge top"), (cut.columns, "edge left")):

@@ -30,7 +30,7 @@ class Survey(NamedTuple):
     unknown: int
     """Voxels that differ by NaN or infinity."""
     largest: float
-    """Of the finite differences."""
+    """The largest finite difference."""
     ends: tuple[float, float] | None
     """The least and the largest finite value of both."""
 
@@ -48,20 +48,8 @@ class Worst(NamedTuple):
 class VolumePair:
     """Two checked volumes, with channels last, as they are drawn.
 
-    Parameters
-    ----------
-    reference, test : numpy.ndarray, shape (depth, height, width, channels)
-        The volumes.
-    mask : array_like of bool, shape (depth, height, width), optional
-        True = use.
-    data_range : float, optional
-        As for the metrics.
-    local : numpy.ndarray, shape (depth, height, width), optional
-        The map of `MAP`, if that can be had.
-    flips : tuple of bool
-        The axes that are drawn from their ends.
-    ends : {"fixed", "auto"}
-        Where the scale of the map ends.
+    `local` is the map of `MAP`, if that can be had, and `ends` says where its scale ends. `flips`
+    tells which axes are drawn from their ends.
     """
 
     def __init__(
@@ -90,12 +78,7 @@ class VolumePair:
         self.worst = by_difference
         if self.local is not None and by_difference is not None:
             self.worst = _worst_of_map(self.local) or by_difference
-        steps = [1 + side // 101 for side in self.sides]
-        few = (
-            slice(None, None, steps[0]),
-            slice(None, None, steps[1]),
-            slice(None, None, steps[2]),
-        )
+        few = tuple(slice(None, None, 1 + side // 101) for side in self.sides)
         some = np.concatenate(
             [image[few][self.mask[few]].ravel() for image in (self.reference, self.test)]
         )
@@ -249,8 +232,7 @@ def _mean(image: Array, mask: Array, step: Place) -> Array:
             return mean
         inside = _folded(np.add, np.where(mask[..., None], values, 0), step)
         count = _folded(np.add, mask.astype(np.float64), step)[..., None]
-        result: Array = np.where(count > 0, inside / count, mean)
-    return result
+        return np.where(count > 0, inside / count, mean)
 
 
 def scales_of(pair: VolumePair) -> dict[str, tuple[Scale, tuple[str, str] | None]]:

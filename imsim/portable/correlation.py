@@ -84,19 +84,17 @@ def centre_of(image: Array, mask: Array | None, ndim: int = 2) -> Array:
     steps = (max(image.shape[axis] // GRID, 1) for axis in axes)
     some = image[(..., *(slice(None, None, step) for step in steps))]
     some = some.reshape(*some.shape[:-ndim], -1)
-    one = (1,) * ndim
     if is_tensor(image):
         found = some.nanmedian(-1).values
-        found = found.reshape(*found.shape, *one)
-        if mask is None:
-            return found
+    else:
+        found = sys.modules["jax"].numpy.nanmedian(some, axis=-1)
+    found = found.reshape(*found.shape, *(1,) * ndim)
+    if mask is None:
+        return found
+    if is_tensor(image):
         of_all = image.nanmean(axes, True).nan_to_num(0.0)
         return found.where(found == found, of_all)  # a small mask may lie between these pixels
     jnp = sys.modules["jax"].numpy
-    found = jnp.nanmedian(some, axis=-1)
-    found = found.reshape(*found.shape, *one)
-    if mask is None:
-        return found
     of_all = jnp.nan_to_num(jnp.nanmean(image, axis=axes, keepdims=True))
     return jnp.where(found == found, found, of_all)
 

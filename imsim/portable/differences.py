@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from imsim.portable.arrays import (
     array_namespace,
@@ -60,17 +60,11 @@ def _digits(dtype: Any, xp: ModuleType) -> int:
     return 1 - round(math.log2(xp.finfo(dtype).eps))
 
 
-class Squares(NamedTuple):
-    """Squared differences, in a unit in which they neither overflow nor underflow."""
-
-    values: Array
-    """(x - y)^2 / unit^2 for every pixel and channel."""
-    unit: Array
-    """A power of two, 1 for ordinary images; shape (*batch, 1), or (*batch, channels)."""
-
-
 def scaled_difference(pair: Pair, axis: tuple[int, ...] = PER_IMAGE) -> tuple[Array, Array]:
-    """(x - y) / unit, and the unit; see `Squares`."""
+    """(x - y) / unit for every pixel and channel, whose squares stay within the floats; the unit.
+
+    It is a power of two, 1 for ordinary images; shape (*batch, 1), or (*batch, channels).
+    """
     x, y = to_widest_float(pair.x), to_widest_float(pair.y)
     difference = x - y
     xp = pair.xp
@@ -81,10 +75,10 @@ def scaled_difference(pair: Pair, axis: tuple[int, ...] = PER_IMAGE) -> tuple[Ar
     return difference / unit, (common * unit)[..., 0, 0]
 
 
-def squared_difference(pair: Pair, axis: tuple[int, ...] = PER_IMAGE) -> Squares:
-    """(x - y)^2 for every pixel and channel."""
+def squared_difference(pair: Pair, axis: tuple[int, ...] = PER_IMAGE) -> tuple[Array, Array]:
+    """(x - y)^2 / unit^2, and the unit."""
     difference, unit = scaled_difference(pair, axis)
-    return Squares(difference * difference, unit)
+    return difference * difference, unit
 
 
 def mean_squared_error(pair: Pair) -> tuple[Array, Array, Array]:

@@ -8,10 +8,7 @@ from typing import Any, NamedTuple
 
 from imsim.portable.arrays import array_namespace, is_of_jax, where_valid, without_gradient
 from imsim.portable.exact_sums import exact_correlate, exact_product
-from imsim.portable.moment_derivatives import (
-    with_derivative_of_covariance,
-    with_derivative_of_mean,
-)
+from imsim.portable.moment_derivatives import with_derivative_of_covariance, with_derivative_of_mean
 from imsim.portable.taps import compiled, replace_by_taps, sum_over_taps, under_tap, weighted
 from imsim.portable.units import CANCELLING, exact_parts, takes_one_pass
 from imsim.portable.windows import Support, Window, by_weight, correlate, rests_of

@@ -49,8 +49,8 @@ class Pair:
     """Planes of a volume, which lie below each other: its height is that of all planes together.
     None: images."""
     weights: Array | None = None
-    """Of the pixels, in the widest float, shape (*batch, 1, height, width); 0 outside the mask, and
-    there alone. Formulas do not depend on their unit. None: all are 1."""
+    """Weights of the pixels, in the widest float, shape (*batch, 1, height, width); 0 outside the
+    mask, and there alone. Formulas do not depend on their unit. None: all are 1."""
 
 
 class Scores(NamedTuple):
@@ -89,7 +89,7 @@ class Local(NamedTuple):
     depth: int | None = None
     """Planes of positions in a volume, which lie below each other."""
     weights: Array | None = None
-    """Of the positions, in their mean; 0 where they do not count. None: all are 1."""
+    """Weights of the positions in their mean; 0 where they do not count. None: all are 1."""
 
     def as_volume(self) -> Local:
         """Return the values of images as those of volumes of one plane."""

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from imsim.portable.arrays import to_widest_float, valid_in_both, where_valid
+from imsim.portable.chunks import in_slabs
 from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
 from imsim.portable.correlation import is_convolved, pair_moments, similarity_of
 from imsim.portable.moments import (
@@ -16,7 +17,6 @@ from imsim.portable.moments import (
     mean_of_opposites,
 )
 from imsim.portable.pair import Local, Pair, Scores, average, laid_out
-from imsim.portable.slabs import in_slabs
 from imsim.portable.units import (
     SQUARES,
     always_ordinary,

@@ -5,7 +5,7 @@ From a call to its score::
     names       labelled arrays become bare ones, and results get names
     dispatch    Given: what a user passed       Scene: its sources, to be read in parts
     scoring     Job: a metric that is checked   its pieces know the options; no pixel is read yet
-    pieces      Block -> Part -> Part -> Scores by metric, in means, sums, moments, local, cells ...
+    pieces      Block -> Part -> Part -> Scores by metric, in sums, moments, local, cells ...
     plan        which blocks, of what size      for what is stored
     lazy        which tasks, of which chunks    for arrays of Dask
     maps        the same for maps, block by block

@@ -1,14 +1,20 @@
-"""What a labelled result says of itself: the metric, its unit, and the parameters of the call."""
+"""Attributes of labelled arrays: the unit, pixels without data, and those of a result."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 from imsim.errors import DTypeError
 from imsim.portable.windows import Window
 from imsim.registry import METRICS
+from imsim.typing import Array
 from imsim.validation import usual_data_range
 
 PIXELS = "I"
@@ -77,3 +83,68 @@ def _stored(key: str, value: Any) -> dict[str, Any]:
     if isinstance(value, (tuple, list)) and all(isinstance(v, numbers.Real) for v in value):
         return {key: list(value)}
     return {}
+
+
+MARKS = ("_FillValue", "missing_value", "fill_value", "nodata")
+"""Attributes that hold the value of pixels without data, of netCDF, Zarr, rioxarray and GDAL."""
+
+
+def without_data(
+    name: str, attributes: Mapping[Any, Any], encoding: Mapping[Any, Any], pixels: Array
+) -> Array | None:
+    """Find the pixels of a DataArray that hold no data; None if nothing says which these are.
+
+    A value in the attributes is still among the pixels. One in the encoding was replaced by NaN
+    when the file was decoded. NaN of an array without either is a pixel whose value is wrong.
+    """
+    values = list(_marks(name, attributes))
+    if list(_marks(name, encoding)):
+        values.append(math.nan)
+    found = None
+    for value in dict.fromkeys(values):
+        equal = _equal(pixels, value)
+        if equal is not None:
+            found = equal if found is None else found | equal
+    return found
+
+
+def _marks(name: str, attributes: Mapping[Any, Any]) -> Iterator[float | int]:
+    """Yield the values that mark what is no data; netCDF allows several."""
+    for key in MARKS:
+        given = attributes.get(key)
+        if given is None or (isinstance(given, str) and given.strip().lower() in ("", "none")):
+            continue
+        try:
+            for one in given if isinstance(given, list | tuple) else [given]:
+                yield from map(_number, np.asarray(one).ravel().tolist())
+        except (TypeError, ValueError) as error:
+            raise DTypeError(
+                f"{name} has the attribute {key}={given!r}, which is no number",
+                f"name the value of pixels without data, {name}.attrs[{key!r}], or delete it",
+            ) from error
+
+
+def _number(value: Any) -> float | int:
+    """Return a number, or that of a text; whole ones as they are, since 64 bits exceed a float."""
+    if isinstance(value, str | bytes | Integral):
+        with contextlib.suppress(ValueError):
+            return int(value)
+    return float(value)
+
+
+def _equal(pixels: Array, value: float | int) -> Array | None:
+    """Compare with a value in the dtype of the pixels; None if that dtype cannot hold it."""
+    kind = pixels.dtype.kind
+    if kind == "f":
+        if value != value:
+            return pixels != pixels
+        try:
+            with np.errstate(over="ignore"):
+                own = pixels.dtype.type(value)
+        except OverflowError:  # of an integer beyond all floats
+            return None
+        return None if math.isinf(own) and value not in (math.inf, -math.inf) else pixels == own
+    if kind not in "iu" or not (isinstance(value, int) or value.is_integer()):
+        return None
+    limits = np.iinfo(pixels.dtype)
+    return pixels == int(value) if limits.min <= value <= limits.max else None

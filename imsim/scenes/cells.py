@@ -103,6 +103,7 @@ class Coarse(Pieces):
             image = where_valid(valid, image.astype(np.float64))
             return block_mean(image, valid, self.step, border=self._border)
         from imsim.kernels.common.coarse import block_means  # slow to import, as Numba is
+        from imsim.kernels.common.planes import unwritable
 
         image = _clean(image, valid)
         batch = image.shape[:-2]
@@ -113,13 +114,8 @@ class Coarse(Pieces):
         cells = np.empty((*batch, *(-(-n // self.step) for n in image.shape[-2:])))
         scored = None if valid is None else np.empty(cells.shape, np.bool_)
         for index in np.ndindex(batch):
-            plane = planes[index] if planes[index].flags.c_contiguous else planes[index].copy()
-            plane = plane.view()
-            plane.setflags(write=False)
-            mask = None if masks is None else np.ascontiguousarray(masks[index])
-            if mask is not None:
-                mask.setflags(write=False)
-            cells[index], inside = block_means(plane, mask, self.step)
+            mask = None if masks is None else unwritable(masks[index])
+            cells[index], inside = block_means(unwritable(planes[index]), mask, self.step)
             if scored is not None:
                 scored[index] = inside
         return cells, None if scored is None else scored[..., :1, :, :]

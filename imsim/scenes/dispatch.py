@@ -15,9 +15,9 @@ from imsim.portable.arrays import is_tensor
 from imsim.portable.pair import Scores
 from imsim.registry import Metric
 from imsim.scenes import lazy, maps
-from imsim.scenes.ends import ValueEnds
 from imsim.scenes.scoring import Job, Scene, job, scores
-from imsim.scenes.sources import Source, in_memory, is_stored
+from imsim.scenes.sources import Source, is_stored
+from imsim.scenes.sums import ValueEnds
 from imsim.typing import Array
 from imsim.validation import MEMORY_HINT, Images, check_integer, check_memory
 
@@ -105,7 +105,7 @@ def _in_memory(given: Given) -> str:
 def _read(name: str, value: Any) -> Array:
     """Read the whole of a stored array, with the checks of its parts."""
     if isinstance(value, np.ndarray):
-        return in_memory(value)
+        return value
     source = Source(name, value)
     room = np.empty(source.shape, source.dtype)
     source.read_into(room, tuple(slice(0, side) for side in source.shape))
@@ -135,11 +135,7 @@ def scene_of(given: Given, data_range: Any, channel_axis: int | None, ndim: int)
 
 
 def checked(
-    facts: Metric,
-    scene: Scene,
-    least: Any,
-    needs_data_range: bool | None,
-    by_kernel: bool,
+    facts: Metric, scene: Scene, least: Any, needs_data_range: bool | None, by_kernel: bool
 ) -> tuple[Images, Array | None]:
     """Check shapes, dtypes and options by arrays that take no memory."""
     return check_for(

@@ -9,7 +9,7 @@ import numpy as np
 from imsim.finite import is_finite
 from imsim.portable.hashes import SIGNATURES, TIE, area_means, grid_shape, overlaps
 from imsim.portable.pair import Scores
-from imsim.scenes.means import WindowMeans
+from imsim.scenes.local import WindowMeans
 from imsim.scenes.pieces import Block, Part, Pieces, Whole
 from imsim.typing import Array
 

@@ -7,6 +7,7 @@ beside it, and cuts them itself.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import sys
@@ -129,7 +130,7 @@ class Ends(NamedTuple):
 
     pieces: list[Pieces]
     finish: list[Callable[..., Any]]
-    """Of the metrics, and of what is only told, which comes after them."""
+    """Finish the metrics, and then what is told only."""
     metric: str
     """The name of the first one."""
     mapped: Callable[..., Array] | None = None
@@ -138,11 +139,11 @@ class Ends(NamedTuple):
 
     def merge(self, parts: list[list[Part]]) -> list[Part]:
         """Merge the parts of several blocks, metric by metric."""
-        merged = parts[0]
-        for more in parts[1:]:
-            triples = zip(self.pieces, merged, more, strict=True)
-            merged = [pieces.merge(before, part) for pieces, before, part in triples]
-        return merged
+        of_metrics = zip(*parts, strict=True)
+        return [
+            functools.reduce(pieces.merge, own)
+            for pieces, own in zip(self.pieces, of_metrics, strict=True)
+        ]
 
     def scores(self, k: int, parts: list[Part]) -> Array:
         """Return the scores of the k-th metric."""
@@ -214,8 +215,8 @@ class Grid:
         """Return the chunks of the batch and of the sides: of the first array that has any."""
         chunks: list[tuple[int, ...] | None] = [None] * (len(self.batch) + len(self.sides))
         for source in lazy:
-            own, channel = self.scene.axes_of(source)
-            order = [k for k in range(len(source.shape)) if k not in (*own, channel)] + list(own)
+            leading, own = self.scene.axes_of(source)
+            order = leading + own
             for place, axis in zip(range(-1, -len(order) - 1, -1), reversed(order), strict=True):
                 along = source.value.chunks[axis]
                 whole = ([*self.batch, *self.sides])[place]
@@ -237,7 +238,7 @@ class Grid:
     def _like(self, source: Source) -> tuple[Any, ...]:
         """Return chunks for an array that has none, those of the lazy ones where it has sides."""
         found: list[Any] = [-1] * len(source.shape)
-        own, _ = self.scene.axes_of(source)
+        _, own = self.scene.axes_of(source)
         for axis, along in zip(own, self.chunks[-len(own) :], strict=True):
             found[axis] = along
         return tuple(found)
@@ -251,8 +252,7 @@ class Grid:
             self.scene.sources, self.arrays, self._bounds, strict=True
         ):
             along = [slice(0, n) for n in source.shape]
-            image, channel = self.scene.axes_of(source)
-            leading = [k for k in range(len(along)) if k not in (*image, channel)]
+            leading, image = self.scene.axes_of(source)
             for axis, one in zip(leading, group[len(group) - len(leading) :], strict=True):
                 along[axis] = one if source.shape[axis] > 1 else slice(0, 1)
             for axis, one in zip(image, region, strict=True):

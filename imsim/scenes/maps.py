@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -177,12 +178,11 @@ def _write_coarse(
     any_scored = np.zeros(batch, np.bool_)
     with ThreadPoolExecutor(1, "imsim-reader") as reader:
         for group in parts_of_batch(batch, layout.together):
-            part: Part | None = None
-            for own, region, arrays in regions(scene, batch, group, layout, reader):
-                more = job.pieces.part(scene.block(arrays, region, own, job.pieces))
-                part = more if part is None else job.pieces.merge(part, more)
-            if part is None:
-                continue
+            parts = (
+                job.pieces.part(scene.block(arrays, region, own, job.pieces))
+                for own, region, arrays in regions(scene, batch, group, layout, reader)
+            )
+            part = functools.reduce(job.pieces.merge, parts)
             cells, step = coarse_map(job.pieces, mapped, part, job.images.dtype)
             any_scored[group] |= has_cells(cells, part)
             for own, _ in layout.blocks():

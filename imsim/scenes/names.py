@@ -22,8 +22,7 @@ from imsim.errors import (
     silent,
 )
 from imsim.inputs import as_array, kind
-from imsim.scenes.attributes import unit_of
-from imsim.scenes.nodata import without_data
+from imsim.scenes.attributes import unit_of, without_data
 from imsim.scenes.places import check_places, grid_mapping_name
 from imsim.scenes.sources import is_stored
 from imsim.typing import Array, ImageLike, MaskLike
@@ -33,8 +32,8 @@ Function = Callable[..., Any]
 """``function(a, b, mask=, weights=, channel_axis=)`` of arrays whose axes are in order; returns an
 array, or several as a list, or by name as a dict."""
 Describe = Callable[[str, Sequence[Any]], tuple[str, dict[str, Any]]]
-"""From the key of a result, empty for the only one, and the two labelled images to the name and
-the attributes of the labelled result."""
+"""``describe(key, images)`` returns the name and the attributes of a labelled result, from its key,
+which is empty for the only one, and the two labelled images."""
 
 
 class Labelled(NamedTuple):

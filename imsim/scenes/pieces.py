@@ -19,7 +19,7 @@ from imsim.computation import computed
 from imsim.finite import finite_images
 from imsim.portable.arrays import broadcast
 from imsim.portable.pair import Local, Scores
-from imsim.portable.volumes import unstacked
+from imsim.portable.volumes import stacked, unstacked
 from imsim.typing import Array
 from imsim.validation import Images
 
@@ -69,17 +69,14 @@ class Block(NamedTuple):
         sides = self.images.sides
         if all(one == slice(0, side) for one, side in zip(within, sides, strict=True)):
             return self.images, self.valid
-        if self.images.depth is None:
-            cut: Any = (..., *within)
-            x, y, valid = (
-                None if v is None else v[cut] for v in (self.images.x, self.images.y, self.valid)
-            )
-            return self.images._replace(x=x, y=y), valid
+        depth = self.images.depth
         x, y, valid = (
-            None if v is None else _cut_volume(v, self.images.depth, within)
+            None if v is None else unstacked(v, depth)[(..., *within)]
             for v in (self.images.x, self.images.y, self.valid)
         )
-        depth = within[0].stop - within[0].start
+        if depth is not None:
+            x, y, valid = (None if v is None else stacked(v) for v in (x, y, valid))
+            depth = within[0].stop - within[0].start
         return self.images._replace(x=x, y=y, depth=depth), valid
 
     def finite(self, images: Images, valid: Array | None, found: Any = True) -> Array:
@@ -91,12 +88,6 @@ class Block(NamedTuple):
         if found is None:
             return np.ones(self.batch, np.bool_)
         return np.broadcast_to(found.all(axis=(-3, -2, -1)), self.batch).copy()
-
-
-def _cut_volume(values: Array, depth: int, within: tuple[slice, ...]) -> Array:
-    """Cut planes that lie below each other."""
-    cut = unstacked(values, depth)[(..., *within)]
-    return cut.reshape(*cut.shape[:-3], -1, cut.shape[-1])
 
 
 class Part(NamedTuple):
@@ -173,7 +164,7 @@ def own_positions(local: Local, block: Block) -> tuple[Array, Array | None]:
     """
     cuts, axes = [], len(block.start)
     for axis in range(-axes, 0):
-        offset = block.start[axis] + (0 if local.margin == 0 else local.margin_along(axis))
+        offset = block.start[axis] + local.margin_along(axis)
         own = block.own[axis]
         first, last = (-((offset - place) // local.step) for place in (own.start, own.stop))
         cuts.append(slice(max(first, 0), max(last, 0)))

@@ -12,7 +12,7 @@ from imsim.scenes.pieces import Pieces, Reach
 HALO_SHARE = 0.15
 """Most pixels that are read twice, as a share of all, unless memory allows no larger blocks."""
 LEAST_ROWS = 256
-"""Of what is computed at once: fewer would mostly read what is around them."""
+"""Least rows that are computed at once: fewer would mostly read their surroundings."""
 TARGET_PIXELS = 1 << 24
 """Pixels of a block that keep all threads busy; larger ones only take memory."""
 

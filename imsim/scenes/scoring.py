@@ -23,7 +23,7 @@ from imsim.validation import Images, check_images
 WORKING_BYTES = 24
 """Bytes that metrics take for each pixel and channel that they compute, besides the images."""
 COPIES = 4
-"""Of a block: the one that is computed, the next one, what a store returns, and its chunks."""
+"""Blocks in memory: the one that is computed, the next one, what a store returns, its chunks."""
 WORKING_SHARE = 3
 """One part of so many of the memory is for these; the others hold images."""
 
@@ -66,14 +66,13 @@ class Scene(NamedTuple):
         """Sides of the parts in which the images are stored."""
         found = [1] * self.ndim
         for source in self.sources:
-            own, _ = self.axes_of(source)
+            _, own = self.axes_of(source)
             found = [max(n, source.chunks[axis]) for n, axis in zip(found, own, strict=True)]
         return tuple(found)
 
     def batch_of(self, array: Array, k: int) -> tuple[int, ...]:
         """Return the batch shape of a part of the k-th source."""
-        own, channel = self.axes_of(self.sources[k])
-        return tuple(n for axis, n in enumerate(array.shape) if axis not in (*own, channel))
+        return tuple(array.shape[axis] for axis in self.axes_of(self.sources[k])[0])
 
     def cut(
         self, arrays: Sequence[Array], region: tuple[slice, ...], wanted: tuple[slice, ...]
@@ -82,7 +81,7 @@ class Scene(NamedTuple):
         found = []
         for source, array in zip(self.sources, arrays, strict=True):
             index: list[slice] = [slice(None)] * array.ndim
-            for axis, one, whole in zip(self.axes_of(source)[0], wanted, region, strict=True):
+            for axis, one, whole in zip(self.axes_of(source)[1], wanted, region, strict=True):
                 index[axis] = slice(one.start - whole.start, one.stop - whole.start)
             found.append(array[tuple(index)])
         return found
@@ -110,13 +109,12 @@ class Scene(NamedTuple):
         mask = None if self.mask is None else self.mask.outline()
         return self._replace(a=self.a.outline(), b=self.b.outline(), mask=mask)
 
-    def axes_of(self, source: Source) -> tuple[list[int], int | None]:
-        """Return the axes of an image, and that of its channels, which a mask has not."""
+    def axes_of(self, source: Source) -> tuple[list[int], list[int]]:
+        """Return the axes of the batch, and those of an image."""
         axes = list(range(len(source.shape)))
-        channel = None
         if self.channel_axis is not None and source.name != "mask":
-            channel = axes.pop(self.channel_axis)
-        return axes[-self.ndim :], channel
+            del axes[self.channel_axis]
+        return axes[: -self.ndim], axes[-self.ndim :]
 
 
 def job(
@@ -277,9 +275,8 @@ class Rolling:
         self, source: Source, scene: Scene, batch: tuple[int, ...], group: tuple[slice, ...]
     ) -> None:
         self._source = source
-        self._axes, channel = scene.axes_of(source)
+        leading, self._axes = scene.axes_of(source)
         self._index: list[slice] = [slice(0, side) for side in source.shape]
-        leading = [k for k in range(len(source.shape)) if k not in (*self._axes, channel)]
         for axis, one in zip(leading, group[len(batch) - len(leading) :], strict=True):
             if source.shape[axis] > 1:
                 self._index[axis] = one

@@ -88,9 +88,7 @@ class Source:
             part = self.value[index]
             check_meaning(self.name, part)  # slices of netCDF4 are masked arrays
             found = np.asarray(part)
-        except MemoryError:
-            raise
-        except ImsimError:
+        except (MemoryError, ImsimError):
             raise
         except Exception as error:  # of a damaged file, or a server that does not answer
             place = ", ".join(f"{one.start}:{one.stop}" for one in index)
@@ -138,8 +136,3 @@ def _mapping(value: Any) -> mmap.mmap | None:
     while isinstance(base, np.ndarray):
         base = base.base
     return base if isinstance(base, mmap.mmap) else None
-
-
-def in_memory(value: Any) -> Array:
-    """Read the whole of a stored array."""
-    return value if isinstance(value, np.ndarray) else np.asarray(value)

@@ -1,13 +1,13 @@
-"""Sums over pixels: SE, RMSE and PSNR of the squared differences, and SRE."""
+"""Sums over pixels, of SE, RMSE, PSNR and SRE; and the least and the largest pixel."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from imsim.computation import subtracted
-from imsim.finite import prepared
+from imsim.finite import prepared, value_ends
 from imsim.portable.arrays import count, mean, root, to_widest_float
 from imsim.portable.differences import (
     decibels,
@@ -70,7 +70,7 @@ class SquaredErrors(Pieces):
 
 
 class Reconstruction(Pieces):
-    """Of each channel, the sums of the squared differences and of x, and the number of pixels."""
+    """Sums of the squared differences and of x, and numbers of pixels, by channel."""
 
     def part(self, block: Block) -> Part:
         """Return the sums over the pixels that the block owns."""
@@ -107,3 +107,32 @@ class Reconstruction(Pieces):
             ratio = reconstruction_decibels(total.value / n, mse, np)
             units = 20 * (np.log10(total.unit) - np.log10(squares.unit))
             return Scores(np.where(mse > 0, ratio + units, ratio), n)
+
+
+def _inward(end: float, way: int) -> float:
+    """Round a whole number that no float holds up (1) or down (-1): a span is not made wider."""
+    rounded = float(end)
+    is_outside = rounded < end if way > 0 else rounded > end
+    return float(np.nextafter(rounded, way * np.inf)) if is_outside else rounded
+
+
+class ValueEnds(Pieces):
+    """Least and largest value inside the mask; infinities where there is none."""
+
+    def part(self, block: Block) -> Part:
+        """Return the ends of the values of all images of a block."""
+        images, valid = block.owned()
+        with np.errstate(all="ignore"):
+            ends = value_ends(images.x, images.y, valid)
+        shape = (*block.batch, 1)
+        low, high = (
+            np.full(shape, _inward(end, way)) for end, way in zip(ends, (1, -1), strict=True)
+        )
+        return Part((low, high), np.ones(block.batch, np.bool_))
+
+    def _merge(self, p: tuple[Any, ...], q: tuple[Any, ...]) -> tuple[Any, ...]:
+        return np.minimum(p[0], q[0]), np.maximum(p[1], q[1])
+
+    def finish(self, part: Part) -> Scores:
+        """Return them in place of scores and numbers of positions."""
+        return Scores(*part.values)

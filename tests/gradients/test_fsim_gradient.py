@@ -21,8 +21,7 @@ from sampling import blob_mask
 from scipy.ndimage import gaussian_filter, minimum_filter
 
 from imsim.kernels.gradients import phase_congruency
-from imsim.portable.coarse import block_mean
-from imsim.portable.fill import filled
+from imsim.portable.coarse import block_mean, filled
 
 STEPS = (1e-5, 1e-6, 1e-7)
 """The score has corners at every cell: thresholds, absolute values and a median."""
@@ -90,7 +89,7 @@ def test_degenerate_pairs(rng: Any, chromatic: bool, name: str) -> None:
 
 def test_the_fill_hands_its_gradient_on(rng: Any) -> None:
     """Pixels beside a hole count for the cells in it, whose gradients reach them."""
-    from imsim.kernels.gradients.coarse import fill_back
+    from imsim.kernels.common.coarse import fill_back
 
     valid = blob_mask(rng, 19, 23, 0.4)
     cells, weights = rng.random((19, 23)), rng.standard_normal((19, 23))
@@ -109,7 +108,7 @@ def test_the_fill_hands_its_gradient_on(rng: Any) -> None:
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
 def test_block_means_hand_their_gradient_on(rng: Any, factor: int) -> None:
-    from imsim.kernels.gradients.coarse import add_to_pixels
+    from imsim.kernels.common.coarse import add_to_pixels
 
     direction = rng.random((1, 14, 17))
     for mask in (None, blob_mask(rng, 14, 17, 0.7)):
@@ -152,7 +151,7 @@ def test_batches_and_threads(rng: Any, chromatic: bool) -> None:
 def test_threads_within_an_image(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import imsim
 
-    monkeypatch.setattr("imsim.kernels.gradients.fsim.LARGE_IMAGE", 1000)
+    monkeypatch.setattr("imsim.kernels.fsim.LARGE_IMAGE", 1000)
     x, y = smooth_pair(rng, (1, 40, 41))
     with imsim.workers(1):
         want = gradients("fsim", x, y)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imsim.kernels.common.log_gabor import DISTANCES, filters
+from imsim.kernels.common.phase_congruency import DISTANCES, filters
 from imsim.portable.phase_congruency import filter_bank, noise_model
 
 

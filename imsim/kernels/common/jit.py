@@ -17,12 +17,7 @@ from typing import Any
 
 import numba
 from numba.core import config, types
-from numba.core.caching import (
-    CacheImpl,
-    CompileResultCacheImpl,
-    FunctionCache,
-    IndexDataCacheFile,
-)
+from numba.core.caching import CacheImpl, CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.compiler_lock import global_compiler_lock
 
 from imsim import notice
@@ -37,8 +32,8 @@ _PACKAGE = Path(__file__).parents[2]
 _HOMES = {"kernels", "portable", "validation"}
 """Folders and files that hold compiled code and its constants."""
 _COUNTS_USERS = {"_nrt": True}
-"""Of memory that is made inside. For all other code, Numba need not count who uses an array: the
-caller keeps it. To count at each slice took a twentieth of the time of compiling."""
+"""Numba counts who uses memory that a kernel makes. It need not count for all other code: there the
+caller keeps the arrays. Counting at each slice took a twentieth of the time of compiling."""
 _OF_PART = {"no_cpython_wrapper": True, "forceinline": True}
 """A part becomes code of the kernels that call it. To pass many arrays to it, row by row, took a
 tenth of the time of SSIM; code by which Python could call it, a sixth of the time of compiling."""

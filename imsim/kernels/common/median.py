@@ -12,7 +12,7 @@ from imsim.typing import Array
 BUCKETS = 2048
 """Buckets of a histogram: 16 KiB of counts stay in the first-level cache."""
 POSITIVE = {4: np.int32(2**31 - 1), 8: np.int64(2**63 - 1)}
-"""By bytes of a float, all its bits but the sign."""
+"""All bits of a float but its sign, by its number of bytes."""
 BLOCK = 64
 """Values of which few blocks have one in the middle bucket; whether one has is vectorised."""
 

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from imsim.kernels.common.byte_sums import BYTE_BLOCK, sums_of_bytes
-from imsim.kernels.common.jit import (
-    allocating,
-    contracting_part,
-    exact,
-    exact_part,
-    kernel,
-    part,
-)
-from imsim.kernels.common.pixel_blocks import BLOCK, NO_BYTES, load_block
+from imsim.kernels.common.jit import allocating, contracting_part, exact, exact_part, kernel, part
+from imsim.kernels.common.pixel_blocks import BLOCK, BYTE_BLOCK, NO_BYTES, load_block, sums_of_bytes
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.weight_survey import is_unusual
 from imsim.typing import Array

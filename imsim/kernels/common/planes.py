@@ -1,4 +1,4 @@
-"""Planes of a batch, and their strips and runs: the units that kernels work on."""
+"""Planes of a batch, their strips and runs on which kernels work, and the images they share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imsim.portable.arrays import broadcast
 from imsim.typing import Array
@@ -47,7 +48,7 @@ class Planes:
         self.count = math.prod(self.shape)
         self.frame: tuple[int, int] = x.shape[-2:]
         self.dtype = x.dtype
-        """Of the pixels, as kernels read them."""
+        """Dtype of the pixels, as kernels read them."""
         self._first = (0,) * len(self.shape)
         self._x = self._view(x, in_order)
         self._y = self._view(y, in_order)
@@ -57,16 +58,12 @@ class Planes:
 
     def _view(self, image: Array, in_order: bool) -> Array:
         """Give an image the full batch shape."""
-        if in_order and not (image.flags.c_contiguous or self._plane(image).flags.c_contiguous):
-            image = np.ascontiguousarray(image)
+        if in_order and not image.flags.c_contiguous:
+            first = image[(0,) * (image.ndim - 2)]
+            image = image if first.flags.c_contiguous else np.ascontiguousarray(image)
         if image.shape[:-2] != self.shape:
             return np.broadcast_to(image, (*self.shape, *self.frame))
         return image
-
-    @staticmethod
-    def _plane(image: Array) -> Array:
-        """Return the first plane."""
-        return image[(0,) * (image.ndim - 2)]
 
     def __getitem__(self, i: int) -> Plane:
         """Return the i-th plane, read-only: Numba would compile again for writable arrays."""
@@ -99,27 +96,6 @@ class Planes:
         mask = None if self._mask is None else self._mask[(*index, 0)]
         return x, y, None if mask is None else flat_rows(mask[rows])
 
-    def strip_sums(
-        self,
-        kernel: Callable[..., None],
-        width: int,
-        *constants: Any,
-        positions: int | None = None,
-        rows: int = 128,
-        cheapness: int = 1,
-    ) -> Array:
-        """Sum what `kernel` finds in the strips of each plane.
-
-        ``kernel(x, y, mask, start, stop, out, *constants)`` writes `width` sums over the
-        positions in rows start to stop into ``out``. `positions` is the number of rows of
-        positions, by default that of the frame. Neither the strips nor the order of their sums
-        depend on the number of workers. Shape (*shape, width).
-        """
-        found = self.strips(
-            kernel, width, *constants, positions=positions, rows=rows, cheapness=cheapness
-        )
-        return sum_parts(found)
-
     def strips(
         self,
         kernel: Callable[..., None],
@@ -129,8 +105,11 @@ class Planes:
         rows: int = 128,
         cheapness: int = 1,
     ) -> Array:
-        """Return the sums of each strip, see `strip_sums`; shape (strips, *shape, width).
+        """Return what `kernel` finds in the strips of each plane; shape (strips, *shape, width).
 
+        ``kernel(x, y, mask, start, stop, out, *constants)`` writes `width` sums over the
+        positions in rows start to stop into ``out``. `positions` is the number of rows of
+        positions, by default that of the frame. The strips do not depend on the number of workers.
         If there are weights, those of the plane come before the constants. `cheapness` is the
         number of pixels that cost as much time as one for which `parallel` has its threshold.
         """
@@ -226,6 +205,13 @@ def _converted(image: Array, images: Images) -> Array:
     return image.view(np.uint8) if dtype.kind == "b" else image
 
 
+def unwritable(values: Array) -> Array:
+    """View an array in C order, read-only: Numba would compile again for one that is writable."""
+    view = np.ascontiguousarray(values).view()
+    view.setflags(write=False)
+    return view
+
+
 def flat_rows(rows: Array) -> Array:
     """Flatten rows of a plane in C order, read-only; a mask becomes bytes, odd = use."""
     flat: Array = rows.ravel()
@@ -233,3 +219,29 @@ def flat_rows(rows: Array) -> Array:
         flat = flat.view(np.uint8)
     flat.setflags(write=False)
     return flat
+
+
+def image_numbers(
+    images: Images, mask: Array | None, shape: tuple[int, ...]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Number the images of x and of y; return the number of each pair's image.
+
+    Pairs are counted along `shape`, the batch axes and channels. An image with two masks counts as
+    two images.
+    """
+    masks = () if mask is None else mask.shape[:-3]
+
+    def numbers(image: Array) -> NDArray[np.intp]:
+        own = (*broadcast(image.shape[:-3], masks), shape[-1])
+        return np.broadcast_to(np.arange(math.prod(own)).reshape(own), shape).reshape(-1)
+
+    return numbers(images.x), numbers(images.y)
+
+
+def distinct_images(sides: tuple[NDArray[np.intp], ...]) -> list[tuple[int, int, int]]:
+    """List side (0: x, 1: y), number and first pair of every image."""
+    firsts: dict[tuple[int, int], int] = {}
+    for side, own in enumerate(sides):
+        for pair, image in enumerate(own.tolist()):
+            firsts.setdefault((side, image), pair)
+    return [(side, image, pair) for (side, image), pair in firsts.items()]

@@ -9,7 +9,7 @@ import numpy as np
 
 from imsim.caches import kept_by_thread
 from imsim.kernels.common.jit import inline, part
-from imsim.kernels.common.planes import Planes
+from imsim.kernels.common.planes import unwritable
 from imsim.kernels.common.window_doubts import (
     box_of,
     fixed,
@@ -19,7 +19,7 @@ from imsim.kernels.common.window_doubts import (
     settle_opposites,
 )
 from imsim.kernels.common.window_moments import volume_moments
-from imsim.kernels.common.window_strips import Strips, means_of, spans_of, taps_by_axis
+from imsim.kernels.common.window_strips import Positions, Strips, means_of, spans_of, taps_by_axis
 from imsim.kernels.common.window_sums import (
     CROSSED,
     INSIDE,
@@ -29,10 +29,9 @@ from imsim.kernels.common.window_sums import (
     local_offset,
     workspaces,
 )
-from imsim.portable.pair import Local, Scores, laid_out
+from imsim.portable.pair import Scores
 from imsim.portable.windows import by_weight
 from imsim.typing import Array
-from imsim.validation import Images
 from imsim.workers import parallel
 
 SLAB_PLANES, SLAB_ROWS = 64, 24
@@ -61,41 +60,13 @@ class Slab(NamedTuple):
     planes: slice
     rows: slice
 
-    def pixels(self, lengths: tuple[int, ...]) -> tuple[slice, slice]:
+    def pixels(self, lengths: tuple[int, ...]) -> tuple[slice, ...]:
         """Return the planes and rows of pixels that windows of such lengths read."""
-        planes, rows = (
-            slice(s.start, s.stop + n - 1) for s, n in zip(self, lengths[:2], strict=True)
-        )
-        return planes, rows
+        return tuple(slice(s.start, s.stop + n - 1) for s, n in zip(self, lengths, strict=False))
 
 
-class VolumePositions:
+class VolumePositions(Positions):
     """The positions where a window fits into a volume."""
-
-    def __init__(self, images: Images, mask: Array | None, strips: Strips) -> None:
-        self._planes = Planes(images, mask)
-        self._strips = strips
-        self._dtype = images.dtype
-        self._is_masked = mask is not None
-        self._sides = images.sides
-        self._lengths = strips.window.lengths
-        self._frame = tuple(n - k + 1 for n, k in zip(self._sides, self._lengths, strict=True))
-        self._tile = columns_of(strips.dtype, self._frame[2])
-
-    def scores(self) -> Scores:
-        """Return the means of the values."""
-        return self._run(None, None)
-
-    def local(self) -> Local:
-        """Return the values as well."""
-        frames = (self._planes.count, *self._frame)
-        values = np.empty(frames, self._dtype)
-        valid = np.empty(frames, np.bool_) if self._is_masked else None
-        scores = self._run(values, valid)
-        shape = (*self._planes.shape, *self._frame)
-        found = None if valid is None else valid.reshape(shape)
-        local = laid_out(values.reshape(shape), found, self._lengths)
-        return local._replace(witness=scores.witness, left=scores.left)
 
     def _run(self, values: Array | None, valid: Array | None) -> Scores:
         """Run the kernel on all slabs, and add up their sums in a fixed order."""
@@ -137,9 +108,9 @@ class VolumePositions:
         scored = np.empty((shape[0], 0, 0) if valid is None else shape, np.bool_)
         doubtful = np.zeros((*shape[:2], -(-width // tile)), np.bool_)
         taps = taps_by_axis(kernel.window, kernel.dtype)[:2]
-        size = max(self._lengths)
+        size = max(self._strips.window.lengths)
         plain, masked = workspaces(size, kernel.planes, tile, kernel.dtype)
-        for place, first, last in self._spans(mask, slab):
+        for place, first, last in self._spans_of(mask, slab):
             spans = (planes.start, planes.stop, rows.start, rows.stop, first, last)
             if place == OUTSIDE:
                 if valid is not None:
@@ -153,25 +124,24 @@ class VolumePositions:
             within = mask if is_crossed else None
             kernel.fast(x, y, within, *spans, *results, *work, *taps, *kernel.constants)
         if out[2]:
-            self._compute_again(x, y, mask, slab, out, found, doubtful)
+            self._settle(x, y, mask, slab, out, found, doubtful)
         if values is not None:
             values[:] = found
         if valid is not None:
             valid[:] = scored
 
-    def _spans(self, mask: Array | None, slab: Slab) -> list[tuple[int, int, int]]:
+    def _spans_of(self, mask: Array | None, slab: Slab) -> list[tuple[int, int, int]]:
         """Return the spans of columns of a slab whose tiles lie alike, as (place, first, last)."""
         width, tile = self._frame[2], self._tile
         if mask is None:
             return [(INSIDE, 0, width)]
-        part = mask[slab.pixels(self._lengths)]
-        part = part.reshape(-1, mask.shape[-1])  # its rows lie below each other
-        part.setflags(write=False)
+        part = mask[slab.pixels(self._strips.window.lengths)]
+        part = unwritable(part.reshape(-1, mask.shape[-1]))  # its rows lie below each other
         places = np.empty(-(-width // tile), np.int64)
-        find_places(part, self._lengths[2], tile, places)
+        find_places(part, self._strips.window.lengths[2], tile, places)
         return spans_of(places.tolist(), tile, width)
 
-    def _compute_again(
+    def _settle(
         self,
         x: Array,
         y: Array,
@@ -186,7 +156,7 @@ class VolumePositions:
         Where a pixel is not finite, they stay NaN: the engine calls again without such pixels.
         """
         kernel, tile = self._strips, self._tile
-        here = slab.pixels(self._lengths)
+        here = slab.pixels(self._strips.window.lengths)
         for image in (x, y):
             pixels = image[here] if mask is None else image[here][mask[here]]
             if not np.isfinite(pixels).all():
@@ -202,7 +172,7 @@ class VolumePositions:
             starts = slab.planes.start, slab.rows.start, k * tile
             part = tuple(
                 slice(start + s.start, start + s.stop + n - 1)
-                for start, s, n in zip(starts, box, self._lengths, strict=True)
+                for start, s, n in zip(starts, box, self._strips.window.lengths, strict=True)
             )
             p, q = x[part].astype(np.float64), y[part].astype(np.float64)
             inside = np.ones(p.shape, np.bool_) if mask is None else mask[part].copy()

@@ -23,14 +23,14 @@ exceeds all others by more, squares about the mean lose digits."""
 
 
 class Survey(NamedTuple):
-    """Of weights, (*batch, 1, height, width), that are finite and >= 0."""
+    """What is known of weights, (*batch, 1, height, width), that are finite and >= 0."""
 
     kept: Array
     """The weights, 0 outside the mask."""
     valid: Array
     """Where they are positive."""
     largest: Array
-    """Of each image, (*batch, 1, 1, 1)."""
+    """The largest weight of each image, (*batch, 1, 1, 1)."""
     least: Array
     """The least positive one of each; infinity where there is none."""
 

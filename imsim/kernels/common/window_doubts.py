@@ -1,4 +1,4 @@
-"""Doubtful windows, and how to compute few of them one by one.
+"""Doubtful windows: when their sums have lost digits, and how to compute few of them one by one.
 
 Fast kernels lose digits where windows are far from the mean of their tile: dark parts of a bright
 photograph, the background of a scan, no data of -9999. Most such windows are constant, or sound
@@ -8,12 +8,13 @@ about the mean of a smaller part.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from imsim.caches import kept
 from imsim.kernels.common.jit import exact, exact_part, inline, kernel, part
+from imsim.kernels.common.planes import unwritable
 from imsim.kernels.common.window_moments import (
     PIXEL_X,
     PIXEL_Y,
@@ -31,6 +32,68 @@ from imsim.portable import exact_sums
 from imsim.portable.units import CANCELLING
 from imsim.portable.windows import Window, rests_of
 from imsim.typing import Array
+from imsim.validation import SMALLEST, Images
+
+
+class PixelTypes(NamedTuple):
+    """The dtypes on which the constants of a kernel depend."""
+
+    kinds: tuple[Any, Any]
+    """Dtypes of the two images."""
+    arithmetic: Any
+    """Dtype of the arithmetic, see `Images.dtype`."""
+
+
+def pixel_types(images: Images) -> PixelTypes:
+    """Return the dtypes of two images and of their arithmetic."""
+    return PixelTypes((images.x.dtype, images.y.dtype), images.dtype)
+
+
+def limits(
+    pixels: PixelTypes,
+    window: Window,
+    dtype: Any,
+    c1: float = 0.0,
+    c2: float = 0.0,
+    *,
+    is_weighted: bool = False,
+) -> Array | None:
+    """Return the limits below which a window is doubtful; None if no window can be.
+
+    A variance has lost too many digits to rounding where it is a small share of the mean square
+    about the offset, and so has a squared mean. A doubtful window is computed again.
+
+    In float64 the limits are the shares of the variance and of the squared mean, the smallest
+    product of both, and the share of a squared mean near 0 in the mean square. In float32 they are
+    the shares of the power of x + y, weighted by how far the images differ; of the power of x - y;
+    of the power of x + y, whatever the difference; and of the powers for the means, weighted by how
+    far these differ. `quality_row` applies them.
+    """
+    if dtype == np.float32:
+        return np.array([2.0**-4, 2.0**-4, 2.0**-10, 2.0**-7], dtype)
+    share = 2.0**-28 if pixels.arithmetic == np.float32 else 2.0**-13
+    share_of_mean = 16 * share**2
+    kind, other = pixels.kinds
+    if kind == other and kind.kind in "ub" and kind.itemsize <= 2:
+        power = 4.0 ** (8 * kind.itemsize + 1)  # of the sum and the difference of two pixels
+        is_exact = not is_weighted and window.is_uniform and power * window.pixels**2 <= 2.0**53
+        if is_exact or (share * power < c2 and share_of_mean * power < c1):
+            return None
+    # Next to a mean near 0, and to C1 if there is one, pixels may cancel.
+    return np.array([share, share_of_mean, SMALLEST, CANCELLING])
+
+
+def weighed(
+    pixels: PixelTypes, window: Window, dtype: Any, least: float, c1: float = 0.0, c2: float = 0.0
+) -> tuple[bool, Array | None, float]:
+    """Return what only a kernel for weights takes: whether it counts pixels, limits, and `least`.
+
+    It counts them, by taps of 1, where their number decides what is scored, or the position has no
+    pixel of its own.
+    """
+    is_counted = least > 0 or window.size % 2 == 0
+    return is_counted, limits(pixels, window, dtype, c1, c2, is_weighted=True), least
+
 
 Box = tuple[slice, ...]
 SMALL = 4096
@@ -134,16 +197,9 @@ def settle_by_parts(
 ) -> None:
     """Replace NaN by values of a fast kernel on smaller and smaller parts, and at last one by one.
 
-    Parameters
-    ----------
-    values : array of float64
-        Values at neighbouring windows; the last axes are rows and columns.
-    run : callable
-        Returns the values in a part, as the fast kernel finds them, which takes its mean off.
-    compute : callable
-        Replaces NaN in a part by what follows from the moments of the windows.
-    has_run : bool
-        Whether the values are those of ``run`` already.
+    The last axes of the values are rows and columns. ``run`` returns the values in a part, as the
+    fast kernel finds them, which takes its mean off; with `has_run` these are given. ``compute``
+    replaces NaN in a part by what follows from the moments of the windows.
     """
     parts = [(tuple(slice(0, n) for n in values.shape), has_run)]
     while parts:
@@ -178,13 +234,7 @@ def box_of(flags: Array, whole: Box) -> Box | None:
 
 def fixed(*arrays: Array | None) -> tuple[Array | None, ...]:
     """Return views that nobody can write, as are the images for which kernels are compiled."""
-    views = []
-    for array in arrays:
-        view = None if array is None else array.view()
-        if view is not None:
-            view.setflags(write=False)
-        views.append(view)
-    return tuple(views)
+    return tuple(None if array is None else unwritable(array) for array in arrays)
 
 
 def settle_constant(
@@ -196,20 +246,10 @@ def settle_constant(
     precise: Callable[..., None],
     constants: tuple[Any, ...],
 ) -> None:
-    """Replace NaN at windows in which both images are constant.
+    """Replace NaN at windows in which both images are constant, and no pixel is masked.
 
-    Parameters
-    ----------
-    values : array of float64, shape (planes, rows, columns)
-        Values at neighbouring windows.
-    x, y : array of float64, shape (planes, rows, columns)
-        Their pixels.
-    mask : array, of the same shape, optional
-        Windows are left alone in which it is 0 somewhere.
-    window : Window
-        Its weights.
-    precise, constants
-        See `imsim.kernels.common.window_strips.Strips`.
+    Values, pixels and mask have the shape (planes, rows, columns). For `precise` and its constants
+    see `imsim.kernels.common.window_strips.Strips`.
     """
     numbers = np.empty(values.shape, np.int32)
     pairs = np.empty((values.size, 2))
@@ -250,21 +290,10 @@ def precise_taps(window: Window) -> tuple[Array, ...]:
 def settle_opposites(moments, x, y, mask, rows, column, taps, constant):  # type: ignore[no-untyped-def]
     """Take moments about the mean of a window, where its pixels cancel: its sum has lost digits.
 
-    Parameters
-    ----------
-    moments : array of float64, shape (rows, PLANES, columns)
-        See `imsim.kernels.common.window_moments`.
-    x, y, mask : array, shape (depth, height, width)
-        The pixels, and their weights or whether they lie inside the mask. A window is as high as
-        they are.
-    rows : array of int
-        First plane of the windows of each row of moments.
-    column : int
-        First column of the first window.
-    taps : tuple of array
-        See `precise_taps`.
-    constant : float
-        Added to squared means, beside which small ones need no more digits.
+    The moments, (rows, PLANES, columns), are those of windows as high as the images, (depth,
+    height, width), and `mask`, or the weights of the pixels. `rows` holds the first plane of the
+    windows of each row, and `column` is the first column of the first window; see `precise_taps`.
+    A small mean needs no more digits beside the `constant` that is added to its square.
     """
     for n in range(rows.size):
         for j in range(moments.shape[2]):

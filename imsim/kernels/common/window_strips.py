@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.caches import kept
-from imsim.kernels.common.planes import Planes, sum_parts
+from imsim.kernels.common.planes import Plane, Planes, sum_parts
 from imsim.kernels.common.weighted_windows import weighted_strip
 from imsim.kernels.common.window_doubts import (
     doubtful_columns,
@@ -36,7 +36,7 @@ from imsim.kernels.common.window_sums import (
     find_places,
     workspaces,
 )
-from imsim.portable.pair import Local, Scores, window_reach
+from imsim.portable.pair import Local, Scores, laid_out
 from imsim.portable.windows import Window, by_weight, representable
 from imsim.typing import Array
 from imsim.validation import Images
@@ -91,7 +91,7 @@ class Strips(NamedTuple):
     precise: Callable[..., None]
     precise_constants: tuple[Any, ...]
     weighted_constants: tuple[Any, ...]
-    """Of the kernel for weights, see `imsim.kernels.common.weighted_windows`."""
+    """Constants of the kernel for weights, see `imsim.kernels.common.weighted_windows`."""
     wider: Strips | None = None
     """The same in float64, for the windows that float32 leaves in doubt."""
     constant: float = 0.0
@@ -138,7 +138,7 @@ def means_of(sums: Array, shape: tuple[int, ...]) -> Scores:
 
 
 class Positions:
-    """The positions where a window fits into the frame."""
+    """The positions where a window fits into the images."""
 
     def __init__(self, images: Images, mask: Array | None, strips: Strips) -> None:
         if images.weights is not None:  # of one dtype, for which one kernel is compiled
@@ -147,109 +147,92 @@ class Positions:
         self._strips = strips
         self._dtype = images.dtype
         self._is_masked, self._is_weighted = mask is not None, images.weights is not None
-        height, width = images.frame
-        size = strips.window.size
-        self._frame = (height - size + 1, width - size + 1)
-        self._tile = columns_of(strips.dtype, self._frame[1])
+        self._sides, lengths = images.sides, strips.window.lengths
+        self._frame = tuple(n - k + 1 for n, k in zip(self._sides, lengths, strict=True))
+        self._tile = columns_of(strips.dtype, self._frame[-1])
 
     def scores(self) -> Scores:
         """Return the means of the values."""
         return self._run(None, None)
 
-    def local(self, *, step: int = 1) -> tuple[Scores, Local]:
-        """Return the values as well; `step` is the number of pixels per cell of a coarser grid."""
+    def local(self, *, step: int = 1, is_padded: bool = False) -> Local:
+        """Return the values; see `imsim.portable.pair.laid_out`."""
         frames = (self._planes.count, *self._frame)
         values = np.empty(frames, self._dtype)
         valid = np.empty(frames, np.bool_) if self._is_masked else None
         scores = self._run(values, valid)
         shape = (*self._planes.shape, *self._frame)
-        size = self._strips.window.size
-        local = Local(
-            values.reshape(shape),
-            None if valid is None else valid.reshape(shape),
-            margin=step * (size // 2),
-            step=step,
-            reach=window_reach(size, step),
-            witness=scores.witness,
-            left=scores.left,
-        )
-        return scores, local
+        found = None if valid is None else valid.reshape(shape)
+        lengths = self._strips.window.lengths
+        local = laid_out(values.reshape(shape), found, lengths, step=step, is_padded=is_padded)
+        return local._replace(witness=scores.witness, left=scores.left)
 
     def _run(self, values: Array | None, valid: Array | None) -> Scores:
         """Run the kernel on all strips, and add up their sums in a fixed order."""
-        if self._is_weighted:
-            return self._run_weighted(values, valid)
-        planes, (height, width), kernel = self._planes, self._frame, self._strips
-        tiles = -(-width // self._tile)
+        planes, (height, width), size = self._planes, self._frame, self._strips.window.size
         strips = -(-height // STRIP_ROWS)
         sums = np.zeros((strips, planes.count, 3))
 
         def task(i: int) -> None:
             k, strip = divmod(i, strips)
             rows = slice(strip * STRIP_ROWS, min((strip + 1) * STRIP_ROWS, height))
-            pixels = slice(rows.start, rows.stop + kernel.window.size - 1)
-            x, y, mask = (None if v is None else v[pixels] for v in planes[k])
+            pixels = slice(rows.start, rows.stop + size - 1)
+            plane = Plane(*(None if v is None else v[pixels] for v in planes[k]))
             shape = (rows.stop - rows.start, width)
+            if self._is_weighted:
+                scored = np.zeros(shape)  # which costs nothing until it is written
+            else:
+                scored = np.empty((0, 0), np.bool_) if valid is None else valid[k, rows]
             found = Found(
                 sums[strip, k],
                 np.empty(shape, self._dtype) if values is None else values[k, rows],
-                np.empty((0, 0), np.bool_) if valid is None else valid[k, rows],
-                np.zeros((shape[0], tiles), np.bool_),
+                scored,
+                np.zeros((shape[0], -(-width // self._tile)), np.bool_),
             )
-            plain, masked = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
-            for place, first, last in self._spans(mask, x, y):
-                span = (first, last, values is not None)
-                if place == INSIDE:
-                    kernel.fast(x, y, None, *span, *found, plain, *kernel.constants)
-                elif place == CROSSED:
-                    kernel.fast(x, y, mask, *span, *found, masked, *kernel.constants)
-                elif place == DOUBTFUL:
-                    self._run_wider(x, y, first, last, found)
-                elif valid is not None:
-                    found.values[:, first:last] = np.nan
-                    found.valid[:, first:last] = False
-            if found.sums[2]:
-                self._compute_again(x, y, mask, found)
-
-        parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
-        return means_of(sums, planes.shape)
-
-    def _run_weighted(self, values: Array | None, valid: Array | None) -> Scores:
-        """Like `_run`; values of a strip are all kept, and then added up by their weights."""
-        planes, (height, width), kernel = self._planes, self._frame, self._strips
-        tiles, strips = -(-width // self._tile), -(-height // STRIP_ROWS)
-        sums = np.zeros((strips, planes.count, 3))
-
-        def task(i: int) -> None:
-            k, strip = divmod(i, strips)
-            rows = slice(strip * STRIP_ROWS, min((strip + 1) * STRIP_ROWS, height))
-            pixels = slice(rows.start, rows.stop + kernel.window.size - 1)
-            x, y, mask = (np.asarray(v)[pixels] for v in planes[k])
+            if not self._is_weighted:
+                self._fill(plane, found, keeps=values is not None, has_map=valid is not None)
+                return
             weights = planes.weights(k)[pixels]
-            shape = (rows.stop - rows.start, width)
-            found = Found(
-                sums[strip, k],
-                np.empty(shape, self._dtype) if values is None else values[k, rows],
-                np.zeros(shape),  # which costs nothing until it is written
-                np.zeros((shape[0], tiles), np.bool_),
-            )
-            _, memory = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
-            for place, first, last in self._spans(mask):
-                if place != OUTSIDE:
-                    span = (first, last, place == INSIDE, values is not None)
-                    constants = kernel.weighted_constants
-                    weighted_strip(x, y, mask, weights, *span, *found, memory, *constants)
-                elif values is not None:
-                    found.values[:, first:last] = 0
-            if found.sums[2]:
-                self._compute_again(x, y, weights, found, is_weighted=True)
-                add_weighted(found.values, found.valid, found.doubtful, self._tile, found.sums)
-            _clip_total(found.sums)
+            self._fill_by_weight(plane, weights, found, keeps=values is not None)
             if valid is not None:
                 valid[k, rows] = found.valid > 0
 
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
         return means_of(sums, planes.shape)
+
+    def _fill(self, plane: Plane, found: Found, *, keeps: bool, has_map: bool) -> None:
+        """Fill what is found in a strip of pixels."""
+        (x, y, mask), kernel = plane, self._strips
+        plain, masked = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
+        for place, first, last in self._spans(mask, x, y):
+            span = (first, last, keeps)
+            if place == INSIDE:
+                kernel.fast(x, y, None, *span, *found, plain, *kernel.constants)
+            elif place == CROSSED:
+                kernel.fast(x, y, mask, *span, *found, masked, *kernel.constants)
+            elif place == DOUBTFUL:
+                self._run_wider(x, y, first, last, found)
+            elif has_map:
+                found.values[:, first:last] = np.nan
+                found.valid[:, first:last] = False
+        if found.sums[2]:
+            self._compute_again(x, y, mask, found)
+
+    def _fill_by_weight(self, plane: Plane, weights: Array, found: Found, *, keeps: bool) -> None:
+        """Likewise; the values are all kept, and then added up by their weights."""
+        (x, y, mask), kernel = plane, self._strips
+        _, memory = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
+        for place, first, last in self._spans(mask):
+            if place != OUTSIDE:
+                span = (first, last, place == INSIDE, keeps)
+                constants = kernel.weighted_constants
+                weighted_strip(x, y, mask, weights, *span, *found, memory, *constants)
+            elif keeps:
+                found.values[:, first:last] = 0
+        if found.sums[2]:
+            self._compute_again(x, y, weights, found, is_weighted=True)
+            add_weighted(found.values, found.valid, found.doubtful, self._tile, found.sums)
+        _clip_total(found.sums)
 
     def _spans(
         self, mask: Array | None, x: Array | None = None, y: Array | None = None
@@ -287,13 +270,7 @@ class Positions:
                 found.doubtful[:, left // tile] = doubts.any(axis=1)
 
     def _compute_again(
-        self,
-        x: Array,
-        y: Array,
-        mask: Array | None,
-        found: Found,
-        *,
-        is_weighted: bool = False,
+        self, x: Array, y: Array, mask: Array | None, found: Found, *, is_weighted: bool = False
     ) -> None:
         """Replace the doubtful values of a strip, and add them up, unless they are weighted.
 

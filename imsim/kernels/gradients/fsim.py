@@ -10,19 +10,17 @@ With the similarity s of a cell and its weight w = max(PC_x, PC_y), the score is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from imsim.kernels.common.cell_rows import cell_similarity
+from imsim.kernels.common.coarse import add_to_pixels, fill_back
 from imsim.kernels.common.jit import allocating_exact, exact, kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.fsim import (
-    COST,
     DIAGONAL,
-    LARGE_IMAGE,
     SIDE,
     CellFeatures,
     chroma_of,
@@ -30,19 +28,18 @@ from imsim.kernels.fsim import (
     length,
     pooled,
     scharr,
+    share_images,
     similarity,
     within_zeros,
 )
 from imsim.kernels.gradients import LARGEST_RANGE, Gradients, images_of, largest, plane_weights
-from imsim.kernels.gradients.coarse import add_to_pixels, fill_back
 from imsim.kernels.gradients.phase_congruency import Congruency, Room
-from imsim.portable.chrominance import LAMBDA, T3, T4, YIQ
 from imsim.portable.coarse import automatic_factor
 from imsim.portable.gradients import eroded
 from imsim.portable.pair import Pair, Scores
-from imsim.portable.similarity import T1, T2
+from imsim.portable.similarity import LAMBDA, T1, T2, T3, T4, YIQ
 from imsim.typing import Array
-from imsim.workers import Run, parallel, share_out
+from imsim.workers import Run
 
 LARGEST_SIZE = 1e15
 """Largest magnitude of pixels scaled to a data range of 255; the formula takes larger ones."""
@@ -81,7 +78,7 @@ def scored_gradient(
         out = [gradients[numbers.start : numbers.stop] for gradients in found]
         sums[i] = work.write((list(x), list(y)), masks[0], weights[i], sides, out, run)
 
-    work.share_out(task, planes.count // size)
+    share_images(task, planes.count // size, work.cells)
     shape = (*planes.shape, *planes.frame)
     done = dict(zip(sides, (gradients.reshape(shape) for gradients in found), strict=True))
     return pooled(sums, scores), (done.get(0), done.get(1))
@@ -92,9 +89,9 @@ class _Slopes(NamedTuple):
 
     congruency: Array
     edges: Array
-    """Of both components of the gradients of the luminance, in a frame of zeros."""
+    """Gradients of both components of the gradients of the luminance, in a frame of zeros."""
     chrominance: Array
-    """Of I and Q, or nothing; of the images that are wanted."""
+    """Gradients of I and Q, or nothing, for the images that are wanted."""
 
 
 class _Work:
@@ -129,7 +126,7 @@ class _Work:
         def load(side: int, run: Run) -> None:
             cells[side], valids[side] = filled_cells(pair[side], mask, self._factor)
 
-        self.share_out(load, 2, run)
+        share_images(load, 2, self.cells, run)
         valid = valids[0]
         scored: Array = NO_MASK if valid is None else eroded(valid)
         if scored.size > 0 and not scored.any():
@@ -142,7 +139,7 @@ class _Work:
             found = self._congruency(cells[side][0], valid, keep, run)
             congruencies[side], values[side] = found
 
-        self.share_out(find, 2, run)
+        share_images(find, 2, self.cells, run)
         x, y = (
             CellFeatures(
                 within_zeros(luminance), values[side], tuple(self._scale * c for c in rest), valid
@@ -166,15 +163,10 @@ class _Work:
                     of_channel = sum(w[c] * v for w, v in zip(YIQ, of_planes, strict=True))
                 add_to_pixels(of_channel, mask, self._factor, weight, pixels)
 
-        self.share_out(back, len(sides), run)
+        share_images(back, len(sides), self.cells, run)
         for congruency in congruencies.values():
             self._waiting[congruency.dtype].append(congruency)
         return sums
-
-    def share_out(self, task: Callable[[int, Run], None], n: int, run: Run = parallel) -> None:
-        """Share tasks among threads; large images share the work within each task."""
-        size = math.prod(self.cells)
-        share_out(task, n, COST * size, run=run, at_once=size <= LARGE_IMAGE)
 
     def _congruency(
         self, cells: Array, valid: Array | None, keep: bool, run: Run

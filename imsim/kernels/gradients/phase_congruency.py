@@ -10,9 +10,9 @@ import numpy as np
 import scipy.fft
 
 from imsim.kernels.common.jit import allocating, inline, kernel
-from imsim.kernels.common.log_gabor import DISTANCES
 from imsim.kernels.common.median import middle_two
 from imsim.kernels.common.phase_congruency import (
+    DISTANCES,
     LARGEST_SPREAD,
     NOISE_FLOOR,
     Transforms,

@@ -62,7 +62,7 @@ def _moments(x, y, mask, places, taps, order, found):  # type: ignore[no-untyped
 
 @exact_part
 def _heaviest(mask, top, left, order):  # type: ignore[no-untyped-def]
-    """Find the pixel that `imsim.portable.windows.local_moments` takes."""
+    """Find the pixel that `imsim.portable.moments.local_moments` takes."""
     for i in order[::-1]:
         for j in order[::-1]:
             if mask[top + i, left + j]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.caches import kept_by_thread
-from imsim.kernels.common.planes import Planes, sum_parts
+from imsim.kernels.common.planes import Planes, sum_parts, unwritable
 from imsim.kernels.common.window_moments import TINY
 from imsim.kernels.common.window_strips import taps_of
 from imsim.kernels.common.window_sums import local_offset, workspace
@@ -308,9 +308,7 @@ class _Blocks:
 
 def _cut(rows: Array, columns: slice, dtype: Any) -> Array:
     """Copy some columns, read-only as all images are for which kernels are compiled."""
-    part = np.array(rows[:, columns], dtype, order="C")
-    part.setflags(write=False)
-    return part
+    return unwritable(np.array(rows[:, columns], dtype, order="C"))
 
 
 def ssim(

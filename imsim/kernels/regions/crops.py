@@ -5,9 +5,12 @@ Arrays have three spatial axes, of which those that an image lacks have length 1
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from imsim.kernels.common.jit import kernel
+from imsim.kernels.common.planes import unwritable
 from imsim.typing import Array
 from imsim.workers import divided, parallel
 
@@ -21,7 +24,7 @@ CHEAPNESS = 8
 
 def survey(codes: Array, n: int) -> tuple[Array, Array]:
     """Return the pixels of each code below `n`, and its box, (n, 3 axes, begin and end)."""
-    codes = _readable(codes)
+    codes = unwritable(codes)
     # Strips have lists of their own, unless these were longer than the strips.
     axis = 0 if codes.shape[0] > 1 else 1
     most = max(-(-codes.shape[axis] // STRIPS), -(-codes.shape[axis] * n // codes.size))
@@ -42,7 +45,7 @@ def survey(codes: Array, n: int) -> tuple[Array, Array]:
 def masks_of(codes: Array, wanted: Array, starts: Array, shape: tuple[int, ...]) -> Array:
     """Return the mask of each wanted code in its crop, (crops, *shape)."""
     found = np.empty((len(wanted), *shape), np.bool_)
-    codes = _readable(codes)
+    codes = unwritable(codes)
 
     def task(part: slice) -> None:
         _fill_masks(codes, wanted[part], starts[part], found[part])
@@ -60,7 +63,7 @@ def crops_of(image: Array, masks: Array, starts: Array) -> Array:
     bits = np.dtype(f"u{image.dtype.itemsize}")
     n, *shape = masks.shape
     found = np.empty((n, len(image), *shape), bits)
-    pixels = _readable(image.view(bits))
+    pixels = unwritable(image.view(bits))
 
     def task(part: slice) -> None:
         _fill_crops(pixels, masks[part], starts[part], found[part])
@@ -69,16 +72,9 @@ def crops_of(image: Array, masks: Array, starts: Array) -> Array:
     return found.view(image.dtype)
 
 
-def _in_parts(task: object, found: Array) -> None:
+def _in_parts(task: Callable[[slice], None], found: Array) -> None:
     parts = divided(len(found), CHUNK)
-    parallel(lambda i: task(parts[i]), len(parts), found.size // CHEAPNESS)  # type: ignore[operator]
-
-
-def _readable(values: Array) -> Array:
-    """View an array in C order, read-only: Numba would compile again for writable ones."""
-    values = np.ascontiguousarray(values).view()
-    values.setflags(write=False)
-    return values
+    parallel(lambda i: task(parts[i]), len(parts), found.size // CHEAPNESS)
 
 
 @kernel

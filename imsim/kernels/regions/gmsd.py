@@ -8,7 +8,7 @@ import numpy as np
 
 from imsim.kernels.common.jit import allocating, kernel, part
 from imsim.kernels.common.pixel_blocks import NO_MASK
-from imsim.kernels.common.planes import sum_parts
+from imsim.kernels.common.planes import sum_parts, unwritable
 from imsim.kernels.gmsd import N_SUMS, NO_SCORED, STRIP_ROWS, near_strip, prepare
 from imsim.kernels.regions import Places
 from imsim.portable.pair import Scores
@@ -51,9 +51,8 @@ def gmsd(images: Images, places: Places) -> Scores:
     parallel(add_squares, len(parts), channels * scored.size)
     about, rest = sum_parts(squares).transpose(1, 0, 2)
     about = np.maximum(about - rest * rest / np.maximum(numbers, 1), 0)
-    found = np.where(numbers > 1, numbers, 0)
-    scores = Scores(np.sqrt(about / (numbers - 1)), found)
-    values, number = (v.T[places.wanted] for v in (scores.values, scores.scored))
+    found = np.sqrt(about / (numbers - 1)), np.where(numbers > 1, numbers, 0)
+    values, number = (v.T[places.wanted] for v in found)
     left = np.zeros(len(values), np.bool_) if is_near else _far(images, places, codes)
     return Scores(values, number, left=left)
 
@@ -64,10 +63,8 @@ def _around(images: Images, places: Places) -> tuple[Images, Array]:
     end = places.boxes[..., 1].max(axis=0) + 2
     end += end % 2
     rows, columns = (slice(max(b, 0), e) for b, e in zip(begin.tolist(), end.tolist(), strict=True))
-    codes = np.ascontiguousarray(places.codes[rows, columns]).view()
-    codes.setflags(write=False)  # Numba would compile again for writable ones
     x, y = (v[:, rows, columns] for v in (images.x, images.y))
-    return images._replace(x=x, y=y), codes
+    return images._replace(x=x, y=y), unwritable(places.codes[rows, columns])
 
 
 def _near_values(images: Images) -> tuple[Array, bool]:
