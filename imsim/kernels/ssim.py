@@ -47,7 +47,6 @@ from imsim.kernels.common.window_strips import Positions, Strips, taps_of
 from imsim.kernels.common.window_sums import (
     add_row,
     clipped,
-    digits_of,
     fill_zeros,
     filter_moments,
     filter_row,
@@ -57,10 +56,9 @@ from imsim.kernels.common.window_sums import (
     load_mask,
     may_be_broken,
     nan_if_broken,
-    offsets_of,
     rows_to_sum,
-    span_of,
 )
+from imsim.kernels.common.window_tiles import digits_of, offsets_of, span_of
 from imsim.portable.arrays import where_valid
 from imsim.portable.coarse import automatic_factor, block_mean, cell_weights
 from imsim.portable.pair import Local, Scores

@@ -21,7 +21,6 @@ from imsim.kernels.common.window_rows import (
 from imsim.kernels.common.window_sums import (
     add_row,
     clipped,
-    digits_of,
     filter_moments,
     filter_row,
     filter_rows,
@@ -29,8 +28,8 @@ from imsim.kernels.common.window_sums import (
     load_mask,
     may_be_broken,
     nan_if_broken,
-    span_of,
 )
+from imsim.kernels.common.window_tiles import digits_of, span_of
 from imsim.kernels.ssim import ssim_strips
 from imsim.kernels.uiq import uiq_strips
 from imsim.portable.pair import Local, Scores

@@ -9,7 +9,8 @@ from imsim.kernels.common.volume_slabs import VolumePositions, centre_of, slab_o
 from imsim.kernels.common.weight_survey import refuse_unchecked
 from imsim.kernels.common.window_doubts import pixel_types
 from imsim.kernels.common.window_rows import correlation_row
-from imsim.kernels.common.window_sums import add_row, digits_of, filter_rows, find_scored, span_of
+from imsim.kernels.common.window_sums import add_row, filter_rows, find_scored
+from imsim.kernels.common.window_tiles import digits_of, span_of
 from imsim.kernels.zncc import filter_pair
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import uniform

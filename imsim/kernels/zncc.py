@@ -40,7 +40,6 @@ from imsim.kernels.common.window_rows import correlation, correlation_row
 from imsim.kernels.common.window_strips import Positions, Strips, taps_of
 from imsim.kernels.common.window_sums import (
     add_row,
-    digits_of,
     filter_moments,
     filter_products,
     filter_row,
@@ -50,10 +49,9 @@ from imsim.kernels.common.window_sums import (
     load_mask,
     may_be_broken,
     nan_if_broken,
-    offsets_of,
     rows_to_sum,
-    span_of,
 )
+from imsim.kernels.common.window_tiles import digits_of, offsets_of, span_of
 from imsim.portable.pair import Local, Scores
 from imsim.portable.windows import Window, least_weight, uniform
 from imsim.typing import Array

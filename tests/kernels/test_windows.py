@@ -8,19 +8,21 @@ import pytest
 
 from imsim.kernels.common.window_strips import taps_of
 from imsim.kernels.common.window_sums import (
-    CROSSED,
-    INSIDE,
-    OUTSIDE,
-    TILE,
     UNROLLED,
-    VECTORS,
-    columns_of,
     filter_moments,
     filter_products,
     filter_rows,
     filter_two_rows,
-    find_places,
     row_total,
+)
+from imsim.kernels.common.window_tiles import (
+    CROSSED,
+    INSIDE,
+    OUTSIDE,
+    TILE,
+    VECTORS,
+    columns_of,
+    find_places,
     workspaces,
 )
 from imsim.portable.windows import Window, gaussian, uniform
@@ -122,8 +124,8 @@ def test_memory_of_an_interrupted_call_is_not_taken_for_another(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    windows = "imsim.kernels.common.window_sums"
-    for part in (f"{windows}._aligned", f"{windows}.workspace", "imsim.caches.array_bytes"):
+    tiles = "imsim.kernels.common.window_tiles"
+    for part in (f"{tiles}._aligned", f"{tiles}.workspace", "imsim.caches.array_bytes"):
         with monkeypatch.context() as patch:
             patch.setattr(part, interrupted)
             with pytest.raises(KeyboardInterrupt):

@@ -20,7 +20,7 @@ from imsim.kernels.common.window_doubts import (
 )
 from imsim.kernels.common.window_moments import volume_moments
 from imsim.kernels.common.window_strips import Positions, Strips, means_of, spans_of, taps_by_axis
-from imsim.kernels.common.window_sums import (
+from imsim.kernels.common.window_tiles import (
     CROSSED,
     INSIDE,
     OUTSIDE,

@@ -20,7 +20,6 @@ from imsim.kernels.common.window_rows import (
 )
 from imsim.kernels.common.window_sums import (
     clipped,
-    digits_of,
     filter_row,
     filter_rows,
     filter_two_rows,
@@ -28,10 +27,9 @@ from imsim.kernels.common.window_sums import (
     load_mask,
     may_be_broken,
     nan_if_broken,
-    offsets_of,
     rows_to_sum,
-    span_of,
 )
+from imsim.kernels.common.window_tiles import digits_of, offsets_of, span_of
 
 
 @allocating

@@ -8,7 +8,7 @@ import numpy as np
 
 from imsim.kernels.common.jit import exact_part, inline, kernel, part
 from imsim.kernels.common.window_moments import TINY
-from imsim.kernels.common.window_sums import DOUBTFUL, INSIDE, local_offset
+from imsim.kernels.common.window_tiles import DOUBTFUL, INSIDE, local_offset
 from imsim.validation import LARGEST, SMALLEST
 
 HIGH, WIDE = 4, 8

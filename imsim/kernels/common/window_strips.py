@@ -25,13 +25,12 @@ from imsim.kernels.common.window_doubts import (
 )
 from imsim.kernels.common.window_moments import moments_at
 from imsim.kernels.common.window_rows import find_doubtful
-from imsim.kernels.common.window_sums import (
+from imsim.kernels.common.window_sums import UNROLLED, add_weighted
+from imsim.kernels.common.window_tiles import (
     CROSSED,
     DOUBTFUL,
     INSIDE,
     OUTSIDE,
-    UNROLLED,
-    add_weighted,
     columns_of,
     find_places,
     workspaces,

@@ -12,7 +12,7 @@ from imsim.caches import kept_by_thread
 from imsim.kernels.common.planes import Planes, sum_parts, unwritable
 from imsim.kernels.common.window_moments import TINY
 from imsim.kernels.common.window_strips import taps_of
-from imsim.kernels.common.window_sums import local_offset, workspace
+from imsim.kernels.common.window_tiles import local_offset, workspace
 from imsim.kernels.gradients import Gradients, images_of, plane_weights
 from imsim.kernels.gradients.window_fields import FIELDS, find_fields, spread_fields
 from imsim.kernels.gradients.window_positions import (

@@ -13,7 +13,7 @@ from imsim.kernels.common.jit import allocating, allocating_part, part
 from imsim.kernels.common.planes import Planes
 from imsim.kernels.common.window_doubts import pixel_types
 from imsim.kernels.common.window_strips import Strips
-from imsim.kernels.common.window_sums import TILE, workspaces
+from imsim.kernels.common.window_tiles import TILE, workspaces
 from imsim.kernels.regions import Places, pooled
 from imsim.kernels.ssim import quality_strip, ssim_strips
 from imsim.kernels.uiq import uiq_strips
