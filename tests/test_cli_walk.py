@@ -13,7 +13,7 @@ from command import compared
 from image_files import GREY, NOISY, save
 from PIL import Image
 
-from imsim.cli.pairing import Folder
+from imsim.cli.folders import Folder
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="links, pipes and odd names"),

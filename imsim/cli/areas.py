@@ -16,7 +16,7 @@ import numpy as np
 
 import imsim
 from imsim._images import Array, without_index
-from imsim.cli.pairing import composed
+from imsim.cli.folders import composed
 from imsim.errors import EmptyMaskWarning, ImsimError, OptionError, silent
 
 Box = tuple[int, int, int, int]

@@ -10,6 +10,7 @@ from typing import Any
 
 from imsim._images import file_of, read_picture
 from imsim.cli.aligning import add_aligning, max_shift_of
+from imsim.cli.folders import is_folder
 from imsim.cli.ignoring import IGNORING_HELP, Ignored, add_ignoring
 from imsim.cli.jobs import Job
 from imsim.cli.judging import add_judging, judged_by
@@ -27,7 +28,7 @@ from imsim.cli.options import (
 )
 from imsim.cli.outcome import Outcome
 from imsim.cli.pair_scoring import Settings
-from imsim.cli.pairing import Failure, is_folder
+from imsim.cli.pairing import Failure
 from imsim.cli.reading import check_mask_size, mask_of
 from imsim.cli.report_folder import hear, report_folder
 from imsim.cli.report_pair import Rules, shown

@@ -155,11 +155,15 @@ def grained(count: int, seed: int, *, dirty: bool = False) -> Any:
     return np.clip(found, 0, 255).astype(np.uint8)
 
 
+def told_by_windows(learned: Any, good: Any, bad: Any) -> float:
+    """AUROC of the distances of windows, where places mean nothing."""
+    model = GoodStatistics(components=4, places=False).fit(learned)
+    scores = np.concatenate([model.distances(good), model.distances(bad)])[:, 1]
+    return float(roc_auc_score(np.repeat([0, 1], [len(good), len(bad)]), scores))
+
+
 def test_faint_dirt_is_seen_beside_strong_structure() -> None:
-    model = GoodStatistics(components=4, places=False).fit(grained(60, 0))
-    good, bad = model.distances(grained(40, 1)), model.distances(grained(40, 2, dirty=True))
-    scores = np.concatenate([good, bad])[:, 1]
-    assert roc_auc_score(np.repeat([0, 1], 40), scores) > 0.9
+    assert told_by_windows(grained(60, 0), grained(40, 1), grained(40, 2, dirty=True)) > 0.9
 
 
 @pytest.mark.parametrize("moved", [False, True])
@@ -204,10 +208,7 @@ def crops(count: int, seed: int, *, broken: bool = False) -> Any:
 
 
 def test_what_neighbours_show_together_counts_where_places_mean_nothing() -> None:
-    model = GoodStatistics(components=4, places=False).fit(crops(60, 0))
-    good, bad = model.distances(crops(30, 1)), model.distances(crops(30, 2, broken=True))
-    scores = np.concatenate([good, bad])[:, 1]
-    assert roc_auc_score(np.repeat([0, 1], 30), scores) > 0.98
+    assert told_by_windows(crops(60, 0), crops(30, 1), crops(30, 2, broken=True)) > 0.98
 
 
 @pytest.mark.parametrize("shape", [(9, 8), (3, 7), (1, 2), (2, 12)])

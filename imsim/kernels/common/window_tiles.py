@@ -162,7 +162,7 @@ def local_offset(image, mask, left, right, digits):  # type: ignore[no-untyped-d
                     count += 1
         if count > 0 and np.isfinite(total):
             near = total / count
-            if image.itemsize > 1:  # sums of bytes are exact
+            if image.itemsize > 1:  # bytes are never far from each other
                 near = _level(image, mask, left, right, step, near)
             fraction, exponent = math.frexp(near)
             near = math.ldexp(np.rint(math.ldexp(fraction, digits)), exponent - digits)
