@@ -15,12 +15,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tensors check docs bench clean python
+.PHONY: help demo test test-thorough test-tensors check docs bench clean python
 
 help:
 	@echo "make demo   all metrics on photographs, anomaly detectors side by side ($(DEMO))"
 	@echo "make test   run the whole test suite with coverage        (environment: $(TEST))"
 	@echo "make test-tensors  test arrays of PyTorch and JAX         (environment: $(TENSORS))"
+	@echo "make test-thorough  the same and all variants: 300 examples, half an hour (environment: $(TENSORS))"
 	@echo "make check  format, lint, types, import rules             (environment: $(DEV))"
 	@echo "make docs   build the documentation in build/docs         (environment: $(DOCS))"
 	@echo "make bench  measure imsim against other libraries, 20 min (environment: $(BENCH_ENV))"
@@ -33,6 +34,9 @@ demo: $(DEMO)/installed
 test: $(TEST)/installed
 	$(TEST)/bin/python -m pytest -n auto --matrices only tests
 	$(TEST)/bin/python -m pytest -n auto --matrices without --cov --cov-report=term-missing --cov-fail-under=95
+
+test-thorough: $(TENSORS)/installed
+	$(TENSORS)/bin/python -m pytest -n auto --thorough
 
 test-tensors: $(TENSORS)/installed
 	$(TENSORS)/bin/python -m pytest -n auto tests/tensors

@@ -45,7 +45,7 @@ def first_call(work: str) -> dict[str, float]:
     `cold` compiles, `warm` finds what that left on disk; both import what they need.
     """
     with tempfile.TemporaryDirectory() as cache:
-        environment = {"NUMBA_CACHE_DIR": cache}
+        environment = {"IMSIM_CACHE_DIR": cache}
         cold = _probe("first", work, environment=environment)
         warm = _probe("first", work, environment=environment)
     return {"cold": cold["first"], "warm": warm["first"], "later": warm["later"]}
@@ -54,7 +54,7 @@ def first_call(work: str) -> dict[str, float]:
 def compile_seconds() -> float:
     """Seconds of CPU that compile what `imsim.compile_kernels` compiles unasked."""
     with tempfile.TemporaryDirectory() as cache:
-        return _probe("compile", environment={"NUMBA_CACHE_DIR": cache})["seconds"]
+        return _probe("compile", environment={"IMSIM_CACHE_DIR": cache})["seconds"]
 
 
 @functools.cache

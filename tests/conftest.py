@@ -24,7 +24,6 @@ _COMMON = {
 settings.register_profile("default", **_COMMON)  # type: ignore[arg-type]
 # On a build machine the same examples every time: a red build is the fault of the change.
 settings.register_profile("ci", derandomize=True, **_COMMON)  # type: ignore[arg-type]
-# By hand, before a release: pytest --hypothesis-profile=thorough
 settings.register_profile("thorough", **{**_COMMON, "max_examples": 300})  # type: ignore[arg-type]
 settings.load_profile("ci" if os.environ.get("CI", "").lower() in {"1", "true"} else "default")
 
@@ -67,9 +66,26 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the suite run on the portable engine, and in two parts, one of them under coverage."""
+    """Let the suite run on the portable engine, whole, or in two parts, one under coverage."""
     parser.addoption("--engine", choices=("auto", "portable"), default="auto")
+    parser.addoption("--thorough", action="store_true", help="also run what is marked thorough")
     parser.addoption("--matrices", choices=("with", "without", "only"), default="with")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw many examples where everything is asked for."""
+    if config.getoption("--thorough"):
+        settings.load_profile("thorough")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only `--thorough` asks for."""
+    if config.getoption("--thorough"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("thorough")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -160,10 +160,10 @@ def of_one(variant: Variant) -> tuple[Any, ...]:
 def test_jax(rng: np.random.Generator, request: pytest.FixtureRequest) -> None:
     """JAX, which has float32 only by default, and compiles for seconds.
 
-    Options other than those by default are for `pytest --hypothesis-profile=thorough`.
+    Options other than those by default are for `pytest --thorough`.
     """
     jax = pytest.importorskip("jax", reason="JAX is an optional array library")
-    is_thorough = request.config.getoption("--hypothesis-profile") == "thorough"
+    is_thorough = request.config.getoption("--thorough")
     variants = PORTABLE if is_thorough else [v for v in PORTABLE if v in PLAIN]
     # A score and its map in one program, which computes once what both need.
     for _, together in groupby(sorted(variants, key=of_one), of_one):
