@@ -7,7 +7,7 @@ about the mean of a smaller part.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,32 +105,34 @@ FEW = 24
 _exact_product = inline(exact_sums.exact_product)
 
 
-def runs_of(doubtful: Array, size: int) -> Iterator[tuple[int, int, int]]:
-    """Yield tiles with rows that hold doubtful values, together if their windows share pixels.
-
-    A run of rows is the first, and one past the last.
-    """
-    for k in np.flatnonzero(doubtful.any(axis=0)).tolist():
-        rows = np.flatnonzero(doubtful[:, k])
-        gaps = np.flatnonzero(np.diff(rows) >= size)
-        for run in np.split(rows, gaps + 1):
-            yield k, int(run[0]), int(run[-1]) + 1
-
-
 @kernel
-def doubtful_columns(values, doubtful, k, rows, first, last):  # type: ignore[no-untyped-def]
-    """Return the first and the last column, of those of tile k of a strip, with doubtful values.
+def find_boxes(values, doubtful, tile, size, boxes):  # type: ignore[no-untyped-def]
+    """Find boxes of doubtful values in the tiles of a strip; return how many.
 
-    `rows` is (first, one past the last). If there is none, the first is the larger one.
+    A box is (tile, first row, end row, first column, end column). Rows of a tile whose windows
+    share pixels are of one box.
     """
-    left, right = last, first
-    for row in range(rows[0], rows[1]):
-        if doubtful[row, k]:
-            here = values[row, first:last]
+    count = 0
+    for k in range(doubtful.shape[1]):
+        first, end = k * tile, min((k + 1) * tile, values.shape[1])
+        last = -size  # the last row with doubts
+        for row in range(doubtful.shape[0]):
+            if not doubtful[row, k]:
+                continue
+            left, right = end, first
+            here = values[row, first:end]
             for j in range(here.size):
                 if np.isnan(here[j]):
-                    left, right = min(left, first + j), max(right, first + j)
-    return left, right
+                    left, right = min(left, first + j), first + j + 1
+            if left >= right:
+                continue
+            if row - last >= size:
+                boxes[count, 0], boxes[count, 1], boxes[count, 3], boxes[count, 4] = k, row, end, 0
+                count += 1
+            box = boxes[count - 1]
+            box[2], box[3], box[4] = row + 1, min(box[3], left), max(box[4], right)
+            last = row
+    return count
 
 
 @kernel

@@ -13,10 +13,9 @@ from imsim.caches import kept
 from imsim.kernels.common.planes import Plane, Planes, sum_parts
 from imsim.kernels.common.weighted_windows import weighted_strip
 from imsim.kernels.common.window_doubts import (
-    doubtful_columns,
+    find_boxes,
     fixed,
     precise_taps,
-    runs_of,
     settle,
     settle_by_parts,
     settle_constant,
@@ -277,22 +276,21 @@ class Positions:
         """
         kernel, tile, size = self._strips, self._tile, self._strips.window.size
         total = np.zeros(2)
-        for k, top, bottom in runs_of(found.doubtful, size):
-            # Most columns of a tile have no doubt.
-            span = k * tile, min((k + 1) * tile, self._frame[1])
-            left, last = doubtful_columns(found.values, found.doubtful, k, (top, bottom), *span)
-            if left > last:
-                continue
-            part = slice(top, bottom + size - 1), slice(left, last + size)
+        rows, tiles = found.doubtful.shape
+        boxes = np.empty((tiles * -(-rows // size), 5), np.int64)
+        count = find_boxes(found.values, found.doubtful, tile, size, boxes)
+        for k, top, bottom, left, right in boxes[:count].tolist():
+            part = slice(top, bottom + size - 1), slice(left, right + size - 1)
             p, q = x[part].astype(np.float64), y[part].astype(np.float64)
             inside = None if mask is None else mask[part].copy()
             piece = Piece(kernel, p, q, inside, tile, is_weighted)
             if kernel.wider:
-                again, _ = piece.run((slice(0, bottom - top), slice(0, last + 1 - left)))
+                again, sums = piece.run((slice(0, bottom - top), slice(0, right - left)))
+                is_settled = sums[2] == 0  # no row is doubtful
             else:
-                again = np.empty((bottom - top, last + 1 - left))
+                again, is_settled = np.empty((bottom - top, right - left)), False
                 take(found.values, found.doubtful, k, top, left, again)
-            if np.isnan(again).any():
+            if not is_settled and np.isnan(again).any():
                 piece.settle(again)
             settle(found.values, again, top, left, found.doubtful, k, total)
         if not is_weighted:
