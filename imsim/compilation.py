@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from imsim import engine, labelled
 from imsim.region_scores import SMALL_PIXELS
@@ -32,7 +33,7 @@ FAR = 1e9
 
 def compile_kernels(
     metrics: Iterable[str] | None = None,
-    dtypes: Iterable[str] | None = None,
+    dtypes: Iterable[DTypeLike] | None = None,
     *,
     gradients: bool = False,
     regions: bool = False,
@@ -50,7 +51,7 @@ def compile_kernels(
     ----------
     metrics : iterable of str, optional
         Names of metrics, see `imsim.METRICS`; by default all of them.
-    dtypes : iterable of str, optional
+    dtypes : iterable of str or dtype, optional
         Of "uint8", "float32", "float64" and "uint16"; by default the first three. Images of other
         dtypes are converted to one of these: float16 to float32, integers to float64.
     gradients : bool
@@ -78,9 +79,18 @@ def compile_kernels(
     check_flag("gradients", gradients)
     check_flag("regions", regions)
     check_flag("xray", xray)
-    named = check_names("dtypes", dtypes, COMPILED, DTYPES)
+    given: Any = dtypes
+    if isinstance(dtypes, list | tuple | set):
+        given = [_name(one) for one in dtypes]
+    named = check_names("dtypes", given, COMPILED, DTYPES)
     for call in compiling_calls(names, named, gradients, regions, xray):
         call()
+
+
+def _name(dtype: Any) -> Any:
+    """Return the name of a dtype, and anything else as it is."""
+    is_scalar = isinstance(dtype, type) and issubclass(dtype, np.generic)
+    return np.dtype(dtype).name if is_scalar or isinstance(dtype, np.dtype) else dtype
 
 
 def compiling_calls(
