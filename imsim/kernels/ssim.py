@@ -320,12 +320,9 @@ def ssim_strips(
     is_coarse: bool = False,
 ) -> Strips:
     """Return the kernel with its arguments, for the precision that suffices."""
-    narrow = images.dtype == np.float32 and not is_coarse  # means of cells are float64
-    narrow = narrow and suits_float32(images.data_range, window, K1, K2, min_coverage)
-    narrow = narrow and not window.is_uniform
-    dtype: Any = np.float32 if narrow else np.float64
+    is_single = images.dtype == np.float32 and not is_coarse  # means of cells are float64
     given = (images.data_range, window, K1, K2, sample_covariance, min_coverage, is_whole)
-    return _strips(pixel_types(images), dtype, *given)
+    return _strips(pixel_types(images), is_single, *given)
 
 
 def _counts(window: Window) -> bool:
@@ -336,7 +333,7 @@ def _counts(window: Window) -> bool:
 @kept
 def _strips(
     pixels: PixelTypes,
-    dtype: Any,
+    is_single: bool,
     data_range: float,
     window: Window,
     K1: float,
@@ -345,7 +342,13 @@ def _strips(
     min_coverage: float,
     is_whole: bool,
 ) -> Strips:
-    """Return the kernel with its arguments; `is_whole` scores only windows inside the mask."""
+    """Return the kernel with its arguments, in float32 if that may be and suffices.
+
+    `is_whole` scores only windows inside the mask.
+    """
+    narrow = is_single and suits_float32(data_range, window, K1, K2, min_coverage)
+    narrow = narrow and not window.is_uniform
+    dtype: Any = np.float32 if narrow else np.float64
     strips = quality_strips(
         pixels,
         dtype,
@@ -357,10 +360,10 @@ def _strips(
         fewest=window.pixels if is_whole else 0,
         is_sample=sample_covariance,
     )
-    if dtype == np.float64:
+    if not narrow:
         return strips
     given = (data_range, window, K1, K2, sample_covariance, min_coverage, is_whole)
-    return strips._replace(wider=_strips(pixels, np.float64, *given))
+    return strips._replace(wider=_strips(pixels, False, *given))
 
 
 def suits_float32(
