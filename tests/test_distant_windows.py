@@ -382,7 +382,7 @@ def test_settled_values_add_up_without_drift() -> None:
     doubtful = np.ones((101, 1), np.bool_)
     doubtful[50] = False
     total = np.zeros(2)
-    settle(values, np.full((101, 100), value), 0, 10, doubtful, 0, total)
+    settle(values, np.full((101, 100), value), 120, 0, 10, doubtful, True, total)
     number = len(range(12, 110, 3))
     assert total.sum() == pytest.approx(100 * number * value, rel=2e-16, abs=0)
     assert np.isnan(values[50]).sum() == 40

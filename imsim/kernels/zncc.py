@@ -255,4 +255,5 @@ def zncc_strips(pixels: PixelTypes, window: Window, min_coverage: float) -> Stri
     constants = (*taps_of(window), limits(pixels, window, real), least)
     weighted = (*taps_of(window), *weighed(pixels, window, real, least), None, None)
     again = _correlation_again, ()
-    return Strips(window, real, 5, _correlation_strip, constants, *again, weighted)
+    strips = Strips(window, real, 5, _correlation_strip, constants, *again, weighted)
+    return strips._replace(beside_constant=0.0)

@@ -8,7 +8,7 @@ import pytest
 import imsim
 from imsim.kernels.common import volume_slabs, window_strips
 
-SHARES = {"photograph": 0.1, "black": 0.1, "no data": 0.02, "scattered no data": 0.02}
+SHARES = {"photograph": 0.1, "black": 0.1, "no data": 0.02, "scattered no data": 0.02, "page": 0.02}
 """Of the windows; the moments of one take some 50 times as long as it takes in a strip."""
 
 
@@ -23,6 +23,16 @@ def _scene(kind: str, rng: np.random.Generator) -> np.ndarray:
     elif kind == "scattered no data":
         x = 0.7 + 0.15 * rng.standard_normal(x.shape)
         x[rng.random(x.shape) < 0.01] = -9999.0
+    elif kind == "page":
+        x = _page(*x.shape)
+    return x
+
+
+def _page(height: int, width: int) -> np.ndarray:
+    """A constant ground with rows of marks."""
+    x = np.full((height, width), 0.7)
+    for top in range(8, height - 8, 30):
+        x[top : top + 4, 6 : width - 40 : 3] = 0.1
     return x
 
 
@@ -117,3 +127,35 @@ def test_faint_texture_far_from_the_mean_of_its_tile_keeps_its_digits(use, name,
         options[use] = options[use][:, :90]
     expected = function(a, b, **options)[:, :75]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 if dtype == np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["noise", "other page", "not finite", "mask"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        m.name
+        for m in imsim.METRICS.values()
+        if m.map_function is not None and not m.map_needs_channels and not m.numpy_only
+    ],
+)
+def test_maps_of_a_page_are_those_of_the_formula(name, kind, dtype):
+    """Of two strips and several tiles, with many parts in which one image or both are constant."""
+    metric, rng = imsim.METRICS[name], np.random.default_rng(8)
+    a = _page(180, 300)
+    b = _page(190, 300)[10:] if kind == "other page" else a + 0.03 * rng.standard_normal(a.shape)
+    options = {"data_range": 1.0, "mask": None}
+    if kind == "not finite":
+        b[20:150:40, 5:280:60], b[90, 150] = np.nan, np.inf
+    if kind == "mask":
+        options["mask"] = rng.random(a.shape) < 0.999
+    a, b = a.astype(dtype), b.astype(dtype)
+    for x, y in ((a, b), (b, a)):
+        found = metric.map_function(x, y, **options)
+        imsim.set_engine("portable")
+        try:
+            wanted = metric.map_function(x.astype(np.float64), y.astype(np.float64), **options)
+        finally:
+            imsim.set_engine("auto")
+        close = 2e-5 if dtype == np.float32 else 1e-11  # what is promised of maps
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=close, equal_nan=True)

@@ -225,7 +225,7 @@ class Piece(NamedTuple):
     def settle(self, values: Array) -> None:
         """Replace NaN at doubtful windows."""
         kernel, sides = self.kernel, self.kernel.window.sides
-        again = kernel.precise, kernel.precise_constants
+        again = kernel.precise, kernel.precise_constants, kernel.beside_constant
         settle_constant(values, self.x, self.y, self.mask, kernel.window, *again)
         taps, orders = (tuple(map(np.array, v)) for v in (sides, map(by_weight, sides)))
         _, high, wide = kernel.window.lengths

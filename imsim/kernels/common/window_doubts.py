@@ -101,6 +101,8 @@ SMALL = 4096
 to others, would take longer."""
 FEW = 24
 """Doubtful windows of a part for which that does not pay."""
+MANY = 8
+"""Boxes of doubtful windows of a strip from which all constant windows are looked for at once."""
 
 _exact_product = inline(exact_sums.exact_product)
 
@@ -136,12 +138,15 @@ def find_boxes(values, doubtful, tile, size, boxes):  # type: ignore[no-untyped-
 
 
 @kernel
-def take(values, doubtful, k, top, left, again):  # type: ignore[no-untyped-def]
-    """Write NaN where a value is doubtful, 0 elsewhere."""
+def take(values, doubtful, tile, top, left, again):  # type: ignore[no-untyped-def]
+    """Write NaN where a value of a strip is doubtful, 0 elsewhere, in a box from `top`, `left`."""
+    right = left + again.shape[1]
     for i in range(again.shape[0]):
-        here = values[top + i, left : left + again.shape[1]]
-        for j in range(here.size):
-            again[i, j] = np.nan if doubtful[top + i, k] and np.isnan(here[j]) else 0.0
+        for k in range(left // tile, (right - 1) // tile + 1):
+            first, end = max(k * tile, left), min((k + 1) * tile, right)
+            here, row = values[top + i, first:end], again[i, first - left : end - left]
+            for j in range(row.size):
+                row[j] = np.nan if doubtful[top + i, k] and np.isnan(here[j]) else 0.0
 
 
 @exact_part
@@ -153,24 +158,27 @@ def added(total, lost, value):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def settle(values, again, top, left, doubtful, k, out):  # type: ignore[no-untyped-def]
-    """Replace the doubtful values of tile k of a strip by those found again, and add them up.
+def settle(values, again, tile, top, left, doubtful, is_last, out):  # type: ignore[no-untyped-def]
+    """Replace the doubtful values of a strip by those found again, and add them up.
 
-    The rectangle of these begins at `top` and `left`. `out` holds the sum and what rounding took
-    from it: values of constant parts are equal, and so are the errors.
+    The box of these begins at `top` and `left`. Those that are not found stay doubtful, unless
+    nothing more is tried: `is_last`. `out` holds the sum and what rounding took from it: values of
+    constant parts are equal, and so are the errors.
     """
+    right = left + again.shape[1]
     for i in range(again.shape[0]):
-        row = top + i
-        if not doubtful[row, k]:
-            continue  # its values were not kept
-        here = values[row, left : left + again.shape[1]]
-        level, total, number = _settle_row(here, again[i])
-        out[0], out[1] = added(out[0], out[1], total)
-        out[0], out[1] = added(out[0], out[1], number * level)
+        for k in range(left // tile, (right - 1) // tile + 1):
+            if not doubtful[top + i, k]:
+                continue  # its values were not kept
+            first, end = max(k * tile, left), min((k + 1) * tile, right)
+            here, row = values[top + i, first:end], again[i, first - left : end - left]
+            level, total, number = _settle_row(here, row, is_last)
+            out[0], out[1] = added(out[0], out[1], total)
+            out[0], out[1] = added(out[0], out[1], number * level)
 
 
 @part
-def _settle_row(here, again):  # type: ignore[no-untyped-def]
+def _settle_row(here, again, is_last):  # type: ignore[no-untyped-def]
     """Settle a row; return the first value, the sum of what others exceed it by, their number.
 
     Those of a constant part are equal, and add up without rounding.
@@ -178,15 +186,16 @@ def _settle_row(here, again):  # type: ignore[no-untyped-def]
     one = again.dtype.type(1)
     level, total, number = 0.0, 0.0, 0.0
     for j in range(here.size):
-        if np.isnan(here[j]):
+        if np.isnan(here[j]) and (is_last or not np.isnan(again[j])):
             level = clipped(again[j], one)
             break
     for j in range(here.size):
         # LLVM vectorises selections, and no branches.
-        is_doubtful, value = np.isnan(here[j]), clipped(again[j], one)
-        here[j] = value if is_doubtful else here[j]
-        total += value - level if is_doubtful else 0.0
-        number += 1.0 if is_doubtful else 0.0
+        is_found, value = np.isnan(here[j]), clipped(again[j], one)
+        is_found &= is_last or not np.isnan(value)
+        here[j] = value if is_found else here[j]
+        total += value - level if is_found else 0.0
+        number += 1.0 if is_found else 0.0
     return level, total, number
 
 
@@ -247,25 +256,30 @@ def settle_constant(
     window: Window,
     precise: Callable[..., None],
     constants: tuple[Any, ...],
+    beside_constant: float | None,
 ) -> None:
-    """Replace NaN at windows in which both images are constant, and no pixel is masked.
+    """Replace NaN at windows in which images are constant, and no pixel is masked.
 
-    Values, pixels and mask have the shape (planes, rows, columns). For `precise` and its constants
-    see `imsim.kernels.common.window_strips.Strips`.
+    Values, pixels and mask have the shape (planes, rows, columns). For `precise`, its constants and
+    `beside_constant` see `imsim.kernels.common.window_strips.Strips`.
     """
     numbers = np.empty(values.shape, np.int32)
     pairs = np.empty((values.size, 2))
     rows, planes = np.empty((2, x.shape[2]), np.int32), np.empty((2, *x.shape[1:]), np.int32)
     lengths = (1, *window.lengths)[-3:]
-    count = _find_constant(values, x, y, mask, *lengths, rows, planes, numbers, pairs)
-    if not count:
-        return
-    moments = np.zeros((1, PLANES, count))
-    moments[0, PIXEL_X], moments[0, PIXEL_Y] = pairs[:count].T
-    moments[0, WEIGHT], moments[0, PIXELS] = full_of(window)
-    known = np.full((1, count), np.nan)
-    precise(moments, known, *constants)
-    _fill(values, numbers, known[0])
+    memory = rows, planes, numbers, pairs
+    count = _find_constant(values, x, y, mask, *lengths, False, *memory)
+    if count:
+        moments = np.zeros((1, PLANES, count))
+        moments[0, PIXEL_X], moments[0, PIXEL_Y] = pairs[:count].T
+        moments[0, WEIGHT], moments[0, PIXELS] = full_of(window)
+        known = np.full((1, count), np.nan)
+        precise(moments, known, *constants)
+        _fill(values, numbers, known[0])
+    if beside_constant is not None:
+        for one, other in ((x, y), (y, x)):
+            if _find_constant(values, one, other, mask, *lengths, True, *memory):
+                values[numbers >= 0] = beside_constant
 
 
 @kept
@@ -356,11 +370,12 @@ def _fill(values, numbers, known):  # type: ignore[no-untyped-def]
 
 
 @exact
-def _find_constant(values, x, y, mask, deep, high, wide, rows, planes, numbers, pairs):  # type: ignore[no-untyped-def]
+def _find_constant(values, x, y, mask, deep, high, wide, alone, rows, planes, numbers, pairs):  # type: ignore[no-untyped-def]
     """Number the pairs of values of constant windows, -1 for others; return how many there are.
 
-    Neighbours mostly share a pair. `rows` and `planes` count for a pixel, of the last row and of
-    the last plane, how many equal rows and planes of a window end there.
+    `alone`: only x need be constant, and y finite. Neighbours mostly share a pair. `rows` and
+    `planes` count for a pixel, of the last row and of the last plane, how many equal rows and
+    planes of a window end there.
     """
     count = 0
     for k in range(x.shape[0]):
@@ -370,18 +385,18 @@ def _find_constant(values, x, y, mask, deep, high, wide, rows, planes, numbers, 
             run = 0
             for j in range(x.shape[2]):
                 p, q = x[k, i, j], y[k, i, j]
-                if mask is not None and not mask[k, i, j] > 0:
+                if (mask is not None and not mask[k, i, j] > 0) or (alone and not np.isfinite(q)):
                     run = 0
-                elif run > 0 and p == x[k, i, j - 1] and q == y[k, i, j - 1]:
+                elif run > 0 and p == x[k, i, j - 1] and (alone or q == y[k, i, j - 1]):
                     run += 1
                 else:
                     run = 1
                 equal = 1 if run >= wide else 0
-                if equal and i > 0 and p == x[k, i - 1, j] and q == y[k, i - 1, j]:
+                if equal and i > 0 and p == x[k, i - 1, j] and (alone or q == y[k, i - 1, j]):
                     equal += last_row[j]
                 this_row[j] = equal
                 equal = 1 if equal >= high else 0
-                if equal and k > 0 and p == x[k - 1, i, j] and q == y[k - 1, i, j]:
+                if equal and k > 0 and p == x[k - 1, i, j] and (alone or q == y[k - 1, i, j]):
                     equal += last_plane[i, j]
                 this_plane[i, j] = equal
                 plane, row, column = k - deep + 1, i - high + 1, j - wide + 1

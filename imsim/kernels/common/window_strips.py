@@ -13,6 +13,7 @@ from imsim.caches import kept
 from imsim.kernels.common.planes import Plane, Planes, sum_parts
 from imsim.kernels.common.weighted_windows import weighted_strip
 from imsim.kernels.common.window_doubts import (
+    MANY,
     find_boxes,
     fixed,
     precise_taps,
@@ -94,6 +95,8 @@ class Strips(NamedTuple):
     """The same in float64, for the windows that float32 leaves in doubt."""
     constant: float = 0.0
     """What is added to squared means."""
+    beside_constant: float | None = None
+    """Value of a window in which one image is constant, and the other is not."""
     doubts: tuple[Any, ...] = ()
     """What `find_doubtful` takes of the constants, to find tiles that float32 need not try."""
 
@@ -279,23 +282,38 @@ class Positions:
         rows, tiles = found.doubtful.shape
         boxes = np.empty((tiles * -(-rows // size), 5), np.int64)
         count = find_boxes(found.values, found.doubtful, tile, size, boxes)
-        for k, top, bottom, left, right in boxes[:count].tolist():
-            part = slice(top, bottom + size - 1), slice(left, right + size - 1)
-            p, q = x[part].astype(np.float64), y[part].astype(np.float64)
-            inside = None if mask is None else mask[part].copy()
-            piece = Piece(kernel, p, q, inside, tile, is_weighted)
+        if kernel.wider is None and count > MANY:
+            (top, left), (bottom, right) = boxes[:count, 1::2].min(0), boxes[:count, 2::2].max(0)
+            piece = self._piece(x, y, mask, (top, bottom, left, right), is_weighted)
+            again = np.empty((bottom - top, right - left))
+            take(found.values, found.doubtful, tile, top, left, again)
+            piece.settle_constant(again)
+            settle(found.values, again, tile, top, left, found.doubtful, False, total)
+            count = find_boxes(found.values, found.doubtful, tile, size, boxes)
+        for _, top, bottom, left, right in boxes[:count].tolist():
+            piece = self._piece(x, y, mask, (top, bottom, left, right), is_weighted)
             if kernel.wider:
                 again, sums = piece.run((slice(0, bottom - top), slice(0, right - left)))
                 is_settled = sums[2] == 0  # no row is doubtful
             else:
                 again, is_settled = np.empty((bottom - top, right - left)), False
-                take(found.values, found.doubtful, k, top, left, again)
+                take(found.values, found.doubtful, tile, top, left, again)
             if not is_settled and np.isnan(again).any():
                 piece.settle(again)
-            settle(found.values, again, top, left, found.doubtful, k, total)
+            settle(found.values, again, tile, top, left, found.doubtful, True, total)
         if not is_weighted:
             found.sums[0] += total.sum()
         _clip_total(found.sums)
+
+    def _piece(
+        self, x: Array, y: Array, mask: Array | None, box: tuple[int, ...], is_weighted: bool
+    ) -> Piece:
+        """Return the pixels of a box of positions: its first and end row and column."""
+        beyond = self._strips.window.size - 1
+        part = slice(box[0], box[1] + beyond), slice(box[2], box[3] + beyond)
+        p, q = x[part].astype(np.float64), y[part].astype(np.float64)
+        inside = None if mask is None else mask[part].copy()
+        return Piece(self._strips, p, q, inside, self._tile, is_weighted)
 
 
 def _clip_total(sums: Array) -> None:
@@ -348,12 +366,19 @@ class Piece(NamedTuple):
             kernel.fast(*images, *span, True, *found, memory, *kernel.constants)
         return values, sums
 
+    def _inside(self) -> Array:
+        return np.ones(self.x.shape, np.bool_) if self.mask is None else self.mask
+
+    def settle_constant(self, values: Array) -> None:
+        """Replace NaN at windows in which images are constant."""
+        kernel, mask = self.kernel, self._inside()
+        again = kernel.precise, kernel.precise_constants, kernel.beside_constant
+        settle_constant(values[None], self.x[None], self.y[None], mask[None], kernel.window, *again)
+
     def settle(self, values: Array) -> None:
         """Replace NaN at doubtful windows."""
-        kernel = self.kernel
-        mask = np.ones(self.x.shape, np.bool_) if self.mask is None else self.mask
-        again = kernel.precise, kernel.precise_constants
-        settle_constant(values[None], self.x[None], self.y[None], mask[None], kernel.window, *again)
+        self.settle_constant(values)
+        kernel, mask = self.kernel, self._inside()
         taps = np.array(kernel.window.taps)
         order = np.array(by_weight(kernel.window.taps))
 
