@@ -184,7 +184,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Pixels of an image.
     left_out_ : dict of int to str
         Why good images were left out of the training, by their indices. Without a preprocess, so
-        are constant ones, such as a black frame, unless most of them are.
+        are constant ones, such as a black frame, unless most of them, with those learned before,
+        are.
     odd_ : dict of int to float
         Scores of good images that are so unlike the others that they were left out, by their
         indices.
@@ -317,7 +318,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 "good images, earlier and new ones"
             )
         found = self._prepared(frames, given)
-        usable, self.left_out_ = self._usable(frames, given, found)
+        usable, self.left_out_ = self._usable(frames, given, found, self.raw_statistics_)
         unusable = int((~found.usable).sum())
         for i in np.flatnonzero(usable & self.card_.knows(frames)):
             self.left_out_[int(i)], usable[i] = LEARNED_BEFORE, False
@@ -478,12 +479,16 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         return prepared(frames, used, self.preprocess_, self.pose_)
 
     def _usable(
-        self, frames: NDArray[Any], given: Booleans | None, found: Prepared
+        self,
+        frames: NDArray[Any],
+        given: Booleans | None,
+        found: Prepared,
+        earlier: Doubles | None = None,
     ) -> tuple[Booleans, dict[int, str]]:
         """Return which good images can be learned from, and why others cannot."""
         usable, problems = found.usable, found.problems
         if self.preprocess_ is None:  # a preprocess knows itself what shows nothing
-            constant = few_constant(found)
+            constant = few_constant(found, earlier)
             usable = usable & ~constant
             problems = problems | dict.fromkeys(np.flatnonzero(constant).tolist(), CONSTANT)
         return usable, reasons(frames, given, ~usable, problems)
