@@ -459,6 +459,16 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         tags.input_tags.three_d_array = True
         return tags
 
+    def _check_fitted(self) -> None:
+        super()._check_fitted()
+        now = self.metric, self.window
+        if getattr(self, "_measured_by", now) != now:
+            was = "metric={!r}, window={!r}".format(*self._measured_by)
+            raise imsim.OptionError(
+                f"metric={self.metric!r}, window={self.window!r}, but the threshold is of {was}: "
+                "set them back, or call fit(good_images) again"
+            )
+
     def _check_images(self, images: Any, masks: Any) -> tuple[NDArray[Any], Booleans | None]:
         """Return images like those learned from, and their masks or None."""
         self._check_fitted()
@@ -534,6 +544,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 f"{self.metric} gives good images infinite scores, to which there is no threshold: "
                 "the model reproduces them exactly; take another metric, or images with noise"
             )
+        self._measured_by = self.metric, self.window
         self.held_out_columns_, self.held_out_scores_ = columns[~odd], scores
         self.threshold_, self.offset_ = found.value, -found.value
         self.false_alarms_ = found

@@ -191,6 +191,7 @@ def restore(detector: Any, parameters: dict[str, Any], arrays: Arrays) -> None:
             part = class_of(state["kind"]).from_state(state["state"], arrays.under(f"{name}/"))
         setattr(detector, f"{name}_", part)
     detector.set_params(**own)
+    detector._measured_by = detector.metric, detector.window
     fitted["shape_"] = tuple(fitted["shape_"])
     if stored or fitted.keys() != set(FITTED):
         raise imsim.OptionError("it holds other things than a detector learns")
