@@ -222,6 +222,18 @@ class TestIgnored:
         Path("j/s.json").write_text(json.dumps(shape))
         _, err = compared(capsys, *call)
         assert "imsim: note: --ignore-from j/s.json: no image is called s" in err
+        Path("k").mkdir()
+        Path("k/1.json").write_text(json.dumps(shape))
+        Path("j/link").symlink_to("../k")  # folders of shapes may be linked, as those of images
+        Path("k/back").symlink_to("../k")
+        save("r/link/1.png", GREY), save("t/link/1.png", DOT)
+        found, _ = compared(capsys, *call)
+        counts = [row["scores"]["pixels"] for row in found["scored"]]
+        assert counts == [7, 1, 7, 7] * len(tests)  # of 1, link/1 and those in sub
+        Path("j/gone").symlink_to("nowhere")
+        _, err = compared(capsys, *call, status=2)
+        assert "imsim: error: j/gone: is a link that leads nowhere" in err
+        Path("j/gone").unlink(), Path("j/link").unlink()
         Path("j/s.json").rename("j/b.json")
         assert main(["report", "r/1.png", "t/1.png", "-o", "r.html", "--ignore-from", "j"]) == 0
         Path("j/b.json").rename("j/1.json")
@@ -284,6 +296,25 @@ class TestIgnored:
         Path("i.csv").write_text("file,x,y,w,h\n,30,20,1,1\n")
         assert main([*call, "--resume"]) == 2
         assert "another run" in capsys.readouterr().err
+
+    def test_files_that_come_and_go_are_seen_by_resume(self, capsys):
+        shape = {"shapes": [{"points": [[9, 5], [12, 7]], "shape_type": "rectangle"}]}
+        mask = np.zeros(GREY.shape, bool)
+        mask[:9] = True
+        Path("j").mkdir()
+        for name in "01":  # the first one is always scored again
+            save(f"r/{name}.png", GREY), save(f"t/{name}.png", DOT), save(f"m/{name}.png", mask)
+            Path(f"j/{name}.json").write_text(json.dumps(shape))
+        for options, file in (
+            (["--ignore-from", "j"], "j/1.json"),
+            (["--mask", "m", "--mask-missing", "whole"], "m/1.png"),
+        ):
+            Path("o.csv").unlink(missing_ok=True)
+            call = ["compare", "r", "t", "--metrics", "pixels", "-o", "o.csv", *options]
+            assert main(call) == main([*call, "--resume"]) == 0
+            Path(file).unlink()
+            assert main([*call, "--resume"]) == 2
+            assert "another run" in capsys.readouterr().err
 
     def test_they_are_not_replaced_by_results(self, capsys):
         a = save("a.png", GREY)

@@ -13,6 +13,7 @@ from image_files import DEEP, GREY, NOISY, save
 
 from imsim._images import ImageFileError, read_picture
 from imsim.cli import main
+from imsim.cli.rows import changed_since
 
 FULL = Path("/dev/full")
 """A file on a disk that is always full."""
@@ -361,3 +362,18 @@ def test_maps_whose_names_are_one_on_the_disk(capsys, monkeypatch, names):
     _, err = compare(capsys, *call, status=2)
     assert "2 images are called " in err[0]
     assert "would replace each other" in err[0]
+
+
+def test_counts_that_no_computer_reaches(capsys):
+    save("a.png", GREY), save("b.png", NOISY)
+    for option in ("--workers", "--max-pixels"):
+        compare(capsys, "a.png", "b.png", "--metrics", "rmse", option, str(10**30), status=0)
+
+
+def test_a_link_that_leads_nowhere_hides_no_change():
+    save("v/a.npy", GREY)
+    written = Path("v/a.npy").stat().st_ctime
+    assert changed_since(written, ["v"]) == {"v"}
+    Path("v/b").symlink_to("nowhere")
+    assert changed_since(written, ["v", "gone"]) == {"v"}
+    assert changed_since(written + 1e6, ["v", "v/a.npy", "gone"]) == set()

@@ -320,3 +320,23 @@ def test_compiling_is_told_on_a_terminal_only(capfd, monkeypatch, terminal):
     assert main(["compare", "ref/0.png", "test/0.png", "--metrics", "rmse"]) == 0
     err = capfd.readouterr().err
     assert err.count("imsim: note: a metric is compiled when it is first used") == terminal
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are those of POSIX")
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_file_into_which_another_process_writes_rows_is_left_alone(capsys, resume):
+    """Two runs at once would write over the rows of each other."""
+    assert compare("--metrics", "rmse", "-o", "o.csv") == 0
+    before = Path("o.csv").read_bytes()
+    capsys.readouterr()
+    code = "from imsim.cli.rows import *; writer = Writer(Csv(['image']), 'o.csv', False, dict); "
+    run = [sys.executable, "-c", f"{code} print(flush=True); input()"]
+    with subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        options = ["--resume"] if resume else []
+        said = refused(capsys, "--metrics", "rmse", "-o", "o.csv", *options)
+        assert "o.csv: another run of imsim writes to it" in said
+        assert Path("o.csv").read_bytes() == b"image\n"
+        other.communicate(b"\n")
+    assert compare("--metrics", "rmse", "-o", "o.csv") == 0
+    assert Path("o.csv").read_bytes() == before

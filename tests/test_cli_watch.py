@@ -79,8 +79,12 @@ class TestArrivals:
         assert [row["verdict"] for row in found["image"]] == ["good", "anomaly"]
         times = [datetime.fromisoformat(row["time"]) for row in found["image"]]
         assert [begun, *times] == sorted([begun, *times])
-        assert err[0].startswith("imsim: 1 of 2 images are anomalies (threshold ")
-        assert err[1] == "imsim: interrupted"
+        assert err[0] == (
+            "imsim: note: files that are there already are not scored: 1, e.g. in/old.png; "
+            "--existing takes them"
+        )
+        assert err[1].startswith("imsim: 1 of 2 images are anomalies (threshold ")
+        assert err[2] == "imsim: interrupted"
         assert main(["anomaly", "score", model, "in/a.png", "in/b.png", "--json"]) == 0
         scored = by_kind(capsys.readouterr().out)
         assert found["run"] == scored["run"]
@@ -165,7 +169,7 @@ class TestArrivals:
         ]
         found, err = watch(capsys, model)
         assert [row["verdict"] for row in found["image"]] == ["good", "anomaly", "good"]
-        assert len(err) == 2
+        assert len(err) == 3  # that gone.png is there already, the summary, the interruption
 
     def test_what_is_not_looked_for(self, capsys, model, looks):
         def others():

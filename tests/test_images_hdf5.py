@@ -20,9 +20,9 @@ h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
-def put(name, datasets, **options):
-    """Save datasets by their names, and return the path."""
-    with h5py.File(name, "w") as file:
+def put(name, datasets, before=0, **options):
+    """Save datasets by their names, behind a block of other bytes; return the path."""
+    with h5py.File(name, "w", userblock_size=before) as file:
         for key, pixels in datasets.items():
             file.create_dataset(key, data=pixels, **options)
     return name
@@ -41,6 +41,19 @@ def test_arrays(pixels, options):
         assert picture.notes == ()
     with ImageFile("a.h5", SMALL) as file:
         same(file.read(0), picture._replace(path="a.h5"))
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (16, 9), "compression": "gzip"}])
+@pytest.mark.parametrize("before", [512, 4096])
+def test_a_block_of_other_bytes_before_the_file(before, options):
+    put("a.h5", {"data": DEEP}, before, **options)
+    np.testing.assert_array_equal(read_picture("a.h5:data").pixels, DEEP)
+    with ImageFile("a.h5", SMALL) as file:
+        same(file.read(0), contents("a.h5")[0])
+    with open("a.h5", "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file")  # which has rows for columns
+    with pytest.raises(ImageFileError, match="is a file of MATLAB, which is not read"):
+        contents("a.h5")
 
 
 def test_one_of_several_is_named():

@@ -22,7 +22,7 @@ from imsim._images.gif import SIGNATURES as GIF_SIGNATURES
 from imsim._images.gif import open_gif
 from imsim._images.hdf5 import EXTENSIONS as HDF5_EXTENSIONS
 from imsim._images.hdf5 import SIGNATURE as HDF5_SIGNATURE
-from imsim._images.hdf5 import open_hdf5
+from imsim._images.hdf5 import has_user_block, open_hdf5
 from imsim._images.jpeg import SIGNATURE as JPEG_SIGNATURE
 from imsim._images.jpeg import open_jpeg
 from imsim._images.nifti import HEADER_BYTES, is_nifti, open_nifti
@@ -285,6 +285,8 @@ def _open_images(source: Source, start: bytes, name: str | None, reading: Readin
         return open_avif(source, reading)
     if is_bitmap(start):
         return open_bmp(source, reading)
+    if has_user_block(source):
+        return open_hdf5(source, name, reading)
     raise ImageFileError(*no_image(source.path, start))
 
 

@@ -107,7 +107,10 @@ _OTHERS = (
         "fetch the file: git lfs pull",
     ),
     Unread(
-        "a file of MATLAB", (".mat",), (b"MATLAB 5.0 MAT-file",), "save it as TIFF, HDF5 or .npy"
+        "a file of MATLAB",
+        (".mat",),
+        (b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file"),
+        "save it as TIFF, HDF5 or .npy",
     ),
     Unread("netCDF 3", (), (b"CDF\x01", b"CDF\x02", b"CDF\x05"), "convert it: nccopy -k nc4"),
     Unread("HDF4", (".hdf",), (b"\x0e\x03\x13\x01",), "convert it: h4toh5"),

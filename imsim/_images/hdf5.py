@@ -35,6 +35,25 @@ EXTENSIONS = (".h5", ".hdf5", ".he5", ".nc", ".nc4")
 """Extensions of files whose datasets are named by ``FILE.h5:/PATH``."""
 
 
+def has_user_block(source: Source) -> bool:
+    """Tell whether HDF5 begins behind other bytes: 512, or twice as many once or more.
+
+    MATLAB's files do, which name no axes, and whose rows are columns: those are not read.
+    """
+    with source.open() as stream:
+        size = stream.seek(0, 2)
+        stream.seek(0)
+        if stream.read(7) == b"MATLAB ":
+            return False
+        place = 512
+        while place < size:
+            stream.seek(place)
+            if stream.read(len(SIGNATURE)) == SIGNATURE:
+                return True
+            place *= 2
+    return False
+
+
 def open_hdf5(source: Source, name: str | None, reading: Reading) -> Pages:
     """Open a file, and the dataset of that name, or the only one of two or more axes."""
     try:

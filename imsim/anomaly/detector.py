@@ -184,7 +184,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Pixels of an image.
     left_out_ : dict of int to str
         Why good images were left out of the training, by their indices. Without a preprocess, so
-        are constant ones, such as a black frame, unless most of them are.
+        are constant ones, such as a black frame, unless most of them, with those learned before,
+        are.
     odd_ : dict of int to float
         Scores of good images that are so unlike the others that they were left out, by their
         indices.
@@ -317,7 +318,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 "good images, earlier and new ones"
             )
         found = self._prepared(frames, given)
-        usable, self.left_out_ = self._usable(frames, given, found)
+        usable, self.left_out_ = self._usable(frames, given, found, self.raw_statistics_)
         unusable = int((~found.usable).sum())
         for i in np.flatnonzero(usable & self.card_.knows(frames)):
             self.left_out_[int(i)], usable[i] = LEARNED_BEFORE, False
@@ -458,6 +459,16 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         tags.input_tags.three_d_array = True
         return tags
 
+    def _check_fitted(self) -> None:
+        super()._check_fitted()
+        now = self.metric, self.window
+        if getattr(self, "_measured_by", now) != now:
+            was = "metric={!r}, window={!r}".format(*self._measured_by)
+            raise imsim.OptionError(
+                f"metric={self.metric!r}, window={self.window!r}, but the threshold is of {was}: "
+                "set them back, or call fit(good_images) again"
+            )
+
     def _check_images(self, images: Any, masks: Any) -> tuple[NDArray[Any], Booleans | None]:
         """Return images like those learned from, and their masks or None."""
         self._check_fitted()
@@ -478,12 +489,16 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         return prepared(frames, used, self.preprocess_, self.pose_)
 
     def _usable(
-        self, frames: NDArray[Any], given: Booleans | None, found: Prepared
+        self,
+        frames: NDArray[Any],
+        given: Booleans | None,
+        found: Prepared,
+        earlier: Doubles | None = None,
     ) -> tuple[Booleans, dict[int, str]]:
         """Return which good images can be learned from, and why others cannot."""
         usable, problems = found.usable, found.problems
         if self.preprocess_ is None:  # a preprocess knows itself what shows nothing
-            constant = few_constant(found)
+            constant = few_constant(found, earlier)
             usable = usable & ~constant
             problems = problems | dict.fromkeys(np.flatnonzero(constant).tolist(), CONSTANT)
         return usable, reasons(frames, given, ~usable, problems)
@@ -529,6 +544,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
                 f"{self.metric} gives good images infinite scores, to which there is no threshold: "
                 "the model reproduces them exactly; take another metric, or images with noise"
             )
+        self._measured_by = self.metric, self.window
         self.held_out_columns_, self.held_out_scores_ = columns[~odd], scores
         self.threshold_, self.offset_ = found.value, -found.value
         self.false_alarms_ = found

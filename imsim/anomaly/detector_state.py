@@ -119,7 +119,11 @@ class Card:
 
 
 def digests_of(images: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return what tells images from others: type, shape and pixels; uint8 of shape (n, 16)."""
+    """Return what tells images from others: type, shape and pixels; uint8 of shape (n, 16).
+
+    The order of bytes does not: a file has the same pixels in either.
+    """
+    images = images.astype(images.dtype.newbyteorder("<"), copy=False)
     kind = f"{images.dtype.str} {images.shape[1:]}".encode()
     found = [hashlib.sha256(kind + np.ascontiguousarray(image).data).digest() for image in images]
     joined = np.frombuffer(b"".join(d[:_DIGEST] for d in found), np.uint8)
@@ -187,6 +191,7 @@ def restore(detector: Any, parameters: dict[str, Any], arrays: Arrays) -> None:
             part = class_of(state["kind"]).from_state(state["state"], arrays.under(f"{name}/"))
         setattr(detector, f"{name}_", part)
     detector.set_params(**own)
+    detector._measured_by = detector.metric, detector.window
     fitted["shape_"] = tuple(fitted["shape_"])
     if stored or fitted.keys() != set(FITTED):
         raise imsim.OptionError("it holds other things than a detector learns")

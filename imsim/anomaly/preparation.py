@@ -33,6 +33,8 @@ LEAST_SIDE = 16
 """Least side in pixels of images whose items may be brought into one pose."""
 _DOUBTED = 100
 """Most good images that are looked at for whether they show single items."""
+_ROUNDING = 1e-12
+"""Most contrast of a constant image, in units of its level: the rounding of its mean."""
 _NOTHING_LEFT = "leaves nothing to compare"
 CONSTANT = "is constant: it shows nothing to learn from"
 
@@ -71,13 +73,19 @@ def prepared(
     return Prepared(inputs, inside, problems[0] if problems else {})
 
 
-def few_constant(found: Prepared) -> Booleans:
-    """Return which usable images are constant, such as a black frame; none if most of them are."""
+def few_constant(found: Prepared, earlier: Doubles | None = None) -> Booleans:
+    """Return which usable images are constant, such as a black frame; none if most good ones are.
+
+    Good ones are these, and those learned from before, of which `earlier` has the raw statistics.
+    """
     usable, used = found.usable, True if found.masks is None else found.masks
     highest = found.images.max(axis=(1, 2), initial=-np.inf, where=used)
     lowest = found.images.min(axis=(1, 2), initial=np.inf, where=used)
     constant: Booleans = usable & (highest == lowest)
-    return constant if 2 * constant.sum() < usable.sum() else np.zeros_like(constant)
+    level, contrast = np.empty((2, 0)) if earlier is None else earlier[:, :2].T
+    before = (contrast <= _ROUNDING * np.abs(level)).sum()
+    is_few = 2 * (constant.sum() + before) < usable.sum() + len(level)
+    return constant if is_few else np.zeros_like(constant)
 
 
 def map_back(

@@ -95,9 +95,24 @@ class Stored(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         UnfittedError, OptionError
-            If nothing was fitted; if a parameter is nothing that JSON can hold.
+            If nothing was fitted; if a parameter is nothing that JSON can hold, or was changed
+            after the fit, so that the file could not be loaded.
         """
-        write(path, type(self).__name__, *self.get_state())
+        write(path, type(self).__name__, *self.get_state(), self._check_state)
+
+    @classmethod
+    def _check_state(cls, parameters: dict[str, Any], arrays: Arrays) -> None:
+        """Refuse a state that could not be loaded: the file would replace one that can."""
+        try:
+            cls.from_state(parameters, arrays)
+        except ImportError:
+            raise
+        except Exception as error:  # as in `load`
+            reason = error if isinstance(error, imsim.ImsimError) else repr(error)
+            raise imsim.OptionError(
+                f"this {cls.__name__} cannot be saved, since it could not be loaded: {reason}",
+                "set back what was changed after the fit, or call fit(good_images) again",
+            ) from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -175,8 +190,12 @@ def write(
     kind: str,
     parameters: Mapping[str, Any],
     arrays: Mapping[str, NDArray[Any]],
+    check: Callable[[dict[str, Any], Arrays], object] = lambda *_: None,
 ) -> None:
-    """Write a file for a class; it replaces an old file only when it is complete."""
+    """Write a file for a class; it replaces an old file only when it is complete.
+
+    `check` gets what a reader of the file does, and raises if that is no use.
+    """
     header = {"format": FORMAT, "kind": kind, "imsim": imsim.__version__}
     try:
         text = json.dumps(
@@ -194,6 +213,7 @@ def write(
                 f"{name} of this {kind} has dtype {array.dtype}, which cannot be saved; "
                 "expected booleans, integers or real floats"
             )
+    check(json.loads(text)["parameters"], Arrays(dict(checked)))
     checked[_DIGEST] = np.frombuffer(_digest(text, checked), dtype=np.uint8)
     content = save(checked, {_HEADER: text})
     with replacing(os.path.realpath(path)) as new:  # a link stays

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import math
 import os
@@ -154,6 +155,25 @@ def _other_options(file: str, difference: str) -> str:
     )
 
 
+def _lock(stream: BinaryIO, name: str) -> None:
+    """Refuse a file into which another process writes rows: both would tear those of the other.
+
+    The lock ends with the process, however it ends, and those that it starts do not have it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):  # others: nothing that has locks
+            raise ImsimError(
+                f"{name}: another run of imsim writes to it",
+                "wait until that ends, or use another -o",
+            ) from error
+
+
 class Writer(Generic[Row]):
     """Writes rows to a file, or to standard output.
 
@@ -171,7 +191,8 @@ class Writer(Generic[Row]):
     Raises
     ------
     ImsimError
-        If the file cannot be written, or, with `resume`, is of another run.
+        If the file cannot be written, another process writes rows to it, or, with `resume`, it is
+        of another run.
     """
 
     def __init__(
@@ -189,8 +210,12 @@ class Writer(Generic[Row]):
         with writing_to(self.name):
             going_on = resume and os.path.exists(file) and os.path.getsize(file) > 0
             self.written = os.path.getmtime(file) if going_on else 0.0
-            self._stream = open(file, "r+b" if going_on else "wb")  # noqa: SIM115
+            self._stream = open(file, "r+b" if going_on else "ab")  # noqa: SIM115
         try:
+            _lock(self._stream, self.name)
+            if not going_on and os.path.isfile(file):
+                with writing_to(self.name):
+                    self._stream.truncate(0)
             if not (going_on and self._go_on(self._stream)):
                 self._put(layout.head())
         except BaseException:

@@ -238,6 +238,16 @@ def test_a_card_tells_how_a_model_was_made(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.card_.digests, detector.card_.digests)
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_the_order_of_bytes_makes_no_other_images(kind: Any) -> None:
+    images = (100 * waves(30, 0)).astype(kind)
+    swapped = images.astype(images.dtype.newbyteorder())
+    detector = whole().fit(images)
+    assert detector.card_.knows(swapped).all()
+    with pytest.raises(imsim.ImsimError, match="was learned from before"):
+        detector.update(swapped)
+
+
 def test_other_types_and_shapes_are_other_images() -> None:
     images = np.zeros((1, 2, 8), np.uint8)
     card = Card.of(images, "")
@@ -345,7 +355,6 @@ def test_an_update_with_another_range_is_named() -> None:
         with pytest.warns(UserWarning, match=r"times the contrast of those learned from before"):
             whole().fit(images).update(new * factor)
     whole().fit(images).update(new * 3)  # unusual, but no other unit
-    whole().fit(images).update(np.full((25, SIDE, SIDE), 0.5) + np.arange(25)[:, None, None])
 
 
 def test_a_small_update_keeps_the_rate_of_the_harvest_before_it(tmp_path: Path) -> None:
@@ -456,8 +465,24 @@ def test_constant_images_among_the_good_teach_nothing(value: float, metric: str)
         detector.update(np.concatenate([waves(2, 7).astype(np.float32), with_blanks[:1]]))
 
 
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("value", [0.0, 0.1, -9999.0])
+def test_constant_images_of_an_update_teach_nothing(value: float, number: int) -> None:
+    """They are few among all good images, also where the update holds hardly anything else."""
+    blanks = np.full((number, SIDE, SIDE), value)
+    detector = AnomalyDetector(preprocess=None, random_state=0).fit(waves(30, 0))
+    with pytest.raises(imsim.ImsimError, match=r"none of . images .* is constant"):
+        detector.update(blanks)
+    with pytest.warns(UnscorableImageWarning, match=r"images\[1\] is constant"):
+        detector.update(np.concatenate([waves(1, 7), blanks]))
+    assert (detector.predict(blanks) == -1).all()
+
+
 def test_constant_images_are_learned_if_most_are() -> None:
     good = np.arange(12.0)[:, None, None] + np.zeros((16, 16))
     with silent(UserWarning):
         detector = AnomalyDetector(preprocess=None, data_range=12.0, random_state=0).fit(good)
+    assert not detector.left_out_
+    with silent(UserWarning):
+        detector.update(good[:2] + 0.1)
     assert not detector.left_out_

@@ -11,7 +11,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import imsim
-from imsim.anomaly import GoodStatistics, PCAAutoencoder, pca
+from imsim.anomaly import GoodStatistics, PCAAutoencoder, pca, storage
 from imsim.anomaly.patches import cut, join
 from imsim.anomaly.pca import MeanModel
 
@@ -382,6 +382,6 @@ def test_a_mean_of_no_pixels_is_refused(tmp_path: Path) -> None:
     model = MeanModel().fit(textures(2))
     for count in (0, -5):
         model.count_ = count
-        model.save(tmp_path / "model")
+        storage.write(tmp_path / "model", "MeanModel", *model.get_state())
         with pytest.raises(imsim.OptionError, match=f"learned from {count} pixels"):
             MeanModel.load(tmp_path / "model")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save, save_file
 
 import imsim
-from imsim.anomaly import GoodStatistics, PCAAutoencoder, simulate, storage
+from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, simulate, storage
 from imsim.anomaly.xray import VirtualPeel
 
 
@@ -99,6 +99,42 @@ def test_old_file_stays_if_writing_fails(path: Path, monkeypatch: pytest.MonkeyP
         storage.write(path, "Thing", {}, {"x": np.zeros(3)})
     np.testing.assert_array_equal(Thing.load(path).arrays["x"], 1)
     assert [p.name for p in path.parent.iterdir()] == ["model.bin"]
+
+
+def test_what_could_not_be_loaded_replaces_nothing(path: Path) -> None:
+    images = np.random.default_rng(0).random((30, 16, 16))
+    model = PCAAutoencoder(2, patch=8).fit(images)
+    model.save(path)
+    before = path.read_bytes()
+    model.set_params(patch=4)
+    with pytest.raises(imsim.OptionError, match=r"cannot be saved, since it could not be loaded"):
+        model.save(path)
+    assert path.read_bytes() == before
+    detector = AnomalyDetector(preprocess=None, random_state=0).fit(images)
+    detector.save(path)
+    detector.set_params(false_alarm_rate=0.3)
+    with pytest.raises(imsim.OptionError, match="its threshold does not come from its scores"):
+        detector.save(path)
+    assert AnomalyDetector.load(path).threshold_ == detector.threshold_
+    detector.update(np.random.default_rng(1).random((3, 16, 16))).save(path)
+    assert AnomalyDetector.load(path).false_alarm_rate == 0.3
+
+
+@pytest.mark.parametrize("change", [{"metric": "gmsd"}, {"window": 9}])
+def test_a_metric_without_a_threshold_is_refused(path: Path, change: dict[str, Any]) -> None:
+    images = np.random.default_rng(0).random((30, 24, 24))
+    detector = AnomalyDetector(preprocess=None, metric="ssim", random_state=0).fit(images)
+    detector.save(path)
+    scores = detector.anomaly_score(images)
+    for fitted in (detector, AnomalyDetector.load(path)):
+        own = {name: fitted.get_params()[name] for name in change}
+        fitted.set_params(**change)
+        for ask in (fitted.predict, fitted.anomaly_map, fitted.update):
+            with pytest.raises(imsim.OptionError, match=r"but the threshold is of metric='ssim'"):
+                ask(images)
+        fitted.set_params(**own)
+        np.testing.assert_array_equal(fitted.anomaly_score(images), scores)
+    detector.set_params(**change).fit(images).predict(images)
 
 
 def test_threads_save_to_one_name(path: Path) -> None:

@@ -152,12 +152,13 @@ def _watch(arguments: argparse.Namespace, rows: Rows, form: str | None) -> None:
         if rows.last in known:
             rows.finish(time=_now())
     arrivals = _Arrivals(arguments.folder, rows.pictures, known, existing=arguments.existing)
-    if arguments.resume and not arguments.existing:
+    if not arguments.existing:  # they may have come while the command was starting
         have_rows = set(map(file_of, known))
         if missing := [path for path in arrivals.there if path not in have_rows]:
+            without = ", without a row that holds," if arguments.resume else ""
             say(
-                f"note: files that are there already, without a row that holds, are not scored: "
-                f"{len(missing)}, e.g. {missing[0]}; --existing takes them"
+                f"note: files that are there already{without} are not scored: {len(missing)}, "
+                f"e.g. {missing[0]}; --existing takes them"
             )
     begun, most = time.monotonic(), arguments.stop_after
     output = _state_of(arguments.output) if arguments.output else None
