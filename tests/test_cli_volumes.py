@@ -66,8 +66,10 @@ class TestStacks:
 
     def test_masks_and_values_that_are_left_out(self, capsys):
         a, b, mask = save("a.npy", A), save("b.npy", B), save("m.tif", MASK.astype(np.uint8) * 255)
-        wanted = dict(imsim.compare(A, B, ndim=3, mask=MASK))
-        assert scores(capsys, a, b, "--mask", mask) == pytest.approx(wanted)
+        names = ["rmse", "gmsd", "zncc"]
+        wanted = dict(imsim.compare(A, B, names, ndim=3, mask=MASK))
+        found = scores(capsys, a, b, "--mask", mask, "--metrics", ",".join(names))
+        assert found == pytest.approx(wanted)
         assert scores(capsys, a, b, *FEW, "--ignore-value", "77")["rmse"] == pytest.approx(
             imsim.rmse(A, B, ndim=3, mask=(A != 77) & (B != 77))
         )
