@@ -133,7 +133,7 @@ def test_nothing_is_left_to_compile() -> None:
     names = "fsim,gmsd,rmse,ssim,zncc", "gmsd,imed,rmse,ssim,uiq,zncc"
     ahead = f"""
 import imsim
-imsim.compile_kernels(xray=True)
+imsim.compile_kernels(dtypes=["uint8", "float32"], xray=True)
 imsim.compile_kernels({names[0].split(",")}, ["float32"], gradients=True)
 imsim.compile_kernels({names[1].split(",")}, ["uint8", "float32"], regions=True)
 """

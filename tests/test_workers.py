@@ -71,10 +71,10 @@ def test_calls_from_many_threads() -> None:
 
 
 def same_in_children(method: str) -> bool:
-    """Whether processes started after the pool was used compute what this one does."""
+    """Whether a process started after the pool was used computes what this one does."""
     with imsim.workers(3):
         expected = scores(IN_CHILDREN)
-    with multiprocessing.get_context(method).Pool(2) as pool:
+    with multiprocessing.get_context(method).Pool(1) as pool:
         return pool.map_async(scores_in_child, [1, 3]).get(timeout=120) == [expected] * 2
 
 
