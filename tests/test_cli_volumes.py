@@ -233,7 +233,8 @@ class TestRuns:
 class TestReport:
     def test_a_page(self, capsys):
         a, b, mask = save("a.npy", A), save("b.npy", B), save("m.npy", MASK)
-        assert main(["report", a, b, "--volume", "--mask", mask, "-o", "page.html"]) == 0
+        call = ["report", a, b, "--volume", "--mask", mask, "--metrics", "rmse,gmsd"]
+        assert main([*call, "-o", "page.html"]) == 0
         assert capsys.readouterr() == ("Report: page.html\n", "")
         html = Path("page.html").read_text(encoding="utf-8")
         assert "17 × 14 × 12 voxels, uint8, grey" in html
