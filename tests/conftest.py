@@ -14,6 +14,10 @@ from hypothesis import HealthCheck, settings
 
 import imsim
 
+# For the processes that the tests are run by, and start: threads of OpenBLAS wait in loops, which
+# took 4 of 5 CPU seconds beside other processes.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # No deadline: the first call of a compiled kernel takes seconds. Few, small examples: every
 # property runs over all metrics, and the whole suite has to stay a matter of minutes.
 _COMMON = {

@@ -338,7 +338,8 @@ class TestScore:
             assert capsys.readouterr().err.startswith(f"imsim: error: {name}")
 
 
-def test_report(capsys, model):
+def test_report(capsys, model, monkeypatch):
+    monkeypatch.setattr("imsim.anomaly.report.DPI", 20)
     save("good.npy", SAMPLES.images[~BAD][:12])
     for i, image in enumerate(SAMPLES.images[BAD]):
         save(f"bad/{i}.npy", image)

@@ -22,7 +22,7 @@ RNG = np.random.default_rng(11)
 
 @pytest.fixture(scope="module")
 def address():
-    with workers(2) as found:
+    with workers(1) as found:  # two, in test_cli_fleet.py
         yield found.scheduler_address
 
 

@@ -271,7 +271,8 @@ class TestOptions:
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere, a process gets no such signal")
 def test_ctrl_c(tmp_path):
     """A person's Ctrl-C ends a long run with a message, and the rows stay."""
-    np.save(tmp_path / "s.npy", np.zeros((100_000, 40, 48), np.uint8))
+    shape = 100_000, 40, 48  # of which no byte is written
+    np.lib.format.open_memmap(tmp_path / "s.npy", "w+", np.uint8, shape)
     # A test run in the background of a shell ignores the signal, and so would its children.
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "

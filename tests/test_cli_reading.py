@@ -188,18 +188,26 @@ class TestReading:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pipes have names")
 class TestPipes:
-    def test_each_is_opened_once(self):
-        home = str(Path(imsim.__file__).parents[1])
-        environment = {**os.environ, "PYTHONPATH": home}
+    @pytest.mark.parametrize("name", ["/dev/fd/0", "/dev/stdin", "-"])
+    @pytest.mark.parametrize("is_piped", [False, True])
+    def test_each_is_opened_once(self, name, is_piped, capsys, monkeypatch):
         save("a.png", GREY), save("b.png", NOISY)
-        for end in ("<(cat b.png)", "/dev/stdin < b.png", "- < b.png", "/dev/stdin < <(cat b.png)"):
-            line = f"{sys.executable} -m imsim compare a.png {end} --metrics rmse --csv"
-            done = subprocess.run(
-                ["bash", "-c", line], env=environment, capture_output=True, text=True, check=False
-            )
-            assert (done.returncode, done.stderr) == (0, "")
-            score = float(done.stdout.splitlines()[1].split(",")[2])
-            assert score == imsim.rmse(GREY, NOISY)
+        kept = os.dup(0)
+        with (
+            open("b.png", "rb") as file,
+            subprocess.Popen(["cat", "b.png"], stdout=subprocess.PIPE) as cat,
+        ):
+            os.dup2((cat.stdout if is_piped else file).fileno(), 0)
+            try:
+                with open(0, closefd=False) as stream:
+                    monkeypatch.setattr("sys.stdin", stream)
+                    assert main(["compare", "a.png", name, "--metrics", "rmse", "--csv"]) == 0
+            finally:
+                os.dup2(kept, 0)
+                os.close(kept)
+        out, err = capsys.readouterr()
+        assert float(out.splitlines()[1].split(",")[2]) == imsim.rmse(GREY, NOISY)
+        assert err == ""
 
     def test_a_pipe_that_is_named(self, capsys):
         save("a.png", GREY), os.mkfifo("p.png")

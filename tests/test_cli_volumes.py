@@ -66,8 +66,10 @@ class TestStacks:
 
     def test_masks_and_values_that_are_left_out(self, capsys):
         a, b, mask = save("a.npy", A), save("b.npy", B), save("m.tif", MASK.astype(np.uint8) * 255)
-        wanted = dict(imsim.compare(A, B, ndim=3, mask=MASK))
-        assert scores(capsys, a, b, "--mask", mask) == pytest.approx(wanted)
+        names = ["rmse", "gmsd", "zncc"]
+        wanted = dict(imsim.compare(A, B, names, ndim=3, mask=MASK))
+        found = scores(capsys, a, b, "--mask", mask, "--metrics", ",".join(names))
+        assert found == pytest.approx(wanted)
         assert scores(capsys, a, b, *FEW, "--ignore-value", "77")["rmse"] == pytest.approx(
             imsim.rmse(A, B, ndim=3, mask=(A != 77) & (B != 77))
         )
@@ -231,7 +233,8 @@ class TestRuns:
 class TestReport:
     def test_a_page(self, capsys):
         a, b, mask = save("a.npy", A), save("b.npy", B), save("m.npy", MASK)
-        assert main(["report", a, b, "--volume", "--mask", mask, "-o", "page.html"]) == 0
+        call = ["report", a, b, "--volume", "--mask", mask, "--metrics", "rmse,gmsd"]
+        assert main([*call, "-o", "page.html"]) == 0
         assert capsys.readouterr() == ("Report: page.html\n", "")
         html = Path("page.html").read_text(encoding="utf-8")
         assert "17 × 14 × 12 voxels, uint8, grey" in html

@@ -251,14 +251,18 @@ class TestEnds:
         home = str(Path(imsim.__file__).parents[1])
         call = ["anomaly", "watch", model, "in", "--existing", "--interval", "0.05", "--json"]
         call += ["--for", "60"]  # whatever fails
+        # A shell starts what runs in the background with this signal ignored. (Setting it between
+        # fork and exec, JAX would warn of the fork.)
+        program = (
+            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from imsim.cli import main; sys.exit(main(sys.argv[1:]))"
+        )
         with subprocess.Popen(
-            [sys.executable, "-m", "imsim", *call],
+            [sys.executable, "-c", program, *call],
             env={**os.environ, "PYTHONPATH": home},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A shell starts what runs in the background with this signal ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
             assert '"kind": "run"' in process.stdout.readline()
             assert '"image": "in/a.png"' in process.stdout.readline()

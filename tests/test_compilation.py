@@ -15,14 +15,21 @@ from imsim import kernels
 from imsim.cli import main
 from imsim.compilation import COMPILED, compiling_calls
 
-AGAIN = """
+LISTEN = """
 import sys
+import warnings
 import numpy as np
 import imsim
 from numba.core import event
 
 compiled = event.RecordingListener()
 event.register("numba:compile", compiled)
+"""
+REPORT = """
+print(sorted({str(e.data["dispatcher"]) + str(e.data["args"]) for _, e in compiled.buffer}))
+"""
+
+SCORES = """
 class Stored:  # what is read in blocks
     def __init__(self, values):
         self.values, self.shape, self.dtype = values, values.shape, values.dtype
@@ -40,49 +47,32 @@ for dtype, frame in (("float32", (70, 41)), ("uint8", (41, 70))):
         axis = -3 if x.shape[-3] == 3 else -1
         grey = [np.take(v, 1, axis=axis) for v in (x, y)]
         view = [np.moveaxis(v, axis, 0)[1] for v in (x, y)]
-        for inside in (None, mask, np.ones(frame, bool)):
+        is_plain = x.base is last and y.base is last
+        for inside in (None, mask, *([np.ones(frame, bool)] if is_plain else [])):
             for metric in imsim.METRICS.values():
                 for function in (metric.function, metric.map_function or metric.function):
                     function(x, y, mask=inside, data_range=255, channel_axis=axis)
                     if not metric.map_needs_channels:
-                        function(*grey, mask=inside, data_range=255)
                         function(*view, mask=inside, data_range=255)
+                        if is_plain:
+                            function(*grey, mask=inside, data_range=255)
     wide = [Stored(np.tile(v, (12, 14, 1))[:500, :420]) for v in last[:, 0]]
     options = dict(memory=10**6, data_range=255, channel_axis=-1)
     for inside in (None, np.tile(mask, (12, 14))[:500, :420]):
         for metric in imsim.METRICS.values():
             if metric.pieces is not None:
                 metric.function(*wide, mask=inside, **options)
-print(sorted({str(e.data["dispatcher"]) + str(e.data["args"]) for _, e in compiled.buffer}))
 """
 
-
-def test_nothing_is_left_to_compile() -> None:
-    """In other processes, on images of other sizes, batches and layouts in memory."""
-    for code in ("import imsim; imsim.compile_kernels()", AGAIN):
-        process = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False
-        )
-        assert (process.returncode, process.stderr) == (0, "")
-        assert process.stdout.strip() in ("", "[]")
-
-
-GRADIENTS = """
-import sys
-import numpy as np
-import imsim
-from numba.core import event
-sys.path.insert(0, sys.argv[1])
+GRADIENTS = f"""
+sys.path.insert(0, {str(Path(__file__).parent / "gradients")!r})
 from capture import DIFFERENTIABLE, gradient
 
-compiled = event.RecordingListener()
-event.register("numba:compile", compiled)
 rng = np.random.default_rng(1)
 mask = np.ones((41, 30), bool)
 mask[:3, :3] = False
-names = sys.argv[3].split(",")
-for metric in (m for m in DIFFERENTIABLE if m.name in names):
-    last = rng.uniform(0, 1, (2, 2, 41, 30, 3)).astype(sys.argv[2])
+for metric in (m for m in DIFFERENTIABLE if m.name in sys.argv[1].split(",")):
+    last = rng.uniform(0, 1, (2, 2, 41, 30, 3)).astype("float32")
     first = np.ascontiguousarray(np.moveaxis(last, -1, 2))
     for x, y in (last, first, last[:, 0], (last[0], last[1, :1]), last[:, :, ::-1]):
         def score(a, b, mask):
@@ -92,92 +82,70 @@ for metric in (m for m in DIFFERENTIABLE if m.name in names):
         for inside in (None, mask):
             for wanted in ((True, True), (True, False), (False, True)):
                 assert gradient(score, x, y, inside, 1.0, wanted) is not None
-print(sorted({str(e.data["dispatcher"]) + str(e.data["args"]) for _, e in compiled.buffer}))
 """
 
-
-@pytest.mark.parametrize(
-    ("names", "is_anew"), [("sam", True), ("fsim,gmsd,rmse,ssim,zncc", False)], ids=str
-)
-def test_no_gradient_is_left_to_compile(names: str, is_anew: bool, tmp_path: Path) -> None:
-    """In another process, with images of other sizes, batches and layouts in memory."""
-    environment = {**os.environ, **({"IMSIM_CACHE_DIR": str(tmp_path)} if is_anew else {})}
-    ahead = f"import imsim; imsim.compile_kernels({names.split(',')}, ['float32'], gradients=True)"
-    folder = str(Path(__file__).parent / "gradients")
-    for code, *arguments in ([ahead], [GRADIENTS, folder, "float32", names]):
-        process = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-        )
-        assert (process.returncode, process.stderr) == (0, "")
-        assert process.stdout.strip() in ("", "[]")
-
-
 REGIONS = """
-import sys
-import warnings
-import numpy as np
-import imsim
-from numba.core import event
-
-compiled = event.RecordingListener()
-event.register("numba:compile", compiled)
-warnings.simplefilter("ignore")
-names, *dtypes = sys.argv[1].split(","), *sys.argv[2:]
-for dtype in dtypes:
+for dtype in ("uint8", "float32"):
     pixels = np.random.default_rng(1).uniform(0, 255, (2, 150, 301, 3))
     pixels[:, :, 200:] = 9
     if dtype.startswith("float"):
         pixels[:, 3, 3] = np.nan
     x, y = pixels.astype(dtype)
     large, cells = np.ones((150, 301), int), np.arange(150)[:, None] // 9 * 50 + np.arange(301) // 8
-    for labels in (large, cells, cells.astype(np.int32), cells.astype(np.uint8), cells * 10**12):
-        imsim.regions(x[..., 1], y[..., 1], labels, names, data_range=255)
-        imsim.regions(x[::-1], y, labels, names, data_range=255, channel_axis=-1)
-print(sorted({str(e.data["dispatcher"]) + str(e.data["args"]) for _, e in compiled.buffer}))
+    names = sys.argv[2].split(",")
+    kinds = cells.astype(np.int32), cells.astype(np.uint8), cells * 10**12
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for labels in (large, cells, *kinds):
+            imsim.regions(x[..., 1], y[..., 1], labels, names, data_range=255)
+            imsim.regions(x[::-1], y, labels, names, data_range=255, channel_axis=-1)
 """
 
-
-def test_no_regions_are_left_to_compile() -> None:
-    names, dtypes = "gmsd,imed,rmse,ssim,uiq,zncc", ["uint8", "float32"]
-    ahead = f"import imsim; imsim.compile_kernels({names.split(',')}, {dtypes}, regions=True)"
-    for code, *arguments in ([ahead], [REGIONS, names, *dtypes]):
-        process = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-        )
-        assert (process.returncode, process.stderr) == (0, "")
-        assert process.stdout.strip() in ("", "[]")
-
-
 PASSES = """
-import numpy as np
-from numba.core import event
 from imsim.anomaly import simulate
 from imsim.anomaly.xray import VirtualPeel
 
-compiled = event.RecordingListener()
-event.register("numba:compile", compiled)
 images = simulate.potatoes(6, size=64, seed=1).images
 for frames in (images, (60000 * images).astype(np.uint16)):
     peel = VirtualPeel().fit(frames)
     frames.setflags(write=False)
     peel.transform(frames)
     peel.doubts(frames[:1])
-print(sorted({str(e.data["dispatcher"]) + str(e.data["args"]) for _, e in compiled.buffer}))
 """
 
 
-def test_no_passes_over_xray_images_are_left_to_compile() -> None:
-    ahead = "import imsim; imsim.compile_kernels([], xray=True)"
-    for code in (ahead, PASSES):
+def in_other_processes(*codes: str, names: tuple[str, ...], **environment: str) -> None:
+    """Run code that prints at most an empty list; the cache is all that the processes share."""
+    for code in codes:
         process = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+            [sys.executable, "-c", code, *names],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **environment},
         )
         assert (process.returncode, process.stderr) == (0, "")
         assert process.stdout.strip() in ("", "[]")
+
+
+def test_nothing_is_left_to_compile() -> None:
+    """On images of other sizes, batches and layouts in memory."""
+    names = "fsim,gmsd,rmse,ssim,zncc", "gmsd,imed,rmse,ssim,uiq,zncc"
+    ahead = f"""
+import imsim
+imsim.compile_kernels(dtypes=["uint8", "float32"], xray=True)
+imsim.compile_kernels({names[0].split(",")}, ["float32"], gradients=True)
+imsim.compile_kernels({names[1].split(",")}, ["uint8", "float32"], regions=True)
+"""
+    again = LISTEN + SCORES + GRADIENTS + REGIONS + PASSES + REPORT
+    in_other_processes(ahead, again, names=names)
+
+
+def test_no_gradient_is_left_to_compile_without_scores(tmp_path: Path) -> None:
+    """With a cache that holds nothing before."""
+    ahead = 'import imsim; imsim.compile_kernels(["sam"], ["float32"], gradients=True)'
+    again = LISTEN + GRADIENTS + REPORT
+    in_other_processes(ahead, again, names=("sam",), IMSIM_CACHE_DIR=str(tmp_path))
 
 
 def test_calls_of_regions() -> None:

@@ -40,35 +40,27 @@ def test_contract() -> None:
     assert passed > 100, printed
 
 
-def test_compare_and_list() -> None:
+def test_compare_list_report_and_maps(tmp_path: Path) -> None:
     code = (
         "import new_metric, imsim, numpy as np\n"
+        "from PIL import Image\n"
+        "from imsim.pages import pair_report\n"
         "x = np.tile(np.arange(48, dtype=np.uint8), (48, 1))\n"
         "print(imsim.compare(x, x + 2)['mae'])\n"
         "print(imsim.compare(x[:9], x[:9] + 2).skipped['mae'])\n"
         "from imsim.cli import main\n"
         "main(['list'])\n"
-    )
-    score, reason, *table = python("-c", code).splitlines()
-    assert score == "2.0"
-    assert "mae needs at least 41x41" in reason
-    (row,) = [line.split() for line in table if line.startswith("mae ")]
-    assert row[1:] == ["Mean", "absolute", "error", "lower", "[0,", "inf)", "no", "I"]
-
-
-def test_report_and_maps(tmp_path: Path) -> None:
-    code = (
-        "import new_metric, numpy as np\n"
-        "from PIL import Image\n"
-        "from imsim.cli import main\n"
-        "from imsim.pages import pair_report\n"
-        "x = np.tile(np.arange(48, dtype=np.uint8), (48, 1))\n"
         "html = pair_report(x, x + 2)\n"
         "assert 'How far are pixels apart' in html and 'mae: Mean absolute error' in html\n"
         "Image.fromarray(x).save('x.png'); Image.fromarray(x + 2).save('y.png')\n"
         "assert main(['compare', 'x.png', 'y.png', '--metrics', 'mae', '--maps', 'maps']) == 0\n"
     )
-    assert "2" in python("-c", code, cwd=tmp_path)
+    score, reason, *table = python("-c", code, cwd=tmp_path).splitlines()
+    assert score == "2.0"
+    assert "mae needs at least 41x41" in reason
+    row, compared = [line.split() for line in table if line.startswith("mae ")]
+    assert compared == ["mae", "2", "I", "lower"]
+    assert row[1:] == ["Mean", "absolute", "error", "lower", "[0,", "inf)", "no", "I"]
     assert list((tmp_path / "maps").glob("*mae*"))
 
 

@@ -61,7 +61,7 @@ def test_every_metric_by_default(rng: np.random.Generator, colour: bool) -> None
 
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("sides", [(40, 900), (90, 61), (33, 700)])
-@pytest.mark.parametrize("dtype", [*DTYPES, "uint16"])
+@pytest.mark.parametrize("dtype", [*DTYPES, pytest.param("uint16", marks=pytest.mark.thorough)])
 def test_more_regions_than_stand_side_by_side(
     rng: np.random.Generator, sides: tuple[int, int], dtype: str
 ) -> None:

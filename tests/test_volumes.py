@@ -86,7 +86,13 @@ def test_kernels_agree_with_formulas(facts: Metric, options: dict[str, Any], mas
 
 
 @pytest.mark.parametrize("facts", KERNELS, ids=lambda m: m.name)
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int32", "float16", "float32"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *("bool", "uint8", "int32", "float16", "float32"),
+        pytest.param("uint16", marks=pytest.mark.thorough),
+    ],
+)
 def test_dtypes(facts: Metric, dtype: str) -> None:
     check_engines(facts, {}, dtype, masked=False)
 

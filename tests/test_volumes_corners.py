@@ -20,7 +20,9 @@ def pair(shape: tuple[int, ...] = (8, 9, 10)) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("spacing", [(3.0, 1.0, 3.0), (1.0, 1.0, 3.0), (3.0, 3.0, 1.0)])
 @pytest.mark.parametrize("sample_covariance", [False, True])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(np.float32, marks=pytest.mark.thorough), np.float64]
+)
 def test_a_gaussian_of_one_pixel_along_an_axis_weighs_one(
     spacing: Any, sample_covariance: bool, dtype: Any
 ) -> None:

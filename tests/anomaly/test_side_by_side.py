@@ -150,7 +150,10 @@ def test_everything_lies_in_the_place_of_the_image(judged: Any) -> None:
     assert half.panels[2][2][:2] == scale[:2] == (0.0, 1.0)
 
 
-def test_images_without_a_score(judged: Any, tmp_path: Path) -> None:
+def test_images_without_a_score(
+    judged: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imsim.anomaly.report.DPI", 20)
     detectors, _, images, labels = judged
     broken = images.copy()
     broken[-1] = np.nan
@@ -192,7 +195,8 @@ def test_a_foreign_body_leaves_texture_its_contrast() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "float16"])
-def test_images_of_any_type(dtype: str, tmp_path: Path) -> None:
+def test_images_of_any_type(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imsim.anomaly.report.DPI", 20)
     rng = np.random.default_rng(0)
     images = (rng.uniform(size=(34, 8, 8)) > 0.5).astype(dtype)
     labels = np.arange(10) > 6
@@ -218,6 +222,7 @@ def test_a_figure_that_fails_does_not_take_the_page_with_it(
     def fail(*_: object) -> None:
         raise ValueError("no ink <left>")
 
+    monkeypatch.setattr("imsim.anomaly.report.DPI", 20)
     monkeypatch.setattr(side_by_side, "roc_figure", fail)
     with pytest.warns(RuntimeWarning, match=r"comparison_roc.png could not be drawn: no ink"):
         page = write_comparison(tmp_path, *judged[:3])

@@ -71,7 +71,11 @@ def test_few_windows_are_computed_one_by_one(name, dtype, kind, computed_again):
 
 
 @pytest.mark.parametrize(
-    ("ndim", "use"), [(2, None), (3, None), (2, "mask"), (3, "mask"), (2, "weights")]
+    ("ndim", "use"),
+    [
+        *((2, None), (3, None), (2, "mask"), (2, "weights")),
+        pytest.param(3, "mask", marks=pytest.mark.thorough),
+    ],
 )
 def test_values_of_a_photograph_are_those_of_float64(ndim, use):
     """Also where a tile has windows of both kinds; one is sound to 1e-5, their mean to 1e-6."""
