@@ -148,6 +148,19 @@ def test_no_gradient_is_left_to_compile_without_scores(tmp_path: Path) -> None:
     in_other_processes(ahead, again, names=("sam",), IMSIM_CACHE_DIR=str(tmp_path))
 
 
+def test_dtypes_or_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both name the same kernels."""
+    named: list[list[str]] = []
+    calls = lambda _, dtypes, *__: named.append(dtypes) or []  # noqa: E731
+    monkeypatch.setattr(imsim.compilation, "compiling_calls", calls)
+    imsim.compile_kernels(["se"], ["uint8", "float32"])
+    imsim.compile_kernels(["se"], [np.uint8, np.dtype(">f4").newbyteorder("=")])
+    imsim.compile_kernels(["se"])
+    assert named == [["uint8", "float32"]] * 2 + [["uint8", "float32", "float64"]]
+    with pytest.raises(imsim.OptionError, match="int8"):
+        imsim.compile_kernels(["se"], [np.int8])
+
+
 def test_calls_of_regions() -> None:
     """One for each metric that is cropped, and each type."""
     metrics, dtypes = ("fsim", "se", "ssim"), ("uint8", "float32")
