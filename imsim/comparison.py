@@ -282,7 +282,8 @@ def compare(
     psnr      skipped: psnr depends on data_range, which has no default for float64: ...
     """
     names = check_names("metrics", metrics, METRICS)
-    spaced = {} if check_spacing(spacing, check_ndim(ndim)) is None else {"spacing": spacing}
+    spacing = check_spacing(spacing, check_ndim(ndim))
+    spaced = {} if spacing is None else {"spacing": spacing}
     own = _own_options(names, spaced, options)
     arguments: dict[str, Any] = {
         "data_range": data_range,
@@ -323,9 +324,11 @@ def _own_options(
     check_names("options", options, METRICS)
     found: Options = {}
     for name in dict.fromkeys([*names, *options]):
-        facts = METRICS[name]
-        found[name] = {**(spaced if facts.takes_spacing else {}), **options.get(name, {})}
-        check_names(f"options[{name!r}]", found[name], [*facts.options, *spaced])
+        facts, own = METRICS[name], options.get(name, {})
+        if not isinstance(own, Mapping):
+            raise OptionError(f"options[{name!r}]={own!r}", "expected {option: value}")
+        check_names(f"options[{name!r}]", own, facts.options)
+        found[name] = {**(spaced if facts.takes_spacing else {}), **own}
     return found
 
 
