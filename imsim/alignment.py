@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imsim import tensors
 from imsim.errors import DTypeError, MaskError, ShapeError
 from imsim.inputs import on_common_namespace, to_namespace, to_numpy
 from imsim.masks import check_mask
@@ -157,6 +158,7 @@ def align(
     if images.xp is not np:
         where = device(images.y)
         image = to_namespace("b", image, images.xp, where)
+        image = images.xp.astype(image, images.y.dtype)  # short floats were widened
         usable = to_namespace("mask", usable, images.xp, where)
     return Alignment(image, usable, (float(shift[0]), float(shift[1])))
 
@@ -190,11 +192,12 @@ def _equal(x: Array, y: Array, inside: Array) -> bool:
 
 def _on_host(name: str, array: Array) -> Array:
     """Convert to NumPy what lies in the memory of the host."""
-    if isinstance(array, np.ndarray):
-        return array
+    (found,) = tensors.on_host(array if isinstance(array, np.ndarray) else without_gradient(array))
+    if isinstance(found, np.ndarray):
+        return found
     if not has_values(array):
         raise DTypeError(
             f"{name} is lazy, traced or on another device than the host, where a shift is sought",
             "compute it, or move it to the CPU",
         )
-    return to_numpy(name, without_gradient(array))
+    return to_numpy(name, found)

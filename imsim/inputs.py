@@ -69,7 +69,8 @@ def _is_plain_tensor(value: Any) -> bool:
     if not is_tensor(value) or is_compiling():
         return is_tensor(value)
     is_named = any(getattr(value, "names", None) or ())  # a property that newer releases lack
-    return not (value.is_nested or is_named) and str(value.layout) == "torch.strided"
+    says_more = value.is_nested or is_named or hasattr(value, "get_mask") or _is_deleted(value)
+    return not says_more and str(value.layout) == "torch.strided"
 
 
 def _with_plain_true(array: Array) -> Array:
@@ -160,6 +161,8 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
         return f"a numpy.ma.MaskedArray, whose mask means 'leave out'; pass {left_out}"
     if has("mode") is not None and has("getbands") is not None:
         return _loss_of_colour(name, value)
+    if callable(has("get_mask")):  # its data have no values outside that mask
+        return f"{what} with a mask of its own; pass {name}.get_data(), and mask={name}.get_mask()"
     layout = str(has("layout"))
     if layout == "torch.jagged":
         return f"{what}, nested of others, which may differ in size; pass one of {name}.unbind()"
@@ -169,7 +172,7 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
         laid_out = "a sparse array" if is_sparse else f"laid out as {layout}"
         return f"{what}, {laid_out}; pass {name}.{remedy}()"
     if _is_deleted(value):
-        return f"{what} that was deleted, as a donated argument is; pass a copy made before"
+        return f"{what} whose memory is freed, as that of a donated argument is; pass a copy"
     if isinstance(has("dims"), tuple):
         return (
             f"{what}, whose axes have names, {_words(value.dims)}, and need not be in order; "
@@ -204,8 +207,11 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
 
 
 def _is_deleted(value: Any) -> bool:
-    """Whether the memory of an array of JAX is gone."""
+    """Whether the memory of an array of JAX, or of a tensor of the host, is gone."""
     try:
+        if is_tensor(value):
+            is_empty = value.is_cpu and value.data_ptr() == 0 and value.numel() > 0
+            return bool(is_empty and not value._is_zerotensor())
         return value.is_deleted() is True
     except Exception:  # no such method, or the array is only traced
         return False
@@ -333,10 +339,15 @@ def to_numpy(name: str, array: Array) -> Array:
         ) from error
 
 
+def is_of_numpy_itself(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype is no addition to NumPy's, such as the 8-bit floats that come with JAX."""
+    return dtype.isbuiltin != 2
+
+
 def check_real(name: str, array: Array) -> None:
     """Refuse what is not a real number: complex, object, string, time, records."""
     if isinstance(array, np.ndarray):
-        known = array.dtype.kind in "buif"
+        known = array.dtype.kind in "buif" and is_of_numpy_itself(array.dtype)
     else:
         kinds = ("bool", "integral", "real floating")
         try:

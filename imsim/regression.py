@@ -148,7 +148,8 @@ def _rule(
     """Check what the caller asks for."""
     if metric is None and at_least is None and at_most is None:
         return _Rule(COUNTS["pixels"], 0.0, tolerance, mask, data_range)
-    record: Metric | Count | None = METRICS.get(metric or "") or COUNTS.get(metric or "")
+    name = metric if isinstance(metric, str) else ""
+    record: Metric | Count | None = METRICS.get(name) or COUNTS.get(name)
     if record is None:
         raise OptionError(f"metric={metric!r}", f"expected one of {', '.join([*METRICS, *COUNTS])}")
     if tolerance and isinstance(record, Metric):

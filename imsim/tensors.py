@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from imsim.inputs import as_array
+from imsim.inputs import as_array, is_of_numpy_itself
 from imsim.typing import Array
 
 Given = tuple[Any, ...]
@@ -293,7 +293,7 @@ def _jax_view(array: Any) -> Array | None:
         view = np.asarray(array)
     except (TypeError, RuntimeError):  # keys of random numbers, ...
         return None
-    if view.dtype.kind in PLAIN_KINDS:
+    if view.dtype.kind in PLAIN_KINDS and is_of_numpy_itself(view.dtype):
         return view
     is_float = jax.numpy.issubdtype(array.dtype, jax.numpy.floating)  # bfloat16, or a short integer
     return view.astype(np.float32 if is_float else np.int8)

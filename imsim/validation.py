@@ -13,6 +13,7 @@ import numpy as np
 
 from imsim.errors import (
     DataRangeError,
+    DTypeError,
     OptionError,
     PrecisionWarning,
     ShapeError,
@@ -25,6 +26,7 @@ from imsim.portable.arrays import (
     asks_for_gradient,
     broadcast,
     has_values,
+    is_tensor,
     to_widest_float,
     where_valid,
     widest_float,
@@ -235,6 +237,11 @@ def check_images(
         xp, (x, y) = on_common_namespace(a=a, b=b)
         if xp is np:
             x, y = _at_most_double(x, y)
+        elif is_tensor(x) and xp.uint64 in (x.dtype, y.dtype):
+            raise DTypeError(
+                "an image has dtype torch.uint64, with which PyTorch computes almost nothing",
+                "convert it, e.g. to torch.int64 or torch.float64",
+            )
     if channel_axis is not None and channel_axis >= 0 and len(x.shape) != len(y.shape):
         raise ShapeError(
             f"channel_axis={channel_axis} names different axes of a {tuple(x.shape)} and "

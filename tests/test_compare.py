@@ -146,3 +146,17 @@ def test_empty_mask_warns(rng: np.random.Generator) -> None:
         result = imsim.compare(a, b, mask=np.zeros(a.shape, dtype=bool), data_range=255)
     assert all(np.isnan(score) for score in result.values())
     assert result.skipped == {}
+
+
+@pytest.mark.parametrize("own", [None, "sigma", ["sigma"], {"spacing": (1, 2)}, {"mask": None}])
+def test_options_of_a_metric_that_are_none(own: object, rng: np.random.Generator) -> None:
+    """Also where another metric takes them."""
+    given: dict[str, object] = {"options": {"psnr": own}, "spacing": (1, 1), "data_range": 255}
+    with pytest.raises(imsim.OptionError, match=r"^options\['psnr'\]"):
+        imsim.compare(*_images(rng), ["psnr", "imed"], **given)  # type: ignore[arg-type]
+
+
+def test_a_spacing_that_can_be_read_once(rng: np.random.Generator) -> None:
+    a, b = _images(rng)
+    result = imsim.compare(a, b, ["imed"], spacing=iter([1.0, 2.0]))  # type: ignore[arg-type]
+    assert result["imed"] == imsim.imed(a, b, spacing=(1.0, 2.0))

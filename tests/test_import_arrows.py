@@ -46,7 +46,8 @@ ALLOWED: dict[str, set[str]] = {
     "portable": {"portable", "caches"} | LEAVES,
     # Of the validation, the record of the checked images.
     "kernels": {"kernels", "portable", "validation", "workers", "caches"} | LEAVES,
-    "alignment": {"inputs", "masks", "moving", "portable", "shifts", "validation"} | LEAVES,
+    "alignment": {"inputs", "masks", "moving", "portable", "shifts", "tensors", "validation"}
+    | LEAVES,
     "shifts": {"moving"} | LEAVES,
     "moving": LEAVES,
     "slices": {"finite", "inputs", "masks", "portable", "registry", "validation", "weights"}

@@ -175,6 +175,7 @@ def test_channels_anywhere(make):
         (np.zeros((4, 5), complex), {}, imsim.DTypeError, "complex128"),
         (Image.new("RGBA", (4, 5)), {}, imsim.DTypeError, "transparency"),
         (RAMP, {"metric": "nonsense"}, imsim.OptionError, "expected one of"),
+        (RAMP, {"metric": ["ssim"]}, imsim.OptionError, "expected one of"),
         (RAMP, {"at_most": 3}, imsim.OptionError, "metric=None"),
         (RAMP, {"metric": "se", "at_most": "3"}, imsim.OptionError, "at_most='3'"),
         (RAMP, {"metric": "se", "at_most": 3, "tolerance": 1}, imsim.OptionError, "tolerance=1"),

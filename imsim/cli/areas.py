@@ -9,14 +9,13 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 import imsim
 from imsim._images import Array, without_index
-from imsim.cli.folders import composed
+from imsim.cli.folders import Folder, composed
 from imsim.errors import EmptyMaskWarning, ImsimError, OptionError, silent
 
 Box = tuple[int, int, int, int]
@@ -165,12 +164,13 @@ def areas_of(path: str) -> list[Area]:
         If it cannot be read, or something in it is none of these.
     """
     if os.path.isdir(path):
-        files = sorted(
-            entry for entry in Path(path).rglob("*") if entry.suffix.lower() in _POLYGONS
-        )
+        others: list[str] = []
+        if unread := Folder(path, others).unread:
+            raise ImsimError("{}: {}".format(*unread[0]))
+        files = sorted(file for file in others if file.lower().endswith(_POLYGONS))
         if not files:
             raise OptionError(f"--ignore-from {path}: holds no file of {' or '.join(_POLYGONS)}")
-        named = ((str(file), str(file.relative_to(path).with_suffix(""))) for file in files)
+        named = ((file, os.path.splitext(os.path.relpath(file, path))[0]) for file in files)
         return [place for file, stem in named for place in _read(file, written(stem))]
     return _read(path, None)
 

@@ -258,7 +258,10 @@ def _rows(
 ) -> Iterator[str]:
     earlier = writer.earlier if writer else []
     if writer and earlier:
-        _check_earlier(earlier, found, jobs, settings, writer, arguments.ignore_from)
+        areas = [*arguments.ignore_from]
+        if arguments.mask_missing == "whole" and arguments.mask is not None:
+            areas.append(arguments.mask)  # from which the mask of a pair may have gone
+        _check_earlier(earlier, found, jobs, settings, writer, areas)
     for row in earlier:
         outcome.add(row)
     done = {(row.reference, row.test) for row in earlier}

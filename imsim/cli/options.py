@@ -33,6 +33,8 @@ RANGE_HELP = (
     "types one of each: uint8=255,uint16=4095"
 )
 NEEDS_RANGE = "--data-range (65535 for full 16-bit images, 4095 for those of a 12-bit camera)"
+_ENDLESS = 10**18
+"""Larger counts mean no other thing, and the standard library does not take any."""
 _TYPES = ["bool", *(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64))]
 _TYPES += ["float16", "float32", "float64"]
 
@@ -121,7 +123,7 @@ def count(text: str) -> int:
     number = int(text) if text.isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return number
+    return min(number, _ENDLESS)
 
 
 def pixel_value(text: str) -> float:

@@ -10,6 +10,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, BinaryIO, Generic, TypeVar
 
 from imsim._images import file_of
@@ -130,22 +131,19 @@ def another_run(file: str, image: str) -> str:
 
 def changed_since(written: float, paths: Iterable[str]) -> set[str]:
     """Return the files that were changed after a time; the paths may name an image in a file."""
-    changed = set()
-    for file in set(map(file_of, paths)):
-        with contextlib.suppress(OSError):  # a file that is gone is not read again
-            found = os.stat(file)
-            parts = [found]
-            if stat.S_ISDIR(found.st_mode):  # the slices of a volume, or the chunks of an array
-                parts = [
-                    os.stat(os.path.join(folder, name))
-                    for folder, _, names in os.walk(file)
-                    for name in names
-                ]
+    return {file for file in set(map(file_of, paths)) if max(_times(file), default=0.0) >= written}
+
+
+def _times(file: str) -> Iterator[float]:
+    """Yield when a file was changed, or the slices of a volume, or the chunks of an array."""
+    # The time of a folder is that of the last name that came or went.
+    below = (os.path.join(place, n) for place, _, names in os.walk(file) for n in ("", *names))
+    for path in chain([file], below):
+        with contextlib.suppress(OSError):  # what is gone is not read again
+            found = os.stat(path)
             # A file that is moved to the place of another keeps the time of its content.
-            times = (t for p in parts if stat.S_ISREG(p.st_mode) for t in (p.st_mtime, p.st_ctime))
-            if max(times, default=-math.inf) >= written:
-                changed.add(file)
-    return changed
+            if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+                yield max(found.st_mtime, found.st_ctime)
 
 
 def _other_options(file: str, difference: str) -> str:

@@ -19,6 +19,8 @@ from imsim.validation import usual_data_range
 
 PIXELS = "I"
 """The unit of the pixels in that of a metric."""
+PACKING = {"scale_factor": 1.0, "add_offset": 0.0}
+"""Attributes by which netCDF stores values as integers, while these are not decoded."""
 PURE = "1"
 """The unit of pure numbers, as the conventions of netCDF write it."""
 
@@ -44,14 +46,32 @@ def described(
 
 
 def unit_of(a: Any, b: Any) -> str | None:
-    """Return the unit of the pixels of two images, if one says it; refuse two different ones."""
+    """Return the unit of the pixels of two images, if one says it; refuse two different ones.
+
+    Packed numbers have none: the unit is that of the values that they stand for.
+    """
+    packings = [packing for packing in map(_packing, (a, b)) if packing is not None]
+    if len(set(packings)) > 1:
+        raise DTypeError(
+            "a and b hold numbers that stand for different values: (scale_factor, add_offset) = "
+            f"{packings[0]} of a, {packings[1]} of b",
+            "decode what is packed, e.g. xarray.decode_cf(a.to_dataset(name='a'))['a']",
+        )
     units = [str(v.attrs["units"]).strip() for v in (a, b) if v.attrs.get("units") is not None]
     if len(set(units)) > 1:
         raise DTypeError(
             f"a is in units of {units[0]!r} and b of {units[1]!r}",
             "convert one; where both mean the same, b.assign_attrs(units=a.units)",
         )
-    return units[0] if units else None
+    return units[0] if units and not {*packings} - {tuple(PACKING.values())} else None
+
+
+def _packing(image: Any) -> tuple[Any, ...] | None:
+    """Return what makes values of the numbers of an image, if it says so; a decoded one does."""
+    if not any(key in said for key in PACKING for said in (image.attrs, image.encoding)):
+        return None
+    given = [image.attrs.get(key, usual) for key, usual in PACKING.items()]
+    return tuple(v.item() if getattr(v, "size", 0) == 1 else v for v in map(np.asarray, given))
 
 
 def _unit(unit: str, of_pixels: str | None, options: Mapping[str, Any]) -> str:

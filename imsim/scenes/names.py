@@ -82,7 +82,11 @@ def check_dims(dims: Any, ndim: int) -> tuple[Hashable, ...] | None:
     remedy = f"expected the {ndim} names of the image axes, e.g. dims={usual} for ndim={ndim}"
     if isinstance(dims, str) or not isinstance(dims, Sequence):
         raise OptionError(f"dims={dims!r}", remedy)
-    if len(dims) != ndim or len(set(dims)) != ndim:
+    try:
+        is_right = len(dims) == len(set(dims)) == ndim
+    except TypeError:  # a list is no name
+        is_right = False
+    if not is_right:
         raise OptionError(f"dims={tuple(dims)!r}", remedy)
     return tuple(dims)
 

@@ -139,7 +139,7 @@ def test_more_dimensions_need_names() -> None:
     assert imsim.rmse(STACK, STACK, dims=("y", "x")).shape == (3,)
 
 
-@pytest.mark.parametrize("dims", ["yx", ("y",), ("y", "y"), 3, ("z", "y", "x")])
+@pytest.mark.parametrize("dims", ["yx", ("y",), ("y", "y"), 3, ("z", "y", "x"), (["y"], "x")])
 def test_names_that_are_none(dims: Any) -> None:
     with pytest.raises(imsim.OptionError, match=r"^dims=.*expected the 2 names"):
         imsim.rmse(A, B, dims=dims)
@@ -507,6 +507,17 @@ def test_units_are_those_of_the_pixels() -> None:
     assert imsim.ssim(*kelvin, data_range=255).attrs["units"] == "1"
     with pytest.raises(imsim.DTypeError, match=r"a is in units of 'K' and b of 'degC'; convert"):
         imsim.ssim(kelvin[0], B.assign_attrs(units="degC"), data_range=255)
+
+
+def test_packed_numbers_are_no_values() -> None:
+    packed = A.assign_attrs(scale_factor=0.5, add_offset=np.array([273.0]), units="K")
+    decoded = xr.decode_cf(packed.to_dataset(name="t"))["t"]
+    for other in (decoded, packed.assign_attrs(scale_factor=0.25)):
+        with pytest.raises(imsim.DTypeError, match=r"\(0\.5, 273\.0\) of a.*decode_cf"):
+            imsim.rmse(packed, other)
+    assert imsim.rmse(packed, packed + 1).attrs["units"] == "I"  # not kelvin
+    assert imsim.rmse(decoded, decoded).attrs["units"] == "K"
+    assert imsim.rmse(packed, A) == 0  # which does not say what it is
 
 
 # The accessor.

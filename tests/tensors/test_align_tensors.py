@@ -10,7 +10,9 @@ from sampling import texture
 import imsim
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.bfloat16, torch.float16, torch.float32, torch.float64]
+)
 def test_tensors_in_and_out(dtype: torch.dtype, rng: np.random.Generator) -> None:
     scene = torch.from_numpy(texture(rng, (60, 60))).to(dtype)
     found = imsim.align(scene[8:48, 8:48], scene[6:46, 9:49], mask=torch.ones(40, 40).bool())

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from engines import by_engine
+from engines import by_engine, formulas
 from libraries import TORCH, Library
 from sampling import DEFAULTS, FRAME, MAPS, PLAIN, SCORES, Variant, blob_mask, textured_pair
 
@@ -50,7 +50,7 @@ def test_short_floats_are_computed_in_single_precision(
     variant: Variant, library: Library, rng: np.random.Generator
 ) -> None:
     a, b = (image.astype(np.float32) for image in textured_pair(rng, *FRAME))
-    for name in ("float16", "bfloat16"):
+    for name in ("float16", "bfloat16", "float8_e5m2", "float8_e4m3fn"):
         if library.name == "torch":
             short = [torch.from_numpy(v).to(getattr(torch, name)) for v in (a, b)]
             wide = [v.float().numpy() for v in short]
@@ -204,6 +204,12 @@ def deleted(image: np.ndarray) -> Any:
     return array
 
 
+def freed(image: np.ndarray) -> Any:
+    tensor = torch.tensor(image)
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
 ODD: dict[str, Callable[[np.ndarray], Any]] = {
     "another layout": lambda image: torch.asarray(image, dtype=torch.float32).to_mkldnn(),
     "sparse": lambda image: torch.asarray(image).to_sparse(),
@@ -212,13 +218,26 @@ ODD: dict[str, Callable[[np.ndarray], Any]] = {
     ),
     "keys": lambda image: jax.random.split(jax.random.key(0), image.shape),
     "deleted": deleted,
+    "freed": freed,
+    "with a mask": lambda image: torch.masked.masked_tensor(
+        torch.tensor(image), torch.tensor(image) > 0
+    ),
+    "8-bit floats of NumPy": lambda image: np.asarray(jax.numpy.asarray(image, "float8_e5m2")),
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*nested tensors:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*(nested tensors|MaskedTensors):UserWarning")
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
 def test_tensors_without_plain_numbers_are_named(odd: Callable[[np.ndarray], Any]) -> None:
     image = np.ones((24, 25))
     for facts in imsim.METRICS.values():
         with pytest.raises(imsim.DTypeError, match=r"^b (is a|has dtype)"):
             facts.function(image, odd(image), data_range=1)
+
+
+def test_long_integers_of_torch_that_no_kernel_reads() -> None:
+    image = torch.ones(24, 25, dtype=torch.uint64)
+    assert float(imsim.rmse(image, image)) == 0
+    for facts in imsim.METRICS.values():
+        with formulas(), pytest.raises(imsim.DTypeError):
+            facts.function(image, image, data_range=1)
