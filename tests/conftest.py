@@ -11,8 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from threadpoolctl import threadpool_limits
 
 import imsim
+
+# Beside other workers of pytest-xdist, threads of OpenBLAS wait for each other, and waiting took
+# three times the time of the sums. The variable is for processes that tests start.
+threadpool_limits(1, user_api="blas")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # No deadline: the first call of a compiled kernel takes seconds. Few, small examples: every
 # property runs over all metrics, and the whole suite has to stay a matter of minutes.
