@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from threadpoolctl import threadpool_limits
 
 import imsim
 
-# For the processes that the tests are run by, and start: threads of OpenBLAS wait in loops, which
-# took 4 of 5 CPU seconds beside other processes.
+# Beside other workers of pytest-xdist, threads of OpenBLAS wait for each other in loops, which took
+# 4 of 5 CPU seconds. The variable is for processes that tests start.
+threadpool_limits(1, user_api="blas")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # No deadline: the first call of a compiled kernel takes seconds. Few, small examples: every

@@ -9,13 +9,21 @@ from typing import Any
 import array_api_strict
 import numpy as np
 import pytest
+from quick_jax import quick_jax
 from sampling import FRAME, MAPS, PLAIN, SCORES, Variant, blob_mask, each_of_some, textured_pair
 
 import imsim
 
 PORTABLE = [v for v in (*SCORES, *MAPS) if not imsim.METRICS[v.metric].numpy_only]
 NUMPY_ONLY = [v for v in SCORES if imsim.METRICS[v.metric].numpy_only]
-each_portable = pytest.mark.parametrize("variant", PORTABLE, ids=lambda v: v.id)
+each_portable = pytest.mark.parametrize(
+    "variant",
+    [
+        # What happens before and after the mathematics; test_strict_equals_numpy has all options.
+        pytest.param(v, marks=() if v in PLAIN else pytest.mark.thorough, id=v.id)
+        for v in PORTABLE
+    ],
+)
 # The same operations on another library's loops: some sums associate differently.
 CLOSE = {"float64": 1e-12, "float32": 2e-5}
 
@@ -68,8 +76,15 @@ def test_pixels_outside_influence_no_bit_of_strict_arrays(
 
 
 @each_portable
-@pytest.mark.parametrize("name", ["device1", "no_float64"])
-@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize(
+    ("name", "masked"),
+    [
+        ("no_float64", False),
+        ("no_float64", True),
+        ("device1", True),
+        pytest.param("device1", False, marks=pytest.mark.thorough),
+    ],
+)
 def test_everything_lands_on_the_device_of_the_images(
     variant: Variant, name: str, masked: bool, rng: np.random.Generator
 ) -> None:
@@ -162,18 +177,18 @@ def test_jax(rng: np.random.Generator, request: pytest.FixtureRequest) -> None:
 
     Options other than those by default are for `pytest --thorough`.
     """
-    jax = pytest.importorskip("jax", reason="JAX is an optional array library")
     is_thorough = request.config.getoption("--thorough")
     variants = PORTABLE if is_thorough else [v for v in PORTABLE if v in PLAIN]
     # A score and its map in one program, which computes once what both need.
-    for _, together in groupby(sorted(variants, key=of_one), of_one):
-        group = list(together)
-        colour = group[0].colour
-        a, b = (v.astype(np.float32) for v in textured_pair(rng, *FRAME, colour=colour))
-        mask = blob_mask(rng, *FRAME)
-        by_formula = jax.jit(lambda x, y, m, group=group: [v(x, y, mask=m) for v in group])
-        for found, variant in zip(by_formula(a, b, mask), group, strict=True):
-            compare(found, variant(a, b, mask=mask), jax.numpy, "float32")
+    with quick_jax() as jax:
+        for _, together in groupby(sorted(variants, key=of_one), of_one):
+            group = list(together)
+            colour = group[0].colour
+            a, b = (v.astype(np.float32) for v in textured_pair(rng, *FRAME, colour=colour))
+            mask = blob_mask(rng, *FRAME)
+            by_formula = jax.jit(lambda x, y, m, group=group: [v(x, y, mask=m) for v in group])
+            for found, variant in zip(by_formula(a, b, mask), group, strict=True):
+                compare(found, variant(a, b, mask=mask), jax.numpy, "float32")
 
 
 def test_far_from_zero_in_single_precision(rng: np.random.Generator) -> None:

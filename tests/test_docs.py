@@ -6,9 +6,11 @@ import importlib
 import inspect
 import re
 import shlex
+from contextlib import nullcontext
 
 import pytest
 from documents import DOCS, KINDS, PAGES, ROOT, blocks, run
+from quick_jax import quick_jax
 
 import imsim
 from benchmarks import parity_tensors
@@ -114,7 +116,8 @@ def test_pages_that_are_hidden_in_a_table_of_contents_have_a_link(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
 def test_python_on_the_page_runs_from_top_to_bottom(page):
-    run(page)
+    with quick_jax() if "import jax" in PAGES[page] else nullcontext():
+        run(page)
 
 
 def test_every_block_of_python_is_one_that_runs():

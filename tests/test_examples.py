@@ -58,7 +58,7 @@ def good_and_bad(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("source", [".", "all.npz"])
+@pytest.mark.parametrize("source", [".", pytest.param("all.npz", marks=pytest.mark.thorough)])
 def test_anomalies_in_own_images_are_found(source, good_and_bad, tmp_path, monkeypatch, capsys):
     data = ["--data", str(good_and_bad / source), "-o", str(tmp_path)]
     run("anomaly_detection", monkeypatch, *data)
@@ -71,6 +71,15 @@ def test_anomalies_in_own_images_are_found(source, good_and_bad, tmp_path, monke
     assert (tmp_path / "report.html").exists()
     beside = (tmp_path / "comparison.html").read_text(encoding="utf-8")
     assert all(name in beside for name in ("straw man", "default", "linear autoencoder"))
+
+
+def test_a_file_holds_the_same_images(good_and_bad):
+    names = runpy.run_path(str(SCRIPTS["anomaly_detection"]))
+    folder, file = names["from_folder"](good_and_bad), names["from_file"](good_and_bad / "all.npz")
+    assert folder.good.shape[1:] == file.good.shape[1:] == (24, 24)
+    assert file.labels.tolist() == [0] * 15 + [1] * 15
+    everything = [np.sort(np.concatenate(data[:2]), axis=0) for data in (folder, file)]
+    np.testing.assert_array_equal(*everything)
 
 
 def test_without_jax_the_network_is_left_out(monkeypatch, capsys):

@@ -15,9 +15,15 @@ from golden_data import BY_ID, PAIRS, Pair
 
 import imsim
 
-CASES = [(pair, check) for pair in PAIRS for check in checks(pair)]
-each_case = pytest.mark.parametrize(
-    ("pair", "check"), CASES, ids=[f"{pair.id}-{check.name}" for pair, check in CASES]
+thorough = pytest.mark.thorough
+# Windows of these sizes are kernels of their own, of seconds, that few other tests need: all sizes
+# but the usual ones, and some that have one kernel together, are left to `--thorough`.
+OTHER_KERNELS = {
+    "float64": re.compile(r"uiq_b(7|11)\b.*"),
+    "float32": re.compile(r"uiq_b(?!8\b).*|ssim_index_win_.*|skimage_ssim_default"),
+}
+is_usual = pytest.mark.parametrize(
+    "is_usual", [True, pytest.param(False, marks=thorough)], ids=["usual", "other kernels"]
 )
 
 # Values that are not imsim's business, and why.
@@ -54,6 +60,24 @@ def test_undefined_values_are_so_because_of_flat_windows(pair_id: str, name: str
     assert np.any(both_flat & (windows[0][..., 0, 0] != 0))
 
 
+def few(name: str, values: list[Any], pair_of: Callable[[Any], Pair] = lambda pair: pair) -> Any:
+    """Parametrise a test by pairs, of which large ones are left to `--thorough`.
+
+    Each value of these is held as the authors' all the same.
+    """
+    marked = []
+    for value in values:
+        pair = pair_of(value)
+        is_small = pair.height * pair.width <= 20_000 or pair.id == "rgb_coffee__blur_hi"
+        marked.append(pytest.param(value, marks=() if is_small else thorough, id=pair.id))
+    return pytest.mark.parametrize(name, marked)
+
+
+def _checks(pair: Pair, is_usual: bool, dtype: str) -> list[Check]:
+    others = OTHER_KERNELS[dtype]
+    return [c for c in checks(pair) if is_usual is not bool(others.fullmatch(c.name))]
+
+
 @cache
 def _plain(pair_id: str, name: str) -> float:
     pair = BY_ID[pair_id]
@@ -67,25 +91,33 @@ def _want(pair: Pair, check: Check) -> float:
     return check.wanted(golden)
 
 
-@each_case
-def test_authors_value(pair: Pair, check: Check) -> None:
-    got, want = _plain(pair.id, check.name), _want(pair, check)
-    assert got == want or abs(got - want) <= check.tolerance(want)
-
-
-@pytest.mark.parametrize(
-    ("pair", "check"),
-    [(pair, check) for pair, check in CASES if check.float32 is not None],
-    ids=[f"{pair.id}-{check.name}" for pair, check in CASES if check.float32 is not None],
-)
-def test_authors_value_in_float32(pair: Pair, check: Check) -> None:
-    ref, dist = (np.asarray(image, dtype=np.float32) for image in check.images(pair))
-    got, want = float(check.call(ref, dist)), _want(pair, check)
-    scale = max(1.0, abs(want))  # absolute for scores near 1, relative for unbounded ones
-    assert got == want or abs(got - want) <= (check.float32 or 0) * scale
-
-
+@is_usual
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.id)
+def test_authors_values(pair: Pair, is_usual: bool) -> None:
+    wrong = {}
+    for check in _checks(pair, is_usual, "float64"):
+        got, want = _plain(pair.id, check.name), _want(pair, check)
+        if not (got == want or abs(got - want) <= check.tolerance(want)):
+            wrong[check.name] = got, want
+    assert wrong == {}
+
+
+@is_usual
+@few("pair", PAIRS)
+def test_authors_values_in_float32(pair: Pair, is_usual: bool) -> None:
+    wrong = {}
+    for check in _checks(pair, is_usual, "float32"):
+        if check.float32 is None:
+            continue
+        ref, dist = (np.asarray(image, dtype=np.float32) for image in check.images(pair))
+        got, want = float(check.call(ref, dist)), _want(pair, check)
+        scale = max(1.0, abs(want))  # absolute for scores near 1, relative for unbounded ones
+        if not (got == want or abs(got - want) <= check.float32 * scale):
+            wrong[check.name] = got, want
+    assert wrong == {}
+
+
+@few("pair", PAIRS)
 @pytest.mark.parametrize("name", list(imsim.METRICS))
 def test_uint8_needs_no_data_range_and_is_the_same(pair: Pair, name: str) -> None:
     """uint8 pixels become the same float64 numbers; a kernel for each dtype may order its sums."""
@@ -117,13 +149,13 @@ def _common_checks(group: list[Pair]) -> list[Check]:
     """Checks with a value for at least two pairs of the group."""
     seen: dict[str, list[Check]] = defaultdict(list)
     for pair in group:
-        for check in checks(pair):
+        for check in _checks(pair, is_usual=True, dtype="float64"):
             if check.stackable:
                 seen[check.name].append(check)
     return [found[0] for found in seen.values() if len(found) > 1]
 
 
-@pytest.mark.parametrize("group", SAME_SHAPE, ids=lambda group: group[0].id)
+@few("group", SAME_SHAPE, lambda group: group[0])
 def test_stack_of_pairs(group: list[Pair]) -> None:
     for check in _common_checks(group):
         members = [pair for pair in group if any(c.name == check.name for c in checks(pair))]
@@ -133,7 +165,7 @@ def test_stack_of_pairs(group: list[Pair]) -> None:
         np.testing.assert_array_equal(got, want, err_msg=check.name)
 
 
-@pytest.mark.parametrize("group", SAME_REFERENCE, ids=lambda group: group[0].id)
+@few("group", SAME_REFERENCE, lambda group: group[0])
 def test_one_reference_against_many(group: list[Pair]) -> None:
     for check in _common_checks(group):
         members = [pair for pair in group if any(c.name == check.name for c in checks(pair))]

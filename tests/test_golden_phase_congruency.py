@@ -30,6 +30,11 @@ each_feature = pytest.mark.parametrize(
 )
 
 
+def is_small(pair: Pair) -> bool:
+    """Whether its features take no time."""
+    return pair.height * pair.width <= 20_000
+
+
 @cache
 def luminance(pair_id: str, side: str) -> np.ndarray:
     """Return Y on FSIM's own grid."""
@@ -105,7 +110,14 @@ def test_noise_model(pair: Pair, side: str) -> None:
             assert abs(got - want) <= RELATIVE * abs(want) + floor, f"{name}, orientation {o}"
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.id)
+@pytest.mark.parametrize(
+    "pair",
+    [
+        # The values of the others are held by their FSIM as well.
+        pytest.param(p, marks=() if p in FEATURES or is_small(p) else pytest.mark.thorough, id=p.id)
+        for p in PAIRS
+    ],
+)
 def test_statistics_of_every_pair(pair: Pair) -> None:
     ref, dist = (congruency(pair.id, side) for side in SIDES)
     known = pair.intermediates

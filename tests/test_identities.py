@@ -39,7 +39,7 @@ def test_x5_uiq_is_ssim_without_constants(seed: int, side: int, size: int) -> No
         assert imsim.uiq(a, b, mask=m, block_size=size) == pytest.approx(ssim, abs=1e-9)
 
 
-@given(SEEDS, st.sampled_from((4, 5, 8, 13, 20)))  # few sizes: some have a kernel of their own
+@given(SEEDS, st.sampled_from((4, 5, 13, 20)))  # none of which has a kernel of its own
 def test_x7_one_window(seed: int, side: int) -> None:
     a, b, _ = masked_pair(seed, 24, 24)
     a, b = a[:side, :side], b[:side, :side]

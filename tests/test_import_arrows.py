@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -228,7 +229,7 @@ HOMES = {
     "xarray": {"scenes", "xarray"},
 }
 
-FILES = sorted(ROOT.rglob("*.py"))
+FILES = {path.relative_to(ROOT).as_posix(): path for path in sorted(ROOT.rglob("*.py"))}
 
 
 def part(path: Path) -> str:
@@ -237,11 +238,18 @@ def part(path: Path) -> str:
     return inside.parts[0] if len(inside.parts) > 1 else inside.stem
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    """Return the syntax of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(path: Path) -> set[str]:
     """Return the full names of all modules a file imports, anywhere in it."""
     package = ["imsim", *path.relative_to(ROOT).parts[:-1]]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -268,66 +276,69 @@ def test_no_arrow_runs_back_up() -> None:
         below = {source: targets for source, targets in below.items() if source not in read}
 
 
-@pytest.mark.parametrize("name", sorted({part(path) for path in FILES}))
-def test_no_files_of_a_part_import_each_other(name: str) -> None:
+def test_no_files_of_a_part_import_each_other() -> None:
     """Arrows inside a part; what all files of a circle need would have no home."""
-    arrows = {}
-    for path in FILES:
-        if part(path) == name:
-            names = ["imsim", *path.relative_to(ROOT).with_suffix("").parts]
-            arrows[".".join(names).removesuffix(".__init__")] = imports(path)
-    TopologicalSorter(arrows).prepare()  # raises CycleError, which names the circle
+    parts: dict[str, dict[str, set[str]]] = {}
+    for path in FILES.values():
+        names = ["imsim", *path.relative_to(ROOT).with_suffix("").parts]
+        arrows = parts.setdefault(part(path), {})
+        arrows[".".join(names).removesuffix(".__init__")] = imports(path)
+    for arrows in parts.values():
+        TopologicalSorter(arrows).prepare()  # raises CycleError, which names the circle
 
 
 def test_nothing_is_imported_by_a_name_made_up() -> None:
     """What a reader cannot follow; lazy packages may look their own public names up."""
     users = {
-        path.relative_to(ROOT).as_posix()
-        for path in FILES
-        if "import_module" in path.read_text(encoding="utf-8")
+        name for name, path in FILES.items() if "import_module" in path.read_text(encoding="utf-8")
     }
     assert users == {"anomaly/optional.py"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_arrows_inside(path: Path) -> None:
-    targets = [name.split(".") for name in imports(path)]
-    used = {(t[1] if len(t) > 1 else "") for t in targets if t[0] == "imsim"}
-    source = part(path)
-    if source == "metrics":
-        used.discard("metrics")  # test_no_metric_imports_another has a say in these
-    assert source in ALLOWED, f"{source} is new: give it a place in this table"
-    assert used <= ALLOWED[source], f"{source} must not import {sorted(used - ALLOWED[source])}"
+def test_arrows_inside() -> None:
+    wrong = {}
+    for name, path in FILES.items():
+        targets = [target.split(".") for target in imports(path)]
+        used = {(t[1] if len(t) > 1 else "") for t in targets if t[0] == "imsim"}
+        source = part(path)
+        if source == "metrics":
+            used.discard("metrics")  # test_no_metric_imports_another has a say in these
+        assert source in ALLOWED, f"{source} is new: give it a place in this table"
+        if not used <= ALLOWED[source]:
+            wrong[name] = sorted(used - ALLOWED[source])
+    assert wrong == {}, "these must not import what stands beside them"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_arrows_outside(path: Path) -> None:
-    used = {name.split(".")[0] for name in imports(path)}
-    for package in used & HOMES.keys():
-        assert part(path) in HOMES[package], f"{package} has its home in {HOMES[package]}"
+def test_arrows_outside() -> None:
+    for name, path in FILES.items():
+        used = {target.split(".")[0] for target in imports(path)}
+        for package in used & HOMES.keys():
+            assert part(path) in HOMES[package], f"{name}: {package}'s home is {HOMES[package]}"
 
 
-METRIC_FILES = [path for path in FILES if part(path) == "metrics" and path.stem != "__init__"]
-
-
-@pytest.mark.parametrize("path", METRIC_FILES, ids=lambda path: path.stem)
-def test_no_metric_imports_another(path: Path) -> None:
+def test_no_metric_imports_another() -> None:
     """Anyone may add or delete a metric file without touching the others."""
-    siblings = {name for name in imports(path) if name.startswith("imsim.metrics")}
-    assert siblings == MADE_OF.get(path.stem, set())
+    found = {}
+    for path in FILES.values():
+        siblings = {name for name in imports(path) if name.startswith("imsim.metrics")}
+        if part(path) == "metrics" and path.stem != "__init__" and siblings:
+            found[path.stem] = siblings
+    assert found == MADE_OF
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_portable_mathematics_knows_no_numpy(path: Path) -> None:
-    if part(path) in {"metrics", "portable"}:
-        used = {name.split(".")[0] for name in imports(path)} & {"numpy", "scipy"}
-        assert not used or path.relative_to(ROOT).as_posix() in NUMPY_HOMES
+def test_portable_mathematics_knows_no_numpy() -> None:
+    users = {
+        name
+        for name, path in FILES.items()
+        if part(path) in {"metrics", "portable"}
+        and {target.split(".")[0] for target in imports(path)} & {"numpy", "scipy"}
+    }
+    assert users <= NUMPY_HOMES
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_no_assert(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert not any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(text)))
+def test_no_assert() -> None:
+    for name, path in FILES.items():
+        assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree(path))), name
 
 
 @pytest.mark.parametrize(

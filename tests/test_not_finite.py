@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import array_api_strict
 import numpy as np
 import pytest
+from quick_jax import quick_jax
 from sampling import DEFAULTS, MAPS, SCORES, Variant, each_of_some, frame, textured_pair
 
 import imsim
@@ -163,12 +164,16 @@ def test_map_is_nan_where_it_reads_them(
 ) -> None:
     a, b = textured_pair(rng, *FRAME, colour=variant.colour)
     unspoilt = variant(a, b, mask=mask)
+    instead: dict[str, list[np.ndarray]] = {}
     for name, x, y in spoilt(a, b, mask, VALUES[: 3 if engines == "auto" else 1]):
         # With two numbers instead, positions that read the pixel differ.
-        zeros, numbers = (
-            variant(*(np.where(np.isfinite(i), i, number) for i in (x, y)), mask=mask)
-            for number in (0.0, 99.0)
-        )
+        place = name.split(" ", 1)[1]
+        if place not in instead:
+            instead[place] = [
+                variant(*(np.where(np.isfinite(i), i, number) for i in (x, y)), mask=mask)
+                for number in (0.0, 99.0)
+            ]
+        zeros, numbers = instead[place]
         got = variant(x, y, mask=mask)
         read = ~np.isclose(zeros, numbers, rtol=1e-9, atol=1e-9)  # more than rounding
         assert np.isnan(got[read]).all(), name
@@ -229,7 +234,7 @@ def test_in_strict_arrays(variant: Variant, rng: np.random.Generator) -> None:
     for name in ("flat partner", "zero vector", "both images"):
         x, y = a.copy(), b.copy()
         INSIDE[name](x, y, np.inf)
-        for mask in (None, MASK):
+        for mask in (None, MASK) if name == "both images" else (None,):
             want = variant(x, y, mask=mask)
             got = variant(*map(xp.asarray, (x, y)), mask=None if mask is None else xp.asarray(mask))
             np.testing.assert_array_equal(np.isnan(np.asarray(got)), np.isnan(want))
@@ -237,15 +242,15 @@ def test_in_strict_arrays(variant: Variant, rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("name", ["se", "sam", "ssim", "zncc_map", "uiq_map"])
 def test_in_traced_arrays(name: str, rng: np.random.Generator) -> None:
-    jax = pytest.importorskip("jax", reason="an optional array library; see the extra 'anomaly'")
     a, b = textured_pair(rng, *FRAME)
     b[...], a[5, 5] = 1, np.nan
     function = getattr(imsim, name)
     options = {"data_range": 255.0} if name == "ssim" else {}
     want = function(a, b, **options)
-    got = jax.jit(lambda x, y: function(x, y, **options))(
-        jax.numpy.asarray(a), jax.numpy.asarray(b)
-    )
+    with quick_jax() as jax:
+        got = jax.jit(lambda x, y: function(x, y, **options))(
+            jax.numpy.asarray(a), jax.numpy.asarray(b)
+        )
     np.testing.assert_array_equal(np.isnan(np.asarray(got)), np.isnan(want))
     assert np.isnan(want).any()
 

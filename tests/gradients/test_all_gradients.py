@@ -5,12 +5,37 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from capture import gradient
-from sampling import FRAME, SCORES, Variant, blob_mask, each_of_some, textured_pair
+from sampling import FRAME, SCORES, Variant, blob_mask, textured_pair
 
 import imsim
 
 VARIANTS = [v for v in SCORES if imsim.METRICS[v.metric].gradient is not None]
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.id)
+
+
+def has_window(variant: Variant) -> bool:
+    """Whether a window is chosen; test_window_gradients has some inside masks."""
+    return not {"window_size", "block_size"}.isdisjoint(variant.options)
+
+
+each_kernel = pytest.mark.parametrize(
+    ("variant", "dtype", "masked"),
+    [
+        pytest.param(
+            variant,
+            dtype,
+            masked,
+            # Each is a kernel of its own, of seconds: masks are about places, not about dtypes.
+            marks=pytest.mark.thorough
+            if masked and (dtype == "float32" or has_window(variant))
+            else (),
+            id=f"{'masked' if masked else 'whole'}-{dtype}-{variant.id}",
+        )
+        for variant in VARIANTS
+        for dtype in variant.some("float64", "float32")
+        for masked in (False, True)
+    ],
+)
 STEP = 1e-4
 """Of central differences: their own error is below 1e-8 of the derivative for pixels up to 255."""
 CLOSE = {"float64": 1e-6, "float32": 1e-3}
@@ -38,32 +63,36 @@ def slope(
     return float(np.sum(upstream * (ahead - behind)) / (2 * STEP))
 
 
-@each_variant
-@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@each_kernel
 def test_equals_central_differences(
-    variant: Variant, masked: bool, rng: np.random.Generator
+    variant: Variant, dtype: str, masked: bool, rng: np.random.Generator
 ) -> None:
     a, b = textured_pair(rng, *FRAME, colour=variant.colour, batch=(2,))
     b = b[:1]  # one test image against two references
     mask = blob_mask(rng, *FRAME) if masked else None
     upstream = rng.uniform(0.5, 1.5, 2)
-    for dtype in variant.some(*CLOSE):
-        x, y = a.astype(dtype), b.astype(dtype)
-        found = gradient(variant, x, y, mask, upstream)
-        assert found is not None
-        for k, (image, part) in enumerate(zip((x, y), found, strict=True)):
-            assert part is not None
-            assert part.shape == image.shape
-            assert part.dtype == image.dtype
-            directions = [np.zeros(x.shape), np.zeros(y.shape)]
-            directions[k] = np.sign(part) * rng.uniform(0.5, 1, part.shape)
-            want = slope(variant, x, y, mask, upstream, (directions[0], directions[1]))
-            got = float(np.sum(part.astype(np.float64) * directions[k]))
-            allowed = max(CLOSE[dtype], CROSSED.get(variant.metric, 0))
-            assert got == pytest.approx(want, rel=allowed)
+    x, y = a.astype(dtype), b.astype(dtype)
+    found = gradient(variant, x, y, mask, upstream)
+    assert found is not None
+    for k, (image, part) in enumerate(zip((x, y), found, strict=True)):
+        assert part is not None
+        assert part.shape == image.shape
+        assert part.dtype == image.dtype
+        directions = [np.zeros(x.shape), np.zeros(y.shape)]
+        directions[k] = np.sign(part) * rng.uniform(0.5, 1, part.shape)
+        want = slope(variant, x, y, mask, upstream, (directions[0], directions[1]))
+        got = float(np.sum(part.astype(np.float64) * directions[k]))
+        allowed = max(CLOSE[dtype], CROSSED.get(variant.metric, 0))
+        assert got == pytest.approx(want, rel=allowed)
 
 
-@each_variant
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(v, marks=pytest.mark.thorough if has_window(v) else (), id=v.id)
+        for v in VARIANTS
+    ],
+)
 def test_outside_the_mask_it_is_exactly_zero(variant: Variant, rng: np.random.Generator) -> None:
     a, b = textured_pair(rng, *FRAME, colour=variant.colour)
     mask = blob_mask(rng, *FRAME)
@@ -120,10 +149,14 @@ def corners(variant: Variant, rng: np.random.Generator) -> dict[str, tuple[np.nd
     }
 
 
-@each_of_some(VARIANTS, "float64", "float32")
+@each_kernel
 @pytest.mark.filterwarnings("ignore::imsim.EmptyMaskWarning")
-def test_finite_at_corners(variant: Variant, dtype: str, rng: np.random.Generator) -> None:
+def test_finite_at_corners(
+    variant: Variant, dtype: str, masked: bool, rng: np.random.Generator
+) -> None:
     for name, (a, b, *mask) in corners(variant, rng).items():
+        if bool(mask) is not masked:
+            continue
         x, y = a.astype(dtype), b.astype(dtype)
         found = gradient(variant, x, y, *mask)
         for part in found or []:  # None: left to the formula

@@ -46,8 +46,17 @@ def test_taps_are_symmetric(window: Window, dtype: type) -> None:
     assert unrolled is None or unrolled == tuple(taps)
 
 
-@pytest.mark.parametrize("window", [gaussian((11, 11), (1.5, 1.5)), uniform(8, 8), uniform(5, 5)])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("window", "dtype"),
+    [
+        (gaussian((11, 11), (1.5, 1.5)), np.float32),
+        (uniform(8, 8), np.float64),
+        (uniform(5, 5), np.float64),
+        pytest.param(gaussian((11, 11), (1.5, 1.5)), np.float64, marks=pytest.mark.thorough),
+        pytest.param(uniform(8, 8), np.float32, marks=pytest.mark.thorough),
+        pytest.param(uniform(5, 5), np.float32, marks=pytest.mark.thorough),
+    ],
+)
 def test_squares_of_a_row_are_its_products_with_itself(
     window: Window, dtype: type, rng: np.random.Generator
 ) -> None:
@@ -72,7 +81,7 @@ def _filter(row, taps, unrolled, total, squares, products):  # type: ignore[no-u
     filter_products(row, row, taps, unrolled, products)
 
 
-@pytest.mark.parametrize("size", [8, 11])
+@pytest.mark.parametrize("size", [pytest.param(8, marks=pytest.mark.thorough), 11])
 def test_two_rows_of_sums_are_those_of_each(rng: np.random.Generator, size: int) -> None:
     """Also where the ring buffer begins again, and where the next row is not there yet."""
     slots = rng.uniform(-1, 1, (size + 1, 40))

@@ -48,8 +48,19 @@ def engines(function: Any, *args: Any, **options: Any) -> tuple[Any, Any]:
     return agreement.engines(function, *args, **{"data_range": 255, **options})
 
 
-@pytest.mark.parametrize("frame", FRAMES, ids=str)
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize(
+    ("dtype", "frame"),
+    [
+        # Integers are averaged to cells of float64.
+        pytest.param(
+            *(dtype, frame),
+            marks=pytest.mark.thorough if frame == FRAMES[-1] and dtype in DTYPES[:2] else (),
+            id=f"{dtype.__name__}-{frame}",
+        )
+        for dtype in DTYPES
+        for frame in FRAMES
+    ],
+)
 @pytest.mark.parametrize("function", [imsim.fsim, imsim.fsim_map])
 def test_engines_agree(rng: Any, function: Any, dtype: Any, frame: tuple[int, int]) -> None:
     x, y = pair(rng, frame, dtype)
@@ -104,7 +115,9 @@ def test_nothing_outside_the_mask_counts(rng: Any) -> None:
             assert imsim.fsim(a, b, mask=mask, data_range=255) == want
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "bad", [math.nan, math.inf, pytest.param(-math.inf, marks=pytest.mark.thorough)]
+)
 def test_what_is_not_finite_is_seen_wherever_it_lies(rng: Any, bad: float) -> None:
     """Cells of 3 x 3 pixels leave out the last column; others lie mostly outside the mask."""
     x, y = pair(rng, (642, 645), np.float64)
@@ -246,11 +259,16 @@ def test_the_kernel_itself_keeps_what_is_not_finite(options: Any, bad: float) ->
 
 
 @pytest.mark.parametrize("function", [imsim.fsim, imsim.issm])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+@pytest.mark.parametrize(
+    # Bytes are computed as float64.
+    "dtype",
+    [np.float32, np.float64, pytest.param(np.uint8, marks=pytest.mark.thorough)],
+)
 def test_memory_of_strips(rng: Any, function: Any, dtype: Any) -> None:
     """At most 12 times the two images, counted in the dtype of the arithmetic."""
     arithmetic = np.result_type(dtype, np.float32 if dtype == np.float32 else np.float64)
-    narrow = ((60_000, 6), (60_000, 17)) if function is imsim.fsim else ()
+    is_wide = dtype == np.float64
+    narrow = ((60_000, 6), (60_000, 17)) if is_wide and function is imsim.fsim else ()
     for frame in ((300, 1500), (2500, 130), *narrow):
         x = rng.normal(128, 20, frame).clip(0, 255).astype(dtype)
         function(x, x[::-1], data_range=255)  # what compiles the kernels is not counted

@@ -42,7 +42,8 @@ def test_engines_agree(rng: Any, dtype: Any, frame: tuple[int, int]) -> None:
     block = np.zeros(frame, dtype=bool)
     block[frame[0] // 4 :, : frame[1] * 3 // 4] = True
     atol = 1e-6 if dtype == np.float32 else 1e-12
-    for mask in (None, block, np.ones(frame, dtype=bool), rng.random((3, 1, *frame)) < 0.9):
+    masks = (block, np.ones(frame, dtype=bool), rng.random((3, 1, *frame)) < 0.9)
+    for mask in (None, *(masks if dtype != np.uint16 else ())):  # as in `agreement.fewer_masks`
         want, got = engines(imsim.issm_components, x, y, mask=mask)
         np.testing.assert_array_equal(got.entropy, want.entropy)
         np.testing.assert_array_equal(got.edge_correlation, want.edge_correlation)

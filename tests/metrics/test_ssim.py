@@ -60,14 +60,24 @@ OPTIONS = (
     {"window": "uniform", "window_size": 21},
     {"K1": 1e-3, "K2": 0.05},
 )
+SIZES = {"window", "window_size"}
 
 
 @pytest.mark.parametrize(
     ("dtype", "options"),
     [
-        *((np.uint8, options) for options in OPTIONS),
-        # Small and uniform windows are computed in float64 anyway.
-        *((np.float32, o) for o in OPTIONS if o.get("window_size", 25) == 25),
+        *((np.float64, options) for options in OPTIONS if options != {"window": "uniform"}),
+        # Among the authors' values, but for masks.
+        pytest.param(np.float64, {"window": "uniform"}, marks=pytest.mark.thorough),
+        # Other windows are kernels of their own for each dtype; coverage is counted in float64.
+        *((np.float32, o) for o in OPTIONS if not {*SIZES, "min_coverage"} & o.keys()),
+        *(
+            pytest.param(np.float32, o, marks=pytest.mark.thorough)
+            for o in OPTIONS
+            # Small and uniform windows are computed in float64 anyway.
+            if {*SIZES, "min_coverage"} & o.keys() and o.get("window_size", 25) == 25
+        ),
+        *(pytest.param(np.uint8, o, marks=pytest.mark.thorough) for o in OPTIONS),
     ],
     ids=lambda v: v.__name__ if isinstance(v, type) else str(v),
 )

@@ -47,7 +47,14 @@ def test_engines_agree(rng: Any, dtype: Any, frame: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "dtype"), [(2, np.float64), (5, np.uint8), (5, np.float32), (16, np.float64)]
+    ("size", "dtype"),
+    [
+        (2, np.float64),
+        (16, np.float64),
+        # Kernels of their own; those of the usual size are held for each dtype.
+        pytest.param(5, np.uint8, marks=pytest.mark.thorough),
+        pytest.param(5, np.float32, marks=pytest.mark.thorough),
+    ],
 )
 def test_block_sizes(rng: Any, size: int, dtype: Any) -> None:
     images = pair(rng, (50, 71), dtype)
@@ -70,8 +77,15 @@ def test_flat_blocks(rng: Any, levels: tuple[float, ...], size: int) -> None:
 
 
 @pytest.mark.parametrize("engine", ["fast", "portable"])
-@pytest.mark.parametrize("use", [None, "mask", "weights"])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+@pytest.mark.parametrize(
+    ("use", "dtype"),
+    [
+        *((use, dtype) for use in (None, "mask") for dtype in (np.float64, np.float32, np.uint8)),
+        ("weights", np.float64),
+        pytest.param("weights", np.float32, marks=pytest.mark.thorough),
+        pytest.param("weights", np.uint8, marks=pytest.mark.thorough),
+    ],
+)
 def test_windows_whose_means_are_0_are_1(engine: Any, use: Any, dtype: Any, rng: Any) -> None:
     """Black in both images, and patterns about 0 whatever they are: a rule of the authors."""
     a, b = pair(rng, (40, 60), dtype)

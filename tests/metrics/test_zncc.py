@@ -109,7 +109,7 @@ def test_engines_agree_in_windows(rng: Any, dtype: Any, frame: tuple[int, int]) 
 
 @pytest.mark.parametrize("size", [4, 19])
 def test_options_of_windows(rng: Any, size: int) -> None:
-    images = pair(rng, (50, 71), np.uint8)
+    images = pair(rng, (50, 71), np.float64)
     for mask in (None, region(rng, (50, 71))):
         for function in (imsim.zncc, imsim.zncc_map):
             options = {"window_size": size, "min_coverage": 0.6}
