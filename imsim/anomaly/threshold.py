@@ -152,4 +152,5 @@ def _beyond(ordered: Doubles, rate: float) -> Threshold:
     spread = stats.gamma(m, scale=1 / m).interval(CONFIDENCE)
     low, high = sorted(tail * math.exp(-excess * float(s)) for s in spread)
     # Of a very small share the mean lies beyond that quantile: the interval is to hold it.
-    return Threshold(start + excess * mean, expected, low, max(high, expected), n)
+    threshold = max(start + excess * mean, largest)  # which rounding may miss
+    return Threshold(threshold, expected, low, max(high, expected), n)

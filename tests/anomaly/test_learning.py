@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
@@ -79,6 +79,7 @@ def test_few_scores_hold_a_small_rate_all_the_same(n: int) -> None:
     st.sampled_from([1e-4, 0.01, 0.05, 0.5]),
     st.sampled_from([0.25, 2.0, 1024.0]),
 )
+@example([0.0] * 7 + [6.459800521057994e-133], 0.05, 2.0)  # whose tail ends an ulp too early
 def test_a_threshold_moves_with_the_scores(scores: list[float], rate: float, scale: float) -> None:
     with silent(UserWarning):
         found = threshold_at(np.array(scores), rate)
