@@ -50,7 +50,7 @@ MATRICES = {
         *("golden_phase_congruency", "human_agreement", "identities", "imed", "import_arrows"),
         *("inputs", "inspection_report", "issm", "large_frames", "learning", "mask_oracles"),
         *("masks", "not_finite", "pose", "properties", "properties_pixelwise", "report", "roc"),
-        *("sh", "simulate", "ssim", "statistics", "uiq", "weights", "windows", "zncc"),
+        *("sh", "simulate", "ssim", "statistics", "threshold", "uiq", "weights", "windows", "zncc"),
     )
 }
 """Modules that go over many inputs, or compile much. Under coverage, both take 1.5 times as long,
