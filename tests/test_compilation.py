@@ -157,8 +157,6 @@ def test_dtypes_or_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     imsim.compile_kernels(["se"], [np.uint8, np.dtype(">f4").newbyteorder("=")])
     imsim.compile_kernels(["se"])
     assert named == [["uint8", "float32"]] * 2 + [["uint8", "float32", "float64"]]
-    with pytest.raises(imsim.OptionError, match="int8"):
-        imsim.compile_kernels(["se"], [np.int8])
 
 
 def test_calls_of_regions() -> None:
@@ -184,7 +182,7 @@ def test_calls_of_gradients() -> None:
         ({"gradients": "yes"}, "gradients='yes'"),
         ({"regions": 1}, "regions=1"),
         ({"xray": None}, "xray=None"),
-        ({"dtypes": [np.uint8]}, "dtypes holds <class 'numpy.uint8'>; expected names"),
+        ({"dtypes": [np.int8]}, "dtypes holds 'int8'; expected names"),
     ],
 )
 def test_unknown_names(arguments: dict, message: str) -> None:
