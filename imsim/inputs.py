@@ -210,7 +210,7 @@ def _is_deleted(value: Any) -> bool:
     """Whether the memory of an array of JAX, or of a tensor of the host, is gone."""
     try:
         if is_tensor(value):
-            is_empty = value.is_cpu and value.data_ptr() == 0 and value.numel() > 0
+            is_empty = value.is_cpu and value.numel() > 0 and value.untyped_storage().nbytes() == 0
             return bool(is_empty and not value._is_zerotensor())
         return value.is_deleted() is True
     except Exception:  # no such method, or the array is only traced
