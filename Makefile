@@ -19,9 +19,9 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make demo   all metrics on photographs, anomaly detectors side by side ($(DEMO))"
-	@echo "make test   run the whole test suite with coverage        (environment: $(TEST))"
+	@echo "make test   run the everyday tests with coverage          (environment: $(TEST))"
 	@echo "make test-tensors  test arrays of PyTorch and JAX         (environment: $(TENSORS))"
-	@echo "make test-thorough  the same and all variants: 300 examples, half an hour (environment: $(TENSORS))"
+	@echo "make test-thorough  all tests, and up to 300 examples of a property (environment: $(TENSORS))"
 	@echo "make check  format, lint, types, import rules             (environment: $(DEV))"
 	@echo "make docs   build the documentation in build/docs         (environment: $(DOCS))"
 	@echo "make bench  measure imsim against other libraries, 20 min (environment: $(BENCH_ENV))"

@@ -80,7 +80,7 @@ def compile_kernels(
     check_flag("regions", regions)
     check_flag("xray", xray)
     given: Any = dtypes
-    if isinstance(dtypes, list | tuple | set):
+    if isinstance(dtypes, Iterable) and not isinstance(dtypes, str | np.ndarray):
         given = [_name(one) for one in dtypes]
     named = check_names("dtypes", given, COMPILED, DTYPES)
     for call in compiling_calls(names, named, gradients, regions, xray):

@@ -184,8 +184,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Pixels of an image.
     left_out_ : dict of int to str
         Why good images were left out of the training, by their indices. Without a preprocess, so
-        are constant ones, such as a black frame, unless most of them, with those learned before,
-        are.
+        are constant ones, such as a black frame, unless most good images are constant, those
+        learned before among them.
     odd_ : dict of int to float
         Scores of good images that are so unlike the others that they were left out, by their
         indices.

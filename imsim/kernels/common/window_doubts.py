@@ -111,8 +111,8 @@ _exact_product = inline(exact_sums.exact_product)
 def find_boxes(values, doubtful, tile, size, boxes):  # type: ignore[no-untyped-def]
     """Find boxes of doubtful values in the tiles of a strip; return how many.
 
-    A box is (tile, first row, end row, first column, end column). Rows of a tile whose windows
-    share pixels are of one box.
+    A box is (first row, end row, first column, end column). Rows of a tile whose windows share
+    pixels are of one box.
     """
     count = 0
     for k in range(doubtful.shape[1]):
@@ -129,10 +129,10 @@ def find_boxes(values, doubtful, tile, size, boxes):  # type: ignore[no-untyped-
             if left >= right:
                 continue
             if row - last >= size:
-                boxes[count, 0], boxes[count, 1], boxes[count, 3], boxes[count, 4] = k, row, end, 0
+                boxes[count, 0], boxes[count, 2], boxes[count, 3] = row, end, 0
                 count += 1
             box = boxes[count - 1]
-            box[2], box[3], box[4] = row + 1, min(box[3], left), max(box[4], right)
+            box[1], box[2], box[3] = row + 1, min(box[2], left), max(box[3], right)
             last = row
     return count
 

@@ -280,17 +280,18 @@ class Positions:
         kernel, tile, size = self._strips, self._tile, self._strips.window.size
         total = np.zeros(2)
         rows, tiles = found.doubtful.shape
-        boxes = np.empty((tiles * -(-rows // size), 5), np.int64)
+        boxes = np.empty((tiles * -(-rows // size), 4), np.int64)
         count = find_boxes(found.values, found.doubtful, tile, size, boxes)
-        if kernel.wider is None and count > MANY:
-            (top, left), (bottom, right) = boxes[:count, 1::2].min(0), boxes[:count, 2::2].max(0)
+        is_crowded = kernel.wider is None and count > MANY
+        if is_crowded:
+            (top, left), (bottom, right) = boxes[:count, ::2].min(0), boxes[:count, 1::2].max(0)
             piece = self._piece(x, y, mask, (top, bottom, left, right), is_weighted)
             again = np.empty((bottom - top, right - left))
             take(found.values, found.doubtful, tile, top, left, again)
             piece.settle_constant(again)
             settle(found.values, again, tile, top, left, found.doubtful, False, total)
             count = find_boxes(found.values, found.doubtful, tile, size, boxes)
-        for _, top, bottom, left, right in boxes[:count].tolist():
+        for top, bottom, left, right in boxes[:count].tolist():
             piece = self._piece(x, y, mask, (top, bottom, left, right), is_weighted)
             if kernel.wider:
                 again, sums = piece.run((slice(0, bottom - top), slice(0, right - left)))
@@ -299,6 +300,8 @@ class Positions:
                 again, is_settled = np.empty((bottom - top, right - left)), False
                 take(found.values, found.doubtful, tile, top, left, again)
             if not is_settled and np.isnan(again).any():
+                if not is_crowded:
+                    piece.settle_constant(again)
                 piece.settle(again)
             settle(found.values, again, tile, top, left, found.doubtful, True, total)
         if not is_weighted:
@@ -376,8 +379,7 @@ class Piece(NamedTuple):
         settle_constant(values[None], self.x[None], self.y[None], mask[None], kernel.window, *again)
 
     def settle(self, values: Array) -> None:
-        """Replace NaN at doubtful windows."""
-        self.settle_constant(values)
+        """Replace NaN at windows that are not constant."""
         kernel, mask = self.kernel, self._inside()
         taps = np.array(kernel.window.taps)
         order = np.array(by_weight(kernel.window.taps))
