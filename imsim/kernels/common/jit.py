@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite.binding import parse_assembly
 from numba.core import config, types
 from numba.core.caching import CacheImpl, CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
 
 from imsim import notice
@@ -31,12 +34,39 @@ IS_ENABLED = not config.DISABLE_JIT
 _PACKAGE = Path(__file__).parents[2]
 _HOMES = {"kernels", "portable", "validation"}
 """Folders and files that hold compiled code and its constants."""
+_ENVIRONMENT = "_ZN08NumbaEnv"
+"""Beginning of the names of variables that hold what Numba keeps for a function."""
 _COUNTS_USERS = {"_nrt": True}
 """Numba counts who uses memory that a kernel makes. It need not count for all other code: there the
 caller keeps the arrays. Counting at each slice took a twentieth of the time of compiling."""
-_OF_PART = {"no_cpython_wrapper": True, "forceinline": True}
+
+
+class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """The code of a part, for the kernels that take it over, without machine code of its own."""
+
+    def _finalize_final_module(self) -> None:
+        self._finalized = True  # as it must be to be linked
+        whole = self._get_module_for_linking()
+        # Numba sets the environments of all functions, which therefore need an address.
+        environments = (str(v) for v in whole.global_variables if v.name.startswith(_ENVIRONMENT))
+        self._final_module = parse_assembly("\n".join(environments))
+        super()._finalize_final_module()
+
+
+class _PartCompiler(Compiler):  # type: ignore[misc]
+    """Numba's compiler, which writes into such a library."""
+
+    def compile_extra(self, func: Callable[..., Any]) -> Any:
+        """Compile a function."""
+        self.state.library = _PartLibrary(self.state.targetctx.codegen(), func.__qualname__)
+        self.state.library.enable_object_caching()
+        return super().compile_extra(func)
+
+
+_OF_PART = {"no_cpython_wrapper": True, "forceinline": True, "pipeline_class": _PartCompiler}
 """A part becomes code of the kernels that call it. To pass many arrays to it, row by row, took a
-tenth of the time of SSIM; code by which Python could call it, a sixth of the time of compiling."""
+tenth of the time of SSIM. Code by which Python could call it took a sixth of the time of compiling,
+machine code of its own a tenth."""
 
 
 def kernel(function: Callable[..., Any]) -> Any:
