@@ -6,14 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from imsim._images.pictures import Array, Contents, ImageFileError
+from imsim._images.pictures import Array, Contents, ImageFileError, said_of_no_data
 from imsim._images.reading import Reading
 
+TRANSPARENT = "transparent"
+"""What wholly transparent pixels are, where they are no data."""
 _ROWS = 256  # rows composited at a time, which bounds the memory for wide integers
 
 
 def composite(
-    colours: Array, alpha: Array, reading: Reading, *, premultiplied: bool = False
+    colours: Array,
+    alpha: Array,
+    reading: Reading,
+    *,
+    premultiplied: bool = False,
+    is_part: bool = False,
 ) -> Contents:
     """Lay colours over the background, in linear arithmetic of the stored values.
 
@@ -27,6 +34,8 @@ def composite(
         Names the background.
     premultiplied : bool
         Whether alpha is multiplied into the colours already.
+    is_part : bool
+        Whether this is a part of an image, of which no note counts pixels.
 
     Returns
     -------
@@ -75,10 +84,10 @@ def composite(
         return Contents(pixels, (note,), transparent=True)
     valid = np.asarray(alpha != 0)
     clear = int(np.count_nonzero(~valid))
-    note += (
-        f"; {clear} of {valid.size} pixels are wholly transparent, and left out" if clear else ""
-    )
-    return Contents(pixels, (note,), valid if clear else None, transparent=True)
+    notes: tuple[str, ...] = (note,)
+    if clear and not is_part:
+        notes += (said_of_no_data(TRANSPARENT, clear, valid.size),)
+    return Contents(pixels, notes, valid if clear else None, transparent=True)
 
 
 def _full(dtype: np.dtype[Any]) -> int:
