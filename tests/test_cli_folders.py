@@ -273,7 +273,8 @@ class TestMaps:
     def test_colours_on_a_fixed_scale(self, capsys):
         save("ref/x/a.png", GREY), save("test/x/a.tif", GREY)
         save("ref/s.npy", np.stack([GREY, NOISY])), save("test/s.npy", np.stack([GREY, GREY]))
-        assert main(["compare", "ref", "test", "--maps", "maps", "--metrics", "ssim,se,rmse"]) == 0
+        call = ["compare", "ref", "test", "--maps", "maps", "--metrics", "ssim,se,rmse,parts"]
+        assert main(call) == 0
         assert "ssim 1 to -1, se 0 to" in " ".join(capsys.readouterr().out.split())
         with Image.open("maps/x/a.ssim.png") as image:
             pixels = np.asarray(image)
