@@ -376,8 +376,13 @@ def _without_palette(pixels: Array, page: TiffPage) -> Contents:
 
     if page.photometric != PHOTOMETRIC.PALETTE:
         return Contents(pixels)
+    if pixels.ndim != 2:
+        raise ImageFileError(
+            f"has a palette and {page.samplesperpixel} samples a pixel, which is not read",
+            "save it as RGB or RGBA",
+        )
     palette = page.colormap
-    if palette is None or pixels.ndim != 2 or pixels.dtype.kind != "u":
+    if palette is None or pixels.dtype.kind != "u":
         raise ImageFileError("damaged: it has no palette for its pixels")
     if pixels.max() >= palette.shape[-1]:
         raise ImageFileError(

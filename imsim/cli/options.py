@@ -330,11 +330,11 @@ def check_output(
     for path in inputs:
         if same_file(file, path):
             raise OptionError(f"{option} {file}: is a file to be read; name another one")
-        if file.lower().endswith(EXTENSIONS) and os.path.isdir(path) and _lies_in(file, path):
-            raise OptionError(
-                f"{option} {file}: lies in {path}, whose images are read, and is called like one "
-                f"({os.path.splitext(file)[1]}); name a file elsewhere"
-            )
+    if file.lower().endswith(EXTENSIONS):
+        raise OptionError(
+            f"{option} {file}: is called like an image, for which other runs would take it; name a "
+            f"file that does not end in {os.path.splitext(file)[1]}"
+        )
     for path in images if os.path.exists(file) else ():
         if same_file(file, path):  # by a link of either kind
             raise OptionError(f"{option} {file}: is the image {path}; name another file")
