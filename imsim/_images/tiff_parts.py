@@ -59,6 +59,17 @@ def open_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1)
     return on_disk(page, reading, _chunked(page, chunks, check), chunks)
 
 
+def open_plane(page: TiffPage, offset: int, reading: Reading, planes: int = 1) -> Contents:
+    """Read samples of the kind of a page that begin at a byte, or leave them on the disk."""
+    dtype = checked_kind(page, reading)
+    sides, stored = (page.imagelength, page.imagewidth), contiguous(page, offset)
+    if reading.stays_on_disk(sides, dtype, samples_of(page) * planes):
+        return on_disk(page, reading, stored, (1, page.imagewidth))
+    reading.check_size(sides, dtype.itemsize, samples_of(page) * planes)
+    whole = stored(0, page.imagelength, 0, page.imagewidth)
+    return finished(_pixels(native(whole), page), page, reading)
+
+
 def on_disk(page: TiffPage, reading: Reading, stored: Stored, chunks: tuple[int, int]) -> Contents:
     """Return a page as an image whose parts are made of what `stored` reads."""
     sides = page.imagelength, page.imagewidth
@@ -173,8 +184,11 @@ def _decoder(
 
 def _part(stored: Array, page: TiffPage, reading: Reading) -> Contents:
     """Apply the tags of a page to a part of its samples."""
+    return finished(_pixels(stored, page), page, reading, is_part=True)
+
+
+def _pixels(stored: Array, page: TiffPage) -> Array:
+    """Return samples with those of a pixel last, or grey."""
     if page.axes == "YX":
-        pixels = stored[0, ..., 0]
-    else:
-        pixels = np.moveaxis(stored[..., 0], 0, -1) if page.axes == "SYX" else stored[0]
-    return finished(pixels, page, reading, is_part=True)
+        return stored[0, ..., 0]
+    return np.moveaxis(stored[..., 0], 0, -1) if page.axes == "SYX" else stored[0]
