@@ -190,6 +190,8 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         parse_options(arguments.option, metrics),
         max_shift_of(arguments),
     )
+    if arguments.mask_missing == "whole" and arguments.mask is None:
+        raise OptionError("--mask-missing whole: is for a folder of masks; add --mask DIR")
     check_map_format(arguments)
     output_format(arguments)
     check_volumes(arguments)
