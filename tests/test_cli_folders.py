@@ -308,6 +308,9 @@ class TestMaps:
             assert word in run(capsys, "ref", "test", "--maps", place, status=2)[1][0]
         _, err = run(capsys, "ref/a.png", "test/a.png", "ref/a.png", "--maps", "m", status=2)
         assert "2 images are called a" in err[0]
+        files = ["test/a.png", "file.png", save("file.se.png", GREY)]
+        _, err = run(capsys, *files, "--maps", ".", status=2)
+        assert "would be written over file.se.png" in err[0]
 
 
 def test_names_that_differ_in_case_are_no_partners_and_are_said(capsys):

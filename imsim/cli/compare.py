@@ -214,7 +214,8 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         for text in settings.ignored.unused(found.pairs):
             say(f"note: {text}")
         own = [name for name in metrics if name in METRICS]
-        check_maps(arguments.maps, found.inputs, (pair.stem for pair in found.pairs), own)
+        stems = (pair.stem for pair in found.pairs)
+        check_maps(arguments.maps, found.inputs, stems, own, images)
         junit = None
         if arguments.junit is not None:
             check_junit(arguments, inputs, images)
