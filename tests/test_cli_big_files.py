@@ -127,6 +127,16 @@ def test_transparent_parts_and_no_data_are_counted_once(capsys):
     assert said in small["notes"]
 
 
+@pytest.mark.parametrize("opaque", [True, False])
+def test_grey_becomes_rgb_over_a_colour_only_where_it_is_transparent(capsys, opaque):
+    alpha = np.full(SIDES, 65535)
+    alpha[-1, -1] = 65535 if opaque else 0
+    how = {"photometric": "minisblack", "extrasamples": ["unassalpha"], "rowsperstrip": 7}
+    for name, pixels in (("a.tif", A), ("b.tif", B)):
+        save(name, np.dstack([pixels, alpha]).repeat(2, 1).astype(np.uint16), **how)
+    both(capsys, "a.tif", "b.tif", "--metrics", "se", "--background", "magenta")
+
+
 def test_no_data_of_zarr(capsys):
     zarr = pytest.importorskip("zarr")
     one = A.copy()

@@ -50,7 +50,7 @@ def composite(
         If alpha is beyond opaque or negative, or the background is a colour and the image is
         neither grey nor RGB.
     """
-    full = _full(alpha.dtype)
+    full = full_value(alpha.dtype)
     if not (alpha != full).any():
         return Contents(colours)
     if not ((alpha >= 0) & (alpha <= full)).all():
@@ -90,13 +90,14 @@ def composite(
     return Contents(pixels, notes, valid if clear else None, transparent=True)
 
 
-def _full(dtype: np.dtype[Any]) -> int:
+def full_value(dtype: np.dtype[Any]) -> int:
+    """Return what is opaque as alpha, and white as a colour."""
     return int(np.iinfo(dtype).max) if dtype.kind in "iu" else 1
 
 
 def _background(reading: Reading, colours: Array) -> Array:
     levels = [reading.rgb[0]] if colours.ndim == 2 or colours.shape[-1] != 3 else reading.rgb
-    full = _full(colours.dtype)
+    full = full_value(colours.dtype)
     if colours.dtype.kind in "iu":
         return np.array([(2 * level * full + 255) // 510 for level in levels], colours.dtype)
     return np.array([level / 255 for level in levels]).astype(colours.dtype)
@@ -105,7 +106,7 @@ def _background(reading: Reading, colours: Array) -> Array:
 def _integers(colours: Array, alpha: Array, behind: Array, premultiplied: bool) -> Array:
     """Composite exactly: full * full + full / 2 fits into integers of twice the width."""
     wide = np.dtype(f"u{2 * colours.dtype.itemsize}")
-    full = wide.type(_full(colours.dtype))
+    full = wide.type(full_value(colours.dtype))
     cover, over = alpha.astype(wide), colours.astype(wide)
     half = full // wide.type(2)
     if premultiplied:
@@ -115,7 +116,7 @@ def _integers(colours: Array, alpha: Array, behind: Array, premultiplied: bool) 
 
 
 def _floats(colours: Array, alpha: Array, behind: Array, premultiplied: bool) -> Array:
-    full = float(_full(colours.dtype))
+    full = float(full_value(colours.dtype))
     cover = alpha / full if full != 1 else alpha.astype(np.float64)
     over = colours.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):  # hidden pixels may hold anything
