@@ -367,7 +367,9 @@ def _read(path: Path) -> tuple[Array | None, str]:
     """Return the pixels of a reference, or say why they cannot be had."""
     try:
         if path.suffix == ".npy":
-            pixels = np.load(path, allow_pickle=False)
+            with path.open("rb") as file:
+                pixels = np.lib.format.read_array(file, allow_pickle=False)
+            pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         else:
             pixels = read_picture(str(path)).pixels
     except (ImsimError, OSError, EOFError, ValueError) as error:

@@ -45,7 +45,7 @@ def test_an_image_in_a_named_folder_is_not_replaced(capsys):
     save("good/000.png", GOOD[0])
     before = Path("good/000.png").read_bytes()
     for call in (("train", "good"), ("score", "m.safetensors", "good", "--csv")):
-        assert "lies in good, whose" in errors(capsys, *call, "-o", "good/000.png")[0]
+        assert "is called like an image" in errors(capsys, *call, "-o", "good/000.png")[0]
     flat = ("--flat", save("flat.png", GOOD[0]))
     for call in (("train", "good"), ("score", "m.safetensors", "good", "--csv")):
         assert "is a file to be read" in errors(capsys, *call, *flat, "-o", "flat.png")[0]

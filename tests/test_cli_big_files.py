@@ -115,6 +115,28 @@ def test_no_data_values_and_masks(capsys):
     both(capsys, "a.npy", "b.npy", "--ignore-value", "7", "--metrics", "rmse,zncc,fsim")
 
 
+def test_transparent_parts_and_no_data_are_counted_once(capsys):
+    """And not for each strip."""
+    alpha = np.where(RNG.random(SIDES) > 0.2, 65535, 0)
+    one, other = (np.dstack([x, x, x, alpha]).astype(np.uint16) for x in (A, B))
+    how = {"photometric": "rgb", "extrasamples": ["unassalpha"], "rowsperstrip": 7}
+    save("a.tif", one, **how), save("b.tif", other, extratags=[NO_DATA], **how)
+    arguments = ("a.tif", "b.tif", "--metrics", "rmse", "--ignore-transparent")
+    small, _ = both(capsys, *arguments)
+    said = f"a.tif: no data (transparent) at {(alpha == 0).sum()} of 14160 pixels, which are masked"
+    assert said in small["notes"]
+
+
+@pytest.mark.parametrize("opaque", [True, False])
+def test_grey_becomes_rgb_over_a_colour_only_where_it_is_transparent(capsys, opaque):
+    alpha = np.full(SIDES, 65535)
+    alpha[-1, -1] = 65535 if opaque else 0
+    how = {"photometric": "minisblack", "extrasamples": ["unassalpha"], "rowsperstrip": 7}
+    for name, pixels in (("a.tif", A), ("b.tif", B)):
+        save(name, np.dstack([pixels, alpha]).repeat(2, 1).astype(np.uint16), **how)
+    both(capsys, "a.tif", "b.tif", "--metrics", "se", "--background", "magenta")
+
+
 def test_no_data_of_zarr(capsys):
     zarr = pytest.importorskip("zarr")
     one = A.copy()
@@ -138,7 +160,8 @@ def test_broken_pixels_and_the_range(capsys):
     one[100, 70] = np.nan
     other[3, 3] = 9000
     stored("a.npy", one), stored("b.npy", other)
-    small, _ = both(capsys, "a.npy", "b.npy", "--metrics", "rmse,gmsd")
+    ignored = ("--ignore-value", "-1")  # which no pixel has
+    small, _ = both(capsys, "a.npy", "b.npy", "--metrics", "rmse,gmsd", *ignored)
     assert any("1 of its pixels are NaN or infinite" in note for note in small["notes"])
     small, _ = both(capsys, "a.npy", "b.npy", "--metrics", "rmse,gmsd", "--ignore-nan")
     assert any("span more than --data-range 4095" in note for note in small["notes"])

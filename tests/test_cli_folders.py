@@ -273,7 +273,8 @@ class TestMaps:
     def test_colours_on_a_fixed_scale(self, capsys):
         save("ref/x/a.png", GREY), save("test/x/a.tif", GREY)
         save("ref/s.npy", np.stack([GREY, NOISY])), save("test/s.npy", np.stack([GREY, GREY]))
-        assert main(["compare", "ref", "test", "--maps", "maps", "--metrics", "ssim,se,rmse"]) == 0
+        call = ["compare", "ref", "test", "--maps", "maps", "--metrics", "ssim,se,rmse,parts"]
+        assert main(call) == 0
         assert "ssim 1 to -1, se 0 to" in " ".join(capsys.readouterr().out.split())
         with Image.open("maps/x/a.ssim.png") as image:
             pixels = np.asarray(image)
@@ -307,6 +308,9 @@ class TestMaps:
             assert word in run(capsys, "ref", "test", "--maps", place, status=2)[1][0]
         _, err = run(capsys, "ref/a.png", "test/a.png", "ref/a.png", "--maps", "m", status=2)
         assert "2 images are called a" in err[0]
+        files = ["test/a.png", "file.png", save("file.se.png", GREY)]
+        _, err = run(capsys, *files, "--maps", ".", status=2)
+        assert "would be written over file.se.png" in err[0]
 
 
 def test_names_that_differ_in_case_are_no_partners_and_are_said(capsys):

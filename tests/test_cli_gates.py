@@ -144,6 +144,7 @@ class TestMasks:
         save("m/one.png", mask)
         _, err = compared(capsys, *call, "--mask-missing", "whole")
         assert "imsim: note: masks of no image: 1, e.g. m/one.png" in err
+        assert "add --mask DIR" in refusal(capsys, "r", "t", "--mask-missing", "whole")
 
 
 class TestAligned:

@@ -160,7 +160,7 @@ class TestIgnored:
         alpha[5:7, 9:12] = 0
         reference = np.dstack([GREY] * 3 + [alpha])
         assert self.scores(capsys, "--ignore-transparent", a=reference) == 1
-        assert "6 of 1920 pixels are wholly transparent, and left out" in self.err
+        assert "no data (transparent) at 6 of 1920 pixels, which are masked" in self.err
         # Of the test image they show the background.
         test = np.dstack([DOT] * 3 + [alpha])
         assert self.scores(capsys, "--ignore-transparent", a=GREY, b=test) == 7

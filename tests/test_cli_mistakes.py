@@ -36,7 +36,7 @@ def test_an_image_in_a_named_folder_is_not_replaced(capsys, form):
     before = Path("B/a.png").read_bytes()
     for name in ("B/a.png", "A/../B/a.png", "B/new.TIF"):
         _, err = compare(capsys, "A", "B", "-o", name, form, status=2)
-        assert f"{name}: lies in B, whose images are read" in err[0]
+        assert f"{name}: is called like an image" in err[0]
     assert Path("B/a.png").read_bytes() == before
     compare(capsys, "A", "B", "-o", f"B/scores.{form[2:]}", "--metrics", "rmse", status=0)
 

@@ -277,7 +277,7 @@ class TestOutputs:
         for name, words in (
             ("hard.csv", "hard.csv: is the image test/sub/a.png"),
             ("soft.csv", "soft.csv: is the image test/sub/a.png"),
-            ("store/o.png", "store/o.png: lies in test/sub, whose images are read"),
+            ("store/o.png", "store/o.png: is called like an image"),
         ):
             assert main(["compare", "ref", "test", "-o", name, "--csv"]) == 2
             assert words in capsys.readouterr().err

@@ -127,6 +127,7 @@ def test_what_is_refused(capsys):
         ((deep, deep), "a.tif: is 48 x 40 pixels, 16-bit, grey; add --data-range"),
         ((a, a, "-o", "nowhere/page.html"), "there is no folder"),
         ((a, a, "-o", a), "is a file to be read"),
+        ((a, a, "-o", "page.png"), "is called like an image"),
     ):
         assert main(["report", "-o", "page.html", *arguments]) == 2
         assert words in capsys.readouterr().err

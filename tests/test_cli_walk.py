@@ -13,6 +13,7 @@ from command import compared
 from image_files import GREY, NOISY, save
 from PIL import Image
 
+from imsim.cli import main
 from imsim.cli.folders import Folder
 
 pytestmark = [
@@ -68,6 +69,16 @@ def test_pipes_and_devices_in_folders_are_not_opened(capsys):
     save("ref2/p.png", GREY), save("ref2/a.png", GREY)
     _, err = run(capsys, "ref2", "test", "--fail-under", "rmse=0", status=2)
     assert "ref2/p.png: has no partner in test" in err[0]
+
+
+def test_pipes_are_not_waited_for_where_other_files_belong(capsys):
+    save("a.png", GREY), save("ref/a.png", GREY), save("test/a.png", NOISY)
+    Path("areas").mkdir(), Path("report").mkdir()
+    os.mkfifo("areas/a.json"), os.mkfifo("report/index.html")
+    assert main(["compare", "a.png", "a.png", "--ignore-from", "areas"]) == 2
+    assert "areas/a.json: is a pipe or a device" in capsys.readouterr().err
+    assert main(["report", "ref", "test", "-o", "report"]) == 2
+    assert "holds no report" in capsys.readouterr().err
 
 
 def test_a_gate_does_not_pass_over_images_that_are_not_read(capsys):

@@ -282,7 +282,7 @@ class TestEnds:
             (["nowhere"], "nowhere: there is no such folder"),
             (["a.png"], "a.png: is no folder"),
             (["in", "--resume"], "name it with -o FILE"),
-            (["in", "-o", "in/rows.npy", "--csv"], "lies in in"),
+            (["in", "-o", "in/rows.npy", "--csv"], "is called like an image"),
             (["in", "--dark", "a.png"], "give both"),
         ],
     )

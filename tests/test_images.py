@@ -18,6 +18,33 @@ from imsim.cli import main
 pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
+SEVEN_PASSES = (
+    *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
+    *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
+)
+"""Of an interlaced PNG: first row and column, and steps down and across."""
+
+
+def interlaced(pixels: np.ndarray, depth: int, colour: int) -> bytes:
+    """Return a PNG file of seven passes, whose rows are not filtered."""
+    rows = []
+    for row, column, down, across in SEVEN_PASSES:
+        for line in pixels[row::down, column::across]:
+            if line.size:
+                bits = (line.ravel()[:, None] >> np.arange(depth)[::-1]) & 1
+                rows.append(b"\0" + np.packbits(bits.astype(np.uint8)).tobytes())
+    height, width = (side.to_bytes(4, "big") for side in pixels.shape[:2])
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, body in (
+        (b"IHDR", width + height + bytes([depth, colour, 0, 0, 1])),
+        (b"IDAT", zlib.compress(b"".join(rows))),
+        (b"IEND", b""),
+    ):
+        content += len(body).to_bytes(4, "big") + kind + body
+        content += zlib.crc32(kind + body).to_bytes(4, "big")
+    return content
+
+
 class TestFiles:
     """What is read, and how."""
 
@@ -69,6 +96,20 @@ class TestFiles:
         picture = read_picture("bits.png")
         assert picture.pixels[0].tolist() == [0, 17, 34, 255, 136, 0, 0, 0]
         assert picture.notes == ("its 4-bit grey levels are scaled to 8 bits",)
+
+    @pytest.mark.parametrize("side", [1, 2, 21])
+    @pytest.mark.parametrize(
+        ("depth", "colour", "samples"),
+        [(1, 0, 1), (2, 0, 1), (8, 2, 3), (16, 0, 1), (16, 2, 3), (16, 4, 2), (16, 6, 4)],
+    )
+    def test_interlaced_png(self, depth, colour, samples, side, tmp_path):
+        pixels = RNG.integers(0, 2**depth, (side, side + 3, samples)).astype(np.uint16)
+        if samples in (2, 4):
+            pixels[..., -1] = 65535  # opaque
+        (tmp_path / "i.png").write_bytes(interlaced(pixels, depth, colour))
+        wanted = pixels[..., : 3 if samples > 2 else 1] * (85 if depth == 2 else 1)
+        found = read_picture("i.png").samples
+        np.testing.assert_array_equal(found, wanted)
 
     def test_bilevel_tiff(self):
         """Whoever wrote it, True is white."""

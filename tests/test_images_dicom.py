@@ -93,12 +93,22 @@ def test_slope_and_intercept_of_each_slice():
     assert found.notes == ("its values are 1 x stored - 1024, as its header says",)
     save_series("pet", VOLUME)
     for place in range(DEPTH):
-        changed("pet", place, RescaleSlope=0.5 * (place + 1), RescaleIntercept=0)
+        changed("pet", place, RescaleSlope=0.5 * place + 0.25, RescaleIntercept=0)
     found = read("pet")
     assert found.pixels.dtype == np.float32
-    scale = 0.5 * np.arange(1, DEPTH + 1)[:, None, None]
+    scale = (0.5 * np.arange(DEPTH) + 0.25)[:, None, None]
     assert np.array_equal(found.pixels, (scale * VOLUME).astype(np.float32))
     assert "rescaled by 12 slopes" in found.notes[0]
+
+
+def test_slices_of_large_numbers_beside_rescaled_ones_keep_their_digits():
+    save_series("s", VOLUME)
+    changed("s", 0, RescaleSlope=0.5, RescaleIntercept=0)
+    large = np.full(VOLUME[1].shape, 2**24 + 1, np.int32)
+    changed("s", 1, BitsAllocated=32, BitsStored=32, HighBit=31, PixelData=large.tobytes())
+    found = read("s").pixels
+    assert np.array_equal(found[1], large)
+    assert np.array_equal(found[0], VOLUME[0] / 2)
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int16])

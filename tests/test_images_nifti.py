@@ -78,6 +78,12 @@ def test_slope_and_intercept(slope, intercept, kind):
     assert bool(found.notes) == (kind != np.int16)
 
 
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+def test_a_large_intercept_leaves_all_digits(kind):
+    found = read(save_nifti("a.nii", VOLUME.astype(kind), scaling=(0.25, 1e9)))
+    assert np.array_equal(found.pixels, 0.25 * VOLUME.astype(float) + 1e9)
+
+
 def test_a_slope_of_0_means_none():
     assert np.array_equal(read(save_nifti("a.nii", VOLUME, scaling=(0, 5))).pixels, VOLUME)
 

@@ -58,6 +58,13 @@ def test_an_array_of_several_is_named():
     assert same_file("two.npz:images", "two.npz")
 
 
+def test_a_name_of_an_array_may_have_colons():
+    arrays = {"raw:left": STACK, "raw:x.npz:y": STACK > 99}
+    np.savez("two.npz", **arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(contents(f"two.npz:{name}")[1].pixels, array[1])
+
+
 def test_an_array_file_is_not_read_as_a_whole():
     shape = (2**16, 1000, 1000)
     with open("s.npy", "wb") as file:

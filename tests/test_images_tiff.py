@@ -247,6 +247,9 @@ class TestAxes:
         want = want.reshape(-1, *want.shape[-3 if "C" in axes else -2 :])
         found = contents("a.tif")
         np.testing.assert_array_equal([picture.pixels for picture in found], want)
+        with ImageFile("a.tif", Reading(memory=1)) as file:
+            for index, image in enumerate(want):
+                np.testing.assert_array_equal(file.read(index).pixels[:], image)
         if pages == "first":
             with tifffile.TiffFile("a.tif") as tiff:
                 end = tiff.pages[0].dataoffsets[0] + pixels.nbytes - 2
@@ -457,6 +460,9 @@ class TestPalettes:
         np.testing.assert_array_equal(
             read_picture("a.tif").pixels, np.asarray(image.convert("RGB"))
         )
+        image.convert("PA").save("a.tif")
+        with pytest.raises(ImageFileError, match=r"a palette and 2 samples .*; save it as RGB"):
+            read_picture("a.tif")
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 12])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -279,6 +280,17 @@ class TestDamage:
         Path("a.zarr/zarr.json").write_text("[]")
         with pytest.raises(ImageFileError, match="no JSON object"):
             contents("a.zarr")
+
+
+@pytest.mark.parametrize("name", ["zarr.json", ".zattrs", "c/0/1"])
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes on Windows")
+def test_a_pipe_in_place_of_a_file_is_not_opened(name):
+    """It would be waited for without an end."""
+    put("a.zarr", GREY, version=2 if name == ".zattrs" else 3)
+    Path("a.zarr", name).unlink()
+    os.mkfifo(f"a.zarr/{name}")
+    with pytest.raises(ImageFileError, match=f"its {Path(name).name} is no file"):
+        contents("a.zarr")
 
 
 class TestTypes:

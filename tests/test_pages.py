@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import tracemalloc
 import zlib
 from html.parser import HTMLParser
 
@@ -290,7 +291,9 @@ class TestSizes:
 
     @pytest.mark.parametrize("shape", [(1, 1), (7, 5), (30, 23)])
     @pytest.mark.parametrize("step", [(1, 1), (2, 3), (8, 4), (40, 40)])
-    def test_blocks(self, shape, step, rng):
+    @pytest.mark.parametrize("at_once", [2**20, 16])
+    def test_blocks(self, shape, step, at_once, rng, monkeypatch):
+        monkeypatch.setattr(blocks, "_AT_ONCE", at_once)
         far = rng.normal(size=shape)
         far[rng.random(shape) < 0.3] = np.nan
         image = rng.normal(size=(*shape, 2))
@@ -306,6 +309,30 @@ class TestSizes:
             used = mask[here] if mask[here].any() else np.ones_like(mask[here])
             np.testing.assert_allclose(mean[i, j], image[here][used].mean(axis=0))
             assert inside[i, j] == mask[here].any()
+
+    @pytest.mark.parametrize("dtype", ["uint8", "float32"])
+    def test_bands_of_rows_make_the_same_page(self, dtype, rng, monkeypatch):
+        a, b = (rng.uniform(0, 255, (150, 200, 3)).astype(dtype) for _ in range(2))
+        a[7, :40] = b[7, :40]
+        if dtype == "float32":
+            a[3, 4], b[20, 30], a[50:60] = np.nan, np.inf, 900
+        options = {"data_range": 255, "channel_axis": -1, "metrics": ["se"]}
+        options["mask"] = rng.random(a.shape[:2]) < 0.9
+        whole = pages.pair_report(a, b, **options)
+        monkeypatch.setattr(blocks, "_AT_ONCE", 3000)
+        assert pages.pair_report(a, b, **options) == whole
+
+    def test_a_picture_takes_little_more_than_its_image(self):
+        """The numbers on the way take 100 bytes a pixel, those of a band at a time few."""
+        image = np.zeros((3000, 1000, 3), np.uint8)
+        pair = layers.ImagePair(image, image, None, None)
+        layer = layers.image_layer(pair, "test", "", image)
+        tracemalloc.start()
+        try:
+            layer.draw((1, 1))
+            assert tracemalloc.get_traced_memory()[1] < 40 * 3000 * 1000
+        finally:
+            tracemalloc.stop()
 
     @pytest.mark.parametrize(
         "dtype", ["bool", "uint8", "int16", "uint32", "int64", "float16", "float32", "float64"]

@@ -312,7 +312,10 @@ def test_without_a_data_range_there_is_no_page(make, tmp_path):
     assert "the page: " in _failure(make, RAMP / 6, data_range=50)
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x89PNG\r\n\x1a\nnonsense"])
+EMPTY_ZIP = b"PK\5\6" + bytes(18)
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x89PNG\r\n\x1a\nnonsense", EMPTY_ZIP])
 @pytest.mark.parametrize("suffix", [".png", ".npy"])
 def test_a_damaged_reference(make, content, suffix, tmp_path):
     (tmp_path / "test_x").mkdir()
@@ -320,6 +323,12 @@ def test_a_damaged_reference(make, content, suffix, tmp_path):
     assert f"test_a{suffix}: cannot be read" in _failure(make, RAMP)
     make(update=True).check(RAMP)
     make().check(RAMP)
+
+
+def test_a_reference_in_the_other_byte_order(make, tmp_path):
+    (tmp_path / "test_x").mkdir()
+    np.save(tmp_path / "test_x/test_a.npy", RAMP.astype(">f4"))
+    make().check(RAMP.astype("<f4"))
 
 
 def test_an_array_that_is_no_image(make, tmp_path):

@@ -6,14 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from imsim._images.pictures import Array, Contents, ImageFileError
+from imsim._images.pictures import Array, Contents, ImageFileError, said_of_no_data
 from imsim._images.reading import Reading
 
+TRANSPARENT = "transparent"
+"""What wholly transparent pixels are, where they are no data."""
 _ROWS = 256  # rows composited at a time, which bounds the memory for wide integers
 
 
 def composite(
-    colours: Array, alpha: Array, reading: Reading, *, premultiplied: bool = False
+    colours: Array,
+    alpha: Array,
+    reading: Reading,
+    *,
+    premultiplied: bool = False,
+    is_part: bool = False,
 ) -> Contents:
     """Lay colours over the background, in linear arithmetic of the stored values.
 
@@ -27,6 +34,8 @@ def composite(
         Names the background.
     premultiplied : bool
         Whether alpha is multiplied into the colours already.
+    is_part : bool
+        Whether this is a part of an image, of which no note counts pixels.
 
     Returns
     -------
@@ -41,7 +50,7 @@ def composite(
         If alpha is beyond opaque or negative, or the background is a colour and the image is
         neither grey nor RGB.
     """
-    full = _full(alpha.dtype)
+    full = full_value(alpha.dtype)
     if not (alpha != full).any():
         return Contents(colours)
     if not ((alpha >= 0) & (alpha <= full)).all():
@@ -75,19 +84,20 @@ def composite(
         return Contents(pixels, (note,), transparent=True)
     valid = np.asarray(alpha != 0)
     clear = int(np.count_nonzero(~valid))
-    note += (
-        f"; {clear} of {valid.size} pixels are wholly transparent, and left out" if clear else ""
-    )
-    return Contents(pixels, (note,), valid if clear else None, transparent=True)
+    notes: tuple[str, ...] = (note,)
+    if clear and not is_part:
+        notes += (said_of_no_data(TRANSPARENT, clear, valid.size),)
+    return Contents(pixels, notes, valid if clear else None, transparent=True)
 
 
-def _full(dtype: np.dtype[Any]) -> int:
+def full_value(dtype: np.dtype[Any]) -> int:
+    """Return what is opaque as alpha, and white as a colour."""
     return int(np.iinfo(dtype).max) if dtype.kind in "iu" else 1
 
 
 def _background(reading: Reading, colours: Array) -> Array:
     levels = [reading.rgb[0]] if colours.ndim == 2 or colours.shape[-1] != 3 else reading.rgb
-    full = _full(colours.dtype)
+    full = full_value(colours.dtype)
     if colours.dtype.kind in "iu":
         return np.array([(2 * level * full + 255) // 510 for level in levels], colours.dtype)
     return np.array([level / 255 for level in levels]).astype(colours.dtype)
@@ -96,7 +106,7 @@ def _background(reading: Reading, colours: Array) -> Array:
 def _integers(colours: Array, alpha: Array, behind: Array, premultiplied: bool) -> Array:
     """Composite exactly: full * full + full / 2 fits into integers of twice the width."""
     wide = np.dtype(f"u{2 * colours.dtype.itemsize}")
-    full = wide.type(_full(colours.dtype))
+    full = wide.type(full_value(colours.dtype))
     cover, over = alpha.astype(wide), colours.astype(wide)
     half = full // wide.type(2)
     if premultiplied:
@@ -106,7 +116,7 @@ def _integers(colours: Array, alpha: Array, behind: Array, premultiplied: bool) 
 
 
 def _floats(colours: Array, alpha: Array, behind: Array, premultiplied: bool) -> Array:
-    full = float(_full(colours.dtype))
+    full = float(full_value(colours.dtype))
     cover = alpha / full if full != 1 else alpha.astype(np.float64)
     over = colours.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):  # hidden pixels may hold anything

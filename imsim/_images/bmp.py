@@ -212,7 +212,10 @@ def _scaled(words: Array, mask: int) -> Array:
     """Return the sample that a mask cuts out of pixels, scaled to 8 bits and rounded."""
     low = mask & -mask
     most = mask // low
-    samples = (words & mask).astype(np.uint64) // low
+    samples = (words & mask) // low
+    if most == 255:
+        return samples.astype(np.uint8)
+    samples = samples.astype(np.uint64)
     return ((samples * 255 + most // 2) // most).astype(np.uint8)
 
 

@@ -168,8 +168,7 @@ def _read(
     for frame in frames:
         kind, ends = kinds[frame.file]
         finals.add(rescaled_type(kind, frame.slope, frame.intercept, ends))
-    floats = [kind for kind in finals if kind.kind == "f"]
-    final = np.result_type(*(floats or finals))
+    final = np.result_type(*finals)
     sides = (len(frames), int(header.Rows), int(header.Columns))
     largest = max(final.itemsize, *(kind.itemsize for kind, _ in kinds.values()))
     reading.check_size(sides, largest, channels)

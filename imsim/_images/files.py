@@ -299,11 +299,15 @@ def without_index(path: str) -> tuple[str, int | None]:
 
 
 def _split(path: str) -> tuple[str, str | None]:
-    """Split ``FILE.npz:NAME``, unless there is a file of that very name."""
-    file, colon, name = path.rpartition(":")
-    if colon and file.lower().endswith(_NAMED) and not os.path.exists(path):
-        return file, name
-    return path, None
+    """Split ``FILE.npz:NAME``, unless there is a file of that very name; NAME may have colons."""
+    if os.path.exists(path):
+        return path, None
+    colons = (place for place, letter in enumerate(path) if letter == ":")
+    ends = [end for end in colons if path[:end].lower().endswith(_NAMED)]
+    if not ends:
+        return path, None
+    end = next((end for end in ends if os.path.exists(path[:end])), ends[0])
+    return path[:end], path[end + 1 :]
 
 
 @contextmanager

@@ -16,7 +16,15 @@ import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
 from imsim._images.grids import of_fits
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages, listed, native
+from imsim._images.pictures import (
+    Array,
+    Contents,
+    ImageFileError,
+    Pages,
+    listed,
+    native,
+    said_of_no_data,
+)
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.volumes import rescaled, rescaled_type, scaling_notes
@@ -234,7 +242,7 @@ def _values(stored: Array, header: Any, notes: list[str]) -> Contents:
         valid = ~np.isnan(stored) if kind.kind == "f" else stored != int(blank)
         if missing := valid.size - int(np.count_nonzero(valid)):
             what = "NaN" if kind.kind == "f" else f"BLANK {blank}"
-            said.append(f"no data ({what}) at {missing} of {valid.size} pixels, which are masked")
+            said.append(said_of_no_data(what, missing, valid.size))
         else:
             valid = None
     half = 2 ** (8 * kind.itemsize - 1)

@@ -69,7 +69,7 @@ _UNREAD = (
     Unread("PCX", (".pcx",), ()),
     Unread("SGI", (".sgi",), ()),
     Unread("Targa", (".tga",), ()),
-    Unread("an icon", (".ico", ".cur"), ()),
+    Unread("an icon", (".ico", ".cur", ".icns"), (b"icns",)),
     Unread("TIFF by another name", (".btf", ".tf2", ".tf8"), (), "call it .tif"),
     Unread("a camera's JPEG of several pictures", (".mpo",), (), "call it .jpg"),
     Unread("NIfTI, a volume", (".nii",), (), "compare volumes: --volume"),

@@ -301,6 +301,11 @@ def where_equal(pixels: Array, value: float | int) -> Array:
     return np.asarray(pixels == rounded)
 
 
+def said_of_no_data(what: str, number: int, total: int) -> str:
+    """Say how many pixels have no data, and by what."""
+    return f"no data ({what}) at {number} of {total} pixels, which are masked"
+
+
 def native(pixels: Array) -> Array:
     """Return pixels in the byte order of this machine."""
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)

@@ -12,7 +12,15 @@ import numpy as np
 from imsim._images.arrays import Axes
 from imsim._images.georeference import Georeference
 from imsim._images.grids import Grid
-from imsim._images.pictures import AS_STORED, Array, Contents, Pages, native, where_equal
+from imsim._images.pictures import (
+    AS_STORED,
+    Array,
+    Contents,
+    Pages,
+    native,
+    said_of_no_data,
+    where_equal,
+)
 from imsim._images.raster import Raster
 from imsim._images.reading import Reading
 
@@ -79,10 +87,10 @@ def pages_of(
     def read(index: int) -> Contents:
         part = _reader(array, axes, index, no_data, white)
         own = (*notes, *said(index))
+        text = "" if no_data is None else f"{no_data[0]} {no_data[1]:g}"
         if reading.stays_on_disk((height, width), dtype, *channels):
             reading.check_size(stored, dtype.itemsize)
             chunks = stored[rows], stored[columns]
-            text = "" if no_data is None else f"{no_data[0]} {no_data[1]:g}"
             shape = (height, width, *channels)
             raster = Raster(shape, dtype, part, chunks=chunks, no_data=text)
             return Contents(
@@ -90,12 +98,9 @@ def pages_of(
             )
         reading.check_size((height, width), dtype.itemsize, *channels)
         found = part(0, height, 0, width)
-        if found.valid is not None and no_data is not None:
-            number = np.count_nonzero(~found.valid)
-            own += (
-                f"no data ({no_data[0]} {no_data[1]:g}) at {number} of {height * width} pixels, "
-                "which are masked",
-            )
+        if found.valid is not None:
+            number = int(np.count_nonzero(~found.valid))
+            own += (said_of_no_data(text, number, height * width),)
         return found._replace(notes=own, place=place, unit=unit, packing=packing, grid=grid)
 
     return Pages(len(axes), read, close, counting=axes.leading)

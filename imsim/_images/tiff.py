@@ -15,13 +15,12 @@ import numpy as np
 
 from imsim._images.arrays import Axes, axes_of
 from imsim._images.grids import Grid, of_imagej, of_ome
-from imsim._images.pictures import Array, Contents, ImageFileError, Pages, native
+from imsim._images.pictures import Array, Contents, ImageFileError, Pages
 from imsim._images.raster import Raster, stacked
 from imsim._images.reading import Reading
 from imsim._images.source import Source
 from imsim._images.tiff_chain import SIGNATURES, Link, walk
-from imsim._images.tiff_pages import finished
-from imsim._images.tiff_parts import checked_kind, contiguous, on_disk, open_page
+from imsim._images.tiff_parts import open_page, open_plane
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -302,7 +301,11 @@ def _of_series(
 
     def plane(index: int, number: int) -> Contents:
         if one_page_has_all:
-            return _plane(tiff, series, index, reading, number)
+            if series.dataoffset is None:
+                raise ImageFileError(
+                    "holds several images in one page; save them as pages, or as .npy"
+                )
+            return open_plane(first, series.dataoffset + index * first.nbytes, reading, number)
         page = series.pages[index]
         if page is None:
             raise ImageFileError(f"damaged: plane {index} of its description is not in the file")
@@ -311,30 +314,6 @@ def _of_series(
 
     read = _reader(axes, plane)
     return [lambda i=i: read(i) for i in range(len(axes))], axes.leading  # type: ignore[misc]
-
-
-def _plane(
-    tiff: TiffFile, series: TiffPageSeries, index: int, reading: Reading, number: int
-) -> Contents:
-    """Read a plane of a page that has many planes, one behind the other."""
-    page = series.keyframe
-    dtype = checked_kind(page, reading)
-    if series.dataoffset is None:
-        raise ImageFileError("holds several images in one page; save them as pages, or as .npy")
-    height, width = page.imagelength, page.imagewidth
-    samples, offset = page.size // height // width, series.dataoffset + index * page.nbytes
-    if reading.stays_on_disk((height, width), dtype, number * samples):
-        return on_disk(page, reading, contiguous(page, offset), (1, width))
-    reading.check_size((height, width), dtype.itemsize, number * samples)
-    handle = tiff.filehandle
-    with handle.lock:
-        handle.seek(offset)
-        content = handle.read(page.nbytes)
-    if len(content) < page.nbytes:
-        raise ImageFileError(f"damaged: the file is cut off in plane {index}")
-    stored = np.frombuffer(content, dtype.newbyteorder(tiff.byteorder)).reshape(page.shape)
-    pixels = native(stored)
-    return finished(np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels, page, reading)
 
 
 def _together(packings: Sequence[tuple[float, ...]]) -> tuple[float, ...]:

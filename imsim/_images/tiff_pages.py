@@ -18,6 +18,7 @@ from imsim._images.pictures import (
     ImageFileError,
     native,
     packed,
+    said_of_no_data,
     where_equal,
 )
 from imsim._images.profiles import Profile, profile_of
@@ -71,7 +72,7 @@ def finished(pixels: Array, page: TiffPage, reading: Reading, *, is_part: bool =
     for step in (*to_grey_levels, _black_is_0):
         pixels, more, *_ = step(pixels, page)
         notes += more
-    image = _without_alpha(pixels, page, reading)
+    image = _without_alpha(pixels, page, reading, is_part=is_part)
     if image.valid is not None:  # transparent
         valid = image.valid if valid is None else valid & image.valid
     image = image._replace(notes=notes + image.notes, valid=valid)
@@ -340,11 +341,8 @@ def _valid(pixels: Array, page: TiffPage, *, is_part: bool) -> tuple[Array | Non
     empty = np.asarray(where_equal(bands, value).any(axis=-1))
     if is_part or not empty.any():
         return ~empty if empty.any() else None, ()
-    note = (
-        f"no data (GDAL_NODATA {value:g}) at {np.count_nonzero(empty)} of {empty.size} pixels, "
-        "which are masked"
-    )
-    return ~empty, (note,)
+    number = int(np.count_nonzero(empty))
+    return ~empty, (said_of_no_data(f"GDAL_NODATA {value:g}", number, empty.size),)
 
 
 def _alphas(page: TiffPage) -> list[int]:
@@ -378,8 +376,13 @@ def _without_palette(pixels: Array, page: TiffPage) -> Contents:
 
     if page.photometric != PHOTOMETRIC.PALETTE:
         return Contents(pixels)
+    if pixels.ndim != 2:
+        raise ImageFileError(
+            f"has a palette and {page.samplesperpixel} samples a pixel, which is not read",
+            "save it as RGB or RGBA",
+        )
     palette = page.colormap
-    if palette is None or pixels.ndim != 2 or pixels.dtype.kind != "u":
+    if palette is None or pixels.dtype.kind != "u":
         raise ImageFileError("damaged: it has no palette for its pixels")
     if pixels.max() >= palette.shape[-1]:
         raise ImageFileError(
@@ -424,7 +427,7 @@ def _black_is_0(pixels: Array, page: TiffPage) -> Contents:
     return Contents(~pixels, ("stored with 0 as white; inverted, so that white is True",))
 
 
-def _without_alpha(pixels: Array, page: TiffPage, reading: Reading) -> Contents:
+def _without_alpha(pixels: Array, page: TiffPage, reading: Reading, *, is_part: bool) -> Contents:
     alphas = _alphas(page)
     if pixels.ndim == 2 or not alphas:
         return Contents(pixels)
@@ -435,4 +438,5 @@ def _without_alpha(pixels: Array, page: TiffPage, reading: Reading) -> Contents:
         raise ImageFileError("holds nothing but alpha; save it as grey")
     colours = pixels[..., bands[0]] if len(bands) == 1 else pixels[..., bands]
     associated = int(page.extrasamples[alphas[0] - pixels.shape[-1]]) == _ASSOCIATED
-    return composite(colours, pixels[..., alphas[0]], reading, premultiplied=associated)
+    alpha = pixels[..., alphas[0]]
+    return composite(colours, alpha, reading, premultiplied=associated, is_part=is_part)

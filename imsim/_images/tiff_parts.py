@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from imsim._images.alpha import full_value
 from imsim._images.pictures import Array, Contents, ImageFileError, native
 from imsim._images.raster import Raster
 from imsim._images.reading import Reading
@@ -27,6 +28,8 @@ from imsim._images.tiff_pages import (
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
+_ROWS = 256
+"""That are read at once, to look for transparent pixels."""
 Stored = Callable[[int, int, int, int], Array]
 """Reads a part of the stored samples, shape (separate planes, rows, columns, samples)."""
 
@@ -59,6 +62,17 @@ def open_page(page: TiffPage, source: Source, reading: Reading, planes: int = 1)
     return on_disk(page, reading, _chunked(page, chunks, check), chunks)
 
 
+def open_plane(page: TiffPage, offset: int, reading: Reading, planes: int = 1) -> Contents:
+    """Read samples of the kind of a page that begin at a byte, or leave them on the disk."""
+    dtype = checked_kind(page, reading)
+    sides, stored = (page.imagelength, page.imagewidth), contiguous(page, offset)
+    if reading.stays_on_disk(sides, dtype, samples_of(page) * planes):
+        return on_disk(page, reading, stored, (1, page.imagewidth))
+    reading.check_size(sides, dtype.itemsize, samples_of(page) * planes)
+    whole = stored(0, page.imagelength, 0, page.imagewidth)
+    return finished(_pixels(native(whole), page), page, reading)
+
+
 def on_disk(page: TiffPage, reading: Reading, stored: Stored, chunks: tuple[int, int]) -> Contents:
     """Return a page as an image whose parts are made of what `stored` reads."""
     sides = page.imagelength, page.imagewidth
@@ -69,6 +83,12 @@ def on_disk(page: TiffPage, reading: Reading, stored: Stored, chunks: tuple[int,
     # What becomes of one transparent pixel tells the type and the number of channels.
     separate, *_, samples = page.shaped
     like = _part(np.zeros((separate, 1, 1, samples), page.dtype), page, reading)
+    if like.transparent:
+        most = full_value(np.dtype(page.dtype))
+        opaque = _part(np.full((separate, 1, 1, samples), most, page.dtype), page, reading)
+        rows = chunks[0] * max(1, _ROWS // chunks[0])
+        if _form(opaque) != _form(like) and not _is_transparent(read, sides, rows):
+            like = opaque
     channels = like.pixels.shape[2:]
 
     def read_alike(*box: int) -> Contents:
@@ -85,6 +105,17 @@ def on_disk(page: TiffPage, reading: Reading, stored: Stored, chunks: tuple[int,
     dtype = like.pixels.dtype
     raster = Raster((*sides, *channels), dtype, read_alike, chunks=chunks, no_data=no_data)
     return placed(Contents(cast("Array", raster)), page, reading)
+
+
+def _is_transparent(read: Callable[..., Contents], sides: tuple[int, int], rows: int) -> bool:
+    """Tell whether any part of an image is; all of it is read, or what comes before such a part."""
+    height, width = sides
+    tops = range(0, height, rows)
+    return any(read(top, min(top + rows, height), 0, width).transparent for top in tops)
+
+
+def _form(image: Contents) -> tuple[Any, ...]:
+    return image.pixels.dtype, image.pixels.shape[2:]
 
 
 def contiguous(page: TiffPage, offset: int) -> Stored:
@@ -173,8 +204,11 @@ def _decoder(
 
 def _part(stored: Array, page: TiffPage, reading: Reading) -> Contents:
     """Apply the tags of a page to a part of its samples."""
+    return finished(_pixels(stored, page), page, reading, is_part=True)
+
+
+def _pixels(stored: Array, page: TiffPage) -> Array:
+    """Return samples with those of a pixel last, or grey."""
     if page.axes == "YX":
-        pixels = stored[0, ..., 0]
-    else:
-        pixels = np.moveaxis(stored[..., 0], 0, -1) if page.axes == "SYX" else stored[0]
-    return finished(pixels, page, reading, is_part=True)
+        return stored[0, ..., 0]
+    return np.moveaxis(stored[..., 0], 0, -1) if page.axes == "SYX" else stored[0]

@@ -117,15 +117,21 @@ def rescaled_type(
         )
     if (slope, intercept) == (1, 0):
         return kind.newbyteorder("=")
-    if kind.kind in "iu" and slope == int(slope) and intercept == int(intercept):
-        own = np.iinfo(kind.name)
-        values = [int(slope) * end + int(intercept) for end in ends or (own.min, own.max)]
-        for bits in (16, 32, 64):
-            limits = np.iinfo(f"i{bits // 8}")
-            if limits.min <= min(values) and max(values) <= limits.max:
-                return np.dtype(f"i{bits // 8}")
-    few = kind.itemsize <= 2 if kind.kind in "iu" else kind.itemsize <= 4
-    return np.dtype(np.float32 if few else np.float64)
+    if kind.kind == "f":
+        # What is added may be large, and leave few digits.
+        return np.dtype(np.float32 if kind.itemsize <= 4 and not intercept else np.float64)
+    own = np.iinfo(kind.name)
+    is_whole = slope == int(slope) and intercept == int(intercept)
+    if is_whole:
+        slope, intercept = int(slope), int(intercept)
+    values = [slope * end + intercept for end in ends or (own.min, own.max)]
+    for bits in (16, 32, 64) if is_whole else ():
+        limits = np.iinfo(f"i{bits // 8}")
+        if limits.min <= min(values) and max(values) <= limits.max:
+            return np.dtype(f"i{bits // 8}")
+    # A float32 tells neighbours apart up to 2**24 times their distance.
+    is_told = max(map(abs, values)) <= 2**24 * abs(slope)
+    return np.dtype(np.float32 if is_told else np.float64)
 
 
 def rescaled(stored: Array, slope: float, intercept: float, kind: np.dtype[np.generic]) -> Array:

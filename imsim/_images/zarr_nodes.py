@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -77,13 +78,30 @@ def node_at(path: str) -> Node | None:
 
 
 def _json(path: str) -> Mapping[str, Any] | None:
+    if not _is_there(path):
+        return None
     try:
         with open(path, encoding="utf-8") as file:
             return _mapping(json.load(file))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except ValueError as error:
         raise ImageFileError(f"damaged: {os.path.basename(path)} is no JSON: {error}") from error
+
+
+def _is_there(path: str) -> bool:
+    """Tell whether there is a file; reading a pipe or a device in its place might never end.
+
+    Raises
+    ------
+    ImageFileError
+        If there is one.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ImageFileError(f"its {os.path.basename(path)} is no file", "write the array anew")
+    return stat.S_ISREG(mode)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -326,7 +344,7 @@ def missing_chunks(array: Node, box: Sequence[range]) -> tuple[int, int] | None:
         path = os.path.join(array.path, *name.split("/"))
         if sharded is None:
             total += 1
-            missing += not os.path.isfile(path)
+            missing += not _is_there(path)
             continue
         inner = sharded["chunk_shape"]
         within = tuple(
@@ -336,7 +354,7 @@ def missing_chunks(array: Node, box: Sequence[range]) -> tuple[int, int] | None:
         grid = [c // i for c, i in zip(chunks, inner, strict=True)]
         number = math.prod(span.stop - span.start for span in within)
         total += number
-        if not os.path.isfile(path):
+        if not _is_there(path):
             missing += number
             continue
         index = _index(path, grid, sharded)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 import imsim
-from imsim._images import Array, without_index
+from imsim._images import Array, is_regular, without_index
 from imsim.cli.folders import Folder, composed
 from imsim.errors import EmptyMaskWarning, ImsimError, OptionError, silent
 
@@ -170,6 +170,8 @@ def areas_of(path: str) -> list[Area]:
         files = sorted(file for file in others if file.lower().endswith(_POLYGONS))
         if not files:
             raise OptionError(f"--ignore-from {path}: holds no file of {' or '.join(_POLYGONS)}")
+        if odd := [file for file in files if not is_regular(file)]:
+            raise ImsimError(f"{odd[0]}: is a pipe or a device, and not read", "take it out")
         named = ((file, os.path.splitext(os.path.relpath(file, path))[0]) for file in files)
         return [place for file, stem in named for place in _read(file, written(stem))]
     return _read(path, None)

@@ -190,6 +190,8 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         parse_options(arguments.option, metrics),
         max_shift_of(arguments),
     )
+    if arguments.mask_missing == "whole" and arguments.mask is None:
+        raise OptionError("--mask-missing whole: is for a folder of masks; add --mask DIR")
     check_map_format(arguments)
     output_format(arguments)
     check_volumes(arguments)
@@ -212,7 +214,8 @@ def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
         for text in settings.ignored.unused(found.pairs):
             say(f"note: {text}")
         own = [name for name in metrics if name in METRICS]
-        check_maps(arguments.maps, found.inputs, (pair.stem for pair in found.pairs), own)
+        stems = (pair.stem for pair in found.pairs)
+        check_maps(arguments.maps, found.inputs, stems, own, images)
         junit = None
         if arguments.junit is not None:
             check_junit(arguments, inputs, images)

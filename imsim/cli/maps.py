@@ -15,6 +15,7 @@ import numpy as np
 from imsim._images import Array, ImageFileError, Picture, write_stack
 from imsim._images.map_files import npy_rows, picture_rows, take_place, tiff_rows, zarr_rows
 from imsim.cli.options import in_options
+from imsim.differing import COUNTS
 from imsim.errors import ImsimError, OptionError
 from imsim.pages.colour import MAP_SCALES, MISSING, MapScale, Scale, colour_table, map_scale, png
 from imsim.registry import METRICS
@@ -180,7 +181,7 @@ def scales(
         return "dark (alike) to bright (the worst value of each map, which do not compare)"
     said = []
     for metric in metrics:
-        if METRICS[metric].map_function is None:
+        if metric in COUNTS or METRICS[metric].map_function is None:
             continue
         scale = map_scale(metric, data_range or 1.0)
         high = f"{scale.high:.4g}" if data_range or not scale.root else "the data range squared"

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from imsim._images import EXTENSIONS, ORIENTATIONS, Picture, Reading, same_file
+from imsim._images import EXTENSIONS, ORIENTATIONS, Picture, Reading, file_of, same_file
 from imsim.errors import DataRangeError, ImsimError, OptionError
 from imsim.pages import readable
 from imsim.registry import METRICS
@@ -330,11 +330,11 @@ def check_output(
     for path in inputs:
         if same_file(file, path):
             raise OptionError(f"{option} {file}: is a file to be read; name another one")
-        if file.lower().endswith(EXTENSIONS) and os.path.isdir(path) and _lies_in(file, path):
-            raise OptionError(
-                f"{option} {file}: lies in {path}, whose images are read, and is called like one "
-                f"({os.path.splitext(file)[1]}); name a file elsewhere"
-            )
+    if file.lower().endswith(EXTENSIONS):
+        raise OptionError(
+            f"{option} {file}: is called like an image, for which other runs would take it; name a "
+            f"file that does not end in {os.path.splitext(file)[1]}"
+        )
     for path in images if os.path.exists(file) else ():
         if same_file(file, path):  # by a link of either kind
             raise OptionError(f"{option} {file}: is the image {path}; name another file")
@@ -360,9 +360,13 @@ def check_folder(folder: str, inputs: Iterable[str]) -> None:
 
 
 def check_maps(
-    folder: str | None, inputs: Iterable[str], stems: Iterable[str], metrics: Iterable[str]
+    folder: str | None,
+    inputs: Iterable[str],
+    stems: Iterable[str],
+    metrics: Iterable[str],
+    images: Iterable[str],
 ) -> None:
-    """Make the folder of maps; refuse to write two maps to one file, or none at all.
+    """Make the folder of maps; refuse to write two to one file, one over an image, or none.
 
     Parameters
     ----------
@@ -374,10 +378,13 @@ def check_maps(
         What the maps of each pair are called.
     metrics : iterable of str
         Those that are run.
+    images : iterable of str
+        The files that are read.
     """
     if folder is None:
         return
-    if all(METRICS[name].map_function is None for name in metrics):
+    mapped = [name for name in metrics if METRICS[name].map_function is not None]
+    if not mapped:
         known = ", ".join(name for name, metric in METRICS.items() if metric.map_function)
         raise OptionError(
             f"--maps {folder}: no metric of --metrics has a map; add one of {known}, or leave out "
@@ -386,6 +393,14 @@ def check_maps(
     stems = list(stems)
     _check_stems(stems, str)
     check_folder(folder, inputs)
+    place = os.path.realpath(folder)
+    maps = {os.path.join(place, f"{stem}.{name}") for stem in stems for name in mapped}
+    for path in dict.fromkeys(images):
+        if os.path.splitext(os.path.realpath(file_of(path)))[0] in maps:
+            raise OptionError(
+                f"--maps {folder}: the map of another image would be written over {path}; name "
+                "another folder"
+            )
     if _takes_names_for_one(folder):
         _check_stems(stems, lambda stem: unicodedata.normalize("NFC", stem).casefold())
 

@@ -79,8 +79,10 @@ class ReportPages:
 
 def _is_ours(path: str) -> bool:
     """Tell whether a file is a page of this program."""
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return False
     try:
         with open(path, "rb") as file:
-            return os.path.isfile(path) and _MARK in file.read(_HEAD)
+            return _MARK in file.read(_HEAD)
     except OSError:
         return False

@@ -14,6 +14,8 @@ import numpy as np
 
 import imsim
 from imsim._images import Array, Picture, widened
+from imsim._images.alpha import TRANSPARENT
+from imsim._images.pictures import said_of_no_data
 from imsim._images.raster import Raster, is_raster, spans
 from imsim.cli.areas import Box, Image
 from imsim.cli.ignoring import Ignored, beside, having, left_out
@@ -255,9 +257,10 @@ class Scene:
             number = self._left_out.get((index, ""), 0)
             if number:
                 total = math.prod(picture.sides)
-                what = _raster(picture).no_data or "transparent"
-                said = f"no data ({what}) at {number} of {total} pixels"
-                notes.append((picture.path, f"{said}, which are masked"))
+                raster = _raster(picture)
+                is_clear = raster.transparent and self._ignored.transparent and not index
+                what = " or ".join(filter(None, [raster.no_data, TRANSPARENT if is_clear else ""]))
+                notes.append((picture.path, said_of_no_data(what, number, total)))
         for (index, option), number in self._left_out.items():
             if option:
                 notes.append(left_out(pictures[index], number, option))
@@ -270,8 +273,8 @@ class Scene:
         notes += range_notes(test, self._low, self._high, self._data_range)
         names = [name for name, score in scores.items() if math.isnan(score)]
         if names:
-            masked = self.is_masked
-            notes += broken_notes(names, reference, test, self._mask, masked, self._broken)
+            some = self._used < math.prod(reference.sides)
+            notes += broken_notes(names, reference, test, self._mask, some, self._broken)
         return notes
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from imsim.typing import Array
 
+_AT_ONCE = 2**20
+"""Pixels of a band."""
 Step = tuple[int, int]
 """The rows and columns of a block; those at the lower and right edge may be smaller."""
 
@@ -17,28 +20,54 @@ def shape(height: int, width: int, step: Step) -> tuple[int, int]:
     return math.ceil(height / step[0]), math.ceil(width / step[1])
 
 
+def bands(height: int, width: int, rows: int = 1) -> Iterator[slice]:
+    """Yield the rows of a picture, few at a time and in multiples of `rows`.
+
+    What is computed of them on the way takes many times their memory.
+    """
+    several = max(1, _AT_ONCE // (rows * max(width, 1))) * rows
+    for top in range(0, height, several):
+        yield slice(top, min(top + several, height))
+
+
 def worst(dissimilarity: Array, step: Step) -> tuple[Array, Array]:
     """Find the row and the column of the least alike pixel of each block, the first of several.
 
     NaN counts as less than every number. Both results have the shape of the blocks.
     """
     height, width = dissimilarity.shape
+    if step == (1, 1):
+        row, column = np.broadcast_arrays(*np.ogrid[:height, :width])
+        return row, column
+    parts = [
+        _worst(dissimilarity[rows], step, rows.start) for rows in bands(height, width, step[0])
+    ]
+    row, column = (np.concatenate(found) for found in zip(*parts, strict=True))
+    return row, column
+
+
+def _worst(dissimilarity: Array, step: Step, top: int) -> tuple[Array, Array]:
+    height, width = dissimilarity.shape
     rows, columns = shape(height, width, step)
     padded = np.full((rows * step[0], columns * step[1]), -np.inf)
     padded[:height, :width] = np.where(np.isnan(dissimilarity), -np.inf, dissimilarity)
     blocks = padded.reshape(rows, step[0], columns, step[1]).swapaxes(1, 2)
     within = blocks.reshape(rows, columns, -1).argmax(axis=-1)
-    row = np.arange(rows)[:, None] * step[0] + within // step[1]
+    row = top + np.arange(rows)[:, None] * step[0] + within // step[1]
     column = np.arange(columns) * step[1] + within % step[1]
     return row, column
 
 
 def total(values: Array, step: Step) -> Array:
     """Add the values of each block, along the first two axes."""
+    return _reduced(np.add, values, step)
+
+
+def _reduced(function: np.ufunc, values: Array, step: Step) -> Array:
     for axis in (0, 1):
         if step[axis] > 1:
             starts = np.arange(0, values.shape[axis], step[axis])
-            values = np.add.reduceat(values, starts, axis=axis)
+            values = function.reduceat(values, starts, axis=axis)
     return values
 
 
@@ -58,7 +87,7 @@ def mean(image: Array, mask: Array, step: Step) -> Array:
 
 def inside(mask: Array, step: Step) -> Array:
     """Tell for each block whether any of its pixels is True."""
-    return total(mask.astype(np.intp), step) > 0
+    return _reduced(np.logical_or, mask, step)
 
 
 def _repeat(blocks: Array, size: tuple[int, ...], step: Step) -> Array:

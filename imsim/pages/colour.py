@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from imsim import METRICS, ImsimError, OptionError, ShapeError
+from imsim.pages.blocks import bands
 from imsim.typing import Array
 from imsim.validation import check_choice, check_data_range, check_number
 
@@ -99,10 +100,12 @@ class Scale(NamedTuple):
         numpy.ndarray of uint8, shape (height, width, 3)
             Red, green and blue.
         """
-        table = _TABLES[self.colours]
-        steps, nothing = self.steps_of(values, len(table))
-        picture: Array = table[steps]
-        picture[nothing] = MISSING
+        table, values = _TABLES[self.colours], np.asarray(values)
+        picture = np.empty((*values.shape, 3), np.uint8)
+        for rows in bands(len(values), values.size // max(len(values), 1)):
+            steps, nothing = self.steps_of(values[rows], len(table))
+            picture[rows] = table[steps]
+            picture[rows][nothing] = MISSING
         return picture
 
     def steps_of(self, values: Array, number: int) -> tuple[Array, Array]:
@@ -285,17 +288,24 @@ def small_png(pixels: Array) -> bytes:
     found = Image.fromarray(pixels).getcolors(256)
     if found is None:
         return png(pixels)
-    weights = np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
     palette = np.array(sorted(colour for _, colour in found), dtype=np.uint8)
-    levels, known = pixels.astype(np.uint32) @ weights, palette @ weights
-    if levels.size < _FEW:
-        steps = np.searchsorted(known, levels).astype(np.uint8)
+    known = _numbers(palette)
+    steps = np.empty(pixels.shape[:2], np.uint8)
+    if steps.size < _FEW:
+        steps[:] = np.searchsorted(known, _numbers(pixels))
     else:
-        index = np.zeros(1 << 24, dtype=np.uint8)
+        index = np.zeros(1 << 24, np.uint8)
         index[known] = np.arange(len(palette))
-        steps = index[levels]
+        for rows in bands(*steps.shape):
+            steps[rows] = index[_numbers(pixels[rows])]
     picture = Image.fromarray(steps)
     picture.putpalette(palette.tobytes())
     content = io.BytesIO()
     picture.save(content, format="PNG", optimize=False, compress_level=_LEVEL)
     return content.getvalue()
+
+
+def _numbers(colours: Array) -> Array:
+    """Return one number of red, green and blue."""
+    red, green, blue = (colours[..., i].astype(np.uint32) for i in range(3))
+    return np.asarray(red << 16 | green << 8 | blue)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -112,14 +112,20 @@ class ImagePair:
         self.scale, self.scaled_to = scaled or image_scale(self)
 
     @cached_property
-    def difference(self) -> Array:
-        """Test less reference; not computed for images that are found to be equal."""
-        return difference_of(self.reference, self.test)
-
-    @cached_property
     def distance(self) -> Array:
         """The largest absolute difference over the channels."""
-        return distances(self.reference, self.test, self.difference)
+        return np.concatenate(
+            [distances(self.reference[rows], self.test[rows]) for rows in self.bands()]
+        )
+
+    def bands(self, rows: int = 1) -> Iterator[slice]:
+        """Yield the rows, few at a time and in multiples of `rows`."""
+        return blocks.bands(self.height, self.width * self.channels, rows)
+
+    def differences(self) -> Iterator[tuple[slice, Array]]:
+        """Yield rows, and test less reference of these."""
+        for rows in self.bands():
+            yield rows, difference_of(self.reference[rows], self.test[rows])
 
 
 def known_range(reference: Array, test: Array, data_range: Any) -> float:
@@ -221,12 +227,13 @@ def _marked(pair: ImagePair, pixels: Array, step: Step, which: Which | None = No
     """Mark what is masked, what only one image has, and where the image `which` has nothing."""
     if pair.mask.all():
         return pixels
-    rows, columns = np.indices(pixels.shape[:2])
+    rows, columns = np.ogrid[: pixels.shape[0], : pixels.shape[1]]
+    rows, columns = rows.astype(np.int32), columns.astype(np.int32)
     width = max(1, min(pixels.shape[:2]) // 100)
     stripes = ((rows + columns) // width % 4 < 2)[..., None]
-    masked = pixels // 3 + np.where(stripes, 150, 20)  # which stay faintly visible
+    stay = np.where(stripes, np.uint8(150), np.uint8(20))
     used = blocks.inside(pair.mask, step)[..., None]
-    result: Array = np.where(used, pixels, masked).astype(np.uint8)
+    result: Array = np.where(used, pixels, pixels // 3 + stay)  # faintly visible
     if pair.canvas.one_size:
         return result
     for image, colour in ONLY.items():
@@ -244,14 +251,18 @@ def _marked(pair: ImagePair, pixels: Array, step: Step, which: Which | None = No
 def image_layer(pair: ImagePair, name: Which, title: str, image: Array) -> Layer:
     """Show an image; three channels are red, green and blue."""
 
-    def draw(step: Step) -> Array:
-        shown = blocks.mean(image, pair.mask, step)
+    def drawn(step: Step, rows: slice) -> Array:
+        shown = blocks.mean(image[rows], pair.mask[rows], step)
         broken = ~np.isfinite(shown).all(axis=-1)
         if pair.channels != 3:
             shown = shown.mean(axis=-1, keepdims=True)
         channels = [pair.scale.colours_of(shown[..., i])[..., 0] for i in range(shown.shape[-1])]
         pixels = np.stack(channels if pair.channels == 3 else channels * 3, axis=-1)
         pixels[broken] = BROKEN
+        return pixels
+
+    def draw(step: Step) -> Array:
+        pixels = np.concatenate([drawn(step, rows) for rows in pair.bands(step[0])])
         return _marked(pair, pixels, step, name)
 
     return Layer(name, title, draw, pair.scale, None)
@@ -260,10 +271,12 @@ def image_layer(pair: ImagePair, name: Which, title: str, image: Array) -> Layer
 def difference_layer(pair: ImagePair) -> Layer:
     """Show test less reference, of the channel that differs most."""
     scale = Scale(-pair.data_range, pair.data_range, root=True, colours="difference")
-    largest = np.where(np.isnan(pair.difference), np.inf, np.abs(pair.difference))
-    channel = largest.argmax(axis=-1)[..., None]
-    signed = np.take_along_axis(pair.difference, channel, axis=-1)[..., 0]
-    signed = np.where(pair.distance > 0, signed, 0)  # equal infinities do not differ
+    signed = np.empty(pair.mask.shape)
+    for rows, difference in pair.differences():
+        largest = np.where(np.isnan(difference), np.inf, np.abs(difference))
+        channel = largest.argmax(axis=-1)[..., None]
+        signed[rows] = np.take_along_axis(difference, channel, axis=-1)[..., 0]
+    signed[pair.distance == 0] = 0  # equal infinities do not differ
 
     def draw(step: Step) -> Array:
         shown = signed[differing(pair, step)]

@@ -120,8 +120,10 @@ def _beyond(pair: ImagePair, layers: list[Layer]) -> str:
                 said.append(f"Of the {which}, {count} values {what}.")
         if broken:
             said.append(f"Of the {which}, {broken} pixels are NaN or infinite, shown in magenta.")
-    differences = np.abs(pair.difference[pair.mask])
-    beyond = int(np.count_nonzero(differences[np.isfinite(differences)] > pair.data_range))
+    beyond = 0
+    for rows, difference in pair.differences():
+        sizes = np.abs(difference[pair.mask[rows]])
+        beyond += int(np.count_nonzero(sizes[np.isfinite(sizes)] > pair.data_range))
     if beyond:
         said.append(f"{beyond} differences are larger than the data range, the end of their scale.")
     for layer in layers:
