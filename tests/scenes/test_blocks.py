@@ -338,9 +338,12 @@ def test_what_is_read_as_a_whole_must_fit(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("memory", [0, 99_999, True, 1e6, "much", "12 parsecs", "-5 MB"])
 def test_memory_is_checked(memory: Any) -> None:
+    """Also where nothing is read by blocks."""
     a, b = pair((200, 200), np.uint8)
-    with pytest.raises(imsim.OptionError, match="memory="):
-        imsim.se(Stored(a), b, memory=memory)
+    for image in (Stored(a), a):
+        for function in (imsim.se, imsim.se_map, imsim.issm_components, imsim.compare):
+            with pytest.raises(imsim.OptionError, match="memory="):
+                function(image, b, memory=memory)
 
 
 @pytest.mark.parametrize("memory", ["0.2 MB", "200kb", "1 MiB", "1GB"])
