@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import pickle
 from typing import Any
 
@@ -500,3 +501,24 @@ def test_fill_values() -> None:
             continue
         with pytest.raises(imsim.DTypeError, match=r"fill_value, -9999.*a\[\.\.\.\]"):
             imsim.rmse(x, b, memory=100_000)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (math.nan, None),
+        ("AAAAAAAA+H8=", None),  # NaN, as xarray writes it into Zarr
+        ("AAAAAICHw8A=", "-9999.0"),
+        (0, "0"),
+        (np.array([-1.0, -2.0]), r"\[-1. -2.\]"),
+    ],
+)
+def test_attributes_of_stores_that_mark_what_is_no_data(value: Any, told: str | None) -> None:
+    a, b = pair((200, 200))
+    x = Stored(a)
+    x.attrs = {"_FillValue": value, "long_name": "t"}
+    if told is None:
+        assert_allclose(imsim.rmse(x, b, memory=100_000), imsim.rmse(a, b))
+        return
+    with pytest.raises(imsim.DTypeError, match=rf"a is .*_FillValue, {told}, .* and mask="):
+        imsim.rmse(x, b, memory=100_000)
