@@ -30,7 +30,7 @@ from imsim.scenes.attributes import described
 from imsim.scenes.names import Labelled, are_labelled, call, check_unnamed
 from imsim.tables import indexed, number, reasons, table, to_csv, to_frame
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory
-from imsim.validation import Images, check_names, check_ndim, check_spacing
+from imsim.validation import Images, check_memory, check_names, check_ndim, check_spacing
 
 Options = dict[str, dict[str, Any]]
 """From a metric to its own options."""
@@ -281,6 +281,7 @@ def compare(
     sre           0.511525  dB    higher
     psnr      skipped: psnr depends on data_range, which has no default for float64: ...
     """
+    check_memory(memory)
     names = check_names("metrics", metrics, METRICS)
     spacing = check_spacing(spacing, check_ndim(ndim))
     spaced = {} if spacing is None else {"spacing": spacing}

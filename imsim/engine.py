@@ -48,7 +48,7 @@ from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.scenes import attributes, dispatch, maps, names
 from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
-from imsim.validation import Images, check_choice
+from imsim.validation import Images, check_choice, check_memory
 from imsim.weights import checked, evened, in_unit
 
 _engine = "auto"
@@ -130,6 +130,7 @@ def score(
     The facts about the metric stand in its record; the arguments are those of `_evaluate`. A score
     that depends on the unit of the weights is multiplied by this power of the unit.
     """
+    check_memory(memory)
     facts = METRICS[metric]
     scored = functools.partial(_scored, facts, formula, arguments, weight_power)
     if dispatch.are_bare(a, b, mask, weights) and dims is None:  # the common case
@@ -190,6 +191,7 @@ def score_map(
 
     The arguments are those of `_evaluate`, and `weight_power` of `score`.
     """
+    check_memory(memory)
     if names.are_labelled(a, b):
         if out is not None:
             raise OptionError("out= with arrays of xarray", "leave it out, and store the map")
@@ -275,6 +277,7 @@ def score_parts(
 
     The arguments are those of `_evaluate`.
     """
+    check_memory(memory)
     if names.are_labelled(a, b):
         function = functools.partial(score_parts, metric, formula, kernel)
         return _by_names(  # type: ignore[no-any-return]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import math
 import os
+import struct
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -193,17 +196,30 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
                 f"{what} in units of {str(unit) or 'one'}, which would be lost; convert both to "
                 f"one unit and pass bare numbers, {[*parts, f'numpy.asarray({name})'][0]}"
             )
-    for attribute in ("fill_value", "nodata"):
-        fill = has(attribute)
+    marks = [(name, has(name)) for name in ("fill_value", "nodata")]
+    for attribute, fill in [*((n, f) for n, f in marks if not _is_zero(f)), *_marks(has("attrs"))]:
         if fill is None or callable(fill) or (attribute == "fill_value" and _is_default(fill)):
             continue
-        if not _is_zero(fill):
-            bare = f"{name}.data" if has("data") is not None else f"{name}[...]"
-            return (
-                f"{what} whose {attribute}, {fill}, marks what is no data; pass its bare numbers, "
-                f"e.g. {bare}, and mask= of the pixels that are"
-            )
+        bare = f"{name}.data" if has("data") is not None else f"{name}[...]"
+        return (
+            f"{what} whose {attribute}, {fill}, marks what is no data; pass its bare numbers, "
+            f"e.g. {bare}, and mask= of the pixels that are"
+        )
     return None
+
+
+def _marks(attributes: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the attributes of an array of Zarr or HDF5 that mark what is no data, but for NaN."""
+    for key in ("_FillValue", "missing_value", "nodata"):
+        try:
+            given = None if attributes is None else attributes.get(key)
+            if isinstance(given, str) and len(given) == 12:  # as xarray writes floats into Zarr
+                given = struct.unpack("<d", base64.b64decode(given, validate=True))[0]
+            is_nan = bool(np.isnan(np.asarray(given, np.float64)).all())
+        except Exception:  # no mapping, a store that is closed, or a text
+            continue
+        if not is_nan:
+            yield key, given
 
 
 def _is_deleted(value: Any) -> bool:

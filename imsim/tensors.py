@@ -346,7 +346,8 @@ def _jax_scored(function: Function, gradient: Gradient, given: Given) -> Any:
         along: Any = 0
         for k, tangent in moving.items():
             gradients = _jax_put(found[k], images[0])
-            t = gradient.in_order(tangent, jax.numpy)
+            # JAX does not mix floats of 8 bits with others.
+            t = gradient.in_order(tangent, jax.numpy).astype(gradients.dtype)
             # 0 outside the mask, even where what comes from above is infinite.
             products = jax.numpy.where(gradients != 0, gradients * t, 0)
             along += products.sum((-3, -2, -1)).astype(scores.dtype)

@@ -25,8 +25,10 @@ from imsim.portable.arrays import (
     array_namespace,
     asks_for_gradient,
     broadcast,
+    device,
     has_values,
     is_tensor,
+    to_host,
     to_widest_float,
     where_valid,
     widest_float,
@@ -185,10 +187,11 @@ def check_data_range(
             "the largest possible minus the smallest possible value, "
             "e.g. data_range=4095 for a 12-bit detector, data_range=1 for floats in [0, 1]"
         )
-    if type(value) is not float and getattr(value, "ndim", None) == 0:
+    axes = None if type(value) is float else getattr(value, "ndim", None)
+    if isinstance(axes, int) and axes == 0:  # Dask's Delayed has attributes that compare as nothing
         if not has_values(value):
             return _traced_data_range(value, xp)
-        given, value = value, value.item()
+        given, value = value, value.item() if hasattr(value, "item") else to_host(value).item()
         if array_namespace(given) is xp and asks_for_gradient(given):
             check_data_range(value, dtypes, needed_by, xp)
             return _traced_data_range(given, xp)
@@ -218,6 +221,13 @@ def _traced_data_range(value: Array, xp: ModuleType) -> Array:
     return where_valid((value >= least) & (value <= most), value, math.nan)
 
 
+def _check_device(data_range: float | Array, image: Array) -> None:
+    """Refuse a data range on another device; the libraries bring a number of the host to any."""
+    own, other = (None if isinstance(data_range, float) else device(v) for v in (data_range, image))
+    if None not in (own, other) and own != other and "cpu" not in str(own).lower():
+        raise DataRangeError(f"data_range is on {own}, the images on {other}", "pass a number")
+
+
 def check_images(
     a: ImageLike,
     b: ImageLike,
@@ -242,6 +252,8 @@ def check_images(
                 "an image has dtype torch.uint64, with which PyTorch computes almost nothing",
                 "convert it, e.g. to torch.int64 or torch.float64",
             )
+        elif is_tensor(x):  # nor does it with floats of 8 bits
+            x, y = (v.float() if v.is_floating_point() and v.itemsize == 1 else v for v in (x, y))
     if channel_axis is not None and channel_axis >= 0 and len(x.shape) != len(y.shape):
         raise ShapeError(
             f"channel_axis={channel_axis} names different axes of a {tuple(x.shape)} and "
@@ -257,6 +269,7 @@ def check_images(
         has_channels=channel_axis is not None,
         depth=None if ndim == 2 else _depth(x, channel_axis),
     )
+    _check_device(images.data_range, x)
     same_depth = ndim == 2 or images.depth == _depth(y, channel_axis)
     if images.x.shape == images.y.shape and same_depth:
         return images

@@ -202,3 +202,14 @@ def test_far_from_zero_in_single_precision(rng: np.random.Generator) -> None:
             xp.asarray(x), xp.asarray(y), mask=None if mask is None else xp.asarray(mask)
         )
         assert float(got) == pytest.approx(want, abs=2e-6)
+
+
+@pytest.mark.parametrize("device", ["CPU_DEVICE", "device1"])
+def test_a_data_range_of_strict_arrays(device: str, rng: np.random.Generator) -> None:
+    a, b = textured_pair(rng, *FRAME)
+    xp = array_api_strict
+    strict = [xp.asarray(v, device=xp.Device(device)) for v in (a, b, np.array(255.0))]
+    want = imsim.psnr(a, b, data_range=255)
+    assert float(imsim.psnr(*strict[:2], data_range=strict[2])) == pytest.approx(want, rel=1e-12)
+    with pytest.raises(imsim.DataRangeError, match="data_range=True"):
+        imsim.psnr(*strict[:2], data_range=xp.asarray(True))

@@ -433,3 +433,12 @@ def test_levels_that_cancel_within_windows(
         own = None if weights is None else weights[window]
         want = ssim_of(x[window], y[window], own, data_range=2.0, sigma=sigma)
         assert got[tuple(place)] == pytest.approx(want, rel=0, abs=1e-11)
+
+
+@pytest.mark.parametrize("name", ["gmsd", "ssim", "uiq", "zncc"])
+def test_finite_sums_above_infinite_ones_are_no_score_of_zero(name: str, rng: Any) -> None:
+    x, y = rng.random((2, 24, 30))
+    y, function, span = (x + y) / 2, getattr(imsim, f"{name}_map"), 2.0**-200
+    for scale in 2.0 ** np.arange(508, 517):
+        for found in by_both(function, x * scale, y * scale, data_range=span * scale):
+            np.testing.assert_allclose(found, function(x, y, data_range=span), rtol=0, atol=1e-11)

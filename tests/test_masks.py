@@ -23,6 +23,7 @@ from sampling import (
 )
 
 import imsim
+from imsim.portable import arrays
 
 each_variant = pytest.mark.parametrize("variant", [*SCORES, *MAPS], ids=lambda v: v.id)
 each_score = pytest.mark.parametrize("variant", SCORES, ids=lambda v: v.id)
@@ -262,3 +263,21 @@ def test_any_byte_but_0_is_a_white_pixel(variant: Variant, rng: np.random.Genera
         for true in (2, 3, 128, 255):
             x, y = ((v * np.uint8(true)).view(bool) for v in (p, q))
             np.testing.assert_array_equal(variant(x, y, data_range=1), want)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch", [((2,), (2,)), ((3,), (1,)), ((1,), (2, 1)), ((), ())])
+def test_pixels_are_left_out_bit_by_bit(
+    dtype: str, batch: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, mask = (
+        rng.normal(size=(*batch[0], 70, 80)).astype(dtype),
+        rng.random((*batch[1], 70, 80)),
+    )
+    for k, odd in enumerate((np.nan, -0.0, np.inf, -np.inf)):
+        values.flat[k::7] = odd
+    want = np.where(mask > 0.5, values, values.dtype.type(0))
+    monkeypatch.setattr(np, "where", None)
+    found = arrays.where_valid(mask > 0.5, values)
+    assert found.tobytes() == want.tobytes()
+    assert (found.dtype, found.shape) == (want.dtype, want.shape)

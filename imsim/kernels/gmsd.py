@@ -266,7 +266,8 @@ def _far_rows(pixels, span, is_huge, found):  # type: ignore[no-untyped-def]
                         p = _exact_gradient(pixels[0], 2 * r, 2 * j, scale)
                     if q * q + c < lost_q * lost_q:
                         q = _exact_gradient(pixels[1], 2 * r, 2 * j, scale)
-                    s = cell_similarity(p, q, c)
+                    if p * p + q * q < np.inf:  # or the similarity would be 0
+                        s = cell_similarity(p, q, c)
                 scale = HUGE_SCALE
             found[r, j] = 1.0 if s > 1 else s
 

@@ -103,7 +103,8 @@ def _quality_again(moments, found, is_sample, c1, c2, rounding):  # type: ignore
                 product, brightness, covariance, variances = without_zeros(
                     product, brightness, covariance, variances, centred, square, rounding
                 )
-            found[i, j] = (product / brightness) * (covariance / variances)
+            if np.isfinite(brightness) and np.isfinite(variances):  # or the quality would be 0
+                found[i, j] = (product / brightness) * (covariance / variances)
 
 
 @kernel

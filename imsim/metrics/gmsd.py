@@ -26,6 +26,7 @@ from imsim.portable.units import (
     in_units,
     scaling_unit,
     takes_one_pass,
+    unless_infinite,
 )
 from imsim.portable.volumes import stacked, unstacked
 from imsim.registry import Crop, metric
@@ -57,7 +58,7 @@ def _gradient_similarity(pair: Pair) -> Local:
             return similarity(m_x, m_y, 144 * c)
         p, q = in_unit(x, unit), in_unit(y, unit)
         m_x, m_y = (_with_digits(cell_gradient(v, PREWITT, axes), v, c, axes) for v in (p, q))
-        return similarity(m_x, m_y, c)
+        return unless_infinite(similarity(m_x, m_y, c), m_x * m_x + m_y * m_y)
 
     if always_ordinary(pair.x, x):
         quality = values(1.0, 1.0)

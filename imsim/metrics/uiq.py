@@ -16,7 +16,7 @@ from imsim.portable.moments import (
     mean_of_opposites,
 )
 from imsim.portable.pair import Local, Pair, Scores, average, laid_out
-from imsim.portable.units import SQUARES, in_units, scaling_unit
+from imsim.portable.units import SQUARES, in_units, scaling_unit, unless_infinite
 from imsim.portable.volumes import unstacked
 from imsim.portable.windows import Fraction, support_of, uniform, zero_rules
 from imsim.registry import Crop, metric
@@ -44,7 +44,8 @@ def _quality(pair: Pair, block_size: int) -> Local:
         structure = Fraction(2 * covariance, p.variance + q.variance)
         flat = is_flat(p) & is_flat(q)
         dark = is_dark(p, block) & is_dark(q, block)
-        return zero_rules(luminance, structure, flat, dark)
+        found = zero_rules(luminance, structure, flat, dark)
+        return unless_infinite(found, luminance.bottom, structure.bottom)
 
     unit = scaling_unit(x, y, axis=block.axes, root=SQUARES)
     found = pair.xp.clip(in_units(values, unit, unit), -1.0, 1.0)

@@ -24,6 +24,7 @@ from imsim.portable.units import (
     in_units,
     scaling_unit,
     takes_one_pass,
+    unless_infinite,
 )
 from imsim.portable.volumes import is_one_plane, unstacked
 from imsim.portable.windows import (
@@ -112,8 +113,10 @@ def _structural_similarity(
         if K1 == 0 or K2 == 0 or not (in_one_pass or isinstance(unit, float)):
             flat = is_flat(p) & is_flat(q) & (c2 == 0)
             dark = is_dark(p, window) & is_dark(q, window) & (c1 == 0)
-            return zero_rules(luminance, structure, flat, dark)
-        return luminance.top / luminance.bottom * (structure.top / structure.bottom)
+            found = zero_rules(luminance, structure, flat, dark)
+        else:
+            found = luminance.top / luminance.bottom * (structure.top / structure.bottom)
+        return unless_infinite(found, luminance.bottom, structure.bottom)
 
     if always_ordinary(pair.x, x):
         found = values(1.0, 1.0)

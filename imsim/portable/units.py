@@ -12,6 +12,7 @@ from imsim.portable.arrays import (
     has_values,
     is_of_jax,
     is_tensor,
+    where_valid,
     without_gradient,
 )
 from imsim.typing import Array
@@ -88,12 +89,24 @@ def takes_one_pass(like: Array) -> bool:
     return is_tensor(like) or is_of_jax(like) or not has_values(like)
 
 
+def unless_infinite(found: Array, *denominators: Array) -> Array:
+    """Return quotients, NaN where a denominator is infinite: there they would be 0, and no doubt.
+
+    In one pass none is, see `in_units`.
+    """
+    if not takes_one_pass(found):
+        xp = array_namespace(found)
+        for sums in denominators:
+            found = where_valid(xp.isfinite(sums), found, math.nan)
+    return found
+
+
 def in_units(values: Callable[[Any, Any], Array], unit_x: Array, unit_y: Array) -> Array:
     """Compute local values in units in which squares of the pixels stay finite and nonzero.
 
     ``values(unit_x, unit_y)`` divides the images by powers of two. It is called with units of 1
-    and, if some result is not finite, with the given units. Most positions keep the unit 1, since
-    squares of ordinary pixels would vanish in the unit of a huge pixel.
+    and, if some result is not finite (see `unless_infinite`), with the given units. Most positions
+    keep the unit 1, since squares of ordinary pixels would vanish in the unit of a huge pixel.
 
     In one pass the unit is about the root of the given one. Squares of huge pixels are finite in
     it. Those of ordinary pixels in the same image do not vanish, unless the largest pixel is beyond

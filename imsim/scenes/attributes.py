@@ -50,6 +50,8 @@ def unit_of(a: Any, b: Any) -> str | None:
 
     Packed numbers have none: the unit is that of the values that they stand for.
     """
+    for name, image in (("a", a), ("b", b)):
+        _check_sign(name, image)
     packings = [packing for packing in map(_packing, (a, b)) if packing is not None]
     if len(set(packings)) > 1:
         raise DTypeError(
@@ -64,6 +66,17 @@ def unit_of(a: Any, b: Any) -> str | None:
             "convert one; where both mean the same, b.assign_attrs(units=a.units)",
         )
     return units[0] if units and not {*packings} - {tuple(PACKING.values())} else None
+
+
+def _check_sign(name: str, image: Any) -> None:
+    """Refuse integers that netCDF stores in a type of the other sign, and are not decoded."""
+    said, kind = str(image.attrs.get("_Unsigned")).lower(), image.dtype.kind
+    if (kind, said) in (("i", "true"), ("u", "false")):
+        right = image.dtype.str.replace(*("i", "u") if kind == "i" else ("u", "i"))
+        raise DTypeError(
+            f"{name} has dtype {image.dtype} and the attribute _Unsigned={said}",
+            f"decode it, e.g. xarray.decode_cf, or pass {name}.astype({right!r})",
+        )
 
 
 def _packing(image: Any) -> tuple[Any, ...] | None:

@@ -378,6 +378,11 @@ def _named(found: Any, labelled: Labelled, given: Mapping[str, Any], axes: Axes)
     if isinstance(found, list):
         return [one("", values) for values in found]
     if isinstance(found, Mapping):
+        for name in found.keys() & {*coordinates, *dims}:
+            raise ShapeError(
+                f"{name!r} is a metric, and a dimension or a coordinate of an image",
+                f"rename that, a.rename({{{name!r}: 'other'}}), b likewise",
+            )
         skipped = getattr(found, "skipped", {})
         attributes = {f"skipped_{name}": reason for name, reason in skipped.items()}
         return xarray.Dataset({k: one(k, v) for k, v in found.items()}, attrs=attributes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import pickle
 from typing import Any
 
@@ -338,9 +339,12 @@ def test_what_is_read_as_a_whole_must_fit(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("memory", [0, 99_999, True, 1e6, "much", "12 parsecs", "-5 MB"])
 def test_memory_is_checked(memory: Any) -> None:
+    """Also where nothing is read by blocks."""
     a, b = pair((200, 200), np.uint8)
-    with pytest.raises(imsim.OptionError, match="memory="):
-        imsim.se(Stored(a), b, memory=memory)
+    for image in (Stored(a), a):
+        for function in (imsim.se, imsim.se_map, imsim.issm_components, imsim.compare):
+            with pytest.raises(imsim.OptionError, match="memory="):
+                function(image, b, memory=memory)
 
 
 @pytest.mark.parametrize("memory", ["0.2 MB", "200kb", "1 MiB", "1GB"])
@@ -497,3 +501,24 @@ def test_fill_values() -> None:
             continue
         with pytest.raises(imsim.DTypeError, match=r"fill_value, -9999.*a\[\.\.\.\]"):
             imsim.rmse(x, b, memory=100_000)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (math.nan, None),
+        ("AAAAAAAA+H8=", None),  # NaN, as xarray writes it into Zarr
+        ("AAAAAICHw8A=", "-9999.0"),
+        (0, "0"),
+        (np.array([-1.0, -2.0]), r"\[-1. -2.\]"),
+    ],
+)
+def test_attributes_of_stores_that_mark_what_is_no_data(value: Any, told: str | None) -> None:
+    a, b = pair((200, 200))
+    x = Stored(a)
+    x.attrs = {"_FillValue": value, "long_name": "t"}
+    if told is None:
+        assert_allclose(imsim.rmse(x, b, memory=100_000), imsim.rmse(a, b))
+        return
+    with pytest.raises(imsim.DTypeError, match=rf"a is .*_FillValue, {told}, .* and mask="):
+        imsim.rmse(x, b, memory=100_000)

@@ -469,6 +469,13 @@ def test_compare_returns_a_dataset() -> None:
         assert found[name].attrs["units"] == (imsim.METRICS[name].unit or "1")
 
 
+def test_a_coordinate_of_the_name_of_a_metric() -> None:
+    for stack in (STACK.rename(time="se"), STACK.assign_coords(se=("time", [1, 2, 3]))):
+        with pytest.raises(imsim.ShapeError, match=r"'se' is a metric, and .*rename"):
+            imsim.compare(stack, stack, ["se", "rmse"], dims=("y", "x"))
+        assert set(imsim.compare(stack, stack, ["rmse"], dims=("y", "x"))) == {"rmse"}
+
+
 def test_compare_of_datasets_has_a_variable_axis() -> None:
     a, b = xr.Dataset({"red": A, "blue": B}), xr.Dataset({"red": B, "blue": B})
     found = imsim.compare(a, b, ["rmse", "ssim"], data_range=255)
@@ -518,6 +525,16 @@ def test_packed_numbers_are_no_values() -> None:
     assert imsim.rmse(packed, packed + 1).attrs["units"] == "I"  # not kelvin
     assert imsim.rmse(decoded, decoded).attrs["units"] == "K"
     assert imsim.rmse(packed, A) == 0  # which does not say what it is
+
+
+@pytest.mark.parametrize(("stored", "said", "right"), [("i1", "true", "u1"), ("u2", "False", "i2")])
+def test_integers_of_the_other_sign_are_not_decoded(stored: str, said: str, right: str) -> None:
+    values = np.array([[0, 255], [1, 2]], right if right == "u1" else stored)
+    raw = xr.DataArray(values.astype(stored), dims=("y", "x"), attrs={"_Unsigned": said})
+    with pytest.raises(imsim.DTypeError, match=rf"_Unsigned={said.lower()}; .*'.{right}'"):
+        imsim.se(raw, raw)
+    decoded = xr.decode_cf(raw.to_dataset(name="t"))["t"]
+    assert imsim.se(decoded, raw.drop_attrs().astype(right)) == 0
 
 
 # The accessor.

@@ -128,6 +128,12 @@ def test_a_lazy_mask_makes_the_score_lazy() -> None:
         wrong.compute(scheduler="sync")
 
 
+def test_a_lazy_data_range_is_refused() -> None:
+    for span in (dask.delayed(255), lazy(A[0]).max()):
+        with pytest.raises(imsim.DataRangeError, match=r"data_range.* number"):
+            imsim.ssim(lazy(A[0]), B[0], data_range=span)
+
+
 def test_chunks_are_what_the_array_says() -> None:
     masked = lazy(A[0]).map_blocks(lambda v: np.ma.masked_less(v, 50), meta=np.empty((0, 0)))
     with pytest.raises(imsim.DTypeError, match=r"^a is a .*MaskedArray"):

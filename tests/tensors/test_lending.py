@@ -158,7 +158,11 @@ def test_complex_tensors() -> None:
 
 def test_floats_of_8_bits(rng: np.random.Generator) -> None:
     a, b = (torch.from_numpy(v).to(torch.float8_e4m3fn) for v in textured_pair(rng, *FRAME))
-    assert float(imsim.se(a, b)) == float(imsim.se(a.float(), b.float()))
+    want = float(imsim.se(a.float(), b.float()))
+    assert float(imsim.se(a, b)) == want
+    assert float(torch.func.vmap(imsim.se)(a[None], b[None])) == pytest.approx(want, rel=1e-12)
+    x, y = (jax.numpy.asarray(v.float().numpy(), "float8_e4m3fn") for v in (a, b))
+    assert jax.grad(imsim.se)(x, y).dtype == x.dtype
 
 
 def test_empty_mask_warns(library: Library) -> None:

@@ -223,6 +223,14 @@ def test_a_traced_range_needs_images_of_its_library() -> None:
         jax.jit(lambda data_range: imsim.psnr(image, image, data_range=data_range))(1.0)
 
 
+def test_a_range_on_another_device_is_refused() -> None:
+    image, span = torch.rand(24, 24), torch.tensor(1.0)
+    with pytest.raises(imsim.DataRangeError, match="data_range is on meta, the images on cpu"):
+        imsim.psnr(image, image, data_range=span.to("meta"))
+    # PyTorch brings a number of the host to any device.
+    assert imsim.psnr(image.to("meta"), image.to("meta"), data_range=span).device.type == "meta"
+
+
 def test_a_mask_of_integers_is_refused_where_it_is_only_traced() -> None:
     image = np.ones((2, 24, 24))
     for library, arrays in ((jax, jax.numpy), (torch.func, torch)):
