@@ -335,7 +335,7 @@ def _own_options(
 def _attempted(
     names: list[str], given: tuple[Any, ...], arguments: dict[str, Any], own: Options
 ) -> tuple[dict[str, Any], dict[str, ImsimError]]:
-    """Call metrics; return what they return, and why others return nothing."""
+    """Call metrics; return their results, and the errors of those that have none."""
     found, errors = {}, {}
     with silent(ChannelAxisWarning, PrecisionWarning):
         for name in names:

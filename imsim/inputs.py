@@ -16,14 +16,14 @@ from imsim.portable.arrays import array_namespace, device, is_compiling, is_tens
 from imsim.typing import Array, ImageLike
 
 MOST_AXES = 32
-"""Of an array; beyond, the array libraries differ in what they can do."""
+"""Most axes of an array; beyond, array libraries differ in what they can do."""
 MEMORY = 512 * 10**6
 """Bytes for images that are not in memory, unless told otherwise."""
 PLAIN_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "RGB")
-"""Of PIL images whose pixels are intensities."""
+"""Modes of PIL images whose pixels are intensities."""
 
 LEFT_OUT = {"labels": 0, "mask": False}
-"""What a pixel to leave out has in an argument that knows no mask beside it."""
+"""Value of a pixel to leave out, by the argument: these take no mask."""
 
 _USUAL_NUMBERS = "BHILQbhilqefd"
 """NumPy's characters of integers and floats of at most 8 bytes."""
@@ -76,7 +76,7 @@ def _is_plain_tensor(value: Any) -> bool:
 def _with_plain_true(array: Array) -> Array:
     """Make every True the byte 1.
 
-    It is another one in arrays made from bilevel images of PIL, and in integers viewed as booleans.
+    It is another byte in arrays from bilevel images of PIL, and in integers viewed as booleans.
     """
     if array.dtype.char != "?" or not array.size:
         return array
@@ -89,7 +89,7 @@ def _with_plain_true(array: Array) -> Array:
 def check_meaning(name: str, value: Any, depth: int = 0, *, is_stored: bool = False) -> None:
     """Refuse a container, or a list of them, that says more than its bare numbers.
 
-    One that is stored is not read for that: to become an array, it would be read as a whole.
+    A stored container is not converted to an array for that: it would be read as a whole.
     """
     if isinstance(value, list | tuple):
         for i, part in enumerate(value if depth < MOST_AXES else ()):
@@ -275,7 +275,7 @@ def is_usual(value: Any) -> bool:
 
 
 def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
-    """Bring all to the one array namespace that is not NumPy's, if there is one."""
+    """Check arrays, and convert NumPy's to the library of the others, if there are any."""
     arrays = {name: as_array(name, value) for name, value in values.items()}
     for name, array in arrays.items():
         check_real(name, array)

@@ -30,7 +30,7 @@ PLAIN_KINDS = "?buifc"
 
 
 class Differentiated(np.ndarray):
-    """An array of NumPy whose gradient is computed and dropped, which compiles it."""
+    """An array of NumPy whose gradient is computed and dropped, to compile the kernels for it."""
 
 
 def call(function: Function, given: Given, gradient: Gradient | None = None) -> Any:
@@ -49,8 +49,8 @@ def call(function: Function, given: Given, gradient: Gradient | None = None) -> 
 def on_host(*values: Any) -> tuple[Any, ...]:
     """Return NumPy arrays in place of eager tensors in the memory of the host; the others stay.
 
-    For functions whose results are NumPy arrays. A tensor that records a gradient stays as well:
-    there would be none.
+    For functions whose results are NumPy arrays. A tensor that records a gradient stays as well,
+    since such results have no gradient.
     """
     return tuple(map(_on_host, values))
 
@@ -103,7 +103,7 @@ def _each(found: Any, convert: Callable[[Any], Any]) -> Any:
 
 
 def _kept(given: Given, lent: Any, library: Any) -> Given:
-    """Return what a gradient reads later: copies of what its owner may change until then.
+    """Return what a gradient reads later, with copies of the arrays that may change until then.
 
     The libraries themselves notice, or forbid, a change of their own arrays.
     """

@@ -26,9 +26,9 @@ from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writab
 from imsim.validation import check_flag
 
 CHUNK_BYTES = 1 << 29
-"""Bytes that the planes of a chunk take, as they are estimated here."""
+"""Most bytes, as estimated here, that the planes of a chunk take."""
 PIXEL_BYTES, CELL_BYTES = 40, 400
-"""Of a plane, by pixel and by cell of the coarser grid: about five and fifty numbers."""
+"""Bytes of a plane by pixel and by cell of the coarser grid: about 5 and 50 numbers of float64."""
 
 
 class Features(NamedTuple):
@@ -253,7 +253,7 @@ def fsim(
 
     with the similarities :math:`S = (2 u v + T) / (u^2 + v^2 + T)` of the phase congruencies
     (T1 = 0.85) and of the Scharr gradients (T2 = 160 for pixel values to 255) of the two images,
-    weighted by the larger phase congruency. The images are first averaged over blocks of
+    weighted by the larger phase congruency PC_m. The images are first averaged over blocks of
     F = max(1, round(min(height, width) / 256)) pixels a side. Two images without any feature
     score 1.
 

@@ -219,8 +219,8 @@ def imed(
     `spacing`. For volumes the factor is :math:`(2 \pi \sigma^2)^{-3/2}`. The Gaussian separates:
     the double sum is the sum of d times the blurred d, without approximation. Pixels beyond the
     frame or outside the mask take no part; the Gaussian is not renormalised. With weights, each
-    difference is multiplied by the root of its own: the distance scales with the root of a common
-    factor, unless ``normalize="rms"`` divides by that of their sum.
+    difference is multiplied by the root of its pixel's weight. A common factor of the weights
+    scales the distance by its root, unless ``normalize="rms"`` divides by the root of their sum.
 
     Parameters
     ----------

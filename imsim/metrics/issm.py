@@ -59,7 +59,7 @@ def joint_entropy(pair: Pair) -> Array:
 
 
 def components(pair: Pair, canny: dict[str, float]) -> tuple[ISSMComponents, Array]:
-    """The components per channel, and the least number of positions that one of them averages."""
+    """The components per channel, and the least of the numbers of positions that they average."""
     structural, windows, *_ = average(structural_similarity(pair, **SSIM))
     x, y = (edge_maps(v, pair.mask, pair.data_range, canny) for v in (pair.x, pair.y))
     valid = eroded(pair.mask)
@@ -215,7 +215,7 @@ def issm(
     The formula follows second-hand sources; the text of the paper could not be consulted, and
     the score may change. It is *not* 1 for identical images, but depends on their content,
     and noise can raise it: do not take it for a normalised similarity. If neither image has
-    an edge R is 1, if only one has R is 0. `issm_components` returns H, R and S.
+    an edge, R is 1; if only one has, R is 0. `issm_components` returns H, R and S.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ def census_distance(pair: Pair) -> tuple[Array, Array]:
 
 
 def hash_distance(pair: Pair, hash: str, hash_size: int) -> Scores:
-    """Part of the bits that exist in both signatures and differ."""
+    """Part of the bits in which the signatures differ, of those that exist in both."""
     if hash == "census":
         differing, bits = census_distance(pair)
         return Scores(differing / bits, bits)

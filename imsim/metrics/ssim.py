@@ -302,8 +302,8 @@ def ssim(
     with the mean, variance and covariance in the window around a pixel, averaged over all
     positions where the window fits into the frame. With a mask, the moments are those of the
     pixels of the window inside the mask, and a position counts if its centre lies inside.
-    With weights, those of the window are multiplied by those of its pixels. A position counts by
-    the weight of its centre; of a window of even size, by the mean over its pixels.
+    With weights, the taps of the window are multiplied by the weights of its pixels. A position
+    counts by the weight of its centre; of a window of even size, by the mean weight of its pixels.
 
     The constants assume pixel values that are not negative. For the values that ``ssim.m`` of
     2009 gives, set ``downsample=True``; for scikit-image's default, ``window="uniform",
@@ -323,8 +323,8 @@ def ssim(
     K1, K2 : float
         The constants of the formula, relative to the data range.
     sample_covariance : bool
-        Divide moments by the number of pixels of the window less 1; with weights, this number is
-        the square of their sum over the sum of their squares.
+        Divide moments by the number of pixels of the window less 1. With weights of pixels, the
+        number is the square of their sum over the sum of their squares.
     downsample : bool
         First average over blocks of F = max(1, round(min(height, width) / 256)) pixels a side.
     min_coverage : float
@@ -335,7 +335,7 @@ def ssim(
         the pixels at the border repeated beyond it, as MATLAB's ``ssim`` does.
     spacing : tuple of float, optional
         Distance of neighbouring pixels, (dy, dx), or (dz, dy, dx) for volumes. Along each axis,
-        the window then has the odd number of pixels nearest to its size.
+        the window then has its size in pixels if that is a whole number, else the nearest odd one.
 
     Returns
     -------

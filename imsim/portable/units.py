@@ -24,8 +24,8 @@ squares, the third root for squares only."""
 BETWEEN = 0.55
 """Exponent of a unit between 1 and the largest pixel; sums of squares need more than a half."""
 CANCELLING = 2.0**-28
-"""Share of a squared mean in the mean square below which a sum has lost too many digits: above it,
-UIQ is off by 2e-12 at most in blocks of up to 33 x 33 pixels."""
+"""Where the squared mean is below this share of the mean square, a sum has lost too many digits.
+Above it, UIQ is off by 2e-12 at most in blocks of up to 33 x 33 pixels."""
 
 
 def scaling_unit(

@@ -99,7 +99,7 @@ def _gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:
 
 @remembered
 def rests_of(window: Window) -> tuple[tuple[float, ...], ...]:
-    """Return what rounding took from the taps along each axis, of which pairs hold 32 digits."""
+    """Return what rounding took from the taps along each axis: both together hold 32 digits."""
     if not window.sigmas:
         return tuple((0.0,) * length for length in window.lengths)
     return tuple(map(_gaussian_rests, window.sides, window.sigmas))

@@ -22,7 +22,7 @@ from imsim.typing import Array
 from imsim.validation import MEMORY_HINT, Images, check_integer, check_memory
 
 SHARE_READ_AT_ONCE = 4
-"""One part of so many of the memory holds images that are simply read as a whole."""
+"""Images that take at most one part of so many of the memory are read as a whole."""
 
 
 class Planned(NamedTuple):
@@ -42,7 +42,7 @@ class Given(NamedTuple):
 
 
 def are_bare(a: Any, b: Any, mask: Any, weights: Any) -> bool:
-    """Whether all are NumPy's own arrays, whose axes have no names, or the last two None."""
+    """Whether all are NumPy's own arrays, whose axes have no names; the last two may be None."""
     return (
         type(a) is np.ndarray
         and type(b) is np.ndarray

@@ -176,7 +176,7 @@ def own_positions(local: Local, block: Block) -> tuple[Array, Array | None]:
 
 
 def sums_over(values: Array, valid: Array | None, axes: int) -> tuple[Array, Array]:
-    """Return sums over the last axes, in float64, and numbers of what is added."""
+    """Return sums over the last axes, in float64, and how many values each adds up."""
     over = tuple(range(-axes, 0))
     if valid is None:
         n = np.full(values.shape[:-axes], float(np.prod(values.shape[-axes:])))
