@@ -294,12 +294,10 @@ def compare(
         shared = arguments | {"mask": mask, "weights": weights, "memory": memory}
         return _by_names(a, b, names, dims, shared, own)  # type: ignore[no-any-return]
     check_unnamed(dims)
-    given = dispatch.stored(a, b, mask, weights)
-    if given is not None:
-        whole = dispatch.read_at_once(given, memory)
-        if whole is None:
-            return _in_blocks(names, given, own, memory, arguments)
-        a, b, mask, weights = whole
+    read = dispatch.read(a, b, mask, weights, memory)
+    if isinstance(read, dispatch.Given):
+        return _in_blocks(names, read, own, memory, arguments)
+    a, b, mask, weights = read
     arguments |= {"mask": mask, "weights": weights}
     images, valid = checking.check(a, b, **arguments)
     if any(METRICS[name].needs_data_range for name in names):

@@ -1,7 +1,4 @@
-"""The dispatcher: from checked input, through a kernel or a formula, to a score or a map.
-
-Longer than most files: scores, maps and several scores at once share the whole way.
-"""
+"""The dispatcher: from checked input, through a kernel or a formula, to a score or a map."""
 
 from __future__ import annotations
 
@@ -47,13 +44,16 @@ from imsim.portable.pair import Local, Scores
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.scenes import attributes, dispatch, maps, names
-from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
+from imsim.typing import Array, ImageLike, MaskLike, Score, Writable
 from imsim.validation import Images, check_choice
 from imsim.weights import checked, evened, in_unit
 
 _engine = "auto"
-NO_PARAMETERS = ("least_side", "needs_data_range", "weight_power", "memory")
-"""Arguments that say how to compute, and not what."""
+Shared = tuple[Any, ...]
+"""The arguments that all metrics share, in the order of their signatures: a, b, mask, weights,
+data_range, channel_axis, ndim, dims and memory."""
+OF_CHECKS = ("least_side", "needs_data_range")
+"""Arguments of `_evaluate` that say what to check."""
 
 
 class _Found(NamedTuple):
@@ -114,39 +114,30 @@ def check_kernels() -> None:
 def score(
     metric: str,
     formula: Callable[..., Scores],
-    a: ImageLike,
-    b: ImageLike,
+    shared: Shared,
     *,
-    mask: MaskLike | None,
-    weights: MaskLike | None,
-    data_range: float | None,
-    dims: Dims = None,
-    memory: Memory = None,
     weight_power: float = 0,
-    **arguments: Any,
+    **options: Any,
 ) -> Score:
     """Score two images, or batches of images.
 
-    The facts about the metric stand in its record; the arguments are those of `_evaluate`. A score
-    that depends on the unit of the weights is multiplied by this power of the unit.
+    The facts about the metric stand in its record. The options are those of `_evaluate`. A score
+    that depends on the unit of the weights is multiplied by that unit to the power `weight_power`.
     """
-    facts = METRICS[metric]
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
+    facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
     scored = functools.partial(_scored, facts, formula, arguments, weight_power)
     if dispatch.are_bare(a, b, mask, weights) and dims is None:  # the common case
         return scored(a, b, mask, data_range, weights)
     if names.are_labelled(a, b):
-        function = functools.partial(
-            score, metric, formula, memory=memory, weight_power=weight_power
-        )
-        return _by_names(metric, function, a, b, mask, weights, data_range, dims, arguments)
+        function = functools.partial(score, metric, formula, weight_power=weight_power)
+        return _by_names(metric, function, shared, options)
     names.check_unnamed(dims)
-    given = dispatch.stored(a, b, mask, weights)
-    if given is not None:
-        whole = dispatch.read_at_once(given, memory)
-        if whole is None:
-            others = data_range, memory, runs_kernels(), _finished
-            return dispatch.score_of_scene(facts, given, *others, **arguments)
-        a, b, mask, weights = whole
+    read = dispatch.read(a, b, mask, weights, memory)
+    if isinstance(read, dispatch.Given):
+        others = data_range, memory, runs_kernels(), _finished
+        return dispatch.score_of_scene(facts, read, *others, **arguments)
+    a, b, mask, weights = read
     has_gradient = facts.gradient is not None and weights is None
     has_gradient = has_gradient and (facts.volumes == "pixels" or not _are_volumes(arguments))
     gradient = functools.partial(Gradient, facts, scored, arguments) if has_gradient else None
@@ -169,55 +160,35 @@ def _scored(
 
 
 def _are_volumes(arguments: dict[str, Any]) -> bool:
-    return bool(arguments.get("ndim", 2) == 3)
+    return bool(arguments["ndim"] == 3)
 
 
 def score_map(
     metric: str,
     formula: Callable[..., Local],
-    a: ImageLike,
-    b: ImageLike,
+    shared: Shared,
     *,
-    mask: MaskLike | None,
-    weights: MaskLike | None,
-    data_range: float | None,
-    dims: Dims = None,
-    memory: Memory = None,
     out: Writable | None = None,
-    **arguments: Any,
+    weight_power: float = 0,
+    **options: Any,
 ) -> Array:
-    """Compute local values, and lay them out on the grid of the input.
-
-    The arguments are those of `_evaluate`, and `weight_power` of `score`.
-    """
+    """Compute local values, and lay them out on the grid of the input; see `score`."""
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
     if names.are_labelled(a, b):
         if out is not None:
             raise OptionError("out= with arrays of xarray", "leave it out, and store the map")
-        function = functools.partial(score_map, metric, formula, memory=memory)
-        return _by_names(metric, function, a, b, mask, weights, data_range, dims, arguments, True)
+        function = functools.partial(score_map, metric, formula, weight_power=weight_power)
+        return _by_names(metric, function, shared, options, is_map=True)
     names.check_unnamed(dims)
-
-    mapped = functools.partial(_mapped, metric, formula, arguments)
-    given = dispatch.stored(a, b, mask, weights)
-    if given is not None:
-        whole = dispatch.read_at_once(given, memory)
-        if whole is None:
-            others = data_range, memory, out, runs_kernels()
-            return dispatch.map_of_scene(METRICS[metric], mapped, given, *others, **arguments)
-        a, b, mask, weights = whole
+    facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
+    mapped = functools.partial(_map, facts, formula, weight_power=weight_power, **arguments)
+    read = dispatch.read(a, b, mask, weights, memory)
+    if isinstance(read, dispatch.Given):
+        others = data_range, memory, out, runs_kernels()
+        return dispatch.map_of_scene(facts, mapped, read, *others, **arguments)
+    a, b, mask, weights = read
     found = _lent(mapped, a, b, mask, data_range, weights)
     return found if out is None else maps.written(found, out)
-
-
-def _mapped(
-    metric: str,
-    formula: Callable[..., Local],
-    arguments: dict[str, Any],
-    *given: Any,
-    **others: Any,
-) -> Array:
-    """Return the map of arrays in memory; other arguments replace some."""
-    return _map(METRICS[metric], formula, *given, **{**arguments, **others})
 
 
 def _map(
@@ -228,9 +199,11 @@ def _map(
     mask: MaskLike | None,
     data_range: float | None,
     weights: MaskLike | None = None,
-    weight_power: float = 0,
+    *,
+    weight_power: float,
     **arguments: Any,
 ) -> Array:
+    """Return the map of arrays in memory."""
     kernel = facts.volume_map_kernel if _are_volumes(arguments) else facts.map_kernel
     side = facts.map_least_side
     given = (a, b, mask, data_range, weights)
@@ -261,31 +234,20 @@ def score_parts(
     metric: str,
     formula: Callable[..., tuple[Scores, ...]],
     kernel: KernelLoader,
-    a: ImageLike,
-    b: ImageLike,
-    *,
-    mask: MaskLike | None,
-    weights: MaskLike | None,
-    data_range: float | None,
-    dims: Dims = None,
-    memory: Memory = None,
-    **arguments: Any,
+    shared: Shared,
+    **options: Any,
 ) -> list[Score]:
-    """Return the several scores of one formula or kernel.
-
-    The arguments are those of `_evaluate`.
-    """
+    """Return the several scores of one formula or kernel; see `score`."""
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
     if names.are_labelled(a, b):
         function = functools.partial(score_parts, metric, formula, kernel)
-        return _by_names(  # type: ignore[no-any-return]
-            metric, function, a, b, mask, weights, data_range, dims, arguments
-        )
+        return _by_names(metric, function, shared, options)  # type: ignore[no-any-return]
     names.check_unnamed(dims)
-    facts = METRICS[metric]
-    given = dispatch.stored(a, b, mask, weights)
-    if given is not None:
-        whole = dispatch.read_at_once(given, memory) or dispatch.refuse(facts, given)
-        a, b, mask, weights = whole
+    facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
+    read = dispatch.read(a, b, mask, weights, memory)
+    if isinstance(read, dispatch.Given):
+        dispatch.refuse(facts, read)
+    a, b, mask, weights = read
 
     def scored(*given: Any) -> list[Score]:
         found = _evaluate(facts, formula, kernel, facts.least_side, *given, **arguments)
@@ -297,25 +259,23 @@ def score_parts(
 def _by_names(
     metric: str,
     function: Callable[..., Any],
-    a: ImageLike,
-    b: ImageLike,
-    mask: MaskLike | None,
-    weights: MaskLike | None,
-    data_range: float | None,
-    dims: Sequence[str] | None,
-    arguments: dict[str, Any],
+    shared: Shared,
+    options: dict[str, Any],
+    *,
     is_map: bool = False,
 ) -> Any:
     """Call a function on labelled arrays, whose result is labelled too."""
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
 
-    def plain(*images: Any, **given: Any) -> Any:
-        return function(*images, data_range=data_range, **{**arguments, **given})
+    def plain(x: Array, y: Array, *, mask: Any, weights: Any, channel_axis: int | None) -> Any:
+        given = x, y, mask, weights, data_range, channel_axis, ndim, None, memory
+        return function(given, **options)
 
     def described(_: str, images: Sequence[Any]) -> tuple[str, dict[str, Any]]:
-        options = {key: value for key, value in arguments.items() if key not in NO_PARAMETERS}
-        return attributes.described(metric, data_range, options, images, is_map=is_map)
+        shown = {"channel_axis": channel_axis, "ndim": ndim, **options}
+        shown = {key: value for key, value in shown.items() if key not in OF_CHECKS}
+        return attributes.described(metric, data_range, shown, images, is_map=is_map)
 
-    ndim, channel_axis = arguments.get("ndim", 2), arguments["channel_axis"]
     labelled = names.Labelled(plain, described, ndim, dims, channel_axis, is_map)
     return names.call(labelled, a, b, mask=mask, weights=weights)
 

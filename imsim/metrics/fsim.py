@@ -170,15 +170,7 @@ def fsim_map(
     return engine.score_map(
         "fsim",
         similarity_map,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         out=out,
         chromatic=chromatic,
     )
@@ -298,14 +290,6 @@ def fsim(
     return engine.score(
         "fsim",
         pooled_similarity,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         chromatic=chromatic,
     )

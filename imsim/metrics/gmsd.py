@@ -137,15 +137,7 @@ def gmsd_map(
     return engine.score_map(
         "gmsd",
         gradient_similarity,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         out=out,
     )
 
@@ -265,13 +257,5 @@ def gmsd(
     return engine.score(
         "gmsd",
         gradient_similarity_deviation,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
     )

@@ -156,15 +156,7 @@ def issm_components(
         "issm",
         component_scores,
         _components_kernel,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         canny=canny_options(sigma, low_threshold, high_threshold),
     )
     return ISSMComponents(*parts)
@@ -252,14 +244,6 @@ def issm(
     return engine.score(
         "issm",
         information_similarity,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         canny=canny_options(sigma, low_threshold, high_threshold),
     )

@@ -155,15 +155,7 @@ def sam_map(
     return engine.score_map(
         "sam",
         spectral_angle,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         out=out,
         degrees=degrees,
     )
@@ -276,15 +268,7 @@ def sam(
     return engine.score(
         "sam",
         mean_angle,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         mode=check_mode(mode, channel_axis),
         degrees=degrees,
     )

@@ -176,15 +176,7 @@ def sh(
     return engine.score(
         "sh",
         hash_distance,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         least_side=3 if hash == "census" else 1,  # the neighbours of a pixel
         hash=hash,
         hash_size=hash_size,

@@ -109,13 +109,5 @@ def sre(
     return engine.score(
         "sre",
         signal_to_reconstruction_error,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
     )
