@@ -291,7 +291,7 @@ def _lent(
 ) -> Any:
     """Call a function, with NumPy arrays in place of tensors that the kernels can read.
 
-    `gradient` makes what computes the gradient of the function, if any kernel does.
+    `gradient` makes the `Gradient` of the call, if a kernel computes it.
     """
     given = (a, b, mask, data_range) if weights is None else (a, b, mask, data_range, weights)
     if (type(a) is np.ndarray and type(b) is np.ndarray) or _engine == "portable":
@@ -340,7 +340,7 @@ def _evaluate(
     else:
         warn_of_rounding(images, valid)
     for key, value in options.items():
-        if isinstance(value, np.generic):
+        if isinstance(value, np.generic):  # of which a narrow one may overflow
             options[key] = value.item()
     if facts.numpy_only:
         check_on_host(facts.name, images)

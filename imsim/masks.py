@@ -74,11 +74,7 @@ def _as_boolean(array: Array, xp: Any) -> Array:
     remedy = "pass booleans, True = use, e.g. mask=(labels > 0), or numbers as weights="
     if array.dtype == xp.bool:
         return array
-    if (
-        array.dtype.kind not in "iu"
-        if is_numpy_array(array)
-        else (not xp.isdtype(array.dtype, "integral"))
-    ):
+    if not xp.isdtype(array.dtype, "integral"):
         raise MaskTypeError(f"mask has dtype {array.dtype}", remedy)
     boolean = array == 1
     if is_compiling():

@@ -170,8 +170,7 @@ def _check_values(least: float, largest: float) -> None:
 
 def _weighted(images: Images, weights: Array | None, unit: Array) -> Images:
     """Return the images with weights, in a unit, so that sums of these stay in range."""
-    is_one = images.xp is np and bool((unit == 1).all())
-    if is_one:
+    if images.xp is np and (unit == 1).all():
         return images._replace(weights=weights)
     if weights is not None:
         weights = weights / unit

@@ -9,7 +9,7 @@ import numpy as np
 
 from imsim import engine
 from imsim.capabilities import ON_HOST
-from imsim.metrics.ssim import check_options
+from imsim.metrics.ssim import DEFAULTS as SSIM
 from imsim.portable.arrays import count
 from imsim.portable.edges import edge_correlation, edge_maps
 from imsim.portable.gradients import eroded
@@ -24,8 +24,6 @@ A, B, C = 0.3, 0.5, 0.7
 E = 0.01
 LARGEST_SIGMA = 1000.0
 """Largest sigma, in pixels: it smooths over a whole image."""
-SSIM = check_options("gaussian", None, 1.5, 0.01, 0.03, False, False, 0.0)
-"""Options of the structural similarity: its defaults."""
 
 
 class ISSMComponents(NamedTuple):

@@ -103,6 +103,10 @@ def _window(
     return gaussian(lengths, tuple(sigmas))
 
 
+DEFAULTS = check_options("gaussian", None, 1.5, 0.01, 0.03, False, False, 0.0)
+"""The options of the formula by default."""
+
+
 def _least_side(options: dict[str, Any]) -> int | tuple[int, ...] | Callable[[int, int], int]:
     """Pixels a side that a window needs, on a coarser grid if there is one."""
     if options["border"] == "replicate":
@@ -165,19 +169,8 @@ def ssim_map(
     >>> print(local.shape, np.nanmin(local), int(np.isfinite(local).sum()))
     (16, 16) 1.0 36
     """
-    checked = check_options(
-        window,
-        window_size,
-        sigma,
-        K1,
-        K2,
-        sample_covariance,
-        downsample,
-        min_coverage,
-        border,
-        ndim,
-        spacing,
-    )
+    options = window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
+    checked = check_options(*options, border, ndim, spacing)
     return engine.score_map(
         "ssim",
         structural_similarity,
@@ -221,8 +214,7 @@ def _gradient() -> Any:
 def _region_kernel() -> Any:
     from imsim.kernels.regions.windows import ssim
 
-    defaults = check_options("gaussian", None, 1.5, 0.01, 0.03, False, False, 0.0)
-    return functools.partial(ssim, **defaults)
+    return functools.partial(ssim, **DEFAULTS)
 
 
 def _pieces(whole: Any, **options: Any) -> Any:
@@ -352,19 +344,8 @@ def ssim(
     >>> print(imsim.ssim(x, x), round(imsim.ssim(x, x + 20), 4))
     1.0 0.9691
     """
-    checked = check_options(
-        window,
-        window_size,
-        sigma,
-        K1,
-        K2,
-        sample_covariance,
-        downsample,
-        min_coverage,
-        border,
-        ndim,
-        spacing,
-    )
+    options = window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
+    checked = check_options(*options, border, ndim, spacing)
     return engine.score(
         "ssim",
         mean_structural_similarity,
