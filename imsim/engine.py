@@ -19,7 +19,7 @@ from imsim.checking import (
     warn_of_width,
 )
 from imsim.computation import computed, subtracted
-from imsim.derivatives import Gradient
+from imsim.derivatives import OF_CHECKS, Gradient
 from imsim.errors import (
     EmptyMaskWarning,
     ImsimError,
@@ -28,9 +28,9 @@ from imsim.errors import (
     warn,
 )
 from imsim.finite import positions_reading
+from imsim.masks import batch_of
 from imsim.portable.arrays import (
     array_namespace,
-    broadcast,
     copied,
     has_values,
     is_tensor,
@@ -52,8 +52,6 @@ _engine = "auto"
 Shared = tuple[Any, ...]
 """The arguments that all metrics share, in the order of their signatures: a, b, mask, weights,
 data_range, channel_axis, ndim, dims and memory."""
-OF_CHECKS = ("least_side", "needs_data_range")
-"""Arguments of `_evaluate` that say what to check."""
 
 
 class _Found(NamedTuple):
@@ -227,7 +225,7 @@ def _map(
         values = shifted(pad(values, margin, max(missing, 0), axis, np.nan), 0, sides[axis], axis)
     if local.valid is not None:
         _warn_if_empty(facts.name, xp.any(local.valid, axis=(-1, -2, -3)), found.remedy)
-    return copied(values, (*_batch(images, valid), *sides))
+    return copied(values, (*batch_of(images, valid), *sides))
 
 
 def score_parts(
@@ -272,8 +270,8 @@ def _by_names(
         return function(given, **options)
 
     def described(_: str, images: Sequence[Any]) -> tuple[str, dict[str, Any]]:
-        shown = {"channel_axis": channel_axis, "ndim": ndim, **options}
-        shown = {key: value for key, value in shown.items() if key not in OF_CHECKS}
+        own = {key: value for key, value in options.items() if key not in OF_CHECKS}
+        shown = {"channel_axis": channel_axis, "ndim": ndim, **own}
         return attributes.described(metric, data_range, shown, images, is_map=is_map)
 
     labelled = names.Labelled(plain, described, ndim, dims, channel_axis, is_map)
@@ -414,15 +412,10 @@ def _channel_mean(values: Array, images: Images) -> Array:
 
 def _shaped(scores: Array, images: Images, valid: Array | None) -> Score:
     """Give scores the shape of the batch; NumPy arrays without axes become scalars."""
-    batch = _batch(images, valid)
+    batch = batch_of(images, valid)
     if scores.shape != batch:
         scores = copied(scores, batch)
     return scores[()] if images.xp is np else scores
-
-
-def _batch(images: Images, valid: Array | None) -> tuple[int, ...]:
-    """Return the shape of the result."""
-    return images.batch_shape if valid is None else broadcast(images.batch_shape, valid.shape[:-3])
 
 
 def _warn_if_empty(metric: str, scored: Array, remedy: str) -> None:

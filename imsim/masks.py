@@ -54,6 +54,11 @@ def of_images(name: str, array: Array, images: Images, error: type[ImsimError]) 
     return (array if images.depth is None else stacked(array))[..., None, :, :]
 
 
+def batch_of(images: Images, valid: Array | None) -> tuple[int, ...]:
+    """Return the shape of a batch; a mask may have more batch axes than the images."""
+    return images.batch_shape if valid is None else broadcast(images.batch_shape, valid.shape[:-3])
+
+
 def beside(name: str, image: Array, array: Array, xp: Any) -> Array:
     """Bring a mask, or weights, to the library of the images; between devices nothing is moved."""
     own = array_namespace(array)

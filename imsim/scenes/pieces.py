@@ -17,7 +17,7 @@ import numpy as np
 from imsim import kernels
 from imsim.computation import computed
 from imsim.finite import finite_images
-from imsim.portable.arrays import broadcast
+from imsim.masks import batch_of
 from imsim.portable.pair import Local, Scores
 from imsim.portable.volumes import stacked, unstacked
 from imsim.typing import Array
@@ -57,8 +57,7 @@ class Block(NamedTuple):
     @property
     def batch(self) -> tuple[int, ...]:
         """Shape of the batch, also that of the mask."""
-        batch = self.images.batch_shape
-        return batch if self.valid is None else broadcast(batch, self.valid.shape[:-3])
+        return batch_of(self.images, self.valid)
 
     def owned(self) -> tuple[Images, Array | None]:
         """Return the images and the mask without the pixels of other blocks."""
