@@ -158,7 +158,7 @@ class Comparison(Mapping[str, Any]):
 
 
 class LazyComparison(Comparison):
-    """Scores that are arrays of Dask, of which none is computed; `compute` computes them all.
+    """Scores that are lazy arrays of Dask; `compute` computes them all.
 
     Examples
     --------

@@ -180,7 +180,7 @@ class Metric:
     def numpy_only(self) -> bool:
         """True when no formula takes the arrays of other libraries.
 
-        Eager tensors of PyTorch and JAX on the CPU are read like NumPy arrays all the same.
+        Eager tensors of PyTorch and JAX on the CPU are read like NumPy arrays even so.
         """
         return self.capabilities == ON_HOST
 

@@ -120,7 +120,7 @@ def similarity_map(pair: Pair, chromatic: bool) -> Local:
 def _chunks(pair: Pair, trailing: int, chromatic: bool) -> tuple[int, int, int]:
     """Arguments of `in_chunks`: at most `CHUNK_BYTES` of what a plane takes, beyond the input."""
     if is_compiling():
-        return 1, trailing, 1  # sizes may be symbols, of which no number is asked
+        return 1, trailing, 1  # sizes may be symbols, which have no number yet
     height, width = pair.x.shape[-2:]
     cells = height * width // automatic_factor(height, width) ** 2
     plane = PIXEL_BYTES * height * width + CELL_BYTES * cells

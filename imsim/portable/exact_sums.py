@@ -1,6 +1,6 @@
 """Sums of pixels that nearly cancel, without the rounding errors of the larger ones.
 
-A pair of floats, of which the second one is small, holds 32 digits.
+A pair of floats, a large and a small one, holds 32 digits.
 """
 
 from __future__ import annotations

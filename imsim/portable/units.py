@@ -82,8 +82,8 @@ def in_unit(values: Array, unit: Any) -> Array:
 def takes_one_pass(like: Array) -> bool:
     """Whether `in_units` computes once, in one unit for the whole image, and asks for no value.
 
-    So it is for the libraries that differentiate and compile: a branch that is not taken would
-    cost as much as the other one, and might spoil its gradient.
+    Libraries that differentiate and compile do: a branch that is not taken would cost as much as
+    the other one, and might spoil its gradient.
     """
     return is_tensor(like) or is_of_jax(like) or not has_values(like)
 

@@ -124,7 +124,7 @@ class Pieces(ABC):
 
     @abstractmethod
     def part(self, block: Block) -> Part:
-        """Return the part of a block, of which exactly the pixels of `read` are given."""
+        """Return the part of a block, which holds exactly the pixels that `read` names."""
 
     def merge(self, one: Part, other: Part) -> Part:
         """Add the parts of different blocks."""
