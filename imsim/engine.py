@@ -50,8 +50,7 @@ from imsim.weights import checked, evened, in_unit
 
 _engine = "auto"
 Shared = tuple[Any, ...]
-"""The arguments that all metrics share, in the order of their signatures: a, b, mask, weights,
-data_range, channel_axis, ndim, dims and memory."""
+"""The arguments of `imsim.registry.SHARED`, in its order."""
 
 
 class _Found(NamedTuple):

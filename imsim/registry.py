@@ -15,10 +15,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 KernelLoader = Callable[[], Callable[..., Any]]
 PiecesMaker = Callable[..., Any]
 Volumes = Literal["pixels", "windows", ""]
-SHARED = frozenset(
-    ("a", "b", "mask", "weights", "data_range", "channel_axis", "ndim", "dims", "memory")
-)
-"""The parameters that all metrics share."""
+SHARED = ("a", "b", "mask", "weights", "data_range", "channel_axis", "ndim", "dims", "memory")
+"""The parameters that all metrics share, in the order of their signatures."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,8 @@ class Images(NamedTuple):
     """Planes of a volume, which lie below each other: its height is that of all planes together.
     None: images."""
     weights: Array | None = None
-    """Weights of the pixels, (*batch, 1, height, width), floats; 0 exactly outside the mask. None:
-    those inside have equal ones."""
+    """Weights of the pixels, (*batch, 1, height, width), floats; positive inside the mask, else 0.
+    None: those inside have equal ones."""
     weight_unit: Array | float = 1.0
     """What the given weights were divided by, a number or (*batch, 1)."""
     even_weights: Array | None = None

@@ -233,7 +233,7 @@ def support_of(
     inside, a rule that flips and transposes preserve. For a coverage of 1 all pixels must lie
     inside, even those whose weight is rounded to 0.
 
-    The weights of pixels, 0 outside the mask alone, do not change which positions are scored. A
+    Weights of pixels, positive inside the mask, do not change which positions are scored. A
     position weighs what its centre pixel does. Where there is none, it weighs the mean over its
     pixels inside the mask, by the taps.
     """
