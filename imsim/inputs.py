@@ -175,12 +175,12 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
         return f"{what} whose memory is freed, as that of a donated argument is; pass a copy"
     if isinstance(has("dims"), tuple):
         return (
-            f"{what}, whose axes have names, {_words(value.dims)}, and need not be in order; "
+            f"{what}, whose axes have names, {listed(value.dims)}, and need not be in order; "
             f"transpose it to (..., height, width) and pass its {name}.values"
         )
     names = has("names")
     if isinstance(names, tuple) and any(isinstance(axis, str) for axis in names):
-        return f"{what}, whose axes have names, {_words(names)}; pass {name}.rename(None)"
+        return f"{what}, whose axes have names, {listed(names)}; pass {name}.rename(None)"
     if has("columns") is not None and has("dtypes") is not None:
         return f"{what}, whose rows and columns have labels; pass {name}.to_numpy()"
     if not (has("mask") is None or callable(value.mask)):
@@ -248,7 +248,8 @@ def _loss_of_colour(name: str, image: Any) -> str | None:
     return None
 
 
-def _words(names: Any) -> str:
+def listed(names: Any) -> str:
+    """Write names in brackets."""
     return "(" + ", ".join(map(str, names)) + ")"
 
 
@@ -292,7 +293,7 @@ def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
     # A traced array of JAX has no device yet.
     where = [place for place in map(device, foreign.values()) if place is not None] or [None]
     if any(one != where[0] for one in where):
-        raise DTypeError(f"{both} are on different devices, {_words(where)}", "move one")
+        raise DTypeError(f"{both} are on different devices, {listed(where)}", "move one")
     return xp, [
         to_namespace(name, v, xp, where[0]) if isinstance(v, np.ndarray) else v
         for name, v in arrays.items()

@@ -83,7 +83,8 @@ def _library(value: Any) -> Callable[..., Any] | None:
 
 def _lent(view: Callable[[Any], Any], values: Any) -> tuple[Any, ...] | None:
     """Return NumPy views in place of arrays of a library; None if one has no view."""
-    own, found = _library_types(view), []
+    own: Any = sys.modules["torch"].Tensor if view is _torch_view else sys.modules["jax"].Array
+    found = []
     for value in values:
         if isinstance(value, own):
             value = view(value)
@@ -91,10 +92,6 @@ def _lent(view: Callable[[Any], Any], values: Any) -> tuple[Any, ...] | None:
                 return None
         found.append(value)
     return tuple(found)
-
-
-def _library_types(view: Callable[[Any], Any]) -> Any:
-    return sys.modules["torch"].Tensor if view is _torch_view else sys.modules["jax"].Array
 
 
 def _each(found: Any, convert: Callable[[Any], Any]) -> Any:
