@@ -104,7 +104,7 @@ def _sum_exactly(
 ) -> None:
     """Replace the sums of pixels that nearly cancel, and have lost digits."""
     if total.size == 1 and abs(total.item()) >= LEAST_SHARE * sizes.item():
-        return  # the common case; for one pair, Python compares faster than NumPy
+        return  # as most pairs do, of which Python compares faster than NumPy
     lost = (abs(total) < LEAST_SHARE * sizes) & (squares > 0)
     if not lost.any():
         return
