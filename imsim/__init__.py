@@ -10,15 +10,15 @@ mask : array_like of bool, shape (..., height, width), optional
     True = use. Pixels outside influence no bit of the result.
 weights : array_like of float, shape (..., height, width), optional
     Weights of the pixels, finite and >= 0. A pixel of weight 0 is outside the mask; where all other
-    weights are equal, the score is that of the mask. Scores are means by weight, which do not
-    depend on a common factor, save the sums `se` and `imed`: a pixel of weight 2 counts as two. A
-    weight below 5e-32 of the largest counts as 0. `issm` and `sh` take no weights.
+    weights are equal, the score is that of the mask. Scores are means by weight: a common factor
+    changes only the sums `se` and `imed`, in which a pixel of weight 2 counts as two. A weight
+    below 5e-32 of the largest counts as 0. `issm` and `sh` take no weights.
 data_range : float, optional
-    Largest possible minus smallest possible pixel value, never found from the pixels. By default
-    255 for uint8 and 1 for bool; for other dtypes the metrics whose score depends on it need it.
+    Largest possible minus smallest possible pixel value; the pixels never decide it. By default
+    255 for uint8 and 1 for bool; for other dtypes, the metrics that depend on it need it.
 channel_axis : int or str, optional
-    The axis that holds channels, or its name if it has one. Their scores, or maps, are averaged
-    unless the metric says otherwise. Without it there are no channels.
+    The axis that holds channels, or its name if it has one. The scores, or maps, of the channels
+    are averaged unless the metric says otherwise. By default, images have no channels.
 ndim : {2, 3}, default 2
     3 takes the last three axes, besides that of channels, for the depth, height and width of
     volumes; else each plane is an image of its own. For volumes, read "volume" for "image", and
@@ -27,21 +27,21 @@ dims : sequence of str, optional
     Names of the axes of an image, such as ("y", "x"), of arrays of xarray; all others, besides that
     of channels, are batch axes. An array without others needs no names.
 memory : int or str, default "512 MB"
-    Of images that are not in memory, such as arrays of Zarr, HDF5 or `numpy.memmap`: the bytes that
-    the blocks in which they are read may take. Larger ones than a quarter of it are never read as a
-    whole; their scores are those of the whole images, to rounding.
+    Most bytes to take for images that are not in memory, such as arrays of Zarr, HDF5 or
+    `numpy.memmap`. Images of more than a quarter of it are read in blocks; their scores are those
+    of the whole images, to rounding.
 
 A score is a float64 for one pair, an array of the batch shape for a batch. It is NaN if NaN or an
 infinity lies inside the mask, and, with an `EmptyMaskWarning`, if the mask leaves nothing to score.
 A map has the shape of the batch and of the images, and is NaN where nothing was scored; it is
-float32 if both images are, else float64. Of arrays of Dask, both are lazy; of arrays of xarray,
-both have the names and coordinates of the images.
+float32 if both images are, else float64. Scores and maps of Dask arrays are lazy; those of xarray's
+have the names and coordinates of the images.
 
 All errors are of the class `ImsimError`: `ShapeError` if images do not fit together or are too
 small, `DTypeError` if they are not made of real numbers, `MaskError` if the mask is not boolean or
 does not fit, `WeightsError` if weights do not fit or are negative, NaN or infinite,
 `DataRangeError` if `data_range` is missing or not positive, `OptionError` if an
-option has no meaning. `align` raises `AlignmentError` where no shift can be told, or a larger one
+option has no meaning. `align` raises `AlignmentError` where it finds no shift, or one larger
 than expected.
 """
 

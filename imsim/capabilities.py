@@ -1,4 +1,4 @@
-"""What a metric does with the arrays of each library, by kind of device: a record, not a wrapper.
+"""What a metric does with the arrays of each library, by kind of device.
 
 The documentation's tables and the tests of tensors are made from it.
 """
@@ -23,7 +23,7 @@ _VALUE = frozenset({VALUE})
 ON_HOST: Capabilities = MappingProxyType(
     {(library, CPU): _VALUE for library in ("numpy", "torch", "jax")}
 )
-"""Of a metric without a formula for array-API libraries."""
+"""Capabilities of a metric without a formula for array-API libraries."""
 PORTABLE: Capabilities = MappingProxyType(
     {
         **ON_HOST,
@@ -32,5 +32,5 @@ PORTABLE: Capabilities = MappingProxyType(
         **{(library, device): _EVERYTHING for library in ("torch", "jax") for device in (CPU, GPU)},
     }
 )
-"""Of a metric whose formula runs on any array-API library. The tests have no accelerator: they run
-on other devices of array_api_strict, and on PyTorch's device without values."""
+"""Capabilities of a metric whose formula runs on any array-API library. The tests have no
+accelerator: they use other devices of array_api_strict, and PyTorch's device without values."""

@@ -158,7 +158,7 @@ class Comparison(Mapping[str, Any]):
 
 
 class LazyComparison(Comparison):
-    """Scores that are arrays of Dask, of which none is computed; `compute` computes them all.
+    """Scores that are lazy arrays of Dask; `compute` computes them all.
 
     Examples
     --------
@@ -295,12 +295,10 @@ def compare(
         shared = arguments | {"mask": mask, "weights": weights, "memory": memory}
         return _by_names(a, b, names, dims, shared, own)  # type: ignore[no-any-return]
     check_unnamed(dims)
-    given = dispatch.stored(a, b, mask, weights)
-    if given is not None:
-        whole = dispatch.read_at_once(given, memory)
-        if whole is None:
-            return _in_blocks(names, given, own, memory, arguments)
-        a, b, mask, weights = whole
+    read = dispatch.read(a, b, mask, weights, memory)
+    if isinstance(read, dispatch.Given):
+        return _in_blocks(names, read, own, memory, arguments)
+    a, b, mask, weights = read
     arguments |= {"mask": mask, "weights": weights}
     images, valid = checking.check(a, b, **arguments)
     if any(METRICS[name].needs_data_range for name in names):
@@ -336,7 +334,7 @@ def _own_options(
 def _attempted(
     names: list[str], given: tuple[Any, ...], arguments: dict[str, Any], own: Options
 ) -> tuple[dict[str, Any], dict[str, ImsimError]]:
-    """Call metrics; return what they return, and why others return nothing."""
+    """Call metrics; return their results, and the errors of those that have none."""
     found, errors = {}, {}
     with silent(ChannelAxisWarning, PrecisionWarning):
         for name in names:

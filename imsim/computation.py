@@ -27,8 +27,8 @@ def computed(
 ) -> tuple[Any, Array | None]:
     """Return the result of the kernel, or else of the formula, and which pixels are finite.
 
-    These are True outside the mask; None if all are. `by_pixel` asks for each of them; else it may
-    be one for each pair. A `refusal` is what an error says where there is no kernel.
+    Pixels outside the mask count as finite; None: all pixels are. Without `by_pixel`, one value may
+    stand for all pixels of a pair. Where there is no kernel, `refusal` is the message of an error.
     """
     result = finite = None
     if images.weights is not None and kernel is not None and not kernels.weighs(kernel):
@@ -76,7 +76,7 @@ def _compute_what_is_left(
 
 
 def subtracted(images: Images) -> Images:
-    """Replace integers that no float holds by their difference, and zeros."""
+    """Replace images of integers that no float holds by their difference and zeros."""
     x, y, dtype = images.x, images.y, images.dtype
     if images.xp is np and (
         x.dtype.kind == y.dtype.kind == "f" or max(x.dtype.itemsize, y.dtype.itemsize) <= 4

@@ -25,9 +25,9 @@ Wanted = tuple[bool, bool]
 
 
 class Gradient:
-    """The gradient of one call of a metric, of NumPy images; it remembers the call's arguments.
+    """The gradient of one call of a metric for NumPy arrays.
 
-    The images, the mask and the data range, `given`, are passed to its methods.
+    It remembers the options of the call. Its methods take images, mask and data range as `given`.
     """
 
     def __init__(self, facts: Metric, score: Callable[..., Score], arguments: Any) -> None:
@@ -45,9 +45,9 @@ class Gradient:
         scores: Score,
         ahead: Gradients | None = None,
     ) -> list[Array | None] | None:
-        """Gradient of the sum of `upstream` times the scores, which the images have already.
+        """Return the gradient of the sum of `upstream` times `scores`, those of the images.
 
-        `ahead` came with the scores. None: no kernel computes it.
+        `ahead` is what `with_scores` has found. None: no kernel computes the gradient.
         """
         images = self._images(given)
         if ahead is None:
@@ -64,9 +64,9 @@ class Gradient:
         ]
 
     def with_scores(self, given: Given, wanted: Wanted) -> tuple[Score, Gradients | None]:
-        """Scores, and the gradient of their sum, (..., channels, height, width), if it came along.
+        """Return scores, and the gradient of their sum, (..., channels, height, width).
 
-        It comes along where computing both at once saves work.
+        No gradient: to compute both at once would save no work.
         """
         facts = self._facts
         both = kernels.loaded(facts.scored_gradient) if facts.scored_gradient else None
@@ -90,7 +90,7 @@ class Gradient:
         return self._score(*given, at_once=at_once), gradients
 
     def of_each(self, given: Given, wanted: Wanted) -> tuple[Score, Gradients | None]:
-        """Scores, and the gradient of each, (..., channels, height, width).
+        """Return scores, and the gradient of each, (..., channels, height, width).
 
         No gradient: no kernel computes it.
         """
@@ -111,7 +111,7 @@ class Gradient:
         )
 
     def _of(
-        self, images: Images, given: Given, weights: Array, wanted: Wanted, scores: Score
+        self, images: Images, given: Given, upstream: Array, wanted: Wanted, scores: Score
     ) -> Gradients | None:
         kernel = kernels.loaded(self._facts.gradient) if self._facts.gradient else None
         if kernel is None:
@@ -120,12 +120,12 @@ class Gradient:
         # A score is a number only if every pixel inside the mask is.
         finite = None if np.isfinite(scores).all() else finite_pixels(images, valid)
         if finite is not None:  # the score of the image is NaN, whatever its pixels are
-            weights = where_valid(np.all(finite, axis=(-3, -2, -1)), weights)
+            upstream = where_valid(np.all(finite, axis=(-3, -2, -1)), upstream)
         with np.errstate(all="ignore"):
             found: Gradients | None = kernel(
-                prepared(images, valid, finite), weights, wanted, **self._options
+                prepared(images, valid, finite), upstream, wanted, **self._options
             )
-        if found is None or valid is None or np.isfinite(weights).all():
+        if found is None or valid is None or np.isfinite(upstream).all():
             return found
         # Infinity from above times the 0 outside the mask is NaN.
         x, y = (g if g is None else where_valid(valid, g) for g in found)
@@ -133,10 +133,10 @@ class Gradient:
 
 
 def _scaled(gradient: Array, scale: Array) -> Array:
-    """Multiply a gradient by a number per image; what is 0 stays 0, also times infinity."""
+    """Multiply a gradient by a number per image; 0 times infinity is 0."""
     with np.errstate(all="ignore"):
         own = scale.astype(gradient.dtype)
-        # Of two numbers of one dtype, the product is that in a wider one, rounded.
+        # The product of two float32 is their product in float64, rounded.
         factor = own if np.array_equal(own, scale, equal_nan=True) else scale
         found = (gradient * factor).astype(gradient.dtype, copy=False)
     return found if np.isfinite(scale).all() else where_valid(gradient != 0, found)

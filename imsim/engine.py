@@ -1,7 +1,4 @@
-"""The dispatcher: from checked input, through a kernel or a formula, to a score or a map.
-
-Longer than most files: scores, maps and several scores at once share the whole way.
-"""
+"""The dispatcher: from checked input, through a kernel or a formula, to a score or a map."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from imsim.checking import (
     warn_of_width,
 )
 from imsim.computation import computed, subtracted
-from imsim.derivatives import Gradient
+from imsim.derivatives import OF_CHECKS, Gradient
 from imsim.errors import (
     EmptyMaskWarning,
     ImsimError,
@@ -31,9 +28,9 @@ from imsim.errors import (
     warn,
 )
 from imsim.finite import positions_reading
+from imsim.masks import batch_of
 from imsim.portable.arrays import (
     array_namespace,
-    broadcast,
     copied,
     has_values,
     is_tensor,
@@ -47,13 +44,13 @@ from imsim.portable.pair import Local, Scores
 from imsim.portable.volumes import unstacked
 from imsim.registry import METRICS, KernelLoader, Metric
 from imsim.scenes import attributes, dispatch, maps, names
-from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writable
+from imsim.typing import Array, ImageLike, MaskLike, Score, Writable
 from imsim.validation import Images, check_choice, check_memory
 from imsim.weights import checked, evened, in_unit
 
 _engine = "auto"
-NO_PARAMETERS = ("least_side", "needs_data_range", "weight_power", "memory")
-"""Arguments that say how to compute, and not what."""
+Shared = tuple[Any, ...]
+"""The arguments of `imsim.registry.SHARED`, in its order."""
 
 
 class _Found(NamedTuple):
@@ -114,40 +111,31 @@ def check_kernels() -> None:
 def score(
     metric: str,
     formula: Callable[..., Scores],
-    a: ImageLike,
-    b: ImageLike,
+    shared: Shared,
     *,
-    mask: MaskLike | None,
-    weights: MaskLike | None,
-    data_range: float | None,
-    dims: Dims = None,
-    memory: Memory = None,
     weight_power: float = 0,
-    **arguments: Any,
+    **options: Any,
 ) -> Score:
     """Score two images, or batches of images.
 
-    The facts about the metric stand in its record; the arguments are those of `_evaluate`. A score
-    that depends on the unit of the weights is multiplied by this power of the unit.
+    The facts about the metric stand in its record. The options are those of `_evaluate`. A score
+    that depends on the unit of the weights is multiplied by that unit to the power `weight_power`.
     """
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
     check_memory(memory)
-    facts = METRICS[metric]
+    facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
     scored = functools.partial(_scored, facts, formula, arguments, weight_power)
     if dispatch.are_bare(a, b, mask, weights) and dims is None:  # the common case
         return scored(a, b, mask, data_range, weights)
     if names.are_labelled(a, b):
-        function = functools.partial(
-            score, metric, formula, memory=memory, weight_power=weight_power
-        )
-        return _by_names(metric, function, a, b, mask, weights, data_range, dims, arguments)
+        function = functools.partial(score, metric, formula, weight_power=weight_power)
+        return _by_names(metric, function, shared, options)
     names.check_unnamed(dims)
-    given = dispatch.stored(a, b, mask, weights)
-    if given is not None:
-        whole = dispatch.read_at_once(given, memory)
-        if whole is None:
-            others = data_range, memory, runs_kernels(), _finished
-            return dispatch.score_of_scene(facts, given, *others, **arguments)
-        a, b, mask, weights = whole
+    read = dispatch.read(a, b, mask, weights, memory)
+    if isinstance(read, dispatch.Given):
+        others = data_range, memory, runs_kernels(), _finished
+        return dispatch.score_of_scene(facts, read, *others, **arguments)
+    a, b, mask, weights = read
     has_gradient = facts.gradient is not None and weights is None
     has_gradient = has_gradient and (facts.volumes == "pixels" or not _are_volumes(arguments))
     gradient = functools.partial(Gradient, facts, scored, arguments) if has_gradient else None
@@ -170,56 +158,36 @@ def _scored(
 
 
 def _are_volumes(arguments: dict[str, Any]) -> bool:
-    return bool(arguments.get("ndim", 2) == 3)
+    return bool(arguments["ndim"] == 3)
 
 
 def score_map(
     metric: str,
     formula: Callable[..., Local],
-    a: ImageLike,
-    b: ImageLike,
+    shared: Shared,
     *,
-    mask: MaskLike | None,
-    weights: MaskLike | None,
-    data_range: float | None,
-    dims: Dims = None,
-    memory: Memory = None,
     out: Writable | None = None,
-    **arguments: Any,
+    weight_power: float = 0,
+    **options: Any,
 ) -> Array:
-    """Compute local values, and lay them out on the grid of the input.
-
-    The arguments are those of `_evaluate`, and `weight_power` of `score`.
-    """
+    """Compute local values, and lay them out on the grid of the input; see `score`."""
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
     check_memory(memory)
     if names.are_labelled(a, b):
         if out is not None:
             raise OptionError("out= with arrays of xarray", "leave it out, and store the map")
-        function = functools.partial(score_map, metric, formula, memory=memory)
-        return _by_names(metric, function, a, b, mask, weights, data_range, dims, arguments, True)
+        function = functools.partial(score_map, metric, formula, weight_power=weight_power)
+        return _by_names(metric, function, shared, options, is_map=True)
     names.check_unnamed(dims)
-
-    mapped = functools.partial(_mapped, metric, formula, arguments)
-    given = dispatch.stored(a, b, mask, weights)
-    if given is not None:
-        whole = dispatch.read_at_once(given, memory)
-        if whole is None:
-            others = data_range, memory, out, runs_kernels()
-            return dispatch.map_of_scene(METRICS[metric], mapped, given, *others, **arguments)
-        a, b, mask, weights = whole
+    facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
+    mapped = functools.partial(_map, facts, formula, weight_power=weight_power, **arguments)
+    read = dispatch.read(a, b, mask, weights, memory)
+    if isinstance(read, dispatch.Given):
+        others = data_range, memory, out, runs_kernels()
+        return dispatch.map_of_scene(facts, mapped, read, *others, **arguments)
+    a, b, mask, weights = read
     found = _lent(mapped, a, b, mask, data_range, weights)
     return found if out is None else maps.written(found, out)
-
-
-def _mapped(
-    metric: str,
-    formula: Callable[..., Local],
-    arguments: dict[str, Any],
-    *given: Any,
-    **others: Any,
-) -> Array:
-    """Return the map of arrays in memory; other arguments replace some."""
-    return _map(METRICS[metric], formula, *given, **{**arguments, **others})
 
 
 def _map(
@@ -230,9 +198,11 @@ def _map(
     mask: MaskLike | None,
     data_range: float | None,
     weights: MaskLike | None = None,
-    weight_power: float = 0,
+    *,
+    weight_power: float,
     **arguments: Any,
 ) -> Array:
+    """Return the map of arrays in memory."""
     kernel = facts.volume_map_kernel if _are_volumes(arguments) else facts.map_kernel
     side = facts.map_least_side
     given = (a, b, mask, data_range, weights)
@@ -256,39 +226,28 @@ def _map(
         values = shifted(pad(values, margin, max(missing, 0), axis, np.nan), 0, sides[axis], axis)
     if local.valid is not None:
         _warn_if_empty(facts.name, xp.any(local.valid, axis=(-1, -2, -3)), found.remedy)
-    return copied(values, (*_batch(images, valid), *sides))
+    return copied(values, (*batch_of(images, valid), *sides))
 
 
 def score_parts(
     metric: str,
     formula: Callable[..., tuple[Scores, ...]],
     kernel: KernelLoader,
-    a: ImageLike,
-    b: ImageLike,
-    *,
-    mask: MaskLike | None,
-    weights: MaskLike | None,
-    data_range: float | None,
-    dims: Dims = None,
-    memory: Memory = None,
-    **arguments: Any,
+    shared: Shared,
+    **options: Any,
 ) -> list[Score]:
-    """Return the several scores of one formula or kernel.
-
-    The arguments are those of `_evaluate`.
-    """
+    """Return the several scores of one formula or kernel; see `score`."""
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
     check_memory(memory)
     if names.are_labelled(a, b):
         function = functools.partial(score_parts, metric, formula, kernel)
-        return _by_names(  # type: ignore[no-any-return]
-            metric, function, a, b, mask, weights, data_range, dims, arguments
-        )
+        return _by_names(metric, function, shared, options)  # type: ignore[no-any-return]
     names.check_unnamed(dims)
-    facts = METRICS[metric]
-    given = dispatch.stored(a, b, mask, weights)
-    if given is not None:
-        whole = dispatch.read_at_once(given, memory) or dispatch.refuse(facts, given)
-        a, b, mask, weights = whole
+    facts, arguments = METRICS[metric], {"channel_axis": channel_axis, "ndim": ndim, **options}
+    read = dispatch.read(a, b, mask, weights, memory)
+    if isinstance(read, dispatch.Given):
+        dispatch.refuse(facts, read)
+    a, b, mask, weights = read
 
     def scored(*given: Any) -> list[Score]:
         found = _evaluate(facts, formula, kernel, facts.least_side, *given, **arguments)
@@ -300,25 +259,24 @@ def score_parts(
 def _by_names(
     metric: str,
     function: Callable[..., Any],
-    a: ImageLike,
-    b: ImageLike,
-    mask: MaskLike | None,
-    weights: MaskLike | None,
-    data_range: float | None,
-    dims: Sequence[str] | None,
-    arguments: dict[str, Any],
+    shared: Shared,
+    options: dict[str, Any],
+    *,
     is_map: bool = False,
 ) -> Any:
     """Call a function on labelled arrays, whose result is labelled too."""
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory = shared
+    check_memory(memory)
 
-    def plain(*images: Any, **given: Any) -> Any:
-        return function(*images, data_range=data_range, **{**arguments, **given})
+    def plain(x: Array, y: Array, *, mask: Any, weights: Any, channel_axis: int | None) -> Any:
+        given = x, y, mask, weights, data_range, channel_axis, ndim, None, memory
+        return function(given, **options)
 
     def described(_: str, images: Sequence[Any]) -> tuple[str, dict[str, Any]]:
-        options = {key: value for key, value in arguments.items() if key not in NO_PARAMETERS}
-        return attributes.described(metric, data_range, options, images, is_map=is_map)
+        own = {key: value for key, value in options.items() if key not in OF_CHECKS}
+        shown = {"channel_axis": channel_axis, "ndim": ndim, **own}
+        return attributes.described(metric, data_range, shown, images, is_map=is_map)
 
-    ndim, channel_axis = arguments.get("ndim", 2), arguments["channel_axis"]
     labelled = names.Labelled(plain, described, ndim, dims, channel_axis, is_map)
     return names.call(labelled, a, b, mask=mask, weights=weights)
 
@@ -334,7 +292,7 @@ def _lent(
 ) -> Any:
     """Call a function, with NumPy arrays in place of tensors that the kernels can read.
 
-    `gradient` makes what computes the gradient of the function, if any kernel does.
+    `gradient` makes the `Gradient` of the call, if a kernel computes it.
     """
     given = (a, b, mask, data_range) if weights is None else (a, b, mask, data_range, weights)
     if (type(a) is np.ndarray and type(b) is np.ndarray) or _engine == "portable":
@@ -383,7 +341,7 @@ def _evaluate(
     else:
         warn_of_rounding(images, valid)
     for key, value in options.items():
-        if isinstance(value, np.generic):
+        if isinstance(value, np.generic):  # of which a narrow one may overflow
             options[key] = value.item()
     if facts.numpy_only:
         check_on_host(facts.name, images)
@@ -457,15 +415,10 @@ def _channel_mean(values: Array, images: Images) -> Array:
 
 def _shaped(scores: Array, images: Images, valid: Array | None) -> Score:
     """Give scores the shape of the batch; NumPy arrays without axes become scalars."""
-    batch = _batch(images, valid)
+    batch = batch_of(images, valid)
     if scores.shape != batch:
         scores = copied(scores, batch)
     return scores[()] if images.xp is np else scores
-
-
-def _batch(images: Images, valid: Array | None) -> tuple[int, ...]:
-    """Return the shape of the result."""
-    return images.batch_shape if valid is None else broadcast(images.batch_shape, valid.shape[:-3])
 
 
 def _warn_if_empty(metric: str, scored: Array, remedy: str) -> None:

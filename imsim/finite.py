@@ -77,8 +77,8 @@ def _is_clean(image: Array) -> bool:
 def value_ends(x: Array, y: Array, valid: Array | None) -> tuple[float, float]:
     """Least and largest finite value of two images inside a mask, which broadcasts with them.
 
-    Without a finite value, or one that can be read, they are infinity and minus infinity. Those of
-    whole numbers of NumPy are exact: floats would round them beyond 2**53.
+    Without a finite value that can be read, they are infinity and minus infinity. Those of NumPy's
+    integers are exact: floats would round them beyond 2**53.
     """
     if not (has_values(x) and has_values(y)):
         return math.inf, -math.inf

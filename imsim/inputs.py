@@ -19,14 +19,14 @@ from imsim.portable.arrays import array_namespace, device, is_compiling, is_tens
 from imsim.typing import Array, ImageLike
 
 MOST_AXES = 32
-"""Of an array; beyond, the array libraries differ in what they can do."""
+"""Most axes of an array; beyond, array libraries differ in what they can do."""
 MEMORY = 512 * 10**6
 """Bytes for images that are not in memory, unless told otherwise."""
 PLAIN_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "RGB")
-"""Of PIL images whose pixels are intensities."""
+"""Modes of PIL images whose pixels are intensities."""
 
 LEFT_OUT = {"labels": 0, "mask": False}
-"""What a pixel to leave out has in an argument that knows no mask beside it."""
+"""Value of a pixel to leave out, by the argument: these take no mask."""
 
 _USUAL_NUMBERS = "BHILQbhilqefd"
 """NumPy's characters of integers and floats of at most 8 bytes."""
@@ -79,7 +79,7 @@ def _is_plain_tensor(value: Any) -> bool:
 def _with_plain_true(array: Array) -> Array:
     """Make every True the byte 1.
 
-    It is another one in arrays made from bilevel images of PIL, and in integers viewed as booleans.
+    It is another byte in arrays from bilevel images of PIL, and in integers viewed as booleans.
     """
     if array.dtype.char != "?" or not array.size:
         return array
@@ -92,7 +92,7 @@ def _with_plain_true(array: Array) -> Array:
 def check_meaning(name: str, value: Any, depth: int = 0, *, is_stored: bool = False) -> None:
     """Refuse a container, or a list of them, that says more than its bare numbers.
 
-    One that is stored is not read for that: to become an array, it would be read as a whole.
+    A stored container is not converted to an array for that: it would be read as a whole.
     """
     if isinstance(value, list | tuple):
         for i, part in enumerate(value if depth < MOST_AXES else ()):
@@ -178,12 +178,12 @@ def _loss_of_meaning(name: str, value: Any) -> str | None:
         return f"{what} whose memory is freed, as that of a donated argument is; pass a copy"
     if isinstance(has("dims"), tuple):
         return (
-            f"{what}, whose axes have names, {_words(value.dims)}, and need not be in order; "
+            f"{what}, whose axes have names, {listed(value.dims)}, and need not be in order; "
             f"transpose it to (..., height, width) and pass its {name}.values"
         )
     names = has("names")
     if isinstance(names, tuple) and any(isinstance(axis, str) for axis in names):
-        return f"{what}, whose axes have names, {_words(names)}; pass {name}.rename(None)"
+        return f"{what}, whose axes have names, {listed(names)}; pass {name}.rename(None)"
     if has("columns") is not None and has("dtypes") is not None:
         return f"{what}, whose rows and columns have labels; pass {name}.to_numpy()"
     if not (has("mask") is None or callable(value.mask)):
@@ -264,7 +264,8 @@ def _loss_of_colour(name: str, image: Any) -> str | None:
     return None
 
 
-def _words(names: Any) -> str:
+def listed(names: Any) -> str:
+    """Write names in brackets."""
     return "(" + ", ".join(map(str, names)) + ")"
 
 
@@ -291,7 +292,7 @@ def is_usual(value: Any) -> bool:
 
 
 def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
-    """Bring all to the one array namespace that is not NumPy's, if there is one."""
+    """Check arrays, and convert NumPy's to the library of the others, if there are any."""
     arrays = {name: as_array(name, value) for name, value in values.items()}
     for name, array in arrays.items():
         check_real(name, array)
@@ -308,7 +309,7 @@ def on_common_namespace(**values: Any) -> tuple[ModuleType, list[Array]]:
     # A traced array of JAX has no device yet.
     where = [place for place in map(device, foreign.values()) if place is not None] or [None]
     if any(one != where[0] for one in where):
-        raise DTypeError(f"{both} are on different devices, {_words(where)}", "move one")
+        raise DTypeError(f"{both} are on different devices, {listed(where)}", "move one")
     return xp, [
         to_namespace(name, v, xp, where[0]) if isinstance(v, np.ndarray) else v
         for name, v in arrays.items()

@@ -54,6 +54,11 @@ def of_images(name: str, array: Array, images: Images, error: type[ImsimError]) 
     return (array if images.depth is None else stacked(array))[..., None, :, :]
 
 
+def batch_of(images: Images, valid: Array | None) -> tuple[int, ...]:
+    """Return the shape of a batch; a mask may have more batch axes than the images."""
+    return images.batch_shape if valid is None else broadcast(images.batch_shape, valid.shape[:-3])
+
+
 def beside(name: str, image: Array, array: Array, xp: Any) -> Array:
     """Bring a mask, or weights, to the library of the images; between devices nothing is moved."""
     own = array_namespace(array)
@@ -74,11 +79,7 @@ def _as_boolean(array: Array, xp: Any) -> Array:
     remedy = "pass booleans, True = use, e.g. mask=(labels > 0), or numbers as weights="
     if array.dtype == xp.bool:
         return array
-    if (
-        array.dtype.kind not in "iu"
-        if is_numpy_array(array)
-        else (not xp.isdtype(array.dtype, "integral"))
-    ):
+    if not xp.isdtype(array.dtype, "integral"):
         raise MaskTypeError(f"mask has dtype {array.dtype}", remedy)
     boolean = array == 1
     if is_compiling():
@@ -134,7 +135,7 @@ def finite_mask(
 
 
 MOST_COORDINATE = 2.0**31
-"""Largest coordinate of a vertex, so that edges keep their place to a small part of a pixel."""
+"""Largest coordinate of a vertex, in pixels: edges keep their place to a small part of a pixel."""
 
 
 def polygon_mask(shape: tuple[int, int], vertices: Any) -> Array:
@@ -146,21 +147,21 @@ def polygon_mask(shape: tuple[int, int], vertices: Any) -> Array:
         Height and width of the images.
     vertices : array_like, shape (n, 2), or list of these
         The vertices in order, each as (row, column); the last one is joined to the first. The
-        centre of the pixel in row i and column j is at (i, j). Of a list of polygons, the mask is
-        the union. A vertex may lie outside of the frame, up to 2^31 pixels from its corner.
+        centre of the pixel in row i and column j is at (i, j). The mask of a list of polygons is
+        their union. A vertex may lie outside of the frame, up to 2^31 pixels from its corner.
 
     Returns
     -------
     array of bool, shape (height, width)
-        True for the pixels whose centres lie inside a polygon or on its edge. Where a polygon
-        covers itself twice is outside, as are centres where two of its edges cross.
+        True for the pixels whose centres lie inside a polygon or on its edge. What a polygon covers
+        twice is outside, and so is a centre where two of its edges cross.
 
     Raises
     ------
     ShapeError
-        If `shape` is not a height and a width, or `vertices` no list of points.
+        If `shape` is not a height and a width, or `vertices` is not a list of points.
     MaskError
-        If a polygon has less than three vertices, or a coordinate is not finite, or too large.
+        If a polygon has fewer than three vertices, or a coordinate is not finite or too large.
 
     Warns
     -----

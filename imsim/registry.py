@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
@@ -15,29 +15,27 @@ F = TypeVar("F", bound=Callable[..., Any])
 KernelLoader = Callable[[], Callable[..., Any]]
 PiecesMaker = Callable[..., Any]
 Volumes = Literal["pixels", "windows", ""]
-SHARED = frozenset(
-    ("a", "b", "mask", "weights", "data_range", "channel_axis", "ndim", "dims", "memory")
-)
-"""The parameters of every metric."""
+SHARED = ("a", "b", "mask", "weights", "data_range", "channel_axis", "ndim", "dims", "memory")
+"""The parameters that all metrics share, in the order of their signatures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """How to crop images around a mask without a change of the score, by default options.
+    """How to crop images around a mask without a change of the score, with default options.
 
     Attributes
     ----------
     halo : int
-        Pixels that the crop has beyond the outermost ones of the mask, or up to the border of the
-        frame where that is nearer. What lies beyond the frame then lies beyond the crop.
+        Pixels by which the crop exceeds the box of the mask on each side, at most up to the border
+        of the frame. What lies beyond the frame then lies beyond the crop.
     step : int
-        The crop begins at a multiple of it, in pixels, along each axis.
+        The crop begins at a multiple of so many pixels along each axis.
     widens : bool
         True if rounding in float32 depends on the place in the frame. Crops of float32 are then
         scored in float64.
     gathers : bool
-        True if the score depends on the pixels inside the mask alone, and not on their places.
-        Those of scattered regions are then scored side by side.
+        True if the score does not depend on the places of the pixels. Those of a region that is
+        scattered are then scored side by side.
     """
 
     halo: int
@@ -46,7 +44,7 @@ class Crop:
     gathers: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """Facts about one metric.
 
@@ -80,8 +78,8 @@ class Metric:
         From the library of the arrays and the kind of their device, such as ``("torch", "gpu")``,
         to what works there, of "value", "gradient", "jit" and "vmap".
     map_higher_is_better : bool
-        The direction of the map's values; that of the score, except for `gmsd`, whose map holds
-        the similarities that the score is the deviation of.
+        The direction of the map's values: that of the score, except for `gmsd`, whose score is the
+        deviation of the similarities in its map.
     map_bounds : tuple of float
         The closed interval of the map's values for finite input.
     map_title : str
@@ -95,7 +93,7 @@ class Metric:
     of_differences : bool
         True when the score depends on the difference of the images only.
     least_side, map_least_side : int
-        Pixels that each side of an image needs, by default options.
+        Pixels that each side of an image needs, with default options.
     least_longer_side : int
         Pixels that the longer side needs.
     kernel, map_kernel : callable or None
@@ -118,7 +116,7 @@ class Metric:
     crop : Crop or None
         How to crop images around a mask; None if the score of a mask depends on the whole frame.
     region_kernel : callable or None
-        Returns the compiled scores of many small regions, by default options, for images without
+        Returns the compiled scores of many small regions, with default options, for images without
         batch axes; see ``imsim.kernels.regions``.
     no_weights : str
         Why the metric takes no weights of pixels; empty: it takes them.
@@ -126,46 +124,46 @@ class Metric:
         ``pieces(whole, **options)`` returns how images in blocks are scored: what a block reads,
         its part of the score, and how parts are merged; see ``imsim.scenes.pieces``.
     no_pieces : str
-        Why there are none.
+        Why the metric has no `pieces`; empty: it has some.
     """
 
     name: str
     title: str
     function: Callable[..., Any]
-    map_function: Callable[..., Any] | None
+    map_function: Callable[..., Any] | None = None
     higher_is_better: bool
     best: float
     bounds: tuple[float, float]
-    symmetric: bool
-    needs_data_range: bool
-    unit: str
+    symmetric: bool = True
+    needs_data_range: bool = False
+    unit: str = ""
     references: tuple[str, ...]
-    experimental: bool
-    capabilities: Capabilities
+    experimental: bool = False
+    capabilities: Capabilities = field(default_factory=lambda: PORTABLE)
     map_higher_is_better: bool
     map_bounds: tuple[float, float]
     map_title: str
-    map_needs_channels: bool
-    sees: str
-    needs_contrast: bool
-    of_differences: bool
-    least_side: int
+    map_needs_channels: bool = False
+    sees: str = ""
+    needs_contrast: bool = False
+    of_differences: bool = False
+    least_side: int = 1
     map_least_side: int
-    least_longer_side: int
-    kernel: KernelLoader | None
-    map_kernel: KernelLoader | None
-    gradient: KernelLoader | None
-    scored_gradient: KernelLoader | None
-    volumes: Volumes
-    experimental_volumes: bool
-    volume_kernel: KernelLoader | None
-    volume_map_kernel: KernelLoader | None
-    takes_spacing: bool
-    crop: Crop | None
-    region_kernel: KernelLoader | None
-    no_weights: str
-    pieces: PiecesMaker | None
-    no_pieces: str
+    least_longer_side: int = 1
+    kernel: KernelLoader | None = None
+    map_kernel: KernelLoader | None = None
+    gradient: KernelLoader | None = None
+    scored_gradient: KernelLoader | None = None
+    volumes: Volumes = "pixels"
+    experimental_volumes: bool = False
+    volume_kernel: KernelLoader | None = None
+    volume_map_kernel: KernelLoader | None = None
+    takes_spacing: bool = False
+    crop: Crop | None = None
+    region_kernel: KernelLoader | None = None
+    no_weights: str = ""
+    pieces: PiecesMaker | None = None
+    no_pieces: str = ""
 
     def __hash__(self) -> int:
         return hash(self.name)  # not all fields have a hash
@@ -180,13 +178,13 @@ class Metric:
     def numpy_only(self) -> bool:
         """True when no formula takes the arrays of other libraries.
 
-        Eager tensors of PyTorch and JAX on the CPU are read like NumPy arrays all the same.
+        Eager tensors of PyTorch and JAX on the CPU are read like NumPy arrays even so.
         """
         return self.capabilities == ON_HOST
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The names of the options that the metric has beside those that every metric has.
+        """The names of the metric's own options, beside the arguments that all metrics share.
 
         Examples
         --------
@@ -288,92 +286,21 @@ def recorded(name: str) -> Metric:
     return METRICS[name]
 
 
-def metric(
-    *,
-    title: str,
-    higher_is_better: bool,
-    best: float,
-    bounds: tuple[float, float],
-    symmetric: bool = True,
-    needs_data_range: bool = False,
-    unit: str = "",
-    references: tuple[str, ...],
-    map_function: Callable[..., Any] | None = None,
-    experimental: bool = False,
-    capabilities: Capabilities = PORTABLE,
-    map_higher_is_better: bool | None = None,
-    map_bounds: tuple[float, float] | None = None,
-    map_title: str | None = None,
-    map_needs_channels: bool = False,
-    sees: str = "",
-    needs_contrast: bool = False,
-    of_differences: bool = False,
-    least_side: int = 1,
-    map_least_side: int | None = None,
-    least_longer_side: int = 1,
-    kernel: KernelLoader | None = None,
-    map_kernel: KernelLoader | None = None,
-    gradient: KernelLoader | None = None,
-    scored_gradient: KernelLoader | None = None,
-    volumes: Volumes = "pixels",
-    experimental_volumes: bool = False,
-    volume_kernel: KernelLoader | None = None,
-    volume_map_kernel: KernelLoader | None = None,
-    takes_spacing: bool = False,
-    crop: Crop | None = None,
-    region_kernel: KernelLoader | None = None,
-    no_weights: str = "",
-    pieces: PiecesMaker | None = None,
-    no_pieces: str = "",
-) -> Callable[[F], F]:
-    """Record the facts about a metric and return its function unchanged.
+def metric(**facts: Any) -> Callable[[F], F]:
+    """Record the facts about a metric, those of `Metric`, and return its function unchanged.
 
-    The facts about the map are those of the score, unless given. See `Metric`.
+    The facts about the map are those of the score, unless given. So are the kernels for volumes,
+    where these are scored by sums over pixels.
     """
+    of_map = {f"map_{key}": facts[key] for key in ("higher_is_better", "bounds", "title")}
+    of_map["map_least_side"] = facts.get("least_side", 1)
+    facts = of_map | facts
+    if facts.get("volumes", "pixels") == "pixels":
+        facts |= {f"volume_{key}": facts.get(key) for key in ("kernel", "map_kernel")}
 
     def record(function: F) -> F:
         name = function.__name__
-        _metrics[name] = Metric(
-            name=name,
-            title=title,
-            function=function,
-            map_function=map_function,
-            higher_is_better=higher_is_better,
-            best=best,
-            bounds=bounds,
-            symmetric=symmetric,
-            needs_data_range=needs_data_range,
-            unit=unit,
-            references=references,
-            experimental=experimental,
-            capabilities=capabilities,
-            map_higher_is_better=(
-                higher_is_better if map_higher_is_better is None else map_higher_is_better
-            ),
-            map_bounds=bounds if map_bounds is None else map_bounds,
-            map_title=title if map_title is None else map_title,
-            map_needs_channels=map_needs_channels,
-            sees=sees,
-            needs_contrast=needs_contrast,
-            of_differences=of_differences,
-            least_side=least_side,
-            map_least_side=least_side if map_least_side is None else map_least_side,
-            least_longer_side=least_longer_side,
-            kernel=kernel,
-            map_kernel=map_kernel,
-            gradient=gradient,
-            scored_gradient=scored_gradient,
-            volumes=volumes,
-            experimental_volumes=experimental_volumes,
-            volume_kernel=kernel if volumes == "pixels" else volume_kernel,
-            volume_map_kernel=map_kernel if volumes == "pixels" else volume_map_kernel,
-            takes_spacing=takes_spacing,
-            crop=crop,
-            region_kernel=region_kernel,
-            no_weights=no_weights,
-            pieces=pieces,
-            no_pieces=no_pieces,
-        )
+        _metrics[name] = Metric(name=name, function=function, **facts)
         in_order = sorted(_metrics.items())  # independent of the order of imports
         _metrics.clear()
         _metrics.update(in_order)

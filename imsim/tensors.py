@@ -30,7 +30,7 @@ PLAIN_KINDS = "?buifc"
 
 
 class Differentiated(np.ndarray):
-    """An array of NumPy whose gradient is computed and dropped, which compiles it."""
+    """An array of NumPy whose gradient is computed and dropped, to compile the kernels for it."""
 
 
 def call(function: Function, given: Given, gradient: Gradient | None = None) -> Any:
@@ -49,8 +49,8 @@ def call(function: Function, given: Given, gradient: Gradient | None = None) -> 
 def on_host(*values: Any) -> tuple[Any, ...]:
     """Return NumPy arrays in place of eager tensors in the memory of the host; the others stay.
 
-    For functions whose results are NumPy arrays. A tensor that records a gradient stays as well:
-    there would be none.
+    For functions whose results are NumPy arrays. A tensor that records a gradient stays as well,
+    since such results have no gradient.
     """
     return tuple(map(_on_host, values))
 
@@ -83,7 +83,8 @@ def _library(value: Any) -> Callable[..., Any] | None:
 
 def _lent(view: Callable[[Any], Any], values: Any) -> tuple[Any, ...] | None:
     """Return NumPy views in place of arrays of a library; None if one has no view."""
-    own, found = _library_types(view), []
+    own: Any = sys.modules["torch"].Tensor if view is _torch_view else sys.modules["jax"].Array
+    found = []
     for value in values:
         if isinstance(value, own):
             value = view(value)
@@ -93,17 +94,13 @@ def _lent(view: Callable[[Any], Any], values: Any) -> tuple[Any, ...] | None:
     return tuple(found)
 
 
-def _library_types(view: Callable[[Any], Any]) -> Any:
-    return sys.modules["torch"].Tensor if view is _torch_view else sys.modules["jax"].Array
-
-
 def _each(found: Any, convert: Callable[[Any], Any]) -> Any:
     """Convert a result, or each of several."""
     return [convert(v) for v in found] if isinstance(found, list) else convert(found)
 
 
 def _kept(given: Given, lent: Any, library: Any) -> Given:
-    """Return what a gradient reads later: copies of what its owner may change until then.
+    """Return what a gradient reads later, with copies of the arrays that may change until then.
 
     The libraries themselves notice, or forbid, a change of their own arrays.
     """

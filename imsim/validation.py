@@ -42,7 +42,7 @@ SMALLEST, LARGEST = 1e-100, 1e100
 LOST_DIGITS = 1e-12
 """Share of the span of all pixels that may be rounded off in silence."""
 LONGEST_SIDE = 4096
-"""Largest side of a window, a block or a hash."""
+"""Largest side of a window or a block, in pixels, and of a hash, in bits."""
 AXES = ("depth", "height", "width")
 """The axes of a volume; those of an image are the last two."""
 CHANNEL_HINT = "if one axis holds channels, name it, e.g. channel_axis=-1"
@@ -69,12 +69,13 @@ class Images(NamedTuple):
     """Planes of a volume, which lie below each other: its height is that of all planes together.
     None: images."""
     weights: Array | None = None
-    """Of the pixels, (*batch, 1, height, width), floats; 0 outside the mask, and there alone.
+    """Weights of the pixels, (*batch, 1, height, width), floats; positive inside the mask, else 0.
     None: those inside have equal ones."""
     weight_unit: Array | float = 1.0
     """What the given weights were divided by, a number or (*batch, 1)."""
     even_weights: Array | None = None
-    """Where, (*batch, 1), those inside the mask are equal, if they are so in some of the batch."""
+    """Which elements of the batch, (*batch, 1), have equal weights inside the mask.
+    None: none, all, or the arrays are not NumPy's."""
     are_unchecked: bool = False
     """Whether the weights are as given: a kernel that reads them anyway checks them, and a formula
     must not see them."""
@@ -87,7 +88,7 @@ class Images(NamedTuple):
 
     @property
     def frame(self) -> tuple[int, int]:
-        """Height, of all planes of a volume, and width."""
+        """Height, which is that of all planes of a volume together, and width."""
         height, width = self.x.shape[-2:]
         return height, width
 
@@ -145,7 +146,7 @@ def _at_most_double(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _warn_of_digits(given: tuple[Array, Array], converted: tuple[Array, Array]) -> None:
-    """Warn if float64 rounds what the pixels differ by, and not only their last digits."""
+    """Warn if float64 rounds the differences of the pixels by more than their last digits."""
     kept = [np.isfinite(v) for v in converted]
     wide = np.concatenate([v[k].astype(np.longdouble) for v, k in zip(given, kept, strict=True)])
     narrow = np.concatenate([v[k] for v, k in zip(converted, kept, strict=True)])
@@ -288,7 +289,7 @@ def check_images(
 
 
 def element(array: Array, batch: tuple[int, ...], index: tuple[int, ...]) -> Array:
-    """Return the image, or the mask, (channels, height, width), at a place in a batch of NumPy."""
+    """Return the image, or the mask, (channels, height, width), at a place in a batch."""
     return np.asarray(np.broadcast_to(array, (*batch, *array.shape[-3:]))[index])
 
 
@@ -328,7 +329,7 @@ def check_ndim(ndim: Any) -> int:
 
 
 def check_spacing(spacing: Any, ndim: int) -> tuple[float, ...] | None:
-    """Return the distances of pixels along each axis; refuse what are not so many lengths."""
+    """Return the distances of pixels along each axis; refuse all but `ndim` positive numbers."""
     if spacing is None:
         return None
     axes = ", ".join(f"d{axis}" for axis in "zyx"[-ndim:])

@@ -1,4 +1,4 @@
-"""Weights of pixels: their check, their unit, and what is left of equal ones."""
+"""Weights of pixels: their check, their unit, and the mask that takes the place of equal ones."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def check_weights(
 ) -> tuple[Images, Array | None]:
     """Return the images with their weights, and the mask of the pixels that have one.
 
-    Where all weights of a mask are equal, that mask is all that is left of them. Weights that are
-    only traced cannot be checked: those that are not allowed make the scores NaN. `leaves_check`
-    says whether the check of weights that differ is left to a kernel, which reads them anyway;
-    NumPy alone asks, since to load a kernel is nothing that torch.compile can follow.
+    Equal weights are dropped: the mask says as much. Weights that are only traced cannot be
+    checked: those that are not allowed make the scores NaN. `leaves_check` says whether a kernel,
+    which reads the weights anyway, checks weights that differ. It is called for NumPy arrays only:
+    torch.compile cannot follow how a kernel is loaded.
     """
     if weights is None:
         return images, mask
@@ -78,7 +78,7 @@ def _differ(array: Array) -> bool:
 def checked(
     images: Images, array: Array, mask: Array | None, *, by_kernel: bool
 ) -> tuple[Images, Array | None]:
-    """Return images with weights, floats of their shape, that are checked, and the mask."""
+    """Check weights, floats of the shape of the images; return images with them, and the mask."""
     xp, images = images.xp, images._replace(are_unchecked=False)
     if not has_values(array):
         return _unchecked(array, images, mask)
@@ -127,7 +127,8 @@ def _that_count(array: Array, largest: Array) -> Array:
 def _surveyed(array: Array, mask: Array | None) -> tuple[Array, ...] | None:
     """Return weights, where they count, the largest ones, and which are equal, by a kernel.
 
-    None where it cannot: weights that are not allowed or do not count, or a mask that broadcasts.
+    None if the kernel leaves that to arrays: some weight is not allowed or does not count, or the
+    mask broadcasts.
     """
     survey = kernels.loaded(_survey)
     found = None if survey is None else survey(array, mask)
@@ -144,7 +145,7 @@ def _survey() -> Any:
 
 
 def _as_floats(array: Array, images: Images) -> Array:
-    """Convert weights to floats; those of NumPy to float32 or float64, the kernels' own."""
+    """Convert weights to floats; NumPy's to float32 or float64, which kernels read."""
     if images.xp is not np:
         return to_widest_float(array)
     if array.dtype in (np.float32, np.float64):
@@ -169,8 +170,7 @@ def _check_values(least: float, largest: float) -> None:
 
 def _weighted(images: Images, weights: Array | None, unit: Array) -> Images:
     """Return the images with weights, in a unit, so that sums of these stay in range."""
-    is_one = images.xp is np and bool((unit == 1).all())
-    if is_one:
+    if images.xp is np and (unit == 1).all():
         return images._replace(weights=weights)
     if weights is not None:
         weights = weights / unit
@@ -186,7 +186,8 @@ def in_unit(result: Any, unit: Array, power: float) -> Any:
 def evened(weighted: Any, masked: Any, even: Array) -> Any:
     """Take scores, or a map, by the mask alone for those elements whose weights are equal.
 
-    A kernel computes them, as of one pair, also where the others are left to the formula.
+    A kernel has computed them as it does for a single pair, even if it leaves the other elements to
+    the formula.
     """
     if isinstance(weighted, Scores):
         values = np.where(even, masked.values, weighted.values)

@@ -19,7 +19,7 @@ T = TypeVar("T")
 Run: TypeAlias = Callable[[Callable[[int], object], int, int], None]
 """``run(task, n, pixels)`` calls a task for 0 to n - 1; `pixels` measures the work."""
 SMALLEST_SHARED = 1 << 16
-"""Pixels below which handing work to another thread costs more than it saves."""
+"""Pixels below which it costs more time than it saves to hand work to another thread."""
 SPINS = 50
 """Times that a waiting thread polls another one before it sleeps; a poll takes about 1 us."""
 
@@ -262,9 +262,9 @@ def share_out(
     run: Run = parallel,
     at_once: bool = True,
 ) -> None:
-    """Share n tasks of some pixels each among threads; where they are few, the work within each.
+    """Share n tasks of some pixels each among threads, or the work within each where n is small.
 
-    Each task gets the `Run` for its parts. Without `at_once`, it is one task after the other.
+    Each task gets the `Run` for its parts. Without `at_once`, tasks run one after the other.
     """
     if run is parallel and at_once and n >= get_workers():
         parallel(lambda i: task(i, _serial), n, n * pixels)

@@ -60,13 +60,7 @@ def mae_map(
     return engine.score_map(
         "mae",
         absolute_error,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
+        (a, b, mask, weights, data_range, channel_axis, ndim, None, None),
     )
 
 
@@ -122,13 +116,7 @@ def mae(
     return engine.score(
         "mae",
         mean_absolute_error,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
+        (a, b, mask, weights, data_range, channel_axis, ndim, None, None),
     )
 
 

@@ -58,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
         "computation",
         "derivatives",
         "finite",
+        "masks",
         "validation",
         "registry",
         "kernels",

@@ -102,7 +102,7 @@ def gmsd_map(images: Images, mask: Array | None) -> Local:
 
 
 def _weighted(images: Images, mask: Array | None) -> Scores:
-    """The same by weights of reliability; pairs where it may not be precise are left."""
+    """Deviation by weights of reliability; pairs where it may not be precise are left."""
     from imsim.kernels import weighted_gmsd as weighted  # which masks do not need
 
     images = images._replace(weights=np.asarray(images.weights, np.float64))
@@ -292,7 +292,7 @@ def _far_gradient(v, i, j, scale):  # type: ignore[no-untyped-def]
 
 @exact_part
 def _exact_gradient(v, i, j, scale):  # type: ignore[no-untyped-def]
-    """The same, also where distant pixels cancel, as of a cliff at a border."""
+    """Gradient of a cell, precise also where distant pixels cancel, as of a cliff at a border."""
     gx, gy, lost_x, lost_y = 0.0, 0.0, 0.0, 0.0
     for k in range(6):
         for n in range(2):

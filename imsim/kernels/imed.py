@@ -98,7 +98,10 @@ def blurred_difference(images: Images, mask: Array | None, sigma: float) -> Arra
 def _blurred(
     images: Images, mask: Array | None, sigma: float, together: int, times_difference: bool | None
 ) -> Array:
-    """Sum of G d, or d (G d), over each so many channels that belong together."""
+    """Sum of G d over groups of so many channels; of d (G d), unless `times_difference` is None.
+
+    Numba compiles True and None apart, so that no pixel asks.
+    """
     images = images._replace(dtype=np.float64)
     planes = Planes(images, mask)
     taps = taps_along(sigma, max(images.frame), images.dtype)

@@ -158,8 +158,9 @@ def sums_of(
 ) -> tuple[Array, Array, Array, Array]:
     """Sum of the squared differences, number of pixels, sums of x and of |x|; per plane.
 
-    With weights, all four are sums of these times 1, or the numbers. The last one has a few digits,
-    and is 0 for bytes, which do not cancel.
+    With weights w, they are the sums of w (x - y)^2, w, w x and |w x|. The last sum is precise to a
+    few digits, and 0 for bytes without weights, which do not cancel. Without `with_total`, the last
+    two are 0. Kernels take it as True or None: Numba compiles each apart, so that no pixel asks.
     """
     planes = Planes(images, mask, in_order=False)
     are_bytes = images.x.dtype == images.y.dtype == np.uint8
@@ -260,7 +261,7 @@ def _add_squares(x, y, out, further):  # type: ignore[no-untyped-def]
 def _weighted_run(
     x: Array, y: Array, mask: Array | None, out: Array, weights: Array, with_total: bool | None
 ) -> None:
-    """Sum of the squared differences, of the weights, and of x; whether one is unusual."""
+    """Write the four sums of `sums_of`, and whether some weight is unusual."""
     _weighted_squares(x, y, weights, out, with_total)
 
 

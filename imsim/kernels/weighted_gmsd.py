@@ -12,8 +12,8 @@ from imsim.typing import Array
 
 N_SUMS = 9
 """Numbers of a strip: the first five of `imsim.kernels.gmsd.N_SUMS`, with weights for the number
-of cells; the sum of the squared weights; the number of cells with a weight; whether the weight of
-any pixel is unusual; and the sum of the weights of all pixels."""
+of cells; the sum of the squared weights; the number of cells with a weight; the number of rows of
+pixels with an unusual weight; and the sum of the weights of all pixels."""
 
 
 def moments_of_strip(

@@ -26,9 +26,9 @@ from imsim.typing import Array, Dims, ImageLike, MaskLike, Memory, Score, Writab
 from imsim.validation import check_flag
 
 CHUNK_BYTES = 1 << 29
-"""Bytes that the planes of a chunk take, as they are estimated here."""
+"""Most bytes, as estimated here, that the planes of a chunk take."""
 PIXEL_BYTES, CELL_BYTES = 40, 400
-"""Of a plane, by pixel and by cell of the coarser grid: about five and fifty numbers."""
+"""Bytes of a plane by pixel and by cell of the coarser grid: about 5 and 50 numbers of float64."""
 
 
 class Features(NamedTuple):
@@ -120,7 +120,7 @@ def similarity_map(pair: Pair, chromatic: bool) -> Local:
 def _chunks(pair: Pair, trailing: int, chromatic: bool) -> tuple[int, int, int]:
     """Arguments of `in_chunks`: at most `CHUNK_BYTES` of what a plane takes, beyond the input."""
     if is_compiling():
-        return 1, trailing, 1  # sizes may be symbols, of which no number is asked
+        return 1, trailing, 1  # sizes may be symbols, which have no number yet
     height, width = pair.x.shape[-2:]
     cells = height * width // automatic_factor(height, width) ** 2
     plane = PIXEL_BYTES * height * width + CELL_BYTES * cells
@@ -170,15 +170,7 @@ def fsim_map(
     return engine.score_map(
         "fsim",
         similarity_map,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         out=out,
         chromatic=chromatic,
     )
@@ -253,7 +245,7 @@ def fsim(
 
     with the similarities :math:`S = (2 u v + T) / (u^2 + v^2 + T)` of the phase congruencies
     (T1 = 0.85) and of the Scharr gradients (T2 = 160 for pixel values to 255) of the two images,
-    weighted by the larger phase congruency. The images are first averaged over blocks of
+    weighted by the larger phase congruency PC_m. The images are first averaged over blocks of
     F = max(1, round(min(height, width) / 256)) pixels a side. Two images without any feature
     score 1.
 
@@ -298,14 +290,6 @@ def fsim(
     return engine.score(
         "fsim",
         pooled_similarity,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         chromatic=chromatic,
     )

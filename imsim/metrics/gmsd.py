@@ -77,9 +77,10 @@ def _gradient_similarity(pair: Pair) -> Local:
 
 
 def _with_digits(gradient: Array, image: Array, c: Array | float, axes: tuple[int, ...]) -> Array:
-    """Return the gradient, precise also where distant pixels cancel, as of a cliff at a border.
+    """Make a gradient precise also where distant pixels cancel, as of a cliff at a border.
 
-    It stays as it is in libraries that differentiate and compile, and where c is large beside it.
+    Nothing changes in libraries that differentiate and compile, or where c is large beside the
+    gradient.
     """
     xp = array_namespace(image)
     if takes_one_pass(image) or image.dtype != xp.float64:
@@ -137,15 +138,7 @@ def gmsd_map(
     return engine.score_map(
         "gmsd",
         gradient_similarity,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         out=out,
     )
 
@@ -225,9 +218,9 @@ def gmsd(
     with the magnitudes m of the Prewitt gradients of the images averaged over 2x2 pixels, and
     the standard deviation with n - 1. Beyond the frame there are zeros, as in the authors' code.
     It measures how *unevenly* structure is lost: an even loss of contrast scores near 0. With
-    a mask, a cell counts if its gradient needs no pixel outside it; with weights, it counts by the
-    least one that its gradient needs, and n - 1 becomes V1 - V2 / V1, with the sums V1 of the
-    weights and V2 of their squares.
+    a mask, a cell counts if its gradient needs no pixel outside the mask. With weights, a cell
+    counts by the least weight that its gradient needs, and n - 1 becomes V1 - V2 / V1, with the
+    sums V1 of these weights and V2 of their squares.
 
     For volumes, cells are of 2x2x2 pixels, and each component of the gradient is smoothed along
     the other two axes. No author defines this: it is **experimental**. Where a volume does not
@@ -265,13 +258,5 @@ def gmsd(
     return engine.score(
         "gmsd",
         gradient_similarity_deviation,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
     )

@@ -120,15 +120,7 @@ def imed_map(
     return engine.score_map(
         "imed",
         contribution_map,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         out=out,
         weight_power=1,
         sigma=sigma,
@@ -219,8 +211,8 @@ def imed(
     `spacing`. For volumes the factor is :math:`(2 \pi \sigma^2)^{-3/2}`. The Gaussian separates:
     the double sum is the sum of d times the blurred d, without approximation. Pixels beyond the
     frame or outside the mask take no part; the Gaussian is not renormalised. With weights, each
-    difference is multiplied by the root of its own: the distance scales with the root of a common
-    factor, unless ``normalize="rms"`` divides by that of their sum.
+    difference is multiplied by the root of its pixel's weight. A common factor of the weights
+    scales the distance by its root, unless ``normalize="rms"`` divides by the root of their sum.
 
     Parameters
     ----------
@@ -266,15 +258,7 @@ def imed(
     return engine.score(
         "imed",
         image_euclidean_distance,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         weight_power=0 if normalize == "rms" else 0.5,
         sigma=sigma,
         normalize=normalize,

@@ -9,7 +9,7 @@ import numpy as np
 
 from imsim import engine
 from imsim.capabilities import ON_HOST
-from imsim.metrics.ssim import check_options
+from imsim.metrics.ssim import DEFAULTS as SSIM
 from imsim.portable.arrays import count
 from imsim.portable.edges import edge_correlation, edge_maps
 from imsim.portable.gradients import eroded
@@ -24,8 +24,6 @@ A, B, C = 0.3, 0.5, 0.7
 E = 0.01
 LARGEST_SIGMA = 1000.0
 """Largest sigma, in pixels: it smooths over a whole image."""
-SSIM = check_options("gaussian", None, 1.5, 0.01, 0.03, False, False, 0.0)
-"""Options of the structural similarity: its defaults."""
 
 
 class ISSMComponents(NamedTuple):
@@ -59,7 +57,7 @@ def joint_entropy(pair: Pair) -> Array:
 
 
 def components(pair: Pair, canny: dict[str, float]) -> tuple[ISSMComponents, Array]:
-    """The components per channel, and the least number of positions that one of them averages."""
+    """The components per channel, and the least of the numbers of positions that they average."""
     structural, windows, *_ = average(structural_similarity(pair, **SSIM))
     x, y = (edge_maps(v, pair.mask, pair.data_range, canny) for v in (pair.x, pair.y))
     valid = eroded(pair.mask)
@@ -156,15 +154,7 @@ def issm_components(
         "issm",
         component_scores,
         _components_kernel,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         canny=canny_options(sigma, low_threshold, high_threshold),
     )
     return ISSMComponents(*parts)
@@ -215,7 +205,7 @@ def issm(
     The formula follows second-hand sources; the text of the paper could not be consulted, and
     the score may change. It is *not* 1 for identical images, but depends on their content,
     and noise can raise it: do not take it for a normalised similarity. If neither image has
-    an edge R is 1, if only one has R is 0. `issm_components` returns H, R and S.
+    an edge, R is 1; if only one has, R is 0. `issm_components` returns H, R and S.
 
     Parameters
     ----------
@@ -252,14 +242,6 @@ def issm(
     return engine.score(
         "issm",
         information_similarity,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         canny=canny_options(sigma, low_threshold, high_threshold),
     )

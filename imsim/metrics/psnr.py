@@ -104,13 +104,5 @@ def psnr(
     return engine.score(
         "psnr",
         peak_signal_to_noise_ratio,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
     )

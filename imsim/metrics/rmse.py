@@ -109,15 +109,7 @@ def rmse(
     return engine.score(
         "rmse",
         root_mean_squared_error,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         needs_data_range=normalize == "range",
         normalize=normalize,
     )

@@ -28,7 +28,7 @@ from imsim.validation import CHANNEL_HINT, check_choice, check_flag
 
 
 def angle(x: Array, y: Array, norm: Callable[[Array], Array]) -> tuple[Array, Array, Array]:
-    """Return the angle between two vectors, and their lengths; 0 if both of these are 0.
+    """Return the angle between two vectors, 0 if both are 0, and their lengths.
 
     Of the unit vectors u, v it is 2 atan2(|u - v|, |u + v|), precise for small angles too.
     """
@@ -41,7 +41,7 @@ def angle(x: Array, y: Array, norm: Callable[[Array], Array]) -> tuple[Array, Ar
 
 
 def _smooth(length: Array) -> Array:
-    """Take the derivative from the length of a vector that may be rounding alone."""
+    """Give the length of a vector no derivative where it may be rounding alone."""
     tiny = 16 * float(array_namespace(length).finfo(length.dtype).eps)
     return array_namespace(length).where(length > tiny, length, without_gradient(length))
 
@@ -155,15 +155,7 @@ def sam_map(
     return engine.score_map(
         "sam",
         spectral_angle,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         out=out,
         degrees=degrees,
     )
@@ -276,15 +268,7 @@ def sam(
     return engine.score(
         "sam",
         mean_angle,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         mode=check_mode(mode, channel_axis),
         degrees=degrees,
     )

@@ -51,8 +51,8 @@ def se_map(
 ) -> Array:
     """Squared error per pixel.
 
-    The sum of the map over the scored pixels is the squared error; see `se`. So it is with weights,
-    by which the squares are multiplied, unless ``reduction="mean"`` asks for the squares alone.
+    The sum of the map over the scored pixels is `se`. With weights, the squares are multiplied by
+    them, unless ``reduction="mean"`` asks for the squares alone.
 
     Parameters
     ----------
@@ -82,15 +82,7 @@ def se_map(
     return engine.score_map(
         "se",
         squared_error_map,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         out=out,
         weight_power=1 if reduction == "sum" else 0,
         reduction=reduction,
@@ -157,8 +149,8 @@ def se(
 
     over the scored pixels and channels. The sum grows with the number of pixels scored, and
     so with the size of the mask; ``reduction="mean"`` gives the mean squared error (MSE).
-    With weights w it is :math:`\sum_p w_p (x_p - y_p)^2`, which scales with them as no mean does: a
-    pixel of weight 2 counts as two pixels.
+    With weights w it is :math:`\sum_p w_p (x_p - y_p)^2`: a pixel of weight 2 counts as two, and a
+    common factor scales the sum.
 
     Parameters
     ----------
@@ -195,15 +187,7 @@ def se(
     return engine.score(
         "se",
         squared_error,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         weight_power=1 if reduction == "sum" else 0,
         reduction=reduction,
     )

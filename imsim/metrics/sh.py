@@ -65,7 +65,7 @@ def census_distance(pair: Pair) -> tuple[Array, Array]:
 
 
 def hash_distance(pair: Pair, hash: str, hash_size: int) -> Scores:
-    """Part of the bits that exist in both signatures and differ."""
+    """Part of the bits in which the signatures differ, of those that exist in both."""
     if hash == "census":
         differing, bits = census_distance(pair)
         return Scores(differing / bits, bits)
@@ -176,15 +176,7 @@ def sh(
     return engine.score(
         "sh",
         hash_distance,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         least_side=3 if hash == "census" else 1,  # the neighbours of a pixel
         hash=hash,
         hash_size=hash_size,

@@ -80,22 +80,8 @@ def sre(
 
     Parameters
     ----------
-    a : array_like, shape (..., height, width)
-        Reference image, whose mean is the signal, or a batch of them.
-    b : array_like, shape (..., height, width)
-        Test image, or a batch of them. Leading axes are batch axes and broadcast.
-    mask : array_like of bool, shape (..., height, width), optional
-        True = use. Pixels outside influence no bit of the result.
-    weights : array_like, shape (..., height, width), optional
-        Weights of the pixels in both means; numbers >= 0, 0 as outside the mask.
-    data_range : float, optional
-        Not used by this metric.
-    channel_axis : int, optional
-        The axis that holds channels; the scores of the channels are averaged.
-    ndim : {2, 3}
-        Axes of an image, or of a volume.
-    dims, memory
-        As for every metric, see ``help(imsim)``.
+    a, b, mask, weights, data_range, channel_axis, ndim, dims, memory
+        As for every metric, see ``help(imsim)``; `a` is the reference.
 
     Returns
     -------
@@ -123,13 +109,5 @@ def sre(
     return engine.score(
         "sre",
         signal_to_reconstruction_error,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
     )

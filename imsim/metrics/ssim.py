@@ -103,6 +103,10 @@ def _window(
     return gaussian(lengths, tuple(sigmas))
 
 
+DEFAULTS = check_options("gaussian", None, 1.5, 0.01, 0.03, False, False, 0.0)
+"""The options of the formula by default."""
+
+
 def _least_side(options: dict[str, Any]) -> int | tuple[int, ...] | Callable[[int, int], int]:
     """Pixels a side that a window needs, on a coarser grid if there is one."""
     if options["border"] == "replicate":
@@ -165,31 +169,12 @@ def ssim_map(
     >>> print(local.shape, np.nanmin(local), int(np.isfinite(local).sum()))
     (16, 16) 1.0 36
     """
-    checked = check_options(
-        window,
-        window_size,
-        sigma,
-        K1,
-        K2,
-        sample_covariance,
-        downsample,
-        min_coverage,
-        border,
-        ndim,
-        spacing,
-    )
+    options = window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
+    checked = check_options(*options, border, ndim, spacing)
     return engine.score_map(
         "ssim",
         structural_similarity,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         out=out,
         least_side=_least_side(checked),
         **checked,
@@ -229,8 +214,7 @@ def _gradient() -> Any:
 def _region_kernel() -> Any:
     from imsim.kernels.regions.windows import ssim
 
-    defaults = check_options("gaussian", None, 1.5, 0.01, 0.03, False, False, 0.0)
-    return functools.partial(ssim, **defaults)
+    return functools.partial(ssim, **DEFAULTS)
 
 
 def _pieces(whole: Any, **options: Any) -> Any:
@@ -302,8 +286,8 @@ def ssim(
     with the mean, variance and covariance in the window around a pixel, averaged over all
     positions where the window fits into the frame. With a mask, the moments are those of the
     pixels of the window inside the mask, and a position counts if its centre lies inside.
-    With weights, those of the window are multiplied by those of its pixels. A position counts by
-    the weight of its centre; of a window of even size, by the mean over its pixels.
+    With weights, the taps of the window are multiplied by the weights of its pixels. A position
+    counts by the weight of its centre; of a window of even size, by the mean weight of its pixels.
 
     The constants assume pixel values that are not negative. For the values that ``ssim.m`` of
     2009 gives, set ``downsample=True``; for scikit-image's default, ``window="uniform",
@@ -323,8 +307,8 @@ def ssim(
     K1, K2 : float
         The constants of the formula, relative to the data range.
     sample_covariance : bool
-        Divide moments by the number of pixels of the window less 1; with weights, this number is
-        the square of their sum over the sum of their squares.
+        Divide moments by the number of pixels of the window less 1. With weights of pixels, the
+        number is the square of their sum over the sum of their squares.
     downsample : bool
         First average over blocks of F = max(1, round(min(height, width) / 256)) pixels a side.
     min_coverage : float
@@ -335,7 +319,7 @@ def ssim(
         the pixels at the border repeated beyond it, as MATLAB's ``ssim`` does.
     spacing : tuple of float, optional
         Distance of neighbouring pixels, (dy, dx), or (dz, dy, dx) for volumes. Along each axis,
-        the window then has the odd number of pixels nearest to its size.
+        the window then has its size in pixels if that is a whole number, else the nearest odd one.
 
     Returns
     -------
@@ -360,31 +344,12 @@ def ssim(
     >>> print(imsim.ssim(x, x), round(imsim.ssim(x, x + 20), 4))
     1.0 0.9691
     """
-    checked = check_options(
-        window,
-        window_size,
-        sigma,
-        K1,
-        K2,
-        sample_covariance,
-        downsample,
-        min_coverage,
-        border,
-        ndim,
-        spacing,
-    )
+    options = window, window_size, sigma, K1, K2, sample_covariance, downsample, min_coverage
+    checked = check_options(*options, border, ndim, spacing)
     return engine.score(
         "ssim",
         mean_structural_similarity,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         least_side=_least_side(checked),
         **checked,
     )

@@ -103,15 +103,7 @@ def uiq_map(
     return engine.score_map(
         "uiq",
         quality,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         out=out,
         least_side=block_size,
         block_size=block_size,
@@ -203,10 +195,10 @@ def uiq(
 
     in every square block of pixels, averaged over all blocks; SSIM without its constants. Two
     flat blocks score :math:`2 \mu_x \mu_y / (\mu_x^2 + \mu_y^2)`, and 1 if both means are 0.
-    With a mask, the moments are those of the pixels of the block inside the mask, and a block
-    counts if its centre lies inside; of a block of even size, half of it must. With weights, the
-    moments are weighted, and a block counts by the weight of its centre; one of even size, by the
-    mean weight of its pixels.
+    With a mask, the moments are those of the pixels of the block inside the mask. A block counts if
+    its centre lies inside; one of even size, if half of it does. With weights, the moments are
+    weighted. A block counts by the weight of its centre; one of even size, by the mean weight of
+    its pixels.
 
     Parameters
     ----------
@@ -241,15 +233,7 @@ def uiq(
     return engine.score(
         "uiq",
         mean_quality,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         least_side=block_size,
         block_size=block_size,
     )

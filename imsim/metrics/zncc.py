@@ -175,15 +175,7 @@ def zncc_map(
     return engine.score_map(
         "zncc",
         local_correlation,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         out=out,
         least_side=lengths,
         lengths=lengths,
@@ -278,7 +270,7 @@ def zncc(
     Separate positive affine changes of brightness leave it unchanged. Two constant images
     score 1, a constant one and another 0. With `window_size`, the same is computed within
     each window and averaged. Weights weigh all sums and means; a window counts by the weight of
-    its centre, and one of even size by the mean over its pixels.
+    its centre, and one of even size by the mean weight of its pixels.
 
     Parameters
     ----------
@@ -291,8 +283,8 @@ def zncc(
         With `window_size`: least part of a window, from 0 to 1, that must lie inside the mask.
     spacing : tuple of float, optional
         With `window_size`: distance of neighbouring pixels, (dy, dx), or (dz, dy, dx) for volumes.
-        Along each axis, the window has the odd number of pixels nearest to its size, or the whole
-        number that it is.
+        Along each axis, the window then has its size in pixels if that is a whole number, else the
+        nearest odd one.
 
     Returns
     -------
@@ -320,15 +312,7 @@ def zncc(
     return engine.score(
         "zncc",
         correlation_score,
-        a,
-        b,
-        mask=mask,
-        weights=weights,
-        data_range=data_range,
-        channel_axis=channel_axis,
-        ndim=ndim,
-        dims=dims,
-        memory=memory,
+        (a, b, mask, weights, data_range, channel_axis, ndim, dims, memory),
         least_side=1 if lengths is None else lengths,
         lengths=lengths,
         min_coverage=min_coverage,

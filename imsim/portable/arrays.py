@@ -151,7 +151,7 @@ def at_most(values: Array, bound: float) -> Array:
 
 
 def not_above(values: Array, bound: float) -> Array:
-    """Lower the values that float32 has rounded up from a bound, as pi."""
+    """Lower the values that float32 has rounded up from a bound, such as pi."""
     rounded = float(np.float32(bound))
     if rounded <= bound or values.dtype != array_namespace(values).float32:
         return values
@@ -162,8 +162,8 @@ def not_above(values: Array, bound: float) -> Array:
 def mean_of_channels(values: Array) -> Array:
     """Average maps, (..., channels, height, width), over their channels.
 
-    NumPy's in float64: of a batch with weights, a formula computes some elements in that, and a
-    kernel those whose weights are equal in float32.
+    NumPy averages in float64: in a batch with weights, a formula has computed some elements in
+    float64, and a kernel others in float32.
     """
     if values.shape[-3] == 1:
         return values[..., 0, :, :]
@@ -195,7 +195,7 @@ def to_host(values: Array) -> Any:
 def without_gradient(values: Array) -> Array:
     """Return the same values, through which no derivative passes.
 
-    For what chooses a unit, a centre or a branch, of which the result does not depend.
+    For what chooses a unit, a centre or a branch, on which the result does not depend.
     """
     if is_tensor(values):
         return values.detach()
@@ -239,7 +239,7 @@ def root(values: Array) -> Array:
 
 
 def ratio(p: Array, q: Array, otherwise: float | Array) -> Array:
-    """Return p / q, and `otherwise` where q is 0; also its derivative is finite there."""
+    """Return p / q, and `otherwise` where q is 0; there, the derivative is finite too."""
     usable = q != 0
     quotient = p / where_valid(usable, q, 1.0)
     if isinstance(otherwise, float):
@@ -255,7 +255,7 @@ def valid_in_both(p: Array | None, q: Array | None) -> Array | None:
 
 
 def total(values: Array, valid: Array | None = None, weights: Array | None = None) -> Array:
-    """Sum over the last two axes, in float64; of the values times their weights, if there are any.
+    """Sum the values, times their weights if there are any, over the last two axes, in float64.
 
     The image is flattened first, so that the order of summation, and with it the last bit,
     does not depend on the batch around it.
@@ -338,7 +338,7 @@ def pad(values: Array, before: int, after: int, axis: int, fill: float = 0.0) ->
 
 
 def running_sums(values: Array, axis: int) -> Array:
-    """Sums of the values before each position along an axis, and of all."""
+    """Sums of the values before each position along an axis, and the sum of all values."""
     if is_tensor(values):  # torch.compile cannot trace the standard's function
         return pad(values.cumsum(axis, dtype=values.dtype), 1, 0, axis)
     xp = array_namespace(values)

@@ -1,8 +1,7 @@
-"""Large batches and large volumes in parts: a formula takes tens of times as much as its input."""
+"""Large batches and volumes in parts: a formula takes tens of times the memory of its input."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -22,8 +21,8 @@ def in_chunks(
     """Call a function with at most `planes` planes of each image; join what it returns.
 
     Its results have the batch axes, one axis for the channels and `trailing` further ones. The
-    `unit` last channels stay together: 1, or all of them. A traced batch is computed at once, for
-    the sake of one small graph. A recorded gradient holds the intermediate values of all chunks.
+    `unit` last channels stay together: 1, or all of them. A traced batch is computed at once, to
+    keep its graph small. A recorded gradient holds the intermediate values of all chunks.
     """
     given = (pair.x, pair.y, pair.mask, pair.weights)
     images = [v for v in given if v is not None]
@@ -41,7 +40,7 @@ def in_chunks(
         x, y, mask, weights = (
             None if v is None else _part(v, start, start + step, place - 2) for v in given
         )
-        part = dataclasses.replace(pair, x=x, y=y, mask=mask, weights=weights)
+        part = replace(pair, x=x, y=y, mask=mask, weights=weights)
         parts.append(in_chunks(function, part, planes, trailing, unit))
     joined = []
     for results in zip(*parts, strict=True):
@@ -64,7 +63,7 @@ def _is_traced(values: Array) -> bool:
 
 
 PIXELS = 1 << 21
-"""Pixels of a slab, about: then a formula takes 0.5 GB at a time."""
+"""Pixels of a slab, about: a formula then takes 0.5 GB at a time."""
 
 
 def in_slabs(formula: Callable[[Pair], Local], pair: Pair, reach: int, *, step: int = 1) -> Local:

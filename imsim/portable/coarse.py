@@ -109,7 +109,8 @@ def filled(cells: Array, valid: Array | None) -> Array:
     """Give each invalid cell the mean of the valid cells in the smallest window that has any.
 
     The windows around a cell reach 1, 2, 4, 8 ... cells to each side. The fill makes no edge at the
-    border of the mask, whose echo the transform would carry inside. It turns with the image.
+    border of the mask, whose echo the transform would carry inside. It turns and flips with the
+    image.
     """
     if valid is None:
         return cells

@@ -90,9 +90,9 @@ def mean_squared_error(pair: Pair) -> tuple[Array, Array, Array]:
 
 
 def decibels(amplitude: Array | float, mse: Array, xp: ModuleType) -> Array:
-    """10 log10(amplitude^2 / MSE), of a root, since the square may leave float64.
+    """10 log10(amplitude^2 / MSE), by roots, since the square may leave float64.
 
-    It is NaN if both are 0.
+    Where both are 0, the result means nothing.
     """
     if is_of_numpy(mse):  # what follows is for derivatives, and took a fifth of a small call
         return 20 * xp.log10(amplitude / xp.sqrt(mse))

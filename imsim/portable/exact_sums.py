@@ -1,6 +1,6 @@
 """Sums of pixels that nearly cancel, without the rounding errors of the larger ones.
 
-A pair of floats, of which the second one is small, holds 32 digits.
+A pair of floats, a large and a small one, holds 32 digits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from imsim.portable.units import exact_parts, takes_one_pass
 from imsim.typing import Array
 
 LEAST_SHARE = 2.0**-14
-"""Share of a sum in that of the sizes below which it has lost too many digits."""
+"""A sum below this share of the sum of the sizes has lost too many digits."""
 HALVING = 2.0**27 + 1
 """The factor of Veltkamp: it splits the 53 digits of a float64 in two."""
 

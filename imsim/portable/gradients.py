@@ -53,7 +53,7 @@ def cell_gradient(
 
 
 def exact_cell_gradient(image: Array, axes: tuple[int, ...] = (-1, -2)) -> Array:
-    """The same by Prewitt's operator, of pairs of floats: also where distant pixels cancel."""
+    """Likewise, by Prewitt's operator in pairs of floats: precise even if distant pixels cancel."""
     for axis in axes:
         image = pad(image, 0, image.shape[axis] % 2, axis)
 
@@ -78,7 +78,7 @@ def exact_cell_gradient(image: Array, axes: tuple[int, ...] = (-1, -2)) -> Array
 
 
 def eroded(valid: Array | None, axes: tuple[int, ...] = (-2, -1)) -> Array | None:
-    """Find where all neighbours, also across corners, are valid; those beyond the frame are."""
+    """Find where all neighbours, also across corners, are valid; beyond the frame, all are."""
     if valid is None:
         return None
     xp = array_namespace(valid)

@@ -246,9 +246,9 @@ def mean_of_opposites(
 ) -> Array:
     """Local mean, also where pixels cancel.
 
-    Next to 3000 and -1000, a mean of 0.01 has lost 5 digits to rounding, of the sum and of the taps
-    of a Gaussian. It stays as it is in libraries that differentiate and compile, and where its
-    square is small beside a constant that is added to it.
+    Among pixels such as 3000 and -1000, a mean of 0.01 has lost 5 digits to rounding, of the sum
+    and of the taps of a Gaussian. The mean stays as it is in libraries that differentiate and
+    compile, and where its square is small beside the constant that is added to it.
     """
     mean = moments.mean
     xp = array_namespace(mean)
@@ -263,7 +263,7 @@ def mean_of_opposites(
 
 
 def _exact_sums(image: Array, window: Window, support: Support) -> tuple[Array, Array]:
-    """Weighted sums of pixels in every window, as pairs of which the second one is small."""
+    """Weighted sums of pixels in every window, as pairs of a large and a small float."""
     xp = array_namespace(image)
     if window.is_uniform and support.positions is None:
         found, lost = exact_parts(image, window.axes, window.pixels)

@@ -49,8 +49,8 @@ class Pair:
     """Planes of a volume, which lie below each other: its height is that of all planes together.
     None: images."""
     weights: Array | None = None
-    """Weights of the pixels, in the widest float, shape (*batch, 1, height, width); 0 outside the
-    mask, and there alone. Formulas do not depend on their unit. None: all are 1."""
+    """Weights of the pixels, in the widest float, shape (*batch, 1, height, width); positive inside
+    the mask, else 0. Formulas do not depend on their unit. None: all are 1."""
 
 
 class Scores(NamedTuple):

@@ -30,18 +30,21 @@ from imsim.typing import Array
 SCALES = 4
 ORIENTATIONS = 4
 MIN_WAVELENGTH = 6
+"""Wavelength of the filter of the finest scale, in pixels."""
 WAVELENGTH_FACTOR = 2
 SIGMA_ON_F = 0.55
 """Bandwidth of the log-Gabor filters: the ratio of the Gaussian's sigma to the centre frequency."""
 THETA_SIGMA = math.pi / ORIENTATIONS / 1.2
 """Standard deviation of the angular Gaussian, in radians."""
 LOWPASS_CUTOFF = 0.45
+"""Of the Butterworth filter, in cycles per pixel."""
 LOWPASS_ORDER = 15
 NOISE_DEVIATIONS = 2.0
 """k: standard deviations above the mean noise energy that count as noise."""
 NOISE_SCALE = 1.7
 """Empirical rescaling of the noise threshold."""
 EPSILON = 1e-4
+"""Added to the length of the mean phase vector, which may be 0."""
 
 
 class FilterBank(NamedTuple):

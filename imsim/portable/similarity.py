@@ -15,7 +15,7 @@ C = 170 / 255**2
 """GMSD's constant of the gradient similarity, relative to the square of the data range."""
 
 LOST = 2.0**-17
-"""Share of a gradient in the differences that it sums below which it has lost too many digits."""
+"""A gradient below this share of the differences that it sums has lost too many digits."""
 
 
 def similarity(p: Array, q: Array, c: Array | float) -> Array:

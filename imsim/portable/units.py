@@ -25,8 +25,8 @@ squares, the third root for squares only."""
 BETWEEN = 0.55
 """Exponent of a unit between 1 and the largest pixel; sums of squares need more than a half."""
 CANCELLING = 2.0**-28
-"""Share of a squared mean in the mean square below which a sum has lost too many digits: above it,
-UIQ is off by 2e-12 at most in blocks of up to 33 x 33 pixels."""
+"""Where the squared mean is below this share of the mean square, a sum has lost too many digits.
+Above it, UIQ is off by 2e-12 at most in blocks of up to 33 x 33 pixels."""
 
 
 def scaling_unit(
@@ -83,8 +83,8 @@ def in_unit(values: Array, unit: Any) -> Array:
 def takes_one_pass(like: Array) -> bool:
     """Whether `in_units` computes once, in one unit for the whole image, and asks for no value.
 
-    So it is for the libraries that differentiate and compile: a branch that is not taken would
-    cost as much as the other one, and might spoil its gradient.
+    Libraries that differentiate and compile do: a branch that is not taken would cost as much as
+    the other one, and might spoil its gradient.
     """
     return is_tensor(like) or is_of_jax(like) or not has_values(like)
 

@@ -99,7 +99,7 @@ def _gaussian_taps(size: int, sigma: float) -> tuple[float, ...]:
 
 @remembered
 def rests_of(window: Window) -> tuple[tuple[float, ...], ...]:
-    """Return what rounding took from the taps along each axis, of which pairs hold 32 digits."""
+    """Return what rounding took from the taps along each axis: both together hold 32 digits."""
     if not window.sigmas:
         return tuple((0.0,) * length for length in window.lengths)
     return tuple(map(_gaussian_rests, window.sides, window.sigmas))
@@ -233,7 +233,7 @@ def support_of(
     inside, a rule that flips and transposes preserve. For a coverage of 1 all pixels must lie
     inside, even those whose weight is rounded to 0.
 
-    The weights of pixels, 0 outside the mask alone, do not change which positions are scored. A
+    Weights of pixels, positive inside the mask, do not change which positions are scored. A
     position weighs what its centre pixel does. Where there is none, it weighs the mean over its
     pixels inside the mask, by the taps.
     """

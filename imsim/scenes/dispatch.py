@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from imsim.typing import Array
 from imsim.validation import MEMORY_HINT, Images, check_integer, check_memory
 
 SHARE_READ_AT_ONCE = 4
-"""One part of so many of the memory holds images that are simply read as a whole."""
+"""Images that take at most one part of so many of the memory are read as a whole."""
 
 
 class Planned(NamedTuple):
@@ -42,7 +42,7 @@ class Given(NamedTuple):
 
 
 def are_bare(a: Any, b: Any, mask: Any, weights: Any) -> bool:
-    """Whether all are NumPy's own arrays, whose axes have no names, or the last two None."""
+    """Whether all are NumPy's own arrays, whose axes have no names; the last two may be None."""
     return (
         type(a) is np.ndarray
         and type(b) is np.ndarray
@@ -51,16 +51,32 @@ def are_bare(a: Any, b: Any, mask: Any, weights: Any) -> bool:
     )
 
 
-def stored(a: Any, b: Any, mask: Any, weights: Any) -> Given | None:
-    """Return the arguments if any of them is stored, or planned; else None."""
+def read(a: Any, b: Any, mask: Any, weights: Any, memory: Any) -> Given | tuple[Any, Any, Any, Any]:
+    """Return a, b, mask and weights in memory, or as `Given` where these are to be read in blocks.
+
+    Stored images are read as a whole where they are small against the memory.
+    """
     if are_bare(a, b, mask, weights):
-        return None
+        return a, b, mask, weights
     is_planned = isinstance(a, Planned)
     if is_planned:
         a, b, mask = a.value, b.value, None if mask is None else mask.value
     elif is_tensor(a) or is_tensor(b) or not any(map(_is_read, (a, b, mask))):
-        return None
-    return Given(a, b, mask, is_planned, weights)
+        return a, b, mask, weights
+    given = Given(a, b, mask, is_planned, weights)
+    values = {"a": a, "b": b, "mask": mask, "weights": weights}
+    size = sum(Source(*pair).nbytes for pair in values.items() if is_stored(pair[1]))
+    is_small = SHARE_READ_AT_ONCE * size <= check_memory(memory)
+    if is_small and not (is_lazy(given) or is_planned):
+        a, b, mask, weights = (
+            _read(name, value) if is_stored(value) else value for name, value in values.items()
+        )
+        return a, b, mask, weights
+    if weights is not None:
+        raise OptionError(
+            "weights= with images that are read in blocks", f"{_in_memory(given)}, or mask="
+        )
+    return given
 
 
 def is_lazy(given: Given) -> bool:
@@ -73,23 +89,7 @@ def _is_read(value: Any) -> bool:
     return is_stored(value) or lazy.is_lazy(value)
 
 
-def read_at_once(given: Given, memory: Any) -> tuple[Any, ...] | None:
-    """Read a, b, mask and weights as a whole where they are small against the memory; else None."""
-    values = {"a": given.a, "b": given.b, "mask": given.mask, "weights": given.weights}
-    size = sum(Source(*pair).nbytes for pair in values.items() if is_stored(pair[1]))
-    is_small = SHARE_READ_AT_ONCE * size <= check_memory(memory)
-    if is_small and not (is_lazy(given) or given.is_planned):
-        return tuple(
-            _read(name, value) if is_stored(value) else value for name, value in values.items()
-        )
-    if given.weights is not None:
-        raise OptionError(
-            "weights= with images that are read in blocks", f"{_in_memory(given)}, or mask="
-        )
-    return None
-
-
-def refuse(facts: Metric, given: Given) -> tuple[Any, ...]:
+def refuse(facts: Metric, given: Given) -> NoReturn:
     """Refuse images that do not fit into memory."""
     raise ImsimError(
         f"{facts.name} has no value for images that are read in blocks: {facts.no_pieces}",
@@ -186,7 +186,6 @@ def _prepared(
     ndim: int = 2,
     needs_data_range: bool | None = None,
     least_side: Any = None,
-    weight_power: float = 0,
     **options: Any,
 ) -> tuple[Scene, Job, Any]:
     """Check a call; return the sources, the metric, and the pixels that a side needs."""

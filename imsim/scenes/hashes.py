@@ -41,7 +41,7 @@ class CellSums(NamedTuple):
 
 
 class Signatures(Pieces):
-    """The cells of both images, of which signatures are made."""
+    """The cells of both images, and the signatures that they make up."""
 
     def __init__(self, whole: Whole, hash: str, hash_size: int) -> None:
         super().__init__(whole)

@@ -61,7 +61,7 @@ class BlockTask(NamedTuple):
     """What is read of each array, and in which parts."""
 
     def arrays(self, chunks: Iterable[Array]) -> list[Array]:
-        """Join the chunks of each array, of which one comes after the other."""
+        """Join the chunks of each array; those of one array come before those of the next."""
         coming = iter(chunks)
         found = []
         for source, (region, parts) in zip(self.scene.sources, self.sources, strict=True):
@@ -130,7 +130,7 @@ class Ends(NamedTuple):
 
     pieces: list[Pieces]
     finish: list[Callable[..., Any]]
-    """Finish the metrics, and then what is told only."""
+    """Functions that finish the metrics, and then those that only tell what they find."""
     metric: str
     """The name of the first one."""
     mapped: Callable[..., Array] | None = None

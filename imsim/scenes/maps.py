@@ -225,7 +225,7 @@ def check_scored(metric: str, any_scored: Array) -> None:
 
 
 def spread(cells: Array, step: int, own: tuple[slice, ...]) -> Array:
-    """Repeat each cell over its pixels, of which a block owns some."""
+    """Repeat each cell over those of its pixels that a block owns."""
     for axis, pixels in zip((-2, -1), own, strict=True):
         cells = np.take(cells, np.arange(pixels.start, pixels.stop) // step, axis=axis)
     return cells

@@ -21,7 +21,7 @@ from imsim.errors import (
     WeightsError,
     silent,
 )
-from imsim.inputs import as_array, kind
+from imsim.inputs import as_array, kind, listed
 from imsim.scenes.attributes import unit_of, without_data
 from imsim.scenes.places import check_places, grid_mapping_name
 from imsim.scenes.sources import is_stored
@@ -130,10 +130,10 @@ def _of_datasets(
     names, others = _variables(a), _variables(b)
     for key, only in (("a", names.keys() - others.keys()), ("b", others.keys() - names.keys())):
         if only:
-            listed = sorted(map(repr, only))
+            quoted = sorted(map(repr, only))
             raise ShapeError(
-                f"of the data variables, only {key} has {', '.join(listed)}",
-                f"drop them, {key}.drop_vars([{', '.join(listed)}])",
+                f"of the data variables, only {key} has {', '.join(quoted)}",
+                f"drop them, {key}.drop_vars([{', '.join(quoted)}])",
             )
     if not names:
         raise ShapeError("a and b are Datasets without a data variable", "pass images")
@@ -238,13 +238,13 @@ def _channel(channel_axis: Any, named: Mapping[str, Any]) -> tuple[Hashable, ...
             check_integer("channel_axis", channel_axis)
             if not -array.ndim <= channel_axis < array.ndim:
                 raise ShapeError(
-                    f"channel_axis={channel_axis} does not exist in {key}, {_listed(array.dims)}",
+                    f"channel_axis={channel_axis} does not exist in {key}, {listed(array.dims)}",
                     f"name it, e.g. channel_axis={array.dims[0]!r}" if array.ndim else None,
                 )
             names[key] = array.dims[channel_axis]
         elif channel_axis not in array.dims:
             raise ShapeError(
-                f"channel_axis={channel_axis!r} is no dimension of {key}, {_listed(array.dims)}",
+                f"channel_axis={channel_axis!r} is no dimension of {key}, {listed(array.dims)}",
                 "both images need it",
             )
     if len(set(names.values())) > 1:
@@ -271,21 +271,21 @@ def _image_axes(
         usual = tuple(d for d in array.dims if d not in channel)[-ndim:]
         usual = usual if len(usual) == ndim else ("z", "y", "x")[-ndim:]
         raise ShapeError(
-            f"{key} has the dimensions {_listed(array.dims)}, and nothing says which {ndim} are "
+            f"{key} has the dimensions {listed(array.dims)}, and nothing says which {ndim} are "
             "those of the images",
             f"name them, e.g. dims={usual!r}"
             + ("" if channel or array.ndim <= ndim else ", and that of channels as channel_axis"),
         )
     if set(image) & set(channel):
         raise OptionError(
-            f"channel_axis={channel[0]!r} is one of the image axes, {_listed(image)}",
+            f"channel_axis={channel[0]!r} is one of the image axes, {listed(image)}",
             "name another dimension as channel_axis, or other ones as dims",
         )
     for key, array in named.items():
         missing = [dim for dim in image if dim not in array.dims]
         if missing:
             raise ShapeError(
-                f"{key} has the dimensions {_listed(array.dims)}, and none is named {missing[0]!r}",
+                f"{key} has the dimensions {listed(array.dims)}, and none is named {missing[0]!r}",
                 f"name those of both images as dims, or rename, {key}.rename({{'old': 'new'}})",
             )
     return image
@@ -312,7 +312,7 @@ def _read(
     problem = "fits several orders" if fitting else "fits no order"
     raise ShapeError(
         f"{key} is an array of shape {shape} without names, {other_key} has the dimensions "
-        f"{_listed(other.dims)} of shape {tuple(other.shape)}: the shape {problem} of these",
+        f"{listed(other.dims)} of shape {tuple(other.shape)}: the shape {problem} of these",
         f"name its axes, e.g. xarray.DataArray({key}, dims={orders[0]!r})",
     )
 
@@ -323,8 +323,8 @@ def _check_lies_on_images(key: str, array: Any, axes: Axes) -> None:
     missing = [dim for dim in axes.image if dim not in array.dims]
     if missing:
         raise error(
-            f"{key} has the dimensions {_listed(array.dims)}, and none is named {missing[0]!r}",
-            f"it needs the axes of the images, {_listed(axes.image)}",
+            f"{key} has the dimensions {listed(array.dims)}, and none is named {missing[0]!r}",
+            f"it needs the axes of the images, {listed(axes.image)}",
         )
     if set(axes.channel) & set(array.dims):
         raise error(
@@ -412,7 +412,3 @@ def _coordinates(given: Mapping[str, Any], dims: tuple[Hashable, ...]) -> Any:
             own = own.to_dataset().drop_vars(name).coords
         merged = merged.coords.merge(own)
     return merged.coords
-
-
-def _listed(dims: Sequence[Hashable]) -> str:
-    return "(" + ", ".join(map(str, dims)) + ")"

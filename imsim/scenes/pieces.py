@@ -17,7 +17,7 @@ import numpy as np
 from imsim import kernels
 from imsim.computation import computed
 from imsim.finite import finite_images
-from imsim.portable.arrays import broadcast
+from imsim.masks import batch_of
 from imsim.portable.pair import Local, Scores
 from imsim.portable.volumes import stacked, unstacked
 from imsim.typing import Array
@@ -57,8 +57,7 @@ class Block(NamedTuple):
     @property
     def batch(self) -> tuple[int, ...]:
         """Shape of the batch, also that of the mask."""
-        batch = self.images.batch_shape
-        return batch if self.valid is None else broadcast(batch, self.valid.shape[:-3])
+        return batch_of(self.images, self.valid)
 
     def owned(self) -> tuple[Images, Array | None]:
         """Return the images and the mask without the pixels of other blocks."""
@@ -125,7 +124,7 @@ class Pieces(ABC):
 
     @abstractmethod
     def part(self, block: Block) -> Part:
-        """Return the part of a block, of which exactly the pixels of `read` are given."""
+        """Return the part of a block, which holds exactly the pixels that `read` names."""
 
     def merge(self, one: Part, other: Part) -> Part:
         """Add the parts of different blocks."""
@@ -176,7 +175,7 @@ def own_positions(local: Local, block: Block) -> tuple[Array, Array | None]:
 
 
 def sums_over(values: Array, valid: Array | None, axes: int) -> tuple[Array, Array]:
-    """Return sums over the last axes, in float64, and numbers of what is added."""
+    """Return sums over the last axes, in float64, and how many values each adds up."""
     over = tuple(range(-axes, 0))
     if valid is None:
         n = np.full(values.shape[:-axes], float(np.prod(values.shape[-axes:])))

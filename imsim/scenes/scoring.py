@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imsim.checking import warn_of_rounding
-from imsim.masks import check_mask
-from imsim.portable.arrays import broadcast
+from imsim.masks import batch_of, check_mask
 from imsim.portable.pair import Scores
 from imsim.registry import Metric
 from imsim.scenes.pieces import Block, Part, Pieces, Whole
@@ -43,8 +42,7 @@ class Job(NamedTuple):
     @property
     def batch(self) -> tuple[int, ...]:
         """Shape of the batch, also that of the mask."""
-        batch = self.images.batch_shape
-        return batch if self.valid is None else broadcast(batch, self.valid.shape[:-3])
+        return batch_of(self.images, self.valid)
 
 
 class Scene(NamedTuple):

@@ -134,5 +134,5 @@ class ValueEnds(Pieces):
         return np.minimum(p[0], q[0]), np.maximum(p[1], q[1])
 
     def finish(self, part: Part) -> Scores:
-        """Return them in place of scores and numbers of positions."""
+        """Return least and largest value, in place of scores and numbers of positions."""
         return Scores(*part.values)

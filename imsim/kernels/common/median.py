@@ -14,7 +14,7 @@ BUCKETS = 2048
 POSITIVE = {4: np.int32(2**31 - 1), 8: np.int64(2**63 - 1)}
 """All bits of a float but its sign, by its number of bytes."""
 BLOCK = 64
-"""Values of which few blocks have one in the middle bucket; whether one has is vectorised."""
+"""Values of a block: few blocks have one in the middle bucket; the search for it is vectorised."""
 
 
 def median(values: Array) -> np.float64:

@@ -277,7 +277,7 @@ def slab_offset(image, mask, first, last, top, bottom, left, right, digits):  # 
 def centre_of(deep, high, wide):  # type: ignore[no-untyped-def]
     """Size of a window as `find_scored` takes it for one row, and the rows above that row.
 
-    Where a side is even, a window has no centre, which is told by an even size.
+    A window with an even side has no centre: an even size says so.
     """
     is_odd = deep % 2 == 1 and high % 2 == 1 and wide % 2 == 1
     return (wide if is_odd else 2), (high // 2 - wide // 2 if is_odd else 0)

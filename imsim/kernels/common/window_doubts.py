@@ -88,8 +88,8 @@ def weighed(
 ) -> tuple[bool, Array | None, float]:
     """Return what only a kernel for weights takes: whether it counts pixels, limits, and `least`.
 
-    It counts them, by taps of 1, where their number decides what is scored, or the position has no
-    pixel of its own.
+    It counts pixels, by taps of 1, where their number decides what is scored, or where a position
+    has no pixel of its own.
     """
     is_counted = least > 0 or window.size % 2 == 0
     return is_counted, limits(pixels, window, dtype, c1, c2, is_weighted=True), least
@@ -97,10 +97,10 @@ def weighed(
 
 Box = tuple[slice, ...]
 SMALL = 4096
-"""Positions of a part that is not run again: to call the kernel, for windows half of which belong
-to others, would take longer."""
+"""Most positions of a part whose doubtful windows are computed one by one: a call of the fast
+kernel would take longer."""
 FEW = 24
-"""Doubtful windows of a part for which that does not pay."""
+"""Most doubtful windows of a larger part for which the fast kernel is not called either."""
 MANY = 8
 """Boxes of doubtful windows of a strip from which all constant windows are looked for at once."""
 

@@ -131,9 +131,10 @@ def correct_bias(pixels, unbiased):  # type: ignore[no-untyped-def]
 
 @kernel
 def find_doubtful(x, y, width, size, tile, constants, limits, places):  # type: ignore[no-untyped-def]
-    """Find tiles that float32 need not try, since windows here and there would be doubtful.
+    """Find tiles that float32 need not try, since a sixteenth of the windows would be doubtful.
 
-    The windows are blocks, one in 32 x 32 pixels; `quality_row` has the same two rules.
+    Blocks of 4 x 8 pixels, one in 32 x 32, stand for the windows. The two rules are the first ones
+    of `quality_row`, but for its share of the power of x - y.
     """
     scale, c2 = constants[0], constants[2]
     share, few = limits[0], limits[2]

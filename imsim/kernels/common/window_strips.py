@@ -220,7 +220,7 @@ class Positions:
             self._compute_again(x, y, mask, found)
 
     def _fill_by_weight(self, plane: Plane, weights: Array, found: Found, *, keeps: bool) -> None:
-        """Likewise; the values are all kept, and then added up by their weights."""
+        """Fill what is found by weights: all values are kept, and then added up by weight."""
         (x, y, mask), kernel = plane, self._strips
         _, memory = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
         for place, first, last in self._spans(mask):
@@ -255,7 +255,7 @@ class Positions:
         return spans_of(places.tolist(), tile, width)
 
     def _run_wider(self, x: Array, y: Array, first: int, last: int, found: Found) -> None:
-        """Compute some columns of a strip in float64, of which all are scored."""
+        """Compute some columns of a strip, all of them scored, in float64."""
         kernel, tile = self._strips, self._tile
         columns = slice(first, last + kernel.window.size - 1)
         p, q = (v[:, columns].astype(np.float64) for v in (x, y))
@@ -332,7 +332,7 @@ class Piece(NamedTuple):
     """Pixels as float64."""
     y: Array
     mask: Array | None
-    """Or the weights of the pixels."""
+    """The mask, or the weights of the pixels."""
     tile: int
     is_weighted: bool
 

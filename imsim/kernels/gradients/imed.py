@@ -22,7 +22,7 @@ def imed(
 ) -> Gradients | None:
     """G d / sqrt(d' G d), divided by the square root of the number of values on request.
 
-    It is 0 for identical images. None, for the formula, where there is a spacing.
+    The gradient of identical images is 0. None, for the formula, where there is a spacing.
     """
     images = images_of(pair)
     scores = score(images, pair.mask, sigma, None, spacing)

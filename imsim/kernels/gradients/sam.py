@@ -5,8 +5,8 @@ With the unit vectors u and v of x and y, the angle t between them has the gradi
     dt/dx = -(v - cos(t) u) / (sin(t) |x|)
 
 of which v - cos(t) u = (v - u) + u |u - v|^2 / 2 and sin(t) = |u - v| |u + v| / 2 keep their digits
-for small angles too. It is 0 where the vectors have one direction, or opposite ones, within
-rounding, and where one of them is 0.
+for small angles too. The gradient is 0 where the vectors have one direction, or opposite ones,
+within rounding, and where one of them is 0.
 """
 
 from __future__ import annotations

@@ -47,9 +47,9 @@ def psnr(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | 
 
 
 def sre(pair: Pair, upstream: Array, wanted: tuple[bool, bool]) -> Gradients | None:
-    """20 / ln(10) (1 / (n mean(x)) - (x - y) / (n MSE)) for x, without its first term for y.
+    """20 / ln(10) (1 / (n mean(x)) - (x - y) / (n MSE)) for x, 20 / ln(10) (x - y) / (n MSE) for y.
 
-    It is 0 where the score of a channel is infinite.
+    Both are 0 where the score of a channel is infinite.
     """
     images = images_of(pair)
     squares, _, total, _ = sums_of(images, pair.mask, with_total=True)

@@ -1,6 +1,6 @@
 """Regions of a label image: their boxes, and crops of images around them.
 
-Arrays have three spatial axes, of which those that an image lacks have length 1.
+Arrays have three spatial axes; the first one of images has length 1.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def shelf_in(room, rows, columns):  # type: ignore[no-untyped-def]
 
 @allocating_part
 def cleared(room, rows, columns):  # type: ignore[no-untyped-def]
-    """The same, with a shelf of zeros."""
+    """Return memory for a shelf, and the shelf, filled with zeros."""
     room, shelf = shelf_in(room, rows, columns)
     for j in range(shelf.size):
         room[j] = 0
@@ -134,7 +134,7 @@ def uiq(images: Images, places: Places, block_size: int) -> Scores:
 
 def _scores(images: Images, places: Places, strips: Strips) -> Scores:
     planes = Planes(images, None)
-    # Pixels of float32 become those of float64, of which there is a kernel with its arithmetic.
+    # Pixels of float32 become float64: one kernel has both its pixels and its arithmetic.
     kind = planes[0].x.dtype
     pixel = np.empty(0, kind if kind.kind == "u" else np.float64)
 
