@@ -17,7 +17,7 @@ from scipy.stats import beta
 
 import imsim
 from imsim.anomaly.raw import RAW, of_image
-from imsim.anomaly.stacks import Doubles, as_stack, check_kind, check_masks, masks_at
+from imsim.anomaly.stacks import Doubles, as_real, as_stack, check_kind, check_masks, masks_at
 from imsim.validation import check_integer, check_number
 
 __all__ = ["Chart", "Drift", "DriftAlarm"]
@@ -237,16 +237,16 @@ class DriftAlarm:
             )
         is_pair = isinstance(inspection, tuple) and len(inspection) == 2
         check_kind(
-            is_pair and np.ndim(inspection[0]) == 1 and isinstance(inspection[1], Mapping),
+            is_pair and isinstance(inspection[1], Mapping),
             "inspection",
             inspection,
             "scores and problems, as detector.inspect(images) returns them",
         )
-        scores, problems = inspection
-        if len(scores) != len(frames):
+        scores, problems = as_real("inspection.scores", inspection[0]), inspection[1]
+        if scores.shape != frames.shape[:1]:
             raise imsim.ShapeError(
-                f"inspection has {len(scores)} scores, images has {len(frames)} images: pass what "
-                "inspect(images) returned for these images"
+                f"inspection has scores of shape {scores.shape}, images has {len(frames)} images: "
+                "pass what inspect(images) returned for these images"
             )
         used = None if masks is None else check_masks(masks, frames.shape)
         for i, frame in enumerate(frames):

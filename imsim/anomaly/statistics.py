@@ -52,6 +52,7 @@ from imsim.anomaly.stacks import (
     check_images,
     masks_at,
     sample_of,
+    with_pixels,
 )
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.validation import check_integer
@@ -179,7 +180,7 @@ class GoodStatistics(Stored):
 
         `OptionError` refuses parameters that are none of those allowed.
         """
-        shown = self._choose(*check_images(images, masks), slice(None))
+        shown = self._choose(*_to_learn_from(*check_images(images, masks)), slice(None))
         self._forget()
         self._learn([self._taught(shown)], shown)
         return self
@@ -193,7 +194,7 @@ class GoodStatistics(Stored):
         """
         if not hasattr(self, "shape_"):
             return self.fit(images, masks)
-        pixels, used = self._check_size(images, masks)
+        pixels, used = _to_learn_from(*self._check_size(images, masks))
         self.linear_ = copy(self.linear_).partial_fit(pixels, used)
         shown = self._within(self._shown(pixels, used))
         self._learn([self._taught(shown, self.moments_)], shown)
@@ -489,6 +490,14 @@ class GoodStatistics(Stored):
         both = [g.white(one) for g, one in zip(self.gaussians_[:2], features, strict=True)]
         result: Floats = np.concatenate(both, axis=1).astype(np.float32)
         return result
+
+
+def _to_learn_from(pixels: Floats, used: Booleans | None) -> tuple[Floats, Booleans | None]:
+    """Return images and masks without those of an empty mask, which would count as constant."""
+    pixels, used = with_pixels(pixels, used)
+    if not len(pixels):
+        raise imsim.MaskError("the masks leave no image to learn from: pass larger masks")
+    return pixels, used
 
 
 def _evenly(values: NDArray[_Number], count: int) -> NDArray[_Number]:

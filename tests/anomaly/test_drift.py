@@ -373,7 +373,7 @@ class TestWhatIsRefused:
 
     def test_images_and_scores_that_do_not_go_together(self):
         alarm = DriftAlarm(known(as_raw(np.arange(50.0)), np.arange(50.0)))
-        with pytest.raises(imsim.ShapeError, match="has 2 scores, images has 3 images"):
+        with pytest.raises(imsim.ShapeError, match=r"scores of shape \(2,\), images has 3"):
             alarm.update(noise(3), Inspection(np.zeros(2), {}))
         with pytest.raises(imsim.ShapeError, match="for one image pass image"):
             alarm.update(noise(1)[0], Inspection(np.zeros(1), {}))
@@ -382,6 +382,9 @@ class TestWhatIsRefused:
         for wrong in (np.zeros(2), np.zeros(3), None, (1.0, 2.0), (np.zeros(2), None)):
             with pytest.raises(imsim.OptionError, match=r"as detector.inspect\(images\) returns"):
                 alarm.update(noise(2), wrong)
+        for scores in (["a", "b"], [None, 1.0], [[1.0], [1.0, 2.0]], [1j, 2j], "ab"):
+            with pytest.raises(imsim.ImsimError, match=r"inspection\.scores"):
+                alarm.update(noise(2), (scores, {}))
         assert alarm.count == 0
         with pytest.raises(imsim.ImsimError, match="number"):
             alarm.miss(-1)
