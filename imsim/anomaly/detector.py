@@ -14,7 +14,15 @@ from sklearn.base import OutlierMixin
 
 import imsim
 from imsim.anomaly import detector_state, scoring
-from imsim.anomaly.cross_fitting import CrossFit, odd_ones
+from imsim.anomaly.cross_fitting import (
+    FOLDS,
+    CrossFit,
+    check_groups,
+    check_left,
+    deal_folds,
+    odd_ones,
+    with_twins,
+)
 from imsim.anomaly.detector_parameters import (
     check_parameters,
     data_range_of,
@@ -23,7 +31,6 @@ from imsim.anomaly.detector_parameters import (
     random_generator,
 )
 from imsim.anomaly.detector_state import Card, digests_of
-from imsim.anomaly.folds import FOLDS, check_groups, check_left, deal_folds, with_twins
 from imsim.anomaly.preparation import (
     CONSTANT,
     LEAST_IMAGES,
@@ -44,6 +51,7 @@ from imsim.anomaly.stacks import (
     batch_images,
     check_images,
     check_masks,
+    check_size,
     depth_of,
     finite_outside,
     indices,
@@ -473,11 +481,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         """Return images like those learned from, and their masks or None."""
         self._check_fitted()
         frames = as_stack("images", images)
-        if frames.shape[1:] != self.shape_:
-            raise imsim.ShapeError(
-                "images are {1} x {0} pixels, those learned from {3} x {2}: resize them, or fit a "
-                "detector to images of this size".format(*frames.shape[1:], *self.shape_)
-            )
+        check_size(frames, self.shape_, "resize them, or fit a detector to images of this size")
         if depth_of(frames) != self.depth_:
             raise imsim.DTypeError(
                 f"images are of type {depth_of(frames)}, those learned from {self.depth_}, and may "

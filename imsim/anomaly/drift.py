@@ -17,7 +17,15 @@ from scipy.stats import beta
 
 import imsim
 from imsim.anomaly.raw import RAW, of_image
-from imsim.anomaly.stacks import Doubles, as_real, as_stack, check_kind, check_masks, masks_at
+from imsim.anomaly.stacks import (
+    Doubles,
+    as_real,
+    as_stack,
+    check_kind,
+    check_masks,
+    check_size,
+    masks_at,
+)
 from imsim.validation import check_integer, check_number
 
 __all__ = ["Chart", "Drift", "DriftAlarm"]
@@ -230,11 +238,7 @@ class DriftAlarm:
             scores, or if `inspection` is nothing that ``inspect`` returns.
         """
         frames = as_stack("images", images)
-        if frames.shape[1:] != self._shape:
-            raise imsim.ShapeError(
-                "images are {1} x {0} pixels, those learned from {3} x {2}: pass the images that "
-                "were inspected".format(*frames.shape[1:], *self._shape)
-            )
+        check_size(frames, self._shape, "pass the images that were inspected")
         is_pair = isinstance(inspection, tuple) and len(inspection) == 2
         check_kind(
             is_pair and isinstance(inspection[1], Mapping),

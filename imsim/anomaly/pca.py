@@ -17,6 +17,7 @@ from imsim.anomaly.stacks import (
     Floats,
     batch_images,
     check_images,
+    check_size,
     product,
     with_pixels,
 )
@@ -274,11 +275,8 @@ class PCAAutoencoder(Stored):
                 f"images are {height}x{width} pixels, smaller than a patch of "
                 f"{self.patch}x{self.patch}: use larger images or a smaller patch"
             )
-        if self.patch is None and wanted is not None and wanted != (height, width):
-            raise imsim.ShapeError(
-                f"images are {height}x{width} pixels, but the model was fitted to "
-                f"{wanted[0]}x{wanted[1]}: resize them, or use patches, e.g. patch=16"
-            )
+        if self.patch is None and wanted is not None:
+            check_size(pixels, wanted, "resize them, or use patches, e.g. patch=16")
 
     def _complete_patches(self, pixels: Floats, used: Booleans | None) -> Iterator[Floats]:
         """Yield, batch by batch, the patches that lie entirely inside the masks."""

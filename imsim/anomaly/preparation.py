@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 import imsim
-from imsim.anomaly.places import place_surprise
+from imsim.anomaly.descriptions import place_surprise
 from imsim.anomaly.pose import Pose, moved_back
 from imsim.anomaly.stacks import (
     Booleans,

@@ -105,6 +105,17 @@ def masks_at(masks: Booleans | None, which: Any) -> Booleans | None:
     return None if masks is None else masks[which]
 
 
+def check_size(images: NDArray[Any], learned: tuple[int, ...], remedy: str) -> None:
+    """Refuse images of another size than those learned from."""
+    if images.shape[1:] != tuple(learned):
+        raise ShapeError(
+            "images are {1} x {0} pixels, those learned from {3} x {2}".format(
+                *images.shape[1:], *learned
+            ),
+            remedy,
+        )
+
+
 def with_pixels(pixels: Floats, used: Booleans | None) -> tuple[Floats, Booleans | None]:
     """Return the images of which the masks leave something, and their masks."""
     if used is None:

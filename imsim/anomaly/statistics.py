@@ -21,6 +21,7 @@ from imsim.anomaly.descriptions import (
     WINDOW,
     energies_at,
     energies_in,
+    has_places,
     number_of_features,
     of_places,
     of_wholes,
@@ -43,13 +44,13 @@ from imsim.anomaly.gaussians import (
     nearest_distances,
 )
 from imsim.anomaly.pca import PCAAutoencoder
-from imsim.anomaly.places import has_places
 from imsim.anomaly.stacks import (
     Booleans,
     Doubles,
     Floats,
     batch_images,
     check_images,
+    check_size,
     masks_at,
     sample_of,
     with_pixels,
@@ -390,11 +391,7 @@ class GoodStatistics(Stored):
     def _check_size(self, images: Any, masks: Any) -> tuple[Floats, Booleans | None]:
         self._check_fitted()
         pixels, used = check_images(images, masks)
-        if pixels.shape[1:] != self.shape_:
-            raise imsim.ShapeError(
-                f"images are {pixels.shape[1]}x{pixels.shape[2]} pixels, but the model was fitted "
-                f"to {self.shape_[0]}x{self.shape_[1]}: resize them"
-            )
+        check_size(pixels, self.shape_, "resize them")
         return pixels, used
 
     def _distances_of(self, shown: Floats, used: Booleans | None) -> Doubles:

@@ -91,5 +91,5 @@ def test_faults_are_saved_and_bound_to_the_size(tmp_path: Any) -> None:
         again.transform(spoiled(JUDGED.images)).images,
         peel.transform(spoiled(JUDGED.images)).images,
     )
-    with pytest.raises(imsim.ShapeError, match="faulty pixels were learned in a detector of 64x64"):
+    with pytest.raises(imsim.ShapeError, match="those learned from 64 x 64; fit a peel"):
         again.transform(np.ones((1, 32, 64)))

@@ -320,7 +320,7 @@ def test_images_with_an_empty_mask_teach_nothing(model) -> None:
 
 
 def test_size_that_does_not_fit() -> None:
-    with pytest.raises(imsim.ShapeError, match=r"20x20.*fitted to 32x32: resize them, or use pat"):
+    with pytest.raises(imsim.ShapeError, match=r"20 x 20.* from 32 x 32; resize them, or use pat"):
         PCAAutoencoder(2).fit(textures(4)).reconstruct(textures(1, side=20))
     for images in (textures(4), textures(4, side=20)):
         with pytest.raises(imsim.ShapeError, match=r"smaller than a patch of 40x40"):
