@@ -109,8 +109,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     so that a fresh good image is above it with a probability of at most `false_alarm_rate`; with
     fewer than ``1 / false_alarm_rate - 1`` the tail of their scores has to be extrapolated, and a
     warning says so. `false_alarms_` has the rate to expect and its interval.
-    With ``aggregate="both"`` and ``"statistics"`` the probability is approximate: the same images
-    also set the scales. The pose, and whether places mean something, are learned from all of them.
+    With ``aggregate="both"`` and ``"statistics"``, each of these images has its score in the scales
+    of the others. The pose, and whether places mean something, are learned from all of them.
 
     Parameters
     ----------
@@ -129,11 +129,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     aggregate : {None, "mean", "worst", "highest", "both", "statistics"}
         See `imsim.anomaly.scoring`. ``"both"`` takes the larger of mean and worst window, each
         above the median of held-out good images, in units of the distance from there to their
-        95 % quantile. ``"statistics"`` does the same with the distances of `GoodStatistics`, in
-        the language of FSIM; the metric's map explains them. The default is ``"statistics"``
-        for a model that has such distances, and for FSIM without a preprocess; else, for a metric
-        with a map, ``"worst"`` after a preprocess and ``"both"`` without one; for any other metric
-        it is ``"mean"``.
+        95 % quantile. ``"statistics"`` does the same with the logarithms of the distances of
+        `GoodStatistics`, in the language of FSIM; the metric's map explains them. The default is
+        ``"statistics"`` for a model that has such distances, and for FSIM without a preprocess;
+        else, for a metric with a map, ``"worst"`` after a preprocess and ``"both"`` without one;
+        for any other metric it is ``"mean"``.
     window : int, optional
         Side of the worst window in pixels.
     false_alarm_rate : float
@@ -179,8 +179,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Median, and distance from it to the 95 % quantile, of each number of ``"both"`` and
         ``"statistics"``; 0 and 1 where there is one number.
     held_out_scores_ : float64 array, shape (n,)
-        Anomaly scores of the usable good images by models that did not learn from them; NaN for
-        images that were not held out. Those of an update follow.
+        Anomaly scores of the usable good images by models that did not learn from them, in the
+        scales of the other images; NaN for images that were not held out. Those of an update
+        follow.
     held_out_columns_ : float64 array, shape (n, columns)
         The numbers, before they are scaled, of which these scores are made.
     raw_statistics_ : float64 array, shape (n, 7)
@@ -370,6 +371,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             batch, given = frames[part], masks_at(used, part)
             inputs, inside, known = self._prepared(batch, given)
             columns = self._compare(self.model_, inputs, inside)
+            columns = scoring.as_counted(columns, self.aggregate_)
             scores[part] = scoring.most_anomalous(columns, self.scales_)
             found = reasons(batch, given, np.isnan(scores[part]), known)
             return {part.start + i: reason for i, reason in found.items()}
@@ -535,9 +537,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         `places` are the indices of the images among those that the caller gave, `sizes` the numbers
         of images, without odd ones, of the fit and of each update.
         """
-        self.scales_ = scoring.scales(columns[~odd])
-        every = scoring.most_anomalous(columns, self.scales_)
-        scores = every[~odd]
+        counted = scoring.as_counted(columns, self.aggregate_)
+        self.scales_ = scoring.scales(counted[~odd])
+        scores = scoring.most_anomalous_of_others(counted[~odd])
         if np.isnan(scores).all():
             raise imsim.ImsimError(
                 f"{self.metric} gives no score for any good image: are the masks too small?"
@@ -552,8 +554,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self.held_out_columns_, self.held_out_scores_ = columns[~odd], scores
         self.threshold_, self.offset_ = found.value, -found.value
         self.false_alarms_ = found
-        pairs = zip(places[odd].tolist(), every[odd].tolist(), strict=True)
-        self.odd_: dict[int, float] = dict(pairs)
+        far = scoring.most_anomalous(counted[odd], self.scales_).tolist()
+        self.odd_: dict[int, float] = dict(zip(places[odd].tolist(), far, strict=True))
         if self.odd_:
             warn(
                 f"{len(self.odd_)} good images are unlike the others ({indices(self.odd_)}) and "

@@ -44,6 +44,7 @@ from imsim.anomaly.gaussians import (
     nearest_distances,
 )
 from imsim.anomaly.pca import PCAAutoencoder
+from imsim.anomaly.scoring import EQUAL
 from imsim.anomaly.stacks import (
     Booleans,
     Doubles,
@@ -68,8 +69,6 @@ COARSE = 4
 FEW = 64
 """Places that the description of the whole image can hold one by one. Then none is judged alone:
 in small images with synthetic defects that only added to the noise of good ones."""
-EQUAL = 0.1
-"""Distances below this count as 0: the image equals the only good one. Good images have 1 to 4."""
 HIGHEST = 0.005
 """Share of the places, those most unlike good ones, whose mean is the score of places."""
 HIGHEST_OF_ALL, HIGHEST_WINDOWS = 0.1, 0.01

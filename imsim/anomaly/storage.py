@@ -25,7 +25,7 @@ from sklearn.exceptions import NotFittedError
 import imsim
 from imsim.whole_files import replacing
 
-FORMAT = 5
+FORMAT = 6
 """Version of the layout; a file with another one is refused."""
 ANOTHER_VERSION = "train it again, or use the version of imsim that wrote it"
 _HEADER, _DIGEST = "imsim", "imsim_sha256"

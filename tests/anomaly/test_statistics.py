@@ -324,7 +324,7 @@ def test_numbers_far_outside_have_a_score() -> None:
     detector = AnomalyDetector(preprocess=None, random_state=0).fit(parts(40, 0).astype(np.float32))
     images = parts(3, 1).astype(np.float32)
     images[0, 20, 20], images[1] = 1e37, 3e38
-    assert (detector.anomaly_score(images)[:2] > 1000 * detector.threshold_).any()
+    assert (detector.anomaly_score(images)[:2] > 100 * detector.threshold_).any()
     assert not np.isnan(detector.anomaly_score(images)).any()
 
 
