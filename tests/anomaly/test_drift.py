@@ -108,6 +108,17 @@ class TestWhatItSees:
         assert name in {d.name for d in found}
         assert "anomaly score" not in {d.name for d in found}
 
+    def test_a_score_drifts_up_only(self):
+        """Held-out images score higher than live ones, whose detector has learned from more."""
+        alarm = DriftAlarm(known(as_raw(np.arange(50.0)), np.arange(50.0)))
+        raw = dict.fromkeys(RAW, 24.5)
+        for score, drifting in ((0.0, []), (49.0, ["anomaly score"])):
+            for _ in range(100):
+                alarm._take({**raw, "anomaly score": score, "not inspected": 0.0})
+            assert [drift.name for drift in alarm.drifts()] == drifting
+        low, high = alarm.charts()["anomaly score"].limits
+        assert (low, high) == (-np.inf, alarm.limits["anomaly score"])
+
     def test_images_that_cannot_be_inspected(self, detector):
         alarm = DriftAlarm(detector)
         empty = np.ones((1, SIZE, SIZE), np.float32)
