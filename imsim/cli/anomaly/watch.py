@@ -41,8 +41,9 @@ Score images as they appear in FOLDER and the folders in it, until Ctrl-C.
 file counts when its size and times have not changed from one look at the folder
 to the next; one that cannot be read then is not inspected, and so rejected.
 Files whose names begin with a dot do not count: write under such a name, and
-rename. A file that is replaced is scored again, also one of the same size and
-time, and one whose owner or permissions change; one that goes is forgotten.
+rename. A file that is replaced is scored again, also by one of the same size
+and time, and so is one whose owner, permissions or links change; one that goes
+is forgotten.
 
 Rows are CSV or JSON lines as of `imsim anomaly score`, with a further column
 "time", when the image was scored (ISO 8601). They go to standard output or to
