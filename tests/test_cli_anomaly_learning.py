@@ -129,3 +129,13 @@ def test_a_report_tells_of_the_model_and_of_images_it_learned_from(capsys, model
     page = Path("fresh/report.html").read_text(encoding="utf-8")
     assert str(AnomalyDetector.load(model).false_alarms_) in page
     assert "line 3" in page
+
+
+def test_an_image_unlike_most_others_is_left_out_though_it_comes_first(capsys):
+    Path("good").mkdir()
+    np.save("good/0.npy", waves(1, 1)[0, :9])
+    np.save("good/1.npy", waves(60, 0))
+    found = run(capsys, "train", "good", "-o", "model", *PLAIN, status=2)
+    assert "trained on 60 images of 24 x 24 pixels" in found.out
+    assert found.err.startswith("imsim: error: good/0.npy: is 24 x 9 pixels, 64-bit float, grey")
+    assert "good/1.npy[0] is 24 x 24 pixels, 64-bit float, grey; they must be alike" in found.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -66,6 +67,23 @@ def test_a_cut_stack_counts_as_damaged(capsys):
     assert rows[2]["image"] == "s.tif[2]"
     assert "damaged" in rows[2]["reason"]
     assert "s.tif[2]: damaged: the file is cut off" in err
+
+
+def test_a_fence_that_is_no_number(capsys):
+    with pytest.raises(SystemExit):
+        run("train", "good.npy", "-o", "m.safetensors", *PLAIN, "--fence", "wide")
+    assert "--fence: 'wide' is neither a number nor none" in capsys.readouterr().err
+
+
+def test_facts_on_a_model_without_any_distance_are_json(capsys):
+    """The same image over and over is reproduced exactly: PSNR is infinite."""
+    save("equal.npy", np.repeat(GOOD[:1], 20, axis=0))
+    assert run("train", "equal.npy", "-o", "n.safetensors", *PLAIN[:3], "psnr") == 0
+    capsys.readouterr()
+    assert run("info", "n.safetensors", "--json") == 0
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["threshold"] == (
+        "-Infinity"
+    )
 
 
 def test_notes_are_said(capsys):

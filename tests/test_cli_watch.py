@@ -171,6 +171,17 @@ class TestArrivals:
         assert [row["verdict"] for row in found["image"]] == ["good", "anomaly", "good"]
         assert len(err) == 3  # that gone.png is there already, the summary, the interruption
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="the time of change is that of creation")
+    def test_a_file_rewritten_with_its_size_and_time_is_scored_again(self, capsys, model, looks):
+        def rewrite(image):
+            with open("in/a.npy", "r+b" if os.path.exists("in/a.npy") else "wb") as file:
+                np.save(file, image)
+            os.utime("in/a.npy", (1e9, 1e9))
+
+        looks += [lambda: rewrite(GOOD[0]), None, None, lambda: rewrite(BAD), None, None]
+        found, _ = watch(capsys, model)
+        assert [row["verdict"] for row in found["image"]] == ["good", "anomaly"]
+
     def test_what_is_not_looked_for(self, capsys, model, looks):
         def others():
             put(".hidden.png", GOOD[0])

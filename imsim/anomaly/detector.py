@@ -14,7 +14,15 @@ from sklearn.base import OutlierMixin
 
 import imsim
 from imsim.anomaly import detector_state, scoring
-from imsim.anomaly.cross_fitting import CrossFit, odd_ones
+from imsim.anomaly.cross_fitting import (
+    FOLDS,
+    CrossFit,
+    check_groups,
+    check_left,
+    deal_folds,
+    odd_ones,
+    with_twins,
+)
 from imsim.anomaly.detector_parameters import (
     check_parameters,
     data_range_of,
@@ -23,7 +31,6 @@ from imsim.anomaly.detector_parameters import (
     random_generator,
 )
 from imsim.anomaly.detector_state import Card, digests_of
-from imsim.anomaly.folds import FOLDS, check_groups, check_left, deal_folds, with_twins
 from imsim.anomaly.preparation import (
     CONSTANT,
     LEAST_IMAGES,
@@ -44,6 +51,7 @@ from imsim.anomaly.stacks import (
     batch_images,
     check_images,
     check_masks,
+    check_size,
     depth_of,
     finite_outside,
     indices,
@@ -101,8 +109,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     so that a fresh good image is above it with a probability of at most `false_alarm_rate`; with
     fewer than ``1 / false_alarm_rate - 1`` the tail of their scores has to be extrapolated, and a
     warning says so. `false_alarms_` has the rate to expect and its interval.
-    With ``aggregate="both"`` and ``"statistics"`` the probability is approximate: the same images
-    also set the scales. The pose, and whether places mean something, are learned from all of them.
+    With ``aggregate="both"`` and ``"statistics"``, each of these images has its score in the scales
+    of the others. The pose, and whether places mean something, are learned from all of them.
 
     Parameters
     ----------
@@ -121,11 +129,11 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
     aggregate : {None, "mean", "worst", "highest", "both", "statistics"}
         See `imsim.anomaly.scoring`. ``"both"`` takes the larger of mean and worst window, each
         above the median of held-out good images, in units of the distance from there to their
-        95 % quantile. ``"statistics"`` does the same with the distances of `GoodStatistics`, in
-        the language of FSIM; the metric's map explains them. The default is ``"statistics"``
-        for a model that has such distances, and for FSIM without a preprocess; else, for a metric
-        with a map, ``"worst"`` after a preprocess and ``"both"`` without one; for any other metric
-        it is ``"mean"``.
+        95 % quantile. ``"statistics"`` does the same with the logarithms of the distances of
+        `GoodStatistics`, in the language of FSIM; the metric's map explains them. The default is
+        ``"statistics"`` for a model that has such distances, and for FSIM without a preprocess;
+        else, for a metric with a map, ``"worst"`` after a preprocess and ``"both"`` without one;
+        for any other metric it is ``"mean"``.
     window : int, optional
         Side of the worst window in pixels.
     false_alarm_rate : float
@@ -171,8 +179,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         Median, and distance from it to the 95 % quantile, of each number of ``"both"`` and
         ``"statistics"``; 0 and 1 where there is one number.
     held_out_scores_ : float64 array, shape (n,)
-        Anomaly scores of the usable good images by models that did not learn from them; NaN for
-        images that were not held out. Those of an update follow.
+        Anomaly scores of the usable good images by models that did not learn from them, in the
+        scales of the other images; NaN for images that were not held out. Those of an update
+        follow.
     held_out_columns_ : float64 array, shape (n, columns)
         The numbers, before they are scaled, of which these scores are made.
     raw_statistics_ : float64 array, shape (n, 7)
@@ -362,6 +371,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             batch, given = frames[part], masks_at(used, part)
             inputs, inside, known = self._prepared(batch, given)
             columns = self._compare(self.model_, inputs, inside)
+            columns = scoring.as_counted(columns, self.aggregate_)
             scores[part] = scoring.most_anomalous(columns, self.scales_)
             found = reasons(batch, given, np.isnan(scores[part]), known)
             return {part.start + i: reason for i, reason in found.items()}
@@ -473,11 +483,7 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         """Return images like those learned from, and their masks or None."""
         self._check_fitted()
         frames = as_stack("images", images)
-        if frames.shape[1:] != self.shape_:
-            raise imsim.ShapeError(
-                "images are {1} x {0} pixels, those learned from {3} x {2}: resize them, or fit a "
-                "detector to images of this size".format(*frames.shape[1:], *self.shape_)
-            )
+        check_size(frames, self.shape_, "resize them, or fit a detector to images of this size")
         if depth_of(frames) != self.depth_:
             raise imsim.DTypeError(
                 f"images are of type {depth_of(frames)}, those learned from {self.depth_}, and may "
@@ -531,9 +537,9 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         `places` are the indices of the images among those that the caller gave, `sizes` the numbers
         of images, without odd ones, of the fit and of each update.
         """
-        self.scales_ = scoring.scales(columns[~odd])
-        every = scoring.most_anomalous(columns, self.scales_)
-        scores = every[~odd]
+        counted = scoring.as_counted(columns, self.aggregate_)
+        self.scales_ = scoring.scales(counted[~odd])
+        scores = scoring.most_anomalous_of_others(counted[~odd])
         if np.isnan(scores).all():
             raise imsim.ImsimError(
                 f"{self.metric} gives no score for any good image: are the masks too small?"
@@ -548,8 +554,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self.held_out_columns_, self.held_out_scores_ = columns[~odd], scores
         self.threshold_, self.offset_ = found.value, -found.value
         self.false_alarms_ = found
-        pairs = zip(places[odd].tolist(), every[odd].tolist(), strict=True)
-        self.odd_: dict[int, float] = dict(pairs)
+        far = scoring.most_anomalous(counted[odd], self.scales_).tolist()
+        self.odd_: dict[int, float] = dict(zip(places[odd].tolist(), far, strict=True))
         if self.odd_:
             warn(
                 f"{len(self.odd_)} good images are unlike the others ({indices(self.odd_)}) and "

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 import imsim
 from imsim.anomaly import scoring
-from imsim.anomaly.folds import FOLDS
+from imsim.anomaly.cross_fitting import FOLDS
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.stacks import Booleans, Floats
 from imsim.anomaly.statistics import METRIC, GoodStatistics

@@ -216,9 +216,9 @@ def restore(detector: Any, parameters: dict[str, Any], arrays: Arrays) -> None:
     detector.raw_statistics_ = check_raw(raw)
     if detector.pose_ is not None and detector.pose_.mean_.shape != detector.shape_:
         raise imsim.OptionError("its pose was learned from images of another size")
-    scores = detector.held_out_scores_ = scoring.most_anomalous(
-        detector.held_out_columns_, detector.scales_
-    )
+    counted = scoring.as_counted(detector.held_out_columns_, detector.aggregate_)
+    scores = scoring.most_anomalous_of_others(counted)
+    detector.held_out_scores_ = scores
     # Of good images that are all reproduced exactly, the threshold may be minus infinity.
     value, rate, low, high = arrays.take("threshold", np.float64, 4, finite=False).tolist()
     number = arrays.number("number", np.int64)

@@ -17,13 +17,24 @@ from scipy.stats import beta
 
 import imsim
 from imsim.anomaly.raw import RAW, of_image
-from imsim.anomaly.stacks import Doubles, as_stack, check_kind, check_masks, masks_at
+from imsim.anomaly.stacks import (
+    Doubles,
+    as_real,
+    as_stack,
+    check_kind,
+    check_masks,
+    check_size,
+    masks_at,
+)
 from imsim.validation import check_integer, check_number
 
 __all__ = ["Chart", "Drift", "DriftAlarm"]
 
 SCORE, MISSED = "anomaly score", "not inspected"
 """Names of the other two charts."""
+_LOWEST = {SCORE: -np.inf, MISSED: 0.0}
+"""Lower limits of charts that have one of their own. Live images score lower than held-out ones,
+since the detector has learned from more images than the models that scored these."""
 SMOOTHING = 0.05
 """Weight of the newest image in a chart: it remembers about 20 images. A lasting change is to be
 seen within 100 images, and a tenth of rejects among them is to change little."""
@@ -77,7 +88,7 @@ class Chart(NamedTuple):
     values: Doubles
     """Of the last 10,000 images at most."""
     limits: tuple[float, float]
-    """Lower and upper limit."""
+    """Lower and upper limit; the lower one of the anomaly score is minus infinity."""
 
 
 class DriftAlarm:
@@ -95,8 +106,10 @@ class DriftAlarm:
 
     is drift. The limit k is the one at which the mean run length of a chart is `run_length` times
     the number of charts, if good images were known exactly; 1/n widens it by what they leave
-    unknown. With few images, limits are wide, and small changes are not seen. Of images that cannot
-    be inspected, the chart follows the share, one-sided, from the largest share that is likely
+    unknown. With few images, limits are wide, and small changes are not seen. Of the score only a
+    rise is drift: that of live images is lower than that of the good images, which were held out of
+    models that had learned from fewer. Of images that cannot be inspected, the chart follows the
+    share, one-sided, from the largest share that is likely
     given those of the training.
 
     The raw statistics, in the units of pixels:
@@ -128,7 +141,8 @@ class DriftAlarm:
         left out that cannot speak within 100 images, whatever these show, since too few good images
         are known.
     limits : dict of str to float
-        By name: of the share not inspected, and of the absolute value of the other charts.
+        By name: of the share not inspected, of the chart of the score, and of the absolute value of
+        the other charts.
     count : int
         Images since the last reset.
 
@@ -230,23 +244,19 @@ class DriftAlarm:
             scores, or if `inspection` is nothing that ``inspect`` returns.
         """
         frames = as_stack("images", images)
-        if frames.shape[1:] != self._shape:
-            raise imsim.ShapeError(
-                "images are {1} x {0} pixels, those learned from {3} x {2}: pass the images that "
-                "were inspected".format(*frames.shape[1:], *self._shape)
-            )
+        check_size(frames, self._shape, "pass the images that were inspected")
         is_pair = isinstance(inspection, tuple) and len(inspection) == 2
         check_kind(
-            is_pair and np.ndim(inspection[0]) == 1 and isinstance(inspection[1], Mapping),
+            is_pair and isinstance(inspection[1], Mapping),
             "inspection",
             inspection,
             "scores and problems, as detector.inspect(images) returns them",
         )
-        scores, problems = inspection
-        if len(scores) != len(frames):
+        scores, problems = as_real("inspection.scores", inspection[0]), inspection[1]
+        if scores.shape != frames.shape[:1]:
             raise imsim.ShapeError(
-                f"inspection has {len(scores)} scores, images has {len(frames)} images: pass what "
-                "inspect(images) returned for these images"
+                f"inspection has scores of shape {scores.shape}, images has {len(frames)} images: "
+                "pass what inspect(images) returned for these images"
             )
         used = None if masks is None else check_masks(masks, frames.shape)
         for i, frame in enumerate(frames):
@@ -272,13 +282,15 @@ class DriftAlarm:
 
     def charts(self) -> dict[str, Chart]:
         """Return the charts by name, to be drawn."""
-        return {
-            name: Chart(np.array(self._past[name]), (0.0 if name == MISSED else -limit, limit))
-            for name, limit in self.limits.items()
-        }
+        return {name: Chart(np.array(self._past[name]), self._bounds(name)) for name in self.names}
 
     def _is_beyond(self, name: str) -> bool:
-        return abs(self._chart[name]) > self.limits[name]
+        low, high = self._bounds(name)
+        return not low <= self._chart[name] <= high
+
+    def _bounds(self, name: str) -> tuple[float, float]:
+        """Return the lower and the upper limit of a chart."""
+        return _LOWEST.get(name, -self.limits[name]), self.limits[name]
 
     def _take(self, values: dict[str, float]) -> None:
         """Go on with the charts by one image."""

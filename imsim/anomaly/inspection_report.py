@@ -20,7 +20,14 @@ from imsim.anomaly import scoring
 from imsim.anomaly.detector import AnomalyDetector, Inspection
 from imsim.anomaly.figures import Thumbnail, inspected_figure, order_figure, place_words, thumbnail
 from imsim.anomaly.item_detector import ItemDetector
-from imsim.anomaly.report import Writer, check_facts, dissimilarity_scale, ends_of, grey_between
+from imsim.anomaly.report import (
+    Writer,
+    check_facts,
+    dissimilarity_scale,
+    ends_of,
+    grey_between,
+    texts,
+)
 from imsim.anomaly.stacks import as_stack, batch_images, check_kind, check_masks, masks_at
 from imsim.pages import asset
 from imsim.validation import check_integer
@@ -124,7 +131,7 @@ class InspectionRecord:
         """
         frames = as_stack("images", images)
         used = None if masks is None else check_masks(masks, frames.shape)
-        names = _one_each(names, len(frames))
+        names = texts("names", names, len(frames))
         scores = np.empty(len(frames))
         problems: dict[int, str] = {}
         for part in divided(len(frames), 4 * batch_images(frames)):  # bounds the memory
@@ -343,7 +350,7 @@ def write_inspection_report(
     frames = as_stack("images", images)
     used = None if masks is None else check_masks(masks, frames.shape)
     names = [f"image {i}" for i in range(len(frames))] if names is None else names
-    names = _one_each(names, len(frames))
+    names = texts("names", names, len(frames))
     check_facts(facts)
     record = InspectionRecord(detector, gallery=gallery)
     writer = Writer(folder)
@@ -369,16 +376,6 @@ def _maps(detector: AnomalyDetector, images: NDArray[Any], masks: Any) -> list[N
             return [None]
         each = (slice(i, i + 1) for i in range(len(images)))
         return [_maps(detector, images[part], masks_at(masks, part))[0] for part in each]
-
-
-def _one_each(names: Any, count: int) -> Sequence[str]:
-    """Return the names of images as a list."""
-    are_names = isinstance(names, Iterable) and not isinstance(names, str | bytes | Mapping)
-    check_kind(are_names, "names", names, "a list with one for each image")
-    given = [str(name) for name in names]
-    if len(given) != count:
-        raise imsim.ShapeError(f"names has length {len(given)}; expected one for each of {count}")
-    return given
 
 
 def _ends_of(image: NDArray[Any]) -> tuple[float, float]:

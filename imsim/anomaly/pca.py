@@ -11,7 +11,16 @@ import scipy.linalg
 
 import imsim
 from imsim.anomaly.patches import cut, join, window
-from imsim.anomaly.stacks import Booleans, Doubles, Floats, batch_images, check_images, product
+from imsim.anomaly.stacks import (
+    Booleans,
+    Doubles,
+    Floats,
+    batch_images,
+    check_images,
+    check_size,
+    product,
+    with_pixels,
+)
 from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
 from imsim.validation import check_integer, check_number
 from imsim.workers import divided
@@ -137,7 +146,9 @@ class PCAAutoencoder(Stored):
         self._check_size(pixels, self.shape_)
         new, count = self._principal(pixels, used, self.mean_)
         if new is None or not count:
-            return self  # the masks leave no image, or no complete patch
+            raise imsim.MaskError(
+                "the masks leave no image and no complete patch to learn from: pass larger masks"
+            )
         n, kept = self.count_, self.explained_variance_
         total = (n - 1) * self.total_variance_ + (count - 1) * float(new.variances.sum())
         axes = self.components_.astype(np.float64)
@@ -156,9 +167,7 @@ class PCAAutoencoder(Stored):
         """
         if self.patch is not None:
             return _of_many(self._complete_patches(pixels, used), self.patch**2)
-        if used is not None:
-            shown = used.any(axis=(1, 2))
-            pixels, used = pixels[shown], used[shown]
+        pixels, used = with_pixels(pixels, used)
         if not len(pixels):
             return None, 0
         vectors = pixels.reshape(len(pixels), -1)
@@ -266,11 +275,8 @@ class PCAAutoencoder(Stored):
                 f"images are {height}x{width} pixels, smaller than a patch of "
                 f"{self.patch}x{self.patch}: use larger images or a smaller patch"
             )
-        if self.patch is None and wanted is not None and wanted != (height, width):
-            raise imsim.ShapeError(
-                f"images are {height}x{width} pixels, but the model was fitted to "
-                f"{wanted[0]}x{wanted[1]}: resize them, or use patches, e.g. patch=16"
-            )
+        if self.patch is None and wanted is not None:
+            check_size(pixels, wanted, "resize them, or use patches, e.g. patch=16")
 
     def _complete_patches(self, pixels: Floats, used: Booleans | None) -> Iterator[Floats]:
         """Yield, batch by batch, the patches that lie entirely inside the masks."""

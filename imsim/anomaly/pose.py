@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly.stacks import Booleans, Doubles, Floats, batch_images, check_images
+from imsim.anomaly.stacks import Booleans, Doubles, Floats, batch_images, check_images, check_size
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.anomaly.xray.frames import LARGEST_ITEM, border, find_items
 from imsim.workers import in_parts
@@ -124,12 +124,7 @@ class Pose(Stored):
 
     def _check_size(self, frames: Floats) -> None:
         self._check_fitted()
-        if frames.shape[1:] != self.mean_.shape:
-            raise imsim.ShapeError(
-                "images are {}x{} pixels, but the pose was learned from {}x{}: resize them".format(
-                    *frames.shape[1:], *self.mean_.shape
-                )
-            )
+        check_size(frames, self.mean_.shape, "resize them")
 
     def get_state(self) -> State:
         """Return what `from_state` needs."""

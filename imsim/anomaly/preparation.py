@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 import imsim
-from imsim.anomaly.places import place_surprise
+from imsim.anomaly.descriptions import place_surprise
 from imsim.anomaly.pose import Pose, moved_back
 from imsim.anomaly.stacks import (
     Booleans,
@@ -84,8 +84,17 @@ def few_constant(found: Prepared, earlier: Doubles | None = None) -> Booleans:
     constant: Booleans = usable & (highest == lowest)
     level, contrast = np.empty((2, 0)) if earlier is None else earlier[:, :2].T
     before = (contrast <= _ROUNDING * np.abs(level)).sum()
-    is_few = 2 * (constant.sum() + before) < usable.sum() + len(level)
-    return constant if is_few else np.zeros_like(constant)
+    number = int(constant.sum())
+    if 2 * (number + before) < usable.sum() + len(level):
+        return constant
+    if number >= LEAST_IMAGES:
+        warn(
+            f"{number} of {usable.sum()} good images are constant, such as black frames, and are "
+            "learned from, since most good ones are: such images pass as good; leave them out if "
+            "they show nothing",
+            UserWarning,
+        )
+    return np.zeros_like(constant)
 
 
 def map_back(
@@ -144,7 +153,8 @@ def fitted_pose(frames: NDArray[Any]) -> Pose | None:
     """Return a pose that makes good images more alike, place by place; None if none does."""
     images, inside = check_images(frames, leave_out=True)
     images = images if inside is None else images[inside.any(axis=(1, 2))]
-    images = images[~few_constant(Prepared(images, None, {}))]
+    with silent(UserWarning):  # the detector warns of them
+        images = images[~few_constant(Prepared(images, None, {}))]
     if len(images) < LEAST_IMAGES or min(images.shape[1:]) < LEAST_SIDE:
         return None
     pose = Pose().fit(images)

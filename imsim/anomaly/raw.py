@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly.stacks import Booleans, Doubles, batch_images, masks_at
+from imsim.anomaly.xray.frames import BORDER, border
 from imsim.errors import warn
 from imsim.workers import in_parts
 
 RAW = ("level", "contrast", "border", "noise", "texture", "column pattern", "row pattern")
 """Names of the raw statistics of an image, in the order of their columns."""
-_BORDER = 3
-"""Width in pixels of the strip along the frame that shows the open beam."""
 _BODY = 0.9
 """Share of the smallest details whose mean is a strength: edges and foreign bodies are not in it,
 and where the half of an image is flat it is not 0, as the median would be."""
@@ -79,13 +78,11 @@ def of_image(image: NDArray[Any], used: Booleans | None) -> list[float]:
     total, step = above + below, below - above
     blocks = (total[:, ::2] + total[:, 1::2]) / 4
     down = blocks[1:] - blocks[:-1]
-    edge = min(_BORDER, *(side // 2 for side in pixels.shape))
-    inner = pixels[edge : len(pixels) - edge]
-    strips = (pixels[:edge], pixels[len(pixels) - edge :], inner[:, :edge], inner[:, -edge:])
+    edge = min(BORDER, *(side // 2 for side in pixels.shape))
     return [
         float(pixels.mean()),
         float(pixels.std()),
-        float(np.median(np.concatenate([strip.ravel() for strip in strips]))) if edge else 0.0,
+        float(np.median(border(pixels[None], edge))) if edge else 0.0,
         _strength((step[:, 1::2] - step[:, ::2]) / 2),
         _strength((down[:, 1:] - down[:, :-1]) / 2),
         _strength(np.diff(pixels.mean(axis=0), 2)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -181,10 +181,10 @@ class Gallery:
             inputs=inputs,
             reconstructions=reconstructions,
             images=images,
-            kinds=kinds,
-            names=names,
         )
-        self.evaluation, self.kinds, self.names = evaluation, kinds, names
+        self.evaluation, count = evaluation, len(evaluation.labels)
+        self.kinds = None if kinds is None else texts("kinds", kinds, count)
+        self.names = None if names is None else texts("names", names, count)
         self.inputs, self.reconstructions = np.asarray(inputs), np.asarray(reconstructions)
         self.masks = None if masks is None else check_masks(masks, self.inputs.shape)
         self.images = None if images is None else np.asarray(images)
@@ -235,6 +235,8 @@ class Writer:
     """Writes the files of one report; the page is written even if a figure fails."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
+        is_path = isinstance(folder, str | os.PathLike)
+        check_kind(is_path, "folder", folder, "the path of a folder")
         self.folder = Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -313,13 +315,22 @@ def check_facts(facts: Any) -> None:
 
 
 def check_lengths(count: int, **given: Any) -> None:
-    """Refuse what is not given once for each evaluated image; None is."""
+    """Refuse what is not given once for each image; None is."""
     for name, values in given.items():
         length = len(values) if hasattr(values, "__len__") else 0
         if values is not None and length != count:
             raise imsim.ShapeError(
-                f"{name} has length {length}; expected one for each of the {count} evaluated images"
+                f"{name} has length {length}; expected one for each of the {count} images"
             )
+
+
+def texts(name: str, values: Any, count: int) -> list[str]:
+    """Return what is given once for each image, such as its name, as texts."""
+    is_list = isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping)
+    check_kind(is_list, name, values, "a list with one for each image")
+    given = [str(value) for value in values]
+    check_lengths(count, **{name: given})
+    return given
 
 
 def caption(*words: object) -> str:

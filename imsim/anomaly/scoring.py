@@ -31,6 +31,8 @@ BOTH = "both"
 """The aggregate of a detector that takes the more anomalous of mean and worst window."""
 STATISTICS = "statistics"
 """The aggregate of a detector whose model measures how unlike good images an image is."""
+EQUAL = 0.1
+"""Distances below this are none: the image equals the only good one. Good images have 1 to 4."""
 WINDOW = 3
 """Default side of the window of `"worst"`, in pixels."""
 TAIL = 0.95
@@ -319,6 +321,11 @@ def every_score(
     return np.stack(columns, axis=1)
 
 
+def as_counted(columns: Doubles, aggregate: str) -> Doubles:
+    """Return columns as they count: distances in logarithms, which have shorter upper tails."""
+    return np.log(np.maximum(columns, EQUAL)) if aggregate == STATISTICS else columns
+
+
 def scales(scores: Doubles) -> Doubles:
     """Return of each column the median, and its distance to the 95 % quantile; (2, columns).
 
@@ -339,4 +346,44 @@ def scales(scores: Doubles) -> Doubles:
 def most_anomalous(scores: Doubles, scale: Doubles) -> Doubles:
     """Return the largest column of each image, each in its own scale; NaN if all are NaN."""
     result: Doubles = np.fmax.reduce((scores - scale[0]) / scale[1], axis=1)
+    return result
+
+
+def most_anomalous_of_others(scores: Doubles) -> Doubles:
+    """Return `most_anomalous` of each image in the `scales` of the other ones.
+
+    In a scale of its own, an image would seem nearer than a fresh one: of 19 images, 9 % of fresh
+    ones were beyond the threshold for 5 %.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly.scoring import most_anomalous_of_others
+    >>> scores = np.array([[1.0, 7.0], [2.0, 7.0], [4.0, 7.0]])
+    >>> most_anomalous_of_others(scores).round(3)
+    array([0.   , 0.   , 5.556])
+    """
+    result = scores.copy()
+    if scores.shape[1] > 1:
+        for column in result.T:
+            valid = ~np.isnan(column)
+            values = column[valid]
+            # A single one has no others.
+            middle, high = (
+                _quantile_of_others(values, share) if len(values) > 1 else values
+                for share in (0.5, TAIL)
+            )
+            column[valid] = (values - middle) / np.where(high == middle, 1, high - middle)
+    largest: Doubles = np.fmax.reduce(result, axis=1)
+    return largest
+
+
+def _quantile_of_others(values: Doubles, share: float) -> Doubles:
+    """Return for each value a quantile of all others, as `numpy.quantile` has it."""
+    order = np.argsort(values, kind="stable")
+    ordered, ranks = values[order], np.argsort(order)
+    place = share * (len(values) - 2)
+    below, above = math.floor(place), math.ceil(place)
+    low, high = (ordered[rank + (ranks <= rank)] for rank in (below, above))
+    result: Doubles = low + (place - below) * (high - low)
     return result

@@ -26,6 +26,7 @@ from imsim.anomaly.report import (
     grey_scale,
     metric_with_map,
     spread,
+    texts,
 )
 from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_images, check_kind
 from imsim.anomaly.xray.peel import VirtualPeel
@@ -116,7 +117,11 @@ def write_comparison(
     frames = as_stack("images", images)
     _check(detectors, evaluations)
     labels = next(iter(evaluations.values())).labels
-    check_lengths(len(labels), images=frames, kinds=kinds, names=names)
+    check_lengths(len(labels), images=frames)
+    if kinds is not None:
+        kinds = texts("kinds", kinds, len(labels))
+    if names is not None:
+        names = texts("names", names, len(labels))
     chosen = shown_together(evaluations, gallery)
     what = np.where(labels, "bad", "good") if kinds is None else np.where(labels, kinds, "good")
     captions = [caption(f"image {i}" if names is None else names[i], what[i]) for i in chosen]

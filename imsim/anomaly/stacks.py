@@ -24,7 +24,8 @@ ROBUST = 1.4826
 NOT_FINITE = "holds NaN or infinity: repair these pixels, or leave the image out"
 NO_CONTRAST = (
     "has so little contrast at its level that float32, in which images are compared, loses it: "
-    "subtract from all images what they have in common, such as the mean of the good ones"
+    "subtract from all images what they have in common, such as the mean of the good ones, or "
+    "multiply tiny numbers"
 )
 _LEVELS = 256
 """Least grey levels of an image that float32 is to hold."""
@@ -104,6 +105,25 @@ def masks_at(masks: Booleans | None, which: Any) -> Booleans | None:
     return None if masks is None else masks[which]
 
 
+def check_size(images: NDArray[Any], learned: tuple[int, ...], remedy: str) -> None:
+    """Refuse images of another size than those learned from."""
+    if images.shape[1:] != tuple(learned):
+        raise ShapeError(
+            "images are {1} x {0} pixels, those learned from {3} x {2}".format(
+                *images.shape[1:], *learned
+            ),
+            remedy,
+        )
+
+
+def with_pixels(pixels: Floats, used: Booleans | None) -> tuple[Floats, Booleans | None]:
+    """Return the images of which the masks leave something, and their masks."""
+    if used is None:
+        return pixels, None
+    shown = used.any(axis=(1, 2))
+    return (pixels, used) if shown.all() else (pixels[shown], used[shown])
+
+
 def check_images(
     images: Any, masks: Any = None, *, leave_out: bool = False
 ) -> tuple[Floats, Booleans | None]:
@@ -160,7 +180,8 @@ def _without_contrast(pixels: NDArray[Any], values: Floats, used: Booleans | Non
     highest = values.max(axis=(1, 2), initial=-np.inf, where=inside)
     lowest = values.min(axis=(1, 2), initial=np.inf, where=inside)
     largest = np.maximum(np.abs(highest), np.abs(lowest))
-    rounding = np.finfo(np.float32).eps / 2 * largest
+    facts = np.finfo(np.float32)
+    rounding = np.maximum(facts.eps / 2 * largest, facts.smallest_subnormal)
     with np.errstate(invalid="ignore"):  # infinities, of which none is finite
         doubtful = (_LEVELS * rounding > highest - lowest) & np.isfinite(largest)
     for i in np.flatnonzero(doubtful):

@@ -21,6 +21,7 @@ from imsim.anomaly.descriptions import (
     WINDOW,
     energies_at,
     energies_in,
+    has_places,
     number_of_features,
     of_places,
     of_wholes,
@@ -43,15 +44,17 @@ from imsim.anomaly.gaussians import (
     nearest_distances,
 )
 from imsim.anomaly.pca import PCAAutoencoder
-from imsim.anomaly.places import has_places
+from imsim.anomaly.scoring import EQUAL
 from imsim.anomaly.stacks import (
     Booleans,
     Doubles,
     Floats,
     batch_images,
     check_images,
+    check_size,
     masks_at,
     sample_of,
+    with_pixels,
 )
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.validation import check_integer
@@ -66,8 +69,6 @@ COARSE = 4
 FEW = 64
 """Places that the description of the whole image can hold one by one. Then none is judged alone:
 in small images with synthetic defects that only added to the noise of good ones."""
-EQUAL = 0.1
-"""Distances below this count as 0: the image equals the only good one. Good images have 1 to 4."""
 HIGHEST = 0.005
 """Share of the places, those most unlike good ones, whose mean is the score of places."""
 HIGHEST_OF_ALL, HIGHEST_WINDOWS = 0.1, 0.01
@@ -179,7 +180,7 @@ class GoodStatistics(Stored):
 
         `OptionError` refuses parameters that are none of those allowed.
         """
-        shown = self._choose(*check_images(images, masks), slice(None))
+        shown = self._choose(*_to_learn_from(*check_images(images, masks)), slice(None))
         self._forget()
         self._learn([self._taught(shown)], shown)
         return self
@@ -193,7 +194,7 @@ class GoodStatistics(Stored):
         """
         if not hasattr(self, "shape_"):
             return self.fit(images, masks)
-        pixels, used = self._check_size(images, masks)
+        pixels, used = _to_learn_from(*self._check_size(images, masks))
         self.linear_ = copy(self.linear_).partial_fit(pixels, used)
         shown = self._within(self._shown(pixels, used))
         self._learn([self._taught(shown, self.moments_)], shown)
@@ -389,11 +390,7 @@ class GoodStatistics(Stored):
     def _check_size(self, images: Any, masks: Any) -> tuple[Floats, Booleans | None]:
         self._check_fitted()
         pixels, used = check_images(images, masks)
-        if pixels.shape[1:] != self.shape_:
-            raise imsim.ShapeError(
-                f"images are {pixels.shape[1]}x{pixels.shape[2]} pixels, but the model was fitted "
-                f"to {self.shape_[0]}x{self.shape_[1]}: resize them"
-            )
+        check_size(pixels, self.shape_, "resize them")
         return pixels, used
 
     def _distances_of(self, shown: Floats, used: Booleans | None) -> Doubles:
@@ -489,6 +486,14 @@ class GoodStatistics(Stored):
         both = [g.white(one) for g, one in zip(self.gaussians_[:2], features, strict=True)]
         result: Floats = np.concatenate(both, axis=1).astype(np.float32)
         return result
+
+
+def _to_learn_from(pixels: Floats, used: Booleans | None) -> tuple[Floats, Booleans | None]:
+    """Return images and masks without those of an empty mask, which would count as constant."""
+    pixels, used = with_pixels(pixels, used)
+    if not len(pixels):
+        raise imsim.MaskError("the masks leave no image to learn from: pass larger masks")
+    return pixels, used
 
 
 def _evenly(values: NDArray[_Number], count: int) -> NDArray[_Number]:

@@ -23,9 +23,10 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 import imsim
+from imsim.anomaly.stacks import check_kind
 from imsim.whole_files import replacing
 
-FORMAT = 5
+FORMAT = 6
 """Version of the layout; a file with another one is refused."""
 ANOTHER_VERSION = "train it again, or use the version of imsim that wrote it"
 _HEADER, _DIGEST = "imsim", "imsim_sha256"
@@ -98,6 +99,7 @@ class Stored(BaseEstimator):  # type: ignore[misc]
             If nothing was fitted; if a parameter is nothing that JSON can hold, or was changed
             after the fit, so that the file could not be loaded.
         """
+        _check_path(path)
         write(path, type(self).__name__, *self.get_state(), self._check_state)
 
     @classmethod
@@ -127,6 +129,7 @@ class Stored(BaseEstimator):  # type: ignore[misc]
         ImportError
             If it holds a model that needs a package which is not installed.
         """
+        _check_path(path)
         try:
             if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
                 raise imsim.OptionError("it is no regular file")
@@ -142,6 +145,12 @@ class Stored(BaseEstimator):  # type: ignore[misc]
                 f"{os.fspath(path)} cannot be loaded: its contents do not fit together ({error!r})"
             ) from error
         return found
+
+
+def _check_path(path: Any) -> None:
+    """Refuse what is no path: a number would name an open file."""
+    is_path = isinstance(path, str | os.PathLike)
+    check_kind(is_path, "path", path, "the path of a file")
 
 
 class Arrays:

@@ -24,11 +24,11 @@ def _booleans(masks: Array) -> Array:
 def without_lone(images: Array, limit: float) -> Array:
     """Replace pixels far from eight neighbours that are alike by the middle of these.
 
-    They are alike if they differ by less than `limit` times the pixel's distance from them. The
-    image is mirrored at the frame.
+    They are alike if they differ, less their slope, by less than `limit` times the pixel's distance
+    from them. The image is mirrored at the frame.
     """
     images = _floats(images)
-    result, room = np.empty_like(images), np.empty((7, images.shape[2] + 2), np.float32)
+    result, room = np.empty_like(images), np.empty((3, images.shape[2] + 2), np.float32)
     _without_lone(images, np.float32(limit), room, result)
     return result
 
@@ -36,23 +36,29 @@ def without_lone(images: Array, limit: float) -> Array:
 @exact
 def _without_lone(images, limit, room, result):  # type: ignore[no-untyped-def]
     n, height, width = images.shape
-    half = np.float32(0.5)
-    low_beside, low_all, high_beside, high_all = room[3], room[4], room[5], room[6]
+    half, sixth = np.float32(0.5), np.float32(1 / 6)
+    above, same, below = room[0], room[1], room[2]
     for k in range(n):
         for i in range(height):
-            _mirrored(images[k, i - 1 if i > 0 else min(1, height - 1)], room[0])
-            _mirrored(images[k, i], room[1])
-            _mirrored(images[k, i + 1 if i < height - 1 else max(i - 1, 0)], room[2])
-            for j in range(width + 2):
-                above, here, below = room[0, j], room[1, j], room[2, j]
-                low, high = _least(above, below), _largest(above, below)
-                low_beside[j], low_all[j] = low, _least(low, here)
-                high_beside[j], high_all[j] = high, _largest(high, here)
+            _mirrored(images[k, i - 1 if i > 0 else min(1, height - 1)], above)
+            _mirrored(images[k, i], same)
+            _mirrored(images[k, i + 1 if i < height - 1 else max(i - 1, 0)], below)
             out = result[k, i]
             for j in range(width):
-                low = _least(_least(low_all[j], low_all[j + 2]), low_beside[j + 1])
-                high = _largest(_largest(high_all[j], high_all[j + 2]), high_beside[j + 1])
-                here = room[1, j + 1]
+                a, b, c = above[j], above[j + 1], above[j + 2]
+                d, here, e = same[j], same[j + 1], same[j + 2]
+                f, g, h = below[j], below[j + 1], below[j + 2]
+                # The plane through them that fits best, by least squares.
+                across = ((c - a) + (e - d) + (h - f)) * sixth
+                down = ((f - a) + (g - b) + (h - c)) * sixth
+                both, other = down + across, down - across
+                a, b, c, d = a + both, b + down, c + other, d + across
+                e, f, g, h = e - across, f - other, g - down, h - both
+                low = _least(_least(_least(a, b), _least(c, d)), _least(_least(e, f), _least(g, h)))
+                high = _largest(
+                    _largest(_largest(a, b), _largest(c, d)),
+                    _largest(_largest(e, f), _largest(g, h)),
+                )
                 distance = _largest(here - high, low - here)
                 is_lone = (high - low < limit * distance) & (distance > 0)
                 out[j] = (low + high) * half if is_lone else here

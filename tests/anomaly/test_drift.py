@@ -108,6 +108,17 @@ class TestWhatItSees:
         assert name in {d.name for d in found}
         assert "anomaly score" not in {d.name for d in found}
 
+    def test_a_score_drifts_up_only(self):
+        """Held-out images score higher than live ones, whose detector has learned from more."""
+        alarm = DriftAlarm(known(as_raw(np.arange(50.0)), np.arange(50.0)))
+        raw = dict.fromkeys(RAW, 24.5)
+        for score, drifting in ((0.0, []), (49.0, ["anomaly score"])):
+            for _ in range(100):
+                alarm._take({**raw, "anomaly score": score, "not inspected": 0.0})
+            assert [drift.name for drift in alarm.drifts()] == drifting
+        low, high = alarm.charts()["anomaly score"].limits
+        assert (low, high) == (-np.inf, alarm.limits["anomaly score"])
+
     def test_images_that_cannot_be_inspected(self, detector):
         alarm = DriftAlarm(detector)
         empty = np.ones((1, SIZE, SIZE), np.float32)
@@ -373,7 +384,7 @@ class TestWhatIsRefused:
 
     def test_images_and_scores_that_do_not_go_together(self):
         alarm = DriftAlarm(known(as_raw(np.arange(50.0)), np.arange(50.0)))
-        with pytest.raises(imsim.ShapeError, match="has 2 scores, images has 3 images"):
+        with pytest.raises(imsim.ShapeError, match=r"scores of shape \(2,\), images has 3"):
             alarm.update(noise(3), Inspection(np.zeros(2), {}))
         with pytest.raises(imsim.ShapeError, match="for one image pass image"):
             alarm.update(noise(1)[0], Inspection(np.zeros(1), {}))
@@ -382,6 +393,9 @@ class TestWhatIsRefused:
         for wrong in (np.zeros(2), np.zeros(3), None, (1.0, 2.0), (np.zeros(2), None)):
             with pytest.raises(imsim.OptionError, match=r"as detector.inspect\(images\) returns"):
                 alarm.update(noise(2), wrong)
+        for scores in (["a", "b"], [None, 1.0], [[1.0], [1.0, 2.0]], [1j, 2j], "ab"):
+            with pytest.raises(imsim.ImsimError, match=r"inspection\.scores"):
+                alarm.update(noise(2), (scores, {}))
         assert alarm.count == 0
         with pytest.raises(imsim.ImsimError, match="number"):
             alarm.miss(-1)

@@ -362,7 +362,7 @@ def test_alarms_to_expect_are_those_of_fresh_images():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"names": ["a"]}, imsim.ShapeError, "names has length 1; expected one for each of 3"),
+        ({"names": ["a"]}, imsim.ShapeError, "names has length 1; expected one for each of the 3"),
         ({"names": "abc"}, imsim.OptionError, "names is of type str; expected a list"),
         ({"names": {"a": 1, "b": 2, "c": 3}}, imsim.OptionError, "names is of type dict"),
         ({"names": 3}, imsim.OptionError, "names is of type int"),

@@ -16,10 +16,9 @@ from sklearn.exceptions import NotFittedError
 
 import imsim
 from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, statistics
-from imsim.anomaly.cross_fitting import odd_ones
+from imsim.anomaly.cross_fitting import FOLDS, check_groups, deal_folds, odd_ones, with_twins
 from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
 from imsim.anomaly.detector_state import Card
-from imsim.anomaly.folds import FOLDS, check_groups, deal_folds, with_twins
 from imsim.anomaly.pca import MeanModel
 from imsim.errors import silent
 
@@ -409,7 +408,8 @@ def test_constant_images_of_an_update_teach_nothing(value: float, number: int) -
 
 def test_constant_images_are_learned_if_most_are() -> None:
     good = np.arange(12.0)[:, None, None] + np.zeros((16, 16))
-    with silent(UserWarning):
+    said = r"12 of 12 good images are constant, .* pass as good"
+    with pytest.warns(UserWarning, match="few for"), pytest.warns(UserWarning, match=said):
         detector = AnomalyDetector(preprocess=None, data_range=12.0, random_state=0).fit(good)
     assert not detector.left_out_
     with silent(UserWarning):

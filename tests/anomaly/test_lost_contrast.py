@@ -48,6 +48,14 @@ def test_rounding_of_a_constant_is_no_contrast():
     assert check_images(noisy)[1] is None
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-46])
+def test_numbers_below_those_of_float32(scale):
+    tiny = scale * textures(3).clip(0, 255)
+    with pytest.raises(imsim.DTypeError, match="multiply tiny numbers"):
+        check_images(tiny)
+    assert check_images(tiny * 0)[1] is None
+
+
 def test_pixels_outside_the_mask_have_no_say():
     images = shifted(textures(3), "int64", 2**60)
     masks = np.ones(images.shape, np.bool_)

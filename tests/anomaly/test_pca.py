@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from sklearn.base import clone
 
 import imsim
 from imsim.anomaly import GoodStatistics, PCAAutoencoder, pca, storage
@@ -291,29 +292,35 @@ def test_too_little_to_learn_from() -> None:
         PCAAutoencoder(2, patch=16).fit(textures(9), disc(radius=6))
     one_left = np.arange(9)[:, None, None] < np.ones((32, 32))
     for model in (PCAAutoencoder(2), PCAAutoencoder(2, patch=16), GoodStatistics(2)):
-        with pytest.raises(imsim.MaskError, match=r"there are 0 complete"):
+        with pytest.raises(imsim.MaskError, match=r"there are 0 complete|leave no image to learn"):
             model.fit(textures(9), np.zeros((32, 32), bool))
     for model in (PCAAutoencoder(2), GoodStatistics(2)):
         with pytest.raises(imsim.MaskError, match=r"there are 1 complete"):
             model.fit(textures(9), one_left)
 
 
-def test_images_with_an_empty_mask_teach_nothing() -> None:
+MODELS = [PCAAutoencoder(2), PCAAutoencoder(2, patch=8), MeanModel(), GoodStatistics(2)]
+
+
+@pytest.mark.parametrize("model", [*MODELS, GoodStatistics(2, places=False)], ids=repr)
+def test_images_with_an_empty_mask_teach_nothing(model) -> None:
     images, masks = textures(12), np.ones((12, 32, 32), bool)
     masks[::3] = False
     some = masks.any(axis=(1, 2))
-    first, second = PCAAutoencoder(2), PCAAutoencoder(2)
+    first, second = clone(model), clone(model)
     for learn in ("fit", "partial_fit"):
         getattr(first, learn)(images, masks)
         getattr(second, learn)(images[some])
-        for name in ("mean_", "components_", "explained_variance_", "count_", "total_variance_"):
-            np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-    before = first.mean_
-    np.testing.assert_array_equal(first.partial_fit(images, masks & False).mean_, before)
+        (_, arrays), (_, others) = first.get_state(), second.get_state()
+        assert arrays.keys() == others.keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, others[name], err_msg=name)
+    with pytest.raises(imsim.MaskError, match=r"the masks leave no .* to learn from: pass larger"):
+        first.partial_fit(images, masks & False)
 
 
 def test_size_that_does_not_fit() -> None:
-    with pytest.raises(imsim.ShapeError, match=r"20x20.*fitted to 32x32: resize them, or use pat"):
+    with pytest.raises(imsim.ShapeError, match=r"20 x 20.* from 32 x 32; resize them, or use pat"):
         PCAAutoencoder(2).fit(textures(4)).reconstruct(textures(1, side=20))
     for images in (textures(4), textures(4, side=20)):
         with pytest.raises(imsim.ShapeError, match=r"smaller than a patch of 40x40"):

@@ -187,5 +187,5 @@ def test_unknown_poses_are_refused() -> None:
     with pytest.raises(imsim.OptionError, match="pose='level'"):
         AnomalyDetector(preprocess=None, pose="level").fit(items(3, 0)[0])
     pose = Pose().fit(items(3, 0)[0])
-    with pytest.raises(imsim.ShapeError, match="learned from 80x80"):
+    with pytest.raises(imsim.ShapeError, match="learned from 80 x 80"):
         pose.transform(np.zeros((1, 40, 40)))

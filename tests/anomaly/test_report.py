@@ -212,6 +212,8 @@ def test_images_without_a_score_are_counted(judged, tmp_path):
         ({"gallery": 0}, imsim.OptionError, "gallery=0"),
         ({"names": ["a"]}, imsim.ShapeError, "names has length 1"),
         ({"kinds": ["a"]}, imsim.ShapeError, "kinds has length 1"),
+        ({"kinds": 60 * "a"}, imsim.OptionError, "kinds is of type str; expected a list"),
+        ({"names": dict.fromkeys(range(60))}, imsim.OptionError, "names is of type dict"),
         ({"images": np.zeros((2, 24, 24))}, imsim.ShapeError, "images has length 2"),
     ],
 )

@@ -239,7 +239,7 @@ def test_a_figure_that_fails_does_not_take_the_page_with_it(
         ({"images": np.zeros((2, 24, 24))}, "images has length 2; expected one for each of the 22"),
         ({"images": 3}, "images"),
         ({"kinds": ["a"]}, "kinds has length 1"),
-        ({"names": 5}, "names has length 0"),
+        ({"names": 5}, "names is of type int"),
         ({"gallery": 0}, "gallery=0"),
     ],
 )
@@ -250,6 +250,15 @@ def test_wrong_arguments_are_named(
     with pytest.raises(imsim.ImsimError, match=message):
         write_comparison(tmp_path / "new", **given)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("wrong", [None, 3])
+def test_what_is_no_path_is_named(judged: Any, wrong: Any) -> None:
+    with pytest.raises(imsim.OptionError, match=r"folder is of type .*; expected the path"):
+        write_comparison(wrong, *judged[:3])
+    for call in (judged[0]["posed"].save, AnomalyDetector.load):
+        with pytest.raises(imsim.OptionError, match=r"path is of type .*; expected the path"):
+            call(wrong)
 
 
 def test_what_does_not_belong_together(judged: Any, tmp_path: Path) -> None:

@@ -222,7 +222,8 @@ def test_images_that_are_none(images: Any, preprocess: Any) -> None:
 
 def test_constant_images_and_odd_ones() -> None:
     for level in (0.0, 0.5):
-        detector = AnomalyDetector(**PLAIN, random_state=0).fit(np.full((8, 24, 24), level))
+        with pytest.warns(UserWarning, match="8 of 8 good images are constant"):
+            detector = AnomalyDetector(**PLAIN, random_state=0).fit(np.full((8, 24, 24), level))
         assert (detector.predict(IMAGES) == -1).all()
         with pytest.raises(imsim.ImsimError, match=r"unclear|constant|interior"):
             AnomalyDetector().fit(np.full((8, 24, 24), level))

@@ -29,7 +29,7 @@ _MOST_DEAD = 0.05
 """Largest share of dead pixels for which flat and dark field can belong together."""
 KINDS = ("transmission", "counts", "absorbance")
 """Meanings of pixel values."""
-_BORDER = 3
+BORDER = 3
 """Width in pixels of the strip along the frame that shows the open beam."""
 _ITERATIONS = 12
 """Iterations of the search for the threshold; it converges in fewer."""
@@ -225,10 +225,10 @@ def segment(
     return masks
 
 
-def border(frames: NDArray[Any]) -> NDArray[Any]:
+def border(frames: NDArray[Any], width: int = BORDER) -> NDArray[Any]:
     """Return the pixels along the frame, shape (n, pixels)."""
-    rest = frames[:, _BORDER:-_BORDER]
-    parts = (frames[:, :_BORDER], frames[:, -_BORDER:], rest[..., :_BORDER], rest[..., -_BORDER:])
+    rest = frames[:, width:-width]
+    parts = (frames[:, :width], frames[:, -width:], rest[..., :width], rest[..., -width:])
     return np.concatenate([part.reshape(len(frames), -1) for part in parts], axis=1)
 
 
@@ -269,7 +269,7 @@ def report(problems: dict[int, str], total: int, on_error: str) -> None:
 def find_items(frames: Floats, *, touching: bool, several: bool) -> tuple[Booleans, dict[int, str]]:
     """Return masks of the items, and the reasons why frames have none, by index."""
     height, width = frames.shape[1:]
-    if min(height, width) < 2 * _BORDER + 2:
+    if min(height, width) < 2 * BORDER + 2:
         raise imsim.ShapeError(f"images are {height}x{width} pixels; expected at least 8x8")
     finite = np.asarray(np.isfinite(frames).all(axis=(1, 2)))
     smooth = passes.mean_of_neighbours(np.where(finite[:, None, None], frames, 0))
@@ -313,7 +313,7 @@ def find_doubts(absorbed: Floats, items: Booleans) -> dict[int, str]:
     """Return the reasons to doubt that finite frames show a single item, by index."""
     frames, n = np.where(items, np.float32(np.nan), absorbed), len(absorbed)
     # The medians of half a side each, without the item, measure the open beam there.
-    ends = (slice(None, _BORDER), slice(-_BORDER, None))
+    ends = (slice(None, BORDER), slice(-BORDER, None))
     sides = [frames[:, end] for end in ends] + [frames[:, :, end].swapaxes(1, 2) for end in ends]
     eighths = [half.reshape(n, -1) for side in sides for half in np.array_split(side, 2, axis=2)]
     doubts: dict[int, str] = {}

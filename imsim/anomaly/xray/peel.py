@@ -19,6 +19,7 @@ from imsim.anomaly.stacks import (
     as_stack,
     batch_images,
     bounding_box,
+    check_size,
     listed,
     sample_of,
 )
@@ -375,11 +376,8 @@ class VirtualPeel(Stored):
 
     def _measured(self, frames: NDArray[Any]) -> Floats:
         """Return absorbance with gains and lone outliers; faults of the detector are repaired."""
-        if self.faults_.any() and frames.shape[1:] != self.faults_.shape:
-            raise imsim.ShapeError(
-                "images are {}x{} pixels, but faulty pixels were learned in a detector of {}x{}: "
-                "fit a peel to images of this size".format(*frames.shape[1:], *self.faults_.shape)
-            )
+        if self.faults_.any():  # faulty pixels have their places
+            check_size(frames, self.faults_.shape, "fit a peel to images of this size")
         with np.errstate(over="ignore"):  # numbers beyond float32 have no absorbance
             values = sensor.repaired(frames.astype(np.float32), self.faults_)
         around: Any = np.median(border(values), axis=1)[:, None, None]

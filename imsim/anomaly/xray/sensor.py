@@ -15,9 +15,9 @@ from imsim.kernels import xray as passes
 MOST_IMAGES = 64
 """Good images from whose median the faults are learned."""
 _LONE = 0.1
-"""A pixel is a lone outlier if its neighbours differ by less than this part of its own distance
-from them. The blur of a sensor spreads even the smallest body: for a Gaussian of half a pixel the
-neighbours of a point differ by 0.14."""
+"""A pixel is a lone outlier if its neighbours, less their slope, which is steep near the rim of an
+item, differ by less than this part of its own distance from them. The blur of a sensor spreads even
+the smallest body: for a Gaussian of half a pixel the neighbours of a point differ by 0.14."""
 _LINE, _THROUGHOUT = 10.0, 0.9
 """A row or column is faulty if it differs from its neighbours by this many robust standard
 deviations of all, and in this share of its length."""

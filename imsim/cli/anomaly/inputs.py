@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
@@ -222,23 +223,20 @@ def _identity(path: str) -> tuple[object, str]:
 
 
 def stacked(pictures: Pictures) -> tuple[list[str], Array]:
-    """Read names and images, in one array; those unlike the first are named and skipped."""
-    labels, images = [], []
-    first: Picture | None = None
-    for picture in pictures.each():
+    """Read names and images, in one array; those unlike most others are named and skipped."""
+    read = list(pictures.each())
+    forms = Counter(form for form in map(_form, read) if form is not None)
+    usual = forms.most_common(1)[0][0] if forms else None
+    alike = [p for p in read if isinstance(p, Picture) and _form(p) == usual]
+    for picture in read:
         if isinstance(picture, Unusable):
             pictures.fail(picture)
-            continue
-        first = first or picture
-        if _form(picture) == _form(first):
-            labels.append(picture.path)
-            images.append(picture.pixels)
-        else:
-            reason = f"is {picture}, but {first.path} is {first}; they must be alike"
+        elif _form(picture) != usual:
+            reason = f"is {picture}, but {alike[0].path} is {alike[0]}; they must be alike"
             pictures.fail(Unusable(picture.path, reason))
-    if first is None:
+    if not alike:
         raise ImageFileError(f"{', '.join(pictures.paths)}: no image that could be read")
-    return labels, np.stack(images)
+    return [picture.path for picture in alike], np.stack([picture.pixels for picture in alike])
 
 
 def batches(

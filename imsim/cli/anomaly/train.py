@@ -25,6 +25,7 @@ from imsim.cli.anomaly.inputs import (
 )
 from imsim.cli.messages import say
 from imsim.cli.options import add_command, check_data_range, check_output
+from imsim.cli.rows import json_number
 from imsim.errors import OptionError, silent
 from imsim.tables import table
 from imsim.whole_files import writing_to
@@ -204,7 +205,11 @@ def about_threshold(detector: AnomalyDetector) -> Iterator[str]:
 
 
 def _fence(text: str) -> float | None:
-    return None if text == "none" else float(text)
+    try:
+        return None if text == "none" else float(text)
+    except ValueError:
+        message = f"{text!r} is neither a number nor none"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def run(arguments: argparse.Namespace) -> Generator[str, None, int]:
@@ -343,7 +348,7 @@ def info(arguments: argparse.Namespace) -> Generator[str, None, int]:
             "model_sha256": sha256,
             "metric": detector.metric,
             "aggregate": detector.aggregate_,
-            "threshold": found.value,
+            "threshold": json_number(found.value),
             "false_alarm_rate": detector.false_alarm_rate,
             "expected": {"rate": found.rate, "low": found.low, "high": found.high},
             "held_out": found.number,

@@ -38,10 +38,12 @@ HELP = f"""\
 Score images as they appear in FOLDER and the folders in it, until Ctrl-C.
 
 {IMAGES} A
-file counts when its size and time have not changed from one look at the folder
+file counts when its size and times have not changed from one look at the folder
 to the next; one that cannot be read then is not inspected, and so rejected.
 Files whose names begin with a dot do not count: write under such a name, and
-rename. A file that is replaced is scored again; one that goes is forgotten.
+rename. A file that is replaced is scored again, also by one of the same size
+and time, and so is one whose owner, permissions or links change; one that goes
+is forgotten.
 
 Rows are CSV or JSON lines as of `imsim anomaly score`, with a further column
 "time", when the image was scored (ISO 8601). They go to standard output or to
@@ -194,8 +196,9 @@ def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
-State = tuple[int, int, int]
-"""Size, time of change and number of a file: it is the same while these are."""
+State = tuple[int, int, int, int]
+"""Number, size, time and time of change of a file: it is the same while these are. The last one
+cannot be set: it tells of a file that was written anew and got back its earlier time."""
 
 
 def _state_of(path: str) -> State | None:
@@ -203,14 +206,14 @@ def _state_of(path: str) -> State | None:
     for look in (os.stat, os.lstat):
         with contextlib.suppress(OSError):
             found = look(path)
-            return found.st_size, found.st_mtime_ns, found.st_ino
+            return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
     return None
 
 
 def _check_there(output: str, first: State) -> None:
     """Refuse to write on into a file that was removed, or replaced by another."""
     now = _state_of(output)
-    if now is None or now[2] != first[2]:
+    if now is None or now[0] != first[0]:
         raise ImsimError(
             f"{output}: was moved, removed or replaced while rows were written to it; begin again, "
             "with another -o or with --resume --existing"
@@ -248,7 +251,7 @@ class _Arrivals:
         ready = [path for path, file in new.items() if self._waiting.get(path) == file.state]
         self._waiting = {path: file.state for path, file in new.items()}
         # Clocks of file systems are coarse: of files as old, numbers in the names decide.
-        for path in sorted(ready, key=lambda path: (new[path].state[1], by_number(path))):
+        for path in sorted(ready, key=lambda path: (new[path].state[2], by_number(path))):
             state, reason = new[path]
             if reason is None:
                 yield from self._images(path, state)
