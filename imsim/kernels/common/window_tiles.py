@@ -111,8 +111,11 @@ def find_places(mask, size, tile, places):  # type: ignore[no-untyped-def]
 
 @inline
 def first_of(i, size, step):  # type: ignore[no-untyped-def]
-    """Return the first of every `step` pixels of row i: here and there, since patterns repeat."""
-    return ((i * GOLDEN & 65535) * min(step, size)) >> 16
+    """Return the first of every `step` pixels of row i: here and there, since patterns repeat.
+
+    It is that of a neighbouring row: the mean of a chequerboard is none of its levels.
+    """
+    return ((i // 2 * GOLDEN & 65535) * min(step, size)) >> 16
 
 
 @part
