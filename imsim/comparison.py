@@ -15,9 +15,11 @@ from imsim.differing import measure
 from imsim.errors import (
     ChannelAxisWarning,
     DataRangeWarning,
+    EmptyMaskWarning,
     ImsimError,
     OptionError,
     PrecisionWarning,
+    collecting,
     silent,
     warn,
     without_traceback,
@@ -334,14 +336,24 @@ def _own_options(
 def _attempted(
     names: list[str], given: tuple[Any, ...], arguments: dict[str, Any], own: Options
 ) -> tuple[dict[str, Any], dict[str, ImsimError]]:
-    """Call metrics; return their results, and the errors of those that have none."""
-    found, errors = {}, {}
+    """Call metrics; return their results, and the errors of those that have none.
+
+    Where several score nothing, one warning names them.
+    """
+    found, errors, empty = {}, {}, {}
     with silent(ChannelAxisWarning, PrecisionWarning):
         for name in names:
             try:
-                found[name] = METRICS[name].function(*given, **arguments, **own[name])
+                with collecting(EmptyMaskWarning) as messages:
+                    found[name] = METRICS[name].function(*given, **arguments, **own[name])
             except ImsimError as error:
                 errors[name] = without_traceback(error)
+            if messages:
+                empty[name] = messages[0]
+    if empty:
+        first, *others = empty
+        also = f"; likewise {', '.join(others)}" if others else ""
+        warn(empty[first] + also, EmptyMaskWarning)
     return found, errors
 
 

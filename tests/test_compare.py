@@ -142,8 +142,11 @@ def test_batch_prints_too(rng: np.random.Generator) -> None:
 
 def test_empty_mask_warns(rng: np.random.Generator) -> None:
     a, b = _images(rng)
-    with pytest.warns(imsim.EmptyMaskWarning):
+    with pytest.warns(imsim.EmptyMaskWarning) as warnings:
         result = imsim.compare(a, b, mask=np.zeros(a.shape, dtype=bool), data_range=255)
+    [only] = warnings
+    assert only.filename == __file__
+    assert all(name in str(only.message) for name in imsim.METRICS)
     assert all(np.isnan(score) for score in result.values())
     assert result.skipped == {}
 

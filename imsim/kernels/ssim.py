@@ -225,20 +225,21 @@ def quality_strips(
     # An array without elements: None would be a type of its own, for which Numba compiles again.
     ones = np.ones(max(window.lengths) if is_sample or fewest > 0 else 0, dtype)
     squared = np.array([scale, c1 * scale**2, c2 * scale**2, least, fewest or 2], dtype)
-    doubts = limits(pixels, window, dtype, c1, c2)
-    constants = (*taps_of(window, dtype), ones, doubts, is_sample, squared, rounding)
+    doubts, strict = (limits(pixels, window, dtype, c1, c2, is_strict=v) for v in (False, True))
+    taps, rest = taps_of(window, dtype), (is_sample, squared, rounding)
     again = (is_sample, c1, c2, rounding)
     own = weighed(pixels, window, dtype, least, c1, c2)
-    weighted = (*taps_of(window, dtype), *own, squared, rounding)
+    weighted = (*taps, *own, squared, rounding)
     return Strips(
         window,
         dtype,
         4,
         quality_strip,
-        constants,
+        (*taps, ones, doubts, *rest),
         _quality_again,
         again,
         weighted,
+        strict_constants=(*taps, ones, strict, *rest),
         constant=c1 / 2,
         doubts=(squared, doubts) if dtype == np.float32 else (),
     )

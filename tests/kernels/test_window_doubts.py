@@ -94,6 +94,36 @@ def test_values_of_a_photograph_are_those_of_float64(ndim, use):
     assert abs(score - imsim.ssim(a.astype(np.float64), b.astype(np.float64), **options)) < 1e-6
 
 
+ALIKE = {
+    "two levels": (0.856, (0.798, 1.118), 0, 11, {}),
+    "faint dots": (0.948, (0.555, 0.888), 0.0269, 3, {}),
+    "bright dots": (0.91, (0.94, 0.94), 4.3, 11, {}),
+    "13 pixels": (0.648, (0.54, 0.825), 0, 11, {"window_size": 13, "sigma": 2.0}),
+}
+"""The level of an image, those of the halves of the other, height and period of dots, options."""
+
+
+@pytest.mark.parametrize(
+    ("case", "use"),
+    [*((case, None) for case in ALIKE), ("bright dots", "mask"), ("bright dots", "weights")],
+)
+def test_windows_that_are_alike_share_no_rounding_error(case, use):
+    """A mean takes away none of what all windows err by; see `STRICT`."""
+    level, (left, right), height, period, options = ALIKE[case]
+    for shape in ((25, 23), (90, 100)):
+        a, b = np.full(shape, level, np.float32), np.full(shape, left, np.float32)
+        a[::period, ::period] += np.float32(height)
+        b[:, shape[1] // 2 :] = right
+        every = {"data_range": 1.0, **options}
+        if use:
+            inside = np.ones(shape, np.bool_)
+            inside[:, ::40] = False
+            every[use] = inside if use == "mask" else inside * 1.5
+        narrow = imsim.ssim(a, b, **every)
+        wide = imsim.ssim(a.astype(np.float64), b.astype(np.float64), **every)
+        assert abs(narrow - wide) < 1e-6
+
+
 def test_weights_of_0_and_1_are_a_mask_in_a_photograph():
     rng = np.random.default_rng(5)
     a = _scene("black", rng).astype(np.float32)

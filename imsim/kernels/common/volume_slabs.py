@@ -122,7 +122,8 @@ class VolumePositions(Positions):
             results = (out, found, scored, doubtful)
             work = (masked if is_crossed else plain, rings, values is not None)
             within = mask if is_crossed else None
-            kernel.fast(x, y, within, *spans, *results, *work, *taps, *kernel.constants)
+            constants = kernel.strict_constants or kernel.constants
+            kernel.fast(x, y, within, *spans, *results, *work, *taps, *constants)
         if out[2]:
             self._settle(x, y, mask, slab, out, found, doubtful)
         if values is not None:

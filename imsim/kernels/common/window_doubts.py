@@ -27,7 +27,8 @@ from imsim.kernels.common.window_moments import (
     SUM_YY,
     WEIGHT,
 )
-from imsim.kernels.common.window_sums import clipped
+from imsim.kernels.common.window_rows import STRICT
+from imsim.kernels.common.window_sums import UNROLLED, clipped
 from imsim.portable import exact_sums
 from imsim.portable.units import CANCELLING
 from imsim.portable.windows import Window, rests_of
@@ -57,6 +58,7 @@ def limits(
     c2: float = 0.0,
     *,
     is_weighted: bool = False,
+    is_strict: bool = False,
 ) -> Array | None:
     """Return the limits below which a window is doubtful; None if no window can be.
 
@@ -67,10 +69,13 @@ def limits(
     product of both, and the share of a squared mean near 0 in the mean square. In float32 they are
     the shares of the power of x + y, weighted by how far the images differ; of the power of x - y;
     of the power of x + y, whatever the difference; and of the powers for the means, weighted by how
-    far these differ. `quality_row` applies them.
+    far these differ. `quality_row` applies them. They bound the error of a mean of many windows
+    that differ; those that are strict bound that of each.
     """
     if dtype == np.float32:
-        return np.array([2.0**-4, 2.0**-4, 2.0**-10, 2.0**-7], dtype)
+        # Sums of symmetric taps have a fourth of the rounding error of others.
+        factor = (STRICT if is_strict or is_weighted else 1) * (1 if window.size in UNROLLED else 4)
+        return np.array([2.0**-4, 2.0**-4, 2.0**-10, 2.0**-7], dtype) * factor
     share = 2.0**-28 if pixels.arithmetic == np.float32 else 2.0**-13
     share_of_mean = 16 * share**2
     kind, other = pixels.kinds

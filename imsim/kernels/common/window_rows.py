@@ -8,7 +8,7 @@ import numpy as np
 
 from imsim.kernels.common.jit import exact_part, inline, kernel, part
 from imsim.kernels.common.window_moments import TINY
-from imsim.kernels.common.window_tiles import DOUBTFUL, INSIDE, local_offset
+from imsim.kernels.common.window_tiles import DOUBTFUL, INSIDE, first_of, local_offset
 from imsim.validation import LARGEST, SMALLEST
 
 HIGH, WIDE = 4, 8
@@ -16,6 +16,13 @@ HIGH, WIDE = 4, 8
 STEP = 32
 """Pixels from one such block to the next."""
 EPSILON = float(np.finfo(np.float64).eps)
+STRICT = 8.0
+"""How many times as strict as usual the limits of float32 are where neighbouring windows are alike:
+they share their rounding error, which no mean reduces."""
+FLAT = 2.0**-15
+"""Share of the variance in the mean square below which pixels hardly vary."""
+LAGS = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (2, 0), (1, 1), (1, 3))
+"""Rows and columns from pixels to those that equal them if an image has few values or repeats."""
 
 
 @inline
@@ -129,25 +136,46 @@ def correct_bias(pixels, unbiased):  # type: ignore[no-untyped-def]
         unbiased[j] = (pixels[j] - one) / pixels[j]
 
 
+@part
+def _is_repeated(x, y):  # type: ignore[no-untyped-def]
+    """Whether most pixels of two blocks equal those a few rows and columns from them."""
+    for down, along in LAGS:
+        spare = (HIGH - down) * (WIDE - along) // 4
+        for i in range(HIGH - down):
+            for j in range(WIDE - along):
+                is_equal = x[i, j] == x[i + down, j + along]
+                spare -= not (is_equal and y[i, j] == y[i + down, j + along])
+            if spare < 0:
+                break
+        if spare >= 0:
+            return True
+    return False
+
+
 @kernel
 def find_doubtful(x, y, width, size, tile, constants, limits, places):  # type: ignore[no-untyped-def]
     """Find tiles that float32 need not try, since a sixteenth of the windows would be doubtful.
 
-    Blocks of 4 x 8 pixels, one in 32 x 32, stand for the windows. The two rules are the first ones
-    of `quality_row`, but for its share of the power of x - y.
+    Blocks of 4 x 8 pixels, one in 32 x 32, stand for the windows. The rules are those of
+    `quality_row`, but for the share of the power of x - y in its first one. They are strict where
+    x + y or x - y hardly varies, and where pixels repeat; two of these count as one.
     """
-    scale, c2 = constants[0], constants[2]
-    share, few = limits[0], limits[2]
+    scale, c1, c2 = constants[0], constants[1], constants[2]
+    share, share_d, few, share_of_mean = limits
     n = float(HIGH * WIDE)
+    c1, c2 = c1 * n * n / (scale * scale), c2 * n * n / (scale * scale)
     for k in range(places.size):
         if places[k] != INSIDE:
             continue
         left, right = k * tile, min((k + 1) * tile, width) + size - 1
         offset_x = local_offset(x, None, left, right, 24)
         offset_y = local_offset(y, None, left, right, 24)
-        found, number = 0, 0
-        for top in range(0, x.shape[0] - HIGH + 1, STEP):
-            for start in range(left, right - WIDE + 1, STEP):
+        tops, last = range(0, x.shape[0] - HIGH + 1, STEP), right - WIDE + 1
+        found, enough = 0.0, max(len(tops) * len(range(left, last, STEP)), 16) / 16
+        for top in tops:
+            if found >= enough:
+                break
+            for start in range(left + first_of(top, last - left, STEP), last, STEP):
                 sum_u, sum_d, square_u, square_d = 0.0, 0.0, 0.0, 0.0
                 for i in range(top, top + HIGH):
                     row_x, row_y = x[i, start : start + WIDE], y[i, start : start + WIDE]
@@ -157,14 +185,26 @@ def find_doubtful(x, y, width, size, tile, constants, limits, places):  # type: 
                         sum_d += p - q
                         square_u += (p + q) * (p + q)
                         square_d += (p - q) * (p - q)
-                power = n * square_u
-                variance_d = n * square_d - sum_d * sum_d
-                variances = power - sum_u * sum_u + variance_d + c2 * n * n / (scale * scale)
+                power, power_d = n * square_u, n * square_d
+                variance_u, variance_d = power - sum_u * sum_u, power_d - sum_d * sum_d
+                variances = variance_u + variance_d + c2
                 sound = few * power < variances
                 sound &= share * power * variance_d < variances * variances
-                found += not sound
-                number += 1
-        if found * 16 >= max(number, 16):
+                if not sound:
+                    found += 1
+                else:
+                    u, d = sum_u + n * (offset_x + offset_y), sum_d + n * (offset_x - offset_y)
+                    brightness = u * u + d * d + c1
+                    means = share_of_mean * (power + power_d) * (d * d)
+                    strict = STRICT * share_d * power_d < variances
+                    strict &= STRICT * share * power * variance_d < variances * variances
+                    strict &= STRICT * means < brightness * brightness
+                    if not strict:
+                        rows, columns = slice(top, top + HIGH), slice(start, start + WIDE)
+                        alike = variance_u <= FLAT * power or variance_d <= FLAT * power_d
+                        if alike or _is_repeated(x[rows, columns], y[rows, columns]):
+                            found += 0.5
+        if found >= enough:
             places[k] = DOUBTFUL
 
 

@@ -36,11 +36,13 @@ from imsim.kernels.common.window_tiles import (
     workspaces,
 )
 from imsim.portable.pair import Local, Scores, laid_out
-from imsim.portable.windows import Window, by_weight, representable
+from imsim.portable.windows import Window, by_weight
 from imsim.typing import Array
 from imsim.validation import Images
 from imsim.workers import parallel
 
+MANY_POSITIONS = 4096
+"""Positions of a frame whose mean takes the rounding errors of float32 away."""
 STRIP_ROWS = 128
 """Rows of positions in a strip, the unit of work of a thread."""
 
@@ -65,9 +67,14 @@ def taps_of(window: Window, dtype: Any = np.float64) -> Taps:
 @kept
 def taps_by_axis(window: Window, dtype: Any) -> tuple[Array, ...]:
     """Return the taps of a window along each axis, in the dtype of the arithmetic."""
-    if dtype == np.float32:
-        window = representable(window, float(np.finfo(dtype).eps))
-    return tuple(np.array(taps, dtype) for taps in window.sides)
+    found = tuple(np.array(taps, dtype) for taps in window.sides)
+    for taps in found if dtype == np.float32 and not window.is_uniform else ():
+        # Small taps keep their digits, since a pixel may be far from all others; those in the
+        # middle, which are large, take what the sum lacks.
+        middle = slice((taps.size - 1) // 2, taps.size // 2 + 1)
+        rest = 1 - math.fsum(taps.tolist())
+        taps[middle] += dtype(rest / taps[middle].size)
+    return found
 
 
 class Strips(NamedTuple):
@@ -91,6 +98,8 @@ class Strips(NamedTuple):
     precise_constants: tuple[Any, ...]
     weighted_constants: tuple[Any, ...]
     """Constants of the kernel for weights, see `imsim.kernels.common.weighted_windows`."""
+    strict_constants: tuple[Any, ...] = ()
+    """Those that leave more windows in doubt, for tiles with a mask and where few are scored."""
     wider: Strips | None = None
     """The same in float64, for the windows that float32 leaves in doubt."""
     constant: float = 0.0
@@ -205,12 +214,14 @@ class Positions:
         """Fill what is found in a strip of pixels."""
         (x, y, mask), kernel = plane, self._strips
         plain, masked = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
+        strict = kernel.strict_constants or kernel.constants
+        constants = strict if math.prod(self._frame) < MANY_POSITIONS else kernel.constants
         for place, first, last in self._spans(mask, x, y):
             span = (first, last, keeps)
             if place == INSIDE:
-                kernel.fast(x, y, None, *span, *found, plain, *kernel.constants)
+                kernel.fast(x, y, None, *span, *found, plain, *constants)
             elif place == CROSSED:
-                kernel.fast(x, y, mask, *span, *found, masked, *kernel.constants)
+                kernel.fast(x, y, mask, *span, *found, masked, *strict)
             elif place == DOUBTFUL:
                 self._run_wider(x, y, first, last, found)
             elif has_map:

@@ -25,6 +25,8 @@ SPARSE = 8
 """One in so many rows tells whether the pixels of a tile lie in two groups."""
 APART = 16.0
 """The groups are so many times as far from each other as they are wide."""
+GOLDEN = 40503
+"""The golden ratio times 2^16: its multiples modulo 2^16 are spread evenly."""
 OUTSIDE, CROSSED, INSIDE, DOUBTFUL = range(4)
 """Where a tile lies: no pixel, some pixels or all pixels of it are inside the mask; or all are, and
 float32 would leave many of its windows in doubt."""
@@ -107,6 +109,15 @@ def find_places(mask, size, tile, places):  # type: ignore[no-untyped-def]
         places[k] = (CROSSED if gaps else INSIDE) if some else OUTSIDE
 
 
+@inline
+def first_of(i, size, step):  # type: ignore[no-untyped-def]
+    """Return the first of every `step` pixels of row i: here and there, since patterns repeat.
+
+    It is that of a neighbouring row: the mean of a chequerboard is none of its levels.
+    """
+    return ((i // 2 * GOLDEN & 65535) * min(step, size)) >> 16
+
+
 @part
 def _level(image, mask, left, right, step, mean):  # type: ignore[no-untyped-def]
     """Return the mean of a tile, or of its pixels on one side of it if all others are equal.
@@ -117,7 +128,7 @@ def _level(image, mask, left, right, step, mean):  # type: ignore[no-untyped-def
     high, highest, above, n_above = np.inf, -np.inf, 0.0, 0
     for i in range(0, image.shape[0], SPARSE):
         pixels = image[i, left:right]
-        for j in range(0, pixels.size, step):
+        for j in range(first_of(i, pixels.size, step), pixels.size, step):
             value = np.float64(pixels[j])
             if mask is not None and not mask[i, left + j]:
                 continue
@@ -155,7 +166,7 @@ def local_offset(image, mask, left, right, digits):  # type: ignore[no-untyped-d
         total, count = 0.0, 0
         for i in range(image.shape[0]):
             pixels = image[i, left:right]
-            for j in range(0, pixels.size, step):
+            for j in range(first_of(i, pixels.size, step), pixels.size, step):
                 inside = mask is None or mask[i, left + j]
                 if inside and (not careful or np.isfinite(pixels[j])):
                     total += pixels[j]
