@@ -239,7 +239,7 @@ def quality_strips(
         _quality_again,
         again,
         weighted,
-        strict_constants=(*taps, ones, strict, *rest),
+        strict_constants=(*taps, ones, strict, *rest) if dtype == np.float32 else (),
         constant=c1 / 2,
         doubts=(squared, doubts) if dtype == np.float32 else (),
     )

@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from imsim.kernels.common.jit import exact_part, inline, kernel, part
+from imsim.kernels.common.pixel_blocks import count as number_inside
 from imsim.kernels.common.window_moments import TINY
-from imsim.kernels.common.window_tiles import DOUBTFUL, INSIDE, first_of, local_offset
+from imsim.kernels.common.window_tiles import CROSSED, DOUBTFUL, INSIDE, first_of, local_offset
 from imsim.validation import LARGEST, SMALLEST
 
 HIGH, WIDE = 4, 8
@@ -153,29 +154,39 @@ def _is_repeated(x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def find_doubtful(x, y, width, size, tile, constants, limits, places):  # type: ignore[no-untyped-def]
+def find_doubtful(x, y, mask, width, size, tile, constants, limits, places):  # type: ignore[no-untyped-def]
     """Find tiles that float32 need not try, since a sixteenth of the windows would be doubtful.
 
-    Blocks of 4 x 8 pixels, one in 32 x 32, stand for the windows. The rules are those of
-    `quality_row`, but for the share of the power of x - y in its first one. They are strict where
-    x + y or x - y hardly varies, and where pixels repeat; two of these count as one.
+    Blocks of 4 x 8 pixels inside the mask, one in 32 x 32, stand for the windows. The rules are
+    those of `quality_row`, but for the share of the power of x - y in its first one. They are
+    strict where x + y or x - y hardly varies, and where pixels repeat; two of these count as one.
+    A tile with a mask that leaves few blocks is doubtful, too.
     """
     scale, c1, c2 = constants[0], constants[1], constants[2]
     share, share_d, few, share_of_mean = limits
     n = float(HIGH * WIDE)
     c1, c2 = c1 * n * n / (scale * scale), c2 * n * n / (scale * scale)
     for k in range(places.size):
-        if places[k] != INSIDE:
+        if places[k] != INSIDE and places[k] != CROSSED:
             continue
         left, right = k * tile, min((k + 1) * tile, width) + size - 1
-        offset_x = local_offset(x, None, left, right, 24)
-        offset_y = local_offset(y, None, left, right, 24)
+        offset_x = local_offset(x, mask, left, right, 24)
+        offset_y = local_offset(y, mask, left, right, 24)
         tops, last = range(0, x.shape[0] - HIGH + 1, STEP), right - WIDE + 1
-        found, enough = 0.0, max(len(tops) * len(range(left, last, STEP)), 16) / 16
+        blocks = len(tops) * len(range(left, last, STEP))
+        found, number, enough = 0.0, 0, max(blocks, 16) / 16
         for top in tops:
             if found >= enough:
                 break
             for start in range(left + first_of(top, last - left, STEP), last, STEP):
+                rows, columns = slice(top, top + HIGH), slice(start, start + WIDE)
+                if mask is not None:
+                    inside = 0
+                    for i in range(top, top + HIGH):
+                        inside += number_inside(mask[i, columns])
+                    if inside < HIGH * WIDE:
+                        continue
+                number += 1
                 sum_u, sum_d, square_u, square_d = 0.0, 0.0, 0.0, 0.0
                 for i in range(top, top + HIGH):
                     row_x, row_y = x[i, start : start + WIDE], y[i, start : start + WIDE]
@@ -200,11 +211,10 @@ def find_doubtful(x, y, width, size, tile, constants, limits, places):  # type: 
                     strict &= STRICT * share * power * variance_d < variances * variances
                     strict &= STRICT * means < brightness * brightness
                     if not strict:
-                        rows, columns = slice(top, top + HIGH), slice(start, start + WIDE)
                         alike = variance_u <= FLAT * power or variance_d <= FLAT * power_d
                         if alike or _is_repeated(x[rows, columns], y[rows, columns]):
                             found += 0.5
-        if found >= enough:
+        if found >= enough or (places[k] == CROSSED and number * 4 < blocks):
             places[k] = DOUBTFUL
 
 

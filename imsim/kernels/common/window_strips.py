@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from itertools import groupby
@@ -99,7 +100,7 @@ class Strips(NamedTuple):
     weighted_constants: tuple[Any, ...]
     """Constants of the kernel for weights, see `imsim.kernels.common.weighted_windows`."""
     strict_constants: tuple[Any, ...] = ()
-    """Those that leave more windows in doubt, for tiles with a mask and where few are scored."""
+    """Those that leave more windows in doubt, for where few are scored; none in float64."""
     wider: Strips | None = None
     """The same in float64, for the windows that float32 leaves in doubt."""
     constant: float = 0.0
@@ -183,6 +184,14 @@ class Positions:
         strips = -(-height // STRIP_ROWS)
         sums = np.zeros((strips, planes.count, 3))
 
+        @functools.cache
+        def is_few(k: int) -> bool:
+            """Whether too few positions of a plane are scored for the usual limits."""
+            mask, number = planes[k].mask, math.prod(self._frame)
+            # A mask of True everywhere leaves all positions.
+            number = min(number, number if mask is None else int(np.count_nonzero(mask)))
+            return number < MANY_POSITIONS
+
         def task(i: int) -> None:
             k, strip = divmod(i, strips)
             rows = slice(strip * STRIP_ROWS, min((strip + 1) * STRIP_ROWS, height))
@@ -200,7 +209,9 @@ class Positions:
                 np.zeros((shape[0], -(-width // self._tile)), np.bool_),
             )
             if not self._is_weighted:
-                self._fill(plane, found, keeps=values is not None, has_map=valid is not None)
+                keeps, has_map = values is not None, valid is not None
+                is_strict = self._strips.strict_constants != () and is_few(k)
+                self._fill(plane, found, is_strict=is_strict, keeps=keeps, has_map=has_map)
                 return
             weights = planes.weights(k)[pixels]
             self._fill_by_weight(plane, weights, found, keeps=values is not None)
@@ -210,20 +221,21 @@ class Positions:
         parallel(task, planes.count * strips, planes.count * math.prod(self._frame))
         return means_of(sums, planes.shape)
 
-    def _fill(self, plane: Plane, found: Found, *, keeps: bool, has_map: bool) -> None:
+    def _fill(
+        self, plane: Plane, found: Found, *, is_strict: bool, keeps: bool, has_map: bool
+    ) -> None:
         """Fill what is found in a strip of pixels."""
         (x, y, mask), kernel = plane, self._strips
         plain, masked = workspaces(kernel.window.size, kernel.planes, self._tile, kernel.dtype)
-        strict = kernel.strict_constants or kernel.constants
-        constants = strict if math.prod(self._frame) < MANY_POSITIONS else kernel.constants
+        constants = kernel.strict_constants if is_strict else kernel.constants
         for place, first, last in self._spans(mask, x, y):
             span = (first, last, keeps)
             if place == INSIDE:
                 kernel.fast(x, y, None, *span, *found, plain, *constants)
             elif place == CROSSED:
-                kernel.fast(x, y, mask, *span, *found, masked, *strict)
+                kernel.fast(x, y, mask, *span, *found, masked, *constants)
             elif place == DOUBTFUL:
-                self._run_wider(x, y, first, last, found)
+                self._run_wider(plane, first, last, found)
             elif has_map:
                 found.values[:, first:last] = np.nan
                 found.valid[:, first:last] = False
@@ -262,19 +274,25 @@ class Positions:
         if mask is not None:
             find_places(mask, kernel.window.size, tile, places)
         if doubts:
-            find_doubtful(x, y, width, kernel.window.size, tile, *doubts, places)
+            find_doubtful(x, y, mask, width, kernel.window.size, tile, *doubts, places)
+            used = places != OUTSIDE
+            # Beside many such tiles, float32 leaves windows of most others in doubt, too.
+            if 2 * np.count_nonzero(places == DOUBTFUL) >= np.count_nonzero(used):
+                places[used] = DOUBTFUL
         return spans_of(places.tolist(), tile, width)
 
-    def _run_wider(self, x: Array, y: Array, first: int, last: int, found: Found) -> None:
-        """Compute some columns of a strip, all of them scored, in float64."""
+    def _run_wider(self, plane: Plane, first: int, last: int, found: Found) -> None:
+        """Compute some columns of a strip in float64."""
         kernel, tile = self._strips, self._tile
         columns = slice(first, last + kernel.window.size - 1)
-        p, q = (v[:, columns].astype(np.float64) for v in (x, y))
+        p, q = (v[:, columns].astype(np.float64) for v in plane[:2])
+        mask = None if plane.mask is None else plane.mask[:, columns]
         here = found.values[:, first:last]
+        valid = np.ones(here.shape if found.valid.size else (0, 0), np.bool_)
         whole = tuple(slice(0, n) for n in here.shape)
-        values, sums = Piece(kernel, p, q, None, tile, False).run(whole)
+        values, sums = Piece(kernel, p, q, mask, tile, False).run(whole, valid)
         here[...] = values
-        found.valid[:, first:last] = True
+        found.valid[:, first:last] = valid
         found.sums[...] += sums
         if sums[2]:  # some stay doubtful
             for left in range(first, last, tile):
@@ -347,10 +365,11 @@ class Piece(NamedTuple):
     tile: int
     is_weighted: bool
 
-    def run(self, part: tuple[slice, ...]) -> tuple[Array, Array]:
+    def run(self, part: tuple[slice, ...], valid: Array | None = None) -> tuple[Array, Array]:
         """Compute all values of a part about its own mean, in float64, and their `Found.sums`.
 
         Few stay doubtful. In photographs, a tenth of the windows can be doubtful to float32.
+        `valid` takes which are scored.
         """
         kernel = self.kernel.wider or self.kernel
         size = kernel.window.size
@@ -375,7 +394,8 @@ class Piece(NamedTuple):
             weighted_strip(*images, *span, *more)
         else:
             images = fixed(x, y, inside)
-            found = Found(sums, values, np.empty((0, 0), np.bool_), doubtful)
+            valid = np.empty((0, 0), np.bool_) if valid is None else valid
+            found = Found(sums, values, valid, doubtful)
             memory = plain if inside is None else masked
             kernel.fast(*images, *span, True, *found, memory, *kernel.constants)
         return values, sums
