@@ -335,7 +335,8 @@ def ssim(
         the pixels at the border repeated beyond it, as MATLAB's ``ssim`` does.
     spacing : tuple of float, optional
         Distance of neighbouring pixels, (dy, dx), or (dz, dy, dx) for volumes. Along each axis,
-        the window then has the odd number of pixels nearest to its size.
+        the window then has the odd number of pixels nearest to its size, or the whole number that
+        it is.
 
     Returns
     -------
