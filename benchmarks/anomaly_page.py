@@ -39,8 +39,8 @@ widths tuned by hand on the second generator. "As they are" is the detector with
 for the bars, in one place or in any pose, and for real images: chest radiographs (PneumoniaMNIST,
 28x28 pixels), learned from 1214 without a finding, and judged by 468, half of them with pneumonia;
 and products of 128x128 pixels: solar cells (elpv-dataset: Buerhop-Lutz et al. 2018, Deitsch et al.
-2019, 2021; 300 to learn from and 300 to judge), cookies (20 and 65) and toy figures (30 and 88;
-both from Amazon Lookout for Vision).
+2019, 2021; 300 to learn from and 300 to judge), cookies (20 and 65) and toy figures ("Aliens"
+below; 30 and 88; both from Amazon Lookout for Vision).
 
 ## Methods
 """
@@ -48,8 +48,9 @@ METRICS = """
 ## Metrics
 
 The AUROC of every metric, with its 95 % bootstrap interval, on the first draw of images: each
-compares the same inputs with the same reconstructions, averaged over the image ("mean") or at the
-worst place ("worst"), sorted by the mean over the columns.
+compares the same inputs with the same reconstructions, averaged over the image ("mean"), over
+the highest 2 % of the map ("highest"), or at the worst place ("worst"). They are sorted by the mean
+over the columns.
 """
 KINDS = """
 ## Kinds and sizes of defect
@@ -87,7 +88,7 @@ detector chooses itself, it chooses from good images only.
   change of structure: the mean of SSIM, with few components, sees it as well. No choice is the best
   everywhere; that is what `rank_metrics` is for.
 - **Few images.** Thirty or fewer good images place the threshold far out: all toy figures score
-  right, but four in ten of the bad ones are below the threshold.
+  right, but three in ten of the bad ones are below the threshold.
 - **Averaging.** With the default model a body of twenty pixels vanishes in the mean of thousands,
   and the worst window of the same map finds it. The convolutional model, which rebuilds some of
   the good texture, does about as well with the mean.

@@ -148,6 +148,7 @@ class TestCompare:
         found, err = compared(capsys, a, b, "--metrics", "se,ssim", status=2)
         assert set(found["scored"][0]["scores"]) == {"se"}
         assert err[0].startswith("imsim: error: b.png: ssim was skipped: needs --data-range")
+        assert "1 for floats from 0 to 1" in err[0]
         dot = save("dot.png", GREY[:1, :1])
         assert main(["compare", dot, dot, "--metrics", "ssim"]) == 2
         assert "dot.png: ssim was skipped: the images are 1x1" in capsys.readouterr().err

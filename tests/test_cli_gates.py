@@ -122,7 +122,7 @@ class TestSizes:
     def test_large_files_are_refused(self, capsys):
         files = save("a.npy", np.zeros((400, 300))), save("b.npy", np.zeros((400, 301)))
         err = refusal(capsys, *files, "--on-size-mismatch", "crop", "--memory", "500kB")
-        assert "strip by strip" in err
+        assert "block by block" in err
 
 
 class TestMasks:

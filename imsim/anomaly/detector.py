@@ -119,7 +119,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         `PCAAutoencoder` and `ConvAutoencoder`. By default, without a preprocess,
         ``GoodStatistics(60)``, or ``PCAAutoencoder(60)`` for other metrics than FSIM or a given
         aggregate (fewer components where images have few pixels). After a preprocess, which
-        removes what can be predicted, the mean of good texture (`imsim.anomaly.pca.MeanModel`).
+        removes what can be predicted, the mean of good texture (`imsim.anomaly.pca.MeanModel`);
+        for UIQ and ZNCC, which need contrast, a `PCAAutoencoder` of patches.
     preprocess : {"xray", None} or object, optional
         ``"xray"`` is `imsim.anomaly.xray.VirtualPeel`; None compares images as they are.
         An object needs ``fit(images)`` and ``transform(images)``, which returns images and masks,

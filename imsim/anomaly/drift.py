@@ -131,7 +131,7 @@ class DriftAlarm:
     run_length : int
         Mean number of images between two false alarms, all charts together; 100 to 1e9.
     smoothing : float
-        :math:`\lambda`, above 0 and at most 1.
+        :math:`\lambda`, from 0.001 to 1.
 
     Attributes
     ----------
@@ -206,10 +206,11 @@ class DriftAlarm:
                 self._ranks[name] = _Ranks.of(values, 0.0 if name == SCORE else DEAD_BAND)
                 self.limits[name] = limit
         if not set(RAW) & set(self._ranks):
+            usual = f", or smoothing={SMOOTHING}" if smoothing != SMOOTHING else ""
             raise imsim.ImsimError(
                 f"{len(known)} good images are too few for a drift alarm with a false one in "
                 f"{run_length} images: fit the detector to more images, or pass a smaller "
-                "run_length, or smoothing=0.05"
+                f"run_length{usual}"
             )
         missed, self._shape = missed + detector.card_.left_out, detector.shape_
         self._missed = missed / (missed + len(raw))

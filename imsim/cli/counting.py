@@ -12,7 +12,7 @@ from imsim.differing import COUNTS, counted, places, with_more
 from imsim.finite import value_ends
 from imsim.typing import Array
 
-UNCOUNTED = "is not counted strip by strip; raise --memory above the size of an image"
+UNCOUNTED = "is not counted block by block; raise --memory above the size of an image"
 
 
 def tolerance_notes(

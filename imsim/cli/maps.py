@@ -91,7 +91,7 @@ def write_maps(
     The picture of the stem ``sub/a`` is ``sub/a.ssim.png``, of a volume ``sub/a.ssim.tif`` with a
     page per slice. The scale follows from the bounds of the map and the data range; only ``auto``
     ends it at the worst value of the map at hand. With a ``memory`` among the options, maps are
-    written strip by strip.
+    written block by block.
     """
     data_range = options["data_range"] or usual_data_range([reference.pixels.dtype])
     missing = {}

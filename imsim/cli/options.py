@@ -29,10 +29,13 @@ MASK_HELP = (
 )
 RANGE_HELP = (
     "largest possible minus smallest possible pixel value; 255 for 8-bit images, which need not "
-    "say so; 65535 for full 16-bit images, 4095 for those of a 12-bit camera. For files of several "
-    "types one of each: uint8=255,uint16=4095"
+    "say so; 65535 for full 16-bit images, 4095 for those of a 12-bit camera, 1 for floats from 0 "
+    "to 1. For files of several types one of each: uint8=255,uint16=4095"
 )
-NEEDS_RANGE = "--data-range (65535 for full 16-bit images, 4095 for those of a 12-bit camera)"
+NEEDS_RANGE = (
+    "--data-range (65535 for full 16-bit images, 4095 for those of a 12-bit camera, 1 for floats "
+    "from 0 to 1)"
+)
 _ENDLESS = 10**18
 """Larger counts mean no other thing, and the standard library does not take any."""
 _TYPES = ["bool", *(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64))]

@@ -174,7 +174,7 @@ def _score_within(job: Job, settings: Settings, stack: ExitStack) -> Result:
     if on_disk(first, second, mask):
         if settings.max_shift is not None:
             raise ImageFileError(
-                f"{test.path}: is read strip by strip, and not moved",
+                f"{test.path}: is read block by block, and not moved",
                 "leave out --align, or raise --memory above the size of an image",
             )
         stack.enter_context(alone(settings.on_disk.workers))
@@ -220,7 +220,7 @@ def _of_scene(
     options: dict[str, Any],
     settings: Settings,
 ) -> _Found:
-    """Score two images that are read strip by strip, in which nothing is counted."""
+    """Score two images that are read block by block, in which nothing is counted."""
     pair = scene.a, scene.b
     options = options | {"mask": scene.mask, "memory": settings.on_disk.memory}
     found = compare(*pair, metrics, **options, options=settings.options)

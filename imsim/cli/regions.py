@@ -24,8 +24,8 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
         "--labels",
         metavar="FILE",
         help="score each region of a label image by itself: a row per label. Labels are whole "
-        "numbers, in PNG or TIFF, grey or with a palette, in .npy or NIfTI; 0 is background. One "
-        "image for all pairs, or a stack with one for each image",
+        "numbers, in any format that keeps them, such as PNG, TIFF, .npy or NIfTI, grey or with a "
+        "palette; 0 is background. One image for all pairs, or a stack with one for each image",
     )
 
 

@@ -32,8 +32,8 @@ _one_at_a_time = threading.Lock()
 SCENES_HELP = """\
 Large files: of TIFF (BigTIFF, tiled, compressed, cloud-optimised GeoTIFF),
 .npy, HDF5 (`pip install 'imsim[hdf5]'`) and Zarr (versions 2 and 3, OME-Zarr;
-`pip install 'imsim[zarr]'`), images that take more than --memory are read strip
-by strip, and never as a whole. REF, TEST and the mask may be folders of Zarr; of
+`pip install 'imsim[zarr]'`), images that take more than --memory are read block
+by block, and never as a whole. REF, TEST and the mask may be folders of Zarr; of
 a pyramid level 0 is taken, or --level. GeoTIFF of another place on the ground or
 another reference system is refused: nothing is warped. No data of GDAL and of
 attributes in Zarr and HDF5 are left out.
@@ -58,8 +58,8 @@ def add_scenes(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         type=size,
         default=check_memory(None),
-        help="images that take more are read strip by strip, if their format allows it, and the "
-        "strips in memory take about this together; 512MB by default. Smaller images are in memory "
+        help="images that take more are read block by block, if their format allows it, and the "
+        "blocks in memory take about this together; 512MB by default. Smaller images are in memory "
         "as a whole, which takes several times their size",
     )
     add(

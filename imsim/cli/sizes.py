@@ -71,7 +71,7 @@ def fitted(
     if is_raster(reference.pixels, test.pixels, mask and mask.pixels):
         raise ImageFileError(
             f"{test.path}: is {test}, but {reference.path} is {reference}; images that are read "
-            "strip by strip are not brought to one size",
+            "block by block are not brought to one size",
             "crop one of them, or raise --memory above the size of an image",
         )
     common = tuple(map(min, zip(one, other, strict=True)))

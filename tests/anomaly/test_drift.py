@@ -360,8 +360,11 @@ class TestWhatIsRefused:
 
     def test_too_few_good_images(self):
         detector = known(as_raw(np.arange(8.0)), np.arange(8.0))
-        with pytest.raises(imsim.ImsimError, match="8 good images are too few"):
+        # What is given already is no remedy.
+        with pytest.raises(imsim.ImsimError, match=r"8 good images .*smaller run_length$"):
             DriftAlarm(detector)
+        with pytest.raises(imsim.ImsimError, match=r"smaller run_length, or smoothing=0\.05$"):
+            DriftAlarm(detector, smoothing=0.5)
         assert DriftAlarm(detector, run_length=100).names
         # Of 20 of 100 that were held out, the scores are known, but hardly.
         few = known(as_raw(np.arange(100.0)), np.arange(8.0))

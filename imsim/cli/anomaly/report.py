@@ -37,9 +37,9 @@ and write a page with the result: what it found and missed, and which
 similarity measure tells good from bad best.
 
 {IMAGES}
-{SKIPPED} An image that is
-among the good and the bad ones is refused, and so is its copy; images that the
-model learned from are counted in a note.
+{SKIPPED} An image that is among the good
+and the bad ones is refused, and so is its copy; images that the model learned
+from are counted in a note.
 
 Exit status: 0; 2 after any error.
 """

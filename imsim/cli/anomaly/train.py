@@ -42,9 +42,10 @@ HELP = f"""\
 Train a detector on GOOD images only, and save it.
 
 {IMAGES}
-{SKIPPED} A file that is there twice, through links or nested folders, is taken
-once. --preprocess xray refuses images most of which do not look like X-ray
-images of single items with the open beam around them.
+{SKIPPED} A file that is there twice,
+through links or nested folders, is taken once. --preprocess xray refuses images
+most of which do not look like X-ray images of single items with the open beam
+around them.
 
 Exit status: 0; 2 after any error.
 """
@@ -55,7 +56,8 @@ rate among the earlier images and, of at least 20 new ones, among these alone.
 The peel keeps its scale: after a change of the X-ray settings, train again.
 
 {IMAGES}
-{SKIPPED} So is an image that MODEL learned from before.
+{SKIPPED} An image that MODEL learned from
+before is skipped likewise.
 
 Exit status: 0; 2 after any error.
 """
