@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ threadpool_limits(1, user_api="blas")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # No deadline: the first call of a compiled kernel takes seconds. Few, small examples: every
-# property runs over all metrics, and the whole suite has to stay a matter of minutes.
+# property runs over all metrics, and the whole suite has to stay a matter of minutes. Those that
+# `@example` names come in addition.
 _COMMON = {
     "deadline": None,
-    "max_examples": 25,
+    "max_examples": 15,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
 settings.register_profile("default", **_COMMON)  # type: ignore[arg-type]
@@ -44,18 +46,20 @@ collect_ignore = ["new_metric.py"]
 MATRICES = {
     f"test_{name}"
     for name in (
-        *("all_gradients", "array_api", "contract", "detector", "distant_pixelwise"),
-        *("distant_windows", "docs", "drift", "exact_integers", "examples", "fsim"),
-        *("fsim_gradient", "fsim_oracle", "fuzz", "golden", "golden_maps"),
+        *("all_gradients", "all_or_nothing", "array_api", "bad_input", "cli_reading"),
+        *("cli_walk", "compare", "contract", "detector", "differing", "distant_pixelwise"),
+        *("distant_windows", "docs", "drift", "exact_integers", "examples", "faults", "fsim"),
+        *("fsim_gradient", "fsim_oracle", "fuzz", "gains", "gmsd", "golden", "golden_maps"),
         *("golden_phase_congruency", "human_agreement", "identities", "imed", "import_arrows"),
-        *("inputs", "inspection_report", "issm", "large_frames", "learning", "mask_oracles"),
-        *("masks", "not_finite", "pose", "properties", "properties_pixelwise", "report", "roc"),
-        *("sh", "simulate", "ssim", "statistics", "threshold", "uiq", "weights", "windows", "zncc"),
+        *("inputs", "inspection_report", "issm", "large_frames", "lazy", "learning"),
+        *("mask_oracles", "masks", "not_finite", "pose", "properties", "properties_pixelwise"),
+        *("report", "roc", "se", "sh", "simulate", "ssim", "statistics", "tampering"),
+        *("threshold", "uiq", "weights", "windows", "zncc"),
     )
 }
-"""Modules that go over many inputs, or compile much. Under coverage, both take 1.5 times as long,
-and all other tests together reach nearly the same lines. They run first: the others find kernels
-that are compiled."""
+"""Modules that go over many inputs, or compile much. Under coverage, they take twice as long, and
+all other tests together reach nearly the same lines. They run first: the others find kernels that
+are compiled."""
 
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -103,6 +107,25 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     is_matrix = collection_path.stem in MATRICES
     return True if is_matrix is (choice == "without") else None
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let coverage look away while kernels are compiled, which takes it half as long again."""
+    if not session.config.getoption("cov_source", None):
+        return
+    from imsim.kernels.common import jit
+
+    compile_ = jit._without_collection
+
+    def untraced(*arguments: Any, **named: Any) -> Any:
+        tracer = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return compile_(*arguments, **named)
+        finally:
+            sys.settrace(tracer)
+
+    jit._without_collection = untraced
 
 
 def pytest_collection_finish() -> None:

@@ -14,6 +14,7 @@ PAGES = {
 KINDS = ("python", "python torch", "python xarray", "python dask", "python zarr")
 """What opens a block; those of the second kind need the environment of `make test-tensors`, those
 after it a package that is optional."""
+WITH_JAX = [page for page, text in PAGES.items() if "import jax" in text]
 
 
 def blocks(page: str, kind: str = "python") -> list[str]:

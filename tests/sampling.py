@@ -59,7 +59,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "imed": ({"sigma": 2.0, "normalize": "rms"},),
     "ssim": (
         {"window": "uniform", "window_size": 11, "sample_covariance": True},
-        {"window": "uniform", "window_size": 8},
+        {"window": "uniform", "window_size": 6},
         {"min_coverage": 0.75},
         {"downsample": True},
     ),
@@ -75,7 +75,7 @@ COLOUR_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "sam": ({"mode": "image"},),
 }
 MAP_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
-    "ssim": ({"window": "uniform", "window_size": 8},),
+    "ssim": ({"window": "uniform", "window_size": 6},),
     "uiq": ({"block_size": 5},),
 }
 MAP_COLOUR_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -101,11 +101,22 @@ def _variants() -> Iterator[Variant]:
             yield Variant(name, options, is_map=True, colour=True)
 
 
-def each_of_some(variants: Iterable[Variant], *dtypes: Any) -> Any:
-    """Parametrise a test by variants and `Variant.some` of the dtypes."""
-    cases = [(v, dtype) for v in variants for dtype in v.some(*dtypes)]
-    ids = [f"{np.dtype(dtype).name}-{v.id}" for v, dtype in cases]
-    return pytest.mark.parametrize(("variant", "dtype"), cases, ids=ids)
+def each_of_some(
+    variants: Iterable[Variant],
+    *dtypes: Any,
+    thorough: Callable[[Variant, Any], bool] = lambda variant, dtype: False,
+) -> Any:
+    """Parametrise a test by variants and `Variant.some` of the dtypes; mark some as thorough."""
+    cases = [
+        pytest.param(
+            *(variant, dtype),
+            marks=pytest.mark.thorough if thorough(variant, dtype) else (),
+            id=f"{np.dtype(dtype).name}-{variant.id}",
+        )
+        for variant in variants
+        for dtype in variant.some(*dtypes)
+    ]
+    return pytest.mark.parametrize(("variant", "dtype"), cases)
 
 
 SCORES = tuple(variant for variant in _variants() if not variant.is_map)

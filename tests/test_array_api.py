@@ -175,10 +175,12 @@ def of_one(variant: Variant) -> tuple[Any, ...]:
 def test_jax(rng: np.random.Generator, request: pytest.FixtureRequest) -> None:
     """JAX, which has float32 only by default, and compiles for seconds.
 
-    Options other than those by default are for `pytest --thorough`.
+    Every day the formulas are traced, which is what tells JAX from other libraries, and some are
+    compiled: all of them by tests/tensors, with options by `pytest --thorough`.
     """
     is_thorough = request.config.getoption("--thorough")
     variants = PORTABLE if is_thorough else [v for v in PORTABLE if v in PLAIN]
+    compiled = {m.name for m in imsim.METRICS.values()} if is_thorough else {"psnr", "sam", "ssim"}
     # A score and its map in one program, which computes once what both need.
     with quick_jax() as jax:
         for _, together in groupby(sorted(variants, key=of_one), of_one):
@@ -187,6 +189,13 @@ def test_jax(rng: np.random.Generator, request: pytest.FixtureRequest) -> None:
             a, b = (v.astype(np.float32) for v in textured_pair(rng, *FRAME, colour=colour))
             mask = blob_mask(rng, *FRAME)
             by_formula = jax.jit(lambda x, y, m, group=group: [v(x, y, mask=m) for v in group])
+            if group[0].metric not in compiled:
+                for found, variant in zip(
+                    jax.eval_shape(by_formula, a, b, mask), group, strict=True
+                ):
+                    assert found.shape == (a.shape[:2] if variant.is_map else ())
+                    assert found.dtype == "float32"
+                continue
             for found, variant in zip(by_formula(a, b, mask), group, strict=True):
                 compare(found, variant(a, b, mask=mask), jax.numpy, "float32")
 

@@ -178,22 +178,24 @@ def test_a_page_fails_as_compare_does(limit, status, capsys):
 @pytest.mark.parametrize("rows", [40, 30])
 def test_options_of_metrics_are_those_of_the_scores_and_maps(rows, capsys):
     """Of images of one size, and of others, whose scores the page computes."""
-    paths = save("a.png", GREY), save("b.png", NOISY[:rows])
+    a, b = np.float64(GREY), np.float64(NOISY)  # of which kernels for other windows are at hand
+    paths = save("a.npy", a), save("b.npy", b[:rows])
     call = ("--metrics", "zncc,sh", "--option", "zncc.window_size=5", "--option", "sh.hash=average")
+    call += ("--data-range", "255")
     assert report(*paths, *call) == 0
     html = Path("page.html").read_text(encoding="utf-8")
-    want = imsim.zncc(GREY[:rows], NOISY[:rows], window_size=5)
-    assert want != imsim.zncc(GREY[:rows], NOISY[:rows])
+    want = imsim.zncc(a[:rows], b[:rows], window_size=5)
+    assert want != imsim.zncc(a[:rows], b[:rows])
     assert f"{want:.6g}" in html
-    assert "b.png: scored with zncc.window_size=5, sh.hash=average" in html
+    assert "b.npy: scored with zncc.window_size=5, sh.hash=average" in html
     assert report(*paths, "--metrics", "sh", "--option", "ssim.sigma=2") == 2
     assert "ssim is not run" in capsys.readouterr().err
     maps = layers.map_layers(
         layers.ImagePair(GREY[..., None], NOISY[..., None], None, 255),
-        *(GREY, NOISY),
+        *(a, b),
         {"mask": None},
         ["zncc", "imed"],
         own={"zncc": {"window_size": 5}, "imed": {"nonsense": 1}},
     )
     (layer,) = maps
-    np.testing.assert_array_equal(layer.map.values, imsim.zncc_map(GREY, NOISY, window_size=5))
+    np.testing.assert_array_equal(layer.map.values, imsim.zncc_map(a, b, window_size=5))

@@ -26,6 +26,8 @@ RGB = np.random.default_rng(3).integers(0, 256, (DEPTH, 13, 15, 3)).astype(np.ui
 MASK = np.ones(A.shape, bool)
 MASK[0] = MASK[5:, 9, 9] = False
 FEW = ("--metrics", "rmse,psnr")
+FLOATS, RANGE = (A.astype(np.float64), B.astype(np.float64)), ("--data-range", "255")
+"""Where windows count: integers would take kernels of their own."""
 
 
 def scores(capsys, *arguments):
@@ -44,17 +46,18 @@ def test_the_list_tells_what_scores_volumes(capsys):
 class TestStacks:
     @pytest.mark.parametrize("ending", [".tif", ".npy"])
     def test_one_row_per_volume(self, ending, capsys):
-        a, b = save(f"a{ending}", A), save(f"b{ending}", B)
-        found, err = compared(capsys, a, b, "--volume")
+        a, b = (save(f"{name}{ending}", v) for name, v in zip("ab", FLOATS, strict=True))
+        found, err = compared(capsys, a, b, "--volume", *RANGE)
         (row,) = found["scored"]
-        wanted = imsim.compare(A, B, ndim=3)
+        wanted = imsim.compare(*FLOATS, ndim=3, data_range=255)
         assert row["test"] == b
         assert row["scores"] == pytest.approx(dict(wanted))
         assert row["skipped"].keys() == {"fsim", "issm", "sh"}
         assert "is defined for images only" in row["skipped"]["fsim"]
         assert found["run"][0]["volume"] is True
         assert err == []
-        assert len(compared(capsys, a, b, *FEW)[0]["scored"]) == DEPTH  # as before, without it
+        images = compared(capsys, a, b, *FEW, *RANGE)[0]["scored"]
+        assert len(images) == DEPTH  # as before, without it
 
     def test_archives_and_one_volume_for_many(self, capsys):
         np.savez("a.npz", one=A, two=B)
@@ -87,16 +90,18 @@ class TestStacks:
 
     def test_colours(self, capsys):
         a, b = save("a.npy", RGB), save("b.tif", 255 - RGB, photometric="rgb")
-        wanted = dict(imsim.compare(RGB, 255 - RGB, ndim=3, channel_axis=-1))
-        assert scores(capsys, a, b) == pytest.approx(wanted)
+        names = ["gmsd", "sam", "se"]
+        wanted = dict(imsim.compare(RGB, 255 - RGB, names, ndim=3, channel_axis=-1))
+        assert scores(capsys, a, b, "--metrics", ",".join(names)) == pytest.approx(wanted)
         first = save("c.npy", np.moveaxis(RGB, -1, 0))
         found = scores(capsys, first, first, "--channel-axis", "0", "--metrics", "sam")
         assert found == {"sam": 0}
 
     def test_text(self, capsys):
-        assert main(["compare", save("a.npy", A), save("b.npy", B), "--volume"]) == 0
+        a, b = save("a.npy", FLOATS[0]), save("b.npy", FLOATS[1])
+        assert main(["compare", a, b, "--volume", *RANGE]) == 0
         out = capsys.readouterr().out
-        assert out.startswith("b.npy: 17 x 14 x 12 voxels, 8-bit, grey\n")
+        assert out.startswith("b.npy: 17 x 14 x 12 voxels, 64-bit float, grey\n")
         assert "skipped: fsim: " in out
 
     @pytest.mark.parametrize(
@@ -177,8 +182,8 @@ class TestRuns:
         assert "r: holds no volume; looked for are folders of DICOM files and the endings" in err
 
     def test_a_gate_on_a_metric_that_is_not_defined_for_volumes(self, capsys):
-        a = save("a.npy", A)
-        assert main(["compare", a, a, "--volume", "--fail-under", "fsim=0.9"]) == 2
+        a = save("a.npy", FLOATS[0])
+        assert main(["compare", a, a, "--volume", *RANGE, "--fail-under", "fsim=0.9"]) == 2
         assert "fsim was skipped: ndim=3" in capsys.readouterr().err
 
     def test_resume_keeps_options_apart(self, capsys):
@@ -200,20 +205,22 @@ class TestRuns:
         assert len(compared(capsys, *run, "--volume")[0]["scored"]) == 5
 
     def test_maps_are_stacks(self, capsys):
-        a, b = save("a.npy", A), save("b.npy", B)
+        a, b = save("a.npy", FLOATS[0]), save("b.npy", FLOATS[1])
         metrics = "se,ssim,imed"
-        run = ["compare", a, b, "--volume", "--metrics", metrics, "--maps", "maps"]
+        run = ["compare", a, b, "--volume", "--metrics", metrics, "--maps", "maps", *RANGE]
         assert main([*run, "--spacing", "2,1,1"]) == 0
         for name in metrics.split(","):
             assert tifffile.imread(f"maps/b.{name}.tif").shape == (*A.shape, 3)
         scale = imsim.pages.map_scale("ssim", 255)
-        wanted = scale.colours_of(imsim.ssim_map(A, B, ndim=3, spacing=(2, 1, 1))[7])
+        local = imsim.ssim_map(*FLOATS, ndim=3, data_range=255, spacing=(2, 1, 1))
+        wanted = scale.colours_of(local[7])
         assert np.array_equal(tifffile.imread("maps/b.ssim.tif")[7], wanted)
 
     def test_spacing(self, capsys):
-        a, b = save("a.npy", A), save("b.npy", B)
-        run = (a, b, "--metrics", "ssim,imed,rmse")
-        given = dict(imsim.compare(A, B, ["ssim", "imed", "rmse"], ndim=3, spacing=SPACING))
+        a, b = save("a.npy", FLOATS[0]), save("b.npy", FLOATS[1])
+        names = ["ssim", "imed", "rmse"]
+        run = (a, b, "--metrics", ",".join(names), *RANGE)
+        given = dict(imsim.compare(*FLOATS, names, ndim=3, data_range=255, spacing=SPACING))
         assert scores(capsys, *run, "--spacing", "3,0.8,0.7") == pytest.approx(given)
         plain = scores(capsys, *run)
         assert scores(capsys, *run, "--spacing", "1,1,1") == pytest.approx(plain, rel=1e-13)
@@ -232,12 +239,12 @@ class TestRuns:
 
 class TestReport:
     def test_a_page(self, capsys):
-        a, b, mask = save("a.npy", A), save("b.npy", B), save("m.npy", MASK)
-        call = ["report", a, b, "--volume", "--mask", mask, "--metrics", "rmse,gmsd"]
-        assert main([*call, "-o", "page.html"]) == 0
+        a, b = save("a.npy", FLOATS[0]), save("b.npy", FLOATS[1])
+        call = ["report", a, b, "--volume", "--mask", save("m.npy", MASK), *RANGE]
+        assert main([*call, "--metrics", "rmse,gmsd", "-o", "page.html"]) == 0
         assert capsys.readouterr() == ("Report: page.html\n", "")
         html = Path("page.html").read_text(encoding="utf-8")
-        assert "17 × 14 × 12 voxels, uint8, grey" in html
+        assert "17 × 14 × 12 voxels, float64, grey" in html
         assert f"The mask uses {MASK.sum()} of {MASK.size} voxels" in html
         assert main(["report", a, save("c.npy", VOLUME), "--volume", "-o", "page.html"]) == 2
         assert "save both with the same number of bits" in capsys.readouterr().err

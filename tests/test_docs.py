@@ -9,7 +9,7 @@ import shlex
 from contextlib import nullcontext
 
 import pytest
-from documents import DOCS, KINDS, PAGES, ROOT, blocks, run
+from documents import DOCS, KINDS, PAGES, ROOT, WITH_JAX, blocks, run
 from quick_jax import quick_jax
 
 import imsim
@@ -114,9 +114,17 @@ def test_pages_that_are_hidden_in_a_table_of_contents_have_a_link(page):
     assert {entry.removeprefix("generated/") for entry in entries} - linked == set()
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+@pytest.mark.parametrize(
+    "page",
+    [
+        # JAX compiles for seconds: tests/tensors run these pages.
+        pytest.param(page, marks=pytest.mark.thorough if page in WITH_JAX else ())
+        for page in PAGES
+        if blocks(page)
+    ],
+)
 def test_python_on_the_page_runs_from_top_to_bottom(page):
-    with quick_jax() if "import jax" in PAGES[page] else nullcontext():
+    with quick_jax() if page in WITH_JAX else nullcontext():
         run(page)
 
 

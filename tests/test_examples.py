@@ -99,7 +99,11 @@ def test_without_jax_the_network_is_left_out(monkeypatch, capsys):
     assert "pip install 'imsim[network]'" in out
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize(
+    "name",
+    # Volumes in windows of its own sizes are kernels of their own; docs/volumes.md has the calls.
+    [pytest.param(n, marks=pytest.mark.thorough if n == "plot_volumes" else ()) for n in PICTURES],
+)
 def test_example_with_figures(name, monkeypatch, capsys):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     pyplot.switch_backend("Agg")

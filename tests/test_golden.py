@@ -19,7 +19,7 @@ thorough = pytest.mark.thorough
 # Windows of these sizes are kernels of their own, of seconds, that few other tests need: all sizes
 # but the usual ones, and some that have one kernel together, are left to `--thorough`.
 OTHER_KERNELS = {
-    "float64": re.compile(r"uiq_b(7|11)\b.*"),
+    "float64": re.compile(r"uiq_b(7|11)\b.*|ssim_index_win_ones8.*"),
     "float32": re.compile(r"uiq_b(?!8\b).*|ssim_index_win_.*|skimage_ssim_default"),
 }
 is_usual = pytest.mark.parametrize(

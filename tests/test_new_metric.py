@@ -64,24 +64,17 @@ def test_compare_list_report_and_maps(tmp_path: Path) -> None:
     assert list((tmp_path / "maps").glob("*mae*"))
 
 
-def test_ranking() -> None:
+def test_ranking_and_documentation() -> None:
+    """The latter are the generators of the pages of the metrics, and of the README's table."""
     pytest.importorskip("sklearn", reason="needs the extra 'anomaly'")
     code = (
-        "import new_metric, numpy as np\n"
+        "import sys, new_metric, imsim, numpy as np\n"
         "from imsim.anomaly import rank_metrics\n"
         "good = np.random.default_rng(0).normal(100, 5, (12, 48, 48))\n"
         "bad = good + 40\n"
         "images, labels = np.concatenate([good, bad]), np.repeat([0, 1], 12)\n"
         "models = np.full_like(images, 100)\n"
         "print(rank_metrics(images, models, labels, metrics=['mae'], data_range=255))\n"
-    )
-    assert "mae" in python("-c", code)
-
-
-def test_documentation() -> None:
-    """The generator of the pages of the metrics, and that of the table of the README."""
-    code = (
-        "import sys, new_metric, imsim\n"
         "sys.path[:0] = ['docs/_extensions', 'docs']\n"
         "import metric_pages, tables\n"
         "assert 'Mean absolute error' in metric_pages.page(imsim.METRICS['mae'])\n"
@@ -89,4 +82,4 @@ def test_documentation() -> None:
         "assert '`mae`' in tables.metrics()\n"
         "assert 'mae\\n   mae_map' in metric_pages.summary()\n"
     )
-    python("-c", code, cwd=HERE.parent)
+    assert "mae" in python("-c", code, cwd=HERE.parent)

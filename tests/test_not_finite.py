@@ -12,6 +12,7 @@ from sampling import DEFAULTS, MAPS, SCORES, Variant, each_of_some, frame, textu
 
 import imsim
 
+thorough = pytest.mark.thorough
 VALUES = (np.nan, np.inf, -np.inf)
 # Odd: the last row and column belong to incomplete cells of coarser grids.
 FRAME = tuple(side + 1 - side % 2 for side in frame(25, 27))
@@ -140,6 +141,8 @@ def test_others_of_the_batch_keep_theirs(
     engines: str,
     rng: np.random.Generator,
 ) -> None:
+    if engines == "portable" and dtype == "float32":
+        return  # formulas have one code for all dtypes
     a, b = (i.astype(dtype) for i in textured_pair(rng, *FRAME, colour=variant.colour))
     pairs = [(x, y) for _, x, y in spoilt(a, b, mask, (np.nan, np.inf))]
     batch = variant(*map(np.stack, zip((a, b), *pairs, (a, b), strict=True)), mask=mask)
@@ -165,6 +168,7 @@ def test_map_is_nan_where_it_reads_them(
     a, b = textured_pair(rng, *FRAME, colour=variant.colour)
     unspoilt = variant(a, b, mask=mask)
     instead: dict[str, list[np.ndarray]] = {}
+    pairs, maps = [(a, b)], [unspoilt]
     for name, x, y in spoilt(a, b, mask, VALUES[: 3 if engines == "auto" else 1]):
         # With two numbers instead, positions that read the pixel differ.
         place = name.split(" ", 1)[1]
@@ -187,8 +191,10 @@ def test_map_is_nan_where_it_reads_them(
             assert more.any() or name.endswith(("zero vector", "black partner", "the mask")), name
             for places in np.nonzero(more):
                 assert places.size == 0 or np.ptp(places) < reach(variant), name
-        batch = variant(np.stack([a, x]), np.stack([b, y]), mask=mask)
-        np.testing.assert_array_equal(batch, [unspoilt, got], err_msg=name)
+        pairs.append((x, y))
+        maps.append(got)
+    batch = variant(*map(np.stack, zip(*pairs, strict=True)), mask=mask)
+    np.testing.assert_array_equal(batch, maps)
 
 
 @pytest.mark.parametrize("variant", DEFAULTS, ids=lambda v: v.id)
@@ -240,7 +246,10 @@ def test_in_strict_arrays(variant: Variant, rng: np.random.Generator) -> None:
             np.testing.assert_array_equal(np.isnan(np.asarray(got)), np.isnan(want))
 
 
-@pytest.mark.parametrize("name", ["se", "sam", "ssim", "zncc_map", "uiq_map"])
+@pytest.mark.parametrize(
+    "name",
+    ["sam", "ssim", *(pytest.param(n, marks=thorough) for n in ("se", "zncc_map", "uiq_map"))],
+)
 def test_in_traced_arrays(name: str, rng: np.random.Generator) -> None:
     a, b = textured_pair(rng, *FRAME)
     b[...], a[5, 5] = 1, np.nan

@@ -112,9 +112,9 @@ def test_the_difference_tells_the_place_where_ssim_cannot_run():
 def test_what_is_masked_is_no_worst_place():
     mask = np.ones(A.shape, bool)
     mask[4:6, 8] = False
-    test = B.copy()
+    test = B.astype(np.float64)
     test[7, 7, 7] = A[7, 7, 7] + 5
-    html = pages.volume_report(A[:10], test[:10], mask=mask[:10])
+    html = pages.volume_report(A[:10].astype(np.float64), test[:10], mask=mask[:10], data_range=255)
     assert "is largest: depth 7, height 7, width 7." in html
     assert "differ at 1 of" in html
     assert data_of(html)["mask"] is not None

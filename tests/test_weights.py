@@ -29,7 +29,22 @@ import imsim
 
 WEIGHED = [v for v in (*SCORES, *MAPS) if not imsim.METRICS[v.metric].no_weights]
 UNWEIGHED = [name for name, facts in imsim.METRICS.items() if facts.no_weights]
-each = pytest.mark.parametrize("variant", [v for v in WEIGHED if not v.colour], ids=lambda v: v.id)
+
+
+def is_rare(variant: Variant, dtype: Any = np.float64) -> bool:
+    """Whether it takes a kernel of its own, from the same lines as those of SSIM."""
+    has_window = variant.metric == "uiq" or (variant.metric, variant.is_map) == ("zncc", True)
+    return "block_size" in variant.options or (dtype == np.float32 and has_window)
+
+
+each = pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(v, marks=pytest.mark.thorough if is_rare(v) else (), id=v.id)
+        for v in WEIGHED
+        if not v.colour
+    ],
+)
 each_colour = pytest.mark.parametrize(
     "variant", [v for v in WEIGHED if v.colour], ids=lambda v: v.id
 )
@@ -194,7 +209,7 @@ def test_batch_of_large_weights_is_a_loop(variant: Variant, rng: np.random.Gener
         np.testing.assert_array_equal(variant(x, y, weights=weights), want)
 
 
-@each_of_some([v for v in WEIGHED if not v.colour], np.float64, np.float32)
+@each_of_some([v for v in WEIGHED if not v.colour], np.float64, np.float32, thorough=is_rare)
 def test_weights_are_those_of_either_image(
     variant: Variant, dtype: Any, rng: np.random.Generator
 ) -> None:
@@ -214,12 +229,12 @@ def test_weights_are_those_of_either_image(
             assert variant(x, x, weights=weights) == facts.best
 
 
-@each_colour
+@each_of_some([v for v in WEIGHED if v.colour], np.float32, thorough=is_rare)
 def test_batch_of_weights_is_a_loop_over_channels_of_float32(
-    variant: Variant, rng: np.random.Generator
+    variant: Variant, dtype: Any, rng: np.random.Generator
 ) -> None:
     """Also where one engine computes some pairs and the other the rest."""
-    x, y = (v.astype(np.float32) for v in textured_pair(rng, 26, 29, colour=True))
+    x, y = (v.astype(dtype) for v in textured_pair(rng, 26, 29, colour=True))
     mask = region(1, x[..., 0])
     weights = np.stack([uneven(1, mask), mask])
     want = [quietly(variant, x, y, weights=w) for w in weights]

@@ -15,6 +15,7 @@ pytest.importorskip("matplotlib", reason="only reports draw")
 pytest.importorskip("sklearn", reason="the detector is optional")
 
 from headless import browser, rendered
+from matplotlib.figure import Figure
 from PIL import Image
 
 import imsim
@@ -223,6 +224,7 @@ def test_a_figure_that_fails_does_not_take_the_page_with_it(
         raise ValueError("no ink <left>")
 
     monkeypatch.setattr("imsim.anomaly.report.DPI", 20)
+    monkeypatch.setattr(side_by_side, "gallery_figure", lambda *_: Figure())
     monkeypatch.setattr(side_by_side, "roc_figure", fail)
     with pytest.warns(RuntimeWarning, match=r"comparison_roc.png could not be drawn: no ink"):
         page = write_comparison(tmp_path, *judged[:3])

@@ -148,16 +148,20 @@ def replaced(value: Any, where: tuple[Any, ...], change: Callable[[Any], Any]) -
     return value | {where[0]: replaced(value[where[0]], where[1:], change)}
 
 
-def test_headers(model: Path, tmp_path: Path) -> None:
-    """Other values everywhere; with the digest that belongs to them, refused or sensible."""
+def test_headers(model: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Other values everywhere; with the digest that belongs to them, refused or sensible.
+
+    Every day each place gets every fourth value, the next place the next ones.
+    """
     path = tmp_path / "t.safetensors"
     text, arrays = contents(model)
     whole = json.loads(text)
-    for where in leaves(whole):
-        for odd in ODD_VALUES:
+    step = 1 if request.config.getoption("--thorough") else 4
+    for number, where in enumerate(leaves(whole)):
+        for k, odd in enumerate(ODD_VALUES[number % step :: step]):
             changed = replaced(whole, where, lambda _, odd=odd: odd)
             header = json.dumps(changed)
-            if odd is ODD_VALUES[0]:
+            if k == 0:
                 put(path, header, arrays)
                 assert refused(path) or changed == whole, (where, odd)
             put(path, header, signed(header, arrays))

@@ -10,12 +10,22 @@ from sampling import FRAME, SCORES, Variant, blob_mask, textured_pair
 import imsim
 
 VARIANTS = [v for v in SCORES if imsim.METRICS[v.metric].gradient is not None]
-each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.id)
 
 
 def has_window(variant: Variant) -> bool:
     """Whether a window is chosen; test_window_gradients has some inside masks."""
     return not {"window_size", "block_size"}.isdisjoint(variant.options)
+
+
+def is_rare(variant: Variant) -> bool:
+    """Whether it takes kernels of its own; test_window_gradients has windows of 4 pixels."""
+    return "block_size" in variant.options or variant.options.get("window_size") == 6
+
+
+each_variant = pytest.mark.parametrize(
+    "variant",
+    [pytest.param(v, marks=pytest.mark.thorough if is_rare(v) else (), id=v.id) for v in VARIANTS],
+)
 
 
 each_kernel = pytest.mark.parametrize(
@@ -27,7 +37,7 @@ each_kernel = pytest.mark.parametrize(
             masked,
             # Each is a kernel of its own, of seconds: masks are about places, not about dtypes.
             marks=pytest.mark.thorough
-            if masked and (dtype == "float32" or has_window(variant))
+            if is_rare(variant) or (masked and (dtype == "float32" or has_window(variant)))
             else (),
             id=f"{'masked' if masked else 'whole'}-{dtype}-{variant.id}",
         )
@@ -190,7 +200,7 @@ def test_images_with_broken_pixels_have_no_gradient(rng: np.random.Generator) ->
     a, b = textured_pair(rng, *FRAME, batch=(2,))
     a[1, 3, 4] = np.nan
     for variant in VARIANTS:
-        if variant.colour:
+        if variant.colour or is_rare(variant):
             continue
         found, whole = gradient(variant, a, b), gradient(variant, a[0], b[0])
         assert found is not None

@@ -20,7 +20,7 @@ FRAME = (24, 27)
 CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("ssim", {}),
     ("ssim", {"window": "uniform", "window_size": 11}),
-    ("ssim", {"window": "uniform", "window_size": 8, "sample_covariance": True}),
+    ("ssim", {"window": "uniform", "window_size": 6, "sample_covariance": True}),
     ("ssim", {"window_size": 4, "sigma": 0.9, "min_coverage": 0.6}),
     ("ssim", {"min_coverage": 1.0}),
     ("ssim", {"window_size": 5, "sample_covariance": True, "min_coverage": 1.0}),
@@ -40,6 +40,21 @@ MASKED = tuple(
 """By default masked and not, with options once: each is a kernel of its own."""
 IN_FLOAT32 = tuple(case for case in MASKED if case[:2] in USUAL or case[1].get("window_size") == 4)
 """Each size is compiled for each dtype, the usual ones by themselves, all others together."""
+RARE = (
+    ("ssim", {"window": "uniform", "window_size": 6, "sample_covariance": True}),
+    ("uiq", {"block_size": 5}),
+    ("zncc", {"window_size": 4, "min_coverage": 0.7}),
+)
+"""Kernels of their own, from the same lines as those of SSIM in windows of any size."""
+
+
+def each_of(cases: tuple[tuple[str, dict[str, Any], bool], ...]) -> Any:
+    """Parametrise a test by calls, of which the rare ones are left to `--thorough`."""
+    marked = [
+        pytest.param(*case, marks=pytest.mark.thorough if case[:2] in RARE else ())
+        for case in cases
+    ]
+    return pytest.mark.parametrize(("metric", "options", "is_masked"), marked, ids=str)
 
 
 def gradients(
@@ -91,7 +106,7 @@ def part_of(rng: Any, frame: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-@pytest.mark.parametrize(("metric", "options", "is_masked"), MASKED, ids=str)
+@each_of(MASKED)
 def test_it_is_the_derivative_of_the_score(
     rng: Any, metric: str, options: dict[str, Any], is_masked: bool
 ) -> None:
@@ -150,7 +165,7 @@ def positions(metric: str, x: Any, y: Any, mask: Any, **options: Any) -> int:
     return int(np.isfinite(local).sum())
 
 
-@pytest.mark.parametrize(("metric", "options", "is_masked"), IN_FLOAT32, ids=str)
+@each_of(IN_FLOAT32)
 def test_float32(rng: Any, metric: str, options: dict[str, Any], is_masked: bool) -> None:
     mask = part_of(rng, (40, 150)) if is_masked else None
     x, y = pair_of(rng, (1, 40, 150), mask, "f4")

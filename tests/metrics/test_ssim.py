@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 from strategies import textured_pairs
 
 import imsim
+from imsim.kernels.ssim import suits_float32
+from imsim.portable.windows import gaussian
 
 levels = st.integers(0, 255)
 FRAMES = ((11, 11), (12, 85), (141, 150))
@@ -56,11 +58,10 @@ OPTIONS = (
     {"window_size": 4, "sigma": 0.9, "min_coverage": 0.6},
     {"window_size": 25, "sigma": 4.0},
     {"window": "uniform"},
-    {"window": "uniform", "window_size": 8, "sample_covariance": True},
+    {"window": "uniform", "window_size": 6, "sample_covariance": True},
     {"window": "uniform", "window_size": 21},
     {"K1": 1e-3, "K2": 0.05},
 )
-SIZES = {"window", "window_size"}
 
 
 @pytest.mark.parametrize(
@@ -69,13 +70,13 @@ SIZES = {"window", "window_size"}
         *((np.float64, options) for options in OPTIONS if options != {"window": "uniform"}),
         # Among the authors' values, but for masks.
         pytest.param(np.float64, {"window": "uniform"}, marks=pytest.mark.thorough),
-        # Other windows are kernels of their own for each dtype; coverage is counted in float64.
-        *((np.float32, o) for o in OPTIONS if not {*SIZES, "min_coverage"} & o.keys()),
+        # By the kernel that is used by default. All others are kernels of their own for float32.
+        (np.float32, OPTIONS[0]),
         *(
             pytest.param(np.float32, o, marks=pytest.mark.thorough)
-            for o in OPTIONS
+            for o in OPTIONS[1:]
             # Small and uniform windows are computed in float64 anyway.
-            if {*SIZES, "min_coverage"} & o.keys() and o.get("window_size", 25) == 25
+            if o.get("window_size", 25) == 25
         ),
         *(pytest.param(np.uint8, o, marks=pytest.mark.thorough) for o in OPTIONS),
     ],
@@ -87,6 +88,27 @@ def test_options(rng: Any, dtype: Any, options: dict[str, Any]) -> None:
     for mask in (None, region(rng, (50, 71))):
         for function in (imsim.ssim, imsim.ssim_map):
             check_agreement(function, images, 0, atol, data_range=255, mask=mask, **options)
+
+
+@pytest.mark.parametrize(
+    ("suits", "options"),
+    [
+        (True, {}),
+        (True, {"min_coverage": 1.0}),
+        (False, {"K1": 1e-3}),
+        (False, {"K2": 0.01}),
+        (False, {"data_range": 1e35}),
+        (False, {"min_coverage": 0.7}),
+        (False, {"window": gaussian((10, 10), (1.5, 1.5))}),
+        (False, {"window": gaussian((25, 25), (1.5, 1.5))}),  # its outer taps are tiny
+    ],
+    ids=str,
+)
+def test_float32_is_left_where_its_digits_do_not_suffice(
+    suits: bool, options: dict[str, Any]
+) -> None:
+    given = {"data_range": 255.0, "window": gaussian((11, 11), (1.5, 1.5)), "K1": 0.01, "K2": 0.03}
+    assert suits_float32(**{**given, "min_coverage": 0.0, **options}) is suits
 
 
 def test_downsampling(rng: Any) -> None:
@@ -121,7 +143,9 @@ def test_float32_far_from_zero(rng: Any, mean: float) -> None:
     check_agreement(imsim.ssim, (x, y), 0, 2e-6, data_range=1)
 
 
-@pytest.mark.parametrize("data_range", [1e-25, 1e25, 1e-35])
+@pytest.mark.parametrize(
+    "data_range", [1e-25, 1e25, pytest.param(1e-35, marks=pytest.mark.thorough)]
+)
 def test_float32_in_any_unit(rng: Any, data_range: float) -> None:
     images = pair(rng, (30, 30), np.float64)
     x, y = (np.asarray(v / 255 * data_range, np.float32) for v in images)

@@ -24,7 +24,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "ssim": [
         {"border": "replicate"},
         {"downsample": True},
-        {"window": "uniform", "window_size": 8},
+        {"window": "uniform", "window_size": 6},
         {"min_coverage": 1.0},
         {"K1": 0.0, "K2": 0.0},
     ],
@@ -120,7 +120,10 @@ def test_any_blocks_in_any_order(name: str, data: st.DataObject) -> None:
     channels = data.draw(st.sampled_from([None, -1, 0]))
     sides = data.draw(st.tuples(st.integers(12, 40), st.integers(12, 40)))
     shape = sides if channels is None else (*sides, 3) if channels == -1 else (3, *sides)
-    dtype = data.draw(st.sampled_from([np.uint8, np.int32, np.float64]))
+    # Windows of other sizes are kernels of their own for each dtype.
+    is_usual = options.keys().isdisjoint({"window_size", "block_size"})
+    dtypes = [np.uint8, np.int32, np.float64] if is_usual else [np.float64]
+    dtype = data.draw(st.sampled_from(dtypes))
     a, b = pair(shape, dtype, data.draw(st.integers(0, 99)))
     mask = None
     if data.draw(st.booleans()):
@@ -194,6 +197,7 @@ def test_sums_of_whole_numbers_are_exact() -> None:
 
 @pytest.mark.parametrize("name", MAPPED)
 @pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.no_cover
 def test_maps(name: str, masked: bool) -> None:
     facts = MAPPED[name]
     assert facts.map_function is not None
