@@ -36,9 +36,10 @@ N_SUMS = 5
 """Numbers of a strip: the number of cells; their mean; the sum of squares about it; 0, or NaN if
 `_far_strip` finds a pixel inside that is not finite; and twice the largest magnitude of half a cell
 in `near_strip`. (In a whole cell, pixels of opposite sign may cancel.)"""
-FAR_RANGES = 16
-"""Largest magnitude, in data ranges, for which sums of four pixels are formed before differences.
-The rounding error of a difference is then below 3e-6 of the constant's root in float32."""
+FAR_RANGES = {np.float32: 8, np.float64: 16}
+"""Largest sum of four pixels, in data ranges, that is formed before differences. The rounding error
+of a difference is then below 1.5e-6 of the constant's root in float32; where patterns repeat, all
+cells share it."""
 HUGE_SCALE = 2.0**-600
 """Factor that brings gradients whose squares overflow back into float64."""
 CHEAPNESS = 6
@@ -135,7 +136,7 @@ def prepare(
     images: Images, mask: Array | None
 ) -> tuple[Planes, np.floating, float, tuple[int, int]]:
     """Return the planes, the constant of `near_strip`, its largest size, and the cells' number."""
-    span, most = images.data_range, FAR_RANGES * images.data_range
+    span, most = images.data_range, FAR_RANGES[images.dtype] * images.data_range
     constant = images.dtype(1)
     if images.dtype == np.float64 or 1 / FLOAT32_RANGE < span < FLOAT32_RANGE:
         constant = images.dtype(C * (GAIN * span) ** 2)

@@ -351,3 +351,16 @@ def test_x8_chromatic_fsim_of_grey(seed: int, side: int) -> None:
         got = imsim.fsim(*rgb, mask=m, data_range=255, channel_axis=-1, chromatic=True)
         # The weights of I and Q sum to 0, those of Y to 1, up to rounding.
         assert got == pytest.approx(imsim.fsim(a, b, mask=m, data_range=255), abs=1e-10)
+
+
+def test_faint_patterns_beside_steps_keep_their_digits_in_float32() -> None:
+    """Where patterns repeat, so do the errors of their responses."""
+    steps = np.repeat([[0.59, 0.83], [0.12, 0.38], [0.19, 0.16]], (144, 65, 19), axis=0).T
+    x, y = (np.repeat(v[:, None], 269, axis=1) for v in steps)
+    signs = np.sign(np.random.default_rng(59).normal(size=(8, 2)))
+    x += 0.004 * np.tile(signs, (29, 135))[:228, :269]
+    for image in (x, y):
+        image[::11, ::12] += 0.015
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    wide = imsim.fsim(x.astype(np.float64), y.astype(np.float64), data_range=1)
+    assert abs(imsim.fsim(x, y, data_range=1) - wide) < 2e-6

@@ -75,6 +75,14 @@ def test_one_cell_has_no_deviation(rng: Any) -> None:
     assert np.isfinite(imsim.gmsd_map(x, y, mask=mask, **RANGE)).sum() == 4
 
 
+def test_cells_that_repeat_share_no_rounding_error() -> None:
+    """Three data ranges from 0, float32 keeps too few digits of sums of four pixels."""
+    cells = np.random.default_rng(1689).normal(3, 0.05, (2, 8, 2)).astype(np.float32)
+    x, y = np.tile(cells, (1, 5, 20))
+    wide = imsim.gmsd(x.astype(np.float64), y.astype(np.float64), data_range=1)
+    assert abs(imsim.gmsd(x, y, data_range=1) - wide) < 1e-6
+
+
 def test_layouts(rng: Any) -> None:
     check_layouts(imsim.gmsd, pair(rng, (3, 20, 26, 3), np.float32), **RANGE)
     check_layouts(imsim.gmsd_map, pair(rng, (3, 20, 26, 3), np.uint8), **RANGE)
