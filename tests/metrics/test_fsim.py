@@ -364,3 +364,13 @@ def test_faint_patterns_beside_steps_keep_their_digits_in_float32() -> None:
     x, y = x.astype(np.float32), y.astype(np.float32)
     wide = imsim.fsim(x.astype(np.float64), y.astype(np.float64), data_range=1)
     assert abs(imsim.fsim(x, y, data_range=1) - wide) < 2e-6
+
+
+def test_phase_congruency_of_few_cells_keeps_its_digits_in_float32() -> None:
+    """FSIM divides by its sum, which is small where nearly all responses are below the noise."""
+    x = np.zeros((30, 173), np.float32)
+    y = x + 0.765 + np.tile(np.random.default_rng(26).normal(0, 0.0018, (6, 1)), (5, 1))
+    y[::2, ::3] += 0.2
+    y = y.astype(np.float32)
+    wide = imsim.fsim(x.astype(np.float64), y.astype(np.float64), data_range=1)
+    assert abs(imsim.fsim(x, y, data_range=1) - wide) < 2e-6

@@ -110,6 +110,12 @@ These add an error of about 1e-7 of the spread to every response. Noise of this 
 also where patterns repeat, whose responses share it. Photographs have more noise, mostly.
 """
 
+LEAST_MEAN = 0.02
+"""Least mean of phase congruency, by which FSIM divides, for transforms in float32.
+
+Below it, few responses exceed the noise, and these by little of their size.
+"""
+
 LARGEST_SPREAD = 1e12
 """Spread of a scaled image above which squares of responses may overflow in float32."""
 
@@ -223,6 +229,8 @@ def phase_congruency(
         if dtype == np.float32 and not noise >= NOISE_FLOOR * scale * (highest - lowest):
             return None
         add_above(parts[0], dtype.type(noise), amplitude, o == ORIENTATIONS - 1, congruency)
+    if dtype == np.float32 and not np.mean(congruency, dtype=np.float64, **inside) >= LEAST_MEAN:
+        return None
     return congruency
 
 
