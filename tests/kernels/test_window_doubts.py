@@ -124,6 +124,30 @@ def test_windows_that_are_alike_share_no_rounding_error(case, use):
         assert abs(narrow - wide) < 1e-6
 
 
+@pytest.mark.parametrize("kind", ["photograph", "black"])
+def test_tiles_that_a_mask_crosses_are_computed_in_float64_if_dark(kind, monkeypatch):
+    """And score the same positions, whatever lies outside the mask."""
+    runs = []
+    run_wider = window_strips.Positions._run_wider
+    monkeypatch.setattr(
+        window_strips.Positions, "_run_wider", lambda *args: runs.append(run_wider(*args))
+    )
+    rng = np.random.default_rng(1)
+    a = _scene(kind, rng).astype(np.float32)
+    b = (a + 0.02 * rng.standard_normal(a.shape)).astype(np.float32)
+    mask = np.hypot(*np.ogrid[-75:75, -85:85]) < 80
+    options = {"mask": mask, "data_range": 1.0}
+    score, values = imsim.ssim(a, b, **options), imsim.ssim_map(a, b, **options)
+    assert runs
+    wide = a.astype(np.float64), b.astype(np.float64)
+    assert abs(score - imsim.ssim(*wide, **options)) < 1e-6
+    # Means hide what single values err by: the bar of maps.
+    np.testing.assert_allclose(values, imsim.ssim_map(*wide, **options), rtol=0, atol=2e-5)
+    a[~mask], b[~mask] = np.nan, 1e30
+    assert score == imsim.ssim(a, b, **options)
+    np.testing.assert_array_equal(values, imsim.ssim_map(a, b, **options))
+
+
 def test_weights_of_0_and_1_are_a_mask_in_a_photograph():
     rng = np.random.default_rng(5)
     a = _scene("black", rng).astype(np.float32)
