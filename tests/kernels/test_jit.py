@@ -72,6 +72,22 @@ def test_a_part_of_kernels_cannot_be_called_from_python(mark: Any, is_compiled: 
         twice(2.0)
 
 
+def test_a_part_has_no_machine_code_and_is_cached_for_other_kernels(module: Path) -> None:
+    module.write_text(
+        "from imsim.kernels.common.jit import kernel, part\n\n"
+        "@part\ndef twice(x):\n    return 2 * x\n\n"
+        "@kernel\ndef double(x, _):\n    return twice(x)\n"
+    )
+    for other, hits in ((0, 0), (0.0, 1)):
+        double = loaded(module)
+        assert double(21, other) == 42
+        twice = double.py_func.__globals__["twice"]
+        assert sum(twice.stats.cache_hits.values()) == hits
+        if not hits:
+            (compiled,) = twice.overloads.values()
+            assert "define" not in compiled.library.get_llvm_str()
+
+
 @pytest.mark.parametrize("is_enabled", [True, False])
 def test_no_garbage_is_collected_while_a_kernel_is_compiled(
     module: Path, is_enabled: bool, monkeypatch: pytest.MonkeyPatch
