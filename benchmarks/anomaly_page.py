@@ -87,8 +87,8 @@ detector chooses itself, it chooses from good images only.
   of textures are hard to see. Pneumonia shows all over a radiograph of 28x28 pixels, and as a
   change of structure: the mean of SSIM, with few components, sees it as well. No choice is the best
   everywhere; that is what `rank_metrics` is for.
-- **Few images.** Thirty or fewer good images place the threshold far out: all toy figures score
-  right, but three in ten of the bad ones are below the threshold.
+- **Few images.** Thirty or fewer good images place the threshold far out: nearly all toy figures
+  score right, but a fifth to a third of the bad ones are below the threshold.
 - **Averaging.** With the default model a body of twenty pixels vanishes in the mean of thousands,
   and the worst window of the same map finds it. The convolutional model, which rebuilds some of
   the good texture, does about as well with the mean.
