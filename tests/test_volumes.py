@@ -215,7 +215,8 @@ def test_maps_where_pixels_are_not_finite(facts: Metric) -> None:
     lost = np.isnan(found) & ~np.isnan(whole)
     assert lost[7, 8, 9]
     assert 0 < lost.sum() < whole.size or facts.name == "imed"
-    np.testing.assert_array_equal(found[~lost], whole[~lost])
+    # Windows elsewhere are taken about another offset if that is read from pixels that are lost.
+    np.testing.assert_allclose(found[~lost], whole[~lost], rtol=1e-13)
 
 
 @pytest.mark.parametrize("facts", OF_PIXELS, ids=lambda m: m.name)
