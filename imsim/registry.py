@@ -124,7 +124,7 @@ class Metric:
         ``pieces(whole, **options)`` returns how images in blocks are scored: what a block reads,
         its part of the score, and how parts are merged; see ``imsim.scenes.pieces``.
     no_pieces : str
-        Why the metric has no `pieces`; empty: it has some.
+        Why the metric has no ``pieces``; empty: it has some.
     """
 
     name: str
