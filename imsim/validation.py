@@ -74,8 +74,7 @@ class Images(NamedTuple):
     weight_unit: Array | float = 1.0
     """What the given weights were divided by, a number or (*batch, 1)."""
     even_weights: Array | None = None
-    """Which elements of the batch, (*batch, 1), have equal weights inside the mask.
-    None: none, all, or the arrays are not NumPy's."""
+    """Which of the batch, (*batch, 1), have equal weights inside; None: none, all or no NumPy."""
     are_unchecked: bool = False
     """Whether the weights are as given: a kernel that reads them anyway checks them, and a formula
     must not see them."""

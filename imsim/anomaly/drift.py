@@ -287,7 +287,7 @@ class DriftAlarm:
 
     def _is_beyond(self, name: str) -> bool:
         low, high = self._bounds(name)
-        return not low <= self._chart[name] <= high
+        return self._chart[name] < low or self._chart[name] > high
 
     def _bounds(self, name: str) -> tuple[float, float]:
         """Return the lower and the upper limit of a chart."""

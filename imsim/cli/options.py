@@ -1,4 +1,7 @@
-"""Options that several commands have, and checks of them before a long run can fail at its end."""
+"""Options that several commands have, and checks of them before a long run can fail at its end.
+
+Longer than 450 lines: whether an output may be written depends on the other options.
+"""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class _PartCompiler(Compiler):  # type: ignore[misc]
 _OF_PART = {"no_cpython_wrapper": True, "forceinline": True, "pipeline_class": _PartCompiler}
 """A part becomes code of the kernels that call it. To pass many arrays to it, row by row, took a
 tenth of the time of SSIM. Code by which Python could call it took a sixth of the time of compiling,
-machine code of its own a tenth."""
+machine code of its own a twentieth."""
 
 
 def kernel(function: Callable[..., Any]) -> Any:
