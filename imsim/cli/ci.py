@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from imsim._images import same_file
 from imsim._version import __version__
 from imsim.cli.messages import say_line
-from imsim.cli.options import check_output, is_standard_output
+from imsim.cli.outputs import check_output, is_standard_output
 from imsim.errors import OptionError
 from imsim.pages import readable
 from imsim.tables import number

@@ -24,16 +24,9 @@ from imsim.cli.measures import (
     parse_options,
 )
 from imsim.cli.messages import progress, say, shortened, width
-from imsim.cli.options import (
-    DataRanges,
-    add_command,
-    add_reading,
-    check_maps,
-    check_output,
-    output_format,
-    reading_of,
-)
+from imsim.cli.options import DataRanges, add_command, add_reading, reading_of
 from imsim.cli.outcome import Outcome, by_reason
+from imsim.cli.outputs import check_maps, check_output, output_format
 from imsim.cli.pair_scoring import Result, Settings, scored
 from imsim.cli.pairing import Failure, FilePair, Pairing, pair_files
 from imsim.cli.regions import LABELS_HELP, add_labels, check_labels, parted

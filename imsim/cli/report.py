@@ -17,16 +17,9 @@ from imsim.cli.judging import add_judging, judged_by
 from imsim.cli.maps import add_map_scale
 from imsim.cli.measures import parse_options
 from imsim.cli.messages import write_exactly
-from imsim.cli.options import (
-    DataRanges,
-    add_command,
-    add_reading,
-    check_output,
-    count,
-    is_standard_output,
-    reading_of,
-)
+from imsim.cli.options import DataRanges, add_command, add_reading, count, reading_of
 from imsim.cli.outcome import Outcome
+from imsim.cli.outputs import check_output, is_standard_output
 from imsim.cli.pair_scoring import Settings
 from imsim.cli.pairing import Failure
 from imsim.cli.reading import check_mask_size, mask_of

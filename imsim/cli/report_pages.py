@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from imsim.cli.options import check_folder
+from imsim.cli.outputs import check_folder
 from imsim.errors import OptionError
 from imsim.pages import page, tag
 from imsim.pages.page import GENERATOR

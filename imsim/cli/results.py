@@ -12,8 +12,8 @@ import numpy as np
 import imsim
 from imsim._images import Reading, without_index
 from imsim.cli.measures import verdicts
-from imsim.cli.options import output_format
 from imsim.cli.outcome import Outcome
+from imsim.cli.outputs import output_format
 from imsim.cli.pair_scoring import Result, Settings
 from imsim.cli.regions import columns, place
 from imsim.cli.rows import Csv, Json, Record, Writer

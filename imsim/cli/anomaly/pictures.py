@@ -20,7 +20,7 @@ from imsim.cli.anomaly.inputs import Pictures
 from imsim.cli.anomaly.judges import ANOMALY, NOT_INSPECTED, Found, ImageJudge, Score
 from imsim.cli.maps import make_folder, replaced_map
 from imsim.cli.messages import say
-from imsim.cli.options import check_folder
+from imsim.cli.outputs import check_folder
 from imsim.errors import ImsimError, OptionError
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from imsim.cli.anomaly.inputs import (
 )
 from imsim.cli.folders import Folder
 from imsim.cli.messages import say
-from imsim.cli.options import add_command, check_folder
+from imsim.cli.options import add_command
+from imsim.cli.outputs import check_folder
 from imsim.cli.reading import mask_of
 from imsim.errors import ImsimError, silent
 

@@ -28,7 +28,8 @@ from imsim.cli.anomaly.judges import (
 from imsim.cli.anomaly.pictures import Shown, add_pictures
 from imsim.cli.fleet import FLEET_HELP, FleetError, add_fleet
 from imsim.cli.messages import say, shortened, width
-from imsim.cli.options import add_command, check_output, output_format
+from imsim.cli.options import add_command
+from imsim.cli.outputs import check_output, output_format
 from imsim.cli.rows import Csv, Json, Record, Writer, another_run, changed_since, same_score
 from imsim.errors import ImsimError, OptionError
 from imsim.tables import padded

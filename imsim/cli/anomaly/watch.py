@@ -21,7 +21,8 @@ from imsim.cli.anomaly.judges import NOT_INSPECTED, Found, add_strips, by_number
 from imsim.cli.anomaly.score import Rows
 from imsim.cli.folders import Folder
 from imsim.cli.messages import say
-from imsim.cli.options import add_command, check_output, count, output_format
+from imsim.cli.options import add_command, count
+from imsim.cli.outputs import check_output, output_format
 from imsim.cli.rows import changed_since
 from imsim.errors import ImsimError, OptionError
 
