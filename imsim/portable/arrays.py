@@ -206,8 +206,8 @@ def without_gradient(values: Array) -> Array:
 
 def _are_plain(valid: Array, values: Array) -> bool:
     """Whether two NumPy arrays are booleans and floats of a kernel, row by row in memory."""
-    is_float = values.dtype in (np.float32, np.float64)
-    return is_float and valid.flags.c_contiguous and values.flags.c_contiguous
+    are_kinds = valid.dtype == np.bool_ and values.dtype in (np.float32, np.float64)
+    return are_kinds and valid.flags.c_contiguous and values.flags.c_contiguous
 
 
 def _bits_where(valid: Array, values: Array) -> Array:
