@@ -269,15 +269,14 @@ def size_of(difference: Array, reference: Array, test: Array) -> Array:
     return size
 
 
-def distances(reference: Array, test: Array, difference: Array | None = None) -> Array:
+def distances(reference: Array, test: Array) -> Array:
     """Return the largest absolute difference over the channels, which are the last axis."""
     if max(reference.itemsize, test.itemsize) <= 2 and {reference.dtype.kind, test.dtype.kind} <= {
         *"bui"
     }:
         whole = np.abs(np.subtract(reference, test, dtype=np.int32))
         return whole[..., 0] if whole.shape[-1] == 1 else whole.max(axis=-1)
-    if difference is None:
-        difference = difference_of(reference, test)
+    difference = difference_of(reference, test)
     largest: Array = size_of(difference, reference, test).max(axis=-1)
     return largest
 

@@ -268,7 +268,7 @@ def test_memory_of_strips(rng: Any, function: Any, dtype: Any) -> None:
     """At most 12 times the two images, counted in the dtype of the arithmetic."""
     arithmetic = np.result_type(dtype, np.float32 if dtype == np.float32 else np.float64)
     is_wide = dtype == np.float64
-    narrow = ((20_000, 6), (20_000, 17)) if is_wide and function is imsim.fsim else ()
+    narrow = ((60_000, 6), (60_000, 17)) if is_wide and function is imsim.fsim else ()
     for frame in ((300, 1500), (2500, 130), *narrow):
         x = rng.normal(128, 20, frame).clip(0, 255).astype(dtype)
         function(x, x[::-1], data_range=255)  # what compiles the kernels is not counted
