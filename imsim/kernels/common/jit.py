@@ -13,15 +13,26 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 from llvmlite.binding import parse_assembly
-from numba.core import config, types
+from numba.core import config, ir, types
+from numba.core.analysis import dead_branch_prune
 from numba.core.caching import CacheImpl, CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.ir_utils import get_definition, guard
+from numba.core.typed_passes import NopythonRewrites
+from numba.core.untyped_passes import (
+    DeadBranchPrune,
+    GenericRewrites,
+    InlineClosureLikes,
+    InlineInlinables,
+)
+from numba.np.numpy_support import as_dtype
 
 from imsim import notice
 
@@ -41,6 +52,65 @@ _COUNTS_USERS = {"_nrt": True}
 caller keeps the arrays. Counting at each slice took a twentieth of the time of compiling."""
 
 
+class _Given(NamedTuple):
+    """The type of an argument that is not None, as `dead_branch_prune` takes it."""
+
+    literal_type: Any
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LeaveOut(FunctionPass):  # type: ignore[misc]
+    """Leave out branches that the types of the arguments rule out.
+
+    Numba leaves out what a function does with an argument that is given where it is None, but not
+    what it does without one where it is given; and it takes the size of pixels for a variable.
+    """
+
+    _name = "imsim_leave_out"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        """Change the function; return whether a branch was left out."""
+        code, may_be_none = state.func_ir, (types.NoneType, types.Omitted, types.Optional)
+        for statement in _statements(code, ir.Assign):
+            value = statement.value
+            if isinstance(value, ir.Expr) and value.op == "getattr" and value.attr == "itemsize":
+                source = guard(get_definition, code, value.value)
+                kind = state.args[source.index] if isinstance(source, ir.Arg) else None
+                if isinstance(kind, types.Array):
+                    size = as_dtype(kind.dtype).itemsize
+                    statement.value = ir.Const(size, statement.loc)
+                    code._definitions[statement.target.name] = [statement.value]
+        branches = len(_statements(code, ir.Branch))
+        given = (t if isinstance(t, may_be_none) else _Given(t) for t in state.args)
+        dead_branch_prune(code, tuple(given))
+        return len(_statements(code, ir.Branch)) < branches
+
+
+def _statements(code: Any, kind: type) -> list[Any]:
+    return [s for block in code.blocks.values() for s in block.body if isinstance(s, kind)]
+
+
+_NEEDLESS = {DeadBranchPrune, InlineClosureLikes, NopythonRewrites}
+"""Passes of Numba that kernels, without closures and expressions of arrays, do not need. After
+each, Numba finds anew where variables are used."""
+
+
+class _Compiler(CompilerBase):  # type: ignore[misc]
+    """Numba's compiler, with this pass before other functions are taken over, and after it."""
+
+    def define_pipelines(self) -> list[Any]:
+        """List the passes."""
+        passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        passes.passes = [p for p in passes.passes if p[0] not in _NEEDLESS]
+        for earlier in (GenericRewrites, InlineInlinables):
+            passes.add_pass_after(_LeaveOut, earlier)
+        passes.finalize()
+        return [passes]
+
+
 class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
     """The code of a part, for the kernels that take it over, without machine code of its own."""
 
@@ -53,8 +123,8 @@ class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
         super()._finalize_final_module()
 
 
-class _PartCompiler(Compiler):  # type: ignore[misc]
-    """Numba's compiler, which writes into such a library."""
+class _PartCompiler(_Compiler):
+    """The same, which writes into such a library."""
 
     def compile_extra(self, func: Callable[..., Any]) -> Any:
         """Compile a function."""
@@ -170,8 +240,8 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
     # which the cache on disk identifies a kernel.
     function.__qualname__ += f"_{_digest(function.__module__)}"
     usual = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy", "_nrt": False}
-    # C calls no kernel.
-    dispatcher = numba.njit(function, **{**usual, "no_cfunc_wrapper": True, **options})
+    usual |= {"no_cfunc_wrapper": True, "pipeline_class": _Compiler}  # C calls no kernel
+    dispatcher = numba.njit(function, **{**usual, **options})
     if IS_ENABLED:
         compile_ = dispatcher._compile_for_args
         dispatcher._compile_for_args = functools.partial(_without_collection, compile_)
