@@ -72,6 +72,28 @@ def test_a_part_of_kernels_cannot_be_called_from_python(mark: Any, is_compiled: 
         twice(2.0)
 
 
+def test_branches_that_arguments_rule_out_are_not_compiled() -> None:
+    """Nothing has the attribute `nothing`: Numba would refuse to compile such a branch."""
+
+    @jit.inline
+    def total(x, mask):  # type: ignore[no-untyped-def]
+        return x.nothing if mask is None else x[0] + mask[0]
+
+    def add(x, mask):  # type: ignore[no-untyped-def]
+        if x.itemsize > 1:
+            return x.nothing
+        if mask is not None:
+            return total(x, mask)
+        return x[0] if mask is None else x.nothing
+
+    add = jit.kernel(add)
+    x = np.full(1, 20, np.uint8)
+    assert add(x, x) == 40
+    assert add(x, None) == 20
+    with pytest.raises(numba.TypingError, match="nothing"):
+        add(x.astype(np.uint16), None)
+
+
 def test_a_part_has_no_machine_code_and_is_cached_for_other_kernels(module: Path) -> None:
     module.write_text(
         "from imsim.kernels.common.jit import kernel, part\n\n"

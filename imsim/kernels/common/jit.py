@@ -26,6 +26,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.ir_utils import get_definition, guard
 from numba.core.typed_passes import NopythonRewrites
+from numba.core.types import misc
 from numba.core.untyped_passes import (
     DeadBranchPrune,
     GenericRewrites,
@@ -73,7 +74,7 @@ class _LeaveOut(FunctionPass):  # type: ignore[misc]
 
     def run_pass(self, state: Any) -> bool:
         """Change the function; return whether a branch was left out."""
-        code, may_be_none = state.func_ir, (types.NoneType, types.Omitted, types.Optional)
+        code, may_be_none = state.func_ir, (misc.NoneType, misc.Omitted, misc.Optional)
         for statement in _statements(code, ir.Assign):
             value = statement.value
             if isinstance(value, ir.Expr) and value.op == "getattr" and value.attr == "itemsize":
