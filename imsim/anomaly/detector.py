@@ -14,35 +14,35 @@ from sklearn.base import OutlierMixin
 
 import imsim
 from imsim.anomaly import detector_state, scoring
-from imsim.anomaly.cross_fitting import (
+from imsim.anomaly.descriptions import raw_statistics, warn_of_other_range
+from imsim.anomaly.detector_state import Card, digests_of
+from imsim.anomaly.held_out import (
     FOLDS,
+    LEAST_UPDATE,
     CrossFit,
     check_groups,
     check_left,
     deal_folds,
     odd_ones,
+    threshold_of,
     with_twins,
 )
-from imsim.anomaly.detector_parameters import (
-    check_parameters,
-    data_range_of,
-    folds_of,
-    new_model,
-    random_generator,
-)
-from imsim.anomaly.detector_state import Card, digests_of
 from imsim.anomaly.preparation import (
     CONSTANT,
     LEAST_IMAGES,
     Prepared,
+    check_parameters,
+    data_range_of,
     few_constant,
     fitted_pose,
     fitted_preprocess,
+    folds_of,
     map_back,
+    new_model,
     prepared,
+    random_generator,
     reasons,
 )
-from imsim.anomaly.raw import raw_statistics, warn_of_other_range
 from imsim.anomaly.stacks import (
     Booleans,
     Doubles,
@@ -59,7 +59,6 @@ from imsim.anomaly.stacks import (
     masks_at,
 )
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.anomaly.threshold import LEAST_UPDATE, threshold_of
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.errors import warn
 from imsim.workers import divided, in_parts

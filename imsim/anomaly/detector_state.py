@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly import optional, scoring
-from imsim.anomaly.detector_parameters import check_parameters
+from imsim.anomaly.descriptions import RAW, check_raw
+from imsim.anomaly.held_out import Threshold, threshold_of
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
 from imsim.anomaly.pose import Pose
-from imsim.anomaly.raw import RAW, check_raw
+from imsim.anomaly.preparation import check_parameters
 from imsim.anomaly.stacks import Booleans
 from imsim.anomaly.statistics import GoodStatistics
 from imsim.anomaly.storage import Arrays, State
-from imsim.anomaly.threshold import Threshold, threshold_of
 from imsim.anomaly.xray.peel import VirtualPeel
 from imsim.errors import silent
 from imsim.validation import check_choice, check_data_range, check_integer

@@ -16,7 +16,7 @@ from scipy.special import ndtri
 from scipy.stats import beta
 
 import imsim
-from imsim.anomaly.raw import RAW, of_image
+from imsim.anomaly.descriptions import RAW, of_image
 from imsim.anomaly.stacks import (
     Doubles,
     as_real,

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 import imsim
-from imsim.anomaly.localisation import Localisation, check_defects, localise
 from imsim.anomaly.separation import (
+    Localisation,
     Separation,
     area_under_roc,
     check_bootstrap,
+    check_defects,
     check_labels,
+    localise,
     one_each,
     separate,
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imsim.anomaly.stacks import Doubles, Floats, product
-from imsim.anomaly.storage import Arrays
 from imsim.errors import OptionError
+
+if TYPE_CHECKING:
+    from imsim.anomaly.storage import Arrays
 
 FLOOR = 0.05
 """Share of the median deviation below which none counts: what good images never show must not weigh

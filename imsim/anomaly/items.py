@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly.crops import MARGIN, alone
 from imsim.anomaly.pieces import (
+    MARGIN,
     SPECK,
     TOLERANCE,
     Limits,
     Piece,
     Strips,
+    alone,
     learned_limits,
     parted,
     without_holes,

@@ -1,18 +1,256 @@
-"""How well scores tell anomalous images from good ones, at any threshold."""
+"""How well scores tell anomalous images from good ones, and maps anomalous places from others."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.stats import rankdata
 
 import imsim
-from imsim.anomaly.stacks import Booleans, Doubles
+from imsim.anomaly.stacks import Booleans, Doubles, as_booleans, as_real, batch_images, sample_of
+from imsim.errors import MaskError
 from imsim.validation import check_between, check_integer
+from imsim.workers import divided
+
+PRO_LIMIT = 0.3
+"""False-positive rate up to which the overlap counts, as Bergmann et al. have it."""
+LEVELS = 1024
+"""Most values of good pixels that are told apart. They are quantiles, so that between two of them
+lies 1/1024 of the good pixels: the AUROC is off by 1/2048 at most, the PRO by 1/(2048 · 0.3)."""
+SAMPLED_IMAGES = 64
+"""Images, spread over all, whose good pixels give these quantiles."""
+SAMPLED_PIXELS = 1 << 20
+"""Most of these pixels: 8 MB. The quantile of so many is off by less than 0.1 % in rank."""
+_EIGHT = np.ones((3, 3), dtype=bool)
+"""Pixels that share a corner belong to one region."""
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """How well the map of a detector tells anomalous pixels from good ones.
+
+    A good pixel that was not compared is left out. An anomalous one that was not compared is
+    below every threshold: it is missed.
+    """
+
+    auroc: float
+    """The probability that an anomalous pixel has a larger value than a good one."""
+    interval: tuple[float, float]
+    """Bootstrap interval of `auroc`, over images."""
+    pro: float
+    """The overlap with the regions, see ``localise``."""
+    pro_interval: tuple[float, float]
+    regions: int
+    """Number of regions of anomalous pixels."""
+    compared: float
+    """The share of the anomalous pixels that were compared."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers, in types of JSON."""
+        return {
+            "pixel_auroc": self.auroc,
+            "pixel_auroc_low": self.interval[0],
+            "pixel_auroc_high": self.interval[1],
+            "pro": self.pro,
+            "pro_low": self.pro_interval[0],
+            "pro_high": self.pro_interval[1],
+            "regions": self.regions,
+            "compared": self.compared,
+        }
+
+
+def check_defects(defects: Any, shape: tuple[int, ...], anomalous: Booleans) -> Booleans:
+    """Return the anomalous pixels as booleans; there are some in anomalous images alone."""
+    given = as_booleans("defects", as_real("defects", defects), "anomalous")
+    if given.shape != tuple(shape):
+        raise MaskError(
+            f"defects has shape {given.shape}",
+            f"expected {tuple(shape)} like the images, False in good ones",
+        )
+    marked = given.any(axis=(1, 2))
+    if (marked != anomalous).any():
+        first = int(np.argmax(marked != anomalous))
+        said = "marks no pixel" if anomalous[first] else "marks pixels"
+        label = "anomalous" if anomalous[first] else "good"
+        raise imsim.OptionError(
+            f"defects[{first}] {said}, but labels[{first}] says that the image is {label}; "
+            "correct one of them, or leave the image out"
+        )
+    return given
+
+
+def localise(
+    maps: Callable[[slice], NDArray[Any]],
+    defects: Booleans,
+    anomalous: Booleans,
+    n_bootstrap: int,
+    confidence: float,
+    random_state: int | None,
+) -> Localisation:
+    r"""Judge maps against the true places of anomalies.
+
+    The per-region overlap at a threshold t is the share of each region C that lies above t, on
+    average over all regions, whatever their size:
+
+    .. math:: \mathrm{PRO}(t) = \frac{1}{K} \sum_{k=1}^K \frac{|P_t \cap C_k|}{|C_k|}
+
+    PRO is its integral over the false-positive rate, from 0 to 0.3, divided by 0.3. Regions are
+    connected over sides and corners.
+
+    Memory does not grow with the pixels: of each image and region the values are counted between
+    1024 levels, which are quantiles of good pixels; the sampled maps are made twice for that.
+
+    Parameters
+    ----------
+    maps : callable
+        Returns the maps of a slice of the images, larger = more anomalous, NaN = not compared.
+    defects : bool array, shape (n, height, width)
+        True = anomalous pixel.
+    anomalous : bool array, shape (n,)
+        The anomalous images; draws are taken among these, and among the good ones.
+    n_bootstrap, confidence, random_state : int, float, and int or None
+        As for `imsim.anomaly.evaluate`.
+
+    Raises
+    ------
+    OptionError
+        If no good or no anomalous pixel is left.
+
+    References
+    ----------
+    P. Bergmann, K. Batzner, M. Fauser, D. Sattlegger and C. Steger, "The MVTec Anomaly Detection
+    Dataset: A Comprehensive Real-World Dataset for Unsupervised Anomaly Detection", International
+    Journal of Computer Vision 129, 2021, doi:10.1007/s11263-020-01400-4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imsim.anomaly.separation import localise
+    >>> maps = np.array([[[0.1, 0.2, 0.3]], [[0.2, 0.9, 0.1]]])
+    >>> found = localise(lambda part: maps[part], maps > 0.5, np.array([False, True]), 9, 0.95, 0)
+    >>> found.auroc, found.pro, found.regions
+    (1.0, 1.0, 1)
+    """
+    counts = _count(maps, defects, _levels(maps, defects))
+    marked = counts.anomalous.sum()
+    if not marked or not counts.good.any():
+        kind = "good" if marked else "anomalous"
+        raise imsim.OptionError(
+            f"no {kind} pixel is left to judge the maps by: do the masks leave any?"
+        )
+    everything = np.ones((1, len(anomalous)))
+    (auroc,), (pro,) = _aurocs(counts, everything), _pros(counts, everything)
+    rng = np.random.default_rng(random_state)
+    drawn = []
+    for part in divided(n_bootstrap, max(1, RESAMPLED_AT_ONCE // counts.good.shape[1])):
+        weights = resampled(rng, anomalous, part.stop - part.start)
+        drawn.append((_aurocs(counts, weights), _pros(counts, weights)))
+    # A draw may hold no pixel of a kind, if masks leave few images any.
+    ends = np.nanquantile(
+        np.concatenate(drawn, axis=1), [(1 - confidence) / 2, (1 + confidence) / 2], axis=1
+    )
+    return Localisation(
+        auroc=float(auroc),
+        interval=(float(ends[0, 0]), float(ends[1, 0])),
+        pro=float(pro),
+        pro_interval=(float(ends[0, 1]), float(ends[1, 1])),
+        regions=len(counts.overlaps),
+        compared=float(1 - counts.anomalous[:, 0].sum() / marked),
+    )
+
+
+class _Counts(NamedTuple):
+    """Pixels at each level. Level 0 is that of anomalous pixels that were not compared."""
+
+    good: Doubles
+    """(images, levels)"""
+    anomalous: Doubles
+    """(images, levels)"""
+    overlaps: Doubles
+    """The share of each region that lies at a level or above, (regions, levels)."""
+    image_of: NDArray[np.intp]
+    """The image of each region."""
+
+
+def _levels(maps: Callable[[slice], NDArray[Any]], defects: Booleans) -> Doubles:
+    """Return quantiles of the good pixels, or all their values if these are few."""
+    found = []
+    chosen = range(len(defects))[sample_of(len(defects), SAMPLED_IMAGES)]
+    most = max(1, SAMPLED_PIXELS // len(chosen))
+    for i in chosen:
+        values = maps(slice(i, i + 1))[0][~defects[i]]
+        values = values[~np.isnan(values)]
+        found.append(values[sample_of(max(1, values.size), most)])
+    ordered = np.sort(np.concatenate(found).astype(np.float64))
+    levels = np.unique(ordered)
+    if len(levels) > LEVELS:
+        levels = np.unique(ordered[np.linspace(0, len(ordered) - 1, LEVELS).astype(np.intp)])
+    return levels
+
+
+def _count(maps: Callable[[slice], NDArray[Any]], defects: Booleans, levels: Doubles) -> _Counts:
+    """Count the pixels of each image and region between and at the levels."""
+    length = 2 * len(levels) + 2
+    good, anomalous = (np.zeros((len(defects), length)) for _ in range(2))
+    overlaps, image_of = [], []
+    for part in divided(len(defects), 4 * batch_images(defects)):
+        for i, values in enumerate(maps(part), part.start):
+            # An odd number at a level, an even one between two: ties count as ties.
+            at = 1 + np.searchsorted(levels, values) + np.searchsorted(levels, values, "right")
+            missing, defect = np.isnan(values), defects[i]
+            good[i] = np.bincount(at[~(missing | defect)], minlength=length)
+            at[missing] = 0
+            anomalous[i] = np.bincount(at[defect], minlength=length)
+            for inside in _regions(defect):
+                here = np.bincount(at[inside], minlength=length)
+                overlaps.append(here[::-1].cumsum()[::-1] / here.sum())
+                image_of.append(i)
+    return _Counts(
+        good, anomalous, np.array(overlaps).reshape(-1, length), np.array(image_of, dtype=np.intp)
+    )
+
+
+def _regions(defect: Booleans) -> Iterator[tuple[NDArray[np.intp], ...]]:
+    """Yield the pixels of each region, as indices."""
+    numbers, _ = ndimage.label(defect, _EIGHT)
+    boxes: Iterable[Any] = ndimage.find_objects(numbers)
+    for number, box in enumerate(boxes, 1):
+        rows, columns = np.nonzero(numbers[box] == number)
+        yield rows + box[0].start, columns + box[1].start
+
+
+def _aurocs(counts: _Counts, weights: Doubles) -> Doubles:
+    """Return the area under the ROC curve for each row of weights of the images."""
+    good, anomalous = weights @ counts.good, weights @ counts.anomalous
+    below = np.cumsum(good, axis=1) - good / 2  # ties count half
+    with np.errstate(invalid="ignore"):
+        areas: Doubles = (anomalous * below).sum(axis=1) / (
+            good.sum(axis=1) * anomalous.sum(axis=1)
+        )
+    return areas
+
+
+def _pros(counts: _Counts, weights: Doubles) -> Doubles:
+    """Return the overlap, integrated over the false-positive rate, for each row of weights."""
+    good = np.cumsum((weights @ counts.good)[:, :0:-1], axis=1)  # from the top; level 0 has none
+    of_region = weights[:, counts.image_of]
+    overlaps = (of_region @ counts.overlaps)[:, :0:-1]
+    with np.errstate(invalid="ignore"):
+        overlaps /= of_region.sum(axis=1, keepdims=True)
+        rates = good / good[:, -1:]
+    areas = np.empty(len(weights))
+    for i, (rate, overlap) in enumerate(zip(rates, overlaps, strict=True)):
+        x, y = np.concatenate(([0.0], rate)), np.concatenate(([0.0], overlap))
+        y = np.where(x > PRO_LIMIT, np.interp(PRO_LIMIT, x, y), y)
+        areas[i] = np.trapezoid(y, np.minimum(x, PRO_LIMIT)) / PRO_LIMIT
+    return areas
+
 
 FALSE_ALARM_LIMIT = 0.01
 """False-alarm rate at which the detection rate is reported."""

@@ -18,22 +18,20 @@ from numpy.typing import NDArray
 
 import imsim
 from imsim.anomaly.descriptions import (
+    CHANNELS,
+    FILTERS,
     WINDOW,
     energies_at,
     energies_in,
+    energies_of,
+    grid_of,
     has_places,
+    level_and_spread,
     number_of_features,
     of_places,
     of_wholes,
     of_windows,
     within,
-)
-from imsim.anomaly.energies import (
-    CHANNELS,
-    FILTERS,
-    energies_of,
-    grid_of,
-    level_and_spread,
 )
 from imsim.anomaly.gaussians import (
     FLOOR,

@@ -13,8 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 import imsim
 from imsim.anomaly import AnomalyDetector, GoodStatistics
-from imsim.anomaly.descriptions import has_places, of_windows, within
-from imsim.anomaly.energies import CHANNELS, cell_energies
+from imsim.anomaly.descriptions import CHANNELS, cell_energies, has_places, of_windows, within
 from imsim.anomaly.gaussians import (
     SHARE,
     Moments,

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 import imsim
 from imsim.anomaly import AnomalyDetector, GoodStatistics, PCAAutoencoder, storage
-from imsim.anomaly.detector_parameters import check_parameters
+from imsim.anomaly.preparation import check_parameters
 from imsim.anomaly.xray import VirtualPeel
 
 Arrays = dict[str, NDArray[Any]]
