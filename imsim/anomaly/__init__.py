@@ -82,7 +82,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    return loaded(globals(), name, _HOMES)
+    return loaded(__name__, name, _HOMES)
 
 
 def __dir__() -> list[str]:

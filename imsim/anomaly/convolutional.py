@@ -114,69 +114,6 @@ class Examples(NamedTuple):
         return Examples(self.images[indices], self.masks[indices])
 
 
-class Trained(NamedTuple):
-    """The best network, and the history of its training."""
-
-    network: Any
-    best_epoch: int
-    losses: list[float]
-    validation_losses: list[float]
-
-
-def train(
-    network: Any,
-    examples: Examples,
-    validation: Examples | None,
-    plan: Any,
-    rng: np.random.Generator,
-) -> Trained:
-    """Minimise the loss with Adam until it no longer falls; `plan` has the parameters."""
-    state = optax.adam(plan.learning_rate).init(eqx.filter(network, eqx.is_inexact_array))
-    emphasis = np.float32(plan.emphasis)
-    sides = examples.images.shape[1:]
-    longest = min(sides if plan.patch is None else (*sides, plan.patch)) / 5
-    trials = []
-    if validation is not None:  # the same bodies in every epoch, so that the losses compare
-        for batch in _batches(validation, plan.batch_size, None):
-            bodies = draw(rng, batch.images.shape, longest, plan.corruption)
-            trials.append((*batch, bodies, emphasis, plan.loss))
-    weights = [trial[1].any(axis=(1, 2)).sum() for trial in trials]
-    result = Trained(network, -1, [], [])
-    best = np.inf
-    # None shows the bar on terminals only.
-    hidden = None if plan.progress is None else not plan.progress
-    with tqdm(range(plan.epochs), desc="training", unit="epoch", disable=hidden) as bar:
-        for epoch in bar:
-            losses: list[Any] = []
-            crops = _crops(examples, plan.patch, rng)
-            steps = -(-len(crops.images) // plan.batch_size)
-            for batch in _batches(crops, plan.batch_size, rng):
-                bodies = draw(rng, batch.images.shape, longest, plan.corruption)
-                done = (epoch + len(losses) / steps) / plan.epochs
-                rate = np.float32(plan.learning_rate * _step_length(done, steps * plan.epochs))
-                terms = (*batch, bodies, emphasis, plan.loss)
-                network, state, loss = _step(network, state, rate, *terms)
-                losses.append(loss)
-            result.losses.append(float(np.mean(losses)))
-            watched = result.losses[-1]
-            if trials and any(weights):
-                values = [float(_evaluate(network, *trial)) for trial in trials]
-                watched = float(np.average(values, weights=weights))
-                result.validation_losses.append(watched)
-            bar.set_postfix(loss=f"{watched:.4g}", refresh=False)
-            if watched < best:
-                best = watched
-                result = result._replace(network=network, best_epoch=epoch)
-            elif epoch - result.best_epoch >= plan.patience:
-                break
-    if result.best_epoch < 0:
-        raise imsim.ImsimError(
-            "the loss was never a number: the training diverged; lower learning_rate "
-            f"(it is {plan.learning_rate})"
-        )
-    return result
-
-
 def _step_length(done: float, steps: int) -> float:
     """Return the length of a step, of at most 1, when this part of all steps is done."""
     rising = min(1.0, (done + 1 / steps) / _RISE)
@@ -348,7 +285,7 @@ class ConvAutoencoder(Stored):
     True
     """
 
-    _LEARNED = ("network",)
+    _LEARNED = (("offset", np.float64), ("scale", np.float64), ("best_epoch", np.int64))
 
     channels: tuple[int, ...] = (16, 32)
     bottleneck: int = 32
@@ -387,17 +324,57 @@ class ConvAutoencoder(Stored):
         order = rng.permutation(len(pixels))
         wanted = max(1, round(self.validation * len(pixels))) if self.validation else 0
         held_out, rest = np.split(order, [min(wanted, len(pixels) - 1)])
-        trained = train(
-            autoencoder(tuple(self.channels), self.bottleneck, jax.random.key(self.seed)),
-            examples.at(rest),
-            examples.at(held_out) if held_out.size else None,
-            self,
-            rng,
-        )
-        self.network_ = trained.network
-        self.best_epoch_ = trained.best_epoch
-        self.history_ = {"loss": trained.losses, "validation_loss": trained.validation_losses}
+        network = autoencoder(tuple(self.channels), self.bottleneck, jax.random.key(self.seed))
+        self._train(network, examples.at(rest), examples.at(held_out), rng)
         return self
+
+    def _train(
+        self, network: Any, examples: Examples, validation: Examples, rng: np.random.Generator
+    ) -> None:
+        """Minimise the loss with Adam until it no longer falls."""
+        state = optax.adam(self.learning_rate).init(eqx.filter(network, eqx.is_inexact_array))
+        emphasis = np.float32(self.emphasis)
+        sides = examples.images.shape[1:]
+        longest = min(sides if self.patch is None else (*sides, self.patch)) / 5
+        trials = []  # the same bodies in every epoch, so that the losses compare
+        for batch in _batches(validation, self.batch_size, None):
+            bodies = draw(rng, batch.images.shape, longest, self.corruption)
+            trials.append((*batch, bodies, emphasis, self.loss))
+        weights = [trial[1].any(axis=(1, 2)).sum() for trial in trials]
+        losses: list[float] = []
+        validation_losses: list[float] = []
+        self.history_ = {"loss": losses, "validation_loss": validation_losses}
+        self.best_epoch_, best = -1, np.inf
+        # None shows the bar on terminals only.
+        hidden = None if self.progress is None else not self.progress
+        with tqdm(range(self.epochs), desc="training", unit="epoch", disable=hidden) as bar:
+            for epoch in bar:
+                found: list[Any] = []
+                crops = _crops(examples, self.patch, rng)
+                steps = -(-len(crops.images) // self.batch_size)
+                for batch in _batches(crops, self.batch_size, rng):
+                    bodies = draw(rng, batch.images.shape, longest, self.corruption)
+                    done = (epoch + len(found) / steps) / self.epochs
+                    rate = self.learning_rate * _step_length(done, steps * self.epochs)
+                    terms = (*batch, bodies, emphasis, self.loss)
+                    network, state, loss = _step(network, state, np.float32(rate), *terms)
+                    found.append(loss)
+                losses.append(float(np.mean(found)))
+                watched = losses[-1]
+                if trials and any(weights):
+                    values = [float(_evaluate(network, *trial)) for trial in trials]
+                    watched = float(np.average(values, weights=weights))
+                    validation_losses.append(watched)
+                bar.set_postfix(loss=f"{watched:.4g}", refresh=False)
+                if watched < best:
+                    best, self.network_, self.best_epoch_ = watched, network, epoch
+                elif epoch - self.best_epoch_ >= self.patience:
+                    break
+        if self.best_epoch_ < 0:
+            raise imsim.ImsimError(
+                "the loss was never a number: the training diverged; lower learning_rate "
+                f"(it is {self.learning_rate})"
+            )
 
     def reconstruct(self, images: Any, masks: Any = None) -> Floats:
         """Return the reconstruction of each image, of any size; 0 outside the masks."""
@@ -420,37 +397,28 @@ class ConvAutoencoder(Stored):
 
     def get_state(self) -> State:
         """Return what `from_state` needs."""
-        self._check_fitted()
+        told, arrays = super().get_state()
         weights = jax.tree.leaves(eqx.filter(self.network_, eqx.is_array))
-        arrays = {f"weights_{i}": np.asarray(array) for i, array in enumerate(weights)}
+        arrays |= {f"weights_{i}": np.asarray(array) for i, array in enumerate(weights)}
         arrays |= {name: np.array(values, np.float64) for name, values in self.history_.items()}
-        for name in ("offset", "scale", "best_epoch"):
-            arrays[name] = np.array(getattr(self, f"{name}_"))
-        return self.get_params(), arrays
+        return told, arrays
 
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted model from the result of `get_state`."""
-        model = cls.with_parameters({**parameters, "channels": tuple(parameters["channels"])})
-        model._check_parameters()
+    def _check_learned(self, arrays: Arrays) -> None:
         key = jax.random.key(0)  # for the shapes only
-        empty = eqx.filter_eval_shape(autoencoder, model.channels, model.bottleneck, key)
+        empty = eqx.filter_eval_shape(autoencoder, self.channels, self.bottleneck, key)
         shapes, rest = eqx.partition(empty, lambda leaf: hasattr(leaf, "shape"))
         leaves, tree = jax.tree.flatten(shapes)
         weights = [
             jnp.asarray(arrays.take(f"weights_{i}", np.float32, *leaf.shape))
             for i, leaf in enumerate(leaves)
         ]
-        model.network_ = eqx.combine(jax.tree.unflatten(tree, weights), rest)
-        model.history_ = {
+        self.network_ = eqx.combine(jax.tree.unflatten(tree, weights), rest)
+        self.history_ = {
             name: arrays.take(name, np.float64, None, finite=False).tolist()
             for name in ("loss", "validation_loss")
         }
-        model.offset_, model.scale_ = arrays.number("offset"), arrays.number("scale")
-        model.best_epoch_ = arrays.number("best_epoch", np.int64)
-        if not (model.scale_ > 0 and 0 <= model.best_epoch_ < len(model.history_["loss"])):
+        if not (self.scale_ > 0 and 0 <= self.best_epoch_ < len(self.history_["loss"])):
             raise imsim.OptionError("scale or best_epoch is none that a training has")
-        return model
 
     def _padded(self, array: NDArray[Any]) -> NDArray[Any]:
         """Pad with zeros below and on the right, to a multiple of the strides."""

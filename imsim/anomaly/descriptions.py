@@ -20,14 +20,8 @@ from imsim.anomaly.stacks import Booleans, Doubles, Floats, batch_images, masks_
 from imsim.anomaly.xray.frames import BORDER, border
 from imsim.caches import kept
 from imsim.errors import warn
+from imsim.portable import phase_congruency
 from imsim.portable.coarse import automatic_factor, block_mean
-from imsim.portable.phase_congruency import (
-    MIN_WAVELENGTH,
-    ORIENTATIONS,
-    SCALES,
-    filter_bank,
-    log_gabor,
-)
 from imsim.workers import in_parts
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
@@ -231,8 +225,8 @@ def _strength(details: Doubles) -> float:
 FINEST = 3
 """Wavelength in pixels of a scale that FSIM does not have: its finest one, of 6 pixels, sees less
 of fine grain and thin lines. Half of it is the next octave."""
-FILTERS = (SCALES + 1) * ORIENTATIONS
-FINE = 3 * ORIENTATIONS
+FILTERS = (phase_congruency.SCALES + 1) * phase_congruency.ORIENTATIONS
+FINE = 3 * phase_congruency.ORIENTATIONS
 """Filters with wavelengths up to 12 pixels; they come first."""
 CHANNELS = FILTERS + 1
 """The energies of all filters, and the mean brightness."""
@@ -333,10 +327,10 @@ def _filters(height: int, width: int) -> tuple[Floats, Floats]:
     beyond is left out, which changes their mean amplitudes by 2 to 7 % on average; good and other
     images are measured alike.
     """
-    bank = filter_bank(height, width)
+    bank = phase_congruency.filter_bank(height, width)
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
     # The filter of 6 pixels at half the frequency is that of 3 pixels.
-    finest = log_gabor(radius * (FINEST / MIN_WAVELENGTH))[0]
+    finest = phase_congruency.log_gabor(radius * (FINEST / phase_congruency.MIN_WAVELENGTH))[0]
     radial = np.concatenate([finest[None], bank.radial])
     filters = (radial[:, None] * bank.angular).reshape(FILTERS, height, width)
     coarse = filters[FINE:]

@@ -16,16 +16,9 @@ from scipy.special import ndtri
 from scipy.stats import beta
 
 import imsim
+from imsim.anomaly import stacks
 from imsim.anomaly.descriptions import RAW, of_image
-from imsim.anomaly.stacks import (
-    Doubles,
-    as_real,
-    as_stack,
-    check_kind,
-    check_masks,
-    check_size,
-    masks_at,
-)
+from imsim.anomaly.stacks import Doubles
 from imsim.validation import check_integer, check_number
 
 __all__ = ["Chart", "Drift", "DriftAlarm"]
@@ -244,27 +237,27 @@ class DriftAlarm:
             If the images are no stack of the size that was learned from, or not as many as the
             scores, or if `inspection` is nothing that ``inspect`` returns.
         """
-        frames = as_stack("images", images)
-        check_size(frames, self._shape, "pass the images that were inspected")
+        frames = stacks.as_stack("images", images)
+        stacks.check_size(frames, self._shape, "pass the images that were inspected")
         is_pair = isinstance(inspection, tuple) and len(inspection) == 2
-        check_kind(
+        stacks.check_kind(
             is_pair and isinstance(inspection[1], Mapping),
             "inspection",
             inspection,
             "scores and problems, as detector.inspect(images) returns them",
         )
-        scores, problems = as_real("inspection.scores", inspection[0]), inspection[1]
+        scores, problems = stacks.as_real("inspection.scores", inspection[0]), inspection[1]
         if scores.shape != frames.shape[:1]:
             raise imsim.ShapeError(
                 f"inspection has scores of shape {scores.shape}, images has {len(frames)} images: "
                 "pass what inspect(images) returned for these images"
             )
-        used = None if masks is None else check_masks(masks, frames.shape)
+        used = None if masks is None else stacks.check_masks(masks, frames.shape)
         for i, frame in enumerate(frames):
             if i in problems or np.isnan(scores[i]):
                 self._take({MISSED: 1.0})
                 continue
-            found = of_image(frame, masks_at(used, i))
+            found = of_image(frame, stacks.masks_at(used, i))
             # A preprocess of the caller may repair what is not finite.
             values = dict(zip(RAW, found, strict=True)) if np.isfinite(found).all() else {}
             self._take({**values, SCORE: float(scores[i]), MISSED: 0.0})

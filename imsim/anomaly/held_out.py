@@ -87,19 +87,6 @@ def threshold_at(scores: Doubles, rate: float) -> Threshold:
     Lawless 1971, A prediction problem concerning samples from the exponential distribution, with
     application in life testing, Technometrics 13(4), 725-730,
     doi:10.1080/00401706.1971.10488844.
-
-    Warns
-    -----
-    UserWarning
-        If the threshold lies beyond the largest score.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from imsim.anomaly.held_out import threshold_at
-    >>> found = threshold_at(np.arange(1.0, 100.0), 0.05)
-    >>> found.value, round(found.rate, 3), round(found.low, 3), round(found.high, 3)
-    (95.0, 0.05, 0.017, 0.1)
     """
     ordered = np.sort(scores)
     n = len(ordered)

@@ -16,18 +16,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly import scoring
+from imsim.anomaly import report, scoring
 from imsim.anomaly.detector import AnomalyDetector, Inspection
 from imsim.anomaly.figures import Thumbnail, inspected_figure, order_figure, place_words, thumbnail
 from imsim.anomaly.item_detector import ItemDetector
-from imsim.anomaly.report import (
-    Writer,
-    check_facts,
-    dissimilarity_scale,
-    ends_of,
-    grey_between,
-    texts,
-)
 from imsim.anomaly.stacks import as_stack, batch_images, check_kind, check_masks, masks_at
 from imsim.pages import asset
 from imsim.validation import check_integer
@@ -131,7 +123,7 @@ class InspectionRecord:
         """
         frames = as_stack("images", images)
         used = None if masks is None else check_masks(masks, frames.shape)
-        names = texts("names", names, len(frames))
+        names = report.texts("names", names, len(frames))
         scores = np.empty(len(frames))
         problems: dict[int, str] = {}
         for part in divided(len(frames), 4 * batch_images(frames)):  # bounds the memory
@@ -200,8 +192,8 @@ class InspectionRecord:
         facts: Mapping[str, object] | None = None,
     ) -> Path:
         """Write the page and its figures; arguments as for `write_inspection_report`."""
-        check_facts(facts)
-        return self._write(Writer(folder), title, facts or {})
+        report.check_facts(facts)
+        return self._write(report.Writer(folder), title, facts or {})
 
     def _picture(
         self,
@@ -225,7 +217,7 @@ class InspectionRecord:
         )
         (heapq.heapreplace if full else heapq.heappush)(self._worst, pictured)
 
-    def _write(self, writer: Writer, title: str, facts: Mapping[str, object]) -> Path:
+    def _write(self, writer: report.Writer, title: str, facts: Mapping[str, object]) -> Path:
         if not self.rows:
             raise imsim.ImsimError("there is no image to report on: inspect some first")
         rows, detector = self.rows, self.detector
@@ -273,10 +265,10 @@ class InspectionRecord:
             return []
         lows, highs = np.array(self._ends).T
         # A few odd images, all black or white, do not set the scale of the others.
-        grey = grey_between(float(np.quantile(lows, 0.05)), float(np.quantile(highs, 0.95)))
+        grey = report.grey_between(float(np.quantile(lows, 0.05)), float(np.quantile(highs, 0.95)))
         bright = None
         if any(one.local is not None for one in self._worst):
-            bright = dissimilarity_scale(self.detector.metric, self.detector.data_range_)
+            bright = report.dissimilarity_scale(self.detector.metric, self.detector.data_range_)
         rejects = []
         for one in sorted(self._worst, reverse=True):
             row = self.rows[-one.order - 1]
@@ -350,10 +342,10 @@ def write_inspection_report(
     frames = as_stack("images", images)
     used = None if masks is None else check_masks(masks, frames.shape)
     names = [f"image {i}" for i in range(len(frames))] if names is None else names
-    names = texts("names", names, len(frames))
-    check_facts(facts)
+    names = report.texts("names", names, len(frames))
+    report.check_facts(facts)
     record = InspectionRecord(detector, gallery=gallery)
-    writer = Writer(folder)
+    writer = report.Writer(folder)
     record.inspect(frames, names, used)
     return record._write(writer, title, facts or {})
 
@@ -380,7 +372,7 @@ def _maps(detector: AnomalyDetector, images: NDArray[Any], masks: Any) -> list[N
 
 def _ends_of(image: NDArray[Any]) -> tuple[float, float]:
     """Return the darkest and the brightest pixel of a sample."""
-    return ends_of(image.ravel()[:: -(-image.size // SAMPLED)].astype(np.float64))
+    return report.ends_of(image.ravel()[:: -(-image.size // SAMPLED)].astype(np.float64))
 
 
 def _shown_rows(rows: list[Row]) -> list[int]:

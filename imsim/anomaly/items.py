@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
+from imsim.anomaly import stacks
 from imsim.anomaly.pieces import (
     MARGIN,
     SPECK,
@@ -23,21 +24,8 @@ from imsim.anomaly.pieces import (
     parted,
     without_holes,
 )
-from imsim.anomaly.stacks import (
-    NOT_FINITE,
-    ROBUST,
-    Booleans,
-    Doubles,
-    Floats,
-    as_real,
-    as_stack,
-    bounding_box,
-    depth_of,
-    listed,
-    nearest,
-    sample_of,
-)
-from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
+from imsim.anomaly.stacks import Booleans, Doubles, Floats
+from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
 from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items
 from imsim.anomaly.xray.sensor import MOST_IMAGES, faults_of, without_lone
 from imsim.errors import warn
@@ -152,7 +140,15 @@ class ItemFinder(Stored):
     shape: tuple[int, int] | None = None
     longest: int | None = None
 
-    _LEARNED = ("level",)
+    _LEARNED = (
+        *((name, np.float64) for name in ("level", "noise", "threshold", "speck")),
+        ("limits", np.float64, len(Limits._fields)),
+        ("faults", np.bool_, None),
+        ("shape", np.int64, 2),
+        ("longest", np.int64),
+        ("side", np.int64),
+    )
+    _TOLD = ("depth",)
 
     @all_or_nothing
     def fit(self, good: Any, y: Any = None) -> Self:
@@ -167,11 +163,11 @@ class ItemFinder(Stored):
             If images show no item, or hold NaN or infinity; they are left out.
         """
         self._check_parameters()
-        frames = as_stack("images", good)
-        self.depth_ = depth_of(frames)
+        frames = stacks.as_stack("images", good)
+        self.depth_ = stacks.depth_of(frames)
         with np.errstate(over="ignore"):  # numbers beyond float32 are not finite
             values = frames.astype(np.float32)
-        found: Any = faults_of(np.nan_to_num(values[sample_of(len(values), MOST_IMAGES)]))
+        found: Any = faults_of(np.nan_to_num(values[stacks.sample_of(len(values), MOST_IMAGES)]))
         self.faults_: Booleans = found.all(axis=0)
         values = self._repaired(values)
         self._fit_contrast(values)
@@ -194,7 +190,7 @@ class ItemFinder(Stored):
         ImsimError
             If there is no whole item in any frame.
         """
-        images = as_stack("images", frames)
+        images = stacks.as_stack("images", frames)
         items = [item for image in images for item in self.cut(image)]
         found = [item.crop for item in items if item.crop is not None]
         if not found:
@@ -212,13 +208,13 @@ class ItemFinder(Stored):
     def checked(self, name: str, rows: Any) -> NDArray[Any]:
         """Return rows of an image without faulty columns; refuse those of another type or width."""
         self._check_fitted()
-        values = as_real(name, rows)
+        values = stacks.as_real(name, rows)
         if values.ndim != 2 or not values.shape[1]:
             raise imsim.ShapeError(f"{name} has shape {values.shape}", "expected (height, width)")
-        if depth_of(values) != self.depth_:
+        if stacks.depth_of(values) != self.depth_:
             raise imsim.DTypeError(
-                f"{name} is of type {depth_of(values)}, the good images of {self.depth_}, and may "
-                "mean something else: convert it"
+                f"{name} is of type {stacks.depth_of(values)}, the good images of {self.depth_}, "
+                "and may mean something else: convert it"
             )
         if self.faults_.any() and self.faults_.shape != values.shape[1:]:
             raise imsim.ShapeError(
@@ -245,51 +241,28 @@ class ItemFinder(Stored):
             return []
         if area > _MOST_ITEMS * self.limits_.largest or piece.goes_on:
             return [self._item(piece, piece.mask)]
-        box = bounding_box(piece.mask)
+        box = stacks.bounding_box(piece.mask)
         labels = np.zeros(piece.mask.shape, np.int32)
         labels[box] = parted(
             piece.mask[box], self.limits_, lambda: self._apart(self._sound(piece.values)[0][0])[box]
         )
         return [self._item(piece, labels == k) for k in range(1, labels.max() + 1)]
 
-    def get_state(self) -> State:
-        """Return what `from_state` needs."""
-        self._check_fitted()
-        names = ("shape", "longest", "depth", "side")
-        fitted = {name: getattr(self, f"{name}_") for name in names}
-        own = self.get_params()
-        own["shape"] = None if self.shape is None else list(self.shape)
-        scale = [self.level_, self.noise_, self.threshold_, self.speck_, *self.limits_]
-        arrays = {"scale": np.array(scale, np.float64), "faults": self.faults_}
-        return {"parameters": own, "fitted": fitted}, arrays
-
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted finder from the result of `get_state`."""
-        own, fitted = dict(parameters["parameters"]), parameters["fitted"]
-        own["shape"] = None if own["shape"] is None else tuple(own["shape"])
-        finder = cls.with_parameters(own)
-        finder._check_parameters()
-        scale = arrays.take("scale", np.float64, 4 + len(Limits._fields)).tolist()
-        finder.level_, finder.noise_, finder.threshold_, finder.speck_ = scale[:4]
-        finder.limits_ = Limits(*scale[4:])
-        finder.faults_ = arrays.take("faults", np.bool_, None)
-        finder.shape_, finder.longest_ = tuple(fitted["shape"]), fitted["longest"]
-        finder.depth_, finder.side_ = fitted["depth"], fitted["side"]
-        _check_shape("shape_", finder.shape_)
-        check_integer("longest_", finder.longest_, 1)
-        limits = finder.limits_
-        is_odd = limits.smallest > limits.largest or limits.radius > max(finder.shape_)
-        if is_odd or finder.faults_.all() or scale[1] < 0 or min(scale[2:]) <= 0:
+    def _check_learned(self, arrays: Arrays) -> None:
+        self.limits_ = limits = Limits(*np.asarray(self.limits_).tolist())
+        _check_shape("shape_", self.shape_)
+        check_integer("longest_", self.longest_, 1)
+        check_integer("side_", self.side_, -1, 1)
+        is_odd = limits.smallest > limits.largest or limits.radius > max(self.shape_)
+        positive = (self.threshold_, self.speck_, *limits)
+        if is_odd or self.faults_.all() or self.noise_ < 0 or min(positive) <= 0:
             raise imsim.OptionError("its limits are none that items have")
-        check_integer("side_", finder.side_, -1, 1)
-        if not isinstance(finder.depth_, str):
-            raise imsim.OptionError(f"depth_={finder.depth_!r} makes no sense")
-        return finder
 
     def _repaired(self, values: NDArray[Any]) -> NDArray[Any]:
         """Replace faulty columns by the nearest sound ones."""
-        return values[..., nearest(self.faults_[None])[1][0]] if self.faults_.any() else values
+        return (
+            values[..., stacks.nearest(self.faults_[None])[1][0]] if self.faults_.any() else values
+        )
 
     def _apart(self, values: Floats) -> Floats:
         """Return how far values are from the background, in units of the threshold."""
@@ -318,16 +291,16 @@ class ItemFinder(Stored):
         largest = float(apart.max()) or 1.0
         apart /= np.float32(largest)  # squares and sums stay within float32
         masks, problems = find_items(apart, touching=True, several=True)
-        problems |= {int(i): NOT_FINITE for i in np.flatnonzero(~finite)}
+        problems |= {int(i): stacks.NOT_FINITE for i in np.flatnonzero(~finite)}
         self.left_out_ = dict(sorted(problems.items()))
         if 2 * len(problems) > len(values):
             raise imsim.ImsimError(
                 "most of the good images show no items that stand out from the border of the "
-                f"frame: {listed(problems)}"
+                f"frame: {stacks.listed(problems)}"
             )
         if problems:
             message = f"{len(problems)} of {len(values)} images are not learned from"
-            warn(f"{message}: {listed(problems)}", UnusableImageWarning)
+            warn(f"{message}: {stacks.listed(problems)}", UnusableImageWarning)
         usable = [i for i in range(len(values)) if i not in problems]
         self.level_ = float(np.median(levels[usable]))
         brighter = [float((clean[i][masks[i]] - levels[i]).mean()) for i in usable]
@@ -336,7 +309,7 @@ class ItemFinder(Stored):
         self.side_ = int(np.sign(whole)) if abs(whole) > _ONE_SIDED * contrast else 0
         contrast = abs(whole) if self.side_ else contrast
         rest = [border(clean[i][None])[~border(masks[i][None])] - levels[i] for i in usable]
-        self.noise_ = ROBUST * float(np.median(np.abs(np.concatenate([*rest, [0.0]]))))
+        self.noise_ = stacks.ROBUST * float(np.median(np.abs(np.concatenate([*rest, [0.0]]))))
         self.threshold_ = 1.0
         around: Any = border(self._apart(mean_of_neighbours(clean[usable])))[~border(masks[usable])]
         uneven = float(np.quantile(around, _EVEN)) if around.size else 0.0
@@ -373,7 +346,7 @@ class ItemFinder(Stored):
 
     def _item(self, piece: Piece, part: Booleans) -> Item:
         """Describe a part of a piece; what else is marked in its holes is not its own."""
-        box = bounding_box(part)
+        box = stacks.bounding_box(part)
         own = np.zeros_like(part)
         own[box] = without_holes(part[box]) & ~(piece.marked[box] & ~part[box])
         rows, columns = np.nonzero(own)
@@ -403,7 +376,7 @@ class ItemFinder(Stored):
         items = f"is as large as {area / limits.largest:.0f} items"
         at_edge = (own[0].any(), own[-1].any(), own[:, 0].any(), own[:, -1].any())
         if not self._sound(piece.values)[1][own].all():
-            return "damaged", NOT_FINITE
+            return "damaged", stacks.NOT_FINITE
         if any(touches and is_edge for touches, is_edge in zip(at_edge, piece.edges, strict=True)):
             if area > 2 * limits.largest:
                 return "cut", (

@@ -33,20 +33,9 @@ def alone(
 
     The crop holds the item's own pixels, and the background around it but for pixels within the
     margin of anything else that is marked. These, and what lies beyond the frame, have the median
-    of the background that the crop does hold, with white noise that depends on their place only.
-
-    Parameters
-    ----------
-    piece : Piece
-        With a window that reaches as far as the crop, and the margin.
-    own : bool array
-        The item's pixels in the window.
-    middle : (int, int)
-        Row and column of the window that come into the middle of the crop.
-    shape : (int, int)
-        Height and width of the crop.
-    background : (float, float)
-        Level of the background, if the crop holds none, and standard deviation of its noise.
+    of the background that the crop does hold, or its level, with white noise that depends on their
+    place only. `middle` is the place in the window of the middle of the crop, and `background` has
+    its level and the deviation of its noise.
     """
     sound = own | ~_grown(piece.marked & ~own)
     source, target, places = [], [], []

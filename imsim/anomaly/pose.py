@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-import imsim
 from imsim.anomaly.stacks import Booleans, Doubles, Floats, batch_images, check_images, check_size
-from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
+from imsim.anomaly.storage import Stored, all_or_nothing
 from imsim.anomaly.xray.frames import LARGEST_ITEM, border, find_items
 from imsim.workers import in_parts
 
@@ -66,7 +65,7 @@ class Pose(Stored):
     0.0
     """
 
-    _LEARNED = ("mean",)
+    _LEARNED = (("mean", np.float32, None, None), ("turns", np.bool_), ("is_found", np.bool_))
 
     @all_or_nothing
     def fit(self, images: Any) -> Self:
@@ -125,21 +124,6 @@ class Pose(Stored):
     def _check_size(self, frames: Floats) -> None:
         self._check_fitted()
         check_size(frames, self.mean_.shape, "resize them")
-
-    def get_state(self) -> State:
-        """Return what `from_state` needs."""
-        parameters, arrays = super().get_state()
-        return {"parameters": parameters, "turns": self.turns_, "is_found": self.is_found_}, arrays
-
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted pose from the result of `get_state`."""
-        pose = cls.with_parameters(parameters["parameters"])
-        pose.turns_, pose.is_found_ = parameters["turns"], parameters["is_found"]
-        pose.mean_ = arrays.take("mean", np.float32, None, None)
-        if not isinstance(pose.turns_, bool) or not isinstance(pose.is_found_, bool):
-            raise imsim.OptionError("its pose is none that good images have")
-        return pose
 
     def _placements(self, moments: Doubles, shape: tuple[int, ...]) -> Doubles:
         """Return placements without half turns; the identity where there is no item."""

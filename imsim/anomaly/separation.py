@@ -106,36 +106,13 @@ def localise(
     Memory does not grow with the pixels: of each image and region the values are counted between
     1024 levels, which are quantiles of good pixels; the sampled maps are made twice for that.
 
-    Parameters
-    ----------
-    maps : callable
-        Returns the maps of a slice of the images, larger = more anomalous, NaN = not compared.
-    defects : bool array, shape (n, height, width)
-        True = anomalous pixel.
-    anomalous : bool array, shape (n,)
-        The anomalous images; draws are taken among these, and among the good ones.
-    n_bootstrap, confidence, random_state : int, float, and int or None
-        As for `imsim.anomaly.evaluate`.
-
-    Raises
-    ------
-    OptionError
-        If no good or no anomalous pixel is left.
+    `maps` returns those of a slice of the images, larger = more anomalous, NaN = not compared.
 
     References
     ----------
     P. Bergmann, K. Batzner, M. Fauser, D. Sattlegger and C. Steger, "The MVTec Anomaly Detection
     Dataset: A Comprehensive Real-World Dataset for Unsupervised Anomaly Detection", International
     Journal of Computer Vision 129, 2021, doi:10.1007/s11263-020-01400-4.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from imsim.anomaly.separation import localise
-    >>> maps = np.array([[[0.1, 0.2, 0.3]], [[0.2, 0.9, 0.1]]])
-    >>> found = localise(lambda part: maps[part], maps > 0.5, np.array([False, True]), 9, 0.95, 0)
-    >>> found.auroc, found.pro, found.regions
-    (1.0, 1.0, 1)
     """
     counts = _count(maps, defects, _levels(maps, defects))
     marked = counts.anomalous.sum()
@@ -145,21 +122,17 @@ def localise(
             f"no {kind} pixel is left to judge the maps by: do the masks leave any?"
         )
     everything = np.ones((1, len(anomalous)))
-    (auroc,), (pro,) = _aurocs(counts, everything), _pros(counts, everything)
+    drawn: tuple[list[Doubles], list[Doubles]] = ([], [])
     rng = np.random.default_rng(random_state)
-    drawn = []
     for part in divided(n_bootstrap, max(1, RESAMPLED_AT_ONCE // counts.good.shape[1])):
         weights = resampled(rng, anomalous, part.stop - part.start)
-        drawn.append((_aurocs(counts, weights), _pros(counts, weights)))
-    # A draw may hold no pixel of a kind, if masks leave few images any.
-    ends = np.nanquantile(
-        np.concatenate(drawn, axis=1), [(1 - confidence) / 2, (1 + confidence) / 2], axis=1
-    )
+        drawn[0].append(_areas(weights @ counts.good, weights @ counts.anomalous))
+        drawn[1].append(_pros(counts, weights))
     return Localisation(
-        auroc=float(auroc),
-        interval=(float(ends[0, 0]), float(ends[1, 0])),
-        pro=float(pro),
-        pro_interval=(float(ends[0, 1]), float(ends[1, 1])),
+        auroc=float(_areas(everything @ counts.good, everything @ counts.anomalous)[0]),
+        interval=_ends(drawn[0], confidence),
+        pro=float(_pros(counts, everything)[0]),
+        pro_interval=_ends(drawn[1], confidence),
         regions=len(counts.overlaps),
         compared=float(1 - counts.anomalous[:, 0].sum() / marked),
     )
@@ -225,15 +198,20 @@ def _regions(defect: Booleans) -> Iterator[tuple[NDArray[np.intp], ...]]:
         yield rows + box[0].start, columns + box[1].start
 
 
-def _aurocs(counts: _Counts, weights: Doubles) -> Doubles:
-    """Return the area under the ROC curve for each row of weights of the images."""
-    good, anomalous = weights @ counts.good, weights @ counts.anomalous
+def _areas(good: Doubles, anomalous: Doubles) -> Doubles:
+    """Return the area under the ROC curve for each row of counts, by ascending level."""
     below = np.cumsum(good, axis=1) - good / 2  # ties count half
     with np.errstate(invalid="ignore"):
-        areas: Doubles = (anomalous * below).sum(axis=1) / (
-            good.sum(axis=1) * anomalous.sum(axis=1)
-        )
+        areas: Doubles = (anomalous * below).sum(axis=1)
+        areas /= good.sum(axis=1) * anomalous.sum(axis=1)
     return areas
+
+
+def _ends(draws: list[Doubles], confidence: float) -> tuple[float, float]:
+    """Return percentiles of the draws of a bootstrap."""
+    # A draw may hold no pixel of a kind, if masks leave few images any.
+    ends = np.nanquantile(np.concatenate(draws), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(ends[0]), float(ends[1])
 
 
 def _pros(counts: _Counts, weights: Doubles) -> Doubles:
@@ -405,20 +383,15 @@ def _interval(
     order = np.argsort(scores)
     ordered = scores[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    counts = {kind: int((anomalous == kind).sum()) for kind in (False, True)}
     areas: list[Doubles] = []
-    step = max(1, RESAMPLED_AT_ONCE // len(scores))
-    for first in range(0, n_bootstrap, step):
-        draws = min(step, n_bootstrap - first)
-        weights = resampled(rng, anomalous, draws)[:, order]
-        at_level = {
-            kind: np.add.reduceat(weights * (anomalous == kind)[order], starts, axis=1)
-            for kind in counts
-        }
-        below = np.cumsum(at_level[False], axis=1) - at_level[False] / 2  # ties count half
-        areas.append((at_level[True] * below).sum(axis=1) / (counts[False] * counts[True]))
-    low, high = np.quantile(np.concatenate(areas), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    for part in divided(n_bootstrap, max(1, RESAMPLED_AT_ONCE // len(scores))):
+        weights = resampled(rng, anomalous, part.stop - part.start)[:, order]
+        at_level = (
+            np.add.reduceat(weights * (anomalous == kind)[order], starts, axis=1)
+            for kind in (False, True)
+        )
+        areas.append(_areas(*at_level))
+    return _ends(areas, confidence)
 
 
 def resampled(rng: np.random.Generator, anomalous: Booleans, draws: int) -> Doubles:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
+from imsim.anomaly import stacks
 from imsim.anomaly.descriptions import (
     CHANNELS,
     FILTERS,
@@ -43,17 +44,7 @@ from imsim.anomaly.gaussians import (
 )
 from imsim.anomaly.pca import PCAAutoencoder
 from imsim.anomaly.scoring import EQUAL
-from imsim.anomaly.stacks import (
-    Booleans,
-    Doubles,
-    Floats,
-    batch_images,
-    check_images,
-    check_size,
-    masks_at,
-    sample_of,
-    with_pixels,
-)
+from imsim.anomaly.stacks import Booleans, Doubles, Floats
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.validation import check_integer
 from imsim.workers import divided
@@ -166,7 +157,14 @@ class GoodStatistics(Stored):
     """
 
     linear_: PCAAutoencoder
-    _LEARNED = ("shape",)
+    count_: int
+    _LEARNED = (
+        ("shape", np.int64, 2),
+        ("places", np.bool_),
+        *((name, np.float64) for name in ("level", "spread", "floor")),
+        ("count", np.int64),
+    )
+    _PARTS = (("linear", PCAAutoencoder),)
 
     def __init__(self, components: int = 60, places: bool | None = None) -> None:
         self.components = components
@@ -178,7 +176,7 @@ class GoodStatistics(Stored):
 
         `OptionError` refuses parameters that are none of those allowed.
         """
-        shown = self._choose(*_to_learn_from(*check_images(images, masks)), slice(None))
+        shown = self._choose(*_to_learn_from(*stacks.check_images(images, masks)), slice(None))
         self._forget()
         self._learn([self._taught(shown)], shown)
         return self
@@ -194,7 +192,7 @@ class GoodStatistics(Stored):
             return self.fit(images, masks)
         pixels, used = _to_learn_from(*self._check_size(images, masks))
         self.linear_ = copy(self.linear_).partial_fit(pixels, used)
-        shown = self._within(self._shown(pixels, used))
+        shown = self._within(self._energies(pixels, used))
         self._learn([self._taught(shown, self.moments_)], shown)
         return self
 
@@ -211,7 +209,7 @@ class GoodStatistics(Stored):
         learn from. Scales and the use of places are the same for all folds, and what
         the images show is computed once. Images in no fold have NaN.
         """
-        pixels, used = check_images(images, masks)
+        pixels, used = stacks.check_images(images, masks)
         shown = self._choose(pixels, used, learned)
         teaching = [np.intersect1d(fold, learned) for fold in dealt]
         teaching.append(np.setdiff1d(learned, np.concatenate(dealt)))
@@ -224,7 +222,7 @@ class GoodStatistics(Stored):
             judge._forget()
             others = np.concatenate([part for j, part in enumerate(teaching) if j != k])
             judge._learn([part for j, part in enumerate(parts) if j != k], shown[np.sort(others)])
-            given = masks_at(used, fold)
+            given = stacks.masks_at(used, fold)
             found.append(judge._distances_of(shown[fold], given))
         self._forget()
         self._learn(parts, shown[learned])
@@ -239,8 +237,8 @@ class GoodStatistics(Stored):
         """
         pixels, used = self._check_size(images, masks)
         found = []
-        for part in divided(len(pixels), 4 * batch_images(pixels)):
-            given = masks_at(used, part)
+        for part in divided(len(pixels), 4 * stacks.batch_images(pixels)):
+            given = stacks.masks_at(used, part)
             shown = self._within(self._energies(pixels[part], given))
             found.append(self._distances_of(shown, given))
         return np.concatenate(found)
@@ -256,60 +254,41 @@ class GoodStatistics(Stored):
         return self.linear_.reconstruct(images, masks)
 
     def get_state(self) -> State:
-        """Return what `from_state` needs: parameters, the choice, numbers and arrays."""
-        parameters, arrays = super().get_state()
-        linear, components = self.linear_.get_state()
-        arrays |= {f"linear/{name}": array for name, array in components.items()}
-        arrays["numbers"] = np.array((self.level_, self.spread_, self.floor_))
-        arrays["count"] = np.array(self.count_)
+        """Return what `from_state` needs: with the statistics of the descriptions there are."""
+        told, arrays = super().get_state()
         for name, moments in zip(self._local, self.moments_, strict=True):
-            arrays |= {f"{name}/{part}": a for part, a in moments.to_arrays().items()}
+            arrays |= {f"{name}/{part}": np.asarray(a) for part, a in vars(moments).items()}
         for name, usual in zip(self._judged, self.usual_, strict=True):
             arrays |= {f"usual/{name}/{part}": a for part, a in usual._asdict().items()}
-        if self.places_:
-            arrays["wholes"] = self.wholes_
-        else:
-            arrays["examples"] = self.examples_
-        return {
-            "parameters": parameters,
-            "places": self.places_,
-            "linear": linear,
-        }, arrays
+        known = "wholes" if self.places_ else "examples"
+        return told, arrays | {known: getattr(self, f"{known}_")}
 
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted model from the result of `get_state`."""
-        model = cls.with_parameters(parameters["parameters"])
-        model._check_parameters()
-        model.linear_ = PCAAutoencoder.from_state(parameters["linear"], arrays.under("linear/"))
-        height, width = arrays.take("shape", np.int64, 2).tolist()
-        model.shape_ = (height, width)
-        model.places_ = parameters["places"]
-        if model.linear_.shape_ != model.shape_ or not isinstance(model.places_, bool):
-            raise imsim.OptionError(f"a shape of {model.shape_} does not go with {model!r}")
-        model.level_, model.spread_, model.floor_ = arrays.take("numbers", np.float64, 3).tolist()
-        model._forget()
-        model.count_ = arrays.number("count", np.int64)
-        model.moments_ = [
-            Moments.taken(arrays.under(f"{name}/"), *sizes) for name, sizes in model._local.items()
+    def _check_learned(self, arrays: Arrays) -> None:
+        if self.linear_.shape_ != self.shape_:
+            raise imsim.OptionError(f"a shape of {self.shape_} does not go with {self!r}")
+        count = self.count_
+        self._forget()
+        self.count_ = count
+        self.moments_ = [
+            Moments.taken(arrays.under(f"{name}/"), *sizes) for name, sizes in self._local.items()
         ]
-        scales = [model.spread_, model.floor_, model.count_]
-        if model.places_:
-            features = number_of_features(*model._coarse)
-            model.wholes_ = arrays.take("wholes", np.float32, model.count_, features)
+        scales = [self.spread_, self.floor_, count]
+        if self.places_:
+            self.wholes_ = arrays.take(
+                "wholes", np.float32, count, number_of_features(*self._coarse)
+            )
         else:
-            model.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
-            scales.append(len(model.examples_))
-        model.usual_ = []
-        for name in model._judged:
+            self.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
+            scales.append(len(self.examples_))
+        self.usual_ = []
+        for name in self._judged:
             usual = arrays.under(f"usual/{name}/")
             energies = usual.take("energies", np.float64, None)
-            model.usual_.append(Usual(energies, usual.take("squares", np.float64, len(energies))))
-            scales += [len(energies), *model.usual_[-1].squares]
+            self.usual_.append(Usual(energies, usual.take("squares", np.float64, len(energies))))
+            scales += [len(energies), *self.usual_[-1].squares]
         if not min(scales) > 0:
             raise imsim.OptionError("its scale is none that good images have")
-        model._finish()
-        return model
+        self._finish()
 
     def _forget(self) -> None:
         """Drop what was learned from images; scales and use of places stay."""
@@ -322,13 +301,13 @@ class GoodStatistics(Stored):
         """Learn scales and the use of places from some images; return what all show."""
         self._check_parameters()
         these = pixels[learned]
-        masks = masks_at(used, learned)
+        masks = stacks.masks_at(used, learned)
         self.linear_ = PCAAutoencoder(self.components).fit(these, masks)
         self.shape_ = pixels.shape[1:]
         self.level_, self.spread_ = level_and_spread(these if masks is None else these[masks])
-        shown = self._shown(pixels, used)
+        shown = self._energies(pixels, used)
         some = shown[learned]
-        some = some[sample_of(len(some), SAMPLE)]
+        some = some[stacks.sample_of(len(some), SAMPLE)]
         # Energies of constant images are rounding errors: 1e-6 of the spread is above these.
         self.floor_ = max(FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
         self.places_ = has_places(some) if self.places is None else bool(self.places)
@@ -361,14 +340,14 @@ class GoodStatistics(Stored):
         self.wholes_ = np.concatenate([self.wholes_, *wholes])
         self._finish()
         if not self.places_:
-            every = self._of_local(shown[sample_of(len(shown), SAMPLE)])[:2]
+            every = self._of_local(shown[stacks.sample_of(len(shown), SAMPLE)])[:2]
             new = self._white([_evenly(one.reshape(-1, one.shape[-1]), EXAMPLES) for one in every])
             if not is_first and len(self.examples_) + len(new) > EXAMPLES:
                 new = _evenly(new, math.ceil(EXAMPLES * count / self.count_))
                 self.examples_ = _evenly(self.examples_, EXAMPLES - len(new))
             self.examples_ = np.concatenate([self.examples_, new])
         if is_first:
-            some = shown[sample_of(len(shown), MEASURED)]
+            some = shown[stacks.sample_of(len(shown), MEASURED)]
             measured = zip(*(self._measured(one[None]) for one in some), strict=True)
             self.usual_ = [Usual.of(*np.concatenate(found, axis=1)) for found in measured]
 
@@ -378,17 +357,10 @@ class GoodStatistics(Stored):
         if self.places_:
             self.whole_ = Whole.of(self.wholes_.astype(np.float64))
 
-    def _shown(self, pixels: Floats, used: Booleans | None) -> Floats:
-        """Return what all images show."""
-        parts = divided(len(pixels), 4 * batch_images(pixels))
-        return np.concatenate(
-            [self._energies(pixels[part], masks_at(used, part)) for part in parts]
-        )
-
     def _check_size(self, images: Any, masks: Any) -> tuple[Floats, Booleans | None]:
         self._check_fitted()
-        pixels, used = check_images(images, masks)
-        check_size(pixels, self.shape_, "resize them")
+        pixels, used = stacks.check_images(images, masks)
+        stacks.check_size(pixels, self.shape_, "resize them")
         return pixels, used
 
     def _distances_of(self, shown: Floats, used: Booleans | None) -> Doubles:
@@ -488,7 +460,7 @@ class GoodStatistics(Stored):
 
 def _to_learn_from(pixels: Floats, used: Booleans | None) -> tuple[Floats, Booleans | None]:
     """Return images and masks without those of an empty mask, which would count as constant."""
-    pixels, used = with_pixels(pixels, used)
+    pixels, used = stacks.with_pixels(pixels, used)
     if not len(pixels):
         raise imsim.MaskError("the masks leave no image to learn from: pass larger masks")
     return pixels, used

@@ -286,7 +286,8 @@ def test_saved_equals_loaded(model: ConvAutoencoder, tmp_path: Path) -> None:
         twin.reconstruct(images, disc()), model.reconstruct(images, disc())
     )
     parameters, arrays = model.get_state()
-    imsim.anomaly.storage.write(path, "ConvAutoencoder", {**parameters, "bottleneck": 3}, arrays)
+    parameters["parameters"]["bottleneck"] = 3
+    imsim.anomaly.storage.write(path, "ConvAutoencoder", parameters, arrays)
     with pytest.raises(
         imsim.OptionError, match=r"model\.safetensors cannot be loaded: weights_2 has"
     ):

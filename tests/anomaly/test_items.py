@@ -516,7 +516,8 @@ class TestVerdicts:
     ) -> None:
         finder = detector.finder_
         state, arrays = finder.get_state()
-        state["fitted"][field] = value
+        where = state if field in state else arrays
+        where[field] = value if field in state else np.array(value)
         storage.write(tmp_path / "f.safetensors", "ItemFinder", state, arrays)
         with pytest.raises(imsim.OptionError, match="cannot be loaded"):
             ItemFinder.load(tmp_path / "f.safetensors")

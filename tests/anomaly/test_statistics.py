@@ -345,7 +345,7 @@ def test_masks_of_everything_are_none() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("wholes", None), ("logs/products", None), ("count", 0), ("numbers", -1)],
+    [("wholes", None), ("logs/products", None), ("count", 0), ("spread", -1)],
 )
 def test_what_a_file_says_is_checked(name: str, value: Any) -> None:
     parameters, arrays = GoodStatistics(components=4).fit(parts(20, 0)).get_state()

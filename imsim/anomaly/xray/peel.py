@@ -12,17 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly.stacks import (
-    ROBUST,
-    Booleans,
-    Floats,
-    as_stack,
-    batch_images,
-    bounding_box,
-    check_size,
-    listed,
-    sample_of,
-)
+from imsim.anomaly import stacks
+from imsim.anomaly.stacks import Booleans, Floats
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
 from imsim.anomaly.xray import sensor
 from imsim.anomaly.xray.frames import (
@@ -170,7 +161,14 @@ class VirtualPeel(Stored):
     """The metrics' data range for peeled images: with it, the constant in FSIM's similarity of
     gradients is a few times the gradient that good texture, of standard deviation 1, has."""
 
-    _LEARNED = ("sigmas", "levels", "spread", "rim", "faults")
+    _LEARNED = (
+        ("sigmas", np.float32, "levels"),
+        ("levels", np.float32, "levels"),
+        ("spread", np.float64),
+        ("rim", np.float32, REACH),
+        ("faults", np.bool_, None, None),
+    )
+    _TOLD = ("kind",)
 
     width: int = 3
     trend: float = 5.0
@@ -193,10 +191,10 @@ class VirtualPeel(Stored):
             If no image can be used, or the texture is constant.
         """
         self._check_parameters()
-        frames = as_stack("images", images)
+        frames = stacks.as_stack("images", images)
         self.kind_ = self.kind or find_kind(frames)
         self.faults_ = np.zeros(frames.shape[1:], np.bool_)
-        sample = self._measured(frames[sample_of(len(frames), sensor.MOST_IMAGES)])
+        sample = self._measured(frames[stacks.sample_of(len(frames), sensor.MOST_IMAGES)])
         sound = np.isfinite(sample).all(axis=(1, 2))
         if sound.any():
             self.faults_ = sensor.faults_of(sample[sound])
@@ -207,8 +205,8 @@ class VirtualPeel(Stored):
         raw = np.concatenate([p.texture[p.masks] for p in found])
         if not raw.size:
             raise imsim.ImsimError(
-                f"no image has an interior to learn from: {listed(problems)}; for images of other "
-                "things than X-rayed items take no peel: preprocess=None of a detector, "
+                f"no image has an interior to learn from: {stacks.listed(problems)}; for images of "
+                "other things than X-rayed items take no peel: preprocess=None of a detector, "
                 "--preprocess none of the command"
             )
         self.spread_ = max(_deviation(raw), float(np.finfo(np.float32).tiny))
@@ -241,7 +239,7 @@ class VirtualPeel(Stored):
             If images cannot be used; their masks are empty, and the result has the reasons.
         """
         self._check_fitted()
-        frames = as_stack("images", images)
+        frames = stacks.as_stack("images", images)
         result = np.zeros(frames.shape, dtype=np.float32)
         masks = np.zeros(frames.shape, dtype=np.bool_)
 
@@ -254,7 +252,7 @@ class VirtualPeel(Stored):
             result[part] = divided_by_rim(texture, inside, self.rim_)
             return found.problems
 
-        problems = _merged(in_parts(peel, len(frames), batch_images(frames)))
+        problems = _merged(in_parts(peel, len(frames), stacks.batch_images(frames)))
         report(problems, len(frames), self.on_error)
         return Peeled(result, masks, problems)
 
@@ -274,12 +272,12 @@ class VirtualPeel(Stored):
     def problems(self, images: Any) -> dict[int, str]:
         """Return the reasons why images cannot be used, by their indices."""
         self._check_fitted()
-        return _merged(p.problems for p in self._textures(as_stack("images", images)))
+        return _merged(p.problems for p in self._textures(stacks.as_stack("images", images)))
 
     def doubts(self, images: Any) -> dict[int, str]:
         """Return the reasons to doubt that images are X-ray images of single items, by index."""
         self._check_fitted()
-        frames = as_stack("images", images)
+        frames = stacks.as_stack("images", images)
 
         def doubt(part: slice) -> dict[int, str]:
             absorbed = self._absorbance(frames[part])
@@ -291,36 +289,25 @@ class VirtualPeel(Stored):
                     found.setdefault(i, VARIED)
             return {part.start + i: reason for i, reason in found.items()}
 
-        return _merged(in_parts(doubt, len(frames), batch_images(frames)))
+        return _merged(in_parts(doubt, len(frames), stacks.batch_images(frames)))
 
     def get_state(self) -> State:
-        """Return what `from_state` needs."""
-        parameters, arrays = super().get_state()
+        """Return what `from_state` needs; without a body there is no filter."""
+        told, arrays = super().get_state()
         if self.body:
             arrays |= {"autocovariance": self.autocovariance_, "gain": np.array(self.gain_)}
-        return {"parameters": parameters, "kind": self.kind_}, arrays
+        return told, arrays
 
-    @classmethod
-    def from_state(cls, parameters: dict[str, Any], arrays: Arrays) -> Self:
-        """Make a fitted peel from the result of `get_state`."""
-        peel = cls.with_parameters(parameters["parameters"])
-        peel._check_parameters()
-        peel.kind_ = parameters["kind"]
-        check_choice("kind", peel.kind_, KINDS if peel.kind is None else (peel.kind,))
-        peel.levels_ = arrays.take("levels", np.float32, None)
-        peel.sigmas_ = arrays.take("sigmas", np.float32, len(peel.levels_))
-        peel.spread_ = arrays.number("spread")
-        peel.rim_ = arrays.take("rim", np.float32, REACH)
-        peel.faults_ = arrays.take("faults", np.bool_, None, None)
-        positive = [peel.spread_, *peel.sigmas_, *peel.rim_]
-        if peel.body:
-            peel.autocovariance_ = arrays.take("autocovariance", np.float64, LAGS)
-            peel.gain_ = arrays.number("gain")
-            positive += [peel.gain_, peel.autocovariance_[0]]
-        unlikely = peel.faults_.all() or (np.diff(peel.levels_) < 0).any()
+    def _check_learned(self, arrays: Arrays) -> None:
+        check_choice("kind", self.kind_, KINDS if self.kind is None else (self.kind,))
+        positive = [self.spread_, *self.sigmas_, *self.rim_]
+        if self.body:
+            self.autocovariance_ = arrays.take("autocovariance", np.float64, LAGS)
+            self.gain_ = arrays.number("gain")
+            positive += [self.gain_, self.autocovariance_[0]]
+        unlikely = self.faults_.all() or (np.diff(self.levels_) < 0).any()
         if not positive[1:] or min(positive) <= 0 or unlikely:
             raise imsim.OptionError("the scale of the peel is none that good images have")
-        return peel
 
     def _equalised(self, found: _Texture) -> Floats:
         """Return texture divided by the strength of good texture at its absorbance; 0 outside."""
@@ -330,7 +317,9 @@ class VirtualPeel(Stored):
         return result
 
     def _textures(self, frames: NDArray[Any]) -> list[_Texture]:
-        return in_parts(lambda part: self._texture(frames, part), len(frames), batch_images(frames))
+        return in_parts(
+            lambda part: self._texture(frames, part), len(frames), stacks.batch_images(frames)
+        )
 
     def _texture(self, frames: NDArray[Any], part: slice) -> _Texture:
         absorbed = self._absorbance(frames[part])
@@ -350,7 +339,7 @@ class VirtualPeel(Stored):
                 )
         texture, trend = np.zeros_like(absorbed), np.zeros_like(absorbed)
         for i, item in enumerate(items):
-            box = bounding_box(item)
+            box = stacks.bounding_box(item)
             texture[i][box], trend[i][box] = self._flattened(absorbed[i][box], item[box])
         numbered = {part.start + i: reason for i, reason in problems.items()}
         return _Texture(texture, trend, masks, numbered)
@@ -367,7 +356,7 @@ class VirtualPeel(Stored):
     def _absorbance(self, frames: NDArray[Any]) -> Floats:
         """Return absorbance relative to the frame's border; NaN where that has no meaning."""
         result = np.empty(frames.shape, np.float32)
-        for part in divided(len(frames), max(1, batch_images(frames) // _PIECES)):
+        for part in divided(len(frames), max(1, stacks.batch_images(frames) // _PIECES)):
             measured = self._measured(frames[part])
             if self.gains:
                 measured = sensor.without_gains(measured)
@@ -377,7 +366,7 @@ class VirtualPeel(Stored):
     def _measured(self, frames: NDArray[Any]) -> Floats:
         """Return absorbance with gains and lone outliers; faults of the detector are repaired."""
         if self.faults_.any():  # faulty pixels have their places
-            check_size(frames, self.faults_.shape, "fit a peel to images of this size")
+            stacks.check_size(frames, self.faults_.shape, "fit a peel to images of this size")
         with np.errstate(over="ignore"):  # numbers beyond float32 have no absorbance
             values = sensor.repaired(frames.astype(np.float32), self.faults_)
         around: Any = np.median(border(values), axis=1)[:, None, None]
@@ -405,7 +394,7 @@ def _merged(problems: Iterable[dict[int, str]]) -> dict[int, str]:
 
 def _deviation(values: NDArray[Any]) -> float:
     """Return a robust standard deviation about zero."""
-    return float(ROBUST * np.median(np.abs(values))) if values.size else 0.0
+    return float(stacks.ROBUST * np.median(np.abs(values))) if values.size else 0.0
 
 
 def _is_varied(texture: Floats, trend: Floats) -> bool:
