@@ -34,6 +34,13 @@ _THINNEST = 0.7
 """Least semi-axis of a body in pixels."""
 _CONTRAST = 0.7, 12.0
 """Range of the contrast, in standard deviations of the training pixels."""
+_MOST_HALVINGS = 12
+"""More halvings leave nothing of an image of 4096 pixels a side."""
+_LARGEST = 2**32 - 1
+"""Largest integer that JAX takes."""
+_AT_ONCE = 16
+"""Images in one call of the network."""
+LOSSES = ("mse", "ssim")
 
 
 @eqx.filter_jit  # compiled once, where the layers would compile their random numbers one by one
@@ -189,15 +196,6 @@ def _batches(examples: Examples, size: int, rng: np.random.Generator | None) -> 
         chosen = order[start : start + size]
         filling = [(0, min(size, n) - len(chosen)), (0, 0), (0, 0)]
         yield Examples(np.pad(images[chosen], filling), np.pad(masks[chosen], filling))
-
-
-_MOST_HALVINGS = 12
-"""More halvings leave nothing of an image of 4096 pixels a side."""
-_LARGEST = 2**32 - 1
-"""Largest integer that JAX takes."""
-_AT_ONCE = 16
-"""Images in one call of the network."""
-LOSSES = ("mse", "ssim")
 
 
 @dataclass(eq=False, repr=False)

@@ -30,6 +30,26 @@ LEVELS = (0.0, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 1.0)
 """The same of the brightness."""
 WINDOW, STRIDE = 3, 2
 """Side of a window of places, and how far apart windows lie at most."""
+RAW = ("level", "contrast", "border", "noise", "texture", "column pattern", "row pattern")
+"""Names of the raw statistics of an image, in the order of their columns."""
+_BODY = 0.9
+"""Share of the smallest details whose mean is a strength: edges and foreign bodies are not in it,
+and where the half of an image is flat it is not 0, as the median would be."""
+RANGES = 10.0
+"""Ratio of contrasts beyond which images have another range: from 12 to 16 bits it is 16, from
+percent 100, from 8 bits to shares 255, while a new harvest changes it by a few tenths."""
+FINEST = 3
+"""Wavelength in pixels of a scale that FSIM does not have: its finest one, of 6 pixels, sees less
+of fine grain and thin lines. Half of it is the next octave."""
+FILTERS = (phase_congruency.SCALES + 1) * phase_congruency.ORIENTATIONS
+FINE = 3 * phase_congruency.ORIENTATIONS
+"""Filters with wavelengths up to 12 pixels; they come first."""
+CHANNELS = FILTERS + 1
+"""The energies of all filters, and the mean brightness."""
+CELLS, LEAST_CELL = 32, 4
+"""Most cells along a side of the grid of places, and least pixels along a side of a cell."""
+LARGEST = 1e15
+"""Spreads from the level at which pixels are clipped: float32 holds the sums."""
 
 
 def number_of_features(rows: int, columns: int) -> int:
@@ -139,17 +159,6 @@ def _surprise(features: Doubles, *, pooled: bool = False) -> float:
     return total
 
 
-RAW = ("level", "contrast", "border", "noise", "texture", "column pattern", "row pattern")
-"""Names of the raw statistics of an image, in the order of their columns."""
-_BODY = 0.9
-"""Share of the smallest details whose mean is a strength: edges and foreign bodies are not in it,
-and where the half of an image is flat it is not 0, as the median would be."""
-
-RANGES = 10.0
-"""Ratio of contrasts beyond which images have another range: from 12 to 16 bits it is 16, from
-percent 100, from 8 bits to shares 255, while a new harvest changes it by a few tenths."""
-
-
 def warn_of_other_range(new: Doubles, known: Doubles) -> None:
     """Warn if new images have another range of numbers than known ones, by their raw statistics."""
     column = RAW.index("contrast")
@@ -220,20 +229,6 @@ def _strength(details: Doubles) -> float:
         return 0.0
     number = max(1, round(_BODY * values.size))
     return float(np.partition(values, number - 1)[:number].mean())
-
-
-FINEST = 3
-"""Wavelength in pixels of a scale that FSIM does not have: its finest one, of 6 pixels, sees less
-of fine grain and thin lines. Half of it is the next octave."""
-FILTERS = (phase_congruency.SCALES + 1) * phase_congruency.ORIENTATIONS
-FINE = 3 * phase_congruency.ORIENTATIONS
-"""Filters with wavelengths up to 12 pixels; they come first."""
-CHANNELS = FILTERS + 1
-"""The energies of all filters, and the mean brightness."""
-CELLS, LEAST_CELL = 32, 4
-"""Most cells along a side of the grid of places, and least pixels along a side of a cell."""
-LARGEST = 1e15
-"""Spreads from the level at which pixels are clipped: float32 holds the sums."""
 
 
 def energies_of(pixels: Floats, used: Booleans | None, level: float, spread: float) -> Floats:

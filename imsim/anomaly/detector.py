@@ -16,7 +16,7 @@ import imsim
 from imsim.anomaly import held_out, preparation, scoring, stacks
 from imsim.anomaly.descriptions import RAW, check_raw, raw_statistics, warn_of_other_range
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
-from imsim.anomaly.pose import Pose
+from imsim.anomaly.pose import Pose, moved_back
 from imsim.anomaly.stacks import Booleans, Doubles, Floats
 from imsim.anomaly.statistics import GoodStatistics
 from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
@@ -398,7 +398,10 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         found = scoring.dissimilarity_map(
             self.metric, inputs, reconstructions, masks=used, data_range=self.data_range_
         )
-        return preparation.map_back(found, frames, given, self.pose_)
+        if self.pose_ is None:
+            return found
+        unposed, _ = stacks.check_images(frames, given, leave_out=True)
+        return moved_back(found.astype(np.float64), self.pose_.placements(unposed))
 
     def reconstruct(self, images: Any, masks: Any = None) -> Reconstruction:
         """Return what the metric compares: preprocessed images, reconstructions and masks.

@@ -272,15 +272,12 @@ class DriftAlarm:
 
     def drifts(self) -> list[Drift]:
         """Return what is drifting after the last image."""
-        return [self._drift(name) for name in self.names if self._is_beyond(name)]
+        bounds = ((name, *self._bounds(name)) for name in self.names)
+        return [self._drift(n) for n, low, high in bounds if not low <= self._chart[n] <= high]
 
     def charts(self) -> dict[str, Chart]:
         """Return the charts by name, to be drawn."""
         return {name: Chart(np.array(self._past[name]), self._bounds(name)) for name in self.names}
-
-    def _is_beyond(self, name: str) -> bool:
-        low, high = self._bounds(name)
-        return self._chart[name] < low or self._chart[name] > high
 
     def _bounds(self, name: str) -> tuple[float, float]:
         """Return the lower and the upper limit of a chart."""

@@ -14,10 +14,10 @@ from scipy.stats import binomtest
 
 import imsim
 from imsim.anomaly.separation import (
+    Bootstrap,
     Localisation,
     Separation,
     area_under_roc,
-    check_bootstrap,
     check_defects,
     check_labels,
     localise,
@@ -257,7 +257,7 @@ def evaluate(
     """
     is_detector = hasattr(detector, "anomaly_score")
     check_kind(is_detector, "detector", detector, "a fitted AnomalyDetector")
-    check_bootstrap(n_bootstrap, confidence, random_state)
+    bootstrap = Bootstrap.of(n_bootstrap, confidence, random_state)
     frames = as_stack("images", images)
     anomalous = check_labels(labels, len(frames))
     of_kind = {} if kinds is None else _members_by_kind(kinds, anomalous)
@@ -266,7 +266,14 @@ def evaluate(
     first = {name: value[:1] for name, value in used.items()}
     marked = None if defects is None else check_defects(defects, frames.shape, anomalous)
     if marked is not None:
-        _check_map(detector, frames[:1], first)
+        if not hasattr(detector, "anomaly_map"):
+            raise imsim.OptionError(
+                f"defects is given, but {type(detector).__name__} has no anomaly_map: leave it out"
+            )
+        try:
+            detector.anomaly_map(frames[:1], **first)
+        except imsim.OptionError as error:
+            raise imsim.OptionError(f"defects is given, but {error}, or leave it out") from error
         marked = marked & used.get("masks", True)
     with warnings.catch_warnings(action="ignore"):  # all is said again below
         detector.anomaly_score(frames[:1], **first)  # what is compiled now is not timed
@@ -282,31 +289,19 @@ def evaluate(
             given = {name: value[part] for name, value in used.items()}
             return detector.anomaly_map(frames[part], **given)
 
-        where = localise(maps, marked, anomalous, n_bootstrap, confidence, random_state)
+        where = localise(maps, marked, anomalous, bootstrap)
     return Evaluation(
         labels=anomalous,
         scores=scores,
         flagged=flagged,
         threshold=threshold,
-        separation=separate(scores, anomalous, n_bootstrap, confidence, random_state),
+        separation=separate(scores, anomalous, bootstrap),
         confidence=confidence,
         by_kind=_groups_of(of_kind, scores, anomalous, flagged),
         by_size=_groups_of(of_size, scores, anomalous, flagged),
         images_per_second=len(frames) / seconds,
         localisation=where,
     )
-
-
-def _check_map(detector: Any, image: Any, used: dict[str, Any]) -> None:
-    """Refuse a detector without a map before anything is scored."""
-    if not hasattr(detector, "anomaly_map"):
-        raise imsim.OptionError(
-            f"defects is given, but {type(detector).__name__} has no anomaly_map: leave it out"
-        )
-    try:
-        detector.anomaly_map(image, **used)
-    except imsim.OptionError as error:
-        raise imsim.OptionError(f"defects is given, but {error}, or leave it out") from error
 
 
 def _members_by_kind(kinds: Any, anomalous: Booleans) -> dict[str, Booleans]:

@@ -28,6 +28,23 @@ LEAST_UPDATE = 20
 """Least images of an update that set a threshold of their own, and are looked at for odd ones."""
 _LEAST_TAIL = 3
 """Least scores from which the tail beyond the largest score is learned."""
+FOLDS = 5
+"""Parts of the good images; each in turn is held out to learn the threshold."""
+LEAST_LEFT = 2
+"""Least images that a part leaves to learn from: a single one has no variety."""
+ROUNDS, GROWTH = 3, 1.5
+"""Most rounds of leaving out odd images and learning again, and the growth of their number from the
+first round on above which good images simply differ: without some of them, others are odd."""
+FARTHEST_GOOD = 1.3
+"""Times the median up to which a score is never odd. Good images that hardly differ have their
+fence next to the median: clean chocolate bars scored up to 1.3 times it, defects more."""
+LEAST_ODD, LEAST_NUMBER = 0.05, 5
+"""Least share and number of odd images that are left out: of clean images, up to 4 % were beyond
+the fence, and of 40 to 60 up to three."""
+MOST_ODD = 0.25
+"""Largest share of odd images. Above the upper quartile lie no more; but without those of earlier
+rounds it moves down."""
+Indices = NDArray[np.intp]
 
 
 class Threshold(NamedTuple):
@@ -149,26 +166,6 @@ def _beyond(ordered: Doubles, rate: float) -> Threshold:
     # Of a very small share the mean lies beyond that quantile: the interval is to hold it.
     threshold = max(start + excess * mean, largest)  # which rounding may miss
     return Threshold(threshold, expected, low, max(high, expected), n)
-
-
-FOLDS = 5
-"""Parts of the good images; each in turn is held out to learn the threshold."""
-LEAST_LEFT = 2
-"""Least images that a part leaves to learn from: a single one has no variety."""
-ROUNDS, GROWTH = 3, 1.5
-"""Most rounds of leaving out odd images and learning again, and the growth of their number from the
-first round on above which good images simply differ: without some of them, others are odd."""
-FARTHEST_GOOD = 1.3
-"""Times the median up to which a score is never odd. Good images that hardly differ have their
-fence next to the median: clean chocolate bars scored up to 1.3 times it, defects more."""
-LEAST_ODD, LEAST_NUMBER = 0.05, 5
-"""Least share and number of odd images that are left out: of clean images, up to 4 % were beyond
-the fence, and of 40 to 60 up to three."""
-MOST_ODD = 0.25
-"""Largest share of odd images. Above the upper quartile lie no more; but without those of earlier
-rounds it moves down."""
-
-Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,9 @@ class InspectionRecord:
         scored = int(np.count_nonzero(~np.isnan(scores)))
         drawn = np.where(np.isnan(scores) & [row.flagged for row in rows], np.inf, scores)
         threshold = float(detector.threshold_)
-        shown = _shown_rows(rows)
+        # Of too many, rejects come into the table first.
+        order = sorted(range(len(rows)), key=lambda i: rows[i].verdict == "good")
+        shown = sorted(order[:MOST_ROWS])
         return writer.write(
             "inspection.html",
             title,
@@ -351,31 +353,22 @@ def write_inspection_report(
 
 
 def maps_of(
-    detector: AnomalyDetector, images: NDArray[Any], masks: Any = None
+    detector: AnomalyDetector, images: NDArray[Any], masks: Any = None, most: int | None = None
 ) -> Iterator[NDArray[Any] | None]:
     """Yield the map of each image, a few at a time; None where there is none or it fails."""
-    for part in divided(len(images), 4 * batch_images(images)):
-        yield from _maps(detector, images[part], masks_at(masks, part))
-
-
-def _maps(detector: AnomalyDetector, images: NDArray[Any], masks: Any) -> list[NDArray[Any] | None]:
     if detector.metric not in scoring.with_map():
-        return [None] * len(images)
-    try:
-        return list(detector.anomaly_map(images, masks))
-    except Exception:  # of whatever kind: pictures do not end a run whose scores are known
-        if len(images) == 1:
-            return [None]
-        each = (slice(i, i + 1) for i in range(len(images)))
-        return [_maps(detector, images[part], masks_at(masks, part))[0] for part in each]
+        yield from [None] * len(images)
+        return
+    for part in divided(len(images), most or 4 * batch_images(images)):
+        try:
+            yield from detector.anomaly_map(images[part], masks_at(masks, part))
+        except Exception:  # of whatever kind: pictures do not end a run whose scores are known
+            if part.stop - part.start == 1:
+                yield None
+            else:
+                yield from maps_of(detector, images[part], masks_at(masks, part), 1)
 
 
 def _ends_of(image: NDArray[Any]) -> tuple[float, float]:
     """Return the darkest and the brightest pixel of a sample."""
     return report.ends_of(image.ravel()[:: -(-image.size // SAMPLED)].astype(np.float64))
-
-
-def _shown_rows(rows: list[Row]) -> list[int]:
-    """Return the rows of the table: all, or all rejects first if they are too many."""
-    order = sorted(range(len(rows)), key=lambda i: rows[i].verdict == "good")
-    return sorted(order[:MOST_ROWS])

@@ -19,6 +19,10 @@ from imsim.validation import check_integer, check_number
 from imsim.workers import divided
 
 _Scalar = TypeVar("_Scalar", np.float32, np.bool_)
+_NEGLIGIBLE = 1e-10
+"""Variance, relative to the largest, below which a component is rounding noise."""
+_STEPS = 4
+"""Steps towards the least-squares fit to the known numbers of a vector."""
 
 
 def _places(size: int, side: int, stride: int) -> int:
@@ -57,12 +61,6 @@ def window(side: int) -> Floats:
     """Return a smooth weight for each pixel of a patch, largest in its middle, never 0."""
     profile = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
     return np.outer(profile, profile).astype(np.float32).ravel()
-
-
-_NEGLIGIBLE = 1e-10
-"""Variance, relative to the largest, below which a component is rounding noise."""
-_STEPS = 4
-"""Steps towards the least-squares fit to the known numbers of a vector."""
 
 
 @dataclass(eq=False, repr=False)

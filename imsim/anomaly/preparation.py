@@ -21,7 +21,7 @@ from imsim.anomaly import scoring, stacks
 from imsim.anomaly.descriptions import place_surprise
 from imsim.anomaly.held_out import FOLDS
 from imsim.anomaly.pca import MeanModel, PCAAutoencoder
-from imsim.anomaly.pose import Pose, moved_back
+from imsim.anomaly.pose import Pose
 from imsim.anomaly.stacks import Booleans, Doubles, Floats
 from imsim.anomaly.statistics import METRIC, SAMPLE, GoodStatistics
 from imsim.anomaly.storage import Arrays, State
@@ -33,6 +33,20 @@ COMPONENTS = 60
 """Components of the default reconstruction of whole images, see docs/decisions.md."""
 PATCH, PATCH_COMPONENTS = 8, 4
 """Side in pixels and components of patches, for peeled images if the metric needs contrast."""
+LEAST_IMAGES = 3
+"""Least number of good images: one is held out, and two are left to learn from."""
+LEAST_SIDE = 16
+"""Least side in pixels of images whose items may be brought into one pose."""
+_DOUBTED = 100
+"""Most good images that are looked at for whether they show single items."""
+_ROUNDING = 1e-12
+"""Most contrast of a constant image, in units of its level: the rounding of its mean."""
+_NOTHING_LEFT = "leaves nothing to compare"
+CONSTANT = "is constant: it shows nothing to learn from"
+_LIBRARIES = ("numpy", "scipy", "scikit-learn")
+"""Libraries whose versions the results depend on, beside Python and imsim."""
+_IMAGE_DIGEST = 16
+"""Bytes that tell an image from others: two of 10^9 images are alike with 10^-21."""
 
 
 def check_parameters(detector: Any) -> str:
@@ -128,18 +142,6 @@ def new_model(detector: Any, pixels: int, seed: int) -> Any:
     return model
 
 
-LEAST_IMAGES = 3
-"""Least number of good images: one is held out, and two are left to learn from."""
-LEAST_SIDE = 16
-"""Least side in pixels of images whose items may be brought into one pose."""
-_DOUBTED = 100
-"""Most good images that are looked at for whether they show single items."""
-_ROUNDING = 1e-12
-"""Most contrast of a constant image, in units of its level: the rounding of its mean."""
-_NOTHING_LEFT = "leaves nothing to compare"
-CONSTANT = "is constant: it shows nothing to learn from"
-
-
 class Prepared(NamedTuple):
     """Images as they are compared."""
 
@@ -200,17 +202,6 @@ def few_constant(found: Prepared, earlier: Doubles | None = None) -> Booleans:
     return np.zeros_like(constant)
 
 
-def map_back(
-    values: NDArray[Any], frames: NDArray[Any], used: Booleans | None, pose: Pose | None
-) -> NDArray[Any]:
-    """Return maps of images in their common pose as maps of the images as they lie."""
-    if pose is None:
-        return values
-    unposed, _ = stacks.check_images(frames, used, leave_out=True)
-    found: Doubles = moved_back(values.astype(np.float64), pose.placements(unposed))
-    return found
-
-
 def reasons(
     frames: NDArray[Any], used: Booleans | None, which: Booleans, problems: dict[int, str]
 ) -> dict[int, str]:
@@ -267,12 +258,6 @@ def fitted_pose(frames: NDArray[Any]) -> Pose | None:
     if pose.is_found_ and place_surprise(pose.transform(sample)[0]) < place_surprise(sample):
         return pose
     return None
-
-
-_LIBRARIES = ("numpy", "scipy", "scikit-learn")
-"""Libraries whose versions the results depend on, beside Python and imsim."""
-_IMAGE_DIGEST = 16
-"""Bytes that tell an image from others: two of 10^9 images are alike with 10^-21."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.stats import rankdata
 
 import imsim
 from imsim.anomaly.stacks import Booleans, Doubles, as_booleans, as_real, batch_images, sample_of
@@ -29,6 +28,12 @@ SAMPLED_PIXELS = 1 << 20
 """Most of these pixels: 8 MB. The quantile of so many is off by less than 0.1 % in rank."""
 _EIGHT = np.ones((3, 3), dtype=bool)
 """Pixels that share a corner belong to one region."""
+FALSE_ALARM_LIMIT = 0.01
+"""False-alarm rate at which the detection rate is reported."""
+MOST_DRAWS = 1_000_000
+"""More draws of the bootstrap change nothing that is shown."""
+RESAMPLED_AT_ONCE = 2**21
+"""Most weights of resampled images in memory."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +94,7 @@ def localise(
     maps: Callable[[slice], NDArray[Any]],
     defects: Booleans,
     anomalous: Booleans,
-    n_bootstrap: int,
-    confidence: float,
-    random_state: int | None,
+    bootstrap: Bootstrap,
 ) -> Localisation:
     r"""Judge maps against the true places of anomalies.
 
@@ -121,18 +124,18 @@ def localise(
         raise imsim.OptionError(
             f"no {kind} pixel is left to judge the maps by: do the masks leave any?"
         )
-    everything = np.ones((1, len(anomalous)))
-    drawn: tuple[list[Doubles], list[Doubles]] = ([], [])
-    rng = np.random.default_rng(random_state)
-    for part in divided(n_bootstrap, max(1, RESAMPLED_AT_ONCE // counts.good.shape[1])):
-        weights = resampled(rng, anomalous, part.stop - part.start)
-        drawn[0].append(_areas(weights @ counts.good, weights @ counts.anomalous))
-        drawn[1].append(_pros(counts, weights))
+
+    def measured(weights: Doubles) -> Doubles:
+        good, bad = weights @ counts.good, weights @ counts.anomalous
+        return np.stack([_areas(good, bad), _pros(counts, weights)])
+
+    auroc, pro = measured(np.ones((1, len(anomalous))))[:, 0]
+    interval, pro_interval = bootstrap.intervals(anomalous, counts.good.shape[1], measured)
     return Localisation(
-        auroc=float(_areas(everything @ counts.good, everything @ counts.anomalous)[0]),
-        interval=_ends(drawn[0], confidence),
-        pro=float(_pros(counts, everything)[0]),
-        pro_interval=_ends(drawn[1], confidence),
+        auroc=float(auroc),
+        interval=interval,
+        pro=float(pro),
+        pro_interval=pro_interval,
         regions=len(counts.overlaps),
         compared=float(1 - counts.anomalous[:, 0].sum() / marked),
     )
@@ -207,13 +210,6 @@ def _areas(good: Doubles, anomalous: Doubles) -> Doubles:
     return areas
 
 
-def _ends(draws: list[Doubles], confidence: float) -> tuple[float, float]:
-    """Return percentiles of the draws of a bootstrap."""
-    # A draw may hold no pixel of a kind, if masks leave few images any.
-    ends = np.nanquantile(np.concatenate(draws), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(ends[0]), float(ends[1])
-
-
 def _pros(counts: _Counts, weights: Doubles) -> Doubles:
     """Return the overlap, integrated over the false-positive rate, for each row of weights."""
     good = np.cumsum((weights @ counts.good)[:, :0:-1], axis=1)  # from the top; level 0 has none
@@ -228,14 +224,6 @@ def _pros(counts: _Counts, weights: Doubles) -> Doubles:
         y = np.where(x > PRO_LIMIT, np.interp(PRO_LIMIT, x, y), y)
         areas[i] = np.trapezoid(y, np.minimum(x, PRO_LIMIT)) / PRO_LIMIT
     return areas
-
-
-FALSE_ALARM_LIMIT = 0.01
-"""False-alarm rate at which the detection rate is reported."""
-MOST_DRAWS = 1_000_000
-"""More draws of the bootstrap change nothing that is shown."""
-RESAMPLED_AT_ONCE = 2**21
-"""Most weights of resampled images in memory."""
 
 
 class ROC(NamedTuple):
@@ -304,33 +292,64 @@ def check_labels(labels: Any, count: int) -> Booleans:
     return anomalous
 
 
-def check_bootstrap(n_bootstrap: Any, confidence: Any, random_state: Any) -> None:
-    """Refuse settings of the bootstrap that make no sense."""
-    check_integer("n_bootstrap", n_bootstrap, 1, MOST_DRAWS)
-    check_between("confidence", confidence)
-    if random_state is not None:
-        check_integer("random_state", random_state, 0)
+class Bootstrap(NamedTuple):
+    """Draws of images with replacement, within the good and the anomalous."""
+
+    draws: int
+    confidence: float
+    random_state: int | None
+
+    @classmethod
+    def of(cls, n_bootstrap: Any, confidence: Any, random_state: Any) -> Bootstrap:
+        """Refuse settings that make no sense."""
+        check_integer("n_bootstrap", n_bootstrap, 1, MOST_DRAWS)
+        check_between("confidence", confidence)
+        if random_state is not None:
+            check_integer("random_state", random_state, 0)
+        return cls(n_bootstrap, confidence, random_state)
+
+    def intervals(
+        self, anomalous: Booleans, width: int, measured: Callable[[Doubles], Doubles]
+    ) -> list[tuple[float, float]]:
+        """Return percentiles over the draws of each row of numbers that are `measured`.
+
+        That takes weights of the images, how often each was drawn, (draws, images), and so many
+        numbers for each draw as `width` says.
+        """
+        rng = np.random.default_rng(self.random_state)
+        found = []
+        for part in divided(self.draws, max(1, RESAMPLED_AT_ONCE // width)):
+            weights = np.zeros((part.stop - part.start, len(anomalous)))
+            for kind in (anomalous == label for label in (False, True)):
+                count = int(kind.sum())
+                shares = np.full(count, 1 / count)
+                weights[:, kind] = rng.multinomial(count, shares, len(weights))
+            found.append(measured(weights))
+        tails = [(1 - self.confidence) / 2, (1 + self.confidence) / 2]
+        # A draw may hold no pixel of a kind, if masks leave few images any.
+        ends = np.nanquantile(np.concatenate(found, axis=1), tails, axis=1)
+        return [(float(low), float(high)) for low, high in ends.T]
 
 
 def area_under_roc(scores: Doubles, anomalous: Booleans) -> float:
-    r"""The area under the ROC curve, from ranks (Mann and Whitney).
-
-    .. math:: A = \frac{R - n_1 (n_1 + 1) / 2}{n_0 n_1}
-
-    with the sum R of the ranks of the n_1 anomalous scores among all, ties at their mean rank;
-    infinite scores are ranked like any other.
-    """
-    bad, ranks = int(anomalous.sum()), float(rankdata(scores)[anomalous].sum())
-    return (ranks - bad * (bad + 1) / 2) / (bad * (len(scores) - bad))
+    """Return the area under the ROC curve; infinite scores are ranked like any other."""
+    return float(_area_of(scores, anomalous)(np.ones((1, len(scores))))[0, 0])
 
 
-def separate(
-    scores: Doubles,
-    anomalous: Booleans,
-    n_bootstrap: int,
-    confidence: float,
-    random_state: int | None,
-) -> Separation:
+def _area_of(scores: Doubles, anomalous: Booleans) -> Callable[[Doubles], Doubles]:
+    """Return what gives the area for each row of weights of the images, shape (1, rows)."""
+    order = np.argsort(scores)
+    starts = np.flatnonzero(np.append(True, scores[order][1:] != scores[order][:-1]))
+    kinds = [(anomalous == kind)[order] for kind in (False, True)]
+
+    def areas(weights: Doubles) -> Doubles:
+        drawn = weights[:, order]
+        return _areas(*(np.add.reduceat(drawn * kind, starts, axis=1) for kind in kinds))[None]
+
+    return areas
+
+
+def separate(scores: Doubles, anomalous: Booleans, bootstrap: Bootstrap) -> Separation:
     """Measure how well scores tell anomalous images from good ones, leaving out NaN."""
     scored = ~np.isnan(scores)
     values, bad = scores[scored], anomalous[scored]
@@ -347,7 +366,7 @@ def separate(
     best = int(np.argmax(accuracy))
     return Separation(
         auroc=area_under_roc(values, bad),
-        interval=_interval(values, bad, n_bootstrap, confidence, random_state),
+        interval=bootstrap.intervals(bad, len(values), _area_of(values, bad))[0],
         accuracy=float(accuracy[best]),
         balanced_accuracy=float(np.max(detections + 1 - false_alarms) / 2),
         threshold=float(roc.thresholds[best]),
@@ -369,38 +388,3 @@ def _curve(scores: Doubles, anomalous: Booleans) -> ROC:
         detection_rates=flagged[1] / flagged[1][-1],
         thresholds=np.concatenate(([math.inf], -levels)),
     )
-
-
-def _interval(
-    scores: Doubles,
-    anomalous: Booleans,
-    n_bootstrap: int,
-    confidence: float,
-    random_state: int | None,
-) -> tuple[float, float]:
-    """Percentiles of the AUROC over draws with replacement, within the good and the anomalous."""
-    rng = np.random.default_rng(random_state)
-    order = np.argsort(scores)
-    ordered = scores[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    areas: list[Doubles] = []
-    for part in divided(n_bootstrap, max(1, RESAMPLED_AT_ONCE // len(scores))):
-        weights = resampled(rng, anomalous, part.stop - part.start)[:, order]
-        at_level = (
-            np.add.reduceat(weights * (anomalous == kind)[order], starts, axis=1)
-            for kind in (False, True)
-        )
-        areas.append(_areas(*at_level))
-    return _ends(areas, confidence)
-
-
-def resampled(rng: np.random.Generator, anomalous: Booleans, draws: int) -> Doubles:
-    """Draw images with replacement, within the good and the anomalous; (draws, images).
-
-    A draw is a weight for each image: how often it was drawn.
-    """
-    weights = np.zeros((draws, len(anomalous)))
-    for kind in (False, True):
-        count = int((anomalous == kind).sum())
-        weights[:, anomalous == kind] = rng.multinomial(count, np.full(count, 1 / count), draws)
-    return weights

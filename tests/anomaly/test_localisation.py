@@ -33,7 +33,8 @@ def drawn(seed: int, steps: int | None = None) -> tuple[Any, Any]:
 
 
 def judged(maps: Any, defects: Any, n_bootstrap: int = 5) -> Any:
-    return separation.localise(lambda part: maps[part], defects, ANOMALOUS, n_bootstrap, 0.95, 0)
+    bootstrap = separation.Bootstrap(n_bootstrap, 0.95, 0)
+    return separation.localise(lambda part: maps[part], defects, ANOMALOUS, bootstrap)
 
 
 def slow_auroc(maps: Any, defects: Any) -> float:
@@ -139,9 +140,7 @@ def test_intervals_are_those_of_images() -> None:
         lambda part: np.tile(maps, (9, 1, 1))[part],
         np.tile(defects, (9, 1, 1)),
         np.tile(ANOMALOUS, 9),
-        200,
-        0.95,
-        0,
+        separation.Bootstrap(200, 0.95, 0),
     )
     assert np.diff(many.pro_interval) < 0.5 * np.diff(found.pro_interval)
     assert many.pro == pytest.approx(found.pro, abs=1e-3)
