@@ -1,4 +1,4 @@
-"""Small convolutional autoencoder, in JAX."""
+"""Small convolutional autoencoder, in JAX: its network, what it takes out, its training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ _LARGEST = 2**32 - 1
 """Largest integer that JAX takes."""
 _AT_ONCE = 16
 """Images in one call of the network."""
-LOSSES = ("mse", "ssim")
 
 
 @eqx.filter_jit  # compiled once, where the layers would compile their random numbers one by one
@@ -189,13 +188,13 @@ def _crops(examples: Examples, patch: int | None, rng: np.random.Generator) -> E
 
 def _batches(examples: Examples, size: int, rng: np.random.Generator | None) -> Iterator[Examples]:
     """Yield batches of one size, shuffled by `rng`; the last is filled up with empty masks."""
-    images, masks = examples
-    n = len(images)
+    n = len(examples.images)
     order = np.arange(n) if rng is None else rng.permutation(n)
     for start in range(0, n, size):
         chosen = order[start : start + size]
         filling = [(0, min(size, n) - len(chosen)), (0, 0), (0, 0)]
-        yield Examples(np.pad(images[chosen], filling), np.pad(masks[chosen], filling))
+        images, masks = examples.at(chosen)
+        yield Examples(np.pad(images, filling), np.pad(masks, filling))
 
 
 @dataclass(eq=False, repr=False)
@@ -432,7 +431,7 @@ class ConvAutoencoder(Stored):
     def _check_parameters(self) -> None:
         if self.progress is not None:
             check_flag("progress", self.progress)
-        check_choice("loss", self.loss, LOSSES)
+        check_choice("loss", self.loss, ("mse", "ssim"))
         channels = self.channels
         if not isinstance(channels, tuple | list) or not 1 <= len(channels) <= _MOST_HALVINGS:
             raise imsim.OptionError(

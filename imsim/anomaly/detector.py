@@ -251,7 +251,13 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         self.pose_ = preparation.fitted_pose(frames) if is_posed else None
         found = self._prepared(frames, given)
         usable, self.left_out_ = self._usable(frames, given, found)
-        _check_usable(usable, self.left_out_)
+        if usable.sum() < preparation.LEAST_IMAGES:
+            why = "".join(f"; images[{i}] {text}" for i, text in [*self.left_out_.items()][:1])
+            raise imsim.ImsimError(
+                f"{usable.sum()} of {len(usable)} good images can be used; expected at least "
+                f"{preparation.LEAST_IMAGES}: pass more images{why}"
+            )
+        _warn_of(self.left_out_, len(usable))
         seen = (found.images[usable], stacks.masks_at(found.masks, usable))
         if self.pose_ is not None:  # turned images have other pixels
             seen = stacks.check_images(frames[usable], stacks.masks_at(given, usable))
@@ -262,11 +268,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
             held_out.check_left(named, len(named))
         # With masks of the caller, the distances from the rim that was peeled are not known.
         peel = self.preprocess_ if given is None else None
-        groups = held_out.with_twins(named, preparation.digests_of(frames[usable]))
-        folds = held_out.deal_folds(
-            int(usable.sum()), preparation.folds_of(self), generator, groups
-        )
-        cross_fit = self._cross_fit(found, usable, folds, peel)
+        count = self.folds or preparation.usual_folds(self.model)
+        cross_fit = self._cross_fit(frames, found, usable, named, count, generator, peel)
         self.model_, columns, odd = cross_fit.fit_without_odd(
             lambda: preparation.new_model(self, self.n_features_in_, seed), self.fence
         )
@@ -313,10 +316,8 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         _warn_of(self.left_out_, len(frames))
         count = int(usable.sum())
         named = None if named is None else named[usable]
-        groups = held_out.with_twins(named, preparation.digests_of(frames[usable]))
         generator = preparation.random_generator(self.random_state)
-        folds = held_out.deal_folds(count, held_out.FOLDS, generator, groups)
-        cross_fit = self._cross_fit(found, usable, folds)
+        cross_fit = self._cross_fit(frames, found, usable, named, held_out.FOLDS, generator)
         odd: Booleans = np.zeros(count, np.bool_)
         self.model_, columns = cross_fit.update(earlier, odd)
         if self.fence is not None and count >= held_out.LEAST_UPDATE:
@@ -486,11 +487,17 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
 
     def _cross_fit(
         self,
+        frames: NDArray[Any],
         found: preparation.Prepared,
         usable: Booleans,
-        folds: list[NDArray[np.intp]],
+        named: NDArray[Any] | None,
+        count: int,
+        generator: np.random.Generator,
         peel: Any = None,
     ) -> held_out.CrossFit:
+        """Deal usable images into so many folds; those of one group, and equal ones, together."""
+        groups = held_out.with_twins(named, preparation.digests_of(frames[usable]))
+        folds = held_out.deal_folds(int(usable.sum()), count, generator, groups)
         return held_out.CrossFit(
             found.images[usable],
             stacks.masks_at(found.masks, usable),
@@ -610,17 +617,6 @@ class AnomalyDetector(OutlierMixin, Stored):  # type: ignore[misc]
         if not (self.scales_[1] > 0).all() or not is_share:
             raise imsim.OptionError("its scales or its false-alarm rate are none that exist")
         self.n_features_in_ = int(np.prod(self.shape_))
-
-
-def _check_usable(usable: Booleans, problems: dict[int, str]) -> None:
-    """Warn of good images that cannot be used; refuse if too few are left."""
-    if usable.sum() < preparation.LEAST_IMAGES:
-        why = "".join(f"; images[{i}] {reason}" for i, reason in [*problems.items()][:1])
-        raise imsim.ImsimError(
-            f"{usable.sum()} of {len(usable)} good images can be used; expected at least "
-            f"{preparation.LEAST_IMAGES}: pass more images{why}"
-        )
-    _warn_of(problems, len(usable))
 
 
 def _warn_of(problems: dict[int, str], count: int) -> None:

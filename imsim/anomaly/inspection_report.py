@@ -193,31 +193,7 @@ class InspectionRecord:
     ) -> Path:
         """Write the page and its figures; arguments as for `write_inspection_report`."""
         report.check_facts(facts)
-        return self._write(report.Writer(folder), title, facts or {})
-
-    def _picture(
-        self,
-        score: float,
-        image: Any,
-        local: Any,
-        place: tuple[slice, slice] | None,
-        where: Where | None,
-    ) -> None:
-        """Keep small pictures of an image if it is among the worst."""
-        order = -len(self.rows)  # of equal scores, the first ones stay
-        full = len(self._worst) >= self.gallery
-        if full and (not self._worst or (score, order) <= self._worst[0][:2]):
-            return
-        pictured = _Pictured(
-            score,
-            order,
-            None if image is None else thumbnail(image, place),
-            None if local is None else thumbnail(local, place, largest=True),
-            None if where is None or where.frame is None else thumbnail(where.frame, where.box),
-        )
-        (heapq.heapreplace if full else heapq.heappush)(self._worst, pictured)
-
-    def _write(self, writer: report.Writer, title: str, facts: Mapping[str, object]) -> Path:
+        writer = report.Writer(folder)
         if not self.rows:
             raise imsim.ImsimError("there is no image to report on: inspect some first")
         rows, detector = self.rows, self.detector
@@ -257,9 +233,31 @@ class InspectionRecord:
             has_map=detector.metric in scoring.with_map(),
             with_map=scoring.with_map(),
             detector=detector,
-            facts={**detector.describe(), **facts},
+            facts={**detector.describe(), **(facts or {})},
             place_words=place_words,
         )
+
+    def _picture(
+        self,
+        score: float,
+        image: Any,
+        local: Any,
+        place: tuple[slice, slice] | None,
+        where: Where | None,
+    ) -> None:
+        """Keep small pictures of an image if it is among the worst."""
+        order = -len(self.rows)  # of equal scores, the first ones stay
+        full = len(self._worst) >= self.gallery
+        if full and (not self._worst or (score, order) <= self._worst[0][:2]):
+            return
+        pictured = _Pictured(
+            score,
+            order,
+            None if image is None else thumbnail(image, place),
+            None if local is None else thumbnail(local, place, largest=True),
+            None if where is None or where.frame is None else thumbnail(where.frame, where.box),
+        )
+        (heapq.heapreplace if full else heapq.heappush)(self._worst, pictured)
 
     def _rejects(self) -> list[tuple[Row, list[Markup]]]:
         """Return the pictured rejects, worst first, with their pictures."""
@@ -347,9 +345,9 @@ def write_inspection_report(
     names = report.texts("names", names, len(frames))
     report.check_facts(facts)
     record = InspectionRecord(detector, gallery=gallery)
-    writer = report.Writer(folder)
+    report.Writer(folder)  # a folder that cannot be written is refused before hours of computing
     record.inspect(frames, names, used)
-    return record._write(writer, title, facts or {})
+    return record.write(folder, title=title, facts=facts)
 
 
 def maps_of(

@@ -24,9 +24,9 @@ from imsim.anomaly.pieces import (
     parted,
     without_holes,
 )
-from imsim.anomaly.stacks import Booleans, Doubles, Floats
+from imsim.anomaly.stacks import Booleans, Floats
 from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
-from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items
+from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items, levels_of
 from imsim.anomaly.xray.sensor import MOST_IMAGES, faults_of, without_lone
 from imsim.errors import warn
 from imsim.kernels.xray import mean_of_neighbours
@@ -286,7 +286,7 @@ class ItemFinder(Stored):
         """Learn background and contrast; leave out images that show no item."""
         finite: Any = np.isfinite(values).all(axis=(1, 2))
         clean = np.where(finite[:, None, None], values, 0)
-        levels: Doubles = np.median(border(clean).astype(np.float64), axis=1)
+        levels = levels_of(clean)
         apart = np.abs(clean - levels[:, None, None].astype(np.float32))
         largest = float(apart.max()) or 1.0
         apart /= np.float32(largest)  # squares and sums stay within float32

@@ -1,4 +1,7 @@
-"""Linear autoencoders: principal components of images or of patches, and the mean alone."""
+"""Linear autoencoders: principal components of images or of patches, and the mean alone.
+
+Longer than most files: patches are cut and joined for these models alone.
+"""
 
 from __future__ import annotations
 

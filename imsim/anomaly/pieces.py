@@ -58,11 +58,10 @@ def alone(
 ) -> NDArray[Any]:
     """Cut an item out of the window of its piece.
 
-    The crop holds the item's own pixels, and the background around it but for pixels within the
-    margin of anything else that is marked. These, and what lies beyond the frame, have the median
-    of the background that the crop does hold, or its level, with white noise that depends on their
-    place only. `middle` is the place in the window of the middle of the crop, and `background` has
-    its level and the deviation of its noise.
+    The crop, around the pixel `middle` of the window, holds the item's own pixels, and the
+    background but for pixels within the margin of anything else that is marked. These, and what
+    lies beyond the frame, have the median of that background, or its given level, with white noise
+    of the given deviation that depends on their place only.
     """
     others = (piece.marked & ~own).view(np.uint8)
     sound = own | (ndimage.maximum_filter(others, 2 * MARGIN + 1, mode="constant") == 0)

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from imsim.anomaly.stacks import Booleans, Doubles, Floats, batch_images, check_images, check_size
 from imsim.anomaly.storage import Stored, all_or_nothing
-from imsim.anomaly.xray.frames import LARGEST_ITEM, border, find_items
+from imsim.anomaly.xray.frames import LARGEST_ITEM, border, find_items, levels_of
 from imsim.workers import in_parts
 
 __all__ = ["Pose"]
@@ -79,7 +79,7 @@ class Pose(Stored):
         self.is_found_ = bool(
             found.mean() >= LEAST_FOUND and _spread(placements, frames.shape[1:]) >= least
         )
-        posed = _moved(frames, placements, _levels(frames))
+        posed = _moved(frames, placements, levels_of(frames))
         self.mean_ = posed[0]
         for _ in range(TURNS):
             if self.turns_:
@@ -98,7 +98,7 @@ class Pose(Stored):
         """Return placements, and the images there."""
         moments = _moments(frames)
         found = self._placements(moments, self.mean_.shape)
-        moved = _moved(frames, found, _levels(frames))
+        moved = _moved(frames, found, levels_of(frames))
         if self.turns_:
             last = np.array(self.mean_.shape) - 1
             turned = self._is_turned(moved) & np.isfinite(moments).all(axis=1)
@@ -212,12 +212,6 @@ def _grounds(frames: Floats) -> Doubles:
         counts = (away <= FAR * np.median(away, axis=1, keepdims=True)).astype(np.float64)
     result: Doubles = np.tensordot(found[:, :, 0], plane, 1)
     return result
-
-
-def _levels(frames: Floats) -> NDArray[Any]:
-    """Return the level of the background of each image."""
-    levels: NDArray[Any] = np.median(border(frames).astype(np.float64), axis=1)
-    return levels
 
 
 def _moved(frames: Floats, placements: Doubles, beyond: NDArray[Any]) -> Floats:

@@ -115,11 +115,10 @@ def data_range_of(detector: Any, dtype: Any, inputs: Floats, used: Booleans | No
     return float(np.ptp(inputs if used is None else inputs[used])) or 1.0
 
 
-def folds_of(detector: Any) -> int:
-    """Return the given number of folds, or one that suits the time that the model takes."""
+def usual_folds(model: Any) -> int:
+    """Return the number of folds that suits the time that a model takes."""
     closed = PCAAutoencoder | MeanModel | GoodStatistics  # learned in one step
-    is_closed = detector.model is None or isinstance(detector.model, closed)
-    return detector.folds or (FOLDS if is_closed else 1)
+    return FOLDS if model is None or isinstance(model, closed) else 1
 
 
 def new_model(detector: Any, pixels: int, seed: int) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from copy import copy
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +72,6 @@ AT_ONCE = 64
 SAMPLE = 256
 """Most images from which the smallest energies that count, the use of places and the shape of the
 distribution are learned."""
-
-_Number = TypeVar("_Number", np.float32, np.float64)
 
 
 class _Taught(NamedTuple):
@@ -466,6 +464,6 @@ def _to_learn_from(pixels: Floats, used: Booleans | None) -> tuple[Floats, Boole
     return pixels, used
 
 
-def _evenly(values: NDArray[_Number], count: int) -> NDArray[_Number]:
+def _evenly(values: NDArray[Any], count: int) -> NDArray[Any]:
     """Return so many rows, evenly spread; all of them if there are no more."""
     return values[np.linspace(0, len(values) - 1, min(count, len(values))).astype(np.intp)]

@@ -12,7 +12,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
 
 import numpy as np
@@ -25,7 +24,7 @@ from sklearn.exceptions import NotFittedError
 import imsim
 from imsim.anomaly import optional
 from imsim.anomaly.stacks import check_kind
-from imsim.whole_files import replacing
+from imsim.whole_files import write_whole
 
 FORMAT = 7
 """Version of the layout; a file with another one is refused."""
@@ -297,9 +296,7 @@ def write(
             )
     check(json.loads(text)["parameters"], Arrays(dict(checked)))
     checked[_DIGEST] = np.frombuffer(_digest(text, checked), dtype=np.uint8)
-    content = save(checked, {_HEADER: text})
-    with replacing(os.path.realpath(path)) as new:  # a link stays
-        Path(new).write_bytes(content)
+    write_whole(os.fspath(path), save(checked, {_HEADER: text}))
 
 
 def _read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], Arrays]:

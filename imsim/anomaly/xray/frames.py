@@ -224,13 +224,19 @@ def border(frames: NDArray[Any], width: int = BORDER) -> NDArray[Any]:
     return np.concatenate([part.reshape(len(frames), -1) for part in parts], axis=1)
 
 
+def levels_of(frames: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the level of the background of each image."""
+    levels: NDArray[np.float64] = np.median(border(frames).astype(np.float64), axis=1)
+    return levels
+
+
 def find_kind(frames: NDArray[Any]) -> str:
     """Tell from good images whether pixels are transmission, counts or absorbance."""
     finite = np.asarray(np.isfinite(frames).all(axis=(1, 2)))
     usable = frames[finite].astype(np.float64)
     if not len(usable):
         raise imsim.ImsimError("every image holds NaN or infinity: pass finite images")
-    background = np.median(border(usable), axis=1)
+    background = levels_of(usable)
     low, high = np.quantile(usable.reshape(len(usable), -1), (0.05, 0.95), axis=1)
     darker = float(np.median(background - low))
     brighter = float(np.median(high - background))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,16 +91,6 @@ def _lines(image: Floats) -> Booleans:
     return result
 
 
-class Gains(NamedTuple):
-    """What columns (n, width) and rows (n, height) add to the absorbance, relative to their mean.
-
-    A gain multiplies the transmission, so that its logarithm is added to the absorbance.
-    """
-
-    columns: Floats
-    rows: Floats
-
-
 def without_gains(absorbed: Floats) -> Floats:
     """Return absorbance relative to the frame's border, without the gains of columns and rows."""
     absorbed = np.ascontiguousarray(absorbed)  # sums depend on the order in memory
@@ -112,9 +102,10 @@ def without_gains(absorbed: Floats) -> Floats:
     return flat
 
 
-def gains_of(absorbed: Floats) -> Gains:
-    r"""Find the gains of columns and rows in the open beam of each image, by itself.
+def gains_of(absorbed: Floats) -> tuple[Floats, Floats]:
+    r"""Find what columns (n, width) and rows (n, height) add to the absorbance of each image.
 
+    A gain multiplies the transmission, so that its logarithm is added. It is relative to the mean.
     Between neighbouring columns the absorbance A of the open beam differs by
 
     .. math:: d_x = \frac{1}{n_x} \sum_y (A_{y,x} - A_{y,x-1})
@@ -128,7 +119,8 @@ def gains_of(absorbed: Floats) -> Gains:
     if not finite.all():
         absorbed = np.where(finite[:, None, None], absorbed, np.float32(0))
     beam = _open_beam(absorbed)
-    return Gains(*map(_summed, passes.steps(absorbed, beam, _LARGEST_STEP)))
+    columns, rows = map(_summed, passes.steps(absorbed, beam, _LARGEST_STEP))
+    return columns, rows
 
 
 def _open_beam(absorbed: Floats) -> Booleans:
