@@ -1,4 +1,7 @@
-"""Small convolutional autoencoder, in JAX: its network, what it takes out, its training."""
+"""Small convolutional autoencoder, in JAX: its network, what it takes out, its training.
+
+Longer than most files: the network is for this model alone, and half of the lines are words.
+"""
 
 from __future__ import annotations
 

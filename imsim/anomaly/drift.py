@@ -218,8 +218,7 @@ class DriftAlarm:
         """Forget all live images: after the cause is mended, or with a new detector."""
         self.count = 0
         self._chart = dict.fromkeys(self.names, 0.0)
-        self._sums = dict.fromkeys(self.names, (0.0, 0.0))
-        self._since = dict.fromkeys(self.names, (0, 0))
+        self._since = dict.fromkeys(self.names, ((0.0, 0), (0.0, 0)))
         self._past: dict[str, deque[float]] = {n: deque(maxlen=HISTORY) for n in self.names}
         self._recent: dict[str, deque[tuple[int, float]]] = {
             n: deque(maxlen=RECENT) for n in self.names
@@ -297,16 +296,14 @@ class DriftAlarm:
     def _date(self, name: str, z: float) -> None:
         """Go on with Page's sums up and down: a drift began where its sum was last 0."""
         slack, chart = self.limits[name] / 2, self._chart[name]
-        up, down = self._sums[name]
+        (up, first), (down, second) = self._since[name]
         up = max(up + z - slack, 0.0) if chart > 0 else 0.0
         down = max(down - z - slack, 0.0) if chart < 0 else 0.0
-        first, second = self._since[name]
         after = self.count + 1
-        self._sums[name] = up, down
-        self._since[name] = first if up else after, second if down else after
+        self._since[name] = (up, first if up else after), (down, second if down else after)
 
     def _drift(self, name: str) -> Drift:
-        since = min(self._since[name][self._chart[name] < 0], self.count - 1)
+        since = min(self._since[name][self._chart[name] < 0][1], self.count - 1)
         recent = self._recent[name]
         # The images since then may all have been missed.
         values = [value for image, value in recent if image >= since] or [recent[-1][1]]

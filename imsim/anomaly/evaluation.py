@@ -23,6 +23,7 @@ from imsim.anomaly.separation import (
     localise,
     one_each,
     separate,
+    with_interval,
 )
 from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_kind, check_masks
 from imsim.tables import table
@@ -133,17 +134,11 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers, without the scores and the curve, in types of JSON."""
         return {
-            "auroc": self.auroc,
-            "auroc_low": self.interval[0],
-            "auroc_high": self.interval[1],
+            **with_interval("auroc", self.auroc, self.interval),
             "threshold": self.threshold,
             "accuracy": self.accuracy,
-            "detection_rate": self.detection_rate,
-            "detection_rate_low": self.detection_interval[0],
-            "detection_rate_high": self.detection_interval[1],
-            "false_alarm_rate": self.false_alarm_rate,
-            "false_alarm_rate_low": self.false_alarm_interval[0],
-            "false_alarm_rate_high": self.false_alarm_interval[1],
+            **with_interval("detection_rate", self.detection_rate, self.detection_interval),
+            **with_interval("false_alarm_rate", self.false_alarm_rate, self.false_alarm_interval),
             "best_accuracy": self.separation.accuracy,
             "detection_at_1_percent": self.separation.detection_at_1_percent,
             **self.confusion._asdict(),

@@ -96,11 +96,9 @@ class Moments:
     @classmethod
     def taken(cls, arrays: Arrays, places: int, features: int) -> Moments:
         """Take moments from a file."""
-        moments = cls()
-        moments.count = arrays.number("count", np.int64)
-        moments.shift = arrays.take("shift", np.float64, places, features)
-        moments.sum = arrays.take("sum", np.float64, places, features)
-        moments.products = arrays.take("products", np.float64, places, features, features)
+        moments, each = cls(), (np.float64, places, features)
+        table = ("count", np.int64), ("shift", *each), ("sum", *each), ("products", *each, features)
+        vars(moments).update(arrays.listed(table))
         if moments.count < 1:
             raise OptionError(f"its statistics come from {moments.count} samples")
         return moments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -250,7 +250,7 @@ class CrossFit:
         for fold in self.folds:
             images, others = self.images, np.setdiff1d(learned, fold)
             if self.peel is not None and self.masks is not None:
-                images = self.peel.with_rim_of(images, self.masks, others)
+                images = copy(self.peel).learn_rim(images, self.masks, others)
             model = taught(others, images)
             found.append(self.compare(model, images[fold], masks_at(self.masks, fold)))
         columns = np.full((len(self.images), found[0].shape[1]), np.nan)

@@ -16,9 +16,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly import report, scoring
+from imsim.anomaly import figures, report, scoring
 from imsim.anomaly.detector import AnomalyDetector, Inspection
-from imsim.anomaly.figures import Thumbnail, inspected_figure, order_figure, place_words, thumbnail
+from imsim.anomaly.figures import Thumbnail, place_words, thumbnail
 from imsim.anomaly.item_detector import ItemDetector
 from imsim.anomaly.stacks import as_stack, batch_images, check_kind, check_masks, masks_at
 from imsim.pages import asset
@@ -202,6 +202,10 @@ class InspectionRecord:
         scored = int(np.count_nonzero(~np.isnan(scores)))
         drawn = np.where(np.isnan(scores) & [row.flagged for row in rows], np.inf, scores)
         threshold = float(detector.threshold_)
+        groups = (
+            ("good, learned from", figures.GOOD, detector.held_out_scores_),
+            ("inspected", figures.BAD, scores),
+        )
         # Of too many, rejects come into the table first.
         order = sorted(range(len(rows)), key=lambda i: rows[i].verdict == "good")
         shown = sorted(order[:MOST_ROWS])
@@ -209,10 +213,8 @@ class InspectionRecord:
             "inspection.html",
             title,
             {
-                "inspection_order": partial(order_figure, drawn, threshold, self.noun),
-                "inspection_scores": partial(
-                    inspected_figure, scores, detector.held_out_scores_, threshold, self.noun
-                ),
+                "inspection_order": partial(figures.order_figure, drawn, threshold, self.noun),
+                "inspection_scores": partial(figures.scores_figure, groups, threshold, self.noun),
             },
             script=asset("sort.js"),
             rows=[(i + 1, rows[i]) for i in shown],

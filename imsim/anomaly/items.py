@@ -11,23 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import imsim
-from imsim.anomaly import stacks
-from imsim.anomaly.pieces import (
-    MARGIN,
-    SPECK,
-    TOLERANCE,
-    Limits,
-    Piece,
-    Strips,
-    alone,
-    learned_limits,
-    parted,
-    without_holes,
-)
+from imsim.anomaly import pieces, stacks
 from imsim.anomaly.stacks import Booleans, Floats
 from imsim.anomaly.storage import Arrays, Stored, all_or_nothing
 from imsim.anomaly.xray.frames import UnusableImageWarning, border, find_items, levels_of
-from imsim.anomaly.xray.sensor import MOST_IMAGES, faults_of, without_lone
+from imsim.anomaly.xray.signal import MOST_IMAGES, faults_of, without_lone
 from imsim.errors import warn
 from imsim.kernels.xray import mean_of_neighbours
 from imsim.validation import check_integer
@@ -142,7 +130,7 @@ class ItemFinder(Stored):
 
     _LEARNED = (
         *((name, np.float64) for name in ("level", "noise", "threshold", "speck")),
-        ("limits", np.float64, len(Limits._fields)),
+        ("limits", np.float64, len(pieces.Limits._fields)),
         ("faults", np.bool_, None),
         ("shape", np.int64, 2),
         ("longest", np.int64),
@@ -173,14 +161,14 @@ class ItemFinder(Stored):
         self._fit_contrast(values)
         usable = np.setdiff1d(np.arange(len(values)), list(self.left_out_))
         masks = [m for i in usable for m in self._things(values[i])]
-        self.limits_, self.speck_, boxes = learned_limits(masks)
+        self.limits_, self.speck_, boxes = pieces.learned_limits(masks)
         self._fit_shape(boxes)
         return self
 
     def cut(self, frame: Any) -> list[Item]:
         """Return what a frame of any size shows, in the order of the lowest rows."""
-        pieces = self.strips().end(self.checked("frame", frame))
-        return [item for piece in pieces for item in self.items(piece)]
+        found = self.strips().end(self.checked("frame", frame))
+        return [item for piece in found for item in self.items(piece)]
 
     def crops(self, frames: Any) -> NDArray[Any]:
         """Return the items of all frames, one by one: what a detector learns from.
@@ -199,11 +187,11 @@ class ItemFinder(Stored):
             )
         return np.stack(found)
 
-    def strips(self) -> Strips:
+    def strips(self) -> pieces.Strips:
         """Return what finds the pieces of one image."""
         self._check_fitted()
-        reach = (self.shape_[0] // 2 + MARGIN, self.shape_[1] // 2 + MARGIN)
-        return Strips(self.mark, reach, self.longest_)
+        reach = (self.shape_[0] // 2 + pieces.MARGIN, self.shape_[1] // 2 + pieces.MARGIN)
+        return pieces.Strips(self.mark, reach, self.longest_)
 
     def checked(self, name: str, rows: Any) -> NDArray[Any]:
         """Return rows of an image without faulty columns; refuse those of another type or width."""
@@ -234,7 +222,7 @@ class ItemFinder(Stored):
             marked |= beyond & (beyond.mean(axis=1, keepdims=True) > _MOST_OF_A_ROW)
         return marked | ~finite
 
-    def items(self, piece: Piece) -> list[Item]:
+    def items(self, piece: pieces.Piece) -> list[Item]:
         """Return the items that hang together, in the order of their first rows."""
         area = int(piece.mask.sum())
         if area <= self.speck_ and not piece.goes_on:
@@ -243,13 +231,13 @@ class ItemFinder(Stored):
             return [self._item(piece, piece.mask)]
         box = stacks.bounding_box(piece.mask)
         labels = np.zeros(piece.mask.shape, np.int32)
-        labels[box] = parted(
+        labels[box] = pieces.parted(
             piece.mask[box], self.limits_, lambda: self._apart(self._sound(piece.values)[0][0])[box]
         )
         return [self._item(piece, labels == k) for k in range(1, labels.max() + 1)]
 
     def _check_learned(self, arrays: Arrays) -> None:
-        self.limits_ = limits = Limits(*np.asarray(self.limits_).tolist())
+        self.limits_ = limits = pieces.Limits(*np.asarray(self.limits_).tolist())
         _check_shape("shape_", self.shape_)
         check_integer("longest_", self.longest_, 1)
         check_integer("side_", self.side_, -1, 1)
@@ -323,19 +311,21 @@ class ItemFinder(Stored):
         labels = clear(ndimage.label(self.mark(frame))[0])
         boxes = enumerate(ndimage.find_objects(labels), 1)
         masks = [labels[box] == k for k, box in boxes if box is not None]
-        return [m for m in masks if m.sum() > SPECK]
+        return [m for m in masks if m.sum() > pieces.SPECK]
 
     def _fit_shape(self, boxes: Iterable[tuple[int, ...]]) -> None:
         sides = np.max([*boxes], axis=0)
         if self.shape is None:
-            wanted = np.maximum(8 * np.ceil((TOLERANCE * sides + 2 * MARGIN) / 8), LEAST_SIDE)
+            wanted = np.maximum(
+                8 * np.ceil((pieces.TOLERANCE * sides + 2 * pieces.MARGIN) / 8), LEAST_SIDE
+            )
             self.shape_ = (int(wanted[0]), int(wanted[1]))
         else:
             self.shape_ = (int(self.shape[0]), int(self.shape[1]))
-        if (sides + 2 * MARGIN > self.shape_).any():
+        if (sides + 2 * pieces.MARGIN > self.shape_).any():
             raise imsim.OptionError(
                 f"shape={self.shape}; good items have up to {sides[0]} x {sides[1]} pixels, and "
-                f"need {MARGIN} more on each side"
+                f"need {pieces.MARGIN} more on each side"
             )
         self.longest_ = int(self.longest or 8 * max(self.shape_))
         if self.longest_ < self.shape_[0]:
@@ -344,11 +334,11 @@ class ItemFinder(Stored):
                 f"least the height of crops, {self.shape_[0]}"
             )
 
-    def _item(self, piece: Piece, part: Booleans) -> Item:
+    def _item(self, piece: pieces.Piece, part: Booleans) -> Item:
         """Describe a part of a piece; what else is marked in its holes is not its own."""
         box = stacks.bounding_box(part)
         own = np.zeros_like(part)
-        own[box] = without_holes(part[box]) & ~(piece.marked[box] & ~part[box])
+        own[box] = pieces.without_holes(part[box]) & ~(piece.marked[box] & ~part[box])
         rows, columns = np.nonzero(own)
         top, left = int(rows.min()), int(columns.min())
         height, width = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
@@ -356,7 +346,7 @@ class ItemFinder(Stored):
         crop = None
         if kind == "item":
             middle = (top + height // 2, left + width // 2)
-            crop = alone(piece, own, middle, self.shape_, (self.level_, self.noise_))
+            crop = pieces.alone(piece, own, middle, self.shape_, (self.level_, self.noise_))
         return Item(
             kind,
             x=piece.x + left,
@@ -370,7 +360,9 @@ class ItemFinder(Stored):
             crop=crop,
         )
 
-    def _kind(self, piece: Piece, own: Booleans, size: tuple[int, int]) -> tuple[str, str | None]:
+    def _kind(
+        self, piece: pieces.Piece, own: Booleans, size: tuple[int, int]
+    ) -> tuple[str, str | None]:
         """Return what a part is, and why it is no item to inspect."""
         limits, area = self.limits_, int(own.sum())
         items = f"is as large as {area / limits.largest:.0f} items"
@@ -393,7 +385,7 @@ class ItemFinder(Stored):
         if not limits.hold(own):
             return "large", "is larger than an item, and shows no neck at which it could be parted"
         height, width = self.shape_
-        if size[0] + 2 * MARGIN > height or size[1] + 2 * MARGIN > width:
+        if size[0] + 2 * pieces.MARGIN > height or size[1] + 2 * pieces.MARGIN > width:
             return "large", f"is an item, but does not fit into {width} x {height} pixels"
         return "item", None
 

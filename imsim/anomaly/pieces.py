@@ -74,9 +74,8 @@ def alone(
         places.append((start + shift + np.arange(side)) % _TILE)
     values, taken = piece.values[*source], sound[*source]
     around = values[taken & ~own[*source]].astype(np.float64)
-    level, noise = background
-    level = float(np.median(around)) if around.size else level
-    fill = level + noise * _noise()[np.ix_(*places)]
+    level = float(np.median(around)) if around.size else background[0]
+    fill = level + background[1] * _noise()[np.ix_(*places)]
     crop: NDArray[Any] = _as_type(fill, values.dtype)
     crop[*target][taken] = values[taken]
     return crop

@@ -13,7 +13,7 @@ import numpy as np
 
 import imsim
 from imsim.anomaly import scoring
-from imsim.anomaly.separation import Bootstrap, Separation, check_labels, separate
+from imsim.anomaly.separation import Bootstrap, Separation, check_labels, separate, with_interval
 from imsim.anomaly.stacks import Booleans, Doubles, as_stack, check_masks, masks_at
 from imsim.tables import table
 from imsim.validation import check_integer, check_names
@@ -42,9 +42,7 @@ class Ranked(Separation):
         return {
             "metric": self.metric,
             "aggregate": self.aggregate,
-            "auroc": self.auroc,
-            "auroc_low": self.interval[0],
-            "auroc_high": self.interval[1],
+            **with_interval("auroc", self.auroc, self.interval),
             "accuracy": self.accuracy,
             "balanced_accuracy": self.balanced_accuracy,
             "threshold": self.threshold if math.isfinite(self.threshold) else None,

@@ -117,8 +117,10 @@ def write_report(
         shown = Gallery(
             evaluation, reconstruction, images, metric, data_range, kinds=kinds, names=names
         )
+    scores, labels = evaluation.scores, evaluation.labels
+    groups = ("good", figures.GOOD, scores[~labels]), ("bad", figures.BAD, scores[labels])
     draws: dict[str, Callable[..., Figure]] = {
-        "scores": partial(figures.scores_figure, evaluation),
+        "scores": partial(figures.scores_figure, groups, evaluation.threshold),
         "groups": partial(figures.groups_figure, evaluation),
         "roc": partial(figures.roc_figure, evaluation, ranking),
     }

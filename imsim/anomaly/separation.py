@@ -36,6 +36,11 @@ RESAMPLED_AT_ONCE = 2**21
 """Most weights of resampled images in memory."""
 
 
+def with_interval(name: str, value: float, ends: tuple[float, float]) -> dict[str, float]:
+    """Return a number and the ends of its interval by their names."""
+    return {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}
+
+
 @dataclass(frozen=True)
 class Localisation:
     """How well the map of a detector tells anomalous pixels from good ones.
@@ -59,12 +64,8 @@ class Localisation:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers, in types of JSON."""
         return {
-            "pixel_auroc": self.auroc,
-            "pixel_auroc_low": self.interval[0],
-            "pixel_auroc_high": self.interval[1],
-            "pro": self.pro,
-            "pro_low": self.pro_interval[0],
-            "pro_high": self.pro_interval[1],
+            **with_interval("pixel_auroc", self.auroc, self.interval),
+            **with_interval("pro", self.pro, self.pro_interval),
             "regions": self.regions,
             "compared": self.compared,
         }

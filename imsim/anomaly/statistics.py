@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import imsim
-from imsim.anomaly import stacks
+from imsim.anomaly import gaussians, stacks
 from imsim.anomaly.descriptions import (
     CHANNELS,
     FILTERS,
@@ -33,14 +33,6 @@ from imsim.anomaly.descriptions import (
     of_wholes,
     of_windows,
     within,
-)
-from imsim.anomaly.gaussians import (
-    FLOOR,
-    Moments,
-    Usual,
-    Whole,
-    mean_of_highest,
-    nearest_distances,
 )
 from imsim.anomaly.pca import PCAAutoencoder
 from imsim.anomaly.scoring import EQUAL
@@ -79,7 +71,7 @@ class _Taught(NamedTuple):
 
     wholes: list[Floats]
     """Their descriptions, shapes (n, features)."""
-    moments: list[Moments]
+    moments: list[gaussians.Moments]
     """Of each description of their places."""
     images: int
 
@@ -268,7 +260,8 @@ class GoodStatistics(Stored):
         self._forget()
         self.count_ = count
         self.moments_ = [
-            Moments.taken(arrays.under(f"{name}/"), *sizes) for name, sizes in self._local.items()
+            gaussians.Moments.taken(arrays.under(f"{name}/"), *sizes)
+            for name, sizes in self._local.items()
         ]
         scales = [self.spread_, self.floor_, count]
         if self.places_:
@@ -278,19 +271,19 @@ class GoodStatistics(Stored):
         else:
             self.examples_ = arrays.take("examples", np.float32, None, 2 * CHANNELS)
             scales.append(len(self.examples_))
-        self.usual_ = []
-        for name in self._judged:
-            usual = arrays.under(f"usual/{name}/")
-            energies = usual.take("energies", np.float64, None)
-            self.usual_.append(Usual(energies, usual.take("squares", np.float64, len(energies))))
-            scales += [len(energies), *self.usual_[-1].squares]
+        table = [(name, np.float64, "classes") for name in gaussians.Usual._fields]
+        self.usual_ = [
+            gaussians.Usual(**arrays.under(f"usual/{n}/").listed(table)) for n in self._judged
+        ]
+        for usual in self.usual_:
+            scales += [len(usual.energies), *usual.squares]
         if not min(scales) > 0:
             raise imsim.OptionError("its scale is none that good images have")
         self._finish()
 
     def _forget(self) -> None:
         """Drop what was learned from images; scales and use of places stay."""
-        self.moments_ = [Moments() for _ in self._local]
+        self.moments_ = [gaussians.Moments() for _ in self._local]
         self.wholes_ = np.empty((0, number_of_features(*self._coarse)), np.float32)
         self.examples_ = np.empty((0, 2 * CHANNELS), np.float32)
         self.count_ = 0
@@ -307,13 +300,17 @@ class GoodStatistics(Stored):
         some = shown[learned]
         some = some[stacks.sample_of(len(some), SAMPLE)]
         # Energies of constant images are rounding errors: 1e-6 of the spread is above these.
-        self.floor_ = max(FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
+        self.floor_ = max(gaussians.FLOOR * float(np.median(some[:, :FILTERS])), 1e-6)
         self.places_ = has_places(some) if self.places is None else bool(self.places)
         return self._within(shown)
 
-    def _taught(self, shown: Floats, like: list[Moments] | None = None) -> _Taught:
+    def _taught(self, shown: Floats, like: list[gaussians.Moments] | None = None) -> _Taught:
         """Return what images teach, in moments that can be added to those of `like`."""
-        moments = [Moments() for _ in self._local] if like is None else [m.empty() for m in like]
+        moments = (
+            [gaussians.Moments() for _ in self._local]
+            if like is None
+            else [m.empty() for m in like]
+        )
         wholes = []
         for part in divided(len(shown), AT_ONCE):
             if self.places_:
@@ -327,13 +324,13 @@ class GoodStatistics(Stored):
         is_first, count = not self.count_, sum(part.images for part in parts)
         self.count_ += count
         taught = [part.moments for part in parts if part.images]
-        totals = [Moments.total(sums) for sums in zip(*taught, strict=True)]
+        totals = [gaussians.Moments.total(sums) for sums in zip(*taught, strict=True)]
         for i, total in enumerate(totals):
             if is_first:
                 self.moments_[i] = total
             # By the first two, the places that are remembered are white.
             elif self.places_ or i >= 2:
-                self.moments_[i] = Moments.total((self.moments_[i], total))
+                self.moments_[i] = gaussians.Moments.total((self.moments_[i], total))
         wholes = [whole for part in parts for whole in part.wholes]
         self.wholes_ = np.concatenate([self.wholes_, *wholes])
         self._finish()
@@ -347,13 +344,13 @@ class GoodStatistics(Stored):
         if is_first:
             some = shown[stacks.sample_of(len(shown), MEASURED)]
             measured = zip(*(self._measured(one[None]) for one in some), strict=True)
-            self.usual_ = [Usual.of(*np.concatenate(found, axis=1)) for found in measured]
+            self.usual_ = [gaussians.Usual.of(*np.concatenate(found, axis=1)) for found in measured]
 
     def _finish(self) -> None:
         """Make distributions of what was learned."""
         self.gaussians_ = [moments.gaussian() for moments in self.moments_]
         if self.places_:
-            self.whole_ = Whole.of(self.wholes_.astype(np.float64))
+            self.whole_ = gaussians.Whole.of(self.wholes_.astype(np.float64))
 
     def _check_size(self, images: Any, masks: Any) -> tuple[Floats, Booleans | None]:
         self._check_fitted()
@@ -419,24 +416,24 @@ class GoodStatistics(Stored):
         else:
             white = self._white([one[0] for one in self._of_local(shown)[:2]])
             sides = [np.split(one, 2, axis=1) for one in (white, self.examples_)]
-            near = [nearest_distances(a, b) for a, b in zip(*sides, strict=True)]
-            found = [sum(mean_of_highest(one, HIGHEST_OF_ALL) for one in near)]
+            near = [gaussians.nearest_distances(a, b) for a, b in zip(*sides, strict=True)]
+            found = [sum(gaussians.mean_of_highest(one, HIGHEST_OF_ALL) for one in near)]
             share = HIGHEST_WINDOWS
         for usual, measured in zip(self.usual_, self._measured(shown), strict=True):
-            found.append(mean_of_highest(usual.relative(*measured), share))
+            found.append(gaussians.mean_of_highest(usual.relative(*measured), share))
         return np.array(found)
 
     def _measured(self, shown: Floats) -> list[Doubles]:
         """Return energies and squared distances of the places or windows of one image, (2, n)."""
         local = self._of_local(shown)
         if self.places_:
-            energies, gaussians = energies_at(shown, self.floor_), self.gaussians_
+            energies, known = energies_at(shown, self.floor_), self.gaussians_
         else:
-            local, gaussians = local[2:], self.gaussians_[2:]
+            local, known = local[2:], self.gaussians_[2:]
             energies = energies_in(local[0])
         return [
             np.stack([energies[0], gaussian.squared_distances(one[0])])
-            for gaussian, one in zip(gaussians, local, strict=True)
+            for gaussian, one in zip(known, local, strict=True)
         ]
 
     def _of_wholes(self, shown: Floats) -> Doubles:

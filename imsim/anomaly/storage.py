@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
 
 import numpy as np
@@ -130,13 +130,8 @@ class Stored(BaseEstimator):  # type: ignore[misc]
             setattr(made, f"{name}_", part)
         if told:
             raise imsim.OptionError(f"it holds other things than a {cls.__name__} learns")
-        sizes: dict[Any, int] = {}
-        for name, dtype, *axes in cls._LEARNED:
-            lengths = [sizes.get(n) if isinstance(n, str) else n for n in axes]
-            array = arrays.take(name, dtype, *lengths, finite=name not in cls._MAYBE_ODD)
-            sizes |= dict(zip(axes, array.shape, strict=True))
-            plain = array.tolist() if not axes or dtype is np.int64 else array
-            setattr(made, f"{name}_", tuple(plain) if isinstance(plain, list) else plain)
+        for name, value in arrays.listed(cls._LEARNED, cls._MAYBE_ODD).items():
+            setattr(made, f"{name}_", value)
         made._check_learned(arrays)
         return made
 
@@ -256,9 +251,19 @@ class Arrays:
             raise imsim.OptionError(f"{name} holds NaN or infinity")
         return array
 
-    def number(self, name: str, dtype: DTypeLike = np.float64) -> Any:
-        """Return the single number that an array holds."""
-        return self.take(name, dtype).item()
+    def listed(
+        self, table: Iterable[tuple[Any, ...]], maybe_odd: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Return what a table as `Stored._LEARNED` lists; single numbers as those of Python."""
+        sizes: dict[Any, int] = {}
+        found: dict[str, Any] = {}
+        for name, dtype, *axes in table:
+            lengths = [sizes.get(n) if isinstance(n, str) else n for n in axes]
+            array = self.take(name, dtype, *lengths, finite=name not in maybe_odd)
+            sizes |= dict(zip(axes, array.shape, strict=True))
+            plain = array.tolist() if not axes or dtype is np.int64 else array
+            found[name] = tuple(plain) if isinstance(plain, list) else plain
+        return found
 
     def end(self) -> None:
         """Refuse a file with further arrays."""

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 import imsim
 from imsim.anomaly import AnomalyDetector, simulate, xray
 from imsim.anomaly.xray.frames import border
-from imsim.anomaly.xray.sensor import gains_of, without_gains
+from imsim.anomaly.xray.signal import gains_of, without_gains
 
 SIZE = 64
 GOOD = simulate.potatoes(40, size=SIZE, seed=31).images

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 import imsim
 from imsim.anomaly import AnomalyDetector, Item, ItemDetector, ItemFinder, LineScan, storage
 from imsim.anomaly.detector import OddImageWarning, UnscorableImageWarning
-from imsim.anomaly.items import MARGIN
+from imsim.anomaly.pieces import MARGIN
 from imsim.anomaly.xray import UnusableImageWarning
 
 RADIUS = 12

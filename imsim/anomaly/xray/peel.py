@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -15,7 +14,7 @@ import imsim
 from imsim.anomaly import stacks
 from imsim.anomaly.stacks import Booleans, Floats
 from imsim.anomaly.storage import Arrays, State, Stored, all_or_nothing
-from imsim.anomaly.xray import sensor
+from imsim.anomaly.xray import signal
 from imsim.anomaly.xray.frames import (
     KINDS,
     SMALLEST,
@@ -27,15 +26,6 @@ from imsim.anomaly.xray.frames import (
     find_kind,
     logarithm,
     report,
-)
-from imsim.anomaly.xray.texture import (
-    LAGS,
-    REACH,
-    autocovariance,
-    divided_by_rim,
-    filtered,
-    rim_strength,
-    smoothed,
 )
 from imsim.validation import check_choice, check_flag, check_integer, check_number
 from imsim.workers import divided, in_parts
@@ -165,7 +155,7 @@ class VirtualPeel(Stored):
         ("sigmas", np.float32, "levels"),
         ("levels", np.float32, "levels"),
         ("spread", np.float64),
-        ("rim", np.float32, REACH),
+        ("rim", np.float32, signal.REACH),
         ("faults", np.bool_, None, None),
     )
     _TOLD = ("kind",)
@@ -194,10 +184,10 @@ class VirtualPeel(Stored):
         frames = stacks.as_stack("images", images)
         self.kind_ = self.kind or find_kind(frames)
         self.faults_ = np.zeros(frames.shape[1:], np.bool_)
-        sample = self._measured(frames[stacks.sample_of(len(frames), sensor.MOST_IMAGES)])
+        sample = self._measured(frames[stacks.sample_of(len(frames), signal.MOST_IMAGES)])
         sound = np.isfinite(sample).all(axis=(1, 2))
         if sound.any():
-            self.faults_ = sensor.faults_of(sample[sound])
+            self.faults_ = signal.faults_of(sample[sound])
         self.spread_ = np.inf  # clips nothing in the first trend
         found = self._textures(frames)
         problems = _merged(p.problems for p in found)
@@ -217,12 +207,12 @@ class VirtualPeel(Stored):
         masks = [p.masks for p in found]
         equal = [self._equalised(p) for p in found]
         if self.body:
-            self.autocovariance_ = autocovariance(equal, masks)
-            equal = [filtered(t, self.autocovariance_, self.body) for t in equal]
+            self.autocovariance_ = signal.autocovariance(equal, masks)
+            equal = [signal.filtered(t, self.autocovariance_, self.body) for t in equal]
             inside = np.concatenate([t[m] for t, m in zip(equal, masks, strict=True)])
             self.gain_ = max(_deviation(inside), float(np.finfo(np.float32).tiny))
             equal = [t / np.float32(self.gain_) for t in equal]
-        self.rim_ = rim_strength(chain.from_iterable(equal), chain.from_iterable(masks))
+        self.rim_ = signal.rim_strength(chain.from_iterable(equal), chain.from_iterable(masks))
         return self
 
     def transform(self, images: Any) -> Peeled:
@@ -248,26 +238,22 @@ class VirtualPeel(Stored):
             inside = masks[part] = found.masks
             texture = self._equalised(found)
             if self.body:
-                texture = filtered(texture, self.autocovariance_, self.body) / self.gain_
-            result[part] = divided_by_rim(texture, inside, self.rim_)
+                texture = signal.filtered(texture, self.autocovariance_, self.body) / self.gain_
+            result[part] = signal.divided_by_rim(texture, inside, self.rim_)
             return found.problems
 
         problems = _merged(in_parts(peel, len(frames), stacks.batch_images(frames)))
         report(problems, len(frames), self.on_error)
         return Peeled(result, masks, problems)
 
-    def with_rim_of(self, peeled: Floats, masks: Booleans, some: NDArray[np.intp]) -> Floats:
-        """Return peeled images as if the rim had been learned from some of them only.
+    def learn_rim(self, peeled: Floats, masks: Booleans, some: NDArray[np.intp]) -> Floats:
+        """Learn the rim anew from some of peeled images; return all of them peeled with it.
 
         So a threshold can be learned from images that did not take part.
         """
-        return copy.copy(self).learn_rim(peeled, masks, some)
-
-    def learn_rim(self, peeled: Floats, masks: Booleans, some: NDArray[np.intp]) -> Floats:
-        """Learn the rim anew from some of peeled images; return all of them peeled with it."""
-        textures = divided_by_rim(peeled, masks, np.float32(1) / self.rim_)
-        self.rim_ = rim_strength(textures[some], masks[some])
-        return divided_by_rim(textures, masks, self.rim_)
+        textures = signal.divided_by_rim(peeled, masks, np.float32(1) / self.rim_)
+        self.rim_ = signal.rim_strength(textures[some], masks[some])
+        return signal.divided_by_rim(textures, masks, self.rim_)
 
     def problems(self, images: Any) -> dict[int, str]:
         """Return the reasons why images cannot be used, by their indices."""
@@ -302,8 +288,8 @@ class VirtualPeel(Stored):
         check_choice("kind", self.kind_, KINDS if self.kind is None else (self.kind,))
         positive = [self.spread_, *self.sigmas_, *self.rim_]
         if self.body:
-            self.autocovariance_ = arrays.take("autocovariance", np.float64, LAGS)
-            self.gain_ = arrays.number("gain")
+            self.autocovariance_ = arrays.take("autocovariance", np.float64, signal.LAGS)
+            self.gain_ = arrays.take("gain", np.float64).item()
             positive += [self.gain_, self.autocovariance_[0]]
         unlikely = self.faults_.all() or (np.diff(self.levels_) < 0).any()
         if not positive[1:] or min(positive) <= 0 or unlikely:
@@ -347,10 +333,10 @@ class VirtualPeel(Stored):
     def _flattened(self, absorbed: Floats, item: Booleans) -> tuple[Floats, Floats]:
         """Return the texture of one item and its trend; absorbance outside the item is not read."""
         seen, inside = np.where(item, absorbed, np.float32(0)), item.astype(np.float32)
-        weight = np.maximum(smoothed(inside, self.trend), np.float32(1e-6))
-        trend: Any = smoothed(seen, self.trend) / weight
+        weight = np.maximum(signal.smoothed(inside, self.trend), np.float32(1e-6))
+        trend: Any = signal.smoothed(seen, self.trend) / weight
         most = _CLIP * self.spread_
-        trend += smoothed(np.clip(seen - trend, -most, most) * inside, self.trend) / weight
+        trend += signal.smoothed(np.clip(seen - trend, -most, most) * inside, self.trend) / weight
         return (seen - trend) * inside, trend
 
     def _absorbance(self, frames: NDArray[Any]) -> Floats:
@@ -359,8 +345,8 @@ class VirtualPeel(Stored):
         for part in divided(len(frames), max(1, stacks.batch_images(frames) // _PIECES)):
             measured = self._measured(frames[part])
             if self.gains:
-                measured = sensor.without_gains(measured)
-            result[part] = sensor.without_lone(measured)
+                measured = signal.without_gains(measured)
+            result[part] = signal.without_lone(measured)
         return result
 
     def _measured(self, frames: NDArray[Any]) -> Floats:
@@ -368,7 +354,7 @@ class VirtualPeel(Stored):
         if self.faults_.any():  # faulty pixels have their places
             stacks.check_size(frames, self.faults_.shape, "fit a peel to images of this size")
         with np.errstate(over="ignore"):  # numbers beyond float32 have no absorbance
-            values = sensor.repaired(frames.astype(np.float32), self.faults_)
+            values = signal.repaired(frames.astype(np.float32), self.faults_)
         around: Any = np.median(border(values), axis=1)[:, None, None]
         if self.kind_ == "absorbance":
             with np.errstate(invalid="ignore", over="ignore"):
