@@ -308,8 +308,7 @@ def _averages(n: int, cells: int) -> Floats:
     edges = np.linspace(0, n, cells + 1).round()
     inside = (edges[:-1, None] <= np.arange(n)) & (np.arange(n) < edges[1:, None])
     means = inside / np.diff(edges)[:, None]
-    result: Floats = means.astype(np.float32)
-    return result
+    return means.astype(np.float32)
 
 
 @kept

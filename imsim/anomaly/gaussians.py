@@ -140,8 +140,7 @@ class Usual(NamedTuple):
     def relative(self, energies: Doubles, squares: Doubles) -> Doubles:
         """Return distances in units of what is usual for the energy."""
         usual = np.exp(np.interp(np.log1p(energies), self.energies, np.log(self.squares)))
-        result: Doubles = np.sqrt(squares / usual)
-        return result
+        return np.sqrt(squares / usual)
 
 
 class Whole(NamedTuple):

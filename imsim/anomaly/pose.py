@@ -143,10 +143,9 @@ class Pose(Stored):
     def _is_turned(self, posed: Floats) -> Booleans:
         """Return which images are more like the mean after a half turn."""
         mean = self.mean_.astype(np.float64)
-        result: Booleans = np.array(
+        return np.array(
             [((one - mean) ** 2).sum() > ((one[::-1, ::-1] - mean) ** 2).sum() for one in posed]
         )
-        return result
 
 
 def _spread(placements: Doubles, shape: tuple[int, ...]) -> float:
@@ -210,8 +209,7 @@ def _grounds(frames: Floats) -> Doubles:
         found = np.linalg.solve(weighted @ there, weighted @ around[:, :, None])
         away = np.abs(around - (there @ found)[:, :, 0])
         counts = (away <= FAR * np.median(away, axis=1, keepdims=True)).astype(np.float64)
-    result: Doubles = np.tensordot(found[:, :, 0], plane, 1)
-    return result
+    return np.tensordot(found[:, :, 0], plane, 1)
 
 
 def _moved(frames: Floats, placements: Doubles, beyond: NDArray[Any]) -> Floats:

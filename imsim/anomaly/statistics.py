@@ -449,8 +449,7 @@ class GoodStatistics(Stored):
     def _white(self, features: list[Doubles]) -> Floats:
         """Return logarithms and roots of places as what is remembered of places."""
         both = [g.white(one) for g, one in zip(self.gaussians_[:2], features, strict=True)]
-        result: Floats = np.concatenate(both, axis=1).astype(np.float32)
-        return result
+        return np.concatenate(both, axis=1).astype(np.float32)
 
 
 def _to_learn_from(pixels: Floats, used: Booleans | None) -> tuple[Floats, Booleans | None]:

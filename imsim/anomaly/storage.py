@@ -12,6 +12,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
 
 import numpy as np
@@ -24,7 +25,7 @@ from sklearn.exceptions import NotFittedError
 import imsim
 from imsim.anomaly import optional
 from imsim.anomaly.stacks import check_kind
-from imsim.whole_files import write_whole
+from imsim.whole_files import replacing
 
 FORMAT = 7
 """Version of the layout; a file with another one is refused."""
@@ -301,7 +302,9 @@ def write(
             )
     check(json.loads(text)["parameters"], Arrays(dict(checked)))
     checked[_DIGEST] = np.frombuffer(_digest(text, checked), dtype=np.uint8)
-    write_whole(os.fspath(path), save(checked, {_HEADER: text}))
+    content = save(checked, {_HEADER: text})
+    with replacing(os.path.realpath(path)) as new:  # a link stays
+        Path(new).write_bytes(content)
 
 
 def _read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], Arrays]:

@@ -226,8 +226,7 @@ def border(frames: NDArray[Any], width: int = BORDER) -> NDArray[Any]:
 
 def levels_of(frames: NDArray[Any]) -> NDArray[np.float64]:
     """Return the level of the background of each image."""
-    levels: NDArray[np.float64] = np.median(border(frames).astype(np.float64), axis=1)
-    return levels
+    return np.median(border(frames).astype(np.float64), axis=1)
 
 
 def find_kind(frames: NDArray[Any]) -> str:
